@@ -1,0 +1,1 @@
+"""voxward: train, attack and harden 3D medical image segmentation."""

@@ -1,0 +1,1 @@
+"""One file per command; each is also a Python function of the same name."""

@@ -1,0 +1,1 @@
+"""The vocabulary: frozen values and protocols that every room shares. Imports nothing else of voxward."""

@@ -1,0 +1,224 @@
+"""A recipe: the whole of a system as one readable file. Every part is checked, and all problems are raised at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from voxward.core.plan import Padding
+from voxward.core.registry import unknown_name
+from voxward.core.structure import from_data, to_data
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """
+    planner: whose rules choose patch and strides. memory_gib: what a training step may take (chooses the batch
+    size). batch_size: overrides that choice. normalization: `auto` = `ct` for channels named CT, else `mr`.
+    """
+
+    planner: str = "rog"
+    normalization: Literal["auto", "ct", "mr", "none"] = "auto"
+    crop_nonzero: bool = True
+    padding: Padding = "reflect"
+    memory_gib: float = 10.0
+    batch_size: int | None = None
+
+    def problems(self) -> list[str]:
+        """Values out of range."""
+        found = [] if self.memory_gib > 0 else [f"memory_gib must be positive, got {self.memory_gib}"]
+        if self.batch_size is not None and self.batch_size < 1:
+            found.append(f"batch_size must be at least 1, got {self.batch_size}")
+        return found
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """foreground: share of the patches that are centred on a foreground voxel, its class drawn first."""
+
+    foreground: float = 0.5
+
+    def problems(self) -> list[str]:
+        """Values out of range."""
+        return _outside("foreground", self.foreground, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """
+    Random transforms of a training patch; a probability of 0 switches one off.
+
+    rotation_degrees: each axis turns by U(-r, r). scale: zoom factor range. mirror_axes: axes (0, 1, 2) that may be
+    flipped, each with mirror_probability; leave out axis 0 (left-right) where left and right are different classes.
+    gamma: exponent range, applied to intensities rescaled to [0, 1].
+    """
+
+    rotation_degrees: float = 15.0
+    rotation_probability: float = 0.5
+    scale: tuple[float, float] = (0.85, 1.15)
+    scale_probability: float = 0.5
+    mirror_axes: tuple[int, ...] = (0, 1, 2)
+    mirror_probability: float = 0.5
+    gamma: tuple[float, float] = (0.7, 1.5)
+    gamma_probability: float = 0.2
+
+    def problems(self) -> list[str]:
+        """Values out of range."""
+        found = [
+            message
+            for name in fields(self)
+            if name.name.endswith("_probability")
+            for message in _outside(name.name, getattr(self, name.name), 0.0, 1.0)
+        ]
+        found += _outside("rotation_degrees", self.rotation_degrees, 0.0, 180.0)
+        found += [
+            f"{name} must be 0 < low <= high, got {pair}"
+            for name, pair in (("scale", self.scale), ("gamma", self.gamma))
+            if not 0 < pair[0] <= pair[1]
+        ]
+        found += (
+            [f"mirror_axes may only hold 0, 1, 2, each once, got {self.mirror_axes}"]
+            if not set(self.mirror_axes) <= {0, 1, 2} or len(set(self.mirror_axes)) < len(self.mirror_axes)
+            else []
+        )
+        return found
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A member of a registered family and its options."""
+
+    name: str
+    options: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Training:
+    """
+    An epoch is one patch per training case. precision: `auto` = bf16 where the hardware multiplies it fast.
+
+    plateau_patience and other schedule lengths are options of the schedule, in shares of the whole run, so a shorter
+    budget keeps the schedule's shape. selection: share of the training cases held out to pick the best checkpoint.
+    """
+
+    epochs: int = 1000
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    selection: float = 0.1
+    clip_gradient_norm: float | None = None
+    workers: int = 1
+
+    def problems(self) -> list[str]:
+        """Values out of range."""
+        found = _outside("selection", self.selection, 0.0, 0.5)
+        found += [f"epochs must be at least 1, got {self.epochs}"] if self.epochs < 1 else []
+        found += [f"workers must not be negative, got {self.workers}"] if self.workers < 0 else []
+        found += (
+            [f"clip_gradient_norm must be positive, got {self.clip_gradient_norm}"]
+            if self.clip_gradient_norm is not None and self.clip_gradient_norm <= 0
+            else []
+        )
+        return found
+
+
+@dataclass(frozen=True)
+class Inference:
+    """overlap: share of a window that neighbouring windows have in common. weights: how overlapping windows blend."""
+
+    overlap: float = 0.5
+    weights: Literal["inverse-distance", "gaussian", "constant"] = "inverse-distance"
+
+    def problems(self) -> list[str]:
+        """Values out of range."""
+        return [] if 0 <= self.overlap < 1 else [f"overlap must be in [0, 1), got {self.overlap}"]
+
+
+@dataclass(frozen=True)
+class PostProcessing:
+    """
+    kind: `organ` keeps each class's largest component, `lesion` fuses small components with the class around them.
+
+    A class's post-processing is kept only if it raises that class's Dice on the selection cases.
+    """
+
+    kind: Literal["organ", "lesion", "none"] = "organ"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The whole of a system, from preparation to post-processing."""
+
+    name: str
+    description: str
+    network: Choice
+    loss: Choice
+    optimizer: Choice
+    schedule: Choice
+    preparation: Preparation = Preparation()
+    sampling: Sampling = Sampling()
+    augmentation: Augmentation = Augmentation()
+    training: Training = Training()
+    inference: Inference = Inference()
+    postprocessing: PostProcessing = PostProcessing()
+
+
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """
+    Read a packaged recipe by name, or any recipe by path (a name with a `.yaml` suffix).
+
+    `overrides` are `dotted.key=value` with YAML values, e.g. `augmentation.mirror_axes=[1,2]`.
+    Raises ValueError listing every problem of the file, or FileNotFoundError.
+    """
+    if str(name_or_path).endswith((".yaml", ".yml")):
+        text, source = Path(name_or_path).read_text(encoding="utf-8"), str(name_or_path)
+    else:
+        text, source = _packaged(str(name_or_path)), f"recipe {name_or_path}"
+    try:
+        data = yaml.safe_load(text)
+        for override in overrides:
+            _override(data, override)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source} is not valid YAML: {error}") from error
+    return from_data(Recipe, data, source)
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The packaged recipes."""
+    folder = resources.files("voxward") / "recipes"
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML that `load_recipe` reads back to the same value."""
+    return yaml.safe_dump(to_data(recipe), sort_keys=False)
+
+
+def _packaged(name: str) -> str:
+    known = recipe_names()
+    if name not in known:
+        raise ValueError(unknown_name("recipe", name, dict.fromkeys(known)))
+    return (resources.files("voxward") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _override(data: Any, override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator:
+        raise ValueError(f"an override is dotted.key=value, got {override!r}")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        if not isinstance(data, dict):
+            raise ValueError(f"override {override!r}: {parent!r} lies inside a plain value")
+        data = data.setdefault(parent, {})
+    if not isinstance(data, dict):
+        raise ValueError(f"override {override!r}: {last!r} lies inside a plain value")
+    data[last] = yaml.safe_load(value)
+
+
+def _outside(name: str, value: float, low: float, high: float) -> list[str]:
+    return [] if low <= value <= high else [f"{name} must be in [{low:g}, {high:g}], got {value}"]

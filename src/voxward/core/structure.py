@@ -1,0 +1,137 @@
+"""Nested frozen dataclasses from plain JSON or YAML data and back, with every problem gathered before one error."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, TypeVar
+
+from voxward.core.registry import unknown_name
+
+T = TypeVar("T")
+
+
+def to_data(value: Any) -> Any:
+    """Dataclasses become dicts and tuples lists, recursively; what is left is JSON."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_data(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_data(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_data(entry) for entry in value]
+    return value
+
+
+def from_data(cls: type[T], data: Any, source: str) -> T:
+    """
+    Build the dataclass `cls` from plain data.
+
+    Raises ValueError listing ALL problems (unknown or missing keys, wrong types, whatever a part's own `problems()`
+    method reports), each with the path to it; `source` names the file in the message.
+    """
+    problems: list[str] = []
+    value = _build(cls, data, "", problems)
+    if problems:
+        raise ValueError(f"{source}: " + "; ".join(problems))
+    return typing.cast(T, value)
+
+
+def _build(kind: Any, data: Any, path: str, problems: list[str]) -> Any:
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        return _build_union(kind, data, path, problems)
+    if is_dataclass(kind):
+        return _build_dataclass(typing.cast(type, kind), data, path, problems)
+    if origin is tuple:
+        return _build_tuple(kind, data, path, problems)
+    if origin in (dict, Mapping) or kind in (dict, Mapping) or str(origin) == "<class 'collections.abc.Mapping'>":
+        return _expect(
+            isinstance(data, Mapping), dict(data) if isinstance(data, Mapping) else data, "a mapping", path, problems
+        )
+    if origin is typing.Literal:
+        legal = typing.get_args(kind)
+        return _expect(data in legal, data, f"one of {', '.join(map(str, legal))}", path, problems)
+    return _build_scalar(kind, data, path, problems)
+
+
+def _build_scalar(kind: Any, data: Any, path: str, problems: list[str]) -> Any:
+    if kind is Any:
+        return data
+    if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
+        return float(data)
+    fits = isinstance(data, kind) and not (kind is int and isinstance(data, bool))
+    return _expect(fits, data, f"a {kind.__name__}", path, problems)
+
+
+def _expect(fits: bool, data: Any, legal: str, path: str, problems: list[str]) -> Any:
+    if not fits:
+        problems.append(f"{path or 'the file'} must be {legal}, got {data!r}")
+    return data
+
+
+def _build_union(kind: Any, data: Any, path: str, problems: list[str]) -> Any:
+    options = typing.get_args(kind)
+    if data is None and type(None) in options:
+        return None
+    failures: list[list[str]] = []
+    for option in (option for option in options if option is not type(None)):
+        attempt: list[str] = []
+        value = _build(option, data, path, attempt)
+        if not attempt:
+            return value
+        failures.append(attempt)
+    problems.extend(failures[0])
+    return None
+
+
+def _build_tuple(kind: Any, data: Any, path: str, problems: list[str]) -> Any:
+    if not isinstance(data, list | tuple):
+        return _expect(False, data, "a list", path, problems)
+    kinds = typing.get_args(kind)
+    if len(kinds) == 2 and kinds[1] is Ellipsis:
+        kinds = (kinds[0],) * len(data)
+    if len(kinds) != len(data):
+        return _expect(False, data, f"a list of {len(kinds)}", path, problems)
+    return tuple(
+        _build(inner, entry, f"{path}[{n}]", problems) for n, (inner, entry) in enumerate(zip(kinds, data, strict=True))
+    )
+
+
+def _build_dataclass(cls: type, data: Any, path: str, problems: list[str]) -> Any:
+    if not isinstance(data, Mapping):
+        return _expect(False, data, "a mapping", path, problems)
+    known = {field.name: field for field in fields(cls)}
+    hints = typing.get_type_hints(cls)
+    before = len(problems)
+    problems.extend(
+        unknown_name("key", _join(path, key), {_join(path, name): 1 for name in known})
+        for key in data
+        if key not in known
+    )
+    values = {name: _build(hints[name], data[name], _join(path, name), problems) for name in known if name in data}
+    problems.extend(
+        f"{_join(path, name)} is missing" for name, field in known.items() if name not in data and _required(field)
+    )
+    if len(problems) > before:
+        return None
+    try:
+        value = cls(**values)
+    except ValueError as error:
+        problems.append(f"{path or 'the file'}: {error}")
+        return None
+    problems.extend(_join(path, problem) for problem in _own_problems(value))
+    return value
+
+
+def _own_problems(value: Any) -> list[str]:
+    return list(value.problems()) if hasattr(value, "problems") else []
+
+
+def _required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _join(path: str, name: Any) -> str:
+    return f"{path}.{name}" if path else str(name)

@@ -1,0 +1,1 @@
+"""Random transforms: parameters are drawn first, then applied by deterministic functions."""

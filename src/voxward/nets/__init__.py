@@ -1,0 +1,1 @@
+"""Networks. They return logits."""

@@ -1,0 +1,1 @@
+"""Setup, fit, validate, save."""
