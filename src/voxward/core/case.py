@@ -14,8 +14,7 @@ from voxward.core.types import CaseLabels, Float3, Image, Size3, VoxelArray
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """
-    A volume as its file stores it.
+    """A volume as its file stores it.
 
     `array` is (c, i, j, k) for an image and (i, j, k) for a label, in the file's own voxel order and number type.
     `affine` (4, 4) maps voxel indices to millimetres, RAS+ (x to the right, y to the front, z to the head).
@@ -48,8 +47,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """
-    A folder of cases as its description declares it; nothing has been read yet.
+    """A folder of cases as its description declares it; nothing has been read yet.
 
     `cases` have labels; `unlabelled` are images without one (a test set). `splits_file` is the dataset's own list of
     folds where it ships one: JSON, a list of {"train": [ids], "val": [ids]}.
@@ -73,8 +71,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Frame:
-    """
-    How a prepared array lies in its source file, and the numbers that normalised it: all that the inverse needs.
+    """How a prepared array lies in its source file, and the numbers that normalised it: all that the inverse needs.
 
     Steps in order: transpose by `axes` and flip by `flips` (to RAS order), crop `box_start`:`box_stop`, resample to
     `shape`, clip each channel to [low, high], subtract `mean`, divide by `std`. `low`, `high`, `mean`, `std` are in the
@@ -102,7 +99,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
-    """What a network is fed: `image` (c, d, h, w) float32 normalised, `label` (d, h, w) class indices, and the frame."""
+    """What a network is fed: `image` (c, d, h, w) float32 normalised, `label` (d, h, w) class indices, the frame."""
 
     id: str
     image: Image

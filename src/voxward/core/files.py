@@ -1,4 +1,4 @@
-"""The only way anything reaches the disk: written beside its target, then renamed, so a reader never sees half a file."""
+"""The only way anything reaches the disk: written beside its target, then renamed; no reader sees half a file."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from typing import Any
 
 @contextmanager
 def atomic_write(target: Path | str) -> Iterator[Path]:
-    """
-    Yield a temporary path beside `target`; on success it is renamed to `target`, on any error removed.
+    """Yield a temporary path beside `target`; on success it is renamed to `target`, on any error removed.
 
     The caller creates a file or a folder at the temporary path, whose name ends like the target's (readers and
     writers that go by the suffix keep working). An existing target is replaced; a folder is replaced as a whole.

@@ -9,8 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class LabelSet:
-    """
-    Class names and the voxel values that stand for them in label files; the first is the background.
+    """Class names and the voxel values that stand for them in label files; the first is the background.
 
     Inside voxward a class is its index (0 = background); files carry `values`.
     """
@@ -41,8 +40,7 @@ class LabelSet:
         return self.names[1:]
 
     def to_index(self, array: np.ndarray) -> np.ndarray:
-        """
-        File values -> class indices, uint8 (uint16 beyond 256 classes).
+        """File values -> class indices, uint8 (uint16 beyond 256 classes).
 
         Raises ValueError naming any voxel value that is not one of `values`.
         """
@@ -59,5 +57,5 @@ class LabelSet:
     def to_values(self, index: np.ndarray) -> np.ndarray:
         """Class indices -> file values, in the smallest integer type that holds them all."""
         dtype = np.result_type(*(np.min_scalar_type(value) for value in self.values))
-        table: np.ndarray = np.asarray(self.values, dtype=dtype)
-        return table[index]
+        values: np.ndarray = np.asarray(self.values, dtype=dtype)[index]
+        return values

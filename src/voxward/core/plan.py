@@ -30,8 +30,7 @@ class CaseFingerprint:
 
 @dataclass(frozen=True)
 class ChannelFingerprint:
-    """
-    Intensities of a channel over the pooled foreground voxels of all cases, in the files' units.
+    """Intensities of a channel over the pooled foreground voxels of all cases, in the files' units.
 
     `low` and `high` are the 0.5 and 99.5 percentiles; `mean` and `std` are those of the values clipped to them.
     """
@@ -45,8 +44,7 @@ class ChannelFingerprint:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """
-    A dataset's training cases in numbers.
+    """A dataset's training cases in numbers.
 
     `objects`: per foreground class, the volumes in mm3 of its connected components over all cases, sorted.
     `object_size`, `object_volume`: the smallest class, that is the foreground class with the least median volume per
@@ -68,8 +66,7 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class ChannelPlan:
-    """
-    How a channel is normalised.
+    """How a channel is normalised.
 
     `ct`: clip to [low, high], subtract mean, divide by std, the dataset's figures. `mr`: the same with the case's own
     0.5 and 99.5 percentiles, mean and standard deviation of its non-zero voxels (the four figures here are unused).
@@ -86,8 +83,7 @@ class ChannelPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """
-    Every decision about geometry, intensity and memory, taken once and read everywhere.
+    """Every decision about geometry, intensity and memory, taken once and read everywhere.
 
     spacing: target voxel size in mm, RAS order. spline_order: per axis, the order of the image's spline (3 cubic,
     1 linear, 0 nearest). patch_size: what the network trains on. window_size: what it predicts on. source_size: what
@@ -135,9 +131,8 @@ class Plan:
         if self.batch_size < 1:
             found.append(f"batch_size must be at least 1, got {self.batch_size}")
         if len(self.min_object_mm3) != self.labels.count - 1:
-            found.append(
-                f"min_object_mm3 needs one value per foreground class ({self.labels.count - 1}), got {len(self.min_object_mm3)}"
-            )
+            classes = self.labels.count - 1
+            found.append(f"min_object_mm3 needs {classes} values, one per foreground class, got {self.min_object_mm3}")
         return found
 
     @property

@@ -19,8 +19,7 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Preparation:
-    """
-    planner: whose rules choose patch and strides. memory_gib: what a training step may take (chooses the batch
+    """planner: whose rules choose patch and strides. memory_gib: what a training step may take (chooses the batch
     size). batch_size: overrides that choice. normalization: `auto` = `ct` for channels named CT, else `mr`.
     """
 
@@ -52,8 +51,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """
-    Random transforms of a training patch; a probability of 0 switches one off.
+    """Random transforms of a training patch; a probability of 0 switches one off.
 
     rotation_degrees: each axis turns by U(-r, r). scale: zoom factor range. mirror_axes: axes (0, 1, 2) that may be
     flipped, each with mirror_probability; leave out axis 0 (left-right) where left and right are different classes.
@@ -101,8 +99,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Training:
-    """
-    An epoch is one patch per training case. precision: `auto` = bf16 where the hardware multiplies it fast.
+    """An epoch is one patch per training case. precision: `auto` = bf16 where the hardware multiplies it fast.
 
     plateau_patience and other schedule lengths are options of the schedule, in shares of the whole run, so a shorter
     budget keeps the schedule's shape. selection: share of the training cases held out to pick the best checkpoint.
@@ -141,8 +138,7 @@ class Inference:
 
 @dataclass(frozen=True)
 class PostProcessing:
-    """
-    kind: `organ` keeps each class's largest component, `lesion` fuses small components with the class around them.
+    """kind: `organ` keeps each class's largest component, `lesion` fuses small components with the class around them.
 
     A class's post-processing is kept only if it raises that class's Dice on the selection cases.
     """
@@ -169,8 +165,7 @@ class Recipe:
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """
-    Read a packaged recipe by name, or any recipe by path (a name with a `.yaml` suffix).
+    """Read a packaged recipe by name, or any recipe by path (a name with a `.yaml` suffix).
 
     `overrides` are `dotted.key=value` with YAML values, e.g. `augmentation.mirror_axes=[1,2]`.
     Raises ValueError listing every problem of the file, or FileNotFoundError.

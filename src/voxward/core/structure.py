@@ -25,8 +25,7 @@ def to_data(value: Any) -> Any:
 
 
 def from_data(cls: type[T], data: Any, source: str) -> T:
-    """
-    Build the dataclass `cls` from plain data.
+    """Build the dataclass `cls` from plain data.
 
     Raises ValueError listing ALL problems (unknown or missing keys, wrong types, whatever a part's own `problems()`
     method reports), each with the path to it; `source` names the file in the message.

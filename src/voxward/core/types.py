@@ -1,5 +1,4 @@
-"""
-Tensor aliases with their shapes.
+"""Tensor aliases with their shapes.
 
 `b` batch, `c` image channels, `k` classes, and `d h w` the three spatial axes in the order of the oriented array
 (first axis towards the right of the patient, second towards the front, third towards the head). A 2D image is a

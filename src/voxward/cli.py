@@ -1,0 +1,244 @@
+"""The door: a table of commands. The only place that prints or exits."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+Arguments = argparse.Namespace
+console = Console()
+errors = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One line of the table: what it says of itself, its arguments, and what runs (returning the exit code)."""
+
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[Arguments], int]
+
+
+class BarProgress:
+    """Shows each stage as a bar with figures and the time left; usable as a core.progress.Progress."""
+
+    def __init__(self) -> None:
+        self.bar = Bar(
+            TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"), console=errors,
+        )  # fmt: skip
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> BarProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, stage: str, done: int, total: int | None, /, **figures: float) -> None:
+        """See core.progress.Progress."""
+        if stage not in self.tasks:
+            self.tasks[stage] = self.bar.add_task(stage, total=total, figures="")
+        text = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in figures.items())
+        self.bar.update(self.tasks[stage], completed=done, total=total, figures=text)
+
+
+def _check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", help="dataset folder: MSD, nnU-Net raw, or images/ and labels/")
+    parser.add_argument("--workers", type=int, default=2, help="cases read at once (default 2)")
+
+
+def _check(arguments: Arguments) -> int:
+    from voxward.commands.check import check
+    from voxward.report.tables import problems_table
+
+    report = check(arguments.dataset, arguments.workers)
+    if report.problems:
+        console.print(problems_table(report))
+    verdict = "no problems" if report.ok else f"{len(report.errors)} errors"
+    console.print(f"{report.cases} cases read: {verdict}, {len(report.warnings)} warnings")
+    return 0 if report.ok else 1
+
+
+def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", help="dataset folder")
+    parser.add_argument("--recipe", default="rog", help="a packaged recipe (rog, dynunet) or a .yaml file")
+    parser.add_argument("--fold", type=int, default=0, help="which fold of the dataset's splits (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+    parser.add_argument("--workers", type=int, default=2, help="cases prepared at once (default 2)")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
+        help="change the recipe, e.g. --set training.epochs=100 (repeatable)",
+    )  # fmt: skip
+
+
+def _plan_arguments(parser: argparse.ArgumentParser) -> None:
+    _recipe_arguments(parser)
+    parser.add_argument("--out", help="folder for plan.json and fingerprint.json")
+
+
+def _plan(arguments: Arguments) -> int:
+    from voxward.commands.plan import plan
+    from voxward.core.progress import counter
+    from voxward.core.structure import to_data
+
+    given = vars(arguments)
+    with BarProgress() as progress:
+        decided = plan(**_without(given, "command"), progress=counter(progress, "fingerprint"))
+    console.print_json(data=to_data(decided))
+    return 0
+
+
+def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    _recipe_arguments(parser)
+    parser.add_argument("--out", required=True, help="folder for the prepared cases")
+    parser.add_argument("--plan", help="a plan.json, perhaps edited, instead of the planner's")
+
+
+def _prepare(arguments: Arguments) -> int:
+    from voxward.commands.prepare import prepare
+    from voxward.core.progress import counter
+
+    with BarProgress() as progress:
+        prepare(**_without(vars(arguments), "command"), progress=counter(progress, "prepare"))
+    console.print(f"prepared cases are in {escape(arguments.out)}")
+    return 0
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    _recipe_arguments(parser)
+    parser.add_argument("--out", required=True, help="the run folder")
+    parser.add_argument("--minutes", type=float, help="time budget of the training (default: the recipe's epochs)")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out exactly where it stopped")
+    parser.add_argument("--plan", help="a plan.json, perhaps edited, instead of the planner's")
+    parser.add_argument("--prepared", help="folder of prepared cases to share between runs (default: RUN/prepared)")
+    _device_arguments(parser)
+    parser.add_argument("--devices", type=int, default=1, help="processes to train with (DDP)")
+
+
+def _device_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+
+
+def _train(arguments: Arguments) -> int:
+    from voxward.commands.train import train
+
+    with BarProgress() as progress:
+        run = train(**_without(vars(arguments), "command"), progress=progress)
+    console.print(f"trained: {escape(str(run))}\nnext: voxward evaluate {escape(str(run))}")
+    return 0
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="run folder of `voxward train`")
+    parser.add_argument("inputs", nargs="+", help="volume files, folders of volumes, or a dataset folder")
+    parser.add_argument("--out", help="folder for the predictions (default: RUN/predictions)")
+    parser.add_argument("--overlap", type=float, help="overlap of the windows, 0 to below 1 (default: the recipe's)")
+    _inference_arguments(parser)
+
+
+def _inference_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
+    parser.add_argument("--resume", action="store_true", help="keep predictions that are already there")
+    _device_arguments(parser)
+
+
+def _predict(arguments: Arguments) -> int:
+    from voxward.commands.predict import predict
+
+    with BarProgress() as progress:
+        written = predict(**_without(vars(arguments), "command"), progress=progress)
+    console.print(f"{len(written)} predictions in {escape(str(written[0].parent))}")
+    return 0
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="run folder of `voxward train`")
+    parser.add_argument("dataset", nargs="?", help="another dataset folder (default: the run's validation cases)")
+    parser.add_argument("--out", help="where predictions and metrics go (default: the run folder)")
+    parser.add_argument("--policy", default="ignore", help="what empty masks count: ignore, one or brats")
+    parser.add_argument("--nsd-tolerance-mm", type=float, default=2.0, help="tolerance of the surface Dice (default 2)")
+    parser.add_argument("--workers", type=int, default=2, help="cases scored at once (default 2)")
+    _inference_arguments(parser)
+
+
+def _evaluate(arguments: Arguments) -> int:
+    from voxward.commands.evaluate import evaluate
+    from voxward.report.tables import metrics_table
+
+    with BarProgress() as progress:
+        result = evaluate(**_without(vars(arguments), "command"), progress=progress)
+    console.print(metrics_table(result))
+    return 0
+
+
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", help="a dataset folder (default: synthetic phantoms)")
+    parser.add_argument("--out", default="demo", help="folder of the demo (default: demo)")
+    parser.add_argument("--recipe", default="dynunet", help="recipe to train (default dynunet)")
+    parser.add_argument("--minutes", type=float, default=2.5, help="training time (default 2.5)")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def _demo(arguments: Arguments) -> int:
+    from voxward.commands.demo import demo
+    from voxward.report.tables import metrics_table
+
+    with BarProgress() as progress:
+        result = demo(**_without(vars(arguments), "command"), progress=progress)
+    console.print(metrics_table(result.evaluation))
+    console.print(f"picture: {escape(str(result.picture))}\nrun:     {escape(str(result.run))}")
+    return 0
+
+
+COMMANDS = {
+    "check": Command("read every case and report all problems", _check_arguments, _check),
+    "plan": Command("measure a dataset and decide patch, spacing, normalisation", _plan_arguments, _plan),
+    "prepare": Command("resample and normalise all cases into a folder", _prepare_arguments, _prepare),
+    "train": Command("train a recipe on a dataset", _train_arguments, _train),
+    "predict": Command("segment volumes with a trained run", _predict_arguments, _predict),
+    "evaluate": Command("score a trained run on its validation cases", _evaluate_arguments, _evaluate),
+    "demo": Command("train, predict and evaluate in a few minutes", _demo_arguments, _demo),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, built from the table."""
+    top = argparse.ArgumentParser(prog="voxward", description="Train, attack and harden 3D medical segmentation.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        command.arguments(commands.add_parser(name, help=command.help, description=command.help))
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Exit code 0; 1 where `check` found errors; 2 for bad input; 130 when interrupted."""
+    from voxward.training.interrupt import Interrupted
+
+    arguments = parser().parse_args(argv)
+    try:
+        return COMMANDS[arguments.command].run(arguments)
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        errors.print(f"[red]error:[/red] {escape(str(error))}")
+        return 2
+    except (Interrupted, KeyboardInterrupt) as stop:
+        errors.print(f"[yellow]interrupted:[/yellow] {escape(str(stop))}")
+        return 130
+
+
+def _without(given: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name not in names}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

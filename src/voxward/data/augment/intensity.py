@@ -1,0 +1,58 @@
+"""Gamma correction of a batch: exponents first, then applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from voxward.core.recipe import Augmentation
+from voxward.core.types import Images
+
+
+@dataclass(frozen=True, eq=False)
+class IntensityDraw:
+    """Exponents per sample and channel, in host memory; 1 leaves a channel as it is, bit for bit."""
+
+    gammas: Float[Tensor, "b c"]
+
+
+def draw_intensity(recipe: Augmentation, batch: int, channels: int, generator: torch.Generator) -> IntensityDraw:
+    """Draw for `batch` samples: gamma for all channels of a sample or for none, a separate exponent per channel.
+
+    Where the range spans 1, half of the exponents are uniform below 1 (brighter) and half above (darker), as in
+    nnU-Net: a plain uniform draw over (0.7, 1.5) would darken five times in eight. Otherwise uniform over the range.
+    """
+    low, high = recipe.gamma
+    chosen = torch.rand(batch, 1, generator=generator) < recipe.gamma_probability
+    below = torch.rand(batch, channels, generator=generator) < 0.5
+    share = torch.rand(batch, channels, generator=generator)
+    if low < 1 < high:
+        exponents = torch.where(below, low + share * (1 - low), 1 + share * (high - 1))
+    else:
+        exponents = low + share * (high - low)
+    return IntensityDraw(torch.where(chosen, exponents, 1.0))
+
+
+def apply_intensity(images: Images, draw: IntensityDraw) -> Images:
+    """Raise intensities, rescaled to [0, 1] by each patch's own minimum and maximum, to the power gamma, and scale back.
+
+    So minimum and maximum stay, and a constant channel is unchanged.
+    """
+    active = (draw.gammas != 1).flatten().nonzero().flatten()
+    if not len(active):
+        return images
+    where = active.to(images.device)
+    planes = images.flatten(0, 1).clone()
+    gammas = draw.gammas.flatten()[active].to(images).view(-1, 1, 1, 1)
+    planes[where] = _gamma(planes[where], gammas)
+    return planes.view_as(images)
+
+
+def _gamma(x: Float[Tensor, "n d h w"], gammas: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n d h w"]:
+    low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+    width = high - low
+    unit = (x - low) / torch.where(width > 0, width, 1.0)
+    return torch.where(width > 0, unit**gammas * width + low, x)

@@ -1,0 +1,61 @@
+"""The augmentation of a training batch: draw on the host, apply on the device that holds the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from voxward.core.plan import Padding
+from voxward.core.recipe import Augmentation
+from voxward.core.types import Float3, Images, Labels, Size3
+from voxward.data.augment.intensity import IntensityDraw, apply_intensity, draw_intensity
+from voxward.data.augment.spatial import (
+    Active,
+    PatchImages,
+    PatchLabels,
+    SpatialDraw,
+    apply_spatial,
+    draw_spatial,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class AugmentationDraw:
+    """All random parameters of a batch's augmentation; applying one twice gives the same batch."""
+
+    spatial: SpatialDraw
+    intensity: IntensityDraw
+
+
+def draw_augmentation(
+    recipe: Augmentation, batch: int, channels: int, axes_active: Active, generator: torch.Generator
+) -> AugmentationDraw:
+    """Draw the parameters for `batch` samples of `channels` channels; `generator` lives on the CPU.
+
+    axes_active: the axes that rotation and zoom may use, from `spatial.active_axes`. The draw does not depend on the
+    device, so a run on another device sees the same augmentation.
+    """
+    if batch < 1 or channels < 1:
+        raise ValueError(f"batch and channels must be at least 1, got {batch} and {channels}")
+    return AugmentationDraw(
+        draw_spatial(recipe, batch, axes_active, generator), draw_intensity(recipe, batch, channels, generator)
+    )
+
+
+def apply_augmentation(
+    images: Images, labels: Labels, draw: AugmentationDraw, patch_size: Size3, spacing: Float3, padding: Padding
+) -> tuple[PatchImages, PatchLabels]:
+    """Turn source regions into augmented patches of `patch_size`: rotation and zoom, crop, flips, gamma.
+
+    spacing: voxel size in mm, so that a rotation turns anatomy and not voxels. padding: the plan's, for what lies
+    beyond the source region. The inputs are left as they are; labels come back as int64. Raises ValueError when
+    images, labels and draw disagree, or the patch exceeds the source region.
+    """
+    if images.shape[2:] != labels.shape[1:] or images.shape[0] != labels.shape[0]:
+        raise ValueError(f"images {tuple(images.shape)} and labels {tuple(labels.shape)} must cover the same voxels")
+    if draw.intensity.gammas.shape != images.shape[:2]:
+        drawn = tuple(draw.intensity.gammas.shape)
+        raise ValueError(f"the draw is for (batch, channels) {drawn}, but the images have {tuple(images.shape[:2])}")
+    patches, truth = apply_spatial(images, labels, draw.spatial, patch_size, spacing, padding)
+    return apply_intensity(patches, draw.intensity), truth

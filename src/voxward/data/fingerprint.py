@@ -1,0 +1,144 @@
+"""A dataset's training cases in numbers. Every case is read once; only samples of it are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from voxward.core.case import Case, Dataset, Volume
+from voxward.core.labels import LabelSet
+from voxward.core.plan import CaseFingerprint, ChannelFingerprint, Fingerprint
+from voxward.core.types import Float3
+from voxward.data.io import read_image, read_label
+from voxward.data.orient import box_slices, nonzero_box, orient, orientation
+from voxward.data.parallel import for_each_case
+
+# Foreground voxels that a case contributes to the pooled intensities, so that large organs do not drown small cases.
+_SAMPLE = 10_000
+# Voxels that touch by a face, an edge or a corner belong to one object.
+_CONNECTED = np.ones((3, 3, 3), bool)
+
+
+@dataclass(frozen=True)
+class CaseSummary:
+    """One case: its fingerprint, sampled foreground intensities (c, n), and per foreground class its objects and box.
+
+    `volumes`: of the connected components (26 neighbours), mm3. `extents`: edges of the whole class's box in mm, None
+    where the class is absent.
+    """
+
+    fingerprint: CaseFingerprint
+    sample: np.ndarray
+    volumes: tuple[tuple[float, ...], ...]
+    extents: tuple[Float3 | None, ...]
+
+
+def fingerprint(
+    dataset: Dataset,
+    ids: Sequence[str] | None = None,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Fingerprint:
+    """Measure the labelled cases `ids` (all when None), `workers` at a time in threads. Deterministic.
+
+    Raises ValueError naming every case that cannot be measured, or when no case holds any foreground.
+    """
+    cases = dataset.cases if ids is None else [dataset.case(id) for id in ids]
+    if not cases:
+        raise ValueError(f"cannot fingerprint dataset {dataset.name!r}: no labelled case was given")
+    found = for_each_case(lambda case: _read_and_summarize(case, dataset.labels), cases, workers, progress)
+    return combine(dataset.name, dataset.channels, dataset.labels, found)
+
+
+def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str) -> CaseSummary:
+    """Measure one case. Raises ValueError when image and label differ in shape or a label value is undeclared."""
+    if label.array.shape != volume.shape:
+        raise ValueError(f"the label has shape {label.array.shape}, its image {volume.shape}")
+    axes, flips = orientation(volume.affine)
+    image = orient(volume.array, axes, flips)
+    box = box_slices(*nonzero_box(image))
+    image = image[(slice(None), *box)]
+    truth = orient(label.array, axes, flips)[box]
+    index = np.stack([labels.to_index(plane) for plane in truth])
+    x, y, z = (volume.spacing[axis] for axis in axes)
+    counts = np.bincount(index.ravel(), minlength=labels.count)
+    d, h, w = index.shape
+    objects = [_objects(index, k, (x, y, z)) for k in range(1, labels.count)]
+    return CaseSummary(
+        CaseFingerprint(id, (d, h, w), (x, y, z), tuple(int(count) for count in counts)),
+        _foreground_sample(image, index),
+        tuple(volumes for volumes, _ in objects),
+        tuple(extent for _, extent in objects),
+    )
+
+
+def combine(name: str, channels: Sequence[str], labels: LabelSet, cases: Sequence[CaseSummary]) -> Fingerprint:
+    """Pool the cases' measurements. Raises ValueError when no case holds any foreground."""
+    pooled = np.concatenate([case.sample for case in cases], axis=1)
+    if not pooled.shape[1]:
+        raise ValueError(f"dataset {name!r}: none of the {len(cases)} labels holds any foreground voxel")
+    size, volume = _smallest_class(cases)
+    return Fingerprint(
+        dataset=name,
+        labels=labels,
+        cases=tuple(case.fingerprint for case in cases),
+        channels=tuple(_channel(*pair) for pair in zip(channels, pooled, strict=True)),
+        objects=tuple(
+            tuple(sorted(volume for case in cases for volume in case.volumes[k])) for k in range(labels.count - 1)
+        ),
+        object_size=size,
+        object_volume=volume,
+    )
+
+
+def _read_and_summarize(case: Case, labels: LabelSet) -> CaseSummary:
+    if case.label is None:
+        raise ValueError("has no label")
+    return summarize(read_image(case.images), read_label(case.label), labels, case.id)
+
+
+def _foreground_sample(image: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Intensities (c, n) at no more than 10,000 foreground voxels, drawn with a fixed seed."""
+    places = np.flatnonzero(index)
+    if len(places) > _SAMPLE:
+        places = places[np.sort(np.random.default_rng(0).integers(0, len(places), _SAMPLE))]
+    where = np.unravel_index(places, index.shape)
+    return np.stack([channel[where] for channel in image]).astype(np.float64)
+
+
+def _objects(index: np.ndarray, k: int, spacing: Float3) -> tuple[tuple[float, ...], Float3 | None]:
+    """Volumes (mm3) of a class's components and the extent (mm) of the class, measured inside its box."""
+    mask = index == k
+    if not mask.any():
+        return (), None
+    box = box_slices(*nonzero_box(mask[None]))
+    inside = mask[box]
+    components, _ = ndimage.label(inside, _CONNECTED)
+    volumes = np.sort(np.bincount(components.ravel())[1:] * np.prod(spacing))
+    x, y, z = (n * mm for n, mm in zip(inside.shape, spacing, strict=True))
+    return tuple(float(volume) for volume in volumes), (x, y, z)
+
+
+def _channel(name: str, values: np.ndarray) -> ChannelFingerprint:
+    if not np.isfinite(values).all():
+        raise ValueError(f"channel {name!r} holds NaN or infinite voxels in the foreground")
+    low, high = (float(value) for value in np.percentile(values, (0.5, 99.5)))
+    clipped = np.clip(values, low, high)
+    return ChannelFingerprint(name, low, high, float(clipped.mean()), float(clipped.std()))
+
+
+def _smallest_class(cases: Sequence[CaseSummary]) -> tuple[Float3, float]:
+    """Box and volume of the class with the least median volume, over the cases that hold it, in median voxels."""
+    spacing = np.median([case.fingerprint.spacing for case in cases], axis=0)
+    measured = []
+    for k in range(len(cases[0].volumes)):
+        present = [case for case in cases if case.volumes[k]]
+        if present:
+            volume = float(np.median([sum(case.volumes[k]) for case in present]))
+            measured.append((volume, np.median([case.extents[k] for case in present], axis=0)))
+    volume, extent = min(measured, key=lambda entry: entry[0])
+    x, y, z = (float(mm) for mm in extent / spacing)
+    return (x, y, z), float(volume / np.prod(spacing))

@@ -1,0 +1,100 @@
+"""How a volume smaller than a patch is extended: one rule, shared by training, inference and attack.
+
+Every rule is a table of source positions, so extending is a gather: linear in the volume and differentiable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from voxward.core.plan import Padding
+from voxward.core.types import Size3
+
+OUTSIDE = -1
+
+
+def pad_index(length: int, before: int, after: int, padding: Padding) -> np.ndarray:
+    """Source position of every voxel of an axis extended by `before` and `after` voxels (negative amounts crop).
+
+    Returns `before + length + after` positions (int64) in [0, length), or -1 where padding is "zero" and nothing lies
+    underneath. "reflect" mirrors about the centre of the outermost voxel, over and over when the amount exceeds the
+    axis (as np.pad does), and repeats an axis of length 1. Raises ValueError for an empty axis, an unknown rule or a
+    negative result.
+    """
+    if length < 1:
+        raise ValueError(f"length must be at least 1, got {length}: an empty axis cannot be extended")
+    if before + length + after < 0:
+        raise ValueError(f"before={before} and after={after} remove more than the axis of length {length} has")
+    if padding not in _RULES:
+        raise ValueError(f"padding must be one of {', '.join(_RULES)}, got {padding!r}")
+    return _RULES[padding](np.arange(-before, length + after, dtype=np.int64), length)
+
+
+def take(x: Shaped[Tensor, "... d h w"], index: Sequence[np.ndarray]) -> Shaped[Tensor, "... pd ph pw"]:
+    """Gather the positions `index` (one array per spatial axis, as `pad_index` makes them) of x; -1 gives 0."""
+    for axis, positions in zip((-3, -2, -1), index, strict=True):
+        if np.array_equal(positions, np.arange(x.shape[axis])):
+            continue
+        outside = positions == OUTSIDE
+        x = x.index_select(axis, torch.from_numpy(np.where(outside, 0, positions)).to(x.device))
+        if outside.any():
+            shape = [-1 if place == axis else 1 for place in (-3, -2, -1)]
+            x = x.masked_fill(torch.from_numpy(outside).to(x.device).view(shape), 0)
+    return x
+
+
+def pad_amounts(shape: Size3, size: Size3) -> tuple[Size3, Size3]:
+    """Voxels added before and after each axis so that `shape` reaches `size`: symmetric, an odd one at the end."""
+    missing = [max(wanted - length, 0) for wanted, length in zip(size, shape, strict=True)]
+    i, j, k = missing
+    return (i // 2, j // 2, k // 2), (i - i // 2, j - j // 2, k - k // 2)
+
+
+def pad_to(
+    x: Shaped[Tensor, "... d h w"], size: Size3, padding: Padding
+) -> tuple[Shaped[Tensor, "... pd ph pw"], Size3]:
+    """Extend the last three axes of x symmetrically to at least `size`; longer axes stay as they are.
+
+    Returns the extended tensor and the voxels added before each axis, which `crop_back` wants. The same tensor comes
+    back when nothing is missing.
+    """
+    i, j, k = x.shape[-3:]
+    before, after = pad_amounts((i, j, k), size)
+    index = [pad_index(*axis, padding) for axis in zip((i, j, k), before, after, strict=True)]
+    return take(x, index), before
+
+
+def crop_back(x: Shaped[Tensor, "... pd ph pw"], offset: Size3, shape: Size3) -> Shaped[Tensor, "... d h w"]:
+    """The part of x (a view) that `pad_to` found there: `shape` voxels from `offset` on.
+
+    Raises ValueError when x does not contain it.
+    """
+    stop = [start + length for start, length in zip(offset, shape, strict=True)]
+    if min(offset) < 0 or any(end > length for end, length in zip(stop, x.shape[-3:], strict=True)):
+        raise ValueError(f"a crop of {shape} at {offset} does not fit into {tuple(x.shape[-3:])}")
+    return x[..., offset[0] : stop[0], offset[1] : stop[1], offset[2] : stop[2]]
+
+
+def _reflect(position: np.ndarray, length: int) -> np.ndarray:
+    if length == 1:
+        return np.zeros_like(position)
+    phase: np.ndarray = position % (2 * length - 2)
+    folded: np.ndarray = np.minimum(phase, 2 * length - 2 - phase)
+    return folded
+
+
+def _edge(position: np.ndarray, length: int) -> np.ndarray:
+    clipped: np.ndarray = np.clip(position, 0, length - 1)
+    return clipped
+
+
+def _zero(position: np.ndarray, length: int) -> np.ndarray:
+    return np.where((position >= 0) & (position < length), position, OUTSIDE)
+
+
+_RULES: dict[Padding, Callable[[np.ndarray, int], np.ndarray]] = {"reflect": _reflect, "edge": _edge, "zero": _zero}

@@ -1,0 +1,40 @@
+"""The same work for many cases in threads: bounded in memory, ordered, and with every failure reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TypeVar
+
+from voxward.core.case import Case
+
+T = TypeVar("T")
+
+Progress = Callable[[int, int], None]
+
+
+def for_each_case(
+    work: Callable[[Case], T], cases: Sequence[Case], workers: int, progress: Progress | None = None
+) -> list[T]:
+    """`work` on every case with at most `workers` at a time; the results in the order of `cases`.
+
+    `progress(done, total)` is called in this thread after each case. A case that fails does not stop the others:
+    at the end one ValueError names every case that failed, with its reason.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            futures = {pool.submit(work, case): case for case in cases}
+            for done, _ in enumerate(as_completed(futures), start=1):
+                if progress is not None:
+                    progress(done, len(cases))
+        except BaseException:
+            # Ctrl-C: finish the cases in hand, start no other.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    failures = [(case.id, error) for future, case in futures.items() if (error := future.exception()) is not None]
+    if failures:
+        lines = "\n".join(f"  {id}: {error}" for id, error in failures)
+        raise ValueError(f"{len(failures)} of {len(cases)} cases failed:\n{lines}") from failures[0][1]
+    return [future.result() for future in futures]

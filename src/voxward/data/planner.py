@@ -1,0 +1,152 @@
+"""From a fingerprint to a plan. Each planner is one function and one line of the registry at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from voxward.core.plan import ChannelFingerprint, ChannelPlan, Fingerprint, Normalization, Plan
+from voxward.core.recipe import Preparation
+from voxward.core.registry import Registry
+from voxward.core.types import Float3, Size3
+from voxward.data.planner_nnunet import nnunet_sizes, nnunet_spacing
+from voxward.data.planner_rog import rog_sizes
+
+# An axis coarser than this many times the finest is resampled with the nearest voxel: nothing lies between its slices.
+_ANISOTROPIC = 3.0
+# The share of the training set's objects that is smaller than a suspicious one.
+_SUSPICIOUS_PERCENTILE = 5.0
+_ROG_BATCH = 2
+# Turning by 15 degrees and zooming by 1.15 needs about a fifth more than the patch.
+_AUGMENTATION_MARGIN = 1.2
+
+
+def make_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
+    """Decide geometry, intensity and memory with the planner that `preparation` names.
+
+    Raises ValueError for an unknown planner or a fingerprint without cases.
+    """
+    if not fingerprint.cases:
+        raise ValueError(f"cannot plan: the fingerprint of {fingerprint.dataset!r} has no cases")
+    return PLANNERS[preparation.planner](fingerprint, preparation)
+
+
+def rog_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
+    """ROG: median spacing, power-of-two patches, strides from the smallest object, batches of 2."""
+    spacing = _median([case.spacing for case in fingerprint.cases])
+    i, j, k = fingerprint.object_size
+    sizes = rog_sizes(_median(_shapes_at(fingerprint, spacing)), (i, j, k), fingerprint.object_volume)
+    kernel = _size3([1 if edge == 1 else 3 for edge in sizes.patch])
+    return _assemble(
+        fingerprint,
+        preparation,
+        spacing=spacing,
+        patch=sizes.patch,
+        window=sizes.window,
+        source=sizes.source,
+        strides=sizes.strides,
+        kernels=(kernel,) * (len(sizes.strides) + 1),
+        batch_size=_ROG_BATCH,
+    )
+
+
+def nnunet_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
+    """nnU-Net: finer coarse axis, the largest patch that the memory holds, batch size from what is left."""
+    spacing = nnunet_spacing([case.shape for case in fingerprint.cases], [case.spacing for case in fingerprint.cases])
+    shapes = _shapes_at(fingerprint, spacing)
+    median = _median(shapes)
+    voxels = math.prod(median) * len(shapes)
+    sizes = nnunet_sizes(median, spacing, voxels, fingerprint.labels.count, preparation.memory_gib)
+    return _assemble(
+        fingerprint,
+        preparation,
+        spacing=spacing,
+        patch=sizes.patch,
+        window=sizes.patch,
+        source=_source(sizes.patch, shapes),
+        strides=sizes.pooling.strides,
+        kernels=sizes.pooling.kernel_sizes,
+        batch_size=sizes.batch_size,
+    )
+
+
+def _assemble(
+    fingerprint: Fingerprint,
+    preparation: Preparation,
+    *,
+    spacing: Float3,
+    patch: Size3,
+    window: Size3,
+    source: Size3,
+    strides: tuple[Size3, ...],
+    kernels: tuple[Size3, ...],
+    batch_size: int,
+) -> Plan:
+    """A planner's decisions together with those that all planners share."""
+    return Plan(
+        dataset=fingerprint.dataset,
+        labels=fingerprint.labels,
+        channels=tuple(_channel(channel, preparation) for channel in fingerprint.channels),
+        spacing=spacing,
+        spline_order=_size3([0 if mm > _ANISOTROPIC * min(spacing) else 3 for mm in spacing]),
+        crop_nonzero=preparation.crop_nonzero,
+        patch_size=patch,
+        window_size=window,
+        source_size=source,
+        strides=strides,
+        kernel_sizes=kernels,
+        padding=preparation.padding,
+        batch_size=preparation.batch_size or batch_size,
+        min_object_mm3=tuple(_suspicious(volumes) for volumes in fingerprint.objects),
+    )
+
+
+def _channel(channel: ChannelFingerprint, preparation: Preparation) -> ChannelPlan:
+    automatic: Normalization = "ct" if channel.name.strip().lower() == "ct" else "mr"
+    normalization = automatic if preparation.normalization == "auto" else preparation.normalization
+    return ChannelPlan(channel.name, normalization, channel.low, channel.high, channel.mean, channel.std)
+
+
+def _suspicious(volumes: tuple[float, ...]) -> float:
+    return float(np.percentile(volumes, _SUSPICIOUS_PERCENTILE)) if volumes else 0.0
+
+
+def _shapes_at(fingerprint: Fingerprint, spacing: Float3) -> list[Size3]:
+    """The cases' shapes after resampling; an axis of one voxel stays one."""
+    return [
+        _size3(
+            [
+                max(1, round(n * old / new)) if n > 1 else 1
+                for n, old, new in zip(case.shape, case.spacing, spacing, strict=True)
+            ]
+        )
+        for case in fingerprint.cases
+    ]
+
+
+def _source(patch: Size3, shapes: list[Size3]) -> Size3:
+    """The patch and a margin, but no more than the patch or the longest case of that axis holds."""
+    longest = np.max(shapes, axis=0)
+    return _size3(
+        [
+            max(edge, min(math.ceil(_AUGMENTATION_MARGIN * edge), int(most)))
+            for edge, most in zip(patch, longest, strict=True)
+        ]
+    )
+
+
+def _median(rows: list[Size3] | list[Float3]) -> Float3:
+    x, y, z = np.median(rows, axis=0)
+    return float(x), float(y), float(z)
+
+
+def _size3(values: list[int]) -> Size3:
+    i, j, k = values
+    return i, j, k
+
+
+PLANNERS: Registry[Callable[[Fingerprint, Preparation], Plan]] = Registry(
+    "planner", {"rog": rog_plan, "nnunet": nnunet_plan}
+)

@@ -1,0 +1,140 @@
+"""Which patch of a case is trained on (drawn first), and reading it (a deterministic function of the draw)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from voxward.core.plan import Padding
+from voxward.core.types import CaseLabels, Image, Size3
+from voxward.data.padding import OUTSIDE, pad_amounts, pad_index, take
+
+
+@runtime_checkable
+class PatchSource(Protocol):
+    """A prepared case of which parts can be read; `voxward.data.store.StoredCase` is one."""
+
+    @property
+    def id(self) -> str:
+        """The case's id."""
+        ...
+
+    @property
+    def shape(self) -> Size3:
+        """Spatial shape."""
+        ...
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Class indices that occur; the background (0) is ignored where it is listed."""
+        ...
+
+    def locations(self, k: int) -> np.ndarray:
+        """Voxels of foreground class k, or a choice of them: (n, 3) coordinates, n >= 1 for every class that occurs."""
+        ...
+
+    def image_region(self, start: Size3, stop: Size3) -> Tensor:
+        """Image between start and stop (exclusive), (c, ...) float32."""
+        ...
+
+    def label_region(self, start: Size3, stop: Size3) -> Tensor:
+        """Class indices between start and stop (exclusive)."""
+        ...
+
+
+@dataclass(frozen=True)
+class PatchDraw:
+    """Where a patch lies: its first voxel, in voxels of the case.
+
+    Negative where the case is smaller than the patch and the patch therefore begins in the padding.
+    """
+
+    case: str
+    start: Size3
+
+
+def draw_patch(source: PatchSource, size: Size3, foreground: float, generator: torch.Generator) -> PatchDraw:
+    """Draw a patch of `size` voxels.
+
+    With probability `foreground` it is centred on a foreground voxel, as far as the volume's edge allows: a class is
+    drawn uniformly among those present, then a voxel of it, so rare classes are seen as often as large ones (ROG,
+    section 3). Otherwise, and in a case without foreground, it lies uniformly anywhere in the case, padded
+    symmetrically to at least `size`; a case no larger than the patch has only its one centred window.
+    """
+    if not 0 <= foreground <= 1:
+        raise ValueError(f"foreground must be a probability in [0, 1], got {foreground}")
+    centred = torch.rand((), generator=generator).item() < foreground
+    voxel = draw_foreground_voxel(source, generator) if centred else None
+    if voxel is not None:
+        return patch_around(source, size, voxel)
+    low, high = _start_range(source.shape, size)
+    i, j, k = (first + _below(last - first + 1, generator) for first, last in zip(low, high, strict=True))
+    return PatchDraw(source.id, (i, j, k))
+
+
+def draw_foreground_voxel(source: PatchSource, generator: torch.Generator) -> Size3 | None:
+    """A class drawn uniformly among the foreground classes present, then a voxel of it; None without foreground."""
+    present = [k for k in source.classes if k > 0]
+    if not present:
+        return None
+    locations = source.locations(present[_below(len(present), generator)])
+    i, j, k = locations[_below(len(locations), generator)]
+    return int(i), int(j), int(k)
+
+
+def patch_around(source: PatchSource, size: Size3, voxel: Size3) -> PatchDraw:
+    """The patch centred on `voxel`, moved inwards where it would leave the symmetrically padded volume."""
+    low, high = _start_range(source.shape, size)
+    i, j, k = (
+        min(max(centre - length // 2, first), last)
+        for centre, length, first, last in zip(voxel, size, low, high, strict=True)
+    )
+    return PatchDraw(source.id, (i, j, k))
+
+
+def read_patch(
+    source: PatchSource, draw: PatchDraw, size: Size3, source_size: Size3, padding: Padding
+) -> tuple[Float[Tensor, "c d h w"], Integer[Tensor, "d h w"]]:
+    """Read the region of `source_size` voxels concentric with the patch `draw` of `size` voxels.
+
+    The patch begins (source_size - size) // 2 voxels inside it; the rest is what a rotation turns into view. Beyond
+    the volume, image and label continue by the same padding rule, as `pad_to` continues the whole volume. Only the
+    voxels needed are read. Returns the image (float32) and the label in the type that the source stores.
+    Raises ValueError when source_size is smaller than size or the draw belongs to another case.
+    """
+    if any(outer < inner for outer, inner in zip(source_size, size, strict=True)):
+        raise ValueError(f"source_size {source_size} must not be smaller than the patch {size}")
+    if draw.case != source.id:
+        raise ValueError(f"the patch was drawn for case {draw.case!r}, but the case to read is {source.id!r}")
+    index = [_region_index(*axis, padding) for axis in zip(source.shape, draw.start, size, source_size, strict=True)]
+    i, j, k = (int(positions[positions != OUTSIDE].min()) for positions in index)
+    start, stop = (i, j, k), _stop(index)
+    local = [np.where(x == OUTSIDE, OUTSIDE, x - first) for x, first in zip(index, start, strict=True)]
+    image: Image = take(source.image_region(start, stop), local)
+    label: CaseLabels = take(source.label_region(start, stop), local)
+    return image, label
+
+
+def _region_index(length: int, start: int, size: int, source_size: int, padding: Padding) -> np.ndarray:
+    first = start - (source_size - size) // 2
+    return pad_index(length, -first, first + source_size - length, padding)
+
+
+def _stop(index: list[np.ndarray]) -> Size3:
+    i, j, k = (int(positions.max()) + 1 for positions in index)
+    return i, j, k
+
+
+def _start_range(shape: Size3, size: Size3) -> tuple[Size3, Size3]:
+    before, _ = pad_amounts(shape, size)
+    i, j, k = (max(length - patch, 0) for length, patch in zip(shape, size, strict=True))
+    return (-before[0], -before[1], -before[2]), (i - before[0], j - before[1], k - before[2])
+
+
+def _below(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator).item())

@@ -1,0 +1,241 @@
+"""Prepared cases on disk: one folder per case, written as a whole, read by region.
+
+<out>/plan.json
+<out>/<id>/case.json        frame, classes, and the digest of the decisions that prepared it
+<out>/<id>/image.b2nd       (c, d, h, w) float32, chunks of half a patch per axis, lossless
+<out>/<id>/label.b2nd       (d, h, w) uint8 or uint16, where there is a label
+<out>/<id>/locations.npz    per class up to 10,000 of its voxels (n, 3)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import torch
+from torch import Tensor
+
+from voxward.core.case import Case, Dataset, Frame, PreparedCase
+from voxward.core.files import atomic_write, write_json
+from voxward.core.plan import Plan, load_json, load_plan
+from voxward.core.structure import to_data
+from voxward.core.types import CaseLabels, Image, Size3
+from voxward.data.io import read_image, read_label
+from voxward.data.parallel import for_each_case
+from voxward.data.prepare import prepare
+
+_LOCATIONS = 10_000
+# The decisions of a plan that change prepared voxels; the others (batch size, window, ...) may change freely.
+_PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero")
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """What case.json holds: the frame, the classes present, whether there is a label, and the plan's digest."""
+
+    id: str
+    frame: Frame
+    classes: tuple[int, ...]
+    labelled: bool
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class StoredCase:
+    """A prepared case on disk. Cheap to create, to copy and to pickle; files are opened by whoever reads a region."""
+
+    folder: Path
+    record: CaseRecord
+
+    @property
+    def id(self) -> str:
+        """Name of the case."""
+        return self.record.id
+
+    @property
+    def frame(self) -> Frame:
+        """How the prepared arrays lie in the source file."""
+        return self.record.frame
+
+    @property
+    def shape(self) -> Size3:
+        """Prepared spatial shape (d, h, w)."""
+        return self.record.frame.shape
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Indices of the classes that the label holds, the background included; empty without a label."""
+        return self.record.classes
+
+    def image_region(self, start: Size3, stop: Size3) -> Image:
+        """Voxels start:stop (within the volume) of all channels, float32 (c, ...). Raises ValueError when outside."""
+        region = _region(self, start, stop)
+        return torch.from_numpy(_opened(self.folder / "image.b2nd")[(slice(None), *region)])
+
+    def label_region(self, start: Size3, stop: Size3) -> CaseLabels:
+        """Class indices of start:stop, uint8 (int32 beyond 256 classes). Raises ValueError without a label."""
+        if not self.record.labelled:
+            raise ValueError(f"case {self.id!r} was prepared without a label")
+        return _index_tensor(_opened(self.folder / "label.b2nd")[_region(self, start, stop)])
+
+    def locations(self, k: int) -> np.ndarray:
+        """Up to 10,000 voxels of class `k`, int32 (n, 3) in index order; a random choice of more."""
+        if k not in self.classes:
+            raise ValueError(f"case {self.id!r} holds no class {k}; present: {list(self.classes)}")
+        path = self.folder / "locations.npz"
+        return _read_locations(str(path), path.stat().st_mtime_ns)[str(k)]
+
+    def load(self) -> PreparedCase:
+        """The whole case."""
+        label = self.label_region((0, 0, 0), self.shape) if self.record.labelled else None
+        return PreparedCase(self.id, self.image_region((0, 0, 0), self.shape), label, self.frame)
+
+
+def write_case(folder: Path, prepared: PreparedCase, patch_size: Size3, classes: int, digest: str = "") -> None:
+    """Write a prepared case, replacing what is there; nothing is left behind when it fails.
+
+    patch_size: chunks are half of it per axis, so that a patch read decodes little more than itself. classes: of the
+    label set, background included. digest: what `open_case` can be checked against.
+    """
+    label = None if prepared.label is None else prepared.label.numpy().astype(np.uint8 if classes <= 256 else np.uint16)
+    locations = {} if label is None else _locations(label, classes)
+    record = CaseRecord(prepared.id, prepared.frame, tuple(map(int, locations)), label is not None, digest)
+    with atomic_write(folder) as unfinished:
+        unfinished.mkdir()
+        _write_array(unfinished / "image.b2nd", prepared.image.numpy(), patch_size)
+        if label is not None:
+            _write_array(unfinished / "label.b2nd", label, patch_size)
+            np.savez(unfinished / "locations.npz", allow_pickle=False, **locations)
+        write_json(unfinished / "case.json", to_data(record))
+
+
+def open_case(folder: Path, id: str) -> StoredCase:
+    """The prepared case `id` that `write_case` put into `folder`.
+
+    Raises FileNotFoundError when there is none, ValueError when it is another case.
+    """
+    record = _record(folder)
+    if record.id != id:
+        raise ValueError(f"{folder} holds case {record.id!r}, not {id!r}")
+    return StoredCase(folder, record)
+
+
+def prepare_dataset(
+    dataset: Dataset,
+    plan: Plan,
+    out: Path,
+    ids: Sequence[str] | None = None,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Prepare the cases `ids` (all labelled ones when None) into `out`, with at most `workers` volumes in memory.
+
+    Resumable: a case that is there and was prepared by the same decisions is kept. Raises ValueError when `out` holds
+    cases of a plan that prepares differently, and, after all others are done, one naming every case that failed.
+    """
+    _claim(out, plan)
+    cases = dataset.cases if ids is None else [dataset.case(id) for id in ids]
+    digest = preparation_digest(plan)
+    for_each_case(lambda case: _prepare_case(case, plan, out, digest), cases, workers, progress)
+
+
+def preparation_digest(plan: Plan) -> str:
+    """A short name for the decisions of a plan that change prepared voxels."""
+    decisions = {name: value for name, value in to_data(plan).items() if name in _PREPARING}
+    return hashlib.sha256(json.dumps(decisions, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _claim(out: Path, plan: Plan) -> None:
+    """Write the plan into `out`, unless cases of another plan are there."""
+    path = out / "plan.json"
+    if path.exists() and preparation_digest(load_plan(path)) != preparation_digest(plan):
+        raise ValueError(
+            f"{out} holds cases prepared by another plan ({path}): prepare with that plan, choose another folder, "
+            "or delete this one"
+        )
+    plan.save(path)
+
+
+def _prepare_case(case: Case, plan: Plan, out: Path, digest: str) -> None:
+    folder = out / case.id
+    if (folder / "case.json").exists() and _record(folder).digest == digest:
+        return
+    label = None if case.label is None else read_label(case.label)
+    prepared = prepare(read_image(case.images), label, plan, case.id)
+    write_case(folder, prepared, plan.patch_size, plan.labels.count, digest)
+
+
+def _record(folder: Path) -> CaseRecord:
+    path = folder / "case.json"
+    if not path.exists():
+        raise FileNotFoundError(f"no prepared case in {folder}: {path} does not exist")
+    return _read_record(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _read_record(path: Path, version: int) -> CaseRecord:
+    """Training opens its cases again for every patch: each record is parsed once per version of the file."""
+    return load_json(CaseRecord, path)
+
+
+def _write_array(path: Path, array: np.ndarray, patch_size: Size3) -> None:
+    lead = (1,) * (array.ndim - 3)
+    chunks = lead + tuple(min(max(1, -(-p // 2)), n) for p, n in zip(patch_size, array.shape[-3:], strict=True))
+    cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
+    blosc2.asarray(np.ascontiguousarray(array), urlpath=str(path), mode="w", chunks=chunks, cparams=cparams)
+
+
+def _locations(label: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+    """Voxels of every class present, background included, drawn with the class as seed where there are too many."""
+    counts = np.zeros(classes, np.int64)
+    for plane in label:
+        counts += np.bincount(plane.ravel(), minlength=classes)
+    return {str(k): _voxels(label, int(k), int(counts[k])) for k in np.flatnonzero(counts)}
+
+
+def _voxels(label: np.ndarray, k: int, count: int) -> np.ndarray:
+    """Plane by plane, because the indices of a whole background would take more memory than the volume."""
+    ranks = np.sort(np.random.default_rng(k).choice(count, min(count, _LOCATIONS), replace=False))
+    found, before = [], 0
+    for d, plane in enumerate(label):
+        places = np.argwhere(plane == k)
+        chosen = places[ranks[np.searchsorted(ranks, before) : np.searchsorted(ranks, before + len(places))] - before]
+        found.append(np.insert(chosen, 0, d, axis=1))
+        before += len(places)
+    return np.concatenate(found).astype(np.int32)
+
+
+def _region(case: StoredCase, start: Size3, stop: Size3) -> tuple[slice, slice, slice]:
+    if not all(0 <= a < b <= n for a, b, n in zip(start, stop, case.shape, strict=True)):
+        raise ValueError(f"region {start}..{stop} must be non-empty and within the shape {case.shape} of {case.id!r}")
+    i, j, k = (slice(a, b) for a, b in zip(start, stop, strict=True))
+    return i, j, k
+
+
+def _index_tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array if array.dtype == np.uint8 else array.astype(np.int32))
+
+
+def _opened(path: Path) -> Any:
+    """The array, opened once per process, thread and version of the file: an open array must not be shared."""
+    return _open(str(path), path.stat().st_mtime_ns, os.getpid(), threading.get_ident())
+
+
+@lru_cache(maxsize=64)
+def _open(path: str, version: int, process: int, thread: int) -> Any:
+    return blosc2.open(path, mode="r", dparams={"nthreads": 1})
+
+
+@lru_cache(maxsize=64)
+def _read_locations(path: str, version: int) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(stored)

@@ -1,0 +1,90 @@
+"""From a volume in its own geometry to its segmentation: prepare, pad, sweep, restore, post-process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from voxward.core.case import PreparedCase, Volume
+from voxward.core.types import Images, Logits, Size3
+from voxward.data.padding import pad_to
+from voxward.data.prepare import prepare, restore_argmax
+from voxward.inference.precision import Precision, autocast
+from voxward.inference.run_folder import TrainedModel
+from voxward.inference.windows import plan_windows, sweep
+
+# Windows of one forward pass together hold about this many voxels: enough to keep a processor busy on small windows.
+VOXELS_PER_FORWARD = 400_000
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A trained model with the settings it is deployed with."""
+
+    model: TrainedModel
+    device: torch.device
+    precision: Precision = "auto"
+    overlap: float | None = None
+
+    def segment(self, volume: Volume, done: Callable[[int, int], None] | None = None) -> np.ndarray:
+        """Class indices (i, j, k) in the volume's own voxel order and shape, post-processed.
+
+        Raises ValueError when the volume's channels are not the plan's. `done(windows, of)` reports progress.
+        """
+        self.check(volume)
+        label = restore_argmax_of(self, prepare(volume, None, self.model.plan), done)
+        segmentation: np.ndarray = self.model.postprocess.apply(label, volume.spacing)
+        return segmentation
+
+    def check(self, volume: Volume) -> None:
+        """Raise ValueError when the volume cannot be segmented by this model."""
+        expected = [channel.name for channel in self.model.plan.channels]
+        if volume.array.ndim != 4 or volume.array.shape[0] != len(expected):
+            got = volume.array.shape[0] if volume.array.ndim == 4 else 1
+            raise ValueError(f"the model takes {len(expected)} channels ({', '.join(expected)}), got {got}")
+        if not np.isfinite(volume.affine).all() or abs(np.linalg.det(volume.affine[:3, :3])) < 1e-9:
+            raise ValueError(f"the affine must be finite and invertible, got {volume.affine.tolist()}")
+
+    def slabs(self, prepared: PreparedCase, done: Callable[[int, int], None] | None = None) -> Iterator[Tensor]:
+        """Blended logits of the prepared volume as consecutive slabs (k, rows, h, w) along its first axis."""
+        plan, inference = self.model.plan, self.model.recipe.inference
+        padded, offset = pad_to(prepared.image, plan.window_size, plan.padding)
+        shape = _spatial(padded)
+        overlap = inference.overlap if self.overlap is None else self.overlap
+        windows = plan_windows(shape, plan.window_size, overlap, inference.weights)
+        batch = max(1, VOXELS_PER_FORWARD // int(np.prod(plan.window_size)))
+        report = None if done is None else (lambda finished: done(finished, windows.count))
+        return _unpad(sweep(self.forward, padded, windows, batch, report), offset, _spatial(prepared.image))
+
+    @torch.no_grad()
+    def forward(self, images: Images) -> Logits:
+        """Logits of a batch of windows, float32."""
+        with autocast(self.precision, self.device):
+            logits: Tensor = self.model.network(images.to(self.device))
+        return logits.float().to(images.device)
+
+
+def restore_argmax_of(
+    predictor: Predictor, prepared: PreparedCase, done: Callable[[int, int], None] | None = None
+) -> np.ndarray:
+    """Class indices in the source's geometry, without post-processing."""
+    return restore_argmax(predictor.slabs(prepared, done), prepared.frame)
+
+
+def _unpad(slabs: Iterator[Tensor], offset: Size3, shape: Size3) -> Iterator[Tensor]:
+    """Cut the padding off slabs of a padded volume."""
+    row = 0
+    for slab in slabs:
+        first, last = max(offset[0] - row, 0), min(offset[0] + shape[0] - row, slab.shape[1])
+        row += slab.shape[1]
+        if first < last:
+            yield slab[:, first:last, offset[1] : offset[1] + shape[1], offset[2] : offset[2] + shape[2]]
+
+
+def _spatial(x: Tensor) -> Size3:
+    d, h, w = x.shape[-3:]
+    return d, h, w

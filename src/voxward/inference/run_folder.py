@@ -1,0 +1,104 @@
+"""A run's folder: what lies where, and its weights. Training writes it; inference reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from voxward.core.files import atomic_write
+from voxward.core.plan import Plan, load_json, load_plan
+from voxward.core.recipe import Recipe, load_recipe
+from voxward.inference.postprocess import PostProcess
+from voxward.nets.registry import network_for_plan
+
+Checkpoint = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run."""
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe, as YAML."""
+        return self.root / "recipe.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """The plan, as JSON."""
+        return self.root / "plan.json"
+
+    @property
+    def splits(self) -> Path:
+        """Which cases train, select and validate, as JSON."""
+        return self.root / "splits.json"
+
+    @property
+    def state(self) -> Path:
+        """Everything a resumed run needs; loaded with weights_only."""
+        return self.root / "checkpoints" / "state.pt"
+
+    @property
+    def log(self) -> Path:
+        """One row per validation."""
+        return self.root / "logs" / "training.csv"
+
+    @property
+    def postprocess(self) -> Path:
+        """The post-processing that helped on the selection cases."""
+        return self.root / "postprocess.json"
+
+    @property
+    def predictions(self) -> Path:
+        """The default place of predictions."""
+        return self.root / "predictions"
+
+    def weights(self, checkpoint: Checkpoint) -> Path:
+        """The weights of the best or the last step, as safetensors."""
+        return self.root / "checkpoints" / f"{checkpoint}.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A run read back: plan, recipe, the network with its weights (in eval mode), and the post-processing."""
+
+    plan: Plan
+    recipe: Recipe
+    network: nn.Module
+    postprocess: PostProcess
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's parameters and buffers as safetensors, atomically."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with atomic_write(path) as unfinished:
+        save_file(tensors, unfinished)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Read safetensors into a network. Raises ValueError when names or shapes do not match."""
+    try:
+        network.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit the network: {error}") from error
+
+
+def load_run(root: Path | str, checkpoint: Checkpoint = "best", device: torch.device | None = None) -> TrainedModel:
+    """Read a run folder. Raises FileNotFoundError naming what is missing."""
+    run = RunFolder(Path(root))
+    weights = run.weights(checkpoint)
+    missing = [str(path) for path in (run.recipe, run.plan, weights) if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(f"{root} is not a trained run: no {', '.join(missing)}")
+    plan, recipe = load_plan(run.plan), load_recipe(run.recipe)
+    network = network_for_plan(recipe.network.name, plan, recipe.network.options)
+    load_weights(network, weights)
+    postprocess = load_json(PostProcess, run.postprocess) if run.postprocess.is_file() else PostProcess(kind="none")
+    return TrainedModel(plan, recipe, network.to(device or torch.device("cpu")).eval(), postprocess)

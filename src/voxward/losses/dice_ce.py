@@ -1,0 +1,33 @@
+"""Dice plus cross-entropy, through MONAI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from torch import Tensor
+
+from voxward.core.registry import Registry
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def dice_cross_entropy(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_dice: bool = False) -> Loss:
+    """Cross-entropy plus (1 - soft Dice averaged over the foreground classes).
+
+    The loss takes logits (b, k, d, h, w) and class indices (b, d, h, w). Dice is computed per sample, or over the whole
+    batch with `batch_dice`; a class absent from a patch adds a constant with almost no gradient (as in ROG).
+    """
+    from monai.losses import DiceCELoss
+
+    loss = DiceCELoss(
+        include_background=False, to_onehot_y=True, softmax=True, batch=batch_dice, lambda_dice=dice_weight, lambda_ce=ce_weight
+    )  # fmt: skip
+
+    def dice_ce(logits: Tensor, labels: Tensor) -> Tensor:
+        return cast(Tensor, loss(logits.float(), labels[:, None].long()))
+
+    return dice_ce
+
+
+LOSSES: Registry[Callable[..., Loss]] = Registry("loss", {"dice-ce": dice_cross_entropy})

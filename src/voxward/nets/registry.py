@@ -1,0 +1,70 @@
+"""Every network by name, and what each takes from a plan."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from voxward.core.plan import Plan
+from voxward.core.registry import Registry
+from voxward.core.types import Size3
+from voxward.nets.lattice import Lattice
+from voxward.nets.zoo import dynunet
+
+FLAT: Size3 = (1, 1, 1)
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """`build(in_channels, out_channels, **options)` makes the network; `from_plan` gives the options a plan decides."""
+
+    build: Callable[..., nn.Module]
+    from_plan: Callable[[Plan], dict[str, Any]]
+
+
+def _lattice_options(plan: Plan) -> dict[str, Any]:
+    # A plan with fewer steps starts with flat ones, so that the finest level keeps its resolution.
+    return {"strides": (FLAT,) * (5 - len(plan.strides)) + plan.strides}
+
+
+def _dynunet_options(plan: Plan) -> dict[str, Any]:
+    kept = [n for n, stride in enumerate(plan.strides) if stride != FLAT]
+    kernels = [plan.kernel_sizes[0], *(plan.kernel_sizes[n + 1] for n in kept)]
+    return {"strides": tuple(plan.strides[n] for n in kept), "kernel_sizes": tuple(kernels)}
+
+
+NETWORKS: Registry[NetworkEntry] = Registry(
+    "network",
+    {
+        "rog": NetworkEntry(Lattice, _lattice_options),
+        "dynunet": NetworkEntry(dynunet, _dynunet_options),
+    },
+)
+
+
+def create_network(name: str, in_channels: int, out_channels: int, **options: Any) -> nn.Module:
+    """Build a registered network that maps (b, in_channels, d, h, w) to logits (b, out_channels, d, h, w).
+
+    Raises ValueError for an unknown name, an unknown option or a channel count below 1.
+    """
+    if in_channels < 1 or out_channels < 2:
+        raise ValueError(
+            f"a network needs at least 1 input channel and 2 classes, got {in_channels} and {out_channels}"
+        )
+    build = NETWORKS[name].build
+    legal = list(inspect.signature(build).parameters)[2:]
+    unknown = sorted(set(options) - set(legal))
+    if unknown:
+        raise ValueError(f"network {name!r} has no option {', '.join(unknown)}; it has: {', '.join(legal)}")
+    return build(in_channels, out_channels, **options)
+
+
+def network_for_plan(name: str, plan: Plan, options: Mapping[str, Any]) -> nn.Module:
+    """The network a plan asks for; `options` (a recipe's) win over the plan's."""
+    return create_network(
+        name, len(plan.channels), plan.labels.count, **(NETWORKS[name].from_plan(plan) | dict(options))
+    )

@@ -1,0 +1,43 @@
+"""The training log: one CSV row per validation, and the same figures for TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+from voxward.core.files import append_text, write_text
+
+COLUMNS = ("step", "epoch", "training_loss", "validation_loss", "validation_dice", "learning_rate", "seconds")
+
+
+class TrainingLog:
+    """Appends rows; rows after `step` (of a sitting that was killed after its last save) are dropped first."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        kept = [row for row in read_log(path) if row["step"] <= step] if path.is_file() else []
+        write_text(path, "\n".join([",".join(COLUMNS), *(_line(row) for row in kept)]) + "\n")
+        self.tensorboard = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step + 1)
+
+    def add(self, row: dict[str, float]) -> None:
+        """Append one row, keyed by COLUMNS."""
+        append_text(self.path, _line(row) + "\n")
+        for name in COLUMNS[2:]:
+            self.tensorboard.add_scalar(name, row[name], int(row["step"]))
+
+    def close(self) -> None:
+        """Flush TensorBoard's file."""
+        self.tensorboard.close()
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The rows of a training log."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _line(row: dict[str, float]) -> str:
+    whole = {"step", "epoch"}
+    return ",".join(str(int(row[name])) if name in whole else repr(float(row[name])) for name in COLUMNS)

@@ -1,0 +1,105 @@
+"""Everything a training needs, put together once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+from voxward.core.plan import Plan
+from voxward.core.recipe import Recipe
+from voxward.data.loader import PatchBatch, validation_patches
+from voxward.inference.precision import resolve_precision
+from voxward.inference.run_folder import RunFolder
+from voxward.losses.dice_ce import LOSSES, Loss
+from voxward.nets.registry import network_for_plan
+from voxward.training.optim import create_optimizer
+from voxward.training.schedule import Schedule, create_schedule
+from voxward.training.state import TrainingState, load_state
+from voxward.training.steps import StandardStep
+
+_FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+@dataclass(frozen=True)
+class TrainingCases:
+    """Where the prepared cases lie, which are fitted, and which select the best checkpoint."""
+
+    folder: Path
+    fit: tuple[str, ...]
+    selection: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRun:
+    """A run that is ready to go on from its `state`."""
+
+    folder: RunFolder
+    recipe: Recipe
+    plan: Plan
+    cases: TrainingCases
+    seed: int
+    fabric: Fabric
+    network: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    loss: Loss
+    step: StandardStep
+    validation: tuple[PatchBatch, ...]
+    state: TrainingState
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """An epoch is one patch per fitted case, over all processes."""
+        return math.ceil(len(self.cases.fit) / (self.plan.batch_size * int(self.fabric.world_size)))
+
+    @property
+    def learning_rate(self) -> float:
+        """The recipe's initial learning rate."""
+        return float(self.optimizer.defaults["lr"])
+
+
+def start_fabric(recipe: Recipe, accelerator: str = "auto", devices: int = 1) -> Fabric:
+    """Start the processes and choose the precision. Raises ValueError for a device that is not there."""
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for, but no CUDA device is available; use --device cpu")
+    kind = accelerator if accelerator != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    precision = resolve_precision(recipe.training.precision, torch.device(kind))
+    fabric = Fabric(
+        accelerator=kind, devices=devices, strategy="ddp" if devices > 1 else "auto", precision=_FABRIC_PRECISION[precision]
+    )  # fmt: skip
+    fabric.launch()
+    return fabric
+
+
+def set_up(
+    folder: RunFolder, recipe: Recipe, plan: Plan, cases: TrainingCases, seed: int, fabric: Fabric
+) -> TrainingRun:
+    """Build network, optimiser, schedule and loss; read the folder's state where there is one."""
+    torch.manual_seed(seed)
+    network = network_for_plan(recipe.network.name, plan, recipe.network.options)
+    optimizer = create_optimizer(recipe.optimizer, network)
+    schedule = create_schedule(recipe.schedule)
+    loss = LOSSES[recipe.loss.name](**recipe.loss.options)
+    saved = folder.state.is_file()
+    state = load_state(folder.state, network, optimizer, schedule) if saved else TrainingState()
+    wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
+    selection = cases.selection or cases.fit[:1]
+    return TrainingRun(
+        folder=folder,
+        recipe=recipe,
+        plan=plan,
+        cases=cases,
+        seed=seed,
+        fabric=fabric,
+        network=wrapped,
+        optimizer=wrapped_optimizer,
+        schedule=schedule,
+        loss=loss,
+        step=StandardStep(fabric, wrapped, wrapped_optimizer, loss, recipe.training.clip_gradient_norm),
+        validation=tuple(validation_patches(cases.folder, selection, plan, seed)),
+        state=state,
+    )

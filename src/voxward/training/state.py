@@ -1,0 +1,58 @@
+"""The one object that resumes a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from voxward.core.files import atomic_write
+from voxward.training.schedule import Schedule
+
+
+@dataclass
+class TrainingState:
+    """Where a run stands. `total_steps` and `validate_every` are fixed once, so a resumed run is the same run.
+
+    seconds: training time so far, over all its sittings. loss_sum, loss_count: losses since the last validation.
+    """
+
+    step: int = 0
+    total_steps: int | None = None
+    validate_every: int | None = None
+    best_score: float = -math.inf
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    seconds: float = 0.0
+
+    @property
+    def done(self) -> float:
+        """Share of the run that is done; 0 until its length is known."""
+        return self.step / self.total_steps if self.total_steps else 0.0
+
+
+def save_state(
+    path: Path, state: TrainingState, network: nn.Module, optimizer: torch.optim.Optimizer, schedule: Schedule
+) -> None:
+    """Write everything a resumed run needs, atomically."""
+    content = {
+        "state": {field.name: getattr(state, field.name) for field in fields(state)},
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state(),
+    }
+    with atomic_write(path) as unfinished:
+        torch.save(content, unfinished)
+
+
+def load_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, schedule: Schedule) -> TrainingState:
+    """Read a state back into the objects of a freshly set-up run. Nothing but tensors and numbers is unpickled."""
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    network.load_state_dict(content["network"])
+    optimizer.load_state_dict(content["optimizer"])
+    schedule.restore(content["schedule"])
+    return TrainingState(**content["state"])

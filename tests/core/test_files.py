@@ -1,0 +1,51 @@
+import pytest
+
+from voxward.core.files import append_text, atomic_write, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path):
+    target = tmp_path / "a.txt"
+    write_text(target, "old")
+    with pytest.raises(RuntimeError), atomic_write(target) as path:
+        path.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_target_appears_only_at_the_end(tmp_path):
+    target = tmp_path / "deep" / "a.nii.gz"
+    with atomic_write(target) as path:
+        path.write_text("x")
+        assert path.name.endswith(".nii.gz")
+        assert not target.exists()
+    assert target.read_text() == "x"
+
+
+def test_folders_are_replaced_as_a_whole(tmp_path):
+    target = tmp_path / "case"
+    for content in ("first", "second"):
+        with atomic_write(target) as path:
+            path.mkdir()
+            (path / content).write_text(content)
+    assert [p.name for p in target.iterdir()] == ["second"]
+    assert [p.name for p in tmp_path.iterdir()] == ["case"]
+
+
+def test_a_failed_folder_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), atomic_write(tmp_path / "case") as path:
+        path.mkdir()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_refuses_nan(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_append_creates_and_appends(tmp_path):
+    append_text(tmp_path / "logs" / "a.csv", "1\n")
+    append_text(tmp_path / "logs" / "a.csv", "2\n")
+    assert (tmp_path / "logs" / "a.csv").read_text() == "1\n2\n"

@@ -1,0 +1,61 @@
+import pytest
+
+from voxward.core.recipe import dump_recipe, load_recipe, recipe_names
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_packaged_recipes_load_and_survive_a_round_trip(name, tmp_path):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(recipe))
+    assert load_recipe(path) == recipe
+
+
+def test_all_problems_are_reported_at_once():
+    wrong = [
+        "netwrk=2",
+        "augmentation.mirror_axes=[0,3]",
+        "training.epochs=0.5",
+        "inference.overlap=1",
+        "sampling.foreground=2",
+    ]
+    with pytest.raises(ValueError, match="netwrk") as error:
+        load_recipe("rog", wrong)
+    message = str(error.value)
+    for part in (
+        "Did you mean 'network'",
+        "mirror_axes",
+        "training.epochs",
+        "inference.overlap",
+        "sampling.foreground",
+    ):
+        assert part in message
+
+
+def test_overrides_change_what_they_name():
+    recipe = load_recipe("rog", ["training.epochs=3", "optimizer.options.lr=0.5", "augmentation.scale=[1, 1]"])
+    assert recipe.training.epochs == 3
+    assert recipe.optimizer.options["lr"] == 0.5
+    assert recipe.optimizer.options["weight_decay"] == 1e-5
+    assert recipe.augmentation.scale == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("override", ["training.epochs", "name.part=1"])
+def test_malformed_overrides_are_refused(override):
+    with pytest.raises(ValueError, match="override"):
+        load_recipe("rog", [override])
+
+
+def test_unknown_recipes_name_the_known_ones():
+    with pytest.raises(ValueError, match=r"Did you mean 'rog'.*dynunet"):
+        load_recipe("rogg")
+
+
+def test_broken_yaml_is_a_value_error(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("a: [")
+    with pytest.raises(ValueError, match="not valid YAML"):
+        load_recipe(path)
+    with pytest.raises(FileNotFoundError):
+        load_recipe(tmp_path / "absent.yaml")

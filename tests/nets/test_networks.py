@@ -1,0 +1,153 @@
+"""One contract for every registered network, and the published counts of each."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.core.test_plan import PLAN
+from voxward.nets.lattice import LEVEL_DEPTHS, Lattice
+from voxward.nets.registry import NETWORKS, create_network, network_for_plan
+
+FLAT, HALF = (1, 1, 1), (2, 2, 2)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+class TestContract:
+    def test_logits_have_one_channel_per_class_and_the_input_size(self, name):
+        network = create_network(name, 2, 3).eval()
+        assert network(torch.randn(2, 2, 16, 32, 16)).shape == (2, 3, 16, 32, 16)
+
+    def test_input_gradient_and_every_weight_gradient(self, name):
+        network = create_network(name, 1, 2)
+        x = torch.randn(1, 1, 16, 16, 16, requires_grad=True)
+        network(x).square().mean().backward()
+        assert x.grad.abs().sum() > 0
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
+
+    def test_float64_agrees_with_float32(self, name):
+        torch.manual_seed(0)
+        network = create_network(name, 1, 2).eval()
+        x = torch.randn(1, 1, 32, 32, 32)
+        single = network(x)
+        double = network.double()(x.double())
+        torch.testing.assert_close(single.double(), double, rtol=1e-3, atol=1e-3)
+
+    def test_thin_volumes(self, name):
+        plan = replace(
+            PLAN,
+            patch_size=(16, 16, 1), window_size=(16, 16, 1), source_size=(16, 16, 1),
+            strides=((2, 2, 1), (2, 2, 1)), kernel_sizes=((3, 3, 1),) * 3,
+        )  # fmt: skip
+        network = network_for_plan(name, plan, {})
+        assert network(torch.randn(1, 1, 16, 16, 1)).shape == (1, 2, 16, 16, 1)
+
+    def test_the_same_seed_gives_the_same_weights(self, name):
+        states = []
+        for _ in range(2):
+            torch.manual_seed(3)
+            states.append(create_network(name, 1, 2).state_dict())
+        assert all(torch.equal(a, states[1][key]) for key, a in states[0].items())
+
+    def test_bad_calls_are_refused(self, name):
+        with pytest.raises(ValueError, match="input channel"):
+            create_network(name, 0, 2)
+        with pytest.raises(ValueError, match="no option colour"):
+            create_network(name, 1, 2, colour="red")
+
+
+def test_unknown_network():
+    with pytest.raises(ValueError, match="unknown network 'rogue'. Did you mean 'rog'"):
+        create_network("rogue", 1, 2)
+
+
+@pytest.mark.parametrize(("modalities", "classes", "count"), [(1, 3, 2_596_347), (4, 4, 2_596_556)])
+def test_lattice_parameter_count(modalities, classes, count):
+    assert sum(p.numel() for p in create_network("rog", modalities, classes).parameters()) == count
+    assert count == 2_596_192 + 59 * modalities + 32 * classes
+
+
+def test_lattice_parts():
+    lattice = Lattice(1, 3)
+    parts = {
+        "stem": (lattice.stem, lattice.entry), "lattice": (lattice.nodes,),
+        "combination": (lattice.combine,), "head": (lattice.head,),
+    }  # fmt: skip
+    counts = {name: sum(p.numel() for part in modules for p in part.parameters()) for name, modules in parts.items()}
+    assert counts == {"stem": 7067, "lattice": 2_561_472, "combination": 27_712, "head": 96}
+    assert [len(depths) for depths in LEVEL_DEPTHS] == [5, 4, 3, 2]
+    assert len(lattice.nodes) == 14
+
+
+@pytest.mark.parametrize(
+    ("channels", "classes", "strides", "size", "gmac"),
+    [(4, 4, (FLAT, HALF, HALF, HALF, HALF), 96, 39.66), (1, 3, ((2, 2, 1), *[HALF] * 4), 96, 9.97)],
+)
+def test_lattice_operations(channels, classes, strides, size, gmac):
+    """The paper's figure for Task01 and the release's for Task03; counted with plain convolutions, on no real memory."""
+    with torch.device("meta"):
+        network = _plain(Lattice(channels, classes, strides)).to("meta")
+        with FlopCounterMode(display=False) as counter:
+            network(torch.empty(1, channels, size, size, size))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gmac, abs=0.005)
+
+
+def _plain(network):
+    """On a device that is not the CPU the lattice uses PyTorch's own routines; depthwise ones are swapped by hand."""
+    for name, child in network.named_children():
+        if isinstance(child, nn.Conv3d) and child.groups > 1:
+            setattr(
+                network,
+                name,
+                nn.Conv3d(child.in_channels, child.out_channels, 3, child.strides, 1, groups=child.groups, bias=False),
+            )
+        else:
+            _plain(child)
+    return network
+
+
+def test_lattice_says_what_to_pad_to():
+    with pytest.raises(ValueError, match=r"pad to \(32, 48, 16\)"):
+        Lattice(1, 2)(torch.randn(1, 1, 20, 40, 16))
+    with pytest.raises(ValueError, match="takes 1 channels, got 2"):
+        Lattice(1, 2)(torch.randn(1, 2, 16, 16, 16))
+    with pytest.raises(ValueError, match="5 strides"):
+        Lattice(1, 2, strides=(HALF,))
+
+
+def test_lattice_equals_itself_built_from_plain_layers():
+    torch.manual_seed(0)
+    lattice = Lattice(1, 3).double().eval()
+    x = torch.randn(1, 1, 16, 16, 32, dtype=torch.float64)
+    ours = lattice(x)
+    torch.testing.assert_close(_all_plain(lattice)(x), ours, rtol=1e-9, atol=1e-9)
+
+
+def _all_plain(network):
+    from voxward.nets.blocks import InstanceNorm, PointwiseConv3d, Upsample
+
+    for name, child in network.named_children():
+        plain = None
+        if isinstance(child, InstanceNorm):
+            plain = nn.InstanceNorm3d(child.weight.numel(), affine=True)
+        elif isinstance(child, PointwiseConv3d):
+            plain = nn.Conv3d(child.in_channels, child.out_channels, 1, child.strides, bias=False)
+        elif isinstance(child, nn.Conv3d) and child.groups > 1:
+            plain = nn.Conv3d(
+                child.in_channels, child.out_channels, 3, child.strides, 1, groups=child.groups, bias=False
+            )
+        elif isinstance(child, Upsample):
+            plain = nn.Upsample(scale_factor=tuple(map(float, child.factor)), mode="trilinear", align_corners=True)
+        if plain is None:
+            _all_plain(child)
+        else:
+            plain.load_state_dict(child.state_dict(), strict=not isinstance(child, Upsample))
+            setattr(network, name, plain.double())
+    return network
+
+
+def test_dynunet_wants_one_kernel_per_level():
+    with pytest.raises(ValueError, match="one entry per level"):
+        create_network("dynunet", 1, 2, strides=(HALF,), kernel_sizes=((3, 3, 3),))
