@@ -91,7 +91,7 @@ def test_samples_are_bounded_and_reproducible() -> None:
     np.testing.assert_array_equal(first.sample, second.sample)
     assert first.sample[0].mean() == pytest.approx(image[0].mean(), abs=0.05)
     # The channels are sampled at the same voxels.
-    places = {value: other for value, other in zip(image[0].ravel(), image[1].ravel(), strict=True)}
+    places = dict(zip(image[0].ravel(), image[1].ravel(), strict=True))
     assert all(places[a] == b for a, b in first.sample.T[:50])
 
 

@@ -31,7 +31,7 @@ def predict(
 
     inputs: volume files, folders of volume files (several channels as CASE_0000, CASE_0001, ...), or a dataset folder
     (all its cases). Every input's channels and geometry are checked before the first is segmented. A prediction has
-    its input's affine, shape and file type, and an integer number type. resume: keep the predictions that an interrupted
+    its input's affine, shape and file type, and an integer number type. resume: keep predictions that an interrupted
     call has written already. overlap: of the windows, instead of the recipe's.
 
     Raises ValueError or FileNotFoundError, and then nothing has been written.

@@ -21,8 +21,13 @@ def dice_cross_entropy(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_d
     from monai.losses import DiceCELoss
 
     loss = DiceCELoss(
-        include_background=False, to_onehot_y=True, softmax=True, batch=batch_dice, lambda_dice=dice_weight, lambda_ce=ce_weight
-    )  # fmt: skip
+        include_background=False,
+        to_onehot_y=True,
+        softmax=True,
+        batch=batch_dice,
+        lambda_dice=dice_weight,
+        lambda_ce=ce_weight,
+    )
 
     def dice_ce(logits: Tensor, labels: Tensor) -> Tensor:
         return cast(Tensor, loss(logits.float(), labels[:, None].long()))

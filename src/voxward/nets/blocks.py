@@ -55,7 +55,7 @@ def _volume(rows: Tensor, like: Tensor) -> Tensor:
 
 
 class InstanceNorm(nn.Module):
-    """Instance normalisation with learned scale and shift: the numbers of `nn.InstanceNorm3d(channels, affine=True)`."""
+    """Instance normalisation with learned scale and shift, as `nn.InstanceNorm3d(channels, affine=True)` has it."""
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from voxward.core.recipe import Choice
 from voxward.core.registry import Registry
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """What the training loop asks of a schedule."""
 

@@ -68,9 +68,8 @@ def start_fabric(recipe: Recipe, accelerator: str = "auto", devices: int = 1) ->
         raise ValueError("device 'cuda' was asked for, but no CUDA device is available; use --device cpu")
     kind = accelerator if accelerator != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     precision = resolve_precision(recipe.training.precision, torch.device(kind))
-    fabric = Fabric(
-        accelerator=kind, devices=devices, strategy="ddp" if devices > 1 else "auto", precision=_FABRIC_PRECISION[precision]
-    )  # fmt: skip
+    strategy = "ddp" if devices > 1 else "auto"
+    fabric = Fabric(accelerator=kind, devices=devices, strategy=strategy, precision=_FABRIC_PRECISION[precision])
     fabric.launch()
     return fabric
 

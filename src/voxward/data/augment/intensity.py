@@ -37,7 +37,7 @@ def draw_intensity(recipe: Augmentation, batch: int, channels: int, generator: t
 
 
 def apply_intensity(images: Images, draw: IntensityDraw) -> Images:
-    """Raise intensities, rescaled to [0, 1] by each patch's own minimum and maximum, to the power gamma, and scale back.
+    """Raise intensities, rescaled to [0, 1] by each patch's own extremes, to the power gamma, and scale back.
 
     So minimum and maximum stay, and a constant channel is unchanged.
     """
