@@ -39,7 +39,7 @@ def keep_largest_component(label: np.ndarray, classes: Sequence[int]) -> np.ndar
 
 
 def fuse_small_components(label: np.ndarray, klass: int, minimum_mm3: float, spacing: Float3) -> np.ndarray:
-    """A copy of the class map (i, j, k) in which each component of `klass` under `minimum_mm3` becomes what surrounds it.
+    """A copy of the class map (i, j, k) in which components of `klass` under `minimum_mm3` become what surrounds them.
 
     That is the class most frequent among the voxels that touch the component, the background possible (on a tie the
     lower class). A component that fills the whole volume stays. spacing in mm.

@@ -1,0 +1,87 @@
+"""An evaluation as tables: for the terminal (rich) and for a page (Markdown). Nothing is printed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from voxward.inference.evaluate import Evaluation
+from voxward.metrics.score import CaseMetrics
+from voxward.metrics.summary import Summary
+
+UNDEFINED = "n/a"
+_MEAN = "mean"
+
+
+def metrics_table(evaluation: Evaluation) -> Table:
+    """A row per class and one for the cases' mean over classes; `n` counts the cases with a defined Dice."""
+    table = Table(title=_title(evaluation), title_justify="left")
+    for name in _columns(evaluation):
+        table.add_column(name, justify="left" if name == "class" else "right", no_wrap=name == "class")
+    for name, summaries in _rows(evaluation):
+        if name == _MEAN:
+            table.add_section()
+        table.add_row(*_cells(name, summaries), style="bold" if name == _MEAN else None)
+    return table
+
+
+def markdown_table(evaluation: Evaluation) -> str:
+    """The same table as GitHub Markdown, with its caption underneath."""
+    columns = _columns(evaluation)
+    lines = [columns, ["---" if name == "class" else "---:" for name in columns]]
+    lines += [[cell.replace("|", "\\|") for cell in _cells(*row)] for row in _rows(evaluation)]
+    body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{body}\n\n{_title(evaluation)}\n"
+
+
+def case_table(evaluation: Evaluation) -> Table:
+    """A row per case, the worst mean Dice first: the mean Dice, Dice of each class, mean HD95."""
+    names = list(evaluation.classes)
+    table = Table("case", "Dice", *(f"Dice {name}" for name in names), "HD95 mm")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for case in sorted(evaluation.cases, key=_dice_for_order):
+        dices = [case.mean("dice"), *(case.classes[name].dice for name in names)]
+        table.add_row(case.id, *(_number(value, 3) for value in dices), _number(case.mean("hd95_mm"), 2))
+    return table
+
+
+def _dice_for_order(case: CaseMetrics) -> float:
+    dice = case.mean("dice")
+    return float("inf") if dice is None else dice
+
+
+def _title(evaluation: Evaluation) -> str:
+    count = len(evaluation.cases)
+    cases = f"{count} case{'s' if count != 1 else ''}"
+    return f"{cases}; Dice: mean over cases [95 % bootstrap interval]; empty masks: {evaluation.policy}"
+
+
+def _columns(evaluation: Evaluation) -> list[str]:
+    nsd = f"NSD {evaluation.nsd_tolerance_mm:g} mm"
+    return ["class", "Dice", "std", "min", "max", "IoU", "sensitivity", "specificity", "HD95 mm", nsd, "n"]
+
+
+def _rows(evaluation: Evaluation) -> list[tuple[str, Mapping[str, Summary | None]]]:
+    return [*evaluation.classes.items(), (_MEAN, evaluation.means)]
+
+
+def _cells(name: str, summaries: Mapping[str, Summary | None]) -> list[str]:
+    dice = summaries["dice"]
+    if dice is None:
+        spread = [UNDEFINED] * 4
+    else:
+        interval = f"{dice.mean:.3f} [{dice.low:.3f}, {dice.high:.3f}]"
+        spread = [interval, *(f"{value:.3f}" for value in (dice.std, dice.minimum, dice.maximum))]
+    digits = {"iou": 3, "sensitivity": 3, "specificity": 4, "hd95_mm": 2, "nsd": 3}
+    others = [_number(_mean(summaries[metric]), places) for metric, places in digits.items()]
+    return [name, *spread, *others, str(dice.n if dice else 0)]
+
+
+def _mean(summary: Summary | None) -> float | None:
+    return None if summary is None else summary.mean
+
+
+def _number(value: float | None, digits: int) -> str:
+    return UNDEFINED if value is None else f"{value:.{digits}f}"
