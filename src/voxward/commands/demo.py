@@ -54,14 +54,14 @@ def demo(
 
 def _picture(run: RunFolder, source: Path, evaluation: Evaluation, path: Path) -> Path:
     """Draw the case of median Dice: neither the best nor the worst."""
-    ranked = sorted(evaluation.cases, key=lambda case: case.mean_dice or 0.0)
+    ranked = sorted(evaluation.cases, key=lambda case: case.mean("dice") or 0.0)
     chosen = ranked[len(ranked) // 2]
     dataset = open_dataset(source)
     case = dataset.case(chosen.id)
     assert case.label is not None
     image, truth = read_image(case.images), read_label(case.label)
     predicted = read_label(next(run.predictions.glob(f"{chosen.id}.*")))
-    title = f"{chosen.id}: mean foreground Dice {chosen.mean_dice or 0.0:.3f} (the median case)"
+    title = f"{chosen.id}: mean foreground Dice {chosen.mean('dice') or 0.0:.3f} (the median case)"
     to_index = dataset.labels.to_index
     overlay_figure(
         image.array[0], to_index(truth.array), to_index(predicted.array), image.spacing, dataset.labels, path, title

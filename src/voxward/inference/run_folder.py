@@ -77,17 +77,29 @@ class TrainedModel:
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """Write a network's parameters and buffers as safetensors, atomically."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in _own_tensors(network).items()}
     with atomic_write(path) as unfinished:
         save_file(tensors, unfinished)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
     """Read safetensors into a network. Raises ValueError when names or shapes do not match."""
-    try:
-        network.load_state_dict(load_file(path))
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit the network: {error}") from error
+    tensors, own = load_file(path), _own_tensors(network)
+    wrong = sorted(
+        name for name in tensors.keys() | own.keys()
+        if name not in tensors or name not in own or tensors[name].shape != own[name].shape
+    )  # fmt: skip
+    if wrong:
+        raise ValueError(f"{path} does not fit the network: names or shapes differ, e.g. {', '.join(wrong[:3])}")
+    with torch.no_grad():
+        for name, value in tensors.items():
+            own[name].copy_(value)
+
+
+def _own_tensors(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers, each once (MONAI's DynUNet registers its blocks under two names)."""
+    inner = getattr(network, "module", network)  # Fabric's wrapper would put a prefix before each name
+    return dict(inner.named_parameters()) | dict(inner.named_buffers())
 
 
 def load_run(root: Path | str, checkpoint: Checkpoint = "best", device: torch.device | None = None) -> TrainedModel:

@@ -88,12 +88,7 @@ def score_case(
     Raises ValueError when the maps are not 3D or differ in shape, hold an unknown class, or a spacing or tolerance is
     out of range.
     """
-    if truth.ndim != 3:
-        raise ValueError(f"truth must have three axes (2D: the third of length 1), got shape {truth.shape}")
-    if not all(math.isfinite(step) and step > 0 for step in spacing):
-        raise ValueError(f"spacing must be positive mm, got {spacing}")
-    if not (math.isfinite(nsd_tolerance_mm) and nsd_tolerance_mm >= 0):
-        raise ValueError(f"nsd_tolerance_mm must be at least 0, got {nsd_tolerance_mm}")
+    _check(truth, spacing, nsd_tolerance_mm)
     matrix = confusion(truth, prediction, labels.count)
     diagonal = math.hypot(*(n * step for n, step in zip(truth.shape, spacing, strict=True)))
     pair = _Pair.without_thin_axes(truth, prediction, spacing)
@@ -109,6 +104,15 @@ def score_case(
         else:
             classes[name] = _absent(counts, policy)
     return CaseMetrics(id, classes)
+
+
+def _check(truth: np.ndarray, spacing: Float3, nsd_tolerance_mm: float) -> None:
+    if truth.ndim != 3:
+        raise ValueError(f"truth must have three axes (2D: the third of length 1), got shape {truth.shape}")
+    if not all(math.isfinite(step) and step > 0 for step in spacing):
+        raise ValueError(f"spacing must be positive mm, got {spacing}")
+    if not (math.isfinite(nsd_tolerance_mm) and nsd_tolerance_mm >= 0):
+        raise ValueError(f"nsd_tolerance_mm must be at least 0, got {nsd_tolerance_mm}")
 
 
 def _score(counts: Counts, hd95_mm: float | None, nsd: float) -> ClassMetrics:

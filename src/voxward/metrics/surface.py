@@ -32,7 +32,7 @@ class SurfaceDistances:
     def nsd(self, tolerance_mm: float) -> float:
         """Surface Dice: the share of all surface voxels, both masks' together, at most `tolerance_mm` apart."""
         close = np.count_nonzero(self.to_truth <= tolerance_mm) + np.count_nonzero(self.to_prediction <= tolerance_mm)
-        return close / (self.to_truth.size + self.to_prediction.size)
+        return float(close / (self.to_truth.size + self.to_prediction.size))
 
 
 def surface(mask: np.ndarray) -> np.ndarray:

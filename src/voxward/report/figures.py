@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,23 @@ from voxward.core.files import atomic_write
 from voxward.core.labels import LabelSet
 from voxward.core.types import Float3
 
-# (name, axis across the slices, letters left-right and bottom-top) as a radiologist sees them.
-_VIEWS = (("axial", 2, "RL", "PA"), ("coronal", 1, "RL", "IS"), ("sagittal", 0, "AP", "IS"))
-_COLOURS = ("#ff4b4b", "#3fd0ff", "#ffd23f", "#5be37d", "#c77dff", "#ff9f1c", "#f78fb3", "#2ec4b6", "#b8de6f", "#8da9ff")
-_FAULTS = (("missed", "#3fa7ff"), ("invented", "#ff5a36"), ("wrong class", "#ffe14d"))
+# (name, axis across the slices, directions at the left, right, bottom and top) as a radiologist sees them.
+_VIEWS = (
+    ("axial", 2, ("R", "L", "P", "A")),
+    ("coronal", 1, ("R", "L", "I", "S")),
+    ("sagittal", 0, ("A", "P", "I", "S")),
+)
+# Classes in colours that none of the disagreement's resembles.
+_COLOURS = ("#4fe07a", "#d58bff", "#ffb347", "#35d8d8", "#ff8fc7", "#c8e05a", "#9fb4ff", "#d9a679")
+_FAULTS = (
+    ("missed (true, not predicted)", "#2f8cff"),
+    ("invented (predicted, not true)", "#ff3b30"),
+    ("wrong class", "#ffe14d"),
+)
 _PANEL_INCHES = 3.0
-# The foreground's neighbourhood is enlarged where it takes less than this share of the slice's edges.
+# The foreground's neighbourhood is enlarged where it takes less than this share of the slice's edges, up to a limit.
 _ZOOM_BELOW = 0.5
+_ZOOM_LEAST = 0.2
 _MARGIN = 0.35
 _BACKGROUND, _TEXT = "#14161a", "#e8eaed"
 
@@ -55,7 +65,8 @@ def overlay_figure(
     for row, part in zip(axes, slices, strict=True):
         for axis, column in zip(row, columns, strict=True):
             _draw(axis, column, part, window)
-    _legend(figure, labels, foreground_classes(truth, prediction), truth is not None)
+    shown = sorted({klass for part in slices for klass in (*_classes(part.truth), *_classes(part.prediction))})
+    _legend(figure, labels, shown, truth is not None)
     _save(figure, path)
 
 
@@ -102,13 +113,13 @@ def _mark_best(axis: Any, steps: Sequence[float], values: Sequence[float]) -> No
         axis.set_title(f"best {value:.3f} at step {step:.0f}", fontsize=9, loc="right")
 
 
-def foreground_classes(truth: np.ndarray | None, prediction: np.ndarray) -> list[int]:
-    """The foreground classes that either map holds, ascending."""
-    found = set(np.unique(prediction)) | (set() if truth is None else set(np.unique(truth)))
-    return sorted(int(klass) for klass in found if klass > 0)
+def _classes(label: np.ndarray | None) -> list[int]:
+    """The foreground classes of a slice, ascending."""
+    return [] if label is None else [int(klass) for klass in np.unique(label) if klass > 0]
 
 
-View = tuple[str, int, str, str]
+Letters = tuple[str, str, str, str]  # at the left, right, bottom and top of the picture
+View = tuple[str, int, Letters]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +130,7 @@ class _Slice:
     """
 
     name: str
-    letters: tuple[str, str]
+    letters: Letters
     image: np.ndarray
     truth: np.ndarray | None
     prediction: np.ndarray
@@ -137,7 +148,7 @@ class _Slice:
         foreground: np.ndarray,
         spacing: Float3,
     ) -> _Slice:
-        name, axis, across, along = view
+        name, axis, letters = view
         amounts = foreground.sum(axis=tuple(a for a in range(3) if a != axis))
         index = int(amounts.argmax()) if amounts.any() else image.shape[axis] // 2
         turned = [None if array is None else _turn(array, axis, index) for array in (image, truth, prediction)]
@@ -147,7 +158,7 @@ class _Slice:
         width, height = (spacing[a] for a in range(3) if a != axis)
         box = _zoom(_turn(foreground, axis, index))
         label = f"{name}, slice {index + 1} of {image.shape[axis]}" if image.shape[axis] > 1 else "image plane"
-        return cls(label, (across, along), picture, true, predicted, height, width, box)
+        return cls(label, letters, picture, true, predicted, height, width, box)
 
     @property
     def zoomed(self) -> bool:
@@ -166,7 +177,138 @@ def _flat_view(image: np.ndarray) -> tuple[View, ...]:
 
 def _turn(array: np.ndarray, axis: int, index: int) -> np.ndarray:
     """The slice as a picture: superior or anterior on top; the patient's right, or front, on the left."""
-    # RAS+ order runs to the left of the picture's right: the sagittal j axis is turned to have the face on the left.
-    plane = np.take(array, index, axis=axis).T[::-1]
-    turned: np.ndarray = plane[:, ::-1]
-    return turned
+    # A view: np.take would first copy all of a volume in column-major order.
+    plane: np.ndarray = np.moveaxis(array, axis, 0)[index].T[::-1, ::-1]
+    return plane
+
+
+def _zoom(foreground: np.ndarray) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right): round a small foreground, in the slice's proportions; else the whole slice."""
+    rows, columns = (np.flatnonzero(foreground.any(axis)) for axis in (1, 0))
+    height, width = foreground.shape
+    whole = (0, height, 0, width)
+    if not rows.size:
+        return whole
+    share = max(np.ptp(rows) + 1 + 2, (np.ptp(columns) + 1 + 2) * height / width) / height * (1 + 2 * _MARGIN)
+    if share >= _ZOOM_BELOW:
+        return whole
+    share = max(share, _ZOOM_LEAST)
+    sides = []
+    for found, length in ((rows, height), (columns, width)):
+        extent = math.ceil(share * length)
+        start = min(max(int(found[0] + found[-1] + 1 - extent) // 2, 0), length - extent)
+        sides += [start, start + extent]
+    return sides[0], sides[1], sides[2], sides[3]
+
+
+def _window(image: np.ndarray) -> tuple[float, float]:
+    """Percentiles 1 and 99 of about a million voxels, over all of the image."""
+    step = max(1, round((image.size / 1e6) ** (1 / 3)))
+    sample = image[tuple(slice(None, None, step if length > step else 1) for length in image.shape)]
+    low, high = np.percentile(sample[np.isfinite(sample)].astype(np.float64), (1, 99))
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _grid(slices: Sequence[_Slice], columns: Sequence[str], title: str) -> tuple[Any, Any]:
+    """An empty figure and its axes (rows, columns), each row as high as its slice is for one panel's width."""
+    from matplotlib.figure import Figure
+
+    ratios = [min(max(part.size_mm[0] / part.size_mm[1], 0.35), 1.6) for part in slices]
+    size = (_PANEL_INCHES * len(columns) + 0.3, _PANEL_INCHES * sum(ratios) + 1.2)
+    figure = Figure(figsize=size, dpi=110, layout="constrained", facecolor=_BACKGROUND)
+    axes = figure.subplots(len(slices), len(columns), squeeze=False, height_ratios=ratios)
+    figure.suptitle(title, color=_TEXT, fontsize=13)
+    for axis, name in zip(axes[0], columns, strict=True):
+        axis.set_title(name, color=_TEXT, fontsize=11)
+    for row, part in zip(axes, slices, strict=True):
+        row[0].set_ylabel(part.name, color=_TEXT, fontsize=10)
+    return figure, axes
+
+
+def _draw(axis: Any, column: str, part: _Slice, window: tuple[float, float]) -> None:
+    low, high = window
+    axis.imshow(part.image, cmap="gray", vmin=low, vmax=high, aspect=part.height / part.width, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    _DRAW[column](axis, part)
+    if column != "image":
+        top, bottom, left, right = part.box
+        axis.set(xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))
+
+
+def _draw_image(axis: Any, part: _Slice) -> None:
+    """The slice as it is: the directions' letters, and a frame round what the other columns enlarge."""
+    left, right, bottom, top = part.letters
+    for x, y, letter in ((0.03, 0.5, left), (0.97, 0.5, right), (0.5, 0.03, bottom), (0.5, 0.97, top)):
+        style = {"color": _TEXT, "fontsize": 9, "ha": "center", "va": "center"}
+        box = {"facecolor": _BACKGROUND, "alpha": 0.55, "edgecolor": "none", "pad": 1.2}
+        axis.text(x, y, letter, transform=axis.transAxes, bbox=box, **style)
+    if part.zoomed:
+        from matplotlib.patches import Rectangle
+
+        top_row, bottom_row, left_column, right_column = part.box
+        corner = (left_column - 0.5, top_row - 0.5)
+        size = (right_column - left_column, bottom_row - top_row)
+        axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor=_TEXT, linewidth=1, linestyle="--"))
+
+
+def _outline(axis: Any, label: np.ndarray) -> None:
+    """Each class tinted, and outlined along its pixels' edges."""
+    fine = 6
+    # A rim of background closes the outline of a class that touches the border.
+    padded = np.pad(label, 1).repeat(fine, 0).repeat(fine, 1)
+    y, x = ((np.arange(length) + 0.5) / fine - 1.5 for length in padded.shape)
+    for klass in _classes(label):
+        mask = padded == klass
+        axis.contourf(x, y, mask, levels=[0.5, 1.5], colors=[_colour(klass)], alpha=0.18)
+        axis.contour(x, y, mask, levels=[0.5], colors=[_colour(klass)], linewidths=1.6)
+
+
+def _draw_truth(axis: Any, part: _Slice) -> None:
+    assert part.truth is not None
+    _outline(axis, part.truth)
+
+
+def _draw_disagreement(axis: Any, part: _Slice) -> None:
+    from matplotlib.colors import to_rgba
+
+    assert part.truth is not None
+    true, predicted = part.truth > 0, part.prediction > 0
+    wrong = true & predicted & (part.truth != part.prediction)
+    paint = np.zeros((*true.shape, 4))
+    for mask, (_, colour) in zip((true & ~predicted, predicted & ~true, wrong), _FAULTS, strict=True):
+        paint[mask] = to_rgba(colour, 0.8)
+    axis.imshow(paint, aspect=part.height / part.width, interpolation="nearest")
+
+
+_DRAW: dict[str, Callable[[Any, _Slice], None]] = {
+    "image": _draw_image,
+    "truth": _draw_truth,
+    "prediction": lambda axis, part: _outline(axis, part.prediction),
+    "disagreement": _draw_disagreement,
+}
+
+
+def _colour(klass: int) -> str:
+    return _COLOURS[(klass - 1) % len(_COLOURS)]
+
+
+def _legend(figure: Any, labels: LabelSet, classes: Sequence[int], faults: bool) -> None:
+    """The classes that are seen, and the colours of the disagreement."""
+    from matplotlib.patches import Patch
+
+    entries = [Patch(color=_colour(klass), label=labels.names[klass]) for klass in classes]
+    if faults:
+        entries += [Patch(color=colour, label=name) for name, colour in _FAULTS[: labels.count]]
+    columns = min(len(entries), 7)
+    figure.legend(
+        handles=entries, loc="outside lower center", ncols=max(columns, 1), frameon=False, labelcolor=_TEXT, fontsize=10
+    )
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    with atomic_write(path) as unfinished:
+        figure.savefig(unfinished, format="png", facecolor=figure.get_facecolor())

@@ -1,0 +1,185 @@
+"""Every fault of a dataset in one report: all cases are read, all problems named, nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from voxward.core.case import Case, Dataset, Volume
+from voxward.core.labels import LabelSet
+from voxward.data.io import SUFFIXES, integer_label, read_image, volume_stem
+from voxward.data.parallel import for_each_case
+from voxward.data.volume_file import affine_fault, same_affine
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault of one case. `kind` is a short name that groups faults ("shape"); `message` names files and values."""
+
+    case: str
+    severity: Severity
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """All problems, in the order of the cases, and how many cases were read (those without a label included)."""
+
+    problems: tuple[Problem, ...]
+    cases: int
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """What makes a case unusable."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is legal but deserves a look."""
+        return tuple(problem for problem in self.problems if problem.severity == "warning")
+
+    @property
+    def ok(self) -> bool:
+        """No errors; warnings are allowed."""
+        return not self.errors
+
+
+# A fault before it is known whose it is: severity, kind, message.
+_Fault = tuple[Severity, str, str]
+
+
+def check_dataset(
+    dataset: Dataset, workers: int = 2, progress: Callable[[int, int], None] | None = None
+) -> CheckReport:
+    """Read every case, at most `workers` at once, and report all problems of the dataset.
+
+    Errors: missing, orphan or unreadable files; image and label, or channels, that disagree in shape, spacing or
+    affine; a wrong number of channels; label values that are undeclared or no integers; NaN or infinity; a singular
+    affine; a volume without voxels; a dataset without labelled cases. Warnings: an empty label, a constant channel.
+    `progress(done, total)` is called after each case.
+    """
+    cases = (*dataset.cases, *dataset.unlabelled)
+    found = for_each_case(partial(_check_case, dataset), cases, workers, progress)
+    problems = [problem for problems_of_case in found for problem in problems_of_case]
+    if not dataset.cases:
+        problems.append(Problem(dataset.name, "error", "no cases", f"{dataset.root} declares no labelled case"))
+    return CheckReport((*problems, *_orphans(dataset)), len(cases))
+
+
+def _check_case(dataset: Dataset, case: Case) -> list[Problem]:
+    return [Problem(case.id, *fault) for fault in _case_faults(dataset, case)]
+
+
+def _case_faults(dataset: Dataset, case: Case) -> Iterator[_Fault]:
+    faults: list[_Fault] = []
+    images = [(path, volume) for path in case.images if (volume := _read(path, "image", faults)) is not None]
+    label = None if case.label is None else _read(case.label, "label", faults)
+    yield from faults
+    for path, volume in images:
+        yield from _image_faults(path, volume)
+        if len(case.images) > 1 and volume.array.shape[0] != 1:
+            yield "error", "channels", f"{path} has {volume.array.shape[0]} channels beside other files of the case"
+        yield from _disagreement(images[0][0], images[0][1], path, volume)
+    count = sum(volume.array.shape[0] for _, volume in images)
+    if len(images) == len(case.images) and count != len(dataset.channels):
+        yield "error", "channels", f"{count} channels, but the dataset declares {len(dataset.channels)}"
+    if label is not None and case.label is not None:
+        yield from _label_faults(case.label, label, dataset.labels)
+        if images:
+            yield from _disagreement(*images[0], case.label, label)
+
+
+def _read(path: Path, role: str, faults: list[_Fault]) -> Volume | None:
+    try:
+        return read_image([path])
+    except FileNotFoundError:
+        faults.append(("error", f"missing {role}", f"{path} does not exist"))
+    except ValueError as error:
+        faults.append(("error", f"unreadable {role}", str(error)))
+    return None
+
+
+def _image_faults(path: Path, volume: Volume) -> Iterator[_Fault]:
+    yield from _geometry_faults(path, volume)
+    for n, channel in enumerate(volume.array):
+        if not channel.size:
+            continue
+        wrong = 0 if channel.dtype.kind in "iu" else channel.size - int(np.isfinite(channel).sum())
+        if wrong:
+            yield "error", "not finite", f"{path}, channel {n}: {wrong} voxels are NaN or infinite"
+        elif channel.min() == channel.max():
+            yield "warning", "constant image", f"{path}, channel {n}: every voxel is {channel.min():g}"
+
+
+def _geometry_faults(path: Path, volume: Volume) -> Iterator[_Fault]:
+    if 0 in volume.array.shape:
+        yield "error", "empty volume", f"{path} has no voxels: shape {volume.shape}"
+    if (fault := affine_fault(volume.affine)) is not None:
+        yield "error", "affine", f"{path}: {fault}"
+
+
+def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[_Fault]:
+    yield from _geometry_faults(path, label)
+    if not label.array.size:
+        return
+    if label.array.shape[0] != 1:
+        yield "error", "label channels", f"{path}: a label has one channel, this file has {label.array.shape[0]}"
+    try:
+        values = set(np.unique(integer_label(label.array)).tolist())
+    except ValueError as error:
+        yield "error", "label not integer", f"{path}: {error}"
+        return
+    unknown = sorted(values - set(legal.values))
+    if unknown:
+        shown = f"{unknown[:10]}{'...' if len(unknown) > 10 else ''}"
+        yield "error", "label values", f"{path}: undeclared values {shown}; legal: {list(legal.values)}"
+    if values == {0}:
+        yield "warning", "empty label", f"{path}: every voxel is background"
+
+
+def _disagreement(path: Path, volume: Volume, other_path: Path, other: Volume) -> Iterator[_Fault]:
+    names = f"{path.name} and {other_path.parent.name}/{other_path.name}"
+    if volume.shape != other.shape:
+        yield "error", "shape", f"{names} differ in shape: {volume.shape} and {other.shape}"
+    if affine_fault(volume.affine) is not None or affine_fault(other.affine) is not None:
+        return
+    if same_affine(volume.affine, other.affine, volume.shape):
+        return
+    if not np.allclose(volume.spacing, other.spacing, rtol=1e-4, atol=1e-3):
+        spacings = (tuple(round(length, 4) for length in each.spacing) for each in (volume, other))
+        yield "error", "spacing", "{} differ in spacing: {} and {} mm".format(names, *spacings)
+    else:
+        affines = (np.round(each.affine[:3], 4).tolist() for each in (volume, other))
+        yield "error", "affine", "{} lie in different places: {} and {}".format(names, *affines)
+
+
+def _orphans(dataset: Dataset) -> Iterator[Problem]:
+    """Volume files that lie beside declared ones and belong to no case."""
+    cases = (*dataset.cases, *dataset.unlabelled)
+    images = {_placed(path) for case in cases for path in case.images}
+    labels = {_placed(case.label) for case in cases if case.label is not None}
+    for role, folders, other in (
+        ("image", {path.parent for path in images} - {dataset.root.resolve()}, "label"),
+        ("label", {path.parent for path in labels} - {dataset.root.resolve()}, "image"),
+    ):
+        for file in sorted(file for folder in folders if folder.is_dir() for file in folder.iterdir()):
+            if _is_volume(file) and file not in images | labels:
+                message = f"{file} belongs to no declared case (no {other}, not listed, or misnamed)"
+                yield Problem(volume_stem(file), "error", f"orphan {role}", message)
+
+
+def _placed(path: Path) -> Path:
+    """The path with its folder resolved, but not the file: where files are links, the folder of links is meant."""
+    return path.parent.resolve() / path.name
+
+
+def _is_volume(file: Path) -> bool:
+    return file.name.lower().endswith(SUFFIXES) and not file.name.startswith(".") and file.is_file()

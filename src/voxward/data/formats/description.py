@@ -1,0 +1,78 @@
+"""What dataset.json files of both layouts have in common: channels, labels, and where splits lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from voxward.core.labels import LabelSet
+
+
+def read_description(root: Path) -> dict[str, Any]:
+    """The dataset.json of a folder, or {} where there is none. Raises ValueError when it is no JSON object."""
+    path = root / "dataset.json"
+    return read_object(path) if path.is_file() else {}
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object. Raises ValueError naming the file otherwise."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def channels_of(description: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    """Channel names in order, from "channel_names" or "modality": {"0": name, ...} or a list."""
+    given = description.get("channel_names", description.get("modality"))
+    if isinstance(given, list) and given:
+        return tuple(map(str, given))
+    if isinstance(given, Mapping) and sorted(given) == sorted(map(str, range(len(given)))) and given:
+        return tuple(str(given[str(n)]) for n in range(len(given)))
+    raise ValueError(f'{path}: "modality" or "channel_names" must be {{"0": name, "1": name, ...}}, got {given!r}')
+
+
+def labels_of(given: Any, path: Path) -> LabelSet:
+    """Labels from {"0": "background", ...} (MSD) or {"background": 0, ...} (nnU-Net).
+
+    Raises ValueError for regions (lists of values) and for an ignore label, naming them.
+    """
+    if not isinstance(given, Mapping) or not given:
+        raise ValueError(f'{path}: "labels" must be an object of names and values, got {given!r}')
+    regions = sorted(str(name) for name, value in given.items() if isinstance(value, list | tuple))
+    if regions:
+        raise ValueError(
+            f"{path}: labels {', '.join(regions)} are regions (lists of values), which are not supported; "
+            "declare one integer per label"
+        )
+    if "ignore" in given:
+        raise ValueError(f'{path}: the label "ignore" is not supported; remove the voxels or give them a class')
+    pairs = [_value_and_name(key, value, path) for key, value in given.items()]
+    try:
+        return label_set(pairs)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def label_set(pairs: list[tuple[int, str]]) -> LabelSet:
+    """(value, name) pairs -> a LabelSet with the background first and the others by value."""
+    ordered = sorted(pairs, key=lambda pair: (pair[0] != 0, pair[0]))
+    return LabelSet(tuple(name for _, name in ordered), tuple(value for value, _ in ordered))
+
+
+def splits_of(root: Path) -> Path | None:
+    """The folder's own folds, where it ships them."""
+    return next((path for name in ("splits.json", "splits_final.json") if (path := root / name).is_file()), None)
+
+
+def _value_and_name(key: Any, value: Any, path: Path) -> tuple[int, str]:
+    if isinstance(value, str) and str(key).lstrip("-").isdigit():
+        return int(key), value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value, str(key)
+    raise ValueError(f"{path}: label {key!r}: {value!r} must pair a name with an integer")

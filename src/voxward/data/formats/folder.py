@@ -1,0 +1,98 @@
+"""Plain folders: images/ and labels/ with files of the same name, and nothing else needed.
+
+Optional beside them: labels.json {name: value} and channels.json [name, ...] (name a channel "CT" to have it
+normalised as CT). Several channels: one 4D file, or files CASE_0000, CASE_0001, ... for the label CASE.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from voxward.core.case import Case, Dataset
+from voxward.core.labels import LabelSet
+from voxward.data.formats.description import label_set, labels_of, read_object, splits_of
+from voxward.data.io import SUFFIXES, read_header, read_label, volume_stem
+
+
+def recognises(root: Path) -> bool:
+    """An images/ and a labels/ folder."""
+    return (root / "images").is_dir() and (root / "labels").is_dir()
+
+
+def open(root: Path) -> Dataset:
+    """One case per image; an image without a label declares one of its own name, which `check_dataset` will miss.
+
+    Without labels.json every label file is read, and its values become "class 1", "class 2", ...
+    Raises ValueError when there is no image, or no label file has a foreground value.
+    """
+    cases = _cases(root)
+    if not cases:
+        raise ValueError(f"{root / 'images'} holds no volume; legal types: {', '.join(SUFFIXES)}")
+    return Dataset(
+        name=root.resolve().name,
+        root=root,
+        channels=_channels(root, cases),
+        labels=_labels(root),
+        cases=cases,
+        splits_file=splits_of(root),
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(
+        file for file in folder.iterdir() if file.name.lower().endswith(SUFFIXES) and not file.name.startswith(".")
+    )
+
+
+def _cases(root: Path) -> tuple[Case, ...]:
+    labels = {volume_stem(file): file for file in _files(root / "labels")}
+    groups: dict[str, list[Path]] = {}
+    for image in _files(root / "images"):
+        stem = volume_stem(image)
+        # "_0000" numbers a channel only where the label is named without it: many plain names end in four digits.
+        numbered = stem not in labels and stem[-5:-4] == "_" and stem[-4:].isdigit() and stem[:-5] in labels
+        groups.setdefault(stem[:-5] if numbered else stem, []).append(image)
+    return tuple(
+        Case(id, tuple(images), labels.get(id, root / "labels" / images[0].name)) for id, images in groups.items()
+    )
+
+
+def _channels(root: Path, cases: tuple[Case, ...]) -> tuple[str, ...]:
+    path = root / "channels.json"
+    if path.is_file():
+        names = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(names, list) or not names:
+            raise ValueError(f"{path} must hold a list of channel names, got {names!r}")
+        return tuple(map(str, names))
+    return tuple(f"channel {n}" for n in range(_channel_count(cases)))
+
+
+def _channel_count(cases: tuple[Case, ...]) -> int:
+    """Channels of the first case whose files can be read: which case is at fault is for `check_dataset` to say."""
+    for case in cases:
+        try:
+            return sum(read_header(image).channels for image in case.images)
+        except (ValueError, OSError):
+            continue
+    return 1
+
+
+def _labels(root: Path) -> LabelSet:
+    path = root / "labels.json"
+    if path.is_file():
+        given = read_object(path)
+        return labels_of(given if 0 in given.values() or "0" in given else {"background": 0, **given}, path)
+    values = sorted(set().union(*map(_values, _files(root / "labels"))) - {0})
+    if not values:
+        raise ValueError(f"no file in {root / 'labels'} has a value other than 0, so there is no class to learn")
+    return label_set([(0, "background"), *((value, f"class {value}") for value in values)])
+
+
+def _values(path: Path) -> set[int]:
+    try:
+        return {int(value) for value in np.unique(read_label(path).array)}
+    except ValueError:  # a broken file declares nothing, and `check_dataset` names it
+        return set()

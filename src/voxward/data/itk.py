@@ -1,0 +1,116 @@
+"""NRRD and MetaImage files, through SimpleITK. ITK counts axes k, j, i and points to the patient's left and back."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from voxward.core.case import Volume
+from voxward.core.files import atomic_write
+from voxward.core.types import Size3
+from voxward.data.volume_file import Header, naming_the_file
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_header(path: Path) -> Header:
+    """Shape, channels and affine, without the voxels."""
+    itk = _simpleitk(path)
+    with naming_the_file(path):
+        reader = itk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        shape, listed = _layout(reader.GetSize())
+        return Header(shape, listed * reader.GetNumberOfComponents(), _affine(reader), reader.GetDimension())
+
+
+def read(path: Path) -> Volume:
+    """Every voxel, as (c, i, j, k), in the stored type."""
+    itk = _simpleitk(path)
+    with naming_the_file(path):
+        if path.suffix.lower() != ".nrrd":
+            _refuse_corrupt_stream(path)
+        image = itk.ReadImage(str(path))
+        shape, listed = _layout(image.GetSize())
+        components = image.GetNumberOfComponentsPerPixel()
+        array = itk.GetArrayFromImage(image)
+        if array.dtype.kind not in "iuf":
+            raise ValueError(f"voxels are {array.dtype}; legal: integers and real numbers")
+        grid = array.reshape(listed, *shape[::-1], components).transpose(0, 4, 3, 2, 1)
+        return Volume(grid.reshape(listed * components, *shape), _affine(image))
+
+
+def write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    """Write (i, j), (i, j, k) or, as a vector image, (i, j, k, c), compressed."""
+    itk = _simpleitk(path)
+    axes = min(array.ndim, 3)
+    turned = array.transpose(*range(axes)[::-1], *range(axes, array.ndim))
+    image = itk.GetImageFromArray(np.ascontiguousarray(turned), isVector=array.ndim == 4)
+    placed = _LPS_TO_RAS @ affine
+    spacing = np.linalg.norm(placed[:3, :3], axis=0)[:axes]
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(placed[:axes, 3].tolist())
+    image.SetDirection((placed[:axes, :axes] / spacing).ravel().tolist())
+    with atomic_write(path) as unfinished:
+        # The voxels of an .mhd would go to a second file, which no rename reaches: both stay in one, as in .mha.
+        single = unfinished.with_suffix(".mha") if unfinished.suffix.lower() == ".mhd" else unfinished
+        itk.WriteImage(image, str(single), useCompression=True)
+        single.rename(unfinished)
+
+
+def _simpleitk(path: Path) -> Any:
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise ImportError(f"{path.name} needs SimpleITK: pip install voxward[sitk]") from error
+    return SimpleITK
+
+
+def _layout(size: tuple[int, ...]) -> tuple[Size3, int]:
+    """Spatial shape, and the length of a fourth axis, which lists channels."""
+    if not 2 <= len(size) <= 4:
+        raise ValueError(f"size {size} is not (i, j), (i, j, k), or (i, j, k, channel)")
+    i, j, k, listed = (*size, 1, 1)[:4]
+    return (i, j, k), listed
+
+
+def _affine(image: Any) -> np.ndarray:
+    axes = image.GetDimension()
+    space = min(axes, 3)
+    direction = np.asarray(image.GetDirection()).reshape(axes, axes)[:space, :space]
+    affine = np.eye(4)
+    affine[:space, :space] = direction * np.asarray(image.GetSpacing())[:space]
+    affine[:space, 3] = image.GetOrigin()[:space]
+    placed: np.ndarray = _LPS_TO_RAS @ affine
+    return placed
+
+
+def _refuse_corrupt_stream(path: Path) -> None:
+    """Decompress a MetaImage once to its checksum: ITK says of a damaged one nothing, and returns wrong voxels.
+
+    Raises zlib.error.
+    """
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open("rb"))
+        header = dict(_header_lines(file))
+        if header.get("CompressedData", "").lower() != "true":
+            return
+        named = header.get("ElementDataFile", "LOCAL")
+        data = file if named.upper() == "LOCAL" else stack.enter_context((path.parent / named).open("rb"))
+        stream = zlib.decompressobj()
+        while block := data.read(1 << 20):
+            stream.decompress(block)
+
+
+def _header_lines(file: BinaryIO) -> Iterator[tuple[str, str]]:
+    """The "name = value" lines; the last is ElementDataFile, and what follows it are the voxels."""
+    for line in file:
+        name, _, value = (part.strip() for part in line.decode("latin-1").partition("="))
+        yield name, value
+        if name == "ElementDataFile":
+            return

@@ -1,0 +1,122 @@
+"""NIfTI-1 and NIfTI-2 files, through nibabel."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+
+from voxward.core.case import Volume
+from voxward.core.files import atomic_write
+from voxward.core.types import Size3
+from voxward.data.volume_file import NIFTI_SUFFIXES, Header, affine_fault, naming_the_file
+
+
+def read_header(path: Path) -> Header:
+    """Shape, channels and affine, without the voxels."""
+    with naming_the_file(path):
+        image = _load(path)
+        shape, channels = _layout(image.shape)
+        return Header(shape, channels, np.array(image.affine, float), len(image.shape))
+
+
+def read(path: Path) -> Volume:
+    """Every voxel, as (c, i, j, k), in the stored type, or float32 where the file scales its values."""
+    with naming_the_file(path):
+        image = _load(path)
+        shape, channels = _layout(image.shape)
+        array = _voxels(path, image).reshape((*shape, channels), order="F")
+        return Volume(np.moveaxis(array, -1, 0), np.array(image.affine, float))
+
+
+def write(path: Path, array: np.ndarray, affine: np.ndarray, template: Path | None = None) -> None:
+    """Write (i, j), (i, j, k) or (i, j, k, c), qform and sform both set.
+
+    Where `template` is a NIfTI file its units are kept, and where it lies in the same place so are its qform and sform
+    with their codes, so that every viewer lays the result over the template whichever of the two it trusts.
+    """
+    header = nibabel.Nifti1Header()
+    header.set_xyzt_units("mm")
+    placed = False
+    if template is not None and template.name.lower().endswith(NIFTI_SUFFIXES):
+        header, placed = _template_header(template, affine)
+    header.set_data_dtype(array.dtype)
+    image = nibabel.Nifti1Image(array, affine, header)
+    if not placed:
+        image.set_sform(affine, code=int(header["sform_code"]) or 1)
+        image.set_qform(affine, code=int(header["qform_code"]) or 1)
+    with atomic_write(path) as unfinished:
+        nibabel.save(image, unfinished)
+
+
+def _load(path: Path) -> Any:
+    try:
+        image = nibabel.load(path)
+    except (ImageFileError, HeaderDataError, HeaderTypeError) as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(image, nibabel.Nifti1Image):  # NIfTI-2 derives from NIfTI-1
+        raise ValueError(f"not a NIfTI file but {type(image).__name__}")
+    if image.get_data_dtype().kind not in "iuf":
+        raise ValueError(f"voxels are {image.get_data_dtype()}; legal: integers and real numbers")
+    return image
+
+
+def _layout(shape: tuple[int, ...]) -> tuple[Size3, int]:
+    """Spatial shape and channel count; a fifth axis holds the components of a vector, as the standard has it."""
+    if len(shape) == 5 and shape[3] == 1:
+        shape = (*shape[:3], shape[4])
+    if not 2 <= len(shape) <= 4:
+        raise ValueError(f"shape {shape} is not (i, j), (i, j, k), or (i, j, k, channel)")
+    i, j, k, channels = (*shape, 1, 1)[:4]
+    return (i, j, k), channels
+
+
+def _voxels(path: Path, image: Any) -> np.ndarray:
+    if not path.name.lower().endswith(".gz"):
+        # Not mapped: a mapped file that is cut short later kills the process instead of raising.
+        return _scaled(type(image).load(path, mmap=False).dataobj)
+    with gzip.open(path, "rb") as stream:
+        array = _scaled(type(image).from_stream(stream).dataobj)
+        while stream.read(1 << 20):
+            pass  # the checksum is compared at the end of the stream only
+    return array
+
+
+def _scaled(proxy: Any) -> np.ndarray:
+    if (proxy.slope, proxy.inter) != (1.0, 0.0):
+        scaled: np.ndarray = np.asarray(proxy.get_scaled(dtype=np.float32)).astype(np.float32, copy=False)
+        return scaled
+    stored = np.asarray(proxy.get_unscaled())
+    native: np.ndarray = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    return native
+
+
+def _template_header(template: Path, affine: np.ndarray) -> tuple[Any, bool]:
+    """A header with the template's geometry, and whether that geometry is the one wanted."""
+    with naming_the_file(template):
+        source = _load(template)
+    header = nibabel.Nifti1Header()
+    header.set_xyzt_units(*source.header.get_xyzt_units())
+    placed = affine_fault(source.affine) is None and np.allclose(source.affine, affine, atol=1e-5)
+    if not placed:
+        return header, False
+    spatial = (
+        "quatern_b",
+        "quatern_c",
+        "quatern_d",
+        "qoffset_x",
+        "qoffset_y",
+        "qoffset_z",
+        "srow_x",
+        "srow_y",
+        "srow_z",
+    )
+    for field in (*spatial, "qform_code", "sform_code"):
+        header[field] = source.header[field]
+    header["pixdim"][:4] = source.header["pixdim"][:4]
+    return header, True

@@ -1,0 +1,97 @@
+"""Which cases train, which choose the best weights, and which are kept for the evaluation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voxward.core.case import Dataset
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Split:
+    """Ids of the training and of the validation cases, each sorted."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+def load_split(dataset: Dataset, fold: int = 0, seed: int = 0) -> Split:
+    """Fold `fold` of the dataset's own splits where it ships them, else of a seeded partition of its labelled cases.
+
+    The partition has five parts, or as many as there are cases; part `fold` validates, the others train. It does not
+    depend on the order of the cases.
+
+    Raises ValueError when the fold does not exist, the splits file names unknown cases or one case twice, or there
+    are fewer than two cases.
+    """
+    known = sorted(case.id for case in dataset.cases)
+    if dataset.splits_file is not None:
+        return _declared(dataset.splits_file, known, fold)
+    if len(known) < 2:
+        raise ValueError(f"{dataset.root}: a split needs at least 2 labelled cases, got {len(known)}")
+    folds = min(FOLDS, len(known))
+    _refuse_fold(fold, folds, str(dataset.root))
+    validation = _shuffled(known, seed)[fold::folds]
+    return Split(tuple(id for id in known if id not in set(validation)), tuple(sorted(validation)))
+
+
+def selection_split(
+    train: Sequence[str], fraction: float = 0.1, seed: int = 0
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Set aside a fraction of the training cases to choose the best weights on: (fit ids, selection ids).
+
+    At least one case is set aside where there are two or more and `fraction` > 0, and at least one is left to fit.
+    Does not depend on the order of `train`. Raises ValueError for a fraction outside [0, 1) or a repeated id.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"fraction must lie in [0, 1), got {fraction}")
+    known = sorted(train)
+    if len(set(known)) < len(known):
+        raise ValueError("training ids must differ, some are repeated")
+    count = min(max(1, round(fraction * len(known))), len(known) - 1) if fraction > 0 and known else 0
+    selection = set(_shuffled(known, seed)[:count])
+    return tuple(id for id in known if id not in selection), tuple(sorted(selection))
+
+
+def _shuffled(ids: Sequence[str], seed: int) -> list[str]:
+    return [ids[n] for n in np.random.default_rng(seed).permutation(len(ids))]
+
+
+def _refuse_fold(fold: int, folds: int, source: str) -> None:
+    if not 0 <= fold < folds:
+        raise ValueError(f"fold must be 0 to {folds - 1} for {source}, got {fold}")
+
+
+def _declared(path: Path, known: Sequence[str], fold: int) -> Split:
+    try:
+        folds = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(folds, list):
+        raise ValueError(f'{path} must hold a list of {{"train": [ids], "val": [ids]}}, got {type(folds).__name__}')
+    _refuse_fold(fold, len(folds), str(path))
+    train, validation = (_ids(folds[fold], part, path) for part in ("train", "val"))
+    unknown = sorted({*train, *validation} - set(known))
+    if unknown:
+        raise ValueError(f"{path}, fold {fold}: no labelled case {', '.join(unknown[:5])} ({len(unknown)} unknown)")
+    both = sorted({*train} & {*validation})
+    if both:
+        raise ValueError(f"{path}, fold {fold}: {', '.join(both[:5])} in both train and val ({len(both)} in all)")
+    return Split(train, validation)
+
+
+def _ids(fold: Any, part: str, path: Path) -> tuple[str, ...]:
+    ids = fold.get(part) if isinstance(fold, dict) else None
+    if not isinstance(ids, list) or not ids or not all(isinstance(id, str) for id in ids):
+        raise ValueError(f'{path}: every fold needs a "{part}" list of at least one id, got {ids!r}')
+    if len(set(ids)) < len(ids):
+        raise ValueError(f'{path}: a "{part}" list repeats an id')
+    return tuple(sorted(ids))

@@ -1,0 +1,81 @@
+"""What the readers of all file types agree on: names, geometry, and an error that names the file."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from voxward.core.types import Size3
+
+# The two-part suffix first: "x.nii.gz" also ends in ".gz", never in ".nii".
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
+SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """What a file says of itself before its voxels are read.
+
+    `shape` is (i, j, k); `affine` (4, 4) maps voxel indices to millimetres, RAS+; `dimensions` is 2 for a 2D file.
+    """
+
+    shape: Size3
+    channels: int
+    affine: np.ndarray
+    dimensions: int
+
+
+def volume_suffix(path: Path) -> str:
+    """The file type, e.g. ".nii.gz". Raises ValueError when it is none that can be read."""
+    for suffix in SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return suffix
+    raise ValueError(f"{path}: unknown file type; legal: {', '.join(SUFFIXES)}")
+
+
+def volume_stem(path: Path) -> str:
+    """The file name without its type: "case_1" for "case_1.nii.gz"."""
+    return path.name[: -len(volume_suffix(path))]
+
+
+@contextmanager
+def naming_the_file(path: Path) -> Iterator[None]:
+    """Turn whatever a reader raises on a broken file into a ValueError that names it."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    try:
+        yield
+    except (ValueError, OSError, EOFError, RuntimeError, MemoryError, OverflowError, zlib.error) as error:
+        # ITK gives a paragraph, and "no such file" for a file that is there but too short.
+        lines = [line for line in str(error).strip().splitlines() if "No such file" not in line]
+        reason = lines[-1] if lines else type(error).__name__
+        raise ValueError(f"{path} is truncated, corrupt, or not what its name says: {reason}") from error
+
+
+def affine_fault(affine: np.ndarray) -> str | None:
+    """What is wrong with an affine, or None: it must be a finite, invertible (4, 4) matrix."""
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        return f"affine is not a finite (4, 4) matrix: {affine.tolist()}"
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    # The determinant of the unit columns is free of the voxel size: 1 for orthogonal axes, 0 for parallel ones.
+    if lengths.min() < 1e-6 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-4:
+        return f"affine is singular: {affine.tolist()}"
+    return None
+
+
+def same_affine(a: np.ndarray, b: np.ndarray, shape: Size3) -> bool:
+    """Whether two affines place a volume of this shape alike.
+
+    No corner may move by more than 1 % of the smallest voxel edge (or 1e-3 mm, where that is more): single-precision
+    headers of the same scan differ by less, and a larger difference moves voxels.
+    """
+    corners = np.stack(np.meshgrid(*((-0.5, n - 0.5) for n in shape), indexing="ij"), axis=-1).reshape(-1, 3)
+    moved = np.linalg.norm(corners @ (a - b)[:3, :3].T + (a - b)[:3, 3], axis=1)
+    edge = min(np.linalg.norm(affine[:3, :3], axis=0).min() for affine in (a, b))
+    return bool(moved.max() <= max(1e-3, 0.01 * edge))

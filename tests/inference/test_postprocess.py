@@ -1,0 +1,185 @@
+"""Post-processing on class maps, judged by flood fill and by hand."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxward.core.files import write_json
+from voxward.core.labels import LabelSet
+from voxward.core.plan import load_json
+from voxward.core.structure import from_data, to_data
+from voxward.inference.postprocess import (
+    PostProcess,
+    choose_postprocess,
+    fuse_small_components,
+    keep_largest_component,
+)
+
+UNIT = (1.0, 1.0, 1.0)
+LABELS = LabelSet(("background", "organ", "lesion"), (0, 1, 2))
+STEPS = [step for step in product((-1, 0, 1), repeat=3) if any(step)]
+
+
+def random_map(seed: int, share: float = 0.12) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (rng.integers(1, 4, (8, 9, 7)) * (rng.random((8, 9, 7)) < share * 3)).astype(np.uint8)
+
+
+def touching(voxel: tuple[int, ...]) -> list[tuple[int, ...]]:
+    return [tuple(a + b for a, b in zip(voxel, step, strict=True)) for step in STEPS]
+
+
+def flood(label: np.ndarray, klass: int) -> list[set[tuple[int, ...]]]:
+    """Components of a class, voxels touching by face, edge or corner."""
+    left = {tuple(int(n) for n in voxel) for voxel in np.argwhere(label == klass)}
+    found = []
+    while left:
+        edge, component = [left.pop()], set()
+        while edge:
+            voxel = edge.pop()
+            component.add(voxel)
+            near = [other for other in touching(voxel) if other in left]
+            left.difference_update(near)
+            edge += near
+        found.append(component)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_only_the_largest_component_of_the_classes_stays(seed: int) -> None:
+    label = random_map(seed)
+    before = label.copy()
+    result = keep_largest_component(label, (1, 3))
+    assert np.array_equal(label, before)
+    assert result.dtype == label.dtype
+    assert np.array_equal(result == 2, label == 2)
+    for klass in (1, 3):
+        kept = flood(result, klass)
+        assert len(kept) == 1
+        assert kept[0] in flood(label, klass)
+        assert len(kept[0]) == max(map(len, flood(label, klass)))
+    assert not result[(result != label)].any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("spacing", [UNIT, (0.5, 2.0, 3.0)])
+def test_small_components_become_what_touches_them_most(seed: int, spacing: tuple[float, float, float]) -> None:
+    label, minimum = random_map(seed), 4.0 * float(np.prod(spacing))
+    expected = label.copy()
+    for component in flood(label, 2):
+        if len(component) < 4:
+            ring = {voxel for own in component for voxel in touching(own)} - component
+            inside = [v for v in ring if all(0 <= n < size for n, size in zip(v, label.shape, strict=True))]
+            votes = Counter(int(label[voxel]) for voxel in inside)
+            winner = min(votes, key=lambda klass: (-votes[klass], klass))
+            for voxel in component:
+                expected[voxel] = winner
+    result = fuse_small_components(label, 2, minimum, spacing)
+    assert (expected != label).any()
+    assert np.array_equal(result, expected)
+
+
+def test_a_component_of_exactly_the_minimum_stays_and_so_does_one_without_surroundings() -> None:
+    label = np.zeros((5, 5, 5), np.uint8)
+    label[1:3, 1:3, 1:3] = 1
+    assert np.array_equal(fuse_small_components(label, 1, 8.0, UNIT), label)
+    assert not fuse_small_components(label, 1, 8.1, UNIT).any()
+    full = np.ones((2, 2, 2), np.uint8)
+    assert np.array_equal(fuse_small_components(full, 1, 100.0, UNIT), full)
+
+
+def test_a_2d_image_and_absent_classes() -> None:
+    label = np.zeros((6, 6, 1), np.int16)
+    label[0, 0], label[3:5, 3:5] = 1, 1
+    assert keep_largest_component(label, (1, 2))[0, 0, 0] == 0
+    assert fuse_small_components(label, 1, 2.0, UNIT).sum() == 4
+    assert np.array_equal(keep_largest_component(label, ()), label)
+    assert np.array_equal(fuse_small_components(label, 5, 2.0, UNIT), label)
+
+
+def test_apply_does_what_its_kind_says() -> None:
+    label = random_map(7)
+    organ, lesion = PostProcess("organ", (1, 2)), PostProcess("lesion", (1, 2), (3.0, 5.0, 0.0))
+    assert np.array_equal(organ.apply(label, UNIT), keep_largest_component(label, (1, 2)))
+    one_then_two = fuse_small_components(fuse_small_components(label, 1, 3.0, UNIT), 2, 5.0, UNIT)
+    assert np.array_equal(lesion.apply(label, UNIT), one_then_two)
+    assert np.array_equal(PostProcess(kind="none").apply(label, UNIT), label)
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    settled = PostProcess("lesion", (2,), (3.5, 12.0))
+    write_json(tmp_path / "a.json", to_data(settled))
+    assert load_json(PostProcess, tmp_path / "a.json") == settled
+    data = json.loads((tmp_path / "a.json").read_text())
+    with pytest.raises(ValueError, match="kind must be one of organ, lesion, none"):
+        from_data(PostProcess, {**data, "kind": "organs"}, "a.json")
+    with pytest.raises(ValueError, match=r"minimum_mm3 needs a value for each of the classes \(3,\)"):
+        from_data(PostProcess, {**data, "classes": [3]}, "a.json")
+    with pytest.raises(ValueError, match="foreground classes"):
+        PostProcess("organ", (0,))
+
+
+def specked(truth: np.ndarray, klass: int) -> np.ndarray:
+    prediction = truth.copy()
+    prediction[-2:, -2:, -2:] = klass
+    return prediction
+
+
+def organ_and_lesion() -> np.ndarray:
+    truth = np.zeros((12, 12, 12), np.uint8)
+    truth[1:6, 1:6, 1:6], truth[2:4, 2:4, 2:4] = 1, 2
+    return truth
+
+
+def test_a_class_is_kept_only_where_it_helps() -> None:
+    truth = organ_and_lesion()
+    twofold = truth.copy()
+    twofold[8:10, 8:10, 8:10] = 2
+    # Class 1 has a false speck; class 2 truly has two parts, which `organ` would break.
+    chosen = choose_postprocess([(twofold, specked(twofold, 1), UNIT)], "organ", (0.0, 0.0), LABELS)
+    assert chosen == PostProcess("organ", (1,), (0.0, 0.0))
+    assert choose_postprocess([(truth, specked(truth, 2), UNIT)], "organ", (0.0, 0.0), LABELS).classes == (2,)
+    assert choose_postprocess([(truth, truth, UNIT)], "organ", (0.0, 0.0), LABELS).classes == ()
+    assert choose_postprocess([(truth, specked(truth, 1), UNIT)], "none", (0.0, 0.0), LABELS) == PostProcess()
+
+
+def test_the_lesion_threshold_is_in_mm3() -> None:
+    pair = (organ_and_lesion(), specked(organ_and_lesion(), 2))
+    thin, thick = (1.0, 1.0, 0.5), (1.0, 1.0, 2.0)  # the speck's 8 voxels are 4 and 16 mm3, as the lesion's
+    assert choose_postprocess([(*pair, thick)], "lesion", (5.0, 5.0), LABELS).classes == ()
+    far = [(np.zeros_like(pair[0]), specked(np.zeros_like(pair[0]), 2), thin)]
+    assert choose_postprocess(far, "lesion", (5.0, 5.0), LABELS).classes == (2,)
+
+
+def test_a_gain_that_costs_other_classes_more_is_refused() -> None:
+    truth = np.zeros((12, 12, 12), np.uint8)
+    truth[:, :, :6] = 1
+    truth[4:7, 4:7, 8:11] = 2
+    hollow = truth.copy()
+    hollow[5, 5, 9] = 0
+    prediction = truth.copy()
+    prediction[5, 5, 9] = 1
+    # Where the hole is really of class 2, fusing the speck of class 1 helps both; where it is background, it adds a
+    # false voxel to the small class 2, which loses more than the large class 1 gains.
+    assert choose_postprocess([(truth, prediction, UNIT)], "lesion", (5.0, 0.0), LABELS).classes == (1,)
+    assert choose_postprocess([(hollow, prediction, UNIT)], "lesion", (5.0, 0.0), LABELS).classes == ()
+
+
+def test_one_foreground_class_is_enough_and_wrong_input_is_refused() -> None:
+    single = LabelSet(("background", "organ"), (0, 1))
+    truth = (organ_and_lesion() > 0).astype(np.uint8)
+    assert choose_postprocess([(truth, specked(truth, 1), UNIT)], "organ", (0.0,), single).classes == (1,)
+    with pytest.raises(ValueError, match="at least one"):
+        choose_postprocess([], "organ", (0.0,), single)
+    with pytest.raises(ValueError, match="minimum_mm3 needs 1 value"):
+        choose_postprocess([(truth, truth, UNIT)], "lesion", (), single)
+    with pytest.raises(ValueError, match="one shape"):
+        choose_postprocess([(truth, truth[:5], UNIT)], "organ", (0.0,), single)
+    with pytest.raises(ValueError, match="integer class map"):
+        keep_largest_component(truth.astype(float), (1,))
