@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 import torch
-from tests.data.memory_source import MemorySource
 
+from tests.data.memory_source import MemorySource
 from voxward.data.padding import pad_to
 from voxward.data.sampling import PatchDraw, PatchSource, draw_patch, patch_around, read_patch
 

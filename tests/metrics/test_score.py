@@ -95,8 +95,8 @@ def one_hot(mask: np.ndarray) -> torch.Tensor:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_monai_agrees(seed: int, spacing: tuple[float, float, float]) -> None:
-    # MONAI 1.5 agrees with brute force at the volume's border as well: it crops with a margin of background around
-    # the masks. (Called without its crop, its edges would be the same: its erosion treats the outside as background.)
+    # MONAI agrees with brute force at the volume's border as well (these masks touch it): it crops with a margin of
+    # background, and its erosion treats the outside as background. It differs in empty masks (nan, inf).
     from monai.metrics import (
         compute_confusion_matrix_metric,
         compute_dice,

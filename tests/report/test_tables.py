@@ -28,44 +28,50 @@ def evaluation() -> Evaluation:
     return summarise_cases(cases, "ignore", 2.0)
 
 
-def shown(table: Table) -> list[str]:
-    console = Console(file=io.StringIO(), width=200)
-    console.print(table)
-    output = console.file
-    assert isinstance(output, io.StringIO)
-    return output.getvalue().splitlines()
+def table_rows(table: Table) -> list[list[str]]:
+    return [[str(cell) for cell in row] for row in zip(*(column.cells for column in table.columns), strict=True)]
 
 
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.replace("│", "|").strip().strip("|").split("|")]
-
-
-def row(lines: list[str], name: str) -> list[str]:
-    return next(cells(line) for line in lines if cells(line)[0] == name)
+def markdown_rows(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 @pytest.mark.parametrize("form", ["terminal", "markdown"])
 def test_metrics_table(form: str, evaluation: Evaluation) -> None:
-    lines = shown(metrics_table(evaluation)) if form == "terminal" else markdown_table(evaluation).splitlines()
-    assert row(lines, "liver") == (
-        ["liver", "0.700 [0.600, 0.800]", "0.141", "0.600", "0.800", "0.350", "0.750", "0.9876", "2.00", "0.625", "2"]
+    if form == "terminal":
+        table = metrics_table(evaluation)
+        rows, caption = table_rows(table), f"{table.title} {[column.header for column in table.columns]}"
+    else:
+        caption = markdown_table(evaluation)
+        rows = markdown_rows(caption)[2:]
+    assert [row[0] for row in rows] == ["liver", "tumour", "mean"]
+    assert rows[0][1:] == (
+        ["0.700 [0.600, 0.800]", "0.141", "0.600", "0.800", "0.350", "0.750", "0.9876", "2.00", "0.625", "2"]
     )
-    assert row(lines, "tumour") == (
-        ["tumour", "0.200 [0.200, 0.200]", "0.000", "0.200", "0.200", "0.100", "0.750", "0.9876", "n/a", "0.625", "1"]
+    assert rows[1][1:] == (
+        ["0.200 [0.200, 0.200]", "0.000", "0.200", "0.200", "0.100", "0.750", "0.9876", "n/a", "0.625", "1"]
     )
     # Case means 0.8 and (0.6 + 0.2) / 2.
-    assert row(lines, "mean")[:5] == ["mean", "0.600 [0.400, 0.800]", "0.283", "0.400", "0.800"]
-    assert any("NSD 2 mm" in line for line in lines)
-    assert any("2 cases" in line and "ignore" in line for line in lines)
+    assert rows[2][1:5] == ["0.600 [0.400, 0.800]", "0.283", "0.400", "0.800"]
+    assert all(words in caption for words in ("NSD 2 mm", "2 cases", "empty masks: ignore"))
+
+
+def test_the_terminal_table_needs_no_more_than_90_columns(evaluation: Evaluation) -> None:
+    console = Console(width=90, record=True, file=io.StringIO())
+    console.print(metrics_table(evaluation))
+    lines = console.export_text().splitlines()
+    liver = next(line for line in lines if line.strip().startswith("liver"))
+    assert " ".join(liver.split()) == "liver 0.700 [0.600, 0.800] 0.141 0.600 0.800 0.350 0.750 0.9876 2.00 0.625 2"
 
 
 def test_a_class_that_no_case_defines() -> None:
-    lines = markdown_table(summarise_cases([CaseMetrics("a", {"x": ABSENT})], "ignore", 1.0)).splitlines()
-    assert row(lines, "x") == ["x", *["n/a"] * 9, "0"]
+    text = markdown_table(summarise_cases([CaseMetrics("a", {"x": ABSENT})], "ignore", 1.0))
+    assert markdown_rows(text)[2] == ["x", *["n/a"] * 9, "0"]
 
 
 def test_case_table_lists_the_worst_first(evaluation: Evaluation) -> None:
-    lines = shown(case_table(evaluation))
-    assert row(lines, "case_b") == ["case_b", "0.400", "0.600", "0.200", "2.50"]
-    assert row(lines, "case_a") == ["case_a", "0.800", "0.800", "n/a", "1.50"]
-    assert [cells(line)[0] for line in lines if "case_" in line] == ["case_b", "case_a"]
+    assert table_rows(case_table(evaluation)) == [
+        ["case_b", "0.400", "0.600", "0.200", "2.50"],
+        ["case_a", "0.800", "0.800", "n/a", "1.50"],
+    ]

@@ -87,7 +87,8 @@ def integer_label(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind in "iu":
         return array
     whole = np.rint(array)
-    wrong = ~(np.abs(array - whole) <= _INTEGER_TOLERANCE)  # so that NaN is wrong too
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(array - whole) <= _INTEGER_TOLERANCE)  # so that NaN and infinity are wrong too
     if wrong.any():
         raise ValueError(f"label values must be integers, got {array[wrong][0]:g} ({wrong.sum()} such voxels)")
     return _smallest_integers(whole)

@@ -89,7 +89,7 @@ def _voxels(path: Path, image: Any) -> np.ndarray:
 
 def _scaled(proxy: Any) -> np.ndarray:
     if (proxy.slope, proxy.inter) != (1.0, 0.0):
-        scaled: np.ndarray = np.asarray(proxy.get_scaled(dtype=np.float32)).astype(np.float32, copy=False)
+        scaled: np.ndarray = np.asarray(proxy, dtype=np.float32)
         return scaled
     stored = np.asarray(proxy.get_unscaled())
     native: np.ndarray = stored.astype(stored.dtype.newbyteorder("="), copy=False)

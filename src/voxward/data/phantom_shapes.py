@@ -67,10 +67,11 @@ def draw_anatomy(generator: np.random.Generator, lesion: bool) -> Anatomy:
     The decoy is an unlabelled organ as bright as organ a, with a core as bright as the lesion; the nodule looks like a
     lesion but lies outside organ a.
     """
-    body = _blob(generator, (0, 0, 0), (0.88, 0.72, 2.5), smooth=True)
+    body = _blob(generator, (0.0, 0.0, 0.0), (0.88, 0.72, 2.5), smooth=True)
     muscle = Blob(body.centre, body.radii * (0.89, 0.87, 1), body.rotation, body.waves, body.phases)
     organ_a = _blob(generator, (0.36, 0.08, 0.05), (0.36, 0.33, 0.50))
     decoy = _blob(generator, (-0.36, 0.22, 0.18), (0.23, 0.18, 0.34))
+    growth = _lesion_in(generator, organ_a)  # drawn in any case, so that the subject is the same without it
     core = Blob(decoy.centre, decoy.radii * 0.55, decoy.rotation, decoy.waves, decoy.phases)
     return Anatomy(
         body=body,
@@ -78,7 +79,7 @@ def draw_anatomy(generator: np.random.Generator, lesion: bool) -> Anatomy:
         spine=_blob(generator, (0.0, -0.38, 0.0), (0.12, 0.12, 2.5), smooth=True),
         organ_a=organ_a,
         organ_b=_blob(generator, (-0.36, -0.22, -0.12), (0.17, 0.13, 0.32)),
-        lesion=_lesion_in(generator, organ_a) if lesion else None,
+        lesion=growth if lesion else None,
         decoy=decoy,
         decoy_core=core,
         nodule=_blob(generator, (-0.05, 0.1, -0.55), (0.13, 0.11, 0.16)),
@@ -116,7 +117,7 @@ def _lesion_in(generator: np.random.Generator, organ: Blob) -> Blob:
     return Blob(
         centre=centre,
         radii=size * generator.uniform(0.8, 1.25, 3),
-        rotation=rotation(generator, 90),
+        rotation=rotation(generator, 90.0),
         waves=generator.normal(size=(_WAVES, 3)) * 6.0,
         phases=generator.uniform(0, 2 * np.pi, _WAVES),
     )

@@ -38,16 +38,16 @@ class _Tissue:
 
 # Distributions overlap on purpose: no threshold separates organ a from the decoy, or the lesion from muscle and core.
 _TISSUES = {
-    "air": _Tissue(ct=(-1000, 0), mr=(0.0, 0.0)),
-    "body": _Tissue(ct=(-100, 10), mr=(0.90, 0.05)),
-    "muscle": _Tissue(ct=(50, 8), mr=(0.33, 0.04)),
-    "spine": _Tissue(ct=(350, 60), mr=(0.15, 0.03)),
-    "organ_a": _Tissue(ct=(115, 12), mr=(0.55, 0.04)),
-    "organ_b": _Tissue(ct=(165, 15), mr=(0.70, 0.05)),
-    "lesion": _Tissue(ct=(55, 12), mr=(0.80, 0.05)),
-    "decoy": _Tissue(ct=(120, 18), mr=(0.57, 0.06)),
-    "decoy_core": _Tissue(ct=(50, 15), mr=(0.80, 0.08)),
-    "nodule": _Tissue(ct=(60, 15), mr=(0.78, 0.08)),
+    "air": _Tissue(ct=(-1000.0, 0.0), mr=(0.0, 0.0)),
+    "body": _Tissue(ct=(-100.0, 10.0), mr=(0.90, 0.05)),
+    "muscle": _Tissue(ct=(50.0, 8.0), mr=(0.33, 0.04)),
+    "spine": _Tissue(ct=(350.0, 60.0), mr=(0.15, 0.03)),
+    "organ_a": _Tissue(ct=(115.0, 12.0), mr=(0.55, 0.04)),
+    "organ_b": _Tissue(ct=(165.0, 15.0), mr=(0.70, 0.05)),
+    "lesion": _Tissue(ct=(55.0, 12.0), mr=(0.80, 0.05)),
+    "decoy": _Tissue(ct=(120.0, 18.0), mr=(0.57, 0.06)),
+    "decoy_core": _Tissue(ct=(50.0, 15.0), mr=(0.80, 0.08)),
+    "nodule": _Tissue(ct=(60.0, 15.0), mr=(0.78, 0.08)),
 }
 # Later tissues cover earlier ones, in the image and in the label alike.
 _LAYERS = ("body", "muscle", "spine", "nodule", "decoy", "decoy_core", "organ_b", "organ_a")
@@ -100,7 +100,7 @@ def _draw_geometry(generator: np.random.Generator, size: int) -> tuple[Size3, np
     spacing = FIELD_OF_VIEW_MM / size * np.array([1.0, 1.0, 1.5]) * generator.uniform(0.93, 1.07, 3)
     spacing[1] = spacing[0]
     signs = np.where(generator.random(2) < 0.5, -1.0, 1.0)
-    turn = rotation(generator, 18) if generator.random() < 1 / 3 else np.eye(3)
+    turn = rotation(generator, 18.0) if generator.random() < 1 / 3 else np.eye(3)
     affine = np.eye(4)
     affine[:3, :3] = turn @ np.diag([*signs, 1.0]) * spacing
     # The middle of the grid lies within a few mm of the middle of the body, which is the origin.
@@ -151,7 +151,8 @@ def _intensities(generator: np.random.Generator, tissues: np.ndarray, kind: Kind
 def _acquire_ct(generator: np.random.Generator, clean: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Gaussian noise; air stays at the bottom of the scale, as reconstruction clips it."""
     noise = generator.uniform(10, 18) * generator.standard_normal(clean.shape, np.float32)
-    return np.clip(clean + noise, -1024, 3071)
+    scanned: np.ndarray = np.clip(clean + noise, -1024, 3071)
+    return scanned
 
 
 def _acquire_mr(generator: np.random.Generator, clean: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -9,20 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import numpy as np
-
 from voxward.core.case import Case, Dataset, Volume
 from voxward.core.files import write_json, write_text
 from voxward.core.labels import LabelSet
 from voxward.core.structure import to_data
 from voxward.data.io import SUFFIXES, read_label
 from voxward.data.parallel import for_each_case
+from voxward.data.volume_file import same_affine
 from voxward.metrics.score import METRICS, POLICIES, CaseMetrics, ClassMetrics, EmptyPolicy, score_case
 from voxward.metrics.summary import Summary, summarise
 from voxward.metrics.surface import NSD_TOLERANCE_MM
-
-# Two affines are one when no corner of the volume moves by more than this share of the smallest voxel edge.
-_AFFINE_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -142,11 +138,9 @@ def _score(case: Case, labels: LabelSet, policy: EmptyPolicy, nsd_tolerance_mm: 
 def _same_grid(truth: Volume, prediction: Volume) -> None:
     if truth.shape != prediction.shape:
         raise ValueError(f"the prediction has shape {prediction.shape}, its truth {truth.shape}")
-    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*truth.shape, 1]
-    moved = float(np.linalg.norm(corners @ (truth.affine - prediction.affine).T, axis=1).max())
-    if not moved <= _AFFINE_SHARE * min(truth.spacing):
+    if not same_affine(truth.affine, prediction.affine, truth.shape):
         raise ValueError(
-            f"prediction and truth lie {moved:.3g} mm apart: their affines are "
+            f"prediction and truth lie in different places: their affines are "
             f"{prediction.affine.tolist()} and {truth.affine.tolist()}"
         )
 

@@ -28,6 +28,7 @@ _FAULTS = (
     ("wrong class", "#ffe14d"),
 )
 _PANEL_INCHES = 3.0
+_OUTLINE_PIXELS = 700
 # The foreground's neighbourhood is enlarged where it takes less than this share of the slice's edges, up to a limit.
 _ZOOM_BELOW = 0.5
 _ZOOM_LEAST = 0.2
@@ -254,7 +255,8 @@ def _draw_image(axis: Any, part: _Slice) -> None:
 
 def _outline(axis: Any, label: np.ndarray) -> None:
     """Each class tinted, and outlined along its pixels' edges."""
-    fine = 6
+    # Finer than the panel's own pixels would only cost time.
+    fine = max(1, _OUTLINE_PIXELS // max(label.shape))
     # A rim of background closes the outline of a class that touches the border.
     padded = np.pad(label, 1).repeat(fine, 0).repeat(fine, 1)
     y, x = ((np.arange(length) + 0.5) / fine - 1.5 for length in padded.shape)

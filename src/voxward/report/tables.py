@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rich import box
 from rich.table import Table
 
 from voxward.inference.evaluate import Evaluation
@@ -16,9 +17,11 @@ _MEAN = "mean"
 
 def metrics_table(evaluation: Evaluation) -> Table:
     """A row per class and one for the cases' mean over classes; `n` counts the cases with a defined Dice."""
-    table = Table(title=_title(evaluation), title_justify="left")
+    # As narrow as it gets: a line should fit a terminal of 90 columns, numbers uncut.
+    table = Table(title=_title(evaluation), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for name in _columns(evaluation):
-        table.add_column(name, justify="left" if name == "class" else "right", no_wrap=name == "class")
+        short = name.replace("ensitivity", "ens.").replace("pecificity", "pec.")
+        table.add_column(short, justify="left" if name == "class" else "right", no_wrap=name == "Dice")
     for name, summaries in _rows(evaluation):
         if name == _MEAN:
             table.add_section()
