@@ -34,9 +34,9 @@ def test_all_problems_are_reported_at_once():
 
 
 def test_overrides_change_what_they_name():
-    recipe = load_recipe("rog", ["training.epochs=3", "optimizer.options.lr=0.5", "augmentation.scale=[1, 1]"])
+    recipe = load_recipe("rog", ["training.epochs=3", "optimizer.options.lr=5e-4", "augmentation.scale=[1, 1]"])
     assert recipe.training.epochs == 3
-    assert recipe.optimizer.options["lr"] == 0.5
+    assert recipe.optimizer.options["lr"] == 5e-4
     assert recipe.optimizer.options["weight_decay"] == 1e-5
     assert recipe.augmentation.scale == (1.0, 1.0)
 

@@ -10,9 +10,11 @@ from voxward.commands.train import train
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label
+from voxward.data.orient import orient, orientation
 from voxward.data.phantoms import write_phantoms
 from voxward.inference.evaluate import Evaluation
 from voxward.inference.run_folder import RunFolder
+from voxward.metrics.score import CaseMetrics
 from voxward.report.figures import overlay_figure
 
 PHANTOM_CASES = 25
@@ -54,16 +56,20 @@ def demo(
 
 def _picture(run: RunFolder, source: Path, evaluation: Evaluation, path: Path) -> Path:
     """Draw the case of median Dice: neither the best nor the worst."""
-    ranked = sorted(evaluation.cases, key=lambda case: case.mean("dice") or 0.0)
+    ranked = sorted(evaluation.cases, key=_mean_dice)
     chosen = ranked[len(ranked) // 2]
     dataset = open_dataset(source)
     case = dataset.case(chosen.id)
     assert case.label is not None
     image, truth = read_image(case.images), read_label(case.label)
     predicted = read_label(next(run.predictions.glob(f"{chosen.id}.*")))
-    title = f"{chosen.id}: mean foreground Dice {chosen.mean('dice') or 0.0:.3f} (the median case)"
-    to_index = dataset.labels.to_index
-    overlay_figure(
-        image.array[0], to_index(truth.array), to_index(predicted.array), image.spacing, dataset.labels, path, title
-    )
+    axes, flips = orientation(image.affine)
+    index = [orient(dataset.labels.to_index(volume.array), axes, flips) for volume in (truth, predicted)]
+    i, j, k = (image.spacing[axis] for axis in axes)
+    title = f"{chosen.id}: mean foreground Dice {_mean_dice(chosen):.3f} (the median case)"
+    overlay_figure(orient(image.array[0], axes, flips), *index, (i, j, k), dataset.labels, path, title)
     return path
+
+
+def _mean_dice(case: CaseMetrics) -> float:
+    return case.mean("dice") or 0.0

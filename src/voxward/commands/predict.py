@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import torch
-
-from voxward.core.case import Case, Volume
+from voxward.core.case import Case
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
-from voxward.data.io import SUFFIXES, read_image, volume_stem, write_label
-from voxward.inference.precision import Precision
+from voxward.data.io import SUFFIXES, read_header, read_image, volume_stem, volume_suffix, write_label
+from voxward.inference.precision import Precision, resolve_device
 from voxward.inference.predictor import Predictor
 from voxward.inference.run_folder import Checkpoint, RunFolder, load_run
 
@@ -53,15 +51,15 @@ def predict_cases(
     progress: Progress = silent,
 ) -> tuple[Path, ...]:
     """`predict` for cases that are already collected."""
-    chosen = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+    chosen = resolve_device(device)
     predictor = Predictor(load_run(run, checkpoint, chosen), chosen, precision, overlap)
     for case in cases:
-        _checked(predictor, case)
+        _check(predictor, case)
     written = []
     for n, case in enumerate(cases):
-        path = out / f"{case.id}{_suffix(case.images[0])}"
+        path = out / f"{case.id}{volume_suffix(case.images[0])}"
         if not (resume and path.exists()):
-            volume = _checked(predictor, case)
+            volume = read_image(case.images)
             label = predictor.segment(volume, lambda done, of: progress("windows", done, of))
             write_label(path, predictor.model.plan.labels.to_values(label), volume.affine, case.images[0])
         written.append(path)
@@ -101,14 +99,13 @@ def _folder_cases(folder: Path) -> list[Case]:
     return [Case(id, tuple(paths)) for id, paths in groups.items()]
 
 
-def _checked(predictor: Predictor, case: Case) -> Volume:
+def _check(predictor: Predictor, case: Case) -> None:
+    """Refuse a case by its files' headers, before any is read whole."""
     try:
-        volume = read_image(case.images)
-        predictor.check(volume)
+        headers = [read_header(path) for path in case.images]
+        shapes = {header.shape for header in headers}
+        if len(shapes) > 1:
+            raise ValueError(f"its channels differ in shape: {sorted(shapes)}")
+        predictor.check(sum(header.channels for header in headers), headers[0].affine)
     except ValueError as error:
         raise ValueError(f"{case.id}: {error}") from error
-    return volume
-
-
-def _suffix(path: Path) -> str:
-    return next(suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix))

@@ -19,12 +19,13 @@ from voxward.data.formats import open_dataset
 from voxward.data.planner import make_plan
 from voxward.data.splits import load_split, selection_split
 from voxward.data.store import prepare_dataset
+from voxward.inference.precision import resolve_device
 from voxward.inference.run_folder import RunFolder
 from voxward.report.figures import training_curve
 from voxward.training.finish import settle_postprocess
 from voxward.training.log import read_log
 from voxward.training.loop import fit
-from voxward.training.setup import TrainingCases, set_up, start_fabric
+from voxward.training.setup import TrainingCases, check_recipe, set_up, start_fabric
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def train(
     folder, source = RunFolder(Path(out)), open_dataset(dataset)
     if minutes is not None and minutes <= 0:
         raise ValueError(f"minutes must be positive, got {minutes}")
+    resolve_device(device)
     if resume:
         used, split, decided = _reopen(folder, source)
     else:
@@ -100,6 +102,7 @@ def _open(
     if folder.recipe.exists():
         raise ValueError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
     used = load_recipe(recipe, overrides)
+    check_recipe(used)
     given = load_split(source, fold, seed)
     fit_ids, selection = selection_split(given.train, used.training.selection, seed)
     split = RunSplit(str(source.root), fold, seed, fit_ids, selection, given.validation)

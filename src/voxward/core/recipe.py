@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
@@ -15,6 +16,15 @@ from voxward.core.registry import unknown_name
 from voxward.core.structure import from_data, to_data
 
 Options = Mapping[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-4 is a number, as everyone expects (YAML 1.1 wants 1.0e-4)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 @dataclass(frozen=True)
@@ -175,7 +185,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     else:
         text, source = _packaged(str(name_or_path)), f"recipe {name_or_path}"
     try:
-        data = yaml.safe_load(text)
+        data = _parse(text)
         for override in overrides:
             _override(data, override)
     except yaml.YAMLError as error:
@@ -192,6 +202,14 @@ def recipe_names() -> tuple[str, ...]:
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML that `load_recipe` reads back to the same value."""
     return yaml.safe_dump(to_data(recipe), sort_keys=False)
+
+
+def _parse(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _packaged(name: str) -> str:
@@ -212,7 +230,7 @@ def _override(data: Any, override: str) -> None:
         data = data.setdefault(parent, {})
     if not isinstance(data, dict):
         raise ValueError(f"override {override!r}: {last!r} lies inside a plain value")
-    data[last] = yaml.safe_load(value)
+    data[last] = _parse(value)
 
 
 def _outside(name: str, value: float, low: float, high: float) -> list[str]:

@@ -12,6 +12,15 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def resolve_device(device: str) -> torch.device:
+    """`auto` becomes cuda where there is one, else cpu. Raises ValueError for a device that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for, but no CUDA device is available; use cpu or auto")
+    return torch.device(device)
+
+
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
     """`auto` becomes bf16 where the hardware multiplies bfloat16 fast, else fp32. fp16 on a CPU raises ValueError."""
     if precision == "fp16" and device.type == "cpu":

@@ -13,6 +13,7 @@ from voxward.core.case import PreparedCase, Volume
 from voxward.core.types import Images, Logits, Size3
 from voxward.data.padding import pad_to
 from voxward.data.prepare import prepare, restore_argmax
+from voxward.data.volume_file import affine_fault
 from voxward.inference.precision import Precision, autocast
 from voxward.inference.run_folder import TrainedModel
 from voxward.inference.windows import plan_windows, sweep
@@ -35,19 +36,19 @@ class Predictor:
 
         Raises ValueError when the volume's channels are not the plan's. `done(windows, of)` reports progress.
         """
-        self.check(volume)
+        self.check(volume.array.shape[0], volume.affine)
         label = restore_argmax_of(self, prepare(volume, None, self.model.plan), done)
         segmentation: np.ndarray = self.model.postprocess.apply(label, volume.spacing)
         return segmentation
 
-    def check(self, volume: Volume) -> None:
-        """Raise ValueError when the volume cannot be segmented by this model."""
+    def check(self, channels: int, affine: np.ndarray) -> None:
+        """Raise ValueError when a volume of so many channels and that affine cannot be segmented by this model."""
         expected = [channel.name for channel in self.model.plan.channels]
-        if volume.array.ndim != 4 or volume.array.shape[0] != len(expected):
-            got = volume.array.shape[0] if volume.array.ndim == 4 else 1
-            raise ValueError(f"the model takes {len(expected)} channels ({', '.join(expected)}), got {got}")
-        if not np.isfinite(volume.affine).all() or abs(np.linalg.det(volume.affine[:3, :3])) < 1e-9:
-            raise ValueError(f"the affine must be finite and invertible, got {volume.affine.tolist()}")
+        if channels != len(expected):
+            raise ValueError(f"the model takes {len(expected)} channels ({', '.join(expected)}), got {channels}")
+        fault = affine_fault(affine)
+        if fault:
+            raise ValueError(f"the volume cannot be placed in space: {fault}")
 
     def slabs(self, prepared: PreparedCase, done: Callable[[int, int], None] | None = None) -> Iterator[Tensor]:
         """Blended logits of the prepared volume as consecutive slabs (k, rows, h, w) along its first axis."""

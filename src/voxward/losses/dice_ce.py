@@ -7,6 +7,7 @@ from typing import cast
 
 from torch import Tensor
 
+from voxward.core.recipe import Choice
 from voxward.core.registry import Registry
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -33,6 +34,15 @@ def dice_cross_entropy(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_d
         return cast(Tensor, loss(logits.float(), labels[:, None].long()))
 
     return dice_ce
+
+
+def create_loss(choice: Choice) -> Loss:
+    """The recipe's loss. Raises ValueError for an unknown name or option."""
+    build = LOSSES[choice.name]
+    try:
+        return build(**choice.options)
+    except TypeError as error:
+        raise ValueError(f"loss {choice.name!r}: {error}") from error
 
 
 LOSSES: Registry[Callable[..., Loss]] = Registry("loss", {"dice-ce": dice_cross_entropy})

@@ -55,12 +55,16 @@ def create_network(name: str, in_channels: int, out_channels: int, **options: An
         raise ValueError(
             f"a network needs at least 1 input channel and 2 classes, got {in_channels} and {out_channels}"
         )
-    build = NETWORKS[name].build
-    legal = list(inspect.signature(build).parameters)[2:]
+    check_network(name, options)
+    return NETWORKS[name].build(in_channels, out_channels, **options)
+
+
+def check_network(name: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for an unknown network or an option it does not have."""
+    legal = list(inspect.signature(NETWORKS[name].build).parameters)[2:]
     unknown = sorted(set(options) - set(legal))
     if unknown:
         raise ValueError(f"network {name!r} has no option {', '.join(unknown)}; it has: {', '.join(legal)}")
-    return build(in_channels, out_channels, **options)
 
 
 def network_for_plan(name: str, plan: Plan, options: Mapping[str, Any]) -> nn.Module:

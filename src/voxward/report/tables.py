@@ -5,27 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
+from voxward.data.check import CheckReport
 from voxward.inference.evaluate import Evaluation
 from voxward.metrics.score import CaseMetrics
 from voxward.metrics.summary import Summary
 
 UNDEFINED = "n/a"
 _MEAN = "mean"
+_DIGITS = {"iou": 3, "sensitivity": 3, "specificity": 4, "hd95_mm": 2, "nsd": 3}
 
 
 def metrics_table(evaluation: Evaluation) -> Table:
     """A row per class and one for the cases' mean over classes; `n` counts the cases with a defined Dice."""
-    # As narrow as it gets: a line should fit a terminal of 90 columns, numbers uncut.
-    table = Table(title=_title(evaluation), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    # As narrow as it gets: a line must fit a terminal of 80 columns, numbers uncut.
+    table = Table(title=_title(evaluation), title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    short = {"sensitivity": "sens.", "specificity": "spec.", "HD95 mm": "HD95\nmm", "Dice": "Dice [95 %]"}
     for name in _columns(evaluation):
-        short = name.replace("ensitivity", "ens.").replace("pecificity", "pec.")
-        table.add_column(short, justify="left" if name == "class" else "right", no_wrap=name == "Dice")
+        heading = short.get(name, name.replace("NSD ", "NSD\n"))
+        number = name != "class"
+        table.add_column(heading, justify="right" if number else "left", no_wrap=number, overflow="fold")
     for name, summaries in _rows(evaluation):
         if name == _MEAN:
             table.add_section()
-        table.add_row(*_cells(name, summaries), style="bold" if name == _MEAN else None)
+        table.add_row(*_cells(name, summaries, digits=2), style="bold" if name == _MEAN else None)
+    return table
+
+
+def problems_table(report: CheckReport) -> Table:
+    """A row per problem of a checked dataset: case, severity, kind, and what was found."""
+    table = Table("case", "severity", "kind", "problem", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for problem in report.problems:
+        style = "red" if problem.severity == "error" else "yellow"
+        table.add_row(problem.case, problem.severity, problem.kind, escape(problem.message), style=style)
     return table
 
 
@@ -70,15 +84,14 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, Mapping[str, Summary | None
     return [*evaluation.classes.items(), (_MEAN, evaluation.means)]
 
 
-def _cells(name: str, summaries: Mapping[str, Summary | None]) -> list[str]:
+def _cells(name: str, summaries: Mapping[str, Summary | None], digits: int = 3) -> list[str]:
     dice = summaries["dice"]
     if dice is None:
         spread = [UNDEFINED] * 4
     else:
-        interval = f"{dice.mean:.3f} [{dice.low:.3f}, {dice.high:.3f}]"
+        interval = f"{dice.mean:.3f} [{dice.low:.{digits}f}, {dice.high:.{digits}f}]"
         spread = [interval, *(f"{value:.3f}" for value in (dice.std, dice.minimum, dice.maximum))]
-    digits = {"iou": 3, "sensitivity": 3, "specificity": 4, "hd95_mm": 2, "nsd": 3}
-    others = [_number(_mean(summaries[metric]), places) for metric, places in digits.items()]
+    others = [_number(_mean(summaries[metric]), places) for metric, places in _DIGITS.items()]
     return [name, *spread, *others, str(dice.n if dice else 0)]
 
 

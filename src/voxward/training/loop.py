@@ -148,7 +148,7 @@ class _Sitting:
             rate,
             self._seconds(),
         )
-        return dict(zip(COLUMNS, values, strict=True))
+        return dict(zip(COLUMNS, map(float, values), strict=True))
 
     def _save(self) -> None:
         run, state = self.run, self.state

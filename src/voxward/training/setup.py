@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,10 @@ from lightning_fabric import Fabric
 from voxward.core.plan import Plan
 from voxward.core.recipe import Recipe
 from voxward.data.loader import PatchBatch, validation_patches
-from voxward.inference.precision import resolve_precision
+from voxward.inference.precision import resolve_device, resolve_precision
 from voxward.inference.run_folder import RunFolder
-from voxward.losses.dice_ce import LOSSES, Loss
-from voxward.nets.registry import network_for_plan
+from voxward.losses.dice_ce import Loss, create_loss
+from voxward.nets.registry import check_network, network_for_plan
 from voxward.training.optim import create_optimizer
 from voxward.training.schedule import Schedule, create_schedule
 from voxward.training.state import TrainingState, load_state
@@ -64,14 +65,21 @@ class TrainingRun:
 
 def start_fabric(recipe: Recipe, accelerator: str = "auto", devices: int = 1) -> Fabric:
     """Start the processes and choose the precision. Raises ValueError for a device that is not there."""
-    if accelerator == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' was asked for, but no CUDA device is available; use --device cpu")
-    kind = accelerator if accelerator != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = resolve_device(accelerator).type
     precision = resolve_precision(recipe.training.precision, torch.device(kind))
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision on its own
     strategy = "ddp" if devices > 1 else "auto"
     fabric = Fabric(accelerator=kind, devices=devices, strategy=strategy, precision=_FABRIC_PRECISION[precision])
     fabric.launch()
     return fabric
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise ValueError for names and options that no room knows, before any work is done."""
+    create_optimizer(recipe.optimizer, torch.nn.Linear(1, 1))
+    create_schedule(recipe.schedule)
+    create_loss(recipe.loss)
+    check_network(recipe.network.name, recipe.network.options)
 
 
 def set_up(
@@ -82,7 +90,7 @@ def set_up(
     network = network_for_plan(recipe.network.name, plan, recipe.network.options)
     optimizer = create_optimizer(recipe.optimizer, network)
     schedule = create_schedule(recipe.schedule)
-    loss = LOSSES[recipe.loss.name](**recipe.loss.options)
+    loss = create_loss(recipe.loss)
     saved = folder.state.is_file()
     state = load_state(folder.state, network, optimizer, schedule) if saved else TrainingState()
     wrapped, wrapped_optimizer = fabric.setup(network, optimizer)

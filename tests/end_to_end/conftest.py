@@ -1,0 +1,26 @@
+"""A tiny phantom dataset and a run on it, made once."""
+
+from __future__ import annotations
+
+import pytest
+
+from voxward.commands.train import train
+from voxward.data.phantoms import write_phantoms
+
+# The smallest honest training: flat networks on small patches, in float32 so that it is the same on every machine.
+TINY = (
+    "training.workers=0", "training.precision=fp32", "network.options.filters=[4,8,8,8,8,8]",
+    "preparation.batch_size=2", "training.epochs=2",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantoms") / "data"
+    write_phantoms(root, 8, 0, "mr", 24)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(phantoms, tmp_path_factory):
+    return train(phantoms, tmp_path_factory.mktemp("run") / "run", "dynunet", seed=1, overrides=TINY)

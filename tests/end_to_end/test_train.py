@@ -1,0 +1,150 @@
+"""What a training promises: it resumes to the bit, stops when told, keeps to its budget, and refuses bad input."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.end_to_end.conftest import TINY
+from voxward.commands.train import train
+from voxward.inference.run_folder import RunFolder, load_run
+from voxward.training.interrupt import Interrupted
+from voxward.training.log import read_log
+
+
+class StopAt:
+    """Sends the signal of Ctrl-C when training reaches a step."""
+
+    def __init__(self, step, number=signal.SIGINT):
+        self.step, self.number = step, number
+
+    def __call__(self, stage, done, total, /, **figures):
+        if stage == "train" and done == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+def _same_run(a, b):
+    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in read_log(RunFolder(r).log)] for r in (a, b)]
+    assert rows[0] == rows[1]
+    for checkpoint in ("last", "best"):
+        first, second = (load_file(RunFolder(r).weights(checkpoint)) for r in (a, b))
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_folder_holds_everything(trained):
+    names = {str(p.relative_to(trained)) for p in trained.rglob("*") if p.is_file() and "prepared" not in p.parts}
+    assert names >= {
+        "recipe.yaml", "plan.json", "splits.json", "postprocess.json", "checkpoints/best.safetensors",
+        "checkpoints/last.safetensors", "checkpoints/state.pt", "logs/training.csv", "logs/curve.png",
+    }  # fmt: skip
+    assert not [name for name in names if "unfinished" in name]
+    assert any(name.startswith("logs/tensorboard/") for name in names)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_resume_equals_uninterrupted_to_the_bit(phantoms, trained, tmp_path, number):
+    out = tmp_path / "run"
+    with pytest.raises(Interrupted, match="step 3; --resume"):
+        train(phantoms, out, "dynunet", seed=1, overrides=TINY, progress=StopAt(3, number))
+    train(phantoms, out, resume=True)
+    _same_run(out, trained)
+
+
+def test_resume_after_a_kill_starts_at_the_last_save(phantoms, trained, tmp_path):
+    """Rows that a killed sitting logged after its last save are dropped; an ended run resumes to itself."""
+    out = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(phantoms, out, "dynunet", seed=1, overrides=TINY, progress=StopAt(4))
+    with RunFolder(out).log.open("a") as log:
+        log.write("5,1,9.0,9.0,0.0,0.0,1.0\n")
+    train(phantoms, out, resume=True)
+    train(phantoms, out, resume=True)
+    _same_run(out, trained)
+
+
+def test_other_seeds_give_other_runs(phantoms, trained, tmp_path):
+    other = train(phantoms, tmp_path / "run", "dynunet", seed=2, overrides=TINY)
+    assert read_log(RunFolder(other).log)[0]["training_loss"] != read_log(RunFolder(trained).log)[0]["training_loss"]
+
+
+def test_a_time_budget_becomes_a_stored_number_of_steps(phantoms, tmp_path):
+    out, minutes = tmp_path / "run", 0.25
+    started = time.perf_counter()
+    with pytest.raises(Interrupted):
+        train(phantoms, out, "dynunet", minutes=minutes, seed=1, overrides=TINY, progress=StopAt(14))
+    state = torch.load(RunFolder(out).state, weights_only=True)["state"]
+    assert state["total_steps"] > 14
+    train(phantoms, out, minutes=50, resume=True)  # the length is decided: another budget changes nothing
+    assert time.perf_counter() - started < 60
+    rows = read_log(RunFolder(out).log)
+    assert rows[-1]["step"] == state["total_steps"]
+    assert rows[-1]["seconds"] < 4 * minutes * 60
+    assert rows[-1]["learning_rate"] < 0.1 * max(row["learning_rate"] for row in rows)  # the schedule fits the length
+
+
+def test_training_lowers_the_loss(trained):
+    rows = read_log(RunFolder(trained).log)
+    assert rows[-1]["training_loss"] < rows[0]["training_loss"]
+
+
+def test_the_lattice_trains_too(phantoms, trained, tmp_path):
+    overrides = ["training.workers=1", "training.epochs=1", "preparation.batch_size=3", "postprocessing.kind=none"]
+    run = train(phantoms, tmp_path / "run", "rog", overrides=overrides)
+    model = load_run(run)
+    assert model.postprocess.kind == "none"
+    assert model.plan.window_size[0] % model.plan.total_stride[0] == 0
+
+
+def test_validation_cases_are_never_prepared(phantoms, trained):
+    split = json.loads((trained / "splits.json").read_text())
+    prepared = {p.name for p in (trained / "prepared").iterdir() if p.is_dir()}
+    assert prepared == {*split["fit"], *split["selection"]}
+    assert not prepared & set(split["validation"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"minutes": 0.0}, "minutes must be positive"),
+        ({"recipe": "rogg"}, "unknown recipe"),
+        ({"overrides": ["training.epochs=0"]}, "at least 1"),
+        ({"fold": 9}, "fold"),
+        ({"device": "cuda"}, "CUDA"),
+        ({"overrides": ["loss.name=hinge"]}, "unknown loss"),
+        ({"overrides": ["optimizer.options.speed=3"]}, "optimizer"),
+        ({"overrides": ["network.options.depth=3"]}, "no option depth"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_is_written(phantoms, tmp_path, arguments, problem):
+    if "device" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(ValueError, match=problem):
+        train(phantoms, tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_runs_are_not_overwritten_and_only_runs_are_resumed(phantoms, trained, tmp_path):
+    with pytest.raises(ValueError, match="already holds a run"):
+        train(phantoms, trained)
+    with pytest.raises(FileNotFoundError, match="no run to resume"):
+        train(phantoms, tmp_path / "run", resume=True)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        train(tmp_path / "nowhere", tmp_path / "run")
+
+
+def test_a_diverging_loss_is_named(phantoms, tmp_path):
+    with pytest.raises(FloatingPointError, match="lower optimizer"):
+        train(phantoms, tmp_path / "run", "dynunet", overrides=[*TINY, "optimizer.options.lr=1e30"])
+
+
+def test_training_outside_the_main_thread_works(phantoms, tmp_path):
+    """Signals reach the main thread only; a notebook or a server may train from another."""
+    thread = threading.Thread(target=train, args=(phantoms, tmp_path / "run", "dynunet"), kwargs={"overrides": TINY})
+    thread.start()
+    thread.join()
+    assert RunFolder(tmp_path / "run").weights("best").is_file()

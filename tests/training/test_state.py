@@ -1,0 +1,54 @@
+import pytest
+import torch
+from torch import nn
+
+from voxward.core.recipe import Choice
+from voxward.inference.run_folder import load_weights, save_weights
+from voxward.nets.registry import create_network
+from voxward.training.schedule import create_schedule
+from voxward.training.state import TrainingState, load_state, save_state
+
+
+def test_state_round_trip(tmp_path):
+    def parts():
+        network = nn.Linear(3, 2)
+        schedule = create_schedule(Choice("plateau"))
+        return network, torch.optim.Adam(network.parameters()), schedule
+
+    network, optimizer, schedule = parts()
+    network(torch.randn(4, 3)).sum().backward()
+    optimizer.step()
+    schedule.observe(0.5, 1.25)
+    state = TrainingState(step=7, total_steps=10, validate_every=2, best_score=0.5, loss_sum=0.1 + 0.2, seconds=1.5)
+    save_state(tmp_path / "state.pt", state, network, optimizer, schedule)
+    again = parts()
+    assert load_state(tmp_path / "state.pt", *again) == state
+    assert again[2].state() == schedule.state()
+    torch.testing.assert_close(again[0].weight, network.weight, rtol=0, atol=0)
+    moments = [o.state_dict()["state"][0]["exp_avg"] for o in (optimizer, again[1])]
+    torch.testing.assert_close(*moments, rtol=0, atol=0)
+
+
+def test_a_pickled_program_is_never_run(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return (print, ("ran",))
+
+    torch.save({"state": Harmful()}, tmp_path / "state.pt")
+    network = nn.Linear(1, 1)
+    with pytest.raises(Exception, match="Weights only load failed"):
+        load_state(
+            tmp_path / "state.pt", network, torch.optim.SGD(network.parameters()), create_schedule(Choice("poly"))
+        )
+
+
+@pytest.mark.parametrize("name", ["rog", "dynunet"])
+def test_weights_round_trip_and_refuse_another_network(tmp_path, name):
+    torch.manual_seed(0)
+    first, second = create_network(name, 1, 3), create_network(name, 1, 3)
+    save_weights(first, tmp_path / "a.safetensors")
+    load_weights(second, tmp_path / "a.safetensors")
+    x = torch.randn(1, 1, 16, 16, 16)
+    torch.testing.assert_close(first.eval()(x), second.eval()(x), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="does not fit the network"):
+        load_weights(create_network(name, 1, 2), tmp_path / "a.safetensors")
