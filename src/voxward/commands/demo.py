@@ -17,8 +17,6 @@ from voxward.inference.run_folder import RunFolder
 from voxward.metrics.score import CaseMetrics
 from voxward.report.figures import overlay_figure
 
-PHANTOM_CASES = 25
-
 
 @dataclass(frozen=True)
 class DemoResult:
@@ -35,9 +33,10 @@ def demo(
     recipe: str = "dynunet",
     minutes: float = 2.5,
     seed: int = 0,
+    cases: int = 25,
     progress: Progress = silent,
 ) -> DemoResult:
-    """Train on synthetic phantoms (or the dataset folder `data`), evaluate, and draw the median case.
+    """Train on `cases` synthetic phantoms (or the dataset folder `data`), evaluate, and draw the median case.
 
     Everything goes into the folder `out`: the phantoms, the run, its predictions and metrics, and overlay.png with
     image, truth and prediction. A demo that was interrupted goes on where it stopped.
@@ -45,7 +44,7 @@ def demo(
     root = Path(out)
     source = Path(data) if data is not None else root / "phantoms"
     if data is None and not source.is_dir():
-        write_phantoms(source, PHANTOM_CASES, seed)
+        write_phantoms(source, cases, seed)
     name = f"run-{open_dataset(source).name}-{recipe}".lower()
     run = RunFolder(root / name)
     train(source, run.root, recipe, minutes, run.recipe.is_file(), seed=seed, progress=progress)
@@ -64,10 +63,10 @@ def _picture(run: RunFolder, source: Path, evaluation: Evaluation, path: Path) -
     image, truth = read_image(case.images), read_label(case.label)
     predicted = read_label(next(run.predictions.glob(f"{chosen.id}.*")))
     axes, flips = orientation(image.affine)
-    index = [orient(dataset.labels.to_index(volume.array), axes, flips) for volume in (truth, predicted)]
+    true, found = (orient(dataset.labels.to_index(volume.array), axes, flips) for volume in (truth, predicted))
     i, j, k = (image.spacing[axis] for axis in axes)
     title = f"{chosen.id}: mean foreground Dice {_mean_dice(chosen):.3f} (the median case)"
-    overlay_figure(orient(image.array[0], axes, flips), *index, (i, j, k), dataset.labels, path, title)
+    overlay_figure(orient(image.array[0], axes, flips), true, found, (i, j, k), dataset.labels, path, title)
     return path
 
 
