@@ -12,16 +12,35 @@ from jaxtyping import install_import_hook
 install_import_hook("voxward", "beartype.beartype")
 
 DATA = Path(os.environ.get("VOXWARD_DATA", Path(__file__).parents[2] / "shared" / "data"))
+REQUIRED = os.environ.get("VOXWARD_DATA_REQUIRED") == "1"
+_not_run: list[str] = []
 
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of real volumes."""
-    if not DATA.is_dir():
-        pytest.skip(f"needs the real volumes, and {DATA} does not exist")
     return DATA
 
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test of real volumes without them is skipped by `make test` and fails `make test-all`."""
+    if item.get_closest_marker("data") is None or DATA.is_dir():
+        return
+    if REQUIRED:
+        pytest.fail(f"needs the real volumes, and there is no folder {DATA} (set VOXWARD_DATA)", pytrace=False)
+    _not_run.append(item.nodeid)
+    pytest.skip(f"there is no folder {DATA}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which tests did not run."""
+    if _not_run:
+        terminalreporter.section("did not run: the real volumes are absent")
+        for name in _not_run:
+            terminalreporter.line(name)
+        terminalreporter.line(f"{len(_not_run)} tests; set VOXWARD_DATA to a folder of real volumes (now {DATA})")

@@ -1,1 +1,44 @@
-"""voxward: train, attack and harden 3D medical image segmentation."""
+"""voxward: train, attack and harden 3D medical image segmentation, and know how robust a model is.
+
+The public surface is the table below; each name is imported when it is first used, so `import voxward` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    # Commands: the functions behind the command line, with the same names and arguments.
+    "check": "voxward.commands.check",
+    "plan": "voxward.commands.plan",
+    "prepare": "voxward.commands.prepare",
+    "train": "voxward.commands.train",
+    "predict": "voxward.commands.predict",
+    "evaluate": "voxward.commands.evaluate",
+    "demo": "voxward.commands.demo",
+    # Parts.
+    "create_network": "voxward.nets.registry",
+    "load_recipe": "voxward.core.recipe",
+    "load_run": "voxward.inference.run_folder",
+    "open_dataset": "voxward.data.formats",
+    "Predictor": "voxward.inference.predictor",
+    "Volume": "voxward.core.case",
+    "read_image": "voxward.data.io",
+    "read_label": "voxward.data.io",
+    "write_phantoms": "voxward.data.phantoms",
+}
+
+__all__ = ["__version__", *_HOMES] 
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'voxward' has no attribute {name!r}; it has: {', '.join(_HOMES)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,72 @@
+"""The whole way on real volumes: several channels, anisotropy, lesions, extreme spacing, 2D."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.end_to_end.conftest import TINY
+from voxward.commands.evaluate import evaluate
+from voxward.commands.predict import predict
+from voxward.commands.train import train
+from voxward.core.plan import load_plan
+from voxward.data.formats import open_dataset
+from voxward.data.io import read_image, read_label, write_image, write_label
+
+
+@pytest.mark.data
+def test_three_channels_and_a_lesion(data_root, tmp_path):
+    root = data_root / "Task20_SoftTissueSarcoma"
+    overrides = [*TINY, "training.epochs=1", "postprocessing.kind=lesion", "preparation.memory_gib=1"]
+    run = train(root, tmp_path / "run", "dynunet", overrides=overrides)
+    plan = load_plan(run / "plan.json")
+    assert [channel.normalization for channel in plan.channels] == ["mr", "ct", "mr"]
+    result = evaluate(run)
+    assert len(result.cases) == 6
+    assert json.loads((run / "metrics.json").read_text())["foreground"]["n"] == 6
+
+
+@pytest.mark.data
+def test_nested_regions_of_two_patients(data_root, tmp_path):
+    """Two cases are the fewest that can be trained: one trains, one validates."""
+    root = data_root / "Task01_BrainTumour_slabs"
+    overrides = [*TINY, "training.epochs=1", "preparation.memory_gib=1"]
+    run = train(root, tmp_path / "run", "dynunet", overrides=overrides)
+    (written,) = predict(run, [open_dataset(root).cases[0].images[0]], tmp_path / "out")
+    assert set(np.unique(read_label(written).array)) <= {0, 1, 2, 3}
+
+
+@pytest.mark.data
+def test_extreme_anisotropy(data_root, tmp_path):
+    """0.5 x 0.5 x 7.5 mm: a plain folder of two such volumes."""
+    source = data_root / "SCT_spinalcord"
+    image, label = read_image([source / "t2s.nii.gz"]), read_label(source / "t2s_seg.nii.gz")
+    for name in ("a", "b"):
+        write_image(tmp_path / "data" / "images" / f"{name}.nii.gz", image.array, image.affine)
+        write_label(tmp_path / "data" / "labels" / f"{name}.nii.gz", label.array, label.affine)
+    overrides = [*TINY, "training.epochs=1", "preparation.memory_gib=0.5"]
+    run = train(tmp_path / "data", tmp_path / "run", "dynunet", overrides=overrides)
+    plan = load_plan(run / "plan.json")
+    assert plan.spline_order[np.argmax(plan.spacing)] == 0
+    assert min(plan.kernel_sizes[0]) == 1
+    (written,) = predict(run, source / "t2s.nii.gz", tmp_path / "out")
+    assert read_label(written).shape == label.shape
+
+
+def test_2d_images(tmp_path):
+    _write_discs(tmp_path / "data", 6)
+    run = train(tmp_path / "data", tmp_path / "run", "rog", overrides=["training.epochs=1", "training.workers=0"])
+    assert load_plan(run / "plan.json").patch_size[2] == 1
+    result = evaluate(run)
+    assert len(result.cases) >= 1
+
+
+def _write_discs(root: Path, count: int) -> None:
+    rng = np.random.default_rng(0)
+    for n in range(count):
+        i, j = np.ogrid[:40, :36]
+        disc = ((i - rng.integers(12, 28)) ** 2 + (j - rng.integers(12, 24)) ** 2 < 60).astype(np.uint8)[:, :, None]
+        image = (50 + 100 * disc + rng.normal(0, 20, disc.shape)).astype(np.float32)
+        write_image(root / "images" / f"case{n}.nii.gz", image, np.eye(4))
+        write_label(root / "labels" / f"case{n}.nii.gz", disc, np.eye(4))
