@@ -94,14 +94,11 @@ def main() -> None:
         plan = json.loads((root / "run" / "plan.json").read_text())
         same = prediction.shape == source.shape and np.array_equal(prediction.affine, source.affine)
         same = same and nib.aff2axcodes(prediction.affine) == nib.aff2axcodes(source.affine)
-    machine = f"{platform.machine()}, 2 threads, torch {torch.__version__}"
-    print(
-        f"{arguments.recipe}, {'x'.join(map(str, shape))} int16, window {plan['window_size']}, strides {plan['strides']}"
-    )
-    print(
-        f"{result['seconds']} s, peak {result['peak_gib']} GiB, geometry and type kept: {same} ({prediction.get_data_dtype()})"
-    )
-    print(machine)
+    size = "x".join(map(str, shape))
+    print(f"{arguments.recipe}, {size} int16, window {plan['window_size']}, strides {plan['strides']}")
+    print(f"{result['seconds']} s, peak {result['peak_gib']} GiB of memory")
+    print(f"geometry kept: {same}; number type {prediction.get_data_dtype()}")
+    print(f"{platform.machine()}, 2 threads, torch {torch.__version__}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ _HOMES = {
     "write_phantoms": "voxward.data.phantoms",
 }
 
-__all__ = ["__version__", *_HOMES] 
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -74,11 +74,12 @@ def make_phantom(seed: int, kind: Kind = "mr", size: int = 48, lesion: bool = Tr
     return Volume(image[None], affine), Volume(_label(tissues), affine)
 
 
-def write_phantoms(root: Path, cases: int = 20, seed: int = 0, kind: Kind = "mr", size: int = 48) -> None:
+def write_phantoms(root: Path | str, cases: int = 20, seed: int = 0, kind: Kind = "mr", size: int = 48) -> None:
     """Write `cases` phantoms as a Medical Segmentation Decathlon folder; it appears complete or not at all.
 
     Every fourth case has no lesion. Raises ValueError for bad arguments, FileExistsError when `root` has contents.
     """
+    root = Path(root)
     if cases < 1:
         raise ValueError(f"cases must be at least 1, got {cases}")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
