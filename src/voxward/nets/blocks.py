@@ -84,9 +84,9 @@ class PointwiseConv3d(nn.Conv3d):
         if x.device.type != "cpu":
             return super().forward(x)
         i, j, k = self.strides
-        if self.strides != (1, 1, 1):
-            x = x[:, :, ::i, ::j, ::k].contiguous(memory_format=torch.channels_last_3d)
-        return F.linear(x.permute(0, 2, 3, 4, 1), self.weight.flatten(1)).permute(0, 4, 1, 2, 3)
+        # Sliced with the channels already last: the gradient of a slice comes in the order of the dimensions.
+        kept = x.permute(0, 2, 3, 4, 1)[:, ::i, ::j, ::k]
+        return F.linear(kept, self.weight.flatten(1)).permute(0, 4, 1, 2, 3)
 
 
 class SeparableConv3d(nn.Sequential):
