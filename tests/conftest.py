@@ -29,6 +29,8 @@ def _seeded() -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test of real volumes without them is skipped by `make test` and fails `make test-all`."""
+    if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
     if item.get_closest_marker("data") is None or DATA.is_dir():
         return
     if REQUIRED:

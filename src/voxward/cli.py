@@ -229,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         return COMMANDS[arguments.command].run(arguments)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
         errors.print(f"[red]error:[/red] {escape(str(error))}")
         return 2
     except (Interrupted, KeyboardInterrupt) as stop:

@@ -37,12 +37,37 @@ def test_other_file_types_come_back_as_they_went_in(phantoms, trained, tmp_path,
     np.testing.assert_allclose(result.affine, volume.affine, atol=1e-4)
 
 
-def test_dataset_folders_and_numbered_channels_are_collected(phantoms, tmp_path):
-    assert len(collect_inputs([phantoms])) == len(open_dataset(phantoms).cases)
-    volume = read_image(open_dataset(phantoms).cases[0].images)
-    for name in ("a_0000", "a_0001", "b_0000", "b_0001"):
-        write_image(tmp_path / f"{name}.nii.gz", volume.array, volume.affine)
-    assert [(case.id, len(case.images)) for case in collect_inputs([tmp_path])] == [("a", 2), ("b", 2)]
+def test_dataset_folders_are_collected(phantoms):
+    assert len(collect_inputs([phantoms], 1)) == len(open_dataset(phantoms).cases)
+
+
+@pytest.mark.parametrize(
+    ("names", "channels", "cases"),
+    [
+        (("a_0000", "a_0001", "b_0000", "b_0001"), 2, {"a": 2, "b": 2}),
+        (("a_0000", "b_0000"), 1, {"a": 1, "b": 1}),
+        (("patient_0001", "patient_0002", "patient_0003"), 1, {f"patient_000{n}": 1 for n in (1, 2, 3)}),
+        (("case_0001",), 1, {"case_0001": 1}),
+        (("a_0001", "a_0002"), 2, {"a_0001": 1, "a_0002": 1}),  # without _0000 these are no channels
+        (("._a", "a"), 1, {"a": 1}),
+    ],
+)
+@pytest.mark.parametrize("as_files", [True, False])
+def test_numbered_files_are_channels_only_when_they_count_up(tmp_path, names, channels, cases, as_files):
+    paths = [tmp_path / f"{name}.nii.gz" for name in names]
+    for path in paths:
+        path.touch()
+    inputs = [path for path in paths if not path.name.startswith(".")] if as_files else [tmp_path]
+    assert {case.id: len(case.images) for case in collect_inputs(inputs, channels)} == cases
+
+
+def test_an_input_is_never_overwritten(phantoms, trained, tmp_path):
+    scan = tmp_path / "scan.nii.gz"
+    shutil.copy(open_dataset(phantoms).cases[0].images[0], scan)
+    before = scan.read_bytes()
+    with pytest.raises(ValueError, match="overwrite their own input"):
+        predict(trained, scan, tmp_path)
+    assert scan.read_bytes() == before
 
 
 def test_wrong_inputs_are_refused_before_anything_is_written(phantoms, trained, tmp_path):
@@ -84,11 +109,35 @@ def test_evaluate_scores_the_validation_cases_only(trained, tmp_path):
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 1 + 3 * len(split["validation"])
 
 
+def _copied(phantoms, root, **changes):
+    shutil.copytree(phantoms, root)
+    description = json.loads((root / "dataset.json").read_text()) | changes
+    (root / "dataset.json").write_text(json.dumps(description))
+    return root
+
+
 def test_evaluate_on_another_dataset_scores_all_of_it(phantoms, trained, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(phantoms, other)
+    other = _copied(phantoms, tmp_path / "other", name="Elsewhere")
     result = evaluate(trained, other, tmp_path / "out")
     assert len(result.cases) == len(open_dataset(other).cases)
+
+
+def test_a_moved_dataset_is_still_the_runs_own(phantoms, trained, tmp_path):
+    """Training cases must not be scored because the folder has another path."""
+    moved = _copied(phantoms, tmp_path / "moved")
+    split = json.loads((trained / "splits.json").read_text())
+    assert {case.id for case in evaluate(trained, moved, tmp_path / "out").cases} == set(split["validation"])
+
+
+def test_scores_that_would_flatter_or_mislead_are_refused(phantoms, trained, tmp_path):
+    split = json.loads((trained / "splits.json").read_text())
+    listed = json.loads((phantoms / "dataset.json").read_text())["training"]
+    kept = [entry for entry in listed if not any(id in entry["image"] for id in split["validation"])]
+    with pytest.raises(ValueError, match="flatter"):
+        evaluate(trained, _copied(phantoms, tmp_path / "part", training=kept), tmp_path / "out")
+    swapped = {"0": "background", "1": "organ b", "2": "organ a", "3": "lesion"}
+    with pytest.raises(ValueError, match="the model predicts"):
+        evaluate(trained, _copied(phantoms, tmp_path / "swapped", labels=swapped), tmp_path / "out")
 
 
 class TestCommandLine:
@@ -124,6 +173,7 @@ class TestCommandLine:
         assert main(["train", str(phantoms), "--out", str(tmp_path / "run"), "--recipe", "rogg"]) == 2
         assert "Did you mean 'rog'?" in capsys.readouterr().err
         assert main(["evaluate", str(tmp_path)]) == 2
+        assert "not a trained run" in capsys.readouterr().err
 
     def test_help_lists_every_command(self, capsys):
         with pytest.raises(SystemExit):

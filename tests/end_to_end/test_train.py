@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -12,6 +14,7 @@ from safetensors.torch import load_file
 
 from tests.end_to_end.conftest import TINY
 from voxward.commands.train import train
+from voxward.inference.postprocess import PostProcess
 from voxward.inference.run_folder import RunFolder, load_run
 from voxward.training.interrupt import Interrupted
 from voxward.training.log import read_log
@@ -79,12 +82,21 @@ def test_a_time_budget_becomes_a_stored_number_of_steps(phantoms, tmp_path):
         train(phantoms, out, "dynunet", minutes=minutes, seed=1, overrides=TINY, progress=StopAt(14))
     state = torch.load(RunFolder(out).state, weights_only=True)["state"]
     assert state["total_steps"] > 14
-    train(phantoms, out, minutes=50, resume=True)  # the length is decided: another budget changes nothing
+    train(phantoms, out, minutes=50.0, resume=True)  # the length is decided: another budget changes nothing
     assert time.perf_counter() - started < 60
     rows = read_log(RunFolder(out).log)
     assert rows[-1]["step"] == state["total_steps"]
     assert rows[-1]["seconds"] < 4 * minutes * 60
     assert rows[-1]["learning_rate"] < 0.1 * max(row["learning_rate"] for row in rows)  # the schedule fits the length
+
+
+def test_a_budget_survives_an_interruption_before_it_became_steps(phantoms, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(phantoms, out, "dynunet", minutes=0.1, overrides=[*TINY, "training.epochs=100000"], progress=StopAt(3))
+    assert torch.load(RunFolder(out).state, weights_only=True)["state"]["total_steps"] is None
+    train(phantoms, out, resume=True)  # with the recipe's epochs this would not end
+    assert read_log(RunFolder(out).log)[-1]["seconds"] < 60
 
 
 def test_training_lowers_the_loss(trained):
@@ -96,7 +108,7 @@ def test_the_lattice_trains_too(phantoms, trained, tmp_path):
     overrides = ["training.workers=1", "training.epochs=1", "preparation.batch_size=3", "postprocessing.kind=none"]
     run = train(phantoms, tmp_path / "run", "rog", overrides=overrides)
     model = load_run(run)
-    assert model.postprocess.kind == "none"
+    assert model.postprocess == PostProcess()
     assert model.plan.window_size[0] % model.plan.total_stride[0] == 0
 
 
@@ -115,9 +127,12 @@ def test_validation_cases_are_never_prepared(phantoms, trained):
         ({"overrides": ["training.epochs=0"]}, "at least 1"),
         ({"fold": 9}, "fold"),
         ({"device": "cuda"}, "CUDA"),
+        ({"overrides": ["training.precision=fp16"], "device": "cpu"}, "fp16"),
+        ({"overrides": ["network.options.kernel_sizes=[[3,3,3]]"], "recipe": "dynunet"}, "one entry per level"),
         ({"overrides": ["loss.name=hinge"]}, "unknown loss"),
         ({"overrides": ["optimizer.options.speed=3"]}, "optimizer"),
         ({"overrides": ["network.options.depth=3"]}, "no option depth"),
+        ({"overrides": ["postprocessing.classes.tumor=lesion"]}, r"postprocessing.classes: unknown class 'tumor'"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_is_written(phantoms, tmp_path, arguments, problem):
@@ -125,7 +140,39 @@ def test_bad_input_is_refused_and_nothing_is_written(phantoms, tmp_path, argumen
         pytest.skip("there is a CUDA device")
     with pytest.raises(ValueError, match=problem):
         train(phantoms, tmp_path / "run", **arguments)
-    assert not (tmp_path / "run").exists()
+    assert not RunFolder(tmp_path / "run").recipe.exists()
+    assert not RunFolder(tmp_path / "run").plan.exists()
+
+
+def test_a_plan_of_another_dataset_is_refused(phantoms, trained, tmp_path):
+    plan = json.loads((trained / "plan.json").read_text())
+    plan["channels"][0]["name"] = "CT"
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(ValueError, match="was made for channels"):
+        train(phantoms, tmp_path / "run", plan=tmp_path / "plan.json")
+
+
+def test_the_dataset_folder_is_not_written_into(phantoms):
+    with pytest.raises(ValueError, match="dataset's own folder"):
+        train(phantoms, phantoms)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(phantoms, tmp_path):
+    command = [sys.executable, "-m", "voxward.cli", "train", str(phantoms), "--recipe", "dynunet", "--device", "cpu"]
+    command += ["--devices", "2", "--out", str(tmp_path / "run")]
+    command += [part for override in TINY for part in ("--set", override)]
+    subprocess.run(command, check=True, timeout=300)
+    assert read_log(RunFolder(tmp_path / "run").log)[-1]["step"] == 4  # 2 epochs of 5 cases, 2 processes of 2
+
+
+@pytest.mark.gpu
+def test_resume_on_a_gpu(phantoms, tmp_path):
+    overrides = [*TINY, "training.precision=fp16"]
+    with pytest.raises(Interrupted):
+        train(phantoms, tmp_path / "run", "dynunet", overrides=overrides, device="cuda", progress=StopAt(3))
+    train(phantoms, tmp_path / "run", resume=True, device="cuda")
+    assert RunFolder(tmp_path / "run").weights("best").is_file()
 
 
 def test_runs_are_not_overwritten_and_only_runs_are_resumed(phantoms, trained, tmp_path):

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from voxward.inference.evaluate import Evaluation, summarise_cases
 from voxward.metrics.score import CaseMetrics, ClassMetrics
-from voxward.report.tables import case_table, markdown_table, metrics_table
+from voxward.report.tables import markdown_table, metrics_table
 
 ABSENT = ClassMetrics(None, None, None, None, None, None, 0, 0)
 
@@ -81,10 +81,3 @@ def test_the_terminal_table_needs_no_more_than_80_columns(evaluation: Evaluation
 def test_a_class_that_no_case_defines() -> None:
     text = markdown_table(summarise_cases([CaseMetrics("a", {"x": ABSENT})], "ignore", 1.0))
     assert markdown_rows(text)[2] == ["x", *["n/a"] * 9, "0"]
-
-
-def test_case_table_lists_the_worst_first(evaluation: Evaluation) -> None:
-    assert table_rows(case_table(evaluation)) == [
-        ["case_b", "0.400", "0.600", "0.200", "2.50"],
-        ["case_a", "0.800", "0.800", "n/a", "1.50"],
-    ]

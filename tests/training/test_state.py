@@ -1,31 +1,33 @@
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from voxward.core.recipe import Choice
 from voxward.inference.run_folder import load_weights, save_weights
 from voxward.nets.registry import create_network
 from voxward.training.schedule import create_schedule
-from voxward.training.state import TrainingState, load_state, save_state
+from voxward.training.state import Learner, TrainingState, load_state, save_state
+
+
+def _learner():
+    fabric = Fabric(accelerator="cpu", devices=1)
+    network = nn.Linear(3, 2)
+    wrapped, optimizer = fabric.setup(network, torch.optim.Adam(network.parameters()))
+    return Learner(fabric, wrapped, optimizer, create_schedule(Choice("plateau")))
 
 
 def test_state_round_trip(tmp_path):
-    def parts():
-        network = nn.Linear(3, 2)
-        schedule = create_schedule(Choice("plateau"))
-        return network, torch.optim.Adam(network.parameters()), schedule
-
-    network, optimizer, schedule = parts()
-    network(torch.randn(4, 3)).sum().backward()
-    optimizer.step()
-    schedule.observe(0.5, 1.25)
+    learner, again = _learner(), _learner()
+    learner.network(torch.randn(4, 3)).sum().backward()
+    learner.optimizer.step()
+    learner.schedule.observe(0.5, 1.25)
     state = TrainingState(step=7, total_steps=10, validate_every=2, best_score=0.5, loss_sum=0.1 + 0.2, seconds=1.5)
-    save_state(tmp_path / "state.pt", state, network, optimizer, schedule)
-    again = parts()
-    assert load_state(tmp_path / "state.pt", *again) == state
-    assert again[2].state() == schedule.state()
-    torch.testing.assert_close(again[0].weight, network.weight, rtol=0, atol=0)
-    moments = [o.state_dict()["state"][0]["exp_avg"] for o in (optimizer, again[1])]
+    save_state(tmp_path / "state.pt", state, learner)
+    assert load_state(tmp_path / "state.pt", again) == state
+    assert again.schedule.state() == learner.schedule.state()
+    torch.testing.assert_close(again.network.weight, learner.network.weight, rtol=0, atol=0)
+    moments = [one.optimizer.state_dict()["state"][0]["exp_avg"] for one in (learner, again)]
     torch.testing.assert_close(*moments, rtol=0, atol=0)
 
 
@@ -35,11 +37,8 @@ def test_a_pickled_program_is_never_run(tmp_path):
             return (print, ("ran",))
 
     torch.save({"state": Harmful()}, tmp_path / "state.pt")
-    network = nn.Linear(1, 1)
     with pytest.raises(Exception, match="Weights only load failed"):
-        load_state(
-            tmp_path / "state.pt", network, torch.optim.SGD(network.parameters()), create_schedule(Choice("poly"))
-        )
+        load_state(tmp_path / "state.pt", _learner())
 
 
 @pytest.mark.parametrize("name", ["rog", "dynunet"])

@@ -1,17 +1,19 @@
-"""voxward evaluate: a run on its dataset's validation cases, or a folder of predictions against a dataset's labels."""
+"""voxward evaluate: score a run on its dataset's validation cases, or on all cases of another dataset."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from voxward.commands.predict import predict_cases
-from voxward.commands.train import RunSplit
-from voxward.core.plan import load_json
+from voxward.core.case import Dataset
+from voxward.core.files import write_text
+from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.data.formats import open_dataset
 from voxward.inference.evaluate import Evaluation, evaluate_folder
 from voxward.inference.precision import Precision
-from voxward.inference.run_folder import Checkpoint, RunFolder
+from voxward.inference.run_folder import Checkpoint, RunFolder, RunSettings, RunSplit
+from voxward.report.tables import markdown_table
 
 
 def evaluate(
@@ -29,23 +31,44 @@ def evaluate(
 ) -> Evaluation:
     """Predict the run's validation cases and score them in their own geometry.
 
-    dataset: score all labelled cases of another dataset folder instead. Predictions go to `out`/predictions and the
-    metrics to `out`/metrics.json and metrics.csv; `out` is the run folder by default. policy: what an empty mask
-    counts (`ignore`, `one`, `brats`). nsd_tolerance_mm: tolerance of the surface Dice. resume: keep the predictions
-    that an interrupted call has written already.
+    dataset: the run's dataset where it lies now, if it has moved, or another dataset, of which all labelled cases are
+    scored. Predictions go to `out`/predictions, the metrics to metrics.json, metrics.csv and metrics.md in `out`: by
+    default the run folder, for another dataset RUN/on-NAME. policy: what an empty mask counts (`ignore`, `one`,
+    `brats`). nsd_tolerance_mm: tolerance of the surface Dice. resume: keep the predictions that an interrupted call
+    has written already.
+
+    Raises ValueError when the dataset's labels are not the model's, or when it shares cases with the run's training.
     """
     folder = RunFolder(Path(run))
-    split = load_json(RunSplit, folder.splits)
-    source = open_dataset(split.dataset if dataset is None else dataset)
-    same = dataset is None or source.root.resolve() == Path(split.dataset).resolve()
-    ids = split.validation if same else tuple(case.id for case in source.cases)
-    target = folder.root if out is None else Path(out)
-    if not same and out is None:
-        target = folder.root / f"on-{source.name}"
+    if not folder.settings.is_file():
+        raise FileNotFoundError(f"{run} is not a trained run: no {folder.settings}")
+    source = open_dataset(dataset if dataset is not None else load_json(RunSettings, folder.settings).dataset)
+    ids, own = _cases_to_score(folder, source)
+    target = Path(out) if out is not None else folder.root if own else folder.root / f"on-{source.name}"
     cases = [source.case(id) for id in ids]
-    predict_cases(run, cases, target / "predictions", checkpoint, device, precision, None, resume, progress)
-    result = evaluate_folder(
-        source, target / "predictions", ids, policy, nsd_tolerance_mm, workers, counter(progress, "score")
-    )
+    predictions = target / "predictions"
+    predict_cases(run, cases, predictions, checkpoint, device, precision, None, resume, progress)
+    score = counter(progress, "score")
+    result = evaluate_folder(source, predictions, ids, policy, nsd_tolerance_mm, workers, score)
     result.save(target)
+    write_text(target / "metrics.md", markdown_table(result))
     return result
+
+
+def _cases_to_score(folder: RunFolder, source: Dataset) -> tuple[tuple[str, ...], bool]:
+    """The ids to score, and whether this is the run's own dataset (wherever it lies)."""
+    plan, split = load_plan(folder.plan), load_json(RunSplit, folder.splits)
+    if source.labels != plan.labels:
+        raise ValueError(f"the model predicts {plan.labels}, but {source.root} has {source.labels}")
+    ids = tuple(case.id for case in source.cases)
+    if source.name != plan.dataset:
+        return ids, False
+    if set(split.validation) <= set(ids):
+        return split.validation, True
+    shared = sorted({*split.fit, *split.selection} & set(ids))
+    if shared:
+        raise ValueError(
+            f"{source.root} has cases the model was trained on, e.g. {shared[:3]}, and not all of the run's validation "
+            f"cases: a score on it would flatter"
+        )
+    return ids, False

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from voxward.core.case import Case
+from voxward.core.plan import load_plan
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
 from voxward.data.io import SUFFIXES, read_header, read_image, volume_stem, volume_suffix, write_label
+from voxward.data.volume_file import same_affine
 from voxward.inference.precision import Precision, resolve_device
 from voxward.inference.predictor import Predictor
 from voxward.inference.run_folder import Checkpoint, RunFolder, load_run
@@ -27,15 +30,18 @@ def predict(
 ) -> tuple[Path, ...]:
     """Segment volumes; no labels are needed. Returns the written files, CASE.ext in `out` (default: RUN/predictions).
 
-    inputs: volume files, folders of volume files (several channels as CASE_0000, CASE_0001, ...), or a dataset folder
-    (all its cases). Every input's channels and geometry are checked before the first is segmented. A prediction has
-    its input's affine, shape and file type, and an integer number type. resume: keep predictions that an interrupted
-    call has written already. overlap: of the windows, instead of the recipe's.
+    inputs: volume files, folders of volume files, or a dataset folder (all its cases). For a model of n channels,
+    files CASE_0000 to CASE_(n-1) in one folder are the channels of one case. The headers of all inputs are checked
+    before the first is segmented: channels, shapes and affines. A prediction has its input's affine, shape and file
+    type, and an integer number type. resume: keep predictions that an interrupted call has written already. overlap:
+    of the windows, instead of the recipe's.
 
-    Raises ValueError or FileNotFoundError, and then nothing has been written.
+    Raises ValueError or FileNotFoundError; for what the headers tell, before anything is written.
     """
-    cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs)
-    target = RunFolder(Path(run)).predictions if out is None else Path(out)
+    folder = RunFolder(Path(run))
+    channels = len(load_plan(folder.plan).channels) if folder.plan.is_file() else 1
+    cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, channels)
+    target = folder.predictions if out is None else Path(out)
     return predict_cases(run, cases, target, checkpoint, device, precision, overlap, resume, progress)
 
 
@@ -53,32 +59,34 @@ def predict_cases(
     """`predict` for cases that are already collected."""
     chosen = resolve_device(device)
     predictor = Predictor(load_run(run, checkpoint, chosen), chosen, precision, overlap)
+    targets = [out / f"{case.id}{volume_suffix(case.images[0])}" for case in cases]
+    _refuse_overwriting(cases, targets)
     for case in cases:
         _check(predictor, case)
-    written = []
-    for n, case in enumerate(cases):
-        path = out / f"{case.id}{volume_suffix(case.images[0])}"
+    for n, (case, path) in enumerate(zip(cases, targets, strict=True)):
         if not (resume and path.exists()):
-            volume = read_image(case.images)
-            label = predictor.segment(volume, lambda done, of: progress("windows", done, of))
-            write_label(path, predictor.model.plan.labels.to_values(label), volume.affine, case.images[0])
-        written.append(path)
+            _segment(predictor, case, path, progress)
         progress("predict", n + 1, len(cases))
-    return tuple(written)
+    return tuple(targets)
 
 
-def collect_inputs(inputs: Iterable[Path | str]) -> tuple[Case, ...]:
+def collect_inputs(inputs: Iterable[Path | str], channels: int) -> tuple[Case, ...]:
     """The cases that files, folders and dataset folders hold. Raises when one is missing or two share a name."""
     cases: list[Case] = []
+    files: list[Path] = []
     for entry in map(Path, inputs):
-        if entry.is_dir():
-            cases += _folder_cases(entry)
-        elif entry.is_file():
-            cases.append(Case(volume_stem(entry), (entry,)))
-        else:
+        if entry.is_file():
+            files.append(entry)
+        elif not entry.is_dir():
             raise FileNotFoundError(f"no file or folder {entry}")
+        elif found := _volumes(entry):
+            files += found
+        else:
+            dataset = open_dataset(entry)
+            cases += [*dataset.cases, *dataset.unlabelled]
+    cases += _grouped(files, channels)
     ids = [case.id for case in cases]
-    twice = sorted({id for id in ids if ids.count(id) > 1})
+    twice = sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else []
     if twice:
         raise ValueError(f"several inputs would be written as the same file: {', '.join(twice[:5])}")
     if not cases:
@@ -86,26 +94,53 @@ def collect_inputs(inputs: Iterable[Path | str]) -> tuple[Case, ...]:
     return tuple(cases)
 
 
-def _folder_cases(folder: Path) -> list[Case]:
-    files = sorted(path for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES) and path.is_file())
-    if not files:
-        dataset = open_dataset(folder)
-        return [*dataset.cases, *dataset.unlabelled]
-    groups: dict[str, list[Path]] = {}
+def _volumes(folder: Path) -> list[Path]:
+    """The folder's volume files; names that begin with a dot are other programs' notes."""
+    files = (path for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES) and path.is_file())
+    return sorted(path for path in files if not path.name.startswith("."))
+
+
+def _grouped(files: Iterable[Path], channels: int) -> list[Case]:
+    """Files CASE_0000, ..., CASE_(channels - 1) of one folder are one case; every other file is a case of its own."""
+    groups: dict[tuple[Path, str], dict[str, Path]] = {}
     for path in files:
         stem = volume_stem(path)
-        numbered = len(stem) > 5 and stem[-5] == "_" and stem[-4:].isdigit()
-        groups.setdefault(stem[:-5] if numbered else stem, []).append(path)
-    return [Case(id, tuple(paths)) for id, paths in groups.items()]
+        numbered = re.fullmatch(r"(.+)_(\d{4})", stem)
+        base, number = numbered.groups() if numbered else (stem, "")
+        groups.setdefault((path.parent, base), {})[number or path.name] = path
+    wanted = [f"{n:04d}" for n in range(channels)]
+    cases = []
+    for (_, base), found in groups.items():
+        if sorted(found) == wanted:
+            cases.append(Case(base, tuple(found[number] for number in wanted)))
+        else:
+            cases += [Case(volume_stem(path), (path,)) for path in found.values()]
+    return cases
+
+
+def _refuse_overwriting(cases: Sequence[Case], targets: Sequence[Path]) -> None:
+    sources = {path.resolve() for case in cases for path in (*case.images, *([case.label] if case.label else []))}
+    lost = [str(target) for target in targets if target.resolve() in sources]
+    if lost:
+        raise ValueError(f"predictions would overwrite their own input, e.g. {lost[0]}: choose another --out")
 
 
 def _check(predictor: Predictor, case: Case) -> None:
     """Refuse a case by its files' headers, before any is read whole."""
     try:
-        headers = [read_header(path) for path in case.images]
-        shapes = {header.shape for header in headers}
-        if len(shapes) > 1:
-            raise ValueError(f"its channels differ in shape: {sorted(shapes)}")
-        predictor.check(sum(header.channels for header in headers), headers[0].affine)
+        first, *others = (read_header(path) for path in case.images)
+        for header in others:
+            if header.shape != first.shape or not same_affine(header.affine, first.affine, first.shape):
+                raise ValueError(f"its channels disagree in shape or affine: {', '.join(map(str, case.images))}")
+        predictor.check(first.channels + sum(header.channels for header in others), first.affine)
     except ValueError as error:
         raise ValueError(f"{case.id}: {error}") from error
+
+
+def _segment(predictor: Predictor, case: Case, path: Path, progress: Progress) -> None:
+    try:
+        volume = read_image(case.images)
+        label = predictor.segment(volume, lambda done, of: progress("windows", done, of))
+    except ValueError as error:
+        raise ValueError(f"{case.id}: {error}") from error
+    write_label(path, predictor.model.plan.labels.to_values(label), volume.affine, case.images[0])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+import voxward
 from voxward.core.case import Dataset
 from voxward.core.files import write_json, write_text
 from voxward.core.plan import Plan, load_json, load_plan
@@ -19,25 +19,14 @@ from voxward.data.formats import open_dataset
 from voxward.data.planner import make_plan
 from voxward.data.splits import load_split, selection_split
 from voxward.data.store import prepare_dataset
-from voxward.inference.precision import resolve_device
-from voxward.inference.run_folder import RunFolder
+from voxward.inference.precision import resolve_device, resolve_precision
+from voxward.inference.run_folder import RunFolder, RunSettings, RunSplit
+from voxward.nets.registry import network_for_plan
 from voxward.report.figures import training_curve
 from voxward.training.finish import settle_postprocess
 from voxward.training.log import read_log
 from voxward.training.loop import fit
 from voxward.training.setup import TrainingCases, check_recipe, set_up, start_fabric
-
-
-@dataclass(frozen=True)
-class RunSplit:
-    """A run's cases: fitted, selecting the best checkpoint, and validation (read only by `evaluate`)."""
-
-    dataset: str
-    fold: int
-    seed: int
-    fit: tuple[str, ...]
-    selection: tuple[str, ...]
-    validation: tuple[str, ...]
 
 
 def train(
@@ -59,73 +48,103 @@ def train(
     """Train `recipe` on a dataset folder into the run folder `out`, planning and preparing when needed.
 
     minutes: time budget of the training itself; without it the recipe's epochs. resume: continue the run in `out`,
-    exactly as it would have gone on (its own recipe, plan, split and length; recipe, plan, fold, seed and overrides
-    are then ignored). plan: an edited plan.json instead of the planner's. prepared: where the prepared cases are kept
-    (default: inside the run). fold, seed: which split, and all randomness. device: auto, cpu or cuda.
-    overrides: `dotted.key=value` changes to the recipe. Returns the run folder.
+    exactly as it would have gone on (its own recipe, plan, split and length; recipe, minutes, plan, fold, seed and
+    overrides are then ignored). plan: an edited plan.json instead of the planner's. prepared: where the prepared cases
+    are kept (default: inside the run). fold, seed: which split, and all randomness. device: auto, cpu or cuda;
+    devices: how many processes train together. overrides: `dotted.key=value` changes to the recipe.
+    Returns the run folder.
 
-    Raises ValueError or FileNotFoundError before anything is written when an argument or the dataset is wrong, and
-    training.interrupt.Interrupted when a signal stopped the run, which can then be resumed.
+    Raises ValueError or FileNotFoundError when an argument, the plan or the dataset is wrong; then there is no run
+    folder yet, at most prepared cases. Raises training.interrupt.Interrupted when a signal stopped the run, which can
+    then be resumed.
     """
     folder, source = RunFolder(Path(out)), open_dataset(dataset)
+    used = _recipe_of(folder, source, resume, recipe, overrides)
     if minutes is not None and minutes <= 0:
         raise ValueError(f"minutes must be positive, got {minutes}")
-    resolve_device(device)
-    if resume:
-        used, split, decided = _reopen(folder, source)
-    else:
-        used, split, decided = _open(folder, source, recipe, plan, fold, seed, workers, overrides, progress)
+    resolve_precision(used.training.precision, resolve_device(device))
+    fabric = start_fabric(used, device, devices)  # from here on there may be several processes; the first one writes
+    shown = progress if fabric.is_global_zero else silent
     cases = Path(prepared) if prepared is not None else folder.root / "prepared"
-    wanted = (*split.fit, *split.selection)
-    prepare_dataset(source, decided, cases, wanted, workers, counter(progress, "prepare"))
-    fabric = start_fabric(used, device, devices)
-    run = set_up(folder, used, decided, TrainingCases(cases, split.fit, split.selection), split.seed, fabric)
-    fit(run, minutes, progress)
-    if fabric.is_global_zero:
-        _finish(folder, source, split, fabric.device, progress)
+    if fabric.is_global_zero and not resume:
+        settings = RunSettings(str(source.root.resolve()), fold, seed, minutes, voxward.__version__)
+        _start(folder, source, used, settings, plan, cases, workers, shown)
+    elif fabric.is_global_zero:
+        ids = _split_of(folder, source)
+        wanted = (*ids.fit, *ids.selection)
+        prepare_dataset(source, load_plan(folder.plan), cases, wanted, workers, counter(shown, "prepare"))
     fabric.barrier()
+    settings, split = load_json(RunSettings, folder.settings), _split_of(folder, source)
+    training_cases = TrainingCases(cases, split.fit, split.selection)
+    run = set_up(folder, used, load_plan(folder.plan), training_cases, settings.seed, fabric)
+    fit(run, settings.minutes, shown)
+    if fabric.is_global_zero:
+        _finish(folder, source, split, fabric.device, shown)
     return folder.root
 
 
-def _open(
-    folder: RunFolder,
-    source: Dataset,
-    recipe: str,
-    plan: Path | str | None,
-    fold: int,
-    seed: int,
-    workers: int,
-    overrides: Sequence[str],
-    progress: Progress,
-) -> tuple[Recipe, RunSplit, Plan]:
-    """Decide everything, then write it to the new run folder."""
+def _recipe_of(folder: RunFolder, source: Dataset, resume: bool, recipe: str, overrides: Sequence[str]) -> Recipe:
+    """The recipe to train, a new run's or the one to be resumed."""
+    if folder.root.resolve() == source.root.resolve():
+        raise ValueError(f"the run folder {folder.root} is the dataset's own folder; choose another --out")
+    if resume:
+        if not folder.recipe.exists():
+            raise FileNotFoundError(f"{folder.root} holds no run to resume: start it without --resume")
+        return load_recipe(folder.recipe)
     if folder.recipe.exists():
         raise ValueError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
     used = load_recipe(recipe, overrides)
     check_recipe(used)
-    given = load_split(source, fold, seed)
-    fit_ids, selection = selection_split(given.train, used.training.selection, seed)
-    split = RunSplit(str(source.root), fold, seed, fit_ids, selection, given.validation)
-    if plan is not None:
-        decided = load_plan(Path(plan))
-    else:
-        measured = fingerprint(source, given.train, workers, counter(progress, "fingerprint"))
-        decided = make_plan(measured, used.preparation)
+    used.postprocessing.kinds(source.labels)  # refuses classes that the dataset does not have
+    return used
+
+
+def _start(
+    folder: RunFolder,
+    source: Dataset,
+    recipe: Recipe,
+    settings: RunSettings,
+    plan: Path | str | None,
+    prepared: Path,
+    workers: int,
+    progress: Progress,
+) -> None:
+    """Decide everything and prepare the cases; what was decided is written once all of it has worked."""
+    given = load_split(source, settings.fold, settings.seed)
+    split = RunSplit(*selection_split(given.train, recipe.training.selection, settings.seed), given.validation)
+    decided = _plan_of(source, recipe, given.train, plan, workers, progress)
+    network_for_plan(recipe.network.name, decided, recipe.network.options)  # refuses options that do not fit the plan
+    prepare_dataset(source, decided, prepared, (*split.fit, *split.selection), workers, counter(progress, "prepare"))
     decided.save(folder.plan)
     write_json(folder.splits, to_data(split))
-    write_text(folder.recipe, dump_recipe(used))  # last: its presence says that the run is complete to start
-    return used, split, decided
+    write_json(folder.settings, to_data(settings))
+    write_text(folder.recipe, dump_recipe(recipe))  # last: its presence says that there is a run
 
 
-def _reopen(folder: RunFolder, source: Dataset) -> tuple[Recipe, RunSplit, Plan]:
-    """Read back what an earlier sitting decided."""
-    if not folder.recipe.exists():
-        raise FileNotFoundError(f"{folder.root} holds no run to resume: start it without --resume")
+def _plan_of(
+    source: Dataset, recipe: Recipe, ids: Sequence[str], plan: Path | str | None, workers: int, progress: Progress
+) -> Plan:
+    """The given plan, if it fits the dataset, or one made from the training cases."""
+    if plan is None:
+        measured = fingerprint(source, ids, workers, counter(progress, "fingerprint"))
+        return make_plan(measured, recipe.preparation)
+    decided = load_plan(Path(plan))
+    names = tuple(channel.name for channel in decided.channels)
+    if decided.labels != source.labels or names != source.channels:
+        raise ValueError(
+            f"{plan} was made for channels {names} and {decided.labels}, but {source.root} has {source.channels} "
+            f"and {source.labels}"
+        )
+    return decided
+
+
+def _split_of(folder: RunFolder, source: Dataset) -> RunSplit:
+    """The run's split. Raises ValueError when the dataset no longer has its cases."""
     split = load_json(RunSplit, folder.splits)
     absent = sorted({*split.fit, *split.selection} - {case.id for case in source.cases})
     if absent:
         raise ValueError(f"the run in {folder.root} was started on cases that {source.root} lacks, e.g. {absent[:3]}")
-    return load_recipe(folder.recipe), split, load_plan(folder.plan)
+    return split
 
 
 def _finish(folder: RunFolder, source: Dataset, split: RunSplit, device: torch.device, progress: Progress) -> None:

@@ -36,6 +36,11 @@ class RunFolder:
         return self.root / "plan.json"
 
     @property
+    def settings(self) -> Path:
+        """Where the data lie and how long the run is, as JSON."""
+        return self.root / "run.json"
+
+    @property
     def splits(self) -> Path:
         """Which cases train, select and validate, as JSON."""
         return self.root / "splits.json"
@@ -63,6 +68,26 @@ class RunFolder:
     def weights(self, checkpoint: Checkpoint) -> Path:
         """The weights of the best or the last step, as safetensors."""
         return self.root / "checkpoints" / f"{checkpoint}.safetensors"
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run was started with, beside recipe and plan. minutes: its time budget, None for the recipe's epochs."""
+
+    dataset: str
+    fold: int
+    seed: int
+    minutes: float | None
+    version: str
+
+
+@dataclass(frozen=True)
+class RunSplit:
+    """A run's cases: fitted, selecting the best checkpoint, and validation (read only by `evaluate`)."""
+
+    fit: tuple[str, ...]
+    selection: tuple[str, ...]
+    validation: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,5 +137,5 @@ def load_run(root: Path | str, checkpoint: Checkpoint = "best", device: torch.de
     plan, recipe = load_plan(run.plan), load_recipe(run.recipe)
     network = network_for_plan(recipe.network.name, plan, recipe.network.options)
     load_weights(network, weights)
-    postprocess = load_json(PostProcess, run.postprocess) if run.postprocess.is_file() else PostProcess(kind="none")
+    postprocess = load_json(PostProcess, run.postprocess) if run.postprocess.is_file() else PostProcess()
     return TrainedModel(plan, recipe, network.to(device or torch.device("cpu")).eval(), postprocess)

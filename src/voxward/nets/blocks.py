@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from voxward.core.types import Size3
 from voxward.nets.depthwise import DepthwiseConv3d
@@ -27,6 +28,7 @@ class _InstanceNorm(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         x, weight, mean, rstd = ctx.saved_tensors
         voxels = x[0, 0].numel()

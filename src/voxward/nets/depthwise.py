@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from voxward.core.types import Images, Size3
 
@@ -24,6 +25,7 @@ class _Depthwise(torch.autograd.Function):
         return F.conv3d(x, weight, stride=stride, padding=padding, groups=x.shape[1])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         gradient = gradients[0]

@@ -69,6 +69,10 @@ def check_network(name: str, options: Mapping[str, Any]) -> None:
 
 def network_for_plan(name: str, plan: Plan, options: Mapping[str, Any]) -> nn.Module:
     """The network a plan asks for; `options` (a recipe's) win over the plan's."""
-    return create_network(
-        name, len(plan.channels), plan.labels.count, **(NETWORKS[name].from_plan(plan) | dict(options))
-    )
+    chosen = NETWORKS[name].from_plan(plan) | {key: _tuples(value) for key, value in options.items()}
+    return create_network(name, len(plan.channels), plan.labels.count, **chosen)
+
+
+def _tuples(value: Any) -> Any:
+    """YAML's lists as the tuples that networks take."""
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from voxward.data.check import CheckReport
 from voxward.inference.evaluate import Evaluation
-from voxward.metrics.score import CaseMetrics
 from voxward.metrics.summary import Summary
 
 UNDEFINED = "n/a"
@@ -50,23 +49,6 @@ def markdown_table(evaluation: Evaluation) -> str:
     lines += [[cell.replace("|", "\\|") for cell in _cells(*row)] for row in _rows(evaluation)]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{body}\n\n{_title(evaluation)}\n"
-
-
-def case_table(evaluation: Evaluation) -> Table:
-    """A row per case, the worst mean Dice first: the mean Dice, Dice of each class, mean HD95."""
-    names = list(evaluation.classes)
-    table = Table("case", "Dice", *(f"Dice {name}" for name in names), "HD95 mm")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for case in sorted(evaluation.cases, key=_dice_for_order):
-        dices = [case.mean("dice"), *(case.classes[name].dice for name in names)]
-        table.add_row(case.id, *(_number(value, 3) for value in dices), _number(case.mean("hd95_mm"), 2))
-    return table
-
-
-def _dice_for_order(case: CaseMetrics) -> float:
-    dice = case.mean("dice")
-    return float("inf") if dice is None else dice
 
 
 def _title(evaluation: Evaluation) -> str:

@@ -69,9 +69,8 @@ class _Sitting:
         for batch in self._batches():
             self.losses += self._train_on(batch)
             state.step, state.loss_count = state.step + 1, state.loss_count + 1
-            self.step_seconds.append(time.perf_counter() - began)
-            if state.total_steps is None and len(self.step_seconds) == TIMED_STEPS:
-                self._fit_budget()
+            if state.total_steps is None:
+                self._time_step(began)
             ended = state.step == state.total_steps
             if ended or (state.validate_every and state.step % state.validate_every == 0):
                 self._validate()
@@ -95,8 +94,8 @@ class _Sitting:
     def _train_on(self, batch: PatchBatch) -> Tensor:
         """Set the learning rate, augment on the device, step."""
         run = self.run
-        for group in run.optimizer.param_groups:
-            group["lr"] = run.learning_rate * run.schedule.factor(self.state.done)
+        for group in run.learner.optimizer.param_groups:
+            group["lr"] = run.learning_rate * run.learner.schedule.factor(self.state.done)
         generator = step_generator(run.seed, batch.step, run.fabric.global_rank)
         count, channels = batch.images.shape[:2]
         draw = draw_augmentation(run.recipe.augmentation, count, channels, self.active, generator)
@@ -104,6 +103,13 @@ class _Sitting:
         return run.step(
             *apply_augmentation(images, labels, draw, run.plan.patch_size, run.plan.spacing, run.plan.padding)
         )
+
+    def _time_step(self, began: float) -> None:
+        if self.run.fabric.device.type == "cuda":
+            torch.cuda.synchronize(self.run.fabric.device)  # or the launch would be timed, not the step
+        self.step_seconds.append(time.perf_counter() - began)
+        if len(self.step_seconds) == TIMED_STEPS:
+            self._fit_budget()
 
     def _fit_budget(self) -> None:
         """Turn the seconds that are left of the budget into a number of steps."""
@@ -126,7 +132,7 @@ class _Sitting:
                 f"set training.clip_gradient_norm, or train in fp32"
             )
         result = validate(run)
-        run.schedule.observe(state.done, result.loss)
+        run.learner.schedule.observe(state.done, result.loss)
         self.figures = {"loss": mean_loss, "validation_loss": result.loss, "dice": result.dice}
         self.losses.zero_()
         state.loss_count = 0
@@ -138,7 +144,7 @@ class _Sitting:
 
     def _row(self, mean_loss: float, result: Validation) -> dict[str, float]:
         run, state = self.run, self.state
-        rate = float(run.optimizer.param_groups[0]["lr"])
+        rate = float(run.learner.optimizer.param_groups[0]["lr"])
         values = (
             state.step,
             state.step // run.steps_per_epoch,
@@ -154,7 +160,7 @@ class _Sitting:
         run, state = self.run, self.state
         state.loss_sum, state.seconds = float(self.losses), self._seconds()
         if run.fabric.is_global_zero:
-            save_state(run.folder.state, state, run.network, run.optimizer, run.schedule)
+            save_state(run.folder.state, state, run.learner)
             save_weights(run.network, run.folder.weights("last"))
         run.fabric.barrier()
 

@@ -18,8 +18,8 @@ from voxward.inference.run_folder import RunFolder
 from voxward.losses.dice_ce import Loss, create_loss
 from voxward.nets.registry import check_network, network_for_plan
 from voxward.training.optim import create_optimizer
-from voxward.training.schedule import Schedule, create_schedule
-from voxward.training.state import TrainingState, load_state
+from voxward.training.schedule import create_schedule
+from voxward.training.state import Learner, TrainingState, load_state
 from voxward.training.steps import StandardStep
 
 _FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -43,14 +43,21 @@ class TrainingRun:
     plan: Plan
     cases: TrainingCases
     seed: int
-    fabric: Fabric
-    network: torch.nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
+    learner: Learner
     loss: Loss
     step: StandardStep
     validation: tuple[PatchBatch, ...]
     state: TrainingState
+
+    @property
+    def fabric(self) -> Fabric:
+        """Devices and precision."""
+        return self.learner.fabric
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The network, as Fabric wrapped it."""
+        return self.learner.network
 
     @property
     def steps_per_epoch(self) -> int:
@@ -60,7 +67,7 @@ class TrainingRun:
     @property
     def learning_rate(self) -> float:
         """The recipe's initial learning rate."""
-        return float(self.optimizer.defaults["lr"])
+        return float(self.learner.optimizer.defaults["lr"])
 
 
 def start_fabric(recipe: Recipe, accelerator: str = "auto", devices: int = 1) -> Fabric:
@@ -91,9 +98,9 @@ def set_up(
     optimizer = create_optimizer(recipe.optimizer, network)
     schedule = create_schedule(recipe.schedule)
     loss = create_loss(recipe.loss)
-    saved = folder.state.is_file()
-    state = load_state(folder.state, network, optimizer, schedule) if saved else TrainingState()
     wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
+    learner = Learner(fabric, wrapped, wrapped_optimizer, schedule)
+    state = load_state(folder.state, learner) if folder.state.is_file() else TrainingState()
     selection = cases.selection or cases.fit[:1]
     return TrainingRun(
         folder=folder,
@@ -101,12 +108,9 @@ def set_up(
         plan=plan,
         cases=cases,
         seed=seed,
-        fabric=fabric,
-        network=wrapped,
-        optimizer=wrapped_optimizer,
-        schedule=schedule,
+        learner=learner,
         loss=loss,
-        step=StandardStep(fabric, wrapped, wrapped_optimizer, loss, recipe.training.clip_gradient_norm),
+        step=StandardStep(fabric, learner.network, learner.optimizer, loss, recipe.training.clip_gradient_norm),
         validation=tuple(validation_patches(cases.folder, selection, plan, seed)),
         state=state,
     )

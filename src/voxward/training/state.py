@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from voxward.core.files import atomic_write
@@ -35,24 +36,34 @@ class TrainingState:
         return self.step / self.total_steps if self.total_steps else 0.0
 
 
-def save_state(
-    path: Path, state: TrainingState, network: nn.Module, optimizer: torch.optim.Optimizer, schedule: Schedule
-) -> None:
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """The objects of a run that change as it learns, as Fabric wrapped them (so they are on the run's device)."""
+
+    fabric: Fabric
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+
+
+def save_state(path: Path, state: TrainingState, learner: Learner) -> None:
     """Write everything a resumed run needs, atomically."""
     content = {
         "state": {field.name: getattr(state, field.name) for field in fields(state)},
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state(),
+        "network": learner.network.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "schedule": learner.schedule.state(),
+        "precision": learner.fabric.strategy.precision.state_dict(),
     }
     with atomic_write(path) as unfinished:
         torch.save(content, unfinished)
 
 
-def load_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, schedule: Schedule) -> TrainingState:
+def load_state(path: Path, learner: Learner) -> TrainingState:
     """Read a state back into the objects of a freshly set-up run. Nothing but tensors and numbers is unpickled."""
     content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    network.load_state_dict(content["network"])
-    optimizer.load_state_dict(content["optimizer"])
-    schedule.restore(content["schedule"])
+    learner.network.load_state_dict(content["network"])
+    learner.optimizer.load_state_dict(content["optimizer"])  # casts to each parameter's device
+    learner.schedule.restore(content["schedule"])
+    learner.fabric.strategy.precision.load_state_dict(content["precision"])
     return TrainingState(**content["state"])
