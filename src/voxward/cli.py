@@ -230,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[arguments.command].run(arguments)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        errors.print(f"[red]error:[/red] {escape(str(error))}")
+        errors.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
         return 2
     except (Interrupted, KeyboardInterrupt) as stop:
         errors.print(f"[yellow]interrupted:[/yellow] {escape(str(stop))}")

@@ -47,6 +47,18 @@ def test_plan_is_written_and_reads_back(dataset: Path, tmp_path: Path) -> None:
     assert 0 < len(measured["cases"]) < 6  # the fold's training cases only
 
 
+def test_a_recipe_that_does_not_crop_is_planned_on_whole_volumes(dataset: Path, tmp_path: Path) -> None:
+    for name in sorted((dataset / "imagesTr").iterdir()):
+        image = nibabel.load(name)
+        array = np.asarray(image.dataobj).copy()
+        array[12:] = 0
+        nibabel.save(nibabel.Nifti1Image(array, image.affine), name)
+    for crop, length in ((True, 12), (False, 20)):
+        plan(dataset, out=tmp_path, overrides=[f"preparation.crop_nonzero={str(crop).lower()}"])
+        measured = json.loads((tmp_path / "fingerprint.json").read_text())
+        assert {case["shape"][0] for case in measured["cases"]} == {length}
+
+
 def test_planning_writes_nothing_unless_asked(dataset: Path) -> None:
     before = sorted(dataset.rglob("*"))
     assert plan(str(dataset), recipe="dynunet").window_size == plan(dataset, recipe="dynunet").patch_size
@@ -58,7 +70,7 @@ def test_prepare_covers_all_cases_and_can_be_repeated(dataset: Path, tmp_path: P
     decided = prepare(dataset, out)
     folders = sorted(path.name for path in out.iterdir() if path.is_dir())
     assert len(folders) == 6
-    assert open_case(out / folders[0], folders[0]).classes == (0, 1)
+    assert open_case(out / folders[0], folders[0]).classes == (1,)
     assert load_plan(out / "plan.json") == decided == prepare(dataset, str(out))
 
 

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from voxward.core.files import append_text, atomic_write, write_json, write_text
@@ -37,6 +40,37 @@ def test_a_failed_folder_leaves_nothing(tmp_path):
         path.mkdir()
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+    target = tmp_path / "case"
+    target.mkdir()
+    (target / "old").write_text("old")
+    rename = Path.rename
+
+    def failing(path, to):
+        if path.name.startswith(".unfinished") and to == target and not (path / "old").exists():
+            raise OSError("disk error")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="disk error"), atomic_write(target) as path:
+        path.mkdir()
+        (path / "new").write_text("new")
+    assert (target / "old").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["case"]
+
+
+def test_every_file_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda number: flushed.append(os.fstat(number).st_ino))
+    with atomic_write(tmp_path / "case") as path:
+        (path / "deep").mkdir(parents=True)
+        files = [path / "a", path / "deep" / "b"]
+        for file in files:
+            file.write_text("x")
+        expected = sorted(file.stat().st_ino for file in files)
+    assert sorted(flushed) == expected
 
 
 def test_json_refuses_nan(tmp_path):

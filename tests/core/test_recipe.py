@@ -1,5 +1,6 @@
 import pytest
 
+from voxward.core.labels import LabelSet
 from voxward.core.recipe import dump_recipe, load_recipe, recipe_names
 
 
@@ -59,3 +60,27 @@ def test_broken_yaml_is_a_value_error(tmp_path):
         load_recipe(path)
     with pytest.raises(FileNotFoundError):
         load_recipe(tmp_path / "absent.yaml")
+
+
+def test_classes_may_have_their_own_post_processing(tmp_path):
+    recipe = load_recipe("rog", ["postprocessing.classes={liver tumour: lesion}"])
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe
+    labels = LabelSet(("background", "liver", "liver tumour"), (0, 1, 2))
+    assert recipe.postprocessing.kinds(labels) == ("organ", "lesion")
+    assert load_recipe("rog").postprocessing.kinds(labels) == ("organ", "organ")
+    with pytest.raises(ValueError, match=r"unknown class 'liver tumour'.* Known: kidney"):
+        recipe.postprocessing.kinds(LabelSet(("background", "kidney"), (0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("classes", "problem"),
+    [
+        ("{tumour: lesions}", "postprocessing.classes.tumour must be one of organ, lesion, none, got 'lesions'"),
+        ("{1: lesion}", "postprocessing.classes.1 must be a str, got 1"),
+        ("lesion", "postprocessing.classes must be a mapping, got 'lesion'"),
+    ],
+)
+def test_wrong_classes_are_refused(classes, problem):
+    with pytest.raises(ValueError, match=problem):
+        load_recipe("rog", [f"postprocessing.classes={classes}"])

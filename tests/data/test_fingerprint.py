@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import nibabel
@@ -39,6 +40,26 @@ def test_summary_counts_what_was_built() -> None:
     assert found.volumes == ((384.0,), (6.0, 24.0))
     assert found.extents == ((8.0, 4.0, 12.0), (16.0, 4.0, 18.0))
     np.testing.assert_array_equal(np.sort(found.sample[0]), np.sort(image.array[0][label.array > 0]).astype(float))
+
+
+def test_a_volume_that_will_not_be_cropped_is_measured_whole() -> None:
+    image, label = make_volumes()
+    cropped, whole = (summarize(image, label, LABELS, "a", crop_nonzero) for crop_nonzero in (True, False))
+    assert whole.fingerprint.shape == (12, 11, 10)
+    assert whole.fingerprint.voxels == (1320 - 64 - 5, 64, 5)
+    assert (whole.volumes, whole.extents) == (cropped.volumes, cropped.extents)
+    np.testing.assert_array_equal(whole.sample, cropped.sample)
+
+
+def test_a_summary_takes_a_few_bytes_per_voxel() -> None:
+    """The components are 4 of them; 64-bit copies of indices or components would be 8 more."""
+    label = np.ones((100, 100, 100), np.uint8)
+    image = label[None]
+    tracemalloc.start()
+    summarize(Volume(image, AFFINE), Volume(label, AFFINE), LABELS, "a")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 11 * label.size
 
 
 def test_file_order_changes_nothing() -> None:
@@ -99,6 +120,12 @@ def test_bad_input_is_refused() -> None:
     image, label = make_volumes()
     with pytest.raises(ValueError, match="its image"):
         summarize(image, Volume(label.array[1:], AFFINE), LABELS, "a")
+    moved = AFFINE.copy()
+    moved[1, 3] = 5.0
+    with pytest.raises(ValueError, match="lies elsewhere"):
+        summarize(image, Volume(label.array, moved), LABELS, "a")
+    with pytest.raises(ValueError, match=r"has spacing \(2.0, 1.0, 4.0\) mm, its image \(2.0, 1.0, 3.0\) mm"):
+        summarize(image, Volume(label.array, np.diag([2.0, -1.0, 4.0, 1.0])), LABELS, "a")
     empty = summarize(image, Volume(np.zeros_like(label.array), AFFINE), LABELS, "a")
     with pytest.raises(ValueError, match="holds any foreground"):
         combine("test", ("CT",), LABELS, [empty])
@@ -124,6 +151,7 @@ def test_a_dataset_is_read_in_order_whatever_the_workers(tmp_path: Path) -> None
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert found == fingerprint(dataset, workers=1)
     assert [case.id for case in fingerprint(dataset, ["c2"]).cases] == ["c2"]
+    assert {case.shape for case in fingerprint(dataset, crop_nonzero=False).cases} == {(12, 11, 10)}
     found.save(tmp_path / "fingerprint.json")
     assert load_json(Fingerprint, tmp_path / "fingerprint.json") == found
 

@@ -146,7 +146,7 @@ def test_validation_patches_are_fixed_and_show_the_foreground(folder, plan):
     assert sum((batch.ids for batch in batches), ()) == IDS
     for batch in batches:
         assert batch.images.shape[2:] == (4, 4, 4)
-        assert batch.labels.dtype == torch.int64
+        assert batch.labels.dtype == torch.uint8  # as stored
         for image, label, id in zip(batch.images, batch.labels, batch.ids, strict=True):
             if id == EMPTY:
                 assert torch.equal(image, _image(id)[:, 4:8, 2:6, 1:5])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from voxward.core.labels import LabelSet
 from voxward.core.plan import CaseFingerprint, ChannelFingerprint, Fingerprint, load_plan
-from voxward.core.recipe import Preparation
+from voxward.core.recipe import Preparation, load_recipe
 from voxward.data.planner import make_plan
 from voxward.data.planner_nnunet import pooling_of
-from voxward.data.planner_rog import rog_sizes
+from voxward.data.planner_rog import RogSizes, rog_batch_size, rog_sizes
+from voxward.nets.lattice import Lattice
 
 # mean size | box of the smallest class | its volume | patch | window | s0 s1 s2 | total stride
 PUBLISHED = {
@@ -83,6 +85,47 @@ def test_rog_objects_of_one_voxel_do_not_leave_full_resolution_at_the_coarsest_l
 def test_rog_sizes_refuse_nonsense() -> None:
     with pytest.raises(ValueError, match="positive"):
         rog_sizes((10.0, 0.0, 10.0), (1.0, 1.0, 1.0), 1.0)
+
+
+def kept_bytes(sizes: RogSizes, classes: int) -> int:
+    """What the lattice keeps of a patch for its backward pass, counted without computing it."""
+    with torch.device("meta"):
+        network, image = Lattice(1, classes, sizes.strides), torch.zeros(1, 1, *sizes.patch)
+    storages = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storages[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        network(image)
+    weights = {weight.untyped_storage()._cdata for weight in network.parameters()}
+    return sum(storage.nbytes() for key, storage in storages.items() if key not in weights)
+
+
+@pytest.mark.parametrize("task", PUBLISHED)
+def test_rog_batches_fill_the_memory_and_no_more(task: str) -> None:
+    mean, small, volume = PUBLISHED[task][:3]
+    sizes = rog_sizes(tuple(map(float, mean)), tuple(map(float, small)), float(volume))
+    batch = rog_batch_size(sizes, 10**6, 3, 80.0)
+    used = batch * kept_bytes(sizes, 3) / 2**30
+    # A quarter is left for gradients in flight, and what is left over holds no further patch.
+    assert 80 * 0.7 - used / batch < used < 80 / 1.2
+
+
+def test_rog_batches_leave_steps_to_an_epoch_and_are_at_least_two() -> None:
+    sizes = rog_sizes((35.0, 50.0, 36.0), (19.0, 23.0, 20.0), 1580.0)
+    assert [rog_batch_size(sizes, cases, 3, 1000.0) for cases in (1, 74, 75, 208)] == [2, 2, 3, 8]
+    assert rog_batch_size(sizes, 10**6, 3, 0.1) == 2
+    batches = [rog_batch_size(sizes, 10**6, 3, gib) for gib in (4.0, 8.0, 24.0)]
+    assert batches == sorted(set(batches))
+
+
+def test_the_packaged_rog_recipe_keeps_the_batches_of_the_release() -> None:
+    found = make_fingerprint((35, 50, 36), cases=208)
+    assert make_plan(found, load_recipe("rog").preparation).batch_size == 2
+    free = load_recipe("rog", ["preparation.batch_size=null"]).preparation
+    assert make_plan(found, free).batch_size == 8
 
 
 @pytest.mark.parametrize("planner", ["rog", "nnunet"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
+from itertools import product
 
 import nibabel
 import numpy as np
@@ -228,14 +230,41 @@ def test_bad_input_is_refused_by_name() -> None:
         prepare(Volume(np.ones((2, 4, 4, 4)), np.eye(4)), None, make_plan(), "a")
     with pytest.raises(ValueError, match=r"'a'.*label has shape"):
         prepare(image, Volume(label.array[:-1], np.eye(4)), make_plan(), "a")
-    with pytest.raises(ValueError, match=r"'a'.*orientations"):
-        prepare(image, Volume(label.array, np.diag([-1.0, 1, 1, 1])), make_plan(), "a")
+    moved = np.eye(4)
+    moved[0, 3] = 3.0
+    for affine, problem in (
+        (np.diag([-1.0, 1, 1, 1]), "elsewhere"),
+        (moved, "elsewhere"),
+        (np.eye(4) * 1.1, "spacing"),
+    ):
+        with pytest.raises(ValueError, match=rf"'a'.*the label .*{problem}"):
+            prepare(image, Volume(label.array, affine), make_plan(), "a")
     with pytest.raises(ValueError, match=r"'a'.*\[3\] are not declared"):
         prepare(image, Volume(np.where(label.array == 4, 3, label.array), np.eye(4)), make_plan(), "a")
-    holed = image.array.copy()
-    holed[0, 20, 20, 10] = np.nan
-    with pytest.raises(ValueError, match=r"'a'.*NaN"):
-        prepare(Volume(holed, np.eye(4)), None, make_plan(), "a")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["ct", "mr", "none"])
+def test_an_intensity_that_is_not_finite_is_refused_although_clipping_would_hide_it(value: float, kind: str) -> None:
+    image, _ = make_volumes(np.eye(4))
+    image.array[0, 20, 20, 10] = value
+    plan = make_plan(channels=(ChannelPlan("x", kind, 0.0, 200.0, 100.0, 50.0),))
+    with pytest.raises(ValueError, match=r"'a'.*NaN or infinite"):
+        prepare(image, None, plan, "a")
+
+
+def test_rounding_in_the_header_of_a_label_is_no_other_place() -> None:
+    image, label = make_volumes(make_affine("PIL", degrees=15.0))
+    prepare(image, Volume(label.array, label.affine.astype(np.float32).astype(float)), make_plan())
+
+
+def test_many_classes_are_prepared() -> None:
+    array = np.arange(300).reshape(300, 1, 1)
+    labels = LabelSet(tuple(map(str, range(300))), tuple(range(300)))
+    plan = make_plan(labels=labels, crop_nonzero=False)
+    prepared = prepare(Volume(np.ones((1, 300, 1, 1)), np.eye(4)), Volume(array, np.eye(4)), plan)
+    assert prepared.label.dtype == torch.int32
+    assert prepared.label.flatten().tolist() == list(range(300))
 
 
 def random_frame(shape: tuple[int, int, int], box: tuple[int, int, int], code: str) -> Frame:
@@ -267,11 +296,31 @@ def test_streamed_argmax_equals_the_whole(code, shape, box, rows, monkeypatch: p
     # An independent interpolation agrees with the whole-volume path.
     zoomed = [_linear(channel.numpy(), box) for channel in logits]
     assert (paste(np.argmax(zoomed, 0).astype(np.uint8), frame) == expected).mean() > 0.999
-    for budget in (module._SLAB, 300):
+    for budget, axis in product((module._SLAB, 300), range(3)):
         monkeypatch.setattr(module, "_SLAB", budget)
-        found = restore_argmax((slab for slab in logits.split(rows, dim=1)), frame)
+        found = restore_argmax((slab for slab in logits.split(rows, dim=axis + 1)), frame, axis)
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("length", [12, 7, 30])
+def test_a_slab_is_let_go_before_the_next_is_made(axis: int, length: int) -> None:
+    shape, box = [4, 4, 4], [4, 4, 4]
+    shape[axis], box[axis] = 12, length
+    made: list[weakref.ref[torch.Tensor]] = []
+
+    def slab() -> torch.Tensor:
+        assert all(ref() is None for ref in made)
+        size = [3, *shape]
+        size[axis + 1] = 4
+        storage = torch.randn(size)
+        made.append(weakref.ref(storage))
+        return storage
+
+    found = restore_argmax((slab() for _ in range(3)), random_frame(tuple(shape), tuple(box), "RAS"), axis)
+    assert len(made) == 3
+    assert found.any()
 
 
 def _linear(x: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +16,7 @@ from voxward.core.case import Case, Dataset, Frame, PreparedCase
 from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan, Plan
 from voxward.data.sampling import PatchSource
-from voxward.data.store import StoredCase, open_case, prepare_dataset, write_case
+from voxward.data.store import StoredCase, open_case, preparation_digest, prepare_dataset, write_case
 
 LABELS = LabelSet(("background", "organ", "lesion"), (0, 1, 2))
 PLAN = Plan(
@@ -55,7 +56,7 @@ def test_round_trip_is_lossless(tmp_path: Path) -> None:
     case = make_case()
     stored = write(tmp_path, case)
     assert isinstance(stored, PatchSource)
-    assert (stored.id, stored.shape, stored.classes) == ("case-1", (30, 25, 7), (0, 1, 2))
+    assert (stored.id, stored.shape, stored.classes) == ("case-1", (30, 25, 7), (1, 2))
     loaded = stored.load()
     assert torch.equal(loaded.image, case.image)
     assert torch.equal(loaded.label, case.label)
@@ -102,8 +103,18 @@ def test_locations_are_voxels_of_their_class(tmp_path: Path) -> None:
     assert stored.locations(2).tolist() == [[3, 4, 5]]
     # A choice among many is spread over the whole class.
     assert np.abs(stored.locations(1).mean(0) - np.argwhere(case.label.numpy() == 1).mean(0)).max() < 0.3
-    with pytest.raises(ValueError, match="holds no class 7"):
-        stored.locations(7)
+    for absent in (0, 7):  # the background is never drawn from
+        with pytest.raises(ValueError, match=f"holds no foreground class {absent}"):
+            stored.locations(absent)
+    with np.load(stored.folder / "locations.npz") as kept:
+        assert sorted(kept) == ["1", "2"]
+
+
+def test_a_label_without_foreground(tmp_path: Path) -> None:
+    case = make_case()
+    stored = write(tmp_path, replace(case, label=torch.zeros_like(case.label)))
+    assert stored.classes == ()
+    assert stored.load().label.max() == 0
 
 
 def test_the_choice_of_locations_is_reproducible(tmp_path: Path) -> None:
@@ -115,7 +126,7 @@ def test_the_choice_of_locations_is_reproducible(tmp_path: Path) -> None:
 def test_more_than_256_classes(tmp_path: Path) -> None:
     case = make_case(classes=400)
     stored = write(tmp_path, case, classes=400)
-    assert stored.classes == (0, 1, 399)
+    assert stored.classes == (1, 399)
     assert torch.equal(stored.load().label, case.label)
 
 
@@ -184,7 +195,7 @@ def test_a_dataset_is_prepared_once(tmp_path: Path) -> None:
     dataset, out, seen = make_dataset(tmp_path), tmp_path / "out", []
     prepare_dataset(dataset, PLAN, out, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
-    assert open_case(out / "c1", "c1").classes == (0, 1)
+    assert open_case(out / "c1", "c1").classes == (1,)
     assert open_case(out / "c1", "c1").shape == (12, 11, 12)
     before = {path: path.stat().st_mtime_ns for path in out.glob("c*/*")}
     (out / "c2" / "case.json").unlink()  # as if interrupted
@@ -199,6 +210,39 @@ def test_a_plan_that_prepares_differently_is_refused(tmp_path: Path) -> None:
     prepare_dataset(dataset, PLAN, tmp_path / "out")
     with pytest.raises(ValueError, match=r"another plan.*choose another folder"):
         prepare_dataset(dataset, replace(PLAN, spacing=(2.0, 1.0, 1.0)), tmp_path / "out")
+
+
+def test_a_case_whose_files_change_is_prepared_again(tmp_path: Path) -> None:
+    dataset, out = make_dataset(tmp_path), tmp_path / "out"
+    prepare_dataset(dataset, PLAN, out)
+    before = {path.name: (path / "case.json").stat().st_mtime_ns for path in out.glob("c*")}
+    corrected = np.full((12, 11, 10), 2, np.uint8)
+    nibabel.save(nibabel.Nifti1Image(corrected, np.diag([-1.0, 1.0, 1.2, 1.0])), tmp_path / "label1.nii.gz")
+    os.utime(tmp_path / "image2.nii.gz", ns=(0, 0))
+    prepare_dataset(dataset, PLAN, out)
+    after = {path.name: (path / "case.json").stat().st_mtime_ns for path in out.glob("c*")}
+    assert {name for name in after if after[name] != before[name]} == {"c1", "c2"}
+    assert open_case(out / "c1", "c1").classes == (2,)
+
+
+@pytest.mark.parametrize(("normalization", "shared"), [("mr", True), ("none", True), ("ct", False)])
+def test_folds_share_a_folder_unless_their_own_figures_normalise(
+    tmp_path: Path, normalization: str, shared: bool
+) -> None:
+    plans = [
+        replace(PLAN, channels=(ChannelPlan("x", normalization, -5.0 - fold, 9.0, 2.0 + fold, 3.0),))
+        for fold in range(2)
+    ]
+    assert (preparation_digest(plans[0]) == preparation_digest(plans[1])) == shared
+    dataset, out = make_dataset(tmp_path, 1), tmp_path / "out"
+    prepare_dataset(dataset, plans[0], out)
+    written = (out / "c0" / "case.json").stat().st_mtime_ns
+    if shared:
+        prepare_dataset(dataset, plans[1], out)
+    else:
+        with pytest.raises(ValueError, match="another plan"):
+            prepare_dataset(dataset, plans[1], out)
+    assert (out / "c0" / "case.json").stat().st_mtime_ns == written
 
 
 def test_failures_are_gathered_and_the_rest_is_done(tmp_path: Path) -> None:

@@ -49,6 +49,20 @@ def test_a_run_folder_holds_everything(trained):
     assert any(name.startswith("logs/tensorboard/") for name in names)
 
 
+@pytest.mark.parametrize("crop", [True, False])
+def test_the_recipe_says_whether_cases_are_measured_cropped(phantoms, tmp_path, monkeypatch, crop):
+    asked = []
+
+    def measure(*arguments):
+        asked.append(arguments[-1])
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(sys.modules["voxward.commands.train"], "fingerprint", measure)
+    with pytest.raises(ValueError, match="far enough"):
+        train(phantoms, tmp_path / "run", overrides=[f"preparation.crop_nonzero={str(crop).lower()}"])
+    assert asked == [crop]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_resume_equals_uninterrupted_to_the_bit(phantoms, trained, tmp_path, number):
     out = tmp_path / "run"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -13,9 +14,12 @@ import pytest
 from voxward.core.files import write_json
 from voxward.core.labels import LabelSet
 from voxward.core.plan import load_json
+from voxward.core.recipe import PostProcessing
 from voxward.core.structure import from_data, to_data
 from voxward.inference.postprocess import (
+    Pair,
     PostProcess,
+    _scores,
     choose_postprocess,
     fuse_small_components,
     keep_largest_component,
@@ -105,24 +109,26 @@ def test_a_2d_image_and_absent_classes() -> None:
 
 def test_apply_does_what_its_kind_says() -> None:
     label = random_map(7)
-    organ, lesion = PostProcess("organ", (1, 2)), PostProcess("lesion", (1, 2), (3.0, 5.0, 0.0))
+    organ, lesion = PostProcess(("organ", "organ")), PostProcess(("lesion", "lesion", "none"), (3.0, 5.0, 0.0))
     assert np.array_equal(organ.apply(label, UNIT), keep_largest_component(label, (1, 2)))
     one_then_two = fuse_small_components(fuse_small_components(label, 1, 3.0, UNIT), 2, 5.0, UNIT)
     assert np.array_equal(lesion.apply(label, UNIT), one_then_two)
-    assert np.array_equal(PostProcess(kind="none").apply(label, UNIT), label)
+    assert np.array_equal(PostProcess().apply(label, UNIT), label)
+    mixed = PostProcess(("lesion", "none", "organ"), (3.0, 0.0, 0.0))
+    organ_first = fuse_small_components(keep_largest_component(label, (3,)), 1, 3.0, UNIT)
+    assert np.array_equal(mixed.apply(label, UNIT), organ_first)
 
 
 def test_json_round_trip(tmp_path: Path) -> None:
-    settled = PostProcess("lesion", (2,), (3.5, 12.0))
-    write_json(tmp_path / "a.json", to_data(settled))
-    assert load_json(PostProcess, tmp_path / "a.json") == settled
-    data = json.loads((tmp_path / "a.json").read_text())
-    with pytest.raises(ValueError, match="kind must be one of organ, lesion, none"):
-        from_data(PostProcess, {**data, "kind": "organs"}, "a.json")
-    with pytest.raises(ValueError, match=r"minimum_mm3 needs a value for each of the classes \(3,\)"):
-        from_data(PostProcess, {**data, "classes": [3]}, "a.json")
-    with pytest.raises(ValueError, match="foreground classes"):
-        PostProcess("organ", (0,))
+    settled = PostProcess(("organ", "none", "lesion"), (3.5, 0.0, 12.0))
+    for n, value in enumerate((settled, PostProcess())):
+        write_json(tmp_path / f"{n}.json", to_data(value))
+        assert load_json(PostProcess, tmp_path / f"{n}.json") == value
+    data = json.loads((tmp_path / "0.json").read_text())
+    with pytest.raises(ValueError, match=r"kinds\[0\] must be one of organ, lesion, none"):
+        from_data(PostProcess, {**data, "kinds": ["organs"]}, "a.json")
+    with pytest.raises(ValueError, match="minimum_mm3 needs a value for each of the kinds"):
+        from_data(PostProcess, {**data, "minimum_mm3": [3.5]}, "a.json")
 
 
 def specked(truth: np.ndarray, klass: int) -> np.ndarray:
@@ -137,24 +143,29 @@ def organ_and_lesion() -> np.ndarray:
     return truth
 
 
+def kinds(*pairs: Pair, kind: str = "organ", minimum: tuple[float, ...] = (0.0, 0.0)) -> tuple[str, ...]:
+    return choose_postprocess(iter(pairs), PostProcessing(kind), minimum, LABELS).kinds
+
+
 def test_a_class_is_kept_only_where_it_helps() -> None:
     truth = organ_and_lesion()
     twofold = truth.copy()
     twofold[8:10, 8:10, 8:10] = 2
     # Class 1 has a false speck; class 2 truly has two parts, which `organ` would break.
-    chosen = choose_postprocess([(twofold, specked(twofold, 1), UNIT)], "organ", (0.0, 0.0), LABELS)
-    assert chosen == PostProcess("organ", (1,), (0.0, 0.0))
-    assert choose_postprocess([(truth, specked(truth, 2), UNIT)], "organ", (0.0, 0.0), LABELS).classes == (2,)
-    assert choose_postprocess([(truth, truth, UNIT)], "organ", (0.0, 0.0), LABELS).classes == ()
-    assert choose_postprocess([(truth, specked(truth, 1), UNIT)], "none", (0.0, 0.0), LABELS) == PostProcess()
+    chosen = choose_postprocess([(twofold, specked(twofold, 1), UNIT)], PostProcessing("organ"), (0.0, 0.0), LABELS)
+    assert chosen == PostProcess(("organ", "none"), (0.0, 0.0))
+    assert kinds((truth, specked(truth, 2), UNIT)) == ("none", "organ")
+    assert kinds((truth, truth, UNIT)) == ("none", "none")
+    # What helps in one case and harms more in another is left.
+    assert kinds((truth, specked(truth, 2), UNIT), (twofold, twofold, UNIT)) == ("none", "none")
 
 
 def test_the_lesion_threshold_is_in_mm3() -> None:
     pair = (organ_and_lesion(), specked(organ_and_lesion(), 2))
     thin, thick = (1.0, 1.0, 0.5), (1.0, 1.0, 2.0)  # the speck's 8 voxels are 4 and 16 mm3, as the lesion's
-    assert choose_postprocess([(*pair, thick)], "lesion", (5.0, 5.0), LABELS).classes == ()
-    far = [(np.zeros_like(pair[0]), specked(np.zeros_like(pair[0]), 2), thin)]
-    assert choose_postprocess(far, "lesion", (5.0, 5.0), LABELS).classes == (2,)
+    assert kinds((*pair, thick), kind="lesion", minimum=(5.0, 5.0)) == ("none", "none")
+    far = (np.zeros_like(pair[0]), specked(np.zeros_like(pair[0]), 2), thin)
+    assert kinds(far, kind="lesion", minimum=(5.0, 5.0)) == ("none", "lesion")
 
 
 def test_a_gain_that_costs_other_classes_more_is_refused() -> None:
@@ -167,19 +178,78 @@ def test_a_gain_that_costs_other_classes_more_is_refused() -> None:
     prediction[5, 5, 9] = 1
     # Where the hole is really of class 2, fusing the speck of class 1 helps both; where it is background, it adds a
     # false voxel to the small class 2, which loses more than the large class 1 gains.
-    assert choose_postprocess([(truth, prediction, UNIT)], "lesion", (5.0, 0.0), LABELS).classes == (1,)
-    assert choose_postprocess([(hollow, prediction, UNIT)], "lesion", (5.0, 0.0), LABELS).classes == ()
+    assert kinds((truth, prediction, UNIT), kind="lesion", minimum=(5.0, 0.0)) == ("lesion", "none")
+    assert kinds((hollow, prediction, UNIT), kind="lesion", minimum=(5.0, 0.0)) == ("none", "none")
+
+
+def test_an_organ_and_its_tumour_in_one_recipe() -> None:
+    """A false piece of liver, a false speck of tumour, and two true tumours that `organ` would reduce to one."""
+    labels = LabelSet(("background", "liver", "tumour"), (0, 1, 2))
+    truth = np.zeros((20, 20, 20), np.uint8)
+    truth[1:14, 1:14, 1:14], truth[2:5, 2:5, 2:5], truth[9:12, 9:12, 9:12] = 1, 2, 2
+    prediction = truth.copy()
+    prediction[16:19, 16:19, 16:19], prediction[3, 11, 3] = 1, 2
+    wanted = PostProcessing("organ", {"tumour": "lesion"})
+    chosen = choose_postprocess([(truth, prediction, UNIT)], wanted, (1.0, 10.0), labels)
+    assert chosen == PostProcess(("organ", "lesion"), (1.0, 10.0))
+    assert np.array_equal(chosen.apply(prediction, UNIT), truth)
+    with pytest.raises(ValueError, match=r"postprocessing.classes: unknown class 'tumor'\. Did you mean 'tumour'\?"):
+        choose_postprocess([(truth, truth, UNIT)], PostProcessing("organ", {"tumor": "lesion"}), (0.0, 0.0), labels)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_equal_those_of_whole_volumes(seed: int) -> None:
+    """The gains are counted on the changed voxels only; here all of it is counted again."""
+    truth, prediction = random_map(seed), random_map(seed + 10)
+    wanted = PostProcess(("organ", "lesion", "none"), (3.0, 4.0, 2.0))
+    alone = [PostProcess(tuple(k if m == n else "none" for m, k in enumerate(wanted.kinds)), wanted.minimum_mm3)
+             for n in range(3)]  # fmt: skip
+    maps = [prediction, *(one.apply(prediction, UNIT) for one in alone)]
+    expected = [
+        [2 * np.sum((truth == k) & (m == k)) / (np.sum(truth == k) + np.sum(m == k)) for k in (1, 2, 3)] for m in maps
+    ]
+    assert (maps[1] != prediction).any()
+    assert (maps[2] != prediction).any()
+    np.testing.assert_allclose(_scores(wanted, (truth, prediction, UNIT)), expected)
+
+
+def test_many_classes() -> None:
+    labels = LabelSet(("background", *(f"part {n}" for n in range(1, 61))), tuple(range(61)))
+    truth = np.zeros((8, 8, 60), np.uint8)
+    truth[1:5, 1:5] = np.arange(1, 61)
+    prediction = truth.copy()
+    prediction[7, 7, ::4] = prediction[1, 1, ::4]
+    chosen = choose_postprocess([(truth, prediction, UNIT)], PostProcessing(), (0.0,) * 60, labels)
+    # A speck of one class touches no other component of its own class.
+    assert chosen.kinds == ("organ", "none", "none", "none") * 15
+    assert np.array_equal(chosen.apply(prediction, UNIT), truth)
+
+
+def test_one_case_is_held_at_a_time_and_none_is_asked_for_in_vain() -> None:
+    truth, made = organ_and_lesion(), []
+
+    def pair() -> Pair:
+        assert all(ref() is None for ref in made)
+        prediction = specked(truth, 2)
+        made.append(weakref.ref(prediction))
+        return truth.copy(), prediction, UNIT
+
+    nothing = PostProcessing("none", {"lesion": "none"})
+    assert choose_postprocess((pair() for _ in range(3)), nothing, (0.0, 0.0), LABELS) == PostProcess()
+    assert not made
+    chosen = choose_postprocess((pair() for _ in range(3)), PostProcessing(), (0.0, 0.0), LABELS)
+    assert (len(made), chosen.kinds) == (3, ("none", "organ"))
 
 
 def test_one_foreground_class_is_enough_and_wrong_input_is_refused() -> None:
-    single = LabelSet(("background", "organ"), (0, 1))
+    single, organ = LabelSet(("background", "organ"), (0, 1)), PostProcessing("organ")
     truth = (organ_and_lesion() > 0).astype(np.uint8)
-    assert choose_postprocess([(truth, specked(truth, 1), UNIT)], "organ", (0.0,), single).classes == (1,)
+    assert choose_postprocess([(truth, specked(truth, 1), UNIT)], organ, (0.0,), single).kinds == ("organ",)
     with pytest.raises(ValueError, match="at least one"):
-        choose_postprocess([], "organ", (0.0,), single)
+        choose_postprocess([], organ, (0.0,), single)
     with pytest.raises(ValueError, match="minimum_mm3 needs 1 value"):
-        choose_postprocess([(truth, truth, UNIT)], "lesion", (), single)
+        choose_postprocess([(truth, truth, UNIT)], PostProcessing("lesion"), (), single)
     with pytest.raises(ValueError, match="one shape"):
-        choose_postprocess([(truth, truth[:5], UNIT)], "organ", (0.0,), single)
+        choose_postprocess([(truth, truth[:5], UNIT)], organ, (0.0,), single)
     with pytest.raises(ValueError, match="integer class map"):
         keep_largest_component(truth.astype(float), (1,))

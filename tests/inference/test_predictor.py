@@ -11,10 +11,14 @@ from tests.core.test_plan import PLAN
 from voxward.core.case import Volume
 from voxward.core.plan import ChannelPlan
 from voxward.core.recipe import load_recipe
+from voxward.data.prepare import prepare
+from voxward.inference import predictor as module
+from voxward.inference import windows as windows_module
 from voxward.inference.postprocess import PostProcess
 from voxward.inference.precision import autocast, resolve_device, resolve_precision
 from voxward.inference.predictor import Predictor
 from voxward.inference.run_folder import TrainedModel, load_run
+from voxward.inference.windows import plan_windows
 
 CPU = torch.device("cpu")
 
@@ -28,7 +32,7 @@ class Threshold(nn.Module):
 
 def _predictor(network, **plan):
     changed = replace(PLAN, spline_order=(1, 1, 1), channels=(ChannelPlan("MRI", "none"),), **plan)
-    model = TrainedModel(changed, load_recipe("rog"), network, PostProcess(kind="none"))
+    model = TrainedModel(changed, load_recipe("rog"), network, PostProcess())
     return Predictor(model, CPU, "fp32")
 
 
@@ -69,6 +73,28 @@ def test_windows_and_slabs_do_not_change_the_result():
     small = _predictor(Threshold(), window_size=(8, 8, 4), patch_size=(8, 8, 4))
     whole = _predictor(Threshold(), window_size=(48, 48, 48), patch_size=(8, 8, 4))
     np.testing.assert_array_equal(small.segment(volume), whole.segment(volume))
+
+
+@pytest.mark.parametrize(("window", "axis"), [((8, 48, 32), 0), ((48, 8, 32), 1), ((48, 48, 4), 2), ((8, 8, 4), 2)])
+def test_the_sweep_runs_where_least_is_held(window, axis):
+    predictor = _predictor(Threshold(), window_size=window, patch_size=(8, 8, 4))
+    assert predictor.windows((33, 27, 27)).axis == axis
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("window", [(8, 8, 4), (48, 48, 24), (48, 8, 24), (8, 48, 4), (16, 16, 32)])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 2.0), (1.3, 0.8, 1.5)])
+def test_slabs_along_any_axis_are_unpadded_and_restored(axis, window, spacing, monkeypatch):
+    """Windows longer than the volume on some axes, so that there is padding along the swept axis and across it."""
+    volume, _ = _blob((33, 27, 19))
+    whole = _predictor(Threshold(), spacing=spacing, window_size=(64, 64, 64), patch_size=(8, 8, 4)).segment(volume)
+    monkeypatch.setattr(module, "plan_windows", lambda *arguments: replace(plan_windows(*arguments), axis=axis))
+    monkeypatch.setattr(windows_module, "_SLAB", 5000)
+    predictor = _predictor(Threshold(), spacing=spacing, window_size=window, patch_size=(8, 8, 4))
+    prepared = prepare(volume, None, predictor.model.plan)
+    joined = torch.cat(list(predictor.slabs(prepared)), axis + 1)
+    torch.testing.assert_close(joined[1:], prepared.image, rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(predictor.segment(volume), whole)
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.75])

@@ -31,7 +31,7 @@ def plan(
     preparation = load_recipe(recipe, overrides).preparation
     opened = open_dataset(Path(dataset))
     split = load_split(opened, fold=fold, seed=seed)
-    measured = fingerprint(opened, split.train, workers, progress)
+    measured = fingerprint(opened, split.train, workers, progress, preparation.crop_nonzero)
     decided = make_plan(measured, preparation)
     if out is not None:
         measured.save(Path(out) / "fingerprint.json")

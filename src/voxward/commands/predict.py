@@ -84,6 +84,8 @@ def collect_inputs(inputs: Iterable[Path | str], channels: int) -> tuple[Case, .
         else:
             dataset = open_dataset(entry)
             cases += [*dataset.cases, *dataset.unlabelled]
+    if len({path.resolve() for path in files}) < len(files):
+        raise ValueError("an input is named twice: both would be written as the same file")
     cases += _grouped(files, channels)
     ids = [case.id for case in cases]
     twice = sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else []

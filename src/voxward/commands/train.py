@@ -126,7 +126,7 @@ def _plan_of(
 ) -> Plan:
     """The given plan, if it fits the dataset, or one made from the training cases."""
     if plan is None:
-        measured = fingerprint(source, ids, workers, counter(progress, "fingerprint"))
+        measured = fingerprint(source, ids, workers, counter(progress, "fingerprint"), recipe.preparation.crop_nonzero)
         return make_plan(measured, recipe.preparation)
     decided = load_plan(Path(plan))
     names = tuple(channel.name for channel in decided.channels)

@@ -51,17 +51,24 @@ def append_text(target: Path | str, text: str) -> None:
 
 
 def _flush(path: Path) -> None:
-    if path.is_file():
-        with path.open("rb") as written:
-            os.fsync(written.fileno())
+    """Force a file, or every file of a folder, to the disk: a rename may outlive a crash that the contents do not."""
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        if file.is_file():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
 
 
 def _replace(unfinished: Path, target: Path) -> None:
     if unfinished.is_dir() and target.is_dir():
         # A folder cannot be renamed over a folder that has contents: the old one steps aside first.
         old = target.with_name(f".unfinished-{uuid.uuid4().hex[:8]}-old-{target.name}")
-        target.rename(old)
-        unfinished.rename(target)
+        try:
+            target.rename(old)
+            unfinished.rename(target)
+        except BaseException:
+            if old.exists() and not target.exists():
+                old.rename(target)
+            raise
         shutil.rmtree(old)
     else:
         os.replace(unfinished, target)

@@ -20,7 +20,7 @@ Normalization = Literal["ct", "mr", "none"]
 
 @dataclass(frozen=True)
 class CaseFingerprint:
-    """One case in RAS order: shape and spacing (mm) after cropping, and voxels per class (background first)."""
+    """One case in RAS order: shape after cropping (where the recipe crops), spacing in mm, voxels per class."""
 
     id: str
     shape: Size3

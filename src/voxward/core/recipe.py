@@ -11,11 +11,13 @@ from typing import Any, Literal
 
 import yaml
 
+from voxward.core.labels import LabelSet
 from voxward.core.plan import Padding
 from voxward.core.registry import unknown_name
 from voxward.core.structure import from_data, to_data
 
 Options = Mapping[str, Any]
+PostProcessingKind = Literal["organ", "lesion", "none"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -150,10 +152,20 @@ class Inference:
 class PostProcessing:
     """kind: `organ` keeps each class's largest component, `lesion` fuses small components with the class around them.
 
-    A class's post-processing is kept only if it raises that class's Dice on the selection cases.
+    classes: the kind of single classes, by name, where it is another one (`{tumour: lesion}`). A class's
+    post-processing is kept only if it raises that class's Dice on the selection cases.
     """
 
-    kind: Literal["organ", "lesion", "none"] = "organ"
+    kind: PostProcessingKind = "organ"
+    classes: Mapping[str, PostProcessingKind] = field(default_factory=dict)
+
+    def kinds(self, labels: LabelSet) -> tuple[PostProcessingKind, ...]:
+        """The kind of each foreground class. Raises ValueError when `classes` names a class that is none of them."""
+        known = dict.fromkeys(labels.foreground)
+        unknown = [unknown_name("class", name, known) for name in self.classes if name not in known]
+        if unknown:
+            raise ValueError("postprocessing.classes: " + "; ".join(unknown))
+        return tuple(self.classes.get(name, self.kind) for name in labels.foreground)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import types
 import typing
 from collections.abc import Mapping
@@ -45,10 +46,8 @@ def _build(kind: Any, data: Any, path: str, problems: list[str]) -> Any:
         return _build_dataclass(typing.cast(type, kind), data, path, problems)
     if origin is tuple:
         return _build_tuple(kind, data, path, problems)
-    if origin in (dict, Mapping) or kind in (dict, Mapping) or str(origin) == "<class 'collections.abc.Mapping'>":
-        return _expect(
-            isinstance(data, Mapping), dict(data) if isinstance(data, Mapping) else data, "a mapping", path, problems
-        )
+    if origin is collections.abc.Mapping:
+        return _build_mapping(kind, data, path, problems)
     if origin is typing.Literal:
         legal = typing.get_args(kind)
         return _expect(data in legal, data, f"one of {', '.join(map(str, legal))}", path, problems)
@@ -96,6 +95,17 @@ def _build_tuple(kind: Any, data: Any, path: str, problems: list[str]) -> Any:
     return tuple(
         _build(inner, entry, f"{path}[{n}]", problems) for n, (inner, entry) in enumerate(zip(kinds, data, strict=True))
     )
+
+
+def _build_mapping(kind: Any, data: Any, path: str, problems: list[str]) -> Any:
+    if not isinstance(data, Mapping):
+        return _expect(False, data, "a mapping", path, problems)
+    of_key, of_value = typing.get_args(kind)
+    places = {key: _join(path, key) for key in data}
+    return {
+        _build(of_key, key, places[key], problems): _build(of_value, value, places[key], problems)
+        for key, value in data.items()
+    }
 
 
 def _build_dataclass(cls: type, data: Any, path: str, problems: list[str]) -> Any:

@@ -15,6 +15,7 @@ from voxward.core.types import Float3
 from voxward.data.io import read_image, read_label
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
 from voxward.data.parallel import for_each_case
+from voxward.data.volume_file import label_fault
 
 # Foreground voxels that a case contributes to the pooled intensities, so that large organs do not drown small cases.
 _SAMPLE = 10_000
@@ -41,35 +42,42 @@ def fingerprint(
     ids: Sequence[str] | None = None,
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
+    crop_nonzero: bool = True,
 ) -> Fingerprint:
     """Measure the labelled cases `ids` (all when None), `workers` at a time in threads. Deterministic.
 
+    crop_nonzero: whether preparation will crop to the non-zero voxels; shapes are those of the cropped volumes then.
     Raises ValueError naming every case that cannot be measured, or when no case holds any foreground.
     """
     cases = dataset.cases if ids is None else [dataset.case(id) for id in ids]
     if not cases:
         raise ValueError(f"cannot fingerprint dataset {dataset.name!r}: no labelled case was given")
-    found = for_each_case(lambda case: _read_and_summarize(case, dataset.labels), cases, workers, progress)
+    found = for_each_case(
+        lambda case: _read_and_summarize(case, dataset.labels, crop_nonzero), cases, workers, progress
+    )
     return combine(dataset.name, dataset.channels, dataset.labels, found)
 
 
-def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str) -> CaseSummary:
-    """Measure one case. Raises ValueError when image and label differ in shape or a label value is undeclared."""
-    if label.array.shape != volume.shape:
-        raise ValueError(f"the label has shape {label.array.shape}, its image {volume.shape}")
+def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str, crop_nonzero: bool = True) -> CaseSummary:
+    """Measure one case, cropped to its non-zero voxels or whole.
+
+    Raises ValueError when image and label differ in shape or affine, or a label value is undeclared.
+    """
+    if (fault := label_fault(volume, label)) is not None:
+        raise ValueError(fault)
     axes, flips = orientation(volume.affine)
-    image = orient(volume.array, axes, flips)
-    box = box_slices(*nonzero_box(image))
-    image = image[(slice(None), *box)]
-    truth = orient(label.array, axes, flips)[box]
-    index = np.stack([labels.to_index(plane) for plane in truth])
+    image, truth = orient(volume.array, axes, flips), orient(label.array, axes, flips)
+    if crop_nonzero:
+        box = box_slices(*nonzero_box(image))
+        image, truth = image[(slice(None), *box)], truth[box]
+    index = labels.to_index(truth)
     x, y, z = (volume.spacing[axis] for axis in axes)
-    counts = np.bincount(index.ravel(), minlength=labels.count)
+    counts = _counts(index, labels.count)
     d, h, w = index.shape
     objects = [_objects(index, k, (x, y, z)) for k in range(1, labels.count)]
     return CaseSummary(
         CaseFingerprint(id, (d, h, w), (x, y, z), tuple(int(count) for count in counts)),
-        _foreground_sample(image, index),
+        _foreground_sample(image, index, index.size - int(counts[0])),
         tuple(volumes for volumes, _ in objects),
         tuple(extent for _, extent in objects),
     )
@@ -94,19 +102,32 @@ def combine(name: str, channels: Sequence[str], labels: LabelSet, cases: Sequenc
     )
 
 
-def _read_and_summarize(case: Case, labels: LabelSet) -> CaseSummary:
+def _read_and_summarize(case: Case, labels: LabelSet, crop_nonzero: bool) -> CaseSummary:
     if case.label is None:
         raise ValueError("has no label")
-    return summarize(read_image(case.images), read_label(case.label), labels, case.id)
+    return summarize(read_image(case.images), read_label(case.label), labels, case.id, crop_nonzero)
 
 
-def _foreground_sample(image: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Intensities (c, n) at no more than 10,000 foreground voxels, drawn with a fixed seed."""
-    places = np.flatnonzero(index)
-    if len(places) > _SAMPLE:
-        places = places[np.sort(np.random.default_rng(0).integers(0, len(places), _SAMPLE))]
-    where = np.unravel_index(places, index.shape)
-    return np.stack([channel[where] for channel in image]).astype(np.float64)
+def _counts(index: np.ndarray, count: int) -> np.ndarray:
+    """Voxels of each of the indices 0, ..., count - 1. Plane by plane, because numpy counts in 64-bit copies."""
+    total = np.zeros(count, np.int64)
+    for plane in index:
+        total += np.bincount(plane.ravel(), minlength=count)
+    return total
+
+
+def _foreground_sample(image: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
+    """Intensities (c, n) at no more than 10,000 of the `count` foreground voxels, drawn with a fixed seed."""
+    ranks = np.arange(count)
+    if count > _SAMPLE:
+        ranks = np.sort(np.random.default_rng(0).integers(0, count, _SAMPLE))
+    found, before = [], 0
+    for d, plane in enumerate(index):
+        rows, columns = np.nonzero(plane)
+        chosen = ranks[np.searchsorted(ranks, before) : np.searchsorted(ranks, before + len(rows))] - before
+        found.append(image[:, d, rows[chosen], columns[chosen]])
+        before += len(rows)
+    return np.concatenate(found, axis=1).astype(np.float64)
 
 
 def _objects(index: np.ndarray, k: int, spacing: Float3) -> tuple[tuple[float, ...], Float3 | None]:
@@ -116,8 +137,8 @@ def _objects(index: np.ndarray, k: int, spacing: Float3) -> tuple[tuple[float, .
         return (), None
     box = box_slices(*nonzero_box(mask[None]))
     inside = mask[box]
-    components, _ = ndimage.label(inside, _CONNECTED)
-    volumes = np.sort(np.bincount(components.ravel())[1:] * np.prod(spacing))
+    components, count = ndimage.label(inside, _CONNECTED)
+    volumes = np.sort(_counts(components, count + 1)[1:] * np.prod(spacing))
     x, y, z = (n * mm for n, mm in zip(inside.shape, spacing, strict=True))
     return tuple(float(volume) for volume in volumes), (x, y, z)
 

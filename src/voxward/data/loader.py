@@ -32,9 +32,9 @@ Sample = tuple[Tensor, Tensor, str]
 class PatchBatch:
     """`images` (b, c, d, h, w) float32 and `labels` (b, d, h, w) class indices of the cases `ids`.
 
-    Training batches cover the plan's source_size and are still to be augmented down to its patch_size; their labels
-    travel in the stored type (uint8 as a rule, an eighth of int64) and the augmentation makes them int64. Validation
-    batches have patch_size and int64 labels. `step` is the global training step, or the number of the validation batch.
+    Labels have the stored type (uint8 as a rule, an eighth of int64); augmentation, losses and scores make them int64.
+    Training batches cover the plan's source_size and are still to be augmented down to its patch_size, which
+    validation batches have. `step` is the global training step, or the number of the validation batch.
     """
 
     step: int
@@ -122,8 +122,7 @@ def _validation_sample(folder: Path, id: str, plan: Plan, generator: torch.Gener
     i, j, k = source.shape
     voxel = draw_foreground_voxel(source, generator) or (i // 2, j // 2, k // 2)
     draw = patch_around(source, plan.patch_size, voxel)
-    image, label = read_patch(source, draw, plan.patch_size, plan.patch_size, plan.padding)
-    return image, label.long(), id
+    return *read_patch(source, draw, plan.patch_size, plan.patch_size, plan.padding), id
 
 
 def _numbered(steps: range, loader: DataLoader[Sample]) -> Iterator[PatchBatch]:

@@ -12,13 +12,12 @@ from voxward.core.recipe import Preparation
 from voxward.core.registry import Registry
 from voxward.core.types import Float3, Size3
 from voxward.data.planner_nnunet import nnunet_sizes, nnunet_spacing
-from voxward.data.planner_rog import rog_sizes
+from voxward.data.planner_rog import rog_batch_size, rog_sizes
 
 # An axis coarser than this many times the finest is resampled with the nearest voxel: nothing lies between its slices.
 _ANISOTROPIC = 3.0
 # The share of the training set's objects that is smaller than a suspicious one.
 _SUSPICIOUS_PERCENTILE = 5.0
-_ROG_BATCH = 2
 # Turning by 15 degrees and zooming by 1.15 needs about a fifth more than the patch.
 _AUGMENTATION_MARGIN = 1.2
 
@@ -34,11 +33,12 @@ def make_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
 
 
 def rog_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
-    """ROG: median spacing, power-of-two patches, strides from the smallest object, batches of 2."""
+    """ROG: median spacing, power-of-two patches, strides from the smallest object, batch size from the memory."""
     spacing = _median([case.spacing for case in fingerprint.cases])
     i, j, k = fingerprint.object_size
     sizes = rog_sizes(_median(_shapes_at(fingerprint, spacing)), (i, j, k), fingerprint.object_volume)
     kernel = _size3([1 if edge == 1 else 3 for edge in sizes.patch])
+    cases, classes = len(fingerprint.cases), fingerprint.labels.count
     return _assemble(
         fingerprint,
         preparation,
@@ -48,7 +48,7 @@ def rog_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
         source=sizes.source,
         strides=sizes.strides,
         kernels=(kernel,) * (len(sizes.strides) + 1),
-        batch_size=_ROG_BATCH,
+        batch_size=rog_batch_size(sizes, cases, classes, preparation.memory_gib),
     )
 
 

@@ -1,7 +1,7 @@
 """ROG's rules for patch, window and strides (Daza et al., MICCAI 2021, as their release computes them).
 
-What the release did not meet is decided here: axes under 8 voxels, 2D images, objects of one voxel, and windows that
-the strides would not divide.
+What the release did not meet is decided here: axes under 8 voxels, 2D images, objects of one voxel, windows that the
+strides would not divide, and memory for more than its batches of 2.
 """
 
 from __future__ import annotations
@@ -17,6 +17,15 @@ _SMALL_VOLUME = 32**3
 _TOO_MANY, _STILL_TOO_MANY = 864, 576
 _MARGIN = 20
 _LONGEST_Z = 160.0
+# Numbers that the lattice keeps for its backward pass, per voxel of the input, after the first stride, and of its four
+# levels: counted in the network (channels times tensors); its own few input and output channels come on top.
+_KEPT = (160, 352, 3328, 6272, 9344, 11776)
+# What Dice and cross-entropy keep beside them, per class and input voxel.
+_KEPT_BY_LOSS = 8
+# Gradients on their way and the convolutions' workspace, on top of what is kept.
+_IN_FLIGHT = 1.25
+_SMALLEST_BATCH = 2
+_FEWEST_STEPS = 25
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,24 @@ def rog_sizes(mean_size: Float3, small_size: Float3, volume_small: float) -> Rog
         _size3([axis.patch + _MARGIN if axis.patch + _MARGIN < axis.length else axis.patch for axis in axes]),
         _strides([axis.exponent for axis in axes], depth),
     )
+
+
+def rog_batch_size(sizes: RogSizes, cases: int, classes: int, memory_gib: float) -> int:
+    """The patches that a training step of the lattice holds in `memory_gib`, in float32; the release always takes 2.
+
+    An epoch of `cases` patches keeps at least 25 steps, but a batch is never smaller than the release's.
+    """
+    by_memory = int(memory_gib * 2**30 / _bytes_per_patch(sizes, classes))
+    return max(_SMALLEST_BATCH, min(by_memory, cases // _FEWEST_STEPS))
+
+
+def _bytes_per_patch(sizes: RogSizes, classes: int) -> float:
+    voxels = float(math.prod(sizes.patch))
+    numbers = voxels * (_KEPT[0] + _KEPT_BY_LOSS * classes)
+    for kept, stride in zip(_KEPT[1:], sizes.strides, strict=True):
+        voxels /= math.prod(stride)
+        numbers += voxels * kept
+    return 4 * _IN_FLIGHT * numbers
 
 
 def _trial(lengths: tuple[float, ...], small_size: Float3, depth: int, cap: int) -> list[_Axis]:

@@ -12,7 +12,7 @@ those of the source's own voxels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from voxward.core.plan import ChannelPlan, Plan
 from voxward.core.types import CaseLabels, CaseLogits, LabelArray, Size3
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
 from voxward.data.resample import apply_matrices, axis_matrix, resample, resample_labels
+from voxward.data.volume_file import label_fault
 
 # Voxels that a case's percentiles are taken over; more are thinned out evenly.
 _SAMPLE = 2_000_000
@@ -37,15 +38,16 @@ Numbers = tuple[float, float, float, float]
 def prepare(volume: Volume, label: Volume | None, plan: Plan, id: str = "") -> PreparedCase:
     """Orient to RAS, crop to non-zero voxels (if the plan says so), resample to the plan's spacing, clip and normalise.
 
-    An axis of one voxel (a 2D image) stays one voxel. A label holds file values, of the image's shape and orientation.
+    An axis of one voxel (a 2D image) stays one voxel. A label holds file values, in the image's voxels.
     Raises ValueError when the volume does not fit the plan (channels), the label does not fit the volume (shape,
-    orientation, undeclared values), or an intensity is not finite; the message names the case by `id`.
+    affine, undeclared values), or an intensity is not finite; the message names the case by `id`.
     """
     _check(volume, label, plan, id)
     axes, flips = orientation(volume.affine)
     source = orient(volume.array, axes, flips)
     start, stop = nonzero_box(source) if plan.crop_nonzero else ((0, 0, 0), _size3(source.shape[1:]))
     box = source[(slice(None), *box_slices(start, stop))]
+    _check_finite(box, id)
     spacing = [volume.spacing[axis] for axis in axes]
     shape = _size3(
         max(1, round(count * old / new)) if whole > 1 else 1
@@ -55,7 +57,7 @@ def prepare(volume: Volume, label: Volume | None, plan: Plan, id: str = "") -> P
     frame = Frame(volume.shape, _affine_tuple(volume.affine), axes, flips, start, stop, shape, low, high, mean, std)
     image = _normalised(box, frame, plan.spline_order)
     if not all(bool(torch.isfinite(channel).all()) for channel in image):
-        raise ValueError(f"case {id!r}: the image holds NaN or infinite voxels")
+        raise ValueError(f"case {id!r}: the normalised intensities do not fit float32")
     return PreparedCase(id, image, _prepared_label(label, frame, plan.labels, id), frame)
 
 
@@ -77,31 +79,29 @@ def restore_logits(logits: CaseLogits, frame: Frame) -> Float[Tensor, "k d2 h2 w
     return resample(logits, frame.box_shape, (1, 1, 1))
 
 
-def restore_argmax(slabs: Iterable[Tensor], frame: Frame) -> np.ndarray:
-    """The class map (file's shape and order, uint8 or uint16) of logits that arrive in slabs (k, rows, h, w).
+def restore_argmax(slabs: Iterable[Tensor], frame: Frame, axis: int = 0) -> np.ndarray:
+    """The class map (file's shape and order, uint8 or uint16) of logits that arrive in slabs (k, d, h, w).
 
-    The slabs follow each other along the first axis and together have `frame.shape`. Equals
+    The slabs follow each other along the spatial `axis` and together have `frame.shape`. Equals
     `paste(restore_logits(all).argmax(0))`, but holds one slab and the rows being restored. 0 outside the crop box.
     Raises ValueError when the slabs do not make up that shape.
     """
-    d, h, w = frame.shape
-    matrix = axis_matrix(d, frame.box_shape[0], 1)
-    rest = [None if n == m else axis_matrix(n, m, 1) for n, m in zip((h, w), frame.box_shape[1:], strict=True)]
+    matrix = axis_matrix(frame.shape[axis], frame.box_shape[axis], 1)
     box: np.ndarray | None = None
-    done = 0
-    for first, held in _joined(slabs, frame, matrix):
+    held: Tensor | None = None
+    first = seen = done = 0
+    for slab in slabs:
+        _check_slab(slab, seen, frame, axis)
+        held = slab if held is None else torch.cat((held, slab), dim=axis + 1)
+        del slab  # or it would live on while the next one is made
+        seen = first + held.shape[axis + 1]
         box = _empty_map(len(held), frame) if box is None else box
-        ready = _ready(matrix, first + held.shape[1], d)
-        rows = max(1, _SLAB // (len(held) * max(frame.box_shape[1] * frame.box_shape[2], h * w)))
-        for begin in range(done, ready, rows):
-            end = min(begin + rows, ready)
-            low, high = _support(matrix, begin, end)
-            part = apply_matrices(
-                held[:, low - first : high - first].float(), (matrix[begin:end, low:high], rest[0], rest[1])
-            )
-            box[begin:end] = part.argmax(0).cpu().numpy()
-        done = max(done, ready)
-    if box is None or done < len(box):
+        ready = _ready(matrix, seen, frame.shape[axis])
+        _restore_rows(held, first, range(done, ready), frame, axis, box)
+        keep, done = min(_next_needed(matrix, seen, frame.shape[axis]), seen), ready
+        # A clone, because a view of the few rows still needed would keep the whole slab.
+        held, first = held.narrow(axis + 1, keep - first, seen - keep).clone(), keep
+    if box is None or done < frame.box_shape[axis]:
         raise ValueError(f"the slabs end before the prepared shape {frame.shape} is complete")
     return paste(box, frame)
 
@@ -121,12 +121,14 @@ def _check(volume: Volume, label: Volume | None, plan: Plan, id: str) -> None:
     if len(volume.array) != len(plan.channels):
         names = ", ".join(channel.name for channel in plan.channels)
         raise ValueError(f"case {id!r}: the plan has {len(plan.channels)} channels ({names}), got {len(volume.array)}")
-    if label is None:
-        return
-    if label.array.shape != volume.shape:
-        raise ValueError(f"case {id!r}: the label has shape {label.array.shape}, its image {volume.shape}")
-    if orientation(label.affine) != orientation(volume.affine):
-        raise ValueError(f"case {id!r}: label and image have different orientations (axes order or direction)")
+    if label is not None and (fault := label_fault(volume, label)) is not None:
+        raise ValueError(f"case {id!r}: {fault}")
+
+
+def _check_finite(box: np.ndarray, id: str) -> None:
+    """Before anything is clipped, because clipping hides an infinite voxel. Plane by plane: a mask takes memory too."""
+    if box.dtype.kind == "f" and not all(np.isfinite(plane).all() for channel in box for plane in channel):
+        raise ValueError(f"case {id!r}: the image holds NaN or infinite voxels")
 
 
 def _figures(channel: np.ndarray, plan: ChannelPlan) -> Numbers:
@@ -162,12 +164,12 @@ def _prepared_label(label: Volume | None, frame: Frame, labels: LabelSet, id: st
     if label is None:
         return None
     box = orient(label.array, frame.axes, frame.flips)[box_slices(frame.box_start, frame.box_stop)]
-    index = np.empty(box.shape, np.uint8 if labels.count <= 256 else np.int32)
     try:
-        for place, plane in enumerate(box):
-            index[place] = labels.to_index(plane)
+        index = labels.to_index(box)
     except ValueError as error:
         raise ValueError(f"case {id!r}: {error}") from error
+    if index.dtype != np.uint8:
+        index = index.astype(np.int32)  # torch computes little with uint16
     return resample_labels(torch.from_numpy(index), frame.shape, labels.count)
 
 
@@ -178,18 +180,28 @@ def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
 
 
-def _joined(slabs: Iterable[Tensor], frame: Frame, matrix: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """First row and rows held: each slab together with those rows before it that are still needed."""
-    held: Tensor | None = None
-    first, seen = 0, 0
-    for slab in slabs:
-        if slab.ndim != 4 or tuple(slab.shape[2:]) != frame.shape[1:] or seen + slab.shape[1] > frame.shape[0]:
-            raise ValueError(f"slab {tuple(slab.shape)} at row {seen} does not fit the prepared shape {frame.shape}")
-        held = slab if held is None else torch.cat((held, slab), dim=1)
-        seen += slab.shape[1]
-        yield first, held
-        keep = min(_next_needed(matrix, seen, frame.shape[0]), seen)
-        held, first = held[:, keep - first :], keep
+def _check_slab(slab: Tensor, row: int, frame: Frame, axis: int) -> None:
+    fits = slab.ndim == 4 and all(
+        row + length <= whole if n == axis else length == whole
+        for n, (length, whole) in enumerate(zip(slab.shape[1:], frame.shape, strict=True))
+    )
+    if not fits:
+        raise ValueError(f"slab {tuple(slab.shape)} at row {row} does not fit the prepared shape {frame.shape}")
+
+
+def _restore_rows(held: Tensor, first: int, rows: range, frame: Frame, axis: int, box: np.ndarray) -> None:
+    """Write the classes of `rows` of the crop box, along `axis`, from logits whose rows there begin with `first`."""
+    matrices = [None if n == m else axis_matrix(n, m, 1) for n, m in zip(frame.shape, frame.box_shape, strict=True)]
+    along = axis_matrix(frame.shape[axis], frame.box_shape[axis], 1)
+    area = max(int(np.prod(shape)) // shape[axis] for shape in (frame.shape, frame.box_shape))
+    step = max(1, _SLAB // (len(held) * area))
+    for begin in range(rows.start, rows.stop, step):
+        end = min(begin + step, rows.stop)
+        low, high = _support(along, begin, end)
+        matrices[axis] = along[begin:end, low:high]
+        d, h, w = matrices
+        part = apply_matrices(held.narrow(axis + 1, low - first, high - low).float(), (d, h, w))
+        box[(slice(None),) * axis + (slice(begin, end),)] = part.argmax(0).cpu().numpy()
 
 
 def _support(matrix: Tensor, begin: int, end: int) -> tuple[int, int]:

@@ -1,10 +1,10 @@
 """Prepared cases on disk: one folder per case, written as a whole, read by region.
 
 <out>/plan.json
-<out>/<id>/case.json        frame, classes, and the digest of the decisions that prepared it
+<out>/<id>/case.json        frame, classes, and the digest of the decisions and the source files that prepared it
 <out>/<id>/image.b2nd       (c, d, h, w) float32, chunks of half a patch per axis, lossless
 <out>/<id>/label.b2nd       (d, h, w) uint8 or uint16, where there is a label
-<out>/<id>/locations.npz    per class up to 10,000 of its voxels (n, 3)
+<out>/<id>/locations.npz    per foreground class up to 10,000 of its voxels (n, 3)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from voxward.core.case import Case, Dataset, Frame, PreparedCase
 from voxward.core.files import atomic_write, write_json
-from voxward.core.plan import Plan, load_json, load_plan
+from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
 from voxward.data.io import read_image, read_label
@@ -40,7 +40,7 @@ _PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero")
 
 @dataclass(frozen=True)
 class CaseRecord:
-    """What case.json holds: the frame, the classes present, whether there is a label, and the plan's digest."""
+    """What case.json holds: the frame, the foreground classes present, whether there is a label, and the digest."""
 
     id: str
     frame: Frame
@@ -73,7 +73,7 @@ class StoredCase:
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """Indices of the classes that the label holds, the background included; empty without a label."""
+        """Indices of the foreground classes that the label holds; empty without a label."""
         return self.record.classes
 
     def image_region(self, start: Size3, stop: Size3) -> Image:
@@ -88,9 +88,9 @@ class StoredCase:
         return _index_tensor(_opened(self.folder / "label.b2nd")[_region(self, start, stop)])
 
     def locations(self, k: int) -> np.ndarray:
-        """Up to 10,000 voxels of class `k`, int32 (n, 3) in index order; a random choice of more."""
+        """Up to 10,000 voxels of the foreground class `k`, int32 (n, 3) in index order; a random choice of more."""
         if k not in self.classes:
-            raise ValueError(f"case {self.id!r} holds no class {k}; present: {list(self.classes)}")
+            raise ValueError(f"case {self.id!r} holds no foreground class {k}; present: {list(self.classes)}")
         path = self.folder / "locations.npz"
         return _read_locations(str(path), path.stat().st_mtime_ns)[str(k)]
 
@@ -139,19 +139,36 @@ def prepare_dataset(
 ) -> None:
     """Prepare the cases `ids` (all labelled ones when None) into `out`, with at most `workers` volumes in memory.
 
-    Resumable: a case that is there and was prepared by the same decisions is kept. Raises ValueError when `out` holds
+    Resumable: a case that is there and was prepared by the same decisions from the same files is kept; one whose files
+    have changed since (name, size or time of modification) is prepared again. Raises ValueError when `out` holds
     cases of a plan that prepares differently, and, after all others are done, one naming every case that failed.
     """
     _claim(out, plan)
     cases = dataset.cases if ids is None else [dataset.case(id) for id in ids]
-    digest = preparation_digest(plan)
-    for_each_case(lambda case: _prepare_case(case, plan, out, digest), cases, workers, progress)
+    preparation = preparation_digest(plan)
+    for_each_case(lambda case: _prepare_case(case, plan, out, preparation), cases, workers, progress)
 
 
 def preparation_digest(plan: Plan) -> str:
     """A short name for the decisions of a plan that change prepared voxels."""
-    decisions = {name: value for name, value in to_data(plan).items() if name in _PREPARING}
-    return hashlib.sha256(json.dumps(decisions, sort_keys=True).encode()).hexdigest()[:16]
+    # Only "ct" uses the dataset's figures: other folds of the same MR set may share a folder.
+    channels = tuple(
+        channel if channel.normalization == "ct" else ChannelPlan(channel.name, channel.normalization)
+        for channel in plan.channels
+    )
+    data = to_data(replace(plan, channels=channels))
+    return _digest({name: value for name, value in data.items() if name in _PREPARING})
+
+
+def _case_digest(case: Case, preparation: str) -> str:
+    """A short name for a preparation and the state of a case's files; raises FileNotFoundError when one is gone."""
+    files = [*case.images, *([] if case.label is None else [case.label])]
+    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return _digest([preparation, len(case.images), states])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _claim(out: Path, plan: Plan) -> None:
@@ -165,8 +182,10 @@ def _claim(out: Path, plan: Plan) -> None:
     plan.save(path)
 
 
-def _prepare_case(case: Case, plan: Plan, out: Path, digest: str) -> None:
+def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str) -> None:
     folder = out / case.id
+    # Taken before the files are read: one that changes meanwhile is prepared again next time.
+    digest = _case_digest(case, preparation)
     if (folder / "case.json").exists() and _record(folder).digest == digest:
         return
     label = None if case.label is None else read_label(case.label)
@@ -195,15 +214,15 @@ def _write_array(path: Path, array: np.ndarray, patch_size: Size3) -> None:
 
 
 def _locations(label: np.ndarray, classes: int) -> dict[str, np.ndarray]:
-    """Voxels of every class present, background included, drawn with the class as seed where there are too many."""
+    """Voxels of every foreground class present, drawn with the class as seed where there are too many."""
     counts = np.zeros(classes, np.int64)
     for plane in label:
         counts += np.bincount(plane.ravel(), minlength=classes)
-    return {str(k): _voxels(label, int(k), int(counts[k])) for k in np.flatnonzero(counts)}
+    return {str(k): _voxels(label, int(k), int(counts[k])) for k in np.flatnonzero(counts) if k > 0}
 
 
 def _voxels(label: np.ndarray, k: int, count: int) -> np.ndarray:
-    """Plane by plane, because the indices of a whole background would take more memory than the volume."""
+    """Plane by plane, because the indices of a large class would take more memory than the volume."""
     ranks = np.sort(np.random.default_rng(k).choice(count, min(count, _LOCATIONS), replace=False))
     found, before = [], 0
     for d, plane in enumerate(label):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from voxward.core.case import Volume
 from voxward.core.types import Size3
 
 # The two-part suffix first: "x.nii.gz" also ends in ".gz", never in ".nii".
@@ -79,3 +80,19 @@ def same_affine(a: np.ndarray, b: np.ndarray, shape: Size3) -> bool:
     moved = np.linalg.norm(corners @ (a - b)[:3, :3].T + (a - b)[:3, 3], axis=1)
     edge = min(np.linalg.norm(affine[:3, :3], axis=0).min() for affine in (a, b))
     return bool(moved.max() <= max(1e-3, 0.01 * edge))
+
+
+def label_fault(image: Volume, label: Volume) -> str | None:
+    """Why a label is not one of this image's voxels, or None: shape, spacing and place must agree."""
+    if label.array.shape != image.shape:
+        return f"the label has shape {label.array.shape}, its image {image.shape}"
+    if same_affine(image.affine, label.affine, image.shape):
+        return None
+    if not np.allclose(image.spacing, label.spacing, rtol=1e-4, atol=1e-3):
+        return f"the label has spacing {_rounded(label.spacing)} mm, its image {_rounded(image.spacing)} mm"
+    places = (np.round(volume.affine[:3], 4).tolist() for volume in (label, image))
+    return "the label lies elsewhere than its image (origin or orientation): affines {} and {}".format(*places)
+
+
+def _rounded(spacing: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(round(length, 4) for length in spacing)

@@ -5,18 +5,18 @@ Components are 26-connected: voxels that touch by a face, an edge or a corner be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
 
 from voxward.core.labels import LabelSet
+from voxward.core.recipe import PostProcessing, PostProcessingKind
 from voxward.core.types import Float3
 from voxward.metrics.overlap import class_counts, confusion, dice
 
-Kind = Literal["organ", "lesion", "none"]
 Pair = tuple[np.ndarray, np.ndarray, Float3]
 Box = tuple[slice, ...]
 
@@ -58,83 +58,96 @@ def fuse_small_components(label: np.ndarray, klass: int, minimum_mm3: float, spa
 
 @dataclass(frozen=True)
 class PostProcess:
-    """A post-processing as it was settled for a run; JSON through `core.structure`.
+    """A post-processing as it was settled for a run; JSON through `core.structure`. By default nothing is done.
 
-    kind: `organ` keeps the largest component, `lesion` fuses small components with what surrounds them. classes: the
-    foreground classes for which it is on. minimum_mm3: `lesion`'s threshold, one per foreground class of the labels.
+    kinds: one per foreground class; `organ` keeps the largest component, `lesion` fuses components under minimum_mm3
+    (one per foreground class) with what surrounds them, `none` leaves the class alone.
     """
 
-    kind: Kind = "none"
-    classes: tuple[int, ...] = ()
+    kinds: tuple[PostProcessingKind, ...] = ()
     minimum_mm3: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if any(klass < 1 for klass in self.classes):
-            raise ValueError(f"classes must be foreground classes, 1 or higher, got {self.classes}")
-        if self.kind == "lesion" and any(klass > len(self.minimum_mm3) for klass in self.classes):
-            raise ValueError(
-                f"minimum_mm3 needs a value for each of the classes {self.classes}, got {self.minimum_mm3}"
-            )
+        if "lesion" in self.kinds and len(self.minimum_mm3) != len(self.kinds):
+            raise ValueError(f"minimum_mm3 needs a value for each of the kinds {self.kinds}, got {self.minimum_mm3}")
 
     def apply(self, label: np.ndarray, spacing: Float3) -> np.ndarray:
-        """The class map (i, j, k) after post-processing, class by class in the order of `classes`. spacing in mm."""
-        return _STEPS[self.kind](self, label, spacing)
+        """The class map (i, j, k) after post-processing: organs first, then lesions class by class. spacing in mm."""
+        for kind, step in _STEPS.items():
+            classes = [klass for klass, own in enumerate(self.kinds, start=1) if own == kind]
+            if classes:
+                label = step(label, classes, self.minimum_mm3, spacing)
+        return label
 
 
 def choose_postprocess(
-    pairs: Sequence[Pair], kind: Kind, minimum_mm3: tuple[float, ...], labels: LabelSet
+    pairs: Iterable[Pair], wanted: PostProcessing, minimum_mm3: tuple[float, ...], labels: LabelSet
 ) -> PostProcess:
-    """Settle, class after class, whether post-processing helps on (truth, prediction, spacing) class maps.
+    """Settle for each class whether its post-processing helps on (truth, prediction, spacing) class maps.
 
-    A class is switched on only if its mean Dice over the pairs rises and the mean foreground Dice does not fall. A
-    class in neither map counts 1 here, so that the means before and after are over the same cases. Raises ValueError
-    for no pairs, for a pair whose shapes differ, or unless minimum_mm3 has one value per foreground class.
+    A class's post-processing is kept only if, done alone to the predictions, it raises the class's mean Dice over the
+    pairs and does not lower the mean foreground Dice; how several of them act on each other is not tried. A class in
+    neither map counts 1 here, so that the means before and after are over the same cases. The pairs are read once, and
+    none is held while the next is made; with nothing wanted, none is read.
+
+    Raises ValueError when `wanted` names an unknown class, for no pairs, for a pair whose shapes differ, or unless
+    minimum_mm3 has one value per foreground class.
     """
-    if kind == "none":
+    kinds = wanted.kinds(labels)
+    if len(minimum_mm3) != len(kinds):
+        raise ValueError(f"minimum_mm3 needs {len(kinds)} values, one per foreground class, got {minimum_mm3}")
+    if set(kinds) == {"none"}:
         return PostProcess()
-    if not pairs:
+    cases = list(map(partial(_scores, PostProcess(kinds, minimum_mm3)), pairs))
+    if not cases:
         raise ValueError("choosing a post-processing needs at least one (truth, prediction, spacing)")
-    if len(minimum_mm3) != labels.count - 1:
-        raise ValueError(f"minimum_mm3 needs {labels.count - 1} values, one per foreground class, got {minimum_mm3}")
-    chosen = PostProcess(kind, (), minimum_mm3)
-    current = [prediction for _, prediction, _ in pairs]
-    score = _mean_dice(pairs, current, labels.count)
-    for klass in range(1, labels.count):
-        step = PostProcess(kind, (klass,), minimum_mm3)
-        changed = [step.apply(label, spacing) for label, (_, _, spacing) in zip(current, pairs, strict=True)]
-        attempt = _mean_dice(pairs, changed, labels.count)
-        if attempt[klass - 1] > score[klass - 1] and attempt.mean() >= score.mean():
-            chosen = replace(chosen, classes=(*chosen.classes, klass))
-            current, score = changed, attempt
-    return chosen
+    before, *after = np.mean(cases, axis=0)
+    helps = [scores[n] > before[n] and scores.mean() >= before.mean() for n, scores in enumerate(after)]
+    return PostProcess(tuple(kind if yes else "none" for kind, yes in zip(kinds, helps, strict=True)), minimum_mm3)
 
 
-def _organ(settled: PostProcess, label: np.ndarray, spacing: Float3) -> np.ndarray:
-    return keep_largest_component(label, settled.classes)
+def _organ(label: np.ndarray, classes: Sequence[int], minimum_mm3: tuple[float, ...], spacing: Float3) -> np.ndarray:
+    return keep_largest_component(label, classes)
 
 
-def _lesion(settled: PostProcess, label: np.ndarray, spacing: Float3) -> np.ndarray:
-    for klass in settled.classes:
-        label = fuse_small_components(label, klass, settled.minimum_mm3[klass - 1], spacing)
+def _lesion(label: np.ndarray, classes: Sequence[int], minimum_mm3: tuple[float, ...], spacing: Float3) -> np.ndarray:
+    for klass in classes:
+        label = fuse_small_components(label, klass, minimum_mm3[klass - 1], spacing)
     return label
 
 
-_STEPS: dict[str, Callable[[PostProcess, np.ndarray, Float3], np.ndarray]] = {
+# In the order in which they are applied: what is left of the organs then surrounds the lesions.
+_STEPS: dict[PostProcessingKind, Callable[[np.ndarray, Sequence[int], tuple[float, ...], Float3], np.ndarray]] = {
     "organ": _organ,
     "lesion": _lesion,
-    "none": lambda settled, label, spacing: label,
 }
 
 
-def _mean_dice(pairs: Sequence[Pair], predictions: Sequence[np.ndarray], classes: int) -> np.ndarray:
-    """Per foreground class the mean Dice over the pairs."""
-    rows = []
-    for (truth, _, _), prediction in zip(pairs, predictions, strict=True):
-        matrix = confusion(truth, prediction, classes)
-        values = [dice(class_counts(matrix, klass)) for klass in range(1, classes)]
-        rows.append([1.0 if value is None else value for value in values])
-    means: np.ndarray = np.asarray(rows).mean(0)
-    return means
+def _scores(wanted: PostProcess, pair: Pair) -> np.ndarray:
+    """Dice of each foreground class: first row as predicted, row n after the post-processing of class n alone.
+
+    The voxels are counted once; then only those that a class's post-processing changes.
+    """
+    truth, prediction, spacing = pair
+    count = len(wanted.kinds) + 1
+    matrix = confusion(truth, prediction, count)
+    scores = np.tile(_foreground_dice(matrix), (count, 1))
+    active = [klass for klass, kind in enumerate(wanted.kinds, start=1) if kind != "none"]
+    for klass, box in _present(prediction, active):
+        wide = _widened(box)  # what touches a component decides what it becomes
+        before = prediction[wide]
+        after = _STEPS[wanted.kinds[klass - 1]](before, (klass,), wanted.minimum_mm3, spacing)
+        changed = after != before
+        if changed.any():
+            true = truth[wide][changed]
+            moved = confusion(true, after[changed], count) - confusion(true, before[changed], count)
+            scores[klass] = _foreground_dice(matrix + moved)
+    return scores
+
+
+def _foreground_dice(matrix: np.ndarray) -> np.ndarray:
+    values = [dice(class_counts(matrix, klass)) for klass in range(1, len(matrix))]
+    return np.asarray([1.0 if value is None else value for value in values])
 
 
 def _present(label: np.ndarray, classes: Sequence[int]) -> Iterator[tuple[int, Box]]:
@@ -145,6 +158,11 @@ def _present(label: np.ndarray, classes: Sequence[int]) -> Iterator[tuple[int, B
     return ((klass, boxes[klass - 1]) for klass in classes if boxes[klass - 1] is not None)
 
 
+def _widened(box: Box) -> Box:
+    """The box and one voxel around it, as far as the volume goes."""
+    return tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
+
+
 def _within(outer: Box, inner: Box) -> Box:
     """`inner`, counted from the corner of `outer`, in the coordinates of the volume."""
     return tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(outer, inner, strict=True))
@@ -152,7 +170,7 @@ def _within(outer: Box, inner: Box) -> Box:
 
 def _fuse(label: np.ndarray, result: np.ndarray, box: Box, own: np.ndarray) -> None:
     """Give one component (`own`, inside `box`) the most frequent class of the voxels of `label` that touch it."""
-    wide = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
+    wide = _widened(box)
     room = np.zeros(label[wide].shape, dtype=bool)
     room[tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, wide, strict=True))] = own
     ring = ndimage.binary_dilation(room, _TOUCHING) & ~room

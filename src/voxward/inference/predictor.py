@@ -16,7 +16,7 @@ from voxward.data.prepare import prepare, restore_argmax
 from voxward.data.volume_file import affine_fault
 from voxward.inference.precision import Precision, autocast
 from voxward.inference.run_folder import TrainedModel
-from voxward.inference.windows import plan_windows, sweep
+from voxward.inference.windows import Windows, plan_windows, sweep
 
 # Windows of one forward pass together hold about this many voxels: enough to keep a processor busy on small windows.
 VOXELS_PER_FORWARD = 400_000
@@ -50,16 +50,21 @@ class Predictor:
         if fault:
             raise ValueError(f"the volume cannot be placed in space: {fault}")
 
-    def slabs(self, prepared: PreparedCase, done: Callable[[int, int], None] | None = None) -> Iterator[Tensor]:
-        """Blended logits of the prepared volume as consecutive slabs (k, rows, h, w) along its first axis."""
-        plan, inference = self.model.plan, self.model.recipe.inference
-        padded, offset = pad_to(prepared.image, plan.window_size, plan.padding)
-        shape = _spatial(padded)
+    def windows(self, shape: Size3) -> Windows:
+        """The windows of a prepared volume of that shape, which is padded to at least one window."""
+        size, inference = self.model.plan.window_size, self.model.recipe.inference
+        i, j, k = map(max, shape, size)
         overlap = inference.overlap if self.overlap is None else self.overlap
-        windows = plan_windows(shape, plan.window_size, overlap, inference.weights)
+        return plan_windows((i, j, k), size, overlap, inference.weights)
+
+    def slabs(self, prepared: PreparedCase, done: Callable[[int, int], None] | None = None) -> Iterator[Tensor]:
+        """Blended logits of the prepared volume: slabs (k, d, h, w) that follow each other along the windows' axis."""
+        plan, shape = self.model.plan, _spatial(prepared.image)
+        padded, offset = pad_to(prepared.image, plan.window_size, plan.padding)
+        windows = self.windows(shape)
         batch = max(1, VOXELS_PER_FORWARD // int(np.prod(plan.window_size)))
         report = None if done is None else (lambda finished: done(finished, windows.count))
-        return _unpad(sweep(self.forward, padded, windows, batch, report), offset, _spatial(prepared.image))
+        return _unpad(sweep(self.forward, padded, windows, batch, report), windows.axis, offset, shape)
 
     @torch.no_grad()
     def forward(self, images: Images) -> Logits:
@@ -73,17 +78,21 @@ def restore_argmax_of(
     predictor: Predictor, prepared: PreparedCase, done: Callable[[int, int], None] | None = None
 ) -> np.ndarray:
     """Class indices in the source's geometry, without post-processing."""
-    return restore_argmax(predictor.slabs(prepared, done), prepared.frame)
+    axis = predictor.windows(_spatial(prepared.image)).axis
+    return restore_argmax(predictor.slabs(prepared, done), prepared.frame, axis)
 
 
-def _unpad(slabs: Iterator[Tensor], offset: Size3, shape: Size3) -> Iterator[Tensor]:
-    """Cut the padding off slabs of a padded volume."""
+def _unpad(slabs: Iterator[Tensor], axis: int, offset: Size3, shape: Size3) -> Iterator[Tensor]:
+    """Cut the padding off slabs, consecutive along `axis`, of a padded volume."""
+    box = [slice(start, start + length) for start, length in zip(offset, shape, strict=True)]
     row = 0
     for slab in slabs:
-        first, last = max(offset[0] - row, 0), min(offset[0] + shape[0] - row, slab.shape[1])
-        row += slab.shape[1]
+        rows = slab.shape[axis + 1]
+        first, last = max(offset[axis] - row, 0), min(offset[axis] + shape[axis] - row, rows)
+        row += rows
         if first < last:
-            yield slab[:, first:last, offset[1] : offset[1] + shape[1], offset[2] : offset[2] + shape[2]]
+            box[axis] = slice(first, last)
+            yield slab[(slice(None), *box)]
 
 
 def _spatial(x: Tensor) -> Size3:

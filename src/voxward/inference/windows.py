@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +17,12 @@ from torch import Tensor
 from voxward.core.registry import Registry
 from voxward.core.types import Image, Images, Logits, Size3
 
+T = TypeVar("T")
 Forward = Callable[[Images], Logits]
+Place = tuple[slice, ...]
+
+# Logits (all classes of some rows) that a slab holds, unless one row alone has more: 128 MiB in float32.
+_SLAB = 2**25
 
 
 def window_starts(length: int, window: int, overlap: float) -> tuple[int, ...]:
@@ -60,77 +66,106 @@ WEIGHTS: Registry[Callable[[Size3], Tensor]] = Registry(
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """A volume's windows: `starts` per axis, the window's size, and `weights` (d, h, w), positive everywhere."""
+    """A volume's windows: `starts` per axis, the window's size, and `weights` (d, h, w), positive everywhere.
+
+    axis: the spatial axis (0, 1, 2) that a sweep runs along.
+    """
 
     shape: Size3
     size: Size3
     starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
     weights: Tensor
+    axis: int
 
     @property
     def count(self) -> int:
         """How many windows there are."""
         return len(self.starts[0]) * len(self.starts[1]) * len(self.starts[2])
 
+    @property
+    def layer_shape(self) -> Size3:
+        """What a sweep holds at once: the window's rows along `axis`, the whole volume along the others."""
+        return _with(self.shape, self.axis, self.size[self.axis])
+
 
 def plan_windows(shape: Size3, size: Size3, overlap: float, weights: str) -> Windows:
-    """Windows of `size` that cover a volume of `shape` (at least as large as the window on every axis)."""
+    """Windows of `size` that cover a volume of `shape` (at least as large as the window on every axis).
+
+    They are swept along the axis on which a layer of them holds the fewest voxels; of equal ones the first.
+    """
     i, j, k = (window_starts(length, window, overlap) for length, window in zip(shape, size, strict=True))
-    return Windows(shape, size, (i, j, k), WEIGHTS[weights](size))
+    axis = min(range(3), key=lambda axis: int(np.prod(_with(shape, axis, size[axis]))))
+    return Windows(shape, size, (i, j, k), WEIGHTS[weights](size), axis)
 
 
 def sweep(
     forward: Forward, image: Image, windows: Windows, batch: int = 1, done: Callable[[int], None] | None = None
 ) -> Iterator[Tensor]:
-    """Yield the blended logits of `image` (c, d, h, w) as consecutive slabs (k, rows, h, w) along the first axis.
+    """Yield the blended logits of `image` (c, d, h, w) as slabs (k, d, h, w), consecutive along `windows.axis`.
 
-    A slab is given out as soon as no later window touches it, so memory holds the rows of one window, whatever the
-    volume's length. `forward` maps windows (n, c, *size) to logits (n, k, *size). `done` hears how many windows of
-    the volume are finished.
+    Rows are given out as soon as no later window touches them, so memory holds one buffer of k x `layer_shape` and one
+    slab, whatever the volume's length. `forward` maps windows (n, c, *size) to logits (n, k, *size). `done` hears how
+    many windows of the volume are finished. Differentiable: autograd follows the writes into the buffer.
     """
-    rows = windows.size[0]
-    norm_rows: Tensor | None = None
-    total: Tensor | None = None
-    finished = 0
-    starts = windows.starts[0]
-    for n, start in enumerate(starts):
-        layer_total, layer_norm = _layer(forward, image, windows, start, batch)
-        if total is None or norm_rows is None:
-            total, norm_rows = layer_total, layer_norm
-        else:
-            shift = start - starts[n - 1]
-            total = _shifted(total, shift, 1) + layer_total
-            norm_rows = _shifted(norm_rows, shift, 0) + layer_norm
-        until = starts[n + 1] if n + 1 < len(starts) else start + rows
-        yield total[:, : until - start] / norm_rows[: until - start]
-        finished += len(windows.starts[1]) * len(windows.starts[2])
-        if done is not None:
-            done(finished)
-
-
-def _layer(forward: Forward, image: Image, windows: Windows, start: int, batch: int) -> tuple[Tensor, Tensor]:
-    """Weighted logits (k, rows, h, w) and weights (rows, h, w) of all windows that begin at one row."""
-    rows, height, width = windows.size
+    axis, starts = windows.axis, windows.starts[windows.axis]
     weights = windows.weights.to(image.device)
+    norm = image.new_zeros(windows.layer_shape)
     total: Tensor | None = None
-    norm = image.new_zeros((rows, *windows.shape[1:]))
-    places = list(product(*windows.starts[1:]))
-    for first in range(0, len(places), batch):
-        chunk = places[first : first + batch]
-        crops = torch.stack([image[:, start : start + rows, j : j + height, k : k + width] for j, k in chunk])
-        logits = forward(crops).to(image.dtype)
+    for n, start in enumerate(starts):
+        if total is not None:
+            _shift(total, start - starts[n - 1], axis + 1)
+            _shift(norm, start - starts[n - 1], axis)
+        total = _add(total, norm, weights, _layer(forward, image, windows, start, batch))
+        until = starts[n + 1] if n + 1 < len(starts) else start + windows.size[axis]
+        yield from _slabs(total, norm, axis, until - start)
+        if done is not None:
+            done((n + 1) * windows.count // len(starts))
+
+
+def _add(total: Tensor | None, norm: Tensor, weights: Tensor, layer: Iterator[tuple[Place, Tensor]]) -> Tensor:
+    """Add a layer's weighted logits to the buffer (None: the first ones create it) and the weights to `norm`."""
+    for place, logits in layer:
         if total is None:
-            total = image.new_zeros((logits.shape[1], rows, *windows.shape[1:]))
-        for (j, k), window in zip(chunk, logits, strict=True):
-            total[:, :, j : j + height, k : k + width] += window * weights
-            norm[:, j : j + height, k : k + width] += weights
+            total = norm.new_zeros((len(logits), *norm.shape))
+        total[(slice(None), *place)].addcmul_(logits, weights)
+        norm[place] += weights
     assert total is not None
-    return total, norm
+    return total
 
 
-def _shifted(x: Tensor, rows: int, axis: int) -> Tensor:
-    """Drop the first rows and append as many zeros."""
-    kept = x.narrow(axis, rows, x.shape[axis] - rows)
-    empty = list(x.shape)
-    empty[axis] = rows
-    return torch.cat([kept, x.new_zeros(empty)], axis)
+def _layer(forward: Forward, image: Image, windows: Windows, start: int, batch: int) -> Iterator[tuple[Place, Tensor]]:
+    """All windows that begin at one row of the swept axis: the place in the buffer and the logits (k, *size)."""
+    corners = list(product(*(_with(windows.starts, windows.axis, (start,)))))
+    for first in range(0, len(corners), batch):
+        chunk = corners[first : first + batch]
+        crops = torch.stack([image[(slice(None), *_box(corner, windows.size))] for corner in chunk])
+        for corner, logits in zip(chunk, forward(crops).to(image.dtype), strict=True):
+            yield _box(_with(corner, windows.axis, 0), windows.size), logits
+
+
+def _slabs(total: Tensor, norm: Tensor, axis: int, rows: int) -> Iterator[Tensor]:
+    """The first rows of the buffer divided by their weights, in slabs of bounded size."""
+    step = max(1, _SLAB * norm.shape[axis] // total.numel())
+    for first in range(0, rows, step):
+        count = min(step, rows - first)
+        # The quotient's pullback keeps the divisor, and the buffer is about to be written over: hence the clone.
+        yield total.narrow(axis + 1, first, count) / norm.narrow(axis, first, count).clone()
+
+
+def _shift(x: Tensor, rows: int, axis: int) -> None:
+    """Drop the first rows of `x` and append as many zeros; in place, block by block, so that nothing is held twice."""
+    kept = x.shape[axis] - rows
+    for first in range(0, kept, rows):
+        count = min(rows, kept - first)
+        x.narrow(axis, first, count).copy_(x.narrow(axis, first + rows, count))
+    x.narrow(axis, kept, rows).zero_()
+
+
+def _box(corner: Size3, size: Size3) -> Place:
+    return tuple(slice(start, start + length) for start, length in zip(corner, size, strict=True))
+
+
+def _with(values: tuple[T, T, T], axis: int, value: T) -> tuple[T, T, T]:
+    """`values` with the one of `axis` replaced."""
+    i, j, k = (value if n == axis else old for n, old in enumerate(values))
+    return i, j, k

@@ -25,7 +25,10 @@ LAYOUTS: tuple[Layout, ...] = (msd, nnunet, folder)
 
 
 def open_dataset(root: Path | str) -> Dataset:
-    """Open a dataset folder; no image is read, and nothing is checked but its description (`check_dataset` does that).
+    """Open a dataset folder. Only its description is checked; `check_dataset` looks into the files.
+
+    No image voxels are read. A plain folder that describes neither reads an image's header to count the channels, and
+    every label to find its values.
 
     Raises FileNotFoundError when there is no such folder; ValueError when it has none of the known layouts, its
     description is unusable, or two cases share an id.
