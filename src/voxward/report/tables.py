@@ -35,7 +35,8 @@ def metrics_table(evaluation: Evaluation) -> Table:
 
 def problems_table(report: CheckReport) -> Table:
     """A row per problem of a checked dataset: case, severity, kind, and what was found."""
-    table = Table("case", "severity", "kind", "problem", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table("case", "severity", "kind", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("problem", overflow="fold")  # a path that is cut is of no use
     for problem in report.problems:
         style = "red" if problem.severity == "error" else "yellow"
         table.add_row(problem.case, problem.severity, problem.kind, escape(problem.message), style=style)
