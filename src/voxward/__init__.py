@@ -18,6 +18,8 @@ _HOMES = {
     "train": "voxward.commands.train",
     "predict": "voxward.commands.predict",
     "evaluate": "voxward.commands.evaluate",
+    "attack": "voxward.commands.attack",
+    "benchmark": "voxward.commands.benchmark",
     "demo": "voxward.commands.demo",
     # Parts.
     "create_network": "voxward.nets.registry",
@@ -25,6 +27,9 @@ _HOMES = {
     "load_run": "voxward.inference.run_folder",
     "open_dataset": "voxward.data.formats",
     "Predictor": "voxward.inference.predictor",
+    "PatchModel": "voxward.core.model",
+    "PipelineModel": "voxward.inference.pipeline",
+    "ThreatModel": "voxward.attacks.threat",
     "Volume": "voxward.core.case",
     "read_image": "voxward.data.io",
     "read_label": "voxward.data.io",

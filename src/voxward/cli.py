@@ -6,12 +6,16 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+if TYPE_CHECKING:
+    from voxward.commands.benchmark import BenchmarkResult
 
 Arguments = argparse.Namespace
 console = Console()
@@ -44,12 +48,16 @@ class BarProgress:
     def __exit__(self, *exception: object) -> None:
         self.bar.stop()
 
-    def __call__(self, stage: str, done: int, total: int | None, /, **figures: float) -> None:
+    def __call__(self, stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
         """See core.progress.Progress."""
         if stage not in self.tasks:
             self.tasks[stage] = self.bar.add_task(stage, total=total, figures="")
-        text = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in figures.items())
+        text = "  ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in figures.items())
         self.bar.update(self.tasks[stage], completed=done, total=total, figures=text)
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4f}"
 
 
 def _check_arguments(parser: argparse.ArgumentParser) -> None:
@@ -182,6 +190,81 @@ def _evaluate(arguments: Arguments) -> int:
     return 0
 
 
+def _size(text: str) -> float:
+    """A number or a fraction such as 8/255."""
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"must be a number or a fraction such as 8/255, got {text!r}") from error
+
+
+def _attack_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="run folder of `voxward train`")
+    parser.add_argument("dataset", help="dataset folder; the run's validation cases are attacked")
+    parser.add_argument("--out", help="folder of the records and tables (default: RUN/attack)")
+    _threat_arguments(parser, ["autoattack"])
+
+
+def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", help="run folders of `voxward train`")
+    parser.add_argument("dataset", help="dataset folder; the runs' common validation cases are attacked")
+    parser.add_argument("--out", required=True, help="folder of the records and tables")
+    _threat_arguments(parser, ["autoattack", "strong"])
+
+
+def _threat_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> None:
+    add = parser.add_argument
+    add("--attacks", nargs="+", default=attacks, help=f"attacks and ensembles (default: {' '.join(attacks)})")
+    sizes = [4 / 255, 8 / 255, 16 / 255]
+    add("--eps", nargs="+", type=_size, default=sizes, help="sizes of the perturbation (default: 4/255 8/255 16/255)")
+    add("--mode", default="volume", choices=("volume", "patch"), help="the whole pipeline, or one window (the papers)")
+    add("--norm", default="linf", choices=("linf", "l2"))
+    add("--unit", default="range", choices=("range", "native"), help="eps as a share of the window, or in HU / raw")
+    add("--reference", default="raw", choices=("raw", "window"), help="perturb the stored volume, or the clipped one")
+    add("--steps", type=int, default=20, help="gradients of an APGD run (default 20)")
+    add("--restarts", type=int, default=1, help="runs of APGD (default 1)")
+    add("--queries", type=int, default=500, help="forward passes of Square (default 500)")
+    add("--fab-steps", type=int, default=20, help="gradients of FAB (default 20)")
+    add("--threshold", type=float, help="Dice under which FAB calls a case broken (default: half the case's clean one)")
+    add("--cases", type=int, help="only the first so many cases")
+    add("--policy", default="ignore", help="what empty masks count: ignore, one or brats")
+    add("--surrogate", help="a run whose adversarial volumes are tried too (transfer attack)")
+    add("--checkpoint", default="best", choices=("best", "last"))
+    add("--precision", default="auto", choices=("auto", "fp32", "bf16"))
+    add("--seed", type=int, default=0)
+    add("--save-volumes", action="store_true", help="keep the adversarial volumes under OUT/volumes")
+    add("--budget", action="store_true", help="only estimate the hours this will take")
+    _device_arguments(parser)
+
+
+def _attack(arguments: Arguments) -> int:
+    from voxward.commands.attack import attack
+
+    with BarProgress() as progress:
+        result = attack(**_without(vars(arguments), "command"), progress=progress)
+    return _show_attack(result)
+
+
+def _benchmark(arguments: Arguments) -> int:
+    from voxward.commands.benchmark import benchmark
+
+    with BarProgress() as progress:
+        result = benchmark(**_without(vars(arguments), "command"), progress=progress)
+    return _show_attack(result)
+
+
+def _show_attack(result: BenchmarkResult) -> int:
+    """Exit code 1 where a check failed: the figures are not to be trusted."""
+    from voxward.report.robustness import rich_table
+
+    if result.report is None:
+        console.print(f"estimated: {result.hours:.2f} hours on one process like this one")
+        return 0
+    console.print(rich_table(result.report))
+    console.print(f"records, tables and figures: {escape(str(result.out))}")
+    return 0 if result.trustworthy else 1
+
+
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="a dataset folder (default: synthetic phantoms)")
     parser.add_argument("--out", default="demo", help="folder of the demo (default: demo)")
@@ -199,6 +282,7 @@ def _demo(arguments: Arguments) -> int:
         result = demo(**_without(vars(arguments), "command"), progress=progress)
     console.print(metrics_table(result.evaluation))
     console.print(f"picture: {escape(str(result.picture))}\nrun:     {escape(str(result.run))}")
+    _show_attack(result.robustness)
     return 0
 
 
@@ -209,6 +293,8 @@ COMMANDS = {
     "train": Command("train a recipe on a dataset", _train_arguments, _train),
     "predict": Command("segment volumes with a trained run", _predict_arguments, _predict),
     "evaluate": Command("score a trained run on its validation cases", _evaluate_arguments, _evaluate),
+    "attack": Command("attack a trained run through its whole pipeline", _attack_arguments, _attack),
+    "benchmark": Command("attack several runs and compare them", _benchmark_arguments, _benchmark),
     "demo": Command("train, predict and evaluate in a few minutes", _demo_arguments, _demo),
 }
 
@@ -223,7 +309,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Exit code 0; 1 where `check` found errors; 2 for bad input; 130 when interrupted."""
+    """Run one command.
+
+    Exit code 0; 1 where `check` found errors or an attack's own checks failed; 2 for bad input; 130 when interrupted.
+    """
     from voxward.training.interrupt import Interrupted
 
     arguments = parser().parse_args(argv)

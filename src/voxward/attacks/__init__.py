@@ -1,1 +1,7 @@
-"""Attacks on segmentation models: threat models, objectives, white-box and black-box searches."""
+"""Attacks on segmentation models: threat models, objectives, white-box and black-box searches, ensembles."""
+
+from voxward.attacks.base import Attack, AttackResult
+from voxward.attacks.registry import ATTACKS, create
+from voxward.attacks.threat import ThreatModel
+
+__all__ = ["ATTACKS", "Attack", "AttackResult", "ThreatModel", "create"]

@@ -128,6 +128,13 @@ class Search:
         self.history.append(self.best_dice.clone())
         return dice
 
+    def keep(self, other: Search) -> None:
+        """Take over what another search on the same batch and ball has found."""
+        lower = other.best_dice < self.best_dice
+        self.best[lower] = other.best[lower]
+        self.best_dice[lower] = other.best_dice[lower]
+        self.history += [torch.minimum(earlier, self.history[-1]) for earlier in other.history[1:]]
+
     def report(self, done: int, total: int) -> None:
         """Show how far this attack is, and the lowest mean Dice so far."""
         self.progress(self.name, done, total, dice=float(self.best_dice.mean()))
@@ -148,8 +155,17 @@ class Attack(ABC):
     def run(self, search: Search) -> Inputs:
         """Search; return a volume (b, c, *spatial), usually `search.best`."""
 
-    def check(self, model: VolumeModel, classes: int) -> None:  # noqa: B027 (most attacks work on every model)
-        """Raise ValueError when this attack cannot work on a model of so many classes (or regions)."""
+    def check(self, head: Head, classes: int) -> None:  # noqa: B027 (most attacks work on every model)
+        """Raise ValueError when this attack cannot work on a head of so many classes or regions."""
+
+    def settle(self, search: Search) -> None:
+        """Run the search, and look at what it returned once projected, whatever it claims."""
+        if search.finished:
+            return
+        returned = self.run(search).detach()
+        # Compared before it is projected: twice projected may differ by an ulp, which is not worth a forward.
+        if not torch.equal(returned, search.best):
+            search.look(search.ball.project(returned))
 
     def __call__(
         self,
@@ -175,13 +191,11 @@ class Attack(ABC):
         counted = Counted(model)
         start = counted.sweep(ball.reference)
         check_logits(start.logits, target, model.head)
-        self.check(model, start.logits.shape[1])
+        self.check(model.head, start.logits.shape[1])
         generator = torch.Generator().manual_seed(seed)
         search = Search(counted, target, ball, generator, start, progress, self.name)
-        if not search.finished and threat.eps > 0:
-            returned = ball.project(self.run(search).detach())
-            if not torch.equal(returned, search.best):
-                search.look(returned)
+        if threat.eps > 0:
+            self.settle(search)
         return _judged(self.name, threat, search, began)
 
 

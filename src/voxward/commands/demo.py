@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxward.commands.attack import attack
+from voxward.commands.benchmark import BenchmarkResult
 from voxward.commands.evaluate import evaluate
 from voxward.commands.train import train
 from voxward.core.progress import Progress, silent
@@ -17,6 +19,9 @@ from voxward.inference.run_folder import RunFolder
 from voxward.metrics.score import CaseMetrics
 from voxward.report.figures import overlay_figure
 
+ATTACKS = ("apgd-ce", "apgd-dice")
+EPS = (2 / 255, 4 / 255, 8 / 255)
+
 
 @dataclass(frozen=True)
 class DemoResult:
@@ -25,6 +30,7 @@ class DemoResult:
     evaluation: Evaluation
     run: Path
     picture: Path
+    robustness: BenchmarkResult
 
 
 def demo(
@@ -36,10 +42,11 @@ def demo(
     cases: int = 25,
     progress: Progress = silent,
 ) -> DemoResult:
-    """Train on `cases` synthetic phantoms (or the dataset folder `data`), evaluate, and draw the median case.
+    """Train on `cases` synthetic phantoms (or the dataset folder `data`), evaluate, draw the median case, and attack.
 
-    Everything goes into the folder `out`: the phantoms, the run, its predictions and metrics, and overlay.png with
-    image, truth and prediction. A demo that was interrupted goes on where it stopped.
+    Everything goes into the folder `out`: the phantoms, the run, its predictions and metrics, a picture with image,
+    truth and prediction, and the attack's tables and figures. The attack is a small one: 10 steps on 3
+    cases. A demo that was interrupted goes on where it stopped.
     """
     root = Path(out)
     source = Path(data) if data is not None else root / "phantoms"
@@ -50,7 +57,11 @@ def demo(
     train(source, run.root, recipe, minutes, run.recipe.is_file(), seed=seed, progress=progress)
     evaluation = evaluate(run.root, progress=progress)
     picture = _picture(run, source, evaluation, root / f"overlay-{name.removeprefix('run-')}.png")
-    return DemoResult(evaluation, run.root, picture)
+    robustness = attack(
+        run.root, source, root / f"attack-{name.removeprefix('run-')}", ATTACKS, EPS, steps=10, cases=3, seed=seed,
+        progress=progress,
+    )  # fmt: skip
+    return DemoResult(evaluation, run.root, picture, robustness)
 
 
 def _picture(run: RunFolder, source: Path, evaluation: Evaluation, path: Path) -> Path:

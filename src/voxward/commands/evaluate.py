@@ -7,12 +7,14 @@ from pathlib import Path
 from voxward.commands.predict import predict_cases
 from voxward.core.case import Dataset
 from voxward.core.files import write_text
+from voxward.core.labels import LabelSet
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.data.formats import open_dataset
 from voxward.inference.evaluate import Evaluation, evaluate_folder
 from voxward.inference.precision import Precision
 from voxward.inference.run_folder import Checkpoint, RunFolder, RunSettings, RunSplit
+from voxward.metrics.score import POLICIES
 from voxward.report.tables import markdown_table
 
 
@@ -43,7 +45,8 @@ def evaluate(
     if not folder.settings.is_file():
         raise FileNotFoundError(f"{run} is not a trained run: no {folder.settings}")
     source = open_dataset(dataset if dataset is not None else load_json(RunSettings, folder.settings).dataset)
-    ids, own = _cases_to_score(folder, source)
+    POLICIES[policy]  # an unknown one is refused before anything is predicted
+    ids, own = cases_to_score(folder, source)
     target = Path(out) if out is not None else folder.root if own else folder.root / f"on-{source.name}"
     cases = [source.case(id) for id in ids]
     predictions = target / "predictions"
@@ -55,11 +58,14 @@ def evaluate(
     return result
 
 
-def _cases_to_score(folder: RunFolder, source: Dataset) -> tuple[tuple[str, ...], bool]:
-    """The ids to score, and whether this is the run's own dataset (wherever it lies)."""
+def cases_to_score(folder: RunFolder, source: Dataset) -> tuple[tuple[str, ...], bool]:
+    """The ids to score, and whether this is the run's own dataset (wherever it lies).
+
+    Raises ValueError when the labels are not the model's, or cases of the run's training would be scored.
+    """
     plan, split = load_plan(folder.plan), load_json(RunSplit, folder.splits)
     if source.labels != plan.labels:
-        raise ValueError(f"the model predicts {plan.labels}, but {source.root} has {source.labels}")
+        raise ValueError(f"the model predicts {_named(plan.labels)}, but {source.root} has {_named(source.labels)}")
     ids = tuple(case.id for case in source.cases)
     if source.name != plan.dataset:
         return ids, False
@@ -72,3 +78,7 @@ def _cases_to_score(folder: RunFolder, source: Dataset) -> tuple[tuple[str, ...]
             f"cases: a score on it would flatter"
         )
     return ids, False
+
+
+def _named(labels: LabelSet) -> str:
+    return ", ".join(f"{value} = {name}" for value, name in zip(labels.values, labels.names, strict=True))

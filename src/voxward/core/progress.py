@@ -8,12 +8,12 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Progress(Protocol):
-    """Called with the stage's name, how much of it is done, out of how much, and figures worth showing."""
+    """Called with the stage's name, how much of it is done, out of how much, and figures or words worth showing."""
 
-    def __call__(self, stage: str, done: int, total: int | None, /, **figures: float) -> None: ...  # noqa: D102
+    def __call__(self, stage: str, done: int, total: int | None, /, **figures: float | str) -> None: ...  # noqa: D102
 
 
-def silent(stage: str, done: int, total: int | None, /, **figures: float) -> None:
+def silent(stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
     """Show nothing."""
 
 

@@ -93,12 +93,7 @@ class Augmentation:
             for name, pair in (("scale", self.scale), ("gamma", self.gamma))
             if not 0 < pair[0] <= pair[1]
         ]
-        found += (
-            [f"mirror_axes may only hold 0, 1, 2, each once, got {self.mirror_axes}"]
-            if not set(self.mirror_axes) <= {0, 1, 2} or len(set(self.mirror_axes)) < len(self.mirror_axes)
-            else []
-        )
-        return found
+        return found + _mirror_problems(self.mirror_axes)
 
 
 @dataclass(frozen=True)
@@ -138,14 +133,19 @@ class Training:
 
 @dataclass(frozen=True)
 class Inference:
-    """overlap: share of a window that neighbouring windows have in common. weights: how overlapping windows blend."""
+    """overlap: share of a window that neighbouring windows have in common. weights: how overlapping windows blend.
+
+    mirror_axes: axes (0, 1, 2) over whose flips, in all combinations, the logits are averaged; none by default.
+    """
 
     overlap: float = 0.5
     weights: Literal["inverse-distance", "gaussian", "constant"] = "inverse-distance"
+    mirror_axes: tuple[int, ...] = ()
 
     def problems(self) -> list[str]:
         """Values out of range."""
-        return [] if 0 <= self.overlap < 1 else [f"overlap must be in [0, 1), got {self.overlap}"]
+        found = [] if 0 <= self.overlap < 1 else [f"overlap must be in [0, 1), got {self.overlap}"]
+        return found + _mirror_problems(self.mirror_axes)
 
 
 @dataclass(frozen=True)
@@ -247,3 +247,8 @@ def _override(data: Any, override: str) -> None:
 
 def _outside(name: str, value: float, low: float, high: float) -> list[str]:
     return [] if low <= value <= high else [f"{name} must be in [{low:g}, {high:g}], got {value}"]
+
+
+def _mirror_problems(axes: tuple[int, ...]) -> list[str]:
+    fits = set(axes) <= {0, 1, 2} and len(set(axes)) == len(axes)
+    return [] if fits else [f"mirror_axes may only hold 0, 1, 2, each once, got {axes}"]

@@ -1,10 +1,12 @@
 """From a file's voxels to what a network is fed, and back. The two directions stand side by side and change together.
 
     prepare         Volume, label -> PreparedCase     orient, crop, resample, clip, normalise
+    prepare_frozen  volumes       -> images           the same with the figures of a frame, differentiable
     restore_labels  class map     -> file's voxels    resample, paste
     restore_logits  logits        -> crop box         resample linearly
     restore_argmax  logit slabs   -> file's voxels    the same with argmax and paste, one slab at a time
     paste           crop box      -> file's voxels    un-crop, un-flip, un-transpose
+    crop_frozen, paste_frozen                         file's voxels -> crop box and back, for tensors
 
 Clipping comes after resampling, so that it also cuts off the overshoot of cubic splines; the figures it uses are
 those of the source's own voxels.
@@ -16,7 +18,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from voxward.core.case import Frame, PreparedCase, Volume
@@ -59,6 +61,46 @@ def prepare(volume: Volume, label: Volume | None, plan: Plan, id: str = "") -> P
     if not all(bool(torch.isfinite(channel).all()) for channel in image):
         raise ValueError(f"case {id!r}: the normalised intensities do not fit float32")
     return PreparedCase(id, image, _prepared_label(label, frame, plan.labels, id), frame)
+
+
+def prepare_frozen(volume: Float[Tensor, "b c i j k"], frame: Frame, plan: Plan) -> Float[Tensor, "b c d h w"]:
+    """Volumes in the file's voxels and intensities, prepared with the crop box and the figures that `frame` holds.
+
+    Equals `prepare(...).image` on the volume that the frame was made from. Differentiable; a voxel on the rim of
+    [low, high] lets the gradient pass. Keeps number type and device.
+    Raises ValueError when the volume does not have the plan's channels or the frame's shape.
+    """
+    expected = (len(plan.channels), *frame.source_shape)
+    if tuple(volume.shape[1:]) != expected:
+        raise ValueError(f"volume must be (b, c, i, j, k) with {expected} after b, got {tuple(volume.shape)}")
+    box = crop_frozen(volume, frame)
+    figures = zip(box.unbind(1), frame.low, frame.high, frame.mean, frame.std, strict=True)
+    return torch.stack(
+        [
+            resample(channel, frame.shape, plan.spline_order).clamp(low, high).sub(mean).div(std)
+            for channel, low, high, mean, std in figures
+        ],
+        dim=1,
+    )
+
+
+def crop_frozen(x: Shaped[Tensor, "... i j k"], frame: Frame) -> Shaped[Tensor, "... d h w"]:
+    """The crop box, in RAS order, of a tensor in the file's voxels. Differentiable."""
+    lead = x.ndim - 3
+    turned = x.permute(*range(lead), *(lead + axis for axis in frame.axes))
+    return _flipped(turned, frame)[(..., *box_slices(frame.box_start, frame.box_stop))]
+
+
+def paste_frozen(
+    box: Float[Tensor, "k d h w"], frame: Frame, outside: Float[Tensor, " k"]
+) -> Float[Tensor, "k i j k2"]:
+    """A tensor of the crop box (RAS order) in the file's voxels; `outside` holds elsewhere. Differentiable."""
+    shape = _size3(frame.source_shape[axis] for axis in frame.axes)
+    if shape != frame.box_shape:
+        whole = outside.view(-1, 1, 1, 1).expand(-1, *shape).clone()
+        whole[(slice(None), *box_slices(frame.box_start, frame.box_stop))] = box
+        box = whole
+    return _flipped(box, frame).permute(0, *(1 + frame.axes.index(axis) for axis in range(3)))
 
 
 def restore_labels(label: CaseLabels | LabelArray, frame: Frame) -> np.ndarray:
@@ -178,6 +220,12 @@ def _tensor(array: np.ndarray) -> Tensor:
     if array.dtype.newbyteorder("=") not in (np.uint8, np.int8, np.int16, np.int32, np.float32):
         return torch.from_numpy(array.astype(np.float32))
     return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
+
+
+def _flipped(x: Tensor, frame: Frame) -> Tensor:
+    """Flip the last three axes, in RAS order, as the frame says; its own inverse."""
+    dims = [axis - 3 for axis, flip in enumerate(frame.flips) if flip]
+    return x.flip(dims) if dims else x
 
 
 def _check_slab(slab: Tensor, row: int, frame: Frame, axis: int) -> None:

@@ -16,6 +16,7 @@ from voxward.data.prepare import prepare, restore_argmax
 from voxward.data.volume_file import affine_fault
 from voxward.inference.precision import Precision, autocast
 from voxward.inference.run_folder import TrainedModel
+from voxward.inference.tta import mirrored
 from voxward.inference.windows import Windows, plan_windows, sweep
 
 # Windows of one forward pass together hold about this many voxels: enough to keep a processor busy on small windows.
@@ -24,12 +25,23 @@ VOXELS_PER_FORWARD = 400_000
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A trained model with the settings it is deployed with."""
+    """A trained model with the settings it is deployed with; overlap and mirror_axes None are the recipe's."""
 
     model: TrainedModel
     device: torch.device
     precision: Precision = "auto"
     overlap: float | None = None
+    mirror_axes: tuple[int, ...] | None = None
+
+    @property
+    def mirrors(self) -> tuple[int, ...]:
+        """The axes over whose flips the logits are averaged."""
+        return self.model.recipe.inference.mirror_axes if self.mirror_axes is None else self.mirror_axes
+
+    @property
+    def batch(self) -> int:
+        """How many windows one forward pass takes."""
+        return max(1, VOXELS_PER_FORWARD // int(np.prod(self.model.plan.window_size)))
 
     def segment(self, volume: Volume, done: Callable[[int, int], None] | None = None) -> np.ndarray:
         """Class indices (i, j, k) in the volume's own voxel order and shape, post-processed.
@@ -62,16 +74,20 @@ class Predictor:
         plan, shape = self.model.plan, _spatial(prepared.image)
         padded, offset = pad_to(prepared.image, plan.window_size, plan.padding)
         windows = self.windows(shape)
-        batch = max(1, VOXELS_PER_FORWARD // int(np.prod(plan.window_size)))
+        forward = mirrored(self.forward, self.mirrors)
         report = None if done is None else (lambda finished: done(finished, windows.count))
-        return _unpad(sweep(self.forward, padded, windows, batch, report), windows.axis, offset, shape)
+        return _unpad(sweep(forward, padded, windows, self.batch, report), windows.axis, offset, shape)
 
     @torch.no_grad()
     def forward(self, images: Images) -> Logits:
-        """Logits of a batch of windows, float32."""
+        """Logits of a batch of windows, in the number type and on the device of `images`; without a gradient."""
+        return self.scores(images)
+
+    def scores(self, images: Images) -> Logits:
+        """The same, followed by autograd."""
         with autocast(self.precision, self.device):
             logits: Tensor = self.model.network(images.to(self.device))
-        return logits.float().to(images.device)
+        return logits.to(images)
 
 
 def restore_argmax_of(

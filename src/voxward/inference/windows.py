@@ -1,24 +1,26 @@
-"""Overlapping windows: where they lie, how they blend, and a sweep that holds only a slab of the volume's logits.
+"""Overlapping windows: where they lie, how they blend, a sweep that holds only a slab of the logits, and its pullback.
 
 Everything here is linear in the windows' logits, and the blending weights sum to one in every voxel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from voxward.core.registry import Registry
-from voxward.core.types import Image, Images, Logits, Size3
+from voxward.core.types import CaseLogits, Image, Images, Logits, Size3
 
 T = TypeVar("T")
 Forward = Callable[[Images], Logits]
+Pull = Callable[[Images, Logits], Images]
 Place = tuple[slice, ...]
 
 # Logits (all classes of some rows) that a slab holds, unless one row alone has more: 128 MiB in float32.
@@ -83,6 +85,11 @@ class Windows:
         return len(self.starts[0]) * len(self.starts[1]) * len(self.starts[2])
 
     @property
+    def corners(self) -> list[Size3]:
+        """Where the windows begin."""
+        return list(product(*self.starts))
+
+    @property
     def layer_shape(self) -> Size3:
         """What a sweep holds at once: the window's rows along `axis`, the whole volume along the others."""
         return _with(self.shape, self.axis, self.size[self.axis])
@@ -108,7 +115,7 @@ def sweep(
     many windows of the volume are finished. Differentiable: autograd follows the writes into the buffer.
     """
     axis, starts = windows.axis, windows.starts[windows.axis]
-    weights = windows.weights.to(image.device)
+    weights = windows.weights.to(image)
     norm = image.new_zeros(windows.layer_shape)
     total: Tensor | None = None
     for n, start in enumerate(starts):
@@ -120,6 +127,70 @@ def sweep(
         yield from _slabs(total, norm, axis, until - start)
         if done is not None:
             done((n + 1) * windows.count // len(starts))
+
+
+def gather(x: Tensor, corners: Sequence[Size3], size: Size3) -> Tensor:
+    """The windows of x (..., d, h, w) that begin at `corners`: (n, ..., *size)."""
+    lead = (slice(None),) * (x.ndim - 3)
+    return torch.stack([x[lead + _box(corner, size)] for corner in corners])
+
+
+def scatter_add(x: Tensor, corners: Sequence[Size3], parts: Tensor) -> None:
+    """Add `parts` (n, ..., *size) to the windows of x (..., d, h, w) that begin at `corners`; gather's transpose."""
+    lead = (slice(None),) * (x.ndim - 3)
+    for corner, part in zip(corners, parts, strict=True):
+        x[lead + _box(corner, _size(part))] += part
+
+
+def chunked(corners: Sequence[Size3], batch: int) -> Iterator[Sequence[Size3]]:
+    """`corners` in groups of at most `batch`."""
+    return (corners[first : first + batch] for first in range(0, len(corners), batch))
+
+
+def touched(windows: Windows, changed: Bool[Tensor, "d h w"]) -> list[Size3]:
+    """The corners of the windows in which a voxel is `changed`."""
+    found = torch.stack([changed[_box(corner, windows.size)].any() for corner in windows.corners]).tolist()
+    return [corner for corner, yes in zip(windows.corners, found, strict=True) if yes]
+
+
+def pull_back(pull: Pull, image: Image, windows: Windows, cotangent: CaseLogits, batch: int = 1) -> Image:
+    """The pullback of `sweep`: from a gradient for the blended logits (k, d, h, w) to that for `image` (c, d, h, w).
+
+    pull: the pullback of `sweep`'s forward, from windows (n, c, *size) and a gradient for their logits (n, k, *size)
+    to that for the windows. No graph outlives a call of it, so memory does not grow with the number of windows.
+    """
+    weights, share = windows.weights.to(image), cotangent / _norm(windows, image)
+    gradient = torch.zeros_like(image)
+    for corners in chunked(windows.corners, batch):
+        crops = gather(image, corners, windows.size)
+        scatter_add(gradient, corners, pull(crops, gather(share, corners, windows.size) * weights))
+    return gradient
+
+
+def update(
+    forward: Forward,
+    blended: CaseLogits,
+    images: tuple[Image, Image],
+    windows: Windows,
+    corners: Sequence[Size3],
+    batch: int = 1,
+) -> CaseLogits:
+    """The blended logits after the image changed from images[0] to images[1] inside the windows at `corners` only."""
+    weights, norm = windows.weights.to(blended), _norm(windows, blended)
+    result = blended.clone()
+    for chunk in chunked(corners, batch):
+        before, after = (forward(gather(image, chunk, windows.size)) for image in images)
+        share = weights / gather(norm, chunk, windows.size)
+        scatter_add(result, chunk, (after - before) * share[:, None])
+    return result
+
+
+def _norm(windows: Windows, like: Tensor) -> Tensor:
+    """The sum of the weights in every voxel (d, h, w)."""
+    weights, norm = windows.weights.to(like), like.new_zeros(windows.shape)
+    for corner in windows.corners:
+        norm[_box(corner, windows.size)] += weights
+    return norm
 
 
 def _add(total: Tensor | None, norm: Tensor, weights: Tensor, layer: Iterator[tuple[Place, Tensor]]) -> Tensor:
@@ -138,8 +209,7 @@ def _layer(forward: Forward, image: Image, windows: Windows, start: int, batch: 
     corners = list(product(*(_with(windows.starts, windows.axis, (start,)))))
     for first in range(0, len(corners), batch):
         chunk = corners[first : first + batch]
-        crops = torch.stack([image[(slice(None), *_box(corner, windows.size))] for corner in chunk])
-        for corner, logits in zip(chunk, forward(crops).to(image.dtype), strict=True):
+        for corner, logits in zip(chunk, forward(gather(image, chunk, windows.size)).to(image.dtype), strict=True):
             yield _box(_with(corner, windows.axis, 0), windows.size), logits
 
 
@@ -163,6 +233,11 @@ def _shift(x: Tensor, rows: int, axis: int) -> None:
 
 def _box(corner: Size3, size: Size3) -> Place:
     return tuple(slice(start, start + length) for start, length in zip(corner, size, strict=True))
+
+
+def _size(x: Tensor) -> Size3:
+    d, h, w = x.shape[-3:]
+    return d, h, w
 
 
 def _with(values: tuple[T, T, T], axis: int, value: T) -> tuple[T, T, T]:

@@ -1,0 +1,208 @@
+"""Auto-PGD (Croce & Hein 2020, arXiv 2003.01690, Algorithm 1), with the radius schedule of SEA (2306.12941)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from voxward.attacks.base import Attack, Search
+from voxward.attacks.objectives import Loss, Weights, at, check_objective, create_objective
+from voxward.attacks.threat import Ball
+from voxward.core.model import Head, Inputs, Values
+
+Schedule = Literal["paper", "released"]
+
+
+@dataclass(frozen=True)
+class APGD(Attack):
+    """Gradient ascent with momentum whose step is halved, per case, when it stalls.
+
+    The first move has a step of 2 eps and no momentum; every other mixes the new step with weight `momentum` and the
+    last move with the rest. At a checkpoint the step of a case is halved and its search resumes from the point of
+    highest objective, when fewer than `rho` of the moves since the last checkpoint raised the objective (condition 1),
+    or when neither step nor highest objective changed since then (condition 2). Returned is the lowest Dice seen.
+
+    The first restart begins at the reference: deterministic, and no step is lost on finding back; the others at random.
+    schedule: see `checkpoints`. radii: factors of eps, falling to 1, such as (2, 1.5, 1): slots of the steps, each an
+    own search in that ball, from the last slot's highest objective projected; the last is a third longer than the
+    others (30, 30 and 40 %). Points outside the ball are never returned: each slot's highest objective is judged
+    projected into it, too. Costs, per restart, one gradient a step and one forward (one more per radius beyond two).
+
+    Raises ValueError for illegal numbers or an unknown objective; warns below 10 steps, where every step is a
+    checkpoint.
+    """
+
+    norms = ("linf", "l2")
+
+    objective: str = "ce"
+    steps: int = 20
+    restarts: int = 1
+    rho: float = 0.75
+    momentum: float = 0.75
+    schedule: Schedule = "paper"
+    radii: tuple[float, ...] = ()
+    class_weights: Weights = None
+
+    def __post_init__(self) -> None:
+        if self.restarts < 1 or self.steps < max(1, len(self.radii)):
+            raise ValueError(
+                f"steps must be at least 1 and one per radius, restarts at least 1, got {self.steps}, {self.restarts}"
+            )
+        for name in ("rho", "momentum"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")
+        if self.radii and (self.radii[-1] != 1 or list(self.radii) != sorted(self.radii, reverse=True)):
+            raise ValueError(f"radii must fall to 1, such as (2.0, 1.5, 1.0), got {self.radii}")
+        create_objective(self.objective, self.class_weights)
+        if self.steps < 10:
+            warnings.warn(f"APGD with {self.steps} steps: below 10 its step size rule degenerates", stacklevel=3)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # composed, and nobody sets it
+        """Family and objective."""
+        return f"apgd-{self.objective}" + ("-radii" if self.radii else "")
+
+    def check(self, head: Head, classes: int) -> None:
+        """See Attack."""
+        check_objective(create_objective(self.objective, self.class_weights), head, classes)
+
+    def run(self, search: Search) -> Inputs:
+        """See Attack."""
+        loss = create_objective(self.objective, self.class_weights)
+        for restart in range(self.restarts):
+            self._restart(search, loss, restart)
+        return search.best
+
+    def _restart(self, search: Search, loss: Loss, restart: int) -> None:
+        radii = self.radii or (1.0,)
+        balls = [search.ball.scaled(factor) if factor != 1 else search.ball for factor in radii]
+        x = balls[0].random(search.generator) if restart else search.ball.reference
+        ends = slots(self.steps, len(radii))
+        for n, (ball, (begin, end)) in enumerate(zip(balls, pairwise((0, *ends)), strict=True)):
+            ascent = self._climb(search, ball, x, loss, (restart, begin, end))
+            if search.finished:
+                return
+            if n + 1 == len(balls):
+                search.look(ascent.x)
+                return
+            x = balls[n + 1].project(ascent.best)
+            if radii[n + 1] > 1:  # otherwise the next slot begins there
+                search.look(search.ball.project(ascent.best))
+
+    def _climb(self, search: Search, ball: Ball, x: Inputs, loss: Loss, span: tuple[int, int, int]) -> Ascent:
+        """One slot, the steps `begin` to `end` of a restart; `Ascent.x` is then a point not evaluated."""
+        restart, begin, end = span
+        ascent, marks = Ascent(ball, x, self.momentum, self.rho), checkpoints(end - begin, self.schedule)
+        for step in range(end - begin):
+            if search.finished:
+                break
+            _, value, gradient = search.gradient(ascent.x, at(loss, (begin + step) / self.steps))
+            ascent.note(value, gradient)
+            if step in marks:
+                ascent.decide()
+            ascent.move()
+            search.report(restart * self.steps + begin + step + 1, self.restarts * self.steps)
+        return ascent
+
+
+@dataclass(eq=False)
+class Ascent:
+    """The state of Algorithm 1: one row per case, and no case waits for another.
+
+    A checkpoint w is decided as soon as the objective at x(w) is known, from x(0)..x(w), as in the authors' code;
+    Algorithm 1 read to the letter computes x(w + 1) first and discards it.
+    """
+
+    ball: Ball
+    x: Tensor
+    momentum: float
+    rho: float
+    previous: Tensor | None = None
+    best: Tensor = field(init=False)
+    best_gradient: Tensor = field(init=False)
+    best_value: Values = field(init=False)
+    gradient: Tensor = field(init=False)
+    value: Values = field(init=False)
+    step: Values = field(init=False)
+    rises: Values = field(init=False)
+    moves: int = field(default=0, init=False)
+    checked_value: Values = field(init=False)
+    halved: Tensor = field(init=False)
+
+    def note(self, value: Values, gradient: Tensor) -> None:
+        """The objective and its gradient at x."""
+        if self.previous is None:
+            self._begin(value, gradient)
+            return
+        self.rises = self.rises + (value > self.value).to(value)
+        self.moves += 1
+        self.value, self.gradient = value, gradient
+        higher = value > self.best_value
+        self.best_value = torch.where(higher, value, self.best_value)
+        wide = self._wide(higher)
+        self.best = torch.where(wide, self.x, self.best)
+        self.best_gradient = torch.where(wide, gradient, self.best_gradient)
+
+    def decide(self) -> None:
+        """A checkpoint: halve the steps that stall, and take these cases back to their best point."""
+        stalled = (self.best_value == self.checked_value) & ~self.halved
+        self.halved = (self.rises < self.rho * self.moves) | stalled
+        self.step = torch.where(self.halved, self.step / 2, self.step)
+        self.value = torch.where(self.halved, self.best_value, self.value)
+        wide = self._wide(self.halved)
+        self.x = torch.where(wide, self.best, self.x)
+        self.gradient = torch.where(wide, self.best_gradient, self.gradient)
+        self.rises, self.moves, self.checked_value = torch.zeros_like(self.rises), 0, self.best_value
+
+    def move(self) -> None:
+        """x(k + 1), from x(k) and x(k - 1)."""
+        ahead = self.ball.project(self.x + self._wide(self.step) * self.ball.step(self.gradient))
+        if self.previous is not None:
+            a = self.momentum
+            ahead = self.ball.project(self.x + a * (ahead - self.x) + (1 - a) * (self.x - self.previous))
+        self.previous, self.x = self.x, ahead
+
+    def _begin(self, value: Values, gradient: Tensor) -> None:
+        self.best, self.best_value, self.best_gradient = self.x, value, gradient
+        self.value, self.gradient, self.checked_value = value, gradient, value
+        self.step = torch.full_like(value, 2.0, dtype=self.x.dtype)
+        self.rises, self.halved = torch.zeros_like(value), torch.zeros_like(value, dtype=torch.bool)
+
+    def _wide(self, rows: Tensor) -> Tensor:
+        return rows.view(-1, *(1,) * (self.x.ndim - 1))
+
+
+def checkpoints(steps: int, schedule: Schedule = "paper") -> tuple[int, ...]:
+    """The numbers of moves, 1 to `steps`, after which the step size is reconsidered.
+
+    `paper`: ceil(p_j N), p_0 = 0, p_1 = .22, p_{j+1} = p_j + max(p_j - p_{j-1} - .03, .06). `released`: the authors'
+    code, where each of these is rounded down to whole steps, at least 1. Raises ValueError for fewer than 1 step.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    # Hundredths in integers: .7 * 20 is 14.000000000000002.
+    if schedule == "released":
+        width, less, least = (max(share * steps // 100, 1) for share in (22, 3, 6))
+        return tuple(_shrinking(width, less, least, steps))
+    return tuple(dict.fromkeys(-(-share * steps // 100) for share in _shrinking(22, 3, 6, 100)))
+
+
+def _shrinking(width: int, less: int, least: int, last: int) -> Iterator[int]:
+    """Places from `width` to `last`, each distance smaller by `less` than the one before, but at least `least`."""
+    place = width
+    while place <= last:
+        yield place
+        width = max(width - less, least)
+        place += width
+
+
+def slots(steps: int, count: int) -> tuple[int, ...]:
+    """Where each of `count` slots of the steps ends: the last is a third longer, and none is empty (steps >= count)."""
+    widths = [3.0] * (count - 1) + [4.0]
+    return tuple(round(steps * width / sum(widths)) for width in accumulate(widths))

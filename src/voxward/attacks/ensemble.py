@@ -1,0 +1,98 @@
+"""Ensembles of attacks: AutoAttack's four for volumes, and the stronger set for segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from voxward.attacks.apgd import APGD
+from voxward.attacks.base import Attack, Search
+from voxward.attacks.fab import FabDice, FabT
+from voxward.attacks.square import Square
+from voxward.core.model import Inputs
+from voxward.core.registry import Registry
+
+# Radii of the schedule for segmentation (SEA, arXiv 2306.12941): from far outside into the ball.
+RADII = (2.0, 1.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each member of an ensemble may spend on a case and an eps.
+
+    steps: gradients of an APGD run; restarts: its runs; queries: forwards of Square; fab_steps: gradients of FAB.
+    threshold: the Dice under which a case counts as broken (FAB's goal); None: half of the case's clean Dice.
+    class_weights: 1 / voxels per class of the training set for the balanced objective; None: the case's own.
+    """
+
+    steps: int = 20
+    restarts: int = 1
+    queries: int = 500
+    fab_steps: int = 20
+    threshold: float | None = None
+    class_weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "restarts", "queries", "fab_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+def autoattack(classes: int, budget: Budget) -> dict[str, Attack]:
+    """APGD on CE and DLR (two classes or regions: margin), FAB-T and Square (Croce & Hein 2020), for volumes."""
+    second = "dlr" if classes > 2 else "margin"
+    return {
+        "apgd-ce": APGD("ce", budget.steps, budget.restarts),
+        f"apgd-{second}": APGD(second, budget.steps, budget.restarts),
+        "fab-t": FabT(budget.fab_steps, threshold=budget.threshold),
+        "square": Square(budget.queries),
+    }
+
+
+def strong(classes: int, budget: Budget) -> dict[str, Attack]:
+    """APGD with the radius schedule on balanced masked CE, JSD and soft Dice, FAB-Dice and Square."""
+    return {
+        "apgd-balanced-ce-radii": APGD(
+            "balanced-ce", budget.steps, budget.restarts, radii=RADII, class_weights=budget.class_weights
+        ),
+        "apgd-jsd-radii": APGD("jsd", budget.steps, budget.restarts, radii=RADII),
+        "apgd-dice-radii": APGD("dice", budget.steps, budget.restarts, radii=RADII),
+        "fab-dice": FabDice(budget.fab_steps, threshold=budget.threshold),
+        "square": Square(budget.queries),
+    }
+
+
+ENSEMBLES: Registry[Callable[[int, Budget], Mapping[str, Attack]]] = Registry(
+    "ensemble", {"autoattack": autoattack, "strong": strong}
+)
+
+
+@dataclass(frozen=True)
+class Ensemble(Attack):
+    """Every member on every case, each from the reference; the lowest Dice of all is the result."""
+
+    kind: str
+    budget: Budget = Budget()
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The ensemble's name."""
+        return self.kind
+
+    def members(self, classes: int) -> Mapping[str, Attack]:
+        """The attacks for a model of so many classes or regions."""
+        return ENSEMBLES[self.kind](classes, self.budget)
+
+    def run(self, search: Search) -> Inputs:
+        """See Attack."""
+        members = self.members(search.start.logits.shape[1] if search.model.head == "softmax" else 2)
+        for n, attack in enumerate(members.values()):
+            if search.finished:
+                break
+            alone = replace(search, generator=torch.Generator().manual_seed(search.generator.initial_seed()))
+            attack.settle(alone)
+            search.keep(alone)
+            search.report(n + 1, len(members))
+        return search.best

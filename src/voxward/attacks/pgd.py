@@ -1,0 +1,130 @@
+"""Projected gradient ascent with a fixed step: FGSM, I-FGSM, PGD, SegPGD and CosPGD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor
+
+from voxward.attacks.base import Attack, Search
+from voxward.attacks.objectives import Loss, Weights, at, check_objective, create_objective
+from voxward.attacks.threat import Ball
+from voxward.core.model import Head, Inputs
+
+
+@dataclass(frozen=True)
+class GradientAscent(Attack):
+    """`restarts` times: from `start`, `steps` moves of `length` along the projected gradient of an objective.
+
+    alpha: step in the unit of the threat's eps; None spreads a path of `path` eps over the steps. Costs, per restart,
+    one gradient a step and one forward for the last point. Raises ValueError for numbers that are not positive and for
+    an unknown objective.
+    """
+
+    family: ClassVar[str]
+    path: ClassVar[float]
+
+    objective: str = "ce"
+    class_weights: Weights = None
+    steps: int = 1
+    alpha: float | None = None
+    restarts: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.restarts) < 1:
+            raise ValueError(f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}")
+        if self.alpha is not None and not self.alpha > 0:
+            raise ValueError(f"alpha must be above 0, got {self.alpha}")
+        create_objective(self.objective, self.class_weights)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # composed, and nobody sets it
+        """Family and objective."""
+        return self.family if self.family == self.objective else f"{self.family}-{self.objective}"
+
+    def check(self, head: Head, classes: int) -> None:
+        """See Attack."""
+        check_objective(create_objective(self.objective, self.class_weights), head, classes)
+
+    def start(self, search: Search) -> Inputs:
+        """The first point of a restart."""
+        return search.ball.reference
+
+    def length(self, ball: Ball) -> float | Tensor:
+        """The step in eps."""
+        return self.path / self.steps if self.alpha is None else self.alpha / ball.radius
+
+    def run(self, search: Search) -> Inputs:
+        """See Attack."""
+        loss = create_objective(self.objective, self.class_weights)
+        for restart in range(self.restarts):
+            self._ascend(search, loss, restart * self.steps)
+        return search.best
+
+    def _ascend(self, search: Search, loss: Loss, before: int) -> None:
+        ball, length, x = search.ball, self.length(search.ball), self.start(search)
+        for step in range(self.steps):
+            if search.finished:
+                return
+            _, _, gradient = search.gradient(x, at(loss, step / self.steps))
+            x = ball.project(x + length * ball.step(gradient))
+            search.report(before + step + 1, self.steps * self.restarts)
+        if not search.finished:
+            search.look(x)
+
+
+@dataclass(frozen=True)
+class FGSM(GradientAscent):
+    """One step of eps along the sign of the gradient (Goodfellow et al. 2015)."""
+
+    family = "fgsm"
+    path = 1.0
+
+    steps: int = field(default=1, init=False)
+    alpha: float | None = field(default=None, init=False)
+    restarts: int = field(default=1, init=False)
+
+
+@dataclass(frozen=True)
+class IFGSM(GradientAscent):
+    """FGSM in small steps from the reference (Kurakin et al. 2017); by default of 1.25 eps / steps."""
+
+    family = "ifgsm"
+    path = 1.25
+
+    steps: int = 20
+    restarts: int = field(default=1, init=False)
+
+
+@dataclass(frozen=True)
+class PGD(GradientAscent):
+    """From random points of the ball (Madry et al. 2018); by default in steps of 2.5 eps / steps."""
+
+    family = "pgd"
+    path = 2.5
+    norms = ("linf", "l2")
+
+    steps: int = 20
+
+    def start(self, search: Search) -> Inputs:
+        """See GradientAscent."""
+        return search.ball.random(search.generator)
+
+
+@dataclass(frozen=True)
+class SegPGD(PGD):
+    """PGD on a cross-entropy whose weight moves from the correct to the wrong voxels (Gu et al. 2022)."""
+
+    family = "segpgd"
+
+    objective: str = field(default="segpgd", init=False)
+
+
+@dataclass(frozen=True)
+class CosPGD(PGD):
+    """PGD on a cross-entropy weighted by how well each voxel is still predicted (Agnihotri et al. 2024)."""
+
+    family = "cospgd"
+
+    objective: str = field(default="cospgd", init=False)

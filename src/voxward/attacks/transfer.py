@@ -1,0 +1,48 @@
+"""A perturbation found on one model, tried on another: what an attacker without the model itself can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from voxward.attacks.base import Attack, Counted, Search, check_logits
+from voxward.core.model import Inputs, VolumeModel
+
+
+@dataclass(frozen=True, eq=False)
+class Transfer(Attack):
+    """`attack` runs on `surrogate`, from the same reference in the same ball; the attacked model only judges.
+
+    The books count the attacked model's evaluations: two forwards at most, whatever the surrogate was asked. Both what
+    the attack returned and the point of lowest Dice on the surrogate are judged: the latter may be the one that owes
+    most to the surrogate's own weaknesses.
+    """
+
+    attack: Attack
+    surrogate: VolumeModel
+    needs_gradient = False
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """`transfer-` and the attack's name."""
+        return f"transfer-{self.attack.name}"
+
+    @property
+    def norms(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the attack."""
+        return self.attack.norms
+
+    def run(self, search: Search) -> Inputs:
+        """See Attack. Raises ValueError where the target does not fit the surrogate's logits."""
+        counted = Counted(self.surrogate)
+        start = counted.sweep(search.ball.reference)
+        if self.surrogate.head != search.model.head:
+            raise ValueError(f"surrogate has a {self.surrogate.head} head, the attacked model {search.model.head}")
+        check_logits(start.logits, search.target, self.surrogate.head)
+        self.attack.check(self.surrogate.head, start.logits.shape[1])
+        inner = replace(search, model=counted, start=start, name=self.name)
+        returned = search.ball.project(self.attack.run(inner).detach())
+        if not torch.equal(inner.best, returned):
+            search.look(inner.best)
+        return returned

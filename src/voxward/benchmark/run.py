@@ -1,0 +1,265 @@
+"""The work of a benchmark: which units there are, and what one unit does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from voxward.attacks.base import Attack, AttackResult
+from voxward.attacks.ensemble import ENSEMBLES, Budget
+from voxward.attacks.fab import MinimumNorm
+from voxward.attacks.registry import create
+from voxward.attacks.threat import ThreatModel
+from voxward.attacks.transfer import Transfer
+from voxward.benchmark.record import CLEAN, CLIP, CONTROLS, NOISE, Record, Scores
+from voxward.benchmark.store import Unit
+from voxward.benchmark.subject import SUBJECTS, Mode, Subject
+from voxward.core.case import Case
+from voxward.core.labels import LabelSet
+from voxward.core.progress import Progress, silent
+from voxward.core.structure import to_data
+from voxward.data.io import volume_suffix
+from voxward.inference.precision import resolve_precision
+from voxward.inference.predictor import Predictor
+from voxward.metrics.score import POLICIES, CaseMetrics, score_case
+
+# eps 1 of the range: a sound white-box attack leaves nothing of the segmentation.
+REACH = "reach"
+_REACH_ATTACK = "apgd-dice"
+TRANSFER = "transfer"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is attacked with what. attacks: names of attacks and ensembles; eps: in the unit of `threat`.
+
+    cases: all are attacked; the check at eps 1 uses the first. policy: what an empty class counts.
+    """
+
+    attacks: tuple[str, ...]
+    eps: tuple[float, ...]
+    threat: ThreatModel
+    mode: Mode = "volume"
+    budget: Budget = field(default_factory=Budget)
+    policy: str = "ignore"
+    seed: int = 0
+
+
+def members(attacks: Sequence[str], classes: int, budget: Budget) -> dict[str, Attack]:
+    """The single attacks that names of attacks and ensembles stand for. Raises ValueError for an unknown name."""
+    found: dict[str, Attack] = {}
+    for name in attacks:
+        if name in ENSEMBLES:
+            found |= ENSEMBLES[name](classes, budget)
+        else:
+            found[name] = _single(name, budget)
+    return found
+
+
+def ensembles(
+    attacks: Sequence[str], classes: int, budget: Budget, surrogate: bool = False
+) -> dict[str, tuple[str, ...]]:
+    """The ensembles among `attacks` and the names of their members; `strong` has a given surrogate's attack too."""
+    found = {name: tuple(ENSEMBLES[name](classes, budget)) for name in attacks if name in ENSEMBLES}
+    if surrogate and "strong" in found:
+        found["strong"] += (TRANSFER,)
+    return found
+
+
+def _single(name: str, budget: Budget) -> Attack:
+    """An attack with the part of the budget that it has options for."""
+    offered: dict[str, Any] = {"steps": budget.steps, "restarts": budget.restarts}
+    if name == "square":
+        offered = {"queries": budget.queries}
+    elif name.startswith("fab"):
+        offered = {"steps": budget.fab_steps, "threshold": budget.threshold}
+    elif name.startswith("fgsm"):
+        offered = {}
+    elif name.startswith("ifgsm"):
+        offered = {"steps": budget.steps}
+    return create(name, **offered)
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """The models (by name) and cases of a benchmark, and how a unit of it is worked on.
+
+    volumes: a folder that keeps the first case's adversarial volumes, or with keep_all those of every case.
+    surrogate: a model whose adversarial volumes are tried too.
+    """
+
+    predictors: Mapping[str, Predictor]
+    cases: Mapping[str, Case]
+    setting: Setting
+    version: str
+    volumes: Path | None = None
+    keep_all: bool = False
+    surrogate: Predictor | None = None
+    _held: dict[tuple[str, str], tuple[Subject, Scores, Scores | None]] = field(default_factory=dict)
+
+    def units(self) -> Iterator[Unit]:
+        """Case by case, so that a case is prepared once; a minimum-norm attack is one unit for every eps."""
+        for model, predictor in self.predictors.items():
+            attacks = members(self.setting.attacks, predictor.model.plan.labels.count, self.setting.budget)
+            for n, case in enumerate(self.cases):
+                yield self._unit(model, CLEAN, case, None)
+                yield self._unit(model, CLIP, case, None)
+                if n == 0 and self.setting.threat.unit == "range" and self.setting.threat.norm == "linf":
+                    yield self._unit(model, REACH, case, 1.0)
+                for eps in self.setting.eps:
+                    yield self._unit(model, NOISE, case, eps)
+                    if self.surrogate is not None:
+                        yield self._unit(model, TRANSFER, case, eps)
+                for name, attack in attacks.items():
+                    alone = isinstance(attack, MinimumNorm)
+                    for size in (None,) if alone else self.setting.eps:
+                        yield self._unit(model, name, case, size)
+
+    def _unit(self, model: str, attack: str, case: str, eps: float | None) -> Unit:
+        return Unit(model, attack, case, eps, self.setting.seed)
+
+    def work(self, unit: Unit, progress: Progress = silent) -> tuple[Record, ...]:
+        """The records of one unit."""
+        predictor = self.predictors[unit.model]
+        subject = self.subject(unit.model, unit.case)
+        if unit.attack in CONTROLS:
+            return (self._control(unit, subject, predictor),)
+        if unit.attack == REACH:
+            attack = create(_REACH_ATTACK, steps=self.setting.budget.steps)
+            return (self._attacked(unit, subject, predictor, attack, progress),)
+        if unit.attack == TRANSFER:
+            assert self.surrogate is not None
+            other = SUBJECTS[self.setting.mode](self.surrogate, self.cases[unit.case], self.setting.threat)
+            transfer = Transfer(create(_REACH_ATTACK, steps=self.setting.budget.steps), other.model)
+            return (self._attacked(unit, subject, predictor, transfer, progress),)
+        attacks = members(self.setting.attacks, predictor.model.plan.labels.count, self.setting.budget)
+        attack = attacks[unit.attack]
+        if isinstance(attack, MinimumNorm):
+            return self._for_every_eps(unit, subject, predictor, attack, progress)
+        return (self._attacked(unit, subject, predictor, attack, progress),)
+
+    def subject(self, model: str, case: str) -> Subject:
+        """One model on one case."""
+        return self._ready(model, case)[0]
+
+    def _ready(self, model: str, case: str) -> tuple[Subject, Scores, Scores | None]:
+        """A subject with its clean Dice, of the tensor and of the file; only the last one is kept."""
+        if (model, case) not in self._held:
+            self._held.clear()
+            predictor = self.predictors[model]
+            subject = SUBJECTS[self.setting.mode](predictor, self.cases[case], self.setting.threat)
+            labels = predictor.model.plan.labels
+            clean = _dice(self._judge(case, subject, subject.volume, labels))
+            self._held[model, case] = subject, clean, self._deployed(case, subject, subject.volume, labels, None)
+        return self._held[model, case]
+
+    def _control(self, unit: Unit, subject: Subject, predictor: Predictor) -> Record:
+        threat = subject.threat.with_eps(unit.eps or 0.0)
+        if unit.attack == CLIP:
+            threat = replace(threat, reference="window")
+        ball = threat.ball(subject.volume)
+        volume = subject.volume if unit.attack == CLEAN else ball.reference
+        if unit.attack == NOISE:
+            volume = ball.sign_noise(torch.Generator().manual_seed(unit.seed))
+        drawn = _Found(volume, float(ball.distance(volume)[0]))
+        return self._record(unit, subject, predictor, threat, drawn)
+
+    def _attacked(
+        self, unit: Unit, subject: Subject, predictor: Predictor, attack: Attack, progress: Progress
+    ) -> Record:
+        assert unit.eps is not None
+        threat = subject.threat.with_eps(unit.eps)
+        result = attack(subject.model, subject.volume, subject.target, threat, unit.seed, progress)
+        return self._record(unit, subject, predictor, threat, _found(result), attack)
+
+    def _for_every_eps(
+        self, unit: Unit, subject: Subject, predictor: Predictor, attack: MinimumNorm, progress: Progress
+    ) -> tuple[Record, ...]:
+        """The smallest breaking perturbation, cut down to each eps where it is larger."""
+        records = []
+        least = attack.smallest(subject.model, subject.volume, subject.target, subject.threat, unit.seed, progress)
+        distance = float(least.distance[0])
+        for n, eps in enumerate(self.setting.eps):  # what was spent is booked once
+            threat = subject.threat.with_eps(eps)
+            ball = threat.ball(subject.volume)
+            volume = ball.project(least.adversarial)
+            spent = (least.gradients, least.forwards, least.seconds) if n == 0 else (0, 0, 0.0)
+            found = _Found(volume, float(ball.distance(volume)[0]), (), *spent)
+            record = self._record(replace(unit, eps=eps), subject, predictor, threat, found, attack)
+            records.append(replace(record, breaking_eps=distance if np.isfinite(distance) else None))
+        return tuple(records)
+
+    def _record(
+        self,
+        unit: Unit,
+        subject: Subject,
+        predictor: Predictor,
+        threat: ThreatModel,
+        found: _Found,
+        attack: Attack | None = None,
+    ) -> Record:
+        labels = predictor.model.plan.labels
+        _, clean, deployed_clean = self._ready(unit.model, unit.case)
+        struck = self._judge(unit.case, subject, found.volume, labels)
+        kept = self.keep_all or unit.case == next(iter(self.cases))
+        path = self.volume_path(unit) if kept and unit.attack not in CONTROLS else None
+        deployed = self._deployed(unit.case, subject, found.volume, labels, path)
+        return Record(
+            model=unit.model, case=unit.case, attack=unit.attack, eps=unit.eps or 0.0, seed=unit.seed,
+            mode=self.setting.mode, threat=threat, classes=labels.foreground,
+            clean=clean, adversarial=_dice(struck), deployed=deployed, deployed_clean=deployed_clean,
+            hd95_mm=struck.mean("hd95_mm"), distance=found.distance, breaking_eps=None, history=found.history,
+            gradients=found.gradients, forwards=found.forwards, seconds=found.seconds,
+            kind="control" if attack is None or unit.attack == REACH else "attack",
+            white_box=attack is not None and attack.needs_gradient,
+            options={} if attack is None else to_data(attack), policy=self.setting.policy,
+            device=str(predictor.device), precision=resolve_precision(predictor.precision, predictor.device),
+            version=self.version, torch=torch.__version__,
+        )  # fmt: skip
+
+    def _judge(self, case: str, subject: Subject, volume: torch.Tensor, labels: LabelSet) -> CaseMetrics:
+        return self._score(case, subject, subject.model.segment(subject.model.logits(volume))[0].cpu().numpy(), labels)
+
+    def _score(self, case: str, subject: Subject, mask: np.ndarray, labels: LabelSet) -> CaseMetrics:
+        truth = subject.target[0].cpu().numpy()
+        return score_case(case, truth, mask, subject.spacing, labels, POLICIES[self.setting.policy])
+
+    def _deployed(
+        self, case: str, subject: Subject, volume: torch.Tensor, labels: LabelSet, path: Path | None
+    ) -> Scores | None:
+        if subject.deploy is None:
+            return None
+        mask = subject.deploy(volume[0].cpu().numpy(), path)
+        return _dice(self._score(case, subject, mask, labels))
+
+    def volume_path(self, unit: Unit) -> Path | None:
+        """Where an adversarial volume is kept: VOLUMES/MODEL/ATTACK/EPS/CASE.ext, in the source's file type."""
+        if self.volumes is None:
+            return None
+        suffix = volume_suffix(self.cases[unit.case].images[0])
+        return self.volumes / unit.model / unit.attack / f"{unit.eps:.5f}" / f"{unit.case}{suffix}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    volume: torch.Tensor
+    distance: float
+    history: tuple[float, ...] = ()
+    gradients: int = 0
+    forwards: int = 0
+    seconds: float = 0.0
+
+
+def _found(result: AttackResult) -> _Found:
+    history = tuple(float(value) for value in result.history[0])
+    spent = (result.gradients, result.forwards, result.seconds)
+    return _Found(result.adversarial, float(result.distance[0]), history, *spent)
+
+
+def _dice(metrics: CaseMetrics) -> Scores:
+    return tuple(scores.dice for scores in metrics.classes.values())

@@ -1,0 +1,125 @@
+"""One model on one case, ready to be attacked: as a whole deployed pipeline, or as a network on a patch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from voxward.attacks.threat import ThreatModel
+from voxward.benchmark.deployed import segment_stored
+from voxward.core.case import Case, PreparedCase, Volume
+from voxward.core.model import Inputs, PatchModel, Truth, VolumeModel
+from voxward.core.plan import Plan
+from voxward.core.types import Float3
+from voxward.data.io import read_image, read_label
+from voxward.data.padding import pad_to
+from voxward.data.prepare import prepare
+from voxward.inference.pipeline import PipelineModel
+from voxward.inference.predictor import Predictor
+
+Mode = Literal["volume", "patch"]
+# Integers above this are not exact in float32.
+_EXACT = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What a unit of work attacks. spacing: mm, in the order of the volume's spatial axes.
+
+    threat: bounds and limits of this case, with eps 0. deploy: segments an adversarial volume (c, *spatial) after a
+    round trip through a file (kept at the path that is given); None where there is no pipeline to deploy.
+    """
+
+    model: VolumeModel
+    volume: Inputs
+    target: Truth
+    threat: ThreatModel
+    spacing: Float3
+    deploy: Callable[[np.ndarray, Path | None], np.ndarray] | None
+
+
+def volume_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Subject:
+    """The whole pipeline on a case's files. Raises ValueError when the case has no label or does not fit the model."""
+    source, target = _read(case, predictor.model.plan)
+    model = PipelineModel.freeze([predictor], source)
+    exact = source.array.dtype.itemsize < 4 or np.abs(source.array).max() < _EXACT or source.array.dtype == np.float32
+    volume = torch.from_numpy(source.array.astype(np.float32 if exact else np.float64))[None]
+    limits = None
+    if source.array.dtype.kind in "iu":
+        kind = np.iinfo(source.array.dtype)
+        limits = (float(kind.min), float(kind.max))
+
+    def deploy(adversarial: np.ndarray, path: Path | None) -> np.ndarray:
+        return segment_stored(predictor, source, adversarial, path)
+
+    truth = torch.from_numpy(target.astype(np.int64))[None]
+    bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, model.bounds, limits)
+    return Subject(model, volume.to(predictor.device), truth.to(predictor.device), bounded, source.spacing, deploy)
+
+
+def patch_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Subject:
+    """The network on one window around the truth's centre of mass, in normalised intensities (the papers' setting).
+
+    The intensity window [low, high] is normalised like the image, so that eps as a share of it means the same as for a
+    volume. Raises ValueError for the unit `native`: these intensities have another one.
+    """
+    if threat.unit == "native":
+        raise ValueError("mode 'patch' attacks normalised intensities: unit must be 'range', got 'native'")
+    plan = predictor.model.plan
+    source, _ = _read(case, plan)
+    assert case.label is not None
+    prepared = prepare(source, read_label(case.label), plan, case.id)
+    image, label = _centre_patch(prepared, plan)
+    frame = prepared.frame
+    pairs = zip(frame.low, frame.high, frame.mean, frame.std, strict=True)
+    bounds = tuple(((low - mean) / std, (high - mean) / std) for low, high, mean, std in pairs)
+    bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, bounds)
+    device = predictor.device
+    return Subject(
+        PatchModel(predictor.model.network),
+        image[None].to(device),
+        label[None].long().to(device),
+        bounded,
+        plan.spacing,
+        None,
+    )
+
+
+SUBJECTS: dict[Mode, Callable[[Predictor, Case, ThreatModel], Subject]] = {
+    "volume": volume_subject,
+    "patch": patch_subject,
+}
+
+
+def _read(case: Case, plan: Plan) -> tuple[Volume, np.ndarray]:
+    if case.label is None:
+        raise ValueError(f"case {case.id!r} has no label: an attack needs the truth")
+    source = read_image(case.images)
+    try:
+        target = plan.labels.to_index(read_label(case.label).array)
+    except ValueError as error:
+        raise ValueError(f"case {case.id!r}: {error}") from error
+    return source, target
+
+
+def _centre_patch(prepared: PreparedCase, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image (c, *window) and label (*window) around the centre of the foreground (of the volume, where there is none).
+
+    A case smaller than the window is padded as the plan says; the label's padding is background.
+    """
+    assert prepared.label is not None
+    image, _ = pad_to(prepared.image, plan.window_size, plan.padding)
+    label, _ = pad_to(prepared.label, plan.window_size, "zero")
+    voxels = torch.nonzero(label).double()
+    centre = voxels.mean(0).tolist() if len(voxels) else [length / 2 for length in label.shape]
+    corner = [
+        min(max(round(middle - window / 2), 0), length - window)
+        for middle, window, length in zip(centre, plan.window_size, label.shape, strict=True)
+    ]
+    place = tuple(slice(start, start + window) for start, window in zip(corner, plan.window_size, strict=True))
+    return image[(slice(None), *place)], label[place]

@@ -1,0 +1,47 @@
+"""voxward attack: attack one trained run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from voxward.attacks.threat import Norm, Reference, Unit
+from voxward.benchmark.subject import Mode
+from voxward.commands.benchmark import EPS, BenchmarkResult, benchmark
+from voxward.core.progress import Progress, silent
+from voxward.inference.precision import Precision
+from voxward.inference.run_folder import Checkpoint
+
+
+def attack(
+    run: Path | str,
+    dataset: Path | str,
+    out: Path | str | None = None,
+    attacks: Sequence[str] = ("autoattack",),
+    eps: Sequence[float] = EPS,
+    mode: Mode = "volume",
+    norm: Norm = "linf",
+    unit: Unit = "range",
+    reference: Reference = "raw",
+    steps: int = 20,
+    restarts: int = 1,
+    queries: int = 500,
+    fab_steps: int = 20,
+    threshold: float | None = None,
+    cases: int | None = None,
+    policy: str = "ignore",
+    surrogate: Path | str | None = None,
+    checkpoint: Checkpoint = "best",
+    device: str = "auto",
+    precision: Precision = "auto",
+    seed: int = 0,
+    save_volumes: bool = False,
+    budget: bool = False,
+    progress: Progress = silent,
+) -> BenchmarkResult:
+    """`benchmark` for one run; `out` is RUN/attack by default."""
+    target = Path(run) / "attack" if out is None else Path(out)
+    return benchmark(
+        [run], dataset, target, attacks, eps, mode, norm, unit, reference, steps, restarts, queries, fab_steps,
+        threshold, cases, policy, surrogate, checkpoint, device, precision, seed, save_volumes, budget, progress,
+    )  # fmt: skip

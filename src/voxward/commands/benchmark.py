@@ -1,0 +1,206 @@
+"""voxward benchmark and voxward attack: attack trained runs and keep the books."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import voxward
+from voxward.attacks.ensemble import Budget
+from voxward.attacks.registry import ATTACKS
+from voxward.attacks.threat import Norm, Reference, ThreatModel, Unit
+from voxward.benchmark.estimate import estimate_hours
+from voxward.benchmark.record import Record
+from voxward.benchmark.robust import Finding, sanity
+from voxward.benchmark.run import Bench, Setting, ensembles, members
+from voxward.benchmark.store import RecordStore
+from voxward.benchmark.subject import Mode
+from voxward.commands.evaluate import cases_to_score
+from voxward.commands.panel import attack_panel
+from voxward.core.case import Case, Dataset
+from voxward.core.files import write_json, write_text
+from voxward.core.progress import Progress, silent
+from voxward.core.structure import to_data
+from voxward.data.formats import open_dataset
+from voxward.inference.precision import Precision, resolve_device, resolve_precision
+from voxward.inference.predictor import Predictor
+from voxward.inference.run_folder import Checkpoint, RunFolder, load_run
+from voxward.metrics.score import POLICIES
+from voxward.report.robustness import RobustnessReport, csv_text, markdown_text, robustness_report
+from voxward.report.robustness_figures import curves_figure, iterations_figure
+
+EPS = (4 / 255, 8 / 255, 16 / 255)
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """Every record, the checks on them, the tables, and where all of it lies.
+
+    hours: the estimate that was asked for instead of the work; then there is nothing else.
+    """
+
+    records: tuple[Record, ...]
+    findings: tuple[Finding, ...]
+    report: RobustnessReport | None
+    out: Path
+    hours: float | None = None
+
+    @property
+    def trustworthy(self) -> bool:
+        """Whether no check failed."""
+        return all(finding.passed is not False for finding in self.findings)
+
+
+def benchmark(
+    runs: Sequence[Path | str] | Path | str,
+    dataset: Path | str,
+    out: Path | str,
+    attacks: Sequence[str] = ("autoattack", "strong"),
+    eps: Sequence[float] = EPS,
+    mode: Mode = "volume",
+    norm: Norm = "linf",
+    unit: Unit = "range",
+    reference: Reference = "raw",
+    steps: int = 20,
+    restarts: int = 1,
+    queries: int = 500,
+    fab_steps: int = 20,
+    threshold: float | None = None,
+    cases: int | None = None,
+    policy: str = "ignore",
+    surrogate: Path | str | None = None,
+    checkpoint: Checkpoint = "best",
+    device: str = "auto",
+    precision: Precision = "auto",
+    seed: int = 0,
+    save_volumes: bool = False,
+    budget: bool = False,
+    progress: Progress = silent,
+) -> BenchmarkResult:
+    """Attack one or several trained runs on a dataset's validation cases, and compare them in one table.
+
+    attacks: single attacks and ensembles (`autoattack`, `strong`). eps: in `unit`: shares of the intensity window
+    (`range`) or HU and raw intensities (`native`). mode: `volume` attacks the whole deployed pipeline, `patch` the
+    network on one window. reference: `raw`, or `window` as in the papers (see attacks.threat). steps, restarts,
+    queries, fab_steps: what APGD, Square and FAB may spend per case and eps. threshold: the Dice under which FAB calls
+    a case broken (default: half of the case's clean one). cases: only the first so many. surrogate: a run whose
+    adversarial volumes are tried too (a transfer attack). save_volumes: keep the adversarial volumes under
+    OUT/volumes. budget: only estimate the hours.
+
+    OUT gets records/ (one file per unit of work), robustness.md, robustness.csv, sanity.json and figures. A call that
+    was interrupted goes on where it stopped; several processes may work on one OUT at once. A later call with other
+    settings needs another OUT. Raises ValueError before any work for what cannot be attacked as asked.
+    """
+    threat = ThreatModel(0.0, norm, unit, reference)
+    setting = Setting(
+        tuple(attacks), tuple(sorted(set(eps))), threat, mode,
+        Budget(steps, restarts, queries, fab_steps, threshold), policy, seed,
+    )  # fmt: skip
+    _check(setting)
+    folders = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
+    chosen = resolve_device(device)
+    predictors = {
+        name: Predictor(load_run(folder, checkpoint, chosen), chosen, precision)
+        for name, folder in _named(folders).items()
+    }
+    for predictor in predictors.values():
+        _check_predictor(predictor, setting)
+    target = Path(out)
+    helper = None if surrogate is None else Predictor(load_run(surrogate, checkpoint, chosen), chosen, precision)
+    bench = Bench(
+        predictors, _cases(open_dataset(dataset), folders, cases), setting,
+        voxward.__version__,
+        target / "volumes", save_volumes, helper,
+    )  # fmt: skip
+    if budget:
+        return BenchmarkResult((), (), None, target, estimate_hours(bench))
+    store = RecordStore(target)
+    store.settle(_settings(setting, folders, checkpoint, dataset, surrogate, tuple(bench.cases)))
+    store.work(tuple(bench.units()), lambda work: bench.work(work, progress), progress)
+    return summarise(target, setting, bench, progress)
+
+
+def summarise(out: Path, setting: Setting, bench: Bench, progress: Progress = silent) -> BenchmarkResult:
+    """Tables, checks and figures from the records that lie in `out`."""
+    records = RecordStore(out).read_all()
+    classes = max(predictor.model.plan.labels.count for predictor in bench.predictors.values())
+    groups = ensembles(setting.attacks, classes, setting.budget, bench.surrogate is not None)
+    findings = sanity(records)
+    report = robustness_report(records, groups, findings)
+    write_json(out / "sanity.json", to_data(findings))
+    write_text(out / "robustness.md", markdown_text(report))
+    write_text(out / "robustness.csv", csv_text(report))
+    for name in bench.predictors:
+        attack_panel(bench, [record for record in records if record.model == name], out / f"panel-{name}.png")
+    curves_figure(out / "curves.png", records, groups)
+    iterations_figure(out / "iterations.png", records)
+    return BenchmarkResult(records, findings, report, out)
+
+
+def _check(setting: Setting) -> None:
+    POLICIES[setting.policy]
+    if not setting.eps:
+        raise ValueError("eps must hold at least one size")
+    if not setting.attacks:
+        raise ValueError(f"attacks must name at least one of: {', '.join(ATTACKS)}")
+    for eps in setting.eps:
+        if eps == 0:
+            raise ValueError("eps must be above 0: the clean control is always run")
+        setting.threat.with_eps(eps)
+    for name in setting.attacks:
+        ATTACKS[name]
+
+
+def _check_predictor(predictor: Predictor, setting: Setting) -> None:
+    """Refuse attacks that this model cannot be attacked with."""
+    if resolve_precision(predictor.precision, predictor.device) == "fp16":
+        raise ValueError("gradients in fp16 vanish: attack in bf16 or fp32")
+    classes = predictor.model.plan.labels.count
+    for name, attack in members(setting.attacks, classes, setting.budget).items():
+        if setting.threat.norm not in attack.norms:
+            raise ValueError(f"{name} knows the norms {', '.join(attack.norms)}, got {setting.threat.norm!r}")
+        attack.check("softmax", classes)
+
+
+def _named(folders: Sequence[Path]) -> dict[str, Path]:
+    """The runs by their folders' names, by longer ones where these are the same."""
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [f"{folder.resolve().parent.name}-{folder.resolve().name}" for folder in folders]
+    if len(set(names)) < len(names):
+        raise ValueError(f"runs must have different names, got {', '.join(names)}")
+    return dict(zip(names, folders, strict=True))
+
+
+def _cases(dataset: Dataset, folders: Sequence[Path], count: int | None) -> Mapping[str, Case]:
+    """The labelled cases that no run was trained on, in the order of the first run's validation list."""
+    if not dataset.cases:
+        raise ValueError(f"{dataset.root} has no labels: an attack needs the truth")
+    if count is not None and count < 1:
+        raise ValueError(f"cases must be at least 1, got {count}")
+    lists = [cases_to_score(RunFolder(folder), dataset)[0] for folder in folders]
+    shared = [id for id in lists[0] if all(id in other for other in lists[1:])]
+    if not shared:
+        raise ValueError("the runs have no validation case in common")
+    return {id: dataset.case(id) for id in shared[:count]}
+
+
+def _settings(
+    setting: Setting, folders: Sequence[Path], checkpoint: Checkpoint, dataset: Path | str,
+    surrogate: Path | str | None, cases: tuple[str, ...],
+) -> dict[str, object]:  # fmt: skip
+    """What must not change between the calls that fill one folder."""
+    others = {} if surrogate is None else {"surrogate": _digest(Path(surrogate), checkpoint)}
+    return {
+        **to_data(replace(setting)),
+        "dataset": Path(dataset).resolve().name,
+        "cases": list(cases),
+        "weights": {name: _digest(folder, checkpoint) for name, folder in _named(folders).items()},
+        **others,
+    }
+
+
+def _digest(folder: Path, checkpoint: Checkpoint) -> str:
+    return hashlib.sha256(RunFolder(folder).weights(checkpoint).read_bytes()).hexdigest()[:16]

@@ -1,0 +1,39 @@
+"""The picture of an attack: what it changed, and what the model then saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from voxward.benchmark.record import Record
+from voxward.benchmark.run import Bench
+from voxward.benchmark.store import Unit
+from voxward.data.io import read_image, read_label
+from voxward.data.orient import orient, orientation
+from voxward.report.robustness_figures import panel_figure
+
+
+def attack_panel(bench: Bench, records: Sequence[Record], path: Path) -> None:
+    """Draw the first case under the attack that hurt it most at the greatest eps; nothing where no volume was kept.
+
+    records: those of one model.
+    """
+    first = next(iter(bench.cases))
+    attacked = [record for record in records if record.kind == "attack" and record.case == first]
+    if bench.setting.mode != "volume" or not attacked:
+        return
+    greatest = max(record.eps for record in attacked)
+    worst = min((record for record in attacked if record.eps == greatest), key=lambda record: record.dice())
+    stored = bench.volume_path(Unit(worst.model, worst.attack, worst.case, worst.eps, worst.seed))
+    if stored is None or not stored.is_file():
+        return
+    case, predictor = bench.cases[first], bench.predictors[worst.model]
+    assert case.label is not None
+    clean, adversarial, truth = read_image(case.images), read_image([stored]), read_label(case.label)
+    axes, flips = orientation(clean.affine)
+    labels = predictor.model.plan.labels
+    masks = (labels.to_index(truth.array), predictor.segment(clean), predictor.segment(adversarial))
+    i, j, k = (clean.spacing[axis] for axis in axes)
+    title = f"{first}: {worst.attack}, eps {worst.eps:.4f}, Dice {worst.dice():.3f}"
+    images = (orient(volume.array[0], axes, flips).astype(float) for volume in (clean, adversarial))
+    panel_figure(path, *images, *(orient(mask, axes, flips) for mask in masks), (i, j, k), labels, title)

@@ -1,0 +1,122 @@
+"""Whose turn it is: an atomic claim on a piece of work that processes and machines share on one file system."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from voxward.core.files import write_text
+
+
+@contextmanager
+def claim(path: Path, expires: float = 300.0) -> Iterator[bool]:
+    """Claim the work that `path` stands for: yields True when it is ours, False when somebody alive has it.
+
+    The file holds host, process and a token; a thread touches it every expires / 4 seconds, and it is removed on
+    exit. A claim is dead when it was not touched for `expires` seconds, or when its process has ended on this host;
+    it is taken over. A process that stands still for longer than `expires` loses its claim without knowing: what is
+    written under a claim must be harmless to write twice. Raises ValueError for an `expires` that is not positive.
+    """
+    if not (math.isfinite(expires) and expires > 0):
+        raise ValueError(f"expires must be a positive number of seconds, got {expires}")
+    token = f"{_host()}\n{os.getpid()}\n{uuid.uuid4().hex}\n"
+    if not (_create(path, token) or _take_over(path, token, expires)):
+        yield False
+        return
+    stop = threading.Event()
+    beat = threading.Thread(target=_heartbeat, args=(path, token, expires / 4, stop), daemon=True)
+    beat.start()
+    try:
+        yield True
+    finally:
+        stop.set()
+        beat.join()
+        if _read(path) == token:
+            path.unlink(missing_ok=True)
+
+
+def _create(path: Path, token: str) -> bool:
+    """Whether the claim was free; the one place that writes without a rename, because O_EXCL is the point."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(token)
+    return True
+
+
+def _take_over(path: Path, token: str, expires: float) -> bool:
+    """Replace a dead claim by ours.
+
+    Two that see the same dead claim must not both replace it (the second would replace the first's living one), so
+    one of them looks again and replaces while holding a claim on the taking over, which obeys the same rules.
+    """
+    if not _dead(path, expires):
+        return False
+    with claim(path.with_name(f"{path.name}.takeover"), expires) as mine:
+        if not (mine and _dead(path, expires)):
+            return False
+        write_text(path, token)
+        return True
+
+
+def _dead(path: Path, expires: float) -> bool:
+    """Whether nobody keeps this claim up; False for one that is gone, which is somebody's finished work."""
+    try:
+        touched = path.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    return _now(path.parent) - touched > expires or not _alive(_read(path))
+
+
+def _now(folder: Path) -> float:
+    """The file system's own clock: another machine's may differ by more than a claim lasts."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock-") as probe:
+        return os.fstat(probe.fileno()).st_mtime
+
+
+def _alive(token: str) -> bool:
+    """Whether the process of a claim may be running; one of another host, or not yet written, counts as alive."""
+    host, _, rest = token.partition("\n")
+    number = rest.partition("\n")[0]
+    if os.name != "posix" or host != _host() or not number.isdigit():
+        return True
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _host() -> str:
+    """Where a process number means something: containers share names and kernels, not the table of processes."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def _heartbeat(path: Path, token: str, pause: float, stop: threading.Event) -> None:
+    """Touch the claim while it is ours."""
+    while not stop.wait(pause) and _read(path) == token:
+        with suppress(OSError):
+            os.utime(path)

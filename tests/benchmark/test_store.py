@@ -1,0 +1,165 @@
+"""Work that is shared, killed and resumed gives the same books as work that was not."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.benchmark.books import record
+from voxward.benchmark.record import Record
+from voxward.benchmark.store import RecordStore, Unit, safe_name
+
+FORK = multiprocessing.get_context("fork")
+UNITS = tuple(Unit("m", attack, case, 0.1, 0) for attack in ("x", "y") for case in "abcdef")
+
+
+def result(unit: Unit) -> tuple[Record, ...]:
+    dice = 0.01 * (ord(unit.case) - ord("a")) + (0.5 if unit.attack == "y" else 0.0)
+    return (record(unit.attack, unit.case, (dice, None), unit.eps or 0.0),)
+
+
+def labour(folder: Path, name: str, seconds: float = 0.01) -> None:
+    """Work on all units, writing down each that is begun."""
+
+    def run(unit: Unit) -> Sequence[Record]:
+        with (folder / f"log-{name}").open("a") as file:
+            file.write(f"{unit.attack}{unit.case}\n")
+        time.sleep(seconds)
+        return result(unit)
+
+    RecordStore(folder, pause=0.02).work(UNITS, run)
+
+
+def begun(folder: Path) -> list[str]:
+    return [line for path in sorted(folder.glob("log-*")) for line in path.read_text().split()]
+
+
+def expected(tmp_path: Path) -> tuple[Record, ...]:
+    store = RecordStore(tmp_path / "undisturbed")
+    store.work(UNITS, result)
+    return store.read_all()
+
+
+def test_records_come_back_in_order(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    store.work(UNITS[::-1], result)
+    found = store.read_all()
+    assert [(r.attack, r.case) for r in found] == [(unit.attack, unit.case) for unit in UNITS]
+    assert found == tuple(made for unit in UNITS for made in result(unit))
+    assert list((tmp_path / "claims").iterdir()) == []
+
+
+def test_killed_work_resumes(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    process = FORK.Process(target=labour, args=(tmp_path, "1", 0.1))
+    process.start()
+    while len(begun(tmp_path)) < 5:
+        time.sleep(0.01)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    finished = sum(store.has(unit) for unit in UNITS)
+    assert 0 < finished < len(UNITS)
+    assert len(list((tmp_path / "claims").iterdir())) == 1
+    labour(tmp_path, "2")
+    assert store.read_all() == expected(tmp_path)
+    assert len(begun(tmp_path)) <= len(UNITS) + 1
+    assert len((tmp_path / "log-2").read_text().split()) == len(UNITS) - finished
+
+
+def test_processes_share_the_work(tmp_path: Path) -> None:
+    crowd = [FORK.Process(target=labour, args=(tmp_path, str(number), 0.05)) for number in range(2)]
+    for process in crowd:
+        process.start()
+    for process in crowd:
+        process.join()
+    assert [process.exitcode for process in crowd] == [0, 0]
+    assert len(begun(tmp_path)) == len(set(begun(tmp_path))) == len(UNITS)
+    assert min(len((tmp_path / f"log-{n}").read_text().split()) for n in range(2)) > 1
+    assert RecordStore(tmp_path).read_all() == expected(tmp_path)
+
+
+def test_an_error_ends_the_work_and_frees_the_unit(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+
+    def fail(unit: Unit) -> Sequence[Record]:
+        if unit.case == "c":
+            raise RuntimeError("no memory")
+        return result(unit)
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        store.work(UNITS, fail)
+    assert [store.has(unit) for unit in UNITS[:4]] == [True, True, False, False]
+    store.work(UNITS, result)
+    assert store.read_all() == expected(tmp_path)
+
+
+def test_progress_counts_finished_units(tmp_path: Path) -> None:
+    store, seen = RecordStore(tmp_path), []
+    store.work(UNITS[:2], result)
+    store.work(UNITS[:4], result, lambda stage, done, total, **figures: seen.append((done, total)))
+    assert seen == [(2, 4), (3, 4), (4, 4)]
+
+
+def test_units_have_places_of_their_own(tmp_path: Path) -> None:
+    names = [
+        "a",
+        "A",
+        "a/b",
+        "a%2Fb",
+        "..",
+        ".",
+        ".hidden",
+        "a b",
+        "é",
+        "a~b",
+        "x" * 300,
+        "x" * 299 + "y",
+        "a\\b",
+        "a:b",
+    ]
+    assert len({safe_name(name) for name in names}) == len(names)
+    assert all(not name.startswith(".") and "/" not in name and len(name) < 160 for name in map(safe_name, names))
+    others = [Unit("m", "x", "a", eps, seed) for eps in (None, 0.0, 0.1, 8 / 255) for seed in (0, 1)]
+    assert len({RecordStore(tmp_path).path(unit) for unit in others}) == len(others)
+    with pytest.raises(ValueError, match="needs a name"):
+        safe_name("")
+
+
+def test_a_record_of_another_case_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot hold a record of"):
+        RecordStore(tmp_path).write(UNITS[0], result(UNITS[1]))
+
+
+def test_damaged_and_unfinished_files(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    store.work(UNITS[:1], result)
+    path = store.path(UNITS[0])
+    path.with_name(f".unfinished-12-{path.name}").write_text("[{")
+    assert len(store.read_all()) == 1
+    path.write_text("[{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        store.read_all()
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="must hold a list of records, got dict"):
+        store.read_all()
+
+
+def test_settings_must_stay(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    first = {"mode": "patch", "threat": {"norm": "linf", "eps": (0.1, 0.2)}, "models": {"m": "12ab"}, "seed": 0}
+    store.settle(first)
+    store.settle(first)
+    changed = {"mode": "volume", "threat": {"norm": "linf", "eps": (0.1,)}, "models": {"m": "12ab"}, "budget": 1}
+    with pytest.raises(ValueError, match="another --out") as error:
+        store.settle(changed)
+    for part in ("budget: 1, was nothing", "mode: volume, was patch", "threat.eps", "seed: nothing, was 0"):
+        assert part in str(error.value)
+    assert "norm" not in str(error.value)
+    assert "models" not in str(error.value)
