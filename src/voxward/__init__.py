@@ -36,10 +36,15 @@ _HOMES = {
     "write_phantoms": "voxward.data.phantoms",
 }
 
-__all__ = ["__version__", *_HOMES]
+# Rooms with a surface of their own: voxward.attacks.create("apgd-dice").
+_ROOMS = ("attacks",)
+
+__all__ = ["__version__", *_HOMES, *_ROOMS]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"voxward.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'voxward' has no attribute {name!r}; it has: {', '.join(_HOMES)}")
     return getattr(import_module(_HOMES[name]), name)

@@ -261,6 +261,8 @@ def _show_attack(result: BenchmarkResult) -> int:
         console.print(f"estimated: {result.hours:.2f} hours on one process like this one")
         return 0
     console.print(rich_table(result.report))
+    if result.leaderboard is not None:
+        console.print(rich_table(result.leaderboard))
     console.print(f"records, tables and figures: {escape(str(result.out))}")
     return 0 if result.trustworthy else 1
 

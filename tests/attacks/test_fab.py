@@ -203,7 +203,8 @@ def test_fab_dice_breaks_a_network_as_near_as_a_bisection_of_pgd(trained, norm):
     model, volume, target = trained
     threshold = judge(model, model.logits(volume), target) / 2
     assert float(threshold.mean()) > 0.35, "the toy did not learn"
-    found = FabDice().smallest(model, volume, target, ThreatModel(0.01, norm, bounds=UNIT))
+    # Two starts: from the reference alone the search may end in a local minimum (one of these 16 cases does, 1.25 times).
+    found = FabDice(restarts=2).smallest(model, volume, target, ThreatModel(0.01, norm, bounds=UNIT))
     pgd = bisected_pgd(model, volume, target, threshold, norm)
     assert (found.distance <= 1.1 * pgd).all(), (found.distance / pgd).tolist()
     judged = judge(model, model.logits(found.adversarial), target)
@@ -214,7 +215,7 @@ def test_fab_dice_breaks_a_network_as_near_as_a_bisection_of_pgd(trained, norm):
     moved = (found.adversarial - volume).flatten(1)
     size = moved.abs().amax(1) if norm == "linf" else moved.norm(dim=1)
     assert torch.allclose(found.distance.float(), size, rtol=1e-5)
-    assert found.gradients == 21
+    assert found.gradients == 2 * (20 + 1)
 
 
 def test_inside_a_ball_it_breaks_what_it_can_reach(trained):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ def test_the_objective_of_what_is_kept_never_falls():
     Square(queries=60)(watched, volume, target, THREAT)
     loss = create_objective("dice")
     kept = [float(loss(before.logits, target, 0.0)) for before, _, _ in watched.boxes]
-    assert all(later >= earlier for earlier, later in zip(kept, kept[1:], strict=False))
+    assert all(later >= earlier for earlier, later in pairwise(kept))
     assert kept[0] >= float(loss(model.logits(volume), target, 0.0))
 
 
@@ -178,7 +179,7 @@ def test_same_seed_same_result_and_a_batch_stops_when_nothing_is_left():
 
 def test_refusals():
     for options in ({"queries": 0}, {"proposals": 0}, {"share": 0.0}, {"objective": "nonsense"}):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=next(iter(options))):
             Square(**options)
     model, volume, target = problem(2)
     with pytest.raises(ValueError, match="norms"):

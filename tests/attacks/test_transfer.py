@@ -52,7 +52,7 @@ def test_transfer_asks_the_surrogate_and_is_judged_by_the_model(attack):
     assert surrogate.calls > 20
     judged = judge(PatchModel(network), PatchModel(network).logits(result.adversarial), target)
     assert torch.equal(judged, result.dice)
-    assert (result.dice < result.clean_dice - 0.2).all()
+    assert (result.dice < result.clean_dice - 0.1).all()
     assert (result.distance <= 0.2 + 1e-6).all()
 
 

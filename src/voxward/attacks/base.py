@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from voxward.attacks.criteria import judge
 from voxward.attacks.threat import Ball, ThreatModel
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, VolumeModel
 from voxward.core.progress import Progress, silent
+from voxward.core.structure import to_data
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +159,10 @@ class Attack(ABC):
 
     def check(self, head: Head, classes: int) -> None:  # noqa: B027 (most attacks work on every model)
         """Raise ValueError when this attack cannot work on a head of so many classes or regions."""
+
+    def options(self) -> dict[str, Any]:
+        """The attack's options as plain data, for the books."""
+        return dict(to_data(self))
 
     def settle(self, search: Search) -> None:
         """Run the search, and look at what it returned once projected, whatever it claims."""

@@ -8,8 +8,8 @@ A case is broken when the Dice of its final mask is below a threshold.
 case is lost long before that mean changes its sign, so it finds far points (ROG saw no effect at all within its eps).
 `fab-dice` linearises the Dice itself. The Dice that is judged is a step function, so the gradient is that of the soft
 Dice, while the distance still to go is the hard Dice minus the threshold: aiming at a fixed level of the soft Dice
-would be off by the gap between the two, which depends on the model's confidence and moves with the point. How much of
-the drop promised by the soft slope really came is measured at every step, and the next step is corrected by it.
+would be off by the gap between the two, which depends on the model's confidence and moves with the point. Measured
+anew at every point, the aim closes in on the judged boundary whatever that gap is.
 """
 
 from __future__ import annotations
@@ -80,12 +80,10 @@ class Decision:
     """A function whose zero level stands for the boundary; positive on the reference's side.
 
     objective: the differentiable part. gap: what is left of it to zero, from the objective's value and the hard Dice.
-    measured: whether the gap is on another scale than the objective, so that its slope has to be corrected.
     """
 
     objective: Objective
     gap: Callable[[Values, Values], Values]
-    measured: bool = False
 
 
 @dataclass(eq=False)
@@ -244,7 +242,7 @@ class FabDice(MinimumNorm):
 
     def decisions(self, hunt: Hunt) -> Iterator[Decision]:
         """See MinimumNorm: one."""
-        yield Decision(soft_dice, lambda values, dice: dice - AIM * hunt.threshold, measured=True)
+        yield Decision(soft_dice, lambda values, dice: dice - AIM * hunt.threshold)
 
 
 def approach(hunt: Hunt, decision: Decision, start: Inputs, steps: int) -> None:
@@ -255,26 +253,16 @@ def approach(hunt: Hunt, decision: Decision, start: Inputs, steps: int) -> None:
     back on, and the published search stays there.
     """
     x, reference = start, hunt.ball.reference
-    gain = torch.ones_like(hunt.threshold)
     for _ in range(steps):
         values, dice, gradient = hunt.slope(x, decision.objective)
         gap = decision.gap(values, dice).to(x.dtype)
         known = hunt.distance.isfinite()
-        ahead = hunt.nearer(x, toward_boundary(hunt.ball, x, gradient, gap / gain.to(x.dtype)))
+        ahead = hunt.nearer(x, toward_boundary(hunt.ball, x, gradient, gap))
         dice_ahead = hunt.look(ahead)
-        if decision.measured:
-            promised = -_dot(gradient, ahead - x)
-            gain = corrected(gain, promised.to(gain), dice - dice_ahead)
         broken = hunt.breaks(dice_ahead)
         if bool((broken & ~known).any()):
             bisect(hunt, _segment(hunt, ahead), broken & ~known, NARROWINGS)
         x = torch.where(_wide(broken, x), reference + BACKWARD * (hunt.point - reference), ahead)
-
-
-def corrected(gain: Values, promised: Values, came: Values) -> Values:
-    """The share of the promised drop that came, averaged with the last one, between 1/8 and 8 and moving slowly."""
-    ratio = torch.where(promised.abs() > 1e-12, came / promised, gain).nan_to_num(1.0).clamp(gain / 2, gain * 2)
-    return (gain * ratio).sqrt().clamp(1 / 8, 8)
 
 
 def toward_boundary(ball: Ball, x: Inputs, gradient: Inputs, gap: Values) -> Inputs:

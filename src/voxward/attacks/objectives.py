@@ -199,7 +199,7 @@ def cospgd(z: Tensor, y: Tensor, progress: float) -> Tensor:
     with torch.no_grad():
         p = (-n).exp()
         regions = y.ndim == z.ndim
-        length = torch.hypot(p, 1 - p) if regions else torch.linalg.vector_norm(z.softmax(1), dim=1)
+        length = torch.hypot(p, 1 - p) if regions else z.softmax(1).square().sum(1).sqrt()
         cosine = p / length
     return cosine * n
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from voxward.attacks.threat import Ball, Norm
 from voxward.core.model import Inputs, Values
@@ -14,11 +15,11 @@ def onto_plane(ball: Ball, x: Inputs, normal: Inputs, rise: Values) -> Inputs:
 
     Where the box does not reach the plane: the corner nearest to it, in the coordinates where `normal` is not 0.
     """
-    shape = x.shape
     toward = normal * rise.sign().view(-1, *(1,) * (x.ndim - 1))
     room = (torch.where(toward > 0, ball.high - x, x - ball.low) / ball.unit).clamp_min(0)
     moved = least_move((toward.abs() * ball.unit).flatten(1), room.flatten(1), rise.abs(), ball.norm)
-    return moved.view(shape) * toward.sign() * ball.unit
+    found: Tensor = moved.view(x.shape) * toward.sign() * ball.unit
+    return found
 
 
 def least_move(

@@ -154,7 +154,7 @@ class Ball:
         return inside & (self.distance(volume) <= reach)
 
 
-def _per_channel(values: list[float], volume: Inputs) -> Float[Tensor, "1 c ..."]:
+def _per_channel(values: list[float], volume: Inputs) -> Float[Tensor, "1 channels ..."]:
     return torch.tensor(values, dtype=volume.dtype, device=volume.device).view(1, -1, *(1,) * (volume.ndim - 2))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -46,3 +47,7 @@ class Transfer(Attack):
         if not torch.equal(inner.best, returned):
             search.look(inner.best)
         return returned
+
+    def options(self) -> dict[str, Any]:
+        """See Attack; the surrogate is the caller's to name."""
+        return {"attack": self.attack.name, **self.attack.options()}

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voxward.attacks.threat import Norm, Reference, Unit
-from voxward.benchmark.subject import Mode
 from voxward.commands.benchmark import EPS, BenchmarkResult, benchmark
 from voxward.core.progress import Progress, silent
 from voxward.inference.precision import Precision
 from voxward.inference.run_folder import Checkpoint
+from voxward.robustness.subject import Mode
 
 
 def attack(

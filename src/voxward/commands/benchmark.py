@@ -11,12 +11,6 @@ import voxward
 from voxward.attacks.ensemble import Budget
 from voxward.attacks.registry import ATTACKS
 from voxward.attacks.threat import Norm, Reference, ThreatModel, Unit
-from voxward.benchmark.estimate import estimate_hours
-from voxward.benchmark.record import Record
-from voxward.benchmark.robust import Finding, sanity
-from voxward.benchmark.run import Bench, Setting, ensembles, members
-from voxward.benchmark.store import RecordStore
-from voxward.benchmark.subject import Mode
 from voxward.commands.evaluate import cases_to_score
 from voxward.commands.panel import attack_panel
 from voxward.core.case import Case, Dataset
@@ -28,8 +22,14 @@ from voxward.inference.precision import Precision, resolve_device, resolve_preci
 from voxward.inference.predictor import Predictor
 from voxward.inference.run_folder import Checkpoint, RunFolder, load_run
 from voxward.metrics.score import POLICIES
-from voxward.report.robustness import RobustnessReport, csv_text, markdown_text, robustness_report
+from voxward.report.robustness import RobustnessReport, csv_text, leaderboard_report, markdown_text, robustness_report
 from voxward.report.robustness_figures import curves_figure, iterations_figure
+from voxward.robustness.estimate import estimate_hours
+from voxward.robustness.record import Record
+from voxward.robustness.robust import Finding, sanity
+from voxward.robustness.run import Bench, Setting, ensembles, members
+from voxward.robustness.store import RecordStore
+from voxward.robustness.subject import Mode
 
 EPS = (4 / 255, 8 / 255, 16 / 255)
 
@@ -38,13 +38,15 @@ EPS = (4 / 255, 8 / 255, 16 / 255)
 class BenchmarkResult:
     """Every record, the checks on them, the tables, and where all of it lies.
 
-    hours: the estimate that was asked for instead of the work; then there is nothing else.
+    report: a row per model and attack. leaderboard: a row per model, where there are several. hours: the estimate that
+    was asked for instead of the work; then there is nothing else.
     """
 
     records: tuple[Record, ...]
     findings: tuple[Finding, ...]
     report: RobustnessReport | None
     out: Path
+    leaderboard: RobustnessReport | None = None
     hours: float | None = None
 
     @property
@@ -89,7 +91,8 @@ def benchmark(
     adversarial volumes are tried too (a transfer attack). save_volumes: keep the adversarial volumes under
     OUT/volumes. budget: only estimate the hours.
 
-    OUT gets records/ (one file per unit of work), robustness.md, robustness.csv, sanity.json and figures. A call that
+    OUT gets records/ (one file per unit of work), robustness.md, robustness.csv, with several runs leaderboard.md and
+    .csv, sanity.json and figures. A call that
     was interrupted goes on where it stopped; several processes may work on one OUT at once. A later call with other
     settings needs another OUT. Raises ValueError before any work for what cannot be attacked as asked.
     """
@@ -115,7 +118,7 @@ def benchmark(
         target / "volumes", save_volumes, helper,
     )  # fmt: skip
     if budget:
-        return BenchmarkResult((), (), None, target, estimate_hours(bench))
+        return BenchmarkResult((), (), None, target, hours=estimate_hours(bench))
     store = RecordStore(target)
     store.settle(_settings(setting, folders, checkpoint, dataset, surrogate, tuple(bench.cases)))
     store.work(tuple(bench.units()), lambda work: bench.work(work, progress), progress)
@@ -134,9 +137,13 @@ def summarise(out: Path, setting: Setting, bench: Bench, progress: Progress = si
     write_text(out / "robustness.csv", csv_text(report))
     for name in bench.predictors:
         attack_panel(bench, [record for record in records if record.model == name], out / f"panel-{name}.png")
+    board = leaderboard_report(records, None, findings) if len(bench.predictors) > 1 else None
+    if board is not None:
+        write_text(out / "leaderboard.md", markdown_text(board))
+        write_text(out / "leaderboard.csv", csv_text(board))
     curves_figure(out / "curves.png", records, groups)
     iterations_figure(out / "iterations.png", records)
-    return BenchmarkResult(records, findings, report, out)
+    return BenchmarkResult(records, findings, report, out, board)
 
 
 def _check(setting: Setting) -> None:
@@ -151,6 +158,8 @@ def _check(setting: Setting) -> None:
         setting.threat.with_eps(eps)
     for name in setting.attacks:
         ATTACKS[name]
+    if setting.mode == "patch" and setting.threat.unit == "native":
+        raise ValueError("mode 'patch' attacks normalised intensities: unit must be 'range', got 'native'")
 
 
 def _check_predictor(predictor: Predictor, setting: Setting) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from voxward.benchmark.record import Record
-from voxward.benchmark.run import Bench
-from voxward.benchmark.store import Unit
 from voxward.data.io import read_image, read_label
 from voxward.data.orient import orient, orientation
 from voxward.report.robustness_figures import panel_figure
+from voxward.robustness.record import Record
+from voxward.robustness.run import Bench
+from voxward.robustness.store import Unit
 
 
 def attack_panel(bench: Bench, records: Sequence[Record], path: Path) -> None:
@@ -32,8 +32,13 @@ def attack_panel(bench: Bench, records: Sequence[Record], path: Path) -> None:
     clean, adversarial, truth = read_image(case.images), read_image([stored]), read_label(case.label)
     axes, flips = orientation(clean.affine)
     labels = predictor.model.plan.labels
-    masks = (labels.to_index(truth.array), predictor.segment(clean), predictor.segment(adversarial))
     i, j, k = (clean.spacing[axis] for axis in axes)
+    image, struck, true, before, after = (
+        orient(array, axes, flips)
+        for array in (
+            clean.array[0].astype(float), adversarial.array[0].astype(float), labels.to_index(truth.array),
+            predictor.segment(clean), predictor.segment(adversarial),
+        )
+    )  # fmt: skip
     title = f"{first}: {worst.attack}, eps {worst.eps:.4f}, Dice {worst.dice():.3f}"
-    images = (orient(volume.array[0], axes, flips).astype(float) for volume in (clean, adversarial))
-    panel_figure(path, *images, *(orient(mask, axes, flips) for mask in masks), (i, j, k), labels, title)
+    panel_figure(path, image, struck, true, before, after, (i, j, k), labels, title)

@@ -13,8 +13,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from voxward.benchmark.record import CONTROLS, Record
-from voxward.benchmark.robust import (
+from voxward.metrics.summary import Summary, summarise
+from voxward.robustness.record import CONTROLS, Record
+from voxward.robustness.robust import (
     ABSOLUTE,
     Finding,
     area_under_curve,
@@ -28,7 +29,6 @@ from voxward.benchmark.robust import (
     sanity,
     smallest_breaking_eps,
 )
-from voxward.metrics.summary import Summary, summarise
 
 Ensembles = Mapping[str, tuple[str, ...]]
 
@@ -130,7 +130,7 @@ def robustness_report(
         "accuracy_absolute", "seconds_per_case",
     )  # fmt: skip
     columns = ("model", "attack", *(_eps_name(view, eps) for eps in view.eps), "s / case")
-    shown = ", ".join(
+    shown = "; ".join(
         f"{name}: lowest of {', '.join(_members(view, members))} and clean" for name, members in ensembles.items()
     )
     notes = (*_notes(view), *([shown] if shown else []))
@@ -294,8 +294,8 @@ def _notes(view: _View) -> tuple[str, ...]:
             f"{model}: mu (mean clean Dice) {value:.3f}, broken below mu / 2 = {value / 2:.3f}, {counts[model]} cases"
             for model, value in clean.items()
         ),
-        f"Dice of {source}; [95 % bootstrap interval over cases]; robust accuracy: share of cases not broken, "
-        f"below mu / 2, and below {ABSOLUTE:g}",
+        f"Dice of {source}; [95 % bootstrap interval over cases]; robust accuracy: share of cases "
+        f"at mu / 2 or above / at {ABSOLUTE:g} or above",
         f"empty classes: {view.records[0].policy}; a case without any counts 1",
     )
 
@@ -305,11 +305,12 @@ def _distrust(findings: Sequence[Finding]) -> tuple[str, ...]:
 
 
 def _eps_name(view: _View, eps: float) -> str:
-    """As a fraction of 255 where it is a whole one and a share of the range."""
-    steps = eps * 255
-    if view.records[0].threat.unit == "range" and steps >= 1 and abs(steps - round(steps)) < 1e-6 and eps < 1:
+    """A short decimal as it is; else, of a share of the range, as a fraction of 255 where that is a whole one."""
+    text, steps = f"{eps:.4g}", eps * 255
+    whole = steps >= 1 and abs(steps - round(steps)) < 1e-6
+    if float(text) != eps and whole and view.records[0].threat.unit == "range":
         return f"{round(steps)}/255"
-    return f"{eps:.4g}"
+    return text
 
 
 def _mean(summary: Summary | None) -> str:

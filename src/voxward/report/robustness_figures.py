@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from voxward.benchmark.record import CLEAN, Record
-from voxward.benchmark.robust import curve_over_eps, curve_over_iterations, eps_values, worst_scores
 from voxward.core.labels import LabelSet
 from voxward.core.types import Float3
 from voxward.metrics.summary import Summary, summarise
@@ -27,6 +25,8 @@ from voxward.report.figures import (
     _turn,
     _window,
 )
+from voxward.robustness.record import CLEAN, Record
+from voxward.robustness.robust import curve_over_eps, curve_over_iterations, eps_values, worst_scores
 
 _LINES = ("#1f77b4", "#d9541e", "#2a9d5c", "#8e5bd0", "#b58900", "#c2418c", "#5c6b73", "#17a2b8")
 _PANEL = (3.6, 3.2)
@@ -78,14 +78,16 @@ def iterations_figure(path: Path, records: Sequence[Record], eps: float | None =
     for axis, model in zip(axes, models, strict=True):
         for number, attack in enumerate(attacks):
             values = curve_over_iterations(records, model, attack, chosen)
+            if not values:
+                continue
             # A query attack needs many times the evaluations of one with gradients.
+            axis.set_xscale("log")
             axis.plot(
                 range(1, len(values) + 1), values, label=attack, color=_LINES[number % len(_LINES)], linewidth=1.5
             )
         _dress(axis, model, "evaluations")
-        axis.set_xscale("log")
-    if attacks:
-        axes[0].legend(frameon=False, fontsize=8)
+        if axis.lines:
+            axis.legend(frameon=False, fontsize=8)
     _save(figure, path)
 
 

@@ -9,8 +9,8 @@ from voxward.attacks.base import Attack
 from voxward.attacks.fab import MinimumNorm
 from voxward.attacks.objectives import create_objective
 from voxward.attacks.square import Square
-from voxward.benchmark.run import Bench, members
-from voxward.benchmark.subject import Subject
+from voxward.robustness.run import Bench, members
+from voxward.robustness.subject import Subject
 
 # Forward passes of a minimum-norm attack's line searches.
 _LINE_SEARCH = 20
@@ -37,7 +37,7 @@ def estimate_hours(bench: Bench) -> float:
 def _spent(attack: Attack, forward: float, gradient: float) -> float:
     if isinstance(attack, Square):
         return attack.queries * forward
-    steps = getattr(attack, "steps", 1) * getattr(attack, "restarts", 1)
+    steps = int(getattr(attack, "steps", 1)) * int(getattr(attack, "restarts", 1))
     return steps * gradient + (_LINE_SEARCH * forward if isinstance(attack, MinimumNorm) else forward)
 
 

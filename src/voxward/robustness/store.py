@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from voxward.benchmark.record import Record
 from voxward.core.claim import claim
 from voxward.core.files import write_json
 from voxward.core.progress import Progress, silent
 from voxward.core.structure import to_data
+from voxward.robustness.record import Record
 
 # File systems allow 255 bytes in a name; atomic_write puts some in front.
 _LONGEST = 150

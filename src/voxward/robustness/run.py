@@ -16,21 +16,22 @@ from voxward.attacks.fab import MinimumNorm
 from voxward.attacks.registry import create
 from voxward.attacks.threat import ThreatModel
 from voxward.attacks.transfer import Transfer
-from voxward.benchmark.record import CLEAN, CLIP, CONTROLS, NOISE, Record, Scores
-from voxward.benchmark.store import Unit
-from voxward.benchmark.subject import SUBJECTS, Mode, Subject
 from voxward.core.case import Case
 from voxward.core.labels import LabelSet
 from voxward.core.progress import Progress, silent
-from voxward.core.structure import to_data
 from voxward.data.io import volume_suffix
 from voxward.inference.precision import resolve_precision
 from voxward.inference.predictor import Predictor
 from voxward.metrics.score import POLICIES, CaseMetrics, score_case
+from voxward.robustness.record import CLEAN, CLIP, CONTROLS, NOISE, Record, Scores
+from voxward.robustness.store import Unit
+from voxward.robustness.subject import SUBJECTS, Mode, Subject
 
 # eps 1 of the range: a sound white-box attack leaves nothing of the segmentation.
 REACH = "reach"
 _REACH_ATTACK = "apgd-dice"
+# It stops as soon as nothing is left, so that many steps cost little on a sound model.
+_REACH_STEPS = 100
 TRANSFER = "transfer"
 
 
@@ -130,7 +131,7 @@ class Bench:
         if unit.attack in CONTROLS:
             return (self._control(unit, subject, predictor),)
         if unit.attack == REACH:
-            attack = create(_REACH_ATTACK, steps=self.setting.budget.steps)
+            attack = create(_REACH_ATTACK, steps=_REACH_STEPS)
             return (self._attacked(unit, subject, predictor, attack, progress),)
         if unit.attack == TRANSFER:
             assert self.surrogate is not None
@@ -217,7 +218,7 @@ class Bench:
             gradients=found.gradients, forwards=found.forwards, seconds=found.seconds,
             kind="control" if attack is None or unit.attack == REACH else "attack",
             white_box=attack is not None and attack.needs_gradient,
-            options={} if attack is None else to_data(attack), policy=self.setting.policy,
+            options={} if attack is None else attack.options(), policy=self.setting.policy,
             device=str(predictor.device), precision=resolve_precision(predictor.precision, predictor.device),
             version=self.version, torch=torch.__version__,
         )  # fmt: skip

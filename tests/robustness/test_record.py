@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.benchmark.books import clean, record
+from tests.robustness.books import clean, record
 from voxward.attacks.threat import ThreatModel
-from voxward.benchmark.record import Record, mean_dice
+from voxward.robustness.record import Record, mean_dice
 
 
 def test_json_round_trip() -> None:

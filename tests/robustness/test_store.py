@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmark.books import record
-from voxward.benchmark.record import Record
-from voxward.benchmark.store import RecordStore, Unit, safe_name
+from tests.robustness.books import record
+from voxward.robustness.record import Record
+from voxward.robustness.store import RecordStore, Unit, safe_name
 
 FORK = multiprocessing.get_context("fork")
 UNITS = tuple(Unit("m", attack, case, 0.1, 0) for attack in ("x", "y") for case in "abcdef")

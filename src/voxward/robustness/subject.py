@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from voxward.attacks.threat import ThreatModel
-from voxward.benchmark.deployed import segment_stored
 from voxward.core.case import Case, PreparedCase, Volume
 from voxward.core.model import Inputs, PatchModel, Truth, VolumeModel
 from voxward.core.plan import Plan
@@ -21,6 +20,7 @@ from voxward.data.padding import pad_to
 from voxward.data.prepare import prepare
 from voxward.inference.pipeline import PipelineModel
 from voxward.inference.predictor import Predictor
+from voxward.robustness.deployed import segment_stored
 
 Mode = Literal["volume", "patch"]
 # Integers above this are not exact in float32.
@@ -66,10 +66,9 @@ def patch_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Subj
     """The network on one window around the truth's centre of mass, in normalised intensities (the papers' setting).
 
     The intensity window [low, high] is normalised like the image, so that eps as a share of it means the same as for a
-    volume. Raises ValueError for the unit `native`: these intensities have another one.
+    volume; the unit `native` would mean something else here.
     """
-    if threat.unit == "native":
-        raise ValueError("mode 'patch' attacks normalised intensities: unit must be 'range', got 'native'")
+    assert threat.unit == "range"
     plan = predictor.model.plan
     source, _ = _read(case, plan)
     assert case.label is not None

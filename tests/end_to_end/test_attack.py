@@ -1,0 +1,185 @@
+"""The attack and benchmark commands on a tiny run: books, resuming, refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import voxward
+from voxward.cli import main
+from voxward.commands.attack import attack
+from voxward.commands.benchmark import benchmark
+from voxward.data.formats import open_dataset
+from voxward.data.io import read_image
+
+QUICK = {"attacks": ("apgd-dice", "fab-dice", "square"), "eps": (8 / 255, 16 / 255), "steps": 10, "queries": 10,
+         "fab_steps": 3, "cases": 1, "precision": "fp32"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def attacked(trained, phantoms, tmp_path_factory):
+    return attack(trained, phantoms, tmp_path_factory.mktemp("attack"), **QUICK)
+
+
+def test_the_books_are_complete(attacked):
+    found = {(record.attack, round(record.eps * 255)) for record in attacked.records}
+    wanted = {(name, eps) for name in ("noise", "apgd-dice", "fab-dice", "square") for eps in (8, 16)}
+    assert found == wanted | {("clean", 0), ("clip", 0), ("reach", 255)}
+    for name in ("robustness.md", "robustness.csv", "sanity.json", "curves.png", "iterations.png", "settings.json"):
+        assert (attacked.out / name).stat().st_size > 0
+    assert list(attacked.out.glob("panel-*.png"))
+
+
+def test_the_attacked_model_is_the_deployed_one(attacked):
+    for record in attacked.records:
+        assert record.deployed_clean == record.clean
+
+
+def test_attacks_never_raise_the_dice_and_stay_in_the_ball(attacked):
+    for record in attacked.records:
+        if record.kind == "attack":
+            assert record.dice() <= record.clean_dice()
+            assert record.distance <= record.eps * (1 + 1e-5)
+
+
+def test_a_file_lies_in_the_ball_and_is_what_was_judged(trained, phantoms, tmp_path):
+    options = {**QUICK, "attacks": ("apgd-dice",), "save_volumes": True}
+    result = attack(trained, phantoms, tmp_path, **options)
+    record = next(r for r in result.records if r.attack == "apgd-dice" and r.eps > 10 / 255)
+    path = next((result.out / "volumes").glob(f"*/apgd-dice/{record.eps:.5f}/{record.case}.*"))
+    source, stored = read_image(open_dataset(phantoms).case(record.case).images), read_image([path])
+    assert stored.array.dtype == source.array.dtype
+    np.testing.assert_allclose(stored.affine, source.affine, atol=1e-5)
+    (low, high), *_ = record.threat.bounds
+    assert np.abs(stored.array.astype(float) - source.array).max() <= record.eps * (high - low) * (1 + 1e-5)
+
+
+def test_a_second_call_computes_nothing(attacked, trained, phantoms):
+    before = {path: path.stat().st_mtime_ns for path in (attacked.out / "records").rglob("*.json")}
+    again = attack(trained, phantoms, attacked.out, **QUICK)
+    assert again.records == attacked.records
+    assert before == {path: path.stat().st_mtime_ns for path in (attacked.out / "records").rglob("*.json")}
+
+
+def test_other_settings_need_another_folder(attacked, trained, phantoms):
+    with pytest.raises(ValueError, match=r"budget\.steps.*another --out"):
+        attack(trained, phantoms, attacked.out, **{**QUICK, "steps": 11})
+
+
+def _units(out):
+    return [path for path in (out / "records").rglob("*.json") if not path.name.startswith(".")]
+
+
+def test_a_killed_benchmark_resumes_with_the_same_numbers(attacked, trained, phantoms, tmp_path):
+    line = [
+        sys.executable, "-m", "voxward.cli", "attack", str(trained), str(phantoms), "--out", str(tmp_path),
+        "--attacks", *QUICK["attacks"], "--eps", "8/255", "16/255", "--steps", "10", "--queries", "10",
+        "--fab-steps", "3", "--cases", "1", "--precision", "fp32",
+    ]  # fmt: skip
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(_units(tmp_path)) < 3 and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = {path: path.stat().st_mtime_ns for path in _units(tmp_path)}
+    assert 3 <= len(finished) < len(_units(attacked.out))
+    resumed = attack(trained, phantoms, tmp_path, **QUICK)
+    assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
+
+    def numbers(records):
+        return [(r.attack, r.eps, r.adversarial, r.deployed, r.distance, r.history) for r in records]
+
+    assert numbers(resumed.records) == numbers(attacked.records)
+
+
+def test_several_runs_make_a_leaderboard(trained, phantoms, tmp_path):
+    other = tmp_path / "other"
+    other.symlink_to(trained, target_is_directory=True)
+    options = {**QUICK, "attacks": ("fgsm-ce",), "eps": (8 / 255,)}
+    with pytest.raises(ValueError, match="different names"):
+        benchmark([trained, trained], phantoms, tmp_path / "twice", **options)
+    assert not (tmp_path / "twice").exists()
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(trained), str(copy)], check=True)
+    result = benchmark([trained, copy], phantoms, tmp_path / "out", **options)
+    assert len(result.leaderboard.rows) == 2
+    assert (result.out / "leaderboard.md").is_file()
+
+
+def test_patch_mode(trained, phantoms, tmp_path):
+    result = attack(trained, phantoms, tmp_path, **{**QUICK, "mode": "patch", "attacks": ("pgd-ce",)})
+    assert all(record.deployed is None and record.mode == "patch" for record in result.records)
+
+
+def test_a_surrogate_adds_a_transfer_attack(trained, phantoms, tmp_path):
+    result = attack(trained, phantoms, tmp_path, **{**QUICK, "attacks": ("fgsm-ce",)}, surrogate=trained)
+    assert [r.white_box for r in result.records if r.attack == "transfer"] == [False, False]
+
+
+def test_a_budget_is_an_estimate_and_no_work(trained, phantoms, tmp_path):
+    result = attack(trained, phantoms, tmp_path / "none", **QUICK, budget=True)
+    assert result.hours > 0
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"eps": (-0.1,)}, "eps must be"),
+        ({"eps": (1.5,)}, "0 to 1"),
+        ({"eps": (0.0,)}, "above 0"),
+        ({"eps": ()}, "at least one"),
+        ({"attacks": ("apgd-dicee",)}, "Did you mean 'apgd-dice'"),
+        ({"norm": "l2"}, "square knows the norms linf"),
+        ({"policy": "nothing"}, "policy"),
+        ({"cases": 0}, "cases must be"),
+        ({"steps": 0}, "steps"),
+        ({"mode": "patch", "unit": "native"}, "patch"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(trained, phantoms, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        attack(trained, phantoms, tmp_path / "out", **{**QUICK, **options})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dataset_without_labels_is_refused(trained, phantoms, tmp_path):
+    bare = tmp_path / "bare"
+    (bare / "images").mkdir(parents=True)
+    case = open_dataset(phantoms).cases[0]
+    (bare / "images" / case.images[0].name).symlink_to(case.images[0])
+    with pytest.raises((ValueError, FileNotFoundError)):
+        attack(trained, bare, tmp_path / "out", **QUICK)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line(attacked, trained, phantoms, capsys):
+    code = main([
+        "attack", str(trained), str(phantoms), "--out", str(attacked.out), "--attacks", *QUICK["attacks"],
+        "--eps", "8/255", "16/255", "--steps", "10", "--queries", "10", "--fab-steps", "3", "--cases", "1",
+        "--precision", "fp32",
+    ])  # fmt: skip
+    assert code == (0 if attacked.trustworthy else 1)
+    assert "apgd-dice" in capsys.readouterr().out
+    passed = [finding["passed"] for finding in json.loads((attacked.out / "sanity.json").read_text())]
+    assert attacked.trustworthy == (False not in passed)
+
+
+def test_the_python_interface(trained, phantoms):
+    import torch
+
+    case = open_dataset(phantoms).cases[0]
+    volume = read_image(case.images)
+    predictor = voxward.Predictor(voxward.load_run(trained), torch.device("cpu"), "fp32")
+    model = voxward.PipelineModel.freeze([predictor], volume)
+    target = torch.from_numpy(voxward.read_label(case.label).array.astype(np.int64))[None]
+    threat = voxward.ThreatModel(8 / 255, bounds=model.bounds)
+    images = torch.from_numpy(volume.array.astype(np.float32))[None]
+    result = voxward.attacks.create("apgd-dice", steps=10)(model, images, target, threat)
+    assert float(result.dice) <= float(result.clean_dice)
+    assert result.gradients <= 10
