@@ -150,9 +150,10 @@ def test_an_unchanged_best_halves_the_step_every_second_time():
 def test_radii_search_wider_balls_first_and_return_only_legal_points():
     model = Recorder(conv_model())
     volume, target = case(model.inner)
-    result = APGD(objective="dice", radii=(2.0, 1.5, 1.0))(model, volume, target, THREAT)
-    ball = THREAT.ball(volume)
-    reach = torch.stack([ball.distance(point) for point in model.points]).amax(1) * 255 / 8
+    threat = THREAT.with_eps(0.2)  # wide enough that a slot's last point is not its best
+    result = APGD(objective="dice", radii=(2.0, 1.5, 1.0))(model, volume, target, threat)
+    ball = threat.ball(volume)
+    reach = torch.stack([ball.distance(point) for point in model.points]).amax(1) / 0.2
     assert len(model.points) == 20
     for slot, factor in ((reach[:6], 2.0), (reach[6:12], 1.5), (reach[12:], 1.0)):
         assert slot.max().item() == pytest.approx(factor)

@@ -176,7 +176,7 @@ def trained(request: pytest.FixtureRequest) -> tuple[PatchModel, Tensor, Tensor]
         optimizer.zero_grad()
         nn.functional.cross_entropy(network(image), label).backward()
         optimizer.step()
-    return PatchModel(network), *blobs(4, size, dims, 1001)
+    return PatchModel(network), *blobs(8, size, dims, 1001)
 
 
 def bisected_pgd(model: PatchModel, x: Tensor, t: Tensor, broken: Tensor, norm: str) -> Tensor:
@@ -203,10 +203,12 @@ def test_fab_dice_breaks_a_network_as_near_as_a_bisection_of_pgd(trained, norm):
     model, volume, target = trained
     threshold = judge(model, model.logits(volume), target) / 2
     assert float(threshold.mean()) > 0.35, "the toy did not learn"
-    # Two starts: from the reference alone the search may end in a local minimum (one of these 16 cases does, 1.25 times).
-    found = FabDice(restarts=2).smallest(model, volume, target, ThreatModel(0.01, norm, bounds=UNIT))
-    pgd = bisected_pgd(model, volume, target, threshold, norm)
-    assert (found.distance <= 1.1 * pgd).all(), (found.distance / pgd).tolist()
+    found = FabDice().smallest(model, volume, target, ThreatModel(0.01, norm, bounds=UNIT))
+    ratio = (found.distance / bisected_pgd(model, volume, target, threshold, norm)).double()
+    assert float(ratio.log().mean().exp()) <= 1.03, ratio.tolist()
+    # No search from one start is safe from a local minimum; it met one in 144 toy cases, at 1.25.
+    assert int((ratio > 1.1).sum()) <= 1, ratio.tolist()
+    assert float(ratio.max()) <= 1.3, ratio.tolist()
     judged = judge(model, model.logits(found.adversarial), target)
     assert (judged < threshold).all()
     assert torch.equal(judged, found.dice)
@@ -215,7 +217,7 @@ def test_fab_dice_breaks_a_network_as_near_as_a_bisection_of_pgd(trained, norm):
     moved = (found.adversarial - volume).flatten(1)
     size = moved.abs().amax(1) if norm == "linf" else moved.norm(dim=1)
     assert torch.allclose(found.distance.float(), size, rtol=1e-5)
-    assert found.gradients == 2 * (20 + 1)
+    assert found.gradients == 20 + 1
 
 
 def test_inside_a_ball_it_breaks_what_it_can_reach(trained):

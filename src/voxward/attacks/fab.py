@@ -135,8 +135,9 @@ class MinimumNorm(Attack):
     """Shared by the two decision functions: the search, independent of eps, and its use inside a ball.
 
     steps: per decision function and restart, each one gradient and one forward. restarts: the first starts at the
-    reference, the others at random points within half the smallest distance so far. threshold: a case is broken when
-    its Dice is below; None: half of its clean Dice (a benchmark gives half of the mean).
+    reference, the others at random points within half the smallest distance so far (one start may end in a local
+    minimum). threshold: a case is broken when its Dice is below; None: half of its clean Dice (a benchmark gives half
+    of the mean).
     """
 
     norms = ("linf", "l2")
