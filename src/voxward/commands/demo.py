@@ -20,7 +20,7 @@ from voxward.metrics.score import CaseMetrics
 from voxward.report.figures import overlay_figure
 
 ATTACKS = ("apgd-ce", "apgd-dice")
-EPS = (2 / 255, 4 / 255, 8 / 255)
+EPS = (4 / 255, 8 / 255)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def demo(
     """Train on `cases` synthetic phantoms (or the dataset folder `data`), evaluate, draw the median case, and attack.
 
     Everything goes into the folder `out`: the phantoms, the run, its predictions and metrics, a picture with image,
-    truth and prediction, and the attack's tables and figures. The attack is a small one: 10 steps on 3
+    truth and prediction, and the attack's tables and figures. The attack is a small one: 10 steps on 2
     cases. A demo that was interrupted goes on where it stopped.
     """
     root = Path(out)
@@ -58,7 +58,7 @@ def demo(
     evaluation = evaluate(run.root, progress=progress)
     picture = _picture(run, source, evaluation, root / f"overlay-{name.removeprefix('run-')}.png")
     robustness = attack(
-        run.root, source, root / f"attack-{name.removeprefix('run-')}", ATTACKS, EPS, steps=10, cases=3, seed=seed,
+        run.root, source, root / f"attack-{name.removeprefix('run-')}", ATTACKS, EPS, steps=10, cases=2, seed=seed,
         progress=progress,
     )  # fmt: skip
     return DemoResult(evaluation, run.root, picture, robustness)
