@@ -173,6 +173,27 @@ class Attack(ABC):
         if not torch.equal(returned, search.best):
             search.look(search.ball.project(returned))
 
+    def begin(
+        self,
+        model: VolumeModel,
+        volume: Inputs,
+        target: Truth,
+        threat: ThreatModel,
+        ball: Ball,
+        seed: int,
+        progress: Progress,
+    ) -> Search:
+        """Check everything and evaluate the reference of `ball`."""
+        if threat.norm not in self.norms:
+            raise ValueError(f"{self.name} knows the norms {', '.join(self.norms)}, got {threat.norm!r}")
+        if not bool(torch.isfinite(volume).all()):
+            raise ValueError("volume holds NaN or infinite voxels")
+        counted = Counted(model)
+        start = counted.sweep(ball.reference)
+        check_logits(start.logits, target, model.head)
+        self.check(model.head, start.logits.shape[1])
+        return Search(counted, target, ball, torch.Generator().manual_seed(seed), start, progress, self.name)
+
     def __call__(
         self,
         model: VolumeModel,
@@ -189,17 +210,7 @@ class Attack(ABC):
         volume that is not finite, and a model that returns probabilities instead of logits.
         """
         began = time.perf_counter()
-        if threat.norm not in self.norms:
-            raise ValueError(f"{self.name} knows the norms {', '.join(self.norms)}, got {threat.norm!r}")
-        if not bool(torch.isfinite(volume).all()):
-            raise ValueError("volume holds NaN or infinite voxels")
-        ball = threat.ball(volume)
-        counted = Counted(model)
-        start = counted.sweep(ball.reference)
-        check_logits(start.logits, target, model.head)
-        self.check(model.head, start.logits.shape[1])
-        generator = torch.Generator().manual_seed(seed)
-        search = Search(counted, target, ball, generator, start, progress, self.name)
+        search = self.begin(model, volume, target, threat, threat.ball(volume), seed, progress)
         if threat.eps > 0:
             self.settle(search)
         return _judged(self.name, threat, search, began)

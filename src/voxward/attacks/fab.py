@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from voxward.attacks.base import Attack, Counted, Search, check_logits
+from voxward.attacks.base import Attack, Search
 from voxward.attacks.criteria import judge
 from voxward.attacks.objectives import SoftDiceLoss, margin
 from voxward.attacks.planes import onto_plane
@@ -173,17 +173,8 @@ class MinimumNorm(Attack):
         volume, target and errors raised: as when the attack is called.
         """
         began = time.perf_counter()
-        if threat.norm not in self.norms:
-            raise ValueError(f"{self.name} knows the norms {', '.join(self.norms)}, got {threat.norm!r}")
-        if not bool(torch.isfinite(volume).all()):
-            raise ValueError("volume holds NaN or infinite voxels")
-        ball = _open(threat.ball(volume))
-        counted = Counted(model)
-        start = counted.sweep(ball.reference)
-        check_logits(start.logits, target, model.head)
-        self.check(model.head, start.logits.shape[1])
-        generator = torch.Generator().manual_seed(seed)
-        hunt = self._hunt(Search(counted, target, ball, generator, start, progress, self.name))
+        search = self.begin(model, volume, target, threat, _open(threat.ball(volume)), seed, progress)
+        counted, hunt = search.model, self._hunt(search)
         dice = judge(counted, counted.logits(hunt.point), target)
         distance = torch.where(hunt.breaks(dice), hunt.distance, torch.inf)
         return MinimumNormResult(
