@@ -232,6 +232,7 @@ def _threat_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> No
     add("--checkpoint", default="best", choices=("best", "last"))
     add("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     add("--seed", type=int, default=0)
+    add("--erase", help="only this class counts: make it vanish (default: the mean of all classes)")
     add("--save-volumes", action="store_true", help="keep the adversarial volumes under OUT/volumes")
     add("--budget", action="store_true", help="only estimate the hours this will take")
     _device_arguments(parser)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from voxward.attacks.criteria import judge
+from voxward.attacks.ensemble import Budget, Ensemble
 from voxward.attacks.fab import FabDice
 from voxward.attacks.random_models import Averaged, is_random
 from voxward.attacks.square import Square
@@ -108,6 +109,16 @@ def test_averaging_a_deterministic_model_changes_nothing():
     assert averaged.head == "softmax"
     with pytest.raises(ValueError, match="samples"):
         Averaged(plain, 0)
+
+
+def test_an_ensemble_averages_a_random_model_and_books_every_answer():
+    volume, target = case()
+    options = {"steps": 10, "queries": 10, "fab_steps": 2}
+    attack = Ensemble("autoattack", Budget(**options))
+    plain = attack(PatchModel(Steep()), volume, target, THREAT)
+    random = attack(PatchModel(Steep(drop=0.1)), volume, target, THREAT)
+    assert random.gradients > 5 * plain.gradients
+    assert (random.dice < random.clean_dice).all()
 
 
 def test_an_attack_runs_on_an_averaged_model():

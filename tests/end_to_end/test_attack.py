@@ -29,7 +29,7 @@ def attacked(trained, phantoms, tmp_path_factory):
 def test_the_books_are_complete(attacked):
     found = {(record.attack, round(record.eps * 255)) for record in attacked.records}
     wanted = {(name, eps) for name in ("noise", "apgd-dice", "fab-dice", "square") for eps in (8, 16)}
-    assert found == wanted | {("clean", 0), ("clip", 0), ("reach", 255)}
+    assert found == wanted | {("clean", 0), ("clip", 0), ("probe", 0), ("reach", 255)}
     for name in ("robustness.md", "robustness.csv", "sanity.json", "curves.png", "iterations.png", "settings.json"):
         assert (attacked.out / name).stat().st_size > 0
     assert list(attacked.out.glob("panel-*.png"))
@@ -121,6 +121,19 @@ def test_a_surrogate_adds_a_transfer_attack(trained, phantoms, tmp_path):
     assert [r.white_box for r in result.records if r.attack == "transfer"] == [False, False]
 
 
+def test_one_class_can_be_erased(attacked, trained, phantoms, tmp_path):
+    """Attacked alone, a class loses at least as much as it does when the mean of both is attacked."""
+    options = {**QUICK, "attacks": ("apgd-dice",)}
+    result = attack(trained, phantoms, tmp_path, **options, erase="organ a")
+    before = {r.eps: r for r in attacked.records if r.attack == "apgd-dice"}
+    for record in result.records:
+        assert record.classes == ("organ a",)
+        assert record.deployed_clean == record.clean
+        if record.attack == "apgd-dice":
+            assert record.clean[0] == before[record.eps].clean[0]
+            assert record.adversarial[0] <= before[record.eps].adversarial[0]
+
+
 def test_a_budget_is_an_estimate_and_no_work(trained, phantoms, tmp_path):
     result = attack(trained, phantoms, tmp_path / "none", **QUICK, budget=True)
     assert result.hours > 0
@@ -140,6 +153,7 @@ def test_a_budget_is_an_estimate_and_no_work(trained, phantoms, tmp_path):
         ({"cases": 0}, "cases must be"),
         ({"steps": 0}, "steps"),
         ({"mode": "patch", "unit": "native"}, "patch"),
+        ({"erase": "spleen"}, "erase must name one of the classes organ a, organ b, lesion"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(trained, phantoms, tmp_path, options, message):

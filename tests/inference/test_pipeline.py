@@ -209,7 +209,7 @@ def agrees(predictors, head="softmax", mean="logits", objective=soft_dice, cases
 @pytest.mark.parametrize(("head", "objective"), [("softmax", soft_dice), ("softmax", ce), ("regions", soft_dice)])
 def test_the_gradient_is_autograds(spacing, weights, axes, count, mean, head, objective, monkeypatch):
     """A batch of 5 windows where there are many. The second member has another geometry and its own weights."""
-    monkeypatch.setattr(predictor_module, "VOXELS_PER_FORWARD", 5 * 8 * 8 * 4)
+    monkeypatch.setitem(predictor_module.VOXELS_PER_FORWARD, "cpu", 5 * 8 * 8 * 4)
     first = a_predictor(Toy(0).double(), spacing, weights=weights, axes=axes, overlap=0.25)
     second = a_predictor(Toy(1).double(), OTHER, (8, 12, 8), "constant", axes[:1], overlap=0.25)
     assert first.windows((11, 9, 7)).count > first.batch
@@ -217,7 +217,7 @@ def test_the_gradient_is_autograds(spacing, weights, axes, count, mean, head, ob
 
 
 def test_a_sum_of_ce_over_regions_too(monkeypatch):
-    monkeypatch.setattr(predictor_module, "VOXELS_PER_FORWARD", 1)
+    monkeypatch.setitem(predictor_module.VOXELS_PER_FORWARD, "cpu", 1)
     agrees([a_predictor(Toy().double(), OTHER, axes=(1,))], "regions", "logits", ce)
 
 
@@ -232,7 +232,7 @@ def test_one_batch_of_windows_costs_one_forward(monkeypatch):
     for batch in (10_000, 3):
         network = Toy().double()
         predictor = a_predictor(network, overlap=0.0)
-        monkeypatch.setattr(predictor_module, "VOXELS_PER_FORWARD", batch * 8 * 8 * 4)
+        monkeypatch.setitem(predictor_module.VOXELS_PER_FORWARD, "cpu", batch * 8 * 8 * 4)
         model = PipelineModel.freeze([predictor], case)
         model.value_and_grad(moved(case), target, soft_dice)
         counts.append(network.forwards / model.members[0].windows.count)
@@ -264,7 +264,7 @@ class Watched(Toy):
 @pytest.mark.parametrize("axes", [(), (0, 1)])
 def test_the_graph_is_that_of_one_batch_however_many_windows(gradient, axes, monkeypatch):
     window = (6, 6, 4)
-    monkeypatch.setattr(predictor_module, "VOXELS_PER_FORWARD", 2 * 6 * 6 * 4)
+    monkeypatch.setitem(predictor_module.VOXELS_PER_FORWARD, "cpu", 2 * 6 * 6 * 4)
     case, peaks, counts = a_volume(), [], []
     for overlap in (0.0, 0.8):
         networks = [Watched(n).double() for n in range(2)]

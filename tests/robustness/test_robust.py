@@ -136,7 +136,7 @@ def verdicts(records: list[Record]) -> dict[str, bool | None]:
 
 def test_a_sound_book_passes_what_can_be_tested() -> None:
     found = verdicts(book())
-    untestable = {"eps 1", "more steps", "black-box", "deployed"}
+    untestable = {"eps 1", "more steps", "black-box", "deployed", "model"}
     assert found == {name: None if name in untestable else True for name in found}
     assert len(found) == 10
     assert len(robust.sanity([*book(), clean("a", model="n")])) == 20
@@ -144,6 +144,11 @@ def test_a_sound_book_passes_what_can_be_tested() -> None:
 
 LARGE = ThreatModel(1.0)
 STEPS = {steps: {"steps": steps, "loss": "ce"} for steps in (20, 100)}
+
+
+def _probe(random: bool = False, reached: float = 0.9) -> Record:
+    return record("probe", "a", (0.9, 0.7), kind="control", options={"random": random, "reached": reached})
+
 
 BROKEN: dict[str, tuple[bool, list[Record]]] = {
     "noise control": (False, [record("noise", case, (0.6, 0.6), 0.2) for case in "ab"]),
@@ -159,7 +164,12 @@ BROKEN: dict[str, tuple[bool, list[Record]]] = {
     "in the ball": (False, [record("y", "a", (0.3, 0.3), 0.1, distance=0.1002)]),
     "complete": (False, [record("z", "a", (0.3, 0.3), 0.1)]),
     "deployed": (False, [clean("a", deployed=(0.1, 0.1))]),
+    "model": (False, [_probe(random=True)]),
 }  # fmt: skip
+
+
+def test_masked_gradients_are_seen() -> None:
+    assert verdicts([*book(), _probe(reached=0.0)])["model"] is False
 
 
 @pytest.mark.parametrize("name", list(BROKEN))
@@ -179,6 +189,9 @@ MENDED: dict[str, list[Record]] = {
     "black-box": [record("square", case, (0.4, 0.4), 0.1, white_box=False) for case in "ab"],
     "in the ball": [record("y", "a", (0.3, 0.3), 0.1, distance=0.1 * (1 + 1e-5))],
     "deployed": [clean("a", deployed=(0.895, 0.7)), clean("b", deployed=(0.8, 0.6))],
+    # A look at one case is no unfinished attack.
+    "complete": [_probe(), record("reach", "a", (0.04, 0.0), 1.0, threat=LARGE, kind="control")],
+    "model": [_probe()],
 }  # fmt: skip
 
 

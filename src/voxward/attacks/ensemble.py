@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from voxward.attacks.apgd import APGD
-from voxward.attacks.base import Attack, Search
+from voxward.attacks.base import Attack, Counted, Search
 from voxward.attacks.fab import FabDice, FabT
+from voxward.attacks.random_models import SAMPLES, Averaged, is_random
 from voxward.attacks.square import Square
 from voxward.core.model import Inputs
 from voxward.core.registry import Registry
@@ -24,7 +25,6 @@ class Budget:
 
     steps: gradients of an APGD run; restarts: its runs; queries: forwards of Square; fab_steps: gradients of FAB.
     threshold: the Dice under which a case counts as broken (FAB's goal); None: half of the case's clean Dice.
-    class_weights: 1 / voxels per class of the training set for the balanced objective; None: the case's own.
     """
 
     steps: int = 20
@@ -32,7 +32,6 @@ class Budget:
     queries: int = 500
     fab_steps: int = 20
     threshold: float | None = None
-    class_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "restarts", "queries", "fab_steps"):
@@ -54,9 +53,7 @@ def autoattack(classes: int, budget: Budget) -> dict[str, Attack]:
 def strong(classes: int, budget: Budget) -> dict[str, Attack]:
     """APGD with the radius schedule on balanced masked CE, JSD and soft Dice, FAB-Dice and Square."""
     return {
-        "apgd-balanced-ce-radii": APGD(
-            "balanced-ce", budget.steps, budget.restarts, radii=RADII, class_weights=budget.class_weights
-        ),
+        "apgd-balanced-ce-radii": APGD("balanced-ce", budget.steps, budget.restarts, radii=RADII),
         "apgd-jsd-radii": APGD("jsd", budget.steps, budget.restarts, radii=RADII),
         "apgd-dice-radii": APGD("dice", budget.steps, budget.restarts, radii=RADII),
         "fab-dice": FabDice(budget.fab_steps, threshold=budget.threshold),
@@ -71,7 +68,10 @@ ENSEMBLES: Registry[Callable[[int, Budget], Mapping[str, Attack]]] = Registry(
 
 @dataclass(frozen=True)
 class Ensemble(Attack):
-    """Every member on every case, each from the reference; the lowest Dice of all is the result."""
+    """Every member on every case, each from the reference; the lowest Dice of all is the result.
+
+    Of a model that answers at random the mean of SAMPLES answers is attacked (expectation over transformation).
+    """
 
     kind: str
     budget: Budget = Budget()
@@ -88,10 +88,13 @@ class Ensemble(Attack):
     def run(self, search: Search) -> Inputs:
         """See Attack."""
         members = self.members(search.start.logits.shape[1] if search.model.head == "softmax" else 2)
+        averaged = is_random(search.model, search.ball.reference)
         for n, attack in enumerate(members.values()):
             if search.finished:
                 break
             alone = replace(search, generator=torch.Generator().manual_seed(search.generator.initial_seed()))
+            if averaged:  # the counted model is inside, so that every single answer is booked
+                alone.model = Counted(Averaged(search.model, SAMPLES))
             attack.settle(alone)
             search.keep(alone)
             search.report(n + 1, len(members))

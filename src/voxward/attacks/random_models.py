@@ -14,6 +14,9 @@ from torch import Tensor
 
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, VolumeModel
 
+SAMPLES = 10
+"""Answers that are averaged where a model turns out to be random."""
+
 TOLERANCE = 1e-6
 """Relative to the greatest logit: below it two answers differ by rounding only."""
 

@@ -35,6 +35,7 @@ def attack(
     device: str = "auto",
     precision: Precision = "auto",
     seed: int = 0,
+    erase: str | None = None,
     save_volumes: bool = False,
     budget: bool = False,
     progress: Progress = silent,
@@ -43,5 +44,5 @@ def attack(
     target = Path(run) / "attack" if out is None else Path(out)
     return benchmark(
         [run], dataset, target, attacks, eps, mode, norm, unit, reference, steps, restarts, queries, fab_steps,
-        threshold, cases, policy, surrogate, checkpoint, device, precision, seed, save_volumes, budget, progress,
+        threshold, cases, policy, surrogate, checkpoint, device, precision, seed, erase, save_volumes, budget, progress,
     )  # fmt: skip

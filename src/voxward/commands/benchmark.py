@@ -29,7 +29,7 @@ from voxward.robustness.record import Record
 from voxward.robustness.robust import Finding, sanity
 from voxward.robustness.run import Bench, Setting, ensembles, members
 from voxward.robustness.store import RecordStore
-from voxward.robustness.subject import Mode
+from voxward.robustness.subject import Mode, labels_under_attack
 
 EPS = (4 / 255, 8 / 255, 16 / 255)
 
@@ -77,6 +77,7 @@ def benchmark(
     device: str = "auto",
     precision: Precision = "auto",
     seed: int = 0,
+    erase: str | None = None,
     save_volumes: bool = False,
     budget: bool = False,
     progress: Progress = silent,
@@ -88,7 +89,8 @@ def benchmark(
     network on one window. reference: `raw`, or `window` as in the papers (see attacks.threat). steps, restarts,
     queries, fab_steps: what APGD, Square and FAB may spend per case and eps. threshold: the Dice under which FAB calls
     a case broken (default: half of the case's clean one). cases: only the first so many. surrogate: a run whose
-    adversarial volumes are tried too (a transfer attack). save_volumes: keep the adversarial volumes under
+    adversarial volumes are tried too (a transfer attack). erase: a class whose Dice alone counts: the attacks try to
+    make it vanish, and the books are of that class. save_volumes: keep the adversarial volumes under
     OUT/volumes. budget: only estimate the hours.
 
     OUT gets records/ (one file per unit of work), robustness.md, robustness.csv, with several runs leaderboard.md and
@@ -99,7 +101,7 @@ def benchmark(
     threat = ThreatModel(0.0, norm, unit, reference)
     setting = Setting(
         tuple(attacks), tuple(sorted(set(eps))), threat, mode,
-        Budget(steps, restarts, queries, fab_steps, threshold), policy, seed,
+        Budget(steps, restarts, queries, fab_steps, threshold), policy, seed, erase,
     )  # fmt: skip
     _check(setting)
     folders = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
@@ -128,7 +130,7 @@ def benchmark(
 def summarise(out: Path, setting: Setting, bench: Bench, progress: Progress = silent) -> BenchmarkResult:
     """Tables, checks and figures from the records that lie in `out`."""
     records = RecordStore(out).read_all()
-    classes = max(predictor.model.plan.labels.count for predictor in bench.predictors.values())
+    classes = max(len(record.classes) + 1 for record in records)
     groups = ensembles(setting.attacks, classes, setting.budget, bench.surrogate is not None)
     findings = sanity(records)
     report = robustness_report(records, groups, findings)
@@ -166,7 +168,7 @@ def _check_predictor(predictor: Predictor, setting: Setting) -> None:
     """Refuse attacks that this model cannot be attacked with."""
     if resolve_precision(predictor.precision, predictor.device) == "fp16":
         raise ValueError("gradients in fp16 vanish: attack in bf16 or fp32")
-    classes = predictor.model.plan.labels.count
+    classes = labels_under_attack(predictor.model.plan.labels, setting.erase).count
     for name, attack in members(setting.attacks, classes, setting.budget).items():
         if setting.threat.norm not in attack.norms:
             raise ValueError(f"{name} knows the norms {', '.join(attack.norms)}, got {setting.threat.norm!r}")

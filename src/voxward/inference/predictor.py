@@ -19,8 +19,9 @@ from voxward.inference.run_folder import TrainedModel
 from voxward.inference.tta import mirrored
 from voxward.inference.windows import Windows, plan_windows, sweep
 
-# Windows of one forward pass together hold about this many voxels: enough to keep a processor busy on small windows.
-VOXELS_PER_FORWARD = 400_000
+# Windows of one forward pass together hold about this many voxels: enough to keep the device busy on small windows. On a
+# CPU more only make the tensors so large that each is given back to the system and faulted in anew.
+VOXELS_PER_FORWARD = {"cpu": 100_000, "cuda": 400_000}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ class Predictor:
     @property
     def batch(self) -> int:
         """How many windows one forward pass takes."""
-        return max(1, VOXELS_PER_FORWARD // int(np.prod(self.model.plan.window_size)))
+        return max(1, VOXELS_PER_FORWARD[self.device.type] // int(np.prod(self.model.plan.window_size)))
 
     def segment(self, volume: Volume, done: Callable[[int, int], None] | None = None) -> np.ndarray:
         """Class indices (i, j, k) in the volume's own voxel order and shape, post-processed.

@@ -9,7 +9,7 @@ from voxward.attacks.base import Attack
 from voxward.attacks.fab import MinimumNorm
 from voxward.attacks.objectives import create_objective
 from voxward.attacks.square import Square
-from voxward.robustness.run import Bench, members
+from voxward.robustness.run import Bench
 from voxward.robustness.subject import Subject
 
 # Forward passes of a minimum-norm attack's line searches.
@@ -24,7 +24,7 @@ def estimate_hours(bench: Bench) -> float:
         subject = bench.subject(name, first)
         forward = _seconds(lambda subject=subject: subject.model.logits(subject.volume))  # type: ignore[misc]
         gradient = _seconds(lambda subject=subject: _gradient(subject))  # type: ignore[misc]
-        attacks = members(setting.attacks, predictor.model.plan.labels.count, setting.budget).values()
+        attacks = bench.attacks(predictor).values()
         each = sum(
             _spent(attack, forward, gradient) * (1 if isinstance(attack, MinimumNorm) else len(setting.eps))
             for attack in attacks

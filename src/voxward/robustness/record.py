@@ -16,6 +16,8 @@ Kind = Literal["attack", "control"]
 Scores = tuple[float | None, ...]
 
 CLEAN, CLIP, NOISE = CONTROLS = ("clean", "clip", "noise")
+# Looks at the model itself on one case; its options hold `random` and `reached`, see robustness.run.
+PROBE = "probe"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from voxward.metrics.summary import Summary, summarise
-from voxward.robustness.record import CLEAN, CLIP, CONTROLS, NOISE, Record, Scores
+from voxward.robustness.record import CLEAN, CLIP, CONTROLS, NOISE, PROBE, Record, Scores
 
 ABSOLUTE = 0.5
 """The threshold that is the same for every model, beside mu / 2."""
@@ -279,7 +279,7 @@ def _falls_with_eps(model: str, records: Sequence[Record]) -> Finding:
 
 def _reaches_zero(model: str, records: Sequence[Record]) -> Finding:
     # A check of the set-up at eps 1 is no attack of the report's, but it is one.
-    rows = [r for r in records if r.attack not in CONTROLS and r.white_box and _ruins(r)]
+    rows = [r for r in records if r.white_box and _ruins(r)]
     worst = _by_case(rows)
     mean = math.fsum(worst.values()) / max(len(worst), 1)
     faults = [f"white-box attacks leave Dice {mean:.3f} at eps 1"] if mean >= _GONE else []
@@ -337,7 +337,7 @@ def _slack(record: Record) -> float:
 def _complete(model: str, records: Sequence[Record]) -> Finding:
     """Means over different cases cannot be compared."""
     cases = {r.case for r in records}
-    groups = _grouped(records, lambda r: (r.attack, r.eps))
+    groups = _grouped((r for r in records if r.kind == "attack" or r.attack in CONTROLS), lambda r: (r.attack, r.eps))
     short = {name: len(dice) for name, dice in groups.items() if len(dice) < len(cases)}
     faults = [f"{attack} at eps {eps:g} has {n} of {len(cases)} cases" for (attack, eps), n in list(short.items())[:3]]
     return _verdict("complete", model, bool(cases), faults, f"every attack was run on all {len(cases)} cases")
@@ -351,6 +351,21 @@ def _deployed(model: str, records: Sequence[Record]) -> Finding:
     return _verdict("deployed", model, bool(rows), faults, "the attacked model is the deployed one on clean cases")
 
 
+def _sees_the_model(model: str, records: Sequence[Record]) -> Finding:
+    rows = [r for r in records if r.attack == PROBE]
+    faults = [
+        f"no gradient reaches the image of {r.case}: gradients are masked" for r in rows if not r.options["reached"]
+    ]
+    faults += [
+        "the model answers at random: what was attacked is the mean of several answers"
+        for r in rows
+        if r.options["random"]
+    ]
+    return _verdict(
+        "model", model, bool(rows), faults, "the model answers the same each time, and its gradient arrives"
+    )
+
+
 _CHECKS: tuple[Callable[[str, Sequence[Record]], Finding], ...] = (
     _complete,
     _control(NOISE),
@@ -362,4 +377,5 @@ _CHECKS: tuple[Callable[[str, Sequence[Record]], Finding], ...] = (
     _black_box,
     _in_the_ball,
     _deployed,
+    _sees_the_model,
 )

@@ -13,25 +13,27 @@ import torch
 from voxward.attacks.base import Attack, AttackResult
 from voxward.attacks.ensemble import ENSEMBLES, Budget
 from voxward.attacks.fab import MinimumNorm
+from voxward.attacks.objectives import at, create_objective
+from voxward.attacks.random_models import SAMPLES, Averaged, is_random
 from voxward.attacks.registry import create
 from voxward.attacks.threat import ThreatModel
 from voxward.attacks.transfer import Transfer
 from voxward.core.case import Case
-from voxward.core.labels import LabelSet
 from voxward.core.progress import Progress, silent
 from voxward.data.io import volume_suffix
 from voxward.inference.precision import resolve_precision
 from voxward.inference.predictor import Predictor
 from voxward.metrics.score import POLICIES, CaseMetrics, score_case
-from voxward.robustness.record import CLEAN, CLIP, CONTROLS, NOISE, Record, Scores
+from voxward.robustness.record import CLEAN, CLIP, CONTROLS, NOISE, PROBE, Record, Scores
 from voxward.robustness.store import Unit
-from voxward.robustness.subject import SUBJECTS, Mode, Subject
+from voxward.robustness.subject import SUBJECTS, Mode, Subject, erasing, labels_under_attack
 
 # eps 1 of the range: a sound white-box attack leaves nothing of the segmentation.
 REACH = "reach"
-_REACH_ATTACK = "apgd-dice"
-# It stops as soon as nothing is left, so that many steps cost little on a sound model.
-_REACH_STEPS = 100
+# In small steps: APGD's first one of 2 eps would leap over everything that can be reached. It stops as soon as nothing
+# is left, so that many steps cost little on a sound model.
+_REACH_ATTACK = create("ifgsm-dice", steps=100, alpha=4 / 255)
+_TRANSFERRED = "apgd-dice"
 TRANSFER = "transfer"
 
 
@@ -39,7 +41,8 @@ TRANSFER = "transfer"
 class Setting:
     """What is attacked with what. attacks: names of attacks and ensembles; eps: in the unit of `threat`.
 
-    cases: all are attacked; the check at eps 1 uses the first. policy: what an empty class counts.
+    cases: all are attacked; the check at eps 1 uses the first. policy: what an empty class counts. erase: the one class
+    whose Dice counts, None for the mean of all.
     """
 
     attacks: tuple[str, ...]
@@ -49,6 +52,7 @@ class Setting:
     budget: Budget = field(default_factory=Budget)
     policy: str = "ignore"
     seed: int = 0
+    erase: str | None = None
 
 
 def members(attacks: Sequence[str], classes: int, budget: Budget) -> dict[str, Attack]:
@@ -101,15 +105,18 @@ class Bench:
     volumes: Path | None = None
     keep_all: bool = False
     surrogate: Predictor | None = None
+    _random: dict[Predictor, bool] = field(default_factory=dict)
     _held: dict[tuple[str, str], tuple[Subject, Scores, Scores | None]] = field(default_factory=dict)
 
     def units(self) -> Iterator[Unit]:
         """Case by case, so that a case is prepared once; a minimum-norm attack is one unit for every eps."""
         for model, predictor in self.predictors.items():
-            attacks = members(self.setting.attacks, predictor.model.plan.labels.count, self.setting.budget)
+            attacks = self.attacks(predictor)
             for n, case in enumerate(self.cases):
                 yield self._unit(model, CLEAN, case, None)
                 yield self._unit(model, CLIP, case, None)
+                if n == 0:
+                    yield self._unit(model, PROBE, case, None)
                 if n == 0 and self.setting.threat.unit == "range" and self.setting.threat.norm == "linf":
                     yield self._unit(model, REACH, case, 1.0)
                 for eps in self.setting.eps:
@@ -130,16 +137,16 @@ class Bench:
         subject = self.subject(unit.model, unit.case)
         if unit.attack in CONTROLS:
             return (self._control(unit, subject, predictor),)
+        if unit.attack == PROBE:
+            return (self._probe(unit, subject, predictor),)
         if unit.attack == REACH:
-            attack = create(_REACH_ATTACK, steps=_REACH_STEPS)
-            return (self._attacked(unit, subject, predictor, attack, progress),)
+            return (self._attacked(unit, subject, predictor, _REACH_ATTACK, progress),)
         if unit.attack == TRANSFER:
             assert self.surrogate is not None
-            other = SUBJECTS[self.setting.mode](self.surrogate, self.cases[unit.case], self.setting.threat)
-            transfer = Transfer(create(_REACH_ATTACK, steps=self.setting.budget.steps), other.model)
+            other = self._bound(self.surrogate, unit.case)
+            transfer = Transfer(create(_TRANSFERRED, steps=self.setting.budget.steps), other.model)
             return (self._attacked(unit, subject, predictor, transfer, progress),)
-        attacks = members(self.setting.attacks, predictor.model.plan.labels.count, self.setting.budget)
-        attack = attacks[unit.attack]
+        attack = self.attacks(predictor)[unit.attack]
         if isinstance(attack, MinimumNorm):
             return self._for_every_eps(unit, subject, predictor, attack, progress)
         return (self._attacked(unit, subject, predictor, attack, progress),)
@@ -153,11 +160,26 @@ class Bench:
         if (model, case) not in self._held:
             self._held.clear()
             predictor = self.predictors[model]
-            subject = SUBJECTS[self.setting.mode](predictor, self.cases[case], self.setting.threat)
-            labels = predictor.model.plan.labels
-            clean = _dice(self._judge(case, subject, subject.volume, labels))
-            self._held[model, case] = subject, clean, self._deployed(case, subject, subject.volume, labels, None)
+            subject = self._bound(predictor, case)
+            clean = _dice(self._judge(case, subject, subject.volume))
+            self._held[model, case] = subject, clean, self._deployed(case, subject, subject.volume, None)
         return self._held[model, case]
+
+    def _bound(self, predictor: Predictor, case: str) -> Subject:
+        subject = SUBJECTS[self.setting.mode](predictor, self.cases[case], self.setting.threat)
+        if self.setting.erase is not None:
+            subject = erasing(subject, self.setting.erase)
+        # Asked once per model: whether it is random does not depend on the case.
+        if predictor not in self._random:
+            self._random[predictor] = is_random(subject.model, subject.volume)
+        if self._random[predictor]:  # expectation over transformation
+            subject = replace(subject, model=Averaged(subject.model, SAMPLES))
+        return subject
+
+    def attacks(self, predictor: Predictor) -> dict[str, Attack]:
+        """The single attacks by name. Raises ValueError for unknown names, of attacks or of the class to erase."""
+        labels = labels_under_attack(predictor.model.plan.labels, self.setting.erase)
+        return members(self.setting.attacks, labels.count, self.setting.budget)
 
     def _control(self, unit: Unit, subject: Subject, predictor: Predictor) -> Record:
         threat = subject.threat.with_eps(unit.eps or 0.0)
@@ -169,6 +191,15 @@ class Bench:
             volume = ball.sign_noise(torch.Generator().manual_seed(unit.seed))
         drawn = _Found(volume, float(ball.distance(volume)[0]))
         return self._record(unit, subject, predictor, threat, drawn)
+
+    def _probe(self, unit: Unit, subject: Subject, predictor: Predictor) -> Record:
+        """Whether the model is random, and the share of voxels that a gradient arrives at."""
+        loss = at(create_objective("ce"), 0.0)
+        gradient = subject.model.value_and_grad(subject.volume, subject.target, loss)[2]
+        found = _Found(subject.volume, 0.0, gradients=1)
+        record = self._record(unit, subject, predictor, subject.threat, found)
+        options = {"random": self._random[predictor], "reached": float((gradient != 0).double().mean())}
+        return replace(record, kind="control", options=options)
 
     def _attacked(
         self, unit: Unit, subject: Subject, predictor: Predictor, attack: Attack, progress: Progress
@@ -204,15 +235,14 @@ class Bench:
         found: _Found,
         attack: Attack | None = None,
     ) -> Record:
-        labels = predictor.model.plan.labels
         _, clean, deployed_clean = self._ready(unit.model, unit.case)
-        struck = self._judge(unit.case, subject, found.volume, labels)
+        struck = self._judge(unit.case, subject, found.volume)
         kept = self.keep_all or unit.case == next(iter(self.cases))
-        path = self.volume_path(unit) if kept and unit.attack not in CONTROLS else None
-        deployed = self._deployed(unit.case, subject, found.volume, labels, path)
+        path = self.volume_path(unit) if kept and attack is not None else None
+        deployed = self._deployed(unit.case, subject, found.volume, path)
         return Record(
             model=unit.model, case=unit.case, attack=unit.attack, eps=unit.eps or 0.0, seed=unit.seed,
-            mode=self.setting.mode, threat=threat, classes=labels.foreground,
+            mode=self.setting.mode, threat=threat, classes=subject.labels.foreground,
             clean=clean, adversarial=_dice(struck), deployed=deployed, deployed_clean=deployed_clean,
             hd95_mm=struck.mean("hd95_mm"), distance=found.distance, breaking_eps=None, history=found.history,
             gradients=found.gradients, forwards=found.forwards, seconds=found.seconds,
@@ -223,20 +253,18 @@ class Bench:
             version=self.version, torch=torch.__version__,
         )  # fmt: skip
 
-    def _judge(self, case: str, subject: Subject, volume: torch.Tensor, labels: LabelSet) -> CaseMetrics:
-        return self._score(case, subject, subject.model.segment(subject.model.logits(volume))[0].cpu().numpy(), labels)
+    def _judge(self, case: str, subject: Subject, volume: torch.Tensor) -> CaseMetrics:
+        return self._score(case, subject, subject.model.segment(subject.model.logits(volume))[0].cpu().numpy())
 
-    def _score(self, case: str, subject: Subject, mask: np.ndarray, labels: LabelSet) -> CaseMetrics:
+    def _score(self, case: str, subject: Subject, mask: np.ndarray) -> CaseMetrics:
         truth = subject.target[0].cpu().numpy()
-        return score_case(case, truth, mask, subject.spacing, labels, POLICIES[self.setting.policy])
+        return score_case(case, truth, mask, subject.spacing, subject.labels, POLICIES[self.setting.policy])
 
-    def _deployed(
-        self, case: str, subject: Subject, volume: torch.Tensor, labels: LabelSet, path: Path | None
-    ) -> Scores | None:
+    def _deployed(self, case: str, subject: Subject, volume: torch.Tensor, path: Path | None) -> Scores | None:
         if subject.deploy is None:
             return None
         mask = subject.deploy(volume[0].cpu().numpy(), path)
-        return _dice(self._score(case, subject, mask, labels))
+        return _dice(self._score(case, subject, mask))
 
     def volume_path(self, unit: Unit) -> Path | None:
         """Where an adversarial volume is kept: VOLUMES/MODEL/ATTACK/EPS/CASE.ext, in the source's file type."""

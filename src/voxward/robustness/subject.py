@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
+from voxward.attacks.one_class import OneClass, only
 from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, PreparedCase, Volume
+from voxward.core.labels import LabelSet
 from voxward.core.model import Inputs, PatchModel, Truth, VolumeModel
 from voxward.core.plan import Plan
 from voxward.core.types import Float3
@@ -29,7 +31,7 @@ _EXACT = 2**24
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What a unit of work attacks. spacing: mm, in the order of the volume's spatial axes.
+    """What a unit of work attacks. spacing: mm, in the order of the volume's spatial axes. labels: the target's.
 
     threat: bounds and limits of this case, with eps 0. deploy: segments an adversarial volume (c, *spatial) after a
     round trip through a file (kept at the path that is given); None where there is no pipeline to deploy.
@@ -38,6 +40,7 @@ class Subject:
     model: VolumeModel
     volume: Inputs
     target: Truth
+    labels: LabelSet
     threat: ThreatModel
     spacing: Float3
     deploy: Callable[[np.ndarray, Path | None], np.ndarray] | None
@@ -59,7 +62,10 @@ def volume_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Sub
 
     truth = torch.from_numpy(target.astype(np.int64))[None]
     bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, model.bounds, limits)
-    return Subject(model, volume.to(predictor.device), truth.to(predictor.device), bounded, source.spacing, deploy)
+    labels = predictor.model.plan.labels
+    return Subject(
+        model, volume.to(predictor.device), truth.to(predictor.device), labels, bounded, source.spacing, deploy
+    )
 
 
 def patch_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Subject:
@@ -83,6 +89,7 @@ def patch_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Subj
         PatchModel(predictor.model.network),
         image[None].to(device),
         label[None].long().to(device),
+        plan.labels,
         bounded,
         plan.spacing,
         None,
@@ -93,6 +100,36 @@ SUBJECTS: dict[Mode, Callable[[Predictor, Case, ThreatModel], Subject]] = {
     "volume": volume_subject,
     "patch": patch_subject,
 }
+
+
+def labels_under_attack(labels: LabelSet, erase: str | None) -> LabelSet:
+    """All of them, or with `erase` that class and everything else as the background.
+
+    Raises ValueError for a name that is no foreground class.
+    """
+    if erase is None:
+        return labels
+    if erase not in labels.foreground:
+        raise ValueError(f"erase must name one of the classes {', '.join(labels.foreground)}, got {erase!r}")
+    return LabelSet((f"not {erase}", erase), (0, 1))
+
+
+def erasing(subject: Subject, name: str) -> Subject:
+    """The subject of an attack on one class, see `OneClass`."""
+    index, inner = subject.labels.names.index(name), subject.deploy
+
+    def deploy(adversarial: np.ndarray, path: Path | None) -> np.ndarray:
+        assert inner is not None
+        mask: np.ndarray = (inner(adversarial, path) == index).astype(np.uint8)
+        return mask
+
+    return replace(
+        subject,
+        model=OneClass(subject.model, index),
+        target=only(subject.target, index, subject.model.head),
+        labels=labels_under_attack(subject.labels, name),
+        deploy=None if inner is None else deploy,
+    )
 
 
 def _read(case: Case, plan: Plan) -> tuple[Volume, np.ndarray]:

@@ -1,0 +1,82 @@
+"""One class against all others: what an attack sees of a model when it is to erase a single organ or lesion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, VolumeModel
+
+
+@dataclass(frozen=True, eq=False)
+class OneClass:
+    """A VolumeModel of two classes: class `index` of `model`, and whatever else there is.
+
+    Of a softmax head the logits are the greatest of the other classes' and the class's own, so that their argmax is the
+    model's; of a region head they are the region's. So every objective and every Dice of an attack is that class's
+    alone, and the attack has succeeded where it is 0: not one true voxel is found any more. Targets are 0 and 1.
+    Post-processing sees only this class.
+
+    Raises ValueError for an index below 1 (a softmax head's background) or 0 (regions).
+    """
+
+    model: VolumeModel
+    index: int
+
+    def __post_init__(self) -> None:
+        least = 1 if self.model.head == "softmax" else 0
+        if self.index < least:
+            raise ValueError(f"index must be at least {least}, got {self.index}")
+
+    @property
+    def head(self) -> Head:
+        """See VolumeModel."""
+        return self.model.head
+
+    def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
+        """See VolumeModel."""
+        logits, values, gradient = self.model.value_and_grad(
+            volume, target, lambda scores, truth: objective(self.narrowed(scores), truth)
+        )
+        return self.narrowed(logits), values, gradient
+
+    def logits(self, volume: Inputs) -> Scores:
+        """See VolumeModel."""
+        return self.narrowed(self.model.logits(volume))
+
+    def sweep(self, volume: Inputs) -> Swept:
+        """See VolumeModel; the memo is the model's own sweep."""
+        return self._narrow(self.model.sweep(volume))
+
+    def logits_after(self, before: Swept, volume: Inputs, box: Box) -> Swept:
+        """See VolumeModel."""
+        if before.memo is None:
+            return self.sweep(volume)
+        return self._narrow(self.model.logits_after(before.memo, volume, box))
+
+    def segment(self, logits: Scores) -> Truth:
+        """See VolumeModel."""
+        if self.head == "regions":
+            return self.model.segment(logits)
+        # As many classes as the model's post-processing must know of; those between are nowhere.
+        nowhere = torch.full_like(logits[:, :1], -torch.inf).expand(-1, self.index - 1, *logits.shape[2:])
+        mask = self.model.segment(torch.cat([logits[:, :1], nowhere, logits[:, 1:]], 1))
+        return (mask == self.index).to(mask)
+
+    def narrowed(self, logits: Tensor) -> Tensor:
+        """The two logits of a softmax head, or the one of a region."""
+        own = logits[:, self.index : self.index + 1]
+        if self.head == "regions":
+            return own
+        others = torch.cat([logits[:, : self.index], logits[:, self.index + 1 :]], 1)
+        return torch.cat([others.amax(1, keepdim=True), own], 1)
+
+    def _narrow(self, swept: Swept) -> Swept:
+        return Swept(swept.volume, self.narrowed(swept.logits), swept)
+
+
+def only(target: Truth, index: int, head: Head) -> Truth:
+    """The truth of one class, in the form that `OneClass` is attacked with."""
+    return target[:, index : index + 1] if head == "regions" else (target == index).to(target)
