@@ -19,8 +19,8 @@ from voxward.inference.run_folder import TrainedModel
 from voxward.inference.tta import mirrored
 from voxward.inference.windows import Windows, plan_windows, sweep
 
-# Windows of one forward pass together hold about this many voxels: enough to keep the device busy on small windows. On a
-# CPU more only make the tensors so large that each is given back to the system and faulted in anew.
+# Windows of one forward pass together hold about this many voxels: enough to keep the device busy on small windows. On
+# a CPU more only make the tensors so large that each is given back to the system and faulted in anew.
 VOXELS_PER_FORWARD = {"cpu": 100_000, "cuda": 400_000}
 
 
