@@ -4,16 +4,19 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# A process per core, a file of tests always in one of them; more would need much memory.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+
 .PHONY: demo test test-all lint clean
 
 demo: $(STAMP)
 	$(BIN)/voxward demo $(if $(DATA),--data $(DATA))
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --cov --cov-report=term --cov-fail-under=90
 
 test-all: lint
-	VOXWARD_DATA_REQUIRED=1 $(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+	VOXWARD_DATA_REQUIRED=1 $(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=90
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -12,14 +12,19 @@ from jaxtyping import install_import_hook
 install_import_hook("voxward", "beartype.beartype")
 
 DATA = Path(os.environ.get("VOXWARD_DATA", Path(__file__).parents[2] / "shared" / "data"))
+_ABSENT = f"there is no folder {DATA}"
 REQUIRED = os.environ.get("VOXWARD_DATA_REQUIRED") == "1"
-_not_run: list[str] = []
 
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of real volumes."""
     return DATA
+
+
+# Several test processes share the cores.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
 
 @pytest.fixture(autouse=True)
@@ -35,14 +40,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     if REQUIRED:
         pytest.fail(f"needs the real volumes, and there is no folder {DATA} (set VOXWARD_DATA)", pytrace=False)
-    _not_run.append(item.nodeid)
-    pytest.skip(f"there is no folder {DATA}")
+    pytest.skip(_ABSENT)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which tests did not run."""
-    if _not_run:
+    skipped = terminalreporter.stats.get("skipped", [])
+    not_run = [report.nodeid for report in skipped if _ABSENT in str(report.longrepr)]
+    if not_run:
         terminalreporter.section("did not run: the real volumes are absent")
-        for name in _not_run:
+        for name in not_run:
             terminalreporter.line(name)
-        terminalreporter.line(f"{len(_not_run)} tests; set VOXWARD_DATA to a folder of real volumes (now {DATA})")
+        terminalreporter.line(f"{len(not_run)} tests; set VOXWARD_DATA to a folder of real volumes (now {DATA})")

@@ -138,8 +138,8 @@ def test_a_sound_book_passes_what_can_be_tested() -> None:
     found = verdicts(book())
     untestable = {"eps 1", "more steps", "black-box", "deployed", "model"}
     assert found == {name: None if name in untestable else True for name in found}
-    assert len(found) == 10
-    assert len(robust.sanity([*book(), clean("a", model="n")])) == 20
+    assert len(found) == 11
+    assert len(robust.sanity([*book(), clean("a", model="n")])) == 22
 
 
 LARGE = ThreatModel(1.0)
