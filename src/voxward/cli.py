@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,8 +33,15 @@ class Command:
     run: Callable[[Arguments], int]
 
 
+# Seconds between the lines of a stage where there is no terminal to draw a bar on.
+_LINE_EVERY = 30.0
+
+
 class BarProgress:
-    """Shows each stage as a bar with figures and the time left; usable as a core.progress.Progress."""
+    """Shows each stage as a bar with figures and the time left, in a log as a line now and then.
+
+    Usable as a core.progress.Progress.
+    """
 
     def __init__(self) -> None:
         self.bar = Bar(
@@ -40,9 +49,11 @@ class BarProgress:
             TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"), console=errors,
         )  # fmt: skip
         self.tasks: dict[str, Any] = {}
+        self.lines: dict[str, float] = {}
 
     def __enter__(self) -> BarProgress:
-        self.bar.start()
+        if errors.is_terminal:
+            self.bar.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -50,10 +61,22 @@ class BarProgress:
 
     def __call__(self, stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
         """See core.progress.Progress."""
+        text = "  ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in figures.items())
+        if not errors.is_terminal:
+            self._line(stage, done, total, text)
+            return
         if stage not in self.tasks:
             self.tasks[stage] = self.bar.add_task(stage, total=total, figures="")
-        text = "  ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in figures.items())
         self.bar.update(self.tasks[stage], completed=done, total=total, figures=text)
+
+    def _line(self, stage: str, done: int, total: int | None, text: str) -> None:
+        now = time.monotonic()
+        if stage in self.lines and done != total and now - self.lines[stage] < _LINE_EVERY:
+            return
+        self.lines[stage] = now
+        errors.print(
+            f"{stage} {done}{'' if total is None else f'/{total}'} {text}".rstrip(), markup=False, soft_wrap=True
+        )
 
 
 def _shown(value: float | str) -> str:
@@ -218,7 +241,7 @@ def _threat_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> No
     sizes = [4 / 255, 8 / 255, 16 / 255]
     add("--eps", nargs="+", type=_size, default=sizes, help="sizes of the perturbation (default: 4/255 8/255 16/255)")
     add("--mode", default="volume", choices=("volume", "patch"), help="the whole pipeline, or one window (the papers)")
-    add("--norm", default="linf", choices=("linf", "l2"))
+    add("--norm", default="linf", choices=("linf", "l2"), help="what eps bounds (default linf)")
     add("--unit", default="range", choices=("range", "native"), help="eps as a share of the window, or in HU / raw")
     add("--reference", default="raw", choices=("raw", "window"), help="perturb the stored volume, or the clipped one")
     add("--steps", type=int, default=20, help="gradients of an APGD run (default 20)")
@@ -231,9 +254,9 @@ def _threat_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> No
     add("--surrogate", help="a run whose adversarial volumes are tried too (transfer attack)")
     add("--checkpoint", default="best", choices=("best", "last"))
     add("--precision", default="auto", choices=("auto", "fp32", "bf16"))
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=0, help="seed of everything random (default 0)")
     add("--erase", help="only this class counts: make it vanish (default: the mean of all classes)")
-    add("--save-volumes", action="store_true", help="keep the adversarial volumes under OUT/volumes")
+    add("--save-volumes", action="store_true", help="keep every case's adversarial volumes, not only the first one's")
     add("--budget", action="store_true", help="only estimate the hours this will take")
     _device_arguments(parser)
 
@@ -319,14 +342,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     from voxward.training.interrupt import Interrupted
 
     arguments = parser().parse_args(argv)
+    warnings.showwarning = _warn  # a user has no use for the line of code that warns
     try:
         return COMMANDS[arguments.command].run(arguments)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         errors.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
         return 2
     except (Interrupted, KeyboardInterrupt) as stop:
-        errors.print(f"[yellow]interrupted:[/yellow] {escape(str(stop))}")
+        errors.print(f"[yellow]interrupted:[/yellow] {escape(str(stop) or 'what was finished is kept')}")
         return 130
+
+
+def _warn(message: Warning | str, *where: object, **others: object) -> None:
+    errors.print(f"[yellow]warning:[/yellow] {escape(str(message))}", soft_wrap=True)
 
 
 def _without(given: dict[str, Any], *names: str) -> dict[str, Any]:

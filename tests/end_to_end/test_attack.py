@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import voxward
+from tests.end_to_end.conftest import TINY
 from voxward.cli import main
 from voxward.commands.attack import attack
 from voxward.commands.benchmark import benchmark
+from voxward.commands.train import train
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image
 
@@ -22,8 +24,15 @@ QUICK = {"attacks": ("apgd-dice", "fab-dice", "square"), "eps": (8 / 255, 16 / 2
 
 
 @pytest.fixture(scope="module")
-def attacked(trained, phantoms, tmp_path_factory):
-    return attack(trained, phantoms, tmp_path_factory.mktemp("attack"), **QUICK)
+def skilled(phantoms, tmp_path_factory):
+    """A run that has learnt something: an attack on a model without Dice proves nothing."""
+    more = ("network.options.filters=[8,16,16,16,8,8]", "training.epochs=60", "optimizer.options.lr=0.01")
+    return train(phantoms, tmp_path_factory.mktemp("skilled") / "run", "dynunet", seed=1, overrides=(*TINY, *more))
+
+
+@pytest.fixture(scope="module")
+def attacked(skilled, phantoms, tmp_path_factory):
+    return attack(skilled, phantoms, tmp_path_factory.mktemp("attack"), **QUICK)
 
 
 def test_the_books_are_complete(attacked):
@@ -38,6 +47,17 @@ def test_the_books_are_complete(attacked):
 def test_the_attacked_model_is_the_deployed_one(attacked):
     for record in attacked.records:
         assert record.deployed_clean == record.clean
+        assert record.clean_dice() > 0.4
+
+
+def test_the_attacks_worked_and_are_booked(attacked):
+    found = {record.attack: record for record in attacked.records if record.eps > 10 / 255}
+    assert found["apgd-dice"].dice() < 0.7 * found["apgd-dice"].clean_dice()
+    assert found["square"].forwards >= 10
+    assert 0 < found["apgd-dice"].gradients <= 10
+    threshold = found["fab-dice"].options["threshold"]
+    assert threshold == pytest.approx(found["fab-dice"].clean_dice() / 2)  # mu / 2, of the one case
+    assert all(record.written <= record.eps * (1 + 1e-5) for record in found.values() if record.attack != "reach")
 
 
 def test_attacks_never_raise_the_dice_and_stay_in_the_ball(attacked):
@@ -47,9 +67,9 @@ def test_attacks_never_raise_the_dice_and_stay_in_the_ball(attacked):
             assert record.distance <= record.eps * (1 + 1e-5)
 
 
-def test_a_file_lies_in_the_ball_and_is_what_was_judged(trained, phantoms, tmp_path):
+def test_a_file_lies_in_the_ball_and_is_what_was_judged(skilled, phantoms, tmp_path):
     options = {**QUICK, "attacks": ("apgd-dice",), "save_volumes": True}
-    result = attack(trained, phantoms, tmp_path, **options)
+    result = attack(skilled, phantoms, tmp_path, **options)
     record = next(r for r in result.records if r.attack == "apgd-dice" and r.eps > 10 / 255)
     path = next((result.out / "volumes").glob(f"*/apgd-dice/{record.eps:.5f}/{record.case}.*"))
     source, stored = read_image(open_dataset(phantoms).case(record.case).images), read_image([path])
@@ -59,25 +79,36 @@ def test_a_file_lies_in_the_ball_and_is_what_was_judged(trained, phantoms, tmp_p
     assert np.abs(stored.array.astype(float) - source.array).max() <= record.eps * (high - low) * (1 + 1e-5)
 
 
-def test_a_second_call_computes_nothing(attacked, trained, phantoms):
+def test_a_second_call_computes_nothing(attacked, skilled, phantoms):
     before = {path: path.stat().st_mtime_ns for path in (attacked.out / "records").rglob("*.json")}
-    again = attack(trained, phantoms, attacked.out, **QUICK)
+    again = attack(skilled, phantoms, attacked.out, **QUICK)
     assert again.records == attacked.records
     assert before == {path: path.stat().st_mtime_ns for path in (attacked.out / "records").rglob("*.json")}
 
 
-def test_other_settings_need_another_folder(attacked, trained, phantoms):
+def test_another_precision_or_other_data_need_another_folder(attacked, skilled, phantoms, tmp_path):
+    with pytest.raises(ValueError, match=r"precision\.run.*another --out"):
+        attack(skilled, phantoms, attacked.out, **{**QUICK, "precision": "bf16"})
+    other = tmp_path / phantoms.name
+    subprocess.run(["cp", "-r", str(phantoms), str(other)], check=True)
+    label = open_dataset(other).case(attacked.records[0].case).label
+    label.write_bytes(label.read_bytes() + b"more")
+    with pytest.raises(ValueError, match=r"cases\.phantom_.*another --out"):
+        attack(skilled, other, attacked.out, **QUICK)
+
+
+def test_other_settings_need_another_folder(attacked, skilled, phantoms):
     with pytest.raises(ValueError, match=r"budget\.steps.*another --out"):
-        attack(trained, phantoms, attacked.out, **{**QUICK, "steps": 11})
+        attack(skilled, phantoms, attacked.out, **{**QUICK, "steps": 11})
 
 
 def _units(out):
     return [path for path in (out / "records").rglob("*.json") if not path.name.startswith(".")]
 
 
-def test_a_killed_benchmark_resumes_with_the_same_numbers(attacked, trained, phantoms, tmp_path):
+def test_a_killed_benchmark_resumes_with_the_same_numbers(attacked, skilled, phantoms, tmp_path):
     line = [
-        sys.executable, "-m", "voxward.cli", "attack", str(trained), str(phantoms), "--out", str(tmp_path),
+        sys.executable, "-m", "voxward.cli", "attack", str(skilled), str(phantoms), "--out", str(tmp_path),
         "--attacks", *QUICK["attacks"], "--eps", "8/255", "16/255", "--steps", "10", "--queries", "10",
         "--fab-steps", "3", "--cases", "1", "--precision", "fp32",
     ]  # fmt: skip
@@ -88,7 +119,7 @@ def test_a_killed_benchmark_resumes_with_the_same_numbers(attacked, trained, pha
     process.wait()
     finished = {path: path.stat().st_mtime_ns for path in _units(tmp_path)}
     assert 3 <= len(finished) < len(_units(attacked.out))
-    resumed = attack(trained, phantoms, tmp_path, **QUICK)
+    resumed = attack(skilled, phantoms, tmp_path, **QUICK)
     assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
 
     def numbers(records):
@@ -97,45 +128,49 @@ def test_a_killed_benchmark_resumes_with_the_same_numbers(attacked, trained, pha
     assert numbers(resumed.records) == numbers(attacked.records)
 
 
-def test_several_runs_make_a_leaderboard(trained, phantoms, tmp_path):
+def test_several_runs_make_a_leaderboard(skilled, phantoms, tmp_path):
     other = tmp_path / "other"
-    other.symlink_to(trained, target_is_directory=True)
+    other.symlink_to(skilled, target_is_directory=True)
     options = {**QUICK, "attacks": ("fgsm-ce",), "eps": (8 / 255,)}
     with pytest.raises(ValueError, match="different names"):
-        benchmark([trained, trained], phantoms, tmp_path / "twice", **options)
+        benchmark([skilled, skilled], phantoms, tmp_path / "twice", **options)
     assert not (tmp_path / "twice").exists()
     copy = tmp_path / "copy"
-    subprocess.run(["cp", "-r", str(trained), str(copy)], check=True)
-    result = benchmark([trained, copy], phantoms, tmp_path / "out", **options)
+    subprocess.run(["cp", "-r", str(skilled), str(copy)], check=True)
+    result = benchmark([skilled, copy], phantoms, tmp_path / "out", **options)
     assert len(result.leaderboard.rows) == 2
     assert (result.out / "leaderboard.md").is_file()
 
 
-def test_patch_mode(trained, phantoms, tmp_path):
-    result = attack(trained, phantoms, tmp_path, **{**QUICK, "mode": "patch", "attacks": ("pgd-ce",)})
+def test_patch_mode(skilled, phantoms, tmp_path):
+    result = attack(skilled, phantoms, tmp_path, **{**QUICK, "mode": "patch", "attacks": ("pgd-ce",)})
     assert all(record.deployed is None and record.mode == "patch" for record in result.records)
 
 
-def test_a_surrogate_adds_a_transfer_attack(trained, phantoms, tmp_path):
-    result = attack(trained, phantoms, tmp_path, **{**QUICK, "attacks": ("fgsm-ce",)}, surrogate=trained)
+def test_a_surrogate_adds_a_transfer_attack(skilled, trained, phantoms, tmp_path):
+    quick = {**QUICK, "attacks": ("fgsm-ce",)}
+    with pytest.raises(ValueError, match="the surrogate is run itself"):
+        attack(skilled, phantoms, tmp_path, **quick, surrogate=skilled)
+    result = attack(skilled, phantoms, tmp_path, **quick, surrogate=trained)
     assert [r.white_box for r in result.records if r.attack == "transfer"] == [False, False]
 
 
-def test_one_class_can_be_erased(attacked, trained, phantoms, tmp_path):
+def test_one_class_can_be_erased(attacked, skilled, phantoms, tmp_path):
     """Attacked alone, a class loses at least as much as it does when the mean of both is attacked."""
     options = {**QUICK, "attacks": ("apgd-dice",)}
-    result = attack(trained, phantoms, tmp_path, **options, erase="organ a")
+    result = attack(skilled, phantoms, tmp_path, **options, erase="organ a")
     before = {r.eps: r for r in attacked.records if r.attack == "apgd-dice"}
     for record in result.records:
         assert record.classes == ("organ a",)
+        assert record.clean[0] > 0.4
         assert record.deployed_clean == record.clean
         if record.attack == "apgd-dice":
             assert record.clean[0] == before[record.eps].clean[0]
             assert record.adversarial[0] <= before[record.eps].adversarial[0]
 
 
-def test_a_budget_is_an_estimate_and_no_work(trained, phantoms, tmp_path):
-    result = attack(trained, phantoms, tmp_path / "none", **QUICK, budget=True)
+def test_a_budget_is_an_estimate_and_no_work(skilled, phantoms, tmp_path):
+    result = attack(skilled, phantoms, tmp_path / "none", **QUICK, budget=True)
     assert result.hours > 0
     assert not (tmp_path / "none").exists()
 
@@ -148,7 +183,7 @@ def test_a_budget_is_an_estimate_and_no_work(trained, phantoms, tmp_path):
         ({"eps": (0.0,)}, "above 0"),
         ({"eps": ()}, "at least one"),
         ({"attacks": ("apgd-dicee",)}, "Did you mean 'apgd-dice'"),
-        ({"norm": "l2"}, "square knows the norms linf"),
+        ({"norm": "l2"}, "square .*knows the norms linf"),
         ({"policy": "nothing"}, "policy"),
         ({"cases": 0}, "cases must be"),
         ({"steps": 0}, "steps"),
@@ -156,25 +191,25 @@ def test_a_budget_is_an_estimate_and_no_work(trained, phantoms, tmp_path):
         ({"erase": "spleen"}, "erase must name one of the classes organ a, organ b, lesion"),
     ],
 )
-def test_bad_input_is_refused_before_any_work(trained, phantoms, tmp_path, options, message):
+def test_bad_input_is_refused_before_any_work(skilled, phantoms, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        attack(trained, phantoms, tmp_path / "out", **{**QUICK, **options})
+        attack(skilled, phantoms, tmp_path / "out", **{**QUICK, **options})
     assert not (tmp_path / "out").exists()
 
 
-def test_a_dataset_without_labels_is_refused(trained, phantoms, tmp_path):
+def test_a_dataset_without_labels_is_refused(skilled, phantoms, tmp_path):
     bare = tmp_path / "bare"
     (bare / "images").mkdir(parents=True)
     case = open_dataset(phantoms).cases[0]
     (bare / "images" / case.images[0].name).symlink_to(case.images[0])
     with pytest.raises((ValueError, FileNotFoundError)):
-        attack(trained, bare, tmp_path / "out", **QUICK)
+        attack(skilled, bare, tmp_path / "out", **QUICK)
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_line(attacked, trained, phantoms, capsys):
+def test_the_command_line(attacked, skilled, phantoms, capsys):
     code = main([
-        "attack", str(trained), str(phantoms), "--out", str(attacked.out), "--attacks", *QUICK["attacks"],
+        "attack", str(skilled), str(phantoms), "--out", str(attacked.out), "--attacks", *QUICK["attacks"],
         "--eps", "8/255", "16/255", "--steps", "10", "--queries", "10", "--fab-steps", "3", "--cases", "1",
         "--precision", "fp32",
     ])  # fmt: skip
@@ -184,12 +219,12 @@ def test_the_command_line(attacked, trained, phantoms, capsys):
     assert attacked.trustworthy == (False not in passed)
 
 
-def test_the_python_interface(trained, phantoms):
+def test_the_python_interface(skilled, phantoms):
     import torch
 
     case = open_dataset(phantoms).cases[0]
     volume = read_image(case.images)
-    predictor = voxward.Predictor(voxward.load_run(trained), torch.device("cpu"), "fp32")
+    predictor = voxward.Predictor(voxward.load_run(skilled), torch.device("cpu"), "fp32")
     model = voxward.PipelineModel.freeze([predictor], volume)
     target = torch.from_numpy(voxward.read_label(case.label).array.astype(np.int64))[None]
     threat = voxward.ThreatModel(8 / 255, bounds=model.bounds)

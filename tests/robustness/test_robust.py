@@ -136,14 +136,13 @@ def verdicts(records: list[Record]) -> dict[str, bool | None]:
 
 def test_a_sound_book_passes_what_can_be_tested() -> None:
     found = verdicts(book())
-    untestable = {"eps 1", "more steps", "black-box", "deployed", "model"}
+    untestable = {"eps 1", "black-box", "deployed", "model"}
     assert found == {name: None if name in untestable else True for name in found}
-    assert len(found) == 11
-    assert len(robust.sanity([*book(), clean("a", model="n")])) == 22
+    assert len(found) == 10
+    assert len(robust.sanity([*book(), clean("a", model="n")])) == 20
 
 
 LARGE = ThreatModel(1.0)
-STEPS = {steps: {"steps": steps, "loss": "ce"} for steps in (20, 100)}
 
 
 def _probe(random: bool = False, reached: float = 0.9) -> Record:
@@ -155,17 +154,23 @@ BROKEN: dict[str, tuple[bool, list[Record]]] = {
     "clip control": (False, [record("clip", case, (0.95, 0.95), 0.2) for case in "ab"]),
     "larger eps": (False, [record("y", case, (0.6, 0.6), 0.3) for case in "ab"]),
     "eps 1": (False, [record("reach", "a", (0.2, 0.0), 1.0, threat=LARGE, kind="control")]),
-    "history": (False, [record("x", "a", (0.4, 0.4), 0.1, history=(0.8, 0.3, 0.4))]),
-    "more steps": (
-        False,
-        [record(f"apgd-{n}", c, (0.2 + n / 1e3,) * 2, 0.1, options=STEPS[n]) for c in "ab" for n in STEPS],
-    ),
     "black-box": (False, [record("square", case, (0.1, 0.1), 0.1, white_box=False) for case in "ab"]),
-    "in the ball": (False, [record("y", "a", (0.3, 0.3), 0.1, distance=0.1002)]),
+    "in the ball": (False, [record("y", "a", (0.3, 0.3), 0.1, written=0.1002)]),
+    "clean": (False, [clean("a", dice=(0.0, 0.05)), clean("b", dice=(0.0, 0.0))]),
     "complete": (False, [record("z", "a", (0.3, 0.3), 0.1)]),
     "deployed": (False, [clean("a", deployed=(0.1, 0.1))]),
     "model": (False, [_probe(random=True)]),
 }  # fmt: skip
+
+
+def test_a_control_that_only_breaks_the_written_file_is_seen() -> None:
+    """Noise on a skull-stripped volume changes what the deployed pipeline takes its statistics from."""
+    deployed = [record("noise", c, (0.9, 0.7), 0.1, deployed=(0.1, 0.1), deployed_clean=(0.9, 0.7)) for c in "ab"]
+    assert verdicts([*book(), *deployed])["noise control"] is False
+
+
+def test_a_perturbation_outside_the_ball_is_seen_before_it_is_written() -> None:
+    assert verdicts([*book(), record("y", "a", (0.3, 0.3), 0.1, distance=0.1002)])["in the ball"] is False
 
 
 def test_masked_gradients_are_seen() -> None:
@@ -183,9 +188,6 @@ MENDED: dict[str, list[Record]] = {
     "noise control": [record("noise", case, (0.0, 0.0), 1.0, threat=LARGE) for case in "ab"],
     "larger eps": [record("y", case, (0.155, 0.155), 0.3) for case in "ab"],
     "eps 1": [record("reach", "a", (0.04, 0.0), 1.0, threat=LARGE, kind="control")],
-    "more steps": [
-        record("apgd", c, (0.3 - n / 1e3,) * 2, 0.1, options=STEPS[n]) for c in "ab" for n in STEPS
-    ],
     "black-box": [record("square", case, (0.4, 0.4), 0.1, white_box=False) for case in "ab"],
     "in the ball": [record("y", "a", (0.3, 0.3), 0.1, distance=0.1 * (1 + 1e-5))],
     "deployed": [clean("a", deployed=(0.895, 0.7)), clean("b", deployed=(0.8, 0.6))],
@@ -198,14 +200,6 @@ MENDED: dict[str, list[Record]] = {
 @pytest.mark.parametrize("name", list(MENDED))
 def test_a_sound_set_up_passes_its_check(name: str) -> None:
     assert verdicts([*book(), *MENDED[name]])[name] is True
-
-
-def test_different_objectives_are_not_compared_by_steps() -> None:
-    records = [
-        record("apgd-ce", "a", (0.1, 0.1), 0.1, options={"steps": 20, "loss": "ce"}),
-        record("apgd-jsd", "a", (0.5, 0.5), 0.1, options={"steps": 100, "loss": "jsd"}),
-    ]
-    assert verdicts(records)["more steps"] is None
 
 
 def test_a_finding_says_what_failed() -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from voxward.attacks.base import Attack, Search
+from voxward.attacks.base import JUDGED, Attack, Search
 from voxward.attacks.objectives import Loss, Weights, at, check_objective, create_objective
 from voxward.attacks.threat import Ball
 from voxward.core.model import Head, Inputs, Values
@@ -71,6 +71,10 @@ class APGD(Attack):
     def check(self, head: Head, classes: int) -> None:
         """See Attack."""
         check_objective(create_objective(self.objective, self.class_weights), head, classes)
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        """See Attack."""
+        return self.restarts * self.steps, self.restarts * max(1, len(self.radii) - 1) + JUDGED
 
     def run(self, search: Search) -> Inputs:
         """See Attack."""

@@ -24,7 +24,7 @@ class AttackResult:
     adversarial: inside the ball of `threat`. dice: of its final mask, judged anew; clean_dice: of the reference.
     distance: norm of the perturbation in the unit of eps. history: lowest Dice seen after each evaluation of the
     model's logits (the first is the reference), one row per case; None where the attack keeps none. gradients,
-    forwards: evaluations of the whole batch with and without gradient (a local update counts as its share of windows).
+    forwards: evaluations of the whole batch with and without gradient (a local update counts as a whole one).
     """
 
     attack: str
@@ -37,6 +37,10 @@ class AttackResult:
     gradients: int
     forwards: int
     seconds: float
+
+
+# Forwards that every attack spends: the reference at the start, what `run` returned, and the best point at the end.
+JUDGED = 3
 
 
 class Counted:
@@ -96,6 +100,7 @@ class Search:
     best_dice: Tensor = field(init=False)
     clean_dice: Tensor = field(init=False)
     history: list[Tensor] = field(init=False)
+    done: tuple[int, int] = field(default=(0, 1), init=False)
 
     def __post_init__(self) -> None:
         self.best = self.ball.reference.clone()
@@ -139,6 +144,7 @@ class Search:
 
     def report(self, done: int, total: int) -> None:
         """Show how far this attack is, and the lowest mean Dice so far."""
+        self.done = done, total
         self.progress(self.name, done, total, dice=float(self.best_dice.mean()))
 
 
@@ -159,6 +165,10 @@ class Attack(ABC):
 
     def check(self, head: Head, classes: int) -> None:  # noqa: B027 (most attacks work on every model)
         """Raise ValueError when this attack cannot work on a head of so many classes or regions."""
+
+    @abstractmethod
+    def cost(self, classes: int) -> tuple[int, int]:
+        """Gradients and forwards at most, on a model of so many classes (one more than regions)."""
 
     def options(self) -> dict[str, Any]:
         """The attack's options as plain data, for the books."""
@@ -213,6 +223,9 @@ class Attack(ABC):
         search = self.begin(model, volume, target, threat, threat.ball(volume), seed, progress)
         if threat.eps > 0:
             self.settle(search)
+        done, total = search.done
+        if done < total:  # nothing was left to lose
+            search.report(total, total)
         return _judged(self.name, threat, search, began)
 
 

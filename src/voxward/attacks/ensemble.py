@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from voxward.attacks.apgd import APGD
-from voxward.attacks.base import Attack, Counted, Search
+from voxward.attacks.base import JUDGED, Attack, Counted, Search
 from voxward.attacks.fab import FabDice, FabT
 from voxward.attacks.random_models import SAMPLES, Averaged, is_random
 from voxward.attacks.square import Square
@@ -85,17 +85,26 @@ class Ensemble(Attack):
         """The attacks for a model of so many classes or regions."""
         return ENSEMBLES[self.kind](classes, self.budget)
 
+    def cost(self, classes: int) -> tuple[int, int]:
+        """See Attack; of a model that is not random."""
+        costs = [attack.cost(classes) for attack in self.members(classes).values()]
+        return sum(gradients for gradients, _ in costs), sum(forwards for _, forwards in costs) + JUDGED
+
     def run(self, search: Search) -> Inputs:
         """See Attack."""
         members = self.members(search.start.logits.shape[1] if search.model.head == "softmax" else 2)
-        averaged = is_random(search.model, search.ball.reference)
+        base = _averaged(search) if is_random(search.model, search.ball.reference) else search
         for n, attack in enumerate(members.values()):
             if search.finished:
                 break
-            alone = replace(search, generator=torch.Generator().manual_seed(search.generator.initial_seed()))
-            if averaged:  # the counted model is inside, so that every single answer is booked
-                alone.model = Counted(Averaged(search.model, SAMPLES))
+            alone = replace(base, generator=torch.Generator().manual_seed(search.generator.initial_seed()))
             attack.settle(alone)
             search.keep(alone)
             search.report(n + 1, len(members))
         return search.best
+
+
+def _averaged(search: Search) -> Search:
+    """The same search on the mean of several answers; the counted model is inside, so that each answer is booked."""
+    model = Counted(Averaged(search.model, SAMPLES))
+    return replace(search, model=model, start=model.sweep(search.ball.reference))

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from voxward.attacks.base import Attack, Search
+from voxward.attacks.base import JUDGED, Attack, Search
 from voxward.attacks.criteria import judge
 from voxward.attacks.objectives import SoftDiceLoss, margin
 from voxward.attacks.planes import onto_plane
@@ -136,8 +136,8 @@ class MinimumNorm(Attack):
 
     steps: per decision function and restart, each one gradient and one forward. restarts: the first starts at the
     reference, the others at random points within half the smallest distance so far (one start may end in a local
-    minimum). threshold: a case is broken when its Dice is below; None: half of its clean Dice (a benchmark gives half
-    of the mean).
+    minimum). threshold: a case is broken when its Dice is below; None: half of its clean Dice. (A benchmark gives half
+    of mu, the mean over the cases.)
     """
 
     norms = ("linf", "l2")
@@ -154,6 +154,12 @@ class MinimumNorm(Attack):
     @abstractmethod
     def decisions(self, hunt: Hunt) -> Iterator[Decision]:
         """The decision functions, tried one after the other."""
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        """See Attack; without `push`, which only cases need that nothing else breaks."""
+        functions = classes - 1 if isinstance(self, FabT) else 1
+        lines = NARROWINGS + 2 * HALVINGS + 1
+        return self.restarts * (functions * self.steps + 1), self.restarts * (functions * self.steps + lines) + JUDGED
 
     def run(self, search: Search) -> Inputs:
         """See Attack: the smallest broken point; the base class projects it into the ball and judges it."""

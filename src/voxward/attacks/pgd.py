@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from voxward.attacks.base import Attack, Search
+from voxward.attacks.base import JUDGED, Attack, Search
 from voxward.attacks.objectives import Loss, Weights, at, check_objective, create_objective
 from voxward.attacks.threat import Ball
 from voxward.core.model import Head, Inputs
@@ -46,6 +46,10 @@ class GradientAscent(Attack):
     def check(self, head: Head, classes: int) -> None:
         """See Attack."""
         check_objective(create_objective(self.objective, self.class_weights), head, classes)
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        """See Attack."""
+        return self.restarts * self.steps, self.restarts + JUDGED
 
     def start(self, search: Search) -> Inputs:
         """The first point of a restart."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from voxward.attacks.base import Attack, Counted, Search
+from voxward.attacks.base import JUDGED, Attack, Counted, Search
 from voxward.attacks.objectives import Loss, check_objective, create_objective
 from voxward.attacks.threat import Ball
 from voxward.core.model import Box, Head, Inputs, Swept, Values
@@ -48,6 +48,10 @@ class Square(Attack):
     def check(self, head: Head, classes: int) -> None:
         """See Attack."""
         check_objective(create_objective(self.objective), head, classes)
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        """See Attack."""
+        return 0, self.queries + JUDGED
 
     def run(self, search: Search) -> Inputs:
         """See Attack."""

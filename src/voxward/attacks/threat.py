@@ -26,6 +26,8 @@ class ThreatModel:
     intensity (HU or raw). For `l2` it bounds the Euclidean norm over all voxels and channels, in the same unit.
     reference: `raw` perturbs the stored volume x inside [min(low, min x), max(high, max x)]; `window` (the papers)
     perturbs clip(x, low, high) inside [low, high]. limits: the least and greatest value of the file's number type.
+    zeros: per channel, whether voxels that are exactly 0 stay 0; () is none. By convention they are no tissue, and the
+    pipeline takes crop box and statistics from the others: a perturbation there would break it, as noise does.
     """
 
     eps: float
@@ -34,6 +36,7 @@ class ThreatModel:
     reference: Reference = "raw"
     bounds: tuple[tuple[float, float], ...] | None = None
     limits: tuple[float, float] | None = None
+    zeros: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.eps) and self.eps >= 0):
@@ -62,16 +65,21 @@ class ThreatModel:
             raise ValueError("the threat model has no bounds: give the intensity window (low, high) of each channel")
         if len(self.bounds) not in (1, volume.shape[1]):
             raise ValueError(f"bounds must be one pair or one per channel ({volume.shape[1]}), got {len(self.bounds)}")
+        if len(self.zeros) not in (0, volume.shape[1]):
+            raise ValueError(f"zeros must be empty or one per channel ({volume.shape[1]}), got {len(self.zeros)}")
+        kept = (volume == 0) & _per_channel(list(map(float, self.zeros)), volume).bool() if any(self.zeros) else None
         low, high = _per_channel([b[0] for b in self.bounds], volume), _per_channel([b[1] for b in self.bounds], volume)
         unit = high - low
         if self.reference == "window":
-            volume = volume.clamp(low, high)
+            volume = volume.clamp(low, high) if kept is None else volume.clamp(low, high).masked_fill(kept, 0.0)
         else:
             axes = tuple(range(2, volume.ndim))
             low = torch.minimum(low, volume.amin(axes, keepdim=True))
             high = torch.maximum(high, volume.amax(axes, keepdim=True))
         if self.limits is not None:
             low, high = low.clamp_min(self.limits[0]), high.clamp_max(self.limits[1])
+        if kept is not None and bool(kept.any()):
+            low, high = (torch.where(kept, volume, end) for end in (low, high))
         eps = self.eps * unit if self.unit == "range" else self.eps * torch.ones_like(unit)
         return Ball(self.norm, volume, eps, low, high, unit if self.unit == "range" else torch.ones_like(unit))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from voxward.attacks.base import Attack, Counted, Search, check_logits
+from voxward.attacks.base import JUDGED, Attack, Counted, Search, check_logits
 from voxward.core.model import Inputs, VolumeModel
 
 
@@ -33,6 +33,10 @@ class Transfer(Attack):
     def norms(self) -> tuple[str, ...]:  # type: ignore[override]
         """Those of the attack."""
         return self.attack.norms
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        """See Attack; of the attacked model alone."""
+        return 0, 1 + JUDGED
 
     def run(self, search: Search) -> Inputs:
         """See Attack. Raises ValueError where the target does not fit the surrogate's logits."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 import voxward
 from voxward.attacks.ensemble import Budget
@@ -29,7 +31,7 @@ from voxward.robustness.record import Record
 from voxward.robustness.robust import Finding, sanity
 from voxward.robustness.run import Bench, Setting, ensembles, members
 from voxward.robustness.store import RecordStore
-from voxward.robustness.subject import Mode, labels_under_attack
+from voxward.robustness.subject import SUBJECTS, Mode, labels_under_attack
 
 EPS = (4 / 255, 8 / 255, 16 / 255)
 
@@ -110,10 +112,12 @@ def benchmark(
         name: Predictor(load_run(folder, checkpoint, chosen), chosen, precision)
         for name, folder in _named(folders).items()
     }
-    for predictor in predictors.values():
-        _check_predictor(predictor, setting)
-    target = Path(out)
     helper = None if surrogate is None else Predictor(load_run(surrogate, checkpoint, chosen), chosen, precision)
+    for name, predictor in predictors.items():
+        _check_predictor(predictor, setting)
+        if helper is not None:
+            _check_surrogate(helper, name, predictor)
+    target = Path(out)
     bench = Bench(
         predictors, _cases(open_dataset(dataset), folders, cases), setting,
         voxward.__version__,
@@ -122,7 +126,9 @@ def benchmark(
     if budget:
         return BenchmarkResult((), (), None, target, hours=estimate_hours(bench))
     store = RecordStore(target)
-    store.settle(_settings(setting, folders, checkpoint, dataset, surrogate, tuple(bench.cases)))
+    store.settle(_settings(bench, folders, checkpoint, surrogate))
+    store.work(tuple(bench.clean_units()), bench.work)
+    bench.settle_thresholds(store.read_all())
     store.work(tuple(bench.units()), lambda work: bench.work(work, progress), progress)
     return summarise(target, setting, bench, progress)
 
@@ -143,13 +149,15 @@ def summarise(out: Path, setting: Setting, bench: Bench, progress: Progress = si
     if board is not None:
         write_text(out / "leaderboard.md", markdown_text(board))
         write_text(out / "leaderboard.csv", csv_text(board))
-    curves_figure(out / "curves.png", records, groups)
+    curves_figure(out / "curves.png", records, groups, setting.mode == "volume")
     iterations_figure(out / "iterations.png", records)
     return BenchmarkResult(records, findings, report, out, board)
 
 
 def _check(setting: Setting) -> None:
     POLICIES[setting.policy]
+    if setting.mode not in SUBJECTS:
+        raise ValueError(f"mode must be one of {', '.join(SUBJECTS)}, got {setting.mode!r}")
     if not setting.eps:
         raise ValueError("eps must hold at least one size")
     if not setting.attacks:
@@ -171,8 +179,25 @@ def _check_predictor(predictor: Predictor, setting: Setting) -> None:
     classes = labels_under_attack(predictor.model.plan.labels, setting.erase).count
     for name, attack in members(setting.attacks, classes, setting.budget).items():
         if setting.threat.norm not in attack.norms:
-            raise ValueError(f"{name} knows the norms {', '.join(attack.norms)}, got {setting.threat.norm!r}")
+            able = [f"{family}-..." for family in ("pgd", "apgd")] + ["fab-t", "fab-dice"]
+            raise ValueError(
+                f"{name} (among the attacks {', '.join(setting.attacks)}) knows the norms {', '.join(attack.norms)}, "
+                f"got {setting.threat.norm!r}, which these know: {', '.join(able)}"
+            )
         attack.check("softmax", classes)
+
+
+def _check_surrogate(surrogate: Predictor, name: str, predictor: Predictor) -> None:
+    """A perturbation is carried over only between models that mean the same, and it says nothing of itself."""
+    weights = (network.state_dict().values() for network in (surrogate.model.network, predictor.model.network))
+    if all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(*weights, strict=False)):
+        raise ValueError(f"the surrogate is {name} itself: a transfer attack needs another model")
+    theirs, ours = surrogate.model.plan, predictor.model.plan
+    if theirs.labels != ours.labels:
+        raise ValueError(f"the surrogate's classes are {theirs.labels.names}, those of {name} {ours.labels.names}")
+    channels = [[channel.name for channel in plan.channels] for plan in (theirs, ours)]
+    if channels[0] != channels[1]:
+        raise ValueError(f"the surrogate's channels are {channels[0]}, those of {name} {channels[1]}")
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:
@@ -199,19 +224,34 @@ def _cases(dataset: Dataset, folders: Sequence[Path], count: int | None) -> Mapp
 
 
 def _settings(
-    setting: Setting, folders: Sequence[Path], checkpoint: Checkpoint, dataset: Path | str,
-    surrogate: Path | str | None, cases: tuple[str, ...],
-) -> dict[str, object]:  # fmt: skip
+    bench: Bench, folders: Sequence[Path], checkpoint: Checkpoint, surrogate: Path | str | None
+) -> dict[str, object]:
     """What must not change between the calls that fill one folder."""
-    others = {} if surrogate is None else {"surrogate": _digest(Path(surrogate), checkpoint)}
+    others = {} if surrogate is None else {"surrogate": _digest(_run_files(Path(surrogate), checkpoint))}
     return {
-        **to_data(replace(setting)),
-        "dataset": Path(dataset).resolve().name,
-        "cases": list(cases),
-        "weights": {name: _digest(folder, checkpoint) for name, folder in _named(folders).items()},
+        **to_data(bench.setting),
+        "version": bench.version,
+        "precision": {
+            name: resolve_precision(predictor.precision, predictor.device)
+            for name, predictor in bench.predictors.items()
+        },
+        "cases": {id: _digest([*case.images, *filter(None, [case.label])]) for id, case in bench.cases.items()},
+        "runs": {name: _digest(_run_files(folder, checkpoint)) for name, folder in _named(folders).items()},
         **others,
     }
 
 
-def _digest(folder: Path, checkpoint: Checkpoint) -> str:
-    return hashlib.sha256(RunFolder(folder).weights(checkpoint).read_bytes()).hexdigest()[:16]
+def _run_files(folder: Path, checkpoint: Checkpoint) -> list[Path]:
+    """All that decides what a run predicts."""
+    run = RunFolder(folder)
+    files = (run.weights(checkpoint), run.recipe, run.plan, run.postprocess)
+    return [path for path in files if path.is_file()]
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """Of the files' contents, wherever they lie."""
+    found = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as stream:
+            found.update(hashlib.file_digest(stream, "sha256").digest())
+    return found.hexdigest()[:16]

@@ -23,7 +23,8 @@ def attack_panel(bench: Bench, records: Sequence[Record], path: Path) -> None:
     if bench.setting.mode != "volume" or not attacked:
         return
     greatest = max(record.eps for record in attacked)
-    worst = min((record for record in attacked if record.eps == greatest), key=lambda record: record.dice())
+    largest = [record for record in attacked if record.eps == greatest]
+    worst = min(largest, key=lambda record: record.dice(deployed=True))
     stored = bench.volume_path(Unit(worst.model, worst.attack, worst.case, worst.eps, worst.seed))
     if stored is None or not stored.is_file():
         return
@@ -40,5 +41,5 @@ def attack_panel(bench: Bench, records: Sequence[Record], path: Path) -> None:
             predictor.segment(clean), predictor.segment(adversarial),
         )
     )  # fmt: skip
-    title = f"{first}: {worst.attack}, eps {worst.eps:.4f}, Dice {worst.dice():.3f}"
+    title = f"{first}: {worst.attack}, eps {worst.eps:.4f}, Dice {worst.dice(deployed=True):.3f}"
     panel_figure(path, image, struck, true, before, after, (i, j, k), labels, title)

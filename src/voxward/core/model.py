@@ -89,7 +89,9 @@ class PatchModel:
             leaf = volume.detach().requires_grad_()
             logits = self._forward(leaf)
             values = objective(logits, target)
-            (gradient,) = torch.autograd.grad(values.sum(), leaf)
+            # A network that cuts its input off has no gradient.
+            reached = torch.autograd.grad(values.sum(), leaf, allow_unused=True) if values.requires_grad else (None,)
+            gradient = torch.zeros_like(leaf) if reached[0] is None else reached[0]
         return logits.detach(), values.detach(), gradient
 
     def logits(self, volume: Inputs) -> Scores:

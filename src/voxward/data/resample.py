@@ -28,6 +28,10 @@ _SLAB = 2**24
 _MARGIN = 12
 
 
+# Of a weight; what it would contribute is far below a float64's rounding.
+_NEGLIGIBLE = 1e-20
+
+
 @lru_cache(maxsize=32)
 def axis_matrix(n_in: int, n_out: int, order: int) -> Float64[Tensor, "n_out n_in"]:
     """The matrix that resamples one axis from `n_in` to `n_out` voxels with a spline of `order` 0 to 3.
@@ -46,7 +50,10 @@ def axis_matrix(n_in: int, n_out: int, order: int) -> Float64[Tensor, "n_out n_i
     if order > 1:
         extended = ndimage.spline_filter1d(extended, order, axis=0, mode="nearest")
     distance = np.abs(position[:, None] + _MARGIN - np.arange(n_in + 2 * _MARGIN))
-    return torch.from_numpy(_basis(distance, order) @ extended)
+    matrix = _basis(distance, order) @ extended
+    # The prefilter's tails fall below what float32 holds at full precision, and arithmetic on such numbers is slow.
+    matrix[np.abs(matrix) < _NEGLIGIBLE] = 0.0
+    return torch.from_numpy(matrix)
 
 
 def resample(x: Shaped[Tensor, "... d h w"], shape: Size3, order: Size3) -> Shaped[Tensor, "... d2 h2 w2"]:

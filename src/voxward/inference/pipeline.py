@@ -129,6 +129,8 @@ class Member:
         for axes in subsets:
             leaf = crops.detach().requires_grad_()
             scores = flipped(self.predictor.scores, axes)(leaf)
+            if not scores.requires_grad:  # a network that cuts its input off has no gradient
+                continue
             total += torch.autograd.grad(scores, leaf, cotangent / len(subsets))[0]
         return total
 
@@ -201,7 +203,7 @@ class PipelineModel:
     def bounds(self) -> tuple[tuple[float, float], ...]:
         """Per channel the window (low, high) that the first member clips to, in the file's intensities, low < high."""
         frame = self.members[0].frame
-        return tuple(_legal(*pair) for pair in zip(frame.low, frame.high, strict=True))
+        return tuple(legal_window(*pair) for pair in zip(frame.low, frame.high, strict=True))
 
     def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
         """See VolumeModel."""
@@ -230,6 +232,8 @@ class PipelineModel:
 
         Changes of the prepared image below a millionth (in its normalised unit) are left out.
         """
+        if before.memo is None:
+            return self.sweep(volume)
         if len(before.memo) not in (1, len(volume)):
             raise ValueError(f"before must hold 1 case or as many as volume ({len(volume)}), got {len(before.memo)}")
         memo = before.memo * (len(volume) // len(before.memo))
@@ -310,6 +314,6 @@ def _names(member: Member, what: str) -> tuple[str, ...]:
     return plan.labels.names if what == "labels" else tuple(channel.name for channel in plan.channels)
 
 
-def _legal(low: float, high: float) -> tuple[float, float]:
-    """The pair, widened by about a millionth where float32 cannot tell its ends apart."""
+def legal_window(low: float, high: float) -> tuple[float, float]:
+    """An intensity window (low, high), widened by about a millionth where float32 cannot tell its ends apart."""
     return (low, high) if np.float32(low) < np.float32(high) else (low, low + max(abs(low), 1.0) * 2.0**-20)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -22,7 +22,12 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
-    """`auto` becomes bf16 where the hardware multiplies bfloat16 fast, else fp32. fp16 on a CPU raises ValueError."""
+    """`auto` becomes bf16 where the hardware multiplies bfloat16 fast, else fp32.
+
+    Raises ValueError for fp16 on a CPU and an unknown word.
+    """
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("fp16 is slow and imprecise on a CPU; use bf16, fp32 or auto")
     if precision != "auto":

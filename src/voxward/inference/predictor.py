@@ -87,7 +87,8 @@ class Predictor:
     def scores(self, images: Images) -> Logits:
         """The same, followed by autograd."""
         with autocast(self.precision, self.device):
-            logits: Tensor = self.model.network(images.to(self.device))
+            kind = next(self.model.network.parameters(), images).dtype
+            logits: Tensor = self.model.network(images.to(self.device, kind))
         return logits.to(images)
 
 

@@ -15,7 +15,7 @@ from voxward.core.labels import LabelSet
 from voxward.core.types import Float3
 
 # (name, axis across the slices, directions at the left, right, bottom and top) as a radiologist sees them.
-_VIEWS = (
+VIEWS = (
     ("axial", 2, ("R", "L", "P", "A")),
     ("coronal", 1, ("R", "L", "I", "S")),
     ("sagittal", 0, ("A", "P", "I", "S")),
@@ -33,7 +33,7 @@ _OUTLINE_PIXELS = 700
 _ZOOM_BELOW = 0.5
 _ZOOM_LEAST = 0.2
 _MARGIN = 0.35
-_BACKGROUND, _TEXT = "#14161a", "#e8eaed"
+_BACKGROUND, TEXT = "#14161a", "#e8eaed"
 
 
 def overlay_figure(
@@ -58,17 +58,17 @@ def overlay_figure(
     if image.ndim != 3:
         raise ValueError(f"image must have three axes (i, j, k), got shape {image.shape}")
     foreground = prediction > 0 if truth is None else (prediction > 0) | (truth > 0)
-    views = _flat_view(image) or _VIEWS
-    slices = [_Slice.cut(view, image, truth, prediction, foreground, spacing) for view in views]
+    views = flat_view(image) or VIEWS
+    slices = [Slice.cut(view, image, truth, prediction, foreground, spacing) for view in views]
     columns = ["image", "prediction"] if truth is None else ["image", "truth", "prediction", "disagreement"]
-    figure, axes = _grid(slices, columns, title)
-    window = _window(image)
+    figure, axes = grid_of(slices, columns, title)
+    window = window_of(image)
     for row, part in zip(axes, slices, strict=True):
         for axis, column in zip(row, columns, strict=True):
-            _draw(axis, column, part, window)
-    shown = sorted({klass for part in slices for klass in (*_classes(part.truth), *_classes(part.prediction))})
-    _legend(figure, labels, shown, truth is not None)
-    _save(figure, path)
+            draw(axis, column, part, window)
+    shown = sorted({klass for part in slices for klass in (*classes_in(part.truth), *classes_in(part.prediction))})
+    legend(figure, labels, shown, truth is not None)
+    save(figure, path)
 
 
 def training_curve(rows: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -102,7 +102,7 @@ def training_curve(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     rate.set_xlabel("step")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _mark_best(axis: Any, steps: Sequence[float], values: Sequence[float]) -> None:
@@ -114,7 +114,7 @@ def _mark_best(axis: Any, steps: Sequence[float], values: Sequence[float]) -> No
         axis.set_title(f"best {value:.3f} at step {step:.0f}", fontsize=9, loc="right")
 
 
-def _classes(label: np.ndarray | None) -> list[int]:
+def classes_in(label: np.ndarray | None) -> list[int]:
     """The foreground classes of a slice, ascending."""
     return [] if label is None else [int(klass) for klass in np.unique(label) if klass > 0]
 
@@ -124,7 +124,7 @@ View = tuple[str, int, Letters]
 
 
 @dataclass(frozen=True, eq=False)
-class _Slice:
+class Slice:
     """One view's slice, turned so that rows run from the top of the picture; `height` and `width` of a pixel in mm.
 
     `box` is (top, bottom, left, right) in pixels of what is worth seeing enlarged.
@@ -148,21 +148,23 @@ class _Slice:
         prediction: np.ndarray,
         foreground: np.ndarray,
         spacing: Float3,
-    ) -> _Slice:
+    ) -> Slice:
+        """The slice across the view's axis with most foreground (the middle one where there is none); spacing in mm."""
         name, axis, letters = view
         amounts = foreground.sum(axis=tuple(a for a in range(3) if a != axis))
         index = int(amounts.argmax()) if amounts.any() else image.shape[axis] // 2
-        turned = [None if array is None else _turn(array, axis, index) for array in (image, truth, prediction)]
+        turned = [None if array is None else turn(array, axis, index) for array in (image, truth, prediction)]
         picture, true, predicted = turned
         assert picture is not None
         assert predicted is not None
         width, height = (spacing[a] for a in range(3) if a != axis)
-        box = _zoom(_turn(foreground, axis, index))
+        box = _zoom(turn(foreground, axis, index))
         label = f"{name}, slice {index + 1} of {image.shape[axis]}" if image.shape[axis] > 1 else "image plane"
         return cls(label, letters, picture, true, predicted, height, width, box)
 
     @property
     def zoomed(self) -> bool:
+        """Whether the box is less than the whole slice."""
         return self.box != (0, self.image.shape[0], 0, self.image.shape[1])
 
     @property
@@ -171,12 +173,12 @@ class _Slice:
         return self.image.shape[0] * self.height, self.image.shape[1] * self.width
 
 
-def _flat_view(image: np.ndarray) -> tuple[View, ...]:
+def flat_view(image: np.ndarray) -> tuple[View, ...]:
     """The only view of a 2D image; nothing for a volume."""
-    return tuple(view for view in _VIEWS if image.shape[view[1]] == 1)[:1]
+    return tuple(view for view in VIEWS if image.shape[view[1]] == 1)[:1]
 
 
-def _turn(array: np.ndarray, axis: int, index: int) -> np.ndarray:
+def turn(array: np.ndarray, axis: int, index: int) -> np.ndarray:
     """The slice as a picture: superior or anterior on top; the patient's right, or front, on the left."""
     # A view: np.take would first copy all of a volume in column-major order.
     plane: np.ndarray = np.moveaxis(array, axis, 0)[index].T[::-1, ::-1]
@@ -202,7 +204,7 @@ def _zoom(foreground: np.ndarray) -> tuple[int, int, int, int]:
     return sides[0], sides[1], sides[2], sides[3]
 
 
-def _window(image: np.ndarray) -> tuple[float, float]:
+def window_of(image: np.ndarray) -> tuple[float, float]:
     """Percentiles 1 and 99 of about a million voxels, over all of the image."""
     step = max(1, round((image.size / 1e6) ** (1 / 3)))
     sample = image[tuple(slice(None, None, step if length > step else 1) for length in image.shape)]
@@ -210,7 +212,7 @@ def _window(image: np.ndarray) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def _grid(slices: Sequence[_Slice], columns: Sequence[str], title: str) -> tuple[Any, Any]:
+def grid_of(slices: Sequence[Slice], columns: Sequence[str], title: str) -> tuple[Any, Any]:
     """An empty figure and its axes (rows, columns), each row as high as its slice is for one panel's width."""
     from matplotlib.figure import Figure
 
@@ -218,15 +220,16 @@ def _grid(slices: Sequence[_Slice], columns: Sequence[str], title: str) -> tuple
     size = (_PANEL_INCHES * len(columns) + 0.3, _PANEL_INCHES * sum(ratios) + 1.2)
     figure = Figure(figsize=size, dpi=110, layout="constrained", facecolor=_BACKGROUND)
     axes = figure.subplots(len(slices), len(columns), squeeze=False, height_ratios=ratios)
-    figure.suptitle(title, color=_TEXT, fontsize=13)
+    figure.suptitle(title, color=TEXT, fontsize=13)
     for axis, name in zip(axes[0], columns, strict=True):
-        axis.set_title(name, color=_TEXT, fontsize=11)
+        axis.set_title(name, color=TEXT, fontsize=11)
     for row, part in zip(axes, slices, strict=True):
-        row[0].set_ylabel(part.name, color=_TEXT, fontsize=10)
+        row[0].set_ylabel(part.name, color=TEXT, fontsize=10)
     return figure, axes
 
 
-def _draw(axis: Any, column: str, part: _Slice, window: tuple[float, float]) -> None:
+def draw(axis: Any, column: str, part: Slice, window: tuple[float, float]) -> None:
+    """The image and, where the column's name is one of truth and prediction, that outline over it."""
     low, high = window
     axis.imshow(part.image, cmap="gray", vmin=low, vmax=high, aspect=part.height / part.width, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
@@ -237,11 +240,11 @@ def _draw(axis: Any, column: str, part: _Slice, window: tuple[float, float]) -> 
         axis.set(xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))
 
 
-def _draw_image(axis: Any, part: _Slice) -> None:
+def _draw_image(axis: Any, part: Slice) -> None:
     """The slice as it is: the directions' letters, and a frame round what the other columns enlarge."""
     left, right, bottom, top = part.letters
     for x, y, letter in ((0.03, 0.5, left), (0.97, 0.5, right), (0.5, 0.03, bottom), (0.5, 0.97, top)):
-        style = {"color": _TEXT, "fontsize": 9, "ha": "center", "va": "center"}
+        style = {"color": TEXT, "fontsize": 9, "ha": "center", "va": "center"}
         box = {"facecolor": _BACKGROUND, "alpha": 0.55, "edgecolor": "none", "pad": 1.2}
         axis.text(x, y, letter, transform=axis.transAxes, bbox=box, **style)
     if part.zoomed:
@@ -250,7 +253,7 @@ def _draw_image(axis: Any, part: _Slice) -> None:
         top_row, bottom_row, left_column, right_column = part.box
         corner = (left_column - 0.5, top_row - 0.5)
         size = (right_column - left_column, bottom_row - top_row)
-        axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor=_TEXT, linewidth=1, linestyle="--"))
+        axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor=TEXT, linewidth=1, linestyle="--"))
 
 
 def _outline(axis: Any, label: np.ndarray) -> None:
@@ -260,18 +263,18 @@ def _outline(axis: Any, label: np.ndarray) -> None:
     # A rim of background closes the outline of a class that touches the border.
     padded = np.pad(label, 1).repeat(fine, 0).repeat(fine, 1)
     y, x = ((np.arange(length) + 0.5) / fine - 1.5 for length in padded.shape)
-    for klass in _classes(label):
+    for klass in classes_in(label):
         mask = padded == klass
         axis.contourf(x, y, mask, levels=[0.5, 1.5], colors=[_colour(klass)], alpha=0.18)
         axis.contour(x, y, mask, levels=[0.5], colors=[_colour(klass)], linewidths=1.6)
 
 
-def _draw_truth(axis: Any, part: _Slice) -> None:
+def _draw_truth(axis: Any, part: Slice) -> None:
     assert part.truth is not None
     _outline(axis, part.truth)
 
 
-def _draw_disagreement(axis: Any, part: _Slice) -> None:
+def _draw_disagreement(axis: Any, part: Slice) -> None:
     from matplotlib.colors import to_rgba
 
     assert part.truth is not None
@@ -283,7 +286,7 @@ def _draw_disagreement(axis: Any, part: _Slice) -> None:
     axis.imshow(paint, aspect=part.height / part.width, interpolation="nearest")
 
 
-_DRAW: dict[str, Callable[[Any, _Slice], None]] = {
+_DRAW: dict[str, Callable[[Any, Slice], None]] = {
     "image": _draw_image,
     "truth": _draw_truth,
     "prediction": lambda axis, part: _outline(axis, part.prediction),
@@ -295,7 +298,7 @@ def _colour(klass: int) -> str:
     return _COLOURS[(klass - 1) % len(_COLOURS)]
 
 
-def _legend(figure: Any, labels: LabelSet, classes: Sequence[int], faults: bool) -> None:
+def legend(figure: Any, labels: LabelSet, classes: Sequence[int], faults: bool) -> None:
     """The classes that are seen, and the colours of the disagreement."""
     from matplotlib.patches import Patch
 
@@ -304,11 +307,12 @@ def _legend(figure: Any, labels: LabelSet, classes: Sequence[int], faults: bool)
         entries += [Patch(color=colour, label=name) for name, colour in _FAULTS[: labels.count]]
     columns = min(len(entries), 7)
     figure.legend(
-        handles=entries, loc="outside lower center", ncols=max(columns, 1), frameon=False, labelcolor=_TEXT, fontsize=10
+        handles=entries, loc="outside lower center", ncols=max(columns, 1), frameon=False, labelcolor=TEXT, fontsize=10
     )
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
+    """Write a PNG, atomically."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)

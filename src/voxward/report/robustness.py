@@ -339,7 +339,8 @@ def _area(curve: Sequence[tuple[float, Summary]]) -> float:
 def _breaking(view: _View, model: str, attacks: tuple[str, ...] | None) -> tuple[str, float | None]:
     """The median over cases, an unbroken one counting as infinitely far; as text and as a number."""
     found = smallest_breaking_eps(view.records, model, attacks)
-    if not any(value is not None for value in found.values()):
+    searched = any(r.model == model and r.attack.startswith("fab-") for r in view.records)
+    if not searched:
         return UNDEFINED, None
     middle = median(math.inf if value is None else value for value in found.values())
     return (f"{middle:.3g}", middle) if math.isfinite(middle) else ("unbroken", None)

@@ -13,17 +13,17 @@ from voxward.core.labels import LabelSet
 from voxward.core.types import Float3
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.figures import (
-    _TEXT,
-    _VIEWS,
-    _classes,
-    _draw,
-    _flat_view,
-    _grid,
-    _legend,
-    _save,
-    _Slice,
-    _turn,
-    _window,
+    TEXT,
+    VIEWS,
+    Slice,
+    draw,
+    flat_view,
+    grid_of,
+    legend,
+    save,
+    turn,
+    classes_in,
+    window_of,
 )
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.robust import curve_over_eps, curve_over_iterations, eps_values, worst_scores
@@ -59,7 +59,7 @@ def curves_figure(
     for axis, title in zip(axes, ("mean", *classes), strict=True):
         _dress(axis, title, "eps")
     axes[0].legend(frameon=False, fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def iterations_figure(path: Path, records: Sequence[Record], eps: float | None = None) -> None:
@@ -88,7 +88,7 @@ def iterations_figure(path: Path, records: Sequence[Record], eps: float | None =
         _dress(axis, model, "evaluations")
         if axis.lines:
             axis.legend(frameon=False, fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def panel_figure(
@@ -116,33 +116,33 @@ def panel_figure(
     for name, array in arrays.items():
         if array.shape != image.shape:
             raise ValueError(f"{name} must have the image's shape {image.shape}, got {array.shape}")
-    view = (_flat_view(image) or _VIEWS)[0]
+    view = (flat_view(image) or VIEWS)[0]
     foreground = truth > 0 if (truth > 0).any() else (clean_mask > 0) | (adversarial_mask > 0)
-    clean = _Slice.cut(view, image, truth, clean_mask, foreground, spacing)
-    struck = _Slice.cut(view, adversarial, truth, adversarial_mask, foreground, spacing)
+    clean = Slice.cut(view, image, truth, clean_mask, foreground, spacing)
+    struck = Slice.cut(view, adversarial, truth, adversarial_mask, foreground, spacing)
     delta = adversarial.astype(np.float64) - image.astype(np.float64)
     largest = float(np.abs(delta).max())
     columns = ["image", f"perturbation (±{largest:.3g})", "truth", "segmentation", "segmentation under attack"]
-    figure, axes = _grid([clean], columns, title)
-    window = _window(image)
+    figure, axes = grid_of([clean], columns, title)
+    window = window_of(image)
     for axis, column, part in (
         (axes[0][0], "image", clean), (axes[0][2], "truth", clean), (axes[0][3], "prediction", clean),
         (axes[0][4], "prediction", struck),
     ):  # fmt: skip
-        _draw(axis, column, part, window)
+        draw(axis, column, part, window)
     _draw_perturbation(axes[0][1], _cut(delta, view[1], foreground), clean, largest)
-    shown = {klass for part in (clean, struck) for klass in (*_classes(part.truth), *_classes(part.prediction))}
-    _legend(figure, labels, sorted(shown), False)
-    _save(figure, path)
+    shown = {klass for part in (clean, struck) for klass in (*classes_in(part.truth), *classes_in(part.prediction))}
+    legend(figure, labels, sorted(shown), False)
+    save(figure, path)
 
 
 def _cut(array: np.ndarray, axis: int, foreground: np.ndarray) -> np.ndarray:
-    """The slice that _Slice.cut takes."""
+    """The slice that Slice.cut takes."""
     amounts = foreground.sum(axis=tuple(a for a in range(3) if a != axis))
-    return _turn(array, axis, int(amounts.argmax()) if amounts.any() else array.shape[axis] // 2)
+    return turn(array, axis, int(amounts.argmax()) if amounts.any() else array.shape[axis] // 2)
 
 
-def _draw_perturbation(axis: Any, delta: np.ndarray, part: _Slice, largest: float) -> None:
+def _draw_perturbation(axis: Any, delta: np.ndarray, part: Slice, largest: float) -> None:
     """Red is brighter than before, blue darker; all of an unchanged image is white."""
     limit = max(largest, 1e-12)
     axis.imshow(delta, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect=part.height / part.width, interpolation="nearest")
@@ -151,7 +151,7 @@ def _draw_perturbation(axis: Any, delta: np.ndarray, part: _Slice, largest: floa
     top, bottom, left, right = part.box
     axis.set(xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))
     axis.text(
-        0.5, -0.02, "red: brighter, blue: darker", transform=axis.transAxes, color=_TEXT, ha="center", va="top",
+        0.5, -0.02, "red: brighter, blue: darker", transform=axis.transAxes, color=TEXT, ha="center", va="top",
         fontsize=8,
     )  # fmt: skip
 

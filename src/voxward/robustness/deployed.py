@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,26 +13,38 @@ from voxward.data.io import read_image, write_image
 from voxward.inference.predictor import Predictor
 
 
-def as_stored(adversarial: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """Adversarial intensities in the number type of `source`, both (c, i, j, k); integers are rounded towards it.
+def as_stored(adversarial: np.ndarray, reference: np.ndarray, kind: np.dtype[Any]) -> np.ndarray:
+    """Adversarial intensities in a file's number type; integers are rounded towards `reference`; all (c, i, j, k).
 
-    So a file never lies further from the source than the tensor did. What the type cannot hold is cut off.
+    So a file never lies further from the reference than the tensor did, if that holds integers itself. What the type
+    cannot hold is cut off. 64-bit integers become 32-bit ones, which every file format has. Raises ValueError where
+    these cannot hold the reference.
     """
-    if source.dtype.kind == "f":
-        return adversarial.astype(source.dtype)
-    steps = np.trunc(adversarial.astype(np.float64) - source.astype(np.float64))
-    limits = np.iinfo(source.dtype)
-    stored: np.ndarray = np.clip(source.astype(np.float64) + steps, limits.min, limits.max).astype(source.dtype)
+    if kind.kind == "f":
+        return adversarial.astype(kind)
+    if kind.itemsize == 8:
+        if np.abs(reference).max(initial=0) > np.iinfo(np.int32).max:
+            raise ValueError("the volume's integers do not fit 32 bits, so that it cannot be written as a file")
+        kind = np.dtype(np.int32)
+    near, far = reference.astype(np.float64), adversarial.astype(np.float64)
+    whole = np.select([far > near, far < near], [np.floor(far), np.ceil(far)], np.rint(near))
+    limits = np.iinfo(kind)
+    stored: np.ndarray = np.clip(whole, limits.min, limits.max).astype(kind)
     return stored
 
 
-def segment_stored(predictor: Predictor, source: Volume, adversarial: np.ndarray, path: Path | None) -> np.ndarray:
+def segment_stored(
+    predictor: Predictor, source: Volume, reference: np.ndarray, adversarial: np.ndarray, path: Path | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Write the adversarial volume (to `path`, or to a file that is removed again), read it back, segment it.
 
-    The ordinary predictor does it, which finds its own crop and statistics. Returns class indices (i, j, k).
+    source: whose number type and place the file has. reference: what was perturbed, see `as_stored`. The ordinary
+    predictor does it, which finds its own crop and statistics. Returns class indices (i, j, k) and the intensities
+    (c, i, j, k) that were read.
     """
-    stored = as_stored(adversarial, source.array)
+    stored = as_stored(adversarial, reference, source.array.dtype)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "adversarial.nii" if path is None else path
         write_image(target, stored, source.affine)
-        return predictor.segment(read_image([target]))
+        found = read_image([target])
+        return predictor.segment(found), found.array

@@ -5,40 +5,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from voxward.attacks.base import Attack
 from voxward.attacks.fab import MinimumNorm
 from voxward.attacks.objectives import create_objective
-from voxward.attacks.square import Square
-from voxward.robustness.run import Bench
+from voxward.robustness.run import REACH_ATTACK, Bench
 from voxward.robustness.subject import Subject
 
-# Forward passes of a minimum-norm attack's line searches.
-_LINE_SEARCH = 20
+# Forward passes that judge what an attack returned: the tensor, the file, and the file's own preparation.
+_JUDGINGS = 3
 
 
 def estimate_hours(bench: Bench) -> float:
     """The hours that all units of the benchmark take here, on one process, if every case is like the first."""
-    setting, first = bench.setting, next(iter(bench.cases))
-    hours = 0.0
-    for name, predictor in bench.predictors.items():
+    setting, first, seconds = bench.setting, next(iter(bench.cases)), 0.0
+    for name in bench.predictors:
         subject = bench.subject(name, first)
         forward = _seconds(lambda subject=subject: subject.model.logits(subject.volume))  # type: ignore[misc]
         gradient = _seconds(lambda subject=subject: _gradient(subject))  # type: ignore[misc]
-        attacks = bench.attacks(predictor).values()
-        each = sum(
-            _spent(attack, forward, gradient) * (1 if isinstance(attack, MinimumNorm) else len(setting.eps))
-            for attack in attacks
-        )
-        judged = 3 * forward * len(setting.eps) * (len(attacks) + 1)
-        hours += len(bench.cases) * (each + judged) / 3600
-    return hours
-
-
-def _spent(attack: Attack, forward: float, gradient: float) -> float:
-    if isinstance(attack, Square):
-        return attack.queries * forward
-    steps = int(getattr(attack, "steps", 1)) * int(getattr(attack, "restarts", 1))
-    return steps * gradient + (_LINE_SEARCH * forward if isinstance(attack, MinimumNorm) else forward)
+        attacks, sizes, classes = bench.attacks(name).values(), len(setting.eps), subject.labels.count
+        for attack in attacks:
+            gradients, forwards = attack.cost(classes)
+            times = 1 if isinstance(attack, MinimumNorm) else sizes
+            seconds += len(bench.cases) * times * (gradients * gradient + forwards * forward)
+        # Each is judged as a tensor and as a file; noise, and the attack that is carried over, are run at every eps.
+        seconds += len(bench.cases) * sizes * (len(attacks) + 1) * _JUDGINGS * forward
+        if bench.surrogate is not None:
+            seconds += len(bench.cases) * sizes * setting.budget.steps * gradient
+        seconds += REACH_ATTACK.cost(classes)[0] * gradient
+    return seconds / 3600
 
 
 def _gradient(subject: Subject) -> object:

@@ -27,7 +27,8 @@ class Record:
     classes: names of the foreground classes or regions. clean, adversarial, deployed, deployed_clean: hard Dice of
     each in [0, 1], None where it is in neither truth nor mask. `deployed` is of the file written in the source's number
     type, read back and predicted by the ordinary predictor, `deployed_clean` of the untouched file; None where that was
-    not done. hd95_mm: of the adversarial mask, mean over classes. distance: norm of the perturbation in eps's unit.
+    not done. hd95_mm: of the adversarial mask, mean over classes. distance: norm of the perturbation in eps's unit, and
+    written: the same of the file, None without one.
     breaking_eps: of a minimum-norm attack, the smallest eps that broke the case; None where it did not, and for other
     attacks. history: lowest mean Dice after each evaluation, the first of the clean case. gradients, forwards:
     evaluations spent. kind: `control` for CONTROLS and other checks of the set-up, which no worst case counts. options:
@@ -64,6 +65,7 @@ class Record:
     precision: str
     deployed_clean: Scores | None = None
     policy: str = "ignore"
+    written: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("clean", "adversarial", "deployed", "deployed_clean", "hd95_mm", "breaking_eps", "options"):

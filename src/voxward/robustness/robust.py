@@ -224,11 +224,11 @@ def _verdict(name: str, model: str, tested: bool, faults: Sequence[str], promise
     return Finding(name, not faults, f"{model}: {'; '.join(faults) if faults else promise}")
 
 
-def _by_case(records: Iterable[Record]) -> dict[str, float]:
+def _by_case(records: Iterable[Record], deployed: bool = False) -> dict[str, float]:
     """The lowest Dice of each case over these records."""
     found: dict[str, float] = {}
     for record in records:
-        found[record.case] = min(found.get(record.case, math.inf), record.dice())
+        found[record.case] = min(found.get(record.case, math.inf), record.dice(deployed))
     return found
 
 
@@ -255,12 +255,15 @@ def _grouped(
 def _control(name: str) -> Callable[[str, Sequence[Record]], Finding]:
     def check(model: str, records: Sequence[Record]) -> Finding:
         rows = [r for r in records if r.attack == name and not _ruins(r)]
+        # The written file, too: there crop box and statistics are taken anew, and must not be what was attacked.
+        written = [r for r in rows if r.deployed is not None and r.deployed_clean is not None]
         faults = []
-        for (eps,), dice in _grouped(rows, lambda r: (r.eps,)).items():
-            clean = {r.case: r.clean_dice() for r in rows if r.eps == eps}
-            rise = _rise(clean, dice)
-            if rise is not None and abs(rise) > TOLERANCE:
-                faults.append(f"{name} at eps {eps:g} moves the mean Dice by {rise:+.3f} without an attack")
+        for chosen, deployed, what in ((rows, False, ""), (written, True, " of the written file")):
+            for eps in sorted({r.eps for r in chosen}):
+                at = [r for r in chosen if r.eps == eps]
+                rise = _rise({r.case: r.clean_dice(deployed) for r in at}, _by_case(at, deployed))
+                if rise is not None and abs(rise) > TOLERANCE:
+                    faults.append(f"{name} at eps {eps:g} moves the mean Dice{what} by {rise:+.3f} without an attack")
         return _verdict(f"{name} control", model, bool(rows), faults, f"{name} stays within {TOLERANCE:g} of clean")
 
     return check
@@ -286,28 +289,6 @@ def _reaches_zero(model: str, records: Sequence[Record]) -> Finding:
     return _verdict("eps 1", model, bool(rows), faults, f"white-box attacks reach Dice below {_GONE:g} at eps 1")
 
 
-def _history_falls(model: str, records: Sequence[Record]) -> Finding:
-    rows = [r for r in records if r.kind == "attack" and len(r.history) > 1]
-    rising = [r for r in rows if any(b > a for a, b in pairwise(r.history))]
-    faults = [f"{r.attack} on {r.case} at eps {r.eps:g}: the lowest Dice so far rises" for r in rising[:3]]
-    return _verdict("history", model, bool(rows), faults, "more evaluations are never weaker within a run")
-
-
-def _more_steps(model: str, records: Sequence[Record]) -> Finding:
-    def key(record: Record) -> tuple[str, str, float, int]:
-        rest = {name: value for name, value in record.options.items() if name != "steps"}
-        return record.attack.rstrip("-0123456789"), repr(sorted(rest.items())), record.eps, record.options["steps"]
-
-    groups = list(_grouped((r for r in records if isinstance(r.options.get("steps"), int)), key).items())
-    faults, tested = [], False
-    for (few, before), (many, after) in pairwise(groups):
-        rise = _rise(before, after) if few[:3] == many[:3] else None
-        tested |= rise is not None
-        if rise is not None and rise > TOLERANCE:
-            faults.append(f"{few[0]} at eps {few[2]:g}: {many[3]} steps are {rise:.3f} weaker than {few[3]}")
-    return _verdict("more steps", model, tested, faults, "more steps are never weaker")
-
-
 def _black_box(model: str, records: Sequence[Record]) -> Finding:
     attacks = [r for r in records if r.kind == "attack"]
     faults, tested = [], False
@@ -322,9 +303,10 @@ def _black_box(model: str, records: Sequence[Record]) -> Finding:
 
 def _in_the_ball(model: str, records: Sequence[Record]) -> Finding:
     rows = [r for r in records if r.attack not in (CLEAN, CLIP)]
-    outside = [r for r in rows if r.distance > r.eps * (1 + _DISTANCE) + _slack(r)]
-    faults = [f"{r.attack} on {r.case}: distance {r.distance:g} at eps {r.eps:g}" for r in outside[:3]]
-    return _verdict("in the ball", model, bool(rows), faults, "every perturbation is within eps")
+    found = [(r, distance) for r in rows for distance in (r.distance, r.written) if distance is not None]
+    outside = [(r, distance) for r, distance in found if distance > r.eps * (1 + _DISTANCE) + _slack(r)]
+    faults = [f"{r.attack} on {r.case}: distance {distance:g} at eps {r.eps:g}" for r, distance in outside[:3]]
+    return _verdict("in the ball", model, bool(rows), faults, "every perturbation, found and written, is within eps")
 
 
 def _slack(record: Record) -> float:
@@ -351,6 +333,13 @@ def _deployed(model: str, records: Sequence[Record]) -> Finding:
     return _verdict("deployed", model, bool(rows), faults, "the attacked model is the deployed one on clean cases")
 
 
+def _finds_something(model: str, records: Sequence[Record]) -> Finding:
+    clean = _by_case(r for r in records if r.attack == CLEAN)
+    mean = math.fsum(clean.values()) / max(len(clean), 1)
+    faults = [f"clean Dice is {mean:.3f}: where nothing is found nothing can be attacked"] if mean < _GONE else []
+    return _verdict("clean", model, bool(clean), faults, f"clean Dice is at least {_GONE:g}")
+
+
 def _sees_the_model(model: str, records: Sequence[Record]) -> Finding:
     rows = [r for r in records if r.attack == PROBE]
     faults = [
@@ -372,10 +361,9 @@ _CHECKS: tuple[Callable[[str, Sequence[Record]], Finding], ...] = (
     _control(CLIP),
     _falls_with_eps,
     _reaches_zero,
-    _history_falls,
-    _more_steps,
     _black_box,
     _in_the_ball,
     _deployed,
     _sees_the_model,
+    _finds_something,
 )

@@ -25,6 +25,7 @@ from voxward.inference.precision import resolve_precision
 from voxward.inference.predictor import Predictor
 from voxward.metrics.score import POLICIES, CaseMetrics, score_case
 from voxward.robustness.record import CLEAN, CLIP, CONTROLS, NOISE, PROBE, Record, Scores
+from voxward.robustness.robust import mu
 from voxward.robustness.store import Unit
 from voxward.robustness.subject import SUBJECTS, Mode, Subject, erasing, labels_under_attack
 
@@ -32,7 +33,7 @@ from voxward.robustness.subject import SUBJECTS, Mode, Subject, erasing, labels_
 REACH = "reach"
 # In small steps: APGD's first one of 2 eps would leap over everything that can be reached. It stops as soon as nothing
 # is left, so that many steps cost little on a sound model.
-_REACH_ATTACK = create("ifgsm-dice", steps=100, alpha=4 / 255)
+REACH_ATTACK = create("ifgsm-dice", steps=50, alpha=8 / 255)
 _TRANSFERRED = "apgd-dice"
 TRANSFER = "transfer"
 
@@ -106,14 +107,20 @@ class Bench:
     keep_all: bool = False
     surrogate: Predictor | None = None
     _random: dict[Predictor, bool] = field(default_factory=dict)
-    _held: dict[tuple[str, str], tuple[Subject, Scores, Scores | None]] = field(default_factory=dict)
+    _thresholds: dict[str, float] = field(default_factory=dict)
+    _held: dict[tuple[str, str], _Ready] = field(default_factory=dict)
+
+    def clean_units(self) -> Iterator[Unit]:
+        """What must be known first."""
+        for model in self.predictors:
+            for case in self.cases:
+                yield self._unit(model, CLEAN, case, None)
 
     def units(self) -> Iterator[Unit]:
-        """Case by case, so that a case is prepared once; a minimum-norm attack is one unit for every eps."""
-        for model, predictor in self.predictors.items():
-            attacks = self.attacks(predictor)
+        """All others, case by case, so that a case is prepared once; a minimum-norm attack is one for every eps."""
+        for model in self.predictors:
+            attacks = self.attacks(model)
             for n, case in enumerate(self.cases):
-                yield self._unit(model, CLEAN, case, None)
                 yield self._unit(model, CLIP, case, None)
                 if n == 0:
                     yield self._unit(model, PROBE, case, None)
@@ -140,29 +147,34 @@ class Bench:
         if unit.attack == PROBE:
             return (self._probe(unit, subject, predictor),)
         if unit.attack == REACH:
-            return (self._attacked(unit, subject, predictor, _REACH_ATTACK, progress),)
+
+            def check(_: str, done: int, total: int | None, /, **figures: float | str) -> None:
+                progress("check at eps 1", done, total, **figures)
+
+            return (self._attacked(unit, subject, predictor, REACH_ATTACK, check),)
         if unit.attack == TRANSFER:
             assert self.surrogate is not None
             other = self._bound(self.surrogate, unit.case)
             transfer = Transfer(create(_TRANSFERRED, steps=self.setting.budget.steps), other.model)
             return (self._attacked(unit, subject, predictor, transfer, progress),)
-        attack = self.attacks(predictor)[unit.attack]
+        attack = self.attacks(unit.model)[unit.attack]
         if isinstance(attack, MinimumNorm):
             return self._for_every_eps(unit, subject, predictor, attack, progress)
         return (self._attacked(unit, subject, predictor, attack, progress),)
 
     def subject(self, model: str, case: str) -> Subject:
         """One model on one case."""
-        return self._ready(model, case)[0]
+        return self._ready(model, case).subject
 
-    def _ready(self, model: str, case: str) -> tuple[Subject, Scores, Scores | None]:
-        """A subject with its clean Dice, of the tensor and of the file; only the last one is kept."""
+    def _ready(self, model: str, case: str) -> _Ready:
+        """A subject with its clean Dice; only the last one is kept."""
         if (model, case) not in self._held:
             self._held.clear()
             predictor = self.predictors[model]
             subject = self._bound(predictor, case)
             clean = _dice(self._judge(case, subject, subject.volume))
-            self._held[model, case] = subject, clean, self._deployed(case, subject, subject.volume, None)
+            deployed, _ = self._deployed(case, subject, subject.volume, None)
+            self._held[model, case] = _Ready(subject, clean, deployed)
         return self._held[model, case]
 
     def _bound(self, predictor: Predictor, case: str) -> Subject:
@@ -176,10 +188,20 @@ class Bench:
             subject = replace(subject, model=Averaged(subject.model, SAMPLES))
         return subject
 
-    def attacks(self, predictor: Predictor) -> dict[str, Attack]:
+    def attacks(self, model: str) -> dict[str, Attack]:
         """The single attacks by name. Raises ValueError for unknown names, of attacks or of the class to erase."""
-        labels = labels_under_attack(predictor.model.plan.labels, self.setting.erase)
-        return members(self.setting.attacks, labels.count, self.setting.budget)
+        labels = labels_under_attack(self.predictors[model].model.plan.labels, self.setting.erase)
+        budget = self.setting.budget
+        if budget.threshold is None:
+            budget = replace(budget, threshold=self._thresholds.get(model))
+        return members(self.setting.attacks, labels.count, budget)
+
+    def settle_thresholds(self, records: Sequence[Record]) -> None:
+        """Call a case broken below half of mu, the mean clean Dice over the cases; records: those of `clean_units`."""
+        for model in self.predictors:
+            half = mu(records, model) / 2
+            if half > 0:
+                self._thresholds[model] = half
 
     def _control(self, unit: Unit, subject: Subject, predictor: Predictor) -> Record:
         threat = subject.threat.with_eps(unit.eps or 0.0)
@@ -197,9 +219,8 @@ class Bench:
         loss = at(create_objective("ce"), 0.0)
         gradient = subject.model.value_and_grad(subject.volume, subject.target, loss)[2]
         found = _Found(subject.volume, 0.0, gradients=1)
-        record = self._record(unit, subject, predictor, subject.threat, found)
         options = {"random": self._random[predictor], "reached": float((gradient != 0).double().mean())}
-        return replace(record, kind="control", options=options)
+        return replace(self._record(unit, subject, predictor, subject.threat, found), options=options)
 
     def _attacked(
         self, unit: Unit, subject: Subject, predictor: Predictor, attack: Attack, progress: Progress
@@ -235,22 +256,22 @@ class Bench:
         found: _Found,
         attack: Attack | None = None,
     ) -> Record:
-        _, clean, deployed_clean = self._ready(unit.model, unit.case)
+        ready, kind = self._ready(unit.model, unit.case), resolve_precision(predictor.precision, predictor.device)
         struck = self._judge(unit.case, subject, found.volume)
         kept = self.keep_all or unit.case == next(iter(self.cases))
         path = self.volume_path(unit) if kept and attack is not None else None
-        deployed = self._deployed(unit.case, subject, found.volume, path)
+        deployed, written = self._deployed(unit.case, subject, found.volume, path)
         return Record(
             model=unit.model, case=unit.case, attack=unit.attack, eps=unit.eps or 0.0, seed=unit.seed,
             mode=self.setting.mode, threat=threat, classes=subject.labels.foreground,
-            clean=clean, adversarial=_dice(struck), deployed=deployed, deployed_clean=deployed_clean,
+            clean=ready.clean, adversarial=_dice(struck), deployed=deployed, deployed_clean=ready.deployed,
             hd95_mm=struck.mean("hd95_mm"), distance=found.distance, breaking_eps=None, history=found.history,
             gradients=found.gradients, forwards=found.forwards, seconds=found.seconds,
             kind="control" if attack is None or unit.attack == REACH else "attack",
             white_box=attack is not None and attack.needs_gradient,
             options={} if attack is None else attack.options(), policy=self.setting.policy,
-            device=str(predictor.device), precision=resolve_precision(predictor.precision, predictor.device),
-            version=self.version, torch=torch.__version__,
+            device=str(predictor.device), precision=kind if self.setting.mode == "volume" else "fp32",
+            version=self.version, torch=torch.__version__, written=self._written(threat, subject, written),
         )  # fmt: skip
 
     def _judge(self, case: str, subject: Subject, volume: torch.Tensor) -> CaseMetrics:
@@ -260,11 +281,21 @@ class Bench:
         truth = subject.target[0].cpu().numpy()
         return score_case(case, truth, mask, subject.spacing, subject.labels, POLICIES[self.setting.policy])
 
-    def _deployed(self, case: str, subject: Subject, volume: torch.Tensor, path: Path | None) -> Scores | None:
+    def _deployed(
+        self, case: str, subject: Subject, volume: torch.Tensor, path: Path | None
+    ) -> tuple[Scores | None, np.ndarray | None]:
+        """Dice of the written file, and what it holds."""
         if subject.deploy is None:
+            return None, None
+        mask, written = subject.deploy(volume[0].cpu().numpy(), path)
+        return _dice(self._score(case, subject, mask)), written
+
+    def _written(self, threat: ThreatModel, subject: Subject, written: np.ndarray | None) -> float | None:
+        """How far the file lies from the stored volume; from a clipped one whole numbers cannot be measured."""
+        if written is None or threat.reference == "window":
             return None
-        mask = subject.deploy(volume[0].cpu().numpy(), path)
-        return _dice(self._score(case, subject, mask))
+        found = torch.from_numpy(written.astype(np.float64))[None].to(subject.volume)
+        return float(threat.ball(subject.volume).distance(found)[0])
 
     def volume_path(self, unit: Unit) -> Path | None:
         """Where an adversarial volume is kept: VOLUMES/MODEL/ATTACK/EPS/CASE.ext, in the source's file type."""
@@ -272,6 +303,15 @@ class Bench:
             return None
         suffix = volume_suffix(self.cases[unit.case].images[0])
         return self.volumes / unit.model / unit.attack / f"{unit.eps:.5f}" / f"{unit.case}{suffix}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """A subject with its clean Dice per class, of the tensor and of the file."""
+
+    subject: Subject
+    clean: Scores
+    deployed: Scores | None
 
 
 @dataclass(frozen=True, eq=False)

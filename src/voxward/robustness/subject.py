@@ -20,7 +20,8 @@ from voxward.core.types import Float3
 from voxward.data.io import read_image, read_label
 from voxward.data.padding import pad_to
 from voxward.data.prepare import prepare
-from voxward.inference.pipeline import PipelineModel
+from voxward.data.volume_file import label_fault
+from voxward.inference.pipeline import PipelineModel, legal_window
 from voxward.inference.predictor import Predictor
 from voxward.robustness.deployed import segment_stored
 
@@ -34,7 +35,8 @@ class Subject:
     """What a unit of work attacks. spacing: mm, in the order of the volume's spatial axes. labels: the target's.
 
     threat: bounds and limits of this case, with eps 0. deploy: segments an adversarial volume (c, *spatial) after a
-    round trip through a file (kept at the path that is given); None where there is no pipeline to deploy.
+    round trip through a file (kept at the path that is given) and returns the mask and what the file holds; None where
+    there is no pipeline to deploy.
     """
 
     model: VolumeModel
@@ -43,13 +45,20 @@ class Subject:
     labels: LabelSet
     threat: ThreatModel
     spacing: Float3
-    deploy: Callable[[np.ndarray, Path | None], np.ndarray] | None
+    deploy: Callable[[np.ndarray, Path | None], tuple[np.ndarray, np.ndarray]] | None
 
 
 def volume_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Subject:
-    """The whole pipeline on a case's files. Raises ValueError when the case has no label or does not fit the model."""
-    source, target = _read(case, predictor.model.plan)
-    model = PipelineModel.freeze([predictor], source)
+    """The whole pipeline on a case's files. Raises ValueError when the case has no label or does not fit the model.
+
+    Voxels that are exactly 0 stay so in channels normalised by the statistics of the others (MR).
+    """
+    plan = predictor.model.plan
+    source, target = _read(case, plan)
+    try:
+        model = PipelineModel.freeze([predictor], source)
+    except ValueError as error:
+        raise ValueError(f"case {case.id!r}: {error}") from error
     exact = source.array.dtype.itemsize < 4 or np.abs(source.array).max() < _EXACT or source.array.dtype == np.float32
     volume = torch.from_numpy(source.array.astype(np.float32 if exact else np.float64))[None]
     limits = None
@@ -57,14 +66,16 @@ def volume_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Sub
         kind = np.iinfo(source.array.dtype)
         limits = (float(kind.min), float(kind.max))
 
-    def deploy(adversarial: np.ndarray, path: Path | None) -> np.ndarray:
-        return segment_stored(predictor, source, adversarial, path)
-
     truth = torch.from_numpy(target.astype(np.int64))[None]
-    bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, model.bounds, limits)
-    labels = predictor.model.plan.labels
+    zeros = tuple(channel.normalization == "mr" for channel in plan.channels)
+    bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, model.bounds, limits, zeros)
+    reference = bounded.ball(volume).reference[0].numpy()
+
+    def deploy(adversarial: np.ndarray, path: Path | None) -> tuple[np.ndarray, np.ndarray]:
+        return segment_stored(predictor, source, reference, adversarial, path)
+
     return Subject(
-        model, volume.to(predictor.device), truth.to(predictor.device), labels, bounded, source.spacing, deploy
+        model, volume.to(predictor.device), truth.to(predictor.device), plan.labels, bounded, source.spacing, deploy
     )
 
 
@@ -72,7 +83,7 @@ def patch_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Subj
     """The network on one window around the truth's centre of mass, in normalised intensities (the papers' setting).
 
     The intensity window [low, high] is normalised like the image, so that eps as a share of it means the same as for a
-    volume; the unit `native` would mean something else here.
+    volume; the unit `native` would mean something else here. In float32, whatever the predictor's precision.
     """
     assert threat.unit == "range"
     plan = predictor.model.plan
@@ -82,7 +93,7 @@ def patch_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Subj
     image, label = _centre_patch(prepared, plan)
     frame = prepared.frame
     pairs = zip(frame.low, frame.high, frame.mean, frame.std, strict=True)
-    bounds = tuple(((low - mean) / std, (high - mean) / std) for low, high, mean, std in pairs)
+    bounds = tuple(legal_window((low - mean) / std, (high - mean) / std) for low, high, mean, std in pairs)
     bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, bounds)
     device = predictor.device
     return Subject(
@@ -118,10 +129,10 @@ def erasing(subject: Subject, name: str) -> Subject:
     """The subject of an attack on one class, see `OneClass`."""
     index, inner = subject.labels.names.index(name), subject.deploy
 
-    def deploy(adversarial: np.ndarray, path: Path | None) -> np.ndarray:
+    def deploy(adversarial: np.ndarray, path: Path | None) -> tuple[np.ndarray, np.ndarray]:
         assert inner is not None
-        mask: np.ndarray = (inner(adversarial, path) == index).astype(np.uint8)
-        return mask
+        mask, written = inner(adversarial, path)
+        return (mask == index).astype(np.uint8), written
 
     return replace(
         subject,
@@ -135,9 +146,12 @@ def erasing(subject: Subject, name: str) -> Subject:
 def _read(case: Case, plan: Plan) -> tuple[Volume, np.ndarray]:
     if case.label is None:
         raise ValueError(f"case {case.id!r} has no label: an attack needs the truth")
-    source = read_image(case.images)
+    source, label = read_image(case.images), read_label(case.label)
+    fault = label_fault(source, label)
+    if fault is not None:
+        raise ValueError(f"case {case.id!r}: {fault}")
     try:
-        target = plan.labels.to_index(read_label(case.label).array)
+        target = plan.labels.to_index(label.array)
     except ValueError as error:
         raise ValueError(f"case {case.id!r}: {error}") from error
     return source, target

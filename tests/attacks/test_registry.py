@@ -1,0 +1,92 @@
+"""What every attack promises, whatever it is."""
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.attacks.toys import THREAT, case, conv_model
+from voxward.attacks.criteria import judge
+from voxward.attacks.ensemble import ENSEMBLES
+from voxward.attacks.registry import ATTACKS, create
+
+BUDGET = {"steps": 12, "queries": 15, "fab_steps": 3}
+
+
+def _cheap(name):
+    if name in ENSEMBLES:
+        return create(name, **BUDGET)
+    if name == "square":
+        return create(name, queries=15)
+    if name.startswith("fgsm"):
+        return create(name)
+    return create(name, steps=3 if name.startswith("fab") else 12)
+
+
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_every_attack_keeps_its_promises(name):
+    model = conv_model(2, classes=3)
+    volume, target = case(model, batch=2)
+    kept = volume.clone()
+    attack = _cheap(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = attack(model, volume, target, THREAT, seed=3)
+        again = attack(model, volume, target, THREAT, seed=3)
+    ball = THREAT.ball(volume)
+    assert torch.equal(volume, kept)
+    assert result.attack == name
+    assert ball.holds(result.adversarial).all()
+    assert (result.dice <= result.clean_dice).all()
+    assert torch.equal(result.dice, judge(model, model.logits(result.adversarial), target))
+    assert torch.equal(result.adversarial, again.adversarial)
+    assert (result.history.diff(dim=1) <= 0).all()
+    assert all(parameter.grad is None for parameter in model.network.parameters())
+    gradients, forwards = attack.cost(3)
+    assert result.gradients <= gradients
+    assert result.forwards <= forwards
+    assert result.gradients + result.forwards >= 3
+
+
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_nothing_is_changed_where_nothing_may_be(name):
+    model = conv_model(2, classes=3)
+    volume, target = case(model, batch=1)
+    result = _cheap(name)(model, volume, target, THREAT.with_eps(0.0))
+    assert torch.equal(result.adversarial, volume)
+    assert torch.equal(result.dice, result.clean_dice)
+
+
+@pytest.mark.parametrize("name", ["apgd-dice", "pgd-ce", "square", "fab-dice", "fgsm-ce"])
+@pytest.mark.parametrize("reference", ["raw", "window"])
+def test_zeros_that_are_background_stay_zero(name, reference):
+    model = conv_model(2, classes=3)
+    volume, target = case(model, batch=2)
+    volume[:, :, :, :3] = 0.0
+    threat = replace(THREAT, zeros=(True,), reference=reference)
+    result = _cheap(name)(model, volume, target, threat)
+    assert (result.adversarial[:, :, :, :3] == 0).all()
+    assert (result.adversarial[:, :, :, 3:] != volume[:, :, :, 3:]).any()
+    noise = threat.ball(volume).sign_noise(torch.Generator().manual_seed(0))
+    assert (noise[:, :, :, :3] == 0).all()
+
+
+def test_zeros_must_be_one_per_channel():
+    volume, _ = case(conv_model())
+    with pytest.raises(ValueError, match="zeros must be empty or one per channel"):
+        type(THREAT)(0.1, bounds=THREAT.bounds, zeros=(True, False)).ball(volume)
+
+
+def test_a_network_that_cuts_its_input_off_has_no_gradient():
+    model = conv_model(2, classes=3)
+    volume, target = case(model)
+
+    class Detached(torch.nn.Module):
+        def forward(self, x):
+            return model.network(x.detach())
+
+    cut = type(model)(Detached())
+    assert not cut.value_and_grad(volume, target, lambda z, y: z.flatten(1).sum(1))[2].any()
+    result = create("apgd-ce", steps=12)(cut, volume, target, THREAT)
+    assert (result.dice <= result.clean_dice).all()

@@ -1,0 +1,141 @@
+"""What is attacked and what is then judged, on a model that finds a bright lesion in a skull-stripped volume."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.core.test_plan import PLAN
+from voxward.attacks.ensemble import Budget
+from voxward.attacks.threat import ThreatModel
+from voxward.core.case import Case
+from voxward.core.labels import LabelSet
+from voxward.core.plan import ChannelPlan
+from voxward.core.recipe import Inference, load_recipe
+from voxward.data.io import write_image, write_label
+from voxward.inference.postprocess import PostProcess
+from voxward.inference.predictor import Predictor
+from voxward.inference.run_folder import TrainedModel
+from voxward.robustness import subject as subject_module
+from voxward.robustness.deployed import as_stored
+from voxward.robustness.robust import sanity
+from voxward.robustness.run import Bench, Setting
+from voxward.robustness.subject import patch_subject, volume_subject
+
+SHAPE = (24, 24, 20)
+SPACING = (1.0, 1.0, 1.0)
+WINDOW = (16, 16, 16)
+THREAT = ThreatModel(0.0)
+
+
+class Threshold(nn.Module):
+    """Lesion where the normalised intensity is above 1.5."""
+
+    def forward(self, x):
+        return torch.cat([torch.zeros_like(x[:, :1]), 3 * (x[:, :1] - 1.5)], 1)
+
+
+@pytest.fixture
+def predictor():
+    plan = replace(
+        PLAN, spacing=SPACING, spline_order=(3, 3, 3), window_size=WINDOW, patch_size=WINDOW, crop_nonzero=True,
+        labels=LabelSet(("background", "lesion"), (0, 1)), min_object_mm3=(0.0,), channels=(ChannelPlan("MRI", "mr"),),
+    )  # fmt: skip
+    recipe = replace(load_recipe("rog"), inference=Inference(0.5, "gaussian", ()))
+    return Predictor(TrainedModel(plan, recipe, Threshold(), PostProcess()), torch.device("cpu"), "fp32")
+
+
+def _case(folder, kind=np.int16, affine=None, shape=SHAPE, scale=1.0):
+    """A brain of about 500 with a lesion of about 900 in air that is exactly 0."""
+    random, place = np.random.default_rng(0), np.indices(SHAPE) - np.array([12, 12, 10])[:, None, None, None]
+    brain, lesion = ((place**2).sum(0) < r**2 for r in (9, 4))
+    array = np.where(brain, random.normal(500, 60, SHAPE), 0.0) + np.where(lesion, 400.0, 0.0)
+    write_image(folder / "image.nii", (array * scale).astype(kind)[None], np.eye(4))
+    label = np.zeros(shape, np.uint8)
+    label[:24, :24, :20] = lesion[: shape[0]]
+    write_label(folder / "label.nii", label, np.eye(4) if affine is None else affine)
+    return Case("one", (folder / "image.nii",), folder / "label.nii")
+
+
+def _records(predictor, case, attacks=("pgd-ce", "apgd-dice", "square"), threat=THREAT):
+    setting = Setting(attacks, (8 / 255,), threat, "volume", Budget(10, 1, 20, 3))
+    bench = Bench({"m": predictor}, {case.id: case}, setting, "0")
+    return [record for unit in (*bench.clean_units(), *bench.units()) for record in bench.work(unit)]
+
+
+def test_air_stays_air_so_that_the_file_is_read_as_it_was_attacked(predictor, tmp_path):
+    """Were it perturbed, crop box and statistics would be others: noise alone would break the deployed pipeline."""
+    records = _records(predictor, _case(tmp_path))
+    dice = {record.attack: (record.dice(), record.dice(deployed=True)) for record in records if record.eps < 0.5}
+    assert dice["clean"][0] > 0.9
+    # Noise is no attack; statistics of perturbed voxels may move a voxel or two of the lesion's rim.
+    assert dice["noise"][1] == pytest.approx(dice["noise"][0], abs=0.05)
+    assert dice["noise"][1] > 0.9
+    assert all(record.written <= record.eps * (1 + 1e-5) for record in records if record.attack != "clip")
+    assert all(finding.passed is not False for finding in sanity(records) if finding.name == "in the ball")
+
+
+def test_air_that_may_be_perturbed_breaks_the_control(predictor, tmp_path, monkeypatch):
+    """The check that would have said so."""
+
+    monkeypatch.setattr(subject_module, "ThreatModel", lambda *given: ThreatModel(*given[:-1]))
+    findings = {finding.name: finding.passed for finding in sanity(_records(predictor, _case(tmp_path), ("fgsm-ce",)))}
+    assert findings["noise control"] is False
+
+
+def test_a_label_elsewhere_is_refused(predictor, tmp_path):
+    flipped = np.diag([-1.0, 1.0, 1.0, 1.0])
+    for build in (volume_subject, patch_subject):
+        with pytest.raises(ValueError, match="case 'one': the label lies elsewhere"):
+            build(predictor, _case(tmp_path, affine=flipped), THREAT)
+        with pytest.raises(ValueError, match="case 'one': the label has shape"):
+            build(predictor, _case(tmp_path, shape=(25, 24, 20)), THREAT)
+
+
+def test_a_bad_volume_is_named(predictor, tmp_path):
+    case = _case(tmp_path, np.float32, scale=np.nan)
+    with pytest.raises(ValueError, match=r"case 'one'.*NaN"):
+        volume_subject(predictor, case, THREAT)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**17])
+def test_whole_numbers_of_any_size_are_attacked_and_written(predictor, tmp_path, scale):
+    """Beyond 2 ** 24 the attack computes in float64, the network in its own type."""
+    records = _records(predictor, _case(tmp_path, np.int32, scale=scale), ("apgd-dice",))
+    found = {record.attack: record for record in records}
+    assert found["clean"].dice() > 0.9
+    assert found["clean"].deployed == found["clean"].clean
+    assert found["apgd-dice"].dice() < found["clean"].dice()
+
+
+def test_a_constant_channel_can_be_attacked(predictor, tmp_path):
+    case = _case(tmp_path, scale=0.0)
+    for build in (volume_subject, patch_subject):
+        (low, high), *_ = build(predictor, case, THREAT).threat.bounds
+        assert low < high
+
+
+def test_files_hold_whole_numbers_towards_the_reference():
+    reference = np.array([[[[10.0, 10.0, 10.0, 855.3, 855.3, 10.0]]]])
+    adversarial = np.array([[[[12.7, 7.2, 10.0, 860.1, 855.3, 400.0]]]])
+    stored = as_stored(adversarial, reference, np.dtype(np.uint8))
+    assert stored.dtype == np.uint8
+    assert stored.ravel().tolist() == [12, 8, 10, 255, 255, 255]
+    assert as_stored(adversarial, reference, np.dtype(np.int16)).ravel().tolist() == [12, 8, 10, 860, 855, 400]
+    assert as_stored(adversarial, reference, np.dtype(np.int64)).dtype == np.int32
+    assert as_stored(adversarial, reference, np.dtype(np.float32)).ravel()[0] == np.float32(12.7)
+    with pytest.raises(ValueError, match="do not fit 32 bits"):
+        as_stored(adversarial, reference + 2.0**40, np.dtype(np.int64))
+
+
+def test_the_books_say_what_was_computed_in(predictor, tmp_path):
+    """A patch is attacked in float32, whatever the predictor does."""
+    case = _case(tmp_path)
+    for mode, precision in (("patch", "fp32"), ("volume", "bf16")):
+        setting = Setting(("fgsm-ce",), (8 / 255,), THREAT, mode)
+        bench = Bench({"m": replace(predictor, precision="bf16")}, {"one": case}, setting, "0")
+        assert {bench.work(unit)[0].precision for unit in bench.clean_units()} == {precision}
