@@ -229,7 +229,7 @@ def grid_of(slices: Sequence[Slice], columns: Sequence[str], title: str) -> tupl
 
 
 def draw(axis: Any, column: str, part: Slice, window: tuple[float, float]) -> None:
-    """The image and, where the column's name is one of truth and prediction, that outline over it."""
+    """Draw a slice as the column `column` (one of _DRAW) has it."""
     low, high = window
     axis.imshow(part.image, cmap="gray", vmin=low, vmax=high, aspect=part.height / part.width, interpolation="nearest")
     axis.set(xticks=[], yticks=[])

@@ -16,13 +16,13 @@ from voxward.report.figures import (
     TEXT,
     VIEWS,
     Slice,
+    classes_in,
     draw,
     flat_view,
     grid_of,
     legend,
     save,
     turn,
-    classes_in,
     window_of,
 )
 from voxward.robustness.record import CLEAN, Record
