@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from jaxtyping import install_import_hook
 
+# Triton compiles kernels from their source, so they are imported before the hook can wrap them; without a GPU its
+# interpreter runs them.
+if find_spec("triton") is not None:
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"
+    import_module("voxward.nets.depthwise_triton")
 install_import_hook("voxward", "beartype.beartype")
 
 DATA = Path(os.environ.get("VOXWARD_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -2,11 +2,14 @@
 
 PyTorch computes the input gradient of a depthwise convolution many times slower than the forward pass on a CPU. With
 stride 1 it is itself a depthwise convolution, with the flipped kernel, so the fast forward routine serves both. The
-weight gradient is put together from 2D ones, one per slice of the kernel.
+weight gradient is put together from 2D ones, one per slice of the kernel. On CUDA, Triton kernels do what PyTorch does
+slowly there: 3x3x3 with stride and padding 1, where Triton is installed.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
@@ -16,13 +19,17 @@ from torch.autograd.function import once_differentiable
 
 from voxward.core.types import Images, Size3
 
+_TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Size3, padding: Size3) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        # An attack needs no weight gradient, and then x need not be kept; with a stride PyTorch asks for it.
+        kept = x if ctx.needs_input_grad[1] or stride != (1, 1, 1) else None
+        ctx.save_for_backward(kept, weight)
         ctx.stride, ctx.padding = stride, padding
-        return F.conv3d(x, weight, stride=stride, padding=padding, groups=x.shape[1])
+        return _convolve(x, weight, stride, padding)
 
     @staticmethod
     @once_differentiable
@@ -50,15 +57,27 @@ def depthwise_conv3d(x: Images, weight: Tensor, stride: Size3 = (1, 1, 1), paddi
     return out
 
 
-def _input_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: Size3, padding: Size3) -> Tensor:
-    kernel = weight.shape[2:]
+def _convolve(x: Tensor, weight: Tensor, stride: Size3, padding: Size3) -> Tensor:
+    if _by_triton(x, weight, stride, padding):
+        from voxward.nets import depthwise_triton
+
+        return depthwise_triton.convolve(x, weight)
+    return F.conv3d(x, weight, stride=stride, padding=padding, groups=x.shape[1])
+
+
+def _input_gradient(gradient: Tensor, x: Tensor | None, weight: Tensor, stride: Size3, padding: Size3) -> Tensor:
     if stride == (1, 1, 1):
-        mirrored = [k - 1 - p for k, p in zip(kernel, padding, strict=True)]
-        return F.conv3d(gradient, weight.flip(2, 3, 4), padding=mirrored, groups=x.shape[1])
+        i, j, k = (length - 1 - pad for length, pad in zip(weight.shape[2:], padding, strict=True))
+        return _convolve(gradient, weight.flip(2, 3, 4), (1, 1, 1), (i, j, k))
+    assert x is not None
     return _aten_gradient(gradient, x, weight, stride, padding, 0)
 
 
 def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: Size3, padding: Size3) -> Tensor:
+    if _by_triton(x, weight, stride, padding):
+        from voxward.nets import depthwise_triton
+
+        return depthwise_triton.weight_gradient(gradient, x).to(weight.dtype)
     if x.device.type == "cuda":
         return _aten_gradient(gradient, x, weight, stride, padding, 1)
     samples = [
@@ -66,6 +85,18 @@ def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: Size3,
         for g, sample in zip(gradient, x, strict=True)
     ]
     return torch.stack([torch.stack(taps, 2) for taps in samples]).sum(0)
+
+
+def _by_triton(x: Tensor, weight: Tensor, stride: Size3, padding: Size3) -> bool:
+    """Whether the Triton kernels can do it."""
+    if x.device.type != "cuda" or x.dtype not in _TRITON_TYPES:
+        return False
+    return weight.shape[2:] == (3, 3, 3) and stride == padding == (1, 1, 1) and _has_triton()
+
+
+@lru_cache(maxsize=1)
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 def _tap_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: Size3, padding: Size3, tap: int) -> Tensor:

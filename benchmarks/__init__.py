@@ -1,0 +1,1 @@
+"""Measurements; see `make bench` and each file's first lines."""
