@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 # A process per core, a file of tests always in one of them; more would need much memory.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all bench lint clean
 
 demo: $(STAMP)
 	$(BIN)/voxward demo $(if $(DATA),--data $(DATA))
@@ -17,6 +17,10 @@ test: lint
 
 test-all: lint
 	VOXWARD_DATA_REQUIRED=1 $(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=90
+
+# Ours against named peers, alternately in one process; minutes to an hour. Time it with nothing else running.
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.speed --out results/speed $(BENCH)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -29,6 +33,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
+
+$(VENV)/.bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	touch $@
 
 clean:
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .import_linter_cache .coverage

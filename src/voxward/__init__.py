@@ -18,6 +18,7 @@ _HOMES = {
     "train": "voxward.commands.train",
     "predict": "voxward.commands.predict",
     "evaluate": "voxward.commands.evaluate",
+    "harden": "voxward.commands.harden",
     "attack": "voxward.commands.attack",
     "benchmark": "voxward.commands.benchmark",
     "demo": "voxward.commands.demo",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+
+from voxward.report.progress import BarProgress
 
 if TYPE_CHECKING:
     from voxward.commands.benchmark import BenchmarkResult
@@ -31,56 +30,6 @@ class Command:
     help: str
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[Arguments], int]
-
-
-# Seconds between the lines of a stage where there is no terminal to draw a bar on.
-_LINE_EVERY = 30.0
-
-
-class BarProgress:
-    """Shows each stage as a bar with figures and the time left, in a log as a line now and then.
-
-    Usable as a core.progress.Progress.
-    """
-
-    def __init__(self) -> None:
-        self.bar = Bar(
-            TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"), console=errors,
-        )  # fmt: skip
-        self.tasks: dict[str, Any] = {}
-        self.lines: dict[str, float] = {}
-
-    def __enter__(self) -> BarProgress:
-        if errors.is_terminal:
-            self.bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.stop()
-
-    def __call__(self, stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
-        """See core.progress.Progress."""
-        text = "  ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in figures.items())
-        if not errors.is_terminal:
-            self._line(stage, done, total, text)
-            return
-        if stage not in self.tasks:
-            self.tasks[stage] = self.bar.add_task(stage, total=total, figures="")
-        self.bar.update(self.tasks[stage], completed=done, total=total, figures=text)
-
-    def _line(self, stage: str, done: int, total: int | None, text: str) -> None:
-        now = time.monotonic()
-        if stage in self.lines and done != total and now - self.lines[stage] < _LINE_EVERY:
-            return
-        self.lines[stage] = now
-        errors.print(
-            f"{stage} {done}{'' if total is None else f'/{total}'} {text}".rstrip(), markup=False, soft_wrap=True
-        )
-
-
-def _shown(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4f}"
 
 
 def _check_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,6 +55,10 @@ def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fold", type=int, default=0, help="which fold of the dataset's splits (default 0)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
     parser.add_argument("--workers", type=int, default=2, help="cases prepared at once (default 2)")
+    _set_argument(parser)
+
+
+def _set_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
         help="change the recipe, e.g. --set training.epochs=100 (repeatable)",
@@ -123,7 +76,7 @@ def _plan(arguments: Arguments) -> int:
     from voxward.core.structure import to_data
 
     given = vars(arguments)
-    with BarProgress() as progress:
+    with BarProgress(errors) as progress:
         decided = plan(**_without(given, "command"), progress=counter(progress, "fingerprint"))
     console.print_json(data=to_data(decided))
     return 0
@@ -139,7 +92,7 @@ def _prepare(arguments: Arguments) -> int:
     from voxward.commands.prepare import prepare
     from voxward.core.progress import counter
 
-    with BarProgress() as progress:
+    with BarProgress(errors) as progress:
         prepare(**_without(vars(arguments), "command"), progress=counter(progress, "prepare"))
     console.print(f"prepared cases are in {escape(arguments.out)}")
     return 0
@@ -152,8 +105,37 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the run in --out exactly where it stopped")
     parser.add_argument("--plan", help="a plan.json, perhaps edited, instead of the planner's")
     parser.add_argument("--prepared", help="folder of prepared cases to share between runs (default: RUN/prepared)")
+    parser.add_argument("--start", metavar="RUN", help="a run whose best weights, plan and split to begin with")
+    parser.add_argument("--defence", choices=("free", "pgd", "trades"), help="adversarial training; see `harden`")
     _device_arguments(parser)
     parser.add_argument("--devices", type=int, default=1, help="processes to train with (DDP)")
+
+
+def _harden_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="run folder of `voxward train`")
+    parser.add_argument("--out", required=True, help="the hardened run's folder")
+    parser.add_argument("--dataset", help="where the run's dataset lies now, if it was moved")
+    parser.add_argument("--method", default="free", choices=("free", "pgd", "trades"), help="default: free")
+    parser.add_argument("--eps", type=_size, default=8 / 255, help="share of the intensity window (default 8/255)")
+    parser.add_argument("--minutes", type=float, help="time budget of the training (default: the recipe's epochs)")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out exactly where it stopped")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+    parser.add_argument("--workers", type=int, default=2, help="cases prepared at once (default 2)")
+    _set_argument(parser)
+    _device_arguments(parser)
+    parser.add_argument("--devices", type=int, default=1, help="processes to train with (DDP)")
+
+
+def _harden(arguments: Arguments) -> int:
+    from voxward.commands.harden import harden
+
+    with BarProgress(errors) as progress:
+        run = harden(**_without(vars(arguments), "command"), progress=progress)
+    shown = escape(str(run))
+    console.print(
+        f"hardened: {shown}\nnext: voxward benchmark {escape(arguments.run)} {shown} DATASET --out DIR", soft_wrap=True
+    )
+    return 0
 
 
 def _device_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,7 +145,7 @@ def _device_arguments(parser: argparse.ArgumentParser) -> None:
 def _train(arguments: Arguments) -> int:
     from voxward.commands.train import train
 
-    with BarProgress() as progress:
+    with BarProgress(errors) as progress:
         run = train(**_without(vars(arguments), "command"), progress=progress)
     console.print(f"trained: {escape(str(run))}\nnext: voxward evaluate {escape(str(run))}")
     return 0
@@ -187,7 +169,7 @@ def _inference_arguments(parser: argparse.ArgumentParser) -> None:
 def _predict(arguments: Arguments) -> int:
     from voxward.commands.predict import predict
 
-    with BarProgress() as progress:
+    with BarProgress(errors) as progress:
         written = predict(**_without(vars(arguments), "command"), progress=progress)
     console.print(f"{len(written)} predictions in {escape(str(written[0].parent))}")
     return 0
@@ -207,7 +189,7 @@ def _evaluate(arguments: Arguments) -> int:
     from voxward.commands.evaluate import evaluate
     from voxward.report.tables import metrics_table
 
-    with BarProgress() as progress:
+    with BarProgress(errors) as progress:
         result = evaluate(**_without(vars(arguments), "command"), progress=progress)
     console.print(metrics_table(result))
     return 0
@@ -264,7 +246,7 @@ def _threat_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> No
 def _attack(arguments: Arguments) -> int:
     from voxward.commands.attack import attack
 
-    with BarProgress() as progress:
+    with BarProgress(errors) as progress:
         result = attack(**_without(vars(arguments), "command"), progress=progress)
     return _show_attack(result)
 
@@ -272,7 +254,7 @@ def _attack(arguments: Arguments) -> int:
 def _benchmark(arguments: Arguments) -> int:
     from voxward.commands.benchmark import benchmark
 
-    with BarProgress() as progress:
+    with BarProgress(errors) as progress:
         result = benchmark(**_without(vars(arguments), "command"), progress=progress)
     return _show_attack(result)
 
@@ -304,7 +286,7 @@ def _demo(arguments: Arguments) -> int:
     from voxward.commands.demo import demo
     from voxward.report.tables import metrics_table
 
-    with BarProgress() as progress:
+    with BarProgress(errors) as progress:
         result = demo(**_without(vars(arguments), "command"), progress=progress)
     console.print(metrics_table(result.evaluation))
     console.print(f"picture: {escape(str(result.picture))}\nrun:     {escape(str(result.run))}")
@@ -319,6 +301,7 @@ COMMANDS = {
     "train": Command("train a recipe on a dataset", _train_arguments, _train),
     "predict": Command("segment volumes with a trained run", _predict_arguments, _predict),
     "evaluate": Command("score a trained run on its validation cases", _evaluate_arguments, _evaluate),
+    "harden": Command("train a run on adversarial patches", _harden_arguments, _harden),
     "attack": Command("attack a trained run through its whole pipeline", _attack_arguments, _attack),
     "benchmark": Command("attack several runs and compare them", _benchmark_arguments, _benchmark),
     "demo": Command("train, predict and evaluate in a few minutes", _demo_arguments, _demo),

@@ -3,11 +3,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from voxward.core.recipe import Choice
+from voxward.core.recipe import Choice, Defence
 from voxward.inference.run_folder import load_weights, save_weights
 from voxward.nets.registry import create_network
+from voxward.training.defence import FreeStep
 from voxward.training.schedule import create_schedule
 from voxward.training.state import Learner, TrainingState, load_state, save_state
+from voxward.training.steps import Trainer
 
 
 def _learner():
@@ -17,14 +19,24 @@ def _learner():
     return Learner(fabric, wrapped, optimizer, create_schedule(Choice("plateau")))
 
 
+def _free(learner):
+    return FreeStep(Trainer(learner.fabric, learner.network, learner.optimizer, nn.MSELoss(), None), Defence())
+
+
 def test_state_round_trip(tmp_path):
     learner, again = _learner(), _learner()
     learner.network(torch.randn(4, 3)).sum().backward()
     learner.optimizer.step()
     learner.schedule.observe(0.5, 1.25)
-    state = TrainingState(step=7, total_steps=10, validate_every=2, best_score=0.5, loss_sum=0.1 + 0.2, seconds=1.5)
-    save_state(tmp_path / "state.pt", state, learner)
-    assert load_state(tmp_path / "state.pt", again) == state
+    state = TrainingState(
+        step=7, total_steps=10, validate_every=2, best_score=0.5, sums=(0.1 + 0.2, 1.0), counts=(3, 2), seconds=1.5
+    )
+    step = _free(learner)
+    step.share = torch.randn(2, 1, 3, 3, 3)
+    save_state(tmp_path / "state.pt", state, learner, step)
+    restored = _free(again)
+    assert load_state(tmp_path / "state.pt", again, restored) == state
+    assert torch.equal(restored.share, step.share)
     assert again.schedule.state() == learner.schedule.state()
     torch.testing.assert_close(again.network.weight, learner.network.weight, rtol=0, atol=0)
     moments = [one.optimizer.state_dict()["state"][0]["exp_avg"] for one in (learner, again)]
@@ -38,7 +50,7 @@ def test_a_pickled_program_is_never_run(tmp_path):
 
     torch.save({"state": Harmful()}, tmp_path / "state.pt")
     with pytest.raises(Exception, match="Weights only load failed"):
-        load_state(tmp_path / "state.pt", _learner())
+        load_state(tmp_path / "state.pt", _learner(), _free(_learner()))
 
 
 @pytest.mark.parametrize("name", ["rog", "dynunet"])

@@ -20,7 +20,7 @@ from voxward.data.planner import make_plan
 from voxward.data.splits import load_split, selection_split
 from voxward.data.store import prepare_dataset
 from voxward.inference.precision import resolve_device, resolve_precision
-from voxward.inference.run_folder import RunFolder, RunSettings, RunSplit
+from voxward.inference.run_folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
 from voxward.nets.registry import network_for_plan
 from voxward.report.figures import training_curve
 from voxward.training.finish import settle_postprocess
@@ -42,6 +42,8 @@ def train(
     device: str = "auto",
     devices: int = 1,
     workers: int = 2,
+    start: Path | str | None = None,
+    defence: str | None = None,
     overrides: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Path:
@@ -51,7 +53,9 @@ def train(
     exactly as it would have gone on (its own recipe, plan, split and length; recipe, minutes, plan, fold, seed and
     overrides are then ignored). plan: an edited plan.json instead of the planner's. prepared: where the prepared cases
     are kept (default: inside the run). fold, seed: which split, and all randomness. device: auto, cpu or cuda;
-    devices: how many processes train together. overrides: `dotted.key=value` changes to the recipe.
+    devices: how many processes train together. start: a run on the same dataset whose best weights, plan and split the
+    new one begins with. defence: free, pgd or trades: adversarial training, see core.recipe.Defence (its numbers are
+    overrides, such as defence.eps=0.03). overrides: `dotted.key=value` changes to the recipe.
     Returns the run folder.
 
     Raises ValueError or FileNotFoundError when an argument, the plan or the dataset is wrong; then there is no run
@@ -59,7 +63,10 @@ def train(
     then be resumed.
     """
     folder, source = RunFolder(Path(out)), open_dataset(dataset)
-    used = _recipe_of(folder, source, resume, recipe, overrides)
+    defended = () if defence is None else (f"defence.method={defence}",)
+    if start is not None and not resume:
+        load_run(start)  # refuses what is no trained run
+    used = _recipe_of(folder, source, resume, recipe, (*defended, *overrides))
     if minutes is not None and minutes <= 0:
         raise ValueError(f"minutes must be positive, got {minutes}")
     resolve_precision(used.training.precision, resolve_device(device))
@@ -67,7 +74,8 @@ def train(
     shown = progress if fabric.is_global_zero else silent
     cases = Path(prepared) if prepared is not None else folder.root / "prepared"
     if fabric.is_global_zero and not resume:
-        settings = RunSettings(str(source.root.resolve()), fold, seed, minutes, voxward.__version__)
+        origin = None if start is None else str(Path(start).resolve())
+        settings = RunSettings(str(source.root.resolve()), fold, seed, minutes, voxward.__version__, origin)
         _start(folder, source, used, settings, plan, cases, workers, shown)
     elif fabric.is_global_zero:
         ids = _split_of(folder, source)
@@ -76,7 +84,10 @@ def train(
     fabric.barrier()
     settings, split = load_json(RunSettings, folder.settings), _split_of(folder, source)
     training_cases = TrainingCases(cases, split.fit, split.selection)
-    run = set_up(folder, used, load_plan(folder.plan), training_cases, settings.seed, fabric)
+    first = None if settings.start is None else RunFolder(Path(settings.start)).weights("best")
+    # A run that goes on has weights of its own: the ones it started from may be gone by then.
+    weights = None if folder.state.is_file() else first
+    run = set_up(folder, used, load_plan(folder.plan), training_cases, settings.seed, fabric, weights)
     fit(run, settings.minutes, shown)
     if fabric.is_global_zero:
         _finish(folder, source, split, fabric.device, shown)
@@ -112,8 +123,13 @@ def _start(
     """Decide everything and prepare the cases; what was decided is written once all of it has worked."""
     given = load_split(source, settings.fold, settings.seed)
     split = RunSplit(*selection_split(given.train, recipe.training.selection, settings.seed), given.validation)
+    if settings.start is not None:
+        origin = RunFolder(Path(settings.start))
+        split, plan = _split_of(origin, source), origin.plan if plan is None else plan
     decided = _plan_of(source, recipe, given.train, plan, workers, progress)
-    network_for_plan(recipe.network.name, decided, recipe.network.options)  # refuses options that do not fit the plan
+    network = network_for_plan(recipe.network.name, decided, recipe.network.options)  # refuses what does not fit
+    if settings.start is not None:
+        load_weights(network, origin.weights("best"))
     prepare_dataset(source, decided, prepared, (*split.fit, *split.selection), workers, counter(progress, "prepare"))
     decided.save(folder.plan)
     write_json(folder.splits, to_data(split))

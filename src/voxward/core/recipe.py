@@ -132,6 +132,52 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Defence:
+    """Adversarial training in the l_inf ball of `eps`, a share of each channel's intensity window.
+
+    method: `free` (Shafahi et al. 2019): every minibatch is used `replays` times, and each backward pass moves weights
+    and perturbation; `pgd` (Madry et al. 2018): the weights learn on what `steps` steps of a search from a random start
+    have found; `trades` (Zhang et al. 2019): the loss on the clean patch plus `beta` times the divergence of the
+    perturbed patch's prediction from the clean one's. step: a step of the perturbation in eps; None: 1 for free,
+    2.5 / steps for the searches. objective: what `pgd` searches for (attacks.objectives); free has the training loss,
+    trades the divergence. clean: share of the samples that are left unperturbed (not of trades). warmup: share of the
+    run in which eps grows from 0. robust: weight of the robust Dice, against the clean one, in choosing the best
+    checkpoint.
+    """
+
+    method: Literal["free", "pgd", "trades"] = "free"
+    eps: float = 8 / 255
+    replays: int = 5
+    steps: int = 3
+    step: float | None = None
+    objective: str = "dice"
+    clean: float = 0.0
+    warmup: float = 0.0
+    beta: float = 6.0
+    robust: float = 0.5
+
+    @property
+    def length(self) -> float:
+        """A step of the perturbation, in eps."""
+        if self.step is not None:
+            return self.step
+        return 1.0 if self.method == "free" else 2.5 / self.steps
+
+    def problems(self) -> list[str]:
+        """Values out of range."""
+        found = _outside("eps", self.eps, 0.0, 1.0) + _outside("clean", self.clean, 0.0, 1.0)
+        found += _outside("warmup", self.warmup, 0.0, 1.0) + _outside("robust", self.robust, 0.0, 1.0)
+        found += [
+            f"{name} must be at least 1, got {value}"
+            for name, value in (("replays", self.replays), ("steps", self.steps))
+            if value < 1
+        ]
+        if self.step is not None and self.step <= 0:
+            found.append(f"step must be positive, got {self.step}")
+        return found + ([f"beta must be at least 0, got {self.beta}"] if self.beta < 0 else [])
+
+
+@dataclass(frozen=True)
 class Inference:
     """overlap: share of a window that neighbouring windows have in common. weights: how overlapping windows blend.
 
@@ -184,6 +230,7 @@ class Recipe:
     training: Training = Training()
     inference: Inference = Inference()
     postprocessing: PostProcessing = PostProcessing()
+    defence: Defence | None = None
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -239,7 +286,9 @@ def _override(data: Any, override: str) -> None:
     for parent in parents:
         if not isinstance(data, dict):
             raise ValueError(f"override {override!r}: {parent!r} lies inside a plain value")
-        data = data.setdefault(parent, {})
+        if data.get(parent) is None:  # a part that a recipe need not have
+            data[parent] = {}
+        data = data[parent]
     if not isinstance(data, dict):
         raise ValueError(f"override {override!r}: {last!r} lies inside a plain value")
     data[last] = _parse(value)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from voxward.core.case import Frame
 from voxward.core.plan import Plan
 from voxward.core.recipe import Sampling
 from voxward.core.types import Images, Labels
@@ -25,7 +27,7 @@ from voxward.data.store import open_case
 # One stream of random numbers per purpose, so that none repeats another's.
 _ORDER, _PATCH, _AUGMENTATION, _VALIDATION = range(4)
 
-Sample = tuple[Tensor, Tensor, str]
+Sample = tuple[Tensor, Tensor, Tensor, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +36,14 @@ class PatchBatch:
 
     Labels have the stored type (uint8 as a rule, an eighth of int64); augmentation, losses and scores make them int64.
     Training batches cover the plan's source_size and are still to be augmented down to its patch_size, which
-    validation batches have. `step` is the global training step, or the number of the validation batch.
+    validation batches have. `step` is the global training step, or the number of the validation batch. `windows`
+    (b, c, 2): the intensity window (low, high) of each channel, normalised like the images, float32.
     """
 
     step: int
     images: Images
     labels: Labels
+    windows: Float[Tensor, "b c 2"]
     ids: tuple[str, ...]
 
 
@@ -59,7 +63,8 @@ class PatchDataset(Dataset[Sample]):
         id = self.ids[_epoch_order(self.seed, epoch, len(self.ids))[place]]
         source, plan = open_case(self.folder / id, id), self.plan
         draw = draw_patch(source, plan.patch_size, self.sampling.foreground, _generator(self.seed, _PATCH, n))
-        return *read_patch(source, draw, plan.patch_size, plan.source_size, plan.padding), id
+        image, label = read_patch(source, draw, plan.patch_size, plan.source_size, plan.padding)
+        return image, label, _windows(source.frame), id
 
 
 def patch_batches(
@@ -122,7 +127,14 @@ def _validation_sample(folder: Path, id: str, plan: Plan, generator: torch.Gener
     i, j, k = source.shape
     voxel = draw_foreground_voxel(source, generator) or (i // 2, j // 2, k // 2)
     draw = patch_around(source, plan.patch_size, voxel)
-    return *read_patch(source, draw, plan.patch_size, plan.patch_size, plan.padding), id
+    image, label = read_patch(source, draw, plan.patch_size, plan.patch_size, plan.padding)
+    return image, label, _windows(source.frame), id
+
+
+def _windows(frame: Frame) -> Tensor:
+    """The intensity windows (c, 2) of a case, normalised like its image."""
+    figures = zip(frame.low, frame.high, frame.mean, frame.std, strict=True)
+    return torch.tensor([((low - mean) / std, (high - mean) / std) for low, high, mean, std in figures])
 
 
 def _numbered(steps: range, loader: DataLoader[Sample]) -> Iterator[PatchBatch]:
@@ -130,9 +142,9 @@ def _numbered(steps: range, loader: DataLoader[Sample]) -> Iterator[PatchBatch]:
         yield PatchBatch(step, *batch)
 
 
-def _collate(samples: list[Sample]) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    images, labels, ids = zip(*samples, strict=True)
-    return torch.stack(images), torch.stack(labels), ids
+def _collate(samples: list[Sample]) -> tuple[Tensor, Tensor, Tensor, tuple[str, ...]]:
+    images, labels, windows, ids = zip(*samples, strict=True)
+    return torch.stack(images), torch.stack(labels), torch.stack(windows), ids
 
 
 @lru_cache(maxsize=4)

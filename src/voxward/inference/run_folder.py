@@ -72,13 +72,17 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run was started with, beside recipe and plan. minutes: its time budget, None for the recipe's epochs."""
+    """What a run was started with, beside recipe and plan. minutes: its time budget, None for the recipe's epochs.
+
+    start: the run whose best weights it began with; None for random ones.
+    """
 
     dataset: str
     fold: int
     seed: int
     minutes: float | None
     version: str
+    start: str | None = None
 
 
 @dataclass(frozen=True)

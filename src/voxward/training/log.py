@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
@@ -15,17 +16,21 @@ COLUMNS = ("step", "epoch", "training_loss", "validation_loss", "validation_dice
 class TrainingLog:
     """Appends rows; rows after `step` (of a sitting that was killed after its last save) are dropped first."""
 
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, step: int, columns: Sequence[str] = COLUMNS) -> None:
+        self.path, self.columns = path, tuple(columns)
         kept = [row for row in read_log(path) if row["step"] <= step] if path.is_file() else []
-        write_text(path, "\n".join([",".join(COLUMNS), *(_line(row) for row in kept)]) + "\n")
+        write_text(path, "\n".join([",".join(self.columns), *map(self._line, kept)]) + "\n")
         self.tensorboard = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step + 1)
 
     def add(self, row: dict[str, float]) -> None:
-        """Append one row, keyed by COLUMNS."""
-        append_text(self.path, _line(row) + "\n")
-        for name in COLUMNS[2:]:
+        """Append one row, keyed by the columns."""
+        append_text(self.path, self._line(row) + "\n")
+        for name in self.columns[2:]:
             self.tensorboard.add_scalar(name, row[name], int(row["step"]))
+
+    def _line(self, row: dict[str, float]) -> str:
+        whole = {"step", "epoch"}
+        return ",".join(str(int(row[name])) if name in whole else repr(float(row[name])) for name in self.columns)
 
     def close(self) -> None:
         """Flush TensorBoard's file."""
@@ -36,8 +41,3 @@ def read_log(path: Path) -> list[dict[str, float]]:
     """The rows of a training log."""
     with path.open(encoding="utf-8", newline="") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
-def _line(row: dict[str, float]) -> str:
-    whole = {"step", "epoch"}
-    return ",".join(str(int(row[name])) if name in whole else repr(float(row[name])) for name in COLUMNS)

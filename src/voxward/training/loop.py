@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from voxward.training.interrupt import Interrupted, stop_on_signal
 from voxward.training.log import COLUMNS, TrainingLog
 from voxward.training.setup import TrainingRun
 from voxward.training.state import save_state
+from voxward.training.steps import StepInput
 from voxward.training.validate import Validation, validate
 
 # Until a time budget is turned into a number of steps, this many are run; the first few are slower and not counted.
@@ -40,7 +41,8 @@ def fit(run: TrainingRun, minutes: float | None = None, progress: Progress = sil
         _set_length(run, run.recipe.training.epochs * run.steps_per_epoch, run.steps_per_epoch)
     if state.step == state.total_steps:
         return
-    log = TrainingLog(run.folder.log, state.step) if run.fabric.is_global_zero else None
+    columns = (*COLUMNS, *run.step.figures[1:], *(("robust_dice",) if run.recipe.defence is not None else ()))
+    log = TrainingLog(run.folder.log, state.step, columns) if run.fabric.is_global_zero else None
     run.network.train()
     try:
         with stop_on_signal() as stop:
@@ -57,7 +59,9 @@ class _Sitting:
         self.run, self.minutes, self.log, self.progress = run, minutes, log, progress
         self.state = run.state
         self.active = active_axes(run.plan.patch_size, run.plan.spacing)
-        self.losses = torch.tensor(self.state.loss_sum, dtype=torch.float64, device=run.fabric.device)
+        kept = (self.state.sums, self.state.counts) if self.state.sums else ((0.0,) * len(run.step.figures),) * 2
+        # Two rows: sums of the figures since the last validation, and how many of each were measured.
+        self.measured = torch.tensor(kept, dtype=torch.float64, device=run.fabric.device)
         self.before, self.started = self.state.seconds, time.perf_counter()
         self.step_seconds: list[float] = []
         self.figures: dict[str, float] = {}
@@ -67,8 +71,11 @@ class _Sitting:
         state = self.state
         began = time.perf_counter()
         for batch in self._batches():
-            self.losses += self._train_on(batch)
-            state.step, state.loss_count = state.step + 1, state.loss_count + 1
+            figures = self._train_on(batch).double()
+            known = ~figures.isnan()
+            known[0] = True  # the loss always is, and must not hide that it is not finite
+            self.measured += torch.stack([figures.where(known, 0.0), known.double()])
+            state.step += 1
             if state.total_steps is None:
                 self._time_step(began)
             ended = state.step == state.total_steps
@@ -99,10 +106,11 @@ class _Sitting:
         generator = step_generator(run.seed, batch.step, run.fabric.global_rank)
         count, channels = batch.images.shape[:2]
         draw = draw_augmentation(run.recipe.augmentation, count, channels, self.active, generator)
-        images, labels = run.fabric.to_device((batch.images, batch.labels))
-        return run.step(
-            *apply_augmentation(images, labels, draw, run.plan.patch_size, run.plan.spacing, run.plan.padding)
+        images, labels, windows = run.fabric.to_device((batch.images, batch.labels, batch.windows))
+        images, labels = apply_augmentation(
+            images, labels, draw, run.plan.patch_size, run.plan.spacing, run.plan.padding
         )
+        return run.step(StepInput(images, labels, windows, batch.step, self.state.done, generator))
 
     def _time_step(self, began: float) -> None:
         if self.run.fabric.device.type == "cuda":
@@ -125,7 +133,8 @@ class _Sitting:
 
     def _validate(self) -> None:
         state, run = self.state, self.run
-        mean_loss = float(self.losses) / state.loss_count
+        means = (self.measured[0] / self.measured[1]).tolist()
+        mean_loss = means[0]
         if not math.isfinite(mean_loss):
             raise FloatingPointError(
                 f"the training loss is {mean_loss} at step {state.step}: lower optimizer.options.lr, "
@@ -134,33 +143,40 @@ class _Sitting:
         result = validate(run)
         run.learner.schedule.observe(state.done, result.loss)
         self.figures = {"loss": mean_loss, "validation_loss": result.loss, "dice": result.dice}
-        self.losses.zero_()
-        state.loss_count = 0
+        score = result.dice
+        if run.recipe.defence is not None and result.robust is not None:
+            self.figures["robust_dice"] = result.robust
+            score += run.recipe.defence.robust * (result.robust - result.dice)
+        self.measured.zero_()
         if self.log is not None:
-            self.log.add(self._row(mean_loss, result))
-            if result.dice > state.best_score:
+            self.log.add(self._row(means, result))
+            if score > state.best_score:
                 save_weights(run.network, run.folder.weights("best"))
-        state.best_score = max(state.best_score, result.dice)
+        state.best_score = max(state.best_score, score)
 
-    def _row(self, mean_loss: float, result: Validation) -> dict[str, float]:
+    def _row(self, means: Sequence[float], result: Validation) -> dict[str, float]:
         run, state = self.run, self.state
         rate = float(run.learner.optimizer.param_groups[0]["lr"])
         values = (
             state.step,
             state.step // run.steps_per_epoch,
-            mean_loss,
+            means[0],
             result.loss,
             result.dice,
             rate,
             self._seconds(),
         )
-        return dict(zip(COLUMNS, map(float, values), strict=True))
+        row = dict(zip(COLUMNS, map(float, values), strict=True)) | dict(
+            zip(run.step.figures[1:], means[1:], strict=True)
+        )
+        return row if result.robust is None else row | {"robust_dice": result.robust}
 
     def _save(self) -> None:
         run, state = self.run, self.state
-        state.loss_sum, state.seconds = float(self.losses), self._seconds()
+        sums, counts = self.measured.tolist()
+        state.sums, state.counts, state.seconds = tuple(sums), tuple(map(int, counts)), self._seconds()
         if run.fabric.is_global_zero:
-            save_state(run.folder.state, state, run.learner)
+            save_state(run.folder.state, state, run.learner, run.step)
             save_weights(run.network, run.folder.weights("last"))
         run.fabric.barrier()
 

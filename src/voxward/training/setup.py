@@ -10,17 +10,19 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from voxward.attacks.objectives import create_objective
 from voxward.core.plan import Plan
 from voxward.core.recipe import Recipe
 from voxward.data.loader import PatchBatch, validation_patches
 from voxward.inference.precision import resolve_device, resolve_precision
-from voxward.inference.run_folder import RunFolder
+from voxward.inference.run_folder import RunFolder, load_weights
 from voxward.losses.dice_ce import Loss, create_loss
 from voxward.nets.registry import check_network, network_for_plan
+from voxward.training.defence import DEFENCES
 from voxward.training.optim import create_optimizer
 from voxward.training.schedule import create_schedule
 from voxward.training.state import Learner, TrainingState, load_state
-from voxward.training.steps import StandardStep
+from voxward.training.steps import StandardStep, Step, Trainer
 
 _FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -45,7 +47,7 @@ class TrainingRun:
     seed: int
     learner: Learner
     loss: Loss
-    step: StandardStep
+    step: Step
     validation: tuple[PatchBatch, ...]
     state: TrainingState
 
@@ -61,8 +63,9 @@ class TrainingRun:
 
     @property
     def steps_per_epoch(self) -> int:
-        """An epoch is one patch per fitted case, over all processes."""
-        return math.ceil(len(self.cases.fit) / (self.plan.batch_size * int(self.fabric.world_size)))
+        """An epoch is one patch per fitted case, over all processes; each counts as often as it moves the weights."""
+        patches = self.plan.batch_size * int(self.fabric.world_size) * self.step.updates
+        return math.ceil(len(self.cases.fit) / patches)
 
     @property
     def learning_rate(self) -> float:
@@ -86,21 +89,37 @@ def check_recipe(recipe: Recipe) -> None:
     create_optimizer(recipe.optimizer, torch.nn.Linear(1, 1))
     create_schedule(recipe.schedule)
     create_loss(recipe.loss)
+    if recipe.defence is not None:
+        create_objective(recipe.defence.objective)
     check_network(recipe.network.name, recipe.network.options)
 
 
 def set_up(
-    folder: RunFolder, recipe: Recipe, plan: Plan, cases: TrainingCases, seed: int, fabric: Fabric
+    folder: RunFolder,
+    recipe: Recipe,
+    plan: Plan,
+    cases: TrainingCases,
+    seed: int,
+    fabric: Fabric,
+    weights: Path | None = None,
 ) -> TrainingRun:
-    """Build network, optimiser, schedule and loss; read the folder's state where there is one."""
+    """Build network, optimiser, schedule, loss and step; read the folder's state where there is one.
+
+    weights: what the network starts from; None: its own beginning.
+    """
     torch.manual_seed(seed)
     network = network_for_plan(recipe.network.name, plan, recipe.network.options)
+    if weights is not None:
+        load_weights(network, weights)
     optimizer = create_optimizer(recipe.optimizer, network)
     schedule = create_schedule(recipe.schedule)
     loss = create_loss(recipe.loss)
     wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
     learner = Learner(fabric, wrapped, wrapped_optimizer, schedule)
-    state = load_state(folder.state, learner) if folder.state.is_file() else TrainingState()
+    trainer = Trainer(fabric, wrapped, wrapped_optimizer, loss, recipe.training.clip_gradient_norm)
+    defence = recipe.defence
+    step: Step = StandardStep(trainer) if defence is None else DEFENCES[defence.method](trainer, defence)
+    state = load_state(folder.state, learner, step) if folder.state.is_file() else TrainingState()
     selection = cases.selection or cases.fit[:1]
     return TrainingRun(
         folder=folder,
@@ -110,7 +129,7 @@ def set_up(
         seed=seed,
         learner=learner,
         loss=loss,
-        step=StandardStep(fabric, learner.network, learner.optimizer, loss, recipe.training.clip_gradient_norm),
+        step=step,
         validation=tuple(validation_patches(cases.folder, selection, plan, seed)),
         state=state,
     )

@@ -13,21 +13,22 @@ from torch import nn
 
 from voxward.core.files import atomic_write
 from voxward.training.schedule import Schedule
+from voxward.training.steps import Step
 
 
 @dataclass
 class TrainingState:
     """Where a run stands. `total_steps` and `validate_every` are fixed once, so a resumed run is the same run.
 
-    seconds: training time so far, over all its sittings. loss_sum, loss_count: losses since the last validation.
+    seconds: training time so far, over all its sittings. sums, counts: the step's figures since the last validation.
     """
 
     step: int = 0
     total_steps: int | None = None
     validate_every: int | None = None
     best_score: float = -math.inf
-    loss_sum: float = 0.0
-    loss_count: int = 0
+    sums: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -46,7 +47,7 @@ class Learner:
     schedule: Schedule
 
 
-def save_state(path: Path, state: TrainingState, learner: Learner) -> None:
+def save_state(path: Path, state: TrainingState, learner: Learner, step: Step) -> None:
     """Write everything a resumed run needs, atomically."""
     content = {
         "state": {field.name: getattr(state, field.name) for field in fields(state)},
@@ -54,16 +55,18 @@ def save_state(path: Path, state: TrainingState, learner: Learner) -> None:
         "optimizer": learner.optimizer.state_dict(),
         "schedule": learner.schedule.state(),
         "precision": learner.fabric.strategy.precision.state_dict(),
+        "step": dict(step.state()),
     }
     with atomic_write(path) as unfinished:
         torch.save(content, unfinished)
 
 
-def load_state(path: Path, learner: Learner) -> TrainingState:
+def load_state(path: Path, learner: Learner, step: Step) -> TrainingState:
     """Read a state back into the objects of a freshly set-up run. Nothing but tensors and numbers is unpickled."""
     content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     learner.network.load_state_dict(content["network"])
     learner.optimizer.load_state_dict(content["optimizer"])  # casts to each parameter's device
     learner.schedule.restore(content["schedule"])
     learner.fabric.strategy.precision.load_state_dict(content["precision"])
+    step.restore(content["step"])
     return TrainingState(**content["state"])

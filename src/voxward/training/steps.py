@@ -1,10 +1,13 @@
-"""What one training step does with a batch."""
+"""What one training step does with a batch; those that harden are in training.defence."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -13,8 +16,51 @@ from voxward.losses.dice_ce import Loss
 
 
 @dataclass(frozen=True, eq=False)
-class StandardStep:
-    """One forward, one backward, one update."""
+class StepInput:
+    """An augmented batch on the device, with what the batch was before augmentation.
+
+    windows: (b, c, 2), see PatchBatch. number: the global training step. done: the share of the run that is done.
+    generator: on the CPU, the batch's own.
+    """
+
+    images: Images
+    labels: Labels
+    windows: Float[Tensor, "b c 2"]
+    number: int
+    done: float
+    generator: torch.Generator
+
+
+@runtime_checkable
+class Step(Protocol):
+    """What the training loop asks of a step."""
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of what a call returns; the first is the training loss."""
+        ...
+
+    @property
+    def updates(self) -> int:
+        """How often a call moves the weights: an epoch has that many fewer batches."""
+        ...
+
+    def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
+        """Update the weights; returns detached figures, still on the device; NaN where one was not measured."""
+        ...
+
+    def state(self) -> Mapping[str, Tensor]:
+        """What `restore` needs to go on as if there had been no interruption."""
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a `state`."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Trainer:
+    """The objects that every step works with. network: as Fabric wrapped it."""
 
     fabric: Fabric
     network: nn.Module
@@ -22,12 +68,32 @@ class StandardStep:
     loss: Loss
     clip_gradient_norm: float | None
 
-    def __call__(self, images: Images, labels: Labels) -> Tensor:
-        """Update the weights; returns the detached loss, still on the device."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.network(images), labels)
+    def update(self, loss: Tensor) -> None:
+        """Backward, clip, and move the weights; their gradients are left for whoever wants to look at them."""
         self.fabric.backward(loss)
         if self.clip_gradient_norm is not None:
             self.fabric.clip_gradients(self.network, self.optimizer, max_norm=self.clip_gradient_norm)
         self.optimizer.step()
-        return loss.detach()
+
+
+@dataclass(frozen=True, eq=False)
+class StandardStep:
+    """One forward, one backward, one update."""
+
+    trainer: Trainer
+    figures = ("training_loss",)
+    updates = 1
+
+    def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
+        """See Step."""
+        self.trainer.optimizer.zero_grad(set_to_none=True)
+        loss = self.trainer.loss(self.trainer.network(batch.images), batch.labels)
+        self.trainer.update(loss)
+        return loss.detach()[None]
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Nothing to keep."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing to restore."""

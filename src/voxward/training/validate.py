@@ -7,36 +7,64 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from voxward.core.types import Labels, Logits
+from voxward.attacks.objectives import create_objective
+from voxward.core.types import Images, Labels, Logits
+from voxward.training.defence import bare, patch_ball, searched
 from voxward.training.setup import TrainingRun
+
+# Sign steps of the search that measures robust Dice: enough to tell checkpoints apart, not to claim a robustness.
+_STEPS = 5
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Mean loss, and the mean over the foreground classes of Dice pooled over all patches (0 where none is seen)."""
+    """Mean loss, and the mean over the foreground classes of Dice pooled over all patches (0 where none is seen).
+
+    robust: the same Dice on patches that were perturbed; None without a defence.
+    """
 
     loss: float
     dice: float
+    robust: float | None = None
 
 
-@torch.no_grad()
 def validate(run: TrainingRun) -> Validation:
-    """Judge the network on the run's validation patches; its train/eval mode is left as found."""
+    """Judge the network on the run's validation patches; its train/eval mode is left as found.
+
+    With a defence they are also attacked, on the soft Dice within the eps that the defence trains for.
+    """
     training = run.network.training
     run.network.eval()
-    classes = run.plan.labels.count
-    counts = torch.zeros(3, classes, dtype=torch.float64)
+    classes, defence = run.plan.labels.count, run.recipe.defence
+    clean, struck = torch.zeros(2, 3, classes, dtype=torch.float64)
     losses = []
     for batch in run.validation:
         images, labels = run.fabric.to_device((batch.images, batch.labels))
-        logits = run.network(images)
-        losses += [float(run.loss(logits, labels))] * len(batch.ids)
-        counts += _overlap(logits, labels, classes).cpu()
+        with torch.no_grad():
+            logits = run.network(images)
+            losses += [float(run.loss(logits, labels))] * len(batch.ids)
+        clean += _overlap(logits, labels, classes).cpu()
+        if defence is not None:
+            attacked = _attacked(run, images, labels, batch.windows, defence.eps)
+            with torch.no_grad():
+                struck += _overlap(run.network(attacked), labels, classes).cpu()
     run.network.train(training)
+    return Validation(sum(losses) / len(losses), _dice(clean), None if defence is None else _dice(struck))
+
+
+def _attacked(run: TrainingRun, images: Images, labels: Labels, windows: Tensor, eps: float) -> Images:
+    ball, loss, truth = patch_ball(images, windows, eps), create_objective("dice"), labels.long()
+    with run.fabric.autocast():
+        return searched(
+            bare(run.network), ball, images, lambda z, progress: loss(z, truth, progress), _STEPS, 2.5 / _STEPS
+        )
+
+
+def _dice(counts: Tensor) -> float:
     both, predicted, true = counts[:, 1:]
     seen = (predicted + true) > 0
     dice = torch.where(seen, 2 * both / (predicted + true).clamp_min(1), 0.0)
-    return Validation(sum(losses) / len(losses), float(dice[seen].mean()) if seen.any() else 0.0)
+    return float(dice[seen].mean()) if seen.any() else 0.0
 
 
 def _overlap(logits: Logits, labels: Labels, classes: int) -> Tensor:

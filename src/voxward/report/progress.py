@@ -1,0 +1,60 @@
+"""Progress for a person: bars on a terminal, lines in a log."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+# Seconds between the lines of a stage where there is no terminal to draw a bar on.
+_LINE_EVERY = 30.0
+
+
+class BarProgress:
+    """Shows each stage as a bar with figures and the time left, in a log as a line now and then.
+
+    Usable as a core.progress.Progress.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = Bar(
+            TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"), console=console,
+        )  # fmt: skip
+        self.tasks: dict[str, Any] = {}
+        self.lines: dict[str, float] = {}
+
+    def __enter__(self) -> BarProgress:
+        if self.console.is_terminal:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
+        """See core.progress.Progress."""
+        text = "  ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in figures.items())
+        if not self.console.is_terminal:
+            self._line(stage, done, total, text)
+            return
+        if stage not in self.tasks:
+            self.tasks[stage] = self.bar.add_task(stage, total=total, figures="")
+        self.bar.update(self.tasks[stage], completed=done, total=total, figures=text)
+
+    def _line(self, stage: str, done: int, total: int | None, text: str) -> None:
+        now = time.monotonic()
+        if stage in self.lines and done != total and now - self.lines[stage] < _LINE_EVERY:
+            return
+        self.lines[stage] = now
+        self.console.print(
+            f"{stage} {done}{'' if total is None else f'/{total}'} {text}".rstrip(), markup=False, soft_wrap=True
+        )
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4f}"

@@ -1,0 +1,219 @@
+"""Training steps that harden: Free and PGD adversarial training, and TRADES.
+
+Patches are perturbed after augmentation, in the ball that attacks use: eps is a share of the case's intensity window,
+and no voxel leaves the range of the window and the patch. The searches run on the bare network with frozen weights, so
+they cost no weight gradients and, in distributed training, no communication. Batch normalisation would see two kinds of
+batches; the networks here normalise by instance, where there is no such thing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from voxward.attacks.objectives import create_objective
+from voxward.attacks.threat import Ball
+from voxward.core.model import frozen
+from voxward.core.recipe import Defence
+from voxward.core.registry import Registry
+from voxward.core.types import Images, Logits
+from voxward.training.steps import Step, StepInput, Trainer
+
+# The clean loss costs a forward pass that trains nothing: it is measured on one batch in so many.
+_CLEAN_EVERY = 20
+# A perturbation of this share of eps counts as at the rim.
+_RIM = 0.99
+_FIGURES = ("training_loss", "clean_loss", "saturation", "gradient_norm")
+
+Search = Callable[[Tensor, float], Tensor]
+"""What is maximised, from logits of a perturbed batch and the progress of the search: one value per sample."""
+
+
+def patch_ball(images: Images, windows: Float[Tensor, "b c 2"], eps: float) -> Ball:
+    """The legal perturbations of normalised patches (b, c, d, h, w); eps: a share of the windows, see PatchBatch."""
+    low, high = (windows[..., n].to(images)[..., None, None, None] for n in (0, 1))
+    unit = high - low
+    axes = (2, 3, 4)
+    least, most = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
+    return Ball("linf", images, eps * unit, torch.minimum(low, least), torch.maximum(high, most), unit)
+
+
+def searched(network: nn.Module, ball: Ball, start: Images, value: Search, steps: int, length: float) -> Images:
+    """Sign steps of `length` eps up the gradient of `value`, weights and mode of the network left as found."""
+    x = start
+    with frozen(network):
+        for step in range(steps):
+            leaf = x.detach().requires_grad_()
+            found = value(network(leaf).float(), step / steps).sum()
+            x = ball.project(leaf.detach() + length * ball.step(torch.autograd.grad(found, leaf)[0]))
+    return x.detach()
+
+
+@dataclass(eq=False)
+class FreeStep:
+    """Free adversarial training: every minibatch several times, one backward for weights and perturbation.
+
+    The perturbation of a slot of the batch lives on from batch to batch, as a share of eps in [-1, 1]. (In the ROG
+    authors' release the step was a floor division that came to 0, so that nothing was ever perturbed.)
+    """
+
+    trainer: Trainer
+    defence: Defence
+    share: Tensor | None = field(default=None, init=False)
+    figures = _FIGURES
+
+    @property
+    def updates(self) -> int:
+        """One per replay."""
+        return self.defence.replays
+
+    def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
+        """See Step."""
+        ball = patch_ball(batch.images, batch.windows, _eps(self.defence, batch.done))
+        if self.share is None or self.share.shape != batch.images.shape:
+            self.share = torch.zeros_like(batch.images)
+        perturbed = _perturbed(self.defence, batch)
+        total = torch.zeros((), device=batch.images.device)
+        clean = _clean_loss(self.trainer, batch)
+        for _ in range(self.defence.replays):
+            x = ball.project(ball.reference + self.share * ball.eps)
+            leaf = torch.where(perturbed, x, batch.images).requires_grad_()
+            self.trainer.optimizer.zero_grad(set_to_none=True)
+            loss = self.trainer.loss(self.trainer.network(leaf), batch.labels)
+            self.trainer.update(loss)
+            assert leaf.grad is not None
+            moved = self.share + self.defence.length * leaf.grad.nan_to_num().sign()
+            self.share = moved.clamp(-1, 1)
+            total += loss.detach()
+        return _measured(self.trainer, ball, leaf.detach(), total / self.defence.replays, clean)
+
+    def state(self) -> Mapping[str, Tensor]:
+        """The perturbations."""
+        return {} if self.share is None else {"share": self.share}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """See Step."""
+        self.share = state["share"].to(self.trainer.fabric.device) if "share" in state else None
+
+
+@dataclass(frozen=True, eq=False)
+class PgdStep:
+    """The weights learn on what a search from a random point of the ball has found."""
+
+    trainer: Trainer
+    defence: Defence
+    figures = _FIGURES
+    updates = 1
+
+    def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
+        """See Step."""
+        ball = patch_ball(batch.images, batch.windows, _eps(self.defence, batch.done))
+        loss = create_objective(self.defence.objective)
+        clean = _clean_loss(self.trainer, batch)
+        with self.trainer.fabric.autocast():
+            found = searched(
+                bare(self.trainer.network), ball, ball.random(batch.generator),
+                lambda logits, progress: loss(logits, batch.labels, progress), self.defence.steps, self.defence.length,
+            )  # fmt: skip
+        x = torch.where(_perturbed(self.defence, batch), found, batch.images)
+        self.trainer.optimizer.zero_grad(set_to_none=True)
+        value = self.trainer.loss(self.trainer.network(x), batch.labels)
+        self.trainer.update(value)
+        return _measured(self.trainer, ball, x, value.detach(), clean)
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Nothing to keep."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing to restore."""
+
+
+@dataclass(frozen=True, eq=False)
+class TradesStep:
+    """The loss on the clean patch, plus beta times the divergence of the perturbed patch's prediction from its own."""
+
+    trainer: Trainer
+    defence: Defence
+    figures = _FIGURES
+    updates = 1
+
+    def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
+        """See Step."""
+        ball = patch_ball(batch.images, batch.windows, _eps(self.defence, batch.done))
+        network = bare(self.trainer.network)
+        with self.trainer.fabric.autocast():
+            with torch.no_grad(), frozen(network):
+                own = network(batch.images).float()
+            x = searched(
+                network, ball, ball.random(batch.generator),
+                lambda logits, _: divergence(own, logits, batch.labels), self.defence.steps, self.defence.length,
+            )  # fmt: skip
+        self.trainer.optimizer.zero_grad(set_to_none=True)
+        clean, perturbed = self.trainer.network(torch.cat([batch.images, x])).chunk(2)
+        on_clean = self.trainer.loss(clean, batch.labels)
+        value = on_clean + self.defence.beta * divergence(clean.float(), perturbed.float(), batch.labels).mean()
+        self.trainer.update(value)
+        return _measured(self.trainer, ball, x, value.detach(), on_clean.detach())
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Nothing to keep."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing to restore."""
+
+
+def divergence(clean: Logits, perturbed: Logits, labels: Tensor) -> Float[Tensor, " b"]:
+    """KL(clean || perturbed) per sample, foreground and background (of the truth) weighing the same.
+
+    The mean over all voxels would be one over the background, where there is little to lose.
+    """
+    kl = F.kl_div(perturbed.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True).sum(1).flatten(1)
+    inside = (labels > 0).flatten(1).to(kl)
+    means = [(kl * part).sum(1) / part.sum(1).clamp_min(1) for part in (inside, 1 - inside)]
+    return (means[0] + means[1]) / 2
+
+
+DEFENCES: Registry[Callable[[Trainer, Defence], Step]] = Registry(
+    "defence", {"free": FreeStep, "pgd": PgdStep, "trades": TradesStep}
+)
+
+
+def _eps(defence: Defence, done: float) -> float:
+    return defence.eps * (min(done / defence.warmup, 1.0) if defence.warmup else 1.0)
+
+
+def _perturbed(defence: Defence, batch: StepInput) -> Tensor:
+    """Which samples are, (b, 1, 1, 1, 1)."""
+    drawn = torch.rand(len(batch.images), generator=batch.generator) >= defence.clean
+    return drawn.to(batch.images.device).view(-1, 1, 1, 1, 1)
+
+
+@torch.no_grad()
+def _clean_loss(trainer: Trainer, batch: StepInput) -> Tensor:
+    """NaN on most batches."""
+    if batch.number % _CLEAN_EVERY:
+        return torch.full((), math.nan, device=batch.images.device)
+    with trainer.fabric.autocast():
+        logits = bare(trainer.network)(batch.images)
+    return trainer.loss(logits, batch.labels).detach()
+
+
+def _measured(trainer: Trainer, ball: Ball, x: Images, loss: Tensor, clean: Tensor) -> Float[Tensor, " figures"]:
+    """The figures: losses, share of voxels at the rim of the ball, and norm of the weights' last gradient."""
+    rim = ((x - ball.reference).abs() >= _RIM * ball.eps).float().mean()
+    gradients = [weight.grad for weight in trainer.network.parameters() if weight.grad is not None]
+    return torch.stack([loss, clean, rim, torch.nn.utils.get_total_norm(gradients)])
+
+
+def bare(network: nn.Module) -> nn.Module:
+    """The network inside Fabric's wrapper (and that of distributed training)."""
+    inner: nn.Module = getattr(network, "module", network)
+    return inner

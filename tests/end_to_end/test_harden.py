@@ -1,0 +1,107 @@
+"""From a trained run to a hardened one: what it inherits, what it logs, and that it can be interrupted."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.end_to_end.conftest import TINY
+from tests.end_to_end.test_train import StopAt
+from voxward.cli import main
+from voxward.commands.harden import harden
+from voxward.commands.train import train
+from voxward.core.plan import load_json
+from voxward.core.recipe import load_recipe
+from voxward.inference.run_folder import RunFolder, RunSettings
+from voxward.training.interrupt import Interrupted
+from voxward.training.log import COLUMNS, read_log
+
+SHORT = ("training.epochs=4", "defence.replays=2")
+
+
+@pytest.fixture(scope="module")
+def hardened(trained, tmp_path_factory):
+    return harden(trained, tmp_path_factory.mktemp("hardened") / "run", seed=3, overrides=SHORT)
+
+
+def test_it_goes_on_from_the_run(hardened, trained):
+    before, after = RunFolder(trained), RunFolder(hardened)
+    assert after.plan.read_text() == before.plan.read_text()
+    assert after.splits.read_text() == before.splits.read_text()
+    assert load_json(RunSettings, after.settings).start == str(trained.resolve())
+    recipe, was = load_recipe(after.recipe), load_recipe(before.recipe)
+    assert recipe.defence.method == "free"
+    assert recipe.defence.eps == pytest.approx(8 / 255)
+    assert recipe.optimizer.options["lr"] == pytest.approx(was.optimizer.options["lr"] / 2)
+    assert not (hardened / "prepared").exists()
+
+
+def test_it_begins_with_the_run_s_weights(trained, phantoms, tmp_path):
+    """Without a learning rate nothing moves."""
+    still = ("optimizer.options.lr=0.0", "optimizer.options.weight_decay=0.0", *SHORT)
+    run = harden(trained, tmp_path / "run", overrides=still)
+    before, after = (load_file(RunFolder(folder).weights("best")) for folder in (trained, run))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_log_tells_what_happened(hardened):
+    rows = read_log(RunFolder(hardened).log)
+    assert list(rows[0]) == [*COLUMNS, "clean_loss", "saturation", "gradient_norm", "robust_dice"]
+    # Free's perturbation is at its rim from the second replay on, wherever the box leaves room.
+    assert rows[-1]["saturation"] > 0.3
+    assert all(row["gradient_norm"] > 0 for row in rows)
+    assert all(0 <= row["robust_dice"] <= 1 for row in rows)
+    assert not math.isnan(rows[0]["clean_loss"])
+
+
+@pytest.mark.parametrize("method", ["free", "pgd", "trades"])
+def test_an_interrupted_run_ends_like_another(trained, tmp_path, method):
+    options = {"method": method, "seed": 3, "overrides": (*SHORT, "defence.steps=1", "defence.warmup=0.5")}
+    whole = harden(trained, tmp_path / "whole", **options)
+    with pytest.raises(Interrupted):
+        harden(trained, tmp_path / "parts", **options, progress=StopAt(3))
+    parts = harden(trained, tmp_path / "parts", resume=True)
+    for checkpoint in ("best", "last"):
+        one, other = (load_file(RunFolder(run).weights(checkpoint)) for run in (whole, parts))
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    rows = [read_log(RunFolder(run).log) for run in (whole, parts)]
+    for a, b in zip(*rows, strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx(
+            {k: v for k, v in b.items() if k != "seconds"}, rel=0, abs=0, nan_ok=True
+        )
+
+
+def test_training_can_be_defended_from_the_start(phantoms, tmp_path):
+    overrides = (*TINY, "training.epochs=1", "defence.steps=1")
+    run = train(phantoms, tmp_path / "run", "dynunet", defence="pgd", overrides=overrides)
+    assert "robust_dice" in read_log(RunFolder(run).log)[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"eps": 2.0}, "eps must be in"),
+        ({"overrides": ("defence.objective=dicee",)}, "unknown objective"),
+        ({"overrides": ("defence.replay=3",)}, "defence.replay"),
+        ({"overrides": ("network.options.filters=[4,4,4,4,4,4]",)}, "does not fit the network"),
+    ],
+)
+def test_bad_input_is_refused_at_the_door(trained, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        harden(trained, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_no_run_is_refused(phantoms, tmp_path):
+    with pytest.raises(FileNotFoundError, match="not a trained run"):
+        harden(phantoms, tmp_path / "run")
+
+
+def test_the_command_line(trained, tmp_path, capsys):
+    line = ["harden", str(trained), "--out", str(tmp_path / "run"), "--eps", "4/255", "--method", "pgd"]
+    assert main([*line, "--set", "training.epochs=1", "--set", "defence.steps=1"]) == 0
+    assert "voxward benchmark" in capsys.readouterr().out.replace("\n", " ")
+    assert load_recipe(RunFolder(tmp_path / "run").recipe).defence.eps == pytest.approx(4 / 255)

@@ -1,0 +1,187 @@
+"""The steps that harden, against hand-written loops on a toy network."""
+
+import copy
+import math
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.nn.functional import cross_entropy, log_softmax, softmax
+
+from voxward.attacks.objectives import create_objective
+from voxward.core.recipe import Choice, Defence
+from voxward.losses.dice_ce import create_loss
+from voxward.training.defence import DEFENCES, FreeStep, PgdStep, TradesStep, divergence, patch_ball, searched
+from voxward.training.steps import StandardStep, Step, StepInput, Trainer
+
+EPS = 8 / 255
+SHAPE = (2, 1, 8, 8, 8)
+
+
+def _network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv3d(1, 4, 3, padding=1, bias=False), nn.InstanceNorm3d(4, affine=True), nn.SiLU(), nn.Conv3d(4, 3, 1)
+    )
+
+
+def _trainer(network, clip=None):
+    fabric = Fabric(accelerator="cpu", devices=1)
+    wrapped, optimizer = fabric.setup(network, torch.optim.Adam(network.parameters(), 1e-2))
+    return Trainer(fabric, wrapped, optimizer, create_loss(Choice("dice-ce")), clip)
+
+
+def _batch(number=1, done=0.5, shape=SHAPE):
+    generator = torch.Generator().manual_seed(number)
+    images = torch.randn(shape, generator=generator)
+    labels = torch.randint(0, 3, (shape[0], *shape[2:]), generator=generator)
+    # Windows of different width per case; some voxels lie beyond.
+    windows = torch.tensor([[[-1.0, 1.5]], [[-2.0, 2.0]]])
+    return StepInput(images, labels, windows, number, done, torch.Generator().manual_seed(100 + number))
+
+
+def _weights(network):
+    return torch.cat([weight.detach().flatten() for weight in network.parameters()])
+
+
+@pytest.mark.parametrize("name", list(DEFENCES))
+def test_every_defence_is_a_step(name):
+    step = DEFENCES[name](_trainer(_network()), Defence(name))
+    assert isinstance(step, Step)
+    before = _weights(step.trainer.network)
+    figures = step(_batch(number=0))
+    assert len(figures) == len(step.figures)
+    assert figures.isfinite().all()
+    assert not torch.equal(_weights(step.trainer.network), before)
+    assert math.isnan(step(_batch(number=1))[1]) is (name != "trades")
+
+
+def test_a_free_step_is_the_hand_computed_one():
+    """Twice the same batch: weights by Adam, perturbation by the sign of the same backward pass, kept for the next."""
+    network = _network()
+    twin = copy.deepcopy(network)
+    step = FreeStep(_trainer(network), Defence("free", EPS, replays=2, step=0.5))
+    optimizer, loss = torch.optim.Adam(twin.parameters(), 1e-2), create_loss(Choice("dice-ce"))
+    delta = torch.zeros(SHAPE)
+    for number in (1, 2):
+        batch = _batch(number)
+        step(batch)
+        width = (batch.windows[..., 1] - batch.windows[..., 0]).view(2, 1, 1, 1, 1)
+        low = torch.stack([torch.minimum(w[0, 0], x.min()) for w, x in zip(batch.windows, batch.images, strict=True)])
+        high = torch.stack([torch.maximum(w[0, 1], x.max()) for w, x in zip(batch.windows, batch.images, strict=True)])
+        for _ in range(2):
+            x = (batch.images + delta).clamp(low.view(2, 1, 1, 1, 1), high.view(2, 1, 1, 1, 1)).requires_grad_()
+            optimizer.zero_grad()
+            loss(twin(x), batch.labels).backward()
+            optimizer.step()
+            eps = EPS * width
+            delta = torch.minimum(torch.maximum(delta + 0.5 * eps * x.grad.sign(), -eps), eps)
+        torch.testing.assert_close(_weights(network), _weights(twin), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(step.share * EPS * width, delta, rtol=1e-4, atol=1e-7)
+        delta = delta / width  # kept as a share, so that it fits the next batch's windows
+        delta = delta * (_batch(number + 1).windows[..., 1] - _batch(number + 1).windows[..., 0]).view(2, 1, 1, 1, 1)
+
+
+def test_the_perturbation_reaches_eps_and_stays_in_ball_and_box():
+    """The ROG authors' released step is a floor division: it never leaves zero."""
+    network, seen, reached = _network(), [], []
+    step = FreeStep(_trainer(network), Defence("free", EPS, replays=5))
+    network.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
+    for number in range(1, 4):
+        batch = _batch(number)
+        seen.clear()
+        figures = step(batch)
+        ball = patch_ball(batch.images, batch.windows, EPS)
+        assert len(seen) == 5
+        assert all(ball.holds(x).all() for x in seen)
+        reached.append(max(float(ball.distance(x).max()) for x in seen))
+        assert 0 <= figures[2] <= 1
+    assert max(reached) == pytest.approx(EPS, rel=1e-5)
+    assert figures[2] > 0.5
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_once_and_without_eps_it_is_standard_training_bit_for_bit(clip):
+    plain, free = _network(), _network()
+    standard = StandardStep(_trainer(plain, clip))
+    step = FreeStep(_trainer(free, clip), Defence("free", 0.0, replays=1))
+    for number in range(1, 6):
+        one, other = standard(_batch(number)), step(_batch(number))
+        assert torch.equal(one[0], other[0])
+    assert torch.equal(_weights(plain), _weights(free))
+
+
+def test_the_search_is_pgd_and_leaves_the_network_as_it_was():
+    network = _network().train()
+    batch = _batch()
+    loss = create_objective("ce")
+    ball = patch_ball(batch.images, batch.windows, EPS)
+    found = searched(network, ball, batch.images, lambda z, progress: loss(z, batch.labels, progress), 3, 0.5)
+    x = batch.images.clone()
+    for _ in range(3):
+        x.requires_grad_()
+        values = cross_entropy(network(x), batch.labels, reduction="none").flatten(1).mean(1)
+        (gradient,) = torch.autograd.grad(values.sum(), x)
+        x = ball.project(x.detach() + 0.5 * ball.eps * gradient.sign())
+    torch.testing.assert_close(found, x)
+    assert network.training
+    assert all(weight.grad is None and weight.requires_grad for weight in network.parameters())
+
+
+@pytest.mark.parametrize("kind", [PgdStep, TradesStep])
+def test_weights_learn_on_what_the_search_found(kind):
+    """The same update as one made by hand on the same perturbed batch."""
+    network = _network()
+    twin = copy.deepcopy(network)
+    defence = Defence("pgd" if kind is PgdStep else "trades", EPS, steps=2, objective="dice", beta=3.0)
+    batch, again = _batch(), _batch()
+    kind(_trainer(network), defence)(batch)
+    ball = patch_ball(again.images, again.windows, EPS)
+    start = ball.random(again.generator)
+    loss, dice = create_loss(Choice("dice-ce")), create_objective("dice")
+    own = twin(again.images).detach()
+    if kind is PgdStep:
+        x = searched(twin, ball, start, lambda z, p: dice(z, again.labels, p), 2, 2.5 / 2)
+        value = loss(twin(x), again.labels)
+    else:
+        x = searched(twin, ball, start, lambda z, _: divergence(own, z, again.labels), 2, 2.5 / 2)
+        clean = twin(again.images)
+        value = loss(clean, again.labels) + 3.0 * divergence(clean, twin(x), again.labels).mean()
+    optimizer = torch.optim.Adam(twin.parameters(), 1e-2)
+    value.backward()
+    optimizer.step()
+    torch.testing.assert_close(_weights(network), _weights(twin), rtol=1e-4, atol=1e-6)
+
+
+def test_divergence_is_the_balanced_kl():
+    clean, struck = torch.randn(2, 1, 3, 4, 4, 4)
+    labels = torch.zeros(1, 4, 4, 4, dtype=torch.long)
+    labels[:, 0, 0, :2] = 1
+    p = softmax(clean, 1)
+    kl = (p * (log_softmax(clean, 1) - log_softmax(struck, 1))).sum(1)
+    expected = (kl[labels > 0].mean() + kl[labels == 0].mean()) / 2
+    torch.testing.assert_close(divergence(clean, struck, labels)[0], expected)
+    assert float(divergence(clean, clean, labels)) == pytest.approx(0, abs=1e-6)
+
+
+def test_warm_up_and_clean_samples():
+    """At the beginning of a warm-up nothing is perturbed; of clean samples nothing ever is."""
+    for defence, done in ((Defence("pgd", EPS, warmup=0.5), 0.0), (Defence("pgd", EPS, clean=1.0), 0.5)):
+        plain, hardened = _network(), _network()
+        standard, step = StandardStep(_trainer(plain)), PgdStep(_trainer(hardened), defence)
+        one, other = standard(_batch(done=done)), step(_batch(done=done))
+        torch.testing.assert_close(one[0], other[0])
+        torch.testing.assert_close(_weights(plain), _weights(hardened))
+    half = Defence("pgd", EPS, warmup=0.5)
+    step = PgdStep(_trainer(_network()), half)
+    assert step(_batch(done=0.25))[2] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [({"eps": 1.5}, "eps"), ({"replays": 0}, "replays"), ({"step": 0.0}, "step"), ({"clean": -0.1}, "clean"),
+     ({"beta": -1.0}, "beta"), ({"steps": 0}, "steps"), ({"robust": 2.0}, "robust"), ({"warmup": 1.1}, "warmup")],
+)  # fmt: skip
+def test_numbers_out_of_range_are_problems(options, word):
+    assert any(word in problem for problem in Defence(**options).problems())
