@@ -17,13 +17,15 @@ from voxward.commands.evaluate import cases_to_score
 from voxward.commands.panel import attack_panel
 from voxward.core.case import Case, Dataset
 from voxward.core.files import write_json, write_text
+from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
 from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
 from voxward.inference.precision import Precision, resolve_device, resolve_precision
 from voxward.inference.predictor import Predictor
-from voxward.inference.run_folder import Checkpoint, RunFolder, load_run
+from voxward.inference.run_folder import Checkpoint, RunFolder, RunSettings, load_run
 from voxward.metrics.score import POLICIES
+from voxward.report.hardening import Hardening, hardening_text
 from voxward.report.robustness import RobustnessReport, csv_text, leaderboard_report, markdown_text, robustness_report
 from voxward.report.robustness_figures import curves_figure, iterations_figure
 from voxward.robustness.estimate import estimate_hours
@@ -32,6 +34,7 @@ from voxward.robustness.robust import Finding, sanity
 from voxward.robustness.run import Bench, Setting, ensembles, members
 from voxward.robustness.store import RecordStore
 from voxward.robustness.subject import SUBJECTS, Mode, labels_under_attack
+from voxward.training.log import read_log
 
 EPS = (4 / 255, 8 / 255, 16 / 255)
 
@@ -96,7 +99,7 @@ def benchmark(
     OUT/volumes. budget: only estimate the hours.
 
     OUT gets records/ (one file per unit of work), robustness.md, robustness.csv, with several runs leaderboard.md and
-    .csv, sanity.json and figures. A call that
+    .csv and, where one was hardened from another, hardening-RUN.md, sanity.json and figures. A call that
     was interrupted goes on where it stopped; several processes may work on one OUT at once. A later call with other
     settings needs another OUT. Raises ValueError before any work for what cannot be attacked as asked.
     """
@@ -117,11 +120,12 @@ def benchmark(
         _check_predictor(predictor, setting)
         if helper is not None:
             _check_surrogate(helper, name, predictor)
+    others = _others(helper, predictors)
     target = Path(out)
     bench = Bench(
         predictors, _cases(open_dataset(dataset), folders, cases), setting,
         voxward.__version__,
-        target / "volumes", save_volumes, helper,
+        target / "volumes", save_volumes, helper, others,
     )  # fmt: skip
     if budget:
         return BenchmarkResult((), (), None, target, hours=estimate_hours(bench))
@@ -130,7 +134,11 @@ def benchmark(
     store.work(tuple(bench.clean_units()), bench.work)
     bench.settle_thresholds(store.read_all())
     store.work(tuple(bench.units()), lambda work: bench.work(work, progress), progress)
-    return summarise(target, setting, bench, progress)
+    result = summarise(target, setting, bench, progress)
+    for hardening in _hardenings(_named(folders)):
+        text = hardening_text(result.records, hardening, setting.mode == "volume")
+        write_text(target / f"hardening-{hardening.after}.md", text)
+    return result
 
 
 def summarise(out: Path, setting: Setting, bench: Bench, progress: Progress = silent) -> BenchmarkResult:
@@ -188,16 +196,44 @@ def _check_predictor(predictor: Predictor, setting: Setting) -> None:
 
 
 def _check_surrogate(surrogate: Predictor, name: str, predictor: Predictor) -> None:
-    """A perturbation is carried over only between models that mean the same, and it says nothing of itself."""
-    weights = (network.state_dict().values() for network in (surrogate.model.network, predictor.model.network))
-    if all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(*weights, strict=False)):
-        raise ValueError(f"the surrogate is {name} itself: a transfer attack needs another model")
+    """A perturbation is carried over only between models that mean the same."""
     theirs, ours = surrogate.model.plan, predictor.model.plan
     if theirs.labels != ours.labels:
         raise ValueError(f"the surrogate's classes are {theirs.labels.names}, those of {name} {ours.labels.names}")
     channels = [[channel.name for channel in plan.channels] for plan in (theirs, ours)]
     if channels[0] != channels[1]:
         raise ValueError(f"the surrogate's channels are {channels[0]}, those of {name} {channels[1]}")
+
+
+def _others(surrogate: Predictor | None, predictors: Mapping[str, Predictor]) -> frozenset[str]:
+    """The models that are not the surrogate itself, of which its own perturbations would say nothing new."""
+    if surrogate is None:
+        return frozenset()
+    found = frozenset(name for name, predictor in predictors.items() if not _same_weights(surrogate, predictor))
+    if not found:
+        raise ValueError(f"the surrogate is {', '.join(predictors)} itself: a transfer attack needs another model")
+    return found
+
+
+def _same_weights(first: Predictor, second: Predictor) -> bool:
+    one, other = (list(predictor.model.network.state_dict().values()) for predictor in (first, second))
+    return len(one) == len(other) and all(
+        a.shape == b.shape and torch.equal(a, b) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _hardenings(folders: Mapping[str, Path]) -> list[Hardening]:
+    """Which of the runs began with the weights of which other one."""
+    places = {folder.resolve(): name for name, folder in folders.items()}
+    found = []
+    for name, folder in folders.items():
+        run = RunFolder(folder)
+        start = load_json(RunSettings, run.settings).start if run.settings.is_file() else None
+        before = None if start is None else places.get(Path(start))
+        if before is not None and before != name:
+            seconds = [read_log(RunFolder(folders[key]).log)[-1]["seconds"] for key in (before, name)]
+            found.append(Hardening(before, name, *seconds))
+    return found
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:

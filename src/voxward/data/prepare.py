@@ -31,8 +31,8 @@ from voxward.data.volume_file import label_fault
 
 # Voxels that a case's percentiles are taken over; more are thinned out evenly.
 _SAMPLE = 2_000_000
-# Logits (all classes of some rows) that are restored at once: 128 MiB in float32.
-_SLAB = 2**25
+# Logits (all classes of some rows) that are restored at once: 8 MiB in float32.
+_SLAB = 2**21
 
 Numbers = tuple[float, float, float, float]
 
@@ -134,7 +134,7 @@ def restore_argmax(slabs: Iterable[Tensor], frame: Frame, axis: int = 0) -> np.n
     first = seen = done = 0
     for slab in slabs:
         _check_slab(slab, seen, frame, axis)
-        held = slab if held is None else torch.cat((held, slab), dim=axis + 1)
+        held = slab if held is None or not held.shape[axis + 1] else torch.cat((held, slab), dim=axis + 1)
         del slab  # or it would live on while the next one is made
         seen = first + held.shape[axis + 1]
         box = _empty_map(len(held), frame) if box is None else box
@@ -249,7 +249,9 @@ def _restore_rows(held: Tensor, first: int, rows: range, frame: Frame, axis: int
         matrices[axis] = along[begin:end, low:high]
         d, h, w = matrices
         part = apply_matrices(held.narrow(axis + 1, low - first, high - low).float(), (d, h, w))
-        box[(slice(None),) * axis + (slice(begin, end),)] = part.argmax(0).cpu().numpy()
+        box[(slice(None),) * axis + (slice(begin, end),)] = (
+            part.max(0).indices.to(torch.uint8 if len(held) <= 256 else torch.int32).cpu().numpy()
+        )
 
 
 def _support(matrix: Tensor, begin: int, end: int) -> tuple[int, int]:

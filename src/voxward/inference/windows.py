@@ -23,8 +23,8 @@ Forward = Callable[[Images], Logits]
 Pull = Callable[[Images, Logits], Images]
 Place = tuple[slice, ...]
 
-# Logits (all classes of some rows) that a slab holds, unless one row alone has more: 128 MiB in float32.
-_SLAB = 2**25
+# Logits (all classes of some rows) that a slab holds, unless one row alone has more: 8 MiB in float32.
+_SLAB = 2**21
 
 
 def window_starts(length: int, window: int, overlap: float) -> tuple[int, ...]:

@@ -83,6 +83,11 @@ class _View:
         models = tuple(sorted({record.model for record in records}))
         return cls(tuple(records), models, eps_values(records), deployed)
 
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The sizes as text."""
+        return tuple(eps_text(eps, self.records[0].threat.unit) for eps in self.eps)
+
     def single(self, model: str, attack: str, eps: float) -> tuple[Summary | None, float | None]:
         """Dice over cases of one attack or control, the lowest of its seeds, and mean seconds per case."""
         mine = [r for r in self.records if r.model == model and r.attack == attack]
@@ -129,7 +134,7 @@ def robustness_report(
         "model", "attack", "kind", "eps", "cases", "dice", "dice_low", "dice_high", "accuracy_half_mu",
         "accuracy_absolute", "seconds_per_case",
     )  # fmt: skip
-    columns = ("model", "attack", *(_eps_name(view, eps) for eps in view.eps), "s / case")
+    columns = ("model", "attack", *view.sizes, "s / case")
     shown = "; ".join(
         f"{name}: lowest of {', '.join(_members(view, members))} and clean" for name, members in ensembles.items()
     )
@@ -160,17 +165,15 @@ def leaderboard_report(
         least = _breaking(view, model, ensemble)
         difference = paired_difference(view.records, model, order[0], last, ensemble, view.deployed)
         rows.append(Row((
-            str(rank), model, _mean(by_eps[0.0]), *(_interval(by_eps.get(eps)) for eps in view.eps),
-            f"{areas[model]:.3f}", least[0], _signed(difference) if rank > 1 else "",
+            str(rank), model, _mean(by_eps[0.0]), *(interval_text(by_eps.get(eps)) for eps in view.eps),
+            f"{areas[model]:.3f}", least[0], signed_text(difference) if rank > 1 else "",
         ), strong=rank == 1))  # fmt: skip
         common = (areas[model], least[1], None if difference is None else difference.mean)
         data += [(rank, model, eps, s.n, s.mean, s.low, s.high, *common) for eps, s in curves[model]]
     fields = (
         "rank", "model", "eps", "cases", "dice", "dice_low", "dice_high", "area", "median_breaking_eps", "vs_first",
     )  # fmt: skip
-    columns = (
-        "rank", "model", "clean", *(_eps_name(view, eps) for eps in view.eps), "area", "breaking eps", "vs first",
-    )  # fmt: skip
+    columns = ("rank", "model", "clean", *view.sizes, "area", "breaking eps", "vs first")
     found = sanity(records) if findings is None else findings
     attacks = ", ".join(ensemble) if ensemble is not None else "all attacks"
     notes = (f"worst case over {attacks} and clean", *_notes(view))
@@ -247,7 +250,7 @@ def _ensemble_row(view: _View, model: str, name: str, members: tuple[str, ...]) 
         if dice is None or half is None or absolute is None:
             cells.append(UNDEFINED)
             continue
-        cells.append(f"{_interval(dice)}; {half:.0%} / {absolute:.0%}")
+        cells.append(f"{interval_text(dice)}; {half:.0%} / {absolute:.0%}")
         figures.append((model, name, "ensemble", eps, dice.n, dice.mean, dice.low, dice.high, half, absolute, spent))
     return (*cells, _seconds(seconds)), figures
 
@@ -304,11 +307,11 @@ def _distrust(findings: Sequence[Finding]) -> tuple[str, ...]:
     return tuple(f"NOT TRUSTWORTHY ({f.name}): {f.text}" for f in findings if f.passed is False)
 
 
-def _eps_name(view: _View, eps: float) -> str:
+def eps_text(eps: float, unit: str) -> str:
     """A short decimal as it is; else, of a share of the range, as a fraction of 255 where that is a whole one."""
     text, steps = f"{eps:.4g}", eps * 255
     whole = steps >= 1 and abs(steps - round(steps)) < 1e-6
-    if float(text) != eps and whole and view.records[0].threat.unit == "range":
+    if float(text) != eps and whole and unit == "range":
         return f"{round(steps)}/255"
     return text
 
@@ -317,11 +320,13 @@ def _mean(summary: Summary | None) -> str:
     return UNDEFINED if summary is None else f"{summary.mean:.3f}"
 
 
-def _interval(summary: Summary | None) -> str:
+def interval_text(summary: Summary | None) -> str:
+    """The mean and its bootstrap interval."""
     return UNDEFINED if summary is None else f"{summary.mean:.3f} [{summary.low:.2f}, {summary.high:.2f}]"
 
 
-def _signed(summary: Summary | None) -> str:
+def signed_text(summary: Summary | None) -> str:
+    """A difference and its bootstrap interval."""
     return UNDEFINED if summary is None else f"{summary.mean:+.3f} [{summary.low:+.2f}, {summary.high:+.2f}]"
 
 

@@ -28,7 +28,7 @@ def estimate_hours(bench: Bench) -> float:
             seconds += len(bench.cases) * times * (gradients * gradient + forwards * forward)
         # Each is judged as a tensor and as a file; noise, and the attack that is carried over, are run at every eps.
         seconds += len(bench.cases) * sizes * (len(attacks) + 1) * _JUDGINGS * forward
-        if bench.surrogate is not None:
+        if name in bench.transferred:
             seconds += len(bench.cases) * sizes * setting.budget.steps * gradient
         seconds += REACH_ATTACK.cost(classes)[0] * gradient
     return seconds / 3600

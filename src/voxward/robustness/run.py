@@ -96,7 +96,7 @@ class Bench:
     """The models (by name) and cases of a benchmark, and how a unit of it is worked on.
 
     volumes: a folder that keeps the first case's adversarial volumes, or with keep_all those of every case.
-    surrogate: a model whose adversarial volumes are tried too.
+    surrogate: a model whose adversarial volumes are tried on the models `transferred`, too.
     """
 
     predictors: Mapping[str, Predictor]
@@ -106,6 +106,7 @@ class Bench:
     volumes: Path | None = None
     keep_all: bool = False
     surrogate: Predictor | None = None
+    transferred: frozenset[str] = frozenset()
     _random: dict[Predictor, bool] = field(default_factory=dict)
     _thresholds: dict[str, float] = field(default_factory=dict)
     _held: dict[tuple[str, str], _Ready] = field(default_factory=dict)
@@ -128,7 +129,7 @@ class Bench:
                     yield self._unit(model, REACH, case, 1.0)
                 for eps in self.setting.eps:
                     yield self._unit(model, NOISE, case, eps)
-                    if self.surrogate is not None:
+                    if model in self.transferred:
                         yield self._unit(model, TRANSFER, case, eps)
                 for name, attack in attacks.items():
                     alone = isinstance(attack, MinimumNorm)

@@ -69,7 +69,7 @@ def _dice(counts: Tensor) -> float:
 
 def _overlap(logits: Logits, labels: Labels, classes: int) -> Tensor:
     """Per class: voxels that agree, are predicted, are true; (3, k)."""
-    predicted = logits.argmax(1).flatten()
+    predicted = logits.max(1).indices.flatten()
     true = labels.flatten().long()
     both = true[predicted == true]
     return torch.stack([torch.bincount(x, minlength=classes) for x in (both, predicted, true)]).double()
