@@ -1,0 +1,76 @@
+"""Two ways to do the same work, timed by turns: machines are shared and noisy, so only their ratio is worth keeping."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Duel:
+    """One comparison. ours, peer: the same work, each warmed up once before it is timed.
+
+    peer_name: whose, and which of its routines. at_least: the ratio that is required of it, None where none is.
+    quality: how far apart the two results are, or how good each is; shown beside the ratio.
+    """
+
+    name: str
+    ours: Work
+    peer: Work
+    peer_name: str
+    at_least: float | None = None
+    quality: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """seconds: medians over the rounds. ratios: peer / ours of every round, above 1 where ours is faster."""
+
+    name: str
+    peer_name: str
+    ours_seconds: float
+    peer_seconds: float
+    ratios: tuple[float, ...]
+    at_least: float | None = None
+    quality: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """The median ratio."""
+        return statistics.median(self.ratios)
+
+
+Group = Callable[[], Iterator[Duel]]
+"""Makes its duels one by one, so that each one's tensors are gone before the next one's are made."""
+
+
+def settle(duel: Duel, rounds: int) -> Outcome:
+    """Both sides `rounds` times by turns, the one that begins changing from round to round."""
+    sides = (duel.ours, duel.peer)
+    for side in sides:
+        side()
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for turn in range(rounds):
+        for which in (0, 1) if turn % 2 == 0 else (1, 0):
+            seconds[which].append(_timed(sides[which]))
+    ratios = tuple(peer / ours for ours, peer in zip(*seconds, strict=True))
+    middle = [statistics.median(values) for values in seconds]
+    return Outcome(duel.name, duel.peer_name, middle[0], middle[1], ratios, duel.at_least, duel.quality)
+
+
+def _timed(work: Work) -> float:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
