@@ -23,7 +23,9 @@ class TestContract:
     def test_input_gradient_and_every_weight_gradient(self, name):
         network = create_network(name, 1, 2)
         x = torch.randn(1, 1, 16, 16, 16, requires_grad=True)
-        network(x).square().mean().backward()
+        out = network(x)
+        # Deep supervision: in training several outputs, the first of them the logits.
+        sum(logits.square().mean() for logits in (out if isinstance(out, tuple) else (out,))).backward()
         assert x.grad.abs().sum() > 0
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
 
@@ -41,7 +43,7 @@ class TestContract:
             patch_size=(16, 16, 1), window_size=(16, 16, 1), source_size=(16, 16, 1),
             strides=((2, 2, 1), (2, 2, 1)), kernel_sizes=((3, 3, 1),) * 3,
         )  # fmt: skip
-        network = network_for_plan(name, plan, {})
+        network = network_for_plan(name, plan, {}).eval()
         assert network(torch.randn(1, 1, 16, 16, 1)).shape == (1, 2, 16, 16, 1)
 
     def test_the_same_seed_gives_the_same_weights(self, name):

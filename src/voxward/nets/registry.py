@@ -13,6 +13,7 @@ from voxward.core.plan import Plan
 from voxward.core.registry import Registry
 from voxward.core.types import Size3
 from voxward.nets.lattice import Lattice
+from voxward.nets.resdsn import PRESETS, preset
 from voxward.nets.zoo import dynunet
 
 FLAT: Size3 = (1, 1, 1)
@@ -31,6 +32,12 @@ def _lattice_options(plan: Plan) -> dict[str, Any]:
     return {"strides": (FLAT,) * (5 - len(plan.strides)) + plan.strides}
 
 
+def _resdsn_options(plan: Plan) -> dict[str, Any]:
+    if len(plan.strides) > 3:
+        raise ValueError(f"the network has four resolutions, and the plan asks for {len(plan.strides) + 1}")
+    return {"strides": (FLAT,) * (3 - len(plan.strides)) + plan.strides}
+
+
 def _dynunet_options(plan: Plan) -> dict[str, Any]:
     kept = [n for n, stride in enumerate(plan.strides) if stride != FLAT]
     kernels = [plan.kernel_sizes[0], *(plan.kernel_sizes[n + 1] for n in kept)]
@@ -42,7 +49,8 @@ NETWORKS: Registry[NetworkEntry] = Registry(
     {
         "rog": NetworkEntry(Lattice, _lattice_options),
         "dynunet": NetworkEntry(dynunet, _dynunet_options),
-    },
+    }
+    | {name: NetworkEntry(preset(name), _resdsn_options) for name in PRESETS},
 )
 
 
