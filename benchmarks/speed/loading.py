@@ -29,7 +29,7 @@ from voxward.data.formats import open_dataset
 from voxward.data.loader import PatchBatch, patch_batches, step_generator
 from voxward.data.planner import make_plan
 from voxward.data.store import prepare_dataset
-from voxward.losses.dice_ce import create_loss
+from voxward.losses.registry import create_loss
 from voxward.nets.registry import network_for_plan
 from voxward.training.optim import create_optimizer
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.speed.harness import Duel, Work
 from voxward.core.recipe import Choice
-from voxward.losses.dice_ce import create_loss
+from voxward.losses.registry import create_loss
 from voxward.nets.blocks import InstanceNorm, PointwiseConv3d, Upsample
 from voxward.nets.depthwise import DepthwiseConv3d
 from voxward.nets.lattice import Lattice, Swish

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from voxward.losses.dice_ce import LOSSES
+from voxward.losses.registry import LOSSES
 
 
 def _reference(logits, labels):
@@ -41,5 +41,5 @@ def test_an_absent_class_pushes_nowhere():
 
 
 def test_unknown_loss():
-    with pytest.raises(ValueError, match="Known: dice-ce"):
+    with pytest.raises(ValueError, match="Known: ce, dice-ce"):
         LOSSES["dice"]

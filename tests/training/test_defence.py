@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, log_softmax, softmax
 
 from voxward.attacks.objectives import create_objective
 from voxward.core.recipe import Choice, Defence
-from voxward.losses.dice_ce import create_loss
+from voxward.losses.registry import create_loss
 from voxward.training.defence import DEFENCES, FreeStep, PgdStep, TradesStep, divergence, patch_ball, searched
 from voxward.training.steps import StandardStep, Step, StepInput, Trainer
 

@@ -110,6 +110,7 @@ class Training:
 
     plateau_patience and other schedule lengths are options of the schedule, in shares of the whole run, so a shorter
     budget keeps the schedule's shape. selection: share of the training cases held out to pick the best checkpoint.
+    auxiliary: the weights of a network's auxiliary outputs in the loss (deep supervision), beside 1 for its main one.
     """
 
     epochs: int = 1000
@@ -117,6 +118,7 @@ class Training:
     selection: float = 0.1
     clip_gradient_norm: float | None = None
     workers: int = 1
+    auxiliary: tuple[float, ...] = ()
 
     def problems(self) -> list[str]:
         """Values out of range."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 from torch import Tensor
 
-from voxward.core.recipe import Choice
-from voxward.core.registry import Registry
-
-Loss = Callable[[Tensor, Tensor], Tensor]
+from voxward.losses.types import Loss
 
 
 def dice_cross_entropy(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_dice: bool = False) -> Loss:
@@ -34,15 +30,3 @@ def dice_cross_entropy(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_d
         return cast(Tensor, loss(logits.float(), labels[:, None].long()))
 
     return dice_ce
-
-
-def create_loss(choice: Choice) -> Loss:
-    """The recipe's loss. Raises ValueError for an unknown name or option."""
-    build = LOSSES[choice.name]
-    try:
-        return build(**choice.options)
-    except TypeError as error:
-        raise ValueError(f"loss {choice.name!r}: {error}") from error
-
-
-LOSSES: Registry[Callable[..., Loss]] = Registry("loss", {"dice-ce": dice_cross_entropy})

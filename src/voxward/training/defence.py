@@ -156,8 +156,12 @@ class TradesStep:
                 lambda logits, _: divergence(own, logits, batch.labels), self.defence.steps, self.defence.length,
             )  # fmt: skip
         self.trainer.optimizer.zero_grad(set_to_none=True)
-        clean, perturbed = self.trainer.network(torch.cat([batch.images, x])).chunk(2)
-        on_clean = self.trainer.loss(clean, batch.labels)
+        outputs = self.trainer.network(torch.cat([batch.images, x]))
+        # Auxiliary outputs are supervised on the clean half only; the divergence is that of the main one.
+        halves = [logits.chunk(2) for logits in (outputs if isinstance(outputs, tuple) else (outputs,))]
+        (clean, perturbed), *_ = halves
+        supervised = tuple(first for first, _ in halves) if isinstance(outputs, tuple) else clean
+        on_clean = self.trainer.loss(supervised, batch.labels)
         value = on_clean + self.defence.beta * divergence(clean.float(), perturbed.float(), batch.labels).mean()
         self.trainer.update(value)
         return _measured(self.trainer, ball, x, value.detach(), on_clean.detach())

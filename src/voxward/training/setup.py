@@ -16,7 +16,9 @@ from voxward.core.recipe import Recipe
 from voxward.data.loader import PatchBatch, validation_patches
 from voxward.inference.precision import resolve_device, resolve_precision
 from voxward.inference.run_folder import RunFolder, load_weights
-from voxward.losses.dice_ce import Loss, create_loss
+from voxward.losses.deep import supervised
+from voxward.losses.registry import create_loss
+from voxward.losses.types import SupervisedLoss
 from voxward.nets.registry import check_network, network_for_plan
 from voxward.training.defence import DEFENCES
 from voxward.training.optim import create_optimizer
@@ -46,7 +48,7 @@ class TrainingRun:
     cases: TrainingCases
     seed: int
     learner: Learner
-    loss: Loss
+    loss: SupervisedLoss
     step: Step
     validation: tuple[PatchBatch, ...]
     state: TrainingState
@@ -113,7 +115,7 @@ def set_up(
         load_weights(network, weights)
     optimizer = create_optimizer(recipe.optimizer, network)
     schedule = create_schedule(recipe.schedule)
-    loss = create_loss(recipe.loss)
+    loss = supervised(create_loss(recipe.loss), recipe.training.auxiliary)
     wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
     learner = Learner(fabric, wrapped, wrapped_optimizer, schedule)
     trainer = Trainer(fabric, wrapped, wrapped_optimizer, loss, recipe.training.clip_gradient_norm)

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from voxward.core.types import Images, Labels
-from voxward.losses.dice_ce import Loss
+from voxward.losses.types import SupervisedLoss
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class Trainer:
     fabric: Fabric
     network: nn.Module
     optimizer: torch.optim.Optimizer
-    loss: Loss
+    loss: SupervisedLoss
     clip_gradient_norm: float | None
 
     def update(self, loss: Tensor) -> None:

@@ -1,0 +1,42 @@
+"""Deep supervision: auxiliary outputs of a network learn beside the main one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from voxward.losses.types import Loss, Outputs, SupervisedLoss
+
+
+def supervised(loss: Loss, weights: Sequence[float]) -> SupervisedLoss:
+    """`loss` of the main logits, plus each auxiliary output's times its weight (ResDSN, eq. 3).
+
+    Outside training mode a network gives its main logits alone, and these are all that counts. Auxiliary logits of a
+    lower resolution are compared with the labels at their voxels' centres. Raises ValueError, when called, for another
+    number of auxiliary outputs than of weights.
+    """
+
+    def total(outputs: Outputs, labels: Tensor) -> Tensor:
+        if isinstance(outputs, Tensor):
+            return loss(outputs, labels)
+        main, *others = outputs
+        if len(others) != len(weights):
+            raise ValueError(
+                f"the network has {len(others)} auxiliary outputs: training.auxiliary must hold as many weights, "
+                f"got {list(weights)}"
+            )
+        value = loss(main, labels)
+        for weight, logits in zip(weights, others, strict=True):
+            value = value + weight * loss(logits, _at_size_of(logits, labels))
+        return value
+
+    return total
+
+
+def _at_size_of(logits: Tensor, labels: Tensor) -> Tensor:
+    size = logits.shape[2:]
+    if labels.shape[1:] == size:
+        return labels
+    return F.interpolate(labels[:, None].float(), size=tuple(size), mode="nearest-exact")[:, 0].to(labels)
