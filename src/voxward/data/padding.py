@@ -36,7 +36,13 @@ def pad_index(length: int, before: int, after: int, padding: Padding) -> np.ndar
 
 
 def take(x: Shaped[Tensor, "... d h w"], index: Sequence[np.ndarray]) -> Shaped[Tensor, "... pd ph pw"]:
-    """Gather the positions `index` (one array per spatial axis, as `pad_index` makes them) of x; -1 gives 0."""
+    """Gather the positions `index` (one array per spatial axis, as `pad_index` makes them) of x; -1 gives 0.
+
+    May be a view of x, or x itself.
+    """
+    runs = [_run(positions) for positions in index]
+    if not any(run is None for run in runs):
+        return _block(x, [run for run in runs if run is not None], [len(positions) for positions in index])
     for axis, positions in zip((-3, -2, -1), index, strict=True):
         if np.array_equal(positions, np.arange(x.shape[axis])):
             continue
@@ -46,6 +52,27 @@ def take(x: Shaped[Tensor, "... d h w"], index: Sequence[np.ndarray]) -> Shaped[
             shape = [-1 if place == axis else 1 for place in (-3, -2, -1)]
             x = x.masked_fill(torch.from_numpy(outside).to(x.device).view(shape), 0)
     return x
+
+
+def _run(positions: np.ndarray) -> tuple[int, int, int] | None:
+    """(place, first position, length) where the positions inside follow each other without a gap; else None."""
+    inside = np.flatnonzero(positions != OUTSIDE)
+    if not len(inside):
+        return 0, 0, 0
+    place, first, length = int(inside[0]), int(positions[inside[0]]), len(inside)
+    return (
+        (place, first, length) if np.array_equal(positions[place : place + length], first + np.arange(length)) else None
+    )
+
+
+def _block(x: Tensor, runs: Sequence[tuple[int, int, int]], lengths: Sequence[int]) -> Tensor:
+    """One block of x, with zeros around it: a single copy, and none where nothing lies outside."""
+    block = x[(..., *(slice(first, first + length) for _, first, length in runs))]
+    if list(block.shape[-3:]) == list(lengths):
+        return x if block.shape == x.shape else block
+    out = x.new_zeros((*x.shape[:-3], *lengths))
+    out[(..., *(slice(place, place + length) for place, _, length in runs))] = block
+    return out
 
 
 def pad_amounts(shape: Size3, size: Size3) -> tuple[Size3, Size3]:
