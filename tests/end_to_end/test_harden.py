@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tests.end_to_end.conftest import TINY
 from tests.end_to_end.test_train import StopAt
 from voxward.cli import main
+from voxward.commands.benchmark import benchmark
 from voxward.commands.harden import harden
 from voxward.commands.train import train
 from voxward.core.plan import load_json
@@ -72,6 +73,19 @@ def test_an_interrupted_run_ends_like_another(trained, tmp_path, method):
         assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx(
             {k: v for k, v in b.items() if k != "seconds"}, rel=0, abs=0, nan_ok=True
         )
+
+
+def test_a_benchmark_of_both_says_what_it_bought(trained, hardened, phantoms, tmp_path):
+    options = {"attacks": ("fgsm-ce",), "eps": (8 / 255,), "cases": 2, "precision": "fp32"}
+    result = benchmark([trained, hardened], phantoms, tmp_path / "out", **options, surrogate=trained)
+    (report,) = result.out.glob("hardening-*.md")
+    text = report.read_text()
+    assert [line.split("|")[1].strip() for line in text.splitlines()[:4]] == ["eps", "---", "clean", "8/255"]
+    seconds = [read_log(RunFolder(run).log)[-1]["seconds"] for run in (trained, hardened)]
+    assert f"{seconds[1] / seconds[0]:.2f} of the first training" in text
+    # The run that is the surrogate itself is not attacked by its own perturbations.
+    transferred = {record.model for record in result.records if record.attack == "transfer"}
+    assert transferred == {report.stem.removeprefix("hardening-")}
 
 
 def test_training_can_be_defended_from_the_start(phantoms, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class TrainingLog:
     def add(self, row: dict[str, float]) -> None:
         """Append one row, keyed by the columns."""
         append_text(self.path, self._line(row) + "\n")
-        for name in self.columns[2:]:
+        for name in (name for name in self.columns[2:] if not math.isnan(row[name])):
             self.tensorboard.add_scalar(name, row[name], int(row["step"]))
 
     def _line(self, row: dict[str, float]) -> str:

@@ -88,20 +88,22 @@ def apply_spatial(
     source region, its border continues, or zeros when that is the plan's padding. spacing: voxel size in mm.
     """
     offset, size = _patch_offset(images, patch_size), patch_size
-    patch = crop_back(images, offset, size).clone()
-    truth = crop_back(labels, offset, size).to(torch.int64, copy=True)
-    moved = draw.resampled.nonzero().flatten()
-    if len(moved):
-        where = moved.to(images.device)
+    patch = images.new_empty((*images.shape[:2], *size))
+    truth = labels.new_empty((len(labels), *size), dtype=torch.int64)
+    resampled = draw.resampled
+    for n in (~resampled).nonzero().flatten().tolist():
+        mirrored = [axis - 3 for axis in range(3) if draw.flips[n, axis]]
+        patch[n] = crop_back(images[n], offset, size).flip(mirrored)
+        truth[n] = crop_back(labels[n], offset, size).flip(mirrored)
+    for n in resampled.nonzero().flatten().tolist():
         source: Size3 = (images.shape[2], images.shape[3], images.shape[4])
-        theta = _normalised(_matrices(draw, spacing)[moved], source, size, offset)
-        grid = F.affine_grid(theta.to(images), [len(moved), 1, *size], align_corners=False)
+        # A flip of the patch is a sign in the matrix, so that it costs nothing.
+        matrix = _matrices(draw, spacing)[n : n + 1] * (1 - 2 * draw.flips[n : n + 1, None].to(draw.rotations))
+        theta = _normalised(matrix, source, size, offset)
+        grid = F.affine_grid(theta.to(images), [1, 1, *size], align_corners=False)
         beyond = "zeros" if padding == "zero" else "border"
-        patch[where] = _sample(images[where], grid, "bilinear", beyond)
-        nearest = _sample(labels[where].unsqueeze(1).to(images.dtype), grid, "nearest", beyond)
-        truth[where] = nearest.squeeze(1).to(truth.dtype)
-    _flip(patch, draw.flips)
-    _flip(truth.unsqueeze(1), draw.flips)
+        patch[n] = _sample(images[n : n + 1], grid, "bilinear", beyond)[0]
+        truth[n] = _sample(labels[n : n + 1, None].to(images.dtype), grid, "nearest", beyond)[0, 0]
     return patch, truth
 
 
@@ -142,11 +144,3 @@ def _sample(
     x: Float[Tensor, "n c d h w"], grid: Float[Tensor, "n pd ph pw 3"], mode: str, beyond: str
 ) -> Float[Tensor, "n c pd ph pw"]:
     return F.grid_sample(x, grid, mode=mode, padding_mode=beyond, align_corners=False)
-
-
-def _flip(x: Tensor, flips: Bool[Tensor, "b 3"]) -> None:
-    """Mirror the samples of x (b, c, d, h, w) in place, axis by axis."""
-    for axis in range(3):
-        where = flips[:, axis].nonzero().flatten().to(x.device)
-        if len(where) and x.shape[axis + 2] > 1:
-            x[where] = x[where].flip(axis + 2)
