@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed import augmentation, convolutions, inference, loading, network, resampling, scores
+from benchmarks.speed import augmentation, convolutions, hardening, inference, loading, network, resampling, scores
 from benchmarks.speed.harness import Group, Outcome, settle
 from voxward.core.files import write_json, write_text
 
@@ -31,6 +31,7 @@ GROUPS: dict[str, Group] = {
     "augmentation": augmentation.duels,
     "loading": loading.duels,
     "metrics": scores.duels,
+    "hardening": hardening.duels,
 }
 TOLERATED = 0.7
 
