@@ -1,8 +1,6 @@
 import pytest
-import torch
 
 from voxward.core.recipe import Choice
-from voxward.training.optim import create_optimizer
 from voxward.training.schedule import create_schedule
 
 
@@ -58,12 +56,25 @@ def test_wrong_schedules_are_refused(choice):
         create_schedule(choice)
 
 
-@pytest.mark.parametrize("choice", [Choice("adam", {"rate": 1}), Choice("ranger")])
-def test_wrong_optimizers_are_refused(choice):
-    with pytest.raises(ValueError, match="optimizer"):
-        create_optimizer(choice, torch.nn.Linear(1, 1))
+def test_flat_cosine_is_flat_and_then_falls_to_zero():
+    """Pipeline A: 100 of 200 epochs flat; the authors' rate of 1e-4 is 2.5e-8 in the last epoch."""
+    schedule = create_schedule(Choice("flat-cosine", {"flat": 0.5}))
+    assert [schedule.factor(epoch / 200) for epoch in (0, 50, 100)] == [1.0, 1.0, 1.0]
+    assert schedule.factor(0.75) == pytest.approx(0.5)
+    assert 1e-4 * schedule.factor(199 / 200) == pytest.approx(2.5e-8, rel=0.02)
+    assert schedule.factor(1.0) == pytest.approx(0.0)
 
 
-def test_optimizer_takes_the_options():
-    optimizer = create_optimizer(Choice("sgd", {"lr": 0.1, "momentum": 0.9}), torch.nn.Linear(1, 1))
-    assert optimizer.param_groups[0]["momentum"] == 0.9
+def test_flat_cosine_from_never_to_always_flat():
+    cosine, warm = create_schedule(Choice("cosine")), create_schedule(Choice("flat-cosine", {"warmup": 0.2}))
+    never, always = (create_schedule(Choice("flat-cosine", {"flat": flat})) for flat in (0.0, 1.0))
+    for done in (0.0, 0.1, 0.6, 1.0):
+        assert never.factor(done) == pytest.approx(cosine.factor(done))
+        assert always.factor(done) == 1.0
+    assert [warm.factor(done) for done in (0.1, 0.2, 0.6, 0.8)] == pytest.approx([0.5, 1.0, 1.0, 0.5])
+
+
+@pytest.mark.parametrize("flat", [-0.1, 1.5])
+def test_a_flat_share_beyond_the_run_is_refused(flat):
+    with pytest.raises(ValueError, match="flat must be from 0 to 1"):
+        create_schedule(Choice("flat-cosine", {"flat": flat}))

@@ -60,18 +60,19 @@ def _run(positions: np.ndarray) -> tuple[int, int, int] | None:
     if not len(inside):
         return 0, 0, 0
     place, first, length = int(inside[0]), int(positions[inside[0]]), len(inside)
-    return (
-        (place, first, length) if np.array_equal(positions[place : place + length], first + np.arange(length)) else None
-    )
+    follows = np.array_equal(positions[place : place + length], first + np.arange(length))
+    return (place, first, length) if follows else None
 
 
 def _block(x: Tensor, runs: Sequence[tuple[int, int, int]], lengths: Sequence[int]) -> Tensor:
     """One block of x, with zeros around it: a single copy, and none where nothing lies outside."""
-    block = x[(..., *(slice(first, first + length) for _, first, length in runs))]
+    i, j, k = (slice(first, first + length) for _, first, length in runs)
+    block = x[..., i, j, k]
     if list(block.shape[-3:]) == list(lengths):
         return x if block.shape == x.shape else block
     out = x.new_zeros((*x.shape[:-3], *lengths))
-    out[(..., *(slice(place, place + length) for place, _, length in runs))] = block
+    i, j, k = (slice(place, place + length) for place, _, length in runs)
+    out[..., i, j, k] = block
     return out
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from voxward.core.plan import Plan
 from voxward.core.registry import Registry
 from voxward.core.types import Size3
+from voxward.nets.brats_unet import BratsUNet
 from voxward.nets.lattice import Lattice
 from voxward.nets.resdsn import PRESETS, preset
 from voxward.nets.zoo import dynunet
@@ -32,7 +33,7 @@ def _lattice_options(plan: Plan) -> dict[str, Any]:
     return {"strides": (FLAT,) * (5 - len(plan.strides)) + plan.strides}
 
 
-def _resdsn_options(plan: Plan) -> dict[str, Any]:
+def _four_level_options(plan: Plan) -> dict[str, Any]:
     if len(plan.strides) > 3:
         raise ValueError(f"the network has four resolutions, and the plan asks for {len(plan.strides) + 1}")
     return {"strides": (FLAT,) * (3 - len(plan.strides)) + plan.strides}
@@ -50,7 +51,8 @@ NETWORKS: Registry[NetworkEntry] = Registry(
         "rog": NetworkEntry(Lattice, _lattice_options),
         "dynunet": NetworkEntry(dynunet, _dynunet_options),
     }
-    | {name: NetworkEntry(preset(name), _resdsn_options) for name in PRESETS},
+    | {"brats-unet": NetworkEntry(BratsUNet, _four_level_options)}
+    | {name: NetworkEntry(preset(name), _four_level_options) for name in PRESETS},
 )
 
 

@@ -103,6 +103,14 @@ def _cosine(warmup: float = 0.0) -> Schedule:
     return Fixed(lambda done: 0.5 * (1.0 + math.cos(math.pi * done)), warmup)
 
 
+def _flat_cosine(flat: float = 0.5, warmup: float = 0.0) -> Schedule:
+    """Constant over the share `flat` (0 to 1) of what follows the warm-up, then a cosine to zero."""
+    if not 0 <= flat <= 1:
+        raise ValueError(f"schedule 'flat-cosine': flat must be from 0 to 1, got {flat}")
+    falling = _cosine()
+    return Fixed(lambda done: falling.factor((done - flat) / (1.0 - flat)) if done > flat else 1.0, warmup)
+
+
 def _poly(power: float = 0.9, warmup: float = 0.0) -> Schedule:
     return Fixed(lambda done: (1.0 - done) ** power, warmup)
 
@@ -116,7 +124,8 @@ def _plateau(factor: float = 0.5, patience: float = 0.05, cooldown: float = 0.0)
 
 
 SCHEDULES: Registry[Callable[..., Schedule]] = Registry(
-    "schedule", {"plateau": _plateau, "cosine": _cosine, "poly": _poly, "constant": _constant}
+    "schedule",
+    {"plateau": _plateau, "cosine": _cosine, "flat-cosine": _flat_cosine, "poly": _poly, "constant": _constant},
 )
 
 
