@@ -184,15 +184,24 @@ class Inference:
     """overlap: share of a window that neighbouring windows have in common. weights: how overlapping windows blend.
 
     mirror_axes: axes (0, 1, 2) over whose flips, in all combinations, the logits are averaged; none by default.
+    placement: `step` puts windows at the overlap's distance; `count` spreads floor(length / window) + extra_windows of
+    them evenly per axis (the ResDSN paper's), `heartseg` the same by the rule of that release. combine: `mean` of the
+    logits, or `vote`: every window has one vote per voxel, so that the weights must be constant.
     """
 
     overlap: float = 0.5
     weights: Literal["inverse-distance", "gaussian", "constant"] = "inverse-distance"
     mirror_axes: tuple[int, ...] = ()
+    placement: Literal["step", "count", "heartseg"] = "step"
+    extra_windows: int = 6
+    combine: Literal["mean", "vote"] = "mean"
 
     def problems(self) -> list[str]:
         """Values out of range."""
         found = [] if 0 <= self.overlap < 1 else [f"overlap must be in [0, 1), got {self.overlap}"]
+        found += [] if self.extra_windows >= 1 else [f"extra_windows must be at least 1, got {self.extra_windows}"]
+        if self.combine == "vote" and self.weights != "constant":
+            found.append(f"combine 'vote' needs weights 'constant', got {self.weights!r}")
         return found + _mirror_problems(self.mirror_axes)
 
 

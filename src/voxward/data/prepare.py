@@ -219,7 +219,9 @@ def _tensor(array: np.ndarray) -> Tensor:
     """A tensor of the same values; number types that torch computes badly with become float32."""
     if array.dtype.newbyteorder("=") not in (np.uint8, np.int8, np.int16, np.int32, np.float32):
         return torch.from_numpy(array.astype(np.float32))
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
+    native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    # NumPy calls a flipped axis of one voxel contiguous; PyTorch does not.
+    return torch.from_numpy(native if min(native.strides) >= 0 else native.copy())
 
 
 def _flipped(x: Tensor, frame: Frame) -> Tensor:

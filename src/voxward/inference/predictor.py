@@ -17,7 +17,7 @@ from voxward.data.volume_file import affine_fault
 from voxward.inference.precision import Precision, autocast
 from voxward.inference.run_folder import TrainedModel
 from voxward.inference.tta import mirrored
-from voxward.inference.windows import Windows, plan_windows, sweep
+from voxward.inference.windows import Windows, plan_windows, sweep, voting
 
 # Windows of one forward pass together hold about this many voxels: enough to keep the device busy on small windows. On
 # a CPU more only make the tensors so large that each is given back to the system and faulted in anew.
@@ -26,7 +26,10 @@ VOXELS_PER_FORWARD = {"cpu": 100_000, "cuda": 400_000}
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A trained model with the settings it is deployed with; overlap and mirror_axes None are the recipe's."""
+    """A trained model with the settings it is deployed with; overlap and mirror_axes None are the recipe's.
+
+    overlap counts where the recipe places windows by step.
+    """
 
     model: TrainedModel
     device: torch.device
@@ -68,7 +71,7 @@ class Predictor:
         size, inference = self.model.plan.window_size, self.model.recipe.inference
         i, j, k = map(max, shape, size)
         overlap = inference.overlap if self.overlap is None else self.overlap
-        return plan_windows((i, j, k), size, overlap, inference.weights)
+        return plan_windows((i, j, k), size, overlap, inference.weights, inference.placement, inference.extra_windows)
 
     def slabs(self, prepared: PreparedCase, done: Callable[[int, int], None] | None = None) -> Iterator[Tensor]:
         """Blended logits of the prepared volume: slabs (k, d, h, w) that follow each other along the windows' axis."""
@@ -76,6 +79,8 @@ class Predictor:
         padded, offset = pad_to(prepared.image, plan.window_size, plan.padding)
         windows = self.windows(shape)
         forward = mirrored(self.forward, self.mirrors)
+        if self.model.recipe.inference.combine == "vote":
+            forward = voting(forward)
         report = None if done is None else (lambda finished: done(finished, windows.count))
         return _unpad(sweep(forward, padded, windows, self.batch, report), windows.axis, offset, shape)
 

@@ -39,6 +39,45 @@ def window_starts(length: int, window: int, overlap: float) -> tuple[int, ...]:
     return tuple(int(start) for start in np.unique(np.round(np.linspace(0, length - window, count)).astype(int)))
 
 
+def _step(length: int, window: int, overlap: float, extra: int) -> tuple[int, ...]:
+    return window_starts(length, window, overlap)
+
+
+def _by_count(length: int, window: int, overlap: float, extra: int) -> tuple[int, ...]:
+    """As many evenly spread windows as the paper's formula says, or one at every voxel where there are fewer places."""
+    count = _formula_count(length, window, extra)
+    return tuple(int(start) for start in np.unique(np.round(np.linspace(0, length - window, count)).astype(int)))
+
+
+def _heartseg(length: int, window: int, overlap: float, extra: int) -> tuple[int, ...]:
+    """The released rule: a whole step as if `count` windows were made, and one more at the end.
+
+    Where the step divides the room, the last start is there twice, so that those windows count double.
+    """
+    room = length - window
+    step = max(1, -(-room // (_formula_count(length, window, extra) - 1)))
+    return (*range(0, room + 1, step), room)
+
+
+def _formula_count(length: int, window: int, extra: int) -> int:
+    """floor(length / window) + extra, at least 2. Raises ValueError unless the window fits and `extra` is positive."""
+    if window > length:
+        raise ValueError(f"a window of {window} does not fit into {length}: pad the volume first")
+    if extra < 1:
+        raise ValueError(f"extra must be at least 1, or the windows would not cover the volume, got {extra}")
+    return length // window + extra
+
+
+# How an axis is covered: (length, window, overlap, extra) -> starts in ascending order.
+#   step      neighbours share at least `overlap` of a window; `extra` is not used
+#   count     floor(length / window) + extra windows (Zhu et al., A 3D Coarse-to-Fine Framework, section 4.1.1);
+#             `overlap` is not used, nor in the next one
+#   heartseg  what the authors' ancestor program HeartSeg made of that formula, repeated windows included
+PLACEMENTS: Registry[Callable[[int, int, float, int], tuple[int, ...]]] = Registry(
+    "window placement", {"step": _step, "count": _by_count, "heartseg": _heartseg}
+)
+
+
 def _distance(window: Size3) -> list[Tensor]:
     """Per axis, the distance from the window's centre in half windows: 0 in the middle, below 1 at the rim."""
     return [(torch.arange(n, dtype=torch.float32) - (n - 1) / 2).abs() / (n / 2) for n in window]
@@ -70,6 +109,7 @@ WEIGHTS: Registry[Callable[[Size3], Tensor]] = Registry(
 class Windows:
     """A volume's windows: `starts` per axis, the window's size, and `weights` (d, h, w), positive everywhere.
 
+    Starts ascend; a repeated start means windows that are computed and counted twice.
     axis: the spatial axis (0, 1, 2) that a sweep runs along.
     """
 
@@ -95,12 +135,17 @@ class Windows:
         return _with(self.shape, self.axis, self.size[self.axis])
 
 
-def plan_windows(shape: Size3, size: Size3, overlap: float, weights: str) -> Windows:
+def plan_windows(
+    shape: Size3, size: Size3, overlap: float, weights: str, placement: str = "step", extra: int = 6
+) -> Windows:
     """Windows of `size` that cover a volume of `shape` (at least as large as the window on every axis).
 
     They are swept along the axis on which a layer of them holds the fewest voxels; of equal ones the first.
+    `placement` names the rule of PLACEMENTS, which says what `overlap` and `extra` (n of the paper) mean.
+    Raises ValueError for an unknown weighting or placement, a window that does not fit, or `extra` below 1.
     """
-    i, j, k = (window_starts(length, window, overlap) for length, window in zip(shape, size, strict=True))
+    place = PLACEMENTS[placement]
+    i, j, k = (place(length, window, overlap, extra) for length, window in zip(shape, size, strict=True))
     axis = min(range(3), key=lambda axis: int(np.prod(_with(shape, axis, size[axis]))))
     return Windows(shape, size, (i, j, k), WEIGHTS[weights](size), axis)
 
@@ -127,6 +172,20 @@ def sweep(
         yield from _slabs(total, norm, axis, until - start)
         if done is not None:
             done((n + 1) * windows.count // len(starts))
+
+
+def voting(forward: Forward) -> Forward:
+    """`forward` with its logits (n, k, d, h, w) replaced by one vote per voxel: 1 for the largest class, 0 for others.
+
+    A sweep of it yields every class's share of the votes, whose argmax is the majority: of the windows with constant
+    weights, weighted otherwise; of equal shares the lower class. A vote has no gradient.
+    """
+
+    def votes(images: Images) -> Logits:
+        logits = forward(images)
+        return torch.zeros_like(logits).scatter_(1, logits.max(1, keepdim=True).indices, 1.0)
+
+    return votes
 
 
 def gather(x: Tensor, corners: Sequence[Size3], size: Size3) -> Tensor:
@@ -224,6 +283,8 @@ def _slabs(total: Tensor, norm: Tensor, axis: int, rows: int) -> Iterator[Tensor
 
 def _shift(x: Tensor, rows: int, axis: int) -> None:
     """Drop the first rows of `x` and append as many zeros; in place, block by block, so that nothing is held twice."""
+    if not rows:  # a repeated window
+        return
     kept = x.shape[axis] - rows
     for first in range(0, kept, rows):
         count = min(rows, kept - first)
