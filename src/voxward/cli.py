@@ -156,6 +156,10 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", help="volume files, folders of volumes, or a dataset folder")
     parser.add_argument("--out", help="folder for the predictions (default: RUN/predictions)")
     parser.add_argument("--overlap", type=float, help="overlap of the windows, 0 to below 1 (default: the recipe's)")
+    parser.add_argument("--cascade", metavar="COARSE", help="a run that finds the region, which RUN then segments")
+    parser.add_argument("--margin", type=float, default=20.0, help="of the cascade's box, on every side (default 20)")
+    parser.add_argument("--margin-unit", default="voxels", choices=("voxels", "mm"))
+    parser.add_argument("--fraction", type=float, default=0.2, help="parts below this share are dropped (default 0.2)")
     _inference_arguments(parser)
 
 

@@ -190,3 +190,15 @@ def test_the_demo_on_the_command_line(tmp_path, capsys):
     assert pictures[0].stat().st_size > 20_000
     assert "mean" in capsys.readouterr().out
     assert main(["demo", "--out", str(out), "--minutes", "0.05", "--cases", "6"]) == 0  # goes on where it stopped
+
+
+def test_a_cascade_of_two_runs(trained, phantoms, tmp_path):
+    """With a margin wider than the volume the fine model sees all of it, whatever the coarse one finds."""
+    volume = open_dataset(phantoms).cases[0].images[0]
+    (alone,) = predict(trained, volume, tmp_path / "alone")
+    (both,) = predict(trained, volume, tmp_path / "both", cascade=trained, margin=100.0, fraction=0.0)
+    assert both.name == alone.name
+    np.testing.assert_array_equal(read_label(both).array, read_label(alone).array)
+    with pytest.raises(ValueError, match="margin must be"):
+        predict(trained, volume, tmp_path / "none", cascade=trained, margin=-1.0)
+    assert not (tmp_path / "none").exists()

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from voxward.core.case import Case
+import numpy as np
+
+from voxward.core.case import Case, Volume
+from voxward.core.labels import LabelSet
 from voxward.core.plan import load_plan
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
 from voxward.data.io import SUFFIXES, read_header, read_image, volume_stem, volume_suffix, write_label
 from voxward.data.volume_file import same_affine
+from voxward.inference.cascade import Cascade, MarginUnit
 from voxward.inference.precision import Precision, resolve_device
 from voxward.inference.predictor import Predictor
 from voxward.inference.run_folder import Checkpoint, RunFolder, load_run
+
+Segment = Callable[[Volume, Callable[[int, int], None]], np.ndarray]
+"""From a volume to class indices (i, j, k) in its geometry; reports windows done and in all."""
 
 
 def predict(
@@ -25,6 +32,10 @@ def predict(
     device: str = "auto",
     precision: Precision = "auto",
     overlap: float | None = None,
+    cascade: Path | str | None = None,
+    margin: float = 20.0,
+    margin_unit: MarginUnit = "voxels",
+    fraction: float = 0.2,
     resume: bool = False,
     progress: Progress = silent,
 ) -> tuple[Path, ...]:
@@ -34,7 +45,8 @@ def predict(
     files CASE_0000 to CASE_(n-1) in one folder are the channels of one case. The headers of all inputs are checked
     before the first is segmented: channels, shapes and affines. A prediction has its input's affine, shape and file
     type, and an integer number type. resume: keep predictions that an interrupted call has written already. overlap:
-    of the windows, instead of the recipe's.
+    of the windows, instead of the recipe's. cascade: another run that finds the region first, which `run` then
+    segments; margin, margin_unit and fraction: see inference.cascade.Cascade.
 
     Raises ValueError or FileNotFoundError; for what the headers tell, before anything is written.
     """
@@ -42,7 +54,12 @@ def predict(
     channels = len(load_plan(folder.plan).channels) if folder.plan.is_file() else 1
     cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, channels)
     target = folder.predictions if out is None else Path(out)
-    return predict_cases(run, cases, target, checkpoint, device, precision, overlap, resume, progress)
+    predictor = _predictor(run, checkpoint, device, precision, overlap)
+    if cascade is None:
+        return _predict_all(predictor, predictor.segment, cases, target, resume, progress)
+    first = _predictor(cascade, checkpoint, device, precision, overlap)
+    both = Cascade(first, predictor, margin, margin_unit, fraction)
+    return _predict_all(predictor, lambda *given: both.segment(*given).label, cases, target, resume, progress)
 
 
 def predict_cases(
@@ -57,15 +74,28 @@ def predict_cases(
     progress: Progress = silent,
 ) -> tuple[Path, ...]:
     """`predict` for cases that are already collected."""
+    predictor = _predictor(run, checkpoint, device, precision, overlap)
+    return _predict_all(predictor, predictor.segment, cases, out, resume, progress)
+
+
+def _predictor(
+    run: Path | str, checkpoint: Checkpoint, device: str, precision: Precision, overlap: float | None
+) -> Predictor:
     chosen = resolve_device(device)
-    predictor = Predictor(load_run(run, checkpoint, chosen), chosen, precision, overlap)
+    return Predictor(load_run(run, checkpoint, chosen), chosen, precision, overlap)
+
+
+def _predict_all(
+    predictor: Predictor, segment: Segment, cases: Sequence[Case], out: Path, resume: bool, progress: Progress
+) -> tuple[Path, ...]:
+    """Segment every case; the predictor checks the headers and names the classes."""
     targets = [out / f"{case.id}{volume_suffix(case.images[0])}" for case in cases]
     _refuse_overwriting(cases, targets)
     for case in cases:
         _check(predictor, case)
     for n, (case, path) in enumerate(zip(cases, targets, strict=True)):
         if not (resume and path.exists()):
-            _segment(predictor, case, path, progress)
+            _segment_file(segment, predictor.model.plan.labels, case, path, progress)
         progress("predict", n + 1, len(cases))
     return tuple(targets)
 
@@ -139,10 +169,10 @@ def _check(predictor: Predictor, case: Case) -> None:
         raise ValueError(f"{case.id}: {error}") from error
 
 
-def _segment(predictor: Predictor, case: Case, path: Path, progress: Progress) -> None:
+def _segment_file(segment: Segment, labels: LabelSet, case: Case, path: Path, progress: Progress) -> None:
     try:
         volume = read_image(case.images)
-        label = predictor.segment(volume, lambda done, of: progress("windows", done, of))
+        label = segment(volume, lambda done, of: progress("windows", done, of))
     except ValueError as error:
         raise ValueError(f"{case.id}: {error}") from error
-    write_label(path, predictor.model.plan.labels.to_values(label), volume.affine, case.images[0])
+    write_label(path, labels.to_values(label), volume.affine, case.images[0])
