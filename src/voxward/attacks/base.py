@@ -224,7 +224,7 @@ class Attack(ABC):
         if threat.eps > 0:
             self.settle(search)
         done, total = search.done
-        if done < total:  # nothing was left to lose
+        if 0 < done < total:  # nothing was left to lose
             search.report(total, total)
         return _judged(self.name, threat, search, began)
 
