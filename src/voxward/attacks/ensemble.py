@@ -51,11 +51,15 @@ def autoattack(classes: int, budget: Budget) -> dict[str, Attack]:
 
 
 def strong(classes: int, budget: Budget) -> dict[str, Attack]:
-    """APGD with the radius schedule on balanced masked CE, JSD and soft Dice, FAB-Dice and Square."""
+    """APGD with the radius schedule on balanced masked CE, JSD and soft Dice, APGD on soft Dice, FAB-Dice and Square.
+
+    With few steps the radius schedule is the weaker one on soft Dice, so that both are run.
+    """
     return {
         "apgd-balanced-ce-radii": APGD("balanced-ce", budget.steps, budget.restarts, radii=RADII),
         "apgd-jsd-radii": APGD("jsd", budget.steps, budget.restarts, radii=RADII),
         "apgd-dice-radii": APGD("dice", budget.steps, budget.restarts, radii=RADII),
+        "apgd-dice": APGD("dice", budget.steps, budget.restarts),
         "fab-dice": FabDice(budget.fab_steps, threshold=budget.threshold),
         "square": Square(budget.queries),
     }
