@@ -173,6 +173,12 @@ def test_a_perturbation_outside_the_ball_is_seen_before_it_is_written() -> None:
     assert verdicts([*book(), record("y", "a", (0.3, 0.3), 0.1, distance=0.1002)])["in the ball"] is False
 
 
+def test_a_class_that_was_nowhere_does_not_fail_a_control() -> None:
+    """One false voxel of an absent class makes its Dice 0 where it did not count before."""
+    sound = [record("noise", c, (0.9, 0.0), 0.1, clean=(0.9, None)) for c in "ab"]
+    assert verdicts([clean("a", dice=(0.9, None)), clean("b", dice=(0.9, None)), *sound])["noise control"] is True
+
+
 def test_masked_gradients_are_seen() -> None:
     assert verdicts([*book(), _probe(reached=0.0)])["model"] is False
 

@@ -252,6 +252,15 @@ def _grouped(
     return {name: _by_case(group) for name, group in sorted(groups.items(), key=lambda item: item[0])}
 
 
+def _moved(record: Record, deployed: bool) -> float:
+    """How far the mean Dice moved over the classes that count in both: a voxel of a class that neither truth nor the
+    clean mask holds costs that class all its Dice, and says nothing of the set-up.
+    """
+    pairs = zip(record.clean_scores(deployed), record.scores(deployed), strict=True)
+    changes = [after - before for before, after in pairs if before is not None and after is not None]
+    return math.fsum(changes) / len(changes) if changes else 0.0
+
+
 def _control(name: str) -> Callable[[str, Sequence[Record]], Finding]:
     def check(model: str, records: Sequence[Record]) -> Finding:
         rows = [r for r in records if r.attack == name and not _ruins(r)]
@@ -260,9 +269,9 @@ def _control(name: str) -> Callable[[str, Sequence[Record]], Finding]:
         faults = []
         for chosen, deployed, what in ((rows, False, ""), (written, True, " of the written file")):
             for eps in sorted({r.eps for r in chosen}):
-                at = [r for r in chosen if r.eps == eps]
-                rise = _rise({r.case: r.clean_dice(deployed) for r in at}, _by_case(at, deployed))
-                if rise is not None and abs(rise) > TOLERANCE:
+                moved = [_moved(r, deployed) for r in chosen if r.eps == eps]
+                rise = math.fsum(moved) / len(moved)
+                if abs(rise) > TOLERANCE:
                     faults.append(f"{name} at eps {eps:g} moves the mean Dice{what} by {rise:+.3f} without an attack")
         return _verdict(f"{name} control", model, bool(rows), faults, f"{name} stays within {TOLERANCE:g} of clean")
 
