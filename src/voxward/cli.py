@@ -308,7 +308,7 @@ COMMANDS = {
     "harden": Command("train a run on adversarial patches", _harden_arguments, _harden),
     "attack": Command("attack a trained run through its whole pipeline", _attack_arguments, _attack),
     "benchmark": Command("attack several runs and compare them", _benchmark_arguments, _benchmark),
-    "demo": Command("train, predict and evaluate in a few minutes", _demo_arguments, _demo),
+    "demo": Command("train, predict, evaluate and attack in a few minutes", _demo_arguments, _demo),
 }
 
 
