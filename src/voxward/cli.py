@@ -234,7 +234,7 @@ def _threat_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> No
     add("--restarts", type=int, default=1, help="runs of APGD (default 1)")
     add("--queries", type=int, default=500, help="forward passes of Square (default 500)")
     add("--fab-steps", type=int, default=20, help="gradients of FAB (default 20)")
-    add("--threshold", type=float, help="Dice under which FAB calls a case broken (default: half the case's clean one)")
+    add("--threshold", type=float, help="Dice under which FAB calls a case broken (default: half of mu)")
     add("--cases", type=int, help="only the first so many cases")
     add("--policy", default="ignore", help="what empty masks count: ignore, one or brats")
     add("--surrogate", help="a run whose adversarial volumes are tried too (transfer attack)")

@@ -93,7 +93,7 @@ def benchmark(
     (`range`) or HU and raw intensities (`native`). mode: `volume` attacks the whole deployed pipeline, `patch` the
     network on one window. reference: `raw`, or `window` as in the papers (see attacks.threat). steps, restarts,
     queries, fab_steps: what APGD, Square and FAB may spend per case and eps. threshold: the Dice under which FAB calls
-    a case broken (default: half of the case's clean one). cases: only the first so many. surrogate: a run whose
+    a case broken (default: half of mu, the mean clean Dice). cases: only the first so many. surrogate: a run whose
     adversarial volumes are tried too (a transfer attack). erase: a class whose Dice alone counts: the attacks try to
     make it vanish, and the books are of that class. save_volumes: keep the adversarial volumes under
     OUT/volumes. budget: only estimate the hours.
@@ -110,22 +110,15 @@ def benchmark(
     )  # fmt: skip
     _check(setting)
     folders = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
-    chosen = resolve_device(device)
+    target, chosen = Path(out), resolve_device(device)
+    helper = None if surrogate is None else Predictor(load_run(surrogate, checkpoint, chosen), chosen, precision)
     predictors = {
         name: Predictor(load_run(folder, checkpoint, chosen), chosen, precision)
         for name, folder in _named(folders).items()
     }
-    helper = None if surrogate is None else Predictor(load_run(surrogate, checkpoint, chosen), chosen, precision)
-    for name, predictor in predictors.items():
-        _check_predictor(predictor, setting)
-        if helper is not None:
-            _check_surrogate(helper, name, predictor)
-    others = _others(helper, predictors)
-    target = Path(out)
     bench = Bench(
-        predictors, _cases(open_dataset(dataset), folders, cases), setting,
-        voxward.__version__,
-        target / "volumes", save_volumes, helper, others,
+        predictors, _cases(open_dataset(dataset), folders, cases), setting, voxward.__version__,
+        target / "volumes", save_volumes, helper, _transferred(helper, predictors, setting),
     )  # fmt: skip
     if budget:
         return BenchmarkResult((), (), None, target, hours=estimate_hours(bench))
@@ -205,8 +198,12 @@ def _check_surrogate(surrogate: Predictor, name: str, predictor: Predictor) -> N
         raise ValueError(f"the surrogate's channels are {channels[0]}, those of {name} {channels[1]}")
 
 
-def _others(surrogate: Predictor | None, predictors: Mapping[str, Predictor]) -> frozenset[str]:
-    """The models that are not the surrogate itself, of which its own perturbations would say nothing new."""
+def _transferred(surrogate: Predictor | None, predictors: Mapping[str, Predictor], setting: Setting) -> frozenset[str]:
+    """Check every model; of these, the ones that are not the surrogate itself, which learn nothing new from it."""
+    for name, predictor in predictors.items():
+        _check_predictor(predictor, setting)
+        if surrogate is not None:
+            _check_surrogate(surrogate, name, predictor)
     if surrogate is None:
         return frozenset()
     found = frozenset(name for name, predictor in predictors.items() if not _same_weights(surrogate, predictor))

@@ -23,7 +23,7 @@ from voxward.core.model import frozen
 from voxward.core.recipe import Defence
 from voxward.core.registry import Registry
 from voxward.core.types import Images, Logits
-from voxward.training.steps import Step, StepInput, Trainer
+from voxward.training.steps import Stateless, Step, StepInput, Trainer
 
 # The clean loss costs a forward pass that trains nothing: it is measured on one batch in so many.
 _CLEAN_EVERY = 20
@@ -103,7 +103,7 @@ class FreeStep:
 
 
 @dataclass(frozen=True, eq=False)
-class PgdStep:
+class PgdStep(Stateless):
     """The weights learn on what a search from a random point of the ball has found."""
 
     trainer: Trainer
@@ -127,16 +127,9 @@ class PgdStep:
         self.trainer.update(value)
         return _measured(self.trainer, ball, x, value.detach(), clean)
 
-    def state(self) -> Mapping[str, Tensor]:
-        """Nothing to keep."""
-        return {}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to restore."""
-
 
 @dataclass(frozen=True, eq=False)
-class TradesStep:
+class TradesStep(Stateless):
     """The loss on the clean patch, plus beta times the divergence of the perturbed patch's prediction from its own."""
 
     trainer: Trainer
@@ -165,13 +158,6 @@ class TradesStep:
         value = on_clean + self.defence.beta * divergence(clean.float(), perturbed.float(), batch.labels).mean()
         self.trainer.update(value)
         return _measured(self.trainer, ball, x, value.detach(), on_clean.detach())
-
-    def state(self) -> Mapping[str, Tensor]:
-        """Nothing to keep."""
-        return {}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to restore."""
 
 
 def divergence(clean: Logits, perturbed: Logits, labels: Tensor) -> Float[Tensor, " b"]:

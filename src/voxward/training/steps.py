@@ -76,8 +76,19 @@ class Trainer:
         self.optimizer.step()
 
 
+class Stateless:
+    """A step that has nothing to keep between its calls."""
+
+    def state(self) -> Mapping[str, Tensor]:
+        """See Step."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """See Step."""
+
+
 @dataclass(frozen=True, eq=False)
-class StandardStep:
+class StandardStep(Stateless):
     """One forward, one backward, one update."""
 
     trainer: Trainer
@@ -90,10 +101,3 @@ class StandardStep:
         loss = self.trainer.loss(self.trainer.network(batch.images), batch.labels)
         self.trainer.update(loss)
         return loss.detach()[None]
-
-    def state(self) -> Mapping[str, Tensor]:
-        """Nothing to keep."""
-        return {}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to restore."""
