@@ -19,6 +19,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
+from numpy.typing import DTypeLike
 from torch import Tensor
 
 from voxward.core.case import Frame, PreparedCase, Volume
@@ -129,7 +130,7 @@ def restore_argmax(slabs: Iterable[Tensor], frame: Frame, axis: int = 0) -> np.n
     Raises ValueError when the slabs do not make up that shape.
     """
     matrix = axis_matrix(frame.shape[axis], frame.box_shape[axis], 1)
-    box: np.ndarray | None = None
+    maps: tuple[np.ndarray, np.ndarray] | None = None
     held: Tensor | None = None
     first = seen = done = 0
     for slab in slabs:
@@ -137,23 +138,23 @@ def restore_argmax(slabs: Iterable[Tensor], frame: Frame, axis: int = 0) -> np.n
         held = slab if held is None or not held.shape[axis + 1] else torch.cat((held, slab), dim=axis + 1)
         del slab  # or it would live on while the next one is made
         seen = first + held.shape[axis + 1]
-        box = _empty_map(len(held), frame) if box is None else box
+        maps = maps or _blank(frame, np.uint8 if len(held) <= 256 else np.uint16)
         ready = _ready(matrix, seen, frame.shape[axis])
-        _restore_rows(held, first, range(done, ready), frame, axis, box)
+        _restore_rows(held, first, range(done, ready), frame, axis, maps[1])
         keep, done = min(_next_needed(matrix, seen, frame.shape[axis]), seen), ready
         # A clone, because a view of the few rows still needed would keep the whole slab.
         held, first = held.narrow(axis + 1, keep - first, seen - keep).clone(), keep
-    if box is None or done < frame.box_shape[axis]:
+    if maps is None or done < frame.box_shape[axis]:
         raise ValueError(f"the slabs end before the prepared shape {frame.shape} is complete")
-    return paste(box, frame)
+    return maps[0]
 
 
 def paste(box: np.ndarray, frame: Frame) -> np.ndarray:
     """An array of the crop box (RAS order) in the source file's shape and voxel order; 0 outside the box."""
     if box.shape != frame.box_shape:
         raise ValueError(f"box must have the shape of the crop box {frame.box_shape}, got {box.shape}")
-    whole = np.zeros(frame.source_shape, box.dtype)
-    orient(whole, frame.axes, frame.flips)[box_slices(frame.box_start, frame.box_stop)] = box
+    whole, part = _blank(frame, box.dtype)
+    part[:] = box
     return whole
 
 
@@ -242,13 +243,13 @@ def _check_slab(slab: Tensor, row: int, frame: Frame, axis: int) -> None:
 def _restore_rows(held: Tensor, first: int, rows: range, frame: Frame, axis: int, box: np.ndarray) -> None:
     """Write the classes of `rows` of the crop box, along `axis`, from logits whose rows there begin with `first`."""
     matrices = [None if n == m else axis_matrix(n, m, 1) for n, m in zip(frame.shape, frame.box_shape, strict=True)]
-    along = axis_matrix(frame.shape[axis], frame.box_shape[axis], 1)
+    along = matrices[axis]
     area = max(int(np.prod(shape)) // shape[axis] for shape in (frame.shape, frame.box_shape))
     step = max(1, _SLAB // (len(held) * area))
     for begin in range(rows.start, rows.stop, step):
         end = min(begin + step, rows.stop)
-        low, high = _support(along, begin, end)
-        matrices[axis] = along[begin:end, low:high]
+        low, high = (begin, end) if along is None else _support(along, begin, end)
+        matrices[axis] = None if along is None else along[begin:end, low:high]
         d, h, w = matrices
         part = apply_matrices(held.narrow(axis + 1, low - first, high - low).float(), (d, h, w))
         box[(slice(None),) * axis + (slice(begin, end),)] = (
@@ -273,8 +274,10 @@ def _next_needed(matrix: Tensor, seen: int, total: int) -> int:
     return total if ready == len(matrix) else _support(matrix, ready, ready + 1)[0]
 
 
-def _empty_map(classes: int, frame: Frame) -> np.ndarray:
-    return np.zeros(frame.box_shape, np.uint8 if classes <= 256 else np.uint16)
+def _blank(frame: Frame, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray]:
+    """Zeros in the source file's shape and voxel order, and the view of them that is the crop box in RAS order."""
+    whole = np.zeros(frame.source_shape, dtype)
+    return whole, orient(whole, frame.axes, frame.flips)[box_slices(frame.box_start, frame.box_stop)]
 
 
 def _affine_tuple(affine: np.ndarray) -> tuple[tuple[float, float, float, float], ...]:

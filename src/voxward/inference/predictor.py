@@ -22,6 +22,8 @@ from voxward.inference.windows import Windows, plan_windows, sweep, voting
 # Windows of one forward pass together hold about this many voxels: enough to keep the device busy on small windows. On
 # a CPU more only make the tensors so large that each is given back to the system and faulted in anew.
 VOXELS_PER_FORWARD = {"cpu": 100_000, "cuda": 400_000}
+# But two windows up to this size: PyTorch has a slower convolution for a single sample of few channels.
+_PAIRED = 200_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,8 @@ class Predictor:
     @property
     def batch(self) -> int:
         """How many windows one forward pass takes."""
-        return max(1, VOXELS_PER_FORWARD[self.device.type] // int(np.prod(self.model.plan.window_size)))
+        voxels = int(np.prod(self.model.plan.window_size))
+        return max(2 if voxels <= _PAIRED else 1, VOXELS_PER_FORWARD[self.device.type] // voxels)
 
     def segment(self, volume: Volume, done: Callable[[int, int], None] | None = None) -> np.ndarray:
         """Class indices (i, j, k) in the volume's own voxel order and shape, post-processed.

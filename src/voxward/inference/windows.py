@@ -23,8 +23,10 @@ Forward = Callable[[Images], Logits]
 Pull = Callable[[Images, Logits], Images]
 Place = tuple[slice, ...]
 
-# Logits (all classes of some rows) that a slab holds, unless one row alone has more: 8 MiB in float32.
-_SLAB = 2**21
+# Logits (all classes of some rows) that a slab holds, unless one row alone has more: 4 MiB in float32.
+_SLAB = 2**20
+# A layer of so much the voxels of the smallest one may be swept for the sake of its place in memory.
+_HARDLY_MORE = 1.3
 
 
 def window_starts(length: int, window: int, overlap: float) -> tuple[int, ...]:
@@ -93,7 +95,7 @@ def _gaussian(window: Size3) -> Tensor:
     """Standard deviation an eighth of the window, as nnU-Net has it; never below a thousandth, so it cannot vanish."""
     d, h, w = (torch.exp(-0.5 * (axis * 4.0) ** 2) for axis in _distance(window))
     weights = d[:, None, None] * h[:, None] * w
-    return (weights / weights.max()).clamp_min(1e-3)
+    return weights.div_(weights.max()).clamp_min_(1e-3)  # in place: windows may be large
 
 
 def _constant(window: Size3) -> Tensor:
@@ -140,13 +142,15 @@ def plan_windows(
 ) -> Windows:
     """Windows of `size` that cover a volume of `shape` (at least as large as the window on every axis).
 
-    They are swept along the axis on which a layer of them holds the fewest voxels; of equal ones the first.
+    They are swept along the first axis on which a layer of them holds hardly more voxels than on the best: the earlier
+    the axis, the longer the runs of memory that a slab is made of.
     `placement` names the rule of PLACEMENTS, which says what `overlap` and `extra` (n of the paper) mean.
     Raises ValueError for an unknown weighting or placement, a window that does not fit, or `extra` below 1.
     """
     place = PLACEMENTS[placement]
     i, j, k = (place(length, window, overlap, extra) for length, window in zip(shape, size, strict=True))
-    axis = min(range(3), key=lambda axis: int(np.prod(_with(shape, axis, size[axis]))))
+    layers = [int(np.prod(_with(shape, axis, size[axis]))) for axis in range(3)]
+    axis = next(axis for axis in range(3) if layers[axis] <= _HARDLY_MORE * min(layers))
     return Windows(shape, size, (i, j, k), WEIGHTS[weights](size), axis)
 
 
@@ -161,15 +165,18 @@ def sweep(
     """
     axis, starts = windows.axis, windows.starts[windows.axis]
     weights = windows.weights.to(image)
-    norm = image.new_zeros(windows.layer_shape)
     total: Tensor | None = None
     for n, start in enumerate(starts):
         if total is not None:
             _shift(total, start - starts[n - 1], axis + 1)
-            _shift(norm, start - starts[n - 1], axis)
-        total = _add(total, norm, weights, _layer(forward, image, windows, start, batch))
+        for place, logits in _layer(forward, image, windows, start, batch):
+            if total is None:
+                total = image.new_zeros((len(logits), *windows.layer_shape))
+            total[(slice(None), *place)].addcmul_(logits, weights)
+            del logits
+        assert total is not None
         until = starts[n + 1] if n + 1 < len(starts) else start + windows.size[axis]
-        yield from _slabs(total, norm, axis, until - start)
+        yield from _slabs(total, windows, weights, range(start, until))
         if done is not None:
             done((n + 1) * windows.count // len(starts))
 
@@ -252,17 +259,6 @@ def _norm(windows: Windows, like: Tensor) -> Tensor:
     return norm
 
 
-def _add(total: Tensor | None, norm: Tensor, weights: Tensor, layer: Iterator[tuple[Place, Tensor]]) -> Tensor:
-    """Add a layer's weighted logits to the buffer (None: the first ones create it) and the weights to `norm`."""
-    for place, logits in layer:
-        if total is None:
-            total = norm.new_zeros((len(logits), *norm.shape))
-        total[(slice(None), *place)].addcmul_(logits, weights)
-        norm[place] += weights
-    assert total is not None
-    return total
-
-
 def _layer(forward: Forward, image: Image, windows: Windows, start: int, batch: int) -> Iterator[tuple[Place, Tensor]]:
     """All windows that begin at one row of the swept axis: the place in the buffer and the logits (k, *size)."""
     corners = list(product(*(_with(windows.starts, windows.axis, (start,)))))
@@ -270,15 +266,29 @@ def _layer(forward: Forward, image: Image, windows: Windows, start: int, batch: 
         chunk = corners[first : first + batch]
         for corner, logits in zip(chunk, forward(gather(image, chunk, windows.size)).to(image.dtype), strict=True):
             yield _box(_with(corner, windows.axis, 0), windows.size), logits
+        del logits  # or they would live on while the next ones are made
 
 
-def _slabs(total: Tensor, norm: Tensor, axis: int, rows: int) -> Iterator[Tensor]:
-    """The first rows of the buffer divided by their weights, in slabs of bounded size."""
-    step = max(1, _SLAB * norm.shape[axis] // total.numel())
-    for first in range(0, rows, step):
-        count = min(step, rows - first)
-        # The quotient's pullback keeps the divisor, and the buffer is about to be written over: hence the clone.
-        yield total.narrow(axis + 1, first, count) / norm.narrow(axis, first, count).clone()
+def _slabs(total: Tensor, windows: Windows, weights: Tensor, rows: range) -> Iterator[Tensor]:
+    """`rows` of the volume, the buffer's first ones, divided by their weights, in slabs of bounded size."""
+    step = max(1, _SLAB * windows.size[windows.axis] // total.numel())
+    for first in range(rows.start, rows.stop, step):
+        part = range(first, min(first + step, rows.stop))
+        norm = _norm_of(windows, weights, part)
+        yield total.narrow(windows.axis + 1, first - rows.start, len(part)) / norm
+
+
+def _norm_of(windows: Windows, weights: Tensor, rows: range) -> Tensor:
+    """The sum of the weights in some rows along the swept axis, where all windows have been through."""
+    axis, length = windows.axis, windows.size[windows.axis]
+    norm = weights.new_zeros(_with(windows.shape, axis, len(rows)))
+    for start in windows.starts[axis]:
+        first, last = max(start, rows.start), min(start + length, rows.stop)
+        if first < last:
+            part = weights.narrow(axis, first - start, last - first)
+            for corner in product(*_with(windows.starts, axis, (first - rows.start,))):
+                norm[_box(corner, _size(part))] += part
+    return norm
 
 
 def _shift(x: Tensor, rows: int, axis: int) -> None:
