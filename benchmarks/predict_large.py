@@ -36,8 +36,8 @@ SPACING, TARGET = (0.8, 0.8, 1.25), (0.85, 0.85, 1.5)
 
 def make_run(root: Path, shape: tuple[int, int, int], recipe: str) -> None:
     """A run folder with random weights and the plan that ROG's rules give for a data set of such volumes."""
-    resampled = [n * s / t for n, s, t in zip(shape, SPACING, TARGET, strict=True)]
-    sizes = rog_sizes(tuple(resampled), (60.0, 60.0, 40.0), 50_000.0)
+    i, j, k = (n * s / t for n, s, t in zip(shape, SPACING, TARGET, strict=True))
+    sizes = rog_sizes((i, j, k), (60.0, 60.0, 40.0), 50_000.0)
     plan = Plan(
         dataset="large CT", labels=LabelSet(("background", "organ", "tumour"), (0, 1, 2)),
         channels=(ChannelPlan("CT", "ct", -100.0, 240.0, 60.0, 70.0),), spacing=TARGET, spline_order=(3, 3, 3),

@@ -106,8 +106,9 @@ def _grown(stage: str, given: argparse.Namespace) -> list[Measurement]:
     for size in (size for size in SIZES if math.prod(size) <= math.prod(largest)):
         with tempfile.TemporaryDirectory() as folder:
             _make(Path(folder), size, given.recipe)
-            idle = _child("idle", folder, given)["peak"]
-            found.append(Measurement(size, **_child(stage, folder, given), idle=idle))
+            idle, busy = _child("idle", folder, given), _child(stage, folder, given)
+            counts = int(busy["windows"]), int(busy["peak"]), int(idle["peak"])
+            found.append(Measurement(size, busy["seconds"], *counts))
         print(_row(found[-1], found[0]), flush=True)
     print(_slopes(found), flush=True)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from lightning_fabric import Fabric
@@ -33,14 +34,15 @@ def duels() -> Iterator[Duel]:
         free = FreeStep(_trainer(network), Defence("free", replays=REPLAYS))
         standard = StandardStep(_trainer(copy.deepcopy(network)))
 
-        def steps(standard: StandardStep = standard, batch: StepInput = batch) -> None:
-            for _ in range(REPLAYS):
-                standard(batch)
-
         yield Duel(
-            f"Free step, {REPLAYS} replays, {name}", lambda free=free, batch=batch: free(batch), steps,
+            f"Free step, {REPLAYS} replays, {name}", partial(free, batch), partial(_repeat, standard, batch),
             f"{REPLAYS} standard steps", 1 / 1.15,
         )  # fmt: skip
+
+
+def _repeat(step: StandardStep, batch: StepInput) -> None:
+    for _ in range(REPLAYS):
+        step(batch)
 
 
 def _trainer(network: nn.Module) -> Trainer:

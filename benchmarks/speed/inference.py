@@ -67,10 +67,10 @@ class Bout:
     @property
     def prepared(self) -> PreparedCase:
         """The volume in a frame that has nothing to crop or to resample."""
-        d, h, w = shape = tuple(self.image.shape[1:])
-        affine = tuple(tuple(float(row == column) for column in range(4)) for row in range(4))
-        none = ((0.0,), (0.0,), (0.0,), (1.0,))
-        frame = Frame(shape, affine, (0, 1, 2), (False,) * 3, (0, 0, 0), (d, h, w), shape, *none)
+        d, h, w = self.image.shape[1:]
+        affine = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+        figures = ((0.0,), (0.0,), (0.0,), (1.0,))
+        frame = Frame((d, h, w), affine, (0, 1, 2), (False,) * 3, (0, 0, 0), (d, h, w), (d, h, w), *figures)
         return PreparedCase("bench", self.image, None, frame)
 
     def ours(self) -> object:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from benchmarks.speed.harness import Duel, Work
 from voxward.core.recipe import Choice
+from voxward.losses.deep import supervised
 from voxward.losses.registry import create_loss
 from voxward.nets.blocks import InstanceNorm, PointwiseConv3d, Upsample
 from voxward.nets.depthwise import DepthwiseConv3d
 from voxward.nets.lattice import Lattice, Swish
 from voxward.nets.zoo import DEFAULT_FILTERS, dynunet
-from voxward.training.steps import StandardStep
+from voxward.training.steps import StandardStep, StepInput, Trainer
 
 HIPPOCAMPUS = (32, 48, 32)
 STRIDES = ((1, 1, 1), (1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -116,8 +117,9 @@ class _PlainUpsample(nn.Module):
 def _make_plain(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, DepthwiseConv3d | PointwiseConv3d):
+            kernel, stride, padding = child.kernel_size, child.stride, child.padding
             layer = nn.Conv3d(
-                child.in_channels, child.out_channels, child.kernel_size, child.stride, child.padding,
+                child.in_channels, child.out_channels, kernel, stride, padding,  # type: ignore[arg-type]
                 groups=child.groups, bias=False,
             )  # fmt: skip
             layer.load_state_dict(child.state_dict())
@@ -180,7 +182,8 @@ def _bare_step(
 
 def _our_step(network: nn.Module, images: Tensor, labels: Tensor, precision: str) -> Work:
     fabric = Fabric(accelerator=images.device.type, precision="bf16-mixed" if precision == "bf16" else "32-true")
-    optimizer = torch.optim.Adam(network.parameters(), 1e-4)
-    wrapped, optimized = fabric.setup(network.train(), optimizer)
-    step = StandardStep(fabric, wrapped, optimized, create_loss(Choice("dice-ce", {})), None)
-    return lambda: step(images, labels)
+    wrapped, optimizer = fabric.setup(network.train(), torch.optim.Adam(network.parameters(), 1e-4))
+    step = StandardStep(Trainer(fabric, wrapped, optimizer, supervised(create_loss(Choice("dice-ce")), ()), None))
+    windows = images.new_tensor([[[-2.0, 2.0]] * images.shape[1]] * len(images))
+    batch = StepInput(images, labels, windows, 1, 0.5, torch.Generator())
+    return lambda: step(batch)
