@@ -36,7 +36,7 @@ def test_only_the_last_epochs_count():
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"rule": "worst"}, "rule must be"), ({"epochs": 0}, "epochs"), ({"rule": "quantile", "threshold": 3.0}, "range")],
+    [({"threshold": 0.0}, "range"), ({"epochs": 0}, "epochs"), ({"rule": "quantile", "threshold": 3.0}, "range")],
 )
 def test_bad_rules_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
