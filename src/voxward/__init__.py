@@ -18,6 +18,9 @@ _HOMES = {
     "train": "voxward.commands.train",
     "predict": "voxward.commands.predict",
     "evaluate": "voxward.commands.evaluate",
+    "suspects": "voxward.commands.suspects",
+    "cv": "voxward.commands.cv",
+    "merge": "voxward.commands.merge",
     "harden": "voxward.commands.harden",
     "attack": "voxward.commands.attack",
     "benchmark": "voxward.commands.benchmark",
@@ -35,6 +38,7 @@ _HOMES = {
     "read_image": "voxward.data.io",
     "read_label": "voxward.data.io",
     "write_phantoms": "voxward.data.phantoms",
+    "write_brain_phantoms": "voxward.data.phantom_brain",
 }
 
 # Rooms with a surface of their own: voxward.attacks.create("apgd-dice").

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
+from voxward import cli_folds as folds
 from voxward.report.progress import BarProgress
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prepared", help="folder of prepared cases to share between runs (default: RUN/prepared)")
     parser.add_argument("--start", metavar="RUN", help="a run whose best weights, plan and split to begin with")
     parser.add_argument("--defence", choices=("free", "pgd", "trades"), help="adversarial training; see `harden`")
+    parser.add_argument("--exclude", metavar="CSV", help="cases not to train on, from `voxward suspects`")
+    parser.add_argument("--folds", type=int, default=5, help="parts of the dataset without own splits (default 5)")
     _device_arguments(parser)
     parser.add_argument("--devices", type=int, default=1, help="processes to train with (DDP)")
 
@@ -164,10 +167,20 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _inference_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
+    parser.add_argument("--checkpoint", default="auto", choices=("auto", "best", "last", "swa"))
+    _ensemble_arguments(parser)
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
     parser.add_argument("--resume", action="store_true", help="keep predictions that are already there")
     _device_arguments(parser)
+
+
+def _ensemble_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--members", nargs="+", default=[], metavar="RUN", help="other runs that predict together with it"
+    )
+    parser.add_argument(
+        "--tta", choices=("none", "mirrors", "symmetries"), help="averaged copies (default: the recipe's)"
+    )
 
 
 def _predict(arguments: Arguments) -> int:
@@ -183,7 +196,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="run folder of `voxward train`")
     parser.add_argument("dataset", nargs="?", help="another dataset folder (default: the run's validation cases)")
     parser.add_argument("--out", help="where predictions and metrics go (default: the run folder)")
-    parser.add_argument("--policy", default="ignore", help="what empty masks count: ignore, one or brats")
+    parser.add_argument("--policy", default="ignore", help="what empty masks count: ignore, one, brats, ...")
     parser.add_argument("--nsd-tolerance-mm", type=float, default=2.0, help="tolerance of the surface Dice (default 2)")
     parser.add_argument("--workers", type=int, default=2, help="cases scored at once (default 2)")
     _inference_arguments(parser)
@@ -236,9 +249,10 @@ def _threat_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> No
     add("--fab-steps", type=int, default=20, help="gradients of FAB (default 20)")
     add("--threshold", type=float, help="Dice under which FAB calls a case broken (default: half of mu)")
     add("--cases", type=int, help="only the first so many cases")
-    add("--policy", default="ignore", help="what empty masks count: ignore, one or brats")
+    add("--policy", default="ignore", help="what empty masks count: ignore, one, brats, ...")
     add("--surrogate", help="a run whose adversarial volumes are tried too (transfer attack)")
-    add("--checkpoint", default="best", choices=("best", "last"))
+    add("--checkpoint", default="auto", choices=("auto", "best", "last", "swa"))
+    _ensemble_arguments(parser)
     add("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     add("--seed", type=int, default=0, help="seed of everything random (default 0)")
     add("--erase", help="only this class counts: make it vanish (default: the mean of all classes)")
@@ -304,6 +318,9 @@ COMMANDS = {
     "prepare": Command("resample and normalise all cases into a folder", _prepare_arguments, _prepare),
     "train": Command("train a recipe on a dataset", _train_arguments, _train),
     "predict": Command("segment volumes with a trained run", _predict_arguments, _predict),
+    "merge": Command("merge two folders of segmentations by owned classes", folds.merge_arguments, folds.merge),
+    "cv": Command("cross-validate recipes; several processes may share it", folds.cv_arguments, folds.cv),
+    "suspects": Command("list training cases that never learn", folds.suspects_arguments, folds.suspects),
     "evaluate": Command("score a trained run on its validation cases", _evaluate_arguments, _evaluate),
     "harden": Command("train a run on adversarial patches", _harden_arguments, _harden),
     "attack": Command("attack a trained run through its whole pipeline", _attack_arguments, _attack),

@@ -108,13 +108,21 @@ def test_nnunet_may_list_its_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": {"background": 0, "whole": [1, 2], "core": [2]}}, "core, whole are regions"),
+        ({"labels": {"background": 0, "left": [1, 2], "right": [2, 3]}}, "must be nested"),
+        ({"labels": {"background": 0, "whole": [1, "2"]}}, "integers"),
         ({"file_ending": ".png"}, r"\.png.*legal: \.nii\.gz"),
     ],
 )
 def test_nnunet_features_that_are_missing_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         open_dataset(describe(tmp_path, **NNUNET | changes))
+
+
+def test_nnunet_lists_are_regions(tmp_path: Path) -> None:
+    listed = {"background": 0, "whole": [1, 2], "core": [2]}
+    labels = open_dataset(describe(tmp_path, **NNUNET | {"labels": listed})).labels
+    assert (labels.names, labels.values) == (("background", "whole without core", "core"), (0, 1, 2))
+    assert [(region.name, region.values) for region in labels.regions] == [("core", (2,)), ("whole", (1, 2))]
 
 
 def test_plain_folders_take_labels_from_the_files(tmp_path: Path) -> None:

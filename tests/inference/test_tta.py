@@ -16,7 +16,7 @@ from voxward.inference.ensemble import mean_logits
 from voxward.inference.postprocess import PostProcess
 from voxward.inference.predictor import Predictor
 from voxward.inference.run_folder import TrainedModel
-from voxward.inference.tta import flips, mirrored
+from voxward.inference.tta import averaged, flips, mirror_views
 
 
 def test_the_mean_is_over_all_flips_flipped_back():
@@ -29,15 +29,15 @@ def test_the_mean_is_over_all_flips_flipped_back():
             index = [torch.arange(n).flip(0) if f else torch.arange(n) for n, f in zip((5, 4, 3), choice, strict=True)]
             d, h, w = torch.meshgrid(*index, indexing="ij")
             expected += forward(images[:, :, d, h, w])[:, :, d, h, w] / 2 ** len(axes)
-        torch.testing.assert_close(mirrored(forward, axes)(images), expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(averaged(forward, mirror_views(axes))(images), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_a_mirrored_model_commutes_with_a_flip_and_no_axes_is_the_model_itself():
     forward = nn.Conv3d(1, 2, 3, padding=1).double()
     images = torch.rand(1, 1, 5, 4, 3, dtype=torch.float64)
-    mean = mirrored(forward, (1,))
+    mean = averaged(forward, mirror_views((1,)))
     torch.testing.assert_close(mean(images.flip(3)).flip(3), mean(images), rtol=1e-12, atol=1e-12)
-    assert mirrored(forward, ()) is forward
+    assert averaged(forward, mirror_views(())) is forward
 
 
 @pytest.mark.parametrize("axes", [(3,), (-1,), (0, 0)])

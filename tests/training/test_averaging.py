@@ -6,8 +6,9 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel
 
+from voxward.core.averaging import RELEASED, Averaging
 from voxward.core.recipe import Choice
-from voxward.training.averaging import RELEASED, Averaging, Restarting, WeightAverage
+from voxward.training.averaging import Restarting, WeightAverage
 from voxward.training.schedule import Schedule, create_schedule
 
 

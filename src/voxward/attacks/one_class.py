@@ -19,11 +19,13 @@ class OneClass:
     alone, and the attack has succeeded where it is 0: not one true voxel is found any more. Targets are 0 and 1.
     Post-processing sees only this class.
 
-    Raises ValueError for an index below 1 (a softmax head's background) or 0 (regions).
+    nested: how many regions the model's mask nests, innermost first: what is found of one inside counts as found of
+    this one; 0 where they do not. Raises ValueError for an index below 1 (a softmax head's background) or 0 (regions).
     """
 
     model: VolumeModel
     index: int
+    nested: int = 0
 
     def __post_init__(self) -> None:
         least = 1 if self.model.head == "softmax" else 0
@@ -58,8 +60,12 @@ class OneClass:
 
     def segment(self, logits: Scores) -> Truth:
         """See VolumeModel."""
-        if self.head == "regions":
+        if self.head == "regions" and not self.nested:
             return self.model.segment(logits)
+        if self.head == "regions":  # all that is inside or around it is empty
+            whole = torch.full_like(logits, -torch.inf).repeat(1, self.nested, *(1,) * (logits.ndim - 2))
+            whole[:, self.index] = logits[:, 0]
+            return self.model.segment(whole)[:, self.index : self.index + 1]
         # As many classes as the model's post-processing must know of; those between are nowhere.
         nowhere = torch.full_like(logits[:, :1], -torch.inf).expand(-1, self.index - 1, *logits.shape[2:])
         mask = self.model.segment(torch.cat([logits[:, :1], nowhere, logits[:, 1:]], 1))
@@ -68,6 +74,8 @@ class OneClass:
     def narrowed(self, logits: Tensor) -> Tensor:
         """The two logits of a softmax head, or the one of a region."""
         own = logits[:, self.index : self.index + 1]
+        if self.nested:
+            return logits[:, : self.index + 1].amax(1, keepdim=True)
         if self.head == "regions":
             return own
         others = torch.cat([logits[:, : self.index], logits[:, self.index + 1 :]], 1)

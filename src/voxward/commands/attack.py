@@ -9,6 +9,7 @@ from voxward.attacks.threat import Norm, Reference, Unit
 from voxward.commands.benchmark import EPS, BenchmarkResult, benchmark
 from voxward.core.progress import Progress, silent
 from voxward.inference.precision import Precision
+from voxward.inference.predictor import Tta
 from voxward.inference.run_folder import Checkpoint
 from voxward.robustness.subject import Mode
 
@@ -31,9 +32,11 @@ def attack(
     cases: int | None = None,
     policy: str = "ignore",
     surrogate: Path | str | None = None,
-    checkpoint: Checkpoint = "best",
+    checkpoint: Checkpoint = "auto",
     device: str = "auto",
     precision: Precision = "auto",
+    members: Sequence[Path | str] = (),
+    tta: Tta | None = None,
     seed: int = 0,
     erase: str | None = None,
     save_volumes: bool = False,
@@ -44,5 +47,6 @@ def attack(
     target = Path(run) / "attack" if out is None else Path(out)
     return benchmark(
         [run], dataset, target, attacks, eps, mode, norm, unit, reference, steps, restarts, queries, fab_steps,
-        threshold, cases, policy, surrogate, checkpoint, device, precision, seed, erase, save_volumes, budget, progress,
+        threshold, cases, policy, surrogate, checkpoint, device, precision, members, tta, seed, erase, save_volumes,
+        budget, progress,
     )  # fmt: skip

@@ -22,8 +22,9 @@ from voxward.core.progress import Progress, silent
 from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
 from voxward.inference.precision import Precision, resolve_device, resolve_precision
-from voxward.inference.predictor import Predictor
+from voxward.inference.predictor import Predictor, Tta
 from voxward.inference.run_folder import Checkpoint, RunFolder, RunSettings, load_run
+from voxward.inference.together import Deployed, load_deployed
 from voxward.metrics.score import POLICIES
 from voxward.report.hardening import Hardening, hardening_text
 from voxward.report.robustness import RobustnessReport, csv_text, leaderboard_report, markdown_text, robustness_report
@@ -31,7 +32,7 @@ from voxward.report.robustness_figures import curves_figure, iterations_figure
 from voxward.robustness.estimate import estimate_hours
 from voxward.robustness.record import Record
 from voxward.robustness.robust import Finding, sanity
-from voxward.robustness.run import Bench, Setting, ensembles, members
+from voxward.robustness.run import Bench, Setting, class_count, ensembles, members
 from voxward.robustness.store import RecordStore
 from voxward.robustness.subject import SUBJECTS, Mode, labels_under_attack
 from voxward.training.log import read_log
@@ -78,9 +79,11 @@ def benchmark(
     cases: int | None = None,
     policy: str = "ignore",
     surrogate: Path | str | None = None,
-    checkpoint: Checkpoint = "best",
+    checkpoint: Checkpoint = "auto",
     device: str = "auto",
     precision: Precision = "auto",
+    members: Sequence[Path | str] = (),
+    tta: Tta | None = None,
     seed: int = 0,
     erase: str | None = None,
     save_volumes: bool = False,
@@ -95,7 +98,8 @@ def benchmark(
     queries, fab_steps: what APGD, Square and FAB may spend per case and eps. threshold: the Dice under which FAB calls
     a case broken (default: half of mu, the mean clean Dice). cases: only the first so many. surrogate: a run whose
     adversarial volumes are tried too (a transfer attack). erase: a class whose Dice alone counts: the attacks try to
-    make it vanish, and the books are of that class. save_volumes: keep the adversarial volumes under
+    make it vanish, and the books are of that class. members: other runs that predict together with each of `runs`, an
+    ensemble that is attacked as one; tta: see `predict`. save_volumes: keep the adversarial volumes under
     OUT/volumes. budget: only estimate the hours.
 
     OUT gets records/ (one file per unit of work), robustness.md, robustness.csv, with several runs leaderboard.md and
@@ -112,18 +116,19 @@ def benchmark(
     folders = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
     target, chosen = Path(out), resolve_device(device)
     helper = None if surrogate is None else Predictor(load_run(surrogate, checkpoint, chosen), chosen, precision)
+    others = [Path(member) for member in members]
     predictors = {
-        name: Predictor(load_run(folder, checkpoint, chosen), chosen, precision)
+        name: load_deployed(folder, others, checkpoint, chosen, precision, tta=tta)
         for name, folder in _named(folders).items()
     }
     bench = Bench(
-        predictors, _cases(open_dataset(dataset), folders, cases), setting, voxward.__version__,
+        predictors, _cases(open_dataset(dataset), [*folders, *others], cases), setting, voxward.__version__,
         target / "volumes", save_volumes, helper, _transferred(helper, predictors, setting),
     )  # fmt: skip
     if budget:
         return BenchmarkResult((), (), None, target, hours=estimate_hours(bench))
     store = RecordStore(target)
-    store.settle(_settings(bench, folders, checkpoint, surrogate))
+    store.settle(_settings(bench, folders, others, checkpoint, surrogate) | ({"tta": tta} if tta else {}))
     store.work(tuple(bench.clean_units()), bench.work)
     bench.settle_thresholds(store.read_all())
     store.work(tuple(bench.units()), lambda work: bench.work(work, progress), progress)
@@ -137,8 +142,8 @@ def benchmark(
 def summarise(out: Path, setting: Setting, bench: Bench, progress: Progress = silent) -> BenchmarkResult:
     """Tables, checks and figures from the records that lie in `out`."""
     records = RecordStore(out).read_all()
-    classes = max(len(record.classes) + 1 for record in records)
-    groups = ensembles(setting.attacks, classes, setting.budget, bench.surrogate is not None)
+    attacked = [labels_under_attack(p.model.plan.labels, setting.erase) for p in bench.predictors.values()]
+    groups = ensembles(setting.attacks, max(map(class_count, attacked)), setting.budget, bench.surrogate is not None)
     findings = sanity(records)
     report = robustness_report(records, groups, findings)
     write_json(out / "sanity.json", to_data(findings))
@@ -173,22 +178,22 @@ def _check(setting: Setting) -> None:
         raise ValueError("mode 'patch' attacks normalised intensities: unit must be 'range', got 'native'")
 
 
-def _check_predictor(predictor: Predictor, setting: Setting) -> None:
+def _check_predictor(predictor: Deployed, setting: Setting) -> None:
     """Refuse attacks that this model cannot be attacked with."""
     if resolve_precision(predictor.precision, predictor.device) == "fp16":
         raise ValueError("gradients in fp16 vanish: attack in bf16 or fp32")
-    classes = labels_under_attack(predictor.model.plan.labels, setting.erase).count
-    for name, attack in members(setting.attacks, classes, setting.budget).items():
+    labels = labels_under_attack(predictor.model.plan.labels, setting.erase)
+    for name, attack in members(setting.attacks, class_count(labels), setting.budget).items():
         if setting.threat.norm not in attack.norms:
             able = [f"{family}-..." for family in ("pgd", "apgd")] + ["fab-t", "fab-dice"]
             raise ValueError(
                 f"{name} (among the attacks {', '.join(setting.attacks)}) knows the norms {', '.join(attack.norms)}, "
                 f"got {setting.threat.norm!r}, which these know: {', '.join(able)}"
             )
-        attack.check("softmax", classes)
+        attack.check(labels.head, labels.outputs)
 
 
-def _check_surrogate(surrogate: Predictor, name: str, predictor: Predictor) -> None:
+def _check_surrogate(surrogate: Deployed, name: str, predictor: Deployed) -> None:
     """A perturbation is carried over only between models that mean the same."""
     theirs, ours = surrogate.model.plan, predictor.model.plan
     if theirs.labels != ours.labels:
@@ -198,7 +203,7 @@ def _check_surrogate(surrogate: Predictor, name: str, predictor: Predictor) -> N
         raise ValueError(f"the surrogate's channels are {channels[0]}, those of {name} {channels[1]}")
 
 
-def _transferred(surrogate: Predictor | None, predictors: Mapping[str, Predictor], setting: Setting) -> frozenset[str]:
+def _transferred(surrogate: Deployed | None, predictors: Mapping[str, Deployed], setting: Setting) -> frozenset[str]:
     """Check every model; of these, the ones that are not the surrogate itself, which learn nothing new from it."""
     for name, predictor in predictors.items():
         _check_predictor(predictor, setting)
@@ -212,7 +217,9 @@ def _transferred(surrogate: Predictor | None, predictors: Mapping[str, Predictor
     return found
 
 
-def _same_weights(first: Predictor, second: Predictor) -> bool:
+def _same_weights(first: Deployed, second: Deployed) -> bool:
+    if len(first.members) != len(second.members):
+        return False
     one, other = (list(predictor.model.network.state_dict().values()) for predictor in (first, second))
     return len(one) == len(other) and all(
         a.shape == b.shape and torch.equal(a, b) for a, b in zip(one, other, strict=True)
@@ -257,10 +264,18 @@ def _cases(dataset: Dataset, folders: Sequence[Path], count: int | None) -> Mapp
 
 
 def _settings(
-    bench: Bench, folders: Sequence[Path], checkpoint: Checkpoint, surrogate: Path | str | None
+    bench: Bench,
+    folders: Sequence[Path],
+    members: Sequence[Path],
+    checkpoint: Checkpoint,
+    surrogate: Path | str | None,
 ) -> dict[str, object]:
     """What must not change between the calls that fill one folder."""
-    others = {} if surrogate is None else {"surrogate": _digest(_run_files(Path(surrogate), checkpoint))}
+    others: dict[str, object] = {}
+    if surrogate is not None:
+        others["surrogate"] = _digest(_run_files(Path(surrogate), checkpoint))
+    if members:
+        others["members"] = [_digest(_run_files(folder, checkpoint)) for folder in members]
     return {
         **to_data(bench.setting),
         "version": bench.version,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from voxward.commands.predict import predict_cases
@@ -13,6 +15,7 @@ from voxward.core.progress import Progress, counter, silent
 from voxward.data.formats import open_dataset
 from voxward.inference.evaluate import Evaluation, evaluate_folder
 from voxward.inference.precision import Precision
+from voxward.inference.predictor import Tta
 from voxward.inference.run_folder import Checkpoint, RunFolder, RunSettings, RunSplit
 from voxward.metrics.score import POLICIES
 from voxward.report.tables import markdown_table
@@ -22,11 +25,13 @@ def evaluate(
     run: Path | str,
     dataset: Path | str | None = None,
     out: Path | str | None = None,
-    checkpoint: Checkpoint = "best",
+    checkpoint: Checkpoint = "auto",
     device: str = "auto",
     precision: Precision = "auto",
     policy: str = "ignore",
     nsd_tolerance_mm: float = 2.0,
+    members: Sequence[Path | str] = (),
+    tta: Tta | None = None,
     resume: bool = False,
     workers: int = 2,
     progress: Progress = silent,
@@ -35,9 +40,10 @@ def evaluate(
 
     dataset: the run's dataset where it lies now, if it has moved, or another dataset, of which all labelled cases are
     scored. Predictions go to `out`/predictions, the metrics to metrics.json, metrics.csv and metrics.md in `out`: by
-    default the run folder, for another dataset RUN/on-NAME. policy: what an empty mask counts (`ignore`, `one`,
-    `brats`). nsd_tolerance_mm: tolerance of the surface Dice. resume: keep the predictions that an interrupted call
-    has written already.
+    default the run folder, for another dataset RUN/on-NAME. policy: what an empty mask counts and how HD95 and Dice are
+    taken: `ignore`, `one`, `brats`, `brats-pooled`, `brats-2023` (metrics.score.POLICIES). nsd_tolerance_mm: tolerance
+    of the surface Dice. checkpoint, members, tta: see `predict`; cases that a member was trained on are left out, and
+    `out` must be given. resume: keep the predictions that an interrupted call has written already.
 
     Raises ValueError when the dataset's labels are not the model's, or when it shares cases with the run's training.
     """
@@ -47,10 +53,15 @@ def evaluate(
     source = open_dataset(dataset if dataset is not None else load_json(RunSettings, folder.settings).dataset)
     POLICIES[policy]  # an unknown one is refused before anything is predicted
     ids, own = cases_to_score(folder, source)
+    if members:
+        ids = unseen(ids, members, source)
+        if out is None:
+            raise ValueError("out must be given where several runs predict together: RUN's own figures stay RUN's")
+    source = replace(source, labels=load_plan(folder.plan).labels)  # the regions that the model learnt are scored
     target = Path(out) if out is not None else folder.root if own else folder.root / f"on-{source.name}"
     cases = [source.case(id) for id in ids]
     predictions = target / "predictions"
-    predict_cases(run, cases, predictions, checkpoint, device, precision, None, resume, progress)
+    predict_cases(run, cases, predictions, checkpoint, device, precision, None, members, tta, resume, progress)
     score = counter(progress, "score")
     result = evaluate_folder(source, predictions, ids, policy, nsd_tolerance_mm, workers, score)
     result.save(target)
@@ -64,7 +75,7 @@ def cases_to_score(folder: RunFolder, source: Dataset) -> tuple[tuple[str, ...],
     Raises ValueError when the labels are not the model's, or cases of the run's training would be scored.
     """
     plan, split = load_plan(folder.plan), load_json(RunSplit, folder.splits)
-    if source.labels != plan.labels:
+    if source.labels.classes != plan.labels.classes:
         raise ValueError(f"the model predicts {_named(plan.labels)}, but {source.root} has {_named(source.labels)}")
     ids = tuple(case.id for case in source.cases)
     if source.name != plan.dataset:
@@ -78,6 +89,15 @@ def cases_to_score(folder: RunFolder, source: Dataset) -> tuple[tuple[str, ...],
             f"cases: a score on it would flatter"
         )
     return ids, False
+
+
+def unseen(ids: Sequence[str], members: Sequence[Path | str], source: Dataset) -> tuple[str, ...]:
+    """Those of `ids` that no member was trained on. Raises ValueError when there are none."""
+    legal = [set(cases_to_score(RunFolder(Path(member)), source)[0]) for member in members]
+    left = tuple(id for id in ids if all(id in own for own in legal))
+    if not left:
+        raise ValueError("every case was in the training of one of the members: there is none to score")
+    return left
 
 
 def _named(labels: LabelSet) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from voxward.core.plan import Plan
@@ -28,8 +29,9 @@ def plan(
     Writes `plan.json` and `fingerprint.json` into the folder `out` when it is given. `overrides` are `key=value` of
     the recipe, e.g. `preparation.batch_size=4`. Raises ValueError or FileNotFoundError for a bad dataset or recipe.
     """
-    preparation = load_recipe(recipe, overrides).preparation
-    opened = open_dataset(Path(dataset))
+    used, opened = load_recipe(recipe, overrides), open_dataset(Path(dataset))
+    preparation = used.preparation
+    opened = replace(opened, labels=opened.labels.with_regions(used.regions))
     split = load_split(opened, fold=fold, seed=seed)
     measured = fingerprint(opened, split.train, workers, progress, preparation.crop_nonzero)
     decided = make_plan(measured, preparation)

@@ -17,8 +17,9 @@ from voxward.data.io import SUFFIXES, read_header, read_image, volume_stem, volu
 from voxward.data.volume_file import same_affine
 from voxward.inference.cascade import Cascade, MarginUnit
 from voxward.inference.precision import Precision, resolve_device
-from voxward.inference.predictor import Predictor
-from voxward.inference.run_folder import Checkpoint, RunFolder, load_run
+from voxward.inference.predictor import Predictor, Tta
+from voxward.inference.run_folder import Checkpoint, RunFolder
+from voxward.inference.together import Deployed, load_deployed
 
 Segment = Callable[[Volume, Callable[[int, int], None]], np.ndarray]
 """From a volume to class indices (i, j, k) in its geometry; reports windows done and in all."""
@@ -28,7 +29,7 @@ def predict(
     run: Path | str,
     inputs: Sequence[Path | str] | Path | str,
     out: Path | str | None = None,
-    checkpoint: Checkpoint = "best",
+    checkpoint: Checkpoint = "auto",
     device: str = "auto",
     precision: Precision = "auto",
     overlap: float | None = None,
@@ -36,6 +37,8 @@ def predict(
     margin: float = 20.0,
     margin_unit: MarginUnit = "voxels",
     fraction: float = 0.2,
+    members: Sequence[Path | str] = (),
+    tta: Tta | None = None,
     resume: bool = False,
     progress: Progress = silent,
 ) -> tuple[Path, ...]:
@@ -46,7 +49,9 @@ def predict(
     before the first is segmented: channels, shapes and affines. A prediction has its input's affine, shape and file
     type, and an integer number type. resume: keep predictions that an interrupted call has written already. overlap:
     of the windows, instead of the recipe's. cascade: another run that finds the region first, which `run` then
-    segments; margin, margin_unit and fraction: see inference.cascade.Cascade.
+    segments; margin, margin_unit and fraction: see inference.cascade.Cascade. members: other runs, the mean of whose
+    predictions and of `run`'s is taken. checkpoint: `auto` is what a recipe deploys. tta: copies of every window that
+    are averaged, instead of the recipe's; see inference.predictor.Predictor.
 
     Raises ValueError or FileNotFoundError; for what the headers tell, before anything is written.
     """
@@ -54,10 +59,13 @@ def predict(
     channels = len(load_plan(folder.plan).channels) if folder.plan.is_file() else 1
     cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, channels)
     target = folder.predictions if out is None else Path(out)
-    predictor = _predictor(run, checkpoint, device, precision, overlap)
+    chosen = resolve_device(device)
+    predictor = load_deployed(run, members, checkpoint, chosen, precision, overlap, tta)
     if cascade is None:
         return _predict_all(predictor, predictor.segment, cases, target, resume, progress)
-    first = _predictor(cascade, checkpoint, device, precision, overlap)
+    first = load_deployed(cascade, (), checkpoint, chosen, precision, overlap, tta)
+    if not (isinstance(predictor, Predictor) and isinstance(first, Predictor)):
+        raise ValueError("a cascade is of two runs: members and cascade cannot be combined")
     both = Cascade(first, predictor, margin, margin_unit, fraction)
     return _predict_all(predictor, lambda *given: both.segment(*given).label, cases, target, resume, progress)
 
@@ -66,27 +74,22 @@ def predict_cases(
     run: Path | str,
     cases: Sequence[Case],
     out: Path,
-    checkpoint: Checkpoint = "best",
+    checkpoint: Checkpoint = "auto",
     device: str = "auto",
     precision: Precision = "auto",
     overlap: float | None = None,
+    members: Sequence[Path | str] = (),
+    tta: Tta | None = None,
     resume: bool = False,
     progress: Progress = silent,
 ) -> tuple[Path, ...]:
     """`predict` for cases that are already collected."""
-    predictor = _predictor(run, checkpoint, device, precision, overlap)
+    predictor = load_deployed(run, members, checkpoint, resolve_device(device), precision, overlap, tta)
     return _predict_all(predictor, predictor.segment, cases, out, resume, progress)
 
 
-def _predictor(
-    run: Path | str, checkpoint: Checkpoint, device: str, precision: Precision, overlap: float | None
-) -> Predictor:
-    chosen = resolve_device(device)
-    return Predictor(load_run(run, checkpoint, chosen), chosen, precision, overlap)
-
-
 def _predict_all(
-    predictor: Predictor, segment: Segment, cases: Sequence[Case], out: Path, resume: bool, progress: Progress
+    predictor: Deployed, segment: Segment, cases: Sequence[Case], out: Path, resume: bool, progress: Progress
 ) -> tuple[Path, ...]:
     """Segment every case; the predictor checks the headers and names the classes."""
     targets = [out / f"{case.id}{volume_suffix(case.images[0])}" for case in cases]
@@ -157,7 +160,7 @@ def _refuse_overwriting(cases: Sequence[Case], targets: Sequence[Path]) -> None:
         raise ValueError(f"predictions would overwrite their own input, e.g. {lost[0]}: choose another --out")
 
 
-def _check(predictor: Predictor, case: Case) -> None:
+def _check(predictor: Deployed, case: Case) -> None:
     """Refuse a case by its files' headers, before any is read whole."""
     try:
         first, *others = (read_header(path) for path in case.images)

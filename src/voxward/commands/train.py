@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,13 +18,14 @@ from voxward.core.structure import to_data
 from voxward.data.fingerprint import fingerprint
 from voxward.data.formats import open_dataset
 from voxward.data.planner import make_plan
-from voxward.data.splits import load_split, selection_split
+from voxward.data.splits import load_split, selection_split, without
 from voxward.data.store import prepare_dataset
 from voxward.inference.precision import resolve_device, resolve_precision
 from voxward.inference.run_folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
 from voxward.nets.registry import network_for_plan
 from voxward.report.figures import training_curve
 from voxward.training.finish import settle_postprocess
+from voxward.training.ledger import read_cases
 from voxward.training.log import read_log
 from voxward.training.loop import fit
 from voxward.training.setup import TrainingCases, check_recipe, set_up, start_fabric
@@ -44,6 +46,8 @@ def train(
     workers: int = 2,
     start: Path | str | None = None,
     defence: str | None = None,
+    exclude: Path | str | None = None,
+    folds: int = 5,
     overrides: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Path:
@@ -51,12 +55,13 @@ def train(
 
     minutes: time budget of the training itself; without it the recipe's epochs. resume: continue the run in `out`,
     exactly as it would have gone on (its own recipe, plan, split and length; recipe, minutes, plan, fold, seed and
-    overrides are then ignored). plan: an edited plan.json instead of the planner's. prepared: where the prepared cases
-    are kept (default: inside the run). fold, seed: which split, and all randomness. device: auto, cpu or cuda;
-    devices: how many processes train together. start: a run on the same dataset whose best weights, plan and split the
-    new one begins with. defence: free, pgd or trades: adversarial training, see core.recipe.Defence (its numbers are
-    overrides, such as defence.eps=0.03). overrides: `dotted.key=value` changes to the recipe.
-    Returns the run folder.
+    overrides, exclude and folds are then ignored). plan: an edited plan.json instead of the planner's. prepared: where
+    the prepared cases are kept (default: inside the run). fold, seed: which split, and all randomness. device: auto,
+    cpu or cuda; devices: how many processes train together. start: a run on the same dataset whose best weights, plan
+    and split the new one begins with. defence: free, pgd or trades: adversarial training, see core.recipe.Defence (its
+    numbers are overrides, such as defence.eps=0.03). exclude: a reviewed list of `voxward suspects`, whose cases are
+    not trained on. folds: parts of the dataset, where it ships no splits of its own. overrides: `dotted.key=value`
+    changes to the recipe. Returns the run folder.
 
     Raises ValueError or FileNotFoundError when an argument, the plan or the dataset is wrong; then there is no run
     folder yet, at most prepared cases. Raises training.interrupt.Interrupted when a signal stopped the run, which can
@@ -67,6 +72,7 @@ def train(
     if start is not None and not resume:
         load_run(start)  # refuses what is no trained run
     used = _recipe_of(folder, source, resume, recipe, (*defended, *overrides))
+    source = replace(source, labels=source.labels.with_regions(used.regions))
     if minutes is not None and minutes <= 0:
         raise ValueError(f"minutes must be positive, got {minutes}")
     resolve_precision(used.training.precision, resolve_device(device))
@@ -75,8 +81,9 @@ def train(
     cases = Path(prepared) if prepared is not None else folder.root / "prepared"
     if fabric.is_global_zero and not resume:
         origin = None if start is None else str(Path(start).resolve())
-        settings = RunSettings(str(source.root.resolve()), fold, seed, minutes, voxward.__version__, origin)
-        _start(folder, source, used, settings, plan, cases, workers, shown)
+        settings = RunSettings(str(source.root.resolve()), fold, seed, minutes, voxward.__version__, origin, folds)
+        left_out = () if exclude is None else read_cases(Path(exclude))
+        _start(folder, source, used, settings, plan, cases, workers, left_out, shown)
     elif fabric.is_global_zero:
         ids = _split_of(folder, source)
         wanted = (*ids.fit, *ids.selection)
@@ -105,7 +112,7 @@ def _recipe_of(folder: RunFolder, source: Dataset, resume: bool, recipe: str, ov
     if folder.recipe.exists():
         raise ValueError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
     used = load_recipe(recipe, overrides)
-    check_recipe(used)
+    check_recipe(used, source.labels.with_regions(used.regions))
     used.postprocessing.kinds(source.labels)  # refuses classes that the dataset does not have
     return used
 
@@ -118,10 +125,11 @@ def _start(
     plan: Path | str | None,
     prepared: Path,
     workers: int,
+    exclude: Sequence[str],
     progress: Progress,
 ) -> None:
     """Decide everything and prepare the cases; what was decided is written once all of it has worked."""
-    given = load_split(source, settings.fold, settings.seed)
+    given = without(load_split(source, settings.fold, settings.seed, settings.folds), exclude, source)
     split = RunSplit(*selection_split(given.train, recipe.training.selection, settings.seed), given.validation)
     if settings.start is not None:
         origin = RunFolder(Path(settings.start))

@@ -15,7 +15,7 @@ from voxward.core.types import Float3, Size3
 T = TypeVar("T")
 
 Padding = Literal["reflect", "edge", "zero"]
-Normalization = Literal["ct", "mr", "none"]
+Normalization = Literal["ct", "mr", "minmax", "zscore", "none"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class ChannelPlan:
 
     `ct`: clip to [low, high], subtract mean, divide by std, the dataset's figures. `mr`: the same with the case's own
     0.5 and 99.5 percentiles, mean and standard deviation of its non-zero voxels (the four figures here are unused).
-    `none`: left as it is.
+    `minmax`: clip to the 1 and 99 percentiles of the case's non-zero voxels, which become 0 and 1. `zscore`: subtract
+    mean and divide by standard deviation of the case's non-zero voxels; zero voxels stay 0. `none`: left as it is.
     """
 
     name: str

@@ -11,10 +11,12 @@ from typing import Any, Literal
 
 import yaml
 
+from voxward.core.averaging import Averaging
 from voxward.core.labels import LabelSet
 from voxward.core.plan import Padding
 from voxward.core.registry import unknown_name
 from voxward.core.structure import from_data, to_data
+from voxward.core.types import Size3
 
 Options = Mapping[str, Any]
 PostProcessingKind = Literal["organ", "lesion", "none"]
@@ -32,15 +34,17 @@ _Loader.add_implicit_resolver(
 @dataclass(frozen=True)
 class Preparation:
     """planner: whose rules choose patch and strides. memory_gib: what a training step may take (chooses the batch
-    size). batch_size: overrides that choice. normalization: `auto` = `ct` for channels named CT, else `mr`.
+    size). batch_size: overrides that choice. normalization: `auto` = `ct` for channels named CT, else `mr`; see
+    core.plan.ChannelPlan. patch_size: of the planner `fixed`, in voxels.
     """
 
     planner: str = "rog"
-    normalization: Literal["auto", "ct", "mr", "none"] = "auto"
+    normalization: Literal["auto", "ct", "mr", "minmax", "zscore", "none"] = "auto"
     crop_nonzero: bool = True
     padding: Padding = "reflect"
     memory_gib: float = 10.0
     batch_size: int | None = None
+    patch_size: Size3 = (128, 128, 128)
 
     def problems(self) -> list[str]:
         """Values out of range."""
@@ -67,7 +71,9 @@ class Augmentation:
 
     rotation_degrees: each axis turns by U(-r, r). scale: zoom factor range. mirror_axes: axes (0, 1, 2) that may be
     flipped, each with mirror_probability; leave out axis 0 (left-right) where left and right are different classes.
-    gamma: exponent range, applied to intensities rescaled to [0, 1].
+    gamma: exponent range, applied to intensities rescaled to [0, 1]. Then, in the prepared image's unit and drawn once
+    per sample: intensity_scale: factor range; intensity_shift: U(-s, s) is added; noise_std: of Gaussian noise; and
+    with drop_channel_probability one channel is set to 0.
     """
 
     rotation_degrees: float = 15.0
@@ -78,6 +84,13 @@ class Augmentation:
     mirror_probability: float = 0.5
     gamma: tuple[float, float] = (0.7, 1.5)
     gamma_probability: float = 0.2
+    intensity_scale: tuple[float, float] = (0.9, 1.1)
+    intensity_scale_probability: float = 0.0
+    intensity_shift: float = 0.1
+    intensity_shift_probability: float = 0.0
+    noise_std: float = 0.1
+    noise_probability: float = 0.0
+    drop_channel_probability: float = 0.0
 
     def problems(self) -> list[str]:
         """Values out of range."""
@@ -90,8 +103,13 @@ class Augmentation:
         found += _outside("rotation_degrees", self.rotation_degrees, 0.0, 180.0)
         found += [
             f"{name} must be 0 < low <= high, got {pair}"
-            for name, pair in (("scale", self.scale), ("gamma", self.gamma))
+            for name, pair in (("scale", self.scale), ("gamma", self.gamma), ("intensity_scale", self.intensity_scale))
             if not 0 < pair[0] <= pair[1]
+        ]
+        found += [
+            f"{name} must be at least 0, got {value}"
+            for name, value in (("intensity_shift", self.intensity_shift), ("noise_std", self.noise_std))
+            if not value >= 0
         ]
         return found + _mirror_problems(self.mirror_axes)
 
@@ -111,6 +129,7 @@ class Training:
     plateau_patience and other schedule lengths are options of the schedule, in shares of the whole run, so a shorter
     budget keeps the schedule's shape. selection: share of the training cases held out to pick the best checkpoint.
     auxiliary: the weights of a network's auxiliary outputs in the loss (deep supervision), beside 1 for its main one.
+    best: whether the checkpoint `best` has the highest Dice on the selection patches, or the lowest loss.
     """
 
     epochs: int = 1000
@@ -119,6 +138,7 @@ class Training:
     clip_gradient_norm: float | None = None
     workers: int = 1
     auxiliary: tuple[float, ...] = ()
+    best: Literal["dice", "loss"] = "dice"
 
     def problems(self) -> list[str]:
         """Values out of range."""
@@ -186,7 +206,9 @@ class Inference:
     mirror_axes: axes (0, 1, 2) over whose flips, in all combinations, the logits are averaged; none by default.
     placement: `step` puts windows at the overlap's distance; `count` spreads floor(length / window) + extra_windows of
     them evenly per axis (the ResDSN paper's), `heartseg` the same by the rule of that release. combine: `mean` of the
-    logits, or `vote`: every window has one vote per voxel, so that the weights must be constant.
+    logits, or `vote`: every window has one vote per voxel, so that the weights must be constant. tta: the copies of
+    a window that are averaged: `mirrors` (mirror_axes), or `symmetries`, the 16 of a volume with square axial slices.
+    mean: what of these copies, and of the runs of an ensemble, is averaged. checkpoint: the weights that are deployed.
     """
 
     overlap: float = 0.5
@@ -195,6 +217,9 @@ class Inference:
     placement: Literal["step", "count", "heartseg"] = "step"
     extra_windows: int = 6
     combine: Literal["mean", "vote"] = "mean"
+    tta: Literal["mirrors", "symmetries"] = "mirrors"
+    mean: Literal["logits", "probabilities"] = "logits"
+    checkpoint: Literal["best", "last", "swa"] = "best"
 
     def problems(self) -> list[str]:
         """Values out of range."""
@@ -227,7 +252,12 @@ class PostProcessing:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The whole of a system, from preparation to post-processing."""
+    """The whole of a system, from preparation to post-processing.
+
+    averaging: of the weights, with restarts of the learning rate; their mean is the checkpoint `swa`. regions: what is
+    learnt instead of the classes (name: file values), see core.labels.LabelSet; None: what the dataset declares, {}:
+    none.
+    """
 
     name: str
     description: str
@@ -242,6 +272,8 @@ class Recipe:
     inference: Inference = Inference()
     postprocessing: PostProcessing = PostProcessing()
     defence: Defence | None = None
+    averaging: Averaging | None = None
+    regions: Mapping[str, tuple[int, ...]] | None = None
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

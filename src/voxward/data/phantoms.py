@@ -69,7 +69,7 @@ def make_phantom(seed: int, kind: Kind = "mr", size: int = 48, lesion: bool = Tr
     points = _body_coordinates(shape, affine)
     tissues = _tissue_map(anatomy, points)
     clean = _intensities(generator, tissues, kind)
-    acquire = _acquire_ct if kind == "ct" else _acquire_mr
+    acquire = _acquire_ct if kind == "ct" else acquire_mr
     image = np.rint(acquire(generator, clean, points)).astype(np.int16)
     return Volume(image[None], affine), Volume(_label(tissues), affine)
 
@@ -156,7 +156,7 @@ def _acquire_ct(generator: np.random.Generator, clean: np.ndarray, points: np.nd
     return scanned
 
 
-def _acquire_mr(generator: np.random.Generator, clean: np.ndarray, points: np.ndarray) -> np.ndarray:
+def acquire_mr(generator: np.random.Generator, clean: np.ndarray, points: np.ndarray) -> np.ndarray:
     """A smooth coil sensitivity, Rician noise (the magnitude of a complex signal), and an arbitrary scale."""
     field = sum(
         generator.uniform(-0.13, 0.13) * np.sin(np.tensordot(wave, points, axes=1) + generator.uniform(0, 2 * np.pi))

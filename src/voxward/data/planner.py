@@ -72,6 +72,29 @@ def nnunet_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
     )
 
 
+def fixed_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
+    """Median spacing, and the patch that the recipe names, halved three times (an axis of one voxel never).
+
+    Henry et al., BraTS 2020: crops of 128^3 voxels, a network of four resolutions. Raises ValueError for a patch that
+    cannot be halved so often.
+    """
+    patch = preparation.patch_size
+    if any(edge < 1 or (edge > 1 and edge % 8) for edge in patch):
+        raise ValueError(f"preparation.patch_size must hold multiples of 8 (or 1 for a 2D image), got {patch}")
+    stride, kernel = (_size3([1 if edge == 1 else full for edge in patch]) for full in (2, 3))
+    return _assemble(
+        fingerprint,
+        preparation,
+        spacing=_median([case.spacing for case in fingerprint.cases]),
+        patch=patch,
+        window=patch,
+        source=_source(patch, [patch]),
+        strides=(stride,) * 3,
+        kernels=(kernel,) * 4,
+        batch_size=1,
+    )
+
+
 def _assemble(
     fingerprint: Fingerprint,
     preparation: Preparation,
@@ -148,5 +171,5 @@ def _size3(values: list[int]) -> Size3:
 
 
 PLANNERS: Registry[Callable[[Fingerprint, Preparation], Plan]] = Registry(
-    "planner", {"rog": rog_plan, "nnunet": nnunet_plan}
+    "planner", {"rog": rog_plan, "nnunet": nnunet_plan, "fixed": fixed_plan}
 )

@@ -14,7 +14,7 @@ those of the source's own voxels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ def prepare(volume: Volume, label: Volume | None, plan: Plan, id: str = "") -> P
     )
     low, high, mean, std = zip(*(_figures(*pair) for pair in zip(box, plan.channels, strict=True)), strict=True)
     frame = Frame(volume.shape, _affine_tuple(volume.affine), axes, flips, start, stop, shape, low, high, mean, std)
-    image = _normalised(box, frame, plan.spline_order)
+    image = _normalised(box, frame, plan)
     if not all(bool(torch.isfinite(channel).all()) for channel in image):
         raise ValueError(f"case {id!r}: the normalised intensities do not fit float32")
     return PreparedCase(id, image, _prepared_label(label, frame, plan.labels, id), frame)
@@ -75,14 +75,7 @@ def prepare_frozen(volume: Float[Tensor, "b c i j k"], frame: Frame, plan: Plan)
     if tuple(volume.shape[1:]) != expected:
         raise ValueError(f"volume must be (b, c, i, j, k) with {expected} after b, got {tuple(volume.shape)}")
     box = crop_frozen(volume, frame)
-    figures = zip(box.unbind(1), frame.low, frame.high, frame.mean, frame.std, strict=True)
-    return torch.stack(
-        [
-            resample(channel, frame.shape, plan.spline_order).clamp(low, high).sub(mean).div(std)
-            for channel, low, high, mean, std in figures
-        ],
-        dim=1,
-    )
+    return torch.stack([_scaled(box[:, n], n, frame, plan) for n in range(len(plan.channels))], dim=1)
 
 
 def crop_frozen(x: Shaped[Tensor, "... i j k"], frame: Frame) -> Shaped[Tensor, "... d h w"]:
@@ -122,8 +115,19 @@ def restore_logits(logits: CaseLogits, frame: Frame) -> Float[Tensor, "k d2 h2 w
     return resample(logits, frame.box_shape, (1, 1, 1))
 
 
-def restore_argmax(slabs: Iterable[Tensor], frame: Frame, axis: int = 0) -> np.ndarray:
+Read = Callable[[Tensor], Tensor]
+"""From logits (k, d, h, w) to class indices (d, h, w), voxel by voxel."""
+
+
+def largest(logits: Tensor) -> Tensor:
+    """The class with the largest logit, uint8 (int32 beyond 256 classes)."""
+    return logits.max(0).indices.to(torch.uint8 if len(logits) <= 256 else torch.int32)
+
+
+def restore_argmax(slabs: Iterable[Tensor], frame: Frame, axis: int = 0, read: Read = largest) -> np.ndarray:
     """The class map (file's shape and order, uint8 or uint16) of logits that arrive in slabs (k, d, h, w).
+
+    read: what a voxel's logits mean, by default their largest (regions: core.labels.LabelSet.read).
 
     The slabs follow each other along the spatial `axis` and together have `frame.shape`. Equals
     `paste(restore_logits(all).argmax(0))`, but holds one slab and the rows being restored. 0 outside the crop box.
@@ -140,7 +144,7 @@ def restore_argmax(slabs: Iterable[Tensor], frame: Frame, axis: int = 0) -> np.n
         seen = first + held.shape[axis + 1]
         maps = maps or _blank(frame, np.uint8 if len(held) <= 256 else np.uint16)
         ready = _ready(matrix, seen, frame.shape[axis])
-        _restore_rows(held, first, range(done, ready), frame, axis, maps[1])
+        _restore_rows(held, first, range(done, ready), frame, axis, maps[1], read)
         keep, done = min(_next_needed(matrix, seen, frame.shape[axis]), seen), ready
         # A clone, because a view of the few rows still needed would keep the whole slab.
         held, first = held.narrow(axis + 1, keep - first, seen - keep).clone(), keep
@@ -180,10 +184,15 @@ def _figures(channel: np.ndarray, plan: ChannelPlan) -> Numbers:
         return plan.low, plan.high, plan.mean, plan.std if plan.std > 0 else 1.0
     if plan.normalization == "none":
         return float(channel.min()), float(channel.max()), 0.0, 1.0
+    if plan.normalization == "zscore":
+        return _nonzero_moments(channel)
     values = _nonzero_sample(channel)
     if not len(values):
         return 0.0, 0.0, 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(values, (0.5, 99.5)))
+    ends = (1.0, 99.0) if plan.normalization == "minmax" else (0.5, 99.5)
+    low, high = (float(value) for value in np.percentile(values, ends))
+    if plan.normalization == "minmax":
+        return low, high, low, high - low if high > low else 1.0
     clipped = np.clip(values, low, high)
     # A constant channel has only rounding in its deviation; dividing by it would blow that up to noise.
     return low, high, float(clipped.mean()), float(clipped.std()) if high > low else 1.0
@@ -194,13 +203,34 @@ def _nonzero_sample(channel: np.ndarray) -> np.ndarray:
     return np.concatenate([plane[plane != 0][::step] for plane in channel]).astype(np.float64)
 
 
-def _normalised(box: np.ndarray, frame: Frame, order: Size3) -> Tensor:
+def _nonzero_moments(channel: np.ndarray) -> Numbers:
+    """Least and greatest, mean and standard deviation of the non-zero voxels."""
+    values = channel[channel != 0].astype(np.float64)
+    if not len(values):
+        return 0.0, 0.0, 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    return low, high, float(values.mean()), float(values.std()) if high > low else 1.0
+
+
+def _normalised(box: np.ndarray, frame: Frame, plan: Plan) -> Tensor:
     """The channels of `box`, one at a time so that only one is held twice."""
     image = torch.empty((len(box), *frame.shape), dtype=torch.float32)
     for n, channel in enumerate(box):
-        image[n].copy_(resample(_tensor(channel), frame.shape, order))
-        image[n].clamp_(frame.low[n], frame.high[n]).sub_(frame.mean[n]).div_(frame.std[n])
+        if plan.channels[n].normalization == "zscore":
+            image[n].copy_(_scaled(_tensor(channel).float(), n, frame, plan))
+        else:
+            image[n].copy_(resample(_tensor(channel), frame.shape, plan.spline_order))
+            image[n].clamp_(frame.low[n], frame.high[n]).sub_(frame.mean[n]).div_(frame.std[n])
     return image
+
+
+def _scaled(x: Tensor, n: int, frame: Frame, plan: Plan) -> Tensor:
+    """Channel n (..., d, h, w), resampled and normalised by the frame's figures. Differentiable."""
+    mean, std = frame.mean[n], frame.std[n]
+    if plan.channels[n].normalization == "zscore":
+        # Before resampling: what lies between brain and background is then between their normalised values.
+        return resample(torch.where(x != 0, (x - mean) / std, torch.zeros_like(x)), frame.shape, plan.spline_order)
+    return resample(x, frame.shape, plan.spline_order).clamp(frame.low[n], frame.high[n]).sub(mean).div(std)
 
 
 def _prepared_label(label: Volume | None, frame: Frame, labels: LabelSet, id: str) -> Tensor | None:
@@ -240,7 +270,7 @@ def _check_slab(slab: Tensor, row: int, frame: Frame, axis: int) -> None:
         raise ValueError(f"slab {tuple(slab.shape)} at row {row} does not fit the prepared shape {frame.shape}")
 
 
-def _restore_rows(held: Tensor, first: int, rows: range, frame: Frame, axis: int, box: np.ndarray) -> None:
+def _restore_rows(held: Tensor, first: int, rows: range, frame: Frame, axis: int, box: np.ndarray, read: Read) -> None:
     """Write the classes of `rows` of the crop box, along `axis`, from logits whose rows there begin with `first`."""
     matrices = [None if n == m else axis_matrix(n, m, 1) for n, m in zip(frame.shape, frame.box_shape, strict=True)]
     along = matrices[axis]
@@ -252,9 +282,7 @@ def _restore_rows(held: Tensor, first: int, rows: range, frame: Frame, axis: int
         matrices[axis] = None if along is None else along[begin:end, low:high]
         d, h, w = matrices
         part = apply_matrices(held.narrow(axis + 1, low - first, high - low).float(), (d, h, w))
-        box[(slice(None),) * axis + (slice(begin, end),)] = (
-            part.max(0).indices.to(torch.uint8 if len(held) <= 256 else torch.int32).cpu().numpy()
-        )
+        box[(slice(None),) * axis + (slice(begin, end),)] = read(part).cpu().numpy()
 
 
 def _support(matrix: Tensor, begin: int, end: int) -> tuple[int, int]:

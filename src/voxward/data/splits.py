@@ -23,10 +23,10 @@ class Split:
     validation: tuple[str, ...]
 
 
-def load_split(dataset: Dataset, fold: int = 0, seed: int = 0) -> Split:
+def load_split(dataset: Dataset, fold: int = 0, seed: int = 0, folds: int = FOLDS) -> Split:
     """Fold `fold` of the dataset's own splits where it ships them, else of a seeded partition of its labelled cases.
 
-    The partition has five parts, or as many as there are cases; part `fold` validates, the others train. It does not
+    The partition has `folds` parts, or as many as there are cases; part `fold` validates, the others train. It does not
     depend on the order of the cases.
 
     Raises ValueError when the fold does not exist, the splits file names unknown cases or one case twice, or there
@@ -37,10 +37,26 @@ def load_split(dataset: Dataset, fold: int = 0, seed: int = 0) -> Split:
         return _declared(dataset.splits_file, known, fold)
     if len(known) < 2:
         raise ValueError(f"{dataset.root}: a split needs at least 2 labelled cases, got {len(known)}")
-    folds = min(FOLDS, len(known))
+    if folds < 2:
+        raise ValueError(f"folds must be at least 2, got {folds}")
+    folds = min(folds, len(known))
     _refuse_fold(fold, folds, str(dataset.root))
     validation = _shuffled(known, seed)[fold::folds]
     return Split(tuple(id for id in known if id not in set(validation)), tuple(sorted(validation)))
+
+
+def without(split: Split, ids: Sequence[str], dataset: Dataset) -> Split:
+    """The split with these cases left out of the training; those that validate stay, as they are no one's to choose.
+
+    Raises ValueError for ids that the dataset does not have, and when no training case is left.
+    """
+    unknown = sorted(set(ids) - {case.id for case in dataset.cases})
+    if unknown:
+        raise ValueError(f"the excluded cases {', '.join(unknown[:5])} are not in {dataset.root}")
+    left = tuple(id for id in split.train if id not in set(ids))
+    if not left:
+        raise ValueError("every training case is excluded")
+    return Split(left, split.validation)
 
 
 def selection_split(

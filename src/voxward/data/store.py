@@ -157,6 +157,7 @@ def preparation_digest(plan: Plan) -> str:
         for channel in plan.channels
     )
     data = to_data(replace(plan, channels=channels))
+    del data["labels"]["regions"]  # prepared labels hold classes
     return _digest({name: value for name, value in data.items() if name in _PREPARING})
 
 

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Integer
 from torch import Tensor
 
 from voxward.core.case import Frame, Volume
@@ -26,8 +26,8 @@ from voxward.data.prepare import crop_frozen, paste_frozen, prepare, prepare_fro
 from voxward.data.resample import resample_labels
 from voxward.inference.ensemble import Mean, mean_logits
 from voxward.inference.predictor import Predictor
-from voxward.inference.tta import flipped, flips, mirrored
-from voxward.inference.windows import Windows, chunked, gather, pull_back, scatter_add, sweep, touched, update
+from voxward.inference.tta import averaged, shares
+from voxward.inference.windows import Forward, Windows, chunked, gather, pull_back, scatter_add, sweep, touched, update
 
 Gradient = Literal["exact", "window_mean"]
 
@@ -51,7 +51,7 @@ class Member:
         if predictor.precision == "fp16":
             raise ValueError("precision 'fp16' loses gradients; use fp32, bf16 or auto")
         predictor.check(volume.array.shape[0], volume.affine)
-        flips(predictor.mirrors)
+        _ = predictor.views  # refuses wrong axes
         frame = prepare(volume, None, predictor.model.plan).frame
         return cls(predictor, frame, predictor.windows(frame.shape))
 
@@ -62,13 +62,13 @@ class Member:
 
     def blended(self, image: Image, graph: bool = False) -> CaseLogits:
         """The blended logits; graph: followed by autograd, else without."""
-        forward = mirrored(self.predictor.scores if graph else self.predictor.forward, self.predictor.mirrors)
+        forward = self._averaged(self.predictor.scores if graph else self.predictor.forward)
         return torch.cat(list(sweep(forward, image, self.windows, self.predictor.batch)), self.windows.axis + 1)
 
     @property
     def one_batch(self) -> bool:
         """Whether a sweep is no more than one batch, so that its graph may be kept."""
-        return self.windows.count * len(flips(self.predictor.mirrors)) <= self.predictor.batch
+        return self.windows.count * len(self.predictor.views) <= self.predictor.batch
 
     def restored(self, blended: CaseLogits, head: Head) -> Scores:
         """Logits (1, k, i, j, k) in the file's geometry, outside the crop box a constant that means background."""
@@ -91,7 +91,7 @@ class Member:
         size = self.windows.size
         present = target > 0
         corners = touched(self.windows, present if present.ndim == 3 else present.any(0))
-        forward = mirrored(self.predictor.forward, self.predictor.mirrors)
+        forward = self._averaged(self.predictor.forward)
         gradient = torch.zeros_like(image)
         for chunk in chunked(corners, self.predictor.batch):
             crops, truth = gather(image, chunk, size), gather(target, chunk, size)
@@ -118,21 +118,27 @@ class Member:
         # What was too small to matter stays as it was, so that the logits are always those of the image kept here
         # and many small changes cannot add up unseen.
         image = torch.where(changed, image, before.image)
-        forward = mirrored(self.predictor.forward, self.predictor.mirrors)
+        forward = self._averaged(self.predictor.forward)
         images = (before.image, image)
         return _State(image, update(forward, before.blended, images, self.windows, corners, self.predictor.batch))
 
     def _pull(self, crops: Images, cotangent: Logits) -> Images:
-        """The pullback of the mean over the mirrored windows, one mirror at a time."""
-        subsets = flips(self.predictor.mirrors)
+        """The pullback of the mean over the views of a window, one view at a time."""
+        predictor = self.predictor
+        settings = predictor.model.plan.labels.head, predictor.mean
         total = torch.zeros_like(crops)
-        for axes in subsets:
+        for view, share in zip(
+            predictor.views, shares(predictor.forward, predictor.views, crops, cotangent, *settings), strict=True
+        ):
             leaf = crops.detach().requires_grad_()
-            scores = flipped(self.predictor.scores, axes)(leaf)
+            scores = view(predictor.scores)(leaf)
             if not scores.requires_grad:  # a network that cuts its input off has no gradient
                 continue
-            total += torch.autograd.grad(scores, leaf, cotangent / len(subsets))[0]
+            total += torch.autograd.grad(scores, leaf, share)[0]
         return total
+
+    def _averaged(self, forward: Forward) -> Forward:
+        return averaged(forward, self.predictor.views, self.predictor.model.plan.labels.head, self.predictor.mean)
 
     @property
     def _offset(self) -> Size3:
@@ -245,13 +251,23 @@ class PipelineModel:
             return self._swept(volume, states)
 
     def segment(self, logits: Scores) -> Truth:
-        """See VolumeModel; post-processing is the first member's, and none for regions."""
-        mask = read_mask(logits, self.head)
-        process = self.members[0].predictor.model.postprocess
-        if self.head == "regions" or set(process.kinds) <= {"none"}:
-            return mask
-        done = [process.apply(case.cpu().numpy(), self.spacing) for case in mask]
-        return torch.from_numpy(np.stack(done)).to(mask)
+        """See VolumeModel; post-processing is the first member's. Nested regions come back nested, as files hold them.
+
+        A region head over labels without regions has no post-processing.
+        """
+        labels = self.members[0].predictor.model.plan.labels
+        if self.head == "regions" and not labels.regions:
+            return read_mask(logits, self.head)
+        return labels.target(self.classes(logits))
+
+    def classes(self, logits: Scores) -> Integer[Tensor, b * spatial]:
+        """Class indices (b, i, j, k), post-processed."""
+        model = self.members[0].predictor.model
+        index = model.plan.labels.read(logits)
+        if set(model.postprocess.kinds) <= {"none"}:
+            return index
+        done = [model.postprocess.apply(case.cpu().numpy(), self.spacing) for case in index]
+        return torch.from_numpy(np.stack(done)).to(index)
 
     def _exact(self, volume: Tensor, target: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
         leaf = volume.requires_grad_()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,10 +15,13 @@ from voxward.core.types import Images, Logits, Size3
 from voxward.data.padding import pad_to
 from voxward.data.prepare import prepare, restore_argmax
 from voxward.data.volume_file import affine_fault
+from voxward.inference.ensemble import Mean
 from voxward.inference.precision import Precision, autocast
 from voxward.inference.run_folder import TrainedModel
-from voxward.inference.tta import mirrored
+from voxward.inference.tta import View, averaged, mirror_views, symmetry_views
 from voxward.inference.windows import Windows, plan_windows, sweep, voting
+
+Tta = Literal["none", "mirrors", "symmetries"]
 
 # Windows of one forward pass together hold about this many voxels: enough to keep the device busy on small windows. On
 # a CPU more only make the tensors so large that each is given back to the system and faulted in anew.
@@ -28,9 +32,11 @@ _PAIRED = 200_000
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A trained model with the settings it is deployed with; overlap and mirror_axes None are the recipe's.
+    """A trained model with the settings it is deployed with; overlap, mirror_axes and tta None are the recipe's.
 
-    overlap counts where the recipe places windows by step.
+    overlap counts where the recipe places windows by step. tta: `none`; `mirrors`, over all axes where neither
+    mirror_axes nor the recipe names any; or the 16 `symmetries`. Raises ValueError where a window of the plan cannot be
+    turned by these.
     """
 
     model: TrainedModel
@@ -38,11 +44,41 @@ class Predictor:
     precision: Precision = "auto"
     overlap: float | None = None
     mirror_axes: tuple[int, ...] | None = None
+    tta: Tta | None = None
+
+    def __post_init__(self) -> None:
+        (i, j, _), (a, b, _) = self.model.plan.window_size, self.model.plan.total_stride
+        if self._tta == "symmetries" and (i % b or j % a):
+            raise ValueError(
+                f"tta 'symmetries' turns windows of {(i, j)} voxels, which the strides {(a, b)} must divide"
+            )
+
+    @property
+    def members(self) -> tuple[Predictor, ...]:
+        """Itself: an ensemble of one."""
+        return (self,)
 
     @property
     def mirrors(self) -> tuple[int, ...]:
-        """The axes over whose flips the logits are averaged."""
-        return self.model.recipe.inference.mirror_axes if self.mirror_axes is None else self.mirror_axes
+        """The axes over whose flips is averaged."""
+        if self._tta != "mirrors":
+            return ()
+        axes = self.model.recipe.inference.mirror_axes if self.mirror_axes is None else self.mirror_axes
+        return (0, 1, 2) if self.tta == "mirrors" and not axes else axes
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The copies of a window that are averaged."""
+        return symmetry_views() if self._tta == "symmetries" else mirror_views(self.mirrors)
+
+    @property
+    def mean(self) -> Mean:
+        """What of them is."""
+        return self.model.recipe.inference.mean
+
+    @property
+    def _tta(self) -> Tta:
+        return self.tta or self.model.recipe.inference.tta
 
     @property
     def batch(self) -> int:
@@ -81,9 +117,9 @@ class Predictor:
         plan, shape = self.model.plan, _spatial(prepared.image)
         padded, offset = pad_to(prepared.image, plan.window_size, plan.padding)
         windows = self.windows(shape)
-        forward = mirrored(self.forward, self.mirrors)
+        forward = averaged(self.forward, self.views, plan.labels.head, self.mean)
         if self.model.recipe.inference.combine == "vote":
-            forward = voting(forward)
+            forward = voting(forward, plan.labels.head)
         report = None if done is None else (lambda finished: done(finished, windows.count))
         return _unpad(sweep(forward, padded, windows, self.batch, report), windows.axis, offset, shape)
 
@@ -105,7 +141,7 @@ def restore_argmax_of(
 ) -> np.ndarray:
     """Class indices in the source's geometry, without post-processing."""
     axis = predictor.windows(_spatial(prepared.image)).axis
-    return restore_argmax(predictor.slabs(prepared, done), prepared.frame, axis)
+    return restore_argmax(predictor.slabs(prepared, done), prepared.frame, axis, predictor.model.plan.labels.read)
 
 
 def _unpad(slabs: Iterator[Tensor], axis: int, offset: Size3, shape: Size3) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ from voxward.core.recipe import Recipe, load_recipe
 from voxward.inference.postprocess import PostProcess
 from voxward.nets.registry import network_for_plan
 
-Checkpoint = Literal["best", "last"]
+Checkpoint = Literal["auto", "best", "last", "swa"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,11 @@ class RunFolder:
         return self.root / "logs" / "training.csv"
 
     @property
+    def ledger(self) -> Path:
+        """The loss of every case in every epoch."""
+        return self.root / "logs" / "ledger.csv"
+
+    @property
     def postprocess(self) -> Path:
         """The post-processing that helped on the selection cases."""
         return self.root / "postprocess.json"
@@ -66,7 +71,12 @@ class RunFolder:
         return self.root / "predictions"
 
     def weights(self, checkpoint: Checkpoint) -> Path:
-        """The weights of the best or the last step, as safetensors."""
+        """The weights of the best or the last step, or the mean of the snapshots (of recipes that average).
+
+        As safetensors; `auto`: what the recipe deploys.
+        """
+        if checkpoint == "auto":
+            checkpoint = load_recipe(self.recipe).inference.checkpoint if self.recipe.is_file() else "best"
         return self.root / "checkpoints" / f"{checkpoint}.safetensors"
 
 
@@ -83,6 +93,7 @@ class RunSettings:
     minutes: float | None
     version: str
     start: str | None = None
+    folds: int = 5
 
 
 @dataclass(frozen=True)
@@ -131,7 +142,7 @@ def _own_tensors(network: nn.Module) -> dict[str, torch.Tensor]:
     return dict(inner.named_parameters()) | dict(inner.named_buffers())
 
 
-def load_run(root: Path | str, checkpoint: Checkpoint = "best", device: torch.device | None = None) -> TrainedModel:
+def load_run(root: Path | str, checkpoint: Checkpoint = "auto", device: torch.device | None = None) -> TrainedModel:
     """Read a run folder. Raises FileNotFoundError naming what is missing."""
     run = RunFolder(Path(root))
     weights = run.weights(checkpoint)

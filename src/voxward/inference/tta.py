@@ -1,12 +1,22 @@
-"""Test-time augmentation: the mean of the logits over mirrored copies of a window."""
+"""Test-time augmentation: the mean over moved copies of a window, each one's logits moved back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 
+import torch
+from torch import Tensor
+
+from voxward.core.model import Head
 from voxward.core.types import Images, Logits
+from voxward.inference.ensemble import Mean, mean_logits
+from voxward.inference.symmetries import seen_through, symmetries
 from voxward.inference.windows import Forward
+
+View = Callable[[Forward], Forward]
+"""How a network sees a window: the forward of the moved window, its logits moved back."""
 
 
 def flips(axes: Sequence[int]) -> list[tuple[int, ...]]:
@@ -27,16 +37,39 @@ def flipped(forward: Forward, axes: Sequence[int]) -> Forward:
     return lambda images: forward(images.flip(dims)).flip(dims)
 
 
-def mirrored(forward: Forward, axes: Sequence[int]) -> Forward:
-    """The mean of the logits over the flips along every subset of the spatial `axes`; no axes: `forward` itself."""
-    views = [flipped(forward, subset) for subset in flips(axes)]
-    if len(views) == 1:
-        return forward
+def mirror_views(axes: Sequence[int]) -> tuple[View, ...]:
+    """The flips along every subset of the spatial `axes`; no axes: the window as it is."""
+    return tuple(partial(flipped, axes=subset) for subset in flips(axes))
 
-    def mean(images: Images) -> Logits:
-        total = views[0](images)
-        for view in views[1:]:
+
+def symmetry_views() -> tuple[View, ...]:
+    """The 16 symmetries of a volume with square axial slices, see inference.symmetries."""
+    return tuple(partial(seen_through, symmetry=symmetry) for symmetry in symmetries())
+
+
+def averaged(forward: Forward, views: Sequence[View], head: Head = "softmax", mean: Mean = "logits") -> Forward:
+    """The mean over the views, of the logits or of the probabilities; one view: that view itself."""
+    seen = [view(forward) for view in views]
+    if len(seen) == 1:
+        return seen[0]
+    if mean == "probabilities":
+        return lambda images: mean_logits([view(images) for view in seen], head, mean)
+
+    def of_logits(images: Images) -> Logits:
+        total = seen[0](images)
+        for view in seen[1:]:
             total = total + view(images)
-        return total / len(views)
+        return total / len(seen)
 
-    return mean
+    return of_logits
+
+
+def shares(
+    forward: Forward, views: Sequence[View], images: Images, cotangent: Logits, head: Head, mean: Mean
+) -> list[Tensor]:
+    """Per view, the gradient for its own logits, from the `cotangent` of `averaged`'s. forward: without a graph."""
+    if len(views) == 1 or mean == "logits":
+        return [cotangent / len(views)] * len(views)
+    own = [view(forward)(images).detach().requires_grad_() for view in views]
+    with torch.enable_grad():
+        return list(torch.autograd.grad(mean_logits(own, head, mean), own, cotangent))

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from voxward.core.model import Head
 from voxward.core.registry import Registry
 from voxward.core.types import CaseLogits, Image, Images, Logits, Size3
 
@@ -181,8 +182,10 @@ def sweep(
             done((n + 1) * windows.count // len(starts))
 
 
-def voting(forward: Forward) -> Forward:
+def voting(forward: Forward, head: Head = "softmax") -> Forward:
     """`forward` with its logits (n, k, d, h, w) replaced by one vote per voxel: 1 for the largest class, 0 for others.
+
+    Of regions each has its own: 1 for, -1 against.
 
     A sweep of it yields every class's share of the votes, whose argmax is the majority: of the windows with constant
     weights, weighted otherwise; of equal shares the lower class. A vote has no gradient.
@@ -190,6 +193,8 @@ def voting(forward: Forward) -> Forward:
 
     def votes(images: Images) -> Logits:
         logits = forward(images)
+        if head == "regions":
+            return torch.where(logits > 0, torch.ones_like(logits), -torch.ones_like(logits))
         return torch.zeros_like(logits).scatter_(1, logits.max(1, keepdim=True).indices, 1.0)
 
     return votes

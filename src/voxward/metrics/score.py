@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -12,6 +12,7 @@ from scipy import ndimage
 from voxward.core.labels import LabelSet
 from voxward.core.registry import Registry
 from voxward.core.types import Float3
+from voxward.metrics.lesions import LesionRule, score_lesions
 from voxward.metrics.overlap import Counts, class_counts, confusion, dice, iou, sensitivity, specificity
 from voxward.metrics.surface import NSD_TOLERANCE_MM, SurfaceDistances, surface_distances
 
@@ -28,12 +29,17 @@ class EmptyPolicy:
     both_score: Dice, IoU and NSD of a class that is in neither. both_hd95_mm: its HD95. one_hd95_mm: HD95 of a class
     that is in only one of them, from the volume's diagonal in mm; its Dice, IoU and NSD are 0 under every policy.
     Sensitivity is None wherever the truth is empty. Specificity is None where both are, unless both_score is given.
+
+    pooled: HD95 is the 95th percentile of both directions' distances together, not the greater of their own. lesions:
+    Dice and HD95 are lesion-wise, see metrics.lesions; both_score and the distances of empty masks are then its own.
     """
 
     name: str
     both_score: float | None
     both_hd95_mm: float | None
     one_hd95_mm: Callable[[float], float | None]
+    pooled: bool = False
+    lesions: LesionRule | None = None
 
 
 POLICIES: Registry[EmptyPolicy] = Registry(
@@ -43,6 +49,11 @@ POLICIES: Registry[EmptyPolicy] = Registry(
         "one": EmptyPolicy("one", 1.0, 0.0, lambda diagonal: diagonal),
         # The challenge's rule: the diagonal of its 240 x 240 x 155 mm volumes, whatever the volume at hand.
         "brats": EmptyPolicy("brats", 1.0, 0.0, lambda diagonal: BRATS_PENALTY_MM),
+        "brats-pooled": EmptyPolicy("brats-pooled", 1.0, 0.0, lambda diagonal: BRATS_PENALTY_MM, pooled=True),
+        # From 2023 on: every lesion counts alike, false ones included.
+        "brats-2023": EmptyPolicy(
+            "brats-2023", 1.0, 0.0, lambda diagonal: LesionRule().penalty_mm, False, LesionRule()
+        ),
     },
 )
 
@@ -63,7 +74,7 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class CaseMetrics:
-    """A case's foreground classes by name."""
+    """A case's foreground classes, or regions, by name."""
 
     id: str
     classes: Mapping[str, ClassMetrics]
@@ -85,9 +96,14 @@ def score_case(
 ) -> CaseMetrics:
     """Score a prediction: integer class maps (d, h, w) of one shape, spacing in mm, class indices of `labels`.
 
+    Where `labels` has regions, these are scored instead of the classes.
+
     Raises ValueError when the maps are not 3D or differ in shape, hold an unknown class, or a spacing or tolerance is
     out of range.
     """
+    if labels.regions:
+        true, predicted = labels.nested.to_masks(truth), labels.nested.to_masks(prediction)
+        return score_masks(id, true, predicted, spacing, labels.scored, policy, nsd_tolerance_mm)
     _check(truth, spacing, nsd_tolerance_mm)
     matrix = confusion(truth, prediction, labels.count)
     diagonal = math.hypot(*(n * step for n, step in zip(truth.shape, spacing, strict=True)))
@@ -98,11 +114,34 @@ def score_case(
         counts = class_counts(matrix, klass)
         if counts.truth and counts.predicted:
             distances = pair.distances(klass, boxes[klass - 1])
-            classes[name] = _score(counts, distances.hd95_mm, distances.nsd(nsd_tolerance_mm))
+            hd95 = distances.pooled_hd95_mm if policy.pooled else distances.hd95_mm
+            classes[name] = _score(counts, hd95, distances.nsd(nsd_tolerance_mm))
         elif counts.truth or counts.predicted:
             classes[name] = _score(counts, policy.one_hd95_mm(diagonal), 0.0)
         else:
             classes[name] = _absent(counts, policy)
+        if policy.lesions is not None:
+            masks = truth == klass, prediction == klass
+            classes[name] = _by_lesion(classes[name], *masks, spacing, policy.lesions)
+    return CaseMetrics(id, classes)
+
+
+def score_masks(
+    id: str,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    spacing: Float3,
+    names: Sequence[str],
+    policy: EmptyPolicy,
+    nsd_tolerance_mm: float = NSD_TOLERANCE_MM,
+) -> CaseMetrics:
+    """Score masks that may overlap, one per name: (r, d, h, w) of 0 and 1, or booleans; otherwise as `score_case`."""
+    if truth.shape != prediction.shape or len(truth) != len(names):
+        raise ValueError(f"there must be a mask of each of {names}, got shapes {truth.shape} and {prediction.shape}")
+    classes: dict[str, ClassMetrics] = {}
+    for name, true, predicted in zip(names, truth.astype(np.uint8), prediction.astype(np.uint8), strict=True):
+        alone = LabelSet(("outside", name), (0, 1))
+        classes |= score_case(id, true, predicted, spacing, alone, policy, nsd_tolerance_mm).classes
     return CaseMetrics(id, classes)
 
 
@@ -118,6 +157,13 @@ def _check(truth: np.ndarray, spacing: Float3, nsd_tolerance_mm: float) -> None:
 def _score(counts: Counts, hd95_mm: float | None, nsd: float) -> ClassMetrics:
     ratios = (dice(counts), iou(counts), sensitivity(counts), specificity(counts))
     return ClassMetrics(*ratios, hd95_mm, nsd, counts.truth, counts.predicted)
+
+
+def _by_lesion(
+    scores: ClassMetrics, truth: np.ndarray, prediction: np.ndarray, spacing: Float3, rule: LesionRule
+) -> ClassMetrics:
+    found = score_lesions(truth, prediction, spacing, rule)
+    return replace(scores, dice=found.dice, hd95_mm=found.hd95_mm)
 
 
 def _absent(counts: Counts, policy: EmptyPolicy) -> ClassMetrics:

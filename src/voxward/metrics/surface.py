@@ -29,6 +29,11 @@ class SurfaceDistances:
         """The greater of the two directed 95th percentiles (linear between the ranks)."""
         return float(max(np.percentile(self.to_truth, 95), np.percentile(self.to_prediction, 95)))
 
+    @property
+    def pooled_hd95_mm(self) -> float:
+        """The 95th percentile of the distances of both directions together (as medpy's hd95)."""
+        return float(np.percentile(np.concatenate([self.to_truth, self.to_prediction]), 95))
+
     def nsd(self, tolerance_mm: float) -> float:
         """Surface Dice: the share of all surface voxels, both masks' together, at most `tolerance_mm` apart."""
         close = np.count_nonzero(self.to_truth <= tolerance_mm) + np.count_nonzero(self.to_prediction <= tolerance_mm)

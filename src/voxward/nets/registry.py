@@ -61,10 +61,8 @@ def create_network(name: str, in_channels: int, out_channels: int, **options: An
 
     Raises ValueError for an unknown name, an unknown option or a channel count below 1.
     """
-    if in_channels < 1 or out_channels < 2:
-        raise ValueError(
-            f"a network needs at least 1 input channel and 2 classes, got {in_channels} and {out_channels}"
-        )
+    if in_channels < 1 or out_channels < 1:
+        raise ValueError(f"a network needs at least 1 input and 1 output channel, got {in_channels} and {out_channels}")
     check_network(name, options)
     return NETWORKS[name].build(in_channels, out_channels, **options)
 
@@ -80,7 +78,7 @@ def check_network(name: str, options: Mapping[str, Any]) -> None:
 def network_for_plan(name: str, plan: Plan, options: Mapping[str, Any]) -> nn.Module:
     """The network a plan asks for; `options` (a recipe's) win over the plan's."""
     chosen = NETWORKS[name].from_plan(plan) | {key: _tuples(value) for key, value in options.items()}
-    return create_network(name, len(plan.channels), plan.labels.count, **chosen)
+    return create_network(name, len(plan.channels), plan.labels.outputs, **chosen)
 
 
 def _tuples(value: Any) -> Any:

@@ -74,8 +74,15 @@ def _cells(name: str, summaries: Mapping[str, Summary | None], digits: int = 3) 
     else:
         interval = f"{dice.mean:.3f} [{dice.low:.{digits}f}, {dice.high:.{digits}f}]"
         spread = [interval, *(f"{value:.3f}" for value in (dice.std, dice.minimum, dice.maximum))]
-    others = [_number(_mean(summaries[metric]), places) for metric, places in _DIGITS.items()]
-    return [name, *spread, *others, str(dice.n if dice else 0)]
+    count = dice.n if dice else 0
+    others = [_number(_mean(summaries[metric]), places) + _fewer(summaries[metric], count)
+              for metric, places in _DIGITS.items()]  # fmt: skip
+    return [name, *spread, *others, str(count)]
+
+
+def _fewer(summary: Summary | None, count: int) -> str:
+    """How many cases define a metric, where it is not as many as the Dice."""
+    return "" if summary is None or summary.n == count else f" (n {summary.n})"
 
 
 def _mean(summary: Summary | None) -> float | None:

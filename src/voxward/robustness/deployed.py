@@ -10,7 +10,7 @@ import numpy as np
 
 from voxward.core.case import Volume
 from voxward.data.io import read_image, write_image
-from voxward.inference.predictor import Predictor
+from voxward.inference.together import Deployed
 
 
 def as_stored(adversarial: np.ndarray, reference: np.ndarray, kind: np.dtype[Any]) -> np.ndarray:
@@ -34,7 +34,7 @@ def as_stored(adversarial: np.ndarray, reference: np.ndarray, kind: np.dtype[Any
 
 
 def segment_stored(
-    predictor: Predictor, source: Volume, reference: np.ndarray, adversarial: np.ndarray, path: Path | None
+    predictor: Deployed, source: Volume, reference: np.ndarray, adversarial: np.ndarray, path: Path | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write the adversarial volume (to `path`, or to a file that is removed again), read it back, segment it.
 

@@ -21,7 +21,7 @@ def estimate_hours(bench: Bench) -> float:
         subject = bench.subject(name, first)
         forward = _seconds(lambda subject=subject: subject.model.logits(subject.volume))  # type: ignore[misc]
         gradient = _seconds(lambda subject=subject: _gradient(subject))  # type: ignore[misc]
-        attacks, sizes, classes = bench.attacks(name).values(), len(setting.eps), subject.labels.count
+        attacks, sizes, classes = bench.attacks(name).values(), len(setting.eps), subject.labels.outputs
         for attack in attacks:
             gradients, forwards = attack.cost(classes)
             times = 1 if isinstance(attack, MinimumNorm) else sizes

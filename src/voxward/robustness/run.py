@@ -19,11 +19,12 @@ from voxward.attacks.registry import create
 from voxward.attacks.threat import ThreatModel
 from voxward.attacks.transfer import Transfer
 from voxward.core.case import Case
+from voxward.core.labels import LabelSet
 from voxward.core.progress import Progress, silent
 from voxward.data.io import volume_suffix
 from voxward.inference.precision import resolve_precision
-from voxward.inference.predictor import Predictor
-from voxward.metrics.score import POLICIES, CaseMetrics, score_case
+from voxward.inference.together import Deployed
+from voxward.metrics.score import POLICIES, CaseMetrics, score_case, score_masks
 from voxward.robustness.record import CLEAN, CLIP, CONTROLS, NOISE, PROBE, Record, Scores
 from voxward.robustness.robust import mu
 from voxward.robustness.store import Unit
@@ -54,6 +55,11 @@ class Setting:
     policy: str = "ignore"
     seed: int = 0
     erase: str | None = None
+
+
+def class_count(labels: LabelSet) -> int:
+    """How many classes an attack chooses between: a region is in or out."""
+    return 2 if labels.regions else labels.count
 
 
 def members(attacks: Sequence[str], classes: int, budget: Budget) -> dict[str, Attack]:
@@ -99,15 +105,15 @@ class Bench:
     surrogate: a model whose adversarial volumes are tried on the models `transferred`, too.
     """
 
-    predictors: Mapping[str, Predictor]
+    predictors: Mapping[str, Deployed]
     cases: Mapping[str, Case]
     setting: Setting
     version: str
     volumes: Path | None = None
     keep_all: bool = False
-    surrogate: Predictor | None = None
+    surrogate: Deployed | None = None
     transferred: frozenset[str] = frozenset()
-    _random: dict[Predictor, bool] = field(default_factory=dict)
+    _random: dict[Deployed, bool] = field(default_factory=dict)
     _thresholds: dict[str, float] = field(default_factory=dict)
     _held: dict[tuple[str, str], _Ready] = field(default_factory=dict)
 
@@ -178,7 +184,7 @@ class Bench:
             self._held[model, case] = _Ready(subject, clean, deployed)
         return self._held[model, case]
 
-    def _bound(self, predictor: Predictor, case: str) -> Subject:
+    def _bound(self, predictor: Deployed, case: str) -> Subject:
         subject = SUBJECTS[self.setting.mode](predictor, self.cases[case], self.setting.threat)
         if self.setting.erase is not None:
             subject = erasing(subject, self.setting.erase)
@@ -195,7 +201,7 @@ class Bench:
         budget = self.setting.budget
         if budget.threshold is None:
             budget = replace(budget, threshold=self._thresholds.get(model))
-        return members(self.setting.attacks, labels.count, budget)
+        return members(self.setting.attacks, class_count(labels), budget)
 
     def settle_thresholds(self, records: Sequence[Record]) -> None:
         """Call a case broken below half of mu, the mean clean Dice over the cases; records: those of `clean_units`."""
@@ -204,7 +210,7 @@ class Bench:
             if half > 0:
                 self._thresholds[model] = half
 
-    def _control(self, unit: Unit, subject: Subject, predictor: Predictor) -> Record:
+    def _control(self, unit: Unit, subject: Subject, predictor: Deployed) -> Record:
         threat = subject.threat.with_eps(unit.eps or 0.0)
         if unit.attack == CLIP:
             threat = replace(threat, reference="window")
@@ -215,7 +221,7 @@ class Bench:
         drawn = _Found(volume, float(ball.distance(volume)[0]))
         return self._record(unit, subject, predictor, threat, drawn)
 
-    def _probe(self, unit: Unit, subject: Subject, predictor: Predictor) -> Record:
+    def _probe(self, unit: Unit, subject: Subject, predictor: Deployed) -> Record:
         """Whether the model is random, and the share of voxels that a gradient arrives at."""
         loss = at(create_objective("ce"), 0.0)
         gradient = subject.model.value_and_grad(subject.volume, subject.target, loss)[2]
@@ -224,7 +230,7 @@ class Bench:
         return replace(self._record(unit, subject, predictor, subject.threat, found), options=options)
 
     def _attacked(
-        self, unit: Unit, subject: Subject, predictor: Predictor, attack: Attack, progress: Progress
+        self, unit: Unit, subject: Subject, predictor: Deployed, attack: Attack, progress: Progress
     ) -> Record:
         assert unit.eps is not None
         threat = subject.threat.with_eps(unit.eps)
@@ -232,7 +238,7 @@ class Bench:
         return self._record(unit, subject, predictor, threat, _found(result), attack)
 
     def _for_every_eps(
-        self, unit: Unit, subject: Subject, predictor: Predictor, attack: MinimumNorm, progress: Progress
+        self, unit: Unit, subject: Subject, predictor: Deployed, attack: MinimumNorm, progress: Progress
     ) -> tuple[Record, ...]:
         """The smallest breaking perturbation, cut down to each eps where it is larger."""
         records = []
@@ -252,7 +258,7 @@ class Bench:
         self,
         unit: Unit,
         subject: Subject,
-        predictor: Predictor,
+        predictor: Deployed,
         threat: ThreatModel,
         found: _Found,
         attack: Attack | None = None,
@@ -264,7 +270,7 @@ class Bench:
         deployed, written = self._deployed(unit.case, subject, found.volume, path)
         return Record(
             model=unit.model, case=unit.case, attack=unit.attack, eps=unit.eps or 0.0, seed=unit.seed,
-            mode=self.setting.mode, threat=threat, classes=subject.labels.foreground,
+            mode=self.setting.mode, threat=threat, classes=subject.labels.scored,
             clean=ready.clean, adversarial=_dice(struck), deployed=deployed, deployed_clean=ready.deployed,
             hd95_mm=struck.mean("hd95_mm"), distance=found.distance, breaking_eps=None, history=found.history,
             gradients=found.gradients, forwards=found.forwards, seconds=found.seconds,
@@ -280,7 +286,10 @@ class Bench:
 
     def _score(self, case: str, subject: Subject, mask: np.ndarray) -> CaseMetrics:
         truth = subject.target[0].cpu().numpy()
-        return score_case(case, truth, mask, subject.spacing, subject.labels, POLICIES[self.setting.policy])
+        labels, policy = subject.labels, POLICIES[self.setting.policy]
+        if labels.regions:
+            return score_masks(case, truth, mask, subject.spacing, labels.scored, policy)
+        return score_case(case, truth, mask, subject.spacing, labels, policy)
 
     def _deployed(
         self, case: str, subject: Subject, volume: torch.Tensor, path: Path | None

@@ -13,7 +13,7 @@ import torch
 from voxward.attacks.one_class import OneClass, only
 from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, PreparedCase, Volume
-from voxward.core.labels import LabelSet
+from voxward.core.labels import LabelSet, Region
 from voxward.core.model import Inputs, PatchModel, Truth, VolumeModel
 from voxward.core.plan import Plan
 from voxward.core.types import Float3
@@ -22,7 +22,7 @@ from voxward.data.padding import pad_to
 from voxward.data.prepare import prepare
 from voxward.data.volume_file import label_fault
 from voxward.inference.pipeline import PipelineModel, legal_window
-from voxward.inference.predictor import Predictor
+from voxward.inference.together import Deployed
 from voxward.robustness.deployed import segment_stored
 
 Mode = Literal["volume", "patch"]
@@ -35,8 +35,8 @@ class Subject:
     """What a unit of work attacks. spacing: mm, in the order of the volume's spatial axes. labels: the target's.
 
     threat: bounds and limits of this case, with eps 0. deploy: segments an adversarial volume (c, *spatial) after a
-    round trip through a file (kept at the path that is given) and returns the mask and what the file holds; None where
-    there is no pipeline to deploy.
+    round trip through a file (kept at the path that is given) and returns the mask, in the form of the target, and
+    what the file holds; None where there is no pipeline to deploy.
     """
 
     model: VolumeModel
@@ -48,7 +48,7 @@ class Subject:
     deploy: Callable[[np.ndarray, Path | None], tuple[np.ndarray, np.ndarray]] | None
 
 
-def volume_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Subject:
+def volume_subject(predictor: Deployed, case: Case, threat: ThreatModel) -> Subject:
     """The whole pipeline on a case's files. Raises ValueError when the case has no label or does not fit the model.
 
     Voxels that are exactly 0 stay so in channels normalised by the statistics of the others (MR).
@@ -56,7 +56,7 @@ def volume_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Sub
     plan = predictor.model.plan
     source, target = _read(case, plan)
     try:
-        model = PipelineModel.freeze([predictor], source)
+        model = PipelineModel.freeze(predictor.members, source, plan.labels.head, predictor.mean)
     except ValueError as error:
         raise ValueError(f"case {case.id!r}: {error}") from error
     exact = source.array.dtype.itemsize < 4 or np.abs(source.array).max() < _EXACT or source.array.dtype == np.float32
@@ -66,26 +66,29 @@ def volume_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Sub
         kind = np.iinfo(source.array.dtype)
         limits = (float(kind.min), float(kind.max))
 
-    truth = torch.from_numpy(target.astype(np.int64))[None]
-    zeros = tuple(channel.normalization == "mr" for channel in plan.channels)
+    truth = plan.labels.target(torch.from_numpy(target))[None]
+    zeros = tuple(channel.normalization in ("mr", "minmax", "zscore") for channel in plan.channels)
     bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, model.bounds, limits, zeros)
     reference = bounded.ball(volume).reference[0].numpy()
 
     def deploy(adversarial: np.ndarray, path: Path | None) -> tuple[np.ndarray, np.ndarray]:
-        return segment_stored(predictor, source, reference, adversarial, path)
+        mask, written = segment_stored(predictor, source, reference, adversarial, path)
+        return plan.labels.target(torch.from_numpy(mask)).numpy(), written
 
     return Subject(
         model, volume.to(predictor.device), truth.to(predictor.device), plan.labels, bounded, source.spacing, deploy
     )
 
 
-def patch_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Subject:
+def patch_subject(predictor: Deployed, case: Case, threat: ThreatModel) -> Subject:
     """The network on one window around the truth's centre of mass, in normalised intensities (the papers' setting).
 
     The intensity window [low, high] is normalised like the image, so that eps as a share of it means the same as for a
     volume; the unit `native` would mean something else here. In float32, whatever the predictor's precision.
     """
     assert threat.unit == "range"
+    if len(predictor.members) > 1:
+        raise ValueError("mode 'patch' attacks one network: an ensemble is attacked in mode 'volume'")
     plan = predictor.model.plan
     source, _ = _read(case, plan)
     assert case.label is not None
@@ -97,9 +100,9 @@ def patch_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Subj
     bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, bounds)
     device = predictor.device
     return Subject(
-        PatchModel(predictor.model.network),
+        PatchModel(predictor.model.network, plan.labels.head),
         image[None].to(device),
-        label[None].long().to(device),
+        plan.labels.target(label)[None].to(device),
         plan.labels,
         bounded,
         plan.spacing,
@@ -107,36 +110,39 @@ def patch_subject(predictor: Predictor, case: Case, threat: ThreatModel) -> Subj
     )
 
 
-SUBJECTS: dict[Mode, Callable[[Predictor, Case, ThreatModel], Subject]] = {
+SUBJECTS: dict[Mode, Callable[[Deployed, Case, ThreatModel], Subject]] = {
     "volume": volume_subject,
     "patch": patch_subject,
 }
 
 
 def labels_under_attack(labels: LabelSet, erase: str | None) -> LabelSet:
-    """All of them, or with `erase` that class and everything else as the background.
+    """All of them, or with `erase` that class (or region) and everything else as the background.
 
-    Raises ValueError for a name that is no foreground class.
+    Raises ValueError for a name that is none of those scored.
     """
     if erase is None:
         return labels
-    if erase not in labels.foreground:
-        raise ValueError(f"erase must name one of the classes {', '.join(labels.foreground)}, got {erase!r}")
-    return LabelSet((f"not {erase}", erase), (0, 1))
+    if erase not in labels.scored:
+        raise ValueError(f"erase must name one of the classes {', '.join(labels.scored)}, got {erase!r}")
+    return LabelSet((f"not {erase}", erase), (0, 1), (Region(erase, (1,)),) if labels.regions else ())
 
 
 def erasing(subject: Subject, name: str) -> Subject:
     """The subject of an attack on one class, see `OneClass`."""
-    index, inner = subject.labels.names.index(name), subject.deploy
+    labels, inner = subject.labels, subject.deploy
+    index = labels.scored.index(name) if labels.regions else labels.names.index(name)
+    # A deployed mask is read from a file of classes, where regions are nested; a network's own need not be.
+    nested = len(labels.regions) if inner is not None else 0
 
     def deploy(adversarial: np.ndarray, path: Path | None) -> tuple[np.ndarray, np.ndarray]:
         assert inner is not None
         mask, written = inner(adversarial, path)
-        return (mask == index).astype(np.uint8), written
+        return mask[index : index + 1] if labels.regions else (mask == index).astype(np.uint8), written
 
     return replace(
         subject,
-        model=OneClass(subject.model, index),
+        model=OneClass(subject.model, index, nested),
         target=only(subject.target, index, subject.model.head),
         labels=labels_under_attack(subject.labels, name),
         deploy=None if inner is None else deploy,

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from voxward.attacks.objectives import create_objective
 from voxward.attacks.threat import Ball
-from voxward.core.model import frozen
+from voxward.core.model import Head, frozen
 from voxward.core.recipe import Defence
 from voxward.core.registry import Registry
 from voxward.core.types import Images, Logits
@@ -115,11 +115,11 @@ class PgdStep(Stateless):
         """See Step."""
         ball = patch_ball(batch.images, batch.windows, _eps(self.defence, batch.done))
         loss = create_objective(self.defence.objective)
-        clean = _clean_loss(self.trainer, batch)
+        clean, truth = _clean_loss(self.trainer, batch), self.trainer.target(batch.labels)
         with self.trainer.fabric.autocast():
             found = searched(
                 bare(self.trainer.network), ball, ball.random(batch.generator),
-                lambda logits, progress: loss(logits, batch.labels, progress), self.defence.steps, self.defence.length,
+                lambda logits, progress: loss(logits, truth, progress), self.defence.steps, self.defence.length,
             )  # fmt: skip
         x = torch.where(_perturbed(self.defence, batch), found, batch.images)
         self.trainer.optimizer.zero_grad(set_to_none=True)
@@ -140,13 +140,13 @@ class TradesStep(Stateless):
     def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
         """See Step."""
         ball = patch_ball(batch.images, batch.windows, _eps(self.defence, batch.done))
-        network = bare(self.trainer.network)
+        network, head = bare(self.trainer.network), self.trainer.head
         with self.trainer.fabric.autocast():
             with torch.no_grad(), frozen(network):
                 own = network(batch.images).float()
             x = searched(
                 network, ball, ball.random(batch.generator),
-                lambda logits, _: divergence(own, logits, batch.labels), self.defence.steps, self.defence.length,
+                lambda logits, _: divergence(own, logits, batch.labels, head), self.defence.steps, self.defence.length,
             )  # fmt: skip
         self.trainer.optimizer.zero_grad(set_to_none=True)
         outputs = self.trainer.network(torch.cat([batch.images, x]))
@@ -155,20 +155,31 @@ class TradesStep(Stateless):
         (clean, perturbed), *_ = halves
         supervised = tuple(first for first, _ in halves) if isinstance(outputs, tuple) else clean
         on_clean = self.trainer.loss(supervised, batch.labels)
-        value = on_clean + self.defence.beta * divergence(clean.float(), perturbed.float(), batch.labels).mean()
+        apart = divergence(clean.float(), perturbed.float(), batch.labels, head)
+        value = on_clean + self.defence.beta * apart.mean()
         self.trainer.update(value)
         return _measured(self.trainer, ball, x, value.detach(), on_clean.detach())
 
 
-def divergence(clean: Logits, perturbed: Logits, labels: Tensor) -> Float[Tensor, " b"]:
+def divergence(clean: Logits, perturbed: Logits, labels: Tensor, head: Head = "softmax") -> Float[Tensor, " b"]:
     """KL(clean || perturbed) per sample, foreground and background (of the truth) weighing the same.
 
-    The mean over all voxels would be one over the background, where there is little to lose.
+    The mean over all voxels would be one over the background, where there is little to lose. Of regions it is the mean
+    of each one's own, in or out.
     """
-    kl = F.kl_div(perturbed.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True).sum(1).flatten(1)
+    if head == "regions":
+        kl = (_binary(clean, perturbed) + _binary(-clean, -perturbed)).mean(1).flatten(1)
+    else:
+        pair = perturbed.log_softmax(1), clean.log_softmax(1)
+        kl = F.kl_div(*pair, reduction="none", log_target=True).sum(1).flatten(1)
     inside = (labels > 0).flatten(1).to(kl)
     means = [(kl * part).sum(1) / part.sum(1).clamp_min(1) for part in (inside, 1 - inside)]
     return (means[0] + means[1]) / 2
+
+
+def _binary(clean: Logits, perturbed: Logits) -> Logits:
+    """What being in a region adds to the divergence: p ln(p / q)."""
+    return F.kl_div(F.logsigmoid(perturbed), F.logsigmoid(clean), reduction="none", log_target=True)
 
 
 DEFENCES: Registry[Callable[[Trainer, Defence], Step]] = Registry(

@@ -16,7 +16,9 @@ from voxward.data.augment.spatial import active_axes
 from voxward.data.loader import PatchBatch, patch_batches, step_generator
 from voxward.inference.run_folder import save_weights
 from voxward.training.interrupt import Interrupted, stop_on_signal
+from voxward.training.ledger import LossLedger
 from voxward.training.log import COLUMNS, TrainingLog
+from voxward.training.mean_weights import save_average
 from voxward.training.setup import TrainingRun
 from voxward.training.state import save_state
 from voxward.training.steps import StepInput
@@ -65,6 +67,9 @@ class _Sitting:
         self.before, self.started = self.state.seconds, time.perf_counter()
         self.step_seconds: list[float] = []
         self.figures: dict[str, float] = {}
+        rank = run.fabric.global_rank
+        path = run.folder.ledger if not rank else run.folder.ledger.with_name(f"ledger-{rank}.csv")
+        self.ledger = LossLedger(path, run.state.step)
 
     def work(self, stop: Callable[[], bool]) -> None:
         """Step until the run's end. Raises Interrupted when `stop` says so."""
@@ -72,10 +77,12 @@ class _Sitting:
         began = time.perf_counter()
         for batch in self._batches():
             figures = self._train_on(batch).double()
+            self.ledger.note(state.step + 1, state.step // self.run.steps_per_epoch, batch.ids, figures[0])
             known = ~figures.isnan()
             known[0] = True  # the loss always is, and must not hide that it is not finite
             self.measured += torch.stack([figures.where(known, 0.0), known.double()])
             state.step += 1
+            self.run.average_if_due()
             if state.total_steps is None:
                 self._time_step(began)
             ended = state.step == state.total_steps
@@ -101,6 +108,7 @@ class _Sitting:
     def _train_on(self, batch: PatchBatch) -> Tensor:
         """Set the learning rate, augment on the device, step."""
         run = self.run
+        run.restart_if_due()
         for group in run.learner.optimizer.param_groups:
             group["lr"] = run.learning_rate * run.learner.schedule.factor(self.state.done)
         generator = step_generator(run.seed, batch.step, run.fabric.global_rank)
@@ -143,7 +151,7 @@ class _Sitting:
         result = validate(run)
         run.learner.schedule.observe(state.done, result.loss)
         self.figures = {"loss": mean_loss, "validation_loss": result.loss, "dice": result.dice}
-        score = result.dice
+        score = result.dice if run.recipe.training.best == "dice" else -result.loss
         if run.recipe.defence is not None and result.robust is not None:
             self.figures["robust_dice"] = result.robust
             score += run.recipe.defence.robust * (result.robust - result.dice)
@@ -173,11 +181,14 @@ class _Sitting:
 
     def _save(self) -> None:
         run, state = self.run, self.state
+        self.ledger.flush()
         sums, counts = self.measured.tolist()
         state.sums, state.counts, state.seconds = tuple(sums), tuple(map(int, counts)), self._seconds()
         if run.fabric.is_global_zero:
             save_state(run.folder.state, state, run.learner, run.step)
             save_weights(run.network, run.folder.weights("last"))
+            if run.learner.average is not None and state.step == state.total_steps:
+                save_average(run)
         run.fabric.barrier()
 
     def _seconds(self) -> float:

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from voxward.core.labels import LabelSet
+from voxward.core.model import Head
 from voxward.core.types import Images, Labels
 from voxward.losses.types import SupervisedLoss
 
@@ -58,15 +60,28 @@ class Step(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Trainer:
-    """The objects that every step works with. network: as Fabric wrapped it."""
+    """The objects that every step works with. network: as Fabric wrapped it. labels: None for plain classes.
+
+    optimizer: another one after a restart.
+    """
 
     fabric: Fabric
     network: nn.Module
     optimizer: torch.optim.Optimizer
     loss: SupervisedLoss
     clip_gradient_norm: float | None
+    labels: LabelSet | None = None
+
+    @property
+    def head(self) -> Head:
+        """How the network's outputs are read."""
+        return "softmax" if self.labels is None else self.labels.head
+
+    def target(self, index: Labels) -> Tensor:
+        """Class indices in the form that objectives compare with the network's outputs."""
+        return index.long() if self.labels is None else self.labels.target(index)
 
     def update(self, loss: Tensor) -> None:
         """Backward, clip, and move the weights; their gradients are left for whoever wants to look at them."""

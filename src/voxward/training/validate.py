@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from voxward.attacks.objectives import create_objective
+from voxward.core.labels import LabelSet
 from voxward.core.types import Images, Labels, Logits
 from voxward.training.defence import bare, patch_ball, searched
 from voxward.training.setup import TrainingRun
@@ -18,7 +19,9 @@ _STEPS = 5
 
 @dataclass(frozen=True)
 class Validation:
-    """Mean loss, and the mean over the foreground classes of Dice pooled over all patches (0 where none is seen).
+    """Mean loss, and the mean over the foreground classes (or regions) of Dice pooled over all patches.
+
+    A class that is seen nowhere is left out of the mean, which is 0 where none is seen.
 
     robust: the same Dice on patches that were perturbed; None without a defence.
     """
@@ -35,25 +38,25 @@ def validate(run: TrainingRun) -> Validation:
     """
     training = run.network.training
     run.network.eval()
-    classes, defence = run.plan.labels.count, run.recipe.defence
-    clean, struck = torch.zeros(2, 3, classes, dtype=torch.float64)
+    known, defence = run.plan.labels, run.recipe.defence
+    clean, struck = torch.zeros(2, 3, len(known.scored), dtype=torch.float64)
     losses = []
     for batch in run.validation:
         images, labels = run.fabric.to_device((batch.images, batch.labels))
         with torch.no_grad():
             logits = run.network(images)
             losses += [float(run.loss(logits, labels))] * len(batch.ids)
-        clean += _overlap(logits, labels, classes).cpu()
+        clean += _overlap(logits, labels, known).cpu()
         if defence is not None:
             attacked = _attacked(run, images, labels, batch.windows, defence.eps)
             with torch.no_grad():
-                struck += _overlap(run.network(attacked), labels, classes).cpu()
+                struck += _overlap(run.network(attacked), labels, known).cpu()
     run.network.train(training)
     return Validation(sum(losses) / len(losses), _dice(clean), None if defence is None else _dice(struck))
 
 
 def _attacked(run: TrainingRun, images: Images, labels: Labels, windows: Tensor, eps: float) -> Images:
-    ball, loss, truth = patch_ball(images, windows, eps), create_objective("dice"), labels.long()
+    ball, loss, truth = patch_ball(images, windows, eps), create_objective("dice"), run.plan.labels.target(labels)
     with run.fabric.autocast():
         return searched(
             bare(run.network), ball, images, lambda z, progress: loss(z, truth, progress), _STEPS, 2.5 / _STEPS
@@ -61,15 +64,18 @@ def _attacked(run: TrainingRun, images: Images, labels: Labels, windows: Tensor,
 
 
 def _dice(counts: Tensor) -> float:
-    both, predicted, true = counts[:, 1:]
+    both, predicted, true = counts
     seen = (predicted + true) > 0
     dice = torch.where(seen, 2 * both / (predicted + true).clamp_min(1), 0.0)
     return float(dice[seen].mean()) if seen.any() else 0.0
 
 
-def _overlap(logits: Logits, labels: Labels, classes: int) -> Tensor:
-    """Per class: voxels that agree, are predicted, are true; (3, k)."""
-    predicted = logits.max(1).indices.flatten()
-    true = labels.flatten().long()
-    both = true[predicted == true]
-    return torch.stack([torch.bincount(x, minlength=classes) for x in (both, predicted, true)]).double()
+def _overlap(logits: Logits, labels: Labels, known: LabelSet) -> Tensor:
+    """Per foreground class or region: voxels that agree, are predicted, are true; (3, k)."""
+    predicted, true = known.read(logits), labels
+    if known.regions:
+        found, wanted = (known.nested.to_masks(index).transpose(0, 1).flatten(1) for index in (predicted, true))
+        return torch.stack([(found & wanted).sum(1), found.sum(1), wanted.sum(1)]).double()
+    index, truth = predicted.flatten().long(), true.flatten().long()
+    counts = [torch.bincount(x, minlength=known.count) for x in (truth[index == truth], index, truth)]
+    return torch.stack(counts).double()[:, 1:]

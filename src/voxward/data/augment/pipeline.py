@@ -9,6 +9,7 @@ import torch
 from voxward.core.plan import Padding
 from voxward.core.recipe import Augmentation
 from voxward.core.types import Float3, Images, Labels, Size3
+from voxward.data.augment.channels import ChannelDraw, apply_channels, draw_channels
 from voxward.data.augment.intensity import IntensityDraw, apply_intensity, draw_intensity
 from voxward.data.augment.spatial import (
     Active,
@@ -26,6 +27,7 @@ class AugmentationDraw:
 
     spatial: SpatialDraw
     intensity: IntensityDraw
+    channels: ChannelDraw | None = None
 
 
 def draw_augmentation(
@@ -39,14 +41,16 @@ def draw_augmentation(
     if batch < 1 or channels < 1:
         raise ValueError(f"batch and channels must be at least 1, got {batch} and {channels}")
     return AugmentationDraw(
-        draw_spatial(recipe, batch, axes_active, generator), draw_intensity(recipe, batch, channels, generator)
+        draw_spatial(recipe, batch, axes_active, generator),
+        draw_intensity(recipe, batch, channels, generator),
+        draw_channels(recipe, batch, channels, generator),
     )
 
 
 def apply_augmentation(
     images: Images, labels: Labels, draw: AugmentationDraw, patch_size: Size3, spacing: Float3, padding: Padding
 ) -> tuple[PatchImages, PatchLabels]:
-    """Turn source regions into augmented patches of `patch_size`: rotation and zoom, crop, flips, gamma.
+    """Turn source regions into augmented patches of `patch_size`: rotation and zoom, crop, flips, gamma, channels.
 
     spacing: voxel size in mm, so that a rotation turns anatomy and not voxels. padding: the plan's, for what lies
     beyond the source region. The inputs are left as they are; labels come back as int64. Raises ValueError when
@@ -58,4 +62,5 @@ def apply_augmentation(
         drawn = tuple(draw.intensity.gammas.shape)
         raise ValueError(f"the draw is for (batch, channels) {drawn}, but the images have {tuple(images.shape[:2])}")
     patches, truth = apply_spatial(images, labels, draw.spatial, patch_size, spacing, padding)
-    return apply_intensity(patches, draw.intensity), truth
+    patches = apply_intensity(patches, draw.intensity)
+    return patches if draw.channels is None else apply_channels(patches, draw.channels), truth

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from voxward.core.case import Dataset
-from voxward.data.formats import folder, msd, nnunet
+from voxward.data.formats import brats, folder, msd, nnunet
 
 
 class Layout(Protocol):
@@ -21,7 +21,7 @@ class Layout(Protocol):
         ...
 
 
-LAYOUTS: tuple[Layout, ...] = (msd, nnunet, folder)
+LAYOUTS: tuple[Layout, ...] = (msd, nnunet, folder, brats)
 
 
 def open_dataset(root: Path | str) -> Dataset:
@@ -44,7 +44,8 @@ def open_dataset(root: Path | str) -> Dataset:
         '  Medical Segmentation Decathlon: dataset.json with a "training" list of image and label files;\n'
         '  nnU-Net raw: dataset.json with "channel_names", "labels" and "file_ending", imagesTr/CASE_0000.nii.gz, '
         "labelsTr/CASE.nii.gz;\n"
-        "  plain: images/ and labels/ with one file of the same name in each."
+        "  plain: images/ and labels/ with one file of the same name in each;\n"
+        "  BraTS: CASE/CASE_t1ce.nii.gz or CASE/CASE-t1c.nii.gz and the other sequences."
     )
 
 

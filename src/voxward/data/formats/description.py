@@ -37,24 +37,22 @@ def channels_of(description: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     raise ValueError(f'{path}: "modality" or "channel_names" must be {{"0": name, "1": name, ...}}, got {given!r}')
 
 
-def labels_of(given: Any, path: Path) -> LabelSet:
+def labels_of(given: Any, path: Path, regions: Any = None) -> LabelSet:
     """Labels from {"0": "background", ...} (MSD) or {"background": 0, ...} (nnU-Net).
 
-    Raises ValueError for regions (lists of values) and for an ignore label, naming them.
+    Where nnU-Net lists several values under a name, all names are regions, and the classes are called by what each
+    region adds to the one inside it. regions: {name: [values]} beside plain labels, see core.labels.LabelSet.
+    Raises ValueError for regions that are not nested, and for an ignore label.
     """
     if not isinstance(given, Mapping) or not given:
         raise ValueError(f'{path}: "labels" must be an object of names and values, got {given!r}')
-    regions = sorted(str(name) for name, value in given.items() if isinstance(value, list | tuple))
-    if regions:
-        raise ValueError(
-            f"{path}: labels {', '.join(regions)} are regions (lists of values), which are not supported; "
-            "declare one integer per label"
-        )
     if "ignore" in given:
         raise ValueError(f'{path}: the label "ignore" is not supported; remove the voxels or give them a class')
-    pairs = [_value_and_name(key, value, path) for key, value in given.items()]
     try:
-        return label_set(pairs)
+        if any(isinstance(value, list | tuple) for value in given.values()):
+            return _of_regions(given)
+        labels = label_set([_value_and_name(key, value, path) for key, value in given.items()])
+        return labels.with_regions(None if regions is None else _checked(regions))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -63,6 +61,34 @@ def label_set(pairs: list[tuple[int, str]]) -> LabelSet:
     """(value, name) pairs -> a LabelSet with the background first and the others by value."""
     ordered = sorted(pairs, key=lambda pair: (pair[0] != 0, pair[0]))
     return LabelSet(tuple(name for _, name in ordered), tuple(value for value, _ in ordered))
+
+
+def _of_regions(given: Mapping[Any, Any]) -> LabelSet:
+    """{"background": 0, "whole": [1, 2], "core": [2]} -> classes 1 "whole without core" and 2 "core", and the regions.
+
+    Raises ValueError for values that are no integers, and regions that are not nested.
+    """
+    regions = {str(name): [value] if isinstance(value, int) else list(value) for name, value in given.items() if value}
+    _checked(regions)
+    pairs, inside, before = [(0, "background")], set[int](), ""
+    for name, values in sorted(regions.items(), key=lambda item: len(item[1])):
+        added = set(values) - inside
+        if len(added) != 1 or not inside < set(values):
+            raise ValueError(f"regions must be nested, each with one value more than the one inside it, got {regions}")
+        pairs.append((added.pop(), f"{name} without {before}" if before else name))
+        inside, before = set(values), name
+    return label_set(pairs).with_regions(regions)
+
+
+def _checked(regions: Any) -> Mapping[str, list[int]]:
+    """The regions, where they are {name: [integers]}. Raises ValueError otherwise."""
+    fits = isinstance(regions, Mapping) and all(
+        isinstance(values, list) and all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+        for values in regions.values()
+    )
+    if not fits:
+        raise ValueError(f"regions must be {{name: [integers]}}, got {regions!r}")
+    return {str(name): list(values) for name, values in regions.items()}
 
 
 def splits_of(root: Path) -> Path | None:

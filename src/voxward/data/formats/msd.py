@@ -27,7 +27,7 @@ def open(root: Path) -> Dataset:
         name=str(description.get("name", root.name)),
         root=root,
         channels=channels_of(description, path),
-        labels=labels_of(description.get("labels"), path),
+        labels=labels_of(description.get("labels"), path, description.get("regions")),
         cases=tuple(_case(root, entry, labelled=True) for entry in _list(description, "training", path)),
         unlabelled=tuple(_case(root, entry, labelled=False) for entry in _list(description, "test", path)),
         splits_file=splits_of(root),

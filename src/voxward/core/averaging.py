@@ -1,0 +1,74 @@
+"""When weights are averaged, and how the learning rate restarts: stochastic weight averaging as a part of a recipe.
+
+Henry et al., BraTS 2020, section 2.5, after Athiwaratkun et al.: behind the ordinary training the rate is set back to
+half of its initial value and falls along a cosine, several times; every few epochs the weights are noted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+# Shares of a run and steps are compared with room for the rounding of their products.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """When weights are noted, and the learning rate meanwhile. Time is the share of the run, so that any length fits.
+
+    start: share of the run before the first restart. restarts: cycles of equal length that fill the rest. snapshots:
+    of the weights, evenly spread over a cycle, the last at its end. rate: with which a cycle begins, as a multiple of
+    the run's initial learning rate. stretch: length of the cosine in cycles; above 1 the rate does not reach zero.
+    initial: whether the weights before the first restart count as a snapshot, too. optimizer: the name of the one that
+    each cycle begins anew, with its own defaults but for the learning rate; None: the recipe's.
+
+    The defaults are the paper's 200 epochs, then 5 x 30 with a snapshot every 3: 50 snapshots. Raises ValueError for
+    values out of range.
+    """
+
+    start: float = 200 / 350
+    restarts: int = 5
+    snapshots: int = 10
+    rate: float = 0.5
+    stretch: float = 1.0
+    initial: bool = False
+    optimizer: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < 1:
+            raise ValueError(f"start must be in [0, 1), got {self.start}")
+        for name, count in (("restarts", self.restarts), ("snapshots", self.snapshots)):
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
+        if not (math.isfinite(self.rate) and self.rate > 0):
+            raise ValueError(f"rate must be positive, got {self.rate}")
+        if not (math.isfinite(self.stretch) and self.stretch >= 1):
+            raise ValueError(f"stretch must be at least 1, got {self.stretch}")
+
+    def factor(self, done: float) -> float:
+        """The learning rate at `done` (start to 1), as a multiple of the run's initial one."""
+        cycles = (done - self.start) / (1.0 - self.start) * self.restarts + _ROUNDING * 1e-3
+        within = cycles - min(int(cycles), self.restarts - 1)
+        return self.rate * 0.5 * (1.0 + math.cos(math.pi * min(within / self.stretch, 1.0)))
+
+    def restart_steps(self, total_steps: int) -> tuple[int, ...]:
+        """How many steps of a run of `total_steps` are done when each cycle, and with it a new optimiser, begins."""
+        return tuple(self._step(cycle / self.restarts, total_steps) for cycle in range(self.restarts))
+
+    def snapshot_steps(self, total_steps: int) -> tuple[int, ...]:
+        """How many steps are done at each snapshot, ascending, the last at the end.
+
+        A run of fewer steps than snapshots notes the weights after each step once: the mean stays an equal one.
+        """
+        count = self.restarts * self.snapshots
+        steps = {self._step(n / count, total_steps) for n in range(0 if self.initial else 1, count + 1)}
+        return tuple(sorted(steps))
+
+    def _step(self, part: float, total_steps: int) -> int:
+        """The first step at or behind a part of what follows `start`."""
+        return math.ceil(total_steps * (self.start + (1.0 - self.start) * part) - _ROUNDING)
+
+
+RELEASED = Averaging(stretch=4 / 3, initial=True)
+"""As in the authors' code: 51 snapshots, and a cosine over 40 epochs of which 30 are run."""

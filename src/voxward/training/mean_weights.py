@@ -1,0 +1,55 @@
+"""The mean of a run's weights, written; batch norms get statistics that belong to it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from voxward.data.loader import patch_batches
+from voxward.inference.run_folder import save_weights
+from voxward.training.setup import TrainingRun
+
+# Patches that the running statistics are taken from, at most.
+_PATCHES = 200
+
+
+def save_average(run: TrainingRun) -> None:
+    """Write the mean of the snapshots as the checkpoint `swa`; the network is left as found."""
+    assert run.learner.average is not None
+    buffers = {name: value.clone() for name, value in run.network.named_buffers()}
+    with run.learner.average.applied():
+        _renew_statistics(run)
+        save_weights(run.network, run.folder.weights("swa"))
+    with torch.no_grad():
+        for name, value in run.network.named_buffers():
+            value.copy_(buffers[name])
+
+
+@torch.no_grad()
+def _renew_statistics(run: TrainingRun) -> None:
+    """Cumulative means over patches of the training cases, not augmented (as torch.optim.swa_utils.update_bn)."""
+    norms = [part for part in run.network.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    if not norms:
+        return
+    modes, momenta = {part: part.training for part in run.network.modules()}, [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    run.network.train()
+    _feed(run)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    for part, training in modes.items():
+        part.training = training
+
+
+def _feed(run: TrainingRun) -> None:
+    size, plan = run.plan.batch_size, run.plan
+    steps = max(1, min(_PATCHES, len(run.cases.fit)) // size)
+    network: nn.Module = getattr(run.network, "module", run.network)
+    for batch in patch_batches(run.cases.folder, run.cases.fit, plan, run.recipe.sampling, run.seed, size, 0, steps, 0):
+        offset = [(outer - inner) // 2 for outer, inner in zip(plan.source_size, plan.patch_size, strict=True)]
+        inside = tuple(slice(start, start + n) for start, n in zip(offset, plan.patch_size, strict=True))
+        with run.fabric.autocast():
+            network(run.fabric.to_device(batch.images[(slice(None), slice(None), *inside)]))

@@ -1,0 +1,85 @@
+"""Both pipelines on tiny brain phantoms: trained, averaged, merged, and evaluated by region."""
+
+import numpy as np
+import pytest
+import torch
+
+from voxward.commands.attack import attack
+from voxward.commands.evaluate import evaluate
+from voxward.commands.merge import merge
+from voxward.commands.predict import predict
+from voxward.commands.train import train
+from voxward.core.recipe import load_recipe
+from voxward.data.io import read_label
+from voxward.data.phantom_brain import write_brain_phantoms
+from voxward.inference.run_folder import RunFolder, load_run
+from voxward.nets.registry import network_for_plan
+
+TINY = (
+    "network.options.width=4", "preparation.patch_size=[16,16,16]", "training.workers=0", "training.precision=fp32",
+    "training.epochs=3", "averaging.start=0.34", "averaging.restarts=1", "averaging.snapshots=2",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def brains(tmp_path_factory):
+    root = tmp_path_factory.mktemp("brains") / "data"
+    write_brain_phantoms(root, 6, 0, 24)
+    return root
+
+
+@pytest.fixture(scope="module")
+def runs(brains, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    a = train(brains, folder / "a", "brats-a", overrides=TINY)
+    b = train(brains, folder / "b", "brats-b", overrides=TINY[:5])
+    return a, b
+
+
+def test_the_deployed_weights_are_the_recipes(runs):
+    mean, last = (load_run(runs[0], checkpoint).network for checkpoint in ("auto", "last"))
+    swa = load_run(runs[0], "swa").network
+    pairs = zip(mean.parameters(), swa.parameters(), last.parameters(), strict=True)
+    assert all(torch.equal(one, same) for one, same, _ in pairs)
+    assert load_run(runs[1]).plan.labels.scored == ("ET", "TC", "WT")
+
+
+def test_merged_core_is_bitwise_the_firsts(brains, runs, tmp_path):
+    folders = [tmp_path / name for name in "ab"]
+    for run, folder in zip(runs, folders, strict=True):
+        predict(run, brains, folder, tta="none", device="cpu")
+    written = merge(*folders, tmp_path / "merged")
+    assert len(written) == 6
+    for path in written:
+        merged, first, second = (read_label(folder / path.name).array for folder in (path.parent, *folders))
+        for values in ((4,), (1, 4)):
+            assert (np.isin(merged, values) == np.isin(first, values)).all()
+        shared = np.isin(first, (0, 2)) & np.isin(second, (0, 2))
+        assert (merged[shared] == second[shared]).all()
+
+
+def test_the_ensemble_is_evaluated_and_attacked_by_region(brains, runs, tmp_path):
+    together = evaluate(runs[0], out=tmp_path / "ab", members=[runs[1]], tta="mirrors", policy="brats", device="cpu")
+    assert list(together.classes) == ["ET", "TC", "WT"]
+    with pytest.raises(ValueError, match="out must be given"):
+        evaluate(runs[0], members=[runs[1]], device="cpu")
+    result = attack(
+        runs[0], brains, tmp_path / "attack", ["fgsm-dice"], [8 / 255], cases=1, members=[runs[1]], tta="none",
+        device="cpu",
+    )  # fmt: skip
+    assert {record.classes for record in result.records} == {("ET", "TC", "WT")}
+    assert all(record.distance <= 8 / 255 + 1e-5 for record in result.records if record.attack == "fgsm-dice")
+
+
+@pytest.mark.parametrize("name", ["brats-a", "brats-b"])
+def test_the_recipes_are_the_papers_full_network(runs, name):
+    recipe, plan = load_recipe(name), load_run(runs[1]).plan
+    network = network_for_plan(recipe.network.name, plan, recipe.network.options)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 23_154_735
+    assert len(recipe.training.auxiliary) == 4
+
+
+def test_a_dataset_without_regions_is_told_how_to_declare_them(phantoms, tmp_path):
+    with pytest.raises(ValueError, match=r"--set 'regions="):
+        train(phantoms, tmp_path / "run", "brats-b", overrides=TINY[:5])
+    assert not RunFolder(tmp_path / "run").recipe.exists()
