@@ -60,7 +60,7 @@ def _options() -> argparse.Namespace:
     add("--size", type=int, default=64, help="voxels of a phantom's longest axis")
     add("--width", type=int, default=8)
     add("--patch", nargs=3, type=int, default=[32, 32, 32])
-    add("--epochs", type=int, default=35)
+    add("--epochs", type=int, default=105)
     add("--rate", type=float, default=1e-3, help="learning rate: few epochs need more than the paper's 1e-4")
     add("--tta", choices=("none", "mirrors", "symmetries"))
     add("--full", action="store_true", help="the recipes as they are")

@@ -106,7 +106,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the run in --out exactly where it stopped")
     parser.add_argument("--plan", help="a plan.json, perhaps edited, instead of the planner's")
     parser.add_argument("--prepared", help="folder of prepared cases to share between runs (default: RUN/prepared)")
-    parser.add_argument("--start", metavar="RUN", help="a run whose best weights, plan and split to begin with")
+    parser.add_argument("--start", metavar="RUN", help="a run whose weights, plan and split to begin with")
     parser.add_argument("--defence", choices=("free", "pgd", "trades"), help="adversarial training; see `harden`")
     parser.add_argument("--exclude", metavar="CSV", help="cases not to train on, from `voxward suspects`")
     parser.add_argument("--folds", type=int, default=5, help="parts of the dataset without own splits (default 5)")

@@ -76,3 +76,9 @@ def test_unknown_optimizers_of_restarts_are_refused(phantoms, tmp_path):
     with pytest.raises(ValueError, match="unknown optimizer 'adan'"):
         train(phantoms, tmp_path / "run", "dynunet", overrides=(*AVERAGED, "averaging.optimizer=adan"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_mean_that_is_never_made_cannot_be_deployed(phantoms, tmp_path):
+    with pytest.raises(ValueError, match="needs the recipe's part averaging"):
+        train(phantoms, tmp_path / "run", "dynunet", overrides=(*TINY, "inference.checkpoint=swa"))
+    assert not (tmp_path / "run").exists()

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from tests.end_to_end.test_train import StopAt
 from voxward.commands.attack import attack
 from voxward.commands.evaluate import evaluate
 from voxward.commands.merge import merge
@@ -14,6 +16,7 @@ from voxward.data.io import read_label
 from voxward.data.phantom_brain import write_brain_phantoms
 from voxward.inference.run_folder import RunFolder, load_run
 from voxward.nets.registry import network_for_plan
+from voxward.training.interrupt import Interrupted
 
 TINY = (
     "network.options.width=4", "preparation.patch_size=[16,16,16]", "training.workers=0", "training.precision=fp32",
@@ -44,6 +47,15 @@ def test_the_deployed_weights_are_the_recipes(runs):
     assert load_run(runs[1]).plan.labels.scored == ("ET", "TC", "WT")
 
 
+def test_ranger_and_its_successor_resume_to_the_bit(brains, runs, tmp_path):
+    with pytest.raises(Interrupted):
+        train(brains, tmp_path / "a", "brats-a", overrides=TINY, progress=StopAt(2))
+    train(brains, tmp_path / "a", resume=True)
+    for checkpoint in ("last", "swa"):
+        first, second = (load_file(RunFolder(run).weights(checkpoint)) for run in (tmp_path / "a", runs[0]))
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_merged_core_is_bitwise_the_firsts(brains, runs, tmp_path):
     folders = [tmp_path / name for name in "ab"]
     for run, folder in zip(runs, folders, strict=True):
@@ -68,6 +80,7 @@ def test_the_ensemble_is_evaluated_and_attacked_by_region(brains, runs, tmp_path
         device="cpu",
     )  # fmt: skip
     assert {record.classes for record in result.records} == {("ET", "TC", "WT")}
+    assert (tmp_path / "attack" / "classes.md").read_text().startswith("| model | eps | ET | TC | WT |")
     assert all(record.distance <= 8 / 255 + 1e-5 for record in result.records if record.attack == "fgsm-dice")
 
 

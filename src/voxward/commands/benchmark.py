@@ -27,6 +27,7 @@ from voxward.inference.run_folder import Checkpoint, RunFolder, RunSettings, loa
 from voxward.inference.together import Deployed, load_deployed
 from voxward.metrics.score import POLICIES
 from voxward.report.hardening import Hardening, hardening_text
+from voxward.report.robust_classes import classes_text
 from voxward.report.robustness import RobustnessReport, csv_text, leaderboard_report, markdown_text, robustness_report
 from voxward.report.robustness_figures import curves_figure, iterations_figure
 from voxward.robustness.estimate import estimate_hours
@@ -102,10 +103,11 @@ def benchmark(
     ensemble that is attacked as one; tta: see `predict`. save_volumes: keep the adversarial volumes under
     OUT/volumes. budget: only estimate the hours.
 
-    OUT gets records/ (one file per unit of work), robustness.md, robustness.csv, with several runs leaderboard.md and
-    .csv and, where one was hardened from another, hardening-RUN.md, sanity.json and figures. A call that
-    was interrupted goes on where it stopped; several processes may work on one OUT at once. A later call with other
-    settings needs another OUT. Raises ValueError before any work for what cannot be attacked as asked.
+    OUT gets records/ (one file per unit of work), robustness.md, robustness.csv, classes.md (per class or region), with
+    several runs leaderboard.md and .csv and, where one was hardened from another, hardening-RUN.md, sanity.json and
+    figures. A call that was interrupted goes on where it stopped; several processes may work on one OUT at once. A
+    later call with other settings needs another OUT. Raises ValueError before any work for what cannot be attacked as
+    asked.
     """
     threat = ThreatModel(0.0, norm, unit, reference)
     setting = Setting(
@@ -149,6 +151,7 @@ def summarise(out: Path, setting: Setting, bench: Bench, progress: Progress = si
     write_json(out / "sanity.json", to_data(findings))
     write_text(out / "robustness.md", markdown_text(report))
     write_text(out / "robustness.csv", csv_text(report))
+    write_text(out / "classes.md", classes_text(records, setting.mode == "volume"))
     for name in bench.predictors:
         attack_panel(bench, [record for record in records if record.model == name], out / f"panel-{name}.png")
     board = leaderboard_report(records, None, findings) if len(bench.predictors) > 1 else None

@@ -31,7 +31,7 @@ def harden(
     overrides: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Path:
-    """Train a run on adversarial patches, from its best weights into the new run folder `out`.
+    """Train a run on adversarial patches, from its deployed weights into the new run folder `out`.
 
     Recipe, plan and split are the run's, so that its validation cases stay unseen; prepared cases are shared with it.
     dataset: where the run's dataset lies now, if it was moved. method and eps: see core.recipe.Defence; eps is a share

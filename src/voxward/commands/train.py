@@ -57,10 +57,10 @@ def train(
     exactly as it would have gone on (its own recipe, plan, split and length; recipe, minutes, plan, fold, seed and
     overrides, exclude and folds are then ignored). plan: an edited plan.json instead of the planner's. prepared: where
     the prepared cases are kept (default: inside the run). fold, seed: which split, and all randomness. device: auto,
-    cpu or cuda; devices: how many processes train together. start: a run on the same dataset whose best weights, plan
-    and split the new one begins with. defence: free, pgd or trades: adversarial training, see core.recipe.Defence (its
-    numbers are overrides, such as defence.eps=0.03). exclude: a reviewed list of `voxward suspects`, whose cases are
-    not trained on. folds: parts of the dataset, where it ships no splits of its own. overrides: `dotted.key=value`
+    cpu or cuda; devices: how many processes train together. start: a run on the same dataset whose deployed weights,
+    plan and split the new one begins with. defence: free, pgd or trades: adversarial training, see core.recipe.Defence
+    (its numbers are overrides, such as defence.eps=0.03). exclude: a reviewed list of `voxward suspects`, whose cases
+    are not trained on. folds: parts of the dataset, where it ships no splits of its own. overrides: `dotted.key=value`
     changes to the recipe. Returns the run folder.
 
     Raises ValueError or FileNotFoundError when an argument, the plan or the dataset is wrong; then there is no run
@@ -91,7 +91,7 @@ def train(
     fabric.barrier()
     settings, split = load_json(RunSettings, folder.settings), _split_of(folder, source)
     training_cases = TrainingCases(cases, split.fit, split.selection)
-    first = None if settings.start is None else RunFolder(Path(settings.start)).weights("best")
+    first = None if settings.start is None else RunFolder(Path(settings.start)).weights("auto")
     # A run that goes on has weights of its own: the ones it started from may be gone by then.
     weights = None if folder.state.is_file() else first
     run = set_up(folder, used, load_plan(folder.plan), training_cases, settings.seed, fabric, weights)
@@ -137,7 +137,7 @@ def _start(
     decided = _plan_of(source, recipe, given.train, plan, workers, progress)
     network = network_for_plan(recipe.network.name, decided, recipe.network.options)  # refuses what does not fit
     if settings.start is not None:
-        load_weights(network, origin.weights("best"))
+        load_weights(network, origin.weights("auto"))
     prepare_dataset(source, decided, prepared, (*split.fit, *split.selection), workers, counter(progress, "prepare"))
     decided.save(folder.plan)
     write_json(folder.splits, to_data(split))

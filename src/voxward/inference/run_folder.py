@@ -84,7 +84,7 @@ class RunFolder:
 class RunSettings:
     """What a run was started with, beside recipe and plan. minutes: its time budget, None for the recipe's epochs.
 
-    start: the run whose best weights it began with; None for random ones.
+    start: the run whose deployed weights it began with; None for random ones.
     """
 
     dataset: str

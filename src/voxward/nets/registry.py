@@ -62,7 +62,9 @@ def create_network(name: str, in_channels: int, out_channels: int, **options: An
     Raises ValueError for an unknown name, an unknown option or a channel count below 1.
     """
     if in_channels < 1 or out_channels < 1:
-        raise ValueError(f"a network needs at least 1 input and 1 output channel, got {in_channels} and {out_channels}")
+        raise ValueError(
+            f"a network needs at least 1 input channel and 1 output channel, got {in_channels} and {out_channels}"
+        )
     check_network(name, options)
     return NETWORKS[name].build(in_channels, out_channels, **options)
 

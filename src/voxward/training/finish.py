@@ -26,7 +26,7 @@ MAX_CASES, MAX_VOXELS, MIN_CASES = 20, 200_000_000, 2
 def settle_postprocess(
     folder: RunFolder, dataset: Dataset, ids: tuple[str, ...], device: torch.device, progress: Progress = silent
 ) -> PostProcess:
-    """Predict selection cases with the best weights and keep each class's post-processing only if it raises its Dice.
+    """Predict selection cases with the deployed weights; keep each class's post-processing only if it raises its Dice.
 
     The first cases are taken, as many as MAX_CASES and MAX_VOXELS allow, and one at a time is held. Without selection
     cases nothing is kept. The choice is written to the run folder and returned.
@@ -34,7 +34,7 @@ def settle_postprocess(
     chosen = PostProcess()
     if ids:
         # A finished run that is finished again must not judge what it chose before.
-        model = replace(load_run(folder.root, "best", device), postprocess=PostProcess())
+        model = replace(load_run(folder.root, "auto", device), postprocess=PostProcess())
         cases = _affordable([dataset.case(id) for id in ids])
         pairs = _predictions(model, cases, device, progress)
         wanted = load_recipe(folder.recipe).postprocessing

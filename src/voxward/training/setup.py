@@ -118,6 +118,8 @@ def check_recipe(recipe: Recipe, labels: LabelSet) -> None:
         rate = float(optimizer.defaults["lr"])
         create_optimizer(restart_choice(recipe.optimizer, recipe.averaging, rate), torch.nn.Linear(1, 1))
     create_loss(recipe.loss, labels)
+    if recipe.inference.checkpoint == "swa" and recipe.averaging is None:
+        raise ValueError("inference.checkpoint 'swa' needs the recipe's part averaging: set it, or deploy 'best'")
     if recipe.defence is not None:
         create_objective(recipe.defence.objective)
     check_network(recipe.network.name, recipe.network.options)
