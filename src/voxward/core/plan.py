@@ -15,7 +15,7 @@ from voxward.core.types import Float3, Size3
 T = TypeVar("T")
 
 Padding = Literal["reflect", "edge", "zero"]
-Normalization = Literal["ct", "mr", "none"]
+Normalization = Literal["ct", "mr", "clip", "none"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class ChannelPlan:
 
     `ct`: clip to [low, high], subtract mean, divide by std, the dataset's figures. `mr`: the same with the case's own
     0.5 and 99.5 percentiles, mean and standard deviation of its non-zero voxels (the four figures here are unused).
-    `none`: left as it is.
+    `clip`: clip to [low, high], then the case's own mean and standard deviation of all its voxels. `none`: left as it
+    is.
     """
 
     name: str
@@ -90,7 +91,8 @@ class Plan:
     is read before augmentation (>= patch_size). strides: per downsampling step of the network, one stride per axis;
     kernel_sizes: per resolution level, one kernel edge per axis. padding: how a volume smaller than a patch is
     extended, the same in training, inference and attack. min_object_mm3: per foreground class, the size under which a
-    predicted component is suspicious (from the training set's own objects).
+    predicted component is suspicious (from the training set's own objects). resample: False keeps every case's own
+    voxels; `spacing` is then only the training set's median.
     """
 
     dataset: str
@@ -107,6 +109,7 @@ class Plan:
     padding: Padding
     batch_size: int
     min_object_mm3: tuple[float, ...]
+    resample: bool = True
 
     def problems(self) -> list[str]:
         """What an edit by hand got wrong, one sentence each."""

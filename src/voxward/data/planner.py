@@ -72,6 +72,31 @@ def nnunet_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
     )
 
 
+def fixed_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
+    """The recipe's patch whatever the data, three halvings of every axis that allows them, batches of 16 (ResDSN).
+
+    Nothing is read around a patch: augmentation that turns it by other than quarters sees its border continued.
+    """
+    steps = []
+    edges = list(preparation.patch)
+    for _ in range(3):
+        step = _size3([2 if edge % 2 == 0 and edge >= 4 else 1 for edge in edges])
+        edges = [edge // stride for edge, stride in zip(edges, step, strict=True)]
+        steps.append(step)
+    patch = preparation.patch
+    return _assemble(
+        fingerprint,
+        preparation,
+        spacing=_median([case.spacing for case in fingerprint.cases]),
+        patch=patch,
+        window=patch,
+        source=patch,
+        strides=tuple(steps),
+        kernels=(_size3([1 if edge == 1 else 3 for edge in patch]),) * 4,
+        batch_size=16,
+    )
+
+
 def _assemble(
     fingerprint: Fingerprint,
     preparation: Preparation,
@@ -100,12 +125,15 @@ def _assemble(
         padding=preparation.padding,
         batch_size=preparation.batch_size or batch_size,
         min_object_mm3=tuple(_suspicious(volumes) for volumes in fingerprint.objects),
+        resample=preparation.resample,
     )
 
 
 def _channel(channel: ChannelFingerprint, preparation: Preparation) -> ChannelPlan:
     automatic: Normalization = "ct" if channel.name.strip().lower() == "ct" else "mr"
     normalization = automatic if preparation.normalization == "auto" else preparation.normalization
+    if normalization == "clip" and preparation.clip is not None:
+        return ChannelPlan(channel.name, normalization, *preparation.clip)
     return ChannelPlan(channel.name, normalization, channel.low, channel.high, channel.mean, channel.std)
 
 
@@ -148,5 +176,5 @@ def _size3(values: list[int]) -> Size3:
 
 
 PLANNERS: Registry[Callable[[Fingerprint, Preparation], Plan]] = Registry(
-    "planner", {"rog": rog_plan, "nnunet": nnunet_plan}
+    "planner", {"rog": rog_plan, "nnunet": nnunet_plan, "fixed": fixed_plan}
 )

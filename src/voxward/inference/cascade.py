@@ -8,24 +8,22 @@ volume -> the box of the coarse prediction replaced. The two may be any trained 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from scipy import ndimage
 
 from voxward.core.case import Volume
 from voxward.core.labels import LabelSet
 from voxward.core.model import Box
 from voxward.core.registry import unknown_name
 from voxward.core.types import Float3, Size3
+from voxward.inference.postprocess import drop_small_parts
 from voxward.inference.predictor import Predictor
 
 MarginUnit = Literal["voxels", "mm"]
 Done = Callable[[int, int], None]
-
-_TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,30 +127,6 @@ class Cascade:
                 "set localise_only if the coarse model is only to say where to look"
             )
         return found
-
-
-def drop_small_parts(label: np.ndarray, fraction: float, classes: Sequence[int]) -> np.ndarray:
-    """A copy of the class map (i, j, k) in which small isolated parts of `classes` are background.
-
-    Parts are the 26-connected components of all voxels of `classes` together; small are those with less than
-    `fraction` of these voxels (0.2 in the paper's section 4.1.2, 0.05 in 4.1.3). Whatever the fraction, the part with
-    the most voxels stays, and for each class the part with the most voxels of that class, so that no organ is lost to
-    a larger one; of equal parts the first in array order. Other classes are left alone.
-    """
-    result = label.copy()
-    mask = np.isin(label, classes)
-    box = bounding_box(mask)
-    if box is None:
-        return result
-    components, count = ndimage.label(mask[box], _TOUCHING)
-    sizes = np.bincount(components[mask[box]], minlength=count + 1)
-    keep = sizes / sizes.sum() >= fraction
-    keep[sizes.argmax()] = True
-    for klass in classes:
-        own = np.bincount(components[label[box] == klass], minlength=count + 1)
-        keep[own.argmax()] |= own.any()
-    result[box][mask[box] & ~keep[components]] = 0
-    return result
 
 
 def bounding_box(mask: np.ndarray, margin: Size3 = (0, 0, 0)) -> Box | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Integer
+from torch import Tensor
 
 from voxward.core.plan import Padding
 from voxward.core.recipe import Augmentation
@@ -18,6 +20,7 @@ from voxward.data.augment.spatial import (
     apply_spatial,
     draw_spatial,
 )
+from voxward.data.augment.turns import apply_turns, draw_turns
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,7 @@ class AugmentationDraw:
 
     spatial: SpatialDraw
     intensity: IntensityDraw
+    turns: Integer[Tensor, "b 3"]
 
 
 def draw_augmentation(
@@ -39,14 +43,16 @@ def draw_augmentation(
     if batch < 1 or channels < 1:
         raise ValueError(f"batch and channels must be at least 1, got {batch} and {channels}")
     return AugmentationDraw(
-        draw_spatial(recipe, batch, axes_active, generator), draw_intensity(recipe, batch, channels, generator)
+        draw_spatial(recipe, batch, axes_active, generator),
+        draw_intensity(recipe, batch, channels, generator),
+        draw_turns(recipe, batch, generator),
     )
 
 
 def apply_augmentation(
     images: Images, labels: Labels, draw: AugmentationDraw, patch_size: Size3, spacing: Float3, padding: Padding
 ) -> tuple[PatchImages, PatchLabels]:
-    """Turn source regions into augmented patches of `patch_size`: rotation and zoom, crop, flips, gamma.
+    """Turn source regions into augmented patches of `patch_size`: rotation and zoom, crop, flips, quarter turns, gamma.
 
     spacing: voxel size in mm, so that a rotation turns anatomy and not voxels. padding: the plan's, for what lies
     beyond the source region. The inputs are left as they are; labels come back as int64. Raises ValueError when
@@ -58,4 +64,5 @@ def apply_augmentation(
         drawn = tuple(draw.intensity.gammas.shape)
         raise ValueError(f"the draw is for (batch, channels) {drawn}, but the images have {tuple(images.shape[:2])}")
     patches, truth = apply_spatial(images, labels, draw.spatial, patch_size, spacing, padding)
+    patches, truth = apply_turns(patches, draw.turns), apply_turns(truth, draw.turns)
     return apply_intensity(patches, draw.intensity), truth
