@@ -8,6 +8,9 @@ from pathlib import Path
 from voxward.attacks.threat import Norm, Reference, Unit
 from voxward.commands.benchmark import EPS, BenchmarkResult, benchmark
 from voxward.core.progress import Progress, silent
+from voxward.inference.cascade import MarginUnit
+from voxward.inference.cascade_model import Stage
+from voxward.inference.pipeline import Gradient
 from voxward.inference.precision import Precision
 from voxward.inference.run_folder import Checkpoint
 from voxward.robustness.subject import Mode
@@ -38,11 +41,18 @@ def attack(
     erase: str | None = None,
     save_volumes: bool = False,
     budget: bool = False,
+    gradient: Gradient = "exact",
+    cascade: Path | str | None = None,
+    stage: Stage = "both",
+    margin: float = 20.0,
+    margin_unit: MarginUnit = "voxels",
+    fraction: float = 0.2,
     progress: Progress = silent,
 ) -> BenchmarkResult:
     """`benchmark` for one run; `out` is RUN/attack by default."""
     target = Path(run) / "attack" if out is None else Path(out)
     return benchmark(
         [run], dataset, target, attacks, eps, mode, norm, unit, reference, steps, restarts, queries, fab_steps,
-        threshold, cases, policy, surrogate, checkpoint, device, precision, seed, erase, save_volumes, budget, progress,
+        threshold, cases, policy, surrogate, checkpoint, device, precision, seed, erase, save_volumes, budget,
+        gradient, cascade, stage, margin, margin_unit, fraction, progress,
     )  # fmt: skip

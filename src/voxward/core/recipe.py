@@ -33,9 +33,9 @@ _Loader.add_implicit_resolver(
 @dataclass(frozen=True)
 class Preparation:
     """planner: whose rules choose patch and strides. memory_gib: what a training step may take (chooses the batch
-    size). batch_size: overrides that choice. normalization: `auto` = `ct` for channels named CT, else `mr`; `clip` is
-    to `clip` (in the file's unit), then zero mean and unit variance of each case. resample: to the plan's spacing;
-    without it every case keeps its own voxels. patch: edges in voxels, of the planner `fixed`.
+    size). batch_size: overrides that choice. normalization: `auto` = `ct` for channels named CT, else `mr`; `clip`: cut
+    off at `clip` (low, high, in the file's unit), then zero mean and unit variance of each case. resample: to the
+    plan's spacing; without it every case keeps its own voxels. patch: edges in voxels, of the planner `fixed`.
     """
 
     planner: str = "rog"

@@ -36,9 +36,12 @@ _SLAB = 2**21
 
 Numbers = tuple[float, float, float, float]
 
+Figures = tuple[Numbers, ...]
+"""Per channel low, high, mean and standard deviation."""
+
 
 def prepare(
-    volume: Volume, label: Volume | None, plan: Plan, id: str = "", figures: tuple[Numbers, ...] | None = None
+    volume: Volume, label: Volume | None, plan: Plan, id: str = "", figures: Figures | None = None
 ) -> PreparedCase:
     """Orient to RAS, crop to non-zero voxels (if the plan says so), resample to the plan's spacing, clip and normalise.
 
@@ -67,8 +70,8 @@ def prepare(
     return PreparedCase(id, image, _prepared_label(label, frame, plan.labels, id), frame)
 
 
-def measured(volume: Volume, plan: Plan, id: str = "") -> tuple[Numbers, ...]:
-    """Low, high, mean and standard deviation that `prepare` normalises each channel of a volume with.
+def measured(volume: Volume, plan: Plan, id: str = "") -> Figures:
+    """What `prepare` normalises each channel of a volume with.
 
     Raises ValueError as `prepare` does, for the channels.
     """
@@ -191,7 +194,7 @@ def _crop_box(source: np.ndarray, plan: Plan) -> tuple[Size3, Size3]:
     return nonzero_box(source) if plan.crop_nonzero else ((0, 0, 0), _size3(source.shape[1:]))
 
 
-def _all_figures(box: np.ndarray, plan: Plan) -> tuple[Numbers, ...]:
+def _all_figures(box: np.ndarray, plan: Plan) -> Figures:
     return tuple(_figures(*pair) for pair in zip(box, plan.channels, strict=True))
 
 

@@ -19,6 +19,7 @@ from voxward.core.labels import LabelSet
 from voxward.core.model import Box
 from voxward.core.registry import unknown_name
 from voxward.core.types import Float3, Size3
+from voxward.data.prepare import measured
 from voxward.inference.postprocess import drop_small_parts
 from voxward.inference.predictor import Predictor
 
@@ -56,7 +57,8 @@ class Cascade:
     of the paper literally says; the margin then shows the fine model nothing. localise_only: the coarse model only
     says where to look; its classes need not be the fine model's, and all outside the box is background.
 
-    The fine model prepares the cropped volume on its own: where its plan normalises by the case, by the crop's figures.
+    The fine model prepares the cropped volume on its own, but normalises it by the whole volume's figures, as it was
+    trained: where its plan normalises by the case, those of a crop without air would be quite different ones.
     The paper does not say how large the margin is: 20 voxels is that of OrganSegC2F, its authors' earlier system.
 
     Raises ValueError when the two models' labels differ (unless `localise_only`), for an unknown class, and for a
@@ -99,7 +101,8 @@ class Cascade:
         if box is None:
             return CascadeResult(kept, coarse, None)
         part = crop(volume, box, found if self.mask_outside else None)
-        return CascadeResult(_replaced(kept, box, self.fine.segment(part, done)), coarse, box)
+        fine = self.fine.segment(part, done, measured(volume, self.fine.model.plan))
+        return CascadeResult(_replaced(kept, box, fine), coarse, box)
 
     @property
     def _wanted(self) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from voxward.core.case import Frame, Volume
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, frozen, read_mask
 from voxward.core.types import CaseLogits, Image, Images, Logits, Size3
 from voxward.data.padding import crop_back, pad_amounts, pad_to
-from voxward.data.prepare import crop_frozen, paste_frozen, prepare, prepare_frozen, restore_logits
+from voxward.data.prepare import Figures, crop_frozen, paste_frozen, prepare, prepare_frozen, restore_logits
 from voxward.data.resample import resample_labels
 from voxward.inference.ensemble import Mean, mean_logits
 from voxward.inference.predictor import Predictor
@@ -32,7 +32,7 @@ from voxward.inference.windows import Windows, chunked, gather, pull_back, scatt
 Gradient = Literal["exact", "window_mean"]
 
 # Logit of what is surely there (the background outside the crop box), minus that of what is surely not.
-_CERTAIN = 20.0
+CERTAIN = 20.0
 # A change of the prepared image (in standard deviations) that is too small to recompute a window for.
 _UNCHANGED = 1e-6
 
@@ -46,13 +46,16 @@ class Member:
     windows: Windows
 
     @classmethod
-    def freeze(cls, predictor: Predictor, volume: Volume) -> Member:
-        """Keep the volume's crop box and statistics. Raises ValueError for fp16 and for a volume that does not fit."""
+    def freeze(cls, predictor: Predictor, volume: Volume, figures: Figures | None = None) -> Member:
+        """Keep the volume's crop box and statistics. Raises ValueError for fp16 and for a volume that does not fit.
+
+        figures: of the volume that this one is a part of, see data.prepare.
+        """
         if predictor.precision == "fp16":
             raise ValueError("precision 'fp16' loses gradients; use fp32, bf16 or auto")
         predictor.check(volume.array.shape[0], volume.affine)
         flips(predictor.mirrors)
-        frame = prepare(volume, None, predictor.model.plan).frame
+        frame = prepare(volume, None, predictor.model.plan, figures=figures).frame
         return cls(predictor, frame, predictor.windows(frame.shape))
 
     def image(self, volume: Inputs) -> Image:
@@ -74,9 +77,9 @@ class Member:
         """Logits (1, k, i, j, k) in the file's geometry, outside the crop box a constant that means background."""
         frame = self.frame
         box = restore_logits(crop_back(blended, self._offset, frame.shape), frame)
-        outside = box.new_full((len(box),), -_CERTAIN if head == "regions" else 0.0)
+        outside = box.new_full((len(box),), -CERTAIN if head == "regions" else 0.0)
         if head == "softmax":
-            outside[0] = _CERTAIN
+            outside[0] = CERTAIN
         return paste_frozen(box, frame, outside)[None]
 
     def pull_back(self, image: Image, cotangent: CaseLogits) -> Image:

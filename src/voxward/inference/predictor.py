@@ -12,7 +12,7 @@ from torch import Tensor
 from voxward.core.case import PreparedCase, Volume
 from voxward.core.types import Images, Logits, Size3
 from voxward.data.padding import pad_to
-from voxward.data.prepare import prepare, restore_argmax
+from voxward.data.prepare import Figures, prepare, restore_argmax
 from voxward.data.volume_file import affine_fault
 from voxward.inference.precision import Precision, autocast
 from voxward.inference.run_folder import TrainedModel
@@ -47,13 +47,16 @@ class Predictor:
         """How many windows one forward pass takes."""
         return max(1, VOXELS_PER_FORWARD[self.device.type] // int(np.prod(self.model.plan.window_size)))
 
-    def segment(self, volume: Volume, done: Callable[[int, int], None] | None = None) -> np.ndarray:
+    def segment(
+        self, volume: Volume, done: Callable[[int, int], None] | None = None, figures: Figures | None = None
+    ) -> np.ndarray:
         """Class indices (i, j, k) in the volume's own voxel order and shape, post-processed.
 
-        Raises ValueError when the volume's channels are not the plan's. `done(windows, of)` reports progress.
+        Raises ValueError when the volume's channels are not the plan's. `done(windows, of)` reports progress. figures:
+        of the volume that this one is a part of, see data.prepare.
         """
         self.check(volume.array.shape[0], volume.affine)
-        label = restore_argmax_of(self, prepare(volume, None, self.model.plan), done)
+        label = restore_argmax_of(self, prepare(volume, None, self.model.plan, figures=figures), done)
         segmentation: np.ndarray = self.model.postprocess.apply(label, volume.spacing)
         return segmentation
 
