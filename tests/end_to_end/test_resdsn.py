@@ -29,7 +29,7 @@ def scans(tmp_path_factory):
 @pytest.fixture(scope="module")
 def stages(scans, tmp_path_factory):
     root = tmp_path_factory.mktemp("stages")
-    options = (*TINY, "training.epochs=60", "optimizer.options.lr=0.05")
+    options = (*TINY, "training.epochs=45", "optimizer.options.lr=0.05", "sampling.foreground=0.7")
     return [
         train(scans, root / stage, f"resdsn-c2f-{stage}", seed=1, overrides=options) for stage in ("coarse", "fine")
     ]
