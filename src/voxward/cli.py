@@ -52,7 +52,7 @@ def _check(arguments: Arguments) -> int:
 
 def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="dataset folder")
-    parser.add_argument("--recipe", default="rog", help="a packaged recipe (rog, dynunet) or a .yaml file")
+    parser.add_argument("--recipe", default="rog", help="a packaged recipe (rog, dynunet, ...) or a .yaml file")
     parser.add_argument("--fold", type=int, default=0, help="which fold of the dataset's splits (default 0)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
     parser.add_argument("--workers", type=int, default=2, help="cases prepared at once (default 2)")
@@ -159,11 +159,15 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", help="volume files, folders of volumes, or a dataset folder")
     parser.add_argument("--out", help="folder for the predictions (default: RUN/predictions)")
     parser.add_argument("--overlap", type=float, help="overlap of the windows, 0 to below 1 (default: the recipe's)")
+    _cascade_arguments(parser)
+    _inference_arguments(parser)
+
+
+def _cascade_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cascade", metavar="COARSE", help="a run that finds the region, which RUN then segments")
     parser.add_argument("--margin", type=float, default=20.0, help="of the cascade's box, on every side (default 20)")
     parser.add_argument("--margin-unit", default="voxels", choices=("voxels", "mm"))
     parser.add_argument("--fraction", type=float, default=0.2, help="parts below this share are dropped (default 0.2)")
-    _inference_arguments(parser)
 
 
 def _inference_arguments(parser: argparse.ArgumentParser) -> None:
@@ -258,6 +262,9 @@ def _threat_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> No
     add("--erase", help="only this class counts: make it vanish (default: the mean of all classes)")
     add("--save-volumes", action="store_true", help="keep every case's adversarial volumes, not only the first one's")
     add("--budget", action="store_true", help="only estimate the hours this will take")
+    add("--gradient", default="exact", choices=("exact", "window_mean"), help="window_mean: the ResDSN paper's")
+    add("--stage", default="both", choices=("both", "coarse", "fine"), help="of a cascade, with its box held")
+    _cascade_arguments(parser)
     _device_arguments(parser)
 
 

@@ -34,6 +34,40 @@ def test_all_problems_are_reported_at_once():
         assert part in message
 
 
+@pytest.mark.parametrize("name", ["resdsn-c2f-coarse", "resdsn-c2f-fine", "resdsn-c2f-hardened"])
+def test_resdsn_is_the_papers(name):
+    """Section 4.1 of the paper; of the defence, eps 10.2 HU, alpha 3.4 HU, N 5, adversarial patches only."""
+    recipe = load_recipe(name)
+    scale = 8 if name.endswith("hardened") else 1
+    fine = name.endswith("fine")
+    assert recipe.preparation.batch_size == 16 * scale
+    assert recipe.optimizer.options == {"lr": 0.01 * scale, "momentum": 0.9, "weight_decay": 0.0005}
+    assert (recipe.schedule.name, recipe.schedule.options) == ("poly", {"power": 0.9})
+    assert recipe.training.auxiliary == (0.2, 0.4)
+    assert recipe.sampling.region == ("truth" if fine else "case")
+    assert recipe.inference.extra_windows == (12 if fine else 6)
+    assert recipe.postprocessing.fraction == 0.2
+    if scale == 1:
+        assert recipe.defence is None
+    else:
+        low, high = recipe.preparation.clip
+        eps = recipe.defence.eps * (high - low)
+        assert eps == pytest.approx(10.2)
+        assert recipe.defence.length * eps == pytest.approx(3.4)
+        assert (recipe.defence.steps, recipe.defence.clean, recipe.defence.objective) == (5, 0.0, "ce")
+
+
+def test_a_clip_and_a_patch_that_cannot_be_are_refused():
+    wrong = ["preparation.clip=[3, 3]", "preparation.patch_size=[8, 0, 8]", "augmentation.quarter_turns=[1, 1]",
+             "postprocessing.fraction=2"]  # fmt: skip
+    with pytest.raises(ValueError, match="clip must be low < high") as error:
+        load_recipe("resdsn-c2f-coarse", wrong)
+    for part in ("patch_size must be positive", "quarter_turns may only hold", "fraction must be"):
+        assert part in str(error.value)
+    with pytest.raises(ValueError, match=r"clip must be .* with normalization 'clip', got none"):
+        load_recipe("rog", ["preparation.normalization=clip"])
+
+
 def test_overrides_change_what_they_name():
     recipe = load_recipe("rog", ["training.epochs=3", "optimizer.options.lr=5e-4", "augmentation.scale=[1, 1]"])
     assert recipe.training.epochs == 3
@@ -76,7 +110,7 @@ def test_classes_may_have_their_own_post_processing(tmp_path):
 @pytest.mark.parametrize(
     ("classes", "problem"),
     [
-        ("{tumour: lesions}", "postprocessing.classes.tumour must be one of organ, lesion, none, got 'lesions'"),
+        ("{tumour: lesions}", "postprocessing.classes.tumour must be one of organ, lesion, share, none, got 'lesions'"),
         ("{1: lesion}", "postprocessing.classes.1 must be a str, got 1"),
         ("lesion", "postprocessing.classes must be a mapping, got 'lesion'"),
     ],

@@ -198,9 +198,32 @@ def test_preparation_decides_the_rest() -> None:
     assert make_plan(found, Preparation(normalization="none")).channels[0].normalization == "none"
 
 
+@pytest.mark.parametrize(
+    ("patch", "strides"),
+    [
+        ((64, 64, 64), "222 222 222"),
+        ((32, 32, 32), "222 222 222"),
+        ((64, 64, 8), "222 221 221"),
+        ((48, 40, 1), "221 221 221"),
+        ((20, 6, 7), "211 211 111"),
+    ],
+)
+def test_fixed_plans_the_recipes_patch_and_three_halvings(patch, strides) -> None:
+    found = make_fingerprint((300, 300, 90), (0.7, 0.7, 2.5), cases=3, channels=("CT",))
+    recipe = load_recipe("resdsn-c2f-coarse", [f"preparation.patch_size={list(patch)}"])
+    plan = make_plan(found, recipe.preparation)
+    assert plan.problems() == []
+    assert plan.patch_size == plan.window_size == plan.source_size == patch
+    assert plan.strides == tuple(tuple(map(int, step)) for step in strides.split())
+    assert (plan.batch_size, plan.resample, plan.crop_nonzero, plan.spacing) == (16, False, False, (0.7, 0.7, 2.5))
+    channel = plan.channels[0]
+    assert (channel.normalization, channel.low, channel.high) == ("clip", -100.0, 240.0)
+    assert make_plan(found, Preparation(planner="fixed")).batch_size == 1
+
+
 def test_unknown_planner_and_empty_fingerprint_are_refused() -> None:
     found = make_fingerprint((20, 20, 20))
-    with pytest.raises(ValueError, match="nnunet, rog"):
+    with pytest.raises(ValueError, match="fixed, nnunet, rog"):
         make_plan(found, Preparation(planner="nope"))
     with pytest.raises(ValueError, match="no cases"):
         make_plan(Fingerprint(**{**vars(found), "cases": ()}), Preparation())

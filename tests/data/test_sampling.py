@@ -4,8 +4,16 @@ import pytest
 import torch
 
 from tests.data.memory_source import MemorySource
+from voxward.core.recipe import Sampling
 from voxward.data.padding import pad_to
-from voxward.data.sampling import PatchDraw, PatchSource, draw_patch, patch_around, read_patch
+from voxward.data.sampling import (
+    PatchDraw,
+    PatchSource,
+    draw_patch,
+    draw_training_patch,
+    patch_around,
+    read_patch,
+)
 
 
 def _source(shape=(12, 9, 5), channels=2):
@@ -119,3 +127,43 @@ def test_wrong_requests_are_refused():
         read_patch(source, PatchDraw("other", (0, 0, 0)), (4, 4, 4), (4, 4, 4), "edge")
     with pytest.raises(ValueError, match="foreground"):
         draw_patch(source, (4, 4, 4), 1.5, _generator(0))
+
+
+def _organ(shape=(30, 24, 20), low=(4, 10, 7), high=(19, 13, 16)):
+    """A hollow organ: its box spans low..high (inclusive), with little in it."""
+    voxels = {low: 1, high: 1, (low[0], high[1], low[2]): 2, (high[0] - 3, low[1], high[2] - 1): 2}
+    return _labelled(shape, voxels), low, high
+
+
+@pytest.mark.parametrize("size", [(6, 2, 4), (8, 8, 8), (20, 20, 16), (30, 30, 30)])
+def test_patches_on_the_truth_hold_some_of_it_and_keep_to_its_box(size):
+    source, low, high = _organ()
+    starts = [[], [], []]
+    for seed in range(200):
+        draw = draw_training_patch(source, size, Sampling(0.0, "truth"), _generator(seed))
+        _, label = read_patch(source, draw, size, size, "zero")
+        assert label.any()
+        for n, (start, edge, a, b, length) in enumerate(zip(draw.start, size, low, high, source.shape, strict=True)):
+            starts[n].append(start)
+            if edge > length:
+                assert start == -((edge - length) // 2)
+            elif b + 1 - a >= edge:
+                assert a <= start
+                assert start + edge <= b + 1
+            else:
+                assert start <= a
+                assert b + 1 <= start + edge
+    if size == (6, 2, 4):  # every place in the box from which one of the four voxels is seen
+        assert [sorted(set(found)) for found in starts] == [[4, 11, 12, 13, 14], [10, 12], [7, 12, 13]]
+
+
+def test_a_share_of_these_is_centred_and_other_regions_are_as_they_were():
+    source, _, _ = _organ()
+    centred = [draw_training_patch(source, (5, 5, 5), Sampling(1.0, "truth"), _generator(n)).start for n in range(50)]
+    voxels = {tuple(start + 2 for start in found) for found in centred}
+    assert voxels == {tuple(row) for k in (1, 2) for row in source.locations(k).tolist()}
+    for seed in range(20):
+        sampled = draw_training_patch(source, (5, 5, 5), Sampling(0.3), _generator(seed))
+        assert sampled == draw_patch(source, (5, 5, 5), 0.3, _generator(seed))
+    empty = _labelled((9, 9, 9), {})
+    assert len({draw_training_patch(empty, (4, 4, 4), Sampling(0.0, "truth"), _generator(n)) for n in range(9)}) > 5

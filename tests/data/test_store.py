@@ -225,7 +225,7 @@ def test_a_case_whose_files_change_is_prepared_again(tmp_path: Path) -> None:
     assert open_case(out / "c1", "c1").classes == (2,)
 
 
-@pytest.mark.parametrize(("normalization", "shared"), [("mr", True), ("none", True), ("ct", False)])
+@pytest.mark.parametrize(("normalization", "shared"), [("mr", True), ("none", True), ("ct", False), ("clip", False)])
 def test_folds_share_a_folder_unless_their_own_figures_normalise(
     tmp_path: Path, normalization: str, shared: bool
 ) -> None:

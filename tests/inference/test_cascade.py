@@ -15,8 +15,8 @@ from voxward.core.case import Volume
 from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
 from voxward.core.recipe import load_recipe
-from voxward.inference.cascade import Cascade, bounding_box, crop, drop_small_parts
-from voxward.inference.postprocess import PostProcess
+from voxward.inference.cascade import Cascade, bounding_box, crop
+from voxward.inference.postprocess import PostProcess, drop_small_parts
 from voxward.inference.predictor import Predictor
 from voxward.inference.run_folder import TrainedModel
 

@@ -119,13 +119,41 @@ def test_apply_does_what_its_kind_says() -> None:
     assert np.array_equal(mixed.apply(label, UNIT), organ_first)
 
 
+@pytest.mark.parametrize("fraction", [0.02, 0.1, 1.0])
+def test_share_drops_each_class_small_parts_but_never_its_largest(fraction: float) -> None:
+    label = random_map(7)
+    expected = label.copy()
+    for klass in (1, 3):
+        parts = flood(label, klass)
+        largest, total = max(map(len, parts)), sum(map(len, parts))
+        first = next(part for part in sorted(parts, key=min) if len(part) == largest)
+        for part in parts:
+            if len(part) < fraction * total and part is not first:
+                for voxel in part:
+                    expected[voxel] = 0
+    share = PostProcess(("share", "none", "share"), (), fraction)
+    assert np.array_equal(share.apply(label, UNIT), expected)
+
+
+def test_share_is_settled_with_the_recipes_fraction() -> None:
+    truth = np.zeros((12, 8, 8), np.uint8)
+    truth[2:6, 2:6, 2:6] = 1
+    prediction = truth.copy()
+    prediction[9:11, 5:7, 5:7] = 1  # 8 of 72 voxels
+    wanted = PostProcessing("share", fraction=0.12)
+    one = LabelSet(("background", "organ"), (0, 1))
+    assert choose_postprocess([(truth, prediction, UNIT)], wanted, (0.0,), one) == PostProcess(("share",), (0.0,), 0.12)
+    less = PostProcessing("share", fraction=0.1)
+    assert choose_postprocess([(truth, prediction, UNIT)], less, (0.0,), one).kinds == ("none",)
+
+
 def test_json_round_trip(tmp_path: Path) -> None:
     settled = PostProcess(("organ", "none", "lesion"), (3.5, 0.0, 12.0))
     for n, value in enumerate((settled, PostProcess())):
         write_json(tmp_path / f"{n}.json", to_data(value))
         assert load_json(PostProcess, tmp_path / f"{n}.json") == value
     data = json.loads((tmp_path / "0.json").read_text())
-    with pytest.raises(ValueError, match=r"kinds\[0\] must be one of organ, lesion, none"):
+    with pytest.raises(ValueError, match=r"kinds\[0\] must be one of organ, lesion, share, none"):
         from_data(PostProcess, {**data, "kinds": ["organs"]}, "a.json")
     with pytest.raises(ValueError, match="minimum_mm3 needs a value for each of the kinds"):
         from_data(PostProcess, {**data, "minimum_mm3": [3.5]}, "a.json")

@@ -8,6 +8,9 @@ from pathlib import Path
 from voxward.attacks.threat import Norm, Reference, Unit
 from voxward.commands.benchmark import EPS, BenchmarkResult, benchmark
 from voxward.core.progress import Progress, silent
+from voxward.inference.cascade import MarginUnit
+from voxward.inference.cascade_model import Stage
+from voxward.inference.pipeline import Gradient
 from voxward.inference.precision import Precision
 from voxward.inference.predictor import Tta
 from voxward.inference.run_folder import Checkpoint
@@ -41,6 +44,12 @@ def attack(
     erase: str | None = None,
     save_volumes: bool = False,
     budget: bool = False,
+    gradient: Gradient = "exact",
+    cascade: Path | str | None = None,
+    stage: Stage = "both",
+    margin: float = 20.0,
+    margin_unit: MarginUnit = "voxels",
+    fraction: float = 0.2,
     progress: Progress = silent,
 ) -> BenchmarkResult:
     """`benchmark` for one run; `out` is RUN/attack by default."""
@@ -48,5 +57,5 @@ def attack(
     return benchmark(
         [run], dataset, target, attacks, eps, mode, norm, unit, reference, steps, restarts, queries, fab_steps,
         threshold, cases, policy, surrogate, checkpoint, device, precision, members, tta, seed, erase, save_volumes,
-        budget, progress,
+        budget, gradient, cascade, stage, margin, margin_unit, fraction, progress,
     )  # fmt: skip

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -21,9 +22,12 @@ from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
 from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
+from voxward.inference.cascade import Cascade, MarginUnit
+from voxward.inference.cascade_model import Stage
+from voxward.inference.pipeline import Gradient
 from voxward.inference.precision import Precision, resolve_device, resolve_precision
-from voxward.inference.predictor import Predictor, Tta
-from voxward.inference.run_folder import Checkpoint, RunFolder, RunSettings, load_run
+from voxward.inference.predictor import Tta
+from voxward.inference.run_folder import Checkpoint, RunFolder, RunSettings
 from voxward.inference.together import Deployed, load_deployed
 from voxward.metrics.score import POLICIES
 from voxward.report.hardening import Hardening, hardening_text
@@ -35,7 +39,7 @@ from voxward.robustness.record import Record
 from voxward.robustness.robust import Finding, sanity
 from voxward.robustness.run import Bench, Setting, class_count, ensembles, members
 from voxward.robustness.store import RecordStore
-from voxward.robustness.subject import SUBJECTS, Mode, labels_under_attack
+from voxward.robustness.subject import Mode, labels_under_attack
 from voxward.training.log import read_log
 
 EPS = (4 / 255, 8 / 255, 16 / 255)
@@ -89,6 +93,12 @@ def benchmark(
     erase: str | None = None,
     save_volumes: bool = False,
     budget: bool = False,
+    gradient: Gradient = "exact",
+    cascade: Path | str | None = None,
+    stage: Stage = "both",
+    margin: float = 20.0,
+    margin_unit: MarginUnit = "voxels",
+    fraction: float = 0.2,
     progress: Progress = silent,
 ) -> BenchmarkResult:
     """Attack one or several trained runs on a dataset's validation cases, and compare them in one table.
@@ -101,7 +111,11 @@ def benchmark(
     adversarial volumes are tried too (a transfer attack). erase: a class whose Dice alone counts: the attacks try to
     make it vanish, and the books are of that class. members: other runs that predict together with each of `runs`, an
     ensemble that is attacked as one; tta: see `predict`. save_volumes: keep the adversarial volumes under
-    OUT/volumes. budget: only estimate the hours.
+    OUT/volumes. budget: only estimate the hours. gradient: `exact`, or `window_mean`: of each window's own objective,
+    as in the ResDSN paper. cascade: a run that finds the region which each of the runs (with its members) then
+    segments; both are attacked, or one `stage` of them, with the region of the clean case (see
+    inference.cascade_model.freeze_cascade), and the deployed Dice is that of the cascade, which finds the region anew.
+    margin, margin_unit, fraction: see inference.cascade.Cascade.
 
     OUT gets records/ (one file per unit of work), robustness.md, robustness.csv, classes.md (per class or region), with
     several runs leaderboard.md and .csv and, where one was hardened from another, hardening-RUN.md, sanity.json and
@@ -112,25 +126,37 @@ def benchmark(
     threat = ThreatModel(0.0, norm, unit, reference)
     setting = Setting(
         tuple(attacks), tuple(sorted(set(eps))), threat, mode,
-        Budget(steps, restarts, queries, fab_steps, threshold), policy, seed, erase,
+        Budget(steps, restarts, queries, fab_steps, threshold), policy, seed, erase, gradient, stage,
     )  # fmt: skip
-    _check(setting)
+    _check(setting, cascade is not None)
     folders = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
     target, chosen = Path(out), resolve_device(device)
-    helper = None if surrogate is None else Predictor(load_run(surrogate, checkpoint, chosen), chosen, precision)
     others = [Path(member) for member in members]
+    helper = None if surrogate is None else load_deployed(surrogate, (), checkpoint, chosen, precision)
+    coarse = None if cascade is None else load_deployed(cascade, (), checkpoint, chosen, precision, tta=tta)
     predictors = {
         name: load_deployed(folder, others, checkpoint, chosen, precision, tta=tta)
         for name, folder in _named(folders).items()
     }
+    finding = (margin, margin_unit, fraction)
+    fines = (*predictors.values(), *([] if helper is None else [helper]))
+    joined = None if coarse is None else _joined(coarse, fines, *finding)
+    unseen = [*folders, *others, *([] if cascade is None else [Path(cascade)])]
     bench = Bench(
-        predictors, _cases(open_dataset(dataset), [*folders, *others], cases), setting, voxward.__version__,
-        target / "volumes", save_volumes, helper, _transferred(helper, predictors, setting),
+        predictors, _cases(open_dataset(dataset), unseen, cases), setting, voxward.__version__,
+        target / "volumes", save_volumes, helper, _transferred(helper, predictors, setting), joined,
     )  # fmt: skip
     if budget:
         return BenchmarkResult((), (), None, target, hours=estimate_hours(bench))
     store = RecordStore(target)
-    store.settle(_settings(bench, folders, others, checkpoint, surrogate) | ({"tta": tta} if tta else {}))
+    single = {"surrogate": surrogate, "cascade": cascade}
+    found: dict[str, object] = {
+        name: _digest(_run_files(Path(run), checkpoint)) for name, run in single.items() if run is not None
+    }
+    if others:
+        found["members"] = [_digest(_run_files(folder, checkpoint)) for folder in others]
+    found |= ({"tta": tta} if tta else {}) | ({"finding": list(finding)} if cascade is not None else {})
+    store.settle(_settings(bench, folders, checkpoint) | found)
     store.work(tuple(bench.clean_units()), bench.work)
     bench.settle_thresholds(store.read_all())
     store.work(tuple(bench.units()), lambda work: bench.work(work, progress), progress)
@@ -163,10 +189,28 @@ def summarise(out: Path, setting: Setting, bench: Bench, progress: Progress = si
     return BenchmarkResult(records, findings, report, out, board)
 
 
-def _check(setting: Setting) -> None:
+def _joined(
+    coarse: Deployed, fines: Sequence[Deployed], margin: float, margin_unit: MarginUnit, fraction: float
+) -> Callable[[Deployed], Cascade]:
+    """What makes each of the models the fine stage behind `coarse`. Raises ValueError where one does not fit it."""
+
+    def cascade(fine: Deployed) -> Cascade:
+        return Cascade(coarse, fine, margin, margin_unit, fraction)
+
+    for fine in fines:
+        cascade(fine)
+    return cascade
+
+
+def _check(setting: Setting, cascaded: bool) -> None:
     POLICIES[setting.policy]
-    if setting.mode not in SUBJECTS:
-        raise ValueError(f"mode must be one of {', '.join(SUBJECTS)}, got {setting.mode!r}")
+    for name, kind in (("mode", Mode), ("gradient", Gradient), ("stage", Stage)):
+        if getattr(setting, name) not in get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(setting, name)!r}")
+    if setting.mode == "patch" and (cascaded or setting.gradient != "exact"):
+        raise ValueError("mode 'patch' attacks one window: it has no cascade, and only the exact gradient")
+    if not cascaded and setting.stage != "both":
+        raise ValueError(f"stage {setting.stage!r} needs a cascade")
     if not setting.eps:
         raise ValueError("eps must hold at least one size")
     if not setting.attacks:
@@ -266,19 +310,8 @@ def _cases(dataset: Dataset, folders: Sequence[Path], count: int | None) -> Mapp
     return {id: dataset.case(id) for id in shared[:count]}
 
 
-def _settings(
-    bench: Bench,
-    folders: Sequence[Path],
-    members: Sequence[Path],
-    checkpoint: Checkpoint,
-    surrogate: Path | str | None,
-) -> dict[str, object]:
+def _settings(bench: Bench, folders: Sequence[Path], checkpoint: Checkpoint) -> dict[str, object]:
     """What must not change between the calls that fill one folder."""
-    others: dict[str, object] = {}
-    if surrogate is not None:
-        others["surrogate"] = _digest(_run_files(Path(surrogate), checkpoint))
-    if members:
-        others["members"] = [_digest(_run_files(folder, checkpoint)) for folder in members]
     return {
         **to_data(bench.setting),
         "version": bench.version,
@@ -288,7 +321,6 @@ def _settings(
         },
         "cases": {id: _digest([*case.images, *filter(None, [case.label])]) for id, case in bench.cases.items()},
         "runs": {name: _digest(_run_files(folder, checkpoint)) for name, folder in _named(folders).items()},
-        **others,
     }
 
 

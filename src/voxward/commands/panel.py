@@ -28,17 +28,17 @@ def attack_panel(bench: Bench, records: Sequence[Record], path: Path) -> None:
     stored = bench.volume_path(Unit(worst.model, worst.attack, worst.case, worst.eps, worst.seed))
     if stored is None or not stored.is_file():
         return
-    case, predictor = bench.cases[first], bench.predictors[worst.model]
+    case, segment = bench.cases[first], bench.segmenter(worst.model)
     assert case.label is not None
     clean, adversarial, truth = read_image(case.images), read_image([stored]), read_label(case.label)
     axes, flips = orientation(clean.affine)
-    labels = predictor.model.plan.labels
+    labels = bench.predictors[worst.model].model.plan.labels
     i, j, k = (clean.spacing[axis] for axis in axes)
     image, struck, true, before, after = (
         orient(array, axes, flips)
         for array in (
             clean.array[0].astype(float), adversarial.array[0].astype(float), labels.to_index(truth.array),
-            predictor.segment(clean), predictor.segment(adversarial),
+            segment(clean), segment(adversarial),
         )
     )  # fmt: skip
     title = f"{first}: {worst.attack}, eps {worst.eps:.4f}, Dice {worst.dice(deployed=True):.3f}"

@@ -17,7 +17,7 @@ from voxward.data.io import SUFFIXES, read_header, read_image, volume_stem, volu
 from voxward.data.volume_file import same_affine
 from voxward.inference.cascade import Cascade, MarginUnit
 from voxward.inference.precision import Precision, resolve_device
-from voxward.inference.predictor import Predictor, Tta
+from voxward.inference.predictor import Tta
 from voxward.inference.run_folder import Checkpoint, RunFolder
 from voxward.inference.together import Deployed, load_deployed
 
@@ -64,8 +64,6 @@ def predict(
     if cascade is None:
         return _predict_all(predictor, predictor.segment, cases, target, resume, progress)
     first = load_deployed(cascade, (), checkpoint, chosen, precision, overlap, tta)
-    if not (isinstance(predictor, Predictor) and isinstance(first, Predictor)):
-        raise ValueError("a cascade is of two runs: members and cascade cannot be combined")
     both = Cascade(first, predictor, margin, margin_unit, fraction)
     return _predict_all(predictor, lambda *given: both.segment(*given).label, cases, target, resume, progress)
 

@@ -15,7 +15,7 @@ from voxward.core.types import Float3, Size3
 T = TypeVar("T")
 
 Padding = Literal["reflect", "edge", "zero"]
-Normalization = Literal["ct", "mr", "minmax", "zscore", "none"]
+Normalization = Literal["ct", "mr", "clip", "minmax", "zscore", "none"]
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,9 @@ class ChannelPlan:
 
     `ct`: clip to [low, high], subtract mean, divide by std, the dataset's figures. `mr`: the same with the case's own
     0.5 and 99.5 percentiles, mean and standard deviation of its non-zero voxels (the four figures here are unused).
-    `minmax`: clip to the 1 and 99 percentiles of the case's non-zero voxels, which become 0 and 1. `zscore`: subtract
-    mean and divide by standard deviation of the case's non-zero voxels; zero voxels stay 0. `none`: left as it is.
+    `clip`: clip to [low, high], then the case's own mean and standard deviation of all its voxels. `minmax`: clip to
+    the 1 and 99 percentiles of the case's non-zero voxels, which become 0 and 1. `zscore`: subtract mean and divide by
+    standard deviation of the case's non-zero voxels; zero voxels stay 0. `none`: left as it is.
     """
 
     name: str
@@ -91,7 +92,8 @@ class Plan:
     is read before augmentation (>= patch_size). strides: per downsampling step of the network, one stride per axis;
     kernel_sizes: per resolution level, one kernel edge per axis. padding: how a volume smaller than a patch is
     extended, the same in training, inference and attack. min_object_mm3: per foreground class, the size under which a
-    predicted component is suspicious (from the training set's own objects).
+    predicted component is suspicious (from the training set's own objects). resample: False keeps every case's own
+    voxels; `spacing` is then only the training set's median.
     """
 
     dataset: str
@@ -108,6 +110,7 @@ class Plan:
     padding: Padding
     batch_size: int
     min_object_mm3: tuple[float, ...]
+    resample: bool = True
 
     def problems(self) -> list[str]:
         """What an edit by hand got wrong, one sentence each."""

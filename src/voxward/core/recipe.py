@@ -19,7 +19,7 @@ from voxward.core.structure import from_data, to_data
 from voxward.core.types import Size3
 
 Options = Mapping[str, Any]
-PostProcessingKind = Literal["organ", "lesion", "none"]
+PostProcessingKind = Literal["organ", "lesion", "share", "none"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -34,12 +34,16 @@ _Loader.add_implicit_resolver(
 @dataclass(frozen=True)
 class Preparation:
     """planner: whose rules choose patch and strides. memory_gib: what a training step may take (chooses the batch
-    size). batch_size: overrides that choice. normalization: `auto` = `ct` for channels named CT, else `mr`; see
-    core.plan.ChannelPlan. patch_size: of the planner `fixed`, in voxels.
+    size). batch_size: overrides that choice. normalization: `auto` = `ct` for channels named CT, else `mr`; `clip`: cut
+    off at `clip` (low, high, in the file's unit), then zero mean and unit variance of each case; others: see
+    core.plan.ChannelPlan. resample: to the plan's spacing; without it every case keeps its own voxels. patch_size: of
+    the planner `fixed`, in voxels.
     """
 
     planner: str = "rog"
-    normalization: Literal["auto", "ct", "mr", "minmax", "zscore", "none"] = "auto"
+    normalization: Literal["auto", "ct", "mr", "clip", "minmax", "zscore", "none"] = "auto"
+    clip: tuple[float, float] | None = None
+    resample: bool = True
     crop_nonzero: bool = True
     padding: Padding = "reflect"
     memory_gib: float = 10.0
@@ -51,14 +55,22 @@ class Preparation:
         found = [] if self.memory_gib > 0 else [f"memory_gib must be positive, got {self.memory_gib}"]
         if self.batch_size is not None and self.batch_size < 1:
             found.append(f"batch_size must be at least 1, got {self.batch_size}")
-        return found
+        if self.normalization == "clip" and self.clip is None:
+            found.append("clip must be (low, high) with normalization 'clip', got none")
+        if self.clip is not None and not self.clip[0] < self.clip[1]:
+            found.append(f"clip must be low < high, got {self.clip}")
+        return found + ([f"patch_size must be positive, got {self.patch_size}"] if min(self.patch_size) < 1 else [])
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """foreground: share of the patches that are centred on a foreground voxel, its class drawn first."""
+    """foreground: share of the patches that are centred on a foreground voxel, its class drawn first.
+
+    region: where the others lie: anywhere in the `case`, or within the `truth`'s bounding box, holding some of it.
+    """
 
     foreground: float = 0.5
+    region: Literal["case", "truth"] = "case"
 
     def problems(self) -> list[str]:
         """Values out of range."""
@@ -71,9 +83,10 @@ class Augmentation:
 
     rotation_degrees: each axis turns by U(-r, r). scale: zoom factor range. mirror_axes: axes (0, 1, 2) that may be
     flipped, each with mirror_probability; leave out axis 0 (left-right) where left and right are different classes.
-    gamma: exponent range, applied to intensities rescaled to [0, 1]. Then, in the prepared image's unit and drawn once
-    per sample: intensity_scale: factor range; intensity_shift: U(-s, s) is added; noise_std: of Gaussian noise; and
-    with drop_channel_probability one channel is set to 0.
+    gamma: exponent range, applied to intensities rescaled to [0, 1]. quarter_turns: axes (0, 1, 2) about which a patch
+    is turned by 0, 90, 180 or 270 degrees, by 0 or 180 where it is not as long as wide. Then, in the prepared image's
+    unit and drawn once per sample: intensity_scale: factor range; intensity_shift: U(-s, s) is added; noise_std: of
+    Gaussian noise; and with drop_channel_probability one channel is set to 0.
     """
 
     rotation_degrees: float = 15.0
@@ -84,6 +97,7 @@ class Augmentation:
     mirror_probability: float = 0.5
     gamma: tuple[float, float] = (0.7, 1.5)
     gamma_probability: float = 0.2
+    quarter_turns: tuple[int, ...] = ()
     intensity_scale: tuple[float, float] = (0.9, 1.1)
     intensity_scale_probability: float = 0.0
     intensity_shift: float = 0.1
@@ -111,7 +125,8 @@ class Augmentation:
             for name, value in (("intensity_shift", self.intensity_shift), ("noise_std", self.noise_std))
             if not value >= 0
         ]
-        return found + _mirror_problems(self.mirror_axes)
+        found += _axes_problems("quarter_turns", self.quarter_turns)
+        return found + _axes_problems("mirror_axes", self.mirror_axes)
 
 
 @dataclass(frozen=True)
@@ -227,19 +242,25 @@ class Inference:
         found += [] if self.extra_windows >= 1 else [f"extra_windows must be at least 1, got {self.extra_windows}"]
         if self.combine == "vote" and self.weights != "constant":
             found.append(f"combine 'vote' needs weights 'constant', got {self.weights!r}")
-        return found + _mirror_problems(self.mirror_axes)
+        return found + _axes_problems("mirror_axes", self.mirror_axes)
 
 
 @dataclass(frozen=True)
 class PostProcessing:
     """kind: `organ` keeps each class's largest component, `lesion` fuses small components with the class around them.
 
-    classes: the kind of single classes, by name, where it is another one (`{tumour: lesion}`). A class's
-    post-processing is kept only if it raises that class's Dice on the selection cases.
+    `share` drops components with less than `fraction` of a class's voxels, never the largest. classes: the kind of
+    single classes, by name, where it is another one (`{tumour: lesion}`). A class's post-processing is kept only if it
+    raises that class's Dice on the selection cases.
     """
 
     kind: PostProcessingKind = "organ"
     classes: Mapping[str, PostProcessingKind] = field(default_factory=dict)
+    fraction: float = 0.2
+
+    def problems(self) -> list[str]:
+        """Values out of range."""
+        return _outside("fraction", self.fraction, 0.0, 1.0)
 
     def kinds(self, labels: LabelSet) -> tuple[PostProcessingKind, ...]:
         """The kind of each foreground class. Raises ValueError when `classes` names a class that is none of them."""
@@ -341,6 +362,6 @@ def _outside(name: str, value: float, low: float, high: float) -> list[str]:
     return [] if low <= value <= high else [f"{name} must be in [{low:g}, {high:g}], got {value}"]
 
 
-def _mirror_problems(axes: tuple[int, ...]) -> list[str]:
+def _axes_problems(name: str, axes: tuple[int, ...]) -> list[str]:
     fits = set(axes) <= {0, 1, 2} and len(set(axes)) == len(axes)
-    return [] if fits else [f"mirror_axes may only hold 0, 1, 2, each once, got {axes}"]
+    return [] if fits else [f"{name} may only hold 0, 1, 2, each once, got {axes}"]

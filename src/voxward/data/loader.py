@@ -21,7 +21,7 @@ from voxward.core.case import Frame
 from voxward.core.plan import Plan
 from voxward.core.recipe import Sampling
 from voxward.core.types import Images, Labels
-from voxward.data.sampling import draw_foreground_voxel, draw_patch, patch_around, read_patch
+from voxward.data.sampling import draw_foreground_voxel, draw_training_patch, patch_around, read_patch
 from voxward.data.store import open_case
 
 # One stream of random numbers per purpose, so that none repeats another's.
@@ -62,7 +62,7 @@ class PatchDataset(Dataset[Sample]):
         epoch, place = divmod(n, len(self.ids))
         id = self.ids[_epoch_order(self.seed, epoch, len(self.ids))[place]]
         source, plan = open_case(self.folder / id, id), self.plan
-        draw = draw_patch(source, plan.patch_size, self.sampling.foreground, _generator(self.seed, _PATCH, n))
+        draw = draw_training_patch(source, plan.patch_size, self.sampling, _generator(self.seed, _PATCH, n))
         image, label = read_patch(source, draw, plan.patch_size, plan.source_size, plan.padding)
         return image, label, _windows(source.frame), id
 

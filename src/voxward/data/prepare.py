@@ -37,31 +37,48 @@ _SLAB = 2**21
 
 Numbers = tuple[float, float, float, float]
 
+Figures = tuple[Numbers, ...]
+"""Per channel low, high, mean and standard deviation."""
 
-def prepare(volume: Volume, label: Volume | None, plan: Plan, id: str = "") -> PreparedCase:
+
+def prepare(
+    volume: Volume, label: Volume | None, plan: Plan, id: str = "", figures: Figures | None = None
+) -> PreparedCase:
     """Orient to RAS, crop to non-zero voxels (if the plan says so), resample to the plan's spacing, clip and normalise.
 
-    An axis of one voxel (a 2D image) stays one voxel. A label holds file values, in the image's voxels.
+    An axis of one voxel (a 2D image) stays one voxel, and every axis keeps its voxels where the plan does not resample.
+    A label holds file values, in the image's voxels. figures: what `measured` gave for the volume that this one is a
+    part of, so that a part is normalised like the whole.
     Raises ValueError when the volume does not fit the plan (channels), the label does not fit the volume (shape,
     affine, undeclared values), or an intensity is not finite; the message names the case by `id`.
     """
     _check(volume, label, plan, id)
     axes, flips = orientation(volume.affine)
     source = orient(volume.array, axes, flips)
-    start, stop = nonzero_box(source) if plan.crop_nonzero else ((0, 0, 0), _size3(source.shape[1:]))
+    start, stop = _crop_box(source, plan)
     box = source[(slice(None), *box_slices(start, stop))]
     _check_finite(box, id)
-    spacing = [volume.spacing[axis] for axis in axes]
+    spacing = [volume.spacing[axis] for axis in axes] if plan.resample else plan.spacing
     shape = _size3(
         max(1, round(count * old / new)) if whole > 1 else 1
         for whole, count, old, new in zip(source.shape[1:], box.shape[1:], spacing, plan.spacing, strict=True)
     )
-    low, high, mean, std = zip(*(_figures(*pair) for pair in zip(box, plan.channels, strict=True)), strict=True)
+    low, high, mean, std = zip(*(figures or _all_figures(box, plan)), strict=True)
     frame = Frame(volume.shape, _affine_tuple(volume.affine), axes, flips, start, stop, shape, low, high, mean, std)
     image = _normalised(box, frame, plan)
     if not all(bool(torch.isfinite(channel).all()) for channel in image):
         raise ValueError(f"case {id!r}: the normalised intensities do not fit float32")
     return PreparedCase(id, image, _prepared_label(label, frame, plan.labels, id), frame)
+
+
+def measured(volume: Volume, plan: Plan, id: str = "") -> Figures:
+    """What `prepare` normalises each channel of a volume with.
+
+    Raises ValueError as `prepare` does, for the channels.
+    """
+    _check(volume, None, plan, id)
+    source = orient(volume.array, *orientation(volume.affine))
+    return _all_figures(source[(slice(None), *box_slices(*_crop_box(source, plan)))], plan)
 
 
 def prepare_frozen(volume: Float[Tensor, "b c i j k"], frame: Frame, plan: Plan) -> Float[Tensor, "b c d h w"]:
@@ -178,6 +195,14 @@ def _check_finite(box: np.ndarray, id: str) -> None:
         raise ValueError(f"case {id!r}: the image holds NaN or infinite voxels")
 
 
+def _crop_box(source: np.ndarray, plan: Plan) -> tuple[Size3, Size3]:
+    return nonzero_box(source) if plan.crop_nonzero else ((0, 0, 0), _size3(source.shape[1:]))
+
+
+def _all_figures(box: np.ndarray, plan: Plan) -> Figures:
+    return tuple(_figures(*pair) for pair in zip(box, plan.channels, strict=True))
+
+
 def _figures(channel: np.ndarray, plan: ChannelPlan) -> Numbers:
     """Low, high, mean and standard deviation that normalise a channel (i, j, k); std is never 0."""
     if plan.normalization == "ct":
@@ -186,6 +211,10 @@ def _figures(channel: np.ndarray, plan: ChannelPlan) -> Numbers:
         return float(channel.min()), float(channel.max()), 0.0, 1.0
     if plan.normalization == "zscore":
         return _nonzero_moments(channel)
+    if plan.normalization == "clip":
+        mean, std = _clipped_moments(channel, plan.low, plan.high)
+        # A constant channel has only rounding in its deviation.
+        return plan.low, plan.high, mean, std if std > 1e-6 * (plan.high - plan.low) else 1.0
     values = _nonzero_sample(channel)
     if not len(values):
         return 0.0, 0.0, 0.0, 1.0
@@ -196,6 +225,16 @@ def _figures(channel: np.ndarray, plan: ChannelPlan) -> Numbers:
     clipped = np.clip(values, low, high)
     # A constant channel has only rounding in its deviation; dividing by it would blow that up to noise.
     return low, high, float(clipped.mean()), float(clipped.std()) if high > low else 1.0
+
+
+def _clipped_moments(channel: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """Mean and standard deviation after clipping, plane by plane: float64 of a whole scan takes memory."""
+    sums = np.zeros(2)
+    for plane in channel:
+        clipped = np.clip(plane.astype(np.float64), low, high) - low
+        sums += clipped.sum(), np.square(clipped).sum()
+    mean, square = sums / channel.size
+    return low + float(mean), max(float(square - mean**2), 0.0) ** 0.5
 
 
 def _nonzero_sample(channel: np.ndarray) -> np.ndarray:

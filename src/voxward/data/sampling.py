@@ -11,6 +11,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from voxward.core.plan import Padding
+from voxward.core.recipe import Sampling
 from voxward.core.types import CaseLabels, Image, Size3
 from voxward.data.padding import OUTSIDE, pad_amounts, pad_index, take
 
@@ -58,6 +59,14 @@ class PatchDraw:
     start: Size3
 
 
+def draw_training_patch(source: PatchSource, size: Size3, sampling: Sampling, generator: torch.Generator) -> PatchDraw:
+    """Draw a patch of `size` voxels as a recipe says: centred on foreground, on the truth, or anywhere."""
+    if sampling.region == "truth" and torch.rand((), generator=generator).item() >= sampling.foreground:
+        return draw_patch_on_truth(source, size, generator)
+    share = 1.0 if sampling.region == "truth" else sampling.foreground
+    return draw_patch(source, size, share, generator)
+
+
 def draw_patch(source: PatchSource, size: Size3, foreground: float, generator: torch.Generator) -> PatchDraw:
     """Draw a patch of `size` voxels.
 
@@ -74,6 +83,27 @@ def draw_patch(source: PatchSource, size: Size3, foreground: float, generator: t
         return patch_around(source, size, voxel)
     low, high = _start_range(source.shape, size)
     i, j, k = (first + _below(last - first + 1, generator) for first, last in zip(low, high, strict=True))
+    return PatchDraw(source.id, (i, j, k))
+
+
+def draw_patch_on_truth(source: PatchSource, size: Size3, generator: torch.Generator) -> PatchDraw:
+    """A patch that holds a foreground voxel (drawn as above) and does not leave the bounding box of the foreground.
+
+    Along an axis on which the box is shorter than the patch, the patch covers it. As far as the volume's edge allows.
+    The box is that of the voxels that `locations` gives. A case without foreground gives a patch anywhere.
+    """
+    voxel = draw_foreground_voxel(source, generator)
+    if voxel is None:
+        return draw_patch(source, size, 0.0, generator)
+    known = np.concatenate([source.locations(k) for k in source.classes if k > 0])
+    first, last = known.min(0).tolist(), known.max(0).tolist()
+    low, high = _start_range(source.shape, size)
+    start = []
+    for n, edge in enumerate(size):
+        ends = sorted((first[n], last[n] + 1 - edge))
+        least, most = max(ends[0], voxel[n] + 1 - edge), min(ends[1], voxel[n])
+        start.append(min(max(least + _below(most - least + 1, generator), low[n]), high[n]))
+    i, j, k = start
     return PatchDraw(source.id, (i, j, k))
 
 

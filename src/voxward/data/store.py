@@ -35,7 +35,7 @@ from voxward.data.prepare import prepare
 
 _LOCATIONS = 10_000
 # The decisions of a plan that change prepared voxels; the others (batch size, window, ...) may change freely.
-_PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero")
+_PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample")
 
 
 @dataclass(frozen=True)
@@ -151,9 +151,9 @@ def prepare_dataset(
 
 def preparation_digest(plan: Plan) -> str:
     """A short name for the decisions of a plan that change prepared voxels."""
-    # Only "ct" uses the dataset's figures: other folds of the same MR set may share a folder.
+    # Only "ct" uses the dataset's figures, and "clip" the recipe's: other folds of an MR set may share a folder.
     channels = tuple(
-        channel if channel.normalization == "ct" else ChannelPlan(channel.name, channel.normalization)
+        channel if channel.normalization in ("ct", "clip") else ChannelPlan(channel.name, channel.normalization)
         for channel in plan.channels
     )
     data = to_data(replace(plan, channels=channels))

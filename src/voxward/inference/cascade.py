@@ -1,4 +1,4 @@
-"""Coarse to fine: one model finds the region, a second one segments it.
+"""Coarse to fine: one model finds the region, a second one segments it; either may be an ensemble.
 
 Zhu et al., A 3D Coarse-to-Fine Framework for Volumetric Medical Image Segmentation, section 3.1: the coarse prediction
 in the file's geometry -> small parts dropped -> their bounding box with a margin -> the fine model on the cropped
@@ -8,24 +8,22 @@ volume -> the box of the coarse prediction replaced. The two may be any trained 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from scipy import ndimage
 
 from voxward.core.case import Volume
 from voxward.core.labels import LabelSet
 from voxward.core.model import Box
 from voxward.core.registry import unknown_name
 from voxward.core.types import Float3, Size3
-from voxward.inference.predictor import Predictor
+from voxward.inference.postprocess import drop_small_parts
+from voxward.inference.together import Deployed
 
 MarginUnit = Literal["voxels", "mm"]
 Done = Callable[[int, int], None]
-
-_TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,15 +56,16 @@ class Cascade:
     of the paper literally says; the margin then shows the fine model nothing. localise_only: the coarse model only
     says where to look; its classes need not be the fine model's, and all outside the box is background.
 
-    The fine model prepares the cropped volume on its own: where its plan normalises by the case, by the crop's figures.
+    The fine model prepares the cropped volume on its own, but normalises it by the whole volume's figures, as it was
+    trained: where its plan normalises by the case, those of a crop without air would be quite different ones.
     The paper does not say how large the margin is: 20 voxels is that of OrganSegC2F, its authors' earlier system.
 
     Raises ValueError when the two models' labels differ (unless `localise_only`), for an unknown class, and for a
     margin, unit or fraction out of range.
     """
 
-    coarse: Predictor
-    fine: Predictor
+    coarse: Deployed
+    fine: Deployed
     margin: float = 20.0
     margin_unit: MarginUnit = "voxels"
     fraction: float = 0.2
@@ -101,7 +100,8 @@ class Cascade:
         if box is None:
             return CascadeResult(kept, coarse, None)
         part = crop(volume, box, found if self.mask_outside else None)
-        return CascadeResult(_replaced(kept, box, self.fine.segment(part, done)), coarse, box)
+        fine = self.fine.segment(part, done, volume)
+        return CascadeResult(_replaced(kept, box, fine), coarse, box)
 
     @property
     def _wanted(self) -> tuple[int, ...]:
@@ -129,30 +129,6 @@ class Cascade:
                 "set localise_only if the coarse model is only to say where to look"
             )
         return found
-
-
-def drop_small_parts(label: np.ndarray, fraction: float, classes: Sequence[int]) -> np.ndarray:
-    """A copy of the class map (i, j, k) in which small isolated parts of `classes` are background.
-
-    Parts are the 26-connected components of all voxels of `classes` together; small are those with less than
-    `fraction` of these voxels (0.2 in the paper's section 4.1.2, 0.05 in 4.1.3). Whatever the fraction, the part with
-    the most voxels stays, and for each class the part with the most voxels of that class, so that no organ is lost to
-    a larger one; of equal parts the first in array order. Other classes are left alone.
-    """
-    result = label.copy()
-    mask = np.isin(label, classes)
-    box = bounding_box(mask)
-    if box is None:
-        return result
-    components, count = ndimage.label(mask[box], _TOUCHING)
-    sizes = np.bincount(components[mask[box]], minlength=count + 1)
-    keep = sizes / sizes.sum() >= fraction
-    keep[sizes.argmax()] = True
-    for klass in classes:
-        own = np.bincount(components[label[box] == klass], minlength=count + 1)
-        keep[own.argmax()] |= own.any()
-    result[box][mask[box] & ~keep[components]] = 0
-    return result
 
 
 def bounding_box(mask: np.ndarray, margin: Size3 = (0, 0, 0)) -> Box | None:
@@ -194,4 +170,5 @@ def _margin_voxels(margin: float, unit: MarginUnit, spacing: Float3) -> Size3:
 
 
 def _listed(labels: LabelSet) -> str:
-    return ", ".join(f"{value} {name}" for name, value in zip(labels.names, labels.values, strict=True))
+    classes = ", ".join(f"{value} {name}" for name, value in zip(labels.names, labels.values, strict=True))
+    return classes + (f" (regions {', '.join(labels.scored)})" if labels.regions else "")

@@ -22,7 +22,7 @@ from voxward.core.case import Frame, Volume
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, frozen, read_mask
 from voxward.core.types import CaseLogits, Image, Images, Logits, Size3
 from voxward.data.padding import crop_back, pad_amounts, pad_to
-from voxward.data.prepare import crop_frozen, paste_frozen, prepare, prepare_frozen, restore_logits
+from voxward.data.prepare import crop_frozen, measured, paste_frozen, prepare, prepare_frozen, restore_logits
 from voxward.data.resample import resample_labels
 from voxward.inference.ensemble import Mean, mean_logits
 from voxward.inference.predictor import Predictor
@@ -32,7 +32,7 @@ from voxward.inference.windows import Forward, Windows, chunked, gather, pull_ba
 Gradient = Literal["exact", "window_mean"]
 
 # Logit of what is surely there (the background outside the crop box), minus that of what is surely not.
-_CERTAIN = 20.0
+CERTAIN = 20.0
 # A change of the prepared image (in standard deviations) that is too small to recompute a window for.
 _UNCHANGED = 1e-6
 
@@ -46,13 +46,17 @@ class Member:
     windows: Windows
 
     @classmethod
-    def freeze(cls, predictor: Predictor, volume: Volume) -> Member:
-        """Keep the volume's crop box and statistics. Raises ValueError for fp16 and for a volume that does not fit."""
+    def freeze(cls, predictor: Predictor, volume: Volume, whole: Volume | None = None) -> Member:
+        """Keep the volume's crop box and statistics. Raises ValueError for fp16 and for a volume that does not fit.
+
+        whole: the volume that this one is a part of, by whose figures it is then normalised.
+        """
         if predictor.precision == "fp16":
             raise ValueError("precision 'fp16' loses gradients; use fp32, bf16 or auto")
         predictor.check(volume.array.shape[0], volume.affine)
         _ = predictor.views  # refuses wrong axes
-        frame = prepare(volume, None, predictor.model.plan).frame
+        plan = predictor.model.plan
+        frame = prepare(volume, None, plan, figures=None if whole is None else measured(whole, plan)).frame
         return cls(predictor, frame, predictor.windows(frame.shape))
 
     def image(self, volume: Inputs) -> Image:
@@ -74,9 +78,9 @@ class Member:
         """Logits (1, k, i, j, k) in the file's geometry, outside the crop box a constant that means background."""
         frame = self.frame
         box = restore_logits(crop_back(blended, self._offset, frame.shape), frame)
-        outside = box.new_full((len(box),), -_CERTAIN if head == "regions" else 0.0)
+        outside = box.new_full((len(box),), -CERTAIN if head == "regions" else 0.0)
         if head == "softmax":
-            outside[0] = _CERTAIN
+            outside[0] = CERTAIN
         return paste_frozen(box, frame, outside)[None]
 
     def pull_back(self, image: Image, cotangent: CaseLogits) -> Image:
@@ -192,13 +196,14 @@ class PipelineModel:
         head: Head = "softmax",
         mean: Mean = "logits",
         gradient: Gradient = "exact",
+        whole: Volume | None = None,
     ) -> PipelineModel:
-        """Bind predictors to a clean case, whose crop box and statistics hold from now on.
+        """Bind predictors to a clean case, whose crop box and statistics hold from now on; whole: see Member.
 
         Raises ValueError for a volume that does not fit the predictors, predictors that do not fit each other, none of
         them, and for precision fp16, in which gradients vanish.
         """
-        return cls(tuple(Member.freeze(p, volume) for p in predictors), volume.spacing, head, mean, gradient)
+        return cls(tuple(Member.freeze(p, volume, whole) for p in predictors), volume.spacing, head, mean, gradient)
 
     @property
     def channels(self) -> int:

@@ -38,6 +38,30 @@ def keep_largest_component(label: np.ndarray, classes: Sequence[int]) -> np.ndar
     return result
 
 
+def drop_small_parts(label: np.ndarray, fraction: float, classes: Sequence[int]) -> np.ndarray:
+    """A copy of the class map (i, j, k) in which small isolated parts of `classes` are background.
+
+    Parts are the 26-connected components of all voxels of `classes` together; small are those with less than
+    `fraction` of these voxels (0.2 in the ResDSN paper's section 4.1.2, 0.05 in 4.1.3). Whatever the fraction, the part
+    with the most voxels stays, and for each class the part with the most voxels of that class, so that no organ is lost
+    to a larger one; of equal parts the first in array order. Other classes are left alone.
+    """
+    result = label.copy()
+    mask = np.isin(label, classes)
+    if not mask.any():
+        return result
+    (box,) = ndimage.find_objects(mask.view(np.uint8))
+    components, count = ndimage.label(mask[box], _TOUCHING)
+    sizes = np.bincount(components[mask[box]], minlength=count + 1)
+    keep = sizes / sizes.sum() >= fraction
+    keep[sizes.argmax()] = True
+    for klass in classes:
+        own = np.bincount(components[label[box] == klass], minlength=count + 1)
+        keep[own.argmax()] |= own.any()
+    result[box][mask[box] & ~keep[components]] = 0
+    return result
+
+
 def fuse_small_components(label: np.ndarray, klass: int, minimum_mm3: float, spacing: Float3) -> np.ndarray:
     """A copy of the class map (i, j, k) in which components of `klass` under `minimum_mm3` become what surrounds them.
 
@@ -60,12 +84,14 @@ def fuse_small_components(label: np.ndarray, klass: int, minimum_mm3: float, spa
 class PostProcess:
     """A post-processing as it was settled for a run; JSON through `core.structure`. By default nothing is done.
 
-    kinds: one per foreground class; `organ` keeps the largest component, `lesion` fuses components under minimum_mm3
-    (one per foreground class) with what surrounds them, `none` leaves the class alone.
+    kinds: one per foreground class; `organ` keeps the largest component, `share` drops those with less than `fraction`
+    of the class's voxels, `lesion` fuses components under minimum_mm3 (one per foreground class) with what surrounds
+    them, `none` leaves the class alone.
     """
 
     kinds: tuple[PostProcessingKind, ...] = ()
     minimum_mm3: tuple[float, ...] = ()
+    fraction: float = 0.2
 
     def __post_init__(self) -> None:
         if "lesion" in self.kinds and len(self.minimum_mm3) != len(self.kinds):
@@ -76,7 +102,7 @@ class PostProcess:
         for kind, step in _STEPS.items():
             classes = [klass for klass, own in enumerate(self.kinds, start=1) if own == kind]
             if classes:
-                label = step(label, classes, self.minimum_mm3, spacing)
+                label = step(label, classes, self, spacing)
         return label
 
 
@@ -98,27 +124,35 @@ def choose_postprocess(
         raise ValueError(f"minimum_mm3 needs {len(kinds)} values, one per foreground class, got {minimum_mm3}")
     if set(kinds) == {"none"}:
         return PostProcess()
-    cases = list(map(partial(_scores, PostProcess(kinds, minimum_mm3)), pairs))
+    cases = list(map(partial(_scores, PostProcess(kinds, minimum_mm3, wanted.fraction)), pairs))
     if not cases:
         raise ValueError("choosing a post-processing needs at least one (truth, prediction, spacing)")
     before, *after = np.mean(cases, axis=0)
     helps = [scores[n] > before[n] and scores.mean() >= before.mean() for n, scores in enumerate(after)]
-    return PostProcess(tuple(kind if yes else "none" for kind, yes in zip(kinds, helps, strict=True)), minimum_mm3)
+    chosen = tuple(kind if yes else "none" for kind, yes in zip(kinds, helps, strict=True))
+    return PostProcess(chosen, minimum_mm3, wanted.fraction)
 
 
-def _organ(label: np.ndarray, classes: Sequence[int], minimum_mm3: tuple[float, ...], spacing: Float3) -> np.ndarray:
+def _organ(label: np.ndarray, classes: Sequence[int], settled: PostProcess, spacing: Float3) -> np.ndarray:
     return keep_largest_component(label, classes)
 
 
-def _lesion(label: np.ndarray, classes: Sequence[int], minimum_mm3: tuple[float, ...], spacing: Float3) -> np.ndarray:
+def _share(label: np.ndarray, classes: Sequence[int], settled: PostProcess, spacing: Float3) -> np.ndarray:
     for klass in classes:
-        label = fuse_small_components(label, klass, minimum_mm3[klass - 1], spacing)
+        label = drop_small_parts(label, settled.fraction, (klass,))
+    return label
+
+
+def _lesion(label: np.ndarray, classes: Sequence[int], settled: PostProcess, spacing: Float3) -> np.ndarray:
+    for klass in classes:
+        label = fuse_small_components(label, klass, settled.minimum_mm3[klass - 1], spacing)
     return label
 
 
 # In the order in which they are applied: what is left of the organs then surrounds the lesions.
-_STEPS: dict[PostProcessingKind, Callable[[np.ndarray, Sequence[int], tuple[float, ...], Float3], np.ndarray]] = {
+_STEPS: dict[PostProcessingKind, Callable[[np.ndarray, Sequence[int], PostProcess, Float3], np.ndarray]] = {
     "organ": _organ,
+    "share": _share,
     "lesion": _lesion,
 }
 
@@ -136,7 +170,7 @@ def _scores(wanted: PostProcess, pair: Pair) -> np.ndarray:
     for klass, box in _present(prediction, active):
         wide = _widened(box)  # what touches a component decides what it becomes
         before = prediction[wide]
-        after = _STEPS[wanted.kinds[klass - 1]](before, (klass,), wanted.minimum_mm3, spacing)
+        after = _STEPS[wanted.kinds[klass - 1]](before, (klass,), wanted, spacing)
         changed = after != before
         if changed.any():
             true = truth[wide][changed]

@@ -13,7 +13,7 @@ from torch import Tensor
 from voxward.core.case import PreparedCase, Volume
 from voxward.core.types import Images, Logits, Size3
 from voxward.data.padding import pad_to
-from voxward.data.prepare import prepare, restore_argmax
+from voxward.data.prepare import measured, prepare, restore_argmax
 from voxward.data.volume_file import affine_fault
 from voxward.inference.ensemble import Mean
 from voxward.inference.precision import Precision, autocast
@@ -86,13 +86,18 @@ class Predictor:
         voxels = int(np.prod(self.model.plan.window_size))
         return max(2 if voxels <= _PAIRED else 1, VOXELS_PER_FORWARD[self.device.type] // voxels)
 
-    def segment(self, volume: Volume, done: Callable[[int, int], None] | None = None) -> np.ndarray:
+    def segment(
+        self, volume: Volume, done: Callable[[int, int], None] | None = None, whole: Volume | None = None
+    ) -> np.ndarray:
         """Class indices (i, j, k) in the volume's own voxel order and shape, post-processed.
 
-        Raises ValueError when the volume's channels are not the plan's. `done(windows, of)` reports progress.
+        Raises ValueError when the volume's channels are not the plan's. `done(windows, of)` reports progress. whole:
+        the volume that this one is a part of, by whose figures it is then normalised.
         """
         self.check(volume.array.shape[0], volume.affine)
-        label = restore_argmax_of(self, prepare(volume, None, self.model.plan), done)
+        plan = self.model.plan
+        prepared = prepare(volume, None, plan, figures=None if whole is None else measured(whole, plan))
+        label = restore_argmax_of(self, prepared, done)
         segmentation: np.ndarray = self.model.postprocess.apply(label, volume.spacing)
         return segmentation
 

@@ -63,10 +63,12 @@ class Ensemble:
         """See Predictor."""
         self.members[0].check(channels, affine)
 
-    def segment(self, volume: Volume, done: Callable[[int, int], None] | None = None) -> np.ndarray:
+    def segment(
+        self, volume: Volume, done: Callable[[int, int], None] | None = None, whole: Volume | None = None
+    ) -> np.ndarray:
         """Class indices (i, j, k) in the volume's own voxel order and shape, post-processed; see Predictor."""
         head = self.model.plan.labels.head
-        model = PipelineModel.freeze(self.members, volume, head, self.mean)
+        model = PipelineModel.freeze(self.members, volume, head, self.mean, whole=whole)
         intensities = torch.from_numpy(volume.array.astype(np.float32))[None].to(self.device)
         segmentation: np.ndarray = model.classes(model.logits(intensities))[0].cpu().numpy()
         if done is not None:

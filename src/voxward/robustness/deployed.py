@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import numpy as np
 
 from voxward.core.case import Volume
 from voxward.data.io import read_image, write_image
-from voxward.inference.together import Deployed
+
+Segment = Callable[[Volume], tuple[np.ndarray, Mapping[str, Any]]]
+"""From a volume to class indices (i, j, k) in its geometry, and notes for the books."""
 
 
 def as_stored(adversarial: np.ndarray, reference: np.ndarray, kind: np.dtype[Any]) -> np.ndarray:
@@ -33,18 +37,30 @@ def as_stored(adversarial: np.ndarray, reference: np.ndarray, kind: np.dtype[Any
     return stored
 
 
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A written volume as the deployed model sees it: its mask (i, j, k), and the intensities (c, i, j, k) it holds.
+
+    notes: what else is worth a line in the books.
+    """
+
+    mask: np.ndarray
+    written: np.ndarray
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
 def segment_stored(
-    predictor: Deployed, source: Volume, reference: np.ndarray, adversarial: np.ndarray, path: Path | None
-) -> tuple[np.ndarray, np.ndarray]:
+    segment: Segment, source: Volume, reference: np.ndarray, adversarial: np.ndarray, path: Path | None
+) -> Stored:
     """Write the adversarial volume (to `path`, or to a file that is removed again), read it back, segment it.
 
-    source: whose number type and place the file has. reference: what was perturbed, see `as_stored`. The ordinary
-    predictor does it, which finds its own crop and statistics. Returns class indices (i, j, k) and the intensities
-    (c, i, j, k) that were read.
+    source: whose number type and place the file has. reference: what was perturbed, see `as_stored`. segment: the
+    ordinary prediction, which finds its own crop and statistics.
     """
     stored = as_stored(adversarial, reference, source.array.dtype)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "adversarial.nii" if path is None else path
         write_image(target, stored, source.affine)
         found = read_image([target])
-        return predictor.segment(found), found.array
+        mask, notes = segment(found)
+        return Stored(mask, found.array, notes)

@@ -336,6 +336,8 @@ def _complete(model: str, records: Sequence[Record]) -> Finding:
 
 def _deployed(model: str, records: Sequence[Record]) -> Finding:
     rows = [r for r in records if (r.deployed if r.attack == CLEAN else r.deployed_clean) is not None]
+    # Where the coarse stage of a cascade is attacked alone, it is not what is deployed.
+    rows = [r for r in rows if r.options.get("stage") != "coarse"]
     rise = _rise({r.case: r.clean_dice() for r in rows}, {r.case: r.clean_dice(deployed=True) for r in rows})
     off = rise is not None and abs(rise) > TOLERANCE
     faults = [f"the predictor's clean Dice differs by {rise:+.3f} from the attacked model's"] if off else []

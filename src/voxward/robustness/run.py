@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,29 @@ from voxward.attacks.random_models import SAMPLES, Averaged, is_random
 from voxward.attacks.registry import create
 from voxward.attacks.threat import ThreatModel
 from voxward.attacks.transfer import Transfer
-from voxward.core.case import Case
+from voxward.core.case import Case, Volume
 from voxward.core.labels import LabelSet
 from voxward.core.progress import Progress, silent
 from voxward.data.io import volume_suffix
+from voxward.inference.cascade import Cascade
+from voxward.inference.cascade_model import Stage
+from voxward.inference.pipeline import Gradient
 from voxward.inference.precision import resolve_precision
 from voxward.inference.together import Deployed
 from voxward.metrics.score import POLICIES, CaseMetrics, score_case, score_masks
+from voxward.robustness.deployed import Stored
 from voxward.robustness.record import CLEAN, CLIP, CONTROLS, NOISE, PROBE, Record, Scores
 from voxward.robustness.robust import mu
 from voxward.robustness.store import Unit
-from voxward.robustness.subject import SUBJECTS, Mode, Subject, erasing, labels_under_attack
+from voxward.robustness.subject import (
+    Mode,
+    Subject,
+    cascade_subject,
+    erasing,
+    labels_under_attack,
+    patch_subject,
+    volume_subject,
+)
 
 # eps 1 of the range: a sound white-box attack leaves nothing of the segmentation.
 REACH = "reach"
@@ -44,7 +57,8 @@ class Setting:
     """What is attacked with what. attacks: names of attacks and ensembles; eps: in the unit of `threat`.
 
     cases: all are attacked; the check at eps 1 uses the first. policy: what an empty class counts. erase: the one class
-    whose Dice counts, None for the mean of all.
+    whose Dice counts, None for the mean of all. gradient: of whole volumes, see PipelineModel. stage: of a cascade, see
+    freeze_cascade.
     """
 
     attacks: tuple[str, ...]
@@ -55,6 +69,8 @@ class Setting:
     policy: str = "ignore"
     seed: int = 0
     erase: str | None = None
+    gradient: Gradient = "exact"
+    stage: Stage = "both"
 
 
 def class_count(labels: LabelSet) -> int:
@@ -102,7 +118,8 @@ class Bench:
     """The models (by name) and cases of a benchmark, and how a unit of it is worked on.
 
     volumes: a folder that keeps the first case's adversarial volumes, or with keep_all those of every case.
-    surrogate: a model whose adversarial volumes are tried on the models `transferred`, too.
+    surrogate: a model whose adversarial volumes are tried on the models `transferred`, too. cascade: makes a model the
+    fine stage of a cascade, which is then attacked and deployed in its place.
     """
 
     predictors: Mapping[str, Deployed]
@@ -113,6 +130,7 @@ class Bench:
     keep_all: bool = False
     surrogate: Deployed | None = None
     transferred: frozenset[str] = frozenset()
+    cascade: Callable[[Deployed], Cascade] | None = None
     _random: dict[Deployed, bool] = field(default_factory=dict)
     _thresholds: dict[str, float] = field(default_factory=dict)
     _held: dict[tuple[str, str], _Ready] = field(default_factory=dict)
@@ -185,7 +203,7 @@ class Bench:
         return self._held[model, case]
 
     def _bound(self, predictor: Deployed, case: str) -> Subject:
-        subject = SUBJECTS[self.setting.mode](predictor, self.cases[case], self.setting.threat)
+        subject = self._whole(predictor, self.cases[case])
         if self.setting.erase is not None:
             subject = erasing(subject, self.setting.erase)
         # Asked once per model: whether it is random does not depend on the case.
@@ -194,6 +212,20 @@ class Bench:
         if self._random[predictor]:  # expectation over transformation
             subject = replace(subject, model=Averaged(subject.model, SAMPLES))
         return subject
+
+    def _whole(self, predictor: Deployed, case: Case) -> Subject:
+        """Nothing erased, nothing averaged."""
+        setting = self.setting
+        if setting.mode == "patch":
+            return patch_subject(predictor, case, setting.threat)
+        if self.cascade is None:
+            return volume_subject(predictor, case, setting.threat, setting.gradient)
+        return cascade_subject(self.cascade(predictor), case, setting.threat, setting.stage, setting.gradient)
+
+    def segmenter(self, model: str) -> Callable[[Volume], np.ndarray]:
+        """What is deployed of a model: from a volume to class indices (i, j, k)."""
+        predictor = self.predictors[model]
+        return predictor.segment if self.cascade is None else partial(_cascaded, self.cascade(predictor))
 
     def attacks(self, model: str) -> dict[str, Attack]:
         """The single attacks by name. Raises ValueError for unknown names, of attacks or of the class to erase."""
@@ -227,7 +259,8 @@ class Bench:
         gradient = subject.model.value_and_grad(subject.volume, subject.target, loss)[2]
         found = _Found(subject.volume, 0.0, gradients=1)
         options = {"random": self._random[predictor], "reached": float((gradient != 0).double().mean())}
-        return replace(self._record(unit, subject, predictor, subject.threat, found), options=options)
+        record = self._record(unit, subject, predictor, subject.threat, found)
+        return replace(record, options={**record.options, **options})
 
     def _attacked(
         self, unit: Unit, subject: Subject, predictor: Deployed, attack: Attack, progress: Progress
@@ -267,18 +300,19 @@ class Bench:
         struck = self._judge(unit.case, subject, found.volume)
         kept = self.keep_all or unit.case == next(iter(self.cases))
         path = self.volume_path(unit) if kept and attack is not None else None
-        deployed, written = self._deployed(unit.case, subject, found.volume, path)
+        dice, stored = self._deployed(unit.case, subject, found.volume, path)
+        options = ({} if attack is None else attack.options()) | (dict(stored.notes) if stored else {})
         return Record(
             model=unit.model, case=unit.case, attack=unit.attack, eps=unit.eps or 0.0, seed=unit.seed,
             mode=self.setting.mode, threat=threat, classes=subject.labels.scored,
-            clean=ready.clean, adversarial=_dice(struck), deployed=deployed, deployed_clean=ready.deployed,
+            clean=ready.clean, adversarial=_dice(struck), deployed=dice, deployed_clean=ready.deployed,
             hd95_mm=struck.mean("hd95_mm"), distance=found.distance, breaking_eps=None, history=found.history,
             gradients=found.gradients, forwards=found.forwards, seconds=found.seconds,
             kind="control" if attack is None or unit.attack == REACH else "attack",
             white_box=attack is not None and attack.needs_gradient,
-            options={} if attack is None else attack.options(), policy=self.setting.policy,
+            options=options, policy=self.setting.policy,
             device=str(predictor.device), precision=kind if self.setting.mode == "volume" else "fp32",
-            version=self.version, torch=torch.__version__, written=self._written(threat, subject, written),
+            version=self.version, torch=torch.__version__, written=self._written(threat, subject, stored),
         )  # fmt: skip
 
     def _judge(self, case: str, subject: Subject, volume: torch.Tensor) -> CaseMetrics:
@@ -293,18 +327,18 @@ class Bench:
 
     def _deployed(
         self, case: str, subject: Subject, volume: torch.Tensor, path: Path | None
-    ) -> tuple[Scores | None, np.ndarray | None]:
-        """Dice of the written file, and what it holds."""
+    ) -> tuple[Scores | None, Stored | None]:
+        """Dice of the written file, and all else that is known of it."""
         if subject.deploy is None:
             return None, None
-        mask, written = subject.deploy(volume[0].cpu().numpy(), path)
-        return _dice(self._score(case, subject, mask)), written
+        stored = subject.deploy(volume[0].cpu().numpy(), path)
+        return _dice(self._score(case, subject, stored.mask)), stored
 
-    def _written(self, threat: ThreatModel, subject: Subject, written: np.ndarray | None) -> float | None:
+    def _written(self, threat: ThreatModel, subject: Subject, stored: Stored | None) -> float | None:
         """How far the file lies from the stored volume; from a clipped one whole numbers cannot be measured."""
-        if written is None or threat.reference == "window":
+        if stored is None or threat.reference == "window":
             return None
-        found = torch.from_numpy(written.astype(np.float64))[None].to(subject.volume)
+        found = torch.from_numpy(stored.written.astype(np.float64))[None].to(subject.volume)
         return float(threat.ball(subject.volume).distance(found)[0])
 
     def volume_path(self, unit: Unit) -> Path | None:
@@ -338,6 +372,10 @@ def _found(result: AttackResult) -> _Found:
     history = tuple(float(value) for value in result.history[0])
     spent = (result.gradients, result.forwards, result.seconds)
     return _Found(result.adversarial, float(result.distance[0]), history, *spent)
+
+
+def _cascaded(cascade: Cascade, volume: Volume) -> np.ndarray:
+    return cascade.segment(volume).label
 
 
 def _dice(metrics: CaseMetrics) -> Scores:

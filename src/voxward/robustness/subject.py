@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,16 +15,18 @@ from voxward.attacks.one_class import OneClass, only
 from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, PreparedCase, Volume
 from voxward.core.labels import LabelSet, Region
-from voxward.core.model import Inputs, PatchModel, Truth, VolumeModel
+from voxward.core.model import Box, Inputs, PatchModel, Truth, VolumeModel
 from voxward.core.plan import Plan
 from voxward.core.types import Float3
 from voxward.data.io import read_image, read_label
 from voxward.data.padding import pad_to
-from voxward.data.prepare import prepare
+from voxward.data.prepare import measured, prepare
 from voxward.data.volume_file import label_fault
-from voxward.inference.pipeline import PipelineModel, legal_window
+from voxward.inference.cascade import Cascade
+from voxward.inference.cascade_model import Stage, freeze_cascade
+from voxward.inference.pipeline import Gradient, PipelineModel, legal_window
 from voxward.inference.together import Deployed
-from voxward.robustness.deployed import segment_stored
+from voxward.robustness.deployed import Segment, Stored, segment_stored
 
 Mode = Literal["volume", "patch"]
 # Integers above this are not exact in float32.
@@ -35,8 +38,8 @@ class Subject:
     """What a unit of work attacks. spacing: mm, in the order of the volume's spatial axes. labels: the target's.
 
     threat: bounds and limits of this case, with eps 0. deploy: segments an adversarial volume (c, *spatial) after a
-    round trip through a file (kept at the path that is given) and returns the mask, in the form of the target, and
-    what the file holds; None where there is no pipeline to deploy.
+    round trip through a file (kept at the path that is given), its mask in the form of the target; None where there is
+    no pipeline to deploy.
     """
 
     model: VolumeModel
@@ -45,10 +48,10 @@ class Subject:
     labels: LabelSet
     threat: ThreatModel
     spacing: Float3
-    deploy: Callable[[np.ndarray, Path | None], tuple[np.ndarray, np.ndarray]] | None
+    deploy: Callable[[np.ndarray, Path | None], Stored] | None
 
 
-def volume_subject(predictor: Deployed, case: Case, threat: ThreatModel) -> Subject:
+def volume_subject(predictor: Deployed, case: Case, threat: ThreatModel, gradient: Gradient = "exact") -> Subject:
     """The whole pipeline on a case's files. Raises ValueError when the case has no label or does not fit the model.
 
     Voxels that are exactly 0 stay so in channels normalised by the statistics of the others (MR).
@@ -56,28 +59,78 @@ def volume_subject(predictor: Deployed, case: Case, threat: ThreatModel) -> Subj
     plan = predictor.model.plan
     source, target = _read(case, plan)
     try:
-        model = PipelineModel.freeze(predictor.members, source, plan.labels.head, predictor.mean)
+        model = PipelineModel.freeze(predictor.members, source, plan.labels.head, predictor.mean, gradient)
     except ValueError as error:
         raise ValueError(f"case {case.id!r}: {error}") from error
-    exact = source.array.dtype.itemsize < 4 or np.abs(source.array).max() < _EXACT or source.array.dtype == np.float32
-    volume = torch.from_numpy(source.array.astype(np.float32 if exact else np.float64))[None]
-    limits = None
-    if source.array.dtype.kind in "iu":
-        kind = np.iinfo(source.array.dtype)
-        limits = (float(kind.min), float(kind.max))
+    whole = _Whole(source, target, predictor, model.bounds)
+    return whole.subject(model, threat, lambda volume: (predictor.segment(volume), {}))
 
-    truth = plan.labels.target(torch.from_numpy(target))[None]
-    zeros = tuple(channel.normalization in ("mr", "minmax", "zscore") for channel in plan.channels)
-    bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, model.bounds, limits, zeros)
-    reference = bounded.ball(volume).reference[0].numpy()
 
-    def deploy(adversarial: np.ndarray, path: Path | None) -> tuple[np.ndarray, np.ndarray]:
-        mask, written = segment_stored(predictor, source, reference, adversarial, path)
-        return plan.labels.target(torch.from_numpy(mask)).numpy(), written
+def cascade_subject(
+    cascade: Cascade, case: Case, threat: ThreatModel, stage: Stage = "both", gradient: Gradient = "exact"
+) -> Subject:
+    """A cascade on a case's files; `stage` of it is attacked with its box held, see `freeze_cascade`.
 
-    return Subject(
-        model, volume.to(predictor.device), truth.to(predictor.device), plan.labels, bounded, source.spacing, deploy
-    )
+    Deployed is the cascade itself, which finds its box anew; the notes hold the stage, both boxes (start and stop per
+    axis; None where nothing was found) and what share of their union they have in common. eps counts in the fine
+    model's window. Raises ValueError as `volume_subject` does.
+    """
+    plan = cascade.fine.model.plan
+    source, target = _read(case, plan)
+    try:
+        held = cascade.segment(source).box
+        model = freeze_cascade(cascade, source, held, stage, gradient)
+    except ValueError as error:
+        raise ValueError(f"case {case.id!r}: {error}") from error
+
+    def segment(volume: Volume) -> tuple[np.ndarray, Mapping[str, Any]]:
+        result = cascade.segment(volume)
+        boxes = {"box_held": _sides(held), "box_found": _sides(result.box)}
+        return result.label, {"stage": stage, **boxes, "box_overlap": overlap(held, result.box)}
+
+    bounds = tuple(legal_window(low, high) for low, high, _, _ in measured(source, plan))
+    return _Whole(source, target, cascade.fine, bounds).subject(model, threat, segment)
+
+
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    """A case of a whole volume, read, and the windows (low, high) of its channels. predictor: whose device and plan."""
+
+    source: Volume
+    target: np.ndarray
+    predictor: Deployed
+    bounds: tuple[tuple[float, float], ...]
+
+    def subject(self, model: VolumeModel, threat: ThreatModel, segment: Segment) -> Subject:
+        """segment: the deployed prediction."""
+        source, plan, device = self.source, self.predictor.model.plan, self.predictor.device
+        kind = source.array.dtype
+        exact = kind.itemsize < 4 or np.abs(source.array).max() < _EXACT or kind == np.float32
+        volume = torch.from_numpy(source.array.astype(np.float32 if exact else np.float64))[None]
+        limits = (float(np.iinfo(kind).min), float(np.iinfo(kind).max)) if kind.kind in "iu" else None
+        truth = plan.labels.target(torch.from_numpy(self.target))[None]
+        zeros = tuple(channel.normalization in ("mr", "minmax", "zscore") for channel in plan.channels)
+        bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, self.bounds, limits, zeros)
+        reference = bounded.ball(volume).reference[0].numpy()
+
+        def deploy(adversarial: np.ndarray, path: Path | None) -> Stored:
+            stored = segment_stored(segment, source, reference, adversarial, path)
+            return replace(stored, mask=plan.labels.target(torch.from_numpy(stored.mask)).numpy())
+
+        return Subject(model, volume.to(device), truth.to(device), plan.labels, bounded, source.spacing, deploy)
+
+
+def overlap(first: Box | None, second: Box | None) -> float:
+    """The share of two boxes' union that both hold; of two None 1, of one None 0."""
+    if first is None or second is None:
+        return float(first is second)
+    both = math.prod(max(min(a.stop, b.stop) - max(a.start, b.start), 0) for a, b in zip(first, second, strict=True))
+    sizes = [math.prod(side.stop - side.start for side in box) for box in (first, second)]
+    return float(both / (sum(sizes) - both))
+
+
+def _sides(box: Box | None) -> list[list[int]] | None:
+    return None if box is None else [[side.start, side.stop] for side in box]
 
 
 def patch_subject(predictor: Deployed, case: Case, threat: ThreatModel) -> Subject:
@@ -110,12 +163,6 @@ def patch_subject(predictor: Deployed, case: Case, threat: ThreatModel) -> Subje
     )
 
 
-SUBJECTS: dict[Mode, Callable[[Deployed, Case, ThreatModel], Subject]] = {
-    "volume": volume_subject,
-    "patch": patch_subject,
-}
-
-
 def labels_under_attack(labels: LabelSet, erase: str | None) -> LabelSet:
     """All of them, or with `erase` that class (or region) and everything else as the background.
 
@@ -135,10 +182,11 @@ def erasing(subject: Subject, name: str) -> Subject:
     # A deployed mask is read from a file of classes, where regions are nested; a network's own need not be.
     nested = len(labels.regions) if inner is not None else 0
 
-    def deploy(adversarial: np.ndarray, path: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    def deploy(adversarial: np.ndarray, path: Path | None) -> Stored:
         assert inner is not None
-        mask, written = inner(adversarial, path)
-        return mask[index : index + 1] if labels.regions else (mask == index).astype(np.uint8), written
+        stored = inner(adversarial, path)
+        mask = stored.mask[index : index + 1] if labels.regions else (stored.mask == index).astype(np.uint8)
+        return replace(stored, mask=mask)
 
     return replace(
         subject,

@@ -2,8 +2,9 @@
 
 Patches are perturbed after augmentation, in the ball that attacks use: eps is a share of the case's intensity window,
 and no voxel leaves the range of the window and the patch. The searches run on the bare network with frozen weights, so
-they cost no weight gradients and, in distributed training, no communication. Batch normalisation would see two kinds of
-batches; the networks here normalise by instance, where there is no such thing.
+they cost no weight gradients and, in distributed training, no communication. Running statistics of a batch norm are
+those of what the weights learn on: searches and the clean loss run in evaluation mode and leave them alone. Where only
+some samples are perturbed (`clean`, TRADES) they are those of the mixture.
 """
 
 from __future__ import annotations
@@ -202,8 +203,9 @@ def _clean_loss(trainer: Trainer, batch: StepInput) -> Tensor:
     """NaN on most batches."""
     if batch.number % _CLEAN_EVERY:
         return torch.full((), math.nan, device=batch.images.device)
-    with trainer.fabric.autocast():
-        logits = bare(trainer.network)(batch.images)
+    network = bare(trainer.network)
+    with trainer.fabric.autocast(), frozen(network):
+        logits = network(batch.images)
     return trainer.loss(logits, batch.labels).detach()
 
 

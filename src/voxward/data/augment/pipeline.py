@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Integer
+from torch import Tensor
 
 from voxward.core.plan import Padding
 from voxward.core.recipe import Augmentation
@@ -19,6 +21,7 @@ from voxward.data.augment.spatial import (
     apply_spatial,
     draw_spatial,
 )
+from voxward.data.augment.turns import apply_turns, draw_turns
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +30,7 @@ class AugmentationDraw:
 
     spatial: SpatialDraw
     intensity: IntensityDraw
+    turns: Integer[Tensor, "b 3"]
     channels: ChannelDraw | None = None
 
 
@@ -43,6 +47,7 @@ def draw_augmentation(
     return AugmentationDraw(
         draw_spatial(recipe, batch, axes_active, generator),
         draw_intensity(recipe, batch, channels, generator),
+        draw_turns(recipe, batch, generator),
         draw_channels(recipe, batch, channels, generator),
     )
 
@@ -50,7 +55,9 @@ def draw_augmentation(
 def apply_augmentation(
     images: Images, labels: Labels, draw: AugmentationDraw, patch_size: Size3, spacing: Float3, padding: Padding
 ) -> tuple[PatchImages, PatchLabels]:
-    """Turn source regions into augmented patches of `patch_size`: rotation and zoom, crop, flips, gamma, channels.
+    """Turn source regions into augmented patches of `patch_size`.
+
+    In this order: rotation and zoom, crop, flips, quarter turns, gamma, channels.
 
     spacing: voxel size in mm, so that a rotation turns anatomy and not voxels. padding: the plan's, for what lies
     beyond the source region. The inputs are left as they are; labels come back as int64. Raises ValueError when
@@ -62,5 +69,6 @@ def apply_augmentation(
         drawn = tuple(draw.intensity.gammas.shape)
         raise ValueError(f"the draw is for (batch, channels) {drawn}, but the images have {tuple(images.shape[:2])}")
     patches, truth = apply_spatial(images, labels, draw.spatial, patch_size, spacing, padding)
+    patches, truth = apply_turns(patches, draw.turns), apply_turns(truth, draw.turns)
     patches = apply_intensity(patches, draw.intensity)
     return patches if draw.channels is None else apply_channels(patches, draw.channels), truth

@@ -1,0 +1,324 @@
+"""Tables 5 to 8 of the ResDSN paper at the size of a CPU: `python benchmarks/resdsn.py OUT [--tiny] [--tables 6 5]`.
+
+Width / 4 and patches of 32 on abdomen phantoms, or on --data DATASET with --set for what is not CT. Runs, and rows of
+tables, that lie in OUT are kept: an interrupted call goes on. --tiny tries all of it in minutes, and measures nothing.
+
+    6  coarse, fine-whole and coarse-to-fine: Dice, seconds and windows per case; by the paper's counts, and by step
+    5  residual types, coarse stage, one run per seed
+    7  deep supervision on and off, coarse-to-fine, one run per seed
+    8  clean / FGSM / I-FGSM at 10.2 HU, natural and hardened, exact gradient and the paper's; and the cascade, by stage
+
+On the hippocampus: --data DIR --tables 5 --set preparation.normalization=mr --set preparation.clip=null
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import voxward
+from voxward.attacks.base import Attack
+from voxward.attacks.registry import create
+from voxward.attacks.threat import ThreatModel
+from voxward.core.case import Case, Volume
+from voxward.core.files import write_json, write_text
+from voxward.core.plan import load_json
+from voxward.core.types import Size3
+from voxward.data.formats import open_dataset
+from voxward.data.io import read_image, read_label
+from voxward.data.phantom_abdomen import SIZES, write_abdomen_phantoms
+from voxward.data.phantoms import write_phantoms
+from voxward.inference.cascade import Cascade
+from voxward.inference.postprocess import drop_small_parts
+from voxward.inference.predictor import Predictor
+from voxward.inference.run_folder import RunFolder, RunSplit, load_run
+from voxward.metrics.score import POLICIES, score_case
+from voxward.metrics.summary import summarise
+from voxward.robustness.subject import Subject, cascade_subject, volume_subject
+
+Row = dict[str, Any]
+# Table 5's networks, all of which the paper's own figures are known for.
+RESIDUALS = ("resdsn", "fresdsn", "sresdsn", "dsn")
+FRACTION, MARGIN = 0.2, 20.0
+EPS_HU, ALPHA_HU, STEPS = 10.2, 3.4, 5
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a measurement costs. size: of the phantoms, abdomens from 64 on. patch: its edge. batch: the natural one, a
+    hardened run's is `scale` times as large. minutes: of training.
+    """
+
+    cases: int = 24
+    size: int = 128
+    patch: int = 32
+    channels: tuple[int, ...] = (8, 16, 32, 64)
+    batch: int = 4
+    scale: int = 4
+    minutes: float = 20.0
+    seeds: int = 3
+
+
+TINY = Size(8, 24, 16, (8, 8, 16, 16), 2, 2, 0.1, 1)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A folder of runs and rows. device: of training and prediction."""
+
+    out: Path
+    data: Path
+    size: Size
+    device: str
+    overrides: tuple[str, ...]
+
+    def run(self, name: str, recipe: str, seed: int = 0, extra: Sequence[str] = (), minutes: float = 1.0) -> Path:
+        """A trained run, where it is not there yet; minutes: in those of a natural one."""
+        folder = RunFolder(self.out / "runs" / f"{name}-{seed}")
+        if not folder.postprocess.is_file():
+            edge, size = self.size.patch, self.size
+            chosen = (
+                f"preparation.patch_size=[{edge},{edge},{edge}]", f"network.options.channels={list(size.channels)}",
+                f"preparation.batch_size={size.batch}", *extra, *self.overrides,
+            )  # fmt: skip
+            print(f"training {folder.root}", flush=True)
+            voxward.train(
+                self.data, folder.root, recipe, minutes * size.minutes, folder.recipe.is_file(),
+                prepared=self.out / "prepared", seed=seed, device=self.device, overrides=chosen,
+            )  # fmt: skip
+        return folder.root
+
+    def stage(self, stage: str, seed: int = 0) -> Path:
+        """The plain coarse or fine stage."""
+        return self.run(stage, f"resdsn-c2f-{stage}", seed)
+
+    def predictor(self, run: Path, **inference: Any) -> Predictor:
+        """A run with other windows. In float32: seconds are compared."""
+        device = torch.device("cuda" if self.device == "cuda" else "cpu")
+        model = load_run(run, "best", device)
+        recipe = replace(model.recipe, inference=replace(model.recipe.inference, **inference))
+        return Predictor(replace(model, recipe=recipe), device, "fp32")
+
+    def cases(self) -> tuple[Case, ...]:
+        """The validation cases, which no run has seen."""
+        split = load_json(RunSplit, RunFolder(self.stage("coarse")).splits)
+        return tuple(open_dataset(self.data).case(id) for id in split.validation)
+
+    def rows(self, table: str, keys: Mapping[str, Callable[[Case], Row]]) -> list[Row]:
+        """One row per key and case; those that lie in OUT are not measured again."""
+        found = []
+        for key, measure in keys.items():
+            for case in self.cases():
+                path = self.out / table / key.replace(" ", "_") / f"{case.id}.json"
+                if not path.is_file():
+                    print(f"{table}: {key}, {case.id}", flush=True)
+                    write_json(path, {"row": key, "case": case.id, **measure(case)})
+                found.append(json.loads(path.read_text()))
+        return found
+
+
+def dice_of(case: Case, mask: np.ndarray, predictor: Predictor) -> float | None:
+    """Mean foreground Dice in the file's geometry."""
+    assert case.label is not None
+    truth, labels = read_label(case.label), predictor.model.plan.labels
+    scored = score_case(case.id, labels.to_index(truth.array), mask, truth.spacing, labels, POLICIES["ignore"])
+    return scored.mean("dice")
+
+
+def timed(case: Case, predictor: Predictor, segment: Callable[[Volume], tuple[np.ndarray, int]]) -> Row:
+    """Dice, seconds and windows of one prediction; small parts are dropped as in the paper, outside the clock."""
+    volume = read_image(case.images)
+    began = time.perf_counter()
+    mask, windows = segment(volume)
+    seconds = time.perf_counter() - began
+    classes = range(1, predictor.model.plan.labels.count)
+    return {
+        "dice": dice_of(case, drop_small_parts(mask, FRACTION, tuple(classes)), predictor),
+        "seconds": seconds, "windows": windows,
+    }  # fmt: skip
+
+
+def alone(predictor: Predictor) -> Callable[[Case], Row]:
+    """One stage on the whole volume."""
+    return lambda case: timed(case, predictor, lambda v: (predictor.segment(v), predictor.windows(v.shape).count))
+
+
+def cascaded(cascade: Cascade) -> Callable[[Case], Row]:
+    """Both stages. The plan keeps the voxels, so that a box has as many as the file; it may be turned."""
+
+    def segment(volume: Volume) -> tuple[np.ndarray, int]:
+        result = cascade.segment(volume)
+        count = cascade.coarse.windows(volume.shape).count
+        if result.box is not None:
+            count += cascade.fine.windows(edges(result.box)).count
+        return result.label, count
+
+    return lambda case: timed(case, cascade.fine, segment)
+
+
+def edges(box: Sequence[slice]) -> Size3:
+    i, j, k = (side.stop - side.start for side in box)
+    return i, j, k
+
+
+def table_6(study: Study) -> list[Row]:
+    """Counts as in the paper; then fine-whole's step along its longest axis, as an overlap, in the box and whole."""
+    coarse, fine = (study.predictor(study.stage(stage)) for stage in ("coarse", "fine"))
+    shape = read_image(study.cases()[0].images).shape
+    axis = int(np.argmax(shape))
+    starts, edge = fine.windows(shape).starts[axis], study.size.patch
+    overlap = max(0.0, 1 - (starts[-1] / max(len(starts) - 1, 1)) / edge)
+    stepped = study.predictor(study.stage("fine"), placement="step", overlap=overlap)
+    print(f"table 6: fine-whole has {len(starts)} windows along its longest axis: overlap {overlap:.3f}")
+    keys = {
+        "coarse": alone(coarse), "fine whole, counts": alone(fine), "C2F, counts": cascaded(join(coarse, fine)),
+        "fine whole, step": alone(stepped), "C2F, step in the box": cascaded(join(coarse, stepped)),
+    }  # fmt: skip
+    return study.rows("table-6", keys)
+
+
+def join(coarse: Predictor, fine: Predictor) -> Cascade:
+    return Cascade(coarse, fine, MARGIN, "voxels", FRACTION)
+
+
+def table_5(study: Study) -> list[Row]:
+    """The coarse stage of each type, by seed."""
+    keys = {}
+    for name in RESIDUALS:
+        extra = () if name == "resdsn" else (f"network.name={name}",)
+        for seed in range(study.size.seeds):
+            run = study.stage("coarse", seed) if not extra else study.run(name, "resdsn-c2f-coarse", seed, extra)
+            keys[f"{name} seed {seed}"] = alone(study.predictor(run))
+    return study.rows("table-5", keys)
+
+
+def table_7(study: Study) -> list[Row]:
+    """Both stages with auxiliary losses, and without."""
+    off = ("training.auxiliary=[]", "network.options.auxiliary=false")
+    keys = {}
+    for seed in range(study.size.seeds):
+        plain = [study.run(f"{stage}-no-aux", f"resdsn-c2f-{stage}", seed, off) for stage in ("coarse", "fine")]
+        for name, runs in (("with", [study.stage(stage, seed) for stage in ("coarse", "fine")]), ("without", plain)):
+            keys[f"{name} deep supervision seed {seed}"] = cascaded(join(*map(study.predictor, runs)))
+    return study.rows("table-7", keys)
+
+
+def table_8(study: Study) -> list[Row]:
+    """The paper attacks the coarse network; the rows of the cascade are ours."""
+    size = study.size
+    scaled = (f"preparation.batch_size={size.scale * size.batch}", f"optimizer.options.lr={size.scale * 0.01}")
+    hardened = study.run("hardened", "resdsn-c2f-hardened", 0, scaled, minutes=STEPS + 1.0)
+    keys: dict[str, Callable[[Case], Row]] = {}
+    for name, run in (("natural", study.stage("coarse")), ("hardened", hardened)):
+        predictor = study.predictor(run)
+        for gradient in ("exact", "window_mean"):
+            for attack, found in attacks("ce").items():
+                keys[f"{name} {attack} ce {gradient}"] = struck(predictor, found, gradient)
+        for attack, found in attacks("dice").items():
+            keys[f"{name} {attack} dice exact"] = struck(predictor, found, "exact")
+    both = join(*(study.predictor(study.stage(stage)) for stage in ("coarse", "fine")))
+    for stage in ("both", "fine", "coarse"):
+        keys[f"C2F {stage} ifgsm dice exact"] = struck_cascade(both, attacks("dice")["ifgsm"], stage)
+    return study.rows("table-8", keys)
+
+
+def attacks(objective: str) -> dict[str, Attack]:
+    """eps 10.2 HU; I-FGSM of five steps of 3.4 HU."""
+    steps = {"steps": STEPS, "alpha": ALPHA_HU}
+    return {"fgsm": create(f"fgsm-{objective}"), "ifgsm": create(f"ifgsm-{objective}", **steps)}
+
+
+THREAT = ThreatModel(0.0, "linf", "native", "window")
+
+
+def struck(predictor: Predictor, attack: Attack, gradient: Any) -> Callable[[Case], Row]:
+    """One network's whole pipeline under an attack."""
+    return lambda case: booked(case, predictor, attack, volume_subject(predictor, case, THREAT, gradient))
+
+
+def struck_cascade(cascade: Cascade, attack: Attack, stage: Any) -> Callable[[Case], Row]:
+    """A cascade under an attack on one stage or both, the box held; deployed, it may have moved."""
+    return lambda case: booked(case, cascade.fine, attack, cascade_subject(cascade, case, THREAT, stage))
+
+
+def booked(case: Case, predictor: Predictor, attack: Attack, subject: Subject) -> Row:
+    """Dice of the tensor before and after, and of the written file."""
+    result = attack(subject.model, subject.volume, subject.target, subject.threat.with_eps(EPS_HU))
+    assert subject.deploy is not None
+    before, after = (
+        subject.deploy(x[0].cpu().numpy(), None)
+        for x in (subject.threat.ball(subject.volume).reference, result.adversarial)
+    )
+    return {
+        "clean": float(result.clean_dice[0]), "dice": float(result.dice[0]), "seconds": result.seconds,
+        "deployed_clean": dice_of(case, before.mask, predictor), "deployed": dice_of(case, after.mask, predictor),
+        **after.notes,
+    }  # fmt: skip
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """A line per key: Dice (mean, sd, max, min over the cases), and the means of the other figures."""
+    figures = [
+        name for name in rows[0] if name not in ("row", "case", "dice") and isinstance(rows[0][name], int | float)
+    ]
+    yield f"| | cases | Dice | sd | max | min | {' | '.join(figures)} |"
+    yield "|---" * (6 + len(figures)) + "|"
+    for key in dict.fromkeys(row["row"] for row in rows):
+        mine = [row for row in rows if row["row"] == key]
+        found = summarise([row["dice"] for row in mine])
+        dice = "- | - | - | -"
+        if found is not None:
+            dice = " | ".join(f"{x:.4f}" for x in (found.mean, found.std, found.maximum, found.minimum))
+        others = [[row[name] for row in mine if row.get(name) is not None] for name in figures]
+        means = " | ".join(f"{np.mean(values):.4g}" if values else "-" for values in others)
+        yield f"| {key} | {len(mine)} | {dice} | {means} |"
+
+
+TABLES = {"6": table_6, "5": table_5, "7": table_7, "8": table_8}
+
+
+def make_data(out: Path, size: Size) -> Path:
+    """Phantoms with one fixed split: the last fifth of the cases is for validation."""
+    folder = out / "data"
+    if not folder.exists():
+        if size.size < SIZES[0]:
+            write_phantoms(folder, size.cases, 0, "ct", size.size)
+        else:
+            write_abdomen_phantoms(folder, size.cases, 0, size.size)
+        ids = [case.id for case in open_dataset(folder).cases]
+        held = max(2, size.cases // 5)
+        write_json(folder / "splits.json", [{"train": ids[:-held], "val": ids[-held:]}])
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=TABLES)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--data", type=Path, help="a dataset instead of the phantoms")
+    parser.add_argument("--minutes", type=float, help=f"of a natural run's training (default {Size.minutes:g})")
+    parser.add_argument("--seeds", type=int, help=f"of tables 5 and 7 (default {Size.seeds})")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    given = parser.parse_args()
+    changed = {name: value for name in ("minutes", "seeds") if (value := getattr(given, name)) is not None}
+    size = replace(TINY if given.tiny else Size(), **changed)
+    data = make_data(given.out, size) if given.data is None else given.data
+    study = Study(given.out, data, size, given.device, tuple(given.overrides))
+    for name in given.tables:
+        text = "\n".join(table(TABLES[name](study))) + "\n"
+        write_text(given.out / f"table-{name}.md", text)
+        print(f"table {name}\n{text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The frozen cascade against autograd through both stages at once, written plainly with its whole graph kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.inference.test_cascade import AFFINES, by_hand, predictor, scan
+from tests.inference.test_pipeline import OTHER, SAME, Toy, a_predictor, a_volume, plain_member
+from voxward.attacks.objectives import at, create_objective
+from voxward.core.case import Volume
+from voxward.core.model import VolumeModel
+from voxward.data.prepare import prepare
+from voxward.inference.cascade import Cascade, crop
+from voxward.inference.cascade_model import CascadeModel, freeze_cascade
+from voxward.inference.pipeline import PipelineModel
+
+# Longer than a window along two axes, shorter along one; at the border along one.
+BOX = (slice(1, 11), slice(3, 12), slice(0, 6))
+INSIDE = (..., *BOX)
+VOLUME = a_volume()
+X = torch.from_numpy(VOLUME.array)[None]
+TARGET = torch.from_numpy(np.random.default_rng(1).integers(0, 3, VOLUME.shape))[None]
+
+
+def cascade(axes=()):
+    """The two prepare, resample and blend differently."""
+    coarse = a_predictor(Toy(0).double(), SAME, weights="constant")
+    return Cascade(coarse, a_predictor(Toy(1).double(), OTHER, (8, 4, 8), axes=axes, overlap=0.6), margin=1.0)
+
+
+def frames(both):
+    """The fine stage's crop with the figures of the whole scan."""
+    whole = [prepare(VOLUME, None, p.model.plan).frame for p in (both.coarse, both.fine)]
+    figures = {name: getattr(whole[1], name) for name in ("low", "high", "mean", "std")}
+    return whole[0], replace(prepare(crop(VOLUME, BOX), None, both.fine.model.plan).frame, **figures)
+
+
+def plain_cascade(x, both, stage):
+    first, second = frames(both)
+    outside = plain_member(x, both.coarse, first, "softmax")
+    if stage == "fine":
+        outside = torch.zeros_like(outside)
+        outside[:, 0] = 20.0
+    inside = plain_member(x[INSIDE], both.fine, second, "softmax")
+    held = torch.zeros(x.shape[2:], dtype=torch.bool)
+    held[BOX] = True
+    after = [n - side.stop for n, side in zip(x.shape[2:], BOX, strict=True)]
+    amounts = [n for side, a in reversed(list(zip(BOX, after, strict=True))) for n in (side.start, a)]
+    return torch.where(held, torch.nn.functional.pad(inside, amounts), outside)
+
+
+@pytest.mark.parametrize("objective", ["ce", "dice"])
+@pytest.mark.parametrize(("stage", "axes"), [("both", ()), ("both", (0, 2)), ("fine", ())])
+def test_the_gradient_is_autograds_through_both_stages(stage, axes, objective):
+    both, loss = cascade(axes), at(create_objective(objective), 0.5)
+    model = freeze_cascade(both, VOLUME, BOX, stage)
+    assert isinstance(model, VolumeModel)
+    leaf = X.clone().requires_grad_()
+    expected = plain_cascade(leaf, both, stage)
+    value = loss(expected, TARGET)
+    (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    logits, values, found = model.value_and_grad(X, TARGET, loss)
+    torch.testing.assert_close(logits, expected.detach(), rtol=0, atol=1e-10)
+    torch.testing.assert_close(values, value.detach(), rtol=0, atol=1e-10)
+    torch.testing.assert_close(found, gradient, rtol=0, atol=1e-10)
+    torch.testing.assert_close(found / found.abs().max(), gradient / gradient.abs().max(), rtol=0, atol=1e-10)
+    torch.testing.assert_close(model.logits(X), logits, rtol=0, atol=1e-10)
+    outside = torch.ones_like(X, dtype=torch.bool)
+    outside[INSIDE] = False
+    assert (found[outside] != 0).any() == (stage == "both")
+    assert (found[INSIDE] != 0).any()
+
+
+@pytest.mark.parametrize("gradient", ["exact", "window_mean"])
+def test_cases_of_a_batch_do_not_meet(gradient):
+    model, loss = freeze_cascade(cascade(), VOLUME, BOX, gradient=gradient), at(create_objective("dice"), 0.0)
+    two, targets = torch.cat([X, X.flip(2) + 3]), torch.cat([TARGET, TARGET.roll(1, 3)])
+    together = model.value_and_grad(two, targets, loss)
+    alone = [model.value_and_grad(two[n : n + 1], targets[n : n + 1], loss) for n in range(2)]
+    for whole, *parts in zip(together, *alone, strict=True):
+        torch.testing.assert_close(whole, torch.cat(parts), rtol=0, atol=1e-12)
+
+
+def test_the_coarse_stage_is_the_coarse_pipeline():
+    both, loss = cascade(), at(create_objective("ce"), 0.0)
+    model = freeze_cascade(both, VOLUME, BOX, "coarse")
+    expected = PipelineModel.freeze([both.coarse], VOLUME).value_and_grad(X, TARGET, loss)
+    for found, wanted in zip(model.value_and_grad(X, TARGET, loss), expected, strict=True):
+        assert torch.equal(found, wanted)
+
+
+def test_without_a_box_the_coarse_result_is_the_result():
+    both = cascade()
+    model = freeze_cascade(both, VOLUME, None)
+    assert torch.equal(model.logits(X), PipelineModel.freeze([both.coarse], VOLUME).logits(X))
+
+
+@pytest.mark.parametrize("stage", ["both", "fine"])
+def test_window_mean_is_the_sum_of_the_models_own(stage):
+    both, loss = cascade(), at(create_objective("ce"), 0.0)
+    _, values, found = freeze_cascade(both, VOLUME, BOX, stage, "window_mean").value_and_grad(X, TARGET, loss)
+    fine = PipelineModel.freeze([both.fine], crop(VOLUME, BOX), gradient="window_mean", whole=VOLUME)
+    expected = torch.zeros_like(X)
+    if stage == "both":
+        coarse = PipelineModel.freeze([both.coarse], VOLUME, gradient="window_mean")
+        expected += coarse.value_and_grad(X, TARGET, loss)[2]
+    expected[INSIDE] += fine.value_and_grad(X[INSIDE], TARGET[INSIDE], loss)[2]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(values, loss(plain_cascade(X, both, stage), TARGET), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("stage", ["both", "fine"])
+@pytest.mark.parametrize(
+    "change", [(slice(0, 3), slice(2, 5), slice(4, 8)), (slice(1, 3), slice(0, 2), slice(7, 9)), (slice(4, 5),) * 3]
+)
+def test_a_local_change_is_followed(stage, change):
+    model = freeze_cascade(cascade(), VOLUME, BOX, stage)
+    changed = X.clone()
+    changed[(..., *change)] += 7.0
+    before = model.sweep(X)
+    after = model.logits_after(before, changed, change)
+    torch.testing.assert_close(after.logits, model.logits(changed), rtol=0, atol=1e-6)
+    again = model.logits_after(after, X, change)
+    torch.testing.assert_close(again.logits, before.logits, rtol=0, atol=1e-6)
+    assert not torch.equal(model.logits(changed), before.logits) or stage == "fine"
+
+
+@pytest.mark.parametrize("name", AFFINES)
+def test_the_held_mask_is_the_cascades_while_the_box_is_the_held_one(name):
+    """The coarse model also sees a stray speck, which the cascade drops."""
+    volume, organ, halo, speck = scan(AFFINES[name])
+    both = Cascade(predictor(160.0), predictor(60.0), margin=4.0)
+    result = both.segment(volume)
+    x = torch.from_numpy(volume.array.astype(np.float32))[None]
+    for stage in ("both", "fine"):
+        model = freeze_cascade(both, volume, result.box, stage)
+        assert isinstance(model, CascadeModel)
+        logits = model.logits(x)
+        np.testing.assert_array_equal(model.segment(logits)[0].numpy(), result.label)
+        assert bool((logits.argmax(1)[0].numpy()[speck] == 1).all()) == (stage == "both")
+    assert result.box == by_hand(organ, (4, 4, 4))
+    assert result.label.sum() == (organ | halo).sum()
+
+
+def test_the_fine_model_sees_the_whole_scans_statistics():
+    """Normalised by the case: the crop's own figures would be others, and the model was trained with these."""
+    volume = scan()[0]
+    channel = predictor(60.0).model.plan.channels[0]
+    fine = predictor(0.5, channels=(replace(channel, normalization="clip", low=-100.0, high=240.0),))
+    both = Cascade(predictor(160.0), fine, margin=2.0)
+    box = both.segment(volume).box
+    expected = prepare(volume, None, fine.model.plan).image[(slice(None), *box)]
+    seen = fine.model.network.seen[0][0]
+    patch = expected[(slice(None), *(slice(0, n) for n in seen.shape[1:]))]
+    torch.testing.assert_close(seen, patch, rtol=0, atol=1e-6)
+    alone = prepare(crop(volume, box), None, fine.model.plan).image
+    assert (alone - expected).abs().max() > 0.5
+
+
+def test_what_cannot_be_attacked_is_refused():
+    volume, both = scan()[0], Cascade(predictor(160.0), predictor(60.0))
+    for wrong in ({"classes": ("a",)}, {"localise_only": True}, {"mask_outside": True}):
+        with pytest.raises(ValueError, match=f"cannot be attacked: {next(iter(wrong))} must be"):
+            freeze_cascade(replace(both, **wrong), volume, BOX)
+
+    two = Volume(np.concatenate([volume.array] * 2), volume.affine)
+    with pytest.raises(ValueError, match="1 channels"):
+        freeze_cascade(both, two, BOX)
