@@ -14,6 +14,7 @@ import yaml
 from voxward.core.labels import LabelSet
 from voxward.core.plan import Padding
 from voxward.core.registry import unknown_name
+from voxward.core.search import Search
 from voxward.core.structure import from_data, to_data
 
 Options = Mapping[str, Any]
@@ -33,6 +34,7 @@ _Loader.add_implicit_resolver(
 class Preparation:
     """planner: whose rules choose patch and strides. memory_gib: what a training step may take (chooses the batch
     size). batch_size: overrides that choice. normalization: `auto` = `ct` for channels named CT, else `mr`.
+    slice_size: of the planner `slices`, voxels per axis that a slice is resized to; None keeps the median spacing.
     """
 
     planner: str = "rog"
@@ -41,12 +43,15 @@ class Preparation:
     padding: Padding = "reflect"
     memory_gib: float = 10.0
     batch_size: int | None = None
+    slice_size: tuple[int, int] | None = None
 
     def problems(self) -> list[str]:
         """Values out of range."""
         found = [] if self.memory_gib > 0 else [f"memory_gib must be positive, got {self.memory_gib}"]
         if self.batch_size is not None and self.batch_size < 1:
             found.append(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.slice_size is not None and min(self.slice_size) < 8:
+            found.append(f"slice_size must be at least 8 voxels per axis, got {self.slice_size}")
         return found
 
 
@@ -242,6 +247,7 @@ class Recipe:
     inference: Inference = Inference()
     postprocessing: PostProcessing = PostProcessing()
     defence: Defence | None = None
+    search: Search | None = None
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

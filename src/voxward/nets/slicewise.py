@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from voxward.core.types import Images, Logits
 
@@ -19,5 +19,5 @@ class Slicewise(nn.Module):
         if images.ndim != 5:
             raise ValueError(f"images must be (b, c, d, h, w), got shape {tuple(images.shape)}")
         b, c, d, h, w = images.shape
-        logits = self.network(images.movedim(-1, 1).reshape(b * w, c, d, h))
+        logits: Tensor = self.network(images.movedim(-1, 1).reshape(b * w, c, d, h))
         return logits.reshape(b, w, -1, d, h).movedim(1, -1)
