@@ -19,6 +19,7 @@ _HOMES = {
     "predict": "voxward.commands.predict",
     "evaluate": "voxward.commands.evaluate",
     "harden": "voxward.commands.harden",
+    "search": "voxward.commands.search",
     "attack": "voxward.commands.attack",
     "benchmark": "voxward.commands.benchmark",
     "demo": "voxward.commands.demo",

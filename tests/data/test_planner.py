@@ -218,5 +218,5 @@ def test_slices_are_whole_and_never_mixed():
     assert (kept.spacing, kept.patch_size) == ((1.0, 1.0, 1.0), (40, 56, 1))
     odd = make_plan(fingerprint, Preparation(planner="slices", slice_size=(100, 100)))
     assert (odd.spacing[0], odd.patch_size) == (pytest.approx(3.84), (112, 112, 1))
-    with pytest.raises(ValueError, match="preparation.slice_size must be at least 8 voxels"):
+    with pytest.raises(ValueError, match=r"preparation\.slice_size must be at least 8 voxels"):
         load_recipe("rog", ["preparation.slice_size=[4, 256]"])

@@ -43,13 +43,13 @@ def validate(run: TrainingRun) -> Validation:
         with torch.no_grad():
             logits = run.network(images)
             losses += [float(run.loss(logits, labels))] * len(batch.ids)
-        clean += _overlap(logits, labels, classes).cpu()
+        clean += overlap(logits, labels, classes).cpu()
         if defence is not None:
             attacked = _attacked(run, images, labels, batch.windows, defence.eps)
             with torch.no_grad():
-                struck += _overlap(run.network(attacked), labels, classes).cpu()
+                struck += overlap(run.network(attacked), labels, classes).cpu()
     run.network.train(training)
-    return Validation(sum(losses) / len(losses), _dice(clean), None if defence is None else _dice(struck))
+    return Validation(sum(losses) / len(losses), pooled_dice(clean), None if defence is None else pooled_dice(struck))
 
 
 def _attacked(run: TrainingRun, images: Images, labels: Labels, windows: Tensor, eps: float) -> Images:
@@ -60,14 +60,15 @@ def _attacked(run: TrainingRun, images: Images, labels: Labels, windows: Tensor,
         )
 
 
-def _dice(counts: Tensor) -> float:
+def pooled_dice(counts: Tensor) -> float:
+    """Mean over the foreground classes of the Dice of summed `overlap` counts; 0 where no class is seen."""
     both, predicted, true = counts[:, 1:]
     seen = (predicted + true) > 0
     dice = torch.where(seen, 2 * both / (predicted + true).clamp_min(1), 0.0)
     return float(dice[seen].mean()) if seen.any() else 0.0
 
 
-def _overlap(logits: Logits, labels: Labels, classes: int) -> Tensor:
+def overlap(logits: Logits, labels: Labels, classes: int) -> Tensor:
     """Per class: voxels that agree, are predicted, are true; (3, k)."""
     predicted = logits.max(1).indices.flatten()
     true = labels.flatten().long()
