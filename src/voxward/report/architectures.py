@@ -145,11 +145,17 @@ def _draw_cell(axis: Any, genes: Sequence[Gene], kind: str) -> None:
             bbox={"boxstyle": "circle", "facecolor": "#f3f3f3", "edgecolor": "#333333"},
         )  # fmt: skip
     for block, gene in enumerate(genes, 1):
-        height = 0.45 * (block - gene.input)
         arrow = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=-0.45", "color": "#2f6fde", "shrinkA": 9}
         axis.annotate("", (block, 0), (gene.input, 0), arrowprops={**arrow, "shrinkB": 9})
-        axis.text((block + gene.input) / 2, 0.55 * height + 0.08, gene.operation, ha="center", va="bottom", fontsize=8)
+        axis.text(
+            (block + gene.input) / 2,
+            0.06 + 0.13 * (block - gene.input),
+            gene.operation,
+            ha="center",
+            va="bottom",
+            fontsize=8,
+        )
     axis.set_xlim(-0.5, len(genes) + 0.5)
-    axis.set_ylim(-0.5, 0.45 + 0.3 * len(genes))
+    axis.set_ylim(-0.4, 0.3 + 0.2 * len(genes))
     axis.set_title(f"cell: {kind}", fontsize=9)
     axis.axis("off")
