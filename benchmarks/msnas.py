@@ -10,7 +10,8 @@ Registered before it was run: H1, searched networks beat random ones of the same
 untrained decode. The hard baseline is reported whatever it says: the best, on the selection cases, of as many random
 networks as can be trained in the time of one search and one training.
 
-Every network is a job with a result of its own in DIR/jobs; interrupted, the same command goes on.
+Time is that of the process (one thread), so that other work on the machine does not count. Every network is a job with
+a result of its own in DIR/jobs; interrupted, the same command goes on.
 """
 
 from __future__ import annotations
@@ -124,12 +125,12 @@ def _search(setting: Setting, seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     path, out = setting.out / "jobs" / f"search-{seed}.json", setting.out / f"search-{seed}"
     if not path.is_file():
-        began, resumed = time.perf_counter(), RunFolder(out).recipe.is_file()
+        began, resumed = time.process_time(), RunFolder(out).recipe.is_file()
         voxward.search(
             setting.dataset, out, RECIPE, (PATHS,), resumed, setting.out / "plan.json", setting.prepared, seed=seed,
             device="cpu", overrides=setting.overrides,
         )  # fmt: skip
-        write_json(path, {"seed": seed, "seconds": time.perf_counter() - began, "resumed": resumed})
+        write_json(path, {"seed": seed, "seconds": time.process_time() - began, "resumed": resumed})
     return dict(json.loads(path.read_text())) | {"genotype": load_genotype(out / f"paths-{PATHS}.json")}
 
 
@@ -208,13 +209,15 @@ def _train(setting: Setting, job: Job) -> dict[str, Any]:
     recipe = replace(setting.recipe, network=Choice("searched", options))
     cases = TrainingCases(setting.prepared, *halves)
     run = set_up(folder, recipe, setting.plan, cases, job.seed, start_fabric(recipe, "cpu"))
+    began = time.process_time()
     fit(run)
+    seconds = time.process_time() - began
     network = _network(setting, job.genotype)
     load_weights(network, folder.weights("best"))
     log = read_log(folder.log)
     result = {
         "name": job.name, "group": job.group, "macs": _macs(setting, job.genotype),
-        "parameters": sum(p.numel() for p in network.parameters()), "seconds": log[-1]["seconds"],
+        "parameters": sum(p.numel() for p in network.parameters()), "seconds": seconds,
         "selection": max(row["validation_dice"] for row in log),
         "dice": _score(setting, network.eval(), split.validation),
     }  # fmt: skip
@@ -239,7 +242,7 @@ def _score(setting: Setting, network: torch.nn.Module, ids: Iterable[str]) -> fl
 
 def _report(setting: Setting, found: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]], searches: int) -> str:
     dice = {group: [r["dice"] for r in results if r["group"] == group] for group in GROUPS}
-    lines = ["| networks | n | pooled Dice [95 % bootstrap] | least | most | MMACs | training s |"]
+    lines = ["| networks | n | pooled Dice [95 % bootstrap] | least | most | MMACs | training CPU s |"]
     lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for group in GROUPS:
         rows, of = [r for r in results if r["group"] == group], summarise(dice[group])
@@ -258,8 +261,8 @@ def _report(setting: Setting, found: Sequence[dict[str, Any]], results: Sequence
     count = max(1, int((search + training) / training))
     best = _best_of(pool, count)
     lines.append(
-        f"- a search took {search:.1f} s, a training {training:.1f} s: in the time of both {count} random networks are "
-        f"trained; the best of them on the selection cases has {best:.4f} on average, "
+        f"- a search took {search:.1f} CPU s, a training {training:.1f}: in the time of both {count} random networks "
+        f"are trained; the best of them on the selection cases has {best:.4f} on average, "
         f"searched - best of {count}: {statistics.mean(dice['searched']) - best:+.4f}"
     )
     lines.append(f"- settings: {' '.join(setting.overrides)}")

@@ -17,6 +17,7 @@ from voxward.nets.brats_unet import BratsUNet
 from voxward.nets.lattice import Lattice
 from voxward.nets.resdsn import PRESETS, preset
 from voxward.nets.searched import embed_genotype, searched
+from voxward.nets.unet import unet_2d
 from voxward.nets.zoo import dynunet
 
 FLAT: Size3 = (1, 1, 1)
@@ -55,6 +56,10 @@ def _plain_strides(plan: Plan) -> dict[str, Any]:
     return {"strides": plan.strides}
 
 
+def _pooling_strides(plan: Plan) -> dict[str, Any]:
+    return {"strides": plan.strides[:4]}
+
+
 NETWORKS: Registry[NetworkEntry] = Registry(
     "network",
     {
@@ -62,7 +67,10 @@ NETWORKS: Registry[NetworkEntry] = Registry(
         "dynunet": NetworkEntry(dynunet, _dynunet_options),
     }
     | {"brats-unet": NetworkEntry(BratsUNet, _four_level_options)}
-    | {"searched": NetworkEntry(searched, _plain_strides, embed_genotype)}
+    | {
+        "searched": NetworkEntry(searched, _plain_strides, embed_genotype),
+        "unet-2d": NetworkEntry(unet_2d, _pooling_strides),
+    }
     | {name: NetworkEntry(preset(name), _four_level_options) for name in PRESETS},
 )
 
