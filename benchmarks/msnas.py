@@ -258,11 +258,12 @@ def _report(setting: Setting, found: Sequence[dict[str, Any]], results: Sequence
     pool = [r for r in results if r["group"] == "random"]
     search = statistics.mean(result["seconds"] for result in found)
     training = statistics.mean(r["seconds"] for r in pool)
-    count = max(1, int((search + training) / training))
+    affordable = max(1, int((search + training) / training))
+    count = min(affordable, len(pool))
     best = _best_of(pool, count)
     lines.append(
-        f"- a search took {search:.1f} CPU s, a training {training:.1f}: in the time of both {count} random networks "
-        f"are trained; the best of them on the selection cases has {best:.4f} on average, "
+        f"- a search took {search:.1f} CPU s, a training {training:.1f}: in the time of both {affordable} random networks "
+        f"are trained; the best of {count} on the selection cases has {best:.4f} on average, "
         f"searched - best of {count}: {statistics.mean(dice['searched']) - best:+.4f}"
     )
     lines.append(f"- settings: {' '.join(setting.overrides)}")
@@ -279,8 +280,8 @@ def _difference(a: Sequence[float], b: Sequence[float], resamples: int = 10_000)
 
 def _best_of(pool: Sequence[dict[str, Any]], count: int, draws: int = 10_000) -> float:
     """Mean Dice of the network with the best selection score among `count` drawn from the pool, without replacement."""
-    rng, size = np.random.default_rng(0), min(count, len(pool))
-    drawn = (rng.choice(len(pool), size, replace=False) for _ in range(draws))
+    rng = np.random.default_rng(0)
+    drawn = (rng.choice(len(pool), count, replace=False) for _ in range(draws))
     return statistics.mean(max((pool[n] for n in places), key=lambda r: r["selection"])["dice"] for places in drawn)
 
 
