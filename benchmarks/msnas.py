@@ -262,8 +262,8 @@ def _report(setting: Setting, found: Sequence[dict[str, Any]], results: Sequence
     count = min(affordable, len(pool))
     best = _best_of(pool, count)
     lines.append(
-        f"- a search took {search:.1f} CPU s, a training {training:.1f}: in the time of both {affordable} random networks "
-        f"are trained; the best of {count} on the selection cases has {best:.4f} on average, "
+        f"- a search took {search:.1f} CPU s, a training {training:.1f}: in the time of both {affordable} random "
+        f"networks are trained; the best of {count} on the selection cases has {best:.4f} on average, "
         f"searched - best of {count}: {statistics.mean(dice['searched']) - best:+.4f}"
     )
     lines.append(f"- settings: {' '.join(setting.overrides)}")
