@@ -15,11 +15,12 @@ from pathlib import Path
 from voxward.commands.evaluate import evaluate
 from voxward.commands.train import train
 from voxward.core.files import write_text
-from voxward.inference.run_folder import RunFolder
+from voxward.inference.predictor import Tta
+from voxward.inference.run_folder import Checkpoint, RunFolder
 from voxward.metrics.summary import summarise
 
-WAYS = {"plain": ("best", "last"), "averaged": ("best", "last", "swa")}
-COPIES = ("none", "mirrors", "symmetries")
+WAYS: dict[str, tuple[Checkpoint, ...]] = {"plain": ("best", "last"), "averaged": ("best", "last", "swa")}
+COPIES: tuple[Tta, ...] = ("none", "mirrors", "symmetries")
 
 
 def main() -> None:

@@ -121,7 +121,8 @@ def _merge_text(out: Path, data: Path, run: Path, results: dict[str, Evaluation]
     )
     outermost = labels.scored[-1]
     merged, first = ({case.id: case.classes[outermost].dice for case in results[n].cases} for n in ("merged", "A"))
-    change = summarise([merged[id] - first[id] for id in merged])
+    pairs = [(merged[id], first[id]) for id in merged]
+    change = summarise([a - b for a, b in pairs if a is not None and b is not None])
     assert change is not None
     return (
         f"\n{', '.join(labels.scored[:-1])} of the merge are{'' if same else ' NOT'} bitwise A's; "

@@ -40,6 +40,7 @@ from voxward.inference.cascade import Cascade
 from voxward.inference.postprocess import drop_small_parts
 from voxward.inference.predictor import Predictor
 from voxward.inference.run_folder import RunFolder, RunSplit, load_run
+from voxward.inference.together import Deployed
 from voxward.metrics.score import POLICIES, score_case
 from voxward.metrics.summary import summarise
 from voxward.robustness.subject import Subject, cascade_subject, volume_subject
@@ -125,7 +126,7 @@ class Study:
         return found
 
 
-def dice_of(case: Case, mask: np.ndarray, predictor: Predictor) -> float | None:
+def dice_of(case: Case, mask: np.ndarray, predictor: Deployed) -> float | None:
     """Mean foreground Dice in the file's geometry."""
     assert case.label is not None
     truth, labels = read_label(case.label), predictor.model.plan.labels
@@ -133,7 +134,7 @@ def dice_of(case: Case, mask: np.ndarray, predictor: Predictor) -> float | None:
     return scored.mean("dice")
 
 
-def timed(case: Case, predictor: Predictor, segment: Callable[[Volume], tuple[np.ndarray, int]]) -> Row:
+def timed(case: Case, predictor: Deployed, segment: Callable[[Volume], tuple[np.ndarray, int]]) -> Row:
     """Dice, seconds and windows of one prediction; small parts are dropped as in the paper, outside the clock."""
     volume = read_image(case.images)
     began = time.perf_counter()
@@ -156,9 +157,9 @@ def cascaded(cascade: Cascade) -> Callable[[Case], Row]:
 
     def segment(volume: Volume) -> tuple[np.ndarray, int]:
         result = cascade.segment(volume)
-        count = cascade.coarse.windows(volume.shape).count
+        count = cascade.coarse.members[0].windows(volume.shape).count
         if result.box is not None:
-            count += cascade.fine.windows(edges(result.box)).count
+            count += cascade.fine.members[0].windows(edges(result.box)).count
         return result.label, count
 
     return lambda case: timed(case, cascade.fine, segment)
@@ -249,7 +250,7 @@ def struck_cascade(cascade: Cascade, attack: Attack, stage: Any) -> Callable[[Ca
     return lambda case: booked(case, cascade.fine, attack, cascade_subject(cascade, case, THREAT, stage))
 
 
-def booked(case: Case, predictor: Predictor, attack: Attack, subject: Subject) -> Row:
+def booked(case: Case, predictor: Deployed, attack: Attack, subject: Subject) -> Row:
     """Dice of the tensor before and after, and of the written file."""
     result = attack(subject.model, subject.volume, subject.target, subject.threat.with_eps(EPS_HU))
     assert subject.deploy is not None

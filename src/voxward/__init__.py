@@ -22,6 +22,7 @@ _HOMES = {
     "cv": "voxward.commands.cv",
     "merge": "voxward.commands.merge",
     "harden": "voxward.commands.harden",
+    "search": "voxward.commands.search",
     "attack": "voxward.commands.attack",
     "benchmark": "voxward.commands.benchmark",
     "demo": "voxward.commands.demo",

@@ -141,6 +141,31 @@ def _harden(arguments: Arguments) -> int:
     return 0
 
 
+def _search_arguments(parser: argparse.ArgumentParser) -> None:
+    _recipe_arguments(parser)
+    parser.set_defaults(recipe="msnas")
+    parser.add_argument("--out", required=True, help="folder of the search")
+    parser.add_argument(
+        "--paths", type=int, nargs="+", default=[3, 4, 5], help="a network for each number of paths (default 3 4 5)"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the search in --out exactly where it stopped")
+    parser.add_argument("--plan", help="a plan.json, perhaps edited, instead of the planner's")
+    parser.add_argument("--prepared", help="folder of prepared cases to share between runs (default: OUT/prepared)")
+    _device_arguments(parser)
+
+
+def _search(arguments: Arguments) -> int:
+    from voxward.commands.search import search
+    from voxward.report.architectures import architectures_table
+
+    with BarProgress(errors) as progress:
+        result = search(**_without(vars(arguments), "command"), progress=progress)
+    console.print(architectures_table(result.architectures))
+    best = escape(str(result.out / f"{result.architectures[0].name}.yaml"))
+    console.print(f"next: voxward train {escape(arguments.dataset)} --recipe {best} --out RUN", soft_wrap=True)
+    return 0
+
+
 def _device_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
 
@@ -330,6 +355,7 @@ COMMANDS = {
     "suspects": Command("list training cases that never learn", folds.suspects_arguments, folds.suspects),
     "evaluate": Command("score a trained run on its validation cases", _evaluate_arguments, _evaluate),
     "harden": Command("train a run on adversarial patches", _harden_arguments, _harden),
+    "search": Command("search a network architecture on a dataset", _search_arguments, _search),
     "attack": Command("attack a trained run through its whole pipeline", _attack_arguments, _attack),
     "benchmark": Command("attack several runs and compare them", _benchmark_arguments, _benchmark),
     "demo": Command("train, predict, evaluate and attack in a few minutes", _demo_arguments, _demo),

@@ -227,3 +227,19 @@ def test_unknown_planner_and_empty_fingerprint_are_refused() -> None:
         make_plan(found, Preparation(planner="nope"))
     with pytest.raises(ValueError, match="no cases"):
         make_plan(Fingerprint(**{**vars(found), "cases": ()}), Preparation())
+
+
+def test_slices_are_whole_and_never_mixed():
+    fingerprint = make_fingerprint((512, 512, 90), (0.75, 0.75, 3.0), cases=4, channels=("CT",))
+    plan = make_plan(fingerprint, Preparation(planner="slices", slice_size=(256, 256), batch_size=8))
+    assert plan.spacing == (1.5, 1.5, 3.0)
+    assert plan.spline_order == (3, 3, 0)
+    assert plan.patch_size == plan.window_size == (256, 256, 1)
+    assert plan.strides == ((2, 2, 1),) * 5
+    assert plan.source_size[2] == 1
+    kept = make_plan(make_fingerprint((35, 50, 36), (1.0, 1.0, 1.0)), Preparation(planner="slices"))
+    assert (kept.spacing, kept.patch_size) == ((1.0, 1.0, 1.0), (40, 56, 1))
+    odd = make_plan(fingerprint, Preparation(planner="slices", slice_size=(100, 100)))
+    assert (odd.spacing[0], odd.patch_size) == (pytest.approx(3.84), (112, 112, 1))
+    with pytest.raises(ValueError, match=r"preparation\.slice_size must be at least 8 voxels"):
+        load_recipe("rog", ["preparation.slice_size=[4, 256]"])

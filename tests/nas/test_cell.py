@@ -11,9 +11,9 @@ from voxward.nas.cell import (
     normalise_inputs,
     one_hot_genes,
 )
-from voxward.nets.searched import Layout, default_strides
+from voxward.nets.searched import Layout, stage_strides
 
-LAYOUTS = [Layout(d, default_strides(d, 3), filters=8) for d in (2, 3)]
+LAYOUTS = [Layout(d, stage_strides(d, 3), filters=8) for d in (2, 3)]
 GENES = (Gene(0, "dil3"), Gene(1, "avg3"), Gene(0, "sep5"))
 
 

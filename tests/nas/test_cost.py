@@ -10,7 +10,7 @@ from voxward.nas.cost import cost_table, expected_cost, profile
 from voxward.nas.paths import visit
 from voxward.nas.space import MacroSpace
 from voxward.nas.supernet import SuperNet
-from voxward.nets.searched import Layout, SearchedNet, default_strides
+from voxward.nets.searched import Layout, SearchedNet, stage_strides
 
 SEP3 = (Gene(0, "sep3"), Gene(1, "sep3"), Gene(2, "sep3"))
 U_PATH = ("down",) * 4 + ("same",) * 2 + ("up",) * 4
@@ -114,7 +114,7 @@ def _every_path(space, node=(0, 0), path=()):
 @pytest.mark.parametrize(("dimensions", "space"), [(2, MacroSpace(3, 2)), (3, MacroSpace(2, 2))])
 def test_the_expectation_is_the_mean_over_all_networks(dimensions, space):
     """All paths, and for one cell kind all choices of a block, each network counted on its own."""
-    layout = Layout(dimensions, default_strides(dimensions, 2), filters=4, blocks=1)
+    layout = Layout(dimensions, stage_strides(dimensions, 2), filters=4, blocks=1)
     torch.manual_seed(0)
     net, size = SuperNet(1, 2, space, layout), (16,) * dimensions
     chosen = {"down": (Gene(0, "dil3"),), "up": (Gene(0, "avg3"),)}
@@ -156,7 +156,7 @@ def test_inputs_of_a_block_share_its_weight():
 
 def test_the_expected_cost_moves_every_architecture_parameter():
     """Not p: an operation costs the same whatever it reads, so only the mixture of operations depends on it."""
-    space, layout = MacroSpace(4, 3), Layout(2, default_strides(2, 3), filters=4)
+    space, layout = MacroSpace(4, 3), Layout(2, stage_strides(2, 3), filters=4)
     net = SuperNet(1, 2, space, layout)
     expected_cost(net, cost_table(space, layout, 1, 2, (16, 16)))[1].backward()
     assert all(bool((net.alpha[kind].grad != 0).all()) for kind in net.alpha)
@@ -166,7 +166,7 @@ def test_the_expected_cost_moves_every_architecture_parameter():
 
 def test_the_cheapest_path_is_found_by_descending_the_expected_cost():
     """A loss on beta with a known best path: identities all the way."""
-    space, layout = MacroSpace(4, 3), Layout(2, default_strides(2, 3), filters=4)
+    space, layout = MacroSpace(4, 3), Layout(2, stage_strides(2, 3), filters=4)
     net = SuperNet(1, 2, space, layout)
     table = cost_table(space, layout, 1, 2, (16, 16))
     optimiser = torch.optim.Adam(net.network_parameters(), lr=0.3)
@@ -180,7 +180,7 @@ def test_the_cheapest_path_is_found_by_descending_the_expected_cost():
 
 
 def test_more_paths_cost_more_up_to_everything():
-    space, layout = MacroSpace(4, 3), Layout(2, default_strides(2, 3), filters=4)
+    space, layout = MacroSpace(4, 3), Layout(2, stage_strides(2, 3), filters=4)
     net = SuperNet(1, 2, space, layout)
     table = cost_table(space, layout, 1, 2, (16, 16))
     one, three, all_of_them = (expected_cost(net, table, n) for n in (1, 3, 10_000))
@@ -190,9 +190,9 @@ def test_more_paths_cost_more_up_to_everything():
 
 
 def test_sizes_and_spaces_must_fit():
-    layout = Layout(2, default_strides(2, 3), filters=4)
+    layout = Layout(2, stage_strides(2, 3), filters=4)
     table = cost_table(MacroSpace(4, 3), layout, 1, 2, (16, 16))
     with pytest.raises(ValueError, match="table must be of the super-net's space"):
         expected_cost(SuperNet(1, 2, MacroSpace(5, 3), layout), table)
     with pytest.raises(ValueError, match=r"size must be divisible by \(4, 4\), got \(16, 18\)"):
-        cost_table(MacroSpace(4, 3), Layout(2, default_strides(2, 3)), 1, 2, (16, 18))
+        cost_table(MacroSpace(4, 3), Layout(2, stage_strides(2, 3)), 1, 2, (16, 18))

@@ -6,7 +6,7 @@ from functools import lru_cache
 import pytest
 import torch
 
-from voxward.nas.paths import edge_weights, k_best, path_entropy, sample_path, uniform_path_beta, visit
+from voxward.nas.paths import edge_weights, k_best, path_entropy, sample_path, uniform_path_scores, visit
 from voxward.nas.space import MacroSpace
 
 SMALL = [MacroSpace(2, 2), MacroSpace(4, 3), MacroSpace(5, 3), MacroSpace(6, 2)]
@@ -102,7 +102,7 @@ def test_weights_are_a_distribution_over_paths(space):
 
 
 def test_the_uniform_start_makes_all_paths_equally_likely():
-    weights = edge_weights(PAPER, uniform_path_beta(PAPER).double())
+    weights = edge_weights(PAPER, uniform_path_scores(PAPER).double())
     probabilities = weights[torch.tensor(_every_path(PAPER))].prod(1)
     torch.testing.assert_close(probabilities, torch.full_like(probabilities, 1 / 58_785), rtol=1e-5, atol=0)
     assert float(path_entropy(PAPER, weights)) == pytest.approx(math.log(58_785))
@@ -139,7 +139,7 @@ def test_sampled_paths_follow_the_weights():
 def test_temperature_and_kept_edges():
     space = MacroSpace(4, 2)
     beta = torch.randn(len(space.edges))
-    cold = edge_weights(space, beta, 1e-4)
+    cold = edge_weights(space, beta / 1e-4)
     here = list(space.into((2, 0)))
     assert cold[here].tolist() == [float(n == here[int(beta[here].argmax())]) for n in here]
     kept = [n in (here[0], here[2]) for n in range(len(space.edges))]

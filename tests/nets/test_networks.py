@@ -12,16 +12,31 @@ from voxward.nets.lattice import LEVEL_DEPTHS, Lattice
 from voxward.nets.registry import NETWORKS, create_network, network_for_plan
 
 FLAT, HALF = (1, 1, 1), (2, 2, 2)
+GENES = tuple({"input": 0, "operation": name} for name in ("sep3", "dil3"))
+# Options that a network cannot do without.
+NEEDED = {
+    "searched": {
+        "genotype": {
+            "dimensions": 3, "layers": 4, "scales": 3, "cells": {"down": GENES, "same": GENES, "up": GENES},
+            "paths": (("down", "down", "up", "up"), ("skip", "down", "same", "up")),
+        },
+        "filters": 4,
+    }
+}  # fmt: skip
+
+
+def _created(name, in_channels, out_channels, **options):
+    return create_network(name, in_channels, out_channels, **NEEDED.get(name, {}), **options)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 class TestContract:
     def test_logits_have_one_channel_per_class_and_the_input_size(self, name):
-        network = create_network(name, 2, 3).eval()
+        network = _created(name, 2, 3).eval()
         assert network(torch.randn(2, 2, 16, 32, 16)).shape == (2, 3, 16, 32, 16)
 
     def test_input_gradient_and_every_weight_gradient(self, name):
-        network = create_network(name, 1, 2)
+        network = _created(name, 1, 2)
         x = torch.randn(1, 1, 16, 16, 16, requires_grad=True)
         out = network(x)
         # Deep supervision: in training several outputs, the first of them the logits.
@@ -31,7 +46,7 @@ class TestContract:
 
     def test_float64_agrees_with_float32(self, name):
         torch.manual_seed(0)
-        network = create_network(name, 1, 2).eval()
+        network = _created(name, 1, 2).eval()
         x = torch.randn(1, 1, 32, 32, 32)
         single = network(x)
         double = network.double()(x.double())
@@ -43,26 +58,31 @@ class TestContract:
             patch_size=(16, 16, 1), window_size=(16, 16, 1), source_size=(16, 16, 1),
             strides=((2, 2, 1), (2, 2, 1)), kernel_sizes=((3, 3, 1),) * 3,
         )  # fmt: skip
-        network = network_for_plan(name, plan, {}).eval()
+        network = network_for_plan(name, plan, NEEDED.get(name, {})).eval()
         assert network(torch.randn(1, 1, 16, 16, 1)).shape == (1, 2, 16, 16, 1)
 
     def test_the_same_seed_gives_the_same_weights(self, name):
         states = []
         for _ in range(2):
             torch.manual_seed(3)
-            states.append(create_network(name, 1, 2).state_dict())
+            states.append(_created(name, 1, 2).state_dict())
         assert all(torch.equal(a, states[1][key]) for key, a in states[0].items())
 
     def test_bad_calls_are_refused(self, name):
         with pytest.raises(ValueError, match="input channel"):
-            create_network(name, 0, 2)
+            _created(name, 0, 2)
         with pytest.raises(ValueError, match="no option colour"):
-            create_network(name, 1, 2, colour="red")
+            _created(name, 1, 2, colour="red")
 
 
 def test_unknown_network():
     with pytest.raises(ValueError, match=r"unknown network 'rogue'\. Did you mean 'rog'"):
         create_network("rogue", 1, 2)
+
+
+def test_an_option_that_a_network_needs_is_asked_for():
+    with pytest.raises(ValueError, match=r"needs the option genotype \(recipe: network.options.genotype\)"):
+        create_network("searched", 1, 2, filters=4)
 
 
 @pytest.mark.parametrize(("modalities", "classes", "count"), [(1, 3, 2_596_347), (4, 4, 2_596_556)])

@@ -7,7 +7,15 @@ import torch.nn.functional as F
 
 from voxward.core.genotype import CellGenes, Gene, Genotype
 from voxward.core.structure import to_data
-from voxward.nets.searched import OPERATIONS, Layout, SearchedNet, default_strides, propagate
+from voxward.nets.searched import (
+    OPERATIONS,
+    Layout,
+    SearchedNet,
+    embed_genotype,
+    propagate,
+    searched,
+    stage_strides,
+)
 
 CELLS = CellGenes(
     down=(Gene(0, "sep3"), Gene(1, "avg3")),
@@ -63,7 +71,7 @@ def test_a_cell_is_what_its_genes_write():
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize(("name", "reach"), [("sep3", 1), ("sep5", 2), ("dil3", 2), ("avg3", 1), ("skip", 0)])
 def test_operations_keep_the_shape_and_see_as_far_as_they_say(dimensions, name, reach):
-    layout = Layout(dimensions, default_strides(dimensions, 1), filters=2)
+    layout = Layout(dimensions, stage_strides(dimensions, 1), filters=2)
     operation = OPERATIONS[name](layout, 2, True).eval()
     x = torch.rand(1, 2, *(9,) * dimensions).add(0.1).requires_grad_()
     out = operation(x)
@@ -76,7 +84,7 @@ def test_operations_keep_the_shape_and_see_as_far_as_they_say(dimensions, name, 
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (1, 2, 4), (2, 2, 2)])
 def test_the_mean_of_small_images_counts_what_is_there(size):
     x = torch.randn(2, 3, *size)
-    out = OPERATIONS["avg3"](Layout(len(size), default_strides(len(size), 1)), 3, True)(x)
+    out = OPERATIONS["avg3"](Layout(len(size), stage_strides(len(size), 1)), 3, True)(x)
     for place in itertools.product(*map(range, size)):
         near = tuple(slice(max(0, at - 1), at + 2) for at in place)
         expected = x[(..., *near)].flatten(2).mean(2)
@@ -84,7 +92,7 @@ def test_the_mean_of_small_images_counts_what_is_there(size):
 
 
 def test_the_fast_depthwise_convolution_is_pytorch_s():
-    layout = Layout(3, default_strides(3, 1))
+    layout = Layout(3, stage_strides(3, 1))
     for name, kernel in (("sep3", 3), ("sep5", 5)):
         conv = OPERATIONS[name](layout, 2, True).layers[1]
         x = torch.randn(1, 2, 5, 6, 7)
@@ -92,7 +100,7 @@ def test_the_fast_depthwise_convolution_is_pytorch_s():
 
 
 def test_strides_are_per_axis_and_the_missing_are_flat():
-    net = SearchedNet(1, 2, GENOTYPE, strides=((2, 2, 1), (2, 2, 2)), filters=4).eval()
+    net = searched(1, 2, GENOTYPE, strides=((2, 2, 1), (2, 2, 2)), filters=4).eval()
     assert net.layout.strides == ((1, 1, 1), (2, 2, 1), (2, 2, 2))
     assert net.total_stride == (4, 4, 2)
     seen = {}
@@ -105,7 +113,7 @@ def test_strides_are_per_axis_and_the_missing_are_flat():
     }  # fmt: skip
 
 
-def test_default_strides_start_with_2_in_3d_only():
+def test_stage_strides_start_with_2_in_3d_only():
     assert SearchedNet(1, 2, FLAT, filters=4).total_stride == (4, 4)
     assert SearchedNet(1, 2, GENOTYPE, filters=4).total_stride == (8, 8, 8)
 
@@ -115,10 +123,26 @@ def test_scales_out_of_use_ask_for_nothing():
     assert SearchedNet(1, 2, shallow, filters=4)(torch.randn(2, 1, 7, 5)).shape == (2, 2, 7, 5)
 
 
-def test_plain_data_is_a_genotype_too():
-    assert SearchedNet(1, 2, to_data(GENOTYPE), filters=4).genotype == GENOTYPE
+def test_a_genotype_comes_as_itself_as_plain_data_or_as_a_file(tmp_path):
+    path = tmp_path / "genotype.json"
+    GENOTYPE.save(path)
+    for given in (GENOTYPE, to_data(GENOTYPE), path, str(path)):
+        assert searched(1, 2, given, filters=4).genotype == GENOTYPE
     with pytest.raises(ValueError, match="genotype: layers is missing"):
-        SearchedNet(1, 2, {name: value for name, value in to_data(GENOTYPE).items() if name != "layers"})
+        searched(1, 2, {name: value for name, value in to_data(GENOTYPE).items() if name != "layers"})
+    with pytest.raises(FileNotFoundError, match="absent"):
+        searched(1, 2, "absent.json")
+    assert embed_genotype({"genotype": str(path), "filters": 4}) == {"genotype": to_data(GENOTYPE), "filters": 4}
+    assert embed_genotype({"filters": 4}) == {"filters": 4}
+
+
+def test_a_2d_network_takes_a_volume_slice_by_slice():
+    net = searched(1, 2, FLAT, filters=4).eval()
+    volumes = torch.randn(2, 1, 8, 12, 3)
+    logits = net(volumes)
+    assert logits.shape == (2, 2, 8, 12, 3)
+    for n in range(3):
+        torch.testing.assert_close(logits[..., n], net.network(volumes[..., n]))
 
 
 def test_two_layers_are_alive_at_a_time():
@@ -132,9 +156,9 @@ def test_two_layers_are_alive_at_a_time():
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"strides": ((1, 1),)}, "strides must have 3 whole numbers from 1 up each"),
-        ({"strides": ((1, 1, 1), (2, 2, 0))}, "strides must have 3 whole numbers"),
-        ({"strides": ((1, 1, 1),) * 4}, "strides must be at most 3"),
+        ({"strides": ((1, 1),) * 3}, "strides must have 3 whole numbers from 1 up each"),
+        ({"strides": ((1, 1, 1), (2, 2, 2), (2, 2, 0))}, "strides must have 3 whole numbers"),
+        ({"strides": ((1, 1, 1),) * 4}, "strides must be 3 .* got 4"),
         ({"filters": 0}, "filters must be at least 1, got 0"),
         ({"norm": "group"}, "norm must be one of batch, instance, got 'group'"),
     ],

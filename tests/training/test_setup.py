@@ -2,23 +2,52 @@ import warnings
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from tests.data.test_prepare import make_plan
 from voxward.core.recipe import load_recipe
 from voxward.inference.precision import resolve_precision
-from voxward.training.setup import _warn_of_bf16
+from voxward.training import setup
+from voxward.training.setup import TrainingCases, set_up, training_precision
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("edge", "warns"), [(4, True), (8, False), (2, True)])
-def test_a_processor_s_wrong_bf16_gradients_are_warned_of(edge, warns):
-    plan = make_plan(patch_size=(edge, 8, 8), window_size=(edge, 8, 8), source_size=(edge, 8, 8))
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
-        _warn_of_bf16(load_recipe("rog", ["training.precision=bf16"]), plan, CPU)
-        bf16 = resolve_precision("bf16", CPU) == "bf16"
-        assert bool(found) == (warns and bf16)
-        found.clear()
-        _warn_of_bf16(load_recipe("rog", ["training.precision=fp32"]), plan, CPU)
-        assert not found
+def plan_of(edge):
+    return make_plan(patch_size=(edge, 8, 8), window_size=(edge, 8, 8), source_size=(edge, 8, 8))
+
+
+@pytest.fixture
+def fast_bf16(monkeypatch):
+    """A processor with bf16 instructions, whatever this one is."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    assert resolve_precision("auto", CPU) == "bf16"
+
+
+@pytest.mark.usefixtures("fast_bf16")
+@pytest.mark.parametrize(("edge", "wrong"), [(4, True), (8, False), (2, True)])
+def test_auto_leaves_a_processor_s_wrong_bf16_gradients_alone_and_bf16_warns(edge, wrong):
+    found = {}
+    for asked in ("auto", "bf16", "fp32"):
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            recipe = load_recipe("rog", [f"training.precision={asked}"])
+            found[asked] = (training_precision(recipe, plan_of(edge), CPU), bool(warned))
+    assert found == {"auto": ("fp32" if wrong else "bf16", False), "bf16": ("bf16", wrong), "fp32": ("fp32", False)}
+
+
+@pytest.mark.usefixtures("fast_bf16")
+@pytest.mark.parametrize(("edge", "expected"), [(4, torch.float32), (8, torch.bfloat16)])
+def test_the_network_computes_in_it(edge, expected, monkeypatch, tmp_path):
+    """What Fabric was started with does not matter: the plan was not known then."""
+    monkeypatch.setattr(setup, "validation_patches", lambda *_: ())
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    plan, folder = plan_of(edge), setup.RunFolder(tmp_path)
+    run = set_up(folder, load_recipe("rog"), plan, TrainingCases(tmp_path, ("a",), ()), 0, fabric)
+    seen = []
+    first = next(m for m in run.network.modules() if isinstance(m, torch.nn.Conv3d))
+    first.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+    run.network(torch.zeros(1, len(plan.channels), *plan.patch_size))
+    with fabric.autocast():
+        run.network.module(torch.zeros(1, len(plan.channels), *plan.patch_size))
+    assert seen == [expected] * 2

@@ -22,7 +22,7 @@ from voxward.data.splits import load_split, selection_split, without
 from voxward.data.store import prepare_dataset
 from voxward.inference.precision import resolve_device, resolve_precision
 from voxward.inference.run_folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
-from voxward.nets.registry import network_for_plan
+from voxward.nets.registry import network_for_plan, self_contained
 from voxward.report.figures import training_curve
 from voxward.training.finish import settle_postprocess
 from voxward.training.ledger import read_cases
@@ -85,11 +85,11 @@ def train(
         left_out = () if exclude is None else read_cases(Path(exclude))
         _start(folder, source, used, settings, plan, cases, workers, left_out, shown)
     elif fabric.is_global_zero:
-        ids = _split_of(folder, source)
+        ids = split_of(folder, source)
         wanted = (*ids.fit, *ids.selection)
         prepare_dataset(source, load_plan(folder.plan), cases, wanted, workers, counter(shown, "prepare"))
     fabric.barrier()
-    settings, split = load_json(RunSettings, folder.settings), _split_of(folder, source)
+    settings, split = load_json(RunSettings, folder.settings), split_of(folder, source)
     training_cases = TrainingCases(cases, split.fit, split.selection)
     first = None if settings.start is None else RunFolder(Path(settings.start)).weights("auto")
     # A run that goes on has weights of its own: the ones it started from may be gone by then.
@@ -112,6 +112,7 @@ def _recipe_of(folder: RunFolder, source: Dataset, resume: bool, recipe: str, ov
     if folder.recipe.exists():
         raise ValueError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
     used = load_recipe(recipe, overrides)
+    used = replace(used, network=self_contained(used.network))
     check_recipe(used, source.labels.with_regions(used.regions))
     used.postprocessing.kinds(source.labels)  # refuses classes that the dataset does not have
     return used
@@ -133,8 +134,8 @@ def _start(
     split = RunSplit(*selection_split(given.train, recipe.training.selection, settings.seed), given.validation)
     if settings.start is not None:
         origin = RunFolder(Path(settings.start))
-        split, plan = _split_of(origin, source), origin.plan if plan is None else plan
-    decided = _plan_of(source, recipe, given.train, plan, workers, progress)
+        split, plan = split_of(origin, source), origin.plan if plan is None else plan
+    decided = plan_of(source, recipe, given.train, plan, workers, progress)
     network = network_for_plan(recipe.network.name, decided, recipe.network.options)  # refuses what does not fit
     if settings.start is not None:
         load_weights(network, origin.weights("auto"))
@@ -145,7 +146,7 @@ def _start(
     write_text(folder.recipe, dump_recipe(recipe))  # last: its presence says that there is a run
 
 
-def _plan_of(
+def plan_of(
     source: Dataset, recipe: Recipe, ids: Sequence[str], plan: Path | str | None, workers: int, progress: Progress
 ) -> Plan:
     """The given plan, if it fits the dataset, or one made from the training cases."""
@@ -162,7 +163,7 @@ def _plan_of(
     return decided
 
 
-def _split_of(folder: RunFolder, source: Dataset) -> RunSplit:
+def split_of(folder: RunFolder, source: Dataset) -> RunSplit:
     """The run's split. Raises ValueError when the dataset no longer has its cases."""
     split = load_json(RunSplit, folder.splits)
     absent = sorted({*split.fit, *split.selection} - {case.id for case in source.cases})

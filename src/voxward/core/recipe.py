@@ -15,6 +15,7 @@ from voxward.core.averaging import Averaging
 from voxward.core.labels import LabelSet
 from voxward.core.plan import Padding
 from voxward.core.registry import unknown_name
+from voxward.core.search import Search
 from voxward.core.structure import from_data, to_data
 from voxward.core.types import Size3
 
@@ -37,7 +38,8 @@ class Preparation:
     size). batch_size: overrides that choice. normalization: `auto` = `ct` for channels named CT, else `mr`; `clip`: cut
     off at `clip` (low, high, in the file's unit), then zero mean and unit variance of each case; others: see
     core.plan.ChannelPlan. resample: to the plan's spacing; without it every case keeps its own voxels. patch_size: of
-    the planner `fixed`, in voxels.
+    the planner `fixed`, in voxels. slice_size: of the planner `slices`, voxels per axis that a slice is resized to;
+    None keeps the median spacing.
     """
 
     planner: str = "rog"
@@ -49,6 +51,7 @@ class Preparation:
     memory_gib: float = 10.0
     batch_size: int | None = None
     patch_size: Size3 = (128, 128, 128)
+    slice_size: tuple[int, int] | None = None
 
     def problems(self) -> list[str]:
         """Values out of range."""
@@ -59,7 +62,11 @@ class Preparation:
             found.append("clip must be (low, high) with normalization 'clip', got none")
         if self.clip is not None and not self.clip[0] < self.clip[1]:
             found.append(f"clip must be low < high, got {self.clip}")
-        return found + ([f"patch_size must be positive, got {self.patch_size}"] if min(self.patch_size) < 1 else [])
+        if min(self.patch_size) < 1:
+            found.append(f"patch_size must be positive, got {self.patch_size}")
+        if self.slice_size is not None and min(self.slice_size) < 8:
+            found.append(f"slice_size must be at least 8 voxels per axis, got {self.slice_size}")
+        return found
 
 
 @dataclass(frozen=True)
@@ -295,6 +302,7 @@ class Recipe:
     defence: Defence | None = None
     averaging: Averaging | None = None
     regions: Mapping[str, tuple[int, ...]] | None = None
+    search: Search | None = None
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
-from voxward.core.plan import ChannelFingerprint, ChannelPlan, Fingerprint, Normalization, Plan
+from voxward.core.plan import CaseFingerprint, ChannelFingerprint, ChannelPlan, Fingerprint, Normalization, Plan
 from voxward.core.recipe import Preparation
 from voxward.core.registry import Registry
 from voxward.core.types import Float3, Size3
-from voxward.data.planner_nnunet import nnunet_sizes, nnunet_spacing
+from voxward.data.planner_nnunet import fit_pooling, nnunet_sizes, nnunet_spacing
 from voxward.data.planner_rog import rog_batch_size, rog_sizes
 
 # An axis coarser than this many times the finest is resampled with the nearest voxel: nothing lies between its slices.
@@ -99,6 +100,38 @@ def fixed_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
     )
 
 
+def slices_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
+    """2D: whole slices across the last axis (the axial ones), which are never mixed, by nnU-Net's rules.
+
+    With preparation.slice_size the median slice comes to have that many voxels per axis; else the spacing is the
+    median. Larger slices are seen in windows, smaller ones padded. The size is rounded up to what the pooling divides.
+    """
+    spacing = _median([case.spacing for case in fingerprint.cases])
+    if preparation.slice_size is not None:
+        extent = _median([_extent(case) for case in fingerprint.cases])
+        i, j = preparation.slice_size
+        spacing = (extent[0] / i, extent[1] / j, spacing[2])
+    shapes = _shapes_at(fingerprint, spacing)
+    x, y, _ = _median(shapes)
+    slices = sum(shape[2] for shape in shapes)
+    sizes = nnunet_sizes((x, y, 1.0), spacing, x * y * slices, fingerprint.labels.count, preparation.memory_gib)
+    patch, pooling = sizes.patch, sizes.pooling
+    if preparation.slice_size is not None:
+        patch, pooling = fit_pooling((*preparation.slice_size, 1), spacing)
+    plan = _assemble(
+        fingerprint,
+        preparation,
+        spacing=spacing,
+        patch=patch,
+        window=patch,
+        source=_source(patch, [(i, j, 1) for i, j, _ in shapes]),
+        strides=pooling.strides,
+        kernels=pooling.kernel_sizes,
+        batch_size=sizes.batch_size,
+    )
+    return replace(plan, spline_order=(3, 3, 0))
+
+
 def _assemble(
     fingerprint: Fingerprint,
     preparation: Preparation,
@@ -167,6 +200,12 @@ def _source(patch: Size3, shapes: list[Size3]) -> Size3:
     )
 
 
+def _extent(case: CaseFingerprint) -> Float3:
+    """In mm."""
+    x, y, z = (n * mm for n, mm in zip(case.shape, case.spacing, strict=True))
+    return x, y, z
+
+
 def _median(rows: list[Size3] | list[Float3]) -> Float3:
     x, y, z = np.median(rows, axis=0)
     return float(x), float(y), float(z)
@@ -178,5 +217,5 @@ def _size3(values: list[int]) -> Size3:
 
 
 PLANNERS: Registry[Callable[[Fingerprint, Preparation], Plan]] = Registry(
-    "planner", {"rog": rog_plan, "nnunet": nnunet_plan, "fixed": fixed_plan}
+    "planner", {"rog": rog_plan, "nnunet": nnunet_plan, "fixed": fixed_plan, "slices": slices_plan}
 )

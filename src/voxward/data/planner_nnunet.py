@@ -53,7 +53,7 @@ def nnunet_sizes(median: Float3, spacing: Float3, voxels: float, classes: int, m
     step's memory fits `memory_gib`. The batch size is at least 2.
     """
     budget = _UNITS_PER_GIB * memory_gib
-    patch, pooling = _fit(_start(median, spacing), spacing)
+    patch, pooling = fit_pooling(_start(median, spacing), spacing)
     while _units(patch, pooling, classes) > budget:
         axis = max(range(3), key=lambda n: (patch[n] > pooling.total[n], patch[n] / median[n]))
         smaller, next_pooling = _shrunk(patch, pooling, axis, spacing)
@@ -116,7 +116,7 @@ def _start(median: Float3, spacing: Float3) -> Size3:
     return _size3([max(1, round(min(edge / spacing[axis], median[axis]))) if axis in free else 1 for axis in range(3)])
 
 
-def _fit(patch: Size3, spacing: Float3) -> tuple[Size3, Pooling]:
+def fit_pooling(patch: Size3, spacing: Float3) -> tuple[Size3, Pooling]:
     """The pooling of a patch, and the patch rounded up to what the pooling divides."""
     pooling = pooling_of(patch, spacing)
     return _size3([-(-n // step) * step for n, step in zip(patch, pooling.total, strict=True)]), pooling
@@ -128,7 +128,7 @@ def _shrunk(patch: Size3, pooling: Pooling, axis: int, spacing: Float3) -> tuple
     # The step that the smaller patch needs may be finer: then less is taken away, as nnU-Net does.
     step = pooling_of(_size3(smaller), spacing).total[axis]
     smaller[axis] = max(1, patch[axis] - step)
-    return _fit(_size3(smaller), spacing)
+    return fit_pooling(_size3(smaller), spacing)
 
 
 def _units(patch: Size3, pooling: Pooling, classes: int) -> float:

@@ -24,30 +24,28 @@ Score = Literal["sum", "log"]
 _TINY = math.ulp(0.0)
 
 
-def edge_weights(
-    space: MacroSpace, beta: Tensor, temperature: float = 1.0, kept: Sequence[bool] | None = None
-) -> Tensor:
-    """Softmax of `beta` / `temperature` over the edges into each node (equation 3): (edges,) -> (edges,).
+def edge_weights(space: MacroSpace, scores: Tensor, kept: Sequence[bool] | None = None) -> Tensor:
+    """Softmax over the edges into each node (equation 3): (edges,) -> (edges,).
 
     kept: which edges there are (default all); the others get weight 0.
     """
     weights = []
     for node in space.nodes[1:]:
-        scores = beta[space.into(node).start : space.into(node).stop] / temperature
+        entering = scores[space.into(node).start : space.into(node).stop]
         if kept is not None:
-            here = torch.tensor([kept[n] for n in space.into(node)], device=beta.device)
+            here = torch.tensor([kept[n] for n in space.into(node)], device=scores.device)
             if not here.any():
-                weights.append(torch.zeros_like(scores))
+                weights.append(torch.zeros_like(entering))
                 continue
-            scores = scores.masked_fill(~here, -math.inf)
-        weights.append(scores.softmax(0))
+            entering = entering.masked_fill(~here, -math.inf)
+        weights.append(entering.softmax(0))
     return torch.cat(weights)
 
 
-def uniform_path_beta(space: MacroSpace) -> Tensor:
-    """The beta with which all paths are equally likely: log of the number of paths that reach an edge's source.
+def uniform_path_scores(space: MacroSpace) -> Tensor:
+    """The scores with which all paths are equally likely: log of the number of paths that reach an edge's source.
 
-    With equal betas a path is the likelier the fewer edges enter its nodes: the grid's border, a U shape.
+    With equal scores a path is the likelier the fewer edges enter its nodes: the grid's border, a U shape.
     """
     return torch.tensor([math.log(space.paths_to[edge.source]) for edge in space.edges])
 

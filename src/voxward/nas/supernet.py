@@ -23,7 +23,7 @@ from voxward.core.genotype import (
     path_edges,
 )
 from voxward.nas.cell import MixedCell, PartialMixed, best_genes, cell_inputs, normalise_inputs, one_hot_genes
-from voxward.nas.paths import Path, Score, edge_weights, k_best, uniform_path_beta
+from voxward.nas.paths import Path, Score, edge_weights, k_best, uniform_path_scores
 from voxward.nas.space import MacroSpace
 from voxward.nets.lattice import check_input
 from voxward.nets.searched import DecodedCell, Layout, SearchedNet, propagate
@@ -34,9 +34,10 @@ Start = Literal["uniform-path", "uniform-edge"]
 class SuperNet(nn.Module):
     """The continuous relaxation of the space (equations 1 to 3).
 
-    part: 1 / part of a block's channels go through the operations (the paper's k). start: beta with which all paths,
-    or all edges into a node (the paper), are equally likely; alpha and p start equal. checkpointing: recompute each
-    cell in the backward pass instead of keeping its activations. `temperature` divides all three before the softmax.
+    part: 1 / part of a block's channels go through the operations (the paper's k). start: what is equally likely while
+    beta is 0, all paths or all edges into a node (the paper); alpha and p start at 0, too. checkpointing: recompute
+    each cell in the backward pass instead of keeping its activations. `temperature` divides all three before the
+    softmax; what `start` adds to beta is not divided, so that neither cooling nor weight decay prefers a path.
     Raises ValueError for a layout that does not fit the space and for a part that does not divide the filters.
     """
 
@@ -63,8 +64,10 @@ class SuperNet(nn.Module):
         inputs = len(cell_inputs(layout.blocks))
         self.alpha = nn.ParameterDict({kind: torch.zeros(inputs, len(OPERATION_NAMES)) for kind in CELL_KINDS})
         self.p = nn.ParameterDict({kind: torch.zeros(inputs) for kind in CELL_KINDS})
-        beta = uniform_path_beta(space) if start == "uniform-path" else torch.zeros(len(space.edges))
-        self.beta = nn.Parameter(beta)
+        self.beta = nn.Parameter(torch.zeros(len(space.edges)))
+        prior = uniform_path_scores(space) if start == "uniform-path" else torch.zeros(len(space.edges))
+        self.register_buffer("prior", prior, persistent=False)
+        self.prior: Tensor
         self._temperature = 1.0
         self._restriction: Genotype | None = None
 
@@ -101,7 +104,7 @@ class SuperNet(nn.Module):
         kept = None
         if self._restriction is not None:
             kept = [edge in self._restriction.edges for edge in self.space.edges]
-        return edge_weights(self.space, self.beta, self.temperature, kept)
+        return edge_weights(self.space, self._edge_scores(), kept)
 
     def cell_weights(self, kind: EdgeKind) -> tuple[Tensor, Tensor]:
         """Softmaxed alpha (inputs, operations) and p (inputs,) of a kind of cell, in the order of `cell_inputs`."""
@@ -132,16 +135,16 @@ class SuperNet(nn.Module):
 
     def decode(self, paths: int = 3, score: Score = "sum", diverse: bool = False) -> Genotype:
         """The best cell of each kind on the union of the best paths (section 2.2), see `k_best`."""
-        beta = self.beta.detach().double().cpu()
-        best = k_best(self.space, edge_weights(self.space, beta, self.temperature), paths, score, diverse)
-        return self.genotype_of(best, self._best_cells())
+        weights = edge_weights(self.space, self._edge_scores().detach().double().cpu())
+        best = k_best(self.space, weights, paths, score, diverse)
+        return self.genotype_of(best, self.best_cells())
 
     def genotype_of(self, paths: Iterable[Path], cells: CellGenes) -> Genotype:
         """A genotype of this space: the betas of the paths' edges are renormalised over what enters each node."""
         chosen = tuple(tuple(self.space.edges[n].kind for n in path) for path in paths)
         union = {edge for path in chosen for edge in path_edges(path)}
         kept = [edge in union for edge in self.space.edges]
-        weights = edge_weights(self.space, self.beta.detach().double().cpu(), self.temperature, kept).tolist()
+        weights = edge_weights(self.space, self._edge_scores().detach().double().cpu(), kept).tolist()
         return Genotype(
             dimensions=cast(Literal[2, 3], self.layout.dimensions),
             layers=self.space.layers,
@@ -169,7 +172,11 @@ class SuperNet(nn.Module):
             _inherit(cast(DecodedCell, cell), cast(MixedCell, self.cells[name]))
         return net.train(self.training)
 
-    def _best_cells(self) -> CellGenes:
+    def _edge_scores(self) -> Tensor:
+        return self.prior + self.beta / self.temperature
+
+    def best_cells(self) -> CellGenes:
+        """The best cell of each kind, see `best_genes`."""
         blocks = self.layout.blocks
         best = {kind: best_genes(*self.cell_weights(kind), blocks) for kind in CELL_KINDS}
         return CellGenes(best["down"], best["same"], best["up"])

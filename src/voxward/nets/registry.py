@@ -10,11 +10,14 @@ from typing import Any
 from torch import nn
 
 from voxward.core.plan import Plan
+from voxward.core.recipe import Choice
 from voxward.core.registry import Registry
 from voxward.core.types import Size3
 from voxward.nets.brats_unet import BratsUNet
 from voxward.nets.lattice import Lattice
 from voxward.nets.resdsn import PRESETS, preset
+from voxward.nets.searched import embed_genotype, searched
+from voxward.nets.unet import unet_2d
 from voxward.nets.zoo import dynunet
 
 FLAT: Size3 = (1, 1, 1)
@@ -22,10 +25,14 @@ FLAT: Size3 = (1, 1, 1)
 
 @dataclass(frozen=True)
 class NetworkEntry:
-    """`build(in_channels, out_channels, **options)` makes the network; `from_plan` gives the options a plan decides."""
+    """`build(in_channels, out_channels, **options)` makes the network; `from_plan` gives the options a plan decides.
+
+    embed: the same options, with files replaced by what they hold.
+    """
 
     build: Callable[..., nn.Module]
     from_plan: Callable[[Plan], dict[str, Any]]
+    embed: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
 
 
 def _lattice_options(plan: Plan) -> dict[str, Any]:
@@ -45,6 +52,14 @@ def _dynunet_options(plan: Plan) -> dict[str, Any]:
     return {"strides": tuple(plan.strides[n] for n in kept), "kernel_sizes": tuple(kernels)}
 
 
+def _plain_strides(plan: Plan) -> dict[str, Any]:
+    return {"strides": plan.strides}
+
+
+def _pooling_strides(plan: Plan) -> dict[str, Any]:
+    return {"strides": plan.strides[:4]}
+
+
 NETWORKS: Registry[NetworkEntry] = Registry(
     "network",
     {
@@ -52,6 +67,10 @@ NETWORKS: Registry[NetworkEntry] = Registry(
         "dynunet": NetworkEntry(dynunet, _dynunet_options),
     }
     | {"brats-unet": NetworkEntry(BratsUNet, _four_level_options)}
+    | {
+        "searched": NetworkEntry(searched, _plain_strides, embed_genotype),
+        "unet-2d": NetworkEntry(unet_2d, _pooling_strides),
+    }
     | {name: NetworkEntry(preset(name), _four_level_options) for name in PRESETS},
 )
 
@@ -70,11 +89,22 @@ def create_network(name: str, in_channels: int, out_channels: int, **options: An
 
 
 def check_network(name: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError for an unknown network or an option it does not have."""
-    legal = list(inspect.signature(NETWORKS[name].build).parameters)[2:]
+    """Raise ValueError for an unknown network, an option it does not have, and one it needs."""
+    legal = dict(list(inspect.signature(NETWORKS[name].build).parameters.items())[2:])
     unknown = sorted(set(options) - set(legal))
     if unknown:
         raise ValueError(f"network {name!r} has no option {', '.join(unknown)}; it has: {', '.join(legal)}")
+    needed = [key for key, option in legal.items() if option.default is option.empty and options.get(key) is None]
+    if needed:
+        raise ValueError(f"network {name!r} needs the option {', '.join(needed)} (recipe: network.options.{needed[0]})")
+
+
+def self_contained(choice: Choice) -> Choice:
+    """A recipe's network that needs no other file: its options with files replaced by what they hold.
+
+    Raises ValueError for an unknown network or a file that is not what it should be, FileNotFoundError without it.
+    """
+    return Choice(choice.name, NETWORKS[choice.name].embed(choice.options))
 
 
 def network_for_plan(name: str, plan: Plan, options: Mapping[str, Any]) -> nn.Module:

@@ -9,16 +9,18 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voxward.core.genotype import CELL_KINDS, Edge, Gene, Genotype, Node, OperationName
-from voxward.core.structure import from_data
+from voxward.core.genotype import CELL_KINDS, Edge, Gene, Genotype, Node, OperationName, load_genotype
+from voxward.core.structure import from_data, to_data
 from voxward.nets.depthwise import depthwise_conv3d
 from voxward.nets.lattice import check_input
+from voxward.nets.slicewise import Slicewise
 
 Stride = tuple[int, ...]
 
@@ -180,9 +182,26 @@ OPERATIONS: dict[OperationName, Callable[[Layout, int, bool], nn.Module]] = {
 }
 
 
-def default_strides(dimensions: int, scales: int) -> tuple[Stride, ...]:
-    """2 everywhere; in 2D the stem keeps the resolution, as published, which in 3D no memory would hold."""
-    return ((1,) * dimensions if dimensions == 2 else (2,) * dimensions, *(((2,) * dimensions,) * (scales - 1)))
+def stage_strides(
+    dimensions: int, scales: int, steps: Sequence[Sequence[int]] | None = None, flat_stem: bool | None = None
+) -> tuple[Stride, ...]:
+    """The strides of a `Layout` with so many scales.
+
+    steps: of downsampling, in voxels of the volume's axes, finest first; default 2 everywhere. As many as there are
+    scales are used, and where there are fewer, flat ones stand in front. flat_stem: the stem keeps the resolution;
+    default: in 2D, as published, and not in 3D, where no memory would hold it. Raises ValueError for steps without one
+    number per axis; a 2D network has no stride along the third one.
+    """
+    if steps is None:
+        steps = ((2, 2, 2 if dimensions == 3 else 1),) * scales
+    wrong = [step for step in steps if len(step) != 3 or min(step) < 1 or (dimensions == 2 and step[2] != 1)]
+    if wrong:
+        third = " and 1 along the third" if dimensions == 2 else ""
+        raise ValueError(f"strides of a {dimensions}D network must have 3 whole numbers from 1 up{third}, got {wrong}")
+    flat, used = (1,) * dimensions, [tuple(step[:dimensions]) for step in steps]
+    if flat_stem if flat_stem is not None else dimensions == 2:
+        used = [flat, *used]
+    return (flat,) * (scales - len(used)) + tuple(used[:scales])
 
 
 class DecodedCell(nn.Module):
@@ -219,24 +238,24 @@ def propagate(edges: Iterable[Edge], x: Tensor, arrive: Callable[[Edge, Tensor],
 
 
 class SearchedNet(nn.Module):
-    """The network of a genotype, which may be given as the plain data of its JSON.
+    """The network of a genotype.
 
-    strides: the stem's, then one from each scale to the next, per axis; fewer get flat ones (1 per axis) in front.
-    Default: `default_strides`. Images must be divisible by their product down to the coarsest scale in use. filters:
-    of a block at scale 0. norm: `batch` or `instance`. Weights start as PyTorch's defaults leave them.
+    strides: the stem's, then one from each scale to the next, per axis; default: `stage_strides`. Images must be
+    divisible by their product down to the coarsest scale in use. filters: of a block at scale 0. norm: `batch` or
+    `instance`. Weights start as PyTorch's defaults leave them.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        genotype: Genotype | Mapping[str, Any],
+        genotype: Genotype,
         strides: Sequence[Sequence[int]] | None = None,
         filters: int = 32,
         norm: str = "batch",
     ) -> None:
         super().__init__()
-        self.genotype = genotype if isinstance(genotype, Genotype) else from_data(Genotype, genotype, "genotype")
+        self.genotype = genotype
         self.in_channels = in_channels
         self.layout = layout = Layout(
             self.genotype.dimensions, _strides_of(self.genotype, strides), filters, self.genotype.blocks, norm
@@ -272,10 +291,37 @@ class SearchedNet(nn.Module):
 
 def _strides_of(genotype: Genotype, strides: Sequence[Sequence[int]] | None) -> tuple[Stride, ...]:
     if strides is None:
-        return default_strides(genotype.dimensions, genotype.scales)
-    if len(strides) > genotype.scales:
-        raise ValueError(
-            f"strides must be at most {genotype.scales} (the stem's and one between scales), got {len(strides)}"
-        )
-    flat = ((1,) * genotype.dimensions,) * (genotype.scales - len(strides))
-    return flat + tuple(tuple(step) for step in strides)
+        return stage_strides(genotype.dimensions, genotype.scales)
+    if len(strides) != genotype.scales:
+        raise ValueError(f"strides must be {genotype.scales} (the stem's and one between scales), got {len(strides)}")
+    return tuple(tuple(step) for step in strides)
+
+
+def searched(
+    in_channels: int,
+    out_channels: int,
+    genotype: Genotype | Mapping[str, Any] | str | Path,
+    strides: Sequence[Sequence[int]] | None = None,
+    flat_stem: bool | None = None,
+    filters: int = 32,
+    norm: str = "batch",
+) -> nn.Module:
+    """The network of a genotype for volumes (b, c, d, h, w); one in 2D takes them slice by slice across the last axis.
+
+    genotype: itself, the plain data of its JSON, or that file. strides, flat_stem: see `stage_strides`; filters, norm:
+    see `SearchedNet`. Raises ValueError or FileNotFoundError for a genotype that cannot be read.
+    """
+    if isinstance(genotype, str | Path):
+        genotype = load_genotype(Path(genotype))
+    elif isinstance(genotype, Mapping):
+        genotype = from_data(Genotype, genotype, "genotype")
+    stages = stage_strides(genotype.dimensions, genotype.scales, strides, flat_stem)
+    network = SearchedNet(in_channels, out_channels, genotype, stages, filters, norm)
+    return network if genotype.dimensions == 3 else Slicewise(network)
+
+
+def embed_genotype(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `searched` with the file of a genotype replaced by what it holds."""
+    genotype = options.get("genotype")
+    embedded = to_data(load_genotype(Path(genotype))) if isinstance(genotype, str | Path) else genotype
+    return {**options} if genotype is None else {**options, "genotype": embedded}

@@ -312,9 +312,9 @@ def legend(figure: Any, labels: LabelSet, classes: Sequence[int], faults: bool) 
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a PNG, atomically."""
+    """Write a PNG or an SVG, by the path's suffix, atomically."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
     with atomic_write(path) as unfinished:
-        figure.savefig(unfinished, format="png", facecolor=figure.get_facecolor())
+        figure.savefig(unfinished, format=path.suffix[1:], facecolor=figure.get_facecolor())

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import floordiv
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import Precision as FullPrecision
 from torch.optim import Optimizer
 
 from voxward.attacks.objectives import create_objective
@@ -136,9 +137,10 @@ def set_up(
 ) -> TrainingRun:
     """Build network, optimiser, schedule, loss and step; read the folder's state where there is one.
 
-    weights: what the network starts from; None: its own beginning. Warns where the processor's bf16 is wrong.
+    weights: what the network starts from; None: its own beginning. Computes in what `training_precision` says.
     """
-    _warn_of_bf16(recipe, plan, fabric.device)
+    if training_precision(recipe, plan, fabric.device) == "fp32":
+        _compute_in_fp32(fabric)
     torch.manual_seed(seed)
     network = network_for_plan(recipe.network.name, plan, recipe.network.options)
     if weights is not None:
@@ -174,17 +176,28 @@ def set_up(
     )
 
 
-def _warn_of_bf16(recipe: Recipe, plan: Plan, device: torch.device) -> None:
-    """On a CPU with bf16 arithmetic the weights' gradient of a convolution over 2 voxels of the first axis is wrong.
+def training_precision(recipe: Recipe, plan: Plan, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """What a network is trained in: the recipe's precision, but `auto` is fp32 where a CPU's bf16 gradients are wrong.
 
-    Measured with torch 2.13 (oneDNN, AMX): 3x3x3, padded by 1, any other axes; by more than a tenth, at times NaN.
+    Those are the weights' gradients of a convolution over 2 voxels of the first axis: measured with torch 2.13, whose
+    oneDNN gives NaN, infinity, or values off by more than a tenth for 3x3x3, padded by 1, whatever the other axes, on
+    processors with bf16 instructions. Warns where the recipe asks for bf16 there.
     """
-    if device.type != "cpu" or resolve_precision(recipe.training.precision, device) != "bf16":
-        return
+    asked = recipe.training.precision
+    resolved = resolve_precision(asked, device)
     lengths = accumulate((stride[0] for stride in plan.strides), floordiv, initial=plan.patch_size[0])
-    if 2 in lengths:
-        warnings.warn(
-            "the network works on 2 voxels of the first axis, where a CPU's bf16 gradients may be wrong: "
-            "set training.precision=fp32, or a larger patch",
-            stacklevel=2,
-        )
+    if device.type != "cpu" or resolved != "bf16" or 2 not in lengths:
+        return resolved
+    if asked == "auto":
+        return "fp32"
+    warnings.warn(
+        "the network works on 2 voxels of the first axis, where a CPU's bf16 gradients may be wrong: "
+        "set training.precision to auto or fp32, or a larger patch",
+        stacklevel=3,
+    )
+    return resolved
+
+
+def _compute_in_fp32(fabric: Fabric) -> None:
+    """Before `fabric.setup`: the plan, which decides it, is known to all processes only after they have started."""
+    fabric.strategy.precision = fabric._precision = FullPrecision()

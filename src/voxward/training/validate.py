@@ -46,13 +46,13 @@ def validate(run: TrainingRun) -> Validation:
         with torch.no_grad():
             logits = run.network(images)
             losses += [float(run.loss(logits, labels))] * len(batch.ids)
-        clean += _overlap(logits, labels, known).cpu()
+        clean += overlap(logits, labels, known).cpu()
         if defence is not None:
             attacked = _attacked(run, images, labels, batch.windows, defence.eps)
             with torch.no_grad():
-                struck += _overlap(run.network(attacked), labels, known).cpu()
+                struck += overlap(run.network(attacked), labels, known).cpu()
     run.network.train(training)
-    return Validation(sum(losses) / len(losses), _dice(clean), None if defence is None else _dice(struck))
+    return Validation(sum(losses) / len(losses), pooled_dice(clean), None if defence is None else pooled_dice(struck))
 
 
 def _attacked(run: TrainingRun, images: Images, labels: Labels, windows: Tensor, eps: float) -> Images:
@@ -63,14 +63,15 @@ def _attacked(run: TrainingRun, images: Images, labels: Labels, windows: Tensor,
         )
 
 
-def _dice(counts: Tensor) -> float:
+def pooled_dice(counts: Tensor) -> float:
+    """Mean over the foreground classes (or regions) of the Dice of summed `overlap` counts; 0 where none is seen."""
     both, predicted, true = counts
     seen = (predicted + true) > 0
     dice = torch.where(seen, 2 * both / (predicted + true).clamp_min(1), 0.0)
     return float(dice[seen].mean()) if seen.any() else 0.0
 
 
-def _overlap(logits: Logits, labels: Labels, known: LabelSet) -> Tensor:
+def overlap(logits: Logits, labels: Labels, known: LabelSet) -> Tensor:
     """Per foreground class or region: voxels that agree, are predicted, are true; (3, k)."""
     predicted, true = known.read(logits), labels
     if known.regions:

@@ -1,0 +1,166 @@
+"""voxward search: from a dataset folder to searched network architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import voxward
+from voxward.commands.train import plan_of, split_of
+from voxward.core.case import Dataset
+from voxward.core.files import write_json, write_text
+from voxward.core.genotype import Genotype
+from voxward.core.plan import load_json, load_plan
+from voxward.core.progress import Progress, counter, silent
+from voxward.core.recipe import Choice, Recipe, dump_recipe, load_recipe
+from voxward.core.structure import to_data
+from voxward.data.formats import open_dataset
+from voxward.data.splits import load_split, selection_split
+from voxward.data.store import prepare_dataset
+from voxward.inference.precision import resolve_device, resolve_precision
+from voxward.inference.run_folder import RunFolder, RunSplit
+from voxward.losses.registry import create_loss
+from voxward.nas.cost import profile
+from voxward.nas.rank import decode_best
+from voxward.nas.run import SearchRun, search_architecture, set_up_search, super_net
+from voxward.nets.registry import network_for_plan
+from voxward.report.architectures import Architecture, architectures_markdown, draw_architecture, search_history
+from voxward.training.log import read_log
+from voxward.training.setup import TrainingCases
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What a search was started with, beside recipe, plan and split. paths: in each decoded network."""
+
+    dataset: str
+    paths: tuple[int, ...]
+    fold: int
+    seed: int
+    version: str
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The folder of a finished search and what it found, the untrained controls last."""
+
+    out: Path
+    architectures: tuple[Architecture, ...]
+
+
+def search(
+    dataset: Path | str,
+    out: Path | str,
+    recipe: str = "msnas",
+    paths: Sequence[int] = (3, 4, 5),
+    resume: bool = False,
+    plan: Path | str | None = None,
+    prepared: Path | str | None = None,
+    fold: int = 0,
+    seed: int = 0,
+    device: str = "auto",
+    workers: int = 2,
+    overrides: Sequence[str] = (),
+    progress: Progress = silent,
+) -> SearchResult:
+    """Search an architecture on a dataset folder's training cases, into the folder `out`.
+
+    Half of the fold's training cases teach the weights, half the architecture; its validation cases are not read.
+    paths: one network is decoded for each number of paths. It is written as its genotype (paths-3.json), as a recipe
+    that trains it on this or another dataset (paths-3.yaml), and as a drawing (SVG and PNG). resume: continue the
+    search in `out` exactly as it would have gone on (recipe, paths, plan, fold, seed and overrides are then ignored).
+    The other arguments are those of `train`; the recipe's `search` says how to search, see core.search.Search.
+
+    Beside the searched networks stands, as a control, what the super-net decodes to before it has learnt anything.
+    Raises ValueError or FileNotFoundError when an argument, the plan or the dataset is wrong, before anything but
+    prepared cases is written, and training.interrupt.Interrupted when a signal stopped the search.
+    """
+    folder, source = RunFolder(Path(out)), open_dataset(dataset)
+    used = _recipe_of(folder, source, resume, recipe, overrides)
+    source = replace(source, labels=source.labels.with_regions(used.regions))
+    on = resolve_device(device)
+    resolve_precision(used.training.precision, on)
+    cases = Path(prepared) if prepared is not None else folder.root / "prepared"
+    if resume:
+        split = split_of(folder, source)
+        wanted = (*split.fit, *split.selection)
+        prepare_dataset(source, load_plan(folder.plan), cases, wanted, workers, counter(progress, "prepare"))
+    else:
+        settings = SearchSettings(str(source.root.resolve()), tuple(paths), fold, seed, voxward.__version__)
+        _start(folder, source, used, settings, plan, cases, workers, progress)
+    split, settings = split_of(folder, source), load_json(SearchSettings, folder.settings)
+    halves = TrainingCases(cases, split.fit, split.selection)
+    run = set_up_search(folder, used, load_plan(folder.plan), halves, settings.seed, on, max(settings.paths))
+    search_architecture(run, progress)
+    return SearchResult(folder.root, _finish(run, settings, progress))
+
+
+def _recipe_of(folder: RunFolder, source: Dataset, resume: bool, recipe: str, overrides: Sequence[str]) -> Recipe:
+    if folder.root.resolve() == source.root.resolve():
+        raise ValueError(f"the folder {folder.root} is the dataset's own folder; choose another --out")
+    if resume:
+        if not folder.recipe.exists():
+            raise FileNotFoundError(f"{folder.root} holds no search to resume: start it without --resume")
+        return load_recipe(folder.recipe)
+    if folder.recipe.exists():
+        raise ValueError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
+    used = load_recipe(recipe, overrides)
+    create_loss(used.loss, source.labels.with_regions(used.regions))
+    return used
+
+
+def _start(
+    folder: RunFolder,
+    source: Dataset,
+    recipe: Recipe,
+    settings: SearchSettings,
+    plan: Path | str | None,
+    prepared: Path,
+    workers: int,
+    progress: Progress,
+) -> None:
+    """Decide everything and prepare the cases; what was decided is written once all of it has worked."""
+    if not settings.paths or min(settings.paths) < 1:
+        raise ValueError(f"paths must hold numbers from 1 up, got {settings.paths}")
+    given = load_split(source, settings.fold, settings.seed)
+    if len(given.train) < 2:
+        raise ValueError(f"a search needs at least 2 training cases, got {len(given.train)}")
+    split = RunSplit(*selection_split(given.train, 0.5, settings.seed), given.validation)
+    decided = plan_of(source, recipe, given.train, plan, workers, progress)
+    for count in settings.paths:
+        super_net(recipe, decided, settings.seed).decode(count)  # refuses what does not fit
+    prepare_dataset(source, decided, prepared, given.train, workers, counter(progress, "prepare"))
+    decided.save(folder.plan)
+    write_json(folder.splits, to_data(split))
+    write_json(folder.settings, to_data(settings))
+    write_text(folder.recipe, dump_recipe(recipe))  # last: its presence says that there is a search
+
+
+def _finish(run: SearchRun, settings: SearchSettings, progress: Progress) -> tuple[Architecture, ...]:
+    root, found = run.folder.root, list[Architecture]()
+    for n, count in enumerate(settings.paths):
+        genotype, dice = decode_best(run, count)
+        found.append(_architecture(run, f"paths-{count}", genotype, dice))
+        progress("decode", n + 1, len(settings.paths))
+    fresh = super_net(run.recipe, run.plan, settings.seed)
+    for count in settings.paths:
+        genotype = fresh.decode(count, run.settings.score, run.settings.diverse)
+        found.append(_architecture(run, f"untrained-{count}", genotype, None))
+    search_history(read_log(run.log), run.log.with_name("history.png"))
+    write_text(root / "architectures.md", architectures_markdown(found, run.plan.patch_size))
+    write_json(root / "architectures.json", to_data(tuple(found)))
+    return tuple(found)
+
+
+def _architecture(run: SearchRun, name: str, genotype: Genotype, dice: float | None) -> Architecture:
+    """Write a genotype, the recipe that trains it and its drawing."""
+    root = run.folder.root
+    options = {**run.recipe.network.options, "genotype": to_data(genotype)}
+    recipe = replace(run.recipe, name=f"{run.recipe.name}-{name}", network=Choice("searched", options))
+    genotype.save(root / f"{name}.json")
+    write_text(root / f"{name}.yaml", dump_recipe(recipe))
+    for suffix in (".svg", ".png"):
+        draw_architecture(genotype, root / f"{name}{suffix}", f"{run.plan.dataset}: {name}")
+    network = network_for_plan("searched", run.plan, options)
+    return Architecture(name, genotype, profile(network, len(run.plan.channels), run.plan.patch_size), dice)

@@ -1,0 +1,73 @@
+"""The 2D U-Net that MS-NAS compares with: 13,394,177 parameters for one channel and one output.
+
+The paper prints 13.39 M parameters, which the early bilinear version of the public repository milesial/Pytorch-UNet has
+(five levels of 64, 128, 256, 512 and 512 channels, batch norm, bilinear up-sampling). Ours is written anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from voxward.nets.lattice import check_input
+from voxward.nets.searched import Upsample
+from voxward.nets.slicewise import Slicewise
+
+_DOWN = (64, 128, 256, 512, 512)
+_UP = (256, 128, 64, 64)
+
+
+class UNet(nn.Module):
+    """strides: of the four max-poolings, finest first, per axis of the slice."""
+
+    def __init__(self, in_channels: int, out_channels: int, strides: Sequence[tuple[int, int]] = ((2, 2),) * 4) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.total_stride = tuple(math.prod(steps) for steps in zip(*strides, strict=True))
+        self.encoder = nn.ModuleList(
+            _double(fewer, more) for fewer, more in zip((in_channels, *_DOWN), _DOWN, strict=False)
+        )
+        self.pools = nn.ModuleList(nn.MaxPool2d(step) for step in strides)
+        self.raises = nn.ModuleList(Upsample(step) for step in reversed(strides))
+        below = (_DOWN[-1], *_UP)
+        self.decoder = nn.ModuleList(
+            _double(skipped + lower, out) for skipped, lower, out in zip(reversed(_DOWN[:-1]), below, _UP, strict=False)
+        )
+        self.head = nn.Conv2d(_UP[-1], out_channels, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(b, in_channels, h, w) -> logits (b, out_channels, h, w). Raises ValueError for sizes the strides refuse."""
+        check_input(images, self.in_channels, self.total_stride)
+        x: Tensor = self.encoder[0](images)
+        skipped = []
+        for pool, level in zip(self.pools, self.encoder[1:], strict=True):
+            skipped.append(x)
+            x = level(pool(x))
+        for up, level, skip in zip(self.raises, self.decoder, reversed(skipped), strict=True):
+            x = level(torch.cat([skip, up(x)], 1))
+        logits: Tensor = self.head(x)
+        return logits
+
+
+def unet_2d(in_channels: int, out_channels: int, strides: Sequence[Sequence[int]] = ((2, 2, 1),) * 4) -> nn.Module:
+    """The U-Net for volumes (b, c, d, h, w), slice by slice across the last axis.
+
+    strides: at most four poolings per axis of the volume, finest first; flat ones stand in front of fewer. Raises
+    ValueError for others.
+    """
+    if len(strides) > 4 or any(len(step) != 3 or min(step) < 1 or step[2] != 1 for step in strides):
+        raise ValueError(f"strides must be at most 4 of 3 whole numbers from 1 up, the third 1, got {strides}")
+    steps = ((1, 1),) * (4 - len(strides)) + tuple((step[0], step[1]) for step in strides)
+    return Slicewise(UNet(in_channels, out_channels, steps))
+
+
+def _double(before: int, after: int) -> nn.Module:
+    layers = [
+        part
+        for channels in (before, after)
+        for part in (nn.Conv2d(channels, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU())
+    ]
+    return nn.Sequential(*layers)

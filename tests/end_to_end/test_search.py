@@ -1,0 +1,153 @@
+"""What a search promises: networks that train anywhere, a search that resumes to the bit, and bad input refused."""
+
+import json
+import os
+import shutil
+import signal
+
+import pytest
+import torch
+
+import voxward
+from voxward.core.genotype import load_genotype
+from voxward.core.recipe import load_recipe
+from voxward.core.structure import to_data
+from voxward.inference.run_folder import RunFolder, load_run
+from voxward.training.interrupt import Interrupted
+from voxward.training.log import read_log
+
+TINY = (
+    "training.workers=0", "training.precision=fp32", "preparation.batch_size=2", "network.options.filters=2",
+    "search.layers=2", "search.scales=2", "search.blocks=2", "search.part=2", "search.steps_per_epoch=2",
+    "search.warmup_epochs=1", "search.cell_epochs=2", "search.network_epochs=1", "search.arch_lr=0.1",
+)  # fmt: skip
+SLICES = ("preparation.slice_size=[16,16]",)
+
+
+class StopAt:
+    def __init__(self, step):
+        self.step = step
+
+    def __call__(self, stage, done, total, /, **figures):
+        if stage == "search" and done == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def found(phantoms, tmp_path_factory):
+    out = tmp_path_factory.mktemp("search") / "out"
+    overrides = (
+        *TINY,
+        *SLICES,
+        "search.candidates=2",
+        "search.adversarial_eps=0.03",
+        "search.start=uniform-path",
+        "search.arch_optimizer=adam",
+    )
+    return voxward.search(phantoms, out, "msnas-2d", (1, 2), overrides=overrides)
+
+
+def test_a_search_writes_genotypes_recipes_drawings_history_and_a_table(found):
+    names = {path.name for path in found.out.iterdir()}
+    for name in ("paths-1", "paths-2", "untrained-1", "untrained-2"):
+        assert {f"{name}.json", f"{name}.yaml", f"{name}.svg", f"{name}.png"} <= names
+    assert (found.out / "logs" / "history.png").is_file()
+    assert not [name for name in names if "unfinished" in name]
+    assert [a.name for a in found.architectures] == ["paths-1", "paths-2", "untrained-1", "untrained-2"]
+    for architecture in found.architectures:
+        assert load_genotype(found.out / f"{architecture.name}.json") == architecture.genotype
+        assert architecture.genotype.dimensions == 2
+        options = load_recipe(found.out / f"{architecture.name}.yaml").network.options
+        assert options["genotype"] == to_data(architecture.genotype)
+        net = voxward.create_network("searched", 1, 4, **options)
+        assert architecture.cost.parameters == sum(p.numel() for p in net.parameters())
+    assert all(0 <= a.dice <= 1 for a in found.architectures[:2])
+    table = (found.out / "architectures.md").read_text()
+    assert "| paths-2 | 2 |" in table
+    assert len(json.loads((found.out / "architectures.json").read_text())) == 4
+
+
+def test_the_halves_share_no_case_and_leave_the_validation_cases_out(found):
+    split = json.loads((found.out / "splits.json").read_text())
+    parts = [set(split[name]) for name in ("fit", "selection", "validation")]
+    assert all(parts)
+    assert len(set.union(*parts)) == sum(map(len, parts))
+    assert abs(len(parts[0]) - len(parts[1])) <= 1
+
+
+def test_the_log_follows_the_phases(found):
+    rows = read_log(found.out / "logs" / "search.csv")
+    assert [row["phase"] for row in rows] == [0, 1, 2]
+    assert rows[0]["operation_entropy"] == pytest.approx(1)
+    assert rows[1]["path_entropy"] == pytest.approx(1)
+    assert rows[1]["operation_entropy"] < 1 - 1e-6
+    assert rows[2]["path_entropy"] < 1 - 1e-6
+
+
+def test_a_found_network_trains_and_its_run_needs_no_other_file(found, phantoms, tmp_path):
+    genotype = tmp_path / "genotype.json"
+    shutil.copy(found.out / "paths-2.json", genotype)
+    overrides = (*TINY, *SLICES, f"network.options.genotype={genotype}", "training.epochs=1")
+    run = voxward.train(phantoms, tmp_path / "run", "msnas-2d", overrides=overrides)
+    genotype.unlink()
+    network = load_run(run).network
+    assert to_data(network.network.genotype) == load_recipe(RunFolder(run).recipe).network.options["genotype"]
+    assert network(torch.randn(1, 1, 16, 16, 3)).shape == (1, 4, 16, 16, 3)
+    again = (*TINY, *SLICES, "training.epochs=1")
+    same = voxward.train(phantoms, tmp_path / "same", str(found.out / "paths-2.yaml"), overrides=again)
+    assert to_data(load_run(same).network.network.genotype) == to_data(network.network.genotype)
+
+
+def test_a_search_in_3d_that_goes_on_is_the_one_that_never_stopped(phantoms, tmp_path):
+    def search(out, **options):
+        return voxward.search(phantoms, tmp_path / out, paths=(1,), overrides=TINY, **options)
+
+    whole = search("whole", prepared=tmp_path / "cases")
+    for step in (3, 5):
+        with pytest.raises(Interrupted, match=f"stopped at step {step}; --resume continues"):
+            search("parts", prepared=tmp_path / "cases", progress=StopAt(step), resume=step > 3)
+    parts = search("parts", prepared=tmp_path / "cases", resume=True)
+    assert whole.architectures == parts.architectures
+    assert whole.architectures[0].genotype.dimensions == 3
+    logs = [
+        [row | {"seconds": 0, "architecture_loss": repr(row["architecture_loss"])} for row in read_log(log)]
+        for log in (whole.out / "logs" / "search.csv", parts.out / "logs" / "search.csv")
+    ]
+    assert logs[0] == logs[1]
+    states = [torch.load(RunFolder(r.out).state, weights_only=True)["bilevel"]["net"] for r in (whole, parts)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"paths": (0,)}, r"paths must hold numbers from 1 up, got \(0,\)"),
+        ({"paths": (1000,)}, "k must be between 1 and"),
+        ({"recipe": "rog", "overrides": ()}, "needs a recipe with network.name searched, got 'rog'"),
+        ({"overrides": ("search.part=3", *TINY[:4])}, "part must divide the 2 filters, got 3"),
+        ({"overrides": ("search.layers=0",)}, "search.layers must be at least 1, got 0"),
+        ({"resume": True}, "holds no search to resume"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_written(phantoms, tmp_path, options, problem):
+    with pytest.raises((ValueError, FileNotFoundError), match=problem):
+        voxward.search(phantoms, tmp_path / "out", **{"overrides": TINY, "paths": (1,)} | options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_msnas_without_a_genotype_says_what_is_missing(phantoms, tmp_path):
+    with pytest.raises(ValueError, match="needs the option genotype"):
+        voxward.train(phantoms, tmp_path / "run", "msnas")
+    assert not (tmp_path / "run").exists()
+
+
+def test_regions_are_searched_and_trained_for(phantoms, tmp_path):
+    overrides = (*TINY, *SLICES, "regions={lesion: [3], organ: [1, 3], all: [1, 2, 3]}", "search.adversarial_eps=0.03")
+    found = voxward.search(phantoms, tmp_path / "out", "msnas-2d", (1,), overrides=overrides)
+    assert 0 <= found.architectures[0].dice <= 1
+    run = voxward.train(
+        phantoms, tmp_path / "run", str(found.out / "paths-1.yaml"), overrides=(*TINY, *SLICES, "training.epochs=1")
+    )
+    model = load_run(run)
+    assert model.plan.labels.scored == ("lesion", "organ", "all")
+    assert model.network(torch.randn(1, 1, 16, 16, 2)).shape == (1, 3, 16, 16, 2)
