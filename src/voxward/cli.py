@@ -204,12 +204,9 @@ def _inference_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _ensemble_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--members", nargs="+", default=[], metavar="RUN", help="other runs that predict together with it"
-    )
-    parser.add_argument(
-        "--tta", choices=("none", "mirrors", "symmetries"), help="averaged copies (default: the recipe's)"
-    )
+    add = parser.add_argument
+    add("--members", nargs="+", default=[], metavar="RUN", help="other runs that predict together with it")
+    add("--tta", choices=("none", "mirrors", "symmetries"), help="averaged copies (default: the recipe's)")
 
 
 def _predict(arguments: Arguments) -> int:

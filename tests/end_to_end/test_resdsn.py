@@ -49,9 +49,11 @@ def test_the_cascade_predicts_and_is_attacked(stages, scans, tmp_path):
     case = open_dataset(scans).cases[0]
     (path,) = predict(fine, [case.images[0]], tmp_path / "masks", cascade=coarse, margin=2.0)
     assert read_label(path).shape == read_image(case.images).shape
+    (twice,) = predict(fine, [case.images[0]], tmp_path / "twice", cascade=coarse, margin=2.0, members=[fine])
+    assert (read_label(twice).array == read_label(path).array).mean() > 0.999
     result = attack(
         fine, scans, tmp_path / "attacked", ["ifgsm-ce"], [10.2], unit="native", reference="window", cases=1, steps=5,
-        precision="fp32", cascade=coarse, margin=2.0, gradient="window_mean",
+        precision="fp32", cascade=coarse, margin=2.0, gradient="window_mean", members=[fine],
     )  # fmt: skip
     found = {record.attack: record for record in result.records}
     assert found["clean"].options["box_held"] is not None
@@ -63,7 +65,7 @@ def test_the_cascade_predicts_and_is_attacked(stages, scans, tmp_path):
     with pytest.raises(ValueError, match=r"finding.*another --out"):
         attack(
             fine, scans, tmp_path / "attacked", ["ifgsm-ce"], [10.2], unit="native", reference="window", cases=1,
-            steps=5, precision="fp32", cascade=coarse, margin=3.0, gradient="window_mean",
+            steps=5, precision="fp32", cascade=coarse, margin=3.0, gradient="window_mean", members=[fine],
         )  # fmt: skip
 
 
@@ -74,6 +76,9 @@ def test_what_cannot_be_is_refused(stages, scans, capsys):
     assert "needs a cascade" in capsys.readouterr().err
     assert main([*line, "--mode", "patch", "--cascade", str(coarse)]) == 2
     assert "one window" in capsys.readouterr().err
+    assert main([*line, "--mode", "patch", "--members", str(coarse)]) == 2
+    assert "one network" in capsys.readouterr().err
+    assert not (fine / "attack").exists()
     assert main([*line, "--cascade", str(coarse), "--margin", "-1"]) == 2
     assert "margin must be" in capsys.readouterr().err
 

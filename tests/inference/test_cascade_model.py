@@ -10,6 +10,7 @@ import torch
 
 from tests.inference.test_cascade import AFFINES, by_hand, predictor, scan
 from tests.inference.test_pipeline import OTHER, SAME, Toy, a_predictor, a_volume, plain_member
+from tests.inference.test_together import REGIONS
 from voxward.attacks.objectives import at, create_objective
 from voxward.core.case import Volume
 from voxward.core.model import VolumeModel
@@ -17,6 +18,7 @@ from voxward.data.prepare import prepare
 from voxward.inference.cascade import Cascade, crop
 from voxward.inference.cascade_model import CascadeModel, freeze_cascade
 from voxward.inference.pipeline import PipelineModel
+from voxward.inference.together import Ensemble
 
 # Longer than a window along two axes, shorter along one; at the border along one.
 BOX = (slice(1, 11), slice(3, 12), slice(0, 6))
@@ -24,6 +26,7 @@ INSIDE = (..., *BOX)
 VOLUME = a_volume()
 X = torch.from_numpy(VOLUME.array)[None]
 TARGET = torch.from_numpy(np.random.default_rng(1).integers(0, 3, VOLUME.shape))[None]
+CLASSES = torch.from_numpy(np.random.default_rng(2).integers(0, 4, VOLUME.shape))[None]
 
 
 def cascade(axes=()):
@@ -32,20 +35,35 @@ def cascade(axes=()):
     return Cascade(coarse, a_predictor(Toy(1).double(), OTHER, (8, 4, 8), axes=axes, overlap=0.6), margin=1.0)
 
 
-def frames(both):
+def of_regions(one):
+    """The same predictor, its three outputs three nested regions."""
+    plan = replace(one.model.plan, labels=REGIONS, min_object_mm3=(0.0,) * 3)
+    return replace(one, model=replace(one.model, plan=plan))
+
+
+def a_cascade_of_regions(size):
+    """Behind one coarse model an ensemble of `size` that prepare differently."""
+    both = cascade()
+    others = [a_predictor(Toy(seed).double(), SAME, overlap=0.3) for seed in (2, 3)]
+    members = [of_regions(one) for one in (both.fine, *others)][:size]
+    return Cascade(of_regions(both.coarse), Ensemble(tuple(members)), margin=1.0)
+
+
+def held_frame(predictor):
     """The fine stage's crop with the figures of the whole scan."""
-    whole = [prepare(VOLUME, None, p.model.plan).frame for p in (both.coarse, both.fine)]
-    figures = {name: getattr(whole[1], name) for name in ("low", "high", "mean", "std")}
-    return whole[0], replace(prepare(crop(VOLUME, BOX), None, both.fine.model.plan).frame, **figures)
+    whole = prepare(VOLUME, None, predictor.model.plan).frame
+    figures = {name: getattr(whole, name) for name in ("low", "high", "mean", "std")}
+    return replace(prepare(crop(VOLUME, BOX), None, predictor.model.plan).frame, **figures)
 
 
 def plain_cascade(x, both, stage):
-    first, second = frames(both)
-    outside = plain_member(x, both.coarse, first, "softmax")
+    head = both.fine.model.plan.labels.head
+    outside = plain_member(x, both.coarse, prepare(VOLUME, None, both.coarse.model.plan).frame, head)
     if stage == "fine":
-        outside = torch.zeros_like(outside)
-        outside[:, 0] = 20.0
-    inside = plain_member(x[INSIDE], both.fine, second, "softmax")
+        outside = torch.full_like(outside, -20.0 if head == "regions" else 0.0)
+        outside[:, 0] = -20.0 if head == "regions" else 20.0
+    members = [plain_member(x[INSIDE], one, held_frame(one), head) for one in both.fine.members]
+    inside = sum(members) / len(members)
     held = torch.zeros(x.shape[2:], dtype=torch.bool)
     held[BOX] = True
     after = [n - side.stop for n, side in zip(x.shape[2:], BOX, strict=True)]
@@ -56,14 +74,24 @@ def plain_cascade(x, both, stage):
 @pytest.mark.parametrize("objective", ["ce", "dice"])
 @pytest.mark.parametrize(("stage", "axes"), [("both", ()), ("both", (0, 2)), ("fine", ())])
 def test_the_gradient_is_autograds_through_both_stages(stage, axes, objective):
-    both, loss = cascade(axes), at(create_objective(objective), 0.5)
+    agrees_with_autograd(cascade(axes), TARGET, stage, objective)
+
+
+@pytest.mark.parametrize("objective", ["ce", "dice"])
+@pytest.mark.parametrize(("stage", "size"), [("both", 1), ("both", 3), ("fine", 2)])
+def test_stages_may_have_regions_and_be_ensembles(stage, size, objective):
+    agrees_with_autograd(a_cascade_of_regions(size), REGIONS.target(CLASSES), stage, objective)
+
+
+def agrees_with_autograd(both, target, stage, objective):
+    loss = at(create_objective(objective), 0.5)
     model = freeze_cascade(both, VOLUME, BOX, stage)
     assert isinstance(model, VolumeModel)
     leaf = X.clone().requires_grad_()
     expected = plain_cascade(leaf, both, stage)
-    value = loss(expected, TARGET)
+    value = loss(expected, target)
     (gradient,) = torch.autograd.grad(value.sum(), leaf)
-    logits, values, found = model.value_and_grad(X, TARGET, loss)
+    logits, values, found = model.value_and_grad(X, target, loss)
     torch.testing.assert_close(logits, expected.detach(), rtol=0, atol=1e-10)
     torch.testing.assert_close(values, value.detach(), rtol=0, atol=1e-10)
     torch.testing.assert_close(found, gradient, rtol=0, atol=1e-10)
@@ -73,6 +101,23 @@ def test_the_gradient_is_autograds_through_both_stages(stage, axes, objective):
     outside[INSIDE] = False
     assert (found[outside] != 0).any() == (stage == "both")
     assert (found[INSIDE] != 0).any()
+
+
+def test_a_cascade_of_regions_and_ensembles_is_deployed_as_it_is_attacked():
+    volume, both = a_volume(np.float32), a_cascade_of_regions(2)
+    result = both.segment(volume)
+    assert result.refined
+    x = torch.from_numpy(volume.array)[None]
+    for stage in ("both", "fine"):
+        model = freeze_cascade(both, volume, result.box, stage)
+        mask = model.segment(model.logits(x))
+        assert mask.shape == (1, 3, *volume.shape)
+        assert torch.equal(mask[0], REGIONS.target(torch.from_numpy(result.label)))
+    _, _, gradient = freeze_cascade(both, volume, result.box, gradient="window_mean").value_and_grad(
+        x, REGIONS.target(CLASSES), at(create_objective("ce"), 0.0)
+    )
+    assert gradient.isfinite().all()
+    assert (gradient != 0).any()
 
 
 @pytest.mark.parametrize("gradient", ["exact", "window_mean"])

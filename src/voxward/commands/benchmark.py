@@ -149,14 +149,11 @@ def benchmark(
     if budget:
         return BenchmarkResult((), (), None, target, hours=estimate_hours(bench))
     store = RecordStore(target)
-    single = {"surrogate": surrogate, "cascade": cascade}
-    found: dict[str, object] = {
-        name: _digest(_run_files(Path(run), checkpoint)) for name, run in single.items() if run is not None
-    }
-    if others:
-        found["members"] = [_digest(_run_files(folder, checkpoint)) for folder in others]
-    found |= ({"tta": tta} if tta else {}) | ({"finding": list(finding)} if cascade is not None else {})
-    store.settle(_settings(bench, folders, checkpoint) | found)
+    beside: dict[str, Sequence[Path | str | None]] = {
+        "surrogate": [surrogate], "cascade": [cascade], "members": others
+    }  # fmt: skip
+    given = {"tta": tta, "finding": None if cascade is None else list(finding)}
+    store.settle(_settings(bench, folders, checkpoint, beside, given))
     store.work(tuple(bench.clean_units()), bench.work)
     bench.settle_thresholds(store.read_all())
     store.work(tuple(bench.units()), lambda work: bench.work(work, progress), progress)
@@ -229,6 +226,8 @@ def _check_predictor(predictor: Deployed, setting: Setting) -> None:
     """Refuse attacks that this model cannot be attacked with."""
     if resolve_precision(predictor.precision, predictor.device) == "fp16":
         raise ValueError("gradients in fp16 vanish: attack in bf16 or fp32")
+    if setting.mode == "patch" and len(predictor.members) > 1:
+        raise ValueError("mode 'patch' attacks one network: an ensemble is attacked in mode 'volume'")
     labels = labels_under_attack(predictor.model.plan.labels, setting.erase)
     for name, attack in members(setting.attacks, class_count(labels), setting.budget).items():
         if setting.threat.norm not in attack.norms:
@@ -310,8 +309,18 @@ def _cases(dataset: Dataset, folders: Sequence[Path], count: int | None) -> Mapp
     return {id: dataset.case(id) for id in shared[:count]}
 
 
-def _settings(bench: Bench, folders: Sequence[Path], checkpoint: Checkpoint) -> dict[str, object]:
-    """What must not change between the calls that fill one folder."""
+def _settings(
+    bench: Bench,
+    folders: Sequence[Path],
+    checkpoint: Checkpoint,
+    beside: Mapping[str, Sequence[Path | str | None]],
+    given: Mapping[str, object],
+) -> dict[str, object]:
+    """What must not change between the calls that fill one folder. beside: runs that `folders` are attacked with.
+
+    given: further arguments. Of both, what is None is left out.
+    """
+    runs = {name: [Path(run) for run in some if run is not None] for name, some in beside.items()}
     return {
         **to_data(bench.setting),
         "version": bench.version,
@@ -321,6 +330,8 @@ def _settings(bench: Bench, folders: Sequence[Path], checkpoint: Checkpoint) -> 
         },
         "cases": {id: _digest([*case.images, *filter(None, [case.label])]) for id, case in bench.cases.items()},
         "runs": {name: _digest(_run_files(folder, checkpoint)) for name, folder in _named(folders).items()},
+        **{name: [_digest(_run_files(run, checkpoint)) for run in some] for name, some in runs.items() if some},
+        **{name: value for name, value in given.items() if value is not None},
     }
 
 

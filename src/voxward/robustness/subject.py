@@ -140,8 +140,7 @@ def patch_subject(predictor: Deployed, case: Case, threat: ThreatModel) -> Subje
     volume; the unit `native` would mean something else here. In float32, whatever the predictor's precision.
     """
     assert threat.unit == "range"
-    if len(predictor.members) > 1:
-        raise ValueError("mode 'patch' attacks one network: an ensemble is attacked in mode 'volume'")
+    assert len(predictor.members) == 1
     plan = predictor.model.plan
     source, _ = _read(case, plan)
     assert case.label is not None
