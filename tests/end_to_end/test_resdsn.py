@@ -14,7 +14,7 @@ from voxward.inference.run_folder import RunFolder, load_run
 from voxward.training.log import read_log
 
 TINY = (
-    "training.workers=0", "training.precision=fp32", "network.options.channels=[8,8,16,16]",
+    "training.workers=0", "training.precision=fp32", "network.options.channels=[4,8,8,8]",
     "preparation.patch_size=[16,16,16]", "preparation.batch_size=2", "inference.extra_windows=1",
 )  # fmt: skip
 
@@ -30,7 +30,7 @@ def scans(tmp_path_factory):
 def stages(scans, tmp_path_factory):
     root = tmp_path_factory.mktemp("stages")
     # Dice finds something sooner than cross-entropy alone: a cascade that finds nothing has no box to hold.
-    options = (*TINY, "training.epochs=40", "optimizer.options.lr=0.05", "sampling.foreground=0.7", "loss.name=dice-ce")
+    options = (*TINY, "training.epochs=30", "optimizer.options.lr=0.05", "sampling.foreground=0.7", "loss.name=dice-ce")
     return [
         train(scans, root / stage, f"resdsn-c2f-{stage}", seed=1, overrides=options) for stage in ("coarse", "fine")
     ]
@@ -52,7 +52,7 @@ def test_the_cascade_predicts_and_is_attacked(stages, scans, tmp_path):
     (twice,) = predict(fine, [case.images[0]], tmp_path / "twice", cascade=coarse, margin=2.0, members=[fine])
     assert (read_label(twice).array == read_label(path).array).mean() > 0.999
     result = attack(
-        fine, scans, tmp_path / "attacked", ["ifgsm-ce"], [10.2], unit="native", reference="window", cases=1, steps=5,
+        fine, scans, tmp_path / "attacked", ["ifgsm-ce"], [10.2], unit="native", reference="window", cases=1, steps=3,
         precision="fp32", cascade=coarse, margin=2.0, gradient="window_mean", members=[fine],
     )  # fmt: skip
     found = {record.attack: record for record in result.records}
@@ -65,7 +65,7 @@ def test_the_cascade_predicts_and_is_attacked(stages, scans, tmp_path):
     with pytest.raises(ValueError, match=r"finding.*another --out"):
         attack(
             fine, scans, tmp_path / "attacked", ["ifgsm-ce"], [10.2], unit="native", reference="window", cases=1,
-            steps=5, precision="fp32", cascade=coarse, margin=3.0, gradient="window_mean", members=[fine],
+            steps=3, precision="fp32", cascade=coarse, margin=3.0, gradient="window_mean", members=[fine],
         )  # fmt: skip
 
 
