@@ -8,12 +8,29 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from voxward.core.regions import NestedRegions
 
 # Undeclared values that an error lists; a file that is no label at all may hold thousands.
 _SHOWN = 20
+
+
+def largest(logits: Tensor) -> Tensor:
+    """Logits (..., k, d, h, w) -> the class of the largest one, of equal ones the lowest; uint8 (int32 beyond 256)."""
+    classes = logits.unbind(-4)
+    kind = torch.uint8 if len(classes) <= 256 else torch.int32
+    if logits.is_cuda:
+        return logits.max(-4).indices.to(kind)
+    # A CPU reduces a leading axis slowly; class by class it is two to three times as fast.
+    top = classes[0].clone()
+    for scores in classes[1:]:
+        torch.maximum(top, scores, out=top)
+    index = torch.zeros(top.shape, dtype=kind)
+    for n in reversed(range(len(classes))):
+        index.masked_fill_(classes[n] == top, n)
+    return index
 
 
 @dataclass(frozen=True)
@@ -119,8 +136,7 @@ class LabelSet:
         """
         if self.regions:
             return self.nested.to_labels(logits > 0)
-        found = logits.max(-4).indices
-        return found.byte() if self.count <= 256 else found.int()
+        return largest(logits)
 
     @property
     def count(self) -> int:

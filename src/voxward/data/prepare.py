@@ -23,7 +23,7 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from voxward.core.case import Frame, PreparedCase, Volume
-from voxward.core.labels import LabelSet
+from voxward.core.labels import LabelSet, largest
 from voxward.core.plan import ChannelPlan, Plan
 from voxward.core.types import CaseLabels, CaseLogits, LabelArray, Size3
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
@@ -134,11 +134,6 @@ def restore_logits(logits: CaseLogits, frame: Frame) -> Float[Tensor, "k d2 h2 w
 
 Read = Callable[[Tensor], Tensor]
 """From logits (k, d, h, w) to class indices (d, h, w), voxel by voxel."""
-
-
-def largest(logits: Tensor) -> Tensor:
-    """The class with the largest logit, uint8 (int32 beyond 256 classes)."""
-    return logits.max(0).indices.to(torch.uint8 if len(logits) <= 256 else torch.int32)
 
 
 def restore_argmax(slabs: Iterable[Tensor], frame: Frame, axis: int = 0, read: Read = largest) -> np.ndarray:

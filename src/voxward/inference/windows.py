@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import TypeVar
 
@@ -152,7 +153,13 @@ def plan_windows(
     i, j, k = (place(length, window, overlap, extra) for length, window in zip(shape, size, strict=True))
     layers = [int(np.prod(_with(shape, axis, size[axis]))) for axis in range(3)]
     axis = next(axis for axis in range(3) if layers[axis] <= _HARDLY_MORE * min(layers))
-    return Windows(shape, size, (i, j, k), WEIGHTS[weights](size), axis)
+    return Windows(shape, size, (i, j, k), _weights(weights, size), axis)
+
+
+@lru_cache(maxsize=4)
+def _weights(name: str, size: Size3) -> Tensor:
+    """Cached and shared: do not write into it."""
+    return WEIGHTS[name](size)
 
 
 def sweep(
@@ -201,9 +208,10 @@ def voting(forward: Forward, head: Head = "softmax") -> Forward:
 
 
 def gather(x: Tensor, corners: Sequence[Size3], size: Size3) -> Tensor:
-    """The windows of x (..., d, h, w) that begin at `corners`: (n, ..., *size)."""
+    """The windows of x (..., d, h, w) that begin at `corners`: (n, ..., *size); of a single one a view."""
     lead = (slice(None),) * (x.ndim - 3)
-    return torch.stack([x[lead + _box(corner, size)] for corner in corners])
+    parts = [x[lead + _box(corner, size)] for corner in corners]
+    return parts[0][None] if len(parts) == 1 else torch.stack(parts)
 
 
 def scatter_add(x: Tensor, corners: Sequence[Size3], parts: Tensor) -> None:
