@@ -182,6 +182,7 @@ class TestCommandLine:
         assert all(name in printed for name in ("check", "plan", "prepare", "train", "predict", "evaluate", "demo"))
 
 
+@pytest.mark.slow
 def test_the_demo_on_the_command_line(tmp_path, capsys):
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--minutes", "0.05", "--cases", "6"]) == 0
