@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 
 import pytest
 from rich.console import Console
@@ -76,6 +77,18 @@ def test_the_terminal_table_needs_no_more_than_80_columns(evaluation: Evaluation
     lines = console.export_text().splitlines()
     liver = next(line for line in lines if line.strip().startswith("liver"))
     assert " ".join(liver.split()) == "liver 0.700 [0.60, 0.80] 0.141 0.600 0.800 0.350 0.750 0.9876 2.00 0.625 2"
+
+
+def test_names_keep_their_place_beside_metrics_of_fewer_cases() -> None:
+    one = ClassMetrics(0.6, 0.3, None, 0.9876, None, 0.625, 10, 20)
+    cases = [CaseMetrics("case_a", {"liver": scored(0.8)}), CaseMetrics("case_b", {"liver": one})]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(metrics_table(summarise_cases(cases, "ignore", 2.0)))
+    liver, below = next(
+        pair for pair in pairwise(console.export_text().splitlines()) if pair[0].strip().startswith("liver")
+    )
+    assert liver.split()[:2] == ["liver", "0.700"]
+    assert below.split() == ["(n", "1)"] * 2
 
 
 def test_a_class_that_no_case_defines() -> None:

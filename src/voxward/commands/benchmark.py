@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -132,12 +133,10 @@ def benchmark(
     folders = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
     target, chosen = Path(out), resolve_device(device)
     others = [Path(member) for member in members]
-    helper = None if surrogate is None else load_deployed(surrogate, (), checkpoint, chosen, precision)
-    coarse = None if cascade is None else load_deployed(cascade, (), checkpoint, chosen, precision, tta=tta)
-    predictors = {
-        name: load_deployed(folder, others, checkpoint, chosen, precision, tta=tta)
-        for name, folder in _named(folders).items()
-    }
+    load = partial(load_deployed, checkpoint=checkpoint, device=chosen, precision=precision)
+    helper = None if surrogate is None else load(surrogate, ())
+    coarse = None if cascade is None else load(cascade, (), tta=tta)
+    predictors = {name: load(folder, others, tta=tta) for name, folder in _named(folders).items()}
     finding = (margin, margin_unit, fraction)
     fines = (*predictors.values(), *([] if helper is None else [helper]))
     joined = None if coarse is None else _joined(coarse, fines, *finding)
@@ -148,20 +147,24 @@ def benchmark(
     )  # fmt: skip
     if budget:
         return BenchmarkResult((), (), None, target, hours=estimate_hours(bench))
-    store = RecordStore(target)
-    beside: dict[str, Sequence[Path | str | None]] = {
-        "surrogate": [surrogate], "cascade": [cascade], "members": others
-    }  # fmt: skip
+    beside: dict[str, Sequence[Path | str | None]]
+    beside = {"surrogate": [surrogate], "cascade": [cascade], "members": others}
     given = {"tta": tta, "finding": None if cascade is None else list(finding)}
-    store.settle(_settings(bench, folders, checkpoint, beside, given))
-    store.work(tuple(bench.clean_units()), bench.work)
-    bench.settle_thresholds(store.read_all())
-    store.work(tuple(bench.units()), lambda work: bench.work(work, progress), progress)
-    result = summarise(target, setting, bench, progress)
+    RecordStore(target).settle(_settings(bench, folders, checkpoint, beside, given))
+    result = _work(target, bench, progress)
     for hardening in _hardenings(_named(folders)):
         text = hardening_text(result.records, hardening, setting.mode == "volume")
         write_text(target / f"hardening-{hardening.after}.md", text)
     return result
+
+
+def _work(out: Path, bench: Bench, progress: Progress) -> BenchmarkResult:
+    """All units that nobody has done yet, the clean ones first: they settle FAB's thresholds."""
+    store = RecordStore(out)
+    store.work(tuple(bench.clean_units()), bench.work)
+    bench.settle_thresholds(store.read_all())
+    store.work(tuple(bench.units()), lambda work: bench.work(work, progress), progress)
+    return summarise(out, bench.setting, bench, progress)
 
 
 def summarise(out: Path, setting: Setting, bench: Bench, progress: Progress = silent) -> BenchmarkResult:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import voxward
-from voxward.commands.train import plan_of, split_of
+from voxward.commands.train import plan_of, recipe_of, split_of
 from voxward.core.case import Dataset
 from voxward.core.files import write_json, write_text
 from voxward.core.genotype import Genotype
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
-from voxward.core.recipe import Choice, Recipe, dump_recipe, load_recipe
+from voxward.core.recipe import Choice, Recipe, dump_recipe
 from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
 from voxward.data.splits import load_split, selection_split
@@ -97,16 +97,9 @@ def search(
 
 
 def _recipe_of(folder: RunFolder, source: Dataset, resume: bool, recipe: str, overrides: Sequence[str]) -> Recipe:
-    if folder.root.resolve() == source.root.resolve():
-        raise ValueError(f"the folder {folder.root} is the dataset's own folder; choose another --out")
-    if resume:
-        if not folder.recipe.exists():
-            raise FileNotFoundError(f"{folder.root} holds no search to resume: start it without --resume")
-        return load_recipe(folder.recipe)
-    if folder.recipe.exists():
-        raise ValueError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
-    used = load_recipe(recipe, overrides)
-    create_loss(used.loss, source.labels.with_regions(used.regions))
+    used = recipe_of(folder, source, resume, recipe, overrides, "search")
+    if not resume:
+        create_loss(used.loss, source.labels.with_regions(used.regions))
     return used
 
 

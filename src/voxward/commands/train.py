@@ -103,19 +103,31 @@ def train(
 
 def _recipe_of(folder: RunFolder, source: Dataset, resume: bool, recipe: str, overrides: Sequence[str]) -> Recipe:
     """The recipe to train, a new run's or the one to be resumed."""
-    if folder.root.resolve() == source.root.resolve():
-        raise ValueError(f"the run folder {folder.root} is the dataset's own folder; choose another --out")
+    used = recipe_of(folder, source, resume, recipe, overrides)
     if resume:
-        if not folder.recipe.exists():
-            raise FileNotFoundError(f"{folder.root} holds no run to resume: start it without --resume")
-        return load_recipe(folder.recipe)
-    if folder.recipe.exists():
-        raise ValueError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
-    used = load_recipe(recipe, overrides)
+        return used
     used = replace(used, network=self_contained(used.network))
     check_recipe(used, source.labels.with_regions(used.regions))
     used.postprocessing.kinds(source.labels)  # refuses classes that the dataset does not have
     return used
+
+
+def recipe_of(
+    folder: RunFolder, source: Dataset, resume: bool, recipe: str, overrides: Sequence[str], what: str = "run"
+) -> Recipe:
+    """The recipe that a folder holds when it is to be resumed, else a new one for a folder that holds none.
+
+    Raises ValueError and FileNotFoundError for a folder that is not of that kind.
+    """
+    if folder.root.resolve() == source.root.resolve():
+        raise ValueError(f"the {what} folder {folder.root} is the dataset's own folder; choose another --out")
+    if resume:
+        if not folder.recipe.exists():
+            raise FileNotFoundError(f"{folder.root} holds no {what} to resume: start it without --resume")
+        return load_recipe(folder.recipe)
+    if folder.recipe.exists():
+        raise ValueError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
+    return load_recipe(recipe, overrides)
 
 
 def _start(

@@ -29,7 +29,10 @@ def metrics_table(evaluation: Evaluation) -> Table:
     for name, summaries in _rows(evaluation):
         if name == _MEAN:
             table.add_section()
-        table.add_row(*_cells(name, summaries, digits=2), style="bold" if name == _MEAN else None)
+        first, *numbers = _cells(name, summaries, digits=2)
+        # How many cases there were goes below the number, or the names would lose their place.
+        folded = [cell.replace(" (n", "\n(n") for cell in numbers]
+        table.add_row(first, *folded, style="bold" if name == _MEAN else None)
     return table
 
 
