@@ -324,7 +324,7 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="a dataset folder (default: synthetic phantoms)")
     parser.add_argument("--out", default="demo", help="folder of the demo (default: demo)")
     parser.add_argument("--recipe", default="dynunet", help="recipe to train (default dynunet)")
-    parser.add_argument("--minutes", type=float, default=2.5, help="training time (default 2.5)")
+    parser.add_argument("--minutes", type=float, default=4.0, help="training time (default 4)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cases", type=int, default=25, help="how many phantoms (default 25)")
 

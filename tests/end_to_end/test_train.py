@@ -185,7 +185,7 @@ def test_resume_on_a_gpu(phantoms, tmp_path):
     overrides = [*TINY, "training.precision=fp16"]
     with pytest.raises(Interrupted):
         train(phantoms, tmp_path / "run", "dynunet", overrides=overrides, device="cuda", progress=StopAt(3))
-    train(phantoms, tmp_path / "run", resume=True, device="cuda")
+    train(phantoms, tmp_path / "run", resume=True, device="cuda", overrides=overrides)
     assert RunFolder(tmp_path / "run").weights("best").is_file()
 
 
@@ -194,6 +194,10 @@ def test_runs_are_not_overwritten_and_only_runs_are_resumed(phantoms, trained, t
         train(phantoms, trained)
     with pytest.raises(FileNotFoundError, match="no run to resume"):
         train(phantoms, tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match=r"training\.epochs=9 contradicts"):
+        train(phantoms, trained, resume=True, overrides=["training.epochs=9"])
+    with pytest.raises(ValueError, match=r"defence\.method=free contradicts"):
+        train(phantoms, trained, resume=True, defence="free")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         train(tmp_path / "nowhere", tmp_path / "run")
 

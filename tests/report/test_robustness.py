@@ -15,7 +15,14 @@ from rich.console import Console
 from tests.robustness.books import book, clean, record
 from voxward.attacks.threat import ThreatModel
 from voxward.core.labels import LabelSet
-from voxward.report.robustness import csv_text, leaderboard_report, markdown_text, rich_table, robustness_report
+from voxward.report.robustness import (
+    RobustnessReport,
+    csv_text,
+    leaderboard_report,
+    markdown_text,
+    rich_table,
+    robustness_report,
+)
 from voxward.report.robustness_figures import curves_figure, iterations_figure, panel_figure
 from voxward.robustness.record import Record
 
@@ -23,9 +30,9 @@ ENSEMBLES = {"first": ("x",), "strong": ("x", "y", "absent")}
 FAILED = [record("noise", case, (0.1, 0.1), 0.2) for case in "ab"]
 
 
-def printed(report: object) -> str:
+def printed(report: RobustnessReport) -> str:
     text = io.StringIO()
-    Console(file=text, width=80).print(rich_table(report))  # type: ignore[arg-type]
+    Console(file=text, width=80).print(rich_table(report))
     return text.getvalue()
 
 

@@ -37,7 +37,7 @@ def demo(
     out: Path | str = "demo",
     data: Path | str | None = None,
     recipe: str = "dynunet",
-    minutes: float = 2.5,
+    minutes: float = 4.0,
     seed: int = 0,
     cases: int = 25,
     progress: Progress = silent,

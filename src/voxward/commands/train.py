@@ -54,14 +54,14 @@ def train(
     """Train `recipe` on a dataset folder into the run folder `out`, planning and preparing when needed.
 
     minutes: time budget of the training itself; without it the recipe's epochs. resume: continue the run in `out`,
-    exactly as it would have gone on (its own recipe, plan, split and length; recipe, minutes, plan, fold, seed and
-    overrides, exclude and folds are then ignored). plan: an edited plan.json instead of the planner's. prepared: where
-    the prepared cases are kept (default: inside the run). fold, seed: which split, and all randomness. device: auto,
-    cpu or cuda; devices: how many processes train together. start: a run on the same dataset whose deployed weights,
-    plan and split the new one begins with. defence: free, pgd or trades: adversarial training, see core.recipe.Defence
-    (its numbers are overrides, such as defence.eps=0.03). exclude: a reviewed list of `voxward suspects`, whose cases
-    are not trained on. folds: parts of the dataset, where it ships no splits of its own. overrides: `dotted.key=value`
-    changes to the recipe. Returns the run folder.
+    exactly as it would have gone on (its own recipe, plan, split and length; recipe, minutes, plan, fold, seed, exclude
+    and folds are then ignored, and a defence or overrides that contradict its recipe are refused). plan: an edited
+    plan.json instead of the planner's. prepared: where the prepared cases are kept (default: inside the run). fold,
+    seed: which split, and all randomness. device: auto, cpu or cuda; devices: how many processes train together. start:
+    a run on the same dataset whose deployed weights, plan and split the new one begins with. defence: free, pgd or
+    trades: adversarial training, see core.recipe.Defence (its numbers are overrides, such as defence.eps=0.03).
+    exclude: a reviewed list of `voxward suspects`, whose cases are not trained on. folds: parts of the dataset, where
+    it ships no splits of its own. overrides: `dotted.key=value` changes to the recipe. Returns the run folder.
 
     Raises ValueError or FileNotFoundError when an argument, the plan or the dataset is wrong; then there is no run
     folder yet, at most prepared cases. Raises training.interrupt.Interrupted when a signal stopped the run, which can
@@ -124,10 +124,21 @@ def recipe_of(
     if resume:
         if not folder.recipe.exists():
             raise FileNotFoundError(f"{folder.root} holds no {what} to resume: start it without --resume")
-        return load_recipe(folder.recipe)
+        return _unchanged(folder, load_recipe(folder.recipe), overrides)
     if folder.recipe.exists():
         raise ValueError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
     return load_recipe(recipe, overrides)
+
+
+def _unchanged(folder: RunFolder, kept: Recipe, overrides: Sequence[str]) -> Recipe:
+    """What was decided at the start; a script that resumes may repeat its overrides, but not change them."""
+    asked = load_recipe(folder.recipe, overrides)
+    if replace(asked, network=self_contained(asked.network)) != kept:
+        raise ValueError(
+            f"{' '.join(overrides)} contradicts the recipe that {folder.root} was started with, {folder.recipe}: "
+            "resume without it, or start another run with another --out"
+        )
+    return kept
 
 
 def _start(

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from statistics import median
 
 from rich import box
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from voxward.metrics.summary import Summary, summarise
 from voxward.robustness.record import CONTROLS, Record
@@ -180,13 +182,9 @@ def leaderboard_report(
     return RobustnessReport(_title(view), columns, tuple(rows), fields, tuple(data), notes, _distrust(found))
 
 
-def rich_table(report: RobustnessReport) -> Table:
-    """For the terminal; the caption holds the notes and what is not to be trusted."""
-    caption = [*(f"[bold red]{escape(line)}[/]" for line in report.distrust), *map(escape, report.notes)]
-    table = Table(
-        title=escape(report.title), title_justify="left", caption="\n".join(caption), caption_justify="left",
-        caption_style="", box=box.SIMPLE_HEAD, padding=0, show_edge=False,
-    )  # fmt: skip
+def rich_table(report: RobustnessReport) -> Group:
+    """For the terminal: title, table, what is not to be trusted, notes. The text is as wide as the terminal is."""
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     words = ("model", "attack", "rank")
     for name in report.columns:
         table.add_column(name, justify="left" if name in words else "right", no_wrap=name not in words, overflow="fold")
@@ -196,7 +194,8 @@ def rich_table(report: RobustnessReport) -> Table:
         # As narrow as it gets: an interval and the accuracies go below the mean.
         cells = [escape(cell.replace(" [", "\n[").replace("; ", "\n")) for cell in row.cells]
         table.add_row(*cells, style="bold" if row.strong else None)
-    return table
+    distrust = (Text(line, "bold red") for line in report.distrust)
+    return Group(Text(report.title, "italic"), table, *distrust, *map(Text, report.notes))
 
 
 def markdown_text(report: RobustnessReport) -> str:
