@@ -284,6 +284,7 @@ def _threat_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> No
     add("--erase", help="only this class counts: make it vanish (default: the mean of all classes)")
     add("--save-volumes", action="store_true", help="keep every case's adversarial volumes, not only the first one's")
     add("--budget", action="store_true", help="only estimate the hours this will take")
+    add("--graphs", type=int, default=0, help="windows whose graphs may wait in memory: faster (default: one batch's)")
     add("--gradient", default="exact", choices=("exact", "window_mean"), help="window_mean: the ResDSN paper's")
     add("--stage", default="both", choices=("both", "coarse", "fine"), help="of a cascade, with its box held")
     _cascade_arguments(parser)

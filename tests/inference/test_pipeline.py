@@ -227,16 +227,18 @@ def test_one_padded_window_and_a_batch_of_cases(axes, count):
     agrees([a_predictor(Toy(n).double(), OTHER, WIDE, axes=axes) for n in range(count)], cases=3, mean="probabilities")
 
 
-def test_one_batch_of_windows_costs_one_forward(monkeypatch):
-    case, target, counts = a_volume(), a_target(), []
-    for batch in (10_000, 3):
+def test_windows_whose_graphs_are_held_cost_one_forward(monkeypatch):
+    """A batch's always are; others where it was allowed, and then the gradient is the same."""
+    case, target, counts, gradients = a_volume(), a_target(), [], []
+    for batch, graphs in ((10_000, 0), (3, 0), (3, 10_000)):
         network = Toy().double()
-        predictor = a_predictor(network, overlap=0.0)
+        predictor = replace(a_predictor(network, overlap=0.0), graphs=graphs)
         monkeypatch.setitem(predictor_module.VOXELS_PER_FORWARD, "cpu", batch * 8 * 8 * 4)
         model = PipelineModel.freeze([predictor], case)
-        model.value_and_grad(moved(case), target, soft_dice)
+        gradients.append(model.value_and_grad(moved(case), target, soft_dice)[2])
         counts.append(network.forwards / model.members[0].windows.count)
-    assert counts == [1.0, 2.0]
+    assert counts == [1.0, 2.0, 1.0]
+    close(gradients[2], gradients[1])
 
 
 class Watched(Toy):
@@ -454,6 +456,8 @@ def test_what_cannot_work_is_refused():
         PipelineModel.freeze([replace(predictor, precision="fp16")], case)
     with pytest.raises(ValueError, match="mirror_axes"):
         PipelineModel.freeze([replace(predictor, mirror_axes=(3,))], case)
+    with pytest.raises(ValueError, match="graphs must be at least 0"):
+        replace(predictor, graphs=-1)
     with pytest.raises(ValueError, match="takes 2 channels"):
         PipelineModel.freeze([predictor], Volume(case.array[:1], case.affine))
     other = replace(predictor.model, plan=replace(predictor.model.plan, labels=LabelSet(("background", "c"), (0, 1))))

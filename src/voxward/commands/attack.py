@@ -50,6 +50,7 @@ def attack(
     margin: float = 20.0,
     margin_unit: MarginUnit = "voxels",
     fraction: float = 0.2,
+    graphs: int = 0,
     progress: Progress = silent,
 ) -> BenchmarkResult:
     """`benchmark` for one run; `out` is RUN/attack by default."""
@@ -57,5 +58,5 @@ def attack(
     return benchmark(
         [run], dataset, target, attacks, eps, mode, norm, unit, reference, steps, restarts, queries, fab_steps,
         threshold, cases, policy, surrogate, checkpoint, device, precision, members, tta, seed, erase, save_volumes,
-        budget, gradient, cascade, stage, margin, margin_unit, fraction, progress,
+        budget, gradient, cascade, stage, margin, margin_unit, fraction, graphs, progress,
     )  # fmt: skip

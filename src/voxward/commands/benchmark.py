@@ -100,6 +100,7 @@ def benchmark(
     margin: float = 20.0,
     margin_unit: MarginUnit = "voxels",
     fraction: float = 0.2,
+    graphs: int = 0,
     progress: Progress = silent,
 ) -> BenchmarkResult:
     """Attack one or several trained runs on a dataset's validation cases, and compare them in one table.
@@ -116,7 +117,9 @@ def benchmark(
     as in the ResDSN paper. cascade: a run that finds the region which each of the runs (with its members) then
     segments; both are attacked, or one `stage` of them, with the region of the clean case (see
     inference.cascade_model.freeze_cascade), and the deployed Dice is that of the cascade, which finds the region anew.
-    margin, margin_unit, fraction: see inference.cascade.Cascade.
+    margin, margin_unit, fraction: see inference.cascade.Cascade. graphs: windows whose graphs a gradient may hold at
+    once; a volume of no more windows is attacked in about three quarters of the time, for that much memory. Figures are
+    the same, so that calls that share one OUT may differ in it.
 
     OUT gets records/ (one file per unit of work), robustness.md, robustness.csv, classes.md (per class or region), with
     several runs leaderboard.md and .csv and, where one was hardened from another, hardening-RUN.md, sanity.json and
@@ -133,7 +136,7 @@ def benchmark(
     folders = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
     target, chosen = Path(out), resolve_device(device)
     others = [Path(member) for member in members]
-    load = partial(load_deployed, checkpoint=checkpoint, device=chosen, precision=precision)
+    load = partial(load_deployed, checkpoint=checkpoint, device=chosen, precision=precision, graphs=graphs)
     helper = None if surrogate is None else load(surrogate, ())
     coarse = None if cascade is None else load(cascade, (), tta=tta)
     predictors = {name: load(folder, others, tta=tta) for name, folder in _named(folders).items()}

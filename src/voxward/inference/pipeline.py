@@ -70,9 +70,9 @@ class Member:
         return torch.cat(list(sweep(forward, image, self.windows, self.predictor.batch)), self.windows.axis + 1)
 
     @property
-    def one_batch(self) -> bool:
-        """Whether a sweep is no more than one batch, so that its graph may be kept."""
-        return self.windows.count * len(self.predictor.views) <= self.predictor.batch
+    def graph_kept(self) -> bool:
+        """Whether the graph of a whole sweep may be held: it is one batch's, or no more than what was allowed."""
+        return self.windows.count * len(self.predictor.views) <= max(self.predictor.batch, self.predictor.graphs)
 
     def restored(self, blended: CaseLogits, head: Head) -> Scores:
         """Logits (1, k, i, j, k) in the file's geometry, outside the crop box a constant that means background."""
@@ -167,7 +167,8 @@ class PipelineModel:
     objective, windows without foreground left out (the ResDSN paper's I-FGSM); value and logits are the whole
     volume's in both cases.
 
-    Memory: that of the graph of one batch of windows, and some images and logits of the whole volume per member.
+    Memory: that of the graph of one batch of windows (or of Predictor.graphs), and some images and logits of the whole
+    volume per member.
     """
 
     members: tuple[Member, ...]
@@ -277,8 +278,8 @@ class PipelineModel:
     def _exact(self, volume: Tensor, target: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
         leaf = volume.requires_grad_()
         images = [member.image(leaf) for member in self.members]
-        # The graph of a sweep of one batch is no more than a batch's, so one such graph may wait: the last member's.
-        graphs = [member is self.members[-1] and member.one_batch for member in self.members]
+        # One such graph may wait: the last member's.
+        graphs = [member is self.members[-1] and member.graph_kept for member in self.members]
         swept = [
             member.blended(image if graph else image.detach(), graph)
             for member, image, graph in zip(self.members, images, graphs, strict=True)

@@ -35,8 +35,10 @@ class Predictor:
     """A trained model with the settings it is deployed with; overlap, mirror_axes and tta None are the recipe's.
 
     overlap counts where the recipe places windows by step. tta: `none`; `mirrors`, over all axes where neither
-    mirror_axes nor the recipe names any; or the 16 `symmetries`. Raises ValueError where a window of the plan cannot be
-    turned by these.
+    mirror_axes nor the recipe names any; or the 16 `symmetries`. graphs: for a gradient through the pipeline, how many
+    windows' graphs may be held at once (each copy of tta counts): a volume of no more windows has each computed once
+    instead of twice; a batch's are always held. Raises ValueError where a window of the plan cannot be turned by these,
+    and for negative graphs.
     """
 
     model: TrainedModel
@@ -45,8 +47,11 @@ class Predictor:
     overlap: float | None = None
     mirror_axes: tuple[int, ...] | None = None
     tta: Tta | None = None
+    graphs: int = 0
 
     def __post_init__(self) -> None:
+        if self.graphs < 0:
+            raise ValueError(f"graphs must be at least 0, got {self.graphs}")
         (i, j, _), (a, b, _) = self.model.plan.window_size, self.model.plan.total_stride
         if self._tta == "symmetries" and (i % b or j % a):
             raise ValueError(

@@ -88,10 +88,11 @@ def load_deployed(
     precision: Precision = "auto",
     overlap: float | None = None,
     tta: Tta | None = None,
+    graphs: int = 0,
 ) -> Deployed:
     """A run, together with other ones where there are any. Raises as `load_run`, and see Predictor and Ensemble."""
     loaded = [
-        Predictor(load_run(folder, checkpoint, device), device, precision, overlap, tta=tta)
+        Predictor(load_run(folder, checkpoint, device), device, precision, overlap, tta=tta, graphs=graphs)
         for folder in (run, *members)
     ]
     return loaded[0] if len(loaded) == 1 else Ensemble(tuple(loaded))
