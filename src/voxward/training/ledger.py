@@ -32,8 +32,8 @@ _SIGMA = 1.4826
 class LossLedger:
     """Appends a row per case of every batch, of all processes; rows after `step` (of a killed sitting) are dropped.
 
-    A case's loss is that of its own patch, whatever the batch size. Losses stay on their device until `flush`, so that
-    nothing waits for them. cases: all that may be noted, the same in every process.
+    A case's loss is that of its own patch, whatever the batch size (Trainer.case_losses). Losses stay on their device
+    until `flush`, so that nothing waits for them. cases: all that may be noted, the same in every process.
     """
 
     path: Path
@@ -106,7 +106,8 @@ def suspects(
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
     if not (0 < threshold < (1 if rule == "quantile" else math.inf)):
-        raise ValueError(f"threshold of the rule {rule!r} is out of range, got {threshold}")
+        legal = "between 0 and 1" if rule == "quantile" else "positive"
+        raise ValueError(f"threshold must be {legal} with the rule {rule!r}, got {threshold}")
     if not ledger:
         raise ValueError("the ledger is empty: nothing was trained")
     last = max(epoch for losses in ledger.values() for epoch in losses)

@@ -65,7 +65,8 @@ class Step(Protocol):
 class Trainer:
     """The objects that every step works with. network: as Fabric wrapped it. labels: None for plain classes.
 
-    optimizer: another one after a restart. case_losses: of the last supervised batch, each case's by itself, (b,).
+    optimizer: another one after a restart. case_losses: of the batch supervised last, each case's by itself, (b,); of
+    hardening that of the perturbed patches (free: of the last replay), in TRADES that of the clean ones.
     """
 
     fabric: Fabric
