@@ -40,11 +40,12 @@ def supervised(loss: Loss, weights: Sequence[float]) -> SupervisedLoss:
 @torch.no_grad()
 def loss_by_case(loss: SupervisedLoss, outputs: Outputs, labels: Tensor) -> Float[Tensor, " b"]:
     """The loss of each sample of a batch by itself, of outputs that are there already; without a gradient."""
+    count = len(labels)
+    truths = labels.chunk(count)
     if isinstance(outputs, Tensor):
-        pairs = zip(outputs.split(1), labels.split(1), strict=True)
-        return torch.stack([loss(logits, truth) for logits, truth in pairs])
-    alone = zip(*(logits.split(1) for logits in outputs), strict=True)
-    return torch.stack([loss(logits, truth) for logits, truth in zip(alone, labels.split(1), strict=True)])
+        return torch.stack([loss(logits, truth) for logits, truth in zip(outputs.chunk(count), truths, strict=True)])
+    alone = zip(*(logits.chunk(count) for logits in outputs), strict=True)
+    return torch.stack([loss(logits, truth) for logits, truth in zip(alone, truths, strict=True)])
 
 
 def _at_size_of(logits: Tensor, labels: Tensor) -> Tensor:
