@@ -39,6 +39,7 @@ def cv(arguments: Arguments) -> int:
     with BarProgress(errors) as progress:
         result = run(**_given(arguments), progress=progress)
     console.print(metrics_table(result))
+    console.print(f"runs, table and the ensemble's members: {escape(arguments.out)}")
     return 0
 
 

@@ -44,6 +44,13 @@ def test_what_does_not_match_is_refused_before_anything_is_written(folders):
     assert not (folders / "out").exists()
 
 
+def test_two_segmentations_of_a_case_are_refused(folders):
+    write_label(folders / "b" / "x.nii", np.zeros((4, 4, 1), np.uint8), AFFINE)
+    with pytest.raises(ValueError, match=r"b holds two segmentations of a case, e\.g\. x\.nii"):
+        merge(folders / "a", folders / "b", folders / "out")
+    assert not (folders / "out").exists()
+
+
 def test_values_that_nobody_owns_are_named_with_their_case(folders):
     with pytest.raises(ValueError, match="x: first must hold the classes"):
         merge(folders / "a", folders / "b", folders / "out", [1], [2])

@@ -1,14 +1,20 @@
 """A recipe that averages its weights: restarts, snapshots and the checkpoint, interrupted or not."""
 
+import copy
+import sys
+
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.optim.swa_utils import update_bn
 
 from tests.end_to_end.conftest import TINY
 from tests.end_to_end.test_train import StopAt, _same_run
 from voxward.commands.predict import predict
 from voxward.commands.train import train
-from voxward.inference.run_folder import RunFolder, load_run
+from voxward.core.plan import load_json
+from voxward.data.loader import patch_batches
+from voxward.inference.run_folder import RunFolder, RunSplit, load_run
 from voxward.training.averaging import WeightAverage
 from voxward.training.interrupt import Interrupted
 from voxward.training.log import read_log
@@ -45,10 +51,69 @@ def test_swa_is_the_equal_mean_of_the_snapshots(averaged):
     assert not torch.equal(mean[name], load_file(RunFolder(run).weights("last"))[name])
 
 
-def test_the_rate_restarts_at_half(averaged):
-    rates = [row["learning_rate"] for row in read_log(RunFolder(averaged[0]).log)]
-    first = load_run(averaged[0]).recipe.optimizer.options["lr"]
-    assert max(rates[len(rates) // 2 :]) <= first / 2
+def test_the_rate_restarts_at_half_with_another_optimizer(averaged):
+    rows, recipe = read_log(RunFolder(averaged[0]).log), load_run(averaged[0]).recipe
+    rate, total = recipe.optimizer.options["lr"], rows[-1]["step"]
+    begun = [row for row in rows if row["step"] > total / 2]
+    assert len(begun) == 2
+    for row in begun:
+        assert row["learning_rate"] == pytest.approx(rate * recipe.averaging.factor((row["step"] - 1) / total))
+    (group,) = torch.load(RunFolder(averaged[0]).state, weights_only=True)["optimizer"]["param_groups"]
+    assert "momentum" in group  # SGD's; Adam's are called betas
+
+
+def test_a_run_killed_before_the_mean_was_written_is_ended_by_resuming_it(phantoms, averaged, tmp_path, monkeypatch):
+    def killed(run):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["voxward.training.loop"], "save_average", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(phantoms, tmp_path / "run", "dynunet", overrides=AVERAGED)
+    train(phantoms, tmp_path / "run", resume=True)
+    first, second = (load_file(RunFolder(run).weights("swa")) for run in (tmp_path / "run", averaged[0]))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def _left_as_found(run):
+    """Values, modes and momenta of a network."""
+    parts = list(run.network.modules())
+    values = copy.deepcopy(run.network.state_dict())
+    return values, [part.training for part in parts], [getattr(part, "momentum", None) for part in parts]
+
+
+def test_batch_norms_get_the_statistics_of_the_mean(phantoms, tmp_path, monkeypatch):
+    """Those of torch.optim.swa_utils.update_bn over one patch per training case; the network keeps its own."""
+    module = sys.modules["voxward.training.loop"]
+    found, save_average = [], module.save_average
+
+    def noted(run):
+        found.append(_left_as_found(run))
+        save_average(run)
+        found.append(_left_as_found(run))
+
+    monkeypatch.setattr(module, "save_average", noted)
+    network = "network={name: resdsn, options: {channels: [2, 4, 4, 4], auxiliary: false}}"
+    overrides = (*TINY, network, "averaging.start=0.5", "averaging.restarts=1", "averaging.snapshots=2")
+    run = train(phantoms, tmp_path / "run", "dynunet", overrides=(*overrides, "postprocessing.kind=none"))
+    (before, *as_before), (after, *as_after) = found
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert as_before == as_after
+
+    model, split = load_run(run, "swa"), load_json(RunSplit, RunFolder(run).splits)
+    saved, plan = copy.deepcopy(model.network.state_dict()), model.plan
+    size, steps = plan.batch_size, len(split.fit) // plan.batch_size
+    batches = patch_batches(run / "prepared", split.fit, plan, model.recipe.sampling, 0, size, 0, steps, 0)
+    first = [(outer - inner) // 2 for outer, inner in zip(plan.source_size, plan.patch_size, strict=True)]
+    i, j, k = (slice(start, start + length) for start, length in zip(first, plan.patch_size, strict=True))
+    update_bn([batch.images[:, :, i, j, k] for batch in batches], model.network)
+    expected = model.network.state_dict()
+    names = [name for name in expected if "running" in name]
+    assert names
+    for name in names:
+        torch.testing.assert_close(saved[name], expected[name], rtol=1e-4, atol=1e-5)
+    last = load_file(RunFolder(run).weights("last"))
+    assert not any(torch.allclose(saved[name], last[name], rtol=1e-2) for name in names)
 
 
 @pytest.mark.parametrize("step", [3, 7])

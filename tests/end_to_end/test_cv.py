@@ -73,12 +73,20 @@ def test_what_others_work_on_is_waited_for(phantoms, tmp_path, monkeypatch):
         ({"recipe": ["dynunet", "dynunet"]}, "different names"),
         ({"recipe": "dynamit"}, "unknown recipe"),
         ({"policy": "kind"}, "unknown policy"),
+        ({"minutes": 0.0}, "minutes must be positive"),
+        ({"overrides": (*SETTINGS, "training.precision=fp16")}, "fp16"),
+        ({"overrides": (*SETTINGS, "loss.name=region-dice")}, "needs regions"),
+        ({"overrides": (*SETTINGS, "optimizer.options.speed=3")}, "optimizer"),
+        ({"overrides": (*SETTINGS, "postprocessing.classes={tumor: lesion}")}, "unknown class 'tumor'"),
     ],
 )
 def test_bad_arguments_are_refused_before_any_work(phantoms, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         cv(phantoms, tmp_path / "cv", **OPTIONS | changes)
     assert not Path(tmp_path / "cv").exists()
+    with pytest.raises(ValueError, match="dataset's own folder"):
+        cv(phantoms, phantoms, **OPTIONS)
+    assert not (phantoms / "cv.json").exists()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from tests.end_to_end.conftest import TINY
 from voxward.commands.suspects import suspects as listed
@@ -36,7 +37,11 @@ def test_only_the_last_epochs_count():
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"threshold": 0.0}, "range"), ({"epochs": 0}, "epochs"), ({"rule": "quantile", "threshold": 3.0}, "range")],
+    [
+        ({"threshold": 0.0}, "must be positive with the rule 'mad'"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"rule": "quantile", "threshold": 3.0}, "between 0 and 1 with the rule 'quantile'"),
+    ],
 )
 def test_bad_rules_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
@@ -46,13 +51,33 @@ def test_bad_rules_are_refused(changes, message):
 
 
 def test_rows_behind_the_last_save_are_dropped(tmp_path):
-    ledger = LossLedger(tmp_path / "ledger.csv", 0)
+    path, cases, fabric = tmp_path / "ledger.csv", ("b", 'a, "x"'), Fabric(accelerator="cpu", devices=1)
+    ledger = LossLedger(path, 0, cases, fabric)
     for step in range(1, 5):
-        ledger.note(step, step // 3, ('a, "x"', "b"), torch.tensor(step / 10))
+        ledger.note(step, step // 3, ('a, "x"', "b"), torch.tensor([step / 10, step / 5]))
+        ledger.flush()
+    LossLedger(path, 3, cases, fabric)
+    assert read_ledger(path) == {
+        'a, "x"': {0: pytest.approx(0.15), 1: pytest.approx(0.3)}, "b": {0: pytest.approx(0.3), 1: pytest.approx(0.6)}
+    }  # fmt: skip
+
+
+class _Two(Fabric):
+    """The first of two processes; the second noted the next case each time, with ten times the loss."""
+
+    def all_gather(self, data):
+        return torch.stack([data, (data + 1) % 3 if data.dtype == torch.int64 else 10 * data])
+
+
+def test_the_cases_of_all_processes_are_written(tmp_path):
+    ledger = LossLedger(tmp_path / "ledger.csv", 0, ("a", "b", "c"), _Two(accelerator="cpu", devices=1))
+    ledger.note(1, 0, ("a", "b"), torch.tensor([0.25, 0.5]))
+    ledger.note(2, 1, ("c", "a"), torch.tensor([0.125, 0.75]))
     ledger.flush()
-    LossLedger(tmp_path / "ledger.csv", 3)
-    found = read_ledger(tmp_path / "ledger.csv")
-    assert found == {case: {0: pytest.approx(0.15), 1: pytest.approx(0.3)} for case in ('a, "x"', "b")}
+    assert (tmp_path / "ledger.csv").read_text().splitlines() == [
+        "step,epoch,case,loss", "1,0,a,0.25", "1,0,b,0.5", "1,0,b,2.5", "1,0,c,5.0",
+        "2,1,c,0.125", "2,1,a,0.75", "2,1,a,1.25", "2,1,b,7.5",
+    ]  # fmt: skip
 
 
 def test_a_run_keeps_its_ledger_and_a_reviewed_list_is_excluded(phantoms, trained, tmp_path):

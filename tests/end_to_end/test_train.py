@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 
 from tests.end_to_end.conftest import TINY
 from voxward.commands.train import train
+from voxward.core.plan import load_json
 from voxward.inference.postprocess import PostProcess
-from voxward.inference.run_folder import RunFolder, load_run
+from voxward.inference.run_folder import RunFolder, RunSplit, load_run
 from voxward.training.interrupt import Interrupted
+from voxward.training.ledger import read_ledger
 from voxward.training.log import read_log
 
 
@@ -177,7 +179,11 @@ def test_two_processes_train_one_network(phantoms, tmp_path):
     command += ["--devices", "2", "--out", str(tmp_path / "run")]
     command += [part for override in TINY for part in ("--set", override)]
     subprocess.run(command, check=True, timeout=300)
-    assert read_log(RunFolder(tmp_path / "run").log)[-1]["step"] == 4  # 2 epochs of 5 cases, 2 processes of 2
+    run = RunFolder(tmp_path / "run")
+    assert read_log(run.log)[-1]["step"] == 4  # 2 epochs of 5 cases, 2 processes of 2
+    assert set(read_ledger(run.ledger)) == set(load_json(RunSplit, run.splits).fit)
+    assert len(run.ledger.read_text().splitlines()) == 1 + 4 * 4
+    assert [path.name for path in run.ledger.parent.glob("ledger*")] == ["ledger.csv"]
 
 
 @pytest.mark.gpu

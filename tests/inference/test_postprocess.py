@@ -210,6 +210,20 @@ def test_a_gain_that_costs_other_classes_more_is_refused() -> None:
     assert kinds((hollow, prediction, UNIT), kind="lesion", minimum=(5.0, 0.0)) == ("none", "none")
 
 
+def test_a_gain_of_a_class_that_costs_the_regions_is_refused() -> None:
+    """The middle is called core: dropped, it is background. Core gains 8 / 258, but so much the middle region loses,
+    and the outer one loses, too.
+    """
+    classes = LabelSet(("background", "core", "middle", "rim"), (0, 1, 2, 3))
+    nested = classes.with_regions({"inner": (1,), "both": (1, 2), "all": (1, 2, 3)})
+    truth = np.zeros((12, 12, 12), np.uint8)
+    truth[1:6, 1:6, 1:6], truth[8:10, 8:10, 8:10], truth[1:4, 8:11, 1:4] = 1, 2, 3
+    prediction = np.where(truth == 2, 1, truth).astype(np.uint8)
+    for labels, kind in ((classes, "organ"), (nested, "none")):
+        chosen = choose_postprocess([(truth, prediction, UNIT)], PostProcessing("organ"), (0.0,) * 3, labels)
+        assert chosen.kinds == (kind, "none", "none")
+
+
 def test_an_organ_and_its_tumour_in_one_recipe() -> None:
     """A false piece of liver, a false speck of tumour, and two true tumours that `organ` would reduce to one."""
     labels = LabelSet(("background", "liver", "tumour"), (0, 1, 2))
@@ -238,7 +252,13 @@ def test_scores_equal_those_of_whole_volumes(seed: int) -> None:
     ]
     assert (maps[1] != prediction).any()
     assert (maps[2] != prediction).any()
-    np.testing.assert_allclose(_scores(wanted, (truth, prediction, UNIT)), expected)
+    labels = LabelSet(("background", "a", "b", "c"), (0, 1, 2, 3))
+    np.testing.assert_allclose(_scores(wanted, labels, (truth, prediction, UNIT)), np.tile(expected, (1, 2)))
+    nested = labels.with_regions({"c": (3,), "bc": (2, 3), "abc": (1, 2, 3)})
+    regions = [
+        [2 * np.sum((truth >= k) & (m >= k)) / (np.sum(truth >= k) + np.sum(m >= k)) for k in (3, 2, 1)] for m in maps
+    ]
+    np.testing.assert_allclose(_scores(wanted, nested, (truth, prediction, UNIT)), np.hstack([expected, regions]))
 
 
 def test_many_classes() -> None:

@@ -219,6 +219,7 @@ def test_a_state_of_another_network_is_refused():
     ("options", "message"),
     [
         ({"start": 1.0}, "start must be in"),
+        ({"start": 0.0, "initial": True}, "initial needs a start above 0"),
         ({"restarts": 0}, "restarts must be at least 1"),
         ({"snapshots": 0}, "snapshots must be at least 1"),
         ({"rate": 0.0}, "rate must be positive"),

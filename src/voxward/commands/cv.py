@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from voxward.commands.evaluate import evaluate
 from voxward.commands.predict import predict_cases
-from voxward.commands.train import train
+from voxward.commands.train import checked_recipe, train
 from voxward.core.case import Dataset
 from voxward.core.claim import claim
 from voxward.core.files import write_json, write_text
@@ -22,6 +24,7 @@ from voxward.data.formats import open_dataset
 from voxward.data.io import volume_stem
 from voxward.data.splits import load_split
 from voxward.inference.evaluate import Evaluation, evaluate_pairs
+from voxward.inference.precision import resolve_device, resolve_precision
 from voxward.inference.run_folder import RunFolder
 from voxward.metrics.score import POLICIES
 from voxward.report.tables import markdown_table
@@ -76,7 +79,11 @@ def cv(
     """
     recipes = (recipe,) if isinstance(recipe, str) else tuple(recipe)
     source, root = open_dataset(dataset), Path(out)
-    names = _checked(source, recipes, folds, keep, seed, policy, overrides)
+    if minutes is not None and minutes <= 0:
+        raise ValueError(f"minutes must be positive, got {minutes}")
+    if root.resolve() == source.root.resolve():
+        raise ValueError(f"out {root} is the dataset's own folder; choose another --out")
+    names = _checked(source, recipes, folds, keep, seed, policy, overrides, resolve_device(device))
     _settle(root, {
         "dataset": source.name, "recipes": list(recipes), "folds": folds, "keep": keep, "minutes": minutes,
         "seed": seed, "overrides": list(overrides),
@@ -113,6 +120,7 @@ def _checked(
     seed: int,
     policy: str,
     overrides: Sequence[str],
+    device: torch.device,
 ) -> list[str]:
     """A folder's name for each recipe. Raises ValueError for what cannot work."""
     POLICIES[policy]
@@ -123,7 +131,8 @@ def _checked(
     for fold in range(folds):
         load_split(source, fold, seed, folds)
     for name in recipes:
-        load_recipe(name, overrides)
+        used = checked_recipe(load_recipe(name, overrides), source)
+        resolve_precision(used.training.precision, device)
     names = [Path(name).name.removesuffix(".yaml").removesuffix(".yml") for name in recipes]
     if len(set(names)) < len(names):
         raise ValueError(f"recipes must have different names, got {', '.join(names)}")

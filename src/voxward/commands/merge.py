@@ -60,5 +60,9 @@ def _pairs(first: Path, second: Path) -> dict[str, tuple[Path, Path]]:
 def _files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
-    volumes = (path for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES))
-    return {volume_stem(path): path for path in volumes if not path.name.startswith(".")}
+    volumes = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(SUFFIXES)]
+    found = {volume_stem(path): path for path in volumes if not path.name.startswith(".")}
+    twice = [path.name for path in volumes if found.get(volume_stem(path), path) != path]
+    if twice:
+        raise ValueError(f"{folder} holds two segmentations of a case, e.g. {twice[0]}: keep one")
+    return found

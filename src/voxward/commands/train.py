@@ -104,9 +104,12 @@ def train(
 def _recipe_of(folder: RunFolder, source: Dataset, resume: bool, recipe: str, overrides: Sequence[str]) -> Recipe:
     """The recipe to train, a new run's or the one to be resumed."""
     used = recipe_of(folder, source, resume, recipe, overrides)
-    if resume:
-        return used
-    used = replace(used, network=self_contained(used.network))
+    return used if resume else checked_recipe(used, source)
+
+
+def checked_recipe(recipe: Recipe, source: Dataset) -> Recipe:
+    """A new run's recipe, which needs no other file. Raises ValueError where it does not fit the dataset."""
+    used = replace(recipe, network=self_contained(recipe.network))
     check_recipe(used, source.labels.with_regions(used.regions))
     used.postprocessing.kinds(source.labels)  # refuses classes that the dataset does not have
     return used

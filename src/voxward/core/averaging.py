@@ -38,6 +38,8 @@ class Averaging:
     def __post_init__(self) -> None:
         if not 0 <= self.start < 1:
             raise ValueError(f"start must be in [0, 1), got {self.start}")
+        if self.initial and not self.start:
+            raise ValueError("initial needs a start above 0: before the first step there is nothing to average")
         for name, count in (("restarts", self.restarts), ("snapshots", self.snapshots)):
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}")

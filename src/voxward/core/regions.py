@@ -93,9 +93,9 @@ class NestedRegions:
 
 
 BRATS_2020 = NestedRegions(("ET", "TC", "WT"), (4, 1, 2))
-"""Labels of the challenges to 2020: 1 necrotic and non-enhancing core, 2 oedema, 4 enhancing tumour."""
+"""Labels of the challenges to 2021: 1 necrotic and non-enhancing core, 2 oedema, 4 enhancing tumour."""
 BRATS_2023 = NestedRegions(("ET", "TC", "WT"), (3, 1, 2))
-"""Labels since 2021, where 3 is the enhancing tumour; also the class indices of labels that are 0, 1, 2, 4 in files."""
+"""Labels since 2023, where 3 is the enhancing tumour; also the class indices of labels that are 0, 1, 2, 4 in files."""
 
 Regions = list[tuple[int, Maps]]
 

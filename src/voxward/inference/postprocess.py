@@ -15,7 +15,7 @@ from scipy import ndimage
 from voxward.core.labels import LabelSet
 from voxward.core.recipe import PostProcessing, PostProcessingKind
 from voxward.core.types import Float3
-from voxward.metrics.overlap import class_counts, confusion, dice
+from voxward.metrics.overlap import confusion, dice, part_counts
 
 Pair = tuple[np.ndarray, np.ndarray, Float3]
 Box = tuple[slice, ...]
@@ -112,8 +112,9 @@ def choose_postprocess(
     """Settle for each class whether its post-processing helps on (truth, prediction, spacing) class maps.
 
     A class's post-processing is kept only if, done alone to the predictions, it raises the class's mean Dice over the
-    pairs and does not lower the mean foreground Dice; how several of them act on each other is not tried. A class in
-    neither map counts 1 here, so that the means before and after are over the same cases. The pairs are read once, and
+    pairs and does not lower the mean Dice of what is scored, the foreground classes or the regions; how several of them
+    act on each other is not tried. What is in neither map counts 1 here, so that the means before and after are over
+    the same cases. The pairs are read once, and
     none is held while the next is made; with nothing wanted, none is read.
 
     Raises ValueError when `wanted` names an unknown class, for no pairs, for a pair whose shapes differ, or unless
@@ -124,11 +125,12 @@ def choose_postprocess(
         raise ValueError(f"minimum_mm3 needs {len(kinds)} values, one per foreground class, got {minimum_mm3}")
     if set(kinds) == {"none"}:
         return PostProcess()
-    cases = list(map(partial(_scores, PostProcess(kinds, minimum_mm3, wanted.fraction)), pairs))
+    cases = list(map(partial(_scores, PostProcess(kinds, minimum_mm3, wanted.fraction), labels), pairs))
     if not cases:
         raise ValueError("choosing a post-processing needs at least one (truth, prediction, spacing)")
     before, *after = np.mean(cases, axis=0)
-    helps = [scores[n] > before[n] and scores.mean() >= before.mean() for n, scores in enumerate(after)]
+    scored = slice(len(kinds), None)
+    helps = [row[n] > before[n] and row[scored].mean() >= before[scored].mean() for n, row in enumerate(after)]
     chosen = tuple(kind if yes else "none" for kind, yes in zip(kinds, helps, strict=True))
     return PostProcess(chosen, minimum_mm3, wanted.fraction)
 
@@ -157,15 +159,16 @@ _STEPS: dict[PostProcessingKind, Callable[[np.ndarray, Sequence[int], PostProces
 }
 
 
-def _scores(wanted: PostProcess, pair: Pair) -> np.ndarray:
-    """Dice of each foreground class: first row as predicted, row n after the post-processing of class n alone.
+def _scores(wanted: PostProcess, labels: LabelSet, pair: Pair) -> np.ndarray:
+    """Dice of each foreground class, and behind these of all that is scored (regions, or the same again).
 
-    The voxels are counted once; then only those that a class's post-processing changes.
+    First row as predicted, row n after the post-processing of class n alone. The voxels are counted once; then only
+    those that a class's post-processing changes.
     """
     truth, prediction, spacing = pair
     count = len(wanted.kinds) + 1
     matrix = confusion(truth, prediction, count)
-    scores = np.tile(_foreground_dice(matrix), (count, 1))
+    scores = np.tile(_dice_of_parts(matrix, labels), (count, 1))
     active = [klass for klass, kind in enumerate(wanted.kinds, start=1) if kind != "none"]
     for klass, box in _present(prediction, active):
         wide = _widened(box)  # what touches a component decides what it becomes
@@ -175,12 +178,15 @@ def _scores(wanted: PostProcess, pair: Pair) -> np.ndarray:
         if changed.any():
             true = truth[wide][changed]
             moved = confusion(true, after[changed], count) - confusion(true, before[changed], count)
-            scores[klass] = _foreground_dice(matrix + moved)
+            scores[klass] = _dice_of_parts(matrix + moved, labels)
     return scores
 
 
-def _foreground_dice(matrix: np.ndarray) -> np.ndarray:
-    values = [dice(class_counts(matrix, klass)) for klass in range(1, len(matrix))]
+def _dice_of_parts(matrix: np.ndarray, labels: LabelSet) -> np.ndarray:
+    classes = [(klass,) for klass in range(1, labels.count)]
+    added = labels.nested.labels if labels.regions else ()
+    regions = [added[: n + 1] for n in range(len(added))]
+    values = [dice(part_counts(matrix, part)) for part in (*classes, *(regions or classes))]
     return np.asarray([1.0 if value is None else value for value in values])
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,6 +35,17 @@ def supervised(loss: Loss, weights: Sequence[float]) -> SupervisedLoss:
         return value
 
     return total
+
+
+@torch.no_grad()
+def loss_by_case(loss: SupervisedLoss, outputs: Outputs, labels: Tensor) -> Float[Tensor, " b"]:
+    """The loss of each sample of a batch by itself, of outputs that are there already; without a gradient."""
+    count = len(labels)
+    truths = labels.chunk(count)
+    if isinstance(outputs, Tensor):
+        return torch.stack([loss(logits, truth) for logits, truth in zip(outputs.chunk(count), truths, strict=True)])
+    alone = zip(*(logits.chunk(count) for logits in outputs), strict=True)
+    return torch.stack([loss(logits, truth) for logits, truth in zip(alone, truths, strict=True)])
 
 
 def _at_size_of(logits: Tensor, labels: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,8 +57,14 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.nda
 
 def class_counts(matrix: np.ndarray, klass: int) -> Counts:
     """The counts of one class from a confusion matrix."""
-    hit = int(matrix[klass, klass])
-    predicted, truth = int(matrix[:, klass].sum()), int(matrix[klass].sum())
+    return part_counts(matrix, (klass,))
+
+
+def part_counts(matrix: np.ndarray, classes: Sequence[int]) -> Counts:
+    """The same for several classes as one thing, such as a region."""
+    part = list(classes)
+    hit = int(matrix[np.ix_(part, part)].sum())
+    predicted, truth = int(matrix[:, part].sum()), int(matrix[part].sum())
     return Counts(hit, predicted - hit, truth - hit, int(matrix.sum()) - predicted - truth + hit)
 
 

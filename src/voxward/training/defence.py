@@ -86,7 +86,7 @@ class FreeStep:
             x = ball.project(ball.reference + self.share * ball.eps)
             leaf = torch.where(perturbed, x, batch.images).requires_grad_()
             self.trainer.optimizer.zero_grad(set_to_none=True)
-            loss = self.trainer.loss(self.trainer.network(leaf), batch.labels)
+            loss = self.trainer.supervise(self.trainer.network(leaf), batch.labels)
             self.trainer.update(loss)
             assert leaf.grad is not None
             moved = self.share + self.defence.length * leaf.grad.nan_to_num().sign()
@@ -124,7 +124,7 @@ class PgdStep(Stateless):
             )  # fmt: skip
         x = torch.where(_perturbed(self.defence, batch), found, batch.images)
         self.trainer.optimizer.zero_grad(set_to_none=True)
-        value = self.trainer.loss(self.trainer.network(x), batch.labels)
+        value = self.trainer.supervise(self.trainer.network(x), batch.labels)
         self.trainer.update(value)
         return _measured(self.trainer, ball, x, value.detach(), clean)
 
@@ -155,7 +155,7 @@ class TradesStep(Stateless):
         halves = [logits.chunk(2) for logits in (outputs if isinstance(outputs, tuple) else (outputs,))]
         (clean, perturbed), *_ = halves
         supervised = tuple(first for first, _ in halves) if isinstance(outputs, tuple) else clean
-        on_clean = self.trainer.loss(supervised, batch.labels)
+        on_clean = self.trainer.supervise(supervised, batch.labels)
         apart = divergence(clean.float(), perturbed.float(), batch.labels, head)
         value = on_clean + self.defence.beta * apart.mean()
         self.trainer.update(value)

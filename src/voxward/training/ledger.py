@@ -9,12 +9,15 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from voxward.core.files import append_text, write_text
@@ -27,31 +30,49 @@ _SIGMA = 1.4826
 
 @dataclass(eq=False)
 class LossLedger:
-    """Appends a row per case of every batch; rows after `step` (of a sitting that was killed) are dropped first.
+    """Appends a row per case of every batch, of all processes; rows after `step` (of a killed sitting) are dropped.
 
-    The loss is the batch's, so that of the case alone where the batch size is 1. Losses stay on their device until
-    `flush`, so that nothing waits for them.
+    A case's loss is that of its own patch, whatever the batch size (Trainer.case_losses). Losses stay on their device
+    until `flush`, so that nothing waits for them. cases: all that may be noted, the same in every process.
     """
 
     path: Path
     step: int
+    cases: tuple[str, ...]
+    fabric: Fabric
     _noted: list[tuple[int, int, tuple[str, ...], Tensor]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
+        if not self.fabric.is_global_zero:
+            return
         kept = [row for row in _rows(self.path) if int(row["step"]) <= self.step] if self.path.is_file() else []
         lines = [",".join(COLUMNS), *(_line([row[name] for name in COLUMNS]) for row in kept)]
         write_text(self.path, "\n".join(lines) + "\n")
 
-    def note(self, step: int, epoch: int, ids: tuple[str, ...], loss: Tensor) -> None:
-        """Remember the loss (a scalar) of the batch of these cases."""
-        self._noted.append((step, epoch, ids, loss))
+    def note(self, step: int, epoch: int, ids: tuple[str, ...], losses: Float[Tensor, " b"]) -> None:
+        """Remember the losses of these cases, a batch's; in every process as many, of the same steps."""
+        self._noted.append((step, epoch, ids, losses))
 
     def flush(self) -> None:
-        """Append what was noted."""
-        rows = [_line([step, epoch, id, repr(float(loss))]) for step, epoch, ids, loss in self._noted for id in ids]
+        """Append what was noted; to be called by all processes, the first of which writes."""
+        if not self._noted:
+            return
+        place = {id: n for n, id in enumerate(self.cases)}
+        places = self._gathered(torch.tensor([[place[id] for id in ids] for _, _, ids, _ in self._noted]))
+        losses = self._gathered(torch.stack([losses for *_, losses in self._noted]))
+        if self.fabric.is_global_zero:
+            append_text(self.path, "".join(self._rows(places, losses)))
         self._noted.clear()
-        if rows:
-            append_text(self.path, "\n".join(rows) + "\n")
+
+    def _gathered(self, values: Tensor) -> Tensor:
+        """(batches, b) of this process -> (processes, batches, b) of all, in host memory."""
+        found: Tensor = self.fabric.all_gather(self.fabric.to_device(values))
+        return found.reshape(-1, *values.shape).cpu()  # a lone process gathers no axis
+
+    def _rows(self, places: Tensor, losses: Tensor) -> Iterator[str]:
+        for n, (step, epoch, *_) in enumerate(self._noted):
+            for place, loss in zip(places[:, n].flatten().tolist(), losses[:, n].flatten().tolist(), strict=True):
+                yield _line([step, epoch, self.cases[place], repr(loss)]) + "\n"
 
 
 @dataclass(frozen=True)
@@ -85,7 +106,8 @@ def suspects(
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
     if not (0 < threshold < (1 if rule == "quantile" else math.inf)):
-        raise ValueError(f"threshold of the rule {rule!r} is out of range, got {threshold}")
+        legal = "between 0 and 1" if rule == "quantile" else "positive"
+        raise ValueError(f"threshold must be {legal} with the rule {rule!r}, got {threshold}")
     if not ledger:
         raise ValueError("the ledger is empty: nothing was trained")
     last = max(epoch for losses in ledger.values() for epoch in losses)

@@ -67,9 +67,7 @@ class _Sitting:
         self.before, self.started = self.state.seconds, time.perf_counter()
         self.step_seconds: list[float] = []
         self.figures: dict[str, float] = {}
-        rank = run.fabric.global_rank
-        path = run.folder.ledger if not rank else run.folder.ledger.with_name(f"ledger-{rank}.csv")
-        self.ledger = LossLedger(path, run.state.step)
+        self.ledger = LossLedger(run.folder.ledger, run.state.step, run.cases.fit, run.fabric)
 
     def work(self, stop: Callable[[], bool]) -> None:
         """Step until the run's end. Raises Interrupted when `stop` says so."""
@@ -77,7 +75,9 @@ class _Sitting:
         began = time.perf_counter()
         for batch in self._batches():
             figures = self._train_on(batch).double()
-            self.ledger.note(state.step + 1, state.step // self.run.steps_per_epoch, batch.ids, figures[0])
+            losses = self.run.trainer.case_losses
+            assert losses is not None
+            self.ledger.note(state.step + 1, state.step // self.run.steps_per_epoch, batch.ids, losses)
             known = ~figures.isnan()
             known[0] = True  # the loss always is, and must not hide that it is not finite
             self.measured += torch.stack([figures.where(known, 0.0), known.double()])
@@ -185,10 +185,11 @@ class _Sitting:
         sums, counts = self.measured.tolist()
         state.sums, state.counts, state.seconds = tuple(sums), tuple(map(int, counts)), self._seconds()
         if run.fabric.is_global_zero:
-            save_state(run.folder.state, state, run.learner, run.step)
             save_weights(run.network, run.folder.weights("last"))
             if run.learner.average is not None and state.step == state.total_steps:
                 save_average(run)
+            # Last: a state at the run's end says that nothing is left to do.
+            save_state(run.folder.state, state, run.learner, run.step)
         run.fabric.barrier()
 
     def _seconds(self) -> float:

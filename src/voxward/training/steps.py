@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from voxward.core.labels import LabelSet
 from voxward.core.model import Head
 from voxward.core.types import Images, Labels
-from voxward.losses.types import SupervisedLoss
+from voxward.losses.deep import loss_by_case
+from voxward.losses.types import Outputs, SupervisedLoss
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,8 @@ class Step(Protocol):
 class Trainer:
     """The objects that every step works with. network: as Fabric wrapped it. labels: None for plain classes.
 
-    optimizer: another one after a restart.
+    optimizer: another one after a restart. case_losses: of the batch supervised last, each case's by itself, (b,); of
+    hardening that of the perturbed patches (free: of the last replay), in TRADES that of the clean ones.
     """
 
     fabric: Fabric
@@ -73,6 +75,7 @@ class Trainer:
     loss: SupervisedLoss
     clip_gradient_norm: float | None
     labels: LabelSet | None = None
+    case_losses: Tensor | None = field(default=None, init=False)
 
     @property
     def head(self) -> Head:
@@ -82,6 +85,13 @@ class Trainer:
     def target(self, index: Labels) -> Tensor:
         """Class indices in the form that objectives compare with the network's outputs."""
         return index.long() if self.labels is None else self.labels.target(index)
+
+    def supervise(self, outputs: Outputs, labels: Labels) -> Tensor:
+        """The loss that the weights learn on; `case_losses` are noted on the way."""
+        loss = self.loss(outputs, labels)
+        # That of a batch of several may be no mean of theirs (Dice over the whole batch), and theirs cost no forward.
+        self.case_losses = loss.detach()[None] if len(labels) == 1 else loss_by_case(self.loss, outputs, labels)
+        return loss
 
     def update(self, loss: Tensor) -> None:
         """Backward, clip, and move the weights; their gradients are left for whoever wants to look at them."""
@@ -113,6 +123,6 @@ class StandardStep(Stateless):
     def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
         """See Step."""
         self.trainer.optimizer.zero_grad(set_to_none=True)
-        loss = self.trainer.loss(self.trainer.network(batch.images), batch.labels)
+        loss = self.trainer.supervise(self.trainer.network(batch.images), batch.labels)
         self.trainer.update(loss)
         return loss.detach()[None]
