@@ -257,13 +257,15 @@ class PostProcessing:
     """kind: `organ` keeps each class's largest component, `lesion` fuses small components with the class around them.
 
     `share` drops components with less than `fraction` of a class's voxels, never the largest. classes: the kind of
-    single classes, by name, where it is another one (`{tumour: lesion}`). A class's post-processing is kept only if it
-    raises that class's Dice on the selection cases.
+    single classes, by name, where it is another one (`{tumour: lesion}`). fill_holes: afterwards, background that a
+    class encloses becomes that class. Either is kept for a class only if it raises that class's Dice on the selection
+    cases.
     """
 
     kind: PostProcessingKind = "organ"
     classes: Mapping[str, PostProcessingKind] = field(default_factory=dict)
     fraction: float = 0.2
+    fill_holes: bool = False
 
     def problems(self) -> list[str]:
         """Values out of range."""

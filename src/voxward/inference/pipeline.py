@@ -269,7 +269,7 @@ class PipelineModel:
         """Class indices (b, i, j, k), post-processed."""
         model = self.members[0].predictor.model
         index = model.plan.labels.read(logits)
-        if set(model.postprocess.kinds) <= {"none"}:
+        if model.postprocess.idle:
             return index
         done = [model.postprocess.apply(case.cpu().numpy(), self.spacing) for case in index]
         return torch.from_numpy(np.stack(done)).to(index)
