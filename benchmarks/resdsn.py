@@ -1,9 +1,11 @@
 """Tables 5 to 8 of the ResDSN paper at the size of a CPU: `python benchmarks/resdsn.py OUT [--tiny] [--tables 6 5]`.
 
 Width / 4 and patches of 32 on abdomen phantoms, or on --data DATASET with --set for what is not CT. Runs, and rows of
-tables, that lie in OUT are kept: an interrupted call goes on. --tiny tries all of it in minutes, and measures nothing.
+tables, that lie in OUT are kept: an interrupted call goes on, and one with another size, data or --set needs another
+OUT. --tiny tries all of it in minutes, and measures nothing.
 
-    6  coarse, fine-whole and coarse-to-fine: Dice, seconds and windows per case; by the paper's counts, and by step
+    6  coarse, fine-whole and coarse-to-fine: Dice, seconds and windows per case; by the paper's counts, and by step;
+       below it both of coarse-to-fine as shares of fine-whole's
     5  residual types, coarse stage, one run per seed
     7  deep supervision on and off, coarse-to-fine, one run per seed
     8  clean / FGSM / I-FGSM at 10.2 HU, natural and hardened, exact gradient and the paper's; and the cascade, by stage
@@ -31,6 +33,7 @@ from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, Volume
 from voxward.core.files import write_json, write_text
 from voxward.core.plan import load_json
+from voxward.core.structure import to_data
 from voxward.core.types import Size3
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label
@@ -48,6 +51,7 @@ from voxward.robustness.subject import Subject, cascade_subject, volume_subject
 Row = dict[str, Any]
 # Table 5's networks, all of which the paper's own figures are known for.
 RESIDUALS = ("resdsn", "fresdsn", "sresdsn", "dsn")
+WHOLE = "fine whole, counts"
 FRACTION, MARGIN = 0.2, 20.0
 EPS_HU, ALPHA_HU, STEPS = 10.2, 3.4, 5
 
@@ -178,12 +182,35 @@ def table_6(study: Study) -> list[Row]:
     starts, edge = fine.windows(shape).starts[axis], study.size.patch
     overlap = max(0.0, 1 - (starts[-1] / max(len(starts) - 1, 1)) / edge)
     stepped = study.predictor(study.stage("fine"), placement="step", overlap=overlap)
+    for predictor in (coarse, fine, stepped):
+        warm_up(predictor)
     print(f"table 6: fine-whole has {len(starts)} windows along its longest axis: overlap {overlap:.3f}")
     keys = {
-        "coarse": alone(coarse), "fine whole, counts": alone(fine), "C2F, counts": cascaded(join(coarse, fine)),
+        "coarse": alone(coarse), WHOLE: alone(fine), "C2F, counts": cascaded(join(coarse, fine)),
         "fine whole, step": alone(stepped), "C2F, step in the box": cascaded(join(coarse, stepped)),
     }  # fmt: skip
     return study.rows("table-6", keys)
+
+
+def warm_up(predictor: Predictor) -> None:
+    """A forward pass outside the clock: the first of a process also chooses and loads its kernels."""
+    plan = predictor.model.plan
+    predictor.forward(torch.zeros(predictor.batch, len(plan.channels), *plan.window_size))
+
+
+def shares(rows: Sequence[Row]) -> Iterator[str]:
+    """Of table 6: the means of each cascade as shares of fine-whole's, and their Dice beside it."""
+
+    def mean(key: str, figure: str) -> float:
+        values = [row[figure] for row in rows if row["row"] == key and row[figure] is not None]
+        return float(np.mean(values)) if values else float("nan")
+
+    yield f"\n| of {WHOLE} | seconds | windows | seconds by windows | Dice above it |"
+    yield "|---" * 5 + "|"
+    for key in dict.fromkeys(row["row"] for row in rows if row["row"].startswith("C2F")):
+        time_share, count_share = (mean(key, figure) / mean(WHOLE, figure) for figure in ("seconds", "windows"))
+        more = mean(key, "dice") - mean(WHOLE, "dice")
+        yield f"| {key} | {time_share:.3f} | {count_share:.3f} | {time_share / count_share:.3f} | {more:+.4f} |"
 
 
 def join(coarse: Predictor, fine: Predictor) -> Cascade:
@@ -267,9 +294,9 @@ def booked(case: Case, predictor: Deployed, attack: Attack, subject: Subject) ->
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
     """A line per key: Dice (mean, sd, max, min over the cases), and the means of the other figures."""
-    figures = [
-        name for name in rows[0] if name not in ("row", "case", "dice") and isinstance(rows[0][name], int | float)
-    ]
+    figures = dict.fromkeys(
+        name for row in rows for name, value in row.items() if name != "dice" and isinstance(value, int | float)
+    )
     yield f"| | cases | Dice | sd | max | min | {' | '.join(figures)} |"
     yield "|---" * (6 + len(figures)) + "|"
     for key in dict.fromkeys(row["row"] for row in rows):
@@ -300,6 +327,14 @@ def make_data(out: Path, size: Size) -> Path:
     return folder
 
 
+def settle(out: Path, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError where OUT was begun with other settings: its runs and rows are not theirs."""
+    path = out / "settings.json"
+    if path.is_file() and (begun := json.loads(path.read_text())) != settings:
+        raise ValueError(f"{out} was begun with {begun}, got {dict(settings)}: choose another OUT")
+    write_json(path, settings)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
@@ -313,10 +348,14 @@ def main() -> None:
     given = parser.parse_args()
     changed = {name: value for name in ("minutes", "seeds") if (value := getattr(given, name)) is not None}
     size = replace(TINY if given.tiny else Size(), **changed)
+    kept = {name: value for name, value in to_data(size).items() if name != "seeds"}
+    source = None if given.data is None else str(given.data.resolve())
+    settle(given.out, {**kept, "data": source, "overrides": given.overrides, "device": given.device})
     data = make_data(given.out, size) if given.data is None else given.data
     study = Study(given.out, data, size, given.device, tuple(given.overrides))
     for name in given.tables:
-        text = "\n".join(table(TABLES[name](study))) + "\n"
+        rows = TABLES[name](study)
+        text = "\n".join([*table(rows), *(shares(rows) if name == "6" else ())]) + "\n"
         write_text(given.out / f"table-{name}.md", text)
         print(f"table {name}\n{text}", flush=True)
 

@@ -40,6 +40,7 @@ _HOMES = {
     "read_label": "voxward.data.io",
     "write_phantoms": "voxward.data.phantoms",
     "write_brain_phantoms": "voxward.data.phantom_brain",
+    "write_abdomen_phantoms": "voxward.data.phantom_abdomen",
 }
 
 # Rooms with a surface of their own: voxward.attacks.create("apgd-dice").

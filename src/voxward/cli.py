@@ -182,7 +182,7 @@ def _train(arguments: Arguments) -> int:
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="run folder of `voxward train`")
     parser.add_argument("inputs", nargs="+", help="volume files, folders of volumes, or a dataset folder")
-    parser.add_argument("--out", help="folder for the predictions (default: RUN/predictions)")
+    parser.add_argument("--out", help="folder for the predictions (default: RUN/predictions, of RUN alone)")
     parser.add_argument("--overlap", type=float, help="overlap of the windows, 0 to below 1 (default: the recipe's)")
     _cascade_arguments(parser)
     _inference_arguments(parser)
@@ -225,6 +225,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", default="ignore", help="what empty masks count: ignore, one, brats, ...")
     parser.add_argument("--nsd-tolerance-mm", type=float, default=2.0, help="tolerance of the surface Dice (default 2)")
     parser.add_argument("--workers", type=int, default=2, help="cases scored at once (default 2)")
+    _cascade_arguments(parser)
     _inference_arguments(parser)
 
 

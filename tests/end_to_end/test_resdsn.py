@@ -5,12 +5,15 @@ import pytest
 
 from voxward.cli import main
 from voxward.commands.attack import attack
+from voxward.commands.evaluate import evaluate
 from voxward.commands.predict import predict
 from voxward.commands.train import train
+from voxward.core.plan import load_json
 from voxward.data.formats import open_dataset
-from voxward.data.io import read_image, read_label
+from voxward.data.io import read_image, read_label, write_image
 from voxward.data.phantoms import write_phantoms
-from voxward.inference.run_folder import RunFolder, load_run
+from voxward.inference.evaluate import evaluate_folder
+from voxward.inference.run_folder import RunFolder, RunSplit, load_run
 from voxward.training.log import read_log
 
 TINY = (
@@ -67,6 +70,75 @@ def test_the_cascade_predicts_and_is_attacked(stages, scans, tmp_path):
             fine, scans, tmp_path / "attacked", ["ifgsm-ce"], [10.2], unit="native", reference="window", cases=1,
             steps=3, precision="fp32", cascade=coarse, margin=3.0, gradient="window_mean", members=[fine],
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_a_cascade_is_evaluated_as_it_predicts(stages, scans, tmp_path, ensemble):
+    coarse, fine = stages
+    finding = {"cascade": coarse, "margin": 3.0, "margin_unit": "mm", "fraction": 0.1}
+    finding |= {"members": [coarse]} if ensemble else {}
+    result = evaluate(fine, out=tmp_path / "scored", **finding)
+    dataset = open_dataset(scans)
+    assert {case.id for case in result.cases} == set(load_json(RunSplit, RunFolder(fine).splits).validation)
+    images = [dataset.case(case.id).images[0] for case in result.cases]
+    for path in predict(fine, images, tmp_path / "masks", **finding):
+        written = tmp_path / "scored" / "predictions" / path.name
+        np.testing.assert_array_equal(read_label(written).array, read_label(path).array)
+    by_hand = evaluate_folder(dataset, tmp_path / "masks", [case.id for case in result.cases])
+    assert by_hand.foreground == result.foreground
+    alone = evaluate(fine, out=tmp_path / "alone")
+    assert alone.foreground != result.foreground
+
+
+def test_evaluate_on_the_command_line_takes_the_cascades_arguments(stages, tmp_path, capsys):
+    coarse, fine = stages
+    line = [
+        "evaluate",
+        str(fine),
+        "--cascade",
+        str(coarse),
+        "--margin",
+        "3",
+        "--margin-unit",
+        "mm",
+        "--fraction",
+        "0.1",
+    ]
+    assert main([*line, "--out", str(tmp_path / "out")]) == 0
+    assert "organ a" in capsys.readouterr().out
+    assert (tmp_path / "out" / "metrics.md").is_file()
+    assert main(line) == 2
+    assert "out must be given" in capsys.readouterr().err
+    assert main([*line[:4], "--out", str(tmp_path / "none"), "--fraction", "1.5"]) == 2
+    assert "fraction must be in [0, 1], got 1.5" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_cases_that_a_stage_was_trained_on_are_not_scored(stages, scans, tmp_path):
+    """The coarse stage of another fold has seen the validation cases of this one."""
+    other = train(
+        scans, tmp_path / "other", "resdsn-c2f-coarse", fold=1, seed=1, overrides=(*TINY, "training.epochs=1")
+    )
+    with pytest.raises(ValueError, match="in the training of one of the other runs"):
+        evaluate(stages[1], out=tmp_path / "scored", cascade=other)
+    assert not (tmp_path / "scored").exists()
+
+
+def test_a_coarse_stage_that_finds_nothing_is_flagged(stages, scans, tmp_path):
+    coarse, fine = stages
+    image = read_image(open_dataset(scans).cases[0].images)
+    write_image(tmp_path / "air.nii.gz", np.full_like(image.array, -1000), image.affine)
+    with pytest.warns(UserWarning, match="air: the coarse model found nothing"):
+        (path,) = predict(fine, tmp_path / "air.nii.gz", tmp_path / "masks", cascade=coarse)
+    assert not read_label(path).array.any()
+
+
+def test_predictions_of_several_runs_are_kept_apart_from_a_runs_own(stages, scans):
+    coarse, fine = stages
+    for others in ({"cascade": coarse}, {"members": [coarse]}):
+        with pytest.raises(ValueError, match="out must be given"):
+            predict(fine, scans, **others)
+    assert not (fine / "predictions").exists()
 
 
 def test_what_cannot_be_is_refused(stages, scans, capsys):

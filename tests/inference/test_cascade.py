@@ -239,11 +239,15 @@ def test_models_that_do_not_fit_each_other_are_refused():
         Cascade(predictor(1.0), predictor(1.0), classes=("liver",))
     with pytest.raises(ValueError, match=r"margin must be .* got -1.0; fraction must be in \[0, 1\], got 1.5"):
         Cascade(predictor(1.0), predictor(1.0), margin=-1.0, fraction=1.5)
-    two = predictor(60.0, channels=(ChannelPlan("CT", "none"),) * 2)
-    coarse = predictor(160.0)
+    pair = (ChannelPlan("CT", "none"), ChannelPlan("PET", "none"))
+    two, turned = predictor(60.0, channels=pair), predictor(60.0, channels=pair[::-1])
+    with pytest.raises(ValueError, match=r"the coarse model's channels CT are not the fine one's CT, PET"):
+        Cascade(predictor(160.0), two)
+    with pytest.raises(ValueError, match=r"channels CT, PET are not the fine one's PET, CT"):
+        Cascade(two, turned)
     with pytest.raises(ValueError, match="takes 2 channels"):
-        Cascade(coarse, two).segment(scan()[0])
-    assert not coarse.model.network.seen
+        Cascade(two, two).segment(scan()[0])
+    assert not two.model.network.seen
 
 
 def parts_of(sizes):

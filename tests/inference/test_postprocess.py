@@ -14,13 +14,14 @@ import pytest
 from voxward.core.files import write_json
 from voxward.core.labels import LabelSet
 from voxward.core.plan import load_json
-from voxward.core.recipe import PostProcessing
+from voxward.core.recipe import PostProcessing, load_recipe
 from voxward.core.structure import from_data, to_data
 from voxward.inference.postprocess import (
     Pair,
     PostProcess,
     _scores,
     choose_postprocess,
+    fill_holes,
     fuse_small_components,
     keep_largest_component,
 )
@@ -145,6 +146,94 @@ def test_share_is_settled_with_the_recipes_fraction() -> None:
     assert choose_postprocess([(truth, prediction, UNIT)], wanted, (0.0,), one) == PostProcess(("share",), (0.0,), 0.12)
     less = PostProcessing("share", fraction=0.1)
     assert choose_postprocess([(truth, prediction, UNIT)], less, (0.0,), one).kinds == ("none",)
+
+
+def ways_out(label: np.ndarray, klass: int) -> set[tuple[int, ...]]:
+    """All voxels that are reached from beyond the rim by steps from face to face that do not enter the class.
+
+    Along an axis of one voxel there are no such steps.
+    """
+    steps = [
+        tuple(sign * (n == axis) for n in range(3))
+        for axis in range(3) for sign in (1, -1) if label.shape[axis] > 1
+    ]  # fmt: skip
+    rim = {
+        voxel for voxel in np.ndindex(label.shape)
+        if any(voxel[n] in (0, label.shape[n] - 1) for n in range(3) if label.shape[n] > 1)
+    }  # fmt: skip
+    edge = [voxel for voxel in rim if label[voxel] != klass]
+    reached = set(edge)
+    while edge:
+        voxel = edge.pop()
+        for step in steps:
+            near = tuple(a + b for a, b in zip(voxel, step, strict=True))
+            free = all(0 <= n < size for n, size in zip(near, label.shape, strict=True)) and label[near] != klass
+            if free and near not in reached:
+                reached.add(near)
+                edge.append(near)
+    return reached
+
+
+@pytest.mark.parametrize("shape", [(8, 9, 7), (24, 22, 1), (1, 22, 24)])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_hole_is_what_no_way_leads_out_of(seed: int, shape: tuple[int, int, int]) -> None:
+    """Random maps, dense enough to enclose something; class 3 is not asked for."""
+    rng = np.random.default_rng(seed)
+    label = rng.choice(4, shape, p=(0.3, 0.5, 0.15, 0.05)).astype(np.uint8)
+    expected = label.copy()
+    for klass in (1, 2):
+        outside = ways_out(label, klass)
+        for voxel in np.ndindex(shape):
+            if label[voxel] == 0 and voxel not in outside:
+                expected[voxel] = klass
+    before = label.copy()
+    assert (expected != label).any()
+    assert np.array_equal(fill_holes(label, (1, 2)), expected)
+    assert np.array_equal(label, before)
+
+
+def test_a_cyst_stays_in_its_organ_and_a_slice_alone_encloses_nothing_in_space() -> None:
+    label = np.zeros((9, 9, 9), np.uint8)
+    label[1:8, 1:8, 1:8] = 1
+    label[3:6, 3:6, 3:6] = 0
+    label[4, 4, 4] = 2
+    filled = PostProcess(("none", "none"), filled=(True, False)).apply(label, UNIT)
+    assert (filled[1:8, 1:8, 1:8] == 1).sum() == 7**3 - 1
+    assert filled[4, 4, 4] == 2
+    ring = np.zeros((9, 9, 9), np.uint8)
+    ring[2:7, 2:7, 4] = 1
+    ring[3:6, 3:6, 4] = 0
+    assert np.array_equal(fill_holes(ring, (1,)), ring)
+    assert fill_holes(ring[:, :, 4:5], (1,)).sum() == 25
+
+
+def test_filling_is_chosen_class_by_class_where_it_helps() -> None:
+    truth = np.zeros((20, 10, 10), np.uint8)
+    truth[1:8, 1:8, 1:8], truth[11:18, 1:8, 1:8] = 1, 2
+    truth[14, 4, 4] = 0  # class 2 truly has a hole
+    prediction = truth.copy()
+    prediction[4, 4, 4] = 0
+    prediction[9, 9, 9] = 1  # and a false speck of class 1
+    wanted = PostProcessing("organ", fill_holes=True)
+    chosen = choose_postprocess([(truth, prediction, UNIT)], wanted, (0.0, 0.0), LABELS)
+    assert chosen == PostProcess(("organ", "none"), (0.0, 0.0), 0.2, (True, False))
+    assert np.array_equal(chosen.apply(prediction, UNIT), truth)
+    alone = choose_postprocess([(truth, prediction, UNIT)], PostProcessing("none", fill_holes=True), (0.0, 0.0), LABELS)
+    assert (alone.kinds, alone.filled) == (("none", "none"), (True, False))
+    assert not choose_postprocess([(truth, prediction, UNIT)], PostProcessing("organ"), (0.0, 0.0), LABELS).filled
+
+
+def test_components_come_before_holes() -> None:
+    """A speck of class 1 in the hole of class 2 is dropped first, and the hole then filled whole."""
+    label = np.zeros((20, 9, 9), np.uint8)
+    label[1:8, 1:8, 1:8], label[10:20] = 2, 1
+    label[3:6, 3:6, 3:6] = 0
+    label[4, 4, 4] = 1
+    filled = PostProcess(("organ", "none"), (), 0.2, (False, True)).apply(label, UNIT)
+    assert (filled[1:8, 1:8, 1:8] == 2).all()
+    recipes = [load_recipe(f"resdsn-c2f-{name}") for name in ("coarse", "fine", "hardened")]
+    assert all(recipe.postprocessing.fill_holes for recipe in recipes)
+    assert not load_recipe("rog").postprocessing.fill_holes
 
 
 def test_json_round_trip(tmp_path: Path) -> None:

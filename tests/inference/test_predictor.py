@@ -106,6 +106,17 @@ def test_overlap_can_be_changed(overlap):
     assert heard[-1][0] == heard[-1][1]
 
 
+def test_an_overlap_that_means_nothing_is_refused():
+    predictor = _predictor(Threshold())
+    for overlap in (1.0, -0.1, float("nan")):
+        with pytest.raises(ValueError, match=rf"overlap must be in \[0, 1\), got {overlap}"):
+            replace(predictor, overlap=overlap)
+    recipe = load_recipe("resdsn-c2f-coarse")
+    counted = replace(predictor, model=replace(predictor.model, recipe=recipe))
+    with pytest.raises(ValueError, match=r"overlap must be left out .* by 'count' .* got 0.5"):
+        replace(counted, overlap=0.5)
+
+
 def test_2d_volumes():
     volume, inside = _blob((33, 27, 1))
     size = (16, 16, 1)

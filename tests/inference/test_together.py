@@ -94,3 +94,12 @@ def test_members_that_mean_different_things_are_refused():
         Ensemble((_member(0), _member(1, labels=REGIONS)))
     with pytest.raises(ValueError, match="at least one"):
         Ensemble(())
+
+
+def test_a_member_whose_windows_vote_is_refused():
+    """Its votes would silently become a mean."""
+    member = _member(0)
+    inference = replace(member.model.recipe.inference, combine="vote", weights="constant")
+    voter = replace(member, model=replace(member.model, recipe=replace(member.model.recipe, inference=inference)))
+    with pytest.raises(ValueError, match="must average their windows"):
+        Ensemble((member, voter))

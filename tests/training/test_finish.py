@@ -15,6 +15,7 @@ from voxward.core.files import write_text
 from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
 from voxward.core.recipe import dump_recipe, load_recipe
+from voxward.core.structure import to_data
 from voxward.data.io import write_image, write_label
 from voxward.inference.postprocess import PostProcess
 from voxward.inference.predictor import Predictor
@@ -74,12 +75,19 @@ def test_what_helps_is_written_and_one_case_is_held_at_a_time(run):
     chosen, predicted, written = run(3)
     assert chosen == PostProcess(("organ",), (0.0,))
     assert predicted == 3
-    assert written == {"kinds": ["organ"], "minimum_mm3": [0.0], "fraction": 0.2}
+    assert written == {"kinds": ["organ"], "minimum_mm3": [0.0], "fraction": 0.2, "filled": []}
+
+
+def test_holes_are_asked_for_by_the_recipe(run):
+    """The predictions have none: it is tried and not kept."""
+    chosen, predicted, written = run(2, "postprocessing.fill_holes=true", "postprocessing.kind=none")
+    assert (chosen.filled, predicted, written["filled"]) == ((False,), 2, [False])
+    assert chosen.idle
 
 
 def test_nothing_wanted_or_no_cases_predicts_nothing(run):
     for count, overrides in ((3, ["postprocessing.kind=none"]), (3, ["postprocessing.classes={a: none}"]), (0, [])):
-        assert run(count, *overrides) == (PostProcess(), 0, {"kinds": [], "minimum_mm3": [], "fraction": 0.2})
+        assert run(count, *overrides) == (PostProcess(), 0, to_data(PostProcess()))
 
 
 @pytest.mark.parametrize(("volumes", "expected"), [(0.5, 2), (2.0, 2), (3.5, 3), (100.0, 4)])

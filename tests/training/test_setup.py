@@ -7,8 +7,9 @@ from lightning_fabric import Fabric
 from tests.data.test_prepare import make_plan
 from voxward.core.recipe import load_recipe
 from voxward.inference.precision import resolve_precision
+from voxward.nets.registry import create_network
 from voxward.training import setup
-from voxward.training.setup import TrainingCases, set_up, training_precision
+from voxward.training.setup import TrainingCases, check_auxiliary, set_up, training_precision
 
 CPU = torch.device("cpu")
 
@@ -51,3 +52,24 @@ def test_the_network_computes_in_it(edge, expected, monkeypatch, tmp_path):
     with fabric.autocast():
         run.network.module(torch.zeros(1, len(plan.channels), *plan.patch_size))
     assert seen == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    ("recipe", "network", "weights", "heads"),
+    [
+        ("resdsn-c2f-coarse", "resdsn", "[0.2, 0.4]", 2),
+        ("resdsn-c2f-coarse", "resdsn", "[]", 2),
+        ("resdsn-c2f-coarse", "unet-like", "[0.2, 0.4]", 0),
+        ("brats-a", "brats-unet", "[1.0]", 4),
+        ("rog", "rog", "[]", 0),
+        ("rog", "rog", "[0.5]", 0),
+    ],
+)
+def test_auxiliary_heads_and_their_weights_must_match(recipe, network, weights, heads):
+    """Too few would fail at the first step, and weights without heads would silently do nothing."""
+    asked = load_recipe(recipe, [f"network.name={network}", f"training.auxiliary={weights}"])
+    built = create_network(network, 1, 2)
+    if len(asked.training.auxiliary) == heads:
+        return check_auxiliary(asked, built)
+    with pytest.raises(ValueError, match=rf"each of the {heads} auxiliary heads of network '{network}', got"):
+        check_auxiliary(asked, built)

@@ -13,6 +13,7 @@ from voxward.core.labels import LabelSet
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.data.formats import open_dataset
+from voxward.inference.cascade import MarginUnit
 from voxward.inference.evaluate import Evaluation, evaluate_folder
 from voxward.inference.precision import Precision
 from voxward.inference.predictor import Tta
@@ -30,6 +31,10 @@ def evaluate(
     precision: Precision = "auto",
     policy: str = "ignore",
     nsd_tolerance_mm: float = 2.0,
+    cascade: Path | str | None = None,
+    margin: float = 20.0,
+    margin_unit: MarginUnit = "voxels",
+    fraction: float = 0.2,
     members: Sequence[Path | str] = (),
     tta: Tta | None = None,
     resume: bool = False,
@@ -42,8 +47,9 @@ def evaluate(
     scored. Predictions go to `out`/predictions, the metrics to metrics.json, metrics.csv and metrics.md in `out`: by
     default the run folder, for another dataset RUN/on-NAME. policy: what an empty mask counts and how HD95 and Dice are
     taken: `ignore`, `one`, `brats`, `brats-pooled`, `brats-2023` (metrics.score.POLICIES). nsd_tolerance_mm: tolerance
-    of the surface Dice. checkpoint, members, tta: see `predict`; cases that a member was trained on are left out, and
-    `out` must be given. resume: keep the predictions that an interrupted call has written already.
+    of the surface Dice. checkpoint, members, tta, cascade, margin, margin_unit and fraction: see `predict`; cases that
+    one of these other runs was trained on are left out, and `out` must be given. resume: keep the predictions that an
+    interrupted call has written already.
 
     Raises ValueError when the dataset's labels are not the model's, or when it shares cases with the run's training.
     """
@@ -53,15 +59,19 @@ def evaluate(
     source = open_dataset(dataset if dataset is not None else load_json(RunSettings, folder.settings).dataset)
     POLICIES[policy]  # an unknown one is refused before anything is predicted
     ids, own = cases_to_score(folder, source)
-    if members:
-        ids = unseen(ids, members, source)
+    others = (*members, *([] if cascade is None else [cascade]))
+    if others:
+        ids = unseen(ids, others, source)
         if out is None:
             raise ValueError("out must be given where several runs predict together: RUN's own figures stay RUN's")
     source = replace(source, labels=load_plan(folder.plan).labels)  # the regions that the model learnt are scored
     target = Path(out) if out is not None else folder.root if own else folder.root / f"on-{source.name}"
     cases = [source.case(id) for id in ids]
     predictions = target / "predictions"
-    predict_cases(run, cases, predictions, checkpoint, device, precision, None, members, tta, resume, progress)
+    predict_cases(
+        run, cases, predictions, checkpoint, device, precision, None, cascade, margin, margin_unit, fraction, members,
+        tta, resume, progress,
+    )  # fmt: skip
     score = counter(progress, "score")
     result = evaluate_folder(source, predictions, ids, policy, nsd_tolerance_mm, workers, score)
     result.save(target)
@@ -91,12 +101,12 @@ def cases_to_score(folder: RunFolder, source: Dataset) -> tuple[tuple[str, ...],
     return ids, False
 
 
-def unseen(ids: Sequence[str], members: Sequence[Path | str], source: Dataset) -> tuple[str, ...]:
-    """Those of `ids` that no member was trained on. Raises ValueError when there are none."""
-    legal = [set(cases_to_score(RunFolder(Path(member)), source)[0]) for member in members]
+def unseen(ids: Sequence[str], others: Sequence[Path | str], source: Dataset) -> tuple[str, ...]:
+    """Those of `ids` that none of the `others`, runs too, was trained on. Raises ValueError when there are none."""
+    legal = [set(cases_to_score(RunFolder(Path(other)), source)[0]) for other in others]
     left = tuple(id for id in ids if all(id in own for own in legal))
     if not left:
-        raise ValueError("every case was in the training of one of the members: there is none to score")
+        raise ValueError("every case was in the training of one of the other runs: there is none to score")
     return left
 
 

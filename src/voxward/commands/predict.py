@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,8 @@ from voxward.inference.predictor import Tta
 from voxward.inference.run_folder import Checkpoint, RunFolder
 from voxward.inference.together import Deployed, load_deployed
 
-Segment = Callable[[Volume, Callable[[int, int], None]], np.ndarray]
-"""From a volume to class indices (i, j, k) in its geometry; reports windows done and in all."""
+Segment = Callable[[Volume, Callable[[int, int], None]], tuple[np.ndarray, str]]
+"""From a volume to class indices (i, j, k) in its geometry and a warning, if any; reports windows done and in all."""
 
 
 def predict(
@@ -42,30 +44,29 @@ def predict(
     resume: bool = False,
     progress: Progress = silent,
 ) -> tuple[Path, ...]:
-    """Segment volumes; no labels are needed. Returns the written files, CASE.ext in `out` (default: RUN/predictions).
+    """Segment volumes; no labels are needed. Returns the written files, CASE.ext in `out`.
 
     inputs: volume files, folders of volume files, or a dataset folder (all its cases). For a model of n channels,
     files CASE_0000 to CASE_(n-1) in one folder are the channels of one case. The headers of all inputs are checked
     before the first is segmented: channels, shapes and affines. A prediction has its input's affine, shape and file
-    type, and an integer number type. resume: keep predictions that an interrupted call has written already. overlap:
-    of the windows, instead of the recipe's. cascade: another run that finds the region first, which `run` then
-    segments; margin, margin_unit and fraction: see inference.cascade.Cascade. members: other runs, the mean of whose
-    predictions and of `run`'s is taken. checkpoint: `auto` is what a recipe deploys. tta: copies of every window that
-    are averaged, instead of the recipe's; see inference.predictor.Predictor.
+    type, and an integer number type. out: by default RUN/predictions; it must be given where other runs predict with
+    `run`. resume: keep predictions that an interrupted call has written already. overlap: of the windows, instead of
+    the recipe's. cascade: another run that finds the region first, which `run` then segments; a warning names a case in
+    which it finds none, and the prediction is empty; margin, margin_unit and fraction: see inference.cascade.Cascade.
+    members: other runs, the mean of whose predictions and of `run`'s is taken. checkpoint: `auto` is what a recipe
+    deploys. tta: copies of every window that are averaged, instead of the recipe's; see inference.predictor.Predictor.
 
     Raises ValueError or FileNotFoundError; for what the headers tell, before anything is written.
     """
     folder = RunFolder(Path(run))
+    if out is None and (members or cascade is not None):
+        raise ValueError("out must be given where several runs predict together: RUN/predictions are RUN's own")
     channels = len(load_plan(folder.plan).channels) if folder.plan.is_file() else 1
     cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, channels)
-    target = folder.predictions if out is None else Path(out)
-    chosen = resolve_device(device)
-    predictor = load_deployed(run, members, checkpoint, chosen, precision, overlap, tta)
-    if cascade is None:
-        return _predict_all(predictor, predictor.segment, cases, target, resume, progress)
-    first = load_deployed(cascade, (), checkpoint, chosen, precision, overlap, tta)
-    both = Cascade(first, predictor, margin, margin_unit, fraction)
-    return _predict_all(predictor, lambda *given: both.segment(*given).label, cases, target, resume, progress)
+    return predict_cases(
+        run, cases, folder.predictions if out is None else Path(out), checkpoint, device, precision, overlap,
+        cascade, margin, margin_unit, fraction, members, tta, resume, progress,
+    )  # fmt: skip
 
 
 def predict_cases(
@@ -76,14 +77,37 @@ def predict_cases(
     device: str = "auto",
     precision: Precision = "auto",
     overlap: float | None = None,
+    cascade: Path | str | None = None,
+    margin: float = 20.0,
+    margin_unit: MarginUnit = "voxels",
+    fraction: float = 0.2,
     members: Sequence[Path | str] = (),
     tta: Tta | None = None,
     resume: bool = False,
     progress: Progress = silent,
 ) -> tuple[Path, ...]:
     """`predict` for cases that are already collected."""
-    predictor = load_deployed(run, members, checkpoint, resolve_device(device), precision, overlap, tta)
-    return _predict_all(predictor, predictor.segment, cases, out, resume, progress)
+    load = partial(
+        load_deployed, checkpoint=checkpoint, device=resolve_device(device), precision=precision, overlap=overlap,
+        tta=tta,
+    )  # fmt: skip
+    predictor = load(run, members)
+    segment = _alone(predictor)
+    if cascade is not None:
+        segment = _refined(Cascade(load(cascade, ()), predictor, margin, margin_unit, fraction))
+    return _predict_all(predictor, segment, cases, out, resume, progress)
+
+
+def _alone(predictor: Deployed) -> Segment:
+    return lambda volume, done: (predictor.segment(volume, done), "")
+
+
+def _refined(cascade: Cascade) -> Segment:
+    def segment(volume: Volume, done: Callable[[int, int], None]) -> tuple[np.ndarray, str]:
+        result = cascade.segment(volume, done)
+        return result.label, "" if result.refined else "the coarse model found nothing: the prediction is empty"
+
+    return segment
 
 
 def _predict_all(
@@ -173,7 +197,9 @@ def _check(predictor: Deployed, case: Case) -> None:
 def _segment_file(segment: Segment, labels: LabelSet, case: Case, path: Path, progress: Progress) -> None:
     try:
         volume = read_image(case.images)
-        label = segment(volume, lambda done, of: progress("windows", done, of))
+        label, warning = segment(volume, lambda done, of: progress("windows", done, of))
     except ValueError as error:
         raise ValueError(f"{case.id}: {error}") from error
+    if warning:
+        warnings.warn(f"{case.id}: {warning}", stacklevel=2)
     write_label(path, labels.to_values(label), volume.affine, case.images[0])

@@ -28,7 +28,7 @@ from voxward.training.finish import settle_postprocess
 from voxward.training.ledger import read_cases
 from voxward.training.log import read_log
 from voxward.training.loop import fit
-from voxward.training.setup import TrainingCases, check_recipe, set_up, start_fabric
+from voxward.training.setup import TrainingCases, check_auxiliary, check_recipe, set_up, start_fabric
 
 
 def train(
@@ -163,6 +163,7 @@ def _start(
         split, plan = split_of(origin, source), origin.plan if plan is None else plan
     decided = plan_of(source, recipe, given.train, plan, workers, progress)
     network = network_for_plan(recipe.network.name, decided, recipe.network.options)  # refuses what does not fit
+    check_auxiliary(recipe, network)
     if settings.start is not None:
         load_weights(network, origin.weights("auto"))
     prepare_dataset(source, decided, prepared, (*split.fit, *split.selection), workers, counter(progress, "prepare"))

@@ -228,7 +228,8 @@ class Inference:
     mirror_axes: axes (0, 1, 2) over whose flips, in all combinations, the logits are averaged; none by default.
     placement: `step` puts windows at the overlap's distance; `count` spreads floor(length / window) + extra_windows of
     them evenly per axis (the ResDSN paper's), `heartseg` the same by the rule of that release. combine: `mean` of the
-    logits, or `vote`: every window has one vote per voxel, so that the weights must be constant. tta: the copies of
+    logits, or `vote`: every window has one vote per voxel, so that the weights must be constant; an attack follows the
+    mean, and its deployed Dice is the vote's; ensembles cannot vote. tta: the copies of
     a window that are averaged: `mirrors` (mirror_axes), or `symmetries`, the 16 of a volume with square axial slices.
     mean: what of these copies, and of the runs of an ensemble, is averaged. checkpoint: the weights that are deployed.
     """
@@ -257,13 +258,15 @@ class PostProcessing:
     """kind: `organ` keeps each class's largest component, `lesion` fuses small components with the class around them.
 
     `share` drops components with less than `fraction` of a class's voxels, never the largest. classes: the kind of
-    single classes, by name, where it is another one (`{tumour: lesion}`). A class's post-processing is kept only if it
-    raises that class's Dice on the selection cases.
+    single classes, by name, where it is another one (`{tumour: lesion}`). fill_holes: afterwards, background that a
+    class encloses becomes that class. Either is kept for a class only if it raises that class's Dice on the selection
+    cases.
     """
 
     kind: PostProcessingKind = "organ"
     classes: Mapping[str, PostProcessingKind] = field(default_factory=dict)
     fraction: float = 0.2
+    fill_holes: bool = False
 
     def problems(self) -> list[str]:
         """Values out of range."""

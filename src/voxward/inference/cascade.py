@@ -60,8 +60,8 @@ class Cascade:
     trained: where its plan normalises by the case, those of a crop without air would be quite different ones.
     The paper does not say how large the margin is: 20 voxels is that of OrganSegC2F, its authors' earlier system.
 
-    Raises ValueError when the two models' labels differ (unless `localise_only`), for an unknown class, and for a
-    margin, unit or fraction out of range.
+    Raises ValueError when the two models' channels differ, or their labels (unless `localise_only`), for an unknown
+    class, and for a margin, unit or fraction out of range.
     """
 
     coarse: Deployed
@@ -74,7 +74,7 @@ class Cascade:
     localise_only: bool = False
 
     def __post_init__(self) -> None:
-        found = [*self._setting_problems(), *self._class_problems()]
+        found = [*self._setting_problems(), *self._model_problems()]
         if found:
             raise ValueError("; ".join(found))
 
@@ -119,10 +119,13 @@ class Cascade:
             found.append(f"fraction must be in [0, 1], got {self.fraction}")
         return found
 
-    def _class_problems(self) -> list[str]:
+    def _model_problems(self) -> list[str]:
         coarse, fine = (predictor.model.plan.labels for predictor in (self.coarse, self.fine))
         known = dict.fromkeys(coarse.foreground)
         found = [unknown_name("class of the coarse model", name, known) for name in self.classes if name not in known]
+        first, second = ([c.name for c in stage.model.plan.channels] for stage in (self.coarse, self.fine))
+        if first != second:
+            found.append(f"the coarse model's channels {', '.join(first)} are not the fine one's {', '.join(second)}")
         if coarse != fine and not self.localise_only:
             found.append(
                 f"the coarse model's labels {_listed(coarse)} are not the fine one's {_listed(fine)}: "

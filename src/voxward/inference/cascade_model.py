@@ -31,7 +31,7 @@ class CascadeModel:
 
     Logits (b, k, i, j, k) are the fine model's inside the box and the coarse one's outside (equation 5 of Zhu et al. on
     scores instead of masks); coarse None: there the background is certain. gradient: that of both pipelines, `exact` or
-    `window_mean`: then of the sum of both models' means, each over all of its own windows.
+    `window_mean`: then the sum of both models' means, each over its own windows.
 
     Memory: that of the two PipelineModels, one after the other, and both their logits.
     """

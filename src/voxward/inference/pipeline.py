@@ -88,21 +88,23 @@ class Member:
         return pull_back(self._pull, image, self.windows, cotangent, self.predictor.batch)
 
     def window_mean(self, image: Image, target: Tensor, objective: Objective) -> Image:
-        """The mean of the objective's gradients on single windows, those without foreground left out; maybe none, 0.
+        """In every voxel the mean of the objective's gradients on the single windows that hold it.
 
+        Windows without foreground are left out, and voxels that lie in no other have the gradient 0.
         target: the prepared, padded truth (d, h, w), or (k, d, h, w) for regions.
         """
         size = self.windows.size
         present = target > 0
         corners = touched(self.windows, present if present.ndim == 3 else present.any(0))
         forward = self._averaged(self.predictor.forward)
-        gradient = torch.zeros_like(image)
+        gradient, count = torch.zeros_like(image), torch.zeros_like(image[:1])
         for chunk in chunked(corners, self.predictor.batch):
             crops, truth = gather(image, chunk, size), gather(target, chunk, size)
             leaf = forward(crops).requires_grad_()
             (cotangent,) = torch.autograd.grad(objective(leaf, truth).sum(), leaf)
             scatter_add(gradient, chunk, self._pull(crops, cotangent))
-        return gradient / max(1, len(corners))
+            scatter_add(count, chunk, torch.ones_like(crops[:, :1]))
+        return gradient / count.clamp_min(1)
 
     def target(self, target: Truth, head: Head) -> Tensor:
         """The truth of one case (1, ...) in the file's geometry: prepared and padded, (d, h, w) or (k, d, h, w)."""
@@ -163,9 +165,9 @@ class PipelineModel:
 
     Volumes (b, c, i, j, k) and logits (b, k, i, j, k) have the file's voxel order, volumes the file's intensities. The
     cases of a batch are worked on one after the other. spacing: of the file, in mm. mean: what of the members is
-    averaged. gradient: `exact`, or `window_mean`: the mean over the windows of the gradients of each window's own
-    objective, windows without foreground left out (the ResDSN paper's I-FGSM); value and logits are the whole
-    volume's in both cases.
+    averaged. gradient: `exact`, or `window_mean`: in every voxel the mean of the gradients of the objectives of the
+    single windows that hold it, windows without foreground left out (the ResDSN paper's I-FGSM); value and logits are
+    the whole volume's in both cases.
 
     Memory: that of the graph of one batch of windows (or of Predictor.graphs), and some images and logits of the whole
     volume per member.
@@ -270,7 +272,7 @@ class PipelineModel:
         """Class indices (b, i, j, k), post-processed."""
         model = self.members[0].predictor.model
         index = model.plan.labels.read(logits)
-        if set(model.postprocess.kinds) <= {"none"}:
+        if model.postprocess.idle:
             return index
         done = [model.postprocess.apply(case.cpu().numpy(), self.spacing) for case in index]
         return torch.from_numpy(np.stack(done)).to(index)

@@ -20,6 +20,8 @@ from voxward.metrics.overlap import confusion, dice, part_counts
 Pair = tuple[np.ndarray, np.ndarray, Float3]
 Box = tuple[slice, ...]
 
+Step = Callable[[np.ndarray], np.ndarray]
+
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
@@ -62,6 +64,24 @@ def drop_small_parts(label: np.ndarray, fraction: float, classes: Sequence[int])
     return result
 
 
+def fill_holes(label: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """A copy of the class map (i, j, k) in which background that one of `classes` encloses has become that class.
+
+    Enclosed is what no way from face to face leads out of, to the volume's rim; along an axis of one voxel (a 2D image)
+    there is no way at all. Other classes inside (a cyst in an organ) stay. What several classes enclose becomes the
+    last of them.
+    """
+    result = label.copy()
+    ways = ndimage.generate_binary_structure(3, 1)
+    for axis, length in enumerate(label.shape):
+        if length == 1:
+            ways &= np.indices(ways.shape)[axis] == 1
+    for klass, box in _present(label, classes):
+        inside = ndimage.binary_fill_holes(label[box] == klass, ways)
+        result[box][inside & (label[box] == 0)] = klass
+    return result
+
+
 def fuse_small_components(label: np.ndarray, klass: int, minimum_mm3: float, spacing: Float3) -> np.ndarray:
     """A copy of the class map (i, j, k) in which components of `klass` under `minimum_mm3` become what surrounds them.
 
@@ -86,24 +106,38 @@ class PostProcess:
 
     kinds: one per foreground class; `organ` keeps the largest component, `share` drops those with less than `fraction`
     of the class's voxels, `lesion` fuses components under minimum_mm3 (one per foreground class) with what surrounds
-    them, `none` leaves the class alone.
+    them, `none` leaves the class alone. filled: whether each foreground class's holes are filled; () means no.
     """
 
     kinds: tuple[PostProcessingKind, ...] = ()
     minimum_mm3: tuple[float, ...] = ()
     fraction: float = 0.2
+    filled: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         if "lesion" in self.kinds and len(self.minimum_mm3) != len(self.kinds):
             raise ValueError(f"minimum_mm3 needs a value for each of the kinds {self.kinds}, got {self.minimum_mm3}")
 
+    @property
+    def idle(self) -> bool:
+        """Whether it leaves everything as it is."""
+        return set(self.kinds) <= {"none"} and not any(self.filled)
+
     def apply(self, label: np.ndarray, spacing: Float3) -> np.ndarray:
-        """The class map (i, j, k) after post-processing: organs first, then lesions class by class. spacing in mm."""
+        """The class map (i, j, k) after post-processing: organs, then lesions class by class, then holes.
+
+        spacing: in mm.
+        """
         for kind, step in _STEPS.items():
             classes = [klass for klass, own in enumerate(self.kinds, start=1) if own == kind]
             if classes:
                 label = step(label, classes, self, spacing)
-        return label
+        return fill_holes(label, self.hollow) if any(self.filled) else label
+
+    @property
+    def hollow(self) -> tuple[int, ...]:
+        """The classes whose holes are filled."""
+        return tuple(klass for klass, yes in enumerate(self.filled, start=1) if yes)
 
 
 def choose_postprocess(
@@ -111,10 +145,10 @@ def choose_postprocess(
 ) -> PostProcess:
     """Settle for each class whether its post-processing helps on (truth, prediction, spacing) class maps.
 
-    A class's post-processing is kept only if, done alone to the predictions, it raises the class's mean Dice over the
-    pairs and does not lower the mean Dice of what is scored, the foreground classes or the regions; how several of them
-    act on each other is not tried. What is in neither map counts 1 here, so that the means before and after are over
-    the same cases. The pairs are read once, and
+    What is done to a class's components is kept only if, done alone to the predictions, it raises the class's mean Dice
+    over the pairs and does not lower the mean Dice of what is scored, the foreground classes or the regions; likewise
+    the filling of its holes, where `wanted` has it. How several of them act on each other is not tried. What is in
+    neither map counts 1 here, so that the means before and after are over the same cases. The pairs are read once, and
     none is held while the next is made; with nothing wanted, none is read.
 
     Raises ValueError when `wanted` names an unknown class, for no pairs, for a pair whose shapes differ, or unless
@@ -123,16 +157,21 @@ def choose_postprocess(
     kinds = wanted.kinds(labels)
     if len(minimum_mm3) != len(kinds):
         raise ValueError(f"minimum_mm3 needs {len(kinds)} values, one per foreground class, got {minimum_mm3}")
-    if set(kinds) == {"none"}:
+    asked = PostProcess(kinds, minimum_mm3, wanted.fraction, (True,) * len(kinds) if wanted.fill_holes else ())
+    if asked.idle:
         return PostProcess()
-    cases = list(map(partial(_scores, PostProcess(kinds, minimum_mm3, wanted.fraction), labels), pairs))
+    cases = list(map(partial(_scores, asked, labels), pairs))
     if not cases:
         raise ValueError("choosing a post-processing needs at least one (truth, prediction, spacing)")
     before, *after = np.mean(cases, axis=0)
     scored = slice(len(kinds), None)
-    helps = [row[n] > before[n] and row[scored].mean() >= before[scored].mean() for n, row in enumerate(after)]
-    chosen = tuple(kind if yes else "none" for kind, yes in zip(kinds, helps, strict=True))
-    return PostProcess(chosen, minimum_mm3, wanted.fraction)
+    places = [*range(len(kinds)), *range(len(asked.filled))]
+    helps = [
+        bool(row[n] > before[n] and row[scored].mean() >= before[scored].mean())
+        for n, row in zip(places, after, strict=True)
+    ]
+    chosen = tuple(kind if yes else "none" for kind, yes in zip(kinds, helps[: len(kinds)], strict=True))
+    return PostProcess(chosen, minimum_mm3, wanted.fraction, tuple(helps[len(kinds) :]))
 
 
 def _organ(label: np.ndarray, classes: Sequence[int], settled: PostProcess, spacing: Float3) -> np.ndarray:
@@ -162,24 +201,33 @@ _STEPS: dict[PostProcessingKind, Callable[[np.ndarray, Sequence[int], PostProces
 def _scores(wanted: PostProcess, labels: LabelSet, pair: Pair) -> np.ndarray:
     """Dice of each foreground class, and behind these of all that is scored (regions, or the same again).
 
-    First row as predicted, row n after the post-processing of class n alone. The voxels are counted once; then only
-    those that a class's post-processing changes.
+    First row as predicted, then one for each step that `_alone` gives. The voxels are counted once; then only those
+    that a step changes.
     """
     truth, prediction, spacing = pair
     count = len(wanted.kinds) + 1
     matrix = confusion(truth, prediction, count)
-    scores = np.tile(_dice_of_parts(matrix, labels), (count, 1))
-    active = [klass for klass, kind in enumerate(wanted.kinds, start=1) if kind != "none"]
-    for klass, box in _present(prediction, active):
+    scores = np.tile(_dice_of_parts(matrix, labels), (count + len(wanted.filled), 1))
+    for klass, box in _present(prediction, range(1, count)):
         wide = _widened(box)  # what touches a component decides what it becomes
         before = prediction[wide]
-        after = _STEPS[wanted.kinds[klass - 1]](before, (klass,), wanted, spacing)
-        changed = after != before
-        if changed.any():
-            true = truth[wide][changed]
-            moved = confusion(true, after[changed], count) - confusion(true, before[changed], count)
-            scores[klass] = _dice_of_parts(matrix + moved, labels)
+        for row, step in _alone(wanted, klass, spacing):
+            after = step(before)
+            changed = after != before
+            if changed.any():
+                true = truth[wide][changed]
+                moved = confusion(true, after[changed], count) - confusion(true, before[changed], count)
+                scores[row] = _dice_of_parts(matrix + moved, labels)
     return scores
+
+
+def _alone(wanted: PostProcess, klass: int, spacing: Float3) -> Iterator[tuple[int, Step]]:
+    """What is done to one class, each step with its row of `_scores`: components in row `klass`, holes behind these."""
+    kind = wanted.kinds[klass - 1]
+    if kind != "none":
+        yield klass, lambda label: _STEPS[kind](label, (klass,), wanted, spacing)
+    if klass in wanted.hollow:
+        yield len(wanted.kinds) + klass, lambda label: fill_holes(label, (klass,))
 
 
 def _dice_of_parts(matrix: np.ndarray, labels: LabelSet) -> np.ndarray:

@@ -34,11 +34,11 @@ _PAIRED = 200_000
 class Predictor:
     """A trained model with the settings it is deployed with; overlap, mirror_axes and tta None are the recipe's.
 
-    overlap counts where the recipe places windows by step. tta: `none`; `mirrors`, over all axes where neither
-    mirror_axes nor the recipe names any; or the 16 `symmetries`. graphs: for a gradient through the pipeline, how many
-    windows' graphs may be held at once (each copy of tta counts): a volume of no more windows has each computed once
-    instead of twice; a batch's are always held. Raises ValueError where a window of the plan cannot be turned by these,
-    and for negative graphs.
+    tta: `none`; `mirrors`, over all axes where neither mirror_axes nor the recipe names any; or the 16 `symmetries`.
+    graphs: for a gradient through the pipeline, how many windows' graphs may be held at once (each copy of tta counts):
+    a volume of no more windows has each computed once instead of twice; a batch's are always held. Raises ValueError
+    for negative graphs, for an overlap that is not in [0, 1), or that the recipe, which places windows by count, has no
+    use for; and where a window of the plan cannot be turned by the symmetries.
     """
 
     model: TrainedModel
@@ -52,6 +52,14 @@ class Predictor:
     def __post_init__(self) -> None:
         if self.graphs < 0:
             raise ValueError(f"graphs must be at least 0, got {self.graphs}")
+        placement = self.model.recipe.inference.placement
+        if self.overlap is not None and placement != "step":
+            raise ValueError(
+                f"overlap must be left out where the recipe places windows by {placement!r} (inference.placement): "
+                f"inference.extra_windows decides how many there are, got {self.overlap}"
+            )
+        if self.overlap is not None and not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap must be in [0, 1), got {self.overlap}")
         (i, j, _), (a, b, _) = self.model.plan.window_size, self.model.plan.total_stride
         if self._tta == "symmetries" and (i % b or j % a):
             raise ValueError(

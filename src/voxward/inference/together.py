@@ -22,7 +22,8 @@ class Ensemble:
     """Predictors whose logits, or probabilities, are averaged (as the first one's recipe says), voxel by voxel.
 
     Each prepares the volume by its own plan, so that runs of different recipes may be mixed. Labels and post-processing
-    are the first one's. Raises ValueError for none, and for members whose channels or labels differ.
+    are the first one's. Raises ValueError for none, for members whose channels or labels differ, and for one whose
+    windows vote: a vote has no score to average.
     """
 
     members: tuple[Predictor, ...]
@@ -30,6 +31,11 @@ class Ensemble:
     def __post_init__(self) -> None:
         if not self.members:
             raise ValueError("an ensemble needs at least one member, got none")
+        if any(member.model.recipe.inference.combine == "vote" for member in self.members):
+            raise ValueError(
+                "the members of an ensemble must average their windows, got a recipe with inference.combine 'vote': "
+                "train it with 'mean', or let it predict alone"
+            )
         for what, values in (
             ("labels", {member.model.plan.labels for member in self.members}),
             ("channels", {tuple(c.name for c in member.model.plan.channels) for member in self.members}),

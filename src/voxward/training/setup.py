@@ -126,6 +126,17 @@ def check_recipe(recipe: Recipe, labels: LabelSet) -> None:
     check_network(recipe.network.name, recipe.network.options)
 
 
+def check_auxiliary(recipe: Recipe, network: torch.nn.Module) -> None:
+    """Raise ValueError unless training.auxiliary has a weight for each auxiliary head that the network has."""
+    heads = getattr(network, "auxiliary", None)
+    count, weights = 0 if heads is None else len(heads), recipe.training.auxiliary
+    if len(weights) != count:
+        raise ValueError(
+            f"training.auxiliary must hold a weight for each of the {count} auxiliary heads of network "
+            f"{recipe.network.name!r}, got {list(weights)}"
+        )
+
+
 def set_up(
     folder: RunFolder,
     recipe: Recipe,
