@@ -41,28 +41,35 @@ class Budget:
 
 def autoattack(classes: int, budget: Budget) -> dict[str, Attack]:
     """APGD on CE and DLR (two classes or regions: margin), FAB-T and Square (Croce & Hein 2020), for volumes."""
-    second = "dlr" if classes > 2 else "margin"
     return {
         "apgd-ce": APGD("ce", budget.steps, budget.restarts),
-        f"apgd-{second}": APGD(second, budget.steps, budget.restarts),
+        **_margin(classes, budget),
         "fab-t": FabT(budget.fab_steps, threshold=budget.threshold),
         "square": Square(budget.queries),
     }
 
 
 def strong(classes: int, budget: Budget) -> dict[str, Attack]:
-    """APGD with the radius schedule on balanced masked CE, JSD and soft Dice, APGD on soft Dice, FAB-Dice and Square.
+    """APGD with radii on balanced masked CE, JSD and soft Dice; APGD on soft Dice and on DLR; FAB-Dice; Square.
 
-    With few steps the radius schedule is the weaker one on soft Dice, so that both are run.
+    With few steps the radius schedule is the weaker one on soft Dice, so that both are run; and where an attack leaves
+    next to nothing, DLR sometimes leaves the least.
     """
     return {
         "apgd-balanced-ce-radii": APGD("balanced-ce", budget.steps, budget.restarts, radii=RADII),
         "apgd-jsd-radii": APGD("jsd", budget.steps, budget.restarts, radii=RADII),
         "apgd-dice-radii": APGD("dice", budget.steps, budget.restarts, radii=RADII),
         "apgd-dice": APGD("dice", budget.steps, budget.restarts),
+        **_margin(classes, budget),
         "fab-dice": FabDice(budget.fab_steps, threshold=budget.threshold),
         "square": Square(budget.queries),
     }
+
+
+def _margin(classes: int, budget: Budget) -> dict[str, Attack]:
+    """DLR needs a third class; the margin is its like for two classes or regions."""
+    objective = "dlr" if classes > 2 else "margin"
+    return {f"apgd-{objective}": APGD(objective, budget.steps, budget.restarts)}
 
 
 ENSEMBLES: Registry[Callable[[int, Budget], Mapping[str, Attack]]] = Registry(
