@@ -1,29 +1,37 @@
 """Does the search pay? `python -m benchmarks.msnas DATASET --out DIR`: the registered experiment, on slices.
 
 Four searches (2D, 4 layers, 3 scales, 3 blocks, 8 filters, k 2, stem of stride 2; 80 steps) and, through the same
-training of 120 steps: each searched network twice; random networks of the same cost (multiply-adds within 15 % of the
-searched ones' mean); random networks of any cost; what the untrained super-net decodes to; and permutations (searched
-cells on random paths, random cells on searched paths). Figure: Dice pooled over all voxels of the validation cases,
-mean of the foreground classes; those cases are used for nothing else.
+training (5 epochs, on the hippocampus 120 steps): each searched network twice; random networks of the same cost
+(multiply-adds within 15 % of a searched one's, each searched network in turn); random networks of any cost; what
+super-nets decode to that learnt nothing, chance breaking the ties; and permutations (searched cells on random paths,
+random cells on searched paths). Figure: Dice pooled over all voxels of the validation cases, mean of the foreground
+classes; those cases are used for nothing else.
 
 Registered before it was run: H1, searched networks beat random ones of the same cost on average; H2, they beat the
 untrained decode. The hard baseline is reported whatever it says: the best, on the selection cases, of as many random
-networks as can be trained in the time of one search and one training.
+networks as can be trained in the time of one search and one training. Intervals resample networks; the two trainings
+of one network count as one, their mean.
 
-Time is that of the process (one thread), so that other work on the machine does not count. Every network is a job with
-a result of its own in DIR/jobs; interrupted, the same command goes on.
+The architecture's Adam has 0.02, not the recipe's 0.003: over the 30 and 40 steps that alpha, p and beta have, 0.003
+could move none of them by more than 0.12, and every softmax would end where it began.
+
+Time is the process's (one thread), so that other work on the machine counts little. Every network is a job with a
+result of its own in DIR/jobs; interrupted, the same command goes on, and begins unfinished jobs anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -34,21 +42,21 @@ import torch.nn.functional as F
 
 import voxward
 from voxward.core.files import write_json, write_text
-from voxward.core.genotype import OPERATION_NAMES, CellGenes, Gene, Genotype, load_genotype
+from voxward.core.genotype import OPERATION_NAMES, CellGenes, Gene, Genotype
 from voxward.core.plan import Plan, load_plan
 from voxward.core.recipe import Choice, Recipe, load_recipe
-from voxward.core.structure import to_data
+from voxward.core.structure import from_data, to_data
 from voxward.data.formats import open_dataset
-from voxward.data.splits import load_split, selection_split
+from voxward.data.splits import Split, load_split, selection_split
 from voxward.data.store import open_case
 from voxward.inference.run_folder import RunFolder, load_weights
 from voxward.metrics.summary import summarise
 from voxward.nas.cost import profile
-from voxward.nas.paths import sample_path
-from voxward.nas.run import super_net
+from voxward.nas.paths import edge_weights, sample_path, uniform_path_scores
+from voxward.nas.rank import decode_best
+from voxward.nas.run import search_architecture, set_up_search, super_net
 from voxward.nas.supernet import SuperNet
 from voxward.nets.registry import network_for_plan
-from voxward.training.log import read_log
 from voxward.training.loop import fit
 from voxward.training.setup import TrainingCases, set_up, start_fabric
 from voxward.training.validate import overlap, pooled_dice
@@ -59,18 +67,22 @@ SAME_COST = 0.15
 OVERRIDES = (
     "preparation.slice_size=null", "preparation.batch_size=8", "training.workers=0", "training.precision=fp32",
     "training.epochs=5", "network.options.filters=8", "network.options.flat_stem=false", "search.layers=4",
-    "search.scales=3", "search.part=2", "search.batch_size=8", "search.steps_per_epoch=2", "search.arch_optimizer=adam",
-    "search.arch_lr=0.02",
+    "search.scales=3", "search.part=2", "search.checkpointing=false", "search.batch_size=8",
+    "search.steps_per_epoch=2", "search.arch_optimizer=adam", "search.arch_lr=0.02",
 )  # fmt: skip
 GROUPS = ("searched", "same cost", "random", "untrained", "searched cells", "searched paths")
+RESAMPLES = 10_000
+_TRIES = 10_000
+_UNTRAINED_SPREAD = 1e-3  # as DARTS starts alpha
 
 
 @dataclass(frozen=True)
 class Job:
-    """One network to train. seed: of its training."""
+    """One network to train. network: its name among those of its group; seed: of its training."""
 
     name: str
     group: str
+    network: str
     genotype: Genotype
     seed: int
 
@@ -81,11 +93,7 @@ class Setting:
 
     dataset: str
     out: Path
-    overrides: tuple[str, ...]
-
-    @property
-    def recipe(self) -> Recipe:
-        return load_recipe(RECIPE, self.overrides)
+    recipe: Recipe
 
     @property
     def plan(self) -> Plan:
@@ -95,8 +103,36 @@ class Setting:
     def prepared(self) -> Path:
         return self.out / "prepared"
 
+    @property
+    def split(self) -> Split:
+        """The same for every search and training, whatever its seed."""
+        return load_split(open_dataset(self.dataset))
+
+    def result(self, name: str) -> Path:
+        return self.out / "jobs" / f"{name}.json"
+
 
 def main() -> None:
+    given = _options()
+    overrides = (*OVERRIDES, *given.overrides)
+    setting = Setting(given.dataset, given.out, load_recipe(RECIPE, overrides))
+    _keep_settings(setting, given)
+    if not (given.out / "plan.json").is_file():
+        voxward.plan(given.dataset, RECIPE, given.out, overrides=overrides)
+    voxward.prepare(given.dataset, setting.prepared, plan=given.out / "plan.json")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as pool:
+        seeds = range(given.seed, given.seed + given.searches)
+        found = _shown(pool.map(partial(_search, setting), seeds), given.searches)
+        jobs = _jobs(setting, found, given)
+        results = _shown(pool.map(partial(_train, setting), jobs), len(jobs))
+    write_json(given.out / "results.json", [*found, *results])
+    text = _report(found, results) + f"- settings: {' '.join(overrides)}\n"
+    write_text(given.out / "results.md", text)
+    print(text)
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
     parser.add_argument("--out", type=Path, required=True)
@@ -107,62 +143,99 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="of one thread each (default 2)")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
-    setting = Setting(given.dataset, given.out, (*OVERRIDES, *given.overrides))
-    voxward.plan(given.dataset, RECIPE, given.out, overrides=setting.overrides)
-    voxward.prepare(given.dataset, setting.prepared, plan=given.out / "plan.json")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as pool:
-        seeds = range(given.seed, given.seed + given.searches)
-        found = list(pool.map(_search, *zip(*((setting, seed) for seed in seeds), strict=True)))
-        jobs = _jobs(setting, found, given)
-        results = list(pool.map(_train, *zip(*((setting, job) for job in jobs), strict=True)))
-    text = _report(setting, found, results, given.searches)
-    write_text(given.out / "results.md", text)
-    print(text)
+    for name in ("searches", "trainings", "random", "processes"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(given, name)}")
+    return given
+
+
+def _keep_settings(setting: Setting, given: argparse.Namespace) -> None:
+    """Raise ValueError where the folder's results are of other settings than these."""
+    path = given.out / "settings.json"
+    now = {name: getattr(given, name) for name in ("searches", "trainings", "random", "seed")}
+    now |= {"dataset": str(open_dataset(given.dataset).root.resolve()), "recipe": to_data(setting.recipe)}
+    now = json.loads(json.dumps(now))  # tuples as the lists that a file gives back
+    if not path.is_file():
+        write_json(path, now)
+    elif json.loads(path.read_text()) != now:
+        raise ValueError(f"{given.out} holds results of other settings, see {path}: choose another --out")
+
+
+def _shown(results: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    done = []
+    for result in results:
+        done.append(result)
+        dice = f", Dice {result['dice']:.4f}" if "dice" in result else ""
+        print(f"{len(done)}/{count} {result['name']}: {result['seconds']:.1f} CPU s{dice}", flush=True)
+    return done
 
 
 def _search(setting: Setting, seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
-    path, out = setting.out / "jobs" / f"search-{seed}.json", setting.out / f"search-{seed}"
+    name = f"search-{seed}"
+    path, folder = setting.result(name), RunFolder(setting.out / "searches" / name)
     if not path.is_file():
-        began, resumed = time.process_time(), RunFolder(out).recipe.is_file()
-        voxward.search(
-            setting.dataset, out, RECIPE, (PATHS,), resumed, setting.out / "plan.json", setting.prepared, seed=seed,
-            device="cpu", overrides=setting.overrides,
+        shutil.rmtree(folder.root, ignore_errors=True)  # begun, not ended: its time is not known
+        halves = selection_split(setting.split.train, 0.5, seed)
+        began = time.process_time()
+        run = set_up_search(
+            folder, setting.recipe, setting.plan, TrainingCases(setting.prepared, *halves), seed, torch.device("cpu"),
+            PATHS,
         )  # fmt: skip
-        write_json(path, {"seed": seed, "seconds": time.process_time() - began, "resumed": resumed})
-    return dict(json.loads(path.read_text())) | {"genotype": load_genotype(out / f"paths-{PATHS}.json")}
+        search_architecture(run)
+        genotype = _decoded(run.bilevel.net, setting) if not run.settings.candidates else decode_best(run, PATHS)[0]
+        seconds = time.process_time() - began
+        write_json(path, {"name": name, "seed": seed, "seconds": seconds, "genotype": to_data(genotype)})
+    return dict(json.loads(path.read_text()))
+
+
+def _decoded(net: SuperNet, setting: Setting) -> Genotype:
+    settings = setting.recipe.search
+    assert settings is not None
+    return net.decode(PATHS, settings.score, settings.diverse)
 
 
 def _jobs(setting: Setting, found: Sequence[dict[str, Any]], given: argparse.Namespace) -> list[Job]:
     """All networks to train; the random ones are drawn by their number, so that a second call draws the same."""
-    net, searched = super_net(setting.recipe, setting.plan, 0), [result["genotype"] for result in found]
-    target = statistics.mean(_macs(setting, genotype) for genotype in searched)
+    net = super_net(setting.recipe, setting.plan, 0)
+    searched = [from_data(Genotype, result["genotype"], "genotype") for result in found]
+    macs = [_macs(setting, genotype) for genotype in searched]
     generator = torch.Generator().manual_seed(1000 + given.seed)
     jobs = [
-        Job(f"searched-{result['seed']}-{n}", "searched", result["genotype"], 10 * result["seed"] + n)
-        for result in found
+        Job(f"searched-{result['seed']}-{n}", "searched", result["name"], genotype, 10 * result["seed"] + n)
+        for result, genotype in zip(found, searched, strict=True)
         for n in range(given.trainings)
     ]
 
     def draw(group: str, count: int, make: Callable[[int], Genotype]) -> None:
-        jobs.extend(Job(f"{group.replace(' ', '-')}-{n}", group, make(n), 100 + n) for n in range(count))
+        for n in range(count):
+            name = f"{group.replace(' ', '-')}-{n}"
+            jobs.append(Job(name, group, name, make(n), 100 + n))
 
-    draw("same cost", given.random, lambda n: _same_cost(setting, net, target, generator))
+    draw("same cost", given.random, lambda n: _same_cost(setting, net, macs[n % len(macs)], generator))
     draw("random", given.random, lambda n: _genotype(net, generator))
-    untrained = net.decode(PATHS)
-    draw("untrained", given.searches, lambda n: untrained)
+    draw("untrained", given.searches, lambda n: _untrained(setting, given.seed + n))
     half = max(1, given.random // 2)
     draw("searched cells", half, lambda n: _with_cells(net, searched[n % len(searched)].cells, generator))
     draw("searched paths", half, lambda n: replace(searched[n % len(searched)], cells=_cells(net, generator)))
     return jobs
 
 
-def _same_cost(setting: Setting, net: SuperNet, target: float, generator: torch.Generator) -> Genotype:
-    while True:
+def _same_cost(setting: Setting, net: SuperNet, target: int, generator: torch.Generator) -> Genotype:
+    for _ in range(_TRIES):
         genotype = _genotype(net, generator)
         if abs(_macs(setting, genotype) / target - 1) <= SAME_COST:
             return genotype
+    raise ValueError(f"none of {_TRIES} random networks has {target / 1e6:.1f} million multiply-adds")
+
+
+def _untrained(setting: Setting, seed: int) -> Genotype:
+    """What a super-net decodes to that learnt nothing."""
+    net, generator = super_net(setting.recipe, setting.plan, seed), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in (*net.cell_parameters(), *net.network_parameters()):
+            parameter.normal_(0.0, _UNTRAINED_SPREAD, generator=generator)
+    return _decoded(net, setting)
 
 
 def _genotype(net: SuperNet, generator: torch.Generator) -> Genotype:
@@ -172,7 +245,7 @@ def _genotype(net: SuperNet, generator: torch.Generator) -> Genotype:
 def _with_cells(net: SuperNet, cells: CellGenes, generator: torch.Generator) -> Genotype:
     """Different paths, each drawn with equal probability among all."""
     paths: set[tuple[int, ...]] = set()
-    uniform = SuperNet(1, 2, net.space, net.layout, net.part).edge_weights().detach()
+    uniform = edge_weights(net.space, uniform_path_scores(net.space))
     while len(paths) < PATHS:
         paths.add(sample_path(net.space, uniform, generator))
     return net.genotype_of(sorted(paths), cells)
@@ -189,37 +262,36 @@ def _cells(net: SuperNet, generator: torch.Generator) -> CellGenes:
     return CellGenes(genes(), genes(), genes())
 
 
-def _network(setting: Setting, genotype: Genotype) -> torch.nn.Module:
-    options = {**setting.recipe.network.options, "genotype": to_data(genotype)}
-    return network_for_plan("searched", setting.plan, options)
+def _options_of(setting: Setting, genotype: Genotype) -> dict[str, Any]:
+    return {**setting.recipe.network.options, "genotype": to_data(genotype)}
 
 
 def _macs(setting: Setting, genotype: Genotype) -> int:
-    return profile(_network(setting, genotype), len(setting.plan.channels), setting.plan.patch_size).macs
+    plan = setting.plan
+    network = network_for_plan("searched", plan, _options_of(setting, genotype))
+    return profile(network, len(plan.channels), plan.patch_size).macs
 
 
 def _train(setting: Setting, job: Job) -> dict[str, Any]:
     torch.set_num_threads(1)
-    path = setting.out / "jobs" / f"{job.name}.json"
+    path, folder = setting.result(job.name), RunFolder(setting.out / "runs" / job.name)
     if path.is_file():
         return dict(json.loads(path.read_text()))
-    folder, split = RunFolder(setting.out / "runs" / job.name), load_split(open_dataset(setting.dataset))
-    halves = selection_split(split.train, setting.recipe.training.selection)
-    options = {**setting.recipe.network.options, "genotype": to_data(job.genotype)}
+    shutil.rmtree(folder.root, ignore_errors=True)  # begun, not ended: its time is not known
+    split, options = setting.split, _options_of(setting, job.genotype)
     recipe = replace(setting.recipe, network=Choice("searched", options))
-    cases = TrainingCases(setting.prepared, *halves)
-    run = set_up(folder, recipe, setting.plan, cases, job.seed, start_fabric(recipe, "cpu"))
+    cases = TrainingCases(setting.prepared, *selection_split(split.train, recipe.training.selection))
     began = time.process_time()
+    run = set_up(folder, recipe, setting.plan, cases, job.seed, start_fabric(recipe, "cpu"))
     fit(run)
     seconds = time.process_time() - began
-    network = _network(setting, job.genotype)
+    network = network_for_plan("searched", setting.plan, options).eval()
     load_weights(network, folder.weights("best"))
-    log = read_log(folder.log)
     result = {
-        "name": job.name, "group": job.group, "macs": _macs(setting, job.genotype),
-        "parameters": sum(p.numel() for p in network.parameters()), "seconds": seconds,
-        "selection": max(row["validation_dice"] for row in log),
-        "dice": _score(setting, network.eval(), split.validation),
+        "name": job.name, "group": job.group, "network": job.network, "macs": _macs(setting, job.genotype),
+        "parameters": sum(p.numel() for p in network.parameters()), "steps": run.state.step, "seconds": seconds,
+        "selection": _score(setting, network, cases.selection), "dice": _score(setting, network, split.validation),
+        "genotype": to_data(job.genotype),
     }  # fmt: skip
     write_json(path, result)
     return result
@@ -240,49 +312,73 @@ def _score(setting: Setting, network: torch.nn.Module, ids: Iterable[str]) -> fl
     return pooled_dice(counts)
 
 
-def _report(setting: Setting, found: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]], searches: int) -> str:
-    dice = {group: [r["dice"] for r in results if r["group"] == group] for group in GROUPS}
-    lines = ["| networks | n | pooled Dice [95 % bootstrap] | least | most | MMACs | training CPU s |"]
-    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for group in GROUPS:
-        rows, of = [r for r in results if r["group"] == group], summarise(dice[group])
+def _report(found: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]]) -> str:
+    groups = {name: [r for r in results if r["group"] == name] for name in GROUPS}
+    dice = {name: _per_network(rows) for name, rows in groups.items()}
+    lines = ["| networks | n | trainings | pooled Dice [95 % bootstrap] | least | most | MMACs | training CPU s |"]
+    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for name, rows in groups.items():
+        of = summarise(dice[name])
         assert of is not None
-        macs, seconds = (statistics.mean(r[key] for r in rows) for key in ("macs", "seconds"))
         lines.append(
-            f"| {group} | {of.n} | {of.mean:.4f} [{of.low:.4f}, {of.high:.4f}] | {of.minimum:.4f} | {of.maximum:.4f} "
-            f"| {macs / 1e6:.1f} | {seconds:.1f} |"
+            f"| {name} | {of.n} | {len(rows)} | {of.mean:.4f} [{of.low:.4f}, {of.high:.4f}] | {of.minimum:.4f} "
+            f"| {of.maximum:.4f} | {_mean(rows, 'macs') / 1e6:.1f} | {_mean(rows, 'seconds'):.1f} |"
         )
     lines.append("")
     for name, group in (("H1, searched - same cost", "same cost"), ("H2, searched - untrained", "untrained")):
         lines.append(f"- {name}: {_difference(dice['searched'], dice[group])}")
-    pool = [r for r in results if r["group"] == "random"]
-    search = statistics.mean(result["seconds"] for result in found)
-    training = statistics.mean(r["seconds"] for r in pool)
-    affordable = max(1, int((search + training) / training))
-    count = min(affordable, len(pool))
-    best = _best_of(pool, count)
-    lines.append(
-        f"- a search took {search:.1f} CPU s, a training {training:.1f}: in the time of both {affordable} random "
-        f"networks are trained; the best of {count} on the selection cases has {best:.4f} on average, "
-        f"searched - best of {count}: {statistics.mean(dice['searched']) - best:+.4f}"
-    )
-    lines.append(f"- settings: {' '.join(setting.overrides)}")
+    lines += [_against_best(found, groups[name], dice["searched"], name) for name in ("random", "same cost")]
+    lines.append(f"- steps of a training: {results[0]['steps']}")
     return "\n".join(lines) + "\n"
 
 
-def _difference(a: Sequence[float], b: Sequence[float], resamples: int = 10_000) -> str:
-    """Of the means, with the interval of resampling both groups."""
-    rng = np.random.default_rng(0)
-    means = [rng.choice(np.asarray(values), (resamples, len(values))).mean(1) for values in (a, b)]
-    low, high = np.percentile(means[0] - means[1], [2.5, 97.5])
-    return f"{statistics.mean(a) - statistics.mean(b):+.4f} [{low:+.4f}, {high:+.4f}]"
+def _mean(rows: Sequence[dict[str, Any]], key: str) -> float:
+    return statistics.mean(row[key] for row in rows)
 
 
-def _best_of(pool: Sequence[dict[str, Any]], count: int, draws: int = 10_000) -> float:
-    """Mean Dice of the network with the best selection score among `count` drawn from the pool, without replacement."""
-    rng = np.random.default_rng(0)
-    drawn = (rng.choice(len(pool), count, replace=False) for _ in range(draws))
-    return statistics.mean(max((pool[n] for n in places), key=lambda r: r["selection"])["dice"] for places in drawn)
+def _per_network(rows: Sequence[dict[str, Any]]) -> list[float]:
+    networks = dict.fromkeys(row["network"] for row in rows)
+    return [_mean([row for row in rows if row["network"] == network], "dice") for network in networks]
+
+
+def _against_best(
+    found: Sequence[dict[str, Any]], pool: Sequence[dict[str, Any]], searched: Sequence[float], name: str
+) -> str:
+    """The hard baseline: a random search in the same time."""
+    search, training = _mean(found, "seconds"), _mean(pool, "seconds")
+    affordable = max(1, int((search + training) / training))
+    count = min(affordable, len(pool))
+    best = _best_of(_pairs(pool), count)
+    return (
+        f"- a search took {search:.1f} CPU s, a training of `{name}` {training:.1f}: in the time of both {affordable} "
+        f"such networks are trained; the best of {count} on the selection cases has {best:.4f} on average; searched - "
+        f"best of {count}: {_difference(searched, pool, lambda rows: _best_of(_pairs(rows), count))}"
+    )
+
+
+def _pairs(rows: Iterable[dict[str, Any]]) -> np.ndarray[Any, Any]:
+    return np.array([[row["selection"], row["dice"]] for row in rows])
+
+
+def _difference(a: Sequence[float], b: Sequence[Any], of_b: Callable[[Sequence[Any]], float] = statistics.fmean) -> str:
+    """Mean of `a` less `of_b` of b, with the 95 % interval of resampling both."""
+    rng, drawn = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        first, second = ([values[n] for n in rng.integers(len(values), size=len(values))] for values in (a, b))
+        drawn.append(statistics.fmean(first) - of_b(second))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return f"{statistics.fmean(a) - of_b(b):+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def _best_of(pool: np.ndarray[Any, Any], count: int) -> float:
+    """Mean Dice of the network with the best selection score among `count` of the pool, over all such choices.
+
+    pool: (networks, 2), the selection score and Dice. Exact: the n-th best of all is the best of those chosen where
+    the other count - 1 are among those after it.
+    """
+    ranked = pool[np.argsort(-pool[:, 0], kind="stable"), 1]
+    ways = [math.comb(len(ranked) - n, count - 1) for n in range(1, len(ranked) + 1)]
+    return float(np.dot(ranked, ways) / sum(ways))
 
 
 if __name__ == "__main__":

@@ -148,6 +148,7 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--paths", type=int, nargs="+", default=[3, 4, 5], help="a network for each number of paths (default 3 4 5)"
     )
+    parser.add_argument("--minutes", type=float, help="about how long to search (default: the recipe's steps)")
     parser.add_argument("--resume", action="store_true", help="continue the search in --out exactly where it stopped")
     parser.add_argument("--plan", help="a plan.json, perhaps edited, instead of the planner's")
     parser.add_argument("--prepared", help="folder of prepared cases to share between runs (default: OUT/prepared)")

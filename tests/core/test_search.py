@@ -25,6 +25,8 @@ def test_the_defaults_are_legal_and_the_paper_s():
         ({"budget_gmac": -1.0}, "budget_gmac must be positive"),
         ({"adversarial_eps": 2.0}, r"adversarial_eps must be in \[0, 1\], got 2.0"),
         ({"weight_decay": -1.0}, "weight_decay must not be negative"),
+        ({"arch_weight_decay": -1.0}, "arch_weight_decay must not be negative"),
+        ({"entropy_weight": -1.0}, "entropy_weight must not be negative, got -1.0"),
     ],
 )
 def test_what_is_out_of_range_is_said(change, problem):

@@ -118,11 +118,32 @@ def test_a_search_in_3d_that_goes_on_is_the_one_that_never_stopped(phantoms, tmp
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_minutes_become_steps_that_a_resumed_search_keeps(phantoms, tmp_path):
+    def search(**options):
+        return voxward.search(phantoms, tmp_path / "out", "msnas-2d", (1,), overrides=(*TINY, *SLICES), **options)
+
+    def steps():
+        return load_recipe(tmp_path / "out" / "recipe.yaml").search.steps_per_epoch
+
+    with pytest.raises(Interrupted):
+        search(minutes=0.1, progress=StopAt(1))
+    planned = steps()
+    assert planned >= 1
+    found = search(minutes=100.0, resume=True)
+    assert steps() == planned
+    log = read_log(found.out / "logs" / "search.csv")
+    assert [row["step"] for row in log] == [planned, 2 * planned, 3 * planned]
+    assert log[-1]["seconds"] < 60
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"paths": (0,)}, r"paths must hold numbers from 1 up, got \(0,\)"),
+        ({"paths": (0,)}, r"paths must hold different numbers from 1 up, got \(0,\)"),
+        ({"paths": (1, 1)}, r"paths must hold different numbers from 1 up, got \(1, 1\)"),
         ({"paths": (1000,)}, "k must be between 1 and"),
+        ({"paths": (4,), "overrides": (*TINY, "search.diverse=true")}, "paths must be at most 3, .* got 4"),
+        ({"minutes": 0.0}, "minutes must be positive, got 0.0"),
         ({"recipe": "rog", "overrides": ()}, "needs a recipe with network.name searched, got 'rog'"),
         ({"overrides": ("search.part=3", *TINY[:4])}, "part must divide the 2 filters, got 3"),
         ({"overrides": ("search.layers=0",)}, "search.layers must be at least 1, got 0"),

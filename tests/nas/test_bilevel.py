@@ -111,17 +111,65 @@ def test_a_budget_makes_the_network_cheaper():
             steps_per_epoch=10, warmup_epochs=0, arch_lr=0.1, arch_weight_decay=0.0, budget_gmac=budget,
             budget_weight=1.0,
         )  # fmt: skip
-
-        def nothing(search=search):
-            everything = [*search.net.weight_parameters(), *search.net.cell_parameters(), search.net.beta]
-            return sum((0.0 * p).sum() for p in everything)
-
         start = search.figures()["expected_gmac"]
         while search.step < search.total_steps:
-            search.advance(nothing, nothing)
+            search.advance(_nothing(search), _nothing(search))
         costs.append(search.figures()["expected_gmac"])
         assert costs[0] == pytest.approx(start)
     assert abs(costs[1] - 1e-5) < 0.5 * abs(costs[0] - 1e-5)
+
+
+def _nothing(search):
+    return lambda: sum((0.0 * p).sum() for p in search.net.parameters())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.01])
+def test_an_entropy_weight_makes_choices_clear_phase_by_phase(temperature):
+    """The data say nothing, so only the entropy moves what stands a little apart; off, nothing moves."""
+    seen = []
+    for weight in (0.0, 1.0):
+        search = _search(
+            steps_per_epoch=25, arch_lr=0.1, arch_weight_decay=0.0, entropy_weight=weight, temperature=temperature
+        )
+        with torch.no_grad():
+            for n, parameter in enumerate((*search.net.cell_parameters(), search.net.beta)):
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(n)))
+        start, rows = _architecture(search.net), []
+        while search.step < search.total_steps:
+            search.advance(_nothing(search), _nothing(search))
+            if search.step % 25 == 0:
+                rows.append(search.figures())
+        still = all(_same(a, b) for a, b in zip(start, _architecture(search.net), strict=True))
+        seen.append((still, rows))
+    assert seen[0][0]
+    warm, cell, _, last = seen[1][1]
+    for name in ("operation_entropy", "input_entropy"):
+        assert warm[name] > 0.99
+        assert cell[name] < 0.9
+    assert last["path_entropy"] < 0.9
+    if temperature == 1.0:
+        assert cell["path_entropy"] == pytest.approx(warm["path_entropy"])
+
+
+def test_entropies_are_those_of_the_choices_and_the_loss_adds_them_by_a_ramp():
+    search = _search(steps_per_epoch=4, entropy_weight=0.5, arch_optimizer="sgd", weight_decay=0.0, momentum=0.0)
+    net = search.net
+    with torch.no_grad():
+        for parameter in (*net.cell_parameters(), net.beta):
+            parameter.normal_()
+    rows = [row for kind in net.alpha for row in net.cell_weights(kind)[0]]
+    expected = torch.stack([torch.distributions.Categorical(row).entropy() for row in rows]).mean() / math.log(5)
+    assert search.entropies()["operation_entropy"].item() == pytest.approx(float(expected))
+    rows = [net.cell_weights(kind)[1][1:3] for kind in net.p]
+    expected = torch.stack([torch.distributions.Categorical(row).entropy() for row in rows]).mean() / math.log(2)
+    assert search.entropies()["input_entropy"].item() == pytest.approx(float(expected))
+    assert search.entropies()["path_entropy"] <= 1
+    search.step = 5  # the second of the four steps of the cell phase
+    search._set_pace()
+    rate, before = search.weights.param_groups[0]["lr"], net.alpha["up"].detach().clone()
+    (slope,) = torch.autograd.grad(search.entropies()["operation_entropy"], [net.alpha["up"]])
+    search.advance(_nothing(search), _nothing(search))
+    torch.testing.assert_close(net.alpha["up"].detach(), before - rate * 0.5 * 2 / 4 * slope)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -10,6 +10,7 @@ from voxward.nas.cost import cost_table, expected_cost, profile
 from voxward.nas.paths import visit
 from voxward.nas.space import MacroSpace
 from voxward.nas.supernet import SuperNet
+from voxward.nets.registry import create_network
 from voxward.nets.searched import Layout, SearchedNet, stage_strides
 
 SEP3 = (Gene(0, "sep3"), Gene(1, "sep3"), Gene(2, "sep3"))
@@ -96,6 +97,17 @@ def test_macs_are_what_pytorch_counts(dimensions):
         net.eval()(torch.randn(1, 1, *size))
     assert cost.macs * 2 == counter.get_total_flops()
     assert cost.parameters == sum(p.numel() for p in net.parameters())
+
+
+def test_macs_of_the_networks_that_a_searched_one_stands_beside():
+    """ROG's as published, 9.97 G; MONAI's, with its transposed convolutions, as PyTorch counts."""
+    with torch.device("meta"):
+        rog = create_network("rog", 1, 3, strides=((2, 2, 1), *[(2, 2, 2)] * 4))
+    assert profile(rog, 1, (96, 96, 96)).macs / 1e9 == pytest.approx(9.97, abs=0.005)
+    net = create_network("dynunet", 1, 3)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.eval()(torch.randn(1, 1, 16, 16, 16))
+    assert profile(net, 1, (16, 16, 16)).macs * 2 == counter.get_total_flops()
 
 
 def test_activations_are_the_layers_outputs():

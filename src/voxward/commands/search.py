@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 import voxward
 from voxward.commands.train import plan_of, recipe_of, split_of
 from voxward.core.case import Dataset
@@ -14,6 +16,7 @@ from voxward.core.genotype import Genotype
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import Choice, Recipe, dump_recipe
+from voxward.core.search import Search
 from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
 from voxward.data.splits import load_split, selection_split
@@ -23,7 +26,8 @@ from voxward.inference.run_folder import RunFolder, RunSplit
 from voxward.losses.registry import create_loss
 from voxward.nas.cost import profile
 from voxward.nas.rank import decode_best
-from voxward.nas.run import SearchRun, search_architecture, set_up_search, super_net
+from voxward.nas.run import SearchRun, search_architecture, set_up_search, steps_in, super_net
+from voxward.nas.supernet import SuperNet
 from voxward.nets.registry import network_for_plan
 from voxward.report.architectures import Architecture, architectures_markdown, draw_architecture, search_history
 from voxward.training.log import read_log
@@ -54,6 +58,7 @@ def search(
     out: Path | str,
     recipe: str = "msnas",
     paths: Sequence[int] = (3, 4, 5),
+    minutes: float | None = None,
     resume: bool = False,
     plan: Path | str | None = None,
     prepared: Path | str | None = None,
@@ -68,9 +73,11 @@ def search(
 
     Half of the fold's training cases teach the weights, half the architecture; its validation cases are not read.
     paths: one network is decoded for each number of paths. It is written as its genotype (paths-3.json), as a recipe
-    that trains it on this or another dataset (paths-3.yaml), and as a drawing (SVG and PNG). resume: continue the
-    search in `out` exactly as it would have gone on (recipe, paths, plan, fold, seed and overrides are then ignored).
-    The other arguments are those of `train`; the recipe's `search` says how to search, see core.search.Search.
+    that trains it on this or another dataset (paths-3.yaml), and as a drawing (SVG and PNG). minutes: about how long
+    the search itself may take; a few timed passes turn it into the recipe's search.steps_per_epoch, which is kept, so
+    that all phases are as much shorter or longer. resume: continue the search in `out` exactly as it would have gone
+    on (recipe, paths, minutes, plan, fold, seed and overrides are then ignored). The other arguments are those of
+    `train`; the recipe's `search` says how to search, see core.search.Search.
 
     Beside the searched networks stands, as a control, what the super-net decodes to before it has learnt anything.
     Raises ValueError or FileNotFoundError when an argument, the plan or the dataset is wrong, before anything but
@@ -81,6 +88,8 @@ def search(
     source = replace(source, labels=source.labels.with_regions(used.regions))
     on = resolve_device(device)
     resolve_precision(used.training.precision, on)
+    if minutes is not None and minutes <= 0:
+        raise ValueError(f"minutes must be positive, got {minutes}")
     cases = Path(prepared) if prepared is not None else folder.root / "prepared"
     if resume:
         split = split_of(folder, source)
@@ -88,7 +97,7 @@ def search(
         prepare_dataset(source, load_plan(folder.plan), cases, wanted, workers, counter(progress, "prepare"))
     else:
         settings = SearchSettings(str(source.root.resolve()), tuple(paths), fold, seed, voxward.__version__)
-        _start(folder, source, used, settings, plan, cases, workers, progress)
+        used = _start(folder, source, used, settings, plan, cases, workers, minutes, on, progress)
     split, settings = split_of(folder, source), load_json(SearchSettings, folder.settings)
     halves = TrainingCases(cases, split.fit, split.selection)
     run = set_up_search(folder, used, load_plan(folder.plan), halves, settings.seed, on, max(settings.paths))
@@ -111,23 +120,42 @@ def _start(
     plan: Path | str | None,
     prepared: Path,
     workers: int,
+    minutes: float | None,
+    device: torch.device,
     progress: Progress,
-) -> None:
-    """Decide everything and prepare the cases; what was decided is written once all of it has worked."""
-    if not settings.paths or min(settings.paths) < 1:
-        raise ValueError(f"paths must hold numbers from 1 up, got {settings.paths}")
+) -> Recipe:
+    """Decide everything and prepare the cases; what was decided is written once all of it has worked.
+
+    Returns the recipe, as long as `minutes` allow.
+    """
+    if not settings.paths or min(settings.paths) < 1 or len(set(settings.paths)) < len(settings.paths):
+        raise ValueError(f"paths must hold different numbers from 1 up, got {settings.paths}")
     given = load_split(source, settings.fold, settings.seed)
     if len(given.train) < 2:
         raise ValueError(f"a search needs at least 2 training cases, got {len(given.train)}")
     split = RunSplit(*selection_split(given.train, 0.5, settings.seed), given.validation)
     decided = plan_of(source, recipe, given.train, plan, workers, progress)
-    for count in settings.paths:
-        super_net(recipe, decided, settings.seed).decode(count)  # refuses what does not fit
+    _refuse_paths(super_net(recipe, decided, settings.seed), max(settings.paths), recipe.search or Search())
     prepare_dataset(source, decided, prepared, given.train, workers, counter(progress, "prepare"))
+    if minutes is not None:
+        halves = TrainingCases(prepared, split.fit, split.selection)
+        probe = set_up_search(folder, recipe, decided, halves, settings.seed, device, max(settings.paths))
+        steps = steps_in(probe, minutes)
+        recipe = replace(recipe, search=replace(recipe.search or Search(), steps_per_epoch=steps))
     decided.save(folder.plan)
     write_json(folder.splits, to_data(split))
     write_json(folder.settings, to_data(settings))
     write_text(folder.recipe, dump_recipe(recipe))  # last: its presence says that there is a search
+    return recipe
+
+
+def _refuse_paths(net: SuperNet, most: int, settings: Search) -> None:
+    """Raise ValueError where a search might end with fewer paths than it is to decode."""
+    net.decode(most, settings.score)
+    # A path uses up at most one new edge per layer, and while there is a new edge there is a path through it.
+    certain = -(-len(net.space.edges) // net.space.layers)
+    if settings.diverse and most > certain:
+        raise ValueError(f"paths must be at most {certain}, so many diverse ones are certain to exist, got {most}")
 
 
 def _finish(run: SearchRun, settings: SearchSettings, progress: Progress) -> tuple[Architecture, ...]:

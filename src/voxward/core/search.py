@@ -17,11 +17,12 @@ class Search:
     falling by a cosine from its first to its second value, momentum, weight_decay, clip_gradient_norm.
     arch_optimizer: `adam` with arch_lr and arch_weight_decay, or `sgd`, the weights' (the paper). temperature: of all
     softmaxes at the end, to which it falls from 1 after the warm-up. budget_gmac: the expected 10^9 multiply-adds of a
-    decoded network for one patch are drawn there by budget_weight * |expected / budget - 1|. adversarial_eps: alpha, p
-    and beta learn on patches perturbed within this share of the intensity window, by adversarial_steps sign steps; 0:
-    clean ones. Decoding: score `sum` (the paper) or `log` (the likeliest paths); diverse: each path has a new edge.
-    candidates: so many networks, drawn from the distribution of paths, compete with the decoded one, by their Dice
-    with the super-net's weights on the half that beta learned on; 0: none.
+    decoded network for one patch are drawn there by budget_weight * |expected / budget - 1|. entropy_weight: grows from
+    0 over each phase, and, times the entropies of alpha, p and the paths (0 to 1 each), draws them to choices; 0: not
+    (the paper). adversarial_eps: alpha, p and beta learn on patches perturbed within this share of the intensity
+    window, by adversarial_steps sign steps; 0: clean ones. Decoding: score `sum` (the paper) or `log` (the likeliest
+    paths); diverse: each path has a new edge. candidates: so many networks, drawn from the distribution of paths,
+    compete with the decoded one, by their Dice with the super-net's weights on the half that beta learned on; 0: none.
     """
 
     layers: int = 10
@@ -45,6 +46,7 @@ class Search:
     temperature: float = 1.0
     budget_gmac: float | None = None
     budget_weight: float = 0.1
+    entropy_weight: float = 0.0
     adversarial_eps: float = 0.0
     adversarial_steps: int = 1
     score: Literal["sum", "log"] = "sum"
@@ -82,9 +84,12 @@ class Search:
         ]
         found += [
             f"{name} must not be negative, got {getattr(self, name)}"
-            for name in ("warmup_epochs", "cell_epochs", "network_epochs", "weight_decay", "budget_weight")
+            for name in (
+                "warmup_epochs", "cell_epochs", "network_epochs", "weight_decay", "arch_weight_decay", "budget_weight",
+                "entropy_weight",
+            )
             if getattr(self, name) < 0
-        ]
+        ]  # fmt: skip
         found += [
             f"{name} must be positive, got {value}"
             for name, value in (

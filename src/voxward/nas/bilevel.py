@@ -6,7 +6,7 @@ First order: an architecture step differentiates the loss at the weights as they
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -86,33 +86,38 @@ class Bilevel:
         if optimizer is not None:
             loss = architecture_loss()
             searched = _finite(loss, "architecture", self.step)
-            _descend(optimizer, loss + self._budget_loss(), None)
+            _descend(optimizer, loss + self._budget_loss() + self._entropy_loss(), None)
         loss = weight_loss()
         learnt = _finite(loss, "weight", self.step)
         _descend(self.weights, loss, self.settings.clip_gradient_norm)
         self.step += 1
         return learnt, searched
 
-    def figures(self) -> dict[str, float]:
-        """Where the architecture stands: entropies as shares of the largest possible, temperature, expected 10^9 MACs.
+    def entropies(self) -> dict[str, Tensor]:
+        """Of the choices as shares of the largest possible, 0 (all is chosen) to 1; scalars, differentiable.
 
-        operation_entropy: of alpha. input_entropy: of p. path_entropy: of the distribution over paths (beta).
+        operation_entropy: mean over alpha. input_entropy: mean over p. path_entropy: of the distribution over paths.
         """
-        net, inputs = self.net, list[float]()
-        operations = []
+        net, operations, inputs = self.net, list[Tensor](), list[Tensor]()
+        for kind in CELL_KINDS:
+            by_operation, by_input = net.cell_weights(kind)
+            operations += by_operation.unbind()
+            blocks = range(2, net.layout.blocks + 1)  # block 1 has one input: no choice
+            inputs += [by_input[block_slice(block)] for block in blocks]
+        paths = math.log(net.space.paths_to[net.space.sink])
+        return {
+            "operation_entropy": _mean_entropy(operations, net.beta),
+            "input_entropy": _mean_entropy(inputs, net.beta),
+            "path_entropy": path_entropy(net.space, net.edge_weights()) / max(paths, math.ulp(1.0)),
+        }
+
+    def figures(self) -> dict[str, float]:
+        """Where the architecture stands: `entropies`, temperature, expected 10^9 MACs."""
         with torch.no_grad():
-            for kind in CELL_KINDS:
-                by_operation, by_input = net.cell_weights(kind)
-                operations += [_relative_entropy(row) for row in by_operation]
-                blocks = range(2, net.layout.blocks + 1)  # block 1 has one input: no choice
-                inputs += [_relative_entropy(by_input[block_slice(block)]) for block in blocks]
-            paths = float(path_entropy(net.space, net.edge_weights()))
-            return {
-                "operation_entropy": _mean(operations),
-                "input_entropy": _mean(inputs),
-                "path_entropy": paths / max(math.log(net.space.paths_to[net.space.sink]), math.ulp(1.0)),
-                "temperature": net.temperature,
-                "expected_gmac": float(self.budget.gmac(net)),
+            entropies = {name: float(value) for name, value in self.entropies().items()}
+            return entropies | {
+                "temperature": self.net.temperature,
+                "expected_gmac": float(self.budget.gmac(self.net)),
             }
 
     def state(self) -> dict[str, Any]:
@@ -155,6 +160,16 @@ class Bilevel:
             return 0.0
         return self.settings.budget_weight * (self.budget.gmac(self.net) / self.settings.budget_gmac - 1).abs()
 
+    def _entropy_loss(self) -> Tensor | float:
+        """Draws to choices, the more the nearer the phase is to its end (as in DiNTS, section 3.4)."""
+        if self.settings.entropy_weight == 0:
+            return 0.0
+        first, last = self.warmup_steps, self.settings.cell_epochs * self.steps_per_epoch
+        if self.phase == "network":
+            first, last = last, self.total_steps
+        ramp = (self.step + 1 - first) / (last - first)
+        return self.settings.entropy_weight * ramp * torch.stack([*self.entropies().values()]).sum()
+
 
 def _sgd(settings: Search, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.SGD(
@@ -188,10 +203,11 @@ def _finite(loss: Tensor, name: str, step: int) -> float:
     return value
 
 
-def _relative_entropy(weights: Tensor) -> float:
-    entropy = float(torch.special.entr(weights).sum())
-    return entropy / math.log(len(weights))
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def _mean_entropy(choices: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Mean of the choices' entropies, each as a share of its largest; 0 without choices."""
+    if not choices:
+        return like.new_zeros(())
+    # Clamped, for the slope of x log x is infinite at the 0 of a saturated softmax.
+    logs = [weights.clamp_min(torch.finfo(weights.dtype).tiny).log() for weights in choices]
+    shares = [-(w * log).sum() / math.log(len(w)) for w, log in zip(choices, logs, strict=True)]
+    return torch.stack(shares).mean()

@@ -18,6 +18,7 @@ from voxward.nets.searched import Layout
 
 MEASURES = ("parameters", "macs", "activations")
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def profile(net: nn.Module, channels: int, size: tuple[int, ...]) -> Cost:
         activations.append(out.numel())
         if isinstance(module, _CONVOLUTIONS):
             macs.append(out.numel() * module.weight[0].numel())
+        elif isinstance(module, _TRANSPOSED):
+            macs.append(given[0].numel() * module.weight[0].numel())
 
     for module in twin.modules():
         if not list(module.children()) and not isinstance(module, nn.Identity):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -42,6 +44,7 @@ COLUMNS = (
 )  # fmt: skip
 PHASES = ("warm-up", "cell", "network")
 """The log writes their positions."""
+_TIMED_PASSES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +152,26 @@ def search_architecture(run: SearchRun, progress: Progress = silent) -> None:
     run.bilevel.finish()
 
 
+def steps_in(run: SearchRun, minutes: float) -> int:
+    """How many steps an epoch of the search may have, at least 1, to last about `minutes`, from timed passes.
+
+    The run is only measured with: its norms' statistics move, nothing is written.
+    """
+    sitting, settings = _Sitting(run, silent), run.settings
+    parameters = run.bilevel.net.weight_parameters()
+    seconds = []
+    for batch in islice(sitting.batches(run.cases.fit, 0), 1 + _TIMED_PASSES):
+        began = time.perf_counter()
+        torch.autograd.grad(sitting.learnt(batch), parameters, allow_unused=True)
+        if run.device.type == "cuda":
+            torch.cuda.synchronize(run.device)
+        seconds.append(time.perf_counter() - began)
+    # The first pass is slower. An architecture step is a pass as a step of the weights is, and one per sign step.
+    per_step = 2 + (settings.adversarial_steps if settings.adversarial_eps > 0 else 0)
+    passes = settings.warmup_epochs + (settings.epochs - settings.warmup_epochs) * per_step
+    return max(1, int(minutes * 60 / statistics.median(seconds[1:] or seconds) / passes))
+
+
 class _Sitting:
     """One sitting at a search: from its state until the end or a signal."""
 
@@ -162,12 +185,12 @@ class _Sitting:
 
     def steps(self, log: TrainingLog) -> Iterator[None]:
         run, bilevel = self.run, self.run.bilevel
-        weights, architecture = self._batches(run.cases.fit, bilevel.step), None
+        weights, architecture = self.batches(run.cases.fit, bilevel.step), None
         while bilevel.step < bilevel.total_steps:
             if architecture is None and bilevel.phase != "warm-up":
-                architecture = self._batches(run.cases.selection, bilevel.step)
+                architecture = self.batches(run.cases.selection, bilevel.step)
             phase, batch, other = bilevel.phase, next(weights), None if architecture is None else next(architecture)
-            losses = bilevel.advance(partial(self._learnt, batch), partial(self._searched, other))
+            losses = bilevel.advance(partial(self.learnt, batch), partial(self._searched, other))
             self.losses.append(losses)
             if bilevel.step % bilevel.steps_per_epoch == 0:
                 log.add(self._row(PHASES.index(phase)))
@@ -186,14 +209,15 @@ class _Sitting:
         self.run.bilevel.restore(content["bilevel"])
         self.losses, self.before = content["losses"], content["seconds"]
 
-    def _batches(self, ids: Sequence[str], first: int) -> Iterator[PatchBatch]:
+    def batches(self, ids: Sequence[str], first: int) -> Iterator[PatchBatch]:
+        """Those of a half, from step `first` on."""
         run = self.run
         return patch_batches(
             run.cases.folder, ids, run.plan, run.recipe.sampling, run.seed, run.batch_size, first,
             run.bilevel.total_steps, run.recipe.training.workers,
         )  # fmt: skip
 
-    def _learnt(self, batch: PatchBatch) -> Tensor:
+    def learnt(self, batch: PatchBatch) -> Tensor:
         """The loss that the weights learn on."""
         return self._loss(*self._augmented(batch, 0))
 

@@ -15,6 +15,7 @@ from voxward.core.registry import Registry
 from voxward.core.types import Size3
 from voxward.nets.brats_unet import BratsUNet
 from voxward.nets.lattice import Lattice
+from voxward.nets.nas_unet import nas_unet
 from voxward.nets.resdsn import PRESETS, preset
 from voxward.nets.searched import embed_genotype, searched
 from voxward.nets.unet import unet_2d
@@ -60,6 +61,10 @@ def _pooling_strides(plan: Plan) -> dict[str, Any]:
     return {"strides": plan.strides[:4]}
 
 
+def _nas_unet_options(plan: Plan) -> dict[str, Any]:
+    return {"strides": plan.strides[:7]}
+
+
 NETWORKS: Registry[NetworkEntry] = Registry(
     "network",
     {
@@ -70,6 +75,7 @@ NETWORKS: Registry[NetworkEntry] = Registry(
     | {
         "searched": NetworkEntry(searched, _plain_strides, embed_genotype),
         "unet-2d": NetworkEntry(unet_2d, _pooling_strides),
+        "nas-unet": NetworkEntry(nas_unet, _nas_unet_options),
     }
     | {name: NetworkEntry(preset(name), _four_level_options) for name in PRESETS},
 )
