@@ -7,21 +7,22 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 
+from voxward import cli_attack as robust
 from voxward import cli_folds as folds
+from voxward.cli_arguments import (
+    Arguments,
+    cascade_arguments,
+    console,
+    device_arguments,
+    ensemble_arguments,
+    errors,
+    given,
+    size,
+)
 from voxward.report.progress import BarProgress
-
-if TYPE_CHECKING:
-    from voxward.commands.benchmark import BenchmarkResult
-
-Arguments = argparse.Namespace
-console = Console()
-errors = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,8 @@ def _plan(arguments: Arguments) -> int:
     from voxward.core.progress import counter
     from voxward.core.structure import to_data
 
-    given = vars(arguments)
     with BarProgress(errors) as progress:
-        decided = plan(**_without(given, "command"), progress=counter(progress, "fingerprint"))
+        decided = plan(**given(arguments), progress=counter(progress, "fingerprint"))
     console.print_json(data=to_data(decided))
     return 0
 
@@ -94,7 +94,7 @@ def _prepare(arguments: Arguments) -> int:
     from voxward.core.progress import counter
 
     with BarProgress(errors) as progress:
-        prepare(**_without(vars(arguments), "command"), progress=counter(progress, "prepare"))
+        prepare(**given(arguments), progress=counter(progress, "prepare"))
     console.print(f"prepared cases are in {escape(arguments.out)}")
     return 0
 
@@ -110,7 +110,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--defence", choices=("free", "pgd", "trades"), help="adversarial training; see `harden`")
     parser.add_argument("--exclude", metavar="CSV", help="cases not to train on, from `voxward suspects`")
     parser.add_argument("--folds", type=int, default=5, help="parts of the dataset without own splits (default 5)")
-    _device_arguments(parser)
+    device_arguments(parser)
     parser.add_argument("--devices", type=int, default=1, help="processes to train with (DDP)")
 
 
@@ -119,13 +119,13 @@ def _harden_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="the hardened run's folder")
     parser.add_argument("--dataset", help="where the run's dataset lies now, if it was moved")
     parser.add_argument("--method", default="free", choices=("free", "pgd", "trades"), help="default: free")
-    parser.add_argument("--eps", type=_size, default=8 / 255, help="share of the intensity window (default 8/255)")
+    parser.add_argument("--eps", type=size, default=8 / 255, help="share of the intensity window (default 8/255)")
     parser.add_argument("--minutes", type=float, help="time budget of the training (default: the recipe's epochs)")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out exactly where it stopped")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
     parser.add_argument("--workers", type=int, default=2, help="cases prepared at once (default 2)")
     _set_argument(parser)
-    _device_arguments(parser)
+    device_arguments(parser)
     parser.add_argument("--devices", type=int, default=1, help="processes to train with (DDP)")
 
 
@@ -133,7 +133,7 @@ def _harden(arguments: Arguments) -> int:
     from voxward.commands.harden import harden
 
     with BarProgress(errors) as progress:
-        run = harden(**_without(vars(arguments), "command"), progress=progress)
+        run = harden(**given(arguments), progress=progress)
     shown = escape(str(run))
     console.print(
         f"hardened: {shown}\nnext: voxward benchmark {escape(arguments.run)} {shown} DATASET --out DIR", soft_wrap=True
@@ -152,7 +152,7 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the search in --out exactly where it stopped")
     parser.add_argument("--plan", help="a plan.json, perhaps edited, instead of the planner's")
     parser.add_argument("--prepared", help="folder of prepared cases to share between runs (default: OUT/prepared)")
-    _device_arguments(parser)
+    device_arguments(parser)
 
 
 def _search(arguments: Arguments) -> int:
@@ -160,22 +160,18 @@ def _search(arguments: Arguments) -> int:
     from voxward.report.architectures import architectures_table
 
     with BarProgress(errors) as progress:
-        result = search(**_without(vars(arguments), "command"), progress=progress)
+        result = search(**given(arguments), progress=progress)
     console.print(architectures_table(result.architectures))
     best = escape(str(result.out / f"{result.architectures[0].name}.yaml"))
     console.print(f"next: voxward train {escape(arguments.dataset)} --recipe {best} --out RUN", soft_wrap=True)
     return 0
 
 
-def _device_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-
-
 def _train(arguments: Arguments) -> int:
     from voxward.commands.train import train
 
     with BarProgress(errors) as progress:
-        run = train(**_without(vars(arguments), "command"), progress=progress)
+        run = train(**given(arguments), progress=progress)
     console.print(f"trained: {escape(str(run))}\nnext: voxward evaluate {escape(str(run))}")
     return 0
 
@@ -185,36 +181,23 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", help="volume files, folders of volumes, or a dataset folder")
     parser.add_argument("--out", help="folder for the predictions (default: RUN/predictions, of RUN alone)")
     parser.add_argument("--overlap", type=float, help="overlap of the windows, 0 to below 1 (default: the recipe's)")
-    _cascade_arguments(parser)
+    cascade_arguments(parser)
     _inference_arguments(parser)
-
-
-def _cascade_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cascade", metavar="COARSE", help="a run that finds the region, which RUN then segments")
-    parser.add_argument("--margin", type=float, default=20.0, help="of the cascade's box, on every side (default 20)")
-    parser.add_argument("--margin-unit", default="voxels", choices=("voxels", "mm"))
-    parser.add_argument("--fraction", type=float, default=0.2, help="parts below this share are dropped (default 0.2)")
 
 
 def _inference_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="auto", choices=("auto", "best", "last", "swa"))
-    _ensemble_arguments(parser)
+    ensemble_arguments(parser)
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
     parser.add_argument("--resume", action="store_true", help="keep predictions that are already there")
-    _device_arguments(parser)
-
-
-def _ensemble_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--members", nargs="+", default=[], metavar="RUN", help="other runs that predict together with it")
-    add("--tta", choices=("none", "mirrors", "symmetries"), help="averaged copies (default: the recipe's)")
+    device_arguments(parser)
 
 
 def _predict(arguments: Arguments) -> int:
     from voxward.commands.predict import predict
 
     with BarProgress(errors) as progress:
-        written = predict(**_without(vars(arguments), "command"), progress=progress)
+        written = predict(**given(arguments), progress=progress)
     console.print(f"{len(written)} predictions in {escape(str(written[0].parent))}")
     return 0
 
@@ -226,7 +209,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", default="ignore", help="what empty masks count: ignore, one, brats, ...")
     parser.add_argument("--nsd-tolerance-mm", type=float, default=2.0, help="tolerance of the surface Dice (default 2)")
     parser.add_argument("--workers", type=int, default=2, help="cases scored at once (default 2)")
-    _cascade_arguments(parser)
+    cascade_arguments(parser)
     _inference_arguments(parser)
 
 
@@ -235,92 +218,9 @@ def _evaluate(arguments: Arguments) -> int:
     from voxward.report.tables import metrics_table
 
     with BarProgress(errors) as progress:
-        result = evaluate(**_without(vars(arguments), "command"), progress=progress)
+        result = evaluate(**given(arguments), progress=progress)
     console.print(metrics_table(result))
     return 0
-
-
-def _size(text: str) -> float:
-    """A number or a fraction such as 8/255."""
-    try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError) as error:
-        raise argparse.ArgumentTypeError(f"must be a number or a fraction such as 8/255, got {text!r}") from error
-
-
-def _attack_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", help="run folder of `voxward train`")
-    parser.add_argument("dataset", help="dataset folder; the run's validation cases are attacked")
-    parser.add_argument("--out", help="folder of the records and tables (default: RUN/attack)")
-    _threat_arguments(parser, ["autoattack"])
-
-
-def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", help="run folders of `voxward train`")
-    parser.add_argument("dataset", help="dataset folder; the runs' common validation cases are attacked")
-    parser.add_argument("--out", required=True, help="folder of the records and tables")
-    _threat_arguments(parser, ["autoattack", "strong"])
-
-
-def _threat_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> None:
-    add = parser.add_argument
-    add("--attacks", nargs="+", default=attacks, help=f"attacks and ensembles (default: {' '.join(attacks)})")
-    sizes = [4 / 255, 8 / 255, 16 / 255]
-    add("--eps", nargs="+", type=_size, default=sizes, help="sizes of the perturbation (default: 4/255 8/255 16/255)")
-    add("--mode", default="volume", choices=("volume", "patch"), help="the whole pipeline, or one window (the papers)")
-    add("--norm", default="linf", choices=("linf", "l2"), help="what eps bounds (default linf)")
-    add("--unit", default="range", choices=("range", "native"), help="eps as a share of the window, or in HU / raw")
-    add("--reference", default="raw", choices=("raw", "window"), help="perturb the stored volume, or the clipped one")
-    add("--steps", type=int, default=20, help="gradients of an APGD run (default 20)")
-    add("--restarts", type=int, default=1, help="runs of APGD (default 1)")
-    add("--queries", type=int, default=500, help="forward passes of Square (default 500)")
-    add("--fab-steps", type=int, default=20, help="gradients of FAB (default 20)")
-    add("--threshold", type=float, help="Dice under which FAB calls a case broken (default: half of mu)")
-    add("--cases", type=int, help="only the first so many cases")
-    add("--policy", default="ignore", help="what empty masks count: ignore, one, brats, ...")
-    add("--surrogate", help="a run whose adversarial volumes are tried too (transfer attack)")
-    add("--checkpoint", default="auto", choices=("auto", "best", "last", "swa"))
-    _ensemble_arguments(parser)
-    add("--precision", default="auto", choices=("auto", "fp32", "bf16"))
-    add("--seed", type=int, default=0, help="seed of everything random (default 0)")
-    add("--erase", help="only this class counts: make it vanish (default: the mean of all classes)")
-    add("--save-volumes", action="store_true", help="keep every case's adversarial volumes, not only the first one's")
-    add("--budget", action="store_true", help="only estimate the hours this will take")
-    add("--graphs", type=int, default=0, help="windows whose graphs may wait in memory: faster (default: one batch's)")
-    add("--gradient", default="exact", choices=("exact", "window_mean"), help="window_mean: the ResDSN paper's")
-    add("--stage", default="both", choices=("both", "coarse", "fine"), help="of a cascade, with its box held")
-    _cascade_arguments(parser)
-    _device_arguments(parser)
-
-
-def _attack(arguments: Arguments) -> int:
-    from voxward.commands.attack import attack
-
-    with BarProgress(errors) as progress:
-        result = attack(**_without(vars(arguments), "command"), progress=progress)
-    return _show_attack(result)
-
-
-def _benchmark(arguments: Arguments) -> int:
-    from voxward.commands.benchmark import benchmark
-
-    with BarProgress(errors) as progress:
-        result = benchmark(**_without(vars(arguments), "command"), progress=progress)
-    return _show_attack(result)
-
-
-def _show_attack(result: BenchmarkResult) -> int:
-    """Exit code 1 where a check failed: the figures are not to be trusted."""
-    from voxward.report.robustness import rich_table
-
-    if result.report is None:
-        console.print(f"estimated: {result.hours:.2f} hours on one process like this one")
-        return 0
-    console.print(rich_table(result.report))
-    if result.leaderboard is not None:
-        console.print(rich_table(result.leaderboard))
-    console.print(f"records, tables and figures: {escape(str(result.out))}")
-    return 0 if result.trustworthy else 1
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
@@ -337,10 +237,10 @@ def _demo(arguments: Arguments) -> int:
     from voxward.report.tables import metrics_table
 
     with BarProgress(errors) as progress:
-        result = demo(**_without(vars(arguments), "command"), progress=progress)
+        result = demo(**given(arguments), progress=progress)
     console.print(metrics_table(result.evaluation))
     console.print(f"picture: {escape(str(result.picture))}\nrun:     {escape(str(result.run))}")
-    _show_attack(result.robustness)
+    robust.show(result.robustness)
     return 0
 
 
@@ -356,8 +256,8 @@ COMMANDS = {
     "evaluate": Command("score a trained run on its validation cases", _evaluate_arguments, _evaluate),
     "harden": Command("train a run on adversarial patches", _harden_arguments, _harden),
     "search": Command("search a network architecture on a dataset", _search_arguments, _search),
-    "attack": Command("attack a trained run through its whole pipeline", _attack_arguments, _attack),
-    "benchmark": Command("attack several runs and compare them", _benchmark_arguments, _benchmark),
+    "attack": Command("attack a trained run through its whole pipeline", robust.attack_arguments, robust.attack),
+    "benchmark": Command("attack several runs and compare them", robust.benchmark_arguments, robust.benchmark),
     "demo": Command("train, predict, evaluate and attack in a few minutes", _demo_arguments, _demo),
 }
 
@@ -392,10 +292,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _warn(message: Warning | str, *where: object, **others: object) -> None:
     errors.print(f"[yellow]warning:[/yellow] {escape(str(message))}", soft_wrap=True)
-
-
-def _without(given: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name not in names}
 
 
 if __name__ == "__main__":

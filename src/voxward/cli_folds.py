@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 
+from voxward.cli_arguments import Arguments, console, errors, given
 from voxward.report.progress import BarProgress
-
-Arguments = argparse.Namespace
-console = Console()
-errors = Console(stderr=True)
 
 
 def cv_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +32,7 @@ def cv(arguments: Arguments) -> int:
     from voxward.report.tables import metrics_table
 
     with BarProgress(errors) as progress:
-        result = run(**_given(arguments), progress=progress)
+        result = run(**given(arguments), progress=progress)
     console.print(metrics_table(result))
     console.print(f"runs, table and the ensemble's members: {escape(arguments.out)}")
     return 0
@@ -56,7 +51,7 @@ def suspects(arguments: Arguments) -> int:
     """Run `voxward suspects`."""
     from voxward.commands.suspects import suspects as run
 
-    found = run(**_given(arguments))
+    found = run(**given(arguments))
     for suspect in found:
         console.print(f"{escape(suspect.case)}: loss {suspect.loss:.4f}, limit {suspect.limit:.4f}")
     where = arguments.out or f"{arguments.run}/suspects.csv"
@@ -78,10 +73,6 @@ def merge(arguments: Arguments) -> int:
     from voxward.commands.merge import merge as run
 
     with BarProgress(errors) as progress:
-        written = run(**_given(arguments), progress=progress)
+        written = run(**given(arguments), progress=progress)
     console.print(f"{len(written)} merged segmentations in {escape(arguments.out)}")
     return 0
-
-
-def _given(arguments: Arguments) -> dict[str, Any]:
-    return {name: value for name, value in vars(arguments).items() if name != "command"}
