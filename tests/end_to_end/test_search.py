@@ -120,13 +120,13 @@ def test_a_search_in_3d_that_goes_on_is_the_one_that_never_stopped(phantoms, tmp
 
 def test_minutes_become_steps_that_a_resumed_search_keeps(phantoms, tmp_path):
     def search(**options):
-        return voxward.search(phantoms, tmp_path / "out", "msnas-2d", (1,), overrides=(*TINY, *SLICES), **options)
+        return voxward.search(phantoms, tmp_path / "out", "msnas-2d", (1,), **options)
 
     def steps():
         return load_recipe(tmp_path / "out" / "recipe.yaml").search.steps_per_epoch
 
     with pytest.raises(Interrupted):
-        search(minutes=0.1, progress=StopAt(1))
+        search(minutes=0.1, overrides=(*TINY, *SLICES), progress=StopAt(1))
     planned = steps()
     assert planned >= 1
     found = search(minutes=100.0, resume=True)

@@ -36,20 +36,21 @@ def harden(
     Recipe, plan and split are the run's, so that its validation cases stay unseen; prepared cases are shared with it.
     dataset: where the run's dataset lies now, if it was moved. method and eps: see core.recipe.Defence; eps is a share
     of the intensity window. The learning rate starts at half the recipe's. minutes: time budget, without it the
-    recipe's epochs. resume: continue the run in `out`. overrides: `dotted.key=value` changes to the recipe, such as
-    defence.steps=5. Returns the run folder.
+    recipe's epochs. resume: continue the run in `out`, by its own method and eps. overrides: `dotted.key=value` changes
+    to the recipe, such as defence.steps=5. Returns the run folder.
 
     Raises ValueError or FileNotFoundError as `train` does, and for a folder that is no trained run.
     """
     load_run(run)  # refuses what is no trained run
     before = RunFolder(Path(run))
     settings, rate = load_json(RunSettings, before.settings), _learning_rate(before)
-    chosen = (f"defence.eps={eps!r}", *([] if rate is None else [f"optimizer.options.lr={rate!r}"]), *overrides)
+    begun = () if resume else (f"defence.eps={eps!r}", *([] if rate is None else [f"optimizer.options.lr={rate!r}"]))
     prepared = before.root / "prepared"
     return train(
         settings.dataset if dataset is None else dataset, out, str(before.recipe), minutes, resume,
         prepared=prepared if prepared.is_dir() else None, fold=settings.fold, seed=seed, device=device,
-        devices=devices, workers=workers, start=before.root, defence=method, overrides=chosen, progress=progress,
+        devices=devices, workers=workers, start=before.root, defence=None if resume else method,
+        overrides=(*begun, *overrides), progress=progress,
     )  # fmt: skip
 
 
