@@ -127,47 +127,47 @@ def benchmark(
     later call with other settings needs another OUT. Raises ValueError before any work for what cannot be attacked as
     asked.
     """
-    threat = ThreatModel(0.0, norm, unit, reference)
     setting = Setting(
-        tuple(attacks), tuple(sorted(set(eps))), threat, mode,
+        tuple(attacks), tuple(sorted(set(eps))), ThreatModel(0.0, norm, unit, reference), mode,
         Budget(steps, restarts, queries, fab_steps, threshold), policy, seed, erase, gradient, stage,
     )  # fmt: skip
     _check(setting, cascade is not None)
-    folders = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
+    folders = _paths([runs] if isinstance(runs, str | Path) else runs)
     target, chosen = Path(out), resolve_device(device)
-    others = [Path(member) for member in members]
     load = partial(load_deployed, checkpoint=checkpoint, device=chosen, precision=precision, graphs=graphs)
     helper = None if surrogate is None else load(surrogate, ())
-    coarse = None if cascade is None else load(cascade, (), tta=tta)
-    predictors = {name: load(folder, others, tta=tta) for name, folder in _named(folders).items()}
+    predictors = {name: load(folder, members, tta=tta) for name, folder in _named(folders).items()}
     finding = (margin, margin_unit, fraction)
-    fines = (*predictors.values(), *([] if helper is None else [helper]))
-    joined = None if coarse is None else _joined(coarse, fines, *finding)
-    unseen = [*folders, *others, *([] if cascade is None else [Path(cascade)])]
+    joined = None if cascade is None else _joined(load(cascade, (), tta=tta), [*predictors.values(), helper], *finding)
+    beside = {"surrogate": _paths([surrogate]), "cascade": _paths([cascade]), "members": _paths(members)}
+    unseen = [*folders, *beside["members"], *beside["cascade"]]
     bench = Bench(
         predictors, _cases(open_dataset(dataset), unseen, cases), setting, voxward.__version__,
         target / "volumes", save_volumes, helper, _transferred(helper, predictors, setting), joined,
     )  # fmt: skip
     if budget:
         return BenchmarkResult((), (), None, target, hours=estimate_hours(bench))
-    beside: dict[str, Sequence[Path | str | None]]
-    beside = {"surrogate": [surrogate], "cascade": [cascade], "members": others}
     given = {"tta": tta, "finding": None if cascade is None else list(finding)}
     RecordStore(target).settle(_settings(bench, folders, checkpoint, beside, given))
-    result = _work(target, bench, progress)
-    for hardening in _hardenings(_named(folders)):
-        text = hardening_text(result.records, hardening, setting.mode == "volume")
-        write_text(target / f"hardening-{hardening.after}.md", text)
-    return result
+    return _work(target, bench, folders, progress)
 
 
-def _work(out: Path, bench: Bench, progress: Progress) -> BenchmarkResult:
-    """All units that nobody has done yet, the clean ones first: they settle FAB's thresholds."""
+def _paths(runs: Sequence[Path | str | None]) -> list[Path]:
+    """Of the runs that are there."""
+    return [Path(run) for run in runs if run is not None]
+
+
+def _work(out: Path, bench: Bench, folders: Sequence[Path], progress: Progress) -> BenchmarkResult:
+    """All units that nobody has done yet, the clean ones first: they settle FAB's thresholds. Then what they show."""
     store = RecordStore(out)
     store.work(tuple(bench.clean_units()), bench.work)
     bench.settle_thresholds(store.read_all())
     store.work(tuple(bench.units()), lambda work: bench.work(work, progress), progress)
-    return summarise(out, bench.setting, bench, progress)
+    result = summarise(out, bench.setting, bench, progress)
+    for hardening in _hardenings(_named(folders)):
+        text = hardening_text(result.records, hardening, bench.setting.mode == "volume")
+        write_text(out / f"hardening-{hardening.after}.md", text)
+    return result
 
 
 def summarise(out: Path, setting: Setting, bench: Bench, progress: Progress = silent) -> BenchmarkResult:
@@ -193,7 +193,7 @@ def summarise(out: Path, setting: Setting, bench: Bench, progress: Progress = si
 
 
 def _joined(
-    coarse: Deployed, fines: Sequence[Deployed], margin: float, margin_unit: MarginUnit, fraction: float
+    coarse: Deployed, fines: Sequence[Deployed | None], margin: float, margin_unit: MarginUnit, fraction: float
 ) -> Callable[[Deployed], Cascade]:
     """What makes each of the models the fine stage behind `coarse`. Raises ValueError where one does not fit it."""
 
@@ -201,7 +201,8 @@ def _joined(
         return Cascade(coarse, fine, margin, margin_unit, fraction)
 
     for fine in fines:
-        cascade(fine)
+        if fine is not None:
+            cascade(fine)
     return cascade
 
 
@@ -319,14 +320,13 @@ def _settings(
     bench: Bench,
     folders: Sequence[Path],
     checkpoint: Checkpoint,
-    beside: Mapping[str, Sequence[Path | str | None]],
+    beside: Mapping[str, Sequence[Path]],
     given: Mapping[str, object],
 ) -> dict[str, object]:
     """What must not change between the calls that fill one folder. beside: runs that `folders` are attacked with.
 
-    given: further arguments. Of both, what is None is left out.
+    given: further arguments; what is None is left out.
     """
-    runs = {name: [Path(run) for run in some if run is not None] for name, some in beside.items()}
     return {
         **to_data(bench.setting),
         "version": bench.version,
@@ -336,7 +336,7 @@ def _settings(
         },
         "cases": {id: _digest([*case.images, *filter(None, [case.label])]) for id, case in bench.cases.items()},
         "runs": {name: _digest(_run_files(folder, checkpoint)) for name, folder in _named(folders).items()},
-        **{name: [_digest(_run_files(run, checkpoint)) for run in some] for name, some in runs.items() if some},
+        **{name: [_digest(_run_files(run, checkpoint)) for run in some] for name, some in beside.items() if some},
         **{name: value for name, value in given.items() if value is not None},
     }
 
