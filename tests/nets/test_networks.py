@@ -13,8 +13,9 @@ from voxward.nets.registry import NETWORKS, create_network, network_for_plan
 
 FLAT, HALF = (1, 1, 1), (2, 2, 2)
 GENES = tuple({"input": 0, "operation": name} for name in ("sep3", "dil3"))
-# Options that a network cannot do without.
+# Options that a network cannot do without, or not on 16 pixels.
 NEEDED = {
+    "autodeeplab": {"strides": ((2, 2, 1),) * 4},
     "searched": {
         "genotype": {
             "dimensions": 3, "layers": 4, "scales": 3, "cells": {"down": GENES, "same": GENES, "up": GENES},

@@ -13,6 +13,7 @@ from voxward.core.plan import Plan
 from voxward.core.recipe import Choice
 from voxward.core.registry import Registry
 from voxward.core.types import Size3
+from voxward.nets.autodeeplab import autodeeplab
 from voxward.nets.brats_unet import BratsUNet
 from voxward.nets.lattice import Lattice
 from voxward.nets.nas_unet import nas_unet
@@ -61,6 +62,10 @@ def _pooling_strides(plan: Plan) -> dict[str, Any]:
     return {"strides": plan.strides[:4]}
 
 
+def _autodeeplab_options(plan: Plan) -> dict[str, Any]:
+    return {"strides": plan.strides[:5]}
+
+
 def _nas_unet_options(plan: Plan) -> dict[str, Any]:
     return {"strides": plan.strides[:7]}
 
@@ -76,6 +81,7 @@ NETWORKS: Registry[NetworkEntry] = Registry(
         "searched": NetworkEntry(searched, _plain_strides, embed_genotype),
         "unet-2d": NetworkEntry(unet_2d, _pooling_strides),
         "nas-unet": NetworkEntry(nas_unet, _nas_unet_options),
+        "autodeeplab": NetworkEntry(autodeeplab, _autodeeplab_options),
     }
     | {name: NetworkEntry(preset(name), _four_level_options) for name in PRESETS},
 )

@@ -1,0 +1,207 @@
+"""AutoDeepLab, one of the 2D networks that MS-NAS compares with, as its authors found it on Cityscapes.
+
+Source: Liu, Chen, Schroff, Adam, Hua, Yuille, Fei-Fei: Auto-DeepLab: Hierarchical Neural Architecture Search for
+Semantic Image Segmentation, CVPR 2019: stem, widths, pyramid and decoder as in section 5.2; the cell and the path of
+figure 3 as in the authors' release, tensorflow/models, research/deeplab. With 3 channels and 19 classes it has the
+parameters of the paper's table 2: 10.15, 21.62 and 44.42 M for 20, 32 and 48 filters. Written anew.
+
+The public repository NoamRosenberg/autodeeplab differs: its first cell already goes down, atrous convolutions are
+depthwise-separable (about 9.9 M for 32 filters), the last block reads the third one where this reads the second and has
+its two operations the other way round. The paper leaves open the atrous rates of the final network's pyramid; ours are
+that repository's 6, 12, 18, which DeepLabv3 has for maps of 33 x 33, and a slice of 256 x 256 is one of 32 x 32 (of 12,
+24, 36 the outer taps of the last would all lie outside). Not here: dropout and the scheduled drop path, which are ways
+of training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from voxward.nets.lattice import check_input
+from voxward.nets.slicewise import Slicewise
+
+Step = tuple[int, int]
+
+# Per block two operations and their inputs: 0 the cell before the previous one, 1 the previous cell, from 2 on the
+# cell's own blocks.
+_CELL = (
+    (("atrous5", 0), ("separable3", 1)),
+    (("separable3", 0), ("atrous3", 1)),
+    (("separable3", 3), ("separable3", 0)),
+    (("separable5", 4), ("separable5", 2)),
+    (("separable5", 3), ("atrous5", 5)),
+)
+_PATH = (0, 0, 0, 1, 2, 1, 2, 2, 3, 3, 2, 1)  # the level of each cell's output, each half as fine as the one before
+_LOW = 2  # the cell whose output the decoder reads besides
+_STEM, _PYRAMID, _PROJECTED = (64, 64, 128), 256, 48  # channels
+_STEM_STEPS, _STEPS = 2, 5
+RATES = (6, 12, 18)
+
+
+class AutoDeepLab(nn.Module):
+    """steps: two of the stem, then one from each level to the next coarser one, per axis of the slice.
+
+    filters: of a block at the finest level, doubled at each coarser one. rates: of the pyramid's atrous convolutions.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        steps: Sequence[Step] = ((2, 2),) * _STEPS,
+        filters: int = 20,
+        rates: Sequence[int] = RATES,
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.total_stride = tuple(math.prod(step) for step in zip(*steps, strict=True))
+        first, second, third = _STEM
+        self.stem = nn.ModuleList(
+            (
+                nn.Sequential(*_conv_norm(in_channels, first, 3, steps[0]), nn.ReLU(), *_conv_norm(first, second, 3)),
+                nn.Sequential(nn.ReLU(), *_conv_norm(second, third, 3, steps[1])),
+            )
+        )
+        cells, widths, last = [], [second, third], 0
+        for level in _PATH:
+            step = steps[_STEM_STEPS + last] if level > last else None
+            up = steps[_STEM_STEPS + level] if level < last else (1, 1)
+            cells.append(_Cell((widths[-2], widths[-1]), filters << level, step, up))
+            widths.append(len(_CELL) * (filters << level))
+            last = level
+        self.cells = nn.ModuleList(cells)
+        self.pyramid = _Pyramid(widths[-1], _PYRAMID, rates)
+        self.low = nn.Sequential(*_conv_norm(len(_CELL) * filters, _PROJECTED, 1), nn.ReLU())
+        self.decoder = nn.Sequential(
+            *_conv_norm(_PYRAMID + _PROJECTED, _PYRAMID, 3), nn.ReLU(),
+            *_conv_norm(_PYRAMID, _PYRAMID, 3), nn.ReLU(),
+            nn.Conv2d(_PYRAMID, out_channels, 1),
+        )  # fmt: skip
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(b, in_channels, h, w) -> logits (b, out_channels, h, w). Raises ValueError for sizes the steps refuse."""
+        check_input(images, self.in_channels, self.total_stride)
+        before = self.stem[0](images)
+        x: Tensor = self.stem[1](before)
+        low = x
+        for n, cell in enumerate(self.cells):
+            before, x = x, cell(before, x)
+            low = x if n == _LOW else low
+        deep = _resized(self.pyramid(torch.relu(x)), low.shape[2:])
+        logits: Tensor = self.decoder(torch.cat([deep, self.low(low)], 1))
+        return _resized(logits, images.shape[2:])
+
+
+class _Cell(nn.Module):
+    """(before, previous) -> the concatenated blocks at the size of `previous` divided by `step` and times `up`.
+
+    widths: channels of the two. step: None where the cell does not go down.
+    """
+
+    def __init__(self, widths: tuple[int, int], filters: int, step: Step | None, up: Step) -> None:
+        super().__init__()
+        self.up = up
+        self.entries = nn.ModuleList(nn.Sequential(nn.ReLU(), *_conv_norm(width, filters, 1)) for width in widths)
+        self.operations = nn.ModuleList(
+            _operation(name, filters, step if given < 2 else None) for block in _CELL for name, given in block
+        )
+
+    def forward(self, before: Tensor, previous: Tensor) -> Tensor:
+        """Two (b, width, h, w), each of its width and size, -> (b, blocks * filters, h, w)."""
+        size = [length * step for length, step in zip(previous.shape[2:], self.up, strict=True)]
+        states = [entry(_resized(x, size)) for entry, x in zip(self.entries, (before, previous), strict=True)]
+        operations = iter(self.operations)
+        for block in _CELL:
+            first, second = (next(operations)(states[given]) for _, given in block)
+            states.append(first + second)
+        return torch.cat(states[2:], 1)
+
+
+class _Pyramid(nn.Module):
+    """Atrous spatial pyramid pooling: a 1 x 1 convolution, 3 x 3 ones at several rates, and the image's mean."""
+
+    def __init__(self, before: int, channels: int, rates: Sequence[int]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList([nn.Sequential(*_conv_norm(before, channels, 1), nn.ReLU())])
+        self.branches.extend(
+            nn.Sequential(*_conv_norm(before, channels, 3, dilation=rate), nn.ReLU()) for rate in rates
+        )
+        self.pooled = nn.Conv2d(before, channels, 1, bias=False)
+        self.pooled_norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
+        self.merge = nn.Sequential(*_conv_norm((2 + len(rates)) * channels, channels, 1), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, before, h, w) -> (b, channels, h, w)."""
+        # Spread before it is normalised: a batch norm refuses the one value per channel that a single image has.
+        mean = self.pooled(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
+        out: Tensor = self.merge(torch.cat([*(branch(x) for branch in self.branches), self.pooled_norm(mean)], 1))
+        return out
+
+
+class _Shrink(nn.Module):
+    """Bilinear, by a whole factor per axis."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) -> (b, c, h / step, w / step)."""
+        return _resized(x, [length // step for length, step in zip(x.shape[2:], self.step, strict=True)])
+
+
+def _operation(name: str, channels: int, step: Step | None) -> nn.Module:
+    """step: by which it goes down in resolution; None: not at all."""
+    kernel = int(name[-1])
+    if name.startswith("atrous"):
+        if step is None:
+            return nn.Sequential(nn.ReLU(), *_conv_norm(channels, channels, kernel, dilation=2))
+        return nn.Sequential(nn.ReLU(), _Shrink(step), *_conv_norm(channels, channels, kernel))
+    layers: list[nn.Module] = []
+    for stride in (step or (1, 1), (1, 1)):
+        layers += [
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False),
+            *_conv_norm(channels, channels, 1),
+        ]
+    return nn.Sequential(*layers)
+
+
+def _conv_norm(before: int, after: int, kernel: int, stride: Step = (1, 1), dilation: int = 1) -> list[nn.Module]:
+    padding = dilation * (kernel // 2)
+    return [nn.Conv2d(before, after, kernel, stride, padding, dilation, bias=False), nn.BatchNorm2d(after)]
+
+
+def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear, to (h, w); sizes are whole multiples of each other, so that corners need not be aligned."""
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+
+
+def autodeeplab(
+    in_channels: int,
+    out_channels: int,
+    strides: Sequence[Sequence[int]] = ((2, 2, 1),) * _STEPS,
+    filters: int = 20,
+    rates: Sequence[int] = RATES,
+) -> nn.Module:
+    """AutoDeepLab for volumes (b, c, d, h, w), slice by slice across the last axis.
+
+    strides: two of the stem and three between the four levels, per axis of the volume, finest first; flat ones stand in
+    front of fewer. filters: of a block at the finest level (published: 20, 32, 48). rates: of the pyramid's atrous
+    convolutions, in pixels of the second level. Raises ValueError for others.
+    """
+    if len(strides) > _STEPS or any(len(step) != 3 or min(step) < 1 or step[2] != 1 for step in strides):
+        raise ValueError(f"strides must be at most {_STEPS} of 3 whole numbers from 1 up, the third 1, got {strides}")
+    if filters < 1:
+        raise ValueError(f"filters must be at least 1, got {filters}")
+    if not rates or min(rates) < 1:
+        raise ValueError(f"rates must be whole numbers from 1 up, at least one, got {rates}")
+    steps = ((1, 1),) * (_STEPS - len(strides)) + tuple((step[0], step[1]) for step in strides)
+    return Slicewise(AutoDeepLab(in_channels, out_channels, steps, filters, rates))
