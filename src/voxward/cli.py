@@ -21,6 +21,7 @@ from voxward.cli_arguments import (
     errors,
     given,
     size,
+    take_negative_fractions,
 )
 from voxward.report.progress import BarProgress
 
@@ -267,7 +268,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="voxward", description="Train, attack and harden 3D medical segmentation.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        command.arguments(commands.add_parser(name, help=command.help, description=command.help))
+        line = commands.add_parser(name, help=command.help, description=command.help)
+        take_negative_fractions(line)
+        command.arguments(line)
     return top
 
 

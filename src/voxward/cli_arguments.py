@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -24,6 +25,11 @@ def size(text: str) -> float:
         return float(Fraction(text))
     except (ValueError, ZeroDivisionError) as error:
         raise argparse.ArgumentTypeError(f"must be a number or a fraction such as 8/255, got {text!r}") from error
+
+
+def take_negative_fractions(parser: argparse.ArgumentParser) -> None:
+    """Read -1/255 as the value it is, so that what takes it can say what is legal; newer Pythons do by themselves."""
+    parser._negative_number_matcher = re.compile(r"-\.?\d")
 
 
 def device_arguments(parser: argparse.ArgumentParser) -> None:

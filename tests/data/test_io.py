@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from voxward.core.case import Scaling
 from voxward.data.io import read_header, read_image, read_label, volume_stem, write_image, write_label
 
 ALL = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
@@ -138,6 +139,51 @@ def test_scaled_files_are_float_in_the_scaled_unit(tmp_path: Path) -> None:
     array = read_image([tmp_path / "x.nii.gz"]).array
     assert array.dtype == np.float32
     np.testing.assert_allclose(array[0], random_image(3, 4, 5) * 0.5 - 10)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(
+    ("kind", "slope", "intercept"), [("int16", 1.0, -1024.0), ("uint8", 0.1, 3.0), ("uint16", -0.5, 70.0)]
+)
+def test_scaled_integers_are_written_as_they_were_read(tmp_path: Path, kind, slope, intercept, suffix: str) -> None:
+    scaling = Scaling(kind, float(np.float32(slope)), intercept)
+    whole = np.random.default_rng(0).integers(np.iinfo(kind).min, np.iinfo(kind).max, (2, 3, 4, 5), kind, True)
+    write_image(tmp_path / f"x{suffix}", whole, np.eye(4), scaling)
+    stored = nibabel.load(tmp_path / f"x{suffix}").dataobj
+    assert (stored.slope, stored.inter) == (scaling.slope, intercept)
+    np.testing.assert_array_equal(np.moveaxis(stored.get_unscaled(), -1, 0), whole)
+    volume = read_image([tmp_path / f"x{suffix}"])
+    assert volume.scaling == scaling
+    assert volume.array.dtype == np.float32
+    np.testing.assert_allclose(volume.array, whole * scaling.slope + intercept, rtol=1e-6, atol=1e-6)
+    low, high = scaling.limits
+    assert low <= volume.array.min() < volume.array.max() <= high
+
+
+def test_only_integers_that_can_be_told_have_a_scaling(tmp_path: Path) -> None:
+    """Of int32 float32 cannot hold all; nor of int16 beside a large intercept."""
+    whole = random_image(3, 4, 5)
+    for kind, slope, intercept in (("int32", 0.5, 0.0), ("int16", 1e-3, 1e6)):
+        write_image(tmp_path / "x.nii", whole.astype(kind), np.eye(4), Scaling(kind, slope, intercept))
+        assert read_image([tmp_path / "x.nii"]).scaling is None
+    write_image(tmp_path / "x.nii", whole, np.eye(4))
+    assert read_image([tmp_path / "x.nii"]).scaling is None
+
+
+def test_channels_have_a_scaling_where_they_share_it(tmp_path: Path) -> None:
+    whole, half = random_image(3, 4, 5), Scaling("int16", 0.5, -10.0)
+    for name, scaling in (("a", half), ("b", half), ("c", Scaling("int16", 0.25, -10.0)), ("d", None)):
+        write_image(tmp_path / f"{name}.nii", whole.astype(np.int16), np.eye(4), scaling)
+    a, b, c, d = (tmp_path / f"{name}.nii" for name in "abcd")
+    assert read_image([a, b]).scaling == half
+    assert read_image([a, c]).scaling is read_image([a, d]).scaling is None
+
+
+@pytest.mark.parametrize(("name", "kind"), [("x.nrrd", "int16"), ("x.nii", "float32"), ("x.nii", "int8")])
+def test_what_cannot_be_scaled_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    with pytest.raises(ValueError, match="scaling needs a NIfTI file and int16"):
+        write_image(tmp_path / name, np.zeros((3, 4, 5), kind), np.eye(4), Scaling("int16", 0.5, 0.0))
+    assert not list(tmp_path.iterdir())
 
 
 def test_big_endian_files_become_native(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.transforms import NormalizeIntensity
 
-from tests.data.test_prepare import make_plan
+from tests.data.volumes import make_plan
 from voxward.core.case import Volume
 from voxward.core.plan import ChannelPlan
 from voxward.data.prepare import prepare, prepare_frozen

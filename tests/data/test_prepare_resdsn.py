@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data.test_prepare import CODES, SPACING, make_affine, make_plan, make_volumes
+from tests.data.volumes import CODES, SPACING, make_affine, make_plan, make_volumes
 from voxward.core.case import Volume
 from voxward.core.plan import ChannelPlan
 from voxward.data.orient import orient

@@ -197,6 +197,14 @@ def test_bad_input_is_refused_before_any_work(skilled, phantoms, tmp_path, optio
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("command", ["attack", "benchmark"])
+def test_a_negative_fraction_is_an_eps_that_is_refused(skilled, phantoms, tmp_path, capsys, command):
+    line = [command, str(skilled), str(phantoms), "--out", str(tmp_path / "out"), "--eps", "8/255", "-1/255"]
+    assert main(line) == 2
+    assert "eps must be a finite number of at least 0, got -0.0039" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_dataset_without_labels_is_refused(skilled, phantoms, tmp_path):
     bare = tmp_path / "bare"
     (bare / "images").mkdir(parents=True)

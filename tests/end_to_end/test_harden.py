@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -119,3 +122,44 @@ def test_the_command_line(trained, tmp_path, capsys):
     assert main([*line, "--set", "training.epochs=1", "--set", "defence.steps=1"]) == 0
     assert "voxward benchmark" in capsys.readouterr().out.replace("\n", " ")
     assert load_recipe(RunFolder(tmp_path / "run").recipe).defence.eps == pytest.approx(4 / 255)
+
+
+SITTING = """
+import json, os, signal, sys
+from voxward.commands.train import train
+from voxward.training.interrupt import Interrupted
+
+def progress(stage, done, total, /, **figures):
+    if stage == "train" and done == stop:
+        os.kill(os.getpid(), signal.SIGINT)
+
+data, out, overrides, stop, resume = json.loads(sys.argv[1])
+try:
+    train(data, out, "resdsn-c2f-coarse", resume=resume, seed=1, device="cpu", devices=2, defence="free",
+          overrides=overrides, progress=progress)
+except Interrupted:
+    pass
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_resume_with_the_perturbations_of_each(phantoms, tmp_path):
+    overrides = [
+        *SHORT, "training.workers=0", "training.precision=fp32", "preparation.patch_size=[16,16,16]",
+        "preparation.batch_size=2", "network.options.channels=[4,8,8,8]", "inference.extra_windows=1",
+    ]  # fmt: skip
+    script = tmp_path / "sitting.py"
+    script.write_text(SITTING)
+
+    def state(out, stop=0, resume=False):
+        arguments = json.dumps([str(phantoms), str(tmp_path / out), overrides, stop, resume])
+        subprocess.run([sys.executable, str(script), arguments], check=True, timeout=300)
+        return torch.load(RunFolder(tmp_path / out).state, weights_only=True)
+
+    whole, part = state("whole"), state("parts", stop=2)
+    assert part["state"]["step"] == 2 < whole["state"]["step"]
+    parts = state("parts", resume=True)
+    first, second = whole["step"]["share"]
+    assert not torch.equal(first, second)
+    assert torch.equal(parts["step"]["share"], whole["step"]["share"])
+    assert all(torch.equal(parts["network"][name], weight) for name, weight in whole["network"].items())

@@ -123,14 +123,21 @@ def test_minutes_become_steps_that_a_resumed_search_keeps(phantoms, tmp_path):
         return voxward.search(phantoms, tmp_path / "out", "msnas-2d", (1,), **options)
 
     def steps():
-        return load_recipe(tmp_path / "out" / "recipe.yaml").search.steps_per_epoch
+        return json.loads(RunFolder(tmp_path / "out").settings.read_text())["steps_per_epoch"]
 
+    asked = {"minutes": 0.1, "overrides": (*TINY, *SLICES)}
     with pytest.raises(Interrupted):
-        search(minutes=0.1, overrides=(*TINY, *SLICES), progress=StopAt(1))
+        search(**asked, progress=StopAt(1))
     planned = steps()
     assert planned >= 1
+    with pytest.raises(ValueError, match=r"search\.steps_per_epoch=9999 contradicts"):
+        search(minutes=0.1, resume=True, overrides=("search.steps_per_epoch=9999",))
+    with pytest.raises(Interrupted):  # the same command again, which sets search.steps_per_epoch too
+        search(**asked, resume=True, progress=StopAt(2))
     found = search(minutes=100.0, resume=True)
     assert steps() == planned
+    recipe = load_recipe(found.out / "paths-1.yaml")
+    assert recipe.search.steps_per_epoch == planned
     log = read_log(found.out / "logs" / "search.csv")
     assert [row["step"] for row in log] == [planned, 2 * planned, 3 * planned]
     assert log[-1]["seconds"] < 60

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.inference.plain_pipeline import OTHER, SAME, Toy, a_predictor, a_volume, plain_member
 from tests.inference.test_cascade import AFFINES, by_hand, predictor, scan
-from tests.inference.test_pipeline import OTHER, SAME, Toy, a_predictor, a_volume, plain_member
 from tests.inference.test_together import REGIONS
 from voxward.attacks.objectives import at, create_objective
 from voxward.core.case import Volume

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.inference.test_pipeline import OTHER, SAME, Toy, a_predictor, a_target, a_volume, close, moved
-from tests.inference.test_pipeline import plain as plain_pipeline
+from tests.inference.plain_pipeline import OTHER, SAME, Toy, a_predictor, a_target, a_volume, close, moved
+from tests.inference.plain_pipeline import plain as plain_pipeline
 from voxward.core.labels import LabelSet
 from voxward.core.recipe import Inference
 from voxward.inference import predictor as predictor_module
@@ -44,7 +44,7 @@ def test_two_models_through_sixteen_symmetries_have_autograds_gradient(monkeypat
     monkeypatch.setitem(predictor_module.VOXELS_PER_FORWARD, "cpu", 300)
     pair = [_member(0, SAME, mean, labels=REGIONS), _member(1, OTHER, mean, labels=REGIONS)]
     monkeypatch.setattr(
-        "tests.inference.test_pipeline.plain_window", lambda crop, predictor: _plain_symmetries(crop, predictor, mean)
+        "tests.inference.plain_pipeline.plain_window", lambda crop, predictor: _plain_symmetries(crop, predictor, mean)
     )
     case = a_volume()
     volume, target = moved(case), a_target("regions")

@@ -12,11 +12,11 @@ from torch import nn
 from tests.core.test_plan import PLAN
 from voxward.attacks.ensemble import Budget
 from voxward.attacks.threat import ThreatModel
-from voxward.core.case import Case
+from voxward.core.case import Case, Scaling
 from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
 from voxward.core.recipe import Inference, load_recipe
-from voxward.data.io import write_image, write_label
+from voxward.data.io import read_image, write_image, write_label
 from voxward.inference.postprocess import PostProcess
 from voxward.inference.predictor import Predictor
 from voxward.inference.run_folder import TrainedModel
@@ -49,12 +49,13 @@ def predictor():
     return Predictor(TrainedModel(plan, recipe, Threshold(), PostProcess()), torch.device("cpu"), "fp32")
 
 
-def _case(folder, kind=np.int16, affine=None, shape=SHAPE, scale=1.0):
-    """A brain of about 500 with a lesion of about 900 in air that is exactly 0."""
+def _case(folder, kind=np.int16, affine=None, shape=SHAPE, scale=1.0, scaling=None):
+    """A brain of about 500 with a lesion of about 900 in air that is exactly 0; scaling: of its file."""
     random, place = np.random.default_rng(0), np.indices(SHAPE) - np.array([12, 12, 10])[:, None, None, None]
     brain, lesion = ((place**2).sum(0) < r**2 for r in (9, 4))
     array = np.where(brain, random.normal(500, 60, SHAPE), 0.0) + np.where(lesion, 400.0, 0.0)
-    write_image(folder / "image.nii", (array * scale).astype(kind)[None], np.eye(4))
+    stored = array * scale if scaling is None else np.rint((array - scaling.intercept) / scaling.slope)
+    write_image(folder / "image.nii", stored.astype(kind)[None], np.eye(4), scaling)
     label = np.zeros(shape, np.uint8)
     label[:24, :24, :20] = lesion[: shape[0]]
     write_label(folder / "label.nii", label, np.eye(4) if affine is None else affine)
@@ -130,6 +131,51 @@ def test_files_hold_whole_numbers_towards_the_reference():
     assert as_stored(adversarial, reference, np.dtype(np.float32)).ravel()[0] == np.float32(12.7)
     with pytest.raises(ValueError, match="do not fit 32 bits"):
         as_stored(adversarial, reference + 2.0**40, np.dtype(np.int64))
+
+
+def test_scaled_files_hold_steps_towards_the_reference():
+    """0.1 is no number of float32: what a file holds is then off its step by a rounding, in either direction."""
+    scaling = Scaling("int16", 0.1, -102.4)
+    steps = np.arange(-2000, 2000).reshape(1, 10, 20, 20)
+    reference = (steps * scaling.slope + scaling.intercept).astype(np.float32)
+    for moved, expected in ((0.27, 2), (-0.27, -2), (0.04, 0), (-0.04, 0), (0.0, 0)):
+        stored = as_stored(reference + np.float32(moved), reference, np.dtype(np.float32), scaling)
+        assert stored.dtype == np.int16
+        np.testing.assert_array_equal(stored, steps + expected)
+    falling = replace(scaling, slope=-0.1)
+    stored = as_stored(np.array([[[[-101.95]]]]), np.array([[[[-102.4]]]]), np.dtype(np.float32), falling)
+    assert stored.item() == -4
+    clipped = as_stored(np.array([[[[5.37, 4.63]]]]), np.array([[[[5.05, 5.05]]]]), np.dtype(np.float32), scaling)
+    assert clipped.ravel().tolist() == [1077, 1071]  # 5.3 and 4.7
+    assert as_stored(reference + 1e6, reference, np.dtype(np.float32), scaling).max() == np.iinfo(np.int16).max
+
+
+@pytest.mark.parametrize("scaling", [Scaling("int16", 1.0, -1024.0), Scaling("uint16", 0.75, -30.0)])
+def test_a_file_of_scaled_integers_is_attacked_as_one(predictor, tmp_path, scaling):
+    case = _case(tmp_path, scaling.kind, scaling=scaling)
+    subject, source = volume_subject(predictor, case, THREAT), read_image(case.images)
+    assert subject.threat.limits == scaling.limits
+    clean = subject.deploy(subject.volume[0].numpy(), None)
+    np.testing.assert_array_equal(clean.written, source.array)
+    ball = subject.threat.with_eps(8 / 255).ball(subject.volume)
+    adversarial = ball.random(torch.Generator().manual_seed(0))
+    stored = subject.deploy(adversarial[0].numpy(), tmp_path / "adversarial.nii.gz")
+    again = read_image([tmp_path / "adversarial.nii.gz"])
+    assert again.scaling == source.scaling == scaling
+    np.testing.assert_array_equal(again.array, stored.written)
+    np.testing.assert_array_equal(predictor.segment(again), stored.mask)
+    assert ball.holds(torch.from_numpy(stored.written)[None]).all()
+    apart = np.abs(stored.written - adversarial[0].numpy())
+    assert 0.5 * scaling.slope < apart.max() < scaling.slope * (1 + 1e-3)
+    assert (stored.written[source.array == 0] == 0).all()
+
+
+def test_attacks_on_scaled_integers_stay_in_the_ball(predictor, tmp_path):
+    records = _records(predictor, _case(tmp_path, scaling=Scaling("int16", 2.0, -1024.0)), ("apgd-dice",))
+    assert all(record.written <= record.eps * (1 + 1e-5) for record in records if record.attack != "clip")
+    found = {record.attack: record for record in records}
+    assert found["clean"].deployed == found["clean"].clean
+    assert found["apgd-dice"].dice() < found["clean"].dice()
 
 
 def test_the_books_say_what_was_computed_in(predictor, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from tests.data.test_prepare import make_plan
+from tests.data.volumes import make_plan
 from voxward.core.recipe import load_recipe
 from voxward.inference.precision import resolve_precision
 from voxward.nets.registry import create_network

@@ -12,8 +12,24 @@ from voxward.training.state import Learner, TrainingState, load_state, save_stat
 from voxward.training.steps import Trainer
 
 
-def _learner():
-    fabric = Fabric(accelerator="cpu", devices=1)
+class _Process(Fabric):
+    """One of several processes, which gather what `all_shares` holds."""
+
+    def __init__(self, rank, all_shares):
+        super().__init__(accelerator="cpu", devices=1)
+        self.rank, self.all_shares = rank, all_shares
+
+    global_rank = property(lambda self: self.rank)
+    world_size = property(lambda self: len(self.all_shares))
+    is_global_zero = property(lambda self: self.rank == 0)
+
+    def all_gather(self, data):
+        assert torch.equal(data, self.all_shares[self.rank])
+        return self.all_shares
+
+
+def _learner(fabric=None):
+    fabric = fabric or Fabric(accelerator="cpu", devices=1)
     network = nn.Linear(3, 2)
     wrapped, optimizer = fabric.setup(network, torch.optim.Adam(network.parameters()))
     return Learner(fabric, wrapped, optimizer, create_schedule(Choice("plateau")))
@@ -41,6 +57,27 @@ def test_state_round_trip(tmp_path):
     torch.testing.assert_close(again.network.weight, learner.network.weight, rtol=0, atol=0)
     moments = [one.optimizer.state_dict()["state"][0]["exp_avg"] for one in (learner, again)]
     torch.testing.assert_close(*moments, rtol=0, atol=0)
+
+
+def test_each_process_gets_its_own_perturbations_back(tmp_path):
+    """In another number of processes they begin at 0."""
+    shares, path = torch.randn(2, 2, 1, 3, 3, 3), tmp_path / "state.pt"
+    learners = [_learner(_Process(rank, shares)) for rank in (0, 1)]
+    for rank in (1, 0):
+        step = _free(learners[rank])
+        step.share = shares[rank]
+        save_state(path, TrainingState(step=1), learners[rank], step)
+        assert path.exists() is (rank == 0)
+    for rank in (0, 1):
+        restored = _free(learners[rank])
+        load_state(path, learners[rank], restored)
+        assert torch.equal(restored.share, shares[rank])
+    for fabric in (None, _Process(1, torch.randn(3, 2, 1, 3, 3, 3))):
+        other = _learner(fabric)
+        restored = _free(other)
+        restored.share = shares[0]
+        load_state(path, other, restored)
+        assert restored.share is None
 
 
 def test_a_pickled_program_is_never_run(tmp_path):

@@ -36,13 +36,17 @@ from voxward.training.setup import TrainingCases
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What a search was started with, beside recipe, plan and split. paths: in each decoded network."""
+    """What a search was started with, beside recipe, plan and split. paths: in each decoded network.
+
+    steps_per_epoch: what `minutes` came to, instead of the recipe's; None where none were given.
+    """
 
     dataset: str
     paths: tuple[int, ...]
     fold: int
     seed: int
     version: str
+    steps_per_epoch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,11 @@ def search(
     Half of the fold's training cases teach the weights, half the architecture; its validation cases are not read.
     paths: one network is decoded for each number of paths. It is written as its genotype (paths-3.json), as a recipe
     that trains it on this or another dataset (paths-3.yaml), and as a drawing (SVG and PNG). minutes: about how long
-    the search itself may take; a few timed passes turn it into the recipe's search.steps_per_epoch, which is kept, so
-    that all phases are as much shorter or longer. resume: continue the search in `out` exactly as it would have gone
-    on (recipe, paths, minutes, plan, fold, seed and overrides are then ignored). The other arguments are those of
-    `train`; the recipe's `search` says how to search, see core.search.Search.
+    the search itself may take; a few timed passes turn it into the steps of an epoch, which replace the recipe's
+    search.steps_per_epoch and are kept, so that all phases are as much shorter or longer. resume: continue the search
+    in `out` exactly as it would have gone on (recipe, paths, minutes, plan, fold and seed are then ignored, and
+    overrides that contradict its recipe are refused). The other arguments are those of `train`; the recipe's `search`
+    says how to search, see core.search.Search.
 
     Beside the searched networks stands, as a control, what the super-net decodes to before it has learnt anything.
     Raises ValueError or FileNotFoundError when an argument, the plan or the dataset is wrong, before anything but
@@ -97,9 +102,10 @@ def search(
         prepare_dataset(source, load_plan(folder.plan), cases, wanted, workers, counter(progress, "prepare"))
     else:
         settings = SearchSettings(str(source.root.resolve()), tuple(paths), fold, seed, voxward.__version__)
-        used = _start(folder, source, used, settings, plan, cases, workers, minutes, on, progress)
+        _start(folder, source, used, settings, plan, cases, workers, minutes, on, progress)
     split, settings = split_of(folder, source), load_json(SearchSettings, folder.settings)
     halves = TrainingCases(cases, split.fit, split.selection)
+    used = _with_steps(used, settings.steps_per_epoch)
     run = set_up_search(folder, used, load_plan(folder.plan), halves, settings.seed, on, max(settings.paths))
     search_architecture(run, progress)
     return SearchResult(folder.root, _finish(run, settings, progress))
@@ -123,11 +129,8 @@ def _start(
     minutes: float | None,
     device: torch.device,
     progress: Progress,
-) -> Recipe:
-    """Decide everything and prepare the cases; what was decided is written once all of it has worked.
-
-    Returns the recipe, as long as `minutes` allow.
-    """
+) -> None:
+    """Decide everything and prepare the cases; what was decided is written once all of it has worked."""
     if not settings.paths or min(settings.paths) < 1 or len(set(settings.paths)) < len(settings.paths):
         raise ValueError(f"paths must hold different numbers from 1 up, got {settings.paths}")
     given = load_split(source, settings.fold, settings.seed)
@@ -140,13 +143,18 @@ def _start(
     if minutes is not None:
         halves = TrainingCases(prepared, split.fit, split.selection)
         probe = set_up_search(folder, recipe, decided, halves, settings.seed, device, max(settings.paths))
-        steps = steps_in(probe, minutes)
-        recipe = replace(recipe, search=replace(recipe.search or Search(), steps_per_epoch=steps))
+        settings = replace(settings, steps_per_epoch=steps_in(probe, minutes))
     decided.save(folder.plan)
     write_json(folder.splits, to_data(split))
     write_json(folder.settings, to_data(settings))
     write_text(folder.recipe, dump_recipe(recipe))  # last: its presence says that there is a search
-    return recipe
+
+
+def _with_steps(recipe: Recipe, steps: int | None) -> Recipe:
+    """The recipe, as long as its minutes allow."""
+    if steps is None:
+        return recipe
+    return replace(recipe, search=replace(recipe.search or Search(), steps_per_epoch=steps))
 
 
 def _refuse_paths(net: SuperNet, most: int, settings: Search) -> None:

@@ -12,16 +12,39 @@ from voxward.core.labels import LabelSet
 from voxward.core.types import CaseLabels, Float3, Image, Size3, VoxelArray
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """How a file keeps intensities as integers of type `kind`: intensity = slope * integer + intercept."""
+
+    kind: str
+    slope: float
+    intercept: float
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the greatest intensity."""
+        whole = np.iinfo(self.kind)
+        low, high = sorted(self.slope * end + self.intercept for end in (whole.min, whole.max))
+        return low, high
+
+    @property
+    def reversible(self) -> bool:
+        """Whether the integers can be told from the intensities in float32."""
+        return bool(np.spacing(np.float32(max(map(abs, self.limits)))) <= abs(self.slope) / 64)
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """A volume as its file stores it.
 
     `array` is (c, i, j, k) for an image and (i, j, k) for a label, in the file's own voxel order and number type.
     `affine` (4, 4) maps voxel indices to millimetres, RAS+ (x to the right, y to the front, z to the head).
+    `scaling` says how its file keeps an array of intensities that are integers there, where these can be told.
     """
 
     array: VoxelArray
     affine: np.ndarray
+    scaling: Scaling | None = None
 
     @property
     def shape(self) -> Size3:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from voxward.core.case import Volume
+from voxward.core.case import Scaling, Volume
 from voxward.data import itk, nifti
 from voxward.data.volume_file import (
     NIFTI_SUFFIXES,
@@ -50,7 +50,8 @@ def read_image(paths: Sequence[Path]) -> Volume:
     """Read one file with all channels, or one file per channel; the array is (c, i, j, k), 2D files have k = 1.
 
     Voxels keep the type they are stored in; where a NIfTI header scales them (scl_slope, scl_inter) they are float32
-    in the scaled unit. The affine is what the file says and is not judged here.
+    in the scaled unit, and the volume says how (files of several channels: where all say the same). The affine is what
+    the file says and is not judged here.
 
     Raises FileNotFoundError, ValueError naming a file that is truncated or corrupt or the files that disagree in
     shape or affine, ImportError when the type needs SimpleITK and it is not installed.
@@ -64,7 +65,8 @@ def read_image(paths: Sequence[Path]) -> Volume:
         if volume.array.shape[0] != 1:
             raise ValueError(f"{path} has {volume.array.shape[0]} channels; files of one channel each may be combined")
         _refuse_disagreement(paths[0], volumes[0], path, volume)
-    return Volume(np.concatenate([volume.array for volume in volumes]), volumes[0].affine)
+    scaling = volumes[0].scaling if len({volume.scaling for volume in volumes}) == 1 else None
+    return Volume(np.concatenate([volume.array for volume in volumes]), volumes[0].affine, scaling)
 
 
 def read_label(path: Path) -> Volume:
@@ -112,28 +114,33 @@ def write_label(path: Path, label: np.ndarray, affine: np.ndarray, template: Pat
     _write(path, array, affine, template)
 
 
-def write_image(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+def write_image(path: Path, array: np.ndarray, affine: np.ndarray, scaling: Scaling | None = None) -> None:
     """Write an image (c, i, j, k) or (i, j, k), atomically, in its own number type; channels become the last axis.
 
-    affine: (4, 4), voxel indices to mm, RAS+. Raises ValueError for a type or shape that files cannot hold.
+    affine: (4, 4), voxel indices to mm, RAS+. scaling: of an array of integers in a NIfTI file, which reads as
+    intensities then. Raises ValueError for a type or shape that files cannot hold.
     """
+    if scaling is not None and (volume_suffix(path) not in NIFTI_SUFFIXES or array.dtype.name != scaling.kind):
+        raise ValueError(f"scaling needs a NIfTI file and {scaling.kind}, got {path.name} and {array.dtype}")
     if array.dtype.name not in _IMAGE_TYPES or array.ndim not in (3, 4):
         raise ValueError(
             f"array must be (i, j, k) or (c, i, j, k) of {', '.join(_IMAGE_TYPES)}, got {array.dtype} {array.shape}"
         )
     channels = array if array.ndim == 4 else array[None]
-    _write(path, channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1), affine, None)
+    _write(path, channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1), affine, None, scaling)
 
 
 def _read(path: Path) -> Volume:
     return nifti.read(path) if volume_suffix(path) in NIFTI_SUFFIXES else itk.read(path)
 
 
-def _write(path: Path, array: np.ndarray, affine: np.ndarray, template: Path | None) -> None:
+def _write(
+    path: Path, array: np.ndarray, affine: np.ndarray, template: Path | None, scaling: Scaling | None = None
+) -> None:
     if (fault := affine_fault(affine)) is not None:
         raise ValueError(f"cannot write {path}: {fault}")
     if volume_suffix(path) in NIFTI_SUFFIXES:
-        nifti.write(path, array, affine, template)
+        nifti.write(path, array, affine, template, scaling)
     else:
         itk.write(path, array, affine)
 

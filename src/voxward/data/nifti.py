@@ -11,7 +11,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
-from voxward.core.case import Volume
+from voxward.core.case import Scaling, Volume
 from voxward.core.files import atomic_write
 from voxward.core.types import Size3
 from voxward.data.volume_file import NIFTI_SUFFIXES, Header, affine_fault, naming_the_file
@@ -31,11 +31,13 @@ def read(path: Path) -> Volume:
         image = _load(path)
         shape, channels = _layout(image.shape)
         array = _voxels(path, image).reshape((*shape, channels), order="F")
-        return Volume(np.moveaxis(array, -1, 0), np.array(image.affine, float))
+        return Volume(np.moveaxis(array, -1, 0), np.array(image.affine, float), _scaling(image))
 
 
-def write(path: Path, array: np.ndarray, affine: np.ndarray, template: Path | None = None) -> None:
-    """Write (i, j), (i, j, k) or (i, j, k, c), qform and sform both set.
+def write(
+    path: Path, array: np.ndarray, affine: np.ndarray, template: Path | None = None, scaling: Scaling | None = None
+) -> None:
+    """Write (i, j), (i, j, k) or (i, j, k, c), qform and sform both set. scaling: of integers, into the header.
 
     Where `template` is a NIfTI file its units are kept, and where it lies in the same place so are its qform and sform
     with their codes, so that every viewer lays the result over the template whichever of the two it trusts.
@@ -50,6 +52,8 @@ def write(path: Path, array: np.ndarray, affine: np.ndarray, template: Path | No
     if not placed:
         image.set_sform(affine, code=int(header["sform_code"]) or 1)
         image.set_qform(affine, code=int(header["qform_code"]) or 1)
+    if scaling is not None:
+        image.header.set_slope_inter(scaling.slope, scaling.intercept)
     with atomic_write(path) as unfinished:
         nibabel.save(image, unfinished)
 
@@ -85,6 +89,14 @@ def _voxels(path: Path, image: Any) -> np.ndarray:
         while stream.read(1 << 20):
             pass  # the checksum is compared at the end of the stream only
     return array
+
+
+def _scaling(image: Any) -> Scaling | None:
+    kind, proxy = image.get_data_dtype(), image.dataobj
+    if kind.kind not in "iu" or (proxy.slope, proxy.inter) == (1.0, 0.0):
+        return None
+    found = Scaling(kind.name, float(proxy.slope), float(proxy.inter))
+    return found if found.reversible else None
 
 
 def _scaled(proxy: Any) -> np.ndarray:

@@ -107,7 +107,9 @@ class _Whole:
         kind = source.array.dtype
         exact = kind.itemsize < 4 or np.abs(source.array).max() < _EXACT or kind == np.float32
         volume = torch.from_numpy(source.array.astype(np.float32 if exact else np.float64))[None]
-        limits = (float(np.iinfo(kind).min), float(np.iinfo(kind).max)) if kind.kind in "iu" else None
+        limits = source.scaling.limits if source.scaling is not None else None
+        if kind.kind in "iu":
+            limits = float(np.iinfo(kind).min), float(np.iinfo(kind).max)
         truth = plan.labels.target(torch.from_numpy(self.target))[None]
         zeros = tuple(channel.normalization in ("mr", "minmax", "zscore") for channel in plan.channels)
         bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, self.bounds, limits, zeros)

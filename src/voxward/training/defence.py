@@ -61,7 +61,9 @@ class FreeStep:
     """Free adversarial training: every minibatch several times, one backward for weights and perturbation.
 
     The perturbation of a slot of the batch lives on from batch to batch, as a share of eps in [-1, 1]. (In the ROG
-    authors' release the step was a floor division that came to 0, so that nothing was ever perturbed.)
+    authors' release the step was a floor division that came to 0, so that nothing was ever perturbed.) Of several
+    processes each has its own slots, and a resumed run gives each its own back; one that goes on in another number of
+    processes, whose slots are others, begins them at 0, as every run does.
     """
 
     trainer: Trainer
@@ -95,12 +97,19 @@ class FreeStep:
         return _measured(self.trainer, ball, leaf.detach(), total / self.defence.replays, clean)
 
     def state(self) -> Mapping[str, Tensor]:
-        """The perturbations."""
-        return {} if self.share is None else {"share": self.share}
+        """The perturbations of all processes, (processes, b, c, d, h, w)."""
+        if self.share is None:
+            return {}
+        found: Tensor = self.trainer.fabric.all_gather(self.share)
+        return {"share": found.reshape(-1, *self.share.shape)}  # a lone process gathers no axis
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """See Step."""
-        self.share = state["share"].to(self.trainer.fabric.device) if "share" in state else None
+        fabric, kept = self.trainer.fabric, state.get("share")
+        if kept is not None and len(kept) == fabric.world_size:
+            self.share = kept[fabric.global_rank].to(fabric.device)
+        else:
+            self.share = None
 
 
 @dataclass(frozen=True, eq=False)

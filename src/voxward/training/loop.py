@@ -188,8 +188,8 @@ class _Sitting:
             save_weights(run.network, run.folder.weights("last"))
             if run.learner.average is not None and state.step == state.total_steps:
                 save_average(run)
-            # Last: a state at the run's end says that nothing is left to do.
-            save_state(run.folder.state, state, run.learner, run.step)
+        # Last: a state at the run's end says that nothing is left to do.
+        save_state(run.folder.state, state, run.learner, run.step)
         run.fabric.barrier()
 
     def _seconds(self) -> float:

@@ -62,14 +62,17 @@ class Learner:
 
 
 def save_state(path: Path, state: TrainingState, learner: Learner, step: Step) -> None:
-    """Write everything a resumed run needs, atomically."""
+    """Write everything a resumed run needs, atomically; to be called by all processes, the first of which writes."""
+    kept = dict(step.state())
+    if not learner.fabric.is_global_zero:
+        return
     content = {
         "state": {field.name: getattr(state, field.name) for field in fields(state)},
         "network": learner.network.state_dict(),
         "optimizer": learner.optimizer.state_dict(),
         "schedule": learner.schedule.state(),
         "precision": learner.fabric.strategy.precision.state_dict(),
-        "step": dict(step.state()),
+        "step": kept,
         "average": {} if learner.average is None else learner.average.state(),
     }
     with atomic_write(path) as unfinished:

@@ -53,7 +53,10 @@ class Step(Protocol):
         ...
 
     def state(self) -> Mapping[str, Tensor]:
-        """What `restore` needs to go on as if there had been no interruption."""
+        """What `restore` needs, in every process, to go on as if there had been no interruption.
+
+        Of all processes, and to be called by all of them.
+        """
         ...
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
