@@ -10,7 +10,7 @@ from torch import Tensor
 from voxward.attacks.objectives import create_objective
 from voxward.core.labels import LabelSet
 from voxward.core.types import Images, Labels, Logits
-from voxward.training.defence import bare, patch_ball, searched
+from voxward.training.defence import bare, patch_ball, search_precision, searched
 from voxward.training.setup import TrainingRun
 
 # Sign steps of the search that measures robust Dice: enough to tell checkpoints apart, not to claim a robustness.
@@ -57,7 +57,7 @@ def validate(run: TrainingRun) -> Validation:
 
 def _attacked(run: TrainingRun, images: Images, labels: Labels, windows: Tensor, eps: float) -> Images:
     ball, loss, truth = patch_ball(images, windows, eps), create_objective("dice"), run.plan.labels.target(labels)
-    with run.fabric.autocast():
+    with search_precision(run.fabric):
         return searched(
             bare(run.network), ball, images, lambda z, progress: loss(z, truth, progress), _STEPS, 2.5 / _STEPS
         )
