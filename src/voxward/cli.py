@@ -122,7 +122,7 @@ def _harden_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", default="free", choices=("free", "pgd", "trades"), help="default: free")
     parser.add_argument("--eps", type=size, default=8 / 255, help="share of the intensity window (default 8/255)")
     parser.add_argument("--minutes", type=float, help="time budget of the training (default: the recipe's epochs)")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --out exactly where it stopped")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out, by its own method and eps")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
     parser.add_argument("--workers", type=int, default=2, help="cases prepared at once (default 2)")
     _set_argument(parser)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,8 +19,9 @@ from voxward.cli import main
 from voxward.commands.benchmark import benchmark
 from voxward.commands.harden import harden
 from voxward.commands.train import train
+from voxward.core.files import write_json
 from voxward.core.plan import load_json
-from voxward.core.recipe import load_recipe
+from voxward.core.recipe import Choice, dump_recipe, load_recipe
 from voxward.inference.run_folder import RunFolder, RunSettings
 from voxward.training.interrupt import Interrupted
 from voxward.training.log import COLUMNS, read_log
@@ -115,6 +118,31 @@ def test_bad_input_is_refused_at_the_door(trained, tmp_path, options, message):
 def test_what_is_no_run_is_refused(phantoms, tmp_path):
     with pytest.raises(FileNotFoundError, match="not a trained run"):
         harden(phantoms, tmp_path / "run")
+
+
+def test_what_is_no_hardening_of_the_run_is_not_resumed(trained, hardened, phantoms, tmp_path):
+    with pytest.raises(ValueError, match="no hardened one"):
+        harden(trained, trained, resume=True)
+    other = shutil.copytree(trained, tmp_path / "other")
+    plan = RunFolder(other).plan
+    plan.write_text(json.dumps({**json.loads(plan.read_text()), "spacing": [9.0, 9.0, 9.0]}))
+    with pytest.raises(ValueError, match="another one"):
+        harden(other, hardened, resume=True)
+
+
+def test_what_the_run_does_not_say_is_inherited_too(trained, tmp_path):
+    """A fold of more than five; the learning rate of a recipe that leaves it to the optimiser."""
+    before = shutil.copytree(trained, tmp_path / "before")
+    write_json(
+        RunFolder(before).settings, {**json.loads(RunFolder(before).settings.read_text()), "fold": 6, "folds": 8}
+    )
+    recipe = load_recipe(RunFolder(before).recipe)
+    plain = replace(recipe, optimizer=Choice("adam", {}))
+    RunFolder(before).recipe.write_text(dump_recipe(plain))
+    run = harden(before, tmp_path / "run", overrides=("training.epochs=1", "defence.replays=1"))
+    settings = load_json(RunSettings, RunFolder(run).settings)
+    assert (settings.fold, settings.folds) == (6, 8)
+    assert load_recipe(RunFolder(run).recipe).optimizer.options["lr"] == pytest.approx(1e-3 / 2)
 
 
 def test_the_command_line(trained, tmp_path, capsys):

@@ -12,7 +12,16 @@ from torch.nn.functional import cross_entropy, log_softmax, softmax
 from voxward.attacks.objectives import create_objective
 from voxward.core.recipe import Choice, Defence
 from voxward.losses.registry import create_loss
-from voxward.training.defence import DEFENCES, FreeStep, PgdStep, TradesStep, divergence, patch_ball, searched
+from voxward.training.defence import (
+    DEFENCES,
+    FreeStep,
+    PgdStep,
+    TradesStep,
+    divergence,
+    patch_ball,
+    search_precision,
+    searched,
+)
 from voxward.training.steps import StandardStep, Step, StepInput, Trainer
 
 EPS = 8 / 255
@@ -173,9 +182,56 @@ def test_warm_up_and_clean_samples():
         one, other = standard(_batch(done=done)), step(_batch(done=done))
         torch.testing.assert_close(one[0], other[0])
         torch.testing.assert_close(_weights(plain), _weights(hardened))
-    half = Defence("pgd", EPS, warmup=0.5)
-    step = PgdStep(_trainer(_network()), half)
-    assert step(_batch(done=0.25))[2] > 0
+    # Nothing that moved is at a rim that is none.
+    assert PgdStep(_trainer(_network()), Defence("pgd", EPS, warmup=0.5))(_batch(done=0.0))[2] == 0
+
+
+@pytest.mark.parametrize("name", list(DEFENCES))
+@pytest.mark.parametrize(("done", "expected"), [(0.2, EPS / 2), (0.4, EPS), (0.9, EPS)])
+def test_eps_grows_in_proportion_to_what_is_done_of_the_warm_up(name, done, expected):
+    network, seen = _network(), []
+    step = DEFENCES[name](_trainer(network), Defence(name, EPS, warmup=0.4))
+    network.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    batch = _batch(done=done)
+    step(batch)
+    ball = patch_ball(batch.images, batch.windows, expected)
+    assert float(ball.distance(seen[-1][-2:]).max()) == pytest.approx(expected, rel=1e-3)  # trades: the second half
+
+
+@pytest.mark.parametrize("name", ["free", "pgd"])
+def test_each_sample_is_clean_or_not_by_itself(name):
+    network, seen, clean = _network(), [], []
+    step = DEFENCES[name](_trainer(network), Defence(name, EPS, replays=2, steps=1, clean=0.25))
+    network.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    for number in range(1, 61):
+        batch = _batch(number)
+        step(batch)
+        clean.append((seen[-1] == batch.images).flatten(1).all(1))
+    found = torch.stack(clean).float()
+    assert float(found.mean()) == pytest.approx(0.25, abs=0.12)  # three standard deviations of 120 draws
+    assert (found.sum(1) == 1).any()
+
+
+def test_each_channel_has_its_own_window():
+    images = torch.zeros(2, 2, 3, 3, 3)
+    images[1, 1, 0, 0, 0] = 9.0  # beyond its window: the box reaches as far
+    windows = torch.tensor([[[-1.0, 1.0], [-2.0, 2.0]], [[-4.0, 4.0], [0.0, 8.0]]])
+    ball = patch_ball(images, windows, 0.5)
+    high, low = (ball.project(images + sign * 100) for sign in (1, -1))
+    assert high.amax((2, 3, 4)).tolist() == [[1.0, 2.0], [4.0, 9.0]]
+    assert high[1, 1, 1, 1, 1] == 4.0  # eps ends before the box does
+    assert low.amin((2, 3, 4)).tolist() == [[-1.0, -2.0], [-4.0, 0.0]]
+
+
+@pytest.mark.parametrize(("precision", "cast"), [("bf16-mixed", True), ("32-true", False)])
+def test_searches_compute_as_training_does_but_never_in_fp16(precision, cast):
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    with search_precision(fabric):
+        assert torch.is_autocast_enabled("cpu") is cast
+    if cast:
+        fabric.strategy.precision.precision = "16-mixed"  # a processor has none
+        with search_precision(fabric):
+            assert not torch.is_autocast_enabled("cpu")
 
 
 @pytest.mark.parametrize(

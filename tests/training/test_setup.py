@@ -5,11 +5,12 @@ import torch
 from lightning_fabric import Fabric
 
 from tests.data.volumes import make_plan
+from voxward.core.labels import LabelSet
 from voxward.core.recipe import load_recipe
 from voxward.inference.precision import resolve_precision
 from voxward.nets.registry import create_network
 from voxward.training import setup
-from voxward.training.setup import TrainingCases, check_auxiliary, set_up, training_precision
+from voxward.training.setup import TrainingCases, check_auxiliary, check_recipe, set_up, training_precision
 
 CPU = torch.device("cpu")
 
@@ -73,3 +74,10 @@ def test_auxiliary_heads_and_their_weights_must_match(recipe, network, weights, 
         return check_auxiliary(asked, built)
     with pytest.raises(ValueError, match=rf"each of the {heads} auxiliary heads of network '{network}', got"):
         check_auxiliary(asked, built)
+
+
+def test_an_objective_that_does_not_fit_the_classes_is_refused():
+    recipe = load_recipe("rog", ["defence.method=pgd", "defence.objective=dlr"])
+    check_recipe(recipe, LabelSet(("background", "a", "b"), (0, 1, 2)))
+    with pytest.raises(ValueError, match="at least 3 classes"):
+        check_recipe(recipe, LabelSet(("background", "a"), (0, 1)))

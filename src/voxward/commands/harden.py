@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from voxward.commands.train import train
-from voxward.core.plan import load_json
+from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, silent
 from voxward.core.recipe import load_recipe
 from voxward.inference.run_folder import RunFolder, RunSettings, load_run
+from voxward.training.optim import create_optimizer
 
 # Of the recipe's learning rate: the weights are good already, and are to move, not to be thrown about.
 LEARNING_RATE = 0.5
@@ -39,21 +42,41 @@ def harden(
     recipe's epochs. resume: continue the run in `out`, by its own method and eps. overrides: `dotted.key=value` changes
     to the recipe, such as defence.steps=5. Returns the run folder.
 
-    Raises ValueError or FileNotFoundError as `train` does, and for a folder that is no trained run.
+    Raises ValueError or FileNotFoundError as `train` does, for a folder that is no trained run, and where what is to be
+    resumed is no hardening of `run`.
     """
     load_run(run)  # refuses what is no trained run
     before = RunFolder(Path(run))
-    settings, rate = load_json(RunSettings, before.settings), _learning_rate(before)
-    begun = () if resume else (f"defence.eps={eps!r}", *([] if rate is None else [f"optimizer.options.lr={rate!r}"]))
+    settings = load_json(RunSettings, before.settings)
+    if resume:
+        _check_resumed(RunFolder(Path(out)), before)
+        begun: tuple[str, ...] = ()
+    else:
+        begun = (f"defence.eps={eps!r}", f"optimizer.options.lr={_learning_rate(before)!r}")
     prepared = before.root / "prepared"
     return train(
         settings.dataset if dataset is None else dataset, out, str(before.recipe), minutes, resume,
         prepared=prepared if prepared.is_dir() else None, fold=settings.fold, seed=seed, device=device,
         devices=devices, workers=workers, start=before.root, defence=None if resume else method,
-        overrides=(*begun, *overrides), progress=progress,
+        folds=settings.folds, overrides=(*begun, *overrides), progress=progress,
     )  # fmt: skip
 
 
-def _learning_rate(before: RunFolder) -> float | None:
-    rate = load_recipe(before.recipe).optimizer.options.get("lr")
-    return None if rate is None else LEARNING_RATE * float(rate)
+def _learning_rate(before: RunFolder) -> float:
+    """Half of the recipe's, or of the optimiser's own where the recipe names none."""
+    optimizer = create_optimizer(load_recipe(before.recipe).optimizer, torch.nn.Linear(1, 1))
+    return LEARNING_RATE * float(optimizer.defaults["lr"])
+
+
+def _check_resumed(out: RunFolder, before: RunFolder) -> None:
+    """Else clean training would go on and be called hardening, or on cases that were prepared by another plan."""
+    if not out.recipe.is_file():
+        return  # `train` says so
+    if load_recipe(out.recipe).defence is None:
+        raise ValueError(
+            f"{out.root} holds a run that is no hardened one: use `voxward train --resume`, or another out"
+        )
+    if load_plan(out.plan) != load_plan(before.plan):
+        raise ValueError(
+            f"{out.root} does not go on from {before.root}, whose plan is another one: give the run that it began with"
+        )

@@ -185,8 +185,8 @@ class Defence:
     perturbed patch's prediction from the clean one's. step: a step of the perturbation in eps; None: 1 for free,
     2.5 / steps for the searches. objective: what `pgd` searches for (attacks.objectives); free has the training loss,
     trades the divergence. clean: share of the samples that are left unperturbed (not of trades). warmup: share of the
-    run in which eps grows from 0. robust: weight of the robust Dice, against the clean one, in choosing the best
-    checkpoint.
+    run in which eps grows from 0. robust: weight of the robust Dice (or loss, as training.best says), against
+    the clean one, in choosing the best checkpoint.
     """
 
     method: Literal["free", "pgd", "trades"] = "free"

@@ -1,20 +1,25 @@
 """Training steps that harden: Free and PGD adversarial training, and TRADES.
 
 Patches are perturbed after augmentation, in the ball that attacks use: eps is a share of the case's intensity window,
-and no voxel leaves the range of the window and the patch. The searches run on the bare network with frozen weights, so
-they cost no weight gradients and, in distributed training, no communication. Running statistics of a batch norm are
-those of what the weights learn on: searches and the clean loss run in evaluation mode and leave them alone. Where only
-some samples are perturbed (`clean`, TRADES) they are those of the mixture.
+and no voxel leaves the range of the window and the patch. Two things that an attack on a volume leaves alone are
+perturbed as well: what a patch is padded with, and voxels that are exactly 0 in the file of an MR image.
+
+The searches run on the bare network with frozen weights, so they cost no weight gradients and, in distributed training,
+no communication. Running statistics of a batch norm are those of what the weights learn on: searches and the clean loss
+run in evaluation mode and leave them alone. Where only some samples are perturbed (`clean`, TRADES) they are those of
+the mixture.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,6 +59,12 @@ def searched(network: nn.Module, ball: Ball, start: Images, value: Search, steps
             found = value(network(leaf).float(), step / steps).sum()
             x = ball.project(leaf.detach() + length * ball.step(torch.autograd.grad(found, leaf)[0]))
     return x.detach()
+
+
+def search_precision(fabric: Fabric) -> AbstractContextManager[object]:
+    """What a search computes in: as training does, but never fp16, where gradients of the input vanish unscaled."""
+    fp16 = getattr(fabric.strategy.precision, "precision", None) == "16-mixed"
+    return nullcontext() if fp16 else fabric.autocast()
 
 
 @dataclass(eq=False)
@@ -126,7 +137,7 @@ class PgdStep(Stateless):
         ball = patch_ball(batch.images, batch.windows, _eps(self.defence, batch.done))
         loss = create_objective(self.defence.objective)
         clean, truth = _clean_loss(self.trainer, batch), self.trainer.target(batch.labels)
-        with self.trainer.fabric.autocast():
+        with search_precision(self.trainer.fabric):
             found = searched(
                 bare(self.trainer.network), ball, ball.random(batch.generator),
                 lambda logits, progress: loss(logits, truth, progress), self.defence.steps, self.defence.length,
@@ -151,7 +162,7 @@ class TradesStep(Stateless):
         """See Step."""
         ball = patch_ball(batch.images, batch.windows, _eps(self.defence, batch.done))
         network, head = bare(self.trainer.network), self.trainer.head
-        with self.trainer.fabric.autocast():
+        with search_precision(self.trainer.fabric):
             with torch.no_grad(), frozen(network):
                 own = network(batch.images).float()
             x = searched(
@@ -219,8 +230,9 @@ def _clean_loss(trainer: Trainer, batch: StepInput) -> Tensor:
 
 
 def _measured(trainer: Trainer, ball: Ball, x: Images, loss: Tensor, clean: Tensor) -> Float[Tensor, " figures"]:
-    """The figures: losses, share of voxels at the rim of the ball, and norm of the weights' last gradient."""
-    rim = ((x - ball.reference).abs() >= _RIM * ball.eps).float().mean()
+    """The losses, the share of voxels at the rim of the ball, the norm of the weights' last gradient (as clipped)."""
+    moved = (x - ball.reference).abs()
+    rim = ((moved >= _RIM * ball.eps) & (moved > 0)).float().mean()
     gradients = [weight.grad for weight in trainer.network.parameters() if weight.grad is not None]
     return torch.stack([loss, clean, rim, torch.nn.utils.get_total_norm(gradients)])
 

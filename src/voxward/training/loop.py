@@ -151,10 +151,10 @@ class _Sitting:
         result = validate(run)
         run.learner.schedule.observe(state.done, result.loss)
         self.figures = {"loss": mean_loss, "validation_loss": result.loss, "dice": result.dice}
-        score = result.dice if run.recipe.training.best == "dice" else -result.loss
-        if run.recipe.defence is not None and result.robust is not None:
+        if result.robust is not None:
             self.figures["robust_dice"] = result.robust
-            score += run.recipe.defence.robust * (result.robust - result.dice)
+        defence = run.recipe.defence
+        score = result.score(run.recipe.training.best, 0.0 if defence is None else defence.robust)
         self.measured.zero_()
         if self.log is not None:
             self.log.add(self._row(means, result))

@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import Precision as FullPrecision
 from torch.optim import Optimizer
 
-from voxward.attacks.objectives import create_objective
+from voxward.attacks.objectives import check_objective, create_objective
 from voxward.core.labels import LabelSet
 from voxward.core.plan import Plan
 from voxward.core.recipe import Recipe
@@ -122,7 +122,7 @@ def check_recipe(recipe: Recipe, labels: LabelSet) -> None:
     if recipe.inference.checkpoint == "swa" and recipe.averaging is None:
         raise ValueError("inference.checkpoint 'swa' needs the recipe's part averaging: set it, or deploy 'best'")
     if recipe.defence is not None:
-        create_objective(recipe.defence.objective)
+        check_objective(create_objective(recipe.defence.objective), labels.head, labels.outputs)
     check_network(recipe.network.name, recipe.network.options)
 
 

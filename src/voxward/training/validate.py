@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from voxward.attacks.objectives import create_objective
 from voxward.core.labels import LabelSet
 from voxward.core.types import Images, Labels, Logits
-from voxward.training.defence import bare, patch_ball, searched
+from voxward.training.defence import bare, patch_ball, search_precision, searched
 from voxward.training.setup import TrainingRun
 
 # Sign steps of the search that measures robust Dice: enough to tell checkpoints apart, not to claim a robustness.
@@ -23,12 +24,19 @@ class Validation:
 
     A class that is seen nowhere is left out of the mean, which is 0 where none is seen.
 
-    robust: the same Dice on patches that were perturbed; None without a defence.
+    robust, robust_loss: the same Dice and loss on patches that were perturbed; None without a defence.
     """
 
     loss: float
     dice: float
     robust: float | None = None
+    robust_loss: float | None = None
+
+    def score(self, best: Literal["dice", "loss"], share: float) -> float:
+        """What the best checkpoint has most of: Dice, or little loss; perturbed patches have a weight of `share`."""
+        clean, struck = (self.dice, self.robust) if best == "dice" else (self.loss, self.robust_loss)
+        value = clean if struck is None else (1 - share) * clean + share * struck
+        return value if best == "dice" else -value
 
 
 def validate(run: TrainingRun) -> Validation:
@@ -40,7 +48,7 @@ def validate(run: TrainingRun) -> Validation:
     run.network.eval()
     known, defence = run.plan.labels, run.recipe.defence
     clean, struck = torch.zeros(2, 3, len(known.scored), dtype=torch.float64)
-    losses = []
+    losses, struck_losses = [], []
     for batch in run.validation:
         images, labels = run.fabric.to_device((batch.images, batch.labels))
         with torch.no_grad():
@@ -50,14 +58,19 @@ def validate(run: TrainingRun) -> Validation:
         if defence is not None:
             attacked = _attacked(run, images, labels, batch.windows, defence.eps)
             with torch.no_grad():
-                struck += overlap(run.network(attacked), labels, known).cpu()
+                logits = run.network(attacked)
+                struck_losses += [float(run.loss(logits, labels))] * len(batch.ids)
+            struck += overlap(logits, labels, known).cpu()
     run.network.train(training)
-    return Validation(sum(losses) / len(losses), pooled_dice(clean), None if defence is None else pooled_dice(struck))
+    loss, dice = sum(losses) / len(losses), pooled_dice(clean)
+    if defence is None:
+        return Validation(loss, dice)
+    return Validation(loss, dice, pooled_dice(struck), sum(struck_losses) / len(struck_losses))
 
 
 def _attacked(run: TrainingRun, images: Images, labels: Labels, windows: Tensor, eps: float) -> Images:
     ball, loss, truth = patch_ball(images, windows, eps), create_objective("dice"), run.plan.labels.target(labels)
-    with run.fabric.autocast():
+    with search_precision(run.fabric):
         return searched(
             bare(run.network), ball, images, lambda z, progress: loss(z, truth, progress), _STEPS, 2.5 / _STEPS
         )
