@@ -12,29 +12,15 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from tests.data.volumes import make_plan
 from voxward.core.case import Case, Dataset, Frame, PreparedCase
 from voxward.core.labels import LabelSet
-from voxward.core.plan import ChannelPlan, Plan
+from voxward.core.plan import ChannelPlan
 from voxward.data.sampling import PatchSource
 from voxward.data.store import StoredCase, open_case, preparation_digest, prepare_dataset, write_case
 
 LABELS = LabelSet(("background", "organ", "lesion"), (0, 1, 2))
-PLAN = Plan(
-    dataset="test",
-    labels=LABELS,
-    channels=(ChannelPlan("MRI", "mr"),),
-    spacing=(1.0, 1.0, 1.0),
-    spline_order=(3, 3, 3),
-    crop_nonzero=True,
-    patch_size=(8, 8, 8),
-    window_size=(8, 8, 8),
-    source_size=(8, 8, 8),
-    strides=((2, 2, 2),),
-    kernel_sizes=((3, 3, 3),) * 2,
-    padding="reflect",
-    batch_size=2,
-    min_object_mm3=(0.0, 0.0),
-)
+PLAN = make_plan(labels=LABELS)
 
 
 def make_case(shape: tuple[int, int, int] = (30, 25, 7), channels: int = 2, classes: int = 3) -> PreparedCase:
