@@ -1,0 +1,39 @@
+"""The table of the hardening benchmark, on records whose means are known."""
+
+from benchmarks.hardening import Family, pooled, table
+
+from tests.robustness.books import CLEAN, clean, record
+from voxward.commands.benchmark import BenchmarkResult
+from voxward.inference.run_folder import RunFolder
+from voxward.training.log import TrainingLog
+
+EPS = 8 / 255
+
+
+def family(root, seed, dice, minutes):
+    """Two runs in folders of names of their own; case a has `dice` under attack on the clean run, 0.5 on the other."""
+    runs = {"clean": root / f"run-{seed}", "pgd": root / f"hard-{seed}"}
+    for run in runs.values():
+        log = TrainingLog(RunFolder(run).log, 0)
+        log.add(dict.fromkeys(log.columns, 0.0) | {"step": 10.0, "seconds": 60.0 * minutes})
+        log.close()
+    records = []
+    for run, worst in zip(runs.values(), (dice, 0.5), strict=True):
+        records += [
+            clean("a", run.name, deployed=CLEAN["a"]),
+            record("x", "a", (worst, worst), EPS, run.name, deployed=(worst, worst), deployed_clean=CLEAN["a"]),
+        ]
+    result = BenchmarkResult(tuple(records), (), None, root)
+    return Family("net", seed, runs, result, {"clean": 0.8, "pgd": 0.7})
+
+
+def test_seeds_are_pooled_by_the_name_of_the_defence(tmp_path):
+    families = [family(tmp_path, 0, 0.1, 2), family(tmp_path, 1, 0.3, 4)]
+    records = pooled(families)
+    assert {(r.model, r.case) for r in records} == {(m, c) for m in ("clean", "pgd") for c in ("a 0", "a 1")}
+    lines = table("net", families, records).splitlines()
+    rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines[4:6]}
+    assert rows["clean"] == ["3.0", "10", "0.800", "0.800", "0.200"]
+    assert rows["pgd"][:4] == ["3.0", "10", "0.700", "0.800"]
+    assert rows["pgd"][4].startswith("0.500 (+0.300 ")
+    assert "2 pairs" in lines[7]
