@@ -176,4 +176,9 @@ def _all_plain(network):
 
 def test_dynunet_wants_one_kernel_per_level():
     with pytest.raises(ValueError, match="one entry per level"):
-        create_network("dynunet", 1, 2, strides=(HALF,), kernel_sizes=((3, 3, 3),))
+        create_network("dynunet", 1, 2, strides=(HALF, HALF), kernel_sizes=((3, 3, 3),))
+
+
+def test_dynunet_says_what_is_too_small_for_it():
+    with pytest.raises(ValueError, match="at least two downsampling steps, got 1"):
+        create_network("dynunet", 1, 2, strides=(HALF,))

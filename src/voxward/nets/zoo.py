@@ -24,10 +24,17 @@ def dynunet(
 
     strides: one per downsampling step. kernel_sizes: one per resolution level, that is one more than strides (3x3x3
     by default). filters: channels per level, the finest first; levels beyond the list keep its last entry.
+
+    Raises ValueError for fewer than two steps, and kernel_sizes that do not fit them.
     """
     from monai.networks.nets import DynUNet
 
     levels = len(strides) + 1
+    if len(strides) < 2:
+        raise ValueError(
+            f"dynunet needs at least two downsampling steps, got {len(strides)}: patches whose edges are all at least "
+            "16 voxels have two; smaller volumes need another network, such as rog"
+        )
     kernels = [list(size) for size in kernel_sizes] if kernel_sizes else [[3, 3, 3]] * levels
     if len(kernels) != levels:
         raise ValueError(f"kernel_sizes needs one entry per level ({levels}), got {len(kernels)}")
