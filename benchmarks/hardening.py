@@ -69,6 +69,8 @@ def main() -> None:
     for run in given.runs:
         load_run(run)  # refuses what is no trained run before hours of work
     begun = [(run.resolve().name, 0, run) for run in given.runs]
+    if len({name for name, _, _ in begun}) < len(begun):
+        raise ValueError(f"--runs must have different folder names, got {', '.join(map(str, given.runs))}")
     begun = begun or [(recipe, seed, None) for recipe in given.recipes for seed in given.seeds]
     with BarProgress(Console(stderr=True)) as progress:
         families = [_family(given, *first, progress) for first in begun]
