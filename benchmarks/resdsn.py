@@ -1,8 +1,9 @@
-"""Tables 5 to 8 of the ResDSN paper at the size of a CPU: `python benchmarks/resdsn.py OUT [--tiny] [--tables 6 5]`.
+"""Tables 5 to 8 of the ResDSN paper at the size of a CPU: `python benchmarks/resdsn.py OUT [--tables 6 5]`.
 
-Width / 4 and patches of 32 on abdomen phantoms, or on --data DATASET with --set for what is not CT. Runs, and rows of
-tables, that lie in OUT are kept: an interrupted call goes on, and one with another size, data or --set needs another
-OUT. --tiny tries all of it in minutes, and measures nothing.
+Width / 4 and patches of 32 on abdomen phantoms, or on --data DATASET with --set for what is not CT. --full is for a
+GPU (`--device cuda`): the paper's width, patches and batches on abdomens of 256 voxels in plane, half an hour a run.
+--tiny tries all of it in minutes, and measures nothing. Runs, and rows of tables, that lie in OUT are kept: an
+interrupted call goes on, and one with another size, data or --set needs another OUT.
 
     6  coarse, fine-whole and coarse-to-fine: Dice, seconds and windows per case; by the paper's counts, and by step;
        below it both of coarse-to-fine as shares of fine-whole's
@@ -72,6 +73,7 @@ class Size:
     seeds: int = 3
 
 
+FULL = Size(24, 256, 64, (32, 64, 128, 256), 16, 8, 30.0)
 TINY = Size(8, 24, 16, (8, 8, 16, 16), 2, 2, 0.1, 1)
 
 
@@ -339,7 +341,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=TABLES)
-    parser.add_argument("--tiny", action="store_true")
+    among = parser.add_mutually_exclusive_group()
+    among.add_argument("--tiny", action="store_true")
+    among.add_argument("--full", action="store_true")
     parser.add_argument("--data", type=Path, help="a dataset instead of the phantoms")
     parser.add_argument("--minutes", type=float, help=f"of a natural run's training (default {Size.minutes:g})")
     parser.add_argument("--seeds", type=int, help=f"of tables 5 and 7 (default {Size.seeds})")
@@ -347,7 +351,7 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
     changed = {name: value for name in ("minutes", "seeds") if (value := getattr(given, name)) is not None}
-    size = replace(TINY if given.tiny else Size(), **changed)
+    size = replace(TINY if given.tiny else FULL if given.full else Size(), **changed)
     kept = {name: value for name, value in to_data(size).items() if name != "seeds"}
     source = None if given.data is None else str(given.data.resolve())
     settle(given.out, {**kept, "data": source, "overrides": given.overrides, "device": given.device})
