@@ -73,7 +73,7 @@ class Size:
     patch: int = 32
     channels: tuple[int, ...] = (8, 16, 32, 64)
     batch: int = 4
-    scale: int = 4
+    scale: int = 1
     rate: float = 0.1
     foreground: float = 0.5
     minutes: float = 5.0
