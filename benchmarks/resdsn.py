@@ -12,7 +12,8 @@ interrupted call goes on, and one with another size, data or --set needs another
     8  clean / FGSM / I-FGSM at 10.2 HU, natural and hardened, exact gradient and the paper's; and the cascade, by stage
 
 At the size of a CPU the learning rate is ten times the paper's, for a three-hundredth of its patches. On the phantoms,
-whose organ is 0.12 % of the voxels, cross-entropy finds nothing in so few steps: `--set loss.name=dice-ce` does.
+whose organ is 0.12 % of the voxels, the coarse stage finds nothing by cross-entropy in 780 steps of it (4 minutes of a
+core); by `--set loss.name=dice-ce` it does.
 
 On the hippocampus: --data DIR --tables 5 --set preparation.normalization=mr --set preparation.clip=null
 """

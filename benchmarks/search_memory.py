@@ -18,8 +18,6 @@ import resource
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -92,27 +90,20 @@ def counted(filters: int, checkpointing: bool, batch: int, size: int) -> int:
 
 
 def measured(filters: int, checkpointing: bool, batch: int, size: int, device: str) -> int:
-    """Bytes, computed. On a CPU of this process: call it once."""
+    """Bytes, computed: how much this process's peak has grown. Call it once in a process."""
     torch.manual_seed(0)
-    with peak(device) as found:
-        net = super_net(filters, checkpointing).to(device)
-        images = torch.randn(batch, 1, size, size, device=device)
-        step(net, images, (images[:, 0] > 1).long())
-    return found[0]
+    before = peak(device)
+    net = super_net(filters, checkpointing).to(device)
+    images = torch.randn(batch, 1, size, size, device=device)
+    step(net, images, (images[:, 0] > 1).long())
+    return peak(device) - before
 
 
-@contextmanager
-def peak(device: str) -> Iterator[list[int]]:
-    """The growth of the peak, in bytes, when the block ends."""
-    found: list[int] = []
+def peak(device: str) -> int:
+    """The most that this process has held so far, in bytes."""
     if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        yield found
-        found.append(torch.cuda.max_memory_allocated())
-    else:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        yield found
-        found.append((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def apart(filters: int, checkpointing: bool, batch: int, size: int, device: str) -> int:
