@@ -267,7 +267,7 @@ def table_8(study: Study) -> list[Row]:
             keys[f"{name} {attack} dice exact"] = struck(predictor, found, "exact")
         keys[f"{name} ifgsm ce exact, all parts kept"] = struck(unprocessed(predictor), attacks("ce")["ifgsm"], "exact")
     both = join(*(study.predictor(study.stage(stage)) for stage in ("coarse", "fine")))
-    for stage in ("both", "fine", "coarse"):
+    for stage in ("both", "coarse", "fine"):
         keys[f"C2F {stage} ifgsm dice exact"] = struck_cascade(both, attacks("dice")["ifgsm"], stage)
     return [*study.rows("table-8", patches), *study.rows("table-8", keys, study.attacked)]
 
