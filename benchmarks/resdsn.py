@@ -16,7 +16,8 @@ At the size of a CPU the learning rate is ten times the paper's, for a three-hun
 whose organ is 0.12 % of the voxels, the coarse stage finds nothing by cross-entropy in 780 steps of it (4 minutes of a
 core); by `--set loss.name=dice-ce` it does.
 
-On the hippocampus: --data DIR --tables 5 --set preparation.normalization=mr --set preparation.clip=null
+On the hippocampus: --data DIR --tables 5 7 --set preparation.normalization=mr --set preparation.clip=null
+--set loss.name=dice-ce
 """
 
 from __future__ import annotations
