@@ -65,6 +65,7 @@ def _threat_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> No
     add("--budget", action="store_true", help="only estimate the hours this will take")
     add("--graphs", type=int, default=0, help="windows whose graphs may wait in memory: faster (default: one batch's)")
     add("--gradient", default="exact", choices=("exact", "window_mean"), help="window_mean: the ResDSN paper's")
+    add("--statistics", default="frozen", choices=("frozen", "live"), help="live: a scan's own move with the attack")
     add("--stage", default="both", choices=("both", "coarse", "fine"), help="of a cascade, with its box held")
     cascade_arguments(parser)
     device_arguments(parser)

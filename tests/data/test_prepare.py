@@ -11,7 +11,7 @@ from tests.data.volumes import CODES, LABELS, blobs, dice, make_affine, make_pla
 from voxward.core.case import Frame, Volume
 from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
-from voxward.data import prepare as module
+from voxward.data import figures as module
 from voxward.data.orient import nonzero_box, orient, orientation
 from voxward.data.prepare import paste, prepare, restore_labels
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from tests.core.test_plan import PLAN
 from voxward.attacks.ensemble import Budget
+from voxward.attacks.registry import create
 from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, Scaling
 from voxward.core.labels import LabelSet
@@ -78,6 +79,26 @@ def test_air_stays_air_so_that_the_file_is_read_as_it_was_attacked(predictor, tm
     assert dice["noise"][1] > 0.9
     assert all(record.written <= record.eps * (1 + 1e-5) for record in records if record.attack != "clip")
     assert all(finding.passed is not False for finding in sanity(records) if finding.name == "in the ball")
+
+
+def test_an_attack_that_follows_the_statistics_says_what_its_file_says(predictor, tmp_path):
+    """What is above so many standard deviations is lesion: the attack moves these as well."""
+    case = _case(tmp_path, np.float32)
+    target = volume_subject(predictor, case, THREAT).target
+    lowest = {}
+    for statistics in ("frozen", "live"):
+        subject = volume_subject(predictor, case, THREAT, statistics=statistics)
+        threat = subject.threat.with_eps(24 / 255)
+        found = create("pgd-dice", steps=10)(subject.model, subject.volume, target, threat, 0)
+        mask = subject.model.segment(subject.model.logits(found.adversarial))[0].numpy()
+        written = subject.deploy(found.adversarial[0].numpy(), None).mask
+        lowest[statistics] = _overlap(written, target[0].numpy())
+        assert np.array_equal(mask, written) == (statistics == "live")
+    assert lowest["live"] < lowest["frozen"]
+
+
+def _overlap(mask, truth):
+    return 2 * float(((mask == 1) & (truth == 1)).sum()) / float((mask == 1).sum() + (truth == 1).sum())
 
 
 def test_air_that_may_be_perturbed_breaks_the_control(predictor, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from voxward.commands.benchmark import EPS, BenchmarkResult, benchmark
 from voxward.core.progress import Progress, silent
 from voxward.inference.cascade import MarginUnit
 from voxward.inference.cascade_model import Stage
-from voxward.inference.pipeline import Gradient
+from voxward.inference.pipeline import Gradient, Statistics
 from voxward.inference.precision import Precision
 from voxward.inference.predictor import Tta
 from voxward.inference.run_folder import Checkpoint
@@ -45,6 +45,7 @@ def attack(
     save_volumes: bool = False,
     budget: bool = False,
     gradient: Gradient = "exact",
+    statistics: Statistics = "frozen",
     cascade: Path | str | None = None,
     stage: Stage = "both",
     margin: float = 20.0,
@@ -58,5 +59,5 @@ def attack(
     return benchmark(
         [run], dataset, target, attacks, eps, mode, norm, unit, reference, steps, restarts, queries, fab_steps,
         threshold, cases, policy, surrogate, checkpoint, device, precision, members, tta, seed, erase, save_volumes,
-        budget, gradient, cascade, stage, margin, margin_unit, fraction, graphs, progress,
+        budget, gradient, statistics, cascade, stage, margin, margin_unit, fraction, graphs, progress,
     )  # fmt: skip

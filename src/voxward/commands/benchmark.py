@@ -25,7 +25,7 @@ from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
 from voxward.inference.cascade import Cascade, MarginUnit
 from voxward.inference.cascade_model import Stage
-from voxward.inference.pipeline import Gradient
+from voxward.inference.pipeline import Gradient, Statistics
 from voxward.inference.precision import Precision, resolve_device, resolve_precision
 from voxward.inference.predictor import Tta
 from voxward.inference.run_folder import Checkpoint, RunFolder, RunSettings
@@ -95,6 +95,7 @@ def benchmark(
     save_volumes: bool = False,
     budget: bool = False,
     gradient: Gradient = "exact",
+    statistics: Statistics = "frozen",
     cascade: Path | str | None = None,
     stage: Stage = "both",
     margin: float = 20.0,
@@ -114,12 +115,13 @@ def benchmark(
     make it vanish, and the books are of that class. members: other runs that predict together with each of `runs`, an
     ensemble that is attacked as one; tta: see `predict`. save_volumes: keep the adversarial volumes under
     OUT/volumes. budget: only estimate the hours. gradient: `exact`, or `window_mean`: of each window's own objective,
-    as in the ResDSN paper. cascade: a run that finds the region which each of the runs (with its members) then
-    segments; both are attacked, or one `stage` of them, with the region of the clean case (see
-    inference.cascade_model.freeze_cascade), and the deployed Dice is that of the cascade, which finds the region anew.
-    margin, margin_unit, fraction: see inference.cascade.Cascade. graphs: windows whose graphs a gradient may hold at
-    once; a volume of no more windows is attacked in about three quarters of the time, for that much memory. Figures are
-    the same, so that calls that share one OUT may differ in it.
+    as in the ResDSN paper. statistics: what normalises an attacked scan where a recipe takes the scan's own figures:
+    `frozen`, the clean scan's, or `live`, its own, which the attack then moves, too. cascade: a run that finds the
+    region which each of the runs (with its members) then segments; both are attacked, or one `stage` of them, with the
+    region of the clean case (see inference.cascade_model.freeze_cascade), and the deployed Dice is that of the cascade,
+    which finds the region anew. margin, margin_unit, fraction: see inference.cascade.Cascade. graphs: windows whose
+    graphs a gradient may hold at once; a volume of no more windows is attacked in about three quarters of the time, for
+    that much memory. Figures are the same, so that calls that share one OUT may differ in it.
 
     OUT gets records/ (one file per unit of work), robustness.md, robustness.csv, classes.md (per class or region), with
     several runs leaderboard.md and .csv and, where one was hardened from another, hardening-RUN.md, sanity.json and
@@ -129,7 +131,7 @@ def benchmark(
     """
     setting = Setting(
         tuple(attacks), tuple(sorted(set(eps))), ThreatModel(0.0, norm, unit, reference), mode,
-        Budget(steps, restarts, queries, fab_steps, threshold), policy, seed, erase, gradient, stage,
+        Budget(steps, restarts, queries, fab_steps, threshold), policy, seed, erase, gradient, stage, statistics,
     )  # fmt: skip
     _check(setting, cascade is not None)
     folders = _paths([runs] if isinstance(runs, str | Path) else runs)
@@ -208,11 +210,13 @@ def _joined(
 
 def _check(setting: Setting, cascaded: bool) -> None:
     POLICIES[setting.policy]
-    for name, kind in (("mode", Mode), ("gradient", Gradient), ("stage", Stage)):
+    for name, kind in (("mode", Mode), ("gradient", Gradient), ("stage", Stage), ("statistics", Statistics)):
         if getattr(setting, name) not in get_args(kind):
             raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(setting, name)!r}")
-    if setting.mode == "patch" and (cascaded or setting.gradient != "exact"):
-        raise ValueError("mode 'patch' attacks one window: it has no cascade, and only the exact gradient")
+    if setting.mode == "patch" and (cascaded or (setting.gradient, setting.statistics) != ("exact", "frozen")):
+        raise ValueError(
+            "mode 'patch' attacks one window: it has no cascade, only the exact gradient, and frozen statistics"
+        )
     if not cascaded and setting.stage != "both":
         raise ValueError(f"stage {setting.stage!r} needs a cascade")
     if not setting.eps:

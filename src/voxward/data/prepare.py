@@ -1,7 +1,7 @@
 """From a file's voxels to what a network is fed, and back. The two directions stand side by side and change together.
 
     prepare         Volume, label -> PreparedCase     orient, crop, resample, clip, normalise
-    prepare_frozen  volumes       -> images           the same with the figures of a frame, differentiable
+    prepare_frozen  volumes       -> images           the same with the crop box of a frame, differentiable
     restore_labels  class map     -> file's voxels    resample, paste
     restore_logits  logits        -> crop box         resample linearly
     restore_argmax  logit slabs   -> file's voxels    the same with argmax and paste, one slab at a time
@@ -24,21 +24,15 @@ from torch import Tensor
 
 from voxward.core.case import Frame, PreparedCase, Volume
 from voxward.core.labels import LabelSet, largest
-from voxward.core.plan import ChannelPlan, Plan
+from voxward.core.plan import Plan
 from voxward.core.types import CaseLabels, CaseLogits, LabelArray, Size3
+from voxward.data.figures import Figures, LiveFigures, LiveNumbers, box_figures, live_figures
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
 from voxward.data.resample import apply_matrices, axis_matrix, resample, resample_labels
 from voxward.data.volume_file import label_fault
 
-# Voxels that a case's percentiles are taken over; more are thinned out evenly.
-_SAMPLE = 2_000_000
 # Logits (all classes of some rows) that are restored at once: 8 MiB in float32.
 _SLAB = 2**21
-
-Numbers = tuple[float, float, float, float]
-
-Figures = tuple[Numbers, ...]
-"""Per channel low, high, mean and standard deviation."""
 
 
 def prepare(
@@ -53,6 +47,21 @@ def prepare(
     affine, undeclared values), or an intensity is not finite; the message names the case by `id`.
     """
     _check(volume, label, plan, id)
+    frame, box = _framed(volume, plan, id, figures)
+    image = _normalised(box, frame, plan)
+    if not all(bool(torch.isfinite(channel).all()) for channel in image):
+        raise ValueError(f"case {id!r}: the normalised intensities do not fit float32")
+    return PreparedCase(id, image, _prepared_label(label, frame, plan.labels, id), frame)
+
+
+def frame_of(volume: Volume, plan: Plan, id: str = "", figures: Figures | None = None) -> Frame:
+    """The frame alone that `prepare` gives a volume. Raises ValueError as it does, for the channels."""
+    _check(volume, None, plan, id)
+    return _framed(volume, plan, id, figures)[0]
+
+
+def _framed(volume: Volume, plan: Plan, id: str, figures: Figures | None) -> tuple[Frame, np.ndarray]:
+    """The frame, and the crop box (c, d, h, w) in RAS order."""
     axes, flips = orientation(volume.affine)
     source = orient(volume.array, axes, flips)
     start, stop = _crop_box(source, plan)
@@ -63,12 +72,8 @@ def prepare(
         max(1, round(count * old / new)) if whole > 1 else 1
         for whole, count, old, new in zip(source.shape[1:], box.shape[1:], spacing, plan.spacing, strict=True)
     )
-    low, high, mean, std = zip(*(figures or _all_figures(box, plan)), strict=True)
-    frame = Frame(volume.shape, _affine_tuple(volume.affine), axes, flips, start, stop, shape, low, high, mean, std)
-    image = _normalised(box, frame, plan)
-    if not all(bool(torch.isfinite(channel).all()) for channel in image):
-        raise ValueError(f"case {id!r}: the normalised intensities do not fit float32")
-    return PreparedCase(id, image, _prepared_label(label, frame, plan.labels, id), frame)
+    low, high, mean, std = zip(*(figures or box_figures(box, plan)), strict=True)
+    return Frame(volume.shape, _affine_tuple(volume.affine), axes, flips, start, stop, shape, low, high, mean, std), box
 
 
 def measured(volume: Volume, plan: Plan, id: str = "") -> Figures:
@@ -78,21 +83,31 @@ def measured(volume: Volume, plan: Plan, id: str = "") -> Figures:
     """
     _check(volume, None, plan, id)
     source = orient(volume.array, *orientation(volume.affine))
-    return _all_figures(source[(slice(None), *box_slices(*_crop_box(source, plan)))], plan)
+    return box_figures(source[(slice(None), *box_slices(*_crop_box(source, plan)))], plan)
 
 
-def prepare_frozen(volume: Float[Tensor, "b c i j k"], frame: Frame, plan: Plan) -> Float[Tensor, "b c d h w"]:
+def measured_live(volume: Float[Tensor, "c i j k"], frame: Frame, plan: Plan) -> LiveFigures:
+    """What `measured` gives for a volume in the file's voxels, with the crop box of `frame`, to rounding.
+
+    Differentiable: see `live_figures`.
+    """
+    return live_figures(crop_frozen(volume, frame), plan)
+
+
+def prepare_frozen(
+    volume: Float[Tensor, "b c i j k"], frame: Frame, plan: Plan, figures: LiveFigures | None = None
+) -> Float[Tensor, "b c d h w"]:
     """Volumes in the file's voxels and intensities, prepared with the crop box and the figures that `frame` holds.
 
     Equals `prepare(...).image` on the volume that the frame was made from. Differentiable; a voxel on the rim of
-    [low, high] lets the gradient pass. Keeps number type and device.
+    [low, high] lets the gradient pass. Keeps number type and device. figures: take these instead, see `measured_live`.
     Raises ValueError when the volume does not have the plan's channels or the frame's shape.
     """
     expected = (len(plan.channels), *frame.source_shape)
     if tuple(volume.shape[1:]) != expected:
         raise ValueError(f"volume must be (b, c, i, j, k) with {expected} after b, got {tuple(volume.shape)}")
-    box = crop_frozen(volume, frame)
-    return torch.stack([_scaled(box[:, n], n, frame, plan) for n in range(len(plan.channels))], dim=1)
+    box, numbers = crop_frozen(volume, frame), figures or _held(frame)
+    return torch.stack([_scaled(box[:, n], n, numbers[n], frame, plan) for n in range(len(plan.channels))], dim=1)
 
 
 def crop_frozen(x: Shaped[Tensor, "... i j k"], frame: Frame) -> Shaped[Tensor, "... d h w"]:
@@ -194,56 +209,8 @@ def _crop_box(source: np.ndarray, plan: Plan) -> tuple[Size3, Size3]:
     return nonzero_box(source) if plan.crop_nonzero else ((0, 0, 0), _size3(source.shape[1:]))
 
 
-def _all_figures(box: np.ndarray, plan: Plan) -> Figures:
-    return tuple(_figures(*pair) for pair in zip(box, plan.channels, strict=True))
-
-
-def _figures(channel: np.ndarray, plan: ChannelPlan) -> Numbers:
-    """Low, high, mean and standard deviation that normalise a channel (i, j, k); std is never 0."""
-    if plan.normalization == "ct":
-        return plan.low, plan.high, plan.mean, plan.std if plan.std > 0 else 1.0
-    if plan.normalization == "none":
-        return float(channel.min()), float(channel.max()), 0.0, 1.0
-    if plan.normalization == "zscore":
-        return _nonzero_moments(channel)
-    if plan.normalization == "clip":
-        mean, std = _clipped_moments(channel, plan.low, plan.high)
-        # A constant channel has only rounding in its deviation.
-        return plan.low, plan.high, mean, std if std > 1e-6 * (plan.high - plan.low) else 1.0
-    values = _nonzero_sample(channel)
-    if not len(values):
-        return 0.0, 0.0, 0.0, 1.0
-    ends = (1.0, 99.0) if plan.normalization == "minmax" else (0.5, 99.5)
-    low, high = (float(value) for value in np.percentile(values, ends))
-    if plan.normalization == "minmax":
-        return low, high, low, high - low if high > low else 1.0
-    clipped = np.clip(values, low, high)
-    # A constant channel has only rounding in its deviation; dividing by it would blow that up to noise.
-    return low, high, float(clipped.mean()), float(clipped.std()) if high > low else 1.0
-
-
-def _clipped_moments(channel: np.ndarray, low: float, high: float) -> tuple[float, float]:
-    """Mean and standard deviation after clipping, plane by plane: float64 of a whole scan takes memory."""
-    sums = np.zeros(2)
-    for plane in channel:
-        clipped = np.clip(plane.astype(np.float64), low, high) - low
-        sums += clipped.sum(), np.square(clipped).sum()
-    mean, square = sums / channel.size
-    return low + float(mean), max(float(square - mean**2), 0.0) ** 0.5
-
-
-def _nonzero_sample(channel: np.ndarray) -> np.ndarray:
-    step = max(1, -(-int(np.count_nonzero(channel)) // _SAMPLE))
-    return np.concatenate([plane[plane != 0][::step] for plane in channel]).astype(np.float64)
-
-
-def _nonzero_moments(channel: np.ndarray) -> Numbers:
-    """Least and greatest, mean and standard deviation of the non-zero voxels."""
-    values = channel[channel != 0].astype(np.float64)
-    if not len(values):
-        return 0.0, 0.0, 0.0, 1.0
-    low, high = float(values.min()), float(values.max())
-    return low, high, float(values.mean()), float(values.std()) if high > low else 1.0
+def _held(frame: Frame) -> Figures:
+    return tuple(zip(frame.low, frame.high, frame.mean, frame.std, strict=True))
 
 
 def _normalised(box: np.ndarray, frame: Frame, plan: Plan) -> Tensor:
@@ -251,20 +218,25 @@ def _normalised(box: np.ndarray, frame: Frame, plan: Plan) -> Tensor:
     image = torch.empty((len(box), *frame.shape), dtype=torch.float32)
     for n, channel in enumerate(box):
         if plan.channels[n].normalization == "zscore":
-            image[n].copy_(_scaled(_tensor(channel).float(), n, frame, plan))
+            image[n].copy_(_scaled(_tensor(channel).float(), n, _held(frame)[n], frame, plan))
         else:
             image[n].copy_(resample(_tensor(channel), frame.shape, plan.spline_order))
             image[n].clamp_(frame.low[n], frame.high[n]).sub_(frame.mean[n]).div_(frame.std[n])
     return image
 
 
-def _scaled(x: Tensor, n: int, frame: Frame, plan: Plan) -> Tensor:
-    """Channel n (..., d, h, w), resampled and normalised by the frame's figures. Differentiable."""
-    mean, std = frame.mean[n], frame.std[n]
+def _scaled(x: Tensor, n: int, numbers: LiveNumbers, frame: Frame, plan: Plan) -> Tensor:
+    """Channel n (..., d, h, w), resampled and normalised by these numbers. Differentiable, also in them."""
+    low, high, mean, std = numbers
     if plan.channels[n].normalization == "zscore":
         # Before resampling: what lies between brain and background is then between their normalised values.
         return resample(torch.where(x != 0, (x - mean) / std, torch.zeros_like(x)), frame.shape, plan.spline_order)
-    return resample(x, frame.shape, plan.spline_order).clamp(frame.low[n], frame.high[n]).sub(mean).div(std)
+    resampled = resample(x, frame.shape, plan.spline_order)
+    if isinstance(low, Tensor) or isinstance(high, Tensor):  # clamp takes two numbers or two tensors
+        clipped = resampled.clamp(torch.as_tensor(low).to(x), torch.as_tensor(high).to(x))
+    else:
+        clipped = resampled.clamp(low, high)
+    return clipped.sub(mean).div(std)
 
 
 def _prepared_label(label: Volume | None, frame: Frame, labels: LabelSet, id: str) -> Tensor | None:

@@ -1,7 +1,7 @@
 """The deployed system as a VolumeModel: whole volumes in the file's geometry, exact gradients, one batch of windows.
 
-Prepare (crop box and statistics frozen), pad, windows, mirrors, blending, restore, mean of the members. All but the
-networks, the clipping and the mean of probabilities is linear. So a sweep without a graph gives the blended logits z
+Prepare (crop box frozen; statistics frozen or followed), pad, windows, mirrors, blending, restore, mean of the members.
+All between preparation and that mean but the networks is linear. So a sweep without a graph gives the blended logits z
 of every member; autograd from z on gives the objective and its gradient with respect to z; and a second sweep pulls
 that back through one batch of windows at a time. The result is autograd's, to rounding.
 """
@@ -11,18 +11,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 
 from voxward.core.case import Frame, Volume
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, frozen, read_mask
 from voxward.core.types import CaseLogits, Image, Images, Logits, Size3
 from voxward.data.padding import crop_back, pad_amounts, pad_to
-from voxward.data.prepare import crop_frozen, measured, paste_frozen, prepare, prepare_frozen, restore_logits
+from voxward.data.prepare import (
+    crop_frozen,
+    frame_of,
+    measured,
+    measured_live,
+    paste_frozen,
+    prepare_frozen,
+    restore_logits,
+)
 from voxward.data.resample import resample_labels
 from voxward.inference.ensemble import Mean, mean_logits
 from voxward.inference.predictor import Predictor
@@ -30,6 +38,7 @@ from voxward.inference.tta import averaged, shares
 from voxward.inference.windows import Forward, Windows, chunked, gather, pull_back, scatter_add, sweep, touched, update
 
 Gradient = Literal["exact", "window_mean"]
+Statistics = Literal["frozen", "live"]
 
 # Logit of what is surely there (the background outside the crop box), minus that of what is surely not.
 CERTAIN = 20.0
@@ -37,32 +46,71 @@ CERTAIN = 20.0
 _UNCHANGED = 1e-6
 
 
+@dataclass(frozen=True)
+class Part:
+    """The `box` of volumes of a `shape`, the only part of them that a model segments."""
+
+    box: Box
+    shape: Size3
+
+    def cut(self, x: Shaped[Tensor, "... i j k"]) -> Shaped[Tensor, "... i2 j2 k2"]:
+        """The part of a tensor. A view."""
+        return x[self._place]
+
+    def paste(self, part: Float[Tensor, "k i j l"], outside: Float[Tensor, " k"]) -> Float[Tensor, "k i2 j2 l2"]:
+        """The whole, with `outside` elsewhere. Differentiable."""
+        whole = outside.view(-1, 1, 1, 1).expand(-1, *self.shape).clone()
+        whole[self._place] = part
+        return whole
+
+    @property
+    def _place(self) -> tuple[Any, ...]:
+        return (..., *self.box)
+
+
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One trained model, bound to a case by its frame. Images (c, d, h, w) and logits are prepared and padded."""
+    """One trained model, bound to a case by its frame. Images (c, d, h, w) and logits are prepared and padded.
+
+    part: what of the volumes the frame is of; None: all. live: the frame of the voxels whose statistics every volume is
+    normalised with; None: those that `frame` holds.
+    """
 
     predictor: Predictor
     frame: Frame
     windows: Windows
+    part: Part | None = None
+    live: Frame | None = None
 
     @classmethod
-    def freeze(cls, predictor: Predictor, volume: Volume, whole: Volume | None = None) -> Member:
-        """Keep the volume's crop box and statistics. Raises ValueError for fp16 and for a volume that does not fit.
+    def freeze(
+        cls,
+        predictor: Predictor,
+        volume: Volume,
+        whole: Volume | None = None,
+        inside: Box | None = None,
+        statistics: Statistics = "frozen",
+    ) -> Member:
+        """Keep the volume's crop box and, if frozen, its statistics; the other arguments as of PipelineModel.freeze.
 
-        whole: the volume that this one is a part of, by whose figures it is then normalised.
+        Raises ValueError for fp16 and for a volume that does not fit.
         """
         if predictor.precision == "fp16":
             raise ValueError("precision 'fp16' loses gradients; use fp32, bf16 or auto")
         predictor.check(volume.array.shape[0], volume.affine)
         _ = predictor.views  # refuses wrong axes
         plan = predictor.model.plan
-        frame = prepare(volume, None, plan, figures=None if whole is None else measured(whole, plan)).frame
-        return cls(predictor, frame, predictor.windows(frame.shape))
+        frame = frame_of(volume, plan, figures=None if whole is None else measured(whole, plan))
+        live = None if statistics == "frozen" else frame if whole is None else frame_of(whole, plan)
+        part = None if inside is None or whole is None else Part(inside, whole.shape)
+        return cls(predictor, frame, predictor.windows(frame.shape), part, live)
 
     def image(self, volume: Inputs) -> Image:
         """The image of one volume (1, c, i, j, k), followed by autograd."""
         plan = self.predictor.model.plan
-        return pad_to(prepare_frozen(volume, self.frame, plan)[0], plan.window_size, plan.padding)[0]
+        figures = None if self.live is None else measured_live(volume[0], self.live, plan)
+        part = volume if self.part is None else self.part.cut(volume)
+        return pad_to(prepare_frozen(part, self.frame, plan, figures)[0], plan.window_size, plan.padding)[0]
 
     def blended(self, image: Image, graph: bool = False) -> CaseLogits:
         """The blended logits; graph: followed by autograd, else without."""
@@ -75,13 +123,14 @@ class Member:
         return self.windows.count * len(self.predictor.views) <= max(self.predictor.batch, self.predictor.graphs)
 
     def restored(self, blended: CaseLogits, head: Head) -> Scores:
-        """Logits (1, k, i, j, k) in the file's geometry, outside the crop box a constant that means background."""
+        """Logits (1, k, i, j, k) in the file's geometry, outside part and crop box a constant that means background."""
         frame = self.frame
         box = restore_logits(crop_back(blended, self._offset, frame.shape), frame)
         outside = box.new_full((len(box),), -CERTAIN if head == "regions" else 0.0)
         if head == "softmax":
             outside[0] = CERTAIN
-        return paste_frozen(box, frame, outside)[None]
+        scores = paste_frozen(box, frame, outside)
+        return (scores if self.part is None else self.part.paste(scores, outside))[None]
 
     def pull_back(self, image: Image, cotangent: CaseLogits) -> Image:
         """From a gradient for the blended logits to that for the image, a batch of windows at a time."""
@@ -108,7 +157,8 @@ class Member:
 
     def target(self, target: Truth, head: Head) -> Tensor:
         """The truth of one case (1, ...) in the file's geometry: prepared and padded, (d, h, w) or (k, d, h, w)."""
-        plan, labels = self.predictor.model.plan, crop_frozen(target[0], self.frame)
+        part = target if self.part is None else self.part.cut(target)
+        plan, labels = self.predictor.model.plan, crop_frozen(part[0], self.frame)
         if head == "regions":
             prepared = torch.stack([resample_labels(region, self.frame.shape, 2) for region in labels])
         else:
@@ -167,7 +217,8 @@ class PipelineModel:
     cases of a batch are worked on one after the other. spacing: of the file, in mm. mean: what of the members is
     averaged. gradient: `exact`, or `window_mean`: in every voxel the mean of the gradients of the objectives of the
     single windows that hold it, windows without foreground left out (the ResDSN paper's I-FGSM); value and logits are
-    the whole volume's in both cases.
+    the whole volume's in both cases. Where a recipe normalises a scan by its own statistics, a volume is normalised by
+    those of the clean case, or by its own, which an attack then moves, too: see `freeze`.
 
     Memory: that of the graph of one batch of windows (or of Predictor.graphs), and some images and logits of the whole
     volume per member.
@@ -200,13 +251,27 @@ class PipelineModel:
         mean: Mean = "logits",
         gradient: Gradient = "exact",
         whole: Volume | None = None,
+        inside: Box | None = None,
+        statistics: Statistics = "frozen",
     ) -> PipelineModel:
-        """Bind predictors to a clean case, whose crop box and statistics hold from now on; whole: see Member.
+        """Bind predictors to a clean case, whose crop box holds from now on.
+
+        statistics: of recipes that normalise a scan by its own, `frozen` to the clean case's, or `live`: those of each
+        volume, as the deployed model takes them. whole: the volume that this one is a part of, by whose statistics it
+        is then normalised. inside: where in it; then the model takes and segments such wholes, background around the
+        part.
 
         Raises ValueError for a volume that does not fit the predictors, predictors that do not fit each other, none of
-        them, and for precision fp16, in which gradients vanish.
+        them, for precision fp16, in which gradients vanish, and for a part with live statistics whose place is unknown.
         """
-        return cls(tuple(Member.freeze(p, volume, whole) for p in predictors), volume.spacing, head, mean, gradient)
+        if statistics not in get_args(Statistics):
+            raise ValueError(f"statistics must be one of {', '.join(get_args(Statistics))}, got {statistics!r}")
+        if whole is None and inside is not None:
+            raise ValueError("inside needs a whole")
+        if whole is not None and inside is None and statistics == "live":
+            raise ValueError("a part has no live statistics unless it is known where inside its whole it lies")
+        members = tuple(Member.freeze(p, volume, whole, inside, statistics) for p in predictors)
+        return cls(members, volume.spacing, head, mean, gradient)
 
     @property
     def channels(self) -> int:

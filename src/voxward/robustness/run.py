@@ -25,7 +25,7 @@ from voxward.core.progress import Progress, silent
 from voxward.data.io import volume_suffix
 from voxward.inference.cascade import Cascade
 from voxward.inference.cascade_model import Stage
-from voxward.inference.pipeline import Gradient
+from voxward.inference.pipeline import Gradient, Statistics
 from voxward.inference.precision import resolve_precision
 from voxward.inference.together import Deployed
 from voxward.metrics.score import POLICIES, CaseMetrics, score_case, score_masks
@@ -57,8 +57,8 @@ class Setting:
     """What is attacked with what. attacks: names of attacks and ensembles; eps: in the unit of `threat`.
 
     cases: all are attacked; the check at eps 1 uses the first. policy: what an empty class counts. erase: the one class
-    whose Dice counts, None for the mean of all. gradient: of whole volumes, see PipelineModel. stage: of a cascade, see
-    freeze_cascade.
+    whose Dice counts, None for the mean of all. gradient, statistics: of whole volumes, see PipelineModel. stage: of a
+    cascade, see freeze_cascade.
     """
 
     attacks: tuple[str, ...]
@@ -71,6 +71,7 @@ class Setting:
     erase: str | None = None
     gradient: Gradient = "exact"
     stage: Stage = "both"
+    statistics: Statistics = "frozen"
 
 
 def class_count(labels: LabelSet) -> int:
@@ -219,8 +220,9 @@ class Bench:
         if setting.mode == "patch":
             return patch_subject(predictor, case, setting.threat)
         if self.cascade is None:
-            return volume_subject(predictor, case, setting.threat, setting.gradient)
-        return cascade_subject(self.cascade(predictor), case, setting.threat, setting.stage, setting.gradient)
+            return volume_subject(predictor, case, setting.threat, setting.gradient, setting.statistics)
+        joined, how = self.cascade(predictor), (setting.stage, setting.gradient, setting.statistics)
+        return cascade_subject(joined, case, setting.threat, *how)
 
     def segmenter(self, model: str) -> Callable[[Volume], np.ndarray]:
         """What is deployed of a model: from a volume to class indices (i, j, k)."""

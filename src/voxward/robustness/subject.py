@@ -24,7 +24,7 @@ from voxward.data.prepare import measured, prepare
 from voxward.data.volume_file import label_fault
 from voxward.inference.cascade import Cascade
 from voxward.inference.cascade_model import Stage, freeze_cascade
-from voxward.inference.pipeline import Gradient, PipelineModel, legal_window
+from voxward.inference.pipeline import Gradient, PipelineModel, Statistics, legal_window
 from voxward.inference.together import Deployed
 from voxward.robustness.deployed import Segment, Stored, segment_stored
 
@@ -51,15 +51,24 @@ class Subject:
     deploy: Callable[[np.ndarray, Path | None], Stored] | None
 
 
-def volume_subject(predictor: Deployed, case: Case, threat: ThreatModel, gradient: Gradient = "exact") -> Subject:
-    """The whole pipeline on a case's files. Raises ValueError when the case has no label or does not fit the model.
+def volume_subject(
+    predictor: Deployed,
+    case: Case,
+    threat: ThreatModel,
+    gradient: Gradient = "exact",
+    statistics: Statistics = "frozen",
+) -> Subject:
+    """The whole pipeline on a case's files; gradient, statistics: see PipelineModel.
 
+    Raises ValueError when the case has no label or does not fit the model.
     Voxels that are exactly 0 stay so in channels normalised by the statistics of the others (MR).
     """
     plan = predictor.model.plan
     source, target = _read(case, plan)
     try:
-        model = PipelineModel.freeze(predictor.members, source, plan.labels.head, predictor.mean, gradient)
+        model = PipelineModel.freeze(
+            predictor.members, source, plan.labels.head, predictor.mean, gradient, statistics=statistics
+        )
     except ValueError as error:
         raise ValueError(f"case {case.id!r}: {error}") from error
     whole = _Whole(source, target, predictor, model.bounds)
@@ -67,7 +76,12 @@ def volume_subject(predictor: Deployed, case: Case, threat: ThreatModel, gradien
 
 
 def cascade_subject(
-    cascade: Cascade, case: Case, threat: ThreatModel, stage: Stage = "both", gradient: Gradient = "exact"
+    cascade: Cascade,
+    case: Case,
+    threat: ThreatModel,
+    stage: Stage = "both",
+    gradient: Gradient = "exact",
+    statistics: Statistics = "frozen",
 ) -> Subject:
     """A cascade on a case's files; `stage` of it is attacked with its box held, see `freeze_cascade`.
 
@@ -79,7 +93,7 @@ def cascade_subject(
     source, target = _read(case, plan)
     try:
         held = cascade.segment(source).box
-        model = freeze_cascade(cascade, source, held, stage, gradient)
+        model = freeze_cascade(cascade, source, held, stage, gradient, statistics)
     except ValueError as error:
         raise ValueError(f"case {case.id!r}: {error}") from error
 
