@@ -188,6 +188,7 @@ def test_a_budget_is_an_estimate_and_no_work(skilled, phantoms, tmp_path):
         ({"cases": 0}, "cases must be"),
         ({"steps": 0}, "steps"),
         ({"mode": "patch", "unit": "native"}, "patch"),
+        ({"mode": "patch", "statistics": "live"}, "patch"),
         ({"erase": "spleen"}, "erase must name one of the classes organ a, organ b, lesion"),
     ],
 )
