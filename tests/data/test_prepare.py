@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import nibabel
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
 from voxward.data import figures as module
 from voxward.data.orient import nonzero_box, orient, orientation
-from voxward.data.prepare import paste, prepare, restore_labels
+from voxward.data.prepare import frame_of, paste, prepare, restore_labels
 
 
 @pytest.mark.parametrize(("code", "degrees"), CODES)
@@ -191,6 +193,15 @@ def test_an_intensity_that_is_not_finite_is_refused_although_clipping_would_hide
     plan = make_plan(channels=(ChannelPlan("x", kind, 0.0, 200.0, 100.0, 50.0),))
     with pytest.raises(ValueError, match=r"'a'.*NaN or infinite"):
         prepare(image, None, plan, "a")
+
+
+@pytest.mark.parametrize("kind", ["zscore", "mr", "minmax", "none"])
+@pytest.mark.parametrize("made", [frame_of, lambda volume, *rest: prepare(volume, None, *rest)])
+def test_intensities_that_do_not_fit_float32_are_refused(kind: str, made: Callable[..., object]) -> None:
+    array = make_volumes(np.eye(4))[0].array.astype(np.float64)
+    array[0, :20] = 1e39
+    with pytest.raises(ValueError, match=r"'a'.*do not fit float32"):
+        made(Volume(array, np.eye(4)), make_plan(channels=(ChannelPlan("x", kind),)), "a")
 
 
 def test_rounding_in_the_header_of_a_label_is_no_other_place() -> None:

@@ -89,6 +89,17 @@ def test_an_ensemble_segments_as_the_attacked_model():
     assert (one == members[0].segment(volume)).mean() > 0.999
 
 
+def test_what_one_member_refuses_an_ensemble_refuses():
+    """Intensities beyond float32 would otherwise come out as background."""
+    member, volume = _member(0, labels=REGIONS), a_volume()
+    channels = tuple(replace(channel, normalization="zscore") for channel in member.model.plan.channels)
+    member = replace(member, model=replace(member.model, plan=replace(member.model.plan, channels=channels)))
+    volume.array[:, 3:6] = 1e39
+    for deployed in (member, Ensemble((member, member))):
+        with pytest.raises(ValueError, match="do not fit float32"):
+            deployed.segment(volume)
+
+
 def test_members_that_mean_different_things_are_refused():
     with pytest.raises(ValueError, match="agree on their labels"):
         Ensemble((_member(0), _member(1, labels=REGIONS)))

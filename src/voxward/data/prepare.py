@@ -33,6 +33,7 @@ from voxward.data.volume_file import label_fault
 
 # Logits (all classes of some rows) that are restored at once: 8 MiB in float32.
 _SLAB = 2**21
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def prepare(
@@ -73,6 +74,8 @@ def _framed(volume: Volume, plan: Plan, id: str, figures: Figures | None) -> tup
         for whole, count, old, new in zip(source.shape[1:], box.shape[1:], spacing, plan.spacing, strict=True)
     )
     low, high, mean, std = zip(*(figures or box_figures(box, plan)), strict=True)
+    if not all(abs(figure) <= _LARGEST for figure in (*low, *high, *mean, *std)):
+        raise ValueError(f"case {id!r}: the intensities do not fit float32")
     return Frame(volume.shape, _affine_tuple(volume.affine), axes, flips, start, stop, shape, low, high, mean, std), box
 
 
