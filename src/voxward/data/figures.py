@@ -63,7 +63,7 @@ def _live(channel: Tensor, plan: ChannelPlan) -> LiveNumbers:
     if plan.normalization == "clip":
         mean, std = _moments(channel.clamp(plan.low, plan.high), _FLAT * (plan.high - plan.low))
         return plan.low, plan.high, mean, std
-    values = channel[channel != 0] if plan.normalization == "zscore" else _live_sample(channel)
+    values = _nonzero(channel) if plan.normalization == "zscore" else _live_sample(channel)
     if not len(values):
         return 0.0, 0.0, 0.0, 1.0
     if plan.normalization == "zscore":
@@ -107,7 +107,12 @@ def _nonzero_sample(channel: np.ndarray) -> np.ndarray:
 
 def _live_sample(channel: Tensor) -> Tensor:
     step = max(1, -(-int(torch.count_nonzero(channel)) // _SAMPLE))
-    return torch.cat([plane[plane != 0][::step] for plane in channel])
+    return torch.cat([_nonzero(plane)[::step] for plane in channel])
+
+
+def _nonzero(values: Tensor) -> Tensor:
+    """By a mask: for its gradient, `values[values != 0]` would keep three 64-bit indices of every voxel."""
+    return values.masked_select(values != 0)
 
 
 def _nonzero_moments(channel: np.ndarray) -> Numbers:
