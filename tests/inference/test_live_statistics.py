@@ -95,3 +95,7 @@ def test_refusals():
         PipelineModel.freeze([of("mr")], part, whole=CASE, statistics="live")
     with pytest.raises(ValueError, match="inside needs a whole"):
         PipelineModel.freeze([of("mr")], part, inside=BOX)
+    larger = torch.zeros(1, 2, *(length + 1 for length in CASE.shape), dtype=torch.float64)
+    for statistics in ("frozen", "live"):
+        with pytest.raises(ValueError, match="whole's shape"):
+            model_of("fine", "clip", statistics).logits(larger)

@@ -10,7 +10,8 @@ from voxward.commands.benchmark import EPS, BenchmarkResult, benchmark
 from voxward.core.progress import Progress, silent
 from voxward.inference.cascade import MarginUnit
 from voxward.inference.cascade_model import Stage
-from voxward.inference.pipeline import Gradient, Statistics
+from voxward.inference.member import Statistics
+from voxward.inference.pipeline import Gradient
 from voxward.inference.precision import Precision
 from voxward.inference.predictor import Tta
 from voxward.inference.run_folder import Checkpoint

@@ -25,7 +25,8 @@ from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
 from voxward.inference.cascade import Cascade, MarginUnit
 from voxward.inference.cascade_model import Stage
-from voxward.inference.pipeline import Gradient, Statistics
+from voxward.inference.member import Statistics
+from voxward.inference.pipeline import Gradient
 from voxward.inference.precision import Precision, resolve_device, resolve_precision
 from voxward.inference.predictor import Tta
 from voxward.inference.run_folder import Checkpoint, RunFolder, RunSettings

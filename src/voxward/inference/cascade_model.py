@@ -15,7 +15,8 @@ from torch import Tensor
 from voxward.core.case import Volume
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values
 from voxward.inference.cascade import Cascade, crop
-from voxward.inference.pipeline import Gradient, PipelineModel, Statistics
+from voxward.inference.member import Statistics
+from voxward.inference.pipeline import Gradient, PipelineModel
 from voxward.inference.together import Deployed
 
 Stage = Literal["both", "coarse", "fine"]

@@ -25,7 +25,8 @@ from voxward.core.progress import Progress, silent
 from voxward.data.io import volume_suffix
 from voxward.inference.cascade import Cascade
 from voxward.inference.cascade_model import Stage
-from voxward.inference.pipeline import Gradient, Statistics
+from voxward.inference.member import Statistics
+from voxward.inference.pipeline import Gradient
 from voxward.inference.precision import resolve_precision
 from voxward.inference.together import Deployed
 from voxward.metrics.score import POLICIES, CaseMetrics, score_case, score_masks

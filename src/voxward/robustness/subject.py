@@ -24,7 +24,8 @@ from voxward.data.prepare import measured, prepare
 from voxward.data.volume_file import label_fault
 from voxward.inference.cascade import Cascade
 from voxward.inference.cascade_model import Stage, freeze_cascade
-from voxward.inference.pipeline import Gradient, PipelineModel, Statistics, legal_window
+from voxward.inference.member import Statistics
+from voxward.inference.pipeline import Gradient, PipelineModel, legal_window
 from voxward.inference.together import Deployed
 from voxward.robustness.deployed import Segment, Stored, segment_stored
 
