@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from voxward.core.case import Volume
@@ -78,19 +79,19 @@ class CascadeModel:
 
     def _exact(self, volume: Tensor, target: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
         """One model's logits are fixed while the other's gradient is computed: the total is the sum of the two."""
-        inside = self.fine.logits(volume)
+        inside = self.fine.logits(volume)[self._inside].clone()  # a view would keep the whole
         outside, _, total = self.coarse.value_and_grad(
             volume, target, lambda logits, truth: objective(self._joined(logits, inside), truth)
         )
         fine, values, gradient = self.fine.value_and_grad(
-            volume, target, lambda logits, truth: objective(self._joined(outside, logits), truth)
+            volume, target, lambda logits, truth: objective(self._joined(outside, logits[self._inside]), truth)
         )
-        return self._joined(outside, fine), values, total + gradient
+        return self._joined(outside, fine[self._inside]), values, total + gradient
 
     def _window_mean(self, volume: Tensor, target: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
         inside, _, gradient = self.fine.value_and_grad(volume, target, objective)
         outside, _, total = self.coarse.value_and_grad(volume, target, objective)
-        logits = self._joined(outside, inside)
+        logits = self._joined(outside, inside[self._inside])
         return logits, objective(logits, target), total + gradient
 
     @property
@@ -98,11 +99,11 @@ class CascadeModel:
         return (..., *self.box)
 
     def _swept(self, volume: Tensor, coarse: Swept, fine: Swept) -> Swept:
-        return Swept(volume, self._joined(coarse.logits, fine.logits), (coarse, fine))
+        return Swept(volume, self._joined(coarse.logits, fine.logits[self._inside]), (coarse, fine))
 
-    def _joined(self, outside: Scores, inside: Scores) -> Scores:
+    def _joined(self, outside: Scores, inside: Float[Tensor, "b k d h w"]) -> Scores:
         whole = outside.clone()
-        whole[self._inside] = inside[self._inside]
+        whole[self._inside] = inside
         return whole
 
 
