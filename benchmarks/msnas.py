@@ -127,7 +127,7 @@ def main() -> None:
         jobs = _jobs(setting, found, given)
         results = _shown(pool.map(partial(_train, setting), jobs), len(jobs))
     write_json(given.out / "results.json", [*found, *results])
-    text = _report(found, results) + f"- settings: {' '.join(overrides)}\n"
+    text = report(found, results) + f"- settings: {' '.join(overrides)}\n"
     write_text(given.out / "results.md", text)
     print(text)
 
@@ -312,7 +312,8 @@ def _score(setting: Setting, network: torch.nn.Module, ids: Iterable[str]) -> fl
     return pooled_dice(counts)
 
 
-def _report(found: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]]) -> str:
+def report(found: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]]) -> str:
+    """The table and what it says of the hypotheses. found: of the searches; results: of the trainings."""
     groups = {name: [r for r in results if r["group"] == name] for name in GROUPS}
     dice = {name: _per_network(rows) for name, rows in groups.items()}
     lines = ["| networks | n | trainings | pooled Dice [95 % bootstrap] | least | most | MMACs | training CPU s |"]
