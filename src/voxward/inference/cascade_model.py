@@ -6,7 +6,7 @@ boxes, and what an attack found has to be re-checked with the cascade itself, wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -83,10 +83,8 @@ class CascadeModel:
         outside, _, total = self.coarse.value_and_grad(
             volume, target, lambda logits, truth: objective(self._joined(logits, inside), truth)
         )
-        fine, values, gradient = self.fine.value_and_grad(
-            volume, target, lambda logits, truth: objective(self._joined(outside, logits[self._inside]), truth)
-        )
-        return self._joined(outside, fine[self._inside]), values, total + gradient
+        logits, values, gradient = replace(self.fine, around=outside).value_and_grad(volume, target, objective)
+        return logits, values, total + gradient
 
     def _window_mean(self, volume: Tensor, target: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
         inside, _, gradient = self.fine.value_and_grad(volume, target, objective)

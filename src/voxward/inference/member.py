@@ -35,6 +35,14 @@ CERTAIN = 20.0
 _UNCHANGED = 1e-6
 
 
+def background(like: Tensor, head: Head) -> Float[Tensor, " k"]:
+    """Logits of a voxel that is surely background; like: (k, ...) of the same number type."""
+    logits = like.new_full((len(like),), -CERTAIN if head == "regions" else 0.0)
+    if head == "softmax":
+        logits[0] = CERTAIN
+    return logits
+
+
 @dataclass(frozen=True)
 class Part:
     """The `box` of volumes of a `shape`, the only part of them that a model segments."""
@@ -48,9 +56,9 @@ class Part:
             raise ValueError(f"a tensor must end with the whole's shape {self.shape}, got {tuple(x.shape)}")
         return x[self._place]
 
-    def paste(self, part: Float[Tensor, "k i j l"], outside: Float[Tensor, " k"]) -> Float[Tensor, "k i2 j2 l2"]:
-        """The whole, with `outside` elsewhere. Differentiable."""
-        whole = outside.view(-1, 1, 1, 1).expand(-1, *self.shape).clone()
+    def paste(self, part: Float[Tensor, "1 k i j l"], around: Scores) -> Scores:
+        """The whole: `around` with the part replaced. Differentiable."""
+        whole = around.clone()
         whole[self._place] = part
         return whole
 
@@ -114,14 +122,9 @@ class Member:
         return self.windows.count * len(self.predictor.views) <= max(self.predictor.batch, self.predictor.graphs)
 
     def restored(self, blended: CaseLogits, head: Head) -> Scores:
-        """Logits (1, k, i, j, k) in the file's geometry, outside part and crop box a constant that means background."""
-        frame = self.frame
-        box = restore_logits(crop_back(blended, self._offset, frame.shape), frame)
-        outside = box.new_full((len(box),), -CERTAIN if head == "regions" else 0.0)
-        if head == "softmax":
-            outside[0] = CERTAIN
-        scores = paste_frozen(box, frame, outside)
-        return (scores if self.part is None else self.part.paste(scores, outside))[None]
+        """Logits (1, k, i, j, k) of the part in the file's geometry, outside the crop box those of background."""
+        box = restore_logits(crop_back(blended, self._offset, self.frame.shape), self.frame)
+        return paste_frozen(box, self.frame, background(box, head))[None]
 
     def pull_back(self, image: Image, cotangent: CaseLogits) -> Image:
         """From a gradient for the blended logits to that for the image, a batch of windows at a time."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from voxward.core.case import Volume
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, frozen, read_mask
 from voxward.inference.ensemble import Mean, mean_logits
-from voxward.inference.member import Member, State, Statistics
+from voxward.inference.member import Member, State, Statistics, background
 from voxward.inference.predictor import Predictor
 
 Gradient = Literal["exact", "window_mean"]
@@ -36,7 +36,8 @@ class PipelineModel:
     averaged. gradient: `exact`, or `window_mean`: in every voxel the mean of the gradients of the objectives of the
     single windows that hold it, windows without foreground left out (the ResDSN paper's I-FGSM); value and logits are
     the whole volume's in both cases. Where a recipe normalises a scan by its own statistics, a volume is normalised by
-    those of the clean case, or by its own, which an attack then moves, too: see `freeze`.
+    those of the clean case, or by its own, which an attack then moves, too: see `freeze`. around: logits (1, k, i, j,
+    k) outside the part that members segment, where they do not segment all; None: of background.
 
     Memory: that of the graph of one batch of windows (or of Predictor.graphs), and some images and logits of the whole
     volume per member.
@@ -47,6 +48,7 @@ class PipelineModel:
     head: Head = "softmax"
     mean: Mean = "logits"
     gradient: Gradient = "exact"
+    around: Scores | None = None
 
     def __post_init__(self) -> None:
         for name, kind in (("head", Head), ("mean", Mean), ("gradient", Gradient)):
@@ -197,7 +199,13 @@ class PipelineModel:
     def _native(self, blended: Sequence[Tensor]) -> Scores:
         """The members' mean logits (1, k, i, j, k) in the file's geometry."""
         restored = [member.restored(own, self.head) for member, own in zip(self.members, blended, strict=True)]
-        return mean_logits(restored, self.head, self.mean)
+        scores, part = mean_logits(restored, self.head, self.mean), self.members[0].part
+        if part is None:
+            return scores
+        around = self.around
+        if around is None:
+            around = background(scores[0], self.head).view(1, -1, 1, 1, 1).expand(-1, -1, *part.shape)
+        return part.paste(scores, around)
 
     def _swept(self, volume: Tensor, states: list[list[State]]) -> Swept:
         logits = torch.cat([self._native([state.blended for state in case]) for case in states])
