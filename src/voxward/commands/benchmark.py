@@ -127,8 +127,7 @@ def benchmark(
     OUT gets records/ (one file per unit of work), robustness.md, robustness.csv, classes.md (per class or region), with
     several runs leaderboard.md and .csv and, where one was hardened from another, hardening-RUN.md, sanity.json and
     figures. A call that was interrupted goes on where it stopped; several processes may work on one OUT at once. A
-    later call with other settings needs another OUT. Raises ValueError before any work for what cannot be attacked as
-    asked.
+    later call with other settings needs another OUT. Raises ValueError before any work for what cannot be attacked so.
     """
     setting = Setting(
         tuple(attacks), tuple(sorted(set(eps))), ThreatModel(0.0, norm, unit, reference), mode,
