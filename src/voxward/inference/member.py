@@ -99,8 +99,9 @@ class Member:
         predictor.check(volume.array.shape[0], volume.affine)
         _ = predictor.views  # refuses wrong axes
         plan = predictor.model.plan
-        frame = frame_of(volume, plan, figures=None if whole is None else measured(whole, plan))
-        live = None if statistics == "frozen" else frame if whole is None else frame_of(whole, plan)
+        figures = None if whole is None else measured(whole, plan)
+        frame = frame_of(volume, plan, figures=figures)
+        live = None if statistics == "frozen" else frame if whole is None else frame_of(whole, plan, figures=figures)
         part = None if inside is None or whole is None else Part(inside, whole.shape)
         return cls(predictor, frame, predictor.windows(frame.shape), part, live)
 
