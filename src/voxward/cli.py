@@ -20,6 +20,7 @@ from voxward.cli_arguments import (
     ensemble_arguments,
     errors,
     given,
+    overwrite_argument,
     size,
     take_negative_fractions,
 )
@@ -71,6 +72,7 @@ def _set_argument(parser: argparse.ArgumentParser) -> None:
 def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     _recipe_arguments(parser)
     parser.add_argument("--out", help="folder for plan.json and fingerprint.json")
+    overwrite_argument(parser)
 
 
 def _plan(arguments: Arguments) -> int:
@@ -88,6 +90,7 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
     _recipe_arguments(parser)
     parser.add_argument("--out", required=True, help="folder for the prepared cases")
     parser.add_argument("--plan", help="a plan.json, perhaps edited, instead of the planner's")
+    overwrite_argument(parser)
 
 
 def _prepare(arguments: Arguments) -> int:
@@ -153,6 +156,7 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the search in --out exactly where it stopped")
     parser.add_argument("--plan", help="a plan.json, perhaps edited, instead of the planner's")
     parser.add_argument("--prepared", help="folder of prepared cases to share between runs (default: OUT/prepared)")
+    overwrite_argument(parser)
     device_arguments(parser)
 
 
@@ -191,6 +195,7 @@ def _inference_arguments(parser: argparse.ArgumentParser) -> None:
     ensemble_arguments(parser)
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
     parser.add_argument("--resume", action="store_true", help="keep predictions that are already there")
+    overwrite_argument(parser)
     device_arguments(parser)
 
 

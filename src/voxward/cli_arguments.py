@@ -37,6 +37,14 @@ def device_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
 
 
+def overwrite_argument(parser: argparse.ArgumentParser) -> None:
+    """Replace what voxward did not write."""
+    parser.add_argument(
+        "--overwrite", action="store_true",
+        help="replace files that voxward did not write, or that were edited since (default: refuse)",
+    )  # fmt: skip
+
+
 def cascade_arguments(parser: argparse.ArgumentParser) -> None:
     """A coarse run that finds the region."""
     parser.add_argument("--cascade", metavar="COARSE", help="a run that finds the region, which RUN then segments")

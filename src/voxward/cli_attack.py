@@ -15,6 +15,7 @@ from voxward.cli_arguments import (
     ensemble_arguments,
     errors,
     given,
+    overwrite_argument,
     size,
 )
 from voxward.report.progress import BarProgress
@@ -68,6 +69,7 @@ def _threat_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> No
     add("--statistics", default="frozen", choices=("frozen", "live"), help="live: a scan's own move with the attack")
     add("--stage", default="both", choices=("both", "coarse", "fine"), help="of a cascade, with its box held")
     cascade_arguments(parser)
+    overwrite_argument(parser)
     device_arguments(parser)
 
 

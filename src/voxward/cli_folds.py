@@ -6,7 +6,7 @@ import argparse
 
 from rich.markup import escape
 
-from voxward.cli_arguments import Arguments, console, errors, given
+from voxward.cli_arguments import Arguments, console, errors, given, overwrite_argument
 from voxward.report.progress import BarProgress
 
 
@@ -24,6 +24,7 @@ def cv_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=int, default=2, help="cases prepared at once (default 2)")
     add("--policy", default="ignore", help="what empty masks count: ignore, one, brats, ...")
     add("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="change the recipes")
+    overwrite_argument(parser)
 
 
 def cv(arguments: Arguments) -> int:
@@ -45,6 +46,7 @@ def suspects_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rule", default="mad", choices=("mad", "quantile"), help="default: mad")
     parser.add_argument("--threshold", type=float, help="default: 3 deviations, or the quantile 0.95")
     parser.add_argument("--epochs", type=int, default=10, help="the last so many count (default 10)")
+    overwrite_argument(parser)
 
 
 def suspects(arguments: Arguments) -> int:
@@ -66,6 +68,7 @@ def merge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder of the merged segmentations")
     parser.add_argument("--owned-by-first", nargs="+", type=int, default=[1, 4], help="label values (default 1 4)")
     parser.add_argument("--owned-by-second", nargs="+", type=int, default=[2], help="label values (default 2)")
+    overwrite_argument(parser)
 
 
 def merge(arguments: Arguments) -> int:

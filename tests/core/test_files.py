@@ -25,10 +25,10 @@ def test_the_target_appears_only_at_the_end(tmp_path):
     assert target.read_text() == "x"
 
 
-def test_folders_are_replaced_as_a_whole(tmp_path):
+def test_folders_are_replaced_as_a_whole_where_nothing_is_lost(tmp_path):
     target = tmp_path / "case"
     for content in ("first", "second"):
-        with atomic_write(target) as path:
+        with atomic_write(target, lambda folder: (folder / "first").is_file()) as path:
             path.mkdir()
             (path / content).write_text(content)
     assert [p.name for p in target.iterdir()] == ["second"]
@@ -54,7 +54,7 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkey
         return rename(path, to)
 
     monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(OSError, match="disk error"), atomic_write(target) as path:
+    with pytest.raises(OSError, match="disk error"), atomic_write(target, lambda folder: True) as path:
         path.mkdir()
         (path / "new").write_text("new")
     assert (target / "old").read_text() == "old"

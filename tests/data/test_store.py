@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -184,7 +185,7 @@ def test_a_dataset_is_prepared_once(tmp_path: Path) -> None:
     assert open_case(out / "c1", "c1").classes == (1,)
     assert open_case(out / "c1", "c1").shape == (12, 11, 12)
     before = {path: path.stat().st_mtime_ns for path in out.glob("c*/*")}
-    (out / "c2" / "case.json").unlink()  # as if interrupted
+    shutil.rmtree(out / "c2")  # as if interrupted
     prepare_dataset(dataset, replace(PLAN, batch_size=5), out)
     after = {path: path.stat().st_mtime_ns for path in out.glob("c*/*")}
     assert {path.parent.name for path in after if after[path] != before[path]} == {"c2"}

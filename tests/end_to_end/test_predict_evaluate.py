@@ -11,6 +11,7 @@ from voxward.cli import main
 from voxward.commands.check import check
 from voxward.commands.evaluate import evaluate
 from voxward.commands.predict import collect_inputs, predict
+from voxward.core.outputs import MARKER
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label, write_image
 
@@ -103,7 +104,8 @@ def test_evaluate_scores_the_validation_cases_only(trained, tmp_path):
     split = json.loads((trained / "splits.json").read_text())
     result = evaluate(trained, out=tmp_path)
     assert {case.id for case in result.cases} == set(split["validation"])
-    assert {p.name for p in (tmp_path / "predictions").iterdir()} == {f"{id}.nii.gz" for id in split["validation"]}
+    predictions = {p.name for p in (tmp_path / "predictions").iterdir()} - {MARKER}
+    assert predictions == {f"{id}.nii.gz" for id in split["validation"]}
     stored = json.loads((tmp_path / "metrics.json").read_text())
     assert stored["foreground"]["mean"] == pytest.approx(result.foreground.mean)
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 1 + 3 * len(split["validation"])

@@ -54,11 +54,12 @@ def attack(
     fraction: float = 0.2,
     graphs: int = 0,
     progress: Progress = silent,
+    overwrite: bool = False,
 ) -> BenchmarkResult:
     """`benchmark` for one run; `out` is RUN/attack by default."""
     target = Path(run) / "attack" if out is None else Path(out)
     return benchmark(
         [run], dataset, target, attacks, eps, mode, norm, unit, reference, steps, restarts, queries, fab_steps,
         threshold, cases, policy, surrogate, checkpoint, device, precision, members, tta, seed, erase, save_volumes,
-        budget, gradient, statistics, cascade, stage, margin, margin_unit, fraction, graphs, progress,
+        budget, gradient, statistics, cascade, stage, margin, margin_unit, fraction, graphs, progress, overwrite,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from voxward.attacks.threat import Norm, Reference, ThreatModel, Unit
 from voxward.commands.evaluate import cases_to_score
 from voxward.commands.panel import attack_panel
 from voxward.core.case import Case, Dataset
-from voxward.core.files import write_json, write_text
+from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
 from voxward.core.structure import to_data
@@ -45,6 +45,10 @@ from voxward.robustness.subject import Mode, labels_under_attack
 from voxward.training.log import read_log
 
 EPS = (4 / 255, 8 / 255, 16 / 255)
+_REPORTS = (
+    "sanity.json", "robustness.md", "robustness.csv", "classes.md", "leaderboard.md", "leaderboard.csv", "curves.png",
+    "iterations.png",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ def benchmark(
     fraction: float = 0.2,
     graphs: int = 0,
     progress: Progress = silent,
+    overwrite: bool = False,
 ) -> BenchmarkResult:
     """Attack one or several trained runs on a dataset's validation cases, and compare them in one table.
 
@@ -127,7 +132,9 @@ def benchmark(
     OUT gets records/ (one file per unit of work), robustness.md, robustness.csv, classes.md (per class or region), with
     several runs leaderboard.md and .csv and, where one was hardened from another, hardening-RUN.md, sanity.json and
     figures. A call that was interrupted goes on where it stopped; several processes may work on one OUT at once. A
-    later call with other settings needs another OUT. Raises ValueError before any work for what cannot be attacked so.
+    later call with other settings needs another OUT. overwrite: replace files of these names in OUT that voxward did
+    not write, or that were edited since. Raises ValueError before any work for what cannot be attacked so, and for
+    files that are not replaced.
     """
     setting = Setting(
         tuple(attacks), tuple(sorted(set(eps))), ThreatModel(0.0, norm, unit, reference), mode,
@@ -145,13 +152,15 @@ def benchmark(
     unseen = [*folders, *beside["members"], *beside["cascade"]]
     bench = Bench(
         predictors, _cases(open_dataset(dataset), unseen, cases), setting, voxward.__version__,
-        target / "volumes", save_volumes, helper, _transferred(helper, predictors, setting), joined,
+        target / "volumes", save_volumes, helper, _transferred(helper, predictors, setting), joined, overwrite,
     )  # fmt: skip
     if budget:
         return BenchmarkResult((), (), None, target, hours=estimate_hours(bench))
     given = {"tta": tta, "finding": None if cascade is None else list(finding)}
+    outputs = Outputs(target, "robustness", overwrite)
+    outputs.check(_names(predictors, _hardenings(_named(folders))))
     RecordStore(target).settle(_settings(bench, folders, checkpoint, beside, given))
-    return _work(target, bench, folders, progress)
+    return _work(outputs, bench, folders, progress)
 
 
 def _paths(runs: Sequence[Path | str | None]) -> list[Path]:
@@ -159,39 +168,54 @@ def _paths(runs: Sequence[Path | str | None]) -> list[Path]:
     return [Path(run) for run in runs if run is not None]
 
 
-def _work(out: Path, bench: Bench, folders: Sequence[Path], progress: Progress) -> BenchmarkResult:
+def _names(models: Iterable[str], hardenings: Sequence[Hardening]) -> list[str]:
+    """The files that `_work` writes into OUT itself."""
+    return [*_REPORTS, *map(_panel, models), *(_hardening_file(hardening) for hardening in hardenings)]
+
+
+def _panel(model: str) -> str:
+    return f"panel-{model}.png"
+
+
+def _hardening_file(hardening: Hardening) -> str:
+    return f"hardening-{hardening.after}.md"
+
+
+def _work(outputs: Outputs, bench: Bench, folders: Sequence[Path], progress: Progress) -> BenchmarkResult:
     """All units that nobody has done yet, the clean ones first: they settle FAB's thresholds. Then what they show."""
-    store = RecordStore(out)
+    store = RecordStore(outputs.folder)
     store.work(tuple(bench.clean_units()), bench.work)
     bench.settle_thresholds(store.read_all())
     store.work(tuple(bench.units()), lambda work: bench.work(work, progress), progress)
-    result = summarise(out, bench.setting, bench, progress)
+    result = summarise(outputs, bench.setting, bench)
     for hardening in _hardenings(_named(folders)):
         text = hardening_text(result.records, hardening, bench.setting.mode == "volume")
-        write_text(out / f"hardening-{hardening.after}.md", text)
+        outputs.text(_hardening_file(hardening), text)
     return result
 
 
-def summarise(out: Path, setting: Setting, bench: Bench, progress: Progress = silent) -> BenchmarkResult:
-    """Tables, checks and figures from the records that lie in `out`."""
-    records = RecordStore(out).read_all()
+def summarise(outputs: Outputs, setting: Setting, bench: Bench) -> BenchmarkResult:
+    """Tables, checks and figures from the records that lie in the outputs' folder."""
+    records = RecordStore(outputs.folder).read_all()
     attacked = [labels_under_attack(p.model.plan.labels, setting.erase) for p in bench.predictors.values()]
     groups = ensembles(setting.attacks, max(map(class_count, attacked)), setting.budget, bench.surrogate is not None)
     findings = sanity(records)
     report = robustness_report(records, groups, findings)
-    write_json(out / "sanity.json", to_data(findings))
-    write_text(out / "robustness.md", markdown_text(report))
-    write_text(out / "robustness.csv", csv_text(report))
-    write_text(out / "classes.md", classes_text(records, setting.mode == "volume"))
+    outputs.json("sanity.json", to_data(findings))
+    outputs.text("robustness.md", markdown_text(report))
+    outputs.text("robustness.csv", csv_text(report))
+    outputs.text("classes.md", classes_text(records, setting.mode == "volume"))
     for name in bench.predictors:
-        attack_panel(bench, [record for record in records if record.model == name], out / f"panel-{name}.png")
+        attack_panel(bench, [record for record in records if record.model == name], outputs, _panel(name))
     board = leaderboard_report(records, None, findings) if len(bench.predictors) > 1 else None
     if board is not None:
-        write_text(out / "leaderboard.md", markdown_text(board))
-        write_text(out / "leaderboard.csv", csv_text(board))
-    curves_figure(out / "curves.png", records, groups, setting.mode == "volume")
-    iterations_figure(out / "iterations.png", records)
-    return BenchmarkResult(records, findings, report, out, board)
+        outputs.text("leaderboard.md", markdown_text(board))
+        outputs.text("leaderboard.csv", csv_text(board))
+    with outputs.write("curves.png") as path:
+        curves_figure(path, records, groups, setting.mode == "volume")
+    with outputs.write("iterations.png") as path:
+        iterations_figure(path, records)
+    return BenchmarkResult(records, findings, report, outputs.folder, board)
 
 
 def _joined(

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 
-from voxward.commands.evaluate import evaluate
-from voxward.commands.predict import predict_cases
+from voxward.commands.evaluate import METRICS_FILES, evaluate
+from voxward.commands.predict import predict_cases, volumes_in
 from voxward.commands.train import checked_recipe, train
 from voxward.core.case import Dataset
 from voxward.core.claim import claim
-from voxward.core.files import write_json, write_text
+from voxward.core.files import write_json
+from voxward.core.outputs import Outputs
 from voxward.core.plan import load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import load_recipe
@@ -31,6 +32,7 @@ from voxward.report.tables import markdown_table
 
 # Seconds until work that another process has claimed is looked at again.
 PAUSE = 5.0
+_FILES = ("members.json", *METRICS_FILES)
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,15 @@ def cv(
     policy: str = "ignore",
     overrides: Sequence[str] = (),
     progress: Progress = silent,
+    overwrite: bool = False,
 ) -> Evaluation:
     """Train each recipe on each fold, score every case by the runs that have not seen it, and predict the test cases.
 
     OUT/fold-N/RECIPE are the runs. With several recipes the best `keep` of each fold (None: all), by the mean Dice on
     its validation cases, predict those together. OUT/metrics.* is the table over all cases; unlabelled cases of the
     dataset are predicted by all kept runs together, into OUT/predictions. OUT/members.json lists the kept runs.
-    minutes: of each training; seed, device, workers, policy, overrides: see `train` and `evaluate`.
+    minutes: of each training; seed, device, workers, policy, overrides: see `train` and `evaluate`. overwrite: replace
+    tables in `out` that voxward did not write, or that were edited since.
 
     Several processes, also of several machines on one file system, may work on one OUT: each claims a run at a time,
     and takes over what a dead one has left. A call that was interrupted goes on where it stopped. Raises ValueError,
@@ -83,6 +87,8 @@ def cv(
         raise ValueError(f"minutes must be positive, got {minutes}")
     if root.resolve() == source.root.resolve():
         raise ValueError(f"out {root} is the dataset's own folder; choose another --out")
+    outputs = Outputs(root, "cv", overwrite)
+    outputs.check(_FILES)
     names = _checked(source, recipes, folds, keep, seed, policy, overrides, resolve_device(device))
     _settle(root, {
         "dataset": source.name, "recipes": list(recipes), "folds": folds, "keep": keep, "minutes": minutes,
@@ -109,7 +115,7 @@ def cv(
         if len(left) == len(waiting):
             time.sleep(PAUSE)
         waiting = left
-    return _summary(root, source, units, keep, device, policy, workers, progress)
+    return _summary(outputs, source, units, keep, device, policy, workers, progress)
 
 
 def _checked(
@@ -164,7 +170,7 @@ def _finish(root: Path, unit: _Unit, work: Callable[[_Unit], None]) -> bool:
 
 
 def _summary(
-    root: Path,
+    outputs: Outputs,
     source: Dataset,
     units: Sequence[_Unit],
     keep: int | None,
@@ -174,6 +180,7 @@ def _summary(
     progress: Progress,
 ) -> Evaluation:
     """Every case scored by the runs of its own fold, and the test cases predicted by all."""
+    root = outputs.folder
     by_fold: dict[int, list[_Unit]] = {}
     for unit in units:
         by_fold.setdefault(unit.fold, []).append(unit)
@@ -182,21 +189,21 @@ def _summary(
     with _turn(root / "claims" / "summary"):
         for own in kept.values():
             folder = _predictions(own, source, device, policy, progress)
-            predicted |= {volume_stem(path): path for path in sorted(folder.iterdir())}
+            predicted |= {volume_stem(path): path for path in volumes_in(folder)}
         cases = [case for case in source.cases if case.id in predicted and case.label is not None]
         pairs = [(case.id, case.label, predicted[case.id]) for case in cases if case.label is not None]
         labels = load_plan(RunFolder(units[0].folder).plan).labels
         result = evaluate_pairs(pairs, labels, policy, workers=workers, progress=counter(progress, "score"))
         members = [unit.folder for own in kept.values() for unit in own]
-        write_json(root / "members.json", [str(folder.relative_to(root)) for folder in members])
+        outputs.json("members.json", [str(folder.relative_to(root)) for folder in members])
         if source.unlabelled:
             first, *others = members
             predict_cases(
                 first, source.unlabelled, root / "predictions", device=device, members=others, resume=True,
                 progress=progress,
             )  # fmt: skip
-        write_text(root / "metrics.md", markdown_table(result))
-        result.save(root)
+        outputs.text("metrics.md", markdown_table(result))
+        result.save(outputs)
     return result
 
 

@@ -9,6 +9,8 @@ from voxward.commands.attack import attack
 from voxward.commands.benchmark import BenchmarkResult
 from voxward.commands.evaluate import evaluate
 from voxward.commands.train import train
+from voxward.core.files import inside
+from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label
@@ -53,18 +55,20 @@ def demo(
     if data is None and not source.is_dir():
         write_phantoms(source, cases, seed)
     name = f"run-{open_dataset(source).name}-{recipe}".lower()
-    run = RunFolder(root / name)
+    run = RunFolder(inside(root, name))
     train(source, run.root, recipe, minutes, run.recipe.is_file(), seed=seed, progress=progress)
     evaluation = evaluate(run.root, progress=progress)
-    picture = _picture(run, source, evaluation, root / f"overlay-{name.removeprefix('run-')}.png")
+    picture = f"overlay-{name.removeprefix('run-')}.png"
+    with Outputs(root, "demo").write(picture) as path:
+        _picture(run, source, evaluation, path)
     robustness = attack(
         run.root, source, root / f"attack-{name.removeprefix('run-')}", ATTACKS, EPS, steps=10, cases=2, seed=seed,
         progress=progress,
     )  # fmt: skip
-    return DemoResult(evaluation, run.root, picture, robustness)
+    return DemoResult(evaluation, run.root, root / picture, robustness)
 
 
-def _picture(run: RunFolder, source: Path, evaluation: Evaluation, path: Path) -> Path:
+def _picture(run: RunFolder, source: Path, evaluation: Evaluation, path: Path) -> None:
     """Draw the case of median Dice: neither the best nor the worst."""
     ranked = sorted(evaluation.cases, key=_mean_dice)
     chosen = ranked[len(ranked) // 2]
@@ -78,7 +82,6 @@ def _picture(run: RunFolder, source: Path, evaluation: Evaluation, path: Path) -
     i, j, k = (image.spacing[axis] for axis in axes)
     title = f"{chosen.id}: mean foreground Dice {_mean_dice(chosen):.3f} (the median case)"
     overlay_figure(orient(image.array[0], axes, flips), true, found, (i, j, k), dataset.labels, path, title)
-    return path
 
 
 def _mean_dice(case: CaseMetrics) -> float:

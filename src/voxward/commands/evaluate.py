@@ -8,8 +8,9 @@ from pathlib import Path
 
 from voxward.commands.predict import predict_cases
 from voxward.core.case import Dataset
-from voxward.core.files import write_text
+from voxward.core.files import inside
 from voxward.core.labels import LabelSet
+from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.data.formats import open_dataset
@@ -20,6 +21,8 @@ from voxward.inference.predictor import Tta
 from voxward.inference.run_folder import Checkpoint, RunFolder, RunSettings, RunSplit
 from voxward.metrics.score import POLICIES
 from voxward.report.tables import markdown_table
+
+METRICS_FILES = ("metrics.md", "metrics.csv", "metrics.json")
 
 
 def evaluate(
@@ -40,6 +43,7 @@ def evaluate(
     resume: bool = False,
     workers: int = 2,
     progress: Progress = silent,
+    overwrite: bool = False,
 ) -> Evaluation:
     """Predict the run's validation cases and score them in their own geometry.
 
@@ -49,9 +53,11 @@ def evaluate(
     taken: `ignore`, `one`, `brats`, `brats-pooled`, `brats-2023` (metrics.score.POLICIES). nsd_tolerance_mm: tolerance
     of the surface Dice. checkpoint, members, tta, cascade, margin, margin_unit and fraction: see `predict`; cases that
     one of these other runs was trained on are left out, and `out` must be given. resume: keep the predictions that an
-    interrupted call has written already.
+    interrupted call has written already. overwrite: replace files in `out` that are no metrics or predictions of
+    voxward's, or were edited since.
 
-    Raises ValueError when the dataset's labels are not the model's, or when it shares cases with the run's training.
+    Raises ValueError when the dataset's labels are not the model's, when it shares cases with the run's training, for
+    files that are not replaced, and naming the case for which the model returns NaN or infinite logits.
     """
     folder = RunFolder(Path(run))
     if not folder.settings.is_file():
@@ -65,17 +71,19 @@ def evaluate(
         if out is None:
             raise ValueError("out must be given where several runs predict together: RUN's own figures stay RUN's")
     source = replace(source, labels=load_plan(folder.plan).labels)  # the regions that the model learnt are scored
-    target = Path(out) if out is not None else folder.root if own else folder.root / f"on-{source.name}"
+    target = Path(out) if out is not None else folder.root if own else inside(folder.root, f"on-{source.name}")
+    outputs = Outputs(target, "metrics", overwrite)
+    outputs.check(METRICS_FILES)
     cases = [source.case(id) for id in ids]
     predictions = target / "predictions"
     predict_cases(
         run, cases, predictions, checkpoint, device, precision, None, cascade, margin, margin_unit, fraction, members,
-        tta, resume, progress,
+        tta, resume, progress, overwrite,
     )  # fmt: skip
     score = counter(progress, "score")
     result = evaluate_folder(source, predictions, ids, policy, nsd_tolerance_mm, workers, score)
-    result.save(target)
-    write_text(target / "metrics.md", markdown_table(result))
+    outputs.text("metrics.md", markdown_table(result))
+    result.save(outputs)
     return result
 
 

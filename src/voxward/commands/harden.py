@@ -12,7 +12,9 @@ from voxward.commands.train import train
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, silent
 from voxward.core.recipe import load_recipe
-from voxward.inference.run_folder import RunFolder, RunSettings, load_run
+from voxward.data.formats import open_dataset
+from voxward.data.store import is_prepared
+from voxward.inference.run_folder import RunFolder, RunSettings, RunSplit, load_run
 from voxward.training.optim import create_optimizer
 
 # Of the recipe's learning rate: the weights are good already, and are to move, not to be thrown about.
@@ -36,9 +38,10 @@ def harden(
 ) -> Path:
     """Train a run on adversarial patches, from its deployed weights into the new run folder `out`.
 
-    Recipe, plan and split are the run's, so that its validation cases stay unseen; prepared cases are shared with it.
-    dataset: where the run's dataset lies now, if it was moved. method and eps: see core.recipe.Defence; eps is a share
-    of the intensity window. The learning rate starts at half the recipe's. minutes: time budget, without it the
+    Recipe, plan and split are the run's, so that its validation cases stay unseen. Nothing is written into the run: its
+    prepared cases are shared where they are those of the dataset, and else prepared into OUT/prepared. dataset: where
+    the run's dataset lies now, if it was moved. method and eps: see core.recipe.Defence; eps is a share of the
+    intensity window. The learning rate starts at half the recipe's. minutes: time budget, without it the
     recipe's epochs. resume: continue the run in `out`, by its own method and eps. overrides: `dotted.key=value` changes
     to the recipe, such as defence.steps=5. Returns the run folder.
 
@@ -53,13 +56,22 @@ def harden(
         begun: tuple[str, ...] = ()
     else:
         begun = (f"defence.eps={eps!r}", f"optimizer.options.lr={_learning_rate(before)!r}")
-    prepared = before.root / "prepared"
+    source = settings.dataset if dataset is None else dataset
     return train(
-        settings.dataset if dataset is None else dataset, out, str(before.recipe), minutes, resume,
-        prepared=prepared if prepared.is_dir() else None, fold=settings.fold, seed=seed, device=device,
+        source, out, str(before.recipe), minutes, resume,
+        prepared=_shared(before, RunFolder(Path(out)), source), fold=settings.fold, seed=seed, device=device,
         devices=devices, workers=workers, start=before.root, defence=None if resume else method,
         folds=settings.folds, overrides=(*begun, *overrides), progress=progress,
     )  # fmt: skip
+
+
+def _shared(before: RunFolder, out: RunFolder, dataset: Path | str) -> Path | None:
+    """The run's prepared cases, where a training on `dataset` would find all of them there and write none."""
+    source, split, folder = open_dataset(dataset), load_json(RunSplit, before.splits), before.root / "prepared"
+    ids = (*split.fit, *split.selection)
+    if (out.root / "prepared").is_dir() or not set(ids) <= {case.id for case in source.cases}:
+        return None  # the second of these `train` refuses
+    return folder if is_prepared(source, load_plan(before.plan), folder, ids) else None
 
 
 def _learning_rate(before: RunFolder) -> float:

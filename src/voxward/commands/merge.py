@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.io import SUFFIXES, read_label, volume_stem, write_label
 from voxward.data.volume_file import same_affine
@@ -19,20 +20,23 @@ def merge(
     owned_by_first: Sequence[int] = (1, 4),
     owned_by_second: Sequence[int] = (2,),
     progress: Progress = silent,
+    overwrite: bool = False,
 ) -> tuple[Path, ...]:
     """Merge the segmentations of two folders, case by case, into the folder `out`, in the first one's type and place.
 
     owned_by_first, owned_by_second: label values, see inference.merge.MergeRule; by default the classes of BraTS to
-    2020: necrosis and enhancing tumour are the first one's, oedema is the second one's. Returns the written files.
+    2020: necrosis and enhancing tumour are the first one's, oedema is the second one's. overwrite: replace files in
+    `out` that are no merged segmentation of voxward's, or were edited since. Returns the written files.
 
-    Raises ValueError, before anything is written, when the folders do not hold the same cases, or one would be written
-    over; and naming the case whose two segmentations differ in shape or place, or hold other values.
+    Raises ValueError, before anything is written, when the folders do not hold the same cases, or one, or another file,
+    would be written over; and naming the case whose two segmentations differ in shape or place, or hold other values.
     """
     rule, target = MergeRule(tuple(owned_by_first), tuple(owned_by_second)), Path(out)
     pairs = _pairs(Path(first), Path(second))
     if target.resolve() in (Path(first).resolve(), Path(second).resolve()):
         raise ValueError(f"out {target} is one of the two folders: choose another")
-    written = []
+    outputs, written = Outputs(target, "merged", overwrite), []
+    outputs.check(one.name for one, _ in pairs.values())
     for n, (id, (one, other)) in enumerate(sorted(pairs.items())):
         a, b = read_label(one), read_label(other)
         try:
@@ -41,7 +45,8 @@ def merge(
             result = merged(a.array, b.array, rule)
         except ValueError as error:
             raise ValueError(f"{id}: {error}") from error
-        write_label(target / one.name, result, a.affine, one)
+        with outputs.write(one.name) as path:
+            write_label(path, result, a.affine, one)
         written.append(target / one.name)
         progress("merge", n + 1, len(pairs))
     return tuple(written)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from voxward.core.outputs import Outputs
 from voxward.data.io import read_image, read_label
 from voxward.data.orient import orient, orientation
 from voxward.report.robustness_figures import panel_figure
@@ -13,10 +13,10 @@ from voxward.robustness.run import Bench
 from voxward.robustness.store import Unit
 
 
-def attack_panel(bench: Bench, records: Sequence[Record], path: Path) -> None:
+def attack_panel(bench: Bench, records: Sequence[Record], outputs: Outputs, name: str) -> None:
     """Draw the first case under the attack that hurt it most at the greatest eps; nothing where no volume was kept.
 
-    records: those of one model.
+    records: those of one model. name: of the picture among the outputs.
     """
     first = next(iter(bench.cases))
     attacked = [record for record in records if record.kind == "attack" and record.case == first]
@@ -42,4 +42,5 @@ def attack_panel(bench: Bench, records: Sequence[Record], path: Path) -> None:
         )
     )  # fmt: skip
     title = f"{first}: {worst.attack}, eps {worst.eps:.4f}, Dice {worst.dice(deployed=True):.3f}"
-    panel_figure(path, image, struck, true, before, after, (i, j, k), labels, title)
+    with outputs.write(name) as path:
+        panel_figure(path, image, struck, true, before, after, (i, j, k), labels, title)

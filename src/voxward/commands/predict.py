@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from voxward.core.case import Case, Volume
+from voxward.core.files import inside
 from voxward.core.labels import LabelSet
+from voxward.core.outputs import Outputs
 from voxward.core.plan import load_plan
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
@@ -43,6 +45,7 @@ def predict(
     tta: Tta | None = None,
     resume: bool = False,
     progress: Progress = silent,
+    overwrite: bool = False,
 ) -> tuple[Path, ...]:
     """Segment volumes; no labels are needed. Returns the written files, CASE.ext in `out`.
 
@@ -55,8 +58,10 @@ def predict(
     which it finds none, and the prediction is empty; margin, margin_unit and fraction: see inference.cascade.Cascade.
     members: other runs, the mean of whose predictions and of `run`'s is taken. checkpoint: `auto` is what a recipe
     deploys. tta: copies of every window that are averaged, instead of the recipe's; see inference.predictor.Predictor.
+    overwrite: replace files in `out` that are no prediction of voxward's, or were edited since; an input is never.
 
-    Raises ValueError or FileNotFoundError; for what the headers tell, before anything is written.
+    Raises ValueError or FileNotFoundError; for what the headers tell, and for files in `out` that are not replaced,
+    before anything is written; and naming the case for which the model returns NaN or infinite logits.
     """
     folder = RunFolder(Path(run))
     if out is None and (members or cascade is not None):
@@ -65,7 +70,7 @@ def predict(
     cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, channels)
     return predict_cases(
         run, cases, folder.predictions if out is None else Path(out), checkpoint, device, precision, overlap,
-        cascade, margin, margin_unit, fraction, members, tta, resume, progress,
+        cascade, margin, margin_unit, fraction, members, tta, resume, progress, overwrite,
     )  # fmt: skip
 
 
@@ -85,6 +90,7 @@ def predict_cases(
     tta: Tta | None = None,
     resume: bool = False,
     progress: Progress = silent,
+    overwrite: bool = False,
 ) -> tuple[Path, ...]:
     """`predict` for cases that are already collected."""
     load = partial(
@@ -95,7 +101,7 @@ def predict_cases(
     segment = _alone(predictor)
     if cascade is not None:
         segment = _refined(Cascade(load(cascade, ()), predictor, margin, margin_unit, fraction))
-    return _predict_all(predictor, segment, cases, out, resume, progress)
+    return _predict_all(predictor, segment, cases, Outputs(out, "prediction", overwrite), resume, progress)
 
 
 def _alone(predictor: Deployed) -> Segment:
@@ -111,16 +117,17 @@ def _refined(cascade: Cascade) -> Segment:
 
 
 def _predict_all(
-    predictor: Deployed, segment: Segment, cases: Sequence[Case], out: Path, resume: bool, progress: Progress
+    predictor: Deployed, segment: Segment, cases: Sequence[Case], outputs: Outputs, resume: bool, progress: Progress
 ) -> tuple[Path, ...]:
     """Segment every case; the predictor checks the headers and names the classes."""
-    targets = [out / f"{case.id}{volume_suffix(case.images[0])}" for case in cases]
+    targets = [inside(outputs.folder, f"{case.id}{volume_suffix(case.images[0])}") for case in cases]
     _refuse_overwriting(cases, targets)
+    outputs.check(target.name for target in targets if not (resume and target.exists()))
     for case in cases:
         _check(predictor, case)
     for n, (case, path) in enumerate(zip(cases, targets, strict=True)):
         if not (resume and path.exists()):
-            _segment_file(segment, predictor.model.plan.labels, case, path, progress)
+            _segment_file(segment, predictor.model.plan.labels, case, outputs, path.name, progress)
         progress("predict", n + 1, len(cases))
     return tuple(targets)
 
@@ -134,7 +141,7 @@ def collect_inputs(inputs: Iterable[Path | str], channels: int) -> tuple[Case, .
             files.append(entry)
         elif not entry.is_dir():
             raise FileNotFoundError(f"no file or folder {entry}")
-        elif found := _volumes(entry):
+        elif found := volumes_in(entry):
             files += found
         else:
             dataset = open_dataset(entry)
@@ -151,7 +158,7 @@ def collect_inputs(inputs: Iterable[Path | str], channels: int) -> tuple[Case, .
     return tuple(cases)
 
 
-def _volumes(folder: Path) -> list[Path]:
+def volumes_in(folder: Path) -> list[Path]:
     """The folder's volume files; names that begin with a dot are other programs' notes."""
     files = (path for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES) and path.is_file())
     return sorted(path for path in files if not path.name.startswith("."))
@@ -194,7 +201,9 @@ def _check(predictor: Deployed, case: Case) -> None:
         raise ValueError(f"{case.id}: {error}") from error
 
 
-def _segment_file(segment: Segment, labels: LabelSet, case: Case, path: Path, progress: Progress) -> None:
+def _segment_file(
+    segment: Segment, labels: LabelSet, case: Case, outputs: Outputs, name: str, progress: Progress
+) -> None:
     try:
         volume = read_image(case.images)
         label, warning = segment(volume, lambda done, of: progress("windows", done, of))
@@ -202,4 +211,5 @@ def _segment_file(segment: Segment, labels: LabelSet, case: Case, path: Path, pr
         raise ValueError(f"{case.id}: {error}") from error
     if warning:
         warnings.warn(f"{case.id}: {warning}", stacklevel=2)
-    write_label(path, labels.to_values(label), volume.affine, case.images[0])
+    with outputs.write(name) as path:
+        write_label(path, labels.to_values(label), volume.affine, case.images[0])

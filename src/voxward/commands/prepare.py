@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from voxward.commands.plan import plan as make_plan
+from voxward.commands.plan import decide
 from voxward.core.plan import Plan, load_plan
-from voxward.data.formats import open_dataset
+from voxward.core.recipe import load_recipe
+from voxward.data.formats import declared
 from voxward.data.store import prepare_dataset
 
 
@@ -21,16 +22,24 @@ def prepare(
     workers: int = 2,
     overrides: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
+    overwrite: bool = False,
 ) -> Plan:
     """Prepare all labelled cases of `dataset` into the folder `out`; returns the plan that was followed.
 
     `plan` is a plan.json, perhaps edited by hand; without it one is made by `recipe` from the training cases of the
-    fold. Can be interrupted and run again. Raises ValueError naming all cases that failed, or when `out` holds cases
-    that were prepared by another plan.
+    fold. Can be interrupted and run again. overwrite: replace folders named like a case that voxward did not write.
+
+    Raises:
+        ValueError: Cases failed, or their ids are no plain file names: the message names them, and all other cases
+            are prepared. Or, before anything is written, `out` holds cases that were prepared by another plan, or
+            folders of other files that are named like cases.
     """
+    opened, refused = declared(Path(dataset))
     if plan is None:
-        decided = make_plan(dataset, recipe, None, fold, seed, overrides, workers)
+        decided = decide(opened, load_recipe(recipe, overrides), fold, seed, workers)[1]
     else:
         decided = load_plan(Path(plan))
-    prepare_dataset(open_dataset(Path(dataset)), decided, Path(out), workers=workers, progress=progress)
+    prepare_dataset(opened, decided, Path(out), workers=workers, progress=progress, overwrite=overwrite)
+    if refused:
+        raise ValueError("; ".join(dict.fromkeys(entry.message for entry in refused)))
     return decided

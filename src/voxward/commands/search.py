@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 import voxward
-from voxward.commands.train import plan_of, recipe_of, split_of
+from voxward.commands.train import plan_of, recipe_of, refuse_decisions, split_of, write_decisions
 from voxward.core.case import Dataset
-from voxward.core.files import write_json, write_text
 from voxward.core.genotype import Genotype
+from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import Choice, Recipe, dump_recipe
@@ -72,6 +72,7 @@ def search(
     workers: int = 2,
     overrides: Sequence[str] = (),
     progress: Progress = silent,
+    overwrite: bool = False,
 ) -> SearchResult:
     """Search an architecture on a dataset folder's training cases, into the folder `out`.
 
@@ -81,8 +82,8 @@ def search(
     the search itself may take; a few timed passes turn it into the steps of an epoch, which replace the recipe's
     search.steps_per_epoch and are kept, so that all phases are as much shorter or longer. resume: continue the search
     in `out` exactly as it would have gone on (recipe, paths, minutes, plan, fold and seed are then ignored, and
-    overrides that contradict its recipe are refused). The other arguments are those of `train`; the recipe's `search`
-    says how to search, see core.search.Search.
+    overrides that contradict its recipe are refused). overwrite: replace results in `out` that were
+    edited. The other arguments are those of `train`; the recipe's `search` says how to search, see core.search.Search.
 
     Beside the searched networks stands, as a control, what the super-net decodes to before it has learnt anything.
     Raises ValueError or FileNotFoundError when an argument, the plan or the dataset is wrong, before anything but
@@ -96,11 +97,14 @@ def search(
     if minutes is not None and minutes <= 0:
         raise ValueError(f"minutes must be positive, got {minutes}")
     cases = Path(prepared) if prepared is not None else folder.root / "prepared"
+    outputs = Outputs(folder.root, "search", overwrite)
+    outputs.check(_names(load_json(SearchSettings, folder.settings).paths if resume else tuple(paths)))
     if resume:
         split = split_of(folder, source)
         wanted = (*split.fit, *split.selection)
         prepare_dataset(source, load_plan(folder.plan), cases, wanted, workers, counter(progress, "prepare"))
     else:
+        refuse_decisions(folder, plan)
         settings = SearchSettings(str(source.root.resolve()), tuple(paths), fold, seed, voxward.__version__)
         _start(folder, source, used, settings, plan, cases, workers, minutes, on, progress)
     split, settings = split_of(folder, source), load_json(SearchSettings, folder.settings)
@@ -108,7 +112,7 @@ def search(
     used = _with_steps(used, settings.steps_per_epoch)
     run = set_up_search(folder, used, load_plan(folder.plan), halves, settings.seed, on, max(settings.paths))
     search_architecture(run, progress)
-    return SearchResult(folder.root, _finish(run, settings, progress))
+    return SearchResult(folder.root, _finish(run, outputs, settings, progress))
 
 
 def _recipe_of(folder: RunFolder, source: Dataset, resume: bool, recipe: str, overrides: Sequence[str]) -> Recipe:
@@ -144,10 +148,7 @@ def _start(
         halves = TrainingCases(prepared, split.fit, split.selection)
         probe = set_up_search(folder, recipe, decided, halves, settings.seed, device, max(settings.paths))
         settings = replace(settings, steps_per_epoch=steps_in(probe, minutes))
-    decided.save(folder.plan)
-    write_json(folder.splits, to_data(split))
-    write_json(folder.settings, to_data(settings))
-    write_text(folder.recipe, dump_recipe(recipe))  # last: its presence says that there is a search
+    write_decisions(folder, decided, split, settings, recipe)
 
 
 def _with_steps(recipe: Recipe, steps: int | None) -> Recipe:
@@ -166,30 +167,37 @@ def _refuse_paths(net: SuperNet, most: int, settings: Search) -> None:
         raise ValueError(f"paths must be at most {certain}, so many diverse ones are certain to exist, got {most}")
 
 
-def _finish(run: SearchRun, settings: SearchSettings, progress: Progress) -> tuple[Architecture, ...]:
-    root, found = run.folder.root, list[Architecture]()
+def _names(paths: Sequence[int]) -> list[str]:
+    """The files that a search ends with."""
+    networks = [f"{kind}-{count}" for kind in ("paths", "untrained") for count in paths]
+    drawn = [f"{name}{suffix}" for name in networks for suffix in (".json", ".yaml", ".svg", ".png")]
+    return [*drawn, "architectures.md", "architectures.json"]
+
+
+def _finish(run: SearchRun, outputs: Outputs, settings: SearchSettings, progress: Progress) -> tuple[Architecture, ...]:
+    found = list[Architecture]()
     for n, count in enumerate(settings.paths):
         genotype, dice = decode_best(run, count)
-        found.append(_architecture(run, f"paths-{count}", genotype, dice))
+        found.append(_architecture(run, outputs, f"paths-{count}", genotype, dice))
         progress("decode", n + 1, len(settings.paths))
     fresh = super_net(run.recipe, run.plan, settings.seed)
     for count in settings.paths:
         genotype = fresh.decode(count, run.settings.score, run.settings.diverse)
-        found.append(_architecture(run, f"untrained-{count}", genotype, None))
+        found.append(_architecture(run, outputs, f"untrained-{count}", genotype, None))
     search_history(read_log(run.log), run.log.with_name("history.png"))
-    write_text(root / "architectures.md", architectures_markdown(found, run.plan.patch_size))
-    write_json(root / "architectures.json", to_data(tuple(found)))
+    outputs.text("architectures.md", architectures_markdown(found, run.plan.patch_size))
+    outputs.json("architectures.json", to_data(tuple(found)))
     return tuple(found)
 
 
-def _architecture(run: SearchRun, name: str, genotype: Genotype, dice: float | None) -> Architecture:
+def _architecture(run: SearchRun, outputs: Outputs, name: str, genotype: Genotype, dice: float | None) -> Architecture:
     """Write a genotype, the recipe that trains it and its drawing."""
-    root = run.folder.root
     options = {**run.recipe.network.options, "genotype": to_data(genotype)}
     recipe = replace(run.recipe, name=f"{run.recipe.name}-{name}", network=Choice("searched", options))
-    genotype.save(root / f"{name}.json")
-    write_text(root / f"{name}.yaml", dump_recipe(recipe))
+    outputs.json(f"{name}.json", to_data(genotype))
+    outputs.text(f"{name}.yaml", dump_recipe(recipe))
     for suffix in (".svg", ".png"):
-        draw_architecture(genotype, root / f"{name}{suffix}", f"{run.plan.dataset}: {name}")
+        with outputs.write(f"{name}{suffix}") as path:
+            draw_architecture(genotype, path, f"{run.plan.dataset}: {name}")
     network = network_for_plan("searched", run.plan, options)
     return Architecture(name, genotype, profile(network, len(run.plan.channels), run.plan.patch_size), dice)

@@ -10,7 +10,7 @@ import torch
 
 import voxward
 from voxward.core.case import Dataset
-from voxward.core.files import write_json, write_text
+from voxward.core.outputs import Outputs
 from voxward.core.plan import Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import Recipe, dump_recipe, load_recipe
@@ -83,6 +83,7 @@ def train(
         origin = None if start is None else str(Path(start).resolve())
         settings = RunSettings(str(source.root.resolve()), fold, seed, minutes, voxward.__version__, origin, folds)
         left_out = () if exclude is None else read_cases(Path(exclude))
+        refuse_decisions(folder, plan)
         _start(folder, source, used, settings, plan, cases, workers, left_out, shown)
     elif fabric.is_global_zero:
         ids = split_of(folder, source)
@@ -127,10 +128,21 @@ def recipe_of(
     if resume:
         if not folder.recipe.exists():
             raise FileNotFoundError(f"{folder.root} holds no {what} to resume: start it without --resume")
+        if (left := folder.trained) and not folder.state.is_file():
+            raise ValueError(
+                f"{folder.root} holds the {what}'s {_listed(left)}, but not its {folder.state}, without which it "
+                "cannot go on: use it as it is, or start another one with another --out; nothing was changed"
+            )
         return _unchanged(folder, load_recipe(folder.recipe), overrides)
     if folder.recipe.exists():
         raise ValueError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
+    if left := folder.trained:
+        raise ValueError(f"{folder.root} holds {_listed(left)} of another {what}: choose another --out")
     return load_recipe(recipe, overrides)
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths)
 
 
 def _unchanged(folder: RunFolder, kept: Recipe, overrides: Sequence[str]) -> Recipe:
@@ -167,10 +179,27 @@ def _start(
     if settings.start is not None:
         load_weights(network, origin.weights("auto"))
     prepare_dataset(source, decided, prepared, (*split.fit, *split.selection), workers, counter(progress, "prepare"))
-    decided.save(folder.plan)
-    write_json(folder.splits, to_data(split))
-    write_json(folder.settings, to_data(settings))
-    write_text(folder.recipe, dump_recipe(recipe))  # last: its presence says that there is a run
+    write_decisions(folder, decided, split, settings, recipe)
+
+
+def refuse_decisions(folder: RunFolder, plan: Path | str | None) -> None:
+    """Raise ValueError where a new run or search would replace a file of the user's, such as an edited plan.json.
+
+    plan: the plan that was given, which may be the folder's own plan.json.
+    """
+    own = (folder.plan, folder.splits, folder.settings)
+    given = None if plan is None else Path(plan).resolve()
+    Outputs(folder.root, "decisions").check(path.name for path in own if path.resolve() != given)
+
+
+def write_decisions(folder: RunFolder, plan: Plan, split: RunSplit, settings: object, recipe: Recipe) -> None:
+    """Write what a run or search was decided to be; the recipe comes last: its presence says that there is one."""
+    outputs = Outputs(folder.root, "decisions")
+    if not (folder.plan.is_file() and load_plan(folder.plan) == plan):  # the plan that was given may lie there
+        outputs.json(folder.plan.name, to_data(plan))
+    outputs.json(folder.splits.name, to_data(split))
+    outputs.json(folder.settings.name, to_data(settings))
+    outputs.text(folder.recipe.name, dump_recipe(recipe))
 
 
 def plan_of(

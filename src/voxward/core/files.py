@@ -5,26 +5,77 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import unicodedata
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# File systems allow 255 bytes in a name, and temporary names put some in front.
+_LONGEST_NAME = 200
+# Control characters, and the separators of lines and paragraphs.
+_BREAKING = ("Cc", "Zl", "Zp")
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+
+
+def name_fault(name: str) -> str | None:
+    r"""Say why a text cannot be the name of a file or folder of its own on every system, or None where it can.
+
+    Legal is any text of 1 to 200 bytes (UTF-8) without a path separator of any system (/ and \) and without control
+    characters, which does not begin with a dot and is no device of Windows (NUL, COM1, ..., with or without a suffix).
+    """
+    if not name:
+        return "it is empty"
+    if "/" in name or "\\" in name:
+        return "it holds a path separator"
+    if any(unicodedata.category(character) in _BREAKING for character in name):
+        return "it holds a control character"
+    if name.startswith("."):
+        return "it begins with a dot"
+    if name.split(".")[0].strip().lower() in _RESERVED:
+        return "it is a reserved name on Windows"
+    if len(name.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
+        return f"it is longer than {_LONGEST_NAME} bytes"
+    return None
+
+
+def inside(folder: Path | str, name: str) -> Path:
+    """Return the path of the file or folder `name` directly inside `folder`.
+
+    Every path that is made of a name from elsewhere (a case, a dataset, a run) is made here.
+
+    Raises:
+        ValueError: `name` is no plain file name (see `name_fault`), so that it might lie outside of the folder.
+    """
+    if (fault := name_fault(name)) is not None:
+        raise ValueError(f"{name!r} cannot be the name of a file in {folder}: {fault}")
+    return Path(folder) / name
+
+
+def _never(folder: Path) -> bool:
+    return False
+
 
 @contextmanager
-def atomic_write(target: Path | str) -> Iterator[Path]:
+def atomic_write(target: Path | str, replaceable: Callable[[Path], bool] = _never) -> Iterator[Path]:
     """Yield a temporary path beside `target`; on success it is renamed to `target`, on any error removed.
 
     The caller creates a file or a folder at the temporary path, whose name ends like the target's (readers and
-    writers that go by the suffix keep working). An existing target is replaced; a folder is replaced as a whole.
+    writers that go by the suffix keep working). An existing file is replaced. An existing folder is replaced as a
+    whole, where it is empty or `replaceable` says that nothing in it is lost.
+
+    Raises:
+        FileExistsError: the target is a folder with contents that must stay; then nothing is changed.
     """
     target = Path(target)
+    _refuse_folder(target, replaceable)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".unfinished-{uuid.uuid4().hex[:8]}-{target.name}")
     try:
         yield unfinished
         _flush(unfinished)
+        _refuse_folder(target, replaceable)
         _replace(unfinished, target)
     except BaseException:
         _remove(unfinished)
@@ -58,6 +109,11 @@ def _flush(path: Path) -> None:
                 os.fsync(written.fileno())
 
 
+def _refuse_folder(target: Path, replaceable: Callable[[Path], bool]) -> None:
+    if target.is_dir() and any(target.iterdir()) and not replaceable(target):
+        raise FileExistsError(f"{target} is a folder that holds other files: it is not replaced; remove or rename it")
+
+
 def _replace(unfinished: Path, target: Path) -> None:
     if unfinished.is_dir() and target.is_dir():
         # A folder cannot be renamed over a folder that has contents: the old one steps aside first.
@@ -69,13 +125,13 @@ def _replace(unfinished: Path, target: Path) -> None:
             if old.exists() and not target.exists():
                 old.rename(target)
             raise
-        shutil.rmtree(old)
+        _remove(old)
     else:
         os.replace(unfinished, target)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 
 from voxward.core.case import Case, Dataset, Volume
 from voxward.core.labels import LabelSet
+from voxward.data.formats import Refused
 from voxward.data.io import SUFFIXES, integer_label, read_image, volume_stem
 from voxward.data.parallel import for_each_case
 from voxward.data.volume_file import affine_fault, same_affine
@@ -57,21 +58,33 @@ _Fault = tuple[Severity, str, str]
 
 
 def check_dataset(
-    dataset: Dataset, workers: int = 2, progress: Callable[[int, int], None] | None = None
+    dataset: Dataset,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+    refused: Sequence[Refused] = (),
 ) -> CheckReport:
     """Read every case, at most `workers` at once, and report all problems of the dataset.
 
     Errors: missing, orphan or unreadable files; image and label, or channels, that disagree in shape, spacing or
     affine; a wrong number of channels; label values that are undeclared or no integers; NaN or infinity; a singular
     affine; a volume without voxels; a dataset without labelled cases. Warnings: an empty label, a constant channel.
-    `progress(done, total)` is called after each case.
+    `progress(done, total)` is called after each case. refused: entries that `data.formats.declared` left out: each is
+    an error, too.
     """
     cases = (*dataset.cases, *dataset.unlabelled)
     found = for_each_case(partial(_check_case, dataset), cases, workers, progress)
-    problems = [problem for problems_of_case in found for problem in problems_of_case]
+    problems = [_refusal(dataset, entry) for entry in refused]
+    problems += [problem for problems_of_case in found for problem in problems_of_case]
     if not dataset.cases:
         problems.append(Problem(dataset.name, "error", "no cases", f"{dataset.root} declares no labelled case"))
-    return CheckReport((*problems, *_orphans(dataset)), len(cases))
+    known = (*cases, *(entry.case for entry in refused if entry.case is not None))
+    return CheckReport((*problems, *_orphans(dataset.root, known)), len(cases))
+
+
+def _refusal(dataset: Dataset, entry: Refused) -> Problem:
+    # Escaped, because a name may hold what moves the cursor.
+    case = dataset.name if entry.case is None else repr(entry.case.id)
+    return Problem(case, "error", "name", entry.message)
 
 
 def _check_case(dataset: Dataset, case: Case) -> list[Problem]:
@@ -161,14 +174,13 @@ def _disagreement(path: Path, volume: Volume, other_path: Path, other: Volume) -
         yield "error", "affine", "{} lie in different places: {} and {}".format(names, *affines)
 
 
-def _orphans(dataset: Dataset) -> Iterator[Problem]:
+def _orphans(root: Path, cases: Sequence[Case]) -> Iterator[Problem]:
     """Volume files that lie beside declared ones and belong to no case."""
-    cases = (*dataset.cases, *dataset.unlabelled)
     images = {_placed(path) for case in cases for path in case.images}
     labels = {_placed(case.label) for case in cases if case.label is not None}
     for role, folders, other in (
-        ("image", {path.parent for path in images} - {dataset.root.resolve()}, "label"),
-        ("label", {path.parent for path in labels} - {dataset.root.resolve()}, "image"),
+        ("image", {path.parent for path in images} - {root.resolve()}, "label"),
+        ("label", {path.parent for path in labels} - {root.resolve()}, "image"),
     ):
         for file in sorted(file for folder in folders if folder.is_dir() for file in folder.iterdir()):
             if _is_volume(file) and file not in images | labels:

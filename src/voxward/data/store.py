@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from voxward.core.case import Case, Dataset, Frame, PreparedCase
-from voxward.core.files import atomic_write, write_json
+from voxward.core.files import atomic_write, inside, write_json
 from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
@@ -34,6 +34,8 @@ from voxward.data.parallel import for_each_case
 from voxward.data.prepare import prepare
 
 _LOCATIONS = 10_000
+# All that a prepared case's folder may hold.
+_FILES = frozenset(("case.json", "image.b2nd", "label.b2nd", "locations.npz"))
 # The decisions of a plan that change prepared voxels; the others (batch size, window, ...) may change freely.
 _PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample")
 
@@ -100,16 +102,24 @@ class StoredCase:
         return PreparedCase(self.id, self.image_region((0, 0, 0), self.shape), label, self.frame)
 
 
-def write_case(folder: Path, prepared: PreparedCase, patch_size: Size3, classes: int, digest: str = "") -> None:
-    """Write a prepared case, replacing what is there; nothing is left behind when it fails.
+def write_case(
+    folder: Path,
+    prepared: PreparedCase,
+    patch_size: Size3,
+    classes: int,
+    digest: str = "",
+    overwrite: bool = False,
+) -> None:
+    """Write a prepared case, replacing a prepared case that is there; nothing is left behind when it fails.
 
+    overwrite: replace any folder; else one that holds other files raises FileExistsError.
     patch_size: chunks are half of it per axis, so that a patch read decodes little more than itself. classes: of the
     label set, background included. digest: what `open_case` can be checked against.
     """
     label = None if prepared.label is None else prepared.label.numpy().astype(np.uint8 if classes <= 256 else np.uint16)
     locations = {} if label is None else _locations(label, classes)
     record = CaseRecord(prepared.id, prepared.frame, tuple(map(int, locations)), label is not None, digest)
-    with atomic_write(folder) as unfinished:
+    with atomic_write(folder, lambda there: overwrite or _is_case(there)) as unfinished:
         unfinished.mkdir()
         _write_array(unfinished / "image.b2nd", prepared.image.numpy(), patch_size)
         if label is not None:
@@ -136,17 +146,52 @@ def prepare_dataset(
     ids: Sequence[str] | None = None,
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Prepare the cases `ids` (all labelled ones when None) into `out`, with at most `workers` volumes in memory.
 
     Resumable: a case that is there and was prepared by the same decisions from the same files is kept; one whose files
-    have changed since (name, size or time of modification) is prepared again. Raises ValueError when `out` holds
-    cases of a plan that prepares differently, and, after all others are done, one naming every case that failed.
+    have changed since (name, size or time of modification) is prepared again. overwrite: replace folders named like a
+    case that voxward did not write.
+
+    Raises ValueError, before anything is written, when `out` holds cases of a plan that prepares differently, or such
+    folders of others, and, after all others are done, one naming every case that failed.
     """
+    cases = _cases(dataset, ids)
+    _refuse_strangers(out, cases, overwrite)
     _claim(out, plan)
-    cases = dataset.cases if ids is None else [dataset.case(id) for id in ids]
     preparation = preparation_digest(plan)
-    for_each_case(lambda case: _prepare_case(case, plan, out, preparation), cases, workers, progress)
+    for_each_case(lambda case: _prepare_case(case, plan, out, preparation, overwrite), cases, workers, progress)
+
+
+def is_prepared(dataset: Dataset, plan: Plan, out: Path, ids: Sequence[str]) -> bool:
+    """Whether `prepare_dataset` would have nothing to do: every case lies in `out`, prepared so, from these files."""
+    path = out / "plan.json"
+    if not path.is_file() or preparation_digest(load_plan(path)) != preparation_digest(plan):
+        return False
+    preparation = preparation_digest(plan)
+    return all(_is_current(inside(out, case.id), _case_digest(case, preparation)) for case in _cases(dataset, ids))
+
+
+def _cases(dataset: Dataset, ids: Sequence[str] | None) -> Sequence[Case]:
+    return dataset.cases if ids is None else [dataset.case(id) for id in ids]
+
+
+def _refuse_strangers(out: Path, cases: Sequence[Case], overwrite: bool) -> None:
+    """Raise ValueError where a case's folder would replace anything but a prepared case."""
+    folders = [inside(out, case.id) for case in cases]
+    strangers = [str(f) for f in folders if f.exists() and not (f.is_dir() and (_is_case(f) or not any(f.iterdir())))]
+    if strangers and not overwrite:
+        raise ValueError(
+            f"{', '.join(strangers[:5])}{', ...' if len(strangers) > 5 else ''}: named like a case, but voxward did "
+            "not write it; choose another folder for the prepared cases, or replace it with --overwrite"
+        )
+
+
+def _is_case(folder: Path) -> bool:
+    """Whether a folder holds a prepared case and nothing else."""
+    names = {path.name for path in folder.iterdir()}
+    return "case.json" in names and names <= _FILES
 
 
 def preparation_digest(plan: Plan) -> str:
@@ -173,25 +218,30 @@ def _digest(value: Any) -> str:
 
 
 def _claim(out: Path, plan: Plan) -> None:
-    """Write the plan into `out`, unless cases of another plan are there."""
+    """Write the plan into `out`, unless one that prepares alike is there; raise ValueError for another one."""
     path = out / "plan.json"
-    if path.exists() and preparation_digest(load_plan(path)) != preparation_digest(plan):
+    if not path.exists():
+        plan.save(path)
+    elif preparation_digest(load_plan(path)) != preparation_digest(plan):
         raise ValueError(
             f"{out} holds cases prepared by another plan ({path}): prepare with that plan, choose another folder, "
             "or delete this one"
         )
-    plan.save(path)
 
 
-def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str) -> None:
-    folder = out / case.id
+def _is_current(folder: Path, digest: str) -> bool:
+    return (folder / "case.json").is_file() and _record(folder).digest == digest
+
+
+def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite: bool) -> None:
+    folder = inside(out, case.id)
     # Taken before the files are read: one that changes meanwhile is prepared again next time.
     digest = _case_digest(case, preparation)
-    if (folder / "case.json").exists() and _record(folder).digest == digest:
+    if _is_current(folder, digest):
         return
     label = None if case.label is None else read_label(case.label)
     prepared = prepare(read_image(case.images), label, plan, case.id)
-    write_case(folder, prepared, plan.patch_size, plan.labels.count, digest)
+    write_case(folder, prepared, plan.patch_size, plan.labels.count, digest, overwrite)
 
 
 def _record(folder: Path) -> CaseRecord:
@@ -252,7 +302,14 @@ def _opened(path: Path) -> Any:
 
 @lru_cache(maxsize=64)
 def _open(path: str, version: int, process: int, thread: int) -> Any:
-    return blosc2.open(path, mode="r", dparams={"nthreads": 1})
+    """Open a stored array; whatever else such a file may describe (code, other files, addresses) is refused."""
+    try:
+        array = blosc2.open(path, mode="r", dparams={"nthreads": 1}, deserialize="safe")
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} is not a prepared array, or damaged: {error}") from error
+    if type(array) is not blosc2.NDArray:
+        raise ValueError(f"{path} must hold a plain array, got {type(array).__name__}")
+    return array
 
 
 @lru_cache(maxsize=64)

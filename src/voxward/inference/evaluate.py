@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from voxward.core.case import Case, Dataset, Volume
-from voxward.core.files import write_json, write_text
 from voxward.core.labels import LabelSet
+from voxward.core.outputs import Outputs
 from voxward.core.structure import to_data
 from voxward.data.io import SUFFIXES, read_label
 from voxward.data.parallel import for_each_case
@@ -40,10 +40,10 @@ class Evaluation:
         """Summary of the cases' mean foreground Dice; None where no case has a defined class."""
         return self.means["dice"]
 
-    def save(self, folder: Path) -> None:
-        """Write metrics.json (everything) and metrics.csv (one row per case and class; undefined is empty)."""
-        write_json(folder / "metrics.json", {"foreground": to_data(self.foreground), **to_data(self)})
-        write_text(folder / "metrics.csv", _csv(self.cases))
+    def save(self, outputs: Outputs) -> None:
+        """Write metrics.csv (one row per case and class; undefined is empty) and metrics.json (everything)."""
+        outputs.text("metrics.csv", _csv(self.cases))
+        outputs.json("metrics.json", {"foreground": to_data(self.foreground), **to_data(self)})
 
 
 def summarise_cases(cases: Sequence[CaseMetrics], policy: str, nsd_tolerance_mm: float) -> Evaluation:

@@ -70,6 +70,21 @@ class RunFolder:
         """The default place of predictions."""
         return self.root / "predictions"
 
+    @property
+    def search_log(self) -> Path:
+        """One row per epoch of an architecture search."""
+        return self.root / "logs" / "search.csv"
+
+    @property
+    def trained(self) -> tuple[Path, ...]:
+        """What shows that a training or search has begun: weights, and logs with at least a row."""
+        found = [path for name in ("best", "last", "swa") if (path := self._checkpoint(name)).is_file()]
+        logs = (self.log, self.search_log)
+        return (*found, *(log for log in logs if log.is_file() and log.read_bytes().count(b"\n") > 1))
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.root / "checkpoints" / f"{name}.safetensors"
+
     def weights(self, checkpoint: Checkpoint) -> Path:
         """The weights of the best or the last step, or the mean of the snapshots (of recipes that average).
 
@@ -77,7 +92,7 @@ class RunFolder:
         """
         if checkpoint == "auto":
             checkpoint = load_recipe(self.recipe).inference.checkpoint if self.recipe.is_file() else "best"
-        return self.root / "checkpoints" / f"{checkpoint}.safetensors"
+        return self._checkpoint(checkpoint)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class SearchRun:
     @property
     def log(self) -> Path:
         """One row per epoch."""
-        return self.folder.root / "logs" / "search.csv"
+        return self.folder.search_log
 
     @property
     def batch_size(self) -> int:

@@ -20,7 +20,9 @@ from voxward.attacks.registry import create
 from voxward.attacks.threat import ThreatModel
 from voxward.attacks.transfer import Transfer
 from voxward.core.case import Case, Volume
+from voxward.core.files import inside
 from voxward.core.labels import LabelSet
+from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.io import volume_suffix
 from voxward.inference.cascade import Cascade
@@ -119,7 +121,8 @@ def _single(name: str, budget: Budget) -> Attack:
 class Bench:
     """The models (by name) and cases of a benchmark, and how a unit of it is worked on.
 
-    volumes: a folder that keeps the first case's adversarial volumes, or with keep_all those of every case.
+    volumes: a folder that keeps the first case's adversarial volumes, or with keep_all those of every case. overwrite:
+    replace other files in it.
     surrogate: a model whose adversarial volumes are tried on the models `transferred`, too. cascade: makes a model the
     fine stage of a cascade, which is then attacked and deployed in its place.
     """
@@ -133,6 +136,7 @@ class Bench:
     surrogate: Deployed | None = None
     transferred: frozenset[str] = frozenset()
     cascade: Callable[[Deployed], Cascade] | None = None
+    overwrite: bool = False
     _random: dict[Deployed, bool] = field(default_factory=dict)
     _thresholds: dict[str, float] = field(default_factory=dict)
     _held: dict[tuple[str, str], _Ready] = field(default_factory=dict)
@@ -334,7 +338,12 @@ class Bench:
         """Dice of the written file, and all else that is known of it."""
         if subject.deploy is None:
             return None, None
-        stored = subject.deploy(volume[0].cpu().numpy(), path)
+        values = volume[0].cpu().numpy()
+        if path is None:
+            stored = subject.deploy(values, None)
+        else:
+            with Outputs(path.parent, "adversarial", self.overwrite).write(path.name) as unfinished:
+                stored = subject.deploy(values, unfinished)
         return _dice(self._score(case, subject, stored.mask)), stored
 
     def _written(self, threat: ThreatModel, subject: Subject, stored: Stored | None) -> float | None:
@@ -349,7 +358,7 @@ class Bench:
         if self.volumes is None:
             return None
         suffix = volume_suffix(self.cases[unit.case].images[0])
-        return self.volumes / unit.model / unit.attack / f"{unit.eps:.5f}" / f"{unit.case}{suffix}"
+        return inside(inside(self.volumes, unit.model) / unit.attack / f"{unit.eps:.5f}", f"{unit.case}{suffix}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -135,10 +135,10 @@ def read_cases(path: Path) -> tuple[str, ...]:
     return tuple(row[place] for row in rows[1:] if len(row) > place)
 
 
-def write_suspects(path: Path, found: Sequence[Suspect]) -> None:
+def suspects_text(found: Sequence[Suspect]) -> str:
     """A CSV to be looked at: case, loss, limit; rows may be deleted, and the rest excluded from a training."""
     lines = ["case,loss,limit", *(_line([s.case, f"{s.loss:.5f}", f"{s.limit:.5f}"]) for s in found)]
-    write_text(path, "\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

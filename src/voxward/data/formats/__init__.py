@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from voxward.core.case import Dataset
+from voxward.core.case import Case, Dataset
+from voxward.core.files import name_fault
 from voxward.data.formats import brats, folder, msd, nnunet
 
 
@@ -24,21 +28,78 @@ class Layout(Protocol):
 LAYOUTS: tuple[Layout, ...] = (msd, nnunet, folder, brats)
 
 
+@dataclass(frozen=True)
+class Refused:
+    """An entry of a dataset that cannot be used, and why: a case, or (None) the dataset's own name."""
+
+    case: Case | None
+    message: str
+
+
 def open_dataset(root: Path | str) -> Dataset:
     """Open a dataset folder. Only its description is checked; `check_dataset` looks into the files.
 
     No image voxels are read. A plain folder that describes neither reads an image's header to count the channels, and
     every label to find its values.
 
-    Raises FileNotFoundError when there is no such folder; ValueError when it has none of the known layouts, its
-    description is unusable, or two cases share an id.
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: The folder has none of the known layouts, its description is unusable, two cases share an id, or
+            an id or the dataset's name is no plain file name (see `core.files.name_fault`): files are named after
+            them. The message names every such entry.
     """
-    root = Path(root)
+    dataset, refused = declared(root)
+    if refused:
+        raise ValueError("; ".join(dict.fromkeys(entry.message for entry in refused)))
+    return dataset
+
+
+def declared(root: Path | str) -> tuple[Dataset, tuple[Refused, ...]]:
+    """Open a dataset folder without the cases that `open_dataset` refuses, which come second, each with the reason.
+
+    A refused name of the dataset is replaced by its folder's.
+
+    Raises:
+        FileNotFoundError, ValueError: As `open_dataset`, for all but names.
+    """
+    dataset = _open(Path(root))
+    refused = tuple(_refused(dataset))
+    bad = {entry.case.id for entry in refused if entry.case is not None}
+    renamed = any(entry.case is None for entry in refused)
+    sound = replace(
+        dataset,
+        name=dataset.root.resolve().name if renamed else dataset.name,
+        cases=tuple(case for case in dataset.cases if case.id not in bad),
+        unlabelled=tuple(case for case in dataset.unlabelled if case.id not in bad),
+    )
+    return sound, refused
+
+
+def _refused(dataset: Dataset) -> Iterator[Refused]:
+    description = dataset.root / "dataset.json"
+    source = description if description.is_file() else dataset.root
+    # The name of a folder that is there is one that a file may have.
+    if dataset.name != dataset.root.resolve().name and (fault := name_fault(dataset.name)) is not None:
+        yield Refused(None, f'{source}: the dataset\'s "name" {dataset.name!r} is no plain file name: {fault}')
+    cases = (*dataset.cases, *dataset.unlabelled)
+    counts = Counter(case.id for case in cases)
+    for case in cases:
+        if (fault := name_fault(case.id)) is not None:
+            yield Refused(case, f"{source}: the case id {case.id!r} ({_files(case)}) is no plain file name: {fault}")
+        elif counts[case.id] > 1:
+            yield Refused(case, f"{source} declares cases twice: {case.id}")
+
+
+def _files(case: Case) -> str:
+    return ", ".join(path.name for path in case.images) or "no image"
+
+
+def _open(root: Path) -> Dataset:
     if not root.is_dir():
         raise FileNotFoundError(f"no dataset folder {root}")
     for layout in LAYOUTS:
         if layout.recognises(root):
-            return _distinct(layout.open(root))
+            return layout.open(root)
     raise ValueError(
         f"{root} is no dataset folder. It must be one of:\n"
         '  Medical Segmentation Decathlon: dataset.json with a "training" list of image and label files;\n'
@@ -47,11 +108,3 @@ def open_dataset(root: Path | str) -> Dataset:
         "  plain: images/ and labels/ with one file of the same name in each;\n"
         "  BraTS: CASE/CASE_t1ce.nii.gz or CASE/CASE-t1c.nii.gz and the other sequences."
     )
-
-
-def _distinct(dataset: Dataset) -> Dataset:
-    ids = [case.id for case in (*dataset.cases, *dataset.unlabelled)]
-    twice = sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else []
-    if twice:
-        raise ValueError(f"{dataset.root} declares cases twice: {', '.join(twice[:5])}")
-    return dataset

@@ -1,0 +1,109 @@
+"""What voxward itself wrote into a folder: nothing else is ever replaced without being asked to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voxward.core.files import append_text, atomic_write, inside
+
+MARKER = ".voxward"
+"""The file in a folder that lists what was written there: a line of SHA-256, kind and name for every file."""
+_HEADING = "# What voxward wrote into this folder (format 1): SHA-256, kind, name. It replaces no other file.\n"
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files of one kind that voxward writes into a folder.
+
+    A file is replaced only where the folder's marker says that it was written as this kind of output and it still
+    has that content: not the user's own file, not another command's output, and not a file that was edited since.
+
+    Attributes:
+        folder: Where the files go; it is made when the first one is written.
+        kind: What is written, one word, such as "prediction".
+        overwrite: Replace any file.
+
+    Example:
+        >>> outputs = Outputs(Path("segmentations"), "prediction")
+        >>> outputs.check(["case_1.nii.gz"])  # before hours of work
+        >>> with outputs.write("case_1.nii.gz") as path:
+        ...     write_label(path, label, affine)
+    """
+
+    folder: Path
+    kind: str
+    overwrite: bool = False
+
+    def check(self, names: Iterable[str]) -> None:
+        """Refuse names at which another file lies.
+
+        Raises:
+            ValueError: One of the names is no plain file name, or files lie there that this kind of work did not
+                write, or that were changed since. The message names them.
+        """
+        paths = [inside(self.folder, name) for name in names]
+        strangers = [path for path in paths if not self._may_replace(path)]
+        if strangers:
+            listed = ", ".join(map(str, strangers[:_LISTED])) + (", ..." if len(strangers) > _LISTED else "")
+            raise ValueError(
+                f"{listed}: voxward did not write {'this file' if len(strangers) == 1 else 'these files'} as "
+                f"{self.kind}, or the content was changed since: choose another --out, move "
+                f"what is there away, or pass --overwrite where the command has it"
+            )
+
+    @contextmanager
+    def write(self, name: str) -> Iterator[Path]:
+        """Yield a temporary path for the file `name`, which takes its place on success, see `core.files.atomic_write`.
+
+        Raises:
+            ValueError: As `check` does.
+        """
+        self.check([name])
+        with atomic_write(inside(self.folder, name)) as unfinished:
+            yield unfinished
+            # Before the file takes its place: a process that is killed in between leaves no file that is unknown.
+            self._note(name, _digest(unfinished))
+
+    def text(self, name: str, text: str) -> None:
+        """Write `text` as UTF-8 to the file `name`; raises as `write` does."""
+        with self.write(name) as path:
+            path.write_text(text, encoding="utf-8")
+
+    def json(self, name: str, value: Any) -> None:
+        """Write `value` as indented JSON to the file `name`; raises as `write` does, and ValueError for NaN."""
+        self.text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+    def _may_replace(self, path: Path) -> bool:
+        if self.overwrite or not path.exists():
+            return True
+        return path.is_file() and self._line(path.name, _digest(path)) in self._lines()
+
+    def _line(self, name: str, digest: str) -> str:
+        return f"{digest} {self.kind} {json.dumps(name)}"
+
+    def _lines(self) -> frozenset[str]:
+        marker = self.folder / MARKER
+        if not marker.is_file():
+            return frozenset()
+        return frozenset(marker.read_text(encoding="utf-8", errors="replace").split("\n"))
+
+    def _note(self, name: str, digest: str) -> None:
+        """Append to the marker. It is a log: processes that share a folder lose nothing of each other's."""
+        line = self._line(name, digest)
+        if line in self._lines():
+            return
+        marker = self.folder / MARKER
+        # A line of its own also behind one that a full disk cut short.
+        append_text(marker, f"\n{line}\n" if marker.is_file() else f"{_HEADING}{line}\n")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
