@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path

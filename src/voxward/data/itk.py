@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from voxward.core.case import Volume
 from voxward.core.files import atomic_write
 from voxward.core.types import Size3
+from voxward.data.itk_header import voxels_of
 from voxward.data.volume_file import Header, naming_the_file
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -22,8 +20,8 @@ def read_header(path: Path) -> Header:
     """Shape, channels and affine, without the voxels."""
     itk = _simpleitk(path)
     with naming_the_file(path):
-        reader = itk.ImageFileReader()
-        reader.SetFileName(str(path))
+        voxels_of(path)
+        reader = _reader(itk, path)
         reader.ReadImageInformation()
         shape, listed = _layout(reader.GetSize())
         return Header(shape, listed * reader.GetNumberOfComponents(), _affine(reader), reader.GetDimension())
@@ -33,9 +31,8 @@ def read(path: Path) -> Volume:
     """Every voxel, as (c, i, j, k), in the stored type."""
     itk = _simpleitk(path)
     with naming_the_file(path):
-        if path.suffix.lower() != ".nrrd":
-            _refuse_corrupt_stream(path)
-        image = itk.ReadImage(str(path))
+        voxels_of(path).check_stream()
+        image = _reader(itk, path).Execute()
         shape, listed = _layout(image.GetSize())
         components = image.GetNumberOfComponentsPerPixel()
         array = itk.GetArrayFromImage(image)
@@ -71,6 +68,14 @@ def _simpleitk(path: Path) -> Any:
     return SimpleITK
 
 
+def _reader(itk: Any, path: Path) -> Any:
+    """A reader of this type alone: ITK would else try whatever else the file might be."""
+    reader = itk.ImageFileReader()
+    reader.SetImageIO("NrrdImageIO" if path.suffix.lower() == ".nrrd" else "MetaImageIO")
+    reader.SetFileName(str(path))
+    return reader
+
+
 def _layout(size: tuple[int, ...]) -> tuple[Size3, int]:
     """Spatial shape, and the length of a fourth axis, which lists channels."""
     if not 2 <= len(size) <= 4:
@@ -88,29 +93,3 @@ def _affine(image: Any) -> np.ndarray:
     affine[:space, 3] = image.GetOrigin()[:space]
     placed: np.ndarray = _LPS_TO_RAS @ affine
     return placed
-
-
-def _refuse_corrupt_stream(path: Path) -> None:
-    """Decompress a MetaImage once to its checksum: ITK says of a damaged one nothing, and returns wrong voxels.
-
-    Raises zlib.error.
-    """
-    with ExitStack() as stack:
-        file = stack.enter_context(path.open("rb"))
-        header = dict(_header_lines(file))
-        if header.get("CompressedData", "").lower() != "true":
-            return
-        named = header.get("ElementDataFile", "LOCAL")
-        data = file if named.upper() == "LOCAL" else stack.enter_context((path.parent / named).open("rb"))
-        stream = zlib.decompressobj()
-        while block := data.read(1 << 20):
-            stream.decompress(block)
-
-
-def _header_lines(file: BinaryIO) -> Iterator[tuple[str, str]]:
-    """The "name = value" lines; the last is ElementDataFile, and what follows it are the voxels."""
-    for line in file:
-        name, _, value = (part.strip() for part in line.decode("latin-1").partition("="))
-        yield name, value
-        if name == "ElementDataFile":
-            return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from voxward.core.case import Scaling, Volume
 from voxward.core.files import atomic_write
 from voxward.core.types import Size3
-from voxward.data.volume_file import NIFTI_SUFFIXES, Header, affine_fault, naming_the_file
+from voxward.data.volume_file import MOST_INFLATED, NIFTI_SUFFIXES, Header, affine_fault, naming_the_file
 
 
 def read_header(path: Path) -> Header:
@@ -67,7 +68,35 @@ def _load(path: Path) -> Any:
         raise ValueError(f"not a NIfTI file but {type(image).__name__}")
     if image.get_data_dtype().kind not in "iuf":
         raise ValueError(f"voxels are {image.get_data_dtype()}; legal: integers and real numbers")
+    _refuse_short(path, image)
     return image
+
+
+def _refuse_short(path: Path, image: Any) -> None:
+    """Raise ValueError, before memory is taken, where the file cannot hold the voxels that its header claims."""
+    claimed = int(image.dataobj.offset) + math.prod(map(int, image.shape)) * image.get_data_dtype().itemsize
+    held = path.stat().st_size
+    if path.name.lower().endswith(".gz"):
+        most, noted = held * MOST_INFLATED, _noted_length(path)
+        held = _unpacked_bytes(path, claimed) if noted < claimed <= most else most
+    if claimed > held:
+        raise ValueError(f"the header claims {claimed} bytes, and the file holds at most {held}")
+
+
+def _noted_length(path: Path) -> int:
+    """The last four bytes of a .gz file: its unpacked length, unless it has several parts or more than 4 GiB."""
+    with path.open("rb") as file:
+        file.seek(-4, 2)
+        return int.from_bytes(file.read(4), "little")
+
+
+def _unpacked_bytes(path: Path, enough: int) -> int:
+    """How many bytes a .gz file holds, counted up to `enough` in bounded memory."""
+    found = 0
+    with gzip.open(path, "rb") as stream:
+        while found < enough and (block := stream.read(1 << 20)):
+            found += len(block)
+    return found
 
 
 def _layout(shape: tuple[int, ...]) -> tuple[Size3, int]:

@@ -18,6 +18,9 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
 SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
 
+# Deflate (gzip, zlib) makes at most so many bytes of one.
+MOST_INFLATED = 1032
+
 
 @dataclass(frozen=True, eq=False)
 class Header:

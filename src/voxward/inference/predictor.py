@@ -16,7 +16,7 @@ from voxward.data.padding import pad_to
 from voxward.data.prepare import measured, prepare, restore_argmax
 from voxward.data.volume_file import affine_fault
 from voxward.inference.ensemble import Mean
-from voxward.inference.precision import Precision, autocast
+from voxward.inference.precision import Precision, autocast, resolve_precision
 from voxward.inference.run_folder import TrainedModel
 from voxward.inference.tta import View, averaged, mirror_views, symmetry_views
 from voxward.inference.windows import Windows, plan_windows, sweep, voting
@@ -143,8 +143,16 @@ class Predictor:
 
     @torch.no_grad()
     def forward(self, images: Images) -> Logits:
-        """Logits of a batch of windows, in the number type and on the device of `images`; without a gradient."""
-        return self.scores(images)
+        """Logits of a batch of windows, in the number type and on the device of `images`; without a gradient.
+
+        Raises ValueError when one of them is NaN or infinite: every comparison with it would silently say background.
+        """
+        logits = self.scores(images)
+        if not bool(torch.isfinite(logits).all()):
+            precision = resolve_precision(self.precision, self.device)
+            hint = "" if precision == "fp32" else f"; they may have overflowed in {precision}: try precision fp32"
+            raise ValueError(f"the model returns NaN or infinite logits{hint}")
+        return logits
 
     def scores(self, images: Images) -> Logits:
         """The same, followed by autograd."""

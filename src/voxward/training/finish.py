@@ -68,4 +68,7 @@ def _predicted(predictor: Predictor, case: Case) -> Pair:
     assert case.label is not None
     image = read_image(case.images)
     truth = predictor.model.plan.labels.to_index(read_label(case.label).array)
-    return truth, predictor.segment(image), image.spacing
+    try:
+        return truth, predictor.segment(image), image.spacing
+    except ValueError as error:
+        raise ValueError(f"{case.id}: {error}") from error

@@ -1,0 +1,249 @@
+"""The headers of NRRD and MetaImage files, read before ITK sees them.
+
+ITK believes what a header says: a wrong number of dimensions writes out of bounds, a data file may be any file of the
+machine or a pipe that never ends, and memory is allocated for whatever size is claimed. So a header is only handed on
+where it is of the plain form that is described here, and the voxels are where it says.
+"""
+
+from __future__ import annotations
+
+import bz2
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from voxward.data.volume_file import MOST_INFLATED
+
+Encoding = Literal["raw", "text", "zlib", "gzip", "bzip2"]
+
+_LONGEST_HEADER = 1 << 20
+_LONGEST_KEY = 128
+_BLOCK = 1 << 20
+# bzip2 makes at most about so many bytes of one.
+_MOST_UNZIPPED = 50_000
+
+_META_BYTES = {
+    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4,
+    "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
+}  # fmt: skip
+_NRRD_BYTES = {
+    1: ("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"),
+    2: (
+        "short", "short int", "signed short", "signed short int", "int16", "int16_t", "ushort", "unsigned short",
+        "unsigned short int", "uint16", "uint16_t",
+    ),
+    4: ("int", "signed int", "int32", "int32_t", "uint", "unsigned int", "uint32", "uint32_t", "float"),
+    8: (
+        "longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t",
+        "ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t", "double",
+    ),
+}  # fmt: skip
+_NRRD_ENCODINGS: dict[str, Encoding] = {
+    "raw": "raw", "txt": "text", "text": "text", "ascii": "text", "hex": "text", "gz": "gzip", "gzip": "gzip",
+    "bz2": "bzip2", "bzip2": "bzip2",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Where the voxels of a file lie, and how many bytes of them its header claims.
+
+    Attributes:
+        path: The file itself, or the data file that it names, in the same folder.
+        start: The byte of that file at which they begin.
+        encoding: How they are kept.
+        values: How many numbers there are.
+        bytes: How many bytes these take once they are unpacked.
+    """
+
+    path: Path
+    start: int
+    encoding: Encoding
+    values: int
+    bytes: int
+
+    def check_size(self) -> None:
+        """Compare what is claimed with the size of the file.
+
+        Raises:
+            ValueError: So small a file cannot hold so many voxels.
+        """
+        held = max(self.path.stat().st_size - self.start, 0)
+        most = {
+            "raw": held, "zlib": held * MOST_INFLATED, "gzip": held * MOST_INFLATED, "bzip2": held * _MOST_UNZIPPED,
+        }  # fmt: skip
+        # A number as text takes a digit and what separates it from the next.
+        fits = 2 * self.values - 1 <= held if self.encoding == "text" else self.bytes <= most[self.encoding]
+        if not fits:
+            raise ValueError(f"the header claims {self.bytes} bytes of voxels, which {held} bytes cannot hold")
+
+    def check_stream(self) -> None:
+        """Unpack packed voxels once, to their checksum and in bounded memory: ITK says nothing of a damaged stream.
+
+        Raises:
+            ValueError, zlib.error, OSError, EOFError: The stream is damaged, or holds another number of bytes.
+        """
+        if self.encoding not in ("zlib", "gzip", "bzip2"):
+            return
+        found = 0
+        for block in _unpacked(self.path, self.start, self.encoding):
+            found += len(block)
+            if found > self.bytes:
+                raise ValueError(f"the header claims {self.bytes} bytes of voxels, and the file holds more")
+        if found < self.bytes:
+            raise ValueError(f"the header claims {self.bytes} bytes of voxels, and the file holds {found}")
+
+
+def voxels_of(path: Path) -> Voxels:
+    """Read the header of a NRRD or MetaImage file and compare it with the file.
+
+    Raises:
+        ValueError: The header is not of the plain form, claims sizes that are none or that the file cannot hold, or
+            names a data file that is not a file in the same folder.
+    """
+    with path.open("rb") as file:
+        found = _nrrd(path, file) if path.suffix.lower() == ".nrrd" else _meta(path, file)
+    found.check_size()
+    return found
+
+
+def _meta(path: Path, file: BinaryIO) -> Voxels:
+    fields = _fields(_meta_lines(file))
+    dimensions = _whole(fields, "ndims", 2, 4)
+    sizes = _sizes(fields, "dimsize", dimensions)
+    channels = _whole(fields, "elementnumberofchannels", 1, 10_000) if "elementnumberofchannels" in fields else 1
+    kind = fields.get("elementtype", "")
+    # An array of a type is what a vector image is in old files.
+    bytes_each = _META_BYTES.get(kind.removesuffix("_ARRAY"))
+    if bytes_each is None:
+        raise ValueError(f"ElementType is {kind!r}; legal: {', '.join(_META_BYTES)}")
+    named, skipped = fields["elementdatafile"], int(fields.get("headersize", "0") or 0)
+    local = named.upper() == "LOCAL"
+    data = path if local else _beside(path, named)
+    start = file.tell() if local else max(skipped, 0)
+    packed = fields.get("compresseddata", "").lower() == "true"
+    binary = fields.get("binarydata", "").lower() == "true"
+    encoding: Encoding = "zlib" if packed else "raw" if binary else "text"
+    values = math.prod(sizes) * channels
+    return Voxels(data, start, encoding, values, values * bytes_each)
+
+
+def _meta_lines(file: BinaryIO) -> Iterator[tuple[str, str]]:
+    """The "name = value" lines (ITK also takes a colon); the last is ElementDataFile, and voxels may follow it."""
+    for line in _lines(file):
+        parts = re.split("[=:]", line, maxsplit=1)
+        if len(parts) < 2:
+            raise ValueError(f"the header has the line {line[:50]!r}, which is not NAME = VALUE")
+        name = parts[0].strip(" ")
+        yield name, parts[1].strip()
+        if name == "ElementDataFile":
+            return
+    raise ValueError("the header does not end with ElementDataFile")
+
+
+def _nrrd(path: Path, file: BinaryIO) -> Voxels:
+    lines = _lines(file)
+    magic = next(lines, "")
+    if not re.fullmatch(r"NRRD000[1-5]", magic):
+        raise ValueError(f"the file begins with {magic[:20]!r}, not with NRRD0001 to NRRD0005")
+    fields = _fields(_nrrd_lines(lines))
+    sizes = _sizes(fields, "sizes", _whole(fields, "dimension", 2, 5))
+    kind, named = " ".join(fields.get("type", "").lower().split()), fields.get("encoding", "").lower()
+    bytes_each = next((size for size, names in _NRRD_BYTES.items() if kind in names), None)
+    if bytes_each is None:
+        raise ValueError(f"type is {kind!r}; legal: {', '.join(sum(_NRRD_BYTES.values(), ()))}")
+    if named not in _NRRD_ENCODINGS:
+        raise ValueError(f"encoding is {named!r}; legal: {', '.join(_NRRD_ENCODINGS)}")
+    detached = fields.get("datafile")
+    data = path if detached is None else _beside(path, detached)
+    start = file.tell() if detached is None else 0
+    values = math.prod(sizes)
+    return Voxels(data, start, _NRRD_ENCODINGS[named], values, values * bytes_each)
+
+
+def _nrrd_lines(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
+    """The "field: value" lines up to the empty line; comments and "key:=value" pairs mean nothing here."""
+    for line in lines:
+        if not line:
+            return
+        if line.startswith("#") or ":=" in line:
+            continue
+        name, separator, value = line.partition(":")
+        if not separator:
+            raise ValueError(f"the header has the line {line[:50]!r}, which is not FIELD: VALUE")
+        yield name.replace(" ", ""), value.strip()
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    """Lines without their ends, up to a length that no header has."""
+    while file.tell() < _LONGEST_HEADER:
+        line = file.readline(_LONGEST_HEADER)
+        if not line:
+            return
+        yield line.decode("latin-1").rstrip("\n").removesuffix("\r")
+    raise ValueError(f"the header is longer than {_LONGEST_HEADER} bytes")
+
+
+def _fields(pairs: Iterator[tuple[str, str]]) -> dict[str, str]:
+    """Fields by their names in small letters; ITK takes the last of two, and this must not read another one."""
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if not name or len(name) > _LONGEST_KEY or not name.isprintable():
+            raise ValueError(f"the header has a field of the name {name[:50]!r}")
+        if name.lower() in found:
+            raise ValueError(f"the header has the field {name!r} twice")
+        found[name.lower()] = value
+    return found
+
+
+def _whole(fields: dict[str, str], name: str, least: int, most: int) -> int:
+    text = fields.get(name, "nothing")
+    if not re.fullmatch(r"[0-9]{1,10}", text, re.ASCII) or not least <= int(text) <= most:
+        raise ValueError(f"{name} must be a whole number from {least} to {most}, got {text[:50]}")
+    return int(text)
+
+
+def _sizes(fields: dict[str, str], name: str, dimensions: int) -> tuple[int, ...]:
+    parts = fields.get(name, "").split()
+    if len(parts) != dimensions or not all(re.fullmatch(r"[0-9]{1,10}", part, re.ASCII) for part in parts):
+        raise ValueError(f"{name} must be {dimensions} whole numbers, got {' '.join(parts)[:50]!r}")
+    sizes = tuple(map(int, parts))
+    if not all(1 <= size < 2**31 for size in sizes):
+        raise ValueError(f"{name} must be at least 1, got {sizes}")
+    return sizes
+
+
+def _beside(path: Path, named: str) -> Path:
+    """The data file that a header names, in the header's own folder. Raises ValueError for anything else."""
+    if named.upper().startswith("LIST") or "%" in named:
+        raise ValueError(
+            f"its voxels lie in several files ({named[:50]}), which cannot be read: write them as one file"
+        )
+    data = path.parent / named
+    if not named or not data.resolve().is_relative_to(path.parent.resolve()):
+        raise ValueError(f"its data file {named!r} must lie in the same folder")
+    if not data.is_file():  # nor a pipe or a device, which may never end
+        raise ValueError(f"its data file {named!r} is not there, or no ordinary file")
+    return data
+
+
+def _unpacked(path: Path, start: int, encoding: Encoding) -> Iterator[bytes]:
+    """The bytes of a packed stream, block by block, however well they were packed."""
+    with path.open("rb") as file:
+        file.seek(start)
+        if encoding == "bzip2":
+            with bz2.BZ2File(file) as stream:
+                yield from iter(lambda: stream.read(_BLOCK), b"")
+            return
+        inflate = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # zlib's or gzip's head, whichever is there
+        while block := file.read(_BLOCK):
+            while block:
+                yield inflate.decompress(block, _BLOCK)
+                if inflate.eof:
+                    return
+                block = inflate.unconsumed_tail
+    raise EOFError("the packed voxels end before their stream does")
