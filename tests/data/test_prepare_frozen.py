@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.data.volumes import CODES, SPACING, make_affine, make_plan, make_volumes
+from tests.rounding import rounding
 from voxward.core.case import Volume
 from voxward.core.plan import ChannelPlan
 from voxward.data.orient import orient
@@ -24,7 +25,8 @@ def test_frozen_preparation_equals_preparation(code: str, degrees: float, spacin
     assert prepared.frame.box_shape != orient(two.array[0], prepared.frame.axes, prepared.frame.flips).shape
     frozen = prepare_frozen(torch.from_numpy(two.array)[None], prepared.frame, plan)
     assert frozen.dtype == torch.float32
-    torch.testing.assert_close(frozen[0], prepared.image, rtol=1e-6, atol=1e-6)
+    for channel, source, std, expected in zip(frozen[0], two.array, prepared.frame.std, prepared.image, strict=True):
+        torch.testing.assert_close(channel, expected, rtol=0, atol=rounding(source / std))
     double = prepare_frozen(torch.from_numpy(two.array)[None].double(), prepared.frame, plan)
     assert double.dtype == torch.float64
     torch.testing.assert_close(double[0], prepared.image.double(), rtol=1e-4, atol=1e-4)

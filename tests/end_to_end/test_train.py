@@ -91,18 +91,19 @@ def test_other_seeds_give_other_runs(phantoms, trained, tmp_path):
     assert read_log(RunFolder(other).log)[0]["training_loss"] != read_log(RunFolder(trained).log)[0]["training_loss"]
 
 
-def test_a_time_budget_becomes_a_stored_number_of_steps(phantoms, tmp_path):
+def test_a_time_budget_is_kept_over_an_interruption(phantoms, tmp_path):
     out, minutes = tmp_path / "run", 0.25
     started = time.perf_counter()
     with pytest.raises(Interrupted):
         train(phantoms, out, "dynunet", minutes=minutes, seed=1, overrides=TINY, progress=StopAt(14))
     state = torch.load(RunFolder(out).state, weights_only=True)["state"]
     assert state["total_steps"] > 14
-    train(phantoms, out, minutes=50.0, resume=True)  # the length is decided: another budget changes nothing
+    train(phantoms, out, minutes=50.0, resume=True)  # the budget is decided: another one changes nothing
     assert time.perf_counter() - started < 60
     rows = read_log(RunFolder(out).log)
-    assert rows[-1]["step"] == state["total_steps"]
-    assert rows[-1]["seconds"] < 4 * minutes * 60
+    end = torch.load(RunFolder(out).state, weights_only=True)["state"]
+    assert rows[-1]["step"] == end["step"] == end["total_steps"]
+    assert 0.85 * minutes * 60 < rows[-1]["seconds"] < 2 * minutes * 60  # how exactly: tests/training/test_budget.py
     assert rows[-1]["learning_rate"] < 0.1 * max(row["learning_rate"] for row in rows)  # the schedule fits the length
 
 

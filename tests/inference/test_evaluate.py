@@ -13,6 +13,7 @@ import pytest
 
 from voxward.core.case import Case, Dataset
 from voxward.core.labels import LabelSet
+from voxward.core.outputs import Outputs
 from voxward.inference.evaluate import Evaluation, evaluate_folder, evaluate_pairs, summarise_cases
 from voxward.metrics.score import METRICS, POLICIES, score_case
 
@@ -84,7 +85,7 @@ def test_summaries_follow_from_the_cases(folder: Path) -> None:
 
 def test_save_writes_everything(folder: Path) -> None:
     result = evaluate_pairs([pair(folder, n) for n in (2, 1)], LABELS)
-    result.save(folder / "out")
+    result.save(Outputs(folder / "out", "metrics"))
     saved = json.loads((folder / "out" / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert result.foreground is not None
     assert saved["foreground"] == asdict(result.foreground)

@@ -8,6 +8,7 @@ from monai.inferers import sliding_window_inference
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tests.rounding import rounding
 from voxward.inference import windows as module
 from voxward.inference.windows import WEIGHTS, plan_windows, sweep, window_starts
 
@@ -47,7 +48,7 @@ def test_constant_in_constant_out(weights, axis, shape, size):
     windows = plan_along(axis, shape, size, 0.5, weights)
     out = swept(lambda x: torch.full((len(x), 3, *size), 7.25), torch.randn(2, *shape), windows)
     assert out.shape == (3, *shape)
-    torch.testing.assert_close(out, torch.full_like(out, 7.25), rtol=1e-6, atol=0)  # float32 rounding
+    torch.testing.assert_close(out, torch.full_like(out, 7.25), rtol=0, atol=rounding(out))
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)

@@ -164,7 +164,7 @@ def test_entropies_are_those_of_the_choices_and_the_loss_adds_them_by_a_ramp():
     expected = torch.stack([torch.distributions.Categorical(row).entropy() for row in rows]).mean() / math.log(2)
     assert search.entropies()["input_entropy"].item() == pytest.approx(float(expected))
     assert search.entropies()["path_entropy"] <= 1
-    search.step = 5  # the second of the four steps of the cell phase
+    search.length.step = 5  # the second of the four steps of the cell phase
     search._set_pace()
     rate, before = search.weights.param_groups[0]["lr"], net.alpha["up"].detach().clone()
     (slope,) = torch.autograd.grad(search.entropies()["operation_entropy"], [net.alpha["up"]])

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 import voxward
 from voxward.commands.train import plan_of, recipe_of, refuse_decisions, split_of, write_decisions
 from voxward.core.case import Dataset
@@ -26,7 +24,7 @@ from voxward.inference.run_folder import RunFolder, RunSplit
 from voxward.losses.registry import create_loss
 from voxward.nas.cost import profile
 from voxward.nas.rank import decode_best
-from voxward.nas.run import SearchRun, search_architecture, set_up_search, steps_in, super_net
+from voxward.nas.run import SearchRun, search_architecture, set_up_search, super_net
 from voxward.nas.supernet import SuperNet
 from voxward.nets.registry import network_for_plan
 from voxward.report.architectures import Architecture, architectures_markdown, draw_architecture, search_history
@@ -38,7 +36,8 @@ from voxward.training.setup import TrainingCases
 class SearchSettings:
     """What a search was started with, beside recipe, plan and split. paths: in each decoded network.
 
-    steps_per_epoch: what `minutes` came to, instead of the recipe's; None where none were given.
+    minutes: the time budget; None for the recipe's steps. steps_per_epoch: instead of the recipe's, of searches that
+    were begun before a budget was followed as it goes; None for all others.
     """
 
     dataset: str
@@ -47,6 +46,7 @@ class SearchSettings:
     seed: int
     version: str
     steps_per_epoch: int | None = None
+    minutes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ def search(
 
     Half of the fold's training cases teach the weights, half the architecture; its validation cases are not read.
     paths: one network is decoded for each number of paths. It is written as its genotype (paths-3.json), as a recipe
-    that trains it on this or another dataset (paths-3.yaml), and as a drawing (SVG and PNG). minutes: about how long
-    the search itself may take; a few timed passes turn it into the steps of an epoch, which replace the recipe's
-    search.steps_per_epoch and are kept, so that all phases are as much shorter or longer. resume: continue the search
+    that trains it on this or another dataset (paths-3.yaml), and as a drawing (SVG and PNG). minutes: how long
+    the search itself may take, instead of the recipe's steps: all phases are as much shorter or longer, and their
+    length follows the speed of the machine as the search goes on. resume: continue the search
     in `out` exactly as it would have gone on (recipe, paths, minutes, plan, fold and seed are then ignored, and
     overrides that contradict its recipe are refused). overwrite: replace results in `out` that were
     edited. The other arguments are those of `train`; the recipe's `search` says how to search, see core.search.Search.
@@ -105,13 +105,15 @@ def search(
         prepare_dataset(source, load_plan(folder.plan), cases, wanted, workers, counter(progress, "prepare"))
     else:
         refuse_decisions(folder, plan)
-        settings = SearchSettings(str(source.root.resolve()), tuple(paths), fold, seed, voxward.__version__)
-        _start(folder, source, used, settings, plan, cases, workers, minutes, on, progress)
+        settings = SearchSettings(
+            str(source.root.resolve()), tuple(paths), fold, seed, voxward.__version__, minutes=minutes
+        )
+        _start(folder, source, used, settings, plan, cases, workers, progress)
     split, settings = split_of(folder, source), load_json(SearchSettings, folder.settings)
     halves = TrainingCases(cases, split.fit, split.selection)
     used = _with_steps(used, settings.steps_per_epoch)
     run = set_up_search(folder, used, load_plan(folder.plan), halves, settings.seed, on, max(settings.paths))
-    search_architecture(run, progress)
+    search_architecture(run, settings.minutes, progress)
     return SearchResult(folder.root, _finish(run, outputs, settings, progress))
 
 
@@ -130,8 +132,6 @@ def _start(
     plan: Path | str | None,
     prepared: Path,
     workers: int,
-    minutes: float | None,
-    device: torch.device,
     progress: Progress,
 ) -> None:
     """Decide everything and prepare the cases; what was decided is written once all of it has worked."""
@@ -144,10 +144,6 @@ def _start(
     decided = plan_of(source, recipe, given.train, plan, workers, progress)
     _refuse_paths(super_net(recipe, decided, settings.seed), max(settings.paths), recipe.search or Search())
     prepare_dataset(source, decided, prepared, given.train, workers, counter(progress, "prepare"))
-    if minutes is not None:
-        halves = TrainingCases(prepared, split.fit, split.selection)
-        probe = set_up_search(folder, recipe, decided, halves, settings.seed, device, max(settings.paths))
-        settings = replace(settings, steps_per_epoch=steps_in(probe, minutes))
     write_decisions(folder, decided, split, settings, recipe)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-# Shares of a run and steps are compared with room for the rounding of their products.
-_ROUNDING = 1e-6
+# Shares of a run are compared with room for their rounding; a step is more than this.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -50,26 +50,25 @@ class Averaging:
 
     def factor(self, done: float) -> float:
         """The learning rate at `done` (start to 1), as a multiple of the run's initial one."""
-        cycles = (done - self.start) / (1.0 - self.start) * self.restarts + _ROUNDING * 1e-3
+        cycles = (done - self.start) / (1.0 - self.start) * self.restarts + _ROUNDING
         within = cycles - min(int(cycles), self.restarts - 1)
         return self.rate * 0.5 * (1.0 + math.cos(math.pi * min(within / self.stretch, 1.0)))
 
-    def restart_steps(self, total_steps: int) -> tuple[int, ...]:
-        """How many steps of a run of `total_steps` are done when each cycle, and with it a new optimiser, begins."""
-        return tuple(self._step(cycle / self.restarts, total_steps) for cycle in range(self.restarts))
+    def restarts_begun(self, done: float) -> int:
+        """How many cycles, each with a new optimiser, have begun at `done`."""
+        return sum(self._reached(cycle / self.restarts, done) for cycle in range(self.restarts))
 
-    def snapshot_steps(self, total_steps: int) -> tuple[int, ...]:
-        """How many steps are done at each snapshot, ascending, the last at the end.
+    def snapshots_due(self, done: float) -> int:
+        """How many snapshots there are to be up to `done`, the last of them at 1.
 
-        A run of fewer steps than snapshots notes the weights after each step once: the mean stays an equal one.
+        Where several became due since the last step, the weights are noted once: the mean stays an equal one.
         """
         count = self.restarts * self.snapshots
-        steps = {self._step(n / count, total_steps) for n in range(0 if self.initial else 1, count + 1)}
-        return tuple(sorted(steps))
+        return sum(self._reached(n / count, done) for n in range(0 if self.initial else 1, count + 1))
 
-    def _step(self, part: float, total_steps: int) -> int:
-        """The first step at or behind a part of what follows `start`."""
-        return math.ceil(total_steps * (self.start + (1.0 - self.start) * part) - _ROUNDING)
+    def _reached(self, part: float, done: float) -> bool:
+        """Whether `done` is at or behind a part of what follows `start`."""
+        return done >= self.start + (1.0 - self.start) * part - _ROUNDING
 
 
 RELEASED = Averaging(stretch=4 / 3, initial=True)

@@ -151,7 +151,8 @@ class Training:
     plateau_patience and other schedule lengths are options of the schedule, in shares of the whole run, so a shorter
     budget keeps the schedule's shape. selection: share of the training cases held out to pick the best checkpoint.
     auxiliary: the weights of a network's auxiliary outputs in the loss (deep supervision), beside 1 for its main one.
-    best: whether the checkpoint `best` has the highest Dice on the selection patches, or the lowest loss.
+    best: whether the checkpoint `best` has the highest Dice on the selection patches, or the lowest loss. min_steps:
+    updates of the weights below which the result is poor, so that a time budget with room for fewer gives a warning.
     """
 
     epochs: int = 1000
@@ -161,10 +162,12 @@ class Training:
     workers: int = 1
     auxiliary: tuple[float, ...] = ()
     best: Literal["dice", "loss"] = "dice"
+    min_steps: int = 0
 
     def problems(self) -> list[str]:
         """Values out of range."""
         found = _outside("selection", self.selection, 0.0, 0.5)
+        found += [f"min_steps must not be negative, got {self.min_steps}"] if self.min_steps < 0 else []
         found += [f"epochs must be at least 1, got {self.epochs}"] if self.epochs < 1 else []
         found += [f"workers must not be negative, got {self.workers}"] if self.workers < 0 else []
         found += (

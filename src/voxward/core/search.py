@@ -13,7 +13,8 @@ class Search:
     Space: layers, scales (at most; a plan with fewer strides has fewer), blocks per cell. Super-net: part, start,
     checkpointing, see nas.supernet; batch_size: None takes the plan's. Schedule: weights learn in all epochs, on one
     half of the training cases; on the other half alpha and p learn in the cell_epochs, after warmup_epochs of them,
-    and beta in the network_epochs. steps_per_epoch: None for one batch per so many cases of a half. Weights: SGD, lr
+    and beta in the network_epochs. steps_per_epoch: None for one batch per so many cases of a half. min_steps:
+    steps below which the result is poor, so that a time budget with room for fewer gives a warning. Weights: SGD, lr
     falling by a cosine from its first to its second value, momentum, weight_decay, clip_gradient_norm.
     arch_optimizer: `adam` with arch_lr and arch_weight_decay, or `sgd`, the weights' (the paper). temperature: of all
     softmaxes at the end, to which it falls from 1 after the warm-up. budget_gmac: the expected 10^9 multiply-adds of a
@@ -33,6 +34,7 @@ class Search:
     checkpointing: bool = False
     batch_size: int | None = None
     steps_per_epoch: int | None = None
+    min_steps: int = 0
     warmup_epochs: int = 5
     cell_epochs: int = 20
     network_epochs: int = 20
@@ -85,8 +87,8 @@ class Search:
         found += [
             f"{name} must not be negative, got {getattr(self, name)}"
             for name in (
-                "warmup_epochs", "cell_epochs", "network_epochs", "weight_decay", "arch_weight_decay", "budget_weight",
-                "entropy_weight",
+                "min_steps", "warmup_epochs", "cell_epochs", "network_epochs", "weight_decay", "arch_weight_decay",
+                "budget_weight", "entropy_weight",
             )
             if getattr(self, name) < 0
         ]  # fmt: skip

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from voxward.core.genotype import CELL_KINDS
+from voxward.core.length import RunLength
 from voxward.core.search import Search
 from voxward.nas.cell import block_slice
 from voxward.nas.cost import CostTable, expected_cost
@@ -24,6 +25,8 @@ Phase = Literal["warm-up", "cell", "network"]
 LossOf = Callable[[], Tensor]
 """The loss of the super-net, as it is now, on a batch."""
 
+# An epoch that is done to this share of one is done.
+_ROUNDING = 1e-6
 # After Adam for architectures in DARTS.
 _ADAM_BETAS = (0.5, 0.999)
 
@@ -50,8 +53,8 @@ class Bilevel:
     def __init__(self, net: SuperNet, settings: Search, steps_per_epoch: int, budget: Budget) -> None:
         if steps_per_epoch < 1:
             raise ValueError(f"steps_per_epoch must be at least 1, got {steps_per_epoch}")
-        self.net, self.settings, self.budget, self.steps_per_epoch = net, settings, budget, steps_per_epoch
-        self.step = 0
+        self.net, self.settings, self.budget = net, settings, budget
+        self.length = RunLength(total_steps=settings.epochs * steps_per_epoch)
         self.weights = _sgd(settings, net.weight_parameters())
         self.architecture: dict[Phase, torch.optim.Optimizer] = {
             "cell": _architecture_optimizer(settings, net.cell_parameters()),
@@ -59,21 +62,27 @@ class Bilevel:
         }
 
     @property
-    def total_steps(self) -> int:
-        """Of the whole search."""
-        return self.settings.epochs * self.steps_per_epoch
+    def step(self) -> int:
+        """How many steps are done."""
+        return self.length.step
 
     @property
-    def warmup_steps(self) -> int:
-        """In which only weights learn."""
-        return self.settings.warmup_epochs * self.steps_per_epoch
+    def total_steps(self) -> int:
+        """Of the whole search, as long as its length is not corrected."""
+        assert self.length.total_steps is not None
+        return self.length.total_steps
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are done; each is an equal share of the steps, whatever their number."""
+        return int(self.length.done * self.settings.epochs + _ROUNDING)
 
     @property
     def phase(self) -> Phase:
         """Of the step that comes next."""
-        if self.step < self.warmup_steps:
+        if self.epoch < self.settings.warmup_epochs:
             return "warm-up"
-        return "cell" if self.step < self.settings.cell_epochs * self.steps_per_epoch else "network"
+        return "cell" if self.epoch < self.settings.cell_epochs else "network"
 
     def advance(self, weight_loss: LossOf, architecture_loss: LossOf) -> tuple[float, float]:
         """One step; the losses before it: of the weights and of the architecture (NaN in the warm-up).
@@ -90,7 +99,7 @@ class Bilevel:
         loss = weight_loss()
         learnt = _finite(loss, "weight", self.step)
         _descend(self.weights, loss, self.settings.clip_gradient_norm)
-        self.step += 1
+        self.length.step += 1
         return learnt, searched
 
     def entropies(self) -> dict[str, Tensor]:
@@ -124,6 +133,8 @@ class Bilevel:
         """What `restore` needs: tensors and plain numbers."""
         return {
             "step": self.step,
+            "total_steps": self.total_steps,
+            "since": self.length.since,
             "net": self.net.state_dict(),
             "weights": self.weights.state_dict(),
             **{phase: optimizer.state_dict() for phase, optimizer in self.architecture.items()},
@@ -131,7 +142,9 @@ class Bilevel:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a `state` as if there had been no interruption."""
-        self.step = state["step"]
+        # States of searches whose length was never corrected hold the step alone.
+        total, since = state.get("total_steps", self.total_steps), state.get("since", (0, 0.0))
+        self.length = RunLength(state["step"], total, tuple(since))
         self.net.load_state_dict(state["net"])
         self.weights.load_state_dict(state["weights"])
         for phase, optimizer in self.architecture.items():
@@ -145,15 +158,15 @@ class Bilevel:
     def _set_pace(self) -> None:
         """Learning rates and temperature of the next step."""
         first, last = self.settings.lr
-        done = self.step / self.total_steps
+        done, warmup = self.length.done, self.settings.warmup_epochs / self.settings.epochs
         rate = last + (first - last) * 0.5 * (1 + math.cos(math.pi * done))
         groups = [*self.weights.param_groups]
         if self.settings.arch_optimizer == "sgd":
             groups += [group for optimizer in self.architecture.values() for group in optimizer.param_groups]
         for group in groups:
             group["lr"] = rate
-        searching = max(self.total_steps - self.warmup_steps, 1)
-        self.net.temperature = self.settings.temperature ** (max(self.step - self.warmup_steps, 0) / searching)
+        searched = max(done - warmup, 0.0) / (1.0 - warmup) if warmup < 1 else 0.0
+        self.net.temperature = self.settings.temperature**searched
 
     def _budget_loss(self) -> Tensor | float:
         if self.settings.budget_gmac is None:
@@ -164,10 +177,11 @@ class Bilevel:
         """Draws to choices, the more the nearer the phase is to its end (as in DiNTS, section 3.4)."""
         if self.settings.entropy_weight == 0:
             return 0.0
-        first, last = self.warmup_steps, self.settings.cell_epochs * self.steps_per_epoch
+        settings = self.settings
+        first, last = settings.warmup_epochs / settings.epochs, settings.cell_epochs / settings.epochs
         if self.phase == "network":
-            first, last = last, self.total_steps
-        ramp = (self.step + 1 - first) / (last - first)
+            first, last = last, 1.0
+        ramp = min((self.length.done_at(self.step + 1) - first) / (last - first), 1.0)
         return self.settings.entropy_weight * ramp * torch.stack([*self.entropies().values()]).sum()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,12 +25,13 @@ from voxward.inference.precision import Precision, autocast
 from voxward.inference.run_folder import RunFolder
 from voxward.losses.registry import create_loss
 from voxward.losses.types import Loss
-from voxward.nas.bilevel import Bilevel, Budget
+from voxward.nas.bilevel import Bilevel, Budget, Phase
 from voxward.nas.cost import cost_table
 from voxward.nas.space import MacroSpace
 from voxward.nas.supernet import SuperNet
 from voxward.nets.searched import Layout, stage_strides
 from voxward.nets.slicewise import Slicewise
+from voxward.training.budget import CLOCK, Clock, next_correction, noted, pace, steps_for, warn_of_few_steps
 from voxward.training.defence import patch_ball, searched
 from voxward.training.interrupt import Interrupted, stop_on_signal
 from voxward.training.log import TrainingLog
@@ -45,6 +44,8 @@ COLUMNS = (
 PHASES = ("warm-up", "cell", "network")
 """The log writes their positions."""
 _TIMED_PASSES = 3
+_NO_END = 10**9
+_SMALLEST = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,13 +134,26 @@ def set_up_search(
     return SearchRun(folder, recipe, plan, cases, seed, device, precision, bilevel, network.train(), loss)
 
 
-def search_architecture(run: SearchRun, progress: Progress = silent) -> None:
+def search_architecture(
+    run: SearchRun, minutes: float | None = None, progress: Progress = silent, clock: Clock = CLOCK
+) -> None:
     """Search from the run's state to its end, leaving the super-net as it is decoded.
 
-    Raises Interrupted after a signal, with the state saved, and FloatingPointError when a loss is not finite.
+    Args:
+        run: The search.
+        minutes: A time budget, which all phases share as they share the recipe's steps. The number of steps follows
+            the speed of the machine as the search goes on. Without it the search lasts the recipe's steps.
+        progress: Told about every step.
+        clock: What measures time.
+
+    Raises:
+        Interrupted: A signal stopped the search; its state is saved.
+        FloatingPointError: A loss is not finite.
     """
-    sitting = _Sitting(run, progress)
+    sitting = _Sitting(run, minutes, progress, clock)
     if run.bilevel.step < run.bilevel.total_steps:
+        if not run.folder.state.is_file():
+            sitting.begin()
         log = TrainingLog(run.log, run.bilevel.step, COLUMNS)
         try:
             with stop_on_signal() as stop:
@@ -152,36 +166,30 @@ def search_architecture(run: SearchRun, progress: Progress = silent) -> None:
     run.bilevel.finish()
 
 
-def steps_in(run: SearchRun, minutes: float) -> int:
-    """How many steps an epoch of the search may have, at least 1, to last about `minutes`, from timed passes.
-
-    The run is only measured with: its norms' statistics move, nothing is written.
-    """
-    sitting, settings = _Sitting(run, silent), run.settings
-    parameters = run.bilevel.net.weight_parameters()
-    seconds = []
-    for batch in islice(sitting.batches(run.cases.fit, 0), 1 + _TIMED_PASSES):
-        began = time.perf_counter()
-        torch.autograd.grad(sitting.learnt(batch), parameters, allow_unused=True)
-        if run.device.type == "cuda":
-            torch.cuda.synchronize(run.device)
-        seconds.append(time.perf_counter() - began)
-    # The first pass is slower. An architecture step is a pass as a step of the weights is, and one per sign step.
-    per_step = 2 + (settings.adversarial_steps if settings.adversarial_eps > 0 else 0)
-    passes = settings.warmup_epochs + (settings.epochs - settings.warmup_epochs) * per_step
-    return max(1, int(minutes * 60 / statistics.median(seconds[1:] or seconds) / passes))
-
-
 class _Sitting:
     """One sitting at a search: from its state until the end or a signal."""
 
-    def __init__(self, run: SearchRun, progress: Progress) -> None:
-        self.run, self.progress = run, progress
+    def __init__(self, run: SearchRun, minutes: float | None, progress: Progress, clock: Clock) -> None:
+        self.run, self.progress, self.clock = run, progress, clock
+        self.budget = None if minutes is None else 60.0 * minutes
         self.active = active_axes(run.plan.patch_size, run.plan.spacing)
         self.losses: list[tuple[float, float]] = []  # since the last row of the log
-        self.before, self.started = 0.0, time.perf_counter()
+        self.recent: tuple[float, ...] = ()  # seconds per pass of the steps measured last
+        self.correct_at = 0
+        self.before, self.started = 0.0, clock()
         if run.folder.state.is_file():
             self._load()
+
+    def begin(self) -> None:
+        """Write the state of a search that has not begun, told its length from timed passes if it has a budget.
+
+        From here on a search without a state is one that cannot go on.
+        """
+        if self.budget is not None:
+            self.recent = self._timed_passes()
+            self._correct(self.budget)
+            warn_of_few_steps(self.run.bilevel.total_steps, self.run.settings.min_steps, ended=False)
+        self.save()
 
     def steps(self, log: TrainingLog) -> Iterator[None]:
         run, bilevel = self.run, self.run.bilevel
@@ -189,18 +197,26 @@ class _Sitting:
         while bilevel.step < bilevel.total_steps:
             if architecture is None and bilevel.phase != "warm-up":
                 architecture = self.batches(run.cases.selection, bilevel.step)
-            phase, batch, other = bilevel.phase, next(weights), None if architecture is None else next(architecture)
+            began, epoch, phase = self.clock(), bilevel.epoch, bilevel.phase
+            batch, other = next(weights), None if architecture is None else next(architecture)
             losses = bilevel.advance(partial(self.learnt, batch), partial(self._searched, other))
             self.losses.append(losses)
-            if bilevel.step % bilevel.steps_per_epoch == 0:
+            if self.budget is not None:
+                self._keep_time(began, phase, self.budget)
+            if bilevel.epoch > epoch:
                 log.add(self._row(PHASES.index(phase)))
                 self.save()
             self.progress("search", bilevel.step, bilevel.total_steps, phase=phase, loss=losses[0])
             yield
+        if self.budget is not None:
+            warn_of_few_steps(bilevel.step, run.settings.min_steps, ended=True)
 
     def save(self) -> None:
         """Write what a resumed search needs."""
-        content = {"bilevel": self.run.bilevel.state(), "losses": self.losses, "seconds": self._seconds()}
+        content = {
+            "bilevel": self.run.bilevel.state(), "losses": self.losses, "seconds": self._seconds(),
+            "recent": self.recent, "correct_at": self.correct_at,
+        }  # fmt: skip
         with atomic_write(self.run.folder.state) as unfinished:
             torch.save(content, unfinished)
 
@@ -208,13 +224,48 @@ class _Sitting:
         content = torch.load(self.run.folder.state, map_location="cpu", weights_only=True)
         self.run.bilevel.restore(content["bilevel"])
         self.losses, self.before = content["losses"], content["seconds"]
+        self.recent, self.correct_at = tuple(content.get("recent", ())), content.get("correct_at", 0)
+
+    def _timed_passes(self) -> tuple[float, ...]:
+        """Seconds of a few passes; the norms' statistics move, nothing else."""
+        run, seconds = self.run, list[float]()
+        parameters = run.bilevel.net.weight_parameters()
+        for batch in islice(self.batches(run.cases.fit, 0), 1 + _TIMED_PASSES):
+            began = self.clock()
+            torch.autograd.grad(self.learnt(batch), parameters, allow_unused=True)
+            self._wait()
+            seconds.append(self.clock() - began)
+        return tuple(seconds[1:] or seconds)  # the first pass is slower
+
+    def _keep_time(self, began: float, phase: Phase, budget: float) -> None:
+        self._wait()
+        bilevel = self.run.bilevel
+        seconds = (self.clock() - began) / _passes(self.run.settings, phase)
+        self.recent = noted(self.recent, bilevel.step, seconds)
+        if bilevel.step >= self.correct_at and bilevel.step < bilevel.total_steps:
+            self._correct(budget)
+
+    def _correct(self, budget: float) -> None:
+        """Let the search have as many more steps as the time that is left has room for."""
+        bilevel, settings = self.run.bilevel, self.run.settings
+        done, warmup = bilevel.length.done, settings.warmup_epochs / settings.epochs
+        early = max(warmup - done, 0.0) / max(1.0 - done, _SMALLEST)
+        passes = early * _passes(settings, "warm-up") + (1.0 - early) * _passes(settings, "network")
+        left = steps_for(budget - self._seconds(), pace(self.recent, bilevel.total_steps - bilevel.step) * passes)
+        # A search is one only when it has had a step.
+        bilevel.length.correct(max(left, 0 if bilevel.step else 1))
+        self.correct_at = next_correction(bilevel.step, left)
+
+    def _wait(self) -> None:
+        if self.run.device.type == "cuda":
+            torch.cuda.synchronize(self.run.device)  # or the launch would be timed, not the work
 
     def batches(self, ids: Sequence[str], first: int) -> Iterator[PatchBatch]:
         """Those of a half, from step `first` on."""
         run = self.run
         return patch_batches(
             run.cases.folder, ids, run.plan, run.recipe.sampling, run.seed, run.batch_size, first,
-            run.bilevel.total_steps, run.recipe.training.workers,
+            run.bilevel.total_steps if self.budget is None else _NO_END, run.recipe.training.workers,
         )  # fmt: skip
 
     def learnt(self, batch: PatchBatch) -> Tensor:
@@ -257,9 +308,16 @@ class _Sitting:
         weights, architecture = (sum(column) / len(self.losses) for column in zip(*self.losses, strict=True))
         self.losses = []
         bilevel = self.run.bilevel
-        values = (bilevel.step, bilevel.step // bilevel.steps_per_epoch, phase, weights, architecture)
+        values = (bilevel.step, bilevel.epoch, phase, weights, architecture)
         row = dict(zip(COLUMNS, map(float, values), strict=False))
         return row | bilevel.figures() | {"seconds": self._seconds()}
 
     def _seconds(self) -> float:
-        return self.before + time.perf_counter() - self.started
+        return self.before + self.clock() - self.started
+
+
+def _passes(settings: Search, phase: Phase) -> int:
+    """Forward and backward passes of a step; one of the architecture has another one for every sign step."""
+    if phase == "warm-up":
+        return 1
+    return 2 + (settings.adversarial_steps if settings.adversarial_eps > 0 else 0)

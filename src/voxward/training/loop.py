@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -15,6 +14,17 @@ from voxward.data.augment.pipeline import apply_augmentation, draw_augmentation
 from voxward.data.augment.spatial import active_axes
 from voxward.data.loader import PatchBatch, patch_batches, step_generator
 from voxward.inference.run_folder import save_weights
+from voxward.training.budget import (
+    CLOCK,
+    Clock,
+    cost_noted,
+    may_plan,
+    next_correction,
+    noted,
+    pace,
+    steps_for,
+    warn_of_few_steps,
+)
 from voxward.training.interrupt import Interrupted, stop_on_signal
 from voxward.training.ledger import LossLedger
 from voxward.training.log import COLUMNS, TrainingLog
@@ -24,31 +34,42 @@ from voxward.training.state import save_state
 from voxward.training.steps import StepInput
 from voxward.training.validate import Validation, validate
 
-# Until a time budget is turned into a number of steps, this many are run; the first few are slower and not counted.
-TIMED_STEPS, WARM_UP_STEPS = 13, 3
 # A validation as often as once an epoch, but in a short run at least this often, and for at most this share of time.
 VALIDATIONS, VALIDATION_SHARE = 25, 0.07
 _NO_END = 10**9
 
 
-def fit(run: TrainingRun, minutes: float | None = None, progress: Progress = silent) -> None:
+def fit(run: TrainingRun, minutes: float | None = None, progress: Progress = silent, clock: Clock = CLOCK) -> None:
     """Train from the run's state to its end, validating and saving on the way.
 
-    minutes: a time budget for training and its validations; it is turned into a number of steps once, from the first
-    timed steps, and stored. Without it the run lasts the recipe's epochs. Raises Interrupted after a signal, with the
-    state saved; FloatingPointError when the loss is not finite.
+    Args:
+        run: The run to train.
+        minutes: A time budget for training and its validations. It is turned into a number of steps, which follows
+            the speed of the machine as the run goes on, and so does the schedule. Without it the run lasts the
+            recipe's epochs.
+        progress: Told about every step.
+        clock: What measures time.
+
+    Raises:
+        Interrupted: A signal stopped the run; its state is saved.
+        FloatingPointError: The loss is not finite.
     """
     state = run.state
     if state.total_steps is None and minutes is None:
-        _set_length(run, run.recipe.training.epochs * run.steps_per_epoch, run.steps_per_epoch)
+        state.total_steps = run.recipe.training.epochs * run.steps_per_epoch
+        state.validate_every = run.steps_per_epoch
     if state.step == state.total_steps:
         return
+    if not run.folder.state.is_file():
+        # From here on a run without a state is one that cannot go on, never one that has not begun.
+        save_state(run.folder.state, state, run.learner, run.step)
+        run.fabric.barrier()
     columns = (*COLUMNS, *run.step.figures[1:], *(("robust_dice",) if run.recipe.defence is not None else ()))
     log = TrainingLog(run.folder.log, state.step, columns) if run.fabric.is_global_zero else None
     run.network.train()
     try:
         with stop_on_signal() as stop:
-            _Sitting(run, minutes, log, progress).work(stop)
+            _Sitting(run, minutes, log, progress, clock).work(stop)
     finally:
         if log is not None:
             log.close()
@@ -57,22 +78,24 @@ def fit(run: TrainingRun, minutes: float | None = None, progress: Progress = sil
 class _Sitting:
     """One sitting at a run: from its state until the end or a signal."""
 
-    def __init__(self, run: TrainingRun, minutes: float | None, log: TrainingLog | None, progress: Progress) -> None:
-        self.run, self.minutes, self.log, self.progress = run, minutes, log, progress
+    def __init__(
+        self, run: TrainingRun, minutes: float | None, log: TrainingLog | None, progress: Progress, clock: Clock
+    ) -> None:
+        self.run, self.log, self.progress, self.clock = run, log, progress, clock
+        self.budget = None if minutes is None else 60.0 * minutes
         self.state = run.state
         self.active = active_axes(run.plan.patch_size, run.plan.spacing)
         kept = (self.state.sums, self.state.counts) if self.state.sums else ((0.0,) * len(run.step.figures),) * 2
         # Two rows: sums of the figures since the last validation, and how many of each were measured.
         self.measured = torch.tensor(kept, dtype=torch.float64, device=run.fabric.device)
-        self.before, self.started = self.state.seconds, time.perf_counter()
-        self.step_seconds: list[float] = []
+        self.before, self.started = self.state.seconds, clock()
         self.figures: dict[str, float] = {}
         self.ledger = LossLedger(run.folder.ledger, run.state.step, run.cases.fit, run.fabric)
 
     def work(self, stop: Callable[[], bool]) -> None:
         """Step until the run's end. Raises Interrupted when `stop` says so."""
         state = self.state
-        began = time.perf_counter()
+        began = self.clock()
         for batch in self._batches():
             figures = self._train_on(batch).double()
             losses = self.run.trainer.case_losses
@@ -82,26 +105,28 @@ class _Sitting:
             known[0] = True  # the loss always is, and must not hide that it is not finite
             self.measured += torch.stack([figures.where(known, 0.0), known.double()])
             state.step += 1
+            if self.budget is not None:
+                self._keep_time(began, self.budget)
             self.run.average_if_due()
-            if state.total_steps is None:
-                self._time_step(began)
             ended = state.step == state.total_steps
-            if ended or (state.validate_every and state.step % state.validate_every == 0):
-                self._validate()
-                self._save()
+            if ended or state.must_validate:
+                self._validate_and_save()
             self.progress("train", state.step, state.total_steps, **self.figures)
             if ended:
+                self._end()
                 return
             if self._anyone(stop()):
                 self._save()
                 raise Interrupted(f"stopped at step {state.step}; --resume continues the run in {self.run.folder.root}")
-            began = time.perf_counter()
+            began = self.clock()
 
     def _batches(self) -> Iterator[PatchBatch]:
         run, fabric = self.run, self.run.fabric
+        # Of a run with a time budget the last step is not known before it is there.
+        last = None if self.budget is not None else self.state.total_steps
         return patch_batches(
             run.cases.folder, run.cases.fit, run.plan, run.recipe.sampling, run.seed, run.plan.batch_size,
-            first_step=self.state.step, last_step=self.state.total_steps or _NO_END,
+            first_step=self.state.step, last_step=last or _NO_END,
             workers=run.recipe.training.workers, rank=fabric.global_rank, world=fabric.world_size,
         )  # fmt: skip
 
@@ -120,24 +145,58 @@ class _Sitting:
         )
         return run.step(StepInput(images, labels, windows, batch.step, self.state.done, generator))
 
-    def _time_step(self, began: float) -> None:
+    def _keep_time(self, began: float, budget: float) -> None:
+        """Note how long the step took; tell the length of the run, or correct it where that is due."""
         if self.run.fabric.device.type == "cuda":
             torch.cuda.synchronize(self.run.fabric.device)  # or the launch would be timed, not the step
-        self.step_seconds.append(time.perf_counter() - began)
-        if len(self.step_seconds) == TIMED_STEPS:
-            self._fit_budget()
+        state = self.state
+        state.recent = noted(state.recent, state.step, self.clock() - began)
+        if state.total_steps is None:
+            if self._anyone(may_plan(state.step, self._seconds(), budget)):
+                started = self.clock()
+                validate(self.run)
+                self._note_validation(started)
+                self._correct(budget)
+                self._warn(state.total_steps or 0, ended=False)
+        elif state.step >= state.correct_at or state.must_validate:
+            self._correct(budget)
 
-    def _fit_budget(self) -> None:
-        """Turn the seconds that are left of the budget into a number of steps."""
-        assert self.minutes is not None
-        per_step = statistics.median(self.step_seconds[WARM_UP_STEPS:])
-        began = time.perf_counter()
-        validate(self.run)
-        per_validation = time.perf_counter() - began
-        left = max(self.minutes * 60 - self._seconds(), 0.0)
-        wanted = min(self.run.steps_per_epoch, max(1, int(left / per_step / VALIDATIONS)))
-        every = max(wanted, math.ceil(per_validation / per_step / VALIDATION_SHARE))
-        _set_length(self.run, self.state.step + max(1, int(left / (per_step + per_validation / every))), every)
+    def _correct(self, budget: float) -> None:
+        """Let the run have as many more steps as the time that is left has room for, at the pace of the last ones."""
+        run, state = self.run, self.state
+        per_step = pace(state.recent, None if state.total_steps is None else state.total_steps - state.step)
+        cost = statistics.median(state.validation_costs or (0.0,))
+        wanted = min(run.steps_per_epoch, max(1, int(budget / per_step / VALIDATIONS)))
+        every = max(wanted, math.ceil(cost / VALIDATION_SHARE))
+        # The last validation comes in any case.
+        left = budget - self._seconds() - per_step * cost
+        steps = steps_for(left, per_step * (1 + cost / every))
+        # Every process must run the same number of steps: the first one's decision counts.
+        steps, state.validate_every = run.fabric.broadcast((steps, every))
+        state.correct(steps)
+        state.correct_at = next_correction(state.step, steps)
+
+    def _end(self) -> None:
+        if self.budget is not None:
+            self._warn(self.state.step, ended=True)
+
+    def _warn(self, steps: int, ended: bool) -> None:
+        """Counted in updates of the weights, of which a step of hardening may have several."""
+        if self.run.fabric.is_global_zero:
+            warn_of_few_steps(steps * self.run.step.updates, self.run.recipe.training.min_steps, ended)
+
+    def _note_validation(self, started: float) -> None:
+        state = self.state
+        if state.recent:
+            cost = (self.clock() - started) / pace(state.recent, None)
+            state.validation_costs = cost_noted(state.validation_costs, cost)
+
+    def _validate_and_save(self) -> None:
+        started = self.clock()
+        self._validate()
+        self._note_validation(started)
+        self.state.validated = self.state.step
+        self._save()
 
     def _validate(self) -> None:
         state, run = self.state, self.run
@@ -193,16 +252,10 @@ class _Sitting:
         run.fabric.barrier()
 
     def _seconds(self) -> float:
-        return self.before + time.perf_counter() - self.started
+        return self.before + self.clock() - self.started
 
     def _anyone(self, stop: bool) -> bool:
         """A signal may reach one process of several: all stop at the same step."""
         if self.run.fabric.world_size == 1:
             return stop
         return bool(self.run.fabric.all_reduce(torch.tensor(float(stop)), reduce_op="sum") > 0)
-
-
-def _set_length(run: TrainingRun, steps: int, every: int) -> None:
-    """Every process must run the same number of steps: the first one's decision counts."""
-    steps, every = run.fabric.broadcast((steps, every))
-    run.state.total_steps, run.state.validate_every = steps, every

@@ -87,7 +87,7 @@ class TrainingRun:
         """Begin anew with the optimiser where the averaging's next cycle begins."""
         if self.recipe.averaging is None or not self.state.total_steps:
             return
-        begun = sum(step <= self.state.step for step in self.recipe.averaging.restart_steps(self.state.total_steps))
+        begun = self.recipe.averaging.restarts_begun(self.state.done)
         if begun > self.state.restarts:
             self.learner.restart()
             self.trainer.optimizer, self.state.restarts = self.learner.optimizer, begun
@@ -96,8 +96,10 @@ class TrainingRun:
         """Take the weights into their mean where the averaging says so."""
         if self.recipe.averaging is None or not self.state.total_steps or self.learner.average is None:
             return
-        if self.state.step in self.recipe.averaging.snapshot_steps(self.state.total_steps):
+        due = self.recipe.averaging.snapshots_due(self.state.done)
+        if due > self.state.snapshots:
             self.learner.average.add()
+            self.state.snapshots = due
 
 
 def start_fabric(recipe: Recipe, accelerator: str = "auto", devices: int = 1) -> Fabric:

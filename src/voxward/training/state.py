@@ -13,32 +13,46 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from voxward.core.files import atomic_write
+from voxward.core.length import RunLength
 from voxward.training.averaging import WeightAverage
 from voxward.training.schedule import Schedule
 from voxward.training.steps import Step
 
 
 @dataclass
-class TrainingState:
-    """Where a run stands. `total_steps` and `validate_every` are fixed once, so a resumed run is the same run.
+class TrainingState(RunLength):
+    """Where a run stands, with every correction of its length, so that a resumed run is the same run.
 
-    seconds: training time so far, over all its sittings. sums, counts: the step's figures since the last validation.
-    restarts: how often the optimiser began anew.
+    Attributes:
+        validate_every: Steps between two validations.
+        validated: The step of the last validation.
+        best_score: Of the validations so far.
+        sums: Of the step's figures since the last validation.
+        counts: How many of each figure were measured.
+        seconds: Training time so far, over all sittings.
+        restarts: How often the optimiser began again.
+        snapshots: How many of the averaging's snapshots have been taken or passed by.
+        recent: Seconds of the steps measured last, of a run with a time budget.
+        validation_costs: How many steps the last validations took the time of.
+        correct_at: The step at which the length is corrected next.
     """
 
-    step: int = 0
-    total_steps: int | None = None
     validate_every: int | None = None
+    validated: int = 0
     best_score: float = -math.inf
     sums: tuple[float, ...] = ()
     counts: tuple[int, ...] = ()
     seconds: float = 0.0
     restarts: int = 0
+    snapshots: int = 0
+    recent: tuple[float, ...] = ()
+    validation_costs: tuple[float, ...] = ()
+    correct_at: int = 0
 
     @property
-    def done(self) -> float:
-        """Share of the run that is done; 0 until its length is known."""
-        return self.step / self.total_steps if self.total_steps else 0.0
+    def must_validate(self) -> bool:
+        """Whether a validation is due."""
+        return self.validate_every is not None and self.step - self.validated >= self.validate_every
 
 
 @dataclass(eq=False)
@@ -82,7 +96,10 @@ def save_state(path: Path, state: TrainingState, learner: Learner, step: Step) -
 def load_state(path: Path, learner: Learner, step: Step) -> TrainingState:
     """Read a state back into the objects of a freshly set-up run. Nothing but tensors and numbers is unpickled."""
     content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    state = TrainingState(**content["state"])
+    kept = content["state"]
+    # States of runs whose length was told once do not say when they were validated last.
+    kept.setdefault("validated", kept["step"] - kept["step"] % (kept["validate_every"] or 1))
+    state = TrainingState(**kept)
     learner.network.load_state_dict(content["network"])
     if state.restarts:
         learner.restart()

@@ -1,0 +1,69 @@
+"""A time budget that is kept whatever else the machine does: the length of a run is corrected as it goes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+
+Clock = Callable[[], float]
+"""Seconds since any fixed moment."""
+CLOCK: Clock = time.perf_counter
+
+# The first steps of a run are slower and not counted. Its length is told after so many others, or earlier where they
+# take more than this share of the budget.
+WARM_UP_STEPS, FIRST_STEPS, FIRST_SHARE = 3, 10, 0.1
+# The pace is that of so many steps: the median of the means of five parts of them, so that one slow step says nothing
+# and many do, also where only some of the steps are slow. Near the end, where there is no time to wait, a quarter of
+# the steps that are left tell the pace.
+_RECENT, _FEWEST, _PARTS = 25, 3, 5
+_VALIDATIONS = 5
+# A correction after every hundredth of the steps that are left: a load that comes at once costs that much at most.
+_CORRECTIONS = 100
+
+
+def noted(recent: tuple[float, ...], step: int, seconds: float) -> tuple[float, ...]:
+    """Return the seconds of the steps measured lately, those of step number `step` (from 1) added.
+
+    A step of the warm-up counts only until there is a later one.
+    """
+    kept = recent if step > WARM_UP_STEPS + 1 else ()
+    return (*kept, seconds)[-_RECENT:]
+
+
+def pace(recent: tuple[float, ...], left: int | None) -> float:
+    """Return the seconds that a step takes at present; left: the steps to go, None where that is not known."""
+    count = _RECENT if left is None else max(left // 4, _FEWEST)
+    last = recent[-count:]
+    size = max(len(last) // _PARTS, 1)
+    return statistics.median(statistics.fmean(last[end - size : end]) for end in range(len(last), size - 1, -size))
+
+
+def cost_noted(costs: tuple[float, ...], cost: float) -> tuple[float, ...]:
+    """Return the costs of the last validations with one more; in steps, for a load slows them down as it does steps."""
+    return (*costs, cost)[-_VALIDATIONS:]
+
+
+def may_plan(step: int, spent: float, budget: float) -> bool:
+    """Say whether the length of a run can be told after `step` steps, when `spent` of `budget` seconds have passed."""
+    return step >= WARM_UP_STEPS + FIRST_STEPS or spent > FIRST_SHARE * budget
+
+
+def steps_for(seconds: float, per_step: float) -> int:
+    """Return how many steps of `per_step` seconds fill `seconds` best; 0 where half a step does not fit."""
+    return max(0, int(seconds / per_step + 0.5))
+
+
+def next_correction(step: int, left: int) -> int:
+    """Return the step at which a run that has `left` steps to go is to be corrected next."""
+    return step + max(1, left // _CORRECTIONS)
+
+
+def warn_of_few_steps(steps: int, least: int, ended: bool) -> None:
+    """Warn that a time budget has room for fewer steps than the `least` that the recipe names."""
+    if steps < least:
+        found = f"the time budget was enough for {steps} steps" if ended else f"at the present speed, {steps} steps fit"
+        warnings.warn(
+            f"{found}; below {least} steps the recipe gives a poor result: give it more minutes", stacklevel=2
+        )

@@ -1,0 +1,251 @@
+"""A time budget is kept whatever else the machine does: fits by a clock that the test moves."""
+
+import math
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.end_to_end.conftest import TINY
+from voxward.commands.train import train
+from voxward.core.length import RunLength
+from voxward.core.plan import load_json, load_plan
+from voxward.core.recipe import load_recipe
+from voxward.data.phantoms import write_phantoms
+from voxward.inference.run_folder import RunFolder, RunSplit
+from voxward.training import loop
+from voxward.training.interrupt import Interrupted
+from voxward.training.log import read_log
+from voxward.training.loop import fit
+from voxward.training.setup import TrainingCases, set_up, start_fabric
+from voxward.training.steps import Stateless
+from voxward.training.validate import Validation
+
+# Sums of these are exact, so that two clocks that move alike show the same to the bit.
+SECONDS, STEP, VALIDATION = 128.0, 0.125, 0.5
+
+
+class Clock:
+    """A clock that stands still unless it is moved."""
+
+    def __init__(self):
+        self.now = 1024.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A run's prepared cases, plan and split."""
+    root = tmp_path_factory.mktemp("begun")
+    write_phantoms(root / "data", 8, 0, "mr", 24)
+    return RunFolder(train(root / "data", root / "run", "dynunet", seed=1, overrides=[*TINY, "training.epochs=1"]))
+
+
+def _set_up(begun, out, *overrides):
+    recipe = load_recipe(begun.recipe, overrides)
+    split = load_json(RunSplit, begun.splits)
+    cases = TrainingCases(begun.root / "prepared", split.fit, split.selection)
+    return set_up(RunFolder(out), recipe, load_plan(begun.plan), cases, 1, start_fabric(recipe, "cpu"))
+
+
+@pytest.fixture
+def instant(monkeypatch):
+    """Steps and validations that only move a clock: `speed(step, elapsed)` says how many times slower than STEP."""
+
+    def prepare(clock, speed, start=1024.0):
+        def step(sitting, batch):
+            state = sitting.state
+            clock.now += STEP * speed(state.step, clock.now - start)
+            sitting.run.trainer.case_losses = torch.zeros(1)
+            return torch.tensor([0.5])
+
+        def validation(run):
+            clock.now += VALIDATION * speed(run.state.step, clock.now - start)
+            return Validation(0.5, 0.5) if run.recipe.defence is None else Validation(0.5, 0.5, 0.5, 0.5)
+
+        def batches(sitting):
+            while True:
+                yield SimpleNamespace(ids=(sitting.run.cases.fit[0],))
+
+        monkeypatch.setattr(loop._Sitting, "_train_on", step)
+        monkeypatch.setattr(loop._Sitting, "_batches", batches)
+        monkeypatch.setattr(loop, "validate", validation)
+
+    return prepare
+
+
+class _Free(Stateless):
+    """Counts as five updates of the weights."""
+
+    figures, updates = ("training_loss",), 5
+
+    def __call__(self, batch):
+        raise AssertionError("the steps of this test are not real")
+
+
+LOADS = {
+    "none": lambda step, elapsed: 1,
+    "ten times slower for the first steps": lambda step, elapsed: 10 if step < 40 else 1,
+    "ten times slower for the first half": lambda step, elapsed: 10 if elapsed < SECONDS / 2 else 1,
+    "ten times slower from the middle": lambda step, elapsed: 10 if elapsed > SECONDS / 2 else 1,
+    "ten times slower near the end": lambda step, elapsed: 10 if elapsed > 0.95 * SECONDS else 1,
+    "ten times slower but near the end": lambda step, elapsed: 1 if elapsed > 0.9 * SECONDS else 10,
+    "now and then": lambda step, elapsed: 10 if math.sin(elapsed / 7) > 0.5 else 1,
+    "every fifth step": lambda step, elapsed: 20 if step % 5 == 0 else 1,
+}
+
+
+@pytest.mark.parametrize("load", LOADS)
+@pytest.mark.parametrize("defence", [(), ("defence.method=free",)])
+def test_a_finished_run_has_used_its_budget_whatever_the_load(begun, tmp_path, instant, load, defence):
+    clock, seen = Clock(), []
+    instant(clock, LOADS[load])
+    run = _set_up(begun, tmp_path, *defence)
+    if defence:  # of which a step has figures of its own
+        run = replace(run, step=_Free())
+
+    def watch(name, step, total, /, **figures):
+        seen.append((step, run.state.done))
+
+    fit(run, SECONDS / 60, watch, clock)
+    used = (clock.now - 1024.0) / SECONDS
+    assert 0.85 <= used <= 1.10
+    assert run.state.step == run.state.total_steps == seen[-1][0]
+    shares = [done for _, done in seen]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    # The share never leaps before the end, where a load that came at once may have taken the rest of the time.
+    assert max(after - before for before, after in pairwise(shares[:-1])) < 0.05
+    assert len(read_log(run.folder.log)) >= 3
+
+
+def test_without_a_load_the_share_is_the_step_over_the_steps(begun, tmp_path, instant):
+    clock, seen = Clock(), []
+    instant(clock, LOADS["none"])
+    run = _set_up(begun, tmp_path)
+    fit(run, SECONDS / 60, lambda name, step, total, /, **figures: seen.append((step, run.state.done)), clock)
+    late = [(step, done) for step, done in seen if step > 13]
+    assert all(done == pytest.approx(step / run.state.total_steps, abs=0.02) for step, done in late)
+
+
+def test_the_length_is_corrected_and_warned_of(begun, tmp_path, instant):
+    """The first steps of a busy machine promise a tenth of what there will be; the end is judged by what there was."""
+    clock, totals = Clock(), []
+    instant(clock, LOADS["ten times slower for the first steps"])
+    run = _set_up(begun, tmp_path, "training.min_steps=400")
+    with pytest.warns(UserWarning, match="poor result") as caught:
+        fit(run, SECONDS / 60, lambda name, step, total, /, **figures: totals.append(total), clock)
+    (message,) = [str(warning.message) for warning in caught]
+    assert message.startswith("at the present speed, 89 steps fit; below 400 steps")
+    assert totals[13] < 150
+    assert totals[-1] > 500
+
+
+def test_too_few_steps_are_warned_of_at_the_end(begun, tmp_path, instant):
+    clock = Clock()
+    instant(clock, LOADS["none"])
+    run = _set_up(begun, tmp_path, "training.min_steps=5000")
+    with pytest.warns(UserWarning, match="time budget was enough for 9[0-9]{2} steps; below 5000 steps the recipe"):
+        fit(run, SECONDS / 60, clock=clock)
+
+
+def test_steps_longer_than_the_budget_end_at_once(begun, tmp_path, instant):
+    clock = Clock()
+    instant(clock, lambda step, elapsed: 3000)
+    run = _set_up(begun, tmp_path)
+    fit(run, SECONDS / 60, clock=clock)
+    assert run.state.step == 1
+    assert run.folder.weights("last").is_file()
+
+
+@contextmanager
+def _timed(monkeypatch, clock, load):
+    """Real steps, and a clock that moves with each of them."""
+    real = loop._Sitting._train_on
+
+    def step(sitting, batch):
+        clock.now += STEP * load(sitting.state.step, 0)
+        return real(sitting, batch)
+
+    monkeypatch.setattr(loop._Sitting, "_train_on", step)
+    yield
+    monkeypatch.setattr(loop._Sitting, "_train_on", real)
+
+
+def test_a_corrected_run_goes_on_as_the_run_that_never_stopped(begun, tmp_path, monkeypatch):
+    """To the bit, corrections of the length included, when it stops before, between and after them."""
+
+    def load(step, elapsed):
+        return 10 if step < 18 else 1 if step < 60 else 4
+
+    minutes = 30 / 60
+    clock = Clock()
+    with _timed(monkeypatch, clock, load):
+        whole = _set_up(begun, tmp_path / "whole")
+        fit(whole, minutes, clock=clock)
+    clock = Clock()
+    with _timed(monkeypatch, clock, load):
+        for step in (5, 17, 40, 10**9):
+            parts = _set_up(begun, tmp_path / "parts")
+            with _stopping(monkeypatch, step):
+                try:
+                    fit(parts, minutes, clock=clock)
+                except Interrupted:
+                    continue
+    assert whole.state.step > 50
+    assert parts.state == whole.state
+    states = [torch.load(run.folder.state, weights_only=True) for run in (whole, parts)]
+    assert all(torch.equal(states[0]["network"][name], states[1]["network"][name]) for name in states[0]["network"])
+    logs = [read_log(run.folder.log) for run in (whole, parts)]
+    assert logs[0] == logs[1]
+
+
+@contextmanager
+def _stopping(monkeypatch, at):
+    """As by a signal after step `at`."""
+
+    @contextmanager
+    def signal():
+        yield lambda: stops[0].state.step == at
+
+    stops = []
+    begin = loop._Sitting.__init__
+
+    def remembered(self, *arguments):
+        begin(self, *arguments)
+        stops.append(self)
+
+    monkeypatch.setattr(loop._Sitting, "__init__", remembered)
+    monkeypatch.setattr(loop, "stop_on_signal", signal)
+    yield
+    monkeypatch.setattr(loop._Sitting, "__init__", begin)
+
+
+def test_a_state_of_a_run_whose_length_was_told_once_is_read(begun, tmp_path):
+    """It says neither when it was validated last nor what its steps took."""
+    run = _set_up(begun, tmp_path)
+    run.state.step, run.state.total_steps, run.state.validate_every = 7, 20, 3
+    loop.save_state(run.folder.state, run.state, run.learner, run.step)
+    content = torch.load(run.folder.state, weights_only=True)
+    for name in ("since", "validated", "snapshots", "recent", "validation_costs", "correct_at"):
+        del content["state"][name]
+    torch.save(content, run.folder.state)
+    state = _set_up(begun, tmp_path).state
+    assert (state.validated, state.done) == (6, 7 / 20)
+    assert not state.must_validate
+
+
+def test_the_share_done_is_exact_without_corrections_and_never_leaps_with_them():
+    assert [RunLength(step, 7).done for step in range(8)] == [step / 7 for step in range(8)]
+    length = RunLength(3, 10)
+    length.correct(70)
+    assert (length.done, length.total_steps) == (0.3, 73)
+    length.step = 38
+    assert length.done == pytest.approx(0.65)
+    length.correct(0)
+    assert length.done == 1.0
