@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from voxward.core.files import append_text, atomic_write, write_json, write_text
+from voxward.core.files import append_text, atomic_write, inside, name_fault, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path):
@@ -83,3 +83,65 @@ def test_append_creates_and_appends(tmp_path):
     append_text(tmp_path / "logs" / "a.csv", "1\n")
     append_text(tmp_path / "logs" / "a.csv", "2\n")
     assert (tmp_path / "logs" / "a.csv").read_text() == "1\n2\n"
+
+
+BAD_NAMES = {
+    "": "empty", ".": "begins with a dot", "..": "begins with a dot", "...": "begins with a dot",
+    ".hidden": "begins with a dot", "/abs": "path separator", "a/b": "path separator", "../../victim": "path separator",
+    "..\\victim": "path separator", "C:\\x": "path separator", "a\nb": "control character",
+    "a\x00": "control character",
+    "\x7f": "control character", "a\x85b": "control character", "a\u2028b": "control character", "NUL": "reserved",
+    "nul.nii.gz": "reserved", "com1": "reserved", "x" * 201: "longer than 200 bytes", "ä" * 101: "longer than 200",
+}  # fmt: skip
+GOOD_NAMES = [
+    "case_1", "with space", "a.b", "phantom;$(x)", "-leading", "[bold]x", 'quo"te', "ä", "lone \udce9", "x" * 200,
+    "a..b", "console", "community1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_what_is_no_plain_name_is_refused(tmp_path, name):
+    assert BAD_NAMES[name] in name_fault(name)
+    with pytest.raises(ValueError, match="cannot be the name of a file"):
+        inside(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", GOOD_NAMES)
+def test_a_plain_name_stays_in_its_folder(tmp_path, name):
+    assert name_fault(name) is None
+    assert inside(tmp_path, name).parent == tmp_path
+
+
+@pytest.mark.parametrize("content", ["thesis.txt", ".git/config", "a/b/c"])
+def test_a_folder_of_others_is_not_replaced(tmp_path, content):
+    kept = tmp_path / "case" / content
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    began = False
+    with pytest.raises(FileExistsError, match="holds other files"), atomic_write(tmp_path / "case") as path:
+        began = True
+        path.mkdir()
+    assert not began
+    assert kept.read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["case"]
+
+
+def test_a_folder_that_was_filled_meanwhile_is_not_replaced(tmp_path):
+    with pytest.raises(FileExistsError, match="holds other files"), atomic_write(tmp_path / "case") as path:
+        path.mkdir()
+        (tmp_path / "case").mkdir()
+        (tmp_path / "case" / "mine").write_text("mine")
+    assert (tmp_path / "case" / "mine").read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["case"]
+
+
+def test_a_link_to_a_folder_is_replaced_and_not_what_it_leads_to(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "old").write_text("old")
+    (tmp_path / "case").symlink_to(tmp_path / "elsewhere")
+    with atomic_write(tmp_path / "case", lambda folder: True) as path:
+        path.mkdir()
+        (path / "new").write_text("new")
+    assert not (tmp_path / "case").is_symlink()
+    assert (tmp_path / "elsewhere" / "old").read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["case", "elsewhere"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bz2
 import math
 import re
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class Voxels:
         encoding: How they are kept.
         values: How many numbers there are.
         bytes: How many bytes these take once they are unpacked.
+        packed: How many bytes of the file ITK will unpack; None: all that follow.
     """
 
     path: Path
@@ -65,6 +67,7 @@ class Voxels:
     encoding: Encoding
     values: int
     bytes: int
+    packed: int | None = None
 
     def check_size(self) -> None:
         """Compare what is claimed with the size of the file.
@@ -73,6 +76,8 @@ class Voxels:
             ValueError: So small a file cannot hold so many voxels.
         """
         held = max(self.path.stat().st_size - self.start, 0)
+        if self.packed is not None and self.packed > held:
+            raise ValueError(f"the header claims {self.packed} bytes of packed voxels, and the file holds {held}")
         most = {
             "raw": held, "zlib": held * MOST_INFLATED, "gzip": held * MOST_INFLATED, "bzip2": held * _MOST_UNZIPPED,
         }  # fmt: skip
@@ -90,7 +95,7 @@ class Voxels:
         if self.encoding not in ("zlib", "gzip", "bzip2"):
             return
         found = 0
-        for block in _unpacked(self.path, self.start, self.encoding):
+        for block in _unpacked(self):
             found += len(block)
             if found > self.bytes:
                 raise ValueError(f"the header claims {self.bytes} bytes of voxels, and the file holds more")
@@ -129,7 +134,9 @@ def _meta(path: Path, file: BinaryIO) -> Voxels:
     binary = fields.get("binarydata", "").lower() == "true"
     encoding: Encoding = "zlib" if packed else "raw" if binary else "text"
     values = math.prod(sizes) * channels
-    return Voxels(data, start, encoding, values, values * bytes_each)
+    # Without it ITK unpacks nothing of what follows a header, and returns whatever the memory held.
+    length = _whole(fields, "compresseddatasize", 1, 10**10) if packed and local else None
+    return Voxels(data, start, encoding, values, values * bytes_each, length)
 
 
 def _meta_lines(file: BinaryIO) -> Iterator[tuple[str, str]]:
@@ -231,16 +238,18 @@ def _beside(path: Path, named: str) -> Path:
     return data
 
 
-def _unpacked(path: Path, start: int, encoding: Encoding) -> Iterator[bytes]:
+def _unpacked(voxels: Voxels) -> Iterator[bytes]:
     """The bytes of a packed stream, block by block, however well they were packed."""
-    with path.open("rb") as file:
-        file.seek(start)
-        if encoding == "bzip2":
+    with voxels.path.open("rb") as file:
+        file.seek(voxels.start)
+        if voxels.encoding == "bzip2":
             with bz2.BZ2File(file) as stream:
                 yield from iter(lambda: stream.read(_BLOCK), b"")
             return
         inflate = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # zlib's or gzip's head, whichever is there
-        while block := file.read(_BLOCK):
+        left = sys.maxsize if voxels.packed is None else voxels.packed
+        while block := file.read(min(_BLOCK, left)):
+            left -= len(block)
             while block:
                 yield inflate.decompress(block, _BLOCK)
                 if inflate.eof:

@@ -1,0 +1,199 @@
+"""Headers of NRRD and MetaImage files are checked before ITK believes them."""
+
+import bz2
+import gzip
+import os
+import resource
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxward.data.io import read_header, read_image
+from voxward.data.itk_header import voxels_of
+
+META = {
+    "ObjectType": "Image", "NDims": "3", "BinaryData": "True", "BinaryDataByteOrderMSB": "False",
+    "CompressedData": "False", "TransformMatrix": "1 0 0 0 1 0 0 0 1", "Offset": "0 0 0", "ElementSpacing": "1.5 1 2",
+    "DimSize": "7 6 5", "ElementType": "MET_SHORT", "ElementDataFile": "LOCAL",
+}  # fmt: skip
+NRRD = {
+    "type": "short", "dimension": "3", "space": "left-posterior-superior", "sizes": "7 6 5",
+    "space directions": "(1.5,0,0) (0,1,0) (0,0,2)", "endian": "little", "encoding": "raw", "space origin": "(0,0,0)",
+}  # fmt: skip
+VOXELS = np.arange(7 * 6 * 5, dtype="<i2")
+BYTES = VOXELS.tobytes()
+PACKED = zlib.compress(BYTES)
+
+
+def meta(path: Path, data: bytes = BYTES, lines: str | None = None, **changes: str | None) -> Path:
+    fields = {name: value for name, value in (META | changes).items() if value is not None}
+    fields["ElementDataFile"] = fields.pop("ElementDataFile")  # the last one
+    text = "".join(f"{name} = {value}\n" for name, value in fields.items()) if lines is None else lines
+    path.write_bytes(text.encode("latin-1") + data)
+    return path
+
+
+def packed_meta(path: Path, data: bytes, **changes: str | None) -> Path:
+    return meta(path, data, **({"CompressedData": "True", "CompressedDataSize": str(len(data))} | changes))
+
+
+def nrrd(path: Path, data: bytes = BYTES, **changes: str | None) -> Path:
+    given = {name.replace("_", " "): value for name, value in changes.items()}
+    fields = {name: value for name, value in (NRRD | given).items() if value is not None}
+    text = "NRRD0004\n# a comment\nkey:=value\n" + "".join(f"{name}: {value}\n" for name, value in fields.items())
+    path.write_bytes(text.encode("latin-1") + b"\n" + data)
+    return path
+
+
+def refused(path: Path, match: str) -> None:
+    for read in (read_header, lambda path: read_image([path])):
+        with pytest.raises(ValueError, match=match) as caught:
+            read(path)
+        assert str(path) in str(caught.value)
+
+
+def test_sound_files_are_read(tmp_path: Path) -> None:
+    expected = VOXELS.reshape(5, 6, 7).transpose(2, 1, 0)
+    files = [
+        meta(tmp_path / "a.mha"),
+        packed_meta(tmp_path / "b.mha", PACKED),
+        meta(tmp_path / "b.mhd", b"", CompressedData="True", ElementDataFile="b.zraw"),
+        meta(tmp_path / "c.mha", lines="".join(f"{name} = {value}\r\n" for name, value in META.items())),
+        meta(tmp_path / "d.mhd", b"", ElementDataFile="d.raw"),
+        meta(tmp_path / "e.mhd", b"", ElementDataFile="deep/e.raw"),
+        meta(tmp_path / "f.mhd", b"", ElementDataFile="f.raw", HeaderSize="10"),
+        nrrd(tmp_path / "a.nrrd"),
+        nrrd(tmp_path / "b.nrrd", gzip.compress(BYTES), encoding="gzip"),
+        nrrd(tmp_path / "c.nrrd", " ".join(map(str, VOXELS)).encode(), encoding="ascii", endian=None),
+        nrrd(tmp_path / "d.nrrd", b"", data_file="d.raw"),
+    ]
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "b.zraw").write_bytes(PACKED)
+    for name, before in (("d.raw", b""), ("deep/e.raw", b""), ("f.raw", bytes(10))):
+        (tmp_path / name).write_bytes(before + BYTES)
+    for file in files:
+        assert read_header(file).shape == (7, 6, 5)
+        np.testing.assert_array_equal(read_image([file]).array[0], expected)
+
+
+def test_bzip2_is_counted(tmp_path: Path) -> None:
+    """Not every ITK is built with it; what is claimed is compared all the same."""
+    voxels_of(nrrd(tmp_path / "a.nrrd", bz2.compress(BYTES), encoding="bzip2")).check_stream()
+    short = voxels_of(nrrd(tmp_path / "b.nrrd", bz2.compress(BYTES[:-2]), encoding="bzip2"))
+    with pytest.raises(ValueError, match=f"claims {len(BYTES)} bytes of voxels, and the file holds {len(BYTES) - 2}"):
+        short.check_stream()
+
+
+@pytest.mark.parametrize("dimensions", ["-5", "-1", "0", "1", "5", "10", "30000", "9" * 14, "3.0", "", "3 -5", "x"])
+def test_a_wrong_number_of_dimensions_is_refused(tmp_path: Path, dimensions: str) -> None:
+    refused(meta(tmp_path / "x.mha", NDims=dimensions), "must be a whole number from 2 to 4")
+    if dimensions != "5":
+        refused(nrrd(tmp_path / "x.nrrd", dimension=dimensions), "must be a whole number from 2 to 5")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "match"),
+    [
+        ("NDims = 3\n", "NDims : -5\n", "whole number"),
+        ("NDims = 3\n", "NDims = 3\nNDims = -5\n", "'NDims' twice"),
+        ("NDims = 3\n", "ndims = 3\nNDims = -5\n", "'NDims' twice"),
+        ("NDims = 3\n", "NDims = 3\nNDims\t= -5\n", "field of the name"),
+        ("NDims = 3\n", "NDims = 3\nNDims\x00 = -5\n", "field of the name"),
+        ("NDims = 3\n", " NDims = 3\nNDims = -5\n", "'NDims' twice"),
+        ("NDims = 3\n", "", "got nothing"),
+        ("NDims = 3\n", "NDims = 3\njust words\n", "which is not NAME = VALUE"),
+        ("NDims = 3\n", "NDims = 3\n" + "n" * 200 + " = 1\n", "field of the name"),
+        ("ElementDataFile = LOCAL\n", "", "does not end with ElementDataFile|not NAME = VALUE"),
+    ],
+)
+def test_what_two_readers_may_read_differently_is_refused(tmp_path: Path, before: str, after: str, match: str) -> None:
+    """ITK takes the last of two fields, and a colon for an equals sign."""
+    text = "".join(f"{name} = {value}\n" for name, value in META.items())
+    refused(meta(tmp_path / "x.mha", lines=text.replace(before, after)), match)
+
+
+@pytest.mark.parametrize("sizes", ["7 6", "7 6 5 4", "7 -6 5", "7 0 5", "7 6 5.5", "", "7 6 4294967296"])
+def test_wrong_sizes_are_refused(tmp_path: Path, sizes: str) -> None:
+    refused(meta(tmp_path / "x.mha", DimSize=sizes), "dimsize must be")
+    refused(nrrd(tmp_path / "x.nrrd", sizes=sizes), "sizes must be")
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd"])
+@pytest.mark.parametrize("named", ["/etc/passwd", "../secret.raw", "deep/../../secret.raw", "linked.raw"])
+def test_a_data_file_outside_of_the_folder_is_refused(tmp_path: Path, suffix: str, named: str) -> None:
+    (tmp_path / "secret.raw").write_bytes(BYTES)
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / "linked.raw").symlink_to(tmp_path / "secret.raw")
+    path = tmp_path / "in" / f"x{suffix}"
+    written = nrrd(path, b"", data_file=named) if suffix == ".nrrd" else meta(path, b"", ElementDataFile=named)
+    refused(written, "same folder")
+
+
+@pytest.mark.parametrize("named", ["LIST", "list 2", "x%03d.raw 1 5 1", "gone.raw", "pipe", ".", ""])
+def test_a_data_file_that_is_no_ordinary_file_is_refused(tmp_path: Path, named: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    match = "several files|no ordinary file|same folder"
+    refused(meta(tmp_path / "x.mhd", b"", ElementDataFile=named), match)
+    refused(nrrd(tmp_path / "x.nrrd", b"", datafile=named), match)
+
+
+def test_pipes_are_no_volumes(tmp_path: Path) -> None:
+    for suffix in (".mha", ".mhd", ".nrrd", ".nii", ".nii.gz"):
+        os.mkfifo(tmp_path / f"x{suffix}")
+        with pytest.raises(FileNotFoundError, match="no file"):
+            read_image([tmp_path / f"x{suffix}"])
+
+
+@pytest.mark.parametrize(("changes", "match"), [
+    ({"ElementType": "MET_OTHER"}, "legal: MET_CHAR"), ({"ElementType": "MET_STRING"}, "legal: MET_CHAR"),
+    ({"ElementType": None}, "legal: MET_CHAR"), ({"ElementNumberOfChannels": "-1"}, "whole number from 1"),
+])  # fmt: skip
+def test_what_a_voxel_is_must_be_said(tmp_path: Path, changes, match: str) -> None:
+    refused(meta(tmp_path / "x.mha", **changes), match)
+
+
+@pytest.mark.parametrize(("changes", "match"), [
+    ({"type": "block"}, "legal: signed char"), ({"type": None}, "legal: signed char"),
+    ({"encoding": "zip"}, "legal: raw"), ({"encoding": None}, "legal: raw"),
+])  # fmt: skip
+def test_what_an_nrrd_voxel_is_must_be_said(tmp_path: Path, changes, match: str) -> None:
+    refused(nrrd(tmp_path / "x.nrrd", **changes), match)
+
+
+@pytest.mark.parametrize("size", [None, "0", "-1", "1000000", str(len(PACKED) // 2)])
+def test_a_wrong_length_of_packed_voxels_is_refused(tmp_path: Path, size: str | None) -> None:
+    """ITK would return whatever the memory held for some of these."""
+    path = packed_meta(tmp_path / "x.mha", PACKED, CompressedDataSize=size)
+    with pytest.raises(ValueError, match=r"whole number from 1|packed voxels"):
+        read_image([path])
+
+
+def peak() -> int:
+    """Bytes that the process has held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_claim_that_the_file_cannot_hold_costs_no_memory(tmp_path: Path, packed: bool) -> None:
+    before = peak()
+    write, data = (packed_meta, PACKED) if packed else (meta, BYTES)
+    refused(write(tmp_path / "x.mha", data, DimSize="1500 1500 1500"), "cannot hold")
+    data, encoding = (gzip.compress(BYTES), "gzip") if packed else (BYTES, "raw")
+    refused(nrrd(tmp_path / "x.nrrd", data, sizes="1500 1500 1500", encoding=encoding), "cannot hold")
+    refused(nrrd(tmp_path / "y.nrrd", BYTES, sizes="1500 1500 1500", encoding="ascii"), "cannot hold")
+    assert peak() - before < 200 << 20
+
+
+def test_a_stream_that_holds_more_or_less_than_claimed_costs_no_memory(tmp_path: Path) -> None:
+    """Half a gigabyte of packed zeros for a volume of 420 bytes; and a claim that packed zeros might just reach."""
+    packer = zlib.compressobj(9)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(512)) + packer.flush()
+    before = peak()
+    with pytest.raises(ValueError, match="claims 420 bytes of voxels, and the file holds more"):
+        read_image([packed_meta(tmp_path / "x.mha", bomb)])
+    with pytest.raises(ValueError, match="and the file holds 2097152"):
+        data = zlib.compress(bytes(2 << 20)) + os.urandom(400_000)
+        read_image([packed_meta(tmp_path / "y.mha", data, DimSize="512 512 600")])
+    assert peak() - before < 200 << 20
