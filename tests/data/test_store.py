@@ -3,10 +3,13 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import blosc2
 import nibabel
 import numpy as np
 import pytest
@@ -249,3 +252,48 @@ def test_failures_are_gathered_and_the_rest_is_done(tmp_path: Path) -> None:
 def test_workers_must_be_positive(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
         prepare_dataset(make_dataset(tmp_path, 1), PLAN, tmp_path / "out", workers=0)
+
+
+def _harmful(folder: Path, kind: str, path: Path) -> Path:
+    """Store an array at `path` that is computed by Python source when it is read; what that source leaves behind."""
+    trace, source = folder / "harmed", folder / "harmful.py"
+    source.write_text(
+        f"def harm(inputs, output, offset):\n    open({str(trace)!r}, 'w').close()\n    output[:] = 0\n",
+        encoding="utf-8",
+    )
+    spec = spec_from_file_location("harmful", source)
+    module = module_from_spec(spec)
+    sys.modules["harmful"] = module  # where the source is looked for when it is stored
+    spec.loader.exec_module(module)
+    operand = blosc2.asarray(np.zeros((1, 4, 4, 4), np.float32), urlpath=str(folder / "operand.b2nd"), mode="w")
+    path.unlink()
+    stored = blosc2.lazyudf(module.harm, (operand,), np.float32) if kind == "function" else operand + 1
+    stored.save(urlpath=str(path))
+    trace.unlink(missing_ok=True)
+    return trace
+
+
+@pytest.mark.parametrize("file", ["image.b2nd", "label.b2nd"])
+@pytest.mark.parametrize("kind", ["function", "expression"])
+def test_a_stored_array_runs_nothing(tmp_path: Path, kind: str, file: str) -> None:
+    dataset = make_dataset(tmp_path, 1)
+    prepare_dataset(dataset, PLAN, tmp_path / "out")
+    trace = _harmful(tmp_path, kind, tmp_path / "out" / "c0" / file)
+    with pytest.raises(ValueError, match=rf"c0/{file} is not a prepared array"):
+        open_case(tmp_path / "out" / "c0", "c0").load()
+    assert not trace.exists()
+    blosc2.open(str(tmp_path / "out" / "c0" / file), mode="r", deserialize="full")[:]  # it would have
+    assert trace.exists() is (kind == "function")
+
+
+def test_what_is_no_array_is_refused(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, 1)
+    prepare_dataset(dataset, PLAN, tmp_path / "out")
+    path = tmp_path / "out" / "c0" / "image.b2nd"
+    path.unlink()
+    blosc2.SChunk(chunksize=800, data=np.zeros(100), urlpath=str(path), mode="w")
+    with pytest.raises(ValueError, match=r"image\.b2nd must hold a plain array, got SChunk"):
+        open_case(tmp_path / "out" / "c0", "c0").load()
+    path.write_bytes(b"x" * 100)
+    with pytest.raises(ValueError, match=r"image\.b2nd is not a prepared array, or damaged"):
+        open_case(tmp_path / "out" / "c0", "c0").load()

@@ -91,7 +91,7 @@ def _refused(dataset: Dataset) -> Iterator[Refused]:
 
 
 def _files(case: Case) -> str:
-    return ", ".join(path.name for path in case.images) or "no image"
+    return ", ".join(repr(path.name) for path in case.images) or "no image"
 
 
 def _open(root: Path) -> Dataset:
