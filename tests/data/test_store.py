@@ -257,10 +257,8 @@ def test_workers_must_be_positive(tmp_path: Path) -> None:
 def _harmful(folder: Path, kind: str, path: Path) -> Path:
     """Store an array at `path` that is computed by Python source when it is read; what that source leaves behind."""
     trace, source = folder / "harmed", folder / "harmful.py"
-    source.write_text(
-        f"def harm(inputs, output, offset):\n    open({str(trace)!r}, 'w').close()\n    output[:] = 0\n",
-        encoding="utf-8",
-    )
+    lines = ("def harm(inputs, output, offset):", f"    open({str(trace)!r}, 'w').close()", "    output[:] = 0", "")
+    source.write_text("\n".join(lines), encoding="utf-8")
     spec = spec_from_file_location("harmful", source)
     module = module_from_spec(spec)
     sys.modules["harmful"] = module  # where the source is looked for when it is stored

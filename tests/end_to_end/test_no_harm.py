@@ -106,7 +106,7 @@ def test_a_dataset_name_that_is_a_path_is_refused(here, name, layout):
     (here / "d" / "dataset.json").write_text(json.dumps(description | {"name": name}))
     before = contents(here / "run")
     for work in (lambda: open_dataset(here / "d"), lambda: voxward.evaluate(here / "run", here / "d")):
-        with pytest.raises(ValueError, match='"name" .* is no plain file name'):
+        with pytest.raises(ValueError, match=r'"name" .* is no plain file name'):
             work()
     assert contents(here / "run") == before
     opened, refused = declared(here / "d")
@@ -212,7 +212,7 @@ def test_suspects_replace_only_suspects(here, name):
     for _ in range(2):
         voxward.suspects(here / "run")
     reviewed = here / "run" / "suspects.csv"
-    reviewed.write_text("case,loss,limit\n")
+    reviewed.write_text("case,loss,limit\nphantom_001,1.0,0.9\n")
     with pytest.raises(ValueError, match="content was changed since"):
         voxward.suspects(here / "run")
     voxward.suspects(here / "run", overwrite=True)
@@ -353,10 +353,8 @@ def test_logits_that_are_no_numbers_are_an_error_that_names_the_case(here, value
 
 def test_votes_do_not_hide_logits_that_are_no_numbers(here):
     recipe = RunFolder(here / "run").recipe
-    text = (
-        recipe.read_text().replace("combine: mean", "combine: vote").replace("weights: gaussian", "weights: constant")
-    )
-    recipe.write_text(text)
+    text = recipe.read_text().replace("combine: mean", "combine: vote")
+    recipe.write_text(text.replace("weights: gaussian", "weights: constant"))
     image = here / "d" / "imagesTr" / FILES[5]
     voxward.predict(here / "run", image, out=here / "sound")
     with_bad_logits(here / "run", float("nan"), "bias")
