@@ -103,7 +103,7 @@ GOOD_NAMES = [
 def test_what_is_no_plain_name_is_refused(tmp_path, name):
     assert BAD_NAMES[name] in name_fault(name)
     with pytest.raises(ValueError, match="cannot be the name of a file"):
-        inside(tmp_path, name)
+        inside(tmp_path, 2 * name if len(name) > 100 else name)
 
 
 @pytest.mark.parametrize("name", GOOD_NAMES)

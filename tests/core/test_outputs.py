@@ -22,9 +22,9 @@ def test_its_own_files_are_replaced(tmp_path, name):
 def test_files_of_others_stay(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     outputs = Outputs(tmp_path, "prediction")
-    with pytest.raises(ValueError, match=r"thesis\.txt: voxward did not write this file as prediction.*--overwrite"):
+    with pytest.raises(ValueError, match=r"thesis\.txt: not a file that voxward wrote as prediction.*--overwrite"):
         outputs.check(["new.txt", "thesis.txt"])
-    with pytest.raises(ValueError, match="did not write"):
+    with pytest.raises(ValueError, match="not a file that voxward wrote"):
         outputs.text("thesis.txt", "x")
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
@@ -37,14 +37,14 @@ def test_a_file_that_was_edited_stays(tmp_path):
     outputs = Outputs(tmp_path, "suspects")
     outputs.text("suspects.csv", "case\na\nb\n")
     (tmp_path / "suspects.csv").write_text("case\na\n")
-    with pytest.raises(ValueError, match="content was changed since"):
+    with pytest.raises(ValueError, match="edited since"):
         outputs.text("suspects.csv", "case\na\nb\n")
     assert (tmp_path / "suspects.csv").read_text() == "case\na\n"
 
 
 def test_another_kind_of_output_stays(tmp_path):
     Outputs(tmp_path, "decisions").json("plan.json", {"a": 1})
-    with pytest.raises(ValueError, match="did not write this file as suspects"):
+    with pytest.raises(ValueError, match="not a file that voxward wrote as suspects"):
         Outputs(tmp_path, "suspects").text("plan.json", "case\n")
 
 
@@ -73,7 +73,7 @@ def test_a_marker_that_was_cut_short_costs_one_entry(tmp_path):
     marker.write_text(marker.read_text()[:-20])
     outputs.text("b.txt", "b")
     outputs.text("b.txt", "c")
-    with pytest.raises(ValueError, match="did not write"):
+    with pytest.raises(ValueError, match="not a file that voxward wrote"):
         outputs.text("a.txt", "x")
 
 

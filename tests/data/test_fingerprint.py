@@ -9,6 +9,8 @@ import nibabel
 import numpy as np
 import pytest
 
+from voxward.core.files import write_json
+from voxward.core.structure import to_data
 from voxward.core.case import Case, Dataset, Volume
 from voxward.core.labels import LabelSet
 from voxward.core.plan import Fingerprint, load_json
@@ -152,7 +154,7 @@ def test_a_dataset_is_read_in_order_whatever_the_workers(tmp_path: Path) -> None
     assert found == fingerprint(dataset, workers=1)
     assert [case.id for case in fingerprint(dataset, ["c2"]).cases] == ["c2"]
     assert {case.shape for case in fingerprint(dataset, crop_nonzero=False).cases} == {(12, 11, 10)}
-    found.save(tmp_path / "fingerprint.json")
+    write_json(tmp_path / "fingerprint.json", to_data(found))
     assert load_json(Fingerprint, tmp_path / "fingerprint.json") == found
 
 

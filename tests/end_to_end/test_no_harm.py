@@ -139,7 +139,7 @@ def test_a_folder_may_be_called_as_it_likes(here):
 def test_predictions_replace_only_predictions(here):
     """Labels, images, and masks that somebody corrected stay."""
     before = contents(here / "d")
-    with pytest.raises(ValueError, match="did not write these files as prediction"):
+    with pytest.raises(ValueError, match="not a file that voxward wrote as a prediction"):
         voxward.predict(here / "run", here / "d" / "imagesTr", out=here / "d" / "labelsTr")
     with pytest.raises(ValueError, match="would overwrite their own input"):
         voxward.predict(here / "run", here / "d" / "imagesTr", out=here / "d" / "imagesTr", overwrite=True)
@@ -150,7 +150,7 @@ def test_predictions_replace_only_predictions(here):
     voxward.predict(here / "run", one, out=here / "out")
     assert written.read_bytes() == first
     shutil.copy(here / "d" / "labelsTr" / FILES[0], written)  # corrected by hand
-    with pytest.raises(ValueError, match="content was changed since"):
+    with pytest.raises(ValueError, match="edited since"):
         voxward.predict(here / "run", here / "d" / "imagesTr", out=here / "out")
     assert [path.name for path in sorted((here / "out").iterdir())] == [MARKER, FILES[0]]
     command = ["predict", str(here / "run"), str(one), "--out", str(here / "out")]
@@ -165,7 +165,7 @@ def test_merging_replaces_only_merged_masks(here):
     before = contents(here / "d")
     owned = {"owned_by_first": (1,), "owned_by_second": (2, 3)}
     for folder in ("imagesTr", "labelsTr"):
-        with pytest.raises(ValueError, match="did not write these files as merged"):
+        with pytest.raises(ValueError, match="not a file that voxward wrote as a merged segmentation"):
             voxward.merge(here / "a", here / "b", here / "d" / folder, **owned)
     assert contents(here / "d") == before
     for _ in range(2):
@@ -206,14 +206,14 @@ def test_a_prepared_case_that_is_a_link_is_replaced_and_not_what_it_leads_to(her
 @pytest.mark.parametrize("name", ["plan.json", "recipe.yaml", "splits.json", "logs/training.csv"])
 def test_suspects_replace_only_suspects(here, name):
     before = contents(here / "run")
-    with pytest.raises(ValueError, match="did not write this file as suspects"):
+    with pytest.raises(ValueError, match="not a file that voxward wrote as a list of suspects"):
         voxward.suspects(here / "run", out=here / "run" / name)
     assert contents(here / "run") == before
     for _ in range(2):
         voxward.suspects(here / "run")
     reviewed = here / "run" / "suspects.csv"
     reviewed.write_text("case,loss,limit\nphantom_001,1.0,0.9\n")
-    with pytest.raises(ValueError, match="content was changed since"):
+    with pytest.raises(ValueError, match="edited since"):
         voxward.suspects(here / "run")
     voxward.suspects(here / "run", overwrite=True)
 
@@ -223,7 +223,7 @@ def test_evaluating_replaces_only_its_own(here, name):
     mine = here / "out" / name
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    with pytest.raises(ValueError, match="did not write this file"):
+    with pytest.raises(ValueError, match="not a file that voxward wrote as"):
         voxward.evaluate(here / "run", here / "d", out=here / "out")
     assert contents(here / "out") == {mine: b"mine"}
     for _ in range(2):
@@ -236,7 +236,7 @@ def test_attacking_replaces_only_its_own(here, name):
     (here / "out").mkdir()
     (here / "out" / name).write_text("mine")
     small = {"attacks": ("fgsm-ce",), "eps": (8 / 255,), "cases": 1}
-    with pytest.raises(ValueError, match="did not write this file as robustness"):
+    with pytest.raises(ValueError, match="not a file that voxward wrote as part of a robustness report"):
         voxward.attack(here / "run", here / "d", out=here / "out", **small)
     assert [path.name for path in (here / "out").iterdir()] == [name]
     assert (here / "out" / name).read_text() == "mine"
@@ -250,9 +250,9 @@ def test_an_edited_plan_is_not_replaced(here):
     plan = here / "new" / "plan.json"
     edited = plan.read_text().replace('"batch_size": 2', '"batch_size": 1')
     plan.write_text(edited)
-    with pytest.raises(ValueError, match=r"plan\.json: voxward did not write this file as plan"):
+    with pytest.raises(ValueError, match=r"plan\.json: not a file that voxward wrote as a plan"):
         voxward.plan(here / "d", "dynunet", out=here / "new")
-    with pytest.raises(ValueError, match=r"plan\.json: voxward did not write this file as decisions"):
+    with pytest.raises(ValueError, match=r"plan\.json: not a file that voxward wrote as a plan"):
         voxward.train(here / "d", here / "new", recipe="dynunet", overrides=TINY)
     assert plan.read_text() == edited
     voxward.train(here / "d", here / "new", recipe="dynunet", plan=plan, overrides=[*TINY, "training.epochs=1"])

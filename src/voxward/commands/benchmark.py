@@ -157,7 +157,7 @@ def benchmark(
     if budget:
         return BenchmarkResult((), (), None, target, hours=estimate_hours(bench))
     given = {"tta": tta, "finding": None if cascade is None else list(finding)}
-    outputs = Outputs(target, "robustness", overwrite)
+    outputs = Outputs(target, "part of a robustness report", overwrite)
     outputs.check(_names(predictors, _hardenings(_named(folders))))
     RecordStore(target).settle(_settings(bench, folders, checkpoint, beside, given))
     return _work(outputs, bench, folders, progress)

@@ -87,7 +87,7 @@ def cv(
         raise ValueError(f"minutes must be positive, got {minutes}")
     if root.resolve() == source.root.resolve():
         raise ValueError(f"out {root} is the dataset's own folder; choose another --out")
-    outputs = Outputs(root, "cv", overwrite)
+    outputs = Outputs(root, "part of a cross-validation", overwrite)
     outputs.check(_FILES)
     names = _checked(source, recipes, folds, keep, seed, policy, overrides, resolve_device(device))
     _settle(root, {

@@ -54,12 +54,12 @@ def demo(
     source = Path(data) if data is not None else root / "phantoms"
     if data is None and not source.is_dir():
         write_phantoms(source, cases, seed)
-    name = f"run-{open_dataset(source).name}-{recipe}".lower()
+    name = f"run-{open_dataset(source).name}-{Path(recipe).name.removesuffix('.yaml')}".lower()
     run = RunFolder(inside(root, name))
     train(source, run.root, recipe, minutes, run.recipe.is_file(), seed=seed, progress=progress)
     evaluation = evaluate(run.root, progress=progress)
     picture = f"overlay-{name.removeprefix('run-')}.png"
-    with Outputs(root, "demo").write(picture) as path:
+    with Outputs(root, "a picture of a demo").write(picture) as path:
         _picture(run, source, evaluation, path)
     robustness = attack(
         run.root, source, root / f"attack-{name.removeprefix('run-')}", ATTACKS, EPS, steps=10, cases=2, seed=seed,

@@ -35,7 +35,7 @@ def merge(
     pairs = _pairs(Path(first), Path(second))
     if target.resolve() in (Path(first).resolve(), Path(second).resolve()):
         raise ValueError(f"out {target} is one of the two folders: choose another")
-    outputs, written = Outputs(target, "merged", overwrite), []
+    outputs, written = Outputs(target, "a merged segmentation", overwrite), []
     outputs.check(one.name for one, _ in pairs.values())
     for n, (id, (one, other)) in enumerate(sorted(pairs.items())):
         a, b = read_label(one), read_label(other)

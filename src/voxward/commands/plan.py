@@ -35,7 +35,7 @@ def plan(
     that were edited since. Raises ValueError or FileNotFoundError for a bad dataset or recipe.
     """
     used, opened = load_recipe(recipe, overrides), open_dataset(Path(dataset))
-    outputs = None if out is None else Outputs(Path(out), "plan", overwrite)
+    outputs = None if out is None else Outputs(Path(out), "a plan", overwrite)
     if outputs is not None:
         outputs.check(["fingerprint.json", "plan.json"])
     measured, decided = decide(opened, used, fold, seed, workers, progress)

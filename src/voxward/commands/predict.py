@@ -101,7 +101,7 @@ def predict_cases(
     segment = _alone(predictor)
     if cascade is not None:
         segment = _refined(Cascade(load(cascade, ()), predictor, margin, margin_unit, fraction))
-    return _predict_all(predictor, segment, cases, Outputs(out, "prediction", overwrite), resume, progress)
+    return _predict_all(predictor, segment, cases, Outputs(out, "a prediction", overwrite), resume, progress)
 
 
 def _alone(predictor: Deployed) -> Segment:

@@ -97,7 +97,7 @@ def search(
     if minutes is not None and minutes <= 0:
         raise ValueError(f"minutes must be positive, got {minutes}")
     cases = Path(prepared) if prepared is not None else folder.root / "prepared"
-    outputs = Outputs(folder.root, "search", overwrite)
+    outputs = Outputs(folder.root, "part of a search", overwrite)
     outputs.check(_names(load_json(SearchSettings, folder.settings).paths if resume else tuple(paths)))
     if resume:
         split = split_of(folder, source)

@@ -31,5 +31,5 @@ def suspects(
     limit = threshold if threshold is not None else {"mad": 3.0, "quantile": 0.95}.get(rule, 3.0)
     found = found_in(read_ledger(folder.ledger), rule, limit, epochs)
     target = folder.root / "suspects.csv" if out is None else Path(out)
-    Outputs(target.parent, "suspects", overwrite).text(target.name, suspects_text(found))
+    Outputs(target.parent, "a list of suspects", overwrite).text(target.name, suspects_text(found))
     return found

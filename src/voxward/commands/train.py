@@ -187,16 +187,16 @@ def refuse_decisions(folder: RunFolder, plan: Path | str | None) -> None:
 
     plan: the plan that was given, which may be the folder's own plan.json.
     """
-    own = (folder.plan, folder.splits, folder.settings)
-    given = None if plan is None else Path(plan).resolve()
-    Outputs(folder.root, "decisions").check(path.name for path in own if path.resolve() != given)
+    if plan is None or Path(plan).resolve() != folder.plan.resolve():
+        Outputs(folder.root, "a plan").check([folder.plan.name])
+    Outputs(folder.root, "part of a run").check([folder.splits.name, folder.settings.name])
 
 
 def write_decisions(folder: RunFolder, plan: Plan, split: RunSplit, settings: object, recipe: Recipe) -> None:
     """Write what a run or search was decided to be; the recipe comes last: its presence says that there is one."""
-    outputs = Outputs(folder.root, "decisions")
+    outputs = Outputs(folder.root, "part of a run")
     if not (folder.plan.is_file() and load_plan(folder.plan) == plan):  # the plan that was given may lie there
-        outputs.json(folder.plan.name, to_data(plan))
+        Outputs(folder.root, "a plan").json(folder.plan.name, to_data(plan))
     outputs.json(folder.splits.name, to_data(split))
     outputs.json(folder.settings.name, to_data(settings))
     outputs.text(folder.recipe.name, dump_recipe(recipe))

@@ -12,17 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# File systems allow 255 bytes in a name, and temporary names put some in front.
-_LONGEST_NAME = 200
+# File systems allow 255 bytes in a name; two temporary names inside each other put 42 in front. A name itself leaves
+# room for the suffix of a file.
+_LONGEST_FILE, _LONGEST_NAME = 213, 200
 # Control characters, and the separators of lines and paragraphs.
 _BREAKING = ("Cc", "Zl", "Zp")
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
 
-def name_fault(name: str) -> str | None:
+def name_fault(name: str, longest: int = _LONGEST_NAME) -> str | None:
     r"""Say why a text cannot be the name of a file or folder of its own on every system, or None where it can.
 
-    Legal is any text of 1 to 200 bytes (UTF-8) without a path separator of any system (/ and \) and without control
+    Legal is any text of 1 to `longest` bytes (UTF-8) without a path separator of any system (/ and \) and without control
     characters, which does not begin with a dot and is no device of Windows (NUL, COM1, ..., with or without a suffix).
     """
     if not name:
@@ -35,8 +36,8 @@ def name_fault(name: str) -> str | None:
         return "it begins with a dot"
     if name.split(".")[0].strip().lower() in _RESERVED:
         return "it is a reserved name on Windows"
-    if len(name.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
-        return f"it is longer than {_LONGEST_NAME} bytes"
+    if len(name.encode("utf-8", "surrogatepass")) > longest:
+        return f"it is longer than {longest} bytes"
     return None
 
 
@@ -48,7 +49,7 @@ def inside(folder: Path | str, name: str) -> Path:
     Raises:
         ValueError: `name` is no plain file name (see `name_fault`), so that it might lie outside of the folder.
     """
-    if (fault := name_fault(name)) is not None:
+    if (fault := name_fault(name, _LONGEST_FILE)) is not None:
         raise ValueError(f"{name!r} cannot be the name of a file in {folder}: {fault}")
     return Path(folder) / name
 

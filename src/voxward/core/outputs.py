@@ -27,11 +27,11 @@ class Outputs:
 
     Attributes:
         folder: Where the files go; it is made when the first one is written.
-        kind: What is written, one word, such as "prediction".
+        kind: What is written, such as "a prediction".
         overwrite: Replace any file.
 
     Example:
-        >>> outputs = Outputs(Path("segmentations"), "prediction")
+        >>> outputs = Outputs(Path("segmentations"), "a prediction")
         >>> outputs.check(["case_1.nii.gz"])  # before hours of work
         >>> with outputs.write("case_1.nii.gz") as path:
         ...     write_label(path, label, affine)
@@ -53,9 +53,8 @@ class Outputs:
         if strangers:
             listed = ", ".join(map(str, strangers[:_LISTED])) + (", ..." if len(strangers) > _LISTED else "")
             raise ValueError(
-                f"{listed}: voxward did not write {'this file' if len(strangers) == 1 else 'these files'} as "
-                f"{self.kind}, or the content was changed since: choose another --out, move "
-                f"what is there away, or pass --overwrite where the command has it"
+                f"{listed}: not a file that voxward wrote as {self.kind}, or edited since. Choose another --out, move "
+                "the file away, or pass --overwrite where the command has it"
             )
 
     @contextmanager

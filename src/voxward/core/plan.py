@@ -59,10 +59,6 @@ class Fingerprint:
     object_size: Float3
     object_volume: float
 
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        write_json(path, to_data(self))
-
 
 @dataclass(frozen=True)
 class ChannelPlan:

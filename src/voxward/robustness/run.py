@@ -170,7 +170,13 @@ class Bench:
         return Unit(model, attack, case, eps, self.setting.seed)
 
     def work(self, unit: Unit, progress: Progress = silent) -> tuple[Record, ...]:
-        """The records of one unit."""
+        """The records of one unit. Raises ValueError naming it where the model cannot be run on the case."""
+        try:
+            return self._work(unit, progress)
+        except ValueError as error:
+            raise ValueError(f"{unit.model}, {unit.attack}, {unit.case}: {error}") from error
+
+    def _work(self, unit: Unit, progress: Progress) -> tuple[Record, ...]:
         predictor = self.predictors[unit.model]
         subject = self.subject(unit.model, unit.case)
         if unit.attack in CONTROLS:
@@ -342,7 +348,7 @@ class Bench:
         if path is None:
             stored = subject.deploy(values, None)
         else:
-            with Outputs(path.parent, "adversarial", self.overwrite).write(path.name) as unfinished:
+            with Outputs(path.parent, "an adversarial volume", self.overwrite).write(path.name) as unfinished:
                 stored = subject.deploy(values, unfinished)
         return _dice(self._score(case, subject, stored.mask)), stored
 
@@ -358,7 +364,7 @@ class Bench:
         if self.volumes is None:
             return None
         suffix = volume_suffix(self.cases[unit.case].images[0])
-        return inside(inside(self.volumes, unit.model) / unit.attack / f"{unit.eps:.5f}", f"{unit.case}{suffix}")
+        return inside(self.volumes / unit.model / unit.attack / f"{unit.eps:.5f}", f"{unit.case}{suffix}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,7 +60,7 @@ def fit(run: TrainingRun, minutes: float | None = None, progress: Progress = sil
         state.validate_every = run.steps_per_epoch
     if state.step == state.total_steps:
         return
-    if not run.folder.state.is_file():
+    if state.step == 0:
         # From here on a run without a state is one that cannot go on, never one that has not begun.
         save_state(run.folder.state, state, run.learner, run.step)
         run.fabric.barrier()
