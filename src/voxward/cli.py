@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -236,6 +237,7 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=4.0, help="training time (default 4)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cases", type=int, default=25, help="how many phantoms (default 25)")
+    overwrite_argument(parser)
 
 
 def _demo(arguments: Arguments) -> int:
@@ -286,6 +288,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from voxward.training.interrupt import Interrupted
 
+    # Before torch is imported: a thread that waits for another one spins, and on a busy machine takes the core that the
+    # other one needs. Spinning less costs nothing on a quiet machine.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     arguments = parser().parse_args(argv)
     warnings.showwarning = _warn  # a user has no use for the line of code that warns
     try:

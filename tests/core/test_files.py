@@ -88,8 +88,8 @@ def test_append_creates_and_appends(tmp_path):
 BAD_NAMES = {
     "": "empty", ".": "begins with a dot", "..": "begins with a dot", "...": "begins with a dot",
     ".hidden": "begins with a dot", "/abs": "path separator", "a/b": "path separator", "../../victim": "path separator",
-    "..\\victim": "path separator", "C:\\x": "path separator", "a\nb": "control character",
-    "a\x00": "control character",
+    "..\\victim": "path separator", "C:\\x": "path separator", "C:x": "path separator", "a.": "ends with a dot",
+    "a ": "ends with a dot or a blank", "a\nb": "control character", "a\x00": "control character",
     "\x7f": "control character", "a\x85b": "control character", "a\u2028b": "control character", "NUL": "reserved",
     "nul.nii.gz": "reserved", "com1": "reserved", "x" * 201: "longer than 200 bytes", "ä" * 101: "longer than 200",
 }  # fmt: skip

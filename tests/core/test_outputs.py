@@ -1,5 +1,6 @@
 """What voxward did not write stays as it is."""
 
+import os
 import shutil
 
 import pytest
@@ -93,6 +94,30 @@ def test_the_same_content_is_listed_once(tmp_path):
     for _ in range(3):
         outputs.text("a.txt", "a")
     assert (tmp_path / MARKER).read_text().count("a.txt") == 1
+
+
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "folder"])
+def test_a_marker_that_is_no_file_is_not_written_to(tmp_path, kind):
+    """A shared folder may hold a link that leads to a file of the user's."""
+    mine, marker = tmp_path / "mine", tmp_path / "out" / MARKER
+    marker.parent.mkdir()
+    if kind == "link":
+        mine.write_text("mine")
+    if kind.startswith("link"):
+        marker.symlink_to(mine)
+    elif kind == "pipe":
+        os.mkfifo(marker)
+    else:
+        marker.mkdir()
+    for overwrite in (False, True):
+        outputs = Outputs(tmp_path / "out", "prediction", overwrite)
+        with pytest.raises(ValueError, match="must be an ordinary file"):
+            outputs.check(["a"])
+        with pytest.raises(ValueError, match="must be an ordinary file"):
+            outputs.text("a", "x")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [MARKER]
+    assert mine.exists() is (kind == "link")
+    assert kind != "link" or mine.read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", ["../a", "/a", "", ".", "..", "a/b", "a\\b", "a\nb", ".voxward"])

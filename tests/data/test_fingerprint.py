@@ -9,11 +9,11 @@ import nibabel
 import numpy as np
 import pytest
 
-from voxward.core.files import write_json
-from voxward.core.structure import to_data
 from voxward.core.case import Case, Dataset, Volume
+from voxward.core.files import write_json
 from voxward.core.labels import LabelSet
 from voxward.core.plan import Fingerprint, load_json
+from voxward.core.structure import to_data
 from voxward.data.fingerprint import combine, fingerprint, summarize
 
 LABELS = LabelSet(("background", "organ", "lesion"), (0, 1, 4))

@@ -1,6 +1,8 @@
 """No dataset and no command destroys what it did not make: whole commands on hostile folders."""
 
+import gzip
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,9 +10,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import voxward
 from tests.end_to_end.conftest import TINY
+from tests.memory import refused_in_little_memory
 from voxward.cli import main
 from voxward.core.outputs import MARKER
 from voxward.data.check import check_dataset
@@ -179,7 +183,7 @@ def test_preparing_replaces_only_prepared_cases(here):
     mine.mkdir(parents=True)
     (mine / "thesis.txt").write_text("years of work")
     plan = here / "run" / "plan.json"
-    with pytest.raises(ValueError, match="phantom_003: named like a case, but voxward did not write it"):
+    with pytest.raises(ValueError, match="phantom_003: named like a case, but not a prepared case"):
         voxward.prepare(here / "d", here / "prepared", plan=plan)
     assert [path.name for path in (here / "prepared").iterdir()] == ["phantom_003"]
     assert (mine / "thesis.txt").read_text() == "years of work"
@@ -259,6 +263,51 @@ def test_an_edited_plan_is_not_replaced(here):
     assert plan.read_text() == edited
 
 
+@pytest.mark.parametrize("layout", ["brats", "msd"])
+def test_preparing_never_replaces_the_dataset_itself(tmp_path, layout):
+    """Not even where it is told to overwrite: a case or folder of files may have the name that a prepared one gets."""
+    if layout == "brats":
+        voxward.write_brain_phantoms(tmp_path / "d", cases=3, size=24)
+        recipe, match = "brats-a", r"Phantom_000.*holds files of the dataset"
+    else:
+        voxward.write_phantoms(tmp_path / "d", cases=3, size=24)
+        description = json.loads((tmp_path / "d" / "dataset.json").read_text())
+        shutil.move(tmp_path / "d" / "imagesTr" / FILES[1], tmp_path / "d" / "imagesTr" / "labelsTr.nii.gz")
+        description["training"][1]["image"] = "imagesTr/labelsTr.nii.gz"
+        (tmp_path / "d" / "dataset.json").write_text(json.dumps(description))
+        recipe, match = "dynunet", "labelsTr: holds files of the dataset"
+    before = contents(tmp_path / "d")
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match=match):
+            voxward.prepare(tmp_path / "d", tmp_path / "d", recipe=recipe, overwrite=overwrite)
+    assert contents(tmp_path / "d") == before
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "._image.b2nd"])
+def test_what_systems_leave_in_a_prepared_case_is_in_nobody_s_way(here, name):
+    (here / "run" / "prepared" / "phantom_003" / name).write_text("")
+    (here / "d" / "imagesTr" / FILES[3]).touch()
+    voxward.prepare(here / "d", here / "run" / "prepared", plan=here / "run" / "plan.json")
+    assert not (here / "run" / "prepared" / "phantom_003" / name).exists()
+
+
+def test_a_current_case_with_a_note_in_it_is_left_as_it_is(here):
+    voxward.prepare(here / "d", here / "run" / "prepared", plan=here / "run" / "plan.json")
+    note = here / "run" / "prepared" / "phantom_003" / "notes.txt"
+    note.write_text("mine")
+    voxward.prepare(here / "d", here / "run" / "prepared", plan=here / "run" / "plan.json")
+    assert note.read_text() == "mine"
+
+
+def test_the_state_of_another_run_is_not_taken_over(here):
+    """It would silently go on with the other run's weights and length."""
+    state = RunFolder(here / "new").state
+    state.parent.mkdir(parents=True)
+    shutil.copy(RunFolder(here / "run").state, state)
+    with pytest.raises(ValueError, match=r"holds state\.pt of another run"):
+        voxward.train(here / "d", here / "new", recipe="dynunet", seed=5, overrides=TINY)
+
+
 @pytest.mark.parametrize("gone", ["state.pt", "state.pt best", "state.pt last best"])
 def test_a_trained_run_without_its_state_is_not_begun_again(here, gone):
     run = RunFolder(here / "run")
@@ -323,8 +372,6 @@ def test_hardening_shares_what_is_prepared(here):
 
 def with_bad_logits(run: Path, value: float, weights: str) -> None:
     """Give the run's network a weight that makes some of its logits NaN or infinite."""
-    from safetensors.torch import load_file, save_file
-
     path = RunFolder(run).weights("best")
     tensors = load_file(path)
     for name in [name for name in tensors if weights in name][-1:]:
@@ -362,14 +409,51 @@ def test_votes_do_not_hide_logits_that_are_no_numbers(here):
         voxward.predict(here / "run", image, out=here / "out")
 
 
+def a_nifti_file(shape: tuple[int, ...] = (4, 4, 4)) -> bytearray:
+    """A small file whose header claims a shape."""
+    header = bytearray(nibabel.Nifti1Image(np.zeros((4, 4, 4), "i2"), np.eye(4)).to_bytes())
+    header[40:56] = np.array([3, *shape, 1, 1, 1, 1], "<i2").tobytes()
+    return header
+
+
+def test_a_packed_file_that_notes_a_false_length_costs_no_memory(tmp_path):
+    """Two megabytes of it might hold the claim, and its last bytes say that they do."""
+    packed = gzip.compress(bytes(a_nifti_file((1000, 1000, 500)))) + gzip.compress(os.urandom(2 << 20))
+    (tmp_path / "x.nii.gz").write_bytes(packed[:-4] + b"\xff" * 4)
+    refused_in_little_memory(tmp_path / "x.nii.gz", "x.nii.gz is truncated")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(
+    ("length", "start"), [(1 << 30, 1 << 25), (7, 1 << 20), (-16, 1 << 20), (1 << 30, 1 << 30), (1 << 25, 400)]
+)
+def test_a_header_extension_that_claims_too_much_costs_no_memory(tmp_path, suffix, length, start):
+    """nibabel reads as many bytes as an extension says, wherever the voxels begin."""
+    header = a_nifti_file()
+    header[108:112] = np.array([start], "<f4").tobytes()
+    content = bytes(header[:348]) + b"\x01\0\0\0" + np.array([length, 6], "<i4").tobytes()
+    content += bytes(1 << 28) if suffix == ".nii.gz" else bytes(1 << 10)
+    (tmp_path / f"x{suffix}").write_bytes(gzip.compress(content, 1) if suffix == ".nii.gz" else content)
+    refused_in_little_memory(tmp_path / f"x{suffix}", "extension")
+
+
+def test_header_extensions_are_read_over(tmp_path):
+    image = nibabel.Nifti1Image(np.arange(64, dtype="i2").reshape(4, 4, 4), np.eye(4))
+    for content in (b"a comment", b"another " * 40):
+        image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", content))
+    for kind, name in (
+        (nibabel.Nifti1Image, "x.nii"),
+        (nibabel.Nifti1Image, "x.nii.gz"),
+        (nibabel.Nifti2Image, "y.nii"),
+    ):
+        nibabel.save(kind.from_image(image), tmp_path / name)
+        np.testing.assert_array_equal(voxward.read_image([tmp_path / name]).array[0], np.arange(64).reshape(4, 4, 4))
+
+
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("shape", [(1500, 1500, 1500), (32767, 32767, 32767), (4, 4, 5)])
 def test_a_nifti_file_that_claims_too_much_is_a_problem_and_costs_no_memory(here, suffix, shape):
-    import gzip
-    import resource
-
-    header = bytearray(nibabel.Nifti1Image(np.zeros((4, 4, 4), "i2"), np.eye(4)).to_bytes())
-    header[40:56] = np.array([3, *shape, 1, 1, 1, 1], "<i2").tobytes()
+    header = bytes(a_nifti_file(shape))
     path = here / "d" / "imagesTr" / FILES[0]
     path.unlink()
     path = path.with_name(f"phantom_000{suffix}")
@@ -377,17 +461,14 @@ def test_a_nifti_file_that_claims_too_much_is_a_problem_and_costs_no_memory(here
     description = json.loads((here / "d" / "dataset.json").read_text())
     description["training"][0]["image"] = f"imagesTr/{path.name}"
     (here / "d" / "dataset.json").write_text(json.dumps(description))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     (problem,) = voxward.check(here / "d").problems
     assert problem.kind == "unreadable image"
     assert "the header claims" in problem.message
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
+    refused_in_little_memory(path, "the header claims")
 
 
 def test_a_packed_file_in_two_parts_is_whole(tmp_path):
     """The length noted at its end is that of the second part alone."""
-    import gzip
-
     content = nibabel.Nifti1Image(np.arange(4096, dtype="i2").reshape(16, 16, 16), np.eye(4)).to_bytes()
     (tmp_path / "x.nii.gz").write_bytes(gzip.compress(content[:5000]) + gzip.compress(content[5000:]))
     array = voxward.read_image([tmp_path / "x.nii.gz"]).array

@@ -187,6 +187,19 @@ def test_two_processes_train_one_network(phantoms, tmp_path):
     assert [path.name for path in run.ledger.parent.glob("ledger*")] == ["ledger.csv"]
 
 
+@pytest.mark.slow
+def test_two_processes_keep_a_time_budget_together(phantoms, tmp_path):
+    """They correct its length alike: else one of them would wait for the other for ever."""
+    command = [sys.executable, "-m", "voxward.cli", "train", str(phantoms), "--recipe", "dynunet", "--device", "cpu"]
+    command += ["--devices", "2", "--minutes", "0.3", "--out", str(tmp_path / "run")]
+    command += [part for override in TINY for part in ("--set", override)]
+    subprocess.run(command, check=True, timeout=300)
+    run = RunFolder(tmp_path / "run")
+    state = torch.load(run.state, weights_only=True)["state"]
+    assert state["step"] == state["total_steps"] == read_log(run.log)[-1]["step"]
+    assert 0.85 * 18 < state["seconds"] < 2 * 18
+
+
 @pytest.mark.gpu
 def test_resume_on_a_gpu(phantoms, tmp_path):
     overrides = [*TINY, "training.precision=fp16"]

@@ -1,5 +1,7 @@
 """A search keeps its time budget whatever else the machine does, and every phase its share of the steps."""
 
+import shutil
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ from voxward.core.recipe import load_recipe
 from voxward.inference.run_folder import RunFolder
 from voxward.nas import run as module
 from voxward.nas.run import search_architecture, set_up_search
+from voxward.training.interrupt import Interrupted
 from voxward.training.log import read_log
 from voxward.training.setup import TrainingCases
 
@@ -26,6 +29,7 @@ SETTINGS = (
 LOADS = {
     "none": lambda elapsed: 1,
     "ten times slower at first": lambda elapsed: 10 if elapsed < 30 else 1,
+    "the first step alone, sixty times": lambda elapsed: 60 if 0.4 < elapsed < 0.6 else 1,
     "ten times slower from the middle": lambda elapsed: 10 if elapsed > SECONDS / 2 else 1,
     "ten times slower near the end": lambda elapsed: 10 if elapsed > 0.95 * SECONDS else 1,
     "faster near the end": lambda elapsed: 1 if elapsed > 0.9 * SECONDS else 10,
@@ -83,28 +87,36 @@ def test_a_finished_search_has_used_its_budget_whatever_the_load(begun, load):
     assert rows[-1]["epoch"] == 40
 
 
-def test_a_search_that_goes_on_has_the_length_it_would_have_had(begun):
-    def stop(name, step, total, /, **figures):
-        if step == 100:
-            raise KeyboardInterrupt
+def test_a_search_that_goes_on_has_the_length_it_would_have_had(begun, monkeypatch):
+    """It stops twice, and the clock of the second and third sitting shows another time."""
 
-    whole = begun.begin(LOADS["ten times slower at first"])
-    with pytest.raises(KeyboardInterrupt):  # the state is that of the last epoch's end
-        search_architecture(whole, SECONDS / 60, stop, begun.clock)
-    kept = torch.load(whole.folder.state, weights_only=True)
-    again = begun.set_up()
+    @contextmanager
+    def stop_at(*steps):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "stop_on_signal", lambda: nullcontext(lambda: begun.run.bilevel.step in steps))
+            yield
+
+    load = LOADS["ten times slower at first"]
+    begun.run = begun.begin(load)
+    with stop_at():
+        search_architecture(begun.run, SECONDS / 60, clock=begun.clock)
+    whole, seen = begun.run, list(begun.phases)
+    shutil.rmtree(whole.folder.root)
+    begun.phases.clear()
     begun.clock.now = 1024.0
-    sitting = module._Sitting(again, SECONDS / 60, lambda *_, **__: None, begun.clock)
-    bilevel = again.bilevel
-    assert (bilevel.step, bilevel.total_steps) == (kept["bilevel"]["step"], kept["bilevel"]["total_steps"])
-    assert (bilevel.length.since, sitting.recent, sitting.correct_at) == (
-        tuple(kept["bilevel"]["since"]), tuple(kept["recent"]), kept["correct_at"]
-    )  # fmt: skip
-    assert sitting._seconds() == kept["seconds"] > 0
+    for steps in ((100, 400), (400,), ()):
+        begun.run = begun.set_up()
+        with stop_at(*steps):
+            try:
+                search_architecture(begun.run, SECONDS / 60, clock=begun.clock)
+            except Interrupted:
+                continue
+    assert begun.phases == seen
+    assert begun.run.bilevel.length == whole.bilevel.length
 
 
 def test_few_steps_are_warned_of(begun):
     run = begun.begin(LOADS["none"])
     run.bilevel.settings = replace(run.bilevel.settings, min_steps=100_000)
-    with pytest.warns(UserWarning, match="time budget was enough for 1[0-9]{3} steps; below 100000 steps"):
+    with pytest.warns(UserWarning, match=r"was enough for 1[0-9]{3} updates of the weights; with fewer than 100000"):
         search_architecture(run, SECONDS / 60, clock=begun.clock)

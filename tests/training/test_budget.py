@@ -91,6 +91,7 @@ class _Free(Stateless):
 LOADS = {
     "none": lambda step, elapsed: 1,
     "ten times slower for the first steps": lambda step, elapsed: 10 if step < 40 else 1,
+    "the first step alone, sixty times": lambda step, elapsed: 60 if step == 0 else 1,
     "ten times slower for the first half": lambda step, elapsed: 10 if elapsed < SECONDS / 2 else 1,
     "ten times slower from the middle": lambda step, elapsed: 10 if elapsed > SECONDS / 2 else 1,
     "ten times slower near the end": lambda step, elapsed: 10 if elapsed > 0.95 * SECONDS else 1,
@@ -138,10 +139,10 @@ def test_the_length_is_corrected_and_warned_of(begun, tmp_path, instant):
     clock, totals = Clock(), []
     instant(clock, LOADS["ten times slower for the first steps"])
     run = _set_up(begun, tmp_path, "training.min_steps=400")
-    with pytest.warns(UserWarning, match="poor result") as caught:
+    with pytest.warns(UserWarning, match="the result is poor") as caught:
         fit(run, SECONDS / 60, lambda name, step, total, /, **figures: totals.append(total), clock)
     (message,) = [str(warning.message) for warning in caught]
-    assert message.startswith("at the present speed, 89 steps fit; below 400 steps")
+    assert message.startswith("at this speed there is time for 89 updates of the weights; with fewer than 400")
     assert totals[13] < 150
     assert totals[-1] > 500
 
@@ -150,7 +151,7 @@ def test_too_few_steps_are_warned_of_at_the_end(begun, tmp_path, instant):
     clock = Clock()
     instant(clock, LOADS["none"])
     run = _set_up(begun, tmp_path, "training.min_steps=5000")
-    with pytest.warns(UserWarning, match="time budget was enough for 9[0-9]{2} steps; below 5000 steps the recipe"):
+    with pytest.warns(UserWarning, match=r"was enough for 9[0-9]{2} updates of the weights; with fewer than 5000"):
         fit(run, SECONDS / 60, clock=clock)
 
 
@@ -159,7 +160,7 @@ def test_steps_longer_than_the_budget_end_at_once(begun, tmp_path, instant):
     instant(clock, lambda step, elapsed: 3000)
     run = _set_up(begun, tmp_path)
     fit(run, SECONDS / 60, clock=clock)
-    assert run.state.step == 1
+    assert run.state.step == 1  # the time is up after it
     assert run.folder.weights("last").is_file()
 
 

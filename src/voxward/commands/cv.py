@@ -29,6 +29,7 @@ from voxward.inference.precision import resolve_device, resolve_precision
 from voxward.inference.run_folder import RunFolder
 from voxward.metrics.score import POLICIES
 from voxward.report.tables import markdown_table
+from voxward.training.budget import check_minutes
 
 # Seconds until work that another process has claimed is looked at again.
 PAUSE = 5.0
@@ -83,8 +84,7 @@ def cv(
     """
     recipes = (recipe,) if isinstance(recipe, str) else tuple(recipe)
     source, root = open_dataset(dataset), Path(out)
-    if minutes is not None and minutes <= 0:
-        raise ValueError(f"minutes must be positive, got {minutes}")
+    check_minutes(minutes)
     if root.resolve() == source.root.resolve():
         raise ValueError(f"out {root} is the dataset's own folder; choose another --out")
     outputs = Outputs(root, "part of a cross-validation", overwrite)
@@ -106,7 +106,10 @@ def cv(
             dataset, unit.folder, unit.recipe, minutes, started, fold=unit.fold, folds=folds, seed=seed, device=device,
             workers=workers, overrides=overrides, progress=progress,
         )  # fmt: skip
-        evaluate(unit.folder, dataset, unit.folder, device=device, policy=policy, resume=True, progress=progress)
+        evaluate(
+            unit.folder, dataset, unit.folder, device=device, policy=policy, resume=True, progress=progress,
+            overwrite=overwrite,
+        )  # fmt: skip
 
     waiting = [unit for unit in units if not unit.finished]
     while waiting:
@@ -188,7 +191,7 @@ def _summary(
     predicted: dict[str, Path] = {}
     with _turn(root / "claims" / "summary"):
         for own in kept.values():
-            folder = _predictions(own, source, device, policy, progress)
+            folder = _predictions(own, source, device, policy, outputs.overwrite, progress)
             predicted |= {volume_stem(path): path for path in volumes_in(folder)}
         cases = [case for case in source.cases if case.id in predicted and case.label is not None]
         pairs = [(case.id, case.label, predicted[case.id]) for case in cases if case.label is not None]
@@ -218,7 +221,9 @@ def _turn(path: Path) -> Iterator[None]:
         time.sleep(PAUSE)
 
 
-def _predictions(kept: Sequence[_Unit], source: Dataset, device: str, policy: str, progress: Progress) -> Path:
+def _predictions(
+    kept: Sequence[_Unit], source: Dataset, device: str, policy: str, overwrite: bool, progress: Progress
+) -> Path:
     """The folder of the predictions of a fold's validation cases by its kept runs."""
     first, *others = kept
     if not others:
@@ -226,6 +231,6 @@ def _predictions(kept: Sequence[_Unit], source: Dataset, device: str, policy: st
     out = first.folder.parent / "together"
     evaluate(
         first.folder, source.root, out, device=device, policy=policy, members=[unit.folder for unit in others],
-        resume=True, progress=progress,
+        resume=True, progress=progress, overwrite=overwrite,
     )  # fmt: skip
     return out / "predictions"

@@ -43,12 +43,14 @@ def demo(
     seed: int = 0,
     cases: int = 25,
     progress: Progress = silent,
+    overwrite: bool = False,
 ) -> DemoResult:
     """Train on `cases` synthetic phantoms (or the dataset folder `data`), evaluate, draw the median case, and attack.
 
     Everything goes into the folder `out`: the phantoms, the run, its predictions and metrics, a picture with image,
     truth and prediction, and the attack's tables and figures. The attack is a small one: 10 steps on 2
-    cases. A demo that was interrupted goes on where it stopped.
+    cases. A demo that was interrupted goes on where it stopped. overwrite: replace results in `out` that voxward did
+    not write or that were edited since.
     """
     root = Path(out)
     source = Path(data) if data is not None else root / "phantoms"
@@ -56,14 +58,15 @@ def demo(
         write_phantoms(source, cases, seed)
     name = f"run-{open_dataset(source).name}-{Path(recipe).name.removesuffix('.yaml')}".lower()
     run = RunFolder(inside(root, name))
+    outputs, picture = Outputs(root, "a picture of a demo", overwrite), f"overlay-{name.removeprefix('run-')}.png"
+    outputs.check([picture])
     train(source, run.root, recipe, minutes, run.recipe.is_file(), seed=seed, progress=progress)
-    evaluation = evaluate(run.root, progress=progress)
-    picture = f"overlay-{name.removeprefix('run-')}.png"
-    with Outputs(root, "a picture of a demo").write(picture) as path:
+    evaluation = evaluate(run.root, progress=progress, overwrite=overwrite)
+    with outputs.write(picture) as path:
         _picture(run, source, evaluation, path)
     robustness = attack(
         run.root, source, root / f"attack-{name.removeprefix('run-')}", ATTACKS, EPS, steps=10, cases=2, seed=seed,
-        progress=progress,
+        progress=progress, overwrite=overwrite,
     )  # fmt: skip
     return DemoResult(evaluation, run.root, root / picture, robustness)
 

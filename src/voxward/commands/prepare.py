@@ -8,7 +8,7 @@ from pathlib import Path
 from voxward.commands.plan import decide
 from voxward.core.plan import Plan, load_plan
 from voxward.core.recipe import load_recipe
-from voxward.data.formats import declared
+from voxward.data.formats import declared, raise_refused
 from voxward.data.store import prepare_dataset
 
 
@@ -40,6 +40,5 @@ def prepare(
     else:
         decided = load_plan(Path(plan))
     prepare_dataset(opened, decided, Path(out), workers=workers, progress=progress, overwrite=overwrite)
-    if refused:
-        raise ValueError("; ".join(dict.fromkeys(entry.message for entry in refused)))
+    raise_refused(refused)
     return decided

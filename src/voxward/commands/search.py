@@ -28,6 +28,7 @@ from voxward.nas.run import SearchRun, search_architecture, set_up_search, super
 from voxward.nas.supernet import SuperNet
 from voxward.nets.registry import network_for_plan
 from voxward.report.architectures import Architecture, architectures_markdown, draw_architecture, search_history
+from voxward.training.budget import check_minutes
 from voxward.training.log import read_log
 from voxward.training.setup import TrainingCases
 
@@ -82,8 +83,9 @@ def search(
     the search itself may take, instead of the recipe's steps: all phases are as much shorter or longer, and their
     length follows the speed of the machine as the search goes on. resume: continue the search
     in `out` exactly as it would have gone on (recipe, paths, minutes, plan, fold and seed are then ignored, and
-    overrides that contradict its recipe are refused). overwrite: replace results in `out` that were
-    edited. The other arguments are those of `train`; the recipe's `search` says how to search, see core.search.Search.
+    overrides that contradict its recipe are refused). overwrite: replace files in `out`
+    that voxward did not write or that were edited since. The other arguments are those of `train`; the recipe's
+    `search` says how to search, see core.search.Search.
 
     Beside the searched networks stands, as a control, what the super-net decodes to before it has learnt anything.
     Raises ValueError or FileNotFoundError when an argument, the plan or the dataset is wrong, before anything but
@@ -94,8 +96,7 @@ def search(
     source = replace(source, labels=source.labels.with_regions(used.regions))
     on = resolve_device(device)
     resolve_precision(used.training.precision, on)
-    if minutes is not None and minutes <= 0:
-        raise ValueError(f"minutes must be positive, got {minutes}")
+    check_minutes(minutes)
     cases = Path(prepared) if prepared is not None else folder.root / "prepared"
     outputs = Outputs(folder.root, "part of a search", overwrite)
     outputs.check(_names(load_json(SearchSettings, folder.settings).paths if resume else tuple(paths)))
@@ -104,11 +105,11 @@ def search(
         wanted = (*split.fit, *split.selection)
         prepare_dataset(source, load_plan(folder.plan), cases, wanted, workers, counter(progress, "prepare"))
     else:
-        refuse_decisions(folder, plan)
+        refuse_decisions(folder, plan, overwrite)
         settings = SearchSettings(
             str(source.root.resolve()), tuple(paths), fold, seed, voxward.__version__, minutes=minutes
         )
-        _start(folder, source, used, settings, plan, cases, workers, progress)
+        _start(folder, source, used, settings, plan, cases, workers, overwrite, progress)
     split, settings = split_of(folder, source), load_json(SearchSettings, folder.settings)
     halves = TrainingCases(cases, split.fit, split.selection)
     used = _with_steps(used, settings.steps_per_epoch)
@@ -132,6 +133,7 @@ def _start(
     plan: Path | str | None,
     prepared: Path,
     workers: int,
+    overwrite: bool,
     progress: Progress,
 ) -> None:
     """Decide everything and prepare the cases; what was decided is written once all of it has worked."""
@@ -144,7 +146,7 @@ def _start(
     decided = plan_of(source, recipe, given.train, plan, workers, progress)
     _refuse_paths(super_net(recipe, decided, settings.seed), max(settings.paths), recipe.search or Search())
     prepare_dataset(source, decided, prepared, given.train, workers, counter(progress, "prepare"))
-    write_decisions(folder, decided, split, settings, recipe)
+    write_decisions(folder, decided, split, settings, recipe, overwrite)
 
 
 def _with_steps(recipe: Recipe, steps: int | None) -> Recipe:

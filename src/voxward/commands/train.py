@@ -24,6 +24,7 @@ from voxward.inference.precision import resolve_device, resolve_precision
 from voxward.inference.run_folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
 from voxward.nets.registry import network_for_plan, self_contained
 from voxward.report.figures import training_curve
+from voxward.training.budget import check_minutes
 from voxward.training.finish import settle_postprocess
 from voxward.training.ledger import read_cases
 from voxward.training.log import read_log
@@ -73,8 +74,7 @@ def train(
         load_run(start)  # refuses what is no trained run
     used = _recipe_of(folder, source, resume, recipe, (*defended, *overrides))
     source = replace(source, labels=source.labels.with_regions(used.regions))
-    if minutes is not None and minutes <= 0:
-        raise ValueError(f"minutes must be positive, got {minutes}")
+    check_minutes(minutes)
     resolve_precision(used.training.precision, resolve_device(device))
     fabric = start_fabric(used, device, devices)  # from here on there may be several processes; the first one writes
     shown = progress if fabric.is_global_zero else silent
@@ -136,7 +136,7 @@ def recipe_of(
         return _unchanged(folder, load_recipe(folder.recipe), overrides)
     if folder.recipe.exists():
         raise ValueError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
-    if left := folder.trained:
+    if left := (*folder.trained, *([folder.state] if folder.state.exists() else [])):
         raise ValueError(f"{folder.root} holds {_listed(left)} of another {what}: choose another --out")
     return load_recipe(recipe, overrides)
 
@@ -182,21 +182,23 @@ def _start(
     write_decisions(folder, decided, split, settings, recipe)
 
 
-def refuse_decisions(folder: RunFolder, plan: Path | str | None) -> None:
+def refuse_decisions(folder: RunFolder, plan: Path | str | None, overwrite: bool = False) -> None:
     """Raise ValueError where a new run or search would replace a file of the user's, such as an edited plan.json.
 
-    plan: the plan that was given, which may be the folder's own plan.json.
+    plan: the plan that was given, which may be the folder's own plan.json. overwrite: refuse nothing.
     """
     if plan is None or Path(plan).resolve() != folder.plan.resolve():
-        Outputs(folder.root, "a plan").check([folder.plan.name])
-    Outputs(folder.root, "part of a run").check([folder.splits.name, folder.settings.name])
+        Outputs(folder.root, "a plan", overwrite).check([folder.plan.name])
+    Outputs(folder.root, "part of a run", overwrite).check([folder.splits.name, folder.settings.name])
 
 
-def write_decisions(folder: RunFolder, plan: Plan, split: RunSplit, settings: object, recipe: Recipe) -> None:
+def write_decisions(
+    folder: RunFolder, plan: Plan, split: RunSplit, settings: object, recipe: Recipe, overwrite: bool = False
+) -> None:
     """Write what a run or search was decided to be; the recipe comes last: its presence says that there is one."""
-    outputs = Outputs(folder.root, "part of a run")
+    outputs = Outputs(folder.root, "part of a run", overwrite)
     if not (folder.plan.is_file() and load_plan(folder.plan) == plan):  # the plan that was given may lie there
-        Outputs(folder.root, "a plan").json(folder.plan.name, to_data(plan))
+        Outputs(folder.root, "a plan", overwrite).json(folder.plan.name, to_data(plan))
     outputs.json(folder.splits.name, to_data(split))
     outputs.json(folder.settings.name, to_data(settings))
     outputs.text(folder.recipe.name, dump_recipe(recipe))

@@ -55,19 +55,19 @@ class Averaging:
         return self.rate * 0.5 * (1.0 + math.cos(math.pi * min(within / self.stretch, 1.0)))
 
     def restarts_begun(self, done: float) -> int:
-        """How many cycles, each with a new optimiser, have begun at `done`."""
+        """Return how many cycles, each with a new optimiser, have begun when the share `done` of the run is done."""
         return sum(self._reached(cycle / self.restarts, done) for cycle in range(self.restarts))
 
     def snapshots_due(self, done: float) -> int:
-        """How many snapshots there are to be up to `done`, the last of them at 1.
+        """Return how many snapshots are due when the share `done` of the run is done; all of them when it is 1.
 
-        Where several became due since the last step, the weights are noted once: the mean stays an equal one.
+        Where several become due in one step, the weights are noted once: the mean stays an equal one.
         """
         count = self.restarts * self.snapshots
         return sum(self._reached(n / count, done) for n in range(0 if self.initial else 1, count + 1))
 
     def _reached(self, part: float, done: float) -> bool:
-        """Whether `done` is at or behind a part of what follows `start`."""
+        """Say whether the share `done` has reached the share `part` of what follows `start`."""
         return done >= self.start + (1.0 - self.start) * part - _ROUNDING
 
 

@@ -23,17 +23,20 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt
 def name_fault(name: str, longest: int = _LONGEST_NAME) -> str | None:
     r"""Say why a text cannot be the name of a file or folder of its own on every system, or None where it can.
 
-    Legal is any text of 1 to `longest` bytes (UTF-8) without a path separator of any system (/ and \) and without control
-    characters, which does not begin with a dot and is no device of Windows (NUL, COM1, ..., with or without a suffix).
+    Legal is any text of 1 to `longest` bytes (UTF-8) without a path separator of any system (/, \ and :) and
+    without control characters, which does not begin with a dot, does not end with a dot or blank, and is no device of
+    Windows (NUL, COM1, ..., with or without a suffix).
     """
     if not name:
         return "it is empty"
-    if "/" in name or "\\" in name:
+    if "/" in name or "\\" in name or ":" in name:
         return "it holds a path separator"
     if any(unicodedata.category(character) in _BREAKING for character in name):
         return "it holds a control character"
     if name.startswith("."):
         return "it begins with a dot"
+    if name.endswith((".", " ")):
+        return "it ends with a dot or a blank"
     if name.split(".")[0].strip().lower() in _RESERVED:
         return "it is a reserved name on Windows"
     if len(name.encode("utf-8", "surrogatepass")) > longest:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from voxward.core.files import append_text, atomic_write, inside
+from voxward.core.files import atomic_write, inside
 
 MARKER = ".voxward"
 """The file in a folder that lists what was written there: a line of SHA-256, kind and name for every file."""
@@ -49,7 +50,8 @@ class Outputs:
                 write, or that were changed since. The message names them.
         """
         paths = [inside(self.folder, name) for name in names]
-        strangers = [path for path in paths if not self._may_replace(path)]
+        known = self._lines()
+        strangers = [path for path in paths if not self._may_replace(path, known)]
         if strangers:
             listed = ", ".join(map(str, strangers[:_LISTED])) + (", ..." if len(strangers) > _LISTED else "")
             raise ValueError(
@@ -79,28 +81,30 @@ class Outputs:
         """Write `value` as indented JSON to the file `name`; raises as `write` does, and ValueError for NaN."""
         self.text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
-    def _may_replace(self, path: Path) -> bool:
+    def _may_replace(self, path: Path, known: frozenset[str]) -> bool:
         if self.overwrite or not path.exists():
             return True
-        return path.is_file() and self._line(path.name, _digest(path)) in self._lines()
+        return path.is_file() and self._line(path.name, _digest(path)) in known
 
     def _line(self, name: str, digest: str) -> str:
         return f"{digest} {self.kind} {json.dumps(name)}"
 
     def _lines(self) -> frozenset[str]:
         marker = self.folder / MARKER
-        if not marker.is_file():
+        if not os.path.lexists(marker):
             return frozenset()
+        if marker.is_symlink() or not marker.is_file():
+            raise ValueError(f"{marker} must be an ordinary file: voxward lists there what it wrote into the folder")
         return frozenset(marker.read_text(encoding="utf-8", errors="replace").split("\n"))
 
     def _note(self, name: str, digest: str) -> None:
         """Append to the marker. It is a log: processes that share a folder lose nothing of each other's."""
-        line = self._line(name, digest)
-        if line in self._lines():
-            return
-        marker = self.folder / MARKER
-        # A line of its own also behind one that a full disk cut short.
-        append_text(marker, f"\n{line}\n" if marker.is_file() else f"{_HEADING}{line}\n")
+        line, known = self._line(name, digest), self._lines()
+        if line not in known:
+            # A line of its own, also after one that a full disk cut short. A link is not followed.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            with open(os.open(self.folder / MARKER, flags, 0o666), "a", encoding="utf-8") as marker:
+                marker.write(f"\n{line}\n" if known else f"{_HEADING}{line}\n")
 
 
 def _digest(path: Path) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel
 import numpy as np
@@ -16,6 +17,11 @@ from voxward.core.case import Scaling, Volume
 from voxward.core.files import atomic_write
 from voxward.core.types import Size3
 from voxward.data.volume_file import MOST_INFLATED, NIFTI_SUFFIXES, Header, affine_fault, naming_the_file
+
+# Bytes of the headers of NIfTI-1 and NIfTI-2, and of what may lie between a header and the voxels.
+_HEADER_1, _HEADER_2, _LONGEST_EXTENSIONS = 348, 540, 1 << 26
+# How much scans are packed at most, and below how many bytes nobody counts.
+_TYPICAL_RATIO, _UNCOUNTED = 50, 1 << 26
 
 
 def read_header(path: Path) -> Header:
@@ -60,6 +66,7 @@ def write(
 
 
 def _load(path: Path) -> Any:
+    _refuse_extensions(path)
     try:
         image = nibabel.load(path)
     except (ImageFileError, HeaderDataError, HeaderTypeError) as error:
@@ -77,14 +84,45 @@ def _refuse_short(path: Path, image: Any) -> None:
     claimed = int(image.dataobj.offset) + math.prod(map(int, image.shape)) * image.get_data_dtype().itemsize
     held = path.stat().st_size
     if path.name.lower().endswith(".gz"):
-        most, noted = held * MOST_INFLATED, _noted_length(path)
-        held = _unpacked_bytes(path, claimed) if noted < claimed <= most else most
+        # What little is packed of much, or says so of itself, is counted; the rest is what its last bytes say.
+        doubtful = _noted_length(path) < claimed or claimed > max(_TYPICAL_RATIO * held, _UNCOUNTED)
+        most = held * MOST_INFLATED
+        held = _unpacked_bytes(path, claimed) if doubtful and claimed <= most else most
     if claimed > held:
         raise ValueError(f"the header claims {claimed} bytes, and the file holds at most {held}")
 
 
+def _refuse_extensions(path: Path) -> None:
+    """Raise ValueError where header extensions, which nibabel reads, claim other bytes than lie before the voxels."""
+    with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        start = file.read(_HEADER_2 + 4)
+        order: Literal["little", "big"] = "little"
+        if int.from_bytes(start[:4], "big") in (_HEADER_1, _HEADER_2):
+            order = "big"
+        size = int.from_bytes(start[:4], order)
+        if size not in (_HEADER_1, _HEADER_2) or start[size : size + 1] in (b"", b"\x00"):
+            return  # no header that nibabel takes, or no extension
+        end = _voxels_start(start, size, order)
+        if not size + 4 <= end <= _LONGEST_EXTENSIONS:
+            raise ValueError(f"the header's extensions claim to end at byte {end}")
+        place, rest = size + 4, start[size + 4 :] + file.read(end - len(start))
+        while end - place >= 16:
+            length = int.from_bytes(rest[place - size - 4 : place - size], order, signed=True)
+            if not 8 <= length <= end - place:
+                raise ValueError(f"a header extension claims {length} bytes of {end - place}")
+            place += length
+
+
+def _voxels_start(header: bytes, size: int, order: Literal["little", "big"]) -> int:
+    """The byte of a file at which its header says that the voxels begin."""
+    if size == _HEADER_2:
+        return int.from_bytes(header[168:176], order, signed=True)
+    (start,) = struct.unpack("<f" if order == "little" else ">f", header[108:112])
+    return int(start) if math.isfinite(start) else -1
+
+
 def _noted_length(path: Path) -> int:
-    """The last four bytes of a .gz file: its unpacked length, unless it has several parts or more than 4 GiB."""
+    """The last four bytes of a .gz file: its unpacked length, unless it has several parts, or more than 4 GiB."""
     with path.open("rb") as file:
         file.seek(-4, 2)
         return int.from_bytes(file.read(4), "little")

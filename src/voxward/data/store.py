@@ -152,15 +152,15 @@ def prepare_dataset(
 
     Resumable: a case that is there and was prepared by the same decisions from the same files is kept; one whose files
     have changed since (name, size or time of modification) is prepared again. overwrite: replace folders named like a
-    case that voxward did not write.
+    case that voxward did not write; one that holds files of the dataset is never replaced.
 
     Raises ValueError, before anything is written, when `out` holds cases of a plan that prepares differently, or such
     folders of others, and, after all others are done, one naming every case that failed.
     """
     cases = _cases(dataset, ids)
-    _refuse_strangers(out, cases, overwrite)
-    _claim(out, plan)
     preparation = preparation_digest(plan)
+    _refuse_strangers(dataset, [case for case in cases if not _is_current(case, out, preparation)], out, overwrite)
+    _claim(out, plan)
     for_each_case(lambda case: _prepare_case(case, plan, out, preparation, overwrite), cases, workers, progress)
 
 
@@ -170,27 +170,41 @@ def is_prepared(dataset: Dataset, plan: Plan, out: Path, ids: Sequence[str]) -> 
     if not path.is_file() or preparation_digest(load_plan(path)) != preparation_digest(plan):
         return False
     preparation = preparation_digest(plan)
-    return all(_is_current(inside(out, case.id), _case_digest(case, preparation)) for case in _cases(dataset, ids))
+    return all(_is_current(case, out, preparation) for case in _cases(dataset, ids))
 
 
 def _cases(dataset: Dataset, ids: Sequence[str] | None) -> Sequence[Case]:
     return dataset.cases if ids is None else [dataset.case(id) for id in ids]
 
 
-def _refuse_strangers(out: Path, cases: Sequence[Case], overwrite: bool) -> None:
+def _refuse_strangers(dataset: Dataset, cases: Sequence[Case], out: Path, overwrite: bool) -> None:
     """Raise ValueError where a case's folder would replace anything but a prepared case."""
-    folders = [inside(out, case.id) for case in cases]
-    strangers = [str(f) for f in folders if f.exists() and not (f.is_dir() and (_is_case(f) or not any(f.iterdir())))]
+    folders = [folder for case in cases if os.path.lexists(folder := inside(out, case.id))]
+    every = (*dataset.cases, *dataset.unlabelled)
+    files = [file for case in every for file in _files(case)]
+    holding = {parent for file in files for parent in file.resolve().parents} if folders else set[Path]()
+    inputs = [str(folder) for folder in folders if folder.resolve() in holding]
+    if inputs:
+        raise ValueError(
+            f"{', '.join(inputs[:5])}: holds files of the dataset; choose another folder for prepared cases"
+        )
+    strangers = [str(folder) for folder in folders if not (_is_empty(folder) or _is_case(folder))]
     if strangers and not overwrite:
         raise ValueError(
-            f"{', '.join(strangers[:5])}{', ...' if len(strangers) > 5 else ''}: named like a case, but voxward did "
-            "not write it; choose another folder for the prepared cases, or replace it with --overwrite"
+            f"{', '.join(strangers[:5])}: named like a case, but not a prepared case of voxward's alone; prepare "
+            "into another folder, move this one away, or replace it with `voxward prepare --overwrite`"
         )
 
 
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
 def _is_case(folder: Path) -> bool:
-    """Whether a folder holds a prepared case and nothing else."""
-    names = {path.name for path in folder.iterdir()}
+    """Whether a folder holds a prepared case and nothing else but files that systems leave everywhere."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir() if not path.name.startswith((".DS_Store", "._", ".nfs"))}
     return "case.json" in names and names <= _FILES
 
 
@@ -208,8 +222,7 @@ def preparation_digest(plan: Plan) -> str:
 
 def _case_digest(case: Case, preparation: str) -> str:
     """A short name for a preparation and the state of a case's files; raises FileNotFoundError when one is gone."""
-    files = [*case.images, *([] if case.label is None else [case.label])]
-    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in _files(case)]
     return _digest([preparation, len(case.images), states])
 
 
@@ -229,24 +242,31 @@ def _claim(out: Path, plan: Plan) -> None:
         )
 
 
-def _is_current(folder: Path, digest: str) -> bool:
-    return (folder / "case.json").is_file() and _record(folder).digest == digest
+def _is_current(case: Case, out: Path, preparation: str) -> bool:
+    """Whether a case lies prepared in `out`, as the plan says, from the files that it has now."""
+    folder = inside(out, case.id)
+    if not (folder / "case.json").is_file() or not all(file.is_file() for file in _files(case)):
+        return False
+    return _record(folder).digest == _case_digest(case, preparation)
+
+
+def _files(case: Case) -> tuple[Path, ...]:
+    return (*case.images, *([] if case.label is None else [case.label]))
 
 
 def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite: bool) -> None:
-    folder = inside(out, case.id)
     # Taken before the files are read: one that changes meanwhile is prepared again next time.
     digest = _case_digest(case, preparation)
-    if _is_current(folder, digest):
+    if _is_current(case, out, preparation):
         return
     label = None if case.label is None else read_label(case.label)
     prepared = prepare(read_image(case.images), label, plan, case.id)
-    write_case(folder, prepared, plan.patch_size, plan.labels.count, digest, overwrite)
+    write_case(inside(out, case.id), prepared, plan.patch_size, plan.labels.count, digest, overwrite)
 
 
 def _record(folder: Path) -> CaseRecord:
     path = folder / "case.json"
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"no prepared case in {folder}: {path} does not exist")
     return _read_record(path, path.stat().st_mtime_ns)
 
@@ -297,6 +317,8 @@ def _index_tensor(array: np.ndarray) -> Tensor:
 
 def _opened(path: Path) -> Any:
     """The array, opened once per process, thread and version of the file: an open array must not be shared."""
+    if not path.is_file():  # nor a pipe, which may never end
+        raise FileNotFoundError(f"no prepared array {path}")
     return _open(str(path), path.stat().st_mtime_ns, os.getpid(), threading.get_ident())
 
 

@@ -31,7 +31,16 @@ from voxward.nas.space import MacroSpace
 from voxward.nas.supernet import SuperNet
 from voxward.nets.searched import Layout, stage_strides
 from voxward.nets.slicewise import Slicewise
-from voxward.training.budget import CLOCK, Clock, next_correction, noted, pace, steps_for, warn_of_few_steps
+from voxward.training.budget import (
+    CLOCK,
+    WARM_UP_STEPS,
+    Clock,
+    next_correction,
+    noted,
+    pace,
+    steps_for,
+    warn_of_few_steps,
+)
 from voxward.training.defence import patch_ball, searched
 from voxward.training.interrupt import Interrupted, stop_on_signal
 from voxward.training.log import TrainingLog
@@ -188,10 +197,13 @@ class _Sitting:
         if self.budget is not None:
             self.recent = self._timed_passes()
             self._correct(self.budget)
+            # The first steps are slower than the timed passes; until they are over these tell the pace.
+            self.correct_at = max(self.correct_at, WARM_UP_STEPS + 1)
             warn_of_few_steps(self.run.bilevel.total_steps, self.run.settings.min_steps, ended=False)
         self.save()
 
     def steps(self, log: TrainingLog) -> Iterator[None]:
+        """Search step by step until the end, with a row of the log and a saved state after every epoch."""
         run, bilevel = self.run, self.run.bilevel
         weights, architecture = self.batches(run.cases.fit, bilevel.step), None
         while bilevel.step < bilevel.total_steps:
@@ -241,7 +253,8 @@ class _Sitting:
         self._wait()
         bilevel = self.run.bilevel
         seconds = (self.clock() - began) / _passes(self.run.settings, phase)
-        self.recent = noted(self.recent, bilevel.step, seconds)
+        if bilevel.step > WARM_UP_STEPS:
+            self.recent = noted(self.recent, WARM_UP_STEPS + 1 + bilevel.step, seconds)
         if bilevel.step >= self.correct_at and bilevel.step < bilevel.total_steps:
             self._correct(budget)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 import warnings
@@ -21,6 +22,12 @@ _RECENT, _FEWEST, _PARTS = 25, 3, 5
 _VALIDATIONS = 5
 # A correction after every hundredth of the steps that are left: a load that comes at once costs that much at most.
 _CORRECTIONS = 100
+
+
+def check_minutes(minutes: float | None) -> None:
+    """Raise ValueError for a time budget that is no positive number of minutes; None is none."""
+    if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
+        raise ValueError(f"minutes must be positive, got {minutes}")
 
 
 def noted(recent: tuple[float, ...], step: int, seconds: float) -> tuple[float, ...]:
@@ -46,8 +53,12 @@ def cost_noted(costs: tuple[float, ...], cost: float) -> tuple[float, ...]:
 
 
 def may_plan(step: int, spent: float, budget: float) -> bool:
-    """Say whether the length of a run can be told after `step` steps, when `spent` of `budget` seconds have passed."""
-    return step >= WARM_UP_STEPS + FIRST_STEPS or spent > FIRST_SHARE * budget
+    """Say whether the length of a run can be told after `step` steps, when `spent` of `budget` seconds have passed.
+
+    The first step alone says nothing, as it may wait for the start of everything, unless the time is up after it.
+    """
+    early = spent > FIRST_SHARE * budget if step > 1 else spent > budget
+    return step >= WARM_UP_STEPS + FIRST_STEPS or early
 
 
 def steps_for(seconds: float, per_step: float) -> int:
@@ -61,9 +72,10 @@ def next_correction(step: int, left: int) -> int:
 
 
 def warn_of_few_steps(steps: int, least: int, ended: bool) -> None:
-    """Warn that a time budget has room for fewer steps than the `least` that the recipe names."""
+    """Warn that a time budget has room for fewer updates of the weights than the `least` that the recipe names."""
     if steps < least:
-        found = f"the time budget was enough for {steps} steps" if ended else f"at the present speed, {steps} steps fit"
+        found = f"the time budget was enough for {steps}" if ended else f"at this speed there is time for {steps}"
         warnings.warn(
-            f"{found}; below {least} steps the recipe gives a poor result: give it more minutes", stacklevel=2
+            f"{found} updates of the weights; with fewer than {least} the result is poor: give it more minutes",
+            stacklevel=2,
         )

@@ -89,6 +89,7 @@ class _Sitting:
         # Two rows: sums of the figures since the last validation, and how many of each were measured.
         self.measured = torch.tensor(kept, dtype=torch.float64, device=run.fabric.device)
         self.before, self.started = self.state.seconds, clock()
+        self.save_seconds = 0.0
         self.figures: dict[str, float] = {}
         self.ledger = LossLedger(run.folder.ledger, run.state.step, run.cases.fit, run.fabric)
 
@@ -113,7 +114,8 @@ class _Sitting:
                 self._validate_and_save()
             self.progress("train", state.step, state.total_steps, **self.figures)
             if ended:
-                self._end()
+                if self.budget is not None:
+                    self._warn(state.step, ended=True)
                 return
             if self._anyone(stop()):
                 self._save()
@@ -158,7 +160,7 @@ class _Sitting:
                 self._note_validation(started)
                 self._correct(budget)
                 self._warn(state.total_steps or 0, ended=False)
-        elif state.step >= state.correct_at or state.must_validate:
+        elif state.step < state.total_steps and (state.step >= state.correct_at or state.must_validate):
             self._correct(budget)
 
     def _correct(self, budget: float) -> None:
@@ -176,27 +178,25 @@ class _Sitting:
         state.correct(steps)
         state.correct_at = next_correction(state.step, steps)
 
-    def _end(self) -> None:
-        if self.budget is not None:
-            self._warn(self.state.step, ended=True)
-
     def _warn(self, steps: int, ended: bool) -> None:
-        """Counted in updates of the weights, of which a step of hardening may have several."""
+        """Warn of too few updates of the weights, of which a step of hardening may have several."""
         if self.run.fabric.is_global_zero:
             warn_of_few_steps(steps * self.run.step.updates, self.run.recipe.training.min_steps, ended)
 
     def _note_validation(self, started: float) -> None:
+        """Note what a validation, begun at `started`, and the writing of the state after it take the time of."""
         state = self.state
         if state.recent:
-            cost = (self.clock() - started) / pace(state.recent, None)
+            cost = (self.clock() - started + self.save_seconds) / pace(state.recent, None)
             state.validation_costs = cost_noted(state.validation_costs, cost)
 
     def _validate_and_save(self) -> None:
         started = self.clock()
         self._validate()
         self._note_validation(started)
-        self.state.validated = self.state.step
+        self.state.validated, started = self.state.step, self.clock()
         self._save()
+        self.save_seconds = self.clock() - started
 
     def _validate(self) -> None:
         state, run = self.state, self.run

@@ -14,7 +14,7 @@ from torch import nn
 
 from voxward.core.files import atomic_write
 from voxward.core.length import RunLength
-from voxward.training.averaging import WeightAverage
+from voxward.training.averaging import Restarting, WeightAverage
 from voxward.training.schedule import Schedule
 from voxward.training.steps import Step
 
@@ -26,9 +26,9 @@ class TrainingState(RunLength):
     Attributes:
         validate_every: Steps between two validations.
         validated: The step of the last validation.
-        best_score: Of the validations so far.
-        sums: Of the step's figures since the last validation.
-        counts: How many of each figure were measured.
+        best_score: The best score of all validations so far.
+        sums: The sum of every figure of the steps since the last validation.
+        counts: How often each of these figures was measured.
         seconds: Training time so far, over all sittings.
         restarts: How often the optimiser began again.
         snapshots: How many of the averaging's snapshots have been taken or passed by.
@@ -99,6 +99,9 @@ def load_state(path: Path, learner: Learner, step: Step) -> TrainingState:
     kept = content["state"]
     # States of runs whose length was told once do not say when they were validated last.
     kept.setdefault("validated", kept["step"] - kept["step"] % (kept["validate_every"] or 1))
+    if isinstance(learner.schedule, Restarting):
+        taken = learner.schedule.averaging.snapshots_due(RunLength(kept["step"], kept["total_steps"]).done)
+        kept.setdefault("snapshots", taken)
     state = TrainingState(**kept)
     learner.network.load_state_dict(content["network"])
     if state.restarts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -49,9 +49,14 @@ def open_dataset(root: Path | str) -> Dataset:
             them. The message names every such entry.
     """
     dataset, refused = declared(root)
+    raise_refused(refused)
+    return dataset
+
+
+def raise_refused(refused: Sequence[Refused]) -> None:
+    """Raise a ValueError that names every entry of a dataset that cannot be used, if there is one."""
     if refused:
         raise ValueError("; ".join(dict.fromkeys(entry.message for entry in refused)))
-    return dataset
 
 
 def declared(root: Path | str) -> tuple[Dataset, tuple[Refused, ...]]:
@@ -79,7 +84,8 @@ def _refused(dataset: Dataset) -> Iterator[Refused]:
     description = dataset.root / "dataset.json"
     source = description if description.is_file() else dataset.root
     # The name of a folder that is there is one that a file may have.
-    if dataset.name != dataset.root.resolve().name and (fault := name_fault(dataset.name)) is not None:
+    own = (dataset.root.name, dataset.root.resolve().name)
+    if dataset.name not in own and (fault := name_fault(dataset.name)) is not None:
         yield Refused(None, f'{source}: the dataset\'s "name" {dataset.name!r} is no plain file name: {fault}')
     cases = (*dataset.cases, *dataset.unlabelled)
     counts = Counter(case.id for case in cases)

@@ -24,7 +24,7 @@ def open(root: Path) -> Dataset:
     """
     path, description = root / "dataset.json", read_description(root)
     return Dataset(
-        name=str(description.get("name", root.resolve().name)),
+        name=str(description.get("name", root.name or root.resolve().name)),
         root=root,
         channels=channels_of(description, path),
         labels=labels_of(description.get("labels"), path, description.get("regions")),

@@ -32,7 +32,7 @@ def open(root: Path) -> Dataset:
     channels = channels_of(description, path)
     listed = description.get("dataset")
     return Dataset(
-        name=str(description.get("name", root.resolve().name)),
+        name=str(description.get("name", root.name or root.resolve().name)),
         root=root,
         channels=channels,
         labels=labels_of(description.get("labels"), path),
