@@ -84,7 +84,7 @@ def test_sound_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "b.zraw").write_bytes(PACKED)
     (tmp_path / "h.raw.gz").write_bytes(gzip.compress(bytes(10) + BYTES + b"more"))
-    raw = ("d.raw", "deep/e.raw", "Lister.raw")
+    raw = ("d.raw", "deep/e.raw", "Lister.raw", "Müller.raw")
     for name, before in (*((name, b"") for name in raw), ("f.raw", bytes(10))):
         (tmp_path / name).write_bytes(before + BYTES)
     for file in files:
