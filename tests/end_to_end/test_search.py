@@ -135,6 +135,11 @@ def test_minutes_are_a_budget_that_a_resumed_search_keeps(phantoms, tmp_path):
     assert [row["epoch"] for row in log] == [1, 2, 3]
     assert [row["phase"] for row in log] == [0, 1, 2]
     assert 0.85 * 6 < log[-1]["seconds"] < 60  # how exactly: tests/nas/test_budget.py
+    RunFolder(found.out).state.unlink()
+    before = {path: path.read_bytes() for path in found.out.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"holds the search's search\.csv, but not its .*nothing was changed"):
+        search(resume=True)
+    assert {path: path.read_bytes() for path in found.out.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(

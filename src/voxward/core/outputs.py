@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +50,7 @@ class Outputs:
                 write, or that were changed since. The message names them.
         """
         paths = [inside(self.folder, name) for name in names]
-        known = self._lines()
-        strangers = [path for path in paths if not self._may_replace(path, known)]
+        strangers = self._strangers(self._strangers(paths))  # again: another process may just have written them
         if strangers:
             listed = ", ".join(map(str, strangers[:_LISTED])) + (", ..." if len(strangers) > _LISTED else "")
             raise ValueError(
@@ -81,9 +80,11 @@ class Outputs:
         """Write `value` as indented JSON to the file `name`; raises as `write` does, and ValueError for NaN."""
         self.text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
-    def _may_replace(self, path: Path, known: frozenset[str]) -> bool:
-        if self.overwrite or not path.exists():
-            return True
+    def _strangers(self, paths: Sequence[Path]) -> list[Path]:
+        known = self._lines()
+        return [path for path in paths if path.exists() and not (self.overwrite or self._own(path, known))]
+
+    def _own(self, path: Path, known: frozenset[str]) -> bool:
         return path.is_file() and self._line(path.name, _digest(path)) in known
 
     def _line(self, name: str, digest: str) -> str:
