@@ -1,40 +1,34 @@
-"""What reading a file takes, in a process of its own, whose peak no other test has raised."""
+"""What reading files takes, in a process of its own, whose peak no other test has raised."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 _READ = """
+import json, resource, sys
 from pathlib import Path
+import nibabel, numpy, SimpleITK
 from voxward.data.io import read_header, read_image
-for read in (read_header, lambda path: read_image([path])):
-    try:
-        read(Path(sys.argv[1]))
-    except ValueError as error:
-        print(error)
-    else:
-        print("was read")
-"""
-_MEASURED = """
-import resource, sys
-import numpy, nibabel, torch, SimpleITK
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-try:
-    exec(sys.argv[2])
-except ValueError as error:
-    print(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+before, messages = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
+for name in sys.argv[1:]:
+    for read in (read_header, lambda path: read_image([path])):
+        try:
+            read(Path(name))
+        except ValueError as error:
+            messages.append((name, str(error)))
+print(json.dumps([messages, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before]))
 """
 
 
-def refused_in_little_memory(path: Path, match: str, code: str = _READ) -> None:
-    """Reading the file, its header alone and all of it (or `code`), is refused and takes less than 150 MB."""
-    done = subprocess.run(
-        [sys.executable, "-c", _MEASURED, str(path), code], capture_output=True, text=True, check=True
-    )
-    *messages, kilobytes = done.stdout.splitlines()
-    assert messages
-    assert all(match in message for message in messages), messages
-    assert int(kilobytes) < 150_000
+def refused_in_little_memory(files: Mapping[Path, str]) -> None:
+    """Every file is refused, with a message that matches, and reading all of them takes less than 150 MB."""
+    command = [sys.executable, "-c", _READ, *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    messages, kilobytes = json.loads(done.stdout.splitlines()[-1])
+    assert {name for name, _ in messages} == set(map(str, files))
+    assert [(name, message) for name, message in messages if files[Path(name)] not in message] == []
+    assert kilobytes < 150_000

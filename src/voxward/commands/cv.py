@@ -203,7 +203,7 @@ def _summary(
             first, *others = members
             predict_cases(
                 first, source.unlabelled, root / "predictions", device=device, members=others, resume=True,
-                progress=progress,
+                progress=progress, overwrite=outputs.overwrite,
             )  # fmt: skip
         outputs.text("metrics.md", markdown_table(result))
         result.save(outputs)

@@ -15,6 +15,7 @@ from voxward.data.fingerprint import fingerprint
 from voxward.data.formats import open_dataset
 from voxward.data.planner import make_plan
 from voxward.data.splits import load_split
+from voxward.inference.run_folder import RunFolder
 
 
 def plan(
@@ -37,6 +38,8 @@ def plan(
     used, opened = load_recipe(recipe, overrides), open_dataset(Path(dataset))
     outputs = None if out is None else Outputs(Path(out), "a plan", overwrite)
     if outputs is not None:
+        if RunFolder(outputs.folder).recipe.exists():
+            raise ValueError(f"{out} holds a run, whose plan.json belongs to its weights: choose another --out")
         outputs.check(["fingerprint.json", "plan.json"])
     measured, decided = decide(opened, used, fold, seed, workers, progress)
     if outputs is not None:

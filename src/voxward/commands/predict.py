@@ -53,8 +53,8 @@ def predict(
     files CASE_0000 to CASE_(n-1) in one folder are the channels of one case. The headers of all inputs are checked
     before the first is segmented: channels, shapes and affines. A prediction has its input's affine, shape and file
     type, and an integer number type. out: by default RUN/predictions; it must be given where other runs predict with
-    `run`. resume: keep predictions that an interrupted call has written already. overlap: of the windows, instead of
-    the recipe's. cascade: another run that finds the region first, which `run` then segments; a warning names a case in
+    `run`. resume: keep predictions that an interrupted call has written already, and nobody edited since. overlap: of
+    the windows, instead of the recipe's. cascade: another run that finds the region first, which `run` then segments; a warning names a case in
     which it finds none, and the prediction is empty; margin, margin_unit and fraction: see inference.cascade.Cascade.
     members: other runs, the mean of whose predictions and of `run`'s is taken. checkpoint: `auto` is what a recipe
     deploys. tta: copies of every window that are averaged, instead of the recipe's; see inference.predictor.Predictor.
@@ -122,7 +122,7 @@ def _predict_all(
     """Segment every case; the predictor checks the headers and names the classes."""
     targets = [inside(outputs.folder, f"{case.id}{volume_suffix(case.images[0])}") for case in cases]
     _refuse_overwriting(cases, targets)
-    outputs.check(target.name for target in targets if not (resume and target.exists()))
+    outputs.check(target.name for target in targets)
     for case in cases:
         _check(predictor, case)
     for n, (case, path) in enumerate(zip(cases, targets, strict=True)):

@@ -30,7 +30,7 @@ def name_fault(name: str, longest: int = _LONGEST_NAME) -> str | None:
     if not name:
         return "it is empty"
     if "/" in name or "\\" in name or ":" in name:
-        return "it holds a path separator"
+        return "it holds a path separator (/, \\ or :)"
     if any(unicodedata.category(character) in _BREAKING for character in name):
         return "it holds a control character"
     if name.startswith("."):

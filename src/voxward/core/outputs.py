@@ -50,6 +50,8 @@ class Outputs:
                 write, or that were changed since. The message names them.
         """
         paths = [inside(self.folder, name) for name in names]
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.folder} is a file, and must be a folder: choose another --out")
         strangers = self._strangers(self._strangers(paths))  # again: another process may just have written them
         if strangers:
             listed = ", ".join(map(str, strangers[:_LISTED])) + (", ..." if len(strangers) > _LISTED else "")

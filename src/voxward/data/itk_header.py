@@ -28,7 +28,7 @@ _BLOCK = 1 << 20
 # bzip2 makes at most about so many bytes of one.
 _MOST_UNZIPPED = 50_000
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-_META_NAME = re.compile(rb"[A-Za-z0-9_|.,() -]{1,128}")
+_META_NAME = re.compile(rb"[ -9;<>-~]{1,128}")  # printable, without = and :
 
 _META_FIELDS = (
     "NDims", "DimSize", "ElementType", "ElementNumberOfChannels", "ElementDataFile", "HeaderSize", "BinaryData",
