@@ -54,10 +54,11 @@ def predict(
     before the first is segmented: channels, shapes and affines. A prediction has its input's affine, shape and file
     type, and an integer number type. out: by default RUN/predictions; it must be given where other runs predict with
     `run`. resume: keep predictions that an interrupted call has written already, and nobody edited since. overlap: of
-    the windows, instead of the recipe's. cascade: another run that finds the region first, which `run` then segments; a warning names a case in
-    which it finds none, and the prediction is empty; margin, margin_unit and fraction: see inference.cascade.Cascade.
-    members: other runs, the mean of whose predictions and of `run`'s is taken. checkpoint: `auto` is what a recipe
-    deploys. tta: copies of every window that are averaged, instead of the recipe's; see inference.predictor.Predictor.
+    the windows, instead of the recipe's. cascade: another run that finds the region first, which `run` then segments;
+    a warning names a case in which it finds none, and the prediction is empty; margin, margin_unit and fraction: see
+    inference.cascade.Cascade. members: other runs, the mean of whose predictions and of `run`'s is taken. checkpoint:
+    `auto` is what a recipe deploys. tta: copies of every window that are averaged, instead of the recipe's; see
+    inference.predictor.Predictor.
     overwrite: replace files in `out` that are no prediction of voxward's, or were edited since; an input is never.
 
     Raises ValueError or FileNotFoundError; for what the headers tell, and for files in `out` that are not replaced,
