@@ -142,25 +142,21 @@ def benchmark(
     )  # fmt: skip
     _check(setting, cascade is not None)
     folders = _paths([runs] if isinstance(runs, str | Path) else runs)
-    target, chosen = Path(out), resolve_device(device)
+    outputs, chosen = Outputs(Path(out), "part of a robustness report", overwrite), resolve_device(device)
     load = partial(load_deployed, checkpoint=checkpoint, device=chosen, precision=precision, graphs=graphs)
     helper = None if surrogate is None else load(surrogate, ())
     predictors = {name: load(folder, members, tta=tta) for name, folder in _named(folders).items()}
     finding = (margin, margin_unit, fraction)
     joined = None if cascade is None else _joined(load(cascade, (), tta=tta), [*predictors.values(), helper], *finding)
     beside = {"surrogate": _paths([surrogate]), "cascade": _paths([cascade]), "members": _paths(members)}
-    unseen = [*folders, *beside["members"], *beside["cascade"]]
     bench = Bench(
-        predictors, _cases(open_dataset(dataset), unseen, cases), setting, voxward.__version__,
-        target / "volumes", save_volumes, helper, _transferred(helper, predictors, setting), joined, overwrite,
+        predictors, _cases(open_dataset(dataset), folders, beside, cases), setting, voxward.__version__,
+        outputs.folder / "volumes", save_volumes, helper, _transferred(helper, predictors, setting), joined, overwrite,
     )  # fmt: skip
     if budget:
-        return BenchmarkResult((), (), None, target, hours=estimate_hours(bench))
+        return BenchmarkResult((), (), None, outputs.folder, hours=estimate_hours(bench))
     given = {"tta": tta, "finding": None if cascade is None else list(finding)}
-    outputs = Outputs(target, "part of a robustness report", overwrite)
-    outputs.check(_names(predictors, _hardenings(_named(folders))))
-    RecordStore(target).settle(_settings(bench, folders, checkpoint, beside, given))
-    return _work(outputs, bench, folders, progress)
+    return _work(outputs, bench, folders, _settings(bench, folders, checkpoint, beside, given), progress)
 
 
 def _paths(runs: Sequence[Path | str | None]) -> list[Path]:
@@ -181,9 +177,13 @@ def _hardening_file(hardening: Hardening) -> str:
     return f"hardening-{hardening.after}.md"
 
 
-def _work(outputs: Outputs, bench: Bench, folders: Sequence[Path], progress: Progress) -> BenchmarkResult:
+def _work(
+    outputs: Outputs, bench: Bench, folders: Sequence[Path], settings: Mapping[str, object], progress: Progress
+) -> BenchmarkResult:
     """All units that nobody has done yet, the clean ones first: they settle FAB's thresholds. Then what they show."""
     store = RecordStore(outputs.folder)
+    outputs.check(_names(bench.predictors, _hardenings(_named(folders))))
+    store.settle(settings)
     store.work(tuple(bench.clean_units()), bench.work)
     bench.settle_thresholds(store.read_all())
     store.work(tuple(bench.units()), lambda work: bench.work(work, progress), progress)
@@ -331,13 +331,16 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
     return dict(zip(names, folders, strict=True))
 
 
-def _cases(dataset: Dataset, folders: Sequence[Path], count: int | None) -> Mapping[str, Case]:
+def _cases(
+    dataset: Dataset, folders: Sequence[Path], beside: Mapping[str, Sequence[Path]], count: int | None
+) -> Mapping[str, Case]:
     """The labelled cases that no run was trained on, in the order of the first run's validation list."""
     if not dataset.cases:
         raise ValueError(f"{dataset.root} has no labels: an attack needs the truth")
     if count is not None and count < 1:
         raise ValueError(f"cases must be at least 1, got {count}")
-    lists = [cases_to_score(RunFolder(folder), dataset)[0] for folder in folders]
+    runs = [*folders, *beside["members"], *beside["cascade"]]
+    lists = [cases_to_score(RunFolder(folder), dataset)[0] for folder in runs]
     shared = [id for id in lists[0] if all(id in other for other in lists[1:])]
     if not shared:
         raise ValueError("the runs have no validation case in common")
