@@ -24,7 +24,7 @@ print(json.dumps([messages, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss -
 """
 
 
-def refused_in_little_memory(files: Mapping[Path, str]) -> None:
+def assert_refused_in_little_memory(files: Mapping[Path, str]) -> None:
     """Every file is refused, with a message that matches, and reading all of them takes less than 150 MB."""
     command = [sys.executable, "-c", _READ, *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

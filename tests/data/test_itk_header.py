@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.memory import refused_in_little_memory
+from tests.memory import assert_refused_in_little_memory
 from voxward.data.io import read_header, read_image
 from voxward.data.itk_header import voxels_of
 
@@ -47,7 +47,7 @@ def nrrd(path: Path, data: bytes = BYTES, **changes: str | None) -> Path:
     return path
 
 
-def refused(path: Path, match: str) -> None:
+def assert_refused(path: Path, match: str) -> None:
     for read in (read_header, lambda path: read_image([path])):
         with pytest.raises(ValueError, match=match) as caught:
             read(path)
@@ -112,9 +112,9 @@ def test_bzip2_is_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dimensions", ["-5", "-1", "0", "1", "5", "10", "30000", "9" * 14, "3.0", "", "3 -5", "x"])
 def test_a_wrong_number_of_dimensions_is_refused(tmp_path: Path, dimensions: str) -> None:
-    refused(meta(tmp_path / "x.mha", NDims=dimensions), "must be a whole number from 2 to 4")
+    assert_refused(meta(tmp_path / "x.mha", NDims=dimensions), "must be a whole number from 2 to 4")
     if dimensions != "5":
-        refused(nrrd(tmp_path / "x.nrrd", dimension=dimensions), "must be a whole number from 2 to 5")
+        assert_refused(nrrd(tmp_path / "x.nrrd", dimension=dimensions), "must be a whole number from 2 to 5")
 
 
 @pytest.mark.parametrize(
@@ -139,13 +139,13 @@ def test_a_wrong_number_of_dimensions_is_refused(tmp_path: Path, dimensions: str
 def test_what_two_readers_may_read_differently_is_refused(tmp_path: Path, before: str, after: str, match: str) -> None:
     """ITK takes the last of two fields, and a colon for an equals sign."""
     text = "".join(f"{name} = {value}\n" for name, value in META.items())
-    refused(meta(tmp_path / "x.mha", lines=text.replace(before, after)), match)
+    assert_refused(meta(tmp_path / "x.mha", lines=text.replace(before, after)), match)
 
 
 @pytest.mark.parametrize("sizes", ["7 6", "7 6 5 4", "7 -6 5", "7 0 5", "7 6 5.5", "", "7 6 4294967296"])
 def test_wrong_sizes_are_refused(tmp_path: Path, sizes: str) -> None:
-    refused(meta(tmp_path / "x.mha", DimSize=sizes), "DimSize must be")
-    refused(nrrd(tmp_path / "x.nrrd", sizes=sizes), "sizes must be")
+    assert_refused(meta(tmp_path / "x.mha", DimSize=sizes), "DimSize must be")
+    assert_refused(nrrd(tmp_path / "x.nrrd", sizes=sizes), "sizes must be")
 
 
 @pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd"])
@@ -156,7 +156,7 @@ def test_a_data_file_outside_of_the_folder_is_refused(tmp_path: Path, suffix: st
     (tmp_path / "in" / "linked.raw").symlink_to(tmp_path / "secret.raw")
     path = tmp_path / "in" / f"x{suffix}"
     written = nrrd(path, b"", data_file=named) if suffix == ".nrrd" else meta(path, b"", ElementDataFile=named)
-    refused(written, "same folder")
+    assert_refused(written, "same folder")
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,8 @@ def test_a_data_file_that_is_no_ordinary_file_is_refused(tmp_path: Path, named: 
     match = "several files|no ordinary file|same folder|not NAME = VALUE"
     if named == "x ":  # a MetaImage's ends at its last letter
         (tmp_path / "x").symlink_to("/etc/passwd")
-    refused(meta(tmp_path / "x.mhd", b"", ElementDataFile=named), match)
-    refused(nrrd(tmp_path / "x.nrrd", b"", datafile=named), match)
+    assert_refused(meta(tmp_path / "x.mhd", b"", ElementDataFile=named), match)
+    assert_refused(nrrd(tmp_path / "x.nrrd", b"", datafile=named), match)
 
 
 @pytest.mark.parametrize("named", [":/etc/passwd", "=/etc/passwd", ": /etc/passwd", "= = secret.raw"])
@@ -180,7 +180,7 @@ def test_a_data_file_behind_further_separators_is_refused(tmp_path: Path, named:
     decoy = tmp_path / named
     decoy.parent.mkdir(parents=True, exist_ok=True)
     decoy.write_bytes(BYTES)
-    refused(meta(tmp_path / "x.mhd", b"", ElementDataFile=named), "not NAME = VALUE|same folder")
+    assert_refused(meta(tmp_path / "x.mhd", b"", ElementDataFile=named), "not NAME = VALUE|same folder")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_an_nrrd_line_that_itk_reads_differently_is_refused(tmp_path: Path, line
     (tmp_path / "a:=").mkdir()
     path = nrrd(tmp_path / "x.nrrd")
     path.write_bytes(path.read_bytes().replace(b"# a comment", line.encode("latin-1")))
-    refused(path, "control character|same folder")
+    assert_refused(path, "control character|same folder")
 
 
 def test_a_key_is_no_field(tmp_path: Path) -> None:
@@ -206,8 +206,8 @@ def test_a_key_is_no_field(tmp_path: Path) -> None:
 
 
 def test_where_the_voxels_begin_is_said_once(tmp_path: Path) -> None:
-    refused(meta(tmp_path / "x.mha", HeaderSize="10"), "HeaderSize is for voxels in a file of their own")
-    refused(nrrd(tmp_path / "x.nrrd", line_skip="1"), "lineskip must be a whole number from 0 to 0")
+    assert_refused(meta(tmp_path / "x.mha", HeaderSize="10"), "HeaderSize is for voxels in a file of their own")
+    assert_refused(nrrd(tmp_path / "x.nrrd", line_skip="1"), "lineskip must be a whole number from 0 to 0")
 
 
 def test_pipes_are_no_volumes(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_pipes_are_no_volumes(tmp_path: Path) -> None:
     ({"ElementType": None}, "legal: MET_CHAR"), ({"ElementNumberOfChannels": "-1"}, "whole number from 1"),
 ])  # fmt: skip
 def test_what_a_voxel_is_must_be_said(tmp_path: Path, changes, match: str) -> None:
-    refused(meta(tmp_path / "x.mha", **changes), match)
+    assert_refused(meta(tmp_path / "x.mha", **changes), match)
 
 
 @pytest.mark.parametrize(("changes", "match"), [
@@ -230,7 +230,7 @@ def test_what_a_voxel_is_must_be_said(tmp_path: Path, changes, match: str) -> No
     ({"encoding": "zip"}, "legal: raw"), ({"encoding": None}, "legal: raw"),
 ])  # fmt: skip
 def test_what_an_nrrd_voxel_is_must_be_said(tmp_path: Path, changes, match: str) -> None:
-    refused(nrrd(tmp_path / "x.nrrd", **changes), match)
+    assert_refused(nrrd(tmp_path / "x.nrrd", **changes), match)
 
 
 @pytest.mark.parametrize("size", [None, "0", "-1", "1000000", str(len(PACKED) // 2)])
@@ -256,7 +256,7 @@ def test_a_claim_that_the_file_cannot_hold_costs_no_memory(tmp_path: Path) -> No
         nrrd(tmp_path / "b.nrrd", gzip.compress(BYTES), sizes=large, encoding="gzip"),
         nrrd(tmp_path / "c.nrrd", sizes=large, encoding="ascii"),
     ]
-    refused_in_little_memory(dict.fromkeys(files, "cannot hold"))
+    assert_refused_in_little_memory(dict.fromkeys(files, "cannot hold"))
 
 
 def test_a_stream_that_holds_more_or_less_than_claimed_costs_no_memory(tmp_path: Path) -> None:
@@ -269,4 +269,4 @@ def test_a_stream_that_holds_more_or_less_than_claimed_costs_no_memory(tmp_path:
         nrrd(tmp_path / "x.nrrd", bomb, encoding="gzip"): "claims 420 bytes of voxels, and the file holds more",
         packed_meta(tmp_path / "y.mha", short, DimSize="512 512 600"): "and the file holds 2097152",
     }
-    refused_in_little_memory(files)
+    assert_refused_in_little_memory(files)

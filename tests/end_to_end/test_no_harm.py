@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import voxward
 from tests.end_to_end.conftest import TINY
-from tests.memory import refused_in_little_memory
+from tests.memory import assert_refused_in_little_memory
 from voxward.cli import main
 from voxward.core.outputs import MARKER
 from voxward.data.check import check_dataset
@@ -449,7 +449,7 @@ def test_a_nifti_file_that_claims_too_much_costs_no_memory(tmp_path):
         files[tmp_path / f"extension-{n}.nii"] = files[tmp_path / f"extension-{n}.nii.gz"] = "extension"
         (tmp_path / f"extension-{n}.nii").write_bytes(content + bytes(1 << 10))
         (tmp_path / f"extension-{n}.nii.gz").write_bytes(gzip.compress(content + bytes(1 << 28), 1))
-    refused_in_little_memory(files)
+    assert_refused_in_little_memory(files)
 
 
 def test_a_nifti_file_that_claims_too_much_is_a_problem(here):
