@@ -15,9 +15,9 @@ from pathlib import Path
 from voxward.commands.evaluate import evaluate
 from voxward.commands.train import train
 from voxward.core.files import write_text
-from voxward.inference.predictor import Tta
-from voxward.inference.run_folder import Checkpoint, RunFolder
 from voxward.metrics.summary import summarise
+from voxward.pipeline.predictor import Tta
+from voxward.runs.folder import Checkpoint, RunFolder
 
 WAYS: dict[str, tuple[Checkpoint, ...]] = {"plain": ("best", "last"), "averaged": ("best", "last", "swa")}
 COPIES: tuple[Tta, ...] = ("none", "mirrors", "symmetries")

@@ -32,10 +32,10 @@ from voxward.core.files import write_text
 from voxward.core.plan import load_plan
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_label
-from voxward.data.phantom_brain import write_brain_phantoms
-from voxward.inference.evaluate import Evaluation, evaluate_folder
-from voxward.inference.run_folder import RunFolder
 from voxward.metrics.summary import Summary, summarise
+from voxward.phantoms.brain import write_brain_phantoms
+from voxward.runs.folder import RunFolder
+from voxward.systems.evaluate import Evaluation, evaluate_folder
 
 COLUMNS = {"dice": "Dice", "hd95_mm": "HD95 mm", "sensitivity": "sensitivity", "specificity": "specificity"}
 POLICY = "brats"

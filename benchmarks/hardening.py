@@ -24,12 +24,12 @@ import voxward
 from voxward.commands.benchmark import BenchmarkResult
 from voxward.core.files import write_text
 from voxward.core.progress import Progress
-from voxward.inference.run_folder import RunFolder, load_run
 from voxward.report.progress import BarProgress
 from voxward.report.robustness import eps_text
 from voxward.report.robustness_figures import curves_figure
 from voxward.robustness.record import Record
-from voxward.robustness.robust import clean_dice, eps_values, paired_difference, robust_dice
+from voxward.robustness.summary import clean_dice, eps_values, paired_difference, robust_dice
+from voxward.runs.folder import RunFolder, load_run
 from voxward.training.log import read_log
 
 CLEAN = "clean"

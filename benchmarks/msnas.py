@@ -41,6 +41,11 @@ import torch
 import torch.nn.functional as F
 
 import voxward
+from voxward.architecture_search.cost import profile
+from voxward.architecture_search.paths import edge_weights, sample_path, uniform_path_scores
+from voxward.architecture_search.rank import decode_best
+from voxward.architecture_search.run import search_architecture, set_up_search, super_net
+from voxward.architecture_search.supernet import SuperNet
 from voxward.core.files import write_json, write_text
 from voxward.core.genotype import OPERATION_NAMES, CellGenes, Gene, Genotype
 from voxward.core.plan import Plan, load_plan
@@ -49,14 +54,9 @@ from voxward.core.structure import from_data, to_data
 from voxward.data.formats import open_dataset
 from voxward.data.splits import Split, load_split, selection_split
 from voxward.data.store import open_case
-from voxward.inference.run_folder import RunFolder, load_weights
 from voxward.metrics.summary import summarise
-from voxward.nas.cost import profile
-from voxward.nas.paths import edge_weights, sample_path, uniform_path_scores
-from voxward.nas.rank import decode_best
-from voxward.nas.run import search_architecture, set_up_search, super_net
-from voxward.nas.supernet import SuperNet
 from voxward.nets.registry import network_for_plan
+from voxward.runs.folder import RunFolder, load_weights
 from voxward.training.loop import fit
 from voxward.training.setup import TrainingCases, set_up, start_fabric
 from voxward.training.validate import overlap, pooled_dice

@@ -18,16 +18,16 @@ from pathlib import Path
 from rich.console import Console
 
 import voxward
+from voxward.architecture_search.cost import profile
 from voxward.core.files import write_text
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress
-from voxward.inference.evaluate import Evaluation
-from voxward.inference.run_folder import RunFolder, RunSettings, load_run
 from voxward.metrics.summary import Summary
-from voxward.nas.cost import profile
 from voxward.report.progress import BarProgress
 from voxward.robustness.record import Record
-from voxward.robustness.robust import case_dice, mu, robust_dice
+from voxward.robustness.summary import case_dice, mu, robust_dice
+from voxward.runs.folder import RunFolder, RunSettings, load_run
+from voxward.systems.evaluate import Evaluation
 from voxward.training.log import read_log
 
 ATTACK = "apgd-dice"

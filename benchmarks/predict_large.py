@@ -28,8 +28,8 @@ from voxward.core.plan import ChannelPlan, Plan
 from voxward.core.recipe import dump_recipe, load_recipe
 from voxward.data.io import write_image
 from voxward.data.planner_rog import rog_sizes
-from voxward.inference.run_folder import RunFolder, save_weights
 from voxward.nets.registry import network_for_plan
+from voxward.runs.folder import RunFolder, save_weights
 
 SPACING, TARGET = (0.8, 0.8, 1.25), (0.85, 0.85, 1.5)
 

@@ -44,16 +44,16 @@ from voxward.core.structure import to_data
 from voxward.core.types import Size3
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label
-from voxward.data.phantom_abdomen import SIZES, write_abdomen_phantoms
-from voxward.data.phantoms import write_phantoms
-from voxward.inference.cascade import Cascade
-from voxward.inference.postprocess import PostProcess, drop_small_parts
-from voxward.inference.predictor import Predictor
-from voxward.inference.run_folder import RunFolder, RunSplit, load_run
-from voxward.inference.together import Deployed
 from voxward.metrics.score import POLICIES, score_case
 from voxward.metrics.summary import summarise
+from voxward.phantoms.abdomen import SIZES, write_abdomen_phantoms
+from voxward.phantoms.organ import write_phantoms
+from voxward.pipeline.predictor import Predictor
 from voxward.robustness.subject import Subject, cascade_subject, patch_subject, volume_subject
+from voxward.runs.folder import RunFolder, RunSplit, load_run
+from voxward.runs.postprocess import PostProcess, drop_small_parts
+from voxward.systems.cascade import Cascade
+from voxward.systems.ensemble import Deployed
 
 Row = dict[str, Any]
 # Table 5's networks, all of which the paper's own figures are known for.

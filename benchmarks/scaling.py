@@ -34,8 +34,8 @@ from benchmarks.predict_large import SPACING, make_run, make_volume
 from voxward.core.files import write_text
 from voxward.core.types import Size3
 from voxward.data.io import write_image, write_label
-from voxward.inference.predictor import Predictor
-from voxward.inference.run_folder import RunFolder, load_run
+from voxward.pipeline.predictor import Predictor
+from voxward.runs.folder import RunFolder, load_run
 
 SIZES: tuple[Size3, ...] = (
     (64, 64, 64), (96, 96, 96), (128, 128, 128), (192, 192, 192), (256, 256, 200), (384, 384, 300), (512, 512, 400),

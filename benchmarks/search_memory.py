@@ -3,7 +3,7 @@
 MS-NAS at the paper's setting: 10 layers, 5 scales, slices of 256 x 256, a quarter of the channels; a weight step by SGD
 with momentum in float32, as the step that keeps most. Per row, in GiB:
 
-    layers      outputs of all layers by the cost model (`voxward.nas.cost.profile`), without sums and concatenations
+    layers      outputs of all layers by the cost model (`voxward.architecture_search.cost`), no sums or joins
     counted     the most that lives at once, all storages counted on the meta device, where nothing is computed
     measured    --device cuda: the allocator's peak. On a CPU, where --measure is given: what a fresh process grows by,
                 its libraries' scratch memory included
@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from voxward.nas.cost import profile
-from voxward.nas.space import MacroSpace
-from voxward.nas.supernet import SuperNet
+from voxward.architecture_search.cost import profile
+from voxward.architecture_search.space import MacroSpace
+from voxward.architecture_search.supernet import SuperNet
 from voxward.nets.searched import Layout, stage_strides
 
 GIB = 2**30

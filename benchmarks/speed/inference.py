@@ -32,9 +32,9 @@ from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan, Plan
 from voxward.core.recipe import load_recipe
 from voxward.core.types import Size3
-from voxward.inference.postprocess import PostProcess
-from voxward.inference.predictor import Predictor, restore_argmax_of
-from voxward.inference.run_folder import TrainedModel
+from voxward.pipeline.predictor import Predictor, restore_argmax_of
+from voxward.runs.folder import TrainedModel
+from voxward.runs.postprocess import PostProcess
 
 SHAPE, WINDOW = (256, 256, 200), (128, 128, 80)
 SMALL_SHAPE, SMALL_WINDOW = (96, 96, 72), (64, 64, 48)

@@ -29,18 +29,18 @@ _HOMES = {
     # Parts.
     "create_network": "voxward.nets.registry",
     "load_recipe": "voxward.core.recipe",
-    "load_run": "voxward.inference.run_folder",
+    "load_run": "voxward.runs.folder",
     "open_dataset": "voxward.data.formats",
-    "Predictor": "voxward.inference.predictor",
+    "Predictor": "voxward.pipeline.predictor",
     "PatchModel": "voxward.core.model",
-    "PipelineModel": "voxward.inference.pipeline",
+    "PipelineModel": "voxward.pipeline.model",
     "ThreatModel": "voxward.attacks.threat",
     "Volume": "voxward.core.case",
     "read_image": "voxward.data.io",
     "read_label": "voxward.data.io",
-    "write_phantoms": "voxward.data.phantoms",
-    "write_brain_phantoms": "voxward.data.phantom_brain",
-    "write_abdomen_phantoms": "voxward.data.phantom_abdomen",
+    "write_phantoms": "voxward.phantoms.organ",
+    "write_brain_phantoms": "voxward.phantoms.brain",
+    "write_abdomen_phantoms": "voxward.phantoms.abdomen",
 }
 
 # Rooms with a surface of their own: voxward.attacks.create("apgd-dice").

@@ -4,7 +4,7 @@ from benchmarks.hardening import Family, pooled, table
 
 from tests.robustness.books import CLEAN, clean, record
 from voxward.commands.benchmark import BenchmarkResult
-from voxward.inference.run_folder import RunFolder
+from voxward.runs.folder import RunFolder
 from voxward.training.log import TrainingLog
 
 EPS = 8 / 255

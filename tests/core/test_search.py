@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from voxward.core.search import Search
+from voxward.core.recipe.search import Search
 
 
 def test_the_defaults_are_legal_and_the_paper_s():

@@ -7,7 +7,7 @@ from voxward.core.labels import LabelSet
 from voxward.data.check import check_dataset
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label, write_image, write_label
-from voxward.data.phantom_brain import make_brain_phantom, write_brain_phantoms
+from voxward.phantoms.brain import make_brain_phantom, write_brain_phantoms
 
 OLD = ("_t1", "_t1ce", "_t2", "_flair", "_seg")
 NEW = ("-t1n", "-t1c", "-t2w", "-t2f", "-seg")

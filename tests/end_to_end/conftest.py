@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from voxward.commands.train import train
-from voxward.data.phantoms import write_phantoms
+from voxward.phantoms.organ import write_phantoms
 
 # The smallest honest training: flat networks on small patches, in float32 so that it is the same on every machine.
 TINY = (

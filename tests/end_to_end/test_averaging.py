@@ -14,7 +14,7 @@ from voxward.commands.predict import predict
 from voxward.commands.train import train
 from voxward.core.plan import load_json
 from voxward.data.loader import patch_batches
-from voxward.inference.run_folder import RunFolder, RunSplit, load_run
+from voxward.runs.folder import RunFolder, RunSplit, load_run
 from voxward.training.averaging import WeightAverage
 from voxward.training.interrupt import Interrupted
 from voxward.training.log import read_log

@@ -13,9 +13,9 @@ from voxward.commands.predict import predict
 from voxward.commands.train import train
 from voxward.core.recipe import load_recipe
 from voxward.data.io import read_label
-from voxward.data.phantom_brain import write_brain_phantoms
-from voxward.inference.run_folder import RunFolder, load_run
 from voxward.nets.registry import network_for_plan
+from voxward.phantoms.brain import write_brain_phantoms
+from voxward.runs.folder import RunFolder, load_run
 from voxward.training.interrupt import Interrupted
 
 TINY = (

@@ -13,7 +13,7 @@ from voxward.commands.cv import cv
 from voxward.core.claim import claim
 from voxward.core.plan import load_json
 from voxward.data.formats import open_dataset
-from voxward.inference.run_folder import RunFolder, RunSplit
+from voxward.runs.folder import RunFolder, RunSplit
 from voxward.training.interrupt import Interrupted
 
 SETTINGS = (*TINY, "training.epochs=1", "postprocessing.kind=none")

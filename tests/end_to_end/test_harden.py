@@ -22,7 +22,7 @@ from voxward.commands.train import train
 from voxward.core.files import write_json
 from voxward.core.plan import load_json
 from voxward.core.recipe import Choice, dump_recipe, load_recipe
-from voxward.inference.run_folder import RunFolder, RunSettings
+from voxward.runs.folder import RunFolder, RunSettings
 from voxward.training.interrupt import Interrupted
 from voxward.training.log import COLUMNS, read_log
 

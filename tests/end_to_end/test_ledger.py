@@ -6,7 +6,7 @@ from tests.end_to_end.conftest import TINY
 from voxward.commands.suspects import suspects as listed
 from voxward.commands.train import train
 from voxward.core.plan import load_json
-from voxward.inference.run_folder import RunFolder, RunSplit
+from voxward.runs.folder import RunFolder, RunSplit
 from voxward.training.ledger import LossLedger, read_cases, read_ledger, suspects
 
 

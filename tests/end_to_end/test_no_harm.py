@@ -19,7 +19,7 @@ from voxward.cli import main
 from voxward.core.outputs import MARKER
 from voxward.data.check import check_dataset
 from voxward.data.formats import declared, open_dataset
-from voxward.inference.run_folder import RunFolder
+from voxward.runs.folder import RunFolder
 
 FILES = [f"phantom_{n:03d}.nii.gz" for n in range(8)]
 LABELS = {"background": 0, "organ a": 1, "organ b": 2, "lesion": 3}

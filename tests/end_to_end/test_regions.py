@@ -13,9 +13,9 @@ from voxward.commands.harden import harden
 from voxward.commands.train import train
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label
-from voxward.inference.predictor import Predictor
-from voxward.inference.run_folder import RunFolder, load_run
+from voxward.pipeline.predictor import Predictor
 from voxward.robustness.subject import erasing, volume_subject
+from voxward.runs.folder import RunFolder, load_run
 
 REGIONS = "regions={lesion: [3], organ: [1, 3], all: [1, 2, 3]}"
 

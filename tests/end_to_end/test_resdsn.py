@@ -11,9 +11,9 @@ from voxward.commands.train import train
 from voxward.core.plan import load_json
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label, write_image
-from voxward.data.phantoms import write_phantoms
-from voxward.inference.evaluate import evaluate_folder
-from voxward.inference.run_folder import RunFolder, RunSplit, load_run
+from voxward.phantoms.organ import write_phantoms
+from voxward.runs.folder import RunFolder, RunSplit, load_run
+from voxward.systems.evaluate import evaluate_folder
 from voxward.training.log import read_log
 
 TINY = (

@@ -12,7 +12,7 @@ import voxward
 from voxward.core.genotype import load_genotype
 from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
-from voxward.inference.run_folder import RunFolder, load_run
+from voxward.runs.folder import RunFolder, load_run
 from voxward.training.interrupt import Interrupted
 from voxward.training.log import read_log
 

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.image import imread
 from rich.console import Console
 
+from voxward.architecture_search.cost import Cost
 from voxward.core.genotype import CellGenes, Gene, Genotype
-from voxward.nas.cost import Cost
 from voxward.report.architectures import (
     Architecture,
     architectures_markdown,

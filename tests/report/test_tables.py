@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from voxward.inference.evaluate import Evaluation, summarise_cases
 from voxward.metrics.score import CaseMetrics, ClassMetrics
 from voxward.report.tables import markdown_table, metrics_table
+from voxward.systems.evaluate import Evaluation, summarise_cases
 
 ABSENT = ClassMetrics(None, None, None, None, None, None, 0, 0)
 

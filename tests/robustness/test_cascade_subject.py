@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.inference.test_cascade import predictor, scan
+from tests.systems.test_cascade import predictor, scan
 from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case
 from voxward.data.io import write_image, write_label
-from voxward.inference.cascade import Cascade
-from voxward.robustness.robust import sanity
-from voxward.robustness.run import Bench, Setting
+from voxward.robustness.bench import Bench, Setting
 from voxward.robustness.subject import cascade_subject, overlap
+from voxward.robustness.summary import sanity
+from voxward.systems.cascade import Cascade
 
 THREAT = ThreatModel(0.0)
 

@@ -18,14 +18,14 @@ from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
 from voxward.core.recipe import Inference, load_recipe
 from voxward.data.io import read_image, write_image, write_label
-from voxward.inference.postprocess import PostProcess
-from voxward.inference.predictor import Predictor
-from voxward.inference.run_folder import TrainedModel
+from voxward.pipeline.predictor import Predictor
 from voxward.robustness import subject as subject_module
-from voxward.robustness.deployed import as_stored
-from voxward.robustness.robust import sanity
-from voxward.robustness.run import Bench, Setting
+from voxward.robustness.bench import Bench, Setting
 from voxward.robustness.subject import patch_subject, volume_subject
+from voxward.robustness.summary import sanity
+from voxward.robustness.written import as_stored
+from voxward.runs.folder import TrainedModel
+from voxward.runs.postprocess import PostProcess
 
 SHAPE = (24, 24, 20)
 SPACING = (1.0, 1.0, 1.0)

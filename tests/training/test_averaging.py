@@ -7,8 +7,8 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel
 
-from voxward.core.averaging import RELEASED, Averaging
 from voxward.core.recipe import Choice
+from voxward.core.recipe.averaging import RELEASED, Averaging
 from voxward.training.averaging import Restarting, WeightAverage
 from voxward.training.schedule import Schedule, create_schedule
 

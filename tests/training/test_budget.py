@@ -14,8 +14,8 @@ from voxward.commands.train import train
 from voxward.core.length import RunLength
 from voxward.core.plan import load_json, load_plan
 from voxward.core.recipe import load_recipe
-from voxward.data.phantoms import write_phantoms
-from voxward.inference.run_folder import RunFolder, RunSplit
+from voxward.phantoms.organ import write_phantoms
+from voxward.runs.folder import RunFolder, RunSplit
 from voxward.training import loop
 from voxward.training.interrupt import Interrupted
 from voxward.training.log import read_log

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.core.test_plan import PLAN
-from tests.inference.test_predictor import CPU, Threshold
+from tests.pipeline.test_predictor import CPU, Threshold
 from voxward.core.case import Case, Dataset
 from voxward.core.files import write_text
 from voxward.core.labels import LabelSet
@@ -17,9 +17,9 @@ from voxward.core.plan import ChannelPlan
 from voxward.core.recipe import dump_recipe, load_recipe
 from voxward.core.structure import to_data
 from voxward.data.io import write_image, write_label
-from voxward.inference.postprocess import PostProcess
-from voxward.inference.predictor import Predictor
-from voxward.inference.run_folder import RunFolder, TrainedModel
+from voxward.pipeline.predictor import Predictor
+from voxward.runs.folder import RunFolder, TrainedModel
+from voxward.runs.postprocess import PostProcess
 from voxward.training import finish
 from voxward.training.finish import settle_postprocess
 

@@ -7,8 +7,8 @@ from lightning_fabric import Fabric
 from tests.data.volumes import make_plan
 from voxward.core.labels import LabelSet
 from voxward.core.recipe import load_recipe
-from voxward.inference.precision import resolve_precision
 from voxward.nets.registry import create_network
+from voxward.pipeline.precision import resolve_precision
 from voxward.training import setup
 from voxward.training.setup import TrainingCases, check_auxiliary, check_recipe, set_up, training_precision
 

@@ -4,8 +4,8 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from voxward.core.recipe import Choice, Defence
-from voxward.inference.run_folder import load_weights, save_weights
 from voxward.nets.registry import create_network
+from voxward.runs.folder import load_weights, save_weights
 from voxward.training.defence import FreeStep
 from voxward.training.schedule import create_schedule
 from voxward.training.state import Learner, TrainingState, load_state, save_state

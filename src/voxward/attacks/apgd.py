@@ -14,6 +14,7 @@ from torch import Tensor
 from voxward.attacks.base import JUDGED, Attack, Search
 from voxward.attacks.objectives import Loss, Weights, at, check_objective, create_objective
 from voxward.attacks.threat import Ball
+from voxward.core.errors import UserError
 from voxward.core.model import Head, Inputs, Values
 
 Schedule = Literal["paper", "released"]
@@ -51,14 +52,14 @@ class APGD(Attack):
 
     def __post_init__(self) -> None:
         if self.restarts < 1 or self.steps < max(1, len(self.radii)):
-            raise ValueError(
+            raise UserError(
                 f"steps must be at least 1 and one per radius, restarts at least 1, got {self.steps}, {self.restarts}"
             )
         for name in ("rho", "momentum"):
             if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")
+                raise UserError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")
         if self.radii and (self.radii[-1] != 1 or list(self.radii) != sorted(self.radii, reverse=True)):
-            raise ValueError(f"radii must fall to 1, such as (2.0, 1.5, 1.0), got {self.radii}")
+            raise UserError(f"radii must fall to 1, such as (2.0, 1.5, 1.0), got {self.radii}")
         create_objective(self.objective, self.class_weights)
         if self.steps < 10:
             warnings.warn(f"APGD with {self.steps} steps: below 10 its step size rule degenerates", stacklevel=3)
@@ -189,7 +190,7 @@ def checkpoints(steps: int, schedule: Schedule = "paper") -> tuple[int, ...]:
     code, where each of these is rounded down to whole steps, at least 1. Raises ValueError for fewer than 1 step.
     """
     if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+        raise UserError(f"steps must be at least 1, got {steps}")
     # Hundredths in integers: .7 * 20 is 14.000000000000002.
     if schedule == "released":
         width, less, least = (max(share * steps // 100, 1) for share in (22, 3, 6))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from voxward.attacks.criteria import judge
 from voxward.attacks.threat import Ball, ThreatModel
+from voxward.core.errors import UserError
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, VolumeModel
 from voxward.core.progress import Progress, silent
 from voxward.core.structure import to_data
@@ -195,9 +196,9 @@ class Attack(ABC):
     ) -> Search:
         """Check everything and evaluate the reference of `ball`."""
         if threat.norm not in self.norms:
-            raise ValueError(f"{self.name} knows the norms {', '.join(self.norms)}, got {threat.norm!r}")
+            raise UserError(f"{self.name} knows the norms {', '.join(self.norms)}, got {threat.norm!r}")
         if not bool(torch.isfinite(volume).all()):
-            raise ValueError("volume holds NaN or infinite voxels")
+            raise UserError("volume holds NaN or infinite voxels")
         counted = Counted(model)
         start = counted.sweep(ball.reference)
         check_logits(start.logits, target, model.head)
@@ -243,14 +244,14 @@ def check_logits(logits: Scores, target: Truth, head: Head) -> None:
     """Raise ValueError when the target does not fit the logits, or these look like probabilities."""
     expected = logits.shape if head == "regions" else (logits.shape[0], *logits.shape[2:])
     if tuple(target.shape) != tuple(expected):
-        raise ValueError(f"a {head} target must have shape {tuple(expected)}, got {tuple(target.shape)}")
+        raise UserError(f"a {head} target must have shape {tuple(expected)}, got {tuple(target.shape)}")
     most = 1 if head == "regions" else logits.shape[1] - 1
     if target.numel() and not 0 <= int(target.min()) <= int(target.max()) <= most:
-        raise ValueError(f"target must hold 0 to {most}, got {int(target.min())} to {int(target.max())}")
+        raise UserError(f"target must hold 0 to {most}, got {int(target.min())} to {int(target.max())}")
     if not bool(torch.isfinite(logits).all()):
-        raise ValueError("the model returns NaN or infinite logits")
+        raise UserError("the model returns NaN or infinite logits")
     if looks_like_probabilities(logits, head):
-        raise ValueError("the model returns probabilities, not logits: attack the network without its last activation")
+        raise UserError("the model returns probabilities, not logits: attack the network without its last activation")
 
 
 def looks_like_probabilities(logits: Scores, head: Head) -> bool:

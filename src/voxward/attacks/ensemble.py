@@ -12,6 +12,7 @@ from voxward.attacks.base import JUDGED, Attack, Counted, Search
 from voxward.attacks.fab import FabDice, FabT
 from voxward.attacks.random_models import SAMPLES, Averaged, is_random
 from voxward.attacks.square import Square
+from voxward.core.errors import UserError
 from voxward.core.model import Inputs
 from voxward.core.registry import Registry
 
@@ -36,7 +37,7 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("steps", "restarts", "queries", "fab_steps"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 def autoattack(classes: int, budget: Budget) -> dict[str, Attack]:

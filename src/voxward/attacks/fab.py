@@ -29,6 +29,7 @@ from voxward.attacks.criteria import judge
 from voxward.attacks.objectives import SoftDiceLoss, margin
 from voxward.attacks.planes import onto_plane
 from voxward.attacks.threat import Ball, ThreatModel
+from voxward.core.errors import UserError
 from voxward.core.model import Inputs, Objective, Scores, Truth, Values, VolumeModel
 from voxward.core.progress import Progress, silent
 
@@ -147,9 +148,9 @@ class MinimumNorm(Attack):
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1:
-            raise ValueError(f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}")
+            raise UserError(f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}")
         if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold is a Dice, above 0 and at most 1, got {self.threshold}")
+            raise UserError(f"threshold is a Dice, above 0 and at most 1, got {self.threshold}")
 
     @abstractmethod
     def decisions(self, hunt: Hunt) -> Iterator[Decision]:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from voxward.core.errors import UserError
 from voxward.core.model import Head, Objective, Scores, Truth, Values
 from voxward.core.registry import Registry
 
@@ -149,7 +150,7 @@ def dlr(z: Tensor, y: Tensor, progress: float) -> Tensor:
     if y.ndim == z.ndim:
         return margin(z, y)
     if z.shape[1] < 3:
-        raise ValueError(f"objective 'dlr' needs at least 3 classes, got {z.shape[1]}: use 'margin'")
+        raise UserError(f"objective 'dlr' needs at least 3 classes, got {z.shape[1]}: use 'margin'")
     third = z.amin(1) if z.shape[1] == 3 else z.topk(3, dim=1).values[:, 2]
     spread = z.amax(1) - third
     # A tie of the first three (bfloat16 has them) must not outweigh all other voxels.
@@ -245,10 +246,10 @@ def _wide(logits: Tensor) -> Tensor:
 
 def _check_weights(weights: Weights) -> None:
     if weights is not None and not (all(math.isfinite(w) and w >= 0 for w in weights) and sum(weights) > 0):
-        raise ValueError(f"class_weights must be finite, at least 0 and not all 0, got {weights}")
+        raise UserError(f"class_weights must be finite, at least 0 and not all 0, got {weights}")
 
 
 def _weights(weights: tuple[float, ...], z: Tensor) -> Tensor:
     if len(weights) != z.shape[1]:
-        raise ValueError(f"class_weights must be one per class or region ({z.shape[1]}), got {len(weights)}")
+        raise UserError(f"class_weights must be one per class or region ({z.shape[1]}), got {len(weights)}")
     return torch.tensor(weights, dtype=z.dtype, device=z.device)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from voxward.core.errors import UserError
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, VolumeModel
 
 
@@ -30,7 +31,7 @@ class OneClass:
     def __post_init__(self) -> None:
         least = 1 if self.model.head == "softmax" else 0
         if self.index < least:
-            raise ValueError(f"index must be at least {least}, got {self.index}")
+            raise UserError(f"index must be at least {least}, got {self.index}")
 
     @property
     def head(self) -> Head:

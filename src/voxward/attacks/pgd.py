@@ -10,6 +10,7 @@ from torch import Tensor
 from voxward.attacks.base import JUDGED, Attack, Search
 from voxward.attacks.objectives import Loss, Weights, at, check_objective, create_objective
 from voxward.attacks.threat import Ball
+from voxward.core.errors import UserError
 from voxward.core.model import Head, Inputs
 
 
@@ -33,9 +34,9 @@ class GradientAscent(Attack):
 
     def __post_init__(self) -> None:
         if min(self.steps, self.restarts) < 1:
-            raise ValueError(f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}")
+            raise UserError(f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}")
         if self.alpha is not None and not self.alpha > 0:
-            raise ValueError(f"alpha must be above 0, got {self.alpha}")
+            raise UserError(f"alpha must be above 0, got {self.alpha}")
         create_objective(self.objective, self.class_weights)
 
     @property

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from voxward.core.errors import UserError
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, VolumeModel
 
 SAMPLES = 10
@@ -33,7 +34,7 @@ class Averaged:
 
     def __post_init__(self) -> None:
         if self.samples < 1:
-            raise ValueError(f"samples must be at least 1, got {self.samples}")
+            raise UserError(f"samples must be at least 1, got {self.samples}")
 
     @property
     def head(self) -> Head:

@@ -14,6 +14,7 @@ from voxward.attacks.fab import FabDice, FabT
 from voxward.attacks.objectives import OBJECTIVES
 from voxward.attacks.pgd import FGSM, IFGSM, PGD, CosPGD, SegPGD
 from voxward.attacks.square import Square
+from voxward.core.errors import UserError
 from voxward.core.registry import Registry
 
 # Objectives that belong to one attack, which carries their name.
@@ -49,7 +50,7 @@ def create(name: str, **options: Any) -> Attack:
     legal = _options(name)
     unknown = sorted(set(options) - set(legal))
     if unknown:
-        raise ValueError(f"attack {name!r} has no option {', '.join(unknown)}; it has: {', '.join(legal)}")
+        raise UserError(f"attack {name!r} has no option {', '.join(unknown)}; it has: {', '.join(legal)}")
     return build(**options)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from voxward.attacks.base import JUDGED, Attack, Counted, Search
 from voxward.attacks.objectives import Loss, check_objective, create_objective
 from voxward.attacks.threat import Ball
+from voxward.core.errors import UserError
 from voxward.core.model import Box, Head, Inputs, Swept, Values
 
 CHECKPOINTS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -40,9 +41,9 @@ class Square(Attack):
 
     def __post_init__(self) -> None:
         if self.queries < 1 or self.proposals < 1:
-            raise ValueError(f"queries and proposals must be at least 1, got {self.queries} and {self.proposals}")
+            raise UserError(f"queries and proposals must be at least 1, got {self.queries} and {self.proposals}")
         if not 0 < self.share <= 1:
-            raise ValueError(f"share is a part of the volume, above 0 and at most 1, got {self.share}")
+            raise UserError(f"share is a part of the volume, above 0 and at most 1, got {self.share}")
         create_objective(self.objective)
 
     def check(self, head: Head, classes: int) -> None:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from voxward.core.errors import UserError
 from voxward.core.model import Inputs, Values
 
 Norm = Literal["linf", "l2"]
@@ -40,16 +41,16 @@ class ThreatModel:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.eps) and self.eps >= 0):
-            raise ValueError(f"eps must be a finite number of at least 0, got {self.eps}")
+            raise UserError(f"eps must be a finite number of at least 0, got {self.eps}")
         if self.unit == "range" and self.norm == "linf" and self.eps > 1:
-            raise ValueError(f"eps in unit 'range' is a share of the intensity window, 0 to 1, got {self.eps}")
+            raise UserError(f"eps in unit 'range' is a share of the intensity window, 0 to 1, got {self.eps}")
         legal = {"norm": ("linf", "l2"), "unit": ("range", "native"), "reference": ("raw", "window")}
         for name, values in legal.items():
             if getattr(self, name) not in values:
-                raise ValueError(f"{name} must be one of {', '.join(values)}, got {getattr(self, name)!r}")
+                raise UserError(f"{name} must be one of {', '.join(values)}, got {getattr(self, name)!r}")
         for low, high in self.bounds or ():
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise ValueError(f"bounds must be finite with low < high, got ({low}, {high})")
+                raise UserError(f"bounds must be finite with low < high, got ({low}, {high})")
 
     def with_eps(self, eps: float) -> ThreatModel:
         """The same with another size."""
@@ -62,11 +63,11 @@ class ThreatModel:
     def ball(self, volume: Inputs) -> Ball:
         """The legal volumes around a batch. Raises ValueError when `bounds` is missing or not one per channel."""
         if self.bounds is None:
-            raise ValueError("the threat model has no bounds: give the intensity window (low, high) of each channel")
+            raise UserError("the threat model has no bounds: give the intensity window (low, high) of each channel")
         if len(self.bounds) not in (1, volume.shape[1]):
-            raise ValueError(f"bounds must be one pair or one per channel ({volume.shape[1]}), got {len(self.bounds)}")
+            raise UserError(f"bounds must be one pair or one per channel ({volume.shape[1]}), got {len(self.bounds)}")
         if len(self.zeros) not in (0, volume.shape[1]):
-            raise ValueError(f"zeros must be empty or one per channel ({volume.shape[1]}), got {len(self.zeros)}")
+            raise UserError(f"zeros must be empty or one per channel ({volume.shape[1]}), got {len(self.zeros)}")
         kept = (volume == 0) & _per_channel(list(map(float, self.zeros)), volume).bool() if any(self.zeros) else None
         low, high = _per_channel([b[0] for b in self.bounds], volume), _per_channel([b[1] for b in self.bounds], volume)
         unit = high - low

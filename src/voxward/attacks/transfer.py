@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from voxward.attacks.base import JUDGED, Attack, Counted, Search, check_logits
+from voxward.core.errors import UserError
 from voxward.core.model import Inputs, VolumeModel
 
 
@@ -43,7 +44,7 @@ class Transfer(Attack):
         counted = Counted(self.surrogate)
         start = counted.sweep(search.ball.reference)
         if self.surrogate.head != search.model.head:
-            raise ValueError(f"surrogate has a {self.surrogate.head} head, the attacked model {search.model.head}")
+            raise UserError(f"surrogate has a {self.surrogate.head} head, the attacked model {search.model.head}")
         check_logits(start.logits, search.target, self.surrogate.head)
         self.attack.check(self.surrogate.head, start.logits.shape[1])
         inner = replace(search, model=counted, start=start, name=self.name)

@@ -8,14 +8,14 @@ from pathlib import Path
 from voxward.attacks.threat import Norm, Reference, Unit
 from voxward.commands.benchmark import EPS, BenchmarkResult, benchmark
 from voxward.core.progress import Progress, silent
-from voxward.inference.cascade import MarginUnit
-from voxward.inference.cascade_model import Stage
-from voxward.inference.member import Statistics
-from voxward.inference.pipeline import Gradient
-from voxward.inference.precision import Precision
-from voxward.inference.predictor import Tta
-from voxward.inference.run_folder import Checkpoint
+from voxward.pipeline.member import Statistics
+from voxward.pipeline.model import Gradient
+from voxward.pipeline.precision import Precision
+from voxward.pipeline.predictor import Tta
 from voxward.robustness.subject import Mode
+from voxward.runs.folder import Checkpoint
+from voxward.systems.cascade import MarginUnit
+from voxward.systems.cascade_model import Stage
 
 
 def attack(

@@ -16,32 +16,33 @@ from voxward.attacks.ensemble import Budget
 from voxward.attacks.registry import ATTACKS
 from voxward.attacks.threat import Norm, Reference, ThreatModel, Unit
 from voxward.commands.evaluate import cases_to_score
-from voxward.commands.panel import attack_panel
 from voxward.core.case import Case, Dataset
+from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
 from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
-from voxward.inference.cascade import Cascade, MarginUnit
-from voxward.inference.cascade_model import Stage
-from voxward.inference.member import Statistics
-from voxward.inference.pipeline import Gradient
-from voxward.inference.precision import Precision, resolve_device, resolve_precision
-from voxward.inference.predictor import Tta
-from voxward.inference.run_folder import Checkpoint, RunFolder, RunSettings
-from voxward.inference.together import Deployed, load_deployed
 from voxward.metrics.score import POLICIES
+from voxward.pipeline.member import Statistics
+from voxward.pipeline.model import Gradient
+from voxward.pipeline.precision import Precision, resolve_device, resolve_precision
+from voxward.pipeline.predictor import Tta
+from voxward.report.attack_panel import attack_panel
 from voxward.report.hardening import Hardening, hardening_text
 from voxward.report.robust_classes import classes_text
 from voxward.report.robustness import RobustnessReport, csv_text, leaderboard_report, markdown_text, robustness_report
 from voxward.report.robustness_figures import curves_figure, iterations_figure
+from voxward.robustness.bench import Bench, Setting, class_count, ensembles, members
 from voxward.robustness.estimate import estimate_hours
 from voxward.robustness.record import Record
-from voxward.robustness.robust import Finding, sanity
-from voxward.robustness.run import Bench, Setting, class_count, ensembles, members
 from voxward.robustness.store import RecordStore
 from voxward.robustness.subject import Mode, labels_under_attack
+from voxward.robustness.summary import Finding, sanity
+from voxward.runs.folder import Checkpoint, RunFolder, RunSettings
+from voxward.systems.cascade import Cascade, MarginUnit
+from voxward.systems.cascade_model import Stage
+from voxward.systems.ensemble import Deployed, load_deployed
 from voxward.training.log import read_log
 
 EPS = (4 / 255, 8 / 255, 16 / 255)
@@ -124,8 +125,8 @@ def benchmark(
     as in the ResDSN paper. statistics: what normalises an attacked scan where a recipe takes the scan's own figures:
     `frozen`, the clean scan's, or `live`, its own, which the attack then moves, too. cascade: a run that finds the
     region which each of the runs (with its members) then segments; both are attacked, or one `stage` of them, with the
-    region of the clean case (see inference.cascade_model.freeze_cascade), and the deployed Dice is that of the cascade,
-    which finds the region anew. margin, margin_unit, fraction: see inference.cascade.Cascade. graphs: windows whose
+    region of the clean case (see systems.cascade_model.freeze_cascade), and the deployed Dice is that of the cascade,
+    which finds the region anew. margin, margin_unit, fraction: see systems.cascade.Cascade. graphs: windows whose
     graphs a gradient may hold at once; a volume of no more windows is attacked in about three quarters of the time, for
     that much memory. Figures are the same, so that calls that share one OUT may differ in it.
 
@@ -236,38 +237,38 @@ def _check(setting: Setting, cascaded: bool) -> None:
     POLICIES[setting.policy]
     for name, kind in (("mode", Mode), ("gradient", Gradient), ("stage", Stage), ("statistics", Statistics)):
         if getattr(setting, name) not in get_args(kind):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(setting, name)!r}")
+            raise UserError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(setting, name)!r}")
     if setting.mode == "patch" and (cascaded or (setting.gradient, setting.statistics) != ("exact", "frozen")):
-        raise ValueError(
+        raise UserError(
             "mode 'patch' attacks one window: it has no cascade, only the exact gradient, and frozen statistics"
         )
     if not cascaded and setting.stage != "both":
-        raise ValueError(f"stage {setting.stage!r} needs a cascade")
+        raise UserError(f"stage {setting.stage!r} needs a cascade")
     if not setting.eps:
-        raise ValueError("eps must hold at least one size")
+        raise UserError("eps must hold at least one size")
     if not setting.attacks:
-        raise ValueError(f"attacks must name at least one of: {', '.join(ATTACKS)}")
+        raise UserError(f"attacks must name at least one of: {', '.join(ATTACKS)}")
     for eps in setting.eps:
         if eps == 0:
-            raise ValueError("eps must be above 0: the clean control is always run")
+            raise UserError("eps must be above 0: the clean control is always run")
         setting.threat.with_eps(eps)
     for name in setting.attacks:
         ATTACKS[name]
     if setting.mode == "patch" and setting.threat.unit == "native":
-        raise ValueError("mode 'patch' attacks normalised intensities: unit must be 'range', got 'native'")
+        raise UserError("mode 'patch' attacks normalised intensities: unit must be 'range', got 'native'")
 
 
 def _check_predictor(predictor: Deployed, setting: Setting) -> None:
     """Refuse attacks that this model cannot be attacked with."""
     if resolve_precision(predictor.precision, predictor.device) == "fp16":
-        raise ValueError("gradients in fp16 vanish: attack in bf16 or fp32")
+        raise UserError("gradients in fp16 vanish: attack in bf16 or fp32")
     if setting.mode == "patch" and len(predictor.members) > 1:
-        raise ValueError("mode 'patch' attacks one network: an ensemble is attacked in mode 'volume'")
+        raise UserError("mode 'patch' attacks one network: an ensemble is attacked in mode 'volume'")
     labels = labels_under_attack(predictor.model.plan.labels, setting.erase)
     for name, attack in members(setting.attacks, class_count(labels), setting.budget).items():
         if setting.threat.norm not in attack.norms:
             able = [f"{family}-..." for family in ("pgd", "apgd")] + ["fab-t", "fab-dice"]
-            raise ValueError(
+            raise UserError(
                 f"{name} (among the attacks {', '.join(setting.attacks)}) knows the norms {', '.join(attack.norms)}, "
                 f"got {setting.threat.norm!r}, which these know: {', '.join(able)}"
             )
@@ -278,10 +279,10 @@ def _check_surrogate(surrogate: Deployed, name: str, predictor: Deployed) -> Non
     """A perturbation is carried over only between models that mean the same."""
     theirs, ours = surrogate.model.plan, predictor.model.plan
     if theirs.labels != ours.labels:
-        raise ValueError(f"the surrogate's classes are {theirs.labels.names}, those of {name} {ours.labels.names}")
+        raise UserError(f"the surrogate's classes are {theirs.labels.names}, those of {name} {ours.labels.names}")
     channels = [[channel.name for channel in plan.channels] for plan in (theirs, ours)]
     if channels[0] != channels[1]:
-        raise ValueError(f"the surrogate's channels are {channels[0]}, those of {name} {channels[1]}")
+        raise UserError(f"the surrogate's channels are {channels[0]}, those of {name} {channels[1]}")
 
 
 def _transferred(surrogate: Deployed | None, predictors: Mapping[str, Deployed], setting: Setting) -> frozenset[str]:
@@ -294,7 +295,7 @@ def _transferred(surrogate: Deployed | None, predictors: Mapping[str, Deployed],
         return frozenset()
     found = frozenset(name for name, predictor in predictors.items() if not _same_weights(surrogate, predictor))
     if not found:
-        raise ValueError(f"the surrogate is {', '.join(predictors)} itself: a transfer attack needs another model")
+        raise UserError(f"the surrogate is {', '.join(predictors)} itself: a transfer attack needs another model")
     return found
 
 
@@ -327,7 +328,7 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
     if len(set(names)) < len(names):
         names = [f"{folder.resolve().parent.name}-{folder.resolve().name}" for folder in folders]
     if len(set(names)) < len(names):
-        raise ValueError(f"runs must have different names, got {', '.join(names)}")
+        raise UserError(f"runs must have different names, got {', '.join(names)}")
     return dict(zip(names, folders, strict=True))
 
 
@@ -336,14 +337,14 @@ def _cases(
 ) -> Mapping[str, Case]:
     """The labelled cases that no run was trained on, in the order of the first run's validation list."""
     if not dataset.cases:
-        raise ValueError(f"{dataset.root} has no labels: an attack needs the truth")
+        raise UserError(f"{dataset.root} has no labels: an attack needs the truth")
     if count is not None and count < 1:
-        raise ValueError(f"cases must be at least 1, got {count}")
+        raise UserError(f"cases must be at least 1, got {count}")
     runs = [*folders, *beside["members"], *beside["cascade"]]
     lists = [cases_to_score(RunFolder(folder), dataset)[0] for folder in runs]
     shared = [id for id in lists[0] if all(id in other for other in lists[1:])]
     if not shared:
-        raise ValueError("the runs have no validation case in common")
+        raise UserError("the runs have no validation case in common")
     return {id: dataset.case(id) for id in shared[:count]}
 
 

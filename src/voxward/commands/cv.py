@@ -16,6 +16,7 @@ from voxward.commands.predict import predict_cases, volumes_in
 from voxward.commands.train import checked_recipe, train
 from voxward.core.case import Dataset
 from voxward.core.claim import claim
+from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_plan
@@ -24,11 +25,11 @@ from voxward.core.recipe import load_recipe
 from voxward.data.formats import open_dataset
 from voxward.data.io import volume_stem
 from voxward.data.splits import load_split
-from voxward.inference.evaluate import Evaluation, evaluate_pairs
-from voxward.inference.precision import resolve_device, resolve_precision
-from voxward.inference.run_folder import RunFolder
 from voxward.metrics.score import POLICIES
+from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.report.tables import markdown_table
+from voxward.runs.folder import RunFolder
+from voxward.systems.evaluate import Evaluation, evaluate_pairs
 from voxward.training.budget import check_minutes
 
 # Seconds until work that another process has claimed is looked at again.
@@ -86,7 +87,7 @@ def cv(
     source, root = open_dataset(dataset), Path(out)
     check_minutes(minutes)
     if root.resolve() == source.root.resolve():
-        raise ValueError(f"out {root} is the dataset's own folder; choose another --out")
+        raise UserError(f"out {root} is the dataset's own folder; choose another --out")
     outputs = Outputs(root, "part of a cross-validation", overwrite)
     outputs.check(_FILES)
     names = _checked(source, recipes, folds, keep, seed, policy, overrides, resolve_device(device))
@@ -134,9 +135,9 @@ def _checked(
     """A folder's name for each recipe. Raises ValueError for what cannot work."""
     POLICIES[policy]
     if not recipes:
-        raise ValueError("recipe must name at least one")
+        raise UserError("recipe must name at least one")
     if keep is not None and not 1 <= keep <= len(recipes):
-        raise ValueError(f"keep must be 1 to {len(recipes)}, the number of recipes, got {keep}")
+        raise UserError(f"keep must be 1 to {len(recipes)}, the number of recipes, got {keep}")
     for fold in range(folds):
         load_split(source, fold, seed, folds)
     for name in recipes:
@@ -144,7 +145,7 @@ def _checked(
         resolve_precision(used.training.precision, device)
     names = [Path(name).name.removesuffix(".yaml").removesuffix(".yml") for name in recipes]
     if len(set(names)) < len(names):
-        raise ValueError(f"recipes must have different names, got {', '.join(names)}")
+        raise UserError(f"recipes must have different names, got {', '.join(names)}")
     return names
 
 
@@ -157,7 +158,7 @@ def _settle(root: Path, settings: dict[str, object]) -> None:
     differing = [name for name in settings if found.get(name) != settings[name]]
     if differing:
         listed = "; ".join(f"{name}: {settings[name]}, was {found.get(name)}" for name in differing)
-        raise ValueError(f"{root} holds a cross-validation with other settings ({listed}): use another --out")
+        raise UserError(f"{root} holds a cross-validation with other settings ({listed}): use another --out")
 
 
 def _finish(root: Path, unit: _Unit, work: Callable[[_Unit], None]) -> bool:

@@ -15,11 +15,11 @@ from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label
 from voxward.data.orient import orient, orientation
-from voxward.data.phantoms import write_phantoms
-from voxward.inference.evaluate import Evaluation
-from voxward.inference.run_folder import RunFolder
 from voxward.metrics.score import CaseMetrics
+from voxward.phantoms.organ import write_phantoms
 from voxward.report.figures import overlay_figure
+from voxward.runs.folder import RunFolder
+from voxward.systems.evaluate import Evaluation
 
 ATTACKS = ("apgd-ce", "apgd-dice")
 EPS = (4 / 255, 8 / 255)

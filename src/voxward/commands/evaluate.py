@@ -8,19 +8,20 @@ from pathlib import Path
 
 from voxward.commands.predict import predict_cases
 from voxward.core.case import Dataset
+from voxward.core.errors import UserError
 from voxward.core.files import inside
 from voxward.core.labels import LabelSet
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.data.formats import open_dataset
-from voxward.inference.cascade import MarginUnit
-from voxward.inference.evaluate import Evaluation, evaluate_folder
-from voxward.inference.precision import Precision
-from voxward.inference.predictor import Tta
-from voxward.inference.run_folder import Checkpoint, RunFolder, RunSettings, RunSplit
 from voxward.metrics.score import POLICIES
+from voxward.pipeline.precision import Precision
+from voxward.pipeline.predictor import Tta
 from voxward.report.tables import markdown_table
+from voxward.runs.folder import Checkpoint, RunFolder, RunSettings, RunSplit
+from voxward.systems.cascade import MarginUnit
+from voxward.systems.evaluate import Evaluation, evaluate_folder
 
 METRICS_FILES = ("metrics.md", "metrics.csv", "metrics.json")
 
@@ -69,7 +70,7 @@ def evaluate(
     if others:
         ids = unseen(ids, others, source)
         if out is None:
-            raise ValueError("out must be given where several runs predict together: RUN's own figures stay RUN's")
+            raise UserError("out must be given where several runs predict together: RUN's own figures stay RUN's")
     source = replace(source, labels=load_plan(folder.plan).labels)  # the regions that the model learnt are scored
     target = Path(out) if out is not None else folder.root if own else inside(folder.root, f"on-{source.name}")
     outputs = Outputs(target, "metrics", overwrite)
@@ -94,7 +95,7 @@ def cases_to_score(folder: RunFolder, source: Dataset) -> tuple[tuple[str, ...],
     """
     plan, split = load_plan(folder.plan), load_json(RunSplit, folder.splits)
     if source.labels.classes != plan.labels.classes:
-        raise ValueError(f"the model predicts {_named(plan.labels)}, but {source.root} has {_named(source.labels)}")
+        raise UserError(f"the model predicts {_named(plan.labels)}, but {source.root} has {_named(source.labels)}")
     ids = tuple(case.id for case in source.cases)
     if source.name != plan.dataset:
         return ids, False
@@ -102,7 +103,7 @@ def cases_to_score(folder: RunFolder, source: Dataset) -> tuple[tuple[str, ...],
         return split.validation, True
     shared = sorted({*split.fit, *split.selection} & set(ids))
     if shared:
-        raise ValueError(
+        raise UserError(
             f"{source.root} has cases the model was trained on, e.g. {shared[:3]}, and not all of the run's validation "
             f"cases: a score on it would flatter"
         )
@@ -114,7 +115,7 @@ def unseen(ids: Sequence[str], others: Sequence[Path | str], source: Dataset) ->
     legal = [set(cases_to_score(RunFolder(Path(other)), source)[0]) for other in others]
     left = tuple(id for id in ids if all(id in own for own in legal))
     if not left:
-        raise ValueError("every case was in the training of one of the other runs: there is none to score")
+        raise UserError("every case was in the training of one of the other runs: there is none to score")
     return left
 
 

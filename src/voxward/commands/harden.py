@@ -9,12 +9,13 @@ from typing import Literal
 import torch
 
 from voxward.commands.train import train
+from voxward.core.errors import UserError
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, silent
 from voxward.core.recipe import load_recipe
 from voxward.data.formats import open_dataset
 from voxward.data.store import is_prepared
-from voxward.inference.run_folder import RunFolder, RunSettings, RunSplit, load_run
+from voxward.runs.folder import RunFolder, RunSettings, RunSplit, load_run
 from voxward.training.optim import create_optimizer
 
 # Of the recipe's learning rate: the weights are good already, and are to move, not to be thrown about.
@@ -85,10 +86,8 @@ def _check_resumed(out: RunFolder, before: RunFolder) -> None:
     if not out.recipe.is_file():
         return  # `train` says so
     if load_recipe(out.recipe).defence is None:
-        raise ValueError(
-            f"{out.root} holds a run that is no hardened one: use `voxward train --resume`, or another out"
-        )
+        raise UserError(f"{out.root} holds a run that is no hardened one: use `voxward train --resume`, or another out")
     if load_plan(out.plan) != load_plan(before.plan):
-        raise ValueError(
+        raise UserError(
             f"{out.root} does not go on from {before.root}, whose plan is another one: give the run that it began with"
         )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from voxward.core.case import Dataset
+from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.plan import Fingerprint, Plan
 from voxward.core.recipe import Recipe, load_recipe
@@ -15,7 +16,7 @@ from voxward.data.fingerprint import fingerprint
 from voxward.data.formats import open_dataset
 from voxward.data.planner import make_plan
 from voxward.data.splits import load_split
-from voxward.inference.run_folder import RunFolder
+from voxward.runs.folder import RunFolder
 
 
 def plan(
@@ -39,7 +40,7 @@ def plan(
     outputs = None if out is None else Outputs(Path(out), "a plan", overwrite)
     if outputs is not None:
         if RunFolder(outputs.folder).recipe.exists():
-            raise ValueError(f"{out} holds a run, whose plan.json belongs to its weights: choose another --out")
+            raise UserError(f"{out} holds a run, whose plan.json belongs to its weights: choose another --out")
         outputs.check(["fingerprint.json", "plan.json"])
     measured, decided = decide(opened, used, fold, seed, workers, progress)
     if outputs is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from voxward.core.case import Case, Volume
+from voxward.core.errors import UserError
 from voxward.core.files import inside
 from voxward.core.labels import LabelSet
 from voxward.core.outputs import Outputs
@@ -19,11 +20,11 @@ from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
 from voxward.data.io import SUFFIXES, read_header, read_image, volume_stem, volume_suffix, write_label
 from voxward.data.volume_file import same_affine
-from voxward.inference.cascade import Cascade, MarginUnit
-from voxward.inference.precision import Precision, resolve_device
-from voxward.inference.predictor import Tta
-from voxward.inference.run_folder import Checkpoint, RunFolder
-from voxward.inference.together import Deployed, load_deployed
+from voxward.pipeline.precision import Precision, resolve_device
+from voxward.pipeline.predictor import Tta
+from voxward.runs.folder import Checkpoint, RunFolder
+from voxward.systems.cascade import Cascade, MarginUnit
+from voxward.systems.ensemble import Deployed, load_deployed
 
 Segment = Callable[[Volume, Callable[[int, int], None]], tuple[np.ndarray, str]]
 """From a volume to class indices (i, j, k) in its geometry and a warning, if any; reports windows done and in all."""
@@ -56,9 +57,9 @@ def predict(
     `run`. resume: keep predictions that an interrupted call has written already, and nobody edited since. overlap: of
     the windows, instead of the recipe's. cascade: another run that finds the region first, which `run` then segments;
     a warning names a case in which it finds none, and the prediction is empty; margin, margin_unit and fraction: see
-    inference.cascade.Cascade. members: other runs, the mean of whose predictions and of `run`'s is taken. checkpoint:
+    systems.cascade.Cascade. members: other runs, the mean of whose predictions and of `run`'s is taken. checkpoint:
     `auto` is what a recipe deploys. tta: copies of every window that are averaged, instead of the recipe's; see
-    inference.predictor.Predictor.
+    pipeline.predictor.Predictor.
     overwrite: replace files in `out` that are no prediction of voxward's, or were edited since; an input is never.
 
     Raises ValueError or FileNotFoundError; for what the headers tell, and for files in `out` that are not replaced,
@@ -66,7 +67,7 @@ def predict(
     """
     folder = RunFolder(Path(run))
     if out is None and (members or cascade is not None):
-        raise ValueError("out must be given where several runs predict together: RUN/predictions are RUN's own")
+        raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
     channels = len(load_plan(folder.plan).channels) if folder.plan.is_file() else 1
     cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, channels)
     return predict_cases(
@@ -148,14 +149,14 @@ def collect_inputs(inputs: Iterable[Path | str], channels: int) -> tuple[Case, .
             dataset = open_dataset(entry)
             cases += [*dataset.cases, *dataset.unlabelled]
     if len({path.resolve() for path in files}) < len(files):
-        raise ValueError("an input is named twice: both would be written as the same file")
+        raise UserError("an input is named twice: both would be written as the same file")
     cases += _grouped(files, channels)
     ids = [case.id for case in cases]
     twice = sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else []
     if twice:
-        raise ValueError(f"several inputs would be written as the same file: {', '.join(twice[:5])}")
+        raise UserError(f"several inputs would be written as the same file: {', '.join(twice[:5])}")
     if not cases:
-        raise ValueError("there is no volume to segment")
+        raise UserError("there is no volume to segment")
     return tuple(cases)
 
 
@@ -187,7 +188,7 @@ def _refuse_overwriting(cases: Sequence[Case], targets: Sequence[Path]) -> None:
     sources = {path.resolve() for case in cases for path in (*case.images, *([case.label] if case.label else []))}
     lost = [str(target) for target in targets if target.resolve() in sources]
     if lost:
-        raise ValueError(f"predictions would overwrite their own input, e.g. {lost[0]}: choose another --out")
+        raise UserError(f"predictions would overwrite their own input, e.g. {lost[0]}: choose another --out")
 
 
 def _check(predictor: Deployed, case: Case) -> None:
@@ -196,10 +197,10 @@ def _check(predictor: Deployed, case: Case) -> None:
         first, *others = (read_header(path) for path in case.images)
         for header in others:
             if header.shape != first.shape or not same_affine(header.affine, first.affine, first.shape):
-                raise ValueError(f"its channels disagree in shape or affine: {', '.join(map(str, case.images))}")
+                raise UserError(f"its channels disagree in shape or affine: {', '.join(map(str, case.images))}")
         predictor.check(first.channels + sum(header.channels for header in others), first.affine)
     except ValueError as error:
-        raise ValueError(f"{case.id}: {error}") from error
+        raise UserError(f"{case.id}: {error}") from error
 
 
 def _segment_file(
@@ -209,7 +210,7 @@ def _segment_file(
         volume = read_image(case.images)
         label, warning = segment(volume, lambda done, of: progress("windows", done, of))
     except ValueError as error:
-        raise ValueError(f"{case.id}: {error}") from error
+        raise UserError(f"{case.id}: {error}") from error
     if warning:
         warnings.warn(f"{case.id}: {warning}", stacklevel=2)
     with outputs.write(name) as path:

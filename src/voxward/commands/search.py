@@ -7,27 +7,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import voxward
+from voxward.architecture_search.cost import profile
+from voxward.architecture_search.rank import decode_best
+from voxward.architecture_search.run import SearchRun, search_architecture, set_up_search, super_net
+from voxward.architecture_search.supernet import SuperNet
 from voxward.commands.train import plan_of, recipe_of, refuse_decisions, split_of, write_decisions
 from voxward.core.case import Dataset
+from voxward.core.errors import UserError
 from voxward.core.genotype import Genotype
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import Choice, Recipe, dump_recipe
-from voxward.core.search import Search
+from voxward.core.recipe.search import Search
 from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
 from voxward.data.splits import load_split, selection_split
 from voxward.data.store import prepare_dataset
-from voxward.inference.precision import resolve_device, resolve_precision
-from voxward.inference.run_folder import RunFolder, RunSplit
 from voxward.losses.registry import create_loss
-from voxward.nas.cost import profile
-from voxward.nas.rank import decode_best
-from voxward.nas.run import SearchRun, search_architecture, set_up_search, super_net
-from voxward.nas.supernet import SuperNet
 from voxward.nets.registry import network_for_plan
+from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.report.architectures import Architecture, architectures_markdown, draw_architecture, search_history
+from voxward.runs.folder import RunFolder, RunSplit
 from voxward.training.budget import check_minutes
 from voxward.training.log import read_log
 from voxward.training.setup import TrainingCases
@@ -85,7 +86,7 @@ def search(
     in `out` exactly as it would have gone on (recipe, paths, minutes, plan, fold and seed are then ignored, and
     overrides that contradict its recipe are refused). overwrite: replace files in `out`
     that voxward did not write or that were edited since. The other arguments are those of `train`; the recipe's
-    `search` says how to search, see core.search.Search.
+    `search` says how to search, see core.recipe.search.Search.
 
     Beside the searched networks stands, as a control, what the super-net decodes to before it has learnt anything.
     Raises ValueError or FileNotFoundError when an argument, the plan or the dataset is wrong, before anything but
@@ -138,10 +139,10 @@ def _start(
 ) -> None:
     """Decide everything and prepare the cases; what was decided is written once all of it has worked."""
     if not settings.paths or min(settings.paths) < 1 or len(set(settings.paths)) < len(settings.paths):
-        raise ValueError(f"paths must hold different numbers from 1 up, got {settings.paths}")
+        raise UserError(f"paths must hold different numbers from 1 up, got {settings.paths}")
     given = load_split(source, settings.fold, settings.seed)
     if len(given.train) < 2:
-        raise ValueError(f"a search needs at least 2 training cases, got {len(given.train)}")
+        raise UserError(f"a search needs at least 2 training cases, got {len(given.train)}")
     split = RunSplit(*selection_split(given.train, 0.5, settings.seed), given.validation)
     decided = plan_of(source, recipe, given.train, plan, workers, progress)
     _refuse_paths(super_net(recipe, decided, settings.seed), max(settings.paths), recipe.search or Search())
@@ -162,7 +163,7 @@ def _refuse_paths(net: SuperNet, most: int, settings: Search) -> None:
     # A path uses up at most one new edge per layer, and while there is a new edge there is a path through it.
     certain = -(-len(net.space.edges) // net.space.layers)
     if settings.diverse and most > certain:
-        raise ValueError(f"paths must be at most {certain}, so many diverse ones are certain to exist, got {most}")
+        raise UserError(f"paths must be at most {certain}, so many diverse ones are certain to exist, got {most}")
 
 
 def _names(paths: Sequence[int]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from voxward.core.outputs import Outputs
-from voxward.inference.run_folder import RunFolder
+from voxward.runs.folder import RunFolder
 from voxward.training.ledger import Rule, Suspect, read_ledger, suspects_text
 from voxward.training.ledger import suspects as found_in
 

@@ -10,6 +10,7 @@ import torch
 
 import voxward
 from voxward.core.case import Dataset
+from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.plan import Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
@@ -20,10 +21,10 @@ from voxward.data.formats import open_dataset
 from voxward.data.planner import make_plan
 from voxward.data.splits import load_split, selection_split, without
 from voxward.data.store import prepare_dataset
-from voxward.inference.precision import resolve_device, resolve_precision
-from voxward.inference.run_folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
 from voxward.nets.registry import network_for_plan, self_contained
+from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.report.figures import training_curve
+from voxward.runs.folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
 from voxward.training.budget import check_minutes
 from voxward.training.finish import settle_postprocess
 from voxward.training.ledger import read_cases
@@ -124,20 +125,20 @@ def recipe_of(
     Raises ValueError and FileNotFoundError for a folder that is not of that kind.
     """
     if folder.root.resolve() == source.root.resolve():
-        raise ValueError(f"the {what} folder {folder.root} is the dataset's own folder; choose another --out")
+        raise UserError(f"the {what} folder {folder.root} is the dataset's own folder; choose another --out")
     if resume:
         if not folder.recipe.exists():
             raise FileNotFoundError(f"{folder.root} holds no {what} to resume: start it without --resume")
         if (left := folder.trained) and not folder.state.is_file():
-            raise ValueError(
+            raise UserError(
                 f"{folder.root} holds the {what}'s {_listed(left)}, but not its {folder.state}, without which it "
                 "cannot go on: use it as it is, or start another one with another --out; nothing was changed"
             )
         return _unchanged(folder, load_recipe(folder.recipe), overrides)
     if folder.recipe.exists():
-        raise ValueError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
+        raise UserError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
     if left := (*folder.trained, *([folder.state] if folder.state.exists() else [])):
-        raise ValueError(f"{folder.root} holds {_listed(left)} of another {what}: choose another --out")
+        raise UserError(f"{folder.root} holds {_listed(left)} of another {what}: choose another --out")
     return load_recipe(recipe, overrides)
 
 
@@ -149,7 +150,7 @@ def _unchanged(folder: RunFolder, kept: Recipe, overrides: Sequence[str]) -> Rec
     """What was decided at the start; a script that resumes may repeat its overrides, but not change them."""
     asked = load_recipe(folder.recipe, overrides)
     if replace(asked, network=self_contained(asked.network)) != kept:
-        raise ValueError(
+        raise UserError(
             f"{' '.join(overrides)} contradicts the recipe that {folder.root} was started with, {folder.recipe}: "
             "resume without it, or start another run with another --out"
         )
@@ -214,7 +215,7 @@ def plan_of(
     decided = load_plan(Path(plan))
     names = tuple(channel.name for channel in decided.channels)
     if decided.labels != source.labels or names != source.channels:
-        raise ValueError(
+        raise UserError(
             f"{plan} was made for channels {names} and {decided.labels}, but {source.root} has {source.channels} "
             f"and {source.labels}"
         )
@@ -226,7 +227,7 @@ def split_of(folder: RunFolder, source: Dataset) -> RunSplit:
     split = load_json(RunSplit, folder.splits)
     absent = sorted({*split.fit, *split.selection} - {case.id for case in source.cases})
     if absent:
-        raise ValueError(f"the run in {folder.root} was started on cases that {source.root} lacks, e.g. {absent[:3]}")
+        raise UserError(f"the run in {folder.root} was started on cases that {source.root} lacks, e.g. {absent[:3]}")
     return split
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.types import CaseLabels, Float3, Image, Size3, VoxelArray
 
@@ -89,7 +90,7 @@ class Dataset:
         for case in (*self.cases, *self.unlabelled):
             if case.id == id:
                 return case
-        raise ValueError(f"dataset {self.name!r} has no case {id!r}")
+        raise UserError(f"dataset {self.name!r} has no case {id!r}")
 
 
 @dataclass(frozen=True)
@@ -131,4 +132,4 @@ class PreparedCase:
 
     def __post_init__(self) -> None:
         if self.image.dtype != torch.float32:
-            raise ValueError(f"a prepared image is float32, got {self.image.dtype}")
+            raise UserError(f"a prepared image is float32, got {self.image.dtype}")

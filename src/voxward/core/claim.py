@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from voxward.core.errors import UserError
 from voxward.core.files import write_text
 
 
@@ -25,7 +26,7 @@ def claim(path: Path, expires: float = 300.0) -> Iterator[bool]:
     written under a claim must be harmless to write twice. Raises ValueError for an `expires` that is not positive.
     """
     if not (math.isfinite(expires) and expires > 0):
-        raise ValueError(f"expires must be a positive number of seconds, got {expires}")
+        raise UserError(f"expires must be a positive number of seconds, got {expires}")
     token = f"{_host()}\n{os.getpid()}\n{uuid.uuid4().hex}\n"
     if not (_create(path, token) or _take_over(path, token, expires)):
         yield False

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from voxward.core.errors import UserError
+
 # File systems allow 255 bytes in a name; two temporary names inside each other put 42 in front. A name itself leaves
 # room for the suffix of a file.
 _LONGEST_FILE, _LONGEST_NAME = 213, 200
@@ -53,7 +55,7 @@ def inside(folder: Path | str, name: str) -> Path:
         ValueError: `name` is no plain file name (see `name_fault`), so that it might lie outside of the folder.
     """
     if (fault := name_fault(name, _LONGEST_FILE)) is not None:
-        raise ValueError(f"{name!r} cannot be the name of a file in {folder}: {fault}")
+        raise UserError(f"{name!r} cannot be the name of a file in {folder}: {fault}")
     return Path(folder) / name
 
 

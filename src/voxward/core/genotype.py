@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
+from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.plan import load_json
 from voxward.core.structure import to_data
@@ -98,7 +99,7 @@ class Genotype:
         found += [] if found else self._path_problems()
         found += [] if found else self._weight_problems()
         if found:
-            raise ValueError("; ".join(found))
+            raise UserError("; ".join(found))
 
     @property
     def blocks(self) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from voxward.core.errors import UserError
 from voxward.core.regions import NestedRegions
 
 # Undeclared values that an error lists; a file that is no label at all may hold thousands.
@@ -57,17 +58,17 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.values):
-            raise ValueError(
+            raise UserError(
                 f"labels need one value per name, got {len(self.names)} names and {len(self.values)} values"
             )
         if len(self.names) < 2:
-            raise ValueError("labels need a background and at least one foreground class")
+            raise UserError("labels need a background and at least one foreground class")
         if len(set(self.values)) < len(self.values):
-            raise ValueError(f"label values must differ, got {self.values}")
+            raise UserError(f"label values must differ, got {self.values}")
         if len(set(self.names)) < len(self.names):
-            raise ValueError(f"label names must differ, got {self.names}")
+            raise UserError(f"label names must differ, got {self.names}")
         if self.values[0] != 0:
-            raise ValueError(f"the first label is the background and must have value 0, got {self.values[0]}")
+            raise UserError(f"the first label is the background and must have value 0, got {self.values[0]}")
         self._check_regions()
 
     def _check_regions(self) -> None:
@@ -77,12 +78,12 @@ class LabelSet:
         nested = all(small < large and len(large) == len(small) + 1 for small, large in pairwise(chain))
         if not nested or chain[-1] != set(self.values[1:]):
             given = {region.name: list(region.values) for region in self.regions}
-            raise ValueError(
+            raise UserError(
                 f"regions must be nested, each with one label value more than the one inside it, the outermost with "
                 f"all of {list(self.values[1:])}, got {given}"
             )
         if len({region.name for region in self.regions}) < len(self.regions):
-            raise ValueError(f"region names must differ, got {tuple(region.name for region in self.regions)}")
+            raise UserError(f"region names must differ, got {tuple(region.name for region in self.regions)}")
 
     @property
     def head(self) -> Literal["softmax", "regions"]:
@@ -103,7 +104,7 @@ class LabelSet:
     def nested(self) -> NestedRegions:
         """The regions over class indices. Raises ValueError where there are none."""
         if not self.regions:
-            raise ValueError(f"the labels {self.names} have no regions")
+            raise UserError(f"the labels {self.names} have no regions")
         added = [
             next(iter(set(large) - set(small)))
             for small, large in pairwise([(), *(region.values for region in self.regions)])
@@ -166,7 +167,7 @@ class LabelSet:
             undeclared.update(np.unique(values[wrong]).tolist())
             out[...] = classes[place]
         if undeclared:
-            raise ValueError(f"label values {_listed(undeclared)} are not declared; legal: {list(self.values)}")
+            raise UserError(f"label values {_listed(undeclared)} are not declared; legal: {list(self.values)}")
         return index
 
     def to_values(self, index: np.ndarray) -> np.ndarray:

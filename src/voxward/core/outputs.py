@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from voxward.core.errors import UserError
 from voxward.core.files import atomic_write, inside
 
 MARKER = ".voxward"
@@ -51,11 +52,11 @@ class Outputs:
         """
         paths = [inside(self.folder, name) for name in names]
         if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"{self.folder} is a file, and must be a folder: choose another --out")
+            raise UserError(f"{self.folder} is a file, and must be a folder: choose another --out")
         strangers = self._strangers(self._strangers(paths))  # again: another process may just have written them
         if strangers:
             listed = ", ".join(map(str, strangers[:_LISTED])) + (", ..." if len(strangers) > _LISTED else "")
-            raise ValueError(
+            raise UserError(
                 f"{listed}: not a file that voxward wrote as {self.kind}, or edited since. Choose another --out, move "
                 "the file away, or pass --overwrite where the command has it"
             )
@@ -97,7 +98,7 @@ class Outputs:
         if not os.path.lexists(marker):
             return frozenset()
         if marker.is_symlink() or not marker.is_file():
-            raise ValueError(f"{marker} must be an ordinary file: voxward lists there what it wrote into the folder")
+            raise UserError(f"{marker} must be an ordinary file: voxward lists there what it wrote into the folder")
         return frozenset(marker.read_text(encoding="utf-8", errors="replace").split("\n"))
 
     def _note(self, name: str, digest: str) -> None:

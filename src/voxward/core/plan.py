@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.labels import LabelSet
 from voxward.core.structure import from_data, to_data
@@ -158,5 +159,5 @@ def load_json(cls: type[T], path: Path) -> T:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
+        raise UserError(f"{path} is not valid JSON: {error}") from error
     return from_data(cls, data, str(path))

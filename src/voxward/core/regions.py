@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from voxward.core.errors import UserError
+
 Maps = TypeVar("Maps", np.ndarray, Tensor)
 Conflict = Literal["inner", "outer", "painted"]
 # The axis of the regions, before the three spatial ones.
@@ -37,9 +39,9 @@ class NestedRegions:
 
     def __post_init__(self) -> None:
         if not self.names or len(self.names) != len(self.labels):
-            raise ValueError(f"labels must be one per region {self.names}, got {self.labels}")
+            raise UserError(f"labels must be one per region {self.names}, got {self.labels}")
         if len({*self.labels, self.background}) <= len(self.labels):
-            raise ValueError(f"labels must differ, also from the background {self.background}, got {self.labels}")
+            raise UserError(f"labels must differ, also from the background {self.background}, got {self.labels}")
 
     def to_masks(self, labels: Maps) -> Maps:
         """(..., d, h, w) labels -> boolean masks (..., r, d, h, w), innermost region first; array or tensor.
@@ -48,7 +50,7 @@ class NestedRegions:
         (not looked for on a GPU, which would have to be waited for).
         """
         if labels.ndim < 3:
-            raise ValueError(f"labels must have three spatial axes, got shape {tuple(labels.shape)}")
+            raise UserError(f"labels must have three spatial axes, got shape {tuple(labels.shape)}")
         mask, masks = labels == self.labels[0], []
         for label in self.labels:
             mask = mask | (labels == label)
@@ -72,12 +74,12 @@ class NestedRegions:
         masks that are not boolean.
         """
         if conflict not in _PAINT:
-            raise ValueError(f"conflict must be one of {', '.join(_PAINT)}, got {conflict!r}")
+            raise UserError(f"conflict must be one of {', '.join(_PAINT)}, got {conflict!r}")
         count = len(self.names)
         if masks.ndim < 4 or masks.shape[_AXIS] != count:
-            raise ValueError(f"masks must be (..., {count}, d, h, w), got shape {tuple(masks.shape)}")
+            raise UserError(f"masks must be (..., {count}, d, h, w), got shape {tuple(masks.shape)}")
         if str(masks.dtype).removeprefix("torch.") != "bool":
-            raise ValueError(f"masks must be boolean (threshold the probabilities), got {masks.dtype}")
+            raise UserError(f"masks must be boolean (threshold the probabilities), got {masks.dtype}")
         regions = [masks[..., n, :, :, :] for n in range(count)]
         labels = _filled(regions[0], self.background)
         for label, mask in _PAINT[conflict](list(zip(self.labels, regions, strict=True))):
@@ -89,7 +91,7 @@ class NestedRegions:
         if undeclared.any():
             found = sorted(set(labels[undeclared].ravel().tolist()))
             legal = sorted((self.background, *self.labels))
-            raise ValueError(f"labels must hold {legal}, got {found[:5]} as well")
+            raise UserError(f"labels must hold {legal}, got {found[:5]} as well")
 
 
 BRATS_2020 = NestedRegions(("ET", "TC", "WT"), (4, 1, 2))

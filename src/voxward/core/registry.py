@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Generic, TypeVar
 
+from voxward.core.errors import UserError
+
 T = TypeVar("T")
 
 
@@ -18,7 +20,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self._members:
-            raise ValueError(unknown_name(self.family, name, self._members))
+            raise UserError(unknown_name(self.family, name, self._members))
         return self._members[name]
 
     def __contains__(self, name: object) -> bool:

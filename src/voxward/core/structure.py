@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, TypeVar
 
+from voxward.core.errors import UserError
 from voxward.core.registry import unknown_name
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ def from_data(cls: type[T], data: Any, source: str) -> T:
     problems: list[str] = []
     value = _build(cls, data, "", problems)
     if problems:
-        raise ValueError(f"{source}: " + "; ".join(problems))
+        raise UserError(f"{source}: " + "; ".join(problems))
     return typing.cast(T, value)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from voxward.core.case import Case, Dataset, Volume
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.plan import CaseFingerprint, ChannelFingerprint, Fingerprint
 from voxward.core.types import Float3
@@ -51,7 +52,7 @@ def fingerprint(
     """
     cases = dataset.cases if ids is None else [dataset.case(id) for id in ids]
     if not cases:
-        raise ValueError(f"cannot fingerprint dataset {dataset.name!r}: no labelled case was given")
+        raise UserError(f"cannot fingerprint dataset {dataset.name!r}: no labelled case was given")
     found = for_each_case(
         lambda case: _read_and_summarize(case, dataset.labels, crop_nonzero), cases, workers, progress
     )
@@ -64,7 +65,7 @@ def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str, crop_non
     Raises ValueError when image and label differ in shape or affine, or a label value is undeclared.
     """
     if (fault := label_fault(volume, label)) is not None:
-        raise ValueError(fault)
+        raise UserError(fault)
     axes, flips = orientation(volume.affine)
     image, truth = orient(volume.array, axes, flips), orient(label.array, axes, flips)
     if crop_nonzero:
@@ -87,7 +88,7 @@ def combine(name: str, channels: Sequence[str], labels: LabelSet, cases: Sequenc
     """Pool the cases' measurements. Raises ValueError when no case holds any foreground."""
     pooled = np.concatenate([case.sample for case in cases], axis=1)
     if not pooled.shape[1]:
-        raise ValueError(f"dataset {name!r}: none of the {len(cases)} labels holds any foreground voxel")
+        raise UserError(f"dataset {name!r}: none of the {len(cases)} labels holds any foreground voxel")
     size, volume = _smallest_class(cases)
     return Fingerprint(
         dataset=name,
@@ -104,7 +105,7 @@ def combine(name: str, channels: Sequence[str], labels: LabelSet, cases: Sequenc
 
 def _read_and_summarize(case: Case, labels: LabelSet, crop_nonzero: bool) -> CaseSummary:
     if case.label is None:
-        raise ValueError("has no label")
+        raise UserError("has no label")
     return summarize(read_image(case.images), read_label(case.label), labels, case.id, crop_nonzero)
 
 
@@ -145,7 +146,7 @@ def _objects(index: np.ndarray, k: int, spacing: Float3) -> tuple[tuple[float, .
 
 def _channel(name: str, values: np.ndarray) -> ChannelFingerprint:
     if not np.isfinite(values).all():
-        raise ValueError(f"channel {name!r} holds NaN or infinite voxels in the foreground")
+        raise UserError(f"channel {name!r} holds NaN or infinite voxels in the foreground")
     low, high = (float(value) for value in np.percentile(values, (0.5, 99.5)))
     clipped = np.clip(values, low, high)
     return ChannelFingerprint(name, low, high, float(clipped.mean()), float(clipped.std()))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from voxward.core.case import Scaling, Volume
+from voxward.core.errors import UserError
 from voxward.data import itk, nifti
 from voxward.data.volume_file import (
     NIFTI_SUFFIXES,
@@ -57,13 +58,13 @@ def read_image(paths: Sequence[Path]) -> Volume:
     shape or affine, ImportError when the type needs SimpleITK and it is not installed.
     """
     if not paths:
-        raise ValueError("paths must name at least one file, got none")
+        raise UserError("paths must name at least one file, got none")
     volumes = [_read(path) for path in paths]
     if len(volumes) == 1:
         return volumes[0]
     for path, volume in zip(paths, volumes, strict=True):
         if volume.array.shape[0] != 1:
-            raise ValueError(f"{path} has {volume.array.shape[0]} channels; files of one channel each may be combined")
+            raise UserError(f"{path} has {volume.array.shape[0]} channels; files of one channel each may be combined")
         _refuse_disagreement(paths[0], volumes[0], path, volume)
     scaling = volumes[0].scaling if len({volume.scaling for volume in volumes}) == 1 else None
     return Volume(np.concatenate([volume.array for volume in volumes]), volumes[0].affine, scaling)
@@ -77,11 +78,11 @@ def read_label(path: Path) -> Volume:
     """
     volume = _read(path)
     if volume.array.shape[0] != 1:
-        raise ValueError(f"{path}: a label has one channel, this file has {volume.array.shape[0]}")
+        raise UserError(f"{path}: a label has one channel, this file has {volume.array.shape[0]}")
     try:
         return Volume(integer_label(volume.array[0]), volume.affine)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
 
 
 def integer_label(array: np.ndarray) -> np.ndarray:
@@ -92,7 +93,7 @@ def integer_label(array: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         wrong = ~(np.abs(array - whole) <= _INTEGER_TOLERANCE)  # so that NaN and infinity are wrong too
     if wrong.any():
-        raise ValueError(f"label values must be integers, got {array[wrong][0]:g} ({wrong.sum()} such voxels)")
+        raise UserError(f"label values must be integers, got {array[wrong][0]:g} ({wrong.sum()} such voxels)")
     return _smallest_integers(whole)
 
 
@@ -105,11 +106,11 @@ def write_label(path: Path, label: np.ndarray, affine: np.ndarray, template: Pat
     Raises ValueError for anything but integers, a bad affine, or an unknown file type; then nothing is written.
     """
     if label.dtype.kind not in "iub" or label.ndim != 3:
-        raise ValueError(f"label must be integers of shape (i, j, k), got {label.dtype} {label.shape}")
+        raise UserError(f"label must be integers of shape (i, j, k), got {label.dtype} {label.shape}")
     array = _smallest_integers(label)
     if template is not None and read_header(template).dimensions == 2:
         if label.shape[2] != 1:
-            raise ValueError(f"{template} is 2D, but the label has shape {label.shape}")
+            raise UserError(f"{template} is 2D, but the label has shape {label.shape}")
         array = array[:, :, 0]
     _write(path, array, affine, template)
 
@@ -121,9 +122,9 @@ def write_image(path: Path, array: np.ndarray, affine: np.ndarray, scaling: Scal
     intensities then. Raises ValueError for a type or shape that files cannot hold.
     """
     if scaling is not None and (volume_suffix(path) not in NIFTI_SUFFIXES or array.dtype.name != scaling.kind):
-        raise ValueError(f"scaling needs a NIfTI file and {scaling.kind}, got {path.name} and {array.dtype}")
+        raise UserError(f"scaling needs a NIfTI file and {scaling.kind}, got {path.name} and {array.dtype}")
     if array.dtype.name not in _IMAGE_TYPES or array.ndim not in (3, 4):
-        raise ValueError(
+        raise UserError(
             f"array must be (i, j, k) or (c, i, j, k) of {', '.join(_IMAGE_TYPES)}, got {array.dtype} {array.shape}"
         )
     channels = array if array.ndim == 4 else array[None]
@@ -138,7 +139,7 @@ def _write(
     path: Path, array: np.ndarray, affine: np.ndarray, template: Path | None, scaling: Scaling | None = None
 ) -> None:
     if (fault := affine_fault(affine)) is not None:
-        raise ValueError(f"cannot write {path}: {fault}")
+        raise UserError(f"cannot write {path}: {fault}")
     if volume_suffix(path) in NIFTI_SUFFIXES:
         nifti.write(path, array, affine, template, scaling)
     else:
@@ -147,9 +148,9 @@ def _write(
 
 def _refuse_disagreement(first_path: Path, first: Volume, path: Path, volume: Volume) -> None:
     if first.shape != volume.shape:
-        raise ValueError(f"{first_path} and {path} differ in shape: {first.shape} and {volume.shape}")
+        raise UserError(f"{first_path} and {path} differ in shape: {first.shape} and {volume.shape}")
     if not same_affine(first.affine, volume.affine, first.shape):
-        raise ValueError(
+        raise UserError(
             f"{first_path} and {path} differ in affine: {first.affine.tolist()} and {volume.affine.tolist()}"
         )
 
@@ -159,4 +160,4 @@ def _smallest_integers(array: np.ndarray) -> np.ndarray:
     for kind in _LABEL_TYPES:
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
             return array.astype(kind)
-    raise ValueError(f"label values must lie within int32, got {low:g} to {high:g}")
+    raise UserError(f"label values must lie within int32, got {low:g} to {high:g}")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from voxward.core.case import Volume
+from voxward.core.errors import UserError
 from voxward.core.files import atomic_write
 from voxward.core.types import Size3
 from voxward.data.itk_header import voxels_of
@@ -37,7 +38,7 @@ def read(path: Path) -> Volume:
         components = image.GetNumberOfComponentsPerPixel()
         array = itk.GetArrayFromImage(image)
         if array.dtype.kind not in "iuf":
-            raise ValueError(f"voxels are {array.dtype}; legal: integers and real numbers")
+            raise UserError(f"voxels are {array.dtype}; legal: integers and real numbers")
         grid = array.reshape(listed, *shape[::-1], components).transpose(0, 4, 3, 2, 1)
         return Volume(grid.reshape(listed * components, *shape), _affine(image))
 
@@ -79,7 +80,7 @@ def _reader(itk: Any, path: Path) -> Any:
 def _layout(size: tuple[int, ...]) -> tuple[Size3, int]:
     """Spatial shape, and the length of a fourth axis, which lists channels."""
     if not 2 <= len(size) <= 4:
-        raise ValueError(f"size {size} is not (i, j), (i, j, k), or (i, j, k, channel)")
+        raise UserError(f"size {size} is not (i, j), (i, j, k), or (i, j, k, channel)")
     i, j, k, listed = (*size, 1, 1)[:4]
     return (i, j, k), listed
 

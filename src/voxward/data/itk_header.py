@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from voxward.core.errors import UserError
 from voxward.data.volume_file import MOST_INFLATED
 
 Encoding = Literal["raw", "text", "zlib", "gzip", "bzip2"]
@@ -86,7 +87,7 @@ class Voxels:
         """
         held = max(self.path.stat().st_size - self.start, 0)
         if self.packed is not None and self.packed > held:
-            raise ValueError(f"the header claims {self.packed} bytes of packed voxels, and the file holds {held}")
+            raise UserError(f"the header claims {self.packed} bytes of packed voxels, and the file holds {held}")
         most = {
             "raw": held, "zlib": held * MOST_INFLATED, "gzip": held * MOST_INFLATED, "bzip2": held * _MOST_UNZIPPED,
         }  # fmt: skip
@@ -95,7 +96,7 @@ class Voxels:
         else:
             fits = self.skipped + self.bytes <= most[self.encoding]
         if not fits:
-            raise ValueError(f"the header claims {self.bytes} bytes of voxels, which {held} bytes cannot hold")
+            raise UserError(f"the header claims {self.bytes} bytes of voxels, which {held} bytes cannot hold")
 
     def check_stream(self) -> None:
         """Unpack packed voxels once, to their checksum and in bounded memory: ITK says nothing of a damaged stream.
@@ -109,9 +110,9 @@ class Voxels:
         for block in _unpacked(self):
             found += len(block)
             if found > wanted and not self.skipped:
-                raise ValueError(f"the header claims {self.bytes} bytes of voxels, and the file holds more")
+                raise UserError(f"the header claims {self.bytes} bytes of voxels, and the file holds more")
         if found < wanted:
-            raise ValueError(f"the header claims {wanted} bytes of voxels, and the file holds {found}")
+            raise UserError(f"the header claims {wanted} bytes of voxels, and the file holds {found}")
 
 
 def voxels_of(path: Path) -> Voxels:
@@ -135,11 +136,11 @@ def _meta(path: Path, file: BinaryIO) -> Voxels:
     # An array of a type is what a vector image is in old files.
     bytes_each = _META_BYTES.get(kind.removesuffix("_ARRAY"))
     if bytes_each is None:
-        raise ValueError(f"ElementType is {kind!r}; legal: {', '.join(_META_BYTES)}")
+        raise UserError(f"ElementType is {kind!r}; legal: {', '.join(_META_BYTES)}")
     named = fields["ElementDataFile"]
     local = named in ("LOCAL", "Local", "local")
     if local and fields.get("HeaderSize", "0") != "0":
-        raise ValueError("HeaderSize is for voxels in a file of their own")
+        raise UserError("HeaderSize is for voxels in a file of their own")
     packed = _true(fields, "CompressedData", False)
     encoding: Encoding = "zlib" if packed else "raw" if _true(fields, "BinaryData", True) else "text"
     length = None
@@ -161,29 +162,29 @@ def _meta_lines(file: BinaryIO) -> Iterator[tuple[str, str]]:
         name, separator, value = (part.strip(b" ") for part in line.partition(b"="))
         # ITK takes a colon for an equals sign, and skips any number of both.
         if not (separator and _META_NAME.fullmatch(name)) or value[:1] in (b"=", b":"):
-            raise ValueError(f"the header has the line {_shown(line)}, which is not NAME = VALUE")
+            raise UserError(f"the header has the line {_shown(line)}, which is not NAME = VALUE")
         text = name.decode("ascii")
         if known.get(text.lower(), text) != text:
-            raise ValueError(f"the header has the field {text}, which must be written {known[text.lower()]}")
+            raise UserError(f"the header has the field {text}, which must be written {known[text.lower()]}")
         yield text, os.fsdecode(value)
         if text == "ElementDataFile":
             return
-    raise ValueError("the header does not end with ElementDataFile")
+    raise UserError("the header does not end with ElementDataFile")
 
 
 def _nrrd(path: Path, file: BinaryIO) -> Voxels:
     lines = _lines(file)
     magic = next(lines, b"")
     if not re.fullmatch(rb"NRRD000[1-5]", magic):
-        raise ValueError(f"the file begins with {_shown(magic)}, not with NRRD0001 to NRRD0005")
+        raise UserError(f"the file begins with {_shown(magic)}, not with NRRD0001 to NRRD0005")
     fields = _fields(_nrrd_lines(lines))
     sizes = _sizes(fields, "sizes", _whole(fields, "dimension", 2, 5))
     kind, named = " ".join(fields.get("type", "").lower().split()), fields.get("encoding", "").lower().strip()
     bytes_each = next((size for size, names in _NRRD_BYTES.items() if kind in names), None)
     if bytes_each is None:
-        raise ValueError(f"type is {kind!r}; legal: {', '.join(sum(_NRRD_BYTES.values(), ()))}")
+        raise UserError(f"type is {kind!r}; legal: {', '.join(sum(_NRRD_BYTES.values(), ()))}")
     if named not in _NRRD_ENCODINGS:
-        raise ValueError(f"encoding is {named!r}; legal: {', '.join(_NRRD_ENCODINGS)}")
+        raise UserError(f"encoding is {named!r}; legal: {', '.join(_NRRD_ENCODINGS)}")
     encoding = _NRRD_ENCODINGS[named]
     _whole(fields, "lineskip", 0, 0, 0)
     skipped = _whole(fields, "byteskip", -1 if encoding == "raw" else 0, 10**10, 0)
@@ -202,7 +203,7 @@ def _nrrd_lines(lines: Iterator[bytes]) -> Iterator[tuple[str, str]]:
         if line.startswith(b"#") or b":=" in name or (not separator and b":=" in line):
             continue
         if not separator:
-            raise ValueError(f"the header has the line {_shown(line)}, which is not FIELD: VALUE")
+            raise UserError(f"the header has the line {_shown(line)}, which is not FIELD: VALUE")
         # ITK takes a field for the same whatever its case, and two of them with a blank or without one.
         yield os.fsdecode(name).lower().replace(" ", ""), os.fsdecode(value.lstrip(b" "))
 
@@ -215,9 +216,9 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
             return
         line = line.removesuffix(b"\n").removesuffix(b"\r")
         if _CONTROL.search(line):
-            raise ValueError(f"the header has the line {_shown(line)}, which holds a control character")
+            raise UserError(f"the header has the line {_shown(line)}, which holds a control character")
         yield line
-    raise ValueError(f"the header is longer than {_LONGEST_HEADER} bytes")
+    raise UserError(f"the header is longer than {_LONGEST_HEADER} bytes")
 
 
 def _shown(line: bytes) -> str:
@@ -229,7 +230,7 @@ def _fields(pairs: Iterator[tuple[str, str]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"the header has the field {name!r} twice")
+            raise UserError(f"the header has the field {name!r} twice")
         found[name] = value
     return found
 
@@ -245,32 +246,32 @@ def _whole(fields: Mapping[str, str], name: str, least: int, most: int, otherwis
         return otherwise
     text = fields.get(name, "nothing").strip(" ")
     if not re.fullmatch(r"-?[0-9]{1,11}", text, re.ASCII) or not least <= int(text) <= most:
-        raise ValueError(f"{name} must be a whole number from {least} to {most}, got {text[:50]}")
+        raise UserError(f"{name} must be a whole number from {least} to {most}, got {text[:50]}")
     return int(text)
 
 
 def _sizes(fields: Mapping[str, str], name: str, dimensions: int) -> tuple[int, ...]:
     parts = fields.get(name, "").split()
     if len(parts) != dimensions or not all(re.fullmatch(r"[0-9]{1,10}", part, re.ASCII) for part in parts):
-        raise ValueError(f"{name} must be {dimensions} whole numbers, got {' '.join(parts)[:50]!r}")
+        raise UserError(f"{name} must be {dimensions} whole numbers, got {' '.join(parts)[:50]!r}")
     sizes = tuple(map(int, parts))
     if not all(1 <= size < 2**31 for size in sizes):
-        raise ValueError(f"{name} must be at least 1, got {sizes}")
+        raise UserError(f"{name} must be at least 1, got {sizes}")
     return sizes
 
 
 def _beside(path: Path, named: str) -> Path:
     """The data file that a header names, in the header's own folder. Raises ValueError for anything else."""
     if named.startswith("LIST") or "%" in named:
-        raise ValueError(f"its voxels lie in several files ({named[:50]}), which cannot be read: write one file")
+        raise UserError(f"its voxels lie in several files ({named[:50]}), which cannot be read: write one file")
     # ITK takes "-" for its standard input, a second letter ":" for a drive, and cuts off what ends a name oddly.
     odd = not named or named == "-" or named[1:2] == ":" or not ("!" <= named[-1] <= "~") or named.startswith(" ")
     data = path.parent / named
     folders = (path.parent.resolve(), path.resolve().parent)  # both may be links into one store
     if odd or not any(data.resolve().is_relative_to(folder) for folder in folders):
-        raise ValueError(f"its data file {named!r} must lie in the same folder")
+        raise UserError(f"its data file {named!r} must lie in the same folder")
     if not data.is_file():  # nor a pipe or a device, which may never end
-        raise ValueError(f"its data file {named!r} is not there, or no ordinary file")
+        raise UserError(f"its data file {named!r} is not there, or no ordinary file")
     return data
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from voxward.core.case import Frame
+from voxward.core.errors import UserError
 from voxward.core.plan import Plan
 from voxward.core.recipe import Sampling
 from voxward.core.types import Images, Labels
@@ -163,9 +164,9 @@ def _entropy(seed: int, *stream: int) -> np.random.SeedSequence:
 
 def _check_cases(folder: Path, ids: Sequence[str], seed: int) -> None:
     if not ids:
-        raise ValueError("ids is empty: there is no case to draw patches from")
+        raise UserError("ids is empty: there is no case to draw patches from")
     if seed < 0:
-        raise ValueError(f"seed must not be negative, got {seed}")
+        raise UserError(f"seed must not be negative, got {seed}")
     missing = [id for id in ids if not (folder / id).is_dir()]
     if missing:
         raise FileNotFoundError(f"{folder} lacks {len(missing)} of {len(ids)} prepared cases, e.g. {missing[:3]}")
@@ -173,10 +174,10 @@ def _check_cases(folder: Path, ids: Sequence[str], seed: int) -> None:
 
 def _check_steps(batch_size: int, first_step: int, last_step: int, workers: int, rank: int, world: int) -> None:
     if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        raise UserError(f"batch_size must be at least 1, got {batch_size}")
     if not 0 <= first_step <= last_step:
-        raise ValueError(f"steps must satisfy 0 <= first_step <= last_step, got {first_step} and {last_step}")
+        raise UserError(f"steps must satisfy 0 <= first_step <= last_step, got {first_step} and {last_step}")
     if workers < 0:
-        raise ValueError(f"workers must not be negative, got {workers}")
+        raise UserError(f"workers must not be negative, got {workers}")
     if not 0 <= rank < world:
-        raise ValueError(f"rank must be in [0, world), got rank={rank} and world={world}")
+        raise UserError(f"rank must be in [0, world), got rank={rank} and world={world}")

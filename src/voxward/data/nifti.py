@@ -14,6 +14,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from voxward.core.case import Scaling, Volume
+from voxward.core.errors import UserError
 from voxward.core.files import atomic_write
 from voxward.core.types import Size3
 from voxward.data.volume_file import MOST_INFLATED, NIFTI_SUFFIXES, Header, affine_fault, naming_the_file
@@ -70,11 +71,11 @@ def _load(path: Path) -> Any:
     try:
         image = nibabel.load(path)
     except (ImageFileError, HeaderDataError, HeaderTypeError) as error:
-        raise ValueError(str(error)) from error
+        raise UserError(str(error)) from error
     if not isinstance(image, nibabel.Nifti1Image):  # NIfTI-2 derives from NIfTI-1
-        raise ValueError(f"not a NIfTI file but {type(image).__name__}")
+        raise UserError(f"not a NIfTI file but {type(image).__name__}")
     if image.get_data_dtype().kind not in "iuf":
-        raise ValueError(f"voxels are {image.get_data_dtype()}; legal: integers and real numbers")
+        raise UserError(f"voxels are {image.get_data_dtype()}; legal: integers and real numbers")
     _refuse_short(path, image)
     return image
 
@@ -89,7 +90,7 @@ def _refuse_short(path: Path, image: Any) -> None:
         most = held * MOST_INFLATED
         held = _unpacked_bytes(path, claimed) if doubtful and claimed <= most else most
     if claimed > held:
-        raise ValueError(f"the header claims {claimed} bytes, and the file holds at most {held}")
+        raise UserError(f"the header claims {claimed} bytes, and the file holds at most {held}")
 
 
 def _refuse_extensions(path: Path) -> None:
@@ -104,12 +105,12 @@ def _refuse_extensions(path: Path) -> None:
             return  # no header that nibabel takes, or no extension
         end = _voxels_start(start, size, order)
         if not size + 4 <= end <= _LONGEST_EXTENSIONS:
-            raise ValueError(f"the header's extensions claim to end at byte {end}")
+            raise UserError(f"the header's extensions claim to end at byte {end}")
         place, rest = size + 4, start[size + 4 :] + file.read(end - len(start))
         while end - place >= 16:
             length = int.from_bytes(rest[place - size - 4 : place - size], order, signed=True)
             if not 8 <= length <= end - place:
-                raise ValueError(f"a header extension claims {length} bytes of {end - place}")
+                raise UserError(f"a header extension claims {length} bytes of {end - place}")
             place += length
 
 
@@ -142,7 +143,7 @@ def _layout(shape: tuple[int, ...]) -> tuple[Size3, int]:
     if len(shape) == 5 and shape[3] == 1:
         shape = (*shape[:3], shape[4])
     if not 2 <= len(shape) <= 4:
-        raise ValueError(f"shape {shape} is not (i, j), (i, j, k), or (i, j, k, channel)")
+        raise UserError(f"shape {shape} is not (i, j), (i, j, k), or (i, j, k, channel)")
     i, j, k, channels = (*shape, 1, 1)[:4]
     return (i, j, k), channels
 

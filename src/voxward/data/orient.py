@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import nibabel
 import numpy as np
 
+from voxward.core.errors import UserError
 from voxward.core.types import Size3
 
 Flips = tuple[bool, bool, bool]
@@ -19,7 +20,7 @@ def orientation(affine: np.ndarray) -> tuple[Size3, Flips]:
     Raises ValueError when the affine (4, 4) is singular or not finite.
     """
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise ValueError(f"affine must be a finite, invertible (4, 4) matrix, got {affine.tolist()}")
+        raise UserError(f"affine must be a finite, invertible (4, 4) matrix, got {affine.tolist()}")
     to_ras = nibabel.io_orientation(affine)
     i, j, k = (int(axis) for axis in np.argsort(to_ras[:, 0]))
     x, y, z = (bool(to_ras[axis, 1] < 0) for axis in (i, j, k))

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from voxward.core.errors import UserError
 from voxward.core.plan import Padding
 from voxward.core.types import Size3
 
@@ -27,11 +28,11 @@ def pad_index(length: int, before: int, after: int, padding: Padding) -> np.ndar
     negative result.
     """
     if length < 1:
-        raise ValueError(f"length must be at least 1, got {length}: an empty axis cannot be extended")
+        raise UserError(f"length must be at least 1, got {length}: an empty axis cannot be extended")
     if before + length + after < 0:
-        raise ValueError(f"before={before} and after={after} remove more than the axis of length {length} has")
+        raise UserError(f"before={before} and after={after} remove more than the axis of length {length} has")
     if padding not in _RULES:
-        raise ValueError(f"padding must be one of {', '.join(_RULES)}, got {padding!r}")
+        raise UserError(f"padding must be one of {', '.join(_RULES)}, got {padding!r}")
     return _RULES[padding](np.arange(-before, length + after, dtype=np.int64), length)
 
 
@@ -104,7 +105,7 @@ def crop_back(x: Shaped[Tensor, "... pd ph pw"], offset: Size3, shape: Size3) ->
     """
     stop = [start + length for start, length in zip(offset, shape, strict=True)]
     if min(offset) < 0 or any(end > length for end, length in zip(stop, x.shape[-3:], strict=True)):
-        raise ValueError(f"a crop of {shape} at {offset} does not fit into {tuple(x.shape[-3:])}")
+        raise UserError(f"a crop of {shape} at {offset} does not fit into {tuple(x.shape[-3:])}")
     return x[..., offset[0] : stop[0], offset[1] : stop[1], offset[2] : stop[2]]
 
 

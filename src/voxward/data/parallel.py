@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
 from voxward.core.case import Case
+from voxward.core.errors import UserError
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ def for_each_case(
     at the end one ValueError names every case that failed, with its reason.
     """
     if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+        raise UserError(f"workers must be at least 1, got {workers}")
     with ThreadPoolExecutor(workers) as pool:
         try:
             futures = {pool.submit(work, case): case for case in cases}
@@ -36,5 +37,5 @@ def for_each_case(
     failures = [(case.id, error) for future, case in futures.items() if (error := future.exception()) is not None]
     if failures:
         lines = "\n".join(f"  {id}: {error}" for id, error in failures)
-        raise ValueError(f"{len(failures)} of {len(cases)} cases failed:\n{lines}") from failures[0][1]
+        raise UserError(f"{len(failures)} of {len(cases)} cases failed:\n{lines}") from failures[0][1]
     return [future.result() for future in futures]

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from voxward.core.errors import UserError
 from voxward.core.plan import CaseFingerprint, ChannelFingerprint, ChannelPlan, Fingerprint, Normalization, Plan
 from voxward.core.recipe import Preparation
 from voxward.core.registry import Registry
@@ -32,7 +33,7 @@ def make_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
     Raises ValueError for an unknown planner or a fingerprint without cases.
     """
     if not fingerprint.cases:
-        raise ValueError(f"cannot plan: the fingerprint of {fingerprint.dataset!r} has no cases")
+        raise UserError(f"cannot plan: the fingerprint of {fingerprint.dataset!r} has no cases")
     return PLANNERS[preparation.planner](fingerprint, preparation)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from voxward.core.errors import UserError
 from voxward.core.types import Float3, Size3
 
 # Objects under this volume (voxels) get one downsampling step less.
@@ -57,7 +58,7 @@ def rog_sizes(mean_size: Float3, small_size: Float3, volume_small: float) -> Rog
     All in voxels of the target spacing, third axis = z; `volume_small` is the smallest class's median volume (voxels).
     """
     if min(*mean_size, *small_size) <= 0:
-        raise ValueError(f"sizes must be positive, got mean_size {mean_size} and small_size {small_size}")
+        raise UserError(f"sizes must be positive, got mean_size {mean_size} and small_size {small_size}")
     mean = (mean_size[0], mean_size[1], min(mean_size[2], _LONGEST_Z))
     lengths = tuple(0.7 * length if length > 128 else float(length) for length in mean)
     depth = 4 if volume_small < _SMALL_VOLUME else 5

@@ -23,12 +23,13 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from voxward.core.case import Frame, PreparedCase, Volume
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet, largest
 from voxward.core.plan import Plan
 from voxward.core.types import CaseLabels, CaseLogits, LabelArray, Size3
-from voxward.data.figures import Figures, LiveFigures, LiveNumbers, box_figures, live_figures
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
 from voxward.data.resample import apply_matrices, axis_matrix, resample, resample_labels
+from voxward.data.statistics import Figures, LiveFigures, LiveNumbers, box_figures, live_figures
 from voxward.data.volume_file import label_fault
 
 # Logits (all classes of some rows) that are restored at once: 8 MiB in float32.
@@ -51,7 +52,7 @@ def prepare(
     frame, box = _framed(volume, plan, id, figures)
     image = _normalised(box, frame, plan)
     if not all(bool(torch.isfinite(channel).all()) for channel in image):
-        raise ValueError(f"case {id!r}: the normalised intensities do not fit float32")
+        raise UserError(f"case {id!r}: the normalised intensities do not fit float32")
     return PreparedCase(id, image, _prepared_label(label, frame, plan.labels, id), frame)
 
 
@@ -75,7 +76,7 @@ def _framed(volume: Volume, plan: Plan, id: str, figures: Figures | None) -> tup
     )
     low, high, mean, std = zip(*(figures or box_figures(box, plan)), strict=True)
     if not all(abs(figure) <= _LARGEST for figure in (*low, *high, *mean, *std)):
-        raise ValueError(f"case {id!r}: the intensities do not fit float32")
+        raise UserError(f"case {id!r}: the intensities do not fit float32")
     return Frame(volume.shape, _affine_tuple(volume.affine), axes, flips, start, stop, shape, low, high, mean, std), box
 
 
@@ -108,7 +109,7 @@ def prepare_frozen(
     """
     expected = (len(plan.channels), *frame.source_shape)
     if tuple(volume.shape[1:]) != expected:
-        raise ValueError(f"volume must be (b, c, i, j, k) with {expected} after b, got {tuple(volume.shape)}")
+        raise UserError(f"volume must be (b, c, i, j, k) with {expected} after b, got {tuple(volume.shape)}")
     box, numbers = crop_frozen(volume, frame), figures or _held(frame)
     return torch.stack([_scaled(box[:, n], n, numbers[n], frame, plan) for n in range(len(plan.channels))], dim=1)
 
@@ -139,14 +140,14 @@ def restore_labels(label: CaseLabels | LabelArray, frame: Frame) -> np.ndarray:
     """
     index = torch.as_tensor(label)
     if tuple(index.shape) != frame.shape:
-        raise ValueError(f"label must have the prepared shape {frame.shape}, got {tuple(index.shape)}")
+        raise UserError(f"label must have the prepared shape {frame.shape}, got {tuple(index.shape)}")
     return paste(resample_labels(index, frame.box_shape, int(index.max()) + 1).cpu().numpy(), frame)
 
 
 def restore_logits(logits: CaseLogits, frame: Frame) -> Float[Tensor, "k d2 h2 w2"]:
     """Prepared logits (k, d, h, w), resampled linearly to the crop box: (k, *frame.box_shape), still in RAS order."""
     if tuple(logits.shape[1:]) != frame.shape:
-        raise ValueError(f"logits must have the prepared shape {frame.shape}, got {tuple(logits.shape[1:])}")
+        raise UserError(f"logits must have the prepared shape {frame.shape}, got {tuple(logits.shape[1:])}")
     return resample(logits, frame.box_shape, (1, 1, 1))
 
 
@@ -179,14 +180,14 @@ def restore_argmax(slabs: Iterable[Tensor], frame: Frame, axis: int = 0, read: R
         # A clone, because a view of the few rows still needed would keep the whole slab.
         held, first = held.narrow(axis + 1, keep - first, seen - keep).clone(), keep
     if maps is None or done < frame.box_shape[axis]:
-        raise ValueError(f"the slabs end before the prepared shape {frame.shape} is complete")
+        raise UserError(f"the slabs end before the prepared shape {frame.shape} is complete")
     return maps[0]
 
 
 def paste(box: np.ndarray, frame: Frame) -> np.ndarray:
     """An array of the crop box (RAS order) in the source file's shape and voxel order; 0 outside the box."""
     if box.shape != frame.box_shape:
-        raise ValueError(f"box must have the shape of the crop box {frame.box_shape}, got {box.shape}")
+        raise UserError(f"box must have the shape of the crop box {frame.box_shape}, got {box.shape}")
     whole, part = _blank(frame, box.dtype)
     part[:] = box
     return whole
@@ -194,18 +195,18 @@ def paste(box: np.ndarray, frame: Frame) -> np.ndarray:
 
 def _check(volume: Volume, label: Volume | None, plan: Plan, id: str) -> None:
     if volume.array.ndim != 4 or volume.array.size == 0:
-        raise ValueError(f"case {id!r}: an image is a non-empty array (c, i, j, k), got shape {volume.array.shape}")
+        raise UserError(f"case {id!r}: an image is a non-empty array (c, i, j, k), got shape {volume.array.shape}")
     if len(volume.array) != len(plan.channels):
         names = ", ".join(channel.name for channel in plan.channels)
-        raise ValueError(f"case {id!r}: the plan has {len(plan.channels)} channels ({names}), got {len(volume.array)}")
+        raise UserError(f"case {id!r}: the plan has {len(plan.channels)} channels ({names}), got {len(volume.array)}")
     if label is not None and (fault := label_fault(volume, label)) is not None:
-        raise ValueError(f"case {id!r}: {fault}")
+        raise UserError(f"case {id!r}: {fault}")
 
 
 def _check_finite(box: np.ndarray, id: str) -> None:
     """Before anything is clipped, because clipping hides an infinite voxel. Plane by plane: a mask takes memory too."""
     if box.dtype.kind == "f" and not all(np.isfinite(plane).all() for channel in box for plane in channel):
-        raise ValueError(f"case {id!r}: the image holds NaN or infinite voxels")
+        raise UserError(f"case {id!r}: the image holds NaN or infinite voxels")
 
 
 def _crop_box(source: np.ndarray, plan: Plan) -> tuple[Size3, Size3]:
@@ -249,7 +250,7 @@ def _prepared_label(label: Volume | None, frame: Frame, labels: LabelSet, id: st
     try:
         index = labels.to_index(box)
     except ValueError as error:
-        raise ValueError(f"case {id!r}: {error}") from error
+        raise UserError(f"case {id!r}: {error}") from error
     if index.dtype != np.uint8:
         index = index.astype(np.int32)  # torch computes little with uint16
     return resample_labels(torch.from_numpy(index), frame.shape, labels.count)
@@ -276,7 +277,7 @@ def _check_slab(slab: Tensor, row: int, frame: Frame, axis: int) -> None:
         for n, (length, whole) in enumerate(zip(slab.shape[1:], frame.shape, strict=True))
     )
     if not fits:
-        raise ValueError(f"slab {tuple(slab.shape)} at row {row} does not fit the prepared shape {frame.shape}")
+        raise UserError(f"slab {tuple(slab.shape)} at row {row} does not fit the prepared shape {frame.shape}")
 
 
 def _restore_rows(held: Tensor, first: int, rows: range, frame: Frame, axis: int, box: np.ndarray, read: Read) -> None:

@@ -18,6 +18,7 @@ from jaxtyping import Float64, Integer, Shaped
 from scipy import ndimage
 from torch import Tensor
 
+from voxward.core.errors import UserError
 from voxward.core.types import CaseLabels, Size3
 
 Matrices = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -40,9 +41,9 @@ def axis_matrix(n_in: int, n_out: int, order: int) -> Float64[Tensor, "n_out n_i
     B-splines (with prefilter). Every row sums to 1. The result is cached and shared: do not write into it.
     """
     if n_in < 1 or n_out < 1:
-        raise ValueError(f"an axis needs at least one voxel, got {n_in} -> {n_out}")
+        raise UserError(f"an axis needs at least one voxel, got {n_in} -> {n_out}")
     if order not in range(4):
-        raise ValueError(f"order must be 0, 1, 2 or 3, got {order}")
+        raise UserError(f"order must be 0, 1, 2 or 3, got {order}")
     position = (np.arange(n_out) + 0.5) * n_in / n_out - 0.5
     if order == 0:
         return torch.from_numpy(np.eye(n_in)[np.clip(np.floor(position + 0.5).astype(int), 0, n_in - 1)])
@@ -81,7 +82,7 @@ def resample_labels(label: CaseLabels, shape: Size3, classes: int) -> Integer[Te
     so that memory does not grow with `classes`. Raises ValueError for an index outside 0..classes-1.
     """
     if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < classes:
-        raise ValueError(f"label must lie in 0..{classes - 1}, got {int(label.min())}..{int(label.max())}")
+        raise UserError(f"label must lie in 0..{classes - 1}, got {int(label.min())}..{int(label.max())}")
     if tuple(label.shape) == shape:
         return label.clone()
     matrices = tuple(axis_matrix(n, m, 1) for n, m in zip(label.shape, shape, strict=True))

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from voxward.core.errors import UserError
 from voxward.core.plan import Padding
 from voxward.core.recipe import Sampling
 from voxward.core.types import CaseLabels, Image, Size3
@@ -76,7 +77,7 @@ def draw_patch(source: PatchSource, size: Size3, foreground: float, generator: t
     symmetrically to at least `size`; a case no larger than the patch has only its one centred window.
     """
     if not 0 <= foreground <= 1:
-        raise ValueError(f"foreground must be a probability in [0, 1], got {foreground}")
+        raise UserError(f"foreground must be a probability in [0, 1], got {foreground}")
     centred = torch.rand((), generator=generator).item() < foreground
     voxel = draw_foreground_voxel(source, generator) if centred else None
     if voxel is not None:
@@ -138,9 +139,9 @@ def read_patch(
     Raises ValueError when source_size is smaller than size or the draw belongs to another case.
     """
     if any(outer < inner for outer, inner in zip(source_size, size, strict=True)):
-        raise ValueError(f"source_size {source_size} must not be smaller than the patch {size}")
+        raise UserError(f"source_size {source_size} must not be smaller than the patch {size}")
     if draw.case != source.id:
-        raise ValueError(f"the patch was drawn for case {draw.case!r}, but the case to read is {source.id!r}")
+        raise UserError(f"the patch was drawn for case {draw.case!r}, but the case to read is {source.id!r}")
     index = [_region_index(*axis, padding) for axis in zip(source.shape, draw.start, size, source_size, strict=True)]
     i, j, k = (int(positions[positions != OUTSIDE].min()) for positions in index)
     start, stop = (i, j, k), _stop(index)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from voxward.core.case import Dataset
+from voxward.core.errors import UserError
 
 FOLDS = 5
 
@@ -36,9 +37,9 @@ def load_split(dataset: Dataset, fold: int = 0, seed: int = 0, folds: int = FOLD
     if dataset.splits_file is not None:
         return _declared(dataset.splits_file, known, fold)
     if len(known) < 2:
-        raise ValueError(f"{dataset.root}: a split needs at least 2 labelled cases, got {len(known)}")
+        raise UserError(f"{dataset.root}: a split needs at least 2 labelled cases, got {len(known)}")
     if folds < 2:
-        raise ValueError(f"folds must be at least 2, got {folds}")
+        raise UserError(f"folds must be at least 2, got {folds}")
     folds = min(folds, len(known))
     _refuse_fold(fold, folds, str(dataset.root))
     validation = _shuffled(known, seed)[fold::folds]
@@ -52,10 +53,10 @@ def without(split: Split, ids: Sequence[str], dataset: Dataset) -> Split:
     """
     unknown = sorted(set(ids) - {case.id for case in dataset.cases})
     if unknown:
-        raise ValueError(f"the excluded cases {', '.join(unknown[:5])} are not in {dataset.root}")
+        raise UserError(f"the excluded cases {', '.join(unknown[:5])} are not in {dataset.root}")
     left = tuple(id for id in split.train if id not in set(ids))
     if not left:
-        raise ValueError("every training case is excluded")
+        raise UserError("every training case is excluded")
     return Split(left, split.validation)
 
 
@@ -68,10 +69,10 @@ def selection_split(
     Does not depend on the order of `train`. Raises ValueError for a fraction outside [0, 1) or a repeated id.
     """
     if not 0 <= fraction < 1:
-        raise ValueError(f"fraction must lie in [0, 1), got {fraction}")
+        raise UserError(f"fraction must lie in [0, 1), got {fraction}")
     known = sorted(train)
     if len(set(known)) < len(known):
-        raise ValueError("training ids must differ, some are repeated")
+        raise UserError("training ids must differ, some are repeated")
     count = min(max(1, round(fraction * len(known))), len(known) - 1) if fraction > 0 and known else 0
     selection = set(_shuffled(known, seed)[:count])
     return tuple(id for id in known if id not in selection), tuple(sorted(selection))
@@ -83,31 +84,31 @@ def _shuffled(ids: Sequence[str], seed: int) -> list[str]:
 
 def _refuse_fold(fold: int, folds: int, source: str) -> None:
     if not 0 <= fold < folds:
-        raise ValueError(f"fold must be 0 to {folds - 1} for {source}, got {fold}")
+        raise UserError(f"fold must be 0 to {folds - 1} for {source}, got {fold}")
 
 
 def _declared(path: Path, known: Sequence[str], fold: int) -> Split:
     try:
         folds = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        raise UserError(f"{path} is not JSON: {error}") from error
     if not isinstance(folds, list):
-        raise ValueError(f'{path} must hold a list of {{"train": [ids], "val": [ids]}}, got {type(folds).__name__}')
+        raise UserError(f'{path} must hold a list of {{"train": [ids], "val": [ids]}}, got {type(folds).__name__}')
     _refuse_fold(fold, len(folds), str(path))
     train, validation = (_ids(folds[fold], part, path) for part in ("train", "val"))
     unknown = sorted({*train, *validation} - set(known))
     if unknown:
-        raise ValueError(f"{path}, fold {fold}: no labelled case {', '.join(unknown[:5])} ({len(unknown)} unknown)")
+        raise UserError(f"{path}, fold {fold}: no labelled case {', '.join(unknown[:5])} ({len(unknown)} unknown)")
     both = sorted({*train} & {*validation})
     if both:
-        raise ValueError(f"{path}, fold {fold}: {', '.join(both[:5])} in both train and val ({len(both)} in all)")
+        raise UserError(f"{path}, fold {fold}: {', '.join(both[:5])} in both train and val ({len(both)} in all)")
     return Split(train, validation)
 
 
 def _ids(fold: Any, part: str, path: Path) -> tuple[str, ...]:
     ids = fold.get(part) if isinstance(fold, dict) else None
     if not isinstance(ids, list) or not ids or not all(isinstance(id, str) for id in ids):
-        raise ValueError(f'{path}: every fold needs a "{part}" list of at least one id, got {ids!r}')
+        raise UserError(f'{path}: every fold needs a "{part}" list of at least one id, got {ids!r}')
     if len(set(ids)) < len(ids):
-        raise ValueError(f'{path}: a "{part}" list repeats an id')
+        raise UserError(f'{path}: a "{part}" list repeats an id')
     return tuple(sorted(ids))

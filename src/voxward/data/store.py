@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from voxward.core.case import Case, Dataset, Frame, PreparedCase
+from voxward.core.errors import UserError
 from voxward.core.files import atomic_write, inside, write_json
 from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
 from voxward.core.structure import to_data
@@ -86,13 +87,13 @@ class StoredCase:
     def label_region(self, start: Size3, stop: Size3) -> CaseLabels:
         """Class indices of start:stop, uint8 (int32 beyond 256 classes). Raises ValueError without a label."""
         if not self.record.labelled:
-            raise ValueError(f"case {self.id!r} was prepared without a label")
+            raise UserError(f"case {self.id!r} was prepared without a label")
         return _index_tensor(_opened(self.folder / "label.b2nd")[_region(self, start, stop)])
 
     def locations(self, k: int) -> np.ndarray:
         """Up to 10,000 voxels of the foreground class `k`, int32 (n, 3) in index order; a random choice of more."""
         if k not in self.classes:
-            raise ValueError(f"case {self.id!r} holds no foreground class {k}; present: {list(self.classes)}")
+            raise UserError(f"case {self.id!r} holds no foreground class {k}; present: {list(self.classes)}")
         path = self.folder / "locations.npz"
         return _read_locations(str(path), path.stat().st_mtime_ns)[str(k)]
 
@@ -135,7 +136,7 @@ def open_case(folder: Path, id: str) -> StoredCase:
     """
     record = _record(folder)
     if record.id != id:
-        raise ValueError(f"{folder} holds case {record.id!r}, not {id!r}")
+        raise UserError(f"{folder} holds case {record.id!r}, not {id!r}")
     return StoredCase(folder, record)
 
 
@@ -185,12 +186,12 @@ def _refuse_strangers(dataset: Dataset, cases: Sequence[Case], out: Path, overwr
     holding = {parent for file in files for parent in file.resolve().parents} if folders else set[Path]()
     inputs = [str(folder) for folder in folders if folder.resolve() in holding]
     if inputs:
-        raise ValueError(
+        raise UserError(
             f"{', '.join(inputs[:5])}: holds files of the dataset; choose another folder for prepared cases"
         )
     strangers = [str(folder) for folder in folders if not (_is_empty(folder) or _is_case(folder))]
     if strangers and not overwrite:
-        raise ValueError(
+        raise UserError(
             f"{', '.join(strangers[:5])}: named like a case, but not a prepared case of voxward's alone; prepare "
             "into another folder, move this one away, or replace it with `voxward prepare --overwrite`"
         )
@@ -236,7 +237,7 @@ def _claim(out: Path, plan: Plan) -> None:
     if not path.exists():
         plan.save(path)
     elif preparation_digest(load_plan(path)) != preparation_digest(plan):
-        raise ValueError(
+        raise UserError(
             f"{out} holds cases prepared by another plan ({path}): prepare with that plan, choose another folder, "
             "or delete this one"
         )
@@ -306,7 +307,7 @@ def _voxels(label: np.ndarray, k: int, count: int) -> np.ndarray:
 
 def _region(case: StoredCase, start: Size3, stop: Size3) -> tuple[slice, slice, slice]:
     if not all(0 <= a < b <= n for a, b, n in zip(start, stop, case.shape, strict=True)):
-        raise ValueError(f"region {start}..{stop} must be non-empty and within the shape {case.shape} of {case.id!r}")
+        raise UserError(f"region {start}..{stop} must be non-empty and within the shape {case.shape} of {case.id!r}")
     i, j, k = (slice(a, b) for a, b in zip(start, stop, strict=True))
     return i, j, k
 
@@ -328,9 +329,9 @@ def _open(path: str, version: int, process: int, thread: int) -> Any:
     try:
         array = blosc2.open(path, mode="r", dparams={"nthreads": 1}, deserialize="safe")
     except (ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} is not a prepared array, or damaged: {error}") from error
+        raise UserError(f"{path} is not a prepared array, or damaged: {error}") from error
     if type(array) is not blosc2.NDArray:
-        raise ValueError(f"{path} must hold a plain array, got {type(array).__name__}")
+        raise UserError(f"{path} must hold a plain array, got {type(array).__name__}")
     return array
 
 

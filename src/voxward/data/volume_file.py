@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from voxward.core.case import Volume
+from voxward.core.errors import UserError
 from voxward.core.types import Size3
 
 # The two-part suffix first: "x.nii.gz" also ends in ".gz", never in ".nii".
@@ -40,7 +41,7 @@ def volume_suffix(path: Path) -> str:
     for suffix in SUFFIXES:
         if path.name.lower().endswith(suffix):
             return suffix
-    raise ValueError(f"{path}: unknown file type; legal: {', '.join(SUFFIXES)}")
+    raise UserError(f"{path}: unknown file type; legal: {', '.join(SUFFIXES)}")
 
 
 def volume_stem(path: Path) -> str:
@@ -59,7 +60,7 @@ def naming_the_file(path: Path) -> Iterator[None]:
         # ITK gives a paragraph, and "no such file" for a file that is there but too short.
         lines = [line for line in str(error).strip().splitlines() if "No such file" not in line]
         reason = lines[-1] if lines else type(error).__name__
-        raise ValueError(f"{path} is truncated, corrupt, or not what its name says: {reason}") from error
+        raise UserError(f"{path} is truncated, corrupt, or not what its name says: {reason}") from error
 
 
 def affine_fault(affine: np.ndarray) -> str | None:

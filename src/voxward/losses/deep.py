@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from voxward.core.errors import UserError
 from voxward.losses.types import Loss, Outputs, SupervisedLoss
 
 
@@ -25,7 +26,7 @@ def supervised(loss: Loss, weights: Sequence[float]) -> SupervisedLoss:
             return loss(outputs, labels)
         main, *others = outputs
         if len(others) != len(weights):
-            raise ValueError(
+            raise UserError(
                 f"the network has {len(others)} auxiliary outputs: training.auxiliary must hold as many weights, "
                 f"got {list(weights)}"
             )

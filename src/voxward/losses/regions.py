@@ -7,6 +7,7 @@ from typing import cast
 from torch import Tensor
 from torch.nn import functional as F
 
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.losses.types import Loss
 
@@ -24,7 +25,7 @@ def region_dice(
 
     for name, value in (("smooth", smooth), ("dice_weight", dice_weight), ("ce_weight", ce_weight)):
         if not value >= 0:
-            raise ValueError(f"{name} must be at least 0, got {value}")
+            raise UserError(f"{name} must be at least 0, got {value}")
     dice = DiceLoss(sigmoid=True, squared_pred=squared, batch=batch_dice, smooth_nr=smooth, smooth_dr=smooth)
 
     def loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.recipe import Choice
 from voxward.core.registry import Registry
@@ -26,7 +27,7 @@ def create_loss(choice: Choice, labels: LabelSet | None = None) -> Loss:
     """
     if labels is None or not labels.regions:
         if choice.name in REGION_LOSSES and choice.name not in LOSSES:
-            raise ValueError(
+            raise UserError(
                 f"loss {choice.name!r} needs regions: declare them in the recipe, innermost one included in the next, "
                 "e.g. --set 'regions={ET: [3], TC: [2, 3], WT: [1, 2, 3]}'"
             )
@@ -39,4 +40,4 @@ def _built(losses: Losses, choice: Choice) -> Loss:
     try:
         return build(**choice.options)
     except TypeError as error:
-        raise ValueError(f"loss {choice.name!r}: {error}") from error
+        raise UserError(f"loss {choice.name!r}: {error}") from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from voxward.core.errors import UserError
 from voxward.core.types import Float3
 from voxward.metrics.surface import surface_distances
 
@@ -40,7 +41,7 @@ class LesionRule:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be at least 0, got {value}")
+                raise UserError(f"{name} must be at least 0, got {value}")
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,13 @@ def score_lesions(
 
 def _check(truth: np.ndarray, prediction: np.ndarray, spacing: Float3) -> None:
     if truth.shape != prediction.shape or truth.ndim != 3:
-        raise ValueError(
+        raise UserError(
             f"truth and prediction must have one shape of three axes, got {truth.shape} and {prediction.shape}"
         )
     if not truth.dtype == prediction.dtype == np.bool_:
-        raise ValueError(f"truth and prediction must be boolean, got {truth.dtype} and {prediction.dtype}")
+        raise UserError(f"truth and prediction must be boolean, got {truth.dtype} and {prediction.dtype}")
     if not all(math.isfinite(step) and step > 0 for step in spacing):
-        raise ValueError(f"spacing must be positive mm, got {spacing}")
+        raise UserError(f"spacing must be positive mm, got {spacing}")
 
 
 def _touched(true: np.ndarray, predicted: np.ndarray, number: int, box: Box, dilation: int) -> set[int]:

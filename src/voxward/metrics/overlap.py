@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from voxward.core.errors import UserError
+
 # Voxels counted at once: bincount works on 64-bit integers, and a whole CT of them would take gigabytes.
 _CHUNK = 1 << 22
 
@@ -38,12 +40,12 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.nda
     Both are integer class maps of one shape, values 0 to classes - 1; anything else raises ValueError.
     """
     if truth.shape != prediction.shape:
-        raise ValueError(f"truth and prediction must have one shape, got {truth.shape} and {prediction.shape}")
+        raise UserError(f"truth and prediction must have one shape, got {truth.shape} and {prediction.shape}")
     for name, array in (("truth", truth), ("prediction", prediction)):
         if not np.issubdtype(array.dtype, np.integer):
-            raise ValueError(f"{name} must hold integer class indices, got {array.dtype}")
+            raise UserError(f"{name} must hold integer class indices, got {array.dtype}")
         if array.size and not 0 <= int(array.min()) <= int(array.max()) < classes:
-            raise ValueError(f"{name} must hold classes 0 to {classes - 1}, got {array.min()} to {array.max()}")
+            raise UserError(f"{name} must hold classes 0 to {classes - 1}, got {array.min()} to {array.max()}")
     # The order of the voxels does not matter as long as both maps are read in the same one; "F" is how NIfTI stores.
     order: Literal["F", "C"] = "F" if truth.flags.f_contiguous and prediction.flags.f_contiguous else "C"
     true, predicted = truth.ravel(order), prediction.ravel(order)

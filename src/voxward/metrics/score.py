@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.registry import Registry
 from voxward.core.types import Float3
@@ -137,7 +138,7 @@ def score_masks(
 ) -> CaseMetrics:
     """Score masks that may overlap, one per name: (r, d, h, w) of 0 and 1, or booleans; otherwise as `score_case`."""
     if truth.shape != prediction.shape or len(truth) != len(names):
-        raise ValueError(f"there must be a mask of each of {names}, got shapes {truth.shape} and {prediction.shape}")
+        raise UserError(f"there must be a mask of each of {names}, got shapes {truth.shape} and {prediction.shape}")
     classes: dict[str, ClassMetrics] = {}
     for name, true, predicted in zip(names, truth.astype(np.uint8), prediction.astype(np.uint8), strict=True):
         alone = LabelSet(("outside", name), (0, 1))
@@ -147,11 +148,11 @@ def score_masks(
 
 def _check(truth: np.ndarray, spacing: Float3, nsd_tolerance_mm: float) -> None:
     if truth.ndim != 3:
-        raise ValueError(f"truth must have three axes (2D: the third of length 1), got shape {truth.shape}")
+        raise UserError(f"truth must have three axes (2D: the third of length 1), got shape {truth.shape}")
     if not all(math.isfinite(step) and step > 0 for step in spacing):
-        raise ValueError(f"spacing must be positive mm, got {spacing}")
+        raise UserError(f"spacing must be positive mm, got {spacing}")
     if not (math.isfinite(nsd_tolerance_mm) and nsd_tolerance_mm >= 0):
-        raise ValueError(f"nsd_tolerance_mm must be at least 0, got {nsd_tolerance_mm}")
+        raise UserError(f"nsd_tolerance_mm must be at least 0, got {nsd_tolerance_mm}")
 
 
 def _score(counts: Counts, hd95_mm: float | None, nsd: float) -> ClassMetrics:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voxward.core.errors import UserError
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -36,13 +38,13 @@ def bootstrap_interval(
     outside (0, 1) or fewer than one resample.
     """
     if not values:
-        raise ValueError("an interval needs at least one value, got none")
+        raise UserError("an interval needs at least one value, got none")
     if not all(math.isfinite(value) for value in values):
-        raise ValueError(f"values must be finite, got {[value for value in values if not math.isfinite(value)][:5]}")
+        raise UserError(f"values must be finite, got {[value for value in values if not math.isfinite(value)][:5]}")
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1), got {confidence}")
+        raise UserError(f"confidence must be in (0, 1), got {confidence}")
     if resamples < 1:
-        raise ValueError(f"resamples must be at least 1, got {resamples}")
+        raise UserError(f"resamples must be at least 1, got {resamples}")
     if len(values) == 1:
         return float(values[0]), float(values[0])
     drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))

@@ -13,6 +13,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from voxward.core.errors import UserError
+
 # A voxel or two of MR, about a slice of CT: what the annotations themselves are good for.
 NSD_TOLERANCE_MM = 2.0
 
@@ -56,7 +58,7 @@ def surface_distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequen
     200 voxels, and its cost does not grow with the space between the masks.
     """
     if not (truth.any() and prediction.any()):
-        raise ValueError("surface distances need two masks that are not empty")
+        raise UserError("surface distances need two masks that are not empty")
     scale = np.asarray(spacing, dtype=np.float64)
     true, predicted = (np.argwhere(surface(mask)) * scale for mask in (truth, prediction))
     to_truth, _ = KDTree(true, leafsize=32).query(predicted)

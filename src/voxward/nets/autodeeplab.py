@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voxward.core.errors import UserError
 from voxward.nets.lattice import check_input
 from voxward.nets.slicewise import Slicewise
 
@@ -198,10 +199,10 @@ def autodeeplab(
     convolutions, in pixels of the second level. Raises ValueError for others.
     """
     if len(strides) > _STEPS or any(len(step) != 3 or min(step) < 1 or step[2] != 1 for step in strides):
-        raise ValueError(f"strides must be at most {_STEPS} of 3 whole numbers from 1 up, the third 1, got {strides}")
+        raise UserError(f"strides must be at most {_STEPS} of 3 whole numbers from 1 up, the third 1, got {strides}")
     if filters < 1:
-        raise ValueError(f"filters must be at least 1, got {filters}")
+        raise UserError(f"filters must be at least 1, got {filters}")
     if not rates or min(rates) < 1:
-        raise ValueError(f"rates must be whole numbers from 1 up, at least one, got {rates}")
+        raise UserError(f"rates must be whole numbers from 1 up, at least one, got {rates}")
     steps = ((1, 1),) * (_STEPS - len(strides)) + tuple((step[0], step[1]) for step in strides)
     return Slicewise(AutoDeepLab(in_channels, out_channels, steps, filters, rates))

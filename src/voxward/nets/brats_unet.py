@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from voxward.core.errors import UserError
 from voxward.core.types import Images, Logits, Size3
 from voxward.nets.blocks import InstanceNorm, Upsample
 from voxward.nets.lattice import check_input
@@ -163,10 +164,10 @@ def _initialise(network: nn.Module) -> None:
 
 def _check(norm: str, width: int, dropout: float, strides: tuple[Size3, ...]) -> None:
     if norm not in ("group", "instance"):
-        raise ValueError(f"norm must be one of group, instance, got {norm!r}")
+        raise UserError(f"norm must be one of group, instance, got {norm!r}")
     if width < 2:
-        raise ValueError(f"width must be at least 2, got {width}")
+        raise UserError(f"width must be at least 2, got {width}")
     if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        raise UserError(f"dropout must be in [0, 1), got {dropout}")
     if len(strides) != 3 or any(step < 1 for stride in strides for step in stride):
-        raise ValueError(f"strides must be three, of positive steps per axis, got {strides}")
+        raise UserError(f"strides must be three, of positive steps per axis, got {strides}")

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from voxward.core.errors import UserError
 from voxward.core.types import Images, Size3
 
 _TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -47,7 +48,7 @@ def depthwise_conv3d(x: Images, weight: Tensor, stride: Size3 = (1, 1, 1), paddi
     Equal to `torch.nn.functional.conv3d(x, weight, stride=stride, padding=padding, groups=c)`; honours autocast.
     """
     if weight.ndim != 5 or weight.shape[:2] != (x.shape[1], 1):
-        raise ValueError(
+        raise UserError(
             f"weight must be ({x.shape[1]}, 1, kd, kh, kw) for {x.shape[1]} channels, got {tuple(weight.shape)}"
         )
     if x.device.type != "meta" and torch.is_autocast_enabled(x.device.type):

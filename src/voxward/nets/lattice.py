@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voxward.core.errors import UserError
 from voxward.core.types import Images, Logits, Size3
 from voxward.nets.blocks import InstanceNorm, PointwiseConv3d, SeparableConv3d, Upsample
 
@@ -65,7 +66,7 @@ class Lattice(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, strides: tuple[Size3, ...] = DEFAULT_STRIDES) -> None:
         super().__init__()
         if len(strides) != 5:
-            raise ValueError(f"the lattice needs 5 strides (2 of the stem, 3 between its levels), got {len(strides)}")
+            raise UserError(f"the lattice needs 5 strides (2 of the stem, 3 between its levels), got {len(strides)}")
         first, second, *between = strides
         self.in_channels = in_channels
         self.total_stride = tuple(a * b * c * d * e for a, b, c, d, e in zip(*strides, strict=True))
@@ -127,8 +128,8 @@ def _node(depth: int, level: int, strides: list[Size3]) -> Node:
 def check_input(images: Tensor, channels: int, total_stride: tuple[int, ...]) -> None:
     """Raise ValueError when a network cannot take `images`, saying what to pad to."""
     if images.shape[1] != channels:
-        raise ValueError(f"the network takes {channels} channels, got {images.shape[1]}")
+        raise UserError(f"the network takes {channels} channels, got {images.shape[1]}")
     size = tuple(images.shape[2:])
     if any(length % step for length, step in zip(size, total_stride, strict=True)):
         legal = tuple(-(-length // step) * step for length, step in zip(size, total_stride, strict=True))
-        raise ValueError(f"the network needs sizes divisible by {total_stride}, got {size}: pad to {legal}")
+        raise UserError(f"the network needs sizes divisible by {total_stride}, got {size}: pad to {legal}")

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voxward.core.errors import UserError
 from voxward.nets.lattice import check_input
 from voxward.nets.slicewise import Slicewise
 
@@ -143,8 +144,8 @@ def nas_unet(
     """
     wrong = [step for step in strides if len(step) != 3 or min(step) < 1 or step[2] != 1]
     if wrong or not 1 <= len(strides) <= _MOST_STEPS:
-        raise ValueError(f"strides must be 1 to {_MOST_STEPS} of 3 whole numbers from 1 up, the third 1, got {strides}")
+        raise UserError(f"strides must be 1 to {_MOST_STEPS} of 3 whole numbers from 1 up, the third 1, got {strides}")
     if filters < _GROUP:
-        raise ValueError(f"filters must be at least {_GROUP}, got {filters}")
+        raise UserError(f"filters must be at least {_GROUP}, got {filters}")
     steps = [(1, 1)] * (2 - len(strides)) + [(step[0], step[1]) for step in strides]
     return Slicewise(NasUNet(in_channels, out_channels, steps, filters))

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from voxward.core.errors import UserError
 from voxward.core.plan import Plan
 from voxward.core.recipe import Choice
 from voxward.core.registry import Registry
@@ -44,7 +45,7 @@ def _lattice_options(plan: Plan) -> dict[str, Any]:
 
 def _four_level_options(plan: Plan) -> dict[str, Any]:
     if len(plan.strides) > 3:
-        raise ValueError(f"the network has four resolutions, and the plan asks for {len(plan.strides) + 1}")
+        raise UserError(f"the network has four resolutions, and the plan asks for {len(plan.strides) + 1}")
     return {"strides": (FLAT,) * (3 - len(plan.strides)) + plan.strides}
 
 
@@ -93,7 +94,7 @@ def create_network(name: str, in_channels: int, out_channels: int, **options: An
     Raises ValueError for an unknown name, an unknown option or a channel count below 1.
     """
     if in_channels < 1 or out_channels < 1:
-        raise ValueError(
+        raise UserError(
             f"a network needs at least 1 input channel and 1 output channel, got {in_channels} and {out_channels}"
         )
     check_network(name, options)
@@ -105,10 +106,10 @@ def check_network(name: str, options: Mapping[str, Any]) -> None:
     legal = dict(list(inspect.signature(NETWORKS[name].build).parameters.items())[2:])
     unknown = sorted(set(options) - set(legal))
     if unknown:
-        raise ValueError(f"network {name!r} has no option {', '.join(unknown)}; it has: {', '.join(legal)}")
+        raise UserError(f"network {name!r} has no option {', '.join(unknown)}; it has: {', '.join(legal)}")
     needed = [key for key, option in legal.items() if option.default is option.empty and options.get(key) is None]
     if needed:
-        raise ValueError(f"network {name!r} needs the option {', '.join(needed)} (recipe: network.options.{needed[0]})")
+        raise UserError(f"network {name!r} needs the option {', '.join(needed)} (recipe: network.options.{needed[0]})")
 
 
 def self_contained(choice: Choice) -> Choice:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from voxward.core.errors import UserError
 from voxward.core.types import Images, Logits, Size3
 from voxward.nets.lattice import check_input
 
@@ -180,7 +181,7 @@ def _upsampling(inside: int, outside: int, stride: Size3, bias: bool = True) -> 
 
 def _check_strides(strides: tuple[Size3, ...]) -> None:
     if len(strides) != 3 or any(step not in _KERNELS for stride in strides for step in stride):
-        raise ValueError(f"strides must be three, of 1 or 2 per axis, got {strides}")
+        raise UserError(f"strides must be three, of 1 or 2 per axis, got {strides}")
 
 
 def _check(long: str, short: str, add: str, norm: str, decoder_convs: int, channels: tuple[int, ...]) -> None:
@@ -188,10 +189,10 @@ def _check(long: str, short: str, add: str, norm: str, decoder_convs: int, chann
              "add": (add, ("before", "after")), "norm": (norm, ("batch", "instance"))}  # fmt: skip
     for name, (value, values) in legal.items():
         if value not in values:
-            raise ValueError(f"{name} must be one of {', '.join(values)}, got {value!r}")
+            raise UserError(f"{name} must be one of {', '.join(values)}, got {value!r}")
     if decoder_convs < (1 if long == "concat" else 0):
-        raise ValueError(
+        raise UserError(
             f"decoder_convs must be at least {int(long == 'concat')} with long={long!r}, got {decoder_convs}"
         )
     if len(channels) != 4 or min(channels) < 1:
-        raise ValueError(f"channels must be four positive numbers, got {channels}")
+        raise UserError(f"channels must be four positive numbers, got {channels}")

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voxward.core.errors import UserError
 from voxward.core.genotype import CELL_KINDS, Edge, Gene, Genotype, Node, OperationName, load_genotype
 from voxward.core.structure import from_data, to_data
 from voxward.nets.depthwise import depthwise_conv3d
@@ -122,7 +123,7 @@ class Layout:
         if self.norm not in NORMS:
             found.append(f"norm must be one of {', '.join(NORMS)}, got {self.norm!r}")
         if found:
-            raise ValueError("; ".join(found))
+            raise UserError("; ".join(found))
 
     def width(self, scale: int) -> int:
         """Channels of a block."""
@@ -197,7 +198,7 @@ def stage_strides(
     wrong = [step for step in steps if len(step) != 3 or min(step) < 1 or (dimensions == 2 and step[2] != 1)]
     if wrong:
         third = " and 1 along the third" if dimensions == 2 else ""
-        raise ValueError(f"strides of a {dimensions}D network must have 3 whole numbers from 1 up{third}, got {wrong}")
+        raise UserError(f"strides of a {dimensions}D network must have 3 whole numbers from 1 up{third}, got {wrong}")
     flat, used = (1,) * dimensions, [tuple(step[:dimensions]) for step in steps]
     if flat_stem if flat_stem is not None else dimensions == 2:
         used = [flat, *used]
@@ -276,7 +277,7 @@ class SearchedNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(b, in_channels, *size) -> logits (b, out_channels, *size)."""
         if images.ndim != self.layout.dimensions + 2:
-            raise ValueError(
+            raise UserError(
                 f"the network takes {self.layout.dimensions}D images (b, c, *size), got shape {tuple(images.shape)}"
             )
         check_input(images, self.in_channels, self.total_stride)
@@ -293,7 +294,7 @@ def _strides_of(genotype: Genotype, strides: Sequence[Sequence[int]] | None) -> 
     if strides is None:
         return stage_strides(genotype.dimensions, genotype.scales)
     if len(strides) != genotype.scales:
-        raise ValueError(f"strides must be {genotype.scales} (the stem's and one between scales), got {len(strides)}")
+        raise UserError(f"strides must be {genotype.scales} (the stem's and one between scales), got {len(strides)}")
     return tuple(tuple(step) for step in strides)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from voxward.core.errors import UserError
 from voxward.core.types import Images, Logits
 
 
@@ -17,7 +18,7 @@ class Slicewise(nn.Module):
     def forward(self, images: Images) -> Logits:
         """(b, c, d, h, w) -> logits (b, k, d, h, w). Raises ValueError for images without three spatial axes."""
         if images.ndim != 5:
-            raise ValueError(f"images must be (b, c, d, h, w), got shape {tuple(images.shape)}")
+            raise UserError(f"images must be (b, c, d, h, w), got shape {tuple(images.shape)}")
         b, c, d, h, w = images.shape
         logits: Tensor = self.network(images.movedim(-1, 1).reshape(b * w, c, d, h))
         return logits.reshape(b, w, -1, d, h).movedim(1, -1)

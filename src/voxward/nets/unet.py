@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from voxward.core.errors import UserError
 from voxward.nets.lattice import check_input
 from voxward.nets.searched import Upsample
 from voxward.nets.slicewise import Slicewise
@@ -59,7 +60,7 @@ def unet_2d(in_channels: int, out_channels: int, strides: Sequence[Sequence[int]
     ValueError for others.
     """
     if len(strides) > 4 or any(len(step) != 3 or min(step) < 1 or step[2] != 1 for step in strides):
-        raise ValueError(f"strides must be at most 4 of 3 whole numbers from 1 up, the third 1, got {strides}")
+        raise UserError(f"strides must be at most 4 of 3 whole numbers from 1 up, the third 1, got {strides}")
     steps = ((1, 1),) * (4 - len(strides)) + tuple((step[0], step[1]) for step in strides)
     return Slicewise(UNet(in_channels, out_channels, steps))
 

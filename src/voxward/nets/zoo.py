@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from voxward.core.errors import UserError
 from voxward.core.types import Size3
 from voxward.nets.blocks import InstanceNorm
 
@@ -31,13 +32,13 @@ def dynunet(
 
     levels = len(strides) + 1
     if len(strides) < 2:
-        raise ValueError(
+        raise UserError(
             f"dynunet needs at least two downsampling steps, got {len(strides)}: patches whose edges are all at least "
             "16 voxels have two; smaller volumes need another network, such as rog"
         )
     kernels = [list(size) for size in kernel_sizes] if kernel_sizes else [[3, 3, 3]] * levels
     if len(kernels) != levels:
-        raise ValueError(f"kernel_sizes needs one entry per level ({levels}), got {len(kernels)}")
+        raise UserError(f"kernel_sizes needs one entry per level ({levels}), got {len(kernels)}")
     network: nn.Module = DynUNet(
         spatial_dims=3,
         in_channels=in_channels,

@@ -10,9 +10,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from voxward.architecture_search.cost import Cost
 from voxward.core.genotype import CELL_KINDS, Gene, Genotype, Node, has_node, path_edges
 from voxward.core.types import Size3
-from voxward.nas.cost import Cost
 from voxward.report.figures import save
 
 _COLOURS = ("#2f6fde", "#d9541e", "#2a9d5c", "#8a4fc7", "#c79a1e", "#1ea3b0", "#c73f7b", "#666666")

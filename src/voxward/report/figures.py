@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from voxward.core.errors import UserError
 from voxward.core.files import atomic_write
 from voxward.core.labels import LabelSet
 from voxward.core.types import Float3
@@ -54,9 +55,9 @@ def overlay_figure(
     """
     for name, array in (("prediction", prediction), ("truth", truth)):
         if array is not None and array.shape != image.shape:
-            raise ValueError(f"{name} must have the image's shape {image.shape}, got {array.shape}")
+            raise UserError(f"{name} must have the image's shape {image.shape}, got {array.shape}")
     if image.ndim != 3:
-        raise ValueError(f"image must have three axes (i, j, k), got shape {image.shape}")
+        raise UserError(f"image must have three axes (i, j, k), got shape {image.shape}")
     foreground = prediction > 0 if truth is None else (prediction > 0) | (truth > 0)
     views = flat_view(image) or VIEWS
     slices = [Slice.cut(view, image, truth, prediction, foreground, spacing) for view in views]
@@ -80,7 +81,7 @@ def training_curve(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     needed = ("step", "training_loss", "validation_loss", "validation_dice", "learning_rate")
     for row in rows:
         if missing := [name for name in needed if name not in row]:
-            raise ValueError(f"a row of the training log needs {', '.join(needed)}; missing: {', '.join(missing)}")
+            raise UserError(f"a row of the training log needs {', '.join(needed)}; missing: {', '.join(missing)}")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 7), dpi=120, layout="constrained")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.robustness import eps_text, interval_text, signed_text
 from voxward.robustness.record import Record
-from voxward.robustness.robust import case_dice, clean_dice, eps_values
+from voxward.robustness.summary import case_dice, clean_dice, eps_values
 
 
 @dataclass(frozen=True)

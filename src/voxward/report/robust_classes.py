@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from voxward.core.errors import UserError
 from voxward.metrics.summary import Summary, summarise
 from voxward.robustness.record import CLEAN, Record, Scores
-from voxward.robustness.robust import eps_values, worst_scores
+from voxward.robustness.summary import eps_values, worst_scores
 
 
 def classes_text(records: Sequence[Record], deployed: bool) -> str:
@@ -16,7 +17,7 @@ def classes_text(records: Sequence[Record], deployed: bool) -> str:
     hurt more by another one. deployed: of the written files. Raises ValueError without records.
     """
     if not records:
-        raise ValueError("there are no records to make a table of")
+        raise UserError("there are no records to make a table of")
     classes = records[0].classes
     lines = ["| " + " | ".join(["model", "eps", *classes]) + " |", "|" + "---|" * (2 + len(classes))]
     for model in sorted({record.model for record in records}):

@@ -15,9 +15,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from voxward.core.errors import UserError
 from voxward.metrics.summary import Summary, summarise
 from voxward.robustness.record import CONTROLS, Record
-from voxward.robustness.robust import (
+from voxward.robustness.summary import (
     ABSOLUTE,
     Finding,
     area_under_curve,
@@ -76,10 +77,10 @@ class _View:
     def of(cls, records: Sequence[Record], deployed: bool | None) -> _View:
         """`deployed` None: where every attack was. Raises ValueError for no records, or ones that do not compare."""
         if not records:
-            raise ValueError("a report needs at least one record, got none")
+            raise UserError("a report needs at least one record, got none")
         for name, values in _settings(records).items():
             if len(values) > 1:
-                raise ValueError(f"a report needs records of one {name}, got {', '.join(sorted(values))}")
+                raise UserError(f"a report needs records of one {name}, got {', '.join(sorted(values))}")
         if deployed is None:
             deployed = all(r.deployed is not None for r in records if r.kind == "attack" or r.attack in CONTROLS)
         models = tuple(sorted({record.model for record in records}))
@@ -259,7 +260,7 @@ def _run(view: _View, model: str, ensembles: Ensembles) -> Ensembles:
     mine = {r.attack for r in view.records if r.model == model and r.kind == "attack"}
     for name, members in ensembles.items():
         if not members or not any(r.attack in members for r in view.records):
-            raise ValueError(f"ensemble {name!r} needs records of its members, and there are none: {members}")
+            raise UserError(f"ensemble {name!r} needs records of its members, and there are none: {members}")
     return {name: members for name, members in ensembles.items() if mine & set(members)}
 
 

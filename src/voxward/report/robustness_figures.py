@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.types import Float3
 from voxward.metrics.summary import Summary, summarise
@@ -26,7 +27,7 @@ from voxward.report.figures import (
     window_of,
 )
 from voxward.robustness.record import CLEAN, Record
-from voxward.robustness.robust import curve_over_eps, curve_over_iterations, eps_values, worst_scores
+from voxward.robustness.summary import curve_over_eps, curve_over_iterations, eps_values, worst_scores
 
 _LINES = ("#1f77b4", "#d9541e", "#2a9d5c", "#8e5bd0", "#b58900", "#c2418c", "#5c6b73", "#17a2b8")
 _PANEL = (3.6, 3.2)
@@ -47,7 +48,7 @@ def curves_figure(
     those of the perturbation with the lowest mean. Raises ValueError for no records and a model without clean control.
     """
     if not records:
-        raise ValueError("curves need at least one record, got none")
+        raise UserError("curves need at least one record, got none")
     name, attacks = list(ensembles.items())[-1] if ensembles else ("all attacks", None)
     classes = records[0].classes
     figure, axes = _panels(1 + len(classes), f"Worst case over {name}")
@@ -70,7 +71,7 @@ def iterations_figure(path: Path, records: Sequence[Record], eps: float | None =
     """
     sizes = eps_values(records)
     if not sizes or (eps is not None and eps not in sizes):
-        raise ValueError(f"eps must be one at which there are attacks, {list(sizes)}, got {eps}")
+        raise UserError(f"eps must be one at which there are attacks, {list(sizes)}, got {eps}")
     chosen = sizes[len(sizes) // 2] if eps is None else eps
     models = sorted({record.model for record in records})
     attacks = sorted({r.attack for r in records if r.kind == "attack" and r.eps == chosen and len(r.history) > 1})
@@ -112,10 +113,10 @@ def panel_figure(
         "adversarial": adversarial, "truth": truth, "clean_mask": clean_mask, "adversarial_mask": adversarial_mask,
     }  # fmt: skip
     if image.ndim != 3:
-        raise ValueError(f"image must have three axes (i, j, k), got shape {image.shape}")
+        raise UserError(f"image must have three axes (i, j, k), got shape {image.shape}")
     for name, array in arrays.items():
         if array.shape != image.shape:
-            raise ValueError(f"{name} must have the image's shape {image.shape}, got {array.shape}")
+            raise UserError(f"{name} must have the image's shape {image.shape}, got {array.shape}")
     view = (flat_view(image) or VIEWS)[0]
     foreground = truth > 0 if (truth > 0).any() else (clean_mask > 0) | (adversarial_mask > 0)
     clean = Slice.cut(view, image, truth, clean_mask, foreground, spacing)

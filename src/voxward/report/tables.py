@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from voxward.data.check import CheckReport
-from voxward.inference.evaluate import Evaluation
 from voxward.metrics.summary import Summary
+from voxward.systems.evaluate import Evaluation
 
 UNDEFINED = "n/a"
 _MEAN = "mean"

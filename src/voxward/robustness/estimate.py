@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from voxward.attacks.fab import MinimumNorm
 from voxward.attacks.objectives import create_objective
-from voxward.robustness.run import REACH_ATTACK, Bench
+from voxward.robustness.bench import REACH_ATTACK, Bench
 from voxward.robustness.subject import Subject
 
 # Forward passes that judge what an attack returned: the tensor, the file, and the file's own preparation.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from voxward.attacks.threat import ThreatModel
+from voxward.core.errors import UserError
 from voxward.core.structure import from_data, to_data
 from voxward.metrics.score import POLICIES
 
@@ -16,7 +17,7 @@ Kind = Literal["attack", "control"]
 Scores = tuple[float | None, ...]
 
 CLEAN, CLIP, NOISE = CONTROLS = ("clean", "clip", "noise")
-# Looks at the model itself on one case; its options hold `random` and `reached`, see robustness.run.
+# Looks at the model itself on one case; its options hold `random` and `reached`, see robustness.bench.
 PROBE = "probe"
 
 
@@ -75,9 +76,9 @@ class Record:
         for name in ("eps", "distance", "seconds"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
+                raise UserError(f"{name} must be a finite number of at least 0, got {value}")
         if not all(math.isfinite(value) for value in self.history):
-            raise ValueError("history must hold finite Dice values")
+            raise UserError("history must hold finite Dice values")
         for name in ("clean", "adversarial", "deployed", "deployed_clean"):
             self._check(name)
 
@@ -86,9 +87,9 @@ class Record:
         if scores is None:
             return
         if len(scores) != len(self.classes):
-            raise ValueError(f"{name} must hold one Dice per class ({len(self.classes)}), got {len(scores)}")
+            raise UserError(f"{name} must hold one Dice per class ({len(self.classes)}), got {len(scores)}")
         if wrong := [value for value in scores if value is not None and not 0 <= value <= 1]:
-            raise ValueError(f"{name} must hold Dice in [0, 1] or None, got {wrong[0]}")
+            raise UserError(f"{name} must hold Dice in [0, 1] or None, got {wrong[0]}")
 
     @property
     def case_key(self) -> tuple[str, str]:
@@ -127,7 +128,7 @@ class Record:
         if not deployed:
             return computed
         if real is None:
-            raise ValueError(
+            raise UserError(
                 f"{self.attack} on case {self.case!r} of {self.model!r} was not deployed: use deployed=False"
             )
         return real

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from voxward.core.claim import claim
+from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.progress import Progress, silent
 from voxward.core.structure import to_data
@@ -63,7 +64,7 @@ class RecordStore:
         """Write a finished unit. Raises ValueError for a record of another model or case."""
         for record in records:
             if record.case_key != (unit.model, unit.case):
-                raise ValueError(f"a unit of {(unit.model, unit.case)} cannot hold a record of {record.case_key}")
+                raise UserError(f"a unit of {(unit.model, unit.case)} cannot hold a record of {record.case_key}")
         write_json(self.path(unit), [record.to_data() for record in records])
 
     def read_all(self) -> tuple[Record, ...]:
@@ -108,7 +109,7 @@ class RecordStore:
         keys = [key for key in sorted({*found, *asked}) if found.get(key, _MISSING) != asked.get(key, _MISSING)]
         if keys:
             listed = "; ".join(f"{key}: {asked.get(key, _MISSING)}, was {found.get(key, _MISSING)}" for key in keys)
-            raise ValueError(f"{self.folder} holds records of other settings ({listed}): use another --out")
+            raise UserError(f"{self.folder} holds records of other settings ({listed}): use another --out")
 
     def _finish(self, unit: Unit, run: Callable[[Unit], Sequence[Record]]) -> bool:
         """Whether the unit is finished, by us or by another; False while another works on it."""
@@ -131,7 +132,7 @@ def safe_name(name: str) -> str:
     Raises ValueError for an empty name.
     """
     if not name:
-        raise ValueError("a model, attack or case needs a name, got ''")
+        raise UserError("a model, attack or case needs a name, got ''")
     encoded = quote(name, safe=" +=@,()").replace("~", "%7E")
     if encoded.startswith("."):  # hidden, or a folder above
         encoded = "%2E" + encoded[1:]
@@ -145,9 +146,9 @@ def _read(path: Path) -> list[Record]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        raise UserError(f"{path} is not JSON: {error}") from error
     if not isinstance(entries, list):
-        raise ValueError(f"{path} must hold a list of records, got {type(entries).__name__}")
+        raise UserError(f"{path} must hold a list of records, got {type(entries).__name__}")
     return [Record.from_data(entry, f"{path} [{place}]") for place, entry in enumerate(entries)]
 
 

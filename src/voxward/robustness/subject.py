@@ -14,6 +14,7 @@ import torch
 from voxward.attacks.one_class import OneClass, only
 from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, PreparedCase, Volume
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet, Region
 from voxward.core.model import Box, Inputs, PatchModel, Truth, VolumeModel
 from voxward.core.plan import Plan
@@ -22,12 +23,12 @@ from voxward.data.io import read_image, read_label
 from voxward.data.padding import pad_to
 from voxward.data.prepare import measured, prepare
 from voxward.data.volume_file import label_fault
-from voxward.inference.cascade import Cascade
-from voxward.inference.cascade_model import Stage, freeze_cascade
-from voxward.inference.member import Statistics
-from voxward.inference.pipeline import Gradient, PipelineModel, legal_window
-from voxward.inference.together import Deployed
-from voxward.robustness.deployed import Segment, Stored, segment_stored
+from voxward.pipeline.member import Statistics
+from voxward.pipeline.model import Gradient, PipelineModel, legal_window
+from voxward.robustness.written import Segment, Stored, segment_stored
+from voxward.systems.cascade import Cascade
+from voxward.systems.cascade_model import Stage, freeze_cascade
+from voxward.systems.ensemble import Deployed
 
 Mode = Literal["volume", "patch"]
 # Integers above this are not exact in float32.
@@ -71,7 +72,7 @@ def volume_subject(
             predictor.members, source, plan.labels.head, predictor.mean, gradient, statistics=statistics
         )
     except ValueError as error:
-        raise ValueError(f"case {case.id!r}: {error}") from error
+        raise UserError(f"case {case.id!r}: {error}") from error
     whole = _Whole(source, target, predictor, model.bounds)
     return whole.subject(model, threat, lambda volume: (predictor.segment(volume), {}))
 
@@ -96,7 +97,7 @@ def cascade_subject(
         held = cascade.segment(source).box
         model = freeze_cascade(cascade, source, held, stage, gradient, statistics)
     except ValueError as error:
-        raise ValueError(f"case {case.id!r}: {error}") from error
+        raise UserError(f"case {case.id!r}: {error}") from error
 
     def segment(volume: Volume) -> tuple[np.ndarray, Mapping[str, Any]]:
         result = cascade.segment(volume)
@@ -187,7 +188,7 @@ def labels_under_attack(labels: LabelSet, erase: str | None) -> LabelSet:
     if erase is None:
         return labels
     if erase not in labels.scored:
-        raise ValueError(f"erase must name one of the classes {', '.join(labels.scored)}, got {erase!r}")
+        raise UserError(f"erase must name one of the classes {', '.join(labels.scored)}, got {erase!r}")
     return LabelSet((f"not {erase}", erase), (0, 1), (Region(erase, (1,)),) if labels.regions else ())
 
 
@@ -215,15 +216,15 @@ def erasing(subject: Subject, name: str) -> Subject:
 
 def _read(case: Case, plan: Plan) -> tuple[Volume, np.ndarray]:
     if case.label is None:
-        raise ValueError(f"case {case.id!r} has no label: an attack needs the truth")
+        raise UserError(f"case {case.id!r} has no label: an attack needs the truth")
     source, label = read_image(case.images), read_label(case.label)
     fault = label_fault(source, label)
     if fault is not None:
-        raise ValueError(f"case {case.id!r}: {fault}")
+        raise UserError(f"case {case.id!r}: {fault}")
     try:
         target = plan.labels.to_index(label.array)
     except ValueError as error:
-        raise ValueError(f"case {case.id!r}: {error}") from error
+        raise UserError(f"case {case.id!r}: {error}") from error
     return source, target
 
 

@@ -1,4 +1,4 @@
-"""Stochastic weight averaging with warm restarts, see core.averaging: the schedule, the restarts, and the mean."""
+"""Stochastic weight averaging with warm restarts, see core.recipe.averaging: schedule, restarts, and the mean."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from voxward.core.averaging import Averaging
+from voxward.core.errors import UserError
 from voxward.core.recipe import Choice
+from voxward.core.recipe.averaging import Averaging
 from voxward.training.schedule import Schedule
 
 
@@ -79,7 +80,7 @@ class WeightAverage:
         Raises ValueError before the first snapshot.
         """
         if not self.count:
-            raise ValueError("there is no mean of the weights before the first snapshot")
+            raise UserError("there is no mean of the weights before the first snapshot")
         own = {name: parameter.detach().clone() for name, parameter in self._parameters().items()}
         self._set(self.mean)
         try:
@@ -98,7 +99,7 @@ class WeightAverage:
         own = self._parameters() if count else {}
         wrong = sorted(name for name in mean.keys() | own.keys() if not _fits(mean.get(name), own.get(name)))
         if wrong:
-            raise ValueError(f"the mean of the weights does not fit the network, e.g. {', '.join(wrong[:3])}")
+            raise UserError(f"the mean of the weights does not fit the network, e.g. {', '.join(wrong[:3])}")
         self.count = count
         self.mean = {name: mean[name].to(own[name].device, own[name].dtype, copy=True) for name in own}
 

@@ -8,6 +8,8 @@ import time
 import warnings
 from collections.abc import Callable
 
+from voxward.core.errors import UserError
+
 Clock = Callable[[], float]
 """Seconds since any fixed moment."""
 CLOCK: Clock = time.perf_counter
@@ -27,7 +29,7 @@ _CORRECTIONS = 100
 def check_minutes(minutes: float | None) -> None:
     """Raise ValueError for a time budget that is no positive number of minutes; None is none."""
     if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
-        raise ValueError(f"minutes must be positive, got {minutes}")
+        raise UserError(f"minutes must be positive, got {minutes}")
 
 
 def noted(recent: tuple[float, ...], step: int, seconds: float) -> tuple[float, ...]:

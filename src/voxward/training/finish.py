@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 from voxward.core.case import Case, Dataset
+from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.progress import Progress, silent
 from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
 from voxward.data.io import read_header, read_image, read_label
-from voxward.inference.postprocess import Pair, PostProcess, choose_postprocess
-from voxward.inference.predictor import Predictor
-from voxward.inference.run_folder import RunFolder, TrainedModel, load_run
+from voxward.pipeline.predictor import Predictor
+from voxward.runs.folder import RunFolder, TrainedModel, load_run
+from voxward.runs.postprocess import Pair, PostProcess, choose_postprocess
 
 # More cases would hardly change the choice, and whole volumes take minutes each on a CPU: at most so many cases, and
 # no more than so many voxels of theirs together, but two cases whatever their size.
@@ -71,4 +72,4 @@ def _predicted(predictor: Predictor, case: Case) -> Pair:
     try:
         return truth, predictor.segment(image), image.spacing
     except ValueError as error:
-        raise ValueError(f"{case.id}: {error}") from error
+        raise UserError(f"{case.id}: {error}") from error

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from voxward.core.errors import UserError
 from voxward.core.files import append_text, write_text
 
 Rule = Literal["mad", "quantile"]
@@ -102,14 +103,14 @@ def suspects(
     an empty ledger.
     """
     if rule not in get_args(Rule):
-        raise ValueError(f"rule must be one of {', '.join(get_args(Rule))}, got {rule!r}")
+        raise UserError(f"rule must be one of {', '.join(get_args(Rule))}, got {rule!r}")
     if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
+        raise UserError(f"epochs must be at least 1, got {epochs}")
     if not (0 < threshold < (1 if rule == "quantile" else math.inf)):
         legal = "between 0 and 1" if rule == "quantile" else "positive"
-        raise ValueError(f"threshold must be {legal} with the rule {rule!r}, got {threshold}")
+        raise UserError(f"threshold must be {legal} with the rule {rule!r}, got {threshold}")
     if not ledger:
-        raise ValueError("the ledger is empty: nothing was trained")
+        raise UserError("the ledger is empty: nothing was trained")
     last = max(epoch for losses in ledger.values() for epoch in losses)
     means = {
         case: float(np.mean(recent))
@@ -130,7 +131,7 @@ def read_cases(path: Path) -> tuple[str, ...]:
     """The ids in a reviewed list: a CSV with a column `case`. Raises ValueError without one."""
     rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
     if not rows or "case" not in rows[0]:
-        raise ValueError(f"{path} must be a CSV with a column 'case', got the columns {rows[0] if rows else []}")
+        raise UserError(f"{path} must be a CSV with a column 'case', got the columns {rows[0] if rows else []}")
     place = rows[0].index("case")
     return tuple(row[place] for row in rows[1:] if len(row) > place)
 

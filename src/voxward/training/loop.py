@@ -13,7 +13,7 @@ from voxward.core.progress import Progress, silent
 from voxward.data.augment.pipeline import apply_augmentation, draw_augmentation
 from voxward.data.augment.spatial import active_axes
 from voxward.data.loader import PatchBatch, patch_batches, step_generator
-from voxward.inference.run_folder import save_weights
+from voxward.runs.folder import save_weights
 from voxward.training.budget import (
     CLOCK,
     Clock,

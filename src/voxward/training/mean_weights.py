@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from voxward.data.loader import patch_batches
-from voxward.inference.run_folder import save_weights
+from voxward.runs.folder import save_weights
 from voxward.training.setup import TrainingRun
 
 # Patches that the running statistics are taken from, at most.

@@ -7,6 +7,7 @@ from importlib import import_module
 
 import torch
 
+from voxward.core.errors import UserError
 from voxward.core.recipe import Choice
 from voxward.core.registry import Registry
 
@@ -52,4 +53,4 @@ def create_optimizer(choice: Choice, network: torch.nn.Module) -> torch.optim.Op
     try:
         return build(network.parameters(), **choice.options)
     except TypeError as error:
-        raise ValueError(f"optimizer {choice.name!r}: {error}") from error
+        raise UserError(f"optimizer {choice.name!r}: {error}") from error

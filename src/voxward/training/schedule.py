@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from voxward.core.errors import UserError
 from voxward.core.recipe import Choice
 from voxward.core.registry import Registry
 
@@ -106,7 +107,7 @@ def _cosine(warmup: float = 0.0) -> Schedule:
 def _flat_cosine(flat: float = 0.5, warmup: float = 0.0) -> Schedule:
     """Constant over the share `flat` (0 to 1) of what follows the warm-up, then a cosine to zero."""
     if not 0 <= flat <= 1:
-        raise ValueError(f"schedule 'flat-cosine': flat must be from 0 to 1, got {flat}")
+        raise UserError(f"schedule 'flat-cosine': flat must be from 0 to 1, got {flat}")
     falling = _cosine()
     return Fixed(lambda done: falling.factor((done - flat) / (1.0 - flat)) if done > flat else 1.0, warmup)
 
@@ -135,4 +136,4 @@ def create_schedule(choice: Choice) -> Schedule:
     try:
         return build(**choice.options)
     except TypeError as error:
-        raise ValueError(f"schedule {choice.name!r}: {error}") from error
+        raise UserError(f"schedule {choice.name!r}: {error}") from error

@@ -17,16 +17,17 @@ from lightning_fabric.plugins.precision import Precision as FullPrecision
 from torch.optim import Optimizer
 
 from voxward.attacks.objectives import check_objective, create_objective
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.plan import Plan
 from voxward.core.recipe import Recipe
 from voxward.data.loader import PatchBatch, validation_patches
-from voxward.inference.precision import resolve_device, resolve_precision
-from voxward.inference.run_folder import RunFolder, load_weights
 from voxward.losses.deep import supervised
 from voxward.losses.registry import create_loss
 from voxward.losses.types import SupervisedLoss
 from voxward.nets.registry import check_network, network_for_plan
+from voxward.pipeline.precision import resolve_device, resolve_precision
+from voxward.runs.folder import RunFolder, load_weights
 from voxward.training.averaging import Restarting, WeightAverage, restart_choice
 from voxward.training.defence import DEFENCES
 from voxward.training.optim import create_optimizer
@@ -122,7 +123,7 @@ def check_recipe(recipe: Recipe, labels: LabelSet) -> None:
         create_optimizer(restart_choice(recipe.optimizer, recipe.averaging, rate), torch.nn.Linear(1, 1))
     create_loss(recipe.loss, labels)
     if recipe.inference.checkpoint == "swa" and recipe.averaging is None:
-        raise ValueError("inference.checkpoint 'swa' needs the recipe's part averaging: set it, or deploy 'best'")
+        raise UserError("inference.checkpoint 'swa' needs the recipe's part averaging: set it, or deploy 'best'")
     if recipe.defence is not None:
         check_objective(create_objective(recipe.defence.objective), labels.head, labels.outputs)
     check_network(recipe.network.name, recipe.network.options)
@@ -133,7 +134,7 @@ def check_auxiliary(recipe: Recipe, network: torch.nn.Module) -> None:
     heads = getattr(network, "auxiliary", None)
     count, weights = 0 if heads is None else len(heads), recipe.training.auxiliary
     if len(weights) != count:
-        raise ValueError(
+        raise UserError(
             f"training.auxiliary must hold a weight for each of the {count} auxiliary heads of network "
             f"{recipe.network.name!r}, got {list(weights)}"
         )

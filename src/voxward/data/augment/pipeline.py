@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor
 
+from voxward.core.errors import UserError
 from voxward.core.plan import Padding
 from voxward.core.recipe import Augmentation
 from voxward.core.types import Float3, Images, Labels, Size3
@@ -43,7 +44,7 @@ def draw_augmentation(
     device, so a run on another device sees the same augmentation.
     """
     if batch < 1 or channels < 1:
-        raise ValueError(f"batch and channels must be at least 1, got {batch} and {channels}")
+        raise UserError(f"batch and channels must be at least 1, got {batch} and {channels}")
     return AugmentationDraw(
         draw_spatial(recipe, batch, axes_active, generator),
         draw_intensity(recipe, batch, channels, generator),
@@ -64,10 +65,10 @@ def apply_augmentation(
     images, labels and draw disagree, or the patch exceeds the source region.
     """
     if images.shape[2:] != labels.shape[1:] or images.shape[0] != labels.shape[0]:
-        raise ValueError(f"images {tuple(images.shape)} and labels {tuple(labels.shape)} must cover the same voxels")
+        raise UserError(f"images {tuple(images.shape)} and labels {tuple(labels.shape)} must cover the same voxels")
     if draw.intensity.gammas.shape != images.shape[:2]:
         drawn = tuple(draw.intensity.gammas.shape)
-        raise ValueError(f"the draw is for (batch, channels) {drawn}, but the images have {tuple(images.shape[:2])}")
+        raise UserError(f"the draw is for (batch, channels) {drawn}, but the images have {tuple(images.shape[:2])}")
     patches, truth = apply_spatial(images, labels, draw.spatial, patch_size, spacing, padding)
     patches, truth = apply_turns(patches, draw.turns), apply_turns(truth, draw.turns)
     patches = apply_intensity(patches, draw.intensity)

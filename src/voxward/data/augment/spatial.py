@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from voxward.core.errors import UserError
 from voxward.core.plan import Padding
 from voxward.core.recipe import Augmentation
 from voxward.core.types import Float3, Images, Labels, Size3
@@ -120,7 +121,7 @@ def _about(axis: int, degrees: Float[Tensor, " b"]) -> Float[Tensor, "b 3 3"]:
 def _patch_offset(images: Images, patch_size: Size3) -> Size3:
     source = tuple(images.shape[2:])
     if any(outer < inner for outer, inner in zip(source, patch_size, strict=True)):
-        raise ValueError(f"patch_size {patch_size} must not exceed the source region {source}")
+        raise UserError(f"patch_size {patch_size} must not exceed the source region {source}")
     i, j, k = ((outer - inner) // 2 for outer, inner in zip(source, patch_size, strict=True))
     return i, j, k
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from voxward.core.case import Case, Dataset
+from voxward.core.errors import UserError
 from voxward.core.files import name_fault
 from voxward.data.formats import brats, folder, msd, nnunet
 
@@ -56,7 +57,7 @@ def open_dataset(root: Path | str) -> Dataset:
 def raise_refused(refused: Sequence[Refused]) -> None:
     """Raise a ValueError that names every entry of a dataset that cannot be used, if there is one."""
     if refused:
-        raise ValueError("; ".join(dict.fromkeys(entry.message for entry in refused)))
+        raise UserError("; ".join(dict.fromkeys(entry.message for entry in refused)))
 
 
 def declared(root: Path | str) -> tuple[Dataset, tuple[Refused, ...]]:
@@ -106,7 +107,7 @@ def _open(root: Path) -> Dataset:
     for layout in LAYOUTS:
         if layout.recognises(root):
             return layout.open(root)
-    raise ValueError(
+    raise UserError(
         f"{root} is no dataset folder. It must be one of:\n"
         '  Medical Segmentation Decathlon: dataset.json with a "training" list of image and label files;\n'
         '  nnU-Net raw: dataset.json with "channel_names", "labels" and "file_ending", imagesTr/CASE_0000.nii.gz, '

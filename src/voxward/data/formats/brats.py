@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxward.core.case import Case, Dataset
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.data.formats.description import splits_of
 
@@ -62,7 +63,7 @@ def open(root: Path) -> Dataset:
     named = [(folder, naming) for folder in _folders(root) if (naming := _naming(folder)) is not None]
     namings = {naming for _, naming in named}
     if len(namings) > 1:
-        raise ValueError(f"{root} holds cases named as to 2021 (_t1ce) and as since (-t1c): keep them in two folders")
+        raise UserError(f"{root} holds cases named as to 2021 (_t1ce) and as since (-t1c): keep them in two folders")
     (naming,) = namings
     cases = [naming.case(folder) for folder, _ in named]
     return Dataset(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 
 
@@ -21,9 +22,9 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        raise UserError(f"{path} is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(value).__name__}")
+        raise UserError(f"{path} must hold a JSON object, got {type(value).__name__}")
     return value
 
 
@@ -34,7 +35,7 @@ def channels_of(description: Mapping[str, Any], path: Path) -> tuple[str, ...]:
         return tuple(map(str, given))
     if isinstance(given, Mapping) and sorted(given) == sorted(map(str, range(len(given)))) and given:
         return tuple(str(given[str(n)]) for n in range(len(given)))
-    raise ValueError(f'{path}: "modality" or "channel_names" must be {{"0": name, "1": name, ...}}, got {given!r}')
+    raise UserError(f'{path}: "modality" or "channel_names" must be {{"0": name, "1": name, ...}}, got {given!r}')
 
 
 def labels_of(given: Any, path: Path, regions: Any = None) -> LabelSet:
@@ -45,16 +46,16 @@ def labels_of(given: Any, path: Path, regions: Any = None) -> LabelSet:
     Raises ValueError for regions that are not nested, and for an ignore label.
     """
     if not isinstance(given, Mapping) or not given:
-        raise ValueError(f'{path}: "labels" must be an object of names and values, got {given!r}')
+        raise UserError(f'{path}: "labels" must be an object of names and values, got {given!r}')
     if "ignore" in given:
-        raise ValueError(f'{path}: the label "ignore" is not supported; remove the voxels or give them a class')
+        raise UserError(f'{path}: the label "ignore" is not supported; remove the voxels or give them a class')
     try:
         if any(isinstance(value, list | tuple) for value in given.values()):
             return _of_regions(given)
         labels = label_set([_value_and_name(key, value, path) for key, value in given.items()])
         return labels.with_regions(None if regions is None else _checked(regions))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
 
 
 def label_set(pairs: list[tuple[int, str]]) -> LabelSet:
@@ -74,7 +75,7 @@ def _of_regions(given: Mapping[Any, Any]) -> LabelSet:
     for name, values in sorted(regions.items(), key=lambda item: len(item[1])):
         added = set(values) - inside
         if len(added) != 1 or not inside < set(values):
-            raise ValueError(f"regions must be nested, each with one value more than the one inside it, got {regions}")
+            raise UserError(f"regions must be nested, each with one value more than the one inside it, got {regions}")
         pairs.append((added.pop(), f"{name} without {before}" if before else name))
         inside, before = set(values), name
     return label_set(pairs).with_regions(regions)
@@ -87,7 +88,7 @@ def _checked(regions: Any) -> Mapping[str, list[int]]:
         for values in regions.values()
     )
     if not fits:
-        raise ValueError(f"regions must be {{name: [integers]}}, got {regions!r}")
+        raise UserError(f"regions must be {{name: [integers]}}, got {regions!r}")
     return {str(name): list(values) for name, values in regions.items()}
 
 
@@ -101,4 +102,4 @@ def _value_and_name(key: Any, value: Any, path: Path) -> tuple[int, str]:
         return int(key), value
     if isinstance(value, int) and not isinstance(value, bool):
         return value, str(key)
-    raise ValueError(f"{path}: label {key!r}: {value!r} must pair a name with an integer")
+    raise UserError(f"{path}: label {key!r}: {value!r} must pair a name with an integer")

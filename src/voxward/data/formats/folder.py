@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from voxward.core.case import Case, Dataset
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.data.formats.description import label_set, labels_of, read_object, splits_of
 from voxward.data.io import SUFFIXES, read_header, read_label, volume_stem
@@ -30,7 +31,7 @@ def open(root: Path) -> Dataset:
     """
     cases = _cases(root)
     if not cases:
-        raise ValueError(f"{root / 'images'} holds no volume; legal types: {', '.join(SUFFIXES)}")
+        raise UserError(f"{root / 'images'} holds no volume; legal types: {', '.join(SUFFIXES)}")
     return Dataset(
         name=root.resolve().name,
         root=root,
@@ -65,7 +66,7 @@ def _channels(root: Path, cases: tuple[Case, ...]) -> tuple[str, ...]:
     if path.is_file():
         names = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(names, list) or not names:
-            raise ValueError(f"{path} must hold a list of channel names, got {names!r}")
+            raise UserError(f"{path} must hold a list of channel names, got {names!r}")
         return tuple(map(str, names))
     return tuple(f"channel {n}" for n in range(_channel_count(cases)))
 
@@ -87,7 +88,7 @@ def _labels(root: Path) -> LabelSet:
         return labels_of(given if 0 in given.values() or "0" in given else {"background": 0, **given}, path)
     values = sorted(set().union(*map(_values, _files(root / "labels"))) - {0})
     if not values:
-        raise ValueError(f"no file in {root / 'labels'} has a value other than 0, so there is no class to learn")
+        raise UserError(f"no file in {root / 'labels'} has a value other than 0, so there is no class to learn")
     return label_set([(0, "background"), *((value, f"class {value}") for value in values)])
 
 

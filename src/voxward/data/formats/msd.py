@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.case import Case, Dataset
+from voxward.core.errors import UserError
 from voxward.data.formats.description import channels_of, labels_of, read_description, splits_of
 from voxward.data.volume_file import volume_stem
 
@@ -37,7 +38,7 @@ def open(root: Path) -> Dataset:
 def _list(description: Mapping[str, Any], name: str, path: Path) -> list[Any]:
     entries = description.get(name, [])
     if not isinstance(entries, list):
-        raise ValueError(f'{path}: "{name}" must be a list, got {type(entries).__name__}')
+        raise UserError(f'{path}: "{name}" must be a list, got {type(entries).__name__}')
     return entries
 
 
@@ -47,8 +48,8 @@ def _case(root: Path, entry: Any, labelled: bool) -> Case:
     images, label = declared.get("image"), declared.get("label")
     images = images if isinstance(images, list) else [images]
     if not images or not all(isinstance(image, str) for image in images):
-        raise ValueError(f"{root / 'dataset.json'}: an entry names no image file: {entry!r}")
+        raise UserError(f"{root / 'dataset.json'}: an entry names no image file: {entry!r}")
     if labelled and not isinstance(label, str):
-        raise ValueError(f"{root / 'dataset.json'}: a training entry names no label file: {entry!r}")
+        raise UserError(f"{root / 'dataset.json'}: a training entry names no label file: {entry!r}")
     id = volume_stem(Path(images[0]))
     return Case(id, tuple(root / image for image in images), root / str(label) if labelled else None)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.case import Case, Dataset
+from voxward.core.errors import UserError
 from voxward.data.formats.description import channels_of, labels_of, read_description, splits_of
 from voxward.data.volume_file import SUFFIXES
 
@@ -28,7 +29,7 @@ def open(root: Path) -> Dataset:
     path, description = root / "dataset.json", read_description(root)
     ending = str(description["file_ending"])
     if ending not in SUFFIXES:
-        raise ValueError(f'{path}: "file_ending" is {ending!r}; legal: {", ".join(SUFFIXES)}')
+        raise UserError(f'{path}: "file_ending" is {ending!r}; legal: {", ".join(SUFFIXES)}')
     channels = channels_of(description, path)
     listed = description.get("dataset")
     return Dataset(
@@ -65,6 +66,6 @@ def _listed(root: Path, listed: Any) -> tuple[Case, ...]:
         )
     except (KeyError, TypeError, ValueError) as error:
         shape = type(listed).__name__ if not isinstance(listed, Mapping) else f"one without {error}"
-        raise ValueError(
+        raise UserError(
             f'{root / "dataset.json"}: "dataset" must be {{id: {{"images": [...], "label": ...}}}}, got {shape}'
         ) from error

@@ -1,0 +1,147 @@
+"""What a network costs: counted exactly, or expected over the distribution that a super-net's weights describe."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from voxward.architecture_search.paths import visit
+from voxward.architecture_search.space import MacroSpace
+from voxward.architecture_search.supernet import SuperNet
+from voxward.core.errors import UserError
+from voxward.core.genotype import CELL_KINDS, OPERATION_NAMES, Edge, EdgeKind
+from voxward.nets.searched import Layout
+
+MEASURES = ("parameters", "macs", "activations")
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """parameters: numbers. macs: multiply-adds of the convolutions, for one image (what papers print as FLOPs).
+
+    activations: numbers in the outputs of all layers for one image, as a training step may keep them; sums and
+    concatenations are not counted. Times 4 they are bytes of float32.
+    """
+
+    parameters: int
+    macs: int
+    activations: int
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+def profile(net: nn.Module, channels: int, size: tuple[int, ...]) -> Cost:
+    """Cost of a network on one image (1, channels, *size). Nothing is computed, and `net` is left as it is."""
+    twin = copy.deepcopy(net).to("meta").eval()
+    macs: list[int] = []
+    activations: list[int] = []
+
+    def count(module: nn.Module, given: Any, out: Tensor) -> None:
+        activations.append(out.numel())
+        if isinstance(module, _CONVOLUTIONS):
+            macs.append(out.numel() * module.weight[0].numel())
+        elif isinstance(module, _TRANSPOSED):
+            macs.append(given[0].numel() * module.weight[0].numel())
+
+    for module in twin.modules():
+        if not list(module.children()) and not isinstance(module, nn.Identity):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        twin(torch.empty(1, channels, *size, device="meta"))
+    return Cost(sum(parameter.numel() for parameter in net.parameters()), sum(macs), sum(activations))
+
+
+@dataclass(frozen=True, eq=False)
+class CostTable:
+    """Costs of the parts from which a space's networks are made, the last axis being MEASURES (float64).
+
+    fixed: stem and head, (3,). entries: the start of each edge's cell, (edges, 3). operations: one block of each
+    edge's cell, (edges, operations, 3). Skips cost nothing.
+    """
+
+    space: MacroSpace
+    fixed: Tensor
+    entries: Tensor
+    operations: Tensor
+
+
+def cost_table(
+    space: MacroSpace, layout: Layout, in_channels: int, out_channels: int, size: tuple[int, ...]
+) -> CostTable:
+    """Profile every part for images of `size`, which must be divisible by the total stride (ValueError otherwise)."""
+    stride = layout.total_stride(space.scales - 1)
+    if len(size) != len(stride) or any(length % step for length, step in zip(size, stride, strict=True)):
+        raise UserError(f"size must be divisible by {stride}, got {size}")
+    sizes = [_size_at(layout, scale, size) for scale in range(space.scales)]
+    with torch.device("meta"):
+        stem, head = layout.stem(in_channels), layout.head(out_channels)
+        fixed = profile(stem, in_channels, size) + profile(head, layout.channels(0), sizes[0])
+        entries = {_alike(edge): _entry_cost(layout, edge, sizes) for edge in _one_of_each(space)}
+        blocks = [_operation_costs(layout, scale, sizes[scale]) for scale in range(space.scales)]
+    none = torch.zeros(len(OPERATION_NAMES), len(MEASURES), dtype=torch.float64)
+    return CostTable(
+        space,
+        _row(fixed),
+        torch.stack([_row(entries.get(_alike(edge), Cost(0, 0, 0))) for edge in space.edges]),
+        torch.stack([blocks[edge.scale] if edge.kind in CELL_KINDS else none for edge in space.edges]),
+    )
+
+
+def expected_cost(net: SuperNet, table: CostTable, paths: int = 1) -> Tensor:
+    """Expected cost (MEASURES,) of a network drawn from the super-net's weights; differentiable in alpha, p and beta.
+
+    Exact for one path, each block's input and operation being drawn by the product of their weights. For the union of
+    several paths it takes them as drawn independently: an edge is used with probability 1 - (1 - P)^paths.
+    Raises ValueError for another space's table.
+    """
+    if net.space != table.space:
+        raise UserError(f"table must be of the super-net's space {net.space}, got {table.space}")
+    cells = {kind: net.cell_weights(kind) for kind in CELL_KINDS}
+    used = 1 - (1 - visit(net.space, net.edge_weights())) ** paths
+    per_edge = edge_costs(table, cells)
+    return table.fixed.to(per_edge) + used.to(per_edge) @ per_edge
+
+
+def edge_costs(table: CostTable, cells: Mapping[EdgeKind, tuple[Tensor, Tensor]]) -> Tensor:
+    """Expected cost (edges, MEASURES) of each edge's cell; `cells`: (operations, inputs) weights of each kind."""
+    # Over one block the weights sum to 1, over the cell to its number of blocks: (operations,) expected uses.
+    uses = {kind: operations.T @ inputs for kind, (operations, inputs) in cells.items()}
+    rows = []
+    for n, edge in enumerate(table.space.edges):
+        entry = table.entries[n]
+        rows.append(entry + uses[edge.kind].to(entry) @ table.operations[n] if edge.kind in uses else entry)
+    return torch.stack(rows)
+
+
+def _size_at(layout: Layout, scale: int, size: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(length // step for length, step in zip(size, layout.total_stride(scale), strict=True))
+
+
+def _alike(edge: Edge) -> tuple[int, EdgeKind]:
+    return edge.scale, edge.kind
+
+
+def _one_of_each(space: MacroSpace) -> list[Edge]:
+    return list({_alike(edge): edge for edge in space.edges if edge.kind in CELL_KINDS}.values())
+
+
+def _entry_cost(layout: Layout, edge: Edge, sizes: list[tuple[int, ...]]) -> Cost:
+    scale = edge.source[1]
+    return profile(layout.entry(edge), layout.channels(scale), sizes[scale])
+
+
+def _operation_costs(layout: Layout, scale: int, size: tuple[int, ...]) -> Tensor:
+    width = layout.width(scale)
+    return torch.stack([_row(profile(layout.operation(name, width), width, size)) for name in OPERATION_NAMES])
+
+
+def _row(cost: Cost) -> Tensor:
+    return torch.tensor(astuple(cost), dtype=torch.float64, device="cpu")

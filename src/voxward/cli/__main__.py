@@ -1,0 +1,7 @@
+"""python -m voxward.cli."""
+
+import sys
+
+from voxward.cli import main
+
+sys.exit(main())

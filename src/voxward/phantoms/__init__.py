@@ -1,0 +1,1 @@
+"""Synthetic anatomy of which the truth is known."""

@@ -1,0 +1,187 @@
+"""Synthetic anatomy with known truth: the embedded data of the demo and the material of tests.
+
+Two labelled organs and a lesion inside one of them, among tissue that looks like them. MR-like volumes have an
+arbitrary intensity scale per case, a bias field and Rician noise; CT-like ones are in Hounsfield units. Spacing is
+anisotropic and varies, sizes differ and may be odd, voxel order differs, and some scans are oblique.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from scipy import ndimage
+
+from voxward.core.case import Volume
+from voxward.core.errors import UserError
+from voxward.core.files import atomic_write, write_json
+from voxward.core.types import Size3
+from voxward.data.io import write_image, write_label
+from voxward.phantoms.shapes import Anatomy, draw_anatomy, rotation
+
+Kind = Literal["mr", "ct"]
+
+FIELD_OF_VIEW_MM = 240.0
+LABELS = ("background", "organ a", "organ b", "lesion")
+SMALLEST_SIZE = 16
+_PARTIAL_VOLUME_VOXELS = 0.6  # standard deviation of the blur that mixes neighbouring tissues
+
+
+@dataclass(frozen=True)
+class _Tissue:
+    """Mean intensity and how much it varies from case to case: HU for CT, a share of the scale for MR."""
+
+    ct: tuple[float, float]
+    mr: tuple[float, float]
+
+
+# Distributions overlap on purpose: no threshold separates organ a from the decoy, or the lesion from muscle and core.
+_TISSUES = {
+    "air": _Tissue(ct=(-1000.0, 0.0), mr=(0.0, 0.0)),
+    "body": _Tissue(ct=(-100.0, 10.0), mr=(0.90, 0.05)),
+    "muscle": _Tissue(ct=(50.0, 8.0), mr=(0.33, 0.04)),
+    "spine": _Tissue(ct=(350.0, 60.0), mr=(0.15, 0.03)),
+    "organ_a": _Tissue(ct=(115.0, 12.0), mr=(0.55, 0.04)),
+    "organ_b": _Tissue(ct=(165.0, 15.0), mr=(0.70, 0.05)),
+    "lesion": _Tissue(ct=(55.0, 12.0), mr=(0.80, 0.05)),
+    "decoy": _Tissue(ct=(120.0, 18.0), mr=(0.57, 0.06)),
+    "decoy_core": _Tissue(ct=(50.0, 15.0), mr=(0.80, 0.08)),
+    "nodule": _Tissue(ct=(60.0, 15.0), mr=(0.78, 0.08)),
+}
+# Later tissues cover earlier ones, in the image and in the label alike.
+_LAYERS = ("body", "muscle", "spine", "nodule", "decoy", "decoy_core", "organ_b", "organ_a")
+
+
+def make_phantom(seed: int, kind: Kind = "mr", size: int = 48, lesion: bool = True) -> tuple[Volume, Volume]:
+    """One case: image (1, i, j, k) int16 and label (i, j, k) uint8 (indices into LABELS), with the same affine.
+
+    size: voxels along the longest axis, give or take a few (at least 16); the field of view stays at about 240 mm.
+    The same arguments give the same volumes. Raises ValueError for another kind or a smaller size.
+    """
+    if kind not in ("mr", "ct"):
+        raise UserError(f'kind must be "mr" or "ct", got {kind!r}')
+    if size < SMALLEST_SIZE:
+        raise UserError(f"size must be at least {SMALLEST_SIZE} voxels, got {size}")
+    generator = np.random.default_rng(seed)
+    anatomy = draw_anatomy(generator, lesion)
+    shape, affine = _draw_geometry(generator, size)
+    points = _body_coordinates(shape, affine)
+    tissues = _tissue_map(anatomy, points)
+    clean = _intensities(generator, tissues, kind)
+    acquire = _acquire_ct if kind == "ct" else acquire_mr
+    image = np.rint(acquire(generator, clean, points)).astype(np.int16)
+    return Volume(image[None], affine), Volume(_label(tissues), affine)
+
+
+def write_phantoms(root: Path | str, cases: int = 20, seed: int = 0, kind: Kind = "mr", size: int = 48) -> None:
+    """Write `cases` phantoms as a Medical Segmentation Decathlon folder; it appears complete or not at all.
+
+    Every fourth case has no lesion. Raises ValueError for bad arguments, FileExistsError when `root` has contents.
+    """
+    root = Path(root)
+    if cases < 1:
+        raise UserError(f"cases must be at least 1, got {cases}")
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise FileExistsError(f"{root} exists and is not empty: phantoms are written to a new folder")
+    names = [f"phantom_{n:03d}.nii.gz" for n in range(cases)]
+    with atomic_write(root) as folder:
+        for n, name in enumerate(names):
+            own_seed = int(np.random.SeedSequence((seed, n)).generate_state(1)[0])
+            image, label = make_phantom(own_seed, kind, size, lesion=n % 4 != 3)
+            write_image(folder / "imagesTr" / name, image.array, image.affine)
+            write_label(folder / "labelsTr" / name, label.array, label.affine)
+        write_json(folder / "dataset.json", _description(names, kind, seed))
+
+
+def _draw_geometry(generator: np.random.Generator, size: int) -> tuple[Size3, np.ndarray]:
+    """A grid over about the same field of view: thick slices, either sign of x and y, one scan in three oblique."""
+    jitter = generator.integers(-(size // 16), size // 16 + 1, 3)
+    i, j, k = (max(8, round(size * share) + int(step)) for share, step in zip((1.0, 0.85, 0.62), jitter, strict=True))
+    spacing = FIELD_OF_VIEW_MM / size * np.array([1.0, 1.0, 1.5]) * generator.uniform(0.93, 1.07, 3)
+    spacing[1] = spacing[0]
+    signs = np.where(generator.random(2) < 0.5, -1.0, 1.0)
+    turn = rotation(generator, 18.0) if generator.random() < 1 / 3 else np.eye(3)
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([*signs, 1.0]) * spacing
+    # The middle of the grid lies within a few mm of the middle of the body, which is the origin.
+    affine[:3, 3] = generator.uniform(-8, 8, 3) - affine[:3, :3] @ ((np.array([i, j, k]) - 1) / 2)
+    return (i, j, k), affine
+
+
+def _body_coordinates(shape: Size3, affine: np.ndarray) -> np.ndarray:
+    """Where every voxel lies in the body: (3, i, j, k) float32."""
+    grid = np.indices(shape, dtype=np.float32)
+    linear, origin = affine[:3, :3].astype(np.float32), affine[:3, 3].astype(np.float32)
+    world = np.tensordot(linear, grid, axes=1) + origin.reshape(3, 1, 1, 1)
+    points: np.ndarray = world / np.float32(FIELD_OF_VIEW_MM / 2)
+    return points
+
+
+def _tissue_map(anatomy: Anatomy, points: np.ndarray) -> np.ndarray:
+    """Index into the tissues of every voxel; a lesion ends where its organ ends."""
+    order = list(_TISSUES)
+    body = anatomy.body.inside(points)
+    tissues = np.zeros(points.shape[1:], np.uint8)
+    for name in _LAYERS:
+        tissues[body & getattr(anatomy, name).inside(points)] = order.index(name)
+    if anatomy.lesion is not None:
+        organ = tissues == order.index("organ_a")
+        tissues[organ & anatomy.lesion.inside(points)] = order.index("lesion")
+    return tissues
+
+
+def _label(tissues: np.ndarray) -> np.ndarray:
+    names = (name.replace("_", " ") for name in _TISSUES)
+    lookup = np.array([LABELS.index(name) if name in LABELS else 0 for name in names], np.uint8)
+    label: np.ndarray = lookup[tissues]
+    return label
+
+
+def _intensities(generator: np.random.Generator, tissues: np.ndarray, kind: Kind) -> np.ndarray:
+    """Each tissue's own mean of this case, with a soft texture inside and partial volume at the borders."""
+    drawn = [generator.normal(*(tissue.ct if kind == "ct" else tissue.mr)) for tissue in _TISSUES.values()]
+    clean = np.asarray(drawn, np.float32)[tissues]
+    texture = ndimage.gaussian_filter(generator.standard_normal(tissues.shape, np.float32), 1.5)
+    strength = 12.0 if kind == "ct" else 0.04
+    clean += strength * texture / texture.std() * (tissues > 0)
+    mixed: np.ndarray = ndimage.gaussian_filter(clean, _PARTIAL_VOLUME_VOXELS)
+    return mixed
+
+
+def _acquire_ct(generator: np.random.Generator, clean: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Gaussian noise; air stays at the bottom of the scale, as reconstruction clips it."""
+    noise = generator.uniform(10, 18) * generator.standard_normal(clean.shape, np.float32)
+    scanned: np.ndarray = np.clip(clean + noise, -1024, 3071)
+    return scanned
+
+
+def acquire_mr(generator: np.random.Generator, clean: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """A smooth coil sensitivity, Rician noise (the magnitude of a complex signal), and an arbitrary scale."""
+    field = sum(
+        generator.uniform(-0.13, 0.13) * np.sin(np.tensordot(wave, points, axes=1) + generator.uniform(0, 2 * np.pi))
+        for wave in generator.normal(size=(3, 3)).astype(np.float32) * np.float32(1.5)
+    )
+    level = generator.uniform(0.02, 0.05)
+    real, imaginary = level * generator.standard_normal((2, *clean.shape), np.float32)
+    scale = np.exp(generator.uniform(np.log(200), np.log(5000)))
+    magnitude: np.ndarray = scale * np.hypot(clean * np.exp(field) + real, imaginary)
+    return magnitude
+
+
+def _description(names: list[str], kind: Kind, seed: int) -> dict[str, object]:
+    return {
+        "name": "Phantoms",
+        "description": f"Synthetic anatomy, {kind.upper()}-like, seed {seed}: two organs, and a lesion in organ a",
+        "reference": "voxward",
+        "licence": "CC0",
+        "release": "1.0",
+        "tensorImageSize": "3D",
+        "modality": {"0": "CT" if kind == "ct" else "MRI"},
+        "labels": {str(value): name for value, name in enumerate(LABELS)},
+        "numTraining": len(names),
+        "numTest": 0,
+        "training": [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names],
+        "test": [],
+    }

@@ -1,0 +1,1 @@
+"""One trained network, or several, as a pipeline from a volume to a segmentation that can be differentiated."""

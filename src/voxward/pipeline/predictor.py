@@ -1,0 +1,189 @@
+"""From a volume in its own geometry to its segmentation: prepare, pad, sweep, restore, post-process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from voxward.core.case import PreparedCase, Volume
+from voxward.core.errors import UserError
+from voxward.core.types import Images, Logits, Size3
+from voxward.data.padding import pad_to
+from voxward.data.prepare import measured, prepare, restore_argmax
+from voxward.data.volume_file import affine_fault
+from voxward.pipeline.mean import Mean
+from voxward.pipeline.precision import Precision, autocast, resolve_precision
+from voxward.pipeline.tta import View, averaged, mirror_views, symmetry_views
+from voxward.pipeline.windows import Windows, plan_windows, sweep, voting
+from voxward.runs.folder import TrainedModel
+
+Tta = Literal["none", "mirrors", "symmetries"]
+
+# Windows of one forward pass together hold about this many voxels: enough to keep the device busy on small windows. On
+# a CPU more only make the tensors so large that each is given back to the system and faulted in anew.
+VOXELS_PER_FORWARD = {"cpu": 100_000, "cuda": 400_000}
+# But two windows up to this size: PyTorch has a slower convolution for a single sample of few channels.
+_PAIRED = 200_000
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A trained model with the settings it is deployed with; overlap, mirror_axes and tta None are the recipe's.
+
+    tta: `none`; `mirrors`, over all axes where neither mirror_axes nor the recipe names any; or the 16 `symmetries`.
+    graphs: for a gradient through the pipeline, how many windows' graphs may be held at once (each copy of tta counts):
+    a volume of no more windows has each computed once instead of twice; a batch's are always held. Raises ValueError
+    for negative graphs, for an overlap that is not in [0, 1), or that the recipe, which places windows by count, has no
+    use for; and where a window of the plan cannot be turned by the symmetries.
+    """
+
+    model: TrainedModel
+    device: torch.device
+    precision: Precision = "auto"
+    overlap: float | None = None
+    mirror_axes: tuple[int, ...] | None = None
+    tta: Tta | None = None
+    graphs: int = 0
+
+    def __post_init__(self) -> None:
+        if self.graphs < 0:
+            raise UserError(f"graphs must be at least 0, got {self.graphs}")
+        placement = self.model.recipe.inference.placement
+        if self.overlap is not None and placement != "step":
+            raise UserError(
+                f"overlap must be left out where the recipe places windows by {placement!r} (inference.placement): "
+                f"inference.extra_windows decides how many there are, got {self.overlap}"
+            )
+        if self.overlap is not None and not 0 <= self.overlap < 1:
+            raise UserError(f"overlap must be in [0, 1), got {self.overlap}")
+        (i, j, _), (a, b, _) = self.model.plan.window_size, self.model.plan.total_stride
+        if self._tta == "symmetries" and (i % b or j % a):
+            raise UserError(
+                f"tta 'symmetries' turns windows of {(i, j)} voxels, which the strides {(a, b)} must divide"
+            )
+
+    @property
+    def members(self) -> tuple[Predictor, ...]:
+        """Itself: an ensemble of one."""
+        return (self,)
+
+    @property
+    def mirrors(self) -> tuple[int, ...]:
+        """The axes over whose flips is averaged."""
+        if self._tta != "mirrors":
+            return ()
+        axes = self.model.recipe.inference.mirror_axes if self.mirror_axes is None else self.mirror_axes
+        return (0, 1, 2) if self.tta == "mirrors" and not axes else axes
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The copies of a window that are averaged."""
+        return symmetry_views() if self._tta == "symmetries" else mirror_views(self.mirrors)
+
+    @property
+    def mean(self) -> Mean:
+        """What of them is."""
+        return self.model.recipe.inference.mean
+
+    @property
+    def _tta(self) -> Tta:
+        return self.tta or self.model.recipe.inference.tta
+
+    @property
+    def batch(self) -> int:
+        """How many windows one forward pass takes."""
+        voxels = int(np.prod(self.model.plan.window_size))
+        return max(2 if voxels <= _PAIRED else 1, VOXELS_PER_FORWARD[self.device.type] // voxels)
+
+    def segment(
+        self, volume: Volume, done: Callable[[int, int], None] | None = None, whole: Volume | None = None
+    ) -> np.ndarray:
+        """Class indices (i, j, k) in the volume's own voxel order and shape, post-processed.
+
+        Raises ValueError when the volume's channels are not the plan's. `done(windows, of)` reports progress. whole:
+        the volume that this one is a part of, by whose figures it is then normalised.
+        """
+        self.check(volume.array.shape[0], volume.affine)
+        plan = self.model.plan
+        prepared = prepare(volume, None, plan, figures=None if whole is None else measured(whole, plan))
+        label = restore_argmax_of(self, prepared, done)
+        segmentation: np.ndarray = self.model.postprocess.apply(label, volume.spacing)
+        return segmentation
+
+    def check(self, channels: int, affine: np.ndarray) -> None:
+        """Raise ValueError when a volume of so many channels and that affine cannot be segmented by this model."""
+        expected = [channel.name for channel in self.model.plan.channels]
+        if channels != len(expected):
+            raise UserError(f"the model takes {len(expected)} channels ({', '.join(expected)}), got {channels}")
+        fault = affine_fault(affine)
+        if fault:
+            raise UserError(f"the volume cannot be placed in space: {fault}")
+
+    def windows(self, shape: Size3) -> Windows:
+        """The windows of a prepared volume of that shape, which is padded to at least one window."""
+        size, inference = self.model.plan.window_size, self.model.recipe.inference
+        i, j, k = map(max, shape, size)
+        overlap = inference.overlap if self.overlap is None else self.overlap
+        return plan_windows((i, j, k), size, overlap, inference.weights, inference.placement, inference.extra_windows)
+
+    def slabs(self, prepared: PreparedCase, done: Callable[[int, int], None] | None = None) -> Iterator[Tensor]:
+        """Blended logits of the prepared volume: slabs (k, d, h, w) that follow each other along the windows' axis."""
+        plan, shape = self.model.plan, _spatial(prepared.image)
+        padded, offset = pad_to(prepared.image, plan.window_size, plan.padding)
+        windows = self.windows(shape)
+        forward = averaged(self.forward, self.views, plan.labels.head, self.mean)
+        if self.model.recipe.inference.combine == "vote":
+            forward = voting(forward, plan.labels.head)
+        report = None if done is None else (lambda finished: done(finished, windows.count))
+        return _unpad(sweep(forward, padded, windows, self.batch, report), windows.axis, offset, shape)
+
+    @torch.no_grad()
+    def forward(self, images: Images) -> Logits:
+        """Logits of a batch of windows, in the number type and on the device of `images`; without a gradient.
+
+        Raises ValueError when one of them is NaN or infinite: every comparison with it would silently say background.
+        """
+        logits = self.scores(images)
+        if not bool(torch.isfinite(logits).all()):
+            precision = resolve_precision(self.precision, self.device)
+            hint = "" if precision == "fp32" else f"; they may have overflowed in {precision}: try precision fp32"
+            raise UserError(f"the model returns NaN or infinite logits{hint}")
+        return logits
+
+    def scores(self, images: Images) -> Logits:
+        """The same, followed by autograd."""
+        with autocast(self.precision, self.device):
+            kind = next(self.model.network.parameters(), images).dtype
+            logits: Tensor = self.model.network(images.to(self.device, kind))
+        return logits.to(images)
+
+
+def restore_argmax_of(
+    predictor: Predictor, prepared: PreparedCase, done: Callable[[int, int], None] | None = None
+) -> np.ndarray:
+    """Class indices in the source's geometry, without post-processing."""
+    axis = predictor.windows(_spatial(prepared.image)).axis
+    return restore_argmax(predictor.slabs(prepared, done), prepared.frame, axis, predictor.model.plan.labels.read)
+
+
+def _unpad(slabs: Iterator[Tensor], axis: int, offset: Size3, shape: Size3) -> Iterator[Tensor]:
+    """Cut the padding off slabs, consecutive along `axis`, of a padded volume."""
+    box = [slice(start, start + length) for start, length in zip(offset, shape, strict=True)]
+    row = 0
+    for slab in slabs:
+        rows = slab.shape[axis + 1]
+        first, last = max(offset[axis] - row, 0), min(offset[axis] + shape[axis] - row, rows)
+        row += rows
+        if first < last:
+            box[axis] = slice(first, last)
+            yield slab[(slice(None), *box)]
+
+
+def _spatial(x: Tensor) -> Size3:
+    d, h, w = x.shape[-3:]
+    return d, h, w

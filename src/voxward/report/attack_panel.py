@@ -1,0 +1,46 @@
+"""The picture of an attack: what it changed, and what the model then saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from voxward.core.outputs import Outputs
+from voxward.data.io import read_image, read_label
+from voxward.data.orient import orient, orientation
+from voxward.report.robustness_figures import panel_figure
+from voxward.robustness.bench import Bench
+from voxward.robustness.record import Record
+from voxward.robustness.store import Unit
+
+
+def attack_panel(bench: Bench, records: Sequence[Record], outputs: Outputs, name: str) -> None:
+    """Draw the first case under the attack that hurt it most at the greatest eps; nothing where no volume was kept.
+
+    records: those of one model. name: of the picture among the outputs.
+    """
+    first = next(iter(bench.cases))
+    attacked = [record for record in records if record.kind == "attack" and record.case == first]
+    if bench.setting.mode != "volume" or not attacked:
+        return
+    greatest = max(record.eps for record in attacked)
+    largest = [record for record in attacked if record.eps == greatest]
+    worst = min(largest, key=lambda record: record.dice(deployed=True))
+    stored = bench.volume_path(Unit(worst.model, worst.attack, worst.case, worst.eps, worst.seed))
+    if stored is None or not stored.is_file():
+        return
+    case, segment = bench.cases[first], bench.segmenter(worst.model)
+    assert case.label is not None
+    clean, adversarial, truth = read_image(case.images), read_image([stored]), read_label(case.label)
+    axes, flips = orientation(clean.affine)
+    labels = bench.predictors[worst.model].model.plan.labels
+    i, j, k = (clean.spacing[axis] for axis in axes)
+    image, struck, true, before, after = (
+        orient(array, axes, flips)
+        for array in (
+            clean.array[0].astype(float), adversarial.array[0].astype(float), labels.to_index(truth.array),
+            segment(clean), segment(adversarial),
+        )
+    )  # fmt: skip
+    title = f"{first}: {worst.attack}, eps {worst.eps:.4f}, Dice {worst.dice(deployed=True):.3f}"
+    with outputs.write(name) as path:
+        panel_figure(path, image, struck, true, before, after, (i, j, k), labels, title)

@@ -1,0 +1,172 @@
+"""A run's folder: what lies where, and its weights. Training writes it; inference reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from voxward.core.errors import UserError
+from voxward.core.files import atomic_write
+from voxward.core.plan import Plan, load_json, load_plan
+from voxward.core.recipe import Recipe, load_recipe
+from voxward.nets.registry import network_for_plan
+from voxward.runs.postprocess import PostProcess
+
+Checkpoint = Literal["auto", "best", "last", "swa"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run."""
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe, as YAML."""
+        return self.root / "recipe.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """The plan, as JSON."""
+        return self.root / "plan.json"
+
+    @property
+    def settings(self) -> Path:
+        """Where the data lie and how long the run is, as JSON."""
+        return self.root / "run.json"
+
+    @property
+    def splits(self) -> Path:
+        """Which cases train, select and validate, as JSON."""
+        return self.root / "splits.json"
+
+    @property
+    def state(self) -> Path:
+        """Everything a resumed run needs; loaded with weights_only."""
+        return self.root / "checkpoints" / "state.pt"
+
+    @property
+    def log(self) -> Path:
+        """One row per validation."""
+        return self.root / "logs" / "training.csv"
+
+    @property
+    def ledger(self) -> Path:
+        """The loss of every case in every epoch."""
+        return self.root / "logs" / "ledger.csv"
+
+    @property
+    def postprocess(self) -> Path:
+        """The post-processing that helped on the selection cases."""
+        return self.root / "postprocess.json"
+
+    @property
+    def predictions(self) -> Path:
+        """The default place of predictions."""
+        return self.root / "predictions"
+
+    @property
+    def search_log(self) -> Path:
+        """One row per epoch of an architecture search."""
+        return self.root / "logs" / "search.csv"
+
+    @property
+    def trained(self) -> tuple[Path, ...]:
+        """What shows that a training or search has begun: weights, and logs with at least a row."""
+        found = [path for name in ("best", "last", "swa") if (path := self._checkpoint(name)).is_file()]
+        logs = (self.log, self.search_log)
+        return (*found, *(log for log in logs if log.is_file() and log.read_bytes().count(b"\n") > 1))
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.root / "checkpoints" / f"{name}.safetensors"
+
+    def weights(self, checkpoint: Checkpoint) -> Path:
+        """The weights of the best or the last step, or the mean of the snapshots (of recipes that average).
+
+        As safetensors; `auto`: what the recipe deploys.
+        """
+        if checkpoint == "auto":
+            checkpoint = load_recipe(self.recipe).inference.checkpoint if self.recipe.is_file() else "best"
+        return self._checkpoint(checkpoint)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run was started with, beside recipe and plan. minutes: its time budget, None for the recipe's epochs.
+
+    start: the run whose deployed weights it began with; None for random ones.
+    """
+
+    dataset: str
+    fold: int
+    seed: int
+    minutes: float | None
+    version: str
+    start: str | None = None
+    folds: int = 5
+
+
+@dataclass(frozen=True)
+class RunSplit:
+    """A run's cases: fitted, selecting the best checkpoint, and validation (read only by `evaluate`)."""
+
+    fit: tuple[str, ...]
+    selection: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A run read back: plan, recipe, the network with its weights (in eval mode), and the post-processing."""
+
+    plan: Plan
+    recipe: Recipe
+    network: nn.Module
+    postprocess: PostProcess
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's parameters and buffers as safetensors, atomically."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in _own_tensors(network).items()}
+    with atomic_write(path) as unfinished:
+        save_file(tensors, unfinished)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Read safetensors into a network. Raises ValueError when names or shapes do not match."""
+    tensors, own = load_file(path), _own_tensors(network)
+    wrong = sorted(
+        name for name in tensors.keys() | own.keys()
+        if name not in tensors or name not in own or tensors[name].shape != own[name].shape
+    )  # fmt: skip
+    if wrong:
+        raise UserError(f"{path} does not fit the network: names or shapes differ, e.g. {', '.join(wrong[:3])}")
+    with torch.no_grad():
+        for name, value in tensors.items():
+            own[name].copy_(value)
+
+
+def _own_tensors(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers, each once (MONAI's DynUNet registers its blocks under two names)."""
+    inner = getattr(network, "module", network)  # Fabric's wrapper would put a prefix before each name
+    return dict(inner.named_parameters()) | dict(inner.named_buffers())
+
+
+def load_run(root: Path | str, checkpoint: Checkpoint = "auto", device: torch.device | None = None) -> TrainedModel:
+    """Read a run folder. Raises FileNotFoundError naming what is missing."""
+    run = RunFolder(Path(root))
+    weights = run.weights(checkpoint)
+    missing = [str(path) for path in (run.recipe, run.plan, weights) if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(f"{root} is not a trained run: no {', '.join(missing)}")
+    plan, recipe = load_plan(run.plan), load_recipe(run.recipe)
+    network = network_for_plan(recipe.network.name, plan, recipe.network.options)
+    load_weights(network, weights)
+    postprocess = load_json(PostProcess, run.postprocess) if run.postprocess.is_file() else PostProcess()
+    return TrainedModel(plan, recipe, network.to(device or torch.device("cpu")).eval(), postprocess)

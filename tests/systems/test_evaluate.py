@@ -1,0 +1,162 @@
+"""Files in, figures out: an evaluation of a folder is what scoring its arrays gives."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from voxward.core.case import Case, Dataset
+from voxward.core.labels import LabelSet
+from voxward.core.outputs import Outputs
+from voxward.metrics.score import METRICS, POLICIES, score_case
+from voxward.systems.evaluate import Evaluation, evaluate_folder, evaluate_pairs, summarise_cases
+
+# File values that are not the class indices.
+LABELS = LabelSet(("background", "organ", "lesion"), (0, 4, 2))
+AFFINE = np.array([[0.0, -2.0, 0.0, 10.0], [1.5, 0.0, 0.0, -5.0], [0.0, 0.0, 3.0, 7.0], [0.0, 0.0, 0.0, 1.0]])
+SPACING = (1.5, 2.0, 3.0)
+
+
+def write(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return path
+
+
+def maps(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and prediction as class indices."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 3, (8, 7, 6)).astype(np.uint8)
+    if seed == 1:
+        truth[truth == 2] = 0
+    wrong = rng.random(truth.shape) < 0.3
+    return truth, np.where(wrong, rng.integers(0, 2 if seed == 1 else 3, truth.shape), truth).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for seed in range(3):
+        for name, array in zip(("truth", "prediction"), maps(seed), strict=True):
+            write(tmp_path / name / f"case_{seed}.nii.gz", LABELS.to_values(array))
+    return tmp_path
+
+
+def dataset(folder: Path) -> Dataset:
+    cases = tuple(Case(f"case_{n}", (folder / "x.nii.gz",), folder / "truth" / f"case_{n}.nii.gz") for n in range(3))
+    return Dataset("toy", folder, ("CT",), LABELS, cases, (Case("test_0", (folder / "x.nii.gz",)),))
+
+
+def pair(folder: Path, n: int = 0) -> tuple[str, Path, Path]:
+    return f"case_{n}", folder / "truth" / f"case_{n}.nii.gz", folder / "prediction" / f"case_{n}.nii.gz"
+
+
+def test_a_folder_scores_as_its_arrays_do(folder: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    result = evaluate_folder(
+        dataset(folder), folder / "prediction", None, "one", 1.5, 2, lambda done, of: seen.append((done, of))
+    )
+    scored = [score_case(f"case_{n}", *maps(n), SPACING, LABELS, POLICIES["one"], 1.5) for n in range(3)]
+    assert result == summarise_cases(scored, "one", 1.5)
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    # File value 4 is the class of index 1.
+    assert result.cases[0].classes["organ"].truth_voxels == int((maps(0)[0] == 1).sum())
+
+
+def test_summaries_follow_from_the_cases(folder: Path) -> None:
+    result = evaluate_folder(dataset(folder), folder / "prediction")
+    organ = [case.classes["organ"].dice for case in result.cases]
+    lesion = [case.classes["lesion"].dice for case in result.cases]
+    # Case 1 has no lesion, neither true nor predicted.
+    assert [value is None for value in lesion] == [False, True, False]
+    summary = result.classes["lesion"]["dice"]
+    assert summary is not None
+    assert (summary.n, summary.left_out) == (2, 1)
+    per_case = [np.mean([v for v in values if v is not None]) for values in zip(organ, lesion, strict=True)]
+    assert result.foreground is not None
+    assert result.foreground.mean == pytest.approx(np.mean(per_case))
+    assert result.foreground.std == pytest.approx(np.std(per_case, ddof=1))
+
+
+def test_save_writes_everything(folder: Path) -> None:
+    result = evaluate_pairs([pair(folder, n) for n in (2, 1)], LABELS)
+    result.save(Outputs(folder / "out", "metrics"))
+    saved = json.loads((folder / "out" / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert result.foreground is not None
+    assert saved["foreground"] == asdict(result.foreground)
+    assert (saved["policy"], saved["nsd_tolerance_mm"]) == ("ignore", 2.0)
+    assert [case["id"] for case in saved["cases"]] == ["case_2", "case_1"]
+    assert saved["cases"][0]["classes"]["lesion"] == asdict(result.cases[0].classes["lesion"])
+    assert saved["classes"]["organ"]["hd95_mm"]["mean"] == pytest.approx(
+        np.mean([case.classes["organ"].hd95_mm for case in result.cases])
+    )
+    with (folder / "out" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["case"], row["class"]) for row in rows] == [
+        ("case_2", "organ"), ("case_2", "lesion"), ("case_1", "organ"), ("case_1", "lesion")
+    ]  # fmt: skip
+    assert float(rows[0]["nsd"]) == result.cases[0].classes["organ"].nsd
+    assert [rows[3][metric] for metric in METRICS] == [""] * len(METRICS)
+
+
+@pytest.mark.parametrize("shift", ["shape", "origin", "turned", "rounding"])
+def test_a_prediction_must_lie_where_its_truth_lies(shift: str, folder: Path) -> None:
+    array = LABELS.to_values(maps(1)[1])
+    moved = {"shape": AFFINE, "origin": AFFINE.copy(), "turned": AFFINE.copy(), "rounding": AFFINE + 1e-5}[shift]
+    if shift == "origin":
+        moved[0, 3] += 0.5
+    if shift == "turned":
+        moved[:3, 0] *= -1
+    write(pair(folder, 1)[2], array[:-1] if shift == "shape" else array, moved)
+    if shift == "rounding":
+        assert isinstance(evaluate_pairs([pair(folder, 1)], LABELS), Evaluation)
+    else:
+        with pytest.raises(ValueError, match=r"case_1: .*(shape \(7, 7, 6\)|different places)"):
+            evaluate_pairs([pair(folder, n) for n in range(3)], LABELS)
+
+
+def test_wrong_values_name_the_case(folder: Path) -> None:
+    write(pair(folder, 2)[2], np.full((8, 7, 6), 9, np.uint8))
+    with pytest.raises(ValueError, match=r"case_2: .*\[9\] are not declared"):
+        evaluate_pairs([pair(folder, n) for n in range(3)], LABELS)
+
+
+def test_missing_and_ambiguous_predictions(folder: Path) -> None:
+    pair(folder, 1)[2].unlink()
+    assert len(evaluate_folder(dataset(folder), folder / "prediction", ["case_0", "case_2"]).cases) == 2
+    with pytest.raises(FileNotFoundError, match=r"1 files to evaluate are missing: .*prediction/case_1\.nii\.gz"):
+        evaluate_folder(dataset(folder), folder / "prediction")
+    with pytest.raises(FileNotFoundError, match="must be a folder"):
+        evaluate_folder(dataset(folder), folder / "nowhere")
+    write(folder / "prediction" / "case_0.nii", np.zeros((8, 7, 6), np.uint8))
+    with pytest.raises(ValueError, match="several predictions"):
+        evaluate_folder(dataset(folder), folder / "prediction", ["case_0"])
+
+
+def test_wrong_arguments_are_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="policy for empty masks 'two'"):
+        evaluate_pairs([pair(folder)], LABELS, "two")
+    with pytest.raises(ValueError, match="no case"):
+        evaluate_pairs([], LABELS)
+    with pytest.raises(ValueError, match="nsd_tolerance_mm must be at least 0"):
+        evaluate_pairs([pair(folder)], LABELS, nsd_tolerance_mm=-1.0)
+    with pytest.raises(ValueError, match="case ids must differ"):
+        evaluate_pairs([pair(folder), pair(folder)], LABELS)
+    with pytest.raises(ValueError, match="no label"):
+        evaluate_folder(dataset(folder), folder / "prediction", ["test_0"])
+    with pytest.raises(ValueError, match="has no case 'case_9'"):
+        evaluate_folder(dataset(folder), folder / "prediction", ["case_9"])
+
+
+@pytest.mark.data
+def test_a_real_label_against_itself(data_root: Path) -> None:
+    labels = LabelSet(("background", "anterior", "posterior"), (0, 1, 2))
+    truth = sorted((data_root / "Task04_Hippocampus" / "labelsTr").glob("*.nii.gz"))[0]
+    result = evaluate_pairs([("self", truth, truth)], labels, workers=1)
+    for scores in result.cases[0].classes.values():
+        assert [getattr(scores, metric) for metric in METRICS] == [1.0, 1.0, 1.0, 1.0, 0.0, 1.0]
