@@ -14,16 +14,17 @@ class Search:
     checkpointing, see architecture_search.supernet; batch_size: None takes the plan's. Schedule: weights learn in all
     epochs, on one half of the training cases; on the other half alpha and p learn in the cell_epochs, after
     warmup_epochs of them, and beta in the network_epochs. steps_per_epoch: None for one batch per so many cases of a
-    half. min_steps: steps below which the result is poor, so that a time budget with room for fewer gives a warning. Weights: SGD, lr
-    falling by a cosine from its first to its second value, momentum, weight_decay, clip_gradient_norm.
-    arch_optimizer: `adam` with arch_lr and arch_weight_decay, or `sgd`, the weights' (the paper). temperature: of all
-    softmaxes at the end, to which it falls from 1 after the warm-up. budget_gmac: the expected 10^9 multiply-adds of a
-    decoded network for one patch are drawn there by budget_weight * |expected / budget - 1|. entropy_weight: grows from
-    0 over each phase, and, times the entropies of alpha, p and the paths (0 to 1 each), draws them to choices; 0: not
-    (the paper). adversarial_eps: alpha, p and beta learn on patches perturbed within this share of the intensity
-    window, by adversarial_steps sign steps; 0: clean ones. Decoding: score `sum` (the paper) or `log` (the likeliest
-    paths); diverse: each path has a new edge. candidates: so many networks, drawn from the distribution of paths,
-    compete with the decoded one, by their Dice with the super-net's weights on the half that beta learned on; 0: none.
+    half. min_steps: steps below which the result is poor, so that a time budget with room for fewer gives a warning.
+    Weights: SGD, lr falling by a cosine from its first to its second value, momentum, weight_decay,
+    clip_gradient_norm. arch_optimizer: `adam` with arch_lr and arch_weight_decay, or `sgd`, the weights' (the paper).
+    temperature: of all softmaxes at the end, to which it falls from 1 after the warm-up. budget_gmac: the expected
+    10^9 multiply-adds of a decoded network for one patch are drawn there by budget_weight * |expected / budget - 1|.
+    entropy_weight: grows from 0 over each phase, and, times the entropies of alpha, p and the paths (0 to 1 each),
+    draws them to choices; 0: not (the paper). adversarial_eps: alpha, p and beta learn on patches perturbed within
+    this share of the intensity window, by adversarial_steps sign steps; 0: clean ones. Decoding: score `sum` (the
+    paper) or `log` (the likeliest paths); diverse: each path has a new edge. candidates: so many networks, drawn from
+    the distribution of paths, compete with the decoded one, by their Dice with the super-net's weights on the half
+    that beta learned on; 0: none.
     """
 
     layers: int = 10
