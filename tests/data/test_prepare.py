@@ -14,7 +14,7 @@ from tests.rounding import rounding
 from voxward.core.case import Frame, Volume
 from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
-from voxward.data import figures as module
+from voxward.data import statistics as module
 from voxward.data.orient import nonzero_box, orient, orientation
 from voxward.data.prepare import frame_of, paste, prepare, restore_labels
 

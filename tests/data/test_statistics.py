@@ -9,7 +9,7 @@ import torch
 from tests.data.volumes import CODES, make_affine, make_plan, make_volumes
 from voxward.core.case import Volume
 from voxward.core.plan import ChannelPlan
-from voxward.data import figures as module
+from voxward.data import statistics as module
 from voxward.data.prepare import frame_of, measured, measured_live, prepare, prepare_frozen
 
 KINDS = ["ct", "none", "zscore", "clip", "mr", "minmax"]
