@@ -120,8 +120,7 @@ class Study:
         """A run with other windows. In float32: seconds are compared."""
         device = torch.device("cuda" if self.device == "cuda" else "cpu")
         model = load_run(run, "best", device)
-        recipe = replace(model.recipe, inference=replace(model.recipe.inference, **inference))
-        return Predictor(replace(model, recipe=recipe), device, "fp32")
+        return Predictor(replace(model, inference=replace(model.inference, **inference)), device, "fp32")
 
     def cases(self) -> tuple[Case, ...]:
         """The validation cases, which no run has seen."""

@@ -61,7 +61,7 @@ class Bout:
     def predictor(self) -> Predictor:
         """Ours, with a Gaussian and half an overlap, as MONAI's."""
         recipe = load_recipe("rog", ["inference.weights=gaussian", f"inference.overlap={OVERLAP}"])
-        model = TrainedModel(_plan(self.window, self.classes), recipe, self.network, PostProcess())
+        model = TrainedModel(_plan(self.window, self.classes), recipe.inference, self.network, PostProcess())
         return Predictor(model, self.image.device, "fp32")
 
     @property

@@ -103,7 +103,8 @@ def test_batch_norms_get_the_statistics_of_the_mean(phantoms, tmp_path, monkeypa
     model, split = load_run(run, "swa"), load_json(RunSplit, RunFolder(run).splits)
     saved, plan = copy.deepcopy(model.network.state_dict()), model.plan
     size, steps = plan.batch_size, len(split.fit) // plan.batch_size
-    batches = patch_batches(run / "prepared", split.fit, plan, model.recipe.sampling, 0, size, 0, steps, 0)
+    sampling = load_recipe(RunFolder(run).recipe).sampling
+    batches = patch_batches(run / "prepared", split.fit, plan, sampling, 0, size, 0, steps, 0)
     first = [(outer - inner) // 2 for outer, inner in zip(plan.source_size, plan.patch_size, strict=True)]
     i, j, k = (slice(start, start + length) for start, length in zip(first, plan.patch_size, strict=True))
     update_bn([batch.images[:, :, i, j, k] for batch in batches], model.network)

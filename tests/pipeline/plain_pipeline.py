@@ -15,7 +15,7 @@ from tests.data.volumes import make_affine
 from voxward.core.case import Volume
 from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
-from voxward.core.recipe import Inference, load_recipe
+from voxward.core.recipe import Inference
 from voxward.data.prepare import prepare
 from voxward.data.resample import axis_matrix
 from voxward.pipeline.predictor import Predictor
@@ -66,8 +66,9 @@ def a_predictor(
         labels=LabelSet(("background", "a", "b"), (0, 1, 2)), min_object_mm3=(0.0, 0.0),
         channels=(ChannelPlan("CT", "ct", 25.0, 85.0, 50.0, 20.0), ChannelPlan("MRI", "mr")),
     )  # fmt: skip
-    recipe = replace(load_recipe("rog"), inference=Inference(overlap, weights, axes))
-    return Predictor(TrainedModel(plan, recipe, network.eval(), process or PostProcess()), CPU, "fp32")
+    return Predictor(
+        TrainedModel(plan, Inference(overlap, weights, axes), network.eval(), process or PostProcess()), CPU, "fp32"
+    )
 
 
 def plain_image(volume, predictor, frame):
@@ -92,7 +93,7 @@ def plain_image(volume, predictor, frame):
 
 
 def boxes(image, predictor):
-    overlap, size = predictor.model.recipe.inference.overlap, predictor.model.plan.window_size
+    overlap, size = predictor.model.inference.overlap, predictor.model.plan.window_size
     starts = [window_starts(n, w, overlap) for n, w in zip(image.shape[2:], size, strict=True)]
     return [tuple(slice(s, s + n) for s, n in zip(corner, size, strict=True)) for corner in itertools.product(*starts)]
 
@@ -108,7 +109,7 @@ def plain_window(crop, predictor):
 def plain_member(volume, predictor, frame, head):
     """Native logits (1, k, i, j, k) of one member."""
     image, size = plain_image(volume, predictor, frame), predictor.model.plan.window_size
-    weights = WEIGHTS[predictor.model.recipe.inference.weights](size).double()
+    weights = WEIGHTS[predictor.model.inference.weights](size).double()
     total, norm = 0, 0
     for box in boxes(image, predictor):
         alone = torch.zeros(image.shape[2:], dtype=image.dtype)

@@ -32,7 +32,7 @@ class Threshold(nn.Module):
 
 def _predictor(network, **plan):
     changed = replace(PLAN, spline_order=(1, 1, 1), channels=(ChannelPlan("MRI", "none"),), **plan)
-    model = TrainedModel(changed, load_recipe("rog"), network, PostProcess())
+    model = TrainedModel(changed, load_recipe("rog").inference, network, PostProcess())
     return Predictor(model, CPU, "fp32")
 
 
@@ -111,8 +111,8 @@ def test_an_overlap_that_means_nothing_is_refused():
     for overlap in (1.0, -0.1, float("nan")):
         with pytest.raises(ValueError, match=rf"overlap must be in \[0, 1\), got {overlap}"):
             replace(predictor, overlap=overlap)
-    recipe = load_recipe("resdsn-c2f-coarse")
-    counted = replace(predictor, model=replace(predictor.model, recipe=recipe))
+    inference = load_recipe("resdsn-c2f-coarse").inference
+    counted = replace(predictor, model=replace(predictor.model, inference=inference))
     with pytest.raises(ValueError, match=r"overlap must be left out .* by 'count' .* got 0.5"):
         replace(counted, overlap=0.5)
 

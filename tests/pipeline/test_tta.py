@@ -58,7 +58,7 @@ def test_the_predictor_mirrors_as_the_recipe_says_unless_told_otherwise():
     plan = replace(PLAN, spline_order=(1, 1, 1), channels=(ChannelPlan("MRI", "none"),), crop_nonzero=False)
     volume = Volume(np.zeros((1, 16, 16, 8), np.float32), np.diag([1.0, 1.0, 2.0, 1.0]))
     volume.array[0, 6:8] = 1
-    plain, recipe = load_recipe("rog"), load_recipe("rog", ["inference.mirror_axes=[0]"])
+    plain, recipe = (load_recipe("rog", changes).inference for changes in ((), ["inference.mirror_axes=[0]"]))
     found = {}
     for name, own, axes in (
         ("plain", plain, None),

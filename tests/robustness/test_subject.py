@@ -16,7 +16,7 @@ from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, Scaling
 from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
-from voxward.core.recipe import Inference, load_recipe
+from voxward.core.recipe import Inference
 from voxward.data.io import read_image, write_image, write_label
 from voxward.pipeline.predictor import Predictor
 from voxward.robustness import subject as subject_module
@@ -46,8 +46,9 @@ def predictor():
         PLAN, spacing=SPACING, spline_order=(3, 3, 3), window_size=WINDOW, patch_size=WINDOW, crop_nonzero=True,
         labels=LabelSet(("background", "lesion"), (0, 1)), min_object_mm3=(0.0,), channels=(ChannelPlan("MRI", "mr"),),
     )  # fmt: skip
-    recipe = replace(load_recipe("rog"), inference=Inference(0.5, "gaussian", ()))
-    return Predictor(TrainedModel(plan, recipe, Threshold(), PostProcess()), torch.device("cpu"), "fp32")
+    return Predictor(
+        TrainedModel(plan, Inference(0.5, "gaussian", ()), Threshold(), PostProcess()), torch.device("cpu"), "fp32"
+    )
 
 
 def _case(folder, kind=np.int16, affine=None, shape=SHAPE, scale=1.0, scaling=None):

@@ -47,7 +47,7 @@ def predictor(*thresholds, names=None, **plan):
     labels = LabelSet(names, tuple(range(len(names))))
     channels = (ChannelPlan("CT", "none"),)
     changed = {"crop_nonzero": False, "spline_order": (1, 1, 1), "labels": labels, "channels": channels} | plan
-    model = TrainedModel(replace(PLAN, **changed), load_recipe("rog"), Levels(*thresholds), PostProcess())
+    model = TrainedModel(replace(PLAN, **changed), load_recipe("rog").inference, Levels(*thresholds), PostProcess())
     return Predictor(model, torch.device("cpu"), "fp32")
 
 

@@ -26,7 +26,7 @@ def _member(seed, spacing=SAME, mean="logits", tta="symmetries", labels=None):
     model = plain.model
     inference = Inference(0.5, "gaussian", mean=mean, tta=tta)
     plan = model.plan if labels is None else replace(model.plan, labels=labels, min_object_mm3=(0.0,) * 3)
-    return Predictor(replace(model, plan=plan, recipe=replace(model.recipe, inference=inference)), plain.device, "fp32")
+    return Predictor(replace(model, plan=plan, inference=inference), plain.device, "fp32")
 
 
 def _plain_symmetries(crop, predictor, mean):
@@ -110,7 +110,7 @@ def test_members_that_mean_different_things_are_refused():
 def test_a_member_whose_windows_vote_is_refused():
     """Its votes would silently become a mean."""
     member = _member(0)
-    inference = replace(member.model.recipe.inference, combine="vote", weights="constant")
-    voter = replace(member, model=replace(member.model, recipe=replace(member.model.recipe, inference=inference)))
+    inference = replace(member.model.inference, combine="vote", weights="constant")
+    voter = replace(member, model=replace(member.model, inference=inference))
     with pytest.raises(ValueError, match="must average their windows"):
         Ensemble((member, voter))

@@ -48,7 +48,9 @@ def run(tmp_path, monkeypatch):
     folder, predicted, alive = RunFolder(tmp_path / "run"), [], []
     plan = replace(PLAN, spacing=(1.0, 1.0, 1.0), spline_order=(1, 1, 1), channels=(ChannelPlan("MRI", "none"),))
     old = PostProcess(("lesion",), (1e9,))
-    monkeypatch.setattr(finish, "load_run", lambda *_: TrainedModel(plan, load_recipe("rog"), Threshold(), old))
+    monkeypatch.setattr(
+        finish, "load_run", lambda *_: TrainedModel(plan, load_recipe("rog").inference, Threshold(), old)
+    )
     segment = Predictor.segment
 
     def counted(self, volume, done=None):

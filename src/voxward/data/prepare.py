@@ -14,7 +14,7 @@ those of the source's own voxels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -156,16 +156,48 @@ Read = Callable[[Tensor], Tensor]
 
 
 def restore_argmax(slabs: Iterable[Tensor], frame: Frame, axis: int = 0, read: Read = largest) -> np.ndarray:
-    """The class map (file's shape and order, uint8 or uint16) of logits that arrive in slabs (k, d, h, w).
+    """Turn logits that arrive in slabs into the class map of the source file, without ever holding all logits.
 
-    read: what a voxel's logits mean, by default their largest (regions: core.labels.LabelSet.read).
+    Equals `paste(restore_logits(all).argmax(0))`.
 
-    The slabs follow each other along the spatial `axis` and together have `frame.shape`. Equals
-    `paste(restore_logits(all).argmax(0))`, but holds one slab and the rows being restored. 0 outside the crop box.
-    Raises ValueError when the slabs do not make up that shape.
+    Args:
+        slabs: Logits (k, d, h, w) that follow each other along the spatial `axis` and together have `frame.shape`.
+        frame: How the prepared array lies in its source file.
+        axis: The spatial axis (0, 1, 2) along which the slabs follow each other.
+        read: What a voxel's logits mean, by default their largest (regions: core.labels.LabelSet.read).
+
+    Returns:
+        Class indices (i, j, k) in the file's shape and voxel order, uint8 or uint16; 0 outside the crop box.
+
+    Raises:
+        UserError: The slabs do not make up `frame.shape`.
+    """
+    maps: tuple[np.ndarray, np.ndarray] | None = None
+    for first, logits in restored_rows(slabs, frame, axis):
+        maps = maps or _blank(frame, np.uint8 if len(logits) <= 256 else np.uint16)
+        rows = slice(first, first + logits.shape[axis + 1])
+        maps[1][(slice(None),) * axis + (rows,)] = read(logits).cpu().numpy()
+    if maps is None:
+        raise UserError(f"there are no slabs for the prepared shape {frame.shape}")
+    return maps[0]
+
+
+def restored_rows(slabs: Iterable[Tensor], frame: Frame, axis: int = 0) -> Iterator[tuple[int, Tensor]]:
+    """Resample logits that arrive in slabs to the crop box, and yield its rows as soon as they are complete.
+
+    Args:
+        slabs: Logits (k, d, h, w) that follow each other along the spatial `axis` and together have `frame.shape`.
+        frame: How the prepared array lies in its source file.
+        axis: The spatial axis (0, 1, 2) along which slabs and rows follow each other.
+
+    Yields:
+        The number of a row of the crop box along `axis`, and the logits (k, ...) of that row and some that follow it,
+        in RAS order. All together have `frame.box_shape`.
+
+    Raises:
+        UserError: The slabs do not make up `frame.shape`.
     """
     matrix = axis_matrix(frame.shape[axis], frame.box_shape[axis], 1)
-    maps: tuple[np.ndarray, np.ndarray] | None = None
     held: Tensor | None = None
     first = seen = done = 0
     for slab in slabs:
@@ -173,15 +205,13 @@ def restore_argmax(slabs: Iterable[Tensor], frame: Frame, axis: int = 0, read: R
         held = slab if held is None or not held.shape[axis + 1] else torch.cat((held, slab), dim=axis + 1)
         del slab  # or it would live on while the next one is made
         seen = first + held.shape[axis + 1]
-        maps = maps or _blank(frame, np.uint8 if len(held) <= 256 else np.uint16)
         ready = _ready(matrix, seen, frame.shape[axis])
-        _restore_rows(held, first, range(done, ready), frame, axis, maps[1], read)
+        yield from _resampled_rows(held, first, range(done, ready), frame, axis)
         keep, done = min(_next_needed(matrix, seen, frame.shape[axis]), seen), ready
         # A clone, because a view of the few rows still needed would keep the whole slab.
         held, first = held.narrow(axis + 1, keep - first, seen - keep).clone(), keep
-    if maps is None or done < frame.box_shape[axis]:
+    if done < frame.box_shape[axis]:
         raise UserError(f"the slabs end before the prepared shape {frame.shape} is complete")
-    return maps[0]
 
 
 def paste(box: np.ndarray, frame: Frame) -> np.ndarray:
@@ -280,8 +310,8 @@ def _check_slab(slab: Tensor, row: int, frame: Frame, axis: int) -> None:
         raise UserError(f"slab {tuple(slab.shape)} at row {row} does not fit the prepared shape {frame.shape}")
 
 
-def _restore_rows(held: Tensor, first: int, rows: range, frame: Frame, axis: int, box: np.ndarray, read: Read) -> None:
-    """Write the classes of `rows` of the crop box, along `axis`, from logits whose rows there begin with `first`."""
+def _resampled_rows(held: Tensor, first: int, rows: range, frame: Frame, axis: int) -> Iterator[tuple[int, Tensor]]:
+    """The logits of `rows` of the crop box, along `axis`, from those whose rows there begin with `first`, in slabs."""
     matrices = [None if n == m else axis_matrix(n, m, 1) for n, m in zip(frame.shape, frame.box_shape, strict=True)]
     along = matrices[axis]
     area = max(int(np.prod(shape)) // shape[axis] for shape in (frame.shape, frame.box_shape))
@@ -291,8 +321,7 @@ def _restore_rows(held: Tensor, first: int, rows: range, frame: Frame, axis: int
         low, high = (begin, end) if along is None else _support(along, begin, end)
         matrices[axis] = None if along is None else along[begin:end, low:high]
         d, h, w = matrices
-        part = apply_matrices(held.narrow(axis + 1, low - first, high - low).float(), (d, h, w))
-        box[(slice(None),) * axis + (slice(begin, end),)] = read(part).cpu().numpy()
+        yield begin, apply_matrices(held.narrow(axis + 1, low - first, high - low).float(), (d, h, w))
 
 
 def _support(matrix: Tensor, begin: int, end: int) -> tuple[int, int]:

@@ -37,8 +37,9 @@ class PipelineModel:
     averaged. gradient: `exact`, or `window_mean`: in every voxel the mean of the gradients of the objectives of the
     single windows that hold it, windows without foreground left out (the ResDSN paper's I-FGSM); value and logits are
     the whole volume's in both cases. Where a recipe normalises a scan by its own statistics, a volume is normalised by
-    those of the clean case, or by its own, which an attack then moves, too: see `freeze`. around: logits (1, k, i, j,
-    k) outside the part that members segment, where they do not segment all; None: of background.
+    those of the clean case, or by its own, which an attack then moves, too: see `freeze`. Outside the part that the
+    members segment, where they do not segment all, the logits are those of background. weights: the members' shares in
+    the mean, which sum to 1; None: all the same.
 
     Memory: that of the graph of one batch of windows (or of Predictor.graphs), and some images and logits of the whole
     volume per member.
@@ -49,7 +50,7 @@ class PipelineModel:
     head: Head = "softmax"
     mean: Mean = "logits"
     gradient: Gradient = "exact"
-    around: Scores | None = None
+    weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, kind in (("head", Head), ("mean", Mean), ("gradient", Gradient)):
@@ -72,6 +73,7 @@ class PipelineModel:
         whole: Volume | None = None,
         inside: Box | None = None,
         statistics: Statistics = "frozen",
+        weights: tuple[float, ...] | None = None,
     ) -> PipelineModel:
         """Bind predictors to a clean case, whose crop box holds from now on.
 
@@ -90,7 +92,7 @@ class PipelineModel:
         if whole is not None and inside is None and statistics == "live":
             raise UserError("a part has no live statistics unless it is known where inside its whole it lies")
         members = tuple(Member.freeze(p, volume, whole, inside, statistics) for p in predictors)
-        return cls(members, volume.spacing, head, mean, gradient)
+        return cls(members, volume.spacing, head, mean, gradient, weights)
 
     @property
     def channels(self) -> int:
@@ -190,21 +192,22 @@ class PipelineModel:
             logits = self._native([m.blended(image.detach()) for m, image in zip(self.members, images, strict=True)])
             values = objective(logits, target)
         gradient = torch.zeros_like(volume)
-        for member, image in zip(self.members, images, strict=True):
-            pulled = member.window_mean(image.detach(), member.target(target, self.head), objective)
-            gradient += torch.autograd.grad(image, leaf, pulled / len(self.members))[0]
+        for member, image, share in zip(self.members, images, self._divisors(), strict=True):
+            pulled = member.window_mean(image.detach(), member.target(target, self.head), objective) / share
+            gradient += torch.autograd.grad(image, leaf, pulled)[0]
         return logits, values, gradient
 
     def _native(self, blended: Sequence[Tensor]) -> Scores:
         """The members' mean logits (1, k, i, j, k) in the file's geometry."""
         restored = [member.restored(own, self.head) for member, own in zip(self.members, blended, strict=True)]
-        scores, part = mean_logits(restored, self.head, self.mean), self.members[0].part
+        scores, part = mean_logits(restored, self.head, self.mean, self.weights), self.members[0].part
         if part is None:
             return scores
-        around = self.around
-        if around is None:
-            around = background(scores[0], self.head).view(1, -1, 1, 1, 1).expand(-1, -1, *part.shape)
-        return part.paste(scores, around)
+        return part.paste(scores, background(scores[0], self.head).view(1, -1, 1, 1, 1).expand(-1, -1, *part.shape))
+
+    def _divisors(self) -> Sequence[float]:
+        """What each member's own gradient is divided by."""
+        return [float(len(self.members))] * len(self.members) if self.weights is None else [1 / w for w in self.weights]
 
     def _swept(self, volume: Tensor, states: list[list[State]]) -> Swept:
         logits = torch.cat([self._native([state.blended for state in case]) for case in states])

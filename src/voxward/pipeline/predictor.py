@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,6 +23,8 @@ from voxward.pipeline.windows import Windows, plan_windows, sweep, voting
 from voxward.runs.folder import TrainedModel
 
 Tta = Literal["none", "mirrors", "symmetries"]
+Done = Callable[[int, int], None]
+"""Told how many windows are finished, of how many."""
 
 # Windows of one forward pass together hold about this many voxels: enough to keep the device busy on small windows. On
 # a CPU more only make the tensors so large that each is given back to the system and faulted in anew.
@@ -53,7 +55,7 @@ class Predictor:
     def __post_init__(self) -> None:
         if self.graphs < 0:
             raise UserError(f"graphs must be at least 0, got {self.graphs}")
-        placement = self.model.recipe.inference.placement
+        placement = self.model.inference.placement
         if self.overlap is not None and placement != "step":
             raise UserError(
                 f"overlap must be left out where the recipe places windows by {placement!r} (inference.placement): "
@@ -68,16 +70,11 @@ class Predictor:
             )
 
     @property
-    def members(self) -> tuple[Predictor, ...]:
-        """Itself: an ensemble of one."""
-        return (self,)
-
-    @property
     def mirrors(self) -> tuple[int, ...]:
         """The axes over whose flips is averaged."""
         if self._tta != "mirrors":
             return ()
-        axes = self.model.recipe.inference.mirror_axes if self.mirror_axes is None else self.mirror_axes
+        axes = self.model.inference.mirror_axes if self.mirror_axes is None else self.mirror_axes
         return (0, 1, 2) if self.tta == "mirrors" and not axes else axes
 
     @property
@@ -87,12 +84,12 @@ class Predictor:
 
     @property
     def mean(self) -> Mean:
-        """What of them is."""
-        return self.model.recipe.inference.mean
+        """What is averaged over the views, `logits` or `probabilities`."""
+        return self.model.inference.mean
 
     @property
     def _tta(self) -> Tta:
-        return self.tta or self.model.recipe.inference.tta
+        return self.tta or self.model.inference.tta
 
     @property
     def batch(self) -> int:
@@ -100,9 +97,7 @@ class Predictor:
         voxels = int(np.prod(self.model.plan.window_size))
         return max(2 if voxels <= _PAIRED else 1, VOXELS_PER_FORWARD[self.device.type] // voxels)
 
-    def segment(
-        self, volume: Volume, done: Callable[[int, int], None] | None = None, whole: Volume | None = None
-    ) -> np.ndarray:
+    def segment(self, volume: Volume, done: Done | None = None, whole: Volume | None = None) -> np.ndarray:
         """Class indices (i, j, k) in the volume's own voxel order and shape, post-processed.
 
         Raises ValueError when the volume's channels are not the plan's. `done(windows, of)` reports progress. whole:
@@ -126,18 +121,22 @@ class Predictor:
 
     def windows(self, shape: Size3) -> Windows:
         """The windows of a prepared volume of that shape, which is padded to at least one window."""
-        size, inference = self.model.plan.window_size, self.model.recipe.inference
+        size, inference = self.model.plan.window_size, self.model.inference
         i, j, k = map(max, shape, size)
         overlap = inference.overlap if self.overlap is None else self.overlap
         return plan_windows((i, j, k), size, overlap, inference.weights, inference.placement, inference.extra_windows)
 
-    def slabs(self, prepared: PreparedCase, done: Callable[[int, int], None] | None = None) -> Iterator[Tensor]:
-        """Blended logits of the prepared volume: slabs (k, d, h, w) that follow each other along the windows' axis."""
+    def slabs(self, prepared: PreparedCase, done: Done | None = None, axis: int | None = None) -> Iterator[Tensor]:
+        """Blended logits of the prepared volume: slabs (k, d, h, w) that follow each other along an axis.
+
+        axis: 0, 1 or 2; None takes the one that costs least memory, that of `windows`.
+        """
         plan, shape = self.model.plan, _spatial(prepared.image)
         padded, offset = pad_to(prepared.image, plan.window_size, plan.padding)
         windows = self.windows(shape)
+        windows = windows if axis is None else replace(windows, axis=axis)
         forward = averaged(self.forward, self.views, plan.labels.head, self.mean)
-        if self.model.recipe.inference.combine == "vote":
+        if self.model.inference.combine == "vote":
             forward = voting(forward, plan.labels.head)
         report = None if done is None else (lambda finished: done(finished, windows.count))
         return _unpad(sweep(forward, padded, windows, self.batch, report), windows.axis, offset, shape)
@@ -163,9 +162,7 @@ class Predictor:
         return logits.to(images)
 
 
-def restore_argmax_of(
-    predictor: Predictor, prepared: PreparedCase, done: Callable[[int, int], None] | None = None
-) -> np.ndarray:
+def restore_argmax_of(predictor: Predictor, prepared: PreparedCase, done: Done | None = None) -> np.ndarray:
     """Class indices in the source's geometry, without post-processing."""
     axis = predictor.windows(_spatial(prepared.image)).axis
     return restore_argmax(predictor.slabs(prepared, done), prepared.frame, axis, predictor.model.plan.labels.read)

@@ -13,7 +13,7 @@ from torch import nn
 from voxward.core.errors import UserError
 from voxward.core.files import atomic_write
 from voxward.core.plan import Plan, load_json, load_plan
-from voxward.core.recipe import Recipe, load_recipe
+from voxward.core.recipe import Inference, load_recipe
 from voxward.nets.registry import network_for_plan
 from voxward.runs.postprocess import PostProcess
 
@@ -123,10 +123,17 @@ class RunSplit:
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A run read back: plan, recipe, the network with its weights (in eval mode), and the post-processing."""
+    """A run read back: all that predicting with it needs.
+
+    Attributes:
+        plan: How volumes are prepared.
+        inference: The part of the recipe that says how windows are placed, blended and averaged.
+        network: The network with its weights, in evaluation mode.
+        postprocess: What is done to the class map.
+    """
 
     plan: Plan
-    recipe: Recipe
+    inference: Inference
     network: nn.Module
     postprocess: PostProcess
 
@@ -169,4 +176,4 @@ def load_run(root: Path | str, checkpoint: Checkpoint = "auto", device: torch.de
     network = network_for_plan(recipe.network.name, plan, recipe.network.options)
     load_weights(network, weights)
     postprocess = load_json(PostProcess, run.postprocess) if run.postprocess.is_file() else PostProcess()
-    return TrainedModel(plan, recipe, network.to(device or torch.device("cpu")).eval(), postprocess)
+    return TrainedModel(plan, recipe.inference, network.to(device or torch.device("cpu")).eval(), postprocess)

@@ -1,39 +1,103 @@
-"""Coarse to fine: one model finds the region, a second one segments it; either may be an ensemble.
+"""Coarse to fine: one system finds the region, a second one segments it.
 
 Zhu et al., A 3D Coarse-to-Fine Framework for Volumetric Medical Image Segmentation, section 3.1: the coarse prediction
-in the file's geometry -> small parts dropped -> their bounding box with a margin -> the fine model on the cropped
-volume -> the box of the coarse prediction replaced. The two may be any trained models; each prepares its own input.
+in the file's voxels -> small parts dropped -> their bounding box with a margin -> the fine system on the cropped
+volume -> the box of the coarse prediction replaced. The two may be any systems; each prepares its own input.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 
 from voxward.core.case import Volume
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
-from voxward.core.model import Box
+from voxward.core.model import Box, VolumeModel
 from voxward.core.registry import unknown_name
 from voxward.core.types import Float3, Size3
+from voxward.pipeline.predictor import Done
+from voxward.runs.folder import RunFolder, TrainedModel
 from voxward.runs.postprocess import drop_small_parts
-from voxward.systems.ensemble import Deployed
+from voxward.systems.cascade_model import CascadeModel, HeldBox, Stage
+from voxward.systems.crop import bounding_box, crop, overlap, sides
+from voxward.systems.deployment import Deployment, deployment_of
+from voxward.systems.digest import digest
+from voxward.systems.opening import Opening
+from voxward.systems.system import Freeze, IntensityRange, NotDifferentiable, Segmentation, System
 
 MarginUnit = Literal["voxels", "mm"]
-Done = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """How the region that the coarse system finds is handed to the fine one, and which part of a cascade is attacked.
+
+    Attributes:
+        margin: How far the box reaches beyond what was found, on every side; rounded up to whole voxels and clipped to
+            the volume. The paper does not say how large it is: 20 voxels is that of OrganSegC2F, its authors' earlier
+            system.
+        margin_unit: `voxels` of the file, or `mm`.
+        fraction: Components below this share of all that was found are dropped before the box is drawn, in [0, 1].
+        classes: The names of the coarse classes that are looked for; none means all foreground.
+        mask_outside: Set the cropped volume to 0 (in the file's unit) where nothing was found, as equation 4 of the
+            paper literally says; the margin then shows the fine system nothing.
+        localise_only: The coarse system only says where to look: its classes need not be the fine system's, and all
+            outside the box is background.
+        stage: What an attack sees: `both` systems, or the `coarse` or the `fine` one alone, with the box of the clean
+            volume held.
+    """
+
+    margin: float = 20.0
+    margin_unit: MarginUnit = "voxels"
+    fraction: float = 0.2
+    classes: tuple[str, ...] = ()
+    mask_outside: bool = False
+    localise_only: bool = False
+    stage: Stage = "both"
+
+    def problems(self) -> list[str]:
+        """Return what is wrong, one sentence each."""
+        found = []
+        if not 0 <= self.margin < math.inf:
+            found.append(f"margin must be a finite number >= 0, got {self.margin}")
+        for name, kind in (("margin_unit", MarginUnit), ("stage", Stage)):
+            if getattr(self, name) not in get_args(kind):
+                found.append(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
+        if not 0 <= self.fraction <= 1:
+            found.append(f"fraction must be in [0, 1], got {self.fraction}")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class CascadeEntry(Region, Deployment):
+    """A cascade in a `system.yaml`; the other entries are those of Region.
+
+    Attributes:
+        coarse: The run folder, `system.yaml` or written-out entry of the system that finds the region.
+        fine: The same of the system that segments it.
+        name: The name in tables; None takes the file's.
+    """
+
+    coarse: str | Mapping[str, Any]
+    fine: str | Mapping[str, Any]
+    name: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class CascadeResult:
     """A cascade's segmentation, in the file's shape and voxel order.
 
-    label: (i, j, k) class indices, of the cascade's `labels`. coarse: (i, j, k) what the coarse model said, nothing
-    dropped, in its own classes. box: what the fine model saw; None when the coarse model found nothing to look at, so
-    that `label` is the coarse result (background alone, where the coarse model only localises).
+    Attributes:
+        label: Class indices (i, j, k) of the cascade's `labels`.
+        coarse: Class indices (i, j, k) of the coarse system, nothing dropped, in its own classes.
+        box: What the fine system saw; None when the coarse system found nothing to look at, so that `label` is the
+            coarse result (background alone, where the coarse system only localises).
     """
 
     label: np.ndarray
@@ -42,121 +106,211 @@ class CascadeResult:
 
     @property
     def refined(self) -> bool:
-        """Whether the fine model was run."""
+        """Whether the fine system was run."""
         return self.box is not None
 
 
 @dataclass(frozen=True, eq=False)
-class Cascade:
-    """Two trained models, and how the region that the first finds is handed to the second.
+class CascadeSystem:
+    """Two systems, and how the region that the first finds is handed to the second; implements System.
 
-    margin: how far the box reaches beyond what was found, on every side, in voxels of the file or in mm; rounded up to
-    whole voxels and clipped to the volume. fraction: components below this share of all that was found are dropped
-    before the box is drawn; 0 keeps all. classes: names of the coarse classes that are looked for; () means all
-    foreground. mask_outside: set the cropped image to 0 (in the file's unit) where nothing was found, as equation 4
-    of the paper literally says; the margin then shows the fine model nothing. localise_only: the coarse model only
-    says where to look; its classes need not be the fine model's, and all outside the box is background.
+    The fine system prepares the cropped volume on its own, but normalises it by the whole volume's statistics, as it
+    was trained: where its plan normalises by the case, those of a crop without air would be quite different ones.
 
-    The fine model prepares the cropped volume on its own, but normalises it by the whole volume's figures, as it was
-    trained: where its plan normalises by the case, those of a crop without air would be quite different ones.
-    The paper does not say how large the margin is: 20 voxels is that of OrganSegC2F, its authors' earlier system.
+    Attributes:
+        coarse: The system that finds the region.
+        fine: The system that segments it; its labels are the cascade's.
+        region: How the region is found and handed over.
+        title: The name in tables.
 
-    Raises ValueError when the two models' channels differ, or their labels (unless `localise_only`), for an unknown
-    class, and for a margin, unit or fraction out of range.
+    Raises:
+        UserError: The channels of the two differ, or their labels (unless the coarse one only localises), a class is
+            unknown, or a number is out of range.
     """
 
-    coarse: Deployed
-    fine: Deployed
-    margin: float = 20.0
-    margin_unit: MarginUnit = "voxels"
-    fraction: float = 0.2
-    classes: tuple[str, ...] = ()
-    mask_outside: bool = False
-    localise_only: bool = False
+    coarse: System
+    fine: System
+    region: Region = Region()
+    title: str = "cascade"
 
     def __post_init__(self) -> None:
-        found = [*self._setting_problems(), *self._model_problems()]
+        found = [*self.region.problems(), *self._problems()]
         if found:
             raise UserError("; ".join(found))
 
     @property
+    def name(self) -> str:
+        """The title."""
+        return self.title
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the channels, the same for both systems."""
+        return self.fine.channels
+
+    @property
     def labels(self) -> LabelSet:
-        """The classes of the result: the fine model's."""
-        return self.fine.model.plan.labels
+        """The fine system's classes or regions."""
+        return self.fine.labels
 
-    def segment(self, volume: Volume, done: Done | None = None) -> CascadeResult:
-        """Segment a volume (c, i, j, k).
+    @property
+    def device(self) -> torch.device:
+        """The device of the fine system."""
+        return self.fine.device
 
-        Raises ValueError when it does not fit either model, before any of them runs. `done(windows, of)` reports the
-        progress of the coarse and then of the fine model.
-        """
-        for predictor in (self.coarse, self.fine):
-            predictor.check(volume.array.shape[0], volume.affine)
-        coarse = self.coarse.segment(volume, done)
-        kept = drop_small_parts(coarse, self.fraction, self._wanted)
-        found = np.isin(kept, self._wanted)
-        box = bounding_box(found, _margin_voxels(self.margin, self.margin_unit, volume.spacing))
-        if self.localise_only:
+    @property
+    def precision(self) -> str:
+        """The number type of the fine system."""
+        return self.fine.precision
+
+    @property
+    def runs(self) -> tuple[RunFolder, ...]:
+        """The run folders of the fine system, then those of the coarse one."""
+        return (*self.fine.runs, *self.coarse.runs)
+
+    def fingerprint(self) -> str:
+        """Return a digest of both fingerprints and of how the region is handed over."""
+        options = {name: value for name, value in self.options().items() if name not in ("coarse", "fine", "stage")}
+        return digest("cascade", options, self.coarse.fingerprint(), self.fine.fingerprint())
+
+    def options(self) -> Mapping[str, Any]:
+        """Return the settings of the cascade and of both systems."""
+        region = {name: getattr(self.region, name) for name in Region.__dataclass_fields__}
+        region["classes"] = list(self.region.classes)
+        return {"kind": "cascade", **region, "coarse": dict(self.coarse.options()), "fine": dict(self.fine.options())}
+
+    def check(self, channels: int, affine: np.ndarray) -> None:
+        """Refuse a volume by its header; see System."""
+        for system in (self.coarse, self.fine):
+            system.check(channels, affine)
+
+    def segment(self, volume: Volume, done: Done | None = None, whole: Volume | None = None) -> Segmentation:
+        """Segment a volume; see System. The notes hold the box as [start, stop] per axis, None where there is none."""
+        result = self.refine(volume, done, whole)
+        warning = "" if result.refined else "the coarse model found nothing: the prediction is empty"
+        return Segmentation(result.label, {"box": sides(result.box)}, warning)
+
+    def refine(self, volume: Volume, done: Done | None = None, whole: Volume | None = None) -> CascadeResult:
+        """Segment a volume and keep what the coarse system said; the arguments are those of `segment`."""
+        self.check(volume.array.shape[0], volume.affine)
+        coarse, kept, found, box = self._located(volume, done, whole)
+        if self.region.localise_only:
             kept = np.zeros_like(kept)
         if box is None:
             return CascadeResult(kept, coarse, None)
-        part = crop(volume, box, found if self.mask_outside else None)
-        fine = self.fine.segment(part, done, volume)
+        part = crop(volume, box, found if self.region.mask_outside else None)
+        fine = self.fine.segment(part, done, whole or volume).label
         return CascadeResult(_replaced(kept, box, fine), coarse, box)
+
+    def freeze(
+        self, volume: Volume, how: Freeze = Freeze(), whole: Volume | None = None, inside: Box | None = None
+    ) -> VolumeModel:
+        """Bind both systems to a clean volume, whose box is held from then on; see System.
+
+        With the stage `coarse` the model is the coarse system on the whole volume, so that the fine one is misled; with
+        `fine` the fine system in the box, background around it. Without a box it is the coarse system, whose result
+        is then the cascade's.
+
+        Raises:
+            NotDifferentiable: The cascade looks for single classes, only localises, or masks the volume.
+        """
+        self._check_attackable()
+        self.check(volume.array.shape[0], volume.affine)
+        return self.frozen(volume, self._located(volume, None, whole)[3], how, whole, inside)
+
+    def frozen(
+        self,
+        volume: Volume,
+        box: Box | None,
+        how: Freeze = Freeze(),
+        whole: Volume | None = None,
+        inside: Box | None = None,
+    ) -> HeldBox:
+        """Bind both systems to a clean volume with a box that is given; see `freeze`."""
+        self._check_attackable()
+        stage = self.region.stage
+        if box is None or stage == "coarse":
+            return HeldBox(self.coarse.freeze(volume, how, whole, inside), box, stage)
+        place = box if inside is None else tuple(
+            slice(outer.start + own.start, outer.start + own.stop) for outer, own in zip(inside, box, strict=True)
+        )  # fmt: skip
+        fine = self.fine.freeze(crop(volume, box), how, whole or volume, place)
+        if stage == "fine":
+            return HeldBox(fine, box, stage)
+        coarse = self.coarse.freeze(volume, how, whole, inside)
+        return HeldBox(CascadeModel(coarse, fine, place, how.gradient), box, stage)
+
+    def notes(self, frozen: VolumeModel, found: Segmentation) -> Mapping[str, Any]:
+        """Return the stage, the held box, the box that was found, and the share of their union that both hold."""
+        assert isinstance(frozen, HeldBox)
+        return {
+            "stage": self.region.stage,
+            "box_held": sides(frozen.box),
+            "box_found": found.notes["box"],
+            "box_overlap": overlap(sides(frozen.box), found.notes["box"]),
+        }
+
+    def ranges(self, volume: Volume) -> Sequence[IntensityRange]:
+        """Return the ranges of the fine system; see System."""
+        return self.fine.ranges(volume)
+
+    def network(self) -> TrainedModel:
+        """Raise UserError: a cascade has two networks."""
+        raise UserError(f"{self.name} is a cascade, and has no single network")
+
+    def _located(
+        self, volume: Volume, done: Done | None, whole: Volume | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Box | None]:
+        """The coarse class map, the same without small parts, the mask of what is looked for, and its box."""
+        coarse = self.coarse.segment(volume, done, whole).label
+        kept = drop_small_parts(coarse, self.region.fraction, self._wanted)
+        found = np.isin(kept, self._wanted)
+        margin = _margin_voxels(self.region.margin, self.region.margin_unit, volume.spacing)
+        return coarse, kept, found, bounding_box(found, margin)
 
     @property
     def _wanted(self) -> tuple[int, ...]:
         """The class indices that are looked for."""
-        names = self.coarse.model.plan.labels.names
-        return tuple(map(names.index, self.classes)) if self.classes else tuple(range(1, len(names)))
+        names = self.coarse.labels.names
+        classes = self.region.classes
+        return tuple(map(names.index, classes)) if classes else tuple(range(1, len(names)))
 
-    def _setting_problems(self) -> list[str]:
-        found = []
-        if not 0 <= self.margin < math.inf:
-            found.append(f"margin must be a finite number >= 0, got {self.margin}")
-        if self.margin_unit not in get_args(MarginUnit):
-            found.append(f"margin_unit must be one of {', '.join(get_args(MarginUnit))}, got {self.margin_unit!r}")
-        if not 0 <= self.fraction <= 1:
-            found.append(f"fraction must be in [0, 1], got {self.fraction}")
-        return found
-
-    def _model_problems(self) -> list[str]:
-        coarse, fine = (predictor.model.plan.labels for predictor in (self.coarse, self.fine))
+    def _problems(self) -> list[str]:
+        coarse, fine = self.coarse.labels, self.fine.labels
         known = dict.fromkeys(coarse.foreground)
-        found = [unknown_name("class of the coarse model", name, known) for name in self.classes if name not in known]
-        first, second = ([c.name for c in stage.model.plan.channels] for stage in (self.coarse, self.fine))
+        wanted = self.region.classes
+        found = [unknown_name("class of the coarse model", name, known) for name in wanted if name not in known]
+        first, second = self.coarse.channels, self.fine.channels
         if first != second:
             found.append(f"the coarse model's channels {', '.join(first)} are not the fine one's {', '.join(second)}")
-        if coarse != fine and not self.localise_only:
+        if coarse != fine and not self.region.localise_only:
             found.append(
                 f"the coarse model's labels {_listed(coarse)} are not the fine one's {_listed(fine)}: "
                 "set localise_only if the coarse model is only to say where to look"
             )
         return found
 
+    def _check_attackable(self) -> None:
+        region, legal = self.region, Region()
+        wrong = [
+            f"{name} must be {getattr(legal, name)!r}, got {getattr(region, name)!r}"
+            for name in ("classes", "localise_only", "mask_outside")
+            if getattr(region, name) != getattr(legal, name)
+        ]
+        if wrong:
+            raise NotDifferentiable(f"this cascade cannot be attacked: {'; '.join(wrong)}")
 
-def bounding_box(mask: np.ndarray, margin: Size3 = (0, 0, 0)) -> Box | None:
-    """The smallest box with every voxel of `mask` (i, j, k) and `margin` voxels on both sides, as far as it goes.
 
-    None when the mask is empty.
+def open_cascade(entry: CascadeEntry, opening: Opening) -> CascadeSystem:
+    """Open the two systems of a cascade entry and join them.
+
+    Raises:
+        UserError: They do not fit each other, or one of them cannot be opened.
     """
-    sides = []
-    for axis, (length, wider) in enumerate(zip(mask.shape, margin, strict=True)):
-        places = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        if not len(places):
-            return None
-        sides.append(slice(max(int(places[0]) - wider, 0), min(int(places[-1]) + 1 + wider, length)))
-    return tuple(sides)
-
-
-def crop(volume: Volume, box: Box, mask: np.ndarray | None = None) -> Volume:
-    """The part of a volume (c, i, j, k) in `box`, lying in space where it lay; with a `mask` (i, j, k), 0 outside it.
-
-    Without a mask the array is a view.
-    """
-    array, affine = volume.array[(slice(None), *box)], volume.affine.astype(np.float64)
-    affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
-    return Volume(array if mask is None else np.where(mask[box], array, array.dtype.type(0)), affine)
+    settings = deployment_of(entry)
+    coarse, fine = opening.open(entry.coarse, settings), opening.open(entry.fine, settings)
+    region = Region(**{name: getattr(entry, name) for name in Region.__dataclass_fields__})
+    return CascadeSystem(coarse, fine, region, entry.name or opening.name)
 
 
 def _replaced(label: np.ndarray, box: Box, part: np.ndarray) -> np.ndarray:

@@ -1,25 +1,20 @@
 """A cascade as a VolumeModel: what an attack on both stages sees.
 
-Where the coarse model sends the fine one is not differentiable. So the box is the clean case's and held, as are crop
+Where the coarse system sends the fine one is not differentiable. So the box is the clean volume's and held, as are crop
 boxes, and what an attack found has to be re-checked with the cascade itself, whose box may have moved.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from voxward.core.case import Volume
-from voxward.core.errors import UserError
-from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values
-from voxward.pipeline.member import Statistics
-from voxward.pipeline.model import Gradient, PipelineModel
-from voxward.systems.cascade import Cascade, crop
-from voxward.systems.ensemble import Deployed
+from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, VolumeModel, Wrapped
+from voxward.pipeline.model import Gradient
 
 Stage = Literal["both", "coarse", "fine"]
 
@@ -35,8 +30,8 @@ class CascadeModel:
     Memory: that of the two PipelineModels, one after the other, and both their logits.
     """
 
-    coarse: PipelineModel
-    fine: PipelineModel
+    coarse: VolumeModel
+    fine: VolumeModel
     box: Box
     gradient: Gradient = "exact"
 
@@ -84,8 +79,10 @@ class CascadeModel:
         outside, _, total = self.coarse.value_and_grad(
             volume, target, lambda logits, truth: objective(self._joined(logits, inside), truth)
         )
-        logits, values, gradient = replace(self.fine, around=outside).value_and_grad(volume, target, objective)
-        return logits, values, total + gradient
+        logits, values, gradient = self.fine.value_and_grad(
+            volume, target, lambda logits, truth: objective(self._joined(outside, logits[self._inside]), truth)
+        )
+        return self._joined(outside, logits[self._inside]), values, total + gradient
 
     def _window_mean(self, volume: Tensor, target: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
         inside, _, gradient = self.fine.value_and_grad(volume, target, objective)
@@ -106,45 +103,16 @@ class CascadeModel:
         return whole
 
 
-def freeze_cascade(
-    cascade: Cascade,
-    volume: Volume,
-    box: Box | None,
-    stage: Stage = "both",
-    gradient: Gradient = "exact",
-    statistics: Statistics = "frozen",
-) -> CascadeModel | PipelineModel:
-    """What is attacked of a cascade on a clean case. box: what `cascade.segment` gave, None where it found nothing.
+@dataclass(frozen=True, eq=False)
+class HeldBox(Wrapped):
+    """What is attacked of a cascade, together with the box of the clean volume.
 
-    stage: `coarse` is the coarse model on the whole volume, so that the fine one is misled; `fine` the fine model in
-    the box, with background around it; `both` the two in one (see CascadeModel). Without a box it is the coarse model,
-    whose result the cascade's then is. gradient, statistics: see PipelineModel; the fine model has the whole volume's.
-
-    Raises ValueError for an unknown stage or gradient, for a cascade that looks for single classes, only localises or
-    masks the volume, and as PipelineModel.freeze does.
+    Attributes:
+        inner: The model that is attacked.
+        box: The box in the volume that the cascade was bound to; None where the coarse system found nothing.
+        stage: The part of the cascade that is attacked.
     """
-    for name, value, kind in (("stage", stage, Stage), ("gradient", gradient, Gradient)):
-        if value not in get_args(kind):
-            raise UserError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
-    _check_attackable(cascade)
 
-    def frozen(deployed: Deployed, inside: Box | None = None) -> PipelineModel:
-        seen, whole = (volume, None) if inside is None else (crop(volume, inside), volume)
-        head = deployed.model.plan.labels.head
-        return PipelineModel.freeze(deployed.members, seen, head, deployed.mean, gradient, whole, inside, statistics)
-
-    if box is None or stage == "coarse":
-        return frozen(cascade.coarse)
-    fine = frozen(cascade.fine, box)
-    return fine if stage == "fine" else CascadeModel(frozen(cascade.coarse), fine, box, gradient)
-
-
-def _check_attackable(cascade: Cascade) -> None:
-    wrong = {
-        "classes": (cascade.classes, ()),
-        "localise_only": (cascade.localise_only, False),
-        "mask_outside": (cascade.mask_outside, False),
-    }
-    found = [f"{name} must be {legal!r}, got {value!r}" for name, (value, legal) in wrong.items() if value != legal]
-    if found:
-        raise UserError(f"this cascade cannot be attacked: {'; '.join(found)}")
+    inner: VolumeModel
+    box: Box | None
+    stage: Stage

@@ -1,105 +1,200 @@
-"""Several runs that predict together: the mean of their predictions, in the file's geometry."""
+"""Several systems that predict together: the mean of their logits, or of their probabilities, in the file's voxels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from voxward.core.case import Volume
 from voxward.core.errors import UserError
+from voxward.core.labels import LabelSet
+from voxward.core.model import Box, VolumeModel
 from voxward.pipeline.mean import Mean
 from voxward.pipeline.model import PipelineModel
-from voxward.pipeline.precision import Precision
-from voxward.pipeline.predictor import Predictor, Tta
-from voxward.runs.folder import Checkpoint, TrainedModel, load_run
+from voxward.pipeline.predictor import Done, Predictor
+from voxward.pipeline.together import segment_together
+from voxward.runs.folder import RunFolder, TrainedModel
+from voxward.systems.deployment import Deployment, deployment_of
+from voxward.systems.digest import digest
+from voxward.systems.opening import Opening
+from voxward.systems.run import RunSystem
+from voxward.systems.system import Freeze, IntensityRange, Segmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleEntry(Deployment):
+    """An ensemble in a `system.yaml`.
+
+    Attributes:
+        members: Run folders, `system.yaml` files, or entries that are written out; runs or ensembles.
+        mean: What is averaged, `logits` or `probabilities`; None leaves what the first run's recipe says.
+        name: The name in tables; None takes the file's.
+    """
+
+    members: tuple[str | Mapping[str, Any], ...]
+    mean: Mean | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Ensemble:
-    """Predictors whose logits, or probabilities, are averaged (as the first one's recipe says), voxel by voxel.
+class EnsembleSystem:
+    """Runs, or other ensembles, whose logits or probabilities are averaged voxel by voxel; implements System.
 
-    Each prepares the volume by its own plan, so that runs of different recipes may be mixed. Labels and post-processing
-    are the first one's. Raises ValueError for none, for members whose channels or labels differ, and for one whose
-    windows vote: a vote has no score to average.
+    Every member prepares the volume by its own plan, so that runs of different recipes may be mixed. Labels and
+    post-processing are the first member's. A member that is an ensemble has one share, as a run has.
+
+    Attributes:
+        parts: The members.
+        averaged: What is averaged; None takes what the first run's recipe says.
+        title: The name in tables.
+
+    Raises:
+        UserError: There is no member; labels or channels of the members differ; a member is no run and no ensemble of
+            runs, or its windows vote, so that it has no scores to average; or members average different things.
     """
 
-    members: tuple[Predictor, ...]
+    parts: tuple[RunSystem | EnsembleSystem, ...]
+    averaged: Mean | None = None
+    title: str = "ensemble"
 
     def __post_init__(self) -> None:
-        if not self.members:
+        if not self.parts:
             raise UserError("an ensemble needs at least one member, got none")
-        if any(member.model.recipe.inference.combine == "vote" for member in self.members):
+        for part in self.parts:
+            if not isinstance(part, RunSystem | EnsembleSystem):
+                raise UserError(
+                    f"the members of an ensemble are runs or ensembles, whose scores can be averaged, got {part.name!r}, "
+                    "which has only a mask"
+                )
+        self._check_members()
+
+    def _check_members(self) -> None:
+        if any(predictor.model.inference.combine == "vote" for predictor, _ in self.members):
             raise UserError(
                 "the members of an ensemble must average their windows, got a recipe with inference.combine 'vote': "
                 "train it with 'mean', or let it predict alone"
             )
         for what, values in (
-            ("labels", {member.model.plan.labels for member in self.members}),
-            ("channels", {tuple(c.name for c in member.model.plan.channels) for member in self.members}),
+            ("labels", {part.labels for part in self.parts}),
+            ("channels", {part.channels for part in self.parts}),
         ):
             if len(values) > 1:
                 raise UserError(
                     f"the members of an ensemble must agree on their {what}, got {sorted(map(str, values))}"
                 )
+        inner = {part.mean for part in self.parts if isinstance(part, EnsembleSystem)} - {self.mean}
+        if inner:
+            raise UserError(f"an ensemble inside an ensemble must have its mean {self.mean!r}, got {inner.pop()!r}")
 
     @property
-    def model(self) -> TrainedModel:
-        """The first member's."""
-        return self.members[0].model
+    def name(self) -> str:
+        """The title."""
+        return self.title
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the channels, the same for every member."""
+        return self.parts[0].channels
+
+    @property
+    def labels(self) -> LabelSet:
+        """The classes or regions, the same for every member."""
+        return self.parts[0].labels
 
     @property
     def device(self) -> torch.device:
-        """Where they all work."""
-        return self.members[0].device
+        """The device of the first member; all are loaded to the same one."""
+        return self.parts[0].device
 
     @property
-    def precision(self) -> Precision:
-        """The first member's."""
-        return self.members[0].precision
+    def precision(self) -> str:
+        """The number type of the first member."""
+        return self.parts[0].precision
+
+    @property
+    def runs(self) -> tuple[RunFolder, ...]:
+        """The run folders of all members."""
+        return tuple(run for part in self.parts for run in part.runs)
 
     @property
     def mean(self) -> Mean:
-        """What is averaged."""
-        return self.members[0].mean
+        """What is averaged, `logits` or `probabilities`."""
+        return self.averaged or self.members[0][0].mean
+
+    @property
+    def members(self) -> tuple[tuple[Predictor, float], ...]:
+        """Every trained model with its share in the mean; the shares sum to 1."""
+        pairs = [(predictor, share / len(self.parts)) for part in self.parts for predictor, share in part.members]
+        return tuple(pairs)
+
+    @property
+    def weights(self) -> tuple[float, ...] | None:
+        """The models' shares; None where all have the same."""
+        shares = tuple(share for _, share in self.members)
+        return None if all(share == shares[0] for share in shares) else shares
+
+    @property
+    def predictors(self) -> tuple[Predictor, ...]:
+        """Every trained model."""
+        return tuple(predictor for predictor, _ in self.members)
+
+    def fingerprint(self) -> str:
+        """Return a digest of the members' fingerprints and of what is averaged."""
+        return digest("ensemble", self.mean, [part.fingerprint() for part in self.parts])
+
+    def options(self) -> Mapping[str, Any]:
+        """Return the settings of the ensemble and of its members."""
+        return {"kind": "ensemble", "mean": self.mean, "members": [dict(part.options()) for part in self.parts]}
 
     def check(self, channels: int, affine: np.ndarray) -> None:
-        """See Predictor."""
-        self.members[0].check(channels, affine)
+        """Refuse a volume by its header; see System."""
+        for predictor in self.predictors:
+            predictor.check(channels, affine)
 
-    def segment(
-        self, volume: Volume, done: Callable[[int, int], None] | None = None, whole: Volume | None = None
-    ) -> np.ndarray:
-        """Class indices (i, j, k) in the volume's own voxel order and shape, post-processed; see Predictor."""
-        head = self.model.plan.labels.head
-        model = PipelineModel.freeze(self.members, volume, head, self.mean, whole=whole)
-        intensities = torch.from_numpy(volume.array.astype(np.float32))[None].to(self.device)
-        segmentation: np.ndarray = model.classes(model.logits(intensities))[0].cpu().numpy()
-        if done is not None:
-            done(len(self.members), len(self.members))
-        return segmentation
+    def segment(self, volume: Volume, done: Done | None = None, whole: Volume | None = None) -> Segmentation:
+        """Segment a volume; see System. Memory holds one layer of windows per member."""
+        self.check(volume.array.shape[0], volume.affine)
+        label = segment_together(self.predictors, volume, self.mean, self.weights, done, whole)
+        return Segmentation(self.predictors[0].model.postprocess.apply(label, volume.spacing))
+
+    def freeze(
+        self, volume: Volume, how: Freeze = Freeze(), whole: Volume | None = None, inside: Box | None = None
+    ) -> VolumeModel:
+        """Bind all pipelines to a clean volume; see System."""
+        return PipelineModel.freeze(
+            self.predictors, volume, self.labels.head, self.mean, gradient=how.gradient, whole=whole, inside=inside,
+            statistics=how.statistics, weights=self.weights,
+        )  # fmt: skip
+
+    def notes(self, frozen: VolumeModel, found: Segmentation) -> Mapping[str, Any]:
+        """Return nothing: an ensemble decides nothing that an attack holds but the deployment does not."""
+        return {}
+
+    def ranges(self, volume: Volume) -> Sequence[IntensityRange]:
+        """Return the ranges of the first member; see System."""
+        return self.parts[0].ranges(volume)
+
+    def network(self) -> TrainedModel:
+        """Return the only member's network.
+
+        Raises:
+            UserError: There are several members.
+        """
+        if len(self.parts) > 1:
+            raise UserError(f"{self.name} has {len(self.parts)} members, and no single network")
+        return self.parts[0].network()
 
 
-Deployed = Predictor | Ensemble
-"""What is deployed: one trained model, or several."""
+def open_ensemble(entry: EnsembleEntry, opening: Opening) -> EnsembleSystem:
+    """Open the members of an ensemble entry and join them.
 
-
-def load_deployed(
-    run: Path | str,
-    members: Sequence[Path | str],
-    checkpoint: Checkpoint,
-    device: torch.device,
-    precision: Precision = "auto",
-    overlap: float | None = None,
-    tta: Tta | None = None,
-    graphs: int = 0,
-) -> Deployed:
-    """A run, together with other ones where there are any. Raises as `load_run`, and see Predictor and Ensemble."""
-    loaded = [
-        Predictor(load_run(folder, checkpoint, device), device, precision, overlap, tta=tta, graphs=graphs)
-        for folder in (run, *members)
-    ]
-    return loaded[0] if len(loaded) == 1 else Ensemble(tuple(loaded))
+    Raises:
+        UserError: The members do not fit each other, or one of them cannot be opened.
+    """
+    settings = deployment_of(entry)
+    parts = tuple(opening.open(member, settings) for member in entry.members)
+    return EnsembleSystem(parts, entry.mean, entry.name or opening.name)  # type: ignore[arg-type]

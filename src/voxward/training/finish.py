@@ -16,7 +16,7 @@ from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
 from voxward.data.io import read_header, read_image, read_label
 from voxward.pipeline.predictor import Predictor
-from voxward.runs.folder import RunFolder, TrainedModel, load_run
+from voxward.runs.folder import RunFolder, load_run
 from voxward.runs.postprocess import Pair, PostProcess, choose_postprocess
 
 # More cases would hardly change the choice, and whole volumes take minutes each on a CPU: at most so many cases, and
@@ -37,8 +37,9 @@ def settle_postprocess(
         # A finished run that is finished again must not judge what it chose before.
         model = replace(load_run(folder.root, "auto", device), postprocess=PostProcess())
         cases = _affordable([dataset.case(id) for id in ids])
-        pairs = _predictions(model, cases, device, progress)
-        wanted = load_recipe(folder.recipe).postprocessing
+        recipe = load_recipe(folder.recipe)
+        pairs = _predictions(Predictor(model, device, recipe.training.precision), cases, progress)
+        wanted = recipe.postprocessing
         chosen = choose_postprocess(pairs, wanted, model.plan.min_object_mm3, model.plan.labels)
     write_json(folder.postprocess, to_data(chosen))
     return chosen
@@ -56,9 +57,8 @@ def _affordable(cases: list[Case]) -> list[Case]:
     return taken
 
 
-def _predictions(model: TrainedModel, cases: list[Case], device: torch.device, progress: Progress) -> Iterator[Pair]:
+def _predictions(predictor: Predictor, cases: list[Case], progress: Progress) -> Iterator[Pair]:
     """Each case as it is asked for; the one before is not held."""
-    predictor = Predictor(model, device, model.recipe.training.precision)
     for n, case in enumerate(cases):
         yield _predicted(predictor, case)
         progress("select post-processing", n + 1, len(cases))

@@ -1,0 +1,44 @@
+"""What is needed to open an entry of a `system.yaml`, which may hold other entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from voxward.systems.deployment import Deployment
+
+if TYPE_CHECKING:
+    from voxward.systems.system import System
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Where an entry of a `system.yaml` stands.
+
+    Attributes:
+        source: The name of the file, for error messages.
+        name: The name of a system that has none of its own.
+        base: The folder that relative paths start from.
+        device: The device that every network is loaded to.
+        outer: The deployment settings that hold inside.
+        inner: Opens a path, or an entry that is written out, inside this one.
+    """
+
+    source: str
+    name: str
+    base: Path
+    device: torch.device
+    outer: Deployment
+    inner: Callable[[str | Mapping[str, Any], Opening], System]
+
+    def path(self, given: str) -> Path:
+        """Return a path of the file, which starts from the file's own folder."""
+        return self.base / given
+
+    def open(self, entry: str | Mapping[str, Any], settings: Deployment) -> System:
+        """Open what stands inside an entry that has these settings."""
+        return self.inner(entry, replace(self, outer=settings.within(self.outer)))

@@ -1,0 +1,166 @@
+"""A trained run as a deployed system."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from voxward.core.case import Volume
+from voxward.core.labels import LabelSet
+from voxward.core.model import Box, VolumeModel
+from voxward.core.structure import to_data
+from voxward.data.prepare import measured
+from voxward.pipeline.model import PipelineModel, legal_window
+from voxward.pipeline.precision import resolve_precision
+from voxward.pipeline.predictor import Done, Predictor
+from voxward.runs.folder import RunFolder, TrainedModel, load_run
+from voxward.runs.postprocess import PostProcess
+from voxward.systems.deployment import Deployment, deployment_of
+from voxward.systems.digest import digest
+from voxward.systems.opening import Opening
+from voxward.systems.system import Freeze, IntensityRange, Segmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEntry(Deployment):
+    """A trained run in a `system.yaml`.
+
+    Attributes:
+        run: The run folder.
+        name: The name in tables; None takes the folder's.
+    """
+
+    run: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RunSystem:
+    """One trained model with the settings it is deployed with; implements System.
+
+    Attributes:
+        predictor: The model and its settings.
+        folder: The run folder it was read from; None for a model that was built in memory.
+        title: The name in tables; None takes the folder's.
+    """
+
+    predictor: Predictor
+    folder: RunFolder | None = None
+    title: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The title, or the name of the run folder."""
+        return self.title or ("model" if self.folder is None else self.folder.root.resolve().name)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the plan's channels."""
+        return tuple(channel.name for channel in self.predictor.model.plan.channels)
+
+    @property
+    def labels(self) -> LabelSet:
+        """The plan's classes or regions."""
+        return self.predictor.model.plan.labels
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return self.predictor.device
+
+    @property
+    def precision(self) -> str:
+        """The number type that the network computes in on its device."""
+        return resolve_precision(self.predictor.precision, self.predictor.device)
+
+    @property
+    def runs(self) -> tuple[RunFolder, ...]:
+        """The run folder, where there is one."""
+        return () if self.folder is None else (self.folder,)
+
+    @property
+    def members(self) -> tuple[tuple[Predictor, float], ...]:
+        """The predictor, with its share of 1 in the mean of an ensemble of one."""
+        return ((self.predictor, 1.0),)
+
+    @cached_property
+    def _weights(self) -> str:
+        found = hashlib.sha256()
+        for name, value in sorted(self.predictor.model.network.state_dict().items()):
+            found.update(name.encode())
+            found.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).tobytes())
+        return found.hexdigest()
+
+    def fingerprint(self) -> str:
+        """Return a digest of weights, plan, inference settings and post-processing."""
+        model = self.predictor.model
+        return digest(self._weights, to_data(model.plan), to_data(model.postprocess), self.options())
+
+    def options(self) -> Mapping[str, Any]:
+        """Return the recipe's inference settings, and what is set otherwise in this deployment."""
+        predictor = self.predictor
+        return {
+            "kind": "run",
+            "inference": to_data(predictor.model.inference),
+            "tta": predictor.tta,
+            "mirror_axes": None if predictor.mirror_axes is None else list(predictor.mirror_axes),
+            "overlap": predictor.overlap,
+            "precision": self.precision,
+        }
+
+    def check(self, channels: int, affine: np.ndarray) -> None:
+        """Refuse a volume by its header; see System."""
+        self.predictor.check(channels, affine)
+
+    def segment(self, volume: Volume, done: Done | None = None, whole: Volume | None = None) -> Segmentation:
+        """Segment a volume; see System."""
+        return Segmentation(self.predictor.segment(volume, done, whole))
+
+    def freeze(
+        self, volume: Volume, how: Freeze = Freeze(), whole: Volume | None = None, inside: Box | None = None
+    ) -> VolumeModel:
+        """Bind the pipeline to a clean volume; see System."""
+        return PipelineModel.freeze(
+            [self.predictor], volume, self.labels.head, self.predictor.mean,
+            gradient=how.gradient, whole=whole, inside=inside, statistics=how.statistics,
+        )  # fmt: skip
+
+    def notes(self, frozen: VolumeModel, found: Segmentation) -> Mapping[str, Any]:
+        """Return nothing: a run decides nothing that an attack holds but the deployment does not."""
+        return {}
+
+    def ranges(self, volume: Volume) -> Sequence[IntensityRange]:
+        """Return the range of every channel that the plan clips to; see System."""
+        plan = self.predictor.model.plan
+        pairs = [legal_window(low, high) for low, high, _, _ in measured(volume, plan)]
+        zeros = [channel.normalization in ("mr", "minmax", "zscore") for channel in plan.channels]
+        return [IntensityRange(low, high, zero) for (low, high), zero in zip(pairs, zeros, strict=True)]
+
+    def network(self) -> TrainedModel:
+        """Return the trained model."""
+        return self.predictor.model
+
+
+def open_run(entry: RunEntry, opening: Opening) -> RunSystem:
+    """Open a run folder with the settings of an entry.
+
+    Raises:
+        FileNotFoundError: The folder is no trained run; the message names what is missing.
+        UserError: A file of it is damaged, or a setting does not fit the run.
+    """
+    settings, folder = deployment_of(entry).within(opening.outer), Path(opening.path(entry.run))
+    model = load_run(folder, settings.checkpoint or "auto", opening.device)
+    if settings.postprocessing is False:
+        model = replace(model, postprocess=PostProcess())
+    predictor = Predictor(
+        model, opening.device, settings.precision or "auto", settings.overlap, tta=settings.tta,
+        graphs=settings.graphs or 0,
+    )  # fmt: skip
+    return RunSystem(predictor, RunFolder(folder), entry.name)
