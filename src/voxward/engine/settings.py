@@ -1,0 +1,64 @@
+"""Settings that all calls which fill one folder must share."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from voxward.core.claim import claim
+from voxward.core.document import with_format, without_format
+from voxward.core.errors import UserError
+from voxward.core.files import write_json
+from voxward.core.structure import to_data
+
+_MISSING = "nothing"
+_PAUSE = 0.1
+
+
+def settle(path: Path, settings: Mapping[str, Any], what: str) -> None:
+    """Write the settings of a piece of work once; every later call must have the same.
+
+    Args:
+        path: The JSON file, in the folder that the work fills.
+        settings: The settings as plain data.
+        what: The name of the work in the error message, such as "records".
+
+    Raises:
+        UserError: The folder was begun with other settings. The message names every key that differs.
+    """
+    wanted = json.loads(json.dumps(to_data(settings), allow_nan=False))
+    while not path.is_file():
+        with claim(path.parent / "claims" / path.stem) as ours:
+            if ours and not path.is_file():
+                write_json(path, with_format(wanted))
+        if not path.is_file():
+            time.sleep(_PAUSE)
+    found, asked = _flat(without_format(_read(path), str(path))), _flat(wanted)
+    keys = [key for key in sorted({*found, *asked}) if found.get(key, _MISSING) != asked.get(key, _MISSING)]
+    if keys:
+        listed = "; ".join(f"{key}: {asked.get(key, _MISSING)}, was {found.get(key, _MISSING)}" for key in keys)
+        raise UserError(f"{path.parent} holds {what} of other settings ({listed}): use another --out")
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(data, Mapping):
+        raise UserError(f"{path} must hold a mapping, got {type(data).__name__}")
+    return data
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    if not isinstance(value, Mapping) or not value:
+        return {path: value}
+    return {
+        name: entry
+        for key, inner in value.items()
+        for name, entry in _flat(inner, f"{path}.{key}" if path else str(key)).items()
+    }

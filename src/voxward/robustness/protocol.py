@@ -1,0 +1,190 @@
+"""How robustness is measured, as one readable file: threat model, attacks and budgets, controls, requirements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from voxward.attacks.budget import Budget
+from voxward.attacks.registry import ATTACKS
+from voxward.attacks.threat import Norm, Reference, ThreatModel, Unit
+from voxward.core.document import without_format
+from voxward.core.recipe.yaml import override, packaged, packaged_names, read_yaml
+from voxward.core.registry import unknown_name
+from voxward.core.structure import from_data
+from voxward.metrics.score import POLICIES
+from voxward.pipeline.member import Statistics
+from voxward.pipeline.model import Gradient
+from voxward.robustness.record import Mode
+from voxward.robustness.require import parse_requirement
+from voxward.robustness.sanity import Thresholds
+
+CONTROLS = ("clean", "clip", "noise", "probe", "reach")
+Keep = Literal["none", "first", "all"]
+
+
+@dataclass(frozen=True)
+class Threat:
+    """What a perturbation may do.
+
+    Attributes:
+        eps: The sizes of the perturbation, in `unit`; each above 0.
+        norm: What eps bounds: `linf`, the largest change of a voxel, or `l2`.
+        unit: `range`: eps is a share of each channel's intensity range; `native`: it is in HU or raw intensities.
+        reference: `raw`: the stored volume is perturbed; `window`: the volume clipped to the intensity range, as in the
+            papers.
+        statistics: What normalises an attacked volume where a recipe takes the volume's own statistics: `frozen`, those
+            of the clean volume, or `live`, its own.
+    """
+
+    eps: tuple[float, ...] = (4 / 255, 8 / 255, 16 / 255)
+    norm: Norm = "linf"
+    unit: Unit = "range"
+    reference: Reference = "raw"
+    statistics: Statistics = "frozen"
+
+    @property
+    def model(self) -> ThreatModel:
+        """The threat model, with eps 0 and without the bounds of a case."""
+        return ThreatModel(0.0, self.norm, self.unit, self.reference)
+
+    def problems(self) -> list[str]:
+        """Return what is wrong, one sentence each."""
+        found = [] if self.eps else ["eps must hold at least one size"]
+        for eps in self.eps:
+            if eps == 0:
+                found.append("eps must be above 0: the clean control is always run")
+            else:
+                found += _failure(lambda eps=eps: self.model.with_eps(eps))  # type: ignore[misc]
+        return found
+
+
+@dataclass(frozen=True)
+class AttackEntry:
+    """An attack of a protocol with a name or options of its own.
+
+    Attributes:
+        attack: The attack or ensemble, see `voxward attack --list`.
+        name: The name in records and tables; None takes the attack's. An attack that is run with several budgets needs
+            a name for each.
+        options: Options of the attack that replace the ones which follow from the budget, such as `{steps: 5}`.
+    """
+
+    attack: str
+    name: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the robustness of systems is measured.
+
+    Attributes:
+        name: The protocol's name.
+        description: What it is for, in one line.
+        threat: What a perturbation may do.
+        attacks: The attacks and ensembles.
+        budget: What each attack may spend on a case and an eps.
+        ensembles: Further groups of attacks, by name, whose worst case is reported.
+        controls: The checks of the set-up: `clip`, `noise`, `probe` (is the model random, does a gradient arrive) and
+            `reach` (does an attack at eps 1 leave nothing). `clean` is always run.
+        mode: `volume` attacks the whole deployed pipeline, `patch` the network on one window, as the papers do.
+        gradient: `exact`, or `window_mean`, that of each window's own objective, as in the ResDSN paper.
+        cases: How many cases are attacked, the first ones; None: all.
+        policy: What a class that is absent from truth and mask counts, see metrics.score.POLICIES.
+        erase: The one class whose Dice counts, which the attacks then try to make vanish; None: the mean of all.
+        surrogate: A system whose adversarial volumes are tried, too; None: no transfer attack.
+        sanity: When a check of the figures fails.
+        seeds: The seeds; attacks are run once for each.
+        keep: Whose adversarial volumes are kept: of `none`, of the `first` case, or of `all`.
+        require: What must hold, such as `robust_dice@8/255 >= 0.8`.
+    """
+
+    name: str
+    description: str = ""
+    threat: Threat = field(default_factory=Threat)
+    attacks: tuple[str | AttackEntry, ...] = ("autoattack",)
+    budget: Budget = field(default_factory=Budget)
+    ensembles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    controls: tuple[str, ...] = CONTROLS
+    mode: Mode = "volume"
+    gradient: Gradient = "exact"
+    cases: int | None = None
+    policy: str = "ignore"
+    erase: str | None = None
+    surrogate: str | None = None
+    sanity: Thresholds = field(default_factory=Thresholds)
+    seeds: tuple[int, ...] = (0,)
+    keep: Keep = "first"
+    require: tuple[str, ...] = ()
+
+    @property
+    def entries(self) -> tuple[AttackEntry, ...]:
+        """The attacks, each as an entry."""
+        return tuple(AttackEntry(one) if isinstance(one, str) else one for one in self.attacks)
+
+    def problems(self) -> list[str]:
+        """Return what is wrong, one sentence each."""
+        found = [] if self.attacks else [f"attacks must name at least one of: {', '.join(ATTACKS)}"]
+        found += [unknown_name("attack", e.attack, ATTACKS) for e in self.entries if e.attack not in ATTACKS]
+        found += [
+            unknown_name("control", name, dict.fromkeys(CONTROLS)) for name in self.controls if name not in CONTROLS
+        ]
+        names = [entry.name or entry.attack for entry in self.entries]
+        found += [f"attacks must have different names, got {name} twice" for name in names if names.count(name) > 1][:1]
+        if self.policy not in POLICIES:
+            found.append(unknown_name("policy for empty classes", self.policy, POLICIES))
+        if self.cases is not None and self.cases < 1:
+            found.append(f"cases must be at least 1, got {self.cases}")
+        if not self.seeds:
+            found.append("seeds must hold at least one seed")
+        for text in self.require:
+            found += _failure(lambda text=text: parse_requirement(text))  # type: ignore[misc]
+        return found + (self._patch_problems() if self.mode == "patch" else [])
+
+    def _patch_problems(self) -> list[str]:
+        found = []
+        if (self.gradient, self.threat.statistics) != ("exact", "frozen"):
+            found.append("mode 'patch' attacks one window: it has only the exact gradient, and frozen statistics")
+        if self.threat.unit == "native":
+            found.append("mode 'patch' attacks normalised intensities: threat.unit must be 'range', got 'native'")
+        return found
+
+
+def load_protocol(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Protocol:
+    """Read a packaged protocol by name, or any protocol by path (a name with a `.yaml` suffix).
+
+    Args:
+        name_or_path: The name or the path.
+        overrides: Changes, each `dotted.key=value` with a YAML value, such as `threat.eps=[4/255,8/255]`.
+
+    Raises:
+        UserError: The name is unknown, or something in the file is wrong; all problems are listed.
+        FileNotFoundError: There is no such file.
+
+    Example:
+        >>> load_protocol("quick", ["cases=3"])
+    """
+    given = str(name_or_path)
+    own = given.endswith((".yaml", ".yml"))
+    text = Path(given).read_text(encoding="utf-8") if own else packaged("protocols", given, "protocol")
+    source = given if own else f"protocol {given}"
+    data = without_format(read_yaml(text, source), source)
+    for change in overrides:
+        override(data, change)
+    return from_data(Protocol, data, source)
+
+
+def protocol_names() -> tuple[str, ...]:
+    """Return the names of the packaged protocols."""
+    return packaged_names("protocols")
+
+
+def _failure(attempt: Any) -> list[str]:
+    try:
+        attempt()
+    except ValueError as error:
+        return [str(error)]
+    return []

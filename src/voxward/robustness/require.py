@@ -1,0 +1,128 @@
+"""Requirements on a system's robustness, so that a program can let a model pass or stop it."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from voxward.core.errors import UserError
+from voxward.core.registry import Registry
+from voxward.metrics.summary import Summary, summarise
+from voxward.robustness.record import Record
+from voxward.robustness.summary import View
+
+_FORM = re.compile(r"^\s*(\w+)\s*(?:@\s*([\d./eE+-]+))?\s*(>=|<=|>|<)\s*([\d./eE+-]+)\s*$")
+_SIGNS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
+}  # fmt: skip
+
+
+def _clean(view: View, model: str, eps: float) -> Summary | None:
+    return summarise(list(view.clean_dice(model).values()))
+
+
+def _robust(view: View, model: str, eps: float) -> Summary | None:
+    return view.robust_dice(model, eps)
+
+
+def _accuracy(view: View, model: str, eps: float) -> Summary | None:
+    return view.robust_accuracy(model, eps)
+
+
+FIGURES: Registry[Callable[[View, str, float], Summary | None]] = Registry(
+    "figure of a requirement", {"clean_dice": _clean, "robust_dice": _robust, "robust_accuracy": _accuracy}
+)
+"""What a requirement may ask for; with `_low` behind the name the lower end of the 95 % interval."""
+_NEEDS_EPS = ("robust_dice", "robust_accuracy")
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One requirement.
+
+    Attributes:
+        text: What the protocol says.
+        figure: A name of FIGURES.
+        low: Whether the lower end of the 95 % interval must hold it, and not the mean.
+        eps: The size of the perturbation, in the unit of the threat; 0 for the clean cases.
+        sign: `>=`, `<=`, `>` or `<`.
+        limit: The number it is compared with.
+    """
+
+    text: str
+    figure: str
+    low: bool
+    eps: float
+    sign: str
+    limit: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a system meets a requirement.
+
+    Attributes:
+        system: The system's name.
+        requirement: What the protocol says.
+        value: The figure that was measured; None where there are no records of it.
+        met: Whether it holds; a figure that was not measured does not.
+    """
+
+    system: str
+    requirement: str
+    value: float | None
+    met: bool
+
+
+def parse_requirement(text: str) -> Requirement:
+    """Read a requirement such as `robust_dice@8/255 >= 0.8` or `clean_dice_low >= 0.85`.
+
+    Raises:
+        UserError: It has another form, or asks for an unknown figure.
+    """
+    found = _FORM.match(text)
+    if found is None:
+        raise UserError(f"a requirement is FIGURE@EPS >= NUMBER, such as robust_dice@8/255 >= 0.8, got {text!r}")
+    name, eps, sign, limit = found.groups()
+    low = name.endswith("_low")
+    figure = name.removesuffix("_low")
+    FIGURES[figure]  # an unknown one is refused
+    if (eps is None) == (figure in _NEEDS_EPS):
+        raise UserError(f"{figure} {'needs an' if eps is None else 'has no'} eps in {text!r}")
+    return Requirement(text, figure, low, 0.0 if eps is None else _number(eps, text), sign, _number(limit, text))
+
+
+def judge_requirements(
+    requirements: Sequence[str], records: Sequence[Record], systems: Sequence[str], deployed: bool
+) -> tuple[Verdict, ...]:
+    """Compare what was measured with what a protocol requires of every system.
+
+    Args:
+        requirements: The requirements, as in a protocol.
+        records: All records.
+        systems: The names of the systems.
+        deployed: Whether the Dice is that of written files.
+    """
+    view = View(tuple(records), deployed=deployed)
+    return tuple(_judged(parse_requirement(text), view, system) for system in systems for text in requirements)
+
+
+def _judged(requirement: Requirement, view: View, system: str) -> Verdict:
+    sizes = {record.eps for record in view.records}
+    eps = min(sizes, key=lambda size: abs(size - requirement.eps), default=0.0)
+    near = requirement.eps == 0 or abs(eps - requirement.eps) < 1e-9
+    found = FIGURES[requirement.figure](view, system, eps) if near else None
+    if found is None:
+        return Verdict(system, requirement.text, None, False)
+    value = found.low if requirement.low else found.mean
+    return Verdict(system, requirement.text, value, _SIGNS[requirement.sign](value, requirement.limit))
+
+
+def _number(text: str, whole: str) -> float:
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError) as error:
+        raise UserError(f"{text!r} in {whole!r} must be a number or a fraction such as 8/255") from error

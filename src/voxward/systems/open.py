@@ -1,0 +1,138 @@
+"""From a path to a System: run folders, and `system.yaml` files that combine systems, nested as deep as one likes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from voxward.core.document import with_format, without_format
+from voxward.core.errors import UserError
+from voxward.core.recipe.yaml import dump_yaml, override, read_yaml
+from voxward.core.registry import Registry
+from voxward.core.structure import from_data
+from voxward.pipeline.precision import resolve_device
+from voxward.runs.folder import RunFolder
+from voxward.systems.cascade import CascadeEntry, open_cascade
+from voxward.systems.deployment import Deployment
+from voxward.systems.ensemble import EnsembleEntry, open_ensemble
+from voxward.systems.opening import Opening
+from voxward.systems.run import RunEntry, open_run
+from voxward.systems.system import System
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of system in a `system.yaml`.
+
+    Attributes:
+        entry: The dataclass that its entry is read into.
+        open: Makes the system from such an entry.
+    """
+
+    entry: type[Any]
+    open: Callable[[Any, Opening], System]
+
+
+KINDS: Registry[Kind] = Registry(
+    "kind of system",
+    {
+        "run": Kind(RunEntry, open_run),
+        "ensemble": Kind(EnsembleEntry, open_ensemble),
+        "cascade": Kind(CascadeEntry, open_cascade),
+    },
+)
+
+
+def open_system(path: Path | str, overrides: Sequence[str] = (), device: str = "auto") -> System:
+    """Open a run folder or a `system.yaml`.
+
+    Args:
+        path: A run folder of `voxward train`, or a YAML file that combines systems.
+        overrides: Changes of its entries, each `key=value` with a YAML value, such as `tta=mirrors` or `margin=5`.
+        device: `auto`, `cpu` or `cuda`.
+
+    Returns:
+        The system, with its weights loaded.
+
+    Raises:
+        FileNotFoundError: There is no such folder or file, or a run is not complete.
+        UserError: The path is no system, an entry is wrong, or its parts do not fit each other.
+
+    Example:
+        >>> system = open_system("runs/liver", ["tta=mirrors"])
+        >>> system.segment(read_image(["case.nii.gz"])).label
+    """
+    data, base = _read(Path(path))
+    for change in overrides:
+        override(data, change)
+    top = Opening(str(path), _name(Path(path)), base, resolve_device(device), Deployment(), _open_inner)
+    return _open_entry(data, top)
+
+
+def compose(kind: str, entries: Mapping[str, Any], out: Path, overrides: Sequence[str] = ()) -> str:
+    """Return the text of a `system.yaml` at `out` whose paths are relative to that file.
+
+    Args:
+        kind: A kind of KINDS.
+        entries: Its entries; paths are given as they are from here.
+        out: Where the file will be written.
+        overrides: Further entries, `key=value`.
+
+    Raises:
+        UserError: An entry is unknown or wrong.
+    """
+    data = {"kind": kind, **_relative(entries, out.parent)}
+    for change in overrides:
+        override(data, change)
+    from_data(KINDS[kind].entry, {name: value for name, value in data.items() if name != "kind"}, str(out))
+    return dump_yaml(with_format(data))
+
+
+def _relative(value: Any, folder: Path) -> Any:
+    """The entries with every Path as text, relative to a folder."""
+    if isinstance(value, Mapping):
+        return {name: _relative(entry, folder) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_relative(entry, folder) for entry in value]
+    if isinstance(value, Path):
+        return Path(os.path.relpath(value.resolve(), folder.resolve())).as_posix()
+    return value
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Path]:
+    """The entry that a path stands for, and the folder that its own paths start from."""
+    if path.is_file() and path.suffix in _SUFFIXES:
+        data = without_format(read_yaml(path.read_text(encoding="utf-8"), str(path)), str(path))
+        return dict(data), path.parent
+    if path.is_dir() and (path / "system.yaml").is_file() and not RunFolder(path).plan.is_file():
+        return _read(path / "system.yaml")
+    if path.is_dir():
+        return {"kind": "run", "run": "."}, path
+    raise FileNotFoundError(f"there is no system {path}: give a run folder of voxward train, or a system.yaml")
+
+
+def _name(path: Path) -> str:
+    """A file called system.yaml is known by its folder."""
+    path = path.resolve()
+    return path.name if path.is_dir() else path.parent.name if path.stem == "system" else path.stem
+
+
+def _open_inner(entry: str | Mapping[str, Any], opening: Opening) -> System:
+    if isinstance(entry, Mapping):
+        return _open_entry(entry, opening)
+    path = opening.path(entry)
+    data, base = _read(path)
+    return _open_entry(data, replace(opening, source=str(path), name=_name(path), base=base))
+
+
+def _open_entry(entry: Mapping[str, Any], opening: Opening) -> System:
+    data = dict(entry)
+    if "kind" not in data:
+        raise UserError(f"{opening.source}: kind is missing; it must be one of {', '.join(KINDS)}")
+    kind = KINDS[data.pop("kind")]
+    return kind.open(from_data(kind.entry, data, opening.source), opening)
