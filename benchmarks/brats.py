@@ -32,6 +32,7 @@ from voxward.core.files import write_text
 from voxward.core.plan import load_plan
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_label
+from voxward.metrics.policies import Scoring
 from voxward.metrics.summary import Summary, summarise
 from voxward.phantoms.brain import write_brain_phantoms
 from voxward.runs.folder import RunFolder
@@ -96,7 +97,7 @@ def _systems(out: Path, data: Path, runs: dict[str, Path], options: argparse.Nam
     )  # fmt: skip
     source = replace(open_dataset(data), labels=load_plan(RunFolder(runs["a"]).plan).labels)
     ids = [case.id for case in found["A"].cases]
-    found["merged"] = evaluate_folder(source, out / "merged", ids, POLICY)
+    found["merged"] = evaluate_folder(source, out / "merged", ids, Scoring(POLICY))
     return found
 
 

@@ -25,10 +25,10 @@ from voxward.commands.benchmark import BenchmarkResult
 from voxward.core.files import write_text
 from voxward.core.progress import Progress
 from voxward.report.progress import BarProgress
-from voxward.report.robustness import eps_text
 from voxward.report.robustness_figures import curves_figure
+from voxward.report.text import eps_text
 from voxward.robustness.record import Record
-from voxward.robustness.summary import clean_dice, eps_values, paired_difference, robust_dice
+from voxward.robustness.summary import View
 from voxward.runs.folder import RunFolder, load_run
 from voxward.training.log import read_log
 
@@ -145,12 +145,12 @@ def pooled(families: Sequence[Family]) -> list[Record]:
 
 
 def table(group: str, families: Sequence[Family], records: Sequence[Record]) -> str:
-    sizes = eps_values(records)
+    sizes = View(records).eps
     heads = ["run", "minutes", "steps", "clean, all cases", "clean", *(eps_text(eps, "range") for eps in sizes)]
     rows = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
     rows += [_row(name, families, records, sizes) for name in families[0].runs]
     lines = ["| " + " | ".join(cells) + " |" for cells in rows]
-    cases = len(clean_dice(records, CLEAN, deployed=True))
+    cases = len(View(records, deployed=True).clean_dice(CLEAN))
     trusted = all(family.attacked.trustworthy for family in families)
     lines += [
         "",
@@ -173,13 +173,13 @@ def _row(name: str, families: Sequence[Family], records: Sequence[Record], sizes
         )
     )
     robust = [_robust(records, name, eps) for eps in sizes]
-    own = clean_dice(records, name, deployed=True).values()
+    own = View(records, deployed=True).clean_dice(name).values()
     return [name, f"{minutes:.1f}", f"{steps:.0f}", f"{dice:.3f}", f"{sum(own) / len(own):.3f}", *robust]
 
 
 def _robust(records: Sequence[Record], name: str, eps: float) -> str:
-    found = robust_dice(records, name, eps, deployed=True)
-    gain = paired_difference(records, name, CLEAN, eps, deployed=True)
+    view = View(records, deployed=True)
+    found, gain = view.robust_dice(name, eps), view.difference(name, CLEAN, eps)
     if found is None or gain is None:
         return "n/a"
     gained = "" if name == CLEAN else f" ({gain.mean:+.3f} [{gain.low:+.2f}, {gain.high:+.2f}])"

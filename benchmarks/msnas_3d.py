@@ -25,7 +25,7 @@ from voxward.core.progress import Progress
 from voxward.metrics.summary import Summary
 from voxward.report.progress import BarProgress
 from voxward.robustness.record import Record
-from voxward.robustness.summary import case_dice, mu, robust_dice
+from voxward.robustness.summary import View
 from voxward.runs.folder import RunFolder, RunSettings, load_run
 from voxward.systems.evaluate import Evaluation
 from voxward.training.log import read_log
@@ -109,13 +109,14 @@ def _row(run: Path, score: Evaluation, records: Sequence[Record]) -> list[str]:
     patch = model.plan.patch_size
     cost = profile(model.network, len(model.plan.channels), patch)
     last, minutes = read_log(folder.log)[-1], load_json(RunSettings, folder.settings).minutes
-    cases = len(case_dice(records, name, EPS[0], (ATTACK,)))
+    view = View(records, attacks=(ATTACK,))
+    cases = len(view.case_dice(name, EPS[0]))
     return [
         name, _interval(score.foreground), f"{cost.parameters / 1e6:.3f}", " x ".join(map(str, patch)),
         f"{cost.macs / 1e9:.3f}", f"{cost.macs / (patch[0] * patch[1] * patch[2]) / 1e3:.1f}",
         f"{last['seconds'] / 60:.1f} of {'no budget' if minutes is None else f'{minutes:g}'}", f"{last['step']:.0f}",
-        f"{mu(records, name):.3f} ({cases})",
-        *(_interval(robust_dice(records, name, eps, (ATTACK,))) for eps in EPS),
+        f"{view.mu(name):.3f} ({cases})",
+        *(_interval(view.robust_dice(name, eps)) for eps in EPS),
     ]  # fmt: skip
 
 

@@ -44,7 +44,7 @@ from voxward.core.structure import to_data
 from voxward.core.types import Size3
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label
-from voxward.metrics.score import POLICIES, score_case
+from voxward.metrics.score import score_case
 from voxward.metrics.summary import summarise
 from voxward.phantoms.abdomen import SIZES, write_abdomen_phantoms
 from voxward.phantoms.organ import write_phantoms
@@ -144,7 +144,7 @@ def dice_of(case: Case, mask: np.ndarray, predictor: Deployed) -> float | None:
     """Mean foreground Dice in the file's geometry."""
     assert case.label is not None
     truth, labels = read_label(case.label), predictor.model.plan.labels
-    scored = score_case(case.id, labels.to_index(truth.array), mask, truth.spacing, labels, POLICIES["ignore"])
+    scored = score_case(case.id, labels.to_index(truth.array), mask, truth.spacing, labels)
     return scored.mean("dice")
 
 

@@ -14,7 +14,8 @@ import torch
 from benchmarks.speed.harness import Duel
 from voxward.core.labels import LabelSet
 from voxward.core.types import Float3, Size3
-from voxward.metrics.score import POLICIES, score_case
+from voxward.metrics.policies import Scoring
+from voxward.metrics.score import score_case
 
 LABELS = LabelSet(("background", "organ", "tumour"), (0, 1, 2))
 TOLERANCE_MM = 2.0
@@ -50,8 +51,8 @@ def _duel(size: Size3, spacing: Float3) -> Duel:
 
 
 def _ours(truth: np.ndarray, prediction: np.ndarray, spacing: Float3) -> Scores:
-    case = score_case("case", truth, prediction, spacing, LABELS, POLICIES["ignore"], TOLERANCE_MM)
-    return np.array([[getattr(entry, name) for entry in case.classes.values()] for name in ("dice", "hd95_mm", "nsd")])
+    case = score_case("case", truth, prediction, spacing, LABELS, Scoring("ignore", TOLERANCE_MM))
+    return np.array([[entry[name] for entry in case.classes.values()] for name in ("dice", "hd95_mm", "nsd")])
 
 
 def _monai(truth: np.ndarray, prediction: np.ndarray, spacing: Float3) -> Scores:

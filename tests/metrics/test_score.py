@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from voxward.core.labels import LabelSet
-from voxward.metrics.score import METRICS, POLICIES, CaseMetrics, ClassMetrics, score_case
+from voxward.metrics.policies import POLICIES, Scoring
+from voxward.metrics.registry import METRICS
+from voxward.metrics.score import CaseMetrics, ClassMetrics, score_case
 from voxward.metrics.surface import surface, surface_distances
 
 ORGAN = LabelSet(("background", "organ"), (0, 1))
@@ -51,9 +53,13 @@ def brute_scores(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[fl
     ]
 
 
-def score(truth: np.ndarray, prediction: np.ndarray, policy: str = "ignore", **options: float) -> ClassMetrics:
+def score(truth: np.ndarray, prediction: np.ndarray, policy: str = "ignore", tolerance: float = 2.0) -> ClassMetrics:
     maps = truth.astype(np.uint8), prediction.astype(np.uint8)
-    return score_case("a", *maps, (1.0, 2.0, 3.0), ORGAN, POLICIES[policy], **options).classes["organ"]
+    return score_case("a", *maps, (1.0, 2.0, 3.0), ORGAN, Scoring(policy, tolerance)).classes["organ"]
+
+
+def metrics(*values: float | None, truth: int = 0, predicted: int = 0) -> ClassMetrics:
+    return ClassMetrics(dict(zip(METRICS, values, strict=True)), truth, predicted)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -61,9 +67,9 @@ def score(truth: np.ndarray, prediction: np.ndarray, policy: str = "ignore", **o
 def test_every_metric_is_what_brute_force_gives(seed: int, spacing: tuple[float, float, float]) -> None:
     rng = np.random.default_rng(seed)
     truth, prediction = (rng.integers(0, 3, (9, 8, 7), dtype=np.uint8) * blobs(s) for s in (seed, seed + 50))
-    case = score_case("a", truth, prediction, spacing, TWO, POLICIES["ignore"], 1.0)
+    case = score_case("a", truth, prediction, spacing, TWO, Scoring("ignore", 1.0))
     for klass, name in ((1, "organ"), (2, "lesion")):
-        found = [getattr(case.classes[name], metric) for metric in METRICS]
+        found = [case.classes[name][metric] for metric in METRICS]
         assert found == pytest.approx(brute_scores(truth == klass, prediction == klass, spacing, 1.0), abs=1e-12)
 
 
@@ -71,14 +77,14 @@ def test_a_mask_in_one_slice_of_a_volume_is_all_surface() -> None:
     truth, prediction = (np.zeros((12, 12, 12), bool) for _ in range(2))
     truth[1:9, 1:9, 3], prediction[1:11, 1:11, 3] = True, True
     expected = brute_scores(truth, prediction, (1, 2, 3), 2.0)
-    assert [getattr(score(truth, prediction), metric) for metric in METRICS] == pytest.approx(expected)
+    assert [score(truth, prediction)[metric] for metric in METRICS] == pytest.approx(expected)
 
 
 def test_a_2d_image_has_the_surface_of_its_outline() -> None:
     truth, prediction = blobs(1, (14, 15), 0.8), blobs(2, (14, 15), 0.8)
     expected = brute_scores(truth, prediction, (1, 2), 1.0)
-    found = score(truth[..., None], prediction[..., None], nsd_tolerance_mm=1.0)
-    assert [getattr(found, metric) for metric in METRICS] == pytest.approx(expected)
+    found = score(truth[..., None], prediction[..., None], tolerance=1.0)
+    assert [found[metric] for metric in METRICS] == pytest.approx(expected)
 
 
 def test_the_inside_and_only_the_inside_of_a_mask_is_no_surface() -> None:
@@ -107,7 +113,7 @@ def test_monai_agrees(seed: int, spacing: tuple[float, float, float]) -> None:
     )
 
     truth, prediction = blobs(seed, share=0.6), blobs(seed + 9, share=0.5)
-    case = score_case("a", truth.astype(np.uint8), prediction.astype(np.uint8), spacing, ORGAN, POLICIES["one"], 1.0)
+    case = score_case("a", truth.astype(np.uint8), prediction.astype(np.uint8), spacing, ORGAN, Scoring("one", 1.0))
     y, p = one_hot(truth), one_hot(prediction)
     matrix = get_confusion_matrix(p, y, include_background=False)
     expected = [
@@ -118,7 +124,7 @@ def test_monai_agrees(seed: int, spacing: tuple[float, float, float]) -> None:
         compute_hausdorff_distance(p, y, percentile=95, spacing=spacing),
         compute_surface_dice(p, y, [1.0], spacing=spacing),
     ]
-    found = [getattr(case.classes["organ"], metric) for metric in METRICS]
+    found = [case.classes["organ"][metric] for metric in METRICS]
     assert found == pytest.approx([float(value) for value in expected], abs=1e-6)
 
 
@@ -128,35 +134,37 @@ DIAGONAL = math.sqrt((3 * 1.0) ** 2 + (4 * 2.0) ** 2 + (5 * 3.0) ** 2)
 
 @pytest.mark.parametrize(("policy", "scores", "hd95"), [("ignore", None, None), ("one", 1.0, 0.0), ("brats", 1.0, 0.0)])
 def test_a_class_that_is_in_neither(policy: str, scores: float | None, hd95: float | None) -> None:
-    assert score(EMPTY, EMPTY, policy) == ClassMetrics(scores, scores, None, scores, hd95, scores, 0, 0)
+    assert score(EMPTY, EMPTY, policy) == metrics(scores, scores, None, scores, hd95, scores)
 
 
 @pytest.mark.parametrize(("policy", "hd95"), [("ignore", None), ("one", DIAGONAL), ("brats", 373.13)])
 def test_a_class_that_is_in_only_one(policy: str, hd95: float | None) -> None:
     voxels = int(SOME.sum())
     missed, invented = score(SOME, EMPTY, policy), score(EMPTY, SOME, policy)
-    assert missed == ClassMetrics(0.0, 0.0, 0.0, 1.0, hd95, 0.0, voxels, 0)
-    assert invented == ClassMetrics(0.0, 0.0, None, (60 - voxels) / 60, hd95, 0.0, 0, voxels)
+    assert missed == metrics(0.0, 0.0, 0.0, 1.0, hd95, 0.0, truth=voxels)
+    assert invented == metrics(0.0, 0.0, None, (60 - voxels) / 60, hd95, 0.0, predicted=voxels)
 
 
 def test_the_case_mean_leaves_out_undefined_classes() -> None:
     truth = np.zeros((4, 4, 4), np.uint8)
     truth[:2] = 1
-    case = score_case("a", truth, truth.copy(), (1.0, 1.0, 1.0), TWO, POLICIES["ignore"])
+    case = score_case("a", truth, truth.copy(), (1.0, 1.0, 1.0), TWO)
     assert (case.mean("dice"), case.mean("hd95_mm")) == (1.0, 0.0)
-    nothing = score_case("a", truth * 0, truth * 0, (1.0, 1.0, 1.0), TWO, POLICIES["ignore"])
+    nothing = score_case("a", truth * 0, truth * 0, (1.0, 1.0, 1.0), TWO)
     assert nothing.mean("dice") is None
     assert isinstance(nothing, CaseMetrics)
+    with pytest.raises(ValueError, match=r"unknown metric 'dise'\. Did you mean 'dice'"):
+        nothing.mean("dise")
 
 
 def test_a_large_volume_counts_every_voxel_once() -> None:
     # More voxels than are counted at once.
     truth, prediction = (np.asfortranarray(blobs(s, (200, 180, 130), 0.001).astype(np.uint8)) for s in (1, 2))
     prediction = np.ascontiguousarray(prediction)
-    case = score_case("a", truth, prediction, (1.0, 1.0, 1.0), ORGAN, POLICIES["ignore"]).classes["organ"]
+    case = score_case("a", truth, prediction, (1.0, 1.0, 1.0), ORGAN).classes["organ"]
     both = int((truth & prediction).sum())
     assert (case.truth_voxels, case.predicted_voxels) == (int(truth.sum()), int(prediction.sum()))
-    assert case.iou == both / (int(truth.sum()) + int(prediction.sum()) - both)
+    assert case["iou"] == both / (int(truth.sum()) + int(prediction.sum()) - both)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +182,7 @@ def test_wrong_input_is_refused(
     truth: np.ndarray, prediction: np.ndarray, spacing: tuple[float, float, float], tolerance: float, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        score_case("a", truth, prediction, spacing, ORGAN, POLICIES["ignore"], tolerance)
+        score_case("a", truth, prediction, spacing, ORGAN, Scoring("ignore", tolerance))
 
 
 def test_unknown_policies_and_empty_masks_are_refused() -> None:

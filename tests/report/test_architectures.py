@@ -8,13 +8,8 @@ from rich.console import Console
 
 from voxward.architecture_search.cost import Cost
 from voxward.core.genotype import CellGenes, Gene, Genotype
-from voxward.report.architectures import (
-    Architecture,
-    architectures_markdown,
-    architectures_table,
-    draw_architecture,
-    search_history,
-)
+from voxward.report.architecture_figures import draw_architecture, search_history
+from voxward.report.architectures import Architecture, architectures_table
 
 GENES = (Gene(0, "sep3"), Gene(1, "dil3"))
 GENOTYPE = Genotype(
@@ -27,12 +22,15 @@ FOUND = (
 
 
 def test_the_table_says_what_each_network_costs():
-    text = architectures_markdown(FOUND, (40, 56, 1))
+    table = architectures_table(FOUND, (40, 56, 1))
+    text = table.markdown()
     assert "| paths-2 | 2 | 6 | 2 | 1.235 | 2.500 | 3.00 | 0.712 |" in text
     assert "| untrained-2 | 2 | 6 | 2 | 0.000 | 0.000 | 0.00 | n/a |" in text
     assert "patch of 40 x 56 x 1" in text
+    assert table.csv().splitlines()[1] == "paths-2,2,6,2,1234567,2500000000,3000000,0.71234"
+    assert "patch of" not in architectures_table(FOUND).markdown()
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(architectures_table(FOUND))
+    console.print(table.terminal())
     assert "1.235" in console.export_text()
 
 

@@ -9,9 +9,12 @@ import pytest
 from matplotlib.image import imread
 
 from voxward.core.labels import LabelSet
+from voxward.core.types import Float3
 from voxward.report.figures import overlay_figure, training_curve
+from voxward.report.slices import Picture
 
 LABELS = LabelSet(("background", "organ", "lesion"), (0, 1, 2))
+ONE = (1.0, 1.0, 1.0)
 GREEN, BLUE, RED = (79, 224, 122), (47, 140, 255), (255, 59, 48)
 
 
@@ -27,6 +30,10 @@ def places(image: np.ndarray, colour: tuple[int, int, int], tolerance: float = 6
     return np.argwhere(near)
 
 
+def case(image: np.ndarray, truth: np.ndarray | None, prediction: np.ndarray, spacing: Float3 = ONE) -> Picture:
+    return Picture(image, truth, prediction, spacing, LABELS)
+
+
 def volume(shape: tuple[int, int, int] = (20, 24, 16)) -> np.ndarray:
     return np.random.default_rng(0).normal(100, 1, shape).astype(np.float32)
 
@@ -34,7 +41,7 @@ def volume(shape: tuple[int, int, int] = (20, 24, 16)) -> np.ndarray:
 def test_a_row_per_view_and_a_column_per_panel(tmp_path: Path) -> None:
     truth = np.zeros((20, 24, 16), np.uint8)
     truth[4:14, 6:18, 3:11] = 1
-    overlay_figure(volume(), truth, np.roll(truth, 2, 0), (1.0, 1.0, 2.0), LABELS, tmp_path / "new" / "a.png", "case")
+    overlay_figure(case(volume(), truth, np.roll(truth, 2, 0), (1.0, 1.0, 2.0)), tmp_path / "new" / "a.png", "case")
     image = picture(tmp_path / "new" / "a.png")
     assert image.shape[0] > 500
     assert image.shape[1] > 1000
@@ -50,7 +57,7 @@ def test_the_patients_right_front_and_head_are_left_and_up(tmp_path: Path) -> No
     # A 2D axial image: truth at high i (right) and high j (front), a false part at low i and low j.
     truth, prediction = np.zeros((2, 30, 30, 1), np.uint8)
     truth[22:27, 22:27], prediction[3:8, 3:8] = 1, 1
-    overlay_figure(volume((30, 30, 1)), truth, prediction, (1.0, 1.0, 1.0), LABELS, tmp_path / "a.png", "axial")
+    overlay_figure(case(volume((30, 30, 1)), truth, prediction), tmp_path / "a.png", "axial")
     image = picture(tmp_path / "a.png")
     missed, invented = places(image, BLUE).mean(0), places(image, RED).mean(0)
     assert (missed < invented).all()
@@ -62,7 +69,7 @@ def test_the_patients_right_front_and_head_are_left_and_up(tmp_path: Path) -> No
 def test_millimetres_are_square(spacing: tuple[float, float, float], tmp_path: Path) -> None:
     truth = np.zeros((40, 40, 1), np.uint8)
     truth[5:35, 10:30] = 1
-    overlay_figure(volume((40, 40, 1)), truth, truth * 0, spacing, LABELS, tmp_path / "a.png", "proportions")
+    overlay_figure(case(volume((40, 40, 1)), truth, truth * 0, spacing), tmp_path / "a.png", "proportions")
     missed = places(picture(tmp_path / "a.png"), BLUE)
     height, width = np.ptp(missed, axis=0) + 1
     assert height / width == pytest.approx(20 * spacing[1] / (30 * spacing[0]), rel=0.04)
@@ -71,7 +78,7 @@ def test_millimetres_are_square(spacing: tuple[float, float, float], tmp_path: P
 def test_a_small_target_is_enlarged(tmp_path: Path) -> None:
     truth = np.zeros((200, 200, 1), np.uint8)
     truth[100:105, 100:105] = 1
-    overlay_figure(volume((200, 200, 1)), truth, truth * 0, (1.0, 1.0, 1.0), LABELS, tmp_path / "a.png", "small")
+    overlay_figure(case(volume((200, 200, 1)), truth, truth * 0), tmp_path / "a.png", "small")
     # At a panel of 300 pixels its 5 voxels would be 8 pixels wide; the enlargement is 5-fold.
     width = np.ptp(places(picture(tmp_path / "a.png"), BLUE)[:, 1]) + 1
     assert 30 < width < 50
@@ -79,12 +86,12 @@ def test_a_small_target_is_enlarged(tmp_path: Path) -> None:
 
 def test_no_truth_nothing_found_and_wrong_shapes(tmp_path: Path) -> None:
     nothing = np.zeros((20, 24, 16), np.uint8)
-    overlay_figure(volume(), None, nothing, (1.0, 1.0, 1.0), LABELS, tmp_path / "a.png", "nothing")
+    overlay_figure(case(volume(), None, nothing), tmp_path / "a.png", "nothing")
     assert not len(places(picture(tmp_path / "a.png"), GREEN))
     with pytest.raises(ValueError, match="truth must have the image's shape"):
-        overlay_figure(volume(), nothing[1:], nothing, (1.0, 1.0, 1.0), LABELS, tmp_path / "b.png", "")
+        overlay_figure(case(volume(), nothing[1:], nothing), tmp_path / "b.png", "")
     with pytest.raises(ValueError, match="three axes"):
-        overlay_figure(volume()[0], None, nothing[0], (1.0, 1.0, 1.0), LABELS, tmp_path / "b.png", "")
+        overlay_figure(case(volume()[0], None, nothing[0]), tmp_path / "b.png", "")
     assert not (tmp_path / "b.png").exists()
 
 

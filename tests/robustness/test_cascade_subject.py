@@ -11,8 +11,8 @@ from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case
 from voxward.data.io import write_image, write_label
 from voxward.robustness.bench import Bench, Setting
+from voxward.robustness.sanity import sanity
 from voxward.robustness.subject import cascade_subject, overlap
-from voxward.robustness.summary import sanity
 from voxward.systems.cascade import Cascade
 
 THREAT = ThreatModel(0.0)

@@ -21,8 +21,8 @@ from voxward.data.io import read_image, write_image, write_label
 from voxward.pipeline.predictor import Predictor
 from voxward.robustness import subject as subject_module
 from voxward.robustness.bench import Bench, Setting
+from voxward.robustness.sanity import sanity
 from voxward.robustness.subject import patch_subject, volume_subject
-from voxward.robustness.summary import sanity
 from voxward.robustness.written import as_stored
 from voxward.runs.folder import TrainedModel
 from voxward.runs.postprocess import PostProcess

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +12,9 @@ import pytest
 
 from voxward.core.case import Case, Dataset
 from voxward.core.labels import LabelSet
-from voxward.core.outputs import Outputs
-from voxward.metrics.score import METRICS, POLICIES, score_case
+from voxward.metrics.policies import Scoring
+from voxward.metrics.registry import METRICS
+from voxward.metrics.score import score_case
 from voxward.systems.evaluate import Evaluation, evaluate_folder, evaluate_pairs, summarise_cases
 
 # File values that are not the class indices.
@@ -59,10 +59,10 @@ def pair(folder: Path, n: int = 0) -> tuple[str, Path, Path]:
 def test_a_folder_scores_as_its_arrays_do(folder: Path) -> None:
     seen: list[tuple[int, int]] = []
     result = evaluate_folder(
-        dataset(folder), folder / "prediction", None, "one", 1.5, 2, lambda done, of: seen.append((done, of))
+        dataset(folder), folder / "prediction", None, Scoring("one", 1.5), 2, lambda done, of: seen.append((done, of))
     )
-    scored = [score_case(f"case_{n}", *maps(n), SPACING, LABELS, POLICIES["one"], 1.5) for n in range(3)]
-    assert result == summarise_cases(scored, "one", 1.5)
+    scored = [score_case(f"case_{n}", *maps(n), SPACING, LABELS, Scoring("one", 1.5)) for n in range(3)]
+    assert result == summarise_cases(scored, Scoring("one", 1.5))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     # File value 4 is the class of index 1.
     assert result.cases[0].classes["organ"].truth_voxels == int((maps(0)[0] == 1).sum())
@@ -83,25 +83,19 @@ def test_summaries_follow_from_the_cases(folder: Path) -> None:
     assert result.foreground.std == pytest.approx(np.std(per_case, ddof=1))
 
 
-def test_save_writes_everything(folder: Path) -> None:
+def test_the_data_hold_everything(folder: Path) -> None:
     result = evaluate_pairs([pair(folder, n) for n in (2, 1)], LABELS)
-    result.save(Outputs(folder / "out", "metrics"))
-    saved = json.loads((folder / "out" / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    data = json.loads(json.dumps(result.to_data(), allow_nan=False))
     assert result.foreground is not None
-    assert saved["foreground"] == asdict(result.foreground)
-    assert (saved["policy"], saved["nsd_tolerance_mm"]) == ("ignore", 2.0)
-    assert [case["id"] for case in saved["cases"]] == ["case_2", "case_1"]
-    assert saved["cases"][0]["classes"]["lesion"] == asdict(result.cases[0].classes["lesion"])
-    assert saved["classes"]["organ"]["hd95_mm"]["mean"] == pytest.approx(
-        np.mean([case.classes["organ"].hd95_mm for case in result.cases])
+    assert data["foreground"] == asdict(result.foreground)
+    assert (data["policy"], data["nsd_tolerance_mm"]) == ("ignore", 2.0)
+    assert [case["id"] for case in data["cases"]] == ["case_2", "case_1"]
+    lesion = result.cases[0].classes["lesion"]
+    assert data["cases"][0]["classes"]["lesion"] == lesion.figures()
+    assert list(lesion.figures()) == [*METRICS, "truth_voxels", "predicted_voxels"]
+    assert data["classes"]["organ"]["hd95_mm"]["mean"] == pytest.approx(
+        np.mean([case.classes["organ"]["hd95_mm"] for case in result.cases])
     )
-    with (folder / "out" / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["case"], row["class"]) for row in rows] == [
-        ("case_2", "organ"), ("case_2", "lesion"), ("case_1", "organ"), ("case_1", "lesion")
-    ]  # fmt: skip
-    assert float(rows[0]["nsd"]) == result.cases[0].classes["organ"].nsd
-    assert [rows[3][metric] for metric in METRICS] == [""] * len(METRICS)
 
 
 @pytest.mark.parametrize("shift", ["shape", "origin", "turned", "rounding"])
@@ -140,11 +134,11 @@ def test_missing_and_ambiguous_predictions(folder: Path) -> None:
 
 def test_wrong_arguments_are_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="policy for empty masks 'two'"):
-        evaluate_pairs([pair(folder)], LABELS, "two")
+        evaluate_pairs([pair(folder)], LABELS, Scoring("two"))
     with pytest.raises(ValueError, match="no case"):
         evaluate_pairs([], LABELS)
     with pytest.raises(ValueError, match="nsd_tolerance_mm must be at least 0"):
-        evaluate_pairs([pair(folder)], LABELS, nsd_tolerance_mm=-1.0)
+        evaluate_pairs([pair(folder)], LABELS, Scoring("ignore", -1.0))
     with pytest.raises(ValueError, match="case ids must differ"):
         evaluate_pairs([pair(folder), pair(folder)], LABELS)
     with pytest.raises(ValueError, match="no label"):
@@ -159,4 +153,4 @@ def test_a_real_label_against_itself(data_root: Path) -> None:
     truth = sorted((data_root / "Task04_Hippocampus" / "labelsTr").glob("*.nii.gz"))[0]
     result = evaluate_pairs([("self", truth, truth)], labels, workers=1)
     for scores in result.cases[0].classes.values():
-        assert [getattr(scores, metric) for metric in METRICS] == [1.0, 1.0, 1.0, 1.0, 0.0, 1.0]
+        assert [scores[metric] for metric in METRICS] == [1.0, 1.0, 1.0, 1.0, 0.0, 1.0]

@@ -26,11 +26,11 @@ def check_arguments(parser: argparse.ArgumentParser) -> None:
 def check(arguments: Arguments) -> int:
     """Run `voxward check`."""
     from voxward.commands.check import check
-    from voxward.report.tables import problems_table
+    from voxward.report.problems import problems_table
 
     report = check(arguments.dataset, arguments.workers)
     if report.problems:
-        console.print(problems_table(report))
+        console.print(problems_table(report).terminal())
     verdict = "no problems" if report.ok else f"{len(report.errors)} errors"
     console.print(f"{report.cases} cases read: {verdict}, {len(report.warnings)} warnings")
     return 0 if report.ok else 1

@@ -93,14 +93,12 @@ def benchmark(arguments: Arguments) -> int:
 
 def show(result: BenchmarkResult) -> int:
     """Print the tables. Exit code 1 where a check failed: the figures are not to be trusted."""
-    from voxward.report.robustness import rich_table
-
     if result.report is None:
         console.print(f"estimated: {result.hours:.2f} hours on one process like this one")
         return 0
-    console.print(rich_table(result.report))
+    console.print(result.report.terminal())
     if result.leaderboard is not None:
-        console.print(rich_table(result.leaderboard))
+        console.print(result.leaderboard.terminal())
     console.print(f"records, tables and figures: {escape(str(result.out))}")
     return 0 if result.trustworthy else 1
 
@@ -119,11 +117,11 @@ def demo_arguments(parser: argparse.ArgumentParser) -> None:
 def demo(arguments: Arguments) -> int:
     """Run `voxward demo`."""
     from voxward.commands.demo import demo
-    from voxward.report.tables import metrics_table
+    from voxward.report.metrics import metrics_table
 
     with BarProgress(errors) as progress:
         result = demo(**given(arguments), progress=progress)
-    console.print(metrics_table(result.evaluation))
+    console.print(metrics_table(result.evaluation).terminal())
     console.print(f"picture: {escape(str(result.picture))}\nrun:     {escape(str(result.run))}")
     show(result.robustness)
     return 0

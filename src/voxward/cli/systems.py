@@ -54,11 +54,11 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def evaluate(arguments: Arguments) -> int:
     """Run `voxward evaluate`."""
     from voxward.commands.evaluate import evaluate
-    from voxward.report.tables import metrics_table
+    from voxward.report.metrics import metrics_table
 
     with BarProgress(errors) as progress:
         result = evaluate(**given(arguments), progress=progress)
-    console.print(metrics_table(result))
+    console.print(metrics_table(result).terminal())
     return 0
 
 

@@ -98,7 +98,7 @@ def search(arguments: Arguments) -> int:
 
     with BarProgress(errors) as progress:
         result = search(**given(arguments), progress=progress)
-    console.print(architectures_table(result.architectures))
+    console.print(architectures_table(result.architectures).terminal())
     best = escape(str(result.out / f"{result.architectures[0].name}.yaml"))
     console.print(f"next: voxward train {escape(arguments.dataset)} --recipe {best} --out RUN", soft_wrap=True)
     return 0
@@ -124,11 +124,11 @@ def cv_arguments(parser: argparse.ArgumentParser) -> None:
 def cv(arguments: Arguments) -> int:
     """Run `voxward cv`."""
     from voxward.commands.cv import cv as run
-    from voxward.report.tables import metrics_table
+    from voxward.report.metrics import metrics_table
 
     with BarProgress(errors) as progress:
         result = run(**given(arguments), progress=progress)
-    console.print(metrics_table(result))
+    console.print(metrics_table(result).terminal())
     console.print(f"runs, table and the ensemble's members: {escape(arguments.out)}")
     return 0
 

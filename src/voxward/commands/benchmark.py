@@ -23,22 +23,24 @@ from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
 from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
-from voxward.metrics.score import POLICIES
+from voxward.metrics.policies import POLICIES
 from voxward.pipeline.member import Statistics
 from voxward.pipeline.model import Gradient
 from voxward.pipeline.precision import Precision, resolve_device, resolve_precision
 from voxward.pipeline.predictor import Tta
 from voxward.report.attack_panel import attack_panel
-from voxward.report.hardening import Hardening, hardening_text
-from voxward.report.robust_classes import classes_text
-from voxward.report.robustness import RobustnessReport, csv_text, leaderboard_report, markdown_text, robustness_report
+from voxward.report.classes import classes_table
+from voxward.report.hardening import Hardening, hardening_table
+from voxward.report.leaderboard import leaderboard_table
+from voxward.report.robustness import robustness_table
 from voxward.report.robustness_figures import curves_figure, iterations_figure
+from voxward.report.table import Table
 from voxward.robustness.bench import Bench, Setting, class_count, ensembles, members
 from voxward.robustness.estimate import estimate_hours
 from voxward.robustness.record import Record
+from voxward.robustness.sanity import Finding, sanity
 from voxward.robustness.store import RecordStore
 from voxward.robustness.subject import Mode, labels_under_attack
-from voxward.robustness.summary import Finding, sanity
 from voxward.runs.folder import Checkpoint, RunFolder, RunSettings
 from voxward.systems.cascade import Cascade, MarginUnit
 from voxward.systems.cascade_model import Stage
@@ -62,9 +64,9 @@ class BenchmarkResult:
 
     records: tuple[Record, ...]
     findings: tuple[Finding, ...]
-    report: RobustnessReport | None
+    report: Table | None
     out: Path
-    leaderboard: RobustnessReport | None = None
+    leaderboard: Table | None = None
     hours: float | None = None
 
     @property
@@ -190,8 +192,8 @@ def _work(
     store.work(tuple(bench.units()), lambda work: bench.work(work, progress), progress)
     result = summarise(outputs, bench.setting, bench)
     for hardening in _hardenings(_named(folders)):
-        text = hardening_text(result.records, hardening, bench.setting.mode == "volume")
-        outputs.text(_hardening_file(hardening), text)
+        table = hardening_table(result.records, hardening, bench.setting.mode == "volume")
+        outputs.text(_hardening_file(hardening), table.markdown())
     return result
 
 
@@ -201,17 +203,17 @@ def summarise(outputs: Outputs, setting: Setting, bench: Bench) -> BenchmarkResu
     attacked = [labels_under_attack(p.model.plan.labels, setting.erase) for p in bench.predictors.values()]
     groups = ensembles(setting.attacks, max(map(class_count, attacked)), setting.budget, bench.surrogate is not None)
     findings = sanity(records)
-    report = robustness_report(records, groups, findings)
+    report = robustness_table(records, groups, findings)
     outputs.json("sanity.json", to_data(findings))
-    outputs.text("robustness.md", markdown_text(report))
-    outputs.text("robustness.csv", csv_text(report))
-    outputs.text("classes.md", classes_text(records, setting.mode == "volume"))
+    outputs.text("robustness.md", report.markdown())
+    outputs.text("robustness.csv", report.csv())
+    outputs.text("classes.md", classes_table(records, setting.mode == "volume").markdown())
     for name in bench.predictors:
         attack_panel(bench, [record for record in records if record.model == name], outputs, _panel(name))
-    board = leaderboard_report(records, None, findings) if len(bench.predictors) > 1 else None
+    board = leaderboard_table(records, None, findings) if len(bench.predictors) > 1 else None
     if board is not None:
-        outputs.text("leaderboard.md", markdown_text(board))
-        outputs.text("leaderboard.csv", csv_text(board))
+        outputs.text("leaderboard.md", board.markdown())
+        outputs.text("leaderboard.csv", board.csv())
     with outputs.write("curves.png") as path:
         curves_figure(path, records, groups, setting.mode == "volume")
     with outputs.write("iterations.png") as path:

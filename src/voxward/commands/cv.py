@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from voxward.commands.evaluate import METRICS_FILES, evaluate
+from voxward.commands.evaluate import evaluate
 from voxward.commands.predict import predict_cases, volumes_in
 from voxward.commands.train import checked_recipe, train
 from voxward.core.case import Dataset
@@ -25,9 +25,9 @@ from voxward.core.recipe import load_recipe
 from voxward.data.formats import open_dataset
 from voxward.data.io import volume_stem
 from voxward.data.splits import load_split
-from voxward.metrics.score import POLICIES
+from voxward.metrics.policies import POLICIES, Scoring
 from voxward.pipeline.precision import resolve_device, resolve_precision
-from voxward.report.tables import markdown_table
+from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.runs.folder import RunFolder
 from voxward.systems.evaluate import Evaluation, evaluate_pairs
 from voxward.training.budget import check_minutes
@@ -197,7 +197,7 @@ def _summary(
         cases = [case for case in source.cases if case.id in predicted and case.label is not None]
         pairs = [(case.id, case.label, predicted[case.id]) for case in cases if case.label is not None]
         labels = load_plan(RunFolder(units[0].folder).plan).labels
-        result = evaluate_pairs(pairs, labels, policy, workers=workers, progress=counter(progress, "score"))
+        result = evaluate_pairs(pairs, labels, Scoring(policy), workers=workers, progress=counter(progress, "score"))
         members = [unit.folder for own in kept.values() for unit in own]
         outputs.json("members.json", [str(folder.relative_to(root)) for folder in members])
         if source.unlabelled:
@@ -206,8 +206,7 @@ def _summary(
                 first, source.unlabelled, root / "predictions", device=device, members=others, resume=True,
                 progress=progress, overwrite=outputs.overwrite,
             )  # fmt: skip
-        outputs.text("metrics.md", markdown_table(result))
-        result.save(outputs)
+        save_metrics(result, outputs)
     return result
 
 

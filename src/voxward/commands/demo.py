@@ -18,6 +18,7 @@ from voxward.data.orient import orient, orientation
 from voxward.metrics.score import CaseMetrics
 from voxward.phantoms.organ import write_phantoms
 from voxward.report.figures import overlay_figure
+from voxward.report.slices import Picture
 from voxward.runs.folder import RunFolder
 from voxward.systems.evaluate import Evaluation
 
@@ -84,7 +85,8 @@ def _picture(run: RunFolder, source: Path, evaluation: Evaluation, path: Path) -
     true, found = (orient(dataset.labels.to_index(volume.array), axes, flips) for volume in (truth, predicted))
     i, j, k = (image.spacing[axis] for axis in axes)
     title = f"{chosen.id}: mean foreground Dice {_mean_dice(chosen):.3f} (the median case)"
-    overlay_figure(orient(image.array[0], axes, flips), true, found, (i, j, k), dataset.labels, path, title)
+    picture = Picture(orient(image.array[0], axes, flips), true, found, (i, j, k), dataset.labels)
+    overlay_figure(picture, path, title)
 
 
 def _mean_dice(case: CaseMetrics) -> float:

@@ -15,15 +15,13 @@ from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.data.formats import open_dataset
-from voxward.metrics.score import POLICIES
+from voxward.metrics.policies import Scoring
 from voxward.pipeline.precision import Precision
 from voxward.pipeline.predictor import Tta
-from voxward.report.tables import markdown_table
+from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.runs.folder import Checkpoint, RunFolder, RunSettings, RunSplit
 from voxward.systems.cascade import MarginUnit
 from voxward.systems.evaluate import Evaluation, evaluate_folder
-
-METRICS_FILES = ("metrics.md", "metrics.csv", "metrics.json")
 
 
 def evaluate(
@@ -51,8 +49,8 @@ def evaluate(
     dataset: the run's dataset where it lies now, if it has moved, or another dataset, of which all labelled cases are
     scored. Predictions go to `out`/predictions, the metrics to metrics.json, metrics.csv and metrics.md in `out`: by
     default the run folder, for another dataset RUN/on-NAME. policy: what an empty mask counts and how HD95 and Dice are
-    taken: `ignore`, `one`, `brats`, `brats-pooled`, `brats-2023` (metrics.score.POLICIES). nsd_tolerance_mm: tolerance
-    of the surface Dice. checkpoint, members, tta, cascade, margin, margin_unit and fraction: see `predict`; cases that
+    taken: `ignore`, `one`, `brats`, `brats-pooled`, `brats-2023` (see metrics.policies). nsd_tolerance_mm: tolerance of
+    the surface Dice. checkpoint, members, tta, cascade, margin, margin_unit and fraction: see `predict`; cases that
     one of these other runs was trained on are left out, and `out` must be given. resume: keep the predictions that an
     interrupted call has written already. overwrite: replace files in `out` that are no metrics or predictions of
     voxward's, or were edited since.
@@ -64,7 +62,7 @@ def evaluate(
     if not folder.settings.is_file():
         raise FileNotFoundError(f"{run} is not a trained run: no {folder.settings}")
     source = open_dataset(dataset if dataset is not None else load_json(RunSettings, folder.settings).dataset)
-    POLICIES[policy]  # an unknown one is refused before anything is predicted
+    scoring = Scoring(policy, nsd_tolerance_mm)  # an unknown one is refused before anything is predicted
     ids, own = cases_to_score(folder, source)
     others = (*members, *([] if cascade is None else [cascade]))
     if others:
@@ -82,9 +80,8 @@ def evaluate(
         tta, resume, progress, overwrite,
     )  # fmt: skip
     score = counter(progress, "score")
-    result = evaluate_folder(source, predictions, ids, policy, nsd_tolerance_mm, workers, score)
-    outputs.text("metrics.md", markdown_table(result))
-    result.save(outputs)
+    result = evaluate_folder(source, predictions, ids, scoring, workers, score)
+    save_metrics(result, outputs)
     return result
 
 

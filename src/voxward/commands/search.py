@@ -27,7 +27,8 @@ from voxward.data.store import prepare_dataset
 from voxward.losses.registry import create_loss
 from voxward.nets.registry import network_for_plan
 from voxward.pipeline.precision import resolve_device, resolve_precision
-from voxward.report.architectures import Architecture, architectures_markdown, draw_architecture, search_history
+from voxward.report.architecture_figures import draw_architecture, search_history
+from voxward.report.architectures import Architecture, architectures_table
 from voxward.runs.folder import RunFolder, RunSplit
 from voxward.training.budget import check_minutes
 from voxward.training.log import read_log
@@ -184,7 +185,7 @@ def _finish(run: SearchRun, outputs: Outputs, settings: SearchSettings, progress
         genotype = fresh.decode(count, run.settings.score, run.settings.diverse)
         found.append(_architecture(run, outputs, f"untrained-{count}", genotype, None))
     search_history(read_log(run.log), run.log.with_name("history.png"))
-    outputs.text("architectures.md", architectures_markdown(found, run.plan.patch_size))
+    outputs.text("architectures.md", architectures_table(found, run.plan.patch_size).markdown())
     outputs.json("architectures.json", to_data(tuple(found)))
     return tuple(found)
 

@@ -1,1 +1,1 @@
-"""Overlap and distance metrics on label masks."""
+"""Metrics on segmentations: how well a predicted mask agrees with the truth. `registry.METRICS` lists them."""

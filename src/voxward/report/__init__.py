@@ -1,1 +1,1 @@
-"""Tables and figures."""
+"""What people read: tables (for terminals, pages and programs), figures, and progress bars."""

@@ -8,6 +8,7 @@ from voxward.core.outputs import Outputs
 from voxward.data.io import read_image, read_label
 from voxward.data.orient import orient, orientation
 from voxward.report.robustness_figures import panel_figure
+from voxward.report.slices import Picture
 from voxward.robustness.bench import Bench
 from voxward.robustness.record import Record
 from voxward.robustness.store import Unit
@@ -30,17 +31,21 @@ def attack_panel(bench: Bench, records: Sequence[Record], outputs: Outputs, name
         return
     case, segment = bench.cases[first], bench.segmenter(worst.model)
     assert case.label is not None
-    clean, adversarial, truth = read_image(case.images), read_image([stored]), read_label(case.label)
-    axes, flips = orientation(clean.affine)
+    volume, adversarial, truth = read_image(case.images), read_image([stored]), read_label(case.label)
+    axes, flips = orientation(volume.affine)
     labels = bench.predictors[worst.model].model.plan.labels
-    i, j, k = (clean.spacing[axis] for axis in axes)
+    i, j, k = (volume.spacing[axis] for axis in axes)
     image, struck, true, before, after = (
         orient(array, axes, flips)
         for array in (
-            clean.array[0].astype(float), adversarial.array[0].astype(float), labels.to_index(truth.array),
-            segment(clean), segment(adversarial),
+            volume.array[0].astype(float), adversarial.array[0].astype(float), labels.to_index(truth.array),
+            segment(volume), segment(adversarial),
         )
     )  # fmt: skip
     title = f"{first}: {worst.attack}, eps {worst.eps:.4f}, Dice {worst.dice(deployed=True):.3f}"
     with outputs.write(name) as path:
-        panel_figure(path, image, struck, true, before, after, (i, j, k), labels, title)
+        clean, attacked = (
+            Picture(image, true, before, (i, j, k), labels),
+            Picture(struck, true, after, (i, j, k), labels),
+        )
+        panel_figure(path, clean, attacked, title)

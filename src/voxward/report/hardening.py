@@ -1,4 +1,4 @@
-"""What hardening a run has bought, and at what price."""
+"""What the hardening of a run bought, and what it cost, as a table."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from voxward.metrics.summary import Summary, summarise
-from voxward.report.robustness import eps_text, interval_text, signed_text
+from voxward.report.table import Column, Row, Table, Value
+from voxward.report.text import eps_text, interval_text, signed_text
 from voxward.robustness.record import Record
-from voxward.robustness.summary import case_dice, clean_dice, eps_values
+from voxward.robustness.summary import View
 
 
 @dataclass(frozen=True)
 class Hardening:
-    """A run and the hardened one that began with its weights. seconds: of each one's training."""
+    """A run and the hardened run that began with its weights.
+
+    Attributes:
+        before: Name of the first run.
+        after: Name of the hardened run.
+        seconds_before: Seconds that the first run was trained.
+        seconds_after: Seconds that the hardened run was trained.
+    """
 
     before: str
     after: str
@@ -21,38 +29,56 @@ class Hardening:
     seconds_after: float
 
 
-def hardening_text(records: Sequence[Record], hardening: Hardening, deployed: bool) -> str:
-    """Markdown: Dice before and after, clean and in the worst case over all attacks per eps, and their difference.
+def hardening_table(records: Sequence[Record], hardening: Hardening, deployed: bool) -> Table:
+    """Dice before and after hardening: a row for clean cases, and one per eps for the worst case over all attacks.
 
-    The difference is the mean over common cases, with its bootstrap interval. deployed: of the written files. Raises
-    ValueError where one of the runs has no clean control.
+    Args:
+        records: Records of both runs.
+        hardening: The runs.
+        deployed: Whether the Dice is that of the written files.
+
+    Returns:
+        The table. The difference is the mean over the cases that both runs have, with its bootstrap interval.
+
+    Raises:
+        UserError: One of the runs has no clean control.
     """
-    models = (hardening.before, hardening.after)
-    unit = records[0].threat.unit
-    rows = [_row("clean", [clean_dice(records, model, deployed) for model in models])]
-    for eps in eps_values(records):
-        worst = [case_dice(records, model, eps, deployed=deployed) for model in models]
-        rows.append(_row(eps_text(eps, unit), worst))
+    view, models, unit = View(records, deployed), (hardening.before, hardening.after), records[0].threat.unit
+    found = [("clean", 0.0, *_compared(*(view.clean_dice(model) for model in models)))]
+    for eps in view.eps:
+        found.append((eps_text(eps, unit), eps, *_compared(*(view.case_dice(model, eps) for model in models))))
     first, second = hardening.seconds_before, hardening.seconds_after
-    lines = [
-        f"| eps | {models[0]} | {models[1]} | difference |",
-        "| --- | ---: | ---: | ---: |",
-        *rows,
-        "",
-        "- worst case over all attacks and clean; [95 % bootstrap interval over cases]",
-        f"- training: {first / 60:.1f} min, then {second / 60:.1f} min of hardening: {second / max(first, 1e-9):.2f} of"
-        " the first training",
-    ]
-    return "\n".join(lines) + "\n"
+    rows = tuple(
+        Row((name, interval_text(before), interval_text(after), signed_text(change)))
+        for name, _, before, after, change in found
+    )
+    return Table(
+        (Column("eps", "left"), *map(Column, models), Column("difference")), rows,
+        notes=(
+            "worst case over all attacks and clean; [95 % bootstrap interval over cases]",
+            f"training: {first / 60:.1f} min, then {second / 60:.1f} min of hardening: "
+            f"{second / max(first, 1e-9):.2f} of the first training",
+        ),
+        fields=("eps", "dice_before", "dice_after", "difference", "difference_low", "difference_high"),
+        data=tuple(
+            (eps, _mean(before), _mean(after), *_figures(change)) for _, eps, before, after, change in found
+        ),
+    )  # fmt: skip
 
 
-def _row(name: str, dice: Sequence[Mapping[str, float]]) -> str:
-    before, after = dice
+_Compared = tuple[Summary | None, Summary | None, Summary | None]
+
+
+def _compared(before: Mapping[str, float], after: Mapping[str, float]) -> _Compared:
+    """Dice per case summarised: before, after, and the difference over common cases."""
     common = sorted({*before} & {*after})
     difference = summarise([after[case] - before[case] for case in common])
-    cells = [interval_text(_summary(values)) for values in dice]
-    return f"| {name} | {' | '.join(cells)} | {signed_text(difference)} |"
+    return summarise(list(before.values())), summarise(list(after.values())), difference
 
 
-def _summary(values: Mapping[str, float]) -> Summary | None:
-    return summarise(list(values.values()))
+def _mean(summary: Summary | None) -> float | None:
+    return None if summary is None else summary.mean
+
+
+def _figures(summary: Summary | None) -> tuple[Value, ...]:
+    return (None, None, None) if summary is None else (summary.mean, summary.low, summary.high)

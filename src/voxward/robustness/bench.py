@@ -26,7 +26,8 @@ from voxward.core.labels import LabelSet
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.io import volume_suffix
-from voxward.metrics.score import POLICIES, CaseMetrics, score_case, score_masks
+from voxward.metrics.policies import Scoring
+from voxward.metrics.score import CaseMetrics, score_case, score_masks
 from voxward.pipeline.member import Statistics
 from voxward.pipeline.model import Gradient
 from voxward.pipeline.precision import resolve_precision
@@ -41,7 +42,7 @@ from voxward.robustness.subject import (
     patch_subject,
     volume_subject,
 )
-from voxward.robustness.summary import mu
+from voxward.robustness.summary import View
 from voxward.robustness.written import Stored
 from voxward.systems.cascade import Cascade
 from voxward.systems.cascade_model import Stage
@@ -252,7 +253,7 @@ class Bench:
     def settle_thresholds(self, records: Sequence[Record]) -> None:
         """Call a case broken below half of mu, the mean clean Dice over the cases; records: those of `clean_units`."""
         for model in self.predictors:
-            half = mu(records, model) / 2
+            half = View(records).mu(model) / 2
             if half > 0:
                 self._thresholds[model] = half
 
@@ -334,10 +335,10 @@ class Bench:
 
     def _score(self, case: str, subject: Subject, mask: np.ndarray) -> CaseMetrics:
         truth = subject.target[0].cpu().numpy()
-        labels, policy = subject.labels, POLICIES[self.setting.policy]
+        labels, scoring = subject.labels, Scoring(self.setting.policy)
         if labels.regions:
-            return score_masks(case, truth, mask, subject.spacing, labels.scored, policy)
-        return score_case(case, truth, mask, subject.spacing, labels, policy)
+            return score_masks(case, truth, mask, subject.spacing, labels.scored, scoring)
+        return score_case(case, truth, mask, subject.spacing, labels, scoring)
 
     def _deployed(
         self, case: str, subject: Subject, volume: torch.Tensor, path: Path | None

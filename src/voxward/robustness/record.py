@@ -10,7 +10,7 @@ from typing import Any, Literal
 from voxward.attacks.threat import ThreatModel
 from voxward.core.errors import UserError
 from voxward.core.structure import from_data, to_data
-from voxward.metrics.score import POLICIES
+from voxward.metrics.policies import POLICIES
 
 Mode = Literal["patch", "volume"]
 Kind = Literal["attack", "control"]
@@ -33,7 +33,7 @@ class Record:
     breaking_eps: of a minimum-norm attack, the smallest eps that broke the case; None where it did not, and for other
     attacks. history: lowest mean Dice after each evaluation, the first of the clean case. gradients, forwards:
     evaluations spent. kind: `control` for CONTROLS and other checks of the set-up, which no worst case counts. options:
-    the attack's. policy: what an undefined class counts in means, one of metrics.score.POLICIES.
+    the attack's. policy: what an undefined class counts in means, one of metrics.policies.POLICIES.
 
     NaN and infinity in scores, hd95_mm, breaking_eps and options become None. Raises ValueError for scores that do not
     fit `classes` or leave [0, 1], other figures that are not finite, and an unknown policy.
@@ -135,7 +135,7 @@ class Record:
 
 
 def mean_dice(scores: Sequence[float | None], policy: str = "ignore") -> float:
-    """Mean over the classes; an undefined one counts what `policy` (metrics.score.POLICIES) says, or is left out.
+    """Mean over the classes; an undefined one counts what `policy` (metrics.policies.POLICIES) says, or is left out.
 
     1 where none is left: nothing to find, nothing found, as attacks.criteria.mean_dice has it. So every case has a
     value, and a worst case can only fall as attacks are added.

@@ -1,23 +1,32 @@
-"""What the tables say is what the evaluation holds."""
+"""What the table of an evaluation says is what the evaluation holds."""
 
 from __future__ import annotations
 
+import csv
 import io
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from rich.console import Console
-from rich.table import Table
 
+from voxward.core.outputs import Outputs
+from voxward.metrics.policies import Scoring
+from voxward.metrics.registry import METRICS
 from voxward.metrics.score import CaseMetrics, ClassMetrics
-from voxward.report.tables import markdown_table, metrics_table
+from voxward.report.metrics import METRICS_FILES, metrics_table, save_metrics
 from voxward.systems.evaluate import Evaluation, summarise_cases
 
-ABSENT = ClassMetrics(None, None, None, None, None, None, 0, 0)
+ABSENT = ClassMetrics(dict.fromkeys(METRICS), 0, 0)
+
+
+def metrics(*values: float | None) -> ClassMetrics:
+    return ClassMetrics(dict(zip(METRICS, values, strict=True)), 10, 20)
 
 
 def scored(dice: float, hd95: float | None = 1.5) -> ClassMetrics:
-    return ClassMetrics(dice, dice / 2, 0.75, 0.9876, hd95, 0.625, 10, 20)
+    return metrics(dice, dice / 2, 0.75, 0.9876, hd95, 0.625)
 
 
 @pytest.fixture
@@ -26,11 +35,7 @@ def evaluation() -> Evaluation:
         CaseMetrics("case_a", {"liver": scored(0.8), "tumour": ABSENT}),
         CaseMetrics("case_b", {"liver": scored(0.6, 2.5), "tumour": scored(0.2, None)}),
     ]
-    return summarise_cases(cases, "ignore", 2.0)
-
-
-def table_rows(table: Table) -> list[list[str]]:
-    return [[str(cell) for cell in row] for row in zip(*(column.cells for column in table.columns), strict=True)]
+    return summarise_cases(cases, Scoring())
 
 
 def markdown_rows(text: str) -> list[list[str]]:
@@ -42,9 +47,10 @@ def markdown_rows(text: str) -> list[list[str]]:
 def test_metrics_table(form: str, evaluation: Evaluation) -> None:
     if form == "terminal":
         table = metrics_table(evaluation)
-        rows, caption = table_rows(table), " ".join([table.title, *(column.header for column in table.columns)])
+        rows = [list(row.narrow) for row in table.rows]
+        caption = " ".join([table.caption, *(column.short or column.heading for column in table.columns)])
     else:
-        caption = markdown_table(evaluation)
+        caption = metrics_table(evaluation).markdown()
         rows = markdown_rows(caption)[2:]
     # The terminal has no room for a third digit of the interval.
     low, high = ("0.60", "0.80") if form == "terminal" else ("0.600", "0.800")
@@ -73,17 +79,17 @@ def test_metrics_table(form: str, evaluation: Evaluation) -> None:
 
 def test_the_terminal_table_needs_no_more_than_80_columns(evaluation: Evaluation) -> None:
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(metrics_table(evaluation))
+    console.print(metrics_table(evaluation).terminal())
     lines = console.export_text().splitlines()
     liver = next(line for line in lines if line.strip().startswith("liver"))
     assert " ".join(liver.split()) == "liver 0.700 [0.60, 0.80] 0.141 0.600 0.800 0.350 0.750 0.9876 2.00 0.625 2"
 
 
 def test_names_keep_their_place_beside_metrics_of_fewer_cases() -> None:
-    one = ClassMetrics(0.6, 0.3, None, 0.9876, None, 0.625, 10, 20)
+    one = metrics(0.6, 0.3, None, 0.9876, None, 0.625)
     cases = [CaseMetrics("case_a", {"liver": scored(0.8)}), CaseMetrics("case_b", {"liver": one})]
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(metrics_table(summarise_cases(cases, "ignore", 2.0)))
+    console.print(metrics_table(summarise_cases(cases, Scoring())).terminal())
     liver, below = next(
         pair for pair in pairwise(console.export_text().splitlines()) if pair[0].strip().startswith("liver")
     )
@@ -92,5 +98,18 @@ def test_names_keep_their_place_beside_metrics_of_fewer_cases() -> None:
 
 
 def test_a_class_that_no_case_defines() -> None:
-    text = markdown_table(summarise_cases([CaseMetrics("a", {"x": ABSENT})], "ignore", 1.0))
+    text = metrics_table(summarise_cases([CaseMetrics("a", {"x": ABSENT})], Scoring("ignore", 1.0))).markdown()
     assert markdown_rows(text)[2] == ["x", *["n/a"] * 9, "0"]
+
+
+def test_what_is_saved_holds_every_number(evaluation: Evaluation, tmp_path: Path) -> None:
+    save_metrics(evaluation, Outputs(tmp_path, "metrics"))
+    assert {path.name for path in tmp_path.iterdir()} == {*METRICS_FILES, ".voxward"}
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    places = [("case_a", "liver"), ("case_a", "tumour"), ("case_b", "liver"), ("case_b", "tumour")]
+    assert [(row["case"], row["class"]) for row in rows] == places
+    assert [float(rows[2][metric]) for metric in METRICS] == [0.6, 0.3, 0.75, 0.9876, 2.5, 0.625]
+    assert [rows[1][metric] for metric in METRICS] == [""] * len(METRICS)
+    saved = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert saved == json.loads(json.dumps(evaluation.to_data()))

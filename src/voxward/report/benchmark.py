@@ -1,0 +1,91 @@
+"""What the tables of a benchmark share: which records may be compared, and what is said beside the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from voxward.core.errors import UserError
+from voxward.report.table import Row
+from voxward.report.text import eps_text
+from voxward.robustness.record import CONTROLS, Record
+from voxward.robustness.sanity import STANDARD, Finding, Thresholds
+from voxward.robustness.summary import View
+
+
+def comparable(records: Sequence[Record], deployed: bool | None = None) -> View:
+    """The records of one table.
+
+    Args:
+        records: Records of one or several models.
+        deployed: Whether the Dice is that of the written files; by default where every record has it.
+
+    Returns:
+        The records, and how they are read.
+
+    Raises:
+        UserError: There are none, or they differ in mode, threat model, policy for empty masks or classes.
+    """
+    if not records:
+        raise UserError("a report needs at least one record, got none")
+    for name, values in _settings(records).items():
+        if len(values) > 1:
+            raise UserError(f"a report needs records of one {name}, got {', '.join(sorted(values))}")
+    if deployed is None:
+        deployed = all(r.deployed is not None for r in records if r.kind == "attack" or r.attack in CONTROLS)
+    return View(tuple(records), deployed)
+
+
+def sizes(view: View) -> tuple[str, ...]:
+    """The sizes of the perturbations as headings."""
+    return tuple(eps_text(eps, view.records[0].threat.unit) for eps in view.eps)
+
+
+def threat_title(view: View) -> str:
+    """What was attacked: the mode and the threat model, in one line."""
+    first = next((r for r in view.records if r.kind == "attack"), view.records[0])
+    threat = first.threat
+    unit = "share of the intensity window" if threat.unit == "range" else "intensity (HU or raw)"
+    return f"Robustness, {first.mode} mode; {threat.norm}, eps: {unit}, around the {threat.reference} volume"
+
+
+def reading_notes(view: View, thresholds: Thresholds = STANDARD) -> tuple[str, ...]:
+    """How the figures are read: each model's mu, what the Dice is of, and what empty classes count.
+
+    Raises:
+        UserError: A model has no clean control.
+    """
+    source = "written files read by the ordinary predictor" if view.deployed else "float arrays, not deployed files"
+    return (
+        "; ".join(_model_note(view, model) for model in view.models),
+        f"Dice of {source}; [95 % bootstrap interval over cases]; robust accuracy: share of cases "
+        f"at mu / 2 or above / at {thresholds.absolute:g} or above",
+        f"empty classes: {view.records[0].policy}; a case without any counts 1",
+    )
+
+
+def warnings(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """A sentence per check that failed."""
+    return tuple(f"NOT TRUSTWORTHY ({f.name}): {f.text}" for f in findings if f.passed is False)
+
+
+def folded_row(cells: tuple[str, ...], strong: bool = False, section: bool = False) -> Row:
+    """A row in which a terminal shows an interval, and what follows a semicolon, below the mean."""
+    narrow = tuple(cell.replace(" [", "\n[").replace("; ", "\n") for cell in cells)
+    return Row(cells, strong, section, narrow)
+
+
+def _model_note(view: View, model: str) -> str:
+    mu, cases = view.mu(model), len(view.clean_dice(model))
+    return f"{model}: mu (mean clean Dice) {mu:.3f}, broken below mu / 2 = {mu / 2:.3f}, {cases} cases"
+
+
+def _settings(records: Sequence[Record]) -> dict[str, set[str]]:
+    return {
+        "mode": {r.mode for r in records},
+        "norm": {r.threat.norm for r in records},
+        "unit": {r.threat.unit for r in records},
+        # The clip control is the papers' reference by definition.
+        "reference": {r.threat.reference for r in records if r.kind == "attack"},
+        "empty-class policy": {r.policy for r in records},
+        "set of classes": {", ".join(r.classes) for r in records},
+    }

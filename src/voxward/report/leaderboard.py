@@ -1,0 +1,113 @@
+"""A benchmark as a table of its models, the most robust one first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from voxward.metrics.summary import Summary
+from voxward.report.benchmark import comparable, folded_row, reading_notes, sizes, threat_title, warnings
+from voxward.report.table import Column, Row, Table, Value
+from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text, signed_text
+from voxward.robustness.record import Record
+from voxward.robustness.sanity import STANDARD, Finding, Thresholds, sanity
+from voxward.robustness.summary import Curve, View, area_under_curve
+
+_FIELDS = (
+    "rank", "model", "eps", "cases", "dice", "dice_low", "dice_high", "area", "median_breaking_eps", "vs_first",
+    "trustworthy",
+)  # fmt: skip
+
+
+def leaderboard_table(
+    records: Sequence[Record],
+    ensemble: tuple[str, ...] | None = None,
+    findings: Sequence[Finding] | None = None,
+    deployed: bool | None = None,
+    thresholds: Thresholds = STANDARD,
+) -> Table:
+    """A row per model, ordered by the area under its worst-case Dice over eps, from eps 0.
+
+    `vs first` is the mean difference in worst-case Dice to the first model over common cases at the largest eps, with
+    its bootstrap interval. `breaking eps` is the median over cases of the smallest eps that broke the case.
+
+    Args:
+        records: Records of one or several models.
+        ensemble: The attacks of the worst case; by default all.
+        findings: What the checks found; by default `sanity(records, thresholds)`.
+        deployed: Whether the Dice is that of the written files; by default where every record has it.
+        thresholds: Limits of the checks and of the robust accuracy.
+
+    Returns:
+        The table; its data has a row per model and eps.
+
+    Raises:
+        UserError: There are no records, they do not compare, or a model has no clean control.
+    """
+    view = comparable(records, deployed).over(ensemble)
+    places = _places(view)
+    distrust = warnings(sanity(records, thresholds) if findings is None else findings)
+    attacks = "all attacks" if ensemble is None else ", ".join(ensemble)
+    columns = (Column("rank"), Column("model", "left"), *map(Column, ("clean", *sizes(view))))
+    return Table(
+        (*columns, *map(Column, ("area", "breaking eps", "vs first"))),
+        tuple(_row(view, place) for place in places), threat_title(view),
+        notes=(f"worst case over {attacks} and clean", *reading_notes(view, thresholds)), warnings=distrust,
+        fields=_FIELDS,
+        data=tuple((*row, "no" if distrust else "yes") for place in places for row in _data(place)),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A model's place. breaking: the median breaking eps as text, and as a number where it is one."""
+
+    rank: int
+    model: str
+    curve: Curve
+    area: float
+    breaking: tuple[str, float | None]
+    difference: Summary | None
+
+
+def _places(view: View) -> list[_Place]:
+    curves = {model: view.curve(model) for model in view.models}
+    areas = {model: _area(curve) for model, curve in curves.items()}
+    order = sorted(view.models, key=lambda model: (-areas[model], model))
+    last = max(view.eps, default=0.0)
+    return [
+        _Place(rank, model, curves[model], areas[model], _breaking(view, model), view.difference(model, order[0], last))
+        for rank, model in enumerate(order, start=1)
+    ]
+
+
+def _area(curve: Curve) -> float:
+    points = [(eps, summary.mean) for eps, summary in curve]
+    return area_under_curve(points) if len(points) > 1 else points[0][1]
+
+
+def _breaking(view: View, model: str) -> tuple[str, float | None]:
+    """The median over cases, an unbroken one counting as infinitely far."""
+    found = view.breaking_eps(model)
+    searched = any(r.model == model and r.attack.startswith("fab-") for r in view.records)
+    if not searched:
+        return UNDEFINED, None
+    middle = median(math.inf if value is None else value for value in found.values())
+    return (f"{middle:.3g}", middle) if math.isfinite(middle) else ("unbroken", None)
+
+
+def _row(view: View, place: _Place) -> Row:
+    dice = dict(place.curve)
+    cells = (
+        str(place.rank), place.model, mean_text(dice[0.0]), *(interval_text(dice.get(eps)) for eps in view.eps),
+        number_text(place.area), place.breaking[0], signed_text(place.difference) if place.rank > 1 else "",
+    )  # fmt: skip
+    return folded_row(cells, strong=place.rank == 1)
+
+
+def _data(place: _Place) -> list[tuple[Value, ...]]:
+    change = None if place.difference is None else place.difference.mean
+    common = (place.area, place.breaking[1], change)
+    return [(place.rank, place.model, eps, s.n, s.mean, s.low, s.high, *common) for eps, s in place.curve]

@@ -1,0 +1,48 @@
+"""Numbers as tables show them."""
+
+from __future__ import annotations
+
+from voxward.metrics.summary import Summary
+
+UNDEFINED = "n/a"
+"""A cell without a value."""
+
+
+def number_text(value: float | None, digits: int = 3) -> str:
+    """A number with so many decimals, or UNDEFINED."""
+    return UNDEFINED if value is None else f"{value:.{digits}f}"
+
+
+def mean_text(summary: Summary | None, digits: int = 3) -> str:
+    """The mean of a summary with so many decimals, or UNDEFINED."""
+    return number_text(None if summary is None else summary.mean, digits)
+
+
+def interval_text(summary: Summary | None, digits: int = 2) -> str:
+    """The mean and, with `digits` decimals, its bootstrap interval: "0.853 [0.82, 0.88]"."""
+    if summary is None:
+        return UNDEFINED
+    return f"{summary.mean:.3f} [{summary.low:.{digits}f}, {summary.high:.{digits}f}]"
+
+
+def signed_text(summary: Summary | None) -> str:
+    """A mean difference and its bootstrap interval, all with their signs: "+0.012 [-0.01, +0.03]"."""
+    return UNDEFINED if summary is None else f"{summary.mean:+.3f} [{summary.low:+.2f}, {summary.high:+.2f}]"
+
+
+def eps_text(eps: float, unit: str) -> str:
+    """The size of a perturbation, as short as it is exact.
+
+    Args:
+        eps: The size in `unit`.
+        unit: "range" for a share of the intensity range, or "native" for HU and raw intensities.
+
+    Returns:
+        A decimal of at most four digits if that is exact. If not, a share of the range that is a whole number of
+        255ths is a fraction such as "8/255", and anything else is rounded to four digits.
+    """
+    text, steps = f"{eps:.4g}", eps * 255
+    whole = steps >= 1 and abs(steps - round(steps)) < 1e-6
+    if float(text) != eps and whole and unit == "range":
+        return f"{round(steps)}/255"
+    return text

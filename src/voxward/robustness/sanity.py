@@ -1,0 +1,252 @@
+"""What must hold in a benchmark if the attacks work and the set-up is right (after Carlini et al. 2019, and controls).
+
+Attacks that are too weak make a model look robust. Each check below finds one way in which that happens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from voxward.core.errors import UserError
+from voxward.robustness.record import CLEAN, CLIP, CONTROLS, NOISE, PROBE, Record
+from voxward.robustness.summary import View
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The limits of the checks, and the fixed limit of the robust accuracy. All are Dice in [0, 1].
+
+    Attributes:
+        tolerance: A difference in mean Dice up to which nothing is said to have changed.
+        absolute: A case with at least this Dice is not broken, whatever the model's clean Dice. Tables show the
+            robust accuracy for it beside the one for mu / 2.
+        gone: A mean Dice below this means that nothing is found.
+
+    Raises:
+        UserError: A limit is not in [0, 1].
+    """
+
+    tolerance: float = 0.01
+    absolute: float = 0.5
+    gone: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value <= 1:
+                raise UserError(f"{name} must be in [0, 1], got {value}")
+
+
+STANDARD = Thresholds()
+"""A tolerance of 0.01, robust accuracy at 0.5, and nothing found below 0.05."""
+
+_DISTANCE = 1e-5
+"""Of eps: what rounding may add to the size of a perturbation."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check of one model.
+
+    Attributes:
+        name: Name of the check.
+        passed: Whether it passed; None where the records cannot tell.
+        text: One sentence: what was found, or what holds.
+    """
+
+    name: str
+    passed: bool | None
+    text: str
+
+
+def sanity(records: Sequence[Record], thresholds: Thresholds = STANDARD) -> tuple[Finding, ...]:
+    """Check a benchmark's records.
+
+    Args:
+        records: The records of one or several models.
+        thresholds: The limits of the checks.
+
+    Returns:
+        The findings of each check, model after model.
+    """
+    view = View(records)
+    return tuple(
+        check(model, [record for record in records if record.model == model], thresholds)
+        for model in view.models
+        for check in _CHECKS
+    )
+
+
+_Check = Callable[[str, Sequence[Record], Thresholds], Finding]
+
+
+def _verdict(name: str, model: str, tested: bool, faults: Sequence[str], promise: str) -> Finding:
+    if not tested:
+        return Finding(name, None, f"{model}: not testable: {promise}")
+    return Finding(name, not faults, f"{model}: {'; '.join(faults) if faults else promise}")
+
+
+def _by_case(records: Iterable[Record]) -> dict[str, float]:
+    """The lowest Dice of each case over these records."""
+    found: dict[str, float] = {}
+    for record in records:
+        found[record.case] = min(found.get(record.case, math.inf), record.dice())
+    return found
+
+
+def _rise(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
+    """How much the mean rose over the cases that both have; None where they have none."""
+    common = sorted({*before} & {*after})
+    return math.fsum(after[c] - before[c] for c in common) / len(common) if common else None
+
+
+def _ruins(record: Record) -> bool:
+    """Whether eps is as wide as the intensity range, so that nothing of the image need be left."""
+    return record.threat.unit == "range" and record.threat.norm == "linf" and record.eps >= 1
+
+
+def _by_attack(records: Iterable[Record]) -> dict[tuple[str, float], dict[str, float]]:
+    """The lowest Dice of each case per (attack, eps), sorted."""
+    groups: dict[tuple[str, float], list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record.attack, record.eps].append(record)
+    return {name: _by_case(group) for name, group in sorted(groups.items(), key=lambda item: item[0])}
+
+
+def _moved(record: Record, deployed: bool) -> float:
+    """How far the mean Dice moved over the classes that are defined both before and after.
+
+    A single voxel of a class that neither truth nor the clean mask holds costs that class all its Dice, and says
+    nothing of the set-up.
+    """
+    pairs = zip(record.clean_scores(deployed), record.scores(deployed), strict=True)
+    changes = [after - before for before, after in pairs if before is not None and after is not None]
+    return math.fsum(changes) / len(changes) if changes else 0.0
+
+
+def _control(name: str) -> _Check:
+    """A check that a control, which is no attack, leaves the Dice as it is."""
+
+    def check(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
+        tolerance = thresholds.tolerance
+        rows = [r for r in records if r.attack == name and not _ruins(r)]
+        # The written file, too: crop box and statistics are taken from it again, and must not be what was attacked.
+        written = [r for r in rows if r.deployed is not None and r.deployed_clean is not None]
+        faults = []
+        for chosen, deployed, what in ((rows, False, ""), (written, True, " of the written file")):
+            for eps in sorted({r.eps for r in chosen}):
+                moved = [_moved(r, deployed) for r in chosen if r.eps == eps]
+                rise = math.fsum(moved) / len(moved)
+                if abs(rise) > tolerance:
+                    faults.append(f"{name} at eps {eps:g} moves the mean Dice{what} by {rise:+.3f} without an attack")
+        return _verdict(f"{name} control", model, bool(rows), faults, f"{name} stays within {tolerance:g} of clean")
+
+    return check
+
+
+def _falls_with_eps(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
+    """A larger perturbation may do all that a smaller one may."""
+    groups = _by_attack(r for r in records if r.kind == "attack")
+    faults, tested = [], False
+    for (low, before), (high, after) in pairwise(groups.items()):
+        rise = _rise(before, after) if low[0] == high[0] else None
+        tested |= rise is not None
+        if rise is not None and rise > thresholds.tolerance:
+            faults.append(f"{low[0]}: Dice rises by {rise:.3f} from eps {low[1]:g} to {high[1]:g}")
+    return _verdict("larger eps", model, tested, faults, "Dice falls as eps grows")
+
+
+def _reaches_zero(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
+    """Where nothing of the image need be left, an attack that works leaves nothing of the segmentation."""
+    # A check of the set-up at eps 1 is no attack of the report's, but it is one.
+    rows = [r for r in records if r.white_box and _ruins(r)]
+    worst = _by_case(rows)
+    mean = math.fsum(worst.values()) / max(len(worst), 1)
+    gone = thresholds.gone
+    faults = [f"white-box attacks leave Dice {mean:.3f} at eps 1"] if mean >= gone else []
+    return _verdict("eps 1", model, bool(rows), faults, f"white-box attacks reach Dice below {gone:g} at eps 1")
+
+
+def _black_box(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
+    """An attack that knows the gradients is at least as strong as one that does not."""
+    attacks = [r for r in records if r.kind == "attack"]
+    faults, tested = [], False
+    for eps in View(attacks).eps:
+        white, black = (_by_case(r for r in attacks if r.eps == eps and r.white_box is box) for box in (True, False))
+        rise = _rise(black, white)
+        tested |= rise is not None
+        if rise is not None and rise > thresholds.tolerance:
+            faults.append(f"at eps {eps:g} black-box attacks are {rise:.3f} stronger: gradients may be masked")
+    return _verdict("black-box", model, tested, faults, "black-box attacks are not stronger than white-box ones")
+
+
+def _in_the_ball(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
+    """No perturbation is larger than its eps."""
+    rows = [r for r in records if r.attack not in (CLEAN, CLIP)]
+    found = [(r, distance) for r in rows for distance in (r.distance, r.written) if distance is not None]
+    outside = [(r, distance) for r, distance in found if distance > r.eps * (1 + _DISTANCE) + _slack(r)]
+    faults = [f"{r.attack} on {r.case}: distance {distance:g} at eps {r.eps:g}" for r, distance in outside[:3]]
+    return _verdict("in the ball", model, bool(rows), faults, "every perturbation, found and written, is within eps")
+
+
+def _slack(record: Record) -> float:
+    """A rounding of the intensities (one float32 ulp of a raw value) in the unit of eps."""
+    if record.threat.unit == "range" or record.threat.bounds is None:
+        return _DISTANCE
+    return _DISTANCE * max(high - low for low, high in record.threat.bounds)
+
+
+def _complete(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
+    """Means over different cases cannot be compared."""
+    cases = {r.case for r in records}
+    groups = _by_attack(r for r in records if r.kind == "attack" or r.attack in CONTROLS)
+    short = {name: len(dice) for name, dice in groups.items() if len(dice) < len(cases)}
+    faults = [f"{attack} at eps {eps:g} has {n} of {len(cases)} cases" for (attack, eps), n in list(short.items())[:3]]
+    return _verdict("complete", model, bool(cases), faults, f"every attack was run on all {len(cases)} cases")
+
+
+def _deployed(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
+    """What is attacked is what is deployed."""
+    rows = [r for r in records if (r.deployed if r.attack == CLEAN else r.deployed_clean) is not None]
+    # Where the coarse stage of a cascade is attacked alone, it is not what is deployed.
+    rows = [r for r in rows if r.options.get("stage") != "coarse"]
+    rise = _rise({r.case: r.clean_dice() for r in rows}, {r.case: r.clean_dice(deployed=True) for r in rows})
+    off = rise is not None and abs(rise) > thresholds.tolerance
+    faults = [f"the predictor's clean Dice differs by {rise:+.3f} from the attacked model's"] if off else []
+    return _verdict("deployed", model, bool(rows), faults, "the attacked model is the deployed one on clean cases")
+
+
+def _finds_something(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
+    """Where a model finds nothing without an attack, nothing can be attacked."""
+    clean = _by_case(r for r in records if r.attack == CLEAN)
+    mean, gone = math.fsum(clean.values()) / max(len(clean), 1), thresholds.gone
+    faults = [f"clean Dice is {mean:.3f}: where nothing is found nothing can be attacked"] if mean < gone else []
+    return _verdict("clean", model, bool(clean), faults, f"clean Dice is at least {gone:g}")
+
+
+def _sees_the_model(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
+    """The gradient of a deterministic model reaches the image."""
+    rows = [r for r in records if r.attack == PROBE]
+    masked = [r for r in rows if not r.options["reached"]]
+    faults = [f"no gradient reaches the image of {r.case}: gradients are masked" for r in masked]
+    random = "the model answers at random: what was attacked is the mean of several answers"
+    faults += [random for r in rows if r.options["random"]]
+    promise = "the model answers the same each time, and its gradient arrives"
+    return _verdict("model", model, bool(rows), faults, promise)
+
+
+_CHECKS: tuple[_Check, ...] = (
+    _complete,
+    _control(NOISE),
+    _control(CLIP),
+    _falls_with_eps,
+    _reaches_zero,
+    _black_box,
+    _in_the_ball,
+    _deployed,
+    _sees_the_model,
+    _finds_something,
+)

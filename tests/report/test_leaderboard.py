@@ -1,0 +1,36 @@
+"""The leaderboard's order and figures are those of the records."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.report.test_robustness import headings, printed
+from tests.robustness.books import book, record
+from voxward.report.leaderboard import leaderboard_table
+from voxward.robustness.record import Record
+
+
+def weaker() -> list[Record]:
+    """A second model: the same clean, at most 0.1 everywhere under attack."""
+    return [
+        replace(r, model="n", adversarial=(0.1, 0.1) if r.kind == "attack" else r.adversarial, history=())
+        for r in book()
+    ]
+
+
+def test_leaderboard_orders_by_area() -> None:
+    report = leaderboard_table([*weaker(), *book()], ("x", "y"))
+    assert headings(report) == ("rank", "model", "clean", "0.1", "0.2", "area", "breaking eps", "vs first")
+    first, second = (row.cells for row in report.rows)
+    assert first == ("1", "m", "0.750", "0.350 [0.30, 0.40]", "0.100 [0.00, 0.20]", "0.388", "n/a", "")
+    # n is 0.1 everywhere; its area ((0.75 + 0.1) / 2 + 0.1) / 2; m is 0.2 and 0.0 at the largest eps.
+    assert second[:3] == ("2", "n", "0.750")
+    assert second[5:] == ("0.263", "n/a", "+0.000 [-0.10, +0.10]")
+    assert "m" in printed(report)
+    assert len(report.csv().splitlines()) == 1 + 2 * 3
+
+
+def test_breaking_eps_is_the_median_over_cases() -> None:
+    fab = [record("fab-dice", c, (0.3, 0.3), 0.1, breaking_eps=e) for c, e in (("a", 0.02), ("b", 0.06))]
+    assert leaderboard_table([*book(), *fab]).rows[0].cells[6] == "0.04"
+    assert leaderboard_table([*book(), fab[0], replace(fab[1], breaking_eps=None)]).rows[0].cells[6] == "unbroken"

@@ -1,0 +1,103 @@
+"""A sound benchmark passes its checks, and a broken set-up fails the one that is there for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.robustness.books import book, clean, record
+from voxward.attacks.threat import ThreatModel
+from voxward.robustness.record import Record
+from voxward.robustness.sanity import STANDARD, Thresholds, sanity
+
+
+def verdicts(records: list[Record], thresholds: Thresholds = STANDARD) -> dict[str, bool | None]:
+    return {finding.name: finding.passed for finding in sanity(records, thresholds)}
+
+
+def test_a_sound_book_passes_what_can_be_tested() -> None:
+    found = verdicts(book())
+    untestable = {"eps 1", "black-box", "deployed", "model"}
+    assert found == {name: None if name in untestable else True for name in found}
+    assert len(found) == 10
+    assert len(sanity([*book(), clean("a", model="n")])) == 20
+
+
+LARGE = ThreatModel(1.0)
+
+
+def _probe(random: bool = False, reached: float = 0.9) -> Record:
+    return record("probe", "a", (0.9, 0.7), kind="control", options={"random": random, "reached": reached})
+
+
+BROKEN: dict[str, tuple[bool, list[Record]]] = {
+    "noise control": (False, [record("noise", case, (0.6, 0.6), 0.2) for case in "ab"]),
+    "clip control": (False, [record("clip", case, (0.95, 0.95), 0.2) for case in "ab"]),
+    "larger eps": (False, [record("y", case, (0.6, 0.6), 0.3) for case in "ab"]),
+    "eps 1": (False, [record("reach", "a", (0.2, 0.0), 1.0, threat=LARGE, kind="control")]),
+    "black-box": (False, [record("square", case, (0.1, 0.1), 0.1, white_box=False) for case in "ab"]),
+    "in the ball": (False, [record("y", "a", (0.3, 0.3), 0.1, written=0.1002)]),
+    "clean": (False, [clean("a", dice=(0.0, 0.05)), clean("b", dice=(0.0, 0.0))]),
+    "complete": (False, [record("z", "a", (0.3, 0.3), 0.1)]),
+    "deployed": (False, [clean("a", deployed=(0.1, 0.1))]),
+    "model": (False, [_probe(random=True)]),
+}  # fmt: skip
+
+
+def test_a_control_that_only_breaks_the_written_file_is_seen() -> None:
+    """Noise on a skull-stripped volume changes what the deployed pipeline takes its statistics from."""
+    deployed = [record("noise", c, (0.9, 0.7), 0.1, deployed=(0.1, 0.1), deployed_clean=(0.9, 0.7)) for c in "ab"]
+    assert verdicts([*book(), *deployed])["noise control"] is False
+
+
+def test_a_perturbation_outside_the_ball_is_seen_before_it_is_written() -> None:
+    assert verdicts([*book(), record("y", "a", (0.3, 0.3), 0.1, distance=0.1002)])["in the ball"] is False
+
+
+def test_a_class_that_was_nowhere_does_not_fail_a_control() -> None:
+    """One false voxel of an absent class makes its Dice 0 where it did not count before."""
+    sound = [record("noise", c, (0.9, 0.0), 0.1, clean=(0.9, None)) for c in "ab"]
+    assert verdicts([clean("a", dice=(0.9, None)), clean("b", dice=(0.9, None)), *sound])["noise control"] is True
+
+
+def test_masked_gradients_are_seen() -> None:
+    assert verdicts([*book(), _probe(reached=0.0)])["model"] is False
+
+
+@pytest.mark.parametrize("name", list(BROKEN))
+def test_a_broken_set_up_fails_its_check(name: str) -> None:
+    passed, more = BROKEN[name]
+    assert verdicts([*book(), *more])[name] is passed
+
+
+MENDED: dict[str, list[Record]] = {
+    # At the width of the window noise may do anything.
+    "noise control": [record("noise", case, (0.0, 0.0), 1.0, threat=LARGE) for case in "ab"],
+    "larger eps": [record("y", case, (0.155, 0.155), 0.3) for case in "ab"],
+    "eps 1": [record("reach", "a", (0.04, 0.0), 1.0, threat=LARGE, kind="control")],
+    "black-box": [record("square", case, (0.4, 0.4), 0.1, white_box=False) for case in "ab"],
+    "in the ball": [record("y", "a", (0.3, 0.3), 0.1, distance=0.1 * (1 + 1e-5))],
+    "deployed": [clean("a", deployed=(0.895, 0.7)), clean("b", deployed=(0.8, 0.6))],
+    # A look at one case is no unfinished attack.
+    "complete": [_probe(), record("reach", "a", (0.04, 0.0), 1.0, threat=LARGE, kind="control")],
+    "model": [_probe()],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(MENDED))
+def test_a_sound_set_up_passes_its_check(name: str) -> None:
+    assert verdicts([*book(), *MENDED[name]])[name] is True
+
+
+def test_a_finding_says_what_failed() -> None:
+    (finding,) = (f for f in sanity([*book(), *BROKEN["noise control"][1]]) if f.name == "noise control")
+    # 0.6 against a mean of 0.75.
+    assert "noise at eps 0.2 moves the mean Dice by -0.150" in finding.text
+
+
+def test_thresholds_decide() -> None:
+    records = [*book(), *BROKEN["noise control"][1]]
+    assert verdicts(records, Thresholds(tolerance=0.2))["noise control"] is True
+    assert verdicts(book(), Thresholds(gone=0.8))["clean"] is False
+    assert Thresholds() == Thresholds(tolerance=0.01, absolute=0.5, gone=0.05)
+    with pytest.raises(ValueError, match=r"tolerance must be in \[0, 1\], got -1\.0"):
+        Thresholds(tolerance=-1.0)
