@@ -53,9 +53,9 @@ def create(name: str, **options: Any) -> Attack:
     return build(**options)
 
 
-def create_with(name: str, budget: Budget) -> Attack:
+def create_with(name: str, budget: Budget, **options: Any) -> Attack:
     """X."""
-    return create(name, **_family(name).budgeted(budget))
+    return create(name, **{**_family(name).budgeted(budget), **options})
 
 
 def describe() -> dict[str, str]:

@@ -40,9 +40,7 @@ class Square(Attack):
     rescale: bool = True
     proposals: int = 1
     name = "square"
-    summary = (
-        "Square, random cubes of plus or minus eps, kept when they help (Andriushchenko et al. 2020)"
-    )
+    summary = "Square, random cubes of plus or minus eps, kept when they help (Andriushchenko et al. 2020)"
     needs_gradient = False
 
     def __post_init__(self) -> None:

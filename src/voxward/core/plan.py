@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from voxward.core.document import with_format, without_format
 from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.labels import LabelSet
@@ -146,7 +147,7 @@ class Plan:
 
     def save(self, path: Path) -> None:
         """Write as JSON that a person may edit."""
-        write_json(path, to_data(self))
+        write_json(path, with_format(to_data(self)))
 
 
 def load_plan(path: Path) -> Plan:
@@ -160,4 +161,4 @@ def load_json(cls: type[T], path: Path) -> T:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
-    return from_data(cls, data, str(path))
+    return from_data(cls, without_format(data, str(path)), str(path))

@@ -1,36 +1,31 @@
-"""How long a benchmark will take, from a gradient and a forward pass on each model's first case."""
+"""How long a benchmark will take, from a gradient and a forward pass on each system's first case."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from voxward.attacks.fab import MinimumNorm
 from voxward.attacks.objectives import create_objective
-from voxward.robustness.bench import REACH_ATTACK, Bench
+from voxward.robustness.bench import Worker
 from voxward.robustness.subject import Subject
 
-# Forward passes that judge what an attack returned: the tensor, the file, and the file's own preparation.
+# Forward passes that judge what a trial found: the array, the file, and the file's own preparation.
 _JUDGINGS = 3
 
 
-def estimate_hours(bench: Bench) -> float:
-    """The hours that all units of the benchmark take here, on one process, if every case is like the first."""
-    setting, first, seconds = bench.setting, next(iter(bench.cases)), 0.0
-    for name in bench.predictors:
-        subject = bench.subject(name, first)
+def estimate_hours(worker: Worker) -> float:
+    """Return the hours that all units of a benchmark take in one process here, if every case is like the first."""
+    bench, seconds = worker.bench, 0.0
+    first = next(iter(bench.cases))
+    units = [*bench.first_units(), *bench.units()]
+    for model in bench.sources:
+        subject, trials = worker.stand(model, first).subject, bench.trials(model)
         forward = _seconds(lambda subject=subject: subject.model.logits(subject.volume))  # type: ignore[misc]
         gradient = _seconds(lambda subject=subject: _gradient(subject))  # type: ignore[misc]
-        attacks, sizes, classes = bench.attacks(name).values(), len(setting.eps), subject.labels.outputs
-        for attack in attacks:
-            gradients, forwards = attack.cost(classes)
-            times = 1 if isinstance(attack, MinimumNorm) else sizes
-            seconds += len(bench.cases) * times * (gradients * gradient + forwards * forward)
-        # Each is judged as a tensor and as a file; noise, and the attack that is carried over, are run at every eps.
-        seconds += len(bench.cases) * sizes * (len(attacks) + 1) * _JUDGINGS * forward
-        if name in bench.transferred:
-            seconds += len(bench.cases) * sizes * setting.budget.steps * gradient
-        seconds += REACH_ATTACK.cost(classes)[0] * gradient
+        for unit in units:
+            if unit.model == model:
+                gradients, forwards = trials[unit.attack].cost(bench.target(model).classes)
+                seconds += gradients * gradient + (forwards + _JUDGINGS) * forward
     return seconds / 3600
 
 

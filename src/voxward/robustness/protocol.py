@@ -14,7 +14,7 @@ from voxward.core.document import without_format
 from voxward.core.recipe.yaml import override, packaged, packaged_names, read_yaml
 from voxward.core.registry import unknown_name
 from voxward.core.structure import from_data
-from voxward.metrics.score import POLICIES
+from voxward.metrics.policies import POLICIES
 from voxward.pipeline.member import Statistics
 from voxward.pipeline.model import Gradient
 from voxward.robustness.record import Mode
@@ -57,7 +57,7 @@ class Threat:
             if eps == 0:
                 found.append("eps must be above 0: the clean control is always run")
             else:
-                found += _failure(lambda eps=eps: self.model.with_eps(eps))  # type: ignore[misc]
+                found += _failure(lambda eps=eps: self.model.with_eps(eps))
         return found
 
 
@@ -141,7 +141,7 @@ class Protocol:
         if not self.seeds:
             found.append("seeds must hold at least one seed")
         for text in self.require:
-            found += _failure(lambda text=text: parse_requirement(text))  # type: ignore[misc]
+            found += _failure(lambda text=text: parse_requirement(text))
         return found + (self._patch_problems() if self.mode == "patch" else [])
 
     def _patch_problems(self) -> list[str]:

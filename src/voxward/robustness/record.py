@@ -33,7 +33,8 @@ class Record:
     breaking_eps: of a minimum-norm attack, the smallest eps that broke the case; None where it did not, and for other
     attacks. history: lowest mean Dice after each evaluation, the first of the clean case. gradients, forwards:
     evaluations spent. kind: `control` for CONTROLS and other checks of the set-up, which no worst case counts. options:
-    the attack's. policy: what an undefined class counts in means, one of metrics.policies.POLICIES.
+    the attack's. system: the fingerprint of the system. policy: what an undefined class counts in means, one of
+    metrics.policies.POLICIES.
 
     NaN and infinity in scores, hd95_mm, breaking_eps and options become None. Raises ValueError for scores that do not
     fit `classes` or leave [0, 1], other figures that are not finite, and an unknown policy.
@@ -67,6 +68,7 @@ class Record:
     deployed_clean: Scores | None = None
     policy: str = "ignore"
     written: float | None = None
+    system: str = ""
 
     def __post_init__(self) -> None:
         for name in ("clean", "adversarial", "deployed", "deployed_clean", "hd95_mm", "breaking_eps", "options"):

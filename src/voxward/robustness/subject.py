@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +15,17 @@ from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, PreparedCase, Volume
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet, Region
-from voxward.core.model import Box, Inputs, PatchModel, Truth, VolumeModel
+from voxward.core.model import Inputs, PatchModel, Truth, VolumeModel
 from voxward.core.plan import Plan
 from voxward.core.types import Float3
 from voxward.data.io import read_image, read_label
 from voxward.data.padding import pad_to
-from voxward.data.prepare import measured, prepare
+from voxward.data.prepare import prepare
 from voxward.data.volume_file import label_fault
-from voxward.pipeline.member import Statistics
-from voxward.pipeline.model import Gradient, PipelineModel, legal_window
-from voxward.robustness.written import Segment, Stored, segment_stored
-from voxward.systems.cascade import Cascade
-from voxward.systems.cascade_model import Stage, freeze_cascade
-from voxward.systems.ensemble import Deployed
+from voxward.pipeline.model import legal_window
+from voxward.robustness.written import Stored, segment_stored
+from voxward.systems.system import Freeze, System
 
-Mode = Literal["volume", "patch"]
 # Integers above this are not exact in float32.
 _EXACT = 2**24
 
@@ -53,114 +48,62 @@ class Subject:
     deploy: Callable[[np.ndarray, Path | None], Stored] | None
 
 
-def volume_subject(
-    predictor: Deployed,
-    case: Case,
-    threat: ThreatModel,
-    gradient: Gradient = "exact",
-    statistics: Statistics = "frozen",
-) -> Subject:
-    """The whole pipeline on a case's files; gradient, statistics: see PipelineModel.
+def volume_subject(system: System, case: Case, threat: ThreatModel, how: Freeze = Freeze()) -> Subject:
+    """Bind a whole deployed system to a case's files.
 
-    Raises ValueError when the case has no label or does not fit the model.
-    Voxels that are exactly 0 stay so in channels normalised by the statistics of the others (MR).
+    Voxels that are exactly 0 stay so in the channels in which the system keeps them.
+
+    Args:
+        system: The system.
+        case: The case, with a label.
+        threat: Norm, unit and reference of the perturbation.
+        how: Which gradient, and what normalises an attacked volume.
+
+    Raises:
+        UserError: The case has no label or does not fit the system.
+        NotDifferentiable: The system has no gradient.
     """
-    plan = predictor.model.plan
-    source, target = _read(case, plan)
+    source, target = _read(case, system.labels)
     try:
-        model = PipelineModel.freeze(
-            predictor.members, source, plan.labels.head, predictor.mean, gradient, statistics=statistics
-        )
-    except ValueError as error:
-        raise UserError(f"case {case.id!r}: {error}") from error
-    whole = _Whole(source, target, predictor, model.bounds)
-    return whole.subject(model, threat, lambda volume: (predictor.segment(volume), {}))
+        model, ranges = system.freeze(source, how), system.ranges(source)
+    except UserError as error:
+        raise type(error)(f"case {case.id!r}: {error}") from error
+    kind, labels = source.array.dtype, system.labels
+    exact = kind.itemsize < 4 or np.abs(source.array).max() < _EXACT or kind == np.float32
+    volume = torch.from_numpy(source.array.astype(np.float32 if exact else np.float64))[None]
+    limits = source.scaling.limits if source.scaling is not None else None
+    if kind.kind in "iu":
+        limits = float(np.iinfo(kind).min), float(np.iinfo(kind).max)
+    truth = labels.target(torch.from_numpy(target))[None]
+    bounds, zeros = tuple((one.low, one.high) for one in ranges), tuple(one.keeps_zero for one in ranges)
+    bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, bounds, limits, zeros)
+    reference = bounded.ball(volume).reference[0].numpy()
+
+    def segment(found: Volume) -> tuple[np.ndarray, Mapping[str, Any]]:
+        result = system.segment(found)
+        return result.label, system.notes(model, result)
+
+    def deploy(adversarial: np.ndarray, path: Path | None) -> Stored:
+        stored = segment_stored(segment, source, reference, adversarial, path)
+        return replace(stored, mask=labels.target(torch.from_numpy(stored.mask)).numpy())
+
+    device = system.device
+    return Subject(model, volume.to(device), truth.to(device), labels, bounded, source.spacing, deploy)
 
 
-def cascade_subject(
-    cascade: Cascade,
-    case: Case,
-    threat: ThreatModel,
-    stage: Stage = "both",
-    gradient: Gradient = "exact",
-    statistics: Statistics = "frozen",
-) -> Subject:
-    """A cascade on a case's files; `stage` of it is attacked with its box held, see `freeze_cascade`.
+def patch_subject(system: System, case: Case, threat: ThreatModel) -> Subject:
+    """Bind the system's one network to the window around the truth's centre of mass (the papers' setting).
 
-    Deployed is the cascade itself, which finds its box anew; the notes hold the stage, both boxes (start and stop per
-    axis; None where nothing was found) and what share of their union they have in common. eps counts in the fine
-    model's window. Raises ValueError as `volume_subject` does.
-    """
-    plan = cascade.fine.model.plan
-    source, target = _read(case, plan)
-    try:
-        held = cascade.segment(source).box
-        model = freeze_cascade(cascade, source, held, stage, gradient, statistics)
-    except ValueError as error:
-        raise UserError(f"case {case.id!r}: {error}") from error
+    Intensities are normalised, and so is the intensity range [low, high], so that eps as a share of it means the same
+    as for a volume; the unit `native` would mean something else here. In float32, whatever the system's precision.
 
-    def segment(volume: Volume) -> tuple[np.ndarray, Mapping[str, Any]]:
-        result = cascade.segment(volume)
-        boxes = {"box_held": _sides(held), "box_found": _sides(result.box)}
-        return result.label, {"stage": stage, **boxes, "box_overlap": overlap(held, result.box)}
-
-    bounds = tuple(legal_window(low, high) for low, high, _, _ in measured(source, plan))
-    return _Whole(source, target, cascade.fine, bounds).subject(model, threat, segment)
-
-
-@dataclass(frozen=True, eq=False)
-class _Whole:
-    """A case of a whole volume, read, and the windows (low, high) of its channels. predictor: whose device and plan."""
-
-    source: Volume
-    target: np.ndarray
-    predictor: Deployed
-    bounds: tuple[tuple[float, float], ...]
-
-    def subject(self, model: VolumeModel, threat: ThreatModel, segment: Segment) -> Subject:
-        """segment: the deployed prediction."""
-        source, plan, device = self.source, self.predictor.model.plan, self.predictor.device
-        kind = source.array.dtype
-        exact = kind.itemsize < 4 or np.abs(source.array).max() < _EXACT or kind == np.float32
-        volume = torch.from_numpy(source.array.astype(np.float32 if exact else np.float64))[None]
-        limits = source.scaling.limits if source.scaling is not None else None
-        if kind.kind in "iu":
-            limits = float(np.iinfo(kind).min), float(np.iinfo(kind).max)
-        truth = plan.labels.target(torch.from_numpy(self.target))[None]
-        zeros = tuple(channel.normalization in ("mr", "minmax", "zscore") for channel in plan.channels)
-        bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, self.bounds, limits, zeros)
-        reference = bounded.ball(volume).reference[0].numpy()
-
-        def deploy(adversarial: np.ndarray, path: Path | None) -> Stored:
-            stored = segment_stored(segment, source, reference, adversarial, path)
-            return replace(stored, mask=plan.labels.target(torch.from_numpy(stored.mask)).numpy())
-
-        return Subject(model, volume.to(device), truth.to(device), plan.labels, bounded, source.spacing, deploy)
-
-
-def overlap(first: Box | None, second: Box | None) -> float:
-    """The share of two boxes' union that both hold; of two None 1, of one None 0."""
-    if first is None or second is None:
-        return float(first is second)
-    both = math.prod(max(min(a.stop, b.stop) - max(a.start, b.start), 0) for a, b in zip(first, second, strict=True))
-    sizes = [math.prod(side.stop - side.start for side in box) for box in (first, second)]
-    return float(both / (sum(sizes) - both))
-
-
-def _sides(box: Box | None) -> list[list[int]] | None:
-    return None if box is None else [[side.start, side.stop] for side in box]
-
-
-def patch_subject(predictor: Deployed, case: Case, threat: ThreatModel) -> Subject:
-    """The network on one window around the truth's centre of mass, in normalised intensities (the papers' setting).
-
-    The intensity window [low, high] is normalised like the image, so that eps as a share of it means the same as for a
-    volume; the unit `native` would mean something else here. In float32, whatever the predictor's precision.
+    Raises:
+        UserError: The system has several networks, or the case has no label or does not fit.
     """
     assert threat.unit == "range"
-    assert len(predictor.members) == 1
-    plan = predictor.model.plan
-    source, _ = _read(case, plan)
+    model = system.network()
+    plan = model.plan
+    source, _ = _read(case, plan.labels)
     assert case.label is not None
     prepared = prepare(source, read_label(case.label), plan, case.id)
     image, label = _centre_patch(prepared, plan)
@@ -168,9 +111,9 @@ def patch_subject(predictor: Deployed, case: Case, threat: ThreatModel) -> Subje
     pairs = zip(frame.low, frame.high, frame.mean, frame.std, strict=True)
     bounds = tuple(legal_window((low - mean) / std, (high - mean) / std) for low, high, mean, std in pairs)
     bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, bounds)
-    device = predictor.device
+    device = system.device
     return Subject(
-        PatchModel(predictor.model.network, plan.labels.head),
+        PatchModel(model.network, plan.labels.head),
         image[None].to(device),
         plan.labels.target(label)[None].to(device),
         plan.labels,
@@ -214,7 +157,7 @@ def erasing(subject: Subject, name: str) -> Subject:
     )
 
 
-def _read(case: Case, plan: Plan) -> tuple[Volume, np.ndarray]:
+def _read(case: Case, labels: LabelSet) -> tuple[Volume, np.ndarray]:
     if case.label is None:
         raise UserError(f"case {case.id!r} has no label: an attack needs the truth")
     source, label = read_image(case.images), read_label(case.label)
@@ -222,7 +165,7 @@ def _read(case: Case, plan: Plan) -> tuple[Volume, np.ndarray]:
     if fault is not None:
         raise UserError(f"case {case.id!r}: {fault}")
     try:
-        target = plan.labels.to_index(label.array)
+        target = labels.to_index(label.array)
     except ValueError as error:
         raise UserError(f"case {case.id!r}: {error}") from error
     return source, target

@@ -67,8 +67,8 @@ class EnsembleSystem:
         for part in self.parts:
             if not isinstance(part, RunSystem | EnsembleSystem):
                 raise UserError(
-                    f"the members of an ensemble are runs or ensembles, whose scores can be averaged, got {part.name!r}, "
-                    "which has only a mask"
+                    f"the members of an ensemble are runs or ensembles, whose scores can be averaged; {part.name!r} "
+                    "has only a mask"
                 )
         self._check_members()
 

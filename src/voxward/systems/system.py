@@ -19,7 +19,7 @@ from voxward.pipeline.predictor import Done
 from voxward.runs.folder import RunFolder, TrainedModel
 
 
-class NotDifferentiable(UserError):
+class NotDifferentiable(UserError):  # noqa: N818 - it says what the system is
     """A system has no gradient with respect to the volume, so that only attacks without a gradient can be used."""
 
 

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from voxward.core.document import with_format, without_format
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.plan import Padding
 from voxward.core.recipe.averaging import Averaging
 from voxward.core.recipe.search import Search
+from voxward.core.recipe.yaml import dump_yaml, override, packaged, packaged_names, read_yaml
 from voxward.core.registry import unknown_name
 from voxward.core.structure import from_data, to_data
 from voxward.core.types import Size3
 
 Options = Mapping[str, Any]
 PostProcessingKind = Literal["organ", "lesion", "share", "none"]
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-4 is a number, as everyone expects (YAML 1.1 wants 1.0e-4)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 
 @dataclass(frozen=True)
@@ -315,62 +304,35 @@ class Recipe:
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a packaged recipe by name, or any recipe by path (a name with a `.yaml` suffix).
 
-    `overrides` are `dotted.key=value` with YAML values, e.g. `augmentation.mirror_axes=[1,2]`.
-    Raises ValueError listing every problem of the file, or FileNotFoundError.
+    Args:
+        name_or_path: The name or the path.
+        overrides: Changes, each `dotted.key=value` with a YAML value, such as `augmentation.mirror_axes=[1,2]`.
+
+    Raises:
+        UserError: The name is unknown, or something in the file is wrong; all problems are listed.
+        FileNotFoundError: There is no such file.
+
+    Example:
+        >>> load_recipe("dynunet", ["training.epochs=100"])
     """
-    if str(name_or_path).endswith((".yaml", ".yml")):
-        text, source = Path(name_or_path).read_text(encoding="utf-8"), str(name_or_path)
-    else:
-        text, source = _packaged(str(name_or_path)), f"recipe {name_or_path}"
-    try:
-        data = _parse(text)
-        for override in overrides:
-            _override(data, override)
-    except yaml.YAMLError as error:
-        raise UserError(f"{source} is not valid YAML: {error}") from error
+    given = str(name_or_path)
+    own = given.endswith((".yaml", ".yml"))
+    text = Path(given).read_text(encoding="utf-8") if own else packaged("recipes", given, "recipe")
+    source = given if own else f"recipe {given}"
+    data = without_format(read_yaml(text, source), source)
+    for change in overrides:
+        override(data, change)
     return from_data(Recipe, data, source)
 
 
 def recipe_names() -> tuple[str, ...]:
-    """The packaged recipes."""
-    folder = resources.files("voxward") / "recipes"
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+    """Return the names of the packaged recipes."""
+    return packaged_names("recipes")
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML that `load_recipe` reads back to the same value."""
-    return yaml.safe_dump(to_data(recipe), sort_keys=False)
-
-
-def _parse(text: str) -> Any:
-    loader = _Loader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
-
-
-def _packaged(name: str) -> str:
-    known = recipe_names()
-    if name not in known:
-        raise UserError(unknown_name("recipe", name, dict.fromkeys(known)))
-    return (resources.files("voxward") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-
-
-def _override(data: Any, override: str) -> None:
-    key, separator, value = override.partition("=")
-    if not separator:
-        raise UserError(f"an override is dotted.key=value, got {override!r}")
-    *parents, last = key.strip().split(".")
-    for parent in parents:
-        if not isinstance(data, dict):
-            raise UserError(f"override {override!r}: {parent!r} lies inside a plain value")
-        if data.get(parent) is None:  # a part that a recipe need not have
-            data[parent] = {}
-        data = data[parent]
-    if not isinstance(data, dict):
-        raise UserError(f"override {override!r}: {last!r} lies inside a plain value")
-    data[last] = _parse(value)
+    """Return the recipe as YAML that `load_recipe` reads back to the same value."""
+    return dump_yaml(with_format(to_data(recipe)))
 
 
 def _outside(name: str, value: float, low: float, high: float) -> list[str]:

@@ -1,0 +1,107 @@
+"""YAML as recipes, systems and protocols use it: safe, numbers as people write them, changed by `key=value`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from voxward.core.errors import UserError
+from voxward.core.registry import unknown_name
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-4 and 8/255 are numbers, as everyone expects (YAML 1.1 wants 1.0e-4)."""
+
+
+def _fraction(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    return float(Fraction(str(loader.construct_scalar(node))))
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+_Loader.add_implicit_resolver("!fraction", re.compile(r"^[-+]?\d+/0*[1-9]\d*$"), list("-+0123456789"))
+_Loader.add_constructor("!fraction", _fraction)
+
+
+def read_yaml(text: str, source: str) -> Any:
+    """Read YAML text into plain data.
+
+    Args:
+        text: The text.
+        source: The file's name, for the message.
+
+    Raises:
+        UserError: The text is not valid YAML, or asks for something else than plain data.
+    """
+    try:
+        return _parse(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{source} is not valid YAML: {error}") from error
+
+
+def dump_yaml(data: Mapping[str, Any]) -> str:
+    """Return plain data as YAML text, in the order of the data."""
+    text: str = yaml.safe_dump(dict(data), sort_keys=False)
+    return text
+
+
+def override(data: Any, change: str) -> None:
+    """Change plain data in place by `dotted.key=value`.
+
+    Args:
+        data: The mapping.
+        change: The key and its value in YAML, such as `training.epochs=100` or `threat.eps=[4/255,8/255]`.
+
+    Raises:
+        UserError: There is no `=`, the value is not valid YAML, or the key lies inside a plain value.
+    """
+    key, separator, value = change.partition("=")
+    if not separator:
+        raise UserError(f"an override is dotted.key=value, got {change!r}")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        if not isinstance(data, dict):
+            raise UserError(f"override {change!r}: {parent!r} lies inside a plain value")
+        if data.get(parent) is None:  # a part that need not be there
+            data[parent] = {}
+        data = data[parent]
+    if not isinstance(data, dict):
+        raise UserError(f"override {change!r}: {last!r} lies inside a plain value")
+    data[last] = read_yaml(value, f"override {change!r}")
+
+
+def packaged_names(folder: str) -> tuple[str, ...]:
+    """Return the names of the YAML files that voxward comes with, in `recipes` or `protocols`."""
+    entries = (resources.files("voxward") / folder).iterdir()
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")))
+
+
+def packaged(folder: str, name: str, family: str) -> str:
+    """Return the text of a YAML file that voxward comes with.
+
+    Args:
+        folder: `recipes` or `protocols`.
+        name: The file's name without its suffix.
+        family: What it is, for the message.
+
+    Raises:
+        UserError: There is no such file; the message lists all.
+    """
+    known = packaged_names(folder)
+    if name not in known:
+        raise UserError(unknown_name(family, name, dict.fromkeys(known)))
+    return (resources.files("voxward") / folder / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _parse(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()

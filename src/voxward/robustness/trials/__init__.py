@@ -1,0 +1,30 @@
+"""What can be done to a system on a case: controls, probes, attacks. One file and one line here for each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from voxward.core.registry import Registry
+from voxward.robustness.trials import attack, control, probe, reach, transfer
+from voxward.robustness.trials.trial import Target, Trial
+
+TRIALS: Registry[Callable[[Target], Sequence[Trial]]] = Registry(
+    "kind of trial",
+    {
+        "control": control.trials,
+        "probe": probe.trials,
+        "reach": reach.trials,
+        "attack": attack.trials,
+        "transfer": transfer.trials,
+    },
+)
+"""For every kind, what it plans for a system under a protocol."""
+
+
+def plan_trials(target: Target) -> dict[str, Trial]:
+    """Return all trials of a protocol on a system, by name.
+
+    Raises:
+        UserError: The protocol's attacks cannot be used on the system.
+    """
+    return {trial.name: trial for plan in TRIALS.values() for trial in plan(target)}

@@ -1,0 +1,149 @@
+"""Attacks, each on every case; of an ensemble every member is a trial of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from voxward.attacks.base import Attack
+from voxward.attacks.budget import Budget
+from voxward.attacks.ensemble import ENSEMBLES
+from voxward.attacks.fab import MinimumNorm
+from voxward.attacks.registry import create_with
+from voxward.core.errors import UserError
+from voxward.core.progress import Progress
+from voxward.robustness.found import Found
+from voxward.robustness.protocol import AttackEntry, Protocol
+from voxward.robustness.record import Record
+from voxward.robustness.stand import Stand
+from voxward.robustness.trials.trial import Target
+from voxward.robustness.unit import Unit
+
+
+@dataclass(frozen=True)
+class AttackTrial:
+    """One attack of a protocol.
+
+    Attributes:
+        name: The name in records and tables.
+        member: The name of the attack among those that its entry stands for.
+        entry: The protocol's entry.
+        budget: What the attack may spend.
+        classes: How many classes the attack chooses between.
+        eps: The sizes of the perturbation.
+        alone: Whether it finds the smallest perturbation, so that one unit serves every size.
+    """
+
+    name: str
+    member: str
+    entry: AttackEntry
+    budget: Budget
+    classes: int
+    eps: tuple[float, ...]
+    alone: bool
+    first: bool = False
+    repeated: bool = True
+
+    def attack(self, threshold: float | None = None) -> Attack:
+        """Return the attack.
+
+        Args:
+            threshold: The Dice below which a case counts as broken, where the budget names none.
+        """
+        budget = self.budget if self.budget.threshold is not None else replace(self.budget, threshold=threshold)
+        return members(self.entry, self.classes, budget)[self.member]
+
+    def sizes(self, first_case: bool) -> tuple[float | None, ...]:
+        """Return one unit per size, or one for all; see Trial."""
+        return (None,) if self.alone else self.eps
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        """Return the cost of the attack; see Trial."""
+        return self.attack().cost(classes)
+
+    def run(self, unit: Unit, stand: Stand, progress: Progress) -> tuple[Record, ...]:
+        """Attack the case; see Trial."""
+        attack, subject = self.attack(unit.threshold), stand.subject
+        if isinstance(attack, MinimumNorm):
+            return self._for_every_eps(unit, stand, attack, progress)
+        assert unit.eps is not None
+        threat = subject.threat.with_eps(unit.eps)
+        result = attack(subject.model, subject.volume, subject.target, threat, unit.seed, progress)
+        return (stand.record(unit, threat, Found.of(result), attack),)
+
+    def _for_every_eps(self, unit: Unit, stand: Stand, attack: MinimumNorm, progress: Progress) -> tuple[Record, ...]:
+        """The smallest breaking perturbation, cut down to each eps where it is larger."""
+        records, subject = [], stand.subject
+        least = attack.smallest(subject.model, subject.volume, subject.target, subject.threat, unit.seed, progress)
+        distance = float(least.distance[0])
+        for n, eps in enumerate(self.eps):  # what was spent is counted once
+            threat = subject.threat.with_eps(eps)
+            ball = threat.ball(subject.volume)
+            volume = ball.project(least.adversarial)
+            spent = (least.gradients, least.forwards, least.seconds) if n == 0 else (0, 0, 0.0)
+            found = Found(volume, float(ball.distance(volume)[0]), (), *spent)
+            record = stand.record(replace(unit, eps=eps), threat, found, attack)
+            records.append(replace(record, breaking_eps=distance if np.isfinite(distance) else None))
+        return tuple(records)
+
+
+def members(entry: AttackEntry, classes: int, budget: Budget) -> Mapping[str, Attack]:
+    """Return the single attacks that a protocol's entry stands for, by name.
+
+    Raises:
+        UserError: The attack is unknown, or an option does not fit it.
+    """
+    if entry.attack in ENSEMBLES:
+        if entry.options or entry.name:
+            raise UserError(f"{entry.attack} is an ensemble: name and options belong to single attacks")
+        return ENSEMBLES[entry.attack](classes, budget)
+    return {entry.attack: create_with(entry.attack, budget, **entry.options)}
+
+
+def trials(target: Target) -> list[AttackTrial]:
+    """Plan the attacks of a protocol, each once.
+
+    Raises:
+        UserError: An attack does not know the norm, or cannot work on the system's classes.
+    """
+    protocol, found = target.protocol, dict[str, AttackTrial]()
+    for entry in protocol.entries:
+        for member, attack in members(entry, target.classes, protocol.budget).items():
+            _check(member, attack, target)
+            name = entry.name or member
+            found[name] = AttackTrial(
+                name, member, entry, protocol.budget, target.classes, tuple(sorted(set(protocol.threat.eps))),
+                isinstance(attack, MinimumNorm),
+            )  # fmt: skip
+    return list(found.values())
+
+
+def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, tuple[str, ...]]:
+    """Return the ensembles of a protocol and the names of their members.
+
+    The ensemble `strong` has a surrogate's attack among its members where one is run.
+    """
+    from voxward.robustness.trials.transfer import TRANSFER
+
+    found = {
+        entry.attack: tuple(ENSEMBLES[entry.attack](classes, protocol.budget))
+        for entry in protocol.entries
+        if entry.attack in ENSEMBLES
+    }
+    if transferred and "strong" in found:
+        found["strong"] += (TRANSFER,)
+    return {**found, **protocol.ensembles}
+
+
+def _check(name: str, attack: Attack, target: Target) -> None:
+    norm = target.protocol.threat.norm
+    if norm not in attack.norms:
+        able = [f"{family}-..." for family in ("pgd", "apgd")] + ["fab-t", "fab-dice"]
+        among = ", ".join(entry.attack for entry in target.protocol.entries)
+        raise UserError(
+            f"{name} (among the attacks {among}) knows the norms {', '.join(attack.norms)}, got {norm!r}, which these "
+            f"know: {', '.join(able)}"
+        )
+    attack.check(target.labels.head, target.labels.outputs)

@@ -1,0 +1,44 @@
+"""The probe: does the system answer the same each time, and does a gradient arrive at the volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from voxward.attacks.objectives import at, create_objective
+from voxward.core.progress import Progress
+from voxward.robustness.found import Found
+from voxward.robustness.record import PROBE, Record
+from voxward.robustness.stand import Stand
+from voxward.robustness.trials.trial import Target
+from voxward.robustness.unit import Unit
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Looks at the model itself, on the first case."""
+
+    name: str = PROBE
+    first: bool = False
+    repeated: bool = False
+
+    def sizes(self, first_case: bool) -> tuple[float | None, ...]:
+        """Return one unit for the first case; see Trial."""
+        return (None,) if first_case else ()
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        """Return one gradient; see Trial."""
+        return 1, 0
+
+    def run(self, unit: Unit, stand: Stand, progress: Progress) -> tuple[Record, ...]:
+        """Note whether the model is random, and the share of voxels that a gradient arrives at; see Trial."""
+        subject = stand.subject
+        loss = at(create_objective("ce"), 0.0)
+        gradient = subject.model.value_and_grad(subject.volume, subject.target, loss)[2]
+        record = stand.record(unit, subject.threat, Found(subject.volume, 0.0, gradients=1))
+        options = {"random": stand.random, "reached": float((gradient != 0).double().mean())}
+        return (replace(record, options={**record.options, **options}),)
+
+
+def trials(target: Target) -> list[Probe]:
+    """Plan the probe where a protocol names it."""
+    return [Probe()] if PROBE in target.protocol.controls else []

@@ -1,0 +1,52 @@
+"""The check at eps 1: a sound white-box attack in a ball as wide as the intensity range leaves nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from voxward.attacks.registry import create
+from voxward.core.progress import Progress
+from voxward.robustness.found import Found
+from voxward.robustness.record import Record
+from voxward.robustness.stand import Stand
+from voxward.robustness.trials.trial import Target
+from voxward.robustness.unit import Unit
+
+REACH = "reach"
+# In small steps: APGD's first one of 2 eps would leap over everything that can be reached. It stops as soon as nothing
+# is left, so that many steps cost little on a sound model.
+REACH_ATTACK = create("ifgsm-dice", steps=50, alpha=8 / 255)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """An attack at eps 1 on the first case, which no worst case counts."""
+
+    name: str = REACH
+    first: bool = False
+    repeated: bool = False
+
+    def sizes(self, first_case: bool) -> tuple[float | None, ...]:
+        """Return one unit of eps 1 for the first case; see Trial."""
+        return (1.0,) if first_case else ()
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        """Return the cost of the attack; see Trial."""
+        return REACH_ATTACK.cost(classes)
+
+    def run(self, unit: Unit, stand: Stand, progress: Progress) -> tuple[Record, ...]:
+        """Attack the case at eps 1; see Trial."""
+
+        def shown(_: str, done: int, total: int | None, /, **figures: float | str) -> None:
+            progress("check at eps 1", done, total, **figures)
+
+        subject, threat = stand.subject, stand.subject.threat.with_eps(1.0)
+        result = REACH_ATTACK(subject.model, subject.volume, subject.target, threat, unit.seed, shown)
+        return (stand.record(unit, threat, Found.of(result), REACH_ATTACK, kind="control"),)
+
+
+def trials(target: Target) -> list[Reach]:
+    """Plan the check where a protocol names it and eps 1 is the whole intensity range."""
+    threat = target.protocol.threat
+    whole = threat.unit == "range" and threat.norm == "linf"
+    return [Reach()] if REACH in target.protocol.controls and whole else []

@@ -1,0 +1,56 @@
+"""The transfer attack: what breaks another system is tried on this one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from voxward.attacks.registry import create
+from voxward.attacks.transfer import Transfer
+from voxward.core.progress import Progress
+from voxward.robustness.found import Found
+from voxward.robustness.record import Record
+from voxward.robustness.stand import Stand
+from voxward.robustness.trials.trial import Target
+from voxward.robustness.unit import Unit
+
+TRANSFER = "transfer"
+_ATTACK = "apgd-dice"
+
+
+@dataclass(frozen=True)
+class TransferTrial:
+    """An attack on the surrogate, whose result the system is judged on.
+
+    Attributes:
+        steps: Gradients of the attack on the surrogate.
+        eps: The sizes of the perturbation.
+    """
+
+    steps: int
+    eps: tuple[float, ...]
+    name: str = TRANSFER
+    first: bool = False
+    repeated: bool = True
+
+    def sizes(self, first_case: bool) -> tuple[float | None, ...]:
+        """Return one unit per size; see Trial."""
+        return self.eps
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        """Return the gradients on the surrogate; see Trial."""
+        return self.steps, 0
+
+    def run(self, unit: Unit, stand: Stand, progress: Progress) -> tuple[Record, ...]:
+        """Attack the surrogate and judge the system; see Trial."""
+        assert unit.eps is not None
+        subject, threat = stand.subject, stand.subject.threat.with_eps(unit.eps)
+        attack = Transfer(create(_ATTACK, steps=self.steps), stand.surrogate().model)
+        result = attack(subject.model, subject.volume, subject.target, threat, unit.seed, progress)
+        return (stand.record(unit, threat, Found.of(result), attack),)
+
+
+def trials(target: Target) -> list[TransferTrial]:
+    """Plan the attack where the protocol has a surrogate that is not the system itself."""
+    if not target.transferred:
+        return []
+    return [TransferTrial(target.protocol.budget.steps, tuple(sorted(set(target.protocol.threat.eps))))]

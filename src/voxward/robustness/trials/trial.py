@@ -1,0 +1,68 @@
+"""What every kind of trial is to the bench, and what it is planned from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol as Interface
+
+from voxward.core.labels import LabelSet
+from voxward.core.progress import Progress
+from voxward.robustness.protocol import Protocol
+from voxward.robustness.record import Record
+from voxward.robustness.stand import Stand
+from voxward.robustness.unit import Unit
+
+
+@dataclass(frozen=True)
+class Target:
+    """What trials are planned for.
+
+    Attributes:
+        protocol: How robustness is measured.
+        labels: The system's classes or regions under attack.
+        transferred: Whether the surrogate's adversarial volumes are tried on the system.
+    """
+
+    protocol: Protocol
+    labels: LabelSet
+    transferred: bool = False
+
+    @property
+    def classes(self) -> int:
+        """How many classes an attack chooses between: a region is in or out."""
+        return 2 if self.labels.regions else self.labels.count
+
+
+class Trial(Interface):
+    """One thing that is done to a system on a case."""
+
+    @property
+    def name(self) -> str:
+        """The name that its records carry."""
+        ...
+
+    @property
+    def first(self) -> bool:
+        """Whether it is run on all cases before any other trial; the clean control is."""
+        ...
+
+    @property
+    def repeated(self) -> bool:
+        """Whether it is run once for each of the protocol's seeds."""
+        ...
+
+    def sizes(self, first_case: bool) -> tuple[float | None, ...]:
+        """Return the sizes of the perturbation, one unit each; None for a unit that has no single size.
+
+        Args:
+            first_case: Whether it is planned for the first case: some checks are made once per system.
+        """
+        ...
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        """Return how many gradients and forward passes one unit takes at most."""
+        ...
+
+    def run(self, unit: Unit, stand: Stand, progress: Progress) -> tuple[Record, ...]:
+        """Do the trial on a prepared case and return its records."""
+        ...
