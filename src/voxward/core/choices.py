@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxward.core.progress import Progress, silent
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -13,7 +15,7 @@ class Compute:
     Args:
         device: `auto` (a CUDA device if there is one, else the CPU), `cpu` or `cuda`.
         devices: The number of processes that train one network together, at least 1.
-        workers: The number of processes that read and prepare cases, at least 1.
+        workers: The number of cases that are read and prepared at once, at least 1.
 
     Example:
         >>> Compute(device="cuda", workers=8)
@@ -65,3 +67,39 @@ class Reuse:
     plan: Path | str | None = None
     prepared: Path | str | None = None
     start: Path | str | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """The folder that a command writes into, what may be replaced there, and who is told how far the work is.
+
+    Args:
+        folder: The folder; it need not exist.
+        overwrite: True replaces files that voxward did not write, or that were edited since. The default refuses to.
+        progress: A function that is told about every step of the work.
+
+    Example:
+        >>> Output("found", overwrite=True).folder
+        'found'
+    """
+
+    folder: Path | str
+    overwrite: bool = False
+    progress: Progress = silent
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a hardened run does not take over from the run that it begins with.
+
+    Args:
+        dataset: The folder in which the dataset of the run lies now, or None if it was not moved.
+        seed: The seed of all that is drawn while training.
+
+    Example:
+        >>> Change(seed=3)
+        Change(dataset=None, seed=3)
+    """
+
+    dataset: Path | str | None = None
+    seed: int = 0

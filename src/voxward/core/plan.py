@@ -160,4 +160,6 @@ def load_json(cls: type[T], path: Path) -> T:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
+    if isinstance(data, dict):
+        data.pop("format", None)
     return from_data(cls, data, str(path))

@@ -1,4 +1,4 @@
-"""After the last step: post-processing is kept where it helps on the selection cases."""
+"""After the last step: each kind of post-processing is kept for the classes that it helps on the selection cases."""
 
 from __future__ import annotations
 
@@ -27,10 +27,24 @@ MAX_CASES, MAX_VOXELS, MIN_CASES = 20, 200_000_000, 2
 def settle_postprocess(
     folder: RunFolder, dataset: Dataset, ids: tuple[str, ...], device: torch.device, progress: Progress = silent
 ) -> PostProcess:
-    """Predict selection cases with the deployed weights; keep each class's post-processing only if it raises its Dice.
+    """Choose the post-processing of a run, and write it into the folder of the run.
 
-    The first cases are taken, as many as MAX_CASES and MAX_VOXELS allow, and one at a time is held. Without selection
-    cases nothing is kept. The choice is written to the run folder and returned.
+    Selection cases are predicted with the weights that are deployed. The post-processing of a class is kept only if it
+    raises the Dice score of that class.
+
+    Args:
+        folder: The folder of a run whose training has ended.
+        dataset: The dataset of the run, with the regions of its recipe.
+        ids: The ids of the selection cases. The first ones are taken, as many as MAX_CASES and MAX_VOXELS allow; one
+            is held in memory at a time. Without any, nothing is kept.
+        device: The device that predicts.
+        progress: A function that is told about every case.
+
+    Returns:
+        The choice that was written.
+
+    Raises:
+        UserError: A case does not fit the run.
     """
     chosen = PostProcess()
     if ids:
@@ -45,7 +59,7 @@ def settle_postprocess(
 
 
 def _affordable(cases: list[Case]) -> list[Case]:
-    """The first cases, up to MAX_CASES and to MAX_VOXELS of the files together, and at least MIN_CASES."""
+    """Return the first cases: at most MAX_CASES with MAX_VOXELS together, but at least MIN_CASES."""
     taken: list[Case] = []
     voxels = 0
     for case in cases[:MAX_CASES]:
@@ -57,7 +71,7 @@ def _affordable(cases: list[Case]) -> list[Case]:
 
 
 def _predictions(model: TrainedModel, cases: list[Case], device: torch.device, progress: Progress) -> Iterator[Pair]:
-    """Each case as it is asked for; the one before is not held."""
+    """Predict one case after another, without keeping an earlier one."""
     predictor = Predictor(model, device, model.recipe.training.precision)
     for n, case in enumerate(cases):
         yield _predicted(predictor, case)
@@ -65,7 +79,7 @@ def _predictions(model: TrainedModel, cases: list[Case], device: torch.device, p
 
 
 def _predicted(predictor: Predictor, case: Case) -> Pair:
-    """(truth, prediction, spacing) of a case."""
+    """Return the ground truth, the prediction and the spacing of a case."""
     assert case.label is not None
     image = read_image(case.images)
     truth = predictor.model.plan.labels.to_index(read_label(case.label).array)
