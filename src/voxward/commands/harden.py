@@ -45,7 +45,7 @@ def harden(
         minutes: The time budget of the training; None trains the epochs of the recipe.
         resume: True goes on with the run in `out`, with its own method and eps.
         change: Where the dataset lies now if it was moved, and the seed.
-        compute: The device, the number of processes that train together, and the number of cases that are prepared at once.
+        compute: The device, the number of processes that train together, and how many cases are prepared at once.
         progress: A function that is told about every step.
 
     Returns:

@@ -46,7 +46,7 @@ def train(
             recipe are refused.
         fold: The part of the dataset to learn from, the seed, and a list of cases to leave out.
         reuse: An edited plan, a folder of prepared cases, and a run to begin with.
-        compute: The device, the number of processes that train together, and the number of cases that are prepared at once.
+        compute: The device, the number of processes that train together, and how many cases are prepared at once.
         progress: A function that is told about every step.
 
     Returns:

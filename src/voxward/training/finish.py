@@ -18,6 +18,7 @@ from voxward.data.io import read_header, read_image, read_label
 from voxward.pipeline.predictor import Predictor
 from voxward.runs.folder import RunFolder, TrainedModel, load_run
 from voxward.runs.postprocess import Pair, PostProcess, choose_postprocess
+from voxward.training.begin import with_format
 
 # More cases would hardly change the choice, and whole volumes take minutes each on a CPU: at most so many cases, and
 # no more than so many voxels of theirs together, but two cases whatever their size.
@@ -54,7 +55,7 @@ def settle_postprocess(
         pairs = _predictions(model, cases, device, progress)
         wanted = load_recipe(folder.recipe).postprocessing
         chosen = choose_postprocess(pairs, wanted, model.plan.min_object_mm3, model.plan.labels)
-    write_json(folder.postprocess, to_data(chosen))
+    write_json(folder.postprocess, with_format(to_data(chosen)))
     return chosen
 
 

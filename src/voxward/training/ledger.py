@@ -1,4 +1,4 @@
-"""The loss of every training case in every epoch, and a list of the cases whose loss stays high, for a person to review.
+"""The loss of every training case in every epoch, and a list to review of the cases whose loss stays high.
 
 Henry et al. (BraTS 2020, section 2.6) removed cases with a high loss at the end of a training from the next training.
 The paper does not say by which rule; the rules here are written out.

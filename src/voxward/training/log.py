@@ -18,7 +18,7 @@ class TrainingLog:
     """A log to which rows are appended.
 
     Args:
-        path: The CSV file. Rows after `step`, which a sitting has left that was killed after its last save, are removed.
+        path: The CSV file. Rows after `step`, which a killed sitting has left, are removed from it.
         step: The number of steps that are done.
         columns: The names of the columns, of which the first two are shown as whole numbers.
     """

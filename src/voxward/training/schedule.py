@@ -121,7 +121,7 @@ def _cosine(warmup: float = 0.0) -> Schedule:
 
 
 def _flat_cosine(flat: float = 0.5, warmup: float = 0.0) -> Schedule:
-    """Make a schedule that is flat over the share `flat` (0 to 1) of what follows the warm-up, then falls along a cosine."""
+    """Make a schedule that is flat over the share `flat` (0 to 1) after the warm-up, then falls by a cosine."""
     if not 0 <= flat <= 1:
         raise UserError(f"schedule 'flat-cosine': flat must be from 0 to 1, got {flat}")
     falling = _cosine()
