@@ -14,6 +14,7 @@ from pathlib import Path
 
 from voxward.commands.evaluate import evaluate
 from voxward.commands.train import train
+from voxward.core.choices import Compute, Fold
 from voxward.core.files import write_text
 from voxward.metrics.summary import summarise
 from voxward.pipeline.predictor import Tta
@@ -54,9 +55,15 @@ def _trained(options: argparse.Namespace, way: str, seed: int) -> Path:
     begun = RunFolder(folder).recipe.is_file()
     settings = [*options.overrides, *extra]
     return train(
-        options.dataset, folder, options.recipe, options.minutes, begun, seed=seed, device=options.device,
+        options.dataset,
+        out=folder,
+        recipe=options.recipe,
+        minutes=options.minutes,
+        resume=begun,
         overrides=settings,
-    )  # fmt: skip
+        fold=Fold(seed=seed),
+        compute=Compute(device=options.device),
+    )
 
 
 def _table(dice: dict[tuple[str, str, str], list[float]], seeds: list[int]) -> str:

@@ -28,6 +28,7 @@ import numpy as np
 from voxward.commands.evaluate import evaluate
 from voxward.commands.merge import merge
 from voxward.commands.train import train
+from voxward.core.choices import Compute, Fold
 from voxward.core.files import write_text
 from voxward.core.plan import load_plan
 from voxward.data.formats import open_dataset
@@ -84,7 +85,15 @@ def _trained(folder: Path, recipe: str, data: Path, options: argparse.Namespace)
             f"training.epochs={options.epochs}", f"optimizer.options.lr={options.rate}", "sampling.foreground=0.5",
         ]  # fmt: skip
     begun = RunFolder(folder).recipe.is_file()
-    return train(data, folder, recipe, resume=begun, seed=options.seed, device=options.device, overrides=settings)
+    return train(
+        data,
+        out=folder,
+        recipe=recipe,
+        resume=begun,
+        overrides=settings,
+        fold=Fold(seed=options.seed),
+        compute=Compute(device=options.device),
+    )
 
 
 def _systems(out: Path, data: Path, runs: dict[str, Path], options: argparse.Namespace) -> dict[str, Evaluation]:

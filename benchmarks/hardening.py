@@ -22,6 +22,7 @@ from rich.console import Console
 
 import voxward
 from voxward.commands.benchmark import BenchmarkResult
+from voxward.core.choices import Change, Compute, Fold
 from voxward.core.files import write_text
 from voxward.core.progress import Progress
 from voxward.report.progress import BarProgress
@@ -107,16 +108,31 @@ def _family(given: argparse.Namespace, group: str, seed: int, trained: Path | No
     """Train what is not there yet, attack and score all of it."""
     out = given.out / f"{group}-{seed}"
     run = trained or voxward.train(
-        given.dataset, out / CLEAN, group, given.minutes, RunFolder(out / CLEAN).recipe.is_file(), seed=seed,
-        device=given.device, overrides=given.overrides, progress=progress,
-    )  # fmt: skip
+        given.dataset,
+        out=out / CLEAN,
+        recipe=group,
+        minutes=given.minutes,
+        resume=RunFolder(out / CLEAN).recipe.is_file(),
+        overrides=given.overrides,
+        progress=progress,
+        fold=Fold(seed=seed),
+        compute=Compute(device=given.device),
+    )
     runs = {CLEAN: run}
     for defence in FRONTIER if given.frontier else METHODS:
         folder = out / defence.name
         runs[defence.name] = voxward.harden(
-            run, folder, given.dataset, defence.method, defence.eps, given.minutes, RunFolder(folder).recipe.is_file(),
-            seed, given.device, overrides=defence.overrides, progress=progress,
-        )  # fmt: skip
+            run,
+            out=folder,
+            method=defence.method,
+            eps=defence.eps,
+            minutes=given.minutes,
+            resume=RunFolder(folder).recipe.is_file(),
+            overrides=defence.overrides,
+            progress=progress,
+            change=Change(dataset=given.dataset, seed=seed),
+            compute=Compute(device=given.device),
+        )
     attacked = voxward.benchmark(
         list(runs.values()), given.dataset, out / "attacks", given.attacks, [eps / 255 for eps in given.eps],
         steps=given.steps, queries=given.queries, cases=given.cases, surrogate=run, device=given.device, seed=seed,

@@ -42,9 +42,10 @@ import torch.nn.functional as F
 
 import voxward
 from voxward.architecture_search.cost import profile
+from voxward.architecture_search.loop import search_architecture
 from voxward.architecture_search.paths import edge_weights, sample_path, uniform_path_scores
 from voxward.architecture_search.rank import decode_best
-from voxward.architecture_search.run import search_architecture, set_up_search, super_net
+from voxward.architecture_search.run import set_up_search, super_net
 from voxward.architecture_search.supernet import SuperNet
 from voxward.core.files import write_json, write_text
 from voxward.core.genotype import OPERATION_NAMES, CellGenes, Gene, Genotype
@@ -118,8 +119,8 @@ def main() -> None:
     setting = Setting(given.dataset, given.out, load_recipe(RECIPE, overrides))
     _keep_settings(setting, given)
     if not (given.out / "plan.json").is_file():
-        voxward.plan(given.dataset, RECIPE, given.out, overrides=overrides)
-    voxward.prepare(given.dataset, setting.prepared, plan=given.out / "plan.json")
+        voxward.plan(given.dataset, recipe=RECIPE, out=given.out, overrides=overrides)
+    voxward.prepare(given.dataset, out=setting.prepared, plan=given.out / "plan.json")
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as pool:
         seeds = range(given.seed, given.seed + given.searches)

@@ -19,6 +19,7 @@ from rich.console import Console
 
 import voxward
 from voxward.architecture_search.cost import profile
+from voxward.core.choices import Compute, Fold, Output, Reuse
 from voxward.core.files import write_text
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress
@@ -87,15 +88,28 @@ def _trained(given: argparse.Namespace, progress: Progress) -> Path:
     search, run = RunFolder(given.out / "search"), RunFolder(given.out / f"msnas-{given.paths}")
     if not (search.root / "architectures.json").is_file():
         voxward.search(
-            given.dataset, search.root, "msnas", (given.paths,), given.search_minutes or given.minutes,
-            search.recipe.is_file(), seed=given.seed, device=given.device, overrides=given.overrides, progress=progress,
-        )  # fmt: skip
+            given.dataset,
+            out=Output(search.root, progress=progress),
+            recipe="msnas",
+            paths=(given.paths,),
+            minutes=given.search_minutes or given.minutes,
+            resume=search.recipe.is_file(),
+            overrides=given.overrides,
+            fold=Fold(seed=given.seed),
+            compute=Compute(device=given.device),
+        )
     if not run.postprocess.is_file():
         voxward.train(
-            given.dataset, run.root, str(search.root / f"paths-{given.paths}.yaml"), given.minutes,
-            run.recipe.is_file(), search.plan, search.root / "prepared", seed=given.seed, device=given.device,
+            given.dataset,
+            out=run.root,
+            recipe=str(search.root / f"paths-{given.paths}.yaml"),
+            minutes=given.minutes,
+            resume=run.recipe.is_file(),
             progress=progress,
-        )  # fmt: skip
+            reuse=Reuse(plan=search.plan, prepared=search.root / "prepared"),
+            fold=Fold(seed=given.seed),
+            compute=Compute(device=given.device),
+        )
     return run.root
 
 

@@ -38,6 +38,7 @@ from voxward.attacks.base import Attack
 from voxward.attacks.registry import create
 from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, Volume
+from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.files import write_json, write_text
 from voxward.core.plan import load_json
 from voxward.core.structure import to_data
@@ -107,9 +108,16 @@ class Study:
             )  # fmt: skip
             print(f"training {folder.root}", flush=True)
             voxward.train(
-                self.data, folder.root, recipe, minutes * size.minutes, folder.recipe.is_file(),
-                prepared=self.out / "prepared", seed=seed, device=self.device, overrides=chosen,
-            )  # fmt: skip
+                self.data,
+                out=folder.root,
+                recipe=recipe,
+                minutes=minutes * size.minutes,
+                resume=folder.recipe.is_file(),
+                overrides=chosen,
+                reuse=Reuse(prepared=self.out / "prepared"),
+                fold=Fold(seed=seed),
+                compute=Compute(device=self.device),
+            )
         return folder.root
 
     def stage(self, stage: str, seed: int = 0) -> Path:

@@ -160,7 +160,7 @@ def _thin() -> nn.Module:
 
 def _prepare(root: Path, predictor: Predictor) -> float:
     began = time.perf_counter()
-    voxward.prepare(root / "data", root / "prepared", plan=RunFolder(root / "run").plan, workers=1)
+    voxward.prepare(root / "data", out=root / "prepared", plan=RunFolder(root / "run").plan, workers=1)
     return time.perf_counter() - began
 
 

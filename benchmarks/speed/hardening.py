@@ -17,7 +17,9 @@ from voxward.losses.registry import create_loss
 from voxward.nets.lattice import Lattice
 from voxward.nets.zoo import dynunet
 from voxward.training.defence import FreeStep
-from voxward.training.steps import StandardStep, StepInput, Trainer
+from voxward.training.learner import Learner
+from voxward.training.schedule import create_schedule
+from voxward.training.steps import StandardStep, StepInput
 
 REPLAYS = 5
 HIPPOCAMPUS = ((1, 1, 1), (1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -31,8 +33,8 @@ def duels() -> Iterator[Duel]:
                 "lattice, 2 x 32x48x32": (Lattice(1, 3, HIPPOCAMPUS), (32, 48, 32))}  # fmt: skip
     for name, (network, size) in networks.items():
         batch = _batch(size)
-        free = FreeStep(_trainer(network), Defence("free", replays=REPLAYS))
-        standard = StandardStep(_trainer(copy.deepcopy(network)))
+        free = FreeStep(_learner(network), Defence("free", replays=REPLAYS))
+        standard = StandardStep(_learner(copy.deepcopy(network)))
 
         yield Duel(
             f"Free step, {REPLAYS} replays, {name}", partial(free, batch), partial(_repeat, standard, batch),
@@ -45,10 +47,11 @@ def _repeat(step: StandardStep, batch: StepInput) -> None:
         step(batch)
 
 
-def _trainer(network: nn.Module) -> Trainer:
+def _learner(network: nn.Module) -> Learner:
     fabric = Fabric(accelerator="cuda" if torch.cuda.is_available() else "cpu", devices=1)
     wrapped, optimizer = fabric.setup(network.train(), torch.optim.Adam(network.parameters(), 1e-4))
-    return Trainer(fabric, wrapped, optimizer, supervised(create_loss(Choice("dice-ce")), ()), None)
+    loss, schedule = supervised(create_loss(Choice("dice-ce")), ()), create_schedule(Choice("constant"))
+    return Learner(fabric, wrapped, optimizer, loss, schedule)
 
 
 def _batch(size: tuple[int, int, int]) -> StepInput:

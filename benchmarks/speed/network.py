@@ -18,7 +18,9 @@ from voxward.nets.blocks import InstanceNorm, PointwiseConv3d, Upsample
 from voxward.nets.depthwise import DepthwiseConv3d
 from voxward.nets.lattice import Lattice, Swish
 from voxward.nets.zoo import DEFAULT_FILTERS, dynunet
-from voxward.training.steps import StandardStep, StepInput, Trainer
+from voxward.training.learner import Learner
+from voxward.training.schedule import create_schedule
+from voxward.training.steps import StandardStep, StepInput
 
 HIPPOCAMPUS = (32, 48, 32)
 STRIDES = ((1, 1, 1), (1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -183,7 +185,8 @@ def _bare_step(
 def _our_step(network: nn.Module, images: Tensor, labels: Tensor, precision: str) -> Work:
     fabric = Fabric(accelerator=images.device.type, precision="bf16-mixed" if precision == "bf16" else "32-true")
     wrapped, optimizer = fabric.setup(network.train(), torch.optim.Adam(network.parameters(), 1e-4))
-    step = StandardStep(Trainer(fabric, wrapped, optimizer, supervised(create_loss(Choice("dice-ce")), ()), None))
+    loss, schedule = supervised(create_loss(Choice("dice-ce")), ()), create_schedule(Choice("constant"))
+    step = StandardStep(Learner(fabric, wrapped, optimizer, loss, schedule))
     windows = images.new_tensor([[[-2.0, 2.0]] * images.shape[1]] * len(images))
     batch = StepInput(images, labels, windows, 1, 0.5, torch.Generator())
     return lambda: step(batch)

@@ -11,10 +11,13 @@ import torch
 
 from tests.core.test_plan import PLAN
 from tests.training.test_budget import Clock
-from voxward.architecture_search import run as module
-from voxward.architecture_search.run import search_architecture, set_up_search
+from voxward.architecture_search import loop
+from voxward.architecture_search.bilevel import Bilevel
+from voxward.architecture_search.loop import search_architecture
+from voxward.architecture_search.run import set_up_search
 from voxward.core.recipe import load_recipe
 from voxward.runs.folder import RunFolder
+from voxward.training import sitting
 from voxward.training.interrupt import Interrupted
 from voxward.training.log import read_log
 from voxward.training.setup import TrainingCases
@@ -63,9 +66,9 @@ def begun(tmp_path, monkeypatch):
             bilevel.length.step += 1
             return 1.0, 1.0
 
-        monkeypatch.setattr(module._Sitting, "batches", batches)
-        monkeypatch.setattr(module._Sitting, "learnt", learnt)
-        monkeypatch.setattr(module.Bilevel, "advance", advance)
+        monkeypatch.setattr(loop.SearchSitting, "batches", batches)
+        monkeypatch.setattr(loop.SearchSitting, "learnt", learnt)
+        monkeypatch.setattr(Bilevel, "advance", advance)
         return set_up()
 
     return SimpleNamespace(clock=clock, phases=phases, begin=begin, set_up=set_up)
@@ -93,7 +96,7 @@ def test_a_search_that_goes_on_has_the_length_it_would_have_had(begun, monkeypat
     @contextmanager
     def stop_at(*steps):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "stop_on_signal", lambda: nullcontext(lambda: begun.run.bilevel.step in steps))
+            patch.setattr(sitting, "stop_on_signal", lambda: nullcontext(lambda: begun.run.bilevel.step in steps))
             yield
 
     load = LOADS["ten times slower at first"]

@@ -48,7 +48,7 @@ def _sorted(space, weights, score):
 @pytest.mark.parametrize("space", SMALL)
 @pytest.mark.parametrize("score", ["sum", "log"])
 def test_k_best_is_what_sorting_every_path_gives(space, score):
-    everything = space.counts().paths
+    everything = space.paths_to[space.sink]
     for seed in range(3):
         weights = _random(space, seed)
         assert list(k_best(space, weights, min(everything, 60), score)) == _sorted(space, weights, score)[:60]
@@ -60,7 +60,10 @@ def test_ties_too(space, score):
     """Equal betas, and weights of which rounding decides (0.1 + 0.2 + 0.3 in another order is another number)."""
     rounding = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)[torch.arange(len(space.edges)) % 3]
     for weights in (edge_weights(space, torch.zeros(len(space.edges))), rounding):
-        assert list(k_best(space, weights, min(space.counts().paths, 60), score)) == _sorted(space, weights, score)[:60]
+        assert (
+            list(k_best(space, weights, min(space.paths_to[space.sink], 60), score))
+            == _sorted(space, weights, score)[:60]
+        )
 
 
 def test_k_best_in_the_published_space():

@@ -16,7 +16,7 @@ def test_candidates_differ_have_the_best_cells_and_are_drawn_by_the_seed():
 
 
 def test_no_more_candidates_than_there_are():
-    paths = NET.space.counts().paths
+    paths = NET.space.paths_to[NET.space.sink]
     assert len(draw_candidates(NET, 1, 100, seed=0)) == paths
     assert draw_candidates(NET, paths + 1, 1, seed=0) == ()
     narrow = SuperNet(1, 2, NET.space, NET.layout, part=1)

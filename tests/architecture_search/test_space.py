@@ -1,20 +1,27 @@
-from math import comb
+from collections import Counter
+from math import comb, factorial, prod
 
 import pytest
 
 from voxward.architecture_search.space import MacroSpace
-from voxward.core.genotype import Edge
+from voxward.core.genotype import CELL_KINDS, OPERATION_NAMES, Edge
 
 
 def test_the_published_space():
     """The numbers of section 3.1 (3.89e9, 4.22e8, 1.64e18), and what the paper does not say: 58,785 paths connect."""
-    counts = MacroSpace(layers=10, scales=5).counts()
-    assert (counts.nodes, counts.edges, counts.cells) == (35, 108, 78)
-    assert counts.layer_choices == 62_370**2 == 3_890_016_900
-    assert counts.cell_choices == 750**3 == 421_875_000
-    assert f"{counts.choices:.2e}" == "1.64e+18"
-    assert counts.paths == 58_785 == comb(22, 11) // 12 - 1  # one less than the Catalan number
-    assert f"{counts.networks:.2e}" == "2.48e+13"
+    space = MacroSpace(layers=10, scales=5)
+    cells = sum(edge.kind != "skip" for edge in space.edges)
+    assert (len(space.nodes), len(space.edges), cells) == (35, 108, 78)
+    # One edge per layer, whether they connect or not: what the paper calls paths.
+    layer_choices = prod(Counter(edge.layer for edge in space.edges).values())
+    assert layer_choices == 62_370**2 == 3_890_016_900
+    # Three blocks, each with one of its inputs and one operation, in each kind of cell.
+    cell_choices = (factorial(3) * len(OPERATION_NAMES) ** 3) ** len(CELL_KINDS)
+    assert cell_choices == 750**3 == 421_875_000
+    assert f"{layer_choices * cell_choices:.2e}" == "1.64e+18"
+    paths = space.paths_to[space.sink]
+    assert paths == 58_785 == comb(22, 11) // 12 - 1  # one less than the Catalan number
+    assert f"{paths * cell_choices:.2e}" == "2.48e+13"
 
 
 def test_nodes_and_edges_of_the_published_space():
@@ -43,7 +50,7 @@ def test_paths_are_counted_as_by_walking(layers, scales):
             return 1
         return sum(walk(edge.target) for edge in space.edges if edge.source == node)
 
-    assert space.counts().paths == walk((0, 0))
+    assert space.paths_to[space.sink] == walk((0, 0))
 
 
 @pytest.mark.parametrize(("size", "problem"), [((0, 1), "layers"), ((4, 4), "between 1 and 3"), ((4, 0), "scales")])

@@ -67,21 +67,21 @@ def test_planning_writes_nothing_unless_asked(dataset: Path) -> None:
 
 def test_prepare_covers_all_cases_and_can_be_repeated(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "prepared"
-    decided = prepare(dataset, out)
+    decided = prepare(dataset, out=out)
     folders = sorted(path.name for path in out.iterdir() if path.is_dir())
     assert len(folders) == 6
     assert open_case(out / folders[0], folders[0]).classes == (1,)
-    assert load_plan(out / "plan.json") == decided == prepare(dataset, str(out))
+    assert load_plan(out / "plan.json") == decided == prepare(dataset, out=str(out))
 
 
 def test_an_edited_plan_is_followed(dataset: Path, tmp_path: Path) -> None:
     edited = replace(plan(dataset), spacing=(2.0, 1.0, 1.0))
     edited.save(tmp_path / "edited.json")
-    assert prepare(dataset, tmp_path / "out", plan=tmp_path / "edited.json") == edited
+    assert prepare(dataset, out=tmp_path / "out", plan=tmp_path / "edited.json") == edited
     folder = next(path for path in (tmp_path / "out").iterdir() if path.is_dir())
     assert open_case(folder, folder.name).shape == (10, 18, 16)
     with pytest.raises(ValueError, match="another plan"):
-        prepare(dataset, tmp_path / "out")
+        prepare(dataset, out=tmp_path / "out")
 
 
 def test_bad_arguments_are_refused(dataset: Path, tmp_path: Path) -> None:

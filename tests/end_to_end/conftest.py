@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from voxward.commands.train import train
+from voxward.core.choices import Fold
 from voxward.phantoms.organ import write_phantoms
 
 # The smallest honest training: flat networks on small patches, in float32 so that it is the same on every machine.
@@ -23,4 +24,6 @@ def phantoms(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(phantoms, tmp_path_factory):
-    return train(phantoms, tmp_path_factory.mktemp("run") / "run", "dynunet", seed=1, overrides=TINY)
+    return train(
+        phantoms, out=tmp_path_factory.mktemp("run") / "run", recipe="dynunet", overrides=TINY, fold=Fold(seed=1)
+    )

@@ -16,6 +16,7 @@ from voxward.cli import main
 from voxward.commands.attack import attack
 from voxward.commands.benchmark import benchmark
 from voxward.commands.train import train
+from voxward.core.choices import Fold
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image
 
@@ -27,7 +28,13 @@ QUICK = {"attacks": ("apgd-dice", "fab-dice", "square"), "eps": (8 / 255, 16 / 2
 def skilled(phantoms, tmp_path_factory):
     """A run that has learnt something: an attack on a model without Dice proves nothing."""
     more = ("network.options.filters=[8,16,16,16,8,8]", "training.epochs=60", "optimizer.options.lr=0.01")
-    return train(phantoms, tmp_path_factory.mktemp("skilled") / "run", "dynunet", seed=1, overrides=(*TINY, *more))
+    return train(
+        phantoms,
+        out=tmp_path_factory.mktemp("skilled") / "run",
+        recipe="dynunet",
+        overrides=(*TINY, *more),
+        fold=Fold(seed=1),
+    )
 
 
 @pytest.fixture(scope="module")

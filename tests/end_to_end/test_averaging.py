@@ -37,7 +37,7 @@ def averaged(phantoms, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WeightAverage, "add", note)
-        run = train(phantoms, tmp_path_factory.mktemp("averaged") / "run", "dynunet", overrides=AVERAGED)
+        run = train(phantoms, out=tmp_path_factory.mktemp("averaged") / "run", recipe="dynunet", overrides=AVERAGED)
     return run, noted
 
 
@@ -69,8 +69,8 @@ def test_a_run_killed_before_the_mean_was_written_is_ended_by_resuming_it(phanto
     with monkeypatch.context() as patch:
         patch.setattr(sys.modules["voxward.training.loop"], "save_average", killed)
         with pytest.raises(KeyboardInterrupt):
-            train(phantoms, tmp_path / "run", "dynunet", overrides=AVERAGED)
-    train(phantoms, tmp_path / "run", resume=True)
+            train(phantoms, out=tmp_path / "run", recipe="dynunet", overrides=AVERAGED)
+    train(phantoms, out=tmp_path / "run", resume=True)
     first, second = (load_file(RunFolder(run).weights("swa")) for run in (tmp_path / "run", averaged[0]))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -95,7 +95,7 @@ def test_batch_norms_get_the_statistics_of_the_mean(phantoms, tmp_path, monkeypa
     monkeypatch.setattr(module, "save_average", noted)
     network = "network={name: resdsn, options: {channels: [2, 4, 4, 4], auxiliary: false}}"
     overrides = (*TINY, network, "averaging.start=0.5", "averaging.restarts=1", "averaging.snapshots=2")
-    run = train(phantoms, tmp_path / "run", "dynunet", overrides=(*overrides, "postprocessing.kind=none"))
+    run = train(phantoms, out=tmp_path / "run", recipe="dynunet", overrides=(*overrides, "postprocessing.kind=none"))
     (before, *as_before), (after, *as_after) = found
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert as_before == as_after
@@ -121,8 +121,8 @@ def test_batch_norms_get_the_statistics_of_the_mean(phantoms, tmp_path, monkeypa
 def test_resume_equals_uninterrupted(phantoms, averaged, tmp_path, step):
     """Stopped before the first restart, and inside a cycle."""
     with pytest.raises(Interrupted):
-        train(phantoms, tmp_path / "run", "dynunet", overrides=AVERAGED, progress=StopAt(step))
-    train(phantoms, tmp_path / "run", resume=True)
+        train(phantoms, out=tmp_path / "run", recipe="dynunet", overrides=AVERAGED, progress=StopAt(step))
+    train(phantoms, out=tmp_path / "run", resume=True)
     _same_run(tmp_path / "run", averaged[0])
     first, second = (load_file(RunFolder(run).weights("swa")) for run in (tmp_path / "run", averaged[0]))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -140,11 +140,11 @@ def test_a_run_without_averaging_has_no_such_checkpoint(phantoms, trained, tmp_p
 
 def test_unknown_optimizers_of_restarts_are_refused(phantoms, tmp_path):
     with pytest.raises(ValueError, match="unknown optimizer 'adan'"):
-        train(phantoms, tmp_path / "run", "dynunet", overrides=(*AVERAGED, "averaging.optimizer=adan"))
+        train(phantoms, out=tmp_path / "run", recipe="dynunet", overrides=(*AVERAGED, "averaging.optimizer=adan"))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_mean_that_is_never_made_cannot_be_deployed(phantoms, tmp_path):
     with pytest.raises(ValueError, match="needs the recipe's part averaging"):
-        train(phantoms, tmp_path / "run", "dynunet", overrides=(*TINY, "inference.checkpoint=swa"))
+        train(phantoms, out=tmp_path / "run", recipe="dynunet", overrides=(*TINY, "inference.checkpoint=swa"))
     assert not (tmp_path / "run").exists()

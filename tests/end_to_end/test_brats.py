@@ -34,8 +34,8 @@ def brains(tmp_path_factory):
 @pytest.fixture(scope="module")
 def runs(brains, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    a = train(brains, folder / "a", "brats-a", overrides=TINY)
-    b = train(brains, folder / "b", "brats-b", overrides=TINY[:5])
+    a = train(brains, out=folder / "a", recipe="brats-a", overrides=TINY)
+    b = train(brains, out=folder / "b", recipe="brats-b", overrides=TINY[:5])
     return a, b
 
 
@@ -49,8 +49,8 @@ def test_the_deployed_weights_are_the_recipes(runs):
 
 def test_ranger_and_its_successor_resume_to_the_bit(brains, runs, tmp_path):
     with pytest.raises(Interrupted):
-        train(brains, tmp_path / "a", "brats-a", overrides=TINY, progress=StopAt(2))
-    train(brains, tmp_path / "a", resume=True)
+        train(brains, out=tmp_path / "a", recipe="brats-a", overrides=TINY, progress=StopAt(2))
+    train(brains, out=tmp_path / "a", resume=True)
     for checkpoint in ("last", "swa"):
         first, second = (load_file(RunFolder(run).weights(checkpoint)) for run in (tmp_path / "a", runs[0]))
         assert all(torch.equal(first[name], second[name]) for name in first)
@@ -94,5 +94,5 @@ def test_the_recipes_are_the_papers_full_network(runs, name):
 
 def test_a_dataset_without_regions_is_told_how_to_declare_them(phantoms, tmp_path):
     with pytest.raises(ValueError, match=r"--set 'regions="):
-        train(phantoms, tmp_path / "run", "brats-b", overrides=TINY[:5])
+        train(phantoms, out=tmp_path / "run", recipe="brats-b", overrides=TINY[:5])
     assert not RunFolder(tmp_path / "run").recipe.exists()

@@ -19,6 +19,7 @@ from voxward.cli import main
 from voxward.commands.benchmark import benchmark
 from voxward.commands.harden import harden
 from voxward.commands.train import train
+from voxward.core.choices import Change
 from voxward.core.files import write_json
 from voxward.core.plan import load_json
 from voxward.core.recipe import Choice, dump_recipe, load_recipe
@@ -31,7 +32,7 @@ SHORT = ("training.epochs=4", "defence.replays=2")
 
 @pytest.fixture(scope="module")
 def hardened(trained, tmp_path_factory):
-    return harden(trained, tmp_path_factory.mktemp("hardened") / "run", seed=3, overrides=SHORT)
+    return harden(trained, out=tmp_path_factory.mktemp("hardened") / "run", overrides=SHORT, change=Change(seed=3))
 
 
 def test_it_goes_on_from_the_run(hardened, trained):
@@ -49,7 +50,7 @@ def test_it_goes_on_from_the_run(hardened, trained):
 def test_it_begins_with_the_run_s_weights(trained, phantoms, tmp_path):
     """Without a learning rate nothing moves."""
     still = ("optimizer.options.lr=0.0", "optimizer.options.weight_decay=0.0", *SHORT)
-    run = harden(trained, tmp_path / "run", overrides=still)
+    run = harden(trained, out=tmp_path / "run", overrides=still)
     before, after = (load_file(RunFolder(folder).weights("best")) for folder in (trained, run))
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -66,11 +67,15 @@ def test_the_log_tells_what_happened(hardened):
 
 @pytest.mark.parametrize("method", ["free", "pgd", "trades"])
 def test_an_interrupted_run_ends_like_another(trained, tmp_path, method):
-    options = {"method": method, "seed": 3, "overrides": (*SHORT, "defence.steps=1", "defence.warmup=0.5")}
-    whole = harden(trained, tmp_path / "whole", **options)
+    options = {
+        "method": method,
+        "change": Change(seed=3),
+        "overrides": (*SHORT, "defence.steps=1", "defence.warmup=0.5"),
+    }
+    whole = harden(trained, out=tmp_path / "whole", **options)
     with pytest.raises(Interrupted):
-        harden(trained, tmp_path / "parts", **options, progress=StopAt(3))
-    parts = harden(trained, tmp_path / "parts", resume=True)
+        harden(trained, out=tmp_path / "parts", progress=StopAt(3), **options)
+    parts = harden(trained, out=tmp_path / "parts", resume=True)
     for checkpoint in ("best", "last"):
         one, other = (load_file(RunFolder(run).weights(checkpoint)) for run in (whole, parts))
         assert all(torch.equal(one[name], other[name]) for name in one)
@@ -96,7 +101,7 @@ def test_a_benchmark_of_both_says_what_it_bought(trained, hardened, phantoms, tm
 
 def test_training_can_be_defended_from_the_start(phantoms, tmp_path):
     overrides = (*TINY, "training.epochs=1", "defence.steps=1")
-    run = train(phantoms, tmp_path / "run", "dynunet", defence="pgd", overrides=overrides)
+    run = train(phantoms, out=tmp_path / "run", recipe="dynunet", overrides=[*overrides, "defence.method=pgd"])
     assert "robust_dice" in read_log(RunFolder(run).log)[0]
 
 
@@ -111,23 +116,23 @@ def test_training_can_be_defended_from_the_start(phantoms, tmp_path):
 )
 def test_bad_input_is_refused_at_the_door(trained, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        harden(trained, tmp_path / "run", **options)
+        harden(trained, out=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 
 
 def test_what_is_no_run_is_refused(phantoms, tmp_path):
     with pytest.raises(FileNotFoundError, match="not a trained run"):
-        harden(phantoms, tmp_path / "run")
+        harden(phantoms, out=tmp_path / "run")
 
 
 def test_what_is_no_hardening_of_the_run_is_not_resumed(trained, hardened, phantoms, tmp_path):
     with pytest.raises(ValueError, match="no hardened one"):
-        harden(trained, trained, resume=True)
+        harden(trained, out=trained, resume=True)
     other = shutil.copytree(trained, tmp_path / "other")
     plan = RunFolder(other).plan
     plan.write_text(json.dumps({**json.loads(plan.read_text()), "spacing": [9.0, 9.0, 9.0]}))
     with pytest.raises(ValueError, match="another one"):
-        harden(other, hardened, resume=True)
+        harden(other, out=hardened, resume=True)
 
 
 def test_what_the_run_does_not_say_is_inherited_too(trained, tmp_path):
@@ -139,7 +144,7 @@ def test_what_the_run_does_not_say_is_inherited_too(trained, tmp_path):
     recipe = load_recipe(RunFolder(before).recipe)
     plain = replace(recipe, optimizer=Choice("adam", {}))
     RunFolder(before).recipe.write_text(dump_recipe(plain))
-    run = harden(before, tmp_path / "run", overrides=("training.epochs=1", "defence.replays=1"))
+    run = harden(before, out=tmp_path / "run", overrides=("training.epochs=1", "defence.replays=1"))
     settings = load_json(RunSettings, RunFolder(run).settings)
     assert (settings.fold, settings.folds) == (6, 8)
     assert load_recipe(RunFolder(run).recipe).optimizer.options["lr"] == pytest.approx(1e-3 / 2)
@@ -155,6 +160,7 @@ def test_the_command_line(trained, tmp_path, capsys):
 SITTING = """
 import json, os, signal, sys
 from voxward.commands.train import train
+from voxward.core.choices import Compute, Fold
 from voxward.training.interrupt import Interrupted
 
 def progress(stage, done, total, /, **figures):
@@ -163,8 +169,8 @@ def progress(stage, done, total, /, **figures):
 
 data, out, overrides, stop, resume = json.loads(sys.argv[1])
 try:
-    train(data, out, "resdsn-c2f-coarse", resume=resume, seed=1, device="cpu", devices=2, defence="free",
-          overrides=overrides, progress=progress)
+    train(data, out=out, recipe="resdsn-c2f-coarse", resume=resume, fold=Fold(seed=1), compute=Compute("cpu", 2),
+          overrides=["defence.method=free", *overrides], progress=progress)
 except Interrupted:
     pass
 """

@@ -5,6 +5,7 @@ from lightning_fabric import Fabric
 from tests.end_to_end.conftest import TINY
 from voxward.commands.suspects import suspects as listed
 from voxward.commands.train import train
+from voxward.core.choices import Fold
 from voxward.core.plan import load_json
 from voxward.runs.folder import RunFolder, RunSplit
 from voxward.training.ledger import LossLedger, read_cases, read_ledger, suspects
@@ -85,13 +86,16 @@ def test_a_run_keeps_its_ledger_and_a_reviewed_list_is_excluded(phantoms, traine
     ledger = read_ledger(RunFolder(trained).ledger)
     assert set(ledger) == set(split.fit)  # never a validation case
     assert {len(epochs) for epochs in ledger.values()} <= {1, 2}
-    found = listed(trained, tmp_path / "list.csv", "quantile", 0.5, 2)
+    found = listed(trained, out=tmp_path / "list.csv", rule="quantile", threshold=0.5, epochs=2)
     assert found
     assert read_cases(tmp_path / "list.csv") == tuple(suspect.case for suspect in found)
     other = train(
-        phantoms, tmp_path / "run", "dynunet", seed=1, exclude=tmp_path / "list.csv",
+        phantoms,
+        out=tmp_path / "run",
+        recipe="dynunet",
         overrides=(*TINY, "training.epochs=1"),
-    )  # fmt: skip
+        fold=Fold(seed=1, exclude=tmp_path / "list.csv"),
+    )
     kept = load_json(RunSplit, RunFolder(other).splits)
     assert not {suspect.case for suspect in found} & {*kept.fit, *kept.selection}
     assert kept.validation == split.validation
@@ -100,8 +104,12 @@ def test_a_run_keeps_its_ledger_and_a_reviewed_list_is_excluded(phantoms, traine
 def test_unknown_cases_and_lists_without_a_column_are_refused(phantoms, tmp_path):
     (tmp_path / "list.csv").write_text("case\nnobody\n")
     with pytest.raises(ValueError, match="nobody are not in"):
-        train(phantoms, tmp_path / "run", "dynunet", exclude=tmp_path / "list.csv", overrides=TINY)
+        train(
+            phantoms, out=tmp_path / "run", recipe="dynunet", overrides=TINY, fold=Fold(exclude=tmp_path / "list.csv")
+        )
     (tmp_path / "list.csv").write_text("id\nnobody\n")
     with pytest.raises(ValueError, match="column 'case'"):
-        train(phantoms, tmp_path / "run", "dynunet", exclude=tmp_path / "list.csv", overrides=TINY)
+        train(
+            phantoms, out=tmp_path / "run", recipe="dynunet", overrides=TINY, fold=Fold(exclude=tmp_path / "list.csv")
+        )
     assert not (tmp_path / "run" / "recipe.yaml").exists()

@@ -16,6 +16,7 @@ import voxward
 from tests.end_to_end.conftest import TINY
 from tests.memory import assert_refused_in_little_memory
 from voxward.cli import main
+from voxward.core.choices import Change, Fold, Reuse
 from voxward.core.outputs import MARKER
 from voxward.data.check import check_dataset
 from voxward.data.formats import declared, open_dataset
@@ -63,15 +64,15 @@ def test_a_case_id_that_is_a_path_is_refused_and_the_others_are_prepared(here, i
     assert repr(id) in str(caught.value)
     assert FILES[7] in str(caught.value)
     with pytest.raises(ValueError, match="is no plain file name"):
-        voxward.prepare(here / "d", here / "out" / "prepared", recipe="dynunet")
+        voxward.prepare(here / "d", out=here / "out" / "prepared", recipe="dynunet")
     prepared = {path.name for path in (here / "out" / "prepared").iterdir()}
     assert prepared == {"notes.txt", "plan.json", *(f"c{n}" for n in range(7))}
     for work in (
-        lambda: voxward.train(here / "d", here / "out" / "t", recipe="dynunet", overrides=TINY),
+        lambda: voxward.train(here / "d", out=here / "out" / "t", recipe="dynunet", overrides=TINY),
         lambda: voxward.predict(here / "run", here / "d", out=here / "out" / "p"),
         lambda: voxward.evaluate(here / "run", here / "d", out=here / "out" / "e"),
         lambda: voxward.attack(here / "run", here / "d", out=here / "out" / "a", attacks=("fgsm-ce",)),
-        lambda: voxward.search(here / "d", here / "out" / "s"),
+        lambda: voxward.search(here / "d", out=here / "out" / "s"),
         lambda: voxward.cv(here / "d", here / "out" / "c", recipe="dynunet", overrides=TINY),
     ):
         with pytest.raises(ValueError, match="is no plain file name"):
@@ -93,7 +94,7 @@ def test_a_volume_without_a_name_replaces_nothing(here, name):
     (here / "prepared").mkdir()
     (here / "prepared" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="is no plain file name: it"):
-        voxward.prepare(here / "d", here / "prepared", recipe="dynunet")
+        voxward.prepare(here / "d", out=here / "prepared", recipe="dynunet")
     assert (here / "prepared" / "notes.txt").read_text() == "mine"
     assert len(list((here / "prepared").glob("phantom_*/case.json"))) == 7
     with pytest.raises(ValueError, match="cannot be the name of a file"):
@@ -188,25 +189,25 @@ def test_preparing_replaces_only_prepared_cases(here):
     (mine / "thesis.txt").write_text("years of work")
     plan = here / "run" / "plan.json"
     with pytest.raises(ValueError, match="phantom_003: named like a case, but not a prepared case"):
-        voxward.prepare(here / "d", here / "prepared", plan=plan)
+        voxward.prepare(here / "d", out=here / "prepared", plan=plan)
     assert [path.name for path in (here / "prepared").iterdir()] == ["phantom_003"]
     assert (mine / "thesis.txt").read_text() == "years of work"
-    voxward.prepare(here / "d", here / "prepared", plan=plan, overwrite=True)
+    voxward.prepare(here / "d", out=here / "prepared", plan=plan, overwrite=True)
     assert not (mine / "thesis.txt").exists()
     (mine / "notes.txt").write_text("mine")  # among the files of a case
     (here / "d" / "imagesTr" / FILES[3]).touch()
     with pytest.raises(ValueError, match="phantom_003: named like a case"):
-        voxward.prepare(here / "d", here / "prepared", plan=plan)
+        voxward.prepare(here / "d", out=here / "prepared", plan=plan)
     assert (mine / "notes.txt").read_text() == "mine"
 
 
 def test_a_prepared_case_that_is_a_link_is_replaced_and_not_what_it_leads_to(here):
-    voxward.prepare(here / "d", here / "prepared", plan=here / "run" / "plan.json")
+    voxward.prepare(here / "d", out=here / "prepared", plan=here / "run" / "plan.json")
     (here / "prepared" / "phantom_003").rename(here / "elsewhere")
     (here / "prepared" / "phantom_003").symlink_to(here / "elsewhere")
     before = contents(here / "elsewhere")
     (here / "d" / "imagesTr" / FILES[3]).touch()
-    voxward.prepare(here / "d", here / "prepared", plan=here / "run" / "plan.json")
+    voxward.prepare(here / "d", out=here / "prepared", plan=here / "run" / "plan.json")
     assert not (here / "prepared" / "phantom_003").is_symlink()
     assert contents(here / "elsewhere") == before
 
@@ -258,22 +259,24 @@ def test_the_plan_of_a_run_is_not_replaced(here, overwrite):
     """Its weights would no longer fit it."""
     before = contents(here / "run")
     with pytest.raises(ValueError, match="holds a run"):
-        voxward.plan(here / "d", "rog", out=here / "run", overwrite=overwrite)
+        voxward.plan(here / "d", recipe="rog", out=here / "run", overwrite=overwrite)
     assert contents(here / "run") == before
 
 
 def test_an_edited_plan_is_not_replaced(here):
     """Neither by the next plan nor by a training into the same folder; a training that is given it follows it."""
-    voxward.plan(here / "d", "dynunet", out=here / "new")
+    voxward.plan(here / "d", recipe="dynunet", out=here / "new")
     plan = here / "new" / "plan.json"
     edited = plan.read_text().replace('"batch_size": 2', '"batch_size": 1')
     plan.write_text(edited)
     with pytest.raises(ValueError, match=r"plan\.json: not a file that voxward wrote as a plan"):
-        voxward.plan(here / "d", "dynunet", out=here / "new")
+        voxward.plan(here / "d", recipe="dynunet", out=here / "new")
     with pytest.raises(ValueError, match=r"plan\.json: not a file that voxward wrote as a plan"):
-        voxward.train(here / "d", here / "new", recipe="dynunet", overrides=TINY)
+        voxward.train(here / "d", out=here / "new", recipe="dynunet", overrides=TINY)
     assert plan.read_text() == edited
-    voxward.train(here / "d", here / "new", recipe="dynunet", plan=plan, overrides=[*TINY, "training.epochs=1"])
+    voxward.train(
+        here / "d", out=here / "new", recipe="dynunet", overrides=[*TINY, "training.epochs=1"], reuse=Reuse(plan=plan)
+    )
     assert plan.read_text() == edited
 
 
@@ -293,7 +296,7 @@ def test_preparing_never_replaces_the_dataset_itself(tmp_path, layout):
     before = contents(tmp_path / "d")
     for overwrite in (False, True):
         with pytest.raises(ValueError, match=match):
-            voxward.prepare(tmp_path / "d", tmp_path / "d", recipe=recipe, overwrite=overwrite)
+            voxward.prepare(tmp_path / "d", out=tmp_path / "d", recipe=recipe, overwrite=overwrite)
     assert contents(tmp_path / "d") == before
 
 
@@ -301,15 +304,15 @@ def test_preparing_never_replaces_the_dataset_itself(tmp_path, layout):
 def test_what_systems_leave_in_a_prepared_case_is_in_nobody_s_way(here, name):
     (here / "run" / "prepared" / "phantom_003" / name).write_text("")
     (here / "d" / "imagesTr" / FILES[3]).touch()
-    voxward.prepare(here / "d", here / "run" / "prepared", plan=here / "run" / "plan.json")
+    voxward.prepare(here / "d", out=here / "run" / "prepared", plan=here / "run" / "plan.json")
     assert not (here / "run" / "prepared" / "phantom_003" / name).exists()
 
 
 def test_a_current_case_with_a_note_in_it_is_left_as_it_is(here):
-    voxward.prepare(here / "d", here / "run" / "prepared", plan=here / "run" / "plan.json")
+    voxward.prepare(here / "d", out=here / "run" / "prepared", plan=here / "run" / "plan.json")
     note = here / "run" / "prepared" / "phantom_003" / "notes.txt"
     note.write_text("mine")
-    voxward.prepare(here / "d", here / "run" / "prepared", plan=here / "run" / "plan.json")
+    voxward.prepare(here / "d", out=here / "run" / "prepared", plan=here / "run" / "plan.json")
     assert note.read_text() == "mine"
 
 
@@ -319,7 +322,7 @@ def test_the_state_of_another_run_is_not_taken_over(here):
     state.parent.mkdir(parents=True)
     shutil.copy(RunFolder(here / "run").state, state)
     with pytest.raises(ValueError, match=r"holds state\.pt of another run"):
-        voxward.train(here / "d", here / "new", recipe="dynunet", seed=5, overrides=TINY)
+        voxward.train(here / "d", out=here / "new", recipe="dynunet", overrides=TINY, fold=Fold(seed=5))
 
 
 @pytest.mark.parametrize("gone", ["state.pt", "state.pt best", "state.pt last best"])
@@ -329,10 +332,10 @@ def test_a_trained_run_without_its_state_is_not_begun_again(here, gone):
         (run.state if name == "state.pt" else run.weights(name)).unlink()
     before = contents(here / "run")
     with pytest.raises(ValueError, match=r"without which it cannot go on.*nothing was changed"):
-        voxward.train(here / "d", here / "run", resume=True)
+        voxward.train(here / "d", out=here / "run", resume=True)
     run.recipe.rename(here / "recipe.yaml")
     with pytest.raises(ValueError, match="of another run: choose another --out"):
-        voxward.train(here / "d", here / "run", recipe="dynunet", overrides=TINY)
+        voxward.train(here / "d", out=here / "run", recipe="dynunet", overrides=TINY)
     shutil.move(here / "recipe.yaml", run.recipe)
     assert contents(here / "run") == before
 
@@ -340,7 +343,7 @@ def test_a_trained_run_without_its_state_is_not_begun_again(here, gone):
 def test_a_finished_run_that_is_resumed_keeps_its_weights(here):
     run = RunFolder(here / "run")
     before = {path: path.read_bytes() for path in (run.weights("best"), run.weights("last"), run.log, run.state)}
-    voxward.train(here / "d", here / "run", resume=True)
+    voxward.train(here / "d", out=here / "run", resume=True)
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -352,9 +355,9 @@ def test_a_training_that_was_killed_before_its_first_validation_can_begin(here):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        voxward.train(here / "d", here / "new", recipe="dynunet", seed=1, overrides=TINY, progress=stop)
+        voxward.train(here / "d", out=here / "new", recipe="dynunet", overrides=TINY, progress=stop, fold=Fold(seed=1))
     assert torch.load(RunFolder(here / "new").state, weights_only=True)["state"]["step"] == 0
-    voxward.train(here / "d", here / "new", resume=True)
+    voxward.train(here / "d", out=here / "new", resume=True)
     assert RunFolder(here / "new").weights("best").read_bytes() == RunFolder(here / "run").weights("best").read_bytes()
 
 
@@ -369,17 +372,21 @@ def test_hardening_leaves_the_first_run_alone(here, change):
         shutil.rmtree(next((here / "run" / "prepared").glob("phantom_*")))
     before = contents(here / "run")
     small = ["training.epochs=1", "training.workers=0", "defence.steps=1"]
-    hardened = voxward.harden(here / "run", here / "h", dataset=here / "d", method="pgd", overrides=small)
+    hardened = voxward.harden(
+        here / "run", out=here / "h", method="pgd", overrides=small, change=Change(dataset=here / "d")
+    )
     assert contents(here / "run") == before
     assert (hardened / "prepared").is_dir()
 
 
 def test_hardening_shares_what_is_prepared(here):
     """Of the dataset itself nothing is prepared twice."""
-    voxward.prepare(here / "d", here / "run" / "prepared", plan=here / "run" / "plan.json")
+    voxward.prepare(here / "d", out=here / "run" / "prepared", plan=here / "run" / "plan.json")
     before = contents(here / "run")
     small = ["training.epochs=1", "training.workers=0", "defence.steps=1"]
-    hardened = voxward.harden(here / "run", here / "h", dataset=here / "d", method="pgd", overrides=small)
+    hardened = voxward.harden(
+        here / "run", out=here / "h", method="pgd", overrides=small, change=Change(dataset=here / "d")
+    )
     assert contents(here / "run") == before
     assert not (hardened / "prepared").exists()
 

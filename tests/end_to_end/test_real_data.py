@@ -18,7 +18,7 @@ from voxward.data.io import read_image, read_label, write_image, write_label
 def test_three_channels_and_a_lesion(data_root, tmp_path):
     root = data_root / "Task20_SoftTissueSarcoma"
     overrides = [*TINY, "training.epochs=1", "postprocessing.kind=lesion", "preparation.memory_gib=1"]
-    run = train(root, tmp_path / "run", "dynunet", overrides=overrides)
+    run = train(root, out=tmp_path / "run", recipe="dynunet", overrides=overrides)
     plan = load_plan(run / "plan.json")
     assert [channel.normalization for channel in plan.channels] == ["mr", "ct", "mr"]
     result = evaluate(run)
@@ -31,7 +31,7 @@ def test_nested_regions_of_two_patients(data_root, tmp_path):
     """Two cases are the fewest that can be trained: one trains, one validates."""
     root = data_root / "Task01_BrainTumour_slabs"
     overrides = [*TINY, "training.epochs=1", "preparation.memory_gib=1"]
-    run = train(root, tmp_path / "run", "dynunet", overrides=overrides)
+    run = train(root, out=tmp_path / "run", recipe="dynunet", overrides=overrides)
     result = evaluate(run)
     assert len(result.cases) == 1
     assert set(result.classes) == {"edema", "non-enhancing tumor", "enhancing tumour"}
@@ -46,7 +46,7 @@ def test_extreme_anisotropy(data_root, tmp_path):
         write_image(tmp_path / "data" / "images" / f"{name}.nii.gz", image.array, image.affine)
         write_label(tmp_path / "data" / "labels" / f"{name}.nii.gz", label.array, label.affine)
     overrides = [*TINY, "training.epochs=1", "preparation.memory_gib=0.5"]
-    run = train(tmp_path / "data", tmp_path / "run", "dynunet", overrides=overrides)
+    run = train(tmp_path / "data", out=tmp_path / "run", recipe="dynunet", overrides=overrides)
     plan = load_plan(run / "plan.json")
     assert plan.spline_order[np.argmax(plan.spacing)] == 0
     assert min(plan.kernel_sizes[0]) == 1
@@ -57,7 +57,7 @@ def test_extreme_anisotropy(data_root, tmp_path):
 def test_2d_images(tmp_path):
     _write_discs(tmp_path / "data", 8)
     overrides = ["training.epochs=12", "training.workers=0", "training.precision=fp32"]
-    run = train(tmp_path / "data", tmp_path / "run", "dynunet", overrides=overrides)
+    run = train(tmp_path / "data", out=tmp_path / "run", recipe="dynunet", overrides=overrides)
     assert load_plan(run / "plan.json").patch_size[2] == 1
     assert evaluate(run).foreground.mean > 0.7
 

@@ -11,6 +11,7 @@ from voxward.commands.attack import attack
 from voxward.commands.evaluate import evaluate
 from voxward.commands.harden import harden
 from voxward.commands.train import train
+from voxward.core.choices import Compute
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label
 from voxward.pipeline.predictor import Predictor
@@ -22,7 +23,7 @@ REGIONS = "regions={lesion: [3], organ: [1, 3], all: [1, 2, 3]}"
 
 @pytest.fixture(scope="module")
 def run(phantoms, tmp_path_factory):
-    return train(phantoms, tmp_path_factory.mktemp("regions") / "run", "dynunet", overrides=(*TINY, REGIONS))
+    return train(phantoms, out=tmp_path_factory.mktemp("regions") / "run", recipe="dynunet", overrides=(*TINY, REGIONS))
 
 
 def test_a_run_learns_regions_and_writes_classes(phantoms, run):
@@ -66,5 +67,5 @@ def test_attack_and_harden_honour_regions(phantoms, run, tmp_path):
     assert {record.classes for record in erased.records} == {("organ",)}
     for method in ("pgd", "trades"):
         options = [*TINY, "training.epochs=1", "defence.steps=1"]
-        out = harden(run, tmp_path / method, method=method, device="cpu", overrides=options)
+        out = harden(run, out=tmp_path / method, method=method, overrides=options, compute=Compute(device="cpu"))
         assert load_run(out).plan.labels.head == "regions"

@@ -8,6 +8,7 @@ from voxward.commands.attack import attack
 from voxward.commands.evaluate import evaluate
 from voxward.commands.predict import predict
 from voxward.commands.train import train
+from voxward.core.choices import Fold
 from voxward.core.plan import load_json
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label, write_image
@@ -35,7 +36,8 @@ def stages(scans, tmp_path_factory):
     # Dice finds something sooner than cross-entropy alone: a cascade that finds nothing has no box to hold.
     options = (*TINY, "training.epochs=30", "optimizer.options.lr=0.05", "sampling.foreground=0.7", "loss.name=dice-ce")
     return [
-        train(scans, root / stage, f"resdsn-c2f-{stage}", seed=1, overrides=options) for stage in ("coarse", "fine")
+        train(scans, out=root / stage, recipe=f"resdsn-c2f-{stage}", overrides=options, fold=Fold(seed=1))
+        for stage in ("coarse", "fine")
     ]
 
 
@@ -117,7 +119,11 @@ def test_evaluate_on_the_command_line_takes_the_cascades_arguments(stages, tmp_p
 def test_cases_that_a_stage_was_trained_on_are_not_scored(stages, scans, tmp_path):
     """The coarse stage of another fold has seen the validation cases of this one."""
     other = train(
-        scans, tmp_path / "other", "resdsn-c2f-coarse", fold=1, seed=1, overrides=(*TINY, "training.epochs=1")
+        scans,
+        out=tmp_path / "other",
+        recipe="resdsn-c2f-coarse",
+        overrides=(*TINY, "training.epochs=1"),
+        fold=Fold(fold=1, seed=1),
     )
     with pytest.raises(ValueError, match="in the training of one of the other runs"):
         evaluate(stages[1], out=tmp_path / "scored", cascade=other)
@@ -156,7 +162,13 @@ def test_what_cannot_be_is_refused(stages, scans, capsys):
 
 
 def test_the_hardened_recipe_trains(scans, tmp_path):
-    run = train(scans, tmp_path / "run", "resdsn-c2f-hardened", seed=1, overrides=(*TINY, "training.epochs=2"))
+    run = train(
+        scans,
+        out=tmp_path / "run",
+        recipe="resdsn-c2f-hardened",
+        overrides=(*TINY, "training.epochs=2"),
+        fold=Fold(seed=1),
+    )
     log = read_log(RunFolder(run).log)
     assert np.isfinite([row["robust_dice"] for row in log]).all()
     assert log[0]["saturation"] > 0.1

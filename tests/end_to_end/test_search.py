@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import voxward
+from voxward.core.choices import Compute, Fold, Output, Reuse
 from voxward.core.genotype import load_genotype
+from voxward.core.progress import silent
 from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
 from voxward.runs.folder import RunFolder, load_run
@@ -44,7 +46,7 @@ def found(phantoms, tmp_path_factory):
         "search.start=uniform-path",
         "search.arch_optimizer=adam",
     )
-    return voxward.search(phantoms, out, "msnas-2d", (1, 2), overrides=overrides)
+    return voxward.search(phantoms, out=out, recipe="msnas-2d", paths=(1, 2), overrides=overrides)
 
 
 def test_a_search_writes_genotypes_recipes_drawings_history_and_a_table(found):
@@ -64,7 +66,10 @@ def test_a_search_writes_genotypes_recipes_drawings_history_and_a_table(found):
     assert all(0 <= a.dice <= 1 for a in found.architectures[:2])
     table = (found.out / "architectures.md").read_text()
     assert "| paths-2 | 2 |" in table
-    assert len(json.loads((found.out / "architectures.json").read_text())) == 4
+    written = json.loads((found.out / "architectures.json").read_text())
+    assert (written["format"], len(written["architectures"])) == (1, 4)
+    for name in ("run.json", "plan.json", "splits.json", "paths-1.json"):
+        assert next(iter(json.loads((found.out / name).read_text()).items())) == ("format", 1)
 
 
 def test_the_halves_share_no_case_and_leave_the_validation_cases_out(found):
@@ -88,25 +93,32 @@ def test_a_found_network_trains_and_its_run_needs_no_other_file(found, phantoms,
     genotype = tmp_path / "genotype.json"
     shutil.copy(found.out / "paths-2.json", genotype)
     overrides = (*TINY, *SLICES, f"network.options.genotype={genotype}", "training.epochs=1")
-    run = voxward.train(phantoms, tmp_path / "run", "msnas-2d", overrides=overrides)
+    run = voxward.train(phantoms, out=tmp_path / "run", recipe="msnas-2d", overrides=overrides)
     genotype.unlink()
     network = load_run(run).network
     assert to_data(network.network.genotype) == load_recipe(RunFolder(run).recipe).network.options["genotype"]
     assert network(torch.randn(1, 1, 16, 16, 3)).shape == (1, 4, 16, 16, 3)
     again = (*TINY, *SLICES, "training.epochs=1")
-    same = voxward.train(phantoms, tmp_path / "same", str(found.out / "paths-2.yaml"), overrides=again)
+    same = voxward.train(phantoms, out=tmp_path / "same", recipe=str(found.out / "paths-2.yaml"), overrides=again)
     assert to_data(load_run(same).network.network.genotype) == to_data(network.network.genotype)
 
 
 def test_a_search_in_3d_that_goes_on_is_the_one_that_never_stopped(phantoms, tmp_path):
-    def search(out, **options):
-        return voxward.search(phantoms, tmp_path / out, paths=(1,), overrides=TINY, **options)
+    def search(out, progress=silent, resume=False):
+        return voxward.search(
+            phantoms,
+            out=Output(tmp_path / out, progress=progress),
+            paths=(1,),
+            overrides=TINY,
+            resume=resume,
+            reuse=Reuse(prepared=tmp_path / "cases"),
+        )
 
-    whole = search("whole", prepared=tmp_path / "cases")
+    whole = search("whole")
     for step in (3, 5):
         with pytest.raises(Interrupted, match=f"stopped at step {step}; --resume continues"):
-            search("parts", prepared=tmp_path / "cases", progress=StopAt(step), resume=step > 3)
-    parts = search("parts", prepared=tmp_path / "cases", resume=True)
+            search("parts", StopAt(step), resume=step > 3)
+    parts = search("parts", resume=True)
     assert whole.architectures == parts.architectures
     assert whole.architectures[0].genotype.dimensions == 3
     logs = [
@@ -119,8 +131,9 @@ def test_a_search_in_3d_that_goes_on_is_the_one_that_never_stopped(phantoms, tmp
 
 
 def test_minutes_are_a_budget_that_a_resumed_search_keeps(phantoms, tmp_path):
-    def search(**options):
-        return voxward.search(phantoms, tmp_path / "out", "msnas-2d", (1,), **options)
+    def search(progress=silent, **options):
+        out = Output(tmp_path / "out", progress=progress)
+        return voxward.search(phantoms, out=out, recipe="msnas-2d", paths=(1,), **options)
 
     asked = {"minutes": 0.1, "overrides": (*TINY, *SLICES)}
     with pytest.raises(Interrupted):
@@ -134,7 +147,7 @@ def test_minutes_are_a_budget_that_a_resumed_search_keeps(phantoms, tmp_path):
     log = read_log(found.out / "logs" / "search.csv")
     assert [row["epoch"] for row in log] == [1, 2, 3]
     assert [row["phase"] for row in log] == [0, 1, 2]
-    assert 0.85 * 6 < log[-1]["seconds"] < 60  # how exactly: tests/nas/test_budget.py
+    assert 0.85 * 6 < log[-1]["seconds"] < 60  # how exactly: tests/architecture_search/test_budget.py
     RunFolder(found.out).state.unlink()
     before = {path: path.read_bytes() for path in found.out.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match=r"holds the search's search\.csv, but not its .*nothing was changed"):
@@ -154,26 +167,32 @@ def test_minutes_are_a_budget_that_a_resumed_search_keeps(phantoms, tmp_path):
         ({"overrides": ("search.part=3", *TINY[:4])}, "part must divide the 2 filters, got 3"),
         ({"overrides": ("search.layers=0",)}, "search.layers must be at least 1, got 0"),
         ({"resume": True}, "holds no search to resume"),
+        ({"reuse": Reuse(start="run")}, "start must be None, got run"),
+        ({"compute": Compute(devices=2)}, "devices must be 1, got 2"),
+        ({"fold": Fold(folds=1)}, "folds must be at least 2, got 1"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_written(phantoms, tmp_path, options, problem):
     with pytest.raises((ValueError, FileNotFoundError), match=problem):
-        voxward.search(phantoms, tmp_path / "out", **{"overrides": TINY, "paths": (1,)} | options)
+        voxward.search(phantoms, out=tmp_path / "out", **{"overrides": TINY, "paths": (1,)} | options)
     assert not (tmp_path / "out").exists()
 
 
 def test_training_msnas_without_a_genotype_says_what_is_missing(phantoms, tmp_path):
     with pytest.raises(ValueError, match="needs the option genotype"):
-        voxward.train(phantoms, tmp_path / "run", "msnas")
+        voxward.train(phantoms, out=tmp_path / "run", recipe="msnas")
     assert not (tmp_path / "run").exists()
 
 
 def test_regions_are_searched_and_trained_for(phantoms, tmp_path):
     overrides = (*TINY, *SLICES, "regions={lesion: [3], organ: [1, 3], all: [1, 2, 3]}", "search.adversarial_eps=0.03")
-    found = voxward.search(phantoms, tmp_path / "out", "msnas-2d", (1,), overrides=overrides)
+    found = voxward.search(phantoms, out=tmp_path / "out", recipe="msnas-2d", paths=(1,), overrides=overrides)
     assert 0 <= found.architectures[0].dice <= 1
     run = voxward.train(
-        phantoms, tmp_path / "run", str(found.out / "paths-1.yaml"), overrides=(*TINY, *SLICES, "training.epochs=1")
+        phantoms,
+        out=tmp_path / "run",
+        recipe=str(found.out / "paths-1.yaml"),
+        overrides=(*TINY, *SLICES, "training.epochs=1"),
     )
     model = load_run(run)
     assert model.plan.labels.scored == ("lesion", "organ", "all")

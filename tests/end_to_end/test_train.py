@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from tests.end_to_end.conftest import TINY
 from voxward.commands.train import train
+from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.plan import load_json
 from voxward.runs.folder import RunFolder, RunSplit, load_run
 from voxward.runs.postprocess import PostProcess
@@ -59,9 +60,9 @@ def test_the_recipe_says_whether_cases_are_measured_cropped(phantoms, tmp_path, 
         asked.append(arguments[-1])
         raise ValueError("far enough")
 
-    monkeypatch.setattr(sys.modules["voxward.commands.train"], "fingerprint", measure)
+    monkeypatch.setattr(sys.modules["voxward.training.begin"], "fingerprint", measure)
     with pytest.raises(ValueError, match="far enough"):
-        train(phantoms, tmp_path / "run", overrides=[f"preparation.crop_nonzero={str(crop).lower()}"])
+        train(phantoms, out=tmp_path / "run", overrides=[f"preparation.crop_nonzero={str(crop).lower()}"])
     assert asked == [crop]
 
 
@@ -69,8 +70,8 @@ def test_the_recipe_says_whether_cases_are_measured_cropped(phantoms, tmp_path, 
 def test_resume_equals_uninterrupted_to_the_bit(phantoms, trained, tmp_path, number):
     out = tmp_path / "run"
     with pytest.raises(Interrupted, match="step 3; --resume"):
-        train(phantoms, out, "dynunet", seed=1, overrides=TINY, progress=StopAt(3, number))
-    train(phantoms, out, resume=True)
+        train(phantoms, out=out, recipe="dynunet", overrides=TINY, progress=StopAt(3, number), fold=Fold(seed=1))
+    train(phantoms, out=out, resume=True)
     _same_run(out, trained)
 
 
@@ -78,16 +79,16 @@ def test_resume_after_a_kill_starts_at_the_last_save(phantoms, trained, tmp_path
     """Rows that a killed sitting logged after its last save are dropped; an ended run resumes to itself."""
     out = tmp_path / "run"
     with pytest.raises(Interrupted):
-        train(phantoms, out, "dynunet", seed=1, overrides=TINY, progress=StopAt(4))
+        train(phantoms, out=out, recipe="dynunet", overrides=TINY, progress=StopAt(4), fold=Fold(seed=1))
     with RunFolder(out).log.open("a") as log:
         log.write("5,1,9.0,9.0,0.0,0.0,1.0\n")
-    train(phantoms, out, resume=True)
-    train(phantoms, out, resume=True)
+    train(phantoms, out=out, resume=True)
+    train(phantoms, out=out, resume=True)
     _same_run(out, trained)
 
 
 def test_other_seeds_give_other_runs(phantoms, trained, tmp_path):
-    other = train(phantoms, tmp_path / "run", "dynunet", seed=2, overrides=TINY)
+    other = train(phantoms, out=tmp_path / "run", recipe="dynunet", overrides=TINY, fold=Fold(seed=2))
     assert read_log(RunFolder(other).log)[0]["training_loss"] != read_log(RunFolder(trained).log)[0]["training_loss"]
 
 
@@ -95,10 +96,12 @@ def test_a_time_budget_is_kept_over_an_interruption(phantoms, tmp_path):
     out, minutes = tmp_path / "run", 0.25
     started = time.perf_counter()
     with pytest.raises(Interrupted):
-        train(phantoms, out, "dynunet", minutes=minutes, seed=1, overrides=TINY, progress=StopAt(14))
+        train(
+            phantoms, out=out, recipe="dynunet", minutes=minutes, overrides=TINY, progress=StopAt(14), fold=Fold(seed=1)
+        )
     state = torch.load(RunFolder(out).state, weights_only=True)["state"]
     assert state["total_steps"] > 14
-    train(phantoms, out, minutes=50.0, resume=True)  # the budget is decided: another one changes nothing
+    train(phantoms, out=out, minutes=50.0, resume=True)  # the budget is decided: another one changes nothing
     assert time.perf_counter() - started < 60
     rows = read_log(RunFolder(out).log)
     end = torch.load(RunFolder(out).state, weights_only=True)["state"]
@@ -110,9 +113,16 @@ def test_a_time_budget_is_kept_over_an_interruption(phantoms, tmp_path):
 def test_a_budget_survives_an_interruption_before_it_became_steps(phantoms, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(Interrupted):
-        train(phantoms, out, "dynunet", minutes=0.1, overrides=[*TINY, "training.epochs=100000"], progress=StopAt(3))
+        train(
+            phantoms,
+            out=out,
+            recipe="dynunet",
+            minutes=0.1,
+            overrides=[*TINY, "training.epochs=100000"],
+            progress=StopAt(3),
+        )
     assert torch.load(RunFolder(out).state, weights_only=True)["state"]["total_steps"] is None
-    train(phantoms, out, resume=True)  # with the recipe's epochs this would not end
+    train(phantoms, out=out, resume=True)  # with the recipe's epochs this would not end
     assert read_log(RunFolder(out).log)[-1]["seconds"] < 60
 
 
@@ -123,7 +133,7 @@ def test_training_lowers_the_loss(trained):
 
 def test_the_lattice_trains_too(phantoms, trained, tmp_path):
     overrides = ["training.workers=1", "training.epochs=1", "preparation.batch_size=3", "postprocessing.kind=none"]
-    run = train(phantoms, tmp_path / "run", "rog", overrides=overrides)
+    run = train(phantoms, out=tmp_path / "run", recipe="rog", overrides=overrides)
     model = load_run(run)
     assert model.postprocess == PostProcess()
     assert model.plan.window_size[0] % model.plan.total_stride[0] == 0
@@ -142,9 +152,9 @@ def test_validation_cases_are_never_prepared(phantoms, trained):
         ({"minutes": 0.0}, "minutes must be positive"),
         ({"recipe": "rogg"}, "unknown recipe"),
         ({"overrides": ["training.epochs=0"]}, "at least 1"),
-        ({"fold": 9}, "fold"),
-        ({"device": "cuda"}, "CUDA"),
-        ({"overrides": ["training.precision=fp16"], "device": "cpu"}, "fp16"),
+        ({"fold": Fold(fold=9)}, "fold"),
+        ({"compute": Compute("cuda")}, "CUDA"),
+        ({"overrides": ["training.precision=fp16"], "compute": Compute("cpu")}, "fp16"),
         ({"overrides": ["network.options.kernel_sizes=[[3,3,3]]"], "recipe": "dynunet"}, "one entry per level"),
         ({"overrides": ["loss.name=hinge"]}, "unknown loss"),
         ({"overrides": ["optimizer.options.speed=3"]}, "optimizer"),
@@ -153,10 +163,10 @@ def test_validation_cases_are_never_prepared(phantoms, trained):
     ],
 )
 def test_bad_input_is_refused_and_nothing_is_written(phantoms, tmp_path, arguments, problem):
-    if "device" in arguments and torch.cuda.is_available():
+    if "compute" in arguments and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     with pytest.raises(ValueError, match=problem):
-        train(phantoms, tmp_path / "run", **arguments)
+        train(phantoms, out=tmp_path / "run", **arguments)
     assert not RunFolder(tmp_path / "run").recipe.exists()
     assert not RunFolder(tmp_path / "run").plan.exists()
 
@@ -166,12 +176,12 @@ def test_a_plan_of_another_dataset_is_refused(phantoms, trained, tmp_path):
     plan["channels"][0]["name"] = "CT"
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(ValueError, match="was made for channels"):
-        train(phantoms, tmp_path / "run", plan=tmp_path / "plan.json")
+        train(phantoms, out=tmp_path / "run", reuse=Reuse(plan=tmp_path / "plan.json"))
 
 
 def test_the_dataset_folder_is_not_written_into(phantoms):
     with pytest.raises(ValueError, match="dataset's own folder"):
-        train(phantoms, phantoms)
+        train(phantoms, out=phantoms)
 
 
 @pytest.mark.slow
@@ -204,32 +214,41 @@ def test_two_processes_keep_a_time_budget_together(phantoms, tmp_path):
 def test_resume_on_a_gpu(phantoms, tmp_path):
     overrides = [*TINY, "training.precision=fp16"]
     with pytest.raises(Interrupted):
-        train(phantoms, tmp_path / "run", "dynunet", overrides=overrides, device="cuda", progress=StopAt(3))
-    train(phantoms, tmp_path / "run", resume=True, device="cuda", overrides=overrides)
+        train(
+            phantoms,
+            out=tmp_path / "run",
+            recipe="dynunet",
+            overrides=overrides,
+            progress=StopAt(3),
+            compute=Compute(device="cuda"),
+        )
+    train(phantoms, out=tmp_path / "run", resume=True, overrides=overrides, compute=Compute(device="cuda"))
     assert RunFolder(tmp_path / "run").weights("best").is_file()
 
 
 def test_runs_are_not_overwritten_and_only_runs_are_resumed(phantoms, trained, tmp_path):
     with pytest.raises(ValueError, match="already holds a run"):
-        train(phantoms, trained)
+        train(phantoms, out=trained)
     with pytest.raises(FileNotFoundError, match="no run to resume"):
-        train(phantoms, tmp_path / "run", resume=True)
+        train(phantoms, out=tmp_path / "run", resume=True)
     with pytest.raises(ValueError, match=r"training\.epochs=9 contradicts"):
-        train(phantoms, trained, resume=True, overrides=["training.epochs=9"])
+        train(phantoms, out=trained, resume=True, overrides=["training.epochs=9"])
     with pytest.raises(ValueError, match=r"defence\.method=free contradicts"):
-        train(phantoms, trained, resume=True, defence="free")
+        train(phantoms, out=trained, resume=True, overrides=["defence.method=free"])
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        train(tmp_path / "nowhere", tmp_path / "run")
+        train(tmp_path / "nowhere", out=tmp_path / "run")
 
 
 def test_a_diverging_loss_is_named(phantoms, tmp_path):
     with pytest.raises(FloatingPointError, match="lower optimizer"):
-        train(phantoms, tmp_path / "run", "dynunet", overrides=[*TINY, "optimizer.options.lr=1e30"])
+        train(phantoms, out=tmp_path / "run", recipe="dynunet", overrides=[*TINY, "optimizer.options.lr=1e30"])
 
 
 def test_training_outside_the_main_thread_works(phantoms, tmp_path):
     """Signals reach the main thread only; a notebook or a server may train from another."""
-    thread = threading.Thread(target=train, args=(phantoms, tmp_path / "run", "dynunet"), kwargs={"overrides": TINY})
+    thread = threading.Thread(
+        target=train, args=(phantoms,), kwargs={"out": tmp_path / "run", "recipe": "dynunet", "overrides": TINY}
+    )
     thread.start()
     thread.join()
     assert RunFolder(tmp_path / "run").weights("best").is_file()

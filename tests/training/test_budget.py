@@ -11,18 +11,19 @@ import torch
 
 from tests.end_to_end.conftest import TINY
 from voxward.commands.train import train
+from voxward.core.choices import Fold
 from voxward.core.length import RunLength
 from voxward.core.plan import load_json, load_plan
 from voxward.core.recipe import load_recipe
 from voxward.phantoms.organ import write_phantoms
 from voxward.runs.folder import RunFolder, RunSplit
-from voxward.training import loop
+from voxward.training import loop, sitting
 from voxward.training.interrupt import Interrupted
 from voxward.training.log import read_log
 from voxward.training.loop import fit
+from voxward.training.selection import Validation
 from voxward.training.setup import TrainingCases, set_up, start_fabric
 from voxward.training.steps import Stateless
-from voxward.training.validate import Validation
 
 # Sums of these are exact, so that two clocks that move alike show the same to the bit.
 SECONDS, STEP, VALIDATION = 128.0, 0.125, 0.5
@@ -43,7 +44,11 @@ def begun(tmp_path_factory):
     """A run's prepared cases, plan and split."""
     root = tmp_path_factory.mktemp("begun")
     write_phantoms(root / "data", 8, 0, "mr", 24)
-    return RunFolder(train(root / "data", root / "run", "dynunet", seed=1, overrides=[*TINY, "training.epochs=1"]))
+    return RunFolder(
+        train(
+            root / "data", out=root / "run", recipe="dynunet", overrides=[*TINY, "training.epochs=1"], fold=Fold(seed=1)
+        )
+    )
 
 
 def _set_up(begun, out, *overrides):
@@ -61,7 +66,7 @@ def instant(monkeypatch):
         def step(sitting, batch):
             state = sitting.state
             clock.now += STEP * speed(state.step, clock.now - start)
-            sitting.run.trainer.case_losses = torch.zeros(1)
+            sitting.run.learner.case_losses = torch.zeros(1)
             return torch.tensor([0.5])
 
         def validation(run):
@@ -72,8 +77,8 @@ def instant(monkeypatch):
             while True:
                 yield SimpleNamespace(ids=(sitting.run.cases.fit[0],))
 
-        monkeypatch.setattr(loop._Sitting, "_train_on", step)
-        monkeypatch.setattr(loop._Sitting, "_batches", batches)
+        monkeypatch.setattr(loop.TrainingSitting, "_train_on", step)
+        monkeypatch.setattr(loop.TrainingSitting, "_batches", batches)
         monkeypatch.setattr(loop, "validate", validation)
 
     return prepare
@@ -167,15 +172,15 @@ def test_steps_longer_than_the_budget_end_at_once(begun, tmp_path, instant):
 @contextmanager
 def _timed(monkeypatch, clock, load):
     """Real steps, and a clock that moves with each of them."""
-    real = loop._Sitting._train_on
+    real = loop.TrainingSitting._train_on
 
     def step(sitting, batch):
         clock.now += STEP * load(sitting.state.step, 0)
         return real(sitting, batch)
 
-    monkeypatch.setattr(loop._Sitting, "_train_on", step)
+    monkeypatch.setattr(loop.TrainingSitting, "_train_on", step)
     yield
-    monkeypatch.setattr(loop._Sitting, "_train_on", real)
+    monkeypatch.setattr(loop.TrainingSitting, "_train_on", real)
 
 
 def test_a_corrected_run_goes_on_as_the_run_that_never_stopped(begun, tmp_path, monkeypatch):
@@ -215,16 +220,16 @@ def _stopping(monkeypatch, at):
         yield lambda: stops[0].state.step == at
 
     stops = []
-    begin = loop._Sitting.__init__
+    begin = loop.TrainingSitting.__init__
 
     def remembered(self, *arguments):
         begin(self, *arguments)
         stops.append(self)
 
-    monkeypatch.setattr(loop._Sitting, "__init__", remembered)
-    monkeypatch.setattr(loop, "stop_on_signal", signal)
+    monkeypatch.setattr(loop.TrainingSitting, "__init__", remembered)
+    monkeypatch.setattr(sitting, "stop_on_signal", signal)
     yield
-    monkeypatch.setattr(loop._Sitting, "__init__", begin)
+    monkeypatch.setattr(loop.TrainingSitting, "__init__", begin)
 
 
 def test_a_state_of_a_run_whose_length_was_told_once_is_read(begun, tmp_path):

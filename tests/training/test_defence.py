@@ -22,7 +22,9 @@ from voxward.training.defence import (
     search_precision,
     searched,
 )
-from voxward.training.steps import StandardStep, Step, StepInput, Trainer
+from voxward.training.learner import Learner
+from voxward.training.schedule import create_schedule
+from voxward.training.steps import StandardStep, Step, StepInput
 
 EPS = 8 / 255
 SHAPE = (2, 1, 8, 8, 8)
@@ -35,10 +37,11 @@ def _network():
     )
 
 
-def _trainer(network, clip=None):
+def _learner(network, clip=None):
     fabric = Fabric(accelerator="cpu", devices=1)
     wrapped, optimizer = fabric.setup(network, torch.optim.Adam(network.parameters(), 1e-2))
-    return Trainer(fabric, wrapped, optimizer, create_loss(Choice("dice-ce")), clip)
+    schedule = create_schedule(Choice("constant"))
+    return Learner(fabric, wrapped, optimizer, create_loss(Choice("dice-ce")), schedule, clip)
 
 
 def _batch(number=1, done=0.5, shape=SHAPE):
@@ -56,13 +59,13 @@ def _weights(network):
 
 @pytest.mark.parametrize("name", list(DEFENCES))
 def test_every_defence_is_a_step(name):
-    step = DEFENCES[name](_trainer(_network()), Defence(name))
+    step = DEFENCES[name](_learner(_network()), Defence(name))
     assert isinstance(step, Step)
-    before = _weights(step.trainer.network)
+    before = _weights(step.learner.network)
     figures = step(_batch(number=0))
     assert len(figures) == len(step.figures)
     assert figures.isfinite().all()
-    assert not torch.equal(_weights(step.trainer.network), before)
+    assert not torch.equal(_weights(step.learner.network), before)
     assert math.isnan(step(_batch(number=1))[1]) is (name != "trades")
 
 
@@ -70,7 +73,7 @@ def test_a_free_step_is_the_hand_computed_one():
     """Twice the same batch: weights by Adam, perturbation by the sign of the same backward pass, kept for the next."""
     network = _network()
     twin = copy.deepcopy(network)
-    step = FreeStep(_trainer(network), Defence("free", EPS, replays=2, step=0.5))
+    step = FreeStep(_learner(network), Defence("free", EPS, replays=2, step=0.5))
     optimizer, loss = torch.optim.Adam(twin.parameters(), 1e-2), create_loss(Choice("dice-ce"))
     delta = torch.zeros(SHAPE)
     for number in (1, 2):
@@ -95,7 +98,7 @@ def test_a_free_step_is_the_hand_computed_one():
 def test_the_perturbation_reaches_eps_and_stays_in_ball_and_box():
     """The ROG authors' released step is a floor division: it never leaves zero."""
     network, seen, reached = _network(), [], []
-    step = FreeStep(_trainer(network), Defence("free", EPS, replays=5))
+    step = FreeStep(_learner(network), Defence("free", EPS, replays=5))
     network.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
     for number in range(1, 4):
         batch = _batch(number)
@@ -113,8 +116,8 @@ def test_the_perturbation_reaches_eps_and_stays_in_ball_and_box():
 @pytest.mark.parametrize("clip", [None, 0.1])
 def test_once_and_without_eps_it_is_standard_training_bit_for_bit(clip):
     plain, free = _network(), _network()
-    standard = StandardStep(_trainer(plain, clip))
-    step = FreeStep(_trainer(free, clip), Defence("free", 0.0, replays=1))
+    standard = StandardStep(_learner(plain, clip))
+    step = FreeStep(_learner(free, clip), Defence("free", 0.0, replays=1))
     for number in range(1, 6):
         one, other = standard(_batch(number)), step(_batch(number))
         assert torch.equal(one[0], other[0])
@@ -145,7 +148,7 @@ def test_weights_learn_on_what_the_search_found(kind):
     twin = copy.deepcopy(network)
     defence = Defence("pgd" if kind is PgdStep else "trades", EPS, steps=2, objective="dice", beta=3.0)
     batch, again = _batch(), _batch()
-    kind(_trainer(network), defence)(batch)
+    kind(_learner(network), defence)(batch)
     ball = patch_ball(again.images, again.windows, EPS)
     start = ball.random(again.generator)
     loss, dice = create_loss(Choice("dice-ce")), create_objective("dice")
@@ -178,19 +181,19 @@ def test_warm_up_and_clean_samples():
     """At the beginning of a warm-up nothing is perturbed; of clean samples nothing ever is."""
     for defence, done in ((Defence("pgd", EPS, warmup=0.5), 0.0), (Defence("pgd", EPS, clean=1.0), 0.5)):
         plain, hardened = _network(), _network()
-        standard, step = StandardStep(_trainer(plain)), PgdStep(_trainer(hardened), defence)
+        standard, step = StandardStep(_learner(plain)), PgdStep(_learner(hardened), defence)
         one, other = standard(_batch(done=done)), step(_batch(done=done))
         torch.testing.assert_close(one[0], other[0])
         torch.testing.assert_close(_weights(plain), _weights(hardened))
     # Nothing that moved is at a rim that is none.
-    assert PgdStep(_trainer(_network()), Defence("pgd", EPS, warmup=0.5))(_batch(done=0.0))[2] == 0
+    assert PgdStep(_learner(_network()), Defence("pgd", EPS, warmup=0.5))(_batch(done=0.0))[2] == 0
 
 
 @pytest.mark.parametrize("name", list(DEFENCES))
 @pytest.mark.parametrize(("done", "expected"), [(0.2, EPS / 2), (0.4, EPS), (0.9, EPS)])
 def test_eps_grows_in_proportion_to_what_is_done_of_the_warm_up(name, done, expected):
     network, seen = _network(), []
-    step = DEFENCES[name](_trainer(network), Defence(name, EPS, warmup=0.4))
+    step = DEFENCES[name](_learner(network), Defence(name, EPS, warmup=0.4))
     network.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
     batch = _batch(done=done)
     step(batch)
@@ -201,7 +204,7 @@ def test_eps_grows_in_proportion_to_what_is_done_of_the_warm_up(name, done, expe
 @pytest.mark.parametrize("name", ["free", "pgd"])
 def test_each_sample_is_clean_or_not_by_itself(name):
     network, seen, clean = _network(), [], []
-    step = DEFENCES[name](_trainer(network), Defence(name, EPS, replays=2, steps=1, clean=0.25))
+    step = DEFENCES[name](_learner(network), Defence(name, EPS, replays=2, steps=1, clean=0.25))
     network.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
     for number in range(1, 61):
         batch = _batch(number)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.training.test_defence import _batch, _trainer
+from tests.training.test_defence import _batch, _learner
 from voxward.core.recipe import Defence
 from voxward.training.defence import DEFENCES
 
@@ -14,7 +14,7 @@ from voxward.training.defence import DEFENCES
 def test_only_training_forwards_move_the_running_statistics(name, forwards, number):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4), nn.ReLU(), nn.Conv3d(4, 3, 1))
-    step = DEFENCES[name](_trainer(network), Defence(name, 8 / 255, replays=3, steps=2))
+    step = DEFENCES[name](_learner(network), Defence(name, 8 / 255, replays=3, steps=2))
     network.train()
     step(_batch(number))
     assert int(network[1].num_batches_tracked) == forwards

@@ -77,7 +77,7 @@ def test_what_helps_is_written_and_one_case_is_held_at_a_time(run):
     chosen, predicted, written = run(3)
     assert chosen == PostProcess(("organ",), (0.0,))
     assert predicted == 3
-    assert written == {"kinds": ["organ"], "minimum_mm3": [0.0], "fraction": 0.2, "filled": []}
+    assert written == {"format": 1, "kinds": ["organ"], "minimum_mm3": [0.0], "fraction": 0.2, "filled": []}
 
 
 def test_holes_are_asked_for_by_the_recipe(run):
@@ -89,7 +89,7 @@ def test_holes_are_asked_for_by_the_recipe(run):
 
 def test_nothing_wanted_or_no_cases_predicts_nothing(run):
     for count, overrides in ((3, ["postprocessing.kind=none"]), (3, ["postprocessing.classes={a: none}"]), (0, [])):
-        assert run(count, *overrides) == (PostProcess(), 0, to_data(PostProcess()))
+        assert run(count, *overrides) == (PostProcess(), 0, {"format": 1, **to_data(PostProcess())})
 
 
 @pytest.mark.parametrize(("volumes", "expected"), [(0.5, 2), (2.0, 2), (3.5, 3), (100.0, 4)])

@@ -7,9 +7,9 @@ from voxward.core.recipe import Choice, Defence
 from voxward.nets.registry import create_network
 from voxward.runs.folder import load_weights, save_weights
 from voxward.training.defence import FreeStep
+from voxward.training.learner import Learner
 from voxward.training.schedule import create_schedule
-from voxward.training.state import Learner, TrainingState, load_state, save_state
-from voxward.training.steps import Trainer
+from voxward.training.state import TrainingState, load_state, save_state
 
 
 class _Process(Fabric):
@@ -32,11 +32,11 @@ def _learner(fabric=None):
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
     network = nn.Linear(3, 2)
     wrapped, optimizer = fabric.setup(network, torch.optim.Adam(network.parameters()))
-    return Learner(fabric, wrapped, optimizer, create_schedule(Choice("plateau")))
+    return Learner(fabric, wrapped, optimizer, nn.MSELoss(), create_schedule(Choice("plateau")))
 
 
 def _free(learner):
-    return FreeStep(Trainer(learner.fabric, learner.network, learner.optimizer, nn.MSELoss(), None), Defence())
+    return FreeStep(learner, Defence())
 
 
 def test_state_round_trip(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.training.test_defence import _batch, _network, _trainer
+from tests.training.test_defence import _batch, _learner, _network
 from voxward.core.recipe import Choice, Defence
 from voxward.losses.deep import supervised
 from voxward.losses.registry import create_loss
@@ -34,29 +34,29 @@ def test_a_case_s_loss_is_that_of_a_batch_of_one(deep):
     network = _Deep() if deep else _network()
     loss = supervised(BATCHWISE, (0.5,)) if deep else BATCHWISE
     twin = copy.deepcopy(network)
-    trainer = _trainer(network)
-    trainer.loss = loss
+    learner = _learner(network)
+    learner.loss = loss
     batch = _batch()
-    (value,) = StandardStep(trainer)(batch)
+    (value,) = StandardStep(learner)(batch)
     alone = [loss(twin(batch.images[n : n + 1]), batch.labels[n : n + 1]) for n in (0, 1)]
-    torch.testing.assert_close(trainer.case_losses, torch.stack(alone).detach())
-    assert not trainer.case_losses.requires_grad
-    assert abs(float(value) - float(trainer.case_losses.mean())) > 1e-5
+    torch.testing.assert_close(learner.case_losses, torch.stack(alone).detach())
+    assert not learner.case_losses.requires_grad
+    assert abs(float(value) - float(learner.case_losses.mean())) > 1e-5
 
 
 def test_a_batch_of_one_is_its_case_and_the_mean_of_samples_the_mean_of_cases():
-    trainer = _trainer(_network())
+    learner = _learner(_network())
     batch = _batch()
     one = _batch()
     one = type(one)(one.images[:1], one.labels[:1], one.windows[:1], 1, 0.5, one.generator)
-    assert torch.equal(StandardStep(trainer)(one), trainer.case_losses)
-    (value,) = StandardStep(trainer)(batch)
-    torch.testing.assert_close(trainer.case_losses.mean(), value)
+    assert torch.equal(StandardStep(learner)(one), learner.case_losses)
+    (value,) = StandardStep(learner)(batch)
+    torch.testing.assert_close(learner.case_losses.mean(), value)
 
 
 @pytest.mark.parametrize("name", list(DEFENCES))
 def test_every_defence_notes_its_cases(name):
-    trainer = _trainer(_network())
-    DEFENCES[name](trainer, Defence(name, steps=1, replays=2))(_batch())
-    assert trainer.case_losses.shape == (2,)
-    assert trainer.case_losses.isfinite().all()
+    learner = _learner(_network())
+    DEFENCES[name](learner, Defence(name, steps=1, replays=2))(_batch())
+    assert learner.case_losses.shape == (2,)
+    assert learner.case_losses.isfinite().all()

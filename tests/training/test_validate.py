@@ -2,7 +2,7 @@
 
 import pytest
 
-from voxward.training.validate import Validation
+from voxward.training.selection import Validation
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0.9), (0.25, 0.8), (1.0, 0.5)])

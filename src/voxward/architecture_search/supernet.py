@@ -15,7 +15,6 @@ from torch.utils.checkpoint import checkpoint
 
 from voxward.architecture_search.cell import (
     MixedCell,
-    PartialMixed,
     best_genes,
     cell_inputs,
     normalise_inputs,
@@ -35,7 +34,7 @@ from voxward.core.genotype import (
 )
 from voxward.nets.lattice import check_input
 from voxward.nets.layout import Layout
-from voxward.nets.searched import DecodedCell, SearchedNet, propagate
+from voxward.nets.searched import propagate
 
 Start = Literal["uniform-path", "uniform-edge"]
 
@@ -163,24 +162,6 @@ class SuperNet(nn.Module):
             weights=tuple(weight for weight, keep in zip(weights, kept, strict=True) if keep),
         )
 
-    def derive(self, genotype: Genotype) -> SearchedNet:
-        """The genotype's network with this super-net's weights. Raises ValueError unless part is 1.
-
-        Operations on a part of the channels do not fit a network that uses all; such a network is trained anew.
-        """
-        if self.part != 1:
-            raise UserError(f"weights are inherited only where part is 1, got {self.part}: train the network anew")
-        self._check_genotype(genotype)
-        layout = self.layout
-        net = SearchedNet(
-            self.in_channels, self.out_channels, genotype, layout.strides, layout.filters, layout.norm
-        ).to(self.beta.device)
-        net.stem.load_state_dict(self.stem.state_dict())
-        net.head.load_state_dict(self.head.state_dict())
-        for name, cell in net.cells.items():
-            _inherit(cast(DecodedCell, cell), cast(MixedCell, self.cells[name]))
-        return net.train(self.training)
-
     def _edge_scores(self) -> Tensor:
         return self.prior + self.beta / self.temperature
 
@@ -224,16 +205,6 @@ def _check(space: MacroSpace, layout: Layout, part: int, start: str) -> None:
         found.append(f"start must be uniform-path or uniform-edge, got {start!r}")
     if found:
         raise UserError("; ".join(found))
-
-
-def _inherit(net: DecodedCell, cell: MixedCell) -> None:
-    # The super-net's norms have no scale and shift; the network's stay 1 and 0.
-    net.entry.load_state_dict(cell.entry.state_dict(), strict=False)
-    places = cell_inputs(cell.blocks)
-    for block, (gene, operation) in enumerate(zip(net.genes, net.operations, strict=True), 1):
-        mixed = cast(PartialMixed, cell.mixed[places.index((block, gene.input))])
-        source = mixed.operations[OPERATION_NAMES.index(gene.operation)]
-        operation.load_state_dict(source.state_dict(), strict=False)
 
 
 @contextmanager

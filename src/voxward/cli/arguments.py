@@ -1,10 +1,13 @@
-"""What several commands of the door share: where they print, and arguments that mean the same everywhere."""
+"""What several commands share: where they print, and arguments that mean the same everywhere."""
 
 from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Collection, Iterator
+from dataclasses import fields
 from fractions import Fraction
+from importlib import import_module
 from typing import Any
 
 from rich.console import Console
@@ -14,13 +17,56 @@ console = Console()
 errors = Console(stderr=True)
 
 
-def given(arguments: Arguments) -> dict[str, Any]:
-    """A command's arguments for its function."""
-    return {name: value for name, value in vars(arguments).items() if name != "command"}
+def given(arguments: Arguments, **groups: type) -> dict[str, Any]:
+    """Return the arguments of the command line for the function of a command.
+
+    Args:
+        arguments: What was read from the command line.
+        groups: The parameters that take a frozen dataclass, such as `fold=Fold`; arguments that are named like the
+            fields of that dataclass go into it.
+
+    Returns:
+        The keyword arguments of the function.
+    """
+    values = {name: value for name, value in vars(arguments).items() if name != "command"}
+    built = {
+        name: group(**{field.name: values.pop(field.name) for field in fields(group) if field.name in values})
+        for name, group in groups.items()
+    }
+    return values | built
+
+
+class Registered(Collection[str]):
+    """The names in a registry, as choices of an argument.
+
+    The registry is imported when the names are needed, and not when the parser is built, so that the help stays quick.
+
+    Args:
+        module: The module of the registry.
+        name: The name of the registry in that module.
+    """
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._names()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(getattr(import_module(self.module), self.name))
+
+
+DEFENCES = Registered("voxward.training.defence", "DEFENCES")
 
 
 def size(text: str) -> float:
-    """A number or a fraction such as 8/255."""
+    """Read a number or a fraction such as 8/255."""
     try:
         return float(Fraction(text))
     except (ValueError, ZeroDivisionError) as error:
@@ -28,20 +74,42 @@ def size(text: str) -> float:
 
 
 def take_negative_fractions(parser: argparse.ArgumentParser) -> None:
-    """Read -1/255 as the value it is, so that what takes it can say what is legal; newer Pythons do by themselves."""
+    """Let a parser read -1/255 as a value and not as a flag, as newer versions of Python do by themselves."""
     parser._negative_number_matcher = re.compile(r"-\.?\d")
 
 
 def device_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where a command computes."""
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    """Add the argument for the device that a command computes on."""
+    parser.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"),
+        help="the device to compute on; auto is a CUDA device if there is one (default auto)",
+    )  # fmt: skip
+
+
+def devices_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the argument for the number of processes that train one network together."""
+    parser.add_argument(
+        "--devices", type=int, default=1, help="the number of processes that train together, by DDP (default 1)"
+    )
+
+
+def workers_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the argument for the number of cases that are prepared at once."""
+    parser.add_argument(
+        "--workers", type=int, default=2, help="the number of cases that are read or prepared at once (default 2)"
+    )
+
+
+def seed_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the argument for the seed."""
+    parser.add_argument("--seed", type=int, default=0, help="the seed of everything that is drawn (default 0)")
 
 
 def overwrite_argument(parser: argparse.ArgumentParser) -> None:
-    """Replace what voxward did not write."""
+    """Add the flag that replaces files which voxward did not write."""
     parser.add_argument(
         "--overwrite", action="store_true",
-        help="replace files that voxward did not write, or that were edited since (default: refuse)",
+        help="replace files that voxward did not write, or that were edited since; the default refuses to",
     )  # fmt: skip
 
 
@@ -61,18 +129,24 @@ def ensemble_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    """A dataset, a recipe, and which of its cases."""
-    parser.add_argument("dataset", help="dataset folder")
+    """Add the arguments for a dataset, a recipe, and the part of the dataset that is learnt from."""
+    parser.add_argument("dataset", help="the folder of the dataset")
     parser.add_argument("--recipe", default="rog", help="a packaged recipe (rog, dynunet, ...) or a .yaml file")
-    parser.add_argument("--fold", type=int, default=0, help="which fold of the dataset's splits (default 0)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
-    parser.add_argument("--workers", type=int, default=2, help="cases prepared at once (default 2)")
+    parser.add_argument("--fold", type=int, default=0, help="the fold that is held out, counted from 0 (default 0)")
+    parser.add_argument(
+        "--folds", type=int, default=5, help="the number of folds of a dataset without splits of its own (default 5)"
+    )
+    parser.add_argument(
+        "--exclude", metavar="CSV", help="a list of cases that are not learnt from, see `voxward suspects`"
+    )
+    seed_argument(parser)
+    workers_argument(parser)
     set_argument(parser)
 
 
 def set_argument(parser: argparse.ArgumentParser) -> None:
-    """Changes to what a file says."""
+    """Add the argument for changes to a recipe."""
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
-        help="change the recipe, e.g. --set training.epochs=100 (repeatable)",
+        help="change the recipe, for example --set training.epochs=100; may be given several times",
     )  # fmt: skip

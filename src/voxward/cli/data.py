@@ -1,4 +1,4 @@
-"""The commands that look at a dataset and prepare it."""
+"""The commands that check, plan and prepare a dataset."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from voxward.cli.arguments import (
     given,
     overwrite_argument,
     recipe_arguments,
+    workers_argument,
 )
+from voxward.core.choices import Fold
 from voxward.report.progress import BarProgress
 
 
 def check_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `voxward check` takes."""
-    parser.add_argument("dataset", help="dataset folder: MSD, nnU-Net raw, or images/ and labels/")
-    parser.add_argument("--workers", type=int, default=2, help="cases read at once (default 2)")
+    """Add the arguments of `voxward check`."""
+    parser.add_argument("dataset", help="the folder of the dataset: MSD, nnU-Net raw, or images/ and labels/")
+    workers_argument(parser)
 
 
 def check(arguments: Arguments) -> int:
@@ -28,7 +30,7 @@ def check(arguments: Arguments) -> int:
     from voxward.commands.check import check
     from voxward.report.problems import problems_table
 
-    report = check(arguments.dataset, arguments.workers)
+    report = check(**given(arguments))
     if report.problems:
         console.print(problems_table(report).terminal())
     verdict = "no problems" if report.ok else f"{len(report.errors)} errors"
@@ -37,38 +39,36 @@ def check(arguments: Arguments) -> int:
 
 
 def plan_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `voxward plan` takes."""
+    """Add the arguments of `voxward plan`."""
     recipe_arguments(parser)
-    parser.add_argument("--out", help="folder for plan.json and fingerprint.json")
+    parser.add_argument("--out", help="the folder that gets plan.json and fingerprint.json (default: write nothing)")
     overwrite_argument(parser)
 
 
 def plan(arguments: Arguments) -> int:
     """Run `voxward plan`."""
     from voxward.commands.plan import plan
-    from voxward.core.progress import counter
     from voxward.core.structure import to_data
 
     with BarProgress(errors) as progress:
-        decided = plan(**given(arguments), progress=counter(progress, "fingerprint"))
+        decided = plan(**given(arguments, fold=Fold), progress=progress)
     console.print_json(data=to_data(decided))
     return 0
 
 
 def prepare_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `voxward prepare` takes."""
+    """Add the arguments of `voxward prepare`."""
     recipe_arguments(parser)
-    parser.add_argument("--out", required=True, help="folder for the prepared cases")
-    parser.add_argument("--plan", help="a plan.json, perhaps edited, instead of the planner's")
+    parser.add_argument("--out", required=True, help="the folder of the prepared cases")
+    parser.add_argument("--plan", help="a plan.json, which may have been edited, in place of the planner's decisions")
     overwrite_argument(parser)
 
 
 def prepare(arguments: Arguments) -> int:
     """Run `voxward prepare`."""
     from voxward.commands.prepare import prepare
-    from voxward.core.progress import counter
 
     with BarProgress(errors) as progress:
-        prepare(**given(arguments), progress=counter(progress, "prepare"))
+        prepare(**given(arguments, fold=Fold), progress=progress)
     console.print(f"prepared cases are in {escape(arguments.out)}")
     return 0

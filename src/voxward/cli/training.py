@@ -1,4 +1,4 @@
-"""The commands that train: one run, a hardened one, a cross-validation, an architecture search."""
+"""The commands that train: a run, a hardened run, a cross-validation and an architecture search."""
 
 from __future__ import annotations
 
@@ -7,59 +7,71 @@ import argparse
 from rich.markup import escape
 
 from voxward.cli.arguments import (
+    DEFENCES,
     Arguments,
+    Registered,
     console,
     device_arguments,
+    devices_argument,
     errors,
     given,
     overwrite_argument,
     recipe_arguments,
+    seed_argument,
     set_argument,
     size,
+    workers_argument,
 )
+from voxward.core.choices import Change, Compute, Fold, Output, Reuse
 from voxward.report.progress import BarProgress
 
 
 def train_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `voxward train` takes."""
+    """Add the arguments of `voxward train`."""
     recipe_arguments(parser)
-    parser.add_argument("--out", required=True, help="the run folder")
-    parser.add_argument("--minutes", type=float, help="time budget of the training (default: the recipe's epochs)")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --out exactly where it stopped")
-    parser.add_argument("--plan", help="a plan.json, perhaps edited, instead of the planner's")
-    parser.add_argument("--prepared", help="folder of prepared cases to share between runs (default: RUN/prepared)")
-    parser.add_argument("--start", metavar="RUN", help="a run whose weights, plan and split to begin with")
-    parser.add_argument("--defence", choices=("free", "pgd", "trades"), help="adversarial training; see `harden`")
-    parser.add_argument("--exclude", metavar="CSV", help="cases not to train on, from `voxward suspects`")
-    parser.add_argument("--folds", type=int, default=5, help="parts of the dataset without own splits (default 5)")
+    add = parser.add_argument
+    add("--out", required=True, help="the folder of the run")
+    add("--minutes", type=float, help="the time budget of the training (default: the epochs of the recipe)")
+    add("--resume", action="store_true", help="go on with the run in --out exactly where it stopped")
+    add("--plan", help="a plan.json, which may have been edited, in place of the planner's decisions")
+    add("--prepared", help="a folder of prepared cases, which several runs may share (default: OUT/prepared)")
+    add(
+        "--start", metavar="RUN", help="a run on the same dataset whose weights, plan and split the new run begins with"
+    )
+    add("--defence", choices=DEFENCES, metavar="NAME", help="train adversarially: %(choices)s (default: do not)")
     device_arguments(parser)
-    parser.add_argument("--devices", type=int, default=1, help="processes to train with (DDP)")
+    devices_argument(parser)
 
 
 def train(arguments: Arguments) -> int:
     """Run `voxward train`."""
     from voxward.commands.train import train
 
+    values = given(arguments, fold=Fold, reuse=Reuse, compute=Compute)
+    defence = values.pop("defence")
+    if defence is not None:
+        values["overrides"] = [f"defence.method={defence}", *values["overrides"]]
     with BarProgress(errors) as progress:
-        run = train(**given(arguments), progress=progress)
+        run = train(**values, progress=progress)
     console.print(f"trained: {escape(str(run))}\nnext: voxward evaluate {escape(str(run))}")
     return 0
 
 
 def harden_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `voxward harden` takes."""
-    parser.add_argument("run", help="run folder of `voxward train`")
-    parser.add_argument("--out", required=True, help="the hardened run's folder")
-    parser.add_argument("--dataset", help="where the run's dataset lies now, if it was moved")
-    parser.add_argument("--method", default="free", choices=("free", "pgd", "trades"), help="default: free")
-    parser.add_argument("--eps", type=size, default=8 / 255, help="share of the intensity window (default 8/255)")
-    parser.add_argument("--minutes", type=float, help="time budget of the training (default: the recipe's epochs)")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --out, by its own method and eps")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
-    parser.add_argument("--workers", type=int, default=2, help="cases prepared at once (default 2)")
+    """Add the arguments of `voxward harden`."""
+    add = parser.add_argument
+    add("run", help="the folder of a trained run")
+    add("--out", required=True, help="the folder of the hardened run")
+    add("--dataset", help="the folder in which the dataset of the run lies now, if it was moved")
+    add("--method", default="free", choices=DEFENCES, metavar="NAME", help="%(choices)s (default free)")
+    add("--eps", type=size, default=8 / 255, help="the largest change, a share of the intensity range (default 8/255)")
+    add("--minutes", type=float, help="the time budget of the training (default: the epochs of the recipe)")
+    add("--resume", action="store_true", help="go on with the run in --out, with its own method and eps")
+    seed_argument(parser)
+    workers_argument(parser)
     set_argument(parser)
     device_arguments(parser)
-    parser.add_argument("--devices", type=int, default=1, help="processes to train with (DDP)")
+    devices_argument(parser)
 
 
 def harden(arguments: Arguments) -> int:
@@ -67,7 +79,7 @@ def harden(arguments: Arguments) -> int:
     from voxward.commands.harden import harden
 
     with BarProgress(errors) as progress:
-        run = harden(**given(arguments), progress=progress)
+        run = harden(**given(arguments, change=Change, compute=Compute), progress=progress)
     shown = escape(str(run))
     console.print(
         f"hardened: {shown}\nnext: voxward benchmark {escape(arguments.run)} {shown} DATASET --out DIR", soft_wrap=True
@@ -76,17 +88,19 @@ def harden(arguments: Arguments) -> int:
 
 
 def search_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `voxward search` takes."""
+    """Add the arguments of `voxward search`."""
     recipe_arguments(parser)
     parser.set_defaults(recipe="msnas")
-    parser.add_argument("--out", required=True, help="folder of the search")
-    parser.add_argument(
-        "--paths", type=int, nargs="+", default=[3, 4, 5], help="a network for each number of paths (default 3 4 5)"
-    )
-    parser.add_argument("--minutes", type=float, help="about how long to search (default: the recipe's steps)")
-    parser.add_argument("--resume", action="store_true", help="continue the search in --out exactly where it stopped")
-    parser.add_argument("--plan", help="a plan.json, perhaps edited, instead of the planner's")
-    parser.add_argument("--prepared", help="folder of prepared cases to share between runs (default: OUT/prepared)")
+    add = parser.add_argument
+    add("--out", required=True, help="the folder of the search")
+    add(
+        "--paths", type=int, nargs="+", default=[3, 4, 5],
+        help="the numbers of paths; one network is decoded for each of them (default 3 4 5)",
+    )  # fmt: skip
+    add("--minutes", type=float, help="the time budget of the search (default: the steps of the recipe)")
+    add("--resume", action="store_true", help="go on with the search in --out exactly where it stopped")
+    add("--plan", help="a plan.json, which may have been edited, in place of the planner's decisions")
+    add("--prepared", help="a folder of prepared cases, which several runs may share (default: OUT/prepared)")
     overwrite_argument(parser)
     device_arguments(parser)
 
@@ -96,8 +110,10 @@ def search(arguments: Arguments) -> int:
     from voxward.commands.search import search
     from voxward.report.architectures import architectures_table
 
+    values = given(arguments, fold=Fold, reuse=Reuse, compute=Compute)
     with BarProgress(errors) as progress:
-        result = search(**given(arguments), progress=progress)
+        out = Output(values.pop("out"), values.pop("overwrite"), progress)
+        result = search(**values, out=out)
     console.print(architectures_table(result.architectures).terminal())
     best = escape(str(result.out / f"{result.architectures[0].name}.yaml"))
     console.print(f"next: voxward train {escape(arguments.dataset)} --recipe {best} --out RUN", soft_wrap=True)
@@ -134,12 +150,16 @@ def cv(arguments: Arguments) -> int:
 
 
 def suspects_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `voxward suspects` takes."""
-    parser.add_argument("run", help="run folder of `voxward train`")
-    parser.add_argument("--out", help="the list (default: RUN/suspects.csv)")
-    parser.add_argument("--rule", default="mad", choices=("mad", "quantile"), help="default: mad")
-    parser.add_argument("--threshold", type=float, help="default: 3 deviations, or the quantile 0.95")
-    parser.add_argument("--epochs", type=int, default=10, help="the last so many count (default 10)")
+    """Add the arguments of `voxward suspects`."""
+    add = parser.add_argument
+    add("run", help="the folder of a trained run")
+    add("--out", help="the file of the list (default: RUN/suspects.csv)")
+    add(
+        "--rule", default="mad", choices=Registered("voxward.training.ledger", "RULES"), metavar="NAME",
+        help="the rule by which a loss is too high: %(choices)s (default mad)",
+    )  # fmt: skip
+    add("--threshold", type=float, help="the threshold of the rule (default: 3 deviations, or the quantile 0.95)")
+    add("--epochs", type=int, default=10, help="the number of last epochs whose losses count (default 10)")
     overwrite_argument(parser)
 
 

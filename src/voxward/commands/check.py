@@ -8,11 +8,23 @@ from voxward.data.check import CheckReport, check_dataset
 from voxward.data.formats import declared
 
 
-def check(dataset: Path | str, workers: int = 2) -> CheckReport:
-    """Open `dataset` and read all its cases, `workers` at once. Nothing is written.
+def check(dataset: Path | str, *, workers: int = 2) -> CheckReport:
+    """Read all cases of a dataset, and report every problem that is found. Nothing is written.
 
-    Raises FileNotFoundError or ValueError when the folder is no dataset at all; every other fault is in the report,
-    also names of cases that `open_dataset` refuses.
+    Args:
+        dataset: The folder of the dataset.
+        workers: The number of cases that are read at once.
+
+    Returns:
+        A report of all errors and warnings, also of names that `open_dataset` refuses.
+
+    Raises:
+        UserError: The folder is no dataset at all.
+        FileNotFoundError: There is no such folder.
+
+    Example:
+        >>> import voxward
+        >>> report = voxward.check("Task04_Hippocampus")  # doctest: +SKIP
     """
     opened, refused = declared(dataset)
     return check_dataset(opened, workers, refused=refused)

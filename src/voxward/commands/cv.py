@@ -13,8 +13,9 @@ import torch
 
 from voxward.commands.evaluate import evaluate
 from voxward.commands.predict import predict_cases, volumes_in
-from voxward.commands.train import checked_recipe, train
+from voxward.commands.train import train
 from voxward.core.case import Dataset
+from voxward.core.choices import Compute, Fold
 from voxward.core.claim import claim
 from voxward.core.errors import UserError
 from voxward.core.files import write_json
@@ -30,6 +31,7 @@ from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.runs.folder import RunFolder
 from voxward.systems.evaluate import Evaluation, evaluate_pairs
+from voxward.training.begin import checked_recipe
 from voxward.training.budget import check_minutes
 
 # Seconds until work that another process has claimed is looked at again.
@@ -104,8 +106,8 @@ def cv(
     def work(unit: _Unit) -> None:
         started = RunFolder(unit.folder).recipe.is_file()
         train(
-            dataset, unit.folder, unit.recipe, minutes, started, fold=unit.fold, folds=folds, seed=seed, device=device,
-            workers=workers, overrides=overrides, progress=progress,
+            dataset, out=unit.folder, recipe=unit.recipe, overrides=overrides, minutes=minutes, resume=started,
+            fold=Fold(unit.fold, folds, seed), compute=Compute(device, workers=workers), progress=progress,
         )  # fmt: skip
         evaluate(
             unit.folder, dataset, unit.folder, device=device, policy=policy, resume=True, progress=progress,

@@ -9,6 +9,7 @@ from voxward.commands.attack import attack
 from voxward.commands.benchmark import BenchmarkResult
 from voxward.commands.evaluate import evaluate
 from voxward.commands.train import train
+from voxward.core.choices import Fold
 from voxward.core.files import inside
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
@@ -61,7 +62,10 @@ def demo(
     run = RunFolder(inside(root, name))
     outputs, picture = Outputs(root, "a picture of a demo", overwrite), f"overlay-{name.removeprefix('run-')}.png"
     outputs.check([picture])
-    train(source, run.root, recipe, minutes, run.recipe.is_file(), seed=seed, progress=progress)
+    train(
+        source, out=run.root, recipe=recipe, minutes=minutes, resume=run.recipe.is_file(), fold=Fold(seed=seed),
+        progress=progress,
+    )  # fmt: skip
     evaluation = evaluate(run.root, progress=progress, overwrite=overwrite)
     with outputs.write(picture) as path:
         _picture(run, source, evaluation, path)

@@ -4,90 +4,78 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-import torch
-
-from voxward.commands.train import train
-from voxward.core.errors import UserError
-from voxward.core.plan import load_json, load_plan
+from voxward.core.choices import Change, Compute, Fold
+from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
-from voxward.core.recipe import load_recipe
 from voxward.data.formats import open_dataset
-from voxward.data.store import is_prepared
-from voxward.runs.folder import RunFolder, RunSettings, RunSplit, load_run
-from voxward.training.optim import create_optimizer
-
-# Of the recipe's learning rate: the weights are good already, and are to move, not to be thrown about.
-LEARNING_RATE = 0.5
+from voxward.report.figures import training_curve
+from voxward.runs.folder import RunFolder, RunSettings, load_run
+from voxward.training.begin import Request
+from voxward.training.harden import hardening
+from voxward.training.log import read_log
+from voxward.training.train import train_run
 
 
 def harden(
     run: Path | str,
+    *,
     out: Path | str,
-    dataset: Path | str | None = None,
-    method: Literal["free", "pgd", "trades"] = "free",
+    method: str = "free",
     eps: float = 8 / 255,
+    overrides: Sequence[str] = (),
     minutes: float | None = None,
     resume: bool = False,
-    seed: int = 0,
-    device: str = "auto",
-    devices: int = 1,
-    workers: int = 2,
-    overrides: Sequence[str] = (),
+    change: Change = Change(),
+    compute: Compute = Compute(),
     progress: Progress = silent,
 ) -> Path:
-    """Train a run on adversarial patches, from its deployed weights into the new run folder `out`.
+    """Train a run further on adversarial patches, into a new run folder.
 
-    Recipe, plan and split are the run's, so that its validation cases stay unseen. Nothing is written into the run: its
-    prepared cases are shared where they are those of the dataset, and else prepared into OUT/prepared. dataset: where
-    the run's dataset lies now, if it was moved. method and eps: see core.recipe.Defence; eps is a share of the
-    intensity window. The learning rate starts at half the recipe's. minutes: time budget, without it the
-    recipe's epochs. resume: continue the run in `out`, by its own method and eps. overrides: `dotted.key=value` changes
-    to the recipe, such as defence.steps=5. Returns the run folder.
+    The new run begins with the weights that the first run deploys, and at half its learning rate. It has the recipe,
+    the plan and the split of the first run, so that its validation cases stay unseen. Nothing is written into the
+    first run: its prepared cases are shared where they are those of the dataset, and otherwise prepared again.
 
-    Raises ValueError or FileNotFoundError as `train` does, for a folder that is no trained run, and where what is to be
-    resumed is no hardening of `run`.
+    Args:
+        run: The folder of a trained run.
+        out: The folder of the hardened run.
+        method: The defence: `free`, `pgd` or `trades`, see `core.recipe.Defence`.
+        eps: The largest change of a voxel, as a share (0 to 1) of the intensity range of a case.
+        overrides: Changes to the recipe, each as `dotted.key=value`, such as `defence.steps=5`.
+        minutes: The time budget of the training; None trains the epochs of the recipe.
+        resume: True goes on with the run in `out`, with its own method and eps.
+        change: Where the dataset lies now if it was moved, and the seed.
+        compute: The device, the number of processes that train together, and how many cases are prepared at once.
+        progress: A function that is told about every step.
+
+    Returns:
+        The folder of the hardened run.
+
+    Raises:
+        UserError: An argument is wrong, or what is to be resumed is not a hardening of `run`.
+        FileNotFoundError: `run` is no trained run, or the dataset is not there.
+        Interrupted: A signal stopped the run, which can then be resumed.
+        FloatingPointError: The loss is not finite.
+
+    Example:
+        >>> import voxward
+        >>> hardened = voxward.harden("run", out="hardened", method="pgd", eps=4 / 255)  # doctest: +SKIP
     """
     load_run(run)  # refuses what is no trained run
     before = RunFolder(Path(run))
-    settings = load_json(RunSettings, before.settings)
-    if resume:
-        _check_resumed(RunFolder(Path(out)), before)
-        begun: tuple[str, ...] = ()
-    else:
-        begun = (f"defence.eps={eps!r}", f"optimizer.options.lr={_learning_rate(before)!r}")
-    source = settings.dataset if dataset is None else dataset
-    return train(
-        source, out, str(before.recipe), minutes, resume,
-        prepared=_shared(before, RunFolder(Path(out)), source), fold=settings.fold, seed=seed, device=device,
-        devices=devices, workers=workers, start=before.root, defence=None if resume else method,
-        folds=settings.folds, overrides=(*begun, *overrides), progress=progress,
-    )  # fmt: skip
+    dataset = load_json(RunSettings, before.settings).dataset if change.dataset is None else change.dataset
+    asked = Request(
+        dataset=open_dataset(dataset),
+        out=RunFolder(Path(out)),
+        recipe=str(before.recipe),
+        overrides=tuple(overrides),
+        minutes=minutes,
+        resume=resume,
+        fold=Fold(seed=change.seed),
+        compute=compute,
+    )
+    return train_run(hardening(before, asked, method, eps), _draw_curve, progress).root
 
 
-def _shared(before: RunFolder, out: RunFolder, dataset: Path | str) -> Path | None:
-    """The run's prepared cases, where a training on `dataset` would find all of them there and write none."""
-    source, split, folder = open_dataset(dataset), load_json(RunSplit, before.splits), before.root / "prepared"
-    ids = (*split.fit, *split.selection)
-    if (out.root / "prepared").is_dir() or not set(ids) <= {case.id for case in source.cases}:
-        return None  # the second of these `train` refuses
-    return folder if is_prepared(source, load_plan(before.plan), folder, ids) else None
-
-
-def _learning_rate(before: RunFolder) -> float:
-    """Half of the recipe's, or of the optimiser's own where the recipe names none."""
-    optimizer = create_optimizer(load_recipe(before.recipe).optimizer, torch.nn.Linear(1, 1))
-    return LEARNING_RATE * float(optimizer.defaults["lr"])
-
-
-def _check_resumed(out: RunFolder, before: RunFolder) -> None:
-    """Else clean training would go on and be called hardening, or on cases that were prepared by another plan."""
-    if not out.recipe.is_file():
-        return  # `train` says so
-    if load_recipe(out.recipe).defence is None:
-        raise UserError(f"{out.root} holds a run that is no hardened one: use `voxward train --resume`, or another out")
-    if load_plan(out.plan) != load_plan(before.plan):
-        raise UserError(
-            f"{out.root} does not go on from {before.root}, whose plan is another one: give the run that it began with"
-        )
+def _draw_curve(run: RunFolder) -> None:
+    training_curve(read_log(run.log), run.log.with_name("curve.png"))

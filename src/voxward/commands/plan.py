@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
-from voxward.core.case import Dataset
+from voxward.core.choices import Fold
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
-from voxward.core.plan import Fingerprint, Plan
-from voxward.core.recipe import Recipe, load_recipe
+from voxward.core.plan import Plan
+from voxward.core.progress import Progress, silent
+from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
-from voxward.data.fingerprint import fingerprint
 from voxward.data.formats import open_dataset
-from voxward.data.planner import make_plan
-from voxward.data.splits import load_split
 from voxward.runs.folder import RunFolder
+from voxward.training.begin import cases_of, measured_plan, with_format, with_regions
 
 
 def plan(
     dataset: Path | str,
-    recipe: str = "rog",
+    *,
     out: Path | str | None = None,
-    fold: int = 0,
-    seed: int = 0,
+    recipe: str = "rog",
     overrides: Sequence[str] = (),
+    fold: Fold = Fold(),
     workers: int = 2,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
     overwrite: bool = False,
 ) -> Plan:
-    """Decide the plan of `recipe` for the training cases of a fold of `dataset`.
+    """Measure the training cases of a dataset, and decide patch size, spacing, normalisation and batch size for them.
 
-    Writes `plan.json` and `fingerprint.json` into the folder `out` when it is given. `overrides` are `key=value` of
-    the recipe, e.g. `preparation.batch_size=4`. overwrite: replace files of these names that voxward did not write, or
-    that were edited since. Raises ValueError or FileNotFoundError for a bad dataset or recipe.
+    Args:
+        dataset: The folder of the dataset.
+        out: The folder that gets `plan.json`, which may be edited, and `fingerprint.json`; None writes nothing.
+        recipe: The name of a packaged recipe, or the path of a `.yaml` file.
+        overrides: Changes to the recipe, each as `dotted.key=value`, such as `preparation.batch_size=4`.
+        fold: The part of the dataset whose training cases are measured.
+        workers: The number of cases that are read at once.
+        progress: A function that is told about every case.
+        overwrite: True replaces files of these names that voxward did not write, or that were edited since.
+
+    Returns:
+        The plan.
+
+    Raises:
+        UserError: The dataset, the recipe or the fold is wrong, or a file would be replaced.
+        FileNotFoundError: There is no such dataset or recipe.
+
+    Example:
+        >>> import voxward
+        >>> plan = voxward.plan("Task04_Hippocampus", recipe="dynunet", out="planned")  # doctest: +SKIP
     """
     used, opened = load_recipe(recipe, overrides), open_dataset(Path(dataset))
     outputs = None if out is None else Outputs(Path(out), "a plan", overwrite)
@@ -42,24 +57,9 @@ def plan(
         if RunFolder(outputs.folder).recipe.exists():
             raise UserError(f"{out} holds a run, whose plan.json belongs to its weights: choose another --out")
         outputs.check(["fingerprint.json", "plan.json"])
-    measured, decided = decide(opened, used, fold, seed, workers, progress)
+    source = with_regions(opened, used)
+    measured, decided = measured_plan(source, used, cases_of(source, fold).train, workers, progress)
     if outputs is not None:
-        outputs.json("fingerprint.json", to_data(measured))
-        outputs.json("plan.json", to_data(decided))
+        outputs.json("fingerprint.json", with_format(to_data(measured)))
+        outputs.json("plan.json", with_format(to_data(decided)))
     return decided
-
-
-def decide(
-    dataset: Dataset,
-    recipe: Recipe,
-    fold: int,
-    seed: int,
-    workers: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[Fingerprint, Plan]:
-    """Measure the training cases of a fold and make the recipe's plan for them."""
-    preparation = recipe.preparation
-    labelled = replace(dataset, labels=dataset.labels.with_regions(recipe.regions))
-    split = load_split(labelled, fold=fold, seed=seed)
-    measured = fingerprint(labelled, split.train, workers, progress, preparation.crop_nonzero)
-    return measured, make_plan(measured, preparation)

@@ -1,9 +1,10 @@
-"""Losses by name."""
+"""Every loss by its name in a recipe: for classes that exclude each other, and for regions that may overlap."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from voxward.core.build import build
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.recipe import Choice
@@ -13,31 +14,34 @@ from voxward.losses.dice_ce import dice_cross_entropy
 from voxward.losses.regions import of_classes, region_ce, region_dice, region_dice_ce
 from voxward.losses.types import Loss
 
-Losses = Registry[Callable[..., Loss]]
-LOSSES: Losses = Registry("loss", {"dice-ce": dice_cross_entropy, "ce": cross_entropy})
-REGION_LOSSES: Losses = Registry(
+LOSSES: Registry[Callable[..., Loss]] = Registry("loss", {"dice-ce": dice_cross_entropy, "ce": cross_entropy})
+REGION_LOSSES: Registry[Callable[..., Loss]] = Registry(
     "loss of regions", {"dice-ce": region_dice_ce, "ce": region_ce, "region-dice": region_dice}
 )
 
 
 def create_loss(choice: Choice, labels: LabelSet | None = None) -> Loss:
-    """The recipe's loss, on class indices; of the regions where `labels` has any.
+    """Make the loss that a recipe names.
 
-    Raises ValueError for an unknown name or option, and for a loss that does not know classes, or regions.
+    Args:
+        choice: The name of the loss and its options.
+        labels: The labels of the dataset. If they declare regions, the loss compares regions; otherwise, and for
+            None, it compares classes.
+
+    Returns:
+        A function of logits (b, k, d, h, w) and class indices (b, d, h, w) that returns one value.
+
+    Raises:
+        UserError: The name or an option is unknown, or the loss needs regions and `labels` has none.
+
+    Example:
+        >>> loss = create_loss(Choice("dice-ce", {"batch_dice": True}))
     """
-    if labels is None or not labels.regions:
-        if choice.name in REGION_LOSSES and choice.name not in LOSSES:
-            raise UserError(
-                f"loss {choice.name!r} needs regions: declare them in the recipe, innermost one included in the next, "
-                "e.g. --set 'regions={ET: [3], TC: [2, 3], WT: [1, 2, 3]}'"
-            )
-        return _built(LOSSES, choice)
-    return of_classes(_built(REGION_LOSSES, choice), labels)
-
-
-def _built(losses: Losses, choice: Choice) -> Loss:
-    build = losses[choice.name]
-    try:
-        return build(**choice.options)
-    except TypeError as error:
-        raise UserError(f"loss {choice.name!r}: {error}") from error
+    if labels is not None and labels.regions:
+        return of_classes(build(REGION_LOSSES, choice.name, choice.options), labels)
+    if choice.name in REGION_LOSSES and choice.name not in LOSSES:
+        raise UserError(
+            f"loss {choice.name!r} needs regions: declare them in the recipe, innermost one included in the next, "
+            "e.g. --set 'regions={ET: [3], TC: [2, 3], WT: [1, 2, 3]}'"
+        )
+    return build(LOSSES, choice.name, choice.options)

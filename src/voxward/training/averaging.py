@@ -1,4 +1,4 @@
-"""Stochastic weight averaging with warm restarts, see core.recipe.averaging: schedule, restarts, and the mean."""
+"""Stochastic weight averaging with restarts of the learning rate, as `core.recipe.averaging` describes it."""
 
 from __future__ import annotations
 
@@ -17,33 +17,44 @@ from voxward.training.schedule import Schedule
 
 
 def restart_choice(optimizer: Choice, averaging: Averaging, rate: float) -> Choice:
-    """The optimiser of a recipe's restarts: its own, or the averaging's; rate: the recipe's initial learning rate."""
+    """Return the optimiser with which every cycle of the averaging begins.
+
+    Args:
+        optimizer: The optimiser of the recipe.
+        averaging: The averaging of the recipe, which may name another optimiser.
+        rate: The initial learning rate of the recipe, which the other optimiser gets.
+    """
     return optimizer if averaging.optimizer is None else Choice(averaging.optimizer, {"lr": rate})
 
 
 @dataclass(frozen=True)
 class Restarting:
-    """A Schedule: `before` over the share up to the first restart, which is its whole run, then the averaging's."""
+    """A schedule that goes through another one up to the first restart and then through the cycles of the averaging.
+
+    Args:
+        before: The schedule of the recipe; the share of the run before the first restart is its whole run.
+        averaging: When the restarts are, and how the learning rate falls in each cycle.
+    """
 
     before: Schedule
     averaging: Averaging
 
     def factor(self, done: float) -> float:
-        """See Schedule."""
+        """Return the factor at the share `done` (0 to 1) of the whole run."""
         averaging = self.averaging
         return averaging.factor(done) if self._restarted(done) else self.before.factor(done / averaging.start)
 
     def observe(self, done: float, validation_loss: float) -> None:
-        """Told to `before` as long as it lasts."""
+        """Pass a validation loss on to `before`, as long as that lasts."""
         if not self._restarted(done):
             self.before.observe(done / self.averaging.start, validation_loss)
 
     def state(self) -> dict[str, Any]:
-        """That of `before`: the restarts depend on time alone."""
+        """Return the state of `before`, because the cycles depend on time alone."""
         return self.before.state()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """See Schedule."""
+        """Go on from what `state` returned."""
         self.before.restore(state)
 
     def _restarted(self, done: float) -> bool:
@@ -52,11 +63,16 @@ class Restarting:
 
 @dataclass(eq=False)
 class WeightAverage:
-    """The running equal mean of a network's parameters over its snapshots, on the parameters' device and in their type.
+    """The mean of the parameters of a network over its snapshots, which all have the same weight.
 
-    Buffers are not averaged: the network keeps its own. For most that is right; the running statistics of a batch
-    norm, however, belong to the last weights and not to the mean, so they must be computed anew with the mean in
-    place (`torch.optim.swa_utils.update_bn`). Group and instance norms have none.
+    The mean lies on the device of the parameters and has their type. Buffers are not averaged. The running statistics
+    of a batch norm belong to the last weights and not to the mean, so they have to be measured again with the mean in
+    place, which `training.mean_weights` does. Group and instance norms have none.
+
+    Args:
+        network: The network, with or without the wrapper of Fabric.
+        count: The number of snapshots so far.
+        mean: The mean of every parameter, by name.
     """
 
     network: nn.Module
@@ -65,7 +81,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def add(self) -> None:
-        """Take the network's parameters as they are now into the mean."""
+        """Take a snapshot: add the present parameters of the network to the mean."""
         for name, parameter in self._parameters().items():
             if self.count:
                 self.mean[name].lerp_(parameter.detach(), 1.0 / (self.count + 1))
@@ -75,9 +91,10 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The network has the mean as its weights inside the block, and its own again behind it.
+        """Give the network the mean as its weights inside a `with` block, and its own weights after it.
 
-        Raises ValueError before the first snapshot.
+        Raises:
+            UserError: There is no snapshot yet.
         """
         if not self.count:
             raise UserError("there is no mean of the weights before the first snapshot")
@@ -89,11 +106,15 @@ class WeightAverage:
             self._set(own)
 
     def state(self) -> dict[str, Tensor]:
-        """What `restore` needs; like a `state_dict` it refers to the mean and does not copy it."""
+        """Return what `restore` needs; like a `state_dict`, it refers to the tensors of the mean and copies nothing."""
         return {"count": torch.tensor(self.count)} | {f"mean.{name}": value for name, value in self.mean.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a `state`, copied to the parameters' devices. Raises ValueError when it does not fit."""
+        """Go on from what `state` returned, whose tensors are copied to the devices of the parameters.
+
+        Raises:
+            UserError: The names or the shapes are not those of the network's parameters.
+        """
         count = int(state["count"])
         mean = {name.removeprefix("mean."): value for name, value in state.items() if name != "count"}
         own = self._parameters() if count else {}

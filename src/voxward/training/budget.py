@@ -1,4 +1,4 @@
-"""A time budget that is kept whatever else the machine does: the length of a run is corrected as it goes."""
+"""Rules that keep a time budget whatever else the machine does: the length of a run is corrected while it goes on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from voxward.core.errors import UserError
 
 Clock = Callable[[], float]
-"""Seconds since any fixed moment."""
+"""A function that returns the seconds since any fixed moment."""
 CLOCK: Clock = time.perf_counter
 
 # The first steps of a run are slower and not counted. Its length is told after so many others, or earlier where they
@@ -27,22 +27,34 @@ _CORRECTIONS = 100
 
 
 def check_minutes(minutes: float | None) -> None:
-    """Raise ValueError for a time budget that is no positive number of minutes; None is none."""
+    """Refuse a time budget that is no positive number of minutes; None stands for no budget.
+
+    Raises:
+        UserError: The number is not positive or not finite.
+    """
     if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
         raise UserError(f"minutes must be positive, got {minutes}")
 
 
 def noted(recent: tuple[float, ...], step: int, seconds: float) -> tuple[float, ...]:
-    """Return the seconds of the steps measured lately, those of step number `step` (from 1) added.
+    """Return the seconds of the last steps, with those of one more step.
 
-    A step of the warm-up counts only until there is a later one.
+    Args:
+        recent: The seconds of the last steps so far.
+        step: The number of the new step, counted from 1. A step of the warm-up counts only until there is a later one.
+        seconds: The seconds of the new step.
     """
     kept = recent if step > WARM_UP_STEPS + 1 else ()
     return (*kept, seconds)[-_RECENT:]
 
 
 def pace(recent: tuple[float, ...], left: int | None) -> float:
-    """Return the seconds that a step takes at present; left: the steps to go, None where that is not known."""
+    """Return the seconds that a step takes at present.
+
+    Args:
+        recent: The seconds of the last steps.
+        left: The number of steps that are left, or None if it is not known.
+    """
     count = _RECENT if left is None else max(left // 4, _FEWEST)
     last = recent[-count:]
     size = max(len(last) // _PARTS, 1)
@@ -50,21 +62,29 @@ def pace(recent: tuple[float, ...], left: int | None) -> float:
 
 
 def cost_noted(costs: tuple[float, ...], cost: float) -> tuple[float, ...]:
-    """Return the costs of the last validations with one more; in steps, for a load slows them down as it does steps."""
+    """Return the costs of the last validations, with one more.
+
+    A cost is a number of steps that would have taken as long, because a load on the machine slows both down alike.
+    """
     return (*costs, cost)[-_VALIDATIONS:]
 
 
 def may_plan(step: int, spent: float, budget: float) -> bool:
-    """Say whether the length of a run can be told after `step` steps, when `spent` of `budget` seconds have passed.
+    """Return whether the length of a run can be decided.
 
-    The first step alone says nothing, as it may wait for the start of everything, unless the time is up after it.
+    The first step alone tells nothing, because it may wait for the start of everything, unless the time is up after it.
+
+    Args:
+        step: The number of steps that are done.
+        spent: The seconds that have passed.
+        budget: The seconds of the whole run.
     """
     early = spent > FIRST_SHARE * budget if step > 1 else spent > budget
     return step >= WARM_UP_STEPS + FIRST_STEPS or early
 
 
 def steps_for(seconds: float, per_step: float) -> int:
-    """Return how many steps of `per_step` seconds fill `seconds` best; 0 where half a step does not fit."""
+    """Return how many steps of `per_step` seconds fill `seconds` best; 0 if not even half a step fits."""
     return max(0, int(seconds / per_step + 0.5))
 
 

@@ -1,13 +1,13 @@
 """Training steps that harden: Free and PGD adversarial training, and TRADES.
 
-Patches are perturbed after augmentation, in the ball that attacks use: eps is a share of the case's intensity window,
-and no voxel leaves the range of the window and the patch. Two things that an attack on a volume leaves alone are
-perturbed as well: what a patch is padded with, and voxels that are exactly 0 in the file of an MR image.
+Patches are perturbed after augmentation, within the ball that attacks use: eps is a share of the intensity range of a
+case, and no voxel leaves the intensity range of the case and the patch. An attack on a whole volume leaves two kinds of
+voxels alone that are perturbed here: the padding of a patch, and voxels that are exactly 0 in the file of an MR image.
 
-The searches run on the bare network with frozen weights, so they cost no weight gradients and, in distributed training,
-no communication. Running statistics of a batch norm are those of what the weights learn on: searches and the clean loss
-run in evaluation mode and leave them alone. Where only some samples are perturbed (`clean`, TRADES) they are those of
-the mixture.
+The searches for a perturbation run on the bare network with frozen weights, so that they cost no gradients of the
+weights and, in distributed training, no communication. The running statistics of a batch norm come only from the
+batches that the weights learn on: the searches and the clean loss run in evaluation mode and do not change them. Where
+only some samples are perturbed (`clean`, TRADES), the statistics are those of clean and perturbed samples together.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from voxward.core.model import Head, frozen
 from voxward.core.recipe import Defence
 from voxward.core.registry import Registry
 from voxward.core.types import Images, Logits
-from voxward.training.steps import Stateless, Step, StepInput, Trainer
+from voxward.training.learner import Learner
+from voxward.training.steps import Stateless, Step, StepInput
 
 # The clean loss costs a forward pass that trains nothing: it is measured on one batch in so many.
 _CLEAN_EVERY = 20
@@ -38,11 +39,21 @@ _RIM = 0.99
 _FIGURES = ("training_loss", "clean_loss", "saturation", "gradient_norm")
 
 Search = Callable[[Tensor, float], Tensor]
-"""What is maximised, from logits of a perturbed batch and the progress of the search: one value per sample."""
+"""A function that a search maximises: from the logits of a perturbed batch and the progress of the search (0 to 1) to
+one value per sample."""
 
 
 def patch_ball(images: Images, windows: Float[Tensor, "b c 2"], eps: float) -> Ball:
-    """The legal perturbations of normalised patches (b, c, d, h, w); eps: a share of the windows, see PatchBatch."""
+    """Return the perturbations of a batch of patches that are allowed.
+
+    Args:
+        images: The normalised patches (b, c, d, h, w).
+        windows: The intensity range of each channel of each case, see `data.loader.PatchBatch`.
+        eps: The largest change of a voxel, as a share (0 to 1) of the intensity range.
+
+    Returns:
+        The ball of that radius around the patches, within the intensity range of case and patch.
+    """
     low, high = (windows[..., n].to(images)[..., None, None, None] for n in (0, 1))
     unit = high - low
     axes = (2, 3, 4)
@@ -51,7 +62,19 @@ def patch_ball(images: Images, windows: Float[Tensor, "b c 2"], eps: float) -> B
 
 
 def searched(network: nn.Module, ball: Ball, start: Images, value: Search, steps: int, length: float) -> Images:
-    """Sign steps of `length` eps up the gradient of `value`, weights and mode of the network left as found."""
+    """Search for a perturbation by steps along the sign of the gradient.
+
+    Args:
+        network: The network that is attacked; its weights and its training mode are left as found.
+        ball: The perturbations that are allowed.
+        start: The images (b, c, d, h, w) to start from.
+        value: The function of logits and progress that is maximised.
+        steps: The number of steps, at least 1.
+        length: The length of a step, as a multiple of eps.
+
+    Returns:
+        The perturbed images (b, c, d, h, w).
+    """
     x = start
     with frozen(network):
         for step in range(steps):
@@ -62,61 +85,67 @@ def searched(network: nn.Module, ball: Ball, start: Images, value: Search, steps
 
 
 def search_precision(fabric: Fabric) -> AbstractContextManager[object]:
-    """What a search computes in: as training does, but never fp16, where gradients of the input vanish unscaled."""
+    """Return the context in which a search computes.
+
+    A search computes in the precision of the training, but never in fp16, in which the gradients of the input vanish
+    because nothing scales them.
+    """
     fp16 = getattr(fabric.strategy.precision, "precision", None) == "16-mixed"
     return nullcontext() if fp16 else fabric.autocast()
 
 
 @dataclass(eq=False)
 class FreeStep:
-    """Free adversarial training: every minibatch several times, one backward for weights and perturbation.
+    """Free adversarial training (Shafahi et al. 2019): every batch is used several times in a row.
 
-    The perturbation of a slot of the batch lives on from batch to batch, as a share of eps in [-1, 1]. (In the ROG
-    authors' release the step was a floor division that came to 0, so that nothing was ever perturbed.) Of several
-    processes each has its own slots, and a resumed run gives each its own back; one that goes on in another number of
-    processes, whose slots are others, begins them at 0, as every run does.
+    Each backward pass moves both the weights and the perturbation. Every position in the batch has a perturbation of
+    its own, which is kept from batch to batch as a share of eps in [-1, 1] and starts at 0. (In the code that the ROG
+    authors released, the step was a floor division that came to 0, so that nothing was ever perturbed.)
+
+    Every process of a distributed training has perturbations of its own, and a resumed run gives them back. A run that
+    is resumed with another number of processes starts them at 0.
     """
 
-    trainer: Trainer
+    learner: Learner
     defence: Defence
     share: Tensor | None = field(default=None, init=False)
     figures = _FIGURES
 
     @property
     def updates(self) -> int:
-        """One per replay."""
+        """Return the number of replays, because each of them moves the weights once."""
         return self.defence.replays
 
     def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
-        """See Step."""
+        """Update weights and perturbation once per replay and return the figures of the batch."""
         ball = patch_ball(batch.images, batch.windows, _eps(self.defence, batch.done))
         if self.share is None or self.share.shape != batch.images.shape:
             self.share = torch.zeros_like(batch.images)
         perturbed = _perturbed(self.defence, batch)
         total = torch.zeros((), device=batch.images.device)
-        clean = _clean_loss(self.trainer, batch)
+        clean = _clean_loss(self.learner, batch)
         for _ in range(self.defence.replays):
             x = ball.project(ball.reference + self.share * ball.eps)
             leaf = torch.where(perturbed, x, batch.images).requires_grad_()
-            self.trainer.optimizer.zero_grad(set_to_none=True)
-            loss = self.trainer.supervise(self.trainer.network(leaf), batch.labels)
-            self.trainer.update(loss)
+            self.learner.optimizer.zero_grad(set_to_none=True)
+            loss = self.learner.supervise(self.learner.network(leaf), batch.labels)
+            self.learner.update(loss)
             assert leaf.grad is not None
             moved = self.share + self.defence.length * leaf.grad.nan_to_num().sign()
             self.share = moved.clamp(-1, 1)
             total += loss.detach()
-        return _measured(self.trainer, ball, leaf.detach(), total / self.defence.replays, clean)
+        return _measured(self.learner, ball, leaf.detach(), total / self.defence.replays, clean)
 
     def state(self) -> Mapping[str, Tensor]:
-        """The perturbations of all processes, (processes, b, c, d, h, w)."""
+        """Return the perturbations of all processes, (processes, b, c, d, h, w)."""
         if self.share is None:
             return {}
-        found: Tensor = self.trainer.fabric.all_gather(self.share)
+        found: Tensor = self.learner.fabric.all_gather(self.share)
         return {"share": found.reshape(-1, *self.share.shape)}  # a lone process gathers no axis
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """See Step."""
-        fabric, kept = self.trainer.fabric, state.get("share")
+        """Take the perturbations of this process, or start at 0 where there were more or fewer processes."""
+        fabric, kept = self.learner.fabric, state.get("share")
         if kept is not None and len(kept) == fabric.world_size:
             self.share = kept[fabric.global_rank].to(fabric.device)
         else:
@@ -125,68 +154,86 @@ class FreeStep:
 
 @dataclass(frozen=True, eq=False)
 class PgdStep(Stateless):
-    """The weights learn on what a search from a random point of the ball has found."""
+    """Adversarial training with PGD (Madry et al. 2018): a search finds the patches that the weights learn on.
 
-    trainer: Trainer
+    The search starts at a random point of the ball.
+    """
+
+    learner: Learner
     defence: Defence
     figures = _FIGURES
     updates = 1
 
     def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
-        """See Step."""
+        """Search for a perturbation, update the weights once, and return the figures of the batch."""
         ball = patch_ball(batch.images, batch.windows, _eps(self.defence, batch.done))
         loss = create_objective(self.defence.objective)
-        clean, truth = _clean_loss(self.trainer, batch), self.trainer.target(batch.labels)
-        with search_precision(self.trainer.fabric):
+        clean, truth = _clean_loss(self.learner, batch), self.learner.target(batch.labels)
+        with search_precision(self.learner.fabric):
             found = searched(
-                bare(self.trainer.network), ball, ball.random(batch.generator),
+                bare(self.learner.network), ball, ball.random(batch.generator),
                 lambda logits, progress: loss(logits, truth, progress), self.defence.steps, self.defence.length,
             )  # fmt: skip
         x = torch.where(_perturbed(self.defence, batch), found, batch.images)
-        self.trainer.optimizer.zero_grad(set_to_none=True)
-        value = self.trainer.supervise(self.trainer.network(x), batch.labels)
-        self.trainer.update(value)
-        return _measured(self.trainer, ball, x, value.detach(), clean)
+        self.learner.optimizer.zero_grad(set_to_none=True)
+        value = self.learner.supervise(self.learner.network(x), batch.labels)
+        self.learner.update(value)
+        return _measured(self.learner, ball, x, value.detach(), clean)
 
 
 @dataclass(frozen=True, eq=False)
 class TradesStep(Stateless):
-    """The loss on the clean patch, plus beta times the divergence of the perturbed patch's prediction from its own."""
+    """TRADES (Zhang et al. 2019): the loss on clean patches, plus a divergence that perturbed patches cause.
 
-    trainer: Trainer
+    The divergence is that of the prediction for the perturbed patch from the prediction for the clean patch, and
+    `beta` is its weight. The search for the perturbation maximises it.
+    """
+
+    learner: Learner
     defence: Defence
     figures = _FIGURES
     updates = 1
 
     def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
-        """See Step."""
+        """Search for a perturbation, update the weights once, and return the figures of the batch."""
         ball = patch_ball(batch.images, batch.windows, _eps(self.defence, batch.done))
-        network, head = bare(self.trainer.network), self.trainer.head
-        with search_precision(self.trainer.fabric):
+        network, head = bare(self.learner.network), self.learner.head
+        with search_precision(self.learner.fabric):
             with torch.no_grad(), frozen(network):
                 own = network(batch.images).float()
             x = searched(
                 network, ball, ball.random(batch.generator),
                 lambda logits, _: divergence(own, logits, batch.labels, head), self.defence.steps, self.defence.length,
             )  # fmt: skip
-        self.trainer.optimizer.zero_grad(set_to_none=True)
-        outputs = self.trainer.network(torch.cat([batch.images, x]))
+        self.learner.optimizer.zero_grad(set_to_none=True)
+        outputs = self.learner.network(torch.cat([batch.images, x]))
         # Auxiliary outputs are supervised on the clean half only; the divergence is that of the main one.
         halves = [logits.chunk(2) for logits in (outputs if isinstance(outputs, tuple) else (outputs,))]
         (clean, perturbed), *_ = halves
         supervised = tuple(first for first, _ in halves) if isinstance(outputs, tuple) else clean
-        on_clean = self.trainer.supervise(supervised, batch.labels)
+        on_clean = self.learner.supervise(supervised, batch.labels)
         apart = divergence(clean.float(), perturbed.float(), batch.labels, head)
         value = on_clean + self.defence.beta * apart.mean()
-        self.trainer.update(value)
-        return _measured(self.trainer, ball, x, value.detach(), on_clean.detach())
+        self.learner.update(value)
+        return _measured(self.learner, ball, x, value.detach(), on_clean.detach())
 
 
 def divergence(clean: Logits, perturbed: Logits, labels: Tensor, head: Head = "softmax") -> Float[Tensor, " b"]:
-    """KL(clean || perturbed) per sample, foreground and background (of the truth) weighing the same.
+    """Return how far the prediction for a perturbed patch is from the prediction for the clean one.
 
-    The mean over all voxels would be one over the background, where there is little to lose. Of regions it is the mean
-    of each one's own, in or out.
+    It is the Kullback-Leibler divergence KL(clean || perturbed), in nats. Foreground and background of the ground
+    truth have the same weight: the mean over all voxels would be almost only a mean over the background, where there is
+    little to lose.
+
+    Args:
+        clean: The logits (b, k, d, h, w) of the clean patches.
+        perturbed: The logits of the perturbed patches, of the same shape.
+        labels: The class indices (b, d, h, w) of the ground truth.
+        head: How logits are read. For regions, the divergence is the mean over the regions, each of which a voxel is
+            inside or outside.
+
+    Returns:
+        One value per sample, (b,).
     """
     if head == "regions":
         kl = (_binary(clean, perturbed) + _binary(-clean, -perturbed)).mean(1).flatten(1)
@@ -199,11 +246,11 @@ def divergence(clean: Logits, perturbed: Logits, labels: Tensor, head: Head = "s
 
 
 def _binary(clean: Logits, perturbed: Logits) -> Logits:
-    """What being in a region adds to the divergence: p ln(p / q)."""
+    """Return the part p ln(p / q) of the divergence that belongs to being inside a region."""
     return F.kl_div(F.logsigmoid(perturbed), F.logsigmoid(clean), reduction="none", log_target=True)
 
 
-DEFENCES: Registry[Callable[[Trainer, Defence], Step]] = Registry(
+DEFENCES: Registry[Callable[[Learner, Defence], Step]] = Registry(
     "defence", {"free": FreeStep, "pgd": PgdStep, "trades": TradesStep}
 )
 
@@ -213,31 +260,35 @@ def _eps(defence: Defence, done: float) -> float:
 
 
 def _perturbed(defence: Defence, batch: StepInput) -> Tensor:
-    """Which samples are, (b, 1, 1, 1, 1)."""
+    """Draw which samples are perturbed, (b, 1, 1, 1, 1)."""
     drawn = torch.rand(len(batch.images), generator=batch.generator) >= defence.clean
     return drawn.to(batch.images.device).view(-1, 1, 1, 1, 1)
 
 
 @torch.no_grad()
-def _clean_loss(trainer: Trainer, batch: StepInput) -> Tensor:
-    """NaN on most batches."""
+def _clean_loss(learner: Learner, batch: StepInput) -> Tensor:
+    """Return the loss on the batch before it is perturbed, measured on one batch in `_CLEAN_EVERY`, else NaN."""
     if batch.number % _CLEAN_EVERY:
         return torch.full((), math.nan, device=batch.images.device)
-    network = bare(trainer.network)
-    with trainer.fabric.autocast(), frozen(network):
+    network = bare(learner.network)
+    with learner.fabric.autocast(), frozen(network):
         logits = network(batch.images)
-    return trainer.loss(logits, batch.labels).detach()
+    return learner.loss(logits, batch.labels).detach()
 
 
-def _measured(trainer: Trainer, ball: Ball, x: Images, loss: Tensor, clean: Tensor) -> Float[Tensor, " figures"]:
-    """The losses, the share of voxels at the rim of the ball, the norm of the weights' last gradient (as clipped)."""
+def _measured(learner: Learner, ball: Ball, x: Images, loss: Tensor, clean: Tensor) -> Float[Tensor, " figures"]:
+    """Return the values that `_FIGURES` names.
+
+    They are the two losses, the share of the voxels that lie at the rim of the ball, and the norm of the last gradient
+    of the weights (after clipping).
+    """
     moved = (x - ball.reference).abs()
     rim = ((moved >= _RIM * ball.eps) & (moved > 0)).float().mean()
-    gradients = [weight.grad for weight in trainer.network.parameters() if weight.grad is not None]
+    gradients = [weight.grad for weight in learner.network.parameters() if weight.grad is not None]
     return torch.stack([loss, clean, rim, torch.nn.utils.get_total_norm(gradients)])
 
 
 def bare(network: nn.Module) -> nn.Module:
-    """The network inside Fabric's wrapper (and that of distributed training)."""
+    """Return the network inside the wrappers of Fabric and of distributed training."""
     inner: nn.Module = getattr(network, "module", network)
     return inner

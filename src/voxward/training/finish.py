@@ -1,4 +1,4 @@
-"""After the last step: post-processing is kept where it helps on the selection cases."""
+"""After the last step: each kind of post-processing is kept for the classes that it helps on the selection cases."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from voxward.data.io import read_header, read_image, read_label
 from voxward.pipeline.predictor import Predictor
 from voxward.runs.folder import RunFolder, load_run
 from voxward.runs.postprocess import Pair, PostProcess, choose_postprocess
+from voxward.training.begin import with_format
 
 # More cases would hardly change the choice, and whole volumes take minutes each on a CPU: at most so many cases, and
 # no more than so many voxels of theirs together, but two cases whatever their size.
@@ -27,10 +28,24 @@ MAX_CASES, MAX_VOXELS, MIN_CASES = 20, 200_000_000, 2
 def settle_postprocess(
     folder: RunFolder, dataset: Dataset, ids: tuple[str, ...], device: torch.device, progress: Progress = silent
 ) -> PostProcess:
-    """Predict selection cases with the deployed weights; keep each class's post-processing only if it raises its Dice.
+    """Choose the post-processing of a run, and write it into the folder of the run.
 
-    The first cases are taken, as many as MAX_CASES and MAX_VOXELS allow, and one at a time is held. Without selection
-    cases nothing is kept. The choice is written to the run folder and returned.
+    Selection cases are predicted with the weights that are deployed. The post-processing of a class is kept only if it
+    raises the Dice score of that class.
+
+    Args:
+        folder: The folder of a run whose training has ended.
+        dataset: The dataset of the run, with the regions of its recipe.
+        ids: The ids of the selection cases. The first ones are taken, as many as MAX_CASES and MAX_VOXELS allow; one
+            is held in memory at a time. Without any, nothing is kept.
+        device: The device that predicts.
+        progress: A function that is told about every case.
+
+    Returns:
+        The choice that was written.
+
+    Raises:
+        UserError: A case does not fit the run.
     """
     chosen = PostProcess()
     if ids:
@@ -41,12 +56,12 @@ def settle_postprocess(
         pairs = _predictions(Predictor(model, device, recipe.training.precision), cases, progress)
         wanted = recipe.postprocessing
         chosen = choose_postprocess(pairs, wanted, model.plan.min_object_mm3, model.plan.labels)
-    write_json(folder.postprocess, to_data(chosen))
+    write_json(folder.postprocess, with_format(to_data(chosen)))
     return chosen
 
 
 def _affordable(cases: list[Case]) -> list[Case]:
-    """The first cases, up to MAX_CASES and to MAX_VOXELS of the files together, and at least MIN_CASES."""
+    """Return the first cases: at most MAX_CASES with MAX_VOXELS together, but at least MIN_CASES."""
     taken: list[Case] = []
     voxels = 0
     for case in cases[:MAX_CASES]:
@@ -58,14 +73,14 @@ def _affordable(cases: list[Case]) -> list[Case]:
 
 
 def _predictions(predictor: Predictor, cases: list[Case], progress: Progress) -> Iterator[Pair]:
-    """Each case as it is asked for; the one before is not held."""
+    """Predict one case after another, without keeping an earlier one."""
     for n, case in enumerate(cases):
         yield _predicted(predictor, case)
         progress("select post-processing", n + 1, len(cases))
 
 
 def _predicted(predictor: Predictor, case: Case) -> Pair:
-    """(truth, prediction, spacing) of a case."""
+    """Return the ground truth, the prediction and the spacing of a case."""
     assert case.label is not None
     image = read_image(case.images)
     truth = predictor.model.plan.labels.to_index(read_label(case.label).array)

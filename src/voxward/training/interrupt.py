@@ -1,4 +1,4 @@
-"""Ctrl-C (or a cluster's SIGTERM) ends a training at the next step boundary, with its state saved."""
+"""Ctrl-C, or the SIGTERM of a cluster, ends a training after the present step, with its state saved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Interrupted(Exception):  # noqa: N818 - it is no error
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether to stop. A second Ctrl-C interrupts at once, as usual."""
+    """Yield a function that returns whether to stop; a second Ctrl-C interrupts at once, as usual."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop.is_set  # signals reach the main thread only

@@ -1,7 +1,7 @@
-"""The loss of every training case in every epoch, and which cases never learn: a list for a person to look at.
+"""The loss of every training case in every epoch, and a list to review of the cases whose loss stays high.
 
-Henry et al., BraTS 2020, section 2.6: cases with a high training loss at the end of a training were removed from the
-next one's. By which rule the paper does not say; here it is written out.
+Henry et al. (BraTS 2020, section 2.6) removed cases with a high loss at the end of a training from the next training.
+The paper does not say by which rule; the rules here are written out.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -22,8 +21,8 @@ from torch import Tensor
 
 from voxward.core.errors import UserError
 from voxward.core.files import append_text, write_text
+from voxward.core.registry import Registry
 
-Rule = Literal["mad", "quantile"]
 COLUMNS = ("step", "epoch", "case", "loss")
 # A normal distribution's standard deviation in median absolute deviations.
 _SIGMA = 1.4826
@@ -31,10 +30,16 @@ _SIGMA = 1.4826
 
 @dataclass(eq=False)
 class LossLedger:
-    """Appends a row per case of every batch, of all processes; rows after `step` (of a killed sitting) are dropped.
+    """A log with the loss of every case of every batch, over all processes.
 
-    A case's loss is that of its own patch, whatever the batch size (Trainer.case_losses). Losses stay on their device
-    until `flush`, so that nothing waits for them. cases: all that may be noted, the same in every process.
+    The loss of a case is that of its own patch, whatever the batch size, see `Learner.case_losses`. Losses stay on
+    their device until `flush`, so that the training does not wait for them.
+
+    Args:
+        path: The CSV file. Rows after `step`, which a killed sitting has left, are removed from it.
+        step: The number of steps that are done.
+        cases: The ids of all cases that may be noted, the same in every process.
+        fabric: The processes of the training.
     """
 
     path: Path
@@ -51,11 +56,20 @@ class LossLedger:
         write_text(self.path, "\n".join(lines) + "\n")
 
     def note(self, step: int, epoch: int, ids: tuple[str, ...], losses: Float[Tensor, " b"]) -> None:
-        """Remember the losses of these cases, a batch's; in every process as many, of the same steps."""
+        """Remember the losses of the cases of a batch.
+
+        Every process has to note equally many cases of the same steps.
+
+        Args:
+            step: The number of the step, counted from 1.
+            epoch: The epoch, counted from 0.
+            ids: The ids of the cases.
+            losses: The loss of each case.
+        """
         self._noted.append((step, epoch, ids, losses))
 
     def flush(self) -> None:
-        """Append what was noted; to be called by all processes, the first of which writes."""
+        """Append what was noted to the file; all processes have to call this method, and the first one writes."""
         if not self._noted:
             return
         place = {id: n for n, id in enumerate(self.cases)}
@@ -66,7 +80,7 @@ class LossLedger:
         self._noted.clear()
 
     def _gathered(self, values: Tensor) -> Tensor:
-        """(batches, b) of this process -> (processes, batches, b) of all, in host memory."""
+        """Gather the values (batches, b) of each process into (processes, batches, b), in host memory."""
         found: Tensor = self.fabric.all_gather(self.fabric.to_device(values))
         return found.reshape(-1, *values.shape).cpu()  # a lone process gathers no axis
 
@@ -78,7 +92,13 @@ class LossLedger:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A case, its mean loss over the last epochs, and the limit that it exceeds."""
+    """A case whose loss stayed high.
+
+    Args:
+        case: The id of the case.
+        loss: The mean loss of the case over the last epochs.
+        limit: The limit that this loss exceeds.
+    """
 
     case: str
     loss: float
@@ -86,29 +106,81 @@ class Suspect:
 
 
 def read_ledger(path: Path) -> dict[str, dict[int, float]]:
-    """Per case and epoch the mean loss. Raises FileNotFoundError without a ledger."""
+    """Read a ledger.
+
+    Returns:
+        The mean loss of each case in each epoch: case id -> epoch -> loss.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
     losses: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in _rows(path):
         losses[row["case"]][int(row["epoch"])].append(float(row["loss"]))
     return {case: {epoch: float(np.mean(v)) for epoch, v in epochs.items()} for case, epochs in losses.items()}
 
 
-def suspects(
-    ledger: Mapping[str, Mapping[int, float]], rule: Rule = "mad", threshold: float = 3.0, epochs: int = 10
-) -> tuple[Suspect, ...]:
-    """The cases whose mean loss over the last `epochs` epochs is too high, the highest first.
+@dataclass(frozen=True)
+class Rule:
+    """A rule by which a loss is too high.
 
-    rule: `mad`, above the cases' median by more than `threshold` standard deviations, taken from the median absolute
-    deviation; `quantile`, above the `threshold` quantile of the cases. Raises ValueError for values out of range and
-    an empty ledger.
+    Args:
+        limit: A function of the losses of all cases and of a threshold; a loss above the returned limit is too high.
+        threshold: The threshold that is used if none is given.
+        most: The threshold must be above 0 and below this number.
+        legal: The words that say which thresholds are legal.
     """
-    if rule not in get_args(Rule):
-        raise UserError(f"rule must be one of {', '.join(get_args(Rule))}, got {rule!r}")
+
+    limit: Callable[[np.ndarray, float], float]
+    threshold: float
+    most: float
+    legal: str
+
+
+def _above_the_median(losses: np.ndarray, threshold: float) -> float:
+    """Return the median plus `threshold` standard deviations, estimated from the median absolute deviation."""
+    median = float(np.median(losses))
+    return median + threshold * _SIGMA * float(np.median(np.abs(losses - median)))
+
+
+def _quantile(losses: np.ndarray, threshold: float) -> float:
+    return float(np.quantile(losses, threshold))
+
+
+RULES: Registry[Rule] = Registry(
+    "rule",
+    {
+        "mad": Rule(_above_the_median, threshold=3.0, most=math.inf, legal="positive"),
+        "quantile": Rule(_quantile, threshold=0.95, most=1.0, legal="between 0 and 1"),
+    },
+)
+
+
+def suspects(
+    ledger: Mapping[str, Mapping[int, float]], rule: str = "mad", threshold: float | None = None, epochs: int = 10
+) -> tuple[Suspect, ...]:
+    """Return the cases whose mean loss over the last epochs is too high.
+
+    Args:
+        ledger: The mean loss of each case in each epoch, from `read_ledger`.
+        rule: A name in `RULES`. With `mad`, a loss is too high if it is above the median of all cases by more than
+            `threshold` standard deviations, which are estimated from the median absolute deviation. With `quantile`,
+            it is too high if it is above the `threshold` quantile of all cases.
+        threshold: The threshold of the rule, or None for 3 (`mad`) or 0.95 (`quantile`).
+        epochs: The number of last epochs that count, at least 1.
+
+    Returns:
+        The cases, the one with the highest loss first.
+
+    Raises:
+        UserError: The rule is unknown, a value is out of range, or the ledger is empty.
+    """
+    by = RULES[rule]
+    used = by.threshold if threshold is None else threshold
     if epochs < 1:
         raise UserError(f"epochs must be at least 1, got {epochs}")
-    if not (0 < threshold < (1 if rule == "quantile" else math.inf)):
-        legal = "between 0 and 1" if rule == "quantile" else "positive"
-        raise UserError(f"threshold must be {legal} with the rule {rule!r}, got {threshold}")
+    if not 0 < used < by.most:
+        raise UserError(f"threshold must be {by.legal} with the rule {rule!r}, got {used}")
     if not ledger:
         raise UserError("the ledger is empty: nothing was trained")
     last = max(epoch for losses in ledger.values() for epoch in losses)
@@ -117,18 +189,21 @@ def suspects(
         for case, losses in ledger.items()
         if (recent := [loss for epoch, loss in losses.items() if epoch > last - epochs])
     }
-    values = np.array(list(means.values()))
-    if rule == "quantile":
-        limit = float(np.quantile(values, threshold))
-    else:
-        median = float(np.median(values))
-        limit = median + threshold * _SIGMA * float(np.median(np.abs(values - median)))
+    limit = by.limit(np.array(list(means.values())), used)
     found = [Suspect(case, loss, limit) for case, loss in means.items() if loss > limit]
     return tuple(sorted(found, key=lambda suspect: -suspect.loss))
 
 
 def read_cases(path: Path) -> tuple[str, ...]:
-    """The ids in a reviewed list: a CSV with a column `case`. Raises ValueError without one."""
+    """Read the ids of the cases in a reviewed list.
+
+    Args:
+        path: A CSV file with a column `case`.
+
+    Raises:
+        UserError: The file has no such column.
+        FileNotFoundError: There is no such file.
+    """
     rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
     if not rows or "case" not in rows[0]:
         raise UserError(f"{path} must be a CSV with a column 'case', got the columns {rows[0] if rows else []}")
@@ -137,7 +212,10 @@ def read_cases(path: Path) -> tuple[str, ...]:
 
 
 def suspects_text(found: Sequence[Suspect]) -> str:
-    """A CSV to be looked at: case, loss, limit; rows may be deleted, and the rest excluded from a training."""
+    """Return the CSV text of a list to review, with the columns case, loss and limit.
+
+    A person deletes the rows of the cases that are sound; the other cases can be left out of a training.
+    """
     lines = ["case,loss,limit", *(_line([s.case, f"{s.loss:.5f}", f"{s.limit:.5f}"]) for s in found)]
     return "\n".join(lines) + "\n"
 
@@ -148,6 +226,6 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _line(values: Sequence[object]) -> str:
-    """One CSV line; ids may hold commas or quotes."""
+    """Return one line of CSV, in which ids may hold commas and quotes."""
     texts = [str(value) for value in values]
     return ",".join('"' + t.replace('"', '""') + '"' if set(t) & set(',"') else t for t in texts)

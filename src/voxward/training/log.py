@@ -1,4 +1,4 @@
-"""The training log: one CSV row per validation, and the same figures for TensorBoard."""
+"""The log of a training or a search: a CSV file with one row per validation, and the same figures for TensorBoard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ COLUMNS = ("step", "epoch", "training_loss", "validation_loss", "validation_dice
 
 
 class TrainingLog:
-    """Appends rows; rows after `step` (of a sitting that was killed after its last save) are dropped first."""
+    """A log to which rows are appended.
+
+    Args:
+        path: The CSV file. Rows after `step`, which a killed sitting has left, are removed from it.
+        step: The number of steps that are done.
+        columns: The names of the columns, of which the first two are shown as whole numbers.
+    """
 
     def __init__(self, path: Path, step: int, columns: Sequence[str] = COLUMNS) -> None:
         self.path, self.columns = path, tuple(columns)
@@ -24,7 +30,7 @@ class TrainingLog:
         self.tensorboard = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step + 1)
 
     def add(self, row: dict[str, float]) -> None:
-        """Append one row, keyed by the columns."""
+        """Append one row, which has a value for every column."""
         append_text(self.path, self._line(row) + "\n")
         for name in (name for name in self.columns[2:] if not math.isnan(row[name])):
             self.tensorboard.add_scalar(name, row[name], int(row["step"]))
@@ -34,11 +40,11 @@ class TrainingLog:
         return ",".join(str(int(row[name])) if name in whole else repr(float(row[name])) for name in self.columns)
 
     def close(self) -> None:
-        """Flush TensorBoard's file."""
+        """Write what is left to the file of TensorBoard."""
         self.tensorboard.close()
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The rows of a training log."""
+    """Read the rows of a log, each of which maps the names of the columns to numbers."""
     with path.open(encoding="utf-8", newline="") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

@@ -1,10 +1,10 @@
-"""fit: the training loop, read downwards."""
+"""The training loop: steps, validations, corrections of the length, and the saved state."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -25,14 +25,15 @@ from voxward.training.budget import (
     steps_for,
     warn_of_few_steps,
 )
-from voxward.training.interrupt import Interrupted, stop_on_signal
 from voxward.training.ledger import LossLedger
 from voxward.training.log import COLUMNS, TrainingLog
 from voxward.training.mean_weights import save_average
+from voxward.training.selection import Validation
 from voxward.training.setup import TrainingRun
+from voxward.training.sitting import Sitting
 from voxward.training.state import save_state
 from voxward.training.steps import StepInput
-from voxward.training.validate import Validation, validate
+from voxward.training.validate import validate
 
 # A validation as often as once an epoch, but in a short run at least this often, and for at most this share of time.
 VALIDATIONS, VALIDATION_SHARE = 25, 0.07
@@ -40,15 +41,15 @@ _NO_END = 10**9
 
 
 def fit(run: TrainingRun, minutes: float | None = None, progress: Progress = silent, clock: Clock = CLOCK) -> None:
-    """Train from the run's state to its end, validating and saving on the way.
+    """Train a run from where it stands to its end, with validations, and save it on the way.
 
     Args:
         run: The run to train.
-        minutes: A time budget for training and its validations. It is turned into a number of steps, which follows
-            the speed of the machine as the run goes on, and so does the schedule. Without it the run lasts the
-            recipe's epochs.
-        progress: Told about every step.
-        clock: What measures time.
+        minutes: A time budget for the training and its validations. It is turned into a number of steps, which follows
+            the speed of the machine as the run goes on, and so does the schedule. Without it, the run lasts the
+            epochs of the recipe.
+        progress: A function that is told about every step.
+        clock: A function that returns the time in seconds.
 
     Raises:
         Interrupted: A signal stopped the run; its state is saved.
@@ -67,45 +68,41 @@ def fit(run: TrainingRun, minutes: float | None = None, progress: Progress = sil
     columns = (*COLUMNS, *run.step.figures[1:], *(("robust_dice",) if run.recipe.defence is not None else ()))
     log = TrainingLog(run.folder.log, state.step, columns) if run.fabric.is_global_zero else None
     run.network.train()
-    try:
-        with stop_on_signal() as stop:
-            _Sitting(run, minutes, log, progress, clock).work(stop)
-    finally:
-        if log is not None:
-            log.close()
+    TrainingSitting(run, minutes, progress, clock).work(log)
 
 
-class _Sitting:
-    """One sitting at a run: from its state until the end or a signal."""
+class TrainingSitting(Sitting):
+    """One sitting at a training run.
 
-    def __init__(
-        self, run: TrainingRun, minutes: float | None, log: TrainingLog | None, progress: Progress, clock: Clock
-    ) -> None:
-        self.run, self.log, self.progress, self.clock = run, log, progress, clock
-        self.budget = None if minutes is None else 60.0 * minutes
-        self.state = run.state
+    Args:
+        run: The run, whose state says where to begin.
+        minutes: The time budget of the whole run, or None.
+        progress: A function that is told about every step.
+        clock: A function that returns the time in seconds.
+    """
+
+    def __init__(self, run: TrainingRun, minutes: float | None, progress: Progress, clock: Clock) -> None:
+        super().__init__(run.folder.root, run.fabric.device, minutes, progress, clock)
+        self.run, self.state, self.before = run, run.state, run.state.seconds
         self.active = active_axes(run.plan.patch_size, run.plan.spacing)
         kept = (self.state.sums, self.state.counts) if self.state.sums else ((0.0,) * len(run.step.figures),) * 2
         # Two rows: sums of the figures since the last validation, and how many of each were measured.
         self.measured = torch.tensor(kept, dtype=torch.float64, device=run.fabric.device)
-        self.before, self.started = self.state.seconds, clock()
         self.save_seconds = 0.0
         self.figures: dict[str, float] = {}
         self.ledger = LossLedger(run.folder.ledger, run.state.step, run.cases.fit, run.fabric)
 
-    def work(self, stop: Callable[[], bool]) -> None:
-        """Step until the run's end. Raises Interrupted when `stop` says so."""
+    @property
+    def step(self) -> int:
+        """Return the number of steps that are done, over all sittings."""
+        return self.state.step
+
+    def steps(self) -> Iterator[None]:
+        """Train on one batch after another until the end of the run."""
         state = self.state
         began = self.clock()
         for batch in self._batches():
-            figures = self._train_on(batch).double()
-            losses = self.run.trainer.case_losses
-            assert losses is not None
-            self.ledger.note(state.step + 1, state.step // self.run.steps_per_epoch, batch.ids, losses)
-            known = ~figures.isnan()
-            known[0] = True  # the loss always is, and must not hide that it is not finite
-            self.measured += torch.stack([figures.where(known, 0.0), known.double()])
-            state.step += 1
+            self._learn(batch)
             if self.budget is not None:
                 self._keep_time(began, self.budget)
             self.run.average_if_due()
@@ -117,20 +114,30 @@ class _Sitting:
                 if self.budget is not None:
                     self._warn(state.step, ended=True)
                 return
-            if self._anyone(stop()):
-                self._save()
-                raise Interrupted(f"stopped at step {state.step}; --resume continues the run in {self.run.folder.root}")
+            yield
             began = self.clock()
 
     def _batches(self) -> Iterator[PatchBatch]:
         run, fabric = self.run, self.run.fabric
-        # Of a run with a time budget the last step is not known before it is there.
+        # The last step of a run with a time budget is not known before it is reached.
         last = None if self.budget is not None else self.state.total_steps
         return patch_batches(
-            run.cases.folder, run.cases.fit, run.plan, run.recipe.sampling, run.seed, run.plan.batch_size,
+            run.cases.folder, run.cases.fit, run.plan, run.recipe.sampling, run.seed, batch_size=run.plan.batch_size,
             first_step=self.state.step, last_step=last or _NO_END,
             workers=run.recipe.training.workers, rank=fabric.global_rank, world=fabric.world_size,
         )  # fmt: skip
+
+    def _learn(self, batch: PatchBatch) -> None:
+        """Train on a batch, and note its figures and the loss of each of its cases."""
+        state = self.state
+        figures = self._train_on(batch).double()
+        losses = self.run.learner.case_losses
+        assert losses is not None
+        self.ledger.note(state.step + 1, state.step // self.run.steps_per_epoch, batch.ids, losses)
+        known = ~figures.isnan()
+        known[0] = True  # the loss always is, and must not hide that it is not finite
+        self.measured += torch.stack([figures.where(known, 0.0), known.double()])
+        state.step += 1
 
     def _train_on(self, batch: PatchBatch) -> Tensor:
         """Set the learning rate, augment on the device, step."""
@@ -148,13 +155,11 @@ class _Sitting:
         return run.step(StepInput(images, labels, windows, batch.step, self.state.done, generator))
 
     def _keep_time(self, began: float, budget: float) -> None:
-        """Note how long the step took; tell the length of the run, or correct it where that is due."""
-        if self.run.fabric.device.type == "cuda":
-            torch.cuda.synchronize(self.run.fabric.device)  # or the launch would be timed, not the step
+        """Note how long the step took, and decide the length of the run or correct it where that is due."""
         state = self.state
-        state.recent = noted(state.recent, state.step, self.clock() - began)
+        state.recent = noted(state.recent, state.step, self.seconds_since(began))
         if state.total_steps is None:
-            if self._anyone(may_plan(state.step, self._seconds(), budget)):
+            if self.anyone(may_plan(state.step, self.seconds(), budget)):
                 started = self.clock()
                 validate(self.run)
                 self._note_validation(started)
@@ -164,14 +169,14 @@ class _Sitting:
             self._correct(budget)
 
     def _correct(self, budget: float) -> None:
-        """Let the run have as many more steps as the time that is left has room for, at the pace of the last ones."""
+        """Give the run as many more steps as fit into the time that is left, at the speed of the last ones."""
         run, state = self.run, self.state
         per_step = pace(state.recent, None if state.total_steps is None else state.total_steps - state.step)
         cost = statistics.median(state.validation_costs or (0.0,))
         wanted = min(run.steps_per_epoch, max(1, int(budget / per_step / VALIDATIONS)))
         every = max(wanted, math.ceil(cost / VALIDATION_SHARE))
         # The last validation comes in any case.
-        left = budget - self._seconds() - per_step * cost
+        left = budget - self.seconds() - per_step * cost
         steps = steps_for(left, per_step * (1 + cost / every))
         # Every process must run the same number of steps: the first one's decision counts.
         steps, state.validate_every = run.fabric.broadcast((steps, every))
@@ -179,12 +184,12 @@ class _Sitting:
         state.correct_at = next_correction(state.step, steps)
 
     def _warn(self, steps: int, ended: bool) -> None:
-        """Warn of too few updates of the weights, of which a step of hardening may have several."""
+        """Warn of too few updates of the weights; a step that hardens may make several updates."""
         if self.run.fabric.is_global_zero:
             warn_of_few_steps(steps * self.run.step.updates, self.run.recipe.training.min_steps, ended)
 
     def _note_validation(self, started: float) -> None:
-        """Note what a validation, begun at `started`, and the writing of the state after it take the time of."""
+        """Note how many steps a validation that began at `started`, and the saving after it, would have been worth."""
         state = self.state
         if state.recent:
             cost = (self.clock() - started + self.save_seconds) / pace(state.recent, None)
@@ -195,7 +200,7 @@ class _Sitting:
         self._validate()
         self._note_validation(started)
         self.state.validated, started = self.state.step, self.clock()
-        self._save()
+        self.save()
         self.save_seconds = self.clock() - started
 
     def _validate(self) -> None:
@@ -231,18 +236,19 @@ class _Sitting:
             result.loss,
             result.dice,
             rate,
-            self._seconds(),
+            self.seconds(),
         )
         row = dict(zip(COLUMNS, map(float, values), strict=True)) | dict(
             zip(run.step.figures[1:], means[1:], strict=True)
         )
         return row if result.robust is None else row | {"robust_dice": result.robust}
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write the weights, the losses of the cases, and the state of the run."""
         run, state = self.run, self.state
         self.ledger.flush()
         sums, counts = self.measured.tolist()
-        state.sums, state.counts, state.seconds = tuple(sums), tuple(map(int, counts)), self._seconds()
+        state.sums, state.counts, state.seconds = tuple(sums), tuple(map(int, counts)), self.seconds()
         if run.fabric.is_global_zero:
             save_weights(run.network, run.folder.weights("last"))
             if run.learner.average is not None and state.step == state.total_steps:
@@ -251,11 +257,8 @@ class _Sitting:
         save_state(run.folder.state, state, run.learner, run.step)
         run.fabric.barrier()
 
-    def _seconds(self) -> float:
-        return self.before + self.clock() - self.started
-
-    def _anyone(self, stop: bool) -> bool:
-        """A signal may reach one process of several: all stop at the same step."""
+    def anyone(self, stop: bool) -> bool:
+        """Return whether any process says so; a signal may reach only one of several processes."""
         if self.run.fabric.world_size == 1:
             return stop
         return bool(self.run.fabric.all_reduce(torch.tensor(float(stop)), reduce_op="sum") > 0)

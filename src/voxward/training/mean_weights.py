@@ -1,4 +1,4 @@
-"""The mean of a run's weights, written; batch norms get statistics that belong to it."""
+"""The checkpoint with the mean of the weights of a run, whose batch norms get statistics that belong to the mean."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ _PATCHES = 200
 
 
 def save_average(run: TrainingRun) -> None:
-    """Write the mean of the snapshots as the checkpoint `swa`; the network is left as found."""
+    """Write the mean of the snapshots as the checkpoint `swa`.
+
+    Args:
+        run: A run whose recipe averages the weights. Its network is left as it was found.
+    """
     assert run.learner.average is not None
     buffers = {name: value.clone() for name, value in run.network.named_buffers()}
     with run.learner.average.applied():
@@ -28,7 +32,10 @@ def save_average(run: TrainingRun) -> None:
 
 @torch.no_grad()
 def _renew_statistics(run: TrainingRun) -> None:
-    """Cumulative means over patches of the training cases, not augmented (as torch.optim.swa_utils.update_bn)."""
+    """Measure the running statistics of the batch norms as means over patches that are not augmented.
+
+    The patches are of the training cases; the method is that of `torch.optim.swa_utils.update_bn`.
+    """
     norms = [part for part in run.network.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
     if not norms:
         return
@@ -48,7 +55,11 @@ def _feed(run: TrainingRun) -> None:
     size, plan = run.plan.batch_size, run.plan
     steps = max(1, min(_PATCHES, len(run.cases.fit)) // size)
     network: nn.Module = getattr(run.network, "module", run.network)
-    for batch in patch_batches(run.cases.folder, run.cases.fit, plan, run.recipe.sampling, run.seed, size, 0, steps, 0):
+    batches = patch_batches(
+        run.cases.folder, run.cases.fit, plan, run.recipe.sampling, run.seed, batch_size=size, first_step=0,
+        last_step=steps, workers=0,
+    )  # fmt: skip
+    for batch in batches:
         offset = [(outer - inner) // 2 for outer, inner in zip(plan.source_size, plan.patch_size, strict=True)]
         inside = tuple(slice(start, start + n) for start, n in zip(offset, plan.patch_size, strict=True))
         with run.fabric.autocast():

@@ -1,4 +1,4 @@
-"""Optimisers by name."""
+"""Every optimiser by its name in a recipe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib import import_module
 
 import torch
 
-from voxward.core.errors import UserError
+from voxward.core.build import build
 from voxward.core.recipe import Choice
 from voxward.core.registry import Registry
 
@@ -21,11 +21,23 @@ def _ranger(
     k: int = 6,
     alpha: float = 0.5,
 ) -> torch.optim.Optimizer:
-    """Ranger: rectified Adam, gradient centralisation and lookahead (slow weights, every k steps, by alpha).
+    """Make Ranger: rectified Adam with gradient centralisation and lookahead.
 
-    While the variance of the gradients is not known yet it takes plain momentum steps, as its author's version 20.4.11
-    does and the package by default does not. Raises ImportError without the package. The options are written out
-    because the package takes unknown ones in silence.
+    While the variance of the gradients is not known yet, it takes plain steps with momentum. The author's version
+    20.4.11 does so, and the package by default does not. The options are written out here because the package accepts
+    unknown ones without an error.
+
+    Args:
+        parameters: The parameters to move.
+        lr: The learning rate.
+        betas: The decay of the running means of the gradient and of its square.
+        eps: The number that is added to the denominator.
+        weight_decay: The factor of the weight decay.
+        k: The number of steps between two moves of the slow weights.
+        alpha: The share (0 to 1) by which the slow weights follow the fast ones.
+
+    Raises:
+        ImportError: The package `pytorch_optimizer` is not installed.
     """
     try:
         package = import_module("pytorch_optimizer")
@@ -45,12 +57,20 @@ OPTIMIZERS: Registry[Callable[..., torch.optim.Optimizer]] = Registry(
 
 
 def create_optimizer(choice: Choice, network: torch.nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimiser over all parameters of `network`. Raises ValueError for an unknown name or option.
+    """Make the optimiser that a recipe names, over all parameters of a network.
 
-    Raises ImportError where an optimiser's package is not installed.
+    Args:
+        choice: The name of the optimiser and its options.
+        network: The network whose parameters are moved.
+
+    Returns:
+        A PyTorch optimiser.
+
+    Raises:
+        UserError: The name or an option is unknown, or an option has a wrong type.
+        ImportError: The optimiser needs a package that is not installed.
+
+    Example:
+        >>> optimizer = create_optimizer(Choice("adam", {"lr": 1e-3}), torch.nn.Linear(2, 1))
     """
-    build = OPTIMIZERS[choice.name]
-    try:
-        return build(network.parameters(), **choice.options)
-    except TypeError as error:
-        raise UserError(f"optimizer {choice.name!r}: {error}") from error
+    return build(OPTIMIZERS, choice.name, choice.options, network.parameters())

@@ -1,6 +1,7 @@
-"""Learning-rate schedules. Time is the share of the run done, so a schedule fits any length of run.
+"""Every learning-rate schedule by its name in a recipe.
 
-A schedule gives the factor on the initial learning rate at a point of the run; `observe` hands it the validation loss.
+A schedule returns the factor on the initial learning rate. Its time is the share of the run that is done, so that it
+fits a run of any length. The training loop tells it the validation losses.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from voxward.core.build import build
 from voxward.core.errors import UserError
 from voxward.core.recipe import Choice
 from voxward.core.registry import Registry
@@ -20,52 +22,66 @@ class Schedule(Protocol):
     """What the training loop asks of a schedule."""
 
     def factor(self, done: float) -> float:
-        """The learning rate at `done` (0 to 1), as a multiple of the initial one."""
+        """Return the learning rate at the share `done` (0 to 1) of the run, as a multiple of the initial one."""
         ...
 
     def observe(self, done: float, validation_loss: float) -> None:
-        """Take note of a validation at `done`."""
+        """Take note of a validation loss that was measured at the share `done` (0 to 1) of the run."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs, in plain numbers."""
+        """Return what `restore` needs, as plain numbers."""
         ...
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a `state`."""
+        """Go on from what `state` returned."""
         ...
 
 
 @dataclass
 class Fixed:
-    """A factor that depends on time alone: linear warm-up over the share `warmup`, then `curve` of what is left."""
+    """A schedule that depends on time alone.
+
+    Args:
+        curve: A function from the share (0 to 1) of what follows the warm-up to the factor.
+        warmup: The share (0 to 1) of the run over which the factor grows linearly to 1.
+    """
 
     curve: Callable[[float], float]
     warmup: float = 0.0
 
     def factor(self, done: float) -> float:
-        """See Schedule."""
+        """Return the factor at the share `done` of the run; during the warm-up it is at least 0.01."""
         if done < self.warmup:
             return max(done / self.warmup, 0.01)
         return self.curve(min((done - self.warmup) / (1.0 - self.warmup), 1.0))
 
     def observe(self, done: float, validation_loss: float) -> None:
-        """Nothing to note."""
+        """Do nothing, because validation losses do not matter here."""
 
     def state(self) -> dict[str, Any]:
-        """Nothing to keep."""
+        """Return nothing, because there is nothing to keep."""
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Nothing to restore."""
+        """Do nothing, because nothing was kept."""
 
 
 @dataclass
 class Plateau:
-    """ROG's schedule: multiply by `reduce` when the smoothed validation loss has not fallen for the share `patience`.
+    """The schedule of ROG: the factor falls where the smoothed validation loss has stopped falling.
 
-    The smoothed loss is the mean of the new loss and the smoothed one before it. Over the last share `cooldown` of the
-    run the rate falls linearly to zero (0 = off, as published).
+    The smoothed loss is the mean of the new validation loss and of the smoothed loss before it.
+
+    Args:
+        reduce: The number that the factor is multiplied with.
+        patience: The share (0 to 1) of the run without a new lowest smoothed loss after which the factor falls.
+        cooldown: The share (0 to 1) at the end of the run over which the factor falls linearly to 0; 0 switches this
+            off, as published.
+        level: The factor without the cooldown.
+        smoothed: The smoothed loss, or None before the first validation.
+        best: The lowest smoothed loss.
+        since: The share of the run at which the smoothed loss was lowest or the factor fell last.
     """
 
     reduce: float = 0.5
@@ -77,12 +93,12 @@ class Plateau:
     since: float = 0.0
 
     def factor(self, done: float) -> float:
-        """See Schedule."""
+        """Return the factor at the share `done` (0 to 1) of the run."""
         ending = min((1.0 - done) / self.cooldown, 1.0) if self.cooldown else 1.0
         return self.level * max(ending, 0.0)
 
     def observe(self, done: float, validation_loss: float) -> None:
-        """Halve when the loss has stagnated for longer than the patience."""
+        """Take note of a validation loss, and lower the factor where the patience is over."""
         self.smoothed = validation_loss if self.smoothed is None else (self.smoothed + validation_loss) / 2
         if self.smoothed < self.best:
             self.best, self.since = self.smoothed, done
@@ -91,11 +107,11 @@ class Plateau:
             self.since = done
 
     def state(self) -> dict[str, Any]:
-        """Level, smoothed loss, best loss and when it was."""
+        """Return the level, the smoothed loss, the lowest one, and when that was."""
         return {"level": self.level, "smoothed": self.smoothed, "best": self.best, "since": self.since}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """See Schedule."""
+        """Go on from what `state` returned."""
         for name, value in state.items():
             setattr(self, name, value)
 
@@ -105,7 +121,7 @@ def _cosine(warmup: float = 0.0) -> Schedule:
 
 
 def _flat_cosine(flat: float = 0.5, warmup: float = 0.0) -> Schedule:
-    """Constant over the share `flat` (0 to 1) of what follows the warm-up, then a cosine to zero."""
+    """Make a schedule that is flat over the share `flat` (0 to 1) after the warm-up, then falls by a cosine."""
     if not 0 <= flat <= 1:
         raise UserError(f"schedule 'flat-cosine': flat must be from 0 to 1, got {flat}")
     falling = _cosine()
@@ -131,9 +147,19 @@ SCHEDULES: Registry[Callable[..., Schedule]] = Registry(
 
 
 def create_schedule(choice: Choice) -> Schedule:
-    """The recipe's schedule. Raises ValueError for an unknown name or option."""
-    build = SCHEDULES[choice.name]
-    try:
-        return build(**choice.options)
-    except TypeError as error:
-        raise UserError(f"schedule {choice.name!r}: {error}") from error
+    """Make the schedule that a recipe names.
+
+    Args:
+        choice: The name of the schedule and its options.
+
+    Returns:
+        A schedule at the beginning of a run.
+
+    Raises:
+        UserError: The name or an option is unknown, or an option has a wrong value.
+
+    Example:
+        >>> create_schedule(Choice("cosine", {"warmup": 0.1})).factor(0.05)
+        0.5
+    """
+    return build(SCHEDULES, choice.name, choice.options)

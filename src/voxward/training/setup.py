@@ -1,4 +1,4 @@
-"""Everything a training needs, put together once."""
+"""Everything that a training needs, checked and put together once."""
 
 from __future__ import annotations
 
@@ -24,23 +24,31 @@ from voxward.core.recipe import Recipe
 from voxward.data.loader import PatchBatch, validation_patches
 from voxward.losses.deep import supervised
 from voxward.losses.registry import create_loss
-from voxward.losses.types import SupervisedLoss
 from voxward.nets.registry import check_network, network_for_plan
 from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.runs.folder import RunFolder, load_weights
 from voxward.training.averaging import Restarting, WeightAverage, restart_choice
 from voxward.training.defence import DEFENCES
+from voxward.training.learner import Learner
 from voxward.training.optim import create_optimizer
 from voxward.training.schedule import create_schedule
-from voxward.training.state import Learner, TrainingState, load_state
-from voxward.training.steps import StandardStep, Step, Trainer
+from voxward.training.selection import SELECTIONS
+from voxward.training.state import TrainingState, load_state
+from voxward.training.steps import StandardStep, Step
 
 _FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 @dataclass(frozen=True)
 class TrainingCases:
-    """Where the prepared cases lie, which are fitted, and which select the best checkpoint."""
+    """The prepared cases of a training or of a search.
+
+    Args:
+        folder: The folder of the prepared cases.
+        fit: The ids of the cases that the weights learn on.
+        selection: The ids of the cases that choose the best checkpoint; in a search, of those that the architecture
+            learns on.
+    """
 
     folder: Path
     fit: tuple[str, ...]
@@ -49,7 +57,19 @@ class TrainingCases:
 
 @dataclass(frozen=True, eq=False)
 class TrainingRun:
-    """A run that is ready to go on from its `state`."""
+    """A run that is ready to go on from its `state`.
+
+    Args:
+        folder: The folder of the run.
+        recipe: The recipe of the run.
+        plan: The plan of the run.
+        cases: The prepared cases.
+        seed: The seed of everything that is drawn.
+        learner: The network and everything that changes it.
+        step: The function that learns from one batch.
+        validation: The patches on which every validation measures the loss and the Dice score.
+        state: Where the run stands.
+    """
 
     folder: RunFolder
     recipe: Recipe
@@ -57,44 +77,46 @@ class TrainingRun:
     cases: TrainingCases
     seed: int
     learner: Learner
-    loss: SupervisedLoss
-    trainer: Trainer
     step: Step
     validation: tuple[PatchBatch, ...]
     state: TrainingState
 
     @property
     def fabric(self) -> Fabric:
-        """Devices and precision."""
+        """Return the devices and the precision of the run."""
         return self.learner.fabric
 
     @property
     def network(self) -> torch.nn.Module:
-        """The network, as Fabric wrapped it."""
+        """Return the network as Fabric wrapped it."""
         return self.learner.network
 
     @property
     def steps_per_epoch(self) -> int:
-        """An epoch is one patch per fitted case, over all processes; each counts as often as it moves the weights."""
+        """Return the number of steps in an epoch.
+
+        An epoch is one patch per case that is fitted, over all processes. A patch that moves the weights several times
+        counts as often.
+        """
         patches = self.plan.batch_size * int(self.fabric.world_size) * self.step.updates
         return math.ceil(len(self.cases.fit) / patches)
 
     @property
     def learning_rate(self) -> float:
-        """The recipe's initial learning rate."""
+        """Return the initial learning rate of the recipe."""
         return float(self.learner.optimizer.defaults["lr"])
 
     def restart_if_due(self) -> None:
-        """Begin anew with the optimiser where the averaging's next cycle begins."""
+        """Take a new optimiser where the next cycle of the averaging begins."""
         if self.recipe.averaging is None or not self.state.total_steps:
             return
         begun = self.recipe.averaging.restarts_begun(self.state.done)
         if begun > self.state.restarts:
             self.learner.restart()
-            self.trainer.optimizer, self.state.restarts = self.learner.optimizer, begun
+            self.state.restarts = begun
 
     def average_if_due(self) -> None:
-        """Take the weights into their mean where the averaging says so."""
+        """Add the weights to their mean where a snapshot of the averaging is due."""
         if self.recipe.averaging is None or not self.state.total_steps or self.learner.average is None:
             return
         due = self.recipe.averaging.snapshots_due(self.state.done)
@@ -104,7 +126,19 @@ class TrainingRun:
 
 
 def start_fabric(recipe: Recipe, accelerator: str = "auto", devices: int = 1) -> Fabric:
-    """Start the processes and choose the precision. Raises ValueError for a device that is not there."""
+    """Start the processes of a training and choose its precision.
+
+    Args:
+        recipe: The recipe, which may ask for a precision.
+        accelerator: `auto`, `cpu` or `cuda`.
+        devices: The number of processes that train one network together.
+
+    Returns:
+        A launched Fabric. From here on there may be several processes.
+
+    Raises:
+        UserError: The device is not there, or cannot compute in that precision.
+    """
     kind = resolve_device(accelerator).type
     precision = resolve_precision(recipe.training.precision, torch.device(kind))
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision on its own
@@ -115,22 +149,36 @@ def start_fabric(recipe: Recipe, accelerator: str = "auto", devices: int = 1) ->
 
 
 def check_recipe(recipe: Recipe, labels: LabelSet) -> None:
-    """Raise ValueError for names and options that no room knows, or that do not fit, before any work is done."""
+    """Refuse a recipe with names or options that are unknown or do not fit, before any work is done.
+
+    Args:
+        recipe: The recipe, read without errors.
+        labels: The labels of the dataset, with the regions of the recipe.
+
+    Raises:
+        UserError: A name is in no registry, an option is wrong, or parts of the recipe contradict each other.
+    """
     optimizer = create_optimizer(recipe.optimizer, torch.nn.Linear(1, 1))
     create_schedule(recipe.schedule)
     if recipe.averaging is not None:
         rate = float(optimizer.defaults["lr"])
         create_optimizer(restart_choice(recipe.optimizer, recipe.averaging, rate), torch.nn.Linear(1, 1))
     create_loss(recipe.loss, labels)
+    SELECTIONS[recipe.training.best]
     if recipe.inference.checkpoint == "swa" and recipe.averaging is None:
         raise UserError("inference.checkpoint 'swa' needs the recipe's part averaging: set it, or deploy 'best'")
     if recipe.defence is not None:
+        DEFENCES[recipe.defence.method]
         check_objective(create_objective(recipe.defence.objective), labels.head, labels.outputs)
     check_network(recipe.network.name, recipe.network.options)
 
 
 def check_auxiliary(recipe: Recipe, network: torch.nn.Module) -> None:
-    """Raise ValueError unless training.auxiliary has a weight for each auxiliary head that the network has."""
+    """Refuse a recipe whose `training.auxiliary` has not one weight for each auxiliary output of its network.
+
+    Raises:
+        UserError: There are more or fewer weights than outputs.
+    """
     heads = getattr(network, "auxiliary", None)
     count, weights = 0 if heads is None else len(heads), recipe.training.auxiliary
     if len(weights) != count:
@@ -149,31 +197,29 @@ def set_up(
     fabric: Fabric,
     weights: Path | None = None,
 ) -> TrainingRun:
-    """Build network, optimiser, schedule, loss and step; read the folder's state where there is one.
+    """Build network, optimiser, schedule, loss and step, and read the state of the run where there is one.
 
-    weights: what the network starts from; None: its own beginning. Computes in what `training_precision` says.
+    Args:
+        folder: The folder of the run; its `checkpoints/state.pt` need not be there.
+        recipe: The recipe of the run.
+        plan: The plan of the run.
+        cases: The prepared cases.
+        seed: The seed of the initial weights and of everything that is drawn.
+        fabric: A launched Fabric. It may be set to fp32, see `training_precision`.
+        weights: The weights to start from, as safetensors, or None for random ones.
+
+    Returns:
+        A run at its beginning, or where it stopped.
+
+    Raises:
+        UserError: The recipe, the plan and the weights do not fit each other.
     """
     if training_precision(recipe, plan, fabric.device) == "fp32":
         _compute_in_fp32(fabric)
-    torch.manual_seed(seed)
-    network = network_for_plan(recipe.network.name, plan, recipe.network.options)
-    if weights is not None:
-        load_weights(network, weights)
-    optimizer = create_optimizer(recipe.optimizer, network)
-    schedule = create_schedule(recipe.schedule)
-    loss = supervised(create_loss(recipe.loss, plan.labels), recipe.training.auxiliary)
-    wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
-    learner = Learner(fabric, wrapped, wrapped_optimizer, schedule)
-    if recipe.averaging is not None:
-        choice = restart_choice(recipe.optimizer, recipe.averaging, float(optimizer.defaults["lr"]))
-        learner.schedule = Restarting(schedule, recipe.averaging)
-        learner.average = WeightAverage(wrapped)
-        learner.again = lambda: cast(Optimizer, fabric.setup_optimizers(create_optimizer(choice, network)))
-    trainer = Trainer(fabric, wrapped, wrapped_optimizer, loss, recipe.training.clip_gradient_norm, plan.labels)
+    learner = _learner(recipe, plan, seed, fabric, weights)
     defence = recipe.defence
-    step: Step = StandardStep(trainer) if defence is None else DEFENCES[defence.method](trainer, defence)
+    step: Step = StandardStep(learner) if defence is None else DEFENCES[defence.method](learner, defence)
     state = load_state(folder.state, learner, step) if folder.state.is_file() else TrainingState()
-    trainer.optimizer = learner.optimizer
     selection = cases.selection or cases.fit[:1]
     return TrainingRun(
         folder=folder,
@@ -182,20 +228,53 @@ def set_up(
         cases=cases,
         seed=seed,
         learner=learner,
-        loss=loss,
-        trainer=trainer,
         step=step,
         validation=tuple(validation_patches(cases.folder, selection, plan, seed)),
         state=state,
     )
 
 
-def training_precision(recipe: Recipe, plan: Plan, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
-    """What a network is trained in: the recipe's precision, but `auto` is fp32 where a CPU's bf16 gradients are wrong.
+def _learner(recipe: Recipe, plan: Plan, seed: int, fabric: Fabric, weights: Path | None) -> Learner:
+    torch.manual_seed(seed)
+    network = network_for_plan(recipe.network.name, plan, recipe.network.options)
+    if weights is not None:
+        load_weights(network, weights)
+    optimizer = create_optimizer(recipe.optimizer, network)
+    loss = supervised(create_loss(recipe.loss, plan.labels), recipe.training.auxiliary)
+    wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
+    learner = Learner(
+        fabric=fabric,
+        network=wrapped,
+        optimizer=wrapped_optimizer,
+        loss=loss,
+        schedule=create_schedule(recipe.schedule),
+        clip_gradient_norm=recipe.training.clip_gradient_norm,
+        labels=plan.labels,
+    )
+    if recipe.averaging is not None:
+        choice = restart_choice(recipe.optimizer, recipe.averaging, float(optimizer.defaults["lr"]))
+        learner.schedule = Restarting(learner.schedule, recipe.averaging)
+        learner.average = WeightAverage(wrapped)
+        learner.new_optimizer = lambda: cast(Optimizer, fabric.setup_optimizers(create_optimizer(choice, network)))
+    return learner
 
-    Those are the weights' gradients of a convolution over 2 voxels of the first axis: measured with torch 2.13, whose
-    oneDNN gives NaN, infinity, or values off by more than a tenth for 3x3x3, padded by 1, whatever the other axes, on
-    processors with bf16 instructions. Warns where the recipe asks for bf16 there.
+
+def training_precision(recipe: Recipe, plan: Plan, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """Return the precision in which a network is trained.
+
+    It is the precision of the recipe, but `auto` becomes fp32 where the bf16 gradients of a CPU are wrong. Those are
+    the gradients of the weights of a convolution over 2 voxels of the first axis. They were measured with torch 2.13,
+    whose oneDNN returns NaN, infinity, or values that are wrong by more than a tenth for 3x3x3 kernels with padding 1,
+    whatever the other axes are, on processors with bf16 instructions. Where the recipe asks for bf16 there, a warning
+    is given.
+
+    Args:
+        recipe: The recipe, whose `training.precision` may be `auto`.
+        plan: The plan, whose patch and strides decide how small the first axis becomes.
+        device: The device of the training.
+
+    Raises:
+        UserError: The device cannot compute in that precision.
     """
     asked = recipe.training.precision
     resolved = resolve_precision(asked, device)
@@ -213,5 +292,5 @@ def training_precision(recipe: Recipe, plan: Plan, device: torch.device) -> Lite
 
 
 def _compute_in_fp32(fabric: Fabric) -> None:
-    """Before `fabric.setup`: the plan, which decides it, is known to all processes only after they have started."""
+    """Set a launched Fabric to fp32; the plan, which decides this, is known only after the processes have started."""
     fabric.strategy.precision = fabric._precision = FullPrecision()

@@ -1,21 +1,18 @@
-"""The one object that resumes a run."""
+"""Where a run stands, and the one file from which it goes on after an interruption."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from torch import nn
 
 from voxward.core.files import atomic_write
 from voxward.core.length import RunLength
-from voxward.training.averaging import Restarting, WeightAverage
-from voxward.training.schedule import Schedule
+from voxward.training.averaging import Restarting
+from voxward.training.learner import Learner
 from voxward.training.steps import Step
 
 
@@ -24,16 +21,16 @@ class TrainingState(RunLength):
     """Where a run stands, with every correction of its length, so that a resumed run is the same run.
 
     Attributes:
-        validate_every: Steps between two validations.
+        validate_every: The number of steps between two validations.
         validated: The step of the last validation.
         best_score: The best score of all validations so far.
         sums: The sum of every figure of the steps since the last validation.
-        counts: How often each of these figures was measured.
-        seconds: Training time so far, over all sittings.
-        restarts: How often the optimiser began again.
-        snapshots: How many of the averaging's snapshots have been taken or passed by.
-        recent: Seconds of the steps measured last, of a run with a time budget.
-        validation_costs: How many steps the last validations took the time of.
+        counts: The number of steps in which each of these figures was measured.
+        seconds: The training time so far, over all sittings.
+        restarts: The number of times that the optimiser was replaced by a new one.
+        snapshots: The number of snapshots of the averaging that have been taken or were passed over.
+        recent: The seconds of the last steps that were measured, for a run with a time budget.
+        validation_costs: The duration of the last validations, counted in steps.
         correct_at: The step at which the length is corrected next.
     """
 
@@ -51,32 +48,21 @@ class TrainingState(RunLength):
 
     @property
     def must_validate(self) -> bool:
-        """Whether a validation is due."""
+        """Return whether a validation is due."""
         return self.validate_every is not None and self.step - self.validated >= self.validate_every
 
 
-@dataclass(eq=False)
-class Learner:
-    """The objects of a run that change as it learns, as Fabric wrapped them (so they are on the run's device).
-
-    average: of the weights, and again: what makes the optimiser of a restart; None where the recipe does not average.
-    """
-
-    fabric: Fabric
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
-    average: WeightAverage | None = None
-    again: Callable[[], torch.optim.Optimizer] | None = None
-
-    def restart(self) -> None:
-        """Begin anew with an optimiser that knows nothing."""
-        assert self.again is not None
-        self.optimizer = self.again()
-
-
 def save_state(path: Path, state: TrainingState, learner: Learner, step: Step) -> None:
-    """Write everything a resumed run needs, atomically; to be called by all processes, the first of which writes."""
+    """Write everything that a resumed run needs, atomically.
+
+    All processes have to call this function; the first one writes.
+
+    Args:
+        path: The file, `checkpoints/state.pt` of the run.
+        state: Where the run stands.
+        learner: The network, its optimiser, its schedule and its running mean.
+        step: The training step, which may keep perturbations.
+    """
     kept = dict(step.state())
     if not learner.fabric.is_global_zero:
         return
@@ -94,15 +80,20 @@ def save_state(path: Path, state: TrainingState, learner: Learner, step: Step) -
 
 
 def load_state(path: Path, learner: Learner, step: Step) -> TrainingState:
-    """Read a state back into the objects of a freshly set-up run. Nothing but tensors and numbers is unpickled."""
+    """Read a state back into the objects of a run that has just been set up.
+
+    Nothing but tensors and plain numbers is unpickled.
+
+    Args:
+        path: The file that `save_state` wrote.
+        learner: The new learner, which gets the weights, the optimiser and the rest of the saved one.
+        step: The new training step, which gets what the saved one kept.
+
+    Returns:
+        Where the run stands.
+    """
     content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    kept = content["state"]
-    # States of runs whose length was told once do not say when they were validated last.
-    kept.setdefault("validated", kept["step"] - kept["step"] % (kept["validate_every"] or 1))
-    if isinstance(learner.schedule, Restarting):
-        taken = learner.schedule.averaging.snapshots_due(RunLength(kept["step"], kept["total_steps"]).done)
-        kept.setdefault("snapshots", taken)
-    state = TrainingState(**kept)
+    state = _read(content["state"], learner)
     learner.network.load_state_dict(content["network"])
     if state.restarts:
         learner.restart()
@@ -113,3 +104,12 @@ def load_state(path: Path, learner: Learner, step: Step) -> TrainingState:
     if learner.average is not None:
         learner.average.restore(content["average"])
     return state
+
+
+def _read(kept: dict[str, Any], learner: Learner) -> TrainingState:
+    """Fill in what the states of runs lack whose length was decided once and never corrected."""
+    kept.setdefault("validated", kept["step"] - kept["step"] % (kept["validate_every"] or 1))
+    if isinstance(learner.schedule, Restarting):
+        taken = learner.schedule.averaging.snapshots_due(RunLength(kept["step"], kept["total_steps"]).done)
+        kept.setdefault("snapshots", taken)
+    return TrainingState(**kept)

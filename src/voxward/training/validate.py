@@ -1,9 +1,6 @@
-"""Loss and pooled Dice on fixed patches of the selection cases."""
+"""The validation of a run: loss and Dice on fixed patches of the cases that choose the best checkpoint."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,37 +9,24 @@ from voxward.attacks.objectives import create_objective
 from voxward.core.labels import LabelSet
 from voxward.core.types import Images, Labels, Logits
 from voxward.training.defence import bare, patch_ball, search_precision, searched
+from voxward.training.selection import Validation
 from voxward.training.setup import TrainingRun
 
-# Sign steps of the search that measures robust Dice: enough to tell checkpoints apart, not to claim a robustness.
+# The steps of the search that measures the robust Dice score: enough to tell checkpoints apart, and too few to claim
+# that a network is robust.
 _STEPS = 5
 
 
-@dataclass(frozen=True)
-class Validation:
-    """Mean loss, and the mean over the foreground classes (or regions) of Dice pooled over all patches.
-
-    A class that is seen nowhere is left out of the mean, which is 0 where none is seen.
-
-    robust, robust_loss: the same Dice and loss on patches that were perturbed; None without a defence.
-    """
-
-    loss: float
-    dice: float
-    robust: float | None = None
-    robust_loss: float | None = None
-
-    def score(self, best: Literal["dice", "loss"], share: float) -> float:
-        """What the best checkpoint has most of: Dice, or little loss; perturbed patches have a weight of `share`."""
-        clean, struck = (self.dice, self.robust) if best == "dice" else (self.loss, self.robust_loss)
-        value = clean if struck is None else (1 - share) * clean + share * struck
-        return value if best == "dice" else -value
-
-
 def validate(run: TrainingRun) -> Validation:
-    """Judge the network on the run's validation patches; its train/eval mode is left as found.
+    """Measure loss and Dice of the network on the validation patches of its run.
 
-    With a defence they are also attacked, on the soft Dice within the eps that the defence trains for.
+    With a defence, the patches are also attacked: on the soft Dice loss, within the eps that the defence trains for.
+
+    Args:
+        run: The run. Its network is left in the mode (training or evaluation) in which it was found.
+
+    Returns:
+        Loss and Dice, of clean and of perturbed patches.
     """
     training = run.network.training
     run.network.eval()
@@ -53,13 +37,13 @@ def validate(run: TrainingRun) -> Validation:
         images, labels = run.fabric.to_device((batch.images, batch.labels))
         with torch.no_grad():
             logits = run.network(images)
-            losses += [float(run.loss(logits, labels))] * len(batch.ids)
+            losses += [float(run.learner.loss(logits, labels))] * len(batch.ids)
         clean += overlap(logits, labels, known).cpu()
         if defence is not None:
             attacked = _attacked(run, images, labels, batch.windows, defence.eps)
             with torch.no_grad():
                 logits = run.network(attacked)
-                struck_losses += [float(run.loss(logits, labels))] * len(batch.ids)
+                struck_losses += [float(run.learner.loss(logits, labels))] * len(batch.ids)
             struck += overlap(logits, labels, known).cpu()
     run.network.train(training)
     loss, dice = sum(losses) / len(losses), pooled_dice(clean)
@@ -77,7 +61,14 @@ def _attacked(run: TrainingRun, images: Images, labels: Labels, windows: Tensor,
 
 
 def pooled_dice(counts: Tensor) -> float:
-    """Mean over the foreground classes (or regions) of the Dice of summed `overlap` counts; 0 where none is seen."""
+    """Return the mean Dice score (0 to 1) over the foreground classes or regions.
+
+    Args:
+        counts: The sum (3, k) of what `overlap` returned for all patches.
+
+    Returns:
+        The mean over the classes that occur in the ground truth or in the prediction; 0 if none does.
+    """
     both, predicted, true = counts
     seen = (predicted + true) > 0
     dice = torch.where(seen, 2 * both / (predicted + true).clamp_min(1), 0.0)
@@ -85,7 +76,16 @@ def pooled_dice(counts: Tensor) -> float:
 
 
 def overlap(logits: Logits, labels: Labels, known: LabelSet) -> Tensor:
-    """Per foreground class or region: voxels that agree, are predicted, are true; (3, k)."""
+    """Count, for every foreground class or region, the voxels that agree, that are predicted, and that are true.
+
+    Args:
+        logits: The outputs of the network, (b, c, d, h, w).
+        labels: The class indices of the ground truth, (b, d, h, w).
+        known: The labels, which say how logits are read.
+
+    Returns:
+        Three rows of counts, (3, k) in float64.
+    """
     predicted, true = known.read(logits), labels
     if known.regions:
         found, wanted = (known.nested.to_masks(index).transpose(0, 1).flatten(1) for index in (predicted, true))

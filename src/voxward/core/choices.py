@@ -1,0 +1,105 @@
+"""Groups of choices that several commands take: where they compute, on which part of the data, and what they reuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxward.core.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where a command computes, and with how many processes.
+
+    Args:
+        device: `auto` (a CUDA device if there is one, else the CPU), `cpu` or `cuda`.
+        devices: The number of processes that train one network together, at least 1.
+        workers: The number of cases that are read and prepared at once, at least 1.
+
+    Example:
+        >>> Compute(device="cuda", workers=8)
+        Compute(device='cuda', devices=1, workers=8)
+    """
+
+    device: str = "auto"
+    devices: int = 1
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The part of a dataset that a command learns from, and the seed of everything that is drawn at random.
+
+    Args:
+        fold: The fold that is held out, counted from 0.
+        folds: The number of folds that a dataset without splits of its own is divided into.
+        seed: The seed of the split, of the initial weights and of all that is drawn while training.
+        exclude: A CSV file whose cases are left out of the training; `voxward suspects` writes a first version of it.
+
+    Example:
+        >>> Fold(fold=1, seed=3)
+        Fold(fold=1, folds=5, seed=3, exclude=None)
+    """
+
+    fold: int = 0
+    folds: int = 5
+    seed: int = 0
+    exclude: Path | str | None = None
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """Results of earlier work that a command uses instead of computing them itself.
+
+    Args:
+        plan: A `plan.json`, which may have been edited, in place of the planner's decisions.
+        prepared: The folder of the prepared cases, which several runs may share. The default is a folder inside the
+            run.
+        start: The folder of a run on the same dataset. The new run begins with the weights that the old one deploys,
+            and with its plan and its split.
+
+    Example:
+        >>> Reuse(prepared="prepared/liver")
+        Reuse(plan=None, prepared='prepared/liver', start=None)
+    """
+
+    plan: Path | str | None = None
+    prepared: Path | str | None = None
+    start: Path | str | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """The folder that a command writes into, what may be replaced there, and who is told how far the work is.
+
+    Args:
+        folder: The folder; it need not exist.
+        overwrite: True replaces files that voxward did not write, or that were edited since. The default refuses to.
+        progress: A function that is told about every step of the work.
+
+    Example:
+        >>> Output("found", overwrite=True).folder
+        'found'
+    """
+
+    folder: Path | str
+    overwrite: bool = False
+    progress: Progress = silent
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a hardened run does not take over from the run that it begins with.
+
+    Args:
+        dataset: The folder in which the dataset of the run lies now, or None if it was not moved.
+        seed: The seed of all that is drawn while training.
+
+    Example:
+        >>> Change(seed=3)
+        Change(dataset=None, seed=3)
+    """
+
+    dataset: Path | str | None = None
+    seed: int = 0

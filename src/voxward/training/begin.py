@@ -1,0 +1,248 @@
+"""What a run or a search begins with or goes on with: the request, the recipe, the cases, the plan, and their files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from voxward.core.case import Dataset
+from voxward.core.choices import Compute, Fold, Reuse
+from voxward.core.errors import UserError
+from voxward.core.outputs import Outputs
+from voxward.core.plan import Fingerprint, Plan, load_json, load_plan
+from voxward.core.progress import Progress, counter, silent
+from voxward.core.recipe import Recipe, dump_recipe, load_recipe
+from voxward.core.structure import to_data
+from voxward.data.fingerprint import fingerprint
+from voxward.data.planner import make_plan
+from voxward.data.splits import Split, load_split, without
+from voxward.data.store import prepare_dataset
+from voxward.nets.registry import self_contained
+from voxward.runs.folder import RunFolder, RunSplit
+from voxward.training.ledger import read_cases
+from voxward.training.setup import check_recipe
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run or a search as it was asked for.
+
+    Args:
+        dataset: The dataset, with the labels of its own description.
+        out: The folder of the run or search.
+        recipe: The name or the path of the recipe; it does not matter for what is resumed.
+        overrides: Changes to the recipe, each as `dotted.key=value`.
+        minutes: The time budget, or None for the length that the recipe names.
+        resume: True goes on with the run in `out`.
+        fold: The part of the dataset that is learnt from, and the seed.
+        reuse: Results of earlier work.
+        compute: Where the work is done.
+        overwrite: True replaces files in `out` that voxward did not write.
+    """
+
+    dataset: Dataset
+    out: RunFolder
+    recipe: str
+    overrides: tuple[str, ...] = ()
+    minutes: float | None = None
+    resume: bool = False
+    fold: Fold = Fold()
+    reuse: Reuse = Reuse()
+    compute: Compute = Compute()
+    overwrite: bool = False
+
+    @property
+    def prepared(self) -> Path:
+        """Return the folder of the prepared cases."""
+        return self.out.root / "prepared" if self.reuse.prepared is None else Path(self.reuse.prepared)
+
+
+def recipe_of(request: Request, what: str = "run") -> Recipe:
+    """Return the recipe of a new run, or the recipe that a run was started with which is to be resumed.
+
+    Args:
+        request: What was asked for.
+        what: The word for it in messages.
+
+    Raises:
+        UserError: The folder is not fit for a new run, or holds none that can go on, or the overrides contradict the
+            recipe of the run that is to be resumed.
+        FileNotFoundError: There is nothing to resume, or no such recipe.
+    """
+    folder = request.out
+    if folder.root.resolve() == request.dataset.root.resolve():
+        raise UserError(f"the {what} folder {folder.root} is the dataset's own folder; choose another --out")
+    if request.resume:
+        _refuse_to_resume(folder, what)
+        return _unchanged(folder, load_recipe(folder.recipe), request.overrides)
+    if folder.recipe.exists():
+        raise UserError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
+    if left := (*folder.trained, *([folder.state] if folder.state.exists() else [])):
+        raise UserError(f"{folder.root} holds {_listed(left)} of another {what}: choose another --out")
+    return load_recipe(request.recipe, request.overrides)
+
+
+def _refuse_to_resume(folder: RunFolder, what: str) -> None:
+    if not folder.recipe.exists():
+        raise FileNotFoundError(f"{folder.root} holds no {what} to resume: start it without --resume")
+    if (left := folder.trained) and not folder.state.is_file():
+        raise UserError(
+            f"{folder.root} holds the {what}'s {_listed(left)}, but not its {folder.state}, without which it "
+            "cannot go on: use it as it is, or start another one with another --out; nothing was changed"
+        )
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths)
+
+
+def _unchanged(folder: RunFolder, kept: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Return the recipe of a run that is resumed; a script may repeat its overrides, but not change them."""
+    asked = load_recipe(folder.recipe, overrides)
+    if replace(asked, network=self_contained(asked.network)) != kept:
+        raise UserError(
+            f"{' '.join(overrides)} contradicts the recipe that {folder.root} was started with, {folder.recipe}: "
+            "resume without it, or start another run with another --out"
+        )
+    return kept
+
+
+def checked_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Return the recipe of a new run, in which files that it refers to are replaced by their contents.
+
+    Args:
+        recipe: The recipe as it was read.
+        dataset: The dataset that the run is trained on.
+
+    Raises:
+        UserError: A name or an option is unknown, or the recipe does not fit the dataset.
+        FileNotFoundError: A file that the recipe refers to is not there.
+    """
+    used = replace(recipe, network=self_contained(recipe.network))
+    check_recipe(used, dataset.labels.with_regions(used.regions))
+    used.postprocessing.kinds(dataset.labels)  # refuses classes that the dataset does not have
+    return used
+
+
+def with_regions(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """Return the dataset with the regions of the recipe, where that has any."""
+    return replace(dataset, labels=dataset.labels.with_regions(recipe.regions))
+
+
+def cases_of(dataset: Dataset, fold: Fold) -> Split:
+    """Return the training cases of a fold, without those that are left out, and its validation cases.
+
+    Raises:
+        UserError: The fold does not exist, or the list of cases to leave out does not fit the dataset.
+    """
+    excluded = () if fold.exclude is None else read_cases(Path(fold.exclude))
+    return without(load_split(dataset, fold.fold, fold.seed, fold.folds), excluded, dataset)
+
+
+def measured_plan(
+    dataset: Dataset, recipe: Recipe, ids: Sequence[str], workers: int = 2, progress: Progress = silent
+) -> tuple[Fingerprint, Plan]:
+    """Measure training cases, and decide the plan of a recipe for them.
+
+    Args:
+        dataset: The dataset, with the regions of the recipe.
+        recipe: The recipe, whose part `preparation` decides.
+        ids: The ids of the training cases.
+        workers: The number of cases that are read at once.
+        progress: A function that is told about every case, as the stage `fingerprint`.
+
+    Returns:
+        What was measured, and the plan.
+
+    Raises:
+        UserError: A case cannot be read, or the recipe does not fit the dataset.
+    """
+    preparation = recipe.preparation
+    measured = fingerprint(dataset, ids, workers, counter(progress, "fingerprint"), preparation.crop_nonzero)
+    return measured, make_plan(measured, preparation)
+
+
+def given_plan(path: Path, dataset: Dataset) -> Plan:
+    """Read a plan that may have been edited, and refuse one that was made for another dataset.
+
+    Raises:
+        UserError: The file is no plan, or its channels or labels are not those of the dataset.
+        FileNotFoundError: There is no such file.
+    """
+    decided = load_plan(path)
+    names = tuple(channel.name for channel in decided.channels)
+    if decided.labels != dataset.labels or names != dataset.channels:
+        raise UserError(
+            f"{path} was made for channels {names} and {decided.labels}, but {dataset.root} has {dataset.channels} "
+            f"and {dataset.labels}"
+        )
+    return decided
+
+
+def prepare_again(request: Request, dataset: Dataset, progress: Progress) -> None:
+    """Prepare those cases of a run that is resumed which are no longer there or have changed.
+
+    Raises:
+        UserError: The dataset no longer has a case of the run, or a case cannot be prepared.
+    """
+    split = split_of(request.out, dataset)
+    wanted, shown = (*split.fit, *split.selection), counter(progress, "prepare")
+    prepare_dataset(dataset, load_plan(request.out.plan), request.prepared, wanted, request.compute.workers, shown)
+
+
+def split_of(folder: RunFolder, dataset: Dataset) -> RunSplit:
+    """Read the cases of a run.
+
+    Raises:
+        UserError: The dataset no longer has a case that the run learns from.
+    """
+    split = load_json(RunSplit, folder.splits)
+    absent = sorted({*split.fit, *split.selection} - {case.id for case in dataset.cases})
+    if absent:
+        raise UserError(f"the run in {folder.root} was started on cases that {dataset.root} lacks, e.g. {absent[:3]}")
+    return split
+
+
+def refuse_decisions(request: Request) -> None:
+    """Refuse to begin where a file of the user would be replaced, such as an edited plan.json.
+
+    The plan that was given may be the plan.json of the folder itself. With `overwrite`, nothing is refused.
+
+    Raises:
+        UserError: Such a file lies in the folder.
+    """
+    folder, plan = request.out, request.reuse.plan
+    if plan is None or Path(plan).resolve() != folder.plan.resolve():
+        Outputs(folder.root, "a plan", request.overwrite).check([folder.plan.name])
+    Outputs(folder.root, "part of a run", request.overwrite).check([folder.splits.name, folder.settings.name])
+
+
+def write_decisions(request: Request, plan: Plan, split: RunSplit, settings: object, recipe: Recipe) -> None:
+    """Write the plan, the cases, the settings and the recipe of a run or search that begins.
+
+    The recipe is written last: a folder with a recipe holds a run.
+
+    Args:
+        request: What was asked for.
+        plan: The plan of the run.
+        split: The cases of the run.
+        settings: The other settings of the run, a dataclass.
+        recipe: The recipe of the run.
+
+    Raises:
+        UserError: A file of the user would be replaced.
+    """
+    folder = request.out
+    outputs = Outputs(folder.root, "part of a run", request.overwrite)
+    if not (folder.plan.is_file() and load_plan(folder.plan) == plan):  # the plan that was given may lie there
+        Outputs(folder.root, "a plan", request.overwrite).json(folder.plan.name, with_format(to_data(plan)))
+    outputs.json(folder.splits.name, with_format(to_data(split)))
+    outputs.json(folder.settings.name, with_format(to_data(settings)))
+    outputs.text(folder.recipe.name, dump_recipe(recipe))
+
+
+def with_format(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the contents of a JSON file with the number of its format as the first key."""
+    return {"format": 1, **data}

@@ -1,0 +1,82 @@
+"""What a hardened run takes over from the run that it begins with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from voxward.core.choices import Fold
+from voxward.core.errors import UserError
+from voxward.core.plan import load_json, load_plan
+from voxward.core.recipe import load_recipe
+from voxward.data.store import is_prepared
+from voxward.runs.folder import RunFolder, RunSettings, RunSplit
+from voxward.training.begin import Request
+from voxward.training.optim import create_optimizer
+
+# The share of the recipe's learning rate: the weights are good already, and should move without being lost.
+LEARNING_RATE = 0.5
+
+
+def hardening(before: RunFolder, asked: Request, method: str, eps: float) -> Request:
+    """Complete the request for a hardened run with what the first run decided.
+
+    The recipe, the plan, the split and the weights are those of the first run, so that its validation cases stay
+    unseen. The first run is not changed: its prepared cases are shared where they are those of the dataset.
+
+    Args:
+        before: The folder of the run to begin with.
+        asked: The request, with the dataset, the folder of the new run, its seed and its overrides.
+        method: The name of the defence, which does not matter for a run that is resumed.
+        eps: The radius of the defence, a share (0 to 1) of the intensity range, which does not matter for a run that
+            is resumed.
+
+    Returns:
+        The request that `training.train.train_run` takes.
+
+    Raises:
+        UserError: The run to be resumed is not hardened, or began with another run.
+    """
+    settings = load_json(RunSettings, before.settings)
+    begun: tuple[str, ...] = ()
+    if asked.resume:
+        _check_resumed(asked.out, before)
+    else:
+        rate = f"optimizer.options.lr={_learning_rate(before)!r}"
+        begun = (f"defence.method={method}", f"defence.eps={eps!r}", rate)
+    return replace(
+        asked,
+        recipe=str(before.recipe),
+        overrides=(*begun, *asked.overrides),
+        fold=Fold(settings.fold, settings.folds, asked.fold.seed),
+        reuse=replace(asked.reuse, prepared=_shared(before, asked), start=before.root),
+    )
+
+
+def _shared(before: RunFolder, asked: Request) -> Path | None:
+    """Return the folder of the run's prepared cases if a training would find all of its cases there and write none."""
+    split, folder = load_json(RunSplit, before.splits), before.root / "prepared"
+    ids = (*split.fit, *split.selection)
+    if (asked.out.root / "prepared").is_dir() or not set(ids) <= {case.id for case in asked.dataset.cases}:
+        return None  # a dataset that lacks cases is refused later
+    return folder if is_prepared(asked.dataset, load_plan(before.plan), folder, ids) else None
+
+
+def _learning_rate(before: RunFolder) -> float:
+    """Return half of the recipe's learning rate, or of the optimiser's default where the recipe names none."""
+    optimizer = create_optimizer(load_recipe(before.recipe).optimizer, torch.nn.Linear(1, 1))
+    return LEARNING_RATE * float(optimizer.defaults["lr"])
+
+
+def _check_resumed(out: RunFolder, before: RunFolder) -> None:
+    """Refuse to go on with a clean training as a hardening, or on cases that were prepared by another plan."""
+    if not out.recipe.is_file():
+        return  # refused later, with a message of its own
+    if load_recipe(out.recipe).defence is None:
+        raise UserError(f"{out.root} holds a run that is no hardened one: use `voxward train --resume`, or another out")
+    if load_plan(out.plan) != load_plan(before.plan):
+        raise UserError(
+            f"{out.root} does not go on from {before.root}, whose plan is another one: give the run that it began with"
+        )

@@ -1,0 +1,118 @@
+"""A training from a request to a finished run: what `voxward train` and `voxward harden` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+import voxward
+from voxward.core.case import Dataset
+from voxward.core.plan import load_json, load_plan
+from voxward.core.progress import Progress, counter, silent
+from voxward.core.recipe import Recipe
+from voxward.data.splits import selection_split
+from voxward.data.store import prepare_dataset
+from voxward.nets.registry import network_for_plan
+from voxward.pipeline.precision import resolve_device, resolve_precision
+from voxward.runs.folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
+from voxward.training.begin import (
+    Request,
+    cases_of,
+    checked_recipe,
+    given_plan,
+    measured_plan,
+    prepare_again,
+    recipe_of,
+    refuse_decisions,
+    split_of,
+    with_regions,
+    write_decisions,
+)
+from voxward.training.budget import check_minutes
+from voxward.training.finish import settle_postprocess
+from voxward.training.loop import fit
+from voxward.training.setup import TrainingCases, TrainingRun, check_auxiliary, set_up, start_fabric
+
+
+def train_run(request: Request, trained: Callable[[RunFolder], object], progress: Progress = silent) -> RunFolder:
+    """Train a new run, or go on with one, and choose its post-processing.
+
+    Args:
+        request: What was asked for.
+        trained: A function that is called once, by the first process, after the last step.
+        progress: A function that is told about every step.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        UserError: The request, the plan or the dataset is wrong. Then there is no run yet, at most prepared cases.
+        FileNotFoundError: The dataset, the recipe or another file is not there.
+        Interrupted: A signal stopped the run, which can be resumed.
+        FloatingPointError: The loss is not finite.
+    """
+    if request.reuse.start is not None and not request.resume:
+        load_run(request.reuse.start)  # refuses what is no trained run
+    recipe = recipe_of(request)
+    if not request.resume:
+        recipe = checked_recipe(recipe, request.dataset)
+    dataset = with_regions(request.dataset, recipe)
+    check_minutes(request.minutes)
+    resolve_precision(recipe.training.precision, resolve_device(request.compute.device))
+    fabric = start_fabric(recipe, request.compute.device, request.compute.devices)
+    # From here on there may be several processes. The first one writes.
+    shown = progress if fabric.is_global_zero else silent
+    if fabric.is_global_zero and request.resume:
+        prepare_again(request, dataset, shown)
+    elif fabric.is_global_zero:
+        refuse_decisions(request)
+        _begin(request, dataset, recipe, shown)
+    fabric.barrier()
+    run = _set_up(request, dataset, recipe, fabric)
+    fit(run, load_json(RunSettings, request.out.settings).minutes, shown)
+    if fabric.is_global_zero:
+        trained(request.out)
+        settle_postprocess(request.out, dataset, run.cases.selection, fabric.device, shown)
+    return request.out
+
+
+def _begin(request: Request, dataset: Dataset, recipe: Recipe, progress: Progress) -> None:
+    """Decide everything and prepare the cases; what was decided is written once all of it has worked."""
+    fold, plan, start = request.fold, request.reuse.plan, request.reuse.start
+    given = cases_of(dataset, fold)
+    split = RunSplit(*selection_split(given.train, recipe.training.selection, fold.seed), given.validation)
+    if start is not None:
+        origin = RunFolder(Path(start))
+        split, plan = split_of(origin, dataset), origin.plan if plan is None else plan
+    if plan is None:
+        decided = measured_plan(dataset, recipe, given.train, request.compute.workers, progress)[1]
+    else:
+        decided = given_plan(Path(plan), dataset)
+    network = network_for_plan(recipe.network.name, decided, recipe.network.options)  # refuses what does not fit
+    check_auxiliary(recipe, network)
+    if start is not None:
+        load_weights(network, origin.weights("auto"))
+    shown = counter(progress, "prepare")
+    prepare_dataset(dataset, decided, request.prepared, (*split.fit, *split.selection), request.compute.workers, shown)
+    settings = RunSettings(
+        dataset=str(dataset.root.resolve()),
+        fold=fold.fold,
+        seed=fold.seed,
+        minutes=request.minutes,
+        version=voxward.__version__,
+        start=None if start is None else str(Path(start).resolve()),
+        folds=fold.folds,
+    )
+    write_decisions(request, decided, split, settings, recipe)
+
+
+def _set_up(request: Request, dataset: Dataset, recipe: Recipe, fabric: Fabric) -> TrainingRun:
+    folder = request.out
+    settings, split = load_json(RunSettings, folder.settings), split_of(folder, dataset)
+    cases = TrainingCases(request.prepared, split.fit, split.selection)
+    first = None if settings.start is None else RunFolder(Path(settings.start)).weights("auto")
+    # A run that goes on has weights of its own: the ones it started from may be gone by then.
+    weights = None if folder.state.is_file() else first
+    return set_up(folder, recipe, load_plan(folder.plan), cases, settings.seed, fabric, weights)
