@@ -28,17 +28,18 @@ COMMANDS = {
     "plan": Command("measure a dataset and decide patch, spacing, normalisation", data.plan_arguments, data.plan),
     "prepare": Command("resample and normalise all cases into a folder", data.prepare_arguments, data.prepare),
     "train": Command("train a recipe on a dataset", training.train_arguments, training.train),
-    "predict": Command("segment volumes with a trained run", systems.predict_arguments, systems.predict),
-    "merge": Command("merge two folders of segmentations by owned classes", systems.merge_arguments, systems.merge),
+    "compose": Command("combine runs into an ensemble or a cascade", systems.compose_arguments, systems.compose),
+    "predict": Command("segment volumes with a run or a system", systems.predict_arguments, systems.predict),
+    "merge": Command("merge two segmentations by owned classes", systems.merge_arguments, systems.merge),
     "cv": Command("cross-validate recipes; several processes may share it", training.cv_arguments, training.cv),
     "suspects": Command("list training cases that never learn", training.suspects_arguments, training.suspects),
-    "evaluate": Command("score a trained run on its validation cases", systems.evaluate_arguments, systems.evaluate),
+    "evaluate": Command("score a run or a system on unseen cases", systems.evaluate_arguments, systems.evaluate),
     "harden": Command("train a run on adversarial patches", training.harden_arguments, training.harden),
     "search": Command("search a network architecture on a dataset", training.search_arguments, training.search),
     "attack": Command(
-        "attack a trained run through its whole pipeline", robustness.attack_arguments, robustness.attack
+        "attack systems through their whole pipeline, by a protocol", robustness.attack_arguments, robustness.attack
     ),
-    "benchmark": Command("attack several runs and compare them", robustness.benchmark_arguments, robustness.benchmark),
+    "benchmark": Command("the former name of attack", robustness.attack_arguments, robustness.benchmark),
     "demo": Command("train, evaluate and attack in a few minutes", robustness.demo_arguments, robustness.demo),
 }
 

@@ -113,21 +113,6 @@ def overwrite_argument(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def cascade_arguments(parser: argparse.ArgumentParser) -> None:
-    """A coarse run that finds the region."""
-    parser.add_argument("--cascade", metavar="COARSE", help="a run that finds the region, which RUN then segments")
-    parser.add_argument("--margin", type=float, default=20.0, help="of the cascade's box, on every side (default 20)")
-    parser.add_argument("--margin-unit", default="voxels", choices=("voxels", "mm"))
-    parser.add_argument("--fraction", type=float, default=0.2, help="parts below this share are dropped (default 0.2)")
-
-
-def ensemble_arguments(parser: argparse.ArgumentParser) -> None:
-    """What predicts together."""
-    add = parser.add_argument
-    add("--members", nargs="+", default=[], metavar="RUN", help="other runs that predict together with it")
-    add("--tta", choices=("none", "mirrors", "symmetries"), help="averaged copies (default: the recipe's)")
-
-
 def recipe_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments for a dataset, a recipe, and the part of the dataset that is learnt from."""
     parser.add_argument("dataset", help="the folder of the dataset")
@@ -144,9 +129,14 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
     set_argument(parser)
 
 
-def set_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the argument for changes to a recipe."""
+def set_argument(parser: argparse.ArgumentParser, text: str = "") -> None:
+    """Add the argument for changes to a recipe, a system or a protocol.
+
+    Args:
+        parser: The parser of the command.
+        text: The help; the default speaks of the recipe.
+    """
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
-        help="change the recipe, for example --set training.epochs=100; may be given several times",
+        help=text or "change the recipe, for example --set training.epochs=100; may be given several times",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The door's commands that attack."""
+"""The commands that attack."""
 
 from __future__ import annotations
 
@@ -9,98 +9,102 @@ from rich.markup import escape
 
 from voxward.cli.arguments import (
     Arguments,
-    cascade_arguments,
     console,
     device_arguments,
-    ensemble_arguments,
     errors,
     given,
     overwrite_argument,
+    set_argument,
     size,
 )
 from voxward.report.progress import BarProgress
 
 if TYPE_CHECKING:
-    from voxward.commands.benchmark import BenchmarkResult
+    from voxward.report.attack import AttackReport
+
+UNMET = 3
+"""The exit code where a system does not meet a requirement of the protocol."""
 
 
 def attack_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `voxward attack` takes."""
-    parser.add_argument("run", help="run folder of `voxward train`")
-    parser.add_argument("dataset", help="dataset folder; the run's validation cases are attacked")
-    parser.add_argument("--out", help="folder of the records and tables (default: RUN/attack)")
-    _threat_arguments(parser, ["autoattack"])
-
-
-def benchmark_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `voxward benchmark` takes."""
-    parser.add_argument("runs", nargs="+", help="run folders of `voxward train`")
-    parser.add_argument("dataset", help="dataset folder; the runs' common validation cases are attacked")
-    parser.add_argument("--out", required=True, help="folder of the records and tables")
-    _threat_arguments(parser, ["autoattack", "strong"])
-
-
-def _threat_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> None:
+    """Add what `voxward attack` takes."""
     add = parser.add_argument
-    add("--attacks", nargs="+", default=attacks, help=f"attacks and ensembles (default: {' '.join(attacks)})")
-    sizes = [4 / 255, 8 / 255, 16 / 255]
-    add("--eps", nargs="+", type=size, default=sizes, help="sizes of the perturbation (default: 4/255 8/255 16/255)")
-    add("--mode", default="volume", choices=("volume", "patch"), help="the whole pipeline, or one window (the papers)")
-    add("--norm", default="linf", choices=("linf", "l2"), help="what eps bounds (default linf)")
-    add("--unit", default="range", choices=("range", "native"), help="eps as a share of the window, or in HU / raw")
-    add("--reference", default="raw", choices=("raw", "window"), help="perturb the stored volume, or the clipped one")
-    add("--steps", type=int, default=20, help="gradients of an APGD run (default 20)")
-    add("--restarts", type=int, default=1, help="runs of APGD (default 1)")
-    add("--queries", type=int, default=500, help="forward passes of Square (default 500)")
-    add("--fab-steps", type=int, default=20, help="gradients of FAB (default 20)")
-    add("--threshold", type=float, help="Dice under which FAB calls a case broken (default: half of mu)")
-    add("--cases", type=int, help="only the first so many cases")
-    add("--policy", default="ignore", help="what empty masks count: ignore, one, brats, ...")
-    add("--surrogate", help="a run whose adversarial volumes are tried too (transfer attack)")
-    add("--checkpoint", default="auto", choices=("auto", "best", "last", "swa"))
-    ensemble_arguments(parser)
-    add("--precision", default="auto", choices=("auto", "fp32", "bf16"))
-    add("--seed", type=int, default=0, help="seed of everything random (default 0)")
-    add("--erase", help="only this class counts: make it vanish (default: the mean of all classes)")
-    add("--save-volumes", action="store_true", help="keep every case's adversarial volumes, not only the first one's")
-    add("--budget", action="store_true", help="only estimate the hours this will take")
-    add("--graphs", type=int, default=0, help="windows whose graphs may wait in memory: faster (default: one batch's)")
-    add("--gradient", default="exact", choices=("exact", "window_mean"), help="window_mean: the ResDSN paper's")
-    add("--statistics", default="frozen", choices=("frozen", "live"), help="live: a scan's own move with the attack")
-    add("--stage", default="both", choices=("both", "coarse", "fine"), help="of a cascade, with its box held")
-    cascade_arguments(parser)
+    add("systems", nargs="*", metavar="SYSTEM", help="run folders, or system.yaml files of `voxward compose`")
+    add("--dataset", help="the dataset folder; the cases that no system was trained on are attacked")
+    add("--protocol", default="autoattack", help="a packaged protocol or a .yaml file (default autoattack); see --list")
+    add("--out", help="the folder of records, tables and figures (default: RUN/attack, for a single run)")
+    add(
+        "--eps",
+        nargs="+",
+        type=size,
+        help="sizes of the perturbation, such as 4/255; short for --set threat.eps=[...]",
+    )
+    add("--attacks", nargs="+", metavar="NAME", help="attacks and ensembles; short for --set attacks=[...]")
+    add("--cases", type=int, help="only the first so many cases; short for --set cases=N")
+    set_argument(parser, "change an entry of the protocol or of the systems, for example --set budget.steps=50")
+    add("--estimate", action="store_true", help="only estimate the hours this will take")
+    add("--list", action="store_true", dest="listed", help="print attacks, ensembles, objectives and protocols")
     overwrite_argument(parser)
     device_arguments(parser)
 
 
 def attack(arguments: Arguments) -> int:
     """Run `voxward attack`."""
-    from voxward.commands.attack import attack as run
+    from voxward.commands.attack import attack
+    from voxward.core.errors import UserError
 
+    values = given(arguments)
+    if values.pop("listed"):
+        return _list()
+    if not values["systems"] or values["dataset"] is None:
+        raise UserError("voxward attack needs at least one SYSTEM, and --dataset; see voxward attack --help")
+    values["overrides"] = [*values["overrides"], *_changes(values)]
     with BarProgress(errors) as progress:
-        result = run(**given(arguments), progress=progress)
+        result = attack(**values, progress=progress)
     return show(result)
 
 
 def benchmark(arguments: Arguments) -> int:
-    """Run `voxward benchmark`."""
-    from voxward.commands.benchmark import benchmark as run
-
-    with BarProgress(errors) as progress:
-        result = run(**given(arguments), progress=progress)
-    return show(result)
+    """Run `voxward benchmark`, which is `voxward attack` by its former name."""
+    errors.print("[yellow]note:[/yellow] voxward benchmark is now voxward attack, which takes several systems")
+    return attack(arguments)
 
 
-def show(result: BenchmarkResult) -> int:
-    """Print the tables. Exit code 1 where a check failed: the figures are not to be trusted."""
+def _changes(values: dict[str, object]) -> list[str]:
+    """The short arguments as changes of the protocol; they are taken out of the values."""
+    eps, attacks, cases = (values.pop(name) for name in ("eps", "attacks", "cases"))
+    found = [] if eps is None else [f"threat.eps={list(eps)!r}"]  # type: ignore[call-overload]
+    found += [] if attacks is None else [f"attacks=[{', '.join(attacks)}]"]  # type: ignore[arg-type]
+    return found + ([] if cases is None else [f"cases={cases}"])
+
+
+def _list() -> int:
+    """Print what a protocol can name, with one line each."""
+    from voxward.robustness.listing import listing
+
+    for family, members in listing().items():
+        console.print(f"[bold]{family}[/bold]")
+        for name, line in members.items():
+            console.print(f"  {name:<28} {escape(line)}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def show(result: AttackReport) -> int:
+    """Print the tables; return 1 where a check failed, so that no figure is to be trusted, 3 for unmet requirements."""
     if result.report is None:
         console.print(f"estimated: {result.hours:.2f} hours on one process like this one")
         return 0
     console.print(result.report.terminal())
     if result.leaderboard is not None:
         console.print(result.leaderboard.terminal())
+    for verdict in result.verdicts:
+        value = "was not measured" if verdict.value is None else f"is {verdict.value:.3f}"
+        word = "met" if verdict.met else "[bold red]NOT MET[/bold red]"
+        console.print(f"{word}: {escape(verdict.requirement)}: it {value} for {escape(verdict.system)}", soft_wrap=True)
     console.print(f"records, tables and figures: {escape(str(result.out))}")
-    return 0 if result.trustworthy else 1
+    if not result.trustworthy:
+        return 1
+    return 0 if result.met else UNMET
 
 
 def demo_arguments(parser: argparse.ArgumentParser) -> None:

@@ -82,7 +82,8 @@ def harden(arguments: Arguments) -> int:
         run = harden(**given(arguments, change=Change, compute=Compute), progress=progress)
     shown = escape(str(run))
     console.print(
-        f"hardened: {shown}\nnext: voxward benchmark {escape(arguments.run)} {shown} DATASET --out DIR", soft_wrap=True
+        f"hardened: {shown}\nnext: voxward attack {escape(arguments.run)} {shown} --dataset DATASET --out DIR",
+        soft_wrap=True,
     )
     return 0
 
@@ -121,31 +122,35 @@ def search(arguments: Arguments) -> int:
 
 
 def cv_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `voxward cv` takes."""
+    """Add what `voxward cv` takes."""
     add = parser.add_argument
-    add("dataset", help="dataset folder")
-    add("--out", required=True, help="folder of the runs and the table; an interrupted call goes on there")
-    add("--recipe", nargs="+", default=["rog"], help="packaged recipes or .yaml files")
-    add("--folds", type=int, default=5, help="parts of the dataset (default 5)")
-    add("--keep", type=int, help="so many of the recipes predict each fold, the best (default: all)")
-    add("--minutes", type=float, help="time budget of each training (default: the recipe's epochs)")
-    add("--seed", type=int, default=0, help="seed of everything random (default 0)")
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    add("--workers", type=int, default=2, help="cases prepared at once (default 2)")
+    add("dataset", help="the folder of the dataset")
+    add("--out", required=True, help="the folder of the runs and the table; an interrupted call goes on there")
+    add("--recipe", nargs="+", default=["rog"], help="packaged recipes or .yaml files (default rog)")
+    add("--folds", type=int, default=5, help="the number of folds (default 5)")
+    add("--keep", type=int, help="how many of the recipes predict each fold, the best ones (default: all)")
+    add("--minutes", type=float, help="the time budget of each training (default: the recipe's epochs)")
     add("--policy", default="ignore", help="what empty masks count: ignore, one, brats, ...")
-    add("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="change the recipes")
+    seed_argument(parser)
+    workers_argument(parser)
+    set_argument(parser)
     overwrite_argument(parser)
+    device_arguments(parser)
 
 
 def cv(arguments: Arguments) -> int:
     """Run `voxward cv`."""
     from voxward.commands.cv import cv as run
+    from voxward.core.choices import Compute, Fold, Output
+    from voxward.metrics.policies import Scoring
     from voxward.report.metrics import metrics_table
 
     with BarProgress(errors) as progress:
-        result = run(**given(arguments), progress=progress)
+        values = given(arguments, fold=Fold, scoring=Scoring, compute=Compute)
+        output = Output(values["out"], values.pop("overwrite"), progress)
+        result = run(**values, output=output)
     console.print(metrics_table(result).terminal())
-    console.print(f"runs, table and the ensemble's members: {escape(arguments.out)}")
+    console.print(f"runs, table and the ensemble's system.yaml: {escape(arguments.out)}")
     return 0
 
 

@@ -1,65 +1,99 @@
-"""voxward attack: attack one trained run."""
+"""voxward attack: measure the robustness of one or several systems by a protocol."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from voxward.attacks.threat import Norm, Reference, Unit
-from voxward.commands.benchmark import EPS, BenchmarkResult, benchmark
+from voxward.core.errors import UserError
+from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
-from voxward.pipeline.member import Statistics
-from voxward.pipeline.model import Gradient
-from voxward.pipeline.precision import Precision
-from voxward.pipeline.predictor import Tta
-from voxward.robustness.subject import Mode
-from voxward.runs.folder import Checkpoint
-from voxward.systems.cascade import MarginUnit
-from voxward.systems.cascade_model import Stage
+from voxward.data.formats import open_dataset
+from voxward.engine.engine import InProcess
+from voxward.report.attack import KIND, AttackReport, check_reports, write_reports
+from voxward.robustness.bench import Source
+from voxward.robustness.estimate import estimate_hours
+from voxward.robustness.measure import measure
+from voxward.robustness.protocol import Protocol, load_protocol
+from voxward.robustness.setup import set_up
 
 
 def attack(
-    run: Path | str,
+    systems: Sequence[Path | str] | Path | str,
     dataset: Path | str,
+    *,
     out: Path | str | None = None,
-    attacks: Sequence[str] = ("autoattack",),
-    eps: Sequence[float] = EPS,
-    mode: Mode = "volume",
-    norm: Norm = "linf",
-    unit: Unit = "range",
-    reference: Reference = "raw",
-    steps: int = 20,
-    restarts: int = 1,
-    queries: int = 500,
-    fab_steps: int = 20,
-    threshold: float | None = None,
-    cases: int | None = None,
-    policy: str = "ignore",
-    surrogate: Path | str | None = None,
-    checkpoint: Checkpoint = "auto",
+    protocol: Path | str = "autoattack",
+    overrides: Sequence[str] = (),
     device: str = "auto",
-    precision: Precision = "auto",
-    members: Sequence[Path | str] = (),
-    tta: Tta | None = None,
-    seed: int = 0,
-    erase: str | None = None,
-    save_volumes: bool = False,
-    budget: bool = False,
-    gradient: Gradient = "exact",
-    statistics: Statistics = "frozen",
-    cascade: Path | str | None = None,
-    stage: Stage = "both",
-    margin: float = 20.0,
-    margin_unit: MarginUnit = "voxels",
-    fraction: float = 0.2,
-    graphs: int = 0,
-    progress: Progress = silent,
+    estimate: bool = False,
     overwrite: bool = False,
-) -> BenchmarkResult:
-    """`benchmark` for one run; `out` is RUN/attack by default."""
-    target = Path(run) / "attack" if out is None else Path(out)
-    return benchmark(
-        [run], dataset, target, attacks, eps, mode, norm, unit, reference, steps, restarts, queries, fab_steps,
-        threshold, cases, policy, surrogate, checkpoint, device, precision, members, tta, seed, erase, save_volumes,
-        budget, gradient, statistics, cascade, stage, margin, margin_unit, fraction, graphs, progress, overwrite,
-    )  # fmt: skip
+    progress: Progress = silent,
+) -> AttackReport:
+    """Attack one or several systems through their whole pipelines, and write tables, checks and figures.
+
+    A call that was interrupted goes on where it stopped; several processes may work on one `out` at once. A later call
+    with other settings needs another `out`.
+
+    Args:
+        systems: Run folders or `system.yaml` files of `voxward compose`.
+        dataset: The dataset; the labelled cases that no system was trained on are attacked.
+        out: The folder of the results; by default RUN/attack, where there is one system that is a single run. It gets
+            records/ (one file per unit of work), robustness.md and .csv, classes.md, areas.md, sanity.json and figures;
+            with several systems leaderboard.md and .csv, and where one was hardened from another hardening-NAME.md;
+            with requirements requirements.json; and volumes/, the adversarial volumes that are kept.
+        protocol: A packaged protocol (`quick`, `autoattack`, `strong`, `rog-paper`, `resdsn-paper`) or a .yaml file.
+        overrides: Changes of the protocol's entries, such as `threat.eps=[4/255,8/255]` or `budget.steps=50`, and of
+            every system's, such as `tta=mirrors`.
+        device: `auto`, `cpu` or `cuda`.
+        estimate: Only estimate the hours this will take.
+        overwrite: Replace reports in `out` that voxward did not write, or that were edited since.
+        progress: Told about units and attacks.
+
+    Returns:
+        Records, checks, tables and the verdicts on the protocol's requirements.
+
+    Raises:
+        UserError: Something cannot be attacked so, or a file would be replaced; before any work.
+        FileNotFoundError: A system or the dataset is missing.
+
+    Example:
+        >>> found = voxward.attack("run", "Task04_Hippocampus", protocol="quick", overrides=["cases=3"])
+        >>> found.report.markdown()
+    """
+    given = [systems] if isinstance(systems, str | Path) else list(systems)
+    if not given:
+        raise UserError("systems must name at least one run folder or system.yaml")
+    of_protocol, of_systems = _sorted(overrides)
+    chosen = load_protocol(protocol, of_protocol)
+    folder = Path(out) if out is not None else _default_folder(given)
+    sources = [Source(str(path), tuple(of_systems), device) for path in given]
+    worker = set_up(sources, open_dataset(dataset), chosen, folder / "volumes", overwrite)
+    if estimate:
+        return AttackReport((), (), None, folder, hours=estimate_hours(worker))
+    outputs = Outputs(folder, KIND, overwrite)
+    check_reports(outputs, worker)
+    return write_reports(outputs, worker, measure(worker, folder, InProcess(folder), progress))
+
+
+def benchmark(systems: Sequence[Path | str] | Path | str, dataset: Path | str, **options: Any) -> AttackReport:
+    """Call `attack`, whose former name for several systems this is; it will be removed."""
+    warnings.warn("voxward benchmark is now voxward attack, which takes several systems", stacklevel=2)
+    return attack(systems, dataset, **options)
+
+
+def _sorted(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The changes of the protocol, and those of the systems: the first part of a key says which."""
+    entries = {field.name for field in fields(Protocol)} - {"name"}
+    mine = [change for change in overrides if change.partition("=")[0].strip().split(".")[0] in entries]
+    return mine, [change for change in overrides if change not in mine]
+
+
+def _default_folder(systems: Sequence[Path | str]) -> Path:
+    first = Path(systems[0])
+    if len(systems) > 1 or not first.is_dir():
+        raise UserError("out must be given where several runs are attacked, or a system.yaml")
+    return first / "attack"

@@ -5,75 +5,115 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxward.commands.attack import attack
-from voxward.commands.benchmark import BenchmarkResult
-from voxward.commands.evaluate import evaluate
-from voxward.commands.train import train
-from voxward.core.choices import Fold
+from voxward.core.case import Dataset
+from voxward.core.choices import Fold, Output
 from voxward.core.files import inside
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label
 from voxward.data.orient import orient, orientation
+from voxward.engine.engine import InProcess
 from voxward.metrics.score import CaseMetrics
 from voxward.phantoms.organ import write_phantoms
+from voxward.report.attack import KIND, AttackReport, check_reports, write_reports
 from voxward.report.figures import overlay_figure
+from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.report.slices import Picture
+from voxward.report.training import draw_curve
+from voxward.robustness.bench import Source
+from voxward.robustness.measure import measure
+from voxward.robustness.protocol import load_protocol
+from voxward.robustness.setup import set_up
 from voxward.runs.folder import RunFolder
+from voxward.runs.unseen import unseen_by_all
 from voxward.systems.evaluate import Evaluation
-
-ATTACKS = ("apgd-ce", "apgd-dice")
-EPS = (4 / 255, 8 / 255)
+from voxward.systems.open import open_system
+from voxward.systems.score import score_system
+from voxward.training.begin import Request
+from voxward.training.train import train_run
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made."""
+    """What the demo made.
+
+    Attributes:
+        evaluation: The scores of the validation cases.
+        run: The run folder.
+        picture: A picture of the median case.
+        robustness: What the attack found.
+    """
 
     evaluation: Evaluation
     run: Path
     picture: Path
-    robustness: BenchmarkResult
+    robustness: AttackReport
 
 
 def demo(
+    *,
     out: Path | str = "demo",
     data: Path | str | None = None,
     recipe: str = "dynunet",
     minutes: float = 4.0,
     seed: int = 0,
     cases: int = 25,
-    progress: Progress = silent,
     overwrite: bool = False,
+    progress: Progress = silent,
 ) -> DemoResult:
-    """Train on `cases` synthetic phantoms (or the dataset folder `data`), evaluate, draw the median case, and attack.
+    """Train on synthetic phantoms or a dataset, evaluate, draw the median case, and attack by the protocol `quick`.
 
-    Everything goes into the folder `out`: the phantoms, the run, its predictions and metrics, a picture with image,
-    truth and prediction, and the attack's tables and figures. The attack is a small one: 10 steps on 2
-    cases. A demo that was interrupted goes on where it stopped. overwrite: replace results in `out` that voxward did
-    not write or that were edited since.
+    A demo that was interrupted goes on where it stopped.
+
+    Args:
+        out: The folder of everything: the phantoms, the run with its predictions and metrics, a picture with image,
+            truth and prediction, and the attack's tables and figures.
+        data: A dataset folder; None: phantoms.
+        recipe: The recipe to train.
+        minutes: The training time.
+        seed: The seed of everything random.
+        cases: How many phantoms.
+        overwrite: Replace results in `out` that voxward did not write, or that were edited since.
+        progress: Told about every step.
+
+    Returns:
+        The scores, the run, the picture and the attack's report.
+
+    Raises:
+        UserError: An argument or the dataset is wrong, or a file would be replaced.
     """
     root = Path(out)
     source = Path(data) if data is not None else root / "phantoms"
     if data is None and not source.is_dir():
         write_phantoms(source, cases, seed)
-    name = f"run-{open_dataset(source).name}-{Path(recipe).name.removesuffix('.yaml')}".lower()
-    run = RunFolder(inside(root, name))
-    outputs, picture = Outputs(root, "a picture of a demo", overwrite), f"overlay-{name.removeprefix('run-')}.png"
+    dataset = open_dataset(source)
+    name = f"{dataset.name}-{Path(recipe).name.removesuffix('.yaml')}".lower()
+    run = RunFolder(inside(root, f"run-{name}"))
+    outputs, picture = Outputs(root, "a picture of a demo", overwrite), f"overlay-{name}.png"
     outputs.check([picture])
-    train(
-        source, out=run.root, recipe=recipe, minutes=minutes, resume=run.recipe.is_file(), fold=Fold(seed=seed),
-        progress=progress,
-    )  # fmt: skip
-    evaluation = evaluate(run.root, progress=progress, overwrite=overwrite)
+    request = Request(dataset, run, recipe, minutes=minutes, resume=run.recipe.is_file(), fold=Fold(seed=seed))
+    train_run(request, draw_curve, progress)
+    evaluation = _evaluated(run, dataset, overwrite, progress)
     with outputs.write(picture) as path:
         _picture(run, source, evaluation, path)
-    robustness = attack(
-        run.root, source, root / f"attack-{name.removeprefix('run-')}", ATTACKS, EPS, steps=10, cases=2, seed=seed,
-        progress=progress, overwrite=overwrite,
-    )  # fmt: skip
+    target = root / f"attack-{name}"
+    worker = set_up(
+        [Source(str(run.root))], dataset, load_protocol("quick", [f"seeds=[{seed}]"]), target / "volumes", overwrite
+    )
+    reports = Outputs(target, KIND, overwrite)
+    check_reports(reports, worker)
+    robustness = write_reports(reports, worker, measure(worker, target, InProcess(target), progress))
     return DemoResult(evaluation, run.root, root / picture, robustness)
+
+
+def _evaluated(run: RunFolder, dataset: Dataset, overwrite: bool, progress: Progress) -> Evaluation:
+    outputs = Outputs(run.root, "metrics", overwrite)
+    outputs.check(METRICS_FILES)
+    ids, output = unseen_by_all([run], dataset), Output(run.root, overwrite, progress)
+    result = score_system(open_system(run.root), dataset, ids, output)
+    save_metrics(result, outputs)
+    return result
 
 
 def _picture(run: RunFolder, source: Path, evaluation: Evaluation, path: Path) -> None:

@@ -9,11 +9,10 @@ from voxward.core.choices import Change, Compute, Fold
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
-from voxward.report.figures import training_curve
+from voxward.report.training import draw_curve
 from voxward.runs.folder import RunFolder, RunSettings, load_run
 from voxward.training.begin import Request
 from voxward.training.harden import hardening
-from voxward.training.log import read_log
 from voxward.training.train import train_run
 
 
@@ -74,8 +73,4 @@ def harden(
         fold=Fold(seed=change.seed),
         compute=compute,
     )
-    return train_run(hardening(before, asked, method, eps), _draw_curve, progress).root
-
-
-def _draw_curve(run: RunFolder) -> None:
-    training_curve(read_log(run.log), run.log.with_name("curve.png"))
+    return train_run(hardening(before, asked, method, eps), draw_curve, progress).root

@@ -8,10 +8,9 @@ from pathlib import Path
 from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
-from voxward.report.figures import training_curve
+from voxward.report.training import draw_curve
 from voxward.runs.folder import RunFolder
 from voxward.training.begin import Request
-from voxward.training.log import read_log
 from voxward.training.train import train_run
 
 
@@ -74,8 +73,4 @@ def train(
         reuse=reuse,
         compute=compute,
     )
-    return train_run(request, _draw_curve, progress).root
-
-
-def _draw_curve(run: RunFolder) -> None:
-    training_curve(read_log(run.log), run.log.with_name("curve.png"))
+    return train_run(request, draw_curve, progress).root

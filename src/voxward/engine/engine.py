@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -95,6 +96,16 @@ class InProcess:
             if not work.finished(unit):
                 work.run(unit)
         return True
+
+    @contextmanager
+    def turn(self, name: str) -> Iterator[None]:
+        """Wait until no other process holds the turn of this name, and hold it inside the block."""
+        while True:
+            with claim(self.claim_path(name), self.expires) as ours:
+                if ours:
+                    yield
+                    return
+            time.sleep(self.pause)
 
     def claim_path(self, name: str) -> Path:
         """Return the file that claims the work of this name."""

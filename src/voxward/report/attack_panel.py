@@ -9,19 +9,20 @@ from voxward.data.io import read_image, read_label
 from voxward.data.orient import orient, orientation
 from voxward.report.robustness_figures import panel_figure
 from voxward.report.slices import Picture
-from voxward.robustness.bench import Bench
+from voxward.robustness.bench import Worker
 from voxward.robustness.record import Record
-from voxward.robustness.store import Unit
+from voxward.robustness.unit import Unit
 
 
-def attack_panel(bench: Bench, records: Sequence[Record], outputs: Outputs, name: str) -> None:
+def attack_panel(worker: Worker, records: Sequence[Record], outputs: Outputs, name: str) -> None:
     """Draw the first case under the attack that hurt it most at the greatest eps; nothing where no volume was kept.
 
     records: those of one model. name: of the picture among the outputs.
     """
+    bench = worker.bench
     first = next(iter(bench.cases))
     attacked = [record for record in records if record.kind == "attack" and record.case == first]
-    if bench.setting.mode != "volume" or not attacked:
+    if bench.protocol.mode != "volume" or not attacked:
         return
     greatest = max(record.eps for record in attacked)
     largest = [record for record in attacked if record.eps == greatest]
@@ -29,17 +30,17 @@ def attack_panel(bench: Bench, records: Sequence[Record], outputs: Outputs, name
     stored = bench.volume_path(Unit(worst.model, worst.attack, worst.case, worst.eps, worst.seed))
     if stored is None or not stored.is_file():
         return
-    case, segment = bench.cases[first], bench.segmenter(worst.model)
+    case, system = bench.cases[first], worker.system(worst.model)
     assert case.label is not None
     volume, adversarial, truth = read_image(case.images), read_image([stored]), read_label(case.label)
     axes, flips = orientation(volume.affine)
-    labels = bench.predictors[worst.model].model.plan.labels
+    labels = system.labels
     i, j, k = (volume.spacing[axis] for axis in axes)
     image, struck, true, before, after = (
         orient(array, axes, flips)
         for array in (
             volume.array[0].astype(float), adversarial.array[0].astype(float), labels.to_index(truth.array),
-            segment(volume), segment(adversarial),
+            system.segment(volume).label, system.segment(adversarial).label,
         )
     )  # fmt: skip
     title = f"{first}: {worst.attack}, eps {worst.eps:.4f}, Dice {worst.dice(deployed=True):.3f}"

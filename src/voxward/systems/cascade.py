@@ -301,6 +301,17 @@ class CascadeSystem:
             raise NotDifferentiable(f"this cascade cannot be attacked: {'; '.join(wrong)}")
 
 
+def cascade_entries(systems: Sequence[str]) -> dict[str, Any]:
+    """Return the entries of a cascade whose coarse and fine system are given.
+
+    Raises:
+        UserError: They are not two.
+    """
+    if len(systems) != 2:
+        raise UserError(f"a cascade has two systems, the coarse one and the fine one, got {len(systems)}")
+    return {"coarse": systems[0], "fine": systems[1]}
+
+
 def open_cascade(entry: CascadeEntry, opening: Opening) -> CascadeSystem:
     """Open the two systems of a cascade entry and join them.
 

@@ -189,6 +189,11 @@ class EnsembleSystem:
         return self.parts[0].network()
 
 
+def ensemble_entries(systems: Sequence[str]) -> dict[str, Any]:
+    """Return the entries of an ensemble whose members are given."""
+    return {"members": list(systems)}
+
+
 def open_ensemble(entry: EnsembleEntry, opening: Opening) -> EnsembleSystem:
     """Open the members of an ensemble entry and join them.
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from voxward.core.errors import UserError
 from voxward.core.types import VoxelArray
+from voxward.data.io import SUFFIXES, volume_stem
 
 
 @dataclass(frozen=True)
@@ -63,3 +65,30 @@ def _check(name: str, labels: VoxelArray, legal: Collection[int]) -> None:
     unknown = sorted(set(np.unique(labels).tolist()) - set(legal))
     if unknown:
         raise UserError(f"{name} must hold the classes {sorted(legal)}, got {unknown[:5]} as well")
+
+
+def pairs_of(first: Path, second: Path) -> dict[str, tuple[Path, Path]]:
+    """Return the two segmentations of every case in two folders.
+
+    Raises:
+        UserError: The folders do not hold the same cases, hold none, or one holds two segmentations of a case.
+        FileNotFoundError: A folder is missing.
+    """
+    found = [_files(folder) for folder in (first, second)]
+    lacking = sorted({*found[0]} ^ {*found[1]})
+    if lacking:
+        raise UserError(f"{first} and {second} must hold the same cases; only one has {', '.join(lacking[:5])}")
+    if not found[0]:
+        raise UserError(f"{first} holds no segmentation")
+    return {id: (path, found[1][id]) for id, path in found[0].items()}
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}")
+    volumes = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(SUFFIXES)]
+    found = {volume_stem(path): path for path in volumes if not path.name.startswith(".")}
+    twice = [path.name for path in volumes if found.get(volume_stem(path), path) != path]
+    if twice:
+        raise UserError(f"{folder} holds two segmentations of a case, e.g. {twice[0]}: keep one")
+    return found

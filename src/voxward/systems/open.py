@@ -15,11 +15,11 @@ from voxward.core.registry import Registry
 from voxward.core.structure import from_data
 from voxward.pipeline.precision import resolve_device
 from voxward.runs.folder import RunFolder
-from voxward.systems.cascade import CascadeEntry, open_cascade
+from voxward.systems.cascade import CascadeEntry, cascade_entries, open_cascade
 from voxward.systems.deployment import Deployment
-from voxward.systems.ensemble import EnsembleEntry, open_ensemble
+from voxward.systems.ensemble import EnsembleEntry, ensemble_entries, open_ensemble
 from voxward.systems.opening import Opening
-from voxward.systems.run import RunEntry, open_run
+from voxward.systems.run import RunEntry, open_run, run_entries
 from voxward.systems.system import System
 
 _SUFFIXES = (".yaml", ".yml")
@@ -32,18 +32,20 @@ class Kind:
     Attributes:
         entry: The dataclass that its entry is read into.
         open: Makes the system from such an entry.
+        entries: The entries that name the systems which `voxward compose` was given.
     """
 
     entry: type[Any]
     open: Callable[[Any, Opening], System]
+    entries: Callable[[Sequence[str]], Mapping[str, Any]]
 
 
 KINDS: Registry[Kind] = Registry(
     "kind of system",
     {
-        "run": Kind(RunEntry, open_run),
-        "ensemble": Kind(EnsembleEntry, open_ensemble),
-        "cascade": Kind(CascadeEntry, open_cascade),
+        "run": Kind(RunEntry, open_run, run_entries),
+        "ensemble": Kind(EnsembleEntry, open_ensemble, ensemble_entries),
+        "cascade": Kind(CascadeEntry, open_cascade, cascade_entries),
     },
 )
 
@@ -70,38 +72,40 @@ def open_system(path: Path | str, overrides: Sequence[str] = (), device: str = "
     data, base = _read(Path(path))
     for change in overrides:
         override(data, change)
-    top = Opening(str(path), _name(Path(path)), base, resolve_device(device), Deployment(), _open_inner)
-    return _open_entry(data, top)
+    return _open_entry(data, _top(str(path), Path(path), base, device))
 
 
-def compose(kind: str, entries: Mapping[str, Any], out: Path, overrides: Sequence[str] = ()) -> str:
-    """Return the text of a `system.yaml` at `out` whose paths are relative to that file.
+def is_system(path: Path) -> bool:
+    """Return whether a path is a `system.yaml`, or a folder that holds one or a run."""
+    if path.is_file():
+        return path.suffix in _SUFFIXES
+    return path.is_dir() and (RunFolder(path).recipe.is_file() or (path / "system.yaml").is_file())
+
+
+def compose_system(kind: str, systems: Sequence[Path], out: Path, overrides: Sequence[str] = ()) -> str:
+    """Return the text of a `system.yaml` at `out` that combines systems; paths in it are relative to that file.
 
     Args:
-        kind: A kind of KINDS.
-        entries: Its entries; paths are given as they are from here.
+        kind: `ensemble`, `cascade` (the coarse system, then the fine one), or `run`.
+        systems: Run folders or `system.yaml` files.
         out: Where the file will be written.
         overrides: Further entries, `key=value`.
 
     Raises:
-        UserError: An entry is unknown or wrong.
+        UserError: The number of systems is wrong, an entry is unknown, or the systems do not fit each other.
+        FileNotFoundError: A system is missing.
     """
-    data = {"kind": kind, **_relative(entries, out.parent)}
+    entries = KINDS[kind].entries([os.path.relpath(path.resolve(), out.parent.resolve()) for path in systems])
+    data = {"kind": kind, **entries}
     for change in overrides:
         override(data, change)
-    from_data(KINDS[kind].entry, {name: value for name, value in data.items() if name != "kind"}, str(out))
+    # What is written can be opened.
+    _open_entry(data, _top(str(out), out, out.parent, "cpu"))
     return dump_yaml(with_format(data))
 
 
-def _relative(value: Any, folder: Path) -> Any:
-    """The entries with every Path as text, relative to a folder."""
-    if isinstance(value, Mapping):
-        return {name: _relative(entry, folder) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_relative(entry, folder) for entry in value]
-    if isinstance(value, Path):
-        return Path(os.path.relpath(value.resolve(), folder.resolve())).as_posix()
-    return value
+def _top(source: str, path: Path, base: Path, device: str) -> Opening:
+    return Opening(source, _name(path), base, resolve_device(device), Deployment(), _open_inner)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Path]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from voxward.core.case import Volume
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.model import Box, VolumeModel
 from voxward.core.structure import to_data
@@ -146,6 +147,17 @@ class RunSystem:
     def network(self) -> TrainedModel:
         """Return the trained model."""
         return self.predictor.model
+
+
+def run_entries(systems: Sequence[str]) -> dict[str, Any]:
+    """Return the entries of a run whose folder is given.
+
+    Raises:
+        UserError: It is not one folder.
+    """
+    if len(systems) != 1:
+        raise UserError(f"a run is one run folder, got {len(systems)}")
+    return {"run": systems[0]}
 
 
 def open_run(entry: RunEntry, opening: Opening) -> RunSystem:

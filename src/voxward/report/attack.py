@@ -1,0 +1,142 @@
+"""All that is written about a benchmark: tables, checks, requirements, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxward.core.document import with_format
+from voxward.core.outputs import Outputs
+from voxward.core.plan import load_json
+from voxward.core.structure import to_data
+from voxward.report.attack_panel import attack_panel
+from voxward.report.classes import classes_table
+from voxward.report.curves import areas_table
+from voxward.report.hardening import Hardening, hardening_table
+from voxward.report.leaderboard import leaderboard_table
+from voxward.report.robustness import robustness_table
+from voxward.report.robustness_figures import curves_figure, iterations_figure
+from voxward.report.table import Table
+from voxward.robustness.bench import Worker
+from voxward.robustness.record import Record
+from voxward.robustness.require import Verdict, judge_requirements
+from voxward.robustness.sanity import Finding, sanity
+from voxward.robustness.trials.attack import ensembles
+from voxward.runs.folder import RunSettings
+from voxward.systems.system import System
+from voxward.training.log import read_log
+
+_REPORTS = (
+    "sanity.json", "robustness.md", "robustness.csv", "classes.md", "areas.md", "leaderboard.md", "leaderboard.csv",
+    "curves.png", "iterations.png", "requirements.json",
+)  # fmt: skip
+KIND = "part of a robustness report"
+
+
+@dataclass(frozen=True)
+class AttackReport:
+    """What a benchmark found, and where all of it lies.
+
+    Attributes:
+        records: Every record.
+        findings: The checks on them.
+        report: A row per system and attack; None where only the hours were estimated.
+        out: The folder.
+        leaderboard: A row per system, where there are several.
+        verdicts: Whether each system meets each requirement of the protocol.
+        hours: The estimate that was asked for instead of the work; then there is nothing else.
+    """
+
+    records: tuple[Record, ...]
+    findings: tuple[Finding, ...]
+    report: Table | None
+    out: Path
+    leaderboard: Table | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    hours: float | None = None
+
+    @property
+    def trustworthy(self) -> bool:
+        """Whether no check failed."""
+        return all(finding.passed is not False for finding in self.findings)
+
+    @property
+    def met(self) -> bool:
+        """Whether every system meets every requirement."""
+        return all(verdict.met for verdict in self.verdicts)
+
+
+def check_reports(outputs: Outputs, worker: Worker) -> None:
+    """Refuse to begin where a report would replace another file.
+
+    Raises:
+        UserError: Such a file lies in the folder; the message names it.
+    """
+    panels = map(_panel, worker.bench.sources)
+    outputs.check([*_REPORTS, *panels, *(_hardening_file(one) for one in _hardenings(worker))])
+
+
+def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -> AttackReport:
+    """Write tables, checks, requirements and figures of a benchmark.
+
+    Args:
+        outputs: The folder.
+        worker: What did the units.
+        records: All records.
+
+    Raises:
+        UserError: A report would replace another file.
+    """
+    bench, protocol = worker.bench, worker.bench.protocol
+    volume, targets = protocol.mode == "volume", [bench.target(model) for model in bench.sources]
+    groups = ensembles(protocol, max(target.classes for target in targets), bench.surrogate is not None)
+    findings = sanity(records, protocol.sanity)
+    report = robustness_table(records, groups, findings)
+    outputs.json("sanity.json", with_format({"findings": to_data(findings)}))
+    outputs.text("robustness.md", report.markdown())
+    outputs.text("robustness.csv", report.csv())
+    outputs.text("classes.md", classes_table(records, volume).markdown())
+    outputs.text("areas.md", areas_table(records, groups, volume).markdown())
+    for model in bench.sources:
+        attack_panel(worker, [record for record in records if record.model == model], outputs, _panel(model))
+    board = leaderboard_table(records, None, findings) if len(bench.sources) > 1 else None
+    if board is not None:
+        outputs.text("leaderboard.md", board.markdown())
+        outputs.text("leaderboard.csv", board.csv())
+    with outputs.write("curves.png") as path:
+        curves_figure(path, records, groups, volume)
+    with outputs.write("iterations.png") as path:
+        iterations_figure(path, records)
+    for hardening in _hardenings(worker):
+        outputs.text(_hardening_file(hardening), hardening_table(records, hardening, volume).markdown())
+    verdicts = judge_requirements(protocol.require, records, tuple(bench.sources), volume)
+    if verdicts:
+        outputs.json("requirements.json", with_format({"requirements": to_data(verdicts)}))
+    return AttackReport(tuple(records), findings, report, outputs.folder, board, verdicts)
+
+
+def _panel(model: str) -> str:
+    return f"panel-{model}.png"
+
+
+def _hardening_file(hardening: Hardening) -> str:
+    return f"hardening-{hardening.after}.md"
+
+
+def _hardenings(worker: Worker) -> Iterable[Hardening]:
+    """Which of the runs began with the weights of which other one."""
+    systems = {name: worker.system(name) for name in worker.bench.sources}
+    places = {system.runs[0].root.resolve(): name for name, system in systems.items() if len(system.runs) == 1}
+    for name, system in systems.items():
+        start = _start(system)
+        before = None if start is None else places.get(Path(start))
+        if before is not None and before != name:
+            seconds = [read_log(systems[key].runs[0].log)[-1]["seconds"] for key in (before, name)]
+            yield Hardening(before, name, *seconds)
+
+
+def _start(system: System) -> str | None:
+    if len(system.runs) != 1 or not system.runs[0].settings.is_file():
+        return None
+    return load_json(RunSettings, system.runs[0].settings).start

@@ -1,0 +1,207 @@
+"""The work of a cross-validation: a run per recipe and fold, then one table and one ensemble."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxward.core.case import Dataset
+from voxward.core.choices import Compute, Fold, Output
+from voxward.core.errors import UserError
+from voxward.core.outputs import Outputs
+from voxward.core.plan import load_plan
+from voxward.core.progress import Progress, counter
+from voxward.core.recipe import load_recipe
+from voxward.data.io import volume_stem
+from voxward.data.splits import load_split
+from voxward.engine.engine import InProcess
+from voxward.metrics.policies import Scoring
+from voxward.pipeline.precision import resolve_device, resolve_precision
+from voxward.report.metrics import save_metrics
+from voxward.report.training import draw_curve
+from voxward.runs.folder import RunFolder
+from voxward.runs.unseen import unseen_by_all
+from voxward.systems.evaluate import Evaluation, evaluate_pairs
+from voxward.systems.open import compose_system, open_system
+from voxward.systems.predict import predict_cases, volumes_in
+from voxward.systems.score import PREDICTIONS, score_system
+from voxward.systems.system import System
+from voxward.training.begin import Request, checked_recipe
+from voxward.training.train import train_run
+
+
+@dataclass(frozen=True)
+class FoldRun:
+    """One recipe trained on one fold.
+
+    Attributes:
+        fold: The number of the fold, from 0.
+        recipe: The recipe's name or path.
+        folder: The run folder.
+    """
+
+    fold: int
+    recipe: str
+    folder: Path
+
+    @property
+    def scored(self) -> bool:
+        """Whether the run is trained, and its validation cases are scored."""
+        return (self.folder / "metrics.json").is_file()
+
+    @property
+    def dice(self) -> float:
+        """The mean foreground Dice on the fold's validation cases; -1 where none is defined."""
+        foreground = json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))["foreground"]
+        return float(foreground["mean"]) if foreground else -1.0
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What is trained, and how; implements engine.Work for FoldRun.
+
+    Attributes:
+        dataset: The dataset.
+        root: The folder of the runs.
+        recipes: The recipes.
+        overrides: Changes of the recipes.
+        minutes: The time budget of each training; None: the recipe's epochs.
+        keep: How many of the recipes predict each fold; None: all.
+        fold: The number of folds, and the seed.
+        scoring: How cases are scored.
+        compute: Where the work is done.
+        progress: Told about every step.
+        overwrite: Whether other files may be replaced.
+    """
+
+    dataset: Dataset
+    root: Path
+    recipes: tuple[str, ...]
+    overrides: tuple[str, ...]
+    minutes: float | None
+    keep: int | None
+    fold: Fold
+    scoring: Scoring
+    compute: Compute
+    progress: Progress
+    overwrite: bool
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each recipe's runs."""
+        return [Path(name).name.removesuffix(".yaml").removesuffix(".yml") for name in self.recipes]
+
+    @property
+    def units(self) -> list[FoldRun]:
+        """All runs, fold by fold."""
+        return [
+            FoldRun(fold, recipe, self.root / f"fold-{fold}" / name)
+            for fold in range(self.fold.folds)
+            for recipe, name in zip(self.recipes, self.names, strict=True)
+        ]
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What all calls that fill one folder must have in common."""
+        return {
+            "dataset": self.dataset.name, "recipes": list(self.recipes), "folds": self.fold.folds, "keep": self.keep,
+            "minutes": self.minutes, "seed": self.fold.seed, "overrides": list(self.overrides),
+        }  # fmt: skip
+
+    def check(self) -> None:
+        """Refuse what cannot work, before any training.
+
+        Raises:
+            UserError: A recipe, a fold or a number is wrong.
+        """
+        if not self.recipes:
+            raise UserError("recipe must name at least one")
+        if self.keep is not None and not 1 <= self.keep <= len(self.recipes):
+            raise UserError(f"keep must be 1 to {len(self.recipes)}, the number of recipes, got {self.keep}")
+        for fold in range(self.fold.folds):
+            load_split(self.dataset, fold, self.fold.seed, self.fold.folds)
+        device = resolve_device(self.compute.device)
+        for name in self.recipes:
+            used = checked_recipe(load_recipe(name, self.overrides), self.dataset)
+            resolve_precision(used.training.precision, device)
+        if len(set(self.names)) < len(self.names):
+            raise UserError(f"recipes must have different names, got {', '.join(self.names)}")
+
+    def key(self, unit: FoldRun) -> str:
+        """Return the name that a run is claimed by."""
+        return f"{unit.folder.parent.name}-{unit.folder.name}"
+
+    def finished(self, unit: FoldRun) -> bool:
+        """Return whether a run is trained and scored."""
+        return unit.scored
+
+    def run(self, unit: FoldRun) -> None:
+        """Train a run, or go on with it, and score its validation cases."""
+        folder = RunFolder(unit.folder)
+        fold = Fold(unit.fold, self.fold.folds, self.fold.seed, self.fold.exclude)
+        train_run(
+            Request(
+                dataset=self.dataset, out=folder, recipe=unit.recipe, overrides=self.overrides, minutes=self.minutes,
+                resume=folder.recipe.is_file(), fold=fold, compute=self.compute,
+            ),
+            draw_curve,
+            self.progress,
+        )  # fmt: skip
+        self.score(open_system(unit.folder, device=self.compute.device), unit.folder)
+
+    def score(self, system: System, folder: Path) -> None:
+        """Score a system on the cases that none of its runs has seen; metrics and predictions go into a folder."""
+        ids = unseen_by_all(system.runs, self.dataset)
+        output = Output(folder, self.overwrite, self.progress)
+        result = score_system(system, self.dataset, ids, output, self.scoring, self.compute.workers, resume=True)
+        save_metrics(result, Outputs(folder, "metrics", self.overwrite))
+
+
+def summarise(work: CrossValidation, outputs: Outputs, engine: InProcess) -> Evaluation:
+    """Score every case by the runs of its own fold, write the ensemble of all kept runs, and predict the test cases.
+
+    Args:
+        work: The finished cross-validation.
+        outputs: Its folder.
+        engine: What makes sure that one process at a time does this.
+    """
+    kept = _kept(work)
+    with engine.turn("summary"):
+        predicted: dict[str, Path] = {}
+        for own in kept:
+            folder = _predictions(work, own)
+            predicted |= {volume_stem(path): path for path in volumes_in(folder)}
+        cases = [case for case in work.dataset.cases if case.id in predicted]
+        pairs = [(case.id, case.label, predicted[case.id]) for case in cases if case.label is not None]
+        labels = load_plan(RunFolder(work.units[0].folder).plan).labels
+        shown = counter(work.progress, "score")
+        result = evaluate_pairs(pairs, labels, work.scoring, workers=work.compute.workers, progress=shown)
+        members = [unit.folder for own in kept for unit in own]
+        outputs.text("system.yaml", compose_system("ensemble", members, work.root / "system.yaml"))
+        if work.dataset.unlabelled:
+            together = open_system(work.root / "system.yaml", device=work.compute.device)
+            target = Outputs(work.root / "predictions", PREDICTIONS, work.overwrite)
+            predict_cases(together, work.dataset.unlabelled, target, resume=True, progress=work.progress)
+        save_metrics(result, outputs)
+    return result
+
+
+def _kept(work: CrossValidation) -> list[Sequence[FoldRun]]:
+    """The runs of each fold that predict it, the best one first."""
+    by_fold: dict[int, list[FoldRun]] = {}
+    for unit in work.units:
+        by_fold.setdefault(unit.fold, []).append(unit)
+    return [sorted(own, key=lambda unit: -unit.dice)[: work.keep] for own in by_fold.values()]
+
+
+def _predictions(work: CrossValidation, kept: Sequence[FoldRun]) -> Path:
+    """The folder of the predictions of a fold's validation cases by its kept runs."""
+    if len(kept) == 1:
+        return kept[0].folder / "predictions"
+    folder = kept[0].folder.parent / "together"
+    target = Outputs(folder, "a system", work.overwrite)
+    target.text("system.yaml", compose_system("ensemble", [unit.folder for unit in kept], folder / "system.yaml"))
+    work.score(open_system(folder / "system.yaml", device=work.compute.device), folder)
+    return folder / "predictions"

@@ -1,0 +1,141 @@
+"""From systems, a dataset and a protocol to a bench, with everything checked before any work."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import voxward
+from voxward.core.case import Case, Dataset
+from voxward.core.errors import UserError
+from voxward.core.structure import to_data
+from voxward.robustness.bench import Bench, Source, Worker
+from voxward.robustness.protocol import Protocol
+from voxward.robustness.trials import plan_trials
+from voxward.runs.unseen import unseen_by_all
+from voxward.systems.system import System
+
+
+def set_up(
+    sources: Sequence[Source], dataset: Dataset, protocol: Protocol, volumes: Path | None, overwrite: bool = False
+) -> Worker:
+    """Open systems and check that they can be measured by a protocol on a dataset.
+
+    Args:
+        sources: How each system is opened.
+        dataset: The dataset, whose labelled cases that no system was trained on are attacked.
+        protocol: How robustness is measured.
+        volumes: The folder of adversarial volumes.
+        overwrite: Whether other files among these may be replaced.
+
+    Returns:
+        A worker of the bench, with all systems open.
+
+    Raises:
+        UserError: A system, the dataset or the protocol is wrong, or they do not fit each other.
+        FileNotFoundError: A system is missing.
+    """
+    opened = _named([source.open() for source in sources])
+    surrogate = _surrogate(protocol, sources[0].device)
+    helper = None if surrogate is None else surrogate.open()
+    bench = Bench(
+        sources=dict(zip(opened, sources, strict=True)),
+        labels={name: system.labels for name, system in opened.items()},
+        cases=_cases(dataset, list(opened.values()), protocol.cases),
+        protocol=replace(protocol, surrogate=None),
+        version=voxward.__version__,
+        volumes=volumes,
+        surrogate=surrogate,
+        transferred=_transferred(helper, opened),
+        overwrite=overwrite,
+    )
+    for name, system in opened.items():
+        _check(system, bench, name)
+    return Worker(bench, opened, helper)
+
+
+def settings_of(worker: Worker) -> dict[str, object]:
+    """Return what must not change between the calls that fill one folder, as plain data.
+
+    Requirements, thresholds of the checks and which volumes are kept may change: no record depends on them.
+    """
+    bench, surrogate = worker.bench, worker.surrogate
+    protocol = {name: value for name, value in to_data(bench.protocol).items() if name not in _FREE}
+    return {
+        "protocol": protocol,
+        "version": bench.version,
+        "systems": {name: _identity(worker.system(name)) for name in bench.sources},
+        "cases": {id: _digest([*case.images, *filter(None, [case.label])]) for id, case in bench.cases.items()},
+        **({} if surrogate is None else {"surrogate": _identity(surrogate)}),
+    }
+
+
+_FREE = ("name", "description", "require", "sanity", "keep", "cases", "ensembles")
+
+
+def _identity(system: System) -> dict[str, object]:
+    return {"fingerprint": system.fingerprint(), **to_data(system.options())}
+
+
+def _named(systems: Sequence[System]) -> dict[str, System]:
+    """The systems by name, with the folder above a run in front where names are the same."""
+    names = [system.name for system in systems]
+    if len(set(names)) < len(names):
+        names = [_longer(system) for system in systems]
+    if len(set(names)) < len(names):
+        raise UserError(f"systems must have different names, got {', '.join(names)}")
+    return dict(zip(names, systems, strict=True))
+
+
+def _longer(system: System) -> str:
+    above = system.runs[0].root.resolve().parent.name if len(system.runs) == 1 else ""
+    return f"{above}-{system.name}" if above else system.name
+
+
+def _cases(dataset: Dataset, systems: Sequence[System], count: int | None) -> Mapping[str, Case]:
+    """The labelled cases that no system was trained on, in the order of the first run's validation list."""
+    if not dataset.cases:
+        raise UserError(f"{dataset.root} has no labels: an attack needs the truth")
+    shared = unseen_by_all([run for system in systems for run in system.runs], dataset)
+    return {id: dataset.case(id) for id in shared[:count]}
+
+
+def _surrogate(protocol: Protocol, device: str) -> Source | None:
+    return None if protocol.surrogate is None else Source(protocol.surrogate, device=device)
+
+
+def _transferred(surrogate: System | None, systems: Mapping[str, System]) -> frozenset[str]:
+    """The systems that are not the surrogate itself, which learn nothing new from it."""
+    if surrogate is None:
+        return frozenset()
+    for name, system in systems.items():
+        if surrogate.labels != system.labels:
+            raise UserError(
+                f"the surrogate's classes are {surrogate.labels.names}, those of {name} {system.labels.names}"
+            )
+        if surrogate.channels != system.channels:
+            raise UserError(f"the surrogate's channels are {surrogate.channels}, those of {name} {system.channels}")
+    found = frozenset(name for name, system in systems.items() if system.fingerprint() != surrogate.fingerprint())
+    if not found:
+        raise UserError(f"the surrogate is {', '.join(systems)} itself: a transfer attack needs another model")
+    return found
+
+
+def _check(system: System, bench: Bench, name: str) -> None:
+    """Refuse what this system cannot be attacked with."""
+    if system.precision == "fp16":
+        raise UserError("gradients in fp16 vanish: attack in bf16 or fp32")
+    if bench.protocol.mode == "patch":
+        system.network()
+    plan_trials(bench.target(name))
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """Of the files' contents, wherever they lie."""
+    found = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as stream:
+            found.update(hashlib.file_digest(stream, "sha256").digest())
+    return found.hexdigest()[:16]
