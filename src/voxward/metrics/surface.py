@@ -42,7 +42,7 @@ class SurfaceDistances:
         return float(np.percentile(np.concatenate([self.to_truth, self.to_prediction]), 95))
 
     def nsd(self, tolerance_mm: float) -> float:
-        """The surface Dice: the share of the surface voxels of both masks within `tolerance_mm` of the other surface."""
+        """The surface Dice: the share of both masks' surface voxels within `tolerance_mm` of the other surface."""
         close = np.count_nonzero(self.to_truth <= tolerance_mm) + np.count_nonzero(self.to_prediction <= tolerance_mm)
         return float(close / (self.to_truth.size + self.to_prediction.size))
 
