@@ -17,6 +17,10 @@ def _mask(*boxes, shape=(24, 20, 18)):
     return mask
 
 
+def found(scores):
+    return [lesion.found for lesion in scores.lesions]
+
+
 BIG = ((2, 7), (2, 7), (2, 7))
 FAR = ((16, 21), (12, 17), (10, 15))
 
@@ -25,7 +29,7 @@ def test_a_perfect_mask():
     mask = _mask(BIG, FAR)
     scores = score_lesions(mask, mask, ONE)
     assert [lesion.dice for lesion in scores.lesions] == [1.0, 1.0]
-    assert (scores.dice, scores.hd95_mm, scores.true_positives, scores.false_positives) == (1.0, 0.0, 2, 0)
+    assert (scores.dice, scores.hd95_mm, found(scores), scores.false_positives) == (1.0, 0.0, [True, True], 0)
 
 
 def test_both_empty():
@@ -36,10 +40,10 @@ def test_both_empty():
 def test_a_missed_lesion_and_a_false_one():
     missed = score_lesions(_mask(BIG, FAR), _mask(BIG), ONE)
     assert (missed.dice, missed.hd95_mm) == (0.5, 374 / 2)
-    assert (missed.true_positives, missed.false_negatives, missed.false_positives) == (1, 1, 0)
+    assert (found(missed), missed.false_positives) == ([True, False], 0)
     false = score_lesions(_mask(BIG), _mask(BIG, FAR), ONE)
     assert (false.dice, false.hd95_mm) == (0.5, 374 / 2)
-    assert (false.true_positives, false.false_negatives, false.false_positives) == (1, 0, 1)
+    assert (found(false), false.false_positives) == ([True], 1)
     nothing = score_lesions(_mask(), _mask(BIG, FAR), ONE)
     assert (nothing.dice, nothing.hd95_mm, nothing.false_positives) == (0.0, 374.0, 2)
 

@@ -1,7 +1,7 @@
 """Lesion-wise Dice and HD95 in the style of BraTS 2023: every lesion counts alike, and so does a false one.
 
-The rules are those of the challenge's metrics (github.com/rachitsaluja/BraTS-2023-Metrics), written anew. Here, as in
-the other metrics, a surface distance lies between the centres of surface voxels, each counted once; the challenge
+The rules are those of the challenge's metrics (github.com/rachitsaluja/BraTS-2023-Metrics) in code of our own. As in
+the other metrics, a surface distance lies between the centres of surface voxels, each counted once. The challenge
 weights them by the area of the surface's pieces, so that its HD95 may differ by a fraction of a voxel.
 """
 
@@ -25,13 +25,19 @@ Box = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class LesionRule:
-    """What is one lesion, which count, and what a missed or a false one costs.
+    """What one lesion is, which lesions count, and what a missed or a false one costs.
 
-    dilation: steps of growth (18 neighbours) of the true mask; true lesions that meet when grown are one, and a
-    predicted component belongs to every true lesion whose grown mask it touches. least_mm3: true lesions of this
-    volume or less are not scored (what is predicted there is not false either). penalty_mm: HD95 of a missed and of a
-    false lesion; their Dice is 0. The defaults are BraTS 2023's for gliomas, also in Africa and in children; its
-    meningiomas have dilation 1, its metastases dilation 1 and least_mm3 2. Raises ValueError for negative values.
+    The defaults are those of BraTS 2023 for gliomas, also in Africa and in children. Its meningiomas have dilation 1,
+    and its metastases dilation 1 and least_mm3 2.
+
+    Attributes:
+        dilation: Steps by which the true mask grows, over 18 neighbours. True lesions that meet when grown are one. A
+            predicted component belongs to every true lesion whose grown mask it touches.
+        least_mm3: True lesions of this volume in mm3 or less are not scored; what is predicted there is not false.
+        penalty_mm: HD95 in mm of a missed and of a false lesion. Their Dice is 0.
+
+    Raises:
+        UserError: A value is negative or not finite.
     """
 
     dilation: int = 3
@@ -46,7 +52,14 @@ class LesionRule:
 
 @dataclass(frozen=True)
 class Lesion:
-    """A true lesion that is scored: its volume, and how well the predicted components that belong to it cover it."""
+    """The scores of one true lesion.
+
+    Attributes:
+        volume_mm3: Its volume in mm3.
+        dice: Dice in [0, 1] with the predicted components that belong to it.
+        hd95_mm: HD95 in mm with these components.
+        found: Whether there are any.
+    """
 
     volume_mm3: float
     dice: float
@@ -56,7 +69,13 @@ class Lesion:
 
 @dataclass(frozen=True)
 class LesionScores:
-    """The scored true lesions of one mask, the number of false ones, and what one of these costs."""
+    """The scores of one mask, lesion by lesion.
+
+    Attributes:
+        lesions: The true lesions that are scored.
+        false_positives: Number of predicted lesions that belong to no true one.
+        penalty_mm: HD95 in mm of such a false lesion.
+    """
 
     lesions: tuple[Lesion, ...]
     false_positives: int
@@ -64,23 +83,13 @@ class LesionScores:
 
     @property
     def dice(self) -> float:
-        """Mean over true and false lesions, 0 to 1; 1 where there is neither."""
+        """The mean Dice over true and false lesions, in [0, 1]; 1 where there is neither."""
         return self._mean([lesion.dice for lesion in self.lesions], 0.0, 1.0)
 
     @property
     def hd95_mm(self) -> float:
-        """Mean over true and false lesions; 0 where there is neither."""
+        """The mean HD95 in mm over true and false lesions; 0 where there is neither."""
         return self._mean([lesion.hd95_mm for lesion in self.lesions], self.penalty_mm, 0.0)
-
-    @property
-    def true_positives(self) -> int:
-        """Scored true lesions that a prediction belongs to."""
-        return sum(lesion.found for lesion in self.lesions)
-
-    @property
-    def false_negatives(self) -> int:
-        """Scored true lesions that no prediction belongs to."""
-        return len(self.lesions) - self.true_positives
 
     def _mean(self, values: list[float], false: float, nothing: float) -> float:
         count = len(values) + self.false_positives
@@ -90,10 +99,19 @@ class LesionScores:
 def score_lesions(
     truth: np.ndarray, prediction: np.ndarray, spacing: Float3, rule: LesionRule | None = None
 ) -> LesionScores:
-    """Score a predicted mask of one region lesion by lesion; both boolean (d, h, w), spacing in mm per axis.
+    """Score a predicted mask of one region lesion by lesion.
 
-    A 2D image has an axis of length 1. Without a rule BraTS 2023's for gliomas. Raises ValueError for masks that are
-    not boolean, of three axes and of one shape, and for a spacing that is not positive.
+    Args:
+        truth: The true mask: booleans of shape (d, h, w). A 2D image has an axis of length 1.
+        prediction: The predicted mask, of the same shape.
+        spacing: Size of a voxel along each axis, in mm.
+        rule: What one lesion is; by default the rule of BraTS 2023 for gliomas.
+
+    Returns:
+        The scores of the true lesions, and the number of false ones.
+
+    Raises:
+        UserError: The masks are not boolean, have not three axes or not one shape, or the spacing is not positive.
     """
     _check(truth, prediction, spacing)
     rule = rule or LesionRule()
@@ -137,7 +155,7 @@ def _grown(mask: np.ndarray, dilation: int) -> np.ndarray:
 
 
 def _around(boxes: list[Box]) -> Box:
-    """The box of several."""
+    """The smallest box that holds all of the boxes."""
     sides = zip(*boxes, strict=True)
     return tuple(slice(min(one.start for one in side), max(one.stop for one in side)) for side in sides)
 
@@ -145,7 +163,7 @@ def _around(boxes: list[Box]) -> Box:
 def _scored(
     truth: np.ndarray, prediction: np.ndarray, shape: tuple[int, ...], spacing: Float3, penalty_mm: float
 ) -> Lesion:
-    """`shape`: of the volume that both are cut out of."""
+    """Score one lesion; both masks are cut out of a volume of shape `shape`."""
     true, predicted = np.count_nonzero(truth), np.count_nonzero(prediction)
     volume = float(true * math.prod(spacing))
     if not predicted:

@@ -16,7 +16,14 @@ _CHUNK = 1 << 22
 
 @dataclass(frozen=True)
 class Counts:
-    """Voxels of one class: true and predicted, predicted only, true only, neither."""
+    """Numbers of voxels of one class.
+
+    Attributes:
+        true_positive: Voxels of the class in both truth and prediction.
+        false_positive: Voxels of the class in the prediction only.
+        false_negative: Voxels of the class in the truth only.
+        true_negative: All other voxels.
+    """
 
     true_positive: int
     false_positive: int
@@ -25,19 +32,28 @@ class Counts:
 
     @property
     def truth(self) -> int:
-        """Voxels of the class in the truth."""
+        """Number of voxels of the class in the truth."""
         return self.true_positive + self.false_negative
 
     @property
     def predicted(self) -> int:
-        """Voxels of the class in the prediction."""
+        """Number of voxels of the class in the prediction."""
         return self.true_positive + self.false_positive
 
 
 def confusion(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
-    """Voxels per (true class, predicted class): int64, shape (classes, classes).
+    """Count the voxels of every pair of true and predicted class.
 
-    Both are integer class maps of one shape, values 0 to classes - 1; anything else raises ValueError.
+    Args:
+        truth: Class indices of any shape: integers from 0 to `classes` - 1.
+        prediction: Class indices of the same shape.
+        classes: Number of classes, the background included.
+
+    Returns:
+        Numbers of voxels, int64 of shape (classes, classes); the first axis is the true class.
+
+    Raises:
+        UserError: The shapes differ, or a map holds anything else than such integers.
     """
     if truth.shape != prediction.shape:
         raise UserError(f"truth and prediction must have one shape, got {truth.shape} and {prediction.shape}")
@@ -58,12 +74,12 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.nda
 
 
 def class_counts(matrix: np.ndarray, klass: int) -> Counts:
-    """The counts of one class from a confusion matrix."""
+    """The counts of one class from a matrix of `confusion`."""
     return part_counts(matrix, (klass,))
 
 
 def part_counts(matrix: np.ndarray, classes: Sequence[int]) -> Counts:
-    """The same for several classes as one thing, such as a region."""
+    """The counts of several classes that are taken as one, such as a region, from a matrix of `confusion`."""
     part = list(classes)
     hit = int(matrix[np.ix_(part, part)].sum())
     predicted, truth = int(matrix[:, part].sum()), int(matrix[part].sum())
@@ -71,22 +87,22 @@ def part_counts(matrix: np.ndarray, classes: Sequence[int]) -> Counts:
 
 
 def dice(counts: Counts) -> float | None:
-    """2 TP / (2 TP + FP + FN); None where the class is in neither map."""
+    """The Dice coefficient 2 TP / (2 TP + FP + FN), in [0, 1]; None where the class is in neither map."""
     return _ratio(2 * counts.true_positive, counts.truth + counts.predicted)
 
 
 def iou(counts: Counts) -> float | None:
-    """TP / (TP + FP + FN), the Jaccard index; None where the class is in neither map."""
+    """The Jaccard index TP / (TP + FP + FN), in [0, 1]; None where the class is in neither map."""
     return _ratio(counts.true_positive, counts.truth + counts.false_positive)
 
 
 def sensitivity(counts: Counts) -> float | None:
-    """TP / (TP + FN), the found share of the true voxels; None where there are none."""
+    """The share of the true voxels that was found, TP / (TP + FN); None where there are no true voxels."""
     return _ratio(counts.true_positive, counts.truth)
 
 
 def specificity(counts: Counts) -> float | None:
-    """TN / (TN + FP), the share of the other voxels that is left alone; None where the class fills the volume."""
+    """The share of the other voxels that was left alone, TN / (TN + FP); None where the class fills the volume."""
     return _ratio(counts.true_negative, counts.true_negative + counts.false_positive)
 
 

@@ -15,8 +15,15 @@ from voxward.core.errors import UserError
 class Summary:
     """A metric over cases, in the metric's unit.
 
-    `std` has n - 1 in its denominator (0 for one case); `low` and `high` bound the mean's bootstrap interval; `n`
-    cases are summarised and `left_out` had no defined value.
+    Attributes:
+        mean: Mean over the cases.
+        std: Standard deviation with n - 1 in the denominator; 0 for one case.
+        minimum: Smallest value.
+        maximum: Largest value.
+        low: Lower end of the bootstrap interval of the mean.
+        high: Upper end of that interval.
+        n: Number of cases with a value.
+        left_out: Number of cases without one.
     """
 
     mean: float
@@ -32,10 +39,21 @@ class Summary:
 def bootstrap_interval(
     values: Sequence[float], confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over cases: the same values and seed give the same interval.
+    """How sure the mean over cases is: its percentile bootstrap interval.
 
-    A single value gives itself twice. Raises ValueError for no values, values that are not finite, a confidence
-    outside (0, 1) or fewer than one resample.
+    The same values and seed give the same interval. A single value is both ends of its interval.
+
+    Args:
+        values: One finite value per case.
+        confidence: Share of intervals that hold the true mean, in (0, 1).
+        resamples: Number of times that the cases are drawn again, at least 1.
+        seed: Seed of these draws.
+
+    Returns:
+        The lower and the upper end.
+
+    Raises:
+        UserError: There are no values, or an argument is out of its range.
     """
     if not values:
         raise UserError("an interval needs at least one value, got none")
@@ -56,7 +74,17 @@ def bootstrap_interval(
 def summarise(
     values: Sequence[float | None], confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Summary | None:
-    """Summarise the defined values; None where there are none."""
+    """Summarise a metric over cases.
+
+    Args:
+        values: One value per case; None where the metric is undefined.
+        confidence: See `bootstrap_interval`, as for the other arguments.
+        resamples: See `bootstrap_interval`.
+        seed: See `bootstrap_interval`.
+
+    Returns:
+        The summary of the defined values; None where there are none.
+    """
     defined = [float(value) for value in values if value is not None]
     if not defined:
         return None

@@ -15,47 +15,68 @@ from scipy.spatial import KDTree
 
 from voxward.core.errors import UserError
 
-# A voxel or two of MR, about a slice of CT: what the annotations themselves are good for.
 NSD_TOLERANCE_MM = 2.0
+"""Default tolerance of the surface Dice: a voxel or two of MR, about a slice of CT, as exact as annotations are."""
 
 
 @dataclass(frozen=True, eq=False)
 class SurfaceDistances:
-    """Per surface voxel of the one mask, the distance in mm to the nearest surface voxel of the other."""
+    """Distances between the surfaces of two masks.
+
+    Attributes:
+        to_truth: For each surface voxel of the prediction, the distance in mm to the nearest one of the truth.
+        to_prediction: For each surface voxel of the truth, the distance in mm to the nearest one of the prediction.
+    """
 
     to_truth: np.ndarray
     to_prediction: np.ndarray
 
     @property
     def hd95_mm(self) -> float:
-        """The greater of the two directed 95th percentiles (linear between the ranks)."""
+        """The greater of the two directions' 95th percentiles in mm, interpolated linearly between the ranks."""
         return float(max(np.percentile(self.to_truth, 95), np.percentile(self.to_prediction, 95)))
 
     @property
     def pooled_hd95_mm(self) -> float:
-        """The 95th percentile of the distances of both directions together (as medpy's hd95)."""
+        """The 95th percentile in mm of the distances of both directions together, as medpy's hd95 has it."""
         return float(np.percentile(np.concatenate([self.to_truth, self.to_prediction]), 95))
 
     def nsd(self, tolerance_mm: float) -> float:
-        """Surface Dice: the share of all surface voxels, both masks' together, at most `tolerance_mm` apart."""
+        """The surface Dice: the share of both masks' surface voxels within `tolerance_mm` of the other surface."""
         close = np.count_nonzero(self.to_truth <= tolerance_mm) + np.count_nonzero(self.to_prediction <= tolerance_mm)
         return float(close / (self.to_truth.size + self.to_prediction.size))
 
 
 def surface(mask: np.ndarray) -> np.ndarray:
-    """The surface of a boolean mask (2D or 3D), as a boolean mask."""
+    """The surface of a mask: its voxels with a face neighbour outside.
+
+    Args:
+        mask: Booleans, 2D or 3D. Beyond the border of the array is outside.
+
+    Returns:
+        Booleans of the same shape.
+    """
     neighbours = ndimage.generate_binary_structure(mask.ndim, 1)
     edge: np.ndarray = mask & ~ndimage.binary_erosion(mask, neighbours, border_value=0)
     return edge
 
 
 def surface_distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> SurfaceDistances:
-    """Distances between the surfaces of two boolean masks of one shape, spacing in mm per axis.
+    """Measure the distances between the surfaces of two masks.
 
-    Raises ValueError where a mask is empty.
-
-    A k-d tree over the surface voxels: the exact distances of a distance transform, 20 times faster on organs of
+    A k-d tree over the surface voxels gives the exact distances of a distance transform, 20 times faster on organs of
     200 voxels, and its cost does not grow with the space between the masks.
+
+    Args:
+        truth: The true mask: booleans, 2D or 3D.
+        prediction: The predicted mask, of the same shape.
+        spacing: Size of a voxel along each axis, in mm.
+
+    Returns:
+        The distances of both directions.
+
+    Raises:
+        UserError: A mask is empty.
     """
     if not (truth.any() and prediction.any()):
         raise UserError("surface distances need two masks that are not empty")

@@ -45,8 +45,6 @@ def attack_panel(worker: Worker, records: Sequence[Record], outputs: Outputs, na
     )  # fmt: skip
     title = f"{first}: {worst.attack}, eps {worst.eps:.4f}, Dice {worst.dice(deployed=True):.3f}"
     with outputs.write(name) as path:
-        clean, attacked = (
-            Picture(image, true, before, (i, j, k), labels),
-            Picture(struck, true, after, (i, j, k), labels),
-        )
-        panel_figure(path, clean, attacked, title)
+        before_it = Picture(image, true, before, (i, j, k), labels)
+        under_it = Picture(struck, true, after, (i, j, k), labels)
+        panel_figure(path, before_it, under_it, title)

@@ -14,9 +14,17 @@ _LINE_EVERY = 30.0
 
 
 class BarProgress:
-    """Shows each stage as a bar with figures and the time left, in a log as a line now and then.
+    """A `core.progress.Progress` for a person.
 
-    Usable as a core.progress.Progress.
+    On a terminal each stage is a bar with its figures and the time left. Elsewhere, such as in a log file, it is a
+    line now and then.
+
+    Args:
+        console: Where it is shown.
+
+    Example:
+        >>> with BarProgress(Console(stderr=True)) as progress:
+        ...     voxward.train("Task04_Hippocampus", "run", progress=progress)
     """
 
     def __init__(self, console: Console) -> None:
@@ -37,7 +45,7 @@ class BarProgress:
         self.bar.stop()
 
     def __call__(self, stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
-        """See core.progress.Progress."""
+        """Show how far a stage is; the arguments are those of `core.progress.Progress`."""
         text = "  ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in figures.items())
         if not self.console.is_terminal:
             self._line(stage, done, total, text)
