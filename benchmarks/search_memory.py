@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_leaves
 from voxward.architecture_search.cost import profile
 from voxward.architecture_search.space import MacroSpace
 from voxward.architecture_search.supernet import SuperNet
-from voxward.nets.searched import Layout, stage_strides
+from voxward.nets.layout import Layout, stage_strides
 
 GIB = 2**30
 LIMIT = 11.0

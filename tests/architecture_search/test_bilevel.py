@@ -9,7 +9,7 @@ from voxward.architecture_search.cost import cost_table
 from voxward.architecture_search.space import MacroSpace
 from voxward.architecture_search.supernet import SuperNet
 from voxward.core.recipe.search import Search
-from voxward.nets.searched import Layout
+from voxward.nets.layout import Layout
 
 SPACE = MacroSpace(2, 2)
 LAYOUT = Layout(2, ((1, 1), (2, 2)), filters=2, blocks=2)

@@ -11,7 +11,7 @@ from voxward.architecture_search.cell import (
     one_hot_genes,
 )
 from voxward.core.genotype import OPERATION_NAMES, Edge, Gene
-from voxward.nets.searched import Layout, stage_strides
+from voxward.nets.layout import Layout, stage_strides
 
 LAYOUTS = [Layout(d, stage_strides(d, 3), filters=8) for d in (2, 3)]
 GENES = (Gene(0, "dil3"), Gene(1, "avg3"), Gene(0, "sep5"))

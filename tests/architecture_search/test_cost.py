@@ -10,8 +10,9 @@ from voxward.architecture_search.paths import visit
 from voxward.architecture_search.space import MacroSpace
 from voxward.architecture_search.supernet import SuperNet
 from voxward.core.genotype import CellGenes, Gene, Genotype
+from voxward.nets.layout import Layout, stage_strides
 from voxward.nets.registry import create_network
-from voxward.nets.searched import Layout, SearchedNet, stage_strides
+from voxward.nets.searched import SearchedNet
 
 SEP3 = (Gene(0, "sep3"), Gene(1, "sep3"), Gene(2, "sep3"))
 U_PATH = ("down",) * 4 + ("same",) * 2 + ("up",) * 4

@@ -3,7 +3,7 @@ import torch
 from voxward.architecture_search.rank import draw_candidates
 from voxward.architecture_search.space import MacroSpace
 from voxward.architecture_search.supernet import SuperNet
-from voxward.nets.searched import Layout
+from voxward.nets.layout import Layout
 
 NET = SuperNet(1, 2, MacroSpace(2, 2), Layout(2, ((1, 1), (2, 2)), filters=2, blocks=1), part=1)
 

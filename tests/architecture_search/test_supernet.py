@@ -6,7 +6,8 @@ from voxward.architecture_search.paths import sample_path
 from voxward.architecture_search.space import MacroSpace
 from voxward.architecture_search.supernet import SuperNet
 from voxward.core.genotype import CellGenes, Gene
-from voxward.nets.searched import Layout, SearchedNet
+from voxward.nets.layout import Layout
+from voxward.nets.searched import SearchedNet
 
 SPACE = MacroSpace(4, 3)
 LAYOUTS = {

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from tests.attacks.toys import THREAT, case, conv_model
+from voxward.attacks import ensemble, objectives
+from voxward.attacks.budget import Budget
 from voxward.attacks.criteria import judge
 from voxward.attacks.ensemble import ENSEMBLES
-from voxward.attacks.registry import ATTACKS, create
+from voxward.attacks.registry import ATTACKS, create, create_with, describe
 
 BUDGET = {"steps": 12, "queries": 15, "fab_steps": 3}
 
@@ -90,3 +92,40 @@ def test_a_network_that_cuts_its_input_off_has_no_gradient():
     assert not cut.value_and_grad(volume, target, lambda z, y: z.flatten(1).sum(1))[2].any()
     result = create("apgd-ce", steps=12)(cut, volume, target, THREAT)
     assert (result.dice <= result.clean_dice).all()
+
+
+SPENT = Budget(steps=11, restarts=2, queries=13, fab_steps=5, threshold=0.25)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("fgsm-ce", {}),
+        ("ifgsm-dice", {"steps": 11}),
+        ("pgd-ce", {"steps": 11, "restarts": 2}),
+        ("segpgd", {"steps": 11, "restarts": 2}),
+        ("cospgd", {"steps": 11, "restarts": 2}),
+        ("apgd-dlr", {"steps": 11, "restarts": 2}),
+        ("apgd-jsd-radii", {"steps": 11, "restarts": 2}),
+        ("fab-t", {"steps": 5, "threshold": 0.25}),
+        ("fab-dice", {"steps": 5, "threshold": 0.25}),
+        ("square", {"queries": 13}),
+        ("strong", {"steps": 11, "restarts": 2, "queries": 13, "fab_steps": 5, "threshold": 0.25}),
+    ],
+)
+def test_an_attack_takes_its_part_of_a_budget(name, options):
+    assert create_with(name, SPENT) == create(name, **options)
+
+
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_every_attack_has_an_instance_for_a_budget(name):
+    attack = create_with(name, SPENT)
+    assert attack.name == name
+
+
+@pytest.mark.parametrize(("lines", "names"), [(describe(), ATTACKS), (ensemble.describe(), ENSEMBLES),
+                                              (objectives.describe(), objectives.OBJECTIVES)])  # fmt: skip
+def test_every_name_has_one_line_of_its_own(lines, names):
+    assert list(lines) == list(names)
+    assert all(line.strip() and "\n" not in line for line in lines.values())
+    assert len(set(lines.values())) == len(lines)

@@ -4,30 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from voxward.core.regions import BRATS_2020, BRATS_2023, NestedRegions
+from voxward.core.regions import NestedRegions
+
+BRATS_2020 = NestedRegions(("ET", "TC", "WT"), (4, 1, 2))
+BRATS_2023 = NestedRegions(("ET", "TC", "WT"), (3, 1, 2))
 
 ALL = list(product((False, True), repeat=3))  # (ET, TC, WT)
-# Every combination of masks -> label, enhancing tumour 4, core 1, oedema 2; written out from the rules' definitions.
-TABLES = {
-    "inner": {
-        (False, False, False): 0, (False, False, True): 2, (False, True, False): 1, (False, True, True): 1,
-        (True, False, False): 4, (True, False, True): 4, (True, True, False): 4, (True, True, True): 4,
-    },
-    "outer": {
-        (False, False, False): 0, (False, False, True): 2, (False, True, False): 0, (False, True, True): 1,
-        (True, False, False): 0, (True, False, True): 2, (True, True, False): 0, (True, True, True): 4,
-    },
+# Every combination of masks -> label, enhancing tumour 4, core 1, oedema 2; the innermost region decides.
+TABLE = {
+    (False, False, False): 0, (False, False, True): 2, (False, True, False): 1, (False, True, True): 1,
+    (True, False, False): 4, (True, False, True): 4, (True, True, False): 4, (True, True, True): 4,
 }  # fmt: skip
-
-
-def _as_released(et, tc, wt):
-    """The authors' order of writing: ET, then TC without ET, then WT without TC."""
-    label = 4 if et else 0
-    label = 1 if tc and not et else label
-    return 2 if wt and not tc else label
-
-
-TABLES["painted"] = {masks: _as_released(*masks) for masks in ALL}
 
 
 @pytest.fixture(params=["array", "tensor"])
@@ -35,26 +22,16 @@ def kind(request):
     return torch.as_tensor if request.param == "tensor" else np.asarray
 
 
-@pytest.mark.parametrize("conflict", list(TABLES))
 @pytest.mark.parametrize("regions", [BRATS_2020, BRATS_2023])
-def test_every_combination_of_masks(conflict, regions, kind):
+def test_every_combination_of_masks(regions, kind):
     masks = np.array(ALL).T.reshape(3, 2, 2, 2)
-    labels = regions.to_labels(kind(masks), conflict)
-    expected = [TABLES[conflict][combination] for combination in ALL]
+    labels = regions.to_labels(kind(masks))
+    expected = [TABLE[combination] for combination in ALL]
     if regions is BRATS_2023:
         expected = [3 if label == 4 else label for label in expected]
     assert np.asarray(labels).ravel().tolist() == expected
     assert str(labels.dtype).endswith("uint8")
     assert isinstance(labels, type(kind(masks)))
-
-
-def test_the_three_rules_differ_only_where_masks_are_not_nested():
-    for et, tc, wt in ALL:
-        results = {TABLES[rule][et, tc, wt] for rule in TABLES}
-        if et <= tc <= wt:
-            assert len(results) == 1, (et, tc, wt)
-    assert TABLES["painted"][True, False, True] == 2  # the authors' code; the paper leaves ET untouched
-    assert TABLES["inner"][True, False, True] == 4
 
 
 @pytest.mark.parametrize(("regions", "values"), [(BRATS_2020, (0, 1, 2, 4)), (BRATS_2023, (0, 1, 2, 3))])
@@ -69,14 +46,13 @@ def test_every_label_has_its_masks(regions, values, kind):
     }
 
 
-@pytest.mark.parametrize("conflict", list(TABLES))
 @pytest.mark.parametrize("regions", [BRATS_2020, BRATS_2023])
-def test_labels_to_masks_and_back(regions, conflict, kind):
+def test_labels_to_masks_and_back(regions, kind):
     rng = np.random.default_rng(0)
     labels = kind(rng.choice((0, *regions.labels), (2, 3, 4, 5)).astype(np.uint8))
     masks = regions.to_masks(labels)
     assert masks.shape == (2, 3, 3, 4, 5)
-    assert (regions.to_labels(masks, conflict) == labels).all()
+    assert (regions.to_labels(masks) == labels).all()
 
 
 def test_a_batch_is_its_cases():
@@ -106,11 +82,6 @@ def test_wrong_maps_are_refused(kind):
         BRATS_2020.to_labels(kind(np.zeros((2, 1, 1, 1), bool)))
     with pytest.raises(ValueError, match="must be boolean"):
         BRATS_2020.to_labels(kind(np.zeros((3, 1, 1, 1), np.float32)))
-
-
-def test_an_unknown_rule_is_refused():
-    with pytest.raises((ValueError, TypeError), match=r"conflict must be one of|Type-check"):
-        BRATS_2020.to_labels(np.zeros((3, 1, 1, 1), bool), "last")
 
 
 @pytest.mark.parametrize(("names", "labels"), [(("A",), (1, 2)), (("A", "B"), (1, 1)), (("A",), (0,)), ((), ())])

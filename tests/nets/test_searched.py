@@ -7,15 +7,8 @@ import torch.nn.functional as F
 
 from voxward.core.genotype import CellGenes, Gene, Genotype
 from voxward.core.structure import to_data
-from voxward.nets.searched import (
-    OPERATIONS,
-    Layout,
-    SearchedNet,
-    embed_genotype,
-    propagate,
-    searched,
-    stage_strides,
-)
+from voxward.nets.layout import OPERATIONS, Layout, stage_strides
+from voxward.nets.searched import SearchedNet, embed_genotype, propagate, searched
 
 CELLS = CellGenes(
     down=(Gene(0, "sep3"), Gene(1, "avg3")),

@@ -63,17 +63,7 @@ def test_the_inverse_undoes_it_on_volumes_that_are_not_square(normal, kind):
         back = symmetry.inverse()
         assert np.array_equal(back.apply(symmetry.apply(volume)), volume), symmetry
         assert np.array_equal(symmetry.apply(back.apply(volume)), volume), symmetry
-        assert symmetry.then(back) == back.then(symmetry) == Symmetry(normal=normal)
         assert back in symmetries(normal)
-
-
-@pytest.mark.parametrize("normal", NORMALS)
-def test_one_after_another_is_one_of_them(normal):
-    volume, group = _volume((3, 4, 5)), symmetries(normal)
-    for first, second in product(group, repeat=2):
-        both = first.then(second)
-        assert both in group
-        assert np.array_equal(second.apply(first.apply(volume)), both.apply(volume)), (first, second)
 
 
 def test_quarter_turns_swap_the_sizes_in_the_plane():
@@ -82,7 +72,7 @@ def test_quarter_turns_swap_the_sizes_in_the_plane():
     assert Symmetry(1, normal=0).apply(volume).shape == (2, 3, 5, 4)
     assert Symmetry(3, True, True, 1).apply(volume).shape == (2, 5, 4, 3)
     for symmetry in symmetries():
-        assert (symmetry.apply(volume).shape != volume.shape) is symmetry.swaps
+        assert (symmetry.apply(volume).shape != volume.shape) is (symmetry.turns % 2 == 1)
 
 
 def test_the_plane_is_axial_unless_said_otherwise():
@@ -141,5 +131,3 @@ def test_other_symmetries_are_refused(options):
 def test_what_does_not_fit_is_refused(kind):
     with pytest.raises(ValueError, match="three spatial axes"):
         IDENTITY.apply(kind(np.zeros((2, 2))))
-    with pytest.raises(ValueError, match="one normal"):
-        IDENTITY.then(Symmetry(normal=0))

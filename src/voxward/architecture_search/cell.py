@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from voxward.core.errors import UserError
 from voxward.core.genotype import OPERATION_NAMES, Edge, Gene, OperationName
-from voxward.nets.searched import Layout
+from voxward.nets.layout import Layout
 
 
 def cell_inputs(blocks: int) -> tuple[tuple[int, int], ...]:

@@ -15,7 +15,7 @@ from voxward.architecture_search.space import MacroSpace
 from voxward.architecture_search.supernet import SuperNet
 from voxward.core.errors import UserError
 from voxward.core.genotype import CELL_KINDS, OPERATION_NAMES, Edge, EdgeKind
-from voxward.nets.searched import Layout
+from voxward.nets.layout import Layout
 
 MEASURES = ("parameters", "macs", "activations")
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)

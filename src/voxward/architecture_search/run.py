@@ -28,7 +28,7 @@ from voxward.data.augment.spatial import active_axes
 from voxward.data.loader import PatchBatch, patch_batches, step_generator
 from voxward.losses.registry import create_loss
 from voxward.losses.types import Loss
-from voxward.nets.searched import Layout, stage_strides
+from voxward.nets.layout import Layout, stage_strides
 from voxward.nets.slicewise import Slicewise
 from voxward.pipeline.precision import Precision, autocast
 from voxward.runs.folder import RunFolder

@@ -34,7 +34,8 @@ from voxward.core.genotype import (
     path_edges,
 )
 from voxward.nets.lattice import check_input
-from voxward.nets.searched import DecodedCell, Layout, SearchedNet, propagate
+from voxward.nets.layout import Layout
+from voxward.nets.searched import DecodedCell, SearchedNet, propagate
 
 Start = Literal["uniform-path", "uniform-edge"]
 

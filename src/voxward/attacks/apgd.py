@@ -11,8 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from voxward.attacks.base import JUDGED, Attack, Search
+from voxward.attacks.base import Attack
 from voxward.attacks.objectives import Loss, Weights, at, check_objective, create_objective
+from voxward.attacks.state import JUDGED, AttackState
 from voxward.attacks.threat import Ball
 from voxward.core.errors import UserError
 from voxward.core.model import Head, Inputs, Values
@@ -40,6 +41,7 @@ class APGD(Attack):
     """
 
     norms = ("linf", "l2")
+    summary = "Auto-PGD, gradient ascent with momentum that halves its step when it stalls (Croce and Hein 2020)"
 
     objective: str = "ce"
     steps: int = 20
@@ -77,42 +79,42 @@ class APGD(Attack):
         """See Attack."""
         return self.restarts * self.steps, self.restarts * max(1, len(self.radii) - 1) + JUDGED
 
-    def run(self, search: Search) -> Inputs:
+    def run(self, state: AttackState) -> Inputs:
         """See Attack."""
         loss = create_objective(self.objective, self.class_weights)
         for restart in range(self.restarts):
-            self._restart(search, loss, restart)
-        return search.best
+            self._restart(state, loss, restart)
+        return state.best
 
-    def _restart(self, search: Search, loss: Loss, restart: int) -> None:
+    def _restart(self, state: AttackState, loss: Loss, restart: int) -> None:
         radii = self.radii or (1.0,)
-        balls = [search.ball.scaled(factor) if factor != 1 else search.ball for factor in radii]
-        x = balls[0].random(search.generator) if restart else search.ball.reference
+        balls = [state.ball.scaled(factor) if factor != 1 else state.ball for factor in radii]
+        x = balls[0].random(state.generator) if restart else state.ball.reference
         ends = slots(self.steps, len(radii))
         for n, (ball, (begin, end)) in enumerate(zip(balls, pairwise((0, *ends)), strict=True)):
-            ascent = self._climb(search, ball, x, loss, (restart, begin, end))
-            if search.finished:
+            ascent = self._climb(state, ball, x, loss, (restart, begin, end))
+            if state.finished:
                 return
             if n + 1 == len(balls):
-                search.look(ascent.x)
+                state.look(ascent.x)
                 return
             x = balls[n + 1].project(ascent.best)
             if radii[n + 1] > 1:  # otherwise the next slot begins there
-                search.look(search.ball.project(ascent.best))
+                state.look(state.ball.project(ascent.best))
 
-    def _climb(self, search: Search, ball: Ball, x: Inputs, loss: Loss, span: tuple[int, int, int]) -> Ascent:
+    def _climb(self, state: AttackState, ball: Ball, x: Inputs, loss: Loss, span: tuple[int, int, int]) -> Ascent:
         """One slot, the steps `begin` to `end` of a restart; `Ascent.x` is then a point not evaluated."""
         restart, begin, end = span
         ascent, marks = Ascent(ball, x, self.momentum, self.rho), checkpoints(end - begin, self.schedule)
         for step in range(end - begin):
-            if search.finished:
+            if state.finished:
                 break
-            _, value, gradient = search.gradient(ascent.x, at(loss, (begin + step) / self.steps))
+            _, value, gradient = state.gradient(ascent.x, at(loss, (begin + step) / self.steps))
             ascent.note(value, gradient)
             if step in marks:
                 ascent.decide()
             ascent.move()
-            search.report(restart * self.steps + begin + step + 1, self.restarts * self.steps)
+            state.report(restart * self.steps + begin + step + 1, self.restarts * self.steps)
         return ascent
 
 

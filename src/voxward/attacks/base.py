@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from voxward.attacks.budget import Budget
 from voxward.attacks.criteria import judge
+from voxward.attacks.state import AttackState, Counted
 from voxward.attacks.threat import Ball, ThreatModel
 from voxward.core.errors import UserError
-from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, VolumeModel
+from voxward.core.model import Head, Inputs, Scores, Truth, Values, VolumeModel
 from voxward.core.progress import Progress, silent
 from voxward.core.structure import to_data
 
@@ -40,115 +42,6 @@ class AttackResult:
     seconds: float
 
 
-# Forwards that every attack spends: the reference at the start, what `run` returned, and the best point at the end.
-JUDGED = 3
-
-
-class Counted:
-    """A VolumeModel that counts what it is asked for."""
-
-    def __init__(self, model: VolumeModel) -> None:
-        self.model = model
-        self.gradients = 0
-        self.forwards = 0
-
-    @property
-    def head(self) -> Head:
-        """See VolumeModel."""
-        return self.model.head
-
-    def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
-        """See VolumeModel."""
-        self.gradients += 1
-        return self.model.value_and_grad(volume, target, objective)
-
-    def logits(self, volume: Inputs) -> Scores:
-        """See VolumeModel."""
-        self.forwards += 1
-        return self.model.logits(volume)
-
-    def sweep(self, volume: Inputs) -> Swept:
-        """See VolumeModel."""
-        self.forwards += 1
-        return self.model.sweep(volume)
-
-    def logits_after(self, before: Swept, volume: Inputs, box: Box) -> Swept:
-        """See VolumeModel."""
-        self.forwards += 1
-        return self.model.logits_after(before, volume, box)
-
-    def segment(self, logits: Scores) -> Truth:
-        """See VolumeModel."""
-        return self.model.segment(logits)
-
-
-@dataclass(eq=False)
-class Search:
-    """One attack's work on a batch: the counted model, the goal, and the lowest Dice found so far.
-
-    The attacks evaluate through `gradient`, `look` or their own calls followed by `offer`; so the best legal point is
-    kept whatever they do. `best` and `best_dice` start at the reference.
-    """
-
-    model: Counted
-    target: Truth
-    ball: Ball
-    generator: torch.Generator
-    start: Swept
-    progress: Progress
-    name: str
-    best: Tensor = field(init=False)
-    best_dice: Tensor = field(init=False)
-    clean_dice: Tensor = field(init=False)
-    history: list[Tensor] = field(init=False)
-    done: tuple[int, int] = field(default=(0, 1), init=False)
-
-    def __post_init__(self) -> None:
-        self.best = self.ball.reference.clone()
-        self.clean_dice = judge(self.model, self.start.logits, self.target)
-        self.best_dice = self.clean_dice.clone()
-        self.history = [self.best_dice.clone()]
-
-    @property
-    def finished(self) -> bool:
-        """Whether no case has any Dice left to lose."""
-        return bool((self.best_dice <= 0).all())
-
-    def gradient(self, volume: Inputs, objective: Objective) -> tuple[Scores, Values, Inputs]:
-        """Logits, value and gradient at a legal volume, whose Dice is noted."""
-        logits, values, gradient = self.model.value_and_grad(volume, self.target, objective)
-        self.offer(volume, logits)
-        return logits, values, gradient
-
-    def look(self, volume: Inputs) -> Scores:
-        """Logits at a legal volume, whose Dice is noted."""
-        logits = self.model.logits(volume)
-        self.offer(volume, logits)
-        return logits
-
-    def offer(self, volume: Inputs, logits: Scores) -> Values:
-        """Note the Dice of a volume that was evaluated; it is kept where it is legal and lower. Returns the Dice."""
-        dice = judge(self.model, logits, self.target)
-        lower = (dice < self.best_dice) & self.ball.holds(volume)
-        if bool(lower.any()):
-            self.best[lower] = volume[lower]
-            self.best_dice[lower] = dice[lower]
-        self.history.append(self.best_dice.clone())
-        return dice
-
-    def keep(self, other: Search) -> None:
-        """Take over what another search on the same batch and ball has found."""
-        lower = other.best_dice < self.best_dice
-        self.best[lower] = other.best[lower]
-        self.best_dice[lower] = other.best_dice[lower]
-        self.history += [torch.minimum(earlier, self.history[-1]) for earlier in other.history[1:]]
-
-    def report(self, done: int, total: int) -> None:
-        """Show how far this attack is, and the lowest mean Dice so far."""
-        self.done = done, total
-        self.progress(self.name, done, total, dice=float(self.best_dice.mean()))
-
-
 class Attack(ABC):
     """An attack: subclasses are frozen dataclasses of their options and search in `run`.
 
@@ -157,12 +50,18 @@ class Attack(ABC):
     """
 
     name: str
+    summary: ClassVar[str]
     norms: tuple[str, ...] = ("linf",)
     needs_gradient: bool = True
 
+    @classmethod
+    def budgeted(cls, budget: Budget) -> dict[str, Any]:
+        """X."""
+        return {"steps": budget.steps, "restarts": budget.restarts}
+
     @abstractmethod
-    def run(self, search: Search) -> Inputs:
-        """Search; return a volume (b, c, *spatial), usually `search.best`."""
+    def run(self, state: AttackState) -> Inputs:
+        """AttackState; return a volume (b, c, *spatial), usually `state.best`."""
 
     def check(self, head: Head, classes: int) -> None:  # noqa: B027 (most attacks work on every model)
         """Raise ValueError when this attack cannot work on a head of so many classes or regions."""
@@ -175,14 +74,14 @@ class Attack(ABC):
         """The attack's options as plain data, for the books."""
         return dict(to_data(self))
 
-    def settle(self, search: Search) -> None:
-        """Run the search, and look at what it returned once projected, whatever it claims."""
-        if search.finished:
+    def settle(self, state: AttackState) -> None:
+        """Run the state, and look at what it returned once projected, whatever it claims."""
+        if state.finished:
             return
-        returned = self.run(search).detach()
+        returned = self.run(state).detach()
         # Compared before it is projected: twice projected may differ by an ulp, which is not worth a forward.
-        if not torch.equal(returned, search.best):
-            search.look(search.ball.project(returned))
+        if not torch.equal(returned, state.best):
+            state.look(state.ball.project(returned))
 
     def begin(
         self,
@@ -193,7 +92,7 @@ class Attack(ABC):
         ball: Ball,
         seed: int,
         progress: Progress,
-    ) -> Search:
+    ) -> AttackState:
         """Check everything and evaluate the reference of `ball`."""
         if threat.norm not in self.norms:
             raise UserError(f"{self.name} knows the norms {', '.join(self.norms)}, got {threat.norm!r}")
@@ -203,7 +102,7 @@ class Attack(ABC):
         start = counted.sweep(ball.reference)
         check_logits(start.logits, target, model.head)
         self.check(model.head, start.logits.shape[1])
-        return Search(counted, target, ball, torch.Generator().manual_seed(seed), start, progress, self.name)
+        return AttackState(counted, target, ball, torch.Generator().manual_seed(seed), start, progress, self.name)
 
     def __call__(
         self,
@@ -221,23 +120,31 @@ class Attack(ABC):
         volume that is not finite, and a model that returns probabilities instead of logits.
         """
         began = time.perf_counter()
-        search = self.begin(model, volume, target, threat, threat.ball(volume), seed, progress)
+        state = self.begin(model, volume, target, threat, threat.ball(volume), seed, progress)
         if threat.eps > 0:
-            self.settle(search)
-        done, total = search.done
+            self.settle(state)
+        done, total = state.done
         if 0 < done < total:  # nothing was left to lose
-            search.report(total, total)
-        return _judged(self.name, threat, search, began)
+            state.report(total, total)
+        return _judged(self.name, threat, state, began)
 
 
-def _judged(name: str, threat: ThreatModel, search: Search, began: float) -> AttackResult:
-    """The best point of a search, projected and judged once more from scratch."""
-    final = search.ball.project(search.best)
-    dice = judge(search.model, search.model.logits(final), search.target)
+def _judged(name: str, threat: ThreatModel, state: AttackState, began: float) -> AttackResult:
+    """The best point of a state, projected and judged once more from scratch."""
+    final = state.ball.project(state.best)
+    dice = judge(state.model, state.model.logits(final), state.target)
     return AttackResult(
-        name, threat, final, dice, search.clean_dice, search.ball.distance(final), torch.stack(search.history, 1),
-        search.model.gradients, search.model.forwards, time.perf_counter() - began,
-    )  # fmt: skip
+        attack=name,
+        threat=threat,
+        adversarial=final,
+        dice=dice,
+        clean_dice=state.clean_dice,
+        distance=state.ball.distance(final),
+        history=torch.stack(state.history, 1),
+        gradients=state.model.gradients,
+        forwards=state.model.forwards,
+        seconds=time.perf_counter() - began,
+    )
 
 
 def check_logits(logits: Scores, target: Truth, head: Head) -> None:

@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 
 from voxward.attacks.apgd import APGD
-from voxward.attacks.base import JUDGED, Attack, Counted, Search
+from voxward.attacks.base import Attack
+from voxward.attacks.budget import Budget as Budget
 from voxward.attacks.fab import FabDice, FabT
 from voxward.attacks.random_models import SAMPLES, Averaged, is_random
 from voxward.attacks.square import Square
-from voxward.core.errors import UserError
+from voxward.attacks.state import JUDGED, AttackState, Counted
 from voxward.core.model import Inputs
 from voxward.core.registry import Registry
 
 # Radii of the schedule for segmentation (SEA, arXiv 2306.12941): from far outside into the ball.
 RADII = (2.0, 1.5, 1.0)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What each member of an ensemble may spend on a case and an eps.
-
-    steps: gradients of an APGD run; restarts: its runs; queries: forwards of Square; fab_steps: gradients of FAB.
-    threshold: the Dice under which a case counts as broken (FAB's goal); None: half of the case's clean Dice.
-    """
-
-    steps: int = 20
-    restarts: int = 1
-    queries: int = 500
-    fab_steps: int = 20
-    threshold: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "restarts", "queries", "fab_steps"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 def autoattack(classes: int, budget: Budget) -> dict[str, Attack]:
@@ -78,6 +61,11 @@ ENSEMBLES: Registry[Callable[[int, Budget], Mapping[str, Attack]]] = Registry(
 )
 
 
+def describe() -> dict[str, str]:
+    """X."""
+    return {name: (inspect.getdoc(build) or "").partition("\n")[0] for name, build in ENSEMBLES.items()}
+
+
 @dataclass(frozen=True)
 class Ensemble(Attack):
     """Every member on every case, each from the reference; the lowest Dice of all is the result.
@@ -85,8 +73,15 @@ class Ensemble(Attack):
     Of a model that answers at random the mean of SAMPLES answers is attacked (expectation over transformation).
     """
 
+    summary = "Runs several attacks and keeps the lowest Dice of each case"
+
     kind: str
-    budget: Budget = Budget()
+    budget: Budget = field(default_factory=Budget)
+
+    @classmethod
+    def budgeted(cls, budget: Budget) -> dict[str, Any]:
+        """X."""
+        return {part.name: getattr(budget, part.name) for part in fields(budget)}
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -102,21 +97,21 @@ class Ensemble(Attack):
         costs = [attack.cost(classes) for attack in self.members(classes).values()]
         return sum(gradients for gradients, _ in costs), sum(forwards for _, forwards in costs) + JUDGED
 
-    def run(self, search: Search) -> Inputs:
+    def run(self, state: AttackState) -> Inputs:
         """See Attack."""
-        members = self.members(search.start.logits.shape[1] if search.model.head == "softmax" else 2)
-        base = _averaged(search) if is_random(search.model, search.ball.reference) else search
+        members = self.members(state.start.logits.shape[1] if state.model.head == "softmax" else 2)
+        base = _averaged(state) if is_random(state.model, state.ball.reference) else state
         for n, attack in enumerate(members.values()):
-            if search.finished:
+            if state.finished:
                 break
-            alone = replace(base, generator=torch.Generator().manual_seed(search.generator.initial_seed()))
+            alone = replace(base, generator=torch.Generator().manual_seed(state.generator.initial_seed()))
             attack.settle(alone)
-            search.keep(alone)
-            search.report(n + 1, len(members))
-        return search.best
+            state.keep(alone)
+            state.report(n + 1, len(members))
+        return state.best
 
 
-def _averaged(search: Search) -> Search:
+def _averaged(state: AttackState) -> AttackState:
     """The same search on the mean of several answers; the counted model is inside, so that each answer is booked."""
-    model = Counted(Averaged(search.model, SAMPLES))
-    return replace(search, model=model, start=model.sweep(search.ball.reference))
+    model = Counted(Averaged(state.model, SAMPLES))
+    return replace(state, model=model, start=model.sweep(state.ball.reference))

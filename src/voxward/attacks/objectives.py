@@ -205,27 +205,47 @@ def cospgd(z: Tensor, y: Tensor, progress: float) -> Tensor:
     return cosine * n
 
 
-OBJECTIVES: Registry[Callable[[Weights], Loss]] = Registry(
+@dataclass(frozen=True)
+class ObjectiveEntry:
+    """x."""
+
+    build: Callable[[Weights], Loss]
+    summary: str
+
+
+def _voxels(rule: VoxelRule, summary: str) -> ObjectiveEntry:
+    return ObjectiveEntry(partial(VoxelLoss, rule), summary)
+
+
+OBJECTIVES: Registry[ObjectiveEntry] = Registry(
     "objective",
     {
-        "ce": partial(VoxelLoss, cross_entropy),
-        "masked-ce": partial(VoxelLoss, masked_cross_entropy),
-        "balanced-ce": partial(BalancedLoss, masked_cross_entropy),
-        "dlr": partial(VoxelLoss, dlr),
-        "margin": partial(VoxelLoss, margin_loss),
-        "dice": SoftDiceLoss,
-        "jsd": partial(VoxelLoss, jensen_shannon),
-        "mask-norm": partial(VoxelLoss, mask_norm),
-        "tsallis": partial(VoxelLoss, tsallis),
-        "segpgd": partial(VoxelLoss, segpgd),
-        "cospgd": partial(VoxelLoss, cospgd),
+        "ce": _voxels(cross_entropy, "the cross-entropy"),
+        "masked-ce": _voxels(masked_cross_entropy, "the cross-entropy of the voxels that are still correct"),
+        "balanced-ce": ObjectiveEntry(
+            partial(BalancedLoss, masked_cross_entropy),
+            "the cross-entropy of the voxels that are still correct, every class weighing the same",
+        ),
+        "dlr": _voxels(dlr, "the difference of logits ratio (DLR), which needs three classes"),
+        "margin": _voxels(margin_loss, "the margin of the best wrong class over the true one"),
+        "dice": ObjectiveEntry(SoftDiceLoss, "one minus the soft Dice"),
+        "jsd": _voxels(jensen_shannon, "the Jensen-Shannon divergence from the ground truth"),
+        "mask-norm": _voxels(mask_norm, "minus the normalised true logit of the voxels that are still correct"),
+        "tsallis": _voxels(tsallis, "the Tsallis cross-entropy, which is bounded"),
+        "segpgd": _voxels(segpgd, "a cross-entropy whose weight moves from the correct to the wrong voxels"),
+        "cospgd": _voxels(cospgd, "the cross-entropy, weighted by how well each voxel is still predicted"),
     },
 )
 
 
 def create_objective(name: str, class_weights: Weights = None) -> Loss:
-    """The objective `name`; raises ValueError for an unknown name or illegal weights."""
-    return OBJECTIVES[name](class_weights)
+    """X."""
+    return OBJECTIVES[name].build(class_weights)
+
+
+def describe() -> dict[str, str]:
+    """X."""
+    return {name: entry.summary for name, entry in OBJECTIVES.items()}
 
 
 def at(loss: Loss, progress: float) -> Objective:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from voxward.attacks.base import JUDGED, Attack, Search
+from voxward.attacks.base import Attack
+from voxward.attacks.budget import Budget
 from voxward.attacks.objectives import Loss, Weights, at, check_objective, create_objective
+from voxward.attacks.state import JUDGED, AttackState
 from voxward.attacks.threat import Ball
 from voxward.core.errors import UserError
 from voxward.core.model import Head, Inputs
@@ -52,31 +54,31 @@ class GradientAscent(Attack):
         """See Attack."""
         return self.restarts * self.steps, self.restarts + JUDGED
 
-    def start(self, search: Search) -> Inputs:
+    def start(self, state: AttackState) -> Inputs:
         """The first point of a restart."""
-        return search.ball.reference
+        return state.ball.reference
 
     def length(self, ball: Ball) -> float | Tensor:
         """The step in eps."""
         return self.path / self.steps if self.alpha is None else self.alpha / ball.radius
 
-    def run(self, search: Search) -> Inputs:
+    def run(self, state: AttackState) -> Inputs:
         """See Attack."""
         loss = create_objective(self.objective, self.class_weights)
         for restart in range(self.restarts):
-            self._ascend(search, loss, restart * self.steps)
-        return search.best
+            self._ascend(state, loss, restart * self.steps)
+        return state.best
 
-    def _ascend(self, search: Search, loss: Loss, before: int) -> None:
-        ball, length, x = search.ball, self.length(search.ball), self.start(search)
+    def _ascend(self, state: AttackState, loss: Loss, before: int) -> None:
+        ball, length, x = state.ball, self.length(state.ball), self.start(state)
         for step in range(self.steps):
-            if search.finished:
+            if state.finished:
                 return
-            _, _, gradient = search.gradient(x, at(loss, step / self.steps))
+            _, _, gradient = state.gradient(x, at(loss, step / self.steps))
             x = ball.project(x + length * ball.step(gradient))
-            search.report(before + step + 1, self.steps * self.restarts)
-        if not search.finished:
-            search.look(x)
+            state.report(before + step + 1, self.steps * self.restarts)
+        if not state.finished:
+            state.look(x)
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,16 @@ class FGSM(GradientAscent):
 
     family = "fgsm"
     path = 1.0
+    summary = "FGSM, one step of eps along the sign of the gradient (Goodfellow et al. 2015)"
 
     steps: int = field(default=1, init=False)
     alpha: float | None = field(default=None, init=False)
     restarts: int = field(default=1, init=False)
+
+    @classmethod
+    def budgeted(cls, budget: Budget) -> dict[str, Any]:
+        """X."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -97,9 +105,15 @@ class IFGSM(GradientAscent):
 
     family = "ifgsm"
     path = 1.25
+    summary = "Iterative FGSM, small sign steps from the reference (Kurakin et al. 2017)"
 
     steps: int = 20
     restarts: int = field(default=1, init=False)
+
+    @classmethod
+    def budgeted(cls, budget: Budget) -> dict[str, Any]:
+        """X."""
+        return {"steps": budget.steps}
 
 
 @dataclass(frozen=True)
@@ -108,13 +122,14 @@ class PGD(GradientAscent):
 
     family = "pgd"
     path = 2.5
+    summary = "PGD, projected gradient steps from random points of the ball (Madry et al. 2018)"
     norms = ("linf", "l2")
 
     steps: int = 20
 
-    def start(self, search: Search) -> Inputs:
+    def start(self, state: AttackState) -> Inputs:
         """See GradientAscent."""
-        return search.ball.random(search.generator)
+        return state.ball.random(state.generator)
 
 
 @dataclass(frozen=True)
@@ -122,6 +137,7 @@ class SegPGD(PGD):
     """PGD on a cross-entropy whose weight moves from the correct to the wrong voxels (Gu et al. 2022)."""
 
     family = "segpgd"
+    summary = "SegPGD, PGD whose weight moves from the correct to the wrong voxels (Gu et al. 2022)"
 
     objective: str = field(default="segpgd", init=False)
 
@@ -131,5 +147,6 @@ class CosPGD(PGD):
     """PGD on a cross-entropy weighted by how well each voxel is still predicted (Agnihotri et al. 2024)."""
 
     family = "cospgd"
+    summary = "CosPGD, PGD that weights each voxel by how well it is still predicted (Agnihotri et al. 2024)"
 
     objective: str = field(default="cospgd", init=False)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from voxward.core.errors import UserError
-from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, VolumeModel
+from voxward.core.model import Box, Inputs, Objective, Scores, Swept, Truth, Values, VolumeModel, Wrapped
 
 SAMPLES = 10
 """Answers that are averaged where a model turns out to be random."""
@@ -23,49 +23,40 @@ TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Averaged:
+class Averaged(Wrapped):
     """A VolumeModel: the mean of `samples` evaluations of `model`, each of them drawn anew.
 
     Logits, the objective's value and its gradient are means; the value is that of the loss, not the loss of the mean.
     """
 
-    model: VolumeModel
+    inner: VolumeModel
     samples: int
 
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise UserError(f"samples must be at least 1, got {self.samples}")
 
-    @property
-    def head(self) -> Head:
-        """See VolumeModel."""
-        return self.model.head
-
     def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
         """See VolumeModel."""
-        logits, values, gradient = self.model.value_and_grad(volume, target, objective)
+        logits, values, gradient = self.inner.value_and_grad(volume, target, objective)
         for _ in range(self.samples - 1):
-            more = self.model.value_and_grad(volume, target, objective)
+            more = self.inner.value_and_grad(volume, target, objective)
             logits, values, gradient = logits + more[0], values + more[1], gradient + more[2]
         return logits / self.samples, values / self.samples, gradient / self.samples
 
     def logits(self, volume: Inputs) -> Scores:
         """See VolumeModel."""
-        return self._mean(lambda: self.model.logits(volume))
+        return self._mean(lambda: self.inner.logits(volume))
 
     def sweep(self, volume: Inputs) -> Swept:
         """See VolumeModel; the memo holds one sweep per sample."""
-        return self._joined(volume, [self.model.sweep(volume) for _ in range(self.samples)])
+        return self._joined(volume, [self.inner.sweep(volume) for _ in range(self.samples)])
 
     def logits_after(self, before: Swept, volume: Inputs, box: Box) -> Swept:
         """See VolumeModel: every sample is updated. Where nothing is redone, its earlier draw stands."""
         if before.memo is None:
             return self.sweep(volume)
-        return self._joined(volume, [self.model.logits_after(one, volume, box) for one in before.memo])
-
-    def segment(self, logits: Scores) -> Truth:
-        """See VolumeModel."""
-        return self.model.segment(logits)
+        return self._joined(volume, [self.inner.logits_after(one, volume, box) for one in before.memo])
 
     def _joined(self, volume: Inputs, parts: Sequence[Swept]) -> Swept:
         answers = iter(parts)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
+from voxward.attacks import ensemble
 from voxward.attacks.apgd import APGD
 from voxward.attacks.base import Attack
-from voxward.attacks.ensemble import ENSEMBLES, RADII, Budget, Ensemble
+from voxward.attacks.budget import Budget
+from voxward.attacks.ensemble import ENSEMBLES, RADII
 from voxward.attacks.fab import FabDice, FabT
 from voxward.attacks.objectives import OBJECTIVES
 from voxward.attacks.pgd import FGSM, IFGSM, PGD, CosPGD, SegPGD
@@ -23,7 +25,7 @@ _FAMILIES: dict[str, Callable[..., Attack]] = {"fgsm": FGSM, "ifgsm": IFGSM, "pg
 
 
 def _ensemble(kind: str, **budget: Any) -> Attack:
-    return Ensemble(kind, Budget(**budget))
+    return ensemble.Ensemble(kind, Budget(**budget))
 
 
 ATTACKS: Registry[Callable[..., Attack]] = Registry(
@@ -42,10 +44,7 @@ ATTACKS: Registry[Callable[..., Attack]] = Registry(
 
 
 def create(name: str, **options: Any) -> Attack:
-    """An attack by name with its options, e.g. `create("apgd-dice", steps=20)`.
-
-    Raises ValueError for an unknown name, an option the attack does not have, or a value out of range.
-    """
+    """X."""
     build = ATTACKS[name]
     legal = _options(name)
     unknown = sorted(set(options) - set(legal))
@@ -54,9 +53,43 @@ def create(name: str, **options: Any) -> Attack:
     return build(**options)
 
 
+def create_with(name: str, budget: Budget) -> Attack:
+    """X."""
+    return create(name, **_family(name).budgeted(budget))
+
+
+def describe() -> dict[str, str]:
+    """X."""
+    return {name: _summary(name) for name in ATTACKS}
+
+
+def _summary(name: str) -> str:
+    if name in ENSEMBLES:
+        return ensemble.describe()[name]
+    fixed = _fixed(name)
+    parts = [_family(name).summary]
+    if "radii" in fixed:
+        parts.append(f"first in balls of {' and '.join(f'{factor:g}' for factor in RADII[:-1])} times eps")
+    if "objective" in fixed:
+        parts.append(f"maximising {OBJECTIVES[fixed['objective']].summary}")
+    return ", ".join(parts) + "."
+
+
+def _family(name: str) -> type[Attack]:
+    """The class that an attack is an instance of."""
+    if name in ENSEMBLES:
+        return ensemble.Ensemble
+    build = ATTACKS[name]
+    return cast(type[Attack], build.func if isinstance(build, partial) else build)
+
+
+def _fixed(name: str) -> dict[str, Any]:
+    """The options that an attack's name decides."""
+    build = ATTACKS[name]
+    return build.keywords if isinstance(build, partial) else {}
+
+
 def _options(name: str) -> list[str]:
     if name in ENSEMBLES:
         return list(inspect.signature(Budget).parameters)
-    build = ATTACKS[name]
-    fixed = build.keywords if isinstance(build, partial) else {}
-    return [option for option in inspect.signature(build).parameters if option not in fixed]
+    return [option for option in inspect.signature(ATTACKS[name]).parameters if option not in _fixed(name)]

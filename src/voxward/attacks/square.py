@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from voxward.attacks.base import JUDGED, Attack, Counted, Search
+from voxward.attacks.base import Attack
+from voxward.attacks.budget import Budget
 from voxward.attacks.objectives import Loss, check_objective, create_objective
+from voxward.attacks.state import JUDGED, AttackState, Counted
 from voxward.attacks.threat import Ball
 from voxward.core.errors import UserError
 from voxward.core.model import Box, Head, Inputs, Swept, Values
@@ -37,6 +40,9 @@ class Square(Attack):
     rescale: bool = True
     proposals: int = 1
     name = "square"
+    summary = (
+        "Square, random cubes of plus or minus eps, kept when they help (Andriushchenko et al. 2020)"
+    )
     needs_gradient = False
 
     def __post_init__(self) -> None:
@@ -46,6 +52,11 @@ class Square(Attack):
             raise UserError(f"share is a part of the volume, above 0 and at most 1, got {self.share}")
         create_objective(self.objective)
 
+    @classmethod
+    def budgeted(cls, budget: Budget) -> dict[str, Any]:
+        """X."""
+        return {"queries": budget.queries}
+
     def check(self, head: Head, classes: int) -> None:
         """See Attack."""
         check_objective(create_objective(self.objective), head, classes)
@@ -54,56 +65,56 @@ class Square(Attack):
         """See Attack."""
         return 0, self.queries + JUDGED
 
-    def run(self, search: Search) -> Inputs:
+    def run(self, state: AttackState) -> Inputs:
         """See Attack."""
-        cases = [self._case(search, n) for n in range(len(search.target))]
+        cases = [self._case(state, n) for n in range(len(state.target))]
         length = max(len(case.history) for case in cases)
         rows = [torch.cat(case.history + case.history[-1:] * (length - len(case.history))) for case in cases]
-        search.history += list(torch.stack(rows, 1)[1:])
-        search.best = torch.cat([case.best for case in cases])
-        search.best_dice = torch.cat([case.best_dice for case in cases])
-        search.model.forwards += max(case.model.forwards for case in cases)
-        return search.best
+        state.history += list(torch.stack(rows, 1)[1:])
+        state.best = torch.cat([case.best for case in cases])
+        state.best_dice = torch.cat([case.best_dice for case in cases])
+        state.model.forwards += max(case.model.forwards for case in cases)
+        return state.best
 
-    def _case(self, search: Search, number: int) -> Search:
+    def _case(self, state: AttackState, number: int) -> AttackState:
         """The search on one case, with its own books: a forward of the batch is one of each case."""
-        index = torch.tensor([number], device=search.target.device)
+        index = torch.tensor([number], device=state.target.device)
         alone = replace(
-            search, model=Counted(search.model.model), target=search.target[index], ball=search.ball.rows(index),
-            start=_row(search.start, number),
+            state, model=Counted(state.model.inner), target=state.target[index], ball=state.ball.rows(index),
+            start=_row(state.start, number),
         )  # fmt: skip
-        total, shown = self.queries * len(search.target), max(1, self.queries // 100)
+        total, shown = self.queries * len(state.target), max(1, self.queries // 100)
         for done in self._queries(alone, create_objective(self.objective)):
             if done % shown == 0 or done == self.queries:
                 alone.report(number * self.queries + done, total)
         return alone
 
-    def _queries(self, search: Search, loss: Loss) -> Iterator[int]:
-        """Search one case; yields the number of queries spent so far."""
-        kept, value = search.start, _value(search, search.start, loss)
+    def _queries(self, state: AttackState, loss: Loss) -> Iterator[int]:
+        """AttackState one case; yields the number of queries spent so far."""
+        kept, value = state.start, _value(state, state.start, loss)
         done = 0
-        while not search.finished and done < self.queries:
-            found = self._propose(search, kept, done)
-            values = _value(search, found, loss)
+        while not state.finished and done < self.queries:
+            found = self._propose(state, kept, done)
+            values = _value(state, found, loss)
             for row in range(len(values)):
-                search.offer(found.volume[row : row + 1], found.logits[row : row + 1])
+                state.offer(found.volume[row : row + 1], found.logits[row : row + 1])
             if bool(values.max() > value.max()):
                 kept, value = _row(found, int(values.argmax())), values.max()
             done += len(values)
             yield done
 
-    def _propose(self, search: Search, kept: Swept, done: int) -> Swept:
+    def _propose(self, state: AttackState, kept: Swept, done: int) -> Swept:
         """The next points, evaluated: stripes first, then cubes on the point that is kept."""
         if done == 0:
-            return search.model.sweep(stripes(search.ball, search.generator))
+            return state.model.sweep(stripes(state.ball, state.generator))
         side = cube(self.share_after(done), tuple(kept.volume.shape[2:]))
         if self.proposals == 1:
-            volume, box = changed(search.ball, kept.volume, side, search.generator)
-            return search.model.logits_after(kept, volume, box)
+            volume, box = changed(state.ball, kept.volume, side, state.generator)
+            return state.model.logits_after(kept, volume, box)
         several = min(self.proposals, self.queries - done)
-        drawn = [changed(search.ball, kept.volume, side, search.generator)[0] for _ in range(several)]
-        search.model.forwards += several - 1
-        return search.model.sweep(torch.cat(drawn))
+        drawn = [changed(state.ball, kept.volume, side, state.generator)[0] for _ in range(several)]
+        state.model.forwards += several - 1
+        return state.model.sweep(torch.cat(drawn))
 
     def share_after(self, done: int) -> float:
         """The cube's part of the volume after so many queries."""
@@ -154,9 +165,9 @@ def _signs(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> 
     return torch.randint(0, 2, (1, *shape), generator=generator).to(like) * 2 - 1
 
 
-def _value(search: Search, swept: Swept, loss: Loss) -> Values:
+def _value(state: AttackState, swept: Swept, loss: Loss) -> Values:
     """The objective of each row, all at one progress: values of different moments could not be compared."""
-    return loss(swept.logits, search.target.expand(len(swept.logits), *search.target.shape[1:]), 0.0)
+    return loss(swept.logits, state.target.expand(len(swept.logits), *state.target.shape[1:]), 0.0)
 
 
 def _row(swept: Swept, row: int) -> Swept:

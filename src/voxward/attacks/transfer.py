@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from voxward.attacks.base import JUDGED, Attack, Counted, Search, check_logits
+from voxward.attacks.base import Attack, check_logits
+from voxward.attacks.state import JUDGED, AttackState, Counted
 from voxward.core.errors import UserError
 from voxward.core.model import Inputs, VolumeModel
 
@@ -24,6 +25,7 @@ class Transfer(Attack):
     attack: Attack
     surrogate: VolumeModel
     needs_gradient = False
+    summary = "Runs an attack on a surrogate model and judges the attacked model on what it finds"
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -39,18 +41,18 @@ class Transfer(Attack):
         """See Attack; of the attacked model alone."""
         return 0, 1 + JUDGED
 
-    def run(self, search: Search) -> Inputs:
+    def run(self, state: AttackState) -> Inputs:
         """See Attack. Raises ValueError where the target does not fit the surrogate's logits."""
         counted = Counted(self.surrogate)
-        start = counted.sweep(search.ball.reference)
-        if self.surrogate.head != search.model.head:
-            raise UserError(f"surrogate has a {self.surrogate.head} head, the attacked model {search.model.head}")
-        check_logits(start.logits, search.target, self.surrogate.head)
+        start = counted.sweep(state.ball.reference)
+        if self.surrogate.head != state.model.head:
+            raise UserError(f"surrogate has a {self.surrogate.head} head, the attacked model {state.model.head}")
+        check_logits(start.logits, state.target, self.surrogate.head)
         self.attack.check(self.surrogate.head, start.logits.shape[1])
-        inner = replace(search, model=counted, start=start, name=self.name)
-        returned = search.ball.project(self.attack.run(inner).detach())
+        inner = replace(state, model=counted, start=start, name=self.name)
+        returned = state.ball.project(self.attack.run(inner).detach())
         if not torch.equal(inner.best, returned):
-            search.look(inner.best)
+            state.look(inner.best)
         return returned
 
     def options(self) -> dict[str, Any]:

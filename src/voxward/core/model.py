@@ -71,6 +71,37 @@ class VolumeModel(Protocol):
         ...
 
 
+class Wrapped:
+    """x."""
+
+    inner: VolumeModel
+
+    @property
+    def head(self) -> Head:
+        """X."""
+        return self.inner.head
+
+    def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
+        """X."""
+        return self.inner.value_and_grad(volume, target, objective)
+
+    def logits(self, volume: Inputs) -> Scores:
+        """X."""
+        return self.inner.logits(volume)
+
+    def sweep(self, volume: Inputs) -> Swept:
+        """X."""
+        return self.inner.sweep(volume)
+
+    def logits_after(self, before: Swept, volume: Inputs, box: Box) -> Swept:
+        """X."""
+        return self.inner.logits_after(before, volume, box)
+
+    def segment(self, logits: Scores) -> Truth:
+        """X."""
+        return self.inner.segment(logits)
+
+
 @dataclass(frozen=True, eq=False)
 class PatchModel:
     """A network on a patch: (b, c, *spatial) -> logits (b, k, *spatial), in evaluation mode while it is used.

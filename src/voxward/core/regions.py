@@ -7,10 +7,8 @@ the oedema around it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +17,6 @@ from torch import Tensor
 from voxward.core.errors import UserError
 
 Maps = TypeVar("Maps", np.ndarray, Tensor)
-Conflict = Literal["inner", "outer", "painted"]
 # The axis of the regions, before the three spatial ones.
 _AXIS = -4
 
@@ -59,31 +56,16 @@ class NestedRegions:
             self._check_values(labels, mask)
         return _stack(masks)
 
-    def to_labels(self, masks: Maps, conflict: Conflict = "inner") -> Maps:
-        """Boolean masks (..., r, d, h, w), innermost region first -> labels (..., d, h, w), uint8.
-
-        conflict: what becomes of a voxel that is in a region and not in one around it.
-
-        - "inner": the innermost region that holds it wins, as if those around it held it, too (the paper: "ET
-          prediction was left untouched").
-        - "outer": the regions around it win: it must be in all of them, or it is left out of the inner one.
-        - "painted": as in the authors' code, which writes what each region adds to the one inside it in that order,
-          later over earlier: ET and WT without TC is oedema, but ET without WT stays ET.
-
-        Where the masks are nested all three agree. Raises ValueError for another rule, another number of masks, and
-        masks that are not boolean.
-        """
-        if conflict not in _PAINT:
-            raise UserError(f"conflict must be one of {', '.join(_PAINT)}, got {conflict!r}")
+    def to_labels(self, masks: Maps) -> Maps:
+        """X."""
         count = len(self.names)
         if masks.ndim < 4 or masks.shape[_AXIS] != count:
             raise UserError(f"masks must be (..., {count}, d, h, w), got shape {tuple(masks.shape)}")
         if str(masks.dtype).removeprefix("torch.") != "bool":
             raise UserError(f"masks must be boolean (threshold the probabilities), got {masks.dtype}")
-        regions = [masks[..., n, :, :, :] for n in range(count)]
-        labels = _filled(regions[0], self.background)
-        for label, mask in _PAINT[conflict](list(zip(self.labels, regions, strict=True))):
-            labels[mask] = label
+        labels = _filled(masks[..., 0, :, :, :], self.background)
+        for n in reversed(range(count)):  # the innermost region is written last
+            labels[masks[..., n, :, :, :]] = self.labels[n]
         return labels
 
     def _check_values(self, labels: np.ndarray | Tensor, declared: np.ndarray | Tensor) -> None:
@@ -92,40 +74,6 @@ class NestedRegions:
             found = sorted(set(labels[undeclared].ravel().tolist()))
             legal = sorted((self.background, *self.labels))
             raise UserError(f"labels must hold {legal}, got {found[:5]} as well")
-
-
-BRATS_2020 = NestedRegions(("ET", "TC", "WT"), (4, 1, 2))
-"""Labels of the challenges to 2021: 1 necrotic and non-enhancing core, 2 oedema, 4 enhancing tumour."""
-BRATS_2023 = NestedRegions(("ET", "TC", "WT"), (3, 1, 2))
-"""Labels since 2023, where 3 is the enhancing tumour; also the class indices of labels that are 0, 1, 2, 4 in files."""
-
-Regions = list[tuple[int, Maps]]
-
-
-def _inner(regions: Regions[Maps]) -> Regions[Maps]:
-    return regions[::-1]
-
-
-def _outer(regions: Regions[Maps]) -> Regions[Maps]:
-    kept: Regions[Maps] = []
-    for label, mask in reversed(regions):
-        kept.append((label, mask & kept[-1][1] if kept else mask))
-    return kept
-
-
-def _painted(regions: Regions[Maps]) -> Regions[Maps]:
-    painted = regions[:1]
-    for (_, inside), (label, mask) in pairwise(regions):
-        painted.append((label, mask & ~inside))
-    return painted
-
-
-# Per rule the masks in the order in which they are written, later over earlier.
-_PAINT: dict[str, Callable[..., list[tuple[int, np.ndarray | Tensor]]]] = {
-    "inner": _inner,
-    "outer": _outer,
-    "painted": _painted,
-}
 
 
 def _stack(masks: list[Maps]) -> Maps:

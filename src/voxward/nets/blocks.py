@@ -23,7 +23,7 @@ class _InstanceNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         batch, channels = x.shape[:2]
         voxels = x[0, 0].numel()
-        out, mean, rstd = torch.native_group_norm(x, weight, bias, batch, channels, voxels, channels, eps)
+        out, mean, rstd = torch.native_group_norm(x, weight, bias, batch, channels, voxels, channels, eps=eps)
         ctx.save_for_backward(x, weight, mean, rstd)
         return out
 

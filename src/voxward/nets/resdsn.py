@@ -83,7 +83,7 @@ class ResDSN(nn.Module):
             )
         )  # fmt: skip
         self.decoder = nn.ModuleList(
-            _Up(inside, outside, stride, decoder_convs, norm, long, short, add)
+            _Up(inside, outside, stride, convs=decoder_convs, norm=norm, long=long, short=short, add=add)
             for inside, outside, stride in (
                 (fourth, third, strides[2]),
                 (third, second, strides[1]),

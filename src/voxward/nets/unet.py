@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from voxward.core.errors import UserError
 from voxward.nets.lattice import check_input
-from voxward.nets.searched import Upsample
+from voxward.nets.layout import Upsample
 from voxward.nets.slicewise import Slicewise
 
 _DOWN = (64, 128, 256, 512, 512)

@@ -41,11 +41,6 @@ class Symmetry:
         if self.normal not in range(3):
             raise UserError(f"normal must be the axis 0, 1 or 2, got {self.normal}")
 
-    @property
-    def swaps(self) -> bool:
-        """Whether the plane's two sizes (and spacings) change places."""
-        return self.turns % 2 == 1
-
     def apply(self, volume: Volume) -> Volume:
         """(..., d, h, w), array or tensor -> its voxels moved; the sizes in the plane swapped where `swaps`.
 
@@ -59,14 +54,6 @@ class Symmetry:
         if isinstance(volume, Tensor):
             return torch.rot90(volume.flip(axes), self.turns, (first, second))
         return np.rot90(np.flip(volume, axes), self.turns, (first, second))
-
-    def then(self, after: Symmetry) -> Symmetry:
-        """First this one, then `after`: again one of the 16. Raises ValueError for different normals."""
-        if self.normal != after.normal:
-            raise UserError(f"symmetries must have one normal, got {self.normal} and {after.normal}")
-        # A mirror behind a turn is the opposite turn behind the mirror.
-        turns = after.turns + (-self.turns if after.mirrored else self.turns)
-        return Symmetry(turns % 4, self.mirrored != after.mirrored, self.flipped != after.flipped, self.normal)
 
     def inverse(self) -> Symmetry:
         """The one that undoes it: first the turn, then the mirror."""
