@@ -1,4 +1,4 @@
-"""Attacks on segmentation models: threat models, objectives, white-box and black-box searches, ensembles."""
+"""Attacks on segmentation models: threat models, objectives, white-box and black-box attacks, and ensembles of them."""
 
 from voxward.attacks.base import Attack, AttackResult
 from voxward.attacks.registry import ATTACKS, create
