@@ -125,7 +125,7 @@ class MinimumNorm(Attack):
         return 1
 
     def cost(self, classes: int) -> tuple[int, int]:
-        """Return the greatest cost without `push`, which only cases need that nothing else breaks; see `Attack.cost`."""
+        """Return the greatest cost without `push`, which is for cases that nothing else breaks; see `Attack.cost`."""
         functions = self.functions(classes)
         lines = NARROWINGS + 2 * HALVINGS + 1
         return self.restarts * (functions * self.steps + 1), self.restarts * (functions * self.steps + lines) + JUDGED
