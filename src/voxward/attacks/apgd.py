@@ -70,7 +70,8 @@ class APGD(Attack):
     def __post_init__(self) -> None:
         if self.restarts < 1 or self.steps < max(1, len(self.radii)):
             raise UserError(
-                f"steps must be at least 1 and one per radius, restarts at least 1, got {self.steps}, {self.restarts}"
+                f"steps must be at least 1 and at least one per radius ({len(self.radii)}), and restarts at least 1, "
+                f"got steps {self.steps} and restarts {self.restarts}"
             )
         for name in ("rho", "momentum"):
             if not 0 < getattr(self, name) <= 1:
@@ -114,7 +115,7 @@ class APGD(Attack):
                 state.look(ascent.x)
                 return
             x = balls[n + 1].project(ascent.best)
-            if radii[n + 1] > 1:  # otherwise the next slot begins there
+            if radii[n + 1] > 1:  # otherwise the next slot begins at this point
                 state.look(state.ball.project(ascent.best))
 
     def _climb(self, state: AttackState, ball: Ball, x: Inputs, loss: Loss, span: tuple[int, int, int]) -> Ascent:

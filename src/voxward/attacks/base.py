@@ -124,7 +124,7 @@ class Attack(ABC):
         if state.finished:
             return
         returned = self.run(state).detach()
-        # Compared before it is projected: twice projected may differ by an ulp, which is not worth a forward.
+        # Compared before it is projected: a second projection may change an ulp, which is not worth a forward pass.
         if not torch.equal(returned, state.best):
             state.look(state.ball.project(returned))
 
@@ -158,7 +158,7 @@ class Attack(ABC):
         if threat.norm not in self.norms:
             raise UserError(f"{self.name} knows the norms {', '.join(self.norms)}, got {threat.norm!r}")
         if not bool(torch.isfinite(volume).all()):
-            raise UserError("volume holds NaN or infinite voxels")
+            raise UserError("the volume holds NaN or infinite voxels, and all intensities must be finite")
         counted = Counted(model)
         start = counted.sweep(ball.reference)
         check_logits(start.logits, target, model.head)
@@ -197,7 +197,7 @@ class Attack(ABC):
         if threat.eps > 0:
             self.settle(state)
         done, total = state.done
-        if 0 < done < total:  # nothing was left to lose
+        if 0 < done < total:  # the attack stopped early, because no Dice was left
             state.report(total, total)
         return _judged(self.name, threat, state, began)
 
@@ -234,10 +234,12 @@ def check_logits(logits: Scores, target: Truth, head: Head) -> None:
     """
     expected = logits.shape if head == "regions" else (logits.shape[0], *logits.shape[2:])
     if tuple(target.shape) != tuple(expected):
-        raise UserError(f"a {head} target must have shape {tuple(expected)}, got {tuple(target.shape)}")
+        raise UserError(
+            f"the ground truth must have shape {tuple(expected)} for a {head} head, got {tuple(target.shape)}"
+        )
     most = 1 if head == "regions" else logits.shape[1] - 1
     if target.numel() and not 0 <= int(target.min()) <= int(target.max()) <= most:
-        raise UserError(f"target must hold 0 to {most}, got {int(target.min())} to {int(target.max())}")
+        raise UserError(f"the ground truth must hold 0 to {most}, got {int(target.min())} to {int(target.max())}")
     if not bool(torch.isfinite(logits).all()):
         raise UserError("the model returns NaN or infinite logits")
     if looks_like_probabilities(logits, head):

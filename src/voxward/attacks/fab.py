@@ -101,7 +101,7 @@ class MinimumNorm(Attack):
         if self.steps < 1 or self.restarts < 1:
             raise UserError(f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}")
         if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise UserError(f"threshold is a Dice, above 0 and at most 1, got {self.threshold}")
+            raise UserError(f"threshold must be a Dice above 0 and at most 1, got {self.threshold}")
 
     @classmethod
     def budgeted(cls, budget: Budget) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class BalancedLoss(VoxelLoss):
             inside = y.flatten(2).to(z).mean(2).view(*y.shape[:2], *(1,) * (y.ndim - 2))
             return 1 / torch.where(y == 1, inside, 1 - inside)
         rows = torch.stack([case.bincount(minlength=z.shape[1]) for case in y.flatten(1)])
-        # A class that is absent is never looked up; 1 keeps its weight finite.
+        # No voxel has an absent class, so its weight is never used; 1 keeps it finite.
         return (1 / rows.clamp_min(1).to(z)).gather(1, y.flatten(1))
 
 

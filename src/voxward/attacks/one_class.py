@@ -64,11 +64,11 @@ class OneClass(Wrapped):
         """Return the mask of the class alone, after the model's post-processing; see `VolumeModel.segment`."""
         if self.head == "regions" and not self.nested:
             return self.inner.segment(logits)
-        if self.head == "regions":  # all that is inside or around it is empty
+        if self.head == "regions":  # the regions inside and around it are empty
             whole = torch.full_like(logits, -torch.inf).repeat(1, self.nested, *(1,) * (logits.ndim - 2))
             whole[:, self.index] = logits[:, 0]
             return self.inner.segment(whole)[:, self.index : self.index + 1]
-        # As many classes as the model's post-processing must know of; those between are nowhere.
+        # The post-processing must find as many classes as it knows; the classes between are put nowhere.
         nowhere = torch.full_like(logits[:, :1], -torch.inf).expand(-1, self.index - 1, *logits.shape[2:])
         mask = self.inner.segment(torch.cat([logits[:, :1], nowhere, logits[:, 1:]], 1))
         return (mask == self.index).to(mask)

@@ -55,7 +55,7 @@ def least_move(
         free = stop > t[:, None]
         slope = (weight * v * free).sum(1, dtype=torch.float64)
         fixed = (weight * room * ~free).sum(1, dtype=torch.float64)
-        step = ((rise.double() - fixed) / slope).to(t.dtype)  # inf or NaN where nothing is free: out of reach
+        step = ((rise.double() - fixed) / slope).to(t.dtype)  # not finite where the plane is out of reach
         rises = (slope > 0) & (step > t)
         if not bool(rises.any()):
             return torch.minimum(torch.where(slope > 0, t, torch.inf)[:, None] * v, room).nan_to_num(0.0)

@@ -19,7 +19,7 @@ from voxward.attacks.square import Square
 from voxward.core.errors import UserError
 from voxward.core.registry import Registry
 
-# Objectives that belong to one attack, which carries their name.
+# Objectives that belong to one attack, which has their name.
 _OWN = ("segpgd", "cospgd")
 _FAMILIES: dict[str, Callable[..., Attack]] = {"fgsm": FGSM, "ifgsm": IFGSM, "pgd": PGD, "apgd": APGD}
 

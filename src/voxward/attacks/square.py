@@ -55,7 +55,7 @@ class Square(Attack):
         if self.queries < 1 or self.proposals < 1:
             raise UserError(f"queries and proposals must be at least 1, got {self.queries} and {self.proposals}")
         if not 0 < self.share <= 1:
-            raise UserError(f"share is a part of the volume, above 0 and at most 1, got {self.share}")
+            raise UserError(f"share must be a part of the volume, above 0 and at most 1, got {self.share}")
         create_objective(self.objective)
 
     @classmethod
@@ -180,13 +180,13 @@ def changed(ball: Ball, volume: Inputs, side: tuple[int, ...], generator: torch.
     shape = volume.shape[2:]
     starts = [_below(length - edge + 1, generator) for length, edge in zip(shape, side, strict=True)]
     box = tuple(slice(start, start + edge) for start, edge in zip(starts, side, strict=True))
-    window = (slice(None), slice(None), *box)
+    cube_at = (slice(None), slice(None), *box)
     signs = _signs((volume.shape[1], *(1,) * len(shape)), volume, generator)
-    inside = ball.project(ball.reference + ball.eps * signs)[window]
-    if torch.equal(inside, volume[window]):
-        inside = ball.project(ball.reference - ball.eps * signs)[window]
+    inside = ball.project(ball.reference + ball.eps * signs)[cube_at]
+    if torch.equal(inside, volume[cube_at]):
+        inside = ball.project(ball.reference - ball.eps * signs)[cube_at]
     proposal = volume.clone()
-    proposal[window] = inside
+    proposal[cube_at] = inside
     return proposal, box
 
 

@@ -59,7 +59,7 @@ class ThreatModel:
         if not (math.isfinite(self.eps) and self.eps >= 0):
             raise UserError(f"eps must be a finite number of at least 0, got {self.eps}")
         if self.unit == "range" and self.norm == "linf" and self.eps > 1:
-            raise UserError(f"eps in unit 'range' is a share of the intensity window, 0 to 1, got {self.eps}")
+            raise UserError(f"eps in unit 'range' is a share of the intensity range and must be 0 to 1, got {self.eps}")
         legal = {"norm": ("linf", "l2"), "unit": ("range", "native"), "reference": ("raw", "window")}
         for name, values in legal.items():
             if getattr(self, name) not in values:
@@ -94,7 +94,7 @@ class ThreatModel:
             UserError: `bounds` is missing, or `bounds` or `zeros` do not fit the number of channels.
         """
         if self.bounds is None:
-            raise UserError("the threat model has no bounds: give the intensity window (low, high) of each channel")
+            raise UserError("the threat model has no bounds: give the intensity range (low, high) of each channel")
         if len(self.bounds) not in (1, volume.shape[1]):
             raise UserError(f"bounds must be one pair or one per channel ({volume.shape[1]}), got {len(self.bounds)}")
         if len(self.zeros) not in (0, volume.shape[1]):

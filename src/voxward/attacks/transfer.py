@@ -58,7 +58,9 @@ class Transfer(Attack):
         counted = Counted(self.surrogate)
         start = counted.sweep(state.ball.reference)
         if self.surrogate.head != state.model.head:
-            raise UserError(f"surrogate has a {self.surrogate.head} head, the attacked model {state.model.head}")
+            raise UserError(
+                f"the surrogate's head must be {state.model.head}, as the attacked model's, got {self.surrogate.head}"
+            )
         check_logits(start.logits, state.target, self.surrogate.head)
         self.attack.check(self.surrogate.head, start.logits.shape[1])
         inner = replace(state, model=counted, start=start, name=self.name)

@@ -187,4 +187,4 @@ class PreparedCase:
 
     def __post_init__(self) -> None:
         if self.image.dtype != torch.float32:
-            raise UserError(f"a prepared image is float32, got {self.image.dtype}")
+            raise UserError(f"a prepared image must be float32, got {self.image.dtype}")

@@ -144,7 +144,7 @@ def append_text(target: Path | str, text: str) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Force a file, or every file of a folder, to the disk: a rename may outlive a crash that the contents do not."""
+    """Force a file, or every file of a folder, to the disk: a crash may keep a rename and lose the contents."""
     for file in path.rglob("*") if path.is_dir() else (path,):
         if file.is_file():
             with file.open("rb") as written:

@@ -28,7 +28,7 @@ EDGE_KINDS: tuple[EdgeKind, ...] = get_args(EdgeKind)
 CELL_KINDS: tuple[EdgeKind, ...] = EDGE_KINDS[:3]
 OPERATION_NAMES: tuple[OperationName, ...] = get_args(OperationName)
 
-_RISE = {"down": 1, "same": 0, "up": -1, "skip": 0}  # the target's scale less the source's
+_RISE = {"down": 1, "same": 0, "up": -1, "skip": 0}  # the target's scale minus the source's
 _SUM_TOLERANCE = 1e-4
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from voxward.core.errors import UserError
 from voxward.core.regions import NestedRegions
 
-# Undeclared values that an error lists; a file that is no label at all may hold thousands.
+# How many undeclared values an error lists; a file that is not a label at all may hold thousands.
 _SHOWN = 20
 
 

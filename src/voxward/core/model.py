@@ -189,7 +189,7 @@ class PatchModel:
             leaf = volume.detach().requires_grad_()
             logits = self._forward(leaf)
             values = objective(logits, target)
-            # A network that cuts its input off has no gradient.
+            # A network that does not depend on its input has no gradient.
             reached = torch.autograd.grad(values.sum(), leaf, allow_unused=True) if values.requires_grad else (None,)
             gradient = torch.zeros_like(leaf) if reached[0] is None else reached[0]
         return logits.detach(), values.detach(), gradient
@@ -227,7 +227,7 @@ def read_mask(logits: Scores, head: Head) -> Truth:
         For `softmax` the class of the largest logit (b, *spatial), for `regions` 1 where a region's logit is above 0
         and 0 elsewhere (b, k, *spatial); int64.
     """
-    # The same as argmax(1), the first of a tie included, which takes four to ten times as long on a processor.
+    # Equal to argmax(1), also in taking the first of a tie, but four to ten times as fast on a CPU.
     return logits.max(1).indices if head == "softmax" else (logits > 0).long()
 
 

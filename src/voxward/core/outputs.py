@@ -80,7 +80,7 @@ class Outputs:
         self.check([name])
         with atomic_write(inside(self.folder, name)) as unfinished:
             yield unfinished
-            # Before the file takes its place: a process that is killed in between leaves no file that is unknown.
+            # Noted before the file is renamed: a process that is killed in between leaves no unknown file.
             self._note(name, _digest(unfinished))
 
     def text(self, name: str, text: str) -> None:
@@ -131,7 +131,7 @@ class Outputs:
         """Append to the marker. It is a log: processes that share a folder lose nothing of each other's."""
         line, known = self._line(name, digest), self._lines()
         if line not in known:
-            # A line of its own, also after one that a full disk cut short. A link is not followed.
+            # It starts a new line, even after one that a full disk cut short. A link is not followed.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
             with open(os.open(self.folder / MARKER, flags, 0o666), "a", encoding="utf-8") as marker:
                 marker.write(f"\n{line}\n" if known else f"{_HEADING}{line}\n")

@@ -33,7 +33,7 @@ def supervised(loss: Loss, weights: Sequence[float]) -> SupervisedLoss:
         main, *others = outputs
         if len(others) != len(weights):
             raise UserError(
-                f"the network has {len(others)} auxiliary outputs: training.auxiliary must hold as many weights, "
+                f"the network has {len(others)} auxiliary outputs: training.auxiliary must hold one weight for each, "
                 f"got {list(weights)}"
             )
         value = loss(main, labels)

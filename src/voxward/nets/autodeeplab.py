@@ -29,8 +29,8 @@ from voxward.nets.slicewise import Slicewise
 
 Step = tuple[int, int]
 
-# Per block two operations and their inputs: 0 the cell before the previous one, 1 the previous cell, from 2 on the
-# cell's own blocks.
+# Two operations per block, each with its input: 0 is the cell before the previous one, 1 the previous cell, and from 2
+# on they are the cell's own blocks.
 _CELL = (
     (("atrous5", 0), ("separable3", 1)),
     (("separable3", 0), ("atrous3", 1)),
@@ -39,7 +39,7 @@ _CELL = (
     (("separable5", 3), ("atrous5", 5)),
 )
 _PATH = (0, 0, 0, 1, 2, 1, 2, 2, 3, 3, 2, 1)  # the level of each cell's output, each half as fine as the one before
-_LOW = 2  # the cell whose output the decoder reads besides
+_LOW = 2  # the cell whose output the decoder reads as well
 _STEM, _PYRAMID, _PROJECTED = (64, 64, 128), 256, 48  # channels
 _STEM_STEPS, _STEPS = 2, 5
 RATES = (6, 12, 18)
@@ -154,7 +154,7 @@ class _Pyramid(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, before, h, w) -> (b, channels, h, w)."""
-        # Spread before it is normalised: a batch norm refuses the one value per channel that a single image has.
+        # Expanded before the norm, because a batch norm refuses the single value per channel that one image has.
         mean = self.pooled(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
         out: Tensor = self.merge(torch.cat([*(branch(x) for branch in self.branches), self.pooled_norm(mean)], 1))
         return out
@@ -225,10 +225,10 @@ def autodeeplab(
         UserError: An option is out of range.
     """
     if len(strides) > _STEPS or any(len(step) != 3 or min(step) < 1 or step[2] != 1 for step in strides):
-        raise UserError(f"strides must be at most {_STEPS} of 3 whole numbers from 1 up, the third 1, got {strides}")
+        raise UserError(f"strides must be at most {_STEPS} steps (a, b, 1) of whole numbers from 1 up, got {strides}")
     if filters < 1:
         raise UserError(f"filters must be at least 1, got {filters}")
     if not rates or min(rates) < 1:
-        raise UserError(f"rates must be whole numbers from 1 up, at least one, got {rates}")
+        raise UserError(f"rates must be whole numbers from 1 up, and at least one of them, got {rates}")
     steps = ((1, 1),) * (_STEPS - len(strides)) + tuple((step[0], step[1]) for step in strides)
     return Slicewise(AutoDeepLab(in_channels, out_channels, steps, filters, rates))

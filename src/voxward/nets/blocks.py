@@ -74,7 +74,7 @@ class InstanceNorm(nn.Module):
         """Normalise each channel of each sample of a volume (b, c, d, h, w)."""
         if x.device.type != "cpu":
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
-        # The CPU's group norm reads bfloat16 with float32 parameters; in float64 all must agree.
+        # The CPU's group norm takes bfloat16 with float32 parameters; float64 needs float64 parameters.
         out: Tensor = _InstanceNorm.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
         return out
 
@@ -97,7 +97,7 @@ class PointwiseConv3d(nn.Conv3d):
         if x.device.type != "cpu":
             return super().forward(x)
         i, j, k = self.strides
-        # Sliced with the channels already last: the gradient of a slice comes in the order of the dimensions.
+        # Sliced with the channels last, because the gradient of a slice is laid out in the order of the dimensions.
         kept = x.permute(0, 2, 3, 4, 1)[:, ::i, ::j, ::k]
         return F.linear(kept, self.weight.flatten(1)).permute(0, 4, 1, 2, 3)
 

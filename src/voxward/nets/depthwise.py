@@ -26,7 +26,7 @@ _TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Size3, padding: Size3) -> Tensor:
-        # An attack needs no weight gradient, and then x need not be kept; with a stride PyTorch asks for it.
+        # Without a weight gradient, as in an attack, x need not be kept; only with a stride PyTorch needs it.
         kept = x if ctx.needs_input_grad[1] or stride != (1, 1, 1) else None
         ctx.save_for_backward(kept, weight)
         ctx.stride, ctx.padding = stride, padding
@@ -125,7 +125,8 @@ def _tap_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: Size3, pa
     met = x[:, first * step + shift : (last - 1) * step + shift + 1 : step]
     gradients = torch.ops.aten.convolution_backward(
         gradient[:, first:last].transpose(0, 1), met.transpose(0, 1), weight[:, :, tap].contiguous(), None,
-        in_plane, padding[1:], (1, 1), False, (0, 0), x.shape[0], [False, True, False],
+        in_plane, padding[1:], (1, 1),
+        transposed=False, output_padding=(0, 0), groups=x.shape[0], output_mask=[False, True, False],
     )  # fmt: skip
     return cast(Tensor, gradients[1])
 
@@ -134,8 +135,9 @@ def _aten_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: Size3, p
     """PyTorch's own gradient with respect to the input (which=0) or the weight (which=1)."""
     wanted = [which == 0, which == 1, False]
     gradients = torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, stride, padding, (1, 1, 1), False, (0, 0, 0), x.shape[1], wanted
-    )
+        gradient, x, weight, None, stride, padding, (1, 1, 1),
+        transposed=False, output_padding=(0, 0, 0), groups=x.shape[1], output_mask=wanted,
+    )  # fmt: skip
     return cast(Tensor, gradients[which])
 
 

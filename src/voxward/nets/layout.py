@@ -133,7 +133,7 @@ class Layout:
     def __post_init__(self) -> None:
         found = [] if self.dimensions in (2, 3) else [f"dimensions must be 2 or 3, got {self.dimensions}"]
         if not self.strides or any(len(step) != self.dimensions or min(step) < 1 for step in self.strides):
-            found.append(f"strides must have {self.dimensions} whole numbers from 1 up each, got {self.strides}")
+            found.append(f"strides must each have {self.dimensions} whole numbers from 1 up, got {self.strides}")
         for name in ("filters", "blocks"):
             if getattr(self, name) < 1:
                 found.append(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -226,7 +226,7 @@ def _resample(build: Callable[[Stride], nn.Module], stride: Stride) -> nn.Module
     return build(stride) if max(stride) > 1 else nn.Identity()
 
 
-# The paper names four and "etc."; the fifth (sep5) is our choice. Its sizes of the space ask for five.
+# The paper names four operations and "etc.", while the size that it gives for its space needs five; sep5 is our choice.
 OPERATIONS: dict[OperationName, Callable[[Layout, int, bool], nn.Module]] = {
     "sep3": lambda layout, channels, affine: SeparableResidual(layout, channels, 3, 1, affine),
     "sep5": lambda layout, channels, affine: SeparableResidual(layout, channels, 5, 1, affine),

@@ -20,8 +20,9 @@ from voxward.nets.slicewise import Slicewise
 
 Step = tuple[int, int]
 
-# Per block two operations and their inputs: 0 the cell before the previous one or, on the way up, the encoder's, 1 the
-# previous cell, from 2 on the cell's own blocks. An operation on what has not the output's resolution brings it there.
+# Two operations per block, each with its input: 0 is the cell before the previous one or, on the way up, the encoder's
+# cell; 1 is the previous cell; from 2 on they are the cell's own blocks. An operation on an input of another resolution
+# than the output's changes the resolution as well.
 _DOWN = ((("conv", 1), ("depthwise", 0)), (("gate", 1), ("dilated", 0)), (("dilated", 1), ("conv", 0)))
 _UP = ((("identity", 0), ("gate", 1)), (("identity", 2), ("gate", 1)), (("gate", 3), ("conv", 1)))
 _STEM, _BLOCKS = 4, len(_DOWN)  # widths of the stem and between cells, in filters
@@ -46,7 +47,7 @@ class NasUNet(nn.Module):
         stem, width = _STEM * filters, _BLOCKS * filters
         self.flat = nn.Sequential(nn.Conv2d(in_channels, stem, 1, bias=False), _norm(stem))
         self.stem = nn.Sequential(nn.Conv2d(in_channels, stem, 3, steps[0], padding=1, bias=False), _norm(stem))
-        widths = [stem, stem, *[width] * (len(steps) - 1)]  # of every level, the finest first
+        widths = [stem, stem, *[width] * (len(steps) - 1)]  # channels of every level, the finest first
         self.down = nn.ModuleList(
             _Cell(widths[n : n + 2], filters, steps[n], steps[n + 1], up=False) for n in range(len(steps) - 1)
         )
@@ -142,7 +143,10 @@ def _operation(name: str, channels: int, step: Step | None, up: bool) -> nn.Modu
 
 
 def _as_large(x: Tensor, other: Tensor) -> Tensor:
-    """X at the larger of two sizes: a transposed convolution's output lacks a row and a column; the nearest fill them."""
+    """Bring x to the larger of two sizes.
+
+    A transposed convolution's output lacks a row and a column, which the nearest ones fill.
+    """
     size = tuple(max(a, b) for a, b in zip(x.shape[2:], other.shape[2:], strict=True))
     return x if tuple(x.shape[2:]) == size else F.interpolate(x, size)
 
@@ -171,7 +175,7 @@ def nas_unet(
     """
     wrong = [step for step in strides if len(step) != 3 or min(step) < 1 or step[2] != 1]
     if wrong or not 1 <= len(strides) <= _MOST_STEPS:
-        raise UserError(f"strides must be 1 to {_MOST_STEPS} of 3 whole numbers from 1 up, the third 1, got {strides}")
+        raise UserError(f"strides must be 1 to {_MOST_STEPS} steps (a, b, 1) of whole numbers from 1 up, got {strides}")
     if filters < _GROUP:
         raise UserError(f"filters must be at least {_GROUP}, got {filters}")
     steps = [(1, 1)] * (2 - len(strides)) + [(step[0], step[1]) for step in strides]

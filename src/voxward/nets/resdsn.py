@@ -27,7 +27,7 @@ Outputs = Logits | tuple[Logits, ...]
 
 CHANNELS = (32, 64, 128, 256)
 STRIDES: tuple[Size3, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
-# Kernel of an up-sampling along an axis of that stride, with padding 1: the size comes out as stride times the input's.
+# From the stride along an axis to the up-sampling's kernel there: with padding 1 the size is multiplied by the stride.
 _KERNELS = {1: 3, 2: 4}
 
 PRESETS: dict[str, Mapping[str, Any]] = {

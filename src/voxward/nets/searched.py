@@ -142,7 +142,7 @@ def _strides_of(genotype: Genotype, strides: Sequence[Sequence[int]] | None) -> 
     if strides is None:
         return stage_strides(genotype.dimensions, genotype.scales)
     if len(strides) != genotype.scales:
-        raise UserError(f"strides must be {genotype.scales} (the stem's and one between scales), got {len(strides)}")
+        raise UserError(f"strides must be {genotype.scales} (the stem's, and one between scales), got {len(strides)}")
     return tuple(tuple(step) for step in strides)
 
 

@@ -85,7 +85,7 @@ def unet_2d(in_channels: int, out_channels: int, strides: Sequence[Sequence[int]
         UserError: The strides are not as described.
     """
     if len(strides) > 4 or any(len(step) != 3 or min(step) < 1 or step[2] != 1 for step in strides):
-        raise UserError(f"strides must be at most 4 of 3 whole numbers from 1 up, the third 1, got {strides}")
+        raise UserError(f"strides must be at most 4 steps (a, b, 1) of whole numbers from 1 up, got {strides}")
     steps = ((1, 1),) * (4 - len(strides)) + tuple((step[0], step[1]) for step in strides)
     return Slicewise(UNet(in_channels, out_channels, steps))
 

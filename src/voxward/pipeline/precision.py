@@ -44,12 +44,12 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp
     if precision not in get_args(Precision):
         raise UserError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
     if precision == "fp16" and device.type == "cpu":
-        raise UserError("fp16 is slow and imprecise on a CPU; use bf16, fp32 or auto")
+        raise UserError("precision 'fp16' is slow and imprecise on a CPU; use bf16, fp32 or auto")
     if precision != "auto":
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    # PyTorch runs bfloat16 on any CPU, but without these instructions slower than float32.
+    # PyTorch runs bfloat16 on any CPU, but more slowly than float32 on one without these instructions.
     fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     return "bf16" if fast else "fp32"
 

@@ -221,7 +221,7 @@ def load_run(root: Path | str, checkpoint: Checkpoint = "auto", device: torch.de
     weights = run.weights(checkpoint)
     missing = [str(path) for path in (run.recipe, run.plan, weights) if not path.is_file()]
     if missing:
-        raise FileNotFoundError(f"{root} is not a trained run: no {', '.join(missing)}")
+        raise FileNotFoundError(f"{root} is not a trained run: it has no {', '.join(missing)}")
     plan, recipe = load_plan(run.plan), load_recipe(run.recipe)
     network = network_for_plan(recipe.network.name, plan, recipe.network.options)
     load_weights(network, weights)

@@ -136,7 +136,7 @@ def apply_spatial(
         truth[n] = crop_back(labels[n], offset, size).flip(mirrored)
     for n in resampled.nonzero().flatten().tolist():
         source: Size3 = (images.shape[2], images.shape[3], images.shape[4])
-        # A flip of the patch is a sign in the matrix, so that it costs nothing.
+        # A flip of the patch only changes signs in the matrix, so it costs nothing.
         matrix = _matrices(draw, spacing)[n : n + 1] * (1 - 2 * draw.flips[n : n + 1, None].to(draw.rotations))
         theta = _normalised(matrix, source, size, offset)
         grid = F.affine_grid(theta.to(images), [1, 1, *size], align_corners=False)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from voxward.core.recipe import Augmentation
 
-# The plane that turns about each spatial axis, as places from the last.
+# The plane that turns about each spatial axis, as axes counted from the last.
 _PLANES = ((-2, -1), (-1, -3), (-3, -2))
 
 
