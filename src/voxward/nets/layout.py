@@ -133,7 +133,7 @@ class Layout:
     def __post_init__(self) -> None:
         found = [] if self.dimensions in (2, 3) else [f"dimensions must be 2 or 3, got {self.dimensions}"]
         if not self.strides or any(len(step) != self.dimensions or min(step) < 1 for step in self.strides):
-            found.append(f"strides must each have {self.dimensions} whole numbers from 1 up, got {self.strides}")
+            found.append(f"strides must have {self.dimensions} whole numbers from 1 up each, got {self.strides}")
         for name in ("filters", "blocks"):
             if getattr(self, name) < 1:
                 found.append(f"{name} must be at least 1, got {getattr(self, name)}")
