@@ -11,7 +11,7 @@ from voxward.attacks.threat import ThreatModel
 from voxward.core.model import Head, Objective, PatchModel
 
 BOUNDS = ((-2.0, 2.0),)
-"""The intensity window of the toy volumes."""
+"""The intensity range of the toy volumes."""
 
 THREAT = ThreatModel(eps=8 / 255, bounds=BOUNDS)
 

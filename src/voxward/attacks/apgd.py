@@ -1,4 +1,4 @@
-"""Auto-PGD (Croce & Hein 2020, arXiv 2003.01690, Algorithm 1), with the radius schedule of SEA (2306.12941)."""
+"""Auto-PGD (Croce and Hein 2020, arXiv 2003.01690, Algorithm 1), with the radius schedule of SEA (arXiv 2306.12941)."""
 
 from __future__ import annotations
 
@@ -25,23 +25,38 @@ Schedule = Literal["paper", "released"]
 class APGD(Attack):
     """Gradient ascent with momentum whose step is halved, per case, when it stalls.
 
-    The first move has a step of 2 eps and no momentum; every other mixes the new step with weight `momentum` and the
-    last move with the rest. At a checkpoint the step of a case is halved and its search resumes from the point of
-    highest objective, when fewer than `rho` of the moves since the last checkpoint raised the objective (condition 1),
-    or when neither step nor highest objective changed since then (condition 2). Returned is the lowest Dice seen.
+    The first move has a step of 2 eps and no momentum. Every other move mixes the new step, with weight `momentum`, and
+    the last move, with the rest. At a checkpoint of the schedule the step of a case is halved, and the case goes back
+    to its point of highest objective, if fewer than `rho` of the moves since the last checkpoint raised the objective
+    (condition 1), or if neither the step nor the highest objective changed since then (condition 2). The point with the
+    lowest Dice seen is returned.
 
-    The first restart begins at the reference: deterministic, and no step is lost on finding back; the others at random.
-    schedule: see `checkpoints`. radii: factors of eps, falling to 1, such as (2, 1.5, 1): slots of the steps, each an
-    own search in that ball, from the last slot's highest objective projected; the last is a third longer than the
-    others (30, 30 and 40 %). Points outside the ball are never returned: each slot's highest objective is judged
-    projected into it, too. Costs, per restart, one gradient a step and one forward (one more per radius beyond two).
+    The first restart begins at the reference, which is deterministic and loses no step on finding back to it. The
+    others begin at a random point of the ball. The cost per restart is one gradient per step and one forward pass, and
+    one more forward pass per radius beyond two.
 
-    Raises ValueError for illegal numbers or an unknown objective; warns below 10 steps, where every step is a
-    checkpoint.
+    Attributes:
+        objective: A name in `OBJECTIVES`.
+        steps: Gradient steps per restart, at least 1 and at least one per radius.
+        restarts: At least 1.
+        rho: Share of rising moves below which a step is halved, above 0 and at most 1.
+        momentum: Weight of the new step, above 0 and at most 1.
+        schedule: When the step may be halved, `paper` or `released` (see `checkpoints`).
+        radii: Factors of eps that fall to 1, such as (2, 1.5, 1). Each has its own slot of the steps and its own ascent
+            in that ball, which begins at the last slot's point of highest objective, projected. The last slot is a
+            third longer than the others (30, 30 and 40 %). Points outside the ball of eps are never returned: each
+            slot's point of highest objective is also judged after projection into it. Empty: one slot.
+        class_weights: Weights of the classes or regions in the objective; None: 1 each.
+
+    Raises:
+        UserError: A number is illegal, or the objective is unknown.
+
+    Warns:
+        UserWarning: There are fewer than 10 steps, so every step is a checkpoint.
     """
 
     norms = ("linf", "l2")
-    summary = "Auto-PGD, gradient ascent with momentum that halves its step when it stalls (Croce and Hein 2020)"
+    summary = "Auto-PGD: gradient steps that are halved when they stall"
 
     objective: str = "ce"
     steps: int = 20
@@ -55,7 +70,8 @@ class APGD(Attack):
     def __post_init__(self) -> None:
         if self.restarts < 1 or self.steps < max(1, len(self.radii)):
             raise UserError(
-                f"steps must be at least 1 and one per radius, restarts at least 1, got {self.steps}, {self.restarts}"
+                f"steps must be at least 1 and at least one per radius ({len(self.radii)}), and restarts at least 1, "
+                f"got steps {self.steps} and restarts {self.restarts}"
             )
         for name in ("rho", "momentum"):
             if not 0 < getattr(self, name) <= 1:
@@ -68,19 +84,19 @@ class APGD(Attack):
 
     @property
     def name(self) -> str:  # type: ignore[override]  # composed, and nobody sets it
-        """Family and objective."""
+        """Return the family with the objective, such as `apgd-dice` or `apgd-dice-radii`."""
         return f"apgd-{self.objective}" + ("-radii" if self.radii else "")
 
     def check(self, head: Head, classes: int) -> None:
-        """See Attack."""
+        """Check that the objective works on a model; see `Attack.check`."""
         check_objective(create_objective(self.objective, self.class_weights), head, classes)
 
     def cost(self, classes: int) -> tuple[int, int]:
-        """See Attack."""
+        """Return the greatest numbers of gradients and of forward passes; see `Attack.cost`."""
         return self.restarts * self.steps, self.restarts * max(1, len(self.radii) - 1) + JUDGED
 
     def run(self, state: AttackState) -> Inputs:
-        """See Attack."""
+        """Climb from each restart's first point, and return the best point seen; see `Attack.run`."""
         loss = create_objective(self.objective, self.class_weights)
         for restart in range(self.restarts):
             self._restart(state, loss, restart)
@@ -99,11 +115,11 @@ class APGD(Attack):
                 state.look(ascent.x)
                 return
             x = balls[n + 1].project(ascent.best)
-            if radii[n + 1] > 1:  # otherwise the next slot begins there
+            if radii[n + 1] > 1:  # otherwise the next slot begins at this point
                 state.look(state.ball.project(ascent.best))
 
     def _climb(self, state: AttackState, ball: Ball, x: Inputs, loss: Loss, span: tuple[int, int, int]) -> Ascent:
-        """One slot, the steps `begin` to `end` of a restart; `Ascent.x` is then a point not evaluated."""
+        """One slot, the steps `begin` to `end` of a restart; `Ascent.x` is then a point that is not evaluated yet."""
         restart, begin, end = span
         ascent, marks = Ascent(ball, x, self.momentum, self.rho), checkpoints(end - begin, self.schedule)
         for step in range(end - begin):
@@ -120,10 +136,27 @@ class APGD(Attack):
 
 @dataclass(eq=False)
 class Ascent:
-    """The state of Algorithm 1: one row per case, and no case waits for another.
+    """The state of Algorithm 1, with one row per case, so that no case waits for another.
 
-    A checkpoint w is decided as soon as the objective at x(w) is known, from x(0)..x(w), as in the authors' code;
+    A checkpoint w is decided as soon as the objective at x(w) is known, from x(0)..x(w), as in the authors' code.
     Algorithm 1 read to the letter computes x(w + 1) first and discards it.
+
+    Attributes:
+        ball: The legal volumes.
+        x: The current point (b, c, *spatial).
+        momentum: Weight of the new step.
+        rho: Share of rising moves below which a step is halved.
+        previous: The point before `x`; None at the start.
+        best: The point of highest objective.
+        best_gradient: The gradient there.
+        best_value: The objective there (b).
+        gradient: The gradient at `x`.
+        value: The objective at `x` (b).
+        step: The step size in eps (b).
+        rises: How many moves raised the objective since the last checkpoint (b).
+        moves: How many moves there were since then.
+        checked_value: The highest objective at the last checkpoint (b).
+        halved: Whether the last checkpoint halved the step (b).
     """
 
     ball: Ball
@@ -143,7 +176,12 @@ class Ascent:
     halved: Tensor = field(init=False)
 
     def note(self, value: Values, gradient: Tensor) -> None:
-        """The objective and its gradient at x."""
+        """Take in the objective and its gradient at the current point.
+
+        Args:
+            value: The objective per case (b).
+            gradient: Its gradient (b, c, *spatial).
+        """
         if self.previous is None:
             self._begin(value, gradient)
             return
@@ -157,7 +195,7 @@ class Ascent:
         self.best_gradient = torch.where(wide, gradient, self.best_gradient)
 
     def decide(self) -> None:
-        """A checkpoint: halve the steps that stall, and take these cases back to their best point."""
+        """Halve the steps of the cases that stall, and take these cases back to their best point."""
         stalled = (self.best_value == self.checked_value) & ~self.halved
         self.halved = (self.rises < self.rho * self.moves) | stalled
         self.step = torch.where(self.halved, self.step / 2, self.step)
@@ -168,7 +206,7 @@ class Ascent:
         self.rises, self.moves, self.checked_value = torch.zeros_like(self.rises), 0, self.best_value
 
     def move(self) -> None:
-        """x(k + 1), from x(k) and x(k - 1)."""
+        """Go from x(k) and x(k - 1) to x(k + 1)."""
         ahead = self.ball.project(self.x + self._wide(self.step) * self.ball.step(self.gradient))
         if self.previous is not None:
             a = self.momentum
@@ -186,10 +224,20 @@ class Ascent:
 
 
 def checkpoints(steps: int, schedule: Schedule = "paper") -> tuple[int, ...]:
-    """The numbers of moves, 1 to `steps`, after which the step size is reconsidered.
+    """Return after which moves the step size is reconsidered.
 
-    `paper`: ceil(p_j N), p_0 = 0, p_1 = .22, p_{j+1} = p_j + max(p_j - p_{j-1} - .03, .06). `released`: the authors'
-    code, where each of these is rounded down to whole steps, at least 1. Raises ValueError for fewer than 1 step.
+    `paper`: ceil(p_j N) with p_0 = 0, p_1 = .22 and p_{j+1} = p_j + max(p_j - p_{j-1} - .03, .06). `released`: the
+    authors' code, which rounds each of these shares down to whole steps, at least 1.
+
+    Args:
+        steps: The number of moves N, at least 1.
+        schedule: `paper` or `released`.
+
+    Returns:
+        Numbers of moves, from 1 to `steps`, rising.
+
+    Raises:
+        UserError: `steps` is below 1.
     """
     if steps < 1:
         raise UserError(f"steps must be at least 1, got {steps}")
@@ -201,7 +249,7 @@ def checkpoints(steps: int, schedule: Schedule = "paper") -> tuple[int, ...]:
 
 
 def _shrinking(width: int, less: int, least: int, last: int) -> Iterator[int]:
-    """Places from `width` to `last`, each distance smaller by `less` than the one before, but at least `least`."""
+    """Places from `width` to `last`; each distance is smaller by `less` than the one before, but at least `least`."""
     place = width
     while place <= last:
         yield place
@@ -210,6 +258,11 @@ def _shrinking(width: int, less: int, least: int, last: int) -> Iterator[int]:
 
 
 def slots(steps: int, count: int) -> tuple[int, ...]:
-    """Where each of `count` slots of the steps ends: the last is a third longer, and none is empty (steps >= count)."""
+    """Return where each slot of the steps ends; the last slot is a third longer than the others, and none is empty.
+
+    Args:
+        steps: The number of steps, at least `count`.
+        count: The number of slots.
+    """
     widths = [3.0] * (count - 1) + [4.0]
     return tuple(round(steps * width / sum(widths)) for width in accumulate(widths))

@@ -1,4 +1,4 @@
-"""What every attack shares: checks, the books of what was spent, re-projection and re-judging."""
+"""What all attacks share: checks of the input, re-projection of what an attack returns, and the final judgement."""
 
 from __future__ import annotations
 
@@ -24,10 +24,18 @@ from voxward.core.structure import to_data
 class AttackResult:
     """What an attack found, per case of the batch.
 
-    adversarial: inside the ball of `threat`. dice: of its final mask, judged anew; clean_dice: of the reference.
-    distance: norm of the perturbation in the unit of eps. history: lowest Dice seen after each evaluation of the
-    model's logits (the first is the reference), one row per case; None where the attack keeps none. gradients,
-    forwards: evaluations of the whole batch with and without gradient (a local update counts as a whole one).
+    Attributes:
+        attack: The attack's name.
+        threat: The threat model.
+        adversarial: The adversarial volumes (b, c, *spatial), inside the ball of `threat`.
+        dice: The mean foreground Dice (b) of the final mask of `adversarial`, judged once more at the end.
+        clean_dice: The same of the reference.
+        distance: The norm of the perturbation (b), in the unit of eps.
+        history: The lowest Dice after each evaluation of the model's logits, one row per case. The first column is the
+            reference.
+        gradients: Evaluations of the whole batch with a gradient.
+        forwards: Evaluations of the whole batch without a gradient; a local update counts as a whole one.
+        seconds: Wall-clock time.
     """
 
     attack: str
@@ -43,10 +51,17 @@ class AttackResult:
 
 
 class Attack(ABC):
-    """An attack: subclasses are frozen dataclasses of their options and search in `run`.
+    """The base class of attacks.
 
-    Calling it never trusts `run`: what comes back is projected into the ball and judged again, and the lowest Dice of
-    it, the best point noted on the way and the reference is the result.
+    A subclass is a frozen dataclass of its options, and optimises in `run`. What `run` returns is never trusted: it is
+    projected into the ball and judged again. The result is the volume with the lowest Dice among it, the best point
+    noted on the way, and the reference.
+
+    Attributes:
+        name: The attack's name in the registry, such as `apgd-dice`.
+        summary: What the attack does, in one line without its objective.
+        norms: The norms of threat models that it can obey.
+        needs_gradient: Whether it needs gradients, so that it cannot attack a model without them.
     """
 
     name: str
@@ -56,30 +71,60 @@ class Attack(ABC):
 
     @classmethod
     def budgeted(cls, budget: Budget) -> dict[str, Any]:
-        """X."""
+        """Return the options that spend a budget; most attacks take its `steps` and `restarts`.
+
+        Args:
+            budget: What the attack may spend.
+
+        Returns:
+            Options by name, as `create` takes them.
+        """
         return {"steps": budget.steps, "restarts": budget.restarts}
 
     @abstractmethod
     def run(self, state: AttackState) -> Inputs:
-        """AttackState; return a volume (b, c, *spatial), usually `state.best`."""
+        """Optimise, and return adversarial volumes.
+
+        Args:
+            state: The model, the goal and the best point so far.
+
+        Returns:
+            Volumes (b, c, *spatial), usually `state.best`.
+        """
 
     def check(self, head: Head, classes: int) -> None:  # noqa: B027 (most attacks work on every model)
-        """Raise ValueError when this attack cannot work on a head of so many classes or regions."""
+        """Check that this attack works on a model; most attacks work on every model.
+
+        Args:
+            head: How the model's logits are read.
+            classes: Its number of classes or regions.
+
+        Raises:
+            UserError: The attack cannot work on such a model.
+        """
 
     @abstractmethod
     def cost(self, classes: int) -> tuple[int, int]:
-        """Gradients and forwards at most, on a model of so many classes (one more than regions)."""
+        """Return the greatest numbers of gradients and of forward passes that the attack may spend.
+
+        Args:
+            classes: The model's number of classes; for regions, their number plus one.
+        """
 
     def options(self) -> dict[str, Any]:
-        """The attack's options as plain data, for the books."""
+        """Return the attack's options as plain data, for records."""
         return dict(to_data(self))
 
     def settle(self, state: AttackState) -> None:
-        """Run the state, and look at what it returned once projected, whatever it claims."""
+        """Run the attack, and evaluate what it returned once it is projected into the ball.
+
+        Args:
+            state: The attack's state, in which the best point is noted.
+        """
         if state.finished:
             return
         returned = self.run(state).detach()
-        # Compared before it is projected: twice projected may differ by an ulp, which is not worth a forward.
+        # Compared before it is projected: a second projection may change an ulp, which is not worth a forward pass.
         if not torch.equal(returned, state.best):
             state.look(state.ball.project(returned))
 
@@ -93,11 +138,27 @@ class Attack(ABC):
         seed: int,
         progress: Progress,
     ) -> AttackState:
-        """Check everything and evaluate the reference of `ball`."""
+        """Check all input and evaluate the reference.
+
+        Args:
+            model: The attacked model.
+            volume: Intensities (b, c, *spatial).
+            target: The ground truth.
+            threat: The threat model.
+            ball: The legal volumes around the reference.
+            seed: The seed of every random number.
+            progress: What reports of progress go to.
+
+        Returns:
+            The state in which the attack begins.
+
+        Raises:
+            UserError: As for a call of the attack.
+        """
         if threat.norm not in self.norms:
             raise UserError(f"{self.name} knows the norms {', '.join(self.norms)}, got {threat.norm!r}")
         if not bool(torch.isfinite(volume).all()):
-            raise UserError("volume holds NaN or infinite voxels")
+            raise UserError("the volume holds NaN or infinite voxels, and all intensities must be finite")
         counted = Counted(model)
         start = counted.sweep(ball.reference)
         check_logits(start.logits, target, model.head)
@@ -113,24 +174,36 @@ class Attack(ABC):
         seed: int = 0,
         progress: Progress = silent,
     ) -> AttackResult:
-        """Attack a batch of cases, each on its own.
+        """Attack a batch of cases, each of them on its own.
 
-        volume: (b, c, *spatial) intensities, finite, in the unit of the threat's bounds. target: see core.model.Truth.
-        Raises ValueError for a norm this attack does not know, a threat without bounds, a target that does not fit, a
-        volume that is not finite, and a model that returns probabilities instead of logits.
+        Args:
+            model: The attacked model, such as a `PatchModel` or a `PipelineModel`.
+            volume: Intensities (b, c, *spatial), finite, in the unit of the threat model's bounds.
+            target: The ground truth: class indices (b, *spatial), or 0 and 1 per region (b, k, *spatial).
+            threat: What the attack may do.
+            seed: The seed of every random number.
+            progress: What reports of progress go to.
+
+        Returns:
+            The adversarial volumes with their Dice and what they cost.
+
+        Raises:
+            UserError: The attack does not know the threat model's norm, the threat model has no bounds, the ground
+                truth does not fit the model, the volume is not finite, or the model returns probabilities instead of
+                logits.
         """
         began = time.perf_counter()
         state = self.begin(model, volume, target, threat, threat.ball(volume), seed, progress)
         if threat.eps > 0:
             self.settle(state)
         done, total = state.done
-        if 0 < done < total:  # nothing was left to lose
+        if 0 < done < total:  # the attack stopped early, because no Dice was left
             state.report(total, total)
         return _judged(self.name, threat, state, began)
 
 
 def _judged(name: str, threat: ThreatModel, state: AttackState, began: float) -> AttackResult:
-    """The best point of a state, projected and judged once more from scratch."""
+    """Project the best point and judge it once more, from scratch."""
     final = state.ball.project(state.best)
     dice = judge(state.model, state.model.logits(final), state.target)
     return AttackResult(
@@ -148,13 +221,25 @@ def _judged(name: str, threat: ThreatModel, state: AttackState, began: float) ->
 
 
 def check_logits(logits: Scores, target: Truth, head: Head) -> None:
-    """Raise ValueError when the target does not fit the logits, or these look like probabilities."""
+    """Check that a model's logits fit the ground truth and are logits.
+
+    Args:
+        logits: The model's output (b, k, *spatial).
+        target: The ground truth.
+        head: How the logits are read.
+
+    Raises:
+        UserError: The ground truth has another shape or illegal values, or the logits are not finite or look like
+            probabilities.
+    """
     expected = logits.shape if head == "regions" else (logits.shape[0], *logits.shape[2:])
     if tuple(target.shape) != tuple(expected):
-        raise UserError(f"a {head} target must have shape {tuple(expected)}, got {tuple(target.shape)}")
+        raise UserError(
+            f"the ground truth must have shape {tuple(expected)} for a {head} head, got {tuple(target.shape)}"
+        )
     most = 1 if head == "regions" else logits.shape[1] - 1
     if target.numel() and not 0 <= int(target.min()) <= int(target.max()) <= most:
-        raise UserError(f"target must hold 0 to {most}, got {int(target.min())} to {int(target.max())}")
+        raise UserError(f"the ground truth must hold 0 to {most}, got {int(target.min())} to {int(target.max())}")
     if not bool(torch.isfinite(logits).all()):
         raise UserError("the model returns NaN or infinite logits")
     if looks_like_probabilities(logits, head):
@@ -162,9 +247,14 @@ def check_logits(logits: Scores, target: Truth, head: Head) -> None:
 
 
 def looks_like_probabilities(logits: Scores, head: Head) -> bool:
-    """Whether all values lie in 0..1 and, for a softmax head, sum to 1 in every voxel.
+    """Return whether a model's output looks like probabilities.
 
-    A region head's logits are negative wherever a region is not, so none below 0 means a sigmoid was applied.
+    All values lie in 0..1 and, for a softmax head, sum to 1 in every voxel. A region's logits are negative wherever the
+    region is not, so an output without negative values means that a sigmoid was applied.
+
+    Args:
+        logits: The model's output (b, k, *spatial).
+        head: How the logits are read.
     """
     low, high = logits.aminmax()
     if low < 0 or high > 1:

@@ -1,4 +1,4 @@
-"""What an attack may spend."""
+"""What an attack may spend on a case."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from voxward.core.errors import UserError
 
 @dataclass(frozen=True)
 class Budget:
-    """What each member of an ensemble may spend on a case and an eps.
+    """What an attack, or each member of an ensemble, may spend on a case and an eps.
 
-    steps: gradients of an APGD run; restarts: its runs; queries: forwards of Square; fab_steps: gradients of FAB.
-    threshold: the Dice under which a case counts as broken (FAB's goal); None: half of the case's clean Dice.
+    Attributes:
+        steps: Gradient steps of PGD, APGD and I-FGSM, per restart.
+        restarts: Restarts of PGD and APGD.
+        queries: Forward passes of Square.
+        fab_steps: Steps of FAB.
+        threshold: The Dice below which FAB calls a case broken, above 0 and at most 1. None: half of the case's clean
+            Dice.
+
+    Raises:
+        UserError: A number is below 1.
     """
 
     steps: int = 20

@@ -1,4 +1,4 @@
-"""How a final mask is judged: hard Dice per class and case, on the device of the logits."""
+"""How a final mask is judged: by the hard Dice per class and case, on the device of the logits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from voxward.core.model import Scores, Truth, Values, VolumeModel
 
 
 def class_dice(mask: Truth, target: Truth, classes: int | None = None) -> Float[Tensor, "b k"]:
-    """2 TP / (2 TP + FP + FN) per case and foreground class (or region), NaN where it is in neither, float64.
+    """Compute the Dice 2 TP / (2 TP + FP + FN) per case and foreground class or region.
 
-    mask, target: class indices (b, *spatial) with `classes` classes, the background included; or, with classes None,
-    regions (b, k, *spatial) of 0 and 1.
+    Args:
+        mask: Class indices (b, *spatial), or 0 and 1 per region (b, k, *spatial).
+        target: The ground truth in the same form.
+        classes: The number of classes, the background included; None for regions.
+
+    Returns:
+        The Dice (b, k), 0 to 1, float64. It is NaN where a class is in neither the mask nor the ground truth.
     """
     if classes is None:
         hit, size = (mask * target).flatten(2).sum(2), (mask + target).flatten(2).sum(2)
@@ -27,11 +32,27 @@ def class_dice(mask: Truth, target: Truth, classes: int | None = None) -> Float[
 
 
 def mean_dice(scores: Float[Tensor, "b k"]) -> Values:
-    """The mean over the defined classes of each case; 1 where none is defined: nothing to find, nothing found."""
+    """Compute the mean Dice of each case over its defined classes.
+
+    Args:
+        scores: The Dice (b, k), NaN where it is not defined.
+
+    Returns:
+        The mean (b). It is 1 where no class is defined, because there was nothing to find and nothing was found.
+    """
     return torch.nan_to_num(scores.nanmean(1), nan=1.0)
 
 
 def judge(model: VolumeModel, logits: Scores, target: Truth) -> Values:
-    """Mean foreground Dice per case of the final mask."""
+    """Compute the mean foreground Dice per case of the final mask.
+
+    Args:
+        model: The model, whose post-processing is applied.
+        logits: Its logits (b, k, *spatial).
+        target: The ground truth.
+
+    Returns:
+        The mean Dice (b), 0 to 1.
+    """
     classes = logits.shape[1] if model.head == "softmax" else None
     return mean_dice(class_dice(model.segment(logits), target, classes))

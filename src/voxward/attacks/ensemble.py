@@ -1,4 +1,4 @@
-"""Ensembles of attacks: AutoAttack's four for volumes, and the stronger set for segmentation."""
+"""Ensembles of attacks: AutoAttack's four for volumes, and a stronger set for segmentation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,17 @@ RADII = (2.0, 1.5, 1.0)
 
 
 def autoattack(classes: int, budget: Budget) -> dict[str, Attack]:
-    """APGD on CE and DLR (two classes or regions: margin), FAB-T and Square (Croce & Hein 2020), for volumes."""
+    """AutoAttack for volumes: APGD on cross-entropy and DLR, FAB-T and Square (Croce and Hein 2020).
+
+    With two classes or with regions, where DLR is not defined, APGD maximises the margin instead.
+
+    Args:
+        classes: The model's number of classes; 2 for regions.
+        budget: What each member may spend.
+
+    Returns:
+        The members by name.
+    """
     return {
         "apgd-ce": APGD("ce", budget.steps, budget.restarts),
         **_margin(classes, budget),
@@ -34,10 +44,19 @@ def autoattack(classes: int, budget: Budget) -> dict[str, Attack]:
 
 
 def strong(classes: int, budget: Budget) -> dict[str, Attack]:
-    """APGD with radii on balanced masked CE, JSD and soft Dice; APGD on soft Dice and on DLR; FAB-Dice; Square.
+    """The stronger set for segmentation: six runs of APGD on five objectives, FAB-Dice and Square.
 
-    With few steps the radius schedule is the weaker one on soft Dice, so that both are run; and where an attack leaves
-    next to nothing, DLR sometimes leaves the least.
+    These are APGD with shrinking radii on balanced masked cross-entropy, Jensen-Shannon divergence and soft Dice; APGD
+    on soft Dice and on DLR (on the margin for two classes or regions); FAB-Dice; and Square. APGD runs on soft Dice
+    with and without radii, because the radius schedule is the weaker one there with few steps. DLR is there because it
+    sometimes leaves the least where all attacks leave next to nothing.
+
+    Args:
+        classes: The model's number of classes; 2 for regions.
+        budget: What each member may spend.
+
+    Returns:
+        The members by name.
     """
     return {
         "apgd-balanced-ce-radii": APGD("balanced-ce", budget.steps, budget.restarts, radii=RADII),
@@ -51,7 +70,7 @@ def strong(classes: int, budget: Budget) -> dict[str, Attack]:
 
 
 def _margin(classes: int, budget: Budget) -> dict[str, Attack]:
-    """DLR needs a third class; the margin is its like for two classes or regions."""
+    """APGD on DLR, which needs a third class; on the margin for two classes or regions."""
     objective = "dlr" if classes > 2 else "margin"
     return {f"apgd-{objective}": APGD(objective, budget.steps, budget.restarts)}
 
@@ -62,43 +81,51 @@ ENSEMBLES: Registry[Callable[[int, Budget], Mapping[str, Attack]]] = Registry(
 
 
 def describe() -> dict[str, str]:
-    """X."""
+    """Return what each ensemble holds, in one line per name."""
     return {name: (inspect.getdoc(build) or "").partition("\n")[0] for name, build in ENSEMBLES.items()}
 
 
 @dataclass(frozen=True)
 class Ensemble(Attack):
-    """Every member on every case, each from the reference; the lowest Dice of all is the result.
+    """Runs every member on every case, each from the reference; the lowest Dice of each case counts.
 
-    Of a model that answers at random the mean of SAMPLES answers is attacked (expectation over transformation).
+    If the model is random, the mean of `SAMPLES` answers is attacked instead (expectation over transformation).
+
+    Attributes:
+        kind: A name in `ENSEMBLES`.
+        budget: What each member may spend.
     """
 
-    summary = "Runs several attacks and keeps the lowest Dice of each case"
+    summary = "Ensemble: several attacks, of which the lowest Dice of each case counts"
 
     kind: str
     budget: Budget = field(default_factory=Budget)
 
     @classmethod
     def budgeted(cls, budget: Budget) -> dict[str, Any]:
-        """X."""
+        """Return every part of a budget, because the members need all of them."""
         return {part.name: getattr(budget, part.name) for part in fields(budget)}
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """The ensemble's name."""
+        """Return the ensemble's name."""
         return self.kind
 
     def members(self, classes: int) -> Mapping[str, Attack]:
-        """The attacks for a model of so many classes or regions."""
+        """Return the members by name.
+
+        Args:
+            classes: The model's number of classes; 2 for regions.
+        """
         return ENSEMBLES[self.kind](classes, self.budget)
 
     def cost(self, classes: int) -> tuple[int, int]:
-        """See Attack; of a model that is not random."""
+        """Return the sums of the members' greatest costs for a model that is not random; see `Attack.cost`."""
         costs = [attack.cost(classes) for attack in self.members(classes).values()]
         return sum(gradients for gradients, _ in costs), sum(forwards for _, forwards in costs) + JUDGED
 
     def run(self, state: AttackState) -> Inputs:
-        """See Attack."""
+        """Run the members one after the other until no case has any Dice left; see `Attack.run`."""
         members = self.members(state.start.logits.shape[1] if state.model.head == "softmax" else 2)
         base = _averaged(state) if is_random(state.model, state.ball.reference) else state
         for n, attack in enumerate(members.values()):
@@ -112,6 +139,6 @@ class Ensemble(Attack):
 
 
 def _averaged(state: AttackState) -> AttackState:
-    """The same search on the mean of several answers; the counted model is inside, so that each answer is booked."""
+    """The same attack on the mean of several answers. The counted model is inside, so that each answer is counted."""
     model = Counted(Averaged(state.model, SAMPLES))
     return replace(state, model=model, start=model.sweep(state.ball.reference))

@@ -1,15 +1,16 @@
-"""The smallest perturbation that breaks a case: FAB (Croce & Hein 2020, arXiv 1907.02044) for segmentation.
+"""The smallest perturbation that breaks a case: FAB (Croce and Hein 2020, arXiv 1907.02044) for segmentation.
 
 FAB linearises a decision function at the current point, projects the point and the reference onto the plane where the
-linearisation is zero, and goes to a mixture of both; from a broken point it steps back towards the reference.
-A case is broken when the Dice of its final mask is below a threshold.
+linearisation is zero, and goes to a mixture of both. From a broken point it steps back towards the reference. A case is
+broken if the Dice of its final mask is below a threshold.
 
 `fab-t` takes the published decision function, the margin to one other class, as a mean over all voxels. The Dice of a
 case is lost long before that mean changes its sign, so it finds far points (ROG saw no effect at all within its eps).
+
 `fab-dice` linearises the Dice itself. The Dice that is judged is a step function, so the gradient is that of the soft
-Dice, while the distance still to go is the hard Dice minus the threshold: aiming at a fixed level of the soft Dice
-would be off by the gap between the two, which depends on the model's confidence and moves with the point. Measured
-anew at every point, the aim closes in on the judged boundary whatever that gap is.
+Dice, while the distance still to go is the hard Dice minus the threshold. To aim at a fixed level of the soft Dice
+would be off by the gap between the two, which depends on the model's confidence and changes with the point. The hard
+Dice is measured at every point, so the aim closes in on the judged boundary whatever that gap is.
 """
 
 from __future__ import annotations
@@ -51,10 +52,17 @@ from voxward.core.progress import Progress, silent
 class MinimumNormResult:
     """The smallest perturbations found, per case of the batch.
 
-    adversarial: the broken volume (b, c, *spatial), the reference where none was found. distance: its norm in the
-    threat's unit, 0 where the reference is broken already, inf where nothing was found. dice: of the final mask of
-    `adversarial`, judged anew. threshold: the Dice below which a case is broken. gradients, forwards: evaluations of
-    the whole batch with and without gradient.
+    Attributes:
+        attack: The attack's name.
+        threat: The threat model, whose eps plays no part.
+        adversarial: The broken volumes (b, c, *spatial); the reference where none was found.
+        distance: The norm of the perturbation (b) in the threat model's unit; 0 where the reference is broken already,
+            inf where nothing was found.
+        dice: The Dice (b) of the final mask of `adversarial`, judged once more at the end.
+        threshold: The Dice (b) below which a case is broken.
+        gradients: Evaluations of the whole batch with a gradient.
+        forwards: Evaluations of the whole batch without a gradient.
+        seconds: Wall-clock time.
     """
 
     attack: str
@@ -69,12 +77,19 @@ class MinimumNormResult:
 
 
 class MinimumNorm(Attack):
-    """Shared by the two decision functions: the state, independent of eps, and its use inside a ball.
+    """The base class of attacks that find the smallest perturbation that breaks a case, whatever eps is.
 
-    steps: per decision function and restart, each one gradient and one forward. restarts: the first starts at the
-    reference, the others at random points within half the smallest distance so far (one start may end in a local
-    minimum). threshold: a case is broken when its Dice is below; None: half of its clean Dice. (A benchmark gives half
-    of mu, the mean over the cases.)
+    Called like any attack, it projects that perturbation into the ball.
+
+    Attributes:
+        steps: Steps per decision function and restart, each one gradient and one forward pass, at least 1.
+        restarts: At least 1. The first restart begins at the reference, the others at random points within half the
+            smallest distance so far, because one start may end in a local minimum.
+        threshold: The Dice below which a case is broken, above 0 and at most 1. None: half of the case's clean Dice. (A
+            benchmark gives half of mu, the mean over the cases.)
+
+    Raises:
+        UserError: A number is out of range.
     """
 
     norms = ("linf", "l2")
@@ -86,29 +101,37 @@ class MinimumNorm(Attack):
         if self.steps < 1 or self.restarts < 1:
             raise UserError(f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}")
         if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise UserError(f"threshold is a Dice, above 0 and at most 1, got {self.threshold}")
+            raise UserError(f"threshold must be a Dice above 0 and at most 1, got {self.threshold}")
 
     @classmethod
     def budgeted(cls, budget: Budget) -> dict[str, Any]:
-        """X."""
+        """Return the FAB steps and the threshold of a budget."""
         return {"steps": budget.fab_steps, "threshold": budget.threshold}
 
     @abstractmethod
     def decisions(self, hunt: Hunt) -> Iterator[Decision]:
-        """The decision functions, tried one after the other."""
+        """Yield the decision functions, which are tried one after the other.
+
+        Args:
+            hunt: The smallest broken points so far.
+        """
 
     def functions(self, classes: int) -> int:
-        """X."""
+        """Return the number of decision functions.
+
+        Args:
+            classes: The model's number of classes; for regions, their number plus one.
+        """
         return 1
 
     def cost(self, classes: int) -> tuple[int, int]:
-        """See Attack; without `push`, which only cases need that nothing else breaks."""
+        """Return the greatest cost without `push`, which is for cases that nothing else breaks; see `Attack.cost`."""
         functions = self.functions(classes)
         lines = NARROWINGS + 2 * HALVINGS + 1
         return self.restarts * (functions * self.steps + 1), self.restarts * (functions * self.steps + lines) + JUDGED
 
     def run(self, state: AttackState) -> Inputs:
-        """See Attack: the smallest broken point; the base class projects it into the ball and judges it."""
+        """Return the smallest broken points; calling the attack projects them into the ball. See `Attack.run`."""
         return self._hunt(state).point
 
     def smallest(
@@ -120,9 +143,23 @@ class MinimumNorm(Attack):
         seed: int = 0,
         progress: Progress = silent,
     ) -> MinimumNormResult:
-        """The smallest perturbation that breaks each case, inside the threat's box; its eps plays no part.
+        """Find the smallest perturbation that breaks each case, inside the threat model's range of legal intensities.
 
-        volume, target and errors raised: as when the attack is called.
+        The eps of the threat model plays no part.
+
+        Args:
+            model: The attacked model.
+            volume: Intensities (b, c, *spatial), finite, in the unit of the threat model's bounds.
+            target: The ground truth.
+            threat: The norm, the unit and the legal intensities.
+            seed: The seed of every random number.
+            progress: What reports of progress go to.
+
+        Returns:
+            The broken volumes with their distances and what they cost.
+
+        Raises:
+            UserError: As for a call of the attack.
         """
         began = time.perf_counter()
         state = self.begin(model, volume, target, threat, without_radius(threat.ball(volume)), seed, progress)
@@ -161,22 +198,31 @@ class MinimumNorm(Attack):
 class FabT(MinimumNorm):
     """FAB-T: the mean over all voxels of the margin between the true class and the c-th likeliest other, c = 1..K-1.
 
-    The ranking of the others is that of the reference, per voxel (as AutoAttack's target classes). For regions: the
-    mean margin (2 t - 1) z of one region after the other.
+    The others are ranked by the reference's logits, per voxel, as AutoAttack's target classes are. For regions it is
+    the mean margin (2 t - 1) z of one region after the other.
+
+    Attributes:
+        steps: Steps per decision function and restart.
+        restarts: At least 1.
+        threshold: The Dice below which a case is broken; None: half of the case's clean Dice.
     """
 
     steps: int = 20
     restarts: int = 1
     threshold: float | None = None
     name = "fab-t"
-    summary = "FAB-T, the smallest perturbation that breaks a case, by the margin of the logits (Croce and Hein 2020)"
+    summary = "FAB-T: the smallest perturbation that breaks a case, by the margin of the logits"
 
     def functions(self, classes: int) -> int:
-        """X."""
+        """Return one decision function per other class, or per region.
+
+        Args:
+            classes: The model's number of classes; for regions, their number plus one.
+        """
         return classes - 1
 
     def decisions(self, hunt: Hunt) -> Iterator[Decision]:
-        """See MinimumNorm: K - 1 targets, or one per region."""
+        """Yield K - 1 decision functions, or one per region; see `MinimumNorm.decisions`."""
         logits, target = hunt.state.start.logits, hunt.state.target
         if hunt.state.model.head == "regions":
             for region in range(logits.shape[1]):
@@ -189,16 +235,22 @@ class FabT(MinimumNorm):
 
 @dataclass(frozen=True)
 class FabDice(MinimumNorm):
-    """FAB on the Dice: the slope of the soft Dice, the distance to go of the hard one (see the module)."""
+    """FAB on the Dice: the slope of the soft Dice, and the distance still to go of the hard one (see the module).
+
+    Attributes:
+        steps: Steps per restart.
+        restarts: At least 1.
+        threshold: The Dice below which a case is broken; None: half of the case's clean Dice.
+    """
 
     steps: int = 20
     restarts: int = 1
     threshold: float | None = None
     name = "fab-dice"
-    summary = "FAB on the Dice, the smallest perturbation that breaks a case, by the slope of the soft Dice"
+    summary = "FAB-Dice: the smallest perturbation that breaks a case, by the slope of the soft Dice"
 
     def decisions(self, hunt: Hunt) -> Iterator[Decision]:
-        """See MinimumNorm: one."""
+        """Yield the one decision function, the Dice; see `MinimumNorm.decisions`."""
         yield Decision(soft_dice, lambda values, dice: dice - AIM * hunt.threshold)
 
 
@@ -210,4 +262,5 @@ def _margin_to(other: Tensor) -> Objective:
 
 
 def _region_margin(region: int) -> Objective:
+    """Mean over the voxels of a region's margin (2 t - 1) z."""
     return lambda logits, target: ((2 * target[:, region] - 1) * logits[:, region]).flatten(1).mean(1)

@@ -1,4 +1,4 @@
-"""x."""
+"""How FAB finds the boundary between whole and broken: steps towards it, line bisections, and pushes of hard cases."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ OVERSHOOT = 1.05
 BACKWARD = 0.9
 """beta: the share of the perturbation that is kept after a broken point."""
 AIM = 0.95
-"""The share of the threshold that fab-dice aims at: the judged Dice has steps, and the threshold is not broken yet."""
+"""The share of the threshold that fab-dice aims at: the judged Dice has steps, and at the threshold a case is whole."""
 LEAP = 1 / 32
-"""The first step goes no farther than this (for l2: as a root mean square), in units; later ones at most double it."""
+"""The longest first step, in units (for l2: as a root mean square); later steps at most double the distance."""
 CLOSER = 0.98
-"""A share of the smallest distance so far: points beyond are not worth a look."""
+"""The share of the smallest distance so far within which points are evaluated; farther ones are not worth it."""
 NARROWINGS = 4
 """Bisections at the first broken point."""
 HALVINGS = 10
-"""Bisections of the final line state."""
+"""Bisections of the final line search."""
 RADII = (1 / 64, 1 / 16, 1 / 4, 1.0, float("inf"))
 """Rising radii, in units, of the sign steps towards cases that nothing else has broken; the last is the whole box."""
 PUSHES = 6
@@ -40,9 +40,11 @@ PUSHES = 6
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """A function whose zero level stands for the boundary; positive on the reference's side.
+    """A function of a volume that is positive on the reference's side of the boundary, and 0 on the boundary.
 
-    objective: the differentiable part. gap: what is left of it to zero, from the objective's value and the hard Dice.
+    Attributes:
+        objective: Its differentiable part.
+        gap: How far the function is from 0, from the objective's value and the hard Dice, per case.
     """
 
     objective: Objective
@@ -51,7 +53,15 @@ class Decision:
 
 @dataclass(eq=False)
 class Hunt:
-    """The smallest broken point of each case so far; `ball` has the box and an infinite radius."""
+    """The smallest broken point of each case that was found so far.
+
+    Attributes:
+        state: The attack's state.
+        ball: The norm, the unit and the box of legal intensities, with an infinite radius.
+        threshold: The Dice (b) below which a case is broken.
+        point: The nearest broken volume (b, c, *spatial); the reference where there is none.
+        distance: Its distance from the reference (b); 0 where the reference is broken, inf where nothing was found.
+    """
 
     state: AttackState
     ball: Ball
@@ -65,11 +75,23 @@ class Hunt:
         self.distance = torch.where(self.breaks(clean), 0.0, float("inf")).to(clean)
 
     def breaks(self, dice: Values) -> Bool[Tensor, " b"]:
-        """Whether a case is broken. No Dice at all is, even where the threshold is 0."""
+        """Return whether each case is broken (b); a case without any Dice is, even if the threshold is 0.
+
+        Args:
+            dice: The Dice per case (b).
+        """
         return (dice < self.threshold) | (dice <= 0)
 
     def note(self, volume: Inputs, logits: Scores) -> Values:
-        """Keep the volumes that are broken and nearer than before. Returns the Dice."""
+        """Keep the volumes that are broken and nearer than before.
+
+        Args:
+            volume: Volumes that were evaluated (b, c, *spatial).
+            logits: Their logits.
+
+        Returns:
+            Their Dice (b).
+        """
         dice = self.state.offer(volume, logits)
         distance = self.ball.distance(volume).to(self.distance)
         nearer = self.breaks(dice) & (distance < self.distance)
@@ -78,23 +100,53 @@ class Hunt:
         return dice
 
     def nearer(self, x: Inputs, ahead: Inputs) -> Inputs:
-        """`ahead` drawn inside the smallest distance so far; before there is one, not much farther out than `x`."""
+        """Draw a point inside the smallest distance so far or, before there is one, to near the last point.
+
+        Args:
+            x: The last point (b, c, *spatial).
+            ahead: The point to draw.
+
+        Returns:
+            The point, moved towards the reference where it was too far.
+        """
         first = LEAP * (1.0 if self.ball.norm == "linf" else math.sqrt(x[0].numel()))
         leap = 2 * self.ball.distance(x).to(self.distance) + first
         radius = torch.minimum(CLOSER * self.distance, leap)
         return replace(self.ball, eps=_wide(radius, x) * self.ball.unit).project(ahead)
 
     def look(self, volume: Inputs) -> Values:
-        """Evaluate without a gradient and note. Returns the Dice."""
+        """Evaluate volumes without a gradient, and keep those that are broken and nearer than before.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+
+        Returns:
+            Their Dice (b).
+        """
         return self.note(volume, self.state.model.logits(volume))
 
     def slope(self, volume: Inputs, objective: Objective) -> tuple[Values, Values, Inputs]:
-        """Evaluate with a gradient and note. Returns the objective's value, the Dice and the gradient."""
+        """Evaluate volumes with a gradient, and keep those that are broken and nearer than before.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+            objective: What to differentiate.
+
+        Returns:
+            The objective's value (b), the Dice (b) and the gradient (b, c, *spatial).
+        """
         logits, values, gradient = self.state.model.value_and_grad(volume, self.state.target, objective)
         return values, self.note(volume, logits), gradient
 
 
 def begin_at(hunt: Hunt, restart: int) -> Inputs:
+    """Return where a restart begins.
+
+    Args:
+        hunt: The smallest broken points so far.
+        restart: The number of the restart. The first, 0, begins at the reference, the others at random points within
+            half the smallest distance so far (at most half a unit).
+    """
     if restart == 0:
         return hunt.ball.reference
     radius = hunt.distance.clamp_max(1.0).to(hunt.point.dtype) / 2
@@ -103,11 +155,17 @@ def begin_at(hunt: Hunt, restart: int) -> Inputs:
 
 
 def approach(hunt: Hunt, decision: Decision, start: Inputs, steps: int) -> None:
-    """The published search from one start: project, mix, overshoot, step back from broken points.
+    """Run the published algorithm from one start: project, mix, overshoot, and step back from broken points.
 
-    Added: no point farther than the nearest broken one is tried; until there is one the distance grows step by step,
-    and the first is drawn nearer by a short bisection. Far out, a model that is sure of its error has no slope to come
-    back on, and the published search stays there.
+    Two things are added. No point farther than the nearest broken one is tried. Until there is one, the distance grows
+    step by step, and the first broken point is drawn nearer by a short bisection. Far out, a model that is sure of its
+    error has no slope to come back on, and the published algorithm stays there.
+
+    Args:
+        hunt: The smallest broken points so far, which are updated.
+        decision: The decision function.
+        start: The first point (b, c, *spatial).
+        steps: The number of steps.
     """
     x, reference = start, hunt.ball.reference
     for _ in range(steps):
@@ -123,7 +181,14 @@ def approach(hunt: Hunt, decision: Decision, start: Inputs, steps: int) -> None:
 
 
 def toward_boundary(ball: Ball, x: Inputs, gradient: Inputs, gap: Values) -> Inputs:
-    """One step of FAB (its equation 9): the mixture of the overshot projections of x and of the reference."""
+    """Return FAB's next point (its equation 9): the mixture of the overshot projections of x and of the reference.
+
+    Args:
+        ball: The norm, the unit and the box of legal intensities.
+        x: The current point (b, c, *spatial).
+        gradient: The gradient of the decision function there.
+        gap: The value of the decision function there (b).
+    """
     reference = ball.reference
     of_x = onto_plane(ball, x, gradient, -gap)
     of_reference = onto_plane(ball, reference, gradient, -gap - _dot(gradient, reference - x))
@@ -134,17 +199,25 @@ def toward_boundary(ball: Ball, x: Inputs, gradient: Inputs, gap: Values) -> Inp
 
 
 def shrink(hunt: Hunt) -> None:
-    """The final line state: bisect the segment from the reference to each case's point."""
+    """Bisect the segment from the reference to each case's nearest broken point, the final line search.
+
+    Args:
+        hunt: The smallest broken points so far, which are updated.
+    """
     found = hunt.distance.isfinite() & (hunt.distance > 0)
     if bool(found.any()):
         bisect(hunt, _segment(hunt, hunt.point), found, HALVINGS)
 
 
 def straighten(hunt: Hunt) -> None:
-    """Project the reference along the slope at each case's point, onto the planes between the two.
+    """Project the reference along the slope at each case's point, onto planes between the two.
 
-    Where the model is linear up to its boundary this ends at the smallest perturbation, which the path of the state,
-    cut off at the box and at rising distances, need not. Where it is not, this costs one gradient and one forward.
+    Where the model is linear up to its boundary, this ends at the smallest perturbation. The path of the attack need
+    not end there, because it is cut off at the box and at rising distances. Where the model is not linear, this costs
+    one gradient and one forward pass.
+
+    Args:
+        hunt: The smallest broken points so far, which are updated.
     """
     ball, found = hunt.ball, hunt.distance.isfinite() & (hunt.distance > 0)
     if not bool(found.any()):
@@ -161,7 +234,14 @@ def straighten(hunt: Hunt) -> None:
 
 
 def bisect(hunt: Hunt, path: Callable[[Values], Inputs], cases: Bool[Tensor, " b"], halvings: int) -> None:
-    """Look at points of a path from the reference (0) to an end (1) that is broken in `cases`."""
+    """Evaluate points of a path from the reference (0) to an end (1), each halfway between whole and broken.
+
+    Args:
+        hunt: The smallest broken points so far, which are updated.
+        path: From a share of the path per case (b) to a volume.
+        cases: The cases (b) whose end is broken; the others stay at the reference.
+        halvings: How often the interval is halved.
+    """
     low, high = torch.zeros_like(hunt.distance), torch.ones_like(hunt.distance)
     for _ in range(halvings):
         middle = torch.where(cases, (low + high) / 2, 0.0)
@@ -175,9 +255,13 @@ def _segment(hunt: Hunt, end: Inputs) -> Callable[[Values], Inputs]:
 
 
 def push(hunt: Hunt) -> None:
-    """Sign steps within rising radii, up to the whole box, until every case is broken or nothing is left to try.
+    """Take sign steps within rising radii, up to the whole box, until every case is broken or no radius is left.
 
-    First on the soft Dice, then on the hinge of the margins, whose gradient does not vanish where the model is sure.
+    The first objective is the soft Dice. The second is the hinge of the margins, whose gradient does not vanish where
+    the model is sure.
+
+    Args:
+        hunt: The smallest broken points so far, which are updated.
     """
     for objective in (soft_dice, hinge):
         x = hunt.ball.reference
@@ -192,19 +276,35 @@ def push(hunt: Hunt) -> None:
 
 
 def soft_dice(logits: Scores, target: Truth) -> Values:
-    """Soft Dice per case, the mean over the foreground classes (or regions) in the target (see SoftDiceLoss)."""
+    """Compute the soft Dice per case (b), the mean over the foreground classes or regions that are in the ground truth.
+
+    Args:
+        logits: Logits (b, k, *spatial).
+        target: The ground truth.
+    """
     return 1 - SoftDiceLoss()(logits, target, 0.0)
 
 
 def hinge(logits: Scores, target: Truth) -> Values:
-    """Mean over the voxels of the margin to being wrong by 1, foreground and background weighing the same."""
+    """Compute the mean over the voxels of how far the margin is from being wrong by 1, per case (b).
+
+    Foreground and background weigh the same.
+
+    Args:
+        logits: Logits (b, k, *spatial).
+        target: The ground truth.
+    """
     inside = (target > 0).flatten(1)
     kept = (1 - margin(logits, target)).relu().flatten(1)
     return _mean(kept, inside.to(kept)) + _mean(kept, (~inside).to(kept))
 
 
 def without_radius(ball: Ball) -> Ball:
-    """The same box with an infinite radius."""
+    """Return the ball with the same box and an infinite radius.
+
+    Args:
+        ball: The ball.
+    """
     return replace(ball, eps=torch.full_like(ball.unit, torch.inf))
 
 

@@ -1,8 +1,9 @@
 """What gradient attacks maximise: losses over voxels that rise as a segmentation gets worse.
 
-Every objective reads a softmax head (target (b, *spatial), class indices) and a region head (target (b, r, *spatial),
-0 or 1), in two or three spatial axes. Of a region, the truth's probability is p where t = 1 and 1 - p where t = 0; its
-cross-entropy is the binary one, its margin -(2t - 1) z, and a voxel is correct when (z > 0) == t.
+Every objective reads a softmax head (the ground truth is class indices (b, *spatial)) and a region head (the ground
+truth is 0 or 1 (b, r, *spatial)), in two or three spatial axes. For a region, the true class's probability is p where t
+= 1 and 1 - p where t = 0; its cross-entropy is the binary one, its margin is -(2t - 1) z, and a voxel is correct if (z
+> 0) == t.
 """
 
 from __future__ import annotations
@@ -21,20 +22,25 @@ from voxward.core.model import Head, Objective, Scores, Truth, Values
 from voxward.core.registry import Registry
 
 Weights = tuple[float, ...] | None
-"""Per class, the background included, or per region; None: 1 each."""
+"""One weight per class, the background included, or per region; None: 1 each."""
 
 Loss = Callable[[Scores, Truth, float], Values]
-"""(logits, target, progress) -> value per case; progress in [0, 1] is the share of the attack's steps already done."""
+"""(logits, ground truth, progress) -> one value per case; progress, 0 to 1, is the share of the steps that are done."""
 
 VoxelRule = Callable[[Tensor, Tensor, float], Tensor]
-"""(logits, target, progress) -> (b, *spatial), or (b, r, *spatial) for regions."""
+"""(logits, ground truth, progress) -> one value per voxel, (b, *spatial), or (b, r, *spatial) for regions."""
 
 
 @dataclass(frozen=True)
 class VoxelLoss:
-    """The mean over voxels (and regions) of `rule`, weighted by the class of the truth (or by the region).
+    """The mean of a rule over the voxels (and regions), weighted by the true class (or by the region).
 
-    Raises ValueError for weights that are not finite, not >= 0, all 0, or not one per class (region).
+    Attributes:
+        rule: The value of each voxel.
+        class_weights: Weights of the classes or regions, finite, at least 0 and not all 0; None: 1 each.
+
+    Raises:
+        UserError: The weights are illegal or, when the loss is computed, not one per class or region.
     """
 
     rule: VoxelRule
@@ -44,7 +50,16 @@ class VoxelLoss:
         _check_weights(self.class_weights)
 
     def __call__(self, logits: Scores, target: Truth, progress: float) -> Values:
-        """See Loss."""
+        """Compute the loss.
+
+        Args:
+            logits: Logits (b, k, *spatial).
+            target: The ground truth.
+            progress: The share of the attack's steps that are done, 0 to 1.
+
+        Returns:
+            One value per case (b).
+        """
         z, y = _wide(logits), target.long()
         values = self.rule(z, y, progress).flatten(1)
         weights = self.weigh(z, y)
@@ -54,7 +69,12 @@ class VoxelLoss:
         return (weights * values).sum(1) / weights.sum(1).clamp_min(1e-30)
 
     def weigh(self, z: Tensor, y: Tensor) -> Tensor | None:
-        """The weight of each value of `rule`; None: all the same."""
+        """Return the weight of each value of the rule; None if all weigh the same.
+
+        Args:
+            z: Logits (b, k, *spatial), float32 or float64.
+            y: The ground truth, int64.
+        """
         if self.class_weights is None:
             return None
         weights = _weights(self.class_weights, z)
@@ -65,29 +85,41 @@ class VoxelLoss:
 
 @dataclass(frozen=True)
 class BalancedLoss(VoxelLoss):
-    """Weights 1 / N of the case's own target where none are given (N voxels of the class, or of the region's 0 or 1).
+    """A voxel loss in which every class (or each of a region's 0 and 1) weighs the same.
 
-    With given weights (1 / N_class of the training set) it is the plain weighted mean.
+    Without `class_weights` the weight of a voxel is 1 / N, where N counts the voxels of its class, or of its 0 or 1 in
+    that region, in the case's own ground truth. With given weights (1 / N_class of the training set) it is the plain
+    weighted mean.
+
+    Attributes:
+        rule: The value of each voxel.
+        class_weights: Weights of the classes or regions; None: from the case's own ground truth.
     """
 
     def weigh(self, z: Tensor, y: Tensor) -> Tensor | None:
-        """See VoxelLoss."""
+        """Return the weight of each value of the rule; see `VoxelLoss.weigh`."""
         if self.class_weights is not None:
             return super().weigh(z, y)
         if y.ndim == z.ndim:
             inside = y.flatten(2).to(z).mean(2).view(*y.shape[:2], *(1,) * (y.ndim - 2))
             return 1 / torch.where(y == 1, inside, 1 - inside)
         rows = torch.stack([case.bincount(minlength=z.shape[1]) for case in y.flatten(1)])
-        # A class that is absent is never looked up; 1 keeps its weight finite.
+        # No voxel has an absent class, so its weight is never used; 1 keeps it finite.
         return (1 / rows.clamp_min(1).to(z)).gather(1, y.flatten(1))
 
 
 @dataclass(frozen=True)
 class SoftDiceLoss:
-    """1 - soft Dice, the mean over the foreground classes (regions) in the target; couples all voxels of a case.
+    """One minus the soft Dice, the mean over the foreground classes (or regions) that are in the ground truth.
 
-    2 sum(p t) / (sum p + sum t) without smoothing. A case whose target is empty is driven to predict anything:
-    1 - 1 / (1 + sum p), the mean over all foreground classes.
+    It couples all voxels of a case. The soft Dice is 2 sum(p t) / (sum p + sum t), without smoothing. A case with empty
+    ground truth is driven to predict anything: its value is 1 - 1 / (1 + sum p), the mean over all foreground classes.
+
+    Attributes:
+        class_weights: Weights of the classes or regions; None: 1 each.
+
+    Raises:
+        UserError: The weights are illegal or, when the loss is computed, not one per class or region.
     """
 
     class_weights: Weights = None
@@ -96,7 +128,16 @@ class SoftDiceLoss:
         _check_weights(self.class_weights)
 
     def __call__(self, logits: Scores, target: Truth, progress: float) -> Values:
-        """See Loss."""
+        """Compute the loss.
+
+        Args:
+            logits: Logits (b, k, *spatial).
+            target: The ground truth.
+            progress: Not used.
+
+        Returns:
+            One value per case (b).
+        """
         z, y = _wide(logits), target.long()
         if y.ndim == z.ndim:
             p, t, first = z.sigmoid(), y.to(z), 0
@@ -113,14 +154,26 @@ class SoftDiceLoss:
 
 
 def nll(z: Tensor, y: Tensor) -> Tensor:
-    """-ln of the truth's probability."""
+    """Compute -ln of the true class's probability, per voxel.
+
+    Args:
+        z: Logits (b, k, *spatial).
+        y: The ground truth.
+    """
     if y.ndim == z.ndim:
         return F.binary_cross_entropy_with_logits(z, y.to(z), reduction="none")
     return F.cross_entropy(z, y, reduction="none")
 
 
 def margin(z: Tensor, y: Tensor) -> Tensor:
-    """The greatest other z_j, minus z_y; of a region, -(2t - 1) z. Positive where the voxel is wrong."""
+    """Compute the greatest other logit minus the true class's one, per voxel; it is positive where the voxel is wrong.
+
+    For a region it is -(2t - 1) z.
+
+    Args:
+        z: Logits (b, k, *spatial).
+        y: The ground truth.
+    """
     if y.ndim == z.ndim:
         return (1 - 2 * y) * z
     truth = y[:, None]
@@ -128,24 +181,32 @@ def margin(z: Tensor, y: Tensor) -> Tensor:
 
 
 def correct(z: Tensor, y: Tensor) -> Tensor:
-    """1 where the mask (argmax, or z > 0) is the truth, else 0."""
+    """Return 1 where the mask (argmax, or z > 0) agrees with the ground truth, and 0 elsewhere.
+
+    Args:
+        z: Logits (b, k, *spatial).
+        y: The ground truth.
+    """
     return ((z > 0) == (y == 1) if y.ndim == z.ndim else z.max(1).indices == y).to(z)
 
 
 def cross_entropy(z: Tensor, y: Tensor, progress: float) -> Tensor:
-    """-ln p_y."""
+    """Compute the cross-entropy -ln p_y, per voxel."""
     return nll(z, y)
 
 
 def masked_cross_entropy(z: Tensor, y: Tensor, progress: float) -> Tensor:
-    """Cross-entropy of the voxels that are still correct (SEA, 2306.12941)."""
+    """Compute the cross-entropy of the voxels that are still correct, 0 elsewhere (SEA, arXiv 2306.12941)."""
     return correct(z, y) * nll(z, y)
 
 
 def dlr(z: Tensor, y: Tensor, progress: float) -> Tensor:
-    """-(z_y - max other) / (z_(1) - z_(3)) (Croce & Hein 2020, eq. 6); for regions the margin.
+    """Compute the difference of logits ratio, per voxel; for regions the margin.
 
-    Raises ValueError for fewer than three classes, where the ratio would be the constant +-1.
+    It is -(z_y - max other) / (z_(1) - z_(3)) (Croce and Hein 2020, equation 6).
+
+    Raises:
+        UserError: There are fewer than three classes, for which the ratio would be the constant +-1.
     """
     if y.ndim == z.ndim:
         return margin(z, y)
@@ -158,14 +219,14 @@ def dlr(z: Tensor, y: Tensor, progress: float) -> Tensor:
 
 
 def margin_loss(z: Tensor, y: Tensor, progress: float) -> Tensor:
-    """See `margin`."""
+    """Compute the margin, per voxel; see `margin`."""
     return margin(z, y)
 
 
 def jensen_shannon(z: Tensor, y: Tensor, progress: float) -> Tensor:
-    """Divergence of the prediction from the one-hot truth (SEA), 0 to ln 2.
+    """Compute the Jensen-Shannon divergence of prediction and one-hot ground truth, 0 to ln 2, per voxel (SEA).
 
-    Summed over the classes only p = p_y is left: ln 2 + (p ln p - (1 + p) ln(1 + p)) / 2.
+    Summed over the classes, only p = p_y is left: ln 2 + (p ln p - (1 + p) ln(1 + p)) / 2.
     """
     n = nll(z, y)
     p = (-n).exp()
@@ -173,9 +234,9 @@ def jensen_shannon(z: Tensor, y: Tensor, progress: float) -> Tensor:
 
 
 def mask_norm(z: Tensor, y: Tensor, progress: float) -> Tensor:
-    """-z_y / ||z|| where the voxel is correct, else 0 (SEA).
+    """Compute -z_y / ||z|| where the voxel is correct, and 0 elsewhere (SEA).
 
-    Regions are divided by ||(z, 1)|| over all regions: the norm of a lone logit would leave only its sign.
+    For regions the divisor is ||(z, 1)|| over all regions, because the norm of a lone logit would leave only its sign.
     """
     if y.ndim == z.ndim:
         return correct(z, y) * margin(z, y) / (1 + z.square().sum(1, keepdim=True)).sqrt()
@@ -184,18 +245,33 @@ def mask_norm(z: Tensor, y: Tensor, progress: float) -> Tensor:
 
 
 def tsallis(z: Tensor, y: Tensor, progress: float, q: float = 0.5) -> Tensor:
-    """(1 - p_y^(1 - q)) / (1 - q): its gradient is that of the cross-entropy, weighted by p_y^(1 - q). Bounded."""
+    """Compute the Tsallis cross-entropy (1 - p_y^(1 - q)) / (1 - q), per voxel.
+
+    Its gradient is that of the cross-entropy weighted by p_y^(1 - q), and it is bounded.
+
+    Args:
+        z: Logits (b, k, *spatial).
+        y: The ground truth.
+        progress: Not used.
+        q: The exponent, below 1; towards 1 it becomes the cross-entropy.
+    """
     return -((q - 1) * nll(z, y)).expm1() / (1 - q)
 
 
 def segpgd(z: Tensor, y: Tensor, progress: float) -> Tensor:
-    """(1 - l) CE where correct, l CE where wrong; l = (t - 1) / 2T in step t of T (Gu et al. 2022, eq. 4 and 6)."""
+    """Compute SegPGD's loss, per voxel: (1 - l) CE where the voxel is correct, l CE where it is wrong.
+
+    The weight is l = (t - 1) / 2T in step t of T (Gu et al. 2022, equations 4 and 6).
+    """
     share, right = progress / 2, correct(z, y)
     return ((1 - share) * right + share * (1 - right)) * nll(z, y)
 
 
 def cospgd(z: Tensor, y: Tensor, progress: float) -> Tensor:
-    """CE times the cosine of the prediction and the one-hot truth, without its gradient (Agnihotri et al. 2024)."""
+    """Compute CosPGD's loss, per voxel: the cross-entropy times the cosine of prediction and one-hot ground truth.
+
+    No gradient flows through the cosine (Agnihotri et al. 2024).
+    """
     n = nll(z, y)
     with torch.no_grad():
         p = (-n).exp()
@@ -207,7 +283,12 @@ def cospgd(z: Tensor, y: Tensor, progress: float) -> Tensor:
 
 @dataclass(frozen=True)
 class ObjectiveEntry:
-    """x."""
+    """A registered objective.
+
+    Attributes:
+        build: Makes the loss from the weights of the classes or regions.
+        summary: What the loss is, in a few words.
+    """
 
     build: Callable[[Weights], Loss]
     summary: str
@@ -239,22 +320,44 @@ OBJECTIVES: Registry[ObjectiveEntry] = Registry(
 
 
 def create_objective(name: str, class_weights: Weights = None) -> Loss:
-    """X."""
+    """Create an objective by name.
+
+    Args:
+        name: A name in `OBJECTIVES`; `describe` says what each of them is.
+        class_weights: Weights of the classes or regions, finite, at least 0 and not all 0; None: 1 each.
+
+    Raises:
+        UserError: The name is unknown, or the weights are illegal.
+    """
     return OBJECTIVES[name].build(class_weights)
 
 
 def describe() -> dict[str, str]:
-    """X."""
+    """Return what each objective is, in one line per name."""
     return {name: entry.summary for name, entry in OBJECTIVES.items()}
 
 
 def at(loss: Loss, progress: float) -> Objective:
-    """The loss at one moment of an attack."""
+    """Return a loss at one moment of an attack.
+
+    Args:
+        loss: The loss.
+        progress: The share of the attack's steps that are done, 0 to 1.
+    """
     return lambda logits, target: loss(logits, target, progress)
 
 
 def check_objective(loss: Loss, head: Head, classes: int) -> None:
-    """Raise ValueError when the loss does not fit a head of so many classes (regions), by trying it on one voxel."""
+    """Check that a loss works on a model, by trying it on one voxel.
+
+    Args:
+        loss: The loss.
+        head: How the model's logits are read.
+        classes: The model's number of classes or regions.
+
+    Raises:
+        UserError: The loss does not work on such a model.
+    """
     logits = torch.zeros(1, classes, 1, 1)
     loss(logits, torch.zeros_like(logits if head == "regions" else logits[:, 0], dtype=torch.long), 0.0)
 

@@ -1,4 +1,4 @@
-"""One class against all others: what an attack sees of a model when it is to erase a single organ or lesion."""
+"""One class against all others: what an attack sees of a model if it is to erase a single organ or lesion."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Trut
 
 @dataclass(frozen=True, eq=False)
 class OneClass(Wrapped):
-    """A VolumeModel of two classes: class `index` of `model`, and whatever else there is.
+    """One class of a model and everything else, as a model of two classes.
 
-    Of a softmax head the logits are the greatest of the other classes' and the class's own, so that their argmax is the
-    model's; of a region head they are the region's. So every objective and every Dice of an attack is that class's
-    alone, and the attack has succeeded where it is 0: not one true voxel is found any more. Targets are 0 and 1.
-    Post-processing sees only this class.
+    For a softmax head the logits are the greatest of the other classes' logits, and the class's own one, so that their
+    argmax agrees with the model's. For a region head they are the region's logit. So every objective and every Dice of
+    an attack is that class's alone, and the attack has succeeded where the Dice is 0: not one true voxel is found any
+    more. The ground truth is 0 and 1 (see `only`). Post-processing sees only this class.
 
-    nested: how many regions the model's mask nests, innermost first: what is found of one inside counts as found of
-    this one; 0 where they do not. Raises ValueError for an index below 1 (a softmax head's background) or 0 (regions).
+    Attributes:
+        inner: The model.
+        index: The class, at least 1 (0 is the background), or the region, at least 0.
+        nested: How many regions the model's mask nests, innermost first. What is found of a region inside then counts
+            as found of this one. 0: the regions are not nested.
+
+    Raises:
+        UserError: The index is below 1 for a softmax head, or below 0 for a region head.
     """
 
     inner: VolumeModel
@@ -34,41 +40,48 @@ class OneClass(Wrapped):
             raise UserError(f"index must be at least {least}, got {self.index}")
 
     def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
-        """See VolumeModel."""
+        """Compute the objective of the class alone, with its gradient; see `VolumeModel.value_and_grad`."""
         logits, values, gradient = self.inner.value_and_grad(
             volume, target, lambda scores, truth: objective(self.narrowed(scores), truth)
         )
         return self.narrowed(logits), values, gradient
 
     def logits(self, volume: Inputs) -> Scores:
-        """See VolumeModel."""
+        """Return the class's own logits; see `narrowed`."""
         return self.narrowed(self.inner.logits(volume))
 
     def sweep(self, volume: Inputs) -> Swept:
-        """See VolumeModel; the memo is the model's own sweep."""
+        """Return the class's own logits; the memo is the model's own sweep. See `VolumeModel.sweep`."""
         return self._narrow(self.inner.sweep(volume))
 
     def logits_after(self, before: Swept, volume: Inputs, box: Box) -> Swept:
-        """See VolumeModel."""
+        """Update the class's own logits after a local change; see `VolumeModel.logits_after`."""
         if before.memo is None:
             return self.sweep(volume)
         return self._narrow(self.inner.logits_after(before.memo, volume, box))
 
     def segment(self, logits: Scores) -> Truth:
-        """See VolumeModel."""
+        """Return the mask of the class alone, after the model's post-processing; see `VolumeModel.segment`."""
         if self.head == "regions" and not self.nested:
             return self.inner.segment(logits)
-        if self.head == "regions":  # all that is inside or around it is empty
+        if self.head == "regions":  # the regions inside and around it are empty
             whole = torch.full_like(logits, -torch.inf).repeat(1, self.nested, *(1,) * (logits.ndim - 2))
             whole[:, self.index] = logits[:, 0]
             return self.inner.segment(whole)[:, self.index : self.index + 1]
-        # As many classes as the model's post-processing must know of; those between are nowhere.
+        # The post-processing must find as many classes as it knows; the classes between are put nowhere.
         nowhere = torch.full_like(logits[:, :1], -torch.inf).expand(-1, self.index - 1, *logits.shape[2:])
         mask = self.inner.segment(torch.cat([logits[:, :1], nowhere, logits[:, 1:]], 1))
         return (mask == self.index).to(mask)
 
     def narrowed(self, logits: Tensor) -> Tensor:
-        """The two logits of a softmax head, or the one of a region."""
+        """Reduce the model's logits to those of the class.
+
+        Args:
+            logits: The model's logits (b, k, *spatial).
+
+        Returns:
+            Two logits for a softmax head (b, 2, *spatial), one for a region (b, 1, *spatial).
+        """
         own = logits[:, self.index : self.index + 1]
         if self.nested:
             return logits[:, : self.index + 1].amax(1, keepdim=True)
@@ -82,5 +95,14 @@ class OneClass(Wrapped):
 
 
 def only(target: Truth, index: int, head: Head) -> Truth:
-    """The truth of one class, in the form that `OneClass` is attacked with."""
+    """Reduce the ground truth to one class, in the form that `OneClass` is attacked with.
+
+    Args:
+        target: The ground truth of all classes or regions.
+        index: The class or region.
+        head: How the model's logits are read.
+
+    Returns:
+        0 and 1, (b, *spatial) for a softmax head and (b, 1, *spatial) for a region.
+    """
     return target[:, index : index + 1] if head == "regions" else (target == index).to(target)

@@ -18,11 +18,22 @@ from voxward.core.model import Head, Inputs
 
 @dataclass(frozen=True)
 class GradientAscent(Attack):
-    """`restarts` times: from `start`, `steps` moves of `length` along the projected gradient of an objective.
+    """The base class of attacks that take steps of fixed length along the projected gradient of an objective.
 
-    alpha: step in the unit of the threat's eps; None spreads a path of `path` eps over the steps. Costs, per restart,
-    one gradient a step and one forward for the last point. Raises ValueError for numbers that are not positive and for
-    an unknown objective.
+    The cost per restart is one gradient per step, and one forward pass for the last point.
+
+    Attributes:
+        family: The first part of the name.
+        path: The length of all steps together, in eps, if `alpha` is None.
+        objective: A name in `OBJECTIVES`.
+        class_weights: Weights of the classes or regions in the objective; None: 1 each.
+        steps: Steps per restart, at least 1.
+        alpha: Length of a step, in the unit of the threat model's eps, above 0. None spreads a path of `path` eps over
+            the steps.
+        restarts: At least 1.
+
+    Raises:
+        UserError: A number is not positive, or the objective is unknown.
     """
 
     family: ClassVar[str]
@@ -43,27 +54,35 @@ class GradientAscent(Attack):
 
     @property
     def name(self) -> str:  # type: ignore[override]  # composed, and nobody sets it
-        """Family and objective."""
+        """Return the family with the objective, such as `pgd-ce`."""
         return self.family if self.family == self.objective else f"{self.family}-{self.objective}"
 
     def check(self, head: Head, classes: int) -> None:
-        """See Attack."""
+        """Check that the objective works on a model; see `Attack.check`."""
         check_objective(create_objective(self.objective, self.class_weights), head, classes)
 
     def cost(self, classes: int) -> tuple[int, int]:
-        """See Attack."""
+        """Return the greatest numbers of gradients and of forward passes; see `Attack.cost`."""
         return self.restarts * self.steps, self.restarts + JUDGED
 
     def start(self, state: AttackState) -> Inputs:
-        """The first point of a restart."""
+        """Return the first point of a restart, here the reference (b, c, *spatial).
+
+        Args:
+            state: The attack's state.
+        """
         return state.ball.reference
 
     def length(self, ball: Ball) -> float | Tensor:
-        """The step in eps."""
+        """Return the length of a step in eps.
+
+        Args:
+            ball: The legal volumes.
+        """
         return self.path / self.steps if self.alpha is None else self.alpha / ball.radius
 
     def run(self, state: AttackState) -> Inputs:
-        """See Attack."""
+        """Take the steps of each restart, and return the best point seen; see `Attack.run`."""
         loss = create_objective(self.objective, self.class_weights)
         for restart in range(self.restarts):
             self._ascend(state, loss, restart * self.steps)
@@ -83,11 +102,19 @@ class GradientAscent(Attack):
 
 @dataclass(frozen=True)
 class FGSM(GradientAscent):
-    """One step of eps along the sign of the gradient (Goodfellow et al. 2015)."""
+    """One step of eps along the sign of the gradient (Goodfellow et al. 2015).
+
+    Attributes:
+        objective: A name in `OBJECTIVES`.
+        class_weights: Weights of the classes or regions in the objective; None: 1 each.
+        steps: Always 1.
+        alpha: Always None, that is one eps.
+        restarts: Always 1.
+    """
 
     family = "fgsm"
     path = 1.0
-    summary = "FGSM, one step of eps along the sign of the gradient (Goodfellow et al. 2015)"
+    summary = "FGSM: one step of eps along the sign of the gradient"
 
     steps: int = field(default=1, init=False)
     alpha: float | None = field(default=None, init=False)
@@ -95,58 +122,86 @@ class FGSM(GradientAscent):
 
     @classmethod
     def budgeted(cls, budget: Budget) -> dict[str, Any]:
-        """X."""
+        """Return no options, because FGSM always takes one step."""
         return {}
 
 
 @dataclass(frozen=True)
 class IFGSM(GradientAscent):
-    """FGSM in small steps from the reference (Kurakin et al. 2017); by default of 1.25 eps / steps."""
+    """FGSM in small steps from the reference (Kurakin et al. 2017).
+
+    Attributes:
+        objective: A name in `OBJECTIVES`.
+        class_weights: Weights of the classes or regions in the objective; None: 1 each.
+        steps: At least 1.
+        alpha: Length of a step, in the unit of eps; None: 1.25 eps / steps.
+        restarts: Always 1.
+    """
 
     family = "ifgsm"
     path = 1.25
-    summary = "Iterative FGSM, small sign steps from the reference (Kurakin et al. 2017)"
+    summary = "I-FGSM: small sign steps from the reference"
 
     steps: int = 20
     restarts: int = field(default=1, init=False)
 
     @classmethod
     def budgeted(cls, budget: Budget) -> dict[str, Any]:
-        """X."""
+        """Return the steps of a budget; there are no restarts, because the start is not random."""
         return {"steps": budget.steps}
 
 
 @dataclass(frozen=True)
 class PGD(GradientAscent):
-    """From random points of the ball (Madry et al. 2018); by default in steps of 2.5 eps / steps."""
+    """Steps along the projected gradient from random points of the ball (Madry et al. 2018).
+
+    Attributes:
+        objective: A name in `OBJECTIVES`.
+        class_weights: Weights of the classes or regions in the objective; None: 1 each.
+        steps: Steps per restart, at least 1.
+        alpha: Length of a step, in the unit of eps; None: 2.5 eps / steps.
+        restarts: At least 1.
+    """
 
     family = "pgd"
     path = 2.5
-    summary = "PGD, projected gradient steps from random points of the ball (Madry et al. 2018)"
+    summary = "PGD: projected gradient steps from a random start"
     norms = ("linf", "l2")
 
     steps: int = 20
 
     def start(self, state: AttackState) -> Inputs:
-        """See GradientAscent."""
+        """Return a random point of the ball (b, c, *spatial).
+
+        Args:
+            state: The attack's state.
+        """
         return state.ball.random(state.generator)
 
 
 @dataclass(frozen=True)
 class SegPGD(PGD):
-    """PGD on a cross-entropy whose weight moves from the correct to the wrong voxels (Gu et al. 2022)."""
+    """PGD on a cross-entropy whose weight moves from the correct to the wrong voxels (Gu et al. 2022).
+
+    Attributes:
+        objective: Always `segpgd`; the other options are those of PGD.
+    """
 
     family = "segpgd"
-    summary = "SegPGD, PGD whose weight moves from the correct to the wrong voxels (Gu et al. 2022)"
+    summary = "SegPGD: PGD whose weight moves from the correct to the wrong voxels"
 
     objective: str = field(default="segpgd", init=False)
 
 
 @dataclass(frozen=True)
 class CosPGD(PGD):
-    """PGD on a cross-entropy weighted by how well each voxel is still predicted (Agnihotri et al. 2024)."""
+    """PGD on a cross-entropy weighted by how well each voxel is still predicted (Agnihotri et al. 2024).
+
+    Attributes:
+        objective: Always `cospgd`; the other options are those of PGD.
+    """
 
     family = "cospgd"
-    summary = "CosPGD, PGD that weights each voxel by how well it is still predicted (Agnihotri et al. 2024)"
+    summary = "CosPGD: PGD that weights each voxel by how well it is still predicted"
 
     objective: str = field(default="cospgd", init=False)

@@ -11,9 +11,17 @@ from voxward.core.model import Inputs, Values
 
 
 def onto_plane(ball: Ball, x: Inputs, normal: Inputs, rise: Values) -> Inputs:
-    """The smallest d, in the ball's norm and units, with <normal, d> = rise and x + d in the box.
+    """Find the smallest move onto a plane that stays in the box of legal intensities.
 
-    Where the box does not reach the plane: the corner nearest to it, in the coordinates where `normal` is not 0.
+    Args:
+        ball: The norm, the unit and the box.
+        x: The point to move (b, c, *spatial), in the box.
+        normal: The plane's normal (b, c, *spatial).
+        rise: The wanted scalar product of the normal and the move, per case (b).
+
+    Returns:
+        The smallest d, in the ball's norm and unit, with <normal, d> = rise and x + d in the box. Where the box does
+        not reach the plane: the move to the corner nearest to it, in the coordinates where `normal` is not 0.
     """
     toward = normal * rise.sign().view(-1, *(1,) * (x.ndim - 1))
     room = (torch.where(toward > 0, ball.high - x, x - ball.low) / ball.unit).clamp_min(0)
@@ -25,11 +33,20 @@ def onto_plane(ball: Ball, x: Inputs, normal: Inputs, rise: Values) -> Inputs:
 def least_move(
     weight: Float[Tensor, "b n"], room: Float[Tensor, "b n"], rise: Values, norm: Norm
 ) -> Float[Tensor, "b n"]:
-    """The smallest m with sum(weight * m) = rise and 0 <= m <= room (m = room where that sum stays below rise).
+    """Find the smallest m with sum(weight * m) = rise and 0 <= m <= room.
 
-    weight, room, rise: not negative. The solution is m = min(t * v, room), v = 1 (l_inf) or weight (l2), with one t
-    per row; the sum is concave and piecewise linear in t, so Newton's steps from t = 0 rise to the root and reach it
-    exactly after finitely many (usually < 10), without a sort.
+    The solution is m = min(t * v, room) with v = 1 (l_inf) or v = weight (l2) and one t per row. The sum is concave and
+    piecewise linear in t, so Newton's steps from t = 0 rise to the root and reach it exactly after finitely many steps
+    (usually fewer than 10), without a sort.
+
+    Args:
+        weight: Weights (b, n), not negative.
+        room: The greatest legal m (b, n), not negative.
+        rise: The wanted sum (b), not negative.
+        norm: The norm that is smallest, `linf` or `l2`.
+
+    Returns:
+        The solution (b, n); it is `room` where even that sum stays below `rise`.
     """
     v = torch.ones_like(weight) if norm == "linf" else weight
     stop = torch.where(weight > 0, room / v.clamp_min(torch.finfo(v.dtype).tiny), torch.zeros_like(room))
@@ -38,7 +55,7 @@ def least_move(
         free = stop > t[:, None]
         slope = (weight * v * free).sum(1, dtype=torch.float64)
         fixed = (weight * room * ~free).sum(1, dtype=torch.float64)
-        step = ((rise.double() - fixed) / slope).to(t.dtype)  # inf or NaN where nothing is free: out of reach
+        step = ((rise.double() - fixed) / slope).to(t.dtype)  # not finite where the plane is out of reach
         rises = (slope > 0) & (step > t)
         if not bool(rises.any()):
             return torch.minimum(torch.where(slope > 0, t, torch.inf)[:, None] * v, room).nan_to_num(0.0)

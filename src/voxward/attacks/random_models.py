@@ -1,7 +1,7 @@
-"""Models that answer differently each time: recognised, and averaged (expectation over transformation).
+"""Models that answer differently each time: how they are recognised, and averaged (expectation over transformation).
 
-Athalye et al. 2018, arXiv 1802.00420: the gradient of one random answer is noise to an attack; the mean over several is
-the gradient of what the model does on average.
+Athalye et al. 2018, arXiv 1802.00420: the gradient of one random answer is noise to an attack. The mean over several
+answers is the gradient of what the model does on average.
 """
 
 from __future__ import annotations
@@ -16,17 +16,25 @@ from voxward.core.errors import UserError
 from voxward.core.model import Box, Inputs, Objective, Scores, Swept, Truth, Values, VolumeModel, Wrapped
 
 SAMPLES = 10
-"""Answers that are averaged where a model turns out to be random."""
+"""How many answers are averaged if a model turns out to be random."""
 
 TOLERANCE = 1e-3
-"""Relative to the greatest logit: below it two answers differ by rounding only, bfloat16 and other orders included."""
+"""Answers that differ by less than this share of the greatest logit differ by rounding only, bfloat16 included."""
 
 
 @dataclass(frozen=True, eq=False)
 class Averaged(Wrapped):
-    """A VolumeModel: the mean of `samples` evaluations of `model`, each of them drawn anew.
+    """The mean of several evaluations of a random model, each with its own random draw.
 
-    Logits, the objective's value and its gradient are means; the value is that of the loss, not the loss of the mean.
+    The logits, the objective's value and its gradient are means. The value is the mean of the objective, not the
+    objective of the mean.
+
+    Attributes:
+        inner: The random model.
+        samples: How many evaluations are averaged, at least 1.
+
+    Raises:
+        UserError: `samples` is below 1.
     """
 
     inner: VolumeModel
@@ -37,7 +45,7 @@ class Averaged(Wrapped):
             raise UserError(f"samples must be at least 1, got {self.samples}")
 
     def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
-        """See VolumeModel."""
+        """Return the mean logits, objective values and gradients; see `VolumeModel.value_and_grad`."""
         logits, values, gradient = self.inner.value_and_grad(volume, target, objective)
         for _ in range(self.samples - 1):
             more = self.inner.value_and_grad(volume, target, objective)
@@ -45,15 +53,18 @@ class Averaged(Wrapped):
         return logits / self.samples, values / self.samples, gradient / self.samples
 
     def logits(self, volume: Inputs) -> Scores:
-        """See VolumeModel."""
+        """Return the mean of the logits; see `VolumeModel.logits`."""
         return self._mean(lambda: self.inner.logits(volume))
 
     def sweep(self, volume: Inputs) -> Swept:
-        """See VolumeModel; the memo holds one sweep per sample."""
+        """Return the mean of the logits; the memo holds one sweep per sample. See `VolumeModel.sweep`."""
         return self._joined(volume, [self.inner.sweep(volume) for _ in range(self.samples)])
 
     def logits_after(self, before: Swept, volume: Inputs, box: Box) -> Swept:
-        """See VolumeModel: every sample is updated. Where nothing is redone, its earlier draw stands."""
+        """Update every sample after a local change; what need not be computed keeps its earlier random draw.
+
+        See `VolumeModel.logits_after`.
+        """
         if before.memo is None:
             return self.sweep(volume)
         return self._joined(volume, [self.inner.logits_after(one, volume, box) for one in before.memo])
@@ -70,6 +81,11 @@ class Averaged(Wrapped):
 
 
 def is_random(model: VolumeModel, volume: Inputs) -> bool:
-    """Whether two answers to the same volume differ by more than rounding."""
+    """Return whether two answers of a model to the same volume differ by more than rounding.
+
+    Args:
+        model: The model, which is evaluated twice.
+        volume: Intensities (b, c, *spatial).
+    """
     first, second = model.logits(volume), model.logits(volume)
     return bool((first - second).abs().max() > TOLERANCE * torch.maximum(first.abs().max(), second.abs().max()))

@@ -1,4 +1,4 @@
-"""Every attack by name: a family and its objective (`apgd-dice`), or a name of its own (`square`)."""
+"""Every attack by name: a family with its objective (`apgd-dice`), or a name of its own (`square`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from voxward.attacks.square import Square
 from voxward.core.errors import UserError
 from voxward.core.registry import Registry
 
-# Objectives that belong to one attack, which carries their name.
+# Objectives that belong to one attack, which has their name.
 _OWN = ("segpgd", "cospgd")
 _FAMILIES: dict[str, Callable[..., Attack]] = {"fgsm": FGSM, "ifgsm": IFGSM, "pgd": PGD, "apgd": APGD}
 
@@ -44,7 +44,24 @@ ATTACKS: Registry[Callable[..., Attack]] = Registry(
 
 
 def create(name: str, **options: Any) -> Attack:
-    """X."""
+    """Create an attack by name.
+
+    Args:
+        name: A name in `ATTACKS`; `describe` says what each of them does.
+        **options: The attack's options, which are the fields of its class.
+
+    Returns:
+        The attack, to be called with a model, a volume, the ground truth and a threat model.
+
+    Raises:
+        UserError: The name is unknown, the attack has no such option, or a value is out of range.
+
+    Example:
+        >>> attack = voxward.attacks.create("apgd-dice", steps=20, restarts=2)
+        >>> threat = voxward.ThreatModel(eps=8 / 255, bounds=((-100.0, 240.0),))
+        >>> result = attack(model, volume, target, threat, seed=0)
+        >>> result.clean_dice, result.dice
+    """
     build = ATTACKS[name]
     legal = _options(name)
     unknown = sorted(set(options) - set(legal))
@@ -54,25 +71,37 @@ def create(name: str, **options: Any) -> Attack:
 
 
 def create_with(name: str, budget: Budget, **options: Any) -> Attack:
-    """X."""
+    """Create an attack by name, with the part of a budget that it has options for.
+
+    Args:
+        name: A name in `ATTACKS`, of a single attack or of an ensemble.
+        budget: What it may spend.
+        options: Options that replace those of the budget, or are added to them.
+
+    Returns:
+        The attack.
+
+    Raises:
+        UserError: The name or an option is unknown, or a value is out of range.
+    """
     return create(name, **{**_family(name).budgeted(budget), **options})
 
 
 def describe() -> dict[str, str]:
-    """X."""
+    """Return what each attack does, in one line per name."""
     return {name: _summary(name) for name in ATTACKS}
 
 
 def _summary(name: str) -> str:
+    """The family's line, then what the name adds to it."""
     if name in ENSEMBLES:
         return ensemble.describe()[name]
-    fixed = _fixed(name)
-    parts = [_family(name).summary]
+    fixed, line = _fixed(name), _family(name).summary
     if "radii" in fixed:
-        parts.append(f"first in balls of {' and '.join(f'{factor:g}' for factor in RADII[:-1])} times eps")
+        line += f", first in balls of {' and '.join(f'{factor:g}' for factor in RADII[:-1])} times eps"
     if "objective" in fixed:
-        parts.append(f"maximising {OBJECTIVES[fixed['objective']].summary}")
-    return ", ".join(parts) + "."
+        line += f"; maximises {OBJECTIVES[fixed['objective']].summary}"
+    return f"{line}."
 
 
 def _family(name: str) -> type[Attack]:

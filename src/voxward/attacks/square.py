@@ -1,4 +1,4 @@
-"""Square attack (Croce et al. 2020, arXiv 1912.00049) for l_inf: a random search over cubes, without gradients."""
+"""The Square attack (Andriushchenko et al. 2020, arXiv 1912.00049) for l_inf: random cubes, without gradients."""
 
 from __future__ import annotations
 
@@ -21,17 +21,25 @@ from voxward.core.model import Box, Head, Inputs, Swept, Values
 CHECKPOINTS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries, of 10 000, after which the cube's volume is halved (the paper's section 4.1)."""
 PUBLISHED = 10_000
+"""The number of queries that `CHECKPOINTS` are set for."""
 
 
 @dataclass(frozen=True)
 class Square(Attack):
-    """Every perturbation lies at +-eps; a cube of random place and sign per channel is kept when it helps.
+    """Samples cubes of random place and sign, and keeps each that raises the objective; every perturbation is +-eps.
 
-    queries: evaluations of the model per case. objective: what is maximised (see `create_objective`); a soft one, for
-    the judged Dice has plateaus. share: the first cube's part of the volume. rescale: whether the checkpoints, set for
-    10 000 queries, shrink to the budget. proposals: cubes tried at once from the same point, the best of them taken;
-    they are one batch, computed whole, so 1 is better where a model updates only the windows that a cube touches.
     The cases of a batch run one after the other, each until its Dice is 0.
+
+    Attributes:
+        queries: Evaluations of the model per case, at least 1.
+        objective: What is maximised, a name in `OBJECTIVES`. It should be soft, because the judged Dice has plateaus.
+        share: The first cube's part of the volume, above 0 and at most 1.
+        rescale: Whether the checkpoints, which are set for 10 000 queries, shrink to the number of queries.
+        proposals: Cubes that are tried at once from the same point; the best of them is taken. They are computed as one
+            batch of whole volumes, so 1 is better if a model updates only the windows that a cube touches.
+
+    Raises:
+        UserError: A number is out of range, or the objective is unknown.
     """
 
     queries: int = 500
@@ -40,31 +48,31 @@ class Square(Attack):
     rescale: bool = True
     proposals: int = 1
     name = "square"
-    summary = "Square, random cubes of plus or minus eps, kept when they help (Andriushchenko et al. 2020)"
+    summary = "Square: random cubes of plus or minus eps, kept when they help; needs no gradient"
     needs_gradient = False
 
     def __post_init__(self) -> None:
         if self.queries < 1 or self.proposals < 1:
             raise UserError(f"queries and proposals must be at least 1, got {self.queries} and {self.proposals}")
         if not 0 < self.share <= 1:
-            raise UserError(f"share is a part of the volume, above 0 and at most 1, got {self.share}")
+            raise UserError(f"share must be a part of the volume, above 0 and at most 1, got {self.share}")
         create_objective(self.objective)
 
     @classmethod
     def budgeted(cls, budget: Budget) -> dict[str, Any]:
-        """X."""
+        """Return the queries of a budget."""
         return {"queries": budget.queries}
 
     def check(self, head: Head, classes: int) -> None:
-        """See Attack."""
+        """Check that the objective works on a model; see `Attack.check`."""
         check_objective(create_objective(self.objective), head, classes)
 
     def cost(self, classes: int) -> tuple[int, int]:
-        """See Attack."""
+        """Return the greatest numbers of gradients, which is 0, and of forward passes; see `Attack.cost`."""
         return 0, self.queries + JUDGED
 
     def run(self, state: AttackState) -> Inputs:
-        """See Attack."""
+        """Run one case after the other, and return the best point of each; see `Attack.run`."""
         cases = [self._case(state, n) for n in range(len(state.target))]
         length = max(len(case.history) for case in cases)
         rows = [torch.cat(case.history + case.history[-1:] * (length - len(case.history))) for case in cases]
@@ -75,7 +83,7 @@ class Square(Attack):
         return state.best
 
     def _case(self, state: AttackState, number: int) -> AttackState:
-        """The search on one case, with its own books: a forward of the batch is one of each case."""
+        """The attack on one case, with its own counts: a forward pass of the batch is one of each case."""
         index = torch.tensor([number], device=state.target.device)
         alone = replace(
             state, model=Counted(state.model.inner), target=state.target[index], ball=state.ball.rows(index),
@@ -88,7 +96,7 @@ class Square(Attack):
         return alone
 
     def _queries(self, state: AttackState, loss: Loss) -> Iterator[int]:
-        """AttackState one case; yields the number of queries spent so far."""
+        """Sample cubes for one case, and yield the number of queries spent so far."""
         kept, value = state.start, _value(state, state.start, loss)
         done = 0
         while not state.finished and done < self.queries:
@@ -115,16 +123,24 @@ class Square(Attack):
         return state.model.sweep(torch.cat(drawn))
 
     def share_after(self, done: int) -> float:
-        """The cube's part of the volume after so many queries."""
+        """Return the cube's part of the volume after some queries.
+
+        Args:
+            done: The number of queries spent.
+        """
         scale = PUBLISHED / self.queries if self.rescale else 1.0
         halvings = sum(done * scale > checkpoint for checkpoint in CHECKPOINTS)
         return self.share * 0.5**halvings
 
 
 def cube(share: float, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The cube's side per axis: the root of its part of the voxels, at least 1 and never longer than the axis.
+    """Return the cube's side along each axis, in voxels: at least 1, and never longer than the axis.
 
-    Axes of length 1 do not count as dimensions: a slice stored as a volume gets squares.
+    Axes of length 1 do not count as dimensions, so that a slice stored as a volume gets squares.
+
+    Args:
+        share: The cube's part of the volume.
+        shape: The volume's spatial shape.
     """
     dimensions = max(1, sum(length > 1 for length in shape))
     side = max(1, round((share * math.prod(shape)) ** (1 / dimensions)))
@@ -132,26 +148,45 @@ def cube(share: float, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def stripes(ball: Ball, generator: torch.Generator) -> Inputs:
-    """+-eps of random sign per channel and column, constant along the first spatial axis (1, c, *spatial)."""
+    """Return the reference with stripes of +-eps, the attack's first point.
+
+    The sign is random per channel and column, and constant along the first spatial axis.
+
+    Args:
+        ball: The legal volumes.
+        generator: The source of the signs.
+
+    Returns:
+        A legal volume (1, c, *spatial).
+    """
     channels, _, *others = ball.reference.shape[1:]
     return ball.project(ball.reference + ball.eps * _signs((channels, 1, *others), ball.reference, generator))
 
 
 def changed(ball: Ball, volume: Inputs, side: tuple[int, ...], generator: torch.Generator) -> tuple[Inputs, Box]:
-    """One case's volume with a random cube set to +-eps, a random sign per channel, and the cube's box.
+    """Return a volume with a random cube set to +-eps, with a random sign per channel.
 
-    Where that would change nothing the signs are reversed, so that no query is lost.
+    If that would change nothing, the signs are reversed, so that no query is lost.
+
+    Args:
+        ball: The legal volumes.
+        volume: One case (1, c, *spatial).
+        side: The cube's side along each axis, in voxels.
+        generator: The source of place and signs.
+
+    Returns:
+        The changed volume, and the cube's box.
     """
     shape = volume.shape[2:]
     starts = [_below(length - edge + 1, generator) for length, edge in zip(shape, side, strict=True)]
     box = tuple(slice(start, start + edge) for start, edge in zip(starts, side, strict=True))
-    window = (slice(None), slice(None), *box)
+    cube_at = (slice(None), slice(None), *box)
     signs = _signs((volume.shape[1], *(1,) * len(shape)), volume, generator)
-    inside = ball.project(ball.reference + ball.eps * signs)[window]
-    if torch.equal(inside, volume[window]):
-        inside = ball.project(ball.reference - ball.eps * signs)[window]
+    inside = ball.project(ball.reference + ball.eps * signs)[cube_at]
+    if torch.equal(inside, volume[cube_at]):
+        inside = ball.project(ball.reference - ball.eps * signs)[cube_at]
     proposal = volume.clone()
-    proposal[window] = inside
+    proposal[cube_at] = inside
     return proposal, box
 
 
@@ -164,12 +199,12 @@ def _signs(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> 
 
 
 def _value(state: AttackState, swept: Swept, loss: Loss) -> Values:
-    """The objective of each row, all at one progress: values of different moments could not be compared."""
+    """The objective of each row, all at progress 0: values at different progress could not be compared."""
     return loss(swept.logits, state.target.expand(len(swept.logits), *state.target.shape[1:]), 0.0)
 
 
 def _row(swept: Swept, row: int) -> Swept:
-    """One row; the memo is that of the whole batch, so a batch loses it."""
+    """One row of a batch; the memo is of the whole batch, so it is dropped."""
     if len(swept.volume) == 1:
         return swept
     return Swept(swept.volume[row : row + 1], swept.logits[row : row + 1])

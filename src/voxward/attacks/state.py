@@ -17,7 +17,13 @@ JUDGED = 3
 
 
 class Counted(Wrapped):
-    """A VolumeModel that counts what it is asked for."""
+    """A model that counts how often it is evaluated.
+
+    Attributes:
+        inner: The model.
+        gradients: Evaluations of the whole batch with a gradient.
+        forwards: Evaluations of the whole batch without a gradient; a local update counts as a whole one.
+    """
 
     def __init__(self, inner: VolumeModel) -> None:
         self.inner = inner
@@ -25,22 +31,22 @@ class Counted(Wrapped):
         self.forwards = 0
 
     def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
-        """X."""
+        """Count an evaluation with a gradient; see `VolumeModel.value_and_grad`."""
         self.gradients += 1
         return self.inner.value_and_grad(volume, target, objective)
 
     def logits(self, volume: Inputs) -> Scores:
-        """X."""
+        """Count an evaluation without a gradient; see `VolumeModel.logits`."""
         self.forwards += 1
         return self.inner.logits(volume)
 
     def sweep(self, volume: Inputs) -> Swept:
-        """X."""
+        """Count an evaluation without a gradient; see `VolumeModel.sweep`."""
         self.forwards += 1
         return self.inner.sweep(volume)
 
     def logits_after(self, before: Swept, volume: Inputs, box: Box) -> Swept:
-        """X."""
+        """Count an evaluation without a gradient; see `VolumeModel.logits_after`."""
         self.forwards += 1
         return self.inner.logits_after(before, volume, box)
 
@@ -49,8 +55,22 @@ class Counted(Wrapped):
 class AttackState:
     """One attack's work on a batch: the counted model, the goal, and the lowest Dice found so far.
 
-    The attacks evaluate through `gradient`, `look` or their own calls followed by `offer`; so the best legal point is
-    kept whatever they do. `best` and `best_dice` start at the reference.
+    An attack evaluates volumes through `gradient`, `look`, or its own calls followed by `offer`. So the best legal
+    point is kept whatever the attack does.
+
+    Attributes:
+        model: The attacked model.
+        target: The ground truth.
+        ball: The legal volumes.
+        generator: The source of every random number.
+        start: The reference with its logits.
+        progress: What reports of progress go to.
+        name: The attack's name, for these reports.
+        best: The legal volume with the lowest Dice of each case (b, c, *spatial); at first the reference.
+        best_dice: The Dice of `best` (b).
+        clean_dice: The Dice of the reference (b).
+        history: The lowest Dice (b) after each evaluation of the model; the first entry is that of the reference.
+        done: How many units of work are done, and how many there are in all.
     """
 
     model: Counted
@@ -74,23 +94,46 @@ class AttackState:
 
     @property
     def finished(self) -> bool:
-        """Whether no case has any Dice left to lose."""
+        """Return whether the Dice of every case is 0 already."""
         return bool((self.best_dice <= 0).all())
 
     def gradient(self, volume: Inputs, objective: Objective) -> tuple[Scores, Values, Inputs]:
-        """Logits, value and gradient at a legal volume, whose Dice is noted."""
+        """Evaluate a legal volume with a gradient, and note its Dice.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+            objective: What to differentiate.
+
+        Returns:
+            The logits, the objective's value per case (b), and its gradient with respect to the volume.
+        """
         logits, values, gradient = self.model.value_and_grad(volume, self.target, objective)
         self.offer(volume, logits)
         return logits, values, gradient
 
     def look(self, volume: Inputs) -> Scores:
-        """Logits at a legal volume, whose Dice is noted."""
+        """Evaluate a legal volume without a gradient, and note its Dice.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+
+        Returns:
+            The logits.
+        """
         logits = self.model.logits(volume)
         self.offer(volume, logits)
         return logits
 
     def offer(self, volume: Inputs, logits: Scores) -> Values:
-        """Note the Dice of a volume that was evaluated; it is kept where it is legal and lower. Returns the Dice."""
+        """Note the Dice of a volume that was evaluated, and keep the cases that are legal and have a lower Dice.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+            logits: The logits of that volume.
+
+        Returns:
+            The Dice per case (b).
+        """
         dice = judge(self.model, logits, self.target)
         lower = (dice < self.best_dice) & self.ball.holds(volume)
         if bool(lower.any()):
@@ -100,13 +143,22 @@ class AttackState:
         return dice
 
     def keep(self, other: AttackState) -> None:
-        """Take over what another search on the same batch and ball has found."""
+        """Take over what another attack on the same batch and in the same ball has found.
+
+        Args:
+            other: The state of the other attack.
+        """
         lower = other.best_dice < self.best_dice
         self.best[lower] = other.best[lower]
         self.best_dice[lower] = other.best_dice[lower]
         self.history += [torch.minimum(earlier, self.history[-1]) for earlier in other.history[1:]]
 
     def report(self, done: int, total: int) -> None:
-        """Show how far this attack is, and the lowest mean Dice so far."""
+        """Report how far this attack is, and the mean over the cases of the lowest Dice so far.
+
+        Args:
+            done: How many units of work are done.
+            total: How many there are in all.
+        """
         self.done = done, total
         self.progress(self.name, done, total, dice=float(self.best_dice.mean()))

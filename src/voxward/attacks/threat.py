@@ -1,4 +1,4 @@
-"""What an attacker may do: the norm, the size and the unit of a perturbation, and the box of legal intensities."""
+"""What an attacker may do: the norm, the size and the unit of a perturbation, and the range of legal intensities."""
 
 from __future__ import annotations
 
@@ -20,15 +20,31 @@ Reference = Literal["raw", "window"]
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """The ball of legal perturbations, in intensities before normalisation.
+    """The legal perturbations of a volume, in its intensities before normalisation.
 
-    bounds: per channel the intensity window (low, high) that gives eps its unit (CT: the dataset's percentiles; MR: the
-    case's); one pair stands for all channels. eps: in unit `range` a share of high - low, in 0..1; in unit `native` an
-    intensity (HU or raw). For `l2` it bounds the Euclidean norm over all voxels and channels, in the same unit.
-    reference: `raw` perturbs the stored volume x inside [min(low, min x), max(high, max x)]; `window` (the papers)
-    perturbs clip(x, low, high) inside [low, high]. limits: the least and greatest value of the file's number type.
-    zeros: per channel, whether voxels that are exactly 0 stay 0; () is none. By convention they are no tissue, and the
-    pipeline takes crop box and statistics from the others: a perturbation there would break it, as noise does.
+    Attributes:
+        eps: The size of the perturbation, at least 0. In unit `range` it is a share of high - low (0 to 1 for `linf`),
+            in unit `native` an intensity (HU or raw). For `linf` it bounds every voxel, for `l2` the Euclidean norm
+            over all voxels and channels.
+        norm: `linf` or `l2`.
+        unit: `range` or `native`.
+        reference: What is perturbed. `raw`: the stored volume x, inside [min(low, min x), max(high, max x)]. `window`:
+            x clipped to the intensity range, clip(x, low, high), inside [low, high], as in the papers.
+        bounds: The intensity range (low, high) of each channel, or one pair for all channels. It gives eps its unit:
+            for CT the dataset's percentiles, for MR the case's.
+        limits: The least and the greatest value of the file's number type; None: no limits.
+        zeros: Per channel, whether voxels that are exactly 0 stay 0; empty: none do. By convention such voxels are no
+            tissue, and the pipeline computes its crop box and statistics from the others. A perturbation there would
+            break this, as noise does.
+
+    Raises:
+        UserError: A value is not among those named here.
+
+    Example:
+        >>> threat = voxward.ThreatModel(eps=8 / 255, bounds=((-100.0, 240.0),))
+        >>> ball = threat.ball(volume)
+        >>> noisy = ball.sign_noise(torch.Generator().manual_seed(0))
+        >>> ball.distance(noisy)  # at most 8 / 255 per case
     """
 
     eps: float
@@ -43,7 +59,7 @@ class ThreatModel:
         if not (math.isfinite(self.eps) and self.eps >= 0):
             raise UserError(f"eps must be a finite number of at least 0, got {self.eps}")
         if self.unit == "range" and self.norm == "linf" and self.eps > 1:
-            raise UserError(f"eps in unit 'range' is a share of the intensity window, 0 to 1, got {self.eps}")
+            raise UserError(f"eps in unit 'range' is a share of the intensity range and must be 0 to 1, got {self.eps}")
         legal = {"norm": ("linf", "l2"), "unit": ("range", "native"), "reference": ("raw", "window")}
         for name, values in legal.items():
             if getattr(self, name) not in values:
@@ -53,17 +69,32 @@ class ThreatModel:
                 raise UserError(f"bounds must be finite with low < high, got ({low}, {high})")
 
     def with_eps(self, eps: float) -> ThreatModel:
-        """The same with another size."""
+        """Return the same threat model with another size of the perturbation.
+
+        Args:
+            eps: The size, in this threat model's unit.
+        """
         return replace(self, eps=eps)
 
     def within(self, bounds: tuple[tuple[float, float], ...]) -> ThreatModel:
-        """The same for a case with these intensity windows."""
+        """Return the same threat model with other intensity ranges, such as those of a case.
+
+        Args:
+            bounds: The intensity range (low, high) of each channel, or one pair for all channels.
+        """
         return replace(self, bounds=bounds)
 
     def ball(self, volume: Inputs) -> Ball:
-        """The legal volumes around a batch. Raises ValueError when `bounds` is missing or not one per channel."""
+        """Return the legal volumes around a batch.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+
+        Raises:
+            UserError: `bounds` is missing, or `bounds` or `zeros` do not fit the number of channels.
+        """
         if self.bounds is None:
-            raise UserError("the threat model has no bounds: give the intensity window (low, high) of each channel")
+            raise UserError("the threat model has no bounds: give the intensity range (low, high) of each channel")
         if len(self.bounds) not in (1, volume.shape[1]):
             raise UserError(f"bounds must be one pair or one per channel ({volume.shape[1]}), got {len(self.bounds)}")
         if len(self.zeros) not in (0, volume.shape[1]):
@@ -87,10 +118,16 @@ class ThreatModel:
 
 @dataclass(frozen=True, eq=False)
 class Ball:
-    """The legal volumes around `reference` (b, c, *spatial).
+    """The legal volumes around a reference.
 
-    eps, low, high, unit: broadcast over it, in intensities. `unit` is what a perturbation is measured in (the window's
-    width, or 1), so eps = unit * (the threat model's eps).
+    Attributes:
+        norm: `linf` or `l2`.
+        reference: The unperturbed volumes (b, c, *spatial).
+        eps: The radius, in intensities; like the three below, it broadcasts over `reference`.
+        low: The least legal intensity.
+        high: The greatest legal intensity.
+        unit: What a perturbation is measured in, the width of the intensity range or 1. So eps = unit * (the threat
+            model's eps).
     """
 
     norm: Norm
@@ -101,16 +138,28 @@ class Ball:
     unit: Tensor
 
     def scaled(self, factor: float) -> Ball:
-        """The same with `factor` times the radius."""
+        """Return the ball with another radius.
+
+        Args:
+            factor: What the radius is multiplied by.
+        """
         return replace(self, eps=self.eps * factor)
 
     def rows(self, index: Tensor) -> Ball:
-        """The cases `index` (integers or a mask) of the batch."""
+        """Return the ball around some cases of the batch.
+
+        Args:
+            index: The cases, as integers or as a mask (b).
+        """
         pick = lambda x: x[index] if x.shape[0] == self.reference.shape[0] else x  # noqa: E731
         return Ball(self.norm, self.reference[index], *map(pick, (self.eps, self.low, self.high, self.unit)))
 
     def project(self, volume: Inputs) -> Inputs:
-        """The nearest volume in the ball (l_inf), or in the ball and then in the box (l2)."""
+        """Return the nearest legal volume; for `l2` it is the nearest one in the ball, then clipped to the box.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+        """
         delta = volume - self.reference
         if self.norm == "linf":
             delta = torch.minimum(torch.maximum(delta, -self.eps), self.eps)
@@ -122,11 +171,18 @@ class Ball:
 
     @property
     def radius(self) -> Tensor:
-        """The threat model's eps, (b or 1, 1, ...): the same for all channels."""
+        """Return the threat model's eps (b or 1, 1, ...), which is the same for all channels."""
         return (self.eps / self.unit)[:, :1]
 
     def step(self, gradient: Inputs) -> Inputs:
-        """The steepest ascent direction of length 1 eps: eps * sign (l_inf) or eps * g / ||g|| (l2); 0 where g is."""
+        """Return the direction of steepest ascent with a length of one eps.
+
+        Args:
+            gradient: The gradient (b, c, *spatial).
+
+        Returns:
+            eps * sign(g) for `linf`, eps * g / ||g|| for `l2`; 0 where the gradient is 0.
+        """
         if self.norm == "linf":
             return self.eps * gradient.sign()
         # In units, d/d(x / unit) = unit * d/dx.
@@ -134,7 +190,13 @@ class Ball:
         return self.eps * scaled / _rows(scaled, gradient.ndim).clamp_min(1e-30)
 
     def random(self, generator: torch.Generator) -> Inputs:
-        """A random legal volume: uniform in the l_inf ball; a random direction and a uniform length for l2."""
+        """Return a random legal volume.
+
+        It is uniform in the ball for `linf`. For `l2` it has a random direction and a uniform length.
+
+        Args:
+            generator: The source of the random numbers, on the CPU.
+        """
         shape, device = self.reference.shape, self.reference.device
         drawn = torch.rand(shape, generator=generator, dtype=torch.float64).to(device, self.reference.dtype) * 2 - 1
         if self.norm == "l2":
@@ -143,18 +205,31 @@ class Ball:
         return self.project(self.reference + self.eps * drawn)
 
     def sign_noise(self, generator: torch.Generator) -> Inputs:
-        """Random signs at the rim of the ball: the control that must not hurt a sound set-up."""
+        """Return the reference with random signs at the rim of the ball, a control that must not hurt a sound system.
+
+        Args:
+            generator: The source of the signs, on the CPU.
+        """
         drawn = torch.randint(0, 2, self.reference.shape, generator=generator).to(self.reference) * 2 - 1
         size = 1.0 if self.norm == "linf" else 1.0 / math.sqrt(drawn[0].numel())
         return self.project(self.reference + self.eps * drawn * size)
 
     def distance(self, volume: Inputs) -> Values:
-        """The norm of the perturbation per case, in the unit of the threat model's eps."""
+        """Return the norm of the perturbation per case (b), in the unit of the threat model's eps.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+        """
         delta = ((volume - self.reference) / self.unit).flatten(1)
         return delta.abs().amax(1) if self.norm == "linf" else torch.linalg.vector_norm(delta, dim=1)
 
     def holds(self, volume: Inputs, tolerance: float = 1e-6) -> Bool[Tensor, " b"]:
-        """Per case, whether the volume is legal: within eps and the box, to `tolerance` units and one ulp."""
+        """Return per case (b) whether a volume is legal, that is within eps and the box.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+            tolerance: The allowed excess in units; one ulp is allowed on top of it.
+        """
         ulp = torch.finfo(volume.dtype).eps * self.reference.abs().flatten(1).amax(1)
         slack = (tolerance * self.unit).flatten(1).amax(1) + ulp
         wide = slack.view(-1, *(1,) * (volume.ndim - 1))
@@ -168,6 +243,6 @@ def _per_channel(values: list[float], volume: Inputs) -> Float[Tensor, "1 channe
 
 
 def _rows(x: Tensor, ndim: int) -> Tensor:
-    """The Euclidean norm of each case, ready to broadcast."""
+    """The Euclidean norm of each case, shaped to broadcast."""
     norm: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
     return norm.view(-1, *(1,) * (ndim - 1))

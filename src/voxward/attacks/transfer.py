@@ -1,4 +1,4 @@
-"""A perturbation found on one model, tried on another: what an attacker without the model itself can do."""
+"""Transfer attacks: what an attacker who does not have the model itself can do with another one."""
 
 from __future__ import annotations
 
@@ -15,38 +15,52 @@ from voxward.core.model import Inputs, VolumeModel
 
 @dataclass(frozen=True, eq=False)
 class Transfer(Attack):
-    """`attack` runs on `surrogate`, from the same reference in the same ball; the attacked model only judges.
+    """Runs an attack on a surrogate model, from the same reference in the same ball; the attacked model only judges.
 
-    The books count the attacked model's evaluations: two forwards at most, whatever the surrogate was asked. Both what
-    the attack returned and the point of lowest Dice on the surrogate are judged: the latter may be the one that owes
-    most to the surrogate's own weaknesses.
+    The counts are the attacked model's evaluations, at most two forward passes for the attack, whatever the surrogate
+    was asked. Both what the attack returned and the point of lowest Dice on the surrogate are judged, because the
+    latter may be the one that owes most to the surrogate's own weaknesses.
+
+    Attributes:
+        attack: The attack that runs on the surrogate.
+        surrogate: The model that it runs on.
     """
 
     attack: Attack
     surrogate: VolumeModel
     needs_gradient = False
-    summary = "Runs an attack on a surrogate model and judges the attacked model on what it finds"
+    summary = "Transfer: an attack on a surrogate model, judged on the attacked model"
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """`transfer-` and the attack's name."""
+        """Return `transfer-` with the attack's name."""
         return f"transfer-{self.attack.name}"
 
     @property
     def norms(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Those of the attack."""
+        """Return the norms that the attack knows."""
         return self.attack.norms
 
     def cost(self, classes: int) -> tuple[int, int]:
-        """See Attack; of the attacked model alone."""
+        """Return the greatest cost on the attacked model alone; see `Attack.cost`."""
         return 0, 1 + JUDGED
 
     def run(self, state: AttackState) -> Inputs:
-        """See Attack. Raises ValueError where the target does not fit the surrogate's logits."""
+        """Attack the surrogate, and judge what was found on the attacked model; see `Attack.run`.
+
+        Args:
+            state: The state of the attack on the attacked model.
+
+        Raises:
+            UserError: The surrogate has another head than the attacked model, or its logits do not fit the ground
+                truth.
+        """
         counted = Counted(self.surrogate)
         start = counted.sweep(state.ball.reference)
         if self.surrogate.head != state.model.head:
-            raise UserError(f"surrogate has a {self.surrogate.head} head, the attacked model {state.model.head}")
+            raise UserError(
+                f"the surrogate's head must be {state.model.head}, as the attacked model's, got {self.surrogate.head}"
+            )
         check_logits(start.logits, state.target, self.surrogate.head)
         self.attack.check(self.surrogate.head, start.logits.shape[1])
         inner = replace(state, model=counted, start=start, name=self.name)
@@ -56,5 +70,5 @@ class Transfer(Attack):
         return returned
 
     def options(self) -> dict[str, Any]:
-        """See Attack; the surrogate is the caller's to name."""
+        """Return the attack's name and options; the caller records which surrogate it was."""
         return {"attack": self.attack.name, **self.attack.options()}

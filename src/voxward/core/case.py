@@ -1,4 +1,4 @@
-"""Volumes, the cases and datasets made of them, and how a prepared array lies in its source file."""
+"""Volumes, the cases and datasets that are made of them, and how a prepared array lies in its source file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from voxward.core.types import CaseLabels, Float3, Image, Size3, VoxelArray
 
 @dataclass(frozen=True)
 class Scaling:
-    """How a file keeps intensities as integers of type `kind`: intensity = slope * integer + intercept."""
+    """How a file stores intensities as integers: intensity = slope * integer + intercept.
+
+    Attributes:
+        kind: The integers' number type, as NumPy names it, such as `int16`.
+        slope: Intensity per integer step.
+        intercept: The intensity of the integer 0.
+    """
 
     kind: str
     slope: float
@@ -23,14 +29,14 @@ class Scaling:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The least and the greatest intensity."""
+        """Return the least and the greatest intensity that the file can store."""
         whole = np.iinfo(self.kind)
         low, high = sorted(self.slope * end + self.intercept for end in (whole.min, whole.max))
         return low, high
 
     @property
     def reversible(self) -> bool:
-        """Whether the integers can be told from the intensities in float32."""
+        """Return whether the integers can be recovered from intensities in float32."""
         return bool(np.spacing(np.float32(max(map(abs, self.limits)))) <= abs(self.slope) / 64)
 
 
@@ -38,9 +44,17 @@ class Scaling:
 class Volume:
     """A volume as its file stores it.
 
-    `array` is (c, i, j, k) for an image and (i, j, k) for a label, in the file's own voxel order and number type.
-    `affine` (4, 4) maps voxel indices to millimetres, RAS+ (x to the right, y to the front, z to the head).
-    `scaling` says how its file keeps an array of intensities that are integers there, where these can be told.
+    Attributes:
+        array: Voxels in the file's own order and number type: (c, i, j, k) for an image, (i, j, k) for a label.
+        affine: (4, 4), from voxel indices to millimetres in RAS+ (x to the patient's right, y to the front, z to the
+            head).
+        scaling: How the file stores these intensities as integers. None if the file stores the array itself, or if the
+            integers could not be recovered.
+
+    Example:
+        >>> volume = voxward.Volume(np.zeros((1, 64, 64, 32), np.int16), np.diag([0.8, 0.8, 3.0, 1.0]))
+        >>> volume.shape, volume.spacing
+        ((64, 64, 32), (0.8, 0.8, 3.0))
     """
 
     array: VoxelArray
@@ -49,20 +63,26 @@ class Volume:
 
     @property
     def shape(self) -> Size3:
-        """Spatial shape (i, j, k)."""
+        """Return the number of voxels along the spatial axes (i, j, k)."""
         i, j, k = self.array.shape[-3:]
         return i, j, k
 
     @property
     def spacing(self) -> Float3:
-        """Voxel size in mm along i, j, k: the lengths of the affine's columns."""
+        """Return the voxel size in mm along (i, j, k), which is the length of each column of the affine."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(x), float(y), float(z)
 
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one case: one multi-channel image or one file per channel, and its label where there is one."""
+    """The files of one case.
+
+    Attributes:
+        id: The case's name, which files that belong to it are named after.
+        images: One file with all channels, or one file per channel.
+        label: The file with the ground truth; None if there is none.
+    """
 
     id: str
     images: tuple[Path, ...]
@@ -71,10 +91,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder of cases as its description declares it; nothing has been read yet.
+    """A folder of cases as its description declares it; no voxel has been read yet.
 
-    `cases` have labels; `unlabelled` are images without one (a test set). `splits_file` is the dataset's own list of
-    folds where it ships one: JSON, a list of {"train": [ids], "val": [ids]}.
+    Attributes:
+        name: The dataset's name.
+        root: The folder.
+        channels: The names of the image channels.
+        labels: The classes and regions.
+        cases: The cases that have a label.
+        unlabelled: The cases that have images only, such as a test set.
+        splits_file: The dataset's own list of folds, if it ships one: JSON, a list of {"train": [ids], "val": [ids]}.
     """
 
     name: str
@@ -86,7 +112,14 @@ class Dataset:
     splits_file: Path | None = None
 
     def case(self, id: str) -> Case:
-        """The case of that id. Raises ValueError when there is none."""
+        """Return the case with an id.
+
+        Args:
+            id: The id of a case with or without a label.
+
+        Raises:
+            UserError: The dataset has no such case.
+        """
         for case in (*self.cases, *self.unlabelled):
             if case.id == id:
                 return case
@@ -95,11 +128,23 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Frame:
-    """How a prepared array lies in its source file, and the numbers that normalised it: all that the inverse needs.
+    """How a prepared array lies in its source file, with all the numbers that the inverse of the preparation needs.
 
-    Steps in order: transpose by `axes` and flip by `flips` (to RAS order), crop `box_start`:`box_stop`, resample to
-    `shape`, clip each channel to [low, high], subtract `mean`, divide by `std`. `low`, `high`, `mean`, `std` are in the
-    source's intensity units, one per channel.
+    The preparation's steps are, in this order: transpose by `axes` and flip by `flips` (to RAS order), crop
+    `box_start`:`box_stop`, resample to `shape`, clip each channel to [low, high], subtract `mean`, divide by `std`.
+
+    Attributes:
+        source_shape: Shape (i, j, k) of the source file.
+        affine: The source file's affine (4, 4), voxel indices to millimetres.
+        axes: The source axis of each oriented axis.
+        flips: Which oriented axes run against their source axis.
+        box_start: First voxel of the crop box, in oriented source voxels.
+        box_stop: The voxel after the last one of the crop box, in oriented source voxels.
+        shape: Shape of the prepared array (d, h, w).
+        low: Lower end of the intensity range that each channel is clipped to, in the source's intensity unit.
+        high: Upper end of that range, one per channel.
+        mean: What is subtracted from each channel, in the source's intensity unit.
+        std: What each channel is divided by, in the source's intensity unit.
     """
 
     source_shape: Size3
@@ -116,14 +161,24 @@ class Frame:
 
     @property
     def box_shape(self) -> Size3:
-        """Shape of the crop box in oriented source voxels."""
+        """Return the shape of the crop box in oriented source voxels."""
         i, j, k = (stop - start for start, stop in zip(self.box_start, self.box_stop, strict=True))
         return i, j, k
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
-    """What a network is fed: `image` (c, d, h, w) float32 normalised, `label` (d, h, w) class indices, the frame."""
+    """What a network is fed: a normalised image with its label and its place in the source file.
+
+    Attributes:
+        id: The case's id.
+        image: Normalised intensities (c, d, h, w), float32.
+        label: Class indices (d, h, w); None for a case without a label.
+        frame: How the array lies in its source file.
+
+    Raises:
+        UserError: The image is not float32.
+    """
 
     id: str
     image: Image
@@ -132,4 +187,4 @@ class PreparedCase:
 
     def __post_init__(self) -> None:
         if self.image.dtype != torch.float32:
-            raise UserError(f"a prepared image is float32, got {self.image.dtype}")
+            raise UserError(f"a prepared image must be float32, got {self.image.dtype}")

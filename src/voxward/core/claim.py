@@ -1,4 +1,4 @@
-"""Whose turn it is: an atomic claim on a piece of work that processes and machines share on one file system."""
+"""Claims on pieces of work that several processes and machines share on one file system."""
 
 from __future__ import annotations
 
@@ -18,12 +18,22 @@ from voxward.core.files import write_text
 
 @contextmanager
 def claim(path: Path, expires: float = 300.0) -> Iterator[bool]:
-    """Claim the work that `path` stands for: yields True when it is ours, False when somebody alive has it.
+    """Claim a piece of work, so that only one process does it at a time.
 
-    The file holds host, process and a token; a thread touches it every expires / 4 seconds, and it is removed on
-    exit. A claim is dead when it was not touched for `expires` seconds, or when its process has ended on this host;
-    it is taken over. A process that stands still for longer than `expires` loses its claim without knowing: what is
-    written under a claim must be harmless to write twice. Raises ValueError for an `expires` that is not positive.
+    The file at `path` holds the host, the process number and a token. A thread touches it every expires / 4 seconds,
+    and it is removed on exit. A claim is dead if it was not touched for `expires` seconds, or if its process has ended
+    on this host; another process then takes it over. A process that stands still for longer than `expires` loses its
+    claim without knowing, so whatever is written under a claim must be harmless to write twice.
+
+    Args:
+        path: The file that stands for the work.
+        expires: Seconds without a sign of life after which the claim is dead, above 0.
+
+    Yields:
+        True if this process now has the claim, False if another living process has it.
+
+    Raises:
+        UserError: `expires` is not a positive number.
     """
     if not (math.isfinite(expires) and expires > 0):
         raise UserError(f"expires must be a positive number of seconds, got {expires}")

@@ -1,4 +1,4 @@
-"""The only way anything reaches the disk: written beside its target, then renamed; no reader sees half a file."""
+"""How files reach the disk: each is written beside its target and then renamed, so that no reader sees half a file."""
 
 from __future__ import annotations
 
@@ -23,11 +23,18 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt
 
 
 def name_fault(name: str, longest: int = _LONGEST_NAME) -> str | None:
-    r"""Say why a text cannot be the name of a file or folder of its own on every system, or None where it can.
+    r"""Say why a text cannot be the name of a file or folder on every system.
 
-    Legal is any text of 1 to `longest` bytes (UTF-8) without a path separator of any system (/, \ and :) and
-    without control characters, which does not begin with a dot, does not end with a dot or blank, and is no device of
-    Windows (NUL, COM1, ..., with or without a suffix).
+    Legal is any text of 1 to `longest` bytes (UTF-8) without a path separator of any system (/, \ and :) and without
+    control characters. It does not begin with a dot, does not end with a dot or blank, and is not a device of Windows
+    (NUL, COM1, ..., with or without a suffix).
+
+    Args:
+        name: The text.
+        longest: The greatest number of bytes.
+
+    Returns:
+        The reason, such as "it is empty"; None if the name is legal.
     """
     if not name:
         return "it is empty"
@@ -49,10 +56,14 @@ def name_fault(name: str, longest: int = _LONGEST_NAME) -> str | None:
 def inside(folder: Path | str, name: str) -> Path:
     """Return the path of the file or folder `name` directly inside `folder`.
 
-    Every path that is made of a name from elsewhere (a case, a dataset, a run) is made here.
+    Every path that is made from a name of unknown origin (a case, a dataset, a run) is made here.
+
+    Args:
+        folder: The folder, which need not exist.
+        name: The name of the file or folder.
 
     Raises:
-        ValueError: `name` is no plain file name (see `name_fault`), so that it might lie outside of the folder.
+        UserError: `name` is not a plain file name (see `name_fault`), so the path might lie outside the folder.
     """
     if (fault := name_fault(name, _LONGEST_FILE)) is not None:
         raise UserError(f"{name!r} cannot be the name of a file in {folder}: {fault}")
@@ -65,14 +76,21 @@ def _never(folder: Path) -> bool:
 
 @contextmanager
 def atomic_write(target: Path | str, replaceable: Callable[[Path], bool] = _never) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; on success it is renamed to `target`, on any error removed.
+    """Yield a temporary path beside `target`, which is renamed to `target` on success and removed on any error.
 
-    The caller creates a file or a folder at the temporary path, whose name ends like the target's (readers and
-    writers that go by the suffix keep working). An existing file is replaced. An existing folder is replaced as a
-    whole, where it is empty or `replaceable` says that nothing in it is lost.
+    The caller creates a file or a folder at the temporary path, whose name ends like the target's, so that readers and
+    writers that go by the suffix keep working. An existing file is replaced. An existing folder is replaced as a whole
+    if it is empty, or if `replaceable` says that nothing in it would be lost.
+
+    Args:
+        target: Where the file or folder goes; its parent folder is made.
+        replaceable: Whether an existing folder with contents may be replaced; by default it may not.
+
+    Yields:
+        The temporary path.
 
     Raises:
-        FileExistsError: the target is a folder with contents that must stay; then nothing is changed.
+        FileExistsError: The target is a folder with contents that must stay; nothing is changed.
     """
     target = Path(target)
     _refuse_folder(target, replaceable)
@@ -89,18 +107,36 @@ def atomic_write(target: Path | str, replaceable: Callable[[Path], bool] = _neve
 
 
 def write_text(target: Path | str, text: str) -> None:
-    """Write `text` as UTF-8 to `target`, atomically."""
+    """Write a text to a file atomically, as UTF-8.
+
+    Args:
+        target: The file, which is replaced if it exists.
+        text: The text.
+    """
     with atomic_write(target) as path:
         path.write_text(text, encoding="utf-8")
 
 
 def write_json(target: Path | str, value: Any) -> None:
-    """Write `value` as indented JSON to `target`, atomically. NaN and infinity are refused (ValueError)."""
+    """Write a value to a file atomically, as indented JSON.
+
+    Args:
+        target: The file, which is replaced if it exists.
+        value: Plain data.
+
+    Raises:
+        ValueError: The value holds NaN or infinity.
+    """
     write_text(target, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def append_text(target: Path | str, text: str) -> None:
-    """Append `text` to a log in one write, creating the file when needed."""
+    """Append a text to a log in one write.
+
+    Args:
+        target: The log, which is made if it does not exist.
+        text: The text, as UTF-8.
+    """
     path = Path(target)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as log:
@@ -108,7 +144,7 @@ def append_text(target: Path | str, text: str) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Force a file, or every file of a folder, to the disk: a rename may outlive a crash that the contents do not."""
+    """Force a file, or every file of a folder, to the disk: a crash may keep a rename and lose the contents."""
     for file in path.rglob("*") if path.is_dir() else (path,):
         if file.is_file():
             with file.open("rb") as written:

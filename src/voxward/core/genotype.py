@@ -1,8 +1,8 @@
-"""What an architecture search decides about a multi-scale network: a JSON value.
+"""What an architecture search decides about a multi-scale network, as a value that is stored as JSON.
 
-The network is a grid of nodes (layer, scale): scale 0 has the stem's resolution, and each following one is coarser by
-one stride. A node exists where scale <= min(layer, layers - layer, scales - 1), so that a path starts and ends at
-scale 0 (MS-NAS, Yan et al., MICCAI 2020, figure 1a). An edge leads from one layer to the next.
+The network is a grid of nodes (layer, scale). Scale 0 has the stem's resolution, and each following scale is coarser by
+one stride. A node exists where scale <= min(layer, layers - layer, scales - 1), so that a path starts and ends at scale
+0 (MS-NAS, Yan et al., MICCAI 2020, figure 1a). An edge leads from one layer to the next.
 """
 
 from __future__ import annotations
@@ -28,13 +28,19 @@ EDGE_KINDS: tuple[EdgeKind, ...] = get_args(EdgeKind)
 CELL_KINDS: tuple[EdgeKind, ...] = EDGE_KINDS[:3]
 OPERATION_NAMES: tuple[OperationName, ...] = get_args(OperationName)
 
-_RISE = {"down": 1, "same": 0, "up": -1, "skip": 0}  # the target's scale less the source's
+_RISE = {"down": 1, "same": 0, "up": -1, "skip": 0}  # the target's scale minus the source's
 _SUM_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, order=True)
 class Edge:
-    """An edge into node (layer, scale): a cell that goes down, stays or goes up in resolution, or a skip (identity)."""
+    """An edge into a node of the grid: a cell, or a skip that passes its input on.
+
+    Attributes:
+        layer: The layer of the node that the edge enters, from 1.
+        scale: The scale of that node, 0 is the finest.
+        kind: `down`, `same` or `up`: a cell that lowers, keeps or raises the resolution. `skip`: the identity.
+    """
 
     layer: int
     scale: int
@@ -42,23 +48,28 @@ class Edge:
 
     @property
     def source(self) -> Node:
-        """The node it leaves."""
+        """Return the node (layer, scale) that the edge leaves."""
         return self.layer - 1, self.scale - _RISE[self.kind]
 
     @property
     def target(self) -> Node:
-        """The node it enters."""
+        """Return the node (layer, scale) that the edge enters."""
         return self.layer, self.scale
 
     @property
     def name(self) -> str:
-        """Its name among a network's modules."""
+        """Return the edge's name among a network's modules, such as `3-1-down`."""
         return f"{self.layer}-{self.scale}-{self.kind}"
 
 
 @dataclass(frozen=True)
 class Gene:
-    """One block of a cell: the operation, and what it is applied to (0 the cell's input, n the n-th block's output)."""
+    """One block of a cell.
+
+    Attributes:
+        input: What the operation is applied to: 0 for the cell's input, n for the output of the n-th block.
+        operation: The operation's name (see `nets.layout.OPERATIONS`).
+    """
 
     input: int
     operation: OperationName
@@ -66,24 +77,43 @@ class Gene:
 
 @dataclass(frozen=True)
 class CellGenes:
-    """The blocks of the three kinds of cell; every cell of a kind is built alike."""
+    """The blocks of the three kinds of cell; all cells of one kind are built alike.
+
+    Attributes:
+        down: The blocks of cells that lower the resolution.
+        same: The blocks of cells that keep it.
+        up: The blocks of cells that raise it.
+    """
 
     down: tuple[Gene, ...]
     same: tuple[Gene, ...]
     up: tuple[Gene, ...]
 
     def of(self, kind: EdgeKind) -> tuple[Gene, ...]:
-        """The blocks of the cell on an edge of this kind; a skip has none."""
+        """Return the blocks of the cell on an edge.
+
+        Args:
+            kind: The kind of the edge; a `skip` has no blocks.
+        """
         return {"down": self.down, "same": self.same, "up": self.up, "skip": ()}[kind]
 
 
 @dataclass(frozen=True)
 class Genotype:
-    """A decoded network. Raises ValueError listing every problem.
+    """A network that an architecture search has found.
 
-    dimensions: 2 or 3. layers, scales: of the grid. paths: from the stem to the head, each as the kinds of its edges,
-    one per layer; the network is their union. weights: of the edges, in the order of `edges`; those that enter one
-    node sum to 1. Without weights a node is the plain sum of what arrives.
+    Attributes:
+        dimensions: 2 for a network on slices, 3 for one on volumes.
+        layers: Layers of the grid.
+        scales: Scales of the grid.
+        cells: The blocks of the cells.
+        paths: Paths from the stem to the head, each as the kinds of its edges, one per layer. The network is their
+            union.
+        weights: A weight per edge, in the order of `edges`; the weights of the edges into one node sum to 1. None: a
+            node is the plain sum of what arrives.
+
+    Raises:
+        UserError: The values do not describe a network; the message lists every problem.
     """
 
     dimensions: Literal[2, 3]
@@ -103,16 +133,20 @@ class Genotype:
 
     @property
     def blocks(self) -> int:
-        """Blocks in a cell."""
+        """Return the number of blocks in a cell."""
         return len(self.cells.same)
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
-        """The union of the paths, by layer, scale and kind."""
+        """Return the edges on any path, sorted by layer, scale and kind."""
         return tuple(sorted({edge for path in self.paths for edge in path_edges(path)}))
 
     def save(self, path: Path) -> None:
-        """Write as JSON."""
+        """Write the genotype as JSON.
+
+        Args:
+            path: The file, which is replaced if it exists.
+        """
         write_json(path, to_data(self))
 
     def _path_problems(self) -> list[str]:
@@ -148,7 +182,11 @@ class Genotype:
 
 
 def path_edges(path: Iterable[EdgeKind]) -> tuple[Edge, ...]:
-    """The edges of a path that starts at node (0, 0)."""
+    """Return the edges of a path that starts at node (0, 0).
+
+    Args:
+        path: The kinds of its edges, one per layer.
+    """
     edges, scale = [], 0
     for layer, kind in enumerate(path, 1):
         scale += _RISE[kind]
@@ -157,13 +195,24 @@ def path_edges(path: Iterable[EdgeKind]) -> tuple[Edge, ...]:
 
 
 def has_node(layers: int, scales: int, node: Node) -> bool:
-    """Whether the grid has the node (layer, scale)."""
+    """Return whether a grid has a node.
+
+    Args:
+        layers: Layers of the grid.
+        scales: Scales of the grid.
+        node: The node (layer, scale).
+    """
     layer, scale = node
     return 0 <= scale <= min(layer, layers - layer, scales - 1)
 
 
 def grid_problems(layers: int, scales: int) -> list[str]:
-    """What is wrong with a grid's size, one sentence each."""
+    """Return what is wrong with a grid's size, one sentence per problem; an empty list if nothing is.
+
+    Args:
+        layers: Layers of the grid, at least 1.
+        scales: Scales of the grid, from 1 to layers // 2 + 1.
+    """
     found = [] if layers >= 1 else [f"layers must be at least 1, got {layers}"]
     most = max(layers, 0) // 2 + 1
     if not 1 <= scales <= most:
@@ -172,7 +221,15 @@ def grid_problems(layers: int, scales: int) -> list[str]:
 
 
 def load_genotype(path: Path) -> Genotype:
-    """Read a genotype from a JSON file. Raises ValueError listing all problems."""
+    """Read a genotype from a JSON file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: The file does not describe a network; the message lists every problem.
+    """
     return load_json(Genotype, path)
 
 

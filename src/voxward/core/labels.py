@@ -1,4 +1,4 @@
-"""What the voxels of a label may be called."""
+"""The classes and regions of a dataset, and the voxel values that stand for them in its files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ from torch import Tensor
 from voxward.core.errors import UserError
 from voxward.core.regions import NestedRegions
 
-# Undeclared values that an error lists; a file that is no label at all may hold thousands.
+# How many undeclared values an error lists; a file that is not a label at all may hold thousands.
 _SHOWN = 20
 
 
 def largest(logits: Tensor) -> Tensor:
-    """Logits (..., k, d, h, w) -> the class of the largest one, of equal ones the lowest; uint8 (int32 beyond 256)."""
+    """Return the class of the largest logit of each voxel; of equal ones, the lowest class.
+
+    Args:
+        logits: Logits (..., k, d, h, w).
+
+    Returns:
+        Class indices (..., d, h, w), uint8, or int32 beyond 256 classes.
+    """
     classes = logits.unbind(-4)
     kind = torch.uint8 if len(classes) <= 256 else torch.int32
     if logits.is_cuda:
@@ -36,7 +43,12 @@ def largest(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Region:
-    """Several classes as one thing to find: its name and the file values of the voxels in it."""
+    """Several classes that are found as one thing, such as the whole tumour.
+
+    Attributes:
+        name: The region's name.
+        values: The file values of the voxels in the region.
+    """
 
     name: str
     values: tuple[int, ...]
@@ -44,12 +56,21 @@ class Region:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Class names and the voxel values that stand for them in label files; the first is the background.
+    """The classes of a dataset and the voxel values that stand for them in its label files.
 
-    Inside voxward a class is its index (0 = background); files carry `values`. regions: nested, innermost first, each
-    one class more than the one before, the last all foreground classes (BraTS: ET in TC in WT). Where there are any,
-    networks learn them (one sigmoid each) instead of the classes, and they are what is scored, attacked and selected
-    by; files and prepared labels hold classes all the same. Raises ValueError for anything else.
+    Inside voxward a class is its index (0 is the background); files hold `values`. With regions, a network learns these
+    (one sigmoid each) instead of the classes, and they are what is scored, attacked and used to select a checkpoint;
+    files and prepared labels hold classes all the same.
+
+    Attributes:
+        names: The name of each class, the background first.
+        values: The file value of each class; the background's is 0.
+        regions: Nested regions, the innermost first. Each holds one class more than the one before, and the last one
+            all foreground classes (BraTS: ET in TC in WT). Empty if the network learns classes.
+
+    Raises:
+        UserError: Names and values differ in number or repeat, there is no foreground class, the first value is not 0,
+            or the regions are not nested as described.
     """
 
     names: tuple[str, ...]
@@ -87,22 +108,26 @@ class LabelSet:
 
     @property
     def head(self) -> Literal["softmax", "regions"]:
-        """How a network's outputs are read: classes that exclude each other, or one sigmoid per region."""
+        """Return how a network's outputs are read: `softmax` (one class per voxel) or `regions` (one sigmoid each)."""
         return "regions" if self.regions else "softmax"
 
     @property
     def outputs(self) -> int:
-        """Output channels of a network: one per class, the background included, or one per region."""
+        """Return how many output channels a network has: one per class, the background included, or one per region."""
         return len(self.regions) or self.count
 
     @property
     def scored(self) -> tuple[str, ...]:
-        """What is scored: the regions, or without any the foreground classes."""
+        """Return the names of what is scored: the regions, or the foreground classes if there are no regions."""
         return tuple(region.name for region in self.regions) or self.foreground
 
     @property
     def nested(self) -> NestedRegions:
-        """The regions over class indices. Raises ValueError where there are none."""
+        """Return the regions in terms of class indices.
+
+        Raises:
+            UserError: These labels have no regions.
+        """
         if not self.regions:
             raise UserError(f"the labels {self.names} have no regions")
         added = [
@@ -113,27 +138,46 @@ class LabelSet:
 
     @property
     def classes(self) -> LabelSet:
-        """The same classes without regions."""
+        """Return the same classes without regions."""
         return replace(self, regions=())
 
     def with_regions(self, regions: Mapping[str, Sequence[int]] | None) -> LabelSet:
-        """The same classes with these regions (name: file values), in any order; None leaves them, {} has none."""
+        """Return the same classes with other regions.
+
+        Args:
+            regions: Region names with the file values in each, in any order. None keeps the present regions, and an
+                empty mapping removes them.
+
+        Raises:
+            UserError: The regions are not nested as `LabelSet` describes.
+        """
         if regions is None:
             return self
         ordered = sorted(regions.items(), key=lambda item: len(item[1]))
         return replace(self, regions=tuple(Region(name, tuple(values)) for name, values in ordered))
 
     def target(self, index: Tensor) -> Tensor:
-        """Class indices (..., d, h, w) as attacks and scores compare them with a network's outputs.
+        """Turn class indices into the form in which attacks and scores compare them with a network's outputs.
 
-        The same, or with regions 0 and 1 for each (..., r, d, h, w); int64.
+        Args:
+            index: Class indices (..., d, h, w).
+
+        Returns:
+            The class indices themselves, or with regions 0 and 1 for each region (..., r, d, h, w); int64.
         """
         return self.nested.to_masks(index).long() if self.regions else index.long()
 
     def read(self, logits: Tensor) -> Tensor:
-        """Logits (..., k, d, h, w) -> class indices (..., d, h, w), uint8 (int32 beyond 256 classes).
+        """Turn a network's logits into class indices.
 
-        The largest class; of regions those above 0, the innermost one that holds a voxel deciding its class.
+        Without regions the class of the largest logit wins. With regions, a voxel is in each region whose logit is
+        above 0, and the innermost of these decides its class.
+
+        Args:
+            logits: Logits (..., k, d, h, w) of classes or regions.
+
+        Returns:
+            Class indices (..., d, h, w), uint8, or int32 beyond 256 classes.
         """
         if self.regions:
             return self.nested.to_labels(logits > 0)
@@ -141,19 +185,28 @@ class LabelSet:
 
     @property
     def count(self) -> int:
-        """Number of classes, the background included."""
+        """Return the number of classes, the background included."""
         return len(self.names)
 
     @property
     def foreground(self) -> tuple[str, ...]:
-        """Names without the background."""
+        """Return the names of the classes without the background."""
         return self.names[1:]
 
     def to_index(self, array: np.ndarray) -> np.ndarray:
-        """File values -> class indices, uint8 (uint16 beyond 256 classes), in C order.
+        """Turn file values into class indices.
 
-        Plane by plane along the first axis: a whole volume of 64-bit places would take many times the label's memory.
-        Raises ValueError naming the voxel values that are not among `values`.
+        The work is done plane by plane along the first axis, because 64-bit places of a whole volume would take many
+        times the label's memory.
+
+        Args:
+            array: File values of any shape.
+
+        Returns:
+            Class indices of the same shape, uint8, or uint16 beyond 256 classes, in C order.
+
+        Raises:
+            UserError: Some voxel values are not among `values`; the message lists them.
         """
         order = np.argsort(self.values)
         known = np.asarray(self.values)[order]
@@ -171,7 +224,14 @@ class LabelSet:
         return index
 
     def to_values(self, index: np.ndarray) -> np.ndarray:
-        """Class indices -> file values, in the smallest integer type that holds them all."""
+        """Turn class indices into file values.
+
+        Args:
+            index: Class indices of any shape.
+
+        Returns:
+            File values of the same shape, in the smallest integer type that holds all of `values`.
+        """
         dtype = np.result_type(*(np.min_scalar_type(value) for value in self.values))
         values: np.ndarray = np.asarray(self.values, dtype=dtype)[index]
         return values

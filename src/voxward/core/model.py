@@ -12,29 +12,40 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 Head = Literal["softmax", "regions"]
-"""`softmax`: classes exclude each other, the first is the background. `regions`: one sigmoid each, may overlap."""
+"""How logits are read.
+
+`softmax`: the classes exclude each other, and the first one is the background. `regions`: every output has its own
+sigmoid, and regions may overlap.
+"""
 
 Inputs = Float[Tensor, "b c *spatial"]
-"""Intensities, before any normalisation that belongs to the model. Two or three spatial axes."""
+"""Intensities (b, c, *spatial), before any normalisation that belongs to the model; two or three spatial axes."""
 
 Scores = Float[Tensor, "b k *spatial"]
-"""Logits of k classes or k regions."""
+"""Logits (b, k, *spatial) of k classes or k regions."""
 
 Truth = Integer[Tensor, "b ..."]
-"""Class indices (b, *spatial) for a softmax head; 0 or 1 per region (b, k, *spatial) for a region head."""
+"""Class indices (b, *spatial) for a softmax head, or 0 and 1 per region (b, k, *spatial) for a region head."""
 
 Values = Float[Tensor, " b"]
+"""One number per case of the batch (b)."""
 
 Objective = Callable[[Scores, Truth], Values]
 """What an attack maximises: one differentiable value per case, independent of the other cases in the batch."""
 
 Box = tuple[slice, ...]
-"""A part of the spatial axes."""
+"""A box of voxels: one slice per spatial axis."""
 
 
 @dataclass(frozen=True, eq=False)
 class Swept:
-    """A volume with its logits; `memo` is the model's own, to update them after a local change."""
+    """A volume with its logits, and what a model needs to update them after a local change.
+
+    Attributes:
+        volume: Intensities (b, c, *spatial).
+        logits: Logits of that volume (b, k, *spatial).
+        memo: The model's own intermediate results, which only its `logits_after` reads; None if it keeps none.
+    """
 
     volume: Inputs
     logits: Scores
@@ -43,71 +54,126 @@ class Swept:
 
 @runtime_checkable
 class VolumeModel(Protocol):
-    """A model over volumes. Cases of a batch never influence each other. Parameters are never changed."""
+    """A model over volumes, as attacks use it.
+
+    The cases of a batch never influence each other, and no method changes the model's parameters.
+    """
 
     @property
     def head(self) -> Head:
-        """How the logits are read."""
+        """Return how the logits are read, `softmax` or `regions`."""
         ...
 
     def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
-        """Logits, the objective's value per case, and its gradient with respect to the volume."""
+        """Compute the logits, the objective and its gradient with respect to the volume.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+            target: The ground truth, as `Truth` describes.
+            objective: The function of logits and ground truth to differentiate.
+
+        Returns:
+            The logits (b, k, *spatial), the objective's value per case (b), and its gradient (b, c, *spatial).
+        """
         ...
 
     def logits(self, volume: Inputs) -> Scores:
-        """Logits, without a gradient."""
+        """Compute the logits (b, k, *spatial) of a volume (b, c, *spatial), without a gradient."""
         ...
 
     def sweep(self, volume: Inputs) -> Swept:
-        """Logits, kept together with what `logits_after` needs."""
+        """Compute the logits of a volume, and keep what `logits_after` needs to update them.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+
+        Returns:
+            The volume, its logits and the model's memo.
+        """
         ...
 
     def logits_after(self, before: Swept, volume: Inputs, box: Box) -> Swept:
-        """The same for `volume`, which differs from `before.volume` only inside `box`."""
+        """Compute the logits of a volume that differs from an earlier one only inside a box.
+
+        Args:
+            before: The earlier volume with its logits, from `sweep` or `logits_after`.
+            volume: The changed volume (b, c, *spatial), equal to `before.volume` outside `box`.
+            box: Where it may differ: one slice per spatial axis.
+
+        Returns:
+            The changed volume, its logits and the updated memo.
+        """
         ...
 
     def segment(self, logits: Scores) -> Truth:
-        """The final mask in the form of the target: argmax or threshold, then post-processing."""
+        """Turn logits into the final mask: argmax or threshold, then the model's post-processing.
+
+        Args:
+            logits: Logits (b, k, *spatial).
+
+        Returns:
+            The mask in the form of the ground truth (see `Truth`).
+        """
         ...
 
 
 class Wrapped:
-    """x."""
+    """The base class of models that change a part of another VolumeModel and leave the rest as it is.
+
+    Every method is forwarded to `inner`. A subclass overrides the ones that it changes. One that changes the logits
+    must change them in `value_and_grad`, `logits`, `sweep` and `logits_after` alike, because these do not call each
+    other.
+
+    Attributes:
+        inner: The model that does the work.
+    """
 
     inner: VolumeModel
 
     @property
     def head(self) -> Head:
-        """X."""
+        """Return how the inner model's logits are read."""
         return self.inner.head
 
     def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
-        """X."""
+        """Return the inner model's logits, objective values and gradient; see `VolumeModel.value_and_grad`."""
         return self.inner.value_and_grad(volume, target, objective)
 
     def logits(self, volume: Inputs) -> Scores:
-        """X."""
+        """Return the inner model's logits; see `VolumeModel.logits`."""
         return self.inner.logits(volume)
 
     def sweep(self, volume: Inputs) -> Swept:
-        """X."""
+        """Return the inner model's logits and memo; see `VolumeModel.sweep`."""
         return self.inner.sweep(volume)
 
     def logits_after(self, before: Swept, volume: Inputs, box: Box) -> Swept:
-        """X."""
+        """Return the inner model's updated logits and memo; see `VolumeModel.logits_after`."""
         return self.inner.logits_after(before, volume, box)
 
     def segment(self, logits: Scores) -> Truth:
-        """X."""
+        """Return the inner model's mask; see `VolumeModel.segment`."""
         return self.inner.segment(logits)
 
 
 @dataclass(frozen=True, eq=False)
 class PatchModel:
-    """A network on a patch: (b, c, *spatial) -> logits (b, k, *spatial), in evaluation mode while it is used.
+    """A network on a patch, as a VolumeModel.
 
-    normalise: applied to the intensities first, part of what is differentiated; None feeds them as they are.
-    Parameters, their .grad and the network's mode are left as found.
+    The network maps (b, c, *spatial) to logits (b, k, *spatial). It is in evaluation mode while it is used; its mode,
+    its parameters and their `.grad` are left as they were found.
+
+    Attributes:
+        network: The network; it must return logits, not probabilities.
+        head: How its logits are read, `softmax` or `regions`.
+        normalise: A function of the intensities that the network sees instead of them. It is a part of what is
+            differentiated, so an attack works on the intensities before it. None passes the intensities on unchanged.
+
+    Example:
+        >>> model = voxward.PatchModel(network, normalise=lambda volume: (volume - mean) / std)
+        >>> threat = voxward.ThreatModel(eps=8 / 255, bounds=((-100.0, 240.0),))
+        >>> result = voxward.attacks.create("apgd-dice", steps=20)(model, volume, target, threat)
+        >>> result.clean_dice, result.dice
     """
 
     network: nn.Module
@@ -115,31 +181,34 @@ class PatchModel:
     normalise: Callable[[Tensor], Tensor] | None = None
 
     def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
-        """See VolumeModel."""
+        """Compute the logits, the objective and its gradient with one forward and one backward pass.
+
+        The gradient is 0 where the network does not depend on its input; see `VolumeModel.value_and_grad`.
+        """
         with frozen(self.network), torch.enable_grad():
             leaf = volume.detach().requires_grad_()
             logits = self._forward(leaf)
             values = objective(logits, target)
-            # A network that cuts its input off has no gradient.
+            # A network that does not depend on its input has no gradient.
             reached = torch.autograd.grad(values.sum(), leaf, allow_unused=True) if values.requires_grad else (None,)
             gradient = torch.zeros_like(leaf) if reached[0] is None else reached[0]
         return logits.detach(), values.detach(), gradient
 
     def logits(self, volume: Inputs) -> Scores:
-        """See VolumeModel."""
+        """Compute the logits with one forward pass, without a gradient."""
         with frozen(self.network), torch.no_grad():
             return self._forward(volume)
 
     def sweep(self, volume: Inputs) -> Swept:
-        """See VolumeModel."""
+        """Compute the logits with one forward pass; there is no memo."""
         return Swept(volume, self.logits(volume))
 
     def logits_after(self, before: Swept, volume: Inputs, box: Box) -> Swept:
-        """See VolumeModel; a patch is always computed whole."""
+        """Compute the logits of the whole changed patch; `before` and `box` save no work here."""
         return self.sweep(volume)
 
     def segment(self, logits: Scores) -> Truth:
-        """See VolumeModel."""
+        """Return the argmax over the classes, or the regions whose logit is above 0."""
         return read_mask(logits, self.head)
 
     def _forward(self, volume: Tensor) -> Tensor:
@@ -148,14 +217,27 @@ class PatchModel:
 
 
 def read_mask(logits: Scores, head: Head) -> Truth:
-    """Argmax over classes (b, *spatial), or the regions whose logit is above 0 (b, k, *spatial); int64."""
-    # The same as argmax(1), the first of a tie included, which takes four to ten times as long on a processor.
+    """Turn logits into a mask without post-processing.
+
+    Args:
+        logits: Logits (b, k, *spatial).
+        head: How they are read.
+
+    Returns:
+        For `softmax` the class of the largest logit (b, *spatial), for `regions` 1 where a region's logit is above 0
+        and 0 elsewhere (b, k, *spatial); int64.
+    """
+    # Equal to argmax(1), also in taking the first of a tie, but four to ten times as fast on a CPU.
     return logits.max(1).indices if head == "softmax" else (logits > 0).long()
 
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode and parameters without gradients, put back as they were afterwards."""
+    """Put a network into evaluation mode and its parameters out of autograd, and restore both afterwards.
+
+    Args:
+        network: The network; the `requires_grad` of its parameters and the mode of each of its modules are restored.
+    """
     modes = [(module, module.training) for module in network.modules() if module.training]
     wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
     for module, _ in modes:

@@ -1,4 +1,4 @@
-"""What voxward itself wrote into a folder: nothing else is ever replaced without being asked to."""
+"""Which files voxward itself wrote into a folder: it never replaces any other file without being asked to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from voxward.core.errors import UserError
 from voxward.core.files import atomic_write, inside
 
 MARKER = ".voxward"
-"""The file in a folder that lists what was written there: a line of SHA-256, kind and name for every file."""
+"""The file in a folder that lists what voxward wrote there: a line of SHA-256, kind and name for every file."""
 _HEADING = "# What voxward wrote into this folder (format 1): SHA-256, kind, name. It replaces no other file.\n"
 _LISTED = 5
 
@@ -24,8 +24,8 @@ _LISTED = 5
 class Outputs:
     """The files of one kind that voxward writes into a folder.
 
-    A file is replaced only where the folder's marker says that it was written as this kind of output and it still
-    has that content: not the user's own file, not another command's output, and not a file that was edited since.
+    A file is replaced only if the folder's marker says that it was written as this kind of output and it still has that
+    content. So the user's own files, another command's output and files that were edited since are never replaced.
 
     Attributes:
         folder: Where the files go; it is made when the first one is written.
@@ -44,11 +44,14 @@ class Outputs:
     overwrite: bool = False
 
     def check(self, names: Iterable[str]) -> None:
-        """Refuse names at which another file lies.
+        """Refuse to go on if writing some files would replace files of other origin.
+
+        Args:
+            names: The names of the files that are to be written.
 
         Raises:
-            ValueError: One of the names is no plain file name, or files lie there that this kind of work did not
-                write, or that were changed since. The message names them.
+            UserError: One of the names is not a plain file name, or files with these names exist that this kind of work
+                did not write, or that were changed since. The message names them.
         """
         paths = [inside(self.folder, name) for name in names]
         if self.folder.exists() and not self.folder.is_dir():
@@ -63,24 +66,47 @@ class Outputs:
 
     @contextmanager
     def write(self, name: str) -> Iterator[Path]:
-        """Yield a temporary path for the file `name`, which takes its place on success, see `core.files.atomic_write`.
+        """Yield a temporary path for a file, which takes the file's place on success; see `core.files.atomic_write`.
+
+        Args:
+            name: The file's name inside the folder.
+
+        Yields:
+            The temporary path.
 
         Raises:
-            ValueError: As `check` does.
+            UserError: The file must not be replaced; see `check`.
         """
         self.check([name])
         with atomic_write(inside(self.folder, name)) as unfinished:
             yield unfinished
-            # Before the file takes its place: a process that is killed in between leaves no file that is unknown.
+            # Noted before the file is renamed: a process that is killed in between leaves no unknown file.
             self._note(name, _digest(unfinished))
 
     def text(self, name: str, text: str) -> None:
-        """Write `text` as UTF-8 to the file `name`; raises as `write` does."""
+        """Write a text to a file, as UTF-8.
+
+        Args:
+            name: The file's name inside the folder.
+            text: The text.
+
+        Raises:
+            UserError: The file must not be replaced; see `check`.
+        """
         with self.write(name) as path:
             path.write_text(text, encoding="utf-8")
 
     def json(self, name: str, value: Any) -> None:
-        """Write `value` as indented JSON to the file `name`; raises as `write` does, and ValueError for NaN."""
+        """Write a value to a file, as indented JSON.
+
+        Args:
+            name: The file's name inside the folder.
+            value: Plain data.
+
+        Raises:
+            UserError: The file must not be replaced; see `check`.
+            ValueError: The value holds NaN or infinity.
+        """
         self.text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
     def _strangers(self, paths: Sequence[Path]) -> list[Path]:
@@ -105,7 +131,7 @@ class Outputs:
         """Append to the marker. It is a log: processes that share a folder lose nothing of each other's."""
         line, known = self._line(name, digest), self._lines()
         if line not in known:
-            # A line of its own, also after one that a full disk cut short. A link is not followed.
+            # It starts a new line, even after one that a full disk cut short. A link is not followed.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
             with open(os.open(self.folder / MARKER, flags, 0o666), "a", encoding="utf-8") as marker:
                 marker.write(f"\n{line}\n" if known else f"{_HEADING}{line}\n")

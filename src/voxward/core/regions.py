@@ -1,8 +1,8 @@
-"""Nested tumour regions: one map of classes, or one mask per region, each region inside the next.
+"""Nested tumour regions, either as one map of classes or as one mask per region.
 
-BraTS scores the enhancing tumour (ET) inside the tumour core (TC) inside the whole tumour (WT); its label files hold
-what each adds to the one before: the enhancing tumour itself, the rest of the core (necrotic and non-enhancing), and
-the oedema around it.
+BraTS scores the enhancing tumour (ET) inside the tumour core (TC) inside the whole tumour (WT). Its label files hold
+what each region adds to the one inside it: the enhancing tumour itself, the rest of the core (necrotic and
+non-enhancing), and the oedema around the core.
 """
 
 from __future__ import annotations
@@ -23,11 +23,16 @@ _AXIS = -4
 
 @dataclass(frozen=True)
 class NestedRegions:
-    """Regions from the innermost to the outermost, and the label of what each adds to those inside it.
+    """Regions from the innermost to the outermost, with the label of what each adds to those inside it.
 
-    names: of the regions. labels: a voxel of region i that is in no region before i has labels[i]; file values or
-    class indices, whichever the maps hold. Raises ValueError for labels that are not one per name, differ, and differ
-    from the background.
+    Attributes:
+        names: The regions' names, innermost first.
+        labels: The label of each region's own part: a voxel that is in region i and in no region before it has
+            labels[i]. These are file values or class indices, whichever the maps hold.
+        background: The label of voxels that are in no region.
+
+    Raises:
+        UserError: The labels are not one per name, or they do not differ from each other and from the background.
     """
 
     names: tuple[str, ...]
@@ -41,10 +46,17 @@ class NestedRegions:
             raise UserError(f"labels must differ, also from the background {self.background}, got {self.labels}")
 
     def to_masks(self, labels: Maps) -> Maps:
-        """(..., d, h, w) labels -> boolean masks (..., r, d, h, w), innermost region first; array or tensor.
+        """Turn a map of labels into one mask per region.
 
-        Raises ValueError for fewer than three axes, and for values that are neither a region's nor the background
-        (not looked for on a GPU, which would have to be waited for).
+        Args:
+            labels: Labels (..., d, h, w), array or tensor.
+
+        Returns:
+            Boolean masks (..., r, d, h, w), the innermost region first, of the same kind as `labels`.
+
+        Raises:
+            UserError: There are fewer than three axes, or values that are neither a region's label nor the background.
+                Values on a GPU are not checked, because the check would have to wait for the GPU.
         """
         if labels.ndim < 3:
             raise UserError(f"labels must have three spatial axes, got shape {tuple(labels.shape)}")
@@ -57,7 +69,20 @@ class NestedRegions:
         return _stack(masks)
 
     def to_labels(self, masks: Maps) -> Maps:
-        """X."""
+        """Turn one mask per region into a map of labels.
+
+        Where the masks are not nested, the innermost region that holds a voxel decides its label, as if the regions
+        around it held the voxel as well (Henry et al., BraTS 2020: "ET prediction was left untouched").
+
+        Args:
+            masks: Boolean masks (..., r, d, h, w), the innermost region first, array or tensor.
+
+        Returns:
+            Labels (..., d, h, w), uint8, of the same kind as `masks`.
+
+        Raises:
+            UserError: The number of masks is not that of the regions, or they are not boolean.
+        """
         count = len(self.names)
         if masks.ndim < 4 or masks.shape[_AXIS] != count:
             raise UserError(f"masks must be (..., {count}, d, h, w), got shape {tuple(masks.shape)}")

@@ -1,7 +1,7 @@
-"""Tensor aliases with their shapes.
+"""Names for tensors with their shapes.
 
-`b` batch, `c` image channels, `k` classes, and `d h w` the three spatial axes in the order of the oriented array
-(first axis towards the right of the patient, second towards the front, third towards the head). A 2D image is a
+The axes are `b` batch, `c` image channels, `k` classes, and `d h w` the three spatial axes in the order of the oriented
+array (the first axis runs towards the patient's right, the second to the front, the third to the head). A 2D image is a
 volume whose third axis has length 1.
 """
 

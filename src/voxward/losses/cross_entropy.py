@@ -1,4 +1,4 @@
-"""Plain cross-entropy, as most of the published 3D networks were trained with."""
+"""Plain cross-entropy, with which most of the published 3D networks were trained."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from voxward.losses.types import Loss
 
 
 def cross_entropy() -> Loss:
-    """The mean over all voxels of -ln of the truth's probability."""
+    """Create the cross-entropy loss: the mean over all voxels of -ln of the true class's probability.
+
+    Returns:
+        A loss of logits (b, k, d, h, w) and class indices (b, d, h, w).
+    """
 
     def ce(logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), labels.long())

@@ -1,4 +1,4 @@
-"""Deep supervision: auxiliary outputs of a network learn beside the main one."""
+"""Deep supervision: the auxiliary outputs of a network learn together with the main one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ from voxward.losses.types import Loss, Outputs, SupervisedLoss
 
 
 def supervised(loss: Loss, weights: Sequence[float]) -> SupervisedLoss:
-    """`loss` of the main logits, plus each auxiliary output's times its weight (ResDSN, eq. 3).
+    """Extend a loss to networks with auxiliary outputs: the main loss plus each auxiliary one times its weight.
 
-    Outside training mode a network gives its main logits alone, and these are all that counts. Auxiliary logits of a
-    lower resolution are compared with the labels at their voxels' centres. Raises ValueError, when called, for another
-    number of auxiliary outputs than of weights.
+    This is equation 3 of ResDSN. Outside training mode a network gives its main logits alone, and then the loss is
+    theirs. Auxiliary logits of a lower resolution are compared with the labels at the centres of their voxels.
+
+    Args:
+        loss: The loss of one output.
+        weights: One weight per auxiliary output.
+
+    Returns:
+        A loss of all outputs. It raises UserError if the number of auxiliary outputs is not that of the weights.
     """
 
     def total(outputs: Outputs, labels: Tensor) -> Tensor:
@@ -27,7 +33,7 @@ def supervised(loss: Loss, weights: Sequence[float]) -> SupervisedLoss:
         main, *others = outputs
         if len(others) != len(weights):
             raise UserError(
-                f"the network has {len(others)} auxiliary outputs: training.auxiliary must hold as many weights, "
+                f"the network has {len(others)} auxiliary outputs: training.auxiliary must hold one weight for each, "
                 f"got {list(weights)}"
             )
         value = loss(main, labels)
@@ -40,7 +46,16 @@ def supervised(loss: Loss, weights: Sequence[float]) -> SupervisedLoss:
 
 @torch.no_grad()
 def loss_by_case(loss: SupervisedLoss, outputs: Outputs, labels: Tensor) -> Float[Tensor, " b"]:
-    """The loss of each sample of a batch by itself, of outputs that are there already; without a gradient."""
+    """Compute the loss of each sample of a batch by itself, from outputs that are there already, without a gradient.
+
+    Args:
+        loss: The loss.
+        outputs: Logits (b, k, d, h, w), or these followed by auxiliary ones.
+        labels: Class indices (b, d, h, w).
+
+    Returns:
+        One loss per sample (b).
+    """
     count = len(labels)
     truths = labels.chunk(count)
     if isinstance(outputs, Tensor):

@@ -10,10 +10,17 @@ from voxward.losses.types import Loss
 
 
 def dice_cross_entropy(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_dice: bool = False) -> Loss:
-    """Cross-entropy plus (1 - soft Dice averaged over the foreground classes).
+    """Create the sum of cross-entropy and (1 - soft Dice averaged over the foreground classes).
 
-    The loss takes logits (b, k, d, h, w) and class indices (b, d, h, w). Dice is computed per sample, or over the whole
-    batch with `batch_dice`; a class absent from a patch adds a constant with almost no gradient (as in ROG).
+    A class that is absent from a patch adds a constant with almost no gradient, as in ROG.
+
+    Args:
+        dice_weight: What the Dice term is multiplied by.
+        ce_weight: What the cross-entropy is multiplied by.
+        batch_dice: Compute the Dice over the whole batch at once, instead of per sample.
+
+    Returns:
+        A loss of logits (b, k, d, h, w) and class indices (b, d, h, w).
     """
     from monai.losses import DiceCELoss
 

@@ -1,4 +1,4 @@
-"""Losses of nested regions, one sigmoid each, that may overlap; through MONAI."""
+"""Losses of nested regions, which have one sigmoid each and may overlap; through MONAI."""
 
 from __future__ import annotations
 
@@ -15,11 +15,21 @@ from voxward.losses.types import Loss
 def region_dice(
     squared: bool = True, batch_dice: bool = True, smooth: float = 1.0, dice_weight: float = 1.0, ce_weight: float = 0.0
 ) -> Loss:
-    """1 - soft Dice, the mean over the regions, plus `ce_weight` times the binary cross-entropy.
+    """Create the loss 1 - soft Dice, the mean over the regions, plus a share of binary cross-entropy.
 
-    The loss takes logits and masks (b, r, d, h, w). squared: p^2 and t^2 in the denominator (pipeline A of Henry et
-    al., BraTS 2020, eq. 2, with the factor 2 that the equation lacks), or p and t (B). batch_dice: over the whole batch
-    at once, or per sample. smooth: added to numerator and denominator. Raises ValueError for negative numbers.
+    Args:
+        squared: Use p^2 and t^2 in the denominator (pipeline A of Henry et al., BraTS 2020, equation 2, with the factor
+            2 that the equation lacks) instead of p and t (pipeline B).
+        batch_dice: Compute the Dice over the whole batch at once, instead of per sample.
+        smooth: What is added to numerator and denominator, at least 0.
+        dice_weight: What the Dice term is multiplied by, at least 0.
+        ce_weight: What the binary cross-entropy is multiplied by, at least 0.
+
+    Returns:
+        A loss of logits and masks, both (b, r, d, h, w).
+
+    Raises:
+        UserError: A number is negative.
     """
     from monai.losses import DiceLoss
 
@@ -38,17 +48,38 @@ def region_dice(
 
 
 def region_dice_ce(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_dice: bool = False) -> Loss:
-    """What `dice-ce` is for regions: plain soft Dice plus binary cross-entropy."""
+    """Create the counterpart of `dice-ce` for regions: plain soft Dice plus binary cross-entropy.
+
+    Args:
+        dice_weight: What the Dice term is multiplied by, at least 0.
+        ce_weight: What the binary cross-entropy is multiplied by, at least 0.
+        batch_dice: Compute the Dice over the whole batch at once, instead of per sample.
+
+    Returns:
+        A loss of logits and masks, both (b, r, d, h, w).
+    """
     return region_dice(False, batch_dice, 1e-5, dice_weight, ce_weight)
 
 
 def region_ce() -> Loss:
-    """The binary cross-entropy, the mean over voxels and regions."""
+    """Create the binary cross-entropy, the mean over voxels and regions.
+
+    Returns:
+        A loss of logits and masks, both (b, r, d, h, w).
+    """
     return region_dice(dice_weight=0.0, ce_weight=1.0)
 
 
 def of_classes(loss: Loss, labels: LabelSet) -> Loss:
-    """A loss of masks as one of class indices (b, d, h, w)."""
+    """Turn a loss of masks into a loss of class indices.
+
+    Args:
+        loss: A loss of logits and masks, both (b, r, d, h, w).
+        labels: The labels, whose regions the masks are made of.
+
+    Returns:
+        A loss of logits (b, r, d, h, w) and class indices (b, d, h, w).
+    """
     nested = labels.nested
 
     def on_masks(logits: Tensor, index: Tensor) -> Tensor:

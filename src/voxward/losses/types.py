@@ -1,4 +1,4 @@
-"""What a loss is."""
+"""The types of losses."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Of logits (b, k, d, h, w) and class indices (b, d, h, w): one value."""
+"""A function of logits (b, k, d, h, w) and class indices (b, d, h, w) that returns one value."""
 
 Outputs = Tensor | tuple[Tensor, ...]
-"""Logits (b, k, d, h, w), or these followed by auxiliary ones, at the same or lower resolutions."""
+"""A network's outputs: logits (b, k, d, h, w), or these followed by auxiliary ones of the same or lower resolution."""
 
 SupervisedLoss = Callable[[Outputs, Tensor], Tensor]
 """A loss that also takes the outputs of a network with deep supervision."""

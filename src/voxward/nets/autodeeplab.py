@@ -1,16 +1,17 @@
 """AutoDeepLab, one of the 2D networks that MS-NAS compares with, as its authors found it on Cityscapes.
 
 Source: Liu, Chen, Schroff, Adam, Hua, Yuille, Fei-Fei: Auto-DeepLab: Hierarchical Neural Architecture Search for
-Semantic Image Segmentation, CVPR 2019: stem, widths, pyramid and decoder as in section 5.2; the cell and the path of
-figure 3 as in the authors' release, tensorflow/models, research/deeplab. With 3 channels and 19 classes it has the
-parameters of the paper's table 2: 10.15, 21.62 and 44.42 M for 20, 32 and 48 filters. Written anew.
+Semantic Image Segmentation, CVPR 2019. Stem, widths, pyramid and decoder are those of section 5.2; the cell and the
+path of figure 3 are those of the authors' release, tensorflow/models, research/deeplab. With 3 channels and 19 classes
+it has the parameters of the paper's table 2: 10.15, 21.62 and 44.42 M for 20, 32 and 48 filters. No code was taken
+over.
 
-The public repository NoamRosenberg/autodeeplab differs: its first cell already goes down, atrous convolutions are
-depthwise-separable (about 9.9 M for 32 filters), the last block reads the third one where this reads the second and has
-its two operations the other way round. The paper leaves open the atrous rates of the final network's pyramid; ours are
-that repository's 6, 12, 18, which DeepLabv3 has for maps of 33 x 33, and a slice of 256 x 256 is one of 32 x 32 (of 12,
-24, 36 the outer taps of the last would all lie outside). Not here: dropout and the scheduled drop path, which are ways
-of training.
+The public repository NoamRosenberg/autodeeplab differs: its first cell already goes down, its atrous convolutions are
+depthwise-separable (about 9.9 M for 32 filters), and its last block reads the third one where this one reads the
+second, with its two operations the other way round. The paper leaves open the atrous rates of the final network's
+pyramid. Ours are that repository's 6, 12, 18, which DeepLabv3 has for maps of 33 x 33; a slice of 256 x 256 gives a map
+of 32 x 32 (with 12, 24, 36 the outer taps of the last would all lie outside). Dropout and the scheduled drop path are
+left out, because they are ways of training.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from voxward.nets.slicewise import Slicewise
 
 Step = tuple[int, int]
 
-# Per block two operations and their inputs: 0 the cell before the previous one, 1 the previous cell, from 2 on the
-# cell's own blocks.
+# Two operations per block, each with its input: 0 is the cell before the previous one, 1 the previous cell, and from 2
+# on they are the cell's own blocks.
 _CELL = (
     (("atrous5", 0), ("separable3", 1)),
     (("separable3", 0), ("atrous3", 1)),
@@ -38,16 +39,21 @@ _CELL = (
     (("separable5", 3), ("atrous5", 5)),
 )
 _PATH = (0, 0, 0, 1, 2, 1, 2, 2, 3, 3, 2, 1)  # the level of each cell's output, each half as fine as the one before
-_LOW = 2  # the cell whose output the decoder reads besides
+_LOW = 2  # the cell whose output the decoder reads as well
 _STEM, _PYRAMID, _PROJECTED = (64, 64, 128), 256, 48  # channels
 _STEM_STEPS, _STEPS = 2, 5
 RATES = (6, 12, 18)
 
 
 class AutoDeepLab(nn.Module):
-    """steps: two of the stem, then one from each level to the next coarser one, per axis of the slice.
+    """AutoDeepLab for slices.
 
-    filters: of a block at the finest level, doubled at each coarser one. rates: of the pyramid's atrous convolutions.
+    Args:
+        in_channels: Number of image channels.
+        out_channels: Number of logits per pixel.
+        steps: Strides along the slice's two axes: two of the stem, then one from each level to the next coarser one.
+        filters: Channels of a block at the finest level, doubled at each coarser one.
+        rates: Dilations of the pyramid's atrous convolutions.
     """
 
     def __init__(
@@ -85,7 +91,17 @@ class AutoDeepLab(nn.Module):
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
-        """(b, in_channels, h, w) -> logits (b, out_channels, h, w). Raises ValueError for sizes the steps refuse."""
+        """Compute the logits of slices.
+
+        Args:
+            images: (b, in_channels, h, w).
+
+        Returns:
+            Logits (b, out_channels, h, w).
+
+        Raises:
+            UserError: The channels do not fit, or a size is not divisible by the product of the strides.
+        """
         check_input(images, self.in_channels, self.total_stride)
         before = self.stem[0](images)
         x: Tensor = self.stem[1](before)
@@ -101,7 +117,7 @@ class AutoDeepLab(nn.Module):
 class _Cell(nn.Module):
     """(before, previous) -> the concatenated blocks at the size of `previous` divided by `step` and times `up`.
 
-    widths: channels of the two. step: None where the cell does not go down.
+    widths: channels of the two inputs. step: None if the cell does not lower the resolution.
     """
 
     def __init__(self, widths: tuple[int, int], filters: int, step: Step | None, up: Step) -> None:
@@ -113,7 +129,7 @@ class _Cell(nn.Module):
         )
 
     def forward(self, before: Tensor, previous: Tensor) -> Tensor:
-        """Two (b, width, h, w), each of its width and size, -> (b, blocks * filters, h, w)."""
+        """Two (b, width, h, w), each with its own width and size, -> (b, blocks * filters, h, w)."""
         size = [length * step for length, step in zip(previous.shape[2:], self.up, strict=True)]
         states = [entry(_resized(x, size)) for entry, x in zip(self.entries, (before, previous), strict=True)]
         operations = iter(self.operations)
@@ -138,14 +154,14 @@ class _Pyramid(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, before, h, w) -> (b, channels, h, w)."""
-        # Spread before it is normalised: a batch norm refuses the one value per channel that a single image has.
+        # Expanded before the norm, because a batch norm refuses the single value per channel that one image has.
         mean = self.pooled(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
         out: Tensor = self.merge(torch.cat([*(branch(x) for branch in self.branches), self.pooled_norm(mean)], 1))
         return out
 
 
 class _Shrink(nn.Module):
-    """Bilinear, by a whole factor per axis."""
+    """Bilinear down-sampling by a whole factor per axis."""
 
     def __init__(self, step: Step) -> None:
         super().__init__()
@@ -157,7 +173,7 @@ class _Shrink(nn.Module):
 
 
 def _operation(name: str, channels: int, step: Step | None) -> nn.Module:
-    """step: by which it goes down in resolution; None: not at all."""
+    """An operation of a cell; step: the factor by which it lowers the resolution, None for 1."""
     kernel = int(name[-1])
     if name.startswith("atrous"):
         if step is None:
@@ -179,7 +195,7 @@ def _conv_norm(before: int, after: int, kernel: int, stride: Step = (1, 1), dila
 
 
 def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear, to (h, w); sizes are whole multiples of each other, so that corners need not be aligned."""
+    """Bilinear resampling to (h, w). Sizes are whole multiples of each other, so corners need not be aligned."""
     if tuple(x.shape[2:]) == tuple(size):
         return x
     return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
@@ -192,17 +208,27 @@ def autodeeplab(
     filters: int = 20,
     rates: Sequence[int] = RATES,
 ) -> nn.Module:
-    """AutoDeepLab for volumes (b, c, d, h, w), slice by slice across the last axis.
+    """Create AutoDeepLab for volumes, which it takes slice by slice across the last axis.
 
-    strides: two of the stem and three between the four levels, per axis of the volume, finest first; flat ones stand in
-    front of fewer. filters: of a block at the finest level (published: 20, 32, 48). rates: of the pyramid's atrous
-    convolutions, in pixels of the second level. Raises ValueError for others.
+    Args:
+        in_channels: Number of image channels.
+        out_channels: Number of logits per voxel.
+        strides: Strides along the volume's three axes, the finest first: two of the stem and three between the four
+            levels. If there are fewer, strides of 1 are put in front. The third number of each is 1.
+        filters: Channels of a block at the finest level (published: 20, 32, 48).
+        rates: Dilations of the pyramid's atrous convolutions, in pixels of the second level.
+
+    Returns:
+        A network from (b, in_channels, d, h, w) to logits (b, out_channels, d, h, w).
+
+    Raises:
+        UserError: An option is out of range.
     """
     if len(strides) > _STEPS or any(len(step) != 3 or min(step) < 1 or step[2] != 1 for step in strides):
-        raise UserError(f"strides must be at most {_STEPS} of 3 whole numbers from 1 up, the third 1, got {strides}")
+        raise UserError(f"strides must be at most {_STEPS} steps (a, b, 1) of whole numbers from 1 up, got {strides}")
     if filters < 1:
         raise UserError(f"filters must be at least 1, got {filters}")
     if not rates or min(rates) < 1:
-        raise UserError(f"rates must be whole numbers from 1 up, at least one, got {rates}")
+        raise UserError(f"rates must be whole numbers from 1 up, and at least one of them, got {rates}")
     steps = ((1, 1),) * (_STEPS - len(strides)) + tuple((step[0], step[1]) for step in strides)
     return Slicewise(AutoDeepLab(in_channels, out_channels, steps, filters, rates))

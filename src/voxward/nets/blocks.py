@@ -1,7 +1,7 @@
 """Building blocks that work on channels-last volumes without layout copies.
 
-In memory order a channels-last volume is a matrix (voxels, channels); a 1x1x1 convolution and the sums of an
-instance norm are matrix products on it, which is several times faster on a CPU than PyTorch's general routines.
+In memory order a channels-last volume is a matrix (voxels, channels). A 1x1x1 convolution and the sums of an instance
+norm are matrix products on it, which is several times faster on a CPU than PyTorch's general routines.
 """
 
 from __future__ import annotations
@@ -57,7 +57,12 @@ def _volume(rows: Tensor, like: Tensor) -> Tensor:
 
 
 class InstanceNorm(nn.Module):
-    """Instance normalisation with learned scale and shift, as `nn.InstanceNorm3d(channels, affine=True)` has it."""
+    """Instance normalisation with learned scale and shift, equal to `nn.InstanceNorm3d(channels, affine=True)`.
+
+    Args:
+        channels: Number of channels.
+        eps: What is added to the variance.
+    """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -66,47 +71,63 @@ class InstanceNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, c, d, h, w) -> the same shape."""
+        """Normalise each channel of each sample of a volume (b, c, d, h, w)."""
         if x.device.type != "cpu":
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
-        # The CPU's group norm reads bfloat16 with float32 parameters; in float64 all must agree.
+        # The CPU's group norm takes bfloat16 with float32 parameters; float64 needs float64 parameters.
         out: Tensor = _InstanceNorm.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
         return out
 
 
 class PointwiseConv3d(nn.Conv3d):
-    """1x1x1 convolution without bias, with a stride."""
+    """A 1x1x1 convolution without bias.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        stride: Stride per axis.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: Size3 = (1, 1, 1)) -> None:
         super().__init__(in_channels, out_channels, 1, stride=stride, bias=False)
         self.strides = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, in, d, h, w) -> (b, out, ceil(d/stride), ...)."""
+        """Convolve (b, in, d, h, w) to (b, out, ceil(d/stride), ...)."""
         if x.device.type != "cpu":
             return super().forward(x)
         i, j, k = self.strides
-        # Sliced with the channels already last: the gradient of a slice comes in the order of the dimensions.
+        # Sliced with the channels last, because the gradient of a slice is laid out in the order of the dimensions.
         kept = x.permute(0, 2, 3, 4, 1)[:, ::i, ::j, ::k]
         return F.linear(kept, self.weight.flatten(1)).permute(0, 4, 1, 2, 3)
 
 
 class SeparableConv3d(nn.Sequential):
-    """Depthwise 3x3x3 (carrying the stride), then pointwise 1x1x1; no biases."""
+    """A depthwise 3x3x3 convolution, which carries the stride, then a pointwise 1x1x1 one; without biases.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        stride: Stride per axis.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: Size3 = (1, 1, 1)) -> None:
         super().__init__(DepthwiseConv3d(in_channels, stride), PointwiseConv3d(in_channels, out_channels))
 
 
 class Upsample(nn.Module):
-    """Trilinear up-sampling by a whole factor per axis, corners aligned."""
+    """Trilinear up-sampling by a whole factor per axis, with aligned corners.
+
+    Args:
+        factor: Factor per axis.
+    """
 
     def __init__(self, factor: Size3) -> None:
         super().__init__()
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, c, d, h, w) -> (b, c, d * factor, ...)."""
+        """Resample (b, c, d, h, w) to (b, c, d * factor, ...)."""
         if x.device.type != "cpu":
             scale = tuple(float(f) for f in self.factor)
             return F.interpolate(x, scale_factor=scale, mode="trilinear", align_corners=True)

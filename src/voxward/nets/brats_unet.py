@@ -1,8 +1,9 @@
 """The U-Net of Henry et al., BraTS 2020 (section 2.1, Fig. 2), with its option of attention (CBAM, Woo et al. 2018).
 
-Four resolutions; a pseudo fifth stage of two dilated convolutions at the fourth one's resolution, so that nothing is
-lost to a further pooling. What the paper leaves open follows the authors' code: initialisation, 16 groups, aligned
-corners, and attention behind the dilated convolutions and the one that joins them, too, not only behind the encoder's.
+It has four resolutions, and a pseudo fifth stage of two dilated convolutions at the resolution of the fourth, so that
+nothing is lost to a further pooling. What the paper leaves open follows the authors' code: initialisation, 16 groups,
+aligned corners, and attention after the dilated convolutions and the one that joins them as well, not only after the
+encoder's.
 """
 
 from __future__ import annotations
@@ -28,17 +29,27 @@ REDUCTION, SPATIAL_KERNEL = 16, 7
 
 
 class BratsUNet(nn.Module):
-    """U-Net with a dilated bottom and four auxiliary heads, which are dropped outside training.
+    """A U-Net with a dilated bottom and four auxiliary heads, which are dropped outside training.
 
-    Pipeline A has norm="group", B "instance" (their parameters are as many). width: channels of the finest resolution,
-    doubled by each pooling. attention: CBAM behind the encoder's stages, the bottom and what joins it. gate_relu: a
-    ReLU before the spatial gate's sigmoid, as in the authors' code; the gate then lies in [0.5, 1) and can only halve,
-    where CBAM's own lies in (0, 1). thin: half the width in each stage's first convolution and in the last one, the
-    default of the authors' command line, which is not the paper's network. dropout: probability behind each ReLU of a
-    convolution. strides: of the three poolings, per axis.
+    With 4 input channels and 3 outputs it has 23,154,735 parameters, 23,152,563 without the heads; with attention
+    23,207,760 and 23,205,588.
 
-    With 4 input channels and 3 outputs 23,154,735 parameters, 23,152,563 without the heads; with attention 23,207,760
-    and 23,205,588. Raises ValueError for options out of range.
+    Args:
+        in_channels: Number of image channels.
+        out_channels: Number of logits per voxel.
+        attention: Put CBAM after the encoder's stages, the bottom and the stage that joins it.
+        norm: `group` (pipeline A) or `instance` (pipeline B); both have the same number of parameters.
+        width: Channels of the finest resolution, at least 2, doubled by each pooling.
+        auxiliary: Have auxiliary heads.
+        dropout: Probability of dropout after the ReLU of each convolution, in [0, 1).
+        gate_relu: Put a ReLU before the spatial gate's sigmoid, as in the authors' code. The gate then lies in [0.5, 1)
+            and can at most halve, where CBAM's own lies in (0, 1).
+        thin: Halve the width of each stage's first convolution and of the last one. This is the default of the authors'
+            command line, which is not the paper's network.
+        strides: Strides per axis of the three poolings.
+
+    Raises:
+        UserError: An option is out of range.
     """
 
     def __init__(
@@ -88,11 +99,18 @@ class BratsUNet(nn.Module):
         _initialise(self)
 
     def forward(self, images: Images) -> Outputs:
-        """(b, in_channels, d, h, w) -> logits (b, out_channels, d, h, w).
+        """Compute the logits of a batch.
 
-        In training mode, with auxiliary heads, a tuple: these logits, then those of the bottom, of what joins it to
-        the encoder, and of the decoder's first two stages, all of the images' size. Raises ValueError for another
-        number of channels and for sizes that `total_stride` does not divide.
+        Args:
+            images: (b, in_channels, d, h, w).
+
+        Returns:
+            Logits (b, out_channels, d, h, w). In training mode, with auxiliary heads, a tuple: these logits, then those
+            of the bottom, of the stage that joins it to the encoder, and of the decoder's first two stages, all of the
+            images' size.
+
+        Raises:
+            UserError: The channels do not fit, or `total_stride` does not divide a size.
         """
         check_input(images, self.in_channels, self.total_stride)
         features = [self.encoder[0](images)]
@@ -111,7 +129,13 @@ class BratsUNet(nn.Module):
 
 
 class Attention(nn.Module):
-    """CBAM: features times a gate per channel, then times a gate per voxel."""
+    """CBAM: the features times a gate per channel, then times a gate per voxel.
+
+    Args:
+        channels: Number of channels.
+        norm: Norm of the spatial gate, `group` or `instance`.
+        gate_relu: Put a ReLU before the spatial gate's sigmoid.
+    """
 
     def __init__(self, channels: int, norm: Norm, gate_relu: bool = False) -> None:
         super().__init__()
@@ -124,18 +148,18 @@ class Attention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, c, d, h, w) -> the same shape."""
+        """Weigh the features (b, c, d, h, w) with both gates."""
         x = x * self.channel_gate(x)
         return x * self.spatial_gate(x)
 
     def channel_gate(self, x: Tensor) -> Tensor:
-        """(b, c, d, h, w) -> (b, c, 1, 1, 1), from 0 to 1."""
+        """Return the gate of each channel (b, c, 1, 1, 1), from 0 to 1, for features (b, c, d, h, w)."""
         axes = (2, 3, 4)
         scores: Tensor = self.channel(x.mean(axes)) + self.channel(x.amax(axes))
         return torch.sigmoid(scores)[..., None, None, None]
 
     def spatial_gate(self, x: Tensor) -> Tensor:
-        """(b, c, d, h, w) -> (b, 1, d, h, w), from 0 (with gate_relu 0.5) to 1."""
+        """Return the gate of each voxel (b, 1, d, h, w), 0 (with gate_relu 0.5) to 1, for features (b, c, d, h, w)."""
         pooled = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1)
         return torch.sigmoid(self.spatial(pooled))
 

@@ -1,9 +1,9 @@
 """Depthwise 3D convolution whose gradients are as fast as its forward pass.
 
 PyTorch computes the input gradient of a depthwise convolution many times slower than the forward pass on a CPU. With
-stride 1 it is itself a depthwise convolution, with the flipped kernel, so the fast forward routine serves both. The
-weight gradient is put together from 2D ones, one per slice of the kernel. On CUDA, Triton kernels do what PyTorch does
-slowly there: 3x3x3 with stride and padding 1, where Triton is installed.
+stride 1 that gradient is itself a depthwise convolution, with the flipped kernel, so the fast forward routine serves
+both. The weight gradient is put together from 2D ones, one per slice of the kernel. On CUDA, Triton kernels do what
+PyTorch does slowly there: 3x3x3 with stride and padding 1, if Triton is installed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Size3, padding: Size3) -> Tensor:
-        # An attack needs no weight gradient, and then x need not be kept; with a stride PyTorch asks for it.
+        # Without a weight gradient, as in an attack, x need not be kept; only with a stride PyTorch needs it.
         kept = x if ctx.needs_input_grad[1] or stride != (1, 1, 1) else None
         ctx.save_for_backward(kept, weight)
         ctx.stride, ctx.padding = stride, padding
@@ -43,9 +43,19 @@ class _Depthwise(torch.autograd.Function):
 
 
 def depthwise_conv3d(x: Images, weight: Tensor, stride: Size3 = (1, 1, 1), padding: Size3 = (1, 1, 1)) -> Tensor:
-    """Convolve each channel of `x` (b, c, d, h, w) with its own kernel `weight` (c, 1, kd, kh, kw).
+    """Convolve each channel with its own kernel.
 
-    Equal to `torch.nn.functional.conv3d(x, weight, stride=stride, padding=padding, groups=c)`; honours autocast.
+    The result equals `torch.nn.functional.conv3d(x, weight, stride=stride, padding=padding, groups=c)`; autocast is
+    obeyed.
+
+    Args:
+        x: (b, c, d, h, w).
+        weight: Kernels (c, 1, kd, kh, kw).
+        stride: Stride per axis.
+        padding: Zeros that are added on both sides of each axis.
+
+    Raises:
+        UserError: The kernels do not fit the channels.
     """
     if weight.ndim != 5 or weight.shape[:2] != (x.shape[1], 1):
         raise UserError(
@@ -89,7 +99,7 @@ def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: Size3,
 
 
 def _by_triton(x: Tensor, weight: Tensor, stride: Size3, padding: Size3) -> bool:
-    """Whether the Triton kernels can do it."""
+    """Whether the Triton kernels can do this convolution."""
     if x.device.type != "cuda" or x.dtype not in _TRITON_TYPES:
         return False
     return weight.shape[2:] == (3, 3, 3) and stride == padding == (1, 1, 1) and _has_triton()
@@ -115,27 +125,34 @@ def _tap_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: Size3, pa
     met = x[:, first * step + shift : (last - 1) * step + shift + 1 : step]
     gradients = torch.ops.aten.convolution_backward(
         gradient[:, first:last].transpose(0, 1), met.transpose(0, 1), weight[:, :, tap].contiguous(), None,
-        in_plane, padding[1:], (1, 1), False, (0, 0), x.shape[0], [False, True, False],
+        in_plane, padding[1:], (1, 1),
+        transposed=False, output_padding=(0, 0), groups=x.shape[0], output_mask=[False, True, False],
     )  # fmt: skip
     return cast(Tensor, gradients[1])
 
 
 def _aten_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: Size3, padding: Size3, which: int) -> Tensor:
-    """PyTorch's own gradient: of the input (0) or of the weight (1)."""
+    """PyTorch's own gradient with respect to the input (which=0) or the weight (which=1)."""
     wanted = [which == 0, which == 1, False]
     gradients = torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, stride, padding, (1, 1, 1), False, (0, 0, 0), x.shape[1], wanted
-    )
+        gradient, x, weight, None, stride, padding, (1, 1, 1),
+        transposed=False, output_padding=(0, 0, 0), groups=x.shape[1], output_mask=wanted,
+    )  # fmt: skip
     return cast(Tensor, gradients[which])
 
 
 class DepthwiseConv3d(nn.Conv3d):
-    """3x3x3 depthwise convolution without bias, padding 1."""
+    """A 3x3x3 depthwise convolution with padding 1, without bias.
+
+    Args:
+        channels: Number of channels.
+        stride: Stride per axis.
+    """
 
     def __init__(self, channels: int, stride: Size3 = (1, 1, 1)) -> None:
         super().__init__(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False)
         self.strides = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, c, d, h, w) -> (b, c, ceil(d/stride), ...)."""
+        """Convolve (b, c, d, h, w) to (b, c, ceil(d/stride), ...)."""
         return depthwise_conv3d(x, self.weight, self.strides)

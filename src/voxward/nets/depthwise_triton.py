@@ -1,7 +1,7 @@
 """Depthwise 3x3x3 convolution with stride 1 and padding 1 on CUDA, as Triton kernels; loaded only where they are used.
 
 PyTorch's own routines for it are far from what the memory allows. Here a program owns a tile of one channel's planes
-and walks along the first axis: each plane is loaded once per in-plane tap and serves all three outputs it touches.
+and walks along the first axis: each plane is loaded once per in-plane tap and serves all three outputs that it touches.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MANY = 64
 
 
 def _configs() -> list[Any]:
-    """Tiles of a plane, and how many planes a program walks; the best is measured once per volume size."""
+    """Tiles of a plane, and how many planes a program walks. The best is measured once per volume size."""
     if os.environ.get("TRITON_INTERPRET") == "1":
         return [triton.Config({"tile": 128, "planes": 4})]
     return [
@@ -30,9 +30,16 @@ def _configs() -> list[Any]:
 
 
 def convolve(x: Tensor, weight: Tensor) -> Tensor:
-    """Convolve x (b, c, d, h, w) with weight (c, 1, 3, 3, 3), float32 or half precision, accumulated in float32.
+    """Convolve each channel with its own kernel, accumulated in float32.
 
-    The input gradient is the same with the kernel flipped along its three axes.
+    The input gradient is the same convolution with the kernel flipped along its three axes.
+
+    Args:
+        x: (b, c, d, h, w), float32 or half precision.
+        weight: Kernels (c, 1, 3, 3, 3).
+
+    Returns:
+        The convolved volume, of the shape and type of `x`.
     """
     x, weight = x.contiguous(), weight.contiguous()
     out = torch.empty_like(x)
@@ -46,7 +53,15 @@ def convolve(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
-    """From gradient and x (b, c, d, h, w) -> (c, 1, 3, 3, 3) in float32; every run adds up in the same order."""
+    """Compute the gradient with respect to the kernels; every run adds up in the same order.
+
+    Args:
+        gradient: The gradient with respect to the output (b, c, d, h, w).
+        x: The input (b, c, d, h, w).
+
+    Returns:
+        The gradient (c, 1, 3, 3, 3), float32.
+    """
     x, gradient = x.contiguous(), gradient.contiguous()
     b, c, d, h, w = x.shape
     # One row per tile and walk of the smallest configuration; larger ones leave rows at zero.

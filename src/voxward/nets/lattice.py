@@ -22,15 +22,21 @@ DEFAULT_STRIDES: tuple[Size3, ...] = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2)
 
 
 class Swish(nn.Module):
-    """x * sigmoid(x)."""
+    """The activation x * sigmoid(x)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
+        """Apply the activation to a tensor of any shape."""
         return F.silu(x)
 
 
 class Node(nn.Module):
-    """Two pre-activated separable convolutions with a residual, then the exits this node has."""
+    """Two pre-activated separable convolutions with a residual, then the exits that this node has.
+
+    Args:
+        channels: Number of channels.
+        up: Up-sampling factor per axis of the exit to the finer level; None if there is no such exit.
+        down: Stride per axis of the exit to the coarser level; None if there is no such exit.
+    """
 
     def __init__(self, channels: int, up: Size3 | None, down: Size3 | None) -> None:
         super().__init__()
@@ -42,7 +48,7 @@ class Node(nn.Module):
         self.down = _down(channels, down) if down else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, c, d, h, w) -> the same shape."""
+        """Compute the node's features (b, c, d, h, w) without its exits."""
         out: Tensor = x + self.core(x)
         return out
 
@@ -57,10 +63,18 @@ def _down(channels: int, stride: Size3) -> nn.Sequential:
 
 
 class Lattice(nn.Module):
-    """The ROG network: 2,596,192 + 59 * in_channels + 32 * out_channels parameters.
+    """The ROG network, with 2,596,192 + 59 * in_channels + 32 * out_channels parameters.
 
-    strides: five per-axis strides: the two of the stem, then those between the lattice's four levels. Inputs must be
-    divisible by their product. Weights start as PyTorch's defaults leave them, as in the released code.
+    Weights start as PyTorch's defaults leave them, as in the released code.
+
+    Args:
+        in_channels: Number of image channels.
+        out_channels: Number of logits per voxel.
+        strides: Five strides per axis: two of the stem, then those between the lattice's four levels. The size of an
+            image must be divisible by their product.
+
+    Raises:
+        UserError: There are not five strides.
     """
 
     def __init__(self, in_channels: int, out_channels: int, strides: tuple[Size3, ...] = DEFAULT_STRIDES) -> None:
@@ -89,7 +103,17 @@ class Lattice(nn.Module):
         self.head = nn.Sequential(Swish(), PointwiseConv3d(32, out_channels))
 
     def forward(self, images: Images) -> Logits:
-        """(b, in_channels, d, h, w) -> logits (b, out_channels, d, h, w)."""
+        """Compute the logits of a batch.
+
+        Args:
+            images: (b, in_channels, d, h, w).
+
+        Returns:
+            Logits (b, out_channels, d, h, w).
+
+        Raises:
+            UserError: The channels do not fit, or `total_stride` does not divide a size.
+        """
         check_input(images, self.in_channels, self.total_stride)
         if images.device.type == "cpu":
             images = images.contiguous(memory_format=torch.channels_last_3d)
@@ -118,7 +142,7 @@ def _add(arriving: dict[tuple[int, int], Tensor], place: tuple[int, int], x: Ten
 
 
 def _node(depth: int, level: int, strides: list[Size3]) -> Node:
-    """`strides[level]` leads from the level (or the stem) above into this one."""
+    """A node of the lattice; `strides[level]` leads from the level above (or the stem) into this one."""
     last = depth == LEVEL_DEPTHS[level][-1]
     has_up = level > 0 or last
     has_down = level < 3 and not last
@@ -126,7 +150,16 @@ def _node(depth: int, level: int, strides: list[Size3]) -> Node:
 
 
 def check_input(images: Tensor, channels: int, total_stride: tuple[int, ...]) -> None:
-    """Raise ValueError when a network cannot take `images`, saying what to pad to."""
+    """Check that a network can take a batch.
+
+    Args:
+        images: (b, c, *spatial).
+        channels: The network's number of image channels.
+        total_stride: The number per axis that must divide the images' size.
+
+    Raises:
+        UserError: The channels or the sizes do not fit; the message says what to pad to.
+    """
     if images.shape[1] != channels:
         raise UserError(f"the network takes {channels} channels, got {images.shape[1]}")
     size = tuple(images.shape[2:])

@@ -1,4 +1,7 @@
-"""x."""
+"""The operations and sizes of a searched network, which it shares with the super-net that it was searched in.
+
+Source: MS-NAS (Yan et al., MICCAI 2020), sections 2.1 and 2.2; 2D as published, or 3D with a stride per axis.
+"""
 
 from __future__ import annotations
 
@@ -38,27 +41,35 @@ class _DepthwiseConv3d(nn.Conv3d):
 
 
 class Upsample(nn.Module):
-    """Linear up-sampling by a whole factor per axis."""
+    """Linear up-sampling by a whole factor per axis.
+
+    Args:
+        factor: Factor per axis.
+    """
 
     def __init__(self, factor: Stride) -> None:
         super().__init__()
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, c, *size) -> (b, c, *size * factor)."""
+        """Resample (b, c, *size) to (b, c, *size * factor)."""
         mode = "bilinear" if len(self.factor) == 2 else "trilinear"
         return F.interpolate(x, scale_factor=tuple(map(float, self.factor)), mode=mode, align_corners=False)
 
 
 class AveragePool(nn.Module):
-    """Mean over 3 voxels per axis, of those that lie in the image."""
+    """The mean over 3 voxels per axis, counting only those that lie in the image.
+
+    Args:
+        dimensions: 2 or 3.
+    """
 
     def __init__(self, dimensions: int) -> None:
         super().__init__()
         self.pool = _AVERAGE_POOL[dimensions]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, c, *size) -> the same shape."""
+        """Compute the means of (b, c, *size), of the same shape."""
         if min(x.shape[2:]) >= 3:
             return self.pool(x, 3, stride=1, padding=1, count_include_pad=False)
         # PyTorch's 3D pooling refuses an axis shorter than its kernel, even with padding.
@@ -68,7 +79,15 @@ class AveragePool(nn.Module):
 
 
 class SeparableResidual(nn.Module):
-    """x + norm(pointwise(depthwise(ReLU(x)))) (figure 2)."""
+    """x + norm(pointwise(depthwise(ReLU(x)))), as in figure 2 of the paper.
+
+    Args:
+        layout: The network's sizes.
+        channels: Number of channels.
+        kernel: Edge of the depthwise kernel.
+        dilation: Dilation of the depthwise kernel.
+        affine: Give the norm a learned scale and shift.
+    """
 
     def __init__(self, layout: Layout, channels: int, kernel: int, dilation: int, affine: bool) -> None:
         super().__init__()
@@ -85,17 +104,24 @@ class SeparableResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, channels, *size) -> the same shape."""
+        """Compute the block's output for (b, channels, *size), of the same shape."""
         out: Tensor = x + self.layers(x)
         return out
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Sizes that a search does not choose. Raises ValueError naming every problem.
+    """The sizes of a network that an architecture search does not choose.
 
-    dimensions: 2 or 3. strides: the stem's, then one from each scale to the next coarser one, per axis. filters: of a
-    block at scale 0, doubled at each scale. blocks: per cell; a cell concatenates them. norm: `batch` or `instance`.
+    Attributes:
+        dimensions: 2 for a network on slices, 3 for one on volumes.
+        strides: The stem's stride per axis, then one from each scale to the next coarser one.
+        filters: Channels of a block at scale 0, doubled at each coarser scale.
+        blocks: Blocks per cell, whose outputs a cell concatenates.
+        norm: `batch` or `instance`.
+
+    Raises:
+        UserError: A value is out of range; the message names every problem.
     """
 
     dimensions: int
@@ -117,35 +143,65 @@ class Layout:
             raise UserError("; ".join(found))
 
     def width(self, scale: int) -> int:
-        """Channels of a block."""
+        """Return the channels of a block.
+
+        Args:
+            scale: The scale, 0 is the finest.
+        """
         return self.filters << scale
 
     def channels(self, scale: int) -> int:
-        """Channels of a node: a cell's concatenated blocks."""
+        """Return the channels of a node, which are those of a cell's concatenated blocks.
+
+        Args:
+            scale: The scale, 0 is the finest.
+        """
         return self.blocks * self.width(scale)
 
     def total_stride(self, scale: int) -> Stride:
-        """Product of the strides down to a scale, per axis."""
+        """Return the product of the strides down to a scale, per axis.
+
+        Args:
+            scale: The scale, 0 is the finest.
+        """
         return tuple(math.prod(steps) for steps in zip(*self.strides[: scale + 1], strict=True))
 
     def norm_layer(self, channels: int, affine: bool = True) -> nn.Module:
-        """Normalisation of (b, channels, *size)."""
+        """Create a normalisation of (b, channels, *size).
+
+        Args:
+            channels: Number of channels.
+            affine: Give it a learned scale and shift.
+        """
         return _NORM[self.norm, self.dimensions](channels, affine=affine)
 
     def stem(self, in_channels: int) -> nn.Module:
-        """Images -> node (0, 0)."""
+        """Create the stem, from images to node (0, 0).
+
+        Args:
+            in_channels: Number of image channels.
+        """
         conv: Callable[..., nn.Module] = _CONV[self.dimensions]
         channels = self.channels(0)
         first = conv(in_channels, channels, 3, stride=self.strides[0], padding=1, bias=False)
         return nn.Sequential(first, self.norm_layer(channels))
 
     def head(self, out_channels: int) -> nn.Module:
-        """The last node -> logits at the images' resolution."""
+        """Create the head, from the last node to logits at the images' resolution.
+
+        Args:
+            out_channels: Number of logits per voxel.
+        """
         score = _CONV[self.dimensions](self.channels(0), out_channels, 1)
         return nn.Sequential(score, _resample(Upsample, self.strides[0]))
 
     def entry(self, edge: Edge, affine: bool = True) -> nn.Module:
-        """The start of an edge's cell: its source's channels and resolution -> a block's at its target."""
+        """Create the start of an edge's cell, from the source node to a block at the target's scale.
+
+        Args:
+            edge: The edge.
+            affine: Give the norm a learned scale and shift.
+        """
         scale, width = edge.scale, self.width(edge.scale)
         resample: nn.Module = nn.Identity()
         if edge.kind == "down":
@@ -156,7 +212,13 @@ class Layout:
         return nn.Sequential(resample, nn.ReLU(), project, self.norm_layer(width, affine))
 
     def operation(self, name: OperationName, channels: int, affine: bool = True) -> nn.Module:
-        """A searchable operation: (b, channels, *size) -> the same shape."""
+        """Create a searchable operation, from (b, channels, *size) to the same shape.
+
+        Args:
+            name: A name in `OPERATIONS`.
+            channels: Number of channels.
+            affine: Give norms a learned scale and shift.
+        """
         return OPERATIONS[name](self, channels, affine)
 
 
@@ -164,7 +226,7 @@ def _resample(build: Callable[[Stride], nn.Module], stride: Stride) -> nn.Module
     return build(stride) if max(stride) > 1 else nn.Identity()
 
 
-# The paper names four and "etc."; the fifth (sep5) is our choice. Its sizes of the space ask for five.
+# The paper names four operations and "etc.", while the size that it gives for its space needs five; sep5 is our choice.
 OPERATIONS: dict[OperationName, Callable[[Layout, int, bool], nn.Module]] = {
     "sep3": lambda layout, channels, affine: SeparableResidual(layout, channels, 3, 1, affine),
     "sep5": lambda layout, channels, affine: SeparableResidual(layout, channels, 5, 1, affine),
@@ -177,12 +239,19 @@ OPERATIONS: dict[OperationName, Callable[[Layout, int, bool], nn.Module]] = {
 def stage_strides(
     dimensions: int, scales: int, steps: Sequence[Sequence[int]] | None = None, flat_stem: bool | None = None
 ) -> tuple[Stride, ...]:
-    """The strides of a `Layout` with so many scales.
+    """Return the strides of a `Layout`.
 
-    steps: of downsampling, in voxels of the volume's axes, finest first; default 2 everywhere. As many as there are
-    scales are used, and where there are fewer, flat ones stand in front. flat_stem: the stem keeps the resolution;
-    default: in 2D, as published, and not in 3D, where no memory would hold it. Raises ValueError for steps without one
-    number per axis; a 2D network has no stride along the third one.
+    Args:
+        dimensions: 2 or 3.
+        scales: Number of scales.
+        steps: Strides of downsampling along the volume's three axes, the finest first; None: 2 everywhere. As many as
+            there are scales are used, and if there are fewer, strides of 1 are put in front. A 2D network has stride 1
+            along the third axis.
+        flat_stem: Whether the stem keeps the resolution. None: in 2D, as published, and not in 3D, where no memory
+            would hold it.
+
+    Raises:
+        UserError: A step does not have one legal number per axis.
     """
     if steps is None:
         steps = ((2, 2, 2 if dimensions == 3 else 1),) * scales

@@ -1,8 +1,8 @@
-"""NAS-UNet, one of the 2D networks that MS-NAS compares with, of the cells its authors published.
+"""NAS-UNet, one of the 2D networks that MS-NAS compares with, made of the cells that its authors published.
 
-Source: Weng, Zhou, Li, Qiu: NAS-Unet: Neural Architecture Search for Medical Image Segmentation, IEEE Access 2019; what
+Source: Weng, Zhou, Li, Qiu: NAS-Unet: Neural Architecture Search for Medical Image Segmentation, IEEE Access 2019. What
 the paper leaves open is as in its public repository, tianbaochou/NasUnet: the cells are its NASUNET of May 2019, the
-sizes those of its configuration for CHAOS (64 channels, 6 cells down; 2.28 M parameters). Written anew.
+sizes those of its configuration for CHAOS (64 channels, 6 cells down; 2.28 M parameters). No code was taken over.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from voxward.nets.slicewise import Slicewise
 
 Step = tuple[int, int]
 
-# Per block two operations and their inputs: 0 the cell before the previous one or, on the way up, the encoder's, 1 the
-# previous cell, from 2 on the cell's own blocks. An operation on what has not the output's resolution brings it there.
+# Two operations per block, each with its input: 0 is the cell before the previous one or, on the way up, the encoder's
+# cell; 1 is the previous cell; from 2 on they are the cell's own blocks. An operation on an input of another resolution
+# than the output's changes the resolution as well.
 _DOWN = ((("conv", 1), ("depthwise", 0)), (("gate", 1), ("dilated", 0)), (("dilated", 1), ("conv", 0)))
 _UP = ((("identity", 0), ("gate", 1)), (("identity", 2), ("gate", 1)), (("gate", 3), ("conv", 1)))
 _STEM, _BLOCKS = 4, len(_DOWN)  # widths of the stem and between cells, in filters
@@ -30,7 +31,14 @@ _MOST_STEPS = 7
 
 
 class NasUNet(nn.Module):
-    """steps: of the stem and of each cell down, finest first, per axis of the slice. filters: of each block."""
+    """NAS-UNet for slices.
+
+    Args:
+        in_channels: Number of image channels.
+        out_channels: Number of logits per pixel.
+        steps: Strides along the slice's two axes, of the stem and of each cell down, the finest first.
+        filters: Channels of each block.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, steps: Sequence[Step], filters: int = 64) -> None:
         super().__init__()
@@ -39,7 +47,7 @@ class NasUNet(nn.Module):
         stem, width = _STEM * filters, _BLOCKS * filters
         self.flat = nn.Sequential(nn.Conv2d(in_channels, stem, 1, bias=False), _norm(stem))
         self.stem = nn.Sequential(nn.Conv2d(in_channels, stem, 3, steps[0], padding=1, bias=False), _norm(stem))
-        widths = [stem, stem, *[width] * (len(steps) - 1)]  # of every level, the finest first
+        widths = [stem, stem, *[width] * (len(steps) - 1)]  # channels of every level, the finest first
         self.down = nn.ModuleList(
             _Cell(widths[n : n + 2], filters, steps[n], steps[n + 1], up=False) for n in range(len(steps) - 1)
         )
@@ -51,7 +59,17 @@ class NasUNet(nn.Module):
         self.head = nn.Conv2d(width, out_channels, 1, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(b, in_channels, h, w) -> logits (b, out_channels, h, w). Raises ValueError for sizes the steps refuse."""
+        """Compute the logits of slices.
+
+        Args:
+            images: (b, in_channels, h, w).
+
+        Returns:
+            Logits (b, out_channels, h, w).
+
+        Raises:
+            UserError: The channels do not fit, or a size is not divisible by the product of the strides.
+        """
         check_input(images, self.in_channels, self.total_stride)
         levels = [self.flat(images), self.stem(images)]
         for cell in self.down:
@@ -64,9 +82,9 @@ class NasUNet(nn.Module):
 
 
 class _Cell(nn.Module):
-    """(before, previous) -> the concatenated blocks, one step coarser than `previous`, or with `up` one finer.
+    """(before, previous) -> the concatenated blocks, one step coarser than `previous`, or with `up` one step finer.
 
-    widths: channels of the two. before_step: by which `before` is brought down first.
+    widths: channels of the two inputs. before_step: the stride by which `before` is brought down first.
     """
 
     def __init__(self, widths: Sequence[int], filters: int, before_step: Step, step: Step, up: bool) -> None:
@@ -84,7 +102,7 @@ class _Cell(nn.Module):
         )
 
     def forward(self, before: Tensor, previous: Tensor) -> Tensor:
-        """Two (b, width, h, w), each of its width and size, -> (b, blocks * filters, h, w)."""
+        """Two (b, width, h, w), each with its own width and size, -> (b, blocks * filters, h, w)."""
         states = [entry(x) for entry, x in zip(self.entries, (before, previous), strict=True)]
         operations = iter(self.operations)
         for block in self.genes:
@@ -94,7 +112,7 @@ class _Cell(nn.Module):
 
 
 class _Gate(nn.Module):
-    """Each channel times a weight that all channels' means decide (squeeze and excitation)."""
+    """Each channel times a weight that is computed from the means of all channels (squeeze and excitation)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -108,7 +126,7 @@ class _Gate(nn.Module):
 
 
 def _operation(name: str, channels: int, step: Step | None, up: bool) -> nn.Module:
-    """step: by which it goes down or up in resolution; None: not at all."""
+    """An operation of a cell; step: the factor by which it lowers or raises the resolution, None for 1."""
     if name == "identity":
         return nn.Identity()
     if name == "gate" and step is None:
@@ -125,7 +143,10 @@ def _operation(name: str, channels: int, step: Step | None, up: bool) -> nn.Modu
 
 
 def _as_large(x: Tensor, other: Tensor) -> Tensor:
-    """A transposed convolution's output lacks a row and a column, which the nearest ones fill."""
+    """Bring x to the larger of two sizes.
+
+    A transposed convolution's output lacks a row and a column, which the nearest ones fill.
+    """
     size = tuple(max(a, b) for a, b in zip(x.shape[2:], other.shape[2:], strict=True))
     return x if tuple(x.shape[2:]) == size else F.interpolate(x, size)
 
@@ -137,14 +158,24 @@ def _norm(channels: int) -> nn.Module:
 def nas_unet(
     in_channels: int, out_channels: int, strides: Sequence[Sequence[int]] = ((2, 2, 1),) * 4, filters: int = 64
 ) -> nn.Module:
-    """NAS-UNet for volumes (b, c, d, h, w), slice by slice across the last axis.
+    """Create NAS-UNet for volumes, which it takes slice by slice across the last axis.
 
-    strides: of the stem and of each cell down, per axis of the volume, finest first: 2 to 7 (published: 7), a single
-    one stands behind a flat one. filters: of a block. Raises ValueError for others.
+    Args:
+        in_channels: Number of image channels.
+        out_channels: Number of logits per voxel.
+        strides: Strides along the volume's three axes, of the stem and of each cell down, the finest first: 2 to 7
+            (published: 7). A single one is put after a stride of 1. The third number of each is 1.
+        filters: Channels of each block, at least 16.
+
+    Returns:
+        A network from (b, in_channels, d, h, w) to logits (b, out_channels, d, h, w).
+
+    Raises:
+        UserError: An option is out of range.
     """
     wrong = [step for step in strides if len(step) != 3 or min(step) < 1 or step[2] != 1]
     if wrong or not 1 <= len(strides) <= _MOST_STEPS:
-        raise UserError(f"strides must be 1 to {_MOST_STEPS} of 3 whole numbers from 1 up, the third 1, got {strides}")
+        raise UserError(f"strides must be 1 to {_MOST_STEPS} steps (a, b, 1) of whole numbers from 1 up, got {strides}")
     if filters < _GROUP:
         raise UserError(f"filters must be at least {_GROUP}, got {filters}")
     steps = [(1, 1)] * (2 - len(strides)) + [(step[0], step[1]) for step in strides]

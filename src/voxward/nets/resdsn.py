@@ -1,9 +1,9 @@
 """ResDSN and its relatives (Zhou et al., "3D coarse-to-fine", Fig. 3 and Table 1): one network with options.
 
 What the paper leaves open follows the code that it names as its baseline (3D-DSN of HeartSeg) and the same authors'
-later one: biases beside the norms, none in the auxiliary up-sampling; the long residual is added behind the decoder's
-convolutions. The short residual is not described: here the result of a step's first layer is added to its last one's,
-which needs no further weights.
+later one: convolutions have biases in addition to the norms, the auxiliary up-samplings have none, and the long
+residual is added after the decoder's convolutions. The short residual is not described in the paper. Here the result of
+a step's first layer is added to that of its last one, which needs no further weights.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Outputs = Logits | tuple[Logits, ...]
 
 CHANNELS = (32, 64, 128, 256)
 STRIDES: tuple[Size3, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
-# Kernel of an up-sampling along an axis of that stride, with padding 1: the size comes out as stride times the input's.
+# From the stride along an axis to the up-sampling's kernel there: with padding 1 the size is multiplied by the stride.
 _KERNELS = {1: 3, 2: 4}
 
 PRESETS: dict[str, Mapping[str, Any]] = {
@@ -45,15 +45,24 @@ PRESETS: dict[str, Mapping[str, Any]] = {
 
 
 class ResDSN(nn.Module):
-    """Encoder and decoder of four resolutions, with auxiliary heads that are dropped outside training.
+    """An encoder and decoder of four resolutions, with auxiliary heads that are dropped outside training.
 
-    long: how the encoder's features reach the decoder. short: residuals inside a step. auxiliary: heads on Conv2b and
-    Conv3b. decoder_convs: convolutions behind each up-sampling. add: whether a long sum comes before or after these
-    (a concatenation always comes before). channels: of the four resolutions, strides: between
-    them. ResDSN with 1 input channel and 2
-    classes has 7,608,390 parameters, 6,821,826 of them without the auxiliary heads.
+    ResDSN with 1 input channel and 2 classes has 7,608,390 parameters, 6,821,826 of them without the auxiliary heads.
 
-    Raises ValueError for a concatenation without convolutions behind it.
+    Args:
+        in_channels: Number of image channels.
+        out_channels: Number of logits per voxel.
+        long: How the encoder's features reach the decoder: `sum`, `concat` or `none`.
+        short: Residuals inside a step: `sum` or `none`.
+        auxiliary: Have auxiliary heads on Conv2b and Conv3b.
+        decoder_convs: Convolutions after each up-sampling; a concatenation needs at least one.
+        add: Whether a long sum comes `before` or `after` these convolutions (a concatenation always comes before).
+        norm: `batch` or `instance`.
+        channels: Channels of the four resolutions, the finest first.
+        strides: Strides per axis between them, each 1 or 2.
+
+    Raises:
+        UserError: An option is out of range, such as a concatenation without convolutions.
     """
 
     def __init__(
@@ -96,9 +105,17 @@ class ResDSN(nn.Module):
         ) if auxiliary else None  # fmt: skip
 
     def forward(self, images: Images) -> Outputs:
-        """(b, in_channels, d, h, w) -> logits (b, out_channels, d, h, w).
+        """Compute the logits of a batch.
 
-        In training mode, with auxiliary heads, a tuple: these logits, those from Conv2b and those from Conv3b.
+        Args:
+            images: (b, in_channels, d, h, w).
+
+        Returns:
+            Logits (b, out_channels, d, h, w). In training mode, with auxiliary heads, a tuple: these logits, those from
+            Conv2b and those from Conv3b.
+
+        Raises:
+            UserError: The channels do not fit, or `total_stride` does not divide a size.
         """
         check_input(images, self.in_channels, self.total_stride)
         features = [self.encoder[0](images)]
@@ -155,7 +172,14 @@ class _Up(nn.Module):
 
 
 def preset(name: str) -> Callable[..., nn.Module]:
-    """How to build a network of Table 1: `build(in_channels, out_channels, **options)`; options win over the preset."""
+    """Return how to build a network of Table 1.
+
+    Args:
+        name: A name in `PRESETS`.
+
+    Returns:
+        A function build(in_channels, out_channels, **options), whose options take precedence over the preset's.
+    """
     return partial(ResDSN, **PRESETS[name])
 
 
@@ -168,7 +192,7 @@ def _norm(kind: Norm, channels: int) -> nn.Module:
 
 
 def _head(widths: tuple[int, ...], strides: tuple[Size3, ...], classes: int) -> nn.Sequential:
-    """Plain up-sampling to the image's resolution, then the classes."""
+    """Plain up-sampling to the images' resolution, then the classes."""
     steps = zip(pairwise(widths), reversed(strides[: len(widths) - 1]), strict=True)
     ups = (_upsampling(inside, outside, stride, bias=False) for (inside, outside), stride in steps)
     return nn.Sequential(*ups, nn.Conv3d(widths[-1], classes, 1))

@@ -1,4 +1,7 @@
-"""x."""
+"""The network that a Genotype describes, and how values flow through its grid.
+
+Source: MS-NAS (Yan et al., MICCAI 2020), sections 2.1 and 2.2; 2D as published, or 3D with a stride per axis.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,13 @@ from voxward.nets.slicewise import Slicewise
 
 
 class DecodedCell(nn.Module):
-    """One operation on one earlier output per block; the blocks' outputs are concatenated."""
+    """A cell: each block is one operation on one earlier output, and the blocks' outputs are concatenated.
+
+    Args:
+        layout: The network's sizes.
+        edge: The edge that the cell lies on.
+        genes: The blocks.
+    """
 
     def __init__(self, layout: Layout, edge: Edge, genes: Sequence[Gene]) -> None:
         super().__init__()
@@ -28,7 +37,7 @@ class DecodedCell(nn.Module):
         self.operations = nn.ModuleList(layout.operation(gene.operation, layout.width(edge.scale)) for gene in genes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The source node's (b, c, *size) -> the target node's."""
+        """Compute the target node's contribution from the source node's value (b, c, *size)."""
         states = [self.entry(x)]
         for gene, operation in zip(self.genes, self.operations, strict=True):
             states.append(operation(states[gene.input]))
@@ -36,9 +45,17 @@ class DecodedCell(nn.Module):
 
 
 def propagate(edges: Iterable[Edge], x: Tensor, arrive: Callable[[Edge, Tensor], Tensor]) -> Tensor:
-    """Walk the grid from node (0, 0) with value `x`: a node is the sum of `arrive(edge, source's value)` (equation 3).
+    """Walk the grid from node (0, 0); a node is the sum of what arrives over its edges (equation 3).
 
-    edges: by layer, all on paths from the stem to the head. Returns the last node. Two layers are alive at a time.
+    Only two layers are kept at a time.
+
+    Args:
+        edges: The edges, sorted by layer, all on paths from the stem to the head.
+        x: The value of node (0, 0).
+        arrive: From an edge and the value of its source node to what arrives at its target node.
+
+    Returns:
+        The value of the last node.
     """
     nodes: dict[Node, Tensor] = {(0, 0): x}
     for _, layer in groupby(edges, key=lambda edge: edge.layer):
@@ -52,11 +69,19 @@ def propagate(edges: Iterable[Edge], x: Tensor, arrive: Callable[[Edge, Tensor],
 
 
 class SearchedNet(nn.Module):
-    """The network of a genotype.
+    """The network of a genotype. Weights start as PyTorch's defaults leave them.
 
-    strides: the stem's, then one from each scale to the next, per axis; default: `stage_strides`. Images must be
-    divisible by their product down to the coarsest scale in use. filters: of a block at scale 0. norm: `batch` or
-    `instance`. Weights start as PyTorch's defaults leave them.
+    Args:
+        in_channels: Number of image channels.
+        out_channels: Number of logits per voxel.
+        genotype: The genotype.
+        strides: The stem's stride per axis, then one from each scale to the next; None: those of `stage_strides`. The
+            size of an image must be divisible by their product down to the coarsest scale in use.
+        filters: Channels of a block at scale 0.
+        norm: `batch` or `instance`.
+
+    Raises:
+        UserError: An option is out of range.
     """
 
     def __init__(
@@ -88,7 +113,17 @@ class SearchedNet(nn.Module):
         self._weights = {edge.name: weight for edge, weight in zip(self.genotype.edges, weights, strict=True)}
 
     def forward(self, images: Tensor) -> Tensor:
-        """(b, in_channels, *size) -> logits (b, out_channels, *size)."""
+        """Compute the logits of a batch.
+
+        Args:
+            images: (b, in_channels, *size), with as many spatial axes as the genotype has dimensions.
+
+        Returns:
+            Logits (b, out_channels, *size).
+
+        Raises:
+            UserError: The axes or the channels do not fit, or a size is not divisible by `total_stride`.
+        """
         if images.ndim != self.layout.dimensions + 2:
             raise UserError(
                 f"the network takes {self.layout.dimensions}D images (b, c, *size), got shape {tuple(images.shape)}"
@@ -107,7 +142,7 @@ def _strides_of(genotype: Genotype, strides: Sequence[Sequence[int]] | None) -> 
     if strides is None:
         return stage_strides(genotype.dimensions, genotype.scales)
     if len(strides) != genotype.scales:
-        raise UserError(f"strides must be {genotype.scales} (the stem's and one between scales), got {len(strides)}")
+        raise UserError(f"strides must be {genotype.scales} (the stem's, and one between scales), got {len(strides)}")
     return tuple(tuple(step) for step in strides)
 
 
@@ -120,10 +155,23 @@ def searched(
     filters: int = 32,
     norm: str = "batch",
 ) -> nn.Module:
-    """The network of a genotype for volumes (b, c, d, h, w); one in 2D takes them slice by slice across the last axis.
+    """Create the network of a genotype for volumes; a 2D one takes them slice by slice across the last axis.
 
-    genotype: itself, the plain data of its JSON, or that file. strides, flat_stem: see `stage_strides`; filters, norm:
-    see `SearchedNet`. Raises ValueError or FileNotFoundError for a genotype that cannot be read.
+    Args:
+        in_channels: Number of image channels.
+        out_channels: Number of logits per voxel.
+        genotype: A genotype, the plain data of its JSON, or the path of that file.
+        strides: Strides of downsampling along the volume's three axes, the finest first (see `stage_strides`).
+        flat_stem: Whether the stem keeps the resolution (see `stage_strides`).
+        filters: Channels of a block at scale 0.
+        norm: `batch` or `instance`.
+
+    Returns:
+        A network from (b, in_channels, d, h, w) to logits (b, out_channels, d, h, w).
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: The genotype cannot be read, or an option is out of range.
     """
     if isinstance(genotype, str | Path):
         genotype = load_genotype(Path(genotype))
@@ -135,7 +183,11 @@ def searched(
 
 
 def embed_genotype(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `searched` with the file of a genotype replaced by what it holds."""
+    """Return the options of `searched` with a genotype's file replaced by its contents.
+
+    Args:
+        options: Options by name.
+    """
     genotype = options.get("genotype")
     embedded = to_data(load_genotype(Path(genotype))) if isinstance(genotype, str | Path) else genotype
     return {**options} if genotype is None else {**options, "genotype": embedded}

@@ -1,4 +1,4 @@
-"""A 2D network on volumes: each slice across the last axis by itself."""
+"""A 2D network on volumes, which it takes slice by slice across the last axis."""
 
 from __future__ import annotations
 
@@ -9,14 +9,28 @@ from voxward.core.types import Images, Logits
 
 
 class Slicewise(nn.Module):
-    """`network` maps slices (n, c, d, h) to logits (n, k, d, h)."""
+    """Applies a network on slices to each slice of a volume.
+
+    Args:
+        network: A network from slices (n, c, d, h) to logits (n, k, d, h).
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Images) -> Logits:
-        """(b, c, d, h, w) -> logits (b, k, d, h, w). Raises ValueError for images without three spatial axes."""
+        """Compute the logits of a batch of volumes.
+
+        Args:
+            images: (b, c, d, h, w).
+
+        Returns:
+            Logits (b, k, d, h, w).
+
+        Raises:
+            UserError: The images do not have three spatial axes.
+        """
         if images.ndim != 5:
             raise UserError(f"images must be (b, c, d, h, w), got shape {tuple(images.shape)}")
         b, c, d, h, w = images.shape

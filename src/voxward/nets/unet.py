@@ -1,7 +1,7 @@
 """The 2D U-Net that MS-NAS compares with: 13,394,177 parameters for one channel and one output.
 
 The paper prints 13.39 M parameters, which the early bilinear version of the public repository milesial/Pytorch-UNet has
-(five levels of 64, 128, 256, 512 and 512 channels, batch norm, bilinear up-sampling). Ours is written anew.
+(five levels of 64, 128, 256, 512 and 512 channels, batch norm, bilinear up-sampling). No code was taken over.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ _UP = (256, 128, 64, 64)
 
 
 class UNet(nn.Module):
-    """strides: of the four max-poolings, finest first, per axis of the slice."""
+    """The U-Net for slices.
+
+    Args:
+        in_channels: Number of image channels.
+        out_channels: Number of logits per pixel.
+        strides: Strides along the slice's two axes of the four max-poolings, the finest first.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, strides: Sequence[tuple[int, int]] = ((2, 2),) * 4) -> None:
         super().__init__()
@@ -40,7 +46,17 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(_UP[-1], out_channels, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(b, in_channels, h, w) -> logits (b, out_channels, h, w). Raises ValueError for sizes the strides refuse."""
+        """Compute the logits of slices.
+
+        Args:
+            images: (b, in_channels, h, w).
+
+        Returns:
+            Logits (b, out_channels, h, w).
+
+        Raises:
+            UserError: The channels do not fit, or a size is not divisible by the product of the strides.
+        """
         check_input(images, self.in_channels, self.total_stride)
         x: Tensor = self.encoder[0](images)
         skipped = []
@@ -54,13 +70,22 @@ class UNet(nn.Module):
 
 
 def unet_2d(in_channels: int, out_channels: int, strides: Sequence[Sequence[int]] = ((2, 2, 1),) * 4) -> nn.Module:
-    """The U-Net for volumes (b, c, d, h, w), slice by slice across the last axis.
+    """Create the U-Net for volumes, which it takes slice by slice across the last axis.
 
-    strides: at most four poolings per axis of the volume, finest first; flat ones stand in front of fewer. Raises
-    ValueError for others.
+    Args:
+        in_channels: Number of image channels.
+        out_channels: Number of logits per voxel.
+        strides: Strides along the volume's three axes of at most four poolings, the finest first. If there are fewer,
+            strides of 1 are put in front. The third number of each is 1.
+
+    Returns:
+        A network from (b, in_channels, d, h, w) to logits (b, out_channels, d, h, w).
+
+    Raises:
+        UserError: The strides are not as described.
     """
     if len(strides) > 4 or any(len(step) != 3 or min(step) < 1 or step[2] != 1 for step in strides):
-        raise UserError(f"strides must be at most 4 of 3 whole numbers from 1 up, the third 1, got {strides}")
+        raise UserError(f"strides must be at most 4 steps (a, b, 1) of whole numbers from 1 up, got {strides}")
     steps = ((1, 1),) * (4 - len(strides)) + tuple((step[0], step[1]) for step in strides)
     return Slicewise(UNet(in_channels, out_channels, steps))
 

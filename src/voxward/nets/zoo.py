@@ -1,4 +1,4 @@
-"""MONAI's networks: the only place that imports them."""
+"""MONAI's networks; no other module of voxward imports them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,20 @@ def dynunet(
     kernel_sizes: Sequence[Size3] | None = None,
     filters: Sequence[int] = DEFAULT_FILTERS,
 ) -> nn.Module:
-    """nnU-Net's plain convolutional U-Net, as MONAI's DynUNet has it.
+    """Create nnU-Net's plain convolutional U-Net, as MONAI's DynUNet has it.
 
-    strides: one per downsampling step. kernel_sizes: one per resolution level, that is one more than strides (3x3x3
-    by default). filters: channels per level, the finest first; levels beyond the list keep its last entry.
+    Args:
+        in_channels: Number of image channels.
+        out_channels: Number of logits per voxel.
+        strides: Stride per axis of each downsampling step, at least two steps.
+        kernel_sizes: Kernel per axis of each resolution level, that is one more than strides; None: 3x3x3.
+        filters: Channels per level, the finest first; levels beyond the list keep its last entry.
 
-    Raises ValueError for fewer than two steps, and kernel_sizes that do not fit them.
+    Returns:
+        A network from (b, in_channels, d, h, w) to logits (b, out_channels, d, h, w).
+
+    Raises:
+        UserError: There are fewer than two steps, or the kernels do not fit them.
     """
     from monai.networks.nets import DynUNet
 
@@ -59,7 +67,7 @@ def _channels_last(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tens
 
 
 def _with_fast_norms(network: nn.Module) -> nn.Module:
-    """Put our InstanceNorm, equal in numbers, in place of PyTorch's, which copies channels-last volumes."""
+    """Put our InstanceNorm, which is equal in numbers, in place of PyTorch's, which copies channels-last volumes."""
     for name, child in network.named_children():
         if isinstance(child, nn.InstanceNorm3d):
             setattr(network, name, InstanceNorm(child.num_features, child.eps))

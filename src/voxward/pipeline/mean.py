@@ -1,4 +1,4 @@
-"""Several members' logits become one."""
+"""The mean of the logits of several models or views."""
 
 from __future__ import annotations
 
@@ -17,12 +17,20 @@ Mean = Literal["logits", "probabilities"]
 
 
 def mean_logits(members: Sequence[Tensor], head: Head, mean: Mean, weights: Sequence[float] | None = None) -> Scores:
-    """The mean of the members' logits (b, k, ...), or the logits of the mean of their probabilities.
+    """Return the mean of several logits, or the logits of the mean of their probabilities.
 
-    Those are log p for a softmax head (its softmax is p) and log p - log(1 - p) for regions. Computed with logarithms
-    throughout, so that they are finite, with a gradient, where a probability is rounded to 0 or 1. One member is
-    returned as it is: its logits stand for its probabilities already. weights: shares of the members, which sum to 1;
-    None: all the same.
+    The latter are log p for a softmax head (whose softmax is p) and log p - log(1 - p) for regions. They are computed
+    with logarithms throughout, so that they are finite, and have a gradient, where a probability is rounded to 0 or 1.
+    A single member is returned as it is, because its logits stand for its probabilities already.
+
+    Args:
+        members: Logits (b, k, ...) of the same shape, one per member.
+        head: How the logits are read.
+        mean: What is averaged, `logits` or `probabilities`.
+        weights: The shares of the members, which sum to 1; None gives all the same share.
+
+    Returns:
+        Logits (b, k, ...).
     """
     if len(members) == 1:
         return members[0]

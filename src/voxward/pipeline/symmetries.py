@@ -1,9 +1,10 @@
-"""The 16 symmetries of a volume whose slices are square: mirrored or not along the slices' normal, times the eight of
-the square (four quarter turns, mirrored or not).
+"""The 16 symmetries of a volume whose slices are square.
 
-They are the test-time augmentation of Henry et al., BraTS 2020 (section 2.6): flips, and rotations in the axial plane
-only. The authors' code takes every product of one flip and one rotation instead, which makes 12 different ones, four
-of them twice, and never mirrors the normal together with an axis of the plane; and it undoes 4 of the 16 wrongly.
+Each is mirrored or not along the slices' normal, times one of the eight symmetries of the square (four quarter turns,
+mirrored or not). They are the test-time augmentation of Henry et al., BraTS 2020 (section 2.6): flips, and rotations in
+the axial plane only. The authors' code takes every product of one flip and one rotation instead. That makes 12
+different symmetries, four of them twice, and never mirrors the normal together with an axis of the plane; and the code
+undoes 4 of the 16 wrongly.
 """
 
 from __future__ import annotations
@@ -23,11 +24,17 @@ Volume = TypeVar("Volume", np.ndarray, Tensor)
 
 @dataclass(frozen=True)
 class Symmetry:
-    """First mirror, then turn: one of the 16.
+    """One of the 16 symmetries: first mirror, then turn.
 
-    turns: quarter turns (0 to 3) in the plane, from its first axis towards its second. mirrored: along the plane's
-    first axis, before the turn. flipped: along the normal. normal: the spatial axis (0 to 2) across the plane; 2
-    points to the head in oriented volumes, so that the plane is the axial one. Raises ValueError for other values.
+    Attributes:
+        turns: Quarter turns (0 to 3) in the plane, from its first axis towards its second.
+        mirrored: Mirror along the plane's first axis, before the turn.
+        flipped: Mirror along the normal.
+        normal: The spatial axis (0 to 2) across the plane. In oriented volumes 2 points to the head, so that the plane
+            is the axial one.
+
+    Raises:
+        UserError: A value is not among those named here.
     """
 
     turns: int = 0
@@ -42,10 +49,18 @@ class Symmetry:
             raise UserError(f"normal must be the axis 0, 1 or 2, got {self.normal}")
 
     def apply(self, volume: Volume) -> Volume:
-        """(..., d, h, w), array or tensor -> its voxels moved; the sizes in the plane swapped where `swaps`.
+        """Move the voxels of a volume.
 
-        Exact: no voxel is interpolated. Differentiable on tensors; the result may be a view. Raises ValueError for
-        fewer than three axes.
+        No voxel is interpolated, so the result is exact. It is differentiable on tensors, and may be a view.
+
+        Args:
+            volume: An array or tensor (..., d, h, w).
+
+        Returns:
+            The moved volume. An odd number of quarter turns swaps the two sizes (and spacings) of the plane.
+
+        Raises:
+            UserError: The volume has fewer than three axes.
         """
         if volume.ndim < 3:
             raise UserError(f"volume must have three spatial axes, got shape {tuple(volume.shape)}")
@@ -56,7 +71,7 @@ class Symmetry:
         return np.rot90(np.flip(volume, axes), self.turns, (first, second))
 
     def inverse(self) -> Symmetry:
-        """The one that undoes it: first the turn, then the mirror."""
+        """Return the symmetry that undoes this one, which is again one of the 16."""
         turns = self.turns if self.mirrored else -self.turns % 4
         return Symmetry(turns, self.mirrored, self.flipped, self.normal)
 
@@ -67,7 +82,14 @@ class Symmetry:
 
 
 def symmetries(normal: int = 2) -> tuple[Symmetry, ...]:
-    """The 16, the identity first. Raises ValueError for a normal that is not 0, 1 or 2."""
+    """Return the 16 symmetries, the identity first.
+
+    Args:
+        normal: The spatial axis across the plane, 0, 1 or 2.
+
+    Raises:
+        UserError: `normal` is none of these.
+    """
     return tuple(
         Symmetry(turns, mirrored, flipped, normal)
         for flipped in (False, True)
@@ -77,6 +99,11 @@ def symmetries(normal: int = 2) -> tuple[Symmetry, ...]:
 
 
 def seen_through(forward: Forward, symmetry: Symmetry) -> Forward:
-    """`forward` on volumes (n, c, d, h, w) moved by `symmetry`, its logits moved back."""
+    """Return a forward pass that sees its volumes moved, and moves its logits back.
+
+    Args:
+        forward: The network's forward pass on volumes (n, c, d, h, w).
+        symmetry: How they are moved.
+    """
     back = symmetry.inverse()
     return lambda images: back.apply(forward(symmetry.apply(images)))

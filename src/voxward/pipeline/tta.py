@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean over moved copies of a window, each one's logits moved back."""
+"""Test-time augmentation: the mean over moved copies of a window, with the logits of each moved back."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ from voxward.pipeline.symmetries import seen_through, symmetries
 from voxward.pipeline.windows import Forward
 
 View = Callable[[Forward], Forward]
-"""How a network sees a window: the forward of the moved window, its logits moved back."""
+"""How a network sees a window: a function that makes a forward pass move its windows, and its logits back."""
 
 
 def flips(axes: Sequence[int]) -> list[tuple[int, ...]]:
-    """All subsets of the spatial `axes` (of 0, 1, 2), the empty one first.
+    """Return all subsets of some spatial axes, the empty one first.
 
-    Raises ValueError for another axis, or for one that is there twice.
+    Args:
+        axes: Spatial axes, of 0, 1 and 2.
+
+    Raises:
+        UserError: There is another axis, or one appears twice.
     """
     if not set(axes) <= {0, 1, 2} or len(set(axes)) < len(axes):
         raise UserError(f"mirror_axes may only hold 0, 1, 2, each once, got {tuple(axes)}")
@@ -31,7 +35,12 @@ def flips(axes: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def flipped(forward: Forward, axes: Sequence[int]) -> Forward:
-    """`forward` on windows (n, c, d, h, w) flipped along the spatial `axes`, its logits flipped back."""
+    """Return a forward pass that sees its windows flipped, and flips its logits back.
+
+    Args:
+        forward: The network's forward pass on windows (n, c, d, h, w).
+        axes: The spatial axes along which the windows are flipped.
+    """
     if not axes:
         return forward
     dims = [axis - 3 for axis in axes]
@@ -39,17 +48,28 @@ def flipped(forward: Forward, axes: Sequence[int]) -> Forward:
 
 
 def mirror_views(axes: Sequence[int]) -> tuple[View, ...]:
-    """The flips along every subset of the spatial `axes`; no axes: the window as it is."""
+    """Return one view per subset of some spatial axes, flipped along the axes of the subset.
+
+    Args:
+        axes: Spatial axes, of 0, 1 and 2. Without any, the only view is the window as it is.
+    """
     return tuple(partial(flipped, axes=subset) for subset in flips(axes))
 
 
 def symmetry_views() -> tuple[View, ...]:
-    """The 16 symmetries of a volume with square axial slices, see pipeline.symmetries."""
+    """Return the views through the 16 symmetries of a volume with square axial slices, see `pipeline.symmetries`."""
     return tuple(partial(seen_through, symmetry=symmetry) for symmetry in symmetries())
 
 
 def averaged(forward: Forward, views: Sequence[View], head: Head = "softmax", mean: Mean = "logits") -> Forward:
-    """The mean over the views, of the logits or of the probabilities; one view: that view itself."""
+    """Return a forward pass that is the mean over some views.
+
+    Args:
+        forward: The network's forward pass on windows (n, c, d, h, w).
+        views: How the network sees a window. The result of a single view is returned as it is.
+        head: How the logits are read.
+        mean: What is averaged, `logits` or `probabilities` (see `mean_logits`).
+    """
     seen = [view(forward) for view in views]
     if len(seen) == 1:
         return seen[0]
@@ -68,7 +88,19 @@ def averaged(forward: Forward, views: Sequence[View], head: Head = "softmax", me
 def shares(
     forward: Forward, views: Sequence[View], images: Images, cotangent: Logits, head: Head, mean: Mean
 ) -> list[Tensor]:
-    """Per view, the gradient for its own logits, from the `cotangent` of `averaged`'s. forward: without a graph."""
+    """Compute the gradient with respect to each view's own logits, from the gradient with respect to their mean.
+
+    Args:
+        forward: The network's forward pass, without a graph.
+        views: How the network sees a window.
+        images: The windows (n, c, d, h, w).
+        cotangent: The gradient with respect to the output of `averaged` (n, k, d, h, w).
+        head: How the logits are read.
+        mean: What was averaged.
+
+    Returns:
+        One gradient (n, k, d, h, w) per view.
+    """
     if len(views) == 1 or mean == "logits":
         return [cotangent / len(views)] * len(views)
     own = [view(forward)(images).detach().requires_grad_() for view in views]

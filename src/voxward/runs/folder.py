@@ -1,4 +1,4 @@
-"""A run's folder: what lies where, and its weights. Training writes it; inference reads it."""
+"""A run's folder: the files in it and its weights. Training writes it, and inference reads it."""
 
 from __future__ import annotations
 
@@ -22,63 +22,67 @@ Checkpoint = Literal["auto", "best", "last", "swa"]
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The paths of a run."""
+    """The paths of a run's files.
+
+    Attributes:
+        root: The run's folder.
+    """
 
     root: Path
 
     @property
     def recipe(self) -> Path:
-        """The recipe, as YAML."""
+        """Return the path of the recipe, as YAML."""
         return self.root / "recipe.yaml"
 
     @property
     def plan(self) -> Path:
-        """The plan, as JSON."""
+        """Return the path of the plan, as JSON."""
         return self.root / "plan.json"
 
     @property
     def settings(self) -> Path:
-        """Where the data lie and how long the run is, as JSON."""
+        """Return the path of the settings (where the data lie and how long the run is), as JSON."""
         return self.root / "run.json"
 
     @property
     def splits(self) -> Path:
-        """Which cases train, select and validate, as JSON."""
+        """Return the path of the split (which cases train, select and validate), as JSON."""
         return self.root / "splits.json"
 
     @property
     def state(self) -> Path:
-        """Everything a resumed run needs; loaded with weights_only."""
+        """Return the path of everything that a resumed run needs; it is loaded with weights_only."""
         return self.root / "checkpoints" / "state.pt"
 
     @property
     def log(self) -> Path:
-        """One row per validation."""
+        """Return the path of the training log, which has one row per validation."""
         return self.root / "logs" / "training.csv"
 
     @property
     def ledger(self) -> Path:
-        """The loss of every case in every epoch."""
+        """Return the path of the loss of every case in every epoch."""
         return self.root / "logs" / "ledger.csv"
 
     @property
     def postprocess(self) -> Path:
-        """The post-processing that helped on the selection cases."""
+        """Return the path of the post-processing that helped on the selection cases, as JSON."""
         return self.root / "postprocess.json"
 
     @property
     def predictions(self) -> Path:
-        """The default place of predictions."""
+        """Return the folder that predictions go to by default."""
         return self.root / "predictions"
 
     @property
     def search_log(self) -> Path:
-        """One row per epoch of an architecture search."""
+        """Return the path of the log of an architecture search, which has one row per epoch."""
         return self.root / "logs" / "search.csv"
 
     @property
     def trained(self) -> tuple[Path, ...]:
-        """What shows that a training or search has begun: weights, and logs with at least a row."""
+        """Return the files that show that a training or search has begun: weights, and logs with at least one row."""
         found = [path for name in ("best", "last", "swa") if (path := self._checkpoint(name)).is_file()]
         logs = (self.log, self.search_log)
         return (*found, *(log for log in logs if log.is_file() and log.read_bytes().count(b"\n") > 1))
@@ -87,9 +91,11 @@ class RunFolder:
         return self.root / "checkpoints" / f"{name}.safetensors"
 
     def weights(self, checkpoint: Checkpoint) -> Path:
-        """The weights of the best or the last step, or the mean of the snapshots (of recipes that average).
+        """Return the path of a checkpoint's weights, as safetensors.
 
-        As safetensors; `auto`: what the recipe deploys.
+        Args:
+            checkpoint: `best` or `last` for the best or the last step, `swa` for the mean of the snapshots (of recipes
+                that average), `auto` for what the recipe deploys.
         """
         if checkpoint == "auto":
             checkpoint = load_recipe(self.recipe).inference.checkpoint if self.recipe.is_file() else "best"
@@ -98,9 +104,16 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run was started with, beside recipe and plan. minutes: its time budget, None for the recipe's epochs.
+    """What a run was started with, besides its recipe and plan.
 
-    start: the run whose deployed weights it began with; None for random ones.
+    Attributes:
+        dataset: The absolute path of the dataset's folder.
+        fold: The number of the fold, from 0.
+        seed: The seed of every random number.
+        minutes: The time budget; None for the recipe's number of epochs.
+        version: The version of voxward.
+        start: The run whose deployed weights this one began with; None for random ones.
+        folds: The number of folds, if the dataset has no list of its own.
     """
 
     dataset: str
@@ -114,7 +127,13 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class RunSplit:
-    """A run's cases: fitted, selecting the best checkpoint, and validation (read only by `evaluate`)."""
+    """The cases of a run, by what they are used for.
+
+    Attributes:
+        fit: Ids of the cases that the network is trained on.
+        selection: Ids of the cases that select the best checkpoint.
+        validation: Ids of the cases of the fold, which only `evaluate` reads.
+    """
 
     fit: tuple[str, ...]
     selection: tuple[str, ...]
@@ -139,14 +158,27 @@ class TrainedModel:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's parameters and buffers as safetensors, atomically."""
+    """Write a network's parameters and buffers atomically, as safetensors.
+
+    Args:
+        network: The network, as it is or wrapped by Fabric.
+        path: The file, which is replaced if it exists.
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in _own_tensors(network).items()}
     with atomic_write(path) as unfinished:
         save_file(tensors, unfinished)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Read safetensors into a network. Raises ValueError when names or shapes do not match."""
+    """Read parameters and buffers from safetensors into a network.
+
+    Args:
+        network: The network, which is changed.
+        path: The file.
+
+    Raises:
+        UserError: Names or shapes do not match.
+    """
     tensors, own = load_file(path), _own_tensors(network)
     wrong = sorted(
         name for name in tensors.keys() | own.keys()
@@ -166,12 +198,30 @@ def _own_tensors(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_run(root: Path | str, checkpoint: Checkpoint = "auto", device: torch.device | None = None) -> TrainedModel:
-    """Read a run folder. Raises FileNotFoundError naming what is missing."""
+    """Read a run from its folder.
+
+    Args:
+        root: The run's folder.
+        checkpoint: Which weights (see `RunFolder.weights`).
+        device: Where the network goes; None for the CPU.
+
+    Returns:
+        The run's plan, recipe, network and post-processing.
+
+    Raises:
+        FileNotFoundError: The folder is not that of a trained run; the message names what is missing.
+        UserError: A file of the run cannot be read, or the weights do not fit the network.
+
+    Example:
+        >>> run = voxward.load_run("runs/liver")
+        >>> run.plan.spacing
+        >>> run.network(images)
+    """
     run = RunFolder(Path(root))
     weights = run.weights(checkpoint)
     missing = [str(path) for path in (run.recipe, run.plan, weights) if not path.is_file()]
     if missing:
-        raise FileNotFoundError(f"{root} is not a trained run: no {', '.join(missing)}")
+        raise FileNotFoundError(f"{root} is not a trained run: it has no {', '.join(missing)}")
     plan, recipe = load_plan(run.plan), load_recipe(run.recipe)
     network = network_for_plan(recipe.network.name, plan, recipe.network.options)
     load_weights(network, weights)

@@ -1,1 +1,1 @@
-"""Random transforms: parameters are drawn first, then applied by deterministic functions."""
+"""Random transforms of a batch: parameters are drawn first, then deterministic functions apply them."""

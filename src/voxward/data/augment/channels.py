@@ -1,4 +1,4 @@
-"""Brightness, contrast, noise and lost sequences: parameters first, then one pass over the batch."""
+"""Brightness, contrast, noise and lost sequences: parameters are drawn first, then one pass applies them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from voxward.core.types import Images
 
 @dataclass(frozen=True, eq=False)
 class ChannelDraw:
-    """Per sample, in host memory: what its intensities are multiplied by (1 leaves them) and what is added (0).
+    """The random changes of a batch's intensities, per sample and in host memory.
 
-    noise: standard deviation (0: none). seeds: of the noise. dropped: the channel that is set to 0, -1 for none.
+    Attributes:
+        factors: What the intensities are multiplied by (b); 1 changes nothing.
+        shifts: What is added to them (b); 0 changes nothing.
+        noise: Standard deviation of the added noise (b); 0 is no noise.
+        seeds: The seed of each sample's noise (b).
+        dropped: The channel that is set to 0 (b); -1 for none.
     """
 
     factors: Float[Tensor, " b"]
@@ -27,10 +32,19 @@ class ChannelDraw:
 
 
 def draw_channels(recipe: Augmentation, batch: int, channels: int, generator: torch.Generator) -> ChannelDraw | None:
-    """Draw for `batch` samples; None, and nothing drawn, where the recipe has all of it switched off.
+    """Draw the changes of a batch's intensities.
 
     Henry et al., BraTS 2020, section 2.4: a factor U(0.9, 1.1), a shift U(-0.1, 0.1), noise of standard deviation 0.1,
-    one channel dropped. As in the authors' code, factor and shift are the same for all channels of a sample.
+    and one dropped channel. As in the authors' code, factor and shift are the same for all channels of a sample.
+
+    Args:
+        recipe: Ranges and probabilities.
+        batch: Number of samples.
+        channels: Number of image channels.
+        generator: The source of the random numbers, on the CPU.
+
+    Returns:
+        The draw. None, without using the generator, if the recipe switches all of these changes off.
     """
     chances = (
         recipe.intensity_scale_probability, recipe.intensity_shift_probability, recipe.noise_probability,
@@ -52,7 +66,17 @@ def draw_channels(recipe: Augmentation, batch: int, channels: int, generator: to
 
 
 def apply_channels(images: Images, draw: ChannelDraw) -> Images:
-    """Multiply, add, add noise, drop. Noise is drawn on the host, so that it is the same on every device."""
+    """Multiply, add, add noise and drop channels, in this order.
+
+    The noise is drawn on the host, so that it is the same on every device.
+
+    Args:
+        images: Normalised intensities (b, c, d, h, w).
+        draw: What to do with each sample.
+
+    Returns:
+        The changed images (b, c, d, h, w).
+    """
     shape = (-1, 1, 1, 1, 1)
     out = images * draw.factors.to(images).view(shape) + draw.shifts.to(images).view(shape)
     for n in draw.noise.nonzero().flatten().tolist():

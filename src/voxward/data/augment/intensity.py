@@ -1,4 +1,4 @@
-"""Gamma correction of a batch: exponents first, then applied."""
+"""Gamma correction of a batch: exponents are drawn first, then applied."""
 
 from __future__ import annotations
 
@@ -14,16 +14,27 @@ from voxward.core.types import Images
 
 @dataclass(frozen=True, eq=False)
 class IntensityDraw:
-    """Exponents per sample and channel, in host memory; 1 leaves a channel as it is, bit for bit."""
+    """The exponents of a batch's gamma correction, in host memory.
+
+    Attributes:
+        gammas: One exponent per sample and channel (b, c); 1 leaves a channel as it is, bit for bit.
+    """
 
     gammas: Float[Tensor, "b c"]
 
 
 def draw_intensity(recipe: Augmentation, batch: int, channels: int, generator: torch.Generator) -> IntensityDraw:
-    """Draw for `batch` samples: gamma for all channels of a sample or for none, a separate exponent per channel.
+    """Draw the exponents of a batch's gamma correction.
 
-    Where the range spans 1, half of the exponents are uniform below 1 (brighter) and half above (darker), as in
-    nnU-Net: a plain uniform draw over (0.7, 1.5) would darken five times in eight. Otherwise uniform over the range.
+    All channels of a sample are corrected or none, each with its own exponent. If the range spans 1, half of the
+    exponents are uniform below 1 (brighter) and half above 1 (darker), as in nnU-Net; a plain uniform draw over (0.7,
+    1.5) would darken five times in eight. Otherwise they are uniform over the range.
+
+    Args:
+        recipe: Range and probability.
+        batch: Number of samples.
+        channels: Number of image channels.
+        generator: The source of the random numbers, on the CPU.
     """
     low, high = recipe.gamma
     chosen = torch.rand(batch, 1, generator=generator) < recipe.gamma_probability
@@ -37,9 +48,16 @@ def draw_intensity(recipe: Augmentation, batch: int, channels: int, generator: t
 
 
 def apply_intensity(images: Images, draw: IntensityDraw) -> Images:
-    """Raise intensities, rescaled to [0, 1] by each patch's own extremes, to the power gamma, and scale back.
+    """Raise intensities to the power gamma, after rescaling each channel of each patch to [0, 1] by its own extremes.
 
-    So minimum and maximum stay, and a constant channel is unchanged.
+    The result is scaled back, so minimum and maximum stay, and a constant channel is unchanged.
+
+    Args:
+        images: Normalised intensities (b, c, d, h, w).
+        draw: The exponents.
+
+    Returns:
+        The corrected images (b, c, d, h, w).
     """
     active = (draw.gammas != 1).flatten().nonzero().flatten()
     if not len(active):

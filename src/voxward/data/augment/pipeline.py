@@ -1,4 +1,4 @@
-"""The augmentation of a training batch: draw on the host, apply on the device that holds the batch."""
+"""The augmentation of a training batch: drawn on the host, applied on the device that holds the batch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,14 @@ from voxward.data.augment.turns import apply_turns, draw_turns
 
 @dataclass(frozen=True, eq=False)
 class AugmentationDraw:
-    """All random parameters of a batch's augmentation; applying one twice gives the same batch."""
+    """All random parameters of a batch's augmentation; to apply them twice gives the same batch.
+
+    Attributes:
+        spatial: Rotation, zoom and flips.
+        intensity: Gamma correction.
+        turns: Quarter turns per sample and axis (b, 3).
+        channels: Brightness, contrast, noise and dropped channels; None if the recipe has none of these.
+    """
 
     spatial: SpatialDraw
     intensity: IntensityDraw
@@ -38,10 +45,19 @@ class AugmentationDraw:
 def draw_augmentation(
     recipe: Augmentation, batch: int, channels: int, axes_active: Active, generator: torch.Generator
 ) -> AugmentationDraw:
-    """Draw the parameters for `batch` samples of `channels` channels; `generator` lives on the CPU.
+    """Draw all random parameters of a batch's augmentation.
 
-    axes_active: the axes that rotation and zoom may use, from `spatial.active_axes`. The draw does not depend on the
-    device, so a run on another device sees the same augmentation.
+    The draw does not depend on the device, so a run on another device sees the same augmentation.
+
+    Args:
+        recipe: Ranges and probabilities.
+        batch: Number of samples, at least 1.
+        channels: Number of image channels, at least 1.
+        axes_active: The axes that rotation and zoom may use, from `spatial.active_axes`.
+        generator: The source of the random numbers, on the CPU.
+
+    Raises:
+        UserError: `batch` or `channels` is below 1.
     """
     if batch < 1 or channels < 1:
         raise UserError(f"batch and channels must be at least 1, got {batch} and {channels}")
@@ -56,13 +72,23 @@ def draw_augmentation(
 def apply_augmentation(
     images: Images, labels: Labels, draw: AugmentationDraw, patch_size: Size3, spacing: Float3, padding: Padding
 ) -> tuple[PatchImages, PatchLabels]:
-    """Turn source regions into augmented patches of `patch_size`.
+    """Turn source regions into augmented patches.
 
-    In this order: rotation and zoom, crop, flips, quarter turns, gamma, channels.
+    The order is: rotation and zoom, crop, flips, quarter turns, gamma, channels. The inputs are left as they are.
 
-    spacing: voxel size in mm, so that a rotation turns anatomy and not voxels. padding: the plan's, for what lies
-    beyond the source region. The inputs are left as they are; labels come back as int64. Raises ValueError when
-    images, labels and draw disagree, or the patch exceeds the source region.
+    Args:
+        images: Normalised intensities of the source regions (b, c, d, h, w).
+        labels: Class indices of the source regions (b, d, h, w).
+        draw: The random parameters.
+        patch_size: Shape of a patch in voxels, at most that of the source region.
+        spacing: Voxel size in mm, so that a rotation turns anatomy and not voxels.
+        padding: The plan's padding, for what lies beyond the source region.
+
+    Returns:
+        Patches (b, c, *patch_size), and their class indices (b, *patch_size) as int64.
+
+    Raises:
+        UserError: Images, labels and draw disagree, or the patch exceeds the source region.
     """
     if images.shape[2:] != labels.shape[1:] or images.shape[0] != labels.shape[0]:
         raise UserError(f"images {tuple(images.shape)} and labels {tuple(labels.shape)} must cover the same voxels")

@@ -1,4 +1,4 @@
-"""Rotation, zoom and mirroring of a batch: parameters first, then one resampling and exact flips."""
+"""Rotation, zoom and mirroring of a batch: parameters are drawn first, then one resampling and exact flips."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ PatchLabels = Integer[Tensor, "b pd ph pw"]
 
 @dataclass(frozen=True, eq=False)
 class SpatialDraw:
-    """Spatial transforms of a batch, in host memory.
+    """The spatial transforms of a batch, in host memory.
 
-    rotations: about the patch centre, in millimetres, axis order (d, h, w): what lay at p comes to lie at R p.
-    scales: zoom per axis, above 1 magnifies. flips: axes to mirror, after rotation and zoom.
+    Attributes:
+        rotations: Rotation matrices (b, 3, 3) about the patch centre, in millimetres, axis order (d, h, w): what lay at
+            p comes to lie at R p.
+        scales: Zoom per axis (b, 3); above 1 magnifies.
+        flips: Which axes are mirrored after rotation and zoom (b, 3).
     """
 
     rotations: Float[Tensor, "b 3 3"]
@@ -39,25 +42,37 @@ class SpatialDraw:
 
     @property
     def resampled(self) -> Bool[Tensor, " b"]:
-        """Which samples are rotated or zoomed; the others are only cropped and flipped, bit for bit."""
+        """Return which samples (b) are rotated or zoomed; the others are only cropped and flipped, bit for bit."""
         turned = (self.rotations != torch.eye(3, dtype=self.rotations.dtype)).flatten(1).any(1)
         return turned | (self.scales != 1).any(1)
 
 
 def active_axes(patch_size: Size3, spacing: Float3) -> Active:
-    """Which axes a rotation may turn and a zoom may stretch: longer than one voxel, and not much coarser than the rest.
+    """Return which axes a rotation may turn and a zoom may stretch.
 
-    An axis whose spacing (mm) is more than three times the finest one stays in place, so its slices are never mixed.
+    These are the axes that are longer than one voxel and not much coarser than the rest. An axis whose spacing is more
+    than three times the finest one stays in place, so that its slices are never mixed.
+
+    Args:
+        patch_size: Shape of a patch in voxels.
+        spacing: Voxel size in mm.
     """
     i, j, k = (size > 1 and step <= THIN_RATIO * min(spacing) for size, step in zip(patch_size, spacing, strict=True))
     return i, j, k
 
 
 def draw_spatial(recipe: Augmentation, batch: int, active: Active, generator: torch.Generator) -> SpatialDraw:
-    """Draw for `batch` samples.
+    """Draw the spatial transforms of a batch.
 
-    Angles: U(-r, r) about each axis whose plane is made of active axes, all or none per sample. Zoom: one U(scale)
-    factor per sample on the active axes. Flips: each axis of recipe.mirror_axes by itself.
+    Angles are U(-r, r) about each axis whose plane is made of active axes, for all of these axes or for none per
+    sample. The zoom is one factor U(scale) per sample, on the active axes. Each axis of `recipe.mirror_axes` is flipped
+    by itself.
+
+    Args:
+        recipe: Ranges and probabilities.
+        batch: Number of samples.
+        active: The axes that rotation and zoom may use.
+        generator: The source of the random numbers, on the CPU.
     """
     chance = torch.rand(batch, 2, generator=generator, dtype=torch.float64)
     angles = (2 * torch.rand(batch, 3, generator=generator, dtype=torch.float64) - 1) * recipe.rotation_degrees
@@ -75,7 +90,16 @@ def draw_spatial(recipe: Augmentation, batch: int, active: Active, generator: to
 
 
 def rotation_matrices(degrees: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
-    """R0 R1 R2, each about one axis; a positive angle about an axis turns the next one towards the one after it."""
+    """Return the matrices R0 R1 R2, where each factor turns about one axis.
+
+    A positive angle about an axis turns the next axis towards the one after it.
+
+    Args:
+        degrees: The angle about each axis, in degrees (b, 3).
+
+    Returns:
+        Rotation matrices (b, 3, 3).
+    """
     first, second, third = (_about(axis, degrees[:, axis]) for axis in range(3))
     return first @ second @ third
 
@@ -83,10 +107,24 @@ def rotation_matrices(degrees: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
 def apply_spatial(
     images: Images, labels: Labels, draw: SpatialDraw, patch_size: Size3, spacing: Float3, padding: Padding
 ) -> tuple[PatchImages, PatchLabels]:
-    """Rotate and zoom about the centre of the patch, crop the patch, flip.
+    """Rotate and zoom about the centre of the patch, crop the patch, and flip it.
 
-    Images are interpolated linearly, labels take their nearest voxel's value (int64). Where a patch sees beyond the
-    source region, its border continues, or zeros when that is the plan's padding. spacing: voxel size in mm.
+    Images are interpolated linearly, and labels take the value of their nearest voxel. Where a patch reaches beyond the
+    source region, its border continues, or zeros if that is the plan's padding.
+
+    Args:
+        images: Normalised intensities of the source regions (b, c, d, h, w).
+        labels: Class indices of the source regions (b, d, h, w).
+        draw: The transforms.
+        patch_size: Shape of a patch in voxels, at most that of the source region.
+        spacing: Voxel size in mm.
+        padding: The plan's padding.
+
+    Returns:
+        Patches (b, c, *patch_size), and their class indices (b, *patch_size) as int64.
+
+    Raises:
+        UserError: The patch exceeds the source region.
     """
     offset, size = _patch_offset(images, patch_size), patch_size
     patch = images.new_empty((*images.shape[:2], *size))
@@ -98,7 +136,7 @@ def apply_spatial(
         truth[n] = crop_back(labels[n], offset, size).flip(mirrored)
     for n in resampled.nonzero().flatten().tolist():
         source: Size3 = (images.shape[2], images.shape[3], images.shape[4])
-        # A flip of the patch is a sign in the matrix, so that it costs nothing.
+        # A flip of the patch only changes signs in the matrix, so it costs nothing.
         matrix = _matrices(draw, spacing)[n : n + 1] * (1 - 2 * draw.flips[n : n + 1, None].to(draw.rotations))
         theta = _normalised(matrix, source, size, offset)
         grid = F.affine_grid(theta.to(images), [1, 1, *size], align_corners=False)
@@ -127,13 +165,13 @@ def _patch_offset(images: Images, patch_size: Size3) -> Size3:
 
 
 def _matrices(draw: SpatialDraw, spacing: Float3) -> Float[Tensor, "b 3 3"]:
-    """Voxel offset in the patch -> voxel offset in the source: the inverse transform, between voxel and mm."""
+    """Voxel offset in the patch -> voxel offset in the source: the inverse transform, between voxels and mm."""
     mm = torch.tensor(spacing, dtype=draw.rotations.dtype)
     return draw.rotations.transpose(1, 2) / mm[:, None] * (mm / draw.scales)[:, None, :]
 
 
 def _normalised(matrices: Float[Tensor, "b 3 3"], source: Size3, patch: Size3, offset: Size3) -> Float[Tensor, "b 3 4"]:
-    """The same for F.affine_grid: coordinates in [-1, 1] between the outer voxel faces, axes in order (w, h, d)."""
+    """The matrices for F.affine_grid: coordinates in [-1, 1] between the outer voxel faces, axes in order (w, h, d)."""
     outer, inner, begin = (torch.tensor(size, dtype=matrices.dtype) for size in (source, patch, offset))
     linear = matrices * inner / outer[:, None]
     shift = (2 * begin + inner) / outer - 1

@@ -8,14 +8,20 @@ from torch import Tensor
 
 from voxward.core.recipe import Augmentation
 
-# The plane that turns about each spatial axis, as places from the last.
+# The plane that turns about each spatial axis, as axes counted from the last.
 _PLANES = ((-2, -1), (-1, -3), (-3, -2))
 
 
 def draw_turns(recipe: Augmentation, batch: int, generator: torch.Generator) -> Integer[Tensor, "b 3"]:
-    """Per sample and axis a number of quarter turns, 0 to 3, each as likely; 0 about an axis that the recipe lacks.
+    """Draw how many quarter turns each sample makes about each axis, 0 to 3, all equally likely.
 
-    A recipe without any draws nothing from `generator`.
+    Args:
+        recipe: The axes about which samples turn. Without any, nothing is drawn from the generator.
+        batch: Number of samples.
+        generator: The source of the random numbers, on the CPU.
+
+    Returns:
+        Quarter turns (b, 3); 0 about an axis that the recipe does not name.
     """
     if not recipe.quarter_turns:
         return torch.zeros(batch, 3, dtype=torch.int64)
@@ -24,9 +30,17 @@ def draw_turns(recipe: Augmentation, batch: int, generator: torch.Generator) -> 
 
 
 def apply_turns(x: Shaped[Tensor, "b ... d h w"], turns: Integer[Tensor, "b 3"]) -> Shaped[Tensor, "b ... d h w"]:
-    """Turn every sample about the axes 0, 1 and 2 in this order; half as often where a plane is not square.
+    """Turn every sample about the axes 0, 1 and 2, in this order.
 
-    There a quarter turn would change the shape: 1 and 2 become a half turn, 3 becomes none.
+    A quarter turn of a plane that is not square would change the shape. There 1 and 2 quarter turns become a half turn,
+    and 3 become none.
+
+    Args:
+        x: Images or labels (b, ..., d, h, w).
+        turns: Quarter turns (b, 3).
+
+    Returns:
+        The turned batch, of the same shape.
     """
     if not turns.any():
         return x
