@@ -31,7 +31,7 @@ from voxward.losses.types import Loss
 from voxward.nets.searched import Layout, stage_strides
 from voxward.nets.slicewise import Slicewise
 from voxward.pipeline.precision import Precision, autocast
-from voxward.runs.folder import RunFolder
+from voxward.runs.folder import RunFolder, read_state
 from voxward.training.budget import (
     CLOCK,
     WARM_UP_STEPS,
@@ -234,7 +234,7 @@ class _Sitting:
             torch.save(content, unfinished)
 
     def _load(self) -> None:
-        content = torch.load(self.run.folder.state, map_location="cpu", weights_only=True)
+        content = read_state(self.run.folder.state)
         self.run.bilevel.restore(content["bilevel"])
         self.losses, self.before = content["losses"], content["seconds"]
         self.recent, self.correct_at = tuple(content.get("recent", ())), content.get("correct_at", 0)

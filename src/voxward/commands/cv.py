@@ -21,6 +21,7 @@ from voxward.core.files import write_json
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_plan
 from voxward.core.progress import Progress, counter, silent
+from voxward.core.reading import read_json
 from voxward.core.recipe import load_recipe
 from voxward.data.formats import open_dataset
 from voxward.data.io import volume_stem
@@ -154,7 +155,7 @@ def _settle(root: Path, settings: dict[str, object]) -> None:
     path = root / "cv.json"
     if not path.is_file():
         write_json(path, settings)
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path)
     differing = [name for name in settings if found.get(name) != settings[name]]
     if differing:
         listed = "; ".join(f"{name}: {settings[name]}, was {found.get(name)}" for name in differing)

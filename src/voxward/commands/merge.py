@@ -44,7 +44,7 @@ def merge(
             if not same_affine(a.affine, b.affine, a.shape):
                 raise UserError(f"{one} and {other} lie in different places")
             result = merged(a.array, b.array, rule)
-        except ValueError as error:
+        except UserError as error:
             raise UserError(f"{id}: {error}") from error
         with outputs.write(one.name) as path:
             write_label(path, result, a.affine, one)

@@ -199,7 +199,7 @@ def _check(predictor: Deployed, case: Case) -> None:
             if header.shape != first.shape or not same_affine(header.affine, first.affine, first.shape):
                 raise UserError(f"its channels disagree in shape or affine: {', '.join(map(str, case.images))}")
         predictor.check(first.channels + sum(header.channels for header in others), first.affine)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{case.id}: {error}") from error
 
 
@@ -209,7 +209,7 @@ def _segment_file(
     try:
         volume = read_image(case.images)
         label, warning = segment(volume, lambda done, of: progress("windows", done, of))
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{case.id}: {error}") from error
     if warning:
         warnings.warn(f"{case.id}: {warning}", stacklevel=2)

@@ -174,7 +174,7 @@ class Bench:
         """The records of one unit. Raises ValueError naming it where the model cannot be run on the case."""
         try:
             return self._work(unit, progress)
-        except ValueError as error:
+        except UserError as error:
             raise UserError(f"{unit.model}, {unit.attack}, {unit.case}: {error}") from error
 
     def _work(self, unit: Unit, progress: Progress) -> tuple[Record, ...]:

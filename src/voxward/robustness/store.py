@@ -15,6 +15,7 @@ from voxward.core.claim import claim
 from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.progress import Progress, silent
+from voxward.core.reading import read_json
 from voxward.core.structure import to_data
 from voxward.robustness.record import Record
 
@@ -105,7 +106,7 @@ class RecordStore:
                     write_json(path, wanted)
             if not path.is_file():
                 time.sleep(min(self.pause, 0.1))
-        found, asked = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(wanted)
+        found, asked = _flat(read_json(path)), _flat(wanted)
         keys = [key for key in sorted({*found, *asked}) if found.get(key, _MISSING) != asked.get(key, _MISSING)]
         if keys:
             listed = "; ".join(f"{key}: {asked.get(key, _MISSING)}, was {found.get(key, _MISSING)}" for key in keys)
@@ -143,10 +144,7 @@ def safe_name(name: str) -> str:
 
 
 def _read(path: Path) -> list[Record]:
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
+    entries = read_json(path)
     if not isinstance(entries, list):
         raise UserError(f"{path} must hold a list of records, got {type(entries).__name__}")
     return [Record.from_data(entry, f"{path} [{place}]") for place, entry in enumerate(entries)]

@@ -71,7 +71,7 @@ def volume_subject(
         model = PipelineModel.freeze(
             predictor.members, source, plan.labels.head, predictor.mean, gradient, statistics=statistics
         )
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"case {case.id!r}: {error}") from error
     whole = _Whole(source, target, predictor, model.bounds)
     return whole.subject(model, threat, lambda volume: (predictor.segment(volume), {}))
@@ -96,7 +96,7 @@ def cascade_subject(
     try:
         held = cascade.segment(source).box
         model = freeze_cascade(cascade, source, held, stage, gradient, statistics)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"case {case.id!r}: {error}") from error
 
     def segment(volume: Volume) -> tuple[np.ndarray, Mapping[str, Any]]:
@@ -223,7 +223,7 @@ def _read(case: Case, plan: Plan) -> tuple[Volume, np.ndarray]:
         raise UserError(f"case {case.id!r}: {fault}")
     try:
         target = plan.labels.to_index(label.array)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"case {case.id!r}: {error}") from error
     return source, target
 

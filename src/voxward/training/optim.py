@@ -7,7 +7,7 @@ from importlib import import_module
 
 import torch
 
-from voxward.core.errors import UserError
+from voxward.core.errors import MissingPackageError, UserError
 from voxward.core.recipe import Choice
 from voxward.core.registry import Registry
 
@@ -30,7 +30,9 @@ def _ranger(
     try:
         package = import_module("pytorch_optimizer")
     except ImportError as error:
-        raise ImportError("optimizer 'ranger' needs pytorch_optimizer: pip install 'voxward[ranger]'") from error
+        raise MissingPackageError(
+            "optimizer 'ranger' needs pytorch_optimizer: pip install 'voxward[ranger]'"
+        ) from error
     optimizer: torch.optim.Optimizer = package.Ranger(
         parameters, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay, k=k, alpha=alpha,
         degenerated_to_sgd=True,

@@ -14,6 +14,7 @@ from torch import nn
 
 from voxward.core.files import atomic_write
 from voxward.core.length import RunLength
+from voxward.runs.folder import read_state
 from voxward.training.averaging import Restarting, WeightAverage
 from voxward.training.schedule import Schedule
 from voxward.training.steps import Step
@@ -95,7 +96,7 @@ def save_state(path: Path, state: TrainingState, learner: Learner, step: Step) -
 
 def load_state(path: Path, learner: Learner, step: Step) -> TrainingState:
     """Read a state back into the objects of a freshly set-up run. Nothing but tensors and numbers is unpickled."""
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    content: dict[str, Any] = read_state(path)
     kept = content["state"]
     # States of runs whose length was told once do not say when they were validated last.
     kept.setdefault("validated", kept["step"] - kept["step"] % (kept["validate_every"] or 1))

@@ -14,6 +14,7 @@ import yaml
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.plan import Padding
+from voxward.core.reading import read_text
 from voxward.core.recipe.averaging import Averaging
 from voxward.core.recipe.search import Search
 from voxward.core.registry import unknown_name
@@ -319,15 +320,12 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     Raises ValueError listing every problem of the file, or FileNotFoundError.
     """
     if str(name_or_path).endswith((".yaml", ".yml")):
-        text, source = Path(name_or_path).read_text(encoding="utf-8"), str(name_or_path)
+        text, source = read_text(name_or_path), str(name_or_path)
     else:
         text, source = _packaged(str(name_or_path)), f"recipe {name_or_path}"
-    try:
-        data = _parse(text)
-        for override in overrides:
-            _override(data, override)
-    except yaml.YAMLError as error:
-        raise UserError(f"{source} is not valid YAML: {error}") from error
+    data = _parse(text, source)
+    for override in overrides:
+        _override(data, override)
     return from_data(Recipe, data, source)
 
 
@@ -342,12 +340,16 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(to_data(recipe), sort_keys=False)
 
 
-def _parse(text: str) -> Any:
-    loader = _Loader(text)
+def _parse(text: str, source: str) -> Any:
+    """The data of a YAML text; a ValueError comes from a date that is none, as 2024-13-45."""
     try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{source} is not valid YAML: {error}") from error
 
 
 def _packaged(name: str) -> str:
@@ -370,7 +372,7 @@ def _override(data: Any, override: str) -> None:
         data = data[parent]
     if not isinstance(data, dict):
         raise UserError(f"override {override!r}: {last!r} lies inside a plain value")
-    data[last] = _parse(value)
+    data[last] = _parse(value, f"override {override!r}")
 
 
 def _outside(name: str, value: float, low: float, high: float) -> list[str]:
