@@ -151,7 +151,8 @@ def test_a_description_that_says_what_cannot_be(here, capsys, key, value):
 
 
 DAMAGED_YAML = [
-    b"", b"name: [", b"name: 2024-13-45", b"- 1", b"{1: 2, [3]: 4}", b"name: \x01", b"? {a: 1}\n: 2", b"[" * 9999, NOT_TEXT,
+    b"", b"name: [", b"name: 2024-13-45", b"- 1", b"{1: 2, [3]: 4}", b"name: \x01", b"? {a: 1}\n: 2", b"[" * 9999,
+    NOT_TEXT,
 ]  # fmt: skip
 
 
