@@ -3,20 +3,33 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+OLDEST := .venv-oldest
 
 # A process per core, a file of tests always in one of them; more would need much memory.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+COVERAGE := --cov --cov-report=term --cov-fail-under=95
 
-.PHONY: demo test test-all bench lint clean
+.PHONY: demo test test-all test-isa test-oldest bench lint clean
 
 demo: $(STAMP)
 	$(BIN)/voxward demo $(if $(DATA),--data $(DATA))
 
+# What CI runs.
 test: lint
-	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(COVERAGE)
 
+# Before a release: the long tests with the real volumes, other processors' arithmetic, and the oldest dependencies.
 test-all: lint
-	VOXWARD_DATA_REQUIRED=1 $(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=90
+	VOXWARD_DATA_REQUIRED=1 $(BIN)/python -m pytest $(PARALLEL) $(COVERAGE)
+	$(MAKE) test-isa test-oldest
+
+# The numerical tests with the arithmetic of older processors: a quarter of an hour on two cores.
+test-isa: $(STAMP)
+	tests/isa.sh $(BIN)/python
+
+# The fast tests with the oldest versions that pyproject.toml admits.
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest -m "not slow" $(PARALLEL)
 
 # Ours against named peers, alternately in one process; minutes to an hour. Time it with nothing else running.
 bench: $(VENV)/.bench
@@ -34,9 +47,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
 
+$(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e ".[ranger,sitk,test]"
+	touch $@
+
 $(VENV)/.bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .import_linter_cache .coverage
+	rm -rf $(VENV) $(OLDEST) demo .mypy_cache .ruff_cache .import_linter_cache .coverage

@@ -67,5 +67,5 @@ def test_missing_and_mistyped_entries_are_all_named(tmp_path):
 
 def test_broken_json_is_a_value_error(tmp_path):
     (tmp_path / "plan.json").write_text("{")
-    with pytest.raises(ValueError, match="not valid JSON"):
+    with pytest.raises(ValueError, match="not JSON"):
         load_plan(tmp_path / "plan.json")

@@ -1,5 +1,4 @@
 import math
-from itertools import pairwise
 
 import pytest
 import torch
@@ -14,9 +13,19 @@ from voxward.training.schedule import Schedule, create_schedule
 
 
 def _steps(count, total):
-    """The steps of a run of `total` at which `count`, a function of the share done, has grown."""
-    counts = [0, *(count(step / total) for step in range(total + 1))]
-    return tuple(step for step, (before, now) in enumerate(pairwise(counts)) if now > before)
+    """The steps of a run of `total` at which `count`, a function of the share done that never falls, has grown."""
+
+    def grown(first, last, before, after):
+        if before == after:
+            return ()
+        if last - first == 1:
+            return (last,)
+        middle = (first + last) // 2
+        between = count(middle / total)
+        assert before <= between <= after
+        return grown(first, middle, before, between) + grown(middle, last, between, after)
+
+    return grown(-1, total, 0, count(1.0))
 
 
 def _snapshot_steps(averaging, total):

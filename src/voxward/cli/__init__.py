@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.markup import escape
 
+from voxward import __version__
 from voxward.cli import data, robustness, systems, training
 from voxward.cli.arguments import Arguments, errors, take_negative_fractions
+from voxward.core.errors import MissingPackageError, UserError
+
+# Errors that the user, or the machine, can mend: one line says what is wrong. Every other error is a bug of voxward.
+_MENDABLE = (UserError, OSError, MissingPackageError, FloatingPointError, MemoryError)
+
+_EXIT_CODES = """\
+exit codes:
+  0    all went well
+  1    a check failed (`check` found errors, or the figures of an attack are not to be trusted), or a bug
+  2    bad input: an argument, a file or a setting is wrong, and the message says which
+  3    the figures do not meet what the protocol requires
+  130  interrupted; what was finished is kept
+"""
 
 
 @dataclass(frozen=True)
@@ -45,36 +62,87 @@ COMMANDS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line, built from the table."""
-    top = argparse.ArgumentParser(prog="voxward", description="Train, attack and harden 3D medical segmentation.")
+    """Build the command line from the table."""
+    top = argparse.ArgumentParser(
+        prog="voxward",
+        description="Train, attack and harden 3D medical segmentation.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"voxward {__version__}")
+    _debug_argument(top, False)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         line = commands.add_parser(name, help=command.help, description=command.help)
         take_negative_fractions(line)
         command.arguments(line)
+        _debug_argument(line, argparse.SUPPRESS)  # so that it does not undo a --debug before the command
     return top
+
+
+def _debug_argument(parser: argparse.ArgumentParser, default: object) -> None:
+    parser.add_argument("--debug", action="store_true", default=default, help="print where in the code an error arose")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    Exit code 0; 1 where `check` found errors or an attack's own checks failed; 2 for bad input; 130 when interrupted.
-    """
-    from voxward.training.interrupt import Interrupted
+    Args:
+        argv: The words after `voxward`; None takes those of the process.
 
+    Returns:
+        The exit code; `voxward --help` says what each means.
+    """
     # Before torch is imported: a thread that waits for another one spins, and on a busy machine takes the core that the
     # other one needs. Spinning less costs nothing on a quiet machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    arguments = parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = parser().parse_args(words)
+    debug = vars(arguments).pop("debug")
     warnings.showwarning = _warn  # a user has no use for the line of code that warns
     try:
+        return _run(arguments)
+    except _MENDABLE as error:
+        return _told(error, debug)
+    except Exception as error:
+        if _out_of_memory(error):
+            return _told(error, debug)
+        _report_bug(words)
+        return 1
+
+
+def _run(arguments: Arguments) -> int:
+    from voxward.training.interrupt import Interrupted
+
+    try:
         return COMMANDS[arguments.command].run(arguments)
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        errors.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
-        return 2
     except (Interrupted, KeyboardInterrupt) as stop:
         errors.print(f"[yellow]interrupted:[/yellow] {escape(str(stop) or 'what was finished is kept')}")
         return 130
+
+
+def _told(error: BaseException, debug: bool) -> int:
+    """Say in one line what the user can mend. The exit code is 2."""
+    if debug:
+        traceback.print_exception(error)
+    message = " ".join(line.strip() for line in str(error).splitlines()) or type(error).__name__
+    errors.print(f"[red]error:[/red] {escape(message)}", soft_wrap=True)
+    return 2
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether a GPU has too little memory; torch is not imported for the question."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
+def _report_bug(words: Sequence[str]) -> None:
+    command = escape(shlex.join(["voxward", *words]))
+    errors.print(
+        f"[red]this is a bug in voxward {__version__}:[/red] please report the lines below, and the command: {command}",
+        soft_wrap=True,
+    )
+    traceback.print_exc()
 
 
 def _warn(message: Warning | str, *where: object, **others: object) -> None:

@@ -69,7 +69,7 @@ def size(text: str) -> float:
     """Read a number or a fraction such as 8/255."""
     try:
         return float(Fraction(text))
-    except (ValueError, ZeroDivisionError) as error:
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise argparse.ArgumentTypeError(f"must be a number or a fraction such as 8/255, got {text!r}") from error
 
 

@@ -12,3 +12,11 @@ class UserError(ValueError):
     Example:
         >>> raise UserError("overlap must be in [0, 1), got 1.5")
     """
+
+
+class MissingPackageError(ImportError):
+    """An optional package is not installed. The message says what needs it, and how to install it.
+
+    Example:
+        >>> raise MissingPackageError("scan.nrrd needs SimpleITK: pip install voxward[sitk]")
+    """

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from voxward.core.document import with_format, without_format
-from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.labels import LabelSet
+from voxward.core.reading import read_json
 from voxward.core.structure import from_data, to_data
 from voxward.core.types import Float3, Size3
 
@@ -157,8 +156,4 @@ def load_plan(path: Path) -> Plan:
 
 def load_json(cls: type[T], path: Path) -> T:
     """Read a dataclass from a JSON file. Raises ValueError listing all problems, FileNotFoundError when absent."""
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from error
-    return from_data(cls, without_format(data, str(path)), str(path))
+    return from_data(cls, without_format(read_json(path), str(path)), str(path))

@@ -128,7 +128,7 @@ def _build_dataclass(cls: type, data: Any, path: str, problems: list[str]) -> An
         return None
     try:
         value = cls(**values)
-    except ValueError as error:
+    except UserError as error:
         problems.append(f"{path or 'the file'}: {error}")
         return None
     problems.extend(_join(path, problem) for problem in _own_problems(value))

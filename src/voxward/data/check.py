@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from voxward.core.case import Case, Dataset, Volume
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.data.formats import Refused
 from voxward.data.io import SUFFIXES, integer_label, read_image, volume_stem
@@ -115,7 +116,7 @@ def _read(path: Path, role: str, faults: list[_Fault]) -> Volume | None:
         return read_image([path])
     except FileNotFoundError:
         faults.append(("error", f"missing {role}", f"{path} does not exist"))
-    except ValueError as error:
+    except UserError as error:
         faults.append(("error", f"unreadable {role}", str(error)))
     return None
 
@@ -147,7 +148,7 @@ def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[_Fault
         yield "error", "label channels", f"{path}: a label has one channel, this file has {label.array.shape[0]}"
     try:
         values = set(np.unique(integer_label(label.array)).tolist())
-    except ValueError as error:
+    except UserError as error:
         yield "error", "label not integer", f"{path}: {error}"
         return
     unknown = sorted(values - set(legal.values))

@@ -81,7 +81,7 @@ def read_label(path: Path) -> Volume:
         raise UserError(f"{path}: a label has one channel, this file has {volume.array.shape[0]}")
     try:
         return Volume(integer_label(volume.array[0]), volume.affine)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from voxward.core.case import Volume
-from voxward.core.errors import UserError
+from voxward.core.errors import MissingPackageError, UserError
 from voxward.core.files import atomic_write
 from voxward.core.types import Size3
 from voxward.data.itk_header import voxels_of
@@ -65,7 +65,7 @@ def _simpleitk(path: Path) -> Any:
     try:
         import SimpleITK
     except ImportError as error:
-        raise ImportError(f"{path.name} needs SimpleITK: pip install voxward[sitk]") from error
+        raise MissingPackageError(f"{path.name} needs SimpleITK: pip install voxward[sitk]") from error
     return SimpleITK
 
 

@@ -279,7 +279,7 @@ def _prepared_label(label: Volume | None, frame: Frame, labels: LabelSet, id: st
     box = orient(label.array, frame.axes, frame.flips)[box_slices(frame.box_start, frame.box_stop)]
     try:
         index = labels.to_index(box)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"case {id!r}: {error}") from error
     if index.dtype != np.uint8:
         index = index.astype(np.int32)  # torch computes little with uint16

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from voxward.core.case import Dataset
 from voxward.core.errors import UserError
+from voxward.core.reading import read_json
 
 FOLDS = 5
 
@@ -88,10 +88,7 @@ def _refuse_fold(fold: int, folds: int, source: str) -> None:
 
 
 def _declared(path: Path, known: Sequence[str], fold: int) -> Split:
-    try:
-        folds = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
+    folds = read_json(path)
     if not isinstance(folds, list):
         raise UserError(f'{path} must hold a list of {{"train": [ids], "val": [ids]}}, got {type(folds).__name__}')
     _refuse_fold(fold, len(folds), str(path))

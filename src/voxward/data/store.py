@@ -13,6 +13,8 @@ import hashlib
 import json
 import os
 import threading
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -337,5 +339,8 @@ def _open(path: str, version: int, process: int, thread: int) -> Any:
 
 @lru_cache(maxsize=64)
 def _read_locations(path: str, version: int) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as stored:
-        return dict(stored)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged, or no file of locations: {error}") from error

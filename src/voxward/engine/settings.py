@@ -12,6 +12,7 @@ from voxward.core.claim import claim
 from voxward.core.document import with_format, without_format
 from voxward.core.errors import UserError
 from voxward.core.files import write_json
+from voxward.core.reading import read_json
 from voxward.core.structure import to_data
 
 _MISSING = "nothing"
@@ -36,21 +37,11 @@ def settle(path: Path, settings: Mapping[str, Any], what: str) -> None:
                 write_json(path, with_format(wanted))
         if not path.is_file():
             time.sleep(_PAUSE)
-    found, asked = _flat(without_format(_read(path), str(path))), _flat(wanted)
+    found, asked = _flat(without_format(read_json(path), str(path))), _flat(wanted)
     keys = [key for key in sorted({*found, *asked}) if found.get(key, _MISSING) != asked.get(key, _MISSING)]
     if keys:
         listed = "; ".join(f"{key}: {asked.get(key, _MISSING)}, was {found.get(key, _MISSING)}" for key in keys)
         raise UserError(f"{path.parent} holds {what} of other settings ({listed}): use another --out")
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(data, Mapping):
-        raise UserError(f"{path} must hold a mapping, got {type(data).__name__}")
-    return data
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -11,6 +11,7 @@ from voxward.attacks.budget import Budget
 from voxward.attacks.registry import ATTACKS
 from voxward.attacks.threat import Norm, Reference, ThreatModel, Unit
 from voxward.core.document import without_format
+from voxward.core.reading import read_text
 from voxward.core.recipe.yaml import override, packaged, packaged_names, read_yaml
 from voxward.core.registry import unknown_name
 from voxward.core.structure import from_data
@@ -169,7 +170,7 @@ def load_protocol(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Pr
     """
     given = str(name_or_path)
     own = given.endswith((".yaml", ".yml"))
-    text = Path(given).read_text(encoding="utf-8") if own else packaged("protocols", given, "protocol")
+    text = read_text(given) if own else packaged("protocols", given, "protocol")
     source = given if own else f"protocol {given}"
     data = without_format(read_yaml(text, source), source)
     for change in overrides:

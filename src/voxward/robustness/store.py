@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from voxward.core.document import with_format, without_format
 from voxward.core.errors import UserError
 from voxward.core.files import write_json
+from voxward.core.reading import read_json
 from voxward.robustness.record import Record
 from voxward.robustness.unit import Unit
 
@@ -82,10 +82,7 @@ class StoredWork:
 
 
 def _read(path: Path) -> list[Record]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
+    data = read_json(path)
     entries: Any = data  # version 0.1 wrote the list alone
     if isinstance(data, dict):
         entries = without_format(data, str(path)).get("records")

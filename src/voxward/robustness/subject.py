@@ -166,7 +166,7 @@ def _read(case: Case, labels: LabelSet) -> tuple[Volume, np.ndarray]:
         raise UserError(f"case {case.id!r}: {fault}")
     try:
         target = labels.to_index(label.array)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"case {case.id!r}: {error}") from error
     return source, target
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -177,9 +179,9 @@ def load_weights(network: nn.Module, path: Path) -> None:
         path: The file.
 
     Raises:
-        UserError: Names or shapes do not match.
+        UserError: The file is damaged, or names or shapes do not match.
     """
-    tensors, own = load_file(path), _own_tensors(network)
+    tensors, own = _tensors(path), _own_tensors(network)
     wrong = sorted(
         name for name in tensors.keys() | own.keys()
         if name not in tensors or name not in own or tensors[name].shape != own[name].shape
@@ -189,6 +191,33 @@ def load_weights(network: nn.Module, path: Path) -> None:
     with torch.no_grad():
         for name, value in tensors.items():
             own[name].copy_(value)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read what a resumed run needs: tensors, numbers and texts, never code.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: The file is damaged, or holds something else.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} is damaged, or no state of a run: {_first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold the state of a run, got {type(content).__name__}")
+    return content
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged, or no safetensors file: {error}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _own_tensors(network: nn.Module) -> dict[str, torch.Tensor]:

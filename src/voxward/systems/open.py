@@ -10,6 +10,7 @@ from typing import Any
 
 from voxward.core.document import with_format, without_format
 from voxward.core.errors import UserError
+from voxward.core.reading import read_text
 from voxward.core.recipe.yaml import dump_yaml, override, read_yaml
 from voxward.core.registry import Registry
 from voxward.core.structure import from_data
@@ -111,7 +112,7 @@ def _top(source: str, path: Path, base: Path, device: str) -> Opening:
 def _read(path: Path) -> tuple[dict[str, Any], Path]:
     """The entry that a path stands for, and the folder that its own paths start from."""
     if path.is_file() and path.suffix in _SUFFIXES:
-        data = without_format(read_yaml(path.read_text(encoding="utf-8"), str(path)), str(path))
+        data = without_format(read_yaml(read_text(path), str(path)), str(path))
         return dict(data), path.parent
     if path.is_dir() and (path / "system.yaml").is_file() and not RunFolder(path).plan.is_file():
         return _read(path / "system.yaml")

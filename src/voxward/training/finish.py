@@ -86,5 +86,5 @@ def _predicted(predictor: Predictor, case: Case) -> Pair:
     truth = predictor.model.plan.labels.to_index(read_label(case.label).array)
     try:
         return truth, predictor.segment(image), image.spacing
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{case.id}: {error}") from error

@@ -6,7 +6,6 @@ The paper does not say by which rule; the rules here are written out.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from voxward.core.errors import UserError
 from voxward.core.files import append_text, write_text
+from voxward.core.reading import read_csv
 from voxward.core.registry import Registry
 
 COLUMNS = ("step", "epoch", "case", "loss")
@@ -116,7 +116,10 @@ def read_ledger(path: Path) -> dict[str, dict[int, float]]:
     """
     losses: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in _rows(path):
-        losses[row["case"]][int(row["epoch"])].append(float(row["loss"]))
+        try:
+            losses[row["case"]][int(row["epoch"])].append(float(row["loss"]))
+        except ValueError as error:
+            raise UserError(f"{path}, case {row['case']!r}: epoch and loss must be numbers: {error}") from error
     return {case: {epoch: float(np.mean(v)) for epoch, v in epochs.items()} for case, epochs in losses.items()}
 
 
@@ -204,11 +207,7 @@ def read_cases(path: Path) -> tuple[str, ...]:
         UserError: The file has no such column.
         FileNotFoundError: There is no such file.
     """
-    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-    if not rows or "case" not in rows[0]:
-        raise UserError(f"{path} must be a CSV with a column 'case', got the columns {rows[0] if rows else []}")
-    place = rows[0].index("case")
-    return tuple(row[place] for row in rows[1:] if len(row) > place)
+    return tuple(row["case"] for row in read_csv(path, ("case",)))
 
 
 def suspects_text(found: Sequence[Suspect]) -> str:
@@ -221,8 +220,7 @@ def suspects_text(found: Sequence[Suspect]) -> str:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_csv(path, COLUMNS)
 
 
 def _line(values: Sequence[object]) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from voxward.core.errors import UserError
 from voxward.core.files import append_text, write_text
+from voxward.core.reading import read_csv
 
 COLUMNS = ("step", "epoch", "training_loss", "validation_loss", "validation_dice", "learning_rate", "seconds")
 
@@ -45,6 +46,14 @@ class TrainingLog:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """Read the rows of a log, each of which maps the names of the columns to numbers."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    """Read the rows of a log, each of which maps the names of the columns to numbers.
+
+    Raises:
+        UserError: A cell is no number, or the file is no CSV.
+    """
+    try:
+        return [{name: float(value) for name, value in row.items()} for row in read_csv(path, ("step",))]
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{path} must hold a number in every cell: {error}") from error

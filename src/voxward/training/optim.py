@@ -8,6 +8,7 @@ from importlib import import_module
 import torch
 
 from voxward.core.build import build
+from voxward.core.errors import MissingPackageError
 from voxward.core.recipe import Choice
 from voxward.core.registry import Registry
 
@@ -42,7 +43,9 @@ def _ranger(
     try:
         package = import_module("pytorch_optimizer")
     except ImportError as error:
-        raise ImportError("optimizer 'ranger' needs pytorch_optimizer: pip install 'voxward[ranger]'") from error
+        raise MissingPackageError(
+            "optimizer 'ranger' needs pytorch_optimizer: pip install 'voxward[ranger]'"
+        ) from error
     optimizer: torch.optim.Optimizer = package.Ranger(
         parameters, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay, k=k, alpha=alpha,
         degenerated_to_sgd=True,

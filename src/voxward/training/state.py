@@ -11,6 +11,7 @@ import torch
 
 from voxward.core.files import atomic_write
 from voxward.core.length import RunLength
+from voxward.runs.folder import read_state
 from voxward.training.averaging import Restarting
 from voxward.training.learner import Learner
 from voxward.training.steps import Step
@@ -92,7 +93,7 @@ def load_state(path: Path, learner: Learner, step: Step) -> TrainingState:
     Returns:
         Where the run stands.
     """
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    content: dict[str, Any] = read_state(path)
     state = _read(content["state"], learner)
     learner.network.load_state_dict(content["network"])
     if state.restarts:

@@ -11,6 +11,7 @@ from voxward.core.document import with_format, without_format
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.plan import Padding
+from voxward.core.reading import read_text
 from voxward.core.recipe.averaging import Averaging
 from voxward.core.recipe.search import Search
 from voxward.core.recipe.yaml import dump_yaml, override, packaged, packaged_names, read_yaml
@@ -317,7 +318,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     """
     given = str(name_or_path)
     own = given.endswith((".yaml", ".yml"))
-    text = Path(given).read_text(encoding="utf-8") if own else packaged("recipes", given, "recipe")
+    text = read_text(given) if own else packaged("recipes", given, "recipe")
     source = given if own else f"recipe {given}"
     data = without_format(read_yaml(text, source), source)
     for change in overrides:

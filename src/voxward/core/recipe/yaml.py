@@ -41,7 +41,7 @@ def read_yaml(text: str, source: str) -> Any:
     """
     try:
         return _parse(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError is of a date such as 2024-13-45
         raise UserError(f"{source} is not valid YAML: {error}") from error
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
+from voxward.core.reading import read_json
 
 
 def read_description(root: Path) -> dict[str, Any]:
@@ -19,10 +19,7 @@ def read_description(root: Path) -> dict[str, Any]:
 
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object. Raises ValueError naming the file otherwise."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
+    value = read_json(path)
     if not isinstance(value, dict):
         raise UserError(f"{path} must hold a JSON object, got {type(value).__name__}")
     return value
@@ -54,7 +51,7 @@ def labels_of(given: Any, path: Path, regions: Any = None) -> LabelSet:
             return _of_regions(given)
         labels = label_set([_value_and_name(key, value, path) for key, value in given.items()])
         return labels.with_regions(None if regions is None else _checked(regions))
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
@@ -98,7 +95,7 @@ def splits_of(root: Path) -> Path | None:
 
 
 def _value_and_name(key: Any, value: Any, path: Path) -> tuple[int, str]:
-    if isinstance(value, str) and str(key).lstrip("-").isdigit():
+    if isinstance(value, str) and str(key).removeprefix("-").isdecimal():
         return int(key), value
     if isinstance(value, int) and not isinstance(value, bool):
         return value, str(key)

@@ -6,7 +6,6 @@ normalised as CT). Several channels: one 4D file, or files CASE_0000, CASE_0001,
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from voxward.core.case import Case, Dataset
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
+from voxward.core.reading import read_json
 from voxward.data.formats.description import label_set, labels_of, read_object, splits_of
 from voxward.data.io import SUFFIXES, read_header, read_label, volume_stem
 
@@ -64,7 +64,7 @@ def _cases(root: Path) -> tuple[Case, ...]:
 def _channels(root: Path, cases: tuple[Case, ...]) -> tuple[str, ...]:
     path = root / "channels.json"
     if path.is_file():
-        names = json.loads(path.read_text(encoding="utf-8"))
+        names = read_json(path)
         if not isinstance(names, list) or not names:
             raise UserError(f"{path} must hold a list of channel names, got {names!r}")
         return tuple(map(str, names))
@@ -76,7 +76,7 @@ def _channel_count(cases: tuple[Case, ...]) -> int:
     for case in cases:
         try:
             return sum(read_header(image).channels for image in case.images)
-        except (ValueError, OSError):
+        except (UserError, OSError):
             continue
     return 1
 
@@ -95,5 +95,5 @@ def _labels(root: Path) -> LabelSet:
 def _values(path: Path) -> set[int]:
     try:
         return {int(value) for value in np.unique(read_label(path).array)}
-    except ValueError:  # a broken file declares nothing, and `check_dataset` names it
+    except UserError:  # a broken file declares nothing, and `check_dataset` names it
         return set()

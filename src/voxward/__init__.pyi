@@ -1,0 +1,33 @@
+"""The public surface with its types: `__init__.py` imports each name when it is first used."""
+
+from voxward import attacks as attacks
+from voxward.attacks.threat import ThreatModel as ThreatModel
+from voxward.commands.attack import attack as attack
+from voxward.commands.check import check as check
+from voxward.commands.cv import cv as cv
+from voxward.commands.demo import demo as demo
+from voxward.commands.evaluate import evaluate as evaluate
+from voxward.commands.harden import harden as harden
+from voxward.commands.merge import merge as merge
+from voxward.commands.plan import plan as plan
+from voxward.commands.predict import predict as predict
+from voxward.commands.prepare import prepare as prepare
+from voxward.commands.search import search as search
+from voxward.commands.suspects import suspects as suspects
+from voxward.commands.train import train as train
+from voxward.core.case import Volume as Volume
+from voxward.core.model import PatchModel as PatchModel
+from voxward.core.recipe import load_recipe as load_recipe
+from voxward.data.formats import open_dataset as open_dataset
+from voxward.data.io import read_image as read_image
+from voxward.data.io import read_label as read_label
+from voxward.nets.registry import create_network as create_network
+from voxward.phantoms.abdomen import write_abdomen_phantoms as write_abdomen_phantoms
+from voxward.phantoms.brain import write_brain_phantoms as write_brain_phantoms
+from voxward.phantoms.organ import write_phantoms as write_phantoms
+from voxward.pipeline.model import PipelineModel as PipelineModel
+from voxward.pipeline.predictor import Predictor as Predictor
+from voxward.runs.folder import load_run as load_run
+
+__version__: str
+__all__: list[str]

@@ -1,0 +1,64 @@
+"""Reads text files that a user may have edited or that may be damaged: every fault names the file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from voxward.core.errors import UserError
+
+
+def read_text(path: Path | str) -> str:
+    """Read a text file in UTF-8.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: The file holds bytes that are not UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: The file is not JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+
+
+def read_csv(path: Path | str, columns: tuple[str, ...] = ()) -> list[dict[str, str]]:
+    """Read a CSV file whose first row names its columns.
+
+    Args:
+        path: The file.
+        columns: The columns that must be there, in any order.
+
+    Returns:
+        One dictionary for each row, from the column's name to the text of the cell.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: The file is no CSV file, lacks a column, or has a row with too few or too many cells.
+    """
+    try:
+        header, *rows = [row for row in csv.reader(io.StringIO(read_text(path), newline="")) if row] or [[]]
+    except csv.Error as error:
+        raise UserError(f"{path} is not a CSV file: {error}") from error
+    lacking = [name for name in columns if name not in header]
+    if lacking:
+        raise UserError(f"{path} must be a CSV file with the columns {', '.join(columns)}, got {header}")
+    for row in rows:
+        if len(row) != len(header):
+            raise UserError(f"{path} has {len(header)} columns, but a row of {len(row)} cells: {row}")
+    return [dict(zip(header, row, strict=True)) for row in rows]

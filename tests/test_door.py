@@ -1,0 +1,216 @@
+"""The command line tells errors of the user, which fit one line, from bugs, which keep their traceback."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import voxward
+from tests.end_to_end.conftest import TINY
+from voxward.cli import COMMANDS, Command, main, parser
+from voxward.core.errors import MissingPackageError, UserError
+from voxward.phantoms.organ import write_phantoms
+from voxward.training.interrupt import Interrupted
+
+
+def _raises(error):
+    def run(arguments):
+        raise error
+
+    return Command("fails", lambda parser: None, run)
+
+
+@pytest.fixture
+def fails(monkeypatch):
+    """Replaces the command `check` by one that raises."""
+    return lambda error: monkeypatch.setitem(COMMANDS, "check", _raises(error))
+
+
+MENDABLE = [
+    UserError("overlap must be in [0, 1), got 2"),
+    FileNotFoundError("no folder there"),
+    PermissionError(13, "Permission denied", "out"),
+    OSError(28, "No space left on device", "out"),
+    MissingPackageError("scan.nrrd needs SimpleITK"),
+    FloatingPointError("the loss is nan"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", MENDABLE, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("words", [["check"], ["--debug", "check"], ["check", "--debug"]], ids=" ".join)
+def test_what_a_user_can_mend_is_one_line_unless_debug_is_asked_for(fails, capsys, error, words):
+    fails(error)
+    assert main(words) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1] == f"error: {str(error) or type(error).__name__}"
+    assert (len(lines) > 1 and "Traceback" in lines[0]) == ("--debug" in words)
+
+
+@pytest.mark.parametrize("error", [ValueError("shapes differ"), ImportError("no name x"), KeyError("k"), TypeError()])
+def test_a_bug_keeps_its_traceback_and_says_what_to_report(fails, capsys, error):
+    fails(error)
+    assert main(["check"]) == 1
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert "bug" in first
+    assert voxward.__version__ in first
+    assert first.endswith("voxward check")
+    assert rest[0].startswith("Traceback")
+    assert rest[-1].startswith(type(error).__name__)
+
+
+def test_several_lines_of_an_error_become_one(fails, capsys):
+    fails(UserError("a file:\n  line 1\n  line 2"))
+    assert main(["check"]) == 2
+    assert capsys.readouterr().err == "error: a file: line 1 line 2\n"
+
+
+@pytest.mark.parametrize("stop", [Interrupted("resume with --resume"), KeyboardInterrupt()])
+def test_an_interrupt_is_no_error(fails, capsys, stop):
+    fails(stop)
+    assert main(["check"]) == 130
+    assert capsys.readouterr().err.startswith("interrupted: ")
+
+
+def test_the_version_is_printed_quickly():
+    code = "import sys; from voxward.cli import main\ntry: main(['--version'])\nfinally: print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["voxward", voxward.__version__, "False"]
+
+
+def test_help_documents_the_exit_codes():
+    assert re.findall(r"^  (\d+) ", parser().format_help(), re.M) == ["0", "1", "2", "3", "130"]
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    root = tmp_path_factory.mktemp("door") / "data"
+    write_phantoms(root, 6, 0, "mr", 24)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(phantoms, tmp_path_factory):
+    return voxward.train(phantoms, tmp_path_factory.mktemp("door") / "run", "dynunet", seed=1, overrides=TINY)
+
+
+@pytest.fixture
+def here(phantoms, tmp_path, monkeypatch):
+    shutil.copytree(phantoms, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _refused(capsys, named, *words):
+    """The command ends with one line that names the file."""
+    assert main([str(word) for word in words]) == 2, capsys.readouterr().err
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    assert named in lines[0]
+
+
+NOT_TEXT = b"\xff\xfe\x00\x01" * 20
+DAMAGED_JSON = [b"", b"{", NOT_TEXT, b"[1, 2]", b"null", b"[" * 100_000]
+
+
+@pytest.mark.parametrize("content", DAMAGED_JSON, ids=lambda content: repr(content[:8]))
+@pytest.mark.parametrize("name", ["dataset.json", "splits.json"])
+def test_a_damaged_description_of_a_dataset(here, capsys, name, content):
+    (here / "data" / name).write_bytes(content)
+    _refused(capsys, name, "plan", "data")
+
+
+BAD_ENTRIES = [
+    ("labels", {"²": "organ"}),
+    ("labels", {"--1": "organ"}),
+    ("labels", {"background": 0, "organ": [1, "x"]}),
+    ("labels", {"background": 0, "organ": 1.5}),
+    ("labels", {"background": 0, "a": 1, "b": 1}),
+    ("labels", "organ"),
+    ("modality", {"0": "MRI", "2": "CT"}),
+    ("modality", 3),
+    ("training", {"image": "x"}),
+    ("training", [3]),
+    ("training", [{"image": ["a", 3], "label": "b"}]),
+    ("training", [{"image": "a.txt", "label": "b.txt"}]),
+    ("training", [{"image": "\0.nii", "label": "b.nii"}]),
+    ("test", [None]),
+    ("regions", {"whole": "all"}),
+    ("regions", {"whole": [1, 99]}),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), BAD_ENTRIES)
+def test_a_description_that_says_what_cannot_be(here, capsys, key, value):
+    path = here / "data" / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    _refused(capsys, "", "plan", "data")
+
+
+DAMAGED_YAML = [
+    b"", b"name: [", b"name: 2024-13-45", b"- 1", b"{1: 2, [3]: 4}", b"name: \x01", b"? {a: 1}\n: 2", b"[" * 9999,
+    NOT_TEXT,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", DAMAGED_YAML, ids=lambda content: repr(content[:12]))
+def test_a_damaged_recipe(here, capsys, content):
+    (here / "mine.yaml").write_bytes(content)
+    _refused(capsys, "mine.yaml", "plan", "data", "--recipe", "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    "override", ["training.epochs", "training.epochs=[", "training.epochs=2024-13-45", "=", "a.b.c=1"]
+)
+def test_a_damaged_override(here, capsys, override):
+    _refused(capsys, "", "plan", "data", "--set", override)
+
+
+@pytest.mark.parametrize("content", DAMAGED_JSON, ids=lambda content: repr(content[:8]))
+def test_a_damaged_plan(here, capsys, content):
+    (here / "plan.json").write_bytes(content)
+    _refused(capsys, "plan.json", "prepare", "data", "--out", "out", "--plan", "plan.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a volume", b"\x1f\x8b" + NOT_TEXT])
+def test_a_damaged_volume(here, trained, capsys, content):
+    (here / "scan.nii.gz").write_bytes(content)
+    _refused(capsys, "scan.nii.gz", "predict", trained, "scan.nii.gz", "--out", "out", "--device", "cpu")
+
+
+@pytest.mark.parametrize("name", ["checkpoints/best.safetensors", "recipe.yaml", "plan.json", "postprocess.json"])
+@pytest.mark.parametrize("content", [b"", b"{", NOT_TEXT], ids=["empty", "open", "no text"])
+def test_a_damaged_run(here, trained, capsys, name, content):
+    shutil.copytree(trained, here / "run")
+    (here / "run" / name).write_bytes(content)
+    image = next((here / "data").glob("images*/*.nii.gz"))
+    _refused(capsys, name, "predict", "run", image, "--out", "out", "--checkpoint", "best", "--device", "cpu")
+
+
+@pytest.mark.parametrize("name", ["checkpoints/state.pt", "run.json", "splits.json"])
+@pytest.mark.parametrize("content", [b"", b"{", NOT_TEXT], ids=["empty", "open", "no text"])
+def test_a_damaged_run_is_not_resumed(here, trained, capsys, name, content):
+    shutil.copytree(trained, here / "run")
+    (here / "run" / name).write_bytes(content)
+    again = [word for override in TINY for word in ("--set", override)]
+    _refused(
+        capsys, name, "train", "data", "--recipe", "dynunet", "--seed", "1", "--out", "run", "--resume", *again,
+        "--device", "cpu",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [b"", b"step,case\n1,a\n", b"step,epoch,case,loss\n1,x,a,0.5\n", NOT_TEXT])
+def test_a_damaged_ledger(here, trained, capsys, content):
+    shutil.copytree(trained, here / "run")
+    (here / "run" / "logs" / "ledger.csv").write_bytes(content)
+    _refused(capsys, "ledger.csv", "suspects", "run")
+
+
+@pytest.mark.parametrize("eps", ["1e999", "1/0", "x", "nan"])
+def test_an_eps_that_is_no_number(capsys, eps):
+    with pytest.raises(SystemExit, match="2"):
+        parser().parse_args(["harden", "run", "--out", "out", "--eps", eps])
+    assert "8/255" in capsys.readouterr().err
