@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tests.pipeline.plain_pipeline import OTHER, SAME, Toy, a_predictor, a_target, a_volume, moved, soft_dice
+from tests.systems.build import cascade, frozen
 from voxward.core.case import Volume
 from voxward.pipeline.model import PipelineModel
-from voxward.systems.cascade import Cascade, crop
-from voxward.systems.cascade_model import freeze_cascade
+from voxward.systems.crop import crop
 
 CASE = a_volume()
 BOX = (slice(1, 11), slice(3, 12), slice(0, 6))
@@ -35,8 +35,8 @@ def changed(seed=1):
 def model_of(stage, kind, statistics):
     if stage is None:
         return PipelineModel.freeze([of(kind), of("mr", 1, OTHER)], CASE, statistics=statistics)
-    both = Cascade(of(kind), of("clip", 1, OTHER), margin=1.0)
-    return freeze_cascade(both, CASE, BOX, stage, statistics=statistics)
+    both = cascade(of(kind), of("clip", 1, OTHER), margin=1.0)
+    return frozen(both, CASE, BOX, stage, statistics=statistics)
 
 
 def as_deployed(stage, kind, x):
@@ -44,7 +44,7 @@ def as_deployed(stage, kind, x):
     scan = Volume(x[0].numpy(), CASE.affine)
     if stage is None:
         return PipelineModel.freeze([of(kind), of("mr", 1, OTHER)], scan).logits(x)
-    return freeze_cascade(Cascade(of(kind), of("clip", 1, OTHER), margin=1.0), scan, BOX, stage).logits(x)
+    return frozen(cascade(of(kind), of("clip", 1, OTHER), margin=1.0), scan, BOX, stage).logits(x)
 
 
 @pytest.mark.parametrize("stage", [None, "both", "coarse", "fine"])

@@ -11,6 +11,7 @@ from scipy import ndimage
 from torch import nn
 
 from tests.core.test_plan import PLAN
+from tests.systems.build import cascade
 from voxward.core.case import Volume
 from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
@@ -18,7 +19,7 @@ from voxward.core.recipe import load_recipe
 from voxward.pipeline.predictor import Predictor
 from voxward.runs.folder import TrainedModel
 from voxward.runs.postprocess import PostProcess, drop_small_parts
-from voxward.systems.cascade import Cascade, bounding_box, crop
+from voxward.systems.crop import bounding_box, crop
 
 AFFINES = {
     "plain": np.diag([1.0, 1.0, 2.0, 1.0]),
@@ -84,7 +85,7 @@ def by_hand(mask, margin):
 def test_the_box_is_replaced_and_the_speck_is_gone(name):
     """The coarse model sees organ and speck; the fine one also the halo, which the margin of 4 voxels holds."""
     volume, organ, halo, speck = scan(AFFINES[name])
-    result = Cascade(predictor(160.0), predictor(60.0), margin=4.0).segment(volume)
+    result = cascade(predictor(160.0), predictor(60.0), margin=4.0).refine(volume)
     np.testing.assert_array_equal(result.coarse, organ | speck)
     assert result.box == by_hand(organ, (4, 4, 4))
     assert result.refined
@@ -98,7 +99,7 @@ def test_the_box_is_replaced_and_the_speck_is_gone(name):
 @pytest.mark.parametrize("name", AFFINES)
 def test_a_margin_in_mm_is_as_wide_in_space_along_every_axis(name):
     volume, organ, _, _ = scan(AFFINES[name])
-    result = Cascade(predictor(160.0), predictor(60.0), margin=5.0, margin_unit="mm").segment(volume)
+    result = cascade(predictor(160.0), predictor(60.0), margin=5.0, margin_unit="mm").refine(volume)
     assert result.box == by_hand(organ, [int(np.ceil(5.0 / round(length, 6))) for length in volume.spacing])
 
 
@@ -114,22 +115,22 @@ def test_the_fine_model_is_told_where_the_crop_lies(name):
     np.testing.assert_allclose(part.affine @ [*inner, 1], volume.affine @ [*outer, 1], atol=1e-12)
     assert part.spacing == volume.spacing
     fine = predictor(160.0, spacing=(0.7, 1.3, 1.1))
-    label = Cascade(predictor(160.0), fine, margin=6.0).segment(volume).label
+    label = cascade(predictor(160.0), fine, margin=6.0).refine(volume).label
     assert 2 * (label & organ).sum() / (label.sum() + organ.sum()) > 0.95
 
 
 def test_without_a_filter_the_speck_blows_up_the_box():
     volume, organ, _, speck = scan()
     coarse, fine = predictor(160.0), predictor(60.0)
-    unfiltered = Cascade(coarse, fine, margin=0.0, fraction=0.0).segment(volume)
+    unfiltered = cascade(coarse, fine, margin=0.0, fraction=0.0).refine(volume)
     assert unfiltered.box == by_hand(organ | speck, (0, 0, 0))
-    assert Cascade(coarse, fine, margin=0.0).segment(volume).box == by_hand(organ, (0, 0, 0))
+    assert cascade(coarse, fine, margin=0.0).refine(volume).box == by_hand(organ, (0, 0, 0))
 
 
 def test_an_empty_coarse_mask_is_flagged():
     volume = scan()[0]
     fine = predictor(60.0)
-    result = Cascade(predictor(999.0), fine).segment(volume)
+    result = cascade(predictor(999.0), fine).refine(volume)
     assert result.box is None
     assert not result.refined
     assert not result.label.any()
@@ -144,18 +145,18 @@ def test_boxes_at_the_border_and_smaller_than_a_patch():
         array = np.zeros(shape, np.int16)
         array[corner] = 200
         for margin, affine in ((0.0, "plain"), (1.0, "flipped"), (3.0, "oblique"), (500.0, "flipped")):
-            cascade = Cascade(predictor(160.0), predictor(60.0), margin=margin)
-            result = cascade.segment(Volume(array[None], AFFINES[affine]))
+            both = cascade(predictor(160.0), predictor(60.0), margin=margin)
+            result = both.refine(Volume(array[None], AFFINES[affine]))
             assert result.box == by_hand(array > 0, (int(margin),) * 3)
             np.testing.assert_array_equal(result.label, array > 0)
-            assert tuple(cascade.fine.model.network.seen[0].shape[2:]) == (16, 16, 8)
+            assert tuple(both.fine.network().network.seen[0].shape[2:]) == (16, 16, 8)
 
 
 def test_a_flat_volume():
     volume, organ, halo, _ = scan(shape=(40, 36, 1))
     size = (16, 16, 1)
     flat = {"patch_size": size, "window_size": size, "source_size": size, "strides": ((2, 2, 1), (2, 2, 1))}
-    result = Cascade(predictor(160.0, **flat), predictor(60.0, **flat), margin=4.0).segment(volume)
+    result = cascade(predictor(160.0, **flat), predictor(60.0, **flat), margin=4.0).refine(volume)
     np.testing.assert_array_equal(result.label, organ | halo)
 
 
@@ -171,7 +172,7 @@ def two_organs():
 def test_a_small_organ_is_not_lost_to_a_large_one():
     """Class b holds 7 % of the foreground, yet the fine model sees it; the speck of class a goes."""
     volume, array = two_organs()
-    result = Cascade(predictor(100.0, 300.0), predictor(100.0, 300.0), margin=2.0).segment(volume)
+    result = cascade(predictor(100.0, 300.0), predictor(100.0, 300.0), margin=2.0).refine(volume)
     assert result.box == by_hand((array > 0) & (np.indices(array.shape)[0] > 3), (2, 2, 2))
     expected = np.where(array == 400, 2, np.where(array == 200, 1, 0))
     expected[1:3, 33:35, 1] = 0
@@ -182,7 +183,7 @@ def test_a_small_organ_is_not_lost_to_a_large_one():
 def test_chosen_classes_draw_the_box_and_others_stay_as_they_were(klass, value):
     volume, array = two_organs()
     coarse, fine = predictor(100.0, 300.0), predictor(150.0, 450.0)  # the fine one sees class a in organ b
-    result = Cascade(coarse, fine, margin=1.0, classes=(klass,)).segment(volume)
+    result = cascade(coarse, fine, margin=1.0, classes=(klass,)).refine(volume)
     wanted = (array == value) & (np.indices(array.shape)[0] > 3)
     assert result.box == by_hand(wanted, (1, 1, 1))
     expected = np.where(array == 400, 2, np.where(array == 200, 1, 0))
@@ -197,18 +198,18 @@ def test_a_coarse_model_that_only_localises():
     """It knows one class, the fine one two; outside the box nothing of it remains."""
     volume, array = two_organs()
     coarse, fine = predictor(100.0, names=("background", "abdomen")), predictor(100.0, 300.0)
-    cascade = Cascade(coarse, fine, margin=0.0, localise_only=True)
-    assert cascade.labels.names == ("background", "a", "b")
-    result = cascade.segment(volume)
+    both = cascade(coarse, fine, margin=0.0, localise_only=True)
+    assert both.labels.names == ("background", "a", "b")
+    result = both.refine(volume)
     assert set(np.unique(result.coarse)) == {0, 1}
     # One class, so that the small organ is but a small part of it.
     assert result.box == (slice(10, 20), slice(10, 20), slice(8, 14))
     expected = np.zeros(array.shape, int)
     expected[result.box] = 1
     np.testing.assert_array_equal(result.label, expected)
-    whole = replace(cascade, fraction=0.0).segment(volume)
+    whole = replace(both, region=replace(both.region, fraction=0.0)).refine(volume)
     np.testing.assert_array_equal(whole.label, np.where(array == 400, 2, np.where(array == 200, 1, 0)))
-    empty = Cascade(predictor(999.0, names=("background", "abdomen")), fine, localise_only=True).segment(volume)
+    empty = cascade(predictor(999.0, names=("background", "abdomen")), fine, localise_only=True).refine(volume)
     assert empty.box is None
     assert not empty.label.any()
 
@@ -216,7 +217,7 @@ def test_a_coarse_model_that_only_localises():
 def test_mask_outside_hides_the_margin():
     volume, organ, halo, _ = scan()
     plain, masked = (
-        Cascade(predictor(160.0), predictor(60.0), margin=5.0, mask_outside=mask).segment(volume)
+        cascade(predictor(160.0), predictor(60.0), margin=5.0, mask_outside=mask).refine(volume)
         for mask in (False, True)
     )
     assert (plain.label[halo] == 1).all()
@@ -226,27 +227,27 @@ def test_mask_outside_hides_the_margin():
 
 def test_progress_is_that_of_both():
     heard = []
-    cascade = Cascade(predictor(160.0), predictor(60.0))
-    cascade.segment(scan()[0], lambda done, of: heard.append((done, of)))
+    both = cascade(predictor(160.0), predictor(60.0))
+    both.segment(scan()[0], lambda done, of: heard.append((done, of)))
     assert [done for done, of in heard].count(max(of for _, of in heard)) >= 1
     assert sum(done == of for done, of in heard) == 2
 
 
 def test_models_that_do_not_fit_each_other_are_refused():
     with pytest.raises(ValueError, match=r"0 background, 1 a, 2 b are not the fine one's 0 background, 1 a: set loc"):
-        Cascade(predictor(1.0, 2.0), predictor(1.0))
+        cascade(predictor(1.0, 2.0), predictor(1.0))
     with pytest.raises(ValueError, match=r"unknown class of the coarse model 'liver'.*Known: a"):
-        Cascade(predictor(1.0), predictor(1.0), classes=("liver",))
+        cascade(predictor(1.0), predictor(1.0), classes=("liver",))
     with pytest.raises(ValueError, match=r"margin must be .* got -1.0; fraction must be in \[0, 1\], got 1.5"):
-        Cascade(predictor(1.0), predictor(1.0), margin=-1.0, fraction=1.5)
+        cascade(predictor(1.0), predictor(1.0), margin=-1.0, fraction=1.5)
     pair = (ChannelPlan("CT", "none"), ChannelPlan("PET", "none"))
     two, turned = predictor(60.0, channels=pair), predictor(60.0, channels=pair[::-1])
     with pytest.raises(ValueError, match=r"the coarse model's channels CT are not the fine one's CT, PET"):
-        Cascade(predictor(160.0), two)
+        cascade(predictor(160.0), two)
     with pytest.raises(ValueError, match=r"channels CT, PET are not the fine one's PET, CT"):
-        Cascade(two, turned)
+        cascade(two, turned)
     with pytest.raises(ValueError, match="takes 2 channels"):
-        Cascade(two, two).segment(scan()[0])
+        cascade(two, two).segment(scan()[0])
     assert not two.model.network.seen
 
 

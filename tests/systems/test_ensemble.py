@@ -8,13 +8,13 @@ import torch
 
 from tests.pipeline.plain_pipeline import OTHER, SAME, Toy, a_predictor, a_target, a_volume, close, moved
 from tests.pipeline.plain_pipeline import plain as plain_pipeline
+from tests.systems.build import ensemble
 from voxward.core.labels import LabelSet
 from voxward.core.recipe import Inference
 from voxward.pipeline import predictor as predictor_module
 from voxward.pipeline.model import PipelineModel
 from voxward.pipeline.predictor import Predictor
 from voxward.pipeline.symmetries import symmetries
-from voxward.systems.ensemble import Ensemble
 
 CUBE = (8, 8, 4)
 CLASSES = LabelSet(("background", "a", "b", "c"), (0, 1, 2, 3))
@@ -80,12 +80,12 @@ def test_windows_that_cannot_be_turned_are_refused():
 def test_an_ensemble_segments_as_the_attacked_model():
     members = (_member(0, labels=REGIONS, tta="mirrors"), _member(1, OTHER, labels=REGIONS, tta="mirrors"))
     volume = a_volume(np.float32)
-    found = Ensemble(members).segment(volume)
+    found = ensemble(members).segment(volume).label
     assert found.shape == volume.shape
     model = PipelineModel.freeze(members, volume, "regions", "logits")
     mask = model.segment(model.logits(torch.from_numpy(volume.array)[None]))[0].numpy()
     assert (mask == REGIONS.target(torch.from_numpy(found)).numpy()).all()
-    one = Ensemble(members[:1]).segment(volume)
+    one = ensemble(members[:1]).segment(volume).label
     assert (one == members[0].segment(volume)).mean() > 0.999
 
 
@@ -95,16 +95,16 @@ def test_what_one_member_refuses_an_ensemble_refuses():
     channels = tuple(replace(channel, normalization="zscore") for channel in member.model.plan.channels)
     member = replace(member, model=replace(member.model, plan=replace(member.model.plan, channels=channels)))
     volume.array[:, 3:6] = 1e39
-    for deployed in (member, Ensemble((member, member))):
+    for deployed in (member, ensemble((member, member))):
         with pytest.raises(ValueError, match="do not fit float32"):
             deployed.segment(volume)
 
 
 def test_members_that_mean_different_things_are_refused():
     with pytest.raises(ValueError, match="agree on their labels"):
-        Ensemble((_member(0), _member(1, labels=REGIONS)))
+        ensemble((_member(0), _member(1, labels=REGIONS)))
     with pytest.raises(ValueError, match="at least one"):
-        Ensemble(())
+        ensemble(())
 
 
 def test_a_member_whose_windows_vote_is_refused():
@@ -113,4 +113,4 @@ def test_a_member_whose_windows_vote_is_refused():
     inference = replace(member.model.inference, combine="vote", weights="constant")
     voter = replace(member, model=replace(member.model, inference=inference))
     with pytest.raises(ValueError, match="must average their windows"):
-        Ensemble((member, voter))
+        ensemble((member, voter))
