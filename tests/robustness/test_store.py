@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -12,8 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.robustness.books import record
+from voxward.core.progress import silent
+from voxward.engine.engine import InProcess
+from voxward.engine.settings import settle
 from voxward.robustness.record import Record
-from voxward.robustness.store import RecordStore, Unit, safe_name
+from voxward.robustness.store import RecordStore, StoredWork
+from voxward.robustness.unit import Unit, safe_name
 
 FORK = multiprocessing.get_context("fork")
 UNITS = tuple(Unit("m", attack, case, 0.1, 0) for attack in ("x", "y") for case in "abcdef")
@@ -33,7 +38,12 @@ def labour(folder: Path, name: str, seconds: float = 0.01) -> None:
         time.sleep(seconds)
         return result(unit)
 
-    RecordStore(folder, pause=0.02).work(UNITS, run)
+    do(RecordStore(folder), UNITS, run, pause=0.02)
+
+
+def do(store, units, run, progress=silent, pause=2.0) -> None:
+    """Do units as a benchmark does."""
+    InProcess(store.folder, pause=pause).run(units, StoredWork(store, run), "benchmark", progress)
 
 
 def begun(folder: Path) -> list[str]:
@@ -42,13 +52,13 @@ def begun(folder: Path) -> list[str]:
 
 def expected(tmp_path: Path) -> tuple[Record, ...]:
     store = RecordStore(tmp_path / "undisturbed")
-    store.work(UNITS, result)
+    do(store, UNITS, result)
     return store.read_all()
 
 
 def test_records_come_back_in_order(tmp_path: Path) -> None:
     store = RecordStore(tmp_path)
-    store.work(UNITS[::-1], result)
+    do(store, UNITS[::-1], result)
     found = store.read_all()
     assert [(r.attack, r.case) for r in found] == [(unit.attack, unit.case) for unit in UNITS]
     assert found == tuple(made for unit in UNITS for made in result(unit))
@@ -94,16 +104,16 @@ def test_an_error_ends_the_work_and_frees_the_unit(tmp_path: Path) -> None:
         return result(unit)
 
     with pytest.raises(RuntimeError, match="no memory"):
-        store.work(UNITS, fail)
+        do(store, UNITS, fail)
     assert [store.has(unit) for unit in UNITS[:4]] == [True, True, False, False]
-    store.work(UNITS, result)
+    do(store, UNITS, result)
     assert store.read_all() == expected(tmp_path)
 
 
 def test_progress_counts_finished_units(tmp_path: Path) -> None:
     store, seen = RecordStore(tmp_path), []
-    store.work(UNITS[:2], result)
-    store.work(UNITS[:4], result, lambda stage, done, total, **figures: seen.append((done, total)))
+    do(store, UNITS[:2], result)
+    do(store, UNITS[:4], result, lambda stage, done, total, **figures: seen.append((done, total)))
     assert seen == [(2, 4), (3, 4), (4, 4)]
 
 
@@ -139,7 +149,7 @@ def test_a_record_of_another_case_is_refused(tmp_path: Path) -> None:
 
 def test_damaged_and_unfinished_files(tmp_path: Path) -> None:
     store = RecordStore(tmp_path)
-    store.work(UNITS[:1], result)
+    do(store, UNITS[:1], result)
     path = store.path(UNITS[0])
     path.with_name(f".unfinished-12-{path.name}").write_text("[{")
     assert len(store.read_all()) == 1
@@ -147,18 +157,33 @@ def test_damaged_and_unfinished_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not JSON"):
         store.read_all()
     path.write_text("{}")
-    with pytest.raises(ValueError, match="must hold a list of records, got dict"):
+    with pytest.raises(ValueError, match="must hold a list of records, got NoneType"):
+        store.read_all()
+
+
+def test_books_of_version_0_1_are_read(tmp_path: Path) -> None:
+    """They hold the list of records alone, without a format and without the system's fingerprint."""
+    store = RecordStore(tmp_path)
+    do(store, UNITS[:1], result)
+    path = store.path(UNITS[0])
+    found = json.loads(path.read_text())
+    assert found["format"] == 1
+    old = [{key: value for key, value in entry.items() if key != "system"} for entry in found["records"]]
+    path.write_text(json.dumps(old))
+    assert store.read_all() == result(UNITS[0])
+    path.write_text(json.dumps({**found, "format": 2}))
+    with pytest.raises(ValueError, match="update voxward"):
         store.read_all()
 
 
 def test_settings_must_stay(tmp_path: Path) -> None:
-    store = RecordStore(tmp_path)
+    path = tmp_path / "settings.json"
     first = {"mode": "patch", "threat": {"norm": "linf", "eps": (0.1, 0.2)}, "models": {"m": "12ab"}, "seed": 0}
-    store.settle(first)
-    store.settle(first)
+    settle(path, first, "records")
+    settle(path, first, "records")
     changed = {"mode": "volume", "threat": {"norm": "linf", "eps": (0.1,)}, "models": {"m": "12ab"}, "budget": 1}
-    with pytest.raises(ValueError, match="another --out") as error:
-        store.settle(changed)
+    with pytest.raises(ValueError, match=r"holds records of other settings .* another --out") as error:
+        settle(path, changed, "records")
     for part in ("budget: 1, was nothing", "mode: volume, was patch", "threat.eps", "seed: nothing, was 0"):
         assert part in str(error.value)
     assert "norm" not in str(error.value)

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from tests.core.test_plan import PLAN
-from voxward.attacks.ensemble import Budget
+from tests.robustness.build import a_bench, records_of
+from voxward.attacks.budget import Budget
 from voxward.attacks.registry import create
 from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, Scaling
@@ -20,12 +21,14 @@ from voxward.core.recipe import Inference
 from voxward.data.io import read_image, write_image, write_label
 from voxward.pipeline.predictor import Predictor
 from voxward.robustness import subject as subject_module
-from voxward.robustness.bench import Bench, Setting
+from voxward.robustness.protocol import Protocol, Threat
 from voxward.robustness.sanity import sanity
 from voxward.robustness.subject import patch_subject, volume_subject
 from voxward.robustness.written import as_stored
 from voxward.runs.folder import TrainedModel
 from voxward.runs.postprocess import PostProcess
+from voxward.systems.run import RunSystem
+from voxward.systems.system import Freeze
 
 SHAPE = (24, 24, 20)
 SPACING = (1.0, 1.0, 1.0)
@@ -64,10 +67,9 @@ def _case(folder, kind=np.int16, affine=None, shape=SHAPE, scale=1.0, scaling=No
     return Case("one", (folder / "image.nii",), folder / "label.nii")
 
 
-def _records(predictor, case, attacks=("pgd-ce", "apgd-dice", "square"), threat=THREAT):
-    setting = Setting(attacks, (8 / 255,), threat, "volume", Budget(10, 1, 20, 3))
-    bench = Bench({"m": predictor}, {case.id: case}, setting, "0")
-    return [record for unit in (*bench.clean_units(), *bench.units()) for record in bench.work(unit)]
+def _records(predictor, case, attacks=("pgd-ce", "apgd-dice", "square"), eps=(8 / 255,)):
+    protocol = Protocol("test", attacks=attacks, threat=Threat(eps), budget=Budget(10, 1, 20, 3))
+    return records_of(a_bench({"m": RunSystem(predictor)}, [case], protocol))
 
 
 def test_air_stays_air_so_that_the_file_is_read_as_it_was_attacked(predictor, tmp_path):
@@ -85,10 +87,10 @@ def test_air_stays_air_so_that_the_file_is_read_as_it_was_attacked(predictor, tm
 def test_an_attack_that_follows_the_statistics_says_what_its_file_says(predictor, tmp_path):
     """What is above so many standard deviations is lesion: the attack moves these as well."""
     case = _case(tmp_path, np.float32)
-    target = volume_subject(predictor, case, THREAT).target
+    target = volume_subject(RunSystem(predictor), case, THREAT).target
     lowest = {}
     for statistics in ("frozen", "live"):
-        subject = volume_subject(predictor, case, THREAT, statistics=statistics)
+        subject = volume_subject(RunSystem(predictor), case, THREAT, Freeze(statistics=statistics))
         threat = subject.threat.with_eps(24 / 255)
         found = create("pgd-dice", steps=10)(subject.model, subject.volume, target, threat, 0)
         mask = subject.model.segment(subject.model.logits(found.adversarial))[0].numpy()
@@ -114,15 +116,15 @@ def test_a_label_elsewhere_is_refused(predictor, tmp_path):
     flipped = np.diag([-1.0, 1.0, 1.0, 1.0])
     for build in (volume_subject, patch_subject):
         with pytest.raises(ValueError, match="case 'one': the label lies elsewhere"):
-            build(predictor, _case(tmp_path, affine=flipped), THREAT)
+            build(RunSystem(predictor), _case(tmp_path, affine=flipped), THREAT)
         with pytest.raises(ValueError, match="case 'one': the label has shape"):
-            build(predictor, _case(tmp_path, shape=(25, 24, 20)), THREAT)
+            build(RunSystem(predictor), _case(tmp_path, shape=(25, 24, 20)), THREAT)
 
 
 def test_a_bad_volume_is_named(predictor, tmp_path):
     case = _case(tmp_path, np.float32, scale=np.nan)
     with pytest.raises(ValueError, match=r"case 'one'.*NaN"):
-        volume_subject(predictor, case, THREAT)
+        volume_subject(RunSystem(predictor), case, THREAT)
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0**17])
@@ -138,7 +140,7 @@ def test_whole_numbers_of_any_size_are_attacked_and_written(predictor, tmp_path,
 def test_a_constant_channel_can_be_attacked(predictor, tmp_path):
     case = _case(tmp_path, scale=0.0)
     for build in (volume_subject, patch_subject):
-        (low, high), *_ = build(predictor, case, THREAT).threat.bounds
+        (low, high), *_ = build(RunSystem(predictor), case, THREAT).threat.bounds
         assert low < high
 
 
@@ -175,7 +177,7 @@ def test_scaled_files_hold_steps_towards_the_reference():
 @pytest.mark.parametrize("scaling", [Scaling("int16", 1.0, -1024.0), Scaling("uint16", 0.75, -30.0)])
 def test_a_file_of_scaled_integers_is_attacked_as_one(predictor, tmp_path, scaling):
     case = _case(tmp_path, scaling.kind, scaling=scaling)
-    subject, source = volume_subject(predictor, case, THREAT), read_image(case.images)
+    subject, source = volume_subject(RunSystem(predictor), case, THREAT), read_image(case.images)
     assert subject.threat.limits == scaling.limits
     clean = subject.deploy(subject.volume[0].numpy(), None)
     np.testing.assert_array_equal(clean.written, source.array)
@@ -204,6 +206,6 @@ def test_the_books_say_what_was_computed_in(predictor, tmp_path):
     """A patch is attacked in float32, whatever the predictor does."""
     case = _case(tmp_path)
     for mode, precision in (("patch", "fp32"), ("volume", "bf16")):
-        setting = Setting(("fgsm-ce",), (8 / 255,), THREAT, mode)
-        bench = Bench({"m": replace(predictor, precision="bf16")}, {"one": case}, setting, "0")
-        assert {bench.work(unit)[0].precision for unit in bench.clean_units()} == {precision}
+        protocol = Protocol("test", attacks=("fgsm-ce",), threat=Threat((8 / 255,)), mode=mode)
+        worker = a_bench({"m": RunSystem(replace(predictor, precision="bf16"))}, [case], protocol)
+        assert {worker.work(unit)[0].precision for unit in worker.bench.first_units()} == {precision}
