@@ -148,7 +148,7 @@ def cv(arguments: Arguments) -> int:
     with BarProgress(errors) as progress:
         values = given(arguments, fold=Fold, scoring=Scoring, compute=Compute)
         output = Output(values["out"], values.pop("overwrite"), progress)
-        result = run(**values, output=output)
+        result = run(**values | {"out": output})
     console.print(metrics_table(result).terminal())
     console.print(f"runs, table and the ensemble's system.yaml: {escape(arguments.out)}")
     return 0

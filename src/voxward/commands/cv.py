@@ -24,7 +24,7 @@ PAUSE = 5.0
 def cv(
     dataset: Path | str,
     *,
-    out: Path | str,
+    out: Path | str | Output,
     recipe: Sequence[str] | str = ("rog",),
     overrides: Sequence[str] = (),
     minutes: float | None = None,
@@ -32,7 +32,6 @@ def cv(
     fold: Fold = Fold(),
     scoring: Scoring = Scoring(),
     compute: Compute = Compute(),
-    output: Output | None = None,
 ) -> Evaluation:
     """Train each recipe on each fold, score every case by the runs that have not seen it, and predict the test cases.
 
@@ -40,12 +39,12 @@ def cv(
     validation cases, predict those together. OUT/metrics.* is the table over all cases. OUT/system.yaml is the ensemble
     of all kept runs, which predicts the unlabelled cases of the dataset into OUT/predictions.
 
-    Several processes, also of several machines on one file system, may work on one OUT: each claims a run at a time,
-    and takes over what a dead one has left. A call that was interrupted goes on where it stopped.
+    Several processes, also of several machines on one file system, may work on one OUT. A call that was interrupted
+    goes on where it stopped.
 
     Args:
         dataset: The folder of the dataset.
-        out: The folder of the runs and the table.
+        out: The folder of the runs and the table, or an `Output` that also says what may be replaced and who is told.
         recipe: Packaged recipes, or paths of .yaml files.
         overrides: Changes of the recipes, each `dotted.key=value`.
         minutes: The time budget of each training; None: the recipe's epochs.
@@ -53,38 +52,28 @@ def cv(
         fold: The number of folds, and the seed; its `fold` is not used.
         scoring: What empty masks count, and the tolerance of the surface Dice.
         compute: Where the work is done.
-        output: What may be replaced in `out`, and who is told about progress; its folder is not used.
 
     Returns:
         The scores of all cases.
 
     Raises:
-        UserError: What `train` would refuse, a number that is out of range, or an OUT that was begun with other
-            settings; before any work.
+        UserError: What `train` would refuse, or an OUT that was begun with other settings; before any work.
 
     Example:
         >>> voxward.cv("Task04_Hippocampus", out="cv", recipe="dynunet", fold=Fold(folds=3))
     """
     recipes = (recipe,) if isinstance(recipe, str) else tuple(recipe)
-    source, root, output = open_dataset(dataset), Path(out), output or Output(out)
+    output = out if isinstance(out, Output) else Output(out)
+    source, root = open_dataset(dataset), Path(output.folder)
     check_minutes(minutes)
     if root.resolve() == source.root.resolve():
         raise UserError(f"out {root} is the dataset's own folder; choose another --out")
     outputs = Outputs(root, "part of a cross-validation", output.overwrite)
     outputs.check(("system.yaml", *METRICS_FILES))
     work = CrossValidation(
-        source,
-        root,
-        recipes,
-        tuple(overrides),
-        minutes,
-        keep,
-        fold,
-        scoring,
-        compute,
-        output.progress,
-        output.overwrite,
-    )
+        dataset=source, root=root, recipes=recipes, overrides=tuple(overrides), minutes=minutes, keep=keep, fold=fold,
+        scoring=scoring, compute=compute, progress=output.progress, overwrite=output.overwrite,
+    )  # fmt: skip
     work.check()
     settle(root / "cv.json", work.settings, "a cross-validation")
     engine = InProcess(root, pause=PAUSE)

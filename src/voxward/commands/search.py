@@ -53,26 +53,21 @@ def search(
 ) -> SearchResult:
     """Search a network architecture on the training cases of a dataset.
 
-    Half of the training cases of the fold teach the weights, the other half the architecture. The validation cases are
-    never read. For each number of paths, one network is decoded and written as its genotype (`paths-3.json`), as a
-    recipe that trains it on this or another dataset (`paths-3.yaml`), and as a drawing (SVG and PNG). For comparison,
-    the networks are written too that the super-net decodes to before it has learnt anything (`untrained-3.yaml`).
+    Half of the fold's training cases teach the weights, half the architecture; validation cases are never read. Each network is written as its genotype (`paths-3.json`), as a recipe that trains it (`paths-3.yaml`),
+    and as a drawing. `untrained-3.yaml` is what the super-net decodes to before it has learnt anything.
 
     Args:
         dataset: The folder of the dataset.
-        out: The folder of the search, which must not hold another one. An `Output` can also say that files are
-            replaced there, and name a function that is told about every step.
-        recipe: The name of a packaged recipe, or the path of a `.yaml` file. Its part `search` says how to search, see
-            `core.recipe.search.Search`.
+        out: The folder of the search, or an `Output` that also says what may be replaced there and who is told.
+        recipe: A packaged recipe, or a `.yaml` file. Its part `search` says how, see `core.recipe.search.Search`.
         paths: The number of paths of each network that is decoded.
         overrides: Changes to the recipe, each as `dotted.key=value`.
-        minutes: The time budget of the search itself; None searches the steps of the recipe. All phases become longer
-            or shorter alike, and their length follows the speed of the machine while the search goes on.
+        minutes: The time budget of the search itself, which all phases share; None searches the steps of the recipe.
         resume: True goes on with the search in `out` exactly as it would have gone on. `recipe`, `paths`, `minutes`,
-            `fold` and `reuse.plan` are then ignored, and `overrides` that contradict its recipe are refused.
+            `fold` and `reuse.plan` are then ignored, and contradicting `overrides` refused.
         fold: The part of the dataset to learn from, the seed, and a list of cases to leave out.
         reuse: An edited plan and a folder of prepared cases; a search has no run to begin with.
-        compute: The device, and the number of cases that are prepared at once; a search runs in one process.
+        compute: The device, and how many cases are prepared at once.
 
     Returns:
         The folder of the search and the networks.
@@ -81,10 +76,8 @@ def search(
         UserError: An argument, the plan or the dataset is wrong; then nothing but prepared cases was written.
         FileNotFoundError: The dataset, the recipe or another file is not there.
         Interrupted: A signal stopped the search, which can then be resumed.
-        FloatingPointError: A loss is not finite.
 
     Example:
-        >>> import voxward
         >>> found = voxward.search("Task04_Hippocampus", out="found", minutes=120)  # doctest: +SKIP
     """
     output = out if isinstance(out, Output) else Output(out)

@@ -134,9 +134,17 @@ class Slice:
         label = f"{name}, slice {index + 1} of {length}" if length > 1 else "image plane"
         truth = None if picture.truth is None else turn(picture.truth, axis, index)
         return cls(
-            label, letters, axis, index, turn(picture.image, axis, index), truth,
-            turn(picture.prediction, axis, index), height, width, _zoom(turn(foreground, axis, index)),
-        )  # fmt: skip
+            name=label,
+            letters=letters,
+            axis=axis,
+            index=index,
+            image=turn(picture.image, axis, index),
+            truth=truth,
+            prediction=turn(picture.prediction, axis, index),
+            height=height,
+            width=width,
+            box=_zoom(turn(foreground, axis, index)),
+        )
 
     @property
     def zoomed(self) -> bool:

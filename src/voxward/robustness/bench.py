@@ -160,8 +160,9 @@ class Worker:
             bench, system = self.bench, self.system(model)
             subject = self._bound(model, system, case)
             stand = Stand(
-                system, subject, bench.protocol, bench.version, self._random[model], lambda: self._other(case),
-                bench.volume_path, bench.overwrite,
+                system=system, subject=subject, protocol=bench.protocol, version=bench.version,
+                random=self._random[model], surrogate=lambda: self._other(case), kept=bench.volume_path,
+                overwrite=bench.overwrite,
             )  # fmt: skip
             self._held = model, case, stand
         return self._held[2]
