@@ -21,7 +21,7 @@ def folders(tmp_path):
 
 
 def test_the_paper_s_table_on_files(folders):
-    written = merge(folders / "a", folders / "b", folders / "out")
+    written = merge(folders / "a", folders / "b", out=folders / "out")
     assert [path.name for path in written] == ["x.nii.gz", "y.nii.gz"]
     merged = read_label(written[0])
     assert merged.array[..., 0].tolist() == TABLE
@@ -29,28 +29,30 @@ def test_the_paper_s_table_on_files(folders):
 
 
 def test_other_owners(folders):
-    merged = read_label(merge(folders / "a", folders / "b", folders / "out", [1, 2, 4], [])[0])
+    merged = read_label(
+        merge(folders / "a", folders / "b", out=folders / "out", owned_by_first=[1, 2, 4], owned_by_second=[])[0]
+    )
     assert (merged.array == read_label(folders / "a" / "x.nii.gz").array).all()
 
 
 def test_what_does_not_match_is_refused_before_anything_is_written(folders):
     (folders / "b" / "y.nii.gz").rename(folders / "b" / "z.nii.gz")
     with pytest.raises(ValueError, match="the same cases; only one has y, z"):
-        merge(folders / "a", folders / "b", folders / "out")
+        merge(folders / "a", folders / "b", out=folders / "out")
     with pytest.raises(ValueError, match="both first and second own"):
-        merge(folders / "a", folders / "a", folders / "out", [1, 2, 4], [2])
+        merge(folders / "a", folders / "a", out=folders / "out", owned_by_first=[1, 2, 4], owned_by_second=[2])
     with pytest.raises(ValueError, match="one of the two folders"):
-        merge(folders / "a", folders / "a", folders / "a")
+        merge(folders / "a", folders / "a", out=folders / "a")
     assert not (folders / "out").exists()
 
 
 def test_two_segmentations_of_a_case_are_refused(folders):
     write_label(folders / "b" / "x.nii", np.zeros((4, 4, 1), np.uint8), AFFINE)
     with pytest.raises(ValueError, match=r"b holds two segmentations of a case, e\.g\. x\.nii"):
-        merge(folders / "a", folders / "b", folders / "out")
+        merge(folders / "a", folders / "b", out=folders / "out")
     assert not (folders / "out").exists()
 
 
 def test_values_that_nobody_owns_are_named_with_their_case(folders):
     with pytest.raises(ValueError, match="x: first must hold the classes"):
-        merge(folders / "a", folders / "b", folders / "out", [1], [2])
+        merge(folders / "a", folders / "b", out=folders / "out", owned_by_first=[1], owned_by_second=[2])

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import voxward
+from tests.end_to_end.build import changes
 from tests.end_to_end.conftest import TINY
 from voxward.cli import main
 from voxward.commands.attack import attack
-from voxward.commands.benchmark import benchmark
 from voxward.commands.train import train
 from voxward.core.choices import Fold
 from voxward.data.formats import open_dataset
@@ -22,6 +22,11 @@ from voxward.data.io import read_image
 
 QUICK = {"attacks": ("apgd-dice", "fab-dice", "square"), "eps": (8 / 255, 16 / 255), "steps": 10, "queries": 10,
          "fab_steps": 3, "cases": 1, "precision": "fp32"}  # fmt: skip
+
+
+LINE = ["--attacks", *QUICK["attacks"], "--eps", "8/255", "16/255", "--cases", "1", "--set", "budget.steps=10",
+        "--set", "budget.queries=10", "--set", "budget.fab_steps=3", "--set", "precision=fp32"]  # fmt: skip
+"""The same on the command line."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def skilled(phantoms, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def attacked(skilled, phantoms, tmp_path_factory):
-    return attack(skilled, phantoms, tmp_path_factory.mktemp("attack"), **QUICK)
+    return attack(skilled, phantoms, out=tmp_path_factory.mktemp("attack"), overrides=changes(**QUICK))
 
 
 def test_the_books_are_complete(attacked):
@@ -75,8 +80,8 @@ def test_attacks_never_raise_the_dice_and_stay_in_the_ball(attacked):
 
 
 def test_a_file_lies_in_the_ball_and_is_what_was_judged(skilled, phantoms, tmp_path):
-    options = {**QUICK, "attacks": ("apgd-dice",), "save_volumes": True}
-    result = attack(skilled, phantoms, tmp_path, **options)
+    options = {**QUICK, "attacks": ("apgd-dice",), "keep": "all"}
+    result = attack(skilled, phantoms, out=tmp_path, overrides=changes(**options))
     record = next(r for r in result.records if r.attack == "apgd-dice" and r.eps > 10 / 255)
     path = next((result.out / "volumes").glob(f"*/apgd-dice/{record.eps:.5f}/{record.case}.*"))
     source, stored = read_image(open_dataset(phantoms).case(record.case).images), read_image([path])
@@ -88,25 +93,25 @@ def test_a_file_lies_in_the_ball_and_is_what_was_judged(skilled, phantoms, tmp_p
 
 def test_a_second_call_computes_nothing(attacked, skilled, phantoms):
     before = {path: path.stat().st_mtime_ns for path in (attacked.out / "records").rglob("*.json")}
-    again = attack(skilled, phantoms, attacked.out, **QUICK)
+    again = attack(skilled, phantoms, out=attacked.out, overrides=changes(**QUICK))
     assert again.records == attacked.records
     assert before == {path: path.stat().st_mtime_ns for path in (attacked.out / "records").rglob("*.json")}
 
 
 def test_another_precision_or_other_data_need_another_folder(attacked, skilled, phantoms, tmp_path):
-    with pytest.raises(ValueError, match=r"precision\.run.*another --out"):
-        attack(skilled, phantoms, attacked.out, **{**QUICK, "precision": "bf16"})
+    with pytest.raises(ValueError, match=r"systems\.run\.precision: bf16, was fp32.*another --out"):
+        attack(skilled, phantoms, out=attacked.out, overrides=changes(**{**QUICK, "precision": "bf16"}))
     other = tmp_path / phantoms.name
     subprocess.run(["cp", "-r", str(phantoms), str(other)], check=True)
     label = open_dataset(other).case(attacked.records[0].case).label
     label.write_bytes(label.read_bytes() + b"more")
     with pytest.raises(ValueError, match=r"cases\.phantom_.*another --out"):
-        attack(skilled, other, attacked.out, **QUICK)
+        attack(skilled, other, out=attacked.out, overrides=changes(**QUICK))
 
 
 def test_other_settings_need_another_folder(attacked, skilled, phantoms):
-    with pytest.raises(ValueError, match=r"budget\.steps.*another --out"):
-        attack(skilled, phantoms, attacked.out, **{**QUICK, "steps": 11})
+    with pytest.raises(ValueError, match=r"protocol\.budget\.steps.*another --out"):
+        attack(skilled, phantoms, out=attacked.out, overrides=changes(**{**QUICK, "steps": 11}))
 
 
 def _units(out):
@@ -115,9 +120,8 @@ def _units(out):
 
 def test_a_killed_benchmark_resumes_with_the_same_numbers(attacked, skilled, phantoms, tmp_path):
     line = [
-        sys.executable, "-m", "voxward.cli", "attack", str(skilled), str(phantoms), "--out", str(tmp_path),
-        "--attacks", *QUICK["attacks"], "--eps", "8/255", "16/255", "--steps", "10", "--queries", "10",
-        "--fab-steps", "3", "--cases", "1", "--precision", "fp32",
+        sys.executable, "-m", "voxward.cli", "attack", str(skilled), "--dataset", str(phantoms), "--out", str(tmp_path),
+        *LINE,
     ]  # fmt: skip
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(_units(tmp_path)) < 3 and process.poll() is None:
@@ -126,7 +130,7 @@ def test_a_killed_benchmark_resumes_with_the_same_numbers(attacked, skilled, pha
     process.wait()
     finished = {path: path.stat().st_mtime_ns for path in _units(tmp_path)}
     assert 3 <= len(finished) < len(_units(attacked.out))
-    resumed = attack(skilled, phantoms, tmp_path, **QUICK)
+    resumed = attack(skilled, phantoms, out=tmp_path, overrides=changes(**QUICK))
     assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
 
     def numbers(records):
@@ -140,32 +144,34 @@ def test_several_runs_make_a_leaderboard(skilled, phantoms, tmp_path):
     other.symlink_to(skilled, target_is_directory=True)
     options = {**QUICK, "attacks": ("fgsm-ce",), "eps": (8 / 255,)}
     with pytest.raises(ValueError, match="different names"):
-        benchmark([skilled, skilled], phantoms, tmp_path / "twice", **options)
+        attack([skilled, skilled], phantoms, out=tmp_path / "twice", overrides=changes(**options))
     assert not (tmp_path / "twice").exists()
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(skilled), str(copy)], check=True)
-    result = benchmark([skilled, copy], phantoms, tmp_path / "out", **options)
+    result = attack([skilled, copy], phantoms, out=tmp_path / "out", overrides=changes(**options))
     assert len(result.leaderboard.rows) == 2
     assert (result.out / "leaderboard.md").is_file()
 
 
 def test_patch_mode(skilled, phantoms, tmp_path):
-    result = attack(skilled, phantoms, tmp_path, **{**QUICK, "mode": "patch", "attacks": ("pgd-ce",)})
+    result = attack(
+        skilled, phantoms, out=tmp_path, overrides=changes(**{**QUICK, "mode": "patch", "attacks": ("pgd-ce",)})
+    )
     assert all(record.deployed is None and record.mode == "patch" for record in result.records)
 
 
 def test_a_surrogate_adds_a_transfer_attack(skilled, trained, phantoms, tmp_path):
     quick = {**QUICK, "attacks": ("fgsm-ce",)}
     with pytest.raises(ValueError, match="the surrogate is run itself"):
-        attack(skilled, phantoms, tmp_path, **quick, surrogate=skilled)
-    result = attack(skilled, phantoms, tmp_path, **quick, surrogate=trained)
+        attack(skilled, phantoms, out=tmp_path, overrides=changes(**quick, surrogate=skilled))
+    result = attack(skilled, phantoms, out=tmp_path, overrides=changes(**quick, surrogate=trained))
     assert [r.white_box for r in result.records if r.attack == "transfer"] == [False, False]
 
 
 def test_one_class_can_be_erased(attacked, skilled, phantoms, tmp_path):
     """Attacked alone, a class loses at least as much as it does when the mean of both is attacked."""
     options = {**QUICK, "attacks": ("apgd-dice",)}
-    result = attack(skilled, phantoms, tmp_path, **options, erase="organ a")
+    result = attack(skilled, phantoms, out=tmp_path, overrides=changes(**options, erase="organ a"))
     before = {r.eps: r for r in attacked.records if r.attack == "apgd-dice"}
     for record in result.records:
         assert record.classes == ("organ a",)
@@ -177,7 +183,7 @@ def test_one_class_can_be_erased(attacked, skilled, phantoms, tmp_path):
 
 
 def test_a_budget_is_an_estimate_and_no_work(skilled, phantoms, tmp_path):
-    result = attack(skilled, phantoms, tmp_path / "none", **QUICK, budget=True)
+    result = attack(skilled, phantoms, out=tmp_path / "none", overrides=changes(**QUICK), estimate=True)
     assert result.hours > 0
     assert not (tmp_path / "none").exists()
 
@@ -201,13 +207,23 @@ def test_a_budget_is_an_estimate_and_no_work(skilled, phantoms, tmp_path):
 )
 def test_bad_input_is_refused_before_any_work(skilled, phantoms, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        attack(skilled, phantoms, tmp_path / "out", **{**QUICK, **options})
+        attack(skilled, phantoms, out=tmp_path / "out", overrides=changes(**{**QUICK, **options}))
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("command", ["attack", "benchmark"])
 def test_a_negative_fraction_is_an_eps_that_is_refused(skilled, phantoms, tmp_path, capsys, command):
-    line = [command, str(skilled), str(phantoms), "--out", str(tmp_path / "out"), "--eps", "8/255", "-1/255"]
+    line = [
+        command,
+        str(skilled),
+        "--dataset",
+        str(phantoms),
+        "--out",
+        str(tmp_path / "out"),
+        "--eps",
+        "8/255",
+        "-1/255",
+    ]
     assert main(line) == 2
     assert "eps must be a finite number of at least 0, got -0.0039" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -219,19 +235,17 @@ def test_a_dataset_without_labels_is_refused(skilled, phantoms, tmp_path):
     case = open_dataset(phantoms).cases[0]
     (bare / "images" / case.images[0].name).symlink_to(case.images[0])
     with pytest.raises((ValueError, FileNotFoundError)):
-        attack(skilled, bare, tmp_path / "out", **QUICK)
+        attack(skilled, bare, out=tmp_path / "out", overrides=changes(**QUICK))
     assert not (tmp_path / "out").exists()
 
 
 def test_the_command_line(attacked, skilled, phantoms, capsys):
     code = main([
-        "attack", str(skilled), str(phantoms), "--out", str(attacked.out), "--attacks", *QUICK["attacks"],
-        "--eps", "8/255", "16/255", "--steps", "10", "--queries", "10", "--fab-steps", "3", "--cases", "1",
-        "--precision", "fp32",
+        "attack", str(skilled), "--dataset", str(phantoms), "--out", str(attacked.out), *LINE,
     ])  # fmt: skip
     assert code == (0 if attacked.trustworthy else 1)
     assert "apgd-dice" in capsys.readouterr().out
-    passed = [finding["passed"] for finding in json.loads((attacked.out / "sanity.json").read_text())]
+    passed = [finding["passed"] for finding in json.loads((attacked.out / "sanity.json").read_text())["findings"]]
     assert attacked.trustworthy == (False not in passed)
 
 

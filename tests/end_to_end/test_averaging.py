@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch.optim.swa_utils import update_bn
 
+from tests.end_to_end.build import changes
 from tests.end_to_end.conftest import TINY
 from tests.end_to_end.test_train import StopAt, _same_run
 from voxward.commands.predict import predict
@@ -130,12 +131,18 @@ def test_resume_equals_uninterrupted(phantoms, averaged, tmp_path, step):
 
 def test_the_mean_predicts(phantoms, averaged, tmp_path):
     image = next((phantoms / "imagesTr").iterdir())
-    assert predict(averaged[0], image, tmp_path, checkpoint="swa", device="cpu")[0].is_file()
+    assert predict(averaged[0], image, out=tmp_path, device="cpu", overrides=changes(checkpoint="swa"))[0].is_file()
 
 
 def test_a_run_without_averaging_has_no_such_checkpoint(phantoms, trained, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"swa\.safetensors"):
-        predict(trained, next((phantoms / "imagesTr").iterdir()), tmp_path, checkpoint="swa", device="cpu")
+        predict(
+            trained,
+            next((phantoms / "imagesTr").iterdir()),
+            out=tmp_path,
+            device="cpu",
+            overrides=changes(checkpoint="swa"),
+        )
 
 
 def test_unknown_optimizers_of_restarts_are_refused(phantoms, tmp_path):

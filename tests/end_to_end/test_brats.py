@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.end_to_end.build import changes, composed
 from tests.end_to_end.test_train import StopAt
 from voxward.commands.attack import attack
 from voxward.commands.evaluate import evaluate
@@ -13,6 +14,7 @@ from voxward.commands.predict import predict
 from voxward.commands.train import train
 from voxward.core.recipe import load_recipe
 from voxward.data.io import read_label
+from voxward.metrics.policies import Scoring
 from voxward.nets.registry import network_for_plan
 from voxward.phantoms.brain import write_brain_phantoms
 from voxward.runs.folder import RunFolder, load_run
@@ -59,8 +61,8 @@ def test_ranger_and_its_successor_resume_to_the_bit(brains, runs, tmp_path):
 def test_merged_core_is_bitwise_the_firsts(brains, runs, tmp_path):
     folders = [tmp_path / name for name in "ab"]
     for run, folder in zip(runs, folders, strict=True):
-        predict(run, brains, folder, tta="none", device="cpu")
-    written = merge(*folders, tmp_path / "merged")
+        predict(run, brains, out=folder, device="cpu", overrides=changes(tta="none"))
+    written = merge(*folders, out=tmp_path / "merged")
     assert len(written) == 6
     for path in written:
         merged, first, second = (read_label(folder / path.name).array for folder in (path.parent, *folders))
@@ -71,14 +73,13 @@ def test_merged_core_is_bitwise_the_firsts(brains, runs, tmp_path):
 
 
 def test_the_ensemble_is_evaluated_and_attacked_by_region(brains, runs, tmp_path):
-    together = evaluate(runs[0], out=tmp_path / "ab", members=[runs[1]], tta="mirrors", policy="brats", device="cpu")
+    system = composed(tmp_path, "ensemble", runs)
+    together = evaluate(system, out=tmp_path / "ab", scoring=Scoring("brats"), overrides=changes(tta="mirrors"))
     assert list(together.classes) == ["ET", "TC", "WT"]
     with pytest.raises(ValueError, match="out must be given"):
-        evaluate(runs[0], members=[runs[1]], device="cpu")
-    result = attack(
-        runs[0], brains, tmp_path / "attack", ["fgsm-dice"], [8 / 255], cases=1, members=[runs[1]], tta="none",
-        device="cpu",
-    )  # fmt: skip
+        evaluate(system)
+    options = changes(tta="none", attacks=["fgsm-dice"], eps=[8 / 255], cases=1)
+    result = attack(system, brains, out=tmp_path / "attack", device="cpu", overrides=options)
     assert {record.classes for record in result.records} == {("ET", "TC", "WT")}
     assert (tmp_path / "attack" / "classes.md").read_text().startswith("| model | eps | ET | TC | WT |")
     assert all(record.distance <= 8 / 255 + 1e-5 for record in result.records if record.attack == "fgsm-dice")

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import voxward
+from tests.end_to_end.build import changes, composed
 from tests.end_to_end.conftest import TINY
 from tests.memory import assert_refused_in_little_memory
 from voxward.cli import main
@@ -71,9 +72,11 @@ def test_a_case_id_that_is_a_path_is_refused_and_the_others_are_prepared(here, i
         lambda: voxward.train(here / "d", out=here / "out" / "t", recipe="dynunet", overrides=TINY),
         lambda: voxward.predict(here / "run", here / "d", out=here / "out" / "p"),
         lambda: voxward.evaluate(here / "run", here / "d", out=here / "out" / "e"),
-        lambda: voxward.attack(here / "run", here / "d", out=here / "out" / "a", attacks=("fgsm-ce",)),
+        lambda: voxward.attack(
+            here / "run", here / "d", out=here / "out" / "a", overrides=changes(attacks=("fgsm-ce",))
+        ),
         lambda: voxward.search(here / "d", out=here / "out" / "s"),
-        lambda: voxward.cv(here / "d", here / "out" / "c", recipe="dynunet", overrides=TINY),
+        lambda: voxward.cv(here / "d", out=here / "out" / "c", recipe="dynunet", overrides=TINY),
     ):
         with pytest.raises(ValueError, match="is no plain file name"):
             work()
@@ -175,11 +178,11 @@ def test_merging_replaces_only_merged_masks(here):
     owned = {"owned_by_first": (1,), "owned_by_second": (2, 3)}
     for folder in ("imagesTr", "labelsTr"):
         with pytest.raises(ValueError, match="not a file that voxward wrote as a merged segmentation"):
-            voxward.merge(here / "a", here / "b", here / "d" / folder, **owned)
+            voxward.merge(here / "a", here / "b", out=here / "d" / folder, **owned)
     assert contents(here / "d") == before
     for _ in range(2):
-        voxward.merge(here / "a", here / "b", here / "merged", **owned)
-    voxward.merge(here / "a", here / "b", here / "d" / "imagesTr", **owned, overwrite=True)
+        voxward.merge(here / "a", here / "b", out=here / "merged", **owned)
+    voxward.merge(here / "a", here / "b", out=here / "d" / "imagesTr", overwrite=True, **owned)
     assert contents(here / "d") != before
 
 
@@ -250,7 +253,7 @@ def test_attacking_replaces_only_its_own(here, name):
     assert [path.name for path in (here / "out").iterdir()] == [name]
     assert (here / "out" / name).read_text() == "mine"
     if name == "robustness.md":
-        voxward.attack(here / "run", here / "d", out=here / "out", **small, overwrite=True)
+        voxward.attack(here / "run", here / "d", out=here / "out", overwrite=True, **small)
         voxward.attack(here / "run", here / "d", out=here / "out", **small)  # these are its own
 
 
@@ -407,9 +410,9 @@ def test_logits_that_are_no_numbers_are_an_error_that_names_the_case(here, value
     image = here / "d" / "imagesTr" / FILES[5]
     for work in (
         lambda out: voxward.predict(here / "run", image, out=out),
-        lambda out: voxward.predict(here / "run", image, out=out, members=[here / "run"]),
-        lambda out: voxward.predict(here / "run", image, out=out, cascade=here / "run"),
-        lambda out: voxward.predict(here / "run", image, out=out, tta="mirrors"),
+        lambda out: voxward.predict(composed(here, "ensemble", [here / "run"] * 2), image, out=out),
+        lambda out: voxward.predict(composed(here, "cascade", [here / "run"] * 2), image, out=out),
+        lambda out: voxward.predict(here / "run", image, out=out, overrides=changes(tta="mirrors")),
     ):
         with pytest.raises(ValueError, match="phantom_005: the model returns NaN or infinite logits"):
             work(here / "out")

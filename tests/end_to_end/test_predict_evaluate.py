@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.end_to_end.build import composed
 from voxward.cli import main
 from voxward.commands.check import check
 from voxward.commands.evaluate import evaluate
@@ -18,7 +19,7 @@ from voxward.data.io import read_image, read_label, write_image
 
 def test_predictions_have_the_geometry_of_their_input(phantoms, trained, tmp_path):
     case = open_dataset(phantoms).cases[0]
-    (written,) = predict(trained, [case.images[0]], tmp_path)
+    (written,) = predict(trained, [case.images[0]], out=tmp_path)
     source, result = nib.load(case.images[0]), nib.load(written)
     assert result.shape == source.shape
     np.testing.assert_allclose(result.affine, source.affine, atol=1e-6)
@@ -31,7 +32,7 @@ def test_predictions_have_the_geometry_of_their_input(phantoms, trained, tmp_pat
 def test_other_file_types_come_back_as_they_went_in(phantoms, trained, tmp_path, suffix):
     volume = read_image(open_dataset(phantoms).cases[0].images)
     write_image(tmp_path / "in" / f"a{suffix}", volume.array, volume.affine)
-    (written,) = predict(trained, tmp_path / "in", tmp_path / "out")
+    (written,) = predict(trained, tmp_path / "in", out=tmp_path / "out")
     assert written.name == f"a{suffix}"
     result = read_label(written)
     assert result.shape == volume.shape
@@ -67,7 +68,7 @@ def test_an_input_is_never_overwritten(phantoms, trained, tmp_path):
     shutil.copy(open_dataset(phantoms).cases[0].images[0], scan)
     before = scan.read_bytes()
     with pytest.raises(ValueError, match="overwrite their own input"):
-        predict(trained, scan, tmp_path)
+        predict(trained, scan, out=tmp_path)
     assert scan.read_bytes() == before
 
 
@@ -80,23 +81,23 @@ def test_wrong_inputs_are_refused_before_anything_is_written(phantoms, trained, 
     broken.write_bytes(good.read_bytes()[:200])
     out = tmp_path / "out"
     with pytest.raises(ValueError, match="two: the model takes 1 channels"):
-        predict(trained, [good, two], out)
+        predict(trained, [good, two], out=out)
     with pytest.raises(ValueError, match="broken"):
-        predict(trained, [good, broken], out)
+        predict(trained, [good, broken], out=out)
     with pytest.raises(ValueError, match="same file"):
-        predict(trained, [good, good], out)
+        predict(trained, [good, good], out=out)
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        predict(trained, [tmp_path / "nowhere"], out)
+        predict(trained, [tmp_path / "nowhere"], out=out)
     assert not out.exists()
 
 
 def test_an_interrupted_prediction_can_be_resumed(phantoms, trained, tmp_path):
     case = open_dataset(phantoms).cases[0]
-    (written,) = predict(trained, case.images[0], tmp_path)
+    (written,) = predict(trained, case.images[0], out=tmp_path)
     before = written.stat().st_mtime_ns
-    predict(trained, case.images[0], tmp_path, resume=True)
+    predict(trained, case.images[0], out=tmp_path, resume=True)
     assert written.stat().st_mtime_ns == before
-    predict(trained, case.images[0], tmp_path)
+    predict(trained, case.images[0], out=tmp_path)
     assert written.stat().st_mtime_ns > before
 
 
@@ -120,7 +121,7 @@ def _copied(phantoms, root, **changes):
 
 def test_evaluate_on_another_dataset_scores_all_of_it(phantoms, trained, tmp_path):
     other = _copied(phantoms, tmp_path / "other", name="Elsewhere")
-    result = evaluate(trained, other, tmp_path / "out")
+    result = evaluate(trained, other, out=tmp_path / "out")
     assert len(result.cases) == len(open_dataset(other).cases)
 
 
@@ -128,7 +129,7 @@ def test_a_moved_dataset_is_still_the_runs_own(phantoms, trained, tmp_path):
     """Training cases must not be scored because the folder has another path."""
     moved = _copied(phantoms, tmp_path / "moved")
     split = json.loads((trained / "splits.json").read_text())
-    assert {case.id for case in evaluate(trained, moved, tmp_path / "out").cases} == set(split["validation"])
+    assert {case.id for case in evaluate(trained, moved, out=tmp_path / "out").cases} == set(split["validation"])
 
 
 def test_scores_that_would_flatter_or_mislead_are_refused(phantoms, trained, tmp_path):
@@ -136,10 +137,10 @@ def test_scores_that_would_flatter_or_mislead_are_refused(phantoms, trained, tmp
     listed = json.loads((phantoms / "dataset.json").read_text())["training"]
     kept = [entry for entry in listed if not any(id in entry["image"] for id in split["validation"])]
     with pytest.raises(ValueError, match="flatter"):
-        evaluate(trained, _copied(phantoms, tmp_path / "part", training=kept), tmp_path / "out")
+        evaluate(trained, _copied(phantoms, tmp_path / "part", training=kept), out=tmp_path / "out")
     swapped = {"0": "background", "1": "organ b", "2": "organ a", "3": "lesion"}
     with pytest.raises(ValueError, match="the model predicts"):
-        evaluate(trained, _copied(phantoms, tmp_path / "swapped", labels=swapped), tmp_path / "out")
+        evaluate(trained, _copied(phantoms, tmp_path / "swapped", labels=swapped), out=tmp_path / "out")
 
 
 class TestCommandLine:
@@ -198,10 +199,11 @@ def test_the_demo_on_the_command_line(tmp_path, capsys):
 def test_a_cascade_of_two_runs(trained, phantoms, tmp_path):
     """With a margin wider than the volume the fine model sees all of it, whatever the coarse one finds."""
     volume = open_dataset(phantoms).cases[0].images[0]
-    (alone,) = predict(trained, volume, tmp_path / "alone")
-    (both,) = predict(trained, volume, tmp_path / "both", cascade=trained, margin=100.0, fraction=0.0)
+    (alone,) = predict(trained, volume, out=tmp_path / "alone")
+    system = composed(tmp_path, "cascade", [trained, trained], margin=100.0, fraction=0.0)
+    (both,) = predict(system, volume, out=tmp_path / "both")
     assert both.name == alone.name
     np.testing.assert_array_equal(read_label(both).array, read_label(alone).array)
     with pytest.raises(ValueError, match="margin must be"):
-        predict(trained, volume, tmp_path / "none", cascade=trained, margin=-1.0)
+        predict(system, volume, out=tmp_path / "none", overrides=["margin=-1.0"])
     assert not (tmp_path / "none").exists()

@@ -50,7 +50,7 @@ def test_extreme_anisotropy(data_root, tmp_path):
     plan = load_plan(run / "plan.json")
     assert plan.spline_order[np.argmax(plan.spacing)] == 0
     assert min(plan.kernel_sizes[0]) == 1
-    (written,) = predict(run, source / "t2s.nii.gz", tmp_path / "out")
+    (written,) = predict(run, source / "t2s.nii.gz", out=tmp_path / "out")
     assert read_label(written).shape == label.shape
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.end_to_end.build import changes
 from tests.end_to_end.conftest import TINY
 from voxward.attacks.objectives import create_objective
 from voxward.attacks.threat import ThreatModel
@@ -29,7 +30,7 @@ def run(phantoms, tmp_path_factory):
 def test_a_run_learns_regions_and_writes_classes(phantoms, run):
     model = load_run(run)
     assert model.plan.labels.scored == ("lesion", "organ", "all")
-    evaluation = evaluate(run, device="cpu")
+    evaluation = evaluate(run)
     assert list(evaluation.cases[0].classes) == ["lesion", "organ", "all"]
     case = open_dataset(phantoms).case(evaluation.cases[0].id)
     found = read_label(RunFolder(run).predictions / f"{case.id}.nii.gz").array
@@ -59,10 +60,20 @@ def test_the_attacked_pipeline_is_the_deployed_one(phantoms, run):
 
 @pytest.mark.slow
 def test_attack_and_harden_honour_regions(phantoms, run, tmp_path):
-    result = attack(run, phantoms, tmp_path / "a", ["apgd-dice"], [8 / 255], steps=2, cases=1, device="cpu")
+    result = attack(
+        run,
+        phantoms,
+        out=tmp_path / "a",
+        device="cpu",
+        overrides=changes(attacks=["apgd-dice"], eps=[8 / 255], steps=2, cases=1),
+    )
     assert {record.classes for record in result.records} == {("lesion", "organ", "all")}
     erased = attack(
-        run, phantoms, tmp_path / "e", ["apgd-ce"], [8 / 255], steps=2, cases=1, erase="organ", device="cpu"
+        run,
+        phantoms,
+        out=tmp_path / "e",
+        device="cpu",
+        overrides=changes(attacks=["apgd-ce"], eps=[8 / 255], steps=2, cases=1, erase="organ"),
     )
     assert {record.classes for record in erased.records} == {("organ",)}
     for method in ("pgd", "trades"):
