@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import load_file
 
 from voxward.data.io import read_image
@@ -73,7 +74,9 @@ class Comparison:
 
 def tensors(path: Path) -> Items:
     """Return the tensors of a safetensors file."""
-    return dict(load_file(path))
+    # NumPy has no bfloat16; in float32 its values are the same.
+    loaded = load_file(path).items()
+    return {name: (value.float() if value.dtype == torch.bfloat16 else value).numpy() for name, value in loaded}
 
 
 def voxels(path: Path) -> Items:
@@ -114,7 +117,18 @@ def compare(old: Path, new: Path) -> tuple[Comparison, ...]:
 
 
 def difference(one: Any, other: Any) -> float:
-    """Return by how much two items differ: 0 only where they are equal bit for bit, NaN counting as equal to NaN."""
+    """Return by how much two items differ.
+
+    Args:
+        one: An array, or a value from a JSON file.
+        other: What it is compared with.
+
+    Returns:
+        The largest absolute difference of two numbers in them: 0 only where the items are equal, NaN counting as equal
+        to NaN; infinity where they differ in form, number type or text.
+    """
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return _array_difference(one, other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         if one.keys() != other.keys():
             return math.inf
@@ -123,9 +137,9 @@ def difference(one: Any, other: Any) -> float:
         if len(one) != len(other):
             return math.inf
         return max((difference(*pair) for pair in zip(one, other, strict=True)), default=0.0)
-    if isinstance(one, str | bool | None) or isinstance(other, str | bool | None):
-        return 0.0 if type(one) is type(other) and one == other else math.inf
-    return _array_difference(_array(one), _array(other))
+    if _is_number(one) and _is_number(other):
+        return float(abs(one - other))
+    return 0.0 if type(one) is type(other) and one == other else math.inf
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -171,19 +185,19 @@ def _files(kind: Kind, folder: Path) -> dict[str, Path]:
     return {inner.as_posix(): path for inner, path in pairs if kind.holds(inner)}
 
 
-def _array(value: Any) -> np.ndarray:
-    return value if isinstance(value, np.ndarray) else np.asarray(value)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _array_difference(one: np.ndarray, other: np.ndarray) -> float:
     if one.shape != other.shape or one.dtype != other.dtype:
         return math.inf
-    if np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
+    same = (one == other) | ((one != one) & (other != other))  # NaN alone is not equal to itself
+    if same.all():
         return 0.0
-    gaps = np.abs(one.astype(np.float64) - other.astype(np.float64))
-    # Where only one is NaN, or an infinity differs, there is no finite difference.
-    largest = float(np.where(np.isnan(gaps) & ~(np.isnan(one) & np.isnan(other)), math.inf, np.nan_to_num(gaps)).max())
-    return largest or math.ulp(0.0)
+    gaps = np.abs(one[~same].astype(np.float64) - other[~same].astype(np.float64))
+    # Where only one of the two is NaN, or infinite, there is no finite difference.
+    return float(np.nan_to_num(gaps, nan=math.inf, posinf=math.inf).max())
 
 
 def _print_differing(comparison: Comparison) -> None:

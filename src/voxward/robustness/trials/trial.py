@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol as Interface
+from typing import runtime_checkable
 
 from voxward.core.labels import LabelSet
 from voxward.core.progress import Progress
@@ -33,6 +34,7 @@ class Target:
         return 2 if self.labels.regions else self.labels.count
 
 
+@runtime_checkable
 class Trial(Interface):
     """One thing that is done to a system on a case."""
 
