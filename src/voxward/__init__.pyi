@@ -3,7 +3,9 @@
 from voxward import attacks as attacks
 from voxward.attacks.threat import ThreatModel as ThreatModel
 from voxward.commands.attack import attack as attack
+from voxward.commands.attack import benchmark as benchmark
 from voxward.commands.check import check as check
+from voxward.commands.compose import compose as compose
 from voxward.commands.cv import cv as cv
 from voxward.commands.demo import demo as demo
 from voxward.commands.evaluate import evaluate as evaluate
@@ -16,18 +18,24 @@ from voxward.commands.search import search as search
 from voxward.commands.suspects import suspects as suspects
 from voxward.commands.train import train as train
 from voxward.core.case import Volume as Volume
+from voxward.core.choices import Compute as Compute
+from voxward.core.choices import Fold as Fold
+from voxward.core.choices import Reuse as Reuse
 from voxward.core.model import PatchModel as PatchModel
 from voxward.core.recipe import load_recipe as load_recipe
 from voxward.data.formats import open_dataset as open_dataset
 from voxward.data.io import read_image as read_image
 from voxward.data.io import read_label as read_label
+from voxward.metrics.policies import Scoring as Scoring
 from voxward.nets.registry import create_network as create_network
 from voxward.phantoms.abdomen import write_abdomen_phantoms as write_abdomen_phantoms
 from voxward.phantoms.brain import write_brain_phantoms as write_brain_phantoms
 from voxward.phantoms.organ import write_phantoms as write_phantoms
 from voxward.pipeline.model import PipelineModel as PipelineModel
 from voxward.pipeline.predictor import Predictor as Predictor
+from voxward.robustness.protocol import load_protocol as load_protocol
 from voxward.runs.folder import load_run as load_run
+from voxward.systems.open import open_system as open_system
 
 __version__: str
 __all__: list[str]
