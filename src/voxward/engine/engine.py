@@ -37,6 +37,7 @@ class Work(Protocol[U_contra]):
         ...
 
 
+@runtime_checkable
 class Engine(Protocol):
     """What does units of work."""
 
