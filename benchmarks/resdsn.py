@@ -43,7 +43,6 @@ from voxward.core.files import write_json, write_text
 from voxward.core.labels import LabelSet
 from voxward.core.plan import load_json
 from voxward.core.structure import to_data
-from voxward.core.types import Size3
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label
 from voxward.metrics.score import score_case
@@ -113,16 +112,10 @@ class Study:
             )  # fmt: skip
             print(f"training {folder.root}", flush=True)
             voxward.train(
-                self.data,
-                out=folder.root,
-                recipe=recipe,
-                minutes=minutes * size.minutes,
-                resume=folder.recipe.is_file(),
-                overrides=chosen,
-                reuse=Reuse(prepared=self.out / "prepared"),
-                fold=Fold(seed=seed),
+                self.data, out=folder.root, recipe=recipe, minutes=minutes * size.minutes, overrides=chosen,
+                resume=folder.recipe.is_file(), reuse=Reuse(prepared=self.out / "prepared"), fold=Fold(seed=seed),
                 compute=Compute(device=self.device),
-            )
+            )  # fmt: skip
         return folder.root
 
     def stage(self, stage: str, seed: int = 0) -> Path:
@@ -190,15 +183,11 @@ def cascaded(coarse: RunSystem, fine: RunSystem) -> Callable[[Case], Row]:
         result = cascade.refine(volume)
         count = coarse.predictor.windows(volume.shape).count
         if result.box is not None:
-            count += fine.predictor.windows(edges(result.box)).count
+            i, j, k = (side.stop - side.start for side in result.box)
+            count += fine.predictor.windows((i, j, k)).count
         return result.label, count
 
     return lambda case: timed(case, cascade.labels, segment)
-
-
-def edges(box: Sequence[slice]) -> Size3:
-    i, j, k = (side.stop - side.start for side in box)
-    return i, j, k
 
 
 def table_6(study: Study) -> list[Row]:

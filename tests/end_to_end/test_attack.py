@@ -9,12 +9,12 @@ import time
 
 import numpy as np
 import pytest
-from voxward.commands.benchmark import benchmark
 
 import voxward
 from tests.end_to_end.conftest import TINY
 from voxward.cli import main
 from voxward.commands.attack import attack
+from voxward.commands.benchmark import benchmark
 from voxward.commands.train import train
 from voxward.core.choices import Fold
 from voxward.data.formats import open_dataset
