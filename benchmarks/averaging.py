@@ -41,7 +41,13 @@ def main() -> None:
             for checkpoint in checkpoints:
                 for tta in COPIES:
                     out = run / f"{checkpoint}-{tta}"
-                    found = evaluate(run, out=out, checkpoint=checkpoint, tta=tta, device=options.device, resume=True)
+                    found = evaluate(
+                        run,
+                        out=out,
+                        overrides=[f"checkpoint={checkpoint}", f"tta={tta}"],
+                        compute=Compute(device=options.device),
+                        resume=True,
+                    )
                     assert found.foreground is not None
                     dice.setdefault((way, checkpoint, tta), []).append(found.foreground.mean)
     text = _table(dice, options.seeds)
@@ -51,7 +57,7 @@ def main() -> None:
 
 def _trained(options: argparse.Namespace, way: str, seed: int) -> Path:
     folder = options.out / f"{way}-{seed}"
-    extra = ["averaging.restarts=5"] if way == "averaged" else []  # with the recipe's own optimiser, anew each time
+    extra = ["averaging.restarts=5"] if way == "averaged" else []  # each restart begins with a new optimiser
     begun = RunFolder(folder).recipe.is_file()
     settings = [*options.overrides, *extra]
     return train(

@@ -4,8 +4,8 @@
     python benchmarks/brats.py OUT --full --device cuda   # the paper's width, crops and epochs: a GPU
     python benchmarks/brats.py OUT --data Task01_BrainTumour_slabs --regions '{ET: [3], TC: [2, 3], WT: [1, 2, 3]}' \
         --owned-by-first 2 3 --owned-by-second 1 --patch 64 64 24 --epochs 350
-    voxward attack OUT/a OUT/phantoms --members OUT/b --attacks ifgsm-dice --steps 5 --eps 4/255 8/255 --cases 2 \
-        --out OUT/attack                                  # both through 16 symmetries; OUT/attack/classes.md: by region
+    voxward attack OUT/together.yaml --dataset OUT/phantoms --attacks ifgsm-dice --set budget.steps=5 \
+        --eps 4/255 8/255 --cases 2 --out OUT/attack      # both through 16 symmetries; OUT/attack/classes.md: by region
 
 Prints and writes OUT/brats.md: mean Dice, HD95, sensitivity and specificity per region of the validation cases of fold
 0 as in the paper's Tables 3 and 4, whether ET and TC of the merge are bitwise A's, and what it does to WT. A call that
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from voxward.commands.compose import compose
 from voxward.commands.evaluate import evaluate
 from voxward.commands.merge import merge
 from voxward.commands.train import train
@@ -97,17 +98,32 @@ def _trained(folder: Path, recipe: str, data: Path, options: argparse.Namespace)
 
 
 def _systems(out: Path, data: Path, runs: dict[str, Path], options: argparse.Namespace) -> dict[str, Evaluation]:
-    common = {"policy": POLICY, "device": options.device, "tta": options.tta, "resume": True}
-    found = {name.upper(): evaluate(run, data, out / f"alone-{name}", **common) for name, run in runs.items()}
-    found["A + B"] = evaluate(runs["a"], data, out / "together", members=[runs["b"]], **common)
+    together = compose("ensemble", [runs["a"], runs["b"]], out=out / "together.yaml")
+    found = {name.upper(): _scored(run, data, out / f"alone-{name}", options) for name, run in runs.items()}
+    found["A + B"] = _scored(together, data, out / "together", options)
     merge(
-        out / "alone-a" / "predictions", out / "alone-b" / "predictions", out / "merged", options.owned_by_first,
-        options.owned_by_second,
-    )  # fmt: skip
+        out / "alone-a" / "predictions",
+        out / "alone-b" / "predictions",
+        out=out / "merged",
+        owned_by_first=options.owned_by_first,
+        owned_by_second=options.owned_by_second,
+    )
     source = replace(open_dataset(data), labels=load_plan(RunFolder(runs["a"]).plan).labels)
     ids = [case.id for case in found["A"].cases]
     found["merged"] = evaluate_folder(source, out / "merged", ids, Scoring(POLICY))
     return found
+
+
+def _scored(system: Path, data: Path, out: Path, options: argparse.Namespace) -> Evaluation:
+    return evaluate(
+        system,
+        data,
+        out=out,
+        overrides=[] if options.tta is None else [f"tta={options.tta}"],
+        scoring=Scoring(POLICY),
+        compute=Compute(device=options.device),
+        resume=True,
+    )
 
 
 def _table(results: dict[str, Evaluation]) -> str:

@@ -4,15 +4,16 @@
     python -m benchmarks.hardening DATASET OUT --frontier --runs runs/dynunet --attacks apgd-dice apgd-jsd-radii
         # instead of methods: PGD at training eps 2, 4 and 8/255 by three inner objectives, from a trained run
 
-Per recipe and seed a clean run of --minutes; from it a run of --minutes by each method; all of them attacked in one
-benchmark, in which what the attacks find on the clean run is shown to the hardened ones, too. Prints and writes
-OUT/hardening.md and OUT/RECIPE-curves.png: worst-case Dice per eps, of the written files, over the cases of all seeds.
-A call that was interrupted goes on where it stopped.
+Per recipe and seed a clean run of --minutes; from it a run of --minutes by each method; all of them attacked by one
+call of `voxward.attack`, in which what the attacks find on the clean run is tried on the hardened ones, too. Prints and
+writes OUT/hardening.md and OUT/RECIPE-curves.png: worst-case Dice per eps, of the written files, over the cases of all
+seeds. A call that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,10 @@ from typing import Literal
 from rich.console import Console
 
 import voxward
-from voxward.commands.benchmark import BenchmarkResult
 from voxward.core.choices import Change, Compute, Fold
 from voxward.core.files import write_text
 from voxward.core.progress import Progress
+from voxward.report.attack import AttackReport
 from voxward.report.progress import BarProgress
 from voxward.report.robustness_figures import curves_figure
 from voxward.report.text import eps_text
@@ -53,7 +54,7 @@ class Family:
     group: str
     seed: int
     runs: dict[str, Path]
-    attacked: BenchmarkResult
+    attacked: AttackReport
     dice: dict[str, float]
 
 
@@ -133,19 +134,42 @@ def _family(given: argparse.Namespace, group: str, seed: int, trained: Path | No
             change=Change(dataset=given.dataset, seed=seed),
             compute=Compute(device=given.device),
         )
-    attacked = voxward.benchmark(
-        list(runs.values()), given.dataset, out / "attacks", given.attacks, [eps / 255 for eps in given.eps],
-        steps=given.steps, queries=given.queries, cases=given.cases, surrogate=run, device=given.device, seed=seed,
+    attacked = voxward.attack(
+        list(runs.values()),
+        given.dataset,
+        out=out / "attacks",
+        protocol="strong",
+        overrides=protocol_entries(given, run, seed),
+        device=given.device,
         progress=progress,
-    )  # fmt: skip
+    )
     dice = {}
     for name, one in runs.items():
         score = voxward.evaluate(
-            one, given.dataset, out / "scores" / name, device=given.device, resume=True, progress=progress
+            one,
+            given.dataset,
+            out=out / "scores" / name,
+            compute=Compute(device=given.device),
+            resume=True,
+            progress=progress,
         )
         assert score.foreground is not None  # the recipes' selection has refused data without foreground
         dice[name] = score.foreground.mean
     return Family(group, seed, runs, attacked, dice)
+
+
+def protocol_entries(given: argparse.Namespace, surrogate: Path, seed: int) -> list[str]:
+    """What is changed in the protocol `strong`: what the clean run's attacks find is tried on the others, too."""
+    sizes = ", ".join(f"{eps}/255" for eps in given.eps)
+    entries = [
+        f"attacks=[{', '.join(given.attacks)}]",
+        f"threat.eps=[{sizes}]",
+        f"budget.steps={given.steps}",
+        f"budget.queries={given.queries}",
+        f"surrogate={json.dumps(str(surrogate))}",
+        f"seeds=[{seed}]",
+    ]
+    return entries if given.cases is None else [*entries, f"cases={given.cases}"]
 
 
 def pooled(families: Sequence[Family]) -> list[Record]:

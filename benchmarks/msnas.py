@@ -16,7 +16,7 @@ The architecture's Adam has 0.02, not the recipe's 0.003: over the 30 and 40 ste
 could move none of them by more than 0.12, and every softmax would end where it began.
 
 Time is the process's (one thread), so that other work on the machine counts little. Every network is a job with a
-result of its own in DIR/jobs; interrupted, the same command goes on, and begins unfinished jobs anew.
+result of its own in DIR/jobs; interrupted, the same command goes on, and begins unfinished jobs again.
 """
 
 from __future__ import annotations

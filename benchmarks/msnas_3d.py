@@ -49,10 +49,14 @@ def main() -> None:
     with BarProgress(Console(stderr=True)) as progress:
         runs = [_trained(given, progress), *given.beside]
         scores = [_scored(given, run, progress) for run in runs]
-        attacked = voxward.benchmark(
-            runs, given.dataset, given.out / "attacks", (ATTACK,), EPS, steps=given.steps, cases=given.cases,
-            device=given.device, seed=given.seed, progress=progress,
-        )  # fmt: skip
+        attacked = voxward.attack(
+            runs,
+            given.dataset,
+            out=given.out / "attacks",
+            overrides=_protocol_entries(given),
+            device=given.device,
+            progress=progress,
+        )
     rows = [_row(run, score, attacked.records) for run, score in zip(runs, scores, strict=True)]
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in (HEADS, ["---"] * len(HEADS), *rows))
     text += f"\n\n{ATTACK}, {given.steps} steps, whole volumes; checks of the attack: "
@@ -115,7 +119,20 @@ def _trained(given: argparse.Namespace, progress: Progress) -> Path:
 
 def _scored(given: argparse.Namespace, run: Path, progress: Progress) -> Evaluation:
     out = given.out / "scores" / run.resolve().name
-    return voxward.evaluate(run, given.dataset, out, device=given.device, resume=True, progress=progress)
+    return voxward.evaluate(
+        run, given.dataset, out=out, compute=Compute(device=given.device), resume=True, progress=progress
+    )
+
+
+def _protocol_entries(given: argparse.Namespace) -> list[str]:
+    """What is changed in the protocol `autoattack`."""
+    entries = [
+        f"attacks=[{ATTACK}]",
+        f"threat.eps={list(EPS)}",
+        f"budget.steps={given.steps}",
+        f"seeds=[{given.seed}]",
+    ]
+    return entries if given.cases is None else [*entries, f"cases={given.cases}"]
 
 
 def _row(run: Path, score: Evaluation, records: Sequence[Record]) -> list[str]:

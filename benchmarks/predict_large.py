@@ -68,7 +68,7 @@ def predict_alone(run: Path, volume: Path, out: Path) -> None:
     """What the child process does: predict, then print seconds and peak memory as JSON."""
     torch.set_num_threads(2)
     started = time.perf_counter()
-    voxward.predict(run, volume, out)
+    voxward.predict(run, volume, out=out)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({"seconds": round(seconds, 1), "peak_gib": round(peak, 2)}))

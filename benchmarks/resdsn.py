@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -40,27 +40,31 @@ from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, Volume
 from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.files import write_json, write_text
+from voxward.core.labels import LabelSet
 from voxward.core.plan import load_json
 from voxward.core.structure import to_data
-from voxward.core.types import Size3
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label
 from voxward.metrics.score import score_case
 from voxward.metrics.summary import summarise
 from voxward.phantoms.abdomen import SIZES, write_abdomen_phantoms
 from voxward.phantoms.organ import write_phantoms
+from voxward.pipeline.model import Gradient
 from voxward.pipeline.predictor import Predictor
-from voxward.robustness.subject import Subject, cascade_subject, patch_subject, volume_subject
+from voxward.robustness.subject import Subject, patch_subject, volume_subject
 from voxward.runs.folder import RunFolder, RunSplit, load_run
 from voxward.runs.postprocess import PostProcess, drop_small_parts
-from voxward.systems.cascade import Cascade
-from voxward.systems.ensemble import Deployed
+from voxward.systems.cascade import CascadeSystem, Region
+from voxward.systems.cascade_model import Stage
+from voxward.systems.run import RunSystem
+from voxward.systems.system import Freeze, System
 
 Row = dict[str, Any]
 # Table 5's networks, all of which the paper's own figures are known for.
 RESIDUALS = ("resdsn", "fresdsn", "sresdsn", "dsn")
 WHOLE = "fine whole, counts"
 FRACTION, MARGIN = 0.2, 20.0
+REGION = Region(margin=MARGIN, margin_unit="voxels", fraction=FRACTION)
 EPS_HU, ALPHA_HU, STEPS = 10.2, 3.4, 5
 WINDOW_HU = 340.0  # of the recipes: -100 to 240
 
@@ -108,27 +112,22 @@ class Study:
             )  # fmt: skip
             print(f"training {folder.root}", flush=True)
             voxward.train(
-                self.data,
-                out=folder.root,
-                recipe=recipe,
-                minutes=minutes * size.minutes,
-                resume=folder.recipe.is_file(),
-                overrides=chosen,
-                reuse=Reuse(prepared=self.out / "prepared"),
-                fold=Fold(seed=seed),
+                self.data, out=folder.root, recipe=recipe, minutes=minutes * size.minutes, overrides=chosen,
+                resume=folder.recipe.is_file(), reuse=Reuse(prepared=self.out / "prepared"), fold=Fold(seed=seed),
                 compute=Compute(device=self.device),
-            )
+            )  # fmt: skip
         return folder.root
 
     def stage(self, stage: str, seed: int = 0) -> Path:
         """The plain coarse or fine stage."""
         return self.run(stage, f"resdsn-c2f-{stage}", seed)
 
-    def predictor(self, run: Path, **inference: Any) -> Predictor:
-        """A run with other windows. In float32: seconds are compared."""
+    def system(self, run: Path, **inference: Any) -> RunSystem:
+        """Open a run, with other entries of the recipe's part `inference`. In float32: seconds are compared."""
         device = torch.device("cuda" if self.device == "cuda" else "cpu")
         model = load_run(run, "best", device)
-        return Predictor(replace(model, inference=replace(model.inference, **inference)), device, "fp32")
+        changed = replace(model, inference=replace(model.inference, **inference))
+        return RunSystem(Predictor(changed, device, "fp32"), RunFolder(run))
 
     def cases(self) -> tuple[Case, ...]:
         """The validation cases, which no run has seen."""
@@ -148,64 +147,63 @@ class Study:
         return found
 
 
-def dice_of(case: Case, mask: np.ndarray, predictor: Deployed) -> float | None:
-    """Mean foreground Dice in the file's geometry."""
+def dice_of(case: Case, mask: np.ndarray, labels: LabelSet) -> float | None:
+    """Return the mean foreground Dice of a mask in the file's geometry."""
     assert case.label is not None
-    truth, labels = read_label(case.label), predictor.model.plan.labels
+    truth = read_label(case.label)
     scored = score_case(case.id, labels.to_index(truth.array), mask, truth.spacing, labels)
     return scored.mean("dice")
 
 
-def timed(case: Case, predictor: Deployed, segment: Callable[[Volume], tuple[np.ndarray, int]]) -> Row:
+def timed(case: Case, labels: LabelSet, segment: Callable[[Volume], tuple[np.ndarray, int]]) -> Row:
     """Dice, seconds and windows of one prediction; small parts are dropped as in the paper, outside the clock."""
     volume = read_image(case.images)
     began = time.perf_counter()
     mask, windows = segment(volume)
     seconds = time.perf_counter() - began
-    classes = range(1, predictor.model.plan.labels.count)
+    classes = range(1, labels.count)
     return {
-        "dice": dice_of(case, drop_small_parts(mask, FRACTION, tuple(classes)), predictor),
+        "dice": dice_of(case, drop_small_parts(mask, FRACTION, tuple(classes)), labels),
         "seconds": seconds, "windows": windows,
     }  # fmt: skip
 
 
-def alone(predictor: Predictor) -> Callable[[Case], Row]:
+def alone(system: RunSystem) -> Callable[[Case], Row]:
     """One stage on the whole volume."""
-    return lambda case: timed(case, predictor, lambda v: (predictor.segment(v), predictor.windows(v.shape).count))
+    windows = system.predictor.windows
+    return lambda case: timed(case, system.labels, lambda v: (system.segment(v).label, windows(v.shape).count))
 
 
-def cascaded(cascade: Cascade) -> Callable[[Case], Row]:
+def cascaded(coarse: RunSystem, fine: RunSystem) -> Callable[[Case], Row]:
     """Both stages. The plan keeps the voxels, so that a box has as many as the file; it may be turned."""
 
+    cascade = CascadeSystem(coarse, fine, REGION)
+
     def segment(volume: Volume) -> tuple[np.ndarray, int]:
-        result = cascade.segment(volume)
-        count = cascade.coarse.members[0].windows(volume.shape).count
+        result = cascade.refine(volume)
+        count = coarse.predictor.windows(volume.shape).count
         if result.box is not None:
-            count += cascade.fine.members[0].windows(edges(result.box)).count
+            i, j, k = (side.stop - side.start for side in result.box)
+            count += fine.predictor.windows((i, j, k)).count
         return result.label, count
 
-    return lambda case: timed(case, cascade.fine, segment)
-
-
-def edges(box: Sequence[slice]) -> Size3:
-    i, j, k = (side.stop - side.start for side in box)
-    return i, j, k
+    return lambda case: timed(case, cascade.labels, segment)
 
 
 def table_6(study: Study) -> list[Row]:
     """Counts as in the paper; then fine-whole's step along its longest axis, as an overlap, in the box and whole."""
-    coarse, fine = (study.predictor(study.stage(stage)) for stage in ("coarse", "fine"))
+    coarse, fine = (study.system(study.stage(stage)) for stage in ("coarse", "fine"))
     shape = read_image(study.cases()[0].images).shape
     axis = int(np.argmax(shape))
-    starts, edge = fine.windows(shape).starts[axis], study.size.patch
+    starts, edge = fine.predictor.windows(shape).starts[axis], study.size.patch
     overlap = max(0.0, 1 - (starts[-1] / max(len(starts) - 1, 1)) / edge)
-    stepped = study.predictor(study.stage("fine"), placement="step", overlap=overlap)
-    for predictor in (coarse, fine, stepped):
-        warm_up(predictor)
+    stepped = study.system(study.stage("fine"), placement="step", overlap=overlap)
+    for system in (coarse, fine, stepped):
+        warm_up(system.predictor)
     print(f"table 6: fine-whole has {len(starts)} windows along its longest axis: overlap {overlap:.3f}")
     keys = {
-        "coarse": alone(coarse), WHOLE: alone(fine), "C2F, counts": cascaded(join(coarse, fine)),
-        "fine whole, step": alone(stepped), "C2F, step in the box": cascaded(join(coarse, stepped)),
+        "coarse": alone(coarse), WHOLE: alone(fine), "C2F, counts": cascaded(coarse, fine),
+        "fine whole, step": alone(stepped), "C2F, step in the box": cascaded(coarse, stepped),
     }  # fmt: skip
     return study.rows("table-6", keys)
 
@@ -231,10 +229,6 @@ def shares(rows: Sequence[Row]) -> Iterator[str]:
         yield f"| {key} | {time_share:.3f} | {count_share:.3f} | {time_share / count_share:.3f} | {more:+.4f} |"
 
 
-def join(coarse: Predictor, fine: Predictor) -> Cascade:
-    return Cascade(coarse, fine, MARGIN, "voxels", FRACTION)
-
-
 def table_5(study: Study) -> list[Row]:
     """The coarse stage of each type, by seed."""
     keys = {}
@@ -242,7 +236,7 @@ def table_5(study: Study) -> list[Row]:
         extra = () if name == "resdsn" else (f"network.name={name}",)
         for seed in range(study.size.seeds):
             run = study.stage("coarse", seed) if not extra else study.run(name, "resdsn-c2f-coarse", seed, extra)
-            keys[f"{name} seed {seed}"] = alone(study.predictor(run))
+            keys[f"{name} seed {seed}"] = alone(study.system(run))
     return study.rows("table-5", keys)
 
 
@@ -253,7 +247,7 @@ def table_7(study: Study) -> list[Row]:
     for seed in range(study.size.seeds):
         plain = [study.run(f"{stage}-no-aux", f"resdsn-c2f-{stage}", seed, off) for stage in ("coarse", "fine")]
         for name, runs in (("with", [study.stage(stage, seed) for stage in ("coarse", "fine")]), ("without", plain)):
-            keys[f"{name} deep supervision seed {seed}"] = cascaded(join(*map(study.predictor, runs)))
+            keys[f"{name} deep supervision seed {seed}"] = cascaded(*map(study.system, runs))
     return study.rows("table-7", keys)
 
 
@@ -264,19 +258,22 @@ def table_8(study: Study) -> list[Row]:
     hardened = study.run("hardened", "resdsn-c2f-hardened", 0, scaled, minutes=STEPS + 1.0)
     keys: dict[str, Callable[[Case], Row]] = {}
     patches: dict[str, Callable[[Case], Row]] = {}
+    gradients: tuple[Gradient, ...] = ("exact", "window_mean")
     for name, run in (("natural", study.stage("coarse")), ("hardened", hardened)):
-        predictor = study.predictor(run)
+        system = study.system(run)
         for attack, found in attacks("ce", 1 / WINDOW_HU).items():
-            patches[f"{name} {attack} ce patch"] = struck_patch(predictor, found)
-        for gradient in ("exact", "window_mean"):
+            patches[f"{name} {attack} ce patch"] = struck_patch(system, found)
+        for gradient in gradients:
             for attack, found in attacks("ce").items():
-                keys[f"{name} {attack} ce {gradient}"] = struck(predictor, found, gradient)
+                keys[f"{name} {attack} ce {gradient}"] = struck(system, found, Freeze(gradient))
         for attack, found in attacks("dice").items():
-            keys[f"{name} {attack} dice exact"] = struck(predictor, found, "exact")
-        keys[f"{name} ifgsm ce exact, all parts kept"] = struck(unprocessed(predictor), attacks("ce")["ifgsm"], "exact")
-    both = join(*(study.predictor(study.stage(stage)) for stage in ("coarse", "fine")))
-    for stage in ("both", "coarse", "fine"):
-        keys[f"C2F {stage} ifgsm dice exact"] = struck_cascade(both, attacks("dice")["ifgsm"], stage)
+            keys[f"{name} {attack} dice exact"] = struck(system, found)
+        keys[f"{name} ifgsm ce exact, all parts kept"] = struck(unprocessed(system), attacks("ce")["ifgsm"])
+    coarse, fine = (study.system(study.stage(stage)) for stage in ("coarse", "fine"))
+    for stage in get_args(Stage):
+        # An attack holds the box of the clean scan; the deployed cascade finds its own, which may have moved.
+        cascade = CascadeSystem(coarse, fine, replace(REGION, stage=stage))
+        keys[f"C2F {stage} ifgsm dice exact"] = struck(cascade, attacks("dice")["ifgsm"])
     return [*study.rows("table-8", patches), *study.rows("table-8", keys, study.attacked)]
 
 
@@ -289,33 +286,29 @@ def attacks(objective: str, unit: float = 1.0) -> dict[str, Attack]:
 THREAT = ThreatModel(0.0, "linf", "native", "window")
 
 
-def struck_patch(predictor: Predictor, attack: Attack) -> Callable[[Case], Row]:
+def struck_patch(system: RunSystem, attack: Attack) -> Callable[[Case], Row]:
     """The network alone, on the one patch around the organ's centre."""
 
     def measure(case: Case) -> Row:
-        subject = patch_subject(predictor, case, ThreatModel(0.0, "linf", "range", "window"))
+        subject = patch_subject(system, case, ThreatModel(0.0, "linf", "range", "window"))
         result = attack(subject.model, subject.volume, subject.target, subject.threat.with_eps(EPS_HU / WINDOW_HU))
         return {"clean": float(result.clean_dice[0]), "dice": float(result.dice[0]), "seconds": result.seconds}
 
     return measure
 
 
-def unprocessed(predictor: Predictor) -> Predictor:
-    """The same without what is done to the mask: no part is dropped."""
-    return replace(predictor, model=replace(predictor.model, postprocess=PostProcess()))
+def unprocessed(system: RunSystem) -> RunSystem:
+    """Return the run without post-processing: no part of a mask is dropped."""
+    model = replace(system.predictor.model, postprocess=PostProcess())
+    return replace(system, predictor=replace(system.predictor, model=model))
 
 
-def struck(predictor: Predictor, attack: Attack, gradient: Any) -> Callable[[Case], Row]:
-    """One network's whole pipeline under an attack."""
-    return lambda case: booked(case, predictor, attack, volume_subject(predictor, case, THREAT, gradient))
+def struck(system: System, attack: Attack, how: Freeze = Freeze()) -> Callable[[Case], Row]:
+    """The whole pipeline of a run or a cascade under an attack."""
+    return lambda case: booked(case, system.labels, attack, volume_subject(system, case, THREAT, how))
 
 
-def struck_cascade(cascade: Cascade, attack: Attack, stage: Any) -> Callable[[Case], Row]:
-    """A cascade under an attack on one stage or both, the box held; deployed, it may have moved."""
-    return lambda case: booked(case, cascade.fine, attack, cascade_subject(cascade, case, THREAT, stage))
-
-
-def booked(case: Case, predictor: Deployed, attack: Attack, subject: Subject) -> Row:
+def booked(case: Case, labels: LabelSet, attack: Attack, subject: Subject) -> Row:
     """Dice of the tensor before and after, and of the written file."""
     result = attack(subject.model, subject.volume, subject.target, subject.threat.with_eps(EPS_HU))
     assert subject.deploy is not None
@@ -325,7 +318,7 @@ def booked(case: Case, predictor: Deployed, attack: Attack, subject: Subject) ->
     )
     return {
         "clean": float(result.clean_dice[0]), "dice": float(result.dice[0]), "seconds": result.seconds,
-        "deployed_clean": dice_of(case, before.mask, predictor), "deployed": dice_of(case, after.mask, predictor),
+        "deployed_clean": dice_of(case, before.mask, labels), "deployed": dice_of(case, after.mask, labels),
         **after.notes,
     }  # fmt: skip
 

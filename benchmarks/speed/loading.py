@@ -2,7 +2,7 @@
 
 Both give batches of random patches of one size, half of them centred on foreground, from volumes that were prepared
 and stored beforehand; the number of background processes is the same. MONAI stores whole preprocessed volumes and
-crops after reading; ours reads the patch's chunks. Iterators are made anew each time, so that starting the processes
+crops after reading; ours reads the patch's chunks. New iterators are made each time, so that starting the processes
 counts, as it does at the start of a MONAI epoch (ours lives for the whole run).
 """
 

@@ -1,9 +1,12 @@
 """The table of the hardening benchmark, on records whose means are known."""
 
-from benchmarks.hardening import Family, pooled, table
+from argparse import Namespace
+
+from benchmarks.hardening import Family, pooled, protocol_entries, table
 
 from tests.robustness.books import CLEAN, clean, record
-from voxward.commands.benchmark import BenchmarkResult
+from voxward.report.attack import AttackReport
+from voxward.robustness.protocol import load_protocol
 from voxward.runs.folder import RunFolder
 from voxward.training.log import TrainingLog
 
@@ -23,7 +26,7 @@ def family(root, seed, dice, minutes):
             clean("a", run.name, deployed=CLEAN["a"]),
             record("x", "a", (worst, worst), EPS, run.name, deployed=(worst, worst), deployed_clean=CLEAN["a"]),
         ]
-    result = BenchmarkResult(tuple(records), (), None, root)
+    result = AttackReport(tuple(records), (), None, root)
     return Family("net", seed, runs, result, {"clean": 0.8, "pgd": 0.7})
 
 
@@ -37,3 +40,12 @@ def test_seeds_are_pooled_by_the_name_of_the_defence(tmp_path):
     assert rows["pgd"][:4] == ["3.0", "10", "0.700", "0.800"]
     assert rows["pgd"][4].startswith("0.500 (+0.300 ")
     assert "2 pairs" in lines[7]
+
+
+def test_the_entries_are_those_of_a_protocol(tmp_path):
+    given = Namespace(attacks=["strong"], eps=[1, 8], steps=30, queries=7, cases=None)
+    surrogate = tmp_path / "run: 1"  # a name that YAML would take for a mapping
+    protocol = load_protocol("strong", protocol_entries(given, surrogate, 3))
+    assert (protocol.attacks, protocol.threat.eps, protocol.seeds) == (("strong",), (1 / 255, EPS), (3,))
+    assert (protocol.budget.steps, protocol.budget.queries, protocol.cases) == (30, 7, None)
+    assert protocol.surrogate == str(surrogate)
