@@ -18,6 +18,7 @@ from voxward.data.io import read_image, read_label
 from voxward.pipeline.predictor import Predictor
 from voxward.robustness.subject import erasing, volume_subject
 from voxward.runs.folder import RunFolder, load_run
+from voxward.systems.run import RunSystem
 
 REGIONS = "regions={lesion: [3], organ: [1, 3], all: [1, 2, 3]}"
 
@@ -43,7 +44,7 @@ def test_a_run_learns_regions_and_writes_classes(phantoms, run):
 def test_the_attacked_pipeline_is_the_deployed_one(phantoms, run):
     case = open_dataset(phantoms).cases[0]
     predictor = Predictor(load_run(run), torch.device("cpu"), "fp32")
-    subject = volume_subject(predictor, case, ThreatModel(0.0))
+    subject = volume_subject(RunSystem(predictor), case, ThreatModel(0.0))
     assert subject.model.head == "regions"
     found = predictor.model.plan.labels.to_index(predictor.segment(read_image(case.images)))
     mask = subject.model.segment(subject.model.logits(subject.volume))[0].numpy()

@@ -48,11 +48,12 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
 def plan(arguments: Arguments) -> int:
     """Run `voxward plan`."""
     from voxward.commands.plan import plan
+    from voxward.core.document import with_format
     from voxward.core.structure import to_data
 
     with BarProgress(errors) as progress:
         decided = plan(**given(arguments, fold=Fold), progress=progress)
-    console.print_json(data=to_data(decided))
+    console.print_json(data=with_format(to_data(decided)))
     return 0
 
 

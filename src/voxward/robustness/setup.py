@@ -117,10 +117,16 @@ def _transferred(surrogate: System | None, systems: Mapping[str, System]) -> fro
             )
         if surrogate.channels != system.channels:
             raise UserError(f"the surrogate's channels are {surrogate.channels}, those of {name} {system.channels}")
-    found = frozenset(name for name, system in systems.items() if system.fingerprint() != surrogate.fingerprint())
+    found = frozenset(name for name, system in systems.items() if not _same(system, surrogate))
     if not found:
         raise UserError(f"the surrogate is {', '.join(systems)} itself: a transfer attack needs another model")
     return found
+
+
+def _same(first: System, second: System) -> bool:
+    """Whether two systems are the same networks, also where one of them is deployed otherwise."""
+    one, other = ([run.root.resolve() for run in system.runs] for system in (first, second))
+    return first.fingerprint() == second.fingerprint() or (bool(one) and one == other)
 
 
 def _check(system: System, bench: Bench, name: str) -> None:
@@ -129,6 +135,8 @@ def _check(system: System, bench: Bench, name: str) -> None:
         raise UserError("gradients in fp16 vanish: attack in bf16 or fp32")
     if bench.protocol.mode == "patch":
         system.network()
+    else:
+        system.check_gradient()
     plan_trials(bench.target(name))
 
 

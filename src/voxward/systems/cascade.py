@@ -214,7 +214,7 @@ class CascadeSystem:
         Raises:
             NotDifferentiable: The cascade looks for single classes, only localises, or masks the volume.
         """
-        self._check_attackable()
+        self.check_gradient()
         self.check(volume.array.shape[0], volume.affine)
         return self.frozen(volume, self._located(volume, None, whole)[3], how, whole, inside)
 
@@ -227,7 +227,7 @@ class CascadeSystem:
         inside: Box | None = None,
     ) -> HeldBox:
         """Bind both systems to a clean volume with a box that is given; see `freeze`."""
-        self._check_attackable()
+        self.check_gradient()
         stage = self.region.stage
         if box is None or stage == "coarse":
             return HeldBox(self.coarse.freeze(volume, how, whole, inside), box, stage)
@@ -239,6 +239,19 @@ class CascadeSystem:
             return HeldBox(fine, box, stage)
         coarse = self.coarse.freeze(volume, how, whole, inside)
         return HeldBox(CascadeModel(coarse, fine, place, how.gradient), box, stage)
+
+    def check_gradient(self) -> None:
+        """Refuse a cascade that looks for single classes, only localises, or masks the volume; see System."""
+        region, legal = self.region, Region()
+        wrong = [
+            f"{name} must be {getattr(legal, name)!r}, got {getattr(region, name)!r}"
+            for name in ("classes", "localise_only", "mask_outside")
+            if getattr(region, name) != getattr(legal, name)
+        ]
+        if wrong:
+            raise NotDifferentiable(f"this cascade cannot be attacked: {'; '.join(wrong)}")
+        for system in (self.coarse, self.fine):
+            system.check_gradient()
 
     def notes(self, frozen: VolumeModel, found: Segmentation) -> Mapping[str, Any]:
         """Return the stage, the held box, the box that was found, and the share of their union that both hold."""
@@ -289,16 +302,6 @@ class CascadeSystem:
                 "set localise_only if the coarse model is only to say where to look"
             )
         return found
-
-    def _check_attackable(self) -> None:
-        region, legal = self.region, Region()
-        wrong = [
-            f"{name} must be {getattr(legal, name)!r}, got {getattr(region, name)!r}"
-            for name in ("classes", "localise_only", "mask_outside")
-            if getattr(region, name) != getattr(legal, name)
-        ]
-        if wrong:
-            raise NotDifferentiable(f"this cascade cannot be attacked: {'; '.join(wrong)}")
 
 
 def cascade_entries(systems: Sequence[str]) -> dict[str, Any]:

@@ -170,6 +170,9 @@ class EnsembleSystem:
             statistics=how.statistics, weights=self.weights,
         )  # fmt: skip
 
+    def check_gradient(self) -> None:
+        """Do nothing: the whole pipeline has a gradient."""
+
     def notes(self, frozen: VolumeModel, found: Segmentation) -> Mapping[str, Any]:
         """Return nothing: an ensemble decides nothing that an attack holds but the deployment does not."""
         return {}

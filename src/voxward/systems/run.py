@@ -133,6 +133,9 @@ class RunSystem:
             gradient=how.gradient, whole=whole, inside=inside, statistics=how.statistics,
         )  # fmt: skip
 
+    def check_gradient(self) -> None:
+        """Do nothing: the whole pipeline has a gradient."""
+
     def notes(self, frozen: VolumeModel, found: Segmentation) -> Mapping[str, Any]:
         """Return nothing: a run decides nothing that an attack holds but the deployment does not."""
         return {}

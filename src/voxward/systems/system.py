@@ -165,6 +165,14 @@ class System(Protocol):
         """
         ...
 
+    def check_gradient(self) -> None:
+        """Refuse attacks that need a gradient, before anything is read.
+
+        Raises:
+            NotDifferentiable: `freeze` would find that the system has none.
+        """
+        ...
+
     def notes(self, frozen: VolumeModel, found: Segmentation) -> Mapping[str, Any]:
         """Compare what was held during an attack with what the deployed system found in the attacked file.
 
