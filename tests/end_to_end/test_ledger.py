@@ -41,6 +41,7 @@ def test_only_the_last_epochs_count():
     [
         ({"threshold": 0.0}, "must be positive with the rule 'mad'"),
         ({"epochs": 0}, "epochs must be at least 1"),
+        ({"rule": "median"}, "unknown rule 'median'"),
         ({"rule": "quantile", "threshold": 3.0}, "between 0 and 1 with the rule 'quantile'"),
     ],
 )

@@ -4,7 +4,6 @@ import math
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from voxward.core.choices import Fold
 from voxward.core.length import RunLength
 from voxward.core.plan import load_json, load_plan
 from voxward.core.recipe import load_recipe
+from voxward.data.loader import PatchBatch
 from voxward.phantoms.organ import write_phantoms
 from voxward.runs.folder import RunFolder, RunSplit
 from voxward.training import loop, sitting
@@ -74,8 +74,10 @@ def instant(monkeypatch):
             return Validation(0.5, 0.5) if run.recipe.defence is None else Validation(0.5, 0.5, 0.5, 0.5)
 
         def batches(sitting):
+            ids, size = (sitting.run.cases.fit[0],), (2, 2, 2)
+            empty = torch.zeros(1, 1, *size), torch.zeros(1, *size, dtype=torch.uint8), torch.zeros(1, 1, 2)
             while True:
-                yield SimpleNamespace(ids=(sitting.run.cases.fit[0],))
+                yield PatchBatch(sitting.state.step, *empty, ids)
 
         monkeypatch.setattr(loop.TrainingSitting, "_train_on", step)
         monkeypatch.setattr(loop.TrainingSitting, "_batches", batches)

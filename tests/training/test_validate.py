@@ -18,3 +18,8 @@ def test_where_the_loss_selects_losses_are_mixed():
 
 def test_without_a_defence_it_is_dice_or_loss_itself():
     assert (Validation(0.1, 0.9).score("dice", 0.0), Validation(0.1, 0.9).score("loss", 0.0)) == (0.9, -0.1)
+
+
+def test_an_unknown_score_is_refused():
+    with pytest.raises(ValueError, match=r"unknown training\.best 'dise'. Did you mean 'dice'"):
+        Validation(0.1, 0.9).score("dise", 0.0)

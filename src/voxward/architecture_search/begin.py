@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import voxward
+from voxward.architecture_search.bilevel import ARCHITECTURE_OPTIMIZERS
 from voxward.architecture_search.loop import search_architecture
+from voxward.architecture_search.paths import SCORES
 from voxward.architecture_search.run import SearchRun, set_up_search, super_net
-from voxward.architecture_search.supernet import SuperNet
+from voxward.architecture_search.supernet import STARTS, SuperNet
 from voxward.core.case import Dataset
 from voxward.core.errors import UserError
 from voxward.core.plan import load_json, load_plan
@@ -79,6 +81,7 @@ def search_recipe(request: Request) -> Recipe:
         raise UserError(f"a search runs in one process: devices must be 1, got {request.compute.devices}")
     recipe = recipe_of(request, "search")
     if not request.resume:
+        _check_names(recipe.search or Search())
         create_loss(recipe.loss, with_regions(request.dataset, recipe).labels)
     resolve_precision(recipe.training.precision, resolve_device(request.compute.device))
     check_minutes(request.minutes)
@@ -140,6 +143,13 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, paths: tuple[int,
         minutes=request.minutes,
     )
     write_decisions(request, decided, split, settings, recipe)
+
+
+def _check_names(settings: Search) -> None:
+    """Refuse names that are in no registry."""
+    ARCHITECTURE_OPTIMIZERS[settings.arch_optimizer]
+    SCORES[settings.score]
+    STARTS[settings.start]
 
 
 def _with_steps(recipe: Recipe, steps: int | None) -> Recipe:

@@ -1,6 +1,6 @@
-"""The two-phase bilevel search of MS-NAS (section 2.2): weights on one half of the cases, architecture on the other.
+"""The search of MS-NAS in two phases (section 2.2), with weights and architecture on different halves of the cases.
 
-First order: an architecture step differentiates the loss at the weights as they are (DARTS, section 2.4).
+A step of the architecture differentiates the loss at the weights as they are (the first order of DARTS, section 2.4).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from voxward.core.errors import UserError
 from voxward.core.genotype import CELL_KINDS
 from voxward.core.length import RunLength
 from voxward.core.recipe.search import Search
+from voxward.core.registry import Registry
 
 Phase = Literal["warm-up", "cell", "network"]
 LossOf = Callable[[], Tensor]
@@ -34,21 +35,35 @@ _ADAM_BETAS = (0.5, 0.999)
 
 @dataclass(frozen=True)
 class Budget:
-    """Where the expected cost is drawn: `table` of the super-net's space, `paths` that will be decoded."""
+    """What the expected cost of a network is compared with.
+
+    Args:
+        table: The costs of the parts of the super-net's space.
+        paths: The number of paths of the network that will be decoded.
+    """
 
     table: CostTable
     paths: int
 
     def gmac(self, net: SuperNet) -> Tensor:
-        """Expected 10^9 multiply-adds of a decoded network for one image; differentiable."""
+        """Return the expected 10^9 multiply-adds of a decoded network for one image; it can be differentiated."""
         return expected_cost(net, self.table, self.paths)[1] / 1e9
 
 
 class Bilevel:
-    """The state of a search that is stepped through: super-net, its optimisers, and how many steps were done.
+    """A search that goes on step by step: the super-net, its optimisers, and how many steps are done.
 
-    A step is an architecture step (none in the warm-up), then one of the weights. In the cell phase alpha and p move,
-    in the network phase beta; nothing else of the architecture does, not even by weight decay.
+    A step is a step of the architecture (none in the warm-up) and then a step of the weights. In the cell phase alpha
+    and p move, in the network phase beta. Nothing else of the architecture moves, not even by weight decay.
+
+    Args:
+        net: The super-net.
+        settings: The part `search` of the recipe.
+        steps_per_epoch: The number of steps in an epoch, at least 1.
+        budget: What the expected cost is compared with.
+
+    Raises:
+        UserError: A value is out of range, or the optimiser of the architecture is unknown.
     """
 
     def __init__(self, net: SuperNet, settings: Search, steps_per_epoch: int, budget: Budget) -> None:
@@ -57,38 +72,47 @@ class Bilevel:
         self.net, self.settings, self.budget = net, settings, budget
         self.length = RunLength(total_steps=settings.epochs * steps_per_epoch)
         self.weights = _sgd(settings, net.weight_parameters())
+        make = ARCHITECTURE_OPTIMIZERS[settings.arch_optimizer].make
         self.architecture: dict[Phase, torch.optim.Optimizer] = {
-            "cell": _architecture_optimizer(settings, net.cell_parameters()),
-            "network": _architecture_optimizer(settings, net.network_parameters()),
+            "cell": make(settings, net.cell_parameters()),
+            "network": make(settings, net.network_parameters()),
         }
 
     @property
     def step(self) -> int:
-        """How many steps are done."""
+        """Return the number of steps that are done."""
         return self.length.step
 
     @property
     def total_steps(self) -> int:
-        """Of the whole search, as long as its length is not corrected."""
+        """Return the number of steps of the whole search, as long as its length is not corrected."""
         assert self.length.total_steps is not None
         return self.length.total_steps
 
     @property
     def epoch(self) -> int:
-        """How many epochs are done; each is an equal share of the steps, whatever their number."""
+        """Return the number of epochs that are done; each is an equal share of the steps, whatever their number."""
         return int(self.length.done * self.settings.epochs + _ROUNDING)
 
     @property
     def phase(self) -> Phase:
-        """Of the step that comes next."""
+        """Return the phase of the step that comes next."""
         if self.epoch < self.settings.warmup_epochs:
             return "warm-up"
         return "cell" if self.epoch < self.settings.cell_epochs else "network"
 
     def advance(self, weight_loss: LossOf, architecture_loss: LossOf) -> tuple[float, float]:
-        """One step; the losses before it: of the weights and of the architecture (NaN in the warm-up).
+        """Do one step.
 
-        Raises FloatingPointError when one of them is not finite.
+        Args:
+            weight_loss: A function that returns the loss that the weights learn on.
+            architecture_loss: A function that returns the loss that the architecture learns on.
+
+        Returns:
+            The losses before the step: of the weights, and of the architecture (NaN in the warm-up).
+
+        Raises:
+            FloatingPointError: A loss is not finite.
         """
         self._set_pace()
         searched = math.nan
@@ -104,9 +128,11 @@ class Bilevel:
         return learnt, searched
 
     def entropies(self) -> dict[str, Tensor]:
-        """Of the choices as shares of the largest possible, 0 (all is chosen) to 1; scalars, differentiable.
+        """Return how undecided the choices are, each from 0 (all is chosen) to 1; these can be differentiated.
 
-        operation_entropy: mean over alpha. input_entropy: mean over p. path_entropy: of the distribution over paths.
+        Returns:
+            Scalars: `operation_entropy`, the mean over alpha; `input_entropy`, the mean over p; and `path_entropy`, of
+            the distribution over paths. Each is a share of the largest entropy that is possible.
         """
         net, operations, inputs = self.net, list[Tensor](), list[Tensor]()
         for kind in CELL_KINDS:
@@ -122,7 +148,7 @@ class Bilevel:
         }
 
     def figures(self) -> dict[str, float]:
-        """Where the architecture stands: `entropies`, temperature, expected 10^9 MACs."""
+        """Return where the architecture stands: entropies, temperature, and expected 10^9 multiply-adds."""
         with torch.no_grad():
             entropies = {name: float(value) for name, value in self.entropies().items()}
             return entropies | {
@@ -131,7 +157,7 @@ class Bilevel:
             }
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs: tensors and plain numbers."""
+        """Return what `restore` needs, as tensors and plain numbers."""
         return {
             "step": self.step,
             "total_steps": self.total_steps,
@@ -142,7 +168,7 @@ class Bilevel:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a `state` as if there had been no interruption."""
+        """Go on from what `state` returned, as if there had been no interruption."""
         # States of searches whose length was never corrected hold the step alone.
         total, since = state.get("total_steps", self.total_steps), state.get("since", (0, 0.0))
         self.length = RunLength(state["step"], total, tuple(since))
@@ -157,12 +183,12 @@ class Bilevel:
         self.net.temperature = self.settings.temperature
 
     def _set_pace(self) -> None:
-        """Learning rates and temperature of the next step."""
+        """Set the learning rates and the temperature of the next step."""
         first, last = self.settings.lr
         done, warmup = self.length.done, self.settings.warmup_epochs / self.settings.epochs
         rate = last + (first - last) * 0.5 * (1 + math.cos(math.pi * done))
         groups = [*self.weights.param_groups]
-        if self.settings.arch_optimizer == "sgd":
+        if ARCHITECTURE_OPTIMIZERS[self.settings.arch_optimizer].follows_weights:
             groups += [group for optimizer in self.architecture.values() for group in optimizer.param_groups]
         for group in groups:
             group["lr"] = rate
@@ -175,7 +201,7 @@ class Bilevel:
         return self.settings.budget_weight * (self.budget.gmac(self.net) / self.settings.budget_gmac - 1).abs()
 
     def _entropy_loss(self) -> Tensor | float:
-        """Draws to choices, the more the nearer the phase is to its end (as in DiNTS, section 3.4)."""
+        """Return a loss that makes choices clear, the more the nearer the phase is to its end (DiNTS, section 3.4)."""
         if self.settings.entropy_weight == 0:
             return 0.0
         settings = self.settings
@@ -192,14 +218,31 @@ def _sgd(settings: Search, parameters: list[nn.Parameter]) -> torch.optim.Optimi
     )
 
 
-def _architecture_optimizer(settings: Search, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    if settings.arch_optimizer == "sgd":
-        return _sgd(settings, parameters)
+def _adam(settings: Search, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=settings.arch_lr, betas=_ADAM_BETAS, weight_decay=settings.arch_weight_decay)
 
 
+@dataclass(frozen=True)
+class ArchitectureOptimizer:
+    """An optimiser of the architecture.
+
+    Args:
+        make: A function that makes it from the settings of a search and the parameters.
+        follows_weights: True if its learning rate is that of the weights.
+    """
+
+    make: Callable[[Search, list[nn.Parameter]], torch.optim.Optimizer]
+    follows_weights: bool
+
+
+ARCHITECTURE_OPTIMIZERS: Registry[ArchitectureOptimizer] = Registry(
+    "search.arch_optimizer",
+    {"adam": ArchitectureOptimizer(_adam, False), "sgd": ArchitectureOptimizer(_sgd, True)},
+)
+
+
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, most: float | None) -> None:
-    """One step of the optimiser's own parameters; no other gradient is touched. most: the largest gradient norm."""
+    """Move the parameters of an optimiser down the loss; `most` is the largest norm of the gradient, or None."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     # A kind of cell that a small space has no edge for gets zeros.
     slopes = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
@@ -219,7 +262,7 @@ def _finite(loss: Tensor, name: str, step: int) -> float:
 
 
 def _mean_entropy(choices: Sequence[Tensor], like: Tensor) -> Tensor:
-    """Mean of the choices' entropies, each as a share of its largest; 0 without choices."""
+    """Return the mean entropy of the choices, each as a share of its largest one; 0 without choices."""
     if not choices:
         return like.new_zeros(())
     # Clamped, for the slope of x log x is infinite at the 0 of a saturated softmax.

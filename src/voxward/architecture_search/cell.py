@@ -1,4 +1,4 @@
-"""A cell that holds every choice at once (MS-NAS, equations 1 and 2), on part of its channels."""
+"""A cell that holds every choice at once (MS-NAS, equations 1 and 2), on a part of its channels."""
 
 from __future__ import annotations
 
@@ -13,24 +13,33 @@ from voxward.nets.layout import Layout
 
 
 def cell_inputs(blocks: int) -> tuple[tuple[int, int], ...]:
-    """Every (block, input) of a cell: block 1 may read input 0 (the cell's), block 2 inputs 0 and 1, and so on."""
+    """Return every pair (block, input) of a cell.
+
+    Block 1 may read input 0, which is the cell's, block 2 may read inputs 0 and 1, and so on.
+    """
     return tuple((block, given) for block in range(1, blocks + 1) for given in range(block))
 
 
 def block_slice(block: int) -> slice:
-    """Where the inputs of a block, from 1 up, stand in `cell_inputs`."""
+    """Return the positions in `cell_inputs` of the inputs of a block, which is counted from 1."""
     return slice(block * (block - 1) // 2, block * (block + 1) // 2)
 
 
 def normalise_inputs(scores: Tensor, blocks: int) -> Tensor:
-    """Edge normalisation: softmax over the inputs of each block (equation 1), (inputs,) -> (inputs,)."""
+    """Return the softmax of the scores (inputs,) over the inputs of each block (equation 1)."""
     return torch.cat([scores[block_slice(block)].softmax(0) for block in range(1, blocks + 1)])
 
 
 def best_genes(operations: Tensor, inputs: Tensor, blocks: int) -> tuple[Gene, ...]:
-    """Per block the input and operation with the largest product of weights (section 2.2).
+    """Return, for each block, the input and the operation with the largest product of weights (section 2.2).
 
-    operations: (inputs, operations), inputs: (inputs,), both normalised; among equals the first.
+    Args:
+        operations: The weights (inputs, operations) of the operations, normalised.
+        inputs: The weights (inputs,) of the inputs, normalised.
+        blocks: The number of blocks.
+
+    Returns:
+        One gene per block; among equal products, the first one.
     """
     product = (operations * inputs[:, None]).detach().cpu()
     genes = []
@@ -41,7 +50,11 @@ def best_genes(operations: Tensor, inputs: Tensor, blocks: int) -> tuple[Gene, .
 
 
 def one_hot_genes(genes: Sequence[Gene]) -> tuple[Tensor, Tensor]:
-    """The weights that choose `genes`: operations (inputs, operations) and inputs (inputs,), 0 or 1."""
+    """Return the weights that choose exactly these genes.
+
+    Returns:
+        The weights (inputs, operations) of the operations and (inputs,) of the inputs, each 0 or 1.
+    """
     places = cell_inputs(len(genes))
     operations, inputs = torch.zeros(len(places), len(OPERATION_NAMES)), torch.zeros(len(places))
     for block, gene in enumerate(genes, 1):
@@ -52,16 +65,29 @@ def one_hot_genes(genes: Sequence[Gene]) -> tuple[Tensor, Tensor]:
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
-    """Interleave `groups` equal groups of channels of x (b, c, *size); c / groups groups undo it."""
+    """Interleave the channels of equal groups.
+
+    Args:
+        x: An image (b, c, *size).
+        groups: The number of groups; a second call with c / groups groups undoes the first one.
+    """
     b, c, *size = x.shape
     return x.reshape(b, groups, c // groups, *size).transpose(1, 2).reshape(x.shape)
 
 
 class PartialMixed(nn.Module):
-    """The weighted sum of all operations on the first channels / part channels; the others pass unchanged.
+    """The weighted sum of all operations on a part of the channels; the other channels pass unchanged.
 
-    The channels are then shuffled, as in PC-DARTS, so that over a chain of blocks all are processed; equation 2 has no
-    shuffle, and would process the same ones always. The norms have no scale, which could undo the weights.
+    The channels are then shuffled, as in PC-DARTS, so that a chain of blocks processes all of them. Equation 2 has no
+    shuffle, and would always process the same ones. The norms have no scale, which could undo the weights.
+
+    Args:
+        layout: The sizes of the network.
+        channels: The number of channels.
+        part: The first channels / part channels go through the operations.
+
+    Raises:
+        UserError: `part` does not divide the channels.
     """
 
     def __init__(self, layout: Layout, channels: int, part: int) -> None:
@@ -74,7 +100,13 @@ class PartialMixed(nn.Module):
         )
 
     def forward(self, x: Tensor, weights: Tensor, active: Sequence[OperationName] = OPERATION_NAMES) -> Tensor:
-        """Map (b, channels, *size) to the same shape; weights (operations,). Only `active` operations are computed."""
+        """Return an image of the same shape.
+
+        Args:
+            x: An image (b, channels, *size).
+            weights: The weights (operations,) of the operations.
+            active: The operations that are computed.
+        """
         done, kept = x.tensor_split([x.shape[1] // self.part], dim=1)
         out = _total([self._weighted(name, done, weights) for name in active])
         return out if self.part == 1 else channel_shuffle(torch.cat([out, kept], 1), self.part)
@@ -86,7 +118,13 @@ class PartialMixed(nn.Module):
 
 
 class MixedCell(nn.Module):
-    """The cell of one edge: resample and project, then blocks, each a weighted sum over all earlier outputs."""
+    """The cell of one edge: it resamples and projects, and then each block adds up all earlier outputs, weighted.
+
+    Args:
+        layout: The sizes of the network.
+        edge: The edge of the grid.
+        part: The share of the channels that goes through the operations, see `PartialMixed`.
+    """
 
     def __init__(self, layout: Layout, edge: Edge, part: int) -> None:
         super().__init__()
@@ -96,9 +134,13 @@ class MixedCell(nn.Module):
         self.mixed = nn.ModuleList(PartialMixed(layout, width, part) for _ in cell_inputs(layout.blocks))
 
     def forward(self, x: Tensor, operations: Tensor, inputs: Tensor, genes: Sequence[Gene] | None = None) -> Tensor:
-        """The source node's (b, c, *size) -> the target node's.
+        """Return the image (b, c, *size) that the edge gives to its target.
 
-        operations: (inputs, operations), inputs: (inputs,), the weights of `cell_inputs`. genes: compute only these.
+        Args:
+            x: The image of the source, (b, c, *size).
+            operations: The weights (inputs, operations) of the operations, in the order of `cell_inputs`.
+            inputs: The weights (inputs,) of the inputs.
+            genes: The genes that alone are computed, or None for all choices.
         """
         states = [self.entry(x)]
         for block in range(1, self.blocks + 1):

@@ -1,4 +1,4 @@
-"""What a network costs: counted exactly, or expected over the distribution that a super-net's weights describe."""
+"""What a network costs: counted exactly, or expected over the networks that a super-net's weights describe."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 @dataclass(frozen=True)
 class Cost:
-    """parameters: numbers. macs: multiply-adds of the convolutions, for one image (what papers print as FLOPs).
+    """What a network costs.
 
-    activations: numbers in the outputs of all layers for one image, as a training step may keep them; sums and
-    concatenations are not counted. Times 4 they are bytes of float32.
+    Args:
+        parameters: The number of its parameters.
+        macs: The multiply-adds of its convolutions for one image; papers print them as FLOPs.
+        activations: How many numbers the outputs of all its layers hold for one image, which a training step may have
+            to keep. Sums and concatenations are not counted. Times 4, it is the number of bytes in float32.
     """
 
     parameters: int
@@ -39,7 +42,13 @@ class Cost:
 
 
 def profile(net: nn.Module, channels: int, size: tuple[int, ...]) -> Cost:
-    """Cost of a network on one image (1, channels, *size). Nothing is computed, and `net` is left as it is."""
+    """Count the cost of a network on one image. Nothing is computed, and the network is left as it is.
+
+    Args:
+        net: The network.
+        channels: The number of channels of the image.
+        size: The size of the image in voxels.
+    """
     twin = copy.deepcopy(net).to("meta").eval()
     macs: list[int] = []
     activations: list[int] = []
@@ -61,10 +70,13 @@ def profile(net: nn.Module, channels: int, size: tuple[int, ...]) -> Cost:
 
 @dataclass(frozen=True, eq=False)
 class CostTable:
-    """Costs of the parts from which a space's networks are made, the last axis being MEASURES (float64).
+    """The costs of the parts that the networks of a space are made of, in float64; the last axis is MEASURES.
 
-    fixed: stem and head, (3,). entries: the start of each edge's cell, (edges, 3). operations: one block of each
-    edge's cell, (edges, operations, 3). Skips cost nothing.
+    Args:
+        space: The grid.
+        fixed: The cost (3,) of stem and head.
+        entries: The cost (edges, 3) of the beginning of the cell of each edge. Skips cost nothing.
+        operations: The cost (edges, operations, 3) of one block of the cell of each edge.
     """
 
     space: MacroSpace
@@ -76,7 +88,18 @@ class CostTable:
 def cost_table(
     space: MacroSpace, layout: Layout, in_channels: int, out_channels: int, size: tuple[int, ...]
 ) -> CostTable:
-    """Profile every part for images of `size`, which must be divisible by the total stride (ValueError otherwise)."""
+    """Count the cost of every part of the networks of a space.
+
+    Args:
+        space: The grid.
+        layout: The sizes of the network.
+        in_channels: The number of channels of the image.
+        out_channels: The number of outputs.
+        size: The size of the image in voxels.
+
+    Raises:
+        UserError: The size is not divisible by the total stride.
+    """
     stride = layout.total_stride(space.scales - 1)
     if len(size) != len(stride) or any(length % step for length, step in zip(size, stride, strict=True)):
         raise UserError(f"size must be divisible by {stride}, got {size}")
@@ -96,11 +119,22 @@ def cost_table(
 
 
 def expected_cost(net: SuperNet, table: CostTable, paths: int = 1) -> Tensor:
-    """Expected cost (MEASURES,) of a network drawn from the super-net's weights; differentiable in alpha, p and beta.
+    """Return the expected cost of a network that is drawn from the weights of a super-net.
 
-    Exact for one path, each block's input and operation being drawn by the product of their weights. For the union of
-    several paths it takes them as drawn independently: an edge is used with probability 1 - (1 - P)^paths.
-    Raises ValueError for another space's table.
+    For one path it is exact, if the input and the operation of each block are drawn by the product of their weights.
+    For the union of several paths, these are taken as drawn independently: an edge is used with probability
+    1 - (1 - P)^paths.
+
+    Args:
+        net: The super-net.
+        table: The costs of the parts of its space.
+        paths: The number of paths.
+
+    Returns:
+        The cost (3,) in the order of MEASURES; it can be differentiated in alpha, p and beta.
+
+    Raises:
+        UserError: The table is of another space.
     """
     if net.space != table.space:
         raise UserError(f"table must be of the super-net's space {net.space}, got {table.space}")
@@ -111,7 +145,12 @@ def expected_cost(net: SuperNet, table: CostTable, paths: int = 1) -> Tensor:
 
 
 def edge_costs(table: CostTable, cells: Mapping[EdgeKind, tuple[Tensor, Tensor]]) -> Tensor:
-    """Expected cost (edges, MEASURES) of each edge's cell; `cells`: (operations, inputs) weights of each kind."""
+    """Return the expected cost (edges, 3) of the cell of each edge.
+
+    Args:
+        table: The costs of the parts.
+        cells: The weights (operations, inputs) of each kind of cell.
+    """
     # Over one block the weights sum to 1, over the cell to its number of blocks: (operations,) expected uses.
     uses = {kind: operations.T @ inputs for kind, (operations, inputs) in cells.items()}
     rows = []

@@ -1,16 +1,15 @@
 """Paths through the grid: their distribution, and the best of them.
 
-The softmax over the edges that enter a node is one step of a Markov chain walked from the head to the stem. So the
-product of the weights along a path is a probability, and all paths' sum to 1.
+The softmax over the edges that enter a node is one step of a Markov chain that walks from the head to the stem. So the
+product of the weights along a path is a probability, and the probabilities of all paths have the sum 1.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,17 +17,37 @@ from torch import Tensor
 from voxward.architecture_search.space import SOURCE, MacroSpace
 from voxward.core.errors import UserError
 from voxward.core.genotype import Node
+from voxward.core.registry import Registry
 
 Path = tuple[int, ...]  # positions in the space's edges, from the stem to the head
-Score = Literal["sum", "log"]
 
 _TINY = math.ulp(0.0)
 
 
-def edge_weights(space: MacroSpace, scores: Tensor, kept: Sequence[bool] | None = None) -> Tensor:
-    """Softmax over the edges into each node (equation 3): (edges,) -> (edges,).
+def _sum_of_weights(weight: float) -> float:
+    return weight
 
-    kept: which edges there are (default all); the others get weight 0.
+
+def _sum_of_logarithms(weight: float) -> float:
+    return math.log(max(weight, _TINY))
+
+
+SCORES: Registry[Callable[[float], float]] = Registry(
+    "search.score", {"sum": _sum_of_weights, "log": _sum_of_logarithms}
+)
+"""What the weight of an edge adds to the score of a path: the weight itself (the paper), or its logarithm."""
+
+
+def edge_weights(space: MacroSpace, scores: Tensor, kept: Sequence[bool] | None = None) -> Tensor:
+    """Return the softmax of the scores over the edges into each node (equation 3).
+
+    Args:
+        space: The grid.
+        scores: The scores (edges,).
+        kept: Which edges there are, or None for all; the others get the weight 0.
+
+    Returns:
+        The weights (edges,).
     """
     weights = []
     for node in space.nodes[1:]:
@@ -44,18 +63,28 @@ def edge_weights(space: MacroSpace, scores: Tensor, kept: Sequence[bool] | None 
 
 
 def uniform_path_scores(space: MacroSpace) -> Tensor:
-    """The scores with which all paths are equally likely: log of the number of paths that reach an edge's source.
+    """Return the scores (edges,) with which all paths are equally likely.
 
-    With equal scores a path is the likelier the fewer edges enter its nodes: the grid's border, a U shape.
+    They are the logarithm of the number of paths that reach the source of an edge. With equal scores, a path would be
+    more likely the fewer edges enter its nodes, which favours the border of the grid: a U shape.
     """
     return torch.tensor([math.log(space.paths_to[edge.source]) for edge in space.edges])
 
 
-def k_best(space: MacroSpace, weights: Tensor, k: int, score: Score = "sum", diverse: bool = False) -> tuple[Path, ...]:
-    """The k best paths, best first; among equals the one whose edges come first. Exact: no rounding decides.
+def k_best(space: MacroSpace, weights: Tensor, k: int, score: str = "sum", diverse: bool = False) -> tuple[Path, ...]:
+    """Return the best paths, the best one first.
 
-    score: `sum` of the weights along the path (the paper), or of their logarithms (`log`: the likeliest path).
-    diverse: each path must have an edge that none before it has. Raises ValueError where there are fewer than k.
+    The result is exact: no rounding decides, and among equals the path whose edges come first is better.
+
+    Args:
+        space: The grid.
+        weights: The weights (edges,) of the edges.
+        k: The number of paths.
+        score: What is added up along a path, a name in `SCORES`.
+        diverse: True demands that each path has an edge that no better path has.
+
+    Raises:
+        UserError: There are fewer than `k` such paths, or the score is unknown.
     """
     paths = space.paths_to[space.sink]
     if not 1 <= k <= paths:
@@ -64,11 +93,9 @@ def k_best(space: MacroSpace, weights: Tensor, k: int, score: Score = "sum", div
     return _diverse_best(space, gains, k) if diverse else _plain_best(space, gains, k)
 
 
-def _gains(weights: Tensor, score: Score) -> list[Fraction]:
-    if score not in ("sum", "log"):
-        raise UserError(f"score must be sum or log, got {score!r}")
-    values = weights.detach().cpu().tolist()
-    return [Fraction(math.log(max(w, _TINY)) if score == "log" else w) for w in values]
+def _gains(weights: Tensor, score: str) -> list[Fraction]:
+    gain = SCORES[score]
+    return [Fraction(gain(weight)) for weight in weights.detach().cpu().tolist()]
 
 
 def _plain_best(space: MacroSpace, gains: list[Fraction], k: int) -> tuple[Path, ...]:
@@ -93,7 +120,7 @@ def _diverse_best(space: MacroSpace, gains: list[Fraction], k: int) -> tuple[Pat
 
 
 def _best_with_new_edge(space: MacroSpace, gains: list[Fraction], used: set[int]) -> Path | None:
-    """The best path that is not made of `used` edges only. A state is a node and whether a new edge led to it."""
+    """Return the best path with an edge that is not in `used`; a state is a node, and whether a new edge led to it."""
     best: dict[tuple[Node, bool], tuple[Fraction, Path]] = {(SOURCE, False): (Fraction(0), ())}
     for node in space.nodes[1:]:
         for n in space.into(node):
@@ -109,7 +136,7 @@ def _best_with_new_edge(space: MacroSpace, gains: list[Fraction], used: set[int]
 
 
 def visit(space: MacroSpace, weights: Tensor) -> Tensor:
-    """Probability that a path uses each edge: (edges,) -> (edges,), differentiable."""
+    """Return the probability (edges,) that a path uses each edge; it can be differentiated."""
     reached: dict[Node, Tensor] = {space.sink: weights.new_ones(())}
     uses: dict[int, Tensor] = {}
     for node in reversed(space.nodes):
@@ -121,12 +148,15 @@ def visit(space: MacroSpace, weights: Tensor) -> Tensor:
 
 
 def path_entropy(space: MacroSpace, weights: Tensor) -> Tensor:
-    """Entropy (nats) of the distribution over paths: the sum over nodes of visits times the entropy of the choice."""
+    """Return the entropy of the distribution over paths, in nats.
+
+    It is the sum over all nodes of the probability of a visit times the entropy of the choice there.
+    """
     return -(visit(space, weights) * weights.clamp_min(torch.finfo(weights.dtype).tiny).log()).sum()
 
 
 def sample_path(space: MacroSpace, weights: Tensor, generator: torch.Generator | None = None) -> Path:
-    """Draw a path, each with the product of its weights as probability."""
+    """Draw a path; its probability is the product of its weights."""
     node, path = space.sink, []
     while node != SOURCE:
         here = space.into(node)

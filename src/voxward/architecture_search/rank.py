@@ -1,4 +1,4 @@
-"""Networks judged without training them: by the super-net's weights (as in one-shot search)."""
+"""Networks are compared without training them: by the weights of the super-net, as in one-shot search."""
 
 from __future__ import annotations
 
@@ -21,10 +21,15 @@ _ATTEMPTS = 100
 
 
 def judge(run: SearchRun, genotypes: Sequence[Genotype]) -> list[float]:
-    """Dice (0 to 1) of each genotype with the super-net's weights, pooled over the searched half.
+    """Return the Dice score (0 to 1) of each network with the weights of the super-net.
 
-    The mean over foreground classes, or regions; one patch per case. Batch norms take the batch's statistics: the
-    running ones are those of the whole super-net.
+    It is counted over one patch of each case that the architecture learnt on, and is the mean over the foreground
+    classes or regions. Batch norms take the statistics of the batch, because their running ones are those of the whole
+    super-net.
+
+    Args:
+        run: The search.
+        genotypes: The networks.
     """
     plan = replace(run.plan, batch_size=run.batch_size)
     batches = list(validation_patches(run.cases.folder, run.cases.selection, plan, run.seed))
@@ -45,9 +50,16 @@ def _dice(run: SearchRun, genotype: Genotype, batches: Sequence[PatchBatch]) -> 
 
 
 def draw_candidates(net: SuperNet, paths: int, count: int, seed: int) -> tuple[Genotype, ...]:
-    """Up to `count` different unions of `paths` different paths, drawn by their probability, of the best cells.
+    """Draw different networks, with the probability of their paths and with the best cells.
 
-    Fewer where the distribution is so narrow that no others turn up.
+    Args:
+        net: The super-net.
+        paths: The number of different paths of each network.
+        count: The number of networks.
+        seed: The seed of the draw.
+
+    Returns:
+        The networks; fewer than `count` where the distribution is so narrow that no others turn up.
     """
     generator = torch.Generator().manual_seed(seed)
     weights, cells = net.edge_weights().detach().double().cpu(), net.best_cells()
@@ -73,7 +85,14 @@ def _different_paths(
 
 
 def decode_best(run: SearchRun, paths: int) -> tuple[Genotype, float]:
-    """The decoded network of so many paths, or a drawn candidate that beats it, and its Dice by `judge`."""
+    """Return the best network with so many paths, and its Dice score by `judge`.
+
+    It is the decoded network, or a drawn candidate that is better.
+
+    Args:
+        run: A search that has ended.
+        paths: The number of paths.
+    """
     settings, net = run.settings, run.bilevel.net
     genotypes = (
         net.decode(paths, settings.score, settings.diverse),

@@ -1,11 +1,12 @@
-"""The super-net of MS-NAS: every network of the space at once, weighted by the architecture parameters.
+"""The super-net of MS-NAS, which is every network of the space at once, weighted by the architecture.
 
-alpha weights the operations and p the inputs in a cell, one set per kind of cell; beta weights the edges of the grid.
+The architecture is alpha, which weights the operations in a cell, p, which weights the inputs in a cell (both one set
+per kind of cell), and beta, which weights the edges of the grid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Literal, cast
 
@@ -20,7 +21,7 @@ from voxward.architecture_search.cell import (
     normalise_inputs,
     one_hot_genes,
 )
-from voxward.architecture_search.paths import Path, Score, edge_weights, k_best, uniform_path_scores
+from voxward.architecture_search.paths import Path, edge_weights, k_best, uniform_path_scores
 from voxward.architecture_search.space import MacroSpace
 from voxward.core.errors import UserError
 from voxward.core.genotype import (
@@ -32,21 +33,35 @@ from voxward.core.genotype import (
     Genotype,
     path_edges,
 )
+from voxward.core.registry import Registry
 from voxward.nets.lattice import check_input
 from voxward.nets.layout import Layout
 from voxward.nets.searched import propagate
 
-Start = Literal["uniform-path", "uniform-edge"]
+STARTS: Registry[Callable[[MacroSpace], Tensor]] = Registry(
+    "search.start",
+    {"uniform-path": uniform_path_scores, "uniform-edge": lambda space: torch.zeros(len(space.edges))},
+)
+"""What is added to beta, so that at the start all paths are equally likely, or all edges into a node (the paper)."""
 
 
 class SuperNet(nn.Module):
     """The continuous relaxation of the space (equations 1 to 3).
 
-    part: 1 / part of a block's channels go through the operations (the paper's k). start: what is equally likely while
-    beta is 0, all paths or all edges into a node (the paper); alpha and p start at 0, too. checkpointing: recompute
-    each cell in the backward pass instead of keeping its activations. `temperature` divides all three before the
-    softmax; what `start` adds to beta is not divided, so that neither cooling nor weight decay prefers a path.
-    Raises ValueError for a layout that does not fit the space and for a part that does not divide the filters.
+    `temperature` divides alpha, p and beta before the softmax. What `start` adds to beta is not divided, so that
+    neither cooling nor weight decay prefers a path.
+
+    Args:
+        in_channels: The number of channels of the image.
+        out_channels: The number of outputs.
+        space: The grid.
+        layout: The sizes of the network.
+        part: The first 1 / part of the channels of a block go through the operations (k in the paper).
+        start: What is equally likely while beta is 0, a name in `STARTS`. Alpha and p start at 0, too.
+        checkpointing: True computes each cell again in the backward pass instead of keeping its activations.
+
+    Raises:
+        UserError: The layout does not fit the space, `part` does not divide the filters, or `start` is unknown.
     """
 
     def __init__(
@@ -56,11 +71,11 @@ class SuperNet(nn.Module):
         space: MacroSpace,
         layout: Layout,
         part: int = 4,
-        start: Start = "uniform-path",
+        start: str = "uniform-path",
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        _check(space, layout, part, start)
+        _check(space, layout, part)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.space, self.layout, self.part, self.checkpointing = space, layout, part, checkpointing
         self.total_stride = layout.total_stride(space.scales - 1)
@@ -73,15 +88,14 @@ class SuperNet(nn.Module):
         self.alpha = nn.ParameterDict({kind: torch.zeros(inputs, len(OPERATION_NAMES)) for kind in CELL_KINDS})
         self.p = nn.ParameterDict({kind: torch.zeros(inputs) for kind in CELL_KINDS})
         self.beta = nn.Parameter(torch.zeros(len(space.edges)))
-        prior = uniform_path_scores(space) if start == "uniform-path" else torch.zeros(len(space.edges))
-        self.register_buffer("prior", prior, persistent=False)
+        self.register_buffer("prior", STARTS[start](space), persistent=False)
         self.prior: Tensor
         self._temperature = 1.0
         self._restriction: Genotype | None = None
 
     @property
     def temperature(self) -> float:
-        """What alpha, p and beta are divided by; towards 0 the weights become choices."""
+        """Return the number that divides alpha, p and beta; towards 0, the weights become choices."""
         return self._temperature
 
     @temperature.setter
@@ -91,7 +105,7 @@ class SuperNet(nn.Module):
         self._temperature = value
 
     def forward(self, images: Tensor) -> Tensor:
-        """(b, in_channels, *size) -> logits (b, out_channels, *size)."""
+        """Return the logits (b, out_channels, *size) of images (b, in_channels, *size)."""
         if images.ndim != self.layout.dimensions + 2:
             raise UserError(
                 f"the network takes {self.layout.dimensions}D images (b, c, *size), got shape {tuple(images.shape)}"
@@ -108,47 +122,69 @@ class SuperNet(nn.Module):
         return logits
 
     def edge_weights(self) -> Tensor:
-        """Softmaxed beta in the order of the space's edges; 0 for those a restriction leaves out."""
+        """Return the softmax of beta, in the order of the space's edges; 0 for edges that a restriction leaves out."""
         kept = None
         if self._restriction is not None:
             kept = [edge in self._restriction.edges for edge in self.space.edges]
         return edge_weights(self.space, self._edge_scores(), kept)
 
     def cell_weights(self, kind: EdgeKind) -> tuple[Tensor, Tensor]:
-        """Softmaxed alpha (inputs, operations) and p (inputs,) of a kind of cell, in the order of `cell_inputs`."""
+        """Return the softmax of alpha and p of a kind of cell, in the order of `cell_inputs`.
+
+        Returns:
+            The weights (inputs, operations) of the operations and (inputs,) of the inputs.
+        """
         operations = (self.alpha[kind] / self.temperature).softmax(1)
         return operations, normalise_inputs(self.p[kind] / self.temperature, self.layout.blocks)
 
     def restrict(self, genotype: Genotype | None) -> None:
-        """Compute only the edges and operations of a genotype; None lifts it. The kept betas are renormalised.
+        """Compute only the edges and the operations of one network; the betas that are left are normalised again.
 
-        Raises ValueError for a genotype of another space.
+        Args:
+            genotype: The network, or None to compute everything.
+
+        Raises:
+            UserError: The network is of another space.
         """
         if genotype is not None:
             self._check_genotype(genotype)
         self._restriction = genotype
 
     def cell_parameters(self) -> list[nn.Parameter]:
-        """Alpha and p."""
+        """Return alpha and p."""
         return [*self.alpha.values(), *self.p.values()]
 
     def network_parameters(self) -> list[nn.Parameter]:
-        """Beta."""
+        """Return beta."""
         return [self.beta]
 
     def weight_parameters(self) -> list[nn.Parameter]:
-        """Everything that is not architecture."""
+        """Return all parameters that are not architecture."""
         architecture = {id(parameter) for parameter in (*self.cell_parameters(), *self.network_parameters())}
         return [parameter for parameter in self.parameters() if id(parameter) not in architecture]
 
-    def decode(self, paths: int = 3, score: Score = "sum", diverse: bool = False) -> Genotype:
-        """The best cell of each kind on the union of the best paths (section 2.2), see `k_best`."""
+    def decode(self, paths: int = 3, score: str = "sum", diverse: bool = False) -> Genotype:
+        """Return the network of the best cell of each kind on the best paths (section 2.2).
+
+        Args:
+            paths: The number of paths.
+            score: What is added up along a path, a name in `voxward.architecture_search.paths.SCORES`.
+            diverse: True demands that each path has an edge that no better path has.
+
+        Raises:
+            UserError: There are fewer such paths, or the score is unknown.
+        """
         weights = edge_weights(self.space, self._edge_scores().detach().double().cpu())
         best = k_best(self.space, weights, paths, score, diverse)
         return self.genotype_of(best, self.best_cells())
 
     def genotype_of(self, paths: Iterable[Path], cells: CellGenes) -> Genotype:
-        """A genotype of this space: the betas of the paths' edges are renormalised over what enters each node."""
+        """Return the network of given paths and cells.
+
+        Args:
+            paths: The paths, as positions in the edges of the space. Betas are normalised over what enters each node.
+            cells: The cell of each kind.
+        """
         chosen = tuple(tuple(self.space.edges[n].kind for n in path) for path in paths)
         union = {edge for path in chosen for edge in path_edges(path)}
         kept = [edge in union for edge in self.space.edges]
@@ -166,7 +202,7 @@ class SuperNet(nn.Module):
         return self.prior + self.beta / self.temperature
 
     def best_cells(self) -> CellGenes:
-        """The best cell of each kind, see `best_genes`."""
+        """Return the best cell of each kind, as `best_genes` chooses it."""
         blocks = self.layout.blocks
         best = {kind: best_genes(*self.cell_weights(kind), blocks) for kind in CELL_KINDS}
         return CellGenes(best["down"], best["same"], best["up"])
@@ -195,21 +231,19 @@ class SuperNet(nn.Module):
             raise UserError(f"genotype must have (dimensions, layers, scales, blocks) {ours}, got {theirs}")
 
 
-def _check(space: MacroSpace, layout: Layout, part: int, start: str) -> None:
+def _check(space: MacroSpace, layout: Layout, part: int) -> None:
     found = []
     if len(layout.strides) != space.scales:
         found.append(f"layout.strides must be {space.scales}, the stem's and one between scales, got {layout.strides}")
     if part < 1 or layout.filters % part:
         found.append(f"part must divide the {layout.filters} filters, got {part}")
-    if start not in ("uniform-path", "uniform-edge"):
-        found.append(f"start must be uniform-path or uniform-edge, got {start!r}")
     if found:
         raise UserError("; ".join(found))
 
 
 @contextmanager
 def _statistics_kept(cell: nn.Module) -> Iterator[None]:
-    """Batch norms count a batch once, though a checkpointed cell sees it twice."""
+    """Let batch norms count a batch once, though a cell that is computed again sees it twice."""
     norms = [part for part in cell.modules() if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d)]
     found = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     try:

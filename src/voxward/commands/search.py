@@ -82,19 +82,10 @@ def search(
     """
     output = out if isinstance(out, Output) else Output(out)
     request = Request(
-        dataset=open_dataset(dataset),
-        out=RunFolder(Path(output.folder)),
-        recipe=recipe,
-        overrides=tuple(overrides),
-        minutes=minutes,
-        resume=resume,
-        fold=fold,
-        reuse=reuse,
-        compute=compute,
-        overwrite=output.overwrite,
-    )
-    used = search_recipe(request)
-    wanted = settled_paths(request, paths)
+        dataset=open_dataset(dataset), out=RunFolder(Path(output.folder)), recipe=recipe, overrides=tuple(overrides),
+        minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute, overwrite=output.overwrite,
+    )  # fmt: skip
+    used, wanted = search_recipe(request), settled_paths(request, paths)
     outputs = Outputs(request.out.root, "part of a search", output.overwrite)
     outputs.check(_names(wanted))
     run = run_search(request, used, wanted, output.progress)

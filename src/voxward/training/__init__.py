@@ -1,1 +1,1 @@
-"""Setup, fit, validate, save."""
+"""Training: what a run begins with, its loop, its validation, its defence, and what it ends with."""
