@@ -2,7 +2,6 @@ import ast
 import inspect
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
