@@ -23,7 +23,7 @@ def plan_along(axis, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("length", "window", "overlap"), itertools.product((8, 9, 15, 16, 17, 40), (1, 4, 8), (0.0, 0.25, 0.5, 0.9))
+    ("length", "window", "overlap"), [*itertools.product((8, 9, 15, 16, 17, 40), (1, 4, 8), (0.0, 0.25, 0.5, 0.9))]
 )
 def test_windows_cover_every_voxel_evenly_with_at_least_the_overlap(length, window, overlap):
     starts = window_starts(length, window, overlap)
