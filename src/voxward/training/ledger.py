@@ -6,7 +6,6 @@ next one's. By which rule the paper does not say; here it is written out.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from voxward.core.errors import UserError
 from voxward.core.files import append_text, write_text
-from voxward.core.reading import read_csv, read_text
+from voxward.core.reading import read_csv
 
 Rule = Literal["mad", "quantile"]
 COLUMNS = ("step", "epoch", "case", "loss")
@@ -133,11 +132,7 @@ def suspects(
 
 def read_cases(path: Path) -> tuple[str, ...]:
     """The ids in a reviewed list: a CSV with a column `case`. Raises ValueError without one."""
-    rows = list(csv.reader(read_text(path).splitlines()))
-    if not rows or "case" not in rows[0]:
-        raise UserError(f"{path} must be a CSV with a column 'case', got the columns {rows[0] if rows else []}")
-    place = rows[0].index("case")
-    return tuple(row[place] for row in rows[1:] if len(row) > place)
+    return tuple(row["case"] for row in read_csv(path, ("case",)))
 
 
 def suspects_text(found: Sequence[Suspect]) -> str:
