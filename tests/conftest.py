@@ -19,6 +19,10 @@ if find_spec("triton") is not None:
     import_module("voxward.nets.depthwise_triton")
 install_import_hook("voxward", "beartype.beartype")
 
+# tests/isa.sh has the arithmetic of an older processor tested, which has no fast bfloat16 either.
+if os.environ.get("ATEN_CPU_CAPABILITY") in ("default", "avx2"):
+    torch.cpu._is_avx512_bf16_supported = lambda: False
+
 DATA = Path(os.environ.get("VOXWARD_DATA", Path(__file__).parents[2] / "shared" / "data"))
 _ABSENT = f"there is no folder {DATA}"
 REQUIRED = os.environ.get("VOXWARD_DATA_REQUIRED") == "1"

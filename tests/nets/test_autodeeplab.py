@@ -103,9 +103,9 @@ def test_a_single_slice_can_be_trained_on():
 
 
 def test_slices_are_independent_and_fewer_strides_keep_the_finest_levels_flat():
-    net = autodeeplab(1, 2, ((2, 2, 1), (2, 1, 1)), 2).eval()
+    net = autodeeplab(1, 2, ((2, 2, 1), (2, 1, 1)), 2).eval().double()  # one slice: another order of adding
     assert net.network.total_stride == (4, 2)
-    volumes = torch.randn(1, 1, 12, 10, 2)
+    volumes = torch.randn(1, 1, 12, 10, 2, dtype=torch.float64)
     logits = net(volumes)
     assert logits.shape == (1, 2, 12, 10, 2)
     torch.testing.assert_close(net(volumes[..., 1:]), logits[..., 1:])

@@ -53,13 +53,13 @@ def test_cells_are_what_their_genotypes_write():
 
 
 def test_slices_are_independent_and_strides_are_per_axis():
-    net = nas_unet(1, 2, ((2, 2, 1), (2, 1, 1), (2, 2, 1)), 16).eval()
+    net = nas_unet(1, 2, ((2, 2, 1), (2, 1, 1), (2, 2, 1)), 16).eval().double()  # one slice: another order of adding
     assert net.network.total_stride == (8, 4)
-    volumes = torch.randn(1, 1, 16, 8, 2)
+    volumes = torch.randn(1, 1, 16, 8, 2, dtype=torch.float64)
     logits = net(volumes)
     assert logits.shape == (1, 2, 16, 8, 2)
     torch.testing.assert_close(net(volumes[..., 1:]), logits[..., 1:])
-    assert nas_unet(1, 2, ((2, 2, 1),), 16)(volumes).shape == (1, 2, 16, 8, 2)
+    assert nas_unet(1, 2, ((2, 2, 1),), 16).double()(volumes).shape == (1, 2, 16, 8, 2)
 
 
 def test_what_does_not_fit_is_refused():

@@ -38,7 +38,7 @@ class Levels(nn.Module):
 
     def forward(self, x):
         self.seen.append(x)
-        classes = torch.bucketize(x[:, 0], torch.tensor(self.thresholds))
+        classes = torch.bucketize(x[:, 0].contiguous(), torch.tensor(self.thresholds))
         return nn.functional.one_hot(classes, len(self.thresholds) + 1).movedim(-1, 1).to(x)
 
 
