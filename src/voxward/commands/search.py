@@ -53,8 +53,9 @@ def search(
 ) -> SearchResult:
     """Search a network architecture on the training cases of a dataset.
 
-    Half of the fold's training cases teach the weights, half the architecture; validation cases are never read. Each network is written as its genotype (`paths-3.json`), as a recipe that trains it (`paths-3.yaml`),
-    and as a drawing. `untrained-3.yaml` is what the super-net decodes to before it has learnt anything.
+    Half of the fold's training cases teach the weights, half the architecture; validation cases are never read. Each
+    network is written as its genotype (`paths-3.json`), as a recipe that trains it (`paths-3.yaml`), and as a
+    drawing. `untrained-3.yaml` is what the super-net decodes to before it has learnt anything.
 
     Args:
         dataset: The folder of the dataset.
