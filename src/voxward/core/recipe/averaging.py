@@ -71,7 +71,3 @@ class Averaging:
     def _reached(self, part: float, done: float) -> bool:
         """Say whether the share `done` has reached the share `part` of what follows `start`."""
         return done >= self.start + (1.0 - self.start) * part - _ROUNDING
-
-
-RELEASED = Averaging(stretch=4 / 3, initial=True)
-"""As in the authors' code: 51 snapshots, and a cosine over 40 epochs of which 30 are run."""

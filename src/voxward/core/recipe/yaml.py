@@ -1,4 +1,4 @@
-"""YAML as recipes, systems and protocols use it: safe, numbers as people write them, changed by `key=value`."""
+"""YAML as recipes, systems and protocols use it: safe, with numbers as people write them; changed by `key=value`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,18 @@ from voxward.core.registry import unknown_name
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-4 and 8/255 are numbers, as everyone expects (YAML 1.1 wants 1.0e-4)."""
+    """Safe YAML in which 1e-4 and 8/255 are numbers (YAML 1.1 wants 1.0e-4), and in which no key is there twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Read a mapping, and refuse a key that it has twice: YAML itself would silently take the last value."""
+        node = super().compose_mapping_node(anchor)
+        seen = set[tuple[str, str]]()
+        for key, _ in node.value:
+            name = (key.tag, str(key.value))
+            if name in seen:
+                raise yaml.composer.ComposerError(None, None, f"the key {key.value!r} is there twice", key.start_mark)
+            seen.add(name)
+        return node
 
 
 def _fraction(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
@@ -34,14 +45,18 @@ def read_yaml(text: str, source: str) -> Any:
 
     Args:
         text: The text.
-        source: The file's name, for the message.
+        source: The name of the file, for the message.
+
+    Returns:
+        Dictionaries, lists, strings, numbers, booleans, dates and None. Fractions such as 8/255 are floats.
 
     Raises:
-        UserError: The text is not valid YAML, or asks for something else than plain data.
+        UserError: The text is not valid YAML, has a key twice in one mapping, or asks for something else than plain
+            data.
     """
     try:
         return _parse(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError is of a date such as 2024-13-45
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError comes from a date such as 2024-13-45
         raise UserError(f"{source} is not valid YAML: {error}") from error
 
 
