@@ -22,9 +22,7 @@ from voxward.data.formats import open_dataset as open_dataset
 from voxward.data.io import read_image as read_image
 from voxward.data.io import read_label as read_label
 from voxward.nets.registry import create_network as create_network
-from voxward.phantoms.abdomen import write_abdomen_phantoms as write_abdomen_phantoms
-from voxward.phantoms.brain import write_brain_phantoms as write_brain_phantoms
-from voxward.phantoms.organ import write_phantoms as write_phantoms
+from voxward.phantoms.write import write_phantoms as write_phantoms
 from voxward.pipeline.model import PipelineModel as PipelineModel
 from voxward.pipeline.predictor import Predictor as Predictor
 from voxward.runs.folder import load_run as load_run
