@@ -29,14 +29,19 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML that quotes a text which `_Loader` would take for a number."""
+
+
 def _fraction(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
     return float(Fraction(str(loader.construct_scalar(node))))
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-_Loader.add_implicit_resolver("!fraction", re.compile(r"^[-+]?\d+/0*[1-9]\d*$"), list("-+0123456789"))
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
+    _kind.add_implicit_resolver("!fraction", re.compile(r"^[-+]?\d+/0*[1-9]\d*$"), list("-+0123456789"))
 _Loader.add_constructor("!fraction", _fraction)
 
 
@@ -62,7 +67,7 @@ def read_yaml(text: str, source: str) -> Any:
 
 def dump_yaml(data: Mapping[str, Any]) -> str:
     """Return plain data as YAML text, in the order of the data."""
-    text: str = yaml.safe_dump(dict(data), sort_keys=False)
+    text: str = yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False)
     return text
 
 
