@@ -36,7 +36,7 @@ from voxward.data.formats import open_dataset
 from voxward.data.io import read_label
 from voxward.metrics.policies import Scoring
 from voxward.metrics.summary import Summary, summarise
-from voxward.phantoms.brain import write_brain_phantoms
+from voxward.phantoms.write import write_phantoms
 from voxward.runs.folder import RunFolder
 from voxward.systems.evaluate import Evaluation, evaluate_folder
 
@@ -49,7 +49,7 @@ def main() -> None:
     out: Path = options.out
     data = options.data or out / "phantoms"
     if options.data is None and not data.is_dir():
-        write_brain_phantoms(data, options.cases, options.seed, options.size)
+        write_phantoms(data, options.cases, options.seed, "brain", size=options.size)
     runs = {name: _trained(out / name, f"brats-{name}", data, options) for name in ("a", "b")}
     results = _systems(out, data, runs, options)
     text = _table(results) + _merge_text(out, data, runs["a"], results, options)

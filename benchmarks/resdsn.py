@@ -47,8 +47,8 @@ from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label
 from voxward.metrics.score import score_case
 from voxward.metrics.summary import summarise
-from voxward.phantoms.abdomen import SIZES, write_abdomen_phantoms
-from voxward.phantoms.organ import write_phantoms
+from voxward.phantoms.abdomen import SIZES
+from voxward.phantoms.write import write_phantoms
 from voxward.pipeline.model import Gradient
 from voxward.pipeline.predictor import Predictor
 from voxward.robustness.subject import Subject, patch_subject, volume_subject
@@ -349,9 +349,9 @@ def make_data(out: Path, size: Size) -> Path:
     folder = out / "data"
     if not folder.exists():
         if size.size < SIZES[0]:
-            write_phantoms(folder, size.cases, 0, "ct", size.size)
+            write_phantoms(folder, size.cases, modality="ct", size=size.size)
         else:
-            write_abdomen_phantoms(folder, size.cases, 0, size.size)
+            write_phantoms(folder, size.cases, kind="abdomen", size=size.size)
         ids = [case.id for case in open_dataset(folder).cases]
         held = max(2, size.cases // 5)
         write_json(folder / "splits.json", [{"train": ids[:-held], "val": ids[-held:]}])

@@ -12,7 +12,7 @@ import voxward
 from tests.end_to_end.conftest import TINY
 from voxward.cli import COMMANDS, Command, main, parser
 from voxward.core.errors import MissingPackageError, UserError
-from voxward.phantoms.organ import write_phantoms
+from voxward.phantoms.write import write_phantoms
 from voxward.training.interrupt import Interrupted
 
 
@@ -88,7 +88,7 @@ def test_help_documents_the_exit_codes():
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory):
     root = tmp_path_factory.mktemp("door") / "data"
-    write_phantoms(root, 6, 0, "mr", 24)
+    write_phantoms(root, 6, size=24)
     return root
 
 

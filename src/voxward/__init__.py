@@ -45,9 +45,7 @@ _HOMES = {
     "Volume": "voxward.core.case",
     "read_image": "voxward.data.io",
     "read_label": "voxward.data.io",
-    "write_phantoms": "voxward.phantoms.organ",
-    "write_brain_phantoms": "voxward.phantoms.brain",
-    "write_abdomen_phantoms": "voxward.phantoms.abdomen",
+    "write_phantoms": "voxward.phantoms.write",
 }
 
 # Rooms with a surface of their own: voxward.attacks.create("apgd-dice").

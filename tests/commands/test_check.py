@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from voxward.commands.check import check
-from voxward.phantoms.organ import write_phantoms
+from voxward.phantoms.write import write_phantoms
 
 
 def test_check_reads_every_case_and_names_the_broken_one(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import pytest
-
 from voxward.core.build import build
+
 from voxward.core.registry import Registry
 
 

@@ -1,5 +1,6 @@
 import pytest
 
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.recipe import dump_recipe, load_recipe, recipe_names
 
@@ -118,3 +119,47 @@ def test_classes_may_have_their_own_post_processing(tmp_path):
 def test_wrong_classes_are_refused(classes, problem):
     with pytest.raises(ValueError, match=problem):
         load_recipe("rog", [f"postprocessing.classes={classes}"])
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("preparation.memory_gib=0", r"preparation.memory_gib must be positive, got 0.0"),
+        ("preparation.batch_size=0", "preparation.batch_size must be at least 1, got 0"),
+        ("sampling.foreground=.nan", r"sampling.foreground must be in \[0, 1\], got nan"),
+        ("augmentation.noise_std=-1", "augmentation.noise_std must be at least 0, got -1.0"),
+        ("augmentation.noise_probability=2", r"augmentation.noise_probability must be in \[0, 1\], got 2.0"),
+        ("augmentation.gamma=[2, 1]", r"augmentation.gamma must be 0 < low <= high, got \(2.0, 1.0\)"),
+        ("training.epochs=0", "training.epochs must be at least 1, got 0"),
+        ("training.min_steps=-1", "training.min_steps must be at least 0, got -1"),
+        ("training.workers=-1", "training.workers must be at least 0, got -1"),
+        ("training.clip_gradient_norm=0", "training.clip_gradient_norm must be positive, got 0.0"),
+        ("defence.replays=0", "defence.replays must be at least 1, got 0"),
+        ("defence.step=0", "defence.step must be positive, got 0.0"),
+        ("defence.beta=-1", "defence.beta must be at least 0, got -1.0"),
+        ("defence.eps=2", r"defence.eps must be in \[0, 1\], got 2.0"),
+        ("inference.extra_windows=0", "inference.extra_windows must be at least 1, got 0"),
+        ("inference.mirror_axes=[3]", r"inference.mirror_axes may only hold 0, 1, 2, each once, got \(3,\)"),
+    ],
+)
+def test_values_out_of_range_are_named_with_what_is_legal(change, problem):
+    with pytest.raises(UserError, match=problem):
+        load_recipe("rog", [change])
+
+
+def test_a_recipe_begins_with_the_number_of_its_format():
+    assert dump_recipe(load_recipe("rog")).splitlines()[:2] == ["format: 1", "name: rog"]
+
+
+@pytest.mark.parametrize(("line", "fault"), [("format: 99", "update voxward"), ("format: one", "whole number from 1")])
+def test_a_recipe_of_an_unknown_format_is_refused(tmp_path, line, fault):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(load_recipe("rog")).replace("format: 1", line))
+    with pytest.raises(UserError, match=f"{path}.*{fault}"):
+        load_recipe(path)
+
+
+def test_a_recipe_without_a_format_is_one_of_the_first_version(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(load_recipe("rog")).removeprefix("format: 1\n"))
+    assert load_recipe(path) == load_recipe("rog")

@@ -7,7 +7,8 @@ from voxward.core.labels import LabelSet
 from voxward.data.check import check_dataset
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label, write_image, write_label
-from voxward.phantoms.brain import make_brain_phantom, write_brain_phantoms
+from voxward.phantoms.brain import make_brain_phantom
+from voxward.phantoms.write import write_phantoms
 
 OLD = ("_t1", "_t1ce", "_t2", "_flair", "_seg")
 NEW = ("-t1n", "-t1c", "-t2w", "-t2f", "-seg")
@@ -61,14 +62,14 @@ def test_a_missing_sequence_is_found_by_the_check_and_mixed_namings_are_refused(
 
 
 def test_phantoms_are_nested_and_some_have_no_enhancing_tumour(tmp_path):
-    write_brain_phantoms(tmp_path / "data", 5, seed=1, size=32)
+    write_phantoms(tmp_path / "data", 5, seed=1, kind="brain", size=32)
     dataset = open_dataset(tmp_path / "data")
     assert check_dataset(dataset).ok
     assert dataset.labels == LabelSet(("background", "NCR", "ED", "ET"), (0, 1, 2, 4)).with_regions(REGIONS)
     held = [set(np.unique(read_label(case.label).array).tolist()) for case in dataset.cases]
     assert held == [{0, 1, 2, 4}] * 4 + [{0, 1, 2}]
     with pytest.raises(FileExistsError):
-        write_brain_phantoms(tmp_path / "data", 1)
+        write_phantoms(tmp_path / "data", 1, kind="brain")
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -6,7 +6,7 @@ import pytest
 
 from voxward.commands.train import train
 from voxward.core.choices import Fold
-from voxward.phantoms.organ import write_phantoms
+from voxward.phantoms.write import write_phantoms
 
 # The smallest honest training: flat networks on small patches, in float32 so that it is the same on every machine.
 TINY = (
@@ -18,7 +18,7 @@ TINY = (
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantoms") / "data"
-    write_phantoms(root, 8, 0, "mr", 24)
+    write_phantoms(root, 8, size=24)
     return root
 
 

@@ -16,7 +16,7 @@ from voxward.core.recipe import load_recipe
 from voxward.data.io import read_label
 from voxward.metrics.policies import Scoring
 from voxward.nets.registry import network_for_plan
-from voxward.phantoms.brain import write_brain_phantoms
+from voxward.phantoms.write import write_phantoms
 from voxward.runs.folder import RunFolder, load_run
 from voxward.training.interrupt import Interrupted
 
@@ -29,7 +29,7 @@ TINY = (
 @pytest.fixture(scope="module")
 def brains(tmp_path_factory):
     root = tmp_path_factory.mktemp("brains") / "data"
-    write_brain_phantoms(root, 6, 0, 24)
+    write_phantoms(root, 6, kind="brain", size=24)
     return root
 
 

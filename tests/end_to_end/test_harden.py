@@ -12,11 +12,11 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
+from voxward.commands.benchmark import benchmark
 
 from tests.end_to_end.conftest import TINY
 from tests.end_to_end.test_train import StopAt
 from voxward.cli import main
-from voxward.commands.benchmark import benchmark
 from voxward.commands.harden import harden
 from voxward.commands.train import train
 from voxward.core.choices import Change

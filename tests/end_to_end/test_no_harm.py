@@ -287,7 +287,7 @@ def test_an_edited_plan_is_not_replaced(here):
 def test_preparing_never_replaces_the_dataset_itself(tmp_path, layout):
     """Not even where it is told to overwrite: a case or folder of files may have the name that a prepared one gets."""
     if layout == "brats":
-        voxward.write_brain_phantoms(tmp_path / "d", cases=3, size=24)
+        voxward.write_phantoms(tmp_path / "d", cases=3, kind="brain", size=24)
         recipe, match = "brats-a", r"Phantom_000.*holds files of the dataset"
     else:
         voxward.write_phantoms(tmp_path / "d", cases=3, size=24)

@@ -13,7 +13,7 @@ from voxward.core.choices import Fold
 from voxward.core.plan import load_json
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label, write_image
-from voxward.phantoms.organ import write_phantoms
+from voxward.phantoms.write import write_phantoms
 from voxward.runs.folder import RunFolder, RunSplit, load_run
 from voxward.systems.evaluate import evaluate_folder
 from voxward.training.log import read_log
@@ -27,7 +27,7 @@ TINY = (
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory):
     root = tmp_path_factory.mktemp("resdsn") / "data"
-    write_phantoms(root, 6, 0, "ct", 24)
+    write_phantoms(root, 6, modality="ct", size=24)
     return root
 
 

@@ -13,7 +13,8 @@ from voxward.core.case import Volume
 from voxward.data.check import check_dataset
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image
-from voxward.phantoms.abdomen import make_abdomen_phantom, write_abdomen_phantoms
+from voxward.phantoms.abdomen import make_abdomen_phantom
+from voxward.phantoms.write import write_phantoms
 
 SEEDS = range(8)
 TOUCHING = np.ones((3, 3, 3))
@@ -142,7 +143,7 @@ def test_a_case_is_made_quickly() -> None:
 
 @pytest.mark.parametrize("cysts", [False, True])
 def test_the_folder_is_a_sound_dataset(tmp_path: Path, cysts: bool) -> None:
-    write_abdomen_phantoms(tmp_path / "p", cases=3, seed=1, size=64, cysts=cysts)
+    write_phantoms(tmp_path / "p", cases=3, seed=1, kind="abdomen", size=64, cysts=cysts)
     dataset = open_dataset(tmp_path / "p")
     report = check_dataset(dataset)
     assert (report.problems, report.cases) == ((), 3)
@@ -154,12 +155,12 @@ def test_the_folder_is_a_sound_dataset(tmp_path: Path, cysts: bool) -> None:
 
 def test_folders_repeat_by_seed_and_never_overwrite(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        write_abdomen_phantoms(tmp_path / name, cases=1, seed=seed, size=64)
+        write_phantoms(tmp_path / name, cases=1, seed=seed, kind="abdomen", size=64)
     a, b, c = (read_image([tmp_path / name / "imagesTr/abdomen_000.nii.gz"]).array for name in "abc")
     np.testing.assert_array_equal(a, b)
     assert (a != c).any()
     with pytest.raises(FileExistsError, match="not empty"):
-        write_abdomen_phantoms(tmp_path / "a", cases=1, size=64)
+        write_phantoms(tmp_path / "a", cases=1, kind="abdomen", size=64)
 
 
 def test_bad_arguments_are_refused(tmp_path: Path) -> None:
@@ -167,5 +168,5 @@ def test_bad_arguments_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"size must be 64 to 512 voxels, got {size}"):
             make_abdomen_phantom(0, size)
     with pytest.raises(ValueError, match="cases"):
-        write_abdomen_phantoms(tmp_path / "p", cases=0)
+        write_phantoms(tmp_path / "p", cases=0, kind="abdomen")
     assert list(tmp_path.iterdir()) == []

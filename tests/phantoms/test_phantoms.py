@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Literal
 
 import nibabel
 import numpy as np
@@ -13,16 +12,15 @@ from scipy import ndimage
 from voxward.data.check import check_dataset
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image
-from voxward.phantoms.organ import LABELS, make_phantom, write_phantoms
+from voxward.phantoms.organ import LABELS, MODALITIES, make_organ_phantom
+from voxward.phantoms.write import write_phantoms
 
-Kind = Literal["mr", "ct"]
-KINDS: tuple[Kind, ...] = ("mr", "ct")
 SEEDS = range(12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_seed_gives_one_phantom(kind: Kind) -> None:
-    first, again, other = (make_phantom(seed, kind, 32) for seed in (1, 1, 2))
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_a_seed_gives_one_phantom(modality: str) -> None:
+    first, again, other = (make_organ_phantom(seed, modality, 32) for seed in (1, 1, 2))
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a.array, b.array)
         np.testing.assert_array_equal(a.affine, b.affine)
@@ -32,7 +30,7 @@ def test_a_seed_gives_one_phantom(kind: Kind) -> None:
 @pytest.mark.parametrize("size", [16, 33, 48])
 def test_every_organ_is_there_and_in_one_piece(size: int) -> None:
     for seed in SEEDS:
-        image, label = make_phantom(seed, size=size)
+        image, label = make_organ_phantom(seed, size=size)
         assert image.array.dtype == np.int16
         assert image.shape == label.shape
         assert set(np.unique(label.array)) == {0, 1, 2, 3}
@@ -42,14 +40,14 @@ def test_every_organ_is_there_and_in_one_piece(size: int) -> None:
 
 def test_a_lesion_lies_in_organ_a_and_may_be_absent() -> None:
     for seed in SEEDS:
-        label, without = make_phantom(seed)[1].array, make_phantom(seed, lesion=False)[1].array
+        label, without = make_organ_phantom(seed)[1].array, make_organ_phantom(seed, lesion=False)[1].array
         assert 3 not in without
         np.testing.assert_array_equal(np.where(label == 3, 1, label), without)
         assert 0 < (label == 3).sum() < 0.5 * (without == 1).sum()
 
 
 def test_geometry_varies_as_in_a_clinic() -> None:
-    volumes = [make_phantom(seed)[0] for seed in range(24)]
+    volumes = [make_organ_phantom(seed)[0] for seed in range(24)]
     oblique = [not np.allclose(np.sort(np.abs(v.affine[:3, :3]).ravel())[:6], 0) for v in volumes]
     assert 0 < sum(oblique) < 24
     assert len({v.shape for v in volumes}) > 12
@@ -62,7 +60,7 @@ def test_geometry_varies_as_in_a_clinic() -> None:
 def test_anatomy_does_not_depend_on_voxel_order() -> None:
     """Organ a lies on the right, organ b on the left and behind it, whatever the affine."""
     for seed in SEEDS:
-        label = make_phantom(seed)[1]
+        label = make_organ_phantom(seed)[1]
         a, b = (label.affine[:3] @ (*np.argwhere(label.array == n).mean(axis=0), 1) for n in (1, 2))
         assert a[0] > 20
         assert b[0] < -20
@@ -70,21 +68,21 @@ def test_anatomy_does_not_depend_on_voxel_order() -> None:
 
 
 def test_mr_has_no_unit_and_ct_has() -> None:
-    middles = [np.median(image.array[0][label.array == 1]) for image, label in map(make_phantom, SEEDS)]
+    middles = [np.median(image.array[0][label.array == 1]) for image, label in map(make_organ_phantom, SEEDS)]
     assert max(middles) > 3 * min(middles)
     for seed in SEEDS:
-        image, label = make_phantom(seed, "ct")
+        image, label = make_organ_phantom(seed, "ct")
         assert 70 < np.median(image.array[0][label.array == 1]) < 160
         assert -1040 < np.median(image.array[0][0, 0]) < -960
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("modality", MODALITIES)
 @pytest.mark.parametrize("organ", [1, 2, 3])
-def test_no_interval_of_intensities_solves_it(kind: Kind, organ: int) -> None:
+def test_no_interval_of_intensities_solves_it(modality: str, organ: int) -> None:
     """Even the best two thresholds, chosen per case with the truth in hand, stay far from a segmentation."""
     best = []
     for seed in range(6):
-        image, label = make_phantom(seed, kind)
+        image, label = make_organ_phantom(seed, modality)
         truth = label.array == organ
         edges = np.percentile(image.array[0][truth], np.linspace(0, 100, 15))
         masks = [(image.array[0] >= low) & (image.array[0] <= high) for low in edges for high in edges if high > low]
@@ -93,16 +91,16 @@ def test_no_interval_of_intensities_solves_it(kind: Kind, organ: int) -> None:
 
 
 def test_a_case_is_made_quickly() -> None:
-    make_phantom(0)
+    make_organ_phantom(0)
     start = time.perf_counter()
     for seed in range(3):
-        make_phantom(seed)
+        make_organ_phantom(seed)
     assert (time.perf_counter() - start) / 3 < 0.3
 
 
-@pytest.mark.parametrize(("kind", "channel"), [("mr", "MRI"), ("ct", "CT")])
-def test_the_folder_is_a_sound_dataset(tmp_path: Path, kind: Kind, channel: str) -> None:
-    write_phantoms(tmp_path / "p", cases=5, seed=1, kind=kind, size=24)
+@pytest.mark.parametrize(("modality", "channel"), [("mr", "MRI"), ("ct", "CT")])
+def test_the_folder_is_a_sound_dataset(tmp_path: Path, modality: str, channel: str) -> None:
+    write_phantoms(tmp_path / "p", cases=5, seed=1, modality=modality, size=24)
     dataset = open_dataset(tmp_path / "p")
     report = check_dataset(dataset)
     assert (report.problems, report.cases) == ((), 5)
@@ -136,7 +134,7 @@ def test_monai_reads_the_description(tmp_path: Path) -> None:
 
 def test_bad_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 16"):
-        make_phantom(0, size=8)
+        make_organ_phantom(0, size=8)
     with pytest.raises(ValueError, match="cases"):
         write_phantoms(tmp_path / "p", cases=0)
     assert list(tmp_path.iterdir()) == []

@@ -112,4 +112,4 @@ def test_what_is_saved_holds_every_number(evaluation: Evaluation, tmp_path: Path
     assert [float(rows[2][metric]) for metric in METRICS] == [0.6, 0.3, 0.75, 0.9876, 2.5, 0.625]
     assert [rows[1][metric] for metric in METRICS] == [""] * len(METRICS)
     saved = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert saved == json.loads(json.dumps(evaluation.to_data()))
+    assert saved == {"format": 1, **json.loads(json.dumps(evaluation.to_data()))}

@@ -7,9 +7,12 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel
 
 from voxward.core.recipe import Choice
-from voxward.core.recipe.averaging import RELEASED, Averaging
+from voxward.core.recipe.averaging import Averaging
 from voxward.training.averaging import Restarting, WeightAverage
 from voxward.training.schedule import Schedule, create_schedule
+
+RELEASED = Averaging(stretch=4 / 3, initial=True)
+"""As in the authors' code: 51 snapshots, and a cosine over 40 epochs of which 30 are run."""
 
 
 def _steps(count, total):

@@ -15,7 +15,7 @@ from voxward.core.length import RunLength
 from voxward.core.plan import load_json, load_plan
 from voxward.core.recipe import load_recipe
 from voxward.data.loader import PatchBatch
-from voxward.phantoms.organ import write_phantoms
+from voxward.phantoms.write import write_phantoms
 from voxward.runs.folder import RunFolder, RunSplit
 from voxward.training import loop, sitting
 from voxward.training.interrupt import Interrupted
@@ -43,7 +43,7 @@ class Clock:
 def begun(tmp_path_factory):
     """A run's prepared cases, plan and split."""
     root = tmp_path_factory.mktemp("begun")
-    write_phantoms(root / "data", 8, 0, "mr", 24)
+    write_phantoms(root / "data", 8, size=24)
     return RunFolder(
         train(
             root / "data", out=root / "run", recipe="dynunet", overrides=[*TINY, "training.epochs=1"], fold=Fold(seed=1)

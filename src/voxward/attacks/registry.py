@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any, cast
 
 from voxward.attacks import ensemble
@@ -16,7 +15,6 @@ from voxward.attacks.fab import FabDice, FabT
 from voxward.attacks.objectives import OBJECTIVES
 from voxward.attacks.pgd import FGSM, IFGSM, PGD, CosPGD, SegPGD
 from voxward.attacks.square import Square
-from voxward.core.errors import UserError
 from voxward.core.registry import Registry
 
 # Objectives that belong to one attack, which has their name.
@@ -24,8 +22,12 @@ _OWN = ("segpgd", "cospgd")
 _FAMILIES: dict[str, Callable[..., Attack]] = {"fgsm": FGSM, "ifgsm": IFGSM, "pgd": PGD, "apgd": APGD}
 
 
-def _ensemble(kind: str, **budget: Any) -> Attack:
-    return ensemble.Ensemble(kind, Budget(**budget))
+def _ensemble(kind: str) -> Callable[..., Attack]:
+    @wraps(Budget)  # the options are those of Budget
+    def make(**budget: Any) -> Attack:
+        return ensemble.Ensemble(kind, Budget(**budget))
+
+    return make
 
 
 ATTACKS: Registry[Callable[..., Attack]] = Registry(
@@ -39,7 +41,7 @@ ATTACKS: Registry[Callable[..., Attack]] = Registry(
     | {f"apgd-{objective}-radii": partial(APGD, objective=objective, radii=RADII) for objective in OBJECTIVES
        if objective not in _OWN}
     | {"segpgd": SegPGD, "cospgd": CosPGD, "fab-t": FabT, "fab-dice": FabDice, "square": Square}
-    | {kind: partial(_ensemble, kind) for kind in ENSEMBLES},
+    | {kind: _ensemble(kind) for kind in ENSEMBLES},
 )  # fmt: skip
 
 
@@ -62,12 +64,7 @@ def create(name: str, **options: Any) -> Attack:
         >>> result = attack(model, volume, target, threat, seed=0)
         >>> result.clean_dice, result.dice
     """
-    build = ATTACKS[name]
-    legal = _options(name)
-    unknown = sorted(set(options) - set(legal))
-    if unknown:
-        raise UserError(f"attack {name!r} has no option {', '.join(unknown)}; it has: {', '.join(legal)}")
-    return build(**options)
+    return ATTACKS.build(name, **options)
 
 
 def create_with(name: str, budget: Budget, **options: Any) -> Attack:
@@ -116,9 +113,3 @@ def _fixed(name: str) -> dict[str, Any]:
     """The options that an attack's name decides."""
     build = ATTACKS[name]
     return build.keywords if isinstance(build, partial) else {}
-
-
-def _options(name: str) -> list[str]:
-    if name in ENSEMBLES:
-        return list(inspect.signature(Budget).parameters)
-    return [option for option in inspect.signature(ATTACKS[name]).parameters if option not in _fixed(name)]

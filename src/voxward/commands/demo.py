@@ -15,7 +15,7 @@ from voxward.data.io import read_image, read_label
 from voxward.data.orient import orient, orientation
 from voxward.engine.engine import InProcess
 from voxward.metrics.score import CaseMetrics
-from voxward.phantoms.organ import write_phantoms
+from voxward.phantoms.write import write_phantoms
 from voxward.report.attack import KIND, AttackReport, check_reports, write_reports
 from voxward.report.figures import overlay_figure
 from voxward.report.metrics import METRICS_FILES, save_metrics

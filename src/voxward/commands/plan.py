@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voxward.core.choices import Fold
+from voxward.core.document import with_format
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.plan import Plan
@@ -14,7 +15,7 @@ from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
 from voxward.runs.folder import RunFolder
-from voxward.training.begin import cases_of, measured_plan, with_format, with_regions
+from voxward.training.begin import cases_of, measured_plan, with_regions
 
 
 def plan(

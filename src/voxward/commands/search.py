@@ -11,6 +11,7 @@ from voxward.architecture_search.cost import profile
 from voxward.architecture_search.rank import decode_best
 from voxward.architecture_search.run import SearchRun, super_net
 from voxward.core.choices import Compute, Fold, Output, Reuse
+from voxward.core.document import with_format
 from voxward.core.genotype import Genotype
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress
@@ -21,7 +22,7 @@ from voxward.nets.registry import network_for_plan
 from voxward.report.architecture_figures import draw_architecture, search_history
 from voxward.report.architectures import Architecture, architectures_table
 from voxward.runs.folder import RunFolder
-from voxward.training.begin import Request, with_format
+from voxward.training.begin import Request
 from voxward.training.log import read_log
 
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
+from voxward.core.document import with_format
 from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.plan import load_json
@@ -147,7 +148,7 @@ class Genotype:
         Args:
             path: The file, which is replaced if it exists.
         """
-        write_json(path, to_data(self))
+        write_json(path, with_format(to_data(self)))
 
     def _path_problems(self) -> list[str]:
         found = [] if self.paths else ["paths must hold at least one path"]

@@ -1,4 +1,4 @@
-"""What a dataset looks like (Fingerprint) and what will be done with it (Plan). Both are readable JSON."""
+"""The measurements of a dataset (Fingerprint) and the decisions that follow from them (Plan), both as readable JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ Normalization = Literal["ct", "mr", "clip", "minmax", "zscore", "none"]
 
 @dataclass(frozen=True)
 class CaseFingerprint:
-    """One case in RAS order: shape after cropping (where the recipe crops), spacing in mm, voxels per class."""
+    """The measurements of one case, in RAS order.
+
+    Args:
+        id: The id of the case.
+        shape: The number of voxels per axis, after cropping where the recipe crops.
+        spacing: The voxel size in mm per axis.
+        voxels: The number of voxels of each class, the background first.
+    """
 
     id: str
     shape: Size3
@@ -31,9 +38,14 @@ class CaseFingerprint:
 
 @dataclass(frozen=True)
 class ChannelFingerprint:
-    """Intensities of a channel over the pooled foreground voxels of all cases, in the files' units.
+    """The intensities of a channel over the foreground voxels of all cases together, in the unit of the files.
 
-    `low` and `high` are the 0.5 and 99.5 percentiles; `mean` and `std` are those of the values clipped to them.
+    Args:
+        name: The name of the channel.
+        low: The 0.5 percentile.
+        high: The 99.5 percentile.
+        mean: The mean of the values clipped to [low, high].
+        std: The standard deviation of the values clipped to [low, high].
     """
 
     name: str
@@ -45,11 +57,17 @@ class ChannelFingerprint:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A dataset's training cases in numbers.
+    """The measurements of the training cases of a dataset.
 
-    `objects`: per foreground class, the volumes in mm3 of its connected components over all cases, sorted.
-    `object_size`, `object_volume`: the smallest class, that is the foreground class with the least median volume per
-    case; its median bounding box (voxels per axis, in voxels of the median spacing) and that median volume (voxels).
+    Args:
+        dataset: The name of the dataset.
+        labels: The classes of the dataset.
+        cases: The measurements of each case.
+        channels: The intensities of each channel.
+        objects: For each foreground class, the sorted volumes in mm3 of its connected components over all cases.
+        object_size: The median bounding box per axis of the smallest class, in voxels of the median spacing. The
+            smallest class is the foreground class with the least median volume per case.
+        object_volume: The median volume per case of the smallest class, in voxels of the median spacing.
     """
 
     dataset: str
@@ -65,11 +83,18 @@ class Fingerprint:
 class ChannelPlan:
     """How a channel is normalised.
 
-    `ct`: clip to [low, high], subtract mean, divide by std, the dataset's figures. `mr`: the same with the case's own
-    0.5 and 99.5 percentiles, mean and standard deviation of its non-zero voxels (the four figures here are unused).
-    `clip`: clip to [low, high], then the case's own mean and standard deviation of all its voxels. `minmax`: clip to
-    the 1 and 99 percentiles of the case's non-zero voxels, which become 0 and 1. `zscore`: subtract mean and divide by
-    standard deviation of the case's non-zero voxels; zero voxels stay 0. `none`: left as it is.
+    Args:
+        name: The name of the channel.
+        normalization: `ct` clips to the intensity range [low, high] of the dataset, subtracts `mean` and divides by
+            `std`. `mr` does the same with the 0.5 and 99.5 percentiles, the mean and the standard deviation of the
+            non-zero voxels of each case. `clip` clips to [low, high], then uses the mean and the standard deviation of
+            all voxels of each case. `minmax` clips to the 1 and 99 percentiles of the non-zero voxels of each case,
+            which become 0 and 1. `zscore` subtracts the mean and divides by the standard deviation of the non-zero
+            voxels of each case; zero voxels stay 0. `none` leaves the channel as it is.
+        low: The lower end of the intensity range, in the unit of the files; for `ct` and `clip`.
+        high: The upper end of the intensity range, in the unit of the files; for `ct` and `clip`.
+        mean: The mean over the dataset, in the unit of the files; for `ct`.
+        std: The standard deviation over the dataset, in the unit of the files; for `ct`.
     """
 
     name: str
@@ -84,13 +109,25 @@ class ChannelPlan:
 class Plan:
     """Every decision about geometry, intensity and memory, taken once and read everywhere.
 
-    spacing: target voxel size in mm, RAS order. spline_order: per axis, the order of the image's spline (3 cubic,
-    1 linear, 0 nearest). patch_size: what the network trains on. window_size: what it predicts on. source_size: what
-    is read before augmentation (>= patch_size). strides: per downsampling step of the network, one stride per axis;
-    kernel_sizes: per resolution level, one kernel edge per axis. padding: how a volume smaller than a patch is
-    extended, the same in training, inference and attack. min_object_mm3: per foreground class, the size under which a
-    predicted component is suspicious (from the training set's own objects). resample: False keeps every case's own
-    voxels; `spacing` is then only the training set's median.
+    Everything that has one value per axis is in RAS order.
+
+    Args:
+        dataset: The name of the dataset.
+        labels: The classes or regions that the network learns.
+        channels: How each channel is normalised.
+        spacing: The voxel size in mm that volumes are resampled to.
+        spline_order: The order of the spline that resamples images, per axis: 3 cubic, 1 linear, 0 nearest.
+        crop_nonzero: True cuts off the margin of zeros around a volume.
+        patch_size: The number of voxels per axis that the network is trained on.
+        window_size: The number of voxels per axis that the network predicts at once.
+        source_size: The number of voxels per axis that are read before augmentation, at least `patch_size`.
+        strides: For each downsampling step of the network, one stride per axis.
+        kernel_sizes: For each resolution level of the network, one kernel edge per axis.
+        padding: How a volume that is smaller than a patch is extended, in training, inference and attack.
+        batch_size: The number of patches in a batch.
+        min_object_mm3: For each foreground class, the volume below which a predicted component is suspicious. It
+            follows from the objects of the training cases.
+        resample: False leaves every case its own voxels; `spacing` is then only the median of the training cases.
     """
 
     dataset: str
@@ -110,7 +147,7 @@ class Plan:
     resample: bool = True
 
     def problems(self) -> list[str]:
-        """What an edit by hand got wrong, one sentence each."""
+        """Return one sentence for each mistake, such as an edit by hand may make."""
         found = []
         for name, size in (("patch_size", self.patch_size), ("window_size", self.window_size)):
             bad = [
@@ -138,22 +175,46 @@ class Plan:
 
     @property
     def total_stride(self) -> Size3:
-        """Product of the strides per axis: every network input must be a multiple of it."""
+        """Return the product of the strides per axis. The size of every input of the network must be a multiple."""
         total = [1, 1, 1]
         for step in self.strides:
             total = [a * b for a, b in zip(total, step, strict=True)]
         return total[0], total[1], total[2]
 
     def save(self, path: Path) -> None:
-        """Write as JSON that a person may edit."""
+        """Write the plan as JSON, which a person may edit.
+
+        Args:
+            path: The file, which is replaced if it exists.
+        """
         write_json(path, with_format(to_data(self)))
 
 
 def load_plan(path: Path) -> Plan:
-    """Read a plan, checking every entry. Raises ValueError listing all problems."""
+    """Read a plan and check every entry.
+
+    Args:
+        path: The JSON file, of this or an older version of voxward.
+
+    Raises:
+        UserError: The file is no plan; all problems are listed.
+        FileNotFoundError: There is no such file.
+    """
     return load_json(Plan, path)
 
 
 def load_json(cls: type[T], path: Path) -> T:
-    """Read a dataclass from a JSON file. Raises ValueError listing all problems, FileNotFoundError when absent."""
+    """Read a dataclass from a JSON file.
+
+    Args:
+        cls: The dataclass.
+        path: The file, of this or an older version of voxward.
+
+    Returns:
+        An instance of the dataclass.
+
+    Raises:
+        UserError: The file does not describe the dataclass; all problems are listed.
+        FileNotFoundError: There is no such file.
+    """
     return from_data(cls, without_format(read_json(path), str(path)), str(path))

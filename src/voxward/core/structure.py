@@ -1,4 +1,4 @@
-"""Nested frozen dataclasses from plain JSON or YAML data and back, with every problem gathered before one error."""
+"""Turns nested frozen dataclasses into plain JSON or YAML data and back; one error lists all problems."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ T = TypeVar("T")
 
 
 def to_data(value: Any) -> Any:
-    """Dataclasses become dicts and tuples lists, recursively; what is left is JSON."""
+    """Return a value as plain data for JSON or YAML: dataclasses become dictionaries, and tuples become lists.
+
+    Args:
+        value: A dataclass, mapping, list, tuple or plain value, nested in any way.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_data(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
@@ -27,10 +31,19 @@ def to_data(value: Any) -> Any:
 
 
 def from_data(cls: type[T], data: Any, source: str) -> T:
-    """Build the dataclass `cls` from plain data.
+    """Build a dataclass from plain data.
 
-    Raises ValueError listing ALL problems (unknown or missing keys, wrong types, whatever a part's own `problems()`
-    method reports), each with the path to it; `source` names the file in the message.
+    Args:
+        cls: The dataclass. If it or a part of it has a method `problems()`, the sentences that it returns count, too.
+        data: The plain data, as JSON or YAML holds it.
+        source: The name of the file, for the message.
+
+    Returns:
+        An instance of the dataclass.
+
+    Raises:
+        UserError: A key is unknown or missing, a value has a wrong type, or a part has a problem. The message lists
+            all problems, each with the path to it.
     """
     problems: list[str] = []
     value = _build(cls, data, "", problems)

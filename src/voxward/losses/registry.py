@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from voxward.core.build import build
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.recipe import Choice
@@ -38,10 +37,10 @@ def create_loss(choice: Choice, labels: LabelSet | None = None) -> Loss:
         >>> loss = create_loss(Choice("dice-ce", {"batch_dice": True}))
     """
     if labels is not None and labels.regions:
-        return of_classes(build(REGION_LOSSES, choice.name, choice.options), labels)
+        return of_classes(REGION_LOSSES.build(choice.name, **choice.options), labels)
     if choice.name in REGION_LOSSES and choice.name not in LOSSES:
         raise UserError(
             f"loss {choice.name!r} needs regions: declare them in the recipe, innermost one included in the next, "
             "e.g. --set 'regions={ET: [3], TC: [2, 3], WT: [1, 2, 3]}'"
         )
-    return build(LOSSES, choice.name, choice.options)
+    return LOSSES.build(choice.name, **choice.options)

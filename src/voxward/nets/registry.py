@@ -1,8 +1,7 @@
-"""Every network by name, and what each takes from a plan."""
+"""Every network by its name in a recipe, and what each takes from a plan."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,9 +27,13 @@ FLAT: Size3 = (1, 1, 1)
 
 @dataclass(frozen=True)
 class NetworkEntry:
-    """`build(in_channels, out_channels, **options)` makes the network; `from_plan` gives the options a plan decides.
+    """How a network is made.
 
-    embed: the same options, with files replaced by what they hold.
+    Args:
+        build: A function or class that takes the number of input channels, the number of output channels and options
+            by name, and returns the network.
+        from_plan: A function from a plan to the options that the plan decides.
+        embed: A function from options to the same options with files replaced by what they hold.
     """
 
     build: Callable[..., nn.Module]
@@ -87,45 +90,85 @@ NETWORKS: Registry[NetworkEntry] = Registry(
     | {name: NetworkEntry(preset(name), _four_level_options) for name in PRESETS},
 )
 
+_BUILDERS = Registry(NETWORKS.family, {name: entry.build for name, entry in NETWORKS.items()}, "network.options")
+
 
 def create_network(name: str, in_channels: int, out_channels: int, **options: Any) -> nn.Module:
-    """Build a registered network that maps (b, in_channels, d, h, w) to logits (b, out_channels, d, h, w).
+    """Make a network with random weights.
 
-    Raises ValueError for an unknown name, an unknown option or a channel count below 1.
+    Args:
+        name: A name in `NETWORKS`.
+        in_channels: The number of image channels, at least 1.
+        out_channels: The number of classes with the background, or of regions; at least 1.
+        **options: The options of the network, such as its strides or its number of filters.
+
+    Returns:
+        A module that maps images (b, in_channels, d, h, w) to logits (b, out_channels, d, h, w). Each of d, h and w
+        must be a multiple of the total stride of the network along its axis.
+
+    Raises:
+        UserError: The name or an option is unknown, an option is missing or has a wrong value, or a number of channels
+            is below 1.
+
+    Example:
+        >>> network = voxward.create_network("rog", in_channels=1, out_channels=3)
+        >>> network(torch.zeros(1, 1, 32, 32, 32)).shape
+        torch.Size([1, 3, 32, 32, 32])
     """
     if in_channels < 1 or out_channels < 1:
         raise UserError(
             f"a network needs at least 1 input channel and 1 output channel, got {in_channels} and {out_channels}"
         )
-    check_network(name, options)
-    return NETWORKS[name].build(in_channels, out_channels, **options)
+    return _BUILDERS.build(name, in_channels, out_channels, **options)
 
 
 def check_network(name: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError for an unknown network, an option it does not have, and one it needs."""
-    legal = dict(list(inspect.signature(NETWORKS[name].build).parameters.items())[2:])
-    unknown = sorted(set(options) - set(legal))
-    if unknown:
-        raise UserError(f"network {name!r} has no option {', '.join(unknown)}; it has: {', '.join(legal)}")
-    needed = [key for key, option in legal.items() if option.default is option.empty and options.get(key) is None]
-    if needed:
-        raise UserError(f"network {name!r} needs the option {', '.join(needed)} (recipe: network.options.{needed[0]})")
+    """Refuse a network that is unknown, options that it does not have, and those that it lacks, without making it.
+
+    Args:
+        name: The name of the network, as a recipe writes it.
+        options: Its options by name, as a recipe writes them.
+
+    Raises:
+        UserError: The name or an option is unknown, or an option is missing.
+    """
+    _BUILDERS.check(name, options, given=2)
 
 
 def self_contained(choice: Choice) -> Choice:
-    """A recipe's network that needs no other file: its options with files replaced by what they hold.
+    """Return the network that a recipe names, with the files among its options replaced by what they hold.
 
-    Raises ValueError for an unknown network or a file that is not what it should be, FileNotFoundError without it.
+    Args:
+        choice: The name and the options of the network.
+
+    Returns:
+        The same network, which needs no other file.
+
+    Raises:
+        UserError: The network is unknown, or a file is not what it should be.
+        FileNotFoundError: A file is not there.
     """
     return Choice(choice.name, NETWORKS[choice.name].embed(choice.options))
 
 
 def network_for_plan(name: str, plan: Plan, options: Mapping[str, Any]) -> nn.Module:
-    """The network a plan asks for; `options` (a recipe's) win over the plan's."""
+    """Make a network that fits a plan, with random weights.
+
+    Args:
+        name: A name in `NETWORKS`.
+        plan: The plan, which decides the number of channels and classes, and options such as the strides.
+        options: The options of a recipe, which replace those of the plan.
+
+    Returns:
+        A module that maps images (b, c, d, h, w) to logits (b, k, d, h, w), with c channels and k classes or regions.
+
+    Raises:
+        UserError: The name or an option is unknown, or the network does not fit the plan.
+    """
     chosen = NETWORKS[name].from_plan(plan) | {key: _tuples(value) for key, value in options.items()}
     return create_network(name, len(plan.channels), plan.labels.outputs, **chosen)
 
 
 def _tuples(value: Any) -> Any:
-    """YAML's lists as the tuples that networks take."""
+    """Turn the lists of a YAML file into the tuples that networks take."""
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

@@ -7,16 +7,14 @@ where it lies, and how it is bent, tells it from the loops of bowel. Cysts in it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from voxward.core.case import Volume
 from voxward.core.errors import UserError
-from voxward.core.files import atomic_write, write_json
 from voxward.core.types import Float3, Size3
-from voxward.data.io import write_image, write_label
+from voxward.phantoms.layouts import Decathlon, Layout
 from voxward.phantoms.shapes import rotation
 
 FIELD_OF_VIEW_MM = 410.0
@@ -103,16 +101,53 @@ class _Abdomen:
     fluid: _Tube
 
 
-def make_abdomen_phantom(seed: int, size: int = 128, cysts: bool = False) -> tuple[Volume, Volume]:
-    """One case: image (1, size, size, k) int16 in HU, label (size, size, k) uint8: 0, 1 organ, 2 cyst; one affine.
+@dataclass(frozen=True)
+class AbdomenPhantoms:
+    """Datasets of a small organ among look-alikes.
 
-    size: voxels across the field of view of 410 mm, 64 to 512. Slices are 2.5 mm thick at 512 (0.8 x 0.8 x 2.5 mm) and
-    grow with the root of the pixel, so that the smallest scan is 64 x 64 x 38. Air is -1000, fat -100, soft tissue
-    about 40, bone 400 HU. Either sign of x and y. The same arguments give the same volumes; the same seed the same
-    subject at any size, with and without cysts. Raises ValueError for another size.
+    Args:
+        size: The number of voxels across the field of view, 64 to 512.
+        cysts: True adds cysts in the organ as a second class.
     """
-    if not SIZES[0] <= size <= SIZES[1]:
-        raise UserError(f"size must be {SIZES[0]} to {SIZES[1]} voxels, got {size}")
+
+    size: int = 128
+    cysts: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self.size)
+
+    def case(self, number: int, seed: int) -> tuple[Volume, Volume]:
+        """Make a case, see `phantoms.write.Phantoms`."""
+        return make_abdomen_phantom(seed, self.size, self.cysts)
+
+    def layout(self, seed: int) -> Layout:
+        """Return how the files are arranged, see `phantoms.write.Phantoms`."""
+        labels = ("background", "organ", "cyst") if self.cysts else ("background", "organ")
+        description = f"Synthetic abdominal CT, seed {seed}: a small organ among look-alikes"
+        description += ", with cysts" if self.cysts else ""
+        return Decathlon("abdomen", "Abdomen phantoms", description, "CT", labels)
+
+
+def make_abdomen_phantom(seed: int, size: int = 128, cysts: bool = False) -> tuple[Volume, Volume]:
+    """Make one case; the same arguments give the same volumes.
+
+    Air is -1000, fat -100, soft tissue about 40, and bone 400 HU. The voxel order has either sign of x and y. A seed
+    gives the same subject at any size, with and without cysts.
+
+    Args:
+        seed: The seed of all that is drawn.
+        size: The number of voxels across the field of view of 410 mm, 64 to 512. Slices are 2.5 mm thick at 512
+            (0.8 x 0.8 x 2.5 mm) and grow with the root of the pixel, so that the smallest scan is 64 x 64 x 38.
+        cysts: True adds cysts in the organ, and look-alikes of them elsewhere.
+
+    Returns:
+        The image (1, size, size, k) as int16 in HU, and the label (size, size, k) as uint8 with the values 0,
+        1 (organ) and 2 (cyst). Both have one affine.
+
+    Raises:
+        UserError: The size is another one.
+    """
+    _check(size)
     generator = np.random.default_rng(seed)
     subject = _draw(generator)
     shape, affine = _draw_geometry(generator, size)
@@ -124,26 +159,9 @@ def make_abdomen_phantom(seed: int, size: int = 128, cysts: bool = False) -> tup
     return Volume(image[None], affine), Volume(label, affine)
 
 
-def write_abdomen_phantoms(
-    folder: Path | str, cases: int = 20, seed: int = 0, size: int = 128, cysts: bool = False
-) -> None:
-    """Write `cases` phantoms as a Medical Segmentation Decathlon folder; it appears complete or not at all.
-
-    Raises ValueError for bad arguments, FileExistsError when `folder` has contents.
-    """
-    root = Path(folder)
-    if cases < 1:
-        raise UserError(f"cases must be at least 1, got {cases}")
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise FileExistsError(f"{root} exists and is not empty: phantoms are written to a new folder")
-    names = [f"abdomen_{n:03d}.nii.gz" for n in range(cases)]
-    with atomic_write(root) as unfinished:
-        for n, name in enumerate(names):
-            own_seed = int(np.random.SeedSequence((seed, n)).generate_state(1)[0])
-            image, label = make_abdomen_phantom(own_seed, size, cysts)
-            write_image(unfinished / "imagesTr" / name, image.array, image.affine)
-            write_label(unfinished / "labelsTr" / name, label.array, label.affine)
-        write_json(unfinished / "dataset.json", _description(names, seed, cysts))
+def _check(size: int) -> None:
+    if not SIZES[0] <= size <= SIZES[1]:
+        raise UserError(f"size must be {SIZES[0]} to {SIZES[1]} voxels, got {size}")
 
 
 def _draw(generator: np.random.Generator) -> _Abdomen:
@@ -247,22 +265,3 @@ def _tissues(
             cyst.paint(hu, subject.cyst_hu, axes, organ)
             cyst.paint(label, 2, axes, organ)
     return hu, label
-
-
-def _description(names: list[str], seed: int, cysts: bool) -> dict[str, object]:
-    labels = ("background", "organ", "cyst") if cysts else ("background", "organ")
-    return {
-        "name": "Abdomen phantoms",
-        "description": f"Synthetic abdominal CT, seed {seed}: a small organ among look-alikes"
-        + (", with cysts" if cysts else ""),
-        "reference": "voxward",
-        "licence": "CC0",
-        "release": "1.0",
-        "tensorImageSize": "3D",
-        "modality": {"0": "CT"},
-        "labels": {str(value): name for value, name in enumerate(labels)},
-        "numTraining": len(names),
-        "numTest": 0,
-        "training": [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names],
-        "test": [],
-    }

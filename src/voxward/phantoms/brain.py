@@ -8,21 +8,17 @@ light up. Vessels look like enhancing tumour, and old white-matter lesions like 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from voxward.core.case import Volume
 from voxward.core.errors import UserError
-from voxward.core.files import atomic_write
 from voxward.core.types import Float3, Size3
-from voxward.data.formats.brats import NAMINGS
-from voxward.data.io import write_image, write_label
+from voxward.phantoms.layouts import NAMING, Brats, Layout
 from voxward.phantoms.organ import FIELD_OF_VIEW_MM, SMALLEST_SIZE, acquire_mr
 from voxward.phantoms.shapes import Blob, rotation
 
-_NAMING = NAMINGS[0]
 # Mean of T1, T1 with contrast, T2 and FLAIR, as shares of a sequence's scale; later tissues cover earlier ones.
 _TISSUES: dict[str, tuple[float, float, float, float]] = {
     "outside": (0.0, 0.0, 0.0, 0.0),
@@ -35,7 +31,7 @@ _TISSUES: dict[str, tuple[float, float, float, float]] = {
     "enhancing": (0.50, 0.98, 0.68, 0.76),
     "core": (0.36, 0.38, 0.84, 0.58),
 }
-_VALUES = {"oedema": 2, "enhancing": _NAMING.enhancing, "core": 1}
+_VALUES = {"oedema": 2, "enhancing": NAMING.enhancing, "core": 1}
 _BLUR_VOXELS, _SPREAD, _WAVES = 0.5, 0.03, 4
 # One case in so many has no enhancing tumour.
 _WITHOUT_ENHANCING = 5
@@ -55,15 +51,46 @@ class _Brain:
     necrosis: Blob
 
 
-def make_brain_phantom(seed: int, size: int = 64, enhancing: bool = True) -> tuple[Volume, Volume]:
-    """One case: image (4, i, j, k) int16, in the order t1, t1ce, t2, flair, and label (i, j, k) uint8 (0, 1, 2, 4).
+@dataclass(frozen=True)
+class BrainPhantoms:
+    """Datasets of brains with gliomas; every fifth case has no enhancing tumour.
 
-    size: voxels along the longest axis of a field of view of 240 mm (at least 16); voxels are cubes. enhancing: whether
-    the tumour core has an enhancing rim; without one all of it is non-enhancing. The same arguments give the same
-    volumes. Raises ValueError for a smaller size.
+    Args:
+        size: The number of voxels along the longest axis, at least 16.
     """
-    if size < SMALLEST_SIZE:
-        raise UserError(f"size must be at least {SMALLEST_SIZE} voxels, got {size}")
+
+    size: int = 64
+
+    def __post_init__(self) -> None:
+        _check(self.size)
+
+    def case(self, number: int, seed: int) -> tuple[Volume, Volume]:
+        """Make a case, see `phantoms.write.Phantoms`."""
+        enhancing = number % _WITHOUT_ENHANCING != _WITHOUT_ENHANCING - 1
+        return make_brain_phantom(seed, self.size, enhancing)
+
+    def layout(self, seed: int) -> Layout:
+        """Return how the files are arranged, see `phantoms.write.Phantoms`."""
+        return Brats()
+
+
+def make_brain_phantom(seed: int, size: int = 64, enhancing: bool = True) -> tuple[Volume, Volume]:
+    """Make one case; the same arguments give the same volumes.
+
+    Args:
+        seed: The seed of all that is drawn.
+        size: The number of voxels along the longest axis, at least 16. The field of view is 240 mm, and voxels are
+            cubes.
+        enhancing: Whether the tumour core has an enhancing rim; without one, all of the core is non-enhancing.
+
+    Returns:
+        The image (4, i, j, k) as int16, in the order T1, T1 with contrast, T2, FLAIR; and the label (i, j, k) as uint8
+        with the values 0, 1, 2 and 4 of BraTS. Both have one affine.
+
+    Raises:
+        UserError: The size is smaller.
+    """
+    _check(size)
     generator = np.random.default_rng(seed)
     subject = _draw_brain(generator)
     shape: Size3 = (size, size, round(size * 155 / 240))
@@ -78,26 +105,9 @@ def make_brain_phantom(seed: int, size: int = 64, enhancing: bool = True) -> tup
     return Volume(image, affine), Volume(lookup[tissues], affine)
 
 
-def write_brain_phantoms(root: Path | str, cases: int = 20, seed: int = 0, size: int = 64) -> None:
-    """Write `cases` phantoms as a BraTS folder (naming to 2021); it appears complete or not at all.
-
-    Every fifth case has no enhancing tumour. Raises ValueError for bad arguments, FileExistsError when `root` has
-    contents.
-    """
-    root = Path(root)
-    if cases < 1:
-        raise UserError(f"cases must be at least 1, got {cases}")
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise FileExistsError(f"{root} exists and is not empty: phantoms are written to a new folder")
-    with atomic_write(root) as folder:
-        for n in range(cases):
-            own_seed = int(np.random.SeedSequence((seed, n)).generate_state(1)[0])
-            enhancing = n % _WITHOUT_ENHANCING != _WITHOUT_ENHANCING - 1
-            image, label = make_brain_phantom(own_seed, size, enhancing)
-            name = f"Phantom_{n:03d}"
-            for ending, sequence in zip(_NAMING.sequences, image.array, strict=True):
-                write_image(folder / name / f"{name}{ending}.nii.gz", sequence[None], image.affine)
-            write_label(folder / name / f"{name}{_NAMING.label}.nii.gz", label.array, label.affine)
+def _check(size: int) -> None:
+    if size < SMALLEST_SIZE:
+        raise UserError(f"size must be at least {SMALLEST_SIZE} voxels, got {size}")
 
 
 def _draw_brain(generator: np.random.Generator) -> _Brain:

@@ -8,22 +8,18 @@ anisotropic and varies, sizes differ and may be odd, voxel order differs, and so
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
 from voxward.core.case import Volume
 from voxward.core.errors import UserError
-from voxward.core.files import atomic_write, write_json
 from voxward.core.types import Size3
-from voxward.data.io import write_image, write_label
+from voxward.phantoms.layouts import Decathlon, Layout
 from voxward.phantoms.shapes import Anatomy, draw_anatomy, rotation
 
-Kind = Literal["mr", "ct"]
-
 FIELD_OF_VIEW_MM = 240.0
+MODALITIES = ("mr", "ct")
 LABELS = ("background", "organ a", "organ b", "lesion")
 SMALLEST_SIZE = 16
 _PARTIAL_VOLUME_VOXELS = 0.6  # standard deviation of the blur that mixes neighbouring tissues
@@ -54,45 +50,65 @@ _TISSUES = {
 _LAYERS = ("body", "muscle", "spine", "nodule", "decoy", "decoy_core", "organ_b", "organ_a")
 
 
-def make_phantom(seed: int, kind: Kind = "mr", size: int = 48, lesion: bool = True) -> tuple[Volume, Volume]:
-    """One case: image (1, i, j, k) int16 and label (i, j, k) uint8 (indices into LABELS), with the same affine.
+@dataclass(frozen=True)
+class OrganPhantoms:
+    """Datasets of two organs and a lesion; every fourth case has no lesion.
 
-    size: voxels along the longest axis, give or take a few (at least 16); the field of view stays at about 240 mm.
-    The same arguments give the same volumes. Raises ValueError for another kind or a smaller size.
+    Args:
+        modality: `mr` or `ct`.
+        size: The number of voxels along the longest axis, give or take a few; at least 16.
     """
-    if kind not in ("mr", "ct"):
-        raise UserError(f'kind must be "mr" or "ct", got {kind!r}')
-    if size < SMALLEST_SIZE:
-        raise UserError(f"size must be at least {SMALLEST_SIZE} voxels, got {size}")
+
+    modality: str = "mr"
+    size: int = 48
+
+    def __post_init__(self) -> None:
+        _check(self.modality, self.size)
+
+    def case(self, number: int, seed: int) -> tuple[Volume, Volume]:
+        """Make a case, see `phantoms.write.Phantoms`."""
+        return make_organ_phantom(seed, self.modality, self.size, lesion=number % 4 != 3)
+
+    def layout(self, seed: int) -> Layout:
+        """Return how the files are arranged, see `phantoms.write.Phantoms`."""
+        like = f"{self.modality.upper()}-like"
+        description = f"Synthetic anatomy, {like}, seed {seed}: two organs, and a lesion in organ a"
+        return Decathlon("phantom", "Phantoms", description, "CT" if self.modality == "ct" else "MRI", LABELS)
+
+
+def make_organ_phantom(seed: int, modality: str = "mr", size: int = 48, lesion: bool = True) -> tuple[Volume, Volume]:
+    """Make one case; the same arguments give the same volumes.
+
+    Args:
+        seed: The seed of all that is drawn.
+        modality: `mr` (an arbitrary scale per case, a bias field, Rician noise) or `ct` (Hounsfield units).
+        size: The number of voxels along the longest axis, give or take a few; at least 16. The field of view stays at
+            about 240 mm.
+        lesion: False leaves the lesion out; all else is the same.
+
+    Returns:
+        The image (1, i, j, k) as int16, and the label (i, j, k) as uint8 indices into LABELS; both have one affine.
+
+    Raises:
+        UserError: The modality is another one, or the size is smaller.
+    """
+    _check(modality, size)
     generator = np.random.default_rng(seed)
     anatomy = draw_anatomy(generator, lesion)
     shape, affine = _draw_geometry(generator, size)
     points = _body_coordinates(shape, affine)
     tissues = _tissue_map(anatomy, points)
-    clean = _intensities(generator, tissues, kind)
-    acquire = _acquire_ct if kind == "ct" else acquire_mr
+    clean = _intensities(generator, tissues, modality)
+    acquire = _acquire_ct if modality == "ct" else acquire_mr
     image = np.rint(acquire(generator, clean, points)).astype(np.int16)
     return Volume(image[None], affine), Volume(_label(tissues), affine)
 
 
-def write_phantoms(root: Path | str, cases: int = 20, seed: int = 0, kind: Kind = "mr", size: int = 48) -> None:
-    """Write `cases` phantoms as a Medical Segmentation Decathlon folder; it appears complete or not at all.
-
-    Every fourth case has no lesion. Raises ValueError for bad arguments, FileExistsError when `root` has contents.
-    """
-    root = Path(root)
-    if cases < 1:
-        raise UserError(f"cases must be at least 1, got {cases}")
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise FileExistsError(f"{root} exists and is not empty: phantoms are written to a new folder")
-    names = [f"phantom_{n:03d}.nii.gz" for n in range(cases)]
-    with atomic_write(root) as folder:
-        for n, name in enumerate(names):
-            own_seed = int(np.random.SeedSequence((seed, n)).generate_state(1)[0])
-            image, label = make_phantom(own_seed, kind, size, lesion=n % 4 != 3)
-            write_image(folder / "imagesTr" / name, image.array, image.affine)
-            write_label(folder / "labelsTr" / name, label.array, label.affine)
-        write_json(folder / "dataset.json", _description(names, kind, seed))
+def _check(modality: str, size: int) -> None:
+    if modality not in MODALITIES:
+        raise UserError(f"modality must be one of {', '.join(MODALITIES)}, got {modality!r}")
+    if size < SMALLEST_SIZE:
+        raise UserError(f"size must be at least {SMALLEST_SIZE} voxels, got {size}")
 
 
 def _draw_geometry(generator: np.random.Generator, size: int) -> tuple[Size3, np.ndarray]:
@@ -139,12 +155,12 @@ def _label(tissues: np.ndarray) -> np.ndarray:
     return label
 
 
-def _intensities(generator: np.random.Generator, tissues: np.ndarray, kind: Kind) -> np.ndarray:
+def _intensities(generator: np.random.Generator, tissues: np.ndarray, modality: str) -> np.ndarray:
     """Each tissue's own mean of this case, with a soft texture inside and partial volume at the borders."""
-    drawn = [generator.normal(*(tissue.ct if kind == "ct" else tissue.mr)) for tissue in _TISSUES.values()]
+    drawn = [generator.normal(*(tissue.ct if modality == "ct" else tissue.mr)) for tissue in _TISSUES.values()]
     clean = np.asarray(drawn, np.float32)[tissues]
     texture = ndimage.gaussian_filter(generator.standard_normal(tissues.shape, np.float32), 1.5)
-    strength = 12.0 if kind == "ct" else 0.04
+    strength = 12.0 if modality == "ct" else 0.04
     clean += strength * texture / texture.std() * (tissues > 0)
     mixed: np.ndarray = ndimage.gaussian_filter(clean, _PARTIAL_VOLUME_VOXELS)
     return mixed
@@ -168,20 +184,3 @@ def acquire_mr(generator: np.random.Generator, clean: np.ndarray, points: np.nda
     scale = np.exp(generator.uniform(np.log(200), np.log(5000)))
     magnitude: np.ndarray = scale * np.hypot(clean * np.exp(field) + real, imaginary)
     return magnitude
-
-
-def _description(names: list[str], kind: Kind, seed: int) -> dict[str, object]:
-    return {
-        "name": "Phantoms",
-        "description": f"Synthetic anatomy, {kind.upper()}-like, seed {seed}: two organs, and a lesion in organ a",
-        "reference": "voxward",
-        "licence": "CC0",
-        "release": "1.0",
-        "tensorImageSize": "3D",
-        "modality": {"0": "CT" if kind == "ct" else "MRI"},
-        "labels": {str(value): name for value, name in enumerate(LABELS)},
-        "numTraining": len(names),
-        "numTest": 0,
-        "training": [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names],
-        "test": [],
-    }

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from voxward.core.case import Dataset
 from voxward.core.choices import Compute, Fold, Output
+from voxward.core.document import without_format
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_plan
 from voxward.core.progress import Progress, counter
+from voxward.core.reading import read_json
 from voxward.core.recipe import load_recipe
 from voxward.data.io import volume_stem
 from voxward.data.splits import load_split
@@ -54,7 +55,8 @@ class FoldRun:
     @property
     def dice(self) -> float:
         """The mean foreground Dice on the fold's validation cases; -1 where none is defined."""
-        foreground = json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))["foreground"]
+        path = self.folder / "metrics.json"
+        foreground = without_format(read_json(path), str(path))["foreground"]
         return float(foreground["mean"]) if foreground else -1.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from voxward.core.document import with_format
 from voxward.core.outputs import Outputs
 from voxward.metrics.policies import Scoring
 from voxward.metrics.registry import METRICS, PRIMARY
@@ -30,7 +31,7 @@ def save_metrics(evaluation: Evaluation, outputs: Outputs) -> None:
     table = metrics_table(evaluation)
     outputs.text("metrics.md", table.markdown())
     outputs.text("metrics.csv", table.csv())
-    outputs.json("metrics.json", evaluation.to_data())
+    outputs.json("metrics.json", with_format(evaluation.to_data()))
 
 
 def metrics_table(evaluation: Evaluation) -> Table:

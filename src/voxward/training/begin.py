@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from voxward.core.case import Dataset
 from voxward.core.choices import Compute, Fold, Reuse
+from voxward.core.document import with_format
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.plan import Fingerprint, Plan, load_json, load_plan
@@ -241,8 +241,3 @@ def write_decisions(request: Request, plan: Plan, split: RunSplit, settings: obj
     outputs.json(folder.splits.name, with_format(to_data(split)))
     outputs.json(folder.settings.name, with_format(to_data(settings)))
     outputs.text(folder.recipe.name, dump_recipe(recipe))
-
-
-def with_format(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the contents of a JSON file with the number of its format as the first key."""
-    return {"format": 1, **data}

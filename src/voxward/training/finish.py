@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from voxward.core.case import Case, Dataset
+from voxward.core.document import with_format
 from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.progress import Progress, silent
@@ -18,7 +19,6 @@ from voxward.data.io import read_header, read_image, read_label
 from voxward.pipeline.predictor import Predictor
 from voxward.runs.folder import RunFolder, load_run
 from voxward.runs.postprocess import Pair, PostProcess, choose_postprocess
-from voxward.training.begin import with_format
 
 # More cases would hardly change the choice, and whole volumes take minutes each on a CPU: at most so many cases, and
 # no more than so many voxels of theirs together, but two cases whatever their size.

@@ -7,7 +7,6 @@ from importlib import import_module
 
 import torch
 
-from voxward.core.build import build
 from voxward.core.errors import MissingPackageError
 from voxward.core.recipe import Choice
 from voxward.core.registry import Registry
@@ -76,4 +75,4 @@ def create_optimizer(choice: Choice, network: torch.nn.Module) -> torch.optim.Op
     Example:
         >>> optimizer = create_optimizer(Choice("adam", {"lr": 1e-3}), torch.nn.Linear(2, 1))
     """
-    return build(OPTIMIZERS, choice.name, choice.options, network.parameters())
+    return OPTIMIZERS.build(choice.name, network.parameters(), **choice.options)

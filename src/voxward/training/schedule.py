@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from voxward.core.build import build
 from voxward.core.errors import UserError
 from voxward.core.recipe import Choice
 from voxward.core.registry import Registry
@@ -162,4 +161,4 @@ def create_schedule(choice: Choice) -> Schedule:
         >>> create_schedule(Choice("cosine", {"warmup": 0.1})).factor(0.05)
         0.5
     """
-    return build(SCHEDULES, choice.name, choice.options)
+    return SCHEDULES.build(choice.name, **choice.options)

@@ -1,7 +1,7 @@
-"""When weights are averaged, and how the learning rate restarts: stochastic weight averaging as a part of a recipe.
+"""The part of a recipe that says when weights are averaged, and how the learning rate restarts meanwhile.
 
-Henry et al., BraTS 2020, section 2.5, after Athiwaratkun et al.: behind the ordinary training the rate is set back to
-half of its initial value and falls along a cosine, several times; every few epochs the weights are noted.
+Henry et al., BraTS 2020, section 2.5, after Athiwaratkun et al.: after the ordinary training, the rate is set back to
+half of its initial value and falls along a cosine, several times; every few epochs the weights are added to their mean.
 """
 
 from __future__ import annotations
@@ -17,16 +17,24 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Averaging:
-    """When weights are noted, and the learning rate meanwhile. Time is the share of the run, so that any length fits.
+    """Stochastic weight averaging with restarts of the learning rate.
 
-    start: share of the run before the first restart. restarts: cycles of equal length that fill the rest. snapshots:
-    of the weights, evenly spread over a cycle, the last at its end. rate: with which a cycle begins, as a multiple of
-    the run's initial learning rate. stretch: length of the cosine in cycles; above 1 the rate does not reach zero.
-    initial: whether the weights before the first restart count as a snapshot, too. optimizer: the name of the one that
-    each cycle begins anew, with its own defaults but for the learning rate; None: the recipe's.
+    Time is the share of the run that is done, so that the schedule fits a run of any length. The defaults are those of
+    the paper: 200 epochs, then 5 cycles of 30 epochs with a snapshot every 3, that is 50 snapshots. The released code
+    has `stretch` 4/3 and `initial` true: 51 snapshots, and a cosine over 40 epochs of which 30 are run.
 
-    The defaults are the paper's 200 epochs, then 5 x 30 with a snapshot every 3: 50 snapshots. Raises ValueError for
-    values out of range.
+    Args:
+        start: The share (0 up to, but not including, 1) of the run before the first restart.
+        restarts: The number of cycles of equal length that fill the rest of the run.
+        snapshots: The number of snapshots of the weights in a cycle, evenly spread, with the last one at its end.
+        rate: The learning rate at the beginning of a cycle, as a multiple of the initial learning rate of the run.
+        stretch: The length of the cosine in cycles, at least 1. Above 1, the rate does not reach zero.
+        initial: True counts the weights before the first restart as a snapshot, too.
+        optimizer: The name of the optimiser that each cycle starts with, with default options except for the learning
+            rate; None for the optimiser of the recipe.
+
+    Raises:
+        UserError: A value is out of range.
     """
 
     start: float = 200 / 350
@@ -51,7 +59,7 @@ class Averaging:
             raise UserError(f"stretch must be at least 1, got {self.stretch}")
 
     def factor(self, done: float) -> float:
-        """The learning rate at `done` (start to 1), as a multiple of the run's initial one."""
+        """Return the learning rate at the share `done` (start to 1) of the run, as a multiple of the initial one."""
         cycles = (done - self.start) / (1.0 - self.start) * self.restarts + _ROUNDING
         within = cycles - min(int(cycles), self.restarts - 1)
         return self.rate * 0.5 * (1.0 + math.cos(math.pi * min(within / self.stretch, 1.0)))
@@ -63,7 +71,7 @@ class Averaging:
     def snapshots_due(self, done: float) -> int:
         """Return how many snapshots are due when the share `done` of the run is done; all of them when it is 1.
 
-        Where several become due in one step, the weights are noted once: the mean stays an equal one.
+        Where several become due in one step, the weights are added once, so that all snapshots count the same.
         """
         count = self.restarts * self.snapshots
         return sum(self._reached(n / count, done) for n in range(0 if self.initial else 1, count + 1))
@@ -71,7 +79,3 @@ class Averaging:
     def _reached(self, part: float, done: float) -> bool:
         """Say whether the share `done` has reached the share `part` of what follows `start`."""
         return done >= self.start + (1.0 - self.start) * part - _ROUNDING
-
-
-RELEASED = Averaging(stretch=4 / 3, initial=True)
-"""As in the authors' code: 51 snapshots, and a cosine over 40 epochs of which 30 are run."""

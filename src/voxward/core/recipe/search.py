@@ -1,4 +1,4 @@
-"""How an architecture is searched: a part of a recipe. The defaults are those of MS-NAS (Yan et al., MICCAI 2020)."""
+"""The part of a recipe that says how an architecture is searched, by default as MS-NAS (Yan et al., MICCAI 2020)."""
 
 from __future__ import annotations
 
@@ -8,23 +8,46 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Search:
-    """The space, the super-net, the bilevel schedule and the decoding.
+    """The space of architectures, the super-net, the schedule of the search, and how a network is decoded.
 
-    Space: layers, scales (at most; a plan with fewer strides has fewer), blocks per cell. Super-net: part, start,
-    checkpointing, see architecture_search.supernet; batch_size: None takes the plan's. Schedule: weights learn in all
-    epochs, on one half of the training cases; on the other half alpha and p learn in the cell_epochs, after
-    warmup_epochs of them, and beta in the network_epochs. steps_per_epoch: None for one batch per so many cases of a
-    half. min_steps: steps below which the result is poor, so that a time budget with room for fewer gives a warning.
-    Weights: SGD, lr falling by a cosine from its first to its second value, momentum, weight_decay,
-    clip_gradient_norm. arch_optimizer: `adam` with arch_lr and arch_weight_decay, or `sgd`, the weights' (the paper).
-    temperature: of all softmaxes at the end, to which it falls from 1 after the warm-up. budget_gmac: the expected
-    10^9 multiply-adds of a decoded network for one patch are drawn there by budget_weight * |expected / budget - 1|.
-    entropy_weight: grows from 0 over each phase, and, times the entropies of alpha, p and the paths (0 to 1 each),
-    draws them to choices; 0: not (the paper). adversarial_eps: alpha, p and beta learn on patches perturbed within
-    this share of the intensity window, by adversarial_steps sign steps; 0: clean ones. Decoding: score `sum` (the
-    paper) or `log` (the likeliest paths); diverse: each path has a new edge. candidates: so many networks, drawn from
-    the distribution of paths, compete with the decoded one, by their Dice with the super-net's weights on the half
-    that beta learned on; 0: none.
+    The search has two phases. The weights learn in all epochs, on one half of the training cases. On the other half,
+    alpha (operations) and p (inputs of a block) learn in the first phase, and beta (paths) in the second one.
+
+    Args:
+        layers: The number of layers of cells.
+        scales: The largest number of resolutions; a plan with fewer strides has fewer.
+        blocks: The number of blocks in a cell.
+        part: The share 1 / part of the channels that an operation of the super-net works on.
+        start: What is equally likely at the beginning: `uniform-path` for all paths, or `uniform-edge` for all edges
+            into a node, as in the paper.
+        checkpointing: True saves memory by computing each cell again in the backward pass.
+        batch_size: The number of patches in a batch, or None for that of the plan.
+        steps_per_epoch: The number of steps in an epoch, or None for one patch per case of a half.
+        min_steps: The number of steps below which the result is poor. A time budget with room for fewer gives a
+            warning.
+        warmup_epochs: The number of epochs of the first phase before alpha and p learn.
+        cell_epochs: The number of epochs of the first phase.
+        network_epochs: The number of epochs of the second phase.
+        lr: The learning rate of the weights at the beginning and at the end; it falls along a cosine.
+        momentum: The momentum of the weights' SGD.
+        weight_decay: The weight decay of the weights.
+        clip_gradient_norm: The largest norm of the gradient of the weights.
+        arch_optimizer: The optimiser of alpha, p and beta: `adam`, or `sgd` with the numbers of the weights' SGD, as in
+            the paper.
+        arch_lr: The learning rate of `adam`.
+        arch_weight_decay: The weight decay of `adam`.
+        temperature: The temperature of all softmaxes at the end, to which it falls from 1 after the warm-up.
+        budget_gmac: The number of 10^9 multiply-adds for one patch that a decoded network should have, or None.
+        budget_weight: The weight of |expected / budget - 1| in the loss of alpha, p and beta.
+        entropy_weight: The weight of the entropies of alpha, p and the paths (0 to 1 each), which grows from 0 over
+            each phase and favours clear choices; 0, as in the paper, switches it off.
+        adversarial_eps: The radius of an l_inf ball, as a share (0 to 1) of the intensity range; alpha, p and beta
+            learn on patches that are perturbed within it. 0 leaves patches clean.
+        adversarial_steps: The number of sign steps of that perturbation.
+        score: How paths are ranked in decoding: `sum`, as in the paper, or `log`, which finds the likeliest paths.
+        diverse: True asks for a new edge in each path.
+        candidates: The number of networks that are drawn from the distribution of paths and compete with the decoded
+            one. They are compared by their Dice with the weights of the super-net, on the half that beta learned on.
     """
 
     layers: int = 10
@@ -58,11 +81,11 @@ class Search:
 
     @property
     def epochs(self) -> int:
-        """Of both phases."""
+        """Return the number of epochs of both phases together."""
         return self.cell_epochs + self.network_epochs
 
     def problems(self) -> list[str]:
-        """Values out of range."""
+        """Return one sentence for each value that is out of range."""
         return self._space_problems() + self._schedule_problems()
 
     def _space_problems(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""YAML as recipes, systems and protocols use it: safe, numbers as people write them, changed by `key=value`."""
+"""YAML as recipes, systems and protocols use it: safe, with numbers as people write them; changed by `key=value`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,33 @@ from voxward.core.registry import unknown_name
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-4 and 8/255 are numbers, as everyone expects (YAML 1.1 wants 1.0e-4)."""
+    """Safe YAML in which 1e-4 and 8/255 are numbers (YAML 1.1 wants 1.0e-4), and in which no key is there twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Read a mapping, and refuse a key that it has twice: YAML itself would silently take the last value."""
+        node = super().compose_mapping_node(anchor)
+        seen = set[tuple[str, str]]()
+        for key, _ in node.value:
+            name = (key.tag, str(key.value))
+            if name in seen:
+                raise yaml.composer.ComposerError(None, None, f"the key {key.value!r} is there twice", key.start_mark)
+            seen.add(name)
+        return node
+
+
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML that quotes a text which `_Loader` would take for a number."""
 
 
 def _fraction(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
     return float(Fraction(str(loader.construct_scalar(node))))
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-_Loader.add_implicit_resolver("!fraction", re.compile(r"^[-+]?\d+/0*[1-9]\d*$"), list("-+0123456789"))
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
+    _kind.add_implicit_resolver("!fraction", re.compile(r"^[-+]?\d+/0*[1-9]\d*$"), list("-+0123456789"))
 _Loader.add_constructor("!fraction", _fraction)
 
 
@@ -34,20 +50,24 @@ def read_yaml(text: str, source: str) -> Any:
 
     Args:
         text: The text.
-        source: The file's name, for the message.
+        source: The name of the file, for the message.
+
+    Returns:
+        Dictionaries, lists, strings, numbers, booleans, dates and None. Fractions such as 8/255 are floats.
 
     Raises:
-        UserError: The text is not valid YAML, or asks for something else than plain data.
+        UserError: The text is not valid YAML, has a key twice in one mapping, or asks for something else than plain
+            data.
     """
     try:
         return _parse(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError is of a date such as 2024-13-45
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError comes from a date such as 2024-13-45
         raise UserError(f"{source} is not valid YAML: {error}") from error
 
 
 def dump_yaml(data: Mapping[str, Any]) -> str:
     """Return plain data as YAML text, in the order of the data."""
-    text: str = yaml.safe_dump(dict(data), sort_keys=False)
+    text: str = yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False)
     return text
 
 

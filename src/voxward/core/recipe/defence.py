@@ -1,0 +1,55 @@
+"""The part of a recipe that says how a network is trained on perturbed patches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from voxward.core.recipe.checks import below, not_positive, outside
+
+
+@dataclass(frozen=True)
+class Defence:
+    """Adversarial training in an l_inf ball around each patch.
+
+    Args:
+        method: `free` (Shafahi et al. 2019) uses every batch `replays` times, and each backward pass moves both the
+            weights and the perturbation. `pgd` (Madry et al. 2018) trains the weights on the patch that `steps` steps
+            from a random start have found. `trades` (Zhang et al. 2019) minimises the loss on the clean patch plus
+            `beta` times the divergence of the prediction on the perturbed patch from that on the clean one.
+        eps: The radius of the ball, as a share (0 to 1) of the intensity range of each channel.
+        replays: The number of times that `free` uses a batch.
+        steps: The number of steps of the perturbation in `pgd` and `trades`.
+        step: The length of such a step in units of eps, or None for 1 in `free` and 2.5 / steps in the others.
+        objective: What the steps of `pgd` maximise, see `attacks.objectives`. `free` maximises the training loss, and
+            `trades` the divergence.
+        clean: The share (0 to 1) of the samples that stay unperturbed. `trades` does not use it.
+        warmup: The share (0 to 1) of the run in which eps grows from 0.
+        beta: The weight of the divergence in `trades`, at least 0.
+        robust: The weight (0 to 1) of the robust Dice (or loss, see `training.best`), against the clean one, in
+            choosing the best checkpoint.
+    """
+
+    method: str = "free"
+    eps: float = 8 / 255
+    replays: int = 5
+    steps: int = 3
+    step: float | None = None
+    objective: str = "dice"
+    clean: float = 0.0
+    warmup: float = 0.0
+    beta: float = 6.0
+    robust: float = 0.5
+
+    @property
+    def length(self) -> float:
+        """Return the length of a step of the perturbation, in units of eps."""
+        if self.step is not None:
+            return self.step
+        return 1.0 if self.method == "free" else 2.5 / self.steps
+
+    def problems(self) -> list[str]:
+        """Return one sentence for each value that is out of range."""
+        found = outside("eps", self.eps, 0.0, 1.0) + outside("clean", self.clean, 0.0, 1.0)
+        found += outside("warmup", self.warmup, 0.0, 1.0) + outside("robust", self.robust, 0.0, 1.0)
+        found += below(1, replays=self.replays, steps=self.steps)
+        return found + not_positive(step=self.step) + below(0, beta=self.beta)

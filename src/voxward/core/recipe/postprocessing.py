@@ -1,0 +1,54 @@
+"""The part of a recipe that says how a predicted label is cleaned up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from voxward.core.errors import UserError
+from voxward.core.labels import LabelSet
+from voxward.core.recipe.checks import outside
+from voxward.core.registry import unknown_name
+
+PostProcessingKind = Literal["organ", "lesion", "share", "none"]
+
+
+@dataclass(frozen=True)
+class PostProcessing:
+    """How a predicted label is cleaned up.
+
+    A step is kept for a class only if it raises the Dice of that class on the selection cases.
+
+    Args:
+        kind: What is done with the connected components of a class. `organ` keeps the largest one. `lesion` gives
+            small ones the class around them. `share` removes those with less than `fraction` of the voxels of the
+            class, but never the largest. `none` leaves them.
+        classes: The kind of single classes, by name, where it is another one, such as `{tumour: lesion}`.
+        fraction: The share (0 to 1) of the voxels of a class, for the kind `share`.
+        fill_holes: True then gives background that a class encloses to that class.
+    """
+
+    kind: PostProcessingKind = "organ"
+    classes: Mapping[str, PostProcessingKind] = field(default_factory=dict)
+    fraction: float = 0.2
+    fill_holes: bool = False
+
+    def problems(self) -> list[str]:
+        """Return one sentence for each value that is out of range."""
+        return outside("fraction", self.fraction, 0.0, 1.0)
+
+    def kinds(self, labels: LabelSet) -> tuple[PostProcessingKind, ...]:
+        """Return the kind of each foreground class.
+
+        Args:
+            labels: The labels of the dataset.
+
+        Raises:
+            UserError: `classes` names a class that the dataset does not have.
+        """
+        known = dict.fromkeys(labels.foreground)
+        unknown = [unknown_name("class", name, known) for name in self.classes if name not in known]
+        if unknown:
+            raise UserError("postprocessing.classes: " + "; ".join(unknown))
+        return tuple(self.classes.get(name, self.kind) for name in labels.foreground)

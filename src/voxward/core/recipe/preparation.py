@@ -1,0 +1,54 @@
+"""The part of a recipe that says how volumes are prepared, and by whose rules the plan is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from voxward.core.plan import Padding
+from voxward.core.recipe.checks import below, not_positive
+from voxward.core.types import Size3
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How volumes are prepared, and by whose rules the plan is made.
+
+    Args:
+        planner: The planner that chooses the size of the patch and the strides of the network.
+        normalization: How intensities are normalised. `auto` is `ct` for channels named CT, and `mr` for all others.
+            `core.plan.ChannelPlan` describes the others.
+        clip: The intensity range (low, high), in the unit of the files, of the normalisation `clip`.
+        resample: True resamples all cases to the spacing of the plan; False leaves every case its own voxels.
+        crop_nonzero: True cuts off the margin of zeros around a volume.
+        padding: How a volume that is smaller than a patch is extended: `reflect`, `edge` or `zero`.
+        memory_gib: The memory in GiB that a training step may take. The batch size follows from it.
+        batch_size: The number of patches in a batch, or None for what the memory allows.
+        patch_size: The size of the patch in voxels; only the planner `fixed` uses it.
+        slice_size: The number of voxels per axis that a slice is resized to, or None for the median spacing; only the
+            planner `slices` uses it.
+    """
+
+    planner: str = "rog"
+    normalization: Literal["auto", "ct", "mr", "clip", "minmax", "zscore", "none"] = "auto"
+    clip: tuple[float, float] | None = None
+    resample: bool = True
+    crop_nonzero: bool = True
+    padding: Padding = "reflect"
+    memory_gib: float = 10.0
+    batch_size: int | None = None
+    patch_size: Size3 = (128, 128, 128)
+    slice_size: tuple[int, int] | None = None
+
+    def problems(self) -> list[str]:
+        """Return one sentence for each value that is out of range."""
+        found = not_positive(memory_gib=self.memory_gib) + below(1, batch_size=self.batch_size)
+        if self.normalization == "clip" and self.clip is None:
+            found.append("clip must be (low, high) with normalization 'clip', got none")
+        if self.clip is not None and not self.clip[0] < self.clip[1]:
+            found.append(f"clip must be low < high, got {self.clip}")
+        if min(self.patch_size) < 1:
+            found.append(f"patch_size must be positive, got {self.patch_size}")
+        if self.slice_size is not None and min(self.slice_size) < 8:
+            found.append(f"slice_size must be at least 8 voxels per axis, got {self.slice_size}")
+        return found
