@@ -23,7 +23,11 @@ def test_what_is_no_text_is_refused_by_name(tmp_path, read):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "must be a CSV file with the columns case"), ("a,b\n", "got .'a', 'b'"), ("case\na,b\n", "a row of 2 cells")],
+    [
+        ("", "must be a CSV file with the column 'case', got"),
+        ("a,b\n", "got .'a', 'b'"),
+        ("case\na,b\n", "a row of 2 cells"),
+    ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path, text, message):
     (tmp_path / "x.csv").write_text(text)
