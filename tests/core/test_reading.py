@@ -31,8 +31,8 @@ def test_a_table_is_read_by_its_columns(tmp_path):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", r"a\.csv must be a CSV file with the columns case, got \[\]"),
-        ("loss\n1\n", "with the columns case"),
+        ("", r"a\.csv must be a CSV file with the column 'case', got \[\]"),
+        ("loss\n1\n", "with the column 'case'"),
         ("case,loss\na\n", "has 2 columns, but a row of 1 cells"),
     ],
 )

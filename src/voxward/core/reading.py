@@ -57,7 +57,8 @@ def read_csv(path: Path | str, columns: tuple[str, ...] = ()) -> list[dict[str, 
         raise UserError(f"{path} is not a CSV file: {error}") from error
     lacking = [name for name in columns if name not in header]
     if lacking:
-        raise UserError(f"{path} must be a CSV file with the columns {', '.join(columns)}, got {header}")
+        asked = f"column{'s' * (len(columns) > 1)} {', '.join(map(repr, columns))}"
+        raise UserError(f"{path} must be a CSV file with the {asked}, got {header}")
     for row in rows:
         if len(row) != len(header):
             raise UserError(f"{path} has {len(header)} columns, but a row of {len(row)} cells: {row}")
