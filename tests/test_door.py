@@ -11,6 +11,7 @@ import pytest
 import voxward
 from tests.end_to_end.conftest import TINY
 from voxward.cli import COMMANDS, Command, main, parser
+from voxward.core.choices import Fold
 from voxward.core.errors import MissingPackageError, UserError
 from voxward.phantoms.write import write_phantoms
 from voxward.training.interrupt import Interrupted
@@ -94,7 +95,9 @@ def phantoms(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(phantoms, tmp_path_factory):
-    return voxward.train(phantoms, tmp_path_factory.mktemp("door") / "run", "dynunet", seed=1, overrides=TINY)
+    return voxward.train(
+        phantoms, out=tmp_path_factory.mktemp("door") / "run", recipe="dynunet", overrides=TINY, fold=Fold(seed=1)
+    )
 
 
 @pytest.fixture

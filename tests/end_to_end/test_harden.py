@@ -12,11 +12,12 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from voxward.commands.benchmark import benchmark
 
+from tests.end_to_end.build import changes
 from tests.end_to_end.conftest import TINY
 from tests.end_to_end.test_train import StopAt
 from voxward.cli import main
+from voxward.commands.attack import attack
 from voxward.commands.harden import harden
 from voxward.commands.train import train
 from voxward.core.choices import Change
@@ -88,7 +89,9 @@ def test_an_interrupted_run_ends_like_another(trained, tmp_path, method):
 
 def test_a_benchmark_of_both_says_what_it_bought(trained, hardened, phantoms, tmp_path):
     options = {"attacks": ("fgsm-ce",), "eps": (8 / 255,), "cases": 2, "precision": "fp32"}
-    result = benchmark([trained, hardened], phantoms, tmp_path / "out", **options, surrogate=trained)
+    result = attack(
+        [trained, hardened], phantoms, out=tmp_path / "out", overrides=changes(**options, surrogate=trained)
+    )
     (report,) = result.out.glob("hardening-*.md")
     text = report.read_text()
     assert [line.split("|")[1].strip() for line in text.splitlines()[:4]] == ["eps", "---", "clean", "8/255"]
@@ -153,7 +156,7 @@ def test_what_the_run_does_not_say_is_inherited_too(trained, tmp_path):
 def test_the_command_line(trained, tmp_path, capsys):
     line = ["harden", str(trained), "--out", str(tmp_path / "run"), "--eps", "4/255", "--method", "pgd"]
     assert main([*line, "--set", "training.epochs=1", "--set", "defence.steps=1"]) == 0
-    assert "voxward benchmark" in capsys.readouterr().out.replace("\n", " ")
+    assert "voxward attack" in capsys.readouterr().out.replace("\n", " ")
     assert load_recipe(RunFolder(tmp_path / "run").recipe).defence.eps == pytest.approx(4 / 255)
 
 

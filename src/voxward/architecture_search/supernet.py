@@ -34,7 +34,7 @@ from voxward.core.genotype import (
     path_edges,
 )
 from voxward.core.registry import Registry
-from voxward.nets.lattice import check_input
+from voxward.nets.inputs import check_input
 from voxward.nets.layout import Layout
 from voxward.nets.searched import propagate
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from voxward.core.errors import UserError
 from voxward.core.types import Images, Logits, Size3
 from voxward.nets.blocks import InstanceNorm, PointwiseConv3d, SeparableConv3d, Upsample
+from voxward.nets.inputs import check_input
 
 LEVEL_DEPTHS = ((0, 2, 4, 6, 8), (1, 3, 5, 7), (2, 4, 6), (3, 5))
 CHANNELS = (64, 128, 256, 512)
@@ -147,22 +148,3 @@ def _node(depth: int, level: int, strides: list[Size3]) -> Node:
     has_up = level > 0 or last
     has_down = level < 3 and not last
     return Node(CHANNELS[level], strides[level] if has_up else None, strides[level + 1] if has_down else None)
-
-
-def check_input(images: Tensor, channels: int, total_stride: tuple[int, ...]) -> None:
-    """Check that a network can take a batch.
-
-    Args:
-        images: (b, c, *spatial).
-        channels: The network's number of image channels.
-        total_stride: The number per axis that must divide the images' size.
-
-    Raises:
-        UserError: The channels or the sizes do not fit; the message says what to pad to.
-    """
-    if images.shape[1] != channels:
-        raise UserError(f"the network takes {channels} channels, got {images.shape[1]}")
-    size = tuple(images.shape[2:])
-    if any(length % step for length, step in zip(size, total_stride, strict=True)):
-        legal = tuple(-(-length // step) * step for length, step in zip(size, total_stride, strict=True))
-        raise UserError(f"the network needs sizes divisible by {total_stride}, got {size}: pad to {legal}")
