@@ -16,7 +16,6 @@ from voxward.core.types import Float3, Size3
 T = TypeVar("T")
 
 Padding = Literal["reflect", "edge", "zero"]
-Normalization = Literal["ct", "mr", "clip", "minmax", "zscore", "none"]
 
 
 @dataclass(frozen=True)
@@ -65,15 +64,17 @@ class Fingerprint:
 class ChannelPlan:
     """How a channel is normalised.
 
-    `ct`: clip to [low, high], subtract mean, divide by std, the dataset's figures. `mr`: the same with the case's own
-    0.5 and 99.5 percentiles, mean and standard deviation of its non-zero voxels (the four figures here are unused).
-    `clip`: clip to [low, high], then the case's own mean and standard deviation of all its voxels. `minmax`: clip to
-    the 1 and 99 percentiles of the case's non-zero voxels, which become 0 and 1. `zscore`: subtract mean and divide by
-    standard deviation of the case's non-zero voxels; zero voxels stay 0. `none`: left as it is.
+    Attributes:
+        name: The channel's name.
+        normalization: A name of data.normalization.NORMALIZATIONS, which also says which of the numbers are used.
+        low: Lower end of the intensity range, in the file's intensity unit.
+        high: Upper end of that range.
+        mean: What is subtracted, in the file's intensity unit.
+        std: What intensities are divided by, in the file's intensity unit.
     """
 
     name: str
-    normalization: Normalization
+    normalization: str
     low: float = 0.0
     high: float = 0.0
     mean: float = 0.0

@@ -9,10 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from voxward.core.errors import UserError
-from voxward.core.plan import CaseFingerprint, ChannelFingerprint, ChannelPlan, Fingerprint, Normalization, Plan
+from voxward.core.plan import CaseFingerprint, ChannelFingerprint, ChannelPlan, Fingerprint, Plan
 from voxward.core.recipe import Preparation
 from voxward.core.registry import Registry
 from voxward.core.types import Float3, Size3
+from voxward.data.normalization import NORMALIZATIONS, check_normalization, chosen_normalization
 from voxward.data.planner_nnunet import fit_pooling, nnunet_sizes, nnunet_spacing
 from voxward.data.planner_rog import rog_batch_size, rog_sizes
 
@@ -34,6 +35,7 @@ def make_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
     """
     if not fingerprint.cases:
         raise UserError(f"cannot plan: the fingerprint of {fingerprint.dataset!r} has no cases")
+    check_normalization(preparation)
     return PLANNERS[preparation.planner](fingerprint, preparation)
 
 
@@ -166,11 +168,8 @@ def _assemble(
 
 
 def _channel(channel: ChannelFingerprint, preparation: Preparation) -> ChannelPlan:
-    automatic: Normalization = "ct" if channel.name.strip().lower() == "ct" else "mr"
-    normalization = automatic if preparation.normalization == "auto" else preparation.normalization
-    if normalization == "clip" and preparation.clip is not None:
-        return ChannelPlan(channel.name, normalization, *preparation.clip)
-    return ChannelPlan(channel.name, normalization, channel.low, channel.high, channel.mean, channel.std)
+    name = chosen_normalization(preparation, channel.name)
+    return ChannelPlan(channel.name, name, *NORMALIZATIONS[name].planned(channel, preparation))
 
 
 def _suspicious(volumes: tuple[float, ...]) -> float:

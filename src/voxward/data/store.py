@@ -33,6 +33,7 @@ from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
 from voxward.data.io import read_image, read_label
+from voxward.data.normalization import NORMALIZATIONS
 from voxward.data.parallel import for_each_case
 from voxward.data.prepare import prepare
 
@@ -213,9 +214,11 @@ def _is_case(folder: Path) -> bool:
 
 def preparation_digest(plan: Plan) -> str:
     """A short name for the decisions of a plan that change prepared voxels."""
-    # Only "ct" uses the dataset's figures, and "clip" the recipe's: other folds of an MR set may share a folder.
+    # Numbers that a normalisation does not read may differ: other folds of an MR dataset may share a folder.
     channels = tuple(
-        channel if channel.normalization in ("ct", "clip") else ChannelPlan(channel.name, channel.normalization)
+        channel
+        if NORMALIZATIONS[channel.normalization].reads_plan
+        else ChannelPlan(channel.name, channel.normalization)
         for channel in plan.channels
     )
     data = to_data(replace(plan, channels=channels))

@@ -20,7 +20,6 @@ from voxward.core.structure import from_data, to_data
 from voxward.core.types import Size3
 
 Options = Mapping[str, Any]
-PostProcessingKind = Literal["organ", "lesion", "share", "none"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +27,13 @@ class Preparation:
     """planner: whose rules choose patch and strides. memory_gib: what a training step may take (chooses the batch
     size). batch_size: overrides that choice. normalization: `auto` = `ct` for channels named CT, else `mr`; `clip`: cut
     off at `clip` (low, high, in the file's unit), then zero mean and unit variance of each case; others: see
-    core.plan.ChannelPlan. resample: to the plan's spacing; without it every case keeps its own voxels. patch_size: of
+    data.normalization. resample: to the plan's spacing; without it every case keeps its own voxels. patch_size: of
     the planner `fixed`, in voxels. slice_size: of the planner `slices`, voxels per axis that a slice is resized to;
     None keeps the median spacing.
     """
 
     planner: str = "rog"
-    normalization: Literal["auto", "ct", "mr", "clip", "minmax", "zscore", "none"] = "auto"
+    normalization: str = "auto"
     clip: tuple[float, float] | None = None
     resample: bool = True
     crop_nonzero: bool = True
@@ -49,8 +48,6 @@ class Preparation:
         found = [] if self.memory_gib > 0 else [f"memory_gib must be positive, got {self.memory_gib}"]
         if self.batch_size is not None and self.batch_size < 1:
             found.append(f"batch_size must be at least 1, got {self.batch_size}")
-        if self.normalization == "clip" and self.clip is None:
-            found.append("clip must be (low, high) with normalization 'clip', got none")
         if self.clip is not None and not self.clip[0] < self.clip[1]:
             found.append(f"clip must be low < high, got {self.clip}")
         if min(self.patch_size) < 1:
@@ -229,9 +226,9 @@ class Inference:
     """
 
     overlap: float = 0.5
-    weights: Literal["inverse-distance", "gaussian", "constant"] = "inverse-distance"
+    weights: str = "inverse-distance"
     mirror_axes: tuple[int, ...] = ()
-    placement: Literal["step", "count", "heartseg"] = "step"
+    placement: str = "step"
     extra_windows: int = 6
     combine: Literal["mean", "vote"] = "mean"
     tta: Literal["mirrors", "symmetries"] = "mirrors"
@@ -242,8 +239,6 @@ class Inference:
         """Values out of range."""
         found = [] if 0 <= self.overlap < 1 else [f"overlap must be in [0, 1), got {self.overlap}"]
         found += [] if self.extra_windows >= 1 else [f"extra_windows must be at least 1, got {self.extra_windows}"]
-        if self.combine == "vote" and self.weights != "constant":
-            found.append(f"combine 'vote' needs weights 'constant', got {self.weights!r}")
         return found + _axes_problems("mirror_axes", self.mirror_axes)
 
 
@@ -257,8 +252,8 @@ class PostProcessing:
     cases.
     """
 
-    kind: PostProcessingKind = "organ"
-    classes: Mapping[str, PostProcessingKind] = field(default_factory=dict)
+    kind: str = "organ"
+    classes: Mapping[str, str] = field(default_factory=dict)
     fraction: float = 0.2
     fill_holes: bool = False
 
@@ -266,7 +261,7 @@ class PostProcessing:
         """Values out of range."""
         return _outside("fraction", self.fraction, 0.0, 1.0)
 
-    def kinds(self, labels: LabelSet) -> tuple[PostProcessingKind, ...]:
+    def kinds(self, labels: LabelSet) -> tuple[str, ...]:
         """The kind of each foreground class. Raises ValueError when `classes` names a class that is none of them."""
         known = dict.fromkeys(labels.foreground)
         unknown = [unknown_name("class", name, known) for name in self.classes if name not in known]
