@@ -22,10 +22,9 @@ from voxward.core.case import Frame, PreparedCase, Volume
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet, largest
 from voxward.core.plan import Plan
-from voxward.core.registry import unknown_name
 from voxward.core.types import CaseLogits, Size3
 from voxward.data.crop import blank, crop_frozen
-from voxward.data.normalization import NORMALIZATIONS
+from voxward.data.normalization import normalization_of
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
 from voxward.data.resample import resample, resample_labels
 from voxward.data.resample_rows import resampled_rows
@@ -144,7 +143,7 @@ def prepare_frozen(
         raise UserError(f"volume must be (b, c, i, j, k) with {expected} after b, got {tuple(volume.shape)}")
     box, channels = crop_frozen(volume, frame), []
     for n, numbers in enumerate(figures or _held(frame)):
-        normalization = NORMALIZATIONS[plan.channels[n].normalization]
+        normalization = normalization_of(plan.channels[n])
         before = normalization.before_resampling(box[:, n], numbers)
         resampled = resample(before, frame.shape, plan.spline_order)
         channels.append(normalization.after_resampling(resampled, numbers))
@@ -195,6 +194,7 @@ def restore_argmax(slabs: Iterable[Tensor], frame: Frame, axis: int = 0, read: R
         maps = maps or blank(frame, np.uint8 if len(logits) <= 256 else np.uint16)
         rows = slice(first, first + logits.shape[axis + 1])
         maps[1][(slice(None),) * axis + (rows,)] = read(logits).cpu().numpy()
+        del logits  # or it would live on while the next slab is made
     if maps is None:
         raise UserError(f"there are no slabs for the prepared shape {frame.shape}")
     return maps[0]
@@ -253,10 +253,6 @@ def _check(volume: Volume, label: Volume | None, plan: Plan, id: str) -> None:
     if len(volume.array) != len(plan.channels):
         names = ", ".join(channel.name for channel in plan.channels)
         raise UserError(f"case {id!r}: the plan has {len(plan.channels)} channels ({names}), got {len(volume.array)}")
-    for channel in plan.channels:
-        if channel.normalization not in NORMALIZATIONS:
-            fault = unknown_name("normalization", channel.normalization, NORMALIZATIONS)
-            raise UserError(f"case {id!r}: channel {channel.name!r} of the plan: {fault}")
     if label is not None and (fault := label_fault(volume, label)) is not None:
         raise UserError(f"case {id!r}: {fault}")
 
@@ -279,11 +275,11 @@ def _normalised(box: np.ndarray, frame: Frame, plan: Plan) -> Tensor:
     """The channels of `box`, one at a time, the last step in place and plane by plane: nothing whole is held twice."""
     image = torch.empty((len(box), *frame.shape), dtype=torch.float32)
     for n, (channel, numbers) in enumerate(zip(box, _held(frame), strict=True)):
-        normalization = NORMALIZATIONS[plan.channels[n].normalization]
+        normalization = normalization_of(plan.channels[n])
         before = normalization.before_resampling(_tensor(channel), numbers)
         image[n].copy_(resample(before, frame.shape, plan.spline_order))
         del before
-        for plane in image[n]:
+        for plane in image[n].unsqueeze(1):
             plane.copy_(normalization.after_resampling(plane, numbers))
     return image
 

@@ -7,7 +7,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from voxward.core.plan import Plan
-from voxward.data.normalization import NORMALIZATIONS, LiveNumbers, Numbers
+from voxward.data.normalization import LiveNumbers, Numbers, normalization_of
 
 Figures = tuple[Numbers, ...]
 """Per channel low, high, mean and standard deviation, in the file's intensity unit."""
@@ -30,7 +30,7 @@ def box_figures(box: Shaped[np.ndarray, "c d h w"], plan: Plan) -> Figures:
         UserError: The plan names a normalisation that does not exist.
     """
     pairs = zip(box, plan.channels, strict=True)
-    return tuple(NORMALIZATIONS[own.normalization].measure(channel, own) for channel, own in pairs)
+    return tuple(normalization_of(own).measure(channel, own) for channel, own in pairs)
 
 
 def live_figures(box: Float[Tensor, "c d h w"], plan: Plan) -> LiveFigures:
@@ -47,4 +47,4 @@ def live_figures(box: Float[Tensor, "c d h w"], plan: Plan) -> LiveFigures:
         UserError: The plan names a normalisation that does not exist.
     """
     pairs = zip(box, plan.channels, strict=True)
-    return tuple(NORMALIZATIONS[own.normalization].measure_live(channel, own) for channel, own in pairs)
+    return tuple(normalization_of(own).measure_live(channel, own) for channel, own in pairs)

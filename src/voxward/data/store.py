@@ -33,7 +33,7 @@ from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
 from voxward.data.io import read_image, read_label
-from voxward.data.normalization import NORMALIZATIONS
+from voxward.data.normalization import normalization_of
 from voxward.data.parallel import for_each_case
 from voxward.data.prepare import prepare
 
@@ -216,9 +216,7 @@ def preparation_digest(plan: Plan) -> str:
     """A short name for the decisions of a plan that change prepared voxels."""
     # Numbers that a normalisation does not read may differ: other folds of an MR dataset may share a folder.
     channels = tuple(
-        channel
-        if NORMALIZATIONS[channel.normalization].reads_plan
-        else ChannelPlan(channel.name, channel.normalization)
+        channel if normalization_of(channel).reads_plan else ChannelPlan(channel.name, channel.normalization)
         for channel in plan.channels
     )
     data = to_data(replace(plan, channels=channels))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from voxward.core.errors import UserError
+from voxward.core.plan import ChannelPlan
 from voxward.core.recipe import Preparation
 from voxward.core.registry import Registry, unknown_name
 from voxward.data.normalization.clip import Clip
@@ -14,7 +15,8 @@ from voxward.data.normalization.normalization import LiveNumbers, Normalization,
 from voxward.data.normalization.zscore import ZScore
 
 __all__ = [
-    "NORMALIZATIONS", "LiveNumbers", "Normalization", "Numbers", "check_normalization", "chosen_normalization"
+    "NORMALIZATIONS", "LiveNumbers", "Normalization", "Numbers", "check_normalization", "chosen_normalization",
+    "normalization_of",
 ]  # fmt: skip
 
 NORMALIZATIONS: Registry[Normalization] = Registry(
@@ -37,6 +39,21 @@ def chosen_normalization(preparation: Preparation, channel: str) -> str:
     if preparation.normalization != _AUTO:
         return preparation.normalization
     return "ct" if channel.strip().lower() == "ct" else "mr"
+
+
+def normalization_of(channel: ChannelPlan) -> Normalization:
+    """Return the normalisation that a plan names for a channel.
+
+    Args:
+        channel: The channel's part of the plan.
+
+    Raises:
+        UserError: There is no normalisation of that name; the message lists the names that exist.
+    """
+    name = channel.normalization
+    if name not in NORMALIZATIONS:
+        raise UserError(f"channel {channel.name!r} of the plan: {unknown_name('normalization', name, NORMALIZATIONS)}")
+    return NORMALIZATIONS[name]
 
 
 def check_normalization(preparation: Preparation) -> None:
