@@ -32,7 +32,7 @@ from voxward.core.genotype import (
     Genotype,
     path_edges,
 )
-from voxward.nets.lattice import check_input
+from voxward.nets.check_input import check_input
 from voxward.nets.layout import Layout
 from voxward.nets.searched import propagate
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from voxward.core.errors import UserError
 from voxward.core.types import Images, Logits, Size3
 from voxward.nets.blocks import InstanceNorm, Upsample
-from voxward.nets.lattice import check_input
+from voxward.nets.check_input import check_input
 
 Norm = Literal["group", "instance"]
 Outputs = Logits | tuple[Logits, ...]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxward.core.errors import UserError
-from voxward.nets.lattice import check_input
+from voxward.nets.check_input import check_input
 from voxward.nets.slicewise import Slicewise
 
 Step = tuple[int, int]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from voxward.core.errors import UserError
 from voxward.core.genotype import CELL_KINDS, Edge, Gene, Genotype, Node, load_genotype
 from voxward.core.structure import from_data, to_data
-from voxward.nets.lattice import check_input
+from voxward.nets.check_input import check_input
 from voxward.nets.layout import Layout, Stride, stage_strides
 from voxward.nets.slicewise import Slicewise
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from voxward.core.errors import UserError
-from voxward.nets.lattice import check_input
+from voxward.nets.check_input import check_input
 from voxward.nets.layout import Upsample
 from voxward.nets.slicewise import Slicewise
 
