@@ -61,6 +61,10 @@ def rog_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
     """Plan as ROG does: median spacing, power-of-two patches, strides from the smallest object.
 
     The batch size is the largest that the memory holds, see `planner_rog.rog_batch_size`.
+
+    Args:
+        fingerprint: The measured training cases.
+        preparation: The recipe's part on preparation.
     """
     spacing = _median([case.spacing for case in fingerprint.cases])
     i, j, k = fingerprint.object_size
@@ -84,6 +88,10 @@ def nnunet_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
     """Plan as nnU-Net does: a finer spacing of a coarse axis, and the largest patch that the memory holds.
 
     The batch size takes the memory that is left.
+
+    Args:
+        fingerprint: The measured training cases.
+        preparation: The recipe's part on preparation.
     """
     spacing = nnunet_spacing([case.shape for case in fingerprint.cases], [case.spacing for case in fingerprint.cases])
     shapes = _shapes_at(fingerprint, spacing)
@@ -108,6 +116,10 @@ def fixed_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
 
     Every axis is halved up to three times, and a step takes one patch. Nothing is read around a patch, so augmentation
     that turns it by other than quarter turns sees its border continued by the padding rule.
+
+    Args:
+        fingerprint: The measured training cases.
+        preparation: The recipe's part on preparation.
     """
     patch, steps = preparation.patch_size, []
     edges = list(patch)
@@ -134,6 +146,10 @@ def slices_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
     With `preparation.slice_size` the median slice comes to have that many voxels per axis; otherwise the spacing is the
     median. Larger slices are seen in windows, smaller ones are padded. The size is rounded up to what the pooling
     divides.
+
+    Args:
+        fingerprint: The measured training cases.
+        preparation: The recipe's part on preparation.
     """
     spacing = _median([case.spacing for case in fingerprint.cases])
     if preparation.slice_size is not None:

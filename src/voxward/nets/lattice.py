@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from voxward.core.errors import UserError
 from voxward.core.types import Images, Logits, Size3
 from voxward.nets.blocks import InstanceNorm, PointwiseConv3d, SeparableConv3d, Upsample
+from voxward.nets.check_input import check_input
 
 LEVEL_DEPTHS = ((0, 2, 4, 6, 8), (1, 3, 5, 7), (2, 4, 6), (3, 5))
 CHANNELS = (64, 128, 256, 512)
