@@ -190,7 +190,7 @@ def test_a_damaged_run(here, trained, capsys, name, content):
     shutil.copytree(trained, here / "run")
     (here / "run" / name).write_bytes(content)
     image = next((here / "data").glob("images*/*.nii.gz"))
-    _refused(capsys, name, "predict", "run", image, "--out", "out", "--checkpoint", "best", "--device", "cpu")
+    _refused(capsys, name, "predict", "run", image, "--out", "out", "--set", "checkpoint=best", "--device", "cpu")
 
 
 @pytest.mark.parametrize("name", ["checkpoints/state.pt", "run.json", "splits.json"])

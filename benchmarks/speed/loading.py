@@ -26,7 +26,7 @@ from voxward.data.augment.pipeline import apply_augmentation, draw_augmentation
 from voxward.data.augment.spatial import active_axes
 from voxward.data.fingerprint import fingerprint
 from voxward.data.formats import open_dataset
-from voxward.data.loader import PatchBatch, patch_batches, step_generator
+from voxward.data.loader import PatchBatch, PatchDataset, patch_batches, step_generator
 from voxward.data.planner import make_plan
 from voxward.data.store import prepare_dataset
 from voxward.losses.registry import create_loss
@@ -58,7 +58,8 @@ class Prepared:
         return cls(name, dataset, ids, recipe, plan, store)
 
     def batches(self, plan: Plan, count: int, workers: int) -> Iterator[PatchBatch]:
-        return patch_batches(self.store, self.ids, plan, self.recipe.sampling, 0, BATCH, 0, count, workers)
+        dataset = PatchDataset(self.store, self.ids, plan, self.recipe.sampling, 0)
+        return patch_batches(dataset, batch_size=BATCH, first_step=0, last_step=count, workers=workers)
 
 
 def duels() -> Iterator[Duel]:

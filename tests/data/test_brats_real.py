@@ -7,12 +7,13 @@ import pytest
 import torch
 from monai.transforms import NormalizeIntensity
 
+from tests.data.volumes import restored
 from voxward.core.recipe import load_recipe
 from voxward.data.fingerprint import fingerprint
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label
 from voxward.data.planner import make_plan
-from voxward.data.prepare import prepare, restore_labels
+from voxward.data.prepare import prepare
 
 # MSD numbers them otherwise: 1 oedema, 2 non-enhancing tumour, 3 enhancing tumour.
 REGIONS = "regions={ET: [3], TC: [2, 3], WT: [1, 2, 3]}"
@@ -45,7 +46,7 @@ def test_real_cases_are_prepared_and_come_back(real, normalization):
     else:
         assert prepared.image.amin((1, 2, 3)).tolist() == pytest.approx([0.0] * 4)
         assert prepared.image.amax((1, 2, 3)).tolist() == pytest.approx([1.0] * 4)
-    back = restore_labels(prepared.label, prepared.frame)
+    back = restored(prepared.label, prepared.frame)
     assert (back == label.array).all()
     masks = plan.labels.target(torch.from_numpy(back)).numpy()
     for mask, values in zip(masks, ((3,), (2, 3), (1, 2, 3)), strict=True):

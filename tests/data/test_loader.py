@@ -62,7 +62,9 @@ def plan():
 
 
 def _batches(folder, plan, first=0, last=6, workers=0, seed=5, batch=3, **ranks):
-    return list(patch_batches(folder, IDS, plan, Sampling(), seed, batch, first, last, workers, **ranks))
+    dataset = PatchDataset(folder, IDS, plan, Sampling(), seed)
+    steps = {"first_step": first, "last_step": last}
+    return list(patch_batches(dataset, batch_size=batch, **steps, workers=workers, **ranks))
 
 
 def _same(left, right):
@@ -125,7 +127,9 @@ def test_reading_leaves_the_global_random_state_alone(folder, plan):
 
 
 def test_workers_stop_with_the_consumer(folder, plan):
-    batches = patch_batches(folder, IDS, plan, Sampling(), 0, 3, 0, 10**9, 1)
+    batches = patch_batches(
+        PatchDataset(folder, IDS, plan, Sampling(), 0), batch_size=3, first_step=0, last_step=10**9, workers=1
+    )
     assert [batch.step for batch in islice(batches, 2)] == [0, 1]
     batches.close()
 
@@ -169,4 +173,4 @@ def test_validation_patches_are_fixed_and_show_the_foreground(folder, plan):
 def test_wrong_requests_are_refused_before_anything_is_read(folder, plan, change, error, message):
     arguments = {"ids": IDS, "seed": 0, "batch_size": 2, "first_step": 0, "last_step": 2, "workers": 0, **change}
     with pytest.raises(error, match=message):
-        patch_batches(folder, plan=plan, sampling=Sampling(), **arguments)
+        patch_batches(PatchDataset(folder, arguments.pop("ids"), plan, Sampling(), arguments.pop("seed")), **arguments)

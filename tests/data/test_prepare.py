@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data.volumes import CODES, LABELS, blobs, dice, make_affine, make_plan, make_volumes
+from tests.data.volumes import CODES, LABELS, blobs, dice, make_affine, make_plan, make_volumes, restored
 from tests.rounding import rounding
 from voxward.core.case import Frame, Volume
 from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
-from voxward.data import statistics as module
+from voxward.data.crop import paste
+from voxward.data.normalization import sample as module
 from voxward.data.orient import nonzero_box, orient, orientation
-from voxward.data.prepare import frame_of, paste, prepare, restore_labels
+from voxward.data.prepare import frame_of, prepare
 
 
 @pytest.mark.parametrize(("code", "degrees"), CODES)
@@ -48,10 +49,10 @@ def test_nonzero_box_spans_all_channels() -> None:
 def test_labels_come_back(code: str, degrees: float, spacing: tuple[float, float, float]) -> None:
     image, label = make_volumes(make_affine(code, degrees=degrees))
     prepared = prepare(image, label, make_plan(spacing))
-    restored = LABELS.to_values(restore_labels(prepared.label, prepared.frame))
-    assert restored.shape == label.shape
+    back = LABELS.to_values(restored(prepared.label, prepared.frame))
+    assert back.shape == label.shape
     for value in (1, 4):
-        assert dice(restored == value, label.array == value) > 0.95
+        assert dice(back == value, label.array == value) > 0.95
 
 
 @pytest.mark.parametrize(("code", "degrees"), CODES)
@@ -62,7 +63,7 @@ def test_the_same_spacing_is_the_identity(code: str, degrees: float) -> None:
     plan = make_plan(tuple(image.spacing[axis] for axis in axes))
     prepared = prepare(image, label, plan)
     frame = prepared.frame
-    np.testing.assert_array_equal(LABELS.to_values(restore_labels(prepared.label, frame)), label.array * _inside(frame))
+    np.testing.assert_array_equal(LABELS.to_values(restored(prepared.label, frame)), label.array * _inside(frame))
     back = prepared.image.double() * frame.std[0] + frame.mean[0]
     expected = image.array[0].clip(frame.low[0], frame.high[0])
     inside = _inside(frame).astype(bool)
@@ -155,7 +156,7 @@ def test_a_2d_image_stays_one_voxel_deep() -> None:
     flat = Volume(100.0 + image.array[:, :, :, :1], image.affine)
     prepared = prepare(flat, label, make_plan((2.0, 0.5, 1.0)))
     assert tuple(prepared.image.shape) == (1, 15, 80, 1)
-    assert dice(restore_labels(prepared.label, prepared.frame) > 0, label.array > 0) > 0.9
+    assert dice(restored(prepared.label, prepared.frame) > 0, label.array > 0) > 0.9
 
 
 def test_an_all_zero_image_is_kept_whole() -> None:

@@ -10,8 +10,9 @@ from tests.data.volumes import CODES, SPACING, make_affine, make_plan, make_volu
 from tests.rounding import rounding
 from voxward.core.case import Volume
 from voxward.core.plan import ChannelPlan
+from voxward.data.crop import crop_frozen, paste, paste_frozen
 from voxward.data.orient import orient
-from voxward.data.prepare import crop_frozen, paste, paste_frozen, prepare, prepare_frozen
+from voxward.data.prepare import prepare, prepare_frozen
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.9, 1.7, 2.4), SPACING])

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data.volumes import CODES, SPACING, make_affine, make_plan, make_volumes
+from tests.data.volumes import CODES, SPACING, make_affine, make_plan, make_volumes, restored
 from voxward.core.case import Volume
 from voxward.core.plan import ChannelPlan
 from voxward.data.orient import orient
-from voxward.data.prepare import measured, prepare, restore_labels
+from voxward.data.prepare import measured, prepare
 
 
 def test_clip_uses_the_plans_range_and_the_cases_figures() -> None:
@@ -50,4 +50,4 @@ def test_without_resampling_every_case_keeps_its_voxels(code: str, degrees: floa
     assert prepared.frame.shape == orient(label.array, axes, flips).shape
     expected = plan.labels.to_index(orient(label.array, axes, flips))
     np.testing.assert_array_equal(prepared.label.numpy(), expected)
-    np.testing.assert_array_equal(restore_labels(prepared.label, prepared.frame), plan.labels.to_index(label.array))
+    np.testing.assert_array_equal(restored(prepared.label, prepared.frame), plan.labels.to_index(label.array))

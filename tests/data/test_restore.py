@@ -12,9 +12,10 @@ from scipy import ndimage
 
 from tests.data.volumes import make_affine
 from voxward.core.case import Frame
-from voxward.data import prepare as module
+from voxward.data import resample_rows as module
+from voxward.data.crop import paste
 from voxward.data.orient import orientation
-from voxward.data.prepare import paste, restore_argmax, restore_labels, restore_logits
+from voxward.data.prepare import restore_argmax, restore_logits
 
 
 def random_frame(shape: tuple[int, int, int], box: tuple[int, int, int], code: str) -> Frame:
@@ -99,7 +100,5 @@ def test_slabs_that_do_not_fit_are_refused() -> None:
             restore_argmax(slabs, frame)
     with pytest.raises(ValueError, match="prepared shape"):
         restore_logits(torch.zeros(2, 3, 3, 3), frame)
-    with pytest.raises(ValueError, match="prepared shape"):
-        restore_labels(torch.zeros(3, 3, 3, dtype=torch.uint8), frame)
     with pytest.raises(ValueError, match="crop box"):
         paste(np.zeros((1, 1, 1)), frame)

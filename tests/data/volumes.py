@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import nibabel
 import numpy as np
+import torch
 
-from voxward.core.case import Volume
+from voxward.core.case import Frame, Volume
 from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan, Plan
+from voxward.data.prepare import restore_argmax
 
 LABELS = LabelSet(("background", "organ", "lesion"), (0, 1, 4))
 SPACING = (0.8, 1.3, 3.1)
@@ -61,6 +63,12 @@ def make_volumes(affine: np.ndarray, label: np.ndarray | None = None) -> tuple[V
     image = np.zeros(label.shape, np.float32)
     image[2:-1, 1:, :-3] = (100 + 40.0 * label + noise)[2:-1, 1:, :-3]
     return Volume(image[None], affine), Volume(label, affine)
+
+
+def restored(label: torch.Tensor, frame: Frame) -> np.ndarray:
+    """Class indices of a prepared label in the file's voxels, the way in which logits are brought back."""
+    classes = torch.arange(int(label.max()) + 1).view(-1, 1, 1, 1)
+    return restore_argmax([(label == classes).float()], frame)
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

@@ -14,7 +14,8 @@ from tests.end_to_end.test_train import StopAt, _same_run
 from voxward.commands.predict import predict
 from voxward.commands.train import train
 from voxward.core.plan import load_json
-from voxward.data.loader import patch_batches
+from voxward.core.recipe import load_recipe
+from voxward.data.loader import PatchDataset, patch_batches
 from voxward.runs.folder import RunFolder, RunSplit, load_run
 from voxward.training.averaging import WeightAverage
 from voxward.training.interrupt import Interrupted
@@ -53,7 +54,7 @@ def test_swa_is_the_equal_mean_of_the_snapshots(averaged):
 
 
 def test_the_rate_restarts_at_half_with_another_optimizer(averaged):
-    rows, recipe = read_log(RunFolder(averaged[0]).log), load_run(averaged[0]).recipe
+    rows, recipe = read_log(RunFolder(averaged[0]).log), load_recipe(RunFolder(averaged[0]).recipe)
     rate, total = recipe.optimizer.options["lr"], rows[-1]["step"]
     begun = [row for row in rows if row["step"] > total / 2]
     assert len(begun) == 2
@@ -105,7 +106,10 @@ def test_batch_norms_get_the_statistics_of_the_mean(phantoms, tmp_path, monkeypa
     saved, plan = copy.deepcopy(model.network.state_dict()), model.plan
     size, steps = plan.batch_size, len(split.fit) // plan.batch_size
     sampling = load_recipe(RunFolder(run).recipe).sampling
-    batches = patch_batches(run / "prepared", split.fit, plan, sampling, 0, size, 0, steps, 0)
+    batches = patch_batches(
+        PatchDataset(run / "prepared", split.fit, plan, sampling, 0), batch_size=size, first_step=0, last_step=steps,
+        workers=0,
+    )  # fmt: skip
     first = [(outer - inner) // 2 for outer, inner in zip(plan.source_size, plan.patch_size, strict=True)]
     i, j, k = (slice(start, start + length) for start, length in zip(first, plan.patch_size, strict=True))
     update_bn([batch.images[:, :, i, j, k] for batch in batches], model.network)

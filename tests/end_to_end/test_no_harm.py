@@ -249,12 +249,12 @@ def test_attacking_replaces_only_its_own(here, name):
     (here / "out" / name).write_text("mine")
     small = {"attacks": ("fgsm-ce",), "eps": (8 / 255,), "cases": 1}
     with pytest.raises(ValueError, match="not a file that voxward wrote as part of a robustness report"):
-        voxward.attack(here / "run", here / "d", out=here / "out", **small)
+        voxward.attack(here / "run", here / "d", out=here / "out", overrides=changes(**small))
     assert [path.name for path in (here / "out").iterdir()] == [name]
     assert (here / "out" / name).read_text() == "mine"
     if name == "robustness.md":
-        voxward.attack(here / "run", here / "d", out=here / "out", overwrite=True, **small)
-        voxward.attack(here / "run", here / "d", out=here / "out", **small)  # these are its own
+        voxward.attack(here / "run", here / "d", out=here / "out", overwrite=True, overrides=changes(**small))
+        voxward.attack(here / "run", here / "d", out=here / "out", overrides=changes(**small))  # these are its own
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

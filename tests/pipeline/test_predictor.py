@@ -118,6 +118,22 @@ def test_an_overlap_that_means_nothing_is_refused():
         replace(counted, overlap=0.5)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": "gauss"}, "unknown blending weights 'gauss'.*Known: constant, gaussian, inverse-distance"),
+        ({"placement": "steps"}, "unknown window placement 'steps'.*Known: count, heartseg, step"),
+        ({"combine": "vote"}, "combine 'vote' needs weights 'constant', got 'inverse-distance'"),
+    ],
+)
+def test_settings_of_a_run_that_no_registry_has_are_refused(change, message):
+    model = _predictor(Threshold()).model
+    with pytest.raises(ValueError, match=message):
+        Predictor(replace(model, inference=replace(model.inference, **change)), CPU)
+    voting = replace(model.inference, combine="vote", weights="constant")
+    Predictor(replace(model, inference=voting), CPU)
+
+
 def test_2d_volumes():
     volume, inside = _blob((33, 27, 1))
     size = (16, 16, 1)

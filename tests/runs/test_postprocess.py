@@ -242,7 +242,7 @@ def test_json_round_trip(tmp_path: Path) -> None:
         write_json(tmp_path / f"{n}.json", to_data(value))
         assert load_json(PostProcess, tmp_path / f"{n}.json") == value
     data = json.loads((tmp_path / "0.json").read_text())
-    with pytest.raises(ValueError, match=r"kinds\[0\] must be one of organ, lesion, share, none"):
+    with pytest.raises(ValueError, match=r"kind of post-processing 'organs'\. .* Known: lesion, none, organ, share"):
         from_data(PostProcess, {**data, "kinds": ["organs"]}, "a.json")
     with pytest.raises(ValueError, match="minimum_mm3 needs a value for each of the kinds"):
         from_data(PostProcess, {**data, "minimum_mm3": [3.5]}, "a.json")

@@ -76,6 +76,25 @@ def test_auxiliary_heads_and_their_weights_must_match(recipe, network, weights, 
         check_auxiliary(asked, built)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("preparation.planner=rogg", r"unknown planner 'rogg'.*'rog'"),
+        ("preparation.normalization=ctt", r"unknown normalization 'ctt'.*Known: auto, clip, ct, minmax, mr"),
+        ("preparation.normalization=clip", r"clip must be \(low, high\) with normalization 'clip', got none"),
+        ("inference.weights=gauss", r"inference.weights: unknown blending weights 'gauss'.*Known: constant, gaussian"),
+        ("inference.placement=steps", r"inference.placement: unknown window placement 'steps'.*Known: count"),
+        ("inference.combine=vote", "combine 'vote' needs weights 'constant', got 'inverse-distance'"),
+        ("postprocessing.kind=organs", r"postprocessing.kind: unknown .*'organs'.*Known: lesion, none, organ, share"),
+        ("postprocessing.classes={a: lesions}", r"postprocessing.classes.a: unknown .*'lesions'.*Known: lesion"),
+        ("postprocessing.classes={b: lesion}", r"postprocessing.classes: unknown class 'b'.*Known: a"),
+    ],
+)
+def test_a_name_that_no_registry_has_is_refused_with_the_legal_ones(change, message):
+    with pytest.raises(ValueError, match=message):
+        check_recipe(load_recipe("rog", [change]), LabelSet(("background", "a"), (0, 1)))
+
+
 def test_an_objective_that_does_not_fit_the_classes_is_refused():
     recipe = load_recipe("rog", ["defence.method=pgd", "defence.objective=dlr"])
     check_recipe(recipe, LabelSet(("background", "a", "b"), (0, 1, 2)))

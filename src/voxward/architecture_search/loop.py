@@ -18,7 +18,7 @@ from voxward.core.recipe.search import Search
 from voxward.core.types import Images, Labels
 from voxward.data.augment.pipeline import apply_augmentation, draw_augmentation
 from voxward.data.augment.spatial import active_axes
-from voxward.data.loader import PatchBatch, patch_batches, step_generator
+from voxward.data.loader import PatchBatch, PatchDataset, patch_batches, step_generator
 from voxward.pipeline.precision import autocast
 from voxward.training.budget import (
     CLOCK,
@@ -179,7 +179,7 @@ class SearchSitting(Sitting):
         """Return the batches of one half of the cases, from step `first` on."""
         run = self.run
         return patch_batches(
-            run.cases.folder, ids, run.plan, run.recipe.sampling, run.seed, batch_size=run.batch_size,
+            PatchDataset(run.cases.folder, ids, run.plan, run.recipe.sampling, run.seed), batch_size=run.batch_size,
             first_step=first, last_step=run.bilevel.total_steps if self.budget is None else _NO_END,
             workers=run.recipe.training.workers,
         )  # fmt: skip
@@ -194,7 +194,7 @@ class SearchSitting(Sitting):
         images, labels = self._augmented(batch, 1)
         settings = self.run.settings
         if settings.adversarial_eps > 0:
-            images = self._perturbed(images, labels, batch.windows.to(images.device))
+            images = self._perturbed(images, labels, batch.ranges.to(images.device))
         return self._loss(images, labels)
 
     def _loss(self, images: Images, labels: Labels) -> Tensor:

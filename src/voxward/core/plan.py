@@ -16,7 +16,6 @@ from voxward.core.types import Float3, Size3
 T = TypeVar("T")
 
 Padding = Literal["reflect", "edge", "zero"]
-Normalization = Literal["ct", "mr", "clip", "minmax", "zscore", "none"]
 
 
 @dataclass(frozen=True)
@@ -83,22 +82,17 @@ class Fingerprint:
 class ChannelPlan:
     """How a channel is normalised.
 
-    Args:
+    Attributes:
         name: The name of the channel.
-        normalization: `ct` clips to the intensity range [low, high] of the dataset, subtracts `mean` and divides by
-            `std`. `mr` does the same with the 0.5 and 99.5 percentiles, the mean and the standard deviation of the
-            non-zero voxels of each case. `clip` clips to [low, high], then uses the mean and the standard deviation of
-            all voxels of each case. `minmax` clips to the 1 and 99 percentiles of the non-zero voxels of each case,
-            which become 0 and 1. `zscore` subtracts the mean and divides by the standard deviation of the non-zero
-            voxels of each case; zero voxels stay 0. `none` leaves the channel as it is.
-        low: The lower end of the intensity range, in the unit of the files; for `ct` and `clip`.
-        high: The upper end of the intensity range, in the unit of the files; for `ct` and `clip`.
-        mean: The mean over the dataset, in the unit of the files; for `ct`.
-        std: The standard deviation over the dataset, in the unit of the files; for `ct`.
+        normalization: A name of data.normalization.NORMALIZATIONS, which also says which of the numbers are used.
+        low: The lower end of the intensity range, in the unit of the files.
+        high: The upper end of the intensity range, in the unit of the files.
+        mean: What is subtracted, in the unit of the files.
+        std: What the intensities are divided by, in the unit of the files.
     """
 
     name: str
-    normalization: Normalization
+    normalization: str
     low: float = 0.0
     high: float = 0.0
     mean: float = 0.0

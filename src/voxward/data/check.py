@@ -23,7 +23,14 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault of one case. `kind` is a short name that groups faults ("shape"); `message` names files and values."""
+    """One fault of one case.
+
+    Attributes:
+        case: The case's id, or the dataset's name for a fault of the whole dataset.
+        severity: `error` if the case cannot be used, `warning` if it deserves a look.
+        kind: A short name that groups faults, such as `shape`.
+        message: What is wrong, with the files and the values.
+    """
 
     case: str
     severity: Severity
@@ -33,24 +40,29 @@ class Problem:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """All problems, in the order of the cases, and how many cases were read (those without a label included)."""
+    """All problems of a dataset.
+
+    Attributes:
+        problems: The problems in the order of the cases.
+        cases: How many cases were read, those without a label included.
+    """
 
     problems: tuple[Problem, ...]
     cases: int
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """What makes a case unusable."""
+        """Return the problems that make a case unusable."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What is legal but deserves a look."""
+        """Return the problems that are legal but deserve a look."""
         return tuple(problem for problem in self.problems if problem.severity == "warning")
 
     @property
     def ok(self) -> bool:
-        """No errors; warnings are allowed."""
+        """Return whether there are no errors; warnings are allowed."""
         return not self.errors
 
 
@@ -64,13 +76,24 @@ def check_dataset(
     progress: Callable[[int, int], None] | None = None,
     refused: Sequence[Refused] = (),
 ) -> CheckReport:
-    """Read every case, at most `workers` at once, and report all problems of the dataset.
+    """Read every case and report all problems of the dataset.
 
-    Errors: missing, orphan or unreadable files; image and label, or channels, that disagree in shape, spacing or
+    Errors are missing, orphan or unreadable files; image and label, or channels, that disagree in shape, spacing or
     affine; a wrong number of channels; label values that are undeclared or no integers; NaN or infinity; a singular
-    affine; a volume without voxels; a dataset without labelled cases. Warnings: an empty label, a constant channel.
-    `progress(done, total)` is called after each case. refused: entries that `data.formats.declared` left out: each is
-    an error, too.
+    affine; a volume without voxels; and a dataset without labelled cases. Warnings are an empty label and a constant
+    channel.
+
+    Args:
+        dataset: The dataset.
+        workers: How many cases are read at once.
+        progress: A function that is told after each case how many are done, and of how many.
+        refused: The entries that `data.formats.declared` left out; each is an error, too.
+
+    Returns:
+        The problems. Nothing is written.
+
+    Raises:
+        UserError: `workers` is below 1.
     """
     cases = (*dataset.cases, *dataset.unlabelled)
     found = for_each_case(partial(_check_case, dataset), cases, workers, progress)

@@ -26,10 +26,13 @@ _CONNECTED = np.ones((3, 3, 3), bool)
 
 @dataclass(frozen=True)
 class CaseSummary:
-    """One case: its fingerprint, sampled foreground intensities (c, n), and per foreground class its objects and box.
+    """The measurements of one case.
 
-    `volumes`: of the connected components (26 neighbours), mm3. `extents`: edges of the whole class's box in mm, None
-    where the class is absent.
+    Attributes:
+        fingerprint: Shape, spacing and voxels per class.
+        sample: Intensities (c, n) of up to 10,000 foreground voxels, in the file's unit.
+        volumes: For each foreground class, the volumes in mm3 of its connected components (26 neighbours), sorted.
+        extents: For each foreground class, the edges in mm of the box around all of it; None where the class is absent.
     """
 
     fingerprint: CaseFingerprint
@@ -45,10 +48,21 @@ def fingerprint(
     progress: Callable[[int, int], None] | None = None,
     crop_nonzero: bool = True,
 ) -> Fingerprint:
-    """Measure the labelled cases `ids` (all when None), `workers` at a time in threads. Deterministic.
+    """Measure the labelled cases of a dataset. The result does not depend on chance or on the number of workers.
 
-    crop_nonzero: whether preparation will crop to the non-zero voxels; shapes are those of the cropped volumes then.
-    Raises ValueError naming every case that cannot be measured, or when no case holds any foreground.
+    Args:
+        dataset: The dataset.
+        ids: The ids of the cases that are measured; None measures all labelled cases.
+        workers: How many cases are measured at once, in threads.
+        progress: A function that is told after each case how many are done, and of how many.
+        crop_nonzero: Whether preparation will crop to the non-zero voxels; if so, shapes are those of the cropped
+            volumes.
+
+    Returns:
+        The pooled measurements.
+
+    Raises:
+        UserError: Cases cannot be measured, which the message names, or no case holds any foreground.
     """
     cases = dataset.cases if ids is None else [dataset.case(id) for id in ids]
     if not cases:
@@ -60,9 +74,17 @@ def fingerprint(
 
 
 def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str, crop_nonzero: bool = True) -> CaseSummary:
-    """Measure one case, cropped to its non-zero voxels or whole.
+    """Measure one case.
 
-    Raises ValueError when image and label differ in shape or affine, or a label value is undeclared.
+    Args:
+        volume: The image, in the file's voxels and intensities.
+        label: The ground truth, with the file's values in the image's voxels.
+        labels: The dataset's classes.
+        id: The case's id.
+        crop_nonzero: Whether the case is cropped to its non-zero voxels first.
+
+    Raises:
+        UserError: Image and label differ in shape or affine, or a label value is undeclared.
     """
     if (fault := label_fault(volume, label)) is not None:
         raise UserError(fault)
@@ -85,7 +107,17 @@ def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str, crop_non
 
 
 def combine(name: str, channels: Sequence[str], labels: LabelSet, cases: Sequence[CaseSummary]) -> Fingerprint:
-    """Pool the cases' measurements. Raises ValueError when no case holds any foreground."""
+    """Pool the measurements of cases.
+
+    Args:
+        name: The dataset's name.
+        channels: The names of the channels.
+        labels: The dataset's classes.
+        cases: The measured cases, at least one.
+
+    Raises:
+        UserError: No case holds any foreground.
+    """
     pooled = np.concatenate([case.sample for case in cases], axis=1)
     if not pooled.shape[1]:
         raise UserError(f"dataset {name!r}: none of the {len(cases)} labels holds any foreground voxel")

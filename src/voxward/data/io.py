@@ -43,19 +43,34 @@ _IMAGE_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32"
 
 
 def read_header(path: Path) -> Header:
-    """Shape, channels and affine of a file, without reading its voxels. Raises like `read_image`."""
+    """Read shape, channels and affine of a file, without its voxels.
+
+    Args:
+        path: A NIfTI, NRRD or MetaImage file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: The file is truncated or corrupt, or its type is unknown.
+        ImportError: The file type needs SimpleITK, which is not installed.
+    """
     return nifti.read_header(path) if volume_suffix(path) in NIFTI_SUFFIXES else itk.read_header(path)
 
 
 def read_image(paths: Sequence[Path]) -> Volume:
-    """Read one file with all channels, or one file per channel; the array is (c, i, j, k), 2D files have k = 1.
+    """Read an image from one file with all channels, or from one file per channel.
 
-    Voxels keep the type they are stored in; where a NIfTI header scales them (scl_slope, scl_inter) they are float32
-    in the scaled unit, and the volume says how (files of several channels: where all say the same). The affine is what
-    the file says and is not judged here.
+    Args:
+        paths: The files, at least one.
 
-    Raises FileNotFoundError, ValueError naming a file that is truncated or corrupt or the files that disagree in
-    shape or affine, ImportError when the type needs SimpleITK and it is not installed.
+    Returns:
+        The image (c, i, j, k); a 2D file has k = 1. Voxels keep the number type that they are stored in. If a NIfTI
+        header scales them (scl_slope, scl_inter) they are float32 in the scaled unit, and the volume says how (for
+        several files: if all of them say the same). The affine is what the file says and is not judged here.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: A file is truncated or corrupt, or files disagree in shape or affine; the message names the files.
+        ImportError: The file type needs SimpleITK, which is not installed.
     """
     if not paths:
         raise UserError("paths must name at least one file, got none")
@@ -71,10 +86,17 @@ def read_image(paths: Sequence[Path]) -> Volume:
 
 
 def read_label(path: Path) -> Volume:
-    """Read a label as (i, j, k) integers: the stored type, or the smallest that holds a file of whole floats.
+    """Read a label.
 
-    Raises FileNotFoundError, and ValueError naming the file when it is broken, has several channels, or holds values
-    that are no integers.
+    Args:
+        path: A file with one channel of integers, or of floats that are whole numbers.
+
+    Returns:
+        The label (i, j, k), in the stored integer type, or in the smallest one that holds a file of floats.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: The file is broken, has several channels, or holds values that are no integers; the message names it.
     """
     volume = _read(path)
     if volume.array.shape[0] != 1:
@@ -86,7 +108,17 @@ def read_label(path: Path) -> Volume:
 
 
 def integer_label(array: np.ndarray) -> np.ndarray:
-    """Whole-valued floats -> integers; integers pass. Raises ValueError naming a value that is no integer."""
+    """Turn floats that are whole numbers into integers; integers are returned as they are.
+
+    Args:
+        array: Label values in any shape.
+
+    Returns:
+        The same values in an integer type.
+
+    Raises:
+        UserError: A value is no integer; the message names one.
+    """
     if array.dtype.kind in "iu":
         return array
     whole = np.rint(array)
@@ -98,12 +130,18 @@ def integer_label(array: np.ndarray) -> np.ndarray:
 
 
 def write_label(path: Path, label: np.ndarray, affine: np.ndarray, template: Path | None = None) -> None:
-    """Write a label (i, j, k) of integers, atomically, as the smallest of uint8, int16, int32 that holds its values.
+    """Write a label, as the smallest of uint8, int16 and int32 that holds its values. The file appears as a whole.
 
-    affine: (4, 4), voxel indices to mm, RAS+. template: the image that was segmented; a 2D file gives a 2D file, and a
-    NIfTI template in the same place hands on its units, qform and sform, with their codes.
+    Args:
+        path: The file, whose suffix decides the type.
+        label: Integers (i, j, k).
+        affine: (4, 4), from voxel indices to millimetres, RAS+.
+        template: The image that was segmented. If it is 2D, a 2D file is written; a NIfTI template in the same place
+            hands on its units, qform and sform, with their codes.
 
-    Raises ValueError for anything but integers, a bad affine, or an unknown file type; then nothing is written.
+    Raises:
+        UserError: The label is not of integers, the affine is bad, or the file type is unknown; nothing is written
+            then.
     """
     if label.dtype.kind not in "iub" or label.ndim != 3:
         raise UserError(f"label must be integers of shape (i, j, k), got {label.dtype} {label.shape}")
@@ -116,10 +154,17 @@ def write_label(path: Path, label: np.ndarray, affine: np.ndarray, template: Pat
 
 
 def write_image(path: Path, array: np.ndarray, affine: np.ndarray, scaling: Scaling | None = None) -> None:
-    """Write an image (c, i, j, k) or (i, j, k), atomically, in its own number type; channels become the last axis.
+    """Write an image in its own number type; channels become the last axis. The file appears as a whole.
 
-    affine: (4, 4), voxel indices to mm, RAS+. scaling: of an array of integers in a NIfTI file, which reads as
-    intensities then. Raises ValueError for a type or shape that files cannot hold.
+    Args:
+        path: The file, whose suffix decides the type.
+        array: Intensities (c, i, j, k) or (i, j, k).
+        affine: (4, 4), from voxel indices to millimetres, RAS+.
+        scaling: For integers in a NIfTI file, how they are read as intensities; None writes the array's own values.
+
+    Raises:
+        UserError: Files cannot hold such a number type or shape, or the scaling does not fit the array or the file
+            type.
     """
     if scaling is not None and (volume_suffix(path) not in NIFTI_SUFFIXES or array.dtype.name != scaling.kind):
         raise UserError(f"scaling needs a NIfTI file and {scaling.kind}, got {path.name} and {array.dtype}")

@@ -18,7 +18,12 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_header(path: Path) -> Header:
-    """Shape, channels and affine, without the voxels."""
+    """Read shape, channels and affine of a NRRD or MetaImage file, without its voxels.
+
+    Raises:
+        UserError: The file is truncated or corrupt; the message names it.
+        ImportError: SimpleITK is not installed.
+    """
     itk = _simpleitk(path)
     with naming_the_file(path):
         voxels_of(path)
@@ -29,7 +34,12 @@ def read_header(path: Path) -> Header:
 
 
 def read(path: Path) -> Volume:
-    """Every voxel, as (c, i, j, k), in the stored type."""
+    """Read every voxel of a NRRD or MetaImage file, as (c, i, j, k) in the stored number type.
+
+    Raises:
+        UserError: The file is truncated or corrupt; the message names it.
+        ImportError: SimpleITK is not installed.
+    """
     itk = _simpleitk(path)
     with naming_the_file(path):
         voxels_of(path).check_stream()
@@ -44,7 +54,13 @@ def read(path: Path) -> Volume:
 
 
 def write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
-    """Write (i, j), (i, j, k) or, as a vector image, (i, j, k, c), compressed."""
+    """Write a compressed NRRD or MetaImage file. The file appears as a whole.
+
+    Args:
+        path: The file, which is replaced if it exists.
+        array: (i, j), (i, j, k), or (i, j, k, c), which becomes a vector image.
+        affine: (4, 4), from voxel indices to millimetres, RAS+.
+    """
     itk = _simpleitk(path)
     axes = min(array.ndim, 3)
     turned = array.transpose(*range(axes)[::-1], *range(axes, array.ndim))

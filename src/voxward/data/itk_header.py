@@ -80,10 +80,10 @@ class Voxels:
     packed: int | None = None
 
     def check_size(self) -> None:
-        """Compare what is claimed with the size of the file.
+        """Compare what the header claims with the size of the file.
 
         Raises:
-            ValueError: So small a file cannot hold so many voxels.
+            UserError: So small a file cannot hold so many voxels.
         """
         held = max(self.path.stat().st_size - self.start, 0)
         if self.packed is not None and self.packed > held:
@@ -102,7 +102,10 @@ class Voxels:
         """Unpack packed voxels once, to their checksum and in bounded memory: ITK says nothing of a damaged stream.
 
         Raises:
-            ValueError, zlib.error, OSError, EOFError: The stream is damaged, or holds another number of bytes.
+            UserError: The stream holds another number of bytes.
+            zlib.error: The stream is damaged.
+            OSError: The stream is damaged.
+            EOFError: The stream is damaged.
         """
         if self.encoding not in ("zlib", "gzip", "bzip2"):
             return
@@ -118,8 +121,14 @@ class Voxels:
 def voxels_of(path: Path) -> Voxels:
     """Read the header of a NRRD or MetaImage file and compare it with the file.
 
+    Args:
+        path: The file.
+
+    Returns:
+        Where the voxels lie.
+
     Raises:
-        ValueError: The header is not of the plain form, claims sizes that are none or that the file cannot hold, or
+        UserError: The header is not of the plain form, claims sizes that are none or that the file cannot hold, or
             names a data file that is not a file in the same folder.
     """
     with path.open("rb") as file:

@@ -33,26 +33,44 @@ Sample = tuple[Tensor, Tensor, Tensor, str]
 
 @dataclass(frozen=True, eq=False)
 class PatchBatch:
-    """`images` (b, c, d, h, w) float32 and `labels` (b, d, h, w) class indices of the cases `ids`.
+    """A batch of patches.
 
-    Labels have the stored type (uint8 as a rule, an eighth of int64); augmentation, losses and scores make them int64.
-    Training batches cover the plan's source_size and are still to be augmented down to its patch_size, which
-    validation batches have. `step` is the global training step, or the number of the validation batch. `windows`
-    (b, c, 2): the intensity window (low, high) of each channel, normalised like the images, float32.
+    Training batches cover the plan's source_size and are still to be augmented down to its patch_size. Validation
+    batches have the patch_size.
+
+    Attributes:
+        step: The global training step, or the number of the validation batch.
+        images: Normalised intensities (b, c, d, h, w), float32.
+        labels: Class indices (b, d, h, w) in the stored number type, as a rule uint8, which takes an eighth of the
+            memory of int64. Augmentation, losses and scores turn them into int64.
+        ranges: The intensity range (low, high) of each channel of each sample (b, c, 2), normalised like the images,
+            float32.
+        ids: The cases that the patches were cut from.
     """
 
     step: int
     images: Images
     labels: Labels
-    windows: Float[Tensor, "b c 2"]
+    ranges: Float[Tensor, "b c 2"]
     ids: tuple[str, ...]
 
 
 class PatchDataset(Dataset[Sample]):
     """Training samples by their number n = 0, 1, 2, ... without end.
 
-    An epoch is one patch per case, in an order of its own; sample n lies in epoch n // len(ids). A sample is (image
-    (c, *source_size), label (*source_size), id). Raises ValueError without ids, FileNotFoundError for missing cases.
+    An epoch is one patch per case, in an order of its own; sample n lies in epoch n // len(ids). A sample is the image
+    (c, *source_size), the label (*source_size), the intensity range of each channel (c, 2), and the case's id.
+
+    Args:
+        folder: The folder of the prepared cases.
+        ids: The ids of the training cases.
+        plan: The plan that the cases were prepared with.
+        sampling: The recipe's part on where patches lie.
+        seed: The seed of everything that is drawn.
+
+    Raises:
+        UserError: There are no ids, or the seed is negative.
+        FileNotFoundError: A case is not there.
     """
 
     def __init__(self, folder: Path, ids: Sequence[str], plan: Plan, sampling: Sampling, seed: int) -> None:
@@ -65,15 +83,12 @@ class PatchDataset(Dataset[Sample]):
         source, plan = open_case(self.folder / id, id), self.plan
         draw = draw_training_patch(source, plan.patch_size, self.sampling, _generator(self.seed, _PATCH, n))
         image, label = read_patch(source, draw, plan.patch_size, plan.source_size, plan.padding)
-        return image, label, _windows(source.frame), id
+        return image, label, _ranges(source.frame), id
 
 
 def patch_batches(
-    folder: Path,
-    ids: Sequence[str],
-    plan: Plan,
-    sampling: Sampling,
-    seed: int,
+    dataset: PatchDataset,
+    *,
     batch_size: int,
     first_step: int,
     last_step: int,
@@ -81,12 +96,25 @@ def patch_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[PatchBatch]:
-    """The batches of global steps first_step, ..., last_step - 1 for process `rank` of `world`.
+    """Return the training batches of some steps, in pinned memory where a GPU is present.
 
-    Step s takes the samples of `PatchDataset` from (s * world + rank) * batch_size on. workers: background processes
-    that read ahead, each on one thread; 0 reads in this process. Batches are in pinned memory where a GPU is present.
+    Step s takes the samples of the dataset from number (s * world + rank) * batch_size on.
+
+    Args:
+        dataset: The training samples.
+        batch_size: The number of patches in a batch.
+        first_step: The global number of the first step.
+        last_step: The global number of the step after the last one.
+        workers: The number of background processes that read ahead, each on one thread; 0 reads in this process.
+        rank: The number of this process, in [0, world).
+        world: The number of processes that train one network together.
+
+    Returns:
+        An iterator over the batches.
+
+    Raises:
+        UserError: A number is out of range.
     """
-    dataset = PatchDataset(folder, ids, plan, sampling, seed)
     _check_steps(batch_size, first_step, last_step, workers, rank, world)
     starts = ((step * world + rank) * batch_size for step in range(first_step, last_step))
     loader = DataLoader(
@@ -102,17 +130,36 @@ def patch_batches(
 
 
 def validation_patches(folder: Path, ids: Sequence[str], plan: Plan, seed: int) -> Iterator[PatchBatch]:
-    """One fixed patch of plan.patch_size per case, plan.batch_size at a time (the last batch may be smaller).
+    """Return one fixed patch of every case; the same arguments always give the same patches.
 
-    Each is centred on a foreground voxel drawn by (seed, place in ids), or on the volume's centre when the case has
-    no foreground. The same arguments always give the same patches.
+    Each is centred on a foreground voxel that the seed and the place in `ids` decide, or on the volume's centre if the
+    case has no foreground.
+
+    Args:
+        folder: The folder of the prepared cases.
+        ids: The ids of the cases.
+        plan: The plan that the cases were prepared with.
+        seed: The seed of the drawn voxels.
+
+    Returns:
+        An iterator over batches of plan.batch_size patches of plan.patch_size; the last batch may be smaller.
+
+    Raises:
+        UserError: There are no ids, or the seed is negative.
+        FileNotFoundError: A case is not there.
     """
     _check_cases(folder, ids, seed)
     return _validation(folder, tuple(ids), plan, seed)
 
 
 def step_generator(seed: int, step: int, rank: int) -> torch.Generator:
-    """The CPU generator that draws the augmentation of global step `step` in process `rank`."""
+    """Return the CPU generator that draws the augmentation of a batch.
+
+    Args:
+        seed: The seed of the run.
+        step: The global number of the step.
+        rank: The number of the process.
+    """
     return _generator(seed, _AUGMENTATION, step, rank)
 
 
@@ -129,11 +176,11 @@ def _validation_sample(folder: Path, id: str, plan: Plan, generator: torch.Gener
     voxel = draw_foreground_voxel(source, generator) or (i // 2, j // 2, k // 2)
     draw = patch_around(source, plan.patch_size, voxel)
     image, label = read_patch(source, draw, plan.patch_size, plan.patch_size, plan.padding)
-    return image, label, _windows(source.frame), id
+    return image, label, _ranges(source.frame), id
 
 
-def _windows(frame: Frame) -> Tensor:
-    """The intensity windows (c, 2) of a case, normalised like its image."""
+def _ranges(frame: Frame) -> Tensor:
+    """The intensity ranges (c, 2) of a case, normalised like its image."""
     figures = zip(frame.low, frame.high, frame.mean, frame.std, strict=True)
     return torch.tensor([((low - mean) / std, (high - mean) / std) for low, high, mean, std in figures])
 
@@ -144,8 +191,8 @@ def _numbered(steps: range, loader: DataLoader[Sample]) -> Iterator[PatchBatch]:
 
 
 def _collate(samples: list[Sample]) -> tuple[Tensor, Tensor, Tensor, tuple[str, ...]]:
-    images, labels, windows, ids = zip(*samples, strict=True)
-    return torch.stack(images), torch.stack(labels), torch.stack(windows), ids
+    images, labels, ranges, ids = zip(*samples, strict=True)
+    return torch.stack(images), torch.stack(labels), torch.stack(ranges), ids
 
 
 @lru_cache(maxsize=4)

@@ -26,7 +26,11 @@ _TYPICAL_RATIO, _UNCOUNTED = 50, 1 << 26
 
 
 def read_header(path: Path) -> Header:
-    """Shape, channels and affine, without the voxels."""
+    """Read shape, channels and affine of a NIfTI file, without its voxels.
+
+    Raises:
+        UserError: The file is truncated or corrupt; the message names it.
+    """
     with naming_the_file(path):
         image = _load(path)
         shape, channels = _layout(image.shape)
@@ -34,7 +38,13 @@ def read_header(path: Path) -> Header:
 
 
 def read(path: Path) -> Volume:
-    """Every voxel, as (c, i, j, k), in the stored type, or float32 where the file scales its values."""
+    """Read every voxel of a NIfTI file, as (c, i, j, k).
+
+    Voxels keep the stored number type, or become float32 if the file scales its values.
+
+    Raises:
+        UserError: The file is truncated or corrupt; the message names it.
+    """
     with naming_the_file(path):
         image = _load(path)
         shape, channels = _layout(image.shape)
@@ -45,10 +55,17 @@ def read(path: Path) -> Volume:
 def write(
     path: Path, array: np.ndarray, affine: np.ndarray, template: Path | None = None, scaling: Scaling | None = None
 ) -> None:
-    """Write (i, j), (i, j, k) or (i, j, k, c), qform and sform both set. scaling: of integers, into the header.
+    """Write a NIfTI file with both qform and sform set. The file appears as a whole.
 
-    Where `template` is a NIfTI file its units are kept, and where it lies in the same place so are its qform and sform
-    with their codes, so that every viewer lays the result over the template whichever of the two it trusts.
+    If `template` is a NIfTI file its units are kept. If it also lies in the same place, so are its qform and sform with
+    their codes, so that every viewer lays the result over the template, whichever of the two it trusts.
+
+    Args:
+        path: The file, which is replaced if it exists.
+        array: (i, j), (i, j, k) or (i, j, k, c).
+        affine: (4, 4), from voxel indices to millimetres, RAS+.
+        template: The image that `array` was made from; None without one.
+        scaling: How integers are read as intensities, which goes into the header; None for the array's own values.
     """
     header = nibabel.Nifti1Header()
     header.set_xyzt_units("mm")

@@ -14,10 +14,16 @@ Flips = tuple[bool, bool, bool]
 
 
 def orientation(affine: np.ndarray) -> tuple[Size3, Flips]:
-    """The transpose and the flips that bring a file's voxel order closest to RAS+ (oblique affines included).
+    """Return the transpose and the flips that bring a file's voxel order closest to RAS+; oblique affines are allowed.
 
-    axes[n] is the file axis that becomes axis n; flips[n] says whether axis n then runs backwards.
-    Raises ValueError when the affine (4, 4) is singular or not finite.
+    Args:
+        affine: (4, 4), from voxel indices to millimetres, RAS+.
+
+    Returns:
+        For each axis of the result the file axis that it is, and whether it then runs backwards.
+
+    Raises:
+        UserError: The affine is singular or not finite.
     """
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise UserError(f"affine must be a finite, invertible (4, 4) matrix, got {affine.tolist()}")
@@ -28,7 +34,13 @@ def orientation(affine: np.ndarray) -> tuple[Size3, Flips]:
 
 
 def orient(array: np.ndarray, axes: Size3, flips: Flips) -> np.ndarray:
-    """A view of `array` (..., i, j, k) in RAS order; writing into it writes into `array`, which is the way back."""
+    """Return a view of an array in RAS order. Writing into the view writes into the array, which is the way back.
+
+    Args:
+        array: An array (..., i, j, k) in the file's voxel order.
+        axes: The file axis of each axis of the result, from `orientation`.
+        flips: Whether each axis of the result is flipped, from `orientation`.
+    """
     lead = array.ndim - 3
     turned = array.transpose(*range(lead), *(lead + axis for axis in axes))
     i, j, k = (slice(None, None, -1 if flip else 1) for flip in flips)
@@ -36,9 +48,13 @@ def orient(array: np.ndarray, axes: Size3, flips: Flips) -> np.ndarray:
 
 
 def nonzero_box(array: np.ndarray) -> tuple[Size3, Size3]:
-    """Start and stop of the smallest box with every voxel of `array` (c, i, j, k) that is non-zero in any channel.
+    """Return the smallest box that holds every voxel that is not 0 in any channel.
 
-    The whole volume when every voxel is zero.
+    Args:
+        array: An image (c, i, j, k).
+
+    Returns:
+        The first voxel of the box, and the voxel after its last one. It is the whole volume if every voxel is 0.
     """
     start, stop = [], []
     occupied = [np.zeros(length, bool) for length in array.shape[1:]]
@@ -57,7 +73,12 @@ def nonzero_box(array: np.ndarray) -> tuple[Size3, Size3]:
 
 
 def box_slices(start: Size3, stop: Size3) -> tuple[slice, slice, slice]:
-    """The box as an index into the last three axes: use as `array[(..., *box_slices(start, stop))]`."""
+    """Return a box as an index into the last three axes, to be used as `array[(..., *box_slices(start, stop))]`.
+
+    Args:
+        start: The first voxel of the box.
+        stop: The voxel after the last one of the box.
+    """
     i, j, k = (slice(a, b) for a, b in zip(start, stop, strict=True))
     return i, j, k
 

@@ -20,12 +20,21 @@ OUTSIDE = -1
 
 
 def pad_index(length: int, before: int, after: int, padding: Padding) -> np.ndarray:
-    """Source position of every voxel of an axis extended by `before` and `after` voxels (negative amounts crop).
+    """Return the source position of every voxel of an axis that is extended or cropped.
 
-    Returns `before + length + after` positions (int64) in [0, length), or -1 where padding is "zero" and nothing lies
-    underneath. "reflect" mirrors about the centre of the outermost voxel, over and over when the amount exceeds the
-    axis (as np.pad does), and repeats an axis of length 1. Raises ValueError for an empty axis, an unknown rule or a
-    negative result.
+    Args:
+        length: The axis's length in voxels.
+        before: How many voxels are added in front; a negative number crops.
+        after: How many voxels are added at the end; a negative number crops.
+        padding: `reflect` mirrors about the centre of the outermost voxel, over and over if more is added than the axis
+            has (as np.pad does), and repeats an axis of length 1. `edge` repeats the outermost voxel. `zero` adds
+            zeros.
+
+    Returns:
+        Positions (before + length + after), int64, in [0, length), or -1 where `zero` adds a zero.
+
+    Raises:
+        UserError: The axis is empty, more is removed than there is, or the padding is unknown.
     """
     if length < 1:
         raise UserError(f"length must be at least 1, got {length}: an empty axis cannot be extended")
@@ -37,9 +46,14 @@ def pad_index(length: int, before: int, after: int, padding: Padding) -> np.ndar
 
 
 def take(x: Shaped[Tensor, "... d h w"], index: Sequence[np.ndarray]) -> Shaped[Tensor, "... pd ph pw"]:
-    """Gather the positions `index` (one array per spatial axis, as `pad_index` makes them) of x; -1 gives 0.
+    """Gather positions of the last three axes. Differentiable; may return a view of `x`, or `x` itself.
 
-    May be a view of x, or x itself.
+    Args:
+        x: A tensor (..., d, h, w).
+        index: For each spatial axis the positions to take, from `pad_index`; -1 gives 0.
+
+    Returns:
+        The gathered voxels (..., pd, ph, pw).
     """
     runs = [_run(positions) for positions in index]
     if not any(run is None for run in runs):
@@ -78,7 +92,14 @@ def _block(x: Tensor, runs: Sequence[tuple[int, int, int]], lengths: Sequence[in
 
 
 def pad_amounts(shape: Size3, size: Size3) -> tuple[Size3, Size3]:
-    """Voxels added before and after each axis so that `shape` reaches `size`: symmetric, an odd one at the end."""
+    """Return how many voxels are added in front of and after each axis so that a shape reaches a size.
+
+    The amounts are symmetric; an odd voxel comes at the end.
+
+    Args:
+        shape: The shape in voxels.
+        size: The least shape wanted; axes that are longer stay as they are.
+    """
     missing = [max(wanted - length, 0) for wanted, length in zip(size, shape, strict=True)]
     i, j, k = missing
     return (i // 2, j // 2, k // 2), (i - i // 2, j - j // 2, k - k // 2)
@@ -87,10 +108,16 @@ def pad_amounts(shape: Size3, size: Size3) -> tuple[Size3, Size3]:
 def pad_to(
     x: Shaped[Tensor, "... d h w"], size: Size3, padding: Padding
 ) -> tuple[Shaped[Tensor, "... pd ph pw"], Size3]:
-    """Extend the last three axes of x symmetrically to at least `size`; longer axes stay as they are.
+    """Extend the last three axes of a tensor symmetrically to at least a size; longer axes stay as they are.
 
-    Returns the extended tensor and the voxels added before each axis, which `crop_back` wants. The same tensor comes
-    back when nothing is missing.
+    Args:
+        x: A tensor (..., d, h, w).
+        size: The least shape of the last three axes.
+        padding: The padding rule, see `pad_index`.
+
+    Returns:
+        The extended tensor (the same one if nothing is missing), and the voxels added in front of each axis, which
+        `crop_back` needs.
     """
     i, j, k = x.shape[-3:]
     before, after = pad_amounts((i, j, k), size)
@@ -99,9 +126,15 @@ def pad_to(
 
 
 def crop_back(x: Shaped[Tensor, "... pd ph pw"], offset: Size3, shape: Size3) -> Shaped[Tensor, "... d h w"]:
-    """The part of x (a view) that `pad_to` found there: `shape` voxels from `offset` on.
+    """Return the part of a tensor, as a view, that `pad_to` found before it extended it.
 
-    Raises ValueError when x does not contain it.
+    Args:
+        x: The extended tensor (..., pd, ph, pw).
+        offset: The voxels that were added in front of each axis.
+        shape: The shape before it was extended.
+
+    Raises:
+        UserError: `x` does not contain such a part.
     """
     stop = [start + length for start, length in zip(offset, shape, strict=True)]
     if min(offset) < 0 or any(end > length for end, length in zip(stop, x.shape[-3:], strict=True)):

@@ -17,10 +17,21 @@ Progress = Callable[[int, int], None]
 def for_each_case(
     work: Callable[[Case], T], cases: Sequence[Case], workers: int, progress: Progress | None = None
 ) -> list[T]:
-    """`work` on every case with at most `workers` at a time; the results in the order of `cases`.
+    """Do the same work for every case, in threads.
 
-    `progress(done, total)` is called in this thread after each case. A case that fails does not stop the others:
-    at the end one ValueError names every case that failed, with its reason.
+    A case that fails does not stop the others.
+
+    Args:
+        work: The function that is called with each case.
+        cases: The cases.
+        workers: How many cases are worked on at once.
+        progress: A function that is told, in this thread, after each case how many are done, and of how many.
+
+    Returns:
+        The results in the order of the cases.
+
+    Raises:
+        UserError: `workers` is below 1, or cases failed; the message names every such case with its reason.
     """
     if workers < 1:
         raise UserError(f"workers must be at least 1, got {workers}")

@@ -1,4 +1,4 @@
-"""From a fingerprint to a plan. Each planner is one function and one line of the registry at the end."""
+"""Planners, which turn a fingerprint into a plan: one function and one line of the registry at the end each."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from voxward.core.errors import UserError
-from voxward.core.plan import CaseFingerprint, ChannelFingerprint, ChannelPlan, Fingerprint, Normalization, Plan
+from voxward.core.plan import CaseFingerprint, ChannelFingerprint, ChannelPlan, Fingerprint, Plan
 from voxward.core.recipe import Preparation
 from voxward.core.registry import Registry
 from voxward.core.types import Float3, Size3
+from voxward.data.normalization import NORMALIZATIONS, check_normalization, chosen_normalization
 from voxward.data.planner_nnunet import fit_pooling, nnunet_sizes, nnunet_spacing
 from voxward.data.planner_rog import rog_batch_size, rog_sizes
 
@@ -28,17 +29,43 @@ _AUGMENTATION_MARGIN = 1.2
 
 
 def make_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
-    """Decide geometry, intensity and memory with the planner that `preparation` names.
+    """Decide geometry, intensities and memory with the planner that the recipe names.
 
-    Raises ValueError for an unknown planner or a fingerprint without cases.
+    Args:
+        fingerprint: The measured training cases.
+        preparation: The recipe's part on preparation.
+
+    Raises:
+        UserError: The planner or the normalisation is unknown or lacks a setting, or the fingerprint has no cases.
     """
     if not fingerprint.cases:
         raise UserError(f"cannot plan: the fingerprint of {fingerprint.dataset!r} has no cases")
+    check_preparation(preparation)
     return PLANNERS[preparation.planner](fingerprint, preparation)
 
 
+def check_preparation(preparation: Preparation) -> None:
+    """Refuse a recipe whose planner or normalisation is unknown or lacks a setting, before any file is read.
+
+    Args:
+        preparation: The recipe's part on preparation.
+
+    Raises:
+        UserError: There is no such planner or normalisation, or the normalisation needs a setting that is not there.
+    """
+    PLANNERS[preparation.planner]
+    check_normalization(preparation)
+
+
 def rog_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
-    """ROG: median spacing, power-of-two patches, strides from the smallest object, batch size from the memory."""
+    """Plan as ROG does: median spacing, power-of-two patches, strides from the smallest object.
+
+    The batch size is the largest that the memory holds, see `planner_rog.rog_batch_size`.
+
+    Args:
+        fingerprint: The measured training cases.
+        preparation: The recipe's part on preparation.
+    """
     spacing = _median([case.spacing for case in fingerprint.cases])
     i, j, k = fingerprint.object_size
     sizes = rog_sizes(_median(_shapes_at(fingerprint, spacing)), (i, j, k), fingerprint.object_volume)
@@ -58,7 +85,14 @@ def rog_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
 
 
 def nnunet_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
-    """nnU-Net: finer coarse axis, the largest patch that the memory holds, batch size from what is left."""
+    """Plan as nnU-Net does: a finer spacing of a coarse axis, and the largest patch that the memory holds.
+
+    The batch size takes the memory that is left.
+
+    Args:
+        fingerprint: The measured training cases.
+        preparation: The recipe's part on preparation.
+    """
     spacing = nnunet_spacing([case.shape for case in fingerprint.cases], [case.spacing for case in fingerprint.cases])
     shapes = _shapes_at(fingerprint, spacing)
     median = _median(shapes)
@@ -78,9 +112,14 @@ def nnunet_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
 
 
 def fixed_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
-    """The recipe's patch whatever the data, up to three halvings of every axis, one patch per step (ResDSN, BraTS).
+    """Plan with the recipe's patch whatever the data, as ResDSN and the BraTS recipes do.
 
-    Nothing is read around a patch: augmentation that turns it by other than quarters sees its border continued.
+    Every axis is halved up to three times, and a step takes one patch. Nothing is read around a patch, so augmentation
+    that turns it by other than quarter turns sees its border continued by the padding rule.
+
+    Args:
+        fingerprint: The measured training cases.
+        preparation: The recipe's part on preparation.
     """
     patch, steps = preparation.patch_size, []
     edges = list(patch)
@@ -102,10 +141,15 @@ def fixed_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
 
 
 def slices_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
-    """2D: whole slices across the last axis (the axial ones), which are never mixed, by nnU-Net's rules.
+    """Plan for a 2D network by nnU-Net's rules: whole axial slices, which are never mixed with each other.
 
-    With preparation.slice_size the median slice comes to have that many voxels per axis; else the spacing is the
-    median. Larger slices are seen in windows, smaller ones padded. The size is rounded up to what the pooling divides.
+    With `preparation.slice_size` the median slice comes to have that many voxels per axis; otherwise the spacing is the
+    median. Larger slices are seen in windows, smaller ones are padded. The size is rounded up to what the pooling
+    divides.
+
+    Args:
+        fingerprint: The measured training cases.
+        preparation: The recipe's part on preparation.
     """
     spacing = _median([case.spacing for case in fingerprint.cases])
     if preparation.slice_size is not None:
@@ -166,11 +210,8 @@ def _assemble(
 
 
 def _channel(channel: ChannelFingerprint, preparation: Preparation) -> ChannelPlan:
-    automatic: Normalization = "ct" if channel.name.strip().lower() == "ct" else "mr"
-    normalization = automatic if preparation.normalization == "auto" else preparation.normalization
-    if normalization == "clip" and preparation.clip is not None:
-        return ChannelPlan(channel.name, normalization, *preparation.clip)
-    return ChannelPlan(channel.name, normalization, channel.low, channel.high, channel.mean, channel.std)
+    name = chosen_normalization(preparation, channel.name)
+    return ChannelPlan(channel.name, name, *NORMALIZATIONS[name].planned(channel, preparation))
 
 
 def _suspicious(volumes: tuple[float, ...]) -> float:

@@ -24,21 +24,32 @@ _START = {3: 256.0, 2: 2048.0, 1: 2048.0, 0: 1.0}
 
 @dataclass(frozen=True)
 class Pooling:
-    """Strides per downsampling step, and kernel edges per resolution level (one level more than steps)."""
+    """How a network halves the resolution.
+
+    Attributes:
+        strides: One stride per axis for each downsampling step.
+        kernel_sizes: One kernel edge per axis for each resolution level; there is one level more than steps.
+    """
 
     strides: tuple[Size3, ...]
     kernel_sizes: tuple[Size3, ...]
 
     @property
     def total(self) -> Size3:
-        """Product of the strides per axis."""
+        """Return the product of the strides per axis."""
         i, j, k = (math.prod(step[axis] for step in self.strides) for axis in range(3))
         return i, j, k
 
 
 @dataclass(frozen=True)
 class NnunetSizes:
-    """Training patch in voxels, its pooling, and the batch size that the memory allows."""
+    """The sizes that nnU-Net's rules choose.
+
+    Attributes:
+        patch: The training patch in voxels.
+        pooling: Strides and kernels for that patch.
+        batch_size: The batch size that the memory allows.
+    """
 
     patch: Size3
     pooling: Pooling
@@ -46,11 +57,18 @@ class NnunetSizes:
 
 
 def nnunet_sizes(median: Float3, spacing: Float3, voxels: float, classes: int, memory_gib: float) -> NnunetSizes:
-    """Patch, pooling and batch size for a dataset of the median shape `median` at the target `spacing` (mm).
+    """Return patch, pooling and batch size for a dataset.
 
-    `voxels`: of the whole dataset; a batch covers at most 5 % of them. The patch starts as a cube in mm within the
-    median shape and loses voxels on the axis that covers most of the median shape, until the estimate of a training
-    step's memory fits `memory_gib`. The batch size is at least 2.
+    The patch starts as a cube in mm within the median shape. It loses voxels on the axis of which it covers most, until
+    the estimated memory of a training step fits. The batch size is at least 2, and a batch covers at most 5 % of the
+    dataset.
+
+    Args:
+        median: The median shape of the cases at the target spacing, in voxels.
+        spacing: The target spacing in mm.
+        voxels: The number of voxels of the whole dataset.
+        classes: The number of classes, background included.
+        memory_gib: The memory of a training step in GiB.
     """
     budget = _UNITS_PER_GIB * memory_gib
     patch, pooling = fit_pooling(_start(median, spacing), spacing)
@@ -66,8 +84,14 @@ def nnunet_sizes(median: Float3, spacing: Float3, voxels: float, classes: int, m
 
 
 def nnunet_spacing(shapes: list[Size3], spacings: list[Float3]) -> Float3:
-    """The median spacing; a coarse axis (over 3 times the others, with under a third of their voxels) gets the 10th
-    percentile of its spacings instead, but stays the coarsest.
+    """Return the target spacing of a dataset: the median, but finer along a coarse axis.
+
+    An axis is coarse if its median spacing is over 3 times the others' and it has under a third of their voxels. It
+    gets the 10th percentile of its spacings instead, but stays the coarsest.
+
+    Args:
+        shapes: The shapes of the cases in voxels.
+        spacings: The spacings of the cases in mm.
     """
     median = [float(np.percentile([spacing[axis] for spacing in spacings], 50)) for axis in range(3)]
     size = [float(np.percentile([float(shape[axis]) for shape in shapes], 50)) for axis in range(3)]
@@ -81,9 +105,15 @@ def nnunet_spacing(shapes: list[Size3], spacings: list[Float3]) -> Float3:
 
 
 def pooling_of(patch: Size3, spacing: Float3) -> Pooling:
-    """Halve every axis while its edge stays at least 4 and its spacing within a factor 2 of the finest such axis.
+    """Return the pooling of a patch.
 
-    Kernels are 1 along an axis until its spacing is within a factor 2 of the finest, and always along a single voxel.
+    Every axis is halved while its edge stays at least 4 voxels and its spacing within a factor 2 of the finest such
+    axis. Kernels are 1 along an axis until its spacing is within a factor 2 of the finest, and always along a single
+    voxel.
+
+    Args:
+        patch: The patch in voxels.
+        spacing: The spacing in mm.
     """
     size, mm, wide = list(patch), list(spacing), [False, False, False]
     free = [axis for axis in range(3) if patch[axis] > 1]
@@ -117,7 +147,12 @@ def _start(median: Float3, spacing: Float3) -> Size3:
 
 
 def fit_pooling(patch: Size3, spacing: Float3) -> tuple[Size3, Pooling]:
-    """The pooling of a patch, and the patch rounded up to what the pooling divides."""
+    """Return a patch rounded up to what its pooling divides, and that pooling.
+
+    Args:
+        patch: The patch in voxels.
+        spacing: The spacing in mm.
+    """
     pooling = pooling_of(patch, spacing)
     return _size3([-(-n // step) * step for n, step in zip(patch, pooling.total, strict=True)]), pooling
 

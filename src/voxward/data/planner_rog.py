@@ -31,7 +31,14 @@ _FEWEST_STEPS = 25
 
 @dataclass(frozen=True)
 class RogSizes:
-    """Voxels per axis: training patch, prediction window, region read before augmentation; the five steps' strides."""
+    """The sizes that ROG's rules choose, in voxels per axis.
+
+    Attributes:
+        patch: The training patch.
+        window: The prediction window.
+        source: What is read before augmentation.
+        strides: One stride per axis for each of the five steps.
+    """
 
     patch: Size3
     window: Size3
@@ -53,9 +60,15 @@ class _Axis:
 
 
 def rog_sizes(mean_size: Float3, small_size: Float3, volume_small: float) -> RogSizes:
-    """The sizes for a dataset whose median shape is `mean_size` and whose smallest class has the box `small_size`.
+    """Return the sizes for a dataset. All lengths are in voxels of the target spacing; the third axis is z.
 
-    All in voxels of the target spacing, third axis = z; `volume_small` is the smallest class's median volume (voxels).
+    Args:
+        mean_size: The median shape of the cases.
+        small_size: The median box of the smallest class.
+        volume_small: The smallest class's median volume in voxels.
+
+    Raises:
+        UserError: A size is not positive.
     """
     if min(*mean_size, *small_size) <= 0:
         raise UserError(f"sizes must be positive, got mean_size {mean_size} and small_size {small_size}")
@@ -78,9 +91,16 @@ def rog_sizes(mean_size: Float3, small_size: Float3, volume_small: float) -> Rog
 
 
 def rog_batch_size(sizes: RogSizes, cases: int, classes: int, memory_gib: float) -> int:
-    """The patches that a training step of the lattice holds in `memory_gib`, in float32; the release always takes 2.
+    """Return how many patches a training step of the lattice holds in the memory, in float32.
 
-    An epoch of `cases` patches keeps at least 25 steps, but a batch is never smaller than the release's.
+    The release always takes 2. An epoch of `cases` patches keeps at least 25 steps, but a batch is never smaller than
+    the release's.
+
+    Args:
+        sizes: The sizes of the dataset.
+        cases: The number of training cases.
+        classes: The number of classes, background included.
+        memory_gib: The memory of a training step in GiB.
     """
     by_memory = int(memory_gib * 2**30 / _bytes_per_patch(sizes, classes))
     return max(_SMALLEST_BATCH, min(by_memory, cases // _FEWEST_STEPS))

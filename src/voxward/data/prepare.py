@@ -1,15 +1,12 @@
 """From a file's voxels to what a network is fed, and back. The two directions stand side by side and change together.
 
-    prepare         Volume, label -> PreparedCase     orient, crop, resample, clip, normalise
+    prepare         Volume, label -> PreparedCase     orient, crop, resample, normalise
     prepare_frozen  volumes       -> images           the same with the crop box of a frame, differentiable
-    restore_labels  class map     -> file's voxels    resample, paste
     restore_logits  logits        -> crop box         resample linearly
-    restore_argmax  logit slabs   -> file's voxels    the same with argmax and paste, one slab at a time
-    paste           crop box      -> file's voxels    un-crop, un-flip, un-transpose
-    crop_frozen, paste_frozen                         file's voxels -> crop box and back, for tensors
+    restore_argmax  logit slabs   -> file's voxels    the same, then argmax and paste, one slab at a time
 
-Clipping comes after resampling, so that it also cuts off the overshoot of cubic splines; the figures it uses are
-those of the source's own voxels.
+The crop box is cut out and pasted back in `crop`. How intensities change is the business of `normalization`; the
+numbers that they are normalised with are measured on the crop box before it is resampled.
 """
 
 from __future__ import annotations
@@ -18,35 +15,47 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
-from numpy.typing import DTypeLike
+from jaxtyping import Float
 from torch import Tensor
 
 from voxward.core.case import Frame, PreparedCase, Volume
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet, largest
 from voxward.core.plan import Plan
-from voxward.core.types import CaseLabels, CaseLogits, LabelArray, Size3
+from voxward.core.types import CaseLogits, Size3
+from voxward.data.crop import blank, crop_frozen
+from voxward.data.normalization import normalization_of
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
-from voxward.data.resample import apply_matrices, axis_matrix, resample, resample_labels
-from voxward.data.statistics import Figures, LiveFigures, LiveNumbers, box_figures, live_figures
+from voxward.data.resample import resample, resample_labels
+from voxward.data.resample_rows import resampled_rows
+from voxward.data.statistics import Figures, LiveFigures, box_figures, live_figures
 from voxward.data.volume_file import label_fault
 
-# Logits (all classes of some rows) that are restored at once: 8 MiB in float32.
-_SLAB = 2**21
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 def prepare(
     volume: Volume, label: Volume | None, plan: Plan, id: str = "", figures: Figures | None = None
 ) -> PreparedCase:
-    """Orient to RAS, crop to non-zero voxels (if the plan says so), resample to the plan's spacing, clip and normalise.
+    """Turn a volume into what a network is fed.
 
-    An axis of one voxel (a 2D image) stays one voxel, and every axis keeps its voxels where the plan does not resample.
-    A label holds file values, in the image's voxels. figures: what `measured` gave for the volume that this one is a
-    part of, so that a part is normalised like the whole.
-    Raises ValueError when the volume does not fit the plan (channels), the label does not fit the volume (shape,
-    affine, undeclared values), or an intensity is not finite; the message names the case by `id`.
+    The volume is oriented to RAS, cropped to its non-zero voxels (if the plan says so), resampled to the plan's spacing
+    (if the plan says so) and normalised. An axis of one voxel, as 2D images have, stays one voxel.
+
+    Args:
+        volume: The image, in the file's voxels and intensities.
+        label: The ground truth, with the file's values in the image's voxels; None without one.
+        plan: The plan.
+        id: The case's id, which error messages name.
+        figures: What to normalise with, from `measured`; None measures the volume itself. A part of a volume is
+            normalised like the whole with the figures of the whole.
+
+    Returns:
+        The normalised image (c, d, h, w), float32; the class indices (d, h, w); and how both lie in the file.
+
+    Raises:
+        UserError: The volume has not the plan's channels, the label does not fit the volume (shape, affine, undeclared
+            values), an intensity is not finite or does not fit float32, or the plan names an unknown normalisation.
     """
     _check(volume, label, plan, id)
     frame, box = _framed(volume, plan, id, figures)
@@ -57,33 +66,38 @@ def prepare(
 
 
 def frame_of(volume: Volume, plan: Plan, id: str = "", figures: Figures | None = None) -> Frame:
-    """The frame alone that `prepare` gives a volume. Raises ValueError as it does, for the channels."""
+    """Return how the prepared array will lie in its file, without resampling or normalising anything.
+
+    Args:
+        volume: The image, in the file's voxels and intensities.
+        plan: The plan.
+        id: The case's id, which error messages name.
+        figures: What to normalise with, from `measured`; None measures the volume itself.
+
+    Returns:
+        The frame that `prepare` returns for the same volume.
+
+    Raises:
+        UserError: The volume has not the plan's channels, an intensity is not finite or does not fit float32, or the
+            plan names an unknown normalisation.
+    """
     _check(volume, None, plan, id)
     return _framed(volume, plan, id, figures)[0]
 
 
-def _framed(volume: Volume, plan: Plan, id: str, figures: Figures | None) -> tuple[Frame, np.ndarray]:
-    """The frame, and the crop box (c, d, h, w) in RAS order."""
-    axes, flips = orientation(volume.affine)
-    source = orient(volume.array, axes, flips)
-    start, stop = _crop_box(source, plan)
-    box = source[(slice(None), *box_slices(start, stop))]
-    _check_finite(box, id)
-    spacing = [volume.spacing[axis] for axis in axes] if plan.resample else plan.spacing
-    shape = _size3(
-        max(1, round(count * old / new)) if whole > 1 else 1
-        for whole, count, old, new in zip(source.shape[1:], box.shape[1:], spacing, plan.spacing, strict=True)
-    )
-    low, high, mean, std = zip(*(figures or box_figures(box, plan)), strict=True)
-    if not all(abs(figure) <= _LARGEST for figure in (*low, *high, *mean, *std)):
-        raise UserError(f"case {id!r}: the intensities do not fit float32")
-    return Frame(volume.shape, _affine_tuple(volume.affine), axes, flips, start, stop, shape, low, high, mean, std), box
-
-
 def measured(volume: Volume, plan: Plan, id: str = "") -> Figures:
-    """What `prepare` normalises each channel of a volume with.
+    """Return the numbers that `prepare` normalises each channel of a volume with.
 
-    Raises ValueError as `prepare` does, for the channels.
+    Args:
+        volume: The image, in the file's voxels and intensities.
+        plan: The plan.
+        id: The case's id, which error messages name.
+
+    Returns:
+        Per channel low, high, mean and standard deviation, in the file's intensity unit.
+
+    Raises:
+        UserError: The volume has not the plan's channels, or the plan names an unknown normalisation.
     """
     _check(volume, None, plan, id)
     source = orient(volume.array, *orientation(volume.affine))
@@ -91,9 +105,15 @@ def measured(volume: Volume, plan: Plan, id: str = "") -> Figures:
 
 
 def measured_live(volume: Float[Tensor, "c i j k"], frame: Frame, plan: Plan) -> LiveFigures:
-    """What `measured` gives for a volume in the file's voxels, with the crop box of `frame`, to rounding.
+    """Return what `measured` returns for a volume with the crop box of a frame, so that autograd can follow it.
 
-    Differentiable: see `live_figures`.
+    Args:
+        volume: A volume (c, i, j, k) in the file's voxels and intensities.
+        frame: The frame of the clean volume, whose crop box is held.
+        plan: The plan.
+
+    Returns:
+        Per channel low, high, mean and standard deviation, equal to those of `measured` up to rounding.
     """
     return live_figures(crop_frozen(volume, frame), plan)
 
@@ -101,51 +121,48 @@ def measured_live(volume: Float[Tensor, "c i j k"], frame: Frame, plan: Plan) ->
 def prepare_frozen(
     volume: Float[Tensor, "b c i j k"], frame: Frame, plan: Plan, figures: LiveFigures | None = None
 ) -> Float[Tensor, "b c d h w"]:
-    """Volumes in the file's voxels and intensities, prepared with the crop box and the figures that `frame` holds.
+    """Prepare volumes with the crop box that a frame holds. Differentiable.
 
-    Equals `prepare(...).image` on the volume that the frame was made from. Differentiable; a voxel on the rim of
-    [low, high] lets the gradient pass. Keeps number type and device. figures: take these instead, see `measured_live`.
-    Raises ValueError when the volume does not have the plan's channels or the frame's shape.
+    For the volume that the frame was made from, the result equals `prepare(...).image`. A voxel at an end of an
+    intensity range lets the gradient pass.
+
+    Args:
+        volume: Volumes (b, c, i, j, k) in the file's voxels and intensities.
+        frame: The frame of the clean volume.
+        plan: The plan.
+        figures: What to normalise with, from `measured_live`; None takes the numbers that the frame holds.
+
+    Returns:
+        Normalised images (b, c, d, h, w), in the number type and on the device of `volume`.
+
+    Raises:
+        UserError: The volume has not the plan's channels, or not the shape of the frame's file.
     """
     expected = (len(plan.channels), *frame.source_shape)
     if tuple(volume.shape[1:]) != expected:
         raise UserError(f"volume must be (b, c, i, j, k) with {expected} after b, got {tuple(volume.shape)}")
-    box, numbers = crop_frozen(volume, frame), figures or _held(frame)
-    return torch.stack([_scaled(box[:, n], n, numbers[n], frame, plan) for n in range(len(plan.channels))], dim=1)
-
-
-def crop_frozen(x: Shaped[Tensor, "... i j k"], frame: Frame) -> Shaped[Tensor, "... d h w"]:
-    """The crop box, in RAS order, of a tensor in the file's voxels. Differentiable."""
-    lead = x.ndim - 3
-    turned = x.permute(*range(lead), *(lead + axis for axis in frame.axes))
-    return _flipped(turned, frame)[(..., *box_slices(frame.box_start, frame.box_stop))]
-
-
-def paste_frozen(
-    box: Float[Tensor, "k d h w"], frame: Frame, outside: Float[Tensor, " k"]
-) -> Float[Tensor, "k i j k2"]:
-    """A tensor of the crop box (RAS order) in the file's voxels; `outside` holds elsewhere. Differentiable."""
-    shape = _size3(frame.source_shape[axis] for axis in frame.axes)
-    if shape != frame.box_shape:
-        whole = outside.view(-1, 1, 1, 1).expand(-1, *shape).clone()
-        whole[(slice(None), *box_slices(frame.box_start, frame.box_stop))] = box
-        box = whole
-    return _flipped(box, frame).permute(0, *(1 + frame.axes.index(axis) for axis in range(3)))
-
-
-def restore_labels(label: CaseLabels | LabelArray, frame: Frame) -> np.ndarray:
-    """A prepared class map (d, h, w) in the source file's own shape and voxel order; 0 outside the crop box.
-
-    Linear interpolation of each class, then the largest. Exact when the prepared spacing is the source's.
-    """
-    index = torch.as_tensor(label)
-    if tuple(index.shape) != frame.shape:
-        raise UserError(f"label must have the prepared shape {frame.shape}, got {tuple(index.shape)}")
-    return paste(resample_labels(index, frame.box_shape, int(index.max()) + 1).cpu().numpy(), frame)
+    box, channels = crop_frozen(volume, frame), []
+    for n, numbers in enumerate(figures or _held(frame)):
+        normalization = normalization_of(plan.channels[n])
+        before = normalization.before_resampling(box[:, n], numbers)
+        resampled = resample(before, frame.shape, plan.spline_order)
+        channels.append(normalization.after_resampling(resampled, numbers))
+    return torch.stack(channels, dim=1)
 
 
 def restore_logits(logits: CaseLogits, frame: Frame) -> Float[Tensor, "k d2 h2 w2"]:
-    """Prepared logits (k, d, h, w), resampled linearly to the crop box: (k, *frame.box_shape), still in RAS order."""
+    """Resample prepared logits linearly to the crop box.
+
+    Args:
+        logits: Logits (k, d, h, w) of the prepared case.
+        frame: How the prepared array lies in its file.
+
+    Returns:
+        Logits (k, d2, h2, w2) of shape `frame.box_shape`, still in RAS order.
+
+    Raises:
+        UserError: `logits` has not the prepared shape.
+    """
     if tuple(logits.shape[1:]) != frame.shape:
         raise UserError(f"logits must have the prepared shape {frame.shape}, got {tuple(logits.shape[1:])}")
     return resample(logits, frame.box_shape, (1, 1, 1))
@@ -174,9 +191,10 @@ def restore_argmax(slabs: Iterable[Tensor], frame: Frame, axis: int = 0, read: R
     """
     maps: tuple[np.ndarray, np.ndarray] | None = None
     for first, logits in restored_rows(slabs, frame, axis):
-        maps = maps or _blank(frame, np.uint8 if len(logits) <= 256 else np.uint16)
+        maps = maps or blank(frame, np.uint8 if len(logits) <= 256 else np.uint16)
         rows = slice(first, first + logits.shape[axis + 1])
         maps[1][(slice(None),) * axis + (rows,)] = read(logits).cpu().numpy()
+        del logits  # or it would live on while the next slab is made
     if maps is None:
         raise UserError(f"there are no slabs for the prepared shape {frame.shape}")
     return maps[0]
@@ -190,37 +208,43 @@ def restored_rows(slabs: Iterable[Tensor], frame: Frame, axis: int = 0) -> Itera
         frame: How the prepared array lies in its source file.
         axis: The spatial axis (0, 1, 2) along which slabs and rows follow each other.
 
-    Yields:
-        The number of a row of the crop box along `axis`, and the logits (k, ...) of that row and some that follow it,
-        in RAS order. All together have `frame.box_shape`.
-
-    Raises:
-        UserError: The slabs do not make up `frame.shape`.
+    Returns:
+        An iterator over the number of a row of the crop box along `axis`, with the logits (k, ...) of that row and some
+        that follow it, in RAS order. All together have `frame.box_shape`. It raises UserError where the slabs do not
+        make up `frame.shape`.
     """
-    matrix = axis_matrix(frame.shape[axis], frame.box_shape[axis], 1)
-    held: Tensor | None = None
-    first = seen = done = 0
-    for slab in slabs:
-        _check_slab(slab, seen, frame, axis)
-        held = slab if held is None or not held.shape[axis + 1] else torch.cat((held, slab), dim=axis + 1)
-        del slab  # or it would live on while the next one is made
-        seen = first + held.shape[axis + 1]
-        ready = _ready(matrix, seen, frame.shape[axis])
-        yield from _resampled_rows(held, first, range(done, ready), frame, axis)
-        keep, done = min(_next_needed(matrix, seen, frame.shape[axis]), seen), ready
-        # A clone, because a view of the few rows still needed would keep the whole slab.
-        held, first = held.narrow(axis + 1, keep - first, seen - keep).clone(), keep
-    if done < frame.box_shape[axis]:
-        raise UserError(f"the slabs end before the prepared shape {frame.shape} is complete")
+    return resampled_rows(slabs, frame.shape, frame.box_shape, axis)
 
 
-def paste(box: np.ndarray, frame: Frame) -> np.ndarray:
-    """An array of the crop box (RAS order) in the source file's shape and voxel order; 0 outside the box."""
-    if box.shape != frame.box_shape:
-        raise UserError(f"box must have the shape of the crop box {frame.box_shape}, got {box.shape}")
-    whole, part = _blank(frame, box.dtype)
-    part[:] = box
-    return whole
+def _framed(volume: Volume, plan: Plan, id: str, figures: Figures | None) -> tuple[Frame, np.ndarray]:
+    """The frame, and the crop box (c, d, h, w) in RAS order."""
+    axes, flips = orientation(volume.affine)
+    source = orient(volume.array, axes, flips)
+    start, stop = _crop_box(source, plan)
+    box = source[(slice(None), *box_slices(start, stop))]
+    _check_finite(box, id)
+    spacing = [volume.spacing[axis] for axis in axes] if plan.resample else plan.spacing
+    shape = _size3(
+        max(1, round(count * old / new)) if whole > 1 else 1
+        for whole, count, old, new in zip(source.shape[1:], box.shape[1:], spacing, plan.spacing, strict=True)
+    )
+    low, high, mean, std = zip(*(figures or box_figures(box, plan)), strict=True)
+    if not all(abs(figure) <= _LARGEST for figure in (*low, *high, *mean, *std)):
+        raise UserError(f"case {id!r}: the intensities do not fit float32")
+    frame = Frame(
+        source_shape=volume.shape,
+        affine=_affine_tuple(volume.affine),
+        axes=axes,
+        flips=flips,
+        box_start=start,
+        box_stop=stop,
+        shape=shape,
+        low=low,
+        high=high,
+        mean=mean,
+        std=std,
+    )
+    return frame, box
 
 
 def _check(volume: Volume, label: Volume | None, plan: Plan, id: str) -> None:
@@ -248,29 +272,16 @@ def _held(frame: Frame) -> Figures:
 
 
 def _normalised(box: np.ndarray, frame: Frame, plan: Plan) -> Tensor:
-    """The channels of `box`, one at a time so that only one is held twice."""
+    """The channels of `box`, one at a time, the last step in place and plane by plane: nothing whole is held twice."""
     image = torch.empty((len(box), *frame.shape), dtype=torch.float32)
-    for n, channel in enumerate(box):
-        if plan.channels[n].normalization == "zscore":
-            image[n].copy_(_scaled(_tensor(channel).float(), n, _held(frame)[n], frame, plan))
-        else:
-            image[n].copy_(resample(_tensor(channel), frame.shape, plan.spline_order))
-            image[n].clamp_(frame.low[n], frame.high[n]).sub_(frame.mean[n]).div_(frame.std[n])
+    for n, (channel, numbers) in enumerate(zip(box, _held(frame), strict=True)):
+        normalization = normalization_of(plan.channels[n])
+        before = normalization.before_resampling(_tensor(channel), numbers)
+        image[n].copy_(resample(before, frame.shape, plan.spline_order))
+        del before
+        for plane in image[n].unsqueeze(1):
+            plane.copy_(normalization.after_resampling(plane, numbers))
     return image
-
-
-def _scaled(x: Tensor, n: int, numbers: LiveNumbers, frame: Frame, plan: Plan) -> Tensor:
-    """Channel n (..., d, h, w), resampled and normalised by these numbers. Differentiable, also in them."""
-    low, high, mean, std = numbers
-    if plan.channels[n].normalization == "zscore":
-        # Before resampling: what lies between brain and background is then between their normalised values.
-        return resample(torch.where(x != 0, (x - mean) / std, torch.zeros_like(x)), frame.shape, plan.spline_order)
-    resampled = resample(x, frame.shape, plan.spline_order)
-    if isinstance(low, Tensor) or isinstance(high, Tensor):  # clamp takes two numbers or two tensors
-        clipped = resampled.clamp(torch.as_tensor(low).to(x), torch.as_tensor(high).to(x))
-    else:
-        clipped = resampled.clamp(low, high)
-    return clipped.sub(mean).div(std)
 
 
 def _prepared_label(label: Volume | None, frame: Frame, labels: LabelSet, id: str) -> Tensor | None:
@@ -293,58 +304,6 @@ def _tensor(array: np.ndarray) -> Tensor:
     native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
     # NumPy calls a flipped axis of one voxel contiguous; PyTorch does not.
     return torch.from_numpy(native if min(native.strides) >= 0 else native.copy())
-
-
-def _flipped(x: Tensor, frame: Frame) -> Tensor:
-    """Flip the last three axes, in RAS order, as the frame says; its own inverse."""
-    dims = [axis - 3 for axis, flip in enumerate(frame.flips) if flip]
-    return x.flip(dims) if dims else x
-
-
-def _check_slab(slab: Tensor, row: int, frame: Frame, axis: int) -> None:
-    fits = slab.ndim == 4 and all(
-        row + length <= whole if n == axis else length == whole
-        for n, (length, whole) in enumerate(zip(slab.shape[1:], frame.shape, strict=True))
-    )
-    if not fits:
-        raise UserError(f"slab {tuple(slab.shape)} at row {row} does not fit the prepared shape {frame.shape}")
-
-
-def _resampled_rows(held: Tensor, first: int, rows: range, frame: Frame, axis: int) -> Iterator[tuple[int, Tensor]]:
-    """The logits of `rows` of the crop box, along `axis`, from those whose rows there begin with `first`, in slabs."""
-    matrices = [None if n == m else axis_matrix(n, m, 1) for n, m in zip(frame.shape, frame.box_shape, strict=True)]
-    along = matrices[axis]
-    area = max(int(np.prod(shape)) // shape[axis] for shape in (frame.shape, frame.box_shape))
-    step = max(1, _SLAB // (len(held) * area))
-    for begin in range(rows.start, rows.stop, step):
-        end = min(begin + step, rows.stop)
-        low, high = (begin, end) if along is None else _support(along, begin, end)
-        matrices[axis] = None if along is None else along[begin:end, low:high]
-        d, h, w = matrices
-        yield begin, apply_matrices(held.narrow(axis + 1, low - first, high - low).float(), (d, h, w))
-
-
-def _support(matrix: Tensor, begin: int, end: int) -> tuple[int, int]:
-    """The range of input rows that output rows begin:end draw on."""
-    columns = torch.nonzero(matrix[begin:end].any(dim=0)).flatten()
-    return int(columns[0]), int(columns[-1]) + 1
-
-
-def _ready(matrix: Tensor, seen: int, total: int) -> int:
-    """How many output rows draw only on the first `seen` of `total` input rows."""
-    return len(matrix) if seen == total else int((~matrix[:, seen:].any(dim=1)).sum())
-
-
-def _next_needed(matrix: Tensor, seen: int, total: int) -> int:
-    """The first input row that the output rows still to come draw on."""
-    ready = _ready(matrix, seen, total)
-    return total if ready == len(matrix) else _support(matrix, ready, ready + 1)[0]
-
-
-def _blank(frame: Frame, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray]:
-    """Zeros in the source file's shape and voxel order, and the view of them that is the crop box in RAS order."""
-    whole = np.zeros(frame.source_shape, dtype)
-    return whole, orient(whole, frame.axes, frame.flips)[box_slices(frame.box_start, frame.box_stop)]
 
 
 def _affine_tuple(affine: np.ndarray) -> tuple[tuple[float, float, float, float], ...]:

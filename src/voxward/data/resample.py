@@ -35,10 +35,19 @@ _NEGLIGIBLE = 1e-20
 
 @lru_cache(maxsize=32)
 def axis_matrix(n_in: int, n_out: int, order: int) -> Float64[Tensor, "n_out n_in"]:
-    """The matrix that resamples one axis from `n_in` to `n_out` voxels with a spline of `order` 0 to 3.
+    """Return the matrix that resamples one axis. It is cached and shared: do not write into it.
 
-    Order 0 takes the nearest voxel (the upper one of a tie), 1 interpolates linearly, 2 and 3 are interpolating
-    B-splines (with prefilter). Every row sums to 1. The result is cached and shared: do not write into it.
+    Args:
+        n_in: The length before, in voxels.
+        n_out: The length after, in voxels.
+        order: The spline's order: 0 takes the nearest voxel (the upper one of a tie), 1 interpolates linearly, 2 and 3
+            are interpolating B-splines (with prefilter).
+
+    Returns:
+        A float64 matrix (n_out, n_in), whose rows each sum to 1.
+
+    Raises:
+        UserError: A length is below 1, or the order is none of these.
     """
     if n_in < 1 or n_out < 1:
         raise UserError(f"an axis needs at least one voxel, got {n_in} -> {n_out}")
@@ -58,16 +67,32 @@ def axis_matrix(n_in: int, n_out: int, order: int) -> Float64[Tensor, "n_out n_i
 
 
 def resample(x: Shaped[Tensor, "... d h w"], shape: Size3, order: Size3) -> Shaped[Tensor, "... d2 h2 w2"]:
-    """Resample the last three axes of `x` to `shape`, each with a spline of its own `order`.
+    """Resample the last three axes of a tensor. Linear in the tensor and differentiable.
 
-    Linear in `x` and differentiable. Floating tensors keep their type, others become float32. Temporaries are two
-    volumes (the one before and the one after an axis) and slabs of 64 MiB. May return `x` itself when nothing changes.
+    Temporaries are two volumes (the one before and the one after an axis) and slabs of 64 MiB.
+
+    Args:
+        x: A tensor (..., d, h, w).
+        shape: The new shape of the last three axes.
+        order: The spline's order for each of these axes, see `axis_matrix`.
+
+    Returns:
+        The resampled tensor (..., d2, h2, w2), in the type of `x` if that is floating, else float32. It may be `x`
+        itself if nothing changes.
     """
     return apply_matrices(x, _matrices(_size(x), shape, order))
 
 
 def apply_matrices(x: Shaped[Tensor, "... d h w"], matrices: Matrices) -> Shaped[Tensor, "... d2 h2 w2"]:
-    """Multiply each of the last three axes by its matrix (n_out, n_in); None leaves an axis alone."""
+    """Multiply each of the last three axes of a tensor by a matrix.
+
+    Args:
+        x: A tensor (..., d, h, w).
+        matrices: A matrix (n_out, n_in) for each axis; None leaves an axis as it is.
+
+    Returns:
+        The product (..., d2, h2, w2), in the type of `x` if that is floating, else float32.
+    """
     if all(matrix is None for matrix in matrices):
         return x if x.is_floating_point() else x.to(torch.float32)
     flat = x.reshape(-1, *x.shape[-3:])
@@ -76,10 +101,21 @@ def apply_matrices(x: Shaped[Tensor, "... d h w"], matrices: Matrices) -> Shaped
 
 
 def resample_labels(label: CaseLabels, shape: Size3, classes: int) -> Integer[Tensor, "d2 h2 w2"]:
-    """Resample class indices: each class's one-hot mask linearly, then the class with the most; the lower one of a tie.
+    """Resample class indices: each class's mask linearly, then the class with the largest share of a voxel.
 
-    Keeps the type of `label`. Each class is worked on in its own bounding box and only the running maximum is kept,
-    so that memory does not grow with `classes`. Raises ValueError for an index outside 0..classes-1.
+    Of equal shares the lowest class wins. Each class is worked on in its own bounding box and only the running maximum
+    is kept, so that memory does not grow with the number of classes.
+
+    Args:
+        label: Class indices (d, h, w).
+        shape: The new shape.
+        classes: The number of classes, background included.
+
+    Returns:
+        Class indices (d2, h2, w2), in the type of `label`.
+
+    Raises:
+        UserError: A class index is outside 0..classes-1.
     """
     if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < classes:
         raise UserError(f"label must lie in 0..{classes - 1}, got {int(label.min())}..{int(label.max())}")

@@ -23,37 +23,57 @@ class PatchSource(Protocol):
 
     @property
     def id(self) -> str:
-        """The case's id."""
+        """Return the case's id."""
         ...
 
     @property
     def shape(self) -> Size3:
-        """Spatial shape."""
+        """Return the spatial shape (d, h, w)."""
         ...
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """Class indices that occur; the background (0) is ignored where it is listed."""
+        """Return the class indices that occur; the background (0) is ignored if it is listed."""
         ...
 
     def locations(self, k: int) -> np.ndarray:
-        """Voxels of foreground class k, or a choice of them: (n, 3) coordinates, n >= 1 for every class that occurs."""
+        """Return voxels of a foreground class that occurs, or a choice of them.
+
+        Args:
+            k: The class's index.
+
+        Returns:
+            Coordinates (n, 3), n >= 1.
+        """
         ...
 
     def image_region(self, start: Size3, stop: Size3) -> Tensor:
-        """Image between start and stop (exclusive), (c, ...) float32."""
+        """Return the image (c, ...) between two voxels, float32.
+
+        Args:
+            start: The first voxel.
+            stop: The voxel after the last one.
+        """
         ...
 
     def label_region(self, start: Size3, stop: Size3) -> Tensor:
-        """Class indices between start and stop (exclusive)."""
+        """Return the class indices between two voxels.
+
+        Args:
+            start: The first voxel.
+            stop: The voxel after the last one.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class PatchDraw:
-    """Where a patch lies: its first voxel, in voxels of the case.
+    """Where a patch lies.
 
-    Negative where the case is smaller than the patch and the patch therefore begins in the padding.
+    Attributes:
+        case: The id of the case.
+        start: The first voxel of the patch, in voxels of the case. It is negative if the case is smaller than the
+            patch, which then begins in the padding.
     """
 
     case: str
@@ -61,7 +81,14 @@ class PatchDraw:
 
 
 def draw_training_patch(source: PatchSource, size: Size3, sampling: Sampling, generator: torch.Generator) -> PatchDraw:
-    """Draw a patch of `size` voxels as a recipe says: centred on foreground, on the truth, or anywhere."""
+    """Draw a patch as a recipe says: centred on foreground, on the truth, or anywhere.
+
+    Args:
+        source: The case.
+        size: The patch in voxels.
+        sampling: The recipe's part on where patches lie.
+        generator: The source of the random numbers, on the CPU.
+    """
     if sampling.region == "truth" and torch.rand((), generator=generator).item() >= sampling.foreground:
         return draw_patch_on_truth(source, size, generator)
     share = 1.0 if sampling.region == "truth" else sampling.foreground
@@ -69,12 +96,21 @@ def draw_training_patch(source: PatchSource, size: Size3, sampling: Sampling, ge
 
 
 def draw_patch(source: PatchSource, size: Size3, foreground: float, generator: torch.Generator) -> PatchDraw:
-    """Draw a patch of `size` voxels.
+    """Draw a patch that is centred on foreground with some probability, and lies anywhere otherwise.
 
-    With probability `foreground` it is centred on a foreground voxel, as far as the volume's edge allows: a class is
-    drawn uniformly among those present, then a voxel of it, so rare classes are seen as often as large ones (ROG,
-    section 3). Otherwise, and in a case without foreground, it lies uniformly anywhere in the case, padded
-    symmetrically to at least `size`; a case no larger than the patch has only its one centred window.
+    A class is drawn uniformly among those present, then a voxel of it, so that rare classes are seen as often as large
+    ones (ROG, section 3). The patch is centred on that voxel as far as the volume's edge allows. Otherwise, and in a
+    case without foreground, it lies uniformly anywhere in the case, padded symmetrically to at least `size`; a case no
+    larger than the patch has only its one centred patch.
+
+    Args:
+        source: The case.
+        size: The patch in voxels.
+        foreground: The probability, in [0, 1], that it is centred on a foreground voxel.
+        generator: The source of the random numbers, on the CPU.
+
+    Raises:
+        UserError: `foreground` is no probability.
     """
     if not 0 <= foreground <= 1:
         raise UserError(f"foreground must be a probability in [0, 1], got {foreground}")
@@ -88,10 +124,16 @@ def draw_patch(source: PatchSource, size: Size3, foreground: float, generator: t
 
 
 def draw_patch_on_truth(source: PatchSource, size: Size3, generator: torch.Generator) -> PatchDraw:
-    """A patch that holds a foreground voxel (drawn as above) and does not leave the bounding box of the foreground.
+    """Draw a patch that holds a foreground voxel and does not leave the bounding box of the foreground.
 
-    Along an axis on which the box is shorter than the patch, the patch covers it. As far as the volume's edge allows.
-    The box is that of the voxels that `locations` gives. A case without foreground gives a patch anywhere.
+    Along an axis on which the box is shorter than the patch, the patch covers the box. Both hold as far as the volume's
+    edge allows. The box is that of the voxels that `locations` returns. In a case without foreground the patch lies
+    anywhere.
+
+    Args:
+        source: The case.
+        size: The patch in voxels.
+        generator: The source of the random numbers, on the CPU.
     """
     voxel = draw_foreground_voxel(source, generator)
     if voxel is None:
@@ -109,7 +151,15 @@ def draw_patch_on_truth(source: PatchSource, size: Size3, generator: torch.Gener
 
 
 def draw_foreground_voxel(source: PatchSource, generator: torch.Generator) -> Size3 | None:
-    """A class drawn uniformly among the foreground classes present, then a voxel of it; None without foreground."""
+    """Draw a class uniformly among the foreground classes present, then a voxel of it.
+
+    Args:
+        source: The case.
+        generator: The source of the random numbers, on the CPU.
+
+    Returns:
+        The voxel, or None for a case without foreground.
+    """
     present = [k for k in source.classes if k > 0]
     if not present:
         return None
@@ -119,7 +169,13 @@ def draw_foreground_voxel(source: PatchSource, generator: torch.Generator) -> Si
 
 
 def patch_around(source: PatchSource, size: Size3, voxel: Size3) -> PatchDraw:
-    """The patch centred on `voxel`, moved inwards where it would leave the symmetrically padded volume."""
+    """Return the patch centred on a voxel, moved inwards where it would leave the symmetrically padded volume.
+
+    Args:
+        source: The case.
+        size: The patch in voxels.
+        voxel: The voxel in the centre.
+    """
     low, high = _start_range(source.shape, size)
     i, j, k = (
         min(max(centre - length // 2, first), last)
@@ -131,12 +187,24 @@ def patch_around(source: PatchSource, size: Size3, voxel: Size3) -> PatchDraw:
 def read_patch(
     source: PatchSource, draw: PatchDraw, size: Size3, source_size: Size3, padding: Padding
 ) -> tuple[Float[Tensor, "c d h w"], Integer[Tensor, "d h w"]]:
-    """Read the region of `source_size` voxels concentric with the patch `draw` of `size` voxels.
+    """Read a patch and what lies around it.
 
-    The patch begins (source_size - size) // 2 voxels inside it; the rest is what a rotation turns into view. Beyond
-    the volume, image and label continue by the same padding rule, as `pad_to` continues the whole volume. Only the
-    voxels needed are read. Returns the image (float32) and the label in the type that the source stores.
-    Raises ValueError when source_size is smaller than size or the draw belongs to another case.
+    The patch begins (source_size - size) // 2 voxels inside the region that is read; the rest is what a rotation turns
+    into view. Beyond the volume, image and label continue by the same padding rule, as `pad_to` continues the whole
+    volume. Only the voxels needed are read.
+
+    Args:
+        source: The case.
+        draw: Where the patch lies.
+        size: The patch in voxels.
+        source_size: The region in voxels, concentric with the patch.
+        padding: The padding rule, see `padding.pad_index`.
+
+    Returns:
+        The image (c, d, h, w), float32, and the label (d, h, w) in the number type that the source stores.
+
+    Raises:
+        UserError: `source_size` is smaller than `size`, or the patch was drawn for another case.
     """
     if any(outer < inner for outer, inner in zip(source_size, size, strict=True)):
         raise UserError(f"source_size {source_size} must not be smaller than the patch {size}")

@@ -18,20 +18,32 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Split:
-    """Ids of the training and of the validation cases, each sorted."""
+    """The cases of a fold.
+
+    Attributes:
+        train: Ids of the training cases, sorted.
+        validation: Ids of the validation cases, sorted.
+    """
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
 
 
 def load_split(dataset: Dataset, fold: int = 0, seed: int = 0, folds: int = FOLDS) -> Split:
-    """Fold `fold` of the dataset's own splits where it ships them, else of a seeded partition of its labelled cases.
+    """Return a fold: of the dataset's own list of folds, or else of a seeded partition of its labelled cases.
 
-    The partition has `folds` parts, or as many as there are cases; part `fold` validates, the others train. It does not
-    depend on the order of the cases.
+    The partition has as many parts as folds, but no more than there are cases. One part validates, the others train. It
+    does not depend on the order of the cases.
 
-    Raises ValueError when the fold does not exist, the splits file names unknown cases or one case twice, or there
-    are fewer than two cases.
+    Args:
+        dataset: The dataset.
+        fold: The number of the fold, from 0.
+        seed: The seed of the partition.
+        folds: The number of folds of the partition; the dataset's own list has its own number.
+
+    Raises:
+        UserError: There is no such fold, the dataset's list names unknown cases or one case twice, or there are fewer
+            than two cases.
     """
     known = sorted(case.id for case in dataset.cases)
     if dataset.splits_file is not None:
@@ -47,9 +59,15 @@ def load_split(dataset: Dataset, fold: int = 0, seed: int = 0, folds: int = FOLD
 
 
 def without(split: Split, ids: Sequence[str], dataset: Dataset) -> Split:
-    """The split with these cases left out of the training; those that validate stay, as they are no one's to choose.
+    """Return a split without some of its training cases. Validation cases stay: a user must not choose what is scored.
 
-    Raises ValueError for ids that the dataset does not have, and when no training case is left.
+    Args:
+        split: The split.
+        ids: The ids of the cases that are left out of the training.
+        dataset: The dataset of the split.
+
+    Raises:
+        UserError: The dataset has no such case, or no training case is left.
     """
     unknown = sorted(set(ids) - {case.id for case in dataset.cases})
     if unknown:
@@ -63,10 +81,21 @@ def without(split: Split, ids: Sequence[str], dataset: Dataset) -> Split:
 def selection_split(
     train: Sequence[str], fraction: float = 0.1, seed: int = 0
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Set aside a fraction of the training cases to choose the best weights on: (fit ids, selection ids).
+    """Set aside a share of the training cases, on which the best weights are chosen.
 
-    At least one case is set aside where there are two or more and `fraction` > 0, and at least one is left to fit.
-    Does not depend on the order of `train`. Raises ValueError for a fraction outside [0, 1) or a repeated id.
+    At least one case is set aside if there are two or more and `fraction` is above 0, and at least one is left to train
+    on. The result does not depend on the order of the cases.
+
+    Args:
+        train: The ids of the training cases.
+        fraction: The share that is set aside, in [0, 1).
+        seed: The seed of the choice.
+
+    Returns:
+        The ids to train on, and the ids that were set aside; each sorted.
+
+    Raises:
+        UserError: The fraction is out of range, or an id is repeated.
     """
     if not 0 <= fraction < 1:
         raise UserError(f"fraction must lie in [0, 1), got {fraction}")

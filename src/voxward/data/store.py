@@ -12,16 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import blosc2
 import numpy as np
 import torch
 from torch import Tensor
@@ -33,10 +29,11 @@ from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
 from voxward.data.io import read_image, read_label
+from voxward.data.normalization import normalization_of
 from voxward.data.parallel import for_each_case
 from voxward.data.prepare import prepare
+from voxward.data.stored_files import class_locations, open_array, read_locations, write_array
 
-_LOCATIONS = 10_000
 # All that a prepared case's folder may hold.
 _FILES = frozenset(("case.json", "image.b2nd", "label.b2nd", "locations.npz"))
 # The decisions of a plan that change prepared voxels; the others (batch size, window, ...) may change freely.
@@ -45,7 +42,15 @@ _PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "
 
 @dataclass(frozen=True)
 class CaseRecord:
-    """What case.json holds: the frame, the foreground classes present, whether there is a label, and the digest."""
+    """The content of a prepared case's case.json.
+
+    Attributes:
+        id: The case's id.
+        frame: How the prepared arrays lie in the source file.
+        classes: Indices of the foreground classes present.
+        labelled: Whether there is a label.
+        digest: A short name for the decisions and source files that the case was prepared from.
+    """
 
     id: str
     frame: Frame
@@ -56,51 +61,83 @@ class CaseRecord:
 
 @dataclass(frozen=True)
 class StoredCase:
-    """A prepared case on disk. Cheap to create, to copy and to pickle; files are opened by whoever reads a region."""
+    """A prepared case on disk.
+
+    It is cheap to create, to copy and to pickle; files are opened by whoever reads a region.
+
+    Attributes:
+        folder: The case's folder.
+        record: The content of its case.json.
+    """
 
     folder: Path
     record: CaseRecord
 
     @property
     def id(self) -> str:
-        """Name of the case."""
+        """Return the case's id."""
         return self.record.id
 
     @property
     def frame(self) -> Frame:
-        """How the prepared arrays lie in the source file."""
+        """Return how the prepared arrays lie in the source file."""
         return self.record.frame
 
     @property
     def shape(self) -> Size3:
-        """Prepared spatial shape (d, h, w)."""
+        """Return the prepared spatial shape (d, h, w)."""
         return self.record.frame.shape
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """Indices of the foreground classes that the label holds; empty without a label."""
+        """Return the indices of the foreground classes that the label holds; empty without a label."""
         return self.record.classes
 
     def image_region(self, start: Size3, stop: Size3) -> Image:
-        """Voxels start:stop (within the volume) of all channels, float32 (c, ...). Raises ValueError when outside."""
+        """Read all channels (c, ...) of a region, float32.
+
+        Args:
+            start: The first voxel.
+            stop: The voxel after the last one.
+
+        Raises:
+            UserError: The region is empty or leaves the volume.
+        """
         region = _region(self, start, stop)
-        return torch.from_numpy(_opened(self.folder / "image.b2nd")[(slice(None), *region)])
+        return torch.from_numpy(open_array(self.folder / "image.b2nd")[(slice(None), *region)])
 
     def label_region(self, start: Size3, stop: Size3) -> CaseLabels:
-        """Class indices of start:stop, uint8 (int32 beyond 256 classes). Raises ValueError without a label."""
+        """Read the class indices of a region, uint8 (int32 beyond 256 classes).
+
+        Args:
+            start: The first voxel.
+            stop: The voxel after the last one.
+
+        Raises:
+            UserError: The case was prepared without a label, or the region is empty or leaves the volume.
+        """
         if not self.record.labelled:
             raise UserError(f"case {self.id!r} was prepared without a label")
-        return _index_tensor(_opened(self.folder / "label.b2nd")[_region(self, start, stop)])
+        return _index_tensor(open_array(self.folder / "label.b2nd")[_region(self, start, stop)])
 
     def locations(self, k: int) -> np.ndarray:
-        """Up to 10,000 voxels of the foreground class `k`, int32 (n, 3) in index order; a random choice of more."""
+        """Return voxels of a foreground class: all of them, or a random choice of 10,000.
+
+        Args:
+            k: The class's index.
+
+        Returns:
+            Coordinates (n, 3), int32, in index order.
+
+        Raises:
+            UserError: The case holds no such class.
+        """
         if k not in self.classes:
             raise UserError(f"case {self.id!r} holds no foreground class {k}; present: {list(self.classes)}")
-        path = self.folder / "locations.npz"
-        return _read_locations(str(path), path.stat().st_mtime_ns)[str(k)]
+        return read_locations(self.folder / "locations.npz")[str(k)]
 
     def load(self) -> PreparedCase:
-        """The whole case."""
+        """Read the whole case."""
         label = self.label_region((0, 0, 0), self.shape) if self.record.labelled else None
         return PreparedCase(self.id, self.image_region((0, 0, 0), self.shape), label, self.frame)
 
@@ -113,28 +150,42 @@ def write_case(
     digest: str = "",
     overwrite: bool = False,
 ) -> None:
-    """Write a prepared case, replacing a prepared case that is there; nothing is left behind when it fails.
+    """Write a prepared case, replacing a prepared case that is there; nothing is left if it fails.
 
-    overwrite: replace any folder; else one that holds other files raises FileExistsError.
-    patch_size: chunks are half of it per axis, so that a patch read decodes little more than itself. classes: of the
-    label set, background included. digest: what `open_case` can be checked against.
+    Args:
+        folder: The case's folder.
+        prepared: The case.
+        patch_size: The training patch in voxels. Chunks are half of it per axis, so that reading a patch decodes little
+            more than the patch.
+        classes: The number of classes, background included.
+        digest: A short name for what the case was prepared from.
+        overwrite: Whether any folder is replaced.
+
+    Raises:
+        FileExistsError: The folder holds other files than a prepared case, and `overwrite` is False.
     """
     label = None if prepared.label is None else prepared.label.numpy().astype(np.uint8 if classes <= 256 else np.uint16)
-    locations = {} if label is None else _locations(label, classes)
+    locations = {} if label is None else class_locations(label, classes)
     record = CaseRecord(prepared.id, prepared.frame, tuple(map(int, locations)), label is not None, digest)
     with atomic_write(folder, lambda there: overwrite or _is_case(there)) as unfinished:
         unfinished.mkdir()
-        _write_array(unfinished / "image.b2nd", prepared.image.numpy(), patch_size)
+        write_array(unfinished / "image.b2nd", prepared.image.numpy(), patch_size)
         if label is not None:
-            _write_array(unfinished / "label.b2nd", label, patch_size)
+            write_array(unfinished / "label.b2nd", label, patch_size)
             np.savez(unfinished / "locations.npz", allow_pickle=False, **locations)
         write_json(unfinished / "case.json", to_data(record))
 
 
 def open_case(folder: Path, id: str) -> StoredCase:
-    """The prepared case `id` that `write_case` put into `folder`.
+    """Open a prepared case.
 
-    Raises FileNotFoundError when there is none, ValueError when it is another case.
+    Args:
+        folder: The case's folder.
+        id: The case's id.
+
+    Raises:
+        FileNotFoundError: There is no prepared case.
+        UserError: The folder holds another case.
     """
     record = _record(folder)
     if record.id != id:
@@ -151,14 +202,24 @@ def prepare_dataset(
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Prepare the cases `ids` (all labelled ones when None) into `out`, with at most `workers` volumes in memory.
+    """Prepare cases of a dataset and write them into a folder.
 
-    Resumable: a case that is there and was prepared by the same decisions from the same files is kept; one whose files
-    have changed since (name, size or time of modification) is prepared again. overwrite: replace folders named like a
-    case that voxward did not write; one that holds files of the dataset is never replaced.
+    A case that is there and was prepared by the same decisions from the same files is kept, so that an interrupted
+    preparation goes on where it stopped. A case whose files have changed since (name, size or time of modification) is
+    prepared again. A folder that holds files of the dataset is never replaced.
 
-    Raises ValueError, before anything is written, when `out` holds cases of a plan that prepares differently, or such
-    folders of others, and, after all others are done, one naming every case that failed.
+    Args:
+        dataset: The dataset.
+        plan: The plan.
+        out: The folder that gets one folder per case, and plan.json.
+        ids: The ids of the cases; None prepares all labelled cases.
+        workers: How many volumes are in memory at most.
+        progress: A function that is told after each case how many are done, and of how many.
+        overwrite: Whether folders that are named like a case but were not written by voxward are replaced.
+
+    Raises:
+        UserError: Before anything is written, because `out` holds cases of a plan that prepares differently or folders
+            that would be replaced; or at the end, with a message that names every case that failed.
     """
     cases = _cases(dataset, ids)
     preparation = preparation_digest(plan)
@@ -168,7 +229,17 @@ def prepare_dataset(
 
 
 def is_prepared(dataset: Dataset, plan: Plan, out: Path, ids: Sequence[str]) -> bool:
-    """Whether `prepare_dataset` would have nothing to do: every case lies in `out`, prepared so, from these files."""
+    """Return whether `prepare_dataset` would have nothing to do.
+
+    Args:
+        dataset: The dataset.
+        plan: The plan.
+        out: The folder of prepared cases.
+        ids: The ids of the cases.
+
+    Returns:
+        Whether every case lies in `out`, prepared by the same decisions from the files that it has now.
+    """
     path = out / "plan.json"
     if not path.is_file() or preparation_digest(load_plan(path)) != preparation_digest(plan):
         return False
@@ -212,10 +283,17 @@ def _is_case(folder: Path) -> bool:
 
 
 def preparation_digest(plan: Plan) -> str:
-    """A short name for the decisions of a plan that change prepared voxels."""
-    # Only "ct" uses the dataset's figures, and "clip" the recipe's: other folds of an MR set may share a folder.
+    """Return a short name for the decisions of a plan that change prepared voxels.
+
+    Args:
+        plan: The plan.
+
+    Raises:
+        UserError: The plan names a normalisation that does not exist.
+    """
+    # Numbers that a normalisation does not read may differ: other folds of an MR dataset may share a folder.
     channels = tuple(
-        channel if channel.normalization in ("ct", "clip") else ChannelPlan(channel.name, channel.normalization)
+        channel if normalization_of(channel).reads_plan else ChannelPlan(channel.name, channel.normalization)
         for channel in plan.channels
     )
     data = to_data(replace(plan, channels=channels))
@@ -280,33 +358,6 @@ def _read_record(path: Path, version: int) -> CaseRecord:
     return load_json(CaseRecord, path)
 
 
-def _write_array(path: Path, array: np.ndarray, patch_size: Size3) -> None:
-    lead = (1,) * (array.ndim - 3)
-    chunks = lead + tuple(min(max(1, -(-p // 2)), n) for p, n in zip(patch_size, array.shape[-3:], strict=True))
-    cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
-    blosc2.asarray(np.ascontiguousarray(array), urlpath=str(path), mode="w", chunks=chunks, cparams=cparams)
-
-
-def _locations(label: np.ndarray, classes: int) -> dict[str, np.ndarray]:
-    """Voxels of every foreground class present, drawn with the class as seed where there are too many."""
-    counts = np.zeros(classes, np.int64)
-    for plane in label:
-        counts += np.bincount(plane.ravel(), minlength=classes)
-    return {str(k): _voxels(label, int(k), int(counts[k])) for k in np.flatnonzero(counts) if k > 0}
-
-
-def _voxels(label: np.ndarray, k: int, count: int) -> np.ndarray:
-    """Plane by plane, because the indices of a large class would take more memory than the volume."""
-    ranks = np.sort(np.random.default_rng(k).choice(count, min(count, _LOCATIONS), replace=False))
-    found, before = [], 0
-    for d, plane in enumerate(label):
-        places = np.argwhere(plane == k)
-        chosen = places[ranks[np.searchsorted(ranks, before) : np.searchsorted(ranks, before + len(places))] - before]
-        found.append(np.insert(chosen, 0, d, axis=1))
-        before += len(places)
-    return np.concatenate(found).astype(np.int32)
-
-
 def _region(case: StoredCase, start: Size3, stop: Size3) -> tuple[slice, slice, slice]:
     if not all(0 <= a < b <= n for a, b, n in zip(start, stop, case.shape, strict=True)):
         raise UserError(f"region {start}..{stop} must be non-empty and within the shape {case.shape} of {case.id!r}")
@@ -316,31 +367,3 @@ def _region(case: StoredCase, start: Size3, stop: Size3) -> tuple[slice, slice, 
 
 def _index_tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(array if array.dtype == np.uint8 else array.astype(np.int32))
-
-
-def _opened(path: Path) -> Any:
-    """The array, opened once per process, thread and version of the file: an open array must not be shared."""
-    if not path.is_file():  # nor a pipe, which may never end
-        raise FileNotFoundError(f"no prepared array {path}")
-    return _open(str(path), path.stat().st_mtime_ns, os.getpid(), threading.get_ident())
-
-
-@lru_cache(maxsize=64)
-def _open(path: str, version: int, process: int, thread: int) -> Any:
-    """Open a stored array; whatever else such a file may describe (code, other files, addresses) is refused."""
-    try:
-        array = blosc2.open(path, mode="r", dparams={"nthreads": 1}, deserialize="safe")
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"{path} is not a prepared array, or damaged: {error}") from error
-    if type(array) is not blosc2.NDArray:
-        raise UserError(f"{path} must hold a plain array, got {type(array).__name__}")
-    return array
-
-
-@lru_cache(maxsize=64)
-def _read_locations(path: str, version: int) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is damaged, or no file of locations: {error}") from error

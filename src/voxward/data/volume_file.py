@@ -27,7 +27,11 @@ MOST_INFLATED = 1032
 class Header:
     """What a file says of itself before its voxels are read.
 
-    `shape` is (i, j, k); `affine` (4, 4) maps voxel indices to millimetres, RAS+; `dimensions` is 2 for a 2D file.
+    Attributes:
+        shape: The spatial shape (i, j, k).
+        channels: The number of channels.
+        affine: (4, 4), from voxel indices to millimetres, RAS+.
+        dimensions: The number of axes; 2 for a 2D file.
     """
 
     shape: Size3
@@ -37,7 +41,11 @@ class Header:
 
 
 def volume_suffix(path: Path) -> str:
-    """The file type, e.g. ".nii.gz". Raises ValueError when it is none that can be read."""
+    """Return the suffix that says the file type, such as ".nii.gz".
+
+    Raises:
+        UserError: Files of this type cannot be read; the message lists the legal types.
+    """
     for suffix in SUFFIXES:
         if path.name.lower().endswith(suffix):
             return suffix
@@ -45,13 +53,25 @@ def volume_suffix(path: Path) -> str:
 
 
 def volume_stem(path: Path) -> str:
-    """The file name without its type: "case_1" for "case_1.nii.gz"."""
+    """Return the file name without the suffix that says its type: "case_1" for "case_1.nii.gz".
+
+    Raises:
+        UserError: Files of this type cannot be read; the message lists the legal types.
+    """
     return path.name[: -len(volume_suffix(path))]
 
 
 @contextmanager
 def naming_the_file(path: Path) -> Iterator[None]:
-    """Turn whatever a reader raises on a broken file into a ValueError that names it."""
+    """Turn whatever a reader raises on a broken file into an error that names the file.
+
+    Args:
+        path: The file that is read within the context.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: The reader failed.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
@@ -64,7 +84,7 @@ def naming_the_file(path: Path) -> Iterator[None]:
 
 
 def affine_fault(affine: np.ndarray) -> str | None:
-    """What is wrong with an affine, or None: it must be a finite, invertible (4, 4) matrix."""
+    """Return what is wrong with an affine, or None if it is a finite, invertible (4, 4) matrix."""
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         return f"affine is not a finite (4, 4) matrix: {affine.tolist()}"
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
@@ -75,10 +95,15 @@ def affine_fault(affine: np.ndarray) -> str | None:
 
 
 def same_affine(a: np.ndarray, b: np.ndarray, shape: Size3) -> bool:
-    """Whether two affines place a volume of this shape alike.
+    """Return whether two affines place a volume alike.
 
-    No corner may move by more than 1 % of the smallest voxel edge (or 1e-3 mm, where that is more): single-precision
+    No corner may move by more than 1 % of the smallest voxel edge (or 1e-3 mm, if that is more): single-precision
     headers of the same scan differ by less, and a larger difference moves voxels.
+
+    Args:
+        a: The first affine (4, 4).
+        b: The second affine (4, 4).
+        shape: The volume's shape in voxels.
     """
     corners = np.stack(np.meshgrid(*((-0.5, n - 0.5) for n in shape), indexing="ij"), axis=-1).reshape(-1, 3)
     moved = np.linalg.norm(corners @ (a - b)[:3, :3].T + (a - b)[:3, 3], axis=1)
@@ -87,7 +112,12 @@ def same_affine(a: np.ndarray, b: np.ndarray, shape: Size3) -> bool:
 
 
 def label_fault(image: Volume, label: Volume) -> str | None:
-    """Why a label is not one of this image's voxels, or None: shape, spacing and place must agree."""
+    """Return why a label does not belong to an image, or None if it does: shape, spacing and place must agree.
+
+    Args:
+        image: The image.
+        label: The label (i, j, k).
+    """
     if label.array.shape != image.shape:
         return f"the label has shape {label.array.shape}, its image {image.shape}"
     if same_affine(image.affine, label.affine, image.shape):

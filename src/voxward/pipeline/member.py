@@ -13,16 +13,9 @@ from voxward.core.case import Frame, Volume
 from voxward.core.errors import UserError
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Truth
 from voxward.core.types import CaseLogits, Image, Images, Logits, Size3
+from voxward.data.crop import crop_frozen, paste_frozen
 from voxward.data.padding import crop_back, pad_amounts, pad_to
-from voxward.data.prepare import (
-    crop_frozen,
-    frame_of,
-    measured,
-    measured_live,
-    paste_frozen,
-    prepare_frozen,
-    restore_logits,
-)
+from voxward.data.prepare import frame_of, measured, measured_live, prepare_frozen, restore_logits
 from voxward.data.resample import resample_labels
 from voxward.pipeline.predictor import Predictor
 from voxward.pipeline.tta import averaged, shares

@@ -19,7 +19,7 @@ from voxward.data.volume_file import affine_fault
 from voxward.pipeline.mean import Mean
 from voxward.pipeline.precision import Precision, autocast, resolve_precision
 from voxward.pipeline.tta import View, averaged, mirror_views, symmetry_views
-from voxward.pipeline.windows import Windows, plan_windows, sweep, voting
+from voxward.pipeline.windows import Windows, check_inference, plan_windows, sweep, voting
 from voxward.runs.folder import TrainedModel
 
 Tta = Literal["none", "mirrors", "symmetries"]
@@ -53,6 +53,7 @@ class Predictor:
     graphs: int = 0
 
     def __post_init__(self) -> None:
+        check_inference(self.model.inference)
         if self.graphs < 0:
             raise UserError(f"graphs must be at least 0, got {self.graphs}")
         placement = self.model.inference.placement

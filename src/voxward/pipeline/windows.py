@@ -1,6 +1,6 @@
 """Overlapping windows: where they lie, how they blend, a sweep that holds only a slab of the logits, and its pullback.
 
-Everything here is linear in the windows' logits, and the blending weights sum to one in every voxel.
+The result is linear in the windows' logits, and the shares that windows have in a voxel sum to one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from torch import Tensor
 
 from voxward.core.errors import UserError
 from voxward.core.model import Head
-from voxward.core.registry import Registry
+from voxward.core.recipe import Inference
+from voxward.core.registry import Registry, unknown_name
 from voxward.core.types import CaseLogits, Image, Images, Logits, Size3
 
 T = TypeVar("T")
@@ -33,9 +34,18 @@ _HARDLY_MORE = 1.3
 
 
 def window_starts(length: int, window: int, overlap: float) -> tuple[int, ...]:
-    """Evenly spread starts of windows that cover `length`, neighbours sharing at least the share `overlap`.
+    """Return evenly spread starts of windows that cover an axis.
 
-    Raises ValueError when the window is longer than the axis: pad first.
+    Args:
+        length: The axis's length in voxels.
+        window: The window's length in voxels.
+        overlap: The share of a window, in [0, 1), that neighbouring windows have in common at least.
+
+    Returns:
+        The first voxel of every window, in ascending order.
+
+    Raises:
+        UserError: The window is longer than the axis, which must be padded first.
     """
     if window > length:
         raise UserError(f"a window of {window} does not fit into {length}: pad the volume first")
@@ -110,12 +120,37 @@ WEIGHTS: Registry[Callable[[Size3], Tensor]] = Registry(
 )
 
 
+def check_inference(inference: Inference) -> None:
+    """Refuse inference settings whose names are unknown or do not fit each other.
+
+    Args:
+        inference: The recipe's part on inference.
+
+    Raises:
+        UserError: The weights or the placement are unknown; the message lists the legal names. Or windows vote, but
+            with weights that are not constant, so that a vote would not count as one.
+    """
+    for key, name, known in (
+        ("weights", inference.weights, WEIGHTS),
+        ("placement", inference.placement, PLACEMENTS),
+    ):
+        if name not in known:
+            raise UserError(f"inference.{key}: {unknown_name(known.family, name, known)}")
+    if inference.combine == "vote" and WEIGHTS[inference.weights] is not _constant:
+        raise UserError(f"inference: combine 'vote' needs weights 'constant', got {inference.weights!r}")
+
+
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """A volume's windows: `starts` per axis, the window's size, and `weights` (d, h, w), positive everywhere.
+    """The windows that cover a volume.
 
-    Starts ascend; a repeated start means windows that are computed and counted twice.
-    axis: the spatial axis (0, 1, 2) that a sweep runs along.
+    Attributes:
+        shape: The volume's shape (d, h, w).
+        size: The window's shape in voxels.
+        starts: The first voxels of the windows along each axis, in ascending order. A start that is repeated means
+            windows that are computed and counted twice.
+        weights: The blending weights of a window's voxels, of shape `size`, positive everywhere.
+        axis: The spatial axis (0, 1, 2) that a sweep runs along.
     """
 
     shape: Size3
@@ -126,29 +161,39 @@ class Windows:
 
     @property
     def count(self) -> int:
-        """How many windows there are."""
+        """Return the number of windows."""
         return len(self.starts[0]) * len(self.starts[1]) * len(self.starts[2])
 
     @property
     def corners(self) -> list[Size3]:
-        """Where the windows begin."""
+        """Return the first voxel (d, h, w) of every window."""
         return list(product(*self.starts))
 
     @property
     def layer_shape(self) -> Size3:
-        """What a sweep holds at once: the window's rows along `axis`, the whole volume along the others."""
+        """Return the shape that a sweep holds at once: the window's along `axis`, the volume's along the others."""
         return _with(self.shape, self.axis, self.size[self.axis])
 
 
 def plan_windows(
     shape: Size3, size: Size3, overlap: float, weights: str, placement: str = "step", extra: int = 6
 ) -> Windows:
-    """Windows of `size` that cover a volume of `shape` (at least as large as the window on every axis).
+    """Return the windows that cover a volume.
 
-    They are swept along the first axis on which a layer of them holds hardly more voxels than on the best: the earlier
-    the axis, the longer the runs of memory that a slab is made of.
-    `placement` names the rule of PLACEMENTS, which says what `overlap` and `extra` (n of the paper) mean.
-    Raises ValueError for an unknown weighting or placement, a window that does not fit, or `extra` below 1.
+    They are swept along the first axis on which a layer of windows holds hardly more voxels than on the best axis: the
+    earlier the axis, the longer the runs of memory that a slab is made of.
+
+    Args:
+        shape: The volume's shape, on every axis at least as long as the window.
+        size: The window's shape in voxels.
+        overlap: The share of a window, in [0, 1), that neighbours have in common; only the placement `step` uses it.
+        weights: How overlapping windows blend, a name of WEIGHTS.
+        placement: How windows are placed along an axis, a name of PLACEMENTS.
+        extra: How many windows are added per axis (n of the ResDSN paper); the placement `step` does not use it.
+
+    Raises:
+        UserError: The weights or the placement are unknown, a window does not fit, or `extra` is below 1 where it is
+            used.
     """
     place = PLACEMENTS[placement]
     i, j, k = (place(length, window, overlap, extra) for length, window in zip(shape, size, strict=True))
@@ -166,11 +211,20 @@ def _weights(name: str, size: Size3) -> Tensor:
 def sweep(
     forward: Forward, image: Image, windows: Windows, batch: int = 1, done: Callable[[int], None] | None = None
 ) -> Iterator[Tensor]:
-    """Yield the blended logits of `image` (c, d, h, w) as slabs (k, d, h, w), consecutive along `windows.axis`.
+    """Predict all windows of an image, and yield the blended logits in slabs.
 
     Rows are given out as soon as no later window touches them, so memory holds one buffer of k x `layer_shape` and one
-    slab, whatever the volume's length. `forward` maps windows (n, c, *size) to logits (n, k, *size). `done` hears how
-    many windows of the volume are finished. Differentiable: autograd follows the writes into the buffer.
+    slab, whatever the volume's length. Differentiable: autograd follows the writes into the buffer.
+
+    Args:
+        forward: From windows (n, c, *size) to logits (n, k, *size).
+        image: The prepared and padded image (c, d, h, w).
+        windows: The windows that cover the image.
+        batch: How many windows one forward pass takes.
+        done: A function that is told how many windows are finished.
+
+    Yields:
+        Logits (k, d, h, w) that follow each other along `windows.axis` and together cover the image.
     """
     axis, starts = windows.axis, windows.starts[windows.axis]
     weights = windows.weights.to(image)
@@ -191,12 +245,18 @@ def sweep(
 
 
 def voting(forward: Forward, head: Head = "softmax") -> Forward:
-    """`forward` with its logits (n, k, d, h, w) replaced by one vote per voxel: 1 for the largest class, 0 for others.
+    """Return a forward pass in which every window has one vote per voxel instead of logits.
 
-    Of regions each has its own: 1 for, -1 against.
+    A sweep of it yields the share of the votes that every class gets. With constant weights its argmax is the majority;
+    of classes with equal shares, the lower one wins. A vote has no gradient.
 
-    A sweep of it yields every class's share of the votes, whose argmax is the majority: of the windows with constant
-    weights, weighted otherwise; of equal shares the lower class. A vote has no gradient.
+    Args:
+        forward: From windows to logits (n, k, d, h, w).
+        head: `softmax` votes 1 for the class with the largest logit and 0 for the others; `regions` votes 1 for or -1
+            against each region.
+
+    Returns:
+        From windows to votes (n, k, d, h, w).
     """
 
     def votes(images: Images) -> Logits:
@@ -209,35 +269,64 @@ def voting(forward: Forward, head: Head = "softmax") -> Forward:
 
 
 def gather(x: Tensor, corners: Sequence[Size3], size: Size3) -> Tensor:
-    """The windows of x (..., d, h, w) that begin at `corners`: (n, ..., *size); of a single one a view."""
+    """Cut windows out of a tensor.
+
+    Args:
+        x: A tensor (..., d, h, w).
+        corners: The first voxel of each window.
+        size: The windows' shape in voxels.
+
+    Returns:
+        The windows (n, ..., *size). A single window is a view of `x`.
+    """
     lead = (slice(None),) * (x.ndim - 3)
     parts = [x[lead + _box(corner, size)] for corner in corners]
     return parts[0][None] if len(parts) == 1 else torch.stack(parts)
 
 
 def scatter_add(x: Tensor, corners: Sequence[Size3], parts: Tensor) -> None:
-    """Add `parts` (n, ..., *size) to the windows of x (..., d, h, w) that begin at `corners`; gather's transpose."""
+    """Add values to the windows of a tensor, in place; the transpose of `gather`.
+
+    Args:
+        x: A tensor (..., d, h, w), which is changed.
+        corners: The first voxel of each window.
+        parts: What is added to each window (n, ..., *size).
+    """
     lead = (slice(None),) * (x.ndim - 3)
     for corner, part in zip(corners, parts, strict=True):
         x[lead + _box(corner, _size(part))] += part
 
 
 def chunked(corners: Sequence[Size3], batch: int) -> Iterator[Sequence[Size3]]:
-    """`corners` in groups of at most `batch`."""
+    """Return corners of windows in groups of at most `batch`, in the same order."""
     return (corners[first : first + batch] for first in range(0, len(corners), batch))
 
 
 def touched(windows: Windows, changed: Bool[Tensor, "d h w"]) -> list[Size3]:
-    """The corners of the windows in which a voxel is `changed`."""
+    """Return the corners of the windows that hold a changed voxel.
+
+    Args:
+        windows: The windows that cover a volume.
+        changed: Which voxels of the volume changed (d, h, w).
+    """
     found = torch.stack([changed[_box(corner, windows.size)].any() for corner in windows.corners]).tolist()
     return [corner for corner, yes in zip(windows.corners, found, strict=True) if yes]
 
 
 def pull_back(pull: Pull, image: Image, windows: Windows, cotangent: CaseLogits, batch: int = 1) -> Image:
-    """The pullback of `sweep`: from a gradient for the blended logits (k, d, h, w) to that for `image` (c, d, h, w).
+    """Turn a gradient for the blended logits of `sweep` into a gradient for its image.
 
-    pull: the pullback of `sweep`'s forward, from windows (n, c, *size) and a gradient for their logits (n, k, *size)
-    to that for the windows. No graph outlives a call of it, so memory does not grow with the number of windows.
+    No graph outlives a call of `pull`, so memory does not grow with the number of windows.
+
+    Args:
+        pull: From windows (n, c, *size) and a gradient for their logits (n, k, *size) to a gradient for the windows.
+        image: The image (c, d, h, w) of the sweep.
+        windows: The windows of the sweep.
+        cotangent: A gradient for the blended logits (k, d, h, w).
+        batch: How many windows `pull` takes at once.
+
+    Returns:
+        The gradient for the image (c, d, h, w).
     """
     weights, share = windows.weights.to(image), cotangent / _norm(windows, image)
     gradient = torch.zeros_like(image)
@@ -255,7 +344,19 @@ def update(
     corners: Sequence[Size3],
     batch: int = 1,
 ) -> CaseLogits:
-    """The blended logits after the image changed from images[0] to images[1] inside the windows at `corners` only."""
+    """Return the blended logits of an image that changed inside some windows only.
+
+    Args:
+        forward: From windows (n, c, *size) to logits (n, k, *size).
+        blended: The blended logits (k, d, h, w) before the change.
+        images: The image (c, d, h, w) before and after the change.
+        windows: The windows that cover the image.
+        corners: The corners of all windows that hold a changed voxel, see `touched`.
+        batch: How many windows one forward pass takes.
+
+    Returns:
+        The blended logits (k, d, h, w) after the change.
+    """
     weights, norm = windows.weights.to(blended), _norm(windows, blended)
     result = blended.clone()
     for chunk in chunked(corners, batch):

@@ -1,4 +1,4 @@
-"""What is done to a segmentation after the network, on class maps, and how it is decided per class.
+"""Post-processing of class maps, and the decision for each class whether it helps.
 
 Components are 26-connected: voxels that touch by a face, an edge or a corner belong together, as in the fingerprint.
 """
@@ -14,7 +14,8 @@ from scipy import ndimage
 
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
-from voxward.core.recipe import PostProcessing, PostProcessingKind
+from voxward.core.recipe import PostProcessing
+from voxward.core.registry import Registry, unknown_name
 from voxward.core.types import Float3
 from voxward.metrics.overlap import confusion, dice, part_counts
 
@@ -27,9 +28,14 @@ _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
 def keep_largest_component(label: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """A copy of the class map (i, j, k) in which each of `classes` keeps only its largest component.
+    """Keep only the largest component of each class; its other voxels become background.
 
-    Removed voxels become background. Of components of one size the first in array order stays.
+    Args:
+        label: Class indices (i, j, k).
+        classes: The classes that this is done to.
+
+    Returns:
+        A changed copy. Of components of equal size the first in array order stays.
     """
     result = label.copy()
     for klass, box in _present(label, classes):
@@ -42,12 +48,20 @@ def keep_largest_component(label: np.ndarray, classes: Sequence[int]) -> np.ndar
 
 
 def drop_small_parts(label: np.ndarray, fraction: float, classes: Sequence[int]) -> np.ndarray:
-    """A copy of the class map (i, j, k) in which small isolated parts of `classes` are background.
+    """Turn small isolated parts of some classes into background.
 
-    Parts are the 26-connected components of all voxels of `classes` together; small are those with less than
-    `fraction` of these voxels (0.2 in the ResDSN paper's section 4.1.2, 0.05 in 4.1.3). Whatever the fraction, the part
-    with the most voxels stays, and for each class the part with the most voxels of that class, so that no organ is lost
-    to a larger one; of equal parts the first in array order. Other classes are left alone.
+    Parts are the 26-connected components of all voxels of `classes` together. Whatever the fraction, the part with the
+    most voxels stays, and for each class the part with the most voxels of that class, so that no organ is lost to a
+    larger one. Of equal parts the first in array order stays.
+
+    Args:
+        label: Class indices (i, j, k).
+        fraction: The share, in [0, 1], of all voxels of `classes` below which a part is small (0.2 in the ResDSN paper,
+            section 4.1.2, and 0.05 in section 4.1.3).
+        classes: The classes that this is done to; others are left alone.
+
+    Returns:
+        A changed copy.
     """
     result = label.copy()
     mask = np.isin(label, classes)
@@ -66,11 +80,17 @@ def drop_small_parts(label: np.ndarray, fraction: float, classes: Sequence[int])
 
 
 def fill_holes(label: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """A copy of the class map (i, j, k) in which background that one of `classes` encloses has become that class.
+    """Turn background that a class encloses into that class.
 
-    Enclosed is what no way from face to face leads out of, to the volume's rim; along an axis of one voxel (a 2D image)
-    there is no way at all. Other classes inside (a cyst in an organ) stay. What several classes enclose becomes the
-    last of them.
+    A voxel is enclosed if no way from face to face leads from it to the volume's rim; along an axis of one voxel, as 2D
+    images have, there is no way at all. Other classes inside (a cyst in an organ) stay.
+
+    Args:
+        label: Class indices (i, j, k).
+        classes: The classes whose holes are filled. What several of them enclose becomes the last of them.
+
+    Returns:
+        A changed copy.
     """
     result = label.copy()
     ways = ndimage.generate_binary_structure(3, 1)
@@ -84,10 +104,19 @@ def fill_holes(label: np.ndarray, classes: Sequence[int]) -> np.ndarray:
 
 
 def fuse_small_components(label: np.ndarray, klass: int, minimum_mm3: float, spacing: Float3) -> np.ndarray:
-    """A copy of the class map (i, j, k) in which components of `klass` under `minimum_mm3` become what surrounds them.
+    """Turn small components of a class into the class around them.
 
-    That is the class most frequent among the voxels that touch the component, the background possible (on a tie the
-    lower class). A component that fills the whole volume stays. spacing in mm.
+    That is the most frequent class among the voxels that touch the component, which may be the background; of equally
+    frequent classes, the lower one. A component that fills the whole volume stays.
+
+    Args:
+        label: Class indices (i, j, k).
+        klass: The class whose components are looked at.
+        minimum_mm3: The volume in mm3 below which a component is small.
+        spacing: The voxel size in mm along (i, j, k).
+
+    Returns:
+        A changed copy.
     """
     result = label.copy()
     voxel_mm3 = float(np.prod(spacing))
@@ -103,58 +132,81 @@ def fuse_small_components(label: np.ndarray, klass: int, minimum_mm3: float, spa
 
 @dataclass(frozen=True)
 class PostProcess:
-    """A post-processing as it was settled for a run; JSON through `core.structure`. By default nothing is done.
+    """The post-processing that was chosen for a run, kept as JSON. By default nothing is done.
 
-    kinds: one per foreground class; `organ` keeps the largest component, `share` drops those with less than `fraction`
-    of the class's voxels, `lesion` fuses components under minimum_mm3 (one per foreground class) with what surrounds
-    them, `none` leaves the class alone. filled: whether each foreground class's holes are filled; () means no.
+    Attributes:
+        kinds: What is done to each foreground class, names of KINDS.
+        minimum_mm3: For each foreground class, the volume in mm3 below which a component is small; only kinds that need
+            it read it.
+        fraction: The share of a class's voxels, in [0, 1], below which the kind `share` drops a component.
+        filled: Whether the holes of each foreground class are filled; () means no holes are.
+
+    Raises:
+        UserError: A kind is unknown, or a kind needs `minimum_mm3` and there is not one value per class.
     """
 
-    kinds: tuple[PostProcessingKind, ...] = ()
+    kinds: tuple[str, ...] = ()
     minimum_mm3: tuple[float, ...] = ()
     fraction: float = 0.2
     filled: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
-        if "lesion" in self.kinds and len(self.minimum_mm3) != len(self.kinds):
+        needs_minimum = [KINDS[kind].needs_minimum for kind in self.kinds]
+        if any(needs_minimum) and len(self.minimum_mm3) != len(self.kinds):
             raise UserError(f"minimum_mm3 needs a value for each of the kinds {self.kinds}, got {self.minimum_mm3}")
 
     @property
     def idle(self) -> bool:
-        """Whether it leaves everything as it is."""
-        return set(self.kinds) <= {"none"} and not any(self.filled)
+        """Return whether every class map is left as it is."""
+        return not any(KINDS[kind].changes for kind in self.kinds) and not any(self.filled)
 
     def apply(self, label: np.ndarray, spacing: Float3) -> np.ndarray:
-        """The class map (i, j, k) after post-processing: organs, then lesions class by class, then holes.
+        """Post-process a class map: the kinds in the order of KINDS, then the holes.
 
-        spacing: in mm.
+        Args:
+            label: Class indices (i, j, k).
+            spacing: The voxel size in mm along (i, j, k).
+
+        Returns:
+            The post-processed class indices (i, j, k).
         """
-        for kind, step in _STEPS.items():
-            classes = [klass for klass, own in enumerate(self.kinds, start=1) if own == kind]
+        for name, kind in KINDS.items():
+            classes = [klass for klass, own in enumerate(self.kinds, start=1) if own == name]
             if classes:
-                label = step(label, classes, self, spacing)
+                label = kind.apply(label, classes, self, spacing)
         return fill_holes(label, self.hollow) if any(self.filled) else label
 
     @property
     def hollow(self) -> tuple[int, ...]:
-        """The classes whose holes are filled."""
+        """Return the classes whose holes are filled."""
         return tuple(klass for klass, yes in enumerate(self.filled, start=1) if yes)
 
 
 def choose_postprocess(
     pairs: Iterable[Pair], wanted: PostProcessing, minimum_mm3: tuple[float, ...], labels: LabelSet
 ) -> PostProcess:
-    """Settle for each class whether its post-processing helps on (truth, prediction, spacing) class maps.
+    """Choose for each class whether post-processing helps.
 
     What is done to a class's components is kept only if, done alone to the predictions, it raises the class's mean Dice
-    over the pairs and does not lower the mean Dice of what is scored, the foreground classes or the regions; likewise
-    the filling of its holes, where `wanted` has it. How several of them act on each other is not tried. What is in
-    neither map counts 1 here, so that the means before and after are over the same cases. The pairs are read once, and
-    none is held while the next is made; with nothing wanted, none is read.
+    over the pairs and does not lower the mean Dice of what is scored (the foreground classes or the regions). The
+    filling of a class's holes is judged in the same way. How several steps act on each other is not tried. The Dice of
+    a class that neither map holds counts 1, so that the means before and after are over the same cases.
 
-    Raises ValueError when `wanted` names an unknown class, for no pairs, for a pair whose shapes differ, or unless
-    minimum_mm3 has one value per foreground class.
+    Args:
+        pairs: Ground truth and prediction (class indices (i, j, k)) and the spacing in mm of the selection cases. They
+            are read once, and none is held while the next one is made; if nothing is wanted, none is read.
+        wanted: The recipe's part on post-processing.
+        minimum_mm3: For each foreground class, the volume in mm3 below which a component is small.
+        labels: The classes and regions.
+
+    Returns:
+        The post-processing that helps.
+
+    Raises:
+        UserError: `wanted` names an unknown class or kind, there is no pair, the shapes of a pair differ, or
+            `minimum_mm3` has not one value per foreground class.
     """
+    check_postprocessing(wanted, labels)
     kinds = wanted.kinds(labels)
     if len(minimum_mm3) != len(kinds):
         raise UserError(f"minimum_mm3 needs {len(kinds)} values, one per foreground class, got {minimum_mm3}")
@@ -171,39 +223,85 @@ def choose_postprocess(
         bool(row[n] > before[n] and row[scored].mean() >= before[scored].mean())
         for n, row in zip(places, after, strict=True)
     ]
-    chosen = tuple(kind if yes else "none" for kind, yes in zip(kinds, helps[: len(kinds)], strict=True))
+    chosen = tuple(kind if yes else _NOTHING for kind, yes in zip(kinds, helps[: len(kinds)], strict=True))
     return PostProcess(chosen, minimum_mm3, wanted.fraction, tuple(helps[len(kinds) :]))
 
 
+def check_postprocessing(wanted: PostProcessing, labels: LabelSet) -> None:
+    """Refuse a recipe whose post-processing names unknown classes or kinds.
+
+    Args:
+        wanted: The recipe's part on post-processing.
+        labels: The dataset's classes.
+
+    Raises:
+        UserError: A class is not in the dataset, or there is no kind of that name; the message lists the legal names.
+    """
+    wanted.kinds(labels)
+    for key, kind in (("kind", wanted.kind), *((f"classes.{name}", kind) for name, kind in wanted.classes.items())):
+        if kind not in KINDS:
+            raise UserError(f"postprocessing.{key}: {unknown_name(KINDS.family, kind, KINDS)}")
+
+
 def _organ(label: np.ndarray, classes: Sequence[int], settled: PostProcess, spacing: Float3) -> np.ndarray:
+    """Keep the largest component of each class."""
     return keep_largest_component(label, classes)
 
 
 def _share(label: np.ndarray, classes: Sequence[int], settled: PostProcess, spacing: Float3) -> np.ndarray:
+    """Drop components with less than `fraction` of their class's voxels."""
     for klass in classes:
         label = drop_small_parts(label, settled.fraction, (klass,))
     return label
 
 
 def _lesion(label: np.ndarray, classes: Sequence[int], settled: PostProcess, spacing: Float3) -> np.ndarray:
+    """Fuse components below `minimum_mm3` with the class around them."""
     for klass in classes:
         label = fuse_small_components(label, klass, settled.minimum_mm3[klass - 1], spacing)
     return label
 
 
+def _none(label: np.ndarray, classes: Sequence[int], settled: PostProcess, spacing: Float3) -> np.ndarray:
+    """Leave the classes alone."""
+    return label
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of post-processing of a class's components.
+
+    Attributes:
+        apply: From a class map (i, j, k), the classes of this kind, the post-processing and the spacing in mm to the
+            changed class map.
+        changes: Whether it ever changes a class map.
+        needs_minimum: Whether it reads `PostProcess.minimum_mm3`.
+    """
+
+    apply: Callable[[np.ndarray, Sequence[int], PostProcess, Float3], np.ndarray]
+    changes: bool = True
+    needs_minimum: bool = False
+
+
+# The name of the kind that classes get for which post-processing does not help.
+_NOTHING = "none"
 # In the order in which they are applied: what is left of the organs then surrounds the lesions.
-_STEPS: dict[PostProcessingKind, Callable[[np.ndarray, Sequence[int], PostProcess, Float3], np.ndarray]] = {
-    "organ": _organ,
-    "share": _share,
-    "lesion": _lesion,
-}
+KINDS: Registry[Kind] = Registry(
+    "kind of post-processing",
+    {
+        "organ": Kind(_organ),
+        "share": Kind(_share),
+        "lesion": Kind(_lesion, needs_minimum=True),
+        _NOTHING: Kind(_none, changes=False),
+    },
+)
 
 
 def _scores(wanted: PostProcess, labels: LabelSet, pair: Pair) -> np.ndarray:
-    """Dice of each foreground class, and behind these of all that is scored (regions, or the same again).
+    """Dice of each foreground class, followed by the Dice of all that is scored (regions, or the same classes again).
 
-    First row as predicted, then one for each step that `_alone` gives. The voxels are counted once; then only those
-    that a step changes.
+    The first row is as predicted, then there is one for each step that `_alone` gives. The voxels are counted once;
+    then only those that a step changes are counted again.
     """
     truth, prediction, spacing = pair
     count = len(wanted.kinds) + 1
@@ -223,10 +321,10 @@ def _scores(wanted: PostProcess, labels: LabelSet, pair: Pair) -> np.ndarray:
 
 
 def _alone(wanted: PostProcess, klass: int, spacing: Float3) -> Iterator[tuple[int, Step]]:
-    """What is done to one class, each step with its row of `_scores`: components in row `klass`, holes behind these."""
-    kind = wanted.kinds[klass - 1]
-    if kind != "none":
-        yield klass, lambda label: _STEPS[kind](label, (klass,), wanted, spacing)
+    """The steps for one class, each with its row of `_scores`: first the classes' components, then their holes."""
+    kind = KINDS[wanted.kinds[klass - 1]]
+    if kind.changes:
+        yield klass, lambda label: kind.apply(label, (klass,), wanted, spacing)
     if klass in wanted.hollow:
         yield len(wanted.kinds) + klass, lambda label: fill_holes(label, (klass,))
 

@@ -17,6 +17,7 @@ from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.model import Box, VolumeModel
 from voxward.core.structure import to_data
+from voxward.data.normalization import normalization_of
 from voxward.data.prepare import measured
 from voxward.pipeline.model import PipelineModel, legal_window
 from voxward.pipeline.precision import resolve_precision
@@ -144,7 +145,7 @@ class RunSystem:
         """Return the range of every channel that the plan clips to; see System."""
         plan = self.predictor.model.plan
         pairs = [legal_window(low, high) for low, high, _, _ in measured(volume, plan)]
-        zeros = [channel.normalization in ("mr", "minmax", "zscore") for channel in plan.channels]
+        zeros = [normalization_of(channel).keeps_zero for channel in plan.channels]
         return [IntensityRange(low, high, zero) for (low, high), zero in zip(pairs, zeros, strict=True)]
 
     def network(self) -> TrainedModel:

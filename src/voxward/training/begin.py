@@ -16,7 +16,7 @@ from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import Recipe, dump_recipe, load_recipe
 from voxward.core.structure import to_data
 from voxward.data.fingerprint import fingerprint
-from voxward.data.planner import make_plan
+from voxward.data.planner import check_preparation, make_plan
 from voxward.data.splits import Split, load_split, without
 from voxward.data.store import prepare_dataset
 from voxward.nets.registry import self_contained
@@ -122,7 +122,6 @@ def checked_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
     """
     used = replace(recipe, network=self_contained(recipe.network))
     check_recipe(used, dataset.labels.with_regions(used.regions))
-    used.postprocessing.kinds(dataset.labels)  # refuses classes that the dataset does not have
     return used
 
 
@@ -160,6 +159,7 @@ def measured_plan(
         UserError: A case cannot be read, or the recipe does not fit the dataset.
     """
     preparation = recipe.preparation
+    check_preparation(preparation)
     measured = fingerprint(dataset, ids, workers, counter(progress, "fingerprint"), preparation.crop_nonzero)
     return measured, make_plan(measured, preparation)
 

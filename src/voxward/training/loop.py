@@ -12,7 +12,7 @@ from torch import Tensor
 from voxward.core.progress import Progress, silent
 from voxward.data.augment.pipeline import apply_augmentation, draw_augmentation
 from voxward.data.augment.spatial import active_axes
-from voxward.data.loader import PatchBatch, patch_batches, step_generator
+from voxward.data.loader import PatchBatch, PatchDataset, patch_batches, step_generator
 from voxward.runs.folder import save_weights
 from voxward.training.budget import (
     CLOCK,
@@ -122,8 +122,8 @@ class TrainingSitting(Sitting):
         # The last step of a run with a time budget is not known before it is reached.
         last = None if self.budget is not None else self.state.total_steps
         return patch_batches(
-            run.cases.folder, run.cases.fit, run.plan, run.recipe.sampling, run.seed, batch_size=run.plan.batch_size,
-            first_step=self.state.step, last_step=last or _NO_END,
+            PatchDataset(run.cases.folder, run.cases.fit, run.plan, run.recipe.sampling, run.seed),
+            batch_size=run.plan.batch_size, first_step=self.state.step, last_step=last or _NO_END,
             workers=run.recipe.training.workers, rank=fabric.global_rank, world=fabric.world_size,
         )  # fmt: skip
 
@@ -148,7 +148,7 @@ class TrainingSitting(Sitting):
         generator = step_generator(run.seed, batch.step, run.fabric.global_rank)
         count, channels = batch.images.shape[:2]
         draw = draw_augmentation(run.recipe.augmentation, count, channels, self.active, generator)
-        images, labels, windows = run.fabric.to_device((batch.images, batch.labels, batch.windows))
+        images, labels, windows = run.fabric.to_device((batch.images, batch.labels, batch.ranges))
         images, labels = apply_augmentation(
             images, labels, draw, run.plan.patch_size, run.plan.spacing, run.plan.padding
         )

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from voxward.data.loader import patch_batches
+from voxward.data.loader import PatchDataset, patch_batches
 from voxward.runs.folder import save_weights
 from voxward.training.setup import TrainingRun
 
@@ -56,8 +56,8 @@ def _feed(run: TrainingRun) -> None:
     steps = max(1, min(_PATCHES, len(run.cases.fit)) // size)
     network: nn.Module = getattr(run.network, "module", run.network)
     batches = patch_batches(
-        run.cases.folder, run.cases.fit, plan, run.recipe.sampling, run.seed, batch_size=size, first_step=0,
-        last_step=steps, workers=0,
+        PatchDataset(run.cases.folder, run.cases.fit, plan, run.recipe.sampling, run.seed), batch_size=size,
+        first_step=0, last_step=steps, workers=0,
     )  # fmt: skip
     for batch in batches:
         offset = [(outer - inner) // 2 for outer, inner in zip(plan.source_size, plan.patch_size, strict=True)]

@@ -22,11 +22,14 @@ from voxward.core.labels import LabelSet
 from voxward.core.plan import Plan
 from voxward.core.recipe import Recipe
 from voxward.data.loader import PatchBatch, validation_patches
+from voxward.data.planner import check_preparation
 from voxward.losses.deep import supervised
 from voxward.losses.registry import create_loss
 from voxward.nets.registry import check_network, network_for_plan
 from voxward.pipeline.precision import resolve_device, resolve_precision
+from voxward.pipeline.windows import check_inference
 from voxward.runs.folder import RunFolder, load_weights
+from voxward.runs.postprocess import check_postprocessing
 from voxward.training.averaging import Restarting, WeightAverage, restart_choice
 from voxward.training.defence import DEFENCES
 from voxward.training.learner import Learner
@@ -165,6 +168,9 @@ def check_recipe(recipe: Recipe, labels: LabelSet) -> None:
         create_optimizer(restart_choice(recipe.optimizer, recipe.averaging, rate), torch.nn.Linear(1, 1))
     create_loss(recipe.loss, labels)
     SELECTIONS[recipe.training.best]
+    check_preparation(recipe.preparation)
+    check_inference(recipe.inference)
+    check_postprocessing(recipe.postprocessing, labels)
     if recipe.inference.checkpoint == "swa" and recipe.averaging is None:
         raise UserError("inference.checkpoint 'swa' needs the recipe's part averaging: set it, or deploy 'best'")
     if recipe.defence is not None:

@@ -40,7 +40,7 @@ def validate(run: TrainingRun) -> Validation:
             losses += [float(run.learner.loss(logits, labels))] * len(batch.ids)
         clean += overlap(logits, labels, known).cpu()
         if defence is not None:
-            attacked = _attacked(run, images, labels, batch.windows, defence.eps)
+            attacked = _attacked(run, images, labels, batch.ranges, defence.eps)
             with torch.no_grad():
                 logits = run.network(attacked)
                 struck_losses += [float(run.learner.loss(logits, labels))] * len(batch.ids)

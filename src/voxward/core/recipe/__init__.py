@@ -4,7 +4,7 @@ from voxward.core.recipe.augmentation import Augmentation
 from voxward.core.recipe.averaging import Averaging
 from voxward.core.recipe.defence import Defence
 from voxward.core.recipe.inference import Inference
-from voxward.core.recipe.postprocessing import PostProcessing, PostProcessingKind
+from voxward.core.recipe.postprocessing import PostProcessing
 from voxward.core.recipe.preparation import Preparation
 from voxward.core.recipe.recipe import Choice, Options, Recipe, dump_recipe, load_recipe, recipe_names
 from voxward.core.recipe.sampling import Sampling
@@ -19,7 +19,6 @@ __all__ = [
     "Inference",
     "Options",
     "PostProcessing",
-    "PostProcessingKind",
     "Preparation",
     "Recipe",
     "Sampling",

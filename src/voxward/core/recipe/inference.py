@@ -30,9 +30,9 @@ class Inference:
     """
 
     overlap: float = 0.5
-    weights: Literal["inverse-distance", "gaussian", "constant"] = "inverse-distance"
+    weights: str = "inverse-distance"
     mirror_axes: tuple[int, ...] = ()
-    placement: Literal["step", "count", "heartseg"] = "step"
+    placement: str = "step"
     extra_windows: int = 6
     combine: Literal["mean", "vote"] = "mean"
     tta: Literal["mirrors", "symmetries"] = "mirrors"
@@ -43,6 +43,4 @@ class Inference:
         """Return one sentence for each value that is out of range."""
         found = [] if 0 <= self.overlap < 1 else [f"overlap must be in [0, 1), got {self.overlap}"]
         found += below(1, extra_windows=self.extra_windows)
-        if self.combine == "vote" and self.weights != "constant":
-            found.append(f"combine 'vote' needs weights 'constant', got {self.weights!r}")
         return found + wrong_axes("mirror_axes", self.mirror_axes)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.recipe.checks import outside
 from voxward.core.registry import unknown_name
-
-PostProcessingKind = Literal["organ", "lesion", "share", "none"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +26,8 @@ class PostProcessing:
         fill_holes: True then gives background that a class encloses to that class.
     """
 
-    kind: PostProcessingKind = "organ"
-    classes: Mapping[str, PostProcessingKind] = field(default_factory=dict)
+    kind: str = "organ"
+    classes: Mapping[str, str] = field(default_factory=dict)
     fraction: float = 0.2
     fill_holes: bool = False
 
@@ -38,7 +35,7 @@ class PostProcessing:
         """Return one sentence for each value that is out of range."""
         return outside("fraction", self.fraction, 0.0, 1.0)
 
-    def kinds(self, labels: LabelSet) -> tuple[PostProcessingKind, ...]:
+    def kinds(self, labels: LabelSet) -> tuple[str, ...]:
         """Return the kind of each foreground class.
 
         Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from voxward.core.plan import Padding
 from voxward.core.recipe.checks import below, not_positive
@@ -17,7 +16,7 @@ class Preparation:
     Args:
         planner: The planner that chooses the size of the patch and the strides of the network.
         normalization: How intensities are normalised. `auto` is `ct` for channels named CT, and `mr` for all others.
-            `core.plan.ChannelPlan` describes the others.
+            Others are names of `data.normalization.NORMALIZATIONS`.
         clip: The intensity range (low, high), in the unit of the files, of the normalisation `clip`.
         resample: True resamples all cases to the spacing of the plan; False leaves every case its own voxels.
         crop_nonzero: True cuts off the margin of zeros around a volume.
@@ -30,7 +29,7 @@ class Preparation:
     """
 
     planner: str = "rog"
-    normalization: Literal["auto", "ct", "mr", "clip", "minmax", "zscore", "none"] = "auto"
+    normalization: str = "auto"
     clip: tuple[float, float] | None = None
     resample: bool = True
     crop_nonzero: bool = True
@@ -43,8 +42,6 @@ class Preparation:
     def problems(self) -> list[str]:
         """Return one sentence for each value that is out of range."""
         found = not_positive(memory_gib=self.memory_gib) + below(1, batch_size=self.batch_size)
-        if self.normalization == "clip" and self.clip is None:
-            found.append("clip must be (low, high) with normalization 'clip', got none")
         if self.clip is not None and not self.clip[0] < self.clip[1]:
             found.append(f"clip must be low < high, got {self.clip}")
         if min(self.patch_size) < 1:

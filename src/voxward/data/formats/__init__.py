@@ -15,14 +15,18 @@ from voxward.data.formats import brats, folder, msd, nnunet
 
 
 class Layout(Protocol):
-    """What a layout's file offers."""
+    """What the file of a layout offers."""
 
     def recognises(self, root: Path) -> bool:
-        """Whether the folder is of this layout."""
+        """Return whether a folder has this layout."""
         ...
 
     def open(self, root: Path) -> Dataset:
-        """The cases as declared, whether or not their files exist. Raises ValueError for a bad description."""
+        """Return the dataset as its folder declares it, whether or not the declared files exist.
+
+        Raises:
+            UserError: The description cannot be used.
+        """
         ...
 
 
@@ -31,23 +35,35 @@ LAYOUTS: tuple[Layout, ...] = (msd, nnunet, folder, brats)
 
 @dataclass(frozen=True)
 class Refused:
-    """An entry of a dataset that cannot be used, and why: a case, or (None) the dataset's own name."""
+    """An entry of a dataset that cannot be used.
+
+    Attributes:
+        case: The case; None if it is the dataset's own name.
+        message: Why it cannot be used, and the file that declares it.
+    """
 
     case: Case | None
     message: str
 
 
 def open_dataset(root: Path | str) -> Dataset:
-    """Open a dataset folder. Only its description is checked; `check_dataset` looks into the files.
+    """Open a dataset folder.
 
-    No image voxels are read. A plain folder that describes neither reads an image's header to count the channels, and
-    every label to find its values.
+    Only the description is checked; `check_dataset` looks into the files. No image voxels are read. For a plain folder
+    without labels.json or channels.json, the header of an image is read to count the channels, and every label is read
+    to find its values.
+
+    Args:
+        root: The folder, in one of the known layouts.
+
+    Returns:
+        The dataset.
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: The folder has none of the known layouts, its description is unusable, two cases share an id, or
-            an id or the dataset's name is no plain file name (see `core.files.name_fault`): files are named after
-            them. The message names every such entry.
+        UserError: The folder has none of the known layouts, its description cannot be used, two cases share an id, or
+            an id or the dataset's name is no plain file name (see `core.files.name_fault`): files are named after them.
+            The message names every such entry.
     """
     dataset, refused = declared(root)
     raise_refused(refused)
@@ -55,18 +71,31 @@ def open_dataset(root: Path | str) -> Dataset:
 
 
 def raise_refused(refused: Sequence[Refused]) -> None:
-    """Raise a ValueError that names every entry of a dataset that cannot be used, if there is one."""
+    """Raise an error that names every entry of a dataset that cannot be used, if there is one.
+
+    Args:
+        refused: The entries, from `declared`.
+
+    Raises:
+        UserError: There is such an entry.
+    """
     if refused:
         raise UserError("; ".join(dict.fromkeys(entry.message for entry in refused)))
 
 
 def declared(root: Path | str) -> tuple[Dataset, tuple[Refused, ...]]:
-    """Open a dataset folder without the cases that `open_dataset` refuses, which come second, each with the reason.
+    """Open a dataset folder without the cases that `open_dataset` refuses.
 
-    A refused name of the dataset is replaced by its folder's.
+    Args:
+        root: The folder, in one of the known layouts.
+
+    Returns:
+        The dataset without these cases, and the refused entries with the reason for each. A dataset's name that is
+        refused is replaced by the name of its folder.
 
     Raises:
-        FileNotFoundError, ValueError: As `open_dataset`, for all but names.
+        FileNotFoundError: There is no such folder.
+        UserError: The folder has none of the known layouts, or its description cannot be used.
     """
     dataset = _open(Path(root))
     refused = tuple(_refused(dataset))

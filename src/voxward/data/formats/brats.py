@@ -22,7 +22,13 @@ _SUFFIXES = (".nii.gz", ".nii")
 
 @dataclass(frozen=True)
 class Naming:
-    """How a challenge calls its sequences, in the order of CHANNELS, and the value of enhancing tumour."""
+    """How a challenge names the files of a case.
+
+    Attributes:
+        sequences: How the names of the image files end, in the order of CHANNELS.
+        label: How the name of the label file ends.
+        enhancing: The label value of enhancing tumour.
+    """
 
     sequences: tuple[str, str, str, str]
     label: str
@@ -30,13 +36,17 @@ class Naming:
 
     @property
     def labels(self) -> LabelSet:
-        """NCR (with the non-enhancing tumour), ED and ET, and the regions ET in TC in WT."""
+        """Return the classes NCR (with the non-enhancing tumour), ED and ET, and the regions ET in TC in WT."""
         values = (0, 1, 2, self.enhancing)
         regions = {"ET": values[3:], "TC": (1, self.enhancing), "WT": values[1:]}
         return LabelSet(("background", "NCR", "ED", "ET"), values).with_regions(regions)
 
     def case(self, folder: Path) -> Case:
-        """The case of a folder; a sequence that is not there is declared all the same."""
+        """Return the case of a folder; a sequence that is not there is declared all the same.
+
+        Args:
+            folder: The folder of the case, whose files are named after it.
+        """
         images = tuple(_file(folder, sequence) for sequence in self.sequences)
         label = _file(folder, self.label)
         # One label of 2020's training set carries another name (W39_1998.09.19_Segm.nii).
@@ -51,14 +61,18 @@ NAMINGS = (
 
 
 def recognises(root: Path) -> bool:
-    """A folder in which a case's contrast-enhanced sequence carries the case's name."""
+    """Return whether a folder holds folders of cases with a sequence that is named as in a BraTS challenge."""
     return any(_naming(folder) is not None for folder in _folders(root))
 
 
 def open(root: Path) -> Dataset:
-    """Every folder that holds one of a case's sequences; those without a label as unlabelled.
+    """Return a dataset with every folder that holds one of a case's sequences; those without a label are unlabelled.
 
-    Raises ValueError for folders named by both conventions, whose label values mean different things.
+    Args:
+        root: The folder of the challenge.
+
+    Raises:
+        UserError: Folders are named by both conventions, whose label values mean different things.
     """
     named = [(folder, naming) for folder in _folders(root) if (naming := _naming(folder)) is not None]
     namings = {naming for _, naming in named}

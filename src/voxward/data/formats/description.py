@@ -12,13 +12,21 @@ from voxward.core.reading import read_json
 
 
 def read_description(root: Path) -> dict[str, Any]:
-    """The dataset.json of a folder, or {} where there is none. Raises ValueError when it is no JSON object."""
+    """Return the content of a folder's dataset.json, or {} if there is none.
+
+    Raises:
+        UserError: The file holds no JSON object.
+    """
     path = root / "dataset.json"
     return read_object(path) if path.is_file() else {}
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object. Raises ValueError naming the file otherwise."""
+    """Return the content of a JSON file that holds an object.
+
+    Raises:
+        UserError: The file holds something else; the message names the file.
+    """
     value = read_json(path)
     if not isinstance(value, dict):
         raise UserError(f"{path} must hold a JSON object, got {type(value).__name__}")
@@ -26,7 +34,15 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def channels_of(description: Mapping[str, Any], path: Path) -> tuple[str, ...]:
-    """Channel names in order, from "channel_names" or "modality": {"0": name, ...} or a list."""
+    """Return the names of the channels in order.
+
+    Args:
+        description: The content of dataset.json. Its entry "channel_names" or "modality" is {"0": name, ...} or a list.
+        path: The file, for messages.
+
+    Raises:
+        UserError: There is no such entry, or it has another form.
+    """
     given = description.get("channel_names", description.get("modality"))
     if isinstance(given, list) and given:
         return tuple(map(str, given))
@@ -36,11 +52,17 @@ def channels_of(description: Mapping[str, Any], path: Path) -> tuple[str, ...]:
 
 
 def labels_of(given: Any, path: Path, regions: Any = None) -> LabelSet:
-    """Labels from {"0": "background", ...} (MSD) or {"background": 0, ...} (nnU-Net).
+    """Return the classes and regions that a description declares.
 
-    Where nnU-Net lists several values under a name, all names are regions, and the classes are called by what each
-    region adds to the one inside it. regions: {name: [values]} beside plain labels, see core.labels.LabelSet.
-    Raises ValueError for regions that are not nested, and for an ignore label.
+    Args:
+        given: {"0": "background", ...} as in the Decathlon, or {"background": 0, ...} as in nnU-Net. If nnU-Net lists
+            several values under a name, all names are regions, and each class is named after what its region adds to
+            the region inside it.
+        path: The file, for messages.
+        regions: {name: [values]} beside plain labels, see core.labels.LabelSet; None for no regions.
+
+    Raises:
+        UserError: `given` has another form, regions are not nested, or there is an ignore label.
     """
     if not isinstance(given, Mapping) or not given:
         raise UserError(f'{path}: "labels" must be an object of names and values, got {given!r}')
@@ -56,7 +78,14 @@ def labels_of(given: Any, path: Path, regions: Any = None) -> LabelSet:
 
 
 def label_set(pairs: list[tuple[int, str]]) -> LabelSet:
-    """(value, name) pairs -> a LabelSet with the background first and the others by value."""
+    """Return the classes, with the background first and the others in the order of their values.
+
+    Args:
+        pairs: The file value and the name of each class.
+
+    Raises:
+        UserError: Values or names repeat, or there is no background or no foreground class.
+    """
     ordered = sorted(pairs, key=lambda pair: (pair[0] != 0, pair[0]))
     return LabelSet(tuple(name for _, name in ordered), tuple(value for value, _ in ordered))
 
@@ -90,7 +119,7 @@ def _checked(regions: Any) -> Mapping[str, list[int]]:
 
 
 def splits_of(root: Path) -> Path | None:
-    """The folder's own folds, where it ships them."""
+    """Return the folder's own list of folds, splits.json or splits_final.json, or None if it has none."""
     return next((path for name in ("splits.json", "splits_final.json") if (path := root / name).is_file()), None)
 
 

@@ -19,15 +19,21 @@ from voxward.data.io import SUFFIXES, read_header, read_label, volume_stem
 
 
 def recognises(root: Path) -> bool:
-    """An images/ and a labels/ folder."""
+    """Return whether a folder has an images/ and a labels/ folder."""
     return (root / "images").is_dir() and (root / "labels").is_dir()
 
 
 def open(root: Path) -> Dataset:
-    """One case per image; an image without a label declares one of its own name, which `check_dataset` will miss.
+    """Return a dataset with one case per image.
 
-    Without labels.json every label file is read, and its values become "class 1", "class 2", ...
-    Raises ValueError when there is no image, or no label file has a foreground value.
+    An image without a label declares a label of its own name, so that `check_dataset` reports it as missing. Without
+    labels.json every label file is read, and its values become "class 1", "class 2", ...
+
+    Args:
+        root: The folder that holds images/ and labels/.
+
+    Raises:
+        UserError: There is no image, or no label file has a foreground value.
     """
     cases = _cases(root)
     if not cases:

@@ -13,15 +13,21 @@ from voxward.data.volume_file import volume_stem
 
 
 def recognises(root: Path) -> bool:
-    """A dataset.json with a "training" list and without nnU-Net's "file_ending"."""
+    """Return whether a folder has a dataset.json with a "training" list and without nnU-Net's "file_ending"."""
     description = read_description(root)
     return "training" in description and "file_ending" not in description
 
 
 def open(root: Path) -> Dataset:
-    """The training list as cases, the test list as unlabelled; a case's id is its image's name without the suffix.
+    """Return a dataset with the training list as cases and the test list as unlabelled cases.
 
-    Raises ValueError naming dataset.json and the entry that cannot be used.
+    A case's id is the name of its image without the suffix.
+
+    Args:
+        root: The folder that holds dataset.json.
+
+    Raises:
+        UserError: An entry of dataset.json cannot be used; the message names both.
     """
     path, description = root / "dataset.json", read_description(root)
     return Dataset(

@@ -16,15 +16,21 @@ from voxward.data.volume_file import SUFFIXES
 
 
 def recognises(root: Path) -> bool:
-    """A dataset.json with "file_ending", which only nnU-Net v2 writes."""
+    """Return whether a folder has a dataset.json with "file_ending", which only nnU-Net v2 writes."""
     return "file_ending" in read_description(root)
 
 
 def open(root: Path) -> Dataset:
-    """Cases of imagesTr (or of the description's own "dataset" list), and of imagesTs as unlabelled.
+    """Return a dataset with the cases of imagesTr, and those of imagesTs as unlabelled cases.
 
-    Every declared channel is listed, present or not. Raises ValueError for region labels, an ignore label, or a file
-    ending that cannot be read.
+    If the description has its own "dataset" list, its cases replace those of imagesTr. Every declared channel is
+    listed, whether or not its file is there.
+
+    Args:
+        root: The folder that holds dataset.json.
+
+    Raises:
+        UserError: There are regions that are not nested, an ignore label, or a file ending that cannot be read.
     """
     path, description = root / "dataset.json", read_description(root)
     ending = str(description["file_ending"])

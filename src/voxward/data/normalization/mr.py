@@ -1,0 +1,38 @@
+"""Normalisation of MR, whose intensities have no unit: each case by its own non-zero voxels."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from voxward.core.plan import ChannelPlan
+from voxward.data.normalization.normalization import LiveNumbers, Normalization, Numbers
+from voxward.data.normalization.sample import live_moments, live_nonzero_sample, live_percentiles, nonzero_sample
+
+_PERCENTILES = (0.5, 99.5)
+
+
+class MR(Normalization):
+    """Clip to the 0.5 and 99.5 percentiles of the case's non-zero voxels, subtract mean, divide by standard deviation.
+
+    Mean and standard deviation are those of the clipped non-zero voxels. A channel without any is left at 0.
+    """
+
+    keeps_zero = True
+
+    def measure(self, channel: np.ndarray, plan: ChannelPlan) -> Numbers:
+        """Return the figures of the non-zero voxels."""
+        values = nonzero_sample(channel)
+        if not len(values):
+            return 0.0, 0.0, 0.0, 1.0
+        low, high = (float(value) for value in np.percentile(values, _PERCENTILES))
+        clipped = np.clip(values, low, high)
+        return low, high, float(clipped.mean()), float(clipped.std()) if high > low else 1.0
+
+    def measure_live(self, channel: Tensor, plan: ChannelPlan) -> LiveNumbers:
+        """Return the figures of the non-zero voxels, up to rounding. Differentiable."""
+        values = live_nonzero_sample(channel)
+        if not len(values):
+            return 0.0, 0.0, 0.0, 1.0
+        low, high = live_percentiles(values, _PERCENTILES)
+        return low, high, *live_moments(values.clamp(low, high))

@@ -1,0 +1,106 @@
+"""The base class of all normalisations: what is measured on a channel, and how the numbers change its intensities."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Real, Shaped
+from torch import Tensor
+
+from voxward.core.plan import ChannelFingerprint, ChannelPlan
+from voxward.core.recipe import Preparation
+
+Numbers = tuple[float, float, float, float]
+"""What one channel is normalised with: low, high, mean and standard deviation, in the file's intensity unit.
+
+Low and high are the ends of the intensity range that is told apart. The standard deviation is never 0.
+"""
+
+LiveNumbers = tuple[float | Tensor, float | Tensor, float | Tensor, float | Tensor]
+"""The same four numbers of a tensor; those that depend on its voxels are scalar tensors that autograd follows."""
+
+
+class Normalization:
+    """How the intensities of one channel are normalised.
+
+    The defaults take the four numbers of the plan, clip to [low, high], subtract the mean and divide by the standard
+    deviation. A new normalisation overrides what differs, in a file of its own, and gets a line in NORMALIZATIONS.
+
+    Attributes:
+        keeps_zero: Whether voxels that are exactly 0 count as air, which is left out of the statistics, so that no
+            attack should change them.
+        reads_plan: Whether the four numbers of a channel's plan change the prepared intensities. If not, plans that
+            differ in these numbers only prepare alike.
+    """
+
+    keeps_zero: ClassVar[bool] = False
+    reads_plan: ClassVar[bool] = False
+
+    def problems(self, preparation: Preparation) -> list[str]:
+        """Return what a recipe must change before it can use this normalisation.
+
+        Args:
+            preparation: The recipe's part on preparation.
+
+        Returns:
+            One sentence per problem.
+        """
+        return []
+
+    def planned(self, channel: ChannelFingerprint, preparation: Preparation) -> Numbers:
+        """Return the four numbers that the plan records for a channel.
+
+        Args:
+            channel: The intensities of the dataset's foreground.
+            preparation: The recipe's part on preparation.
+        """
+        return channel.low, channel.high, channel.mean, channel.std
+
+    def measure(self, channel: Shaped[np.ndarray, "d h w"], plan: ChannelPlan) -> Numbers:
+        """Return what a channel is normalised with.
+
+        Args:
+            channel: The crop box of a channel (d, h, w), in the file's intensities.
+            plan: The channel's plan.
+        """
+        raise NotImplementedError
+
+    def measure_live(self, channel: Float[Tensor, "d h w"], plan: ChannelPlan) -> LiveNumbers:
+        """Return what `measure` returns for a tensor, up to rounding, so that autograd can follow it.
+
+        Args:
+            channel: The crop box of a channel (d, h, w), in the file's intensities.
+            plan: The channel's plan.
+        """
+        raise NotImplementedError
+
+    def before_resampling(self, x: Real[Tensor, "*b d h w"], numbers: LiveNumbers) -> Real[Tensor, "*b d h w"]:
+        """Change intensities before they are resampled. By default nothing is changed.
+
+        Args:
+            x: A channel's crop box (..., d, h, w), in the file's intensities.
+            numbers: What `measure` or `measure_live` returned.
+        """
+        return x
+
+    def after_resampling(self, x: Float[Tensor, "*b d h w"], numbers: LiveNumbers) -> Float[Tensor, "*b d h w"]:
+        """Change intensities after they were resampled, each voxel by itself.
+
+        Clipping here also cuts off what cubic splines overshoot. A voxel at an end of [low, high] lets the gradient
+        pass.
+
+        Args:
+            x: A channel's resampled crop box, or any part of it (..., d, h, w).
+            numbers: What `measure` or `measure_live` returned.
+
+        Returns:
+            The normalised intensities, of the shape of `x`.
+        """
+        low, high, mean, std = numbers
+        if isinstance(low, Tensor) or isinstance(high, Tensor):  # clamp takes two numbers or two tensors
+            clipped = x.clamp(torch.as_tensor(low).to(x), torch.as_tensor(high).to(x))
+        else:
+            clipped = x.clamp(low, high)
+        return clipped.sub(mean).div(std)

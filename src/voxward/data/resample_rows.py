@@ -1,0 +1,93 @@
+"""Linear resampling of logits that arrive in slabs, so that no volume of logits is ever held as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from voxward.core.errors import UserError
+from voxward.core.types import Size3
+from voxward.data.resample import apply_matrices, axis_matrix
+
+# Logits (all classes of some rows) that are resampled at once: 8 MiB in float32.
+_SLAB = 2**21
+
+
+def resampled_rows(
+    slabs: Iterable[Tensor], source: Size3, target: Size3, axis: int = 0
+) -> Iterator[tuple[int, Tensor]]:
+    """Resample logits linearly, and yield rows of the result as soon as they are complete.
+
+    Args:
+        slabs: Logits (k, d, h, w) that follow each other along the spatial `axis` and together have the shape `source`.
+        source: The shape (d, h, w) of all slabs together.
+        target: The shape (d, h, w) of all results together.
+        axis: The spatial axis (0, 1, 2) along which slabs and rows follow each other.
+
+    Yields:
+        The number of a row of the target along `axis`, and the float32 logits (k, ...) of that row and some that follow
+        it.
+
+    Raises:
+        UserError: The slabs do not make up the shape `source`.
+    """
+    matrix = axis_matrix(source[axis], target[axis], 1)
+    held: Tensor | None = None
+    first = seen = done = 0
+    for slab in slabs:
+        _check_slab(slab, seen, source, axis)
+        held = slab if held is None or not held.shape[axis + 1] else torch.cat((held, slab), dim=axis + 1)
+        del slab  # or it would live on while the next one is made
+        seen = first + held.shape[axis + 1]
+        ready = _ready(matrix, seen, source[axis])
+        yield from _rows(held, first, range(done, ready), (source, target), axis)
+        keep, done = min(_next_needed(matrix, seen, source[axis]), seen), ready
+        # A clone, because a view of the few rows still needed would keep the whole slab.
+        held, first = held.narrow(axis + 1, keep - first, seen - keep).clone(), keep
+    if done < target[axis]:
+        raise UserError(f"the slabs end before the prepared shape {source} is complete")
+
+
+def _check_slab(slab: Tensor, row: int, source: Size3, axis: int) -> None:
+    fits = slab.ndim == 4 and all(
+        row + length <= whole if n == axis else length == whole
+        for n, (length, whole) in enumerate(zip(slab.shape[1:], source, strict=True))
+    )
+    if not fits:
+        raise UserError(f"slab {tuple(slab.shape)} at row {row} does not fit the prepared shape {source}")
+
+
+def _rows(
+    held: Tensor, first: int, rows: range, shapes: tuple[Size3, Size3], axis: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Target `rows` along `axis` in slabs, from source rows that begin with number `first`; shapes: source, target."""
+    matrices = [None if n == m else axis_matrix(n, m, 1) for n, m in zip(*shapes, strict=True)]
+    along = matrices[axis]
+    area = max(int(np.prod(shape)) // shape[axis] for shape in shapes)
+    step = max(1, _SLAB // (len(held) * area))
+    for begin in range(rows.start, rows.stop, step):
+        end = min(begin + step, rows.stop)
+        low, high = (begin, end) if along is None else _support(along, begin, end)
+        matrices[axis] = None if along is None else along[begin:end, low:high]
+        d, h, w = matrices
+        yield begin, apply_matrices(held.narrow(axis + 1, low - first, high - low).float(), (d, h, w))
+
+
+def _support(matrix: Tensor, begin: int, end: int) -> tuple[int, int]:
+    """The range of input rows that output rows begin:end draw on."""
+    columns = torch.nonzero(matrix[begin:end].any(dim=0)).flatten()
+    return int(columns[0]), int(columns[-1]) + 1
+
+
+def _ready(matrix: Tensor, seen: int, total: int) -> int:
+    """How many output rows draw only on the first `seen` of `total` input rows."""
+    return len(matrix) if seen == total else int((~matrix[:, seen:].any(dim=1)).sum())
+
+
+def _next_needed(matrix: Tensor, seen: int, total: int) -> int:
+    """The first input row that the output rows still to come draw on."""
+    ready = _ready(matrix, seen, total)
+    return total if ready == len(matrix) else _support(matrix, ready, ready + 1)[0]

@@ -1,0 +1,116 @@
+"""The files of a prepared case: arrays in compressed chunks, and the voxels of every class.
+
+Whatever else such a file may describe (code, other files, addresses) is refused when it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zipfile
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+
+from voxward.core.errors import UserError
+from voxward.core.types import Size3
+
+_LOCATIONS = 10_000
+
+
+def write_array(path: Path, array: np.ndarray, patch_size: Size3) -> None:
+    """Write an array without loss, in chunks of half a patch per axis.
+
+    Args:
+        path: The file.
+        array: An array (..., d, h, w).
+        patch_size: The training patch in voxels.
+    """
+    lead = (1,) * (array.ndim - 3)
+    chunks = lead + tuple(min(max(1, -(-p // 2)), n) for p, n in zip(patch_size, array.shape[-3:], strict=True))
+    cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
+    blosc2.asarray(np.ascontiguousarray(array), urlpath=str(path), mode="w", chunks=chunks, cparams=cparams)
+
+
+def class_locations(label: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+    """Return voxels of every foreground class present; of more than 10,000 a choice with the class as seed.
+
+    Args:
+        label: Class indices (d, h, w).
+        classes: The number of classes, background included.
+
+    Returns:
+        For each class index, as text, the coordinates (n, 3) of its voxels, int32, in index order.
+    """
+    counts = np.zeros(classes, np.int64)
+    for plane in label:
+        counts += np.bincount(plane.ravel(), minlength=classes)
+    return {str(k): _voxels(label, int(k), int(counts[k])) for k in np.flatnonzero(counts) if k > 0}
+
+
+def _voxels(label: np.ndarray, k: int, count: int) -> np.ndarray:
+    """Plane by plane, because the indices of a large class would take more memory than the volume."""
+    ranks = np.sort(np.random.default_rng(k).choice(count, min(count, _LOCATIONS), replace=False))
+    found, before = [], 0
+    for d, plane in enumerate(label):
+        places = np.argwhere(plane == k)
+        chosen = places[ranks[np.searchsorted(ranks, before) : np.searchsorted(ranks, before + len(places))] - before]
+        found.append(np.insert(chosen, 0, d, axis=1))
+        before += len(places)
+    return np.concatenate(found).astype(np.int32)
+
+
+def open_array(path: Path) -> Any:
+    """Open a stored array, once per process, thread and version of the file: an open array must not be shared.
+
+    Args:
+        path: The file.
+
+    Returns:
+        An array whose slices are read when they are asked for.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: The file is damaged, or holds something else.
+    """
+    if not path.is_file():  # nor a pipe, which may never end
+        raise FileNotFoundError(f"no prepared array {path}")
+    return _open(str(path), path.stat().st_mtime_ns, os.getpid(), threading.get_ident())
+
+
+@lru_cache(maxsize=64)
+def _open(path: str, version: int, process: int, thread: int) -> Any:
+    """Open a stored array; whatever else such a file may describe (code, other files, addresses) is refused."""
+    try:
+        array = blosc2.open(path, mode="r", dparams={"nthreads": 1}, deserialize="safe")
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{path} is not a prepared array, or damaged: {error}") from error
+    if type(array) is not blosc2.NDArray:
+        raise UserError(f"{path} must hold a plain array, got {type(array).__name__}")
+    return array
+
+
+def read_locations(path: Path) -> dict[str, np.ndarray]:
+    """Read what `class_locations` returned; every version of a file is read once.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: The file is damaged, or holds something else.
+    """
+    return _read_locations(str(path), path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _read_locations(path: str, version: int) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged, or no file of locations: {error}") from error
