@@ -58,6 +58,8 @@ def segment_together(
         rows = range(start, min(start + step, oriented.shape[axis]))
         logits = mean_logits([stream.take(rows)[None] for stream in streams], labels.head, mean, weights)[0]
         oriented[_along(axis, rows)] = labels.read(logits).cpu().numpy()
+    for stream in streams:
+        stream.finish()
     return index
 
 
@@ -105,6 +107,11 @@ class _Rows:
                 found = self._pasted(found, rows, first + start, logits)
             self.held = [(first, part) for first, part in self.held if first + start + self._length(part) > rows.stop]
         return found
+
+    def finish(self) -> None:
+        """Let the model report its last windows; no row is left."""
+        for _ in self.stream:
+            pass
 
     def _read(self, until: int) -> None:
         """Hold what the model has to say up to row `until` of its crop box."""

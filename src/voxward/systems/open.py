@@ -106,13 +106,15 @@ def compose_system(kind: str, systems: Sequence[Path], out: Path, overrides: Seq
 
 
 def _top(source: str, path: Path, base: Path, device: str) -> Opening:
-    return Opening(source, _name(path), base, resolve_device(device), Deployment(), _open_inner)
+    return Opening(source, _name(path), base, resolve_device(device), Deployment(), (path.resolve(),), _open_inner)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Path]:
     """The entry that a path stands for, and the folder that its own paths start from."""
     if path.is_file() and path.suffix in _SUFFIXES:
         data = without_format(read_yaml(read_text(path), str(path)), str(path))
+        if not isinstance(data, Mapping):
+            raise UserError(f"{path} must be a mapping with the entry kind, got {data!r}")
         return dict(data), path.parent
     if path.is_dir() and (path / "system.yaml").is_file() and not RunFolder(path).plan.is_file():
         return _read(path / "system.yaml")
@@ -131,8 +133,11 @@ def _open_inner(entry: str | Mapping[str, Any], opening: Opening) -> System:
     if isinstance(entry, Mapping):
         return _open_entry(entry, opening)
     path = opening.path(entry)
+    if path.resolve() in opening.files:
+        raise UserError(f"{opening.source}: a system cannot be inside itself, got {entry!r}")
     data, base = _read(path)
-    return _open_entry(data, replace(opening, source=str(path), name=_name(path), base=base))
+    files = (*opening.files, path.resolve())
+    return _open_entry(data, replace(opening, source=str(path), name=_name(path), base=base, files=files))
 
 
 def _open_entry(entry: Mapping[str, Any], opening: Opening) -> System:

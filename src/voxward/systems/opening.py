@@ -25,6 +25,7 @@ class Opening:
         base: The folder that relative paths start from.
         device: The device that every network is loaded to.
         outer: The deployment settings that hold inside.
+        files: The files and folders that are being opened, this one last: none may be inside itself.
         inner: Opens a path, or an entry that is written out, inside this one.
     """
 
@@ -33,6 +34,7 @@ class Opening:
     base: Path
     device: torch.device
     outer: Deployment
+    files: tuple[Path, ...]
     inner: Callable[[str | Mapping[str, Any], Opening], System]
 
     def path(self, given: str) -> Path:

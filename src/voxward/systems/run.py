@@ -36,7 +36,7 @@ class RunEntry(Deployment):
 
     Attributes:
         run: The run folder.
-        name: The name in tables; None takes the folder's.
+        name: The name in tables; None takes that of the folder or file.
     """
 
     run: str
@@ -179,4 +179,4 @@ def open_run(entry: RunEntry, opening: Opening) -> RunSystem:
         model, opening.device, settings.precision or "auto", settings.overlap, tta=settings.tta,
         graphs=settings.graphs or 0,
     )  # fmt: skip
-    return RunSystem(predictor, RunFolder(folder), entry.name)
+    return RunSystem(predictor, RunFolder(folder), entry.name or opening.name)
