@@ -158,7 +158,10 @@ def test_a_new_kind_is_one_line_of_the_registry(here, monkeypatch):
         ("kind: ensemble\nmember: [a]", r"new\.yaml: unknown key 'member'.*members is missing"),
         ("kind: ensemble\nmembers: []", "at least one member"),
         ("kind: ensemble\nmembers: [a, {kind: cascade, coarse: a, fine: b}]", "has only a mask"),
-        ("kind: cascade\ncoarse: a\nfine: b\nmargin: -1\nstage: middle", "stage must be one of both, coarse, fine, got 'middle'"),
+        (
+            "kind: cascade\ncoarse: a\nfine: b\nmargin: -1\nstage: middle",
+            "stage must be one of both, coarse, fine, got 'middle'",
+        ),
         ("kind: cascade\ncoarse: a\nfine: b\nmargin: -1", "margin must be a finite number >= 0, got -1"),
         ("kind: ensemble\nmembers: [a, new.yaml]", "cannot be inside itself"),
         ("kind: run\nrun: a\ntta: all", "tta must be one of none, mirrors, symmetries, got 'all'"),

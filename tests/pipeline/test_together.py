@@ -14,6 +14,7 @@ from voxward.core.case import Volume
 from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
 from voxward.core.recipe import Inference
+from voxward.data import resample_rows as restore_module
 from voxward.pipeline import together as module
 from voxward.pipeline import windows as windows_module
 from voxward.pipeline.model import PipelineModel

@@ -1,0 +1,60 @@
+"""Units: small, picklable, each once; the worker opens a system once and keeps one case."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import pytest
+
+from tests.systems.test_cascade import predictor
+from voxward.core.case import Case
+from voxward.robustness.bench import Bench, Source, Worker
+from voxward.robustness.protocol import load_protocol
+from voxward.systems.run import RunSystem
+
+
+@pytest.fixture
+def bench(two_organs, tmp_path):
+    protocol = load_protocol("quick", ["attacks=[apgd-ce, fab-dice]", "seeds=[0,1]", "cases=null"])
+    cases = {id: Case(id, (tmp_path / f"{id}.nii.gz",), tmp_path / "label.nii.gz") for id in "xy"}
+    return Bench({"m": Source("run")}, {"m": two_organs}, cases, protocol, "0", volumes=tmp_path / "volumes")
+
+
+def test_units_are_small_and_each_is_there_once(bench):
+    units = [*bench.first_units(), *bench.units({"m": 0.4})]
+    assert len({unit.place for unit in units}) == len(units)
+    for unit in units:
+        assert pickle.loads(pickle.dumps(unit)) == unit
+        assert len(pickle.dumps(unit)) < 300
+    assert pickle.loads(pickle.dumps(bench)) == bench
+    by_name = {name: [unit for unit in units if unit.attack == name] for name in {unit.attack for unit in units}}
+    assert {name: len(found) for name, found in by_name.items()} == {
+        "clean": 2, "clip": 2, "noise": 4, "probe": 1, "reach": 1, "apgd-ce": 8, "fab-dice": 4,
+    }  # fmt: skip
+    assert {unit.threshold for unit in by_name["fab-dice"]} == {0.4}
+    assert {unit.threshold for unit in by_name["clean"]} == {None}
+    assert replace(units[0], threshold=0.4).place == units[0].place
+
+
+def test_a_case_is_finished_before_the_next_one(bench):
+    cases = [unit.case for unit in bench.units()]
+    assert cases == sorted(cases)
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("none", set()), ("first", {"x"}), ("all", {"x", "y"})])
+def test_which_volumes_are_kept(bench, keep, kept):
+    chosen = replace(bench, protocol=replace(bench.protocol, keep=keep))
+    units = [unit for unit in chosen.units() if unit.attack == "apgd-ce"]
+    paths = {unit.case: chosen.volume_path(unit) for unit in units}
+    assert {case for case, path in paths.items() if path is not None} == kept
+    for case, path in paths.items():
+        assert path is None or (path.name == f"{case}.nii.gz" and path.is_relative_to(bench.volumes))
+
+
+def test_a_worker_opens_a_system_once(bench, monkeypatch):
+    opened, system = [], RunSystem(predictor(60.0))
+    monkeypatch.setattr(Source, "open", lambda self: opened.append(self.path) or system)
+    worker = Worker(bench)
+    assert worker.system("m") is worker.system("m") is system
+    assert opened == ["run"]

@@ -1,0 +1,120 @@
+"""Protocols: the packaged ones, changes, and what is refused with the legal values."""
+
+from __future__ import annotations
+
+import pytest
+
+from voxward.attacks.registry import ATTACKS
+from voxward.core.errors import UserError
+from voxward.robustness.listing import listing
+from voxward.robustness.protocol import AttackEntry, load_protocol, protocol_names
+from voxward.robustness.trials import TRIALS, plan_trials
+from voxward.robustness.trials.attack import ensembles
+from voxward.robustness.trials.trial import Target, Trial
+
+
+@pytest.mark.filterwarnings("ignore:APGD with")
+@pytest.mark.parametrize("name", protocol_names())
+def test_packaged_protocols_can_be_run(name, two_organs):
+    protocol = load_protocol(name)
+    assert protocol.name == name
+    assert protocol.description
+    trials = plan_trials(Target(protocol, two_organs))
+    assert "clean" in trials
+    assert all(isinstance(trial, Trial) and trial.name == key for key, trial in trials.items())
+    assert [key for key, trial in trials.items() if trial.first] == ["clean"]
+    for group in ensembles(protocol, 3, False).values():
+        assert set(group) <= set(trials)
+
+
+def test_the_papers_numbers():
+    """ROG, section 4: eps 5/255 to 16/255, 5 iterations and restarts, sweeps; ResDSN: 0.03 and 0.01 of 340 HU."""
+    rog, resdsn = load_protocol("rog-paper"), load_protocol("resdsn-paper")
+    assert [round(255 * eps) for eps in rog.threat.eps] == list(range(5, 17))
+    assert (rog.budget.steps, rog.budget.restarts, rog.mode, rog.threat.reference) == (5, 5, "patch", "window")
+    swept = {entry.name: entry.options for entry in rog.entries if entry.name}
+    assert {options.get("steps") for name, options in swept.items() if name.startswith("apgd")} == {10, 15, 20}
+    assert max(options.get("queries", 0) for options in swept.values()) == 5000
+    assert (resdsn.threat.eps, resdsn.gradient) == ((0.03,), "window_mean")
+    assert resdsn.entries[1] == AttackEntry("ifgsm-ce", None, {"steps": 5, "alpha": 0.01})
+
+
+def test_entries_with_names_of_their_own_are_trials_of_their_own(two_organs):
+    protocol = load_protocol(
+        "quick", ["attacks=[apgd-ce, {attack: apgd-ce, name: long, options: {steps: 40}}]", "threat.eps=[4/255,8/255]"]
+    )
+    trials = plan_trials(Target(protocol, two_organs))
+    assert trials["apgd-ce"].attack().steps == 10
+    assert trials["long"].attack().steps == 40
+    assert trials["long"].sizes(False) == (4 / 255, 8 / 255)
+
+
+def test_a_threshold_travels_with_the_unit_unless_the_budget_names_one(two_organs):
+    for changes, expected in (([], 0.4), (["budget.threshold=0.7"], 0.7)):
+        protocol = load_protocol("quick", ["attacks=[fab-dice]", *changes])
+        trial = plan_trials(Target(protocol, two_organs))["fab-dice"]
+        assert trial.attack(0.4).threshold == expected
+        assert trial.sizes(False) == (None,)
+
+
+def test_controls_can_be_left_out(two_organs):
+    protocol = load_protocol("quick", ["controls=[noise]"])
+    names = set(plan_trials(Target(protocol, two_organs)))
+    assert names == {"clean", "noise", "apgd-ce", "apgd-dice"}
+    assert {"control", "probe", "reach", "attack", "transfer"} == set(TRIALS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("attacks=[apgd-dicee]", "Did you mean 'apgd-dice'"),
+        ("attacks=[]", "attacks must name at least one of"),
+        ("attacks=[fgsm-ce, fgsm-ce]", "different names"),
+        ("controls=[cleen]", "Did you mean 'clean'"),
+        ("threat.eps=[]", "at least one size"),
+        ("threat.eps=[0]", "above 0"),
+        ("threat.eps=[-1/255]", "at least 0, got -0.0039"),
+        ("threat.norm=l1", "threat.norm must be one of linf, l2"),
+        ("budget.steps=0", "steps must be at least 1"),
+        ("cases=0", "cases must be at least 1"),
+        ("seeds=[]", "at least one seed"),
+        ("policy=kind", "unknown policy"),
+        ("mode=volumes", "mode must be one of"),
+        ("keep=some", "keep must be one of none, first, all"),
+        ("require=[robust >= 1]", "unknown figure"),
+        ("sanity.tolerance=-1", "tolerance"),
+        ("epss=[1]", "unknown key 'epss'"),
+        ("epss", "dotted.key=value"),
+    ],
+)
+def test_what_is_wrong_is_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        load_protocol("quick", [change])
+
+
+def test_an_own_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nattacks: [square]\nthreat: {eps: [2/255]}\n")
+    assert load_protocol(path).threat.eps == (2 / 255,)
+    path.write_text("format: 7\nname: mine\n")
+    with pytest.raises(UserError, match=r"format 7.*update voxward"):
+        load_protocol(path)
+    with pytest.raises(UserError, match=r"unknown protocol 'quik'.*Did you mean 'quick'"):
+        load_protocol("quik")
+    with pytest.raises(FileNotFoundError):
+        load_protocol(tmp_path / "none.yaml")
+
+
+def test_a_trial_is_refused_where_the_attack_cannot_work(two_organs):
+    with pytest.raises(UserError, match=r"square .*knows the norms linf"):
+        plan_trials(Target(load_protocol("quick", ["attacks=[square]", "threat.norm=l2"]), two_organs))
+    with pytest.raises(UserError, match="no option"):
+        plan_trials(Target(load_protocol("quick", ["attacks=[{attack: square, options: {steps: 3}}]"]), two_organs))
+
+
+def test_everything_that_can_be_named_is_listed():
+    found = listing()
+    assert set(found["protocols"]) == {"quick", "autoattack", "strong", "rog-paper", "resdsn-paper"}
+    assert set(found["attacks"]) | set(found["ensembles"]) == set(ATTACKS)
+    lines = [line for members in found.values() for line in members.values()]
+    assert all(line and "\n" not in line for line in lines)
