@@ -159,7 +159,13 @@ def test_a_complete_recipe_can_be_planned(kind):
     planned = NORMALIZATIONS[kind].planned(ChannelFingerprint("a", -5.0, 9.0, 2.0, 3.0), preparation)
     assert len(planned) == 4
     assert all(map(math.isfinite, planned))
-    assert planned == ((-100.0, 240.0, 0.0, 1.0) if kind == "clip" else (-5.0, 9.0, 2.0, 3.0))
+
+
+def test_the_plan_records_the_datasets_numbers_or_the_recipes_range():
+    channel = ChannelFingerprint("a", -5.0, 9.0, 2.0, 3.0)
+    found = {kind: NORMALIZATIONS[kind].planned(channel, PREPARATION) for kind in ("ct", "mr", "none", "clip")}
+    assert found.pop("clip") == (-100.0, 240.0, 0.0, 1.0)
+    assert set(found.values()) == {(-5.0, 9.0, 2.0, 3.0)}
 
 
 def test_the_channels_name_chooses_where_the_recipe_does_not():

@@ -18,8 +18,9 @@ from voxward.core.plan import ChannelPlan
 from voxward.core.recipe import Inference
 from voxward.data.prepare import prepare
 from voxward.data.resample import axis_matrix
+from voxward.pipeline.placement import window_starts
 from voxward.pipeline.predictor import Predictor
-from voxward.pipeline.windows import WEIGHTS, window_starts
+from voxward.pipeline.windows import WEIGHTS
 from voxward.runs.folder import TrainedModel
 from voxward.runs.postprocess import PostProcess
 

@@ -10,7 +10,8 @@ from torch.utils._pytree import tree_leaves
 
 from tests.rounding import rounding
 from voxward.pipeline import windows as module
-from voxward.pipeline.windows import WEIGHTS, plan_windows, sweep, window_starts
+from voxward.pipeline.placement import window_starts
+from voxward.pipeline.windows import WEIGHTS, plan_windows, sweep
 
 
 def swept(forward, image, windows, batch=1):

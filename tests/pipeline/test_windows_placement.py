@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from voxward.pipeline.windows import PLACEMENTS, plan_windows, pull_back, sweep, update, voting, window_starts
+from voxward.pipeline.placement import PLACEMENTS, window_starts
+from voxward.pipeline.windows import plan_windows, pull_back, sweep, update, voting
 
 
 def _covered(starts, window):

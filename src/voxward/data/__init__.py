@@ -1,1 +1,1 @@
-"""The entrance hall: from files on disk to prepared cases and training batches."""
+"""Data, from files on disk to prepared cases and training batches."""

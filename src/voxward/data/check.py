@@ -1,4 +1,4 @@
-"""Every fault of a dataset in one report: all cases are read, all problems named, nothing is written."""
+"""The check of a dataset: all cases are read, all problems are reported at once, and nothing is written."""
 
 from __future__ import annotations
 

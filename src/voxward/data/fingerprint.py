@@ -1,4 +1,4 @@
-"""A dataset's training cases in numbers. Every case is read once; only samples of it are kept."""
+"""The measurement of a dataset's training cases. Every case is read once, and only samples of it are kept."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Training and validation batches.
 
-Every sample has a number, and everything random about it is a function of the run's seed and that number. So any
+Every sample has a number, and everything that is drawn for it is a function of the run's seed and that number. So any
 step can be reproduced, a run resumes with the batches it would have had, and the number of workers changes nothing.
 """
 

@@ -1,4 +1,4 @@
-"""Voxel order and the box of content: the exact, integer part of preparation."""
+"""The voxel order of a file, and the box of its non-zero voxels: the steps of preparation that round nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a volume smaller than a patch is extended: one rule, shared by training, inference and attack.
+"""The extension of a volume that is smaller than a patch: one rule for training, inference and attack.
 
 Every rule is a table of source positions, so extending is a gather: linear in the volume and differentiable.
 """

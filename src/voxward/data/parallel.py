@@ -1,4 +1,4 @@
-"""The same work for many cases in threads: bounded in memory, ordered, and with every failure reported at once."""
+"""The same work for many cases in threads, with bounded memory, and with all failures reported together."""
 
 from __future__ import annotations
 

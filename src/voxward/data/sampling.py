@@ -1,4 +1,4 @@
-"""Which patch of a case is trained on (drawn first), and reading it (a deterministic function of the draw)."""
+"""Training patches: where a patch lies is drawn first, then reading it is a deterministic function of the draw."""
 
 from __future__ import annotations
 

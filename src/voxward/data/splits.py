@@ -1,4 +1,4 @@
-"""Which cases train, which choose the best weights, and which are kept for the evaluation."""
+"""The split of a dataset into cases for training, for choosing the best weights, and for the evaluation."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ from voxward.data.stored_files import class_locations, open_array, read_location
 
 # All that a prepared case's folder may hold.
 _FILES = frozenset(("case.json", "image.b2nd", "label.b2nd", "locations.npz"))
-# The decisions of a plan that change prepared voxels; the others (batch size, window, ...) may change freely.
+# The decisions of a plan that change prepared voxels; the others (batch size, window size, ...) may change freely.
 _PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample")
 
 

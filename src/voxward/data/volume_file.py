@@ -1,4 +1,4 @@
-"""What the readers of all file types agree on: names, geometry, and an error that names the file."""
+"""What the readers of all file types share: suffixes, checks of the geometry, and errors that name the file."""
 
 from __future__ import annotations
 

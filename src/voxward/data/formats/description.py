@@ -1,4 +1,4 @@
-"""What dataset.json files of both layouts have in common: channels, labels, and where splits lie."""
+"""The parts of a dataset.json that several layouts share: channels, labels, and where the list of folds lies."""
 
 from __future__ import annotations
 

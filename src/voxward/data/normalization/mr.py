@@ -21,7 +21,7 @@ class MR(Normalization):
     keeps_zero = True
 
     def measure(self, channel: np.ndarray, plan: ChannelPlan) -> Numbers:
-        """Return the figures of the non-zero voxels."""
+        """Return percentiles, mean and standard deviation of the non-zero voxels."""
         values = nonzero_sample(channel)
         if not len(values):
             return 0.0, 0.0, 0.0, 1.0
@@ -30,7 +30,7 @@ class MR(Normalization):
         return low, high, float(clipped.mean()), float(clipped.std()) if high > low else 1.0
 
     def measure_live(self, channel: Tensor, plan: ChannelPlan) -> LiveNumbers:
-        """Return the figures of the non-zero voxels, up to rounding. Differentiable."""
+        """Return percentiles, mean and standard deviation of the non-zero voxels, up to rounding. Differentiable."""
         values = live_nonzero_sample(channel)
         if not len(values):
             return 0.0, 0.0, 0.0, 1.0
