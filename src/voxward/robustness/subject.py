@@ -22,7 +22,7 @@ from voxward.data.io import read_image, read_label
 from voxward.data.padding import pad_to
 from voxward.data.prepare import prepare
 from voxward.data.volume_file import label_fault
-from voxward.pipeline.model import legal_window
+from voxward.pipeline.model import legal_range
 from voxward.robustness.written import Stored, segment_stored
 from voxward.systems.system import Freeze, System
 
@@ -109,7 +109,7 @@ def patch_subject(system: System, case: Case, threat: ThreatModel) -> Subject:
     image, label = _centre_patch(prepared, plan)
     frame = prepared.frame
     pairs = zip(frame.low, frame.high, frame.mean, frame.std, strict=True)
-    bounds = tuple(legal_window((low - mean) / std, (high - mean) / std) for low, high, mean, std in pairs)
+    bounds = tuple(legal_range((low - mean) / std, (high - mean) / std) for low, high, mean, std in pairs)
     bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, bounds)
     device = system.device
     return Subject(
