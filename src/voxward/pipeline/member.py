@@ -1,4 +1,4 @@
-"""One trained model, bound to a case: from a volume to the prepared image, and from logits back to the file's voxels."""
+"""One trained model, bound to a case: from a volume to the prepared image, and from logits back to the file's space."""
 
 from __future__ import annotations
 

@@ -26,10 +26,12 @@ Tta = Literal["none", "mirrors", "symmetries"]
 Done = Callable[[int, int], None]
 """A function that is called with the number of windows that are finished and their number in all."""
 
-# The windows of one forward pass together hold about this many voxels: enough to keep the device busy on small windows.
-# On a CPU, more would make the tensors so large that their memory goes back to the system and is mapped again each time.
+# The windows of one forward pass together hold about this many voxels: enough to keep the device busy on small
+# windows. On a CPU, more would make the tensors so large that their memory goes back to the system and is mapped again
+# each time.
 VOXELS_PER_FORWARD = {"cpu": 100_000, "cuda": 400_000}
-# At least two windows of up to this many voxels each: PyTorch has a slower convolution for a single sample of few channels.
+# At least two windows of up to this many voxels each: PyTorch has a slower convolution for a single sample of few
+# channels.
 _PAIRED = 200_000
 
 
