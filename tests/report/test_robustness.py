@@ -48,7 +48,7 @@ def test_every_form_says_what_the_numbers_are() -> None:
     report = robustness_table(book(), ENSEMBLES)
     for text in (report.markdown(), " ".join(printed(report).split())):
         for part in (
-            "patch mode", "linf", "share of the intensity window", "m: mu (mean clean Dice) 0.750", "mu / 2 = 0.375",
+            "patch mode", "linf", "share of the intensity range", "m: mu (mean clean Dice) 0.750", "mu / 2 = 0.375",
             "2 cases", "float arrays", "0.5", "empty classes: ignore", "absent (not run)",
         ):  # fmt: skip
             assert part in text, part

@@ -17,10 +17,10 @@ from voxward.training.defence import (
     FreeStep,
     PgdStep,
     TradesStep,
+    ascended,
+    ascent_precision,
     divergence,
     patch_ball,
-    search_precision,
-    searched,
 )
 from voxward.training.learner import Learner
 from voxward.training.schedule import create_schedule
@@ -129,7 +129,7 @@ def test_the_search_is_pgd_and_leaves_the_network_as_it_was():
     batch = _batch()
     loss = create_objective("ce")
     ball = patch_ball(batch.images, batch.windows, EPS)
-    found = searched(network, ball, batch.images, lambda z, progress: loss(z, batch.labels, progress), 3, 0.5)
+    found = ascended(network, ball, batch.images, lambda z, progress: loss(z, batch.labels, progress), 3, 0.5)
     x = batch.images.clone()
     for _ in range(3):
         x.requires_grad_()
@@ -154,10 +154,10 @@ def test_weights_learn_on_what_the_search_found(kind):
     loss, dice = create_loss(Choice("dice-ce")), create_objective("dice")
     own = twin(again.images).detach()
     if kind is PgdStep:
-        x = searched(twin, ball, start, lambda z, p: dice(z, again.labels, p), 2, 2.5 / 2)
+        x = ascended(twin, ball, start, lambda z, p: dice(z, again.labels, p), 2, 2.5 / 2)
         value = loss(twin(x), again.labels)
     else:
-        x = searched(twin, ball, start, lambda z, _: divergence(own, z, again.labels), 2, 2.5 / 2)
+        x = ascended(twin, ball, start, lambda z, _: divergence(own, z, again.labels), 2, 2.5 / 2)
         clean = twin(again.images)
         value = loss(clean, again.labels) + 3.0 * divergence(clean, twin(x), again.labels).mean()
     optimizer = torch.optim.Adam(twin.parameters(), 1e-2)
@@ -229,11 +229,11 @@ def test_each_channel_has_its_own_window():
 @pytest.mark.parametrize(("precision", "cast"), [("bf16-mixed", True), ("32-true", False)])
 def test_searches_compute_as_training_does_but_never_in_fp16(precision, cast):
     fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
-    with search_precision(fabric):
+    with ascent_precision(fabric):
         assert torch.is_autocast_enabled("cpu") is cast
     if cast:
         fabric.strategy.precision.precision = "16-mixed"  # a processor has none
-        with search_precision(fabric):
+        with ascent_precision(fabric):
             assert not torch.is_autocast_enabled("cpu")
 
 

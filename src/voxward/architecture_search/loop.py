@@ -30,7 +30,7 @@ from voxward.training.budget import (
     steps_for,
     warn_of_few_steps,
 )
-from voxward.training.defence import patch_ball, searched
+from voxward.training.defence import ascended, patch_ball
 from voxward.training.log import TrainingLog
 from voxward.training.sitting import Sitting
 
@@ -215,7 +215,7 @@ class SearchSitting(Sitting):
         truth = run.plan.labels.target(labels)
         ball, objective = patch_ball(images, windows, run.settings.adversarial_eps), create_objective("dice")
         with autocast(run.precision, run.device):
-            return searched(
+            return ascended(
                 run.network, ball, images, lambda z, progress: objective(z, truth, progress), steps,
                 min(1.0, 2.5 / steps),
             )  # fmt: skip

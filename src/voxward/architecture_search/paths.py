@@ -1,4 +1,4 @@
-"""Paths through the grid: their distribution, and the best of them.
+"""Paths through the grid: their distribution, and the best paths.
 
 The softmax over the edges that enter a node is one step of a Markov chain that walks from the head to the stem. So the
 product of the weights along a path is a probability, and the probabilities of all paths have the sum 1.

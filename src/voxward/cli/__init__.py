@@ -1,4 +1,4 @@
-"""The door: a table of commands. The only place that prints or exits."""
+"""The command line: a table of commands. This is the only place that prints or exits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,13 @@ exit codes:
 
 @dataclass(frozen=True)
 class Command:
-    """One line of the table: what it says of itself, its arguments, and what runs (returning the exit code)."""
+    """One line of the table of commands.
+
+    Attributes:
+        help: One sentence about the command.
+        arguments: Adds the command's arguments to its parser.
+        run: Runs the command, and returns the exit code.
+    """
 
     help: str
     arguments: Callable[[argparse.ArgumentParser], None]
@@ -131,7 +137,7 @@ def _told(error: BaseException, debug: bool) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether a GPU has too little memory; torch is not imported for the question."""
+    """Return whether a GPU has too little memory; torch is not imported to answer the question."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 

@@ -1,4 +1,4 @@
-"""python -m voxward.cli."""
+"""Runs voxward as `python -m voxward.cli`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What several commands share: where they print, and arguments that mean the same everywhere."""
+"""Arguments that mean the same in several commands, and the consoles that all commands print to."""
 
 from __future__ import annotations
 
@@ -66,7 +66,14 @@ DEFENCES = Registered("voxward.training.defence", "DEFENCES")
 
 
 def size(text: str) -> float:
-    """Read a number or a fraction such as 8/255."""
+    """Read a number or a fraction such as 8/255.
+
+    Args:
+        text: The text of the argument.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is neither.
+    """
     try:
         return float(Fraction(text))
     except (ValueError, ZeroDivisionError, OverflowError) as error:

@@ -1,4 +1,4 @@
-"""The commands that attack."""
+"""The commands that attack, and the demo."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNMET = 3
 
 
 def attack_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `voxward attack` takes."""
+    """Add the arguments of `voxward attack`."""
     add = parser.add_argument
     add("systems", nargs="*", metavar="SYSTEM", help="run folders, or system.yaml files of `voxward compose`")
     add("--dataset", help="the dataset folder; the cases that no system was trained on are attacked")
@@ -71,7 +71,7 @@ def benchmark(arguments: Arguments) -> int:
 
 
 def _changes(values: dict[str, object]) -> list[str]:
-    """The short arguments as changes of the protocol; they are taken out of the values."""
+    """Return the short arguments as changes of the protocol, and take them out of the values."""
     eps, attacks, cases = (values.pop(name) for name in ("eps", "attacks", "cases"))
     found = [] if eps is None else [f"threat.eps={list(eps)!r}"]  # type: ignore[call-overload]
     found += [] if attacks is None else [f"attacks=[{', '.join(attacks)}]"]  # type: ignore[arg-type]
@@ -90,7 +90,15 @@ def _list() -> int:
 
 
 def show(result: AttackReport) -> int:
-    """Print the tables; return 1 where a check failed, so that no figure is to be trusted, 3 for unmet requirements."""
+    """Print the tables of an attack.
+
+    Args:
+        result: The tables and verdicts of the attack.
+
+    Returns:
+        The exit code: 1 where a check failed, so that no figure is to be trusted; 3 where a requirement is not met;
+        else 0.
+    """
     if result.report is None:
         console.print(f"estimated: {result.hours:.2f} hours on one process like this one")
         return 0
@@ -108,7 +116,7 @@ def show(result: AttackReport) -> int:
 
 
 def demo_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `voxward demo` takes."""
+    """Add the arguments of `voxward demo`."""
     parser.add_argument("--data", help="a dataset folder (default: synthetic phantoms)")
     parser.add_argument("--out", default="demo", help="folder of the demo (default: demo)")
     parser.add_argument("--recipe", default="dynunet", help="recipe to train (default dynunet)")

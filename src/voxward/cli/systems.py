@@ -23,7 +23,7 @@ _ENTRIES = "change an entry of the system, for example --set tta=mirrors; may be
 
 
 def compose_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `voxward compose` takes."""
+    """Add the arguments of `voxward compose`."""
     parser.add_argument("kind", help="ensemble (the mean of all), cascade (COARSE FINE), or run (one, with settings)")
     parser.add_argument("systems", nargs="+", help="run folders, or other system.yaml files")
     parser.add_argument("--out", required=True, help="the file to write, which ends with .yaml")
@@ -41,7 +41,7 @@ def compose(arguments: Arguments) -> int:
 
 
 def predict_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `voxward predict` takes."""
+    """Add the arguments of `voxward predict`."""
     parser.add_argument("system", help=_SYSTEM)
     parser.add_argument("inputs", nargs="+", help="volume files, folders of volumes, or a dataset folder")
     parser.add_argument("--out", help="the folder of the predictions (default: RUN/predictions, for a single run)")
@@ -59,7 +59,7 @@ def predict(arguments: Arguments) -> int:
 
 
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `voxward evaluate` takes."""
+    """Add the arguments of `voxward evaluate`."""
     parser.add_argument("system", help=_SYSTEM)
     parser.add_argument("dataset", nargs="?", help="another dataset folder (default: the run's validation cases)")
     parser.add_argument("--out", help="where predictions and metrics go (default: the run folder, for a single run)")
@@ -85,7 +85,7 @@ def evaluate(arguments: Arguments) -> int:
 
 
 def merge_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `voxward merge` takes."""
+    """Add the arguments of `voxward merge`."""
     parser.add_argument("first", help="a folder of segmentations, or a system, that decides on --owned-by-first")
     parser.add_argument("second", help="the same of the same cases, which decides on --owned-by-second")
     parser.add_argument("--out", required=True, help="the folder of the merged segmentations")

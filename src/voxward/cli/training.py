@@ -122,7 +122,7 @@ def search(arguments: Arguments) -> int:
 
 
 def cv_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `voxward cv` takes."""
+    """Add the arguments of `voxward cv`."""
     add = parser.add_argument
     add("dataset", help="the folder of the dataset")
     add("--out", required=True, help="the folder of the runs and the table; an interrupted call goes on there")

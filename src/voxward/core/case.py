@@ -1,4 +1,4 @@
-"""Volumes, the cases and datasets that are made of them, and how a prepared array lies in its source file."""
+"""Volumes, the cases and datasets that they make up, and how a prepared array lies in its source file."""
 
 from __future__ import annotations
 

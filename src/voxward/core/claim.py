@@ -68,8 +68,9 @@ def _create(path: Path, token: str) -> bool:
 def _take_over(path: Path, token: str, expires: float) -> bool:
     """Replace a dead claim by ours.
 
-    Two that see the same dead claim must not both replace it (the second would replace the first's living one), so
-    one of them looks again and replaces while holding a claim on the taking over, which obeys the same rules.
+    If two processes see the same dead claim, they must not both replace it, because the second one would replace the
+    living claim of the first. So one of the two looks again, and replaces the claim while it holds a second claim on
+    the take-over itself, which obeys the same rules.
     """
     if not _dead(path, expires):
         return False

@@ -14,7 +14,11 @@ KEY = "format"
 
 
 def with_format(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain data for a file, with the format number in front."""
+    """Return plain data for a file, with the format number in front.
+
+    Args:
+        data: The plain data, without a format number.
+    """
     return {KEY: FORMAT, **data}
 
 

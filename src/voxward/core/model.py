@@ -136,23 +136,41 @@ class Wrapped:
         return self.inner.head
 
     def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
-        """Return the inner model's logits, objective values and gradient; see `VolumeModel.value_and_grad`."""
+        """Return the inner model's logits, objective values and gradient.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+            target: The ground truth, as `Truth` describes.
+            objective: The function of logits and ground truth to differentiate.
+
+        Returns:
+            What `VolumeModel.value_and_grad` describes.
+        """
         return self.inner.value_and_grad(volume, target, objective)
 
     def logits(self, volume: Inputs) -> Scores:
-        """Return the inner model's logits; see `VolumeModel.logits`."""
+        """Return the inner model's logits (b, k, *spatial) of a volume (b, c, *spatial), without a gradient."""
         return self.inner.logits(volume)
 
     def sweep(self, volume: Inputs) -> Swept:
-        """Return the inner model's logits and memo; see `VolumeModel.sweep`."""
+        """Return the inner model's logits of a volume (b, c, *spatial), and its memo for `logits_after`."""
         return self.inner.sweep(volume)
 
     def logits_after(self, before: Swept, volume: Inputs, box: Box) -> Swept:
-        """Return the inner model's updated logits and memo; see `VolumeModel.logits_after`."""
+        """Return the inner model's logits of a volume that differs from an earlier one only inside a box.
+
+        Args:
+            before: The earlier volume with its logits, from `sweep` or `logits_after`.
+            volume: The changed volume (b, c, *spatial), equal to `before.volume` outside `box`.
+            box: Where it may differ: one slice per spatial axis.
+
+        Returns:
+            The changed volume, its logits and the updated memo.
+        """
         return self.inner.logits_after(before, volume, box)
 
     def segment(self, logits: Scores) -> Truth:
-        """Return the inner model's mask; see `VolumeModel.segment`."""
+        """Return the inner model's final mask for logits (b, k, *spatial), in the form of the ground truth."""
         return self.inner.segment(logits)
 
 
@@ -183,7 +201,14 @@ class PatchModel:
     def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
         """Compute the logits, the objective and its gradient with one forward and one backward pass.
 
-        The gradient is 0 where the network does not depend on its input; see `VolumeModel.value_and_grad`.
+        Args:
+            volume: Intensities (b, c, *spatial).
+            target: The ground truth, as `Truth` describes.
+            objective: The function of logits and ground truth to differentiate.
+
+        Returns:
+            The logits (b, k, *spatial), the objective's value per case (b), and its gradient (b, c, *spatial), which is
+            0 where the network does not depend on its input.
         """
         with frozen(self.network), torch.enable_grad():
             leaf = volume.detach().requires_grad_()
@@ -208,7 +233,14 @@ class PatchModel:
         return self.sweep(volume)
 
     def segment(self, logits: Scores) -> Truth:
-        """Return the argmax over the classes, or the regions whose logit is above 0."""
+        """Return the argmax over the classes, or the regions whose logit is above 0.
+
+        Args:
+            logits: Logits (b, k, *spatial).
+
+        Returns:
+            The mask in the form of the ground truth (see `Truth`).
+        """
         return read_mask(logits, self.head)
 
     def _forward(self, volume: Tensor) -> Tensor:

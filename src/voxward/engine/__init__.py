@@ -1,1 +1,1 @@
-"""How many pieces of work are done: in this process, shared with others through a folder."""
+"""How many pieces of work are done: in this process, which may share them with other processes through a folder."""

@@ -19,36 +19,48 @@ U_contra = TypeVar("U_contra", contravariant=True)
 
 @runtime_checkable
 class Work(Protocol[U_contra]):
-    """What is done with a unit, and how anybody can see that it is done.
+    """The work on a unit, and how any process can see that the unit is finished.
 
     A unit is a small value that can be pickled. Its results are files, and doing it twice must be harmless.
     """
 
     def key(self, unit: U_contra, /) -> str:
-        """Return a text that stands for this unit only."""
+        """Return a text that stands for this unit only.
+
+        Args:
+            unit: The unit.
+        """
         ...
 
     def finished(self, unit: U_contra, /) -> bool:
-        """Return whether the unit's results are there."""
+        """Return whether the results of a unit are there.
+
+        Args:
+            unit: The unit.
+        """
         ...
 
     def run(self, unit: U_contra, /) -> None:
-        """Do the unit and write its results."""
+        """Do a unit and write its results.
+
+        Args:
+            unit: The unit.
+        """
         ...
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """What does units of work."""
+    """A way to do many units of work, such as one after the other in this process."""
 
     def run(self, units: Sequence[U], work: Work[U], stage: str, progress: Progress = silent) -> None:
-        """Do every unit that is not finished, and return when all are, whoever did them.
+        """Do every unit that is not finished, and return when all are, whichever process did them.
 
         Args:
             units: The units; those whose results are there are left alone.
-            work: What is done with a unit.
+            work: The work on a unit.
             stage: The name that progress is reported under.
-            progress: Told how many units are finished.
+            progress: Called with the number of finished units and their number in all.
         """
         ...
 
@@ -71,9 +83,15 @@ class InProcess:
     pause: float = 2.0
 
     def run(self, units: Sequence[U], work: Work[U], stage: str, progress: Progress = silent) -> None:
-        """Do every unit that is not finished; see Engine.
+        """Do every unit that is not finished, one after the other, and wait for the units of other processes.
 
         An error ends the work, and the unit is free again for another process.
+
+        Args:
+            units: The units; those whose results are there are left alone.
+            work: The work on a unit.
+            stage: The name that progress is reported under.
+            progress: Called with the number of finished units and their number in all.
         """
         waiting = [unit for unit in units if not work.finished(unit)]
         while waiting:
@@ -88,7 +106,7 @@ class InProcess:
         progress(stage, len(units), len(units))
 
     def _finish(self, unit: U, work: Work[U]) -> bool:
-        """Whether the unit is finished, by us or by another process; False while another one works on it."""
+        """Return whether the unit is finished, by this process or another; False while another process works on it."""
         if work.finished(unit):
             return True
         with claim(self.claim_path(work.key(unit)), self.expires) as ours:
@@ -100,7 +118,11 @@ class InProcess:
 
     @contextmanager
     def turn(self, name: str) -> Iterator[None]:
-        """Wait until no other process holds the turn of this name, and hold it inside the block."""
+        """Wait until no other process holds the turn of a name, and hold it inside the block.
+
+        Args:
+            name: The name of the turn, such as the file that the block writes.
+        """
         while True:
             with claim(self.claim_path(name), self.expires) as ours:
                 if ours:
@@ -109,5 +131,9 @@ class InProcess:
             time.sleep(self.pause)
 
     def claim_path(self, name: str) -> Path:
-        """Return the file that claims the work of this name."""
+        """Return the file that claims the work of a name.
+
+        Args:
+            name: The key of a unit, or the name of a turn.
+        """
         return self.folder / "claims" / hashlib.sha256(name.encode()).hexdigest()[:32]

@@ -20,7 +20,7 @@ _PAUSE = 0.1
 
 
 def settle(path: Path, settings: Mapping[str, Any], what: str) -> None:
-    """Write the settings of a piece of work once; every later call must have the same.
+    """Write the settings of a piece of work once; every later call must have the same settings.
 
     Args:
         path: The JSON file, in the folder that the work fills.
@@ -45,7 +45,7 @@ def settle(path: Path, settings: Mapping[str, Any], what: str) -> None:
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys."""
+    """Return nested mappings as one mapping with dotted keys."""
     if not isinstance(value, Mapping) or not value:
         return {path: value}
     return {

@@ -1,1 +1,1 @@
-"""Synthetic anatomy of which the truth is known."""
+"""Synthetic anatomy whose ground truth is known."""

@@ -1,7 +1,7 @@
 """Abdominal CT phantoms: a small, irregular organ somewhere in a whole abdomen, among look-alikes of the same HU.
 
-The shape of the problem that coarse-to-fine systems were made for: the organ is less than 0.5 % of the scan, and only
-where it lies, and how it is bent, tells it from the loops of bowel. Cysts in it are an option.
+This is the problem that coarse-to-fine systems were made for: the organ is less than 0.5 % of the scan, and only its
+place, and how it is bent, tell it from the loops of bowel. Cysts in the organ are an option.
 """
 
 from __future__ import annotations
@@ -43,9 +43,14 @@ _FLUID: tuple[Float3, Float3] = ((-64.0, -40.0, -30.0), (13.0, 12.0, 14.0))  # a
 
 @dataclass(frozen=True, eq=False)
 class _Tube:
-    """A chain of balls with a wavy surface, in mm: centres (n, 3), radii (n,); waves (m, 3) in radians/mm, phases (m,).
+    """A chain of balls with a wavy surface; lengths are in mm.
 
-    `wave`: the height of all waves together, in radii.
+    Attributes:
+        centres: The centres of the balls (n, 3).
+        radii: Their radii (n,).
+        waves: Wave vectors (m, 3) of the surface, in radians per mm.
+        phases: The phase (m,) of each wave, in radians.
+        wave: The height of all waves together, in radii.
     """
 
     centres: np.ndarray
@@ -55,7 +60,7 @@ class _Tube:
     wave: float = 0.2
 
     def inside(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Which points of the grid spanned by coordinates in mm (i,), (j,), (k,) lie inside: bool (i, j, k)."""
+        """Return which points of a grid lie inside, bool (i, j, k); x (i,), y (j,) and z (k,) are coordinates in mm."""
         x, y, z = x[:, None, None], y[:, None], z
         level = np.full((len(x), len(y), len(z)), np.inf, np.float32)
         for (a, b, c), radius in zip(self.centres, self.radii, strict=True):
@@ -69,9 +74,9 @@ class _Tube:
     def paint(
         self, image: np.ndarray, value: float | int, axes: tuple[np.ndarray, ...], where: np.ndarray | None
     ) -> None:
-        """Set the voxels of `image` (i, j, k) in the tube to `value`; only those of the mask `where`, if one is given.
+        """Set the voxels of `image` (i, j, k) that lie in the tube to a value; a mask `where` restricts them.
 
-        axes: coordinates in mm of the voxels along i, j, k. Only the tube's own box is looked at.
+        The coordinates in mm of the voxels along i, j and k are in `axes`. Only the box around the tube is looked at.
         """
         reach = (1 + self.wave) * self.radii[:, None]
         low, high = (self.centres - reach).min(0), (self.centres + reach).max(0)
@@ -87,8 +92,15 @@ class _Tube:
 class _Abdomen:
     """One subject: its solids in mm around the middle of the body, and their HU. The organ and its cysts are labelled.
 
-    girth: semi-axes of the body along x and y. alike: what is as bright as the organ. others: further solids with
-    their HU, painted first. fluid: look-alikes of the cysts, drawn only where there are cysts.
+    Attributes:
+        girth: The semi-axes of the body along x and y.
+        organ: The labelled organ.
+        organ_hu: Its HU.
+        cysts: The labelled cysts in the organ.
+        cyst_hu: The HU of the cysts and of `fluid`.
+        alike: Solids that are as bright as the organ.
+        others: Further solids with their HU, which are painted first.
+        fluid: A look-alike of the cysts, which is painted only where there are cysts.
     """
 
     girth: tuple[float, float]
@@ -117,11 +129,23 @@ class AbdomenPhantoms:
         _check(self.size)
 
     def case(self, number: int, seed: int) -> tuple[Volume, Volume]:
-        """Make a case, see `phantoms.write.Phantoms`."""
+        """Make a case; only its seed matters here, and not its number.
+
+        Args:
+            number: The number of the case in its dataset, from 0.
+            seed: The seed of the case.
+
+        Returns:
+            The image (1, i, j, k) in HU, and the label (i, j, k).
+        """
         return make_abdomen_phantom(seed, self.size, self.cysts)
 
     def layout(self, seed: int) -> Layout:
-        """Return how the files are arranged, see `phantoms.write.Phantoms`."""
+        """Return the layout of the Medical Segmentation Decathlon, in which the files are written.
+
+        Args:
+            seed: The seed of the dataset, for its description.
+        """
         labels = ("background", "organ", "cyst") if self.cysts else ("background", "organ")
         description = f"Synthetic abdominal CT, seed {seed}: a small organ among look-alikes"
         description += ", with cysts" if self.cysts else ""
@@ -136,16 +160,16 @@ def make_abdomen_phantom(seed: int, size: int = 128, cysts: bool = False) -> tup
 
     Args:
         seed: The seed of all that is drawn.
-        size: The number of voxels across the field of view of 410 mm, 64 to 512. Slices are 2.5 mm thick at 512
-            (0.8 x 0.8 x 2.5 mm) and grow with the root of the pixel, so that the smallest scan is 64 x 64 x 38.
-        cysts: True adds cysts in the organ, and look-alikes of them elsewhere.
+        size: The number of voxels across the field of view of 410 mm, 64 to 512. Slices are 2.5 mm thick at 512 (0.8 x
+            0.8 x 2.5 mm) and grow with the root of the pixel, so that the smallest scan is 64 x 64 x 38.
+        cysts: True adds cysts in the organ, and their look-alikes elsewhere.
 
     Returns:
-        The image (1, size, size, k) as int16 in HU, and the label (size, size, k) as uint8 with the values 0,
-        1 (organ) and 2 (cyst). Both have one affine.
+        The image (1, size, size, k) as int16 in HU, and the label (size, size, k) as uint8 with the values 0, 1 (organ)
+        and 2 (cyst). Both have one affine.
 
     Raises:
-        UserError: The size is another one.
+        UserError: The size is out of range.
     """
     _check(size)
     generator = np.random.default_rng(seed)
@@ -187,7 +211,7 @@ def _draw_organ(generator: np.random.Generator) -> _Tube:
 
 
 def _draw_loop(generator: np.random.Generator) -> _Tube:
-    """A loop of bowel below and in front of the organ: as thick, and bent about as much."""
+    """Draw a loop of bowel below and in front of the organ, as thick as the organ and bent about as much."""
     start = generator.uniform((-95, -5, -120), (95, 65, -62))
     steps = generator.normal(size=(4, 3)) * (1.0, 0.6, 0.6)
     steps *= 28 / np.linalg.norm(steps, axis=1, keepdims=True)
@@ -196,7 +220,7 @@ def _draw_loop(generator: np.random.Generator) -> _Tube:
 
 
 def _draw_cyst(generator: np.random.Generator, organ: _Tube) -> _Tube:
-    """A ball in the organ, its centre near the organ's middle line."""
+    """Draw a ball in the organ, with its centre near the organ's middle line."""
     n = int(generator.integers(len(organ.centres)))
     radius = organ.radii[n] * generator.uniform(0.65, 0.95)
     centre = organ.centres[n] + generator.uniform(-0.25, 0.25, 3) * organ.radii[n]
@@ -204,7 +228,7 @@ def _draw_cyst(generator: np.random.Generator, organ: _Tube) -> _Tube:
 
 
 def _ellipsoid(generator: np.random.Generator, centre: Float3, radii: Float3) -> _Tube:
-    """A solid about that large near that place: balls strung along its longest axis, slightly turned."""
+    """Draw a solid of about the given radii near a centre: balls strung along its longest axis, slightly turned."""
     own = np.asarray(radii) * generator.uniform(0.88, 1.12, 3)
     thick = float(np.sort(own)[:2].mean())
     along = np.eye(3)[own.argmax()] * (own.max() - 0.8 * thick) @ rotation(generator, 20.0).T
@@ -213,7 +237,7 @@ def _ellipsoid(generator: np.random.Generator, centre: Float3, radii: Float3) ->
 
 
 def _chain(generator: np.random.Generator, knots: np.ndarray, radii: np.ndarray, wave: float) -> _Tube:
-    """Balls every few mm along the line through `knots` (n, 3), their radii between those of the knots."""
+    """Return balls every few mm along the line through `knots` (n, 3), with radii between those of the knots."""
     ends = np.concatenate([[0.0], np.linalg.norm(np.diff(knots, axis=0), axis=1).cumsum()])
     places = np.linspace(0, ends[-1], max(2, int(ends[-1] / 4)))
     centres = np.stack([np.interp(places, ends, knots[:, n]) for n in range(3)], axis=1)
@@ -230,7 +254,7 @@ def _waved(generator: np.random.Generator, centres: np.ndarray, radii: np.ndarra
 
 
 def _draw_geometry(generator: np.random.Generator, size: int) -> tuple[Size3, np.ndarray]:
-    """A square grid with the body within 10 mm of its middle; either sign of x and y."""
+    """Draw a square grid with the body within 10 mm of its middle, and either sign of x and y."""
     pixel = FIELD_OF_VIEW_MM / size * generator.uniform(0.97, 1.03)
     thickness = _SLICE_MM * np.sqrt(SIZES[1] / size)
     shape = (size, size, round(_LENGTH_MM / thickness))
@@ -244,7 +268,10 @@ def _draw_geometry(generator: np.random.Generator, size: int) -> tuple[Size3, np
 def _tissues(
     subject: _Abdomen, shape: Size3, axes: tuple[np.ndarray, ...], cysts: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """HU (i, j, k) float32 without noise, and the label uint8; later tissues cover earlier ones, in both alike."""
+    """Return HU (i, j, k) in float32 without noise, and the label as uint8; in both, later tissues cover earlier ones.
+
+    The coordinates in mm of the voxels along i, j and k are in `axes`.
+    """
     hu, label = np.full(shape, AIR, np.float32), np.zeros(shape, np.uint8)
     x, y = axes[0][:, None], axes[1][None]
     level = np.sqrt((x / subject.girth[0]) ** 2 + (y / subject.girth[1]) ** 2)

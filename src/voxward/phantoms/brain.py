@@ -1,8 +1,9 @@
-"""Synthetic brains with gliomas: four sequences with plausible contrasts, nested tumour, known truth.
+"""Synthetic brains with gliomas: four sequences with plausible contrasts, a nested tumour, and a known ground truth.
 
-Skull-stripped, as the BraTS challenges are: outside the brain all is 0. In FLAIR oedema is brightest and fluid dark, in
-T2 fluid is brightest, T1 shows white matter brighter than grey, and with contrast only the enhancing rim and vessels
-light up. Vessels look like enhancing tumour, and old white-matter lesions like oedema, but are labelled as neither.
+They are skull-stripped, as the BraTS challenges are: outside the brain all is 0. In FLAIR oedema is brightest and fluid
+dark, in T2 fluid is brightest, T1 shows white matter brighter than grey, and with contrast only the enhancing rim and
+vessels light up. Vessels look like enhancing tumour, and old white-matter lesions like oedema, but are labelled as
+neither.
 """
 
 from __future__ import annotations
@@ -65,12 +66,24 @@ class BrainPhantoms:
         _check(self.size)
 
     def case(self, number: int, seed: int) -> tuple[Volume, Volume]:
-        """Make a case, see `phantoms.write.Phantoms`."""
+        """Make a case; every fifth number has no enhancing tumour.
+
+        Args:
+            number: The number of the case in its dataset, from 0.
+            seed: The seed of the case.
+
+        Returns:
+            The image (4, i, j, k), and the label (i, j, k).
+        """
         enhancing = number % _WITHOUT_ENHANCING != _WITHOUT_ENHANCING - 1
         return make_brain_phantom(seed, self.size, enhancing)
 
     def layout(self, seed: int) -> Layout:
-        """Return how the files are arranged, see `phantoms.write.Phantoms`."""
+        """Return the layout of BraTS, in which the files are written.
+
+        Args:
+            seed: The seed of the dataset, which does not matter here.
+        """
         return Brats()
 
 
@@ -88,7 +101,7 @@ def make_brain_phantom(seed: int, size: int = 64, enhancing: bool = True) -> tup
         with the values 0, 1, 2 and 4 of BraTS. Both have one affine.
 
     Raises:
-        UserError: The size is smaller.
+        UserError: The size is below 16.
     """
     _check(size)
     generator = np.random.default_rng(seed)

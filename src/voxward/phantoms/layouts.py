@@ -17,7 +17,7 @@ NAMING = NAMINGS[0]
 
 @runtime_checkable
 class Layout(Protocol):
-    """How the files of a dataset are arranged."""
+    """The arrangement of the files of a dataset."""
 
     def write_case(self, folder: Path, number: int, image: Volume, label: Volume) -> None:
         """Write the files of a case.
@@ -59,12 +59,24 @@ class Decathlon:
     labels: tuple[str, ...]
 
     def write_case(self, folder: Path, number: int, image: Volume, label: Volume) -> None:
-        """Write the image and the label of a case, see `Layout`."""
+        """Write the image and the label of a case into imagesTr and labelsTr.
+
+        Args:
+            folder: The folder of the dataset.
+            number: The number of the case, from 0.
+            image: The image (c, i, j, k).
+            label: The ground truth (i, j, k), in the values of the files.
+        """
         write_image(folder / "imagesTr" / self._file(number), image.array, image.affine)
         write_label(folder / "labelsTr" / self._file(number), label.array, label.affine)
 
     def finish(self, folder: Path, cases: int) -> None:
-        """Write dataset.json, see `Layout`."""
+        """Write dataset.json, which lists the classes and the cases.
+
+        Args:
+            folder: The folder of the dataset.
+            cases: The number of cases.
+        """
         files = [self._file(number) for number in range(cases)]
         content = {
             "name": self.name,
@@ -91,7 +103,14 @@ class Brats:
     """The layout of BraTS up to 2021: a folder for each case, with a file for each sequence and one for the label."""
 
     def write_case(self, folder: Path, number: int, image: Volume, label: Volume) -> None:
-        """Write the four sequences and the label of a case, see `Layout`."""
+        """Write the four sequences and the label of a case into a folder of its own.
+
+        Args:
+            folder: The folder of the dataset.
+            number: The number of the case, from 0.
+            image: The image (4, i, j, k).
+            label: The ground truth (i, j, k), in the values of the files.
+        """
         name = f"Phantom_{number:03d}"
         for ending, sequence in zip(NAMING.sequences, image.array, strict=True):
             write_image(folder / name / f"{name}{ending}.nii.gz", sequence[None], image.affine)

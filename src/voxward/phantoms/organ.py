@@ -1,6 +1,6 @@
-"""Synthetic anatomy with known truth: the embedded data of the demo and the material of tests.
+"""Synthetic anatomy with a known ground truth: the built-in data of the demo, and data for tests.
 
-Two labelled organs and a lesion inside one of them, among tissue that looks like them. MR-like volumes have an
+Two labelled organs, and a lesion inside the first one, lie among tissue that looks like them. MR-like volumes have an
 arbitrary intensity scale per case, a bias field and Rician noise; CT-like ones are in Hounsfield units. Spacing is
 anisotropic and varies, sizes differ and may be odd, voxel order differs, and some scans are oblique.
 """
@@ -66,11 +66,23 @@ class OrganPhantoms:
         _check(self.modality, self.size)
 
     def case(self, number: int, seed: int) -> tuple[Volume, Volume]:
-        """Make a case, see `phantoms.write.Phantoms`."""
+        """Make a case; every fourth number has no lesion.
+
+        Args:
+            number: The number of the case in its dataset, from 0.
+            seed: The seed of the case.
+
+        Returns:
+            The image (1, i, j, k), and the label (i, j, k).
+        """
         return make_organ_phantom(seed, self.modality, self.size, lesion=number % 4 != 3)
 
     def layout(self, seed: int) -> Layout:
-        """Return how the files are arranged, see `phantoms.write.Phantoms`."""
+        """Return the layout of the Medical Segmentation Decathlon, in which the files are written.
+
+        Args:
+            seed: The seed of the dataset, for its description.
+        """
         like = f"{self.modality.upper()}-like"
         description = f"Synthetic anatomy, {like}, seed {seed}: two organs, and a lesion in organ a"
         return Decathlon("phantom", "Phantoms", description, "CT" if self.modality == "ct" else "MRI", LABELS)
@@ -90,7 +102,7 @@ def make_organ_phantom(seed: int, modality: str = "mr", size: int = 48, lesion: 
         The image (1, i, j, k) as int16, and the label (i, j, k) as uint8 indices into LABELS; both have one affine.
 
     Raises:
-        UserError: The modality is another one, or the size is smaller.
+        UserError: The modality is unknown, or the size is below 16.
     """
     _check(modality, size)
     generator = np.random.default_rng(seed)
@@ -112,7 +124,10 @@ def _check(modality: str, size: int) -> None:
 
 
 def _draw_geometry(generator: np.random.Generator, size: int) -> tuple[Size3, np.ndarray]:
-    """A grid over about the same field of view: thick slices, either sign of x and y, one scan in three oblique."""
+    """Draw a grid over about the same field of view, with thick slices.
+
+    The voxel order has either sign of x and y, and one scan in three is oblique.
+    """
     jitter = generator.integers(-(size // 16), size // 16 + 1, 3)
     i, j, k = (max(8, round(size * share) + int(step)) for share, step in zip((1.0, 0.85, 0.62), jitter, strict=True))
     spacing = FIELD_OF_VIEW_MM / size * np.array([1.0, 1.0, 1.5]) * generator.uniform(0.93, 1.07, 3)
@@ -127,7 +142,7 @@ def _draw_geometry(generator: np.random.Generator, size: int) -> tuple[Size3, np
 
 
 def _body_coordinates(shape: Size3, affine: np.ndarray) -> np.ndarray:
-    """Where every voxel lies in the body: (3, i, j, k) float32."""
+    """Return where every voxel lies in the body, (3, i, j, k) in float32."""
     grid = np.indices(shape, dtype=np.float32)
     linear, origin = affine[:3, :3].astype(np.float32), affine[:3, 3].astype(np.float32)
     world = np.tensordot(linear, grid, axes=1) + origin.reshape(3, 1, 1, 1)
@@ -136,7 +151,7 @@ def _body_coordinates(shape: Size3, affine: np.ndarray) -> np.ndarray:
 
 
 def _tissue_map(anatomy: Anatomy, points: np.ndarray) -> np.ndarray:
-    """Index into the tissues of every voxel; a lesion ends where its organ ends."""
+    """Return the index of every voxel's tissue; a lesion ends where its organ ends."""
     order = list(_TISSUES)
     body = anatomy.body.inside(points)
     tissues = np.zeros(points.shape[1:], np.uint8)
@@ -156,7 +171,7 @@ def _label(tissues: np.ndarray) -> np.ndarray:
 
 
 def _intensities(generator: np.random.Generator, tissues: np.ndarray, modality: str) -> np.ndarray:
-    """Each tissue's own mean of this case, with a soft texture inside and partial volume at the borders."""
+    """Return each tissue's own mean of this case, with a soft texture inside and partial volume at the borders."""
     drawn = [generator.normal(*(tissue.ct if modality == "ct" else tissue.mr)) for tissue in _TISSUES.values()]
     clean = np.asarray(drawn, np.float32)[tissues]
     texture = ndimage.gaussian_filter(generator.standard_normal(tissues.shape, np.float32), 1.5)
@@ -167,14 +182,23 @@ def _intensities(generator: np.random.Generator, tissues: np.ndarray, modality: 
 
 
 def _acquire_ct(generator: np.random.Generator, clean: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Gaussian noise; air stays at the bottom of the scale, as reconstruction clips it."""
+    """Add Gaussian noise; air stays at the bottom of the scale, as reconstruction clips it."""
     noise = generator.uniform(10, 18) * generator.standard_normal(clean.shape, np.float32)
     scanned: np.ndarray = np.clip(clean + noise, -1024, 3071)
     return scanned
 
 
 def acquire_mr(generator: np.random.Generator, clean: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """A smooth coil sensitivity, Rician noise (the magnitude of a complex signal), and an arbitrary scale."""
+    """Turn clean intensities into an MR scan: a smooth coil sensitivity, Rician noise, and an arbitrary scale.
+
+    Args:
+        generator: The random numbers.
+        clean: The intensities (i, j, k) of the tissues, as shares of the scale.
+        points: Coordinates (3, i, j, k) of the voxels in the body, in which the field of view spans [-1, 1].
+
+    Returns:
+        The magnitude of a complex signal (i, j, k), whose real and imaginary parts have Gaussian noise.
+    """
     field = sum(
         generator.uniform(-0.13, 0.13) * np.sin(np.tensordot(wave, points, axes=1) + generator.uniform(0, 2 * np.pi))
         for wave in generator.normal(size=(3, 3)).astype(np.float32) * np.float32(1.5)

@@ -19,8 +19,14 @@ _DEFORMATION = 0.09  # amplitude of each wave, in radii of the solid
 class Blob:
     """A rotated ellipsoid whose surface is displaced by a few smooth waves.
 
-    `rotation` (3, 3) turns body axes into the solid's own; `waves` (n, 3) are wave vectors in radians per unit and
-    `phases` (n,) their phases.
+    Lengths are in units of the body's coordinates, in which the field of view spans [-1, 1].
+
+    Attributes:
+        centre: The centre (3,).
+        radii: The semi-axes (3,).
+        rotation: The matrix (3, 3) that turns the body's axes into the solid's own.
+        waves: Wave vectors (n, 3) of the displacement, in radians per unit.
+        phases: The phase (n,) of each wave, in radians.
     """
 
     centre: np.ndarray
@@ -30,7 +36,14 @@ class Blob:
     phases: np.ndarray
 
     def level(self, points: np.ndarray) -> np.ndarray:
-        """A smooth function of `points` (3, ...): below 1 inside, 1 on the surface, above 1 outside."""
+        """Return a smooth function of space: below 1 inside, 1 on the surface, above 1 outside.
+
+        Args:
+            points: Coordinates (3, ...) in the body.
+
+        Returns:
+            The function's value at each point (...).
+        """
         moved = points - self.centre.astype(points.dtype).reshape(3, *(1,) * (points.ndim - 1))
         turned = np.tensordot((self.rotation / self.radii[:, None]).astype(points.dtype), moved, axes=1)
         level: np.ndarray = np.sqrt(np.square(turned).sum(axis=0))
@@ -41,14 +54,33 @@ class Blob:
         return level
 
     def inside(self, points: np.ndarray) -> np.ndarray:
-        """Which of `points` (3, ...) lie in the solid: bool (...)."""
+        """Return which points lie in the solid.
+
+        Args:
+            points: Coordinates (3, ...) in the body.
+
+        Returns:
+            True for the points inside (...).
+        """
         inside: np.ndarray = self.level(points) < 1
         return inside
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The solids of one subject. Organs a and b and the lesion are labelled; what resembles them is not."""
+    """The solids of one subject; organ a, organ b and the lesion are labelled, and what resembles them is not.
+
+    Attributes:
+        body: The outline of the body.
+        muscle: The body without its layer of fat.
+        spine: The spine.
+        organ_a: The first labelled organ.
+        organ_b: The second labelled organ.
+        lesion: The labelled lesion in organ a; None where the subject has none.
+        decoy: An unlabelled organ as bright as organ a.
+        decoy_core: The core of the decoy, as bright as the lesion.
+        nodule: An unlabelled solid that looks like a lesion but lies outside organ a.
+    """
 
     body: Blob
     muscle: Blob
@@ -62,10 +94,14 @@ class Anatomy:
 
 
 def draw_anatomy(generator: np.random.Generator, lesion: bool) -> Anatomy:
-    """Draw a subject: every centre, size, orientation and surface varies; `lesion` says whether it has one.
+    """Draw a subject, whose centres, sizes, orientations and surfaces all vary.
 
-    The decoy is an unlabelled organ as bright as organ a, with a core as bright as the lesion; the nodule looks like a
-    lesion but lies outside organ a.
+    Args:
+        generator: The random numbers.
+        lesion: Whether the subject has a lesion; everything else is the same without it.
+
+    Returns:
+        The solids of the subject.
     """
     body = _blob(generator, (0.0, 0.0, 0.0), (0.88, 0.72, 2.5), smooth=True)
     muscle = Blob(body.centre, body.radii * (0.89, 0.87, 1), body.rotation, body.waves, body.phases)
@@ -87,7 +123,15 @@ def draw_anatomy(generator: np.random.Generator, lesion: bool) -> Anatomy:
 
 
 def rotation(generator: np.random.Generator, largest_degrees: float) -> np.ndarray:
-    """A rotation (3, 3) about a random axis by up to that angle (Rodrigues' formula)."""
+    """Draw a rotation about a random axis (Rodrigues' formula).
+
+    Args:
+        generator: The random numbers.
+        largest_degrees: The largest angle in degrees; the drawn angle is 0.3 to 1 times this.
+
+    Returns:
+        The rotation matrix (3, 3).
+    """
     axis = generator.normal(size=3)
     x, y, z = axis / np.linalg.norm(axis)
     angle = np.deg2rad(generator.uniform(0.3, 1.0) * largest_degrees)
@@ -97,7 +141,7 @@ def rotation(generator: np.random.Generator, largest_degrees: float) -> np.ndarr
 
 
 def _blob(generator: np.random.Generator, centre: Float3, radii: Float3, smooth: bool = False) -> Blob:
-    """An ellipsoid near that centre, about that large; `smooth` is for large solids, which vary less."""
+    """Draw an ellipsoid near a centre, of about the given radii; `smooth` is for large solids, which vary less."""
     vary = 0.25 if smooth else 1.0
     return Blob(
         centre=np.asarray(centre) + vary * generator.uniform(-0.07, 0.07, 3),
@@ -109,7 +153,7 @@ def _blob(generator: np.random.Generator, centre: Float3, radii: Float3, smooth:
 
 
 def _lesion_in(generator: np.random.Generator, organ: Blob) -> Blob:
-    """A small blob whose centre lies within the inner half of the organ."""
+    """Draw a small blob whose centre lies within the inner half of the organ."""
     direction = generator.normal(size=3)
     depth = generator.uniform(0.0, 0.45)
     centre = organ.centre + organ.rotation.T @ (organ.radii * depth * direction / np.linalg.norm(direction))

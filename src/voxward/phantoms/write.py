@@ -20,7 +20,7 @@ from voxward.phantoms.organ import OrganPhantoms
 
 @runtime_checkable
 class Phantoms(Protocol):
-    """A kind of phantoms with its options."""
+    """A kind of phantoms with its options, as `write_phantoms` uses it."""
 
     def case(self, number: int, seed: int) -> tuple[Volume, Volume]:
         """Make a case.

@@ -1,4 +1,4 @@
-"""One trained model of a pipeline, bound to a case: from a volume to its image and from scores back to the file."""
+"""One trained model, bound to a case: from a volume to the prepared image, and from logits back to the file's space."""
 
 from __future__ import annotations
 
@@ -23,14 +23,24 @@ from voxward.pipeline.windows import Forward, Windows, chunked, gather, pull_bac
 
 Statistics = Literal["frozen", "live"]
 
-# Logit of what is surely there (the background outside the crop box), minus that of what is surely not.
+# The logit of a class that is certain (the background outside the crop box); a region that is certainly absent has
+# minus this logit.
 CERTAIN = 20.0
-# A change of the prepared image (in standard deviations) that is too small to recompute a window for.
+# A change of the prepared image (in its normalised unit) that is too small to compute a window again for.
 _UNCHANGED = 1e-6
 
 
 def background(like: Tensor, head: Head) -> Float[Tensor, " k"]:
-    """Logits of a voxel that is surely background; like: (k, ...) of the same number type."""
+    """Return the logits of a voxel that is certainly background.
+
+    Args:
+        like: Logits (k, ...); the result has their number of classes, number type and device.
+        head: How logits are read, `softmax` or `regions`.
+
+    Returns:
+        Logits (k,): for `softmax`, CERTAIN for the background and 0 for every other class; for `regions`, -CERTAIN for
+        every region.
+    """
     logits = like.new_full((len(like),), -CERTAIN if head == "regions" else 0.0)
     if head == "softmax":
         logits[0] = CERTAIN
@@ -39,19 +49,39 @@ def background(like: Tensor, head: Head) -> Float[Tensor, " k"]:
 
 @dataclass(frozen=True)
 class Part:
-    """The `box` of volumes of a `shape`, the only part of them that a model segments."""
+    """A box of a volume, where a model segments only that box.
+
+    Attributes:
+        box: The box in voxels of the whole volume, one slice per spatial axis.
+        shape: The shape (i, j, k) of the whole volume.
+    """
 
     box: Box
     shape: Size3
 
     def cut(self, x: Shaped[Tensor, "... i j k"]) -> Shaped[Tensor, "... i2 j2 k2"]:
-        """The part of a tensor, a view. Raises ValueError for another shape, in which it would be another place."""
+        """Return the part of a whole volume's tensor, as a view.
+
+        Args:
+            x: A tensor (..., i, j, k) of the whole volume.
+
+        Raises:
+            UserError: The tensor has another shape, in which the box would be another place.
+        """
         if tuple(x.shape[-3:]) != self.shape:
             raise UserError(f"a tensor must end with the whole's shape {self.shape}, got {tuple(x.shape)}")
         return x[self._place]
 
     def paste(self, part: Float[Tensor, "1 k i j l"], around: Scores) -> Scores:
-        """The whole: `around` with the part replaced. Differentiable."""
+        """Return the logits of the whole volume with those of the part put in; gradients flow through both.
+
+        Args:
+            part: Logits (1, k, ...) of the part, in the shape of the box.
+            around: Logits (1, k, i, j, k) of the whole volume, which are not changed.
+
+        Returns:
+            New logits (1, k, i, j, k) of the whole volume.
+        """
         whole = around.clone()
         whole[self._place] = part
         return whole
@@ -63,10 +93,17 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One trained model, bound to a case by its frame. Images (c, d, h, w) and logits are prepared and padded.
+    """One trained model that is bound to a case.
 
-    part: what of the volumes the frame is of; None: all. live: the frame of the voxels whose statistics every volume is
-    normalised with; None: those that `frame` holds.
+    Images (c, d, h, w) and logits (k, d, h, w) are those of the prepared and padded volume.
+
+    Attributes:
+        predictor: The trained model with the settings that it is deployed with.
+        frame: How the prepared array lies in the file, or in the part of the file's volume where there is a `part`.
+        windows: The windows that the padded image is segmented in.
+        part: The part of the volume that is segmented; None for the whole volume.
+        live: The frame of the voxels whose statistics normalise each volume. None: the statistics in `frame` normalise
+            every volume.
     """
 
     predictor: Predictor
@@ -84,9 +121,19 @@ class Member:
         inside: Box | None = None,
         statistics: Statistics = "frozen",
     ) -> Member:
-        """Keep the volume's crop box and, if frozen, its statistics; the other arguments as of PipelineModel.freeze.
+        """Bind a model to a clean volume, whose crop box holds from now on.
 
-        Raises ValueError for fp16 and for a volume that does not fit.
+        Args:
+            predictor: The trained model with its settings.
+            volume: The clean volume (c, i, j, k), or a part of it.
+            whole: The volume that `volume` is a part of, whose statistics normalise it; None if it is no part.
+            inside: The box of `volume` in `whole`. The member then takes whole volumes, and segments the part.
+            statistics: `frozen` normalises every volume by the statistics of the clean one; `live` normalises each
+                volume by its own.
+
+        Raises:
+            UserError: The precision is fp16, in which gradients vanish, the mirror axes are wrong, or the volume does
+                not fit the model.
         """
         if predictor.precision == "fp16":
             raise UserError("precision 'fp16' loses gradients; use fp32, bf16 or auto")
@@ -100,36 +147,79 @@ class Member:
         return cls(predictor, frame, predictor.windows(frame.shape), part, live)
 
     def image(self, volume: Inputs) -> Image:
-        """The image of one volume (1, c, i, j, k), followed by autograd."""
+        """Prepare and pad a volume; gradients flow through it.
+
+        Args:
+            volume: One volume (1, c, i, j, k) in the file's voxels and intensities.
+
+        Returns:
+            The padded image (c, d, h, w).
+        """
         plan = self.predictor.model.plan
         part = volume if self.part is None else self.part.cut(volume)
         figures = None if self.live is None else measured_live(volume[0], self.live, plan)
         return pad_to(prepare_frozen(part, self.frame, plan, figures)[0], plan.window_size, plan.padding)[0]
 
     def blended(self, image: Image, graph: bool = False) -> CaseLogits:
-        """The blended logits; graph: followed by autograd, else without."""
+        """Compute the logits of all windows of an image, blended.
+
+        Args:
+            image: The padded image (c, d, h, w).
+            graph: Whether autograd follows the computation.
+
+        Returns:
+            Logits (k, d, h, w).
+        """
         forward = self._averaged(self.predictor.scores if graph else self.predictor.forward)
         return torch.cat(list(sweep(forward, image, self.windows, self.predictor.batch)), self.windows.axis + 1)
 
     @property
     def graph_kept(self) -> bool:
-        """Whether the graph of a whole sweep may be held: it is one batch's, or no more than what was allowed."""
+        """Return whether the autograd graph of a whole sweep may be held in memory.
+
+        It may where all windows, counted once for each view, fit into one batch, or are no more than `Predictor.graphs`
+        allows.
+        """
         return self.windows.count * len(self.predictor.views) <= max(self.predictor.batch, self.predictor.graphs)
 
     def restored(self, blended: CaseLogits, head: Head) -> Scores:
-        """Logits (1, k, i, j, k) of the part in the file's geometry, outside the crop box those of background."""
+        """Bring blended logits back to the voxels of the file.
+
+        Args:
+            blended: Logits (k, d, h, w) of the padded image.
+            head: How logits are read, `softmax` or `regions`.
+
+        Returns:
+            Logits (1, k, i, j, k) of the volume, or of the part that is segmented. Outside the crop box they are those
+            of background.
+        """
         box = restore_logits(crop_back(blended, self._offset, self.frame.shape), self.frame)
         return paste_frozen(box, self.frame, background(box, head))[None]
 
     def pull_back(self, image: Image, cotangent: CaseLogits) -> Image:
-        """From a gradient for the blended logits to that for the image, a batch of windows at a time."""
+        """Turn the gradient of the blended logits into that of the image, one batch of windows at a time.
+
+        Args:
+            image: The padded image (c, d, h, w).
+            cotangent: The gradient with respect to the blended logits (k, d, h, w).
+
+        Returns:
+            The gradient with respect to the image (c, d, h, w).
+        """
         return pull_back(self._pull, image, self.windows, cotangent, self.predictor.batch)
 
     def window_mean(self, image: Image, target: Tensor, objective: Objective) -> Image:
-        """In every voxel the mean of the objective's gradients on the single windows that hold it.
+        """Return, for every voxel, the mean of the objective's gradients on the single windows that hold the voxel.
 
-        Windows without foreground are left out, and voxels that lie in no other have the gradient 0.
-        target: the prepared, padded truth (d, h, w), or (k, d, h, w) for regions.
+        Windows without foreground are left out. A voxel that lies only in such windows has the gradient 0.
+
+        Args:
+            image: The padded image (c, d, h, w).
+            target: The prepared and padded ground truth (d, h, w), or (k, d, h, w) for regions.
+            objective: The function of logits and ground truth that is differentiated.
+
+        Returns:
+            The mean gradient (c, d, h, w).
         """
         size = self.windows.size
         present = target > 0
@@ -145,7 +235,15 @@ class Member:
         return gradient / count.clamp_min(1)
 
     def target(self, target: Truth, head: Head) -> Tensor:
-        """The truth of one case (1, ...) in the file's geometry: prepared and padded, (d, h, w) or (k, d, h, w)."""
+        """Prepare and pad the ground truth of a case.
+
+        Args:
+            target: The ground truth (1, i, j, k), or (1, k, i, j, k) for regions, in the voxels of the file.
+            head: How logits are read, `softmax` or `regions`.
+
+        Returns:
+            The ground truth (d, h, w), or (k, d, h, w) for regions, in the voxels of the padded image.
+        """
         part = target if self.part is None else self.part.cut(target)
         plan, labels = self.predictor.model.plan, crop_frozen(part[0], self.frame)
         if head == "regions":
@@ -155,20 +253,31 @@ class Member:
         return pad_to(prepared, plan.window_size, plan.padding)[0]
 
     def after(self, before: State, image: Image) -> State:
-        """The state of a changed image; the windows that the change does not touch are not computed again."""
+        """Return the state of a changed image; only the windows that the change touches are computed again.
+
+        Changes of a voxel up to a millionth (in the image's normalised unit) are left out.
+
+        Args:
+            before: The image before the change, with its logits.
+            image: The changed image (c, d, h, w).
+
+        Returns:
+            The changed image without those small changes, and its blended logits. Where more than half of the windows
+            are touched, all are computed, and the image is kept as it is.
+        """
         changed: Bool[Tensor, "d h w"] = ((image - before.image).abs() > _UNCHANGED).any(0)
         corners = touched(self.windows, changed)
         if 2 * len(corners) > self.windows.count:
             return State(image, self.blended(image))
-        # What was too small to matter stays as it was, so that the logits are always those of the image kept here
-        # and many small changes cannot add up unseen.
+        # A voxel whose change was too small keeps its old value. So the logits are always those of the image that is
+        # kept, and many small changes cannot add up unnoticed.
         image = torch.where(changed, image, before.image)
         forward = self._averaged(self.predictor.forward)
         images = (before.image, image)
         return State(image, update(forward, before.blended, images, self.windows, corners, self.predictor.batch))
 
     def _pull(self, crops: Images, cotangent: Logits) -> Images:
-        """The pullback of the mean over the views of a window, one view at a time."""
+        """Return the gradient of the images for the mean over the views of their windows, one view at a time."""
         predictor = self.predictor
         settings = predictor.model.plan.labels.head, predictor.mean
         total = torch.zeros_like(crops)
@@ -192,7 +301,12 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A member's padded image of one case, and the blended logits of exactly that image."""
+    """The padded image of one case, and the blended logits of exactly that image.
+
+    Attributes:
+        image: The padded image (c, d, h, w).
+        blended: Its blended logits (k, d, h, w).
+    """
 
     image: Image
     blended: CaseLogits

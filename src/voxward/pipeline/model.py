@@ -1,9 +1,10 @@
-"""The deployed system as a VolumeModel: whole volumes in the file's geometry, exact gradients, one batch of windows.
+"""A whole deployed pipeline as a VolumeModel: volumes in the file's voxels, exact gradients, little memory.
 
-Prepare (crop box frozen; statistics frozen or followed), pad, windows, mirrors, blending, restore, mean of the members.
-All between preparation and that mean but the networks is linear. So a sweep without a graph gives the blended logits z
-of every member; autograd from z on gives the objective and its gradient with respect to z; and a second sweep pulls
-that back through one batch of windows at a time. The result is autograd's, to rounding.
+The pipeline prepares a volume (the crop box is held; statistics are held or followed), pads it, segments it in windows
+and their mirrored copies, blends these, brings the logits back to the file's voxels, and averages the members. Between
+the preparation and that mean, everything except the networks is linear. So a sweep without a graph gives the blended
+logits z of every member; autograd from z on gives the objective and its gradient with respect to z; and a second sweep
+pulls that gradient back through one batch of windows at a time. The result is that of autograd, up to rounding.
 """
 
 from __future__ import annotations
@@ -30,19 +31,37 @@ Gradient = Literal["exact", "window_mean"]
 
 @dataclass(frozen=True, eq=False)
 class PipelineModel:
-    """One or several trained models on one case (or a batch of volumes in its geometry): implements VolumeModel.
+    """The deployed pipeline of one or several trained models, bound to one case, as a `VolumeModel`.
 
-    Volumes (b, c, i, j, k) and logits (b, k, i, j, k) have the file's voxel order, volumes the file's intensities. The
-    cases of a batch are worked on one after the other. spacing: of the file, in mm. mean: what of the members is
-    averaged. gradient: `exact`, or `window_mean`: in every voxel the mean of the gradients of the objectives of the
-    single windows that hold it, windows without foreground left out (the ResDSN paper's I-FGSM); value and logits are
-    the whole volume's in both cases. Where a recipe normalises a scan by its own statistics, a volume is normalised by
-    those of the clean case, or by its own, which an attack then moves, too: see `freeze`. Outside the part that the
-    members segment, where they do not segment all, the logits are those of background. weights: the members' shares in
-    the mean, which sum to 1; None: all the same.
+    Volumes (b, c, i, j, k) and logits (b, k, i, j, k) have the file's voxel order, and volumes have the file's
+    intensities. The cases of a batch all have the geometry of the clean case, and are computed one after the other.
+    Where a recipe normalises a scan by its own statistics, a volume is normalised by the statistics of the clean case,
+    or by its own, which an attack then changes as well (see `freeze`). Where the members segment only a part of the
+    volume, the logits outside it are those of background.
 
-    Memory: that of the graph of one batch of windows (or of Predictor.graphs), and some images and logits of the whole
-    volume per member.
+    It needs the memory of the graph of one batch of windows (or of `Predictor.graphs` windows), and for each member
+    that of a few images and logits of the whole volume.
+
+    Attributes:
+        members: The trained models, each bound to the case; at least one.
+        spacing: The voxel size of the file in mm along (i, j, k).
+        head: How logits are read, `softmax` or `regions`.
+        mean: What is averaged over the members, `logits` or `probabilities`.
+        gradient: `exact`, or `window_mean`: in every voxel the mean of the gradients of the objectives of the single
+            windows that hold it, without the windows that have no foreground (I-FGSM of the ResDSN paper). The
+            objective's value and the logits are those of the whole volume in both cases.
+        weights: The share of each member in the mean; they sum to 1. None gives all members the same share.
+
+    Raises:
+        UserError: `head`, `mean` or `gradient` is unknown, there is no member, or the members differ in their channels
+            or classes.
+
+    Example:
+        >>> predictor = voxward.Predictor(voxward.load_run("runs/liver"), torch.device("cpu"))
+        >>> model = voxward.PipelineModel.freeze([predictor], volume)
+        >>> threat = voxward.ThreatModel(eps=8 / 255, bounds=model.bounds)
+        >>> attack = voxward.attacks.create("apgd-dice", steps=20)
+        >>> result = attack(model, torch.from_numpy(volume.array)[None].float(), target, threat)
     """
 
     members: tuple[Member, ...]
@@ -77,13 +96,22 @@ class PipelineModel:
     ) -> PipelineModel:
         """Bind predictors to a clean case, whose crop box holds from now on.
 
-        statistics: of recipes that normalise a scan by its own, `frozen` to the clean case's, or `live`: those of each
-        volume, as the deployed model takes them. whole: the volume that this one is a part of, by whose statistics it
-        is then normalised. inside: where in it; then the model takes and segments such wholes, background around the
-        part.
+        Args:
+            predictors: The trained models with their settings, at least one.
+            volume: The clean volume (c, i, j, k) as its file stores it, or a part of it.
+            head: How logits are read, `softmax` or `regions`.
+            mean: What is averaged over the models, `logits` or `probabilities`.
+            gradient: `exact` or `window_mean`, see the class.
+            whole: The volume that `volume` is a part of, whose statistics then normalise it; None if it is no part.
+            inside: The box of `volume` in `whole`. The model then takes and segments whole volumes, background around
+                the part.
+            statistics: What normalises a volume where a recipe takes the scan's own statistics: `frozen`, those of the
+                clean case; `live`, those of each volume, as the deployed model takes them.
+            weights: The share of each model in the mean; they sum to 1. None gives all the same share.
 
-        Raises ValueError for a volume that does not fit the predictors, predictors that do not fit each other, none of
-        them, for precision fp16, in which gradients vanish, and for a part with live statistics whose place is unknown.
+        Raises:
+            UserError: There is no predictor, the volume does not fit them, they do not fit each other, the precision is
+                fp16, in which gradients vanish, or a part has live statistics but no `inside`.
         """
         if statistics not in get_args(Statistics):
             raise UserError(f"statistics must be one of {', '.join(get_args(Statistics))}, got {statistics!r}")
@@ -96,17 +124,30 @@ class PipelineModel:
 
     @property
     def channels(self) -> int:
-        """How many channels a volume has."""
+        """Return the number of channels of a volume."""
         return len(self.members[0].predictor.model.plan.channels)
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
-        """Per channel the window (low, high) that the first member clips to, in the file's intensities, low < high."""
+        """Return, per channel, the intensity range (low, high) that the first member clips to, in the unit of the file.
+
+        The range is never empty: low < high also in float32.
+        """
         frame = self.members[0].frame
-        return tuple(legal_window(*pair) for pair in zip(frame.low, frame.high, strict=True))
+        return tuple(legal_range(*pair) for pair in zip(frame.low, frame.high, strict=True))
 
     def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
-        """See VolumeModel."""
+        """Compute the logits, the objective and its gradient for whole volumes, one case after the other.
+
+        Args:
+            volume: Intensities (b, c, i, j, k).
+            target: The ground truth: class indices (b, i, j, k), or regions (b, k, i, j, k) of 0 and 1.
+            objective: The function of logits and ground truth that is differentiated.
+
+        Returns:
+            The logits (b, k, i, j, k), the objective's value per case (b), and the gradient (b, c, i, j, k) as
+            `gradient` says.
+        """
         case = self._exact if self.gradient == "exact" else self._window_mean
         with self._networks_frozen(), torch.enable_grad():
             cases = [case(*pair, objective) for pair in zip(_cases(volume), _cases(target), strict=True)]
@@ -114,11 +155,18 @@ class PipelineModel:
         return logits, values, gradients
 
     def logits(self, volume: Inputs) -> Scores:
-        """See VolumeModel."""
+        """Compute the logits (b, k, i, j, k) of whole volumes (b, c, i, j, k), without a gradient."""
         return self.sweep(volume).logits
 
     def sweep(self, volume: Inputs) -> Swept:
-        """See VolumeModel."""
+        """Compute the logits of whole volumes, and keep what `logits_after` needs to update them.
+
+        Args:
+            volume: Intensities (b, c, i, j, k).
+
+        Returns:
+            The volumes, their logits, and for every case and member the image with its blended logits.
+        """
 
         def state(case: Tensor, member: Member) -> State:
             image = member.image(case)
@@ -128,9 +176,22 @@ class PipelineModel:
             return self._swept(volume, [[state(case, member) for member in self.members] for case in _cases(volume)])
 
     def logits_after(self, before: Swept, volume: Inputs, box: Box) -> Swept:
-        """See VolumeModel; `before` may hold one case for all of `volume`. The change is looked for, not in `box` only.
+        """Compute the logits of changed volumes; only the windows that the change touches are computed again.
 
-        Changes of the prepared image below a millionth (in its normalised unit) are left out.
+        The change is looked for in the prepared image, and not in `box` only. Changes of the image up to a millionth
+        (in its normalised unit) are left out.
+
+        Args:
+            before: The earlier volumes with their logits, from `sweep` or `logits_after`: one case for all, or one for
+                each.
+            volume: The changed volumes (b, c, i, j, k).
+            box: Where they may differ: one slice per spatial axis.
+
+        Returns:
+            The changed volumes, their logits, and what the next call needs.
+
+        Raises:
+            UserError: `before` holds neither one case nor as many as `volume`.
         """
         if before.memo is None:
             return self.sweep(volume)
@@ -145,9 +206,16 @@ class PipelineModel:
             return self._swept(volume, states)
 
     def segment(self, logits: Scores) -> Truth:
-        """See VolumeModel; post-processing is the first member's. Nested regions come back nested, as files hold them.
+        """Turn logits into the final mask: argmax or threshold, then the post-processing of the first member.
 
-        A region head over labels without regions has no post-processing.
+        Nested regions come back nested, as files hold them. A region head over labels without regions has no
+        post-processing.
+
+        Args:
+            logits: Logits (b, k, i, j, k).
+
+        Returns:
+            Class indices (b, i, j, k), or regions (b, k, i, j, k) of 0 and 1.
         """
         labels = self.members[0].predictor.model.plan.labels
         if self.head == "regions" and not labels.regions:
@@ -155,7 +223,14 @@ class PipelineModel:
         return labels.target(self.classes(logits))
 
     def classes(self, logits: Scores) -> Integer[Tensor, b * spatial]:
-        """Class indices (b, i, j, k), post-processed."""
+        """Turn logits into post-processed class indices.
+
+        Args:
+            logits: Logits (b, k, i, j, k).
+
+        Returns:
+            Class indices (b, i, j, k).
+        """
         model = self.members[0].predictor.model
         index = model.plan.labels.read(logits)
         if model.postprocess.idle:
@@ -166,7 +241,7 @@ class PipelineModel:
     def _exact(self, volume: Tensor, target: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
         leaf = volume.requires_grad_()
         images = [member.image(leaf) for member in self.members]
-        # One such graph may wait: the last member's.
+        # The graph of one member may be held until it is used: that of the last member.
         graphs = [member is self.members[-1] and member.graph_kept for member in self.members]
         swept = [
             member.blended(image if graph else image.detach(), graph)
@@ -177,7 +252,7 @@ class PipelineModel:
         values = objective(logits, target)
         cotangents = torch.autograd.grad(values.sum(), leaves)
         gradient = torch.zeros_like(volume)
-        while swept:  # backwards, so that the waiting graph is gone before another is made
+        while swept:  # from the last member, so that the held graph is freed before another one is made
             member, image, blended = self.members[len(swept) - 1], images.pop(), swept.pop()
             cotangent = cotangents[len(swept)]
             if not blended.requires_grad:
@@ -198,7 +273,7 @@ class PipelineModel:
         return logits, values, gradient
 
     def _native(self, blended: Sequence[Tensor]) -> Scores:
-        """The members' mean logits (1, k, i, j, k) in the file's geometry."""
+        """Return the members' mean logits (1, k, i, j, k) in the file's voxels."""
         restored = [member.restored(own, self.head) for member, own in zip(self.members, blended, strict=True)]
         scores, part = mean_logits(restored, self.head, self.mean, self.weights), self.members[0].part
         if part is None:
@@ -206,7 +281,7 @@ class PipelineModel:
         return part.paste(scores, background(scores[0], self.head).view(1, -1, 1, 1, 1).expand(-1, -1, *part.shape))
 
     def _divisors(self) -> Sequence[float]:
-        """What each member's own gradient is divided by."""
+        """Return, for each member, the number that its own gradient is divided by."""
         return [float(len(self.members))] * len(self.members) if self.weights is None else [1 / w for w in self.weights]
 
     def _swept(self, volume: Tensor, states: list[list[State]]) -> Swept:
@@ -222,7 +297,7 @@ class PipelineModel:
 
 
 def _cases(batch: Tensor) -> list[Tensor]:
-    """Each case as a batch of one, without history."""
+    """Return each case as a batch of one, without autograd history."""
     return [batch[n : n + 1].detach() for n in range(len(batch))]
 
 
@@ -231,6 +306,14 @@ def _names(member: Member, what: str) -> tuple[str, ...]:
     return plan.labels.names if what == "labels" else tuple(channel.name for channel in plan.channels)
 
 
-def legal_window(low: float, high: float) -> tuple[float, float]:
-    """An intensity window (low, high), widened by about a millionth where float32 cannot tell its ends apart."""
+def legal_range(low: float, high: float) -> tuple[float, float]:
+    """Widen an intensity range by about a millionth where float32 cannot tell its ends apart.
+
+    Args:
+        low: The lower end.
+        high: The upper end, at least `low`.
+
+    Returns:
+        The range (low, high), with low < high in float32.
+    """
     return (low, high) if np.float32(low) < np.float32(high) else (low, low + max(abs(low), 1.0) * 2.0**-20)

@@ -1,4 +1,4 @@
-"""From a volume in its own geometry to its segmentation: prepare, pad, sweep, restore, post-process."""
+"""From a volume in its own geometry to its segmentation: prepare, pad, segment the windows, restore, post-process."""
 
 from __future__ import annotations
 
@@ -24,24 +24,41 @@ from voxward.runs.folder import TrainedModel
 
 Tta = Literal["none", "mirrors", "symmetries"]
 Done = Callable[[int, int], None]
-"""Told how many windows are finished, of how many."""
+"""A function that is called with the number of windows that are finished and their number in all."""
 
-# Windows of one forward pass together hold about this many voxels: enough to keep the device busy on small windows. On
-# a CPU more only make the tensors so large that each is given back to the system and faulted in anew.
+# The windows of one forward pass together hold about this many voxels: enough to keep the device busy on small
+# windows. On a CPU, more would make the tensors so large that their memory goes back to the system and is mapped again
+# each time.
 VOXELS_PER_FORWARD = {"cpu": 100_000, "cuda": 400_000}
-# But two windows up to this size: PyTorch has a slower convolution for a single sample of few channels.
+# At least two windows of up to this many voxels each: PyTorch has a slower convolution for a single sample of few
+# channels.
 _PAIRED = 200_000
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A trained model with the settings it is deployed with; overlap, mirror_axes and tta None are the recipe's.
+    """A trained model with the settings that it is deployed with.
 
-    tta: `none`; `mirrors`, over all axes where neither mirror_axes nor the recipe names any; or the 16 `symmetries`.
-    graphs: for a gradient through the pipeline, how many windows' graphs may be held at once (each copy of tta counts):
-    a volume of no more windows has each computed once instead of twice; a batch's are always held. Raises ValueError
-    for negative graphs, for an overlap that is not in [0, 1), or that the recipe, which places windows by count, has no
-    use for; and where a window of the plan cannot be turned by the symmetries.
+    Attributes:
+        model: The trained model.
+        device: Where the network computes; it must be there already.
+        precision: `fp32`, `bf16` or `fp16`; `auto` is bf16 where the hardware computes it fast, else fp32.
+        overlap: The share of a window, in [0, 1), that neighbouring windows have in common; None takes the recipe's.
+        mirror_axes: The spatial axes (0, 1, 2) along which windows are flipped for `mirrors`; None takes the recipe's.
+        tta: The copies of a window that are averaged: `none`; `mirrors`, along all axes where neither `mirror_axes` nor
+            the recipe names any; or `symmetries`, the 16 symmetries of a volume with square axial slices. None takes
+            the recipe's.
+        graphs: How many windows' graphs a gradient through the pipeline may hold at once; each copy of test-time
+            augmentation counts. A volume with no more windows has each of them computed once instead of twice. The
+            graph of one batch is always held.
+
+    Raises:
+        UserError: `graphs` is negative, `overlap` is not in [0, 1), the recipe places windows by count and so has no
+            use for an overlap, or the symmetries cannot turn the plan's window.
+
+    Example:
+        >>> predictor = voxward.Predictor(voxward.load_run("runs/liver"), torch.device("cpu"))
+        >>> label = predictor.segment(voxward.read_image(["scan.nii.gz"]))
     """
 
     model: TrainedModel
@@ -72,7 +89,7 @@ class Predictor:
 
     @property
     def mirrors(self) -> tuple[int, ...]:
-        """The axes over whose flips is averaged."""
+        """Return the spatial axes along which windows are flipped; empty without `mirrors`."""
         if self._tta != "mirrors":
             return ()
         axes = self.model.inference.mirror_axes if self.mirror_axes is None else self.mirror_axes
@@ -80,12 +97,12 @@ class Predictor:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The copies of a window that are averaged."""
+        """Return the views of a window whose logits are averaged."""
         return symmetry_views() if self._tta == "symmetries" else mirror_views(self.mirrors)
 
     @property
     def mean(self) -> Mean:
-        """What is averaged over the views, `logits` or `probabilities`."""
+        """Return what is averaged over the views, `logits` or `probabilities`."""
         return self.model.inference.mean
 
     @property
@@ -94,15 +111,24 @@ class Predictor:
 
     @property
     def batch(self) -> int:
-        """How many windows one forward pass takes."""
+        """Return the number of windows in one forward pass, at least 1."""
         voxels = int(np.prod(self.model.plan.window_size))
         return max(2 if voxels <= _PAIRED else 1, VOXELS_PER_FORWARD[self.device.type] // voxels)
 
     def segment(self, volume: Volume, done: Done | None = None, whole: Volume | None = None) -> np.ndarray:
-        """Class indices (i, j, k) in the volume's own voxel order and shape, post-processed.
+        """Segment a volume, post-processing included.
 
-        Raises ValueError when the volume's channels are not the plan's. `done(windows, of)` reports progress. whole:
-        the volume that this one is a part of, by whose figures it is then normalised.
+        Args:
+            volume: The volume (c, i, j, k) as its file stores it.
+            done: Called with the number of windows that are finished and their number in all.
+            whole: The volume that this one is a part of; its statistics then normalise the part.
+
+        Returns:
+            Class indices (i, j, k) in the volume's own voxel order and shape.
+
+        Raises:
+            UserError: The volume does not have the plan's channels, its affine does not place it in space, or the
+                network returns NaN or infinite logits.
         """
         self.check(volume.array.shape[0], volume.affine)
         plan = self.model.plan
@@ -112,7 +138,16 @@ class Predictor:
         return segmentation
 
     def check(self, channels: int, affine: np.ndarray) -> None:
-        """Raise ValueError when a volume of so many channels and that affine cannot be segmented by this model."""
+        """Refuse a volume by its header.
+
+        Args:
+            channels: The number of channels of the volume.
+            affine: Its affine (4, 4), from voxel indices to millimetres.
+
+        Raises:
+            UserError: The model does not take so many channels, or the affine does not place the volume in space (it is
+                singular, for example).
+        """
         expected = [channel.name for channel in self.model.plan.channels]
         if channels != len(expected):
             raise UserError(f"the model takes {len(expected)} channels ({', '.join(expected)}), got {channels}")
@@ -121,16 +156,30 @@ class Predictor:
             raise UserError(f"the volume cannot be placed in space: {fault}")
 
     def windows(self, shape: Size3) -> Windows:
-        """The windows of a prepared volume of that shape, which is padded to at least one window."""
+        """Place the windows of a prepared volume.
+
+        Args:
+            shape: The shape (d, h, w) of the prepared volume, which is padded to at least one window.
+
+        Returns:
+            The windows of the padded volume.
+        """
         size, inference = self.model.plan.window_size, self.model.inference
         i, j, k = map(max, shape, size)
         overlap = inference.overlap if self.overlap is None else self.overlap
         return plan_windows((i, j, k), size, overlap, inference.weights, inference.placement, inference.extra_windows)
 
     def slabs(self, prepared: PreparedCase, done: Done | None = None, axis: int | None = None) -> Iterator[Tensor]:
-        """Blended logits of the prepared volume: slabs (k, d, h, w) that follow each other along an axis.
+        """Compute the blended logits of a prepared volume, slab by slab along one axis.
 
-        axis: 0, 1 or 2; None takes the one that costs least memory, that of `windows`.
+        Args:
+            prepared: The prepared volume.
+            done: Called with the number of windows that are finished and their number in all.
+            axis: The spatial axis (0, 1 or 2) along which the slabs follow each other; None takes that of `windows`,
+                which needs the least memory.
+
+        Returns:
+            Logits (k, d, h, w) of one slab after the other, which together cover the volume without its padding.
         """
         plan, shape = self.model.plan, _spatial(prepared.image)
         padded, offset = pad_to(prepared.image, plan.window_size, plan.padding)
@@ -144,9 +193,16 @@ class Predictor:
 
     @torch.no_grad()
     def forward(self, images: Images) -> Logits:
-        """Logits of a batch of windows, in the number type and on the device of `images`; without a gradient.
+        """Compute the logits of a batch of windows, without a gradient.
 
-        Raises ValueError when one of them is NaN or infinite: every comparison with it would silently say background.
+        Args:
+            images: The windows (n, c, d, h, w).
+
+        Returns:
+            Logits (n, k, d, h, w), in the number type and on the device of `images`.
+
+        Raises:
+            UserError: A logit is NaN or infinite. Every comparison with such a logit would silently say background.
         """
         logits = self.scores(images)
         if not bool(torch.isfinite(logits).all()):
@@ -156,7 +212,14 @@ class Predictor:
         return logits
 
     def scores(self, images: Images) -> Logits:
-        """The same, followed by autograd."""
+        """Compute the logits of a batch of windows, followed by autograd.
+
+        Args:
+            images: The windows (n, c, d, h, w).
+
+        Returns:
+            Logits (n, k, d, h, w), in the number type and on the device of `images`.
+        """
         with autocast(self.precision, self.device):
             kind = next(self.model.network.parameters(), images).dtype
             logits: Tensor = self.model.network(images.to(self.device, kind))
@@ -164,7 +227,16 @@ class Predictor:
 
 
 def restore_argmax_of(predictor: Predictor, prepared: PreparedCase, done: Done | None = None) -> np.ndarray:
-    """Class indices in the source's geometry, without post-processing."""
+    """Compute the class of every voxel of the source file, without post-processing.
+
+    Args:
+        predictor: The trained model with its settings.
+        prepared: The prepared volume.
+        done: Called with the number of windows that are finished and their number in all.
+
+    Returns:
+        Class indices (i, j, k) in the voxel order and shape of the source file.
+    """
     axis = predictor.windows(_spatial(prepared.image)).axis
     return restore_argmax(predictor.slabs(prepared, done), prepared.frame, axis, predictor.model.plan.labels.read)
 

@@ -27,7 +27,7 @@ def segment_together(
     done: Done | None = None,
     whole: Volume | None = None,
 ) -> np.ndarray:
-    """Segment a volume by the mean of several models, without ever holding all logits of one of them.
+    """Segment a volume by the mean of several models, without ever holding all logits of any model.
 
     Every model prepares the volume by its own plan and returns its logits in the voxels of the file; they are averaged
     there. Memory holds one layer of windows per model and some rows of logits.
@@ -69,7 +69,7 @@ def _prepared(predictor: Predictor, volume: Volume, whole: Volume | None) -> Pre
 
 
 def _counter(models: int, done: Done | None) -> Callable[[int], Done | None]:
-    """For every model what counts its windows; the windows of all of them together are told to `done`."""
+    """Return a function that gives each model a counter of its windows; `done` is told the sums over all models."""
     finished, totals = [0] * models, [0] * models
 
     def of(model: int) -> Done | None:

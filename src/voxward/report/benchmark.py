@@ -44,7 +44,7 @@ def threat_title(view: View) -> str:
     """What was attacked: the mode and the threat model, in one line."""
     first = next((r for r in view.records if r.kind == "attack"), view.records[0])
     threat = first.threat
-    unit = "share of the intensity window" if threat.unit == "range" else "intensity (HU or raw)"
+    unit = "share of the intensity range" if threat.unit == "range" else "intensity (HU or raw)"
     return f"Robustness, {first.mode} mode; {threat.norm}, eps: {unit}, around the {threat.reference} volume"
 
 

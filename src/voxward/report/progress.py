@@ -14,10 +14,10 @@ _LINE_EVERY = 30.0
 
 
 class BarProgress:
-    """A `core.progress.Progress` for a person.
+    """Reports of progress for a person to read, as a `core.progress.Progress`.
 
-    On a terminal each stage is a bar with its figures and the time left. Elsewhere, such as in a log file, it is a
-    line now and then.
+    On a terminal each stage is a bar with its figures and the time left. Elsewhere, such as in a log file, it is a line
+    at most every half minute.
 
     Args:
         console: Where it is shown.
@@ -45,7 +45,14 @@ class BarProgress:
         self.bar.stop()
 
     def __call__(self, stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
-        """Show how far a stage is; the arguments are those of `core.progress.Progress`."""
+        """Show how far a stage is.
+
+        Args:
+            stage: The name of the stage.
+            done: How much of the stage is done.
+            total: How much there is in all; None if that is unknown.
+            figures: Figures or words that are worth showing, by name.
+        """
         text = "  ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in figures.items())
         if not self.console.is_terminal:
             self._line(stage, done, total, text)

@@ -1,1 +1,1 @@
-"""Books of a robustness benchmark: one record per attack on a case, and what can be read off many of them."""
+"""A robustness benchmark: one record per attack on a case, and the figures that are computed from many records."""

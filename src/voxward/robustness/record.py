@@ -1,4 +1,4 @@
-"""One attack on one case: what it cost, what it did, and all that is needed to repeat it."""
+"""One attack on one case: its cost, its effect, and all that is needed to repeat it."""
 
 from __future__ import annotations
 
@@ -17,27 +17,53 @@ Kind = Literal["attack", "control"]
 Scores = tuple[float | None, ...]
 
 CLEAN, CLIP, NOISE = CONTROLS = ("clean", "clip", "noise")
-# Looks at the model itself on one case; its options hold `random` and `reached`, see robustness.bench.
+# The check that looks at the model itself on one case: the options of its record hold `random` and `reached`, see
+# robustness.trials.probe.
 PROBE = "probe"
 
 
 @dataclass(frozen=True)
 class Record:
-    """One (model, case, attack, eps, seed).
+    """The result of one attack, or one control, on one case of one model.
 
-    classes: names of the foreground classes or regions. clean, adversarial, deployed, deployed_clean: hard Dice of
-    each in [0, 1], None where it is in neither truth nor mask. `deployed` is of the file written in the source's number
-    type, read back and predicted by the ordinary predictor, `deployed_clean` of the untouched file; None where that was
-    not done. hd95_mm: of the adversarial mask, mean over classes. distance: norm of the perturbation in eps's unit, and
-    written: the same of the file, None without one.
-    breaking_eps: of a minimum-norm attack, the smallest eps that broke the case; None where it did not, and for other
-    attacks. history: lowest mean Dice after each evaluation, the first of the clean case. gradients, forwards:
-    evaluations spent. kind: `control` for CONTROLS and other checks of the set-up, which no worst case counts. options:
-    the attack's. system: the fingerprint of the system. policy: what an undefined class counts in means, one of
-    metrics.policies.POLICIES.
+    NaN and infinity in the scores, `hd95_mm`, `breaking_eps` and `options` become None.
 
-    NaN and infinity in scores, hd95_mm, breaking_eps and options become None. Raises ValueError for scores that do not
-    fit `classes` or leave [0, 1], other figures that are not finite, and an unknown policy.
+    Attributes:
+        model: The name of the attacked model.
+        case: The id of the case.
+        attack: The name of the attack or control.
+        eps: The size of the perturbation, in the unit of `threat`.
+        seed: The seed of all that the attack drew.
+        mode: `volume` for a whole deployed pipeline, `patch` for the network on one window.
+        threat: The threat model, with its bounds for this case.
+        classes: The names of the foreground classes or regions.
+        clean: Hard Dice of each class without an attack, in [0, 1]; None where the class is in neither truth nor mask.
+        adversarial: The same Dice under attack, of the array that the attack computed.
+        deployed: The Dice under attack of the file that was written in the source's number type, read back and
+            segmented by the ordinary predictor; None where that was not done.
+        hd95_mm: HD95 in mm of the adversarial mask, the mean over the classes.
+        distance: The norm of the perturbation, in the unit of eps.
+        breaking_eps: The smallest eps with which a minimum-norm attack broke the case; None where it did not, and for
+            other attacks.
+        history: The lowest mean Dice after each evaluation; the first value is that of the clean case.
+        gradients: The number of evaluations with a gradient.
+        forwards: The number of evaluations without one.
+        seconds: The time that the attack took, in seconds.
+        kind: `attack`, or `control` for CONTROLS and other checks of the set-up, which belong to no worst case.
+        white_box: Whether the attack needs gradients; False for controls.
+        options: The options of the attack.
+        version: The version of voxward.
+        torch: The version of PyTorch.
+        device: The device that the model computed on.
+        precision: The number type that the networks computed in.
+        deployed_clean: The Dice of the untouched file, predicted by the ordinary predictor; None where that was not
+            done.
+        policy: What an undefined class counts in means, one of `metrics.policies.POLICIES`.
+        written: The norm of the perturbation in the written file, in the unit of eps; None without a file.
+        system: The fingerprint of the attacked system.
+
+    Raises:
+        UserError: Scores do not fit `classes` or leave [0, 1], another figure is not finite, or the policy is unknown.
     """
 
     model: str
@@ -95,35 +121,73 @@ class Record:
 
     @property
     def case_key(self) -> tuple[str, str]:
-        """(model, case): what records of different attacks are compared over."""
+        """Return (model, case), over which records of different attacks are compared."""
         return self.model, self.case
 
     def scores(self, deployed: bool = False) -> Scores:
-        """Dice per class under attack. Raises ValueError for `deployed` where that was not done."""
+        """Return the Dice of each class under attack.
+
+        Args:
+            deployed: Whether to return the Dice of the written file instead of that of the computed array.
+
+        Raises:
+            UserError: The Dice of the written file was asked for, and no file was written.
+        """
         return self._found(self.deployed, deployed, self.adversarial)
 
     def clean_scores(self, deployed: bool = False) -> Scores:
-        """Dice per class without an attack. Raises ValueError for `deployed` where that was not done."""
+        """Return the Dice of each class without an attack.
+
+        Args:
+            deployed: Whether to return the Dice that the ordinary predictor has on the untouched file.
+
+        Raises:
+            UserError: The Dice of the file was asked for, and the file was not predicted.
+        """
         # The clean control is its own clean case.
         real = self.deployed if self.deployed_clean is None and self.attack == CLEAN else self.deployed_clean
         return self._found(real, deployed, self.clean)
 
     def dice(self, deployed: bool = False, policy: str | None = None) -> float:
-        """Mean Dice over the classes under attack, see `mean_dice`; `policy` overrides the record's."""
+        """Return the mean Dice over the classes under attack, as `mean_dice` computes it.
+
+        Args:
+            deployed: Whether to take the Dice of the written file.
+            policy: What an undefined class counts; None takes the record's policy.
+
+        Raises:
+            UserError: The Dice of the written file was asked for, and no file was written.
+        """
         return mean_dice(self.scores(deployed), policy or self.policy)
 
     def clean_dice(self, deployed: bool = False, policy: str | None = None) -> float:
-        """Mean Dice over the classes without an attack, see `mean_dice`; `policy` overrides the record's."""
+        """Return the mean Dice over the classes without an attack, as `mean_dice` computes it.
+
+        Args:
+            deployed: Whether to take the Dice of the untouched file.
+            policy: What an undefined class counts; None takes the record's policy.
+
+        Raises:
+            UserError: The Dice of the file was asked for, and the file was not predicted.
+        """
         return mean_dice(self.clean_scores(deployed), policy or self.policy)
 
     def to_data(self) -> dict[str, Any]:
-        """Plain JSON data without NaN or infinity."""
+        """Return the record as plain JSON data without NaN or infinity."""
         data: dict[str, Any] = to_data(self)
         return data
 
     @classmethod
     def from_data(cls, data: Any, source: str) -> Record:
-        """The inverse. Raises ValueError listing all problems of the data."""
+        """Read a record from what `to_data` returned.
+
+        Args:
+            data: The plain data.
+            source: The file that it comes from, for error messages.
+
+        Raises:
+            UserError: The data are no record. The message lists all problems.
+        """
         return from_data(cls, data, source)
 
     def _found(self, real: Scores | None, deployed: bool, computed: Scores) -> Scores:
@@ -137,10 +201,17 @@ class Record:
 
 
 def mean_dice(scores: Sequence[float | None], policy: str = "ignore") -> float:
-    """Mean over the classes; an undefined one counts what `policy` (metrics.policies.POLICIES) says, or is left out.
+    """Return the mean Dice over the classes.
 
-    1 where none is left: nothing to find, nothing found, as attacks.criteria.mean_dice has it. So every case has a
-    value, and a worst case can only fall as attacks are added.
+    It is 1 where no class is left: there was nothing to find, and nothing was found, as in
+    `attacks.criteria.mean_dice`. So every case has a value, and a worst case can only fall as attacks are added.
+
+    Args:
+        scores: The Dice of each class; None for an undefined class.
+        policy: What an undefined class counts, one of `metrics.policies.POLICIES`; some policies leave it out.
+
+    Returns:
+        A Dice in [0, 1].
     """
     empty = POLICIES[policy].both_score
     values = [empty if value is None else value for value in scores]
@@ -149,7 +220,7 @@ def mean_dice(scores: Sequence[float | None], policy: str = "ignore") -> float:
 
 
 def _finite(value: Any) -> Any:
-    """Plain data in which NaN and infinity are None."""
+    """Return plain data in which NaN and infinity are None."""
     if isinstance(value, Mapping):
         return {str(key): _finite(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list):

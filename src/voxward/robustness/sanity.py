@@ -1,6 +1,7 @@
-"""What must hold in a benchmark if the attacks work and the set-up is right (after Carlini et al. 2019, and controls).
+"""Checks of a benchmark: what holds if the attacks work and the set-up is right (after Carlini et al. 2019).
 
-Attacks that are too weak make a model look robust. Each check below finds one way in which that happens.
+Attacks that are too weak make a model look robust. Each check below finds one way in which that happens; some of them
+use controls, which are no attacks.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ STANDARD = Thresholds()
 """A tolerance of 0.01, robust accuracy at 0.5, and nothing found below 0.05."""
 
 _DISTANCE = 1e-5
-"""Of eps: what rounding may add to the size of a perturbation."""
+"""The share of eps that rounding may add to the size of a perturbation."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,14 @@ class Finding:
 
 
 def sanity(records: Sequence[Record], thresholds: Thresholds = STANDARD) -> tuple[Finding, ...]:
-    """Check a benchmark's records.
+    """Check whether the records of a benchmark can be trusted.
 
     Args:
         records: The records of one or several models.
         thresholds: The limits of the checks.
 
     Returns:
-        The findings of each check, model after model.
+        One finding per check, model after model.
     """
     view = View(records)
     return tuple(
@@ -90,7 +91,7 @@ def _verdict(name: str, model: str, tested: bool, faults: Sequence[str], promise
 
 
 def _by_case(records: Iterable[Record]) -> dict[str, float]:
-    """The lowest Dice of each case over these records."""
+    """Return the lowest Dice of each case over these records."""
     found: dict[str, float] = {}
     for record in records:
         found[record.case] = min(found.get(record.case, math.inf), record.dice())
@@ -98,18 +99,18 @@ def _by_case(records: Iterable[Record]) -> dict[str, float]:
 
 
 def _rise(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
-    """How much the mean rose over the cases that both have; None where they have none."""
+    """Return by how much the mean rose over the cases that both have; None where they have no common case."""
     common = sorted({*before} & {*after})
     return math.fsum(after[c] - before[c] for c in common) / len(common) if common else None
 
 
 def _ruins(record: Record) -> bool:
-    """Whether eps is as wide as the intensity range, so that nothing of the image need be left."""
+    """Return whether eps is as wide as the intensity range, so that nothing of the image need be left."""
     return record.threat.unit == "range" and record.threat.norm == "linf" and record.eps >= 1
 
 
 def _by_attack(records: Iterable[Record]) -> dict[tuple[str, float], dict[str, float]]:
-    """The lowest Dice of each case per (attack, eps), sorted."""
+    """Return the lowest Dice of each case per (attack, eps), sorted."""
     groups: dict[tuple[str, float], list[Record]] = defaultdict(list)
     for record in records:
         groups[record.attack, record.eps].append(record)
@@ -117,10 +118,10 @@ def _by_attack(records: Iterable[Record]) -> dict[tuple[str, float], dict[str, f
 
 
 def _moved(record: Record, deployed: bool) -> float:
-    """How far the mean Dice moved over the classes that are defined both before and after.
+    """Return by how much the mean Dice moved over the classes that are defined both before and after.
 
     A single voxel of a class that neither truth nor the clean mask holds costs that class all its Dice, and says
-    nothing of the set-up.
+    nothing about the set-up.
     """
     pairs = zip(record.clean_scores(deployed), record.scores(deployed), strict=True)
     changes = [after - before for before, after in pairs if before is not None and after is not None]
@@ -128,12 +129,13 @@ def _moved(record: Record, deployed: bool) -> float:
 
 
 def _control(name: str) -> _Check:
-    """A check that a control, which is no attack, leaves the Dice as it is."""
+    """Return the check that a control, which is no attack, leaves the Dice as it is."""
 
     def check(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
         tolerance = thresholds.tolerance
         rows = [r for r in records if r.attack == name and not _ruins(r)]
-        # The written file, too: crop box and statistics are taken from it again, and must not be what was attacked.
+        # The written file is checked, too: the predictor takes crop box and statistics from it again, and these must not
+        # be what was attacked.
         written = [r for r in rows if r.deployed is not None and r.deployed_clean is not None]
         faults = []
         for chosen, deployed, what in ((rows, False, ""), (written, True, " of the written file")):
@@ -148,7 +150,7 @@ def _control(name: str) -> _Check:
 
 
 def _falls_with_eps(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
-    """A larger perturbation may do all that a smaller one may."""
+    """Check that the Dice falls as eps grows, because a larger perturbation may do all that a smaller one may."""
     groups = _by_attack(r for r in records if r.kind == "attack")
     faults, tested = [], False
     for (low, before), (high, after) in pairwise(groups.items()):
@@ -160,8 +162,8 @@ def _falls_with_eps(model: str, records: Sequence[Record], thresholds: Threshold
 
 
 def _reaches_zero(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
-    """Where nothing of the image need be left, an attack that works leaves nothing of the segmentation."""
-    # A check of the set-up at eps 1 is no attack of the report's, but it is one.
+    """Check that an attack leaves nothing of the segmentation where nothing of the image need be left."""
+    # A check of the set-up at eps 1 counts, too: it is run as an attack, though the report does not list it as one.
     rows = [r for r in records if r.white_box and _ruins(r)]
     worst = _by_case(rows)
     mean = math.fsum(worst.values()) / max(len(worst), 1)
@@ -171,7 +173,7 @@ def _reaches_zero(model: str, records: Sequence[Record], thresholds: Thresholds)
 
 
 def _black_box(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
-    """An attack that knows the gradients is at least as strong as one that does not."""
+    """Check that an attack that knows the gradients is at least as strong as one that does not."""
     attacks = [r for r in records if r.kind == "attack"]
     faults, tested = [], False
     for eps in View(attacks).eps:
@@ -184,7 +186,7 @@ def _black_box(model: str, records: Sequence[Record], thresholds: Thresholds) ->
 
 
 def _in_the_ball(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
-    """No perturbation is larger than its eps."""
+    """Check that no perturbation is larger than its eps."""
     rows = [r for r in records if r.attack not in (CLEAN, CLIP)]
     found = [(r, distance) for r in rows for distance in (r.distance, r.written) if distance is not None]
     outside = [(r, distance) for r, distance in found if distance > r.eps * (1 + _DISTANCE) + _slack(r)]
@@ -193,14 +195,14 @@ def _in_the_ball(model: str, records: Sequence[Record], thresholds: Thresholds) 
 
 
 def _slack(record: Record) -> float:
-    """A rounding of the intensities (one float32 ulp of a raw value) in the unit of eps."""
+    """Return a rounding of the intensities (one float32 ulp of a raw value) in the unit of eps."""
     if record.threat.unit == "range" or record.threat.bounds is None:
         return _DISTANCE
     return _DISTANCE * max(high - low for low, high in record.threat.bounds)
 
 
 def _complete(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
-    """Means over different cases cannot be compared."""
+    """Check that every attack was run on all cases, because means over different cases cannot be compared."""
     cases = {r.case for r in records}
     groups = _by_attack(r for r in records if r.kind == "attack" or r.attack in CONTROLS)
     short = {name: len(dice) for name, dice in groups.items() if len(dice) < len(cases)}
@@ -209,7 +211,7 @@ def _complete(model: str, records: Sequence[Record], thresholds: Thresholds) -> 
 
 
 def _deployed(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
-    """What is attacked is what is deployed."""
+    """Check that the attacked model and the deployed model have the same Dice on clean cases."""
     rows = [r for r in records if (r.deployed if r.attack == CLEAN else r.deployed_clean) is not None]
     # Where the coarse stage of a cascade is attacked alone, it is not what is deployed.
     rows = [r for r in rows if r.options.get("stage") != "coarse"]
@@ -220,7 +222,7 @@ def _deployed(model: str, records: Sequence[Record], thresholds: Thresholds) -> 
 
 
 def _finds_something(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
-    """Where a model finds nothing without an attack, nothing can be attacked."""
+    """Check that the model finds something without an attack, because otherwise nothing can be attacked."""
     clean = _by_case(r for r in records if r.attack == CLEAN)
     mean, gone = math.fsum(clean.values()) / max(len(clean), 1), thresholds.gone
     faults = [f"clean Dice is {mean:.3f}: where nothing is found nothing can be attacked"] if mean < gone else []
@@ -228,7 +230,7 @@ def _finds_something(model: str, records: Sequence[Record], thresholds: Threshol
 
 
 def _sees_the_model(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
-    """The gradient of a deterministic model reaches the image."""
+    """Check that the model answers the same each time, and that its gradient reaches the image."""
     rows = [r for r in records if r.attack == PROBE]
     masked = [r for r in rows if not r.options["reached"]]
     faults = [f"no gradient reaches the image of {r.case}: gradients are masked" for r in masked]

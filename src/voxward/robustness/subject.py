@@ -1,4 +1,4 @@
-"""One model on one case, ready to be attacked: as a whole deployed pipeline, or as a network on a patch."""
+"""One model on one case, ready to be attacked: a whole deployed pipeline, or a network on a patch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from voxward.data.io import read_image, read_label
 from voxward.data.padding import pad_to
 from voxward.data.prepare import prepare
 from voxward.data.volume_file import label_fault
-from voxward.pipeline.model import legal_window
+from voxward.pipeline.model import legal_range
 from voxward.robustness.written import Stored, segment_stored
 from voxward.systems.system import Freeze, System
 
@@ -32,11 +32,17 @@ _EXACT = 2**24
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What a unit of work attacks. spacing: mm, in the order of the volume's spatial axes. labels: the target's.
+    """What a unit of work attacks: a model on one case.
 
-    threat: bounds and limits of this case, with eps 0. deploy: segments an adversarial volume (c, *spatial) after a
-    round trip through a file (kept at the path that is given), its mask in the form of the target; None where there is
-    no pipeline to deploy.
+    Attributes:
+        model: The model as attacks see it.
+        volume: The clean intensities (1, c, *spatial).
+        target: The ground truth in the form that the model's head needs (see `core.model.Truth`).
+        labels: The classes or regions of the target.
+        threat: The threat model with the bounds and limits of this case, and eps 0.
+        spacing: The voxel size in mm, in the order of the volume's spatial axes.
+        deploy: Segments an adversarial volume (c, *spatial) after a round trip through a file, which is kept if a path
+            is given; its mask has the form of the target. None where there is no pipeline to deploy.
     """
 
     model: VolumeModel
@@ -57,7 +63,10 @@ def volume_subject(system: System, case: Case, threat: ThreatModel, how: Freeze 
         system: The system.
         case: The case, with a label.
         threat: Norm, unit and reference of the perturbation.
-        how: Which gradient, and what normalises an attacked volume.
+        how: Which gradient is computed, and what normalises an attacked volume.
+
+    Returns:
+        The bound system on the case's volume, with a function that deploys an adversarial volume.
 
     Raises:
         UserError: The case has no label or does not fit the system.
@@ -92,10 +101,19 @@ def volume_subject(system: System, case: Case, threat: ThreatModel, how: Freeze 
 
 
 def patch_subject(system: System, case: Case, threat: ThreatModel) -> Subject:
-    """Bind the system's one network to the window around the truth's centre of mass (the papers' setting).
+    """Bind a system's one network to the window around the centre of mass of the ground truth (as the papers do).
 
-    Intensities are normalised, and so is the intensity range [low, high], so that eps as a share of it means the same
-    as for a volume; the unit `native` would mean something else here. In float32, whatever the system's precision.
+    Intensities are normalised, and the intensity range [low, high] is normalised in the same way, so that eps as a
+    share of it means the same as for a volume; the unit `native` would mean something else here. The network computes
+    in float32, whatever the system's precision.
+
+    Args:
+        system: The system, which has one network.
+        case: The case, with a label.
+        threat: Norm and reference of the perturbation; the unit must be `range`.
+
+    Returns:
+        The network on that window, without a pipeline to deploy.
 
     Raises:
         UserError: The system has several networks, or the case has no label or does not fit.
@@ -109,7 +127,7 @@ def patch_subject(system: System, case: Case, threat: ThreatModel) -> Subject:
     image, label = _centre_patch(prepared, plan)
     frame = prepared.frame
     pairs = zip(frame.low, frame.high, frame.mean, frame.std, strict=True)
-    bounds = tuple(legal_window((low - mean) / std, (high - mean) / std) for low, high, mean, std in pairs)
+    bounds = tuple(legal_range((low - mean) / std, (high - mean) / std) for low, high, mean, std in pairs)
     bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, bounds)
     device = system.device
     return Subject(
@@ -124,9 +142,14 @@ def patch_subject(system: System, case: Case, threat: ThreatModel) -> Subject:
 
 
 def labels_under_attack(labels: LabelSet, erase: str | None) -> LabelSet:
-    """All of them, or with `erase` that class (or region) and everything else as the background.
+    """Return the classes that an attack is judged by: all, or one class against everything else.
 
-    Raises ValueError for a name that is none of those scored.
+    Args:
+        labels: The classes or regions of the system.
+        erase: The class or region that is attacked alone, everything else being the background; None for all.
+
+    Raises:
+        UserError: `erase` is not one of the scored classes or regions.
     """
     if erase is None:
         return labels
@@ -136,7 +159,15 @@ def labels_under_attack(labels: LabelSet, erase: str | None) -> LabelSet:
 
 
 def erasing(subject: Subject, name: str) -> Subject:
-    """The subject of an attack on one class, see `OneClass`."""
+    """Return the subject of an attack that erases one class (see `OneClass`).
+
+    Args:
+        subject: The subject with all its classes.
+        name: The class or region to erase.
+
+    Returns:
+        A subject whose model, target, labels and deployed mask know this class only.
+    """
     labels, inner = subject.labels, subject.deploy
     index = labels.scored.index(name) if labels.regions else labels.names.index(name)
     # A deployed mask is read from a file of classes, where regions are nested; a network's own need not be.
@@ -172,7 +203,7 @@ def _read(case: Case, labels: LabelSet) -> tuple[Volume, np.ndarray]:
 
 
 def _centre_patch(prepared: PreparedCase, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image (c, *window) and label (*window) around the centre of the foreground (of the volume, where there is none).
+    """Return image (c, *window) and label (*window) around the centre of the foreground, or of the volume without one.
 
     A case smaller than the window is padded as the plan says; the label's padding is background.
     """

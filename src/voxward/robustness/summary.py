@@ -1,7 +1,8 @@
-"""What is read off records: the worst case over attacks, robust Dice and accuracy, curves over eps, differences.
+"""Figures from records: the worst case over attacks, robust Dice and accuracy, curves over eps, differences.
 
-All of it is pure: the same records give the same figures. A case in which no class is defined counts 1 (see
-`record.mean_dice`). So every mean is over the same cases, and a set of attacks is never above one of its members.
+All functions are pure: the same records give the same figures. A case in which no class is defined counts 1 (see
+`record.mean_dice`). So every mean is over the same cases, and the Dice under a set of attacks is never above the Dice
+under one attack of the set.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ from voxward.metrics.summary import Summary, summarise
 from voxward.robustness.record import CLEAN, Record, Scores
 
 Curve = tuple[tuple[float, Summary], ...]
-"""(eps, Dice over cases), eps ascending."""
+"""Pairs of eps and the summary of the Dice over cases, eps ascending."""
 
 
 class Key(NamedTuple):
-    """One model attacked on one case with perturbations of one size."""
+    """One model attacked on one case with perturbations of one size.
+
+    Attributes:
+        model: The name of the model.
+        case: The id of the case.
+        eps: The size of the perturbations, in the unit of the records' threat model.
+    """
 
     model: str
     case: str
@@ -29,7 +36,12 @@ class Key(NamedTuple):
 
 
 class Worst(NamedTuple):
-    """The lowest mean Dice that was found for a `Key`, and the Dice of each class under that attack."""
+    """The lowest mean Dice that was found for a `Key`.
+
+    Attributes:
+        dice: The mean Dice over the classes, in [0, 1].
+        scores: The Dice of each class under the attack that found it.
+    """
 
     dice: float
     scores: Scores
@@ -61,20 +73,30 @@ class View:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The names of the models, sorted."""
+        """Return the names of the models, sorted."""
         return tuple(sorted({record.model for record in self.records}))
 
     @property
     def eps(self) -> tuple[float, ...]:
-        """The sizes at which there are attacks, ascending; in the unit of the records' threat model."""
+        """Return the sizes at which there are attacks, in ascending order.
+
+        They are in the unit of the records' threat model.
+        """
         return tuple(sorted({record.eps for record in self.records if record.kind == "attack"}))
 
     def over(self, attacks: Collection[str] | None) -> View:
-        """The same records with the worst case taken over other attacks."""
+        """Return a view of the same records whose worst case is taken over other attacks.
+
+        Args:
+            attacks: The names of the attacks; None for all.
+        """
         return replace(self, attacks=attacks)
 
     def clean_dice(self, model: str) -> dict[str, float]:
-        """The mean Dice of each case without an attack, from the clean control of a model.
+        """Return the mean Dice of each case without an attack, from the clean control of a model.
+
+        Args:
+            model: Name of the model.
 
         Raises:
             UserError: The model has no clean control.
@@ -86,7 +108,10 @@ class View:
         return found
 
     def mu(self, model: str) -> float:
-        """The mean clean Dice of a model over its cases, in [0, 1].
+        """Return the mean clean Dice of a model over its cases, in [0, 1].
+
+        Args:
+            model: Name of the model.
 
         Raises:
             UserError: The model has no clean control.
@@ -95,9 +120,9 @@ class View:
         return math.fsum(values.values()) / len(values)
 
     def worst(self) -> dict[Key, Worst]:
-        """The attack with the lowest mean Dice per model, case and eps.
+        """Return the lowest mean Dice that any attack reached, for each model, case and eps.
 
-        The clean case is always one of the candidates, as no perturbation is a legal one, too.
+        The clean case is always one of the candidates, because leaving a volume unchanged is a legal perturbation, too.
         """
         clean = {record.case_key: self._clean(record) for record in self.records if record.attack == CLEAN}
         found: dict[Key, Worst] = {}
@@ -113,16 +138,29 @@ class View:
         return found
 
     def case_dice(self, model: str, eps: float) -> dict[str, float]:
-        """The worst-case Dice of each case of a model at one eps."""
+        """Return the worst-case Dice of each case of a model at one eps.
+
+        Args:
+            model: Name of the model.
+            eps: Size of the perturbations.
+        """
         chosen = [r for r in self.records if r.model == model and (r.eps == eps or r.attack == CLEAN)]
         return {key.case: worst.dice for key, worst in replace(self, records=chosen).worst().items()}
 
     def robust_dice(self, model: str, eps: float) -> Summary | None:
-        """The worst-case Dice over the cases of a model; None where nothing was run at this eps."""
+        """Return the summary of the worst-case Dice over the cases of a model.
+
+        Args:
+            model: Name of the model.
+            eps: Size of the perturbations.
+
+        Returns:
+            The summary; None where nothing was run at this eps.
+        """
         return summarise(list(self.case_dice(model, eps).values()))
 
     def robust_accuracy(self, model: str, eps: float, threshold: float | None = None) -> Summary | None:
-        """The share of a model's cases that are not broken, in [0, 1].
+        """Return the share of a model's cases that are not broken, in [0, 1].
 
         Args:
             model: Name of the model.
@@ -139,7 +177,10 @@ class View:
         return summarise([float(dice >= limit) for dice in self.case_dice(model, eps).values()])
 
     def curve(self, model: str) -> Curve:
-        """The worst-case Dice of a model over eps, from the clean Dice at eps 0 upwards.
+        """Return the worst-case Dice of a model over eps, from the clean Dice at eps 0 upwards.
+
+        Args:
+            model: Name of the model.
 
         Raises:
             UserError: The model has no clean control.
@@ -150,7 +191,7 @@ class View:
         return ((0.0, clean), *((eps, summary) for eps, summary in values if summary is not None))
 
     def class_curve(self, model: str, place: int) -> Curve:
-        """The Dice of one class of a model over eps, each case under the attack with its lowest mean Dice.
+        """Return the Dice of one class of a model over eps, each case under the attack with its lowest mean Dice.
 
         Args:
             model: Name of the model.
@@ -170,9 +211,17 @@ class View:
         return tuple((eps, summary) for eps, summary in summaries if summary is not None)
 
     def history(self, model: str, attack: str, eps: float) -> tuple[float, ...]:
-        """The lowest Dice of an attack after each evaluation: the mean over cases.
+        """Return the lowest Dice of an attack after each evaluation, as the mean over the cases.
 
-        A search that ended early keeps its last value. Empty where the attack keeps no history.
+        An attack that ended early on a case keeps its last value.
+
+        Args:
+            model: Name of the model.
+            attack: Name of the attack.
+            eps: Size of the perturbations.
+
+        Returns:
+            One Dice per evaluation; empty where the attack keeps no history.
         """
         chosen = [r for r in self.records if (r.model, r.attack, r.eps) == (model, attack, eps) and r.history]
         length = max((len(record.history) for record in chosen), default=0)
@@ -180,7 +229,14 @@ class View:
         return tuple(math.fsum(values) / len(values) for values in zip(*rows, strict=True))
 
     def breaking_eps(self, model: str) -> Mapping[str, float | None]:
-        """The smallest eps with which a minimum-norm attack broke each attacked case; None where none did."""
+        """Return the smallest eps with which a minimum-norm attack broke each attacked case.
+
+        Args:
+            model: Name of the model.
+
+        Returns:
+            One eps per case; None where no attack broke the case.
+        """
         found: dict[str, float | None] = {}
         for record in self.records:
             if record.model == model and self._counts(record):
@@ -189,7 +245,12 @@ class View:
         return found
 
     def difference(self, first: str, second: str, eps: float) -> Summary | None:
-        """The worst-case Dice of model `first` minus that of model `second`, over the cases that both have.
+        """Return the worst-case Dice of one model minus that of another, over the cases that both have.
+
+        Args:
+            first: Name of the model that is subtracted from.
+            second: Name of the model that is subtracted.
+            eps: Size of the perturbations.
 
         Returns:
             The mean difference with its bootstrap interval; None where the models have no common case.
@@ -198,7 +259,7 @@ class View:
         return summarise([a[case] - b[case] for case in sorted({*a} & {*b})])
 
     def _counts(self, record: Record) -> bool:
-        """Whether the worst case is taken over this record, too."""
+        """Return whether the worst case is taken over this record, too."""
         return record.kind == "attack" and (self.attacks is None or record.attack in self.attacks)
 
     def _clean(self, record: Record) -> Worst:
@@ -206,7 +267,7 @@ class View:
 
 
 def area_under_curve(points: Sequence[tuple[float, float]]) -> float:
-    """The mean Dice over a span of eps: the area under (eps, Dice) by trapezoids, divided by the span.
+    """Return the mean Dice over a span of eps: the area under (eps, Dice) by trapezoids, divided by the span.
 
     Args:
         points: (eps, Dice), eps ascending.

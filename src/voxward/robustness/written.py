@@ -1,4 +1,4 @@
-"""The attack as it would arrive: a file in the source's own number type, read back and segmented like any other."""
+"""An adversarial volume as it would arrive: a file in the source's own number type, segmented like any other file."""
 
 from __future__ import annotations
 
@@ -15,19 +15,31 @@ from voxward.core.errors import UserError
 from voxward.data.io import read_image, write_image
 
 Segment = Callable[[Volume], tuple[np.ndarray, Mapping[str, Any]]]
-"""From a volume to class indices (i, j, k) in its geometry, and notes for the books."""
-# An integer behind a scaled intensity in float32 is found again to this (Scaling.reversible says that it can be).
+"""A function from a volume to class indices (i, j, k) in its geometry, and notes for the record."""
+# The integer that a scaled float32 intensity stands for is recovered with an error below this (see
+# `Scaling.reversible`).
 _ROUNDING = 1 / 64
 
 
 def as_stored(
     adversarial: np.ndarray, reference: np.ndarray, kind: np.dtype[Any], scaling: Scaling | None = None
 ) -> np.ndarray:
-    """Adversarial intensities in a file's number type; integers are rounded towards `reference`; all (c, i, j, k).
+    """Return adversarial intensities in a file's number type, with integers rounded towards a reference.
 
-    So a file never lies further from the reference than the tensor did, if that holds integers itself. What the type
-    cannot hold is cut off. 64-bit integers become 32-bit ones, which every file format has. Raises ValueError where
-    these cannot hold the reference. scaling: of the file, whose integers are found then, instead of intensities.
+    So a file never lies further from the reference than the array did, if the reference holds integers itself. Values
+    beyond the limits of the type are cut off. 64-bit integers become 32-bit ones, which every file format has.
+
+    Args:
+        adversarial: The adversarial intensities (c, i, j, k).
+        reference: The intensities (c, i, j, k) that were perturbed.
+        kind: The number type of the file.
+        scaling: How the file stores intensities as integers; then the integers are returned instead of intensities.
+
+    Returns:
+        The stored values (c, i, j, k).
+
+    Raises:
+        UserError: 32-bit integers cannot hold the reference.
     """
     if scaling is not None:
         return as_stored(*_unscaled(adversarial, reference, scaling), np.dtype(scaling.kind))
@@ -45,7 +57,7 @@ def as_stored(
 
 
 def _unscaled(adversarial: np.ndarray, reference: np.ndarray, scaling: Scaling) -> tuple[np.ndarray, np.ndarray]:
-    """Both in steps of the scaling; a reference that a file holds is whole there, and no rounding moves it off."""
+    """Return both arrays in steps of the scaling; a reference that the file can hold is made exactly whole there."""
     near = (reference.astype(np.float64) - scaling.intercept) / scaling.slope
     whole = np.rint(near)
     near = np.where(np.abs(near - whole) <= _ROUNDING, whole, near)
@@ -54,9 +66,12 @@ def _unscaled(adversarial: np.ndarray, reference: np.ndarray, scaling: Scaling) 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """A written volume as the deployed model sees it: its mask (i, j, k), and the intensities (c, i, j, k) it holds.
+    """A written volume as the deployed model sees it.
 
-    notes: what else is worth a line in the books.
+    Attributes:
+        mask: The class indices (i, j, k) that the model found.
+        written: The intensities (c, i, j, k) that the file holds.
+        notes: What else is worth a line in the record.
     """
 
     mask: np.ndarray
@@ -67,10 +82,17 @@ class Stored:
 def segment_stored(
     segment: Segment, source: Volume, reference: np.ndarray, adversarial: np.ndarray, path: Path | None
 ) -> Stored:
-    """Write the adversarial volume (to `path`, or to a file that is removed again), read it back, segment it.
+    """Write an adversarial volume as a file, read it back, and segment it.
 
-    source: whose number type, scaling and place the file has. reference: what was perturbed, see `as_stored`.
-    segment: the ordinary prediction, which finds its own crop and statistics.
+    Args:
+        segment: The ordinary prediction, which finds its own crop box and statistics.
+        source: The clean volume, whose number type, scaling and place in space the file has.
+        reference: The intensities (c, i, j, k) that were perturbed (see `as_stored`).
+        adversarial: The adversarial intensities (c, i, j, k).
+        path: Where the file is kept; None writes a file that is removed again.
+
+    Returns:
+        The mask, the intensities of the file, and the notes of the prediction.
     """
     stored = as_stored(adversarial, reference, source.array.dtype, source.scaling)
     with tempfile.TemporaryDirectory() as folder:

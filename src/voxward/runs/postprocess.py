@@ -298,10 +298,10 @@ KINDS: Registry[Kind] = Registry(
 
 
 def _scores(wanted: PostProcess, labels: LabelSet, pair: Pair) -> np.ndarray:
-    """Dice of each foreground class, followed by the Dice of all that is scored (regions, or the same classes again).
+    """Return the Dice of each foreground class, then of all that is scored (the regions, or the same classes again).
 
-    The first row is as predicted, then there is one for each step that `_alone` gives. The voxels are counted once;
-    then only those that a step changes are counted again.
+    The first row is for the prediction as it is; one row follows for each step that `_alone` gives. The voxels are
+    counted once, and then only the voxels that a step changes are counted again.
     """
     truth, prediction, spacing = pair
     count = len(wanted.kinds) + 1
@@ -321,7 +321,7 @@ def _scores(wanted: PostProcess, labels: LabelSet, pair: Pair) -> np.ndarray:
 
 
 def _alone(wanted: PostProcess, klass: int, spacing: Float3) -> Iterator[tuple[int, Step]]:
-    """The steps for one class, each with its row of `_scores`: first the classes' components, then their holes."""
+    """Yield the steps for one class, each with its row of `_scores`: first the class's components, then its holes."""
     kind = KINDS[wanted.kinds[klass - 1]]
     if kind.changes:
         yield klass, lambda label: kind.apply(label, (klass,), wanted, spacing)
@@ -338,7 +338,7 @@ def _dice_of_parts(matrix: np.ndarray, labels: LabelSet) -> np.ndarray:
 
 
 def _present(label: np.ndarray, classes: Sequence[int]) -> Iterator[tuple[int, Box]]:
-    """Those of `classes` that the map holds, each with its bounding box."""
+    """Return the classes among `classes` that the map holds, each with its bounding box."""
     if label.ndim != 3 or not np.issubdtype(label.dtype, np.integer):
         raise UserError(f"label must be a 3D integer class map, got shape {label.shape} of {label.dtype}")
     boxes = ndimage.find_objects(label, max_label=max(classes, default=0))
@@ -346,12 +346,12 @@ def _present(label: np.ndarray, classes: Sequence[int]) -> Iterator[tuple[int, B
 
 
 def _widened(box: Box) -> Box:
-    """The box and one voxel around it, as far as the volume goes."""
+    """Return the box with one voxel more on every side, as far as the volume goes."""
     return tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
 
 
 def _within(outer: Box, inner: Box) -> Box:
-    """`inner`, counted from the corner of `outer`, in the coordinates of the volume."""
+    """Return the box `inner`, whose voxels count from the corner of `outer`, in the coordinates of the volume."""
     return tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(outer, inner, strict=True))
 
 

@@ -1,7 +1,7 @@
 """A cascade as a VolumeModel: what an attack on both stages sees.
 
-Where the coarse system sends the fine one is not differentiable. So the box is the clean volume's and held, as are crop
-boxes, and what an attack found has to be re-checked with the cascade itself, whose box may have moved.
+The box that the coarse system sends the fine one to is not differentiable. So the box of the clean volume is held, as
+crop boxes are. What an attack finds has to be checked again with the cascade itself, whose box may have moved.
 """
 
 from __future__ import annotations
@@ -21,13 +21,18 @@ Stage = Literal["both", "coarse", "fine"]
 
 @dataclass(frozen=True, eq=False)
 class CascadeModel:
-    """Two pipelines and the held box, which the fine one segments: implements VolumeModel for volumes (b, c, i, j, k).
+    """The two pipelines of a cascade with a held box, as a `VolumeModel` of volumes (b, c, i, j, k).
 
-    Logits (b, k, i, j, k) are the fine model's inside the box and the coarse one's outside (equation 5 of Zhu et al. on
-    scores instead of masks). gradient: that of both pipelines, `exact` or `window_mean`: then the sum of both models'
-    means, each over its own windows.
+    Logits (b, k, i, j, k) are those of the fine model inside the box and those of the coarse model outside (equation 5
+    of Zhu et al., on logits instead of masks). It needs the memory of the two PipelineModels, one after the other, and
+    the logits of both.
 
-    Memory: that of the two PipelineModels, one after the other, and both their logits.
+    Attributes:
+        coarse: The model that finds the box; its logits count outside the box.
+        fine: The model that segments the box; it takes whole volumes.
+        box: The box of the clean volume, one slice per spatial axis.
+        gradient: The gradient of both pipelines: `exact`, or `window_mean`, which adds the means of the two models,
+            each over its own windows.
     """
 
     coarse: VolumeModel
@@ -37,26 +42,52 @@ class CascadeModel:
 
     @property
     def head(self) -> Head:
-        """That of both pipelines."""
+        """Return how the logits of both pipelines are read, `softmax` or `regions`."""
         return self.fine.head
 
     def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
-        """See VolumeModel."""
+        """Compute the logits, the objective and its gradient through both stages, one case after the other.
+
+        Args:
+            volume: Intensities (b, c, i, j, k).
+            target: The ground truth: class indices (b, i, j, k), or regions (b, k, i, j, k) of 0 and 1.
+            objective: The function of logits and ground truth that is differentiated.
+
+        Returns:
+            The logits (b, k, i, j, k), the objective's value per case (b), and the gradient (b, c, i, j, k) as
+            `gradient` says.
+        """
         case = self._exact if self.gradient == "exact" else self._window_mean
         found = [case(volume[n : n + 1], target[n : n + 1], objective) for n in range(len(volume))]
         logits, values, gradients = map(torch.cat, zip(*found, strict=True))
         return logits, values, gradients
 
     def logits(self, volume: Inputs) -> Scores:
-        """See VolumeModel."""
+        """Compute the joined logits (b, k, i, j, k) of volumes (b, c, i, j, k), without a gradient."""
         return self.sweep(volume).logits
 
     def sweep(self, volume: Inputs) -> Swept:
-        """See VolumeModel."""
+        """Compute the joined logits of volumes, and keep what `logits_after` needs of both models.
+
+        Args:
+            volume: Intensities (b, c, i, j, k).
+
+        Returns:
+            The volumes, the joined logits, and what `sweep` of each model returned.
+        """
         return self._swept(volume, self.coarse.sweep(volume), self.fine.sweep(volume))
 
     def logits_after(self, before: Swept, volume: Inputs, box: Box) -> Swept:
-        """See VolumeModel; of both models only the windows are computed that the change touches."""
+        """Compute the joined logits of changed volumes; both models compute only the windows that the change touches.
+
+        Args:
+            before: The earlier volumes with their logits, from `sweep` or `logits_after`.
+            volume: The changed volumes (b, c, i, j, k).
+            box: Where they may differ: one slice per spatial axis.
+
+        Returns:
+            The changed volumes, their joined logits, and what the next call needs.
+        """
         if before.memo is None:
             return self.sweep(volume)
         models = (self.coarse, self.fine)
@@ -64,9 +95,16 @@ class CascadeModel:
         return self._swept(volume, *after)
 
     def segment(self, logits: Scores) -> Truth:
-        """See VolumeModel: the fine model's mask in the box, background outside.
+        """Turn logits into the final mask: that of the fine model in the box, background outside.
 
-        The cascade says the same wherever its box is the held one, for then all that the coarse model found lies in it.
+        The deployed cascade returns the same mask wherever its box is the held one, because everything that the coarse
+        model found then lies in that box.
+
+        Args:
+            logits: Joined logits (b, k, i, j, k).
+
+        Returns:
+            Class indices (b, i, j, k), or regions (b, k, i, j, k) of 0 and 1.
         """
         part = self.fine.segment(logits[self._inside])
         mask = part.new_zeros((*part.shape[:-3], *logits.shape[2:]))
@@ -74,7 +112,7 @@ class CascadeModel:
         return mask
 
     def _exact(self, volume: Tensor, target: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
-        """One model's logits are fixed while the other's gradient is computed: the total is the sum of the two."""
+        """Return the sum of two gradients, each with the logits of the other model held."""
         inside = self.fine.logits(volume)[self._inside].clone()  # a view would keep the whole
         outside, _, total = self.coarse.value_and_grad(
             volume, target, lambda logits, truth: objective(self._joined(logits, inside), truth)
@@ -105,7 +143,7 @@ class CascadeModel:
 
 @dataclass(frozen=True, eq=False)
 class HeldBox(Wrapped):
-    """What is attacked of a cascade, together with the box of the clean volume.
+    """The attacked part of a cascade, together with the box of the clean volume.
 
     Attributes:
         inner: The model that is attacked.

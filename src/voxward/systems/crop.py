@@ -1,4 +1,4 @@
-"""Boxes of a volume: around a mask, cut out, compared."""
+"""Boxes of a volume: found around a mask, cut out, compared."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ Sides = list[list[int]]
 
 
 def bounding_box(mask: np.ndarray, margin: Size3 = (0, 0, 0)) -> Box | None:
-    """The smallest box with every voxel of `mask` (i, j, k) and `margin` voxels on both sides, as far as it goes.
+    """Return the smallest box that holds every voxel of a mask, widened by a margin.
 
-    None when the mask is empty.
+    Args:
+        mask: The mask (i, j, k).
+        margin: Voxels that are added on both sides of each axis, as far as the volume goes.
+
+    Returns:
+        One slice per axis; None for an empty mask.
     """
     sides = []
     for axis, (length, wider) in enumerate(zip(mask.shape, margin, strict=True)):
@@ -29,9 +34,15 @@ def bounding_box(mask: np.ndarray, margin: Size3 = (0, 0, 0)) -> Box | None:
 
 
 def crop(volume: Volume, box: Box, mask: np.ndarray | None = None) -> Volume:
-    """The part of a volume (c, i, j, k) in `box`, lying in space where it lay; with a `mask` (i, j, k), 0 outside it.
+    """Cut a box out of a volume; the part lies in space where it lay before.
 
-    Without a mask the array is a view.
+    Args:
+        volume: The volume (c, i, j, k).
+        box: One slice per spatial axis.
+        mask: A mask (i, j, k) of the whole volume, outside which intensities become 0; None keeps all intensities.
+
+    Returns:
+        The part with its own affine. Without a mask its array is a view.
     """
     array, affine = volume.array[(slice(None), *box)], volume.affine.astype(np.float64)
     affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
@@ -39,12 +50,27 @@ def crop(volume: Volume, box: Box, mask: np.ndarray | None = None) -> Volume:
 
 
 def sides(box: Box | None) -> Sides | None:
-    """Return a box as [start, stop] per axis; None stays None."""
+    """Return a box as plain data.
+
+    Args:
+        box: One slice per axis, or None for no box.
+
+    Returns:
+        [start, stop] per axis; None for None.
+    """
     return None if box is None else [[side.start, side.stop] for side in box]
 
 
 def overlap(first: Sides | None, second: Sides | None) -> float:
-    """Return the share of two boxes' union that both hold; 1 for two None, 0 for one None."""
+    """Return the overlap of two boxes: the share of their union that lies in both.
+
+    Args:
+        first: A box as `sides` returns it.
+        second: Another box.
+
+    Returns:
+        A share in [0, 1]; 1 where both boxes are None, 0 where one is.
+    """
     if first is None or second is None:
         return float(first is second)
     both = math.prod(max(min(a[1], b[1]) - max(a[0], b[0]), 0) for a, b in zip(first, second, strict=True))

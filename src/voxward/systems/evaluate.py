@@ -1,4 +1,4 @@
-"""Predictions on disk against the truth on disk: every case, every class, and the summary over the cases."""
+"""Predictions in files against the ground truth in files: every case, every class, and the summary over the cases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from voxward.metrics.score import CaseMetrics, score_case
 from voxward.metrics.summary import Summary, summarise
 
 Progress = Callable[[int, int], None]
-"""Is told (cases done, cases in all)."""
+"""A function that is called with the number of finished cases and their number in all."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Evaluation:
     Attributes:
         scoring: How the masks were scored.
         cases: The scores of each case.
-        classes: Per foreground class and metric (`metrics.registry.METRICS`) the summary over the cases; None where no
-            case defines the metric.
-        means: Per metric the summary over the cases of each case's mean over its classes that define the metric.
+        classes: For each foreground class and metric (`metrics.registry.METRICS`), the summary over the cases; None
+            where no case defines the metric.
+        means: For each metric, the summary over the cases of the case's mean over its classes that define the metric.
     """
 
     scoring: Scoring
@@ -42,11 +42,11 @@ class Evaluation:
 
     @property
     def foreground(self) -> Summary | None:
-        """The summary of the cases' mean foreground Dice; None where no case has a defined class."""
+        """Return the summary of the cases' mean foreground Dice; None where no case has a defined class."""
         return self.means[PRIMARY]
 
     def to_data(self) -> dict[str, Any]:
-        """Everything as plain JSON data, as metrics.json holds it."""
+        """Return everything as plain JSON data, in the form of metrics.json."""
         cases = [
             {"id": case.id, "classes": {name: scores.figures() for name, scores in case.classes.items()}}
             for case in self.cases
@@ -87,21 +87,21 @@ def evaluate_pairs(
     workers: int = 2,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score predictions in files against the truth in files.
+    """Score predictions in files against the ground truth in files.
 
     Args:
-        pairs: (case id, truth file, prediction file) of each case.
+        pairs: The case id, the file of the ground truth and the file of the prediction, for each case.
         labels: The classes; both files hold its values.
         scoring: Policy for empty masks, and the metrics' options.
-        workers: Cases that are read and scored at once.
-        progress: Is told (cases done, cases in all).
+        workers: The number of cases that are read and scored at once.
+        progress: Called with the number of finished cases and their number in all.
 
     Returns:
         The scores of all cases, and their summaries.
 
     Raises:
-        UserError: There is no case, two have the same id, or a pair differs in shape or affine or holds a value that
-            is not declared. The message names every such case.
+        UserError: There is no case, two have the same id, or a pair differs in shape or affine or holds a value that is
+            not declared. The message names every such case.
         FileNotFoundError: Files are missing. The message names them.
     """
     # A pair is read as a case whose image is the prediction.
@@ -126,14 +126,15 @@ def evaluate_folder(
         predictions: The folder; each prediction is named like its case.
         ids: The cases to score; by default all that have a label.
         scoring: Policy for empty masks, and the metrics' options.
-        workers: Cases that are read and scored at once.
-        progress: Is told (cases done, cases in all).
+        workers: The number of cases that are read and scored at once.
+        progress: Called with the number of finished cases and their number in all.
 
     Returns:
         The scores of all cases, and their summaries.
 
     Raises:
-        UserError: A case has no label or several predictions, or for what `evaluate_pairs` refuses.
+        UserError: A case has no label or several predictions, or the files do not fit each other as `evaluate_pairs`
+            requires.
         FileNotFoundError: The folder or a prediction is missing.
     """
     if not predictions.is_dir():
@@ -148,7 +149,7 @@ def evaluate_folder(
 
 
 def _prediction(folder: Path, case: Case) -> Path:
-    """The prediction of a case, whatever its file type; where there is none, the path where it should have been."""
+    """Return the file of a case's prediction, whatever its type; where there is none, the path where it should be."""
     found = [path for suffix in SUFFIXES if (path := folder / f"{case.id}{suffix}").is_file()]
     if len(found) > 1:
         raise UserError(f"case {case.id!r} has several predictions: {', '.join(path.name for path in found)}")

@@ -1,7 +1,7 @@
-"""Two label maps of one case become one: each model is believed on the classes it is better at.
+"""Two label maps of one case become one: each model decides on the classes that it is better at.
 
-The two-step merge of Henry et al., BraTS 2020 (section 2.6, Table 1): model A keeps its enhancing and its necrotic
-tumour, and between background and oedema model B decides.
+This is the two-step merge of Henry et al., BraTS 2020 (section 2.6, Table 1): the enhancing and the necrotic tumour of
+model A are kept, and model B decides between background and oedema.
 """
 
 from __future__ import annotations
@@ -19,11 +19,19 @@ from voxward.data.io import SUFFIXES, volume_stem
 
 @dataclass(frozen=True)
 class MergeRule:
-    """Which of two models owns which class (values in their label maps); what neither owns is background.
+    """Which of two models owns which class; a class is a value in the label maps.
 
-    first: what the first model says of these classes is final. second: where the first model says background or one
-    of these, and the second as well, the second is believed; where the second says a class that it does not own, it
-    has no opinion, and the first's stands. Raises ValueError for a class that both own, and for the background owned.
+    What the first model says of its own classes is final. Where the first model says background or a class of the
+    second, and the second model says background or a class of its own as well, the second is believed. Where the second
+    model says a class that it does not own, it has no opinion, and the first model's value stands.
+
+    Attributes:
+        first: The classes that the first model owns.
+        second: The classes that the second model owns.
+        background: The value of the background, which neither model owns.
+
+    Raises:
+        UserError: Both models own a class, or one owns the background.
     """
 
     first: tuple[int, ...]
@@ -39,7 +47,7 @@ class MergeRule:
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """All legal values, ascending."""
+        """Return all legal values, in ascending order."""
         return tuple(sorted({self.background, *self.first, *self.second}))
 
 
@@ -48,9 +56,18 @@ BRATS_2020 = MergeRule(first=(1, 4), second=(2,))
 
 
 def merge(first: VoxelArray, second: VoxelArray, rule: MergeRule = BRATS_2020) -> VoxelArray:
-    """Merge two label maps of one shape into a new one of the first one's type.
+    """Merge two label maps of one case by a rule.
 
-    Raises ValueError for different shapes, and for values that are not the rule's.
+    Args:
+        first: The label map of the first model, of any shape.
+        second: The label map of the second model, of the same shape.
+        rule: Which model owns which class.
+
+    Returns:
+        A new label map with the number type of `first`.
+
+    Raises:
+        UserError: The shapes differ, or a map holds a value that is not one of the rule's.
     """
     if first.shape != second.shape:
         raise UserError(f"first and second must have one shape, got {first.shape} and {second.shape}")
@@ -68,7 +85,14 @@ def _check(name: str, labels: VoxelArray, legal: Collection[int]) -> None:
 
 
 def pairs_of(first: Path, second: Path) -> dict[str, tuple[Path, Path]]:
-    """Return the two segmentations of every case in two folders.
+    """Find the two segmentations of every case in two folders.
+
+    Args:
+        first: The folder with the segmentations of the first model.
+        second: The folder with those of the second model, under the same names.
+
+    Returns:
+        For each case id, the file in `first` and the file in `second`.
 
     Raises:
         UserError: The folders do not hold the same cases, hold none, or one holds two segmentations of a case.

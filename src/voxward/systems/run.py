@@ -19,7 +19,7 @@ from voxward.core.model import Box, VolumeModel
 from voxward.core.structure import to_data
 from voxward.data.normalization import normalization_of
 from voxward.data.prepare import measured
-from voxward.pipeline.model import PipelineModel, legal_window
+from voxward.pipeline.model import PipelineModel, legal_range
 from voxward.pipeline.precision import resolve_precision
 from voxward.pipeline.predictor import Done, Predictor
 from voxward.runs.folder import RunFolder, TrainedModel, load_run
@@ -144,7 +144,7 @@ class RunSystem:
     def ranges(self, volume: Volume) -> Sequence[IntensityRange]:
         """Return the range of every channel that the plan clips to; see System."""
         plan = self.predictor.model.plan
-        pairs = [legal_window(low, high) for low, high, _, _ in measured(volume, plan)]
+        pairs = [legal_range(low, high) for low, high, _, _ in measured(volume, plan)]
         zeros = [normalization_of(channel).keeps_zero for channel in plan.channels]
         return [IntensityRange(low, high, zero) for (low, high), zero in zip(pairs, zeros, strict=True)]
 

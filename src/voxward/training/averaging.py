@@ -40,12 +40,21 @@ class Restarting:
     averaging: Averaging
 
     def factor(self, done: float) -> float:
-        """Return the factor at the share `done` (0 to 1) of the whole run."""
+        """Return the learning rate at a time of the run, as a multiple of the initial one.
+
+        Args:
+            done: The share of the whole run that is done, from 0 to 1.
+        """
         averaging = self.averaging
         return averaging.factor(done) if self._restarted(done) else self.before.factor(done / averaging.start)
 
     def observe(self, done: float, validation_loss: float) -> None:
-        """Pass a validation loss on to `before`, as long as that lasts."""
+        """Pass a validation loss on to `before`, until the first restart.
+
+        Args:
+            done: The share of the whole run that is done, from 0 to 1.
+            validation_loss: The loss of the validation.
+        """
         if not self._restarted(done):
             self.before.observe(done / self.averaging.start, validation_loss)
 
@@ -54,7 +63,11 @@ class Restarting:
         return self.before.state()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Go on from what `state` returned.
+
+        Args:
+            state: The state of `before`.
+        """
         self.before.restore(state)
 
     def _restarted(self, done: float) -> bool:
@@ -110,7 +123,10 @@ class WeightAverage:
         return {"count": torch.tensor(self.count)} | {f"mean.{name}": value for name, value in self.mean.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned, whose tensors are copied to the devices of the parameters.
+        """Go on from what `state` returned; its tensors are copied to the devices of the parameters.
+
+        Args:
+            state: The number of snapshots, and the mean of every parameter.
 
         Raises:
             UserError: The names or the shapes are not those of the network's parameters.

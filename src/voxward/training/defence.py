@@ -4,10 +4,11 @@ Patches are perturbed after augmentation, within the ball that attacks use: eps 
 case, and no voxel leaves the intensity range of the case and the patch. An attack on a whole volume leaves two kinds of
 voxels alone that are perturbed here: the padding of a patch, and voxels that are exactly 0 in the file of an MR image.
 
-The searches for a perturbation run on the bare network with frozen weights, so that they cost no gradients of the
-weights and, in distributed training, no communication. The running statistics of a batch norm come only from the
-batches that the weights learn on: the searches and the clean loss run in evaluation mode and do not change them. Where
-only some samples are perturbed (`clean`, TRADES), the statistics are those of clean and perturbed samples together.
+The gradient ascent that makes a perturbation runs on the bare network with frozen weights, so that it costs no
+gradients of the weights and, in distributed training, no communication. The running statistics of a batch norm come
+only from the batches that the weights learn on: the ascent and the clean loss run in evaluation mode and do not change
+them. Where only some samples are perturbed (`clean`, TRADES), the statistics are those of clean and perturbed samples
+together.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ _CLEAN_EVERY = 20
 _RIM = 0.99
 _FIGURES = ("training_loss", "clean_loss", "saturation", "gradient_norm")
 
-Search = Callable[[Tensor, float], Tensor]
-"""A function that a search maximises: from the logits of a perturbed batch and the progress of the search (0 to 1) to
-one value per sample."""
+Ascent = Callable[[Tensor, float], Tensor]
+"""A function that is maximised by gradient ascent: from the logits of a perturbed batch and the progress of the ascent
+(0 to 1) to one value per sample."""
 
 
 def patch_ball(images: Images, windows: Float[Tensor, "b c 2"], eps: float) -> Ball:
@@ -61,8 +62,8 @@ def patch_ball(images: Images, windows: Float[Tensor, "b c 2"], eps: float) -> B
     return Ball("linf", images, eps * unit, torch.minimum(low, least), torch.maximum(high, most), unit)
 
 
-def searched(network: nn.Module, ball: Ball, start: Images, value: Search, steps: int, length: float) -> Images:
-    """Search for a perturbation by steps along the sign of the gradient.
+def ascended(network: nn.Module, ball: Ball, start: Images, value: Ascent, steps: int, length: float) -> Images:
+    """Perturb a batch by gradient ascent: steps along the sign of the gradient.
 
     Args:
         network: The network that is attacked; its weights and its training mode are left as found.
@@ -84,11 +85,14 @@ def searched(network: nn.Module, ball: Ball, start: Images, value: Search, steps
     return x.detach()
 
 
-def search_precision(fabric: Fabric) -> AbstractContextManager[object]:
-    """Return the context in which a search computes.
+def ascent_precision(fabric: Fabric) -> AbstractContextManager[object]:
+    """Return the context in which gradient ascent on the images computes.
 
-    A search computes in the precision of the training, but never in fp16, in which the gradients of the input vanish
-    because nothing scales them.
+    It computes in the precision of the training, but never in fp16, in which the gradients of the input vanish because
+    nothing scales them.
+
+    Args:
+        fabric: The devices and the precision of the run.
     """
     fp16 = getattr(fabric.strategy.precision, "precision", None) == "16-mixed"
     return nullcontext() if fp16 else fabric.autocast()
@@ -104,6 +108,12 @@ class FreeStep:
 
     Every process of a distributed training has perturbations of its own, and a resumed run gives them back. A run that
     is resumed with another number of processes starts them at 0.
+
+    Attributes:
+        learner: The network and everything that changes it.
+        defence: The recipe's part on the defence.
+        share: The perturbation of every voxel (b, c, d, h, w), as a share of eps; None before the first batch.
+        figures: The names of the values that a call returns.
     """
 
     learner: Learner
@@ -113,7 +123,7 @@ class FreeStep:
 
     @property
     def updates(self) -> int:
-        """Return the number of replays, because each of them moves the weights once."""
+        """Return the number of replays, because each replay moves the weights once."""
         return self.defence.replays
 
     def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
@@ -144,7 +154,11 @@ class FreeStep:
         return {"share": found.reshape(-1, *self.share.shape)}  # a lone process gathers no axis
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take the perturbations of this process, or start at 0 where there were more or fewer processes."""
+        """Take the perturbations of this process, or start at 0 if the number of processes has changed.
+
+        Args:
+            state: The perturbations of all processes, as `state` returned them.
+        """
         fabric, kept = self.learner.fabric, state.get("share")
         if kept is not None and len(kept) == fabric.world_size:
             self.share = kept[fabric.global_rank].to(fabric.device)
@@ -154,9 +168,15 @@ class FreeStep:
 
 @dataclass(frozen=True, eq=False)
 class PgdStep(Stateless):
-    """Adversarial training with PGD (Madry et al. 2018): a search finds the patches that the weights learn on.
+    """Adversarial training with PGD (Madry et al. 2018): gradient ascent makes the patches that the weights learn on.
 
-    The search starts at a random point of the ball.
+    The ascent starts at a random point of the ball.
+
+    Attributes:
+        learner: The network and everything that changes it.
+        defence: The recipe's part on the defence.
+        figures: The names of the values that a call returns.
+        updates: How often a call moves the weights.
     """
 
     learner: Learner
@@ -165,12 +185,12 @@ class PgdStep(Stateless):
     updates = 1
 
     def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
-        """Search for a perturbation, update the weights once, and return the figures of the batch."""
+        """Perturb the batch, update the weights once, and return the figures of the batch."""
         ball = patch_ball(batch.images, batch.windows, _eps(self.defence, batch.done))
         loss = create_objective(self.defence.objective)
         clean, truth = _clean_loss(self.learner, batch), self.learner.target(batch.labels)
-        with search_precision(self.learner.fabric):
-            found = searched(
+        with ascent_precision(self.learner.fabric):
+            found = ascended(
                 bare(self.learner.network), ball, ball.random(batch.generator),
                 lambda logits, progress: loss(logits, truth, progress), self.defence.steps, self.defence.length,
             )  # fmt: skip
@@ -185,8 +205,14 @@ class PgdStep(Stateless):
 class TradesStep(Stateless):
     """TRADES (Zhang et al. 2019): the loss on clean patches, plus a divergence that perturbed patches cause.
 
-    The divergence is that of the prediction for the perturbed patch from the prediction for the clean patch, and
-    `beta` is its weight. The search for the perturbation maximises it.
+    The divergence is that of the prediction for the perturbed patch from the prediction for the clean patch, and `beta`
+    is its weight. The perturbation is made by gradient ascent on this divergence.
+
+    Attributes:
+        learner: The network and everything that changes it.
+        defence: The recipe's part on the defence.
+        figures: The names of the values that a call returns.
+        updates: How often a call moves the weights.
     """
 
     learner: Learner
@@ -195,13 +221,13 @@ class TradesStep(Stateless):
     updates = 1
 
     def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
-        """Search for a perturbation, update the weights once, and return the figures of the batch."""
+        """Perturb the batch, update the weights once, and return the figures of the batch."""
         ball = patch_ball(batch.images, batch.windows, _eps(self.defence, batch.done))
         network, head = bare(self.learner.network), self.learner.head
-        with search_precision(self.learner.fabric):
+        with ascent_precision(self.learner.fabric):
             with torch.no_grad(), frozen(network):
                 own = network(batch.images).float()
-            x = searched(
+            x = ascended(
                 network, ball, ball.random(batch.generator),
                 lambda logits, _: divergence(own, logits, batch.labels, head), self.defence.steps, self.defence.length,
             )  # fmt: skip
@@ -289,6 +315,10 @@ def _measured(learner: Learner, ball: Ball, x: Images, loss: Tensor, clean: Tens
 
 
 def bare(network: nn.Module) -> nn.Module:
-    """Return the network inside the wrappers of Fabric and of distributed training."""
+    """Return the network inside the wrappers of Fabric and of distributed training.
+
+    Args:
+        network: The network, with or without wrappers.
+    """
     inner: nn.Module = getattr(network, "module", network)
     return inner

@@ -1,4 +1,4 @@
-"""What a hardened run takes over from the run that it begins with."""
+"""The part of a hardened run that is taken over from the run that it begins with."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class Interrupted(Exception):  # noqa: N818 - it is no error
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether to stop; a second Ctrl-C interrupts at once, as usual."""
+    """Yield a function that returns whether a signal has asked to stop; a second Ctrl-C interrupts at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop.is_set  # signals reach the main thread only

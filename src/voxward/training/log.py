@@ -31,7 +31,11 @@ class TrainingLog:
         self.tensorboard = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step + 1)
 
     def add(self, row: dict[str, float]) -> None:
-        """Append one row, which has a value for every column."""
+        """Append one row.
+
+        Args:
+            row: A value for every column, by name; NaN values are left out of the file of TensorBoard.
+        """
         append_text(self.path, self._line(row) + "\n")
         for name in (name for name in self.columns[2:] if not math.isnan(row[name])):
             self.tensorboard.add_scalar(name, row[name], int(row["step"]))

@@ -18,14 +18,23 @@ from voxward.core.registry import Registry
 
 @runtime_checkable
 class Schedule(Protocol):
-    """What the training loop asks of a schedule."""
+    """A learning-rate schedule, as the training loop calls it."""
 
     def factor(self, done: float) -> float:
-        """Return the learning rate at the share `done` (0 to 1) of the run, as a multiple of the initial one."""
+        """Return the learning rate at a time of the run, as a multiple of the initial one.
+
+        Args:
+            done: The share of the run that is done, from 0 to 1.
+        """
         ...
 
     def observe(self, done: float, validation_loss: float) -> None:
-        """Take note of a validation loss that was measured at the share `done` (0 to 1) of the run."""
+        """Take note of a validation loss.
+
+        Args:
+            done: The share of the run, from 0 to 1, that was done when the loss was measured.
+            validation_loss: The loss of the validation.
+        """
         ...
 
     def state(self) -> dict[str, Any]:
@@ -33,7 +42,11 @@ class Schedule(Protocol):
         ...
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Go on from what `state` returned.
+
+        Args:
+            state: The plain numbers.
+        """
         ...
 
 

@@ -38,7 +38,7 @@ class StepInput:
 
 @runtime_checkable
 class Step(Protocol):
-    """What the training loop asks of a step."""
+    """A training step, as the training loop calls it."""
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ class Step(Protocol):
 
     @property
     def updates(self) -> int:
-        """Return how often a call moves the weights; an epoch has that many fewer batches."""
+        """Return how often a call moves the weights; an epoch has fewer batches by this factor."""
         ...
 
     def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
@@ -64,12 +64,16 @@ class Step(Protocol):
     def state(self) -> Mapping[str, Tensor]:
         """Return the tensors with which `restore` goes on as if there had been no interruption.
 
-        It holds the tensors of all processes, and all processes have to call it.
+        The tensors are those of all processes, so all processes have to call this method.
         """
         ...
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from the tensors that `state` returned."""
+        """Go on from the tensors that `state` returned.
+
+        Args:
+            state: The tensors of all processes, by name.
+        """
         ...
 
 

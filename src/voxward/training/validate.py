@@ -8,11 +8,11 @@ from torch import Tensor
 from voxward.attacks.objectives import create_objective
 from voxward.core.labels import LabelSet
 from voxward.core.types import Images, Labels, Logits
-from voxward.training.defence import bare, patch_ball, search_precision, searched
+from voxward.training.defence import ascended, ascent_precision, bare, patch_ball
 from voxward.training.selection import Validation
 from voxward.training.setup import TrainingRun
 
-# The steps of the search that measures the robust Dice score: enough to tell checkpoints apart, and too few to claim
+# The steps of the attack that measures the robust Dice score: enough to tell checkpoints apart, and too few to claim
 # that a network is robust.
 _STEPS = 5
 
@@ -54,8 +54,8 @@ def validate(run: TrainingRun) -> Validation:
 
 def _attacked(run: TrainingRun, images: Images, labels: Labels, windows: Tensor, eps: float) -> Images:
     ball, loss, truth = patch_ball(images, windows, eps), create_objective("dice"), run.plan.labels.target(labels)
-    with search_precision(run.fabric):
-        return searched(
+    with ascent_precision(run.fabric):
+        return ascended(
             bare(run.network), ball, images, lambda z, progress: loss(z, truth, progress), _STEPS, 2.5 / _STEPS
         )
 
