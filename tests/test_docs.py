@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from voxward.cli import COMMANDS, parser
-from voxward.core.recipe.yaml import read_yaml
+from voxward.core.yaml import read_yaml
 from voxward.robustness.protocol import load_protocol
 from voxward.systems.open import KINDS
 

@@ -12,8 +12,8 @@ from voxward.core.errors import UserError
 from voxward.core.files import write_json, write_text
 from voxward.core.plan import load_json
 from voxward.core.recipe import dump_recipe, load_recipe
-from voxward.core.recipe.yaml import dump_yaml, read_yaml
 from voxward.core.structure import to_data
+from voxward.core.yaml import dump_yaml, read_yaml
 from voxward.nets.registry import network_for_plan
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit, load_run, save_weights
 from voxward.runs.postprocess import PostProcess

@@ -3,7 +3,7 @@ import datetime
 import pytest
 
 from voxward.core.errors import UserError
-from voxward.core.recipe.yaml import dump_yaml, override, packaged, packaged_names, read_yaml
+from voxward.core.yaml import dump_yaml, override, packaged, packaged_names, read_yaml
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
 from voxward.report.training import draw_curve
-from voxward.runs.folder import RunFolder, RunSettings, load_run
+from voxward.runs.folder import RunFolder, RunSettings
+from voxward.systems.open import run_of
 from voxward.training.begin import Request
 from voxward.training.harden import hardening
 from voxward.training.train import train_run
@@ -36,7 +37,7 @@ def harden(
     first run: its prepared cases are shared where they are those of the dataset, and otherwise prepared again.
 
     Args:
-        run: The folder of a trained run.
+        run: The folder of a trained run, or a `system.yaml` of a single run.
         out: The folder of the hardened run.
         method: The defence: `free`, `pgd` or `trades`, see `core.recipe.Defence`.
         eps: The largest change of a voxel, as a share (0 to 1) of the intensity range of a case.
@@ -60,8 +61,7 @@ def harden(
         >>> import voxward
         >>> hardened = voxward.harden("run", out="hardened", method="pgd", eps=4 / 255)  # doctest: +SKIP
     """
-    load_run(run)  # refuses what is no trained run
-    before = RunFolder(Path(run))
+    before = run_of(run)
     dataset = load_json(RunSettings, before.settings).dataset if change.dataset is None else change.dataset
     asked = Request(
         dataset=open_dataset(dataset),

@@ -10,11 +10,8 @@ from typing import Any, Literal
 from voxward.attacks.budget import Budget
 from voxward.attacks.registry import ATTACKS
 from voxward.attacks.threat import Norm, Reference, ThreatModel, Unit
-from voxward.core.document import without_format
-from voxward.core.reading import read_text
-from voxward.core.recipe.yaml import override, packaged, packaged_names, read_yaml
 from voxward.core.registry import unknown_name
-from voxward.core.structure import from_data
+from voxward.core.yaml import load_yaml, packaged_names
 from voxward.metrics.policies import POLICIES
 from voxward.pipeline.member import Statistics
 from voxward.pipeline.model import Gradient
@@ -168,14 +165,7 @@ def load_protocol(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Pr
     Example:
         >>> load_protocol("quick", ["cases=3"])
     """
-    given = str(name_or_path)
-    own = given.endswith((".yaml", ".yml"))
-    text = read_text(given) if own else packaged("protocols", given, "protocol")
-    source = given if own else f"protocol {given}"
-    data = without_format(read_yaml(text, source), source)
-    for change in overrides:
-        override(data, change)
-    return from_data(Protocol, data, source)
+    return load_yaml(Protocol, name_or_path, "protocols", overrides)
 
 
 def protocol_names() -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from typing import Any
 from voxward.core.document import with_format, without_format
 from voxward.core.errors import UserError
 from voxward.core.reading import read_text
-from voxward.core.recipe.yaml import dump_yaml, override, read_yaml
 from voxward.core.registry import Registry
 from voxward.core.structure import from_data
+from voxward.core.yaml import dump_yaml, override, read_yaml
 from voxward.pipeline.precision import resolve_device
 from voxward.runs.folder import RunFolder
 from voxward.systems.cascade import CascadeEntry, cascade_entries, open_cascade
@@ -81,6 +81,20 @@ def is_system(path: Path) -> bool:
     if path.is_file():
         return path.suffix in _SUFFIXES
     return path.is_dir() and (RunFolder(path).recipe.is_file() or (path / "system.yaml").is_file())
+
+
+def run_of(path: Path | str) -> RunFolder:
+    """Return the one run that a path stands for: a run folder, or a `system.yaml` of a single run.
+
+    Raises:
+        UserError: The system is another one; its runs can be named one by one.
+        FileNotFoundError: There is no such folder or file, or the run is not complete.
+    """
+    runs = open_system(path, device="cpu").runs
+    if len(runs) != 1:
+        listed = ", ".join(str(run.root) for run in runs)
+        raise UserError(f"{path} must be a single run, got a system of {len(runs)}: name one of {listed}")
+    return runs[0]
 
 
 def compose_system(kind: str, systems: Sequence[Path], out: Path, overrides: Sequence[str] = ()) -> str:

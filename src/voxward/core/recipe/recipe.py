@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from voxward.core.document import with_format, without_format
-from voxward.core.reading import read_text
+from voxward.core.document import with_format
 from voxward.core.recipe.augmentation import Augmentation
 from voxward.core.recipe.averaging import Averaging
 from voxward.core.recipe.defence import Defence
@@ -18,8 +17,8 @@ from voxward.core.recipe.preparation import Preparation
 from voxward.core.recipe.sampling import Sampling
 from voxward.core.recipe.search import Search
 from voxward.core.recipe.training import Training
-from voxward.core.recipe.yaml import dump_yaml, override, packaged, packaged_names, read_yaml
-from voxward.core.structure import from_data, to_data
+from voxward.core.structure import to_data
+from voxward.core.yaml import dump_yaml, load_yaml, packaged_names
 
 Options = Mapping[str, Any]
 
@@ -101,14 +100,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     Example:
         >>> load_recipe("dynunet", ["training.epochs=100"])
     """
-    given = str(name_or_path)
-    own = given.endswith((".yaml", ".yml"))
-    text = read_text(given) if own else packaged("recipes", given, "recipe")
-    source = given if own else f"recipe {given}"
-    data = without_format(read_yaml(text, source), source)
-    for change in overrides:
-        override(data, change)
-    return from_data(Recipe, data, source)
+    return load_yaml(Recipe, name_or_path, "recipes", overrides)
 
 
 def recipe_names() -> tuple[str, ...]:

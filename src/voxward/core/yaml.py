@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from importlib import resources
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
+from voxward.core.document import without_format
 from voxward.core.errors import UserError
+from voxward.core.reading import read_text
 from voxward.core.registry import unknown_name
+from voxward.core.structure import from_data
+
+T = TypeVar("T")
 
 
 class _Loader(yaml.SafeLoader):
@@ -117,6 +123,28 @@ def packaged(folder: str, name: str, family: str) -> str:
     if name not in known:
         raise UserError(unknown_name(family, name, dict.fromkeys(known)))
     return (resources.files("voxward") / folder / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def load_yaml(cls: type[T], name_or_path: str | Path, folder: str, overrides: Sequence[str] = ()) -> T:
+    """Read a dataclass from a YAML file that voxward comes with, or from the user's own.
+
+    Args:
+        cls: The dataclass.
+        name_or_path: The name of a packaged file, or a path that ends with `.yaml` or `.yml`.
+        folder: The folder of the packaged files, `recipes` or `protocols`.
+        overrides: Changes, each `dotted.key=value`.
+
+    Raises:
+        UserError: The name is unknown, or something in the file is wrong; all problems are listed.
+        FileNotFoundError: There is no such file.
+    """
+    given, family = str(name_or_path), folder.removesuffix("s")
+    own = given.endswith((".yaml", ".yml"))
+    source = given if own else f"{family} {given}"
+    data = without_format(read_yaml(read_text(given) if own else packaged(folder, given, family), source), source)
+    for change in overrides:
+        override(data, change)
+    return from_data(cls, data, source)
 
 
 def _parse(text: str) -> Any:
