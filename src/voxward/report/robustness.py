@@ -11,7 +11,7 @@ from voxward.metrics.summary import Summary, summarise
 from voxward.report.benchmark import comparable, folded_row, reading_notes, sizes, threat_title, warnings
 from voxward.report.table import Column, Table, Value
 from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text
-from voxward.robustness.record import CONTROLS, Record
+from voxward.robustness.record import CONTROLS, PROBE, Record
 from voxward.robustness.sanity import STANDARD, Finding, Thresholds, sanity
 from voxward.robustness.summary import View
 
@@ -88,15 +88,17 @@ def _lines(view: View, ensembles: Ensembles, thresholds: Thresholds) -> list[_Li
 
 
 def _attacks(view: View, model: str) -> list[str]:
-    """The model's controls, then its attacks by name."""
-    found = {r.attack: r.kind for r in view.records if r.model == model}
-    controls = [name for name in CONTROLS if name in found]
-    return controls + sorted(name for name, kind in found.items() if kind == "attack")
+    """The model's controls, the usual ones first, then its attacks by name."""
+    mine = [record for record in view.records if record.model == model]
+    # The check at eps 1 and the look at the model itself are no controls of a size.
+    controls = {r.attack for r in mine if r.kind == "control" and r.eps in (0.0, *view.eps) and r.attack != PROBE}
+    usual = [name for name in CONTROLS if name in controls]
+    return usual + sorted(controls - set(usual)) + sorted({r.attack for r in mine if r.kind == "attack"})
 
 
 def _attack_line(view: View, model: str, attack: str) -> _Line:
     summaries = [_single(view, model, attack, eps) for eps in view.eps]
-    kind = "control" if attack in CONTROLS else "attack"
+    kind = next(r.kind for r in view.records if r.model == model and r.attack == attack)
     figures = tuple(
         (kind, eps, s.n, s.mean, s.low, s.high, None, None, seconds)
         for eps, (s, seconds) in zip(view.eps, summaries, strict=True)

@@ -21,7 +21,14 @@ __all__ = [
 
 NORMALIZATIONS: Registry[Normalization] = Registry(
     "normalization",
-    {"ct": CT(), "mr": MR(), "clip": Clip(), "minmax": MinMax(), "zscore": ZScore(), "none": Unchanged()},
+    {
+        "ct": CT(),
+        "mr": MR(),
+        "clip": Clip(),
+        "minmax": MinMax(),
+        "zscore": ZScore(),
+        "none": Unchanged(),
+    },
 )
 
 # The choice of a recipe that leaves it to the channel's name.
