@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ import voxward
 from tests.end_to_end.build import changes
 from tests.end_to_end.conftest import TINY
 from voxward.cli import main
+from voxward.cli.robustness import show
 from voxward.commands.attack import attack
 from voxward.commands.train import train
 from voxward.core.choices import Fold
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image
+from voxward.robustness.sanity import Finding
 
 QUICK = {"attacks": ("apgd-dice", "fab-dice", "square"), "eps": (8 / 255, 16 / 255), "steps": 10, "queries": 10,
          "fab_steps": 3, "cases": 1, "precision": "fp32"}  # fmt: skip
@@ -262,3 +265,53 @@ def test_the_python_interface(skilled, phantoms):
     result = voxward.attacks.create("apgd-dice", steps=10)(model, images, target, threat)
     assert float(result.dice) <= float(result.clean_dice)
     assert result.gradients <= 10
+
+
+def test_requirements_are_judged_and_gate(attacked, skilled, phantoms, capsys):
+    """They may change without another attack: no record depends on them."""
+    wanted = ["clean_dice >= 0.01", "robust_dice@16/255 >= 0.999"]
+    overrides = [*changes(**QUICK), f"require=[{', '.join(wanted)}]"]
+    result = attack(skilled, phantoms, out=attacked.out, overrides=overrides)
+    assert result.records == attacked.records
+    assert [(verdict.requirement, verdict.met) for verdict in result.verdicts] == list(
+        zip(wanted, (True, False), strict=True)
+    )
+    written = json.loads((attacked.out / "requirements.json").read_text())
+    assert [verdict["met"] for verdict in written["requirements"]] == [True, False]
+    trusted = replace(result, findings=())
+    assert not result.met
+    assert show(trusted) == 3
+    printed = capsys.readouterr().out.replace("\n", " ")
+    assert "NOT MET: robust_dice@16/255 >= 0.999" in printed
+    assert show(replace(trusted, verdicts=trusted.verdicts[:1])) == 0
+    failed = Finding("noise control", False, "noise moves the Dice")
+    assert show(replace(result, findings=(failed,))) == 1  # such figures say nothing about a requirement
+
+
+def test_what_can_be_named_is_listed(capsys):
+    assert main(["attack", "--list"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("apgd-dice", "strong", "rog-paper", "balanced-ce"):
+        assert name in printed
+
+
+def test_an_attack_needs_a_system_and_a_dataset(skilled, capsys):
+    for line in (["attack"], ["attack", str(skilled)]):
+        assert main(line) == 2
+        assert "at least one SYSTEM, and --dataset" in capsys.readouterr().err
+
+
+def test_the_former_name_says_so(skilled, phantoms, tmp_path, capsys):
+    line = ["benchmark", str(skilled), "--dataset", str(phantoms), "--out", str(tmp_path / "out"), "--estimate"]
+    assert main([*line, "--cases", "1", "--attacks", "fgsm-ce"]) == 0
+    said = capsys.readouterr()
+    assert "voxward benchmark is now voxward attack" in said.err
+    assert "estimated" in said.out
+    with pytest.warns(UserWarning, match="is now voxward attack"):
+        voxward.benchmark(skilled, phantoms, out=tmp_path / "out", overrides=["cases=1"], estimate=True)
+
+
+def test_both_the_protocol_and_the_systems_are_changed_by_set(skilled, phantoms, tmp_path):
+    with pytest.raises(ValueError, match="unknown key 'marginn'"):
+        attack(skilled, phantoms, out=tmp_path / "out", overrides=["budget.steps=3", "marginn=4"])
+    assert not (tmp_path / "out").exists()
