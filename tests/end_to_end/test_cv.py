@@ -16,6 +16,7 @@ from voxward.core.plan import load_json
 from voxward.data.formats import open_dataset
 from voxward.engine import engine
 from voxward.engine.engine import InProcess
+from voxward.metrics.policies import Scoring
 from voxward.runs.folder import RunFolder, RunSplit
 from voxward.systems.open import open_system
 from voxward.training.interrupt import Interrupted
@@ -48,6 +49,8 @@ def test_every_case_is_scored_once_and_an_interrupted_call_goes_on(phantoms, tmp
     assert written == {path: path.stat().st_mtime_ns for path in out.rglob("best.safetensors")}
     with pytest.raises(ValueError, match="folds: 3, was 2"):
         cv(phantoms, out=out, **OPTIONS | {"fold": Fold(folds=3)})
+    with pytest.raises(ValueError, match=r"scoring\.policy: one, was ignore"):
+        cv(phantoms, out=out, scoring=Scoring("one"), **OPTIONS)
 
 
 def members_of(folder):

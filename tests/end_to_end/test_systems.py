@@ -77,8 +77,9 @@ class TestContract:
         path = build(here, kind)
         first = open_system(path).fingerprint()
         assert first == open_system(path).fingerprint()
-        assert first != open_system(path, ["tta=none" if kind != "run" else "overlap=0.25"]).fingerprint()
-        assert first == open_system(path, ["graphs=4"]).fingerprint()  # figures do not depend on it
+        assert first != open_system(path, ["tta=mirrors" if kind != "run" else "overlap=0.25"]).fingerprint()
+        for same in ("graphs=4", "overlap=0.5", "tta=none"):  # figures do not depend on the first; the recipe says so
+            assert first == open_system(path, [same]).fingerprint()
         moved = tmp_path / "moved"
         moved.mkdir()
         for name in ("a", "b", path.name):
@@ -174,6 +175,28 @@ def test_what_is_wrong_in_a_file_is_refused(here, text, message):
     (here / "new.yaml").write_text(text)
     with pytest.raises(UserError, match=message):
         open_system(here / "new.yaml")
+
+
+@pytest.mark.parametrize("change", ["run=../b", "kind=ensemble"])
+def test_changes_do_not_make_it_another_system(here, change):
+    """It would be called by the name of the first."""
+    with pytest.raises(UserError, match="cannot be changed"):
+        open_system(here / "a", [change])
+
+
+def test_two_networks_with_the_same_weights_have_two_fingerprints(here):
+    system = open_system(here / "a")
+    model = system.predictor.model
+    assert model.architecture.name == "dynunet"
+    other = replace(model, architecture=replace(model.architecture, options={"residual": True}))
+    assert replace(system, predictor=replace(system.predictor, model=other)).fingerprint() != system.fingerprint()
+
+
+def test_the_precision_is_that_of_all_parts(here):
+    (here / "mixed.yaml").write_text("kind: ensemble\nmembers: [{kind: run, run: a, precision: bf16}, b]\n")
+    mixed = open_system(here / "mixed.yaml")
+    second = mixed.parts[1].precision
+    assert mixed.precision == ("bf16" if second == "bf16" else f"bf16+{second}")
 
 
 def test_what_is_missing_is_named(here):

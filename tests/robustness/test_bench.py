@@ -48,6 +48,8 @@ def test_which_volumes_are_kept(bench, keep, kept):
     units = [unit for unit in chosen.units() if unit.attack == "apgd-ce"]
     paths = {unit.case: chosen.volume_path(unit) for unit in units}
     assert {case for case, path in paths.items() if path is not None} == kept
+    kept_places = [path for unit in units if (path := chosen.volume_path(unit)) is not None]
+    assert len(set(kept_places)) == len(kept_places)  # each seed has its own
     for case, path in paths.items():
         assert path is None or (path.name == f"{case}.nii.gz" and path.is_relative_to(bench.volumes))
 

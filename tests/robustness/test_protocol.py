@@ -82,6 +82,8 @@ def test_controls_can_be_left_out(two_organs):
         ("mode=volumes", "mode must be one of"),
         ("keep=some", "keep must be one of none, first, all"),
         ("require=[robust >= 1]", "unknown figure"),
+        ("require=[robust_dice@0.03 >= 0.8]", "one of threat.eps"),
+        ("require=[clean_dice >= 80]", r"in \[0, 1\]"),
         ("sanity.tolerance=-1", "tolerance"),
         ("epss=[1]", "unknown key 'epss'"),
         ("epss", "dotted.key=value"),
@@ -110,6 +112,27 @@ def test_a_trial_is_refused_where_the_attack_cannot_work(two_organs):
         plan_trials(Target(load_protocol("quick", ["attacks=[square]", "threat.norm=l2"]), two_organs))
     with pytest.raises(UserError, match="no option"):
         plan_trials(Target(load_protocol("quick", ["attacks=[{attack: square, options: {steps: 3}}]"]), two_organs))
+
+
+@pytest.mark.filterwarnings("ignore:APGD with")
+@pytest.mark.parametrize(
+    ("attacks", "message"),
+    [
+        ("[autoattack, {attack: apgd-ce, options: {steps: 3}}]", "autoattack both have an attack 'apgd-ce'"),
+        ("[{attack: pgd-dice, name: noise}]", "'noise' is taken by another trial"),
+        ("[{attack: pgd-dice, name: clean}]", "'clean' is taken by another trial"),
+    ],
+)
+def test_a_name_stands_for_one_trial(two_organs, attacks, message):
+    """Or one would silently replace the other, and the table would call it by the same name."""
+    with pytest.raises(UserError, match=message):
+        plan_trials(Target(load_protocol("quick", [f"attacks={attacks}"]), two_organs))
+
+
+def test_an_attack_that_is_named_twice_is_run_once(two_organs):
+    names = list(plan_trials(Target(load_protocol("quick", ["attacks=[autoattack, strong, square]"]), two_organs)))
+    assert len(names) == len(set(names))
+    assert {"apgd-ce", "square", "fab-dice"} <= set(names)
 
 
 def test_everything_that_can_be_named_is_listed():

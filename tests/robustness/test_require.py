@@ -25,6 +25,8 @@ def test_the_form():
         ("robust_dice@0.1 = 0.8", "FIGURE@EPS >= NUMBER"),
         ("robust_dice@0.1 >= 1/0", "a number or a fraction"),
         ("robust_dice@0.1 >= high", "FIGURE@EPS >= NUMBER"),
+        ("robust_dice@0 >= 0.5", "eps must be above 0"),
+        ("robust_dice@-1 >= 0.5", "eps must be above 0"),
     ],
 )
 def test_other_forms_are_refused(text, message):

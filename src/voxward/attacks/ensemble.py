@@ -85,6 +85,10 @@ def describe() -> dict[str, str]:
     return {name: (inspect.getdoc(build) or "").partition("\n")[0] for name, build in ENSEMBLES.items()}
 
 
+WITH_TRANSFER = frozenset({"strong"})
+"""The ensembles that the attack on a surrogate belongs to, where there is one."""
+
+
 @dataclass(frozen=True)
 class Ensemble(Attack):
     """Runs every member on every case, each from the reference; the lowest Dice of each case counts.

@@ -62,7 +62,7 @@ COMMANDS = {
     "attack": Command(
         "attack systems through their whole pipeline, by a protocol", robustness.attack_arguments, robustness.attack
     ),
-    "benchmark": Command("the former name of attack", robustness.attack_arguments, robustness.benchmark),
+    "benchmark": Command("the former name of attack", robustness.benchmark_arguments, robustness.benchmark),
     "demo": Command("train, evaluate and attack in a few minutes", robustness.demo_arguments, robustness.demo),
 }
 

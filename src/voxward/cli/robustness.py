@@ -48,6 +48,12 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     device_arguments(parser)
 
 
+def benchmark_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `voxward benchmark` takes: the arguments of `attack`, and the dataset also in the last place."""
+    attack_arguments(parser)
+    parser.set_defaults(protocol="strong")
+
+
 def attack(arguments: Arguments) -> int:
     """Run `voxward attack`."""
     from voxward.commands.attack import attack
@@ -66,7 +72,12 @@ def attack(arguments: Arguments) -> int:
 
 def benchmark(arguments: Arguments) -> int:
     """Run `voxward benchmark`, which is `voxward attack` by its former name."""
-    errors.print("[yellow]note:[/yellow] voxward benchmark is now voxward attack, which takes several systems")
+    errors.print(
+        "[yellow]note:[/yellow] voxward benchmark is now voxward attack SYSTEM... --dataset DATASET --protocol strong",
+        soft_wrap=True,
+    )
+    if arguments.dataset is None and len(arguments.systems) > 1:
+        *arguments.systems, arguments.dataset = arguments.systems
     return attack(arguments)
 
 

@@ -65,8 +65,10 @@ def evaluate(
         raise UserError(f"dataset must be given: {opened.name} is no run of voxward, whose dataset would be known")
     source = open_dataset(load_json(RunSettings, opened.runs[0].settings).dataset if dataset is None else dataset)
     ids = unseen_by_all(opened.runs, source)
-    if out is None and len(opened.runs) != 1:
-        raise UserError("out must be given where several runs predict together: RUN's own figures stay RUN's")
+    if out is None and (len(opened.runs) != 1 or not Path(system).is_dir()):
+        raise UserError(
+            "out must be given for a system.yaml, or where several runs predict together: RUN's own figures stay RUN's"
+        )
     target = Path(out) if out is not None else opened.runs[0].root
     if out is None and not unseen_by(opened.runs[0], source)[1]:
         target = inside(target, f"on-{source.name}")

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from voxward.core.case import Case, Dataset, Frame, PreparedCase
+from voxward.core.document import with_format
 from voxward.core.errors import UserError
 from voxward.core.files import atomic_write, inside, write_json
 from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
@@ -173,7 +174,7 @@ def write_case(
         if label is not None:
             write_array(unfinished / "label.b2nd", label, patch_size)
             np.savez(unfinished / "locations.npz", allow_pickle=False, **locations)
-        write_json(unfinished / "case.json", to_data(record))
+        write_json(unfinished / "case.json", with_format(to_data(record)))
 
 
 def open_case(folder: Path, id: str) -> StoredCase:

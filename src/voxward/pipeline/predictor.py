@@ -82,7 +82,7 @@ class Predictor:
         if self.overlap is not None and not 0 <= self.overlap < 1:
             raise UserError(f"overlap must be in [0, 1), got {self.overlap}")
         (i, j, _), (a, b, _) = self.model.plan.window_size, self.model.plan.total_stride
-        if self._tta == "symmetries" and (i % b or j % a):
+        if self.augmentation == "symmetries" and (i % b or j % a):
             raise UserError(
                 f"tta 'symmetries' turns windows of {(i, j)} voxels, which the strides {(a, b)} must divide"
             )
@@ -90,7 +90,7 @@ class Predictor:
     @property
     def mirrors(self) -> tuple[int, ...]:
         """Return the spatial axes along which windows are flipped; empty without `mirrors`."""
-        if self._tta != "mirrors":
+        if self.augmentation != "mirrors":
             return ()
         axes = self.model.inference.mirror_axes if self.mirror_axes is None else self.mirror_axes
         return (0, 1, 2) if self.tta == "mirrors" and not axes else axes
@@ -98,7 +98,7 @@ class Predictor:
     @property
     def views(self) -> tuple[View, ...]:
         """Return the views of a window whose logits are averaged."""
-        return symmetry_views() if self._tta == "symmetries" else mirror_views(self.mirrors)
+        return symmetry_views() if self.augmentation == "symmetries" else mirror_views(self.mirrors)
 
     @property
     def mean(self) -> Mean:
@@ -106,7 +106,8 @@ class Predictor:
         return self.model.inference.mean
 
     @property
-    def _tta(self) -> Tta:
+    def augmentation(self) -> Tta:
+        """Return the test-time augmentation that is used."""
         return self.tta or self.model.inference.tta
 
     @property

@@ -111,7 +111,7 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     for hardening in _hardenings(worker):
         outputs.text(_hardening_file(hardening), hardening_table(records, hardening, volume).markdown())
     verdicts = judge_requirements(protocol.require, records, tuple(bench.sources), volume)
-    if verdicts:
+    if verdicts or (outputs.folder / "requirements.json").exists():
         outputs.json("requirements.json", with_format({"requirements": to_data(verdicts)}))
     return AttackReport(tuple(records), findings, report, outputs.folder, board, verdicts)
 

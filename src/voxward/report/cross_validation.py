@@ -15,6 +15,7 @@ from voxward.core.plan import load_plan
 from voxward.core.progress import Progress, counter
 from voxward.core.reading import read_json
 from voxward.core.recipe import load_recipe
+from voxward.core.structure import to_data
 from voxward.data.io import volume_stem
 from voxward.data.splits import load_split
 from voxward.engine.engine import InProcess
@@ -30,6 +31,7 @@ from voxward.systems.predict import predict_cases, volumes_in
 from voxward.systems.score import PREDICTIONS, score_system
 from voxward.systems.system import System
 from voxward.training.begin import Request, checked_recipe
+from voxward.training.ledger import read_cases
 from voxward.training.train import train_run
 
 
@@ -110,6 +112,9 @@ class CrossValidation:
         return {
             "dataset": self.dataset.name, "recipes": list(self.recipes), "folds": self.fold.folds, "keep": self.keep,
             "minutes": self.minutes, "seed": self.fold.seed, "overrides": list(self.overrides),
+            "exclude": None if self.fold.exclude is None else list(read_cases(Path(self.fold.exclude))),
+            "scoring": to_data(self.scoring), "cases": [case.id for case in self.dataset.cases],
+            "content": [to_data(load_recipe(name, self.overrides)) for name in self.recipes],
         }  # fmt: skip
 
     def check(self) -> None:

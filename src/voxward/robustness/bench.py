@@ -20,7 +20,7 @@ from voxward.robustness.subject import Subject, erasing, labels_under_attack, pa
 from voxward.robustness.summary import View
 from voxward.robustness.trials import plan_trials
 from voxward.robustness.trials.trial import Target, Trial
-from voxward.robustness.unit import Unit
+from voxward.robustness.unit import Unit, safe_name
 from voxward.systems.open import open_system
 from voxward.systems.system import Freeze, System
 
@@ -110,13 +110,18 @@ class Bench:
         return {model: half for model, half in halves.items() if half > 0}
 
     def volume_path(self, unit: Unit) -> Path | None:
-        """Return VOLUMES/MODEL/ATTACK/EPS/CASE.ext, in the source's file type; None where the volume is not kept."""
+        """Return VOLUMES/MODEL/ATTACK/EPS/CASE.ext, in the source's file type; None where the volume is not kept.
+
+        Of several seeds the later ones have a folder of their own below EPS.
+        """
         keep = self.protocol.keep
         kept = keep == "all" or (keep == "first" and unit.case == next(iter(self.cases)))
         if self.volumes is None or not kept:
             return None
         suffix = volume_suffix(self.cases[unit.case].images[0])
-        return inside(self.volumes / unit.model / unit.attack / f"{unit.eps:.5f}", f"{unit.case}{suffix}")
+        folder = self.volumes / safe_name(unit.model) / safe_name(unit.attack) / f"{unit.eps:.5f}"
+        folder = folder if unit.seed == self.protocol.seeds[0] else folder / f"seed{unit.seed}"
+        return inside(folder, f"{unit.case}{suffix}")
 
 
 @dataclass(eq=False)

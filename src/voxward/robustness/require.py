@@ -36,6 +36,8 @@ FIGURES: Registry[Callable[[View, str, float], Summary | None]] = Registry(
     "figure of a requirement", {"clean_dice": _clean, "robust_dice": _robust, "robust_accuracy": _accuracy}
 )
 """What a requirement may ask for; with `_low` behind the name the lower end of the 95 % interval."""
+# Two sizes that differ by less are one.
+_SAME = 1e-9
 _NEEDS_EPS = ("robust_dice", "robust_accuracy")
 
 
@@ -58,6 +60,20 @@ class Requirement:
     eps: float
     sign: str
     limit: float
+
+    def check(self, sizes: Sequence[float]) -> None:
+        """Refuse a requirement that could not be judged.
+
+        Args:
+            sizes: The sizes of the perturbation at which attacks are run.
+
+        Raises:
+            UserError: Its eps is none of them, or its limit is no share from 0 to 1.
+        """
+        if not 0 <= self.limit <= 1:
+            raise UserError(f"the number of a requirement must be in [0, 1], got {self.limit} in {self.text!r}")
+        if self.eps and not any(abs(size - self.eps) < _SAME for size in sizes):
+            raise UserError(f"eps of a requirement must be one of threat.eps {list(sizes)}, got {self.text!r}")
 
 
 @dataclass(frozen=True)
@@ -92,7 +108,10 @@ def parse_requirement(text: str) -> Requirement:
     FIGURES[figure]  # an unknown one is refused
     if (eps is None) == (figure in _NEEDS_EPS):
         raise UserError(f"{figure} {'needs an' if eps is None else 'has no'} eps in {text!r}")
-    return Requirement(text, figure, low, 0.0 if eps is None else _number(eps, text), sign, _number(limit, text))
+    size = 0.0 if eps is None else _number(eps, text)
+    if eps is not None and size <= 0:
+        raise UserError(f"eps must be above 0 in {text!r}: without an attack it is clean_dice")
+    return Requirement(text, figure, low, size, sign, _number(limit, text))
 
 
 def judge_requirements(
@@ -113,7 +132,7 @@ def judge_requirements(
 def _judged(requirement: Requirement, view: View, system: str) -> Verdict:
     sizes = {record.eps for record in view.records}
     eps = min(sizes, key=lambda size: abs(size - requirement.eps), default=0.0)
-    near = requirement.eps == 0 or abs(eps - requirement.eps) < 1e-9
+    near = requirement.eps == 0 or abs(eps - requirement.eps) < _SAME
     found = FIGURES[requirement.figure](view, system, eps) if near else None
     if found is None:
         return Verdict(system, requirement.text, None, False)

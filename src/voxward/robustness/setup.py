@@ -131,13 +131,16 @@ def _same(first: System, second: System) -> bool:
 
 def _check(system: System, bench: Bench, name: str) -> None:
     """Refuse what this system cannot be attacked with."""
-    if system.precision == "fp16":
+    if "fp16" in system.precision.split("+"):
         raise UserError("gradients in fp16 vanish: attack in bf16 or fp32")
     if bench.protocol.mode == "patch":
         system.network()
     else:
         system.check_gradient()
-    plan_trials(bench.target(name))
+    trials = plan_trials(bench.target(name))
+    for group, members in bench.protocol.ensembles.items():
+        if unknown := [member for member in members if member not in trials]:
+            raise UserError(f"ensembles.{group}: no attack is called {unknown[0]!r}; there are {', '.join(trials)}")
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -15,7 +15,7 @@ from torch import nn
 from voxward.core.errors import UserError
 from voxward.core.files import atomic_write
 from voxward.core.plan import Plan, load_json, load_plan
-from voxward.core.recipe import Inference, load_recipe
+from voxward.core.recipe import Choice, Inference, load_recipe
 from voxward.nets.registry import network_for_plan
 from voxward.runs.postprocess import PostProcess
 
@@ -151,12 +151,14 @@ class TrainedModel:
         inference: The part of the recipe that says how windows are placed, blended and averaged.
         network: The network with its weights, in evaluation mode.
         postprocess: What is done to the class map.
+        architecture: The name and the options of the network: two that differ in an option may have the same weights.
     """
 
     plan: Plan
     inference: Inference
     network: nn.Module
     postprocess: PostProcess
+    architecture: Choice | None = None
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
@@ -255,4 +257,5 @@ def load_run(root: Path | str, checkpoint: Checkpoint = "auto", device: torch.de
     network = network_for_plan(recipe.network.name, plan, recipe.network.options)
     load_weights(network, weights)
     postprocess = load_json(PostProcess, run.postprocess) if run.postprocess.is_file() else PostProcess()
-    return TrainedModel(plan, recipe.inference, network.to(device or torch.device("cpu")).eval(), postprocess)
+    on = device or torch.device("cpu")
+    return TrainedModel(plan, recipe.inference, network.to(on).eval(), postprocess, recipe.network)

@@ -160,8 +160,8 @@ class CascadeSystem:
 
     @property
     def precision(self) -> str:
-        """The number type of the fine system."""
-        return self.fine.precision
+        """The number types of both systems, joined by + where they differ."""
+        return "+".join(dict.fromkeys((self.fine.precision, self.coarse.precision)))
 
     @property
     def runs(self) -> tuple[RunFolder, ...]:

@@ -112,8 +112,8 @@ class EnsembleSystem:
 
     @property
     def precision(self) -> str:
-        """The number type of the first member."""
-        return self.parts[0].precision
+        """The number types of the members, joined by + where they differ."""
+        return "+".join(dict.fromkeys(part.precision for part in self.parts))
 
     @property
     def runs(self) -> tuple[RunFolder, ...]:

@@ -24,6 +24,8 @@ from voxward.systems.run import RunEntry, open_run, run_entries
 from voxward.systems.system import System
 
 _SUFFIXES = (".yaml", ".yml")
+# Entries that name systems.
+_SYSTEMS = ("kind", "run", "members", "coarse", "fine")
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,7 @@ def open_system(path: Path | str, overrides: Sequence[str] = (), device: str = "
         >>> system.segment(read_image(["case.nii.gz"])).label
     """
     data, base = _read(Path(path))
-    for change in overrides:
-        override(data, change)
+    _change(data, overrides)
     return _open_entry(data, _top(str(path), Path(path), base, device))
 
 
@@ -112,11 +113,19 @@ def compose_system(kind: str, systems: Sequence[Path], out: Path, overrides: Seq
     """
     entries = KINDS[kind].entries([os.path.relpath(path.resolve(), out.parent.resolve()) for path in systems])
     data = {"kind": kind, **entries}
-    for change in overrides:
-        override(data, change)
+    _change(data, overrides)
     # What is written can be opened.
     _open_entry(data, _top(str(out), out, out.parent, "cpu"))
     return dump_yaml(with_format(data))
+
+
+def _change(data: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Change entries, but not which systems they are about."""
+    for change in overrides:
+        key = change.partition("=")[0].strip().split(".")[0]
+        if key in _SYSTEMS:
+            raise UserError(f"{change!r}: {key} says which systems these are, and cannot be changed: name other ones")
+        override(data, change)
 
 
 def _top(source: str, path: Path, base: Path, device: str) -> Opening:

@@ -29,6 +29,9 @@ from voxward.systems.digest import digest
 from voxward.systems.opening import Opening
 from voxward.systems.system import Freeze, IntensityRange, Segmentation
 
+# Flips along every subset of three axes; there are more symmetries.
+_MOST_MIRRORS = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunEntry(Deployment):
@@ -103,18 +106,24 @@ class RunSystem:
     def fingerprint(self) -> str:
         """Return a digest of weights, plan, inference settings and post-processing."""
         model = self.predictor.model
-        return digest(self._weights, to_data(model.plan), to_data(model.postprocess), self.options())
+        architecture = None if model.architecture is None else to_data(model.architecture)
+        return digest(self._weights, architecture, to_data(model.plan), self.options())
 
     def options(self) -> Mapping[str, Any]:
-        """Return the recipe's inference settings, and what is set otherwise in this deployment."""
+        """Return how the run is deployed: the recipe's inference settings, or what is set otherwise."""
         predictor = self.predictor
+        inference = predictor.model.inference
+        # What is set to the recipe's own value changes nothing.
+        used = {
+            "overlap": inference.overlap if predictor.overlap is None else predictor.overlap,
+            "mirror_axes": list(predictor.mirrors),
+            "tta": "symmetries" if len(predictor.views) > _MOST_MIRRORS else "mirrors",
+        }
         return {
             "kind": "run",
-            "inference": to_data(predictor.model.inference),
-            "tta": predictor.tta,
-            "mirror_axes": None if predictor.mirror_axes is None else list(predictor.mirror_axes),
-            "overlap": predictor.overlap,
+            "inference": {**to_data(inference), **used},
             "precision": self.precision,
+            "postprocess": to_data(predictor.model.postprocess),
         }
 
     def check(self, channels: int, affine: np.ndarray) -> None:

@@ -98,7 +98,7 @@ class System(Protocol):
 
     @property
     def precision(self) -> str:
-        """The number type that the networks compute in: `fp32`, `bf16` or `fp16`."""
+        """The number type that the networks compute in: `fp32`, `bf16` or `fp16`, joined by + where they differ."""
         ...
 
     @property

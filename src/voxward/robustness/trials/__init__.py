@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from voxward.core.errors import UserError
 from voxward.core.registry import Registry
 from voxward.robustness.trials import attack, control, probe, reach, transfer
 from voxward.robustness.trials.trial import Target, Trial
@@ -25,6 +26,12 @@ def plan_trials(target: Target) -> dict[str, Trial]:
     """Return all trials of a protocol on a system, by name.
 
     Raises:
-        UserError: The protocol's attacks cannot be used on the system.
+        UserError: The protocol's attacks cannot be used on the system, or two trials have one name.
     """
-    return {trial.name: trial for plan in TRIALS.values() for trial in plan(target)}
+    found: dict[str, Trial] = {}
+    for plan in TRIALS.values():
+        for trial in plan(target):
+            if trial.name in found:
+                raise UserError(f"attacks: the name {trial.name!r} is taken by another trial: choose another name")
+            found[trial.name] = trial
+    return found

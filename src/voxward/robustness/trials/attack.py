@@ -9,7 +9,7 @@ import numpy as np
 
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget
-from voxward.attacks.ensemble import ENSEMBLES
+from voxward.attacks.ensemble import ENSEMBLES, WITH_TRANSFER
 from voxward.attacks.fab import MinimumNorm
 from voxward.attacks.registry import create_with
 from voxward.core.errors import UserError
@@ -112,11 +112,15 @@ def trials(target: Target) -> list[AttackTrial]:
     for entry in protocol.entries:
         for member, attack in members(entry, target.classes, protocol.budget).items():
             _check(member, attack, target)
-            name = entry.name or member
-            found[name] = AttackTrial(
-                name, member, entry, protocol.budget, target.classes, tuple(sorted(set(protocol.threat.eps))),
-                isinstance(attack, MinimumNorm),
-            )  # fmt: skip
+            name, eps = entry.name or member, tuple(sorted(set(protocol.threat.eps)))
+            alone = isinstance(attack, MinimumNorm)
+            trial = AttackTrial(name, member, entry, protocol.budget, target.classes, eps, alone)
+            known = found.setdefault(name, trial)
+            if known.attack() != trial.attack():
+                raise UserError(
+                    f"attacks: {entry.attack} and {known.entry.attack} both have an attack {name!r}, with other "
+                    "options: give one of them a name of its own"
+                )
     return list(found.values())
 
 
@@ -132,8 +136,8 @@ def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, 
         for entry in protocol.entries
         if entry.attack in ENSEMBLES
     }
-    if transferred and "strong" in found:
-        found["strong"] += (TRANSFER,)
+    if transferred:
+        found |= {name: (*found[name], TRANSFER) for name in found.keys() & WITH_TRANSFER}
     return {**found, **protocol.ensembles}
 
 
