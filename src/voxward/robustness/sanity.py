@@ -134,8 +134,8 @@ def _control(name: str) -> _Check:
     def check(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
         tolerance = thresholds.tolerance
         rows = [r for r in records if r.attack == name and not _ruins(r)]
-        # The written file is checked, too: the predictor takes crop box and statistics from it again, and these must not
-        # be what was attacked.
+        # The written file is checked, too: the predictor takes crop box and statistics from it again, and these must
+        # not be what was attacked.
         written = [r for r in rows if r.deployed is not None and r.deployed_clean is not None]
         faults = []
         for chosen, deployed, what in ((rows, False, ""), (written, True, " of the written file")):
