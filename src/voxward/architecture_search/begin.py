@@ -1,4 +1,4 @@
-"""A search from a request to its end: what it is begun with, or goes on with."""
+"""An architecture search from a request to its end, from its beginning or from where it stopped."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from voxward.training.setup import TrainingCases
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What a search was started with, beside its recipe, plan and split.
+    """The settings that a search was started with, beside its recipe, plan and split.
 
     Args:
         dataset: The folder of the dataset.

@@ -35,7 +35,7 @@ _ADAM_BETAS = (0.5, 0.999)
 
 @dataclass(frozen=True)
 class Budget:
-    """What the expected cost of a network is compared with.
+    """The measure of the expected cost of a network, which a search may limit.
 
     Args:
         table: The costs of the parts of the super-net's space.

@@ -1,4 +1,4 @@
-"""What a network costs: counted exactly, or expected over the networks that a super-net's weights describe."""
+"""The cost of a network: counted exactly, or expected over the networks that a super-net's weights describe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs.
+    """The cost of a network.
 
     Args:
         parameters: The number of its parameters.

@@ -35,7 +35,7 @@ def _sum_of_logarithms(weight: float) -> float:
 SCORES: Registry[Callable[[float], float]] = Registry(
     "search.score", {"sum": _sum_of_weights, "log": _sum_of_logarithms}
 )
-"""What the weight of an edge adds to the score of a path: the weight itself (the paper), or its logarithm."""
+"""Functions from an edge's weight to its part of a path's score: the weight itself (the paper), or its logarithm."""
 
 
 def edge_weights(space: MacroSpace, scores: Tensor, kept: Sequence[bool] | None = None) -> Tensor:

@@ -42,7 +42,10 @@ STARTS: Registry[Callable[[MacroSpace], Tensor]] = Registry(
     "search.start",
     {"uniform-path": uniform_path_scores, "uniform-edge": lambda space: torch.zeros(len(space.edges))},
 )
-"""What is added to beta, so that at the start all paths are equally likely, or all edges into a node (the paper)."""
+"""Functions from a grid to scores that are added to beta.
+
+At the start they make all paths equally likely, or all edges into a node (the paper).
+"""
 
 
 class SuperNet(nn.Module):

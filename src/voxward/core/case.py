@@ -168,7 +168,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
-    """What a network is fed: a normalised image with its label and its place in the source file.
+    """The input of a network: a normalised image with its label and its place in the source file.
 
     Attributes:
         id: The case's id.

@@ -90,7 +90,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Change:
-    """What a hardened run does not take over from the run that it begins with.
+    """The settings that a hardened run does not take over from the run that it begins with.
 
     Args:
         dataset: The folder in which the dataset of the run lies now, or None if it was not moved.

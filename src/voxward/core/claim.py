@@ -54,7 +54,7 @@ def claim(path: Path, expires: float = 300.0) -> Iterator[bool]:
 
 
 def _create(path: Path, token: str) -> bool:
-    """Whether the claim was free; the one place that writes without a rename, because O_EXCL is the point."""
+    """Return whether the claim was free; only this function writes without a rename, because O_EXCL is the point."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
@@ -82,7 +82,7 @@ def _take_over(path: Path, token: str, expires: float) -> bool:
 
 
 def _dead(path: Path, expires: float) -> bool:
-    """Whether nobody keeps this claim up; False for one that is gone, which is somebody's finished work."""
+    """Return whether no process renews the claim; False for a claim that is gone, which means finished work."""
     try:
         touched = path.stat().st_mtime
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def _now(folder: Path) -> float:
 
 
 def _alive(token: str) -> bool:
-    """Whether the process of a claim may be running; one of another host, or not yet written, counts as alive."""
+    """Return whether the process of a claim may be running; another host's, or one not written yet, counts as alive."""
     host, _, rest = token.partition("\n")
     number = rest.partition("\n")[0]
     if os.name != "posix" or host != _host() or not number.isdigit():

@@ -1,4 +1,4 @@
-"""What an attack sees of a model, whether that is a network on a patch or a whole deployed pipeline."""
+"""A model as an attack sees it, whether that is a network on a patch or a whole deployed pipeline."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Values = Float[Tensor, " b"]
 """One number per case of the batch (b)."""
 
 Objective = Callable[[Scores, Truth], Values]
-"""What an attack maximises: one differentiable value per case, independent of the other cases in the batch."""
+"""A function that attacks maximise: one differentiable value per case, independent of the other cases in the batch."""
 
 Box = tuple[slice, ...]
 """A box of voxels: one slice per spatial axis."""

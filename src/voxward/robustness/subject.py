@@ -32,7 +32,7 @@ _EXACT = 2**24
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What a unit of work attacks: a model on one case.
+    """A model on one case, ready to be attacked by one unit of work.
 
     Attributes:
         model: The model as attacks see it.

@@ -19,7 +19,7 @@ from voxward.data.io import SUFFIXES, volume_stem
 
 @dataclass(frozen=True)
 class MergeRule:
-    """Which of two models owns which class; a class is a value in the label maps.
+    """The classes that each of two models owns; a class is a value in the label maps.
 
     What the first model says of its own classes is final. Where the first model says background or a class of the
     second, and the second model says background or a class of its own as well, the second is believed. Where the second

@@ -1,4 +1,4 @@
-"""What a run or a search begins with or goes on with: the request, the recipe, the cases, the plan, and their files."""
+"""The beginning or resumption of a run or search: the request, the recipe, the cases, the plan, and their files."""
 
 from __future__ import annotations
 

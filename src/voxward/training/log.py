@@ -1,4 +1,7 @@
-"""The log of a training or a search: a CSV file with one row per validation, and the same figures for TensorBoard."""
+"""The log of a training or an architecture search.
+
+It is a CSV file with one row per validation; the same figures are written for TensorBoard.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a validation measures, and by which of its values the best checkpoint of a run is chosen."""
+"""The values that a validation measures, and the value by which the best checkpoint of a run is chosen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from voxward.core.registry import Registry
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation has measured on the validation patches of a run.
+    """The values that a validation has measured on the validation patches of a run.
 
     Args:
         loss: The mean loss of the patches.

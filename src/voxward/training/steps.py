@@ -1,4 +1,4 @@
-"""What one training step does with a batch. The steps that harden a network are in `training.defence`."""
+"""Training steps: the update of the weights on one batch. The steps that harden a network are in `training.defence`."""
 
 from __future__ import annotations
 
