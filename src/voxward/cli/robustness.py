@@ -37,12 +37,12 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
         "--eps",
         nargs="+",
         type=size,
-        help="sizes of the perturbation, such as 4/255; short for --set threat.eps=[...]",
+        help="sizes of the perturbations, such as 4/255; short for --set threat.eps=[...]",
     )
     add("--attacks", nargs="+", metavar="NAME", help="attacks and ensembles; short for --set attacks=[...]")
-    add("--cases", type=int, help="only the first so many cases; short for --set cases=N")
+    add("--cases", type=int, help="the number of cases, of which the first are taken; short for --set cases=N")
     set_argument(parser, "change an entry of the protocol or of the systems, for example --set budget.steps=50")
-    add("--estimate", action="store_true", help="only estimate the hours this will take")
+    add("--estimate", action="store_true", help="only estimate how many hours the attack will take")
     add("--list", action="store_true", dest="listed", help="print attacks, ensembles, objectives and protocols")
     overwrite_argument(parser)
     device_arguments(parser)
@@ -128,12 +128,12 @@ def show(result: AttackReport) -> int:
 
 def demo_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward demo`."""
-    parser.add_argument("--data", help="a dataset folder (default: synthetic phantoms)")
-    parser.add_argument("--out", default="demo", help="folder of the demo (default: demo)")
-    parser.add_argument("--recipe", default="dynunet", help="recipe to train (default dynunet)")
-    parser.add_argument("--minutes", type=float, default=4.0, help="training time (default 4)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cases", type=int, default=25, help="how many phantoms (default 25)")
+    parser.add_argument("--data", help="the folder of a dataset (default: synthetic phantoms)")
+    parser.add_argument("--out", default="demo", help="the folder of the demo (default demo)")
+    parser.add_argument("--recipe", default="dynunet", help="the recipe to train (default dynunet)")
+    parser.add_argument("--minutes", type=float, default=4.0, help="the training time in minutes (default 4)")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of everything that is drawn (default 0)")
+    parser.add_argument("--cases", type=int, default=25, help="the number of phantoms (default 25)")
     overwrite_argument(parser)
 
 

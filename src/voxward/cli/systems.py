@@ -62,7 +62,9 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward evaluate`."""
     parser.add_argument("system", help=_SYSTEM)
     parser.add_argument("dataset", nargs="?", help="another dataset folder (default: the run's validation cases)")
-    parser.add_argument("--out", help="where predictions and metrics go (default: the run folder, for a single run)")
+    parser.add_argument(
+        "--out", help="the folder of predictions and metrics (default: the run folder, for a single run)"
+    )
     parser.add_argument("--policy", default="ignore", help="what empty masks count: ignore, one, brats, ...")
     parser.add_argument(
         "--nsd-tolerance-mm", type=float, default=2.0, help="the tolerance of the surface Dice in mm (default 2)"
@@ -86,12 +88,18 @@ def evaluate(arguments: Arguments) -> int:
 
 def merge_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward merge`."""
-    parser.add_argument("first", help="a folder of segmentations, or a system, that decides on --owned-by-first")
-    parser.add_argument("second", help="the same of the same cases, which decides on --owned-by-second")
+    parser.add_argument("first", help="a folder of segmentations, or a system; it decides on --owned-by-first")
+    parser.add_argument(
+        "second", help="a second folder of the same cases, or a system; it decides on --owned-by-second"
+    )
     parser.add_argument("--out", required=True, help="the folder of the merged segmentations")
     parser.add_argument("--inputs", nargs="+", default=[], help="the volumes that systems segment first")
-    parser.add_argument("--owned-by-first", nargs="+", type=int, default=[1, 4], help="label values (default 1 4)")
-    parser.add_argument("--owned-by-second", nargs="+", type=int, default=[2], help="label values (default 2)")
+    parser.add_argument(
+        "--owned-by-first", nargs="+", type=int, default=[1, 4], help="label values of FIRST (default 1 4)"
+    )
+    parser.add_argument(
+        "--owned-by-second", nargs="+", type=int, default=[2], help="label values of SECOND (default 2)"
+    )
     device_arguments(parser)
     overwrite_argument(parser)
 
@@ -108,6 +116,6 @@ def merge(arguments: Arguments) -> int:
 
 def _system_arguments(parser: argparse.ArgumentParser) -> None:
     set_argument(parser, _ENTRIES)
-    parser.add_argument("--resume", action="store_true", help="keep predictions that are already there")
+    parser.add_argument("--resume", action="store_true", help="keep the predictions that are there already")
     overwrite_argument(parser)
     device_arguments(parser)
