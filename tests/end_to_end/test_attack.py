@@ -298,7 +298,7 @@ def test_what_can_be_named_is_listed(capsys):
 def test_an_attack_needs_a_system_and_a_dataset(skilled, capsys):
     for line in (["attack"], ["attack", str(skilled)]):
         assert main(line) == 2
-        assert "at least one SYSTEM, and --dataset" in capsys.readouterr().err
+        assert "at least one SYSTEM, and the dataset as --dataset" in capsys.readouterr().err
 
 
 def test_the_former_name_says_so(skilled, phantoms, tmp_path, capsys):
@@ -312,6 +312,35 @@ def test_the_former_name_says_so(skilled, phantoms, tmp_path, capsys):
 
 
 def test_both_the_protocol_and_the_systems_are_changed_by_set(skilled, phantoms, tmp_path):
+    with pytest.raises(ValueError, match=r"unknown key 'budjet'.*Did you mean 'budget'"):
+        attack(skilled, phantoms, out=tmp_path / "out", overrides=["budjet.steps=3"])
     with pytest.raises(ValueError, match="unknown key 'marginn'"):
         attack(skilled, phantoms, out=tmp_path / "out", overrides=["budget.steps=3", "marginn=4"])
     assert not (tmp_path / "out").exists()
+
+
+def test_results_do_not_go_into_the_dataset(skilled, phantoms):
+    before = sorted(path.name for path in phantoms.iterdir())
+    for out in (phantoms, phantoms / "labelsTr"):
+        with pytest.raises(ValueError, match="dataset's own folder"):
+            attack(skilled, phantoms, out=out, overrides=changes(**QUICK))
+        with pytest.raises(ValueError, match="dataset's own folder"):
+            voxward.evaluate(skilled, phantoms, out=out)
+    assert sorted(path.name for path in phantoms.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--members", "b"], "--members is now: write a system: voxward compose ensemble"),
+        (["--tta", "mirrors"], "--tta is now: --set tta=VALUE"),
+        (["--steps", "5"], "--steps is now: --set budget.steps=VALUE"),
+        (["--fab-steps=5"], "--fab-steps is now: --set budget.fab_steps=VALUE"),
+        (["--save-volumes"], "--save-volumes is now: --set keep=all"),
+    ],
+)
+def test_arguments_of_version_0_1_say_what_they_are_now(capsys, words, said):
+    with pytest.raises(SystemExit) as stop:
+        main(["attack", "run", "--dataset", "data", *words])
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err

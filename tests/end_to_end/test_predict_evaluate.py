@@ -207,3 +207,13 @@ def test_a_cascade_of_two_runs(trained, phantoms, tmp_path):
     with pytest.raises(ValueError, match="margin must be"):
         predict(system, volume, out=tmp_path / "none", overrides=["margin=-1.0"])
     assert not (tmp_path / "none").exists()
+
+
+def test_a_dataset_with_a_stray_volume_is_not_taken_for_a_folder_of_volumes(trained, phantoms, tmp_path):
+    """One case of eight would be segmented, and nobody told."""
+    copy = tmp_path / "data"
+    shutil.copytree(phantoms, copy)
+    shutil.copy(open_dataset(copy).cases[0].images[0], copy / "stray.nii.gz")
+    with pytest.raises(ValueError, match=r"is a dataset, and holds volumes of its own, e\.g\. stray"):
+        predict(trained, copy, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

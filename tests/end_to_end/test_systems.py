@@ -203,7 +203,7 @@ def test_what_is_missing_is_named(here):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         open_system(here / "nowhere")
     (here / "new.yaml").write_text("kind: ensemble\nmembers: [a, c]\n")
-    with pytest.raises(FileNotFoundError, match=r"no system .*c"):
+    with pytest.raises(FileNotFoundError, match=r"new\.yaml: there is no system .*c; paths .* start from"):
         open_system(here / "new.yaml")
 
 

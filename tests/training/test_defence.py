@@ -49,8 +49,8 @@ def _batch(number=1, done=0.5, shape=SHAPE):
     images = torch.randn(shape, generator=generator)
     labels = torch.randint(0, 3, (shape[0], *shape[2:]), generator=generator)
     # Windows of different width per case; some voxels lie beyond.
-    windows = torch.tensor([[[-1.0, 1.5]], [[-2.0, 2.0]]])
-    return StepInput(images, labels, windows, number, done, torch.Generator().manual_seed(100 + number))
+    ranges = torch.tensor([[[-1.0, 1.5]], [[-2.0, 2.0]]])
+    return StepInput(images, labels, ranges, number, done, torch.Generator().manual_seed(100 + number))
 
 
 def _weights(network):
@@ -79,9 +79,9 @@ def test_a_free_step_is_the_hand_computed_one():
     for number in (1, 2):
         batch = _batch(number)
         step(batch)
-        width = (batch.windows[..., 1] - batch.windows[..., 0]).view(2, 1, 1, 1, 1)
-        low = torch.stack([torch.minimum(w[0, 0], x.min()) for w, x in zip(batch.windows, batch.images, strict=True)])
-        high = torch.stack([torch.maximum(w[0, 1], x.max()) for w, x in zip(batch.windows, batch.images, strict=True)])
+        width = (batch.ranges[..., 1] - batch.ranges[..., 0]).view(2, 1, 1, 1, 1)
+        low = torch.stack([torch.minimum(w[0, 0], x.min()) for w, x in zip(batch.ranges, batch.images, strict=True)])
+        high = torch.stack([torch.maximum(w[0, 1], x.max()) for w, x in zip(batch.ranges, batch.images, strict=True)])
         for _ in range(2):
             x = (batch.images + delta).clamp(low.view(2, 1, 1, 1, 1), high.view(2, 1, 1, 1, 1)).requires_grad_()
             optimizer.zero_grad()
@@ -91,8 +91,8 @@ def test_a_free_step_is_the_hand_computed_one():
             delta = torch.minimum(torch.maximum(delta + 0.5 * eps * x.grad.sign(), -eps), eps)
         torch.testing.assert_close(_weights(network), _weights(twin), rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(step.share * EPS * width, delta, rtol=1e-4, atol=1e-7)
-        delta = delta / width  # kept as a share, so that it fits the next batch's windows
-        delta = delta * (_batch(number + 1).windows[..., 1] - _batch(number + 1).windows[..., 0]).view(2, 1, 1, 1, 1)
+        delta = delta / width  # kept as a share, so that it fits the next batch's ranges
+        delta = delta * (_batch(number + 1).ranges[..., 1] - _batch(number + 1).ranges[..., 0]).view(2, 1, 1, 1, 1)
 
 
 def test_the_perturbation_reaches_eps_and_stays_in_ball_and_box():
@@ -104,7 +104,7 @@ def test_the_perturbation_reaches_eps_and_stays_in_ball_and_box():
         batch = _batch(number)
         seen.clear()
         figures = step(batch)
-        ball = patch_ball(batch.images, batch.windows, EPS)
+        ball = patch_ball(batch.images, batch.ranges, EPS)
         assert len(seen) == 5
         assert all(ball.holds(x).all() for x in seen)
         reached.append(max(float(ball.distance(x).max()) for x in seen))
@@ -128,7 +128,7 @@ def test_the_search_is_pgd_and_leaves_the_network_as_it_was():
     network = _network().train()
     batch = _batch()
     loss = create_objective("ce")
-    ball = patch_ball(batch.images, batch.windows, EPS)
+    ball = patch_ball(batch.images, batch.ranges, EPS)
     found = ascended(network, ball, batch.images, lambda z, progress: loss(z, batch.labels, progress), 3, 0.5)
     x = batch.images.clone()
     for _ in range(3):
@@ -149,7 +149,7 @@ def test_weights_learn_on_what_the_search_found(kind):
     defence = Defence("pgd" if kind is PgdStep else "trades", EPS, steps=2, objective="dice", beta=3.0)
     batch, again = _batch(), _batch()
     kind(_learner(network), defence)(batch)
-    ball = patch_ball(again.images, again.windows, EPS)
+    ball = patch_ball(again.images, again.ranges, EPS)
     start = ball.random(again.generator)
     loss, dice = create_loss(Choice("dice-ce")), create_objective("dice")
     own = twin(again.images).detach()
@@ -197,7 +197,7 @@ def test_eps_grows_in_proportion_to_what_is_done_of_the_warm_up(name, done, expe
     network.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
     batch = _batch(done=done)
     step(batch)
-    ball = patch_ball(batch.images, batch.windows, expected)
+    ball = patch_ball(batch.images, batch.ranges, expected)
     assert float(ball.distance(seen[-1][-2:]).max()) == pytest.approx(expected, rel=1e-3)  # trades: the second half
 
 
@@ -218,8 +218,8 @@ def test_each_sample_is_clean_or_not_by_itself(name):
 def test_each_channel_has_its_own_window():
     images = torch.zeros(2, 2, 3, 3, 3)
     images[1, 1, 0, 0, 0] = 9.0  # beyond its window: the box reaches as far
-    windows = torch.tensor([[[-1.0, 1.0], [-2.0, 2.0]], [[-4.0, 4.0], [0.0, 8.0]]])
-    ball = patch_ball(images, windows, 0.5)
+    ranges = torch.tensor([[[-1.0, 1.0], [-2.0, 2.0]], [[-4.0, 4.0], [0.0, 8.0]]])
+    ball = patch_ball(images, ranges, 0.5)
     high, low = (ball.project(images + sign * 100) for sign in (1, -1))
     assert high.amax((2, 3, 4)).tolist() == [[1.0, 2.0], [4.0, 9.0]]
     assert high[1, 1, 1, 1, 1] == 4.0  # eps ends before the box does

@@ -48,7 +48,7 @@ def test_a_batch_of_one_is_its_case_and_the_mean_of_samples_the_mean_of_cases():
     learner = _learner(_network())
     batch = _batch()
     one = _batch()
-    one = type(one)(one.images[:1], one.labels[:1], one.windows[:1], 1, 0.5, one.generator)
+    one = type(one)(one.images[:1], one.labels[:1], one.ranges[:1], 1, 0.5, one.generator)
     assert torch.equal(StandardStep(learner)(one), learner.case_losses)
     (value,) = StandardStep(learner)(batch)
     torch.testing.assert_close(learner.case_losses.mean(), value)

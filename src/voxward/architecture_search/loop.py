@@ -210,10 +210,10 @@ class SearchSitting(Sitting):
         images, labels = batch.images.to(run.device), batch.labels.to(run.device)
         return apply_augmentation(images, labels, draw, run.plan.patch_size, run.plan.spacing, run.plan.padding)
 
-    def _perturbed(self, images: Images, labels: Labels, windows: Tensor) -> Images:
+    def _perturbed(self, images: Images, labels: Labels, ranges: Tensor) -> Images:
         run, steps = self.run, self.run.settings.adversarial_steps
         truth = run.plan.labels.target(labels)
-        ball, objective = patch_ball(images, windows, run.settings.adversarial_eps), create_objective("dice")
+        ball, objective = patch_ball(images, ranges, run.settings.adversarial_eps), create_objective("dice")
         with autocast(run.precision, run.device):
             return ascended(
                 run.network, ball, images, lambda z, progress: objective(z, truth, progress), steps,

@@ -86,6 +86,31 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+_MOVED = {
+    "--members": "write a system: voxward compose ensemble RUN RUN --out x.yaml",
+    "--cascade": "write a system: voxward compose cascade COARSE FINE --out x.yaml",
+    **dict.fromkeys(("--tta", "--checkpoint", "--overlap", "--precision", "--margin", "--fraction", "--stage"), ""),
+    **dict.fromkeys(("--steps", "--restarts", "--queries", "--fab-steps", "--threshold"), "budget."),
+    **dict.fromkeys(("--norm", "--unit", "--reference", "--statistics"), "threat."),
+    **dict.fromkeys(("--mode", "--gradient", "--policy", "--surrogate", "--erase", "--graphs", "--margin-unit"), ""),
+    "--seed": "--set seeds=[N]",
+    "--save-volumes": "--set keep=all",
+    "--budget": "--estimate",
+}
+"""Arguments of version 0.1, and what is written instead: a sentence, or the part of the entry that `--set` changes."""
+
+
+def moved(unknown: Sequence[str]) -> str:
+    """Return what is written instead of arguments of version 0.1; empty where none of the unknown ones is."""
+    found = [word.partition("=")[0] for word in unknown if word.partition("=")[0] in _MOVED]
+    sentences = []
+    for flag in dict.fromkeys(found):
+        new = _MOVED[flag]
+        entry = f"--set {new}{flag[2:].replace('-', '_')}=VALUE"
+        sentences.append(f"{flag} is now: {new if ' ' in new or new.startswith('--') else entry}")
+    return "".join(f"\n{sentence}" for sentence in sentences)
+
+
 def _debug_argument(parser: argparse.ArgumentParser, default: object) -> None:
     parser.add_argument("--debug", action="store_true", default=default, help="print where in the code an error arose")
 
@@ -103,7 +128,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # other one needs. Spinning less costs nothing on a quiet machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     words = list(sys.argv[1:] if argv is None else argv)
-    arguments = parser().parse_args(words)
+    top = parser()
+    arguments, unknown = top.parse_known_args(words)
+    if unknown:
+        top.error(f"unrecognized arguments: {' '.join(unknown)}{moved(unknown)}")
     debug = vars(arguments).pop("debug")
     warnings.showwarning = _warn  # a user has no use for the line of code that warns
     try:

@@ -63,7 +63,7 @@ def attack(arguments: Arguments) -> int:
     if values.pop("listed"):
         return _list()
     if not values["systems"] or values["dataset"] is None:
-        raise UserError("voxward attack needs at least one SYSTEM, and --dataset; see voxward attack --help")
+        raise UserError("voxward attack needs at least one SYSTEM, and the dataset as --dataset DATASET")
     values["overrides"] = [*values["overrides"], *_changes(values)]
     with BarProgress(errors) as progress:
         result = attack(**values, progress=progress)

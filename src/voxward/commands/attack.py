@@ -11,7 +11,8 @@ from typing import Any
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
-from voxward.data.formats import open_dataset
+from voxward.core.registry import unknown_name
+from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.engine.engine import InProcess
 from voxward.report.attack import KIND, AttackReport, check_reports, write_reports
 from voxward.robustness.bench import Source
@@ -19,6 +20,7 @@ from voxward.robustness.estimate import estimate_hours
 from voxward.robustness.measure import measure
 from voxward.robustness.protocol import Protocol, load_protocol
 from voxward.robustness.setup import set_up
+from voxward.systems.open import KINDS
 
 
 def attack(
@@ -71,7 +73,9 @@ def attack(
     chosen = load_protocol(protocol, of_protocol)
     folder = Path(out) if out is not None else _default_folder(given)
     sources = [Source(str(path), tuple(of_systems), device) for path in given]
-    worker = set_up(sources, open_dataset(dataset), chosen, folder / "volumes", overwrite)
+    source = open_dataset(dataset)
+    refuse_own_folder(folder, source)
+    worker = set_up(sources, source, chosen, folder / "volumes", overwrite)
     if estimate:
         return AttackReport((), (), None, folder, hours=estimate_hours(worker))
     outputs = Outputs(folder, KIND, overwrite)
@@ -88,7 +92,12 @@ def benchmark(systems: Sequence[Path | str] | Path | str, dataset: Path | str, *
 def _sorted(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     """The changes of the protocol, and those of the systems: the first part of a key says which."""
     entries = {field.name for field in fields(Protocol)} - {"name"}
-    mine = [change for change in overrides if change.partition("=")[0].strip().split(".")[0] in entries]
+    of_systems = {field.name for kind in KINDS.values() for field in fields(kind.entry)}
+    keys = {change: change.partition("=")[0].strip().split(".")[0] for change in overrides}
+    for key in keys.values():
+        if key not in entries | of_systems:
+            raise UserError(unknown_name("key", key, dict.fromkeys(sorted(entries | of_systems))))
+    mine = [change for change in overrides if keys[change] in entries]
     return mine, [change for change in overrides if change not in mine]
 
 

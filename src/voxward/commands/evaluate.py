@@ -11,7 +11,7 @@ from voxward.core.files import inside
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
-from voxward.data.formats import open_dataset
+from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.metrics.policies import Scoring
 from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.runs.folder import RunSettings
@@ -72,6 +72,7 @@ def evaluate(
     target = Path(out) if out is not None else opened.runs[0].root
     if out is None and not unseen_by(opened.runs[0], source)[1]:
         target = inside(target, f"on-{source.name}")
+    refuse_own_folder(target, source)
     outputs = Outputs(target, "metrics", overwrite)
     outputs.check(METRICS_FILES)
     output = Output(target, overwrite, progress)

@@ -57,7 +57,10 @@ def unseen_by_all(folders: Sequence[RunFolder], dataset: Dataset) -> tuple[str, 
     first, *others = (unseen_by(folder, dataset)[0] for folder in folders)
     left = tuple(id for id in first if all(id in other for other in others))
     if not left:
-        raise UserError("the runs have no validation case in common: every case was in the training of one of them")
+        raise UserError(
+            "the runs have no validation case in common: every case was in the training of one of them. Train them "
+            "with the same --fold and --seed, or give another dataset"
+        )
     return left
 
 

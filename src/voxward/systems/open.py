@@ -156,6 +156,10 @@ def _open_inner(entry: str | Mapping[str, Any], opening: Opening) -> System:
     if isinstance(entry, Mapping):
         return _open_entry(entry, opening)
     path = opening.path(entry)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{opening.source}: there is no system {path}; paths in a system.yaml start from the file's folder"
+        )
     if path.resolve() in opening.files:
         raise UserError(f"{opening.source}: a system cannot be inside itself, got {entry!r}")
     data, base = _read(path)

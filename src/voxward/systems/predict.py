@@ -67,6 +67,11 @@ def collect_inputs(inputs: Iterable[Path | str], channels: int) -> tuple[Case, .
         elif not entry.is_dir():
             raise FileNotFoundError(f"no file or folder {entry}")
         elif found := volumes_in(entry):
+            if (entry / "dataset.json").is_file():
+                raise UserError(
+                    f"{entry} is a dataset, and holds volumes of its own, e.g. {found[0].name}: name the files, or "
+                    "move them away"
+                )
             files += found
         else:
             dataset = open_dataset(entry)

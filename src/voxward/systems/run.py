@@ -181,6 +181,10 @@ def open_run(entry: RunEntry, opening: Opening) -> RunSystem:
         UserError: A file of it is damaged, or a setting does not fit the run.
     """
     settings, folder = deployment_of(entry).within(opening.outer), Path(opening.path(entry.run))
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{opening.source}: run: there is no folder {folder}; paths in a system.yaml start from the file's folder"
+        )
     model = load_run(folder, settings.checkpoint or "auto", opening.device)
     if settings.postprocessing is False:
         model = replace(model, postprocess=PostProcess())

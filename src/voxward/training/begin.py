@@ -171,6 +171,8 @@ def given_plan(path: Path, dataset: Dataset) -> Plan:
         UserError: The file is no plan, or its channels or labels are not those of the dataset.
         FileNotFoundError: There is no such file.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no plan {path}")
     decided = load_plan(path)
     names = tuple(channel.name for channel in decided.channels)
     if decided.labels != dataset.labels or names != dataset.channels:

@@ -44,18 +44,18 @@ Ascent = Callable[[Tensor, float], Tensor]
 (0 to 1) to one value per sample."""
 
 
-def patch_ball(images: Images, windows: Float[Tensor, "b c 2"], eps: float) -> Ball:
+def patch_ball(images: Images, ranges: Float[Tensor, "b c 2"], eps: float) -> Ball:
     """Return the perturbations of a batch of patches that are allowed.
 
     Args:
         images: The normalised patches (b, c, d, h, w).
-        windows: The intensity range of each channel of each case, see `data.loader.PatchBatch`.
+        ranges: The intensity range of each channel of each case, see `data.loader.PatchBatch`.
         eps: The largest change of a voxel, as a share (0 to 1) of the intensity range.
 
     Returns:
         The ball of that radius around the patches, within the intensity range of case and patch.
     """
-    low, high = (windows[..., n].to(images)[..., None, None, None] for n in (0, 1))
+    low, high = (ranges[..., n].to(images)[..., None, None, None] for n in (0, 1))
     unit = high - low
     axes = (2, 3, 4)
     least, most = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
@@ -128,7 +128,7 @@ class FreeStep:
 
     def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
         """Update weights and perturbation once per replay and return the figures of the batch."""
-        ball = patch_ball(batch.images, batch.windows, _eps(self.defence, batch.done))
+        ball = patch_ball(batch.images, batch.ranges, _eps(self.defence, batch.done))
         if self.share is None or self.share.shape != batch.images.shape:
             self.share = torch.zeros_like(batch.images)
         perturbed = _perturbed(self.defence, batch)
@@ -186,7 +186,7 @@ class PgdStep(Stateless):
 
     def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
         """Perturb the batch, update the weights once, and return the figures of the batch."""
-        ball = patch_ball(batch.images, batch.windows, _eps(self.defence, batch.done))
+        ball = patch_ball(batch.images, batch.ranges, _eps(self.defence, batch.done))
         loss = create_objective(self.defence.objective)
         clean, truth = _clean_loss(self.learner, batch), self.learner.target(batch.labels)
         with ascent_precision(self.learner.fabric):
@@ -222,7 +222,7 @@ class TradesStep(Stateless):
 
     def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
         """Perturb the batch, update the weights once, and return the figures of the batch."""
-        ball = patch_ball(batch.images, batch.windows, _eps(self.defence, batch.done))
+        ball = patch_ball(batch.images, batch.ranges, _eps(self.defence, batch.done))
         network, head = bare(self.learner.network), self.learner.head
         with ascent_precision(self.learner.fabric):
             with torch.no_grad(), frozen(network):

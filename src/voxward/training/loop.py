@@ -148,11 +148,11 @@ class TrainingSitting(Sitting):
         generator = step_generator(run.seed, batch.step, run.fabric.global_rank)
         count, channels = batch.images.shape[:2]
         draw = draw_augmentation(run.recipe.augmentation, count, channels, self.active, generator)
-        images, labels, windows = run.fabric.to_device((batch.images, batch.labels, batch.ranges))
+        images, labels, ranges = run.fabric.to_device((batch.images, batch.labels, batch.ranges))
         images, labels = apply_augmentation(
             images, labels, draw, run.plan.patch_size, run.plan.spacing, run.plan.padding
         )
-        return run.step(StepInput(images, labels, windows, batch.step, self.state.done, generator))
+        return run.step(StepInput(images, labels, ranges, batch.step, self.state.done, generator))
 
     def _keep_time(self, began: float, budget: float) -> None:
         """Note how long the step took, and decide the length of the run or correct it where that is due."""

@@ -21,7 +21,7 @@ class StepInput:
     Args:
         images: The patches (b, c, d, h, w), normalised.
         labels: The class indices (b, d, h, w).
-        windows: The intensity range (b, c, 2) of each channel of each case, in the unit of the images, as
+        ranges: The intensity range (b, c, 2) of each channel of each case, in the unit of the images, as
             `data.loader.PatchBatch` describes it.
         number: The number of the training step, counted from 0 over the whole run.
         done: The share of the run that is done, from 0 to 1.
@@ -30,7 +30,7 @@ class StepInput:
 
     images: Images
     labels: Labels
-    windows: Float[Tensor, "b c 2"]
+    ranges: Float[Tensor, "b c 2"]
     number: int
     done: float
     generator: torch.Generator

@@ -52,8 +52,8 @@ def validate(run: TrainingRun) -> Validation:
     return Validation(loss, dice, pooled_dice(struck), sum(struck_losses) / len(struck_losses))
 
 
-def _attacked(run: TrainingRun, images: Images, labels: Labels, windows: Tensor, eps: float) -> Images:
-    ball, loss, truth = patch_ball(images, windows, eps), create_objective("dice"), run.plan.labels.target(labels)
+def _attacked(run: TrainingRun, images: Images, labels: Labels, ranges: Tensor, eps: float) -> Images:
+    ball, loss, truth = patch_ball(images, ranges, eps), create_objective("dice"), run.plan.labels.target(labels)
     with ascent_precision(run.fabric):
         return ascended(
             bare(run.network), ball, images, lambda z, progress: loss(z, truth, progress), _STEPS, 2.5 / _STEPS

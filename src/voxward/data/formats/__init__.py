@@ -70,6 +70,17 @@ def open_dataset(root: Path | str) -> Dataset:
     return dataset
 
 
+def refuse_own_folder(out: Path, dataset: Dataset) -> None:
+    """Refuse to write results into the folder of a dataset, or into one of its folders of images and labels.
+
+    Raises:
+        UserError: `out` is such a folder.
+    """
+    paths = [path for case in (*dataset.cases, *dataset.unlabelled) for path in (*case.images, case.label) if path]
+    if out.resolve() in {dataset.root.resolve(), *(path.parent.resolve() for path in paths)}:
+        raise UserError(f"out {out} is the dataset's own folder; choose another --out")
+
+
 def raise_refused(refused: Sequence[Refused]) -> None:
     """Raise an error that names every entry of a dataset that cannot be used, if there is one.
 
