@@ -34,8 +34,8 @@ def data_root() -> Path:
     return DATA
 
 
-# Several test processes share the cores.
-if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+# Several test processes share the cores, unless a number of threads is asked for, as tests/isa.sh does.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ and "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
 
