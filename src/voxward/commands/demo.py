@@ -11,7 +11,7 @@ from voxward.core.files import inside
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
-from voxward.data.io import read_image, read_label
+from voxward.data.io import read_case, read_label
 from voxward.data.orient import orient, orientation
 from voxward.engine.engine import InProcess
 from voxward.metrics.score import CaseMetrics
@@ -123,7 +123,7 @@ def _picture(run: RunFolder, source: Path, evaluation: Evaluation, path: Path) -
     dataset = open_dataset(source)
     case = dataset.case(chosen.id)
     assert case.label is not None
-    image, truth = read_image(case.images), read_label(case.label)
+    image, truth = read_case(case), read_label(case.label)
     predicted = read_label(next(run.predictions.glob(f"{chosen.id}.*")))
     axes, flips = orientation(image.affine)
     true, found = (orient(dataset.labels.to_index(volume.array), axes, flips) for volume in (truth, predicted))

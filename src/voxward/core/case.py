@@ -82,11 +82,16 @@ class Case:
         id: The case's name, which files that belong to it are named after.
         images: One file with all channels, or one file per channel.
         label: The file with the ground truth; None if there is none.
+        order: For every channel that is read, its number in the files; None reads all channels as they are stored.
+        nan_as_zero: Whether NaN is read as 0, as some programs write it outside the field of view. Otherwise it is
+            refused.
     """
 
     id: str
     images: tuple[Path, ...]
     label: Path | None = None
+    order: tuple[int, ...] | None = None
+    nan_as_zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ class Dataset:
         labels: The classes and regions.
         cases: The cases that have a label.
         unlabelled: The cases that have images only, such as a test set.
+        test: The cases that have a label and are held out: no fold trains on them.
         splits_file: The dataset's own list of folds, if it ships one: JSON, a list of {"train": [ids], "val": [ids]}.
     """
 
@@ -110,17 +116,23 @@ class Dataset:
     cases: tuple[Case, ...]
     unlabelled: tuple[Case, ...] = ()
     splits_file: Path | None = None
+    test: tuple[Case, ...] = ()
+
+    @property
+    def every(self) -> tuple[Case, ...]:
+        """Return all cases, with and without a label, those of the test set last."""
+        return (*self.cases, *self.unlabelled, *self.test)
 
     def case(self, id: str) -> Case:
         """Return the case with an id.
 
         Args:
-            id: The id of a case with or without a label.
+            id: The id of a case with or without a label, of the test set too.
 
         Raises:
             UserError: The dataset has no such case.
         """
-        for case in (*self.cases, *self.unlabelled):
+        for case in self.every:
             if case.id == id:
                 return case
         raise UserError(f"dataset {self.name!r} has no case {id!r}")

@@ -95,7 +95,7 @@ def check_dataset(
     Raises:
         UserError: `workers` is below 1.
     """
-    cases = (*dataset.cases, *dataset.unlabelled)
+    cases = dataset.every
     found = for_each_case(partial(_check_case, dataset), cases, workers, progress)
     problems = [_refusal(dataset, entry) for entry in refused]
     problems += [problem for problems_of_case in found for problem in problems_of_case]

@@ -13,7 +13,7 @@ from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.plan import CaseFingerprint, ChannelFingerprint, Fingerprint
 from voxward.core.types import Float3
-from voxward.data.io import read_image, read_label
+from voxward.data.io import read_case, read_label
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
 from voxward.data.parallel import for_each_case
 from voxward.data.volume_file import label_fault
@@ -138,7 +138,7 @@ def combine(name: str, channels: Sequence[str], labels: LabelSet, cases: Sequenc
 def _read_and_summarize(case: Case, labels: LabelSet, crop_nonzero: bool) -> CaseSummary:
     if case.label is None:
         raise UserError("has no label")
-    return summarize(read_image(case.images), read_label(case.label), labels, case.id, crop_nonzero)
+    return summarize(read_case(case), read_label(case.label), labels, case.id, crop_nonzero)
 
 
 def _counts(index: np.ndarray, count: int) -> np.ndarray:

@@ -6,11 +6,12 @@ Every function may be called from several threads at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from voxward.core.case import Scaling, Volume
+from voxward.core.case import Case, Scaling, Volume
 from voxward.core.errors import UserError
 from voxward.data import itk, nifti
 from voxward.data.volume_file import (
@@ -27,6 +28,7 @@ __all__ = [
     "SUFFIXES",
     "Header",
     "integer_label",
+    "read_case",
     "read_header",
     "read_image",
     "read_label",
@@ -83,6 +85,31 @@ def read_image(paths: Sequence[Path]) -> Volume:
         _refuse_disagreement(paths[0], volumes[0], path, volume)
     scaling = volumes[0].scaling if len({volume.scaling for volume in volumes}) == 1 else None
     return Volume(np.concatenate([volume.array for volume in volumes]), volumes[0].affine, scaling)
+
+
+def read_case(case: Case) -> Volume:
+    """Read the image of a case, as the case says: with its channels in order, and NaN as 0 where that is asked for.
+
+    Args:
+        case: The case.
+
+    Returns:
+        The image (c, i, j, k), see `read_image`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: A file is truncated or corrupt, files disagree, or the order names a channel that is not there.
+        ImportError: The file type needs SimpleITK, which is not installed.
+    """
+    volume = read_image(case.images)
+    array = volume.array
+    if case.order is not None:
+        if not all(0 <= channel < len(array) for channel in case.order):
+            raise UserError(f"case {case.id!r}: the files have {len(array)} channels, and cannot give {case.order}")
+        array = array[list(case.order)]
+    if case.nan_as_zero and array.dtype.kind == "f":
+        array = np.where(np.isnan(array), array.dtype.type(0), array)
+    return replace(volume, array=array)
 
 
 def read_label(path: Path) -> Volume:

@@ -29,7 +29,7 @@ from voxward.core.files import atomic_write, inside, write_json
 from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
-from voxward.data.io import read_image, read_label
+from voxward.data.io import read_case, read_label
 from voxward.data.normalization import normalization_of
 from voxward.data.parallel import for_each_case
 from voxward.data.prepare import prepare
@@ -255,8 +255,7 @@ def _cases(dataset: Dataset, ids: Sequence[str] | None) -> Sequence[Case]:
 def _refuse_strangers(dataset: Dataset, cases: Sequence[Case], out: Path, overwrite: bool) -> None:
     """Raise ValueError where a case's folder would replace anything but a prepared case."""
     folders = [folder for case in cases if os.path.lexists(folder := inside(out, case.id))]
-    every = (*dataset.cases, *dataset.unlabelled)
-    files = [file for case in every for file in _files(case)]
+    files = [file for case in dataset.every for file in _files(case)]
     holding = {parent for file in files for parent in file.resolve().parents} if folders else set[Path]()
     inputs = [str(folder) for folder in folders if folder.resolve() in holding]
     if inputs:
@@ -342,7 +341,7 @@ def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite
     if _is_current(case, out, preparation):
         return
     label = None if case.label is None else read_label(case.label)
-    prepared = prepare(read_image(case.images), label, plan, case.id)
+    prepared = prepare(read_case(case), label, plan, case.id)
     write_case(inside(out, case.id), prepared, plan.patch_size, plan.labels.count, digest, overwrite)
 
 

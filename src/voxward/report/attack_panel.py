@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from voxward.core.outputs import Outputs
-from voxward.data.io import read_image, read_label
+from voxward.data.io import read_case, read_image, read_label
 from voxward.data.orient import orient, orientation
 from voxward.report.robustness_figures import panel_figure
 from voxward.report.slices import Picture
@@ -32,7 +32,7 @@ def attack_panel(worker: Worker, records: Sequence[Record], outputs: Outputs, na
         return
     case, system = bench.cases[first], worker.system(worst.model)
     assert case.label is not None
-    volume, adversarial, truth = read_image(case.images), read_image([stored]), read_label(case.label)
+    volume, adversarial, truth = read_case(case), read_image([stored]), read_label(case.label)
     axes, flips = orientation(volume.affine)
     labels = system.labels
     i, j, k = (volume.spacing[axis] for axis in axes)

@@ -18,7 +18,7 @@ from voxward.core.labels import LabelSet, Region
 from voxward.core.model import Inputs, PatchModel, Truth, VolumeModel
 from voxward.core.plan import Plan
 from voxward.core.types import Float3
-from voxward.data.io import read_image, read_label
+from voxward.data.io import read_case, read_label
 from voxward.data.padding import pad_to
 from voxward.data.prepare import prepare
 from voxward.data.volume_file import label_fault
@@ -191,7 +191,7 @@ def erasing(subject: Subject, name: str) -> Subject:
 def _read(case: Case, labels: LabelSet) -> tuple[Volume, np.ndarray]:
     if case.label is None:
         raise UserError(f"case {case.id!r} has no label: an attack needs the truth")
-    source, label = read_image(case.images), read_label(case.label)
+    source, label = read_case(case), read_label(case.label)
     fault = label_fault(source, label)
     if fault is not None:
         raise UserError(f"case {case.id!r}: {fault}")

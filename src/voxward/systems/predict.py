@@ -13,7 +13,7 @@ from voxward.core.files import inside
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
-from voxward.data.io import SUFFIXES, read_header, read_image, volume_stem, volume_suffix, write_label
+from voxward.data.io import SUFFIXES, read_case, read_header, volume_stem, volume_suffix, write_label
 from voxward.data.volume_file import same_affine
 from voxward.systems.system import System
 
@@ -75,7 +75,7 @@ def collect_inputs(inputs: Iterable[Path | str], channels: int) -> tuple[Case, .
             files += found
         else:
             dataset = open_dataset(entry)
-            cases += [*dataset.cases, *dataset.unlabelled]
+            cases += dataset.every
     if len({path.resolve() for path in files}) < len(files):
         raise UserError("an input is named twice: both would be written as the same file")
     cases += _grouped(files, channels)
@@ -133,7 +133,7 @@ def _check(system: System, case: Case) -> None:
 
 def _segment_file(system: System, case: Case, outputs: Outputs, name: str, progress: Progress) -> None:
     try:
-        volume = read_image(case.images)
+        volume = read_case(case)
         found = system.segment(volume, lambda done, of: progress("windows", done, of))
     except UserError as error:
         raise UserError(f"{case.id}: {error}") from error

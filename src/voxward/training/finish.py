@@ -15,7 +15,7 @@ from voxward.core.files import write_json
 from voxward.core.progress import Progress, silent
 from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
-from voxward.data.io import read_header, read_image, read_label
+from voxward.data.io import read_case, read_header, read_label
 from voxward.pipeline.predictor import Predictor
 from voxward.runs.folder import RunFolder, load_run
 from voxward.runs.postprocess import Pair, PostProcess, choose_postprocess
@@ -82,7 +82,7 @@ def _predictions(predictor: Predictor, cases: list[Case], progress: Progress) ->
 def _predicted(predictor: Predictor, case: Case) -> Pair:
     """Return the ground truth, the prediction and the spacing of a case."""
     assert case.label is not None
-    image = read_image(case.images)
+    image = read_case(case)
     truth = predictor.model.plan.labels.to_index(read_label(case.label).array)
     try:
         return truth, predictor.segment(image), image.spacing

@@ -76,7 +76,7 @@ def refuse_own_folder(out: Path, dataset: Dataset) -> None:
     Raises:
         UserError: `out` is such a folder.
     """
-    paths = [path for case in (*dataset.cases, *dataset.unlabelled) for path in (*case.images, case.label) if path]
+    paths = [path for case in dataset.every for path in (*case.images, case.label) if path]
     if out.resolve() in {dataset.root.resolve(), *(path.parent.resolve() for path in paths)}:
         raise UserError(f"out {out} is the dataset's own folder; choose another --out")
 
@@ -117,6 +117,7 @@ def declared(root: Path | str) -> tuple[Dataset, tuple[Refused, ...]]:
         name=dataset.root.resolve().name if renamed else dataset.name,
         cases=tuple(case for case in dataset.cases if case.id not in bad),
         unlabelled=tuple(case for case in dataset.unlabelled if case.id not in bad),
+        test=tuple(case for case in dataset.test if case.id not in bad),
     )
     return sound, refused
 
@@ -128,7 +129,7 @@ def _refused(dataset: Dataset) -> Iterator[Refused]:
     own = (dataset.root.name, dataset.root.resolve().name)
     if dataset.name not in own and (fault := name_fault(dataset.name)) is not None:
         yield Refused(None, f'{source}: the dataset\'s "name" {dataset.name!r} is no plain file name: {fault}')
-    cases = (*dataset.cases, *dataset.unlabelled)
+    cases = dataset.every
     counts = Counter(case.id for case in cases)
     for case in cases:
         if (fault := name_fault(case.id)) is not None:
