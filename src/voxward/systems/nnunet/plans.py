@@ -1,0 +1,346 @@
+"""What plans.json and dataset.json of an nnU-Net results folder decide about a prediction.
+
+The two files are data here: no name in them is ever imported. What cannot be reproduced is refused with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from voxward.core.errors import UserError
+from voxward.core.labels import LabelSet
+from voxward.core.types import Float3, Size3
+from voxward.data.formats.description import channels_of, labels_of, read_object
+from voxward.nets.nnunet import Architecture, Layer
+
+Reader = Literal["as stored", "reoriented"]
+
+_READERS: dict[str, Reader] = {
+    "SimpleITKIO": "as stored",
+    "NibabelIO": "as stored",
+    "NibabelIOWithReorient": "reoriented",
+    "SimpleITKIOWithReorient": "reoriented",
+}
+_NETWORKS = {"PlainConvUNet": False, "ResidualEncoderUNet": True}
+_RESAMPLING = ("resample_data_or_seg_to_shape", "resample_torch_fornnunet", "no_resampling_hack")
+SCHEMES = (
+    "ZScoreNormalization", "CTNormalization", "RescaleTo01Normalization", "RGBTo01Normalization", "NoNormalization",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a channel is normalised.
+
+    Attributes:
+        name: A name of SCHEMES.
+        masked: Whether z-scores are those of the voxels inside the non-zero mask.
+        low: The 0.5 percentile of the training set's foreground, which CT values are clipped to.
+        high: The 99.5 percentile.
+        mean: The mean, which is subtracted from CT values.
+        std: The standard deviation, which CT values are divided by.
+    """
+
+    name: str
+    masked: bool = False
+    low: float = 0.0
+    high: float = 0.0
+    mean: float = 0.0
+    std: float = 1.0
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How an array is resampled.
+
+    Attributes:
+        function: A name of nnU-Net's resampling functions that are known here.
+        order: The order of the spline in the plane, or along all axes.
+        order_z: The order along an axis that is treated apart.
+        force_separate_z: Whether the thickest axis is treated apart; None decides by the spacing.
+    """
+
+    function: str
+    order: int
+    order_z: int
+    force_separate_z: bool | None
+
+
+@dataclass(frozen=True)
+class NnPlan:
+    """The decisions of one configuration of an nnU-Net plan. Axes are those of the transposed array.
+
+    Attributes:
+        plans: The name of the plans.
+        configuration: The name of the configuration, such as `3d_fullres`.
+        channels: The names of the channels.
+        labels: The classes, or the regions.
+        heads: For each output of the network in nnU-Net's order, its place in the order of `labels`.
+        ending: How the names of image files end.
+        reader: Whether the arrays are turned to RAS before anything else.
+        transpose: For each axis, its number in the file's array (z, y, x).
+        spacing: The voxel size in mm that images are resampled to; two numbers in a 2D configuration.
+        patch: The size of the windows in voxels; two numbers in a 2D configuration.
+        schemes: How each channel is normalised.
+        data: How images are resampled.
+        logits: How logits are resampled back.
+        architecture: The shape of the network.
+    """
+
+    plans: str
+    configuration: str
+    channels: tuple[str, ...]
+    labels: LabelSet
+    heads: tuple[int, ...]
+    ending: str
+    reader: Reader
+    transpose: Size3
+    spacing: tuple[float, ...]
+    patch: tuple[int, ...]
+    schemes: tuple[Scheme, ...]
+    data: Resampling
+    logits: Resampling
+    architecture: Architecture
+
+    @property
+    def slicewise(self) -> bool:
+        """Return whether the network sees slices, across the first axis."""
+        return len(self.patch) == 2
+
+    @property
+    def window(self) -> Size3:
+        """Return the size of a window along three axes; a slice is 1 voxel thick."""
+        i, j, k = (1, *self.patch) if self.slicewise else self.patch
+        return i, j, k
+
+    def target(self, spacing: Float3) -> Float3:
+        """Return the voxel size that a case is resampled to: slices keep their own distance.
+
+        Args:
+            spacing: The voxel size of the case.
+        """
+        i, j, k = (spacing[0], *self.spacing) if self.slicewise else self.spacing
+        return i, j, k
+
+
+def read_plan(folder: Path, configuration: str) -> NnPlan:
+    """Read the configuration of a results folder.
+
+    Args:
+        folder: The folder that holds plans.json and dataset.json.
+        configuration: The name of the configuration, which a checkpoint tells.
+
+    Raises:
+        UserError: The configuration cannot be reproduced: it is a cascade, or has custom code for labels, preprocessing,
+            resampling or its network. The message names the file and the entry.
+        FileNotFoundError: A file is missing.
+    """
+    path, described = folder / "plans.json", folder / "dataset.json"
+    plans, dataset = read_object(path), read_object(described)
+    own = _configuration(plans, configuration, path)
+    _refuse_custom(plans, own, path)
+    channels = channels_of(dataset, described)
+    labels = labels_of(dataset.get("labels"), described)
+    return NnPlan(
+        plans=str(plans.get("plans_name", "nnUNetPlans")),
+        configuration=configuration,
+        channels=channels,
+        labels=labels,
+        heads=_heads(labels, dataset["labels"]),
+        ending=str(dataset.get("file_ending", ".nii.gz")),
+        reader=_reader(plans, path),
+        transpose=_transpose(plans, path),
+        spacing=tuple(map(float, _numbers(own, "spacing", path))),
+        patch=tuple(map(int, _numbers(own, "patch_size", path))),
+        schemes=_schemes(plans, own, len(channels), path),
+        data=_resampling(own, "data", 3, path),
+        logits=_resampling(own, "probabilities", 1, path),
+        architecture=_architecture(own, path),
+    )
+
+
+def _configuration(
+    plans: Mapping[str, Any], name: str, path: Path, seen: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """A configuration, with what it inherits."""
+    known = plans.get("configurations")
+    if not isinstance(known, Mapping) or not isinstance(known.get(name), Mapping):
+        names = ", ".join(known) if isinstance(known, Mapping) else "none"
+        raise UserError(f"{path}: there is no configuration {name!r}; there are: {names}")
+    if name in seen:
+        raise UserError(f"{path}: the configuration {name!r} inherits from itself")
+    own = dict(known[name])
+    parent = own.pop("inherits_from", None)
+    return own if parent is None else {**_configuration(plans, str(parent), path, (*seen, name)), **own}
+
+
+def _refuse_custom(plans: Mapping[str, Any], own: Mapping[str, Any], path: Path) -> None:
+    if own.get("previous_stage"):
+        raise UserError(
+            f"{path}: the configuration is the second stage of a cascade, whose input is the segmentation of "
+            f"{own['previous_stage']!r}: cascades of nnU-Net are not supported; use a folder of its first stage, or of "
+            "3d_fullres"
+        )
+    for entry, value, legal in (
+        ("label_manager", plans.get("label_manager", "LabelManager"), "LabelManager"),
+        ("preprocessor_name", own.get("preprocessor_name", "DefaultPreprocessor"), "DefaultPreprocessor"),
+    ):
+        if value != legal:
+            raise UserError(f"{path}: {entry} {value!r} is code that voxward does not know; only {legal!r} is")
+
+
+def _reader(plans: Mapping[str, Any], path: Path) -> Reader:
+    name = plans.get("image_reader_writer", "SimpleITKIO")
+    if name not in _READERS:
+        raise UserError(f"{path}: image_reader_writer {name!r} is not supported; supported: {', '.join(_READERS)}")
+    return _READERS[name]
+
+
+def _transpose(plans: Mapping[str, Any], path: Path) -> Size3:
+    given = plans.get("transpose_forward", [0, 1, 2])
+    if not isinstance(given, list) or sorted(map(str, given)) != ["0", "1", "2"]:
+        raise UserError(f"{path}: transpose_forward must hold 0, 1 and 2, got {given!r}")
+    i, j, k = map(int, given)
+    return i, j, k
+
+
+def _numbers(own: Mapping[str, Any], entry: str, path: Path) -> Sequence[float]:
+    given = own.get(entry)
+    good = isinstance(given, list) and len(given) in (2, 3) and all(_positive(value) for value in given)
+    if not good:
+        raise UserError(f"{path}: {entry} must be 2 or 3 positive numbers, got {given!r}")
+    found: Sequence[float] = given
+    return found
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _schemes(plans: Mapping[str, Any], own: Mapping[str, Any], channels: int, path: Path) -> tuple[Scheme, ...]:
+    names, masks = own.get("normalization_schemes"), own.get("use_mask_for_norm", [False] * channels)
+    if not isinstance(names, list) or not isinstance(masks, list) or not len(names) == len(masks) == channels:
+        raise UserError(
+            f"{path}: normalization_schemes and use_mask_for_norm need one entry for each of the {channels} channels, "
+            f"got {names!r} and {masks!r}"
+        )
+    if unknown := [name for name in names if name not in SCHEMES]:
+        raise UserError(f"{path}: normalisation {unknown[0]!r} is not known; known: {', '.join(SCHEMES)}")
+    key = "foreground_intensity_properties_per_channel"
+    given = plans.get(key, plans.get("foreground_intensity_properties_by_modality", {}))
+    return tuple(_scheme(name, bool(mask), given, n, path) for n, (name, mask) in enumerate(zip(names, masks, strict=True)))
+
+
+def _scheme(name: str, masked: bool, given: Any, channel: int, path: Path) -> Scheme:
+    if name != "CTNormalization":
+        return Scheme(name, masked)
+    figures = given.get(str(channel)) if isinstance(given, Mapping) else None
+    wanted = ("percentile_00_5", "percentile_99_5", "mean", "std")
+    if not isinstance(figures, Mapping) or not all(isinstance(figures.get(key), int | float) for key in wanted):
+        raise UserError(f"{path}: CTNormalization of channel {channel} needs the figures {', '.join(wanted)}")
+    low, high, mean, std = (float(figures[key]) for key in wanted)
+    return Scheme(name, masked, low, high, mean, std)
+
+
+def _resampling(own: Mapping[str, Any], what: str, order: int, path: Path) -> Resampling:
+    name = own.get(f"resampling_fn_{what}", _RESAMPLING[0])
+    if name not in _RESAMPLING:
+        raise UserError(
+            f"{path}: resampling_fn_{what} {name!r} is code that voxward does not know; known: {', '.join(_RESAMPLING)}"
+        )
+    options = own.get(f"resampling_fn_{what}_kwargs") or {}
+    force, orders = options.get("force_separate_z"), (options.get("order", order), options.get("order_z", 0))
+    if force not in (None, True, False) or any(value not in range(4) for value in orders):
+        raise UserError(f"{path}: resampling_fn_{what}_kwargs holds what is not known: {options!r}")
+    return Resampling(name, *orders, force)
+
+
+def _heads(labels: LabelSet, declared: Mapping[str, Any]) -> tuple[int, ...]:
+    """nnU-Net's outputs stand in the order of the JSON object where they are regions, and of the values otherwise."""
+    if not labels.regions:
+        return tuple(range(labels.outputs))
+    names = [name for name, value in declared.items() if name != "ignore" and value not in (0, [0])]
+    return tuple(labels.scored.index(name) for name in names)
+
+
+def _architecture(own: Mapping[str, Any], path: Path) -> Architecture:
+    given = own.get("architecture")
+    try:
+        return _former(own) if given is None else _present(given)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: the entry architecture is not complete, or of another form: {error!r}") from error
+
+
+def _present(given: Mapping[str, Any]) -> Architecture:
+    name, options = _last(given["network_class_name"]), given["arch_kwargs"]
+    _refuse_unknown(name, options)
+    residual = _residual(name)
+    dropout = options.get("dropout_op")
+    return Architecture(
+        residual=residual,
+        features=tuple(map(int, options["features_per_stage"])),
+        kernels=_sizes(options["kernel_sizes"]),
+        strides=_sizes(options["strides"]),
+        encoder=tuple(map(int, options["n_blocks_per_stage" if residual else "n_conv_per_stage"])),
+        decoder=tuple(map(int, options["n_conv_per_stage_decoder"])),
+        bias=bool(options["conv_bias"]),
+        norm=Layer(_last(options["norm_op"]), dict(options.get("norm_op_kwargs") or {})),
+        nonlinearity=Layer(_last(options["nonlin"]), dict(options.get("nonlin_kwargs") or {})),
+        dropout=dropout is not None,
+        nonlinearity_first=bool(options.get("nonlin_first", False)),
+        stem=options.get("stem_channels"),
+    )
+
+
+_KNOWN = {
+    "n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides", "n_blocks_per_stage", "n_conv_per_stage",
+    "n_conv_per_stage_decoder", "conv_bias", "norm_op", "norm_op_kwargs", "dropout_op", "dropout_op_kwargs", "nonlin",
+    "nonlin_kwargs", "nonlin_first", "stem_channels", "deep_supervision",
+}  # fmt: skip
+
+
+def _refuse_unknown(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that would change the network in a way that is not built here."""
+    unknown = {key: value for key, value in options.items() if key not in _KNOWN and value is not None}
+    if unknown:
+        raise UserError(f"network {name}: the options {unknown!r} are not supported")
+    if _last(options["conv_op"]) not in ("Conv2d", "Conv3d"):
+        raise UserError(f"network {name}: conv_op {options['conv_op']!r} is not supported; supported: Conv2d, Conv3d")
+
+
+def _former(own: Mapping[str, Any]) -> Architecture:
+    """Plans from before nnU-Net 2.3 name the network's sizes one by one."""
+    residual = _residual(str(own["UNet_class_name"]))
+    strides = _sizes(own["pool_op_kernel_sizes"])
+    base, most = int(own["UNet_base_num_features"]), int(own["unet_max_num_features"])
+    return Architecture(
+        residual=residual,
+        features=tuple(min(base * 2**n, most) for n in range(len(strides))),
+        kernels=_sizes(own["conv_kernel_sizes"]),
+        strides=strides,
+        encoder=tuple(map(int, own["n_conv_per_stage_encoder"])),
+        decoder=tuple(map(int, own["n_conv_per_stage_decoder"])),
+        bias=True,
+        norm=Layer(f"InstanceNorm{len(strides[0])}d", {"eps": 1e-5, "affine": True}),
+        nonlinearity=Layer("LeakyReLU"),
+    )
+
+
+def _residual(name: str) -> bool:
+    if name not in _NETWORKS:
+        raise UserError(f"network {name!r} is not supported; supported: {', '.join(_NETWORKS)}")
+    return _NETWORKS[name]
+
+
+def _last(path: Any) -> str:
+    """The last part of an import path, which is looked up and never imported."""
+    return str(path).rpartition(".")[2]
+
+
+def _sizes(rows: Any) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(int(value) for value in row) for row in rows)
