@@ -6,7 +6,7 @@ dynamic-network-architectures' PlainConvUNet and ResidualEncoderUNet compute, in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from voxward.core.errors import UserError
 from voxward.core.registry import Registry
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+_CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_POOL: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 NORMS: Registry[type[nn.Module]] = Registry(
     "normalisation layer of an nnU-Net",
@@ -161,7 +161,7 @@ class _Residual(nn.Module):
         self.conv2 = _Linear(of, (ends[1], ends[1]), kernel, of.bias)
         skip: list[nn.Module] = []
         if any(step != 1 for step in stride):
-            skip.append(_POOL[of.axes](tuple(stride), tuple(stride)))  # type: ignore[arg-type]
+            skip.append(_POOL[of.axes](tuple(stride), tuple(stride)))
         if ends[0] != ends[1]:
             skip.append(_Linear(of, ends, (1,) * of.axes, False))
         self.skip = nn.Sequential(*skip)
@@ -222,7 +222,7 @@ class _Decoder(nn.Module):
         self.stages, self.transpconvs, self.seg_layers = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for n, count in enumerate(of.decoder):
             below, here, stride = of.features[-1 - n], of.features[-2 - n], of.strides[-1 - n]
-            self.transpconvs.append(_TRANSPOSED[of.axes](below, here, stride, stride, bias=of.bias))  # type: ignore[arg-type]
+            self.transpconvs.append(_TRANSPOSED[of.axes](below, here, stride, stride, bias=of.bias))
             self.stages.append(_Stack(of, count, (2 * here, here), of.kernels[-2 - n], (1,) * of.axes))
             self.seg_layers.append(_CONV[of.axes](here, outputs, 1))
 

@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Shaped
-from torch import Tensor
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
 
 from voxward.core.case import Frame, Volume
 from voxward.core.errors import UserError
-from voxward.core.model import Box, Head, Inputs, Objective, Scores, Truth
+from voxward.core.labels import LabelSet
+from voxward.core.model import Box, Head, Inputs, Scores, Truth
 from voxward.core.types import CaseLogits, Image, Images, Logits, Size3
 from voxward.data.crop import crop_frozen, paste_frozen
 from voxward.data.padding import crop_back, pad_amounts, pad_to
 from voxward.data.prepare import frame_of, measured, measured_live, prepare_frozen, restore_logits
 from voxward.data.resample import resample_labels
+from voxward.pipeline.bound import Bound, background
+from voxward.pipeline.mean import Mean
 from voxward.pipeline.predictor import Predictor
-from voxward.pipeline.tta import averaged, shares
-from voxward.pipeline.windows import Forward, Windows, chunked, gather, pull_back, scatter_add, sweep, touched, update
+from voxward.pipeline.tta import View
+from voxward.pipeline.windows import Windows
+from voxward.runs.postprocess import PostProcess
 
 Statistics = Literal["frozen", "live"]
-
-# The logit of a class that is certain (the background outside the crop box); a region that is certainly absent has
-# minus this logit.
-CERTAIN = 20.0
-# A change of the prepared image (in its normalised unit) that is too small to compute a window again for.
-_UNCHANGED = 1e-6
-
-
-def background(like: Tensor, head: Head) -> Float[Tensor, " k"]:
-    """Return the logits of a voxel that is certainly background.
-
-    Args:
-        like: Logits (k, ...); the result has their number of classes, number type and device.
-        head: How logits are read, `softmax` or `regions`.
-
-    Returns:
-        Logits (k,): for `softmax`, CERTAIN for the background and 0 for every other class; for `regions`, -CERTAIN for
-        every region.
-    """
-    logits = like.new_full((len(like),), -CERTAIN if head == "regions" else 0.0)
-    if head == "softmax":
-        logits[0] = CERTAIN
-    return logits
 
 
 @dataclass(frozen=True)
@@ -92,7 +74,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
+class Member(Bound):
     """One trained model that is bound to a case.
 
     Images (c, d, h, w) and logits (k, d, h, w) are those of the prepared and padded volume.
@@ -146,6 +128,64 @@ class Member:
         part = None if inside is None or whole is None else Part(inside, whole.shape)
         return cls(predictor, frame, predictor.windows(frame.shape), part, live)
 
+    @property
+    def network(self) -> nn.Module:
+        """Return the network of the trained model."""
+        return self.predictor.model.network
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Return the names of the plan's channels."""
+        return tuple(channel.name for channel in self.predictor.model.plan.channels)
+
+    @property
+    def labels(self) -> LabelSet:
+        """Return the plan's classes or regions."""
+        return self.predictor.model.plan.labels
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        """Return, per channel, the intensity range that the recipe clips to."""
+        return tuple(zip(self.frame.low, self.frame.high, strict=True))
+
+    @property
+    def postprocess(self) -> PostProcess:
+        """Return the run's post-processing."""
+        return self.predictor.model.postprocess
+
+    @property
+    def cover(self) -> Windows:
+        """Return the windows that the padded image is segmented in."""
+        return self.windows
+
+    @property
+    def views(self) -> Sequence[View]:
+        """Return the views of the predictor's test-time augmentation."""
+        return self.predictor.views
+
+    @property
+    def mean_of_views(self) -> Mean:
+        """Return what the predictor averages over the views."""
+        return self.predictor.mean
+
+    @property
+    def batch(self) -> int:
+        """Return the number of windows in one forward pass of the predictor."""
+        return self.predictor.batch
+
+    @property
+    def graphs(self) -> int:
+        """Return how many windows' graphs a gradient may hold at once."""
+        return self.predictor.graphs
+
+    def scores(self, images: Images) -> Logits:
+        """Compute the logits of windows with the predictor, followed by autograd."""
+        return self.predictor.scores(images)
+
+    def forward(self, images: Images) -> Logits:
+        """Compute the logits of windows with the predictor, without a gradient."""
+        return self.predictor.forward(images)
+
     def image(self, volume: Inputs) -> Image:
         """Prepare and pad a volume; gradients flow through it.
 
@@ -160,28 +200,6 @@ class Member:
         figures = None if self.live is None else measured_live(volume[0], self.live, plan)
         return pad_to(prepare_frozen(part, self.frame, plan, figures)[0], plan.window_size, plan.padding)[0]
 
-    def blended(self, image: Image, graph: bool = False) -> CaseLogits:
-        """Compute the logits of all windows of an image, blended.
-
-        Args:
-            image: The padded image (c, d, h, w).
-            graph: Whether autograd follows the computation.
-
-        Returns:
-            Logits (k, d, h, w).
-        """
-        forward = self._averaged(self.predictor.scores if graph else self.predictor.forward)
-        return torch.cat(list(sweep(forward, image, self.windows, self.predictor.batch)), self.windows.axis + 1)
-
-    @property
-    def graph_kept(self) -> bool:
-        """Return whether the autograd graph of a whole sweep may be held in memory.
-
-        It may where all windows, counted once for each view, fit into one batch, or are no more than `Predictor.graphs`
-        allows.
-        """
-        return self.windows.count * len(self.predictor.views) <= max(self.predictor.batch, self.predictor.graphs)
-
     def restored(self, blended: CaseLogits, head: Head) -> Scores:
         """Bring blended logits back to the voxels of the file.
 
@@ -195,44 +213,6 @@ class Member:
         """
         box = restore_logits(crop_back(blended, self._offset, self.frame.shape), self.frame)
         return paste_frozen(box, self.frame, background(box, head))[None]
-
-    def pull_back(self, image: Image, cotangent: CaseLogits) -> Image:
-        """Turn the gradient of the blended logits into that of the image, one batch of windows at a time.
-
-        Args:
-            image: The padded image (c, d, h, w).
-            cotangent: The gradient with respect to the blended logits (k, d, h, w).
-
-        Returns:
-            The gradient with respect to the image (c, d, h, w).
-        """
-        return pull_back(self._pull, image, self.windows, cotangent, self.predictor.batch)
-
-    def window_mean(self, image: Image, target: Tensor, objective: Objective) -> Image:
-        """Return, for every voxel, the mean of the objective's gradients on the single windows that hold the voxel.
-
-        Windows without foreground are left out. A voxel that lies only in such windows has the gradient 0.
-
-        Args:
-            image: The padded image (c, d, h, w).
-            target: The prepared and padded ground truth (d, h, w), or (k, d, h, w) for regions.
-            objective: The function of logits and ground truth that is differentiated.
-
-        Returns:
-            The mean gradient (c, d, h, w).
-        """
-        size = self.windows.size
-        present = target > 0
-        corners = touched(self.windows, present if present.ndim == 3 else present.any(0))
-        forward = self._averaged(self.predictor.forward)
-        gradient, count = torch.zeros_like(image), torch.zeros_like(image[:1])
-        for chunk in chunked(corners, self.predictor.batch):
-            crops, truth = gather(image, chunk, size), gather(target, chunk, size)
-            leaf = forward(crops).requires_grad_()
-            (cotangent,) = torch.autograd.grad(objective(leaf, truth).sum(), leaf)
-            scatter_add(gradient, chunk, self._pull(crops, cotangent))
-            scatter_add(count, chunk, torch.ones_like(crops[:, :1]))
-        return gradient / count.clamp_min(1)
 
     def target(self, target: Truth, head: Head) -> Tensor:
         """Prepare and pad the ground truth of a case.
@@ -252,61 +232,13 @@ class Member:
             prepared = resample_labels(labels, self.frame.shape, plan.labels.count)
         return pad_to(prepared, plan.window_size, plan.padding)[0]
 
-    def after(self, before: State, image: Image) -> State:
-        """Return the state of a changed image; only the windows that the change touches are computed again.
-
-        Changes of a voxel up to a millionth (in the image's normalised unit) are left out.
-
-        Args:
-            before: The image before the change, with its logits.
-            image: The changed image (c, d, h, w).
-
-        Returns:
-            The changed image without those small changes, and its blended logits. Where more than half of the windows
-            are touched, all are computed, and the image is kept as it is.
-        """
-        changed: Bool[Tensor, "d h w"] = ((image - before.image).abs() > _UNCHANGED).any(0)
-        corners = touched(self.windows, changed)
-        if 2 * len(corners) > self.windows.count:
-            return State(image, self.blended(image))
-        # A voxel whose change was too small keeps its old value. So the logits are always those of the image that is
-        # kept, and many small changes cannot add up unnoticed.
-        image = torch.where(changed, image, before.image)
-        forward = self._averaged(self.predictor.forward)
-        images = (before.image, image)
-        return State(image, update(forward, before.blended, images, self.windows, corners, self.predictor.batch))
-
-    def _pull(self, crops: Images, cotangent: Logits) -> Images:
-        """Return the gradient of the images for the mean over the views of their windows, one view at a time."""
-        predictor = self.predictor
-        settings = predictor.model.plan.labels.head, predictor.mean
-        total = torch.zeros_like(crops)
-        for view, share in zip(
-            predictor.views, shares(predictor.forward, predictor.views, crops, cotangent, *settings), strict=True
-        ):
-            leaf = crops.detach().requires_grad_()
-            scores = view(predictor.scores)(leaf)
-            if not scores.requires_grad:  # a network that cuts its input off has no gradient
-                continue
-            total += torch.autograd.grad(scores, leaf, share)[0]
-        return total
-
-    def _averaged(self, forward: Forward) -> Forward:
-        return averaged(forward, self.predictor.views, self.predictor.model.plan.labels.head, self.predictor.mean)
+    def whole(self, scores: Float[Tensor, "1 k *part"]) -> Float[Tensor, "1 k *volume"]:
+        """Return the logits of the whole volume: background around the part that is segmented, if it is a part."""
+        if self.part is None:
+            return scores
+        around = background(scores[0], self.labels.head)
+        return self.part.paste(scores, around.view(1, -1, 1, 1, 1).expand(-1, -1, *self.part.shape))
 
     @property
     def _offset(self) -> Size3:
         return pad_amounts(self.frame.shape, self.predictor.model.plan.window_size)[0]
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """The padded image of one case, and the blended logits of exactly that image.
-
-    Attributes:
-        image: The padded image (c, d, h, w).
-        blended: Its blended logits (k, d, h, w).
-    """
-
-    image: Image
-    blended: CaseLogits

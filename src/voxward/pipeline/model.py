@@ -22,8 +22,9 @@ from torch import Tensor
 from voxward.core.case import Volume
 from voxward.core.errors import UserError
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, frozen, read_mask
+from voxward.pipeline.bound import Bound, State
 from voxward.pipeline.mean import Mean, mean_logits
-from voxward.pipeline.member import Member, State, Statistics, background
+from voxward.pipeline.member import Member, Statistics
 from voxward.pipeline.predictor import Predictor
 
 Gradient = Literal["exact", "window_mean"]
@@ -64,7 +65,7 @@ class PipelineModel:
         >>> result = attack(model, torch.from_numpy(volume.array)[None].float(), target, threat)
     """
 
-    members: tuple[Member, ...]
+    members: tuple[Bound, ...]
     spacing: tuple[float, float, float]
     head: Head = "softmax"
     mean: Mean = "logits"
@@ -125,7 +126,7 @@ class PipelineModel:
     @property
     def channels(self) -> int:
         """Return the number of channels of a volume."""
-        return len(self.members[0].predictor.model.plan.channels)
+        return len(self.members[0].channels)
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
@@ -133,8 +134,7 @@ class PipelineModel:
 
         The range is never empty: low < high also in float32.
         """
-        frame = self.members[0].frame
-        return tuple(legal_range(*pair) for pair in zip(frame.low, frame.high, strict=True))
+        return tuple(legal_range(*pair) for pair in self.members[0].bounds)
 
     def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
         """Compute the logits, the objective and its gradient for whole volumes, one case after the other.
@@ -168,7 +168,7 @@ class PipelineModel:
             The volumes, their logits, and for every case and member the image with its blended logits.
         """
 
-        def state(case: Tensor, member: Member) -> State:
+        def state(case: Tensor, member: Bound) -> State:
             image = member.image(case)
             return State(image, member.blended(image))
 
@@ -217,7 +217,7 @@ class PipelineModel:
         Returns:
             Class indices (b, i, j, k), or regions (b, k, i, j, k) of 0 and 1.
         """
-        labels = self.members[0].predictor.model.plan.labels
+        labels = self.members[0].labels
         if self.head == "regions" and not labels.regions:
             return read_mask(logits, self.head)
         return labels.target(self.classes(logits))
@@ -231,11 +231,11 @@ class PipelineModel:
         Returns:
             Class indices (b, i, j, k).
         """
-        model = self.members[0].predictor.model
-        index = model.plan.labels.read(logits)
-        if model.postprocess.idle:
+        first = self.members[0]
+        index = first.labels.read(logits)
+        if first.postprocess.idle:
             return index
-        done = [model.postprocess.apply(case.cpu().numpy(), self.spacing) for case in index]
+        done = [first.postprocess.apply(case.cpu().numpy(), self.spacing) for case in index]
         return torch.from_numpy(np.stack(done)).to(index)
 
     def _exact(self, volume: Tensor, target: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
@@ -275,10 +275,7 @@ class PipelineModel:
     def _native(self, blended: Sequence[Tensor]) -> Scores:
         """Return the members' mean logits (1, k, i, j, k) in the file's voxels."""
         restored = [member.restored(own, self.head) for member, own in zip(self.members, blended, strict=True)]
-        scores, part = mean_logits(restored, self.head, self.mean, self.weights), self.members[0].part
-        if part is None:
-            return scores
-        return part.paste(scores, background(scores[0], self.head).view(1, -1, 1, 1, 1).expand(-1, -1, *part.shape))
+        return self.members[0].whole(mean_logits(restored, self.head, self.mean, self.weights))
 
     def _divisors(self) -> Sequence[float]:
         """Return, for each member, the number that its own gradient is divided by."""
@@ -292,7 +289,7 @@ class PipelineModel:
     def _networks_frozen(self) -> Iterator[None]:
         with ExitStack() as stack:
             for member in self.members:
-                stack.enter_context(frozen(member.predictor.model.network))
+                stack.enter_context(frozen(member.network))
             yield
 
 
@@ -301,9 +298,8 @@ def _cases(batch: Tensor) -> list[Tensor]:
     return [batch[n : n + 1].detach() for n in range(len(batch))]
 
 
-def _names(member: Member, what: str) -> tuple[str, ...]:
-    plan = member.predictor.model.plan
-    return plan.labels.names if what == "labels" else tuple(channel.name for channel in plan.channels)
+def _names(member: Bound, what: str) -> tuple[str, ...]:
+    return member.labels.names if what == "labels" else member.channels
 
 
 def legal_range(low: float, high: float) -> tuple[float, float]:

@@ -11,8 +11,8 @@ from voxward.core.case import PreparedCase, Volume
 from voxward.core.types import CaseLogits, Size3
 from voxward.data.orient import box_slices, orient
 from voxward.data.prepare import measured, prepare, restored_rows
+from voxward.pipeline.bound import background
 from voxward.pipeline.mean import Mean, mean_logits
-from voxward.pipeline.member import background
 from voxward.pipeline.predictor import Done, Predictor
 
 # Logits (all classes of some rows of the whole volume) that are averaged at once: 8 MiB in float32.

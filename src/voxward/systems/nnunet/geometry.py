@@ -94,14 +94,14 @@ def geometry_of(volume: Volume, plan: NnPlan) -> Geometry:
     i, j, k = (order[axis] for axis in backwards)
     a, b, c = (flips[axis] for axis in backwards)
     array = volume.array.transpose(0, 1 + i, 1 + j, 1 + k)
-    turned = np.flip(array, [1 + axis for axis, flip in enumerate((a, b, c)) if flip])
+    turned = np.flip(array, tuple(1 + axis for axis, flip in enumerate((a, b, c)) if flip))
     filled = ndimage.binary_fill_holes((turned != 0).any(0))
     box = _box(filled)
     # Headers hold the voxel size in single precision, and nnU-Net reads it so.
     x, y, z = (float(np.float32(volume.spacing[axis])) for axis in (i, j, k))
     target = plan.target((x, y, z))
     sizes = zip((x, y, z), target, box, strict=True)
-    d, h, w = (int(round(old / new * (part.stop - part.start))) for old, new, part in sizes)
+    d, h, w = (round(old / new * (part.stop - part.start)) for old, new, part in sizes)
     inside = torch.from_numpy(np.ascontiguousarray(filled[box]))
     return Geometry((i, j, k), (a, b, c), _size3(filled.shape), box, inside, (d, h, w), (x, y, z), target)
 

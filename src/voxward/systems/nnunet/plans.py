@@ -134,8 +134,8 @@ def read_plan(folder: Path, configuration: str) -> NnPlan:
         configuration: The name of the configuration, which a checkpoint tells.
 
     Raises:
-        UserError: The configuration cannot be reproduced: it is a cascade, or has custom code for labels, preprocessing,
-            resampling or its network. The message names the file and the entry.
+        UserError: The configuration cannot be reproduced: it is a cascade, or has custom code for labels,
+            preprocessing, resampling or its network. The message names the file and the entry.
         FileNotFoundError: A file is missing.
     """
     path, described = folder / "plans.json", folder / "dataset.json"
@@ -162,9 +162,7 @@ def read_plan(folder: Path, configuration: str) -> NnPlan:
     )
 
 
-def _configuration(
-    plans: Mapping[str, Any], name: str, path: Path, seen: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def _configuration(plans: Mapping[str, Any], name: str, path: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """A configuration, with what it inherits."""
     known = plans.get("configurations")
     if not isinstance(known, Mapping) or not isinstance(known.get(name), Mapping):
@@ -212,8 +210,8 @@ def _numbers(own: Mapping[str, Any], entry: str, path: Path) -> Sequence[float]:
     good = isinstance(given, list) and len(given) in (2, 3) and all(_positive(value) for value in given)
     if not good:
         raise UserError(f"{path}: {entry} must be 2 or 3 positive numbers, got {given!r}")
-    found: Sequence[float] = given
-    return found
+    assert isinstance(given, list)
+    return given
 
 
 def _positive(value: Any) -> bool:
@@ -231,7 +229,9 @@ def _schemes(plans: Mapping[str, Any], own: Mapping[str, Any], channels: int, pa
         raise UserError(f"{path}: normalisation {unknown[0]!r} is not known; known: {', '.join(SCHEMES)}")
     key = "foreground_intensity_properties_per_channel"
     given = plans.get(key, plans.get("foreground_intensity_properties_by_modality", {}))
-    return tuple(_scheme(name, bool(mask), given, n, path) for n, (name, mask) in enumerate(zip(names, masks, strict=True)))
+    return tuple(
+        _scheme(name, bool(mask), given, n, path) for n, (name, mask) in enumerate(zip(names, masks, strict=True))
+    )
 
 
 def _scheme(name: str, masked: bool, given: Any, channel: int, path: Path) -> Scheme:

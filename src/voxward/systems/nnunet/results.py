@@ -43,7 +43,10 @@ class NnResults:
 
 
 def read_results(
-    folder: Path, folds: Sequence[str | int] | None = None, checkpoint: str = CHECKPOINT, device: torch.device | None = None
+    folder: Path,
+    folds: Sequence[str | int] | None = None,
+    checkpoint: str = CHECKPOINT,
+    device: torch.device | None = None,
 ) -> NnResults:
     """Read a results folder.
 

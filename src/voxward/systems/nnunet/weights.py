@@ -17,7 +17,7 @@ from voxward.core.errors import UserError
 from voxward.nets.nnunet import Architecture, Layer, NnUNet
 
 _SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]
-# nnU-Net notes its best score as a NumPy number. These build numbers and nothing else; NumPy 1 had another name for one.
+# nnU-Net notes its best score as a NumPy number. These build numbers and nothing else; NumPy 1 called one otherwise.
 _NUMBERS: list[Any] = [
     _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType,
 ]  # fmt: skip
@@ -127,8 +127,8 @@ def network_of(checkpoint: Checkpoint, architecture: Architecture, channels: int
     wrong = sorted(name for name in found.keys() | own.keys() if _differ(found.get(name), own.get(name)))
     if wrong:
         raise UserError(
-            f"{checkpoint.path} does not fit the network of plans.json: {', '.join(wrong[:_SHOWN])} differ. Its trainer "
-            f"{checkpoint.trainer!r} may have changed the network, which cannot be reproduced"
+            f"{checkpoint.path} does not fit the network of plans.json: {', '.join(wrong[:_SHOWN])} differ. Its "
+            f"trainer {checkpoint.trainer!r} may have changed the network, which cannot be reproduced"
         )
     network.load_state_dict(found)
     return network.eval().requires_grad_(False)
