@@ -113,8 +113,7 @@ class Predictor:
     @property
     def batch(self) -> int:
         """Return the number of windows in one forward pass, at least 1."""
-        voxels = int(np.prod(self.model.plan.window_size))
-        return max(2 if voxels <= _PAIRED else 1, VOXELS_PER_FORWARD[self.device.type] // voxels)
+        return windows_per_pass(self.model.plan.window_size, self.device)
 
     def segment(self, volume: Volume, done: Done | None = None, whole: Volume | None = None) -> np.ndarray:
         """Segment a volume, post-processing included.
@@ -225,6 +224,17 @@ class Predictor:
             kind = next(self.model.network.parameters(), images).dtype
             logits: Tensor = self.model.network(images.to(self.device, kind))
         return logits.to(images)
+
+
+def windows_per_pass(window: Size3, device: torch.device) -> int:
+    """Return how many windows one forward pass takes, at least 1.
+
+    Args:
+        window: The shape of a window.
+        device: Where the network computes.
+    """
+    voxels = int(np.prod(window))
+    return max(2 if voxels <= _PAIRED else 1, VOXELS_PER_FORWARD[device.type] // voxels)
 
 
 def restore_argmax_of(predictor: Predictor, prepared: PreparedCase, done: Done | None = None) -> np.ndarray:
