@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from voxward.nets.registry import self_contained
 from voxward.runs.folder import RunFolder, RunSplit
 from voxward.training.ledger import read_cases
 from voxward.training.setup import check_recipe
+from voxward.training.sides import settled_sides, sides_notice
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def recipe_of(request: Request, what: str = "run") -> Recipe:
         raise UserError(f"the {what} folder {folder.root} is the dataset's own folder; choose another --out")
     if request.resume:
         _refuse_to_resume(folder, what)
-        return _unchanged(folder, load_recipe(folder.recipe), request.overrides)
+        return _unchanged(request, load_recipe(folder.recipe))
     if folder.recipe.exists():
         raise UserError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
     if left := (*folder.trained, *([folder.state] if folder.state.exists() else [])):
@@ -98,10 +100,12 @@ def _listed(paths: Sequence[Path]) -> str:
     return ", ".join(path.name for path in paths)
 
 
-def _unchanged(folder: RunFolder, kept: Recipe, overrides: Sequence[str]) -> Recipe:
+def _unchanged(request: Request, kept: Recipe) -> Recipe:
     """Return the recipe of a run that is resumed; a script may repeat its overrides, but not change them."""
+    folder, overrides = request.out, request.overrides
     asked = load_recipe(folder.recipe, overrides)
-    if replace(asked, network=self_contained(asked.network)) != kept:
+    asked = replace(asked, network=self_contained(asked.network))
+    if kept not in (asked, settled_sides(asked, with_regions(request.dataset, asked).labels)):
         raise UserError(
             f"{' '.join(overrides)} contradicts the recipe that {folder.root} was started with, {folder.recipe}: "
             "resume without it, or start another run with another --out"
@@ -110,7 +114,9 @@ def _unchanged(folder: RunFolder, kept: Recipe, overrides: Sequence[str]) -> Rec
 
 
 def checked_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
-    """Return the recipe of a new run, in which files that it refers to are replaced by their contents.
+    """Return the recipe of a new run: self-contained, and with its treatment of left and right decided.
+
+    Files that it refers to are replaced by their contents, see also `settled_sides`.
 
     Args:
         recipe: The recipe as it was read.
@@ -121,8 +127,15 @@ def checked_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
         FileNotFoundError: A file that the recipe refers to is not there.
     """
     used = replace(recipe, network=self_contained(recipe.network))
-    check_recipe(used, dataset.labels.with_regions(used.regions))
-    return used
+    labels = dataset.labels.with_regions(used.regions)
+    check_recipe(used, labels)
+    return settled_sides(used, labels)
+
+
+def warn_of_sides(before: Recipe, settled: Recipe) -> None:
+    """Warn where classes that differ in left and right have changed a recipe, see `sides_notice`."""
+    if (notice := sides_notice(before, settled)) is not None:
+        warnings.warn(notice, stacklevel=3)
 
 
 def with_regions(dataset: Dataset, recipe: Recipe) -> Dataset:
