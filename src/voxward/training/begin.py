@@ -17,6 +17,7 @@ from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import Recipe, dump_recipe, load_recipe
 from voxward.core.structure import to_data
 from voxward.data.fingerprint import fingerprint
+from voxward.data.formats.description import warn_of_rewritten
 from voxward.data.planner import check_preparation, make_plan
 from voxward.data.splits import Split, load_split, without
 from voxward.data.store import prepare_dataset
@@ -105,7 +106,7 @@ def _unchanged(request: Request, kept: Recipe) -> Recipe:
     folder, overrides = request.out, request.overrides
     asked = load_recipe(folder.recipe, overrides)
     asked = replace(asked, network=self_contained(asked.network))
-    if kept not in (asked, settled_sides(asked, with_regions(request.dataset, asked).labels)):
+    if asked != kept and settled_sides(asked, with_regions(request.dataset, asked).labels) != kept:
         raise UserError(
             f"{' '.join(overrides)} contradicts the recipe that {folder.root} was started with, {folder.recipe}: "
             "resume without it, or start another run with another --out"
@@ -127,7 +128,7 @@ def checked_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
         FileNotFoundError: A file that the recipe refers to is not there.
     """
     used = replace(recipe, network=self_contained(recipe.network))
-    labels = dataset.labels.with_regions(used.regions)
+    labels = with_regions(dataset, used).labels
     check_recipe(used, labels)
     return settled_sides(used, labels)
 
@@ -140,7 +141,10 @@ def warn_of_sides(before: Recipe, settled: Recipe) -> None:
 
 def with_regions(dataset: Dataset, recipe: Recipe) -> Dataset:
     """Return the dataset with the regions of the recipe, where that has any."""
-    return replace(dataset, labels=dataset.labels.with_regions(recipe.regions))
+    labels = dataset.labels.with_regions(recipe.regions, recipe.regions_class_order)
+    if recipe.regions:
+        warn_of_rewritten(labels, f"recipe {recipe.name}")
+    return replace(dataset, labels=labels)
 
 
 def cases_of(dataset: Dataset, fold: Fold) -> Split:

@@ -8,7 +8,7 @@ from typing import Any
 
 from voxward.core.case import Case, Dataset
 from voxward.core.errors import UserError
-from voxward.data.formats.description import channels_of, labels_of, read_description, splits_of
+from voxward.data.formats.description import channels_of, declared_labels, read_description, splits_of
 from voxward.data.volume_file import volume_stem
 
 
@@ -34,7 +34,7 @@ def open(root: Path) -> Dataset:
         name=str(description.get("name", root.name or root.resolve().name)),
         root=root,
         channels=channels_of(description, path),
-        labels=labels_of(description.get("labels"), path, description.get("regions")),
+        labels=declared_labels(description, path),
         cases=tuple(_case(root, entry, labelled=True) for entry in _list(description, "training", path)),
         unlabelled=tuple(_case(root, entry, labelled=False) for entry in _list(description, "test", path)),
         splits_file=splits_of(root),

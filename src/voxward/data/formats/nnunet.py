@@ -11,7 +11,7 @@ from typing import Any
 
 from voxward.core.case import Case, Dataset
 from voxward.core.errors import UserError
-from voxward.data.formats.description import channels_of, labels_of, read_description, splits_of
+from voxward.data.formats.description import channels_of, declared_labels, read_description, splits_of
 from voxward.data.volume_file import SUFFIXES
 
 
@@ -30,7 +30,8 @@ def open(root: Path) -> Dataset:
         root: The folder that holds dataset.json.
 
     Raises:
-        UserError: There are regions that are not nested, an ignore label, or a file ending that cannot be read.
+        UserError: There are regions that are neither nested nor have an order, an ignore label, or a file ending that
+            cannot be read.
     """
     path, description = root / "dataset.json", read_description(root)
     ending = str(description["file_ending"])
@@ -42,7 +43,7 @@ def open(root: Path) -> Dataset:
         name=str(description.get("name", root.name or root.resolve().name)),
         root=root,
         channels=channels,
-        labels=labels_of(description.get("labels"), path),
+        labels=declared_labels(description, path),
         cases=_listed(root, listed) if listed else _found(root, "imagesTr", "labelsTr", len(channels), ending),
         unlabelled=_found(root, "imagesTs", None, len(channels), ending),
         splits_file=splits_of(root),
