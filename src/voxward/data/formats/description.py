@@ -66,6 +66,7 @@ def labels_of(given: Any, path: Path, regions: Any = None) -> LabelSet:
     """
     if not isinstance(given, Mapping) or not given:
         raise UserError(f'{path}: "labels" must be an object of names and values, got {given!r}')
+    _refuse_odd_values(given, path)
     if "ignore" in given:
         raise UserError(f'{path}: the label "ignore" is not supported; remove the voxels or give them a class')
     try:
@@ -75,6 +76,15 @@ def labels_of(given: Any, path: Path, regions: Any = None) -> LabelSet:
         return labels.with_regions(None if regions is None else _checked(regions))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _refuse_odd_values(given: Mapping[Any, Any], path: Path) -> None:
+    """Labels are names, integers, or lists of integers; what JSON allows beside these is refused by name."""
+    for key, value in given.items():
+        values = value if isinstance(value, list) and value else [value]
+        legal = (int,) if isinstance(value, list) else (int, str)
+        if not all(isinstance(each, legal) and not isinstance(each, bool) for each in values):
+            raise UserError(f"{path}: label {key!r}: {value!r} must pair a name with an integer, or a list of integers")
 
 
 def label_set(pairs: list[tuple[int, str]]) -> LabelSet:
