@@ -14,7 +14,7 @@ from typing import Any
 
 from voxward.core.case import Case, Dataset, Remark, Split
 from voxward.data.formats.datalist import Entry, cases_of, count_remarks, entries_of, list_remarks
-from voxward.data.formats.description import channels_of, labels_of, read_description, splits_of
+from voxward.data.formats.description import channels_of, declared_labels, read_description, splits_of
 
 
 def recognises(root: Path) -> bool:
@@ -45,7 +45,7 @@ def open(root: Path) -> Dataset:
         name=str(description.get("name", root.name or root.resolve().name)),
         root=root,
         channels=channels,
-        labels=labels_of(description.get("labels"), path, description.get("regions")),
+        labels=declared_labels(description, path),
         cases=(*training, *validating),
         unlabelled=(*_unlabelled(test), *further),
         splits_file=splits_of(root),

@@ -15,7 +15,7 @@ from voxward.core.case import Case, Dataset, Remark
 from voxward.core.errors import UserError
 from voxward.data.formats.collisions import volumes_by_stem
 from voxward.data.formats.datalist import count_remarks, list_remarks
-from voxward.data.formats.description import channels_of, labels_of, read_description, splits_of
+from voxward.data.formats.description import channels_of, declared_labels, read_description, splits_of
 from voxward.data.volume_file import SUFFIXES
 
 _LISTED = '{id: {"images": [files], "label": file}}'
@@ -36,7 +36,8 @@ def open(root: Path) -> Dataset:
         root: The folder that holds dataset.json.
 
     Raises:
-        UserError: There are regions that are not nested, an ignore label, or a file ending that cannot be read.
+        UserError: There are regions that are neither nested nor have an order, an ignore label, or a file ending that
+            cannot be read.
     """
     path, description = root / "dataset.json", read_description(root)
     ending = str(description["file_ending"])
@@ -56,7 +57,7 @@ def open(root: Path) -> Dataset:
         name=str(description.get("name", root.name or root.resolve().name)),
         root=root,
         channels=channels,
-        labels=labels_of(description.get("labels"), path),
+        labels=declared_labels(description, path),
         cases=cases,
         unlabelled=tuple(replace(case, label=None) for case in test if not _has_label(case)),
         splits_file=splits_of(root),
