@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from voxward.core.case import Dataset
+from voxward.core.case import Dataset, Split
 from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
@@ -16,8 +16,9 @@ from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import Recipe, dump_recipe, load_recipe
 from voxward.core.structure import to_data
 from voxward.data.fingerprint import fingerprint
+from voxward.data.formats.description import warn_of_rewritten
 from voxward.data.planner import check_preparation, make_plan
-from voxward.data.splits import Split, load_split, without
+from voxward.data.splits import load_split, without
 from voxward.data.store import prepare_dataset
 from voxward.nets.registry import self_contained
 from voxward.runs.folder import RunFolder, RunSplit
@@ -121,13 +122,16 @@ def checked_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
         FileNotFoundError: A file that the recipe refers to is not there.
     """
     used = replace(recipe, network=self_contained(recipe.network))
-    check_recipe(used, dataset.labels.with_regions(used.regions))
+    check_recipe(used, with_regions(dataset, used).labels)
     return used
 
 
 def with_regions(dataset: Dataset, recipe: Recipe) -> Dataset:
     """Return the dataset with the regions of the recipe, where that has any."""
-    return replace(dataset, labels=dataset.labels.with_regions(recipe.regions))
+    labels = dataset.labels.with_regions(recipe.regions, recipe.regions_class_order)
+    if recipe.regions:
+        warn_of_rewritten(labels, f"recipe {recipe.name}")
+    return replace(dataset, labels=labels)
 
 
 def cases_of(dataset: Dataset, fold: Fold) -> Split:
