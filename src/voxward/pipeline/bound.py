@@ -5,18 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from voxward.core.labels import LabelSet
 from voxward.core.model import Head, Inputs, Objective, Scores, Truth
-from voxward.core.types import CaseLogits, Image, Images, Logits
+from voxward.core.types import CaseLogits, Float3, Image, Images, Logits
 from voxward.pipeline.mean import Mean
 from voxward.pipeline.tta import View, averaged, shares
 from voxward.pipeline.windows import Forward, Windows, chunked, gather, pull_back, scatter_add, sweep, touched, update
-from voxward.runs.postprocess import PostProcess
 
 # The logit of a class that is certain (the background outside the crop box); a region that is certainly absent has
 # minus this logit.
@@ -40,6 +41,19 @@ def background(like: Tensor, head: Head) -> Float[Tensor, " k"]:
     if head == "softmax":
         logits[0] = CERTAIN
     return logits
+
+
+class Treatment(Protocol):
+    """What is done to a class map after the networks."""
+
+    @property
+    def idle(self) -> bool:
+        """Return whether nothing is done."""
+        ...
+
+    def apply(self, label: np.ndarray, spacing: Float3) -> np.ndarray:
+        """Return a treated copy of class indices (i, j, k) with a voxel size in mm."""
+        ...
 
 
 class Bound(ABC):
@@ -72,7 +86,7 @@ class Bound(ABC):
 
     @property
     @abstractmethod
-    def postprocess(self) -> PostProcess:
+    def postprocess(self) -> Treatment:
         """Return what is done to the class map."""
 
     @property

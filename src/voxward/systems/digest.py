@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
+from torch import nn
 
 _LENGTH = 16
 
@@ -13,3 +17,17 @@ def digest(*parts: Any) -> str:
     """Return 16 hexadecimal digits that stand for plain JSON data: equal data give equal digits."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
+
+
+def weights_digest(networks: Iterable[nn.Module]) -> str:
+    """Return the SHA-256 of the names and values of all parameters and buffers of some networks.
+
+    Args:
+        networks: The networks, in an order that matters.
+    """
+    found = hashlib.sha256()
+    for network in networks:
+        for name, value in sorted(network.state_dict().items()):
+            found.update(name.encode())
+            found.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).tobytes())
+    return found.hexdigest()

@@ -19,13 +19,15 @@ from voxward.runs.folder import RunFolder
 from voxward.systems.cascade import CascadeEntry, cascade_entries, open_cascade
 from voxward.systems.deployment import Deployment
 from voxward.systems.ensemble import EnsembleEntry, ensemble_entries, open_ensemble
+from voxward.systems.nnunet.system import NnUNetEntry, nnunet_alone, nnunet_entries, open_nnunet
 from voxward.systems.opening import Opening
 from voxward.systems.run import RunEntry, open_run, run_entries
 from voxward.systems.system import System
 
 _SUFFIXES = (".yaml", ".yml")
+_LEGAL = "give a run folder of voxward train, a results folder of nnU-Net, or a system.yaml"
 # Entries that name systems.
-_SYSTEMS = ("kind", "run", "members", "coarse", "fine")
+_SYSTEMS = ("kind", "run", "members", "coarse", "fine", "results")
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,13 @@ class Kind:
         entry: The dataclass that its entry is read into.
         open: Makes the system from such an entry.
         entries: The entries that name the systems which `voxward compose` was given.
+        alone: Returns the entries of a folder or file that is such a system by itself; None if it is none.
     """
 
     entry: type[Any]
     open: Callable[[Any, Opening], System]
     entries: Callable[[Sequence[str]], Mapping[str, Any]]
+    alone: Callable[[Path], Mapping[str, Any] | None] = lambda path: None
 
 
 KINDS: Registry[Kind] = Registry(
@@ -49,6 +53,7 @@ KINDS: Registry[Kind] = Registry(
         "run": Kind(RunEntry, open_run, run_entries),
         "ensemble": Kind(EnsembleEntry, open_ensemble, ensemble_entries),
         "cascade": Kind(CascadeEntry, open_cascade, cascade_entries),
+        "nnunet": Kind(NnUNetEntry, open_nnunet, nnunet_entries, nnunet_alone),
     },
 )
 
@@ -79,9 +84,11 @@ def open_system(path: Path | str, overrides: Sequence[str] = (), device: str = "
 
 def is_system(path: Path) -> bool:
     """Return whether a path is a `system.yaml`, or a folder that holds one or a run."""
-    if path.is_file():
-        return path.suffix in _SUFFIXES
-    return path.is_dir() and (RunFolder(path).recipe.is_file() or (path / "system.yaml").is_file())
+    if path.is_file() and path.suffix in _SUFFIXES:
+        return True
+    if path.is_dir() and (RunFolder(path).recipe.is_file() or (path / "system.yaml").is_file()):
+        return True
+    return _alone(path) is not None
 
 
 def run_of(path: Path | str) -> RunFolder:
@@ -141,9 +148,21 @@ def _read(path: Path) -> tuple[dict[str, Any], Path]:
         return dict(data), path.parent
     if path.is_dir() and (path / "system.yaml").is_file() and not RunFolder(path).plan.is_file():
         return _read(path / "system.yaml")
+    if (found := _alone(path)) is not None:
+        return found, path if path.is_dir() else path.parent
     if path.is_dir():
         return {"kind": "run", "run": "."}, path
-    raise FileNotFoundError(f"there is no system {path}: give a run folder of voxward train, or a system.yaml")
+    if path.is_file():
+        raise UserError(f"{path} is no system: {_LEGAL}")
+    raise FileNotFoundError(f"there is no system {path}: {_LEGAL}")
+
+
+def _alone(path: Path) -> dict[str, Any] | None:
+    """The entry of a folder or file that is a system by itself, such as a model of another tool."""
+    if not path.exists():
+        return None
+    found = ((name, kind.alone(path)) for name, kind in KINDS.items())
+    return next(({"kind": name, **entries} for name, entries in found if entries is not None), None)
 
 
 def _name(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,7 +24,7 @@ from voxward.pipeline.predictor import Done, Predictor
 from voxward.runs.folder import RunFolder, TrainedModel, load_run
 from voxward.runs.postprocess import PostProcess
 from voxward.systems.deployment import Deployment, deployment_of
-from voxward.systems.digest import digest
+from voxward.systems.digest import digest, weights_digest
 from voxward.systems.opening import Opening
 from voxward.systems.system import Freeze, IntensityRange, Segmentation
 
@@ -97,11 +96,7 @@ class RunSystem:
 
     @cached_property
     def _weights(self) -> str:
-        found = hashlib.sha256()
-        for name, value in sorted(self.predictor.model.network.state_dict().items()):
-            found.update(name.encode())
-            found.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).tobytes())
-        return found.hexdigest()
+        return weights_digest([self.predictor.model.network])
 
     def fingerprint(self) -> str:
         """Return a digest of weights, plan, inference settings and post-processing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,8 +19,8 @@ from voxward.pipeline.bound import Bound, background
 from voxward.pipeline.predictor import windows_per_pass
 from voxward.pipeline.tta import View, mirror_views
 from voxward.pipeline.windows import Windows
-from voxward.runs.postprocess import PostProcess
 from voxward.systems.nnunet import intensities
+from voxward.systems.nnunet.after import LargestComponents
 from voxward.systems.nnunet.geometry import Geometry
 from voxward.systems.nnunet.halves import plan_of
 from voxward.systems.nnunet.judge import forward_of, padded
@@ -43,7 +43,7 @@ class NnMember(Bound):
         mirrors: The axes along which copies are averaged.
         figures: What normalises every volume; None normalises each volume by its own statistics, as nnU-Net does.
         limits: The intensity range of each channel of the clean volume.
-        after_all: What is done to the class map.
+        after: What is done to the class map.
     """
 
     fold: nn.Module
@@ -52,7 +52,7 @@ class NnMember(Bound):
     mirrors: tuple[int, ...]
     figures: tuple[intensities.Pair, ...] | None
     limits: tuple[tuple[float, float], ...]
-    after_all: PostProcess = field(default_factory=PostProcess)
+    after: LargestComponents
 
     @property
     def network(self) -> nn.Module:
@@ -75,9 +75,9 @@ class NnMember(Bound):
         return self.limits
 
     @property
-    def postprocess(self) -> PostProcess:
+    def postprocess(self) -> LargestComponents:
         """Return what is done to the class map."""
-        return self.after_all
+        return self.after
 
     @property
     def cover(self) -> Windows:

@@ -74,6 +74,7 @@ class NnPlan:
     """The decisions of one configuration of an nnU-Net plan. Axes are those of the transposed array.
 
     Attributes:
+        dataset: The name of the dataset, such as `Dataset004_Hippocampus`.
         plans: The name of the plans.
         configuration: The name of the configuration, such as `3d_fullres`.
         channels: The names of the channels.
@@ -90,6 +91,7 @@ class NnPlan:
         architecture: The shape of the network.
     """
 
+    dataset: str
     plans: str
     configuration: str
     channels: tuple[str, ...]
@@ -145,6 +147,7 @@ def read_plan(folder: Path, configuration: str) -> NnPlan:
     channels = channels_of(dataset, described)
     labels = labels_of(dataset.get("labels"), described)
     return NnPlan(
+        dataset=str(plans.get("dataset_name", dataset.get("name", folder.resolve().parent.name))),
         plans=str(plans.get("plans_name", "nnUNetPlans")),
         configuration=configuration,
         channels=channels,

@@ -42,6 +42,13 @@ class NnResults:
         return tuple(path.parent.name.removeprefix("fold_") for path in self.files)
 
 
+def is_results(path: Path) -> bool:
+    """Return whether a path is a results folder: the plans, the dataset and at least one fold lie in it."""
+    if not path.is_dir() or not all((path / name).is_file() for name in ("plans.json", "dataset.json")):
+        return False
+    return any(folder.is_dir() for folder in path.glob("fold_*"))
+
+
 def read_results(
     folder: Path,
     folds: Sequence[str | int] | None = None,

@@ -23,9 +23,10 @@ from voxward.runs.folder import RunFolder, TrainedModel
 from voxward.systems.digest import digest, weights_digest
 from voxward.systems.nnunet import intensities, judge
 from voxward.systems.nnunet.after import LargestComponents, read_after
+from voxward.systems.nnunet.archive import unpacked
 from voxward.systems.nnunet.geometry import geometry_of
 from voxward.systems.nnunet.member import NnMember, clean_figures
-from voxward.systems.nnunet.results import CHECKPOINT, NnResults, read_results
+from voxward.systems.nnunet.results import CHECKPOINT, NnResults, is_results, read_results
 from voxward.systems.opening import Opening
 from voxward.systems.system import Freeze, IntensityRange, Segmentation
 
@@ -44,7 +45,7 @@ class NnUNetEntry:
         tta: `mirrors` as nnU-Net does by itself, or `none` (its --disable_tta).
         postprocessing: Whether the post-processing that nnU-Net chose by cross-validation is applied, which
             nnUNetv2_predict by itself does not do.
-        name: The name in tables; None takes that of the dataset.
+        name: The name in tables; None takes that of the dataset and configuration.
     """
 
     results: str
@@ -190,11 +191,31 @@ def open_nnunet(entry: NnUNetEntry, opening: Opening) -> NnUNetSystem:
         FileNotFoundError: There is no such folder, or a file in it is missing.
         UserError: The folder cannot be reproduced or read safely, or a setting of runs is given that it does not have.
     """
-    folder = Path(opening.path(entry.results))
-    results = read_results(folder, entry.folds, entry.checkpoint, opening.device)
+    with unpacked(opening.path(entry.results)) as folder:
+        results = read_results(folder, entry.folds, entry.checkpoint, opening.device)
+        after = read_after(folder, results.plan.labels) if entry.postprocessing else LargestComponents()
     mirrors = results.mirrors if entry.tta == "mirrors" else ()
-    after = read_after(folder, results.plan.labels) if entry.postprocessing else LargestComponents()
-    return NnUNetSystem(replace(results, mirrors=mirrors), opening.device, after, entry.name or opening.name)
+    return NnUNetSystem(replace(results, mirrors=mirrors), opening.device, after, entry.name or _title(results))
+
+
+def _title(results: NnResults) -> str:
+    return f"{results.plan.dataset}-{results.plan.configuration}"
+
+
+def nnunet_alone(path: Path) -> dict[str, Any] | None:
+    """Return the entries of a results folder, or of a zip file that holds one.
+
+    Raises:
+        UserError: The folder is that of a dataset, which holds several results folders.
+    """
+    if path.is_file():
+        return {"results": path.name} if path.suffix == ".zip" else None
+    if is_results(path):
+        return {"results": "."}
+    inner = sorted(folder.name for folder in path.iterdir() if is_results(folder))
+    if inner:
+        raise UserError(f"{path} holds several results folders of nnU-Net; give one of them: {', '.join(inner)}")
+    return None
 
 
 def nnunet_entries(systems: Sequence[str]) -> dict[str, Any]:
