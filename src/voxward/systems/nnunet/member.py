@@ -43,7 +43,7 @@ class NnMember(Bound):
         mirrors: The axes along which copies are averaged.
         figures: What normalises every volume; None normalises each volume by its own statistics, as nnU-Net does.
         limits: The intensity range of each channel of the clean volume.
-        after: What is done to the class map.
+        treatment: What is done to the class map.
     """
 
     fold: nn.Module
@@ -52,7 +52,7 @@ class NnMember(Bound):
     mirrors: tuple[int, ...]
     figures: tuple[intensities.Pair, ...] | None
     limits: tuple[tuple[float, float], ...]
-    after: LargestComponents
+    treatment: LargestComponents
 
     @property
     def network(self) -> nn.Module:
@@ -77,7 +77,7 @@ class NnMember(Bound):
     @property
     def postprocess(self) -> LargestComponents:
         """Return what is done to the class map."""
-        return self.after
+        return self.treatment
 
     @property
     def cover(self) -> Windows:
