@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from voxward.cli.arguments import (
     Arguments,
+    cases_arguments,
     console,
     device_arguments,
     errors,
@@ -44,6 +45,7 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     set_argument(parser, "change an entry of the protocol or of the systems, for example --set budget.steps=50")
     add("--estimate", action="store_true", help="only estimate how many hours the attack will take")
     add("--list", action="store_true", dest="listed", help="print attacks, ensembles, objectives and protocols")
+    cases_arguments(parser)
     overwrite_argument(parser)
     device_arguments(parser)
 
@@ -57,12 +59,13 @@ def benchmark_arguments(parser: argparse.ArgumentParser) -> None:
 def attack(arguments: Arguments) -> int:
     """Run `voxward attack`."""
     from voxward.commands.attack import attack
+    from voxward.core.choices import Cases
     from voxward.core.errors import UserError
 
-    values = given(arguments)
+    values = given(arguments, dataset=Cases)
     if values.pop("listed"):
         return _list()
-    if not values["systems"] or values["dataset"] is None:
+    if not values["systems"] or values["dataset"].dataset is None:
         raise UserError("voxward attack needs at least one SYSTEM, and the dataset as --dataset DATASET")
     values["overrides"] = [*values["overrides"], *_changes(values)]
     with BarProgress(errors) as progress:

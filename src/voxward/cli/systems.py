@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from voxward.cli.arguments import (
     Arguments,
+    cases_arguments,
     console,
     device_arguments,
     errors,
@@ -70,18 +71,19 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--nsd-tolerance-mm", type=float, default=2.0, help="the tolerance of the surface Dice in mm (default 2)"
     )
     workers_argument(parser)
+    cases_arguments(parser)
     _system_arguments(parser)
 
 
 def evaluate(arguments: Arguments) -> int:
     """Run `voxward evaluate`."""
     from voxward.commands.evaluate import evaluate
-    from voxward.core.choices import Compute
+    from voxward.core.choices import Cases, Compute
     from voxward.metrics.policies import Scoring
     from voxward.report.metrics import metrics_table
 
     with BarProgress(errors) as progress:
-        result = evaluate(**given(arguments, scoring=Scoring, compute=Compute), progress=progress)
+        result = evaluate(**given(arguments, scoring=Scoring, compute=Compute, dataset=Cases), progress=progress)
     console.print(metrics_table(result).terminal())
     return 0
 

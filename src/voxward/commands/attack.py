@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from voxward.core.choices import Cases
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
@@ -25,7 +26,7 @@ from voxward.systems.open import KINDS
 
 def attack(
     systems: Sequence[Path | str] | Path | str,
-    dataset: Path | str,
+    dataset: Path | str | Cases,
     *,
     out: Path | str | None = None,
     protocol: Path | str = "autoattack",
@@ -42,7 +43,8 @@ def attack(
 
     Args:
         systems: Run folders or `system.yaml` files of `voxward compose`.
-        dataset: The dataset; the labelled cases that no system was trained on are attacked.
+        dataset: The dataset; the labelled cases that no system was trained on are attacked. `voxward.Cases` says also
+            which part of it, and whether cases that were seen in training are attacked as well.
         out: The folder of the results; by default RUN/attack, where there is one system that is a single run. It gets
             records/ (one file per unit of work), robustness.md and .csv, classes.md, areas.md, sanity.json and figures;
             with several systems leaderboard.md and .csv, and where one was hardened from another hardening-NAME.md;
@@ -73,9 +75,12 @@ def attack(
     chosen = load_protocol(protocol, of_protocol)
     folder = Path(out) if out is not None else _default_folder(given)
     sources = [Source(str(path), tuple(of_systems), device) for path in given]
-    source = open_dataset(dataset)
+    cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
+    if cases.dataset is None:
+        raise UserError("dataset must be given: an attack needs volumes and their labels")
+    source = open_dataset(cases.dataset)
     refuse_own_folder(folder, source)
-    worker = set_up(sources, source, chosen, folder / "volumes", overwrite)
+    worker = set_up(sources, source, chosen, folder / "volumes", overwrite, cases)
     if estimate:
         return AttackReport((), (), None, folder, hours=estimate_hours(worker))
     outputs = Outputs(folder, KIND, overwrite)
@@ -83,7 +88,7 @@ def attack(
     return write_reports(outputs, worker, measure(worker, folder, InProcess(folder), progress))
 
 
-def benchmark(systems: Sequence[Path | str] | Path | str, dataset: Path | str, **options: Any) -> AttackReport:
+def benchmark(systems: Sequence[Path | str] | Path | str, dataset: Path | str | Cases, **options: Any) -> AttackReport:
     """Call `attack`, whose former name for several systems this is; it will be removed."""
     warnings.warn("voxward benchmark is now voxward attack, which takes several systems", stacklevel=2)
     return attack(systems, dataset, **options)

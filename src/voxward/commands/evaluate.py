@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from voxward.core.choices import Compute, Output
+from voxward.core.choices import Cases, Compute, Output
 from voxward.core.errors import UserError
-from voxward.core.files import inside
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.metrics.policies import Scoring
+from voxward.report.destination import folder_of, refuse_swapped
 from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.runs.folder import RunSettings
-from voxward.runs.unseen import unseen_by, unseen_by_all
+from voxward.runs.unseen import scope_of
 from voxward.systems.evaluate import Evaluation
 from voxward.systems.open import open_system
+from voxward.systems.origin import origin_of
 from voxward.systems.score import score_system
 
 
 def evaluate(
     system: Path | str,
-    dataset: Path | str | None = None,
+    dataset: Path | str | Cases | None = None,
     *,
     out: Path | str | None = None,
     overrides: Sequence[str] = (),
@@ -37,10 +40,12 @@ def evaluate(
 
     Args:
         system: A run folder, or a `system.yaml` of `voxward compose`.
-        dataset: The run's dataset where it lies now, if it has moved, or another dataset, of which all labelled cases
-            are scored. None: the dataset of the first run.
+        dataset: The run's dataset, wherever it lies and whatever it is called now, or another dataset, of which all
+            labelled cases are scored that the system was not trained on. None: the dataset of the first run.
+            `voxward.Cases` says also which part of it, and whether cases that were seen in training are scored as well.
         out: The folder that gets `predictions`, metrics.json, metrics.csv and metrics.md. By default, for a single run,
-            the run folder, or for another dataset RUN/on-NAME.
+            the run folder for all of the run's validation cases. Everything else goes to a folder inside it: RUN/test,
+            RUN/all, or for another dataset RUN/on-NAME.
         overrides: Changes of the system's entries, such as `tta=mirrors`.
         scoring: What an empty mask counts and how HD95 and Dice are taken (see metrics.policies), and the tolerance of
             the surface Dice.
@@ -53,29 +58,33 @@ def evaluate(
         The scores of all cases, and their summary.
 
     Raises:
-        UserError: The dataset's labels are not the system's, it shares cases with the training of a run, or a file
-            would be replaced.
+        UserError: The dataset's labels are not the system's, a run was trained on all of its cases, or a file would be
+            replaced.
         FileNotFoundError: The system or the dataset is missing.
 
     Example:
         >>> voxward.evaluate("run", scoring=Scoring("brats")).foreground.mean
     """
+    cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
+    refuse_swapped(system, cases.dataset)
     opened = open_system(system, overrides, compute.device)
-    if dataset is None and not opened.runs:
+    if cases.dataset is None and not opened.runs:
         raise UserError(f"dataset must be given: {opened.name} is no run of voxward, whose dataset would be known")
-    source = open_dataset(load_json(RunSettings, opened.runs[0].settings).dataset if dataset is None else dataset)
-    ids = unseen_by_all(opened.runs, source)
     if out is None and (len(opened.runs) != 1 or not Path(system).is_dir()):
         raise UserError(
             "out must be given for a system.yaml, or where several runs predict together: RUN's own figures stay RUN's"
         )
-    target = Path(out) if out is not None else opened.runs[0].root
-    if out is None and not unseen_by(opened.runs[0], source)[1]:
-        target = inside(target, f"on-{source.name}")
+    source = open_dataset(cases.dataset or load_json(RunSettings, opened.runs[0].settings).dataset)
+    scope = scope_of(opened.runs, source, cases, workers=compute.workers, progress=progress)
+    for note in scope.notes:
+        warnings.warn(note, stacklevel=2)
+    origin = origin_of(opened, source, scope, cases.split)
+    target = Path(out) if out is not None else folder_of(opened.runs[0], origin, scope, cases)
     refuse_own_folder(target, source)
     outputs = Outputs(target, "metrics", overwrite)
     outputs.check(METRICS_FILES)
     output = Output(target, overwrite, progress)
-    result = score_system(opened, source, ids, output, scoring, compute.workers, resume)
+    scored = score_system(opened, source, scope.ids, output, scoring, compute.workers, resume)
+    result = replace(scored, origin=origin)
     save_metrics(result, outputs)
     return result

@@ -29,6 +29,7 @@ from voxward.core.files import atomic_write, inside, write_json
 from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
+from voxward.data.identity import Identity, identity_of
 from voxward.data.io import read_case, read_label
 from voxward.data.normalization import normalization_of
 from voxward.data.parallel import for_each_case
@@ -51,6 +52,7 @@ class CaseRecord:
         classes: Indices of the foreground classes present.
         labelled: Whether there is a label.
         digest: A short name for the decisions and source files that the case was prepared from.
+        identity: What the image is recognised by; None in a case that version 0.2 or an earlier one prepared.
     """
 
     id: str
@@ -58,6 +60,7 @@ class CaseRecord:
     classes: tuple[int, ...]
     labelled: bool
     digest: str = ""
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,7 @@ def write_case(
     classes: int,
     digest: str = "",
     overwrite: bool = False,
+    identity: Identity | None = None,
 ) -> None:
     """Write a prepared case, replacing a prepared case that is there; nothing is left if it fails.
 
@@ -161,13 +165,14 @@ def write_case(
         classes: The number of classes, background included.
         digest: A short name for what the case was prepared from.
         overwrite: Whether any folder is replaced.
+        identity: What the image is recognised by.
 
     Raises:
         FileExistsError: The folder holds other files than a prepared case, and `overwrite` is False.
     """
     label = None if prepared.label is None else prepared.label.numpy().astype(np.uint8 if classes <= 256 else np.uint16)
     locations = {} if label is None else class_locations(label, classes)
-    record = CaseRecord(prepared.id, prepared.frame, tuple(map(int, locations)), label is not None, digest)
+    record = CaseRecord(prepared.id, prepared.frame, tuple(map(int, locations)), label is not None, digest, identity)
     with atomic_write(folder, lambda there: overwrite or _is_case(there)) as unfinished:
         unfinished.mkdir()
         write_array(unfinished / "image.b2nd", prepared.image.numpy(), patch_size)
@@ -246,6 +251,12 @@ def is_prepared(dataset: Dataset, plan: Plan, out: Path, ids: Sequence[str]) -> 
         return False
     preparation = preparation_digest(plan)
     return all(_is_current(case, out, preparation) for case in _cases(dataset, ids))
+
+
+def recorded_identity(case: Case, plan: Plan, out: Path) -> Identity | None:
+    """Return what the image of a prepared case is recognised by; None unless it lies in `out` as its files are now."""
+    current = _is_current(case, out, preparation_digest(plan))
+    return _record(inside(out, case.id)).identity if current else None
 
 
 def _cases(dataset: Dataset, ids: Sequence[str] | None) -> Sequence[Case]:
@@ -341,8 +352,10 @@ def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite
     if _is_current(case, out, preparation):
         return
     label = None if case.label is None else read_label(case.label)
-    prepared = prepare(read_case(case), label, plan, case.id)
-    write_case(inside(out, case.id), prepared, plan.patch_size, plan.labels.count, digest, overwrite)
+    volume = read_case(case)
+    prepared = prepare(volume, label, plan, case.id)
+    identity = identity_of(volume)
+    write_case(inside(out, case.id), prepared, plan.patch_size, plan.labels.count, digest, overwrite, identity)
 
 
 def _record(folder: Path) -> CaseRecord:

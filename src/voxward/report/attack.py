@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxward.core.document import with_format
@@ -17,6 +17,7 @@ from voxward.report.hardening import Hardening, hardening_table
 from voxward.report.leaderboard import leaderboard_table
 from voxward.report.robustness import robustness_table
 from voxward.report.robustness_figures import curves_figure, iterations_figure
+from voxward.report.seen import seen_notes
 from voxward.report.table import Table
 from voxward.robustness.bench import Worker
 from voxward.robustness.record import Record
@@ -93,6 +94,7 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     groups = ensembles(protocol, max(target.classes for target in targets), bench.surrogate is not None)
     findings = sanity(records, protocol.sanity)
     report = robustness_table(records, groups, findings)
+    report = replace(report, notes=(*report.notes, *seen_notes(tuple(bench.cases), bench.seen, bench.left_out)))
     outputs.json("sanity.json", with_format({"findings": to_data(findings)}))
     outputs.text("robustness.md", report.markdown())
     outputs.text("robustness.csv", report.csv())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxward.core.case import Dataset
@@ -24,9 +25,10 @@ from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.report.metrics import save_metrics
 from voxward.report.training import draw_curve
 from voxward.runs.folder import RunFolder
-from voxward.runs.unseen import unseen_by_all
+from voxward.runs.unseen import scope_of
 from voxward.systems.evaluate import Evaluation, evaluate_pairs
 from voxward.systems.open import compose_system, open_system
+from voxward.systems.origin import origin_of
 from voxward.systems.predict import predict_cases, volumes_in
 from voxward.systems.score import PREDICTIONS, score_system
 from voxward.systems.system import System
@@ -160,9 +162,12 @@ class CrossValidation:
 
     def score(self, system: System, folder: Path) -> None:
         """Score a system on the cases that none of its runs has seen; metrics and predictions go into a folder."""
-        ids = unseen_by_all(system.runs, self.dataset)
+        scope = scope_of(system.runs, self.dataset, workers=self.compute.workers)
+        for note in scope.notes:
+            warnings.warn(note, stacklevel=2)
         output = Output(folder, self.overwrite, self.progress)
-        result = score_system(system, self.dataset, ids, output, self.scoring, self.compute.workers, resume=True)
+        scored = score_system(system, self.dataset, scope.ids, output, self.scoring, self.compute.workers, resume=True)
+        result = replace(scored, origin=origin_of(system, self.dataset, scope))
         save_metrics(result, Outputs(folder, "metrics", self.overwrite))
 
 

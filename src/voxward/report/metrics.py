@@ -10,6 +10,7 @@ from voxward.metrics.policies import Scoring
 from voxward.metrics.registry import METRICS, PRIMARY
 from voxward.metrics.score import ClassMetrics
 from voxward.metrics.summary import Summary
+from voxward.report.seen import seen_notes
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text
 from voxward.systems.evaluate import Evaluation
@@ -43,7 +44,11 @@ def metrics_table(evaluation: Evaluation) -> Table:
     rows = [_row(name, summaries) for name, summaries in evaluation.classes.items()]
     rows.append(_row("mean", evaluation.means, last=True))
     fields, data = _data(evaluation)
-    return Table(_columns(evaluation.scoring), tuple(rows), caption=_caption(evaluation), fields=fields, data=data)
+    origin, cases = evaluation.origin, [case.id for case in evaluation.cases]
+    notes = () if origin is None else tuple(seen_notes(cases, origin.seen, origin.left_out))
+    return Table(
+        _columns(evaluation.scoring), tuple(rows), caption=_caption(evaluation), notes=notes, fields=fields, data=data
+    )
 
 
 def _columns(scoring: Scoring) -> tuple[Column, ...]:

@@ -58,6 +58,8 @@ class Bench:
         surrogate: How the surrogate is opened; None without one.
         transferred: The systems that the surrogate's adversarial volumes are tried on.
         overwrite: Whether other files among the volumes may be replaced.
+        seen: The ids of the cases that a system was trained on.
+        left_out: The ids of cases of the dataset that are left out, because a system was trained on them.
     """
 
     sources: Mapping[str, Source]
@@ -69,6 +71,8 @@ class Bench:
     surrogate: Source | None = None
     transferred: frozenset[str] = frozenset()
     overwrite: bool = False
+    seen: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def target(self, model: str) -> Target:
         """Return what the trials of a system are planned from."""

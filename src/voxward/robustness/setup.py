@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import voxward
-from voxward.core.case import Case, Dataset
+from voxward.core.case import Dataset
+from voxward.core.choices import Cases
 from voxward.core.errors import UserError
 from voxward.core.structure import to_data
 from voxward.robustness.bench import Bench, Source, Worker
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.trials import plan_trials
-from voxward.runs.unseen import unseen_by_all
+from voxward.runs.unseen import Scope, scope_of
 from voxward.systems.system import System
 
 
 def set_up(
-    sources: Sequence[Source], dataset: Dataset, protocol: Protocol, volumes: Path | None, overwrite: bool = False
+    sources: Sequence[Source],
+    dataset: Dataset,
+    protocol: Protocol,
+    volumes: Path | None,
+    overwrite: bool = False,
+    cases: Cases = Cases(),
 ) -> Worker:
     """Open systems and check that they can be measured by a protocol on a dataset.
 
@@ -29,6 +36,7 @@ def set_up(
         protocol: How robustness is measured.
         volumes: The folder of adversarial volumes.
         overwrite: Whether other files among these may be replaced.
+        cases: Which part of the dataset is attacked, and whether cases that were seen in training are as well.
 
     Returns:
         A worker of the bench, with all systems open.
@@ -40,15 +48,18 @@ def set_up(
     opened = _named([source.open() for source in sources])
     surrogate = _surrogate(protocol, sources[0].device)
     helper = None if surrogate is None else surrogate.open()
+    scope = _scope(dataset, list(opened.values()), protocol.cases, cases)
     bench = Bench(
         sources=dict(zip(opened, sources, strict=True)),
         labels={name: system.labels for name, system in opened.items()},
-        cases=_cases(dataset, list(opened.values()), protocol.cases),
+        cases={id: dataset.case(id) for id in scope.ids},
         protocol=replace(protocol, surrogate=None),
         version=voxward.__version__,
         volumes=volumes,
         surrogate=surrogate,
         transferred=_transferred(helper, opened),
+        seen=scope.seen,
+        left_out=scope.left_out,
         overwrite=overwrite,
     )
     for name, system in opened.items():
@@ -94,12 +105,14 @@ def _longer(system: System) -> str:
     return f"{above}-{system.name}" if above else system.name
 
 
-def _cases(dataset: Dataset, systems: Sequence[System], count: int | None) -> Mapping[str, Case]:
-    """The labelled cases that no system was trained on, in the order of the first run's validation list."""
-    if not dataset.cases:
+def _scope(dataset: Dataset, systems: Sequence[System], count: int | None, cases: Cases) -> Scope:
+    """The labelled cases that no system was trained on; what a user should know about them is a warning."""
+    if not (dataset.cases or dataset.test):
         raise UserError(f"{dataset.root} has no labels: an attack needs the truth")
-    shared = unseen_by_all([run for system in systems for run in system.runs], dataset)
-    return {id: dataset.case(id) for id in shared[:count]}
+    scope = scope_of([run for system in systems for run in system.runs], dataset, cases, count)
+    for note in scope.notes:
+        warnings.warn(note, stacklevel=3)
+    return scope
 
 
 def _surrogate(protocol: Protocol, device: str) -> Source | None:

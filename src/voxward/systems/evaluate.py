@@ -18,6 +18,7 @@ from voxward.metrics.policies import STANDARD, Scoring
 from voxward.metrics.registry import METRICS, PRIMARY
 from voxward.metrics.score import CaseMetrics, score_case
 from voxward.metrics.summary import Summary, summarise
+from voxward.systems.origin import Origin
 
 Progress = Callable[[int, int], None]
 """A function that is called with the number of finished cases and their number in all."""
@@ -33,12 +34,14 @@ class Evaluation:
         classes: For each foreground class and metric (`metrics.registry.METRICS`), the summary over the cases; None
             where no case defines the metric.
         means: For each metric, the summary over the cases of the case's mean over its classes that define the metric.
+        origin: What was scored by what; None for files of unknown origin.
     """
 
     scoring: Scoring
     cases: tuple[CaseMetrics, ...]
     classes: Mapping[str, Mapping[str, Summary | None]]
     means: Mapping[str, Summary | None]
+    origin: Origin | None = None
 
     @property
     def foreground(self) -> Summary | None:
@@ -54,6 +57,7 @@ class Evaluation:
         return {
             "foreground": to_data(self.foreground), **to_data(self.scoring), "cases": cases,
             "classes": to_data(self.classes), "means": to_data(self.means),
+            **({} if self.origin is None else {"origin": to_data(self.origin)}),
         }  # fmt: skip
 
 
