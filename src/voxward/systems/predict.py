@@ -15,6 +15,7 @@ from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
 from voxward.data.io import SUFFIXES, read_case, read_header, volume_stem, volume_suffix, write_label
 from voxward.data.volume_file import same_affine
+from voxward.systems.inputs import refuse_alike, refuse_one_output, warn_of_channels, warn_of_subfolders
 from voxward.systems.system import System
 
 
@@ -72,17 +73,15 @@ def collect_inputs(inputs: Iterable[Path | str], channels: int) -> tuple[Case, .
                     f"{entry} is a dataset, and holds volumes of its own, e.g. {found[0].name}: name the files, or "
                     "move them away"
                 )
+            warn_of_subfolders(entry)
             files += found
         else:
             dataset = open_dataset(entry)
             cases += dataset.every
-    if len({path.resolve() for path in files}) < len(files):
-        raise UserError("an input is named twice: both would be written as the same file")
+    refuse_alike(files)
+    warn_of_channels(files, channels)
     cases += _grouped(files, channels)
-    ids = [case.id for case in cases]
-    twice = sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else []
-    if twice:
-        raise UserError(f"several inputs would be written as the same file: {', '.join(twice[:5])}")
+    refuse_one_output(cases)
     if not cases:
         raise UserError("there is no volume to segment")
     return tuple(cases)
