@@ -12,6 +12,9 @@ from voxward.systems.inputs import warn_of_channels
 from voxward.systems.predict import collect_inputs
 
 
+MRI = ("T1", "T2")
+
+
 def made(root: Path, *names: str) -> Path:
     for name in names:
         write_image(root / name, np.zeros((1, 2, 3, 4), np.int16), np.eye(4))
@@ -19,7 +22,7 @@ def made(root: Path, *names: str) -> Path:
 
 
 def names(root: Path, channels: int = 1) -> dict[str, list[str]]:
-    return {case.id: [path.name for path in case.images] for case in collect_inputs([root], channels)}
+    return {case.id: [path.name for path in case.images] for case in collect_inputs([root], MRI[:channels])}
 
 
 @pytest.mark.parametrize(
@@ -29,10 +32,10 @@ def names(root: Path, channels: int = 1) -> dict[str, list[str]]:
 def test_two_files_that_mean_one_case_are_refused(tmp_path: Path, pair: tuple[str, str], channels: int) -> None:
     made(tmp_path, *pair)
     with pytest.raises(ValueError, match="mean one case") as error:
-        collect_inputs([tmp_path], channels)
+        collect_inputs([tmp_path], MRI[:channels])
     assert all(name in str(error.value) for name in pair)
     with pytest.raises(ValueError, match="mean one case"):
-        collect_inputs([tmp_path / name for name in pair], channels)
+        collect_inputs([tmp_path / name for name in pair], MRI[:channels])
 
 
 def test_other_programs_notes_are_no_inputs(tmp_path: Path) -> None:
@@ -46,9 +49,9 @@ def test_other_programs_notes_are_no_inputs(tmp_path: Path) -> None:
 def test_the_same_name_in_two_folders_is_refused_with_both(tmp_path: Path) -> None:
     made(tmp_path, "p/scan.nii.gz", "q/scan.nii")
     with pytest.raises(ValueError, match=r"same file: scan .*p/scan\.nii\.gz and .*q/scan\.nii"):
-        collect_inputs([tmp_path / "p", tmp_path / "q"], 1)
+        collect_inputs([tmp_path / "p", tmp_path / "q"], MRI[:1])
     with pytest.raises(ValueError, match="named twice"):
-        collect_inputs([tmp_path / "p/scan.nii.gz", tmp_path / "p/../p/scan.nii.gz"], 1)
+        collect_inputs([tmp_path / "p/scan.nii.gz", tmp_path / "p/../p/scan.nii.gz"], MRI[:1])
 
 
 def test_links_to_one_file_are_two_inputs(tmp_path: Path) -> None:
@@ -60,7 +63,7 @@ def test_links_to_one_file_are_two_inputs(tmp_path: Path) -> None:
 def test_names_that_differ_in_capital_letters_are_told(tmp_path: Path) -> None:
     made(tmp_path, "p/Scan.nii", "q/scan.nii")
     with pytest.warns(UserWarning, match="Scan and scan differ in capital letters only"):
-        assert len(collect_inputs([tmp_path / "p", tmp_path / "q"], 1)) == 2
+        assert len(collect_inputs([tmp_path / "p", tmp_path / "q"], MRI[:1])) == 2
 
 
 def test_volumes_in_inner_folders_are_told(tmp_path: Path) -> None:
