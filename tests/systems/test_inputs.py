@@ -11,7 +11,6 @@ from voxward.data.io import write_image
 from voxward.systems.inputs import warn_of_channels
 from voxward.systems.predict import collect_inputs
 
-
 MRI = ("T1", "T2")
 
 
