@@ -45,7 +45,7 @@ def copied(phantoms, root, keep=None, **changes):
     description = json.loads((root / "dataset.json").read_text())
     if keep is not None:
         listed = [entry for entry in description["training"] if Path(entry["image"]).name.split(".")[0] in keep]
-        changes["training"] = listed
+        changes |= {"training": listed, "numTraining": len(listed)}
     (root / "dataset.json").write_text(json.dumps(description | changes))
     return root
 

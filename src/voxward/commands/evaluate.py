@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from voxward.core.choices import Cases, Compute, Output
+from voxward.core.case import Dataset
+from voxward.core.choices import Cases, Compute, Output, Reading
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
+from voxward.data.channels import in_order_of
 from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.metrics.policies import Scoring
 from voxward.report.destination import folder_of, refuse_swapped
@@ -22,6 +24,7 @@ from voxward.systems.evaluate import Evaluation
 from voxward.systems.open import open_system
 from voxward.systems.origin import origin_of
 from voxward.systems.score import score_system
+from voxward.systems.system import System
 
 
 def evaluate(
@@ -31,6 +34,7 @@ def evaluate(
     out: Path | str | None = None,
     overrides: Sequence[str] = (),
     scoring: Scoring = Scoring(),
+    reading: Reading = Reading(),
     compute: Compute = Compute(),
     resume: bool = False,
     overwrite: bool = False,
@@ -49,6 +53,7 @@ def evaluate(
         overrides: Changes of the system's entries, such as `tta=mirrors`.
         scoring: What an empty mask counts and how HD95 and Dice are taken (see metrics.policies), and the tolerance of
             the surface Dice.
+        reading: What the channels of the dataset are, where it does not declare it or declares it wrongly.
         compute: The device, and how many cases are scored at once.
         resume: Keep the predictions that an interrupted call has written.
         overwrite: Replace files in `out` that are no metrics or predictions of voxward's, or were edited since.
@@ -68,13 +73,11 @@ def evaluate(
     cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
     refuse_swapped(system, cases.dataset)
     opened = open_system(system, overrides, compute.device)
-    if cases.dataset is None and not opened.runs:
-        raise UserError(f"dataset must be given: {opened.name} is no run of voxward, whose dataset would be known")
+    source = _source(opened, cases, reading)
     if out is None and (len(opened.runs) != 1 or not Path(system).is_dir()):
         raise UserError(
             "out must be given for a system.yaml, or where several runs predict together: RUN's own figures stay RUN's"
         )
-    source = open_dataset(cases.dataset or load_json(RunSettings, opened.runs[0].settings).dataset)
     scope = scope_of(opened.runs, source, cases, workers=compute.workers, progress=progress)
     for note in scope.notes:
         warnings.warn(note, stacklevel=2)
@@ -88,3 +91,11 @@ def evaluate(
     result = replace(scored, origin=origin)
     save_metrics(result, outputs)
     return result
+
+
+def _source(system: System, cases: Cases, reading: Reading) -> Dataset:
+    """The dataset, with its channels in the system's order."""
+    if cases.dataset is None and not system.runs:
+        raise UserError(f"dataset must be given: {system.name} is no run of voxward, whose dataset would be known")
+    source = open_dataset(cases.dataset or load_json(RunSettings, system.runs[0].settings).dataset)
+    return in_order_of(source, system.channels, reading.channels)

@@ -212,6 +212,11 @@ def _candidates(known: Sequence[_Known], dataset: Dataset, cases: Cases) -> list
     first, *others = (run.split.validation for run in own)
     common = [id for id in first if all(id in other for other in others)]
     if not common:
+        if full := [str(run.folder.root) for run in own if not run.split.validation]:
+            raise UserError(
+                f"{', '.join(full)} trained on every case of its dataset (--fold all), so that none of {dataset.root} "
+                "is unseen: give another dataset, or score all cases with --include-seen"
+            )
         raise UserError(
             "the runs have no validation case in common: every case was in the training of one of them. Train them "
             "with the same --fold and --seed, give another dataset, or score all cases with --include-seen"

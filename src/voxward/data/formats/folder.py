@@ -1,7 +1,8 @@
 """Plain folders: images/ and labels/ with files of the same name, and nothing else needed.
 
-Optional beside them: labels.json {name: value} and channels.json [name, ...] (name a channel "CT" to have it
-normalised as CT). Several channels: one 4D file, or files CASE_0000, CASE_0001, ... for the label CASE.
+Optional beside them: labels.json {name: value}, or nnU-Net's regions with "regions_class_order", and channels.json
+[name, ...] (name a channel "CT" to have it normalised as CT). Several channels: one 4D file, or files CASE_0000,
+CASE_0001, ... for the label CASE.
 """
 
 from __future__ import annotations
@@ -67,14 +68,26 @@ def _cases(root: Path) -> tuple[Case, ...]:
     )
 
 
-def _channels(root: Path, cases: tuple[Case, ...]) -> tuple[str, ...]:
+def declared_channels(root: Path) -> tuple[str, ...] | None:
+    """Return the names of the channels in the folder's channels.json; None without such a file.
+
+    Args:
+        root: The folder that holds images/ and labels/.
+
+    Raises:
+        UserError: The file holds no list of names.
+    """
     path = root / "channels.json"
-    if path.is_file():
-        names = read_json(path)
-        if not isinstance(names, list) or not names:
-            raise UserError(f"{path} must hold a list of channel names, got {names!r}")
-        return tuple(map(str, names))
-    return tuple(f"channel {n}" for n in range(_channel_count(cases)))
+    if not path.is_file():
+        return None
+    names = read_json(path)
+    if not isinstance(names, list) or not names:
+        raise UserError(f"{path} must hold a list of channel names, got {names!r}")
+    return tuple(map(str, names))
+
+
+def _channels(root: Path, cases: tuple[Case, ...]) -> tuple[str, ...]:
+    return declared_channels(root) or tuple(f"channel {n}" for n in range(_channel_count(cases)))
 
 
 def _channel_count(cases: tuple[Case, ...]) -> int:
@@ -91,7 +104,9 @@ def _labels(root: Path) -> LabelSet:
     path = root / "labels.json"
     if path.is_file():
         given = read_object(path)
-        return labels_of(given if 0 in given.values() or "0" in given else {"background": 0, **given}, path)
+        order = given.pop("regions_class_order", None)
+        given = given if 0 in given.values() or "0" in given else {"background": 0, **given}
+        return labels_of(given, path, order=order)
     values = sorted(set().union(*map(_values, _files(root / "labels"))) - {0})
     if not values:
         raise UserError(f"no file in {root / 'labels'} has a value other than 0, so there is no class to learn")
