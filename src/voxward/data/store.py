@@ -298,6 +298,8 @@ def preparation_digest(plan: Plan) -> str:
     )
     data = to_data(replace(plan, channels=channels))
     del data["labels"]["regions"]  # prepared labels hold classes
+    if plan.labels.ignore is None:  # as before there was an ignore label
+        del data["labels"]["ignore"]
     return _digest({name: value for name, value in data.items() if name in _PREPARING})
 
 
