@@ -13,6 +13,7 @@ from voxward.architecture_search.paths import SCORES
 from voxward.architecture_search.run import SearchRun, set_up_search, super_net
 from voxward.architecture_search.supernet import STARTS, SuperNet
 from voxward.core.case import Dataset
+from voxward.core.choices import FoldNumber
 from voxward.core.errors import UserError
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter
@@ -57,7 +58,7 @@ class SearchSettings:
 
     dataset: str
     paths: tuple[int, ...]
-    fold: int
+    fold: FoldNumber
     seed: int
     version: str
     steps_per_epoch: int | None = None

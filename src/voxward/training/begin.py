@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from voxward.core.case import Dataset
+from voxward.core.case import Dataset, Split
 from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
@@ -18,7 +18,7 @@ from voxward.core.structure import to_data
 from voxward.data.fingerprint import fingerprint
 from voxward.data.formats.description import warn_of_rewritten
 from voxward.data.planner import check_preparation, make_plan
-from voxward.data.splits import Split, load_split, without
+from voxward.data.splits import load_split, without
 from voxward.data.store import prepare_dataset
 from voxward.nets.registry import self_contained
 from voxward.runs.folder import RunFolder, RunSplit

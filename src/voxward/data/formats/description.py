@@ -79,6 +79,7 @@ def labels_of(given: Any, path: Path, regions: Any = None, order: Any = None) ->
     """
     if not isinstance(given, Mapping) or not given:
         raise UserError(f'{path}: "labels" must be an object of names and values, got {given!r}')
+    _refuse_odd_values(given, path)
     if "ignore" in given:
         raise UserError(f'{path}: the label "ignore" is not supported; remove the voxels or give them a class')
     try:
@@ -109,6 +110,15 @@ def warn_of_rewritten(labels: LabelSet, source: str) -> None:
             "regions are lost; declare a region of that value alone, last in the order, to keep them",
             stacklevel=2,
         )
+
+
+def _refuse_odd_values(given: Mapping[Any, Any], path: Path) -> None:
+    """Labels are names, integers, or lists of integers; what JSON allows beside these is refused by name."""
+    for key, value in given.items():
+        values = value if isinstance(value, list) and value else [value]
+        legal = (int,) if isinstance(value, list) else (int, str)
+        if not all(isinstance(each, legal) and not isinstance(each, bool) for each in values):
+            raise UserError(f"{path}: label {key!r}: {value!r} must pair a name with an integer, or a list of integers")
 
 
 def label_set(pairs: list[tuple[int, str]]) -> LabelSet:
