@@ -114,6 +114,18 @@ def seed_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="the seed of everything that is drawn (default 0)")
 
 
+def channels_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that names the channels of the volumes."""
+    parser.add_argument(
+        "--channels", type=_names, default=(), metavar="NAME,NAME",
+        help="what the channels of the files are, in their order (default: what the dataset declares)",
+    )  # fmt: skip
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def overwrite_argument(parser: argparse.ArgumentParser) -> None:
     """Add the flag that replaces files which voxward did not write."""
     parser.add_argument(

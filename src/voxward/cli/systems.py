@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from voxward.cli.arguments import (
     Arguments,
+    channels_argument,
     console,
     device_arguments,
     errors,
@@ -51,9 +52,10 @@ def predict_arguments(parser: argparse.ArgumentParser) -> None:
 def predict(arguments: Arguments) -> int:
     """Run `voxward predict`."""
     from voxward.commands.predict import predict
+    from voxward.core.choices import Reading
 
     with BarProgress(errors) as progress:
-        written = predict(**given(arguments), progress=progress)
+        written = predict(**given(arguments, reading=Reading), progress=progress)
     console.print(f"{len(written)} predictions in {escape(str(written[0].parent))}")
     return 0
 
@@ -76,12 +78,12 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def evaluate(arguments: Arguments) -> int:
     """Run `voxward evaluate`."""
     from voxward.commands.evaluate import evaluate
-    from voxward.core.choices import Compute
+    from voxward.core.choices import Compute, Reading
     from voxward.metrics.policies import Scoring
     from voxward.report.metrics import metrics_table
 
     with BarProgress(errors) as progress:
-        result = evaluate(**given(arguments, scoring=Scoring, compute=Compute), progress=progress)
+        result = evaluate(**given(arguments, scoring=Scoring, reading=Reading, compute=Compute), progress=progress)
     console.print(metrics_table(result).terminal())
     return 0
 
@@ -116,6 +118,7 @@ def merge(arguments: Arguments) -> int:
 
 def _system_arguments(parser: argparse.ArgumentParser) -> None:
     set_argument(parser, _ENTRIES)
+    channels_argument(parser)
     parser.add_argument("--resume", action="store_true", help="keep the predictions that are there already")
     overwrite_argument(parser)
     device_arguments(parser)

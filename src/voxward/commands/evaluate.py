@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from voxward.core.choices import Compute, Output
+from voxward.core.case import Dataset
+from voxward.core.choices import Compute, Output, Reading
 from voxward.core.errors import UserError
 from voxward.core.files import inside
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
+from voxward.data.channels import in_order_of
 from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.metrics.policies import Scoring
 from voxward.report.metrics import METRICS_FILES, save_metrics
@@ -19,6 +21,7 @@ from voxward.runs.unseen import unseen_by, unseen_by_all
 from voxward.systems.evaluate import Evaluation
 from voxward.systems.open import open_system
 from voxward.systems.score import score_system
+from voxward.systems.system import System
 
 
 def evaluate(
@@ -28,6 +31,7 @@ def evaluate(
     out: Path | str | None = None,
     overrides: Sequence[str] = (),
     scoring: Scoring = Scoring(),
+    reading: Reading = Reading(),
     compute: Compute = Compute(),
     resume: bool = False,
     overwrite: bool = False,
@@ -44,6 +48,7 @@ def evaluate(
         overrides: Changes of the system's entries, such as `tta=mirrors`.
         scoring: What an empty mask counts and how HD95 and Dice are taken (see metrics.policies), and the tolerance of
             the surface Dice.
+        reading: What the channels of the dataset are, where it does not declare it or declares it wrongly.
         compute: The device, and how many cases are scored at once.
         resume: Keep the predictions that an interrupted call has written.
         overwrite: Replace files in `out` that are no metrics or predictions of voxward's, or were edited since.
@@ -61,9 +66,7 @@ def evaluate(
         >>> voxward.evaluate("run", scoring=Scoring("brats")).foreground.mean
     """
     opened = open_system(system, overrides, compute.device)
-    if dataset is None and not opened.runs:
-        raise UserError(f"dataset must be given: {opened.name} is no run of voxward, whose dataset would be known")
-    source = open_dataset(load_json(RunSettings, opened.runs[0].settings).dataset if dataset is None else dataset)
+    source = _source(opened, dataset, reading)
     ids = unseen_by_all(opened.runs, source)
     if out is None and (len(opened.runs) != 1 or not Path(system).is_dir()):
         raise UserError(
@@ -79,3 +82,11 @@ def evaluate(
     result = score_system(opened, source, ids, output, scoring, compute.workers, resume)
     save_metrics(result, outputs)
     return result
+
+
+def _source(system: System, dataset: Path | str | None, reading: Reading) -> Dataset:
+    """The dataset, with its channels in the system's order."""
+    if dataset is None and not system.runs:
+        raise UserError(f"dataset must be given: {system.name} is no run of voxward, whose dataset would be known")
+    source = open_dataset(load_json(RunSettings, system.runs[0].settings).dataset if dataset is None else dataset)
+    return in_order_of(source, system.channels, reading.channels)

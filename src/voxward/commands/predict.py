@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from voxward.core.choices import Reading
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
@@ -19,6 +20,7 @@ def predict(
     *,
     out: Path | str | None = None,
     overrides: Sequence[str] = (),
+    reading: Reading = Reading(),
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
@@ -26,7 +28,8 @@ def predict(
 ) -> tuple[Path, ...]:
     """Segment volumes with a trained run, an ensemble or a cascade; no labels are needed.
 
-    The headers of all inputs are checked before the first is segmented: channels, shapes and affines. A prediction has
+    The headers of all inputs are checked before the first is segmented: channels, shapes and affines. Channels whose
+    names an input's dataset declares are put into the system's order, see docs/data.md. A prediction has
     its input's affine, shape and file type, and an integer number type.
 
     Args:
@@ -35,6 +38,7 @@ def predict(
             files CASE_0000 to CASE_(n-1) in one folder are the channels of one case.
         out: The folder of the predictions; by default RUN/predictions, where the system is a single run.
         overrides: Changes of the system's entries, such as `tta=mirrors`, `overlap=0.6` or `checkpoint=last`.
+        reading: What the channels of the inputs are, where they do not declare it or declare it wrongly.
         device: `auto`, `cpu` or `cuda`.
         resume: Keep predictions that an interrupted call has written, and nobody edited since.
         overwrite: Replace files in `out` that are no prediction of voxward's, or were edited since; an input is never
@@ -56,5 +60,5 @@ def predict(
     if out is None and len(opened.runs) != 1:
         raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
     folder = opened.runs[0].predictions if out is None else Path(out)
-    cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, len(opened.channels))
+    cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, opened.channels, reading)
     return predict_cases(opened, cases, Outputs(folder, PREDICTIONS, overwrite), resume, progress)

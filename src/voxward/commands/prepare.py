@@ -11,7 +11,7 @@ from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import load_recipe
 from voxward.data.formats import declared, raise_refused
 from voxward.data.store import prepare_dataset
-from voxward.training.begin import cases_of, measured_plan, with_regions
+from voxward.training.begin import as_planned, cases_of, measured_plan, with_regions
 
 
 def prepare(
@@ -62,6 +62,8 @@ def prepare(
     else:
         decided = load_plan(Path(plan))
     shown = counter(progress, "prepare")
-    prepare_dataset(opened, decided, Path(out), workers=workers, progress=shown, overwrite=overwrite)
+    prepare_dataset(
+        as_planned(opened, decided), decided, Path(out), workers=workers, progress=shown, overwrite=overwrite
+    )
     raise_refused(refused)
     return decided

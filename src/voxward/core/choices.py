@@ -108,3 +108,18 @@ class Change:
 
     dataset: Path | str | None = None
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the user says about the volumes that a command reads.
+
+    Args:
+        channels: The names of the channels in the files, in their order; by default those that the dataset declares.
+
+    Example:
+        >>> Reading(channels=("T1w", "FLAIR"))
+        Reading(channels=('T1w', 'FLAIR'))
+    """
+
+    channels: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ import numpy as np
 from voxward.core.case import Case, Dataset, Volume
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
+from voxward.data.check_labels import sides_warning
 from voxward.data.formats.collisions import Refused
 from voxward.data.io import integer_label, read_image, volume_stem
 from voxward.data.orphans import Severity, orphans
@@ -99,6 +100,8 @@ def check_dataset(
     problems = [Problem(dataset.name, "warning", remark.kind, remark.message) for remark in dataset.remarks]
     problems += dict.fromkeys(_refusal(dataset, entry) for entry in refused)
     problems += [problem for problems_of_case in found for problem in problems_of_case]
+    if (sided := sides_warning(dataset.labels)) is not None:
+        problems.append(Problem(dataset.name, "warning", "left and right", sided))
     if not dataset.cases:
         problems.append(Problem(dataset.name, "error", "no cases", f"{dataset.root} declares no labelled case"))
     known = (*cases, *(entry.case for entry in refused if entry.case is not None))

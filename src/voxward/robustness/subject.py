@@ -93,7 +93,7 @@ def volume_subject(system: System, case: Case, threat: ThreatModel, how: Freeze 
         return result.label, system.notes(model, result)
 
     def deploy(adversarial: np.ndarray, path: Path | None) -> Stored:
-        stored = segment_stored(segment, source, reference, adversarial, path)
+        stored = segment_stored(segment, source, reference, adversarial, path, case.images[0])
         return replace(stored, mask=labels.target(torch.from_numpy(stored.mask)).numpy())
 
     device = system.device

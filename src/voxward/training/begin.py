@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from voxward.core.plan import Fingerprint, Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import Recipe, dump_recipe, load_recipe
 from voxward.core.structure import to_data
+from voxward.data.channels import in_order_of
 from voxward.data.fingerprint import fingerprint
 from voxward.data.formats.description import warn_of_rewritten
 from voxward.data.planner import check_preparation, make_plan
@@ -24,6 +26,7 @@ from voxward.nets.registry import self_contained
 from voxward.runs.folder import RunFolder, RunSplit
 from voxward.training.ledger import read_cases
 from voxward.training.setup import check_recipe
+from voxward.training.sides import settled_sides, sides_notice
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def recipe_of(request: Request, what: str = "run") -> Recipe:
         raise UserError(f"the {what} folder {folder.root} is the dataset's own folder; choose another --out")
     if request.resume:
         _refuse_to_resume(folder, what)
-        return _unchanged(folder, load_recipe(folder.recipe), request.overrides)
+        return _unchanged(request, load_recipe(folder.recipe))
     if folder.recipe.exists():
         raise UserError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
     if left := (*folder.trained, *([folder.state] if folder.state.exists() else [])):
@@ -99,10 +102,12 @@ def _listed(paths: Sequence[Path]) -> str:
     return ", ".join(path.name for path in paths)
 
 
-def _unchanged(folder: RunFolder, kept: Recipe, overrides: Sequence[str]) -> Recipe:
+def _unchanged(request: Request, kept: Recipe) -> Recipe:
     """Return the recipe of a run that is resumed; a script may repeat its overrides, but not change them."""
+    folder, overrides = request.out, request.overrides
     asked = load_recipe(folder.recipe, overrides)
-    if replace(asked, network=self_contained(asked.network)) != kept:
+    asked = replace(asked, network=self_contained(asked.network))
+    if asked != kept and settled_sides(asked, with_regions(request.dataset, asked).labels) != kept:
         raise UserError(
             f"{' '.join(overrides)} contradicts the recipe that {folder.root} was started with, {folder.recipe}: "
             "resume without it, or start another run with another --out"
@@ -111,7 +116,9 @@ def _unchanged(folder: RunFolder, kept: Recipe, overrides: Sequence[str]) -> Rec
 
 
 def checked_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
-    """Return the recipe of a new run, in which files that it refers to are replaced by their contents.
+    """Return the recipe of a new run: self-contained, and with its treatment of left and right decided.
+
+    Files that it refers to are replaced by their contents, see also `settled_sides`.
 
     Args:
         recipe: The recipe as it was read.
@@ -122,8 +129,15 @@ def checked_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
         FileNotFoundError: A file that the recipe refers to is not there.
     """
     used = replace(recipe, network=self_contained(recipe.network))
-    check_recipe(used, with_regions(dataset, used).labels)
-    return used
+    labels = with_regions(dataset, used).labels
+    check_recipe(used, labels)
+    return settled_sides(used, labels)
+
+
+def warn_of_sides(before: Recipe, settled: Recipe) -> None:
+    """Warn where classes that differ in left and right have changed a recipe, see `sides_notice`."""
+    if (notice := sides_notice(before, settled)) is not None:
+        warnings.warn(notice, stacklevel=3)
 
 
 def with_regions(dataset: Dataset, recipe: Recipe) -> Dataset:
@@ -179,12 +193,21 @@ def given_plan(path: Path, dataset: Dataset) -> Plan:
         raise FileNotFoundError(f"there is no plan {path}")
     decided = load_plan(path)
     names = tuple(channel.name for channel in decided.channels)
-    if decided.labels != dataset.labels or names != dataset.channels:
+    if decided.labels != dataset.labels or len(as_planned(dataset, decided).channels) != len(names):
         raise UserError(
             f"{path} was made for channels {names} and {decided.labels}, but {dataset.root} has {dataset.channels} "
             f"and {dataset.labels}"
         )
     return decided
+
+
+def as_planned(dataset: Dataset, plan: Plan) -> Dataset:
+    """Return the dataset with the channels of its cases in the order of a plan.
+
+    Raises:
+        UserError: The dataset lacks a channel of the plan.
+    """
+    return in_order_of(dataset, tuple(channel.name for channel in plan.channels))
 
 
 def prepare_again(request: Request, dataset: Dataset, progress: Progress) -> None:
@@ -195,7 +218,9 @@ def prepare_again(request: Request, dataset: Dataset, progress: Progress) -> Non
     """
     split = split_of(request.out, dataset)
     wanted, shown = (*split.fit, *split.selection), counter(progress, "prepare")
-    prepare_dataset(dataset, load_plan(request.out.plan), request.prepared, wanted, request.compute.workers, shown)
+    plan = load_plan(request.out.plan)
+    source = as_planned(dataset, plan)
+    prepare_dataset(source, plan, request.prepared, wanted, request.compute.workers, shown)
 
 
 def split_of(folder: RunFolder, dataset: Dataset) -> RunSplit:
