@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from voxward.core.case import Dataset
 from voxward.core.choices import Cases, Reading
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
@@ -44,16 +45,15 @@ def attack(
 
     Args:
         systems: Run folders or `system.yaml` files of `voxward compose`.
-        dataset: The dataset; the labelled cases that no system was trained on are attacked. `voxward.Cases` says also
-            which part of it, and whether cases that were seen in training are attacked as well.
+        dataset: The dataset, whose labelled cases that no system was trained on are attacked; or `voxward.Cases`.
         out: The folder of the results; by default RUN/attack, where there is one system that is a single run. It gets
-            records/ (one file per unit of work), robustness.md and .csv, classes.md, areas.md, sanity.json and figures;
-            with several systems leaderboard.md and .csv, and where one was hardened from another hardening-NAME.md;
-            with requirements requirements.json; and volumes/, the adversarial volumes that are kept.
+            records/ (one file per unit of work), robustness.md and .csv, classes.md, areas.md, sanity.json, figures and
+            volumes/ (the adversarial volumes that are kept); with several systems leaderboard.md and .csv, where one
+            was hardened from another hardening-NAME.md, and with requirements requirements.json.
         protocol: A packaged protocol (`quick`, `autoattack`, `strong`, `rog-paper`, `resdsn-paper`) or a .yaml file.
         overrides: Changes of the protocol's entries, such as `threat.eps=[4/255,8/255]` or `budget.steps=50`, and of
             every system's, such as `tta=mirrors`.
-        reading: What the channels of the dataset are, where it does not declare it or declares it wrongly.
+        reading: What the channels of the dataset are, where it declares none or wrong ones.
         device: `auto`, `cpu` or `cuda`.
         estimate: Only estimate the hours this will take.
         overwrite: Replace reports in `out` that voxward did not write, or that were edited since.
@@ -77,10 +77,7 @@ def attack(
     chosen = load_protocol(protocol, of_protocol)
     folder = Path(out) if out is not None else _default_folder(given)
     sources = [Source(str(path), tuple(of_systems), device) for path in given]
-    cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
-    if cases.dataset is None:
-        raise UserError("dataset must be given: an attack needs volumes and their labels")
-    source = open_dataset(cases.dataset)
+    source, cases = _opened(dataset)
     refuse_own_folder(folder, source)
     worker = set_up(sources, source, chosen, folder / "volumes", overwrite, cases, reading)
     if estimate:
@@ -94,6 +91,13 @@ def benchmark(systems: Sequence[Path | str] | Path | str, dataset: Path | str | 
     """Call `attack`, whose former name for several systems this is; it will be removed."""
     warnings.warn("voxward benchmark is now voxward attack, which takes several systems", stacklevel=2)
     return attack(systems, dataset, **options)
+
+
+def _opened(dataset: Path | str | Cases) -> tuple[Dataset, Cases]:
+    cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
+    if cases.dataset is None:
+        raise UserError("dataset must be given: an attack needs volumes and their labels")
+    return open_dataset(cases.dataset), cases
 
 
 def _sorted(overrides: Sequence[str]) -> tuple[list[str], list[str]]:

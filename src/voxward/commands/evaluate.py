@@ -44,12 +44,11 @@ def evaluate(
 
     Args:
         system: A run folder, or a `system.yaml` of `voxward compose`.
-        dataset: The run's dataset, wherever it lies and whatever it is called now, or another dataset, of which all
-            labelled cases are scored that the system was not trained on. None: the dataset of the first run.
-            `voxward.Cases` says also which part of it, and whether cases that were seen in training are scored as well.
-        out: The folder that gets `predictions`, metrics.json, metrics.csv and metrics.md. By default, for a single run,
-            the run folder for all of the run's validation cases. Everything else goes to a folder inside it: RUN/test,
-            RUN/all, or for another dataset RUN/on-NAME.
+        dataset: The run's dataset, wherever it lies and whatever it is called now, or another one, of which all labelled
+            cases are scored that the system was not trained on; or `voxward.Cases`, which says also which part of it,
+            and whether cases that were seen in training are scored as well. None: the dataset of the first run.
+        out: The folder of predictions and metrics. By default, for a single run, the run folder for the run's validation
+            cases, and for everything else a folder in it: RUN/test, RUN/all, or for another dataset RUN/on-NAME.
         overrides: Changes of the system's entries, such as `tta=mirrors`.
         scoring: What an empty mask counts and how HD95 and Dice are taken (see metrics.policies), and the tolerance of
             the surface Dice.
@@ -84,13 +83,10 @@ def evaluate(
     origin = origin_of(opened, source, scope, cases.split)
     target = Path(out) if out is not None else folder_of(opened.runs[0], origin, scope, cases)
     refuse_own_folder(target, source)
-    outputs = Outputs(target, "metrics", overwrite)
+    outputs, output = Outputs(target, "metrics", overwrite), Output(target, overwrite, progress)
     outputs.check(METRICS_FILES)
-    output = Output(target, overwrite, progress)
-    scored = score_system(opened, source, scope.ids, output, scoring, compute.workers, resume)
-    result = replace(scored, origin=origin)
-    save_metrics(result, outputs)
-    return result
+    result = score_system(opened, source, scope.ids, output, scoring, compute.workers, resume)
+    return save_metrics(replace(result, origin=origin), outputs)
 
 
 def _source(system: System, cases: Cases, reading: Reading) -> Dataset:

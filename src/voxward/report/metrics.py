@@ -21,8 +21,8 @@ METRICS_FILES = ("metrics.md", "metrics.csv", "metrics.json")
 Summaries = Mapping[str, Summary | None]
 
 
-def save_metrics(evaluation: Evaluation, outputs: Outputs) -> None:
-    """Write an evaluation as METRICS_FILES.
+def save_metrics(evaluation: Evaluation, outputs: Outputs) -> Evaluation:
+    """Write an evaluation as METRICS_FILES, and return it.
 
     metrics.md is the table over the cases, metrics.csv has a row per case and class, and metrics.json has everything.
 
@@ -33,6 +33,7 @@ def save_metrics(evaluation: Evaluation, outputs: Outputs) -> None:
     outputs.text("metrics.md", table.markdown())
     outputs.text("metrics.csv", table.csv())
     outputs.json("metrics.json", with_format(evaluation.to_data()))
+    return evaluation
 
 
 def metrics_table(evaluation: Evaluation) -> Table:
