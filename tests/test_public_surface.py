@@ -32,7 +32,10 @@ UNUSED = {
     "evaluate": {"devices"},
 }
 # Short forms of `--set`, and a list that is printed instead of an attack.
-SHORT = {"attack": {"eps", "attacks", "cases", "listed"}}
+SHORT = {
+    "attack": {"eps", "attacks", "cases", "listed"},
+    **{command: {"nan"} for command in ("cv", "plan", "search", "train")},
+}
 ALIASES = {"benchmark"}
 
 

@@ -33,6 +33,8 @@ _HOMES = {
     "Compute": "voxward.core.choices",
     "Fold": "voxward.core.choices",
     "Reuse": "voxward.core.choices",
+    "Reading": "voxward.core.choices",
+    "CasesFailed": "voxward.core.errors",
     "Scoring": "voxward.metrics.policies",
     "create_network": "voxward.nets.registry",
     "load_recipe": "voxward.core.recipe",

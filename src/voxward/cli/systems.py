@@ -12,10 +12,14 @@ from voxward.cli.arguments import (
     device_arguments,
     errors,
     given,
+    outcome,
     overwrite_argument,
+    reading_arguments,
     set_argument,
+    told,
     workers_argument,
 )
+from voxward.core.choices import Compute, Reading
 from voxward.report.progress import BarProgress
 
 _SYSTEM = "a run folder of `voxward train`, or a system.yaml of `voxward compose`"
@@ -53,9 +57,10 @@ def predict(arguments: Arguments) -> int:
     from voxward.commands.predict import predict
 
     with BarProgress(errors) as progress:
-        written = predict(**given(arguments), progress=progress)
-    console.print(f"{len(written)} predictions in {escape(str(written[0].parent))}")
-    return 0
+        written, failed = outcome(lambda: predict(**given(arguments, reading=Reading), progress=progress))
+    if written:
+        console.print(f"{len(written)} predictions in {escape(str(written[0].parent))}")
+    return told(failed)
 
 
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,14 +81,15 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def evaluate(arguments: Arguments) -> int:
     """Run `voxward evaluate`."""
     from voxward.commands.evaluate import evaluate
-    from voxward.core.choices import Compute
     from voxward.metrics.policies import Scoring
     from voxward.report.metrics import metrics_table
 
     with BarProgress(errors) as progress:
-        result = evaluate(**given(arguments, scoring=Scoring, compute=Compute), progress=progress)
-    console.print(metrics_table(result).terminal())
-    return 0
+        values = given(arguments, scoring=Scoring, compute=Compute, reading=Reading)
+        result, failed = outcome(lambda: evaluate(**values, progress=progress))
+    if result is not None:
+        console.print(metrics_table(result).terminal())
+    return told(failed)
 
 
 def merge_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,5 +123,6 @@ def merge(arguments: Arguments) -> int:
 def _system_arguments(parser: argparse.ArgumentParser) -> None:
     set_argument(parser, _ENTRIES)
     parser.add_argument("--resume", action="store_true", help="keep the predictions that are there already")
+    reading_arguments(parser, "as the run was trained, else refuse")
     overwrite_argument(parser)
     device_arguments(parser)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from voxward.core.errors import UserError
 from voxward.core.progress import Progress, silent
+
+Nan = Literal["refuse", "zero"]
+"""What is done about NaN in an image: it is refused, or read as 0."""
 
 
 @dataclass(frozen=True)
@@ -103,3 +108,29 @@ class Change:
 
     dataset: Path | str | None = None
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the user says about the volumes that a command reads.
+
+    Args:
+        nan: `zero` reads NaN in an image as 0, as some programs write it outside the field of view; `refuse` makes it
+            an error. None does what the system was trained to do, and refuses where there is no system.
+        fail_fast: True stops at the first case that fails, with its own error. The default goes on with the other
+            cases and raises `voxward.CasesFailed` at the end.
+
+    Raises:
+        UserError: `nan` is none of these.
+
+    Example:
+        >>> Reading(nan="zero").nan
+        'zero'
+    """
+
+    nan: Nan | None = None
+    fail_fast: bool = False
+
+    def __post_init__(self) -> None:
+        if self.nan not in ("refuse", "zero", None):
+            raise UserError(f"nan must be refuse or zero, got {self.nan!r}")
