@@ -47,13 +47,14 @@ from voxward.architecture_search.paths import edge_weights, sample_path, uniform
 from voxward.architecture_search.rank import decode_best
 from voxward.architecture_search.run import set_up_search, super_net
 from voxward.architecture_search.supernet import SuperNet
+from voxward.core.case import Split
 from voxward.core.files import write_json, write_text
 from voxward.core.genotype import OPERATION_NAMES, CellGenes, Gene, Genotype
 from voxward.core.plan import Plan, load_plan
 from voxward.core.recipe import Choice, Recipe, load_recipe
 from voxward.core.structure import from_data, to_data
 from voxward.data.formats import open_dataset
-from voxward.data.splits import Split, load_split, selection_split
+from voxward.data.splits import load_split, selection_split
 from voxward.data.store import open_case
 from voxward.metrics.summary import summarise
 from voxward.nets.registry import network_for_plan

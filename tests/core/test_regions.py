@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from voxward.core.regions import NestedRegions
+from voxward.core.regions import RegionMaps
 
-BRATS_2020 = NestedRegions(("ET", "TC", "WT"), (4, 1, 2))
-BRATS_2023 = NestedRegions(("ET", "TC", "WT"), (3, 1, 2))
+BRATS_2020 = RegionMaps.nested(("ET", "TC", "WT"), (4, 1, 2))
+BRATS_2023 = RegionMaps.nested(("ET", "TC", "WT"), (3, 1, 2))
 
 ALL = list(product((False, True), repeat=3))  # (ET, TC, WT)
 # Every combination of masks -> label, enhancing tumour 4, core 1, oedema 2; the innermost region decides.
@@ -67,7 +67,7 @@ def test_masks_are_nested():
 
 
 def test_any_depth_of_nesting():
-    two = NestedRegions(("tumour", "organ"), (2, 1))
+    two = RegionMaps.nested(("tumour", "organ"), (2, 1))
     labels = np.array([0, 1, 2, 1]).reshape(1, 1, 4)
     assert two.to_masks(labels).reshape(2, 4).tolist() == [[False, False, True, False], [False, True, True, True]]
     assert np.array_equal(two.to_labels(two.to_masks(labels)), labels)
@@ -87,4 +87,4 @@ def test_wrong_maps_are_refused(kind):
 @pytest.mark.parametrize(("names", "labels"), [(("A",), (1, 2)), (("A", "B"), (1, 1)), (("A",), (0,)), ((), ())])
 def test_wrong_regions_are_refused(names, labels):
     with pytest.raises(ValueError, match="labels must"):
-        NestedRegions(names, labels)
+        RegionMaps.nested(names, labels)

@@ -38,8 +38,8 @@ NNUNET = {
     "channel_names": {"0": "CT"},
     "labels": {"background": 0, "liver": 1, "tumour": 2},
     "file_ending": ".nii.gz",
-    "numTraining": 1,
     "training": [],
+    "test": [],
 }
 
 
@@ -76,7 +76,7 @@ def test_own_splits_are_found(tmp_path: Path) -> None:
         ({"training": [{"image": "x.nii"}]}, "no label"),
         ({"training": [{"label": "x.nii"}]}, "no image"),
         ({"training": "all"}, "must be a list"),
-        ({"test": ["imagesTs/b_1.nii.gz"]}, "twice: b_1"),
+        ({"training": [{"image": "b_1.nii", "label": "x.nii"}] * 2}, "twice: b_1"),
     ],
 )
 def test_unusable_descriptions_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -89,7 +89,8 @@ def test_nnunet_declares_every_channel_of_every_case(tmp_path: Path) -> None:
     for name in ("la_003_0000", "la_001_0000", "la_001_0001", "._la_007_0000", "unnumbered"):
         volume(tmp_path / "imagesTr" / f"{name}.nii.gz")
     volume(tmp_path / "imagesTs" / "la_100_0000.nii.gz")
-    dataset = open_dataset(tmp_path)
+    with pytest.warns(UserWarning, match=r"imagesTr: 1 volumes are not named like CASE_0000.*unnumbered"):
+        dataset = open_dataset(tmp_path)
     assert [case.id for case in dataset.cases] == ["la_001", "la_003"]
     assert dataset.cases[1].images == tuple(tmp_path / "imagesTr" / f"la_003_000{n}.nii.gz" for n in (0, 1))
     assert dataset.cases[1].label == tmp_path / "labelsTr/la_003.nii.gz"

@@ -8,7 +8,8 @@ import torch
 from scipy import ndimage
 
 from voxward.data import resample as module
-from voxward.data.resample import axis_matrix, resample, resample_labels
+from voxward.data.bands import axis_band
+from voxward.data.resample import resample, resample_labels
 
 
 def coordinates(n_in: int, n_out: int) -> np.ndarray:
@@ -22,16 +23,16 @@ def scipy_resample(x: np.ndarray, shape: tuple[int, int, int], order: int) -> np
 
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
 @pytest.mark.parametrize(("n_in", "n_out"), [(7, 11), (12, 5), (1, 4), (2, 9), (8, 4), (30, 13), (9, 9), (5, 1)])
-def test_axis_matrix_equals_scipy(n_in: int, n_out: int, order: int) -> None:
+def test_axis_band_equals_scipy(n_in: int, n_out: int, order: int) -> None:
     x = np.random.default_rng(0).normal(size=n_in)
     expected = ndimage.map_coordinates(x, [coordinates(n_in, n_out)], order=order, mode="nearest")
-    np.testing.assert_allclose(axis_matrix(n_in, n_out, order).numpy() @ x, expected, atol=1e-10)
+    np.testing.assert_allclose(axis_band(n_in, n_out, order).dense().numpy() @ x, expected, atol=1e-10)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [((0, 3, 1), "at least one voxel"), ((3, 3, 4), "order")])
-def test_axis_matrix_refuses(arguments: tuple[int, int, int], message: str) -> None:
+def test_axis_band_refuses(arguments: tuple[int, int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        axis_matrix(*arguments)
+        axis_band(*arguments)
 
 
 @pytest.mark.parametrize("shape", [(9, 4, 7), (3, 13, 5), (6, 8, 2), (6, 5, 9)])
@@ -103,3 +104,13 @@ def test_labels_keep_type_and_are_copied() -> None:
 def test_labels_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"0\.\.1"):
         resample_labels(torch.full((2, 2, 2), 2), (3, 3, 3), 2)
+
+
+@pytest.mark.parametrize("voxel", [(1, 2, 2), (2, 1, 1), (2, 2, 2), (0, 4, 6)])
+def test_an_object_between_the_samples_is_no_fault(voxel):
+    """Every third voxel is sampled, the second of each three."""
+    label = torch.zeros(9, 9, 9, dtype=torch.uint8)
+    label[4, 4, 4], label[voxel] = 2, 1
+    found = resample_labels(label, (3, 3, 3), 3)
+    assert found[1, 1, 1] == 2
+    assert found.count_nonzero() == 1

@@ -16,8 +16,8 @@ from voxward.core.case import Volume
 from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
 from voxward.core.recipe import Inference
+from voxward.data.bands import axis_band
 from voxward.data.prepare import prepare
-from voxward.data.resample import axis_matrix
 from voxward.pipeline.placement import window_starts
 from voxward.pipeline.predictor import Predictor
 from voxward.pipeline.windows import WEIGHTS
@@ -79,7 +79,7 @@ def plain_image(volume, predictor, frame):
     for axis, flip in enumerate(frame.flips):
         x = torch.flip(x, (axis + 2,)) if flip else x
     x = x[(..., *(slice(a, b) for a, b in zip(frame.box_start, frame.box_stop, strict=True)))]
-    matrices = [axis_matrix(*pair) for pair in zip(x.shape[2:], frame.shape, plan.spline_order, strict=True)]
+    matrices = [axis_band(*pair).dense() for pair in zip(x.shape[2:], frame.shape, plan.spline_order, strict=True)]
     x = torch.einsum("bcijk,di,hj,wk->bcdhw", x, *(m.to(x) for m in matrices))
     low, high, mean, std = (
         torch.tensor(values, dtype=x.dtype).view(1, -1, 1, 1, 1)
@@ -122,7 +122,7 @@ def plain_member(volume, predictor, frame, head):
     z = total / norm
     begin = [(n - m) // 2 for n, m in zip(image.shape[2:], frame.shape, strict=True)]
     z = z[(..., *(slice(b, b + n) for b, n in zip(begin, frame.shape, strict=True)))]
-    matrices = [axis_matrix(n, m, 1).to(z) for n, m in zip(frame.shape, frame.box_shape, strict=True)]
+    matrices = [axis_band(n, m, 1).dense().to(z) for n, m in zip(frame.shape, frame.box_shape, strict=True)]
     z = torch.einsum("bkdhw,id,jh,lw->bkijl", z, *matrices)
     oriented = [frame.source_shape[axis] for axis in frame.axes]
     value = torch.full((z.shape[1],), -20.0 if head == "regions" else 0.0, dtype=z.dtype)

@@ -13,6 +13,7 @@ from voxward.architecture_search.paths import SCORES
 from voxward.architecture_search.run import SearchRun, set_up_search, super_net
 from voxward.architecture_search.supernet import STARTS, SuperNet
 from voxward.core.case import Dataset
+from voxward.core.choices import FoldNumber
 from voxward.core.errors import UserError
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter
@@ -33,11 +34,13 @@ from voxward.training.begin import (
     recipe_of,
     refuse_decisions,
     split_of,
+    warn_of_sides,
     with_regions,
     write_decisions,
 )
 from voxward.training.budget import check_minutes
 from voxward.training.setup import TrainingCases
+from voxward.training.sides import settled_sides
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class SearchSettings:
 
     dataset: str
     paths: tuple[int, ...]
-    fold: int
+    fold: FoldNumber
     seed: int
     version: str
     steps_per_epoch: int | None = None
@@ -82,8 +85,11 @@ def search_recipe(request: Request) -> Recipe:
         raise UserError(f"a search runs in one process: devices must be 1, got {request.compute.devices}")
     recipe = recipe_of(request, "search")
     if not request.resume:
+        labels, asked = with_regions(request.dataset, recipe).labels, recipe
         _check_names(recipe.search or Search())
-        create_loss(recipe.loss, with_regions(request.dataset, recipe).labels)
+        create_loss(recipe.loss, labels)
+        recipe = settled_sides(asked, labels)
+        warn_of_sides(asked, recipe)
     resolve_precision(recipe.training.precision, resolve_device(request.compute.device))
     check_minutes(request.minutes)
     return recipe

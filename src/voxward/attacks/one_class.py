@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from voxward.core.errors import UserError
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, VolumeModel, Wrapped
+from voxward.core.regions import RegionMaps
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +25,9 @@ class OneClass(Wrapped):
     Attributes:
         inner: The model.
         index: The class, at least 1 (0 is the background), or the region, at least 0.
-        nested: How many regions the model's mask nests, innermost first. What is found of a region inside then counts
-            as found of this one. 0: the regions are not nested.
+        regions: The regions of a model whose masks are written as one label per voxel and read back: a voxel then
+            counts as found of this region if the label that is written for it lies in the region. None: the model's
+            masks are its own.
 
     Raises:
         UserError: The index is below 1 for a softmax head, or below 0 for a region head.
@@ -32,7 +35,7 @@ class OneClass(Wrapped):
 
     inner: VolumeModel
     index: int
-    nested: int = 0
+    regions: RegionMaps | None = None
 
     def __post_init__(self) -> None:
         least = 1 if self.inner.head == "softmax" else 0
@@ -62,10 +65,11 @@ class OneClass(Wrapped):
 
     def segment(self, logits: Scores) -> Truth:
         """Return the mask of the class alone, after the model's post-processing; see `VolumeModel.segment`."""
-        if self.head == "regions" and not self.nested:
+        if self.head == "regions" and self.regions is None:
             return self.inner.segment(logits)
-        if self.head == "regions":  # the regions inside and around it are empty
-            whole = torch.full_like(logits, -torch.inf).repeat(1, self.nested, *(1,) * (logits.ndim - 2))
+        if self.regions is not None:  # all other regions are empty
+            count = len(self.regions.names)
+            whole = torch.full_like(logits, -torch.inf).repeat(1, count, *(1,) * (logits.ndim - 2))
             whole[:, self.index] = logits[:, 0]
             return self.inner.segment(whole)[:, self.index : self.index + 1]
         # The post-processing must find as many classes as it knows; the classes between are put nowhere.
@@ -83,8 +87,8 @@ class OneClass(Wrapped):
             Two logits for a softmax head (b, 2, *spatial), one for a region (b, 1, *spatial).
         """
         own = logits[:, self.index : self.index + 1]
-        if self.nested:
-            return logits[:, : self.index + 1].amax(1, keepdim=True)
+        if self.regions is not None:
+            return _written(logits, self.regions.holders(self.index))
         if self.head == "regions":
             return own
         others = torch.cat([logits[:, : self.index], logits[:, self.index + 1 :]], 1)
@@ -92,6 +96,24 @@ class OneClass(Wrapped):
 
     def _narrow(self, swept: Swept) -> Swept:
         return Swept(swept.volume, self.narrowed(swept.logits), swept)
+
+
+def _written(logits: Tensor, holds: Sequence[bool]) -> Tensor:
+    """Return the logit of a region after precedence: above 0 where a label is written that lies in the region.
+
+    That is where some region whose label lies in it is found, and no other region of higher precedence is.
+
+    Args:
+        logits: The logits of all regions in order of precedence (b, r, *spatial).
+        holds: For each region, whether its label lies in the region that is asked for.
+    """
+    found, above = [], None
+    for own, inside in zip(logits.chunk(logits.shape[1], 1), holds, strict=True):
+        if inside:
+            found.append(own if above is None else torch.minimum(own, -above))
+        else:
+            above = own if above is None else torch.maximum(above, own)
+    return torch.cat(found, 1).amax(1, keepdim=True)
 
 
 def only(target: Truth, index: int, head: Head) -> Truth:

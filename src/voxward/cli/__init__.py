@@ -8,7 +8,7 @@ import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from rich.markup import escape
@@ -88,28 +88,50 @@ def parser() -> argparse.ArgumentParser:
 
 
 _MOVED = {
-    "--members": "write a system: voxward compose ensemble RUN RUN --out x.yaml",
-    "--cascade": "write a system: voxward compose cascade COARSE FINE --out x.yaml",
     **dict.fromkeys(("--tta", "--checkpoint", "--overlap", "--precision", "--margin", "--fraction", "--stage"), ""),
     **dict.fromkeys(("--steps", "--restarts", "--queries", "--fab-steps", "--threshold"), "budget."),
     **dict.fromkeys(("--norm", "--unit", "--reference", "--statistics"), "threat."),
     **dict.fromkeys(("--mode", "--gradient", "--policy", "--surrogate", "--erase", "--graphs", "--margin-unit"), ""),
+}
+"""Arguments of version 0.1 that are now entries of `--set`, and the part in which the entry stands."""
+
+_GONE = {
+    "--members": "write a system: voxward compose ensemble RUN RUN --out x.yaml",
+    "--cascade": "write a system: voxward compose cascade COARSE FINE --out x.yaml",
     "--seed": "--set seeds=[N]",
     "--save-volumes": "--set keep=all",
     "--budget": "--estimate",
 }
-"""Arguments of version 0.1, and what is written instead: a sentence, or the part of the entry that `--set` changes."""
+"""Other arguments of version 0.1, and what is written instead."""
 
 
-def moved(unknown: Sequence[str]) -> str:
+def translated(words: Sequence[str], own: Collection[str]) -> list[str]:
+    """Turn arguments of version 0.1 into entries of `--set`.
+
+    Args:
+        words: The words after `voxward`.
+        own: The arguments that the command has.
+
+    Returns:
+        The words of today.
+    """
+    found, rest = list[str](), list(words)
+    while rest:
+        word = rest.pop(0)
+        flag, given, value = word.partition("=")
+        if "--set" not in own or flag in own or flag not in _MOVED or not (given or rest):
+            found.append(word)
+            continue
+        entry = f"{_MOVED[flag]}{flag[2:].replace('-', '_')}={value if given else rest.pop(0)}"
+        errors.print(f"[yellow]note:[/yellow] {flag} is now: {escape(f'--set {entry}')}", soft_wrap=True)
+        found += ["--set", entry]
+    return found
+
+
+def gone(unknown: Sequence[str]) -> str:
     """Return what is written instead of arguments of version 0.1; empty where none of the unknown ones is."""
-    found = [word.partition("=")[0] for word in unknown if word.partition("=")[0] in _MOVED]
-    sentences = []
-    for flag in dict.fromkeys(found):
-        new = _MOVED[flag]
-        entry = f"--set {new}{flag[2:].replace('-', '_')}=VALUE"
-        sentences.append(f"{flag} is now: {new if ' ' in new or new.startswith('--') else entry}")
-    return "".join(f"\n{sentence}" for sentence in sentences)
+    found = dict.fromkeys(word.partition("=")[0] for word in unknown)
+    return "".join(f"\n{flag} is now: {_GONE[flag]}" for flag in found if flag in _GONE)
 
 
 def _debug_argument(parser: argparse.ArgumentParser, default: object) -> None:
@@ -130,9 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     words = list(sys.argv[1:] if argv is None else argv)
     top = parser()
-    arguments, unknown = top.parse_known_args(words)
-    if unknown:
-        top.error(f"unrecognized arguments: {' '.join(unknown)}{moved(unknown)}")
+    arguments = _read(top, words)
     debug = vars(arguments).pop("debug")
     warnings.showwarning = _warn  # a user has no use for the line of code that warns
     try:
@@ -144,6 +164,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _told(error, debug)
         _report_bug(words)
         return 1
+
+
+def _read(top: argparse.ArgumentParser, words: Sequence[str]) -> Arguments:
+    command = next((word for word in words if word in COMMANDS), None)
+    own = _options(top, command) if command is not None else ()
+    arguments, unknown = top.parse_known_args(translated(words, own))
+    if unknown:
+        top.error(f"unrecognized arguments: {' '.join(unknown)}{gone(unknown)}")
+    return arguments
+
+
+def _options(top: argparse.ArgumentParser, command: str) -> Collection[str]:
+    """The names of a command's arguments."""
+    commands = next(action for action in top._actions if isinstance(action, argparse._SubParsersAction))
+    return tuple(commands.choices[command]._option_string_actions)
 
 
 def _run(arguments: Arguments) -> int:

@@ -17,6 +17,8 @@ from voxward.core.errors import CasesFailed
 
 T = TypeVar("T")
 
+from voxward.core.choices import FoldNumber
+
 Arguments = argparse.Namespace
 console = Console()
 errors = Console(stderr=True)
@@ -194,7 +196,10 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments for a dataset, a recipe, and the part of the dataset that is learnt from."""
     parser.add_argument("dataset", help="the folder of the dataset")
     parser.add_argument("--recipe", default="rog", help="a packaged recipe (rog, dynunet, ...) or a .yaml file")
-    parser.add_argument("--fold", type=int, default=0, help="the fold that is held out, counted from 0 (default 0)")
+    parser.add_argument(
+        "--fold", type=_fold_number, default=0, metavar="N|all",
+        help="the fold that is held out, counted from 0 (default 0); all: train on every case, and hold none out",
+    )  # fmt: skip
     parser.add_argument(
         "--folds", type=int, default=5, help="the number of folds of a dataset without splits of its own (default 5)"
     )
@@ -204,6 +209,15 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
     seed_argument(parser)
     workers_argument(parser)
     set_argument(parser)
+
+
+def _fold_number(text: str) -> FoldNumber:
+    if text == "all":
+        return "all"
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be the number of a fold, or all, got {text!r}") from None
 
 
 def set_argument(parser: argparse.ArgumentParser, text: str = "") -> None:

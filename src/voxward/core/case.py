@@ -95,6 +95,32 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Split:
+    """The cases of a fold.
+
+    Attributes:
+        train: Ids of the training cases, sorted.
+        validation: Ids of the validation cases, sorted; none where all cases are trained on.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something in a dataset's description that can be used, but deserves a look.
+
+    Attributes:
+        kind: A short name that groups remarks, such as `count`.
+        message: What is remarkable, with the file and the values.
+    """
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A folder of cases as its description declares it; no voxel has been read yet.
 
@@ -105,8 +131,11 @@ class Dataset:
         labels: The classes and regions.
         cases: The cases that have a label.
         unlabelled: The cases that have images only, such as a test set.
-        test: The cases that have a label and are held out: no fold trains on them.
         splits_file: The dataset's own list of folds, if it ships one: JSON, a list of {"train": [ids], "val": [ids]}.
+        test: The cases that have a label and are held out: no fold trains on them.
+        unused: The cases that the description lists, but that neither train, validate nor test.
+        folds: The folds that the description itself declares, each with its number. A `splits_file` replaces them.
+        remarks: What in the description deserves a look.
     """
 
     name: str
@@ -117,11 +146,14 @@ class Dataset:
     unlabelled: tuple[Case, ...] = ()
     splits_file: Path | None = None
     test: tuple[Case, ...] = ()
+    unused: tuple[Case, ...] = ()
+    folds: tuple[tuple[int, Split], ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def every(self) -> tuple[Case, ...]:
-        """Return all cases, with and without a label, those of the test set last."""
-        return (*self.cases, *self.unlabelled, *self.test)
+        """Return all cases, with and without a label, those of the test set and those not used last."""
+        return (*self.cases, *self.unlabelled, *self.test, *self.unused)
 
     def case(self, id: str) -> Case:
         """Return the case with an id.

@@ -11,6 +11,8 @@ from voxward.core.progress import Progress, silent
 
 Nan = Literal["refuse", "zero"]
 """What is done about NaN in an image: it is refused, or read as 0."""
+FoldNumber = int | Literal["all"]
+"""The number of a fold, from 0; or `all`: every case is trained on, and none is held out."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Fold:
     """The part of a dataset that a command learns from, and the seed of everything that is drawn at random.
 
     Args:
-        fold: The fold that is held out, counted from 0.
+        fold: The fold that is held out, counted from 0. `all` holds none out: every labelled case is trained on, and
+            no case of this dataset but those of its test set is left for `evaluate`.
         folds: The number of folds that a dataset without splits of its own is divided into.
         seed: The seed of the split, of the initial weights and of all that is drawn while training.
         exclude: A CSV file whose cases are left out of the training; `voxward suspects` writes a first version of it.
@@ -47,7 +50,7 @@ class Fold:
         Fold(fold=1, folds=5, seed=3, exclude=None)
     """
 
-    fold: int = 0
+    fold: FoldNumber = 0
     folds: int = 5
     seed: int = 0
     exclude: Path | str | None = None

@@ -12,10 +12,14 @@ import torch
 from torch import Tensor
 
 from voxward.core.errors import UserError
-from voxward.core.regions import NestedRegions
+from voxward.core.regions import RegionMaps
 
 # How many undeclared values an error lists; a file that is not a label at all may hold thousands.
 _SHOWN = 20
+_ORDER = (
+    "Regions of another form (disjoint, overlapping, several values at once) need regions_class_order: one of its "
+    "values for each region, in the order of the regions, where later ones are written over earlier ones"
+)
 
 
 def largest(logits: Tensor) -> Tensor:
@@ -48,10 +52,13 @@ class Region:
     Attributes:
         name: The region's name.
         values: The file values of the voxels in the region.
+        written: The file value that a voxel gets whose first region (see `LabelSet.regions`) is this one. None in
+            nested regions: the value that the region inside lacks.
     """
 
     name: str
     values: tuple[int, ...]
+    written: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,12 +72,13 @@ class LabelSet:
     Attributes:
         names: The name of each class, the background first.
         values: The file value of each class; the background's is 0.
-        regions: Nested regions, the innermost first. Each holds one class more than the one before, and the last one
-            all foreground classes (BraTS: ET in TC in WT). Empty if the network learns classes.
+        regions: The regions in order of precedence: the first that holds a voxel decides which class is written for it.
+            Together they hold all foreground classes. Without `Region.written` they are nested, the innermost first,
+            each with one class more than the one before (BraTS: ET in TC in WT). Empty if the network learns classes.
 
     Raises:
         UserError: Names and values differ in number or repeat, there is no foreground class, the first value is not 0,
-            or the regions are not nested as described.
+            or the regions are not as described.
     """
 
     names: tuple[str, ...]
@@ -95,16 +103,26 @@ class LabelSet:
     def _check_regions(self) -> None:
         if not self.regions:
             return
-        chain = [set(), *(set(region.values) for region in self.regions)]
-        nested = all(small < large and len(large) == len(small) + 1 for small, large in pairwise(chain))
-        if not nested or chain[-1] != set(self.values[1:]):
-            given = {region.name: list(region.values) for region in self.regions}
-            raise UserError(
-                f"regions must be nested, each with one label value more than the one inside it, the outermost with "
-                f"all of {list(self.values[1:])}, got {given}"
-            )
-        if len({region.name for region in self.regions}) < len(self.regions):
+        given = {region.name: list(region.values) for region in self.regions}
+        if len(given) < len(self.regions):
             raise UserError(f"region names must differ, got {tuple(region.name for region in self.regions)}")
+        if all(region.written is None for region in self.regions):
+            if not _is_chain(self.regions, self.values[1:]):
+                raise UserError(
+                    "regions must be nested, each with one label value more than the one inside it, the outermost with "
+                    f"all of {list(self.values[1:])}, got {given}. {_ORDER}"
+                )
+            return
+        held = {value for region in self.regions for value in region.values}
+        if held != set(self.values[1:]):
+            raise UserError(f"each of the label values {list(self.values[1:])} must be in a region, got {given}")
+        maps = self.region_maps
+        for place, name in enumerate(maps.names):
+            if not any(maps.written(label) in maps.parts[place] for label in maps.parts[place]):
+                raise UserError(
+                    f"region {name!r} is written over wholly: in regions_class_order later regions are written over "
+                    f"earlier ones, so a region comes before those inside it; got {given}"
+                )
 
     @property
     def head(self) -> Literal["softmax", "regions"]:
@@ -122,39 +140,69 @@ class LabelSet:
         return tuple(region.name for region in self.regions) or self.foreground
 
     @property
-    def nested(self) -> NestedRegions:
+    def region_maps(self) -> RegionMaps:
         """Return the regions in terms of class indices.
 
         Raises:
-            UserError: These labels have no regions.
+            UserError: These labels have no regions, or a region is written as a value that is not in it.
         """
         if not self.regions:
             raise UserError(f"the labels {self.names} have no regions")
-        added = [
-            next(iter(set(large) - set(small)))
-            for small, large in pairwise([(), *(region.values for region in self.regions)])
-        ]
-        return NestedRegions(self.scored, tuple(self.values.index(value) for value in added))
+        parts = tuple(tuple(sorted(map(self.values.index, region.values))) for region in self.regions)
+        if self.regions[0].written is None:
+            added = [set(large) - set(small) for small, large in pairwise([(), *parts])]
+            return RegionMaps.nested(self.scored, tuple(next(iter(label)) for label in added))
+        written = tuple(-1 if r.written is None else self.values.index(r.written) for r in self.regions)
+        return RegionMaps(self.scored, written, parts)
+
+    @property
+    def rewritten(self) -> dict[int, int]:
+        """Return the file values that regions cannot give back, each with the value that is written in its place.
+
+        Two regions that overlap, for example, can only be written as one of them where no third region stands for the
+        voxels that are in both. The regions of a voxel then differ before and after a file.
+        """
+        if not self.regions:
+            return {}
+        maps = self.region_maps
+        pairs = {label: maps.written(label) for label in maps.known}
+        changed = {a: b for a, b in pairs.items() if any((a in part) != (b in part) for part in maps.parts)}
+        return {self.values[a]: self.values[b] for a, b in changed.items()}
 
     @property
     def classes(self) -> LabelSet:
         """Return the same classes without regions."""
         return replace(self, regions=())
 
-    def with_regions(self, regions: Mapping[str, Sequence[int]] | None) -> LabelSet:
+    def with_regions(self, regions: Mapping[str, Sequence[int]] | None, order: Sequence[int] | None = None) -> LabelSet:
         """Return the same classes with other regions.
 
         Args:
-            regions: Region names with the file values in each, in any order. None keeps the present regions, and an
-                empty mapping removes them.
+            regions: Region names with the file values in each. None keeps the present regions, and an empty mapping
+                removes them.
+            order: nnU-Net's regions_class_order: for each region, as declared, the file value that is written where it
+                is found; later ones are written over earlier ones. None for nested regions, in any order.
 
         Raises:
-            UserError: The regions are not nested as `LabelSet` describes.
+            UserError: The regions are not as `LabelSet` describes, or `order` does not fit them.
         """
         if regions is None:
             return self
         ordered = sorted(regions.items(), key=lambda item: len(item[1]))
-        return replace(self, regions=tuple(Region(name, tuple(values)) for name, values in ordered))
+        nested = tuple(Region(name, tuple(values)) for name, values in ordered)
+        if order is None or not regions:
+            return replace(self, regions=nested)
+        _check_order(regions, order, self.values[1:])
+        declared = [
+            Region(name, tuple(values), label) for (name, values), label in zip(regions.items(), order, strict=True)
+        ]
+        general = replace(self, regions=tuple(reversed(declared)))
+        if _is_chain(nested, self.values[1:]):
+            # One form for nested regions, so that two ways to declare the same labels are equal.
+            plain = replace(self, regions=nested)
+            if plain.region_maps == general.region_maps:
+                return plain
+        return general
 
     def target(self, index: Tensor) -> Tensor:
         """Turn class indices into the form in which attacks and scores compare them with a network's outputs.
@@ -165,13 +213,13 @@ class LabelSet:
         Returns:
             The class indices themselves, or with regions 0 and 1 for each region (..., r, d, h, w); int64.
         """
-        return self.nested.to_masks(index).long() if self.regions else index.long()
+        return self.region_maps.to_masks(index).long() if self.regions else index.long()
 
     def read(self, logits: Tensor) -> Tensor:
         """Turn a network's logits into class indices.
 
         Without regions the class of the largest logit wins. With regions, a voxel is in each region whose logit is
-        above 0, and the innermost of these decides its class.
+        above 0, and the first of these (of nested regions the innermost) decides its class.
 
         Args:
             logits: Logits (..., k, d, h, w) of classes or regions.
@@ -180,7 +228,7 @@ class LabelSet:
             Class indices (..., d, h, w), uint8, or int32 beyond 256 classes.
         """
         if self.regions:
-            return self.nested.to_labels(logits > 0)
+            return self.region_maps.to_labels(logits > 0)
         return largest(logits)
 
     @property
@@ -240,3 +288,29 @@ class LabelSet:
 def _listed(values: set[int]) -> str:
     more = len(values) - _SHOWN
     return f"{sorted(values)[:_SHOWN]}" + (f" and {more} more" if more > 0 else "")
+
+
+def _is_chain(regions: Sequence[Region], foreground: Sequence[int]) -> bool:
+    chain = [set(), *(set(region.values) for region in regions)]
+    nested = all(small < large and len(large) == len(small) + 1 for small, large in pairwise(chain))
+    return nested and chain[-1] == set(foreground)
+
+
+def _check_order(regions: Mapping[str, Sequence[int]], order: Sequence[int], foreground: Sequence[int]) -> None:
+    given = {name: list(values) for name, values in regions.items()}
+    if len(order) != len(regions):
+        raise UserError(
+            f"regions_class_order must hold one value for each of the {len(regions)} regions {given}, got {list(order)}"
+        )
+    for (name, values), written in zip(regions.items(), order, strict=True):
+        undeclared = sorted(set(values) - set(foreground))
+        if undeclared or not values or len(set(values)) < len(values):
+            raise UserError(
+                f"region {name!r} must hold some of the label values {list(foreground)}, each once, got {list(values)}"
+            )
+        if written not in values:
+            raise UserError(
+                f"regions_class_order writes region {name!r} as {written}, not as one of its values {list(values)}"
+            )
+    if len(set(order)) < len(order):
+        raise UserError(f"regions_class_order must write a value of its own for each region, got {list(order)}")

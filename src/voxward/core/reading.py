@@ -12,14 +12,14 @@ from voxward.core.errors import UserError
 
 
 def read_text(path: Path | str) -> str:
-    """Read a text file in UTF-8.
+    """Read a text file in UTF-8, with or without the mark that some programs of Windows put at its beginning.
 
     Raises:
         FileNotFoundError: There is no such file.
         UserError: The file holds bytes that are not UTF-8.
     """
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
 
@@ -29,12 +29,24 @@ def read_json(path: Path | str) -> Any:
 
     Raises:
         FileNotFoundError: There is no such file.
-        UserError: The file is not JSON.
+        UserError: The file is not JSON, or has a key twice in one object: one of the two would be lost.
     """
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+        return json.loads(text, object_pairs_hook=_object)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise UserError(f"the key {twice!r} is there twice in one object")
+    return found
 
 
 def read_csv(path: Path | str, columns: tuple[str, ...] = ()) -> list[dict[str, str]]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -14,12 +13,12 @@ from voxward.core.case import Case, Dataset, Volume
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.labels import LabelSet
-from voxward.data.formats import Refused
-from voxward.data.io import SUFFIXES, integer_label, read_image, volume_stem
+from voxward.data.check_labels import sides_warning
+from voxward.data.formats.collisions import Refused
+from voxward.data.io import integer_label, read_image, volume_stem
+from voxward.data.orphans import Severity, orphans
 from voxward.data.parallel import for_each_case
 from voxward.data.volume_file import affine_fault, same_affine
-
-Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
@@ -101,20 +100,27 @@ def check_dataset(
     cases, failures = dataset.every, Failures()
     work = partial(_check_case, dataset, fail_fast=fail_fast)
     found = for_each_case(work, cases, workers, progress, Failures(fail_fast) if fail_fast else failures)
-    problems = [_refusal(dataset, entry) for entry in refused]
+    problems = [Problem(dataset.name, "warning", remark.kind, remark.message) for remark in dataset.remarks]
+    problems += dict.fromkeys(_refusal(dataset, entry) for entry in refused)
     problems += [problem for problems_of_case in found for problem in problems_of_case]
     # Too little memory, or a file that cannot be read: no fault of the content, but the case cannot be used here.
     problems += [Problem(failure.case, "error", "unreadable", failure.reason) for failure in failures.found]
+    if (sided := sides_warning(dataset.labels)) is not None:
+        problems.append(Problem(dataset.name, "warning", "left and right", sided))
     if not dataset.cases:
         problems.append(Problem(dataset.name, "error", "no cases", f"{dataset.root} declares no labelled case"))
     known = (*cases, *(entry.case for entry in refused if entry.case is not None))
-    return CheckReport((*problems, *_orphans(dataset.root, known)), len(cases))
+    problems += [
+        Problem(volume_stem(orphan.file), orphan.severity, orphan.kind, f"{orphan.file} {orphan.reason}")
+        for orphan in orphans(dataset, known)
+    ]
+    return CheckReport(tuple(problems), len(cases))
 
 
 def _refusal(dataset: Dataset, entry: Refused) -> Problem:
     # Escaped, because a name may hold what moves the cursor.
     case = dataset.name if entry.case is None else repr(entry.case.id)
-    return Problem(case, "error", "name", entry.message)
+    return Problem(case, "error", entry.kind, entry.message)
 
 
 def _check_case(dataset: Dataset, case: Case, fail_fast: bool = False) -> list[Problem]:
@@ -211,26 +217,3 @@ def _disagreement(path: Path, volume: Volume, other_path: Path, other: Volume) -
     else:
         affines = (np.round(each.affine[:3], 4).tolist() for each in (volume, other))
         yield "error", "affine", "{} lie in different places: {} and {}".format(names, *affines)
-
-
-def _orphans(root: Path, cases: Sequence[Case]) -> Iterator[Problem]:
-    """Volume files that lie beside declared ones and belong to no case."""
-    images = {_placed(path) for case in cases for path in case.images}
-    labels = {_placed(case.label) for case in cases if case.label is not None}
-    for role, folders, other in (
-        ("image", {path.parent for path in images} - {root.resolve()}, "label"),
-        ("label", {path.parent for path in labels} - {root.resolve()}, "image"),
-    ):
-        for file in sorted(file for folder in folders if folder.is_dir() for file in folder.iterdir()):
-            if _is_volume(file) and file not in images | labels:
-                message = f"{file} belongs to no declared case (no {other}, not listed, or misnamed)"
-                yield Problem(volume_stem(file), "error", f"orphan {role}", message)
-
-
-def _placed(path: Path) -> Path:
-    """The path with its folder resolved, but not the file: where files are links, the folder of links is meant."""
-    return path.parent.resolve() / path.name
-
-
-def _is_volume(file: Path) -> bool:
-    return file.name.lower().endswith(SUFFIXES) and not file.name.startswith(".") and file.is_file()

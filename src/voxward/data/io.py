@@ -188,8 +188,8 @@ def write_label(path: Path, label: np.ndarray, affine: np.ndarray, template: Pat
         path: The file, whose suffix decides the type.
         label: Integers (i, j, k).
         affine: (4, 4), from voxel indices to millimetres, RAS+.
-        template: The image that was segmented. If it is 2D, a 2D file is written; a NIfTI template in the same place
-            hands on its units, qform and sform, with their codes.
+        template: The image that was segmented. If it is 2D, a 2D file is written; a template of the same
+            file type hands on its units, and a NIfTI template in the same place its qform and sform, with their codes.
 
     Raises:
         UserError: The label is not of integers, the affine is bad, or the file type is unknown; nothing is written
@@ -205,7 +205,9 @@ def write_label(path: Path, label: np.ndarray, affine: np.ndarray, template: Pat
     _write(path, array, affine, template)
 
 
-def write_image(path: Path, array: np.ndarray, affine: np.ndarray, scaling: Scaling | None = None) -> None:
+def write_image(
+    path: Path, array: np.ndarray, affine: np.ndarray, scaling: Scaling | None = None, template: Path | None = None
+) -> None:
     """Write an image in its own number type; channels become the last axis. The file appears as a whole.
 
     Args:
@@ -213,6 +215,8 @@ def write_image(path: Path, array: np.ndarray, affine: np.ndarray, scaling: Scal
         array: Intensities (c, i, j, k) or (i, j, k).
         affine: (4, 4), from voxel indices to millimetres, RAS+.
         scaling: For integers in a NIfTI file, how they are read as intensities; None writes the array's own values.
+        template: The image that the array was made from, which hands on its units and, to a NIfTI file in the same
+            place, its qform and sform.
 
     Raises:
         UserError: Files cannot hold such a number type or shape, or the scaling does not fit the array or the file
@@ -225,7 +229,7 @@ def write_image(path: Path, array: np.ndarray, affine: np.ndarray, scaling: Scal
             f"array must be (i, j, k) or (c, i, j, k) of {', '.join(_IMAGE_TYPES)}, got {array.dtype} {array.shape}"
         )
     channels = array if array.ndim == 4 else array[None]
-    _write(path, channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1), affine, None, scaling)
+    _write(path, channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1), affine, template, scaling)
 
 
 def _read(path: Path) -> Volume:
@@ -240,7 +244,7 @@ def _write(
     if volume_suffix(path) in NIFTI_SUFFIXES:
         nifti.write(path, array, affine, template, scaling)
     else:
-        itk.write(path, array, affine)
+        itk.write(path, array, affine, template)
 
 
 def _refuse_disagreement(first_path: Path, first: Volume, path: Path, volume: Volume) -> None:

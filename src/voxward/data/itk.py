@@ -11,8 +11,10 @@ from voxward.core.case import Volume
 from voxward.core.errors import MissingPackageError, UserError
 from voxward.core.files import atomic_write
 from voxward.core.types import Size3
+from voxward.data.itk_geometry import state_units, unit_fields, units_per_mm
 from voxward.data.itk_header import voxels_of
-from voxward.data.volume_file import Header, naming_the_file
+from voxward.data.units import from_mm, in_mm
+from voxward.data.volume_file import ITK_SUFFIXES, Header, naming_the_file, volume_suffix
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -30,7 +32,8 @@ def read_header(path: Path) -> Header:
         reader = _reader(itk, path)
         reader.ReadImageInformation()
         shape, listed = _layout(reader.GetSize())
-        return Header(shape, listed * reader.GetNumberOfComponents(), _affine(reader), reader.GetDimension())
+        affine = in_mm(_affine(reader), units_per_mm(path))
+        return Header(shape, listed * reader.GetNumberOfComponents(), affine, reader.GetDimension())
 
 
 def read(path: Path) -> Volume:
@@ -43,6 +46,7 @@ def read(path: Path) -> Volume:
     itk = _simpleitk(path)
     with naming_the_file(path):
         voxels_of(path).check_stream()
+        per_mm = units_per_mm(path)
         image = _reader(itk, path).Execute()
         shape, listed = _layout(image.GetSize())
         components = image.GetNumberOfComponentsPerPixel()
@@ -50,18 +54,23 @@ def read(path: Path) -> Volume:
         if array.dtype.kind not in "iuf":
             raise UserError(f"voxels are {array.dtype}; legal: integers and real numbers")
         grid = array.reshape(listed, *shape[::-1], components).transpose(0, 4, 3, 2, 1)
-        return Volume(grid.reshape(listed * components, *shape), _affine(image))
+        return Volume(grid.reshape(listed * components, *shape), in_mm(_affine(image), per_mm))
 
 
-def write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
-    """Write a compressed NRRD or MetaImage file. The file appears as a whole.
+def write(path: Path, array: np.ndarray, affine: np.ndarray, template: Path | None = None) -> None:
+    """Write a compressed NRRD or MetaImage file, in the template's unit of length. The file appears as a whole.
 
     Args:
         path: The file, which is replaced if it exists.
         array: (i, j), (i, j, k), or (i, j, k, c), which becomes a vector image.
         affine: (4, 4), from voxel indices to millimetres, RAS+.
+        template: The image that `array` was made from; without one of this file type, the unit is mm.
     """
     itk = _simpleitk(path)
+    units: dict[str, str] = {}
+    if template is not None and _is_nrrd(template) == _is_nrrd(path) and volume_suffix(template) in ITK_SUFFIXES:
+        with naming_the_file(template):
+            units, affine = unit_fields(template), from_mm(affine, units_per_mm(template))
     axes = min(array.ndim, 3)
     turned = array.transpose(*range(axes)[::-1], *range(axes, array.ndim))
     image = itk.GetImageFromArray(np.ascontiguousarray(turned), isVector=array.ndim == 4)
@@ -74,6 +83,8 @@ def write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
         # The voxels of an .mhd would go to a second file, which no rename reaches: both stay in one, as in .mha.
         single = unfinished.with_suffix(".mha") if unfinished.suffix.lower() == ".mhd" else unfinished
         itk.WriteImage(image, str(single), useCompression=True)
+        if units:
+            state_units(single, units)
         single.rename(unfinished)
 
 
@@ -85,10 +96,14 @@ def _simpleitk(path: Path) -> Any:
     return SimpleITK
 
 
+def _is_nrrd(path: Path) -> bool:
+    return path.suffix.lower() == ".nrrd"
+
+
 def _reader(itk: Any, path: Path) -> Any:
     """A reader of this type alone: ITK would else try whatever else the file might be."""
     reader = itk.ImageFileReader()
-    reader.SetImageIO("NrrdImageIO" if path.suffix.lower() == ".nrrd" else "MetaImageIO")
+    reader.SetImageIO("NrrdImageIO" if _is_nrrd(path) else "MetaImageIO")
     reader.SetFileName(str(path))
     return reader
 

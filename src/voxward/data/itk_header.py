@@ -137,6 +137,22 @@ def voxels_of(path: Path) -> Voxels:
     return found
 
 
+def header_fields(path: Path) -> dict[str, str]:
+    """Read the fields of the header of a NRRD or MetaImage file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The fields' values by their names, those of a NRRD file in lower case and without blanks.
+
+    Raises:
+        UserError: The header is not of the plain form.
+    """
+    with path.open("rb") as file:
+        return _fields(_nrrd_lines(_nrrd_start(file)) if path.suffix.lower() == ".nrrd" else _meta_lines(file))
+
+
 def _meta(path: Path, file: BinaryIO) -> Voxels:
     fields = _fields(_meta_lines(file))
     sizes = _sizes(fields, "DimSize", _whole(fields, "NDims", 2, 4))
@@ -182,11 +198,7 @@ def _meta_lines(file: BinaryIO) -> Iterator[tuple[str, str]]:
 
 
 def _nrrd(path: Path, file: BinaryIO) -> Voxels:
-    lines = _lines(file)
-    magic = next(lines, b"")
-    if not re.fullmatch(rb"NRRD000[1-5]", magic):
-        raise UserError(f"the file begins with {_shown(magic)}, not with NRRD0001 to NRRD0005")
-    fields = _fields(_nrrd_lines(lines))
+    fields = _fields(_nrrd_lines(_nrrd_start(file)))
     sizes = _sizes(fields, "sizes", _whole(fields, "dimension", 2, 5))
     kind, named = " ".join(fields.get("type", "").lower().split()), fields.get("encoding", "").lower().strip()
     bytes_each = next((size for size, names in _NRRD_BYTES.items() if kind in names), None)
@@ -201,6 +213,15 @@ def _nrrd(path: Path, file: BinaryIO) -> Voxels:
     data, start = (path, file.tell()) if detached is None else (_beside(path, detached), 0)
     values = math.prod(sizes)
     return Voxels(data, start, encoding, values, values * bytes_each, max(skipped, 0))
+
+
+def _nrrd_start(file: BinaryIO) -> Iterator[bytes]:
+    """The lines after the first one, which says that this is NRRD."""
+    lines = _lines(file)
+    magic = next(lines, b"")
+    if not re.fullmatch(rb"NRRD000[1-5]", magic):
+        raise UserError(f"the file begins with {_shown(magic)}, not with NRRD0001 to NRRD0005")
+    return lines
 
 
 def _nrrd_lines(lines: Iterator[bytes]) -> Iterator[tuple[str, str]]:

@@ -17,10 +17,14 @@ from voxward.core.case import Scaling, Volume
 from voxward.core.errors import UserError
 from voxward.core.files import atomic_write
 from voxward.core.types import Size3
+from voxward.data.nifti_geometry import raw_header, refuse_unknown_size, units_per_mm
+from voxward.data.units import from_mm, in_mm
 from voxward.data.volume_file import MOST_INFLATED, NIFTI_SUFFIXES, Header, affine_fault, naming_the_file
 
 # Bytes of the headers of NIfTI-1 and NIfTI-2, and of what may lie between a header and the voxels.
 _HEADER_1, _HEADER_2, _LONGEST_EXTENSIONS = 348, 540, 1 << 26
+# The longest axis that a NIfTI-1 header can state.
+_LONGEST_AXIS = np.iinfo(np.int16).max
 # How much scans are packed at most, and below how many bytes nobody counts.
 _TYPICAL_RATIO, _UNCOUNTED = 50, 1 << 26
 
@@ -34,7 +38,7 @@ def read_header(path: Path) -> Header:
     with naming_the_file(path):
         image = _load(path)
         shape, channels = _layout(image.shape)
-        return Header(shape, channels, np.array(image.affine, float), len(image.shape))
+        return Header(shape, channels, _affine(image), len(image.shape))
 
 
 def read(path: Path) -> Volume:
@@ -49,7 +53,7 @@ def read(path: Path) -> Volume:
         image = _load(path)
         shape, channels = _layout(image.shape)
         array = _voxels(path, image).reshape((*shape, channels), order="F")
-        return Volume(np.moveaxis(array, -1, 0), np.array(image.affine, float), _scaling(image))
+        return Volume(np.moveaxis(array, -1, 0), _affine(image), _scaling(image))
 
 
 def write(
@@ -58,7 +62,8 @@ def write(
     """Write a NIfTI file with both qform and sform set. The file appears as a whole.
 
     If `template` is a NIfTI file its units are kept. If it also lies in the same place, so are its qform and sform with
-    their codes, so that every viewer lays the result over the template, whichever of the two it trusts.
+    their codes, so that every viewer lays the result over the template, whichever of the two it trusts. An axis that is
+    too long for NIfTI-1 makes the file NIfTI-2.
 
     Args:
         path: The file, which is replaced if it exists.
@@ -67,16 +72,18 @@ def write(
         template: The image that `array` was made from; None without one.
         scaling: How integers are read as intensities, which goes into the header; None for the array's own values.
     """
-    header = nibabel.Nifti1Header()
+    kind = nibabel.Nifti1Image if max(array.shape) <= _LONGEST_AXIS else nibabel.Nifti2Image
+    header = kind.header_class()
     header.set_xyzt_units("mm")
     placed = False
     if template is not None and template.name.lower().endswith(NIFTI_SUFFIXES):
-        header, placed = _template_header(template, affine)
+        placed = _take_geometry(header, template, affine)
     header.set_data_dtype(array.dtype)
-    image = nibabel.Nifti1Image(array, affine, header)
+    stored = from_mm(affine, units_per_mm(header))
+    image = kind(array, stored, header)
     if not placed:
-        image.set_sform(affine, code=int(header["sform_code"]) or 1)
-        image.set_qform(affine, code=int(header["qform_code"]) or 1)
+        image.set_sform(stored, code=int(header["sform_code"]) or 1)
+        image.set_qform(stored, code=int(header["qform_code"]) or 1)
     if scaling is not None:
         image.header.set_slope_inter(scaling.slope, scaling.intercept)
     with atomic_write(path) as unfinished:
@@ -85,6 +92,8 @@ def write(
 
 def _load(path: Path) -> Any:
     _refuse_extensions(path)
+    if (header := raw_header(path)) is not None:
+        refuse_unknown_size(header)
     try:
         image = nibabel.load(path)
     except (ImageFileError, HeaderDataError, HeaderTypeError) as error:
@@ -95,6 +104,11 @@ def _load(path: Path) -> Any:
         raise UserError(f"voxels are {image.get_data_dtype()}; legal: integers and real numbers")
     _refuse_short(path, image)
     return image
+
+
+def _affine(image: Any) -> np.ndarray:
+    """The affine that nibabel takes (the sform, else the qform, else the voxel size alone), in mm."""
+    return in_mm(image.affine, units_per_mm(image.header))
 
 
 def _refuse_short(path: Path, image: Any) -> None:
@@ -193,15 +207,15 @@ def _scaled(proxy: Any) -> np.ndarray:
     return native
 
 
-def _template_header(template: Path, affine: np.ndarray) -> tuple[Any, bool]:
-    """A header with the template's geometry, and whether that geometry is the one wanted."""
+def _take_geometry(header: Any, template: Path, affine: np.ndarray) -> bool:
+    """Give a header the template's units, and its qform and sform if they say what is wanted; whether they do."""
     with naming_the_file(template):
         source = _load(template)
-    header = nibabel.Nifti1Header()
-    header.set_xyzt_units(*source.header.get_xyzt_units())
-    placed = affine_fault(source.affine) is None and np.allclose(source.affine, affine, atol=1e-5)
-    if not placed:
-        return header, False
+    header["xyzt_units"] = source.header["xyzt_units"]
+    found = _affine(source)
+    edge = np.linalg.norm(affine[:3, :3], axis=0).min()
+    if affine_fault(found) is not None or not np.allclose(found, affine, rtol=2e-7, atol=1e-5 * edge):
+        return False
     spatial = (
         "quatern_b",
         "quatern_c",
@@ -216,4 +230,4 @@ def _template_header(template: Path, affine: np.ndarray) -> tuple[Any, bool]:
     for field in (*spatial, "qform_code", "sform_code"):
         header[field] = source.header[field]
     header["pixdim"][:4] = source.header["pixdim"][:4]
-    return header, True
+    return True

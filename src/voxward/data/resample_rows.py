@@ -10,7 +10,8 @@ from torch import Tensor
 
 from voxward.core.errors import UserError
 from voxward.core.types import Size3
-from voxward.data.resample import apply_matrices, axis_matrix
+from voxward.data.bands import Band, axis_band
+from voxward.data.resample import apply_matrices
 
 # Logits (all classes of some rows) that are resampled at once: 8 MiB in float32.
 _SLAB = 2**21
@@ -34,7 +35,7 @@ def resampled_rows(
     Raises:
         UserError: The slabs do not make up the shape `source`.
     """
-    matrix = axis_matrix(source[axis], target[axis], 1)
+    matrix = _matrix(source[axis], target[axis])
     held: Tensor | None = None
     first = seen = done = 0
     for slab in slabs:
@@ -64,30 +65,36 @@ def _rows(
     held: Tensor, first: int, rows: range, shapes: tuple[Size3, Size3], axis: int
 ) -> Iterator[tuple[int, Tensor]]:
     """Target `rows` along `axis` in slabs, from source rows that begin with number `first`; shapes: source, target."""
-    matrices = [None if n == m else axis_matrix(n, m, 1) for n, m in zip(*shapes, strict=True)]
+    matrices = [_matrix(n, m) for n, m in zip(*shapes, strict=True)]
     along = matrices[axis]
     area = max(int(np.prod(shape)) // shape[axis] for shape in shapes)
     step = max(1, _SLAB // (len(held) * area))
     for begin in range(rows.start, rows.stop, step):
         end = min(begin + step, rows.stop)
-        low, high = (begin, end) if along is None else _support(along, begin, end)
-        matrices[axis] = None if along is None else along[begin:end, low:high]
+        low, high = _support(along, begin, end)
+        matrices[axis] = None if along is None else along.part(slice(begin, end), slice(low, high))
         d, h, w = matrices
         yield begin, apply_matrices(held.narrow(axis + 1, low - first, high - low).float(), (d, h, w))
 
 
-def _support(matrix: Tensor, begin: int, end: int) -> tuple[int, int]:
+def _matrix(source: int, target: int) -> Band | None:
+    return None if source == target else axis_band(source, target, 1)
+
+
+def _support(matrix: Band | None, begin: int, end: int) -> tuple[int, int]:
     """The range of input rows that output rows begin:end draw on."""
-    columns = torch.nonzero(matrix[begin:end].any(dim=0)).flatten()
-    return int(columns[0]), int(columns[-1]) + 1
+    return (begin, end) if matrix is None else (int(matrix.reach[0][begin]), int(matrix.reach[1][end - 1]) + 1)
 
 
-def _ready(matrix: Tensor, seen: int, total: int) -> int:
+def _ready(matrix: Band | None, seen: int, total: int) -> int:
     """How many output rows draw only on the first `seen` of `total` input rows."""
-    return len(matrix) if seen == total else int((~matrix[:, seen:].any(dim=1)).sum())
+    if matrix is None:
+        return seen
+    return matrix.n_out if seen == total else int(np.searchsorted(matrix.reach[1], seen))
 
 
-def _next_needed(matrix: Tensor, seen: int, total: int) -> int:
+def _next_needed(matrix: Band | None, seen: int, total: int) -> int:
     """The first input row that the output rows still to come draw on."""
     ready = _ready(matrix, seen, total)
-    return total if ready == len(matrix) else _support(matrix, ready, ready + 1)[0]
+    done = total if matrix is None else matrix.n_out
+    return total if ready == done else _support(matrix, ready, ready + 1)[0]

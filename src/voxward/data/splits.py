@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from voxward.core.case import Dataset
+from voxward.core.case import Dataset, Remark, Split
+from voxward.core.choices import FoldNumber
 from voxward.core.errors import UserError
 from voxward.core.reading import read_json
 
 FOLDS = 5
 
 
-@dataclass(frozen=True)
-class Split:
-    """The cases of a fold.
-
-    Attributes:
-        train: Ids of the training cases, sorted.
-        validation: Ids of the validation cases, sorted.
-    """
-
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-
-
-def load_split(dataset: Dataset, fold: int = 0, seed: int = 0, folds: int = FOLDS) -> Split:
+def load_split(dataset: Dataset, fold: FoldNumber = 0, seed: int = 0, folds: int = FOLDS) -> Split:
     """Return a fold: of the dataset's own list of folds, or else of a seeded partition of its labelled cases.
 
-    The partition has as many parts as folds, but no more than there are cases. One part validates, the others train. It
-    does not depend on the order of the cases.
+    The dataset's own list is its splits file, or else what its description declares. The partition has as many parts as
+    folds, but no more than there are cases. One part validates, the others train. It does not depend on the order of
+    the cases.
 
     Args:
         dataset: The dataset.
-        fold: The number of the fold, from 0.
+        fold: The number of the fold, from 0; or `all`, where all labelled cases train and none validates.
         seed: The seed of the partition.
         folds: The number of folds of the partition; the dataset's own list has its own number.
 
@@ -46,8 +34,12 @@ def load_split(dataset: Dataset, fold: int = 0, seed: int = 0, folds: int = FOLD
             than two cases.
     """
     known = sorted(case.id for case in dataset.cases)
+    if fold == "all":
+        return _all(known, dataset)
     if dataset.splits_file is not None:
         return _declared(dataset.splits_file, known, fold)
+    if dataset.folds:
+        return _described(dataset, fold)
     if len(known) < 2:
         raise UserError(f"{dataset.root}: a split needs at least 2 labelled cases, got {len(known)}")
     if folds < 2:
@@ -56,6 +48,25 @@ def load_split(dataset: Dataset, fold: int = 0, seed: int = 0, folds: int = FOLD
     _refuse_fold(fold, folds, str(dataset.root))
     validation = _shuffled(known, seed)[fold::folds]
     return Split(tuple(id for id in known if id not in set(validation)), tuple(sorted(validation)))
+
+
+def fold_remarks(dataset: Dataset) -> Iterator[Remark]:
+    """Say so where the splits file of a dataset and its description declare other folds.
+
+    Args:
+        dataset: The dataset.
+    """
+    path = dataset.splits_file
+    if path is None or not dataset.folds:
+        return
+    try:
+        given = read_json(path)
+        known = [case.id for case in dataset.cases]
+        same = {n: _declared(path, known, n) for n in range(len(given))} == dict(dataset.folds)
+    except UserError:  # whoever asks for a fold of the file is told
+        same = False
+    if not same:
+        yield Remark("folds", f"{path} declares other folds than {dataset.root / 'dataset.json'}: the former are used")
 
 
 def without(split: Split, ids: Sequence[str], dataset: Dataset) -> Split:
@@ -109,6 +120,23 @@ def selection_split(
 
 def _shuffled(ids: Sequence[str], seed: int) -> list[str]:
     return [ids[n] for n in np.random.default_rng(seed).permutation(len(ids))]
+
+
+def _all(known: Sequence[str], dataset: Dataset) -> Split:
+    if not known:
+        raise UserError(f"{dataset.root} has no labelled case to train on")
+    return Split(tuple(known), ())
+
+
+def _described(dataset: Dataset, fold: int) -> Split:
+    folds, source = dict(dataset.folds), dataset.root / "dataset.json"
+    if fold not in folds:
+        raise UserError(f"{source} declares the folds {', '.join(map(str, folds))}, and has no fold {fold}")
+    split = folds[fold]
+    if not split.train or not split.validation:
+        part = "training" if not split.train else "validation"
+        raise UserError(f"{source}: fold {fold} has no {part} case")
+    return split
 
 
 def _refuse_fold(fold: int, folds: int, source: str) -> None:

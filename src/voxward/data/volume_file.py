@@ -13,6 +13,7 @@ import numpy as np
 from voxward.core.case import Volume
 from voxward.core.errors import UserError
 from voxward.core.types import Size3
+from voxward.data.remarks import quiet_library
 
 # The two-part suffix first: "x.nii.gz" also ends in ".gz", never in ".nii".
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -75,7 +76,8 @@ def naming_the_file(path: Path) -> Iterator[None]:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
-        yield
+        with quiet_library():
+            yield
     except (ValueError, OSError, EOFError, RuntimeError, MemoryError, OverflowError, zlib.error) as error:
         # ITK gives a paragraph, and "no such file" for a file that is there but too short.
         lines = [line for line in str(error).strip().splitlines() if "No such file" not in line]

@@ -1,4 +1,4 @@
-"""Losses of nested regions, which have one sigmoid each and may overlap; through MONAI."""
+"""Losses of regions, which have one sigmoid each and may overlap; through MONAI."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def of_classes(loss: Loss, labels: LabelSet) -> Loss:
     Returns:
         A loss of logits (b, r, d, h, w) and class indices (b, d, h, w).
     """
-    nested = labels.nested
+    maps = labels.region_maps
 
     def on_masks(logits: Tensor, index: Tensor) -> Tensor:
-        return loss(logits, nested.to_masks(index))
+        return loss(logits, maps.to_masks(index))
 
     return on_masks

@@ -104,7 +104,7 @@ def score_case(
         UserError: The maps are not 3D, differ in shape or hold an unknown class, or the spacing is not positive.
     """
     if labels.regions:
-        true, predicted = labels.nested.to_masks(truth), labels.nested.to_masks(prediction)
+        true, predicted = labels.region_maps.to_masks(truth), labels.region_maps.to_masks(prediction)
         return score_masks(id, true, predicted, spacing, labels.scored, scoring)
     maps = Maps(truth, prediction, spacing, labels.count)
     classes = {name: _scores(Comparison(maps, klass, scoring)) for klass, name in enumerate(labels.foreground, start=1)}

@@ -208,8 +208,8 @@ class PipelineModel:
     def segment(self, logits: Scores) -> Truth:
         """Turn logits into the final mask: argmax or threshold, then the post-processing of the first member.
 
-        Nested regions come back nested, as files hold them. A region head over labels without regions has no
-        post-processing.
+        Regions come back as files hold them: from one class for each voxel. A region head over labels without regions
+        has no post-processing.
 
         Args:
             logits: Logits (b, k, i, j, k).

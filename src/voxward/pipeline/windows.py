@@ -5,6 +5,7 @@ The result is linear in the windows' logits, and the shares that windows have in
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -338,12 +339,12 @@ def _norm_of(windows: Windows, weights: Tensor, rows: range) -> Tensor:
     """The sum of the weights in some rows along the swept axis, where all windows have been through."""
     axis, length = windows.axis, windows.size[windows.axis]
     norm = weights.new_zeros(_with(windows.shape, axis, len(rows)))
-    for start in windows.starts[axis]:
+    starts = windows.starts[axis]
+    for start in starts[bisect_right(starts, rows.start - length) : bisect_left(starts, rows.stop)]:
         first, last = max(start, rows.start), min(start + length, rows.stop)
-        if first < last:
-            part = weights.narrow(axis, first - start, last - first)
-            for corner in product(*_with(windows.starts, axis, (first - rows.start,))):
-                norm[_box(corner, _size(part))] += part
+        part = weights.narrow(axis, first - start, last - first)
+        for corner in product(*_with(windows.starts, axis, (first - rows.start,))):
+            norm[_box(corner, _size(part))] += part
     return norm
 
 

@@ -93,7 +93,7 @@ def volume_subject(system: System, case: Case, threat: ThreatModel, how: Freeze 
         return result.label, system.notes(model, result)
 
     def deploy(adversarial: np.ndarray, path: Path | None) -> Stored:
-        stored = segment_stored(segment, source, reference, adversarial, path)
+        stored = segment_stored(segment, source, reference, adversarial, path, case.images[0])
         return replace(stored, mask=labels.target(torch.from_numpy(stored.mask)).numpy())
 
     device = system.device
@@ -170,8 +170,8 @@ def erasing(subject: Subject, name: str) -> Subject:
     """
     labels, inner = subject.labels, subject.deploy
     index = labels.scored.index(name) if labels.regions else labels.names.index(name)
-    # A deployed mask is read from a file of classes, where regions are nested; a network's own need not be.
-    nested = len(labels.regions) if inner is not None else 0
+    # A deployed mask is read from a file of classes, one for each voxel; a network's own masks need not fit that.
+    regions = labels.region_maps if labels.regions and inner is not None else None
 
     def deploy(adversarial: np.ndarray, path: Path | None) -> Stored:
         assert inner is not None
@@ -181,7 +181,7 @@ def erasing(subject: Subject, name: str) -> Subject:
 
     return replace(
         subject,
-        model=OneClass(subject.model, index, nested),
+        model=OneClass(subject.model, index, regions),
         target=only(subject.target, index, subject.model.head),
         labels=labels_under_attack(subject.labels, name),
         deploy=None if inner is None else deploy,

@@ -80,7 +80,12 @@ class Stored:
 
 
 def segment_stored(
-    segment: Segment, source: Volume, reference: np.ndarray, adversarial: np.ndarray, path: Path | None
+    segment: Segment,
+    source: Volume,
+    reference: np.ndarray,
+    adversarial: np.ndarray,
+    path: Path | None,
+    template: Path | None = None,
 ) -> Stored:
     """Write an adversarial volume as a file, read it back, and segment it.
 
@@ -90,6 +95,7 @@ def segment_stored(
         reference: The intensities (c, i, j, k) that were perturbed (see `as_stored`).
         adversarial: The adversarial intensities (c, i, j, k).
         path: Where the file is kept; None writes a file that is removed again.
+        template: The clean volume's file, whose units and position fields the file has.
 
     Returns:
         The mask, the intensities of the file, and the notes of the prediction.
@@ -97,7 +103,7 @@ def segment_stored(
     stored = as_stored(adversarial, reference, source.array.dtype, source.scaling)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "adversarial.nii" if path is None else path
-        write_image(target, stored, source.affine, source.scaling)
+        write_image(target, stored, source.affine, source.scaling, template)
         found = read_image([target])
         mask, notes = segment(found)
         return Stored(mask, found.array, notes)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from voxward.core.choices import FoldNumber
 from voxward.core.errors import UserError
 from voxward.core.files import atomic_write
 from voxward.core.plan import Plan, load_json, load_plan
@@ -110,7 +111,7 @@ class RunSettings:
 
     Attributes:
         dataset: The absolute path of the dataset's folder.
-        fold: The number of the fold, from 0.
+        fold: The number of the fold, from 0; `all` where all cases are trained on.
         seed: The seed of every random number.
         minutes: The time budget; None for the recipe's number of epochs.
         version: The version of voxward.
@@ -119,7 +120,7 @@ class RunSettings:
     """
 
     dataset: str
-    fold: int
+    fold: FoldNumber
     seed: int
     minutes: float | None
     version: str

@@ -331,9 +331,8 @@ def _alone(wanted: PostProcess, klass: int, spacing: Float3) -> Iterator[tuple[i
 
 def _dice_of_parts(matrix: np.ndarray, labels: LabelSet) -> np.ndarray:
     classes = [(klass,) for klass in range(1, labels.count)]
-    added = labels.nested.labels if labels.regions else ()
-    regions = [added[: n + 1] for n in range(len(added))]
-    values = [dice(part_counts(matrix, part)) for part in (*classes, *(regions or classes))]
+    regions = labels.region_maps.parts if labels.regions else classes
+    values = [dice(part_counts(matrix, part)) for part in (*classes, *regions)]
     return np.asarray([1.0 if value is None else value for value in values])
 
 

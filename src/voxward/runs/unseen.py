@@ -57,6 +57,11 @@ def unseen_by_all(folders: Sequence[RunFolder], dataset: Dataset) -> tuple[str, 
     first, *others = (unseen_by(folder, dataset)[0] for folder in folders)
     left = tuple(id for id in first if all(id in other for other in others))
     if not left:
+        if full := [str(folder.root) for folder in folders if not load_json(RunSplit, folder.splits).validation]:
+            raise UserError(
+                f"{', '.join(full)} trained on every case of its dataset (--fold all), so that none of {dataset.root} "
+                "is unseen: give another dataset"
+            )
         raise UserError(
             "the runs have no validation case in common: every case was in the training of one of them. Train them "
             "with the same --fold and --seed, or give another dataset"

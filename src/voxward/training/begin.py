@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from voxward.core.case import Dataset
+from voxward.core.case import Dataset, Split
 from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
@@ -17,14 +18,16 @@ from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import Recipe, dump_recipe, load_recipe
 from voxward.core.structure import to_data
 from voxward.data.fingerprint import fingerprint
+from voxward.data.formats.description import warn_of_rewritten
 from voxward.data.nan import dataset_reading_nan
 from voxward.data.planner import check_preparation, make_plan
-from voxward.data.splits import Split, load_split, without
+from voxward.data.splits import load_split, without
 from voxward.data.store import prepare_dataset
 from voxward.nets.registry import self_contained
 from voxward.runs.folder import RunFolder, RunSplit
 from voxward.training.ledger import read_cases
 from voxward.training.setup import check_recipe
+from voxward.training.sides import settled_sides, sides_notice
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def recipe_of(request: Request, what: str = "run") -> Recipe:
         raise UserError(f"the {what} folder {folder.root} is the dataset's own folder; choose another --out")
     if request.resume:
         _refuse_to_resume(folder, what)
-        return _unchanged(folder, load_recipe(folder.recipe), request.overrides)
+        return _unchanged(request, load_recipe(folder.recipe))
     if folder.recipe.exists():
         raise UserError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
     if left := (*folder.trained, *([folder.state] if folder.state.exists() else [])):
@@ -100,10 +103,12 @@ def _listed(paths: Sequence[Path]) -> str:
     return ", ".join(path.name for path in paths)
 
 
-def _unchanged(folder: RunFolder, kept: Recipe, overrides: Sequence[str]) -> Recipe:
+def _unchanged(request: Request, kept: Recipe) -> Recipe:
     """Return the recipe of a run that is resumed; a script may repeat its overrides, but not change them."""
+    folder, overrides = request.out, request.overrides
     asked = load_recipe(folder.recipe, overrides)
-    if replace(asked, network=self_contained(asked.network)) != kept:
+    asked = replace(asked, network=self_contained(asked.network))
+    if asked != kept and settled_sides(asked, with_regions(request.dataset, asked).labels) != kept:
         raise UserError(
             f"{' '.join(overrides)} contradicts the recipe that {folder.root} was started with, {folder.recipe}: "
             "resume without it, or start another run with another --out"
@@ -112,7 +117,9 @@ def _unchanged(folder: RunFolder, kept: Recipe, overrides: Sequence[str]) -> Rec
 
 
 def checked_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
-    """Return the recipe of a new run, in which files that it refers to are replaced by their contents.
+    """Return the recipe of a new run: self-contained, and with its treatment of left and right decided.
+
+    Files that it refers to are replaced by their contents, see also `settled_sides`.
 
     Args:
         recipe: The recipe as it was read.
@@ -123,13 +130,23 @@ def checked_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
         FileNotFoundError: A file that the recipe refers to is not there.
     """
     used = replace(recipe, network=self_contained(recipe.network))
-    check_recipe(used, dataset.labels.with_regions(used.regions))
-    return used
+    labels = with_regions(dataset, used).labels
+    check_recipe(used, labels)
+    return settled_sides(used, labels)
+
+
+def warn_of_sides(before: Recipe, settled: Recipe) -> None:
+    """Warn where classes that differ in left and right have changed a recipe, see `sides_notice`."""
+    if (notice := sides_notice(before, settled)) is not None:
+        warnings.warn(notice, stacklevel=3)
 
 
 def with_regions(dataset: Dataset, recipe: Recipe) -> Dataset:
     """Return the dataset with the regions of the recipe, where that has any."""
-    return replace(dataset, labels=dataset.labels.with_regions(recipe.regions))
+    labels = dataset.labels.with_regions(recipe.regions, recipe.regions_class_order)
+    if recipe.regions:
+        warn_of_rewritten(labels, f"recipe {recipe.name}")
+    return replace(dataset, labels=labels)
 
 
 def cases_of(dataset: Dataset, fold: Fold) -> Split:

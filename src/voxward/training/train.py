@@ -27,6 +27,7 @@ from voxward.training.begin import (
     recipe_of,
     refuse_decisions,
     split_of,
+    warn_of_sides,
     with_regions,
     write_decisions,
 )
@@ -55,9 +56,9 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
     """
     if request.reuse.start is not None and not request.resume:
         load_run(request.reuse.start)  # refuses what is no trained run
-    recipe = recipe_of(request)
+    asked = recipe = recipe_of(request)
     if not request.resume:
-        recipe = checked_recipe(recipe, request.dataset)
+        recipe = checked_recipe(asked, request.dataset)
     dataset = with_regions(request.dataset, recipe)
     check_minutes(request.minutes)
     resolve_precision(recipe.training.precision, resolve_device(request.compute.device))
@@ -68,6 +69,7 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
         prepare_again(request, dataset, shown)
     elif fabric.is_global_zero:
         refuse_decisions(request)
+        warn_of_sides(asked, recipe)
         _begin(request, dataset, recipe, shown)
     fabric.barrier()
     run = _set_up(request, dataset, recipe, fabric)

@@ -88,7 +88,7 @@ def overlap(logits: Logits, labels: Labels, known: LabelSet) -> Tensor:
     """
     predicted, true = known.read(logits), labels
     if known.regions:
-        found, wanted = (known.nested.to_masks(index).transpose(0, 1).flatten(1) for index in (predicted, true))
+        found, wanted = (known.region_maps.to_masks(index).transpose(0, 1).flatten(1) for index in (predicted, true))
         return torch.stack([(found & wanted).sum(1), found.sum(1), wanted.sum(1)]).double()
     index, truth = predicted.flatten().long(), true.flatten().long()
     counts = [torch.bincount(x, minlength=known.count) for x in (truth[index == truth], index, truth)]

@@ -62,6 +62,8 @@ class Recipe:
             checkpoint `swa`.
         regions: What is learnt instead of the classes, from a name to values in the label files, see
             `core.labels.LabelSet`. None takes the regions that the dataset declares, and {} learns the classes.
+        regions_class_order: For regions that are not nested: for each region in the order of `regions`, the file value
+            that is written where it is found; later ones are written over earlier ones (as in nnU-Net).
         search: How an architecture is searched, or None.
     """
 
@@ -80,7 +82,14 @@ class Recipe:
     defence: Defence | None = None
     averaging: Averaging | None = None
     regions: Mapping[str, tuple[int, ...]] | None = None
+    regions_class_order: tuple[int, ...] | None = None
     search: Search | None = None
+
+    def problems(self) -> Sequence[str]:
+        """Return a sentence about an order that orders nothing."""
+        if self.regions_class_order is not None and not self.regions:
+            return ["regions_class_order says nothing without regions: give both"]
+        return []
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

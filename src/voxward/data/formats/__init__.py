@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from voxward.core.case import Case, Dataset
+from voxward.core.case import Case, Dataset, Split
 from voxward.core.errors import UserError
-from voxward.core.files import name_fault
 from voxward.data.formats import brats, folder, msd, nnunet
+from voxward.data.formats.collisions import Refused, name_remarks, refused_entries
+from voxward.data.splits import fold_remarks
 
 
 class Layout(Protocol):
@@ -33,19 +34,6 @@ class Layout(Protocol):
 LAYOUTS: tuple[Layout, ...] = (msd, nnunet, folder, brats)
 
 
-@dataclass(frozen=True)
-class Refused:
-    """An entry of a dataset that cannot be used.
-
-    Attributes:
-        case: The case; None if it is the dataset's own name.
-        message: Why it cannot be used, and the file that declares it.
-    """
-
-    case: Case | None
-    message: str
-
-
 def open_dataset(root: Path | str) -> Dataset:
     """Open a dataset folder.
 
@@ -61,13 +49,24 @@ def open_dataset(root: Path | str) -> Dataset:
 
     Raises:
         FileNotFoundError: There is no such folder.
-        UserError: The folder has none of the known layouts, its description cannot be used, two cases share an id, or
-            an id or the dataset's name is no plain file name (see `core.files.name_fault`): files are named after them.
-            The message names every such entry.
+        UserError: The folder has none of the known layouts, its description cannot be used, two cases share an id, two
+            files mean one case, or an id or the dataset's name is no plain file name (see `core.files.name_fault`):
+            files are named after them. The message names every such entry.
     """
     dataset, refused = declared(root)
     raise_refused(refused)
+    warn_of_remarks(dataset)
     return dataset
+
+
+def warn_of_remarks(dataset: Dataset) -> None:
+    """Warn of what in a dataset's description deserves a look.
+
+    Args:
+        dataset: The dataset.
+    """
+    for remark in dataset.remarks:
+        warnings.warn(remark.message, stacklevel=3)
 
 
 def refuse_own_folder(out: Path, dataset: Dataset) -> None:
@@ -109,37 +108,29 @@ def declared(root: Path | str) -> tuple[Dataset, tuple[Refused, ...]]:
         UserError: The folder has none of the known layouts, or its description cannot be used.
     """
     dataset = _open(Path(root))
-    refused = tuple(_refused(dataset))
+    refused = tuple(refused_entries(dataset))
     bad = {entry.case.id for entry in refused if entry.case is not None}
     renamed = any(entry.case is None for entry in refused)
     sound = replace(
         dataset,
         name=dataset.root.resolve().name if renamed else dataset.name,
-        cases=tuple(case for case in dataset.cases if case.id not in bad),
-        unlabelled=tuple(case for case in dataset.unlabelled if case.id not in bad),
-        test=tuple(case for case in dataset.test if case.id not in bad),
+        cases=_without(dataset.cases, bad),
+        unlabelled=_without(dataset.unlabelled, bad),
+        test=_without(dataset.test, bad),
+        unused=_without(dataset.unused, bad),
+        folds=tuple((number, _split_without(split, bad)) for number, split in dataset.folds),
+        remarks=(*dataset.remarks, *name_remarks(dataset), *fold_remarks(dataset)),
     )
     return sound, refused
 
 
-def _refused(dataset: Dataset) -> Iterator[Refused]:
-    description = dataset.root / "dataset.json"
-    source = description if description.is_file() else dataset.root
-    # The name of a folder that is there is one that a file may have.
-    own = (dataset.root.name, dataset.root.resolve().name)
-    if dataset.name not in own and (fault := name_fault(dataset.name)) is not None:
-        yield Refused(None, f'{source}: the dataset\'s "name" {dataset.name!r} is no plain file name: {fault}')
-    cases = dataset.every
-    counts = Counter(case.id for case in cases)
-    for case in cases:
-        if (fault := name_fault(case.id)) is not None:
-            yield Refused(case, f"{source}: the case id {case.id!r} ({_files(case)}) is no plain file name: {fault}")
-        elif counts[case.id] > 1:
-            yield Refused(case, f"{source} declares cases twice: {case.id}")
+def _without(cases: Sequence[Case], bad: set[str]) -> tuple[Case, ...]:
+    return tuple(case for case in cases if case.id not in bad)
 
 
-def _files(case: Case) -> str:
-    return ", ".join(repr(path.name) for path in case.images) or "no image"
+def _split_without(split: Split, bad: set[str]) -> Split:
+    train, validation = (tuple(id for id in ids if id not in bad) for ids in (split.train, split.validation))
+    return Split(train, validation)
 
 
 def _open(root: Path) -> Dataset:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,30 +52,73 @@ def channels_of(description: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     raise UserError(f'{path}: "modality" or "channel_names" must be {{"0": name, "1": name, ...}}, got {given!r}')
 
 
-def labels_of(given: Any, path: Path, regions: Any = None) -> LabelSet:
+def declared_labels(description: Mapping[str, Any], path: Path) -> LabelSet:
+    """Return the classes and regions of a dataset.json: its "labels", "regions" and "regions_class_order".
+
+    Raises:
+        UserError: See `labels_of`.
+    """
+    regions, order = description.get("regions"), description.get("regions_class_order")
+    return labels_of(description.get("labels"), path, regions, order)
+
+
+def labels_of(given: Any, path: Path, regions: Any = None, order: Any = None) -> LabelSet:
     """Return the classes and regions that a description declares.
 
     Args:
         given: {"0": "background", ...} as in the Decathlon, or {"background": 0, ...} as in nnU-Net. If nnU-Net lists
-            several values under a name, all names are regions, and each class is named after what its region adds to
-            the region inside it.
+            several values under a name, all names are regions, and each class is named after the region that has this
+            value alone, or after what a region adds to the regions inside it.
         path: The file, for messages.
         regions: {name: [values]} beside plain labels, see core.labels.LabelSet; None for no regions.
+        order: nnU-Net's regions_class_order, see core.labels.LabelSet.with_regions; None for nested regions. It says
+            nothing without regions.
 
     Raises:
-        UserError: `given` has another form, regions are not nested, or there is an ignore label.
+        UserError: `given` has another form, regions are neither nested nor have an order, or there is an ignore label.
     """
     if not isinstance(given, Mapping) or not given:
         raise UserError(f'{path}: "labels" must be an object of names and values, got {given!r}')
+    _refuse_odd_values(given, path)
     if "ignore" in given:
         raise UserError(f'{path}: the label "ignore" is not supported; remove the voxels or give them a class')
     try:
+        numbers = None if order is None else _numbers(order)
         if any(isinstance(value, list | tuple) for value in given.values()):
-            return _of_regions(given)
-        labels = label_set([_value_and_name(key, value, path) for key, value in given.items()])
-        return labels.with_regions(None if regions is None else _checked(regions))
+            labels = _of_lists(given, numbers)
+        else:
+            labels = label_set([_value_and_name(key, value, path) for key, value in given.items()])
+            labels = labels.with_regions(None if regions is None else _checked(regions), numbers)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    warn_of_rewritten(labels, str(path))
+    return labels
+
+
+def warn_of_rewritten(labels: LabelSet, source: str) -> None:
+    """Warn of values that a label map cannot give back, because regions overlap and none stands for them.
+
+    Args:
+        labels: The labels.
+        source: Where they are declared, for the message.
+    """
+    if labels.rewritten:
+        pairs = ", ".join(f"{value} as {written}" for value, written in labels.rewritten.items())
+        warnings.warn(
+            f"{source}: predicted label maps cannot hold every combination of regions: by regions_class_order, "
+            f"voxels with exactly the regions of a value are written as another value ({pairs}), and some of their "
+            "regions are lost; declare a region of that value alone, last in the order, to keep them",
+            stacklevel=2,
+        )
+
+
+def _refuse_odd_values(given: Mapping[Any, Any], path: Path) -> None:
+    """Labels are names, integers, or lists of integers; what JSON allows beside these is refused by name."""
+    for key, value in given.items():
+        values = value if isinstance(value, list) and value else [value]
+        legal = (int,) if isinstance(value, list) else (int, str)
+        if not all(isinstance(each, legal) and not isinstance(each, bool) for each in values):
+            raise UserError(f"{path}: label {key!r}: {value!r} must pair a name with an integer, or a list of integers")
 
 
 def label_set(pairs: list[tuple[int, str]]) -> LabelSet:
@@ -90,32 +134,51 @@ def label_set(pairs: list[tuple[int, str]]) -> LabelSet:
     return LabelSet(tuple(name for _, name in ordered), tuple(value for value, _ in ordered))
 
 
-def _of_regions(given: Mapping[Any, Any]) -> LabelSet:
+def _of_lists(given: Mapping[Any, Any], order: Sequence[int] | None) -> LabelSet:
     """{"background": 0, "whole": [1, 2], "core": [2]} -> classes 1 "whole without core" and 2 "core", and the regions.
 
-    Raises ValueError for values that are no integers, and regions that are not nested.
+    As in nnU-Net, lists of one value each are plain classes, unless there is only one. Raises UserError for values that
+    are no integers, and regions that are neither nested nor have an order.
     """
-    regions = {str(name): [value] if isinstance(value, int) else list(value) for name, value in given.items() if value}
-    _checked(regions)
-    pairs, inside, before = [(0, "background")], set[int](), ""
-    for name, values in sorted(regions.items(), key=lambda item: len(item[1])):
-        added = set(values) - inside
-        if len(added) != 1 or not inside < set(values):
-            raise UserError(f"regions must be nested, each with one value more than the one inside it, got {regions}")
-        pairs.append((added.pop(), f"{name} without {before}" if before else name))
-        inside, before = set(values), name
-    return label_set(pairs).with_regions(regions)
+    regions = _checked({name: list(v) if isinstance(v, list | tuple) else [v] for name, v in given.items()})
+    regions = {name: values for name, values in regions.items() if values != [0]}
+    values = sorted({value for held in regions.values() for value in held})
+    if len(regions) > 1 and all(len(held) == 1 for held in regions.values()):
+        return label_set([(0, "background"), *((held[0], name) for name, held in regions.items())])
+    pairs = [(value, _class_name(value, regions)) for value in values]
+    if 0 in values:
+        raise UserError(f"a region must not hold 0, the background, got {regions}")
+    return label_set([(0, "background"), *pairs]).with_regions(regions, order)
 
 
-def _checked(regions: Any) -> Mapping[str, list[int]]:
-    """The regions, where they are {name: [integers]}. Raises ValueError otherwise."""
-    fits = isinstance(regions, Mapping) and all(
-        isinstance(values, list) and all(isinstance(value, int) and not isinstance(value, bool) for value in values)
-        for values in regions.values()
-    )
-    if not fits:
+def _class_name(value: int, regions: Mapping[str, Sequence[int]]) -> str:
+    """The region of the value alone, or what a region adds to the regions inside it, or just the value."""
+    around = {name: set(held) for name, held in regions.items() if value in held}
+    name, own = min(around.items(), key=lambda item: len(item[1]))
+    inside = {other: set(held) for other, held in regions.items() if set(held) < own}
+    largest = [other for other, held in inside.items() if not any(held < wider for wider in inside.values())]
+    if own - set().union(*inside.values()) != {value}:
+        return f"value {value}"
+    return f"{name} without {' and '.join(largest)}" if largest else name
+
+
+def _checked(regions: Any) -> dict[str, list[int]]:
+    """The regions, where they are {name: [integers]}. Raises UserError otherwise."""
+    if not isinstance(regions, Mapping) or not all(map(_are_integers, regions.values())):
         raise UserError(f"regions must be {{name: [integers]}}, got {regions!r}")
     return {str(name): list(values) for name, values in regions.items()}
+
+
+def _numbers(order: Any) -> list[int]:
+    if not _are_integers(order):
+        raise UserError(f"regions_class_order must be a list of integers, got {order!r}")
+    return list(order)
+
+
+def _are_integers(values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(
+        isinstance(value, int) and not isinstance(value, bool) for value in values
+    )
 
 
 def splits_of(root: Path) -> Path | None:

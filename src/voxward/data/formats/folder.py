@@ -1,7 +1,8 @@
 """Plain folders: images/ and labels/ with files of the same name, and nothing else needed.
 
-Optional beside them: labels.json {name: value} and channels.json [name, ...] (name a channel "CT" to have it
-normalised as CT). Several channels: one 4D file, or files CASE_0000, CASE_0001, ... for the label CASE.
+Optional beside them: labels.json {name: value}, or nnU-Net's regions with "regions_class_order", and channels.json
+[name, ...] (name a channel "CT" to have it normalised as CT). Several channels: one 4D file, or files CASE_0000,
+CASE_0001, ... for the label CASE.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ def _labels(root: Path) -> LabelSet:
     path = root / "labels.json"
     if path.is_file():
         given = read_object(path)
-        return labels_of(given if 0 in given.values() or "0" in given else {"background": 0, **given}, path)
+        order = given.pop("regions_class_order", None)
+        given = given if 0 in given.values() or "0" in given else {"background": 0, **given}
+        return labels_of(given, path, order=order)
     values = sorted(set().union(*map(_values, _files(root / "labels"))) - {0})
     if not values:
         raise UserError(f"no file in {root / 'labels'} has a value other than 0, so there is no class to learn")
