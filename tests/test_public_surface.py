@@ -30,6 +30,8 @@ UNUSED = {
     "search": {"start", "devices"},
     "cv": {"fold", "devices", "exclude", "nsd_tolerance_mm"},
     "evaluate": {"devices"},
+    "check": {"channels"},
+    "prepare": {"channels"},
 }
 # Short forms of `--set`, and a list that is printed instead of an attack.
 SHORT = {

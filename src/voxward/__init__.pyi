@@ -30,6 +30,8 @@ from voxward.data.io import read_image as read_image
 from voxward.data.io import read_label as read_label
 from voxward.metrics.policies import Scoring as Scoring
 from voxward.nets.registry import create_network as create_network
+from voxward.phantoms.write import write_abdomen_phantoms as write_abdomen_phantoms
+from voxward.phantoms.write import write_brain_phantoms as write_brain_phantoms
 from voxward.phantoms.write import write_phantoms as write_phantoms
 from voxward.pipeline.model import PipelineModel as PipelineModel
 from voxward.pipeline.predictor import Predictor as Predictor

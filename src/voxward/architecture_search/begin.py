@@ -27,6 +27,7 @@ from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.runs.folder import RunSplit
 from voxward.training.begin import (
     Request,
+    as_planned,
     cases_of,
     given_plan,
     measured_plan,
@@ -142,7 +143,8 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, paths: tuple[int,
     else:
         decided = given_plan(Path(request.reuse.plan), dataset, recipe)
     _refuse_paths(super_net(recipe, decided, fold.seed), max(paths), recipe.search or Search())
-    prepare_dataset(dataset, decided, request.prepared, given.train, workers, counter(progress, "prepare"))
+    source = as_planned(dataset, decided)
+    prepare_dataset(source, decided, request.prepared, given.train, workers, counter(progress, "prepare"))
     settings = SearchSettings(
         dataset=str(dataset.root.resolve()),
         paths=paths,

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voxward.attacks.base import Attack
+from voxward.attacks.base import Attack, give, remarks
 from voxward.attacks.budget import Budget
 from voxward.attacks.criteria import judge
 from voxward.attacks.fab_boundary import (
@@ -63,6 +63,7 @@ class MinimumNormResult:
         gradients: Evaluations of the whole batch with a gradient.
         forwards: Evaluations of the whole batch without a gradient.
         seconds: Wall-clock time.
+        warnings: What makes it doubtful that there is no smaller perturbation, one sentence each.
     """
 
     attack: str
@@ -74,6 +75,7 @@ class MinimumNormResult:
     gradients: int
     forwards: int
     seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 class MinimumNorm(Attack):
@@ -142,6 +144,8 @@ class MinimumNorm(Attack):
         threat: ThreatModel,
         seed: int = 0,
         progress: Progress = silent,
+        *,
+        warn: bool = True,
     ) -> MinimumNormResult:
         """Find the smallest perturbation that breaks each case, inside the threat model's range of legal intensities.
 
@@ -154,19 +158,24 @@ class MinimumNorm(Attack):
             threat: The norm, the unit and the legal intensities.
             seed: The seed of every random number.
             progress: What reports of progress go to.
+            warn: Whether the result's warnings are given as Python warnings, too.
 
         Returns:
-            The broken volumes with their distances and what they cost.
+            The broken volumes with their distances, what they cost, and what makes them doubtful.
 
         Raises:
             UserError: As for a call of the attack.
+
+        Warns:
+            UserWarning: The attack may have learnt nothing (see `MinimumNormResult.warnings`).
         """
         began = time.perf_counter()
         state = self.begin(model, volume, target, threat, without_radius(threat.ball(volume)), seed, progress)
         counted, hunt = state.model, self._hunt(state)
+        state.warnings += self.doubts(state)
         dice = judge(counted, counted.logits(hunt.point), target)
         distance = torch.where(hunt.breaks(dice), hunt.distance, torch.inf)
-        return MinimumNormResult(
+        result = MinimumNormResult(
             attack=self.name,
             threat=threat,
             adversarial=hunt.point,
@@ -176,7 +185,11 @@ class MinimumNorm(Attack):
             gradients=counted.gradients,
             forwards=counted.forwards,
             seconds=time.perf_counter() - began,
+            warnings=remarks(self.name, state),
         )
+        if warn:
+            give(result.warnings, stacklevel=3)
+        return result
 
     def _hunt(self, state: AttackState) -> Hunt:
         clean = state.clean_dice

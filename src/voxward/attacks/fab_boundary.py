@@ -135,7 +135,7 @@ class Hunt:
         Returns:
             The objective's value (b), the Dice (b) and the gradient (b, c, *spatial).
         """
-        logits, values, gradient = self.state.model.value_and_grad(volume, self.state.target, objective)
+        logits, values, gradient = self.state.differentiate(volume, objective)
         return values, self.note(volume, logits), gradient
 
 

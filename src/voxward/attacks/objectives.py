@@ -288,14 +288,18 @@ class ObjectiveEntry:
     Attributes:
         build: Makes the loss from the weights of the classes or regions.
         summary: What the loss is, in a few words.
+        saturates: Whether its gradient vanishes where the softmax (or sigmoid) is sure of the true class.
+        steady: Whether it is the same function in all steps of an attack.
     """
 
     build: Callable[[Weights], Loss]
     summary: str
+    saturates: bool = True
+    steady: bool = True
 
 
-def _voxels(rule: VoxelRule, summary: str) -> ObjectiveEntry:
-    return ObjectiveEntry(partial(VoxelLoss, rule), summary)
+def _voxels(rule: VoxelRule, summary: str, saturates: bool = True, steady: bool = True) -> ObjectiveEntry:
+    return ObjectiveEntry(partial(VoxelLoss, rule), summary, saturates, steady)
 
 
 OBJECTIVES: Registry[ObjectiveEntry] = Registry(
@@ -307,13 +311,17 @@ OBJECTIVES: Registry[ObjectiveEntry] = Registry(
             partial(BalancedLoss, masked_cross_entropy),
             "the cross-entropy of the voxels that are still correct, every class weighing the same",
         ),
-        "dlr": _voxels(dlr, "the difference of logits ratio (DLR), which needs three classes"),
-        "margin": _voxels(margin_loss, "the margin of the best wrong class over the true one"),
+        "dlr": _voxels(dlr, "the difference of logits ratio (DLR), which needs three classes", saturates=False),
+        "margin": _voxels(margin_loss, "the margin of the best wrong class over the true one", saturates=False),
         "dice": ObjectiveEntry(SoftDiceLoss, "one minus the soft Dice"),
         "jsd": _voxels(jensen_shannon, "the Jensen-Shannon divergence from the ground truth"),
-        "mask-norm": _voxels(mask_norm, "minus the normalised true logit of the voxels that are still correct"),
+        "mask-norm": _voxels(
+            mask_norm, "minus the normalised true logit of the voxels that are still correct", saturates=False
+        ),
         "tsallis": _voxels(tsallis, "the Tsallis cross-entropy, which is bounded"),
-        "segpgd": _voxels(segpgd, "a cross-entropy whose weight moves from the correct to the wrong voxels"),
+        "segpgd": _voxels(
+            segpgd, "a cross-entropy whose weight moves from the correct to the wrong voxels", steady=False
+        ),
         "cospgd": _voxels(cospgd, "the cross-entropy, weighted by how well each voxel is still predicted"),
     },
 )

@@ -13,11 +13,10 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.markup import escape
 
+from voxward.core.choices import FoldNumber
 from voxward.core.errors import CasesFailed
 
 T = TypeVar("T")
-
-from voxward.core.choices import FoldNumber
 
 Arguments = argparse.Namespace
 console = Console()
@@ -182,6 +181,18 @@ def workers_argument(parser: argparse.ArgumentParser) -> None:
 def seed_argument(parser: argparse.ArgumentParser) -> None:
     """Add the argument for the seed."""
     parser.add_argument("--seed", type=int, default=0, help="the seed of everything that is drawn (default 0)")
+
+
+def channels_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that names the channels of the volumes."""
+    parser.add_argument(
+        "--channels", type=_names, default=(), metavar="NAME,NAME",
+        help="what the channels of the files are, in their order (default: what the dataset declares)",
+    )  # fmt: skip
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def overwrite_argument(parser: argparse.ArgumentParser) -> None:

@@ -9,11 +9,13 @@ from rich.markup import escape
 
 from voxward.cli.arguments import (
     Arguments,
+    channels_argument,
     console,
     device_arguments,
     errors,
     given,
     overwrite_argument,
+    reading_arguments,
     set_argument,
     size,
 )
@@ -42,6 +44,8 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     add("--attacks", nargs="+", metavar="NAME", help="attacks and ensembles; short for --set attacks=[...]")
     add("--cases", type=int, help="the number of cases, of which the first are taken; short for --set cases=N")
     set_argument(parser, "change an entry of the protocol or of the systems, for example --set budget.steps=50")
+    channels_argument(parser)
+    reading_arguments(parser, "as the systems were trained, else refuse")
     add("--estimate", action="store_true", help="only estimate how many hours the attack will take")
     add("--list", action="store_true", dest="listed", help="print attacks, ensembles, objectives and protocols")
     overwrite_argument(parser)
@@ -57,9 +61,10 @@ def benchmark_arguments(parser: argparse.ArgumentParser) -> None:
 def attack(arguments: Arguments) -> int:
     """Run `voxward attack`."""
     from voxward.commands.attack import attack
+    from voxward.core.choices import Reading
     from voxward.core.errors import UserError
 
-    values = given(arguments)
+    values = given(arguments, reading=Reading)
     if values.pop("listed"):
         return _list()
     if not values["systems"] or values["dataset"] is None:

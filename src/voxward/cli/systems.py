@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from voxward.cli.arguments import (
     Arguments,
+    channels_argument,
     console,
     device_arguments,
     errors,
@@ -122,6 +123,7 @@ def merge(arguments: Arguments) -> int:
 
 def _system_arguments(parser: argparse.ArgumentParser) -> None:
     set_argument(parser, _ENTRIES)
+    channels_argument(parser)
     parser.add_argument("--resume", action="store_true", help="keep the predictions that are there already")
     reading_arguments(parser, "as the run was trained, else refuse")
     overwrite_argument(parser)

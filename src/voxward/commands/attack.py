@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from voxward.core.choices import Reading
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
@@ -30,6 +31,7 @@ def attack(
     out: Path | str | None = None,
     protocol: Path | str = "autoattack",
     overrides: Sequence[str] = (),
+    reading: Reading = Reading(),
     device: str = "auto",
     estimate: bool = False,
     overwrite: bool = False,
@@ -50,6 +52,7 @@ def attack(
         protocol: A packaged protocol (`quick`, `autoattack`, `strong`, `rog-paper`, `resdsn-paper`) or a .yaml file.
         overrides: Changes of the protocol's entries, such as `threat.eps=[4/255,8/255]` or `budget.steps=50`, and of
             every system's, such as `tta=mirrors`.
+        reading: What the channels of the dataset are, where it does not declare it or declares it wrongly.
         device: `auto`, `cpu` or `cuda`.
         estimate: Only estimate the hours this will take.
         overwrite: Replace reports in `out` that voxward did not write, or that were edited since.
@@ -75,7 +78,7 @@ def attack(
     sources = [Source(str(path), tuple(of_systems), device) for path in given]
     source = open_dataset(dataset)
     refuse_own_folder(folder, source)
-    worker = set_up(sources, source, chosen, folder / "volumes", overwrite)
+    worker = set_up(sources, source, chosen, folder / "volumes", overwrite, reading)
     if estimate:
         return AttackReport((), (), None, folder, hours=estimate_hours(worker))
     outputs = Outputs(folder, KIND, overwrite)

@@ -30,6 +30,7 @@ def check(dataset: Path | str, *, workers: int = 2, reading: Reading = Reading()
         >>> import voxward
         >>> report = voxward.check("Task04_Hippocampus")  # doctest: +SKIP
     """
+    reading.refuse_channels()
     opened, refused = declared(dataset)
     opened = dataset_reading_nan(opened, reading.nan or "refuse")
     return check_dataset(opened, workers, refused=refused, fail_fast=reading.fail_fast)

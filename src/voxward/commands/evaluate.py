@@ -13,6 +13,7 @@ from voxward.core.files import inside
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
+from voxward.data.channels import in_order_of
 from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.data.nan import dataset_reading_nan
 from voxward.metrics.policies import Scoring
@@ -33,8 +34,8 @@ def evaluate(
     out: Path | str | None = None,
     overrides: Sequence[str] = (),
     scoring: Scoring = Scoring(),
-    compute: Compute = Compute(),
     reading: Reading = Reading(),
+    compute: Compute = Compute(),
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -50,8 +51,9 @@ def evaluate(
         overrides: Changes of the system's entries, such as `tta=mirrors`.
         scoring: What an empty mask counts and how HD95 and Dice are taken (see metrics.policies), and the tolerance of
             the surface Dice.
+        reading: What the channels of the dataset are, where it does not declare it or declares it wrongly; what is
+            done about NaN; and whether the first case that fails stops the others.
         compute: The device, and how many cases are scored at once.
-        reading: What is done about NaN, and whether the first case that fails stops the others.
         resume: Keep the predictions that an interrupted call has written.
         overwrite: Replace files in `out` that are no metrics or predictions of voxward's, or were edited since.
         progress: Told about windows and cases.
@@ -70,16 +72,14 @@ def evaluate(
         >>> voxward.evaluate("run", scoring=Scoring("brats")).foreground.mean
     """
     opened = open_system(system, overrides, compute.device)
-    if dataset is None and not opened.runs:
-        raise UserError(f"dataset must be given: {opened.name} is no run of voxward, whose dataset would be known")
-    source = open_dataset(load_json(RunSettings, opened.runs[0].settings).dataset if dataset is None else dataset)
+    source = _source(opened, dataset, reading)
     ids = unseen_by_all(opened.runs, source)
     target = Path(out) if out is not None else _own_folder(Path(system), opened, source)
     refuse_own_folder(target, source)
     outputs = Outputs(target, "metrics", overwrite)
     outputs.check(METRICS_FILES)
     output, failures = Output(target, overwrite, progress), Failures(reading.fail_fast)
-    source = dataset_reading_nan(source, nan_for(opened, reading))
+    source = dataset_reading_nan(source, nan_for(opened.runs, reading))
     result = score_system(opened, source, ids, output, scoring, compute.workers, resume=resume, failures=failures)
     save_metrics(result, outputs)
     failures.raise_any(len(ids), result)
@@ -94,3 +94,11 @@ def _own_folder(path: Path, system: System, source: Dataset) -> Path:
         )
     root = system.runs[0].root
     return root if unseen_by(system.runs[0], source)[1] else inside(root, f"on-{source.name}")
+
+
+def _source(system: System, dataset: Path | str | None, reading: Reading) -> Dataset:
+    """The dataset, with its channels in the system's order."""
+    if dataset is None and not system.runs:
+        raise UserError(f"dataset must be given: {system.name} is no run of voxward, whose dataset would be known")
+    source = open_dataset(load_json(RunSettings, system.runs[0].settings).dataset if dataset is None else dataset)
+    return in_order_of(source, system.channels, reading.channels)

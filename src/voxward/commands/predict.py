@@ -23,16 +23,17 @@ def predict(
     *,
     out: Path | str | None = None,
     overrides: Sequence[str] = (),
-    device: str = "auto",
     reading: Reading = Reading(),
+    device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> tuple[Path, ...]:
     """Segment volumes with a trained run, an ensemble or a cascade; no labels are needed.
 
-    The headers of all inputs are checked before the first is segmented: channels, shapes and affines. A case that fails
-    does not stop the others. A prediction has its input's affine, shape and file type, and an integer number type.
+    The headers of all inputs are checked before the first is segmented: channels, shapes and affines. Channels whose
+    names an input's dataset declares are put into the system's order, see docs/data.md. A case that fails does not stop
+    the others. A prediction has its input's affine, shape and file type, and an integer number type.
 
     Args:
         system: A run folder, or a `system.yaml` of `voxward compose`.
@@ -40,8 +41,9 @@ def predict(
             files CASE_0000 to CASE_(n-1) in one folder are the channels of one case.
         out: The folder of the predictions; by default RUN/predictions, where the system is a single run.
         overrides: Changes of the system's entries, such as `tta=mirrors`, `overlap=0.6` or `checkpoint=last`.
+        reading: What the channels of the inputs are, where they do not declare it or declare it wrongly; what is done
+            about NaN; and whether the first case that fails stops the others.
         device: `auto`, `cpu` or `cuda`.
-        reading: What is done about NaN, and whether the first case that fails stops the others.
         resume: Keep predictions that an interrupted call has written, and nobody edited since.
         overwrite: Replace files in `out` that are no prediction of voxward's, or were edited since; an input is never
             replaced.
@@ -63,8 +65,8 @@ def predict(
     if out is None and len(opened.runs) != 1:
         raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
     folder = opened.runs[0].predictions if out is None else Path(out)
-    cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, len(opened.channels))
-    cases = reading_nan(cases, nan_for(opened, reading))
+    cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, opened.channels, reading)
+    cases = reading_nan(cases, nan_for(opened.runs, reading))
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
     written = predict_cases(opened, cases, outputs, resume, progress, failures)
     failures.raise_any(len(cases), written)

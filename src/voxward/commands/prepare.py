@@ -14,7 +14,7 @@ from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import load_recipe
 from voxward.data.formats import declared
 from voxward.data.store import prepare_dataset
-from voxward.training.begin import cases_of, measured_plan, with_regions
+from voxward.training.begin import as_planned, cases_of, measured_plan, with_regions
 
 
 def prepare(
@@ -61,6 +61,7 @@ def prepare(
         >>> import voxward
         >>> plan = voxward.prepare("Task04_Hippocampus", out="prepared")  # doctest: +SKIP
     """
+    reading.refuse_channels()
     opened, refused = declared(Path(dataset))
     failures = Failures(reading.fail_fast)
     for entry in refused:
@@ -73,7 +74,8 @@ def prepare(
         decided = load_plan(Path(plan))
         decided = replace(decided, nan=reading.nan or decided.nan)
     shown, left = counter(progress, "prepare"), [case.id for case in failures.left(opened.cases)]
-    prepare_dataset(opened, decided, Path(out), left, workers, shown, overwrite=overwrite, failures=failures)
+    source = as_planned(opened, decided)
+    prepare_dataset(source, decided, Path(out), left, workers, shown, overwrite=overwrite, failures=failures)
     failures.raise_any(len(opened.cases) + len(refused), decided)
     return decided
 

@@ -28,6 +28,7 @@ __all__ = [
     "SUFFIXES",
     "Header",
     "integer_label",
+    "order_fault",
     "read_case",
     "read_header",
     "read_image",
@@ -105,8 +106,8 @@ def read_case(case: Case) -> Volume:
     volume = read_image(case.images)
     array = volume.array
     if case.order is not None:
-        if not all(0 <= channel < len(array) for channel in case.order):
-            raise UserError(f"case {case.id!r}: the files have {len(array)} channels, and cannot give {case.order}")
+        if fault := order_fault(case, len(array)):
+            raise UserError(f"case {case.id!r}: {fault}")
         array = array[list(case.order)]
     if array.dtype.kind == "f":
         array = _finite(case, array)
@@ -135,6 +136,22 @@ def _where(case: Case, counts: Sequence[int]) -> str:
     where = f", channel {place}" if len(counts) > 1 and not several else ""
     others = f" (and {sum(counts[channel + 1 :])} of other channels)" if any(counts[channel + 1 :]) else ""
     return f"{path}{where}: {counts[channel]} voxels{others}"
+
+
+def order_fault(case: Case, channels: int) -> str | None:
+    """Return why the channels of a case's files cannot be put into the order that the case has; None if they can.
+
+    Args:
+        case: The case.
+        channels: The number of channels in its files.
+    """
+    if case.order is None:
+        return None
+    if case.channels is not None and channels != case.channels:
+        return f"its files have {channels} channels, but {case.channels} are named"
+    if not all(0 <= channel < channels for channel in case.order):
+        return f"the files have {channels} channels, and cannot give {case.order}"
+    return None
 
 
 def read_label(path: Path) -> Volume:

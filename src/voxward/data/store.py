@@ -315,7 +315,8 @@ def preparation_digest(plan: Plan) -> str:
 def _case_digest(case: Case, preparation: str) -> str:
     """A short name for a preparation and the state of a case's files; raises FileNotFoundError when one is gone."""
     states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files_of(case)]
-    return _digest([preparation, len(case.images), states])
+    order = [] if case.order is None else [list(case.order)]  # cases that are read as stored keep their former digest
+    return _digest([preparation, len(case.images), states, *order])
 
 
 def _digest(value: Any) -> str:

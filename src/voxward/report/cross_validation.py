@@ -165,7 +165,7 @@ class CrossValidation:
         """Score a system on the cases that none of its runs has seen; metrics and predictions go into a folder."""
         ids = unseen_by_all(system.runs, self.dataset)
         output = Output(folder, self.overwrite, self.progress)
-        dataset = dataset_reading_nan(self.dataset, nan_for(system))
+        dataset = dataset_reading_nan(self.dataset, nan_for(system.runs))
         result = score_system(
             system, dataset, ids, output, self.scoring, self.compute.workers, resume=True, failures=Failures()
         )
@@ -203,7 +203,7 @@ def summarise(work: CrossValidation, outputs: Outputs, engine: InProcess) -> Eva
         if work.dataset.unlabelled:
             together = open_system(work.root / "system.yaml", device=work.compute.device)
             target = Outputs(work.root / "predictions", PREDICTIONS, work.overwrite)
-            tests = reading_nan(work.dataset.unlabelled, nan_for(together))
+            tests = reading_nan(work.dataset.unlabelled, nan_for(together.runs))
             predict_cases(together, tests, target, True, work.progress, failures)
         save_metrics(result, outputs)
     failures.raise_any(len(cases) + len(work.dataset.unlabelled), result)

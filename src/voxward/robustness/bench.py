@@ -52,6 +52,7 @@ class Bench:
         sources: How each system is opened, by its name.
         labels: The classes or regions of each system.
         cases: The cases, by their ids; the first one is the one whose volumes are kept by default.
+        ordered: For a system that takes the channels of the files in an order of its own, the cases as it reads them.
         protocol: How robustness is measured.
         version: The version of voxward.
         volumes: The folder of adversarial volumes; None: none are kept.
@@ -69,6 +70,11 @@ class Bench:
     surrogate: Source | None = None
     transferred: frozenset[str] = frozenset()
     overwrite: bool = False
+    ordered: Mapping[str, Mapping[str, Case]] = field(default_factory=dict)
+
+    def case(self, model: str, id: str) -> Case:
+        """Return a case as a system reads it."""
+        return self.ordered.get(model, self.cases)[id]
 
     def target(self, model: str) -> Target:
         """Return what the trials of a system are planned from."""
@@ -163,7 +169,7 @@ class Worker:
         if self._held is None or self._held[:2] != (model, case):
             self._held = None
             bench, system = self.bench, self.system(model)
-            subject = self._bound(model, system, case)
+            subject = self._bound(model, system, bench.case(model, case))
             stand = Stand(
                 system=system, subject=subject, protocol=bench.protocol, version=bench.version,
                 random=self._random[model], surrogate=lambda: self._other(case), kept=bench.volume_path,
@@ -176,16 +182,17 @@ class Worker:
         if self.surrogate is None:
             assert self.bench.surrogate is not None
             self.surrogate = self.bench.surrogate.open()
-        return self._bound("", self.surrogate, case)
+        # A system that the surrogate's volumes are tried on has its channels in the surrogate's order.
+        return self._bound("", self.surrogate, self.bench.case(next(iter(self.bench.transferred), ""), case))
 
-    def _bound(self, model: str, system: System, case: str) -> Subject:
+    def _bound(self, model: str, system: System, case: Case) -> Subject:
         protocol = self.bench.protocol
         threat = protocol.threat.model
         if protocol.mode == "patch":
-            subject = patch_subject(system, self.bench.cases[case], threat)
+            subject = patch_subject(system, case, threat)
         else:
             how = Freeze(protocol.gradient, protocol.threat.statistics)
-            subject = volume_subject(system, self.bench.cases[case], threat, how)
+            subject = volume_subject(system, case, threat, how)
         if protocol.erase is not None:
             subject = erasing(subject, protocol.erase)
         # Asked once per system: whether it is random does not depend on the case.

@@ -80,7 +80,7 @@ class Stand:
             options=options, policy=self.protocol.policy,
             device=str(self.system.device), precision=self.system.precision if whole else "fp32",
             version=self.version, torch=torch.__version__, written=self._written(threat, stored),
-            system=self.system.fingerprint(),
+            system=self.system.fingerprint(), warnings=found.warnings,
         )  # fmt: skip
 
     def _judge(self, volume: torch.Tensor) -> CaseMetrics:

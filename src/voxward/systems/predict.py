@@ -8,13 +8,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from voxward.core.case import Case
+from voxward.core.choices import Reading
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.files import inside
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
+from voxward.data.channels import files_in_order_of, in_order_of, names_beside
 from voxward.data.formats import open_dataset
-from voxward.data.io import SUFFIXES, read_case, read_header, volume_stem, volume_suffix, write_label
+from voxward.data.io import SUFFIXES, order_fault, read_case, read_header, volume_stem, volume_suffix, write_label
 from voxward.data.volume_file import same_affine
 from voxward.systems.system import System
 
@@ -65,16 +67,19 @@ def predict_cases(
     return written
 
 
-def collect_inputs(inputs: Iterable[Path | str], channels: int) -> tuple[Case, ...]:
-    """Return the cases that files, folders of volumes and dataset folders hold.
+def collect_inputs(
+    inputs: Iterable[Path | str], wanted: Sequence[str], reading: Reading = Reading()
+) -> tuple[Case, ...]:
+    """Return the cases that files, folders of volumes and dataset folders hold, with their channels in order.
 
     Args:
         inputs: The files and folders.
-        channels: How many channels the system takes; files CASE_0000 to CASE_(n-1) of one folder are one case.
+        wanted: The names of the system's channels; files CASE_0000 to CASE_(n-1) of one folder are one case.
+        reading: What the user says about the files.
 
     Raises:
         FileNotFoundError: An input is missing.
-        UserError: Two inputs would be written as the same file, or there is no volume.
+        UserError: Two inputs would be written as the same file, there is no volume, or an input lacks a channel.
     """
     cases: list[Case] = []
     files: list[Path] = []
@@ -92,11 +97,11 @@ def collect_inputs(inputs: Iterable[Path | str], channels: int) -> tuple[Case, .
                 )
             files += found
         else:
-            dataset = open_dataset(entry)
-            cases += dataset.every
+            cases += in_order_of(open_dataset(entry), wanted, reading.channels).every
     if len({path.resolve() for path in files}) < len(files):
         raise UserError("an input is named twice: both would be written as the same file")
-    cases += _grouped(files, channels)
+    for folder in dict.fromkeys(path.parent for path in files):
+        cases += _in_folder(folder, [path for path in files if path.parent == folder], wanted, reading.channels)
     ids = [case.id for case in cases]
     twice = sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else []
     if twice:
@@ -110,6 +115,14 @@ def volumes_in(folder: Path) -> list[Path]:
     """Return a folder's volume files, sorted; names that begin with a dot are other programs' notes."""
     files = (path for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES) and path.is_file())
     return sorted(path for path in files if not path.name.startswith("."))
+
+
+def _in_folder(folder: Path, files: Sequence[Path], wanted: Sequence[str], names: Sequence[str]) -> Sequence[Case]:
+    """The cases of files of one folder, in the order of what the user or the folder's dataset calls their channels."""
+    forced = bool(names)
+    names = names or names_beside(folder)
+    cases = _grouped(files, len(names) or len(wanted))
+    return files_in_order_of(cases, wanted, str(folder), names, forced)
 
 
 def _grouped(files: Iterable[Path], channels: int) -> list[Case]:
@@ -143,7 +156,10 @@ def _check(system: System, case: Case) -> None:
     for header in others:
         if header.shape != first.shape or not same_affine(header.affine, first.affine, first.shape):
             raise UserError(f"its channels disagree in shape or affine: {', '.join(map(str, case.images))}")
-    system.check(first.channels + sum(header.channels for header in others), first.affine)
+    count = first.channels + sum(header.channels for header in others)
+    if fault := order_fault(case, count):
+        raise UserError(fault)
+    system.check(count if case.order is None else len(case.order), first.affine)
 
 
 def _segment_file(system: System, case: Case, outputs: Outputs, name: str, progress: Progress) -> None:

@@ -17,6 +17,7 @@ from voxward.core.plan import Fingerprint, Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import Recipe, dump_recipe, load_recipe
 from voxward.core.structure import to_data
+from voxward.data.channels import in_order_of
 from voxward.data.fingerprint import fingerprint
 from voxward.data.formats.description import warn_of_rewritten
 from voxward.data.nan import dataset_reading_nan
@@ -203,12 +204,21 @@ def given_plan(path: Path, dataset: Dataset, recipe: Recipe) -> Plan:
         raise FileNotFoundError(f"there is no plan {path}")
     decided = load_plan(path)
     names = tuple(channel.name for channel in decided.channels)
-    if decided.labels != dataset.labels or names != dataset.channels:
+    if decided.labels != dataset.labels or len(as_planned(dataset, decided).channels) != len(names):
         raise UserError(
             f"{path} was made for channels {names} and {decided.labels}, but {dataset.root} has {dataset.channels} "
             f"and {dataset.labels}"
         )
     return replace(decided, nan="zero") if recipe.preparation.nan == "zero" else decided
+
+
+def as_planned(dataset: Dataset, plan: Plan) -> Dataset:
+    """Return the dataset with the channels of its cases in the order of a plan.
+
+    Raises:
+        UserError: The dataset lacks a channel of the plan.
+    """
+    return in_order_of(dataset, tuple(channel.name for channel in plan.channels))
 
 
 def prepare_again(request: Request, dataset: Dataset, progress: Progress) -> None:
@@ -219,7 +229,9 @@ def prepare_again(request: Request, dataset: Dataset, progress: Progress) -> Non
     """
     split = split_of(request.out, dataset)
     wanted, shown = (*split.fit, *split.selection), counter(progress, "prepare")
-    prepare_dataset(dataset, load_plan(request.out.plan), request.prepared, wanted, request.compute.workers, shown)
+    plan = load_plan(request.out.plan)
+    source = as_planned(dataset, plan)
+    prepare_dataset(source, plan, request.prepared, wanted, request.compute.workers, shown)
 
 
 def split_of(folder: RunFolder, dataset: Dataset) -> RunSplit:

@@ -19,6 +19,7 @@ from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
 from voxward.training.begin import (
     Request,
+    as_planned,
     cases_of,
     checked_recipe,
     given_plan,
@@ -76,6 +77,7 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
     fit(run, load_json(RunSettings, request.out.settings).minutes, shown)
     if fabric.is_global_zero:
         trained(request.out)
+        dataset = as_planned(dataset, run.plan)
         settle_postprocess(request.out, dataset, run.cases.selection, fabric.device, shown)
     return request.out
 
@@ -97,7 +99,8 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, progress: Progres
     if start is not None:
         load_weights(network, origin.weights("auto"))
     shown = counter(progress, "prepare")
-    prepare_dataset(dataset, decided, request.prepared, (*split.fit, *split.selection), request.compute.workers, shown)
+    source = as_planned(dataset, decided)
+    prepare_dataset(source, decided, request.prepared, (*split.fit, *split.selection), request.compute.workers, shown)
     settings = RunSettings(
         dataset=str(dataset.root.resolve()),
         fold=fold.fold,
