@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from voxward.core.case import Dataset
 from voxward.core.choices import Fold, Reading
 from voxward.core.errors import Failure
 from voxward.core.failures import Failures
@@ -13,6 +14,7 @@ from voxward.core.plan import Plan, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import load_recipe
 from voxward.data.formats import declared
+from voxward.data.formats.collisions import Refused
 from voxward.data.store import prepare_dataset
 from voxward.training.begin import as_planned, cases_of, measured_plan, with_regions
 
@@ -63,9 +65,7 @@ def prepare(
     """
     reading.refuse_channels()
     opened, refused = declared(Path(dataset))
-    failures = Failures(reading.fail_fast)
-    for entry in refused:
-        failures.add(Failure(opened.name if entry.case is None else repr(entry.case.id), entry.message))
+    failures = _refusals(opened, refused, reading)
     if plan is None:
         used = load_recipe(recipe, [*overrides, *_change(reading)])
         source = with_regions(opened, used)
@@ -74,10 +74,18 @@ def prepare(
         decided = load_plan(Path(plan))
         decided = replace(decided, nan=reading.nan or decided.nan)
     shown, left = counter(progress, "prepare"), [case.id for case in failures.left(opened.cases)]
-    source = as_planned(opened, decided)
-    prepare_dataset(source, decided, Path(out), left, workers, shown, overwrite=overwrite, failures=failures)
+    kept = as_planned(opened, decided)
+    prepare_dataset(kept, decided, Path(out), left, workers, shown, overwrite=overwrite, failures=failures)
     failures.raise_any(len(opened.cases) + len(refused), decided)
     return decided
+
+
+def _refusals(dataset: Dataset, refused: Sequence[Refused], reading: Reading) -> Failures:
+    """The entries that cannot be used, as the first failures."""
+    failures = Failures(reading.fail_fast)
+    for entry in refused:
+        failures.add(Failure(dataset.name if entry.case is None else repr(entry.case.id), entry.message))
+    return failures
 
 
 def _change(reading: Reading) -> list[str]:
