@@ -29,6 +29,8 @@ class Maps:
         prediction: Class indices of the same shape.
         spacing: Size of a voxel along each axis, in mm.
         count: Number of classes, the background included.
+        unknown: Which voxels nobody has annotated: booleans of the same shape; None where all are annotated. Both maps
+            hold background there. They count as voxels of no class, not even of the background.
 
     Raises:
         UserError: The maps do not have three axes, or the spacing is not positive.
@@ -38,6 +40,7 @@ class Maps:
     prediction: np.ndarray
     spacing: Float3
     count: int
+    unknown: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.truth.ndim != 3:
@@ -48,7 +51,10 @@ class Maps:
     @cached_property
     def confusion(self) -> np.ndarray:
         """Voxels per (true class, predicted class), see `metrics.overlap.confusion`, which also says what it raises."""
-        return confusion(self.truth, self.prediction, self.count)
+        matrix = confusion(self.truth, self.prediction, self.count)
+        if self.unknown is not None:
+            matrix[0, 0] -= np.count_nonzero(self.unknown)
+        return matrix
 
     @property
     def diagonal_mm(self) -> float:
@@ -63,7 +69,11 @@ class Maps:
         """
         # The box may be tight: a voxel at its border that has no neighbour in it has none in the volume either.
         box, (truth, prediction, steps) = self._boxes[klass - 1], self._without_thin_axes
-        return surface_distances(truth[box] == klass, prediction[box] == klass, steps)
+        unknown = None
+        if self.unknown is not None:  # whether a neighbour is annotated, however, is to be seen
+            box = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
+            unknown = self.unknown.reshape(truth.shape)[box]
+        return surface_distances(truth[box] == klass, prediction[box] == klass, steps, unknown)
 
     @cached_property
     def _without_thin_axes(self) -> tuple[np.ndarray, np.ndarray, Sequence[float]]:
@@ -135,7 +145,7 @@ class Comparison:
 
     @cached_property
     def distances(self) -> SurfaceDistances:
-        """Distances in mm between the two surfaces. Raises UserError where a mask is empty."""
+        """Distances in mm between the two surfaces, see `surface_distances`. Raises UserError where a mask is empty."""
         return self.maps.distances(self.klass)
 
     def by_lesion(self, rule: LesionRule) -> LesionScores:

@@ -15,6 +15,8 @@ def hd95_mm(masks: Comparison) -> float | None:
         return policy.both_hd95_mm
     if not masks.in_both:
         return policy.one_hd95_mm(masks.maps.diagonal_mm)
+    if not masks.distances.to_truth.size:  # in the annotated part, one of the masks has no surface
+        return None
     return masks.distances.pooled_hd95_mm if policy.pooled else masks.distances.hd95_mm
 
 
@@ -22,7 +24,9 @@ def nsd(masks: Comparison) -> float | None:
     """The surface Dice in [0, 1]; what the policy says where both masks are empty, 0 where only one is."""
     if masks.in_neither:
         return masks.policy.both_score
-    return masks.distances.nsd(masks.scoring.nsd_tolerance_mm) if masks.in_both else 0.0
+    if not masks.in_both:
+        return 0.0
+    return masks.distances.nsd(masks.scoring.nsd_tolerance_mm) if masks.distances.to_truth.size else None
 
 
 HD95 = Metric(hd95_mm, "HD95 mm", digits=2, larger_is_better=False, short="HD95\nmm")
