@@ -14,10 +14,12 @@ from voxward.cli.arguments import (
     device_arguments,
     errors,
     given,
+    outcome,
     overwrite_argument,
     reading_arguments,
     set_argument,
     size,
+    told,
 )
 from voxward.report.progress import BarProgress
 
@@ -71,8 +73,9 @@ def attack(arguments: Arguments) -> int:
         raise UserError("voxward attack needs at least one SYSTEM, and the dataset as --dataset DATASET")
     values["overrides"] = [*values["overrides"], *_changes(values)]
     with BarProgress(errors) as progress:
-        result = attack(**values, progress=progress)
-    return show(result)
+        result, failed = outcome(lambda: attack(**values, progress=progress))
+    code = 0 if result is None else show(result)
+    return told(failed) or code
 
 
 def benchmark(arguments: Arguments) -> int:
@@ -124,7 +127,9 @@ def show(result: AttackReport) -> int:
     for verdict in result.verdicts:
         value = "was not measured" if verdict.value is None else f"is {verdict.value:.3f}"
         word = "met" if verdict.met else "[bold red]NOT MET[/bold red]"
-        console.print(f"{word}: {escape(verdict.requirement)}: it {value} for {escape(verdict.system)}", soft_wrap=True)
+        over = f", and {verdict.failed} cases failed" if verdict.failed else ""
+        text = f"{word}: {escape(verdict.requirement)}: it {value} for {escape(verdict.system)}{over}"
+        console.print(text, soft_wrap=True)
     console.print(f"records, tables and figures: {escape(str(result.out))}")
     if not result.trustworthy:
         return 1

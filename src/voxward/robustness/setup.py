@@ -12,9 +12,12 @@ from voxward.core.case import Case, Dataset
 from voxward.core.channels import same_channels
 from voxward.core.choices import Reading
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.structure import to_data
 from voxward.data.channels import in_order_of
+from voxward.data.io import read_case, read_label
 from voxward.data.nan import dataset_reading_nan
+from voxward.data.volume_file import label_fault
 from voxward.robustness.bench import Bench, Source, Worker
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.trials import plan_trials
@@ -43,10 +46,12 @@ def set_up(
         reading: What the user says about the volumes.
 
     Returns:
-        A worker of the bench, with all systems open.
+        A worker of the bench, with all systems open. It keeps the cases that cannot be read or do not fit the systems
+        as failures.
 
     Raises:
         UserError: A system, the dataset or the protocol is wrong, or they do not fit each other.
+        CasesFailed: Every case fails.
         FileNotFoundError: A system is missing.
     """
     opened = _named([source.open() for source in sources])
@@ -54,7 +59,8 @@ def set_up(
     helper = None if surrogate is None else surrogate.open()
     runs = [run for system in opened.values() for run in system.runs]
     dataset = dataset_reading_nan(dataset, nan_for(runs, reading))
-    cases = _cases(dataset, runs, protocol.cases)
+    chosen, failures = _cases(dataset, runs, protocol.cases), Failures(reading.fail_fast)
+    cases = _readable(chosen, [*opened.values()], failures)
     bench = Bench(
         sources=dict(zip(opened, sources, strict=True)),
         labels={name: system.labels for name, system in opened.items()},
@@ -69,7 +75,7 @@ def set_up(
     )
     for name, system in opened.items():
         _check(system, bench, name)
-    return Worker(bench, opened, helper)
+    return Worker(bench, opened, helper, failures)
 
 
 def settings_of(worker: Worker) -> dict[str, object]:
@@ -125,6 +131,28 @@ def _cases(dataset: Dataset, runs: Sequence[RunFolder], count: int | None) -> Ma
         raise UserError(f"{dataset.root} has no labels: an attack needs the truth")
     shared = unseen_by_all(runs, dataset)
     return {id: dataset.case(id) for id in shared[:count]}
+
+
+def _readable(chosen: Mapping[str, Case], systems: Sequence[System], failures: Failures) -> Mapping[str, Case]:
+    """The cases that can be read, and whose label fits; which case is the first one must be known before any work."""
+    cases = list(chosen.values())
+    for case in cases:
+        with failures.of(case):
+            _try(case, systems)
+    if not (left := failures.left(cases)):
+        failures.raise_any(len(cases))
+    return {case.id: case for case in left}
+
+
+def _try(case: Case, systems: Sequence[System]) -> None:
+    if case.label is None:
+        raise UserError("it has no label: an attack needs the truth")
+    volume, label = read_case(case), read_label(case.label)
+    if fault := label_fault(volume, label):
+        raise UserError(fault)
+    for system in systems:
+        system.labels.to_index(label.array)
+        system.check(len(volume.array) if case.order is None else len(case.order), volume.affine)
 
 
 def _ordered(dataset: Dataset, system: System, ids: Iterable[str], reading: Reading) -> Mapping[str, Case]:
