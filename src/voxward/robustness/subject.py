@@ -14,7 +14,7 @@ from voxward.attacks.one_class import OneClass, only
 from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, PreparedCase, Volume
 from voxward.core.errors import UserError
-from voxward.core.labels import LabelSet, Region
+from voxward.core.labels import IGNORED, LabelSet, Region
 from voxward.core.model import Inputs, PatchModel, Truth, VolumeModel
 from voxward.core.plan import Plan
 from voxward.core.types import Float3
@@ -155,7 +155,8 @@ def labels_under_attack(labels: LabelSet, erase: str | None) -> LabelSet:
         return labels
     if erase not in labels.scored:
         raise UserError(f"erase must name one of the classes {', '.join(labels.scored)}, got {erase!r}")
-    return LabelSet((f"not {erase}", erase), (0, 1), (Region(erase, (1,)),) if labels.regions else ())
+    regions = (Region(erase, (1,)),) if labels.regions else ()
+    return LabelSet((f"not {erase}", erase), (0, 1), regions, None if labels.ignore is None else IGNORED)
 
 
 def erasing(subject: Subject, name: str) -> Subject:
