@@ -143,8 +143,9 @@ def warn_of_sides(before: Recipe, settled: Recipe) -> None:
 
 
 def with_regions(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """Return the dataset with the regions of the recipe, where that has any."""
-    labels = dataset.labels.with_regions(recipe.regions, recipe.regions_class_order)
+    """Return the dataset with the regions and the ignore label of the recipe, where that has any."""
+    own = dataset.labels if recipe.regions is None else dataset.labels.with_regions({})
+    labels = own.with_ignore(recipe.ignore).with_regions(recipe.regions, recipe.regions_class_order)
     if recipe.regions:
         warn_of_rewritten(labels, f"recipe {recipe.name}")
     return replace(dataset, labels=labels)
