@@ -61,9 +61,17 @@ class Maps:
         Args:
             klass: Index of a foreground class that is in both maps.
         """
+        return surface_distances(*self.cropped(klass))
+
+    def cropped(self, klass: int) -> tuple[np.ndarray, np.ndarray, Sequence[float]]:
+        """Both masks of a class, cropped to what they cover together, and the voxel size in mm.
+
+        Args:
+            klass: Index of a foreground class that is in either map.
+        """
         # The box may be tight: a voxel at its border that has no neighbour in it has none in the volume either.
         box, (truth, prediction, steps) = self._boxes[klass - 1], self._without_thin_axes
-        return surface_distances(truth[box] == klass, prediction[box] == klass, steps)
+        return truth[box] == klass, prediction[box] == klass, steps
 
     @cached_property
     def _without_thin_axes(self) -> tuple[np.ndarray, np.ndarray, Sequence[float]]:
@@ -137,6 +145,11 @@ class Comparison:
     def distances(self) -> SurfaceDistances:
         """Distances in mm between the two surfaces. Raises UserError where a mask is empty."""
         return self.maps.distances(self.klass)
+
+    @property
+    def cropped(self) -> tuple[np.ndarray, np.ndarray, Sequence[float]]:
+        """Both masks, cropped to what they cover together, and the voxel size in mm."""
+        return self.maps.cropped(self.klass)
 
     def by_lesion(self, rule: LesionRule) -> LesionScores:
         """The scores lesion by lesion, computed once per rule."""

@@ -36,14 +36,17 @@ def surface_elements(mask: np.ndarray, spacing: Sequence[float]) -> SurfaceEleme
     """Return the surface elements of a mask.
 
     Args:
-        mask: Booleans, 2D or 3D. Beyond the border of the array is outside.
+        mask: Booleans, 1D to 3D. Beyond the border of the array is outside.
         spacing: Size of a voxel along each axis, in mm.
     """
+    if mask.ndim == 1:  # a row of voxels is a strip of its own width
+        mask, spacing = mask[:, None], (spacing[0], spacing[0])
     weights, measures = _table(tuple(float(step) for step in spacing))
     padded = np.pad(mask, 1).astype(np.uint8)
     codes = np.zeros([length + 1 for length in mask.shape], np.uint8)
     for corner in product((0, 1), repeat=mask.ndim):
-        codes += np.uint8(weights[corner]) * padded[tuple(slice(c, c + n) for c, n in zip(corner, codes.shape))]
+        around = tuple(slice(start, start + length) for start, length in zip(corner, codes.shape, strict=True))
+        codes += np.uint8(weights[corner]) * padded[around]
     edge = (codes != 0) & (codes != len(measures) - 1)
     return SurfaceElements(np.argwhere(edge) * np.asarray(spacing, np.float64), measures[codes[edge]])
 
@@ -52,7 +55,7 @@ def area_nsd(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]
     """Return the share of both masks' surface area that lies within a tolerance of the other surface.
 
     Args:
-        truth: The true mask: booleans, 2D or 3D.
+        truth: The true mask: booleans, 1D to 3D.
         prediction: The predicted mask, of the same shape.
         spacing: Size of a voxel along each axis, in mm.
         tolerance_mm: The tolerance in mm.
