@@ -137,7 +137,9 @@ def test_scores_that_would_flatter_or_mislead_are_refused(phantoms, trained, tmp
     listed = json.loads((phantoms / "dataset.json").read_text())["training"]
     kept = [entry for entry in listed if not any(id in entry["image"] for id in split["validation"])]
     with pytest.raises(ValueError, match="flatter"):
-        evaluate(trained, _copied(phantoms, tmp_path / "part", training=kept), out=tmp_path / "out")
+        evaluate(
+            trained, _copied(phantoms, tmp_path / "part", training=kept, numTraining=len(kept)), out=tmp_path / "out"
+        )
     swapped = {"0": "background", "1": "organ b", "2": "organ a", "3": "lesion"}
     with pytest.raises(ValueError, match="the model predicts"):
         evaluate(trained, _copied(phantoms, tmp_path / "swapped", labels=swapped), out=tmp_path / "out")

@@ -92,6 +92,17 @@ def test_the_box_around_both_masks_changes_nothing() -> None:
     assert nsd(*wide, spacing, "area") == nsd(truth, prediction, spacing, "area")
 
 
+def test_what_ends_at_unannotated_voxels_is_no_surface() -> None:
+    """The same box twice, of which the right half is not annotated: only a surface that is known to be one counts."""
+    box, unknown = np.zeros((12, 12, 12), bool), np.zeros((12, 12, 12), bool)
+    box[3:9, 3:9, 3:6], unknown[:, :, 6:] = True, True
+    elements = surface_elements(box, (1.0, 1.0, 1.0), unknown)
+    whole = surface_elements(box, (1.0, 1.0, 1.0))
+    assert elements.points[:, 2].max() < whole.points[:, 2].max()
+    assert area_nsd(box, box, (1.0, 1.0, 1.0), 0.0, unknown) == 1.0
+    assert area_nsd(box, box, (1.0, 1.0, 1.0), 0.0, ~box) is None
+
+
 def test_tables_name_the_definition() -> None:
     assert METRICS["nsd"].title(Scoring()) == "NSD 2 mm"
     assert METRICS["nsd"].title(Scoring(nsd="area")) == "NSD area 2 mm"

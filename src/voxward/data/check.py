@@ -79,7 +79,8 @@ def check_dataset(
 
     Errors are missing, orphan or unreadable files; image and label, or channels, that disagree in shape, spacing or
     affine; a wrong number of channels; label values that are undeclared or no integers; NaN or infinity; a singular
-    affine; a volume without voxels; and a dataset without labelled cases. Warnings are an empty label and a constant
+    affine; a volume without voxels; and a dataset without labelled cases. Warnings are an empty label, one in which
+    nothing is annotated, and a constant
     channel.
 
     Args:
@@ -180,12 +181,20 @@ def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[_Fault
     except UserError as error:
         yield "error", "label not integer", f"{path}: {error}"
         return
-    unknown = sorted(values - set(legal.values))
+    unknown = sorted(values - set(legal.legal))
     if unknown:
         shown = f"{unknown[:10]}{'...' if len(unknown) > 10 else ''}"
-        yield "error", "label values", f"{path}: undeclared values {shown}; legal: {list(legal.values)}"
+        yield "error", "label values", f"{path}: undeclared values {shown}; legal: {list(legal.legal)}"
     if values == {0}:
         yield "warning", "empty label", f"{path}: every voxel is background"
+    elif values == {legal.ignore}:
+        yield (
+            "warning",
+            "no annotation",
+            f"{path}: every voxel has the ignore label {legal.ignore}: nothing can be learnt",
+        )
+    elif values == {0, legal.ignore}:
+        yield "warning", "empty label", f"{path}: every annotated voxel is background"
 
 
 def _disagreement(path: Path, volume: Volume, other_path: Path, other: Volume) -> Iterator[_Fault]:

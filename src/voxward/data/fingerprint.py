@@ -94,13 +94,18 @@ def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str, crop_non
         box = box_slices(*nonzero_box(image))
         image, truth = image[(slice(None), *box)], truth[box]
     index = labels.to_index(truth)
+    unknown = labels.ignored(index)
+    if unknown is not None:  # no foreground; it is taken out of the background's voxels below
+        index = np.where(unknown, 0, index).astype(index.dtype)
     x, y, z = (volume.spacing[axis] for axis in axes)
     counts = _counts(index, labels.count)
+    foreground = index.size - int(counts[0])
+    counts[0] -= 0 if unknown is None else np.count_nonzero(unknown)
     d, h, w = index.shape
     objects = [_objects(index, k, (x, y, z)) for k in range(1, labels.count)]
     return CaseSummary(
         CaseFingerprint(id, (d, h, w), (x, y, z), tuple(int(count) for count in counts)),
-        _foreground_sample(image, index, index.size - int(counts[0])),
+        _foreground_sample(image, index, foreground),
         tuple(volumes for volumes, _ in objects),
         tuple(extent for _, extent in objects),
     )

@@ -26,6 +26,7 @@ from voxward.core.case import Case, Dataset, Frame, PreparedCase
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
 from voxward.core.files import atomic_write, inside, write_json
+from voxward.core.labels import IGNORED
 from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
@@ -33,11 +34,13 @@ from voxward.data.io import read_case, read_label
 from voxward.data.normalization import normalization_of
 from voxward.data.parallel import for_each_case
 from voxward.data.prepare import prepare
-from voxward.data.stored_files import class_locations, open_array, read_locations, write_array
+from voxward.data.stored_files import annotated_locations, class_locations, open_array, read_locations, write_array
 
 # All that a prepared case's folder may hold.
 _FILES = frozenset(("case.json", "image.b2nd", "label.b2nd", "locations.npz"))
 # The decisions of a plan that change prepared voxels; the others (batch size, window size, ...) may change freely.
+# What annotated voxels are named among the classes' locations.
+_ANNOTATED = "annotated"
 _PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample")
 
 
@@ -51,6 +54,7 @@ class CaseRecord:
         classes: Indices of the foreground classes present.
         labelled: Whether there is a label.
         digest: A short name for the decisions and source files that the case was prepared from.
+        unannotated: The share of its voxels that nobody has annotated, in [0, 1].
     """
 
     id: str
@@ -58,6 +62,7 @@ class CaseRecord:
     classes: tuple[int, ...]
     labelled: bool
     digest: str = ""
+    unannotated: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,11 @@ class StoredCase:
             raise UserError(f"case {self.id!r} holds no foreground class {k}; present: {list(self.classes)}")
         return read_locations(self.folder / "locations.npz")[str(k)]
 
+    @property
+    def annotated(self) -> np.ndarray | None:
+        """Return annotated voxels (n, 3) of a partly annotated case, at most 10,000; None where all are annotated."""
+        return read_locations(self.folder / "locations.npz")[_ANNOTATED] if self.record.unannotated else None
+
     def load(self) -> PreparedCase:
         """Read the whole case."""
         label = self.label_region((0, 0, 0), self.shape) if self.record.labelled else None
@@ -167,7 +177,10 @@ def write_case(
     """
     label = None if prepared.label is None else prepared.label.numpy().astype(np.uint8 if classes <= 256 else np.uint16)
     locations = {} if label is None else class_locations(label, classes)
-    record = CaseRecord(prepared.id, prepared.frame, tuple(map(int, locations)), label is not None, digest)
+    unannotated = 0.0 if label is None or classes > IGNORED else float((label == IGNORED).mean())
+    record = CaseRecord(prepared.id, prepared.frame, tuple(map(int, locations)), label is not None, digest, unannotated)
+    if label is not None and unannotated:
+        locations[_ANNOTATED] = annotated_locations(label)
     with atomic_write(folder, lambda there: overwrite or _is_case(there)) as unfinished:
         unfinished.mkdir()
         write_array(unfinished / "image.b2nd", prepared.image.numpy(), patch_size)
@@ -298,6 +311,8 @@ def preparation_digest(plan: Plan) -> str:
     )
     data = to_data(replace(plan, channels=channels))
     del data["labels"]["regions"]  # prepared labels hold classes
+    if plan.labels.ignore is None:  # as before there was an ignore label
+        del data["labels"]["ignore"]
     return _digest({name: value for name, value in data.items() if name in _PREPARING})
 
 

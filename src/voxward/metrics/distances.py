@@ -16,6 +16,8 @@ def hd95_mm(masks: Comparison) -> float | None:
         return policy.both_hd95_mm
     if not masks.in_both:
         return policy.one_hd95_mm(masks.maps.diagonal_mm)
+    if not masks.distances.to_truth.size:  # in the annotated part, one of the masks has no surface
+        return None
     return masks.distances.pooled_hd95_mm if policy.pooled else masks.distances.hd95_mm
 
 

@@ -13,6 +13,10 @@ from voxward.metrics.surface import SurfaceDistances
 from voxward.metrics.surface_area import area_nsd
 
 
+Cropped = tuple[np.ndarray, np.ndarray, Sequence[float], np.ndarray | None]
+"""Two masks, the size of a voxel in mm, and which voxels nobody has annotated (None: all are)."""
+
+
 @runtime_checkable
 class Surfaces(Protocol):
     """Two masks of one class, neither of them empty."""
@@ -23,8 +27,8 @@ class Surfaces(Protocol):
         ...
 
     @property
-    def cropped(self) -> tuple[np.ndarray, np.ndarray, Sequence[float]]:
-        """Return both masks, cropped to what they cover together, and the voxel size in mm."""
+    def cropped(self) -> Cropped:
+        """Return both masks, cropped to what they cover together, the voxel size in mm, and what is not annotated."""
         ...
 
 
@@ -35,21 +39,21 @@ class Definition:
     Attributes:
         label: How tables call it.
         legend: What it is, for the line above a table.
-        measure: The surface Dice of two masks with a tolerance in mm.
+        measure: The surface Dice of two masks with a tolerance in mm; None where a mask has no surface.
     """
 
     label: str
     legend: str
-    measure: Callable[[Surfaces, float], float]
+    measure: Callable[[Surfaces, float], float | None]
 
 
-def _by_voxels(masks: Surfaces, tolerance_mm: float) -> float:
-    return masks.distances.nsd(tolerance_mm)
+def _by_voxels(masks: Surfaces, tolerance_mm: float) -> float | None:
+    return masks.distances.nsd(tolerance_mm) if masks.distances.to_truth.size else None
 
 
-def _by_area(masks: Surfaces, tolerance_mm: float) -> float:
-    truth, prediction, spacing = masks.cropped
-    return area_nsd(truth, prediction, spacing, tolerance_mm)
+def _by_area(masks: Surfaces, tolerance_mm: float) -> float | None:
+    truth, prediction, spacing, unknown = masks.cropped
+    return area_nsd(truth, prediction, spacing, tolerance_mm, unknown)
 
 
 NSD_DEFINITIONS: Registry[Definition] = Registry(

@@ -17,6 +17,7 @@ from voxward.data.channels import files_in_order_of, in_order_of, names_beside
 from voxward.data.formats import open_dataset
 from voxward.data.io import SUFFIXES, order_fault, read_case, read_header, volume_stem, volume_suffix, write_label
 from voxward.data.volume_file import same_affine
+from voxward.systems.inputs import refuse_alike, refuse_one_output, warn_of_channels, warn_of_subfolders
 from voxward.systems.system import System
 
 
@@ -77,17 +78,14 @@ def collect_inputs(
                     f"{entry} is a dataset, and holds volumes of its own, e.g. {found[0].name}: name the files, or "
                     "move them away"
                 )
+            warn_of_subfolders(entry)
             files += found
         else:
             cases += in_order_of(open_dataset(entry), wanted, reading.channels).every
-    if len({path.resolve() for path in files}) < len(files):
-        raise UserError("an input is named twice: both would be written as the same file")
+    refuse_alike(files)
     for folder in dict.fromkeys(path.parent for path in files):
         cases += _in_folder(folder, [path for path in files if path.parent == folder], wanted, reading.channels)
-    ids = [case.id for case in cases]
-    twice = sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else []
-    if twice:
-        raise UserError(f"several inputs would be written as the same file: {', '.join(twice[:5])}")
+    refuse_one_output(cases)
     if not cases:
         raise UserError("there is no volume to segment")
     return tuple(cases)
@@ -103,7 +101,9 @@ def _in_folder(folder: Path, files: Sequence[Path], wanted: Sequence[str], names
     """The cases of files of one folder, in the order of what the user or the folder's dataset calls their channels."""
     forced = bool(names)
     names = names or names_beside(folder)
-    cases = _grouped(files, len(names) or len(wanted))
+    count = len(names) or len(wanted)
+    warn_of_channels(files, count)
+    cases = _grouped(files, count)
     return files_in_order_of(cases, wanted, str(folder), names, forced)
 
 
