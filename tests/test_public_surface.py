@@ -30,9 +30,14 @@ UNUSED = {
     "search": {"start", "devices"},
     "cv": {"fold", "devices", "exclude", "nsd_tolerance_mm"},
     "evaluate": {"devices"},
+    "check": {"channels"},
+    "prepare": {"channels"},
 }
 # Short forms of `--set`, and a list that is printed instead of an attack.
-SHORT = {"attack": {"eps", "attacks", "cases", "listed"}}
+SHORT = {
+    "attack": {"eps", "attacks", "cases", "listed"},
+    **{command: {"nan"} for command in ("cv", "plan", "search", "train")},
+}
 ALIASES = {"benchmark"}
 
 

@@ -12,7 +12,6 @@ from voxward.core.registry import Registry
 from voxward.metrics.surface import SurfaceDistances
 from voxward.metrics.surface_area import area_nsd
 
-
 Cropped = tuple[np.ndarray, np.ndarray, Sequence[float], np.ndarray | None]
 """Two masks, the size of a voxel in mm, and which voxels nobody has annotated (None: all are)."""
 

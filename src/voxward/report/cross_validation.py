@@ -9,23 +9,26 @@ from pathlib import Path
 from voxward.core.case import Dataset
 from voxward.core.choices import Compute, Fold, Output
 from voxward.core.document import without_format
-from voxward.core.errors import UserError
+from voxward.core.errors import Failure, UserError
+from voxward.core.failures import Failures, files_of
 from voxward.core.outputs import Outputs
-from voxward.core.plan import load_plan
+from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter
 from voxward.core.reading import read_json
 from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
 from voxward.data.io import volume_stem
+from voxward.data.nan import dataset_reading_nan, reading_nan
 from voxward.data.splits import load_split
 from voxward.engine.engine import InProcess
 from voxward.metrics.policies import Scoring
 from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.report.metrics import save_metrics
 from voxward.report.training import draw_curve
-from voxward.runs.folder import RunFolder
+from voxward.runs.folder import RunFolder, RunSplit
 from voxward.runs.unseen import unseen_by_all
 from voxward.systems.evaluate import Evaluation, evaluate_pairs
+from voxward.systems.nan import nan_for
 from voxward.systems.open import compose_system, open_system
 from voxward.systems.predict import predict_cases, volumes_in
 from voxward.systems.score import PREDICTIONS, score_system
@@ -162,7 +165,10 @@ class CrossValidation:
         """Score a system on the cases that none of its runs has seen; metrics and predictions go into a folder."""
         ids = unseen_by_all(system.runs, self.dataset)
         output = Output(folder, self.overwrite, self.progress)
-        result = score_system(system, self.dataset, ids, output, self.scoring, self.compute.workers, resume=True)
+        dataset = dataset_reading_nan(self.dataset, nan_for(system.runs))
+        result = score_system(
+            system, dataset, ids, output, self.scoring, self.compute.workers, resume=True, failures=Failures()
+        )
         save_metrics(result, Outputs(folder, "metrics", self.overwrite))
 
 
@@ -173,6 +179,9 @@ def summarise(work: CrossValidation, outputs: Outputs, engine: InProcess) -> Eva
         work: The finished cross-validation.
         outputs: Its folder.
         engine: What makes sure that one process at a time does this.
+
+    Raises:
+        CasesFailed: Cases could not be scored or predicted; all others are, and the table says so.
     """
     kept = _kept(work)
     with engine.turn("summary"):
@@ -180,18 +189,24 @@ def summarise(work: CrossValidation, outputs: Outputs, engine: InProcess) -> Eva
         for own in kept:
             folder = _predictions(work, own)
             predicted |= {volume_stem(path): path for path in volumes_in(folder)}
-        cases = [case for case in work.dataset.cases if case.id in predicted]
-        pairs = [(case.id, case.label, predicted[case.id]) for case in cases if case.label is not None]
+        wanted = {id for own in kept for id in load_json(RunSplit, RunFolder(own[0].folder).splits).validation}
+        failures, cases = Failures(), [case for case in work.dataset.cases if case.id in wanted]
+        for case in cases:
+            if case.id not in predicted:
+                failures.add(Failure(case.id, "the runs of its fold could not predict it", files_of(case)))
+        pairs = [(case.id, case.label, predicted[case.id]) for case in failures.left(cases) if case.label is not None]
         labels = load_plan(RunFolder(work.units[0].folder).plan).labels
         shown = counter(work.progress, "score")
-        result = evaluate_pairs(pairs, labels, work.scoring, workers=work.compute.workers, progress=shown)
+        result = evaluate_pairs(pairs, labels, work.scoring, work.compute.workers, shown, failures)
         members = [unit.folder for own in kept for unit in own]
         outputs.text("system.yaml", compose_system("ensemble", members, work.root / "system.yaml"))
         if work.dataset.unlabelled:
             together = open_system(work.root / "system.yaml", device=work.compute.device)
             target = Outputs(work.root / "predictions", PREDICTIONS, work.overwrite)
-            predict_cases(together, work.dataset.unlabelled, target, resume=True, progress=work.progress)
+            tests = reading_nan(work.dataset.unlabelled, nan_for(together.runs))
+            predict_cases(together, tests, target, True, work.progress, failures)
         save_metrics(result, outputs)
+    failures.raise_any(len(cases) + len(work.dataset.unlabelled), result)
     return result
 
 
