@@ -15,6 +15,7 @@ from voxward.cli.arguments import (
     errors,
     given,
     overwrite_argument,
+    reading_arguments,
     set_argument,
     size,
 )
@@ -44,6 +45,7 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cases", type=int, help="the number of cases, of which the first are taken; short for --set cases=N")
     set_argument(parser, "change an entry of the protocol or of the systems, for example --set budget.steps=50")
     channels_argument(parser)
+    reading_arguments(parser, "as the systems were trained, else refuse")
     add("--estimate", action="store_true", help="only estimate how many hours the attack will take")
     add("--list", action="store_true", dest="listed", help="print attacks, ensembles, objectives and protocols")
     overwrite_argument(parser)

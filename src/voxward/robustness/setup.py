@@ -14,10 +14,13 @@ from voxward.core.choices import Reading
 from voxward.core.errors import UserError
 from voxward.core.structure import to_data
 from voxward.data.channels import in_order_of
+from voxward.data.nan import dataset_reading_nan
 from voxward.robustness.bench import Bench, Source, Worker
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.trials import plan_trials
+from voxward.runs.folder import RunFolder
 from voxward.runs.unseen import unseen_by_all
+from voxward.systems.nan import nan_for
 from voxward.systems.system import System
 
 
@@ -49,7 +52,9 @@ def set_up(
     opened = _named([source.open() for source in sources])
     surrogate = _surrogate(protocol, sources[0].device)
     helper = None if surrogate is None else surrogate.open()
-    cases = _cases(dataset, list(opened.values()), protocol.cases)
+    runs = [run for system in opened.values() for run in system.runs]
+    dataset = dataset_reading_nan(dataset, nan_for(runs, reading))
+    cases = _cases(dataset, runs, protocol.cases)
     bench = Bench(
         sources=dict(zip(opened, sources, strict=True)),
         labels={name: system.labels for name, system in opened.items()},
@@ -80,6 +85,7 @@ def settings_of(worker: Worker) -> dict[str, object]:
         "systems": {name: _identity(worker.system(name)) for name in bench.sources},
         "cases": {id: _digest([*case.images, *filter(None, [case.label])]) for id, case in bench.cases.items()},
         **_orders(bench),
+        **({"nan": "zero"} if any(case.nan_as_zero for case in bench.cases.values()) else {}),
         **({} if surrogate is None else {"surrogate": _identity(surrogate)}),
     }
 
@@ -113,11 +119,11 @@ def _longer(system: System) -> str:
     return f"{above}-{system.name}" if above else system.name
 
 
-def _cases(dataset: Dataset, systems: Sequence[System], count: int | None) -> Mapping[str, Case]:
+def _cases(dataset: Dataset, runs: Sequence[RunFolder], count: int | None) -> Mapping[str, Case]:
     """The labelled cases that no system was trained on, in the order of the first run's validation list."""
     if not dataset.cases:
         raise UserError(f"{dataset.root} has no labels: an attack needs the truth")
-    shared = unseen_by_all([run for system in systems for run in system.runs], dataset)
+    shared = unseen_by_all(runs, dataset)
     return {id: dataset.case(id) for id in shared[:count]}
 
 

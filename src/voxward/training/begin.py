@@ -11,6 +11,7 @@ from voxward.core.case import Dataset, Split
 from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
 from voxward.core.plan import Fingerprint, Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
@@ -19,6 +20,7 @@ from voxward.core.structure import to_data
 from voxward.data.channels import in_order_of
 from voxward.data.fingerprint import fingerprint
 from voxward.data.formats.description import warn_of_rewritten
+from voxward.data.nan import dataset_reading_nan
 from voxward.data.planner import check_preparation, make_plan
 from voxward.data.splits import load_split, without
 from voxward.data.store import prepare_dataset
@@ -178,7 +180,12 @@ def fold_of(start: RunFolder, asked: Fold) -> Fold:
 
 
 def measured_plan(
-    dataset: Dataset, recipe: Recipe, ids: Sequence[str], workers: int = 2, progress: Progress = silent
+    dataset: Dataset,
+    recipe: Recipe,
+    ids: Sequence[str],
+    workers: int = 2,
+    progress: Progress = silent,
+    failures: Failures | None = None,
 ) -> tuple[Fingerprint, Plan]:
     """Measure training cases, and decide the plan of a recipe for them.
 
@@ -188,6 +195,7 @@ def measured_plan(
         ids: The ids of the training cases.
         workers: The number of cases that are read at once.
         progress: A function that is told about every case, as the stage `fingerprint`.
+        failures: Gets the cases that cannot be measured, which the plan then leaves out; None refuses them.
 
     Returns:
         What was measured, and the plan.
@@ -197,12 +205,15 @@ def measured_plan(
     """
     preparation = recipe.preparation
     check_preparation(preparation)
-    measured = fingerprint(dataset, ids, workers, counter(progress, "fingerprint"), preparation.crop_nonzero)
+    read, shown = dataset_reading_nan(dataset, preparation.nan), counter(progress, "fingerprint")
+    measured = fingerprint(read, ids, workers, shown, preparation.crop_nonzero, failures)
     return measured, make_plan(measured, preparation)
 
 
-def given_plan(path: Path, dataset: Dataset) -> Plan:
+def given_plan(path: Path, dataset: Dataset, recipe: Recipe) -> Plan:
     """Read a plan that may have been edited, and refuse one that was made for another dataset.
+
+    Where the recipe reads NaN as 0, the plan does so, too.
 
     Raises:
         UserError: The file is no plan, or its channels or labels are not those of the dataset.
@@ -217,7 +228,7 @@ def given_plan(path: Path, dataset: Dataset) -> Plan:
             f"{path} was made for channels {names} and {decided.labels}, but {dataset.root} has {dataset.channels} "
             f"and {dataset.labels}"
         )
-    return decided
+    return replace(decided, nan="zero") if recipe.preparation.nan == "zero" else decided
 
 
 def as_planned(dataset: Dataset, plan: Plan) -> Dataset:

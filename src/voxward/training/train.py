@@ -95,7 +95,7 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, progress: Progres
     if plan is None:
         decided = measured_plan(dataset, recipe, given.train, request.compute.workers, progress)[1]
     else:
-        decided = given_plan(Path(plan), dataset)
+        decided = given_plan(Path(plan), dataset, recipe)
     network = network_for_plan(recipe.network.name, decided, recipe.network.options)  # refuses what does not fit
     check_auxiliary(recipe, network)
     if start is not None:
