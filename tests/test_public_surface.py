@@ -28,7 +28,7 @@ def test_unknown_names_are_attribute_errors():
 # What a group of choices holds that a command has no use for, and refuses.
 UNUSED = {
     "search": {"start", "devices"},
-    "cv": {"fold", "devices", "exclude", "nsd_tolerance_mm"},
+    "cv": {"fold", "devices", "exclude", "nsd_tolerance_mm", "nsd"},
     "evaluate": {"devices"},
     "check": {"channels"},
     "prepare": {"channels"},

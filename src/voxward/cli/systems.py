@@ -75,6 +75,9 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nsd-tolerance-mm", type=float, default=2.0, help="the tolerance of the surface Dice in mm (default 2)"
     )
+    parser.add_argument(
+        "--nsd", default="voxels", help="which surface Dice: voxels (as MONAI, default), or area (as the Decathlon)"
+    )
     workers_argument(parser)
     _system_arguments(parser)
 

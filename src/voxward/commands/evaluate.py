@@ -50,7 +50,7 @@ def evaluate(
             the run folder, or for another dataset RUN/on-NAME.
         overrides: Changes of the system's entries, such as `tta=mirrors`.
         scoring: What an empty mask counts and how HD95 and Dice are taken (see metrics.policies), and the tolerance of
-            the surface Dice.
+            the surface Dice and which one it is.
         reading: What the channels of the dataset are, where it does not declare it or declares it wrongly; what is
             done about NaN; and whether the first case that fails stops the others.
         compute: The device, and how many cases are scored at once.

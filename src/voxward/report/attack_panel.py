@@ -34,7 +34,7 @@ def attack_panel(worker: Worker, records: Sequence[Record], outputs: Outputs, na
     assert case.label is not None
     volume, adversarial, truth = read_case(case), read_image([stored]), read_label(case.label)
     axes, flips = orientation(volume.affine)
-    labels = system.labels
+    labels = system.labels.ignoring(bench.ignore)
     i, j, k = (volume.spacing[axis] for axis in axes)
     image, struck, true, before, after = (
         orient(array, axes, flips)

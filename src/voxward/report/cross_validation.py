@@ -116,9 +116,15 @@ class CrossValidation:
             "dataset": self.dataset.name, "recipes": list(self.recipes), "folds": self.fold.folds, "keep": self.keep,
             "minutes": self.minutes, "seed": self.fold.seed, "overrides": list(self.overrides),
             "exclude": None if self.fold.exclude is None else list(read_cases(Path(self.fold.exclude))),
-            "scoring": to_data(self.scoring), "cases": [case.id for case in self.dataset.cases],
+            "scoring": self._scoring, "cases": [case.id for case in self.dataset.cases],
             "content": [to_data(load_recipe(name, self.overrides)) for name in self.recipes],
         }  # fmt: skip
+
+    @property
+    def _scoring(self) -> dict[str, object]:
+        """How cases are scored; folders from before there was a second surface Dice do not name the first one."""
+        data = dict(to_data(self.scoring))
+        return {name: value for name, value in data.items() if (name, value) != ("nsd", "voxels")}
 
     def check(self) -> None:
         """Refuse what cannot work, before any training.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from voxward.core.document import with_format
 from voxward.core.outputs import Outputs
+from voxward.metrics.nsd import NSD_DEFINITIONS
 from voxward.metrics.policies import Scoring
 from voxward.metrics.registry import METRICS, PRIMARY
 from voxward.metrics.score import ClassMetrics
@@ -89,9 +90,11 @@ def _cell(metric: str, summary: Summary | None, count: int) -> str:
 
 def _caption(evaluation: Evaluation) -> str:
     count, primary = len(evaluation.cases), METRICS[PRIMARY].title(evaluation.scoring)
+    legend = NSD_DEFINITIONS[evaluation.scoring.nsd].legend
     cases = f"{count} case{'s' if count != 1 else ''}"
     cases = f"{count} of {count + len(evaluation.failed)} cases" if evaluation.failed else cases
-    return f"{cases}; {primary}: mean over cases [95 % bootstrap interval]; empty masks: {evaluation.scoring.policy}"
+    policy = evaluation.scoring.policy
+    return f"{cases}; {primary}: mean over cases [95 % bootstrap interval]; empty masks: {policy}; {legend}"
 
 
 def _data(evaluation: Evaluation) -> tuple[tuple[str, ...], tuple[tuple[Value, ...], ...]]:

@@ -60,6 +60,7 @@ class Bench:
         surrogate: How the surrogate is opened; None without one.
         transferred: The systems that the surrogate's adversarial volumes are tried on.
         overwrite: Whether other files among the volumes may be replaced.
+        ignore: The value of unannotated voxels in the cases' labels; None: as each system's labels declare.
     """
 
     sources: Mapping[str, Source]
@@ -71,6 +72,7 @@ class Bench:
     surrogate: Source | None = None
     transferred: frozenset[str] = frozenset()
     overwrite: bool = False
+    ignore: int | None = None
     ordered: Mapping[str, Mapping[str, Case]] = field(default_factory=dict)
 
     def case(self, model: str, id: str) -> Case:
@@ -214,10 +216,10 @@ class Worker:
         protocol = self.bench.protocol
         threat = protocol.threat.model
         if protocol.mode == "patch":
-            subject = patch_subject(system, case, threat)
+            subject = patch_subject(system, case, threat, self.bench.ignore)
         else:
             how = Freeze(protocol.gradient, protocol.threat.statistics)
-            subject = volume_subject(system, case, threat, how)
+            subject = volume_subject(system, case, threat, how, self.bench.ignore)
         if protocol.erase is not None:
             subject = erasing(subject, protocol.erase)
         # Asked once per system: whether it is random does not depend on the case.

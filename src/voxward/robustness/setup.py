@@ -63,7 +63,7 @@ def set_up(
     cases = _readable(chosen, [*opened.values()], failures)
     bench = Bench(
         sources=dict(zip(opened, sources, strict=True)),
-        labels={name: system.labels for name, system in opened.items()},
+        labels={name: system.labels.ignoring(dataset.labels.ignore) for name, system in opened.items()},
         cases=cases,
         ordered={name: _ordered(dataset, system, cases, reading) for name, system in opened.items()},
         protocol=replace(protocol, surrogate=None),
@@ -72,6 +72,7 @@ def set_up(
         surrogate=surrogate,
         transferred=_transferred(helper, opened),
         overwrite=overwrite,
+        ignore=dataset.labels.ignore,
     )
     for name, system in opened.items():
         _check(system, bench, name)
@@ -170,7 +171,7 @@ def _transferred(surrogate: System | None, systems: Mapping[str, System]) -> fro
     if surrogate is None:
         return frozenset()
     for name, system in systems.items():
-        if surrogate.labels != system.labels:
+        if surrogate.labels.predicted != system.labels.predicted:
             raise UserError(
                 f"the surrogate's classes are {surrogate.labels.names}, those of {name} {system.labels.names}"
             )

@@ -10,7 +10,7 @@ from typing import Any
 from voxward.core.case import Case, Dataset, Volume
 from voxward.core.errors import Failure, UserError
 from voxward.core.failures import Failures
-from voxward.core.labels import LabelSet
+from voxward.core.labels import IGNORED, LabelSet
 from voxward.core.structure import to_data
 from voxward.data.io import SUFFIXES, read_label
 from voxward.data.parallel import for_each_case
@@ -192,6 +192,8 @@ def _score(case: Case, labels: LabelSet, scoring: Scoring) -> CaseMetrics:
     truth, prediction = read_label(case.label), read_label(case.images[0])
     _same_grid(truth, prediction)
     maps = (labels.to_index(truth.array), labels.to_index(prediction.array))
+    if labels.ignore is not None and ((maps[1] == IGNORED) & (maps[0] != IGNORED)).any():
+        raise UserError(f"the prediction holds the ignore label {labels.ignore} where the truth is annotated")
     return score_case(case.id, *maps, truth.spacing, labels, scoring)
 
 

@@ -25,7 +25,7 @@ from voxward.data.planner import check_preparation, make_plan
 from voxward.data.splits import load_split, without
 from voxward.data.store import prepare_dataset
 from voxward.nets.registry import self_contained
-from voxward.runs.folder import RunFolder, RunSplit
+from voxward.runs.folder import RunFolder, RunSettings, RunSplit
 from voxward.training.ledger import read_cases
 from voxward.training.setup import check_recipe
 from voxward.training.sides import settled_sides, sides_notice
@@ -143,8 +143,9 @@ def warn_of_sides(before: Recipe, settled: Recipe) -> None:
 
 
 def with_regions(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """Return the dataset with the regions of the recipe, where that has any."""
-    labels = dataset.labels.with_regions(recipe.regions, recipe.regions_class_order)
+    """Return the dataset with the regions and the ignore label of the recipe, where that has any."""
+    own = dataset.labels if recipe.regions is None else dataset.labels.with_regions({})
+    labels = own.with_ignore(recipe.ignore).with_regions(recipe.regions, recipe.regions_class_order)
     if recipe.regions:
         warn_of_rewritten(labels, f"recipe {recipe.name}")
     return replace(dataset, labels=labels)
@@ -158,6 +159,25 @@ def cases_of(dataset: Dataset, fold: Fold) -> Split:
     """
     excluded = () if fold.exclude is None else read_cases(Path(fold.exclude))
     return without(load_split(dataset, fold.fold, fold.seed, fold.folds), excluded, dataset)
+
+
+def fold_of(start: RunFolder, asked: Fold) -> Fold:
+    """Return the fold of the run that a new one begins with, whose split it takes over.
+
+    Args:
+        start: The run.
+        asked: The fold that was asked for; 0, the default, asks for none.
+
+    Raises:
+        UserError: Another fold was asked for: cases that the run has seen would be held out, or the other way round.
+    """
+    settings = load_json(RunSettings, start.settings)
+    if asked.fold not in (0, settings.fold):
+        raise UserError(
+            f"fold {asked.fold} contradicts the split of {start.root}, which is that of its fold {settings.fold} and "
+            "is taken over: leave --fold out"
+        )
+    return replace(asked, fold=settings.fold, folds=settings.folds)
 
 
 def measured_plan(
