@@ -35,6 +35,7 @@ _HOMES = {
     "Fold": "voxward.core.choices",
     "Reading": "voxward.core.choices",
     "Reuse": "voxward.core.choices",
+    "CasesFailed": "voxward.core.errors",
     "Scoring": "voxward.metrics.policies",
     "create_network": "voxward.nets.registry",
     "load_recipe": "voxward.core.recipe",

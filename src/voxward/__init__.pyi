@@ -23,6 +23,7 @@ from voxward.core.choices import Compute as Compute
 from voxward.core.choices import Fold as Fold
 from voxward.core.choices import Reading as Reading
 from voxward.core.choices import Reuse as Reuse
+from voxward.core.errors import CasesFailed as CasesFailed
 from voxward.core.model import PatchModel as PatchModel
 from voxward.core.recipe import load_recipe as load_recipe
 from voxward.data.formats import open_dataset as open_dataset

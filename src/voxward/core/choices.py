@@ -11,6 +11,8 @@ from voxward.core.progress import Progress, silent
 
 SCORED_SPLITS = ("validation", "test", "all")
 """The parts of a dataset that can be scored or attacked."""
+Nan = Literal["refuse", "zero"]
+"""What is done about NaN in an image: it is refused, or read as 0."""
 FoldNumber = int | Literal["all"]
 """The number of a fold, from 0; or `all`: every case is trained on, and none is held out."""
 
@@ -147,10 +149,32 @@ class Reading:
 
     Args:
         channels: The names of the channels in the files, in their order; by default those that the dataset declares.
+        nan: `zero` reads NaN in an image as 0, as some programs write it outside the field of view; `refuse` makes it
+            an error. None does what the system was trained to do, and refuses where there is no system.
+        fail_fast: True stops at the first case that fails, with its own error. The default goes on with the other
+            cases and raises `voxward.CasesFailed` at the end.
+
+    Raises:
+        UserError: `nan` is none of these.
 
     Example:
-        >>> Reading(channels=("T1w", "FLAIR"))
-        Reading(channels=('T1w', 'FLAIR'))
+        >>> Reading(channels=("T1w", "FLAIR")).channels
+        ('T1w', 'FLAIR')
     """
 
     channels: tuple[str, ...] = ()
+    nan: Nan | None = None
+    fail_fast: bool = False
+
+    def __post_init__(self) -> None:
+        if self.nan not in ("refuse", "zero", None):
+            raise UserError(f"nan must be refuse or zero, got {self.nan!r}")
+
+    def refuse_channels(self) -> None:
+        """Refuse names of channels, for commands in which the dataset itself says what its channels are.
+
+        Raises:
+            UserError: There are such names.
+        """
+        if self.channels:
+            raise UserError(f"channels cannot be named here: the dataset declares its own, got {self.channels}")

@@ -14,7 +14,6 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,16 @@ from torch import Tensor
 from voxward.core.case import Case, Dataset, Frame, PreparedCase
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures, files_of
 from voxward.core.files import atomic_write, inside, write_json
 from voxward.core.labels import IGNORED
-from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
+from voxward.core.plan import ChannelPlan, Plan, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
+from voxward.data.case_record import CaseRecord, read_record
 from voxward.data.identity import Identity, identity_of
 from voxward.data.io import read_case, read_label
+from voxward.data.nan import reading_nan
 from voxward.data.normalization import normalization_of
 from voxward.data.parallel import for_each_case
 from voxward.data.prepare import prepare
@@ -40,32 +42,9 @@ from voxward.data.stored_files import annotated_locations, class_locations, open
 # All that a prepared case's folder may hold.
 _FILES = frozenset(("case.json", "image.b2nd", "label.b2nd", "locations.npz"))
 # The decisions of a plan that change prepared voxels; the others (batch size, window size, ...) may change freely.
+_PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample", "nan")
 # What annotated voxels are named among the classes' locations.
 _ANNOTATED = "annotated"
-_PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample")
-
-
-@dataclass(frozen=True)
-class CaseRecord:
-    """The content of a prepared case's case.json.
-
-    Attributes:
-        id: The case's id.
-        frame: How the prepared arrays lie in the source file.
-        classes: Indices of the foreground classes present.
-        labelled: Whether there is a label.
-        digest: A short name for the decisions and source files that the case was prepared from.
-        unannotated: The share of its voxels that nobody has annotated, in [0, 1].
-        identity: What the image is recognised by; None in a case that version 0.2 or an earlier one prepared.
-    """
-
-    id: str
-    frame: Frame
-    classes: tuple[int, ...]
-    labelled: bool
-    digest: str = ""
-    unannotated: float = 0.0
-    identity: Identity | None = None
 
 
 @dataclass(frozen=True)
@@ -207,7 +186,7 @@ def open_case(folder: Path, id: str) -> StoredCase:
         FileNotFoundError: There is no prepared case.
         UserError: The folder holds another case.
     """
-    record = _record(folder)
+    record = read_record(folder)
     if record.id != id:
         raise UserError(f"{folder} holds case {record.id!r}, not {id!r}")
     return StoredCase(folder, record)
@@ -221,6 +200,7 @@ def prepare_dataset(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
+    failures: Failures | None = None,
 ) -> None:
     """Prepare cases of a dataset and write them into a folder.
 
@@ -236,16 +216,22 @@ def prepare_dataset(
         workers: How many volumes are in memory at most.
         progress: A function that is told after each case how many are done, and of how many.
         overwrite: Whether folders that are named like a case but were not written by voxward are replaced.
+        failures: Gets the cases that cannot be prepared; None raises them together, at the end.
 
     Raises:
         UserError: Before anything is written, because `out` holds cases of a plan that prepares differently or folders
-            that would be replaced; or at the end, with a message that names every case that failed.
+            that would be replaced.
+        CasesFailed: Cases failed; all others are prepared.
     """
-    cases = _cases(dataset, ids)
+    cases = reading_nan(_cases(dataset, ids), plan.nan)
     preparation = preparation_digest(plan)
     _refuse_strangers(dataset, [case for case in cases if not _is_current(case, out, preparation)], out, overwrite)
     _claim(out, plan)
-    for_each_case(lambda case: _prepare_case(case, plan, out, preparation, overwrite), cases, workers, progress)
+
+    def work(case: Case) -> None:
+        _prepare_case(case, plan, out, preparation, overwrite)
+
+    for_each_case(work, cases, workers, progress, failures)
 
 
 def is_prepared(dataset: Dataset, plan: Plan, out: Path, ids: Sequence[str]) -> bool:
@@ -270,7 +256,7 @@ def is_prepared(dataset: Dataset, plan: Plan, out: Path, ids: Sequence[str]) -> 
 def recorded_identity(case: Case, plan: Plan, out: Path) -> Identity | None:
     """Return what the image of a prepared case is recognised by; None unless it lies in `out` as its files are now."""
     current = _is_current(case, out, preparation_digest(plan))
-    return _record(inside(out, case.id)).identity if current else None
+    return read_record(inside(out, case.id)).identity if current else None
 
 
 def _cases(dataset: Dataset, ids: Sequence[str] | None) -> Sequence[Case]:
@@ -280,7 +266,7 @@ def _cases(dataset: Dataset, ids: Sequence[str] | None) -> Sequence[Case]:
 def _refuse_strangers(dataset: Dataset, cases: Sequence[Case], out: Path, overwrite: bool) -> None:
     """Raise ValueError where a case's folder would replace anything but a prepared case."""
     folders = [folder for case in cases if os.path.lexists(folder := inside(out, case.id))]
-    files = [file for case in dataset.every for file in _files(case)]
+    files = [file for case in dataset.every for file in files_of(case)]
     holding = {parent for file in files for parent in file.resolve().parents} if folders else set[Path]()
     inputs = [str(folder) for folder in folders if folder.resolve() in holding]
     if inputs:
@@ -323,6 +309,8 @@ def preparation_digest(plan: Plan) -> str:
     )
     data = to_data(replace(plan, channels=channels))
     del data["labels"]["regions"]  # prepared labels hold classes
+    if plan.nan == "refuse":
+        del data["nan"]  # as in plans that had no such entry
     if plan.labels.ignore is None:  # as before there was an ignore label
         del data["labels"]["ignore"]
     return _digest({name: value for name, value in data.items() if name in _PREPARING})
@@ -330,7 +318,7 @@ def preparation_digest(plan: Plan) -> str:
 
 def _case_digest(case: Case, preparation: str) -> str:
     """A short name for a preparation and the state of a case's files; raises FileNotFoundError when one is gone."""
-    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in _files(case)]
+    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files_of(case)]
     order = [] if case.order is None else [list(case.order)]  # cases that are read as stored keep their former digest
     return _digest([preparation, len(case.images), states, *order])
 
@@ -354,13 +342,9 @@ def _claim(out: Path, plan: Plan) -> None:
 def _is_current(case: Case, out: Path, preparation: str) -> bool:
     """Whether a case lies prepared in `out`, as the plan says, from the files that it has now."""
     folder = inside(out, case.id)
-    if not (folder / "case.json").is_file() or not all(file.is_file() for file in _files(case)):
+    if not (folder / "case.json").is_file() or not all(file.is_file() for file in files_of(case)):
         return False
-    return _record(folder).digest == _case_digest(case, preparation)
-
-
-def _files(case: Case) -> tuple[Path, ...]:
-    return (*case.images, *([] if case.label is None else [case.label]))
+    return read_record(folder).digest == _case_digest(case, preparation)
 
 
 def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite: bool) -> None:
@@ -373,19 +357,6 @@ def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite
     prepared = prepare(volume, label, plan, case.id)
     identity = identity_of(volume)
     write_case(inside(out, case.id), prepared, plan.patch_size, plan.labels.count, digest, overwrite, identity)
-
-
-def _record(folder: Path) -> CaseRecord:
-    path = folder / "case.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"no prepared case in {folder}: {path} does not exist")
-    return _read_record(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _read_record(path: Path, version: int) -> CaseRecord:
-    """Training opens its cases again for every patch: each record is parsed once per version of the file."""
-    return load_json(CaseRecord, path)
 
 
 def _region(case: StoredCase, start: Size3, stop: Size3) -> tuple[slice, slice, slice]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,18 @@ def folder_of(run: RunFolder, origin: Origin, scope: Scope, cases: Cases) -> Pat
     name = part if part and scope.from_own else [f"on-{origin.dataset}", *part]
     folder = inside(run.root, "-".join([*name, *seen]))
     return folder if _holds(folder, origin) else folder.with_name(f"{folder.name}-{origin.content[:8]}")
+
+
+def refuse_several(system: Path | str, runs: Sequence[RunFolder]) -> None:
+    """Refuse a system that has no folder for figures of its own, where none is given.
+
+    Raises:
+        UserError: It is no single run folder.
+    """
+    if len(runs) != 1 or not Path(system).is_dir():
+        raise UserError(
+            "out must be given for a system.yaml, or where several runs predict together: RUN's own figures stay RUN's"
+        )
 
 
 def refuse_swapped(system: Path | str, dataset: Path | str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,18 @@ from voxward.core.case import Case, Dataset
 from voxward.core.channels import same_channels
 from voxward.core.choices import Cases, Reading
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.structure import to_data
 from voxward.data.channels import in_order_of
+from voxward.data.io import read_case, read_label
+from voxward.data.nan import dataset_reading_nan
+from voxward.data.volume_file import label_fault
 from voxward.robustness.bench import Bench, Source, Worker
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.trials import plan_trials
+from voxward.runs.folder import RunFolder
 from voxward.runs.unseen import Scope, scope_of
+from voxward.systems.nan import nan_for
 from voxward.systems.system import System
 
 
@@ -43,21 +48,26 @@ def set_up(
         reading: What the user says about the volumes.
 
     Returns:
-        A worker of the bench, with all systems open.
+        A worker of the bench, with all systems open. It keeps the cases that cannot be read or do not fit the systems
+        as failures.
 
     Raises:
         UserError: A system, the dataset or the protocol is wrong, or they do not fit each other.
+        CasesFailed: Every case fails.
         FileNotFoundError: A system is missing.
     """
     opened = _named([source.open() for source in sources])
     surrogate = _surrogate(protocol, sources[0].device)
     helper = None if surrogate is None else surrogate.open()
-    scope = _scope(dataset, list(opened.values()), protocol.cases, cases)
+    runs = [run for system in opened.values() for run in system.runs]
+    dataset = dataset_reading_nan(dataset, nan_for(runs, reading))
+    scope, failures = _scope(dataset, runs, protocol.cases, cases), Failures(reading.fail_fast)
+    readable = _readable({id: dataset.case(id) for id in scope.ids}, [*opened.values()], failures)
     bench = Bench(
         sources=dict(zip(opened, sources, strict=True)),
-        labels={name: system.labels for name, system in opened.items()},
-        cases={id: dataset.case(id) for id in scope.ids},
-        ordered={name: _ordered(dataset, system, scope.ids, reading) for name, system in opened.items()},
+        labels={name: system.labels.ignoring(dataset.labels.ignore) for name, system in opened.items()},
+        cases=readable,
+        ordered={name: _ordered(dataset, system, readable, reading) for name, system in opened.items()},
         protocol=replace(protocol, surrogate=None),
         version=voxward.__version__,
         volumes=volumes,
@@ -66,10 +76,11 @@ def set_up(
         seen=scope.seen,
         left_out=scope.left_out,
         overwrite=overwrite,
+        ignore=dataset.labels.ignore,
     )
     for name, system in opened.items():
         _check(system, bench, name)
-    return Worker(bench, opened, helper)
+    return Worker(bench, opened, helper, failures)
 
 
 def settings_of(worker: Worker) -> dict[str, object]:
@@ -85,6 +96,7 @@ def settings_of(worker: Worker) -> dict[str, object]:
         "systems": {name: _identity(worker.system(name)) for name in bench.sources},
         "cases": {id: _digest([*case.images, *filter(None, [case.label])]) for id, case in bench.cases.items()},
         **_orders(bench),
+        **({"nan": "zero"} if any(case.nan_as_zero for case in bench.cases.values()) else {}),
         **({} if surrogate is None else {"surrogate": _identity(surrogate)}),
     }
 
@@ -118,14 +130,35 @@ def _longer(system: System) -> str:
     return f"{above}-{system.name}" if above else system.name
 
 
-def _scope(dataset: Dataset, systems: Sequence[System], count: int | None, cases: Cases) -> Scope:
+def _scope(dataset: Dataset, runs: Sequence[RunFolder], count: int | None, cases: Cases) -> Scope:
     """The labelled cases that no system was trained on; what a user should know about them is a warning."""
     if not (dataset.cases or dataset.test):
         raise UserError(f"{dataset.root} has no labels: an attack needs the truth")
-    scope = scope_of([run for system in systems for run in system.runs], dataset, cases, count)
-    for note in scope.notes:
-        warnings.warn(note, stacklevel=3)
+    scope = scope_of(runs, dataset, cases, count)
+    scope.warn()
     return scope
+
+
+def _readable(chosen: Mapping[str, Case], systems: Sequence[System], failures: Failures) -> Mapping[str, Case]:
+    """The cases that can be read, and whose label fits; which case is the first one must be known before any work."""
+    cases = list(chosen.values())
+    for case in cases:
+        with failures.of(case):
+            _try(case, systems)
+    if not (left := failures.left(cases)):
+        failures.raise_any(len(cases))
+    return {case.id: case for case in left}
+
+
+def _try(case: Case, systems: Sequence[System]) -> None:
+    if case.label is None:
+        raise UserError("it has no label: an attack needs the truth")
+    volume, label = read_case(case), read_label(case.label)
+    if fault := label_fault(volume, label):
+        raise UserError(fault)
+    for system in systems:
+        system.labels.to_index(label.array)
+        system.check(len(volume.array) if case.order is None else len(case.order), volume.affine)
 
 
 def _ordered(dataset: Dataset, system: System, ids: Iterable[str], reading: Reading) -> Mapping[str, Case]:
@@ -143,7 +176,7 @@ def _transferred(surrogate: System | None, systems: Mapping[str, System]) -> fro
     if surrogate is None:
         return frozenset()
     for name, system in systems.items():
-        if surrogate.labels != system.labels:
+        if surrogate.labels.predicted != system.labels.predicted:
             raise UserError(
                 f"the surrogate's classes are {surrogate.labels.names}, those of {name} {system.labels.names}"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,6 +40,11 @@ class Scope:
     own: bool = False
     from_own: bool = False
     notes: tuple[str, ...] = ()
+
+    def warn(self) -> None:
+        """Tell the notes as warnings."""
+        for note in self.notes:
+            warnings.warn(note, stacklevel=3)
 
 
 def scope_of(
@@ -172,7 +178,7 @@ class _Known:
 
     def refuse_labels(self) -> None:
         labels = load_plan(self.folder.plan).labels
-        if self.dataset.labels.classes != labels.classes:
+        if self.dataset.labels.with_ignore(labels.ignore).classes != labels.classes:
             raise UserError(
                 f"the model predicts {_named(labels)}, but {self.dataset.root} has {_named(self.dataset.labels)}"
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 from voxward.core.case import Case
 from voxward.core.choices import Reading
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.files import inside
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
@@ -22,9 +23,16 @@ from voxward.systems.system import System
 
 
 def predict_cases(
-    system: System, cases: Sequence[Case], outputs: Outputs, resume: bool = False, progress: Progress = silent
+    system: System,
+    cases: Sequence[Case],
+    outputs: Outputs,
+    resume: bool = False,
+    progress: Progress = silent,
+    failures: Failures | None = None,
 ) -> tuple[Path, ...]:
     """Segment cases; the headers of all are checked before the first is read whole.
+
+    A case that fails does not stop the others.
 
     Args:
         system: The system.
@@ -32,23 +40,32 @@ def predict_cases(
         outputs: The folder, in which a prediction is called like its case and has its input's file type.
         resume: Keep predictions that are there already.
         progress: Told about windows and cases.
+        failures: Gets the cases that fail; None raises them together, after the others are written.
 
     Returns:
-        The files, in the order of the cases.
+        The files of the cases that did not fail, in the order of the cases.
 
     Raises:
-        UserError: A case does not fit the system, or another file would be replaced.
+        UserError: Another file would be replaced; then nothing is written.
+        CasesFailed: Cases failed, and `failures` is None; its result are the files of the others.
     """
+    kept = Failures() if failures is None else failures
     targets = [inside(outputs.folder, f"{case.id}{volume_suffix(case.images[0])}") for case in cases]
     _refuse_overwriting(cases, targets)
     outputs.check(target.name for target in targets)
     for case in cases:
-        _check(system, case)
+        with kept.of(case):
+            _check(system, case)
     for n, (case, path) in enumerate(zip(cases, targets, strict=True)):
-        if not (resume and path.exists()):
-            _segment_file(system, case, outputs, path.name, progress)
+        if case.id not in kept.cases and not (resume and path.exists()):
+            with kept.of(case):
+                _segment_file(system, case, outputs, path.name, progress)
         progress("predict", n + 1, len(cases))
-    return tuple(targets)
+    kept.found[:] = kept.ordered(cases)
+    written = tuple(path for case, path in zip(cases, targets, strict=True) if case.id not in kept.cases)
+    if failures is None:
+        kept.raise_any(len(cases), written)
+    return written
 
 
 def collect_inputs(
@@ -69,6 +86,7 @@ def collect_inputs(
     files: list[Path] = []
     for entry in map(Path, inputs):
         if entry.is_file():
+            volume_suffix(entry)  # refuses what is no volume by its name
             files.append(entry)
         elif not entry.is_dir():
             raise FileNotFoundError(f"no file or folder {entry}")
@@ -134,25 +152,19 @@ def _refuse_overwriting(cases: Sequence[Case], targets: Sequence[Path]) -> None:
 
 def _check(system: System, case: Case) -> None:
     """Refuse a case by its files' headers, before any is read whole."""
-    try:
-        first, *others = (read_header(path) for path in case.images)
-        for header in others:
-            if header.shape != first.shape or not same_affine(header.affine, first.affine, first.shape):
-                raise UserError(f"its channels disagree in shape or affine: {', '.join(map(str, case.images))}")
-        count = first.channels + sum(header.channels for header in others)
-        if fault := order_fault(case, count):
-            raise UserError(fault)
-        system.check(count if case.order is None else len(case.order), first.affine)
-    except UserError as error:
-        raise UserError(f"{case.id}: {error}") from error
+    first, *others = (read_header(path) for path in case.images)
+    for header in others:
+        if header.shape != first.shape or not same_affine(header.affine, first.affine, first.shape):
+            raise UserError(f"its channels disagree in shape or affine: {', '.join(map(str, case.images))}")
+    count = first.channels + sum(header.channels for header in others)
+    if fault := order_fault(case, count):
+        raise UserError(fault)
+    system.check(count if case.order is None else len(case.order), first.affine)
 
 
 def _segment_file(system: System, case: Case, outputs: Outputs, name: str, progress: Progress) -> None:
-    try:
-        volume = read_case(case)
-        found = system.segment(volume, lambda done, of: progress("windows", done, of))
-    except UserError as error:
-        raise UserError(f"{case.id}: {error}") from error
+    volume = read_case(case)
+    found = system.segment(volume, lambda done, of: progress("windows", done, of))
     if found.warning:
         warnings.warn(f"{case.id}: {found.warning}", stacklevel=2)
     with outputs.write(name) as path:

@@ -11,6 +11,7 @@ from voxward.core.case import Dataset, Split
 from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
 from voxward.core.plan import Fingerprint, Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
@@ -19,12 +20,13 @@ from voxward.core.structure import to_data
 from voxward.data.channels import in_order_of
 from voxward.data.fingerprint import fingerprint
 from voxward.data.formats.description import warn_of_rewritten
+from voxward.data.nan import dataset_reading_nan
 from voxward.data.planner import check_preparation, make_plan
 from voxward.data.splits import load_split, without
 from voxward.data.store import prepare_dataset
 from voxward.nets.registry import self_contained
 from voxward.runs.cases import cases_of_run, refuse_other_images
-from voxward.runs.folder import RunFolder, RunSplit
+from voxward.runs.folder import RunFolder, RunSettings, RunSplit
 from voxward.training.ledger import read_cases
 from voxward.training.setup import check_recipe
 from voxward.training.sides import settled_sides, sides_notice
@@ -142,8 +144,9 @@ def warn_of_sides(before: Recipe, settled: Recipe) -> None:
 
 
 def with_regions(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """Return the dataset with the regions of the recipe, where that has any."""
-    labels = dataset.labels.with_regions(recipe.regions, recipe.regions_class_order)
+    """Return the dataset with the regions and the ignore label of the recipe, where that has any."""
+    own = dataset.labels if recipe.regions is None else dataset.labels.with_regions({})
+    labels = own.with_ignore(recipe.ignore).with_regions(recipe.regions, recipe.regions_class_order)
     if recipe.regions:
         warn_of_rewritten(labels, f"recipe {recipe.name}")
     return replace(dataset, labels=labels)
@@ -159,8 +162,32 @@ def cases_of(dataset: Dataset, fold: Fold) -> Split:
     return without(load_split(dataset, fold.fold, fold.seed, fold.folds), excluded, dataset)
 
 
+def fold_of(start: RunFolder, asked: Fold) -> Fold:
+    """Return the fold of the run that a new one begins with, whose split it takes over.
+
+    Args:
+        start: The run.
+        asked: The fold that was asked for; 0, the default, asks for none.
+
+    Raises:
+        UserError: Another fold was asked for: cases that the run has seen would be held out, or the other way round.
+    """
+    settings = load_json(RunSettings, start.settings)
+    if asked.fold not in (0, settings.fold):
+        raise UserError(
+            f"fold {asked.fold} contradicts the split of {start.root}, which is that of its fold {settings.fold} and "
+            "is taken over: leave --fold out"
+        )
+    return replace(asked, fold=settings.fold, folds=settings.folds)
+
+
 def measured_plan(
-    dataset: Dataset, recipe: Recipe, ids: Sequence[str], workers: int = 2, progress: Progress = silent
+    dataset: Dataset,
+    recipe: Recipe,
+    ids: Sequence[str],
+    workers: int = 2,
+    progress: Progress = silent,
+    failures: Failures | None = None,
 ) -> tuple[Fingerprint, Plan]:
     """Measure training cases, and decide the plan of a recipe for them.
 
@@ -170,6 +197,7 @@ def measured_plan(
         ids: The ids of the training cases.
         workers: The number of cases that are read at once.
         progress: A function that is told about every case, as the stage `fingerprint`.
+        failures: Gets the cases that cannot be measured, which the plan then leaves out; None refuses them.
 
     Returns:
         What was measured, and the plan.
@@ -179,12 +207,15 @@ def measured_plan(
     """
     preparation = recipe.preparation
     check_preparation(preparation)
-    measured = fingerprint(dataset, ids, workers, counter(progress, "fingerprint"), preparation.crop_nonzero)
+    read, shown = dataset_reading_nan(dataset, preparation.nan), counter(progress, "fingerprint")
+    measured = fingerprint(read, ids, workers, shown, preparation.crop_nonzero, failures)
     return measured, make_plan(measured, preparation)
 
 
-def given_plan(path: Path, dataset: Dataset) -> Plan:
+def given_plan(path: Path, dataset: Dataset, recipe: Recipe) -> Plan:
     """Read a plan that may have been edited, and refuse one that was made for another dataset.
+
+    Where the recipe reads NaN as 0, the plan does so, too.
 
     Raises:
         UserError: The file is no plan, or its channels or labels are not those of the dataset.
@@ -199,7 +230,7 @@ def given_plan(path: Path, dataset: Dataset) -> Plan:
             f"{path} was made for channels {names} and {decided.labels}, but {dataset.root} has {dataset.channels} "
             f"and {dataset.labels}"
         )
-    return decided
+    return replace(decided, nan="zero") if recipe.preparation.nan == "zero" else decided
 
 
 def as_planned(dataset: Dataset, plan: Plan) -> Dataset:
