@@ -51,8 +51,7 @@ def evaluate(
         out: The folder of predictions and metrics. By default, for a single run, the run folder for its validation
             cases, and for everything else a folder in it: RUN/test, RUN/all, or for another dataset RUN/on-NAME.
         overrides: Changes of the system's entries, such as `tta=mirrors`.
-        scoring: What an empty mask counts and how HD95 and Dice are taken (see metrics.policies), and the tolerance of
-            the surface Dice and which one it is.
+        scoring: What an empty mask counts, how HD95 and Dice are taken (see metrics.policies), and which surface Dice.
         reading: What the channels of the dataset are, where it does not declare it or declares it wrongly; what is
             done about NaN; and whether the first case that fails stops the others.
         compute: The device, and how many cases are scored at once.
@@ -66,8 +65,7 @@ def evaluate(
     Raises:
         UserError: The dataset's labels are not the system's, a run was trained on all of its cases, or a file would be
             replaced.
-        CasesFailed: Cases failed; its `result` are the scores of the others, which are written and say so. None are
-            where every case failed.
+        CasesFailed: Cases failed; its `result` are the scores of the others, which are written; None without others.
         FileNotFoundError: The system or the dataset is missing.
 
     Example:
@@ -82,12 +80,12 @@ def evaluate(
     scope = scope_of(opened.runs, source, cases, workers=compute.workers, progress=progress)
     scope.warn()
     origin = origin_of(opened, source, scope, cases.split)
-    target = Path(out) if out is not None else folder_of(opened.runs[0], origin, scope, cases)
+    target = folder_of(opened.runs[0], origin, scope, cases) if out is None else Path(out)
     refuse_own_folder(target, source)
-    outputs, output = Outputs(target, "metrics", overwrite), Output(target, overwrite, progress)
+    outputs, failures = Outputs(target, "metrics", overwrite), Failures(reading.fail_fast)
     outputs.check(METRICS_FILES)
-    failures = Failures(reading.fail_fast)
-    scored = score_system(opened, source, scope.ids, output, scoring, compute.workers, resume, failures)
+    output = Output(target, overwrite, progress)
+    scored = score_system(opened, source, scope.ids, output, scoring, compute.workers, resume=resume, failures=failures)
     result = save_metrics(replace(scored, origin=origin), outputs)
     failures.raise_any(len(scope.ids), result)
     return result
