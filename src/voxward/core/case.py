@@ -12,6 +12,9 @@ from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.types import CaseLabels, Float3, Image, Size3, VoxelArray
 
+AFFINE_TOLERANCE = 0.05
+"""How far the corners of two files of one case may lie apart, in the smallest voxel edge, unless the user says more."""
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -85,6 +88,11 @@ class Case:
         order: For every channel that is read, its number in the files; None reads all channels as they are stored.
         nan_as_zero: Whether NaN is read as 0, as some programs write it outside the field of view. Otherwise it is
             refused.
+        affine_tolerance: How far the corners of the case's files, or of its prediction, may lie apart, in the smallest
+            voxel edge.
+
+    Raises:
+        UserError: The tolerance is negative or no number.
     """
 
     id: str
@@ -92,6 +100,11 @@ class Case:
     label: Path | None = None
     order: tuple[int, ...] | None = None
     nan_as_zero: bool = False
+    affine_tolerance: float = AFFINE_TOLERANCE
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.affine_tolerance < np.inf:
+            raise UserError(f"affine_tolerance must be a number of voxels from 0, got {self.affine_tolerance}")
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ from voxward.core.types import CaseLogits, Size3
 from voxward.data.crop import blank, crop_frozen
 from voxward.data.normalization import normalization_of
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
+from voxward.data.places import label_fault
 from voxward.data.resample import resample, resample_labels
 from voxward.data.resample_rows import resampled_rows
 from voxward.data.statistics import Figures, LiveFigures, box_figures, live_figures
-from voxward.data.volume_file import label_fault
 
 _LARGEST = float(np.finfo(np.float32).max)
 

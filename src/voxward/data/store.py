@@ -29,7 +29,7 @@ from voxward.core.files import atomic_write, inside, write_json
 from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
-from voxward.data.io import read_case, read_label
+from voxward.data.io import read_case, read_truth
 from voxward.data.normalization import normalization_of
 from voxward.data.parallel import for_each_case
 from voxward.data.prepare import prepare
@@ -340,8 +340,9 @@ def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite
     digest = _case_digest(case, preparation)
     if _is_current(case, out, preparation):
         return
-    label = None if case.label is None else read_label(case.label)
-    prepared = prepare(read_case(case), label, plan, case.id)
+    volume = read_case(case)
+    label = None if case.label is None else read_truth(case, volume)
+    prepared = prepare(volume, label, plan, case.id)
     write_case(inside(out, case.id), prepared, plan.patch_size, plan.labels.count, digest, overwrite)
 
 

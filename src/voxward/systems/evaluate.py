@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from voxward.core.labels import LabelSet
 from voxward.core.structure import to_data
 from voxward.data.io import SUFFIXES, read_label
 from voxward.data.parallel import for_each_case
-from voxward.data.volume_file import same_affine
+from voxward.data.places import apart
 from voxward.metrics.policies import STANDARD, Scoring
 from voxward.metrics.registry import METRICS, PRIMARY
 from voxward.metrics.score import CaseMetrics, score_case
@@ -104,11 +104,8 @@ def evaluate_pairs(
             not declared. The message names every such case.
         FileNotFoundError: Files are missing. The message names them.
     """
-    # A pair is read as a case whose image is the prediction.
     cases = [Case(id, (prediction,), truth) for id, truth, prediction in pairs]
-    _check(cases)
-    scored = for_each_case(lambda case: _score(case, labels, scoring), cases, workers, progress)
-    return summarise_cases(scored, scoring)
+    return _evaluate(cases, labels, scoring, workers, progress)
 
 
 def evaluate_folder(
@@ -144,8 +141,17 @@ def evaluate_folder(
     for case in cases:
         if case.label is None:
             raise UserError(f"case {case.id!r} of {dataset.name!r} has no label to score against")
-        pairs.append((case.id, case.label, _prediction(predictions, case)))
-    return evaluate_pairs(pairs, dataset.labels, scoring, workers, progress)
+        pairs.append(replace(case, images=(_prediction(predictions, case),)))
+    return _evaluate(pairs, dataset.labels, scoring, workers, progress)
+
+
+def _evaluate(
+    cases: Sequence[Case], labels: LabelSet, scoring: Scoring, workers: int, progress: Progress | None
+) -> Evaluation:
+    """Score cases whose image is the prediction."""
+    _check(cases)
+    scored = for_each_case(lambda case: _score(case, labels, scoring), cases, workers, progress)
+    return summarise_cases(scored, scoring)
 
 
 def _prediction(folder: Path, case: Case) -> Path:
@@ -171,16 +177,13 @@ def _check(cases: Sequence[Case]) -> None:
 def _score(case: Case, labels: LabelSet, scoring: Scoring) -> CaseMetrics:
     assert case.label is not None
     truth, prediction = read_label(case.label), read_label(case.images[0])
-    _same_grid(truth, prediction)
+    _same_grid(case, truth, prediction)
     maps = (labels.to_index(truth.array), labels.to_index(prediction.array))
     return score_case(case.id, *maps, truth.spacing, labels, scoring)
 
 
-def _same_grid(truth: Volume, prediction: Volume) -> None:
+def _same_grid(case: Case, truth: Volume, prediction: Volume) -> None:
     if truth.shape != prediction.shape:
         raise UserError(f"the prediction has shape {prediction.shape}, its truth {truth.shape}")
-    if not same_affine(truth.affine, prediction.affine, truth.shape):
-        raise UserError(
-            f"prediction and truth lie in different places: their affines are "
-            f"{prediction.affine.tolist()} and {truth.affine.tolist()}"
-        )
+    if (found := apart(truth.affine, prediction.affine, truth.shape)).exceeds(case.affine_tolerance):
+        raise UserError(f"{case.images[0]} and {case.label} lie in different places: {found}")

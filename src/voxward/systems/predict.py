@@ -14,7 +14,7 @@ from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
 from voxward.data.io import SUFFIXES, read_case, read_header, volume_stem, volume_suffix, write_label
-from voxward.data.volume_file import same_affine
+from voxward.data.places import apart
 from voxward.systems.system import System
 
 
@@ -124,8 +124,10 @@ def _check(system: System, case: Case) -> None:
     try:
         first, *others = (read_header(path) for path in case.images)
         for header in others:
-            if header.shape != first.shape or not same_affine(header.affine, first.affine, first.shape):
-                raise UserError(f"its channels disagree in shape or affine: {', '.join(map(str, case.images))}")
+            if header.shape != first.shape:
+                raise UserError(f"its channels disagree in shape: {', '.join(map(str, case.images))}")
+            if (found := apart(header.affine, first.affine, first.shape)).exceeds(case.affine_tolerance):
+                raise UserError(f"its channels disagree in affine: {found} ({', '.join(map(str, case.images))})")
         system.check(first.channels + sum(header.channels for header in others), first.affine)
     except UserError as error:
         raise UserError(f"{case.id}: {error}") from error
