@@ -32,7 +32,9 @@ _HOMES = {
     "load_protocol": "voxward.robustness.protocol",
     "Compute": "voxward.core.choices",
     "Fold": "voxward.core.choices",
+    "Reading": "voxward.core.choices",
     "Reuse": "voxward.core.choices",
+    "CasesFailed": "voxward.core.errors",
     "Scoring": "voxward.metrics.policies",
     "create_network": "voxward.nets.registry",
     "load_recipe": "voxward.core.recipe",
@@ -46,6 +48,8 @@ _HOMES = {
     "read_image": "voxward.data.io",
     "read_label": "voxward.data.io",
     "write_phantoms": "voxward.phantoms.write",
+    "write_brain_phantoms": "voxward.phantoms.write",
+    "write_abdomen_phantoms": "voxward.phantoms.write",
 }
 
 # Rooms with a surface of their own: voxward.attacks.create("apgd-dice").

@@ -20,7 +20,9 @@ from voxward.commands.train import train as train
 from voxward.core.case import Volume as Volume
 from voxward.core.choices import Compute as Compute
 from voxward.core.choices import Fold as Fold
+from voxward.core.choices import Reading as Reading
 from voxward.core.choices import Reuse as Reuse
+from voxward.core.errors import CasesFailed as CasesFailed
 from voxward.core.model import PatchModel as PatchModel
 from voxward.core.recipe import load_recipe as load_recipe
 from voxward.data.formats import open_dataset as open_dataset
@@ -28,6 +30,8 @@ from voxward.data.io import read_image as read_image
 from voxward.data.io import read_label as read_label
 from voxward.metrics.policies import Scoring as Scoring
 from voxward.nets.registry import create_network as create_network
+from voxward.phantoms.write import write_abdomen_phantoms as write_abdomen_phantoms
+from voxward.phantoms.write import write_brain_phantoms as write_brain_phantoms
 from voxward.phantoms.write import write_phantoms as write_phantoms
 from voxward.pipeline.model import PipelineModel as PipelineModel
 from voxward.pipeline.predictor import Predictor as Predictor

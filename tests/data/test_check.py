@@ -190,3 +190,12 @@ def test_the_real_faults_are_found(data_root: Path) -> None:
 )
 def test_sound_real_datasets_pass(data_root: Path, task: str, cases: int) -> None:
     assert check_dataset(open_dataset(data_root / task)) == CheckReport((), cases)
+
+
+def test_classes_that_differ_in_left_and_right_are_named(folder: Folder) -> None:
+    folder.describe([f"c{n}.nii.gz" for n in range(6)], labels={"0": "background", "1": "kidney_l", "2": "kidney_r"})
+    report = folder.check()
+    (problem,) = report.problems
+    assert (problem.severity, problem.kind) == ("warning", "left and right")
+    assert "kidney_l and kidney_r" in problem.message
+    assert report.ok

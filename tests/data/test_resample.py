@@ -104,3 +104,13 @@ def test_labels_keep_type_and_are_copied() -> None:
 def test_labels_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"0\.\.1"):
         resample_labels(torch.full((2, 2, 2), 2), (3, 3, 3), 2)
+
+
+@pytest.mark.parametrize("voxel", [(1, 2, 2), (2, 1, 1), (2, 2, 2), (0, 4, 6)])
+def test_an_object_between_the_samples_is_no_fault(voxel):
+    """Every third voxel is sampled, the second of each three."""
+    label = torch.zeros(9, 9, 9, dtype=torch.uint8)
+    label[4, 4, 4], label[voxel] = 2, 1
+    found = resample_labels(label, (3, 3, 3), 3)
+    assert found[1, 1, 1] == 2
+    assert found.count_nonzero() == 1

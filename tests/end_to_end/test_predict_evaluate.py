@@ -40,7 +40,7 @@ def test_other_file_types_come_back_as_they_went_in(phantoms, trained, tmp_path,
 
 
 def test_dataset_folders_are_collected(phantoms):
-    assert len(collect_inputs([phantoms], 1)) == len(open_dataset(phantoms).cases)
+    assert len(collect_inputs([phantoms], ("MRI",))) == len(open_dataset(phantoms).cases)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_numbered_files_are_channels_only_when_they_count_up(tmp_path, names, ch
     for path in paths:
         path.touch()
     inputs = [path for path in paths if not path.name.startswith(".")] if as_files else [tmp_path]
-    assert {case.id: len(case.images) for case in collect_inputs(inputs, channels)} == cases
+    assert {case.id: len(case.images) for case in collect_inputs(inputs, ("channel",) * channels)} == cases
 
 
 def test_an_input_is_never_overwritten(phantoms, trained, tmp_path):
@@ -137,7 +137,9 @@ def test_scores_that_would_flatter_or_mislead_are_refused(phantoms, trained, tmp
     listed = json.loads((phantoms / "dataset.json").read_text())["training"]
     kept = [entry for entry in listed if not any(id in entry["image"] for id in split["validation"])]
     with pytest.raises(ValueError, match="flatter"):
-        evaluate(trained, _copied(phantoms, tmp_path / "part", training=kept), out=tmp_path / "out")
+        evaluate(
+            trained, _copied(phantoms, tmp_path / "part", training=kept, numTraining=len(kept)), out=tmp_path / "out"
+        )
     swapped = {"0": "background", "1": "organ b", "2": "organ a", "3": "lesion"}
     with pytest.raises(ValueError, match="the model predicts"):
         evaluate(trained, _copied(phantoms, tmp_path / "swapped", labels=swapped), out=tmp_path / "out")

@@ -16,10 +16,10 @@ def verdicts(records: list[Record], thresholds: Thresholds = STANDARD) -> dict[s
 
 def test_a_sound_book_passes_what_can_be_tested() -> None:
     found = verdicts(book())
-    untestable = {"eps 1", "black-box", "deployed", "model"}
+    untestable = {"eps 1", "black-box", "deployed", "model", "rounding"}
     assert found == {name: None if name in untestable else True for name in found}
-    assert len(found) == 10
-    assert len(sanity([*book(), clean("a", model="n")])) == 20
+    assert len(found) == 12
+    assert len(sanity([*book(), clean("a", model="n")])) == 24
 
 
 LARGE = ThreatModel(1.0)
@@ -40,6 +40,8 @@ BROKEN: dict[str, tuple[bool, list[Record]]] = {
     "complete": (False, [record("z", "a", (0.3, 0.3), 0.1)]),
     "deployed": (False, [clean("a", deployed=(0.1, 0.1))]),
     "model": (False, [_probe(random=True)]),
+    "gradients": (False, [record("y", "a", (0.3, 0.3), 0.1, warnings=("y: the gradient was 0",))]),
+    "rounding": (False, [record("y", "a", (0.3, 0.3), 0.1, written=0.0)]),
 }  # fmt: skip
 
 
@@ -80,6 +82,8 @@ MENDED: dict[str, list[Record]] = {
     # A look at one case is no unfinished attack.
     "complete": [_probe(), record("reach", "a", (0.04, 0.0), 1.0, threat=LARGE, kind="control")],
     "model": [_probe()],
+    "gradients": [record("y", "a", (0.3, 0.3), 0.1)],
+    "rounding": [record("y", "a", (0.3, 0.3), 0.1, written=0.05)],
 }  # fmt: skip
 
 
@@ -92,6 +96,20 @@ def test_a_finding_says_what_failed() -> None:
     (finding,) = (f for f in sanity([*book(), *BROKEN["noise control"][1]]) if f.name == "noise control")
     # 0.6 against a mean of 0.75.
     assert "noise at eps 0.2 moves the mean Dice by -0.150" in finding.text
+
+
+def test_what_attacks_say_of_themselves_is_counted_by_sentence() -> None:
+    said = ("y: the gradient was 0 in every step for 1 of 1 cases: nothing was learnt",)
+    rows = [record("y", case, (0.3, 0.3), 0.1, warnings=said) for case in "abcde"]
+    (finding,) = (f for f in sanity([*(clean(c, dice=(0.9, 0.7)) for c in "abcde"), *rows]) if f.name == "gradients")
+    assert finding.text == ("m: y: the gradient was 0 in every step: nothing was learnt (5 of 5 cases: a, b, c, ...)")
+
+
+def test_a_perturbation_that_rounding_took_away_is_named() -> None:
+    rows = [record("y", case, (0.8, 0.6), 0.001, distance=0.001, written=0.0) for case in "ab"]
+    (finding,) = (f for f in sanity([*book(), *rows]) if f.name == "rounding")
+    assert finding.passed is False
+    assert "y at eps 0.001: the written file equals the clean one in 2 cases (a, b)" in finding.text
 
 
 def test_thresholds_decide() -> None:

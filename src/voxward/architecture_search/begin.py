@@ -27,6 +27,7 @@ from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.runs.folder import RunSplit
 from voxward.training.begin import (
     Request,
+    as_planned,
     cases_of,
     given_plan,
     measured_plan,
@@ -34,11 +35,13 @@ from voxward.training.begin import (
     recipe_of,
     refuse_decisions,
     split_of,
+    warn_of_sides,
     with_regions,
     write_decisions,
 )
 from voxward.training.budget import check_minutes
 from voxward.training.setup import TrainingCases
+from voxward.training.sides import settled_sides
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,11 @@ def search_recipe(request: Request) -> Recipe:
         raise UserError(f"a search runs in one process: devices must be 1, got {request.compute.devices}")
     recipe = recipe_of(request, "search")
     if not request.resume:
+        labels, asked = with_regions(request.dataset, recipe).labels, recipe
         _check_names(recipe.search or Search())
-        create_loss(recipe.loss, with_regions(request.dataset, recipe).labels)
+        create_loss(recipe.loss, labels)
+        recipe = settled_sides(asked, labels)
+        warn_of_sides(asked, recipe)
     resolve_precision(recipe.training.precision, resolve_device(request.compute.device))
     check_minutes(request.minutes)
     return recipe
@@ -135,9 +141,10 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, paths: tuple[int,
     if request.reuse.plan is None:
         decided = measured_plan(dataset, recipe, given.train, workers, progress)[1]
     else:
-        decided = given_plan(Path(request.reuse.plan), dataset)
+        decided = given_plan(Path(request.reuse.plan), dataset, recipe)
     _refuse_paths(super_net(recipe, decided, fold.seed), max(paths), recipe.search or Search())
-    prepare_dataset(dataset, decided, request.prepared, given.train, workers, counter(progress, "prepare"))
+    source = as_planned(dataset, decided)
+    prepare_dataset(source, decided, request.prepared, given.train, workers, counter(progress, "prepare"))
     settings = SearchSettings(
         dataset=str(dataset.root.resolve()),
         paths=paths,

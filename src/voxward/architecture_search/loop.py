@@ -32,6 +32,7 @@ from voxward.training.budget import (
 )
 from voxward.training.defence import ascended, patch_ball
 from voxward.training.log import TrainingLog
+from voxward.training.sides import training_swaps
 from voxward.training.sitting import Sitting
 
 COLUMNS = (
@@ -208,7 +209,8 @@ class SearchSitting(Sitting):
         count, channels = batch.images.shape[:2]
         draw = draw_augmentation(run.recipe.augmentation, count, channels, self.active, generator)
         images, labels = batch.images.to(run.device), batch.labels.to(run.device)
-        return apply_augmentation(images, labels, draw, run.plan.patch_size, run.plan.spacing, run.plan.padding)
+        swaps = training_swaps(run.recipe, run.plan.labels)
+        return apply_augmentation(images, labels, draw, run.plan.patch_size, run.plan.spacing, run.plan.padding, swaps)
 
     def _perturbed(self, images: Images, labels: Labels, ranges: Tensor) -> Images:
         run, steps = self.run, self.run.settings.adversarial_steps

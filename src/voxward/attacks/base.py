@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from voxward.attacks import masking
 from voxward.attacks.budget import Budget
 from voxward.attacks.criteria import judge
 from voxward.attacks.state import AttackState, Counted
 from voxward.attacks.threat import Ball, ThreatModel
 from voxward.core.errors import UserError
-from voxward.core.model import Head, Inputs, Scores, Truth, Values, VolumeModel
+from voxward.core.model import Head, Inputs, Scores, Truth, Values, VolumeModel, annotated_part
 from voxward.core.progress import Progress, silent
 from voxward.core.structure import to_data
 
@@ -36,6 +39,8 @@ class AttackResult:
         gradients: Evaluations of the whole batch with a gradient.
         forwards: Evaluations of the whole batch without a gradient; a local update counts as a whole one.
         seconds: Wall-clock time.
+        warnings: What makes it doubtful that the attack shows how robust the model is, one sentence each, such as a
+            gradient that was 0 in every step.
     """
 
     attack: str
@@ -48,6 +53,7 @@ class AttackResult:
     gradients: int
     forwards: int
     seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 class Attack(ABC):
@@ -103,6 +109,14 @@ class Attack(ABC):
             UserError: The attack cannot work on such a model.
         """
 
+    def doubts(self, state: AttackState) -> Iterator[str]:
+        """Yield what makes it doubtful that the attack learnt from the model's gradients, one sentence each.
+
+        Args:
+            state: The attack's state after `run`.
+        """
+        yield from learnt(self.name, state, climbs=False, saturates=False)
+
     @abstractmethod
     def cost(self, classes: int) -> tuple[int, int]:
         """Return the greatest numbers of gradients and of forward passes that the attack may spend.
@@ -124,6 +138,7 @@ class Attack(ABC):
         if state.finished:
             return
         returned = self.run(state).detach()
+        state.warnings += self.doubts(state)
         # Compared before it is projected: a second projection may change an ulp, which is not worth a forward pass.
         if not torch.equal(returned, state.best):
             state.look(state.ball.project(returned))
@@ -173,24 +188,31 @@ class Attack(ABC):
         threat: ThreatModel,
         seed: int = 0,
         progress: Progress = silent,
+        *,
+        warn: bool = True,
     ) -> AttackResult:
         """Attack a batch of cases, each of them on its own.
 
         Args:
             model: The attacked model, such as a `PatchModel` or a `PipelineModel`.
             volume: Intensities (b, c, *spatial), finite, in the unit of the threat model's bounds.
-            target: The ground truth: class indices (b, *spatial), or 0 and 1 per region (b, k, *spatial).
+            target: The ground truth: class indices (b, *spatial), or 0 and 1 per region (b, k, *spatial), with -1 where
+                a voxel is not annotated.
             threat: What the attack may do.
             seed: The seed of every random number.
             progress: What reports of progress go to.
+            warn: Whether the result's warnings are given as Python warnings, too.
 
         Returns:
-            The adversarial volumes with their Dice and what they cost.
+            The adversarial volumes with their Dice, what they cost, and what makes them doubtful.
 
         Raises:
             UserError: The attack does not know the threat model's norm, the threat model has no bounds, the ground
                 truth does not fit the model, the volume is not finite, or the model returns probabilities instead of
                 logits.
+
+        Warns:
+            UserWarning: The attack may have learnt nothing (see `AttackResult.warnings`).
         """
         began = time.perf_counter()
         state = self.begin(model, volume, target, threat, threat.ball(volume), seed, progress)
@@ -199,13 +221,18 @@ class Attack(ABC):
         done, total = state.done
         if 0 < done < total:  # the attack stopped early, because no Dice was left
             state.report(total, total)
-        return _judged(self.name, threat, state, began)
+        result = _judged(self.name, threat, state, began)
+        if warn:
+            give(result.warnings, stacklevel=3)
+        return result
 
 
 def _judged(name: str, threat: ThreatModel, state: AttackState, began: float) -> AttackResult:
     """Project the best point and judge it once more, from scratch."""
     final = state.ball.project(state.best)
-    dice = judge(state.model, state.model.logits(final), state.target)
+    logits = state.model.logits(final)
+    dice = judge(state.model, logits, state.target)
+    state.judge_again(logits, dice)
     return AttackResult(
         attack=name,
         threat=threat,
@@ -217,7 +244,53 @@ def _judged(name: str, threat: ThreatModel, state: AttackState, began: float) ->
         gradients=state.model.gradients,
         forwards=state.model.forwards,
         seconds=time.perf_counter() - began,
+        warnings=remarks(name, state),
     )
+
+
+def learnt(name: str, state: AttackState, climbs: bool, saturates: bool) -> Iterator[str]:
+    """Yield what makes it doubtful that an attack learnt from the model's gradients; see `masking`.
+
+    Args:
+        name: The attack's name.
+        state: The attack's state after `run`.
+        climbs: Whether it climbs one objective that stays the same in all steps.
+        saturates: Whether the gradient of its objective vanishes where the model is sure.
+    """
+    fell = state.best_dice < state.clean_dice
+    yield from masking.doubts(name, state.slopes, state.target, fell, climbs)
+    if saturates:
+        yield from masking.saturated(name, state.start.logits, state.target, state.model.head)
+    if state.undefined:
+        yield (
+            f"{name}: the model returned NaN or infinite logits {state.undefined} times, and these volumes were not "
+            "counted"
+        )
+
+
+def remarks(name: str, state: AttackState) -> tuple[str, ...]:
+    """Return all that makes an attack's result doubtful.
+
+    Args:
+        name: The attack's name.
+        state: Its state at the end.
+    """
+    random = (
+        f"{name}: the model answers at random, so that one gradient is noise and the Dice is drawn by chance: attack "
+        "the mean of several answers, as the ensembles do"
+    )
+    return (*dict.fromkeys(state.warnings), *([random] if state.random else []))
+
+
+def give(sentences: tuple[str, ...], stacklevel: int) -> None:
+    """Give sentences as Python warnings.
+
+    Args:
+        sentences: The sentences.
+        stacklevel: Whose line the warning names, as for `warnings.warn`.
+    """
+    for sentence in sentences:
+        warnings.warn(sentence, stacklevel=stacklevel)
 
 
 def check_logits(logits: Scores, target: Truth, head: Head) -> None:
@@ -229,7 +302,8 @@ def check_logits(logits: Scores, target: Truth, head: Head) -> None:
         head: How the logits are read.
 
     Raises:
-        UserError: The ground truth has another shape or illegal values, or the logits are not finite or look like
+        UserError: The ground truth has another shape, illegal values or a case without any annotated voxel, or the
+            logits are not finite or look like
             probabilities.
     """
     expected = logits.shape if head == "regions" else (logits.shape[0], *logits.shape[2:])
@@ -238,8 +312,11 @@ def check_logits(logits: Scores, target: Truth, head: Head) -> None:
             f"the ground truth must have shape {tuple(expected)} for a {head} head, got {tuple(target.shape)}"
         )
     most = 1 if head == "regions" else logits.shape[1] - 1
-    if target.numel() and not 0 <= int(target.min()) <= int(target.max()) <= most:
-        raise UserError(f"the ground truth must hold 0 to {most}, got {int(target.min())} to {int(target.max())}")
+    truth, known = annotated_part(target)
+    if truth.numel() and not 0 <= int(truth.min()) <= int(truth.max()) <= most:
+        raise UserError(f"the ground truth must hold 0 to {most}, got {int(truth.min())} to {int(truth.max())}")
+    if known is not None and not bool(known.flatten(1).any(1).all()):
+        raise UserError("no voxel of the ground truth is annotated: there is nothing to attack")
     if not bool(torch.isfinite(logits).all()):
         raise UserError("the model returns NaN or infinite logits")
     if looks_like_probabilities(logits, head):

@@ -131,7 +131,8 @@ class Ensemble(Attack):
     def run(self, state: AttackState) -> Inputs:
         """Run the members one after the other until no case has any Dice left; see `Attack.run`."""
         members = self.members(state.start.logits.shape[1] if state.model.head == "softmax" else 2)
-        base = _averaged(state) if is_random(state.model, state.ball.reference) else state
+        state.averaged |= is_random(state.model, state.ball.reference)
+        base = _averaged(state) if state.averaged else state
         for n, attack in enumerate(members.values()):
             if state.finished:
                 break

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voxward.attacks.base import Attack
+from voxward.attacks.base import Attack, give, remarks
 from voxward.attacks.budget import Budget
 from voxward.attacks.criteria import judge
 from voxward.attacks.fab_boundary import (
@@ -44,7 +44,7 @@ from voxward.attacks.fab_boundary import (
 from voxward.attacks.state import JUDGED, AttackState
 from voxward.attacks.threat import ThreatModel
 from voxward.core.errors import UserError
-from voxward.core.model import Inputs, Objective, Truth, Values, VolumeModel
+from voxward.core.model import Inputs, Objective, Truth, Values, VolumeModel, annotated_part
 from voxward.core.progress import Progress, silent
 
 
@@ -63,6 +63,7 @@ class MinimumNormResult:
         gradients: Evaluations of the whole batch with a gradient.
         forwards: Evaluations of the whole batch without a gradient.
         seconds: Wall-clock time.
+        warnings: What makes it doubtful that there is no smaller perturbation, one sentence each.
     """
 
     attack: str
@@ -74,6 +75,7 @@ class MinimumNormResult:
     gradients: int
     forwards: int
     seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 class MinimumNorm(Attack):
@@ -142,6 +144,8 @@ class MinimumNorm(Attack):
         threat: ThreatModel,
         seed: int = 0,
         progress: Progress = silent,
+        *,
+        warn: bool = True,
     ) -> MinimumNormResult:
         """Find the smallest perturbation that breaks each case, inside the threat model's range of legal intensities.
 
@@ -154,19 +158,24 @@ class MinimumNorm(Attack):
             threat: The norm, the unit and the legal intensities.
             seed: The seed of every random number.
             progress: What reports of progress go to.
+            warn: Whether the result's warnings are given as Python warnings, too.
 
         Returns:
-            The broken volumes with their distances and what they cost.
+            The broken volumes with their distances, what they cost, and what makes them doubtful.
 
         Raises:
             UserError: As for a call of the attack.
+
+        Warns:
+            UserWarning: The attack may have learnt nothing (see `MinimumNormResult.warnings`).
         """
         began = time.perf_counter()
         state = self.begin(model, volume, target, threat, without_radius(threat.ball(volume)), seed, progress)
         counted, hunt = state.model, self._hunt(state)
+        state.warnings += self.doubts(state)
         dice = judge(counted, counted.logits(hunt.point), target)
         distance = torch.where(hunt.breaks(dice), hunt.distance, torch.inf)
-        return MinimumNormResult(
+        result = MinimumNormResult(
             attack=self.name,
             threat=threat,
             adversarial=hunt.point,
@@ -176,7 +185,11 @@ class MinimumNorm(Attack):
             gradients=counted.gradients,
             forwards=counted.forwards,
             seconds=time.perf_counter() - began,
+            warnings=remarks(self.name, state),
         )
+        if warn:
+            give(result.warnings, stacklevel=3)
+        return result
 
     def _hunt(self, state: AttackState) -> Hunt:
         clean = state.clean_dice
@@ -228,7 +241,8 @@ class FabT(MinimumNorm):
             for region in range(logits.shape[1]):
                 yield Decision(_region_margin(region), lambda values, dice: values)
             return
-        others = logits.scatter(1, target[:, None].long(), -torch.inf).argsort(1, descending=True)
+        truth = annotated_part(target)[0]
+        others = logits.scatter(1, truth[:, None], -torch.inf).argsort(1, descending=True)
         for rank in range(logits.shape[1] - 1):
             yield Decision(_margin_to(others[:, rank : rank + 1]), lambda values, dice: values)
 
@@ -255,12 +269,27 @@ class FabDice(MinimumNorm):
 
 
 def _margin_to(other: Tensor) -> Objective:
-    """Mean over the voxels of the true class's logit minus that of class `other` (b, 1, *spatial)."""
-    return lambda logits, target: (
-        (logits.gather(1, target[:, None].long()) - logits.gather(1, other)).flatten(1).mean(1)
-    )
+    """Mean over the annotated voxels of the true class's logit minus that of class `other` (b, 1, *spatial)."""
+
+    def mean_margin(logits: Tensor, target: Tensor) -> Tensor:
+        truth, known = annotated_part(target)
+        return _mean((logits.gather(1, truth[:, None]) - logits.gather(1, other))[:, 0], known)
+
+    return mean_margin
 
 
 def _region_margin(region: int) -> Objective:
-    """Mean over the voxels of a region's margin (2 t - 1) z."""
-    return lambda logits, target: ((2 * target[:, region] - 1) * logits[:, region]).flatten(1).mean(1)
+    """Mean over the annotated voxels of a region's margin (2 t - 1) z."""
+
+    def mean_margin(logits: Tensor, target: Tensor) -> Tensor:
+        truth, known = annotated_part(target[:, region])
+        return _mean((2 * truth - 1) * logits[:, region], known)
+
+    return mean_margin
+
+
+def _mean(values: Tensor, known: Tensor | None) -> Tensor:
+    """Mean over the annotated voxels of each case; None: over all."""
+    if known is None:
+        return values.flatten(1).mean(1)
+    return (values * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from voxward.attacks.base import Attack
+from voxward.attacks.base import Attack, learnt
 from voxward.attacks.budget import Budget
-from voxward.attacks.objectives import Loss, Weights, at, check_objective, create_objective
+from voxward.attacks.objectives import OBJECTIVES, Loss, Weights, at, check_objective, create_objective
 from voxward.attacks.state import JUDGED, AttackState
 from voxward.attacks.threat import Ball
 from voxward.core.errors import UserError
@@ -60,6 +61,11 @@ class GradientAscent(Attack):
     def check(self, head: Head, classes: int) -> None:
         """Check that the objective works on a model; see `Attack.check`."""
         check_objective(create_objective(self.objective, self.class_weights), head, classes)
+
+    def doubts(self, state: AttackState) -> Iterator[str]:
+        """Yield what makes it doubtful that the attack learnt from its gradients; see `Attack.doubts`."""
+        entry = OBJECTIVES[self.objective]
+        yield from learnt(self.name, state, entry.steady, entry.saturates)
 
     def cost(self, classes: int) -> tuple[int, int]:
         """Return the greatest numbers of gradients and of forward passes; see `Attack.cost`."""

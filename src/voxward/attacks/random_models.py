@@ -87,5 +87,14 @@ def is_random(model: VolumeModel, volume: Inputs) -> bool:
         model: The model, which is evaluated twice.
         volume: Intensities (b, c, *spatial).
     """
-    first, second = model.logits(volume), model.logits(volume)
+    return differ(model.logits(volume), model.logits(volume))
+
+
+def differ(first: Scores, second: Scores) -> bool:
+    """Return whether two answers of a model to the same volume differ by more than rounding.
+
+    Args:
+        first: The first logits (b, k, *spatial).
+        second: The second logits.
+    """
     return bool((first - second).abs().max() > TOLERANCE * torch.maximum(first.abs().max(), second.abs().max()))

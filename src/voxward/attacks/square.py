@@ -79,6 +79,8 @@ class Square(Attack):
         state.history += list(torch.stack(rows, 1)[1:])
         state.best = torch.cat([case.best for case in cases])
         state.best_dice = torch.cat([case.best_dice for case in cases])
+        state.best_figures = torch.cat([case.best_figures for case in cases])
+        state.undefined = sum(case.undefined for case in cases)
         state.model.forwards += max(case.model.forwards for case in cases)
         return state.best
 

@@ -8,12 +8,17 @@ import torch
 from torch import Tensor
 
 from voxward.attacks.criteria import judge
+from voxward.attacks.masking import Slopes, usable
+from voxward.attacks.random_models import TOLERANCE, Averaged, differ
 from voxward.attacks.threat import Ball
 from voxward.core.model import Box, Inputs, Objective, Scores, Swept, Truth, Values, VolumeModel, Wrapped
 from voxward.core.progress import Progress
 
 # Forward passes that every attack spends: the reference at the start, what `run` returned, and the best point found.
 JUDGED = 3
+
+CHANCE = 0.01
+"""A Dice that differs by more when the same volume is judged again shows that the model answers at random."""
 
 
 class Counted(Wrapped):
@@ -68,9 +73,15 @@ class AttackState:
         name: The attack's name, for these reports.
         best: The legal volume with the lowest Dice of each case (b, c, *spatial); at first the reference.
         best_dice: The Dice of `best` (b).
+        best_figures: The lowest and the highest logit of `best`, and the mean of their sizes (b, 3).
         clean_dice: The Dice of the reference (b).
         history: The lowest Dice (b) after each evaluation of the model; the first entry is that of the reference.
         done: How many units of work are done, and how many there are in all.
+        slopes: What the gradients looked like.
+        averaged: Whether the mean of several answers of a random model is attacked.
+        random: Whether the model answered the reference differently when it was asked again.
+        undefined: Evaluations in which the logits of a case held NaN or infinity, so that it was not judged.
+        warnings: What makes the result doubtful, one sentence each.
     """
 
     model: Counted
@@ -82,14 +93,22 @@ class AttackState:
     name: str
     best: Tensor = field(init=False)
     best_dice: Tensor = field(init=False)
+    best_figures: Tensor = field(init=False)
     clean_dice: Tensor = field(init=False)
     history: list[Tensor] = field(init=False)
     done: tuple[int, int] = field(default=(0, 1), init=False)
+    slopes: Slopes = field(default_factory=Slopes, init=False)
+    averaged: bool = field(init=False)
+    random: bool = field(default=False, init=False)
+    undefined: int = field(default=0, init=False)
+    warnings: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
+        self.averaged = isinstance(self.model.inner, Averaged)
         self.best = self.ball.reference.clone()
         self.clean_dice = judge(self.model, self.start.logits, self.target)
         self.best_dice = self.clean_dice.clone()
+        self.best_figures = _figures(self.start.logits)
         self.history = [self.best_dice.clone()]
 
     @property
@@ -107,9 +126,26 @@ class AttackState:
         Returns:
             The logits, the objective's value per case (b), and its gradient with respect to the volume.
         """
-        logits, values, gradient = self.model.value_and_grad(volume, self.target, objective)
+        logits, values, gradient = self.differentiate(volume, objective)
         self.offer(volume, logits)
         return logits, values, gradient
+
+    def differentiate(self, volume: Inputs, objective: Objective) -> tuple[Scores, Values, Inputs]:
+        """Evaluate a volume with a gradient, and note what the gradient looks like; the caller notes the Dice.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+            objective: What to differentiate.
+
+        Returns:
+            The logits, the objective's value per case (b), and its gradient with respect to the volume, in which NaN is
+            0 and no number is infinite.
+        """
+        logits, values, gradient = self.model.value_and_grad(volume, self.target, objective)
+        if self.slopes.touched is None and torch.equal(volume, self.start.volume):
+            self.random = not self.averaged and differ(logits, self.start.logits)
+        self.slopes.note(values, gradient, self.best_dice > 0)
+        return logits, values, usable(gradient)
 
     def look(self, volume: Inputs) -> Scores:
         """Evaluate a legal volume without a gradient, and note its Dice.
@@ -134,11 +170,16 @@ class AttackState:
         Returns:
             The Dice per case (b).
         """
-        dice = judge(self.model, logits, self.target)
+        figures = _figures(logits)
+        defined = torch.isfinite(figures[:, :2]).all(1)  # both are NaN where a logit is
+        # A mask of NaN is no mask: the deployed model refuses such a volume.
+        dice = torch.where(defined, judge(self.model, logits, self.target), self.clean_dice)
+        self.undefined += int((~defined).sum())
         lower = (dice < self.best_dice) & self.ball.holds(volume)
         if bool(lower.any()):
             self.best[lower] = volume[lower]
             self.best_dice[lower] = dice[lower]
+            self.best_figures[lower] = figures[lower].to(self.best_figures)
         self.history.append(self.best_dice.clone())
         return dice
 
@@ -151,7 +192,22 @@ class AttackState:
         lower = other.best_dice < self.best_dice
         self.best[lower] = other.best[lower]
         self.best_dice[lower] = other.best_dice[lower]
+        self.best_figures[lower] = other.best_figures[lower].to(self.best_figures)
         self.history += [torch.minimum(earlier, self.history[-1]) for earlier in other.history[1:]]
+        self.warnings += other.warnings
+
+    def judge_again(self, logits: Scores, dice: Values) -> None:
+        """Note whether the model answers at random, from a second answer to `best`.
+
+        Args:
+            logits: The second logits of `best` (b, k, *spatial).
+            dice: Their Dice (b).
+        """
+        if self.averaged:
+            return
+        again, first = _figures(logits), self.best_figures.to(logits)
+        moved = (again - first).abs().amax() > TOLERANCE * torch.maximum(again.abs().amax(), first.abs().amax())
+        self.random |= bool(moved) or bool(((dice - self.best_dice).abs() > CHANCE).any())
 
     def report(self, done: int, total: int) -> None:
         """Report how far this attack is, and the mean over the cases of the lowest Dice so far.
@@ -162,3 +218,8 @@ class AttackState:
         """
         self.done = done, total
         self.progress(self.name, done, total, dice=float(self.best_dice.mean()))
+
+
+def _figures(logits: Tensor) -> Tensor:
+    rows = logits.flatten(1)
+    return torch.stack([*rows.aminmax(dim=1), rows.abs().mean(1)], 1)

@@ -65,6 +65,7 @@ class Transfer(Attack):
         self.attack.check(self.surrogate.head, start.logits.shape[1])
         inner = replace(state, model=counted, start=start, name=self.name)
         returned = state.ball.project(self.attack.run(inner).detach())
+        state.warnings += [f"on the surrogate, {doubt}" for doubt in self.attack.doubts(inner)]
         if not torch.equal(inner.best, returned):
             state.look(inner.best)
         return returned

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import fields
 from fractions import Fraction
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 
 from voxward.core.choices import FoldNumber
+from voxward.core.errors import CasesFailed
+
+T = TypeVar("T")
 
 Arguments = argparse.Namespace
 console = Console()
@@ -64,6 +68,38 @@ class Registered(Collection[str]):
         return tuple(getattr(import_module(self.module), self.name))
 
 
+def outcome(work: Callable[[], T]) -> tuple[T | None, CasesFailed | None]:
+    """Do the work of a command on many cases.
+
+    Args:
+        work: The call of the command.
+
+    Returns:
+        What the command returned, also where some cases failed (None where no case is left); and what failed.
+    """
+    try:
+        return work(), None
+    except CasesFailed as failed:
+        return failed.result, failed
+
+
+def told(failed: CasesFailed | None) -> int:
+    """Print which cases failed, if any did.
+
+    Returns:
+        The exit code: 1 where a case failed.
+
+    Raises:
+        CasesFailed: No case is left: nothing was done.
+    """
+    if failed is None:
+        return 0
+    if not failed.result:
+        raise failed
+    errors.print(f"[red]failed:[/red] {escape(str(failed))}", soft_wrap=True)
+    return 1
+
+
 DEFENCES = Registered("voxward.training.defence", "DEFENCES")
 
 
@@ -102,6 +138,39 @@ def devices_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def nan_argument(parser: argparse.ArgumentParser, default: str = "refuse") -> None:
+    """Add the argument for what is done about NaN in images.
+
+    Args:
+        parser: The parser of the command.
+        default: What is done where the argument is not given, for the help.
+    """
+    parser.add_argument(
+        "--nan", choices=("refuse", "zero"),
+        help=f"zero reads NaN in images as 0, refuse makes it an error (default: {default})",
+    )  # fmt: skip
+
+
+def reading_arguments(parser: argparse.ArgumentParser, nan: str = "refuse") -> None:
+    """Add the arguments for what is done about bad files among many.
+
+    Args:
+        parser: The parser of the command.
+        nan: What is done about NaN by default, for the help.
+    """
+    nan_argument(parser, nan)
+    parser.add_argument(
+        "--fail-fast", action="store_true",
+        help="stop at the first case that fails (default: go on, list the cases that failed, and exit with code 1)",
+    )  # fmt: skip
+
+
+def nan_override(values: dict[str, Any]) -> list[str]:
+    """Take the argument of `nan_argument` out of the values, and return it as a change of the recipe."""
+    nan = values.pop("nan")
+    return [] if nan is None else [f"preparation.nan={nan}"]
+
+
 def workers_argument(parser: argparse.ArgumentParser) -> None:
     """Add the argument for the number of cases that are prepared at once."""
     parser.add_argument(
@@ -112,6 +181,18 @@ def workers_argument(parser: argparse.ArgumentParser) -> None:
 def seed_argument(parser: argparse.ArgumentParser) -> None:
     """Add the argument for the seed."""
     parser.add_argument("--seed", type=int, default=0, help="the seed of everything that is drawn (default 0)")
+
+
+def channels_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that names the channels of the volumes."""
+    parser.add_argument(
+        "--channels", type=_names, default=(), metavar="NAME,NAME",
+        help="what the channels of the files are, in their order (default: what the dataset declares)",
+    )  # fmt: skip
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def overwrite_argument(parser: argparse.ArgumentParser) -> None:

@@ -8,14 +8,19 @@ from rich.markup import escape
 
 from voxward.cli.arguments import (
     Arguments,
+    channels_argument,
     console,
     device_arguments,
     errors,
     given,
+    outcome,
     overwrite_argument,
+    reading_arguments,
     set_argument,
+    told,
     workers_argument,
 )
+from voxward.core.choices import Compute, Reading
 from voxward.report.progress import BarProgress
 
 _SYSTEM = "a run folder of `voxward train`, or a system.yaml of `voxward compose`"
@@ -53,9 +58,10 @@ def predict(arguments: Arguments) -> int:
     from voxward.commands.predict import predict
 
     with BarProgress(errors) as progress:
-        written = predict(**given(arguments), progress=progress)
-    console.print(f"{len(written)} predictions in {escape(str(written[0].parent))}")
-    return 0
+        written, failed = outcome(lambda: predict(**given(arguments, reading=Reading), progress=progress))
+    if written:
+        console.print(f"{len(written)} predictions in {escape(str(written[0].parent))}")
+    return told(failed)
 
 
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +75,9 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nsd-tolerance-mm", type=float, default=2.0, help="the tolerance of the surface Dice in mm (default 2)"
     )
+    parser.add_argument(
+        "--nsd", default="voxels", help="which surface Dice: voxels (as MONAI, default), or area (as the Decathlon)"
+    )
     workers_argument(parser)
     _system_arguments(parser)
 
@@ -76,14 +85,15 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def evaluate(arguments: Arguments) -> int:
     """Run `voxward evaluate`."""
     from voxward.commands.evaluate import evaluate
-    from voxward.core.choices import Compute
     from voxward.metrics.policies import Scoring
     from voxward.report.metrics import metrics_table
 
     with BarProgress(errors) as progress:
-        result = evaluate(**given(arguments, scoring=Scoring, compute=Compute), progress=progress)
-    console.print(metrics_table(result).terminal())
-    return 0
+        values = given(arguments, scoring=Scoring, compute=Compute, reading=Reading)
+        result, failed = outcome(lambda: evaluate(**values, progress=progress))
+    if result is not None:
+        console.print(metrics_table(result).terminal())
+    return told(failed)
 
 
 def merge_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +126,8 @@ def merge(arguments: Arguments) -> int:
 
 def _system_arguments(parser: argparse.ArgumentParser) -> None:
     set_argument(parser, _ENTRIES)
+    channels_argument(parser)
     parser.add_argument("--resume", action="store_true", help="keep the predictions that are there already")
+    reading_arguments(parser, "as the run was trained, else refuse")
     overwrite_argument(parser)
     device_arguments(parser)

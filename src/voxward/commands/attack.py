@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from voxward.core.choices import Reading
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
@@ -15,7 +16,7 @@ from voxward.core.registry import unknown_name
 from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.engine.engine import InProcess
 from voxward.report.attack import KIND, AttackReport, check_reports, write_reports
-from voxward.robustness.bench import Source
+from voxward.robustness.bench import Source, Worker
 from voxward.robustness.estimate import estimate_hours
 from voxward.robustness.measure import measure
 from voxward.robustness.protocol import Protocol, load_protocol
@@ -30,6 +31,7 @@ def attack(
     out: Path | str | None = None,
     protocol: Path | str = "autoattack",
     overrides: Sequence[str] = (),
+    reading: Reading = Reading(),
     device: str = "auto",
     estimate: bool = False,
     overwrite: bool = False,
@@ -50,6 +52,8 @@ def attack(
         protocol: A packaged protocol (`quick`, `autoattack`, `strong`, `rog-paper`, `resdsn-paper`) or a .yaml file.
         overrides: Changes of the protocol's entries, such as `threat.eps=[4/255,8/255]` or `budget.steps=50`, and of
             every system's, such as `tta=mirrors`.
+        reading: What the channels of the dataset are, where it does not declare it or declares it wrongly; what is
+            done about NaN; and whether the first case that fails stops the others.
         device: `auto`, `cpu` or `cuda`.
         estimate: Only estimate the hours this will take.
         overwrite: Replace reports in `out` that voxward did not write, or that were edited since.
@@ -60,6 +64,7 @@ def attack(
 
     Raises:
         UserError: Something cannot be attacked so, or a file would be replaced; before any work.
+        CasesFailed: Cases failed. Its `result` is the report on the others, which says so; no requirement is met then.
         FileNotFoundError: A system or the dataset is missing.
 
     Example:
@@ -75,12 +80,19 @@ def attack(
     sources = [Source(str(path), tuple(of_systems), device) for path in given]
     source = open_dataset(dataset)
     refuse_own_folder(folder, source)
-    worker = set_up(sources, source, chosen, folder / "volumes", overwrite)
+    worker = set_up(sources, source, chosen, folder / "volumes", overwrite, reading)
     if estimate:
         return AttackReport((), (), None, folder, hours=estimate_hours(worker))
-    outputs = Outputs(folder, KIND, overwrite)
+    return _measured(worker, Outputs(folder, KIND, overwrite), progress)
+
+
+def _measured(worker: Worker, outputs: Outputs, progress: Progress) -> AttackReport:
+    """All units are done, and the reports are written, before it is said that cases failed."""
     check_reports(outputs, worker)
-    return write_reports(outputs, worker, measure(worker, folder, InProcess(folder), progress))
+    records = measure(worker, outputs.folder, InProcess(outputs.folder), progress)
+    result = write_reports(outputs, worker, records)
+    worker.failures.raise_any(worker.total, result)
+    return result
 
 
 def benchmark(systems: Sequence[Path | str] | Path | str, dataset: Path | str, **options: Any) -> AttackReport:

@@ -104,6 +104,7 @@ def demo(
     reports = Outputs(target, KIND, overwrite)
     check_reports(reports, worker)
     robustness = write_reports(reports, worker, measure(worker, target, InProcess(target), progress))
+    worker.failures.raise_any(worker.total)
     return DemoResult(evaluation, run.root, root / picture, robustness)
 
 

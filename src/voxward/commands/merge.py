@@ -80,7 +80,7 @@ def _predicted(
     if not inputs:
         raise UserError(f"{system} is a system: inputs must name the volumes that it segments")
     opened = open_system(system, device=device)
-    predict_cases(opened, collect_inputs(inputs, len(opened.channels)), outputs, progress=progress)
+    predict_cases(opened, collect_inputs(inputs, opened.channels), outputs, progress=progress)
     return outputs.folder
 
 

@@ -15,7 +15,8 @@ from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
 from voxward.runs.folder import RunFolder
-from voxward.training.begin import cases_of, measured_plan, with_regions
+from voxward.training.begin import cases_of, measured_plan, warn_of_sides, with_regions
+from voxward.training.sides import settled_sides
 
 
 def plan(
@@ -59,6 +60,7 @@ def plan(
             raise UserError(f"{out} holds a run, whose plan.json belongs to its weights: choose another --out")
         outputs.check(["fingerprint.json", "plan.json"])
     source = with_regions(opened, used)
+    warn_of_sides(used, settled_sides(used, source.labels))
     measured, decided = measured_plan(source, used, cases_of(source, fold).train, workers, progress)
     if outputs is not None:
         outputs.json("fingerprint.json", with_format(to_data(measured)))

@@ -86,6 +86,7 @@ class Case:
         images: One file with all channels, or one file per channel.
         label: The file with the ground truth; None if there is none.
         order: For every channel that is read, its number in the files; None reads all channels as they are stored.
+        channels: With an order, how many channels the files must have; None does not say.
         nan_as_zero: Whether NaN is read as 0, as some programs write it outside the field of view. Otherwise it is
             refused.
         affine_tolerance: How far the corners of the case's files, or of its prediction, may lie apart, in the smallest
@@ -99,6 +100,7 @@ class Case:
     images: tuple[Path, ...]
     label: Path | None = None
     order: tuple[int, ...] | None = None
+    channels: int | None = None
     nan_as_zero: bool = False
     affine_tolerance: float = AFFINE_TOLERANCE
 

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from voxward.core.errors import UserError
 from voxward.core.progress import Progress, silent
 
+Nan = Literal["refuse", "zero"]
+"""What is done about NaN in an image: it is refused, or read as 0."""
 FoldNumber = int | Literal["all"]
 """The number of a fold, from 0; or `all`: every case is trained on, and none is held out."""
 
@@ -108,3 +111,40 @@ class Change:
 
     dataset: Path | str | None = None
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the user says about the volumes that a command reads.
+
+    Args:
+        channels: The names of the channels in the files, in their order; by default those that the dataset declares.
+        nan: `zero` reads NaN in an image as 0, as some programs write it outside the field of view; `refuse` makes it
+            an error. None does what the system was trained to do, and refuses where there is no system.
+        fail_fast: True stops at the first case that fails, with its own error. The default goes on with the other
+            cases and raises `voxward.CasesFailed` at the end.
+
+    Raises:
+        UserError: `nan` is none of these.
+
+    Example:
+        >>> Reading(channels=("T1w", "FLAIR")).channels
+        ('T1w', 'FLAIR')
+    """
+
+    channels: tuple[str, ...] = ()
+    nan: Nan | None = None
+    fail_fast: bool = False
+
+    def __post_init__(self) -> None:
+        if self.nan not in ("refuse", "zero", None):
+            raise UserError(f"nan must be refuse or zero, got {self.nan!r}")
+
+    def refuse_channels(self) -> None:
+        """Refuse names of channels, for commands in which the dataset itself says what its channels are.
+
+        Raises:
+            UserError: There are such names.
+        """
+        if self.channels:
+            raise UserError(f"channels cannot be named here: the dataset declares its own, got {self.channels}")

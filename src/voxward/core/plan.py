@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from voxward.core.choices import Nan
 from voxward.core.document import with_format, without_format
 from voxward.core.files import write_json
 from voxward.core.labels import LabelSet
@@ -122,6 +123,7 @@ class Plan:
         min_object_mm3: For each foreground class, the volume below which a predicted component is suspicious. It
             follows from the objects of the training cases.
         resample: False leaves every case its own voxels; `spacing` is then only the median of the training cases.
+        nan: What is done about NaN in an image: `refuse`, or `zero`, which reads it as 0.
     """
 
     dataset: str
@@ -139,6 +141,7 @@ class Plan:
     batch_size: int
     min_object_mm3: tuple[float, ...]
     resample: bool = True
+    nan: Nan = "refuse"
 
     def problems(self) -> list[str]:
         """Return one sentence for each mistake, such as an edit by hand may make."""
@@ -162,6 +165,8 @@ class Plan:
             found.append(f"spline_order must be 0, 1, 2 or 3 per axis, got {self.spline_order}")
         if self.batch_size < 1:
             found.append(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.nan not in ("refuse", "zero"):
+            found.append(f"nan must be refuse or zero, got {self.nan!r}")
         if len(self.min_object_mm3) != self.labels.count - 1:
             classes = self.labels.count - 1
             found.append(f"min_object_mm3 needs {classes} values, one per foreground class, got {self.min_object_mm3}")

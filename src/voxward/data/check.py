@@ -11,8 +11,10 @@ import numpy as np
 
 from voxward.core.case import Case, Dataset, Volume
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.labels import LabelSet
 from voxward.data.check_geometry import Fault, disagreement, geometry_faults, volume_faults
+from voxward.data.check_labels import sides_warning
 from voxward.data.formats.collisions import Refused
 from voxward.data.io import integer_label, read_image, volume_stem
 from voxward.data.orphans import Severity, orphans
@@ -69,12 +71,14 @@ def check_dataset(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
     refused: Sequence[Refused] = (),
+    fail_fast: bool = False,
 ) -> CheckReport:
     """Read every case and report all problems of the dataset.
 
     Errors are missing, orphan or unreadable files; image and label, or channels, that disagree in shape, spacing or
     affine; a wrong number of channels; label values that are undeclared or no integers; NaN or infinity; a singular
-    affine; a volume without voxels; and a dataset without labelled cases. Warnings are an empty label and a constant
+    affine; a volume without voxels; and a dataset without labelled cases. Warnings are an empty label, one in which
+    nothing is annotated, and a constant
     channel.
 
     Args:
@@ -82,19 +86,25 @@ def check_dataset(
         workers: How many cases are read at once.
         progress: A function that is told after each case how many are done, and of how many.
         refused: The entries that `data.formats.declared` left out; each is an error, too.
+        fail_fast: Whether the first case with an error ends the check.
 
     Returns:
         The problems. Nothing is written.
 
     Raises:
-        UserError: `workers` is below 1.
+        UserError: `workers` is below 1, or a case has an error and `fail_fast` is set.
     """
-    cases = dataset.every
-    found = for_each_case(partial(_check_case, dataset), cases, workers, progress)
+    cases, failures = dataset.every, Failures()
+    work = partial(_check_case, dataset, fail_fast=fail_fast)
+    found = for_each_case(work, cases, workers, progress, Failures(fail_fast) if fail_fast else failures)
     problems = [Problem(dataset.name, "warning", remark.kind, remark.message) for remark in dataset.remarks]
     problems += dict.fromkeys(_refusal(dataset, entry) for entry in refused)
     problems += [problem for problems_of_case in found for problem in problems_of_case]
     problems += [Problem(case, *fault) for case, fault in geometry_faults(dataset)]
+    # Too little memory, or a file that cannot be read: no fault of the content, but the case cannot be used here.
+    problems += [Problem(failure.case, "error", "unreadable", failure.reason) for failure in failures.found]
+    if (sided := sides_warning(dataset.labels)) is not None:
+        problems.append(Problem(dataset.name, "warning", "left and right", sided))
     if not dataset.cases:
         problems.append(Problem(dataset.name, "error", "no cases", f"{dataset.root} declares no labelled case"))
     known = (*cases, *(entry.case for entry in refused if entry.case is not None))
@@ -111,8 +121,11 @@ def _refusal(dataset: Dataset, entry: Refused) -> Problem:
     return Problem(case, "error", entry.kind, entry.message)
 
 
-def _check_case(dataset: Dataset, case: Case) -> list[Problem]:
-    return [Problem(case.id, *fault) for fault in _case_faults(dataset, case)]
+def _check_case(dataset: Dataset, case: Case, fail_fast: bool = False) -> list[Problem]:
+    problems = [Problem(case.id, *fault) for fault in _case_faults(dataset, case)]
+    if fail_fast and (worst := next((problem for problem in problems if problem.severity == "error"), None)):
+        raise UserError(f"{worst.kind}: {worst.message}")
+    return problems
 
 
 def _case_faults(dataset: Dataset, case: Case) -> Iterator[Fault]:
@@ -121,7 +134,7 @@ def _case_faults(dataset: Dataset, case: Case) -> Iterator[Fault]:
     label = None if case.label is None else _read(case.label, "label", faults)
     yield from faults
     for path, volume in images:
-        yield from _image_faults(path, volume)
+        yield from _image_faults(path, volume, case.nan_as_zero)
         if len(case.images) > 1 and volume.array.shape[0] != 1:
             yield "error", "channels", f"{path} has {volume.array.shape[0]} channels beside other files of the case"
         yield from disagreement(*images[0], path, volume, case.affine_tolerance)
@@ -144,14 +157,20 @@ def _read(path: Path, role: str, faults: list[Fault]) -> Volume | None:
     return None
 
 
-def _image_faults(path: Path, volume: Volume) -> Iterator[Fault]:
+def _image_faults(path: Path, volume: Volume, nan_as_zero: bool) -> Iterator[Fault]:
     yield from volume_faults(path, volume)
     for n, channel in enumerate(volume.array):
         if not channel.size:
             continue
-        wrong = 0 if channel.dtype.kind in "iu" else channel.size - int(np.isfinite(channel).sum())
-        if wrong:
-            yield "error", "not finite", f"{path}, channel {n}: {wrong} voxels are NaN or infinite"
+        floating = channel.dtype.kind == "f"
+        infinite, nan = (int(test(channel).sum()) if floating else 0 for test in (np.isinf, np.isnan))
+        if infinite:
+            yield "error", "not finite", f"{path}, channel {n}: {infinite} voxels are infinite"
+        if nan and nan_as_zero:
+            yield "warning", "not finite", f"{path}, channel {n}: {nan} voxels are NaN, and are read as 0"
+        elif nan:
+            message = f"{path}, channel {n}: {nan} voxels are NaN: mend the file, or read NaN as 0 with --nan zero"
+            yield "error", "not finite", message
         elif channel.min() == channel.max():
             yield "warning", "constant image", f"{path}, channel {n}: every voxel is {channel.min():g}"
 
@@ -167,9 +186,17 @@ def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[Fault]
     except UserError as error:
         yield "error", "label not integer", f"{path}: {error}"
         return
-    unknown = sorted(values - set(legal.values))
+    unknown = sorted(values - set(legal.legal))
     if unknown:
         shown = f"{unknown[:10]}{'...' if len(unknown) > 10 else ''}"
-        yield "error", "label values", f"{path}: undeclared values {shown}; legal: {list(legal.values)}"
+        yield "error", "label values", f"{path}: undeclared values {shown}; legal: {list(legal.legal)}"
     if values == {0}:
         yield "warning", "empty label", f"{path}: every voxel is background"
+    elif values == {legal.ignore}:
+        yield (
+            "warning",
+            "no annotation",
+            f"{path}: every voxel has the ignore label {legal.ignore}: nothing can be learnt",
+        )
+    elif values == {0, legal.ignore}:
+        yield "warning", "empty label", f"{path}: every annotated voxel is background"

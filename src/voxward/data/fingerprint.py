@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from voxward.core.case import Case, Dataset, Volume
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.labels import LabelSet
 from voxward.core.plan import CaseFingerprint, ChannelFingerprint, Fingerprint
 from voxward.core.types import Float3
@@ -47,6 +48,7 @@ def fingerprint(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
     crop_nonzero: bool = True,
+    failures: Failures | None = None,
 ) -> Fingerprint:
     """Measure the labelled cases of a dataset. The result does not depend on chance or on the number of workers.
 
@@ -57,6 +59,7 @@ def fingerprint(
         progress: A function that is told after each case how many are done, and of how many.
         crop_nonzero: Whether preparation will crop to the non-zero voxels; if so, shapes are those of the cropped
             volumes.
+        failures: Gets the cases that cannot be measured; None refuses them.
 
     Returns:
         The pooled measurements.
@@ -68,8 +71,10 @@ def fingerprint(
     if not cases:
         raise UserError(f"cannot fingerprint dataset {dataset.name!r}: no labelled case was given")
     found = for_each_case(
-        lambda case: _read_and_summarize(case, dataset.labels, crop_nonzero), cases, workers, progress
+        lambda case: _read_and_summarize(case, dataset.labels, crop_nonzero), cases, workers, progress, failures
     )
+    if not found and failures is not None:
+        failures.raise_any(len(cases))
     return combine(dataset.name, dataset.channels, dataset.labels, found)
 
 
@@ -94,13 +99,18 @@ def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str, crop_non
         box = box_slices(*nonzero_box(image))
         image, truth = image[(slice(None), *box)], truth[box]
     index = labels.to_index(truth)
+    unknown = labels.ignored(index)
+    if unknown is not None:  # no foreground; it is taken out of the background's voxels below
+        index = np.where(unknown, 0, index).astype(index.dtype)
     x, y, z = (volume.spacing[axis] for axis in axes)
     counts = _counts(index, labels.count)
+    foreground = index.size - int(counts[0])
+    counts[0] -= 0 if unknown is None else np.count_nonzero(unknown)
     d, h, w = index.shape
     objects = [_objects(index, k, (x, y, z)) for k in range(1, labels.count)]
     return CaseSummary(
         CaseFingerprint(id, (d, h, w), (x, y, z), tuple(int(count) for count in counts)),
-        _foreground_sample(image, index, index.size - int(counts[0])),
+        _foreground_sample(image, index, foreground),
         tuple(volumes for volumes, _ in objects),
         tuple(extent for _, extent in objects),
     )

@@ -28,6 +28,7 @@ __all__ = [
     "SUFFIXES",
     "Header",
     "integer_label",
+    "order_fault",
     "read_case",
     "read_header",
     "read_image",
@@ -101,17 +102,18 @@ def read_case(case: Case) -> Volume:
 
     Raises:
         FileNotFoundError: There is no such file.
-        UserError: A file is truncated or corrupt, files disagree, or the order names a channel that is not there.
+        UserError: A file is truncated or corrupt, files disagree, the order names a channel that is not there, or the
+            image holds infinite voxels, or NaN where it is not read as 0; the message names file and channel.
         ImportError: The file type needs SimpleITK, which is not installed.
     """
     volume = read_image(case.images, case.affine_tolerance)
     array = volume.array
     if case.order is not None:
-        if not all(0 <= channel < len(array) for channel in case.order):
-            raise UserError(f"case {case.id!r}: the files have {len(array)} channels, and cannot give {case.order}")
+        if fault := order_fault(case, len(array)):
+            raise UserError(f"case {case.id!r}: {fault}")
         array = array[list(case.order)]
-    if case.nan_as_zero and array.dtype.kind == "f":
-        array = np.where(np.isnan(array), array.dtype.type(0), array)
+    if array.dtype.kind == "f":
+        array = _finite(case, array)
     return replace(volume, array=array)
 
 
@@ -136,6 +138,46 @@ def read_truth(case: Case, image: Volume) -> Volume:
     if (fault := label_fault(image, label, case.affine_tolerance)) is not None:
         raise UserError(f"{fault} ({case.label})")
     return replace(label, affine=image.affine)
+
+
+def _finite(case: Case, array: np.ndarray) -> np.ndarray:
+    """The image of a case without NaN, where the case says that NaN is 0; every other voxel must be finite."""
+    # Channel by channel: a mask of the whole image takes memory, too.
+    if all(np.isfinite(channel).all() for channel in array):
+        return array
+    nan, infinite = ([int(test(channel).sum()) for channel in array] for test in (np.isnan, np.isinf))
+    if any(infinite):
+        raise UserError(f"{_where(case, infinite)} hold infinity, and must be finite")
+    if not case.nan_as_zero:
+        raise UserError(f"{_where(case, nan)} hold NaN: mend the file, or read NaN as 0 with --nan zero")
+    return np.where(np.isnan(array), array.dtype.type(0), array)
+
+
+def _where(case: Case, counts: Sequence[int]) -> str:
+    """The file and channel with the first faulty voxels, and their number."""
+    channel = next(n for n, count in enumerate(counts) if count)
+    stored = channel if case.order is None else case.order[channel]
+    several = len(case.images) > 1
+    path, place = (case.images[stored], 0) if several else (case.images[0], stored)
+    where = f", channel {place}" if len(counts) > 1 and not several else ""
+    others = f" (and {sum(counts[channel + 1 :])} of other channels)" if any(counts[channel + 1 :]) else ""
+    return f"{path}{where}: {counts[channel]} voxels{others}"
+
+
+def order_fault(case: Case, channels: int) -> str | None:
+    """Return why the channels of a case's files cannot be put into the order that the case has; None if they can.
+
+    Args:
+        case: The case.
+        channels: The number of channels in its files.
+    """
+    if case.order is None:
+        return None
+    if case.channels is not None and channels != case.channels:
+        return f"its files have {channels} channels, but {case.channels} are named"
+    if not all(0 <= channel < channels for channel in case.order):
+        return f"the files have {channels} channels, and cannot give {case.order}"
+    return None
 
 
 def read_label(path: Path) -> Volume:

@@ -206,6 +206,7 @@ def _assemble(
         batch_size=preparation.batch_size or batch_size,
         min_object_mm3=tuple(_suspicious(volumes) for volumes in fingerprint.objects),
         resample=preparation.resample,
+        nan=preparation.nan,
     )
 
 

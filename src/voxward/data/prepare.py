@@ -20,7 +20,7 @@ from torch import Tensor
 
 from voxward.core.case import Frame, PreparedCase, Volume
 from voxward.core.errors import UserError
-from voxward.core.labels import LabelSet, largest
+from voxward.core.labels import IGNORED, LabelSet, largest
 from voxward.core.plan import Plan
 from voxward.core.types import CaseLogits, Size3
 from voxward.data.crop import blank, crop_frozen
@@ -294,7 +294,12 @@ def _prepared_label(label: Volume | None, frame: Frame, labels: LabelSet, id: st
         raise UserError(f"case {id!r}: {error}") from error
     if index.dtype != np.uint8:
         index = index.astype(np.int32)  # torch computes little with uint16
-    return resample_labels(torch.from_numpy(index), frame.shape, labels.count)
+    if labels.ignore is None:
+        return resample_labels(torch.from_numpy(index), frame.shape, labels.count)
+    # "Not annotated" votes like a class, and stays what it is.
+    votes = np.where(index == IGNORED, labels.count, index)
+    found = resample_labels(torch.from_numpy(votes.astype(index.dtype)), frame.shape, labels.count + 1)
+    return found.masked_fill(found == labels.count, IGNORED)
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -95,6 +95,8 @@ def resample_labels(label: CaseLabels, shape: Size3, classes: int) -> Integer[Te
 def _vote(label: Tensor, index: int, box: tuple[slice, ...], matrices: Matrices, winner: Tensor, best: Tensor) -> None:
     """Resample the mask of one class inside its box, slab by slab, and let it win where it exceeds `best`."""
     reach = [_reached(matrix, part) for matrix, part in zip(matrices, box, strict=True)]
+    if not all(map(_length, reach)):
+        return  # the class lies between the samples of an axis
     area = max((box[1].stop - box[1].start) * (box[2].stop - box[2].start), _length(reach[1]) * _length(reach[2]))
     rows = max(1, _SLAB // area)
     for first in range(reach[0].start, reach[0].stop, rows):

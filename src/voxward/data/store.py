@@ -25,20 +25,25 @@ from torch import Tensor
 from voxward.core.case import Case, Dataset, Frame, PreparedCase
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures, files_of
 from voxward.core.files import atomic_write, inside, write_json
+from voxward.core.labels import IGNORED
 from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
 from voxward.data.io import read_case, read_truth
+from voxward.data.nan import reading_nan
 from voxward.data.normalization import normalization_of
 from voxward.data.parallel import for_each_case
 from voxward.data.prepare import prepare
-from voxward.data.stored_files import class_locations, open_array, read_locations, write_array
+from voxward.data.stored_files import annotated_locations, class_locations, open_array, read_locations, write_array
 
 # All that a prepared case's folder may hold.
 _FILES = frozenset(("case.json", "image.b2nd", "label.b2nd", "locations.npz"))
 # The decisions of a plan that change prepared voxels; the others (batch size, window size, ...) may change freely.
-_PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample")
+_PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample", "nan")
+# What annotated voxels are named among the classes' locations.
+_ANNOTATED = "annotated"
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class CaseRecord:
         classes: Indices of the foreground classes present.
         labelled: Whether there is a label.
         digest: A short name for the decisions and source files that the case was prepared from.
+        unannotated: The share of its voxels that nobody has annotated, in [0, 1].
     """
 
     id: str
@@ -58,6 +64,7 @@ class CaseRecord:
     classes: tuple[int, ...]
     labelled: bool
     digest: str = ""
+    unannotated: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,11 @@ class StoredCase:
             raise UserError(f"case {self.id!r} holds no foreground class {k}; present: {list(self.classes)}")
         return read_locations(self.folder / "locations.npz")[str(k)]
 
+    @property
+    def annotated(self) -> np.ndarray | None:
+        """Return annotated voxels (n, 3) of a partly annotated case, at most 10,000; None where all are annotated."""
+        return read_locations(self.folder / "locations.npz")[_ANNOTATED] if self.record.unannotated else None
+
     def load(self) -> PreparedCase:
         """Read the whole case."""
         label = self.label_region((0, 0, 0), self.shape) if self.record.labelled else None
@@ -167,7 +179,10 @@ def write_case(
     """
     label = None if prepared.label is None else prepared.label.numpy().astype(np.uint8 if classes <= 256 else np.uint16)
     locations = {} if label is None else class_locations(label, classes)
-    record = CaseRecord(prepared.id, prepared.frame, tuple(map(int, locations)), label is not None, digest)
+    unannotated = 0.0 if label is None or classes > IGNORED else float((label == IGNORED).mean())
+    record = CaseRecord(prepared.id, prepared.frame, tuple(map(int, locations)), label is not None, digest, unannotated)
+    if label is not None and unannotated:
+        locations[_ANNOTATED] = annotated_locations(label)
     with atomic_write(folder, lambda there: overwrite or _is_case(there)) as unfinished:
         unfinished.mkdir()
         write_array(unfinished / "image.b2nd", prepared.image.numpy(), patch_size)
@@ -202,6 +217,7 @@ def prepare_dataset(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
+    failures: Failures | None = None,
 ) -> None:
     """Prepare cases of a dataset and write them into a folder.
 
@@ -217,16 +233,22 @@ def prepare_dataset(
         workers: How many volumes are in memory at most.
         progress: A function that is told after each case how many are done, and of how many.
         overwrite: Whether folders that are named like a case but were not written by voxward are replaced.
+        failures: Gets the cases that cannot be prepared; None raises them together, at the end.
 
     Raises:
         UserError: Before anything is written, because `out` holds cases of a plan that prepares differently or folders
-            that would be replaced; or at the end, with a message that names every case that failed.
+            that would be replaced.
+        CasesFailed: Cases failed; all others are prepared.
     """
-    cases = _cases(dataset, ids)
+    cases = reading_nan(_cases(dataset, ids), plan.nan)
     preparation = preparation_digest(plan)
     _refuse_strangers(dataset, [case for case in cases if not _is_current(case, out, preparation)], out, overwrite)
     _claim(out, plan)
-    for_each_case(lambda case: _prepare_case(case, plan, out, preparation, overwrite), cases, workers, progress)
+
+    def work(case: Case) -> None:
+        _prepare_case(case, plan, out, preparation, overwrite)
+
+    for_each_case(work, cases, workers, progress, failures)
 
 
 def is_prepared(dataset: Dataset, plan: Plan, out: Path, ids: Sequence[str]) -> bool:
@@ -255,7 +277,7 @@ def _cases(dataset: Dataset, ids: Sequence[str] | None) -> Sequence[Case]:
 def _refuse_strangers(dataset: Dataset, cases: Sequence[Case], out: Path, overwrite: bool) -> None:
     """Raise ValueError where a case's folder would replace anything but a prepared case."""
     folders = [folder for case in cases if os.path.lexists(folder := inside(out, case.id))]
-    files = [file for case in dataset.every for file in _files(case)]
+    files = [file for case in dataset.every for file in files_of(case)]
     holding = {parent for file in files for parent in file.resolve().parents} if folders else set[Path]()
     inputs = [str(folder) for folder in folders if folder.resolve() in holding]
     if inputs:
@@ -298,13 +320,18 @@ def preparation_digest(plan: Plan) -> str:
     )
     data = to_data(replace(plan, channels=channels))
     del data["labels"]["regions"]  # prepared labels hold classes
+    if plan.nan == "refuse":
+        del data["nan"]  # as in plans that had no such entry
+    if plan.labels.ignore is None:  # as before there was an ignore label
+        del data["labels"]["ignore"]
     return _digest({name: value for name, value in data.items() if name in _PREPARING})
 
 
 def _case_digest(case: Case, preparation: str) -> str:
     """A short name for a preparation and the state of a case's files; raises FileNotFoundError when one is gone."""
-    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in _files(case)]
-    return _digest([preparation, len(case.images), states])
+    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files_of(case)]
+    order = [] if case.order is None else [list(case.order)]  # cases that are read as stored keep their former digest
+    return _digest([preparation, len(case.images), states, *order])
 
 
 def _digest(value: Any) -> str:
@@ -326,13 +353,9 @@ def _claim(out: Path, plan: Plan) -> None:
 def _is_current(case: Case, out: Path, preparation: str) -> bool:
     """Whether a case lies prepared in `out`, as the plan says, from the files that it has now."""
     folder = inside(out, case.id)
-    if not (folder / "case.json").is_file() or not all(file.is_file() for file in _files(case)):
+    if not (folder / "case.json").is_file() or not all(file.is_file() for file in files_of(case)):
         return False
     return _record(folder).digest == _case_digest(case, preparation)
-
-
-def _files(case: Case) -> tuple[Path, ...]:
-    return (*case.images, *([] if case.label is None else [case.label]))
 
 
 def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -83,3 +84,17 @@ def write_phantoms(folder: Path | str, cases: int = 20, seed: int = 0, kind: str
             own_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
             layout.write_case(unfinished, number, *phantoms.case(number, own_seed))
         layout.finish(unfinished, cases)
+
+
+def write_brain_phantoms(folder: Path | str, cases: int = 20, seed: int = 0, size: int = 64) -> None:
+    """Call `write_phantoms` with the kind `brain`, whose former name this is; it will be removed."""
+    warnings.warn("write_brain_phantoms(...) is now write_phantoms(..., kind='brain')", stacklevel=2)
+    write_phantoms(folder, cases, seed, "brain", size=size)
+
+
+def write_abdomen_phantoms(
+    folder: Path | str, cases: int = 20, seed: int = 0, size: int = 128, cysts: bool = False
+) -> None:
+    """Call `write_phantoms` with the kind `abdomen`, whose former name this is; it will be removed."""
+    warnings.warn("write_abdomen_phantoms(...) is now write_phantoms(..., kind='abdomen')", stacklevel=2)
+    write_phantoms(folder, cases, seed, "abdomen", size=size, cysts=cysts)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from voxward.core.case import PreparedCase, Volume
 from voxward.core.errors import UserError
+from voxward.core.sides import LEFT_RIGHT, output_order
 from voxward.core.types import Images, Logits, Size3
 from voxward.data.padding import pad_to
 from voxward.data.prepare import measured, prepare, restore_argmax
@@ -46,15 +47,16 @@ class Predictor:
         overlap: The share of a window, in [0, 1), that neighbouring windows have in common; None takes the recipe's.
         mirror_axes: The spatial axes (0, 1, 2) along which windows are flipped for `mirrors`; None takes the recipe's.
         tta: The copies of a window that are averaged: `none`; `mirrors`, along all axes where neither `mirror_axes` nor
-            the recipe names any; or `symmetries`, the 16 symmetries of a volume with square axial slices. None takes
-            the recipe's.
+            the recipe names any (but for axis 0 where classes differ in left and right); or `symmetries`, the 16
+            symmetries of a volume with square axial slices, without those that exchange such classes. None takes the
+            recipe's.
         graphs: How many windows' graphs a gradient through the pipeline may hold at once; each copy of test-time
             augmentation counts. A volume with no more windows has each of them computed once instead of twice. The
             graph of one batch is always held.
 
     Raises:
         UserError: `graphs` is negative, `overlap` is not in [0, 1), the recipe places windows by count and so has no
-            use for an overlap, or the symmetries cannot turn the plan's window.
+            use for an overlap, the symmetries cannot turn the plan's window, or `mirror_axes` exchanges sides.
 
     Example:
         >>> predictor = voxward.Predictor(voxward.load_run("runs/liver"), torch.device("cpu"))
@@ -82,6 +84,9 @@ class Predictor:
         if self.overlap is not None and not 0 <= self.overlap < 1:
             raise UserError(f"overlap must be in [0, 1), got {self.overlap}")
         (i, j, _), (a, b, _) = self.model.plan.window_size, self.model.plan.total_stride
+        if self._keeps_sides and LEFT_RIGHT in self.mirrors:
+            names = ", ".join(self.model.inference.sides)
+            raise UserError(f"mirror_axes must not hold 0 where classes differ in left and right ({names})")
         if self.augmentation == "symmetries" and (i % b or j % a):
             raise UserError(
                 f"tta 'symmetries' turns windows of {(i, j)} voxels, which the strides {(a, b)} must divide"
@@ -93,12 +98,24 @@ class Predictor:
         if self.augmentation != "mirrors":
             return ()
         axes = self.model.inference.mirror_axes if self.mirror_axes is None else self.mirror_axes
-        return (0, 1, 2) if self.tta == "mirrors" and not axes else axes
+        if self.tta == "mirrors" and not axes:
+            return tuple(axis for axis in range(3) if axis != LEFT_RIGHT or not self._keeps_sides)
+        return axes
+
+    @property
+    def _keeps_sides(self) -> bool:
+        """Whether left and right may not be exchanged."""
+        return bool(self.model.inference.sides) and not self.model.inference.mirror_pairs
 
     @property
     def views(self) -> tuple[View, ...]:
         """Return the views of a window whose logits are averaged."""
-        return symmetry_views() if self.augmentation == "symmetries" else mirror_views(self.mirrors)
+        inference, order = self.model.inference, None
+        if inference.mirror_pairs:
+            order = output_order(self.model.plan.labels, inference.mirror_pairs)
+        if self.augmentation == "symmetries":
+            return symmetry_views(bool(inference.sides), order)
+        return mirror_views(self.mirrors, order)
 
     @property
     def mean(self) -> Mean:

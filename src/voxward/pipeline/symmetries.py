@@ -76,6 +76,15 @@ class Symmetry:
         return Symmetry(turns, self.mirrored, self.flipped, self.normal)
 
     @property
+    def direction(self) -> int:
+        """Return where the axis 0 (left to right) points afterwards: 1 as before, -1 back, 0 along another axis."""
+        if self.normal == 0:
+            return -1 if self.flipped else 1
+        if self.turns % 2:
+            return 0
+        return -1 if self.mirrored != (self.turns == 2) else 1
+
+    @property
     def _plane(self) -> tuple[int, int]:
         first, second = (axis - 3 for axis in range(3) if axis != self.normal)
         return first, second

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from voxward.core.errors import UserError
 from voxward.core.model import Head
+from voxward.core.sides import LEFT_RIGHT
 from voxward.core.types import Images, Logits
 from voxward.pipeline.mean import Mean, mean_logits
 from voxward.pipeline.symmetries import seen_through, symmetries
@@ -47,18 +48,52 @@ def flipped(forward: Forward, axes: Sequence[int]) -> Forward:
     return lambda images: forward(images.flip(dims)).flip(dims)
 
 
-def mirror_views(axes: Sequence[int]) -> tuple[View, ...]:
+def exchanged(forward: Forward, view: View, order: Sequence[int]) -> Forward:
+    """Return a forward pass through a view that exchanges left and right, with the classes of the two sides put back.
+
+    Args:
+        forward: The network's forward pass on windows (n, c, d, h, w).
+        view: How the network sees its windows.
+        order: For each output channel the one that holds its logit, from `core.sides.output_order`.
+    """
+    seen, index = view(forward), list(order)
+    return lambda images: seen(images)[:, index]
+
+
+def mirror_views(axes: Sequence[int], order: Sequence[int] | None = None) -> tuple[View, ...]:
     """Return one view per subset of some spatial axes, flipped along the axes of the subset.
 
     Args:
         axes: Spatial axes, of 0, 1 and 2. Without any, the only view is the window as it is.
+        order: The order of the output channels where left and right are exchanged; None leaves them as they are.
     """
-    return tuple(partial(flipped, axes=subset) for subset in flips(axes))
+    views: list[View] = []
+    for subset in flips(axes):
+        view: View = partial(flipped, axes=subset)
+        if order is not None and LEFT_RIGHT in subset:
+            view = partial(exchanged, view=view, order=order)
+        views.append(view)
+    return tuple(views)
 
 
-def symmetry_views() -> tuple[View, ...]:
-    """Return the views through the 16 symmetries of a volume with square axial slices, see `pipeline.symmetries`."""
-    return tuple(partial(seen_through, symmetry=symmetry) for symmetry in symmetries())
+def symmetry_views(sided: bool = False, order: Sequence[int] | None = None) -> tuple[View, ...]:
+    """Return the views through the 16 symmetries of a volume with square axial slices, see `pipeline.symmetries`.
+
+    Args:
+        sided: Whether classes differ in left and right. Then there are only the 4 symmetries that leave left where it
+            is, and with an order also the 4 that exchange left and right.
+        order: The order of the output channels where left and right are exchanged.
+    """
+    if not sided:
+        return tuple(partial(seen_through, symmetry=symmetry) for symmetry in symmetries())
+    views: list[View] = []
+    for symmetry in symmetries():
+        view: View = partial(seen_through, symmetry=symmetry)
+        if symmetry.direction == 1:
+            views.append(view)
+        elif symmetry.direction == -1 and order is not None:
+            views.append(partial(exchanged, view=view, order=order))
+    return tuple(views)
 
 
 def averaged(forward: Forward, views: Sequence[View], head: Head = "softmax", mean: Mean = "logits") -> Forward:

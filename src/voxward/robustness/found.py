@@ -20,6 +20,7 @@ class Found:
         gradients: Gradients that were computed.
         forwards: Forward passes that were computed.
         seconds: Seconds that it took.
+        warnings: What makes it doubtful that an attack shows how robust the model is.
     """
 
     volume: torch.Tensor
@@ -28,10 +29,11 @@ class Found:
     gradients: int = 0
     forwards: int = 0
     seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, result: AttackResult) -> Found:
         """Return what an attack on one case found."""
         history = tuple(float(value) for value in result.history[0])
         spent = result.gradients, result.forwards, result.seconds
-        return cls(result.adversarial, float(result.distance[0]), history, *spent)
+        return cls(result.adversarial, float(result.distance[0]), history, *spent, result.warnings)

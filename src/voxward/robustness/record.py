@@ -61,6 +61,7 @@ class Record:
         policy: What an undefined class counts in means, one of `metrics.policies.POLICIES`.
         written: The norm of the perturbation in the written file, in the unit of eps; None without a file.
         system: The fingerprint of the attacked system.
+        warnings: What makes it doubtful that the attack shows how robust the model is, such as a gradient of 0.
 
     Raises:
         UserError: Scores do not fit `classes` or leave [0, 1], another figure is not finite, or the policy is unknown.
@@ -95,6 +96,7 @@ class Record:
     policy: str = "ignore"
     written: float | None = None
     system: str = ""
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("clean", "adversarial", "deployed", "deployed_clean", "hd95_mm", "breaking_eps", "options"):

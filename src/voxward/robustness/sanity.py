@@ -239,6 +239,37 @@ def _sees_the_model(model: str, records: Sequence[Record], thresholds: Threshold
     return _verdict("model", model, bool(rows), faults, promise)
 
 
+def _learnt(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
+    """Check that the attacks learnt from the model's gradients, as they say themselves (`attacks.masking`)."""
+    rows = [r for r in records if r.kind == "attack"]
+    cases: dict[str, set[str]] = defaultdict(set)
+    for record in rows:
+        for text in record.warnings:
+            cases[text.replace(" for 1 of 1 cases", "")].add(record.case)
+    total = len({r.case for r in rows})
+    faults = [f"{text} ({len(found)} of {total} cases: {_few(sorted(found))})" for text, found in cases.items()]
+    return _verdict("gradients", model, bool(rows), faults, "every attack learnt from the model's gradients")
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _survives_rounding(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
+    """Check that the perturbation is still there in the written file, whose integers may be coarser than eps."""
+    rows = [r for r in records if r.kind == "attack" and r.written is not None and r.distance > 0]
+    lost: dict[tuple[str, float], set[str]] = defaultdict(set)
+    for record in rows:
+        if record.written == 0:
+            lost[record.attack, record.eps].add(record.case)
+    faults = [
+        f"{attack} at eps {eps:g}: the written file equals the clean one in {len(cases)} cases "
+        f"({_few(sorted(cases))}), because eps is smaller than one step of the file's numbers: its Dice says nothing"
+        for (attack, eps), cases in sorted(lost.items())
+    ]
+    return _verdict("rounding", model, bool(rows), faults, "the written files still hold the perturbations")
+
+
 _CHECKS: tuple[_Check, ...] = (
     _complete,
     _control(NOISE),
@@ -249,5 +280,7 @@ _CHECKS: tuple[_Check, ...] = (
     _in_the_ball,
     _deployed,
     _sees_the_model,
+    _learnt,
+    _survives_rounding,
     _finds_something,
 )

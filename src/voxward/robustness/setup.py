@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import voxward
 from voxward.core.case import Case, Dataset
+from voxward.core.channels import same_channels
+from voxward.core.choices import Reading
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.structure import to_data
+from voxward.data.channels import in_order_of
+from voxward.data.io import read_case, read_truth
+from voxward.data.nan import dataset_reading_nan
 from voxward.robustness.bench import Bench, Source, Worker
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.trials import plan_trials
+from voxward.runs.folder import RunFolder
 from voxward.runs.unseen import unseen_by_all
+from voxward.systems.nan import nan_for
 from voxward.systems.system import System
 
 
 def set_up(
-    sources: Sequence[Source], dataset: Dataset, protocol: Protocol, volumes: Path | None, overwrite: bool = False
+    sources: Sequence[Source],
+    dataset: Dataset,
+    protocol: Protocol,
+    volumes: Path | None,
+    overwrite: bool = False,
+    reading: Reading = Reading(),
 ) -> Worker:
     """Open systems and check that they can be measured by a protocol on a dataset.
 
@@ -29,31 +42,40 @@ def set_up(
         protocol: How robustness is measured.
         volumes: The folder of adversarial volumes.
         overwrite: Whether other files among these may be replaced.
+        reading: What the user says about the volumes.
 
     Returns:
-        A worker of the bench, with all systems open.
+        A worker of the bench, with all systems open. It keeps the cases that cannot be read or do not fit the systems
+        as failures.
 
     Raises:
         UserError: A system, the dataset or the protocol is wrong, or they do not fit each other.
+        CasesFailed: Every case fails.
         FileNotFoundError: A system is missing.
     """
     opened = _named([source.open() for source in sources])
     surrogate = _surrogate(protocol, sources[0].device)
     helper = None if surrogate is None else surrogate.open()
+    runs = [run for system in opened.values() for run in system.runs]
+    dataset = dataset_reading_nan(dataset, nan_for(runs, reading))
+    chosen, failures = _cases(dataset, runs, protocol.cases), Failures(reading.fail_fast)
+    cases = _readable(chosen, [*opened.values()], failures)
     bench = Bench(
         sources=dict(zip(opened, sources, strict=True)),
-        labels={name: system.labels for name, system in opened.items()},
-        cases=_cases(dataset, list(opened.values()), protocol.cases),
+        labels={name: system.labels.ignoring(dataset.labels.ignore) for name, system in opened.items()},
+        cases=cases,
+        ordered={name: _ordered(dataset, system, cases, reading) for name, system in opened.items()},
         protocol=replace(protocol, surrogate=None),
         version=voxward.__version__,
         volumes=volumes,
         surrogate=surrogate,
         transferred=_transferred(helper, opened),
         overwrite=overwrite,
+        ignore=dataset.labels.ignore,
     )
     for name, system in opened.items():
         _check(system, bench, name)
-    return Worker(bench, opened, helper)
+    return Worker(bench, opened, helper, failures)
 
 
 def settings_of(worker: Worker) -> dict[str, object]:
@@ -68,8 +90,17 @@ def settings_of(worker: Worker) -> dict[str, object]:
         "version": bench.version,
         "systems": {name: _identity(worker.system(name)) for name in bench.sources},
         "cases": {id: _digest([*case.images, *filter(None, [case.label])]) for id, case in bench.cases.items()},
+        **_orders(bench),
+        **({"nan": "zero"} if any(case.nan_as_zero for case in bench.cases.values()) else {}),
         **({} if surrogate is None else {"surrogate": _identity(surrogate)}),
     }
+
+
+def _orders(bench: Bench) -> dict[str, object]:
+    """The order in which systems read the channels of the files, where it is not that of the files."""
+    found = {name: [case.order for case in cases.values()] for name, cases in bench.ordered.items()}
+    listed = {name: to_data(orders) for name, orders in found.items() if any(orders)}
+    return {"channels": listed} if listed else {}
 
 
 _FREE = ("name", "description", "require", "sanity", "keep", "cases", "ensembles")
@@ -94,12 +125,39 @@ def _longer(system: System) -> str:
     return f"{above}-{system.name}" if above else system.name
 
 
-def _cases(dataset: Dataset, systems: Sequence[System], count: int | None) -> Mapping[str, Case]:
+def _cases(dataset: Dataset, runs: Sequence[RunFolder], count: int | None) -> Mapping[str, Case]:
     """The labelled cases that no system was trained on, in the order of the first run's validation list."""
     if not dataset.cases:
         raise UserError(f"{dataset.root} has no labels: an attack needs the truth")
-    shared = unseen_by_all([run for system in systems for run in system.runs], dataset)
+    shared = unseen_by_all(runs, dataset)
     return {id: dataset.case(id) for id in shared[:count]}
+
+
+def _readable(chosen: Mapping[str, Case], systems: Sequence[System], failures: Failures) -> Mapping[str, Case]:
+    """The cases that can be read, and whose label fits; which case is the first one must be known before any work."""
+    cases = list(chosen.values())
+    for case in cases:
+        with failures.of(case):
+            _try(case, systems)
+    if not (left := failures.left(cases)):
+        failures.raise_any(len(cases))
+    return {case.id: case for case in left}
+
+
+def _try(case: Case, systems: Sequence[System]) -> None:
+    if case.label is None:
+        raise UserError("it has no label: an attack needs the truth")
+    volume = read_case(case)
+    label = read_truth(case, volume)
+    for system in systems:
+        system.labels.to_index(label.array)
+        system.check(len(volume.array) if case.order is None else len(case.order), volume.affine)
+
+
+def _ordered(dataset: Dataset, system: System, ids: Iterable[str], reading: Reading) -> Mapping[str, Case]:
+    """The cases with their channels in a system's order."""
+    own = in_order_of(dataset, system.channels, reading.channels)
+    return {id: own.case(id) for id in ids}
 
 
 def _surrogate(protocol: Protocol, device: str) -> Source | None:
@@ -111,11 +169,11 @@ def _transferred(surrogate: System | None, systems: Mapping[str, System]) -> fro
     if surrogate is None:
         return frozenset()
     for name, system in systems.items():
-        if surrogate.labels != system.labels:
+        if surrogate.labels.predicted != system.labels.predicted:
             raise UserError(
                 f"the surrogate's classes are {surrogate.labels.names}, those of {name} {system.labels.names}"
             )
-        if surrogate.channels != system.channels:
+        if not same_channels(surrogate.channels, system.channels):
             raise UserError(f"the surrogate's channels are {surrogate.channels}, those of {name} {system.channels}")
     found = frozenset(name for name, system in systems.items() if not _same(system, surrogate))
     if not found:

@@ -305,7 +305,8 @@ def _scores(wanted: PostProcess, labels: LabelSet, pair: Pair) -> np.ndarray:
     """
     truth, prediction, spacing = pair
     count = len(wanted.kinds) + 1
-    matrix = confusion(truth, prediction, count)
+    unknown = labels.ignored(truth)
+    matrix = _annotated_confusion(truth, prediction, count, unknown)
     scores = np.tile(_dice_of_parts(matrix, labels), (count + len(wanted.filled), 1))
     for klass, box in _present(prediction, range(1, count)):
         wide = _widened(box)  # what touches a component decides what it becomes
@@ -313,11 +314,21 @@ def _scores(wanted: PostProcess, labels: LabelSet, pair: Pair) -> np.ndarray:
         for row, step in _alone(wanted, klass, spacing):
             after = step(before)
             changed = after != before
+            if unknown is not None:
+                changed &= ~unknown[wide]
             if changed.any():
                 true = truth[wide][changed]
                 moved = confusion(true, after[changed], count) - confusion(true, before[changed], count)
                 scores[row] = _dice_of_parts(matrix + moved, labels)
     return scores
+
+
+def _annotated_confusion(
+    truth: np.ndarray, prediction: np.ndarray, count: int, unknown: np.ndarray | None
+) -> np.ndarray:
+    if unknown is None:
+        return confusion(truth, prediction, count)
+    return confusion(truth[~unknown], prediction[~unknown], count)
 
 
 def _alone(wanted: PostProcess, klass: int, spacing: Float3) -> Iterator[tuple[int, Step]]:

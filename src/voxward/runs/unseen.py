@@ -26,7 +26,7 @@ def unseen_by(folder: RunFolder, dataset: Dataset) -> tuple[tuple[str, ...], boo
         UserError: The labels are not the model's, or cases of the run's training would be scored.
     """
     plan, split = load_plan(folder.plan), load_json(RunSplit, folder.splits)
-    if dataset.labels.classes != plan.labels.classes:
+    if dataset.labels.with_ignore(plan.labels.ignore).classes != plan.labels.classes:
         raise UserError(f"the model predicts {_named(plan.labels)}, but {dataset.root} has {_named(dataset.labels)}")
     ids = tuple(case.id for case in dataset.cases)
     if dataset.name != plan.dataset:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from voxward.core.case import Volume
+from voxward.core.channels import same_channels
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.model import Box, VolumeModel
@@ -145,7 +146,7 @@ class CascadeSystem:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The names of the channels, the same for both systems."""
+        """The names of the channels, which mean the same for both systems."""
         return self.fine.channels
 
     @property
@@ -289,12 +290,12 @@ class CascadeSystem:
         return tuple(map(names.index, classes)) if classes else tuple(range(1, len(names)))
 
     def _problems(self) -> list[str]:
-        coarse, fine = self.coarse.labels, self.fine.labels
+        coarse, fine = self.coarse.labels.predicted, self.fine.labels.predicted
         known = dict.fromkeys(coarse.foreground)
         wanted = self.region.classes
         found = [unknown_name("class of the coarse model", name, known) for name in wanted if name not in known]
         first, second = self.coarse.channels, self.fine.channels
-        if first != second:
+        if not same_channels(first, second):
             found.append(f"the coarse model's channels {', '.join(first)} are not the fine one's {', '.join(second)}")
         if coarse != fine and not self.region.localise_only:
             found.append(

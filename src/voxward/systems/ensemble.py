@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from voxward.core.case import Volume
+from voxward.core.channels import same_channels
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.model import Box, VolumeModel
@@ -78,14 +79,11 @@ class EnsembleSystem:
                 "the members of an ensemble must average their windows, got a recipe with inference.combine 'vote': "
                 "train it with 'mean', or let it predict alone"
             )
-        for what, values in (
-            ("labels", {part.labels for part in self.parts}),
-            ("channels", {part.channels for part in self.parts}),
-        ):
-            if len(values) > 1:
-                raise UserError(
-                    f"the members of an ensemble must agree on their {what}, got {sorted(map(str, values))}"
-                )
+        if len(labels := {part.labels.predicted for part in self.parts}) > 1:
+            raise UserError(f"the members of an ensemble must agree on their labels, got {sorted(map(str, labels))}")
+        if not all(same_channels(part.channels, self.channels) for part in self.parts):
+            channels = sorted({str(part.channels) for part in self.parts})
+            raise UserError(f"the members of an ensemble must agree on their channels, got {channels}")
         inner = {part.mean for part in self.parts if isinstance(part, EnsembleSystem)} - {self.mean}
         if inner:
             raise UserError(f"an ensemble inside an ensemble must have its mean {self.mean!r}, got {inner.pop()!r}")
@@ -97,7 +95,7 @@ class EnsembleSystem:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The names of the channels, the same for every member."""
+        """The names of the channels, which mean the same for every member."""
         return self.parts[0].channels
 
     @property

@@ -29,8 +29,8 @@ from voxward.systems.digest import digest
 from voxward.systems.opening import Opening
 from voxward.systems.system import Freeze, IntensityRange, Segmentation
 
-# Flips along every subset of three axes; there are more symmetries.
-_MOST_MIRRORS = 8
+# Settings of the recipe that older runs do not have; without a value they are no part of a run's fingerprint.
+_NEWER = ("sides", "mirror_pairs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +117,13 @@ class RunSystem:
         used = {
             "overlap": inference.overlap if predictor.overlap is None else predictor.overlap,
             "mirror_axes": list(predictor.mirrors),
-            "tta": "symmetries" if len(predictor.views) > _MOST_MIRRORS else "mirrors",
+            "tta": "symmetries" if predictor.augmentation == "symmetries" else "mirrors",
         }
         return {
             "kind": "run",
-            "inference": {**to_data(inference), **used},
+            "inference": {
+                name: value for name, value in {**to_data(inference), **used}.items() if value or name not in _NEWER
+            },
             "precision": self.precision,
             "postprocess": to_data(predictor.model.postprocess),
         }

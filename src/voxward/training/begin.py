@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,20 +11,24 @@ from voxward.core.case import Dataset, Split
 from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
 from voxward.core.plan import Fingerprint, Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import Recipe, dump_recipe, load_recipe
 from voxward.core.structure import to_data
+from voxward.data.channels import in_order_of
 from voxward.data.fingerprint import fingerprint
 from voxward.data.formats.description import warn_of_rewritten
+from voxward.data.nan import dataset_reading_nan
 from voxward.data.planner import check_preparation, make_plan
 from voxward.data.splits import load_split, without
 from voxward.data.store import prepare_dataset
 from voxward.nets.registry import self_contained
-from voxward.runs.folder import RunFolder, RunSplit
+from voxward.runs.folder import RunFolder, RunSettings, RunSplit
 from voxward.training.ledger import read_cases
 from voxward.training.setup import check_recipe
+from voxward.training.sides import settled_sides, sides_notice
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ def recipe_of(request: Request, what: str = "run") -> Recipe:
         raise UserError(f"the {what} folder {folder.root} is the dataset's own folder; choose another --out")
     if request.resume:
         _refuse_to_resume(folder, what)
-        return _unchanged(folder, load_recipe(folder.recipe), request.overrides)
+        return _unchanged(request, load_recipe(folder.recipe))
     if folder.recipe.exists():
         raise UserError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
     if left := (*folder.trained, *([folder.state] if folder.state.exists() else [])):
@@ -99,10 +104,12 @@ def _listed(paths: Sequence[Path]) -> str:
     return ", ".join(path.name for path in paths)
 
 
-def _unchanged(folder: RunFolder, kept: Recipe, overrides: Sequence[str]) -> Recipe:
+def _unchanged(request: Request, kept: Recipe) -> Recipe:
     """Return the recipe of a run that is resumed; a script may repeat its overrides, but not change them."""
+    folder, overrides = request.out, request.overrides
     asked = load_recipe(folder.recipe, overrides)
-    if replace(asked, network=self_contained(asked.network)) != kept:
+    asked = replace(asked, network=self_contained(asked.network))
+    if asked != kept and settled_sides(asked, with_regions(request.dataset, asked).labels) != kept:
         raise UserError(
             f"{' '.join(overrides)} contradicts the recipe that {folder.root} was started with, {folder.recipe}: "
             "resume without it, or start another run with another --out"
@@ -111,7 +118,9 @@ def _unchanged(folder: RunFolder, kept: Recipe, overrides: Sequence[str]) -> Rec
 
 
 def checked_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
-    """Return the recipe of a new run, in which files that it refers to are replaced by their contents.
+    """Return the recipe of a new run: self-contained, and with its treatment of left and right decided.
+
+    Files that it refers to are replaced by their contents, see also `settled_sides`.
 
     Args:
         recipe: The recipe as it was read.
@@ -122,13 +131,21 @@ def checked_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
         FileNotFoundError: A file that the recipe refers to is not there.
     """
     used = replace(recipe, network=self_contained(recipe.network))
-    check_recipe(used, with_regions(dataset, used).labels)
-    return used
+    labels = with_regions(dataset, used).labels
+    check_recipe(used, labels)
+    return settled_sides(used, labels)
+
+
+def warn_of_sides(before: Recipe, settled: Recipe) -> None:
+    """Warn where classes that differ in left and right have changed a recipe, see `sides_notice`."""
+    if (notice := sides_notice(before, settled)) is not None:
+        warnings.warn(notice, stacklevel=3)
 
 
 def with_regions(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """Return the dataset with the regions of the recipe, where that has any."""
-    labels = dataset.labels.with_regions(recipe.regions, recipe.regions_class_order)
+    """Return the dataset with the regions and the ignore label of the recipe, where that has any."""
+    own = dataset.labels if recipe.regions is None else dataset.labels.with_regions({})
+    labels = own.with_ignore(recipe.ignore).with_regions(recipe.regions, recipe.regions_class_order)
     if recipe.regions:
         warn_of_rewritten(labels, f"recipe {recipe.name}")
     return replace(dataset, labels=labels)
@@ -144,8 +161,32 @@ def cases_of(dataset: Dataset, fold: Fold) -> Split:
     return without(load_split(dataset, fold.fold, fold.seed, fold.folds), excluded, dataset)
 
 
+def fold_of(start: RunFolder, asked: Fold) -> Fold:
+    """Return the fold of the run that a new one begins with, whose split it takes over.
+
+    Args:
+        start: The run.
+        asked: The fold that was asked for; 0, the default, asks for none.
+
+    Raises:
+        UserError: Another fold was asked for: cases that the run has seen would be held out, or the other way round.
+    """
+    settings = load_json(RunSettings, start.settings)
+    if asked.fold not in (0, settings.fold):
+        raise UserError(
+            f"fold {asked.fold} contradicts the split of {start.root}, which is that of its fold {settings.fold} and "
+            "is taken over: leave --fold out"
+        )
+    return replace(asked, fold=settings.fold, folds=settings.folds)
+
+
 def measured_plan(
-    dataset: Dataset, recipe: Recipe, ids: Sequence[str], workers: int = 2, progress: Progress = silent
+    dataset: Dataset,
+    recipe: Recipe,
+    ids: Sequence[str],
+    workers: int = 2,
+    progress: Progress = silent,
+    failures: Failures | None = None,
 ) -> tuple[Fingerprint, Plan]:
     """Measure training cases, and decide the plan of a recipe for them.
 
@@ -155,6 +196,7 @@ def measured_plan(
         ids: The ids of the training cases.
         workers: The number of cases that are read at once.
         progress: A function that is told about every case, as the stage `fingerprint`.
+        failures: Gets the cases that cannot be measured, which the plan then leaves out; None refuses them.
 
     Returns:
         What was measured, and the plan.
@@ -164,12 +206,15 @@ def measured_plan(
     """
     preparation = recipe.preparation
     check_preparation(preparation)
-    measured = fingerprint(dataset, ids, workers, counter(progress, "fingerprint"), preparation.crop_nonzero)
+    read, shown = dataset_reading_nan(dataset, preparation.nan), counter(progress, "fingerprint")
+    measured = fingerprint(read, ids, workers, shown, preparation.crop_nonzero, failures)
     return measured, make_plan(measured, preparation)
 
 
-def given_plan(path: Path, dataset: Dataset) -> Plan:
+def given_plan(path: Path, dataset: Dataset, recipe: Recipe) -> Plan:
     """Read a plan that may have been edited, and refuse one that was made for another dataset.
+
+    Where the recipe reads NaN as 0, the plan does so, too.
 
     Raises:
         UserError: The file is no plan, or its channels or labels are not those of the dataset.
@@ -179,12 +224,21 @@ def given_plan(path: Path, dataset: Dataset) -> Plan:
         raise FileNotFoundError(f"there is no plan {path}")
     decided = load_plan(path)
     names = tuple(channel.name for channel in decided.channels)
-    if decided.labels != dataset.labels or names != dataset.channels:
+    if decided.labels != dataset.labels or len(as_planned(dataset, decided).channels) != len(names):
         raise UserError(
             f"{path} was made for channels {names} and {decided.labels}, but {dataset.root} has {dataset.channels} "
             f"and {dataset.labels}"
         )
-    return decided
+    return replace(decided, nan="zero") if recipe.preparation.nan == "zero" else decided
+
+
+def as_planned(dataset: Dataset, plan: Plan) -> Dataset:
+    """Return the dataset with the channels of its cases in the order of a plan.
+
+    Raises:
+        UserError: The dataset lacks a channel of the plan.
+    """
+    return in_order_of(dataset, tuple(channel.name for channel in plan.channels))
 
 
 def prepare_again(request: Request, dataset: Dataset, progress: Progress) -> None:
@@ -195,7 +249,9 @@ def prepare_again(request: Request, dataset: Dataset, progress: Progress) -> Non
     """
     split = split_of(request.out, dataset)
     wanted, shown = (*split.fit, *split.selection), counter(progress, "prepare")
-    prepare_dataset(dataset, load_plan(request.out.plan), request.prepared, wanted, request.compute.workers, shown)
+    plan = load_plan(request.out.plan)
+    source = as_planned(dataset, plan)
+    prepare_dataset(source, plan, request.prepared, wanted, request.compute.workers, shown)
 
 
 def split_of(folder: RunFolder, dataset: Dataset) -> RunSplit:

@@ -13,7 +13,7 @@ from voxward.core.plan import load_json, load_plan
 from voxward.core.recipe import load_recipe
 from voxward.data.store import is_prepared
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit
-from voxward.training.begin import Request
+from voxward.training.begin import Request, as_planned
 from voxward.training.optim import create_optimizer
 
 # The share of the recipe's learning rate: the weights are good already, and should move without being lost.
@@ -61,7 +61,8 @@ def _shared(before: RunFolder, asked: Request) -> Path | None:
     ids = (*split.fit, *split.selection)
     if (asked.out.root / "prepared").is_dir() or not set(ids) <= {case.id for case in asked.dataset.cases}:
         return None  # a dataset that lacks cases is refused later
-    return folder if is_prepared(asked.dataset, load_plan(before.plan), folder, ids) else None
+    plan = load_plan(before.plan)
+    return folder if is_prepared(as_planned(asked.dataset, plan), plan, folder, ids) else None
 
 
 def _learning_rate(before: RunFolder) -> float:

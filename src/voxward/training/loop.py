@@ -30,6 +30,7 @@ from voxward.training.log import COLUMNS, TrainingLog
 from voxward.training.mean_weights import save_average
 from voxward.training.selection import Validation
 from voxward.training.setup import TrainingRun
+from voxward.training.sides import training_swaps
 from voxward.training.sitting import Sitting
 from voxward.training.state import save_state
 from voxward.training.steps import StepInput
@@ -150,8 +151,9 @@ class TrainingSitting(Sitting):
         draw = draw_augmentation(run.recipe.augmentation, count, channels, self.active, generator)
         images, labels, ranges = run.fabric.to_device((batch.images, batch.labels, batch.ranges))
         images, labels = apply_augmentation(
-            images, labels, draw, run.plan.patch_size, run.plan.spacing, run.plan.padding
-        )
+            images, labels, draw, run.plan.patch_size, run.plan.spacing, run.plan.padding,
+            training_swaps(run.recipe, run.plan.labels),
+        )  # fmt: skip
         return run.step(StepInput(images, labels, ranges, batch.step, self.state.done, generator))
 
     def _keep_time(self, began: float, budget: float) -> None:

@@ -19,14 +19,17 @@ from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
 from voxward.training.begin import (
     Request,
+    as_planned,
     cases_of,
     checked_recipe,
+    fold_of,
     given_plan,
     measured_plan,
     prepare_again,
     recipe_of,
     refuse_decisions,
     split_of,
+    warn_of_sides,
     with_regions,
     write_decisions,
 )
@@ -55,9 +58,9 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
     """
     if request.reuse.start is not None and not request.resume:
         load_run(request.reuse.start)  # refuses what is no trained run
-    recipe = recipe_of(request)
+    asked = recipe = recipe_of(request)
     if not request.resume:
-        recipe = checked_recipe(recipe, request.dataset)
+        recipe = checked_recipe(asked, request.dataset)
     dataset = with_regions(request.dataset, recipe)
     check_minutes(request.minutes)
     resolve_precision(recipe.training.precision, resolve_device(request.compute.device))
@@ -68,12 +71,14 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
         prepare_again(request, dataset, shown)
     elif fabric.is_global_zero:
         refuse_decisions(request)
+        warn_of_sides(asked, recipe)
         _begin(request, dataset, recipe, shown)
     fabric.barrier()
     run = _set_up(request, dataset, recipe, fabric)
     fit(run, load_json(RunSettings, request.out.settings).minutes, shown)
     if fabric.is_global_zero:
         trained(request.out)
+        dataset = as_planned(dataset, run.plan)
         settle_postprocess(request.out, dataset, run.cases.selection, fabric.device, shown)
     return request.out
 
@@ -86,16 +91,18 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, progress: Progres
     if start is not None:
         origin = RunFolder(Path(start))
         split, plan = split_of(origin, dataset), origin.plan if plan is None else plan
+        fold = fold_of(origin, fold)
     if plan is None:
         decided = measured_plan(dataset, recipe, given.train, request.compute.workers, progress)[1]
     else:
-        decided = given_plan(Path(plan), dataset)
+        decided = given_plan(Path(plan), dataset, recipe)
     network = network_for_plan(recipe.network.name, decided, recipe.network.options)  # refuses what does not fit
     check_auxiliary(recipe, network)
     if start is not None:
         load_weights(network, origin.weights("auto"))
     shown = counter(progress, "prepare")
-    prepare_dataset(dataset, decided, request.prepared, (*split.fit, *split.selection), request.compute.workers, shown)
+    source = as_planned(dataset, decided)
+    prepare_dataset(source, decided, request.prepared, (*split.fit, *split.selection), request.compute.workers, shown)
     settings = RunSettings(
         dataset=str(dataset.root.resolve()),
         fold=fold.fold,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Literal
 
 from voxward.core.recipe.checks import below, outside, wrong_axes
 
@@ -19,9 +20,17 @@ class Augmentation:
         rotation_probability: The probability of the rotation.
         scale: The range (low, high) of the zoom factor.
         scale_probability: The probability of the zoom.
-        mirror_axes: The axes along which a patch may be flipped. Leave out axis 0 where left and right are different
-            classes.
+        mirror_axes: The axes along which a patch may be flipped. Axis 0 is left out by itself where classes differ in
+            left and right, see `sides`.
         mirror_probability: The probability of a flip, for each of these axes.
+        sides: The classes or regions that differ in left and right: `auto` finds them by their names (kidney_left,
+            Left-Hippocampus, lkid, ...), `none` says that there are none, and a list names them. Where there are any,
+            nothing exchanges left and right: axis 0 is not mirrored, in training and in test-time augmentation, there
+            are no quarter turns about the axes 1 and 2, and no rotation by more than 45 degrees.
+        mirror_pairs: The classes that are exchanged where axis 0 is mirrored, so that it can be: pairs of names, or
+            `auto` for the pairs that `sides` finds; `none` exchanges nothing. Only organs that mirror each other fit;
+            the two ventricles of the heart do not. Axis 0 is left out all the same where a class of one side has no
+            partner.
         gamma: The range (low, high) of the exponent, which is applied to intensities rescaled to [0, 1].
         gamma_probability: The probability of the exponent.
         quarter_turns: The axes about which a patch is turned by 0, 90, 180 or 270 degrees. Where the patch is not as
@@ -41,6 +50,8 @@ class Augmentation:
     scale_probability: float = 0.5
     mirror_axes: tuple[int, ...] = (0, 1, 2)
     mirror_probability: float = 0.5
+    sides: Literal["auto", "none"] | tuple[str, ...] = "auto"
+    mirror_pairs: Literal["auto", "none"] | tuple[tuple[str, str], ...] = "none"
     gamma: tuple[float, float] = (0.7, 1.5)
     gamma_probability: float = 0.2
     quarter_turns: tuple[int, ...] = ()

@@ -27,6 +27,11 @@ class Inference:
             of a volume with square axial slices.
         mean: What is averaged over these copies and over the runs of an ensemble: `logits` or `probabilities`.
         checkpoint: The weights that are deployed: `best`, `last`, or `swa`, the mean that `averaging` makes.
+        sides: The classes or regions that differ in left and right. Test-time augmentation does not exchange left and
+            right then. A training writes them, from `augmentation.sides`.
+        mirror_pairs: The classes that are exchanged in the logits of windows that are mirrored left to right; with
+            them, test-time augmentation mirrors this axis, too. A training writes them, from
+            `augmentation.mirror_pairs`.
     """
 
     overlap: float = 0.5
@@ -38,6 +43,8 @@ class Inference:
     tta: Literal["mirrors", "symmetries"] = "mirrors"
     mean: Literal["logits", "probabilities"] = "logits"
     checkpoint: Literal["best", "last", "swa"] = "best"
+    sides: tuple[str, ...] = ()
+    mirror_pairs: tuple[tuple[str, str], ...] = ()
 
     def problems(self) -> list[str]:
         """Return one sentence for each value that is out of range."""

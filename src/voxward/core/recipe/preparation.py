@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from voxward.core.choices import Nan
 from voxward.core.plan import Padding
 from voxward.core.recipe.checks import below, not_positive
 from voxward.core.types import Size3
@@ -26,6 +27,8 @@ class Preparation:
         patch_size: The size of the patch in voxels; only the planner `fixed` uses it.
         slice_size: The number of voxels per axis that a slice is resized to, or None for the median spacing; only the
             planner `slices` uses it.
+        nan: What is done about NaN in an image: `refuse`, or `zero`, which reads it as 0, because some programs write
+            NaN outside the field of view.
     """
 
     planner: str = "rog"
@@ -38,6 +41,7 @@ class Preparation:
     batch_size: int | None = None
     patch_size: Size3 = (128, 128, 128)
     slice_size: tuple[int, int] | None = None
+    nan: Nan = "refuse"
 
     def problems(self) -> list[str]:
         """Return one sentence for each value that is out of range."""
@@ -48,4 +52,6 @@ class Preparation:
             found.append(f"patch_size must be positive, got {self.patch_size}")
         if self.slice_size is not None and min(self.slice_size) < 8:
             found.append(f"slice_size must be at least 8 voxels per axis, got {self.slice_size}")
+        if self.nan not in ("refuse", "zero"):
+            found.append(f"nan must be refuse or zero, got {self.nan!r}")
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +12,11 @@ from torch import Tensor
 from voxward.core.errors import UserError
 from voxward.core.plan import Padding
 from voxward.core.recipe import Augmentation
+from voxward.core.sides import LEFT_RIGHT
 from voxward.core.types import Float3, Images, Labels, Size3
 from voxward.data.augment.channels import ChannelDraw, apply_channels, draw_channels
 from voxward.data.augment.intensity import IntensityDraw, apply_intensity, draw_intensity
+from voxward.data.augment.sides import exchanged
 from voxward.data.augment.spatial import (
     Active,
     PatchImages,
@@ -70,7 +73,13 @@ def draw_augmentation(
 
 
 def apply_augmentation(
-    images: Images, labels: Labels, draw: AugmentationDraw, patch_size: Size3, spacing: Float3, padding: Padding
+    images: Images,
+    labels: Labels,
+    draw: AugmentationDraw,
+    patch_size: Size3,
+    spacing: Float3,
+    padding: Padding,
+    swaps: Sequence[tuple[int, int]] = (),
 ) -> tuple[PatchImages, PatchLabels]:
     """Turn source regions into augmented patches.
 
@@ -83,6 +92,7 @@ def apply_augmentation(
         patch_size: Shape of a patch in voxels, at most that of the source region.
         spacing: Voxel size in mm, so that a rotation turns anatomy and not voxels.
         padding: The plan's padding, for what lies beyond the source region.
+        swaps: Pairs of classes that are exchanged in the samples that are mirrored left to right.
 
     Returns:
         Patches (b, c, *patch_size), and their class indices (b, *patch_size) as int64.
@@ -96,6 +106,7 @@ def apply_augmentation(
         drawn = tuple(draw.intensity.gammas.shape)
         raise UserError(f"the draw is for (batch, channels) {drawn}, but the images have {tuple(images.shape[:2])}")
     patches, truth = apply_spatial(images, labels, draw.spatial, patch_size, spacing, padding)
+    truth = exchanged(truth, draw.spatial.flips[:, LEFT_RIGHT], swaps)
     patches, truth = apply_turns(patches, draw.turns), apply_turns(truth, draw.turns)
     patches = apply_intensity(patches, draw.intensity)
     return patches if draw.channels is None else apply_channels(patches, draw.channels), truth

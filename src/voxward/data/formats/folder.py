@@ -68,14 +68,26 @@ def _cases(root: Path) -> tuple[Case, ...]:
     )
 
 
-def _channels(root: Path, cases: tuple[Case, ...]) -> tuple[str, ...]:
+def declared_channels(root: Path) -> tuple[str, ...] | None:
+    """Return the names of the channels in the folder's channels.json; None without such a file.
+
+    Args:
+        root: The folder that holds images/ and labels/.
+
+    Raises:
+        UserError: The file holds no list of names.
+    """
     path = root / "channels.json"
-    if path.is_file():
-        names = read_json(path)
-        if not isinstance(names, list) or not names:
-            raise UserError(f"{path} must hold a list of channel names, got {names!r}")
-        return tuple(map(str, names))
-    return tuple(f"channel {n}" for n in range(_channel_count(cases)))
+    if not path.is_file():
+        return None
+    names = read_json(path)
+    if not isinstance(names, list) or not names:
+        raise UserError(f"{path} must hold a list of channel names, got {names!r}")
+    return tuple(map(str, names))
+
+
+def _channels(root: Path, cases: tuple[Case, ...]) -> tuple[str, ...]:
+    return declared_channels(root) or tuple(f"channel {n}" for n in range(_channel_count(cases)))
 
 
 def _channel_count(cases: tuple[Case, ...]) -> int:

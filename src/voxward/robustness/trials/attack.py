@@ -70,20 +70,21 @@ class AttackTrial:
             return self._for_every_eps(unit, stand, attack, progress)
         assert unit.eps is not None
         threat = subject.threat.with_eps(unit.eps)
-        result = attack(subject.model, subject.volume, subject.target, threat, unit.seed, progress)
+        result = attack(subject.model, subject.volume, subject.target, threat, unit.seed, progress, warn=False)
         return (stand.record(unit, threat, Found.of(result), attack),)
 
     def _for_every_eps(self, unit: Unit, stand: Stand, attack: MinimumNorm, progress: Progress) -> tuple[Record, ...]:
         """The smallest breaking perturbation, cut down to each eps where it is larger."""
         records, subject = [], stand.subject
-        least = attack.smallest(subject.model, subject.volume, subject.target, subject.threat, unit.seed, progress)
+        asked = subject.model, subject.volume, subject.target, subject.threat
+        least = attack.smallest(*asked, unit.seed, progress, warn=False)
         distance = float(least.distance[0])
         for n, eps in enumerate(self.eps):  # what was spent is counted once
             threat = subject.threat.with_eps(eps)
             ball = threat.ball(subject.volume)
             volume = ball.project(least.adversarial)
             spent = (least.gradients, least.forwards, least.seconds) if n == 0 else (0, 0, 0.0)
-            found = Found(volume, float(ball.distance(volume)[0]), (), *spent)
+            found = Found(volume, float(ball.distance(volume)[0]), (), *spent, least.warnings)
             record = stand.record(replace(unit, eps=eps), threat, found, attack)
             records.append(replace(record, breaking_eps=distance if np.isfinite(distance) else None))
         return tuple(records)

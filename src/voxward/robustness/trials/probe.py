@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from voxward.attacks.masking import reached
 from voxward.attacks.objectives import at, create_objective
 from voxward.core.progress import Progress
 from voxward.robustness.found import Found
@@ -35,7 +36,7 @@ class Probe:
         loss = at(create_objective("ce"), 0.0)
         gradient = subject.model.value_and_grad(subject.volume, subject.target, loss)[2]
         record = stand.record(unit, subject.threat, Found(subject.volume, 0.0, gradients=1))
-        options = {"random": stand.random, "reached": float((gradient != 0).double().mean())}
+        options = {"random": stand.random, "reached": float(reached(gradient).mean())}
         return (replace(record, options={**record.options, **options}),)
 
 

@@ -45,7 +45,7 @@ class TransferTrial:
         assert unit.eps is not None
         subject, threat = stand.subject, stand.subject.threat.with_eps(unit.eps)
         attack = Transfer(create(_ATTACK, steps=self.steps), stand.surrogate().model)
-        result = attack(subject.model, subject.volume, subject.target, threat, unit.seed, progress)
+        result = attack(subject.model, subject.volume, subject.target, threat, unit.seed, progress, warn=False)
         return (stand.record(unit, threat, Found.of(result), attack),)
 
 
