@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
+import voxward
 from tests.data.volumes import make_affine
 from voxward.core.case import Case, Dataset, Volume
 from voxward.core.errors import UserError
@@ -186,3 +187,30 @@ def test_an_ordinary_spread_of_voxel_sizes_is_no_remark(tmp_path: Path) -> None:
     sizes = [(0.6, 0.6, 5.0), (5.0, 0.9, 0.9), (1.0, 1.0, 1.0), (0.9, 0.9, 0.7)]
     source = dataset(tmp_path, *[(np.diag([*size, 1.0]),) * 2 for size in sizes])
     assert problems(source) == []
+
+
+def write_dataset(root: Path, voxels: float) -> Path:
+    """Every label lies some voxels beside its image."""
+    voxward.write_phantoms(root, cases=5, size=24)
+    for path in (root / "labelsTr").iterdir():
+        image = nibabel.load(path)
+        affine = image.affine.copy()
+        affine[:3, 3] += voxels * affine[:3, 0]
+        save(path, np.asarray(image.dataobj), affine)
+    return root
+
+
+def test_every_command_takes_the_tolerance(tmp_path: Path) -> None:
+    root, tiny = write_dataset(tmp_path / "d", 0.2), ["network.options.filters=[4,8,8]", "training.epochs=1"]
+    tiny += ["training.workers=0", "preparation.affine_tolerance=0.3"]
+    allowed = voxward.Reading(affine_tolerance=0.3)
+    assert not voxward.check(root).ok
+    assert voxward.check(root, reading=allowed).ok
+    with pytest.raises(UserError, match=r"lies elsewhere than its image: the far corners are .* by the origin"):
+        voxward.prepare(root, out=tmp_path / "p1", recipe="dynunet")
+    plan = voxward.prepare(root, out=tmp_path / "p2", recipe="dynunet", reading=allowed)
+    assert plan.affine_tolerance == 0.3
+    run = voxward.train(root, out=tmp_path / "run", recipe="dynunet", overrides=tiny)
+    assert voxward.evaluate(run).foreground is not None  # as it was trained
+    with pytest.raises(UserError, match=r"in different places: the far corners are"):
+        voxward.evaluate(run, out=tmp_path / "e", reading=voxward.Reading(affine_tolerance=0.1))

@@ -16,12 +16,13 @@ from voxward.core.progress import Progress, silent
 from voxward.data.channels import in_order_of
 from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.data.nan import dataset_reading_nan
+from voxward.data.places import dataset_within
 from voxward.metrics.policies import Scoring
 from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.runs.folder import RunSettings
 from voxward.runs.unseen import unseen_by, unseen_by_all
 from voxward.systems.evaluate import Evaluation
-from voxward.systems.nan import nan_for
+from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import open_system
 from voxward.systems.score import score_system
 from voxward.systems.system import System
@@ -80,6 +81,7 @@ def evaluate(
     outputs.check(METRICS_FILES)
     output, failures = Output(target, overwrite, progress), Failures(reading.fail_fast)
     source = dataset_reading_nan(source, nan_for(opened.runs, reading))
+    source = dataset_within(source, tolerance_for(opened.runs, reading))
     result = score_system(opened, source, ids, output, scoring, compute.workers, resume=resume, failures=failures)
     save_metrics(result, outputs)
     failures.raise_any(len(ids), result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from voxward.core.case import AFFINE_TOLERANCE
+from voxward.core.choices import AFFINE_TOLERANCE, refuse_tolerance
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
@@ -55,6 +55,7 @@ def merge(
             segmentations of a case differ in shape or place, or hold other values.
         FileNotFoundError: A folder or an input is missing.
     """
+    refuse_tolerance(affine_tolerance)
     rule, target = MergeRule(tuple(owned_by_first), tuple(owned_by_second)), Path(out)
     folders = []
     for given, name in ((first, "first"), (second, "second")):

@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from voxward.core.choices import AFFINE_TOLERANCE, refuse_tolerance
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.types import CaseLabels, Float3, Image, Size3, VoxelArray
-
-AFFINE_TOLERANCE = 0.05
-"""How far the corners of two files of one case may lie apart, in the smallest voxel edge, unless the user says more."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +103,7 @@ class Case:
     affine_tolerance: float = AFFINE_TOLERANCE
 
     def __post_init__(self) -> None:
-        if not 0 <= self.affine_tolerance < np.inf:
-            raise UserError(f"affine_tolerance must be a number of voxels from 0, got {self.affine_tolerance}")
+        refuse_tolerance(self.affine_tolerance)
 
 
 @dataclass(frozen=True)

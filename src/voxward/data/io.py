@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from voxward.core.case import AFFINE_TOLERANCE, Case, Scaling, Volume
+from voxward.core.case import Case, Scaling, Volume
+from voxward.core.choices import AFFINE_TOLERANCE
 from voxward.core.errors import UserError
 from voxward.data import itk, nifti
 from voxward.data.places import apart, label_fault

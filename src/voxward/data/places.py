@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from voxward.core.case import AFFINE_TOLERANCE, Volume
+from voxward.core.case import Case, Dataset, Volume
+from voxward.core.choices import AFFINE_TOLERANCE
 from voxward.core.types import Float3, Size3
 
 # How far axes may be from right angles before it counts: headers round by less.
@@ -52,6 +54,27 @@ def apart(a: np.ndarray, b: np.ndarray, shape: Size3) -> Apart:
     moved = float(np.linalg.norm(corners @ (a - b)[:3, :3].T + (a - b)[:3, 3], axis=1).max())
     edge = float(min(np.linalg.norm(affine[:3, :3], axis=0).min() for affine in (a, b)))
     return Apart(moved, moved / edge if edge else np.nan, tuple(_causes(a, b, shape, _MINOR * moved)))
+
+
+def within(cases: Sequence[Case], tolerance: float) -> tuple[Case, ...]:
+    """Return the same cases, which say how far their files may lie apart.
+
+    Args:
+        cases: The cases.
+        tolerance: The distance, in the smallest voxel edge.
+    """
+    return tuple(replace(case, affine_tolerance=tolerance) for case in cases)
+
+
+def dataset_within(dataset: Dataset, tolerance: float) -> Dataset:
+    """Return the same dataset, whose cases say how far their files may lie apart.
+
+    Args:
+        dataset: The dataset.
+        tolerance: The distance, in the smallest voxel edge.
+    """
+    cases, unlabelled, test = (within(part, tolerance) for part in (dataset.cases, dataset.unlabelled, dataset.test))
+    return replace(dataset, cases=cases, unlabelled=unlabelled, test=test)
 
 
 def shear_degrees(affine: np.ndarray) -> float:

@@ -35,6 +35,7 @@ from voxward.data.io import read_case, read_truth
 from voxward.data.nan import reading_nan
 from voxward.data.normalization import normalization_of
 from voxward.data.parallel import for_each_case
+from voxward.data.places import within
 from voxward.data.prepare import prepare
 from voxward.data.stored_files import annotated_locations, class_locations, open_array, read_locations, write_array
 
@@ -240,7 +241,7 @@ def prepare_dataset(
             that would be replaced.
         CasesFailed: Cases failed; all others are prepared.
     """
-    cases = reading_nan(_cases(dataset, ids), plan.nan)
+    cases = within(reading_nan(_cases(dataset, ids), plan.nan), plan.affine_tolerance)
     preparation = preparation_digest(plan)
     _refuse_strangers(dataset, [case for case in cases if not _is_current(case, out, preparation)], out, overwrite)
     _claim(out, plan)

@@ -17,12 +17,13 @@ from voxward.core.structure import to_data
 from voxward.data.channels import in_order_of
 from voxward.data.io import read_case, read_truth
 from voxward.data.nan import dataset_reading_nan
+from voxward.data.places import dataset_within
 from voxward.robustness.bench import Bench, Source, Worker
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.trials import plan_trials
 from voxward.runs.folder import RunFolder
 from voxward.runs.unseen import unseen_by_all
-from voxward.systems.nan import nan_for
+from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.system import System
 
 
@@ -57,7 +58,7 @@ def set_up(
     surrogate = _surrogate(protocol, sources[0].device)
     helper = None if surrogate is None else surrogate.open()
     runs = [run for system in opened.values() for run in system.runs]
-    dataset = dataset_reading_nan(dataset, nan_for(runs, reading))
+    dataset = dataset_within(dataset_reading_nan(dataset, nan_for(runs, reading)), tolerance_for(runs, reading))
     chosen, failures = _cases(dataset, runs, protocol.cases), Failures(reading.fail_fast)
     cases = _readable(chosen, [*opened.values()], failures)
     bench = Bench(
