@@ -156,4 +156,4 @@ def _together(dataset: str, kind: str, entries: Sequence[tuple[str, str]]) -> It
 
 
 def _mm(edges: np.ndarray) -> str:
-    return " x ".join(f"{edge:.3g}" for edge in edges) + " mm"
+    return " x ".join(f"{float(f'{edge:.3g}'):g}" for edge in edges) + " mm"
