@@ -19,6 +19,7 @@ from voxward.cli.arguments import (
     reading_arguments,
     set_argument,
     told,
+    tolerance_argument,
     workers_argument,
 )
 from voxward.core.choices import Compute, Reading
@@ -114,6 +115,7 @@ def merge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--owned-by-second", nargs="+", type=int, default=[2], help="label values of SECOND (default 2)"
     )
+    tolerance_argument(parser)
     device_arguments(parser)
     overwrite_argument(parser)
 
@@ -123,7 +125,10 @@ def merge(arguments: Arguments) -> int:
     from voxward.commands.merge import merge
 
     with BarProgress(errors) as progress:
-        written = merge(**given(arguments), progress=progress)
+        values = given(arguments)
+        if values["affine_tolerance"] is None:
+            del values["affine_tolerance"]
+        written = merge(**values, progress=progress)
     console.print(f"{len(written)} merged segmentations in {escape(arguments.out)}")
     return 0
 

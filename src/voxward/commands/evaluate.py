@@ -16,13 +16,14 @@ from voxward.core.progress import Progress, silent
 from voxward.data.channels import in_order_of
 from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.data.nan import dataset_reading_nan
+from voxward.data.places import dataset_within
 from voxward.metrics.policies import Scoring
 from voxward.report.destination import folder_of, refuse_several, refuse_swapped
 from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.runs.folder import RunSettings
 from voxward.runs.unseen import scope_of
 from voxward.systems.evaluate import Evaluation
-from voxward.systems.nan import nan_for
+from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import open_system
 from voxward.systems.origin import origin_of
 from voxward.systems.score import score_system
@@ -96,4 +97,6 @@ def _source(system: System, cases: Cases, reading: Reading) -> Dataset:
     if cases.dataset is None and not system.runs:
         raise UserError(f"dataset must be given: {system.name} is no run of voxward, whose dataset would be known")
     source = open_dataset(cases.dataset or load_json(RunSettings, system.runs[0].settings).dataset)
-    return dataset_reading_nan(in_order_of(source, system.channels, reading.channels), nan_for(system.runs, reading))
+    source = in_order_of(source, system.channels, reading.channels)
+    source = dataset_reading_nan(source, nan_for(system.runs, reading))
+    return dataset_within(source, tolerance_for(system.runs, reading))

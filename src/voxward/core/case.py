@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from voxward.core.choices import AFFINE_TOLERANCE, refuse_tolerance
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.types import CaseLabels, Float3, Image, Size3, VoxelArray
@@ -86,6 +87,11 @@ class Case:
         channels: With an order, how many channels the files must have; None does not say.
         nan_as_zero: Whether NaN is read as 0, as some programs write it outside the field of view. Otherwise it is
             refused.
+        affine_tolerance: How far the corners of the case's files, or of its prediction, may lie apart, in the smallest
+            voxel edge.
+
+    Raises:
+        UserError: The tolerance is negative or no number.
     """
 
     id: str
@@ -94,6 +100,10 @@ class Case:
     order: tuple[int, ...] | None = None
     channels: int | None = None
     nan_as_zero: bool = False
+    affine_tolerance: float = AFFINE_TOLERANCE
+
+    def __post_init__(self) -> None:
+        refuse_tolerance(self.affine_tolerance)
 
 
 @dataclass(frozen=True)

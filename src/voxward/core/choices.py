@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,19 @@ Nan = Literal["refuse", "zero"]
 """What is done about NaN in an image: it is refused, or read as 0."""
 FoldNumber = int | Literal["all"]
 """The number of a fold, from 0; or `all`: every case is trained on, and none is held out."""
+
+AFFINE_TOLERANCE = 0.05
+"""How far the corners of two files of one case may lie apart, in the smallest voxel edge, unless the user says more."""
+
+
+def refuse_tolerance(tolerance: float) -> None:
+    """Refuse a tolerance of places that is no number of voxels.
+
+    Raises:
+        UserError: It is negative, infinite or NaN.
+    """
+    if not 0 <= tolerance < math.inf:
+        raise UserError(f"affine_tolerance must be a number of voxels from 0, got {tolerance}")
 
 
 @dataclass(frozen=True)
@@ -153,9 +167,11 @@ class Reading:
             an error. None does what the system was trained to do, and refuses where there is no system.
         fail_fast: True stops at the first case that fails, with its own error. The default goes on with the other
             cases and raises `voxward.CasesFailed` at the end.
+        affine_tolerance: How far the corners of two files of one case may lie apart, in the smallest voxel edge. None
+            is what the system was trained with, and 0.05 where there is no system.
 
     Raises:
-        UserError: `nan` is none of these.
+        UserError: `nan` is none of these, or the tolerance is no number of voxels.
 
     Example:
         >>> Reading(channels=("T1w", "FLAIR")).channels
@@ -165,8 +181,11 @@ class Reading:
     channels: tuple[str, ...] = ()
     nan: Nan | None = None
     fail_fast: bool = False
+    affine_tolerance: float | None = None
 
     def __post_init__(self) -> None:
+        if self.affine_tolerance is not None:
+            refuse_tolerance(self.affine_tolerance)
         if self.nan not in ("refuse", "zero", None):
             raise UserError(f"nan must be refuse or zero, got {self.nan!r}")
 

@@ -14,10 +14,10 @@ from voxward.core.failures import Failures
 from voxward.core.labels import LabelSet
 from voxward.core.plan import CaseFingerprint, ChannelFingerprint, Fingerprint
 from voxward.core.types import Float3
-from voxward.data.io import read_case, read_label
+from voxward.data.io import read_case, read_truth
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
 from voxward.data.parallel import for_each_case
-from voxward.data.volume_file import label_fault
+from voxward.data.places import label_fault
 
 # Foreground voxels that a case contributes to the pooled intensities, so that large organs do not drown small cases.
 _SAMPLE = 10_000
@@ -146,9 +146,8 @@ def combine(name: str, channels: Sequence[str], labels: LabelSet, cases: Sequenc
 
 
 def _read_and_summarize(case: Case, labels: LabelSet, crop_nonzero: bool) -> CaseSummary:
-    if case.label is None:
-        raise UserError("has no label")
-    return summarize(read_case(case), read_label(case.label), labels, case.id, crop_nonzero)
+    volume = read_case(case)
+    return summarize(volume, read_truth(case, volume), labels, case.id, crop_nonzero)
 
 
 def _counts(index: np.ndarray, count: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def read_identity(case: Case) -> Identity:
 
     Raises:
         FileNotFoundError: There is no such file.
-        UserError: A file cannot be read, or the files disagree.
+        UserError: A file cannot be read.
     """
     states = ((path, path.stat()) for path in case.images)
     return _read(tuple((path, state.st_size, state.st_mtime_ns) for path, state in states))
@@ -195,7 +195,9 @@ def _untelling(identity: Identity, common: set[str]) -> Identity:
 
 @lru_cache(maxsize=65536)
 def _read(states: tuple[tuple[Path, int, int], ...]) -> Identity:
-    return identity_of(read_image([path for path, _, _ in states]))
+    # File by file: whether they lie in one place, and how exactly, is not asked here.
+    first, *others = (identity_of(read_image([path])) for path, _, _ in states)
+    return replace(first, channels=(*first.channels, *(channel for other in others for channel in other.channels)))
 
 
 def _channel(channel: np.ndarray) -> ChannelIdentity:

@@ -32,10 +32,11 @@ from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
 from voxward.data.case_record import CaseRecord, read_record
 from voxward.data.identity import Identity, identity_of
-from voxward.data.io import read_case, read_label
+from voxward.data.io import read_case, read_truth
 from voxward.data.nan import reading_nan
 from voxward.data.normalization import normalization_of
 from voxward.data.parallel import for_each_case
+from voxward.data.places import within
 from voxward.data.prepare import prepare
 from voxward.data.stored_files import annotated_locations, class_locations, open_array, read_locations, write_array
 
@@ -223,7 +224,7 @@ def prepare_dataset(
             that would be replaced.
         CasesFailed: Cases failed; all others are prepared.
     """
-    cases = reading_nan(_cases(dataset, ids), plan.nan)
+    cases = within(reading_nan(_cases(dataset, ids), plan.nan), plan.affine_tolerance)
     preparation = preparation_digest(plan)
     _refuse_strangers(dataset, [case for case in cases if not _is_current(case, out, preparation)], out, overwrite)
     _claim(out, plan)
@@ -352,8 +353,8 @@ def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite
     digest = _case_digest(case, preparation)
     if _is_current(case, out, preparation):
         return
-    label = None if case.label is None else read_label(case.label)
     volume = read_case(case)
+    label = None if case.label is None else read_truth(case, volume)
     prepared = prepare(volume, label, plan, case.id)
     identity = identity_of(volume)
     write_case(inside(out, case.id), prepared, plan.patch_size, plan.labels.count, digest, overwrite, identity)

@@ -19,6 +19,7 @@ from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
 from voxward.data.io import volume_stem
 from voxward.data.nan import dataset_reading_nan, reading_nan
+from voxward.data.places import dataset_within, within
 from voxward.data.splits import load_split
 from voxward.engine.engine import InProcess
 from voxward.metrics.policies import Scoring
@@ -28,7 +29,7 @@ from voxward.report.training import draw_curve
 from voxward.runs.folder import RunFolder, RunSplit
 from voxward.runs.unseen import scope_of
 from voxward.systems.evaluate import Evaluation, evaluate_pairs
-from voxward.systems.nan import nan_for
+from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import compose_system, open_system
 from voxward.systems.origin import origin_of
 from voxward.systems.predict import predict_cases, volumes_in
@@ -174,6 +175,7 @@ class CrossValidation:
         scope.warn()
         output = Output(folder, self.overwrite, self.progress)
         dataset = dataset_reading_nan(self.dataset, nan_for(system.runs))
+        dataset = dataset_within(dataset, tolerance_for(system.runs))
         scored = score_system(
             system, dataset, scope.ids, output, self.scoring, self.compute.workers, resume=True, failures=Failures()
         )
@@ -213,6 +215,7 @@ def summarise(work: CrossValidation, outputs: Outputs, engine: InProcess) -> Eva
             together = open_system(work.root / "system.yaml", device=work.compute.device)
             target = Outputs(work.root / "predictions", PREDICTIONS, work.overwrite)
             tests = reading_nan(work.dataset.unlabelled, nan_for(together.runs))
+            tests = within(tests, tolerance_for(together.runs))
             predict_cases(together, tests, target, True, work.progress, failures)
         save_metrics(result, outputs)
     failures.raise_any(len(cases) + len(work.dataset.unlabelled), result)

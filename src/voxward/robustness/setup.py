@@ -15,15 +15,15 @@ from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.structure import to_data
 from voxward.data.channels import in_order_of
-from voxward.data.io import read_case, read_label
+from voxward.data.io import read_case, read_truth
 from voxward.data.nan import dataset_reading_nan
-from voxward.data.volume_file import label_fault
+from voxward.data.places import dataset_within
 from voxward.robustness.bench import Bench, Source, Worker
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.trials import plan_trials
 from voxward.runs.folder import RunFolder
 from voxward.runs.unseen import Scope, scope_of
-from voxward.systems.nan import nan_for
+from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.system import System
 
 
@@ -60,7 +60,7 @@ def set_up(
     surrogate = _surrogate(protocol, sources[0].device)
     helper = None if surrogate is None else surrogate.open()
     runs = [run for system in opened.values() for run in system.runs]
-    dataset = dataset_reading_nan(dataset, nan_for(runs, reading))
+    dataset = dataset_within(dataset_reading_nan(dataset, nan_for(runs, reading)), tolerance_for(runs, reading))
     scope, failures = _scope(dataset, runs, protocol.cases, cases), Failures(reading.fail_fast)
     readable = _readable({id: dataset.case(id) for id in scope.ids}, [*opened.values()], failures)
     bench = Bench(
@@ -153,9 +153,8 @@ def _readable(chosen: Mapping[str, Case], systems: Sequence[System], failures: F
 def _try(case: Case, systems: Sequence[System]) -> None:
     if case.label is None:
         raise UserError("it has no label: an attack needs the truth")
-    volume, label = read_case(case), read_label(case.label)
-    if fault := label_fault(volume, label):
-        raise UserError(fault)
+    volume = read_case(case)
+    label = read_truth(case, volume)
     for system in systems:
         system.labels.to_index(label.array)
         system.check(len(volume.array) if case.order is None else len(case.order), volume.affine)

@@ -21,6 +21,7 @@ from voxward.data.channels import in_order_of
 from voxward.data.fingerprint import fingerprint
 from voxward.data.formats.description import warn_of_rewritten
 from voxward.data.nan import dataset_reading_nan
+from voxward.data.places import dataset_within
 from voxward.data.planner import check_preparation, make_plan
 from voxward.data.splits import load_split, without
 from voxward.data.store import prepare_dataset
@@ -207,7 +208,8 @@ def measured_plan(
     """
     preparation = recipe.preparation
     check_preparation(preparation)
-    read, shown = dataset_reading_nan(dataset, preparation.nan), counter(progress, "fingerprint")
+    read = dataset_within(dataset_reading_nan(dataset, preparation.nan), preparation.affine_tolerance)
+    shown = counter(progress, "fingerprint")
     measured = fingerprint(read, ids, workers, shown, preparation.crop_nonzero, failures)
     return measured, make_plan(measured, preparation)
 
@@ -215,7 +217,7 @@ def measured_plan(
 def given_plan(path: Path, dataset: Dataset, recipe: Recipe) -> Plan:
     """Read a plan that may have been edited, and refuse one that was made for another dataset.
 
-    Where the recipe reads NaN as 0, the plan does so, too.
+    Where the recipe reads NaN as 0, or lets files lie further apart, the plan does so, too.
 
     Raises:
         UserError: The file is no plan, or its channels or labels are not those of the dataset.
@@ -230,7 +232,8 @@ def given_plan(path: Path, dataset: Dataset, recipe: Recipe) -> Plan:
             f"{path} was made for channels {names} and {decided.labels}, but {dataset.root} has {dataset.channels} "
             f"and {dataset.labels}"
         )
-    return replace(decided, nan="zero") if recipe.preparation.nan == "zero" else decided
+    tolerance = max(decided.affine_tolerance, recipe.preparation.affine_tolerance)
+    return replace(decided, nan="zero" if recipe.preparation.nan == "zero" else decided.nan, affine_tolerance=tolerance)
 
 
 def as_planned(dataset: Dataset, plan: Plan) -> Dataset:
