@@ -13,9 +13,10 @@ from tests.data.volumes import make_affine
 from voxward.core.case import Case, Dataset, Volume
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
+from voxward.core.spacing import shear_degrees
 from voxward.data.check import check_dataset
 from voxward.data.io import read_case, read_truth
-from voxward.data.places import apart, label_fault, shear_degrees
+from voxward.data.places import apart, label_fault
 
 SHAPE = (512, 512, 4)
 LABELS = LabelSet(("background", "a"), (0, 1))

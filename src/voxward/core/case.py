@@ -11,6 +11,7 @@ import torch
 from voxward.core.choices import AFFINE_TOLERANCE, refuse_tolerance
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
+from voxward.core.spacing import spacing_of
 from voxward.core.types import CaseLabels, Float3, Image, Size3, VoxelArray
 
 
@@ -70,9 +71,8 @@ class Volume:
 
     @property
     def spacing(self) -> Float3:
-        """Return the voxel size in mm along (i, j, k), which is the length of each column of the affine."""
-        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return float(x), float(y), float(z)
+        """Return the voxel size in mm along (i, j, k), see `core.spacing.spacing_of`."""
+        return spacing_of(self.affine)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ import numpy as np
 
 from voxward.core.case import Case, Dataset, Volume
 from voxward.core.errors import UserError
+from voxward.core.spacing import SHEARED_DEGREES, shear_degrees
 from voxward.data.io import Header, read_header, volume_suffix
 from voxward.data.nifti_geometry import header_remarks
 from voxward.data.orphans import Severity
-from voxward.data.places import SHEARED_DEGREES, apart, shear_degrees
+from voxward.data.places import apart
 from voxward.data.remarks import collected
 from voxward.data.volume_file import NIFTI_SUFFIXES, affine_fault
 

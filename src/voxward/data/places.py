@@ -11,8 +11,6 @@ from voxward.core.case import Case, Dataset, Volume
 from voxward.core.choices import AFFINE_TOLERANCE
 from voxward.core.types import Float3, Size3
 
-# How far axes may be from right angles before it counts: headers round by less.
-SHEARED_DEGREES = 0.01
 # What explains less than this share of a distance is not named.
 _MINOR = 0.1
 
@@ -75,17 +73,6 @@ def dataset_within(dataset: Dataset, tolerance: float) -> Dataset:
     """
     cases, unlabelled, test = (within(part, tolerance) for part in (dataset.cases, dataset.unlabelled, dataset.test))
     return replace(dataset, cases=cases, unlabelled=unlabelled, test=test)
-
-
-def shear_degrees(affine: np.ndarray) -> float:
-    """Return how far the axes of a grid are from right angles at most, in degrees; 0 for most grids.
-
-    Args:
-        affine: (4, 4), from voxel indices to millimetres.
-    """
-    units = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    cosines = np.abs((units.T @ units)[np.triu_indices(3, 1)])
-    return float(np.degrees(np.arcsin(np.clip(cosines, 0, 1))).max())
 
 
 def label_fault(image: Volume, label: Volume, tolerance: float = AFFINE_TOLERANCE) -> str | None:
