@@ -14,6 +14,7 @@ from voxward.core.failures import Failures
 from voxward.core.labels import LabelSet
 from voxward.core.plan import CaseFingerprint, ChannelFingerprint, Fingerprint
 from voxward.core.types import Float3
+from voxward.data.intensities import measure_intensities
 from voxward.data.io import read_case, read_label
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
 from voxward.data.parallel import for_each_case
@@ -95,6 +96,7 @@ def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str, crop_non
         raise UserError(fault)
     axes, flips = orientation(volume.affine)
     image, truth = orient(volume.array, axes, flips), orient(label.array, axes, flips)
+    intensities = tuple(map(measure_intensities, image))
     if crop_nonzero:
         box = box_slices(*nonzero_box(image))
         image, truth = image[(slice(None), *box)], truth[box]
@@ -109,7 +111,7 @@ def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str, crop_non
     d, h, w = index.shape
     objects = [_objects(index, k, (x, y, z)) for k in range(1, labels.count)]
     return CaseSummary(
-        CaseFingerprint(id, (d, h, w), (x, y, z), tuple(int(count) for count in counts)),
+        CaseFingerprint(id, (d, h, w), (x, y, z), tuple(int(count) for count in counts), intensities),
         _foreground_sample(image, index, foreground),
         tuple(volumes for volumes, _ in objects),
         tuple(extent for _, extent in objects),
