@@ -251,3 +251,16 @@ def set_argument(parser: argparse.ArgumentParser, text: str = "") -> None:
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
         help=text or "change the recipe, for example --set training.epochs=100; may be given several times",
     )  # fmt: skip
+
+
+def cases_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments for the cases of a dataset that are scored or attacked."""
+    parser.add_argument(
+        "--split", default="validation",
+        help="the cases: validation (of another dataset than the run's: all labelled ones but its test cases), test "
+        "(the labelled test cases) or all (default validation)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--include-seen", action="store_true",
+        help="score also cases that the system was trained on, and say which ones they are; they flatter",
+    )  # fmt: skip

@@ -10,6 +10,8 @@ from typing import Literal
 from voxward.core.errors import UserError
 from voxward.core.progress import Progress, silent
 
+SCORED_SPLITS = ("validation", "test", "all")
+"""The parts of a dataset that can be scored or attacked."""
 Nan = Literal["refuse", "zero"]
 """What is done about NaN in an image: it is refused, or read as 0."""
 FoldNumber = int | Literal["all"]
@@ -125,6 +127,34 @@ class Change:
 
     dataset: Path | str | None = None
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The cases of a dataset that are scored or attacked.
+
+    Args:
+        dataset: The folder of the dataset; None for the one that the first run was trained on.
+        split: `validation` for the validation cases of the run's own dataset, and for all labelled cases of another one
+            but its test cases; `test` for the labelled test cases; `all` for all labelled cases.
+        include_seen: True scores the cases that a run was trained on as well, and says which ones they are. The default
+            leaves them out.
+
+    Raises:
+        UserError: `split` is none of these.
+
+    Example:
+        >>> Cases("Task04_Hippocampus", split="test").split
+        'test'
+    """
+
+    dataset: Path | str | None = None
+    split: str = "validation"
+    include_seen: bool = False
+
+    def __post_init__(self) -> None:
+        if self.split not in SCORED_SPLITS:
+            raise UserError(f"split must be one of {', '.join(SCORED_SPLITS)}, got {self.split!r}")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxward.core.case import Dataset
@@ -27,10 +27,11 @@ from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.report.metrics import save_metrics
 from voxward.report.training import draw_curve
 from voxward.runs.folder import RunFolder, RunSplit
-from voxward.runs.unseen import unseen_by_all
+from voxward.runs.unseen import scope_of
 from voxward.systems.evaluate import Evaluation, evaluate_pairs
 from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import compose_system, open_system
+from voxward.systems.origin import origin_of
 from voxward.systems.predict import predict_cases, volumes_in
 from voxward.systems.score import PREDICTIONS, score_system
 from voxward.systems.system import System
@@ -170,13 +171,15 @@ class CrossValidation:
 
     def score(self, system: System, folder: Path) -> None:
         """Score a system on the cases that none of its runs has seen; metrics and predictions go into a folder."""
-        ids = unseen_by_all(system.runs, self.dataset)
+        scope = scope_of(system.runs, self.dataset, workers=self.compute.workers)
+        scope.warn()
         output = Output(folder, self.overwrite, self.progress)
         dataset = dataset_reading_nan(self.dataset, nan_for(system.runs))
         dataset = dataset_within(dataset, tolerance_for(system.runs))
-        result = score_system(
-            system, dataset, ids, output, self.scoring, self.compute.workers, resume=True, failures=Failures()
+        scored = score_system(
+            system, dataset, scope.ids, output, self.scoring, self.compute.workers, resume=True, failures=Failures()
         )
+        result = replace(scored, origin=origin_of(system, dataset, scope))
         save_metrics(result, Outputs(folder, "metrics", self.overwrite))
 
 

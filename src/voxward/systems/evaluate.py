@@ -19,6 +19,7 @@ from voxward.metrics.policies import STANDARD, Scoring
 from voxward.metrics.registry import METRICS, PRIMARY
 from voxward.metrics.score import CaseMetrics, score_case
 from voxward.metrics.summary import Summary, summarise
+from voxward.systems.origin import Origin
 
 Progress = Callable[[int, int], None]
 """A function that is called with the number of finished cases and their number in all."""
@@ -35,6 +36,7 @@ class Evaluation:
             where no case defines the metric.
         means: For each metric, the summary over the cases of the case's mean over its classes that define the metric.
         failed: The cases that should have been scored and could not be; no summary is over them.
+        origin: What was scored by what; None for files of unknown origin.
     """
 
     scoring: Scoring
@@ -42,6 +44,7 @@ class Evaluation:
     classes: Mapping[str, Mapping[str, Summary | None]]
     means: Mapping[str, Summary | None]
     failed: tuple[Failure, ...] = ()
+    origin: Origin | None = None
 
     @property
     def foreground(self) -> Summary | None:
@@ -58,6 +61,7 @@ class Evaluation:
         return {
             "foreground": to_data(self.foreground), **to_data(self.scoring), "cases": cases,
             "classes": to_data(self.classes), "means": to_data(self.means),
+            **({} if self.origin is None else {"origin": to_data(self.origin)}),
             **({"failed": failed} if failed else {}),
         }  # fmt: skip
 
