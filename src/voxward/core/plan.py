@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from voxward.core.choices import Nan
+from voxward.core.choices import AFFINE_TOLERANCE, Nan
 from voxward.core.document import with_format, without_format
 from voxward.core.files import write_json
 from voxward.core.labels import LabelSet
@@ -125,6 +125,7 @@ class Plan:
             follows from the objects of the training cases.
         resample: False leaves every case its own voxels; `spacing` is then only the median of the training cases.
         nan: What is done about NaN in an image: `refuse`, or `zero`, which reads it as 0.
+        affine_tolerance: How far the corners of two files of one case may lie apart, in the smallest voxel edge.
     """
 
     dataset: str
@@ -143,6 +144,7 @@ class Plan:
     min_object_mm3: tuple[float, ...]
     resample: bool = True
     nan: Nan = "refuse"
+    affine_tolerance: float = AFFINE_TOLERANCE
 
     def problems(self) -> list[str]:
         """Return one sentence for each mistake, such as an edit by hand may make."""

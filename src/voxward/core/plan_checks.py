@@ -70,6 +70,8 @@ def _numbers(plan: Plan) -> Iterator[str]:
         yield f"batch_size must be 1 to {LARGEST_BATCH}, got {plan.batch_size}"
     if plan.nan not in ("refuse", "zero"):
         yield f"nan must be refuse or zero, got {plan.nan!r}"
+    if not 0 <= plan.affine_tolerance < math.inf:
+        yield f"affine_tolerance must be a number of voxels from 0, got {plan.affine_tolerance}"
     if not plan.channels:
         yield "channels must name at least one channel"
     for channel in plan.channels:

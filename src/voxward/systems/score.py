@@ -49,7 +49,8 @@ def score_system(
     folder = Path(output.folder) / "predictions"
     outputs = Outputs(folder, PREDICTIONS, output.overwrite)
     predict_cases(system, cases, outputs, resume, output.progress, kept)
-    source = replace(dataset, labels=system.labels)  # the regions that the model learnt are scored
+    # The regions that the model learnt are scored, where the dataset is annotated.
+    source = replace(dataset, labels=system.labels.ignoring(dataset.labels.ignore))
     left = [case.id for case in kept.left(cases)]
     if not left:
         kept.raise_any(len(cases))
