@@ -66,7 +66,7 @@ def read_csv(path: Path | str, columns: tuple[str, ...] = (), log: bool = False)
         UserError: The file is no CSV file, lacks a column, or has a row with too few or too many cells.
     """
     text = read_text(path)
-    if log:
+    if log and text:
         text = text[: text.rfind("\n") + 1]
         if not text:
             return []
