@@ -133,7 +133,9 @@ def _label_beside(image: Path, id: str) -> Path | None:
     """nnU-Net keeps the labels of imagesTs in a folder labelsTs beside it."""
     if image.parent.name != "imagesTs":
         return None
-    found = [path for suffix in SUFFIXES if (path := image.parent.with_name("labelsTs") / f"{id}{suffix}").is_file()]
+    found = [
+        path for suffix in SUFFIXES if (path := on_disk(image.parent.with_name("labelsTs") / f"{id}{suffix}")).is_file()
+    ]
     return found[0] if found else None
 
 
