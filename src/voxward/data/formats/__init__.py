@@ -139,8 +139,10 @@ def _open(root: Path) -> Dataset:
     for layout in LAYOUTS:
         if layout.recognises(root):
             return layout.open(root)
+    inner = sorted(path.name for path in root.iterdir() if (path / "dataset.json").is_file())
+    hint = f" Its folders {', '.join(inner[:3])} may be datasets." if inner else ""
     raise UserError(
-        f"{root} is no dataset folder. It must be one of:\n"
+        f"{root} is no dataset folder.{hint} It must be one of:\n"
         '  Medical Segmentation Decathlon: dataset.json with a "training" list of image and label files;\n'
         '  nnU-Net raw: dataset.json with "channel_names", "labels" and "file_ending", imagesTr/CASE_0000.nii.gz, '
         "labelsTr/CASE.nii.gz;\n"
