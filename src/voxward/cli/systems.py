@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from voxward.cli.arguments import (
     Arguments,
+    cases_arguments,
     channels_argument,
     console,
     device_arguments,
@@ -18,6 +19,7 @@ from voxward.cli.arguments import (
     reading_arguments,
     set_argument,
     told,
+    tolerance_argument,
     workers_argument,
 )
 from voxward.core.choices import Compute, Reading
@@ -75,18 +77,24 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nsd-tolerance-mm", type=float, default=2.0, help="the tolerance of the surface Dice in mm (default 2)"
     )
+    parser.add_argument(
+        "--nsd", default="voxels", help="which surface Dice: voxels (as MONAI, default), or area (as the Decathlon)"
+    )
     workers_argument(parser)
+    cases_arguments(parser)
     _system_arguments(parser)
 
 
 def evaluate(arguments: Arguments) -> int:
     """Run `voxward evaluate`."""
     from voxward.commands.evaluate import evaluate
+    from voxward.core.choices import Cases, Reading
     from voxward.metrics.policies import Scoring
     from voxward.report.metrics import metrics_table
 
     with BarProgress(errors) as progress:
-        values = given(arguments, scoring=Scoring, compute=Compute, reading=Reading)
+        groups = {"dataset": Cases, "scoring": Scoring, "compute": Compute, "reading": Reading}
+        values = given(arguments, **groups)
         result, failed = outcome(lambda: evaluate(**values, progress=progress))
     if result is not None:
         console.print(metrics_table(result).terminal())
@@ -107,6 +115,7 @@ def merge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--owned-by-second", nargs="+", type=int, default=[2], help="label values of SECOND (default 2)"
     )
+    tolerance_argument(parser)
     device_arguments(parser)
     overwrite_argument(parser)
 
@@ -116,7 +125,10 @@ def merge(arguments: Arguments) -> int:
     from voxward.commands.merge import merge
 
     with BarProgress(errors) as progress:
-        written = merge(**given(arguments), progress=progress)
+        values = given(arguments)
+        if values["affine_tolerance"] is None:
+            del values["affine_tolerance"]
+        written = merge(**values, progress=progress)
     console.print(f"{len(written)} merged segmentations in {escape(arguments.out)}")
     return 0
 
@@ -124,7 +136,7 @@ def merge(arguments: Arguments) -> int:
 def _system_arguments(parser: argparse.ArgumentParser) -> None:
     set_argument(parser, _ENTRIES)
     channels_argument(parser)
-    parser.add_argument("--resume", action="store_true", help="keep the predictions that are there already")
+    parser.add_argument("--resume", action="store_true", help="keep what this system has made of these files")
     reading_arguments(parser, "as the run was trained, else refuse")
     overwrite_argument(parser)
     device_arguments(parser)

@@ -59,7 +59,9 @@ def train(arguments: Arguments) -> int:
     values["overrides"] = [*values["overrides"], *nan_override(values)]
     with BarProgress(errors) as progress:
         run = train(**values, progress=progress)
-    console.print(f"trained: {escape(str(run))}\nnext: voxward evaluate {escape(str(run))}")
+    # A run on all cases has none of its own to be scored on.
+    after = "predict RUN VOLUMES --out DIR" if values["fold"].fold == "all" else "evaluate RUN"
+    console.print(f"trained: {escape(str(run))}\nnext: voxward {after.replace('RUN', escape(str(run)))}")
     return 0
 
 

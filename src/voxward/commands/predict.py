@@ -11,7 +11,8 @@ from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.nan import reading_nan
-from voxward.systems.nan import nan_for
+from voxward.data.places import within
+from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import open_system
 from voxward.systems.predict import collect_inputs, predict_cases
 from voxward.systems.score import PREDICTIONS
@@ -44,7 +45,7 @@ def predict(
         reading: What the channels of the inputs are, where they do not declare it or declare it wrongly; what is done
             about NaN; and whether the first case that fails stops the others.
         device: `auto`, `cpu` or `cuda`.
-        resume: Keep predictions that an interrupted call has written, and nobody edited since.
+        resume: Keep predictions that the same system has made of the same files, and nobody edited since.
         overwrite: Replace files in `out` that are no prediction of voxward's, or were edited since; an input is never
             replaced.
         progress: Told about windows and cases.
@@ -66,7 +67,7 @@ def predict(
         raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
     folder = opened.runs[0].predictions if out is None else Path(out)
     cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, opened.channels, reading)
-    cases = reading_nan(cases, nan_for(opened.runs, reading))
+    cases = within(reading_nan(cases, nan_for(opened.runs, reading)), tolerance_for(opened.runs, reading))
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
     written = predict_cases(opened, cases, outputs, resume, progress, failures)
     failures.raise_any(len(cases), written)

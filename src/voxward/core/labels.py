@@ -193,6 +193,14 @@ class LabelSet:
         """Return the same classes and regions without the ignore label, which nothing predicts."""
         return replace(self, ignore=None)
 
+    def ignoring(self, ignore: int | None) -> LabelSet:
+        """Return the same classes and regions for files in which a value says "not annotated"; None: as declared here.
+
+        Args:
+            ignore: The value.
+        """
+        return self if ignore is None else replace(self, ignore=ignore)
+
     def with_ignore(self, ignore: int | None) -> LabelSet:
         """Return the same labels with a file value that says "not annotated".
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.labels import LabelSet
 from voxward.core.plan import Intensities
+from voxward.data.check_geometry import Fault, disagreement, geometry_faults, volume_faults
 from voxward.data.check_intensities import unplanned_suspicions
 from voxward.data.check_labels import sides_warning
 from voxward.data.formats.collisions import Refused
@@ -21,7 +22,7 @@ from voxward.data.intensities import measure_intensities
 from voxward.data.io import integer_label, read_image, volume_stem
 from voxward.data.orphans import Severity, orphans
 from voxward.data.parallel import for_each_case
-from voxward.data.volume_file import affine_fault, same_affine
+from voxward.data.remarks import collected
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,12 @@ class CheckReport:
     Attributes:
         problems: The problems in the order of the cases.
         cases: How many cases were read, those without a label included.
+        root: The dataset's folder, for tables with short paths.
     """
 
     problems: tuple[Problem, ...]
     cases: int
+    root: Path | None = field(default=None, compare=False)
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -69,10 +72,6 @@ class CheckReport:
         return not self.errors
 
 
-# A fault before it is known whose it is: severity, kind, message.
-_Fault = tuple[Severity, str, str]
-
-
 def check_dataset(
     dataset: Dataset,
     workers: int = 2,
@@ -85,8 +84,8 @@ def check_dataset(
     Errors are missing, orphan or unreadable files; image and label, or channels, that disagree in shape, spacing or
     affine; a wrong number of channels; label values that are undeclared or no integers; NaN or infinity; a singular
     affine; a volume without voxels; and a dataset without labelled cases. Warnings are an empty label, one in which
-    nothing is annotated, and what
-    `check_intensities` says about the channels of the dataset.
+    nothing is annotated, what the description declares and the files do not hold, and what `check_intensities` says
+    about the channels.
 
     Args:
         dataset: The dataset.
@@ -108,6 +107,7 @@ def check_dataset(
     problems = [Problem(dataset.name, "warning", remark.kind, remark.message) for remark in dataset.remarks]
     problems += dict.fromkeys(_refusal(dataset, entry) for entry in refused)
     problems += [problem for problems_of_case in found for problem in problems_of_case]
+    problems += [Problem(case, *fault) for case, fault in geometry_faults(dataset)]
     # Too little memory, or a file that cannot be read: no fault of the content, but the case cannot be used here.
     problems += [Problem(failure.case, "error", "unreadable", failure.reason) for failure in failures.found]
     in_order = {case.id: measured[case.id] for case in cases if case.id in measured}
@@ -124,7 +124,7 @@ def check_dataset(
         Problem(volume_stem(orphan.file), orphan.severity, orphan.kind, f"{orphan.file} {orphan.reason}")
         for orphan in orphans(dataset, known)
     ]
-    return CheckReport(tuple(problems), len(cases))
+    return CheckReport(tuple(problems), len(cases), dataset.root)
 
 
 def _refusal(dataset: Dataset, entry: Refused) -> Problem:
@@ -143,8 +143,8 @@ def _check_case(
     return problems
 
 
-def _case_faults(dataset: Dataset, case: Case, measured: dict[str, tuple[Intensities, ...]]) -> Iterator[_Fault]:
-    faults: list[_Fault] = []
+def _case_faults(dataset: Dataset, case: Case, measured: dict[str, tuple[Intensities, ...]]) -> Iterator[Fault]:
+    faults: list[Fault] = []
     images = [(path, volume) for path in case.images if (volume := _read(path, "image", faults)) is not None]
     label = None if case.label is None else _read(case.label, "label", faults)
     yield from faults
@@ -152,7 +152,7 @@ def _case_faults(dataset: Dataset, case: Case, measured: dict[str, tuple[Intensi
         yield from _image_faults(path, volume, case.nan_as_zero)
         if len(case.images) > 1 and volume.array.shape[0] != 1:
             yield "error", "channels", f"{path} has {volume.array.shape[0]} channels beside other files of the case"
-        yield from _disagreement(images[0][0], images[0][1], path, volume)
+        yield from disagreement(*images[0], path, volume, case.affine_tolerance)
     channels = [channel for _, volume in images for channel in volume.array]
     if all(channel.size for channel in channels):
         measured[case.id] = tuple(map(measure_intensities, channels))
@@ -162,12 +162,15 @@ def _case_faults(dataset: Dataset, case: Case, measured: dict[str, tuple[Intensi
     if label is not None and case.label is not None:
         yield from _label_faults(case.label, label, dataset.labels)
         if images:
-            yield from _disagreement(*images[0], case.label, label)
+            yield from disagreement(*images[0], case.label, label, case.affine_tolerance)
 
 
-def _read(path: Path, role: str, faults: list[_Fault]) -> Volume | None:
+def _read(path: Path, role: str, faults: list[Fault]) -> Volume | None:
     try:
-        return read_image([path])
+        with collected() as remarks:
+            volume = read_image([path])
+        faults += [("warning", "file", remark) for remark in remarks]
+        return volume
     except FileNotFoundError:
         faults.append(("error", f"missing {role}", f"{path} does not exist"))
     except UserError as error:
@@ -175,8 +178,8 @@ def _read(path: Path, role: str, faults: list[_Fault]) -> Volume | None:
     return None
 
 
-def _image_faults(path: Path, volume: Volume, nan_as_zero: bool) -> Iterator[_Fault]:
-    yield from _geometry_faults(path, volume)
+def _image_faults(path: Path, volume: Volume, nan_as_zero: bool) -> Iterator[Fault]:
+    yield from volume_faults(path, volume)
     for n, channel in enumerate(volume.array):
         if not channel.size:
             continue
@@ -191,15 +194,8 @@ def _image_faults(path: Path, volume: Volume, nan_as_zero: bool) -> Iterator[_Fa
             yield "error", "not finite", message
 
 
-def _geometry_faults(path: Path, volume: Volume) -> Iterator[_Fault]:
-    if 0 in volume.array.shape:
-        yield "error", "empty volume", f"{path} has no voxels: shape {volume.shape}"
-    if (fault := affine_fault(volume.affine)) is not None:
-        yield "error", "affine", f"{path}: {fault}"
-
-
-def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[_Fault]:
-    yield from _geometry_faults(path, label)
+def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[Fault]:
+    yield from volume_faults(path, label)
     if not label.array.size:
         return
     if label.array.shape[0] != 1:
@@ -223,19 +219,3 @@ def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[_Fault
         )
     elif values == {0, legal.ignore}:
         yield "warning", "empty label", f"{path}: every annotated voxel is background"
-
-
-def _disagreement(path: Path, volume: Volume, other_path: Path, other: Volume) -> Iterator[_Fault]:
-    names = f"{path.name} and {other_path.parent.name}/{other_path.name}"
-    if volume.shape != other.shape:
-        yield "error", "shape", f"{names} differ in shape: {volume.shape} and {other.shape}"
-    if affine_fault(volume.affine) is not None or affine_fault(other.affine) is not None:
-        return
-    if same_affine(volume.affine, other.affine, volume.shape):
-        return
-    if not np.allclose(volume.spacing, other.spacing, rtol=1e-4, atol=1e-3):
-        spacings = (tuple(round(length, 4) for length in each.spacing) for each in (volume, other))
-        yield "error", "spacing", "{} differ in spacing: {} and {} mm".format(names, *spacings)
-    else:
-        affines = (np.round(each.affine[:3], 4).tolist() for each in (volume, other))
-        yield "error", "affine", "{} lie in different places: {} and {}".format(names, *affines)

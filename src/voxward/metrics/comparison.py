@@ -11,8 +11,10 @@ import numpy as np
 from scipy import ndimage
 
 from voxward.core.errors import UserError
+from voxward.core.spacing import without_axes
 from voxward.core.types import Float3
 from voxward.metrics.lesions import LesionRule, LesionScores, score_lesions
+from voxward.metrics.nsd import Cropped
 from voxward.metrics.overlap import Counts, class_counts, confusion
 from voxward.metrics.policies import EmptyPolicy, Scoring
 from voxward.metrics.surface import SurfaceDistances, surface_distances
@@ -67,20 +69,27 @@ class Maps:
         Args:
             klass: Index of a foreground class that is in both maps.
         """
+        return surface_distances(*self.cropped(klass))
+
+    def cropped(self, klass: int) -> Cropped:
+        """Both masks of a class, cropped to what they cover together, the voxel size in mm, and what is not annotated.
+
+        Args:
+            klass: Index of a foreground class that is in either map.
+        """
         # The box may be tight: a voxel at its border that has no neighbour in it has none in the volume either.
         box, (truth, prediction, steps) = self._boxes[klass - 1], self._without_thin_axes
         unknown = None
         if self.unknown is not None:  # whether a neighbour is annotated, however, is to be seen
             box = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
             unknown = self.unknown.reshape(truth.shape)[box]
-        return surface_distances(truth[box] == klass, prediction[box] == klass, steps, unknown)
+        return truth[box] == klass, prediction[box] == klass, steps, unknown
 
     @cached_property
     def _without_thin_axes(self) -> tuple[np.ndarray, np.ndarray, Sequence[float]]:
         """Maps and spacing without axes of length 1, along which a mask has no surface: a 2D image has an outline."""
         thin = tuple(axis for axis, length in enumerate(self.truth.shape) if length == 1)[:2]
-        steps = tuple(step for axis, step in enumerate(self.spacing) if axis not in thin)
-        return self.truth.squeeze(thin), self.prediction.squeeze(thin), steps
+        return self.truth.squeeze(thin), self.prediction.squeeze(thin), without_axes(self.spacing, thin)
 
     @cached_property
     def _boxes(self) -> list[Box]:
@@ -147,6 +156,11 @@ class Comparison:
     def distances(self) -> SurfaceDistances:
         """Distances in mm between the two surfaces, see `surface_distances`. Raises UserError where a mask is empty."""
         return self.maps.distances(self.klass)
+
+    @property
+    def cropped(self) -> Cropped:
+        """Both masks, cropped to what they cover together, the voxel size in mm, and what is not annotated."""
+        return self.maps.cropped(self.klass)
 
     def by_lesion(self, rule: LesionRule) -> LesionScores:
         """The scores lesion by lesion, computed once per rule."""

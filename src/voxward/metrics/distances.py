@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from voxward.metrics.comparison import Comparison
 from voxward.metrics.metric import Metric
+from voxward.metrics.nsd import NSD_DEFINITIONS
 
 
 def hd95_mm(masks: Comparison) -> float | None:
@@ -24,10 +25,9 @@ def nsd(masks: Comparison) -> float | None:
     """The surface Dice in [0, 1]; what the policy says where both masks are empty, 0 where only one is."""
     if masks.in_neither:
         return masks.policy.both_score
-    if not masks.in_both:
-        return 0.0
-    return masks.distances.nsd(masks.scoring.nsd_tolerance_mm) if masks.distances.to_truth.size else None
+    scoring = masks.scoring
+    return NSD_DEFINITIONS[scoring.nsd].measure(masks, scoring.nsd_tolerance_mm) if masks.in_both else 0.0
 
 
 HD95 = Metric(hd95_mm, "HD95 mm", digits=2, larger_is_better=False, short="HD95\nmm")
-NSD = Metric(nsd, "NSD {nsd_tolerance_mm:g} mm", short="NSD\n{nsd_tolerance_mm:g} mm")
+NSD = Metric(nsd, "{nsd_label} {nsd_tolerance_mm:g} mm", short="{nsd_label}\n{nsd_tolerance_mm:g} mm")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxward.core.case import Dataset
@@ -19,17 +19,19 @@ from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
 from voxward.data.io import volume_stem
 from voxward.data.nan import dataset_reading_nan, reading_nan
+from voxward.data.places import dataset_within, within
 from voxward.data.splits import load_split
 from voxward.engine.engine import InProcess
 from voxward.metrics.policies import Scoring
 from voxward.pipeline.precision import resolve_device, resolve_precision
-from voxward.report.metrics import save_metrics
+from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.report.training import draw_curve
 from voxward.runs.folder import RunFolder, RunSplit
-from voxward.runs.unseen import unseen_by_all
+from voxward.runs.unseen import scope_of
 from voxward.systems.evaluate import Evaluation, evaluate_pairs
-from voxward.systems.nan import nan_for
+from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import compose_system, open_system
+from voxward.systems.origin import origin_of
 from voxward.systems.predict import predict_cases, volumes_in
 from voxward.systems.score import PREDICTIONS, score_system
 from voxward.systems.system import System
@@ -55,7 +57,7 @@ class FoldRun:
     @property
     def scored(self) -> bool:
         """Whether the run is trained, and its validation cases are scored."""
-        return (self.folder / "metrics.json").is_file()
+        return all((self.folder / name).is_file() for name in METRICS_FILES)
 
     @property
     def dice(self) -> float:
@@ -116,9 +118,15 @@ class CrossValidation:
             "dataset": self.dataset.name, "recipes": list(self.recipes), "folds": self.fold.folds, "keep": self.keep,
             "minutes": self.minutes, "seed": self.fold.seed, "overrides": list(self.overrides),
             "exclude": None if self.fold.exclude is None else list(read_cases(Path(self.fold.exclude))),
-            "scoring": to_data(self.scoring), "cases": [case.id for case in self.dataset.cases],
+            "scoring": self._scoring, "cases": [case.id for case in self.dataset.cases],
             "content": [to_data(load_recipe(name, self.overrides)) for name in self.recipes],
         }  # fmt: skip
+
+    @property
+    def _scoring(self) -> dict[str, object]:
+        """How cases are scored; folders from before there was a second surface Dice do not name the first one."""
+        data = dict(to_data(self.scoring))
+        return {name: value for name, value in data.items() if (name, value) != ("nsd", "voxels")}
 
     def check(self) -> None:
         """Refuse what cannot work, before any training.
@@ -163,12 +171,15 @@ class CrossValidation:
 
     def score(self, system: System, folder: Path) -> None:
         """Score a system on the cases that none of its runs has seen; metrics and predictions go into a folder."""
-        ids = unseen_by_all(system.runs, self.dataset)
+        scope = scope_of(system.runs, self.dataset, workers=self.compute.workers)
+        scope.warn()
         output = Output(folder, self.overwrite, self.progress)
         dataset = dataset_reading_nan(self.dataset, nan_for(system.runs))
-        result = score_system(
-            system, dataset, ids, output, self.scoring, self.compute.workers, resume=True, failures=Failures()
+        dataset = dataset_within(dataset, tolerance_for(system.runs))
+        scored = score_system(
+            system, dataset, scope.ids, output, self.scoring, self.compute.workers, resume=True, failures=Failures()
         )
+        result = replace(scored, origin=origin_of(system, dataset, scope))
         save_metrics(result, Outputs(folder, "metrics", self.overwrite))
 
 
@@ -204,6 +215,7 @@ def summarise(work: CrossValidation, outputs: Outputs, engine: InProcess) -> Eva
             together = open_system(work.root / "system.yaml", device=work.compute.device)
             target = Outputs(work.root / "predictions", PREDICTIONS, work.overwrite)
             tests = reading_nan(work.dataset.unlabelled, nan_for(together.runs))
+            tests = within(tests, tolerance_for(together.runs))
             predict_cases(together, tests, target, True, work.progress, failures)
         save_metrics(result, outputs)
     failures.raise_any(len(cases) + len(work.dataset.unlabelled), result)

@@ -38,7 +38,7 @@ def score_system(
         output: The folder, what may be replaced there, and who is told about progress.
         scoring: What empty masks count, and the tolerance of the surface Dice.
         workers: How many cases are scored at once.
-        resume: Keep predictions that are there already.
+        resume: Keep predictions that the same system has made of the same files.
         failures: Gets the cases that fail; None raises them together, when the others are scored.
 
     Raises:
@@ -49,7 +49,8 @@ def score_system(
     folder = Path(output.folder) / "predictions"
     outputs = Outputs(folder, PREDICTIONS, output.overwrite)
     predict_cases(system, cases, outputs, resume, output.progress, kept)
-    source = replace(dataset, labels=system.labels)  # the regions that the model learnt are scored
+    # The regions that the model learnt are scored, where the dataset is annotated.
+    source = replace(dataset, labels=system.labels.ignoring(dataset.labels.ignore))
     left = [case.id for case in kept.left(cases)]
     if not left:
         kept.raise_any(len(cases))
