@@ -50,6 +50,10 @@ def predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("system", help=_SYSTEM)
     parser.add_argument("inputs", nargs="+", help="volume files, folders of volumes, or a dataset folder")
     parser.add_argument("--out", help="the folder of the predictions (default: RUN/predictions, for a single run)")
+    parser.add_argument(
+        "--save-probabilities", action="store_true",
+        help="write the probability of every class or region, too, into the folder probabilities of the predictions",
+    )  # fmt: skip
     _system_arguments(parser)
 
 
@@ -110,6 +114,8 @@ def merge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--owned-by-second", nargs="+", type=int, default=[2], help="label values of SECOND (default 2)"
     )
+    channels_argument(parser)
+    reading_arguments(parser, "as the systems were trained, else refuse")
     device_arguments(parser)
     overwrite_argument(parser)
 
@@ -119,9 +125,10 @@ def merge(arguments: Arguments) -> int:
     from voxward.commands.merge import merge
 
     with BarProgress(errors) as progress:
-        written = merge(**given(arguments), progress=progress)
-    console.print(f"{len(written)} merged segmentations in {escape(arguments.out)}")
-    return 0
+        written, failed = outcome(lambda: merge(**given(arguments, reading=Reading), progress=progress))
+    if written:
+        console.print(f"{len(written)} merged segmentations in {escape(arguments.out)}")
+    return told(failed)
 
 
 def _system_arguments(parser: argparse.ArgumentParser) -> None:

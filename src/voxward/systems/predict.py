@@ -6,20 +6,34 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from voxward.core.case import Case
 from voxward.core.choices import Reading
+from voxward.core.document import with_format
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.files import inside
+from voxward.core.labels import LabelSet
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.channels import files_in_order_of, in_order_of, names_beside
 from voxward.data.formats import open_dataset
-from voxward.data.io import SUFFIXES, order_fault, read_case, read_header, volume_stem, volume_suffix, write_label
+from voxward.data.io import (
+    SUFFIXES,
+    order_fault,
+    read_case,
+    read_header,
+    volume_stem,
+    volume_suffix,
+    write_image,
+    write_label,
+)
 from voxward.data.volume_file import same_affine
 from voxward.systems.inputs import refuse_alike, refuse_one_output, warn_of_channels, warn_of_subfolders
 from voxward.systems.system import System
+
+CHANNELS_FILE = "channels.json"
 
 
 def predict_cases(
@@ -29,6 +43,7 @@ def predict_cases(
     resume: bool = False,
     progress: Progress = silent,
     failures: Failures | None = None,
+    probabilities: Outputs | None = None,
 ) -> tuple[Path, ...]:
     """Segment cases; the headers of all are checked before the first is read whole.
 
@@ -41,25 +56,31 @@ def predict_cases(
         resume: Keep predictions that are there already.
         progress: Told about windows and cases.
         failures: Gets the cases that fail; None raises them together, after the others are written.
+        probabilities: The folder that gets the probabilities of every case as CASE.nii.gz, before post-processing, with
+            a channel per class or region, and channels.json, which says what each channel is; None writes none.
 
     Returns:
         The files of the cases that did not fail, in the order of the cases.
 
     Raises:
-        UserError: Another file would be replaced; then nothing is written.
+        UserError: Another file would be replaced, or the system has no probabilities; then nothing is written.
         CasesFailed: Cases failed, and `failures` is None; its result are the files of the others.
     """
     kept = Failures() if failures is None else failures
     targets = [inside(outputs.folder, f"{case.id}{volume_suffix(case.images[0])}") for case in cases]
     _refuse_overwriting(cases, targets)
     outputs.check(target.name for target in targets)
+    if probabilities is not None:
+        system.check_probabilities()
+        probabilities.check((CHANNELS_FILE, *(f"{case.id}.nii.gz" for case in cases)))
+        probabilities.json(CHANNELS_FILE, _channels(system.labels))
     for case in cases:
         with kept.of(case):
             _check(system, case)
     for n, (case, path) in enumerate(zip(cases, targets, strict=True)):
-        if case.id not in kept.cases and not (resume and path.exists()):
+        if case.id not in kept.cases and not (resume and _is_done(case, path, probabilities)):
             with kept.of(case):
-                _segment_file(system, case, outputs, path.name, progress)
+                _segment_file(system, case, outputs, path.name, progress, probabilities)
         progress("predict", n + 1, len(cases))
     kept.found[:] = kept.ordered(cases)
     written = tuple(path for case, path in zip(cases, targets, strict=True) if case.id not in kept.cases)
@@ -162,10 +183,30 @@ def _check(system: System, case: Case) -> None:
     system.check(count if case.order is None else len(case.order), first.affine)
 
 
-def _segment_file(system: System, case: Case, outputs: Outputs, name: str, progress: Progress) -> None:
+def _is_done(case: Case, path: Path, probabilities: Outputs | None) -> bool:
+    return path.exists() and (probabilities is None or (probabilities.folder / f"{case.id}.nii.gz").exists())
+
+
+def _channels(labels: LabelSet) -> dict[str, Any]:
+    """What the channels of a file of probabilities are, in their order."""
+    if labels.regions:
+        names, values = labels.scored, [list(region.values) for region in labels.regions]
+    else:
+        names, values = labels.predicted.names, [[value] for value in labels.predicted.values]
+    channels = [{"name": name, "values": own} for name, own in zip(names, values, strict=True)]
+    return with_format({"sum_to_one": not labels.regions, "channels": channels})
+
+
+def _segment_file(
+    system: System, case: Case, outputs: Outputs, name: str, progress: Progress, probabilities: Outputs | None
+) -> None:
     volume = read_case(case)
-    found = system.segment(volume, lambda done, of: progress("windows", done, of))
+    wanted = probabilities is not None
+    found = system.segment(volume, lambda done, of: progress("windows", done, of), probabilities=wanted)
     if found.warning:
         warnings.warn(f"{case.id}: {found.warning}", stacklevel=2)
     with outputs.write(name) as path:
         write_label(path, system.labels.to_values(found.label), volume.affine, case.images[0])
+    if probabilities is not None and found.probabilities is not None:
+        with probabilities.write(f"{case.id}.nii.gz") as path:
+            write_image(path, found.probabilities, volume.affine, template=case.images[0])
