@@ -36,7 +36,7 @@ UNUSED = {
 # Short forms of `--set`, and a list that is printed instead of an attack.
 SHORT = {
     "attack": {"eps", "attacks", "cases", "listed"},
-    **{command: {"nan"} for command in ("cv", "plan", "search", "train")},
+    **{command: {"nan", "affine_tolerance"} for command in ("cv", "plan", "search", "train")},
 }
 ALIASES = {"benchmark"}
 

@@ -30,6 +30,7 @@ _HOMES = {
     # Parts.
     "open_system": "voxward.systems.open",
     "load_protocol": "voxward.robustness.protocol",
+    "Cases": "voxward.core.choices",
     "Compute": "voxward.core.choices",
     "Fold": "voxward.core.choices",
     "Reading": "voxward.core.choices",

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.markup import escape
 
-from voxward.core.choices import FoldNumber
+from voxward.core.choices import AFFINE_TOLERANCE, FoldNumber
 from voxward.core.errors import CasesFailed
 
 T = TypeVar("T")
@@ -139,7 +139,7 @@ def devices_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def nan_argument(parser: argparse.ArgumentParser, default: str = "refuse") -> None:
-    """Add the argument for what is done about NaN in images.
+    """Add the arguments for what is done about NaN in images, and about files that lie apart.
 
     Args:
         parser: The parser of the command.
@@ -148,6 +148,15 @@ def nan_argument(parser: argparse.ArgumentParser, default: str = "refuse") -> No
     parser.add_argument(
         "--nan", choices=("refuse", "zero"),
         help=f"zero reads NaN in images as 0, refuse makes it an error (default: {default})",
+    )  # fmt: skip
+    tolerance_argument(parser)
+
+
+def tolerance_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the argument for how far the files of a case may lie apart."""
+    parser.add_argument(
+        "--affine-tolerance", type=float, metavar="VOXELS",
+        help=f"how far the corners of two files of a case may lie apart (default: {AFFINE_TOLERANCE:g} of a voxel)",
     )  # fmt: skip
 
 
@@ -166,9 +175,9 @@ def reading_arguments(parser: argparse.ArgumentParser, nan: str = "refuse") -> N
 
 
 def nan_override(values: dict[str, Any]) -> list[str]:
-    """Take the argument of `nan_argument` out of the values, and return it as a change of the recipe."""
-    nan = values.pop("nan")
-    return [] if nan is None else [f"preparation.nan={nan}"]
+    """Take the arguments of `nan_argument` out of the values, and return them as changes of the recipe."""
+    said = {name: values.pop(name) for name in ("nan", "affine_tolerance")}
+    return [f"preparation.{name}={value}" for name, value in said.items() if value is not None]
 
 
 def workers_argument(parser: argparse.ArgumentParser) -> None:
@@ -241,4 +250,17 @@ def set_argument(parser: argparse.ArgumentParser, text: str = "") -> None:
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
         help=text or "change the recipe, for example --set training.epochs=100; may be given several times",
+    )  # fmt: skip
+
+
+def cases_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments for the cases of a dataset that are scored or attacked."""
+    parser.add_argument(
+        "--split", default="validation",
+        help="the cases: validation (of another dataset than the run's: all labelled ones but its test cases), test "
+        "(the labelled test cases) or all (default validation)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--include-seen", action="store_true",
+        help="score also cases that the system was trained on, and say which ones they are; they flatter",
     )  # fmt: skip

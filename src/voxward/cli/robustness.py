@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from voxward.cli.arguments import (
     Arguments,
+    cases_arguments,
     channels_argument,
     console,
     device_arguments,
@@ -50,6 +51,7 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     reading_arguments(parser, "as the systems were trained, else refuse")
     add("--estimate", action="store_true", help="only estimate how many hours the attack will take")
     add("--list", action="store_true", dest="listed", help="print attacks, ensembles, objectives and protocols")
+    cases_arguments(parser)
     overwrite_argument(parser)
     device_arguments(parser)
 
@@ -63,13 +65,13 @@ def benchmark_arguments(parser: argparse.ArgumentParser) -> None:
 def attack(arguments: Arguments) -> int:
     """Run `voxward attack`."""
     from voxward.commands.attack import attack
-    from voxward.core.choices import Reading
+    from voxward.core.choices import Cases, Reading
     from voxward.core.errors import UserError
 
-    values = given(arguments, reading=Reading)
+    values = given(arguments, dataset=Cases, reading=Reading)
     if values.pop("listed"):
         return _list()
-    if not values["systems"] or values["dataset"] is None:
+    if not values["systems"] or values["dataset"].dataset is None:
         raise UserError("voxward attack needs at least one SYSTEM, and the dataset as --dataset DATASET")
     values["overrides"] = [*values["overrides"], *_changes(values)]
     with BarProgress(errors) as progress:

@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from voxward.cli.arguments import (
     Arguments,
+    cases_arguments,
     channels_argument,
     console,
     device_arguments,
@@ -83,17 +84,20 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--nsd", default="voxels", help="which surface Dice: voxels (as MONAI, default), or area (as the Decathlon)"
     )
     workers_argument(parser)
+    cases_arguments(parser)
     _system_arguments(parser)
 
 
 def evaluate(arguments: Arguments) -> int:
     """Run `voxward evaluate`."""
     from voxward.commands.evaluate import evaluate
+    from voxward.core.choices import Cases, Reading
     from voxward.metrics.policies import Scoring
     from voxward.report.metrics import metrics_table
 
     with BarProgress(errors) as progress:
-        values = given(arguments, scoring=Scoring, compute=Compute, reading=Reading)
+        groups = {"dataset": Cases, "scoring": Scoring, "compute": Compute, "reading": Reading}
+        values = given(arguments, **groups)
         result, failed = outcome(lambda: evaluate(**values, progress=progress))
     if result is not None:
         console.print(metrics_table(result).terminal())

@@ -8,7 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from voxward.core.choices import Reading
+from voxward.core.case import Dataset
+from voxward.core.choices import Cases, Reading
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
@@ -26,7 +27,7 @@ from voxward.systems.open import KINDS
 
 def attack(
     systems: Sequence[Path | str] | Path | str,
-    dataset: Path | str,
+    dataset: Path | str | Cases,
     *,
     out: Path | str | None = None,
     protocol: Path | str = "autoattack",
@@ -44,11 +45,11 @@ def attack(
 
     Args:
         systems: Run folders or `system.yaml` files of `voxward compose`.
-        dataset: The dataset; the labelled cases that no system was trained on are attacked.
+        dataset: The dataset, whose labelled cases that no system was trained on are attacked; or `voxward.Cases`.
         out: The folder of the results; by default RUN/attack, where there is one system that is a single run. It gets
-            records/ (one file per unit of work), robustness.md and .csv, classes.md, areas.md, sanity.json and figures;
-            with several systems leaderboard.md and .csv, and where one was hardened from another hardening-NAME.md;
-            with requirements requirements.json; and volumes/, the adversarial volumes that are kept.
+            records/ (one file per unit of work), robustness.md and .csv, classes.md, areas.md, sanity.json, figures and
+            volumes/ (the adversarial volumes that are kept); with several systems leaderboard.md and .csv, where one
+            was hardened from another hardening-NAME.md, and with requirements requirements.json.
         protocol: A packaged protocol (`quick`, `autoattack`, `strong`, `rog-paper`, `resdsn-paper`) or a .yaml file.
         overrides: Changes of the protocol's entries, such as `threat.eps=[4/255,8/255]` or `budget.steps=50`, and of
             every system's, such as `tta=mirrors`.
@@ -78,9 +79,9 @@ def attack(
     chosen = load_protocol(protocol, of_protocol)
     folder = Path(out) if out is not None else _default_folder(given)
     sources = [Source(str(path), tuple(of_systems), device) for path in given]
-    source = open_dataset(dataset)
+    source, cases = _opened(dataset)
     refuse_own_folder(folder, source)
-    worker = set_up(sources, source, chosen, folder / "volumes", overwrite, reading)
+    worker = set_up(sources, source, chosen, folder / "volumes", overwrite, cases, reading)
     if estimate:
         return AttackReport((), (), None, folder, hours=estimate_hours(worker))
     return _measured(worker, Outputs(folder, KIND, overwrite), progress)
@@ -95,10 +96,17 @@ def _measured(worker: Worker, outputs: Outputs, progress: Progress) -> AttackRep
     return result
 
 
-def benchmark(systems: Sequence[Path | str] | Path | str, dataset: Path | str, **options: Any) -> AttackReport:
+def benchmark(systems: Sequence[Path | str] | Path | str, dataset: Path | str | Cases, **options: Any) -> AttackReport:
     """Call `attack`, whose former name for several systems this is; it will be removed."""
     warnings.warn("voxward benchmark is now voxward attack, which takes several systems", stacklevel=2)
     return attack(systems, dataset, **options)
+
+
+def _opened(dataset: Path | str | Cases) -> tuple[Dataset, Cases]:
+    cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
+    if cases.dataset is None:
+        raise UserError("dataset must be given: an attack needs volumes and their labels")
+    return open_dataset(cases.dataset), cases
 
 
 def _sorted(overrides: Sequence[str]) -> tuple[list[str], list[str]]:

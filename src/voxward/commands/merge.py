@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voxward.core.case import Case
-from voxward.core.choices import Reading
+from voxward.core.choices import AFFINE_TOLERANCE, Reading
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.io import read_label, write_label
 from voxward.data.nan import reading_nan
-from voxward.data.volume_file import same_affine
+from voxward.data.places import apart
 from voxward.systems.merge import MergeRule, pairs_of
 from voxward.systems.merge import merge as merged
 from voxward.systems.nan import nan_for
@@ -49,7 +49,8 @@ def merge(
         owned_by_second: The label values that the second one decides on; by default oedema.
         device: `auto`, `cpu` or `cuda`, for systems.
         overwrite: Replace files in `out` that are no merged segmentation of voxward's, or were edited since.
-        reading: What the channels of the inputs are, what is done about NaN, and whether the first failure stops all.
+        reading: What is said of the inputs, how far the two segmentations of a case may lie apart (in voxels), and
+            whether the first failure stops all.
         progress: Told about cases.
 
     Returns:
@@ -61,6 +62,7 @@ def merge(
             shape or place or hold other values. Its `result` are the files of the others.
         FileNotFoundError: A folder or an input is missing.
     """
+    tolerance = AFFINE_TOLERANCE if reading.affine_tolerance is None else reading.affine_tolerance
     rule, target = MergeRule(tuple(owned_by_first), tuple(owned_by_second)), Path(out)
     folders, failures = [], Failures(reading.fail_fast)
     for given, name in ((first, "first"), (second, "second")):
@@ -76,7 +78,7 @@ def merge(
     outputs.check(one.name for one, _ in pairs.values())
     for n, (id, (one, other)) in enumerate(sorted(pairs.items())):
         with failures.of(Case(id, (one, other))):
-            _merge_case((one, other), rule, outputs)
+            _merge_case((one, other), rule, outputs, tolerance)
             written.append(target / one.name)
         progress("merge", n + 1, len(pairs))
     failures.raise_any(len(failures.found) + len(written), tuple(written))
@@ -94,11 +96,11 @@ def _inputs(
     return reading_nan(cases, nan_for(opened.runs, reading)), opened
 
 
-def _merge_case(pair: tuple[Path, Path], rule: MergeRule, outputs: Outputs) -> None:
+def _merge_case(pair: tuple[Path, Path], rule: MergeRule, outputs: Outputs, tolerance: float) -> None:
     one, other = pair
     a, b = read_label(one), read_label(other)
-    if not same_affine(a.affine, b.affine, a.shape):
-        raise UserError(f"{one} and {other} lie in different places")
+    if a.shape == b.shape and (found := apart(a.affine, b.affine, a.shape)).exceeds(tolerance):
+        raise UserError(f"{one} and {other} lie in different places: {found}")
     result = merged(a.array, b.array, rule)
     with outputs.write(one.name) as path:
         write_label(path, result, a.affine, one)

@@ -11,7 +11,8 @@ from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.nan import reading_nan
-from voxward.systems.nan import nan_for
+from voxward.data.places import within
+from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import open_system
 from voxward.systems.predict import collect_inputs, predict_cases
 from voxward.systems.score import PREDICTIONS
@@ -70,7 +71,7 @@ def predict(
         raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
     folder = opened.runs[0].predictions if out is None else Path(out)
     cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, opened.channels, reading)
-    cases = reading_nan(cases, nan_for(opened.runs, reading))
+    cases = within(reading_nan(cases, nan_for(opened.runs, reading)), tolerance_for(opened.runs, reading))
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
     scores = Outputs(folder / "probabilities", "probabilities", overwrite) if save_probabilities else None
     written = predict_cases(opened, cases, outputs, resume, progress, failures, scores)

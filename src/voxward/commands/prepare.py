@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from voxward.core.case import Dataset
 from voxward.core.choices import Fold, Reading
@@ -72,7 +73,7 @@ def prepare(
         decided = measured_plan(source, used, cases_of(source, fold).train, workers, progress, failures)[1]
     else:
         decided = load_plan(Path(plan))
-        decided = replace(decided, nan=reading.nan or decided.nan)
+        decided = replace(decided, **_said(reading))
     shown, left = counter(progress, "prepare"), [case.id for case in failures.left(opened.cases)]
     kept = as_planned(opened, decided)
     prepare_dataset(kept, decided, Path(out), left, workers, shown, overwrite=overwrite, failures=failures)
@@ -89,4 +90,9 @@ def _refusals(dataset: Dataset, refused: Sequence[Refused], reading: Reading) ->
 
 
 def _change(reading: Reading) -> list[str]:
-    return [] if reading.nan is None else [f"preparation.nan={reading.nan}"]
+    return [f"preparation.{name}={value}" for name, value in _said(reading).items()]
+
+
+def _said(reading: Reading) -> dict[str, Any]:
+    said = {"nan": reading.nan, "affine_tolerance": reading.affine_tolerance}
+    return {name: value for name, value in said.items() if value is not None}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from voxward.core.choices import Nan
+from voxward.core.choices import AFFINE_TOLERANCE, Nan
 from voxward.core.document import with_format, without_format
 from voxward.core.files import write_json
 from voxward.core.labels import LabelSet
@@ -124,6 +125,7 @@ class Plan:
             follows from the objects of the training cases.
         resample: False leaves every case its own voxels; `spacing` is then only the median of the training cases.
         nan: What is done about NaN in an image: `refuse`, or `zero`, which reads it as 0.
+        affine_tolerance: How far the corners of two files of one case may lie apart, in the smallest voxel edge.
     """
 
     dataset: str
@@ -142,6 +144,7 @@ class Plan:
     min_object_mm3: tuple[float, ...]
     resample: bool = True
     nan: Nan = "refuse"
+    affine_tolerance: float = AFFINE_TOLERANCE
 
     def problems(self) -> list[str]:
         """Return one sentence for each mistake, such as an edit by hand may make."""
@@ -167,6 +170,8 @@ class Plan:
             found.append(f"batch_size must be at least 1, got {self.batch_size}")
         if self.nan not in ("refuse", "zero"):
             found.append(f"nan must be refuse or zero, got {self.nan!r}")
+        if not 0 <= self.affine_tolerance < math.inf:
+            found.append(f"affine_tolerance must be a number of voxels from 0, got {self.affine_tolerance}")
         if len(self.min_object_mm3) != self.labels.count - 1:
             classes = self.labels.count - 1
             found.append(f"min_object_mm3 needs {classes} values, one per foreground class, got {self.min_object_mm3}")

@@ -13,11 +13,12 @@ from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.labels import LabelSet
 from voxward.core.plan import CaseFingerprint, ChannelFingerprint, Fingerprint
+from voxward.core.spacing import voxel_mm3
 from voxward.core.types import Float3
-from voxward.data.io import read_case, read_label
+from voxward.data.io import read_case, read_truth
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
 from voxward.data.parallel import for_each_case
-from voxward.data.volume_file import label_fault
+from voxward.data.places import label_fault
 
 # Foreground voxels that a case contributes to the pooled intensities, so that large organs do not drown small cases.
 _SAMPLE = 10_000
@@ -107,7 +108,8 @@ def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str, crop_non
     foreground = index.size - int(counts[0])
     counts[0] -= 0 if unknown is None else np.count_nonzero(unknown)
     d, h, w = index.shape
-    objects = [_objects(index, k, (x, y, z)) for k in range(1, labels.count)]
+    voxel = voxel_mm3(volume.spacing)
+    objects = [_objects(index, k, (x, y, z), voxel) for k in range(1, labels.count)]
     return CaseSummary(
         CaseFingerprint(id, (d, h, w), (x, y, z), tuple(int(count) for count in counts)),
         _foreground_sample(image, index, foreground),
@@ -146,9 +148,8 @@ def combine(name: str, channels: Sequence[str], labels: LabelSet, cases: Sequenc
 
 
 def _read_and_summarize(case: Case, labels: LabelSet, crop_nonzero: bool) -> CaseSummary:
-    if case.label is None:
-        raise UserError("has no label")
-    return summarize(read_case(case), read_label(case.label), labels, case.id, crop_nonzero)
+    volume = read_case(case)
+    return summarize(volume, read_truth(case, volume), labels, case.id, crop_nonzero)
 
 
 def _counts(index: np.ndarray, count: int) -> np.ndarray:
@@ -173,7 +174,7 @@ def _foreground_sample(image: np.ndarray, index: np.ndarray, count: int) -> np.n
     return np.concatenate(found, axis=1).astype(np.float64)
 
 
-def _objects(index: np.ndarray, k: int, spacing: Float3) -> tuple[tuple[float, ...], Float3 | None]:
+def _objects(index: np.ndarray, k: int, spacing: Float3, voxel: float) -> tuple[tuple[float, ...], Float3 | None]:
     """Volumes (mm3) of a class's components and the extent (mm) of the class, measured inside its box."""
     mask = index == k
     if not mask.any():
@@ -181,7 +182,7 @@ def _objects(index: np.ndarray, k: int, spacing: Float3) -> tuple[tuple[float, .
     box = box_slices(*nonzero_box(mask[None]))
     inside = mask[box]
     components, count = ndimage.label(inside, _CONNECTED)
-    volumes = np.sort(_counts(components, count + 1)[1:] * np.prod(spacing))
+    volumes = np.sort(_counts(components, count + 1)[1:] * voxel)
     x, y, z = (n * mm for n, mm in zip(inside.shape, spacing, strict=True))
     return tuple(float(volume) for volume in volumes), (x, y, z)
 

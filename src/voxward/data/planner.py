@@ -207,6 +207,7 @@ def _assemble(
         min_object_mm3=tuple(_suspicious(volumes) for volumes in fingerprint.objects),
         resample=preparation.resample,
         nan=preparation.nan,
+        affine_tolerance=preparation.affine_tolerance,
     )
 
 

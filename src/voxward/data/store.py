@@ -14,7 +14,6 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,16 @@ from voxward.core.errors import UserError
 from voxward.core.failures import Failures, files_of
 from voxward.core.files import atomic_write, inside, write_json
 from voxward.core.labels import IGNORED
-from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
+from voxward.core.plan import ChannelPlan, Plan, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
-from voxward.data.io import read_case, read_label
+from voxward.data.case_record import CaseRecord, read_record
+from voxward.data.identity import Identity, identity_of
+from voxward.data.io import read_case, read_truth
 from voxward.data.nan import reading_nan
 from voxward.data.normalization import normalization_of
 from voxward.data.parallel import for_each_case
+from voxward.data.places import within
 from voxward.data.prepare import prepare
 from voxward.data.stored_files import annotated_locations, class_locations, open_array, read_locations, write_array
 
@@ -44,27 +46,6 @@ _FILES = frozenset(("case.json", "image.b2nd", "label.b2nd", "locations.npz"))
 _PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample", "nan")
 # What annotated voxels are named among the classes' locations.
 _ANNOTATED = "annotated"
-
-
-@dataclass(frozen=True)
-class CaseRecord:
-    """The content of a prepared case's case.json.
-
-    Attributes:
-        id: The case's id.
-        frame: How the prepared arrays lie in the source file.
-        classes: Indices of the foreground classes present.
-        labelled: Whether there is a label.
-        digest: A short name for the decisions and source files that the case was prepared from.
-        unannotated: The share of its voxels that nobody has annotated, in [0, 1].
-    """
-
-    id: str
-    frame: Frame
-    classes: tuple[int, ...]
-    labelled: bool
-    digest: str = ""
-    unannotated: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -162,6 +143,7 @@ def write_case(
     classes: int,
     digest: str = "",
     overwrite: bool = False,
+    identity: Identity | None = None,
 ) -> None:
     """Write a prepared case, replacing a prepared case that is there; nothing is left if it fails.
 
@@ -173,6 +155,7 @@ def write_case(
         classes: The number of classes, background included.
         digest: A short name for what the case was prepared from.
         overwrite: Whether any folder is replaced.
+        identity: What the image is recognised by.
 
     Raises:
         FileExistsError: The folder holds other files than a prepared case, and `overwrite` is False.
@@ -180,7 +163,8 @@ def write_case(
     label = None if prepared.label is None else prepared.label.numpy().astype(np.uint8 if classes <= 256 else np.uint16)
     locations = {} if label is None else class_locations(label, classes)
     unannotated = 0.0 if label is None or classes > IGNORED else float((label == IGNORED).mean())
-    record = CaseRecord(prepared.id, prepared.frame, tuple(map(int, locations)), label is not None, digest, unannotated)
+    present = tuple(map(int, locations))
+    record = CaseRecord(prepared.id, prepared.frame, present, label is not None, digest, unannotated, identity)
     if label is not None and unannotated:
         locations[_ANNOTATED] = annotated_locations(label)
     with atomic_write(folder, lambda there: overwrite or _is_case(there)) as unfinished:
@@ -203,7 +187,7 @@ def open_case(folder: Path, id: str) -> StoredCase:
         FileNotFoundError: There is no prepared case.
         UserError: The folder holds another case.
     """
-    record = _record(folder)
+    record = read_record(folder)
     if record.id != id:
         raise UserError(f"{folder} holds case {record.id!r}, not {id!r}")
     return StoredCase(folder, record)
@@ -240,7 +224,7 @@ def prepare_dataset(
             that would be replaced.
         CasesFailed: Cases failed; all others are prepared.
     """
-    cases = reading_nan(_cases(dataset, ids), plan.nan)
+    cases = within(reading_nan(_cases(dataset, ids), plan.nan), plan.affine_tolerance)
     preparation = preparation_digest(plan)
     _refuse_strangers(dataset, [case for case in cases if not _is_current(case, out, preparation)], out, overwrite)
     _claim(out, plan)
@@ -268,6 +252,12 @@ def is_prepared(dataset: Dataset, plan: Plan, out: Path, ids: Sequence[str]) -> 
         return False
     preparation = preparation_digest(plan)
     return all(_is_current(case, out, preparation) for case in _cases(dataset, ids))
+
+
+def recorded_identity(case: Case, plan: Plan, out: Path) -> Identity | None:
+    """Return what the image of a prepared case is recognised by; None unless it lies in `out` as its files are now."""
+    current = _is_current(case, out, preparation_digest(plan))
+    return read_record(inside(out, case.id)).identity if current else None
 
 
 def _cases(dataset: Dataset, ids: Sequence[str] | None) -> Sequence[Case]:
@@ -355,7 +345,7 @@ def _is_current(case: Case, out: Path, preparation: str) -> bool:
     folder = inside(out, case.id)
     if not (folder / "case.json").is_file() or not all(file.is_file() for file in files_of(case)):
         return False
-    return _record(folder).digest == _case_digest(case, preparation)
+    return read_record(folder).digest == _case_digest(case, preparation)
 
 
 def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite: bool) -> None:
@@ -363,22 +353,11 @@ def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite
     digest = _case_digest(case, preparation)
     if _is_current(case, out, preparation):
         return
-    label = None if case.label is None else read_label(case.label)
-    prepared = prepare(read_case(case), label, plan, case.id)
-    write_case(inside(out, case.id), prepared, plan.patch_size, plan.labels.count, digest, overwrite)
-
-
-def _record(folder: Path) -> CaseRecord:
-    path = folder / "case.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"no prepared case in {folder}: {path} does not exist")
-    return _read_record(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _read_record(path: Path, version: int) -> CaseRecord:
-    """Training opens its cases again for every patch: each record is parsed once per version of the file."""
-    return load_json(CaseRecord, path)
+    volume = read_case(case)
+    label = None if case.label is None else read_truth(case, volume)
+    prepared = prepare(volume, label, plan, case.id)
+    identity = identity_of(volume)
+    write_case(inside(out, case.id), prepared, plan.patch_size, plan.labels.count, digest, overwrite, identity)
 
 
 def _region(case: StoredCase, start: Size3, stop: Size3) -> tuple[slice, slice, slice]:

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from voxward.core.errors import UserError
+from voxward.core.spacing import without_axes
 from voxward.core.types import Float3
 from voxward.metrics.lesions import LesionRule, LesionScores, score_lesions
 from voxward.metrics.nsd import Cropped
@@ -88,8 +89,7 @@ class Maps:
     def _without_thin_axes(self) -> tuple[np.ndarray, np.ndarray, Sequence[float]]:
         """Maps and spacing without axes of length 1, along which a mask has no surface: a 2D image has an outline."""
         thin = tuple(axis for axis, length in enumerate(self.truth.shape) if length == 1)[:2]
-        steps = tuple(step for axis, step in enumerate(self.spacing) if axis not in thin)
-        return self.truth.squeeze(thin), self.prediction.squeeze(thin), steps
+        return self.truth.squeeze(thin), self.prediction.squeeze(thin), without_axes(self.spacing, thin)
 
     @cached_property
     def _boxes(self) -> list[Box]:

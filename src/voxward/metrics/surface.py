@@ -14,6 +14,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from voxward.core.errors import UserError
+from voxward.core.spacing import in_space
 
 NSD_TOLERANCE_MM = 2.0
 """Default tolerance of the surface Dice: a voxel or two of MR, about a slice of CT, as exact as annotations are."""
@@ -87,8 +88,7 @@ def surface_distances(
     """
     if not (truth.any() and prediction.any()):
         raise UserError("surface distances need two masks that are not empty")
-    scale = np.asarray(spacing, dtype=np.float64)
-    true, predicted = (np.argwhere(surface(mask, unknown)) * scale for mask in (truth, prediction))
+    true, predicted = (in_space(np.argwhere(surface(mask, unknown)), spacing) for mask in (truth, prediction))
     if not (len(true) and len(predicted)):
         return SurfaceDistances(np.empty(0), np.empty(0))
     to_truth, _ = KDTree(true, leafsize=32).query(predicted)

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from voxward.core.errors import UserError
+from voxward.core.spacing import ShearedSpacing, in_space
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,8 @@ def surface_elements(mask: np.ndarray, spacing: Sequence[float], unknown: np.nda
         mask, spacing = mask[:, None], (spacing[0], spacing[0])
         unknown = None if unknown is None else unknown[:, None]
     weights, measures = _table(tuple(float(step) for step in spacing))
+    if isinstance(spacing, ShearedSpacing):
+        measures = _sheared_areas(spacing)
     codes = np.zeros([length + 1 for length in mask.shape], np.uint8)
     for corner, voxels in _corners(mask):
         codes += np.uint8(weights[corner]) * voxels.astype(np.uint8)
@@ -51,7 +54,7 @@ def surface_elements(mask: np.ndarray, spacing: Sequence[float], unknown: np.nda
     if unknown is not None:
         for _, voxels in _corners(unknown):
             edge &= ~voxels
-    return SurfaceElements(np.argwhere(edge) * np.asarray(spacing, np.float64), measures[codes[edge]])
+    return SurfaceElements(in_space(np.argwhere(edge), spacing), measures[codes[edge]])
 
 
 def area_nsd(
@@ -106,3 +109,16 @@ def _table(spacing: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
 
     measures, kernel = get_code_to_measure_table(list(spacing))
     return kernel.numpy()[0, 0].astype(int), measures.numpy().astype(np.float64)
+
+
+def _sheared_areas(spacing: ShearedSpacing) -> np.ndarray:
+    """The area per sum of bits on a sheared grid: normals as long as their areas follow the cofactors of the edges."""
+    if len(spacing) != 3:
+        raise UserError("the surface Dice by area cannot be had in a plane that is sheared itself: take nsd 'voxels'")
+    from monai.metrics import utils
+
+    normals = utils._get_neighbour_code_to_normals_table().numpy().astype(np.float64)
+    edges = spacing.directions * np.asarray(spacing)
+    cofactors = np.linalg.det(edges) * np.linalg.inv(edges).T
+    areas: np.ndarray = np.linalg.norm(normals @ cofactors.T, axis=-1).sum(-1)
+    return areas

@@ -19,6 +19,7 @@ from voxward.report.hardening import Hardening, hardening_table
 from voxward.report.leaderboard import leaderboard_table
 from voxward.report.robustness import robustness_table
 from voxward.report.robustness_figures import curves_figure, iterations_figure
+from voxward.report.seen import seen_notes
 from voxward.report.table import Table
 from voxward.report.text import failed_note
 from voxward.robustness.bench import Worker
@@ -99,6 +100,7 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     findings = sanity(records, protocol.sanity)
     said = partial(_saying, failed_note(worker.failures.found, worker.total))
     report = said(robustness_table(records, groups, findings))
+    report = replace(report, notes=(*report.notes, *seen_notes(tuple(bench.cases), bench.seen, bench.left_out)))
     failed = [{"id": failure.case, "reason": failure.reason} for failure in worker.failures.found]
     kept = {"findings": to_data(findings), **({"failed": failed} if failed else {})}
     outputs.json("sanity.json", with_format(kept))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxward.core.case import Dataset
@@ -19,6 +19,7 @@ from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
 from voxward.data.io import volume_stem
 from voxward.data.nan import dataset_reading_nan, reading_nan
+from voxward.data.places import dataset_within, within
 from voxward.data.splits import load_split
 from voxward.engine.engine import InProcess
 from voxward.metrics.policies import Scoring
@@ -26,10 +27,11 @@ from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.report.metrics import save_metrics
 from voxward.report.training import draw_curve
 from voxward.runs.folder import RunFolder, RunSplit
-from voxward.runs.unseen import unseen_by_all
+from voxward.runs.unseen import scope_of
 from voxward.systems.evaluate import Evaluation, evaluate_pairs
-from voxward.systems.nan import nan_for
+from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import compose_system, open_system
+from voxward.systems.origin import origin_of
 from voxward.systems.predict import predict_cases, volumes_in
 from voxward.systems.score import PREDICTIONS, score_system
 from voxward.systems.system import System
@@ -169,12 +171,15 @@ class CrossValidation:
 
     def score(self, system: System, folder: Path) -> None:
         """Score a system on the cases that none of its runs has seen; metrics and predictions go into a folder."""
-        ids = unseen_by_all(system.runs, self.dataset)
+        scope = scope_of(system.runs, self.dataset, workers=self.compute.workers)
+        scope.warn()
         output = Output(folder, self.overwrite, self.progress)
         dataset = dataset_reading_nan(self.dataset, nan_for(system.runs))
-        result = score_system(
-            system, dataset, ids, output, self.scoring, self.compute.workers, resume=True, failures=Failures()
+        dataset = dataset_within(dataset, tolerance_for(system.runs))
+        scored = score_system(
+            system, dataset, scope.ids, output, self.scoring, self.compute.workers, resume=True, failures=Failures()
         )
+        result = replace(scored, origin=origin_of(system, dataset, scope))
         save_metrics(result, Outputs(folder, "metrics", self.overwrite))
 
 
@@ -210,6 +215,7 @@ def summarise(work: CrossValidation, outputs: Outputs, engine: InProcess) -> Eva
             together = open_system(work.root / "system.yaml", device=work.compute.device)
             target = Outputs(work.root / "predictions", PREDICTIONS, work.overwrite)
             tests = reading_nan(work.dataset.unlabelled, nan_for(together.runs))
+            tests = within(tests, tolerance_for(together.runs))
             predict_cases(together, tests, target, True, work.progress, failures)
         save_metrics(result, outputs)
     failures.raise_any(len(cases) + len(work.dataset.unlabelled), result)

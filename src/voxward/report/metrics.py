@@ -11,6 +11,7 @@ from voxward.metrics.policies import Scoring
 from voxward.metrics.registry import METRICS, PRIMARY
 from voxward.metrics.score import ClassMetrics
 from voxward.metrics.summary import Summary
+from voxward.report.seen import seen_notes
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, failed_note, interval_text, mean_text, number_text
 from voxward.systems.evaluate import Evaluation
@@ -21,8 +22,8 @@ METRICS_FILES = ("metrics.md", "metrics.csv", "metrics.json")
 Summaries = Mapping[str, Summary | None]
 
 
-def save_metrics(evaluation: Evaluation, outputs: Outputs) -> None:
-    """Write an evaluation as METRICS_FILES.
+def save_metrics(evaluation: Evaluation, outputs: Outputs) -> Evaluation:
+    """Write an evaluation as METRICS_FILES, and return it.
 
     metrics.md is the table over the cases, metrics.csv has a row per case and class, and metrics.json has everything.
 
@@ -33,6 +34,7 @@ def save_metrics(evaluation: Evaluation, outputs: Outputs) -> None:
     outputs.text("metrics.md", table.markdown())
     outputs.text("metrics.csv", table.csv())
     outputs.json("metrics.json", with_format(evaluation.to_data()))
+    return evaluation
 
 
 def metrics_table(evaluation: Evaluation) -> Table:
@@ -44,10 +46,12 @@ def metrics_table(evaluation: Evaluation) -> Table:
     rows = [_row(name, summaries) for name, summaries in evaluation.classes.items()]
     rows.append(_row("mean", evaluation.means, last=True))
     fields, data = _data(evaluation)
-    total = len(evaluation.cases) + len(evaluation.failed)
+    origin, cases = evaluation.origin, [case.id for case in evaluation.cases]
+    notes = () if origin is None else tuple(seen_notes(cases, origin.seen, origin.left_out))
+    warnings = failed_note(evaluation.failed, len(cases) + len(evaluation.failed))
     return Table(
-        _columns(evaluation.scoring), tuple(rows), caption=_caption(evaluation),
-        warnings=failed_note(evaluation.failed, total), fields=fields, data=data,
+        _columns(evaluation.scoring), tuple(rows), caption=_caption(evaluation), notes=notes, warnings=warnings,
+        fields=fields, data=data,
     )  # fmt: skip
 
 

@@ -60,6 +60,8 @@ class Bench:
         surrogate: How the surrogate is opened; None without one.
         transferred: The systems that the surrogate's adversarial volumes are tried on.
         overwrite: Whether other files among the volumes may be replaced.
+        seen: The ids of the cases that a system was trained on.
+        left_out: The ids of cases of the dataset that are left out, because a system was trained on them.
         ignore: The value of unannotated voxels in the cases' labels; None: as each system's labels declare.
     """
 
@@ -72,6 +74,8 @@ class Bench:
     surrogate: Source | None = None
     transferred: frozenset[str] = frozenset()
     overwrite: bool = False
+    seen: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     ignore: int | None = None
     ordered: Mapping[str, Mapping[str, Case]] = field(default_factory=dict)
 

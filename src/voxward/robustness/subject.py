@@ -18,10 +18,9 @@ from voxward.core.labels import IGNORED, LabelSet, Region
 from voxward.core.model import Inputs, PatchModel, Truth, VolumeModel
 from voxward.core.plan import Plan
 from voxward.core.types import Float3
-from voxward.data.io import read_case, read_label
+from voxward.data.io import read_case, read_truth
 from voxward.data.padding import pad_to
 from voxward.data.prepare import prepare
-from voxward.data.volume_file import label_fault
 from voxward.pipeline.model import legal_range
 from voxward.robustness.written import Stored, segment_stored
 from voxward.systems.system import Freeze, System
@@ -127,8 +126,7 @@ def patch_subject(system: System, case: Case, threat: ThreatModel, ignore: int |
     model = system.network()
     plan = replace(model.plan, labels=model.plan.labels.ignoring(ignore))
     source, _ = _read(case, plan.labels)
-    assert case.label is not None
-    prepared = prepare(source, read_label(case.label), plan, case.id)
+    prepared = prepare(source, read_truth(case, source), plan, case.id)
     image, label = _centre_patch(prepared, plan)
     frame = prepared.frame
     pairs = zip(frame.low, frame.high, frame.mean, frame.std, strict=True)
@@ -197,11 +195,9 @@ def erasing(subject: Subject, name: str) -> Subject:
 def _read(case: Case, labels: LabelSet) -> tuple[Volume, np.ndarray]:
     if case.label is None:
         raise UserError(f"case {case.id!r} has no label: an attack needs the truth")
-    source, label = read_case(case), read_label(case.label)
-    fault = label_fault(source, label)
-    if fault is not None:
-        raise UserError(f"case {case.id!r}: {fault}")
     try:
+        source = read_case(case)
+        label = read_truth(case, source)
         target = labels.to_index(label.array)
     except UserError as error:
         raise UserError(f"case {case.id!r}: {error}") from error

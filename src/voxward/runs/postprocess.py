@@ -16,6 +16,7 @@ from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.recipe import PostProcessing
 from voxward.core.registry import Registry, unknown_name
+from voxward.core.spacing import voxel_mm3
 from voxward.core.types import Float3
 from voxward.metrics.overlap import confusion, dice, part_counts
 
@@ -119,10 +120,10 @@ def fuse_small_components(label: np.ndarray, klass: int, minimum_mm3: float, spa
         A changed copy.
     """
     result = label.copy()
-    voxel_mm3 = float(np.prod(spacing))
+    one = voxel_mm3(spacing)
     for _, box in _present(label, (klass,)):
         components, _ = ndimage.label(label[box] == klass, _TOUCHING)
-        small = np.bincount(components.ravel()) * voxel_mm3 < minimum_mm3
+        small = np.bincount(components.ravel()) * one < minimum_mm3
         for number, part in enumerate(ndimage.find_objects(components), start=1):
             if small[number]:
                 own = components[part] == number

@@ -14,11 +14,12 @@ from voxward.core.labels import IGNORED, LabelSet
 from voxward.core.structure import to_data
 from voxward.data.io import SUFFIXES, read_label
 from voxward.data.parallel import for_each_case
-from voxward.data.volume_file import same_affine
+from voxward.data.places import apart
 from voxward.metrics.policies import STANDARD, Scoring
 from voxward.metrics.registry import METRICS, PRIMARY
 from voxward.metrics.score import CaseMetrics, score_case
 from voxward.metrics.summary import Summary, summarise
+from voxward.systems.origin import Origin
 
 Progress = Callable[[int, int], None]
 """A function that is called with the number of finished cases and their number in all."""
@@ -35,6 +36,7 @@ class Evaluation:
             where no case defines the metric.
         means: For each metric, the summary over the cases of the case's mean over its classes that define the metric.
         failed: The cases that should have been scored and could not be; no summary is over them.
+        origin: What was scored by what; None for files of unknown origin.
     """
 
     scoring: Scoring
@@ -42,6 +44,7 @@ class Evaluation:
     classes: Mapping[str, Mapping[str, Summary | None]]
     means: Mapping[str, Summary | None]
     failed: tuple[Failure, ...] = ()
+    origin: Origin | None = None
 
     @property
     def foreground(self) -> Summary | None:
@@ -58,6 +61,7 @@ class Evaluation:
         return {
             "foreground": to_data(self.foreground), **to_data(self.scoring), "cases": cases,
             "classes": to_data(self.classes), "means": to_data(self.means),
+            **({} if self.origin is None else {"origin": to_data(self.origin)}),
             **({"failed": failed} if failed else {}),
         }  # fmt: skip
 
@@ -114,18 +118,8 @@ def evaluate_pairs(
         UserError: There is no case, or two have the same id.
         CasesFailed: Cases failed, and `failures` is None, or all of them did.
     """
-    # A pair is read as a case whose image is the prediction.
     cases = [Case(id, (prediction,), truth) for id, truth, prediction in pairs]
-    _check(cases, failures)
-    kept = Failures() if failures is None else failures
-    scored = for_each_case(lambda case: _score(case, labels, scoring), cases, workers, progress, kept)
-    total = len(scored) + len(kept.found)
-    if not scored:
-        kept.raise_any(total)
-    result = replace(summarise_cases(scored, scoring), failed=tuple(kept.found))
-    if failures is None:
-        kept.raise_any(total, result)
-    return result
+    return _evaluate(cases, labels, scoring, workers, progress, failures)
 
 
 def evaluate_folder(
@@ -163,8 +157,29 @@ def evaluate_folder(
     for case in cases:
         if case.label is None:
             raise UserError(f"case {case.id!r} of {dataset.name!r} has no label to score against")
-        pairs.append((case.id, case.label, _prediction(predictions, case)))
-    return evaluate_pairs(pairs, dataset.labels, scoring, workers, progress, failures)
+        pairs.append(replace(case, images=(_prediction(predictions, case),)))
+    return _evaluate(pairs, dataset.labels, scoring, workers, progress, failures)
+
+
+def _evaluate(
+    cases: Sequence[Case],
+    labels: LabelSet,
+    scoring: Scoring,
+    workers: int,
+    progress: Progress | None,
+    failures: Failures | None,
+) -> Evaluation:
+    """Score cases whose image is the prediction."""
+    _check(cases, failures)
+    kept = Failures() if failures is None else failures
+    scored = for_each_case(lambda case: _score(case, labels, scoring), cases, workers, progress, kept)
+    total = len(scored) + len(kept.found)
+    if not scored:
+        kept.raise_any(total)
+    result = replace(summarise_cases(scored, scoring), failed=tuple(kept.found))
+    if failures is None:
+        kept.raise_any(total, result)
+    return result
 
 
 def _prediction(folder: Path, case: Case) -> Path:
@@ -190,18 +205,15 @@ def _score(case: Case, labels: LabelSet, scoring: Scoring) -> CaseMetrics:
     if missing := [str(path) for path in (*case.images, case.label) if not path.is_file()]:
         raise UserError(f"{', '.join(missing)} is missing")
     truth, prediction = read_label(case.label), read_label(case.images[0])
-    _same_grid(truth, prediction)
+    _same_grid(case, truth, prediction)
     maps = (labels.to_index(truth.array), labels.to_index(prediction.array))
     if labels.ignore is not None and ((maps[1] == IGNORED) & (maps[0] != IGNORED)).any():
         raise UserError(f"the prediction holds the ignore label {labels.ignore} where the truth is annotated")
     return score_case(case.id, *maps, truth.spacing, labels, scoring)
 
 
-def _same_grid(truth: Volume, prediction: Volume) -> None:
+def _same_grid(case: Case, truth: Volume, prediction: Volume) -> None:
     if truth.shape != prediction.shape:
         raise UserError(f"the prediction has shape {prediction.shape}, its truth {truth.shape}")
-    if not same_affine(truth.affine, prediction.affine, truth.shape):
-        raise UserError(
-            f"prediction and truth lie in different places: their affines are "
-            f"{prediction.affine.tolist()} and {truth.affine.tolist()}"
-        )
+    if (found := apart(truth.affine, prediction.affine, truth.shape)).exceeds(case.affine_tolerance):
+        raise UserError(f"{case.images[0]} and {case.label} lie in different places: {found}")

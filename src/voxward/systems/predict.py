@@ -29,7 +29,7 @@ from voxward.data.io import (
     write_image,
     write_label,
 )
-from voxward.data.volume_file import same_affine
+from voxward.data.places import apart
 from voxward.systems.inputs import refuse_alike, refuse_one_output, warn_of_channels, warn_of_subfolders
 from voxward.systems.system import System
 
@@ -175,8 +175,10 @@ def _check(system: System, case: Case) -> None:
     """Refuse a case by its files' headers, before any is read whole."""
     first, *others = (read_header(path) for path in case.images)
     for header in others:
-        if header.shape != first.shape or not same_affine(header.affine, first.affine, first.shape):
-            raise UserError(f"its channels disagree in shape or affine: {', '.join(map(str, case.images))}")
+        if header.shape != first.shape:
+            raise UserError(f"its channels disagree in shape: {', '.join(map(str, case.images))}")
+        if (found := apart(header.affine, first.affine, first.shape)).exceeds(case.affine_tolerance):
+            raise UserError(f"its channels disagree in affine: {found} ({', '.join(map(str, case.images))})")
     count = first.channels + sum(header.channels for header in others)
     if fault := order_fault(case, count):
         raise UserError(fault)

@@ -21,10 +21,12 @@ from voxward.data.channels import in_order_of
 from voxward.data.fingerprint import fingerprint
 from voxward.data.formats.description import warn_of_rewritten
 from voxward.data.nan import dataset_reading_nan
+from voxward.data.places import dataset_within
 from voxward.data.planner import check_preparation, make_plan
 from voxward.data.splits import load_split, without
 from voxward.data.store import prepare_dataset
 from voxward.nets.registry import self_contained
+from voxward.runs.cases import cases_of_run, refuse_other_images
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit
 from voxward.training.ledger import read_cases
 from voxward.training.setup import check_recipe
@@ -206,7 +208,8 @@ def measured_plan(
     """
     preparation = recipe.preparation
     check_preparation(preparation)
-    read, shown = dataset_reading_nan(dataset, preparation.nan), counter(progress, "fingerprint")
+    read = dataset_within(dataset_reading_nan(dataset, preparation.nan), preparation.affine_tolerance)
+    shown = counter(progress, "fingerprint")
     measured = fingerprint(read, ids, workers, shown, preparation.crop_nonzero, failures)
     return measured, make_plan(measured, preparation)
 
@@ -214,7 +217,7 @@ def measured_plan(
 def given_plan(path: Path, dataset: Dataset, recipe: Recipe) -> Plan:
     """Read a plan that may have been edited, and refuse one that was made for another dataset.
 
-    Where the recipe reads NaN as 0, the plan does so, too.
+    Where the recipe reads NaN as 0, or lets files lie further apart, the plan does so, too.
 
     Raises:
         UserError: The file is no plan, or its channels or labels are not those of the dataset.
@@ -229,7 +232,8 @@ def given_plan(path: Path, dataset: Dataset, recipe: Recipe) -> Plan:
             f"{path} was made for channels {names} and {decided.labels}, but {dataset.root} has {dataset.channels} "
             f"and {dataset.labels}"
         )
-    return replace(decided, nan="zero") if recipe.preparation.nan == "zero" else decided
+    tolerance = max(decided.affine_tolerance, recipe.preparation.affine_tolerance)
+    return replace(decided, nan="zero" if recipe.preparation.nan == "zero" else decided.nan, affine_tolerance=tolerance)
 
 
 def as_planned(dataset: Dataset, plan: Plan) -> Dataset:
@@ -245,9 +249,10 @@ def prepare_again(request: Request, dataset: Dataset, progress: Progress) -> Non
     """Prepare those cases of a run that is resumed which are no longer there or have changed.
 
     Raises:
-        UserError: The dataset no longer has a case of the run, or a case cannot be prepared.
+        UserError: The dataset no longer has a case of the run, or another image for it, or a case cannot be prepared.
     """
     split = split_of(request.out, dataset)
+    refuse_other_images(request.out, dataset, request.prepared, request.compute.workers)
     wanted, shown = (*split.fit, *split.selection), counter(progress, "prepare")
     plan = load_plan(request.out.plan)
     source = as_planned(dataset, plan)
@@ -278,13 +283,15 @@ def refuse_decisions(request: Request) -> None:
     folder, plan = request.out, request.reuse.plan
     if plan is None or Path(plan).resolve() != folder.plan.resolve():
         Outputs(folder.root, "a plan", request.overwrite).check([folder.plan.name])
-    Outputs(folder.root, "part of a run", request.overwrite).check([folder.splits.name, folder.settings.name])
+    Outputs(folder.root, "part of a run", request.overwrite).check(
+        [folder.splits.name, folder.settings.name, folder.cases.name]
+    )
 
 
 def write_decisions(request: Request, plan: Plan, split: RunSplit, settings: object, recipe: Recipe) -> None:
     """Write the plan, the cases, the settings and the recipe of a run or search that begins.
 
-    The recipe is written last: a folder with a recipe holds a run.
+    The recipe is written last: a folder with a recipe holds a run. Cases must be prepared: their images are recorded.
 
     Args:
         request: What was asked for.
@@ -302,4 +309,7 @@ def write_decisions(request: Request, plan: Plan, split: RunSplit, settings: obj
         Outputs(folder.root, "a plan", request.overwrite).json(folder.plan.name, with_format(to_data(plan)))
     outputs.json(folder.splits.name, with_format(to_data(split)))
     outputs.json(folder.settings.name, with_format(to_data(settings)))
+    start = None if request.reuse.start is None else RunFolder(Path(request.reuse.start))
+    known = cases_of_run(folder, request.dataset, request.prepared, start, request.compute.workers)
+    outputs.json(folder.cases.name, with_format(to_data(known)))
     outputs.text(folder.recipe.name, dump_recipe(recipe))
