@@ -19,6 +19,7 @@ from voxward.data.formats.collisions import Refused
 from voxward.data.io import integer_label, read_image, volume_stem
 from voxward.data.orphans import Severity, orphans
 from voxward.data.parallel import for_each_case
+from voxward.data.remarks import collected
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,10 @@ def _case_faults(dataset: Dataset, case: Case) -> Iterator[Fault]:
 
 def _read(path: Path, role: str, faults: list[Fault]) -> Volume | None:
     try:
-        return read_image([path])
+        with collected() as remarks:
+            volume = read_image([path])
+        faults += [("warning", "file", remark) for remark in remarks]
+        return volume
     except FileNotFoundError:
         faults.append(("error", f"missing {role}", f"{path} does not exist"))
     except UserError as error:
