@@ -21,6 +21,9 @@ from voxward.data.io import read_image
 from voxward.runs.folder import RunFolder
 from voxward.systems.run import RunSystem
 
+# A spoilt validation case is no longer the image that the run knows.
+pytestmark = pytest.mark.filterwarnings("ignore:1 validation cases in .* have other images:UserWarning")
+
 QUICK = {"threat.eps": [8 / 255], "attacks": ["fgsm-ce"], "controls": [], "budget.steps": 1}
 
 
