@@ -49,7 +49,7 @@ def predict(
         save_probabilities: Write the probabilities of every case, too, as OUT/probabilities/CASE.nii.gz: float32 in the
             voxels of the input, a channel per class or region, before post-processing. OUT/probabilities/channels.json
             says what the channels are.
-        resume: Keep predictions that an interrupted call has written, and nobody edited since.
+        resume: Keep predictions that the same system has made of the same files, and nobody edited since.
         overwrite: Replace files in `out` that are no prediction of voxward's, or were edited since; an input is never
             replaced.
         progress: Told about windows and cases.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -46,10 +46,12 @@ class CheckReport:
     Attributes:
         problems: The problems in the order of the cases.
         cases: How many cases were read, those without a label included.
+        root: The dataset's folder, for tables with short paths.
     """
 
     problems: tuple[Problem, ...]
     cases: int
+    root: Path | None = field(default=None, compare=False)
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -79,8 +81,7 @@ def check_dataset(
     Errors are missing, orphan or unreadable files; image and label, or channels, that disagree in shape, spacing or
     affine; a wrong number of channels; label values that are undeclared or no integers; NaN or infinity; a singular
     affine; a volume without voxels; and a dataset without labelled cases. Warnings are an empty label, one in which
-    nothing is annotated, and a constant
-    channel.
+    nothing is annotated, a constant channel, and what the description declares and the files do not hold.
 
     Args:
         dataset: The dataset.
@@ -113,7 +114,7 @@ def check_dataset(
         Problem(volume_stem(orphan.file), orphan.severity, orphan.kind, f"{orphan.file} {orphan.reason}")
         for orphan in orphans(dataset, known)
     ]
-    return CheckReport(tuple(problems), len(cases))
+    return CheckReport(tuple(problems), len(cases), dataset.root)
 
 
 def _refusal(dataset: Dataset, entry: Refused) -> Problem:

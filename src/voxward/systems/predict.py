@@ -6,15 +6,12 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from voxward.core.case import Case
 from voxward.core.choices import Reading
-from voxward.core.document import with_format
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.files import inside
-from voxward.core.labels import LabelSet
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.channels import files_in_order_of, in_order_of, names_beside
@@ -30,10 +27,10 @@ from voxward.data.io import (
     write_label,
 )
 from voxward.data.places import apart
+from voxward.systems.digest import case_digest, digest
 from voxward.systems.inputs import refuse_alike, refuse_one_output, warn_of_channels, warn_of_subfolders
+from voxward.systems.probability_files import begin_probabilities, probability_file
 from voxward.systems.system import System
-
-CHANNELS_FILE = "channels.json"
 
 
 def predict_cases(
@@ -53,7 +50,8 @@ def predict_cases(
         system: The system.
         cases: The cases.
         outputs: The folder, in which a prediction is called like its case and has its input's file type.
-        resume: Keep predictions that are there already.
+        resume: Keep predictions that the same system has made of the same files; a warning counts the others, which are
+            made again.
         progress: Told about windows and cases.
         failures: Gets the cases that fail; None raises them together, after the others are written.
         probabilities: The folder that gets the probabilities of every case as CASE.nii.gz, before post-processing, with
@@ -71,17 +69,26 @@ def predict_cases(
     _refuse_overwriting(cases, targets)
     outputs.check(target.name for target in targets)
     if probabilities is not None:
-        system.check_probabilities()
-        probabilities.check((CHANNELS_FILE, *(f"{case.id}.nii.gz" for case in cases)))
-        probabilities.json(CHANNELS_FILE, _channels(system.labels))
+        begin_probabilities(probabilities, system, cases)
     for case in cases:
         with kept.of(case):
             _check(system, case)
+    made_by, again = system.fingerprint(), list[str]()
     for n, (case, path) in enumerate(zip(cases, targets, strict=True)):
-        if case.id not in kept.cases and not (resume and _is_done(case, path, probabilities)):
+        if case.id not in kept.cases:
             with kept.of(case):
-                _segment_file(system, case, outputs, path.name, progress, probabilities)
+                how = digest(made_by, case_digest(case))
+                if not (resume and _is_done(case, path, how, outputs, probabilities)):
+                    other = path.exists() and not outputs.made(path.name, how)
+                    again += [case.id] if resume and other else []
+                    _segment_file(system, case, (outputs, probabilities), path.name, how, progress)
         progress("predict", n + 1, len(cases))
+    if again:
+        warnings.warn(
+            f"{len(again)} predictions in {outputs.folder} were not made by this system, with these settings, of these "
+            f"files: they are made again ({', '.join(again[:5])}{', ...' if len(again) > 5 else ''})",
+            stacklevel=2,
+        )
     kept.found[:] = kept.ordered(cases)
     written = tuple(path for case, path in zip(cases, targets, strict=True) if case.id not in kept.cases)
     if failures is None:
@@ -185,30 +192,21 @@ def _check(system: System, case: Case) -> None:
     system.check(count if case.order is None else len(case.order), first.affine)
 
 
-def _is_done(case: Case, path: Path, probabilities: Outputs | None) -> bool:
-    return path.exists() and (probabilities is None or (probabilities.folder / f"{case.id}.nii.gz").exists())
-
-
-def _channels(labels: LabelSet) -> dict[str, Any]:
-    """What the channels of a file of probabilities are, in their order."""
-    if labels.regions:
-        names, values = labels.scored, [list(region.values) for region in labels.regions]
-    else:
-        names, values = labels.predicted.names, [[value] for value in labels.predicted.values]
-    channels = [{"name": name, "values": own} for name, own in zip(names, values, strict=True)]
-    return with_format({"sum_to_one": not labels.regions, "channels": channels})
+def _is_done(case: Case, path: Path, how: str, outputs: Outputs, probabilities: Outputs | None) -> bool:
+    return outputs.made(path.name, how) and (probabilities is None or probabilities.made(probability_file(case), how))
 
 
 def _segment_file(
-    system: System, case: Case, outputs: Outputs, name: str, progress: Progress, probabilities: Outputs | None
+    system: System, case: Case, folders: tuple[Outputs, Outputs | None], name: str, how: str, progress: Progress
 ) -> None:
+    outputs, probabilities = folders
     volume = read_case(case)
     wanted = probabilities is not None
     found = system.segment(volume, lambda done, of: progress("windows", done, of), probabilities=wanted)
     if found.warning:
         warnings.warn(f"{case.id}: {found.warning}", stacklevel=2)
-    with outputs.write(name) as path:
+    with outputs.write(name, how) as path:
         write_label(path, system.labels.to_values(found.label), volume.affine, case.images[0])
     if probabilities is not None and found.probabilities is not None:
-        with probabilities.write(f"{case.id}.nii.gz") as path:
+        with probabilities.write(probability_file(case), how) as path:
             write_image(path, found.probabilities, volume.affine, template=case.images[0])
