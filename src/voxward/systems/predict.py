@@ -83,17 +83,21 @@ def predict_cases(
                     again += [case.id] if resume and other else []
                     _segment_file(system, case, (outputs, probabilities), path.name, how, progress)
         progress("predict", n + 1, len(cases))
-    if again:
-        warnings.warn(
-            f"{len(again)} predictions in {outputs.folder} were not made by this system, with these settings, of these "
-            f"files: they are made again ({', '.join(again[:5])}{', ...' if len(again) > 5 else ''})",
-            stacklevel=2,
-        )
+    _warn_of_others(again, outputs)
     kept.found[:] = kept.ordered(cases)
     written = tuple(path for case, path in zip(cases, targets, strict=True) if case.id not in kept.cases)
     if failures is None:
         kept.raise_any(len(cases), written)
     return written
+
+
+def _warn_of_others(again: Sequence[str], outputs: Outputs) -> None:
+    if again:
+        warnings.warn(
+            f"{len(again)} predictions in {outputs.folder} were not made by this system, with these settings, of these "
+            f"files: they are made again ({', '.join(again[:5])}{', ...' if len(again) > 5 else ''})",
+            stacklevel=3,
+        )
 
 
 def collect_inputs(
