@@ -213,7 +213,7 @@ def test_the_list_of_nnunet_v1_names_cases_not_files(tmp_path: Path) -> None:
 
 
 def nnunet(root: Path, **more: Any) -> Path:
-    description = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1}, "file_ending": ENDING, **more}
+    description = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "a": 1}, "file_ending": ENDING, **more}
     for name in ("a", "b"):
         image(root / f"imagesTr/{name}_0000{ENDING}")
         label(root / f"labelsTr/{name}{ENDING}")
@@ -326,3 +326,9 @@ def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
     root = describe(tmp_path, [entry("a")])
     (root / "dataset.json").write_text((root / "dataset.json").read_text(), encoding="utf-8-sig")
     assert [case.id for case in open_dataset(root).cases] == ["a"]
+
+
+def test_a_folder_of_datasets_names_them(tmp_path: Path) -> None:
+    describe(tmp_path / "Task01", [entry("a")])
+    with pytest.raises(ValueError, match="Its folders Task01 may be datasets"):
+        open_dataset(tmp_path)

@@ -6,15 +6,19 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from tests.end_to_end.build import composed
 from voxward.cli import main
 from voxward.commands.check import check
 from voxward.commands.evaluate import evaluate
 from voxward.commands.predict import collect_inputs, predict
+from voxward.core.choices import Reading
 from voxward.core.outputs import MARKER
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label, write_image
+from voxward.phantoms.write import write_phantoms
 
 
 def test_predictions_have_the_geometry_of_their_input(phantoms, trained, tmp_path):
@@ -77,13 +81,12 @@ def test_wrong_inputs_are_refused_before_anything_is_written(phantoms, trained, 
     volume = read_image([good])
     two = tmp_path / "two.nii.gz"
     write_image(two, np.concatenate([volume.array] * 2), volume.affine)
-    broken = tmp_path / "broken.nii.gz"
-    broken.write_bytes(good.read_bytes()[:200])
     out = tmp_path / "out"
     with pytest.raises(ValueError, match="two: the model takes 1 channels"):
-        predict(trained, [good, two], out=out)
-    with pytest.raises(ValueError, match="broken"):
-        predict(trained, [good, broken], out=out)
+        predict(trained, [two, good], out=out, reading=Reading(fail_fast=True))
+    (tmp_path / "typo.txt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"typo\.txt: unknown file type"):
+        predict(trained, [good, tmp_path / "typo.txt"], out=out)
     with pytest.raises(ValueError, match="same file"):
         predict(trained, [good, good], out=out)
     with pytest.raises(FileNotFoundError, match="nowhere"):
@@ -99,6 +102,35 @@ def test_an_interrupted_prediction_can_be_resumed(phantoms, trained, tmp_path):
     assert written.stat().st_mtime_ns == before
     predict(trained, case.images[0], out=tmp_path)
     assert written.stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize("change", ["checkpoint", "setting", "input", "edited"])
+def test_a_resumed_prediction_mixes_no_two_systems(phantoms, trained, tmp_path, change):
+    """What another checkpoint, other settings or another input has made is made again, and said."""
+    source = tmp_path / "x.nii.gz"
+    shutil.copy(open_dataset(phantoms).cases[0].images[0], source)
+    last = {"checkpoint": ["checkpoint=last"], "setting": ["overlap=0.25"]}.get(change, [])
+    shutil.copytree(trained, tmp_path / "run")
+    weights = tmp_path / "run/checkpoints/last.safetensors"
+    save_file({name: torch.zeros_like(value) for name, value in load_file(weights).items()}, weights)
+    (written,) = predict(tmp_path / "run", source, out=tmp_path / "out")
+    before = written.stat().st_mtime_ns
+    if change == "input":
+        shutil.copy(open_dataset(phantoms).cases[1].images[0], source)
+    if change == "edited":
+        written.write_bytes(b"mine")
+        with pytest.raises(ValueError, match="not a file that voxward wrote"):
+            predict(tmp_path / "run", source, out=tmp_path / "out", resume=True)
+        return
+    with pytest.warns(UserWarning, match="1 predictions .* were not made by this system"):
+        predict(tmp_path / "run", source, out=tmp_path / "out", resume=True, overrides=last)
+    assert written.stat().st_mtime_ns > before
+    (honest,) = predict(tmp_path / "run", source, out=tmp_path / "honest", overrides=last)
+    assert np.array_equal(read_label(written).array, read_label(honest).array)
+    after = written.stat().st_mtime_ns
+    source.touch()  # the same content
+    predict(tmp_path / "run", source, out=tmp_path / "out", resume=True, overrides=last)
+    assert written.stat().st_mtime_ns == after
 
 
 def test_evaluate_scores_the_validation_cases_only(trained, tmp_path):
@@ -119,9 +151,11 @@ def _copied(phantoms, root, **changes):
     return root
 
 
-def test_evaluate_on_another_dataset_scores_all_of_it(phantoms, trained, tmp_path):
-    other = _copied(phantoms, tmp_path / "other", name="Elsewhere")
-    result = evaluate(trained, other, out=tmp_path / "out")
+def test_evaluate_on_another_dataset_scores_all_of_it(trained, tmp_path):
+    other = tmp_path / "other"
+    write_phantoms(other, 3, seed=77, size=24)
+    with pytest.warns(UserWarning, match="have the ids of cases"):
+        result = evaluate(trained, other, out=tmp_path / "out")
     assert len(result.cases) == len(open_dataset(other).cases)
 
 
@@ -136,8 +170,10 @@ def test_scores_that_would_flatter_or_mislead_are_refused(phantoms, trained, tmp
     split = json.loads((trained / "splits.json").read_text())
     listed = json.loads((phantoms / "dataset.json").read_text())["training"]
     kept = [entry for entry in listed if not any(id in entry["image"] for id in split["validation"])]
-    with pytest.raises(ValueError, match="flatter"):
-        evaluate(trained, _copied(phantoms, tmp_path / "part", training=kept), out=tmp_path / "out")
+    with pytest.raises(ValueError, match=r"no unseen case .*flatters"):
+        evaluate(
+            trained, _copied(phantoms, tmp_path / "part", training=kept, numTraining=len(kept)), out=tmp_path / "out"
+        )
     swapped = {"0": "background", "1": "organ b", "2": "organ a", "3": "lesion"}
     with pytest.raises(ValueError, match="the model predicts"):
         evaluate(trained, _copied(phantoms, tmp_path / "swapped", labels=swapped), out=tmp_path / "out")

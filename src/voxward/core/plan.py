@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from voxward.core.choices import AFFINE_TOLERANCE, Nan
 from voxward.core.document import with_format, without_format
 from voxward.core.files import write_json
 from voxward.core.labels import LabelSet
+from voxward.core.plan_checks import plan_problems
 from voxward.core.reading import read_json
 from voxward.core.structure import from_data, to_data
 from voxward.core.types import Float3, Size3
@@ -16,6 +18,23 @@ from voxward.core.types import Float3, Size3
 T = TypeVar("T")
 
 Padding = Literal["reflect", "edge", "zero"]
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """The intensities of all voxels of a channel, in the unit of the files.
+
+    Args:
+        least: The least intensity.
+        greatest: The greatest intensity.
+        values: All intensities, sorted, where there are at most 16 different ones; else none.
+        air: The share of the voxels that lie around -1000, as air does in CT, in [0, 1].
+    """
+
+    least: float
+    greatest: float
+    values: tuple[float, ...] = ()
+    air: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -27,12 +46,14 @@ class CaseFingerprint:
         shape: The number of voxels per axis, after cropping where the recipe crops.
         spacing: The voxel size in mm per axis.
         voxels: The number of voxels of each class, the background first.
+        intensities: The intensities of each channel, before cropping.
     """
 
     id: str
     shape: Size3
     spacing: Float3
     voxels: tuple[int, ...]
+    intensities: tuple[Intensities, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +143,8 @@ class Plan:
         min_object_mm3: For each foreground class, the volume below which a predicted component is suspicious. It
             follows from the objects of the training cases.
         resample: False leaves every case its own voxels; `spacing` is then only the median of the training cases.
+        nan: What is done about NaN in an image: `refuse`, or `zero`, which reads it as 0.
+        affine_tolerance: How far the corners of two files of one case may lie apart, in the smallest voxel edge.
     """
 
     dataset: str
@@ -139,33 +162,12 @@ class Plan:
     batch_size: int
     min_object_mm3: tuple[float, ...]
     resample: bool = True
+    nan: Nan = "refuse"
+    affine_tolerance: float = AFFINE_TOLERANCE
 
     def problems(self) -> list[str]:
         """Return one sentence for each mistake, such as an edit by hand may make."""
-        found = []
-        for name, size in (("patch_size", self.patch_size), ("window_size", self.window_size)):
-            bad = [
-                f"{length} is no multiple of {step}"
-                for length, step in zip(size, self.total_stride, strict=True)
-                if length < 1 or length % step
-            ]
-            found += (
-                [f"{name} {size} must be a multiple of the total stride {self.total_stride}: {', '.join(bad)}"]
-                if bad
-                else []
-            )
-        if any(source < patch for source, patch in zip(self.source_size, self.patch_size, strict=True)):
-            found.append(f"source_size {self.source_size} must not be smaller than patch_size {self.patch_size}")
-        if any(not step > 0 for step in self.spacing):
-            found.append(f"spacing must be positive, got {self.spacing}")
-        if any(order not in range(4) for order in self.spline_order):
-            found.append(f"spline_order must be 0, 1, 2 or 3 per axis, got {self.spline_order}")
-        if self.batch_size < 1:
-            found.append(f"batch_size must be at least 1, got {self.batch_size}")
-        if len(self.min_object_mm3) != self.labels.count - 1:
-            classes = self.labels.count - 1
-            found.append(f"min_object_mm3 needs {classes} values, one per foreground class, got {self.min_object_mm3}")
-        return found
+        return list(plan_problems(self))
 
     @property
     def total_stride(self) -> Size3:

@@ -20,16 +20,17 @@ from torch import Tensor
 
 from voxward.core.case import Frame, PreparedCase, Volume
 from voxward.core.errors import UserError
-from voxward.core.labels import LabelSet, largest
+from voxward.core.labels import IGNORED, LabelSet, largest
 from voxward.core.plan import Plan
 from voxward.core.types import CaseLogits, Size3
 from voxward.data.crop import blank, crop_frozen
 from voxward.data.normalization import normalization_of
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
+from voxward.data.places import label_fault
 from voxward.data.resample import resample, resample_labels
 from voxward.data.resample_rows import resampled_rows
+from voxward.data.sizes import check_prepared_shape
 from voxward.data.statistics import Figures, LiveFigures, box_figures, live_figures
-from voxward.data.volume_file import label_fault
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -228,6 +229,7 @@ def _framed(volume: Volume, plan: Plan, id: str, figures: Figures | None) -> tup
         max(1, round(count * old / new)) if whole > 1 else 1
         for whole, count, old, new in zip(source.shape[1:], box.shape[1:], spacing, plan.spacing, strict=True)
     )
+    check_prepared_shape(id, _size3(box.shape[1:]), shape, len(box), (spacing, plan.spacing))
     low, high, mean, std = zip(*(figures or box_figures(box, plan)), strict=True)
     if not all(abs(figure) <= _LARGEST for figure in (*low, *high, *mean, *std)):
         raise UserError(f"case {id!r}: the intensities do not fit float32")
@@ -294,7 +296,12 @@ def _prepared_label(label: Volume | None, frame: Frame, labels: LabelSet, id: st
         raise UserError(f"case {id!r}: {error}") from error
     if index.dtype != np.uint8:
         index = index.astype(np.int32)  # torch computes little with uint16
-    return resample_labels(torch.from_numpy(index), frame.shape, labels.count)
+    if labels.ignore is None:
+        return resample_labels(torch.from_numpy(index), frame.shape, labels.count)
+    # "Not annotated" votes like a class, and stays what it is.
+    votes = np.where(index == IGNORED, labels.count, index)
+    found = resample_labels(torch.from_numpy(votes.astype(index.dtype)), frame.shape, labels.count + 1)
+    return found.masked_fill(found == labels.count, IGNORED)
 
 
 def _tensor(array: np.ndarray) -> Tensor:

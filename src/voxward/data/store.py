@@ -9,14 +9,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,39 +21,35 @@ from torch import Tensor
 from voxward.core.case import Case, Dataset, Frame, PreparedCase
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures, files_of
 from voxward.core.files import atomic_write, inside, write_json
-from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
+from voxward.core.labels import IGNORED
+from voxward.core.leftovers import remove_leftovers
+from voxward.core.plan import Plan, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
-from voxward.data.io import read_case, read_label
-from voxward.data.normalization import normalization_of
+from voxward.data.case_record import CaseRecord, read_record
+from voxward.data.identity import Identity, identity_of
+from voxward.data.io import read_case, read_truth
+from voxward.data.nan import reading_nan
 from voxward.data.parallel import for_each_case
+from voxward.data.places import within
+from voxward.data.preparation_digest import case_digest, preparation_digest
 from voxward.data.prepare import prepare
-from voxward.data.stored_files import class_locations, open_array, read_locations, write_array
+from voxward.data.stored_files import (
+    annotated_locations,
+    class_locations,
+    intact,
+    open_array,
+    read_locations,
+    seals,
+    write_array,
+)
 
 # All that a prepared case's folder may hold.
 _FILES = frozenset(("case.json", "image.b2nd", "label.b2nd", "locations.npz"))
-# The decisions of a plan that change prepared voxels; the others (batch size, window size, ...) may change freely.
-_PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample")
-
-
-@dataclass(frozen=True)
-class CaseRecord:
-    """The content of a prepared case's case.json.
-
-    Attributes:
-        id: The case's id.
-        frame: How the prepared arrays lie in the source file.
-        classes: Indices of the foreground classes present.
-        labelled: Whether there is a label.
-        digest: A short name for the decisions and source files that the case was prepared from.
-    """
-
-    id: str
-    frame: Frame
-    classes: tuple[int, ...]
-    labelled: bool
-    digest: str = ""
+# What annotated voxels are named among the classes' locations.
+_ANNOTATED = "annotated"
 
 
 @dataclass(frozen=True)
@@ -137,6 +129,11 @@ class StoredCase:
             raise UserError(f"case {self.id!r} holds no foreground class {k}; present: {list(self.classes)}")
         return read_locations(self.folder / "locations.npz")[str(k)]
 
+    @property
+    def annotated(self) -> np.ndarray | None:
+        """Return annotated voxels (n, 3) of a partly annotated case, at most 10,000; None where all are annotated."""
+        return read_locations(self.folder / "locations.npz")[_ANNOTATED] if self.record.unannotated else None
+
     def load(self) -> PreparedCase:
         """Read the whole case."""
         label = self.label_region((0, 0, 0), self.shape) if self.record.labelled else None
@@ -150,6 +147,7 @@ def write_case(
     classes: int,
     digest: str = "",
     overwrite: bool = False,
+    identity: Identity | None = None,
 ) -> None:
     """Write a prepared case, replacing a prepared case that is there; nothing is left if it fails.
 
@@ -161,20 +159,25 @@ def write_case(
         classes: The number of classes, background included.
         digest: A short name for what the case was prepared from.
         overwrite: Whether any folder is replaced.
+        identity: What the image is recognised by.
 
     Raises:
         FileExistsError: The folder holds other files than a prepared case, and `overwrite` is False.
     """
     label = None if prepared.label is None else prepared.label.numpy().astype(np.uint8 if classes <= 256 else np.uint16)
     locations = {} if label is None else class_locations(label, classes)
-    record = CaseRecord(prepared.id, prepared.frame, tuple(map(int, locations)), label is not None, digest)
+    unannotated = 0.0 if label is None or classes > IGNORED else float((label == IGNORED).mean())
+    present = tuple(map(int, locations))
+    record = CaseRecord(prepared.id, prepared.frame, present, label is not None, digest, unannotated, identity)
+    if label is not None and unannotated:
+        locations[_ANNOTATED] = annotated_locations(label)
     with atomic_write(folder, lambda there: overwrite or _is_case(there)) as unfinished:
         unfinished.mkdir()
         write_array(unfinished / "image.b2nd", prepared.image.numpy(), patch_size)
         if label is not None:
             write_array(unfinished / "label.b2nd", label, patch_size)
             np.savez(unfinished / "locations.npz", allow_pickle=False, **locations)
-        write_json(unfinished / "case.json", with_format(to_data(record)))
+        write_json(unfinished / "case.json", with_format(to_data(replace(record, files=seals(unfinished)))))
 
 
 def open_case(folder: Path, id: str) -> StoredCase:
@@ -188,7 +191,7 @@ def open_case(folder: Path, id: str) -> StoredCase:
         FileNotFoundError: There is no prepared case.
         UserError: The folder holds another case.
     """
-    record = _record(folder)
+    record = read_record(folder)
     if record.id != id:
         raise UserError(f"{folder} holds case {record.id!r}, not {id!r}")
     return StoredCase(folder, record)
@@ -202,12 +205,14 @@ def prepare_dataset(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
+    failures: Failures | None = None,
 ) -> None:
     """Prepare cases of a dataset and write them into a folder.
 
     A case that is there and was prepared by the same decisions from the same files is kept, so that an interrupted
     preparation goes on where it stopped. A case whose files have changed since (name, size or time of modification) is
-    prepared again. A folder that holds files of the dataset is never replaced.
+    prepared again, and so is one whose prepared files are gone or do not match their checksums. A folder that holds
+    files of the dataset is never replaced.
 
     Args:
         dataset: The dataset.
@@ -217,16 +222,23 @@ def prepare_dataset(
         workers: How many volumes are in memory at most.
         progress: A function that is told after each case how many are done, and of how many.
         overwrite: Whether folders that are named like a case but were not written by voxward are replaced.
+        failures: Gets the cases that cannot be prepared; None raises them together, at the end.
 
     Raises:
         UserError: Before anything is written, because `out` holds cases of a plan that prepares differently or folders
-            that would be replaced; or at the end, with a message that names every case that failed.
+            that would be replaced.
+        CasesFailed: Cases failed; all others are prepared.
     """
-    cases = _cases(dataset, ids)
+    remove_leftovers(out)
+    cases = within(reading_nan(_cases(dataset, ids), plan.nan), plan.affine_tolerance)
     preparation = preparation_digest(plan)
     _refuse_strangers(dataset, [case for case in cases if not _is_current(case, out, preparation)], out, overwrite)
     _claim(out, plan)
-    for_each_case(lambda case: _prepare_case(case, plan, out, preparation, overwrite), cases, workers, progress)
+
+    def work(case: Case) -> None:
+        _prepare_case(case, plan, out, preparation, overwrite)
+
+    for_each_case(work, cases, workers, progress, failures)
 
 
 def is_prepared(dataset: Dataset, plan: Plan, out: Path, ids: Sequence[str]) -> bool:
@@ -248,6 +260,12 @@ def is_prepared(dataset: Dataset, plan: Plan, out: Path, ids: Sequence[str]) -> 
     return all(_is_current(case, out, preparation) for case in _cases(dataset, ids))
 
 
+def recorded_identity(case: Case, plan: Plan, out: Path) -> Identity | None:
+    """Return what the image of a prepared case is recognised by; None unless it lies in `out` as its files are now."""
+    current = _is_current(case, out, preparation_digest(plan))
+    return read_record(inside(out, case.id)).identity if current else None
+
+
 def _cases(dataset: Dataset, ids: Sequence[str] | None) -> Sequence[Case]:
     return dataset.cases if ids is None else [dataset.case(id) for id in ids]
 
@@ -255,7 +273,7 @@ def _cases(dataset: Dataset, ids: Sequence[str] | None) -> Sequence[Case]:
 def _refuse_strangers(dataset: Dataset, cases: Sequence[Case], out: Path, overwrite: bool) -> None:
     """Raise ValueError where a case's folder would replace anything but a prepared case."""
     folders = [folder for case in cases if os.path.lexists(folder := inside(out, case.id))]
-    files = [file for case in dataset.every for file in _files(case)]
+    files = [file for case in dataset.every for file in files_of(case)]
     holding = {parent for file in files for parent in file.resolve().parents} if folders else set[Path]()
     inputs = [str(folder) for folder in folders if folder.resolve() in holding]
     if inputs:
@@ -282,36 +300,6 @@ def _is_case(folder: Path) -> bool:
     return "case.json" in names and names <= _FILES
 
 
-def preparation_digest(plan: Plan) -> str:
-    """Return a short name for the decisions of a plan that change prepared voxels.
-
-    Args:
-        plan: The plan.
-
-    Raises:
-        UserError: The plan names a normalisation that does not exist.
-    """
-    # Numbers that a normalisation does not read may differ: other folds of an MR dataset may share a folder.
-    channels = tuple(
-        channel if normalization_of(channel).reads_plan else ChannelPlan(channel.name, channel.normalization)
-        for channel in plan.channels
-    )
-    data = to_data(replace(plan, channels=channels))
-    del data["labels"]["regions"]  # prepared labels hold classes
-    return _digest({name: value for name, value in data.items() if name in _PREPARING})
-
-
-def _case_digest(case: Case, preparation: str) -> str:
-    """A short name for a preparation and the state of a case's files; raises FileNotFoundError when one is gone."""
-    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in _files(case)]
-    order = [] if case.order is None else [list(case.order)]  # cases that are read as stored keep their former digest
-    return _digest([preparation, len(case.images), states, *order])
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _claim(out: Path, plan: Plan) -> None:
     """Write the plan into `out`, unless one that prepares alike is there; raise ValueError for another one."""
     path = out / "plan.json"
@@ -324,39 +312,32 @@ def _claim(out: Path, plan: Plan) -> None:
         )
 
 
-def _is_current(case: Case, out: Path, preparation: str) -> bool:
-    """Whether a case lies prepared in `out`, as the plan says, from the files that it has now."""
+def _is_current(case: Case, out: Path, preparation: str, whole: bool = False) -> bool:
+    """Whether a case lies prepared in `out`, as the plan says, from the files that it has now.
+
+    Its arrays must have their sizes; if `whole`, every byte of them is read and compared with the checksums.
+    """
     folder = inside(out, case.id)
-    if not (folder / "case.json").is_file() or not all(file.is_file() for file in _files(case)):
+    if not (folder / "case.json").is_file() or not all(file.is_file() for file in files_of(case)):
         return False
-    return _record(folder).digest == _case_digest(case, preparation)
-
-
-def _files(case: Case) -> tuple[Path, ...]:
-    return (*case.images, *([] if case.label is None else [case.label]))
+    try:
+        record = read_record(folder)
+    except UserError:  # damaged: it is prepared again
+        return False
+    needed = {"image.b2nd", *(("label.b2nd", "locations.npz") if record.labelled else ())}
+    return record.digest == case_digest(case, preparation) and intact(folder, needed, record.files, whole)
 
 
 def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite: bool) -> None:
     # Taken before the files are read: one that changes meanwhile is prepared again next time.
-    digest = _case_digest(case, preparation)
-    if _is_current(case, out, preparation):
+    digest = case_digest(case, preparation)
+    if _is_current(case, out, preparation, whole=True):
         return
-    label = None if case.label is None else read_label(case.label)
-    prepared = prepare(read_case(case), label, plan, case.id)
-    write_case(inside(out, case.id), prepared, plan.patch_size, plan.labels.count, digest, overwrite)
-
-
-def _record(folder: Path) -> CaseRecord:
-    path = folder / "case.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"no prepared case in {folder}: {path} does not exist")
-    return _read_record(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _read_record(path: Path, version: int) -> CaseRecord:
-    """Training opens its cases again for every patch: each record is parsed once per version of the file."""
-    return load_json(CaseRecord, path)
+    volume = read_case(case)
+    label = None if case.label is None else read_truth(case, volume)
+    prepared = prepare(volume, label, plan, case.id)
+    identity = identity_of(volume)
+    write_case(inside(out, case.id), prepared, plan.patch_size, plan.labels.count, digest, overwrite, identity)
 
 
 def _region(case: StoredCase, start: Size3, stop: Size3) -> tuple[slice, slice, slice]:

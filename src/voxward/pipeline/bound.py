@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from voxward.core.labels import LabelSet
+from voxward.core.labels import UNANNOTATED, LabelSet
 from voxward.core.model import Head, Inputs, Objective, Scores, Truth
-from voxward.core.types import CaseLogits, Float3, Image, Images, Logits
+from voxward.core.types import CaseLogits, Float3, Image, Images, Logits, Size3
+from voxward.data.resample import resample_labels
 from voxward.pipeline.mean import Mean
 from voxward.pipeline.tta import View, averaged, shares
 from voxward.pipeline.windows import Forward, Windows, chunked, gather, pull_back, scatter_add, sweep, touched, update
@@ -263,6 +264,21 @@ class Bound(ABC):
 
     def _averaged(self, forward: Forward) -> Forward:
         return averaged(forward, self.views, self.labels.head, self.mean_of_views)
+
+
+def resampled_truth(target: Tensor, shape: Size3, count: int) -> Tensor:
+    """Resample a ground truth; "not annotated" votes like a class, as in `data.prepare`.
+
+    Args:
+        target: Class indices (d, h, w), or UNANNOTATED.
+        shape: The new shape.
+        count: The number of classes.
+    """
+    unknown = target == UNANNOTATED
+    if not bool(unknown.any()):
+        return resample_labels(target, shape, count)
+    found = resample_labels(target.masked_fill(unknown, count), shape, count + 1)
+    return found.masked_fill(found == count, UNANNOTATED)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,8 +18,7 @@ from voxward.core.types import CaseLogits, Image, Images, Logits, Size3
 from voxward.data.crop import crop_frozen, paste_frozen
 from voxward.data.padding import crop_back, pad_amounts, pad_to
 from voxward.data.prepare import frame_of, measured, measured_live, prepare_frozen, restore_logits
-from voxward.data.resample import resample_labels
-from voxward.pipeline.bound import Bound, background
+from voxward.pipeline.bound import Bound, background, resampled_truth
 from voxward.pipeline.mean import Mean
 from voxward.pipeline.predictor import Predictor
 from voxward.pipeline.tta import View
@@ -227,9 +226,9 @@ class Member(Bound):
         part = target if self.part is None else self.part.cut(target)
         plan, labels = self.predictor.model.plan, crop_frozen(part[0], self.frame)
         if head == "regions":
-            prepared = torch.stack([resample_labels(region, self.frame.shape, 2) for region in labels])
+            prepared = torch.stack([resampled_truth(region, self.frame.shape, 2) for region in labels])
         else:
-            prepared = resample_labels(labels, self.frame.shape, plan.labels.count)
+            prepared = resampled_truth(labels, self.frame.shape, plan.labels.count)
         return pad_to(prepared, plan.window_size, plan.padding)[0]
 
     def whole(self, scores: Float[Tensor, "1 k *part"]) -> Float[Tensor, "1 k *volume"]:

@@ -1,4 +1,4 @@
-"""A short digest of plain data, the same on every machine."""
+"""Short digests of plain data and of cases, the same on every machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from torch import nn
+
+from voxward.core.case import Case
 
 _LENGTH = 16
 
@@ -31,3 +33,16 @@ def weights_digest(networks: Iterable[nn.Module]) -> str:
             found.update(name.encode())
             found.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).tobytes())
     return found.hexdigest()
+
+
+def case_digest(case: Case) -> str:
+    """Return a digest of the contents of a case's images, wherever they lie, and of how they are read.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    files = []
+    for path in case.images:
+        with path.open("rb") as stream:
+            files.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return digest(files, case.order, case.nan_as_zero, case.affine_tolerance)

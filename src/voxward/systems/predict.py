@@ -10,44 +10,94 @@ from pathlib import Path
 from voxward.core.case import Case
 from voxward.core.choices import Reading
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.files import inside
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.channels import files_in_order_of, in_order_of, names_beside
 from voxward.data.formats import open_dataset
-from voxward.data.io import SUFFIXES, order_fault, read_case, read_header, volume_stem, volume_suffix, write_label
-from voxward.data.volume_file import same_affine
+from voxward.data.io import (
+    SUFFIXES,
+    order_fault,
+    read_case,
+    read_header,
+    volume_stem,
+    volume_suffix,
+    write_image,
+    write_label,
+)
+from voxward.data.places import apart
+from voxward.systems.digest import case_digest, digest
+from voxward.systems.inputs import refuse_alike, refuse_one_output, warn_of_channels, warn_of_subfolders
+from voxward.systems.probability_files import begin_probabilities, probability_file
 from voxward.systems.system import System
 
 
 def predict_cases(
-    system: System, cases: Sequence[Case], outputs: Outputs, resume: bool = False, progress: Progress = silent
+    system: System,
+    cases: Sequence[Case],
+    outputs: Outputs,
+    resume: bool = False,
+    progress: Progress = silent,
+    failures: Failures | None = None,
+    probabilities: Outputs | None = None,
 ) -> tuple[Path, ...]:
     """Segment cases; the headers of all are checked before the first is read whole.
+
+    A case that fails does not stop the others.
 
     Args:
         system: The system.
         cases: The cases.
         outputs: The folder, in which a prediction is called like its case and has its input's file type.
-        resume: Keep predictions that are there already.
+        resume: Keep predictions that the same system has made of the same files; a warning counts the others, which are
+            made again.
         progress: Told about windows and cases.
+        failures: Gets the cases that fail; None raises them together, after the others are written.
+        probabilities: The folder that gets the probabilities of every case as CASE.nii.gz, before post-processing, with
+            a channel per class or region, and channels.json, which says what each channel is; None writes none.
 
     Returns:
-        The files, in the order of the cases.
+        The files of the cases that did not fail, in the order of the cases.
 
     Raises:
-        UserError: A case does not fit the system, or another file would be replaced.
+        UserError: Another file would be replaced, or the system has no probabilities; then nothing is written.
+        CasesFailed: Cases failed, and `failures` is None; its result are the files of the others.
     """
+    kept = Failures() if failures is None else failures
     targets = [inside(outputs.folder, f"{case.id}{volume_suffix(case.images[0])}") for case in cases]
     _refuse_overwriting(cases, targets)
     outputs.check(target.name for target in targets)
+    if probabilities is not None:
+        begin_probabilities(probabilities, system, cases)
     for case in cases:
-        _check(system, case)
+        with kept.of(case):
+            _check(system, case)
+    made_by, again = system.fingerprint(), list[str]()
     for n, (case, path) in enumerate(zip(cases, targets, strict=True)):
-        if not (resume and path.exists()):
-            _segment_file(system, case, outputs, path.name, progress)
+        if case.id not in kept.cases:
+            with kept.of(case):
+                how = digest(made_by, case_digest(case))
+                if not (resume and _is_done(case, path, how, outputs, probabilities)):
+                    other = path.exists() and not outputs.made(path.name, how)
+                    again += [case.id] if resume and other else []
+                    _segment_file(system, case, (outputs, probabilities), path.name, how, progress)
         progress("predict", n + 1, len(cases))
-    return tuple(targets)
+    _warn_of_others(again, outputs)
+    kept.found[:] = kept.ordered(cases)
+    written = tuple(path for case, path in zip(cases, targets, strict=True) if case.id not in kept.cases)
+    if failures is None:
+        kept.raise_any(len(cases), written)
+    return written
+
+
+def _warn_of_others(again: Sequence[str], outputs: Outputs) -> None:
+    if again:
+        warnings.warn(
+            f"{len(again)} predictions in {outputs.folder} were not made by this system, with these settings, of these "
+            f"files: they are made again ({', '.join(again[:5])}{', ...' if len(again) > 5 else ''})",
+            stacklevel=3,
+        )
 
 
 def collect_inputs(
@@ -68,6 +118,7 @@ def collect_inputs(
     files: list[Path] = []
     for entry in map(Path, inputs):
         if entry.is_file():
+            volume_suffix(entry)  # refuses what is no volume by its name
             files.append(entry)
         elif not entry.is_dir():
             raise FileNotFoundError(f"no file or folder {entry}")
@@ -77,17 +128,14 @@ def collect_inputs(
                     f"{entry} is a dataset, and holds volumes of its own, e.g. {found[0].name}: name the files, or "
                     "move them away"
                 )
+            warn_of_subfolders(entry)
             files += found
         else:
             cases += in_order_of(open_dataset(entry), wanted, reading.channels).every
-    if len({path.resolve() for path in files}) < len(files):
-        raise UserError("an input is named twice: both would be written as the same file")
+    refuse_alike(files)
     for folder in dict.fromkeys(path.parent for path in files):
         cases += _in_folder(folder, [path for path in files if path.parent == folder], wanted, reading.channels)
-    ids = [case.id for case in cases]
-    twice = sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else []
-    if twice:
-        raise UserError(f"several inputs would be written as the same file: {', '.join(twice[:5])}")
+    refuse_one_output(cases)
     if not cases:
         raise UserError("there is no volume to segment")
     return tuple(cases)
@@ -103,7 +151,9 @@ def _in_folder(folder: Path, files: Sequence[Path], wanted: Sequence[str], names
     """The cases of files of one folder, in the order of what the user or the folder's dataset calls their channels."""
     forced = bool(names)
     names = names or names_beside(folder)
-    cases = _grouped(files, len(names) or len(wanted))
+    count = len(names) or len(wanted)
+    warn_of_channels(files, count)
+    cases = _grouped(files, count)
     return files_in_order_of(cases, wanted, str(folder), names, forced)
 
 
@@ -134,26 +184,33 @@ def _refuse_overwriting(cases: Sequence[Case], targets: Sequence[Path]) -> None:
 
 def _check(system: System, case: Case) -> None:
     """Refuse a case by its files' headers, before any is read whole."""
-    try:
-        first, *others = (read_header(path) for path in case.images)
-        for header in others:
-            if header.shape != first.shape or not same_affine(header.affine, first.affine, first.shape):
-                raise UserError(f"its channels disagree in shape or affine: {', '.join(map(str, case.images))}")
-        count = first.channels + sum(header.channels for header in others)
-        if fault := order_fault(case, count):
-            raise UserError(fault)
-        system.check(count if case.order is None else len(case.order), first.affine)
-    except UserError as error:
-        raise UserError(f"{case.id}: {error}") from error
+    first, *others = (read_header(path) for path in case.images)
+    for header in others:
+        if header.shape != first.shape:
+            raise UserError(f"its channels disagree in shape: {', '.join(map(str, case.images))}")
+        if (found := apart(header.affine, first.affine, first.shape)).exceeds(case.affine_tolerance):
+            raise UserError(f"its channels disagree in affine: {found} ({', '.join(map(str, case.images))})")
+    count = first.channels + sum(header.channels for header in others)
+    if fault := order_fault(case, count):
+        raise UserError(fault)
+    system.check(count if case.order is None else len(case.order), first.affine)
 
 
-def _segment_file(system: System, case: Case, outputs: Outputs, name: str, progress: Progress) -> None:
-    try:
-        volume = read_case(case)
-        found = system.segment(volume, lambda done, of: progress("windows", done, of))
-    except UserError as error:
-        raise UserError(f"{case.id}: {error}") from error
+def _is_done(case: Case, path: Path, how: str, outputs: Outputs, probabilities: Outputs | None) -> bool:
+    return outputs.made(path.name, how) and (probabilities is None or probabilities.made(probability_file(case), how))
+
+
+def _segment_file(
+    system: System, case: Case, folders: tuple[Outputs, Outputs | None], name: str, how: str, progress: Progress
+) -> None:
+    outputs, probabilities = folders
+    volume = read_case(case)
+    wanted = probabilities is not None
+    found = system.segment(volume, lambda done, of: progress("windows", done, of), probabilities=wanted)
     if found.warning:
         warnings.warn(f"{case.id}: {found.warning}", stacklevel=2)
-    with outputs.write(name) as path:
+    with outputs.write(name, how) as path:
         write_label(path, system.labels.to_values(found.label), volume.affine, case.images[0])
+    if probabilities is not None and found.probabilities is not None:
+        with probabilities.write(probability_file(case), how) as path:
+            write_image(path, found.probabilities, volume.affine, template=case.images[0])

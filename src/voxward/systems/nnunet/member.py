@@ -14,8 +14,7 @@ from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.model import Head, Inputs, Scores, Truth
 from voxward.core.types import CaseLogits, Image, Images, Logits, Size3
-from voxward.data.resample import resample_labels
-from voxward.pipeline.bound import Bound, background
+from voxward.pipeline.bound import Bound, background, resampled_truth
 from voxward.pipeline.predictor import windows_per_pass
 from voxward.pipeline.tta import View, mirror_views
 from voxward.pipeline.windows import Windows
@@ -153,9 +152,9 @@ class NnMember(Bound):
         """
         box, grid = self.geometry.cut(target[0]), self.geometry.grid
         if head == "regions":
-            found = torch.stack([resample_labels(region, grid, 2) for region in box])
+            found = torch.stack([resampled_truth(region, grid, 2) for region in box])
         else:
-            found = resample_labels(box, grid, self.plan.labels.count)
+            found = resampled_truth(box, grid, self.plan.labels.count)
         lead = found if head == "regions" else found[None]
         whole = padded(lead, self.plan.window)[0]
         return whole if head == "regions" else whole[0]
