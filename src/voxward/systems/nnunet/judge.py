@@ -98,13 +98,17 @@ def half_logits(results: NnResults, image: Image, done: Done | None = None) -> C
     return total[(slice(None), *place)]
 
 
-def segment(results: NnResults, volume: Volume, done: Done | None = None) -> np.ndarray:
+def segment(
+    results: NnResults, volume: Volume, done: Done | None = None, probabilities: np.ndarray | None = None
+) -> np.ndarray:
     """Segment a volume as nnU-Net does.
 
     Args:
         results: The results folder.
         volume: The volume (c, i, j, k) as its file stores it.
         done: Told about windows.
+        probabilities: An array (k, i, j, l) of those of certain background, which is overwritten inside the crop box;
+            None for none.
 
     Returns:
         Class indices (i, j, k), uint8, or uint16 beyond 256 classes.
@@ -113,9 +117,23 @@ def segment(results: NnResults, volume: Volume, done: Done | None = None) -> np.
     geometry = geometry_of(volume, plan)
     logits = half_logits(results, prepared(volume, geometry, plan), done)
     restored = resampled(logits, geometry.cropped, geometry.target, geometry.spacing, plan.logits)
+    if probabilities is not None:
+        probabilities[...] = _pasted(restored, geometry, plan, probabilities)
     box = read(restored, plan)[None]
     found = geometry.paste(box, box.new_zeros(1))[0]
     return found.contiguous().numpy().astype(np.uint8 if plan.labels.count <= 256 else np.uint16)
+
+
+def _pasted(logits: CaseLogits, geometry: Geometry, plan: NnPlan, around: np.ndarray) -> np.ndarray:
+    """Probabilities in the order of the labels, in the file's voxels; `around` holds those of background."""
+    wide = logits.float()
+    box = torch.sigmoid(wide)[in_order(plan)] if plan.labels.regions else torch.softmax(wide, 0)
+    return geometry.paste(box, torch.from_numpy(around[:, 0, 0, 0].copy()).to(box)).numpy()
+
+
+def in_order(plan: NnPlan) -> list[int]:
+    """Return, for each output in the order of the labels, its place in nnU-Net's order."""
+    return sorted(range(len(plan.heads)), key=plan.heads.__getitem__)
 
 
 def read(logits: CaseLogits, plan: NnPlan) -> Tensor:
@@ -131,8 +149,7 @@ def read(logits: CaseLogits, plan: NnPlan) -> Tensor:
     if not plan.labels.regions:
         return torch.from_numpy(logits.numpy().argmax(0))  # of equal logits the first wins
     inside = torch.sigmoid(logits.float()) > 0.5
-    order = torch.tensor(plan.heads).argsort()
-    return plan.labels.read(torch.where(inside[order], 1.0, -1.0)).long()
+    return plan.labels.read(torch.where(inside[in_order(plan)], 1.0, -1.0)).long()
 
 
 def _size3(image: Image) -> Size3:

@@ -22,7 +22,7 @@ from voxward.systems.nnunet import intensities
 from voxward.systems.nnunet.after import LargestComponents
 from voxward.systems.nnunet.geometry import Geometry
 from voxward.systems.nnunet.halves import plan_of
-from voxward.systems.nnunet.judge import forward_of, padded
+from voxward.systems.nnunet.judge import forward_of, in_order, padded
 from voxward.systems.nnunet.plans import NnPlan
 from voxward.systems.nnunet.resampling import resampled
 
@@ -98,7 +98,7 @@ class NnMember(Bound):
         """Compute the logits of windows, followed by autograd."""
         parameter = self._parameter
         found = forward_of(self.fold, self.plan.slicewise)(images.to(parameter.device, parameter.dtype))
-        return found[:, self._order].to(images)
+        return found[:, in_order(self.plan)].to(images)
 
     @torch.no_grad()
     def forward(self, images: Images) -> Logits:
@@ -162,11 +162,6 @@ class NnMember(Bound):
     @property
     def _parameter(self) -> Tensor:
         return next(self.fold.parameters())
-
-    @property
-    def _order(self) -> list[int]:
-        """For each output in the order of the labels, its place in nnU-Net's order."""
-        return sorted(range(len(self.plan.heads)), key=self.plan.heads.__getitem__)
 
     @property
     def _place(self) -> Place:

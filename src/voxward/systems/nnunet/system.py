@@ -19,6 +19,7 @@ from voxward.core.structure import to_data
 from voxward.data.volume_file import affine_fault
 from voxward.pipeline.model import PipelineModel, legal_range
 from voxward.pipeline.predictor import Done
+from voxward.pipeline.probabilities import certain
 from voxward.runs.folder import RunFolder, TrainedModel
 from voxward.systems.digest import digest, weights_digest
 from voxward.systems.nnunet import intensities, judge
@@ -133,13 +134,20 @@ class NnUNetSystem:
         if (fault := affine_fault(affine)) is not None:
             raise UserError(fault)
 
-    def segment(self, volume: Volume, done: Done | None = None, whole: Volume | None = None) -> Segmentation:
+    def segment(
+        self, volume: Volume, done: Done | None = None, whole: Volume | None = None, probabilities: bool = False
+    ) -> Segmentation:
         """Segment a volume; see System."""
         _refuse_part(whole)
         self.check(len(volume.array), volume.affine)
-        label = judge.segment(self.results, volume, done)
+        kept = certain(self.labels, volume.shape) if probabilities else None
+        label = judge.segment(self.results, volume, done, kept)
         found = label if self.after.idle else self.after.apply(label, volume.spacing)
-        return Segmentation(found, {"crop_box": _listed(geometry_of(volume, self.results.plan).box)})
+        notes = {"crop_box": _listed(geometry_of(volume, self.results.plan).box)}
+        return Segmentation(found, notes, probabilities=kept)
+
+    def check_probabilities(self) -> None:
+        """Do nothing: an nnU-Net has probabilities."""
 
     def freeze(
         self, volume: Volume, how: Freeze = Freeze(), whole: Volume | None = None, inside: Box | None = None
