@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ def background(like: Tensor, head: Head) -> Float[Tensor, " k"]:
     return logits
 
 
+@runtime_checkable
 class Treatment(Protocol):
     """What is done to a class map after the networks."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from voxward.core.case import Volume
@@ -42,7 +42,9 @@ def prepared(volume: Volume, geometry: Geometry, plan: NnPlan) -> Image:
     return resampled(image, geometry.grid, geometry.spacing, geometry.target, plan.data)
 
 
-def padded(image: Image, window: Size3) -> tuple[Image, tuple[slice, slice, slice]]:
+def padded(
+    image: Shaped[Tensor, "c d h w"], window: Size3
+) -> tuple[Shaped[Tensor, "c d2 h2 w2"], tuple[slice, slice, slice]]:
     """Pad an image with 0 to at least a window, the odd voxel behind. Differentiable.
 
     Args:

@@ -208,7 +208,7 @@ def _transpose(plans: Mapping[str, Any], path: Path) -> Size3:
     return i, j, k
 
 
-def _numbers(own: Mapping[str, Any], entry: str, path: Path) -> Sequence[float]:
+def _numbers(own: Mapping[str, Any], entry: str, path: Path) -> Sequence[int | float]:
     given = own.get(entry)
     good = isinstance(given, list) and len(given) in (2, 3) and all(_positive(value) for value in given)
     if not good:

@@ -1,0 +1,162 @@
+"""A results folder is data: nothing in it runs, and what cannot be reproduced is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+
+import pytest
+import torch
+
+from tests.systems.nnunet.build import dataset, plans, results, volume
+from voxward.core.errors import UserError
+from voxward.systems.nnunet.results import read_results
+from voxward.systems.open import open_system
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return results(tmp_path / "Dataset999_Tiny" / "trainer")
+
+
+def changed(folder, **changes):
+    (folder / "plans.json").write_text(json.dumps(plans(**changes)))
+    return folder
+
+
+class Canary:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_folder_is_opened_by_its_path(folder):
+    system = open_system(folder)
+    assert (system.name, system.channels, system.labels.names) == (
+        "Dataset999_Tiny-3d_fullres", ("MRI0",), ("background", "a", "b"),
+    )  # fmt: skip
+    assert system.options()["folds"] == ["0"]
+    assert system.segment(volume()).label.shape == (11, 16, 13)
+
+
+def test_settings_change_the_fingerprint(tmp_path):
+    folder = results(tmp_path / "r", folds=(0, 1))
+    prints = {open_system(folder, changes).fingerprint() for changes in ([], ["tta=none"], ["folds=[1]"])}
+    assert len(prints) == 3
+
+
+def test_a_pickle_does_not_run(folder, tmp_path):
+    path, canary = folder / "fold_0/checkpoint_final.pth", tmp_path / "canary"
+    content = torch.load(path, weights_only=False)
+    torch.save({**content, "logging": Canary(canary)}, path)
+    with pytest.raises(UserError, match=r"checkpoint_final.pth is not loaded: it names .*system"):
+        open_system(folder)
+    assert not canary.exists()
+
+
+def test_a_class_path_is_not_imported(folder, tmp_path):
+    described = plans()
+    architecture = described["configurations"]["3d_fullres"]["architecture"]
+    architecture["network_class_name"] = "os.system"
+    (folder / "plans.json").write_text(json.dumps(described))
+    with pytest.raises(UserError, match="network 'system' is not supported; supported: PlainConvUNet"):
+        open_system(folder)
+    architecture["network_class_name"] = "x.PlainConvUNet"
+    architecture["arch_kwargs"]["nonlin"] = "builtins.eval"
+    (folder / "plans.json").write_text(json.dumps(described))
+    with pytest.raises(UserError, match="nonlinearity"):
+        open_system(folder)
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"previous_stage": "3d_lowres"}, "second stage of a cascade"),
+    ({"plan": {"label_manager": "Mine"}}, "label_manager 'Mine'"),
+    ({"preprocessor_name": "Mine"}, "preprocessor_name 'Mine'"),
+    ({"plan": {"image_reader_writer": "Tiff3DIO"}}, "image_reader_writer 'Tiff3DIO'"),
+    ({"normalization_schemes": ["Mine"]}, "normalisation 'Mine'"),
+    ({"resampling_fn_data": "mine"}, "resampling_fn_data 'mine'"),
+    ({"spacing": [1.0, 0.0, 1.0]}, "spacing must be"),
+    ({"plan": {"transpose_forward": [0, 0, 1]}}, "transpose_forward"),
+    ({"architecture": {"network_class_name": "PlainConvUNet"}}, "architecture"),
+])  # fmt: skip
+def test_what_cannot_be_reproduced_is_refused_with_its_file(folder, changes, said):
+    with pytest.raises(UserError, match=said) as error:
+        read_results(changed(folder, **changes))
+    assert "plans.json" in str(error.value)
+
+
+def test_a_trainer_that_changed_the_network_is_refused(folder):
+    path = folder / "fold_0/checkpoint_final.pth"
+    content = torch.load(path, weights_only=False)
+    del content["network_weights"]["decoder.seg_layers.0.bias"]
+    torch.save(content, path)
+    with pytest.raises(UserError, match=r"decoder.seg_layers.0.bias.*nnUNetTrainer"):
+        read_results(folder)
+
+
+def test_copies_of_a_layer_must_agree(folder):
+    path = folder / "fold_0/checkpoint_final.pth"
+    content = torch.load(path, weights_only=False)
+    name = "decoder.encoder.stages.0.0.convs.0.conv.weight"
+    content["network_weights"][name] = content["network_weights"][name] + 1
+    torch.save(content, path)
+    with pytest.raises(UserError, match="differs from"):
+        read_results(folder)
+
+
+def test_prefixes_of_distributed_training_are_left_out(folder):
+    path = folder / "fold_0/checkpoint_final.pth"
+    content = torch.load(path, weights_only=False)
+    content["network_weights"] = {f"_orig_mod.{name}": value for name, value in content["network_weights"].items()}
+    first = open_system(folder).fingerprint()
+    torch.save(content, path)
+    assert open_system(folder).fingerprint() == first
+
+
+def test_plans_of_before_name_the_network_otherwise(folder):
+    first, described = open_system(folder).segment(volume()).label, plans()
+    own = described["configurations"]["3d_fullres"]
+    del own["architecture"]
+    own |= {
+        "UNet_class_name": "PlainConvUNet", "UNet_base_num_features": 4, "unet_max_num_features": 6,
+        "n_conv_per_stage_encoder": [1, 1], "n_conv_per_stage_decoder": [1],
+        "pool_op_kernel_sizes": [[1, 1, 1], [2, 2, 2]], "conv_kernel_sizes": [[3, 3, 3]] * 2,
+    }  # fmt: skip
+    described["configurations"]["3d_small"] = {"inherits_from": "3d_fullres"}
+    (folder / "plans.json").write_text(json.dumps(described))
+    assert (open_system(folder).segment(volume()).label == first).all()
+
+
+def test_missing_folds_and_checkpoints_are_named(folder):
+    with pytest.raises(FileNotFoundError, match="in fold 3; folds that have it: 0"):
+        open_system(folder, ["folds=[3]"])
+    with pytest.raises(FileNotFoundError, match=r"other checkpoints: checkpoint_final.pth"):
+        open_system(folder, ["checkpoint=checkpoint_best.pth"])
+    with pytest.raises(UserError, match="give one of them: trainer"):
+        open_system(folder.parent)
+
+
+def test_a_zip_file_is_the_folder(folder, tmp_path):
+    path = shutil.make_archive(str(tmp_path / "model"), "zip", folder.parent.parent, folder.parent.name)
+    assert open_system(path).fingerprint() == open_system(folder).fingerprint()
+
+
+@pytest.mark.parametrize("name", ["../victim/plans.json", "/abs/plans.json", "a/../../plans.json"])
+def test_a_zip_file_writes_nothing_outside(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr(name, "{}")
+    with pytest.raises(UserError, match="a place outside itself"):
+        open_system(tmp_path / "x.zip")
+
+
+def test_an_ignore_label_has_no_output(tmp_path):
+    labels = {"background": 0, "a": 1, "b": 2, "ignore": 3}
+    system = open_system(results(tmp_path / "r", data=dataset(labels=labels)))
+    assert system.labels.outputs == 3
+    assert set(system.segment(volume()).label.ravel()) <= {0, 1, 2}
