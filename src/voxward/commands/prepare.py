@@ -35,7 +35,8 @@ def prepare(
         out: The folder that gets the prepared cases.
         recipe: The recipe that decides the plan: the name of a packaged one, or the path of a `.yaml` file.
         overrides: Changes to the recipe, each as `dotted.key=value`.
-        plan: A `plan.json`, which may have been edited, in place of the plan that the recipe makes.
+        plan: A `plan.json`, which may have been edited, in place of the plan that the recipe makes. Of the recipe only
+            `preparation.allow_lost_labels` counts then.
         fold: The part of the dataset whose training cases decide the plan.
         workers: The number of cases that are prepared at once.
         progress: A function that is told about every case.
@@ -45,25 +46,25 @@ def prepare(
         The plan that was followed.
 
     Raises:
-        UserError: Cases failed, or their ids cannot be names of files; the message names them, and all other cases are
-            prepared. Or, before anything is written, `out` holds cases that were prepared by another plan, or folders
-            of other files that are named like cases.
+        UserError: Cases failed, or their ids cannot be names of files, or a class of a case has no voxel left; the
+            message names them, and all other cases are prepared. Or, before anything is written, `out` holds cases that
+            were prepared by another plan, or folders of other files that are named like cases.
         FileNotFoundError: There is no such dataset, recipe or plan.
 
     Example:
         >>> import voxward
         >>> plan = voxward.prepare("Task04_Hippocampus", out="prepared")  # doctest: +SKIP
     """
-    opened, refused = declared(Path(dataset))
+    (opened, refused), used = declared(Path(dataset)), load_recipe(recipe, overrides)
     if plan is None:
-        used = load_recipe(recipe, overrides)
         source = with_regions(opened, used)
         decided = measured_plan(source, used, cases_of(source, fold).train, workers, progress)[1]
     else:
         decided = load_plan(Path(plan))
     shown = counter(progress, "prepare")
     prepare_dataset(
-        as_planned(opened, decided), decided, Path(out), workers=workers, progress=shown, overwrite=overwrite
-    )
+        as_planned(opened, decided), decided, Path(out), workers=workers, progress=shown, overwrite=overwrite,
+        allow_lost_labels=used.preparation.allow_lost_labels,
+    )  # fmt: skip
     raise_refused(refused)
     return decided

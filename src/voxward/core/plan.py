@@ -122,6 +122,7 @@ class Plan:
         min_object_mm3: For each foreground class, the volume below which a predicted component is suspicious. It
             follows from the objects of the training cases.
         resample: False leaves every case its own voxels; `spacing` is then only the median of the training cases.
+        label_resampling: How labels are resampled, a name of data.resample_labels.LABEL_RESAMPLING.
     """
 
     dataset: str
@@ -139,6 +140,7 @@ class Plan:
     batch_size: int
     min_object_mm3: tuple[float, ...]
     resample: bool = True
+    label_resampling: str = "linear"
 
     def problems(self) -> list[str]:
         """Return one sentence for each mistake, such as an edit by hand may make."""

@@ -16,6 +16,7 @@ from voxward.core.types import Float3
 from voxward.data.io import read_case, read_label
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
 from voxward.data.parallel import for_each_case
+from voxward.data.resample_labels import counted, labelled_box
 from voxward.data.volume_file import label_fault
 
 # Foreground voxels that a case contributes to the pooled intensities, so that large organs do not drown small cases.
@@ -91,11 +92,12 @@ def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str, crop_non
     axes, flips = orientation(volume.affine)
     image, truth = orient(volume.array, axes, flips), orient(label.array, axes, flips)
     if crop_nonzero:
-        box = box_slices(*nonzero_box(image))
+        start, stop, _ = labelled_box(truth, labels.values[1:], *nonzero_box(image))
+        box = box_slices(start, stop)
         image, truth = image[(slice(None), *box)], truth[box]
     index = labels.to_index(truth)
     x, y, z = (volume.spacing[axis] for axis in axes)
-    counts = _counts(index, labels.count)
+    counts = counted(index, labels.count)
     d, h, w = index.shape
     objects = [_objects(index, k, (x, y, z)) for k in range(1, labels.count)]
     return CaseSummary(
@@ -141,14 +143,6 @@ def _read_and_summarize(case: Case, labels: LabelSet, crop_nonzero: bool) -> Cas
     return summarize(read_case(case), read_label(case.label), labels, case.id, crop_nonzero)
 
 
-def _counts(index: np.ndarray, count: int) -> np.ndarray:
-    """Voxels of each of the indices 0, ..., count - 1. Plane by plane, because numpy counts in 64-bit copies."""
-    total = np.zeros(count, np.int64)
-    for plane in index:
-        total += np.bincount(plane.ravel(), minlength=count)
-    return total
-
-
 def _foreground_sample(image: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
     """Intensities (c, n) at no more than 10,000 of the `count` foreground voxels, drawn with a fixed seed."""
     ranks = np.arange(count)
@@ -171,7 +165,7 @@ def _objects(index: np.ndarray, k: int, spacing: Float3) -> tuple[tuple[float, .
     box = box_slices(*nonzero_box(mask[None]))
     inside = mask[box]
     components, count = ndimage.label(inside, _CONNECTED)
-    volumes = np.sort(_counts(components, count + 1)[1:] * np.prod(spacing))
+    volumes = np.sort(counted(components, count + 1)[1:] * np.prod(spacing))
     x, y, z = (n * mm for n, mm in zip(inside.shape, spacing, strict=True))
     return tuple(float(volume) for volume in volumes), (x, y, z)
 

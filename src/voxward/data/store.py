@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxward.core.case import Case, Dataset, Frame, PreparedCase
+from voxward.core.case import Case, Dataset, Frame, LabelKept, PreparedCase
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
 from voxward.core.files import atomic_write, inside, write_json
@@ -30,6 +30,7 @@ from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
 from voxward.data.io import read_case, read_label
+from voxward.data.label_losses import report_losses
 from voxward.data.normalization import normalization_of
 from voxward.data.parallel import for_each_case
 from voxward.data.prepare import prepare
@@ -38,7 +39,7 @@ from voxward.data.stored_files import class_locations, open_array, read_location
 # All that a prepared case's folder may hold.
 _FILES = frozenset(("case.json", "image.b2nd", "label.b2nd", "locations.npz"))
 # The decisions of a plan that change prepared voxels; the others (batch size, window size, ...) may change freely.
-_PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample")
+_PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample", "label_resampling")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class CaseRecord:
         classes: Indices of the foreground classes present.
         labelled: Whether there is a label.
         digest: A short name for the decisions and source files that the case was prepared from.
+        kept: What the preparation has left of the label; None without a label, or from an older version.
     """
 
     id: str
@@ -58,6 +60,7 @@ class CaseRecord:
     classes: tuple[int, ...]
     labelled: bool
     digest: str = ""
+    kept: LabelKept | None = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,9 @@ def write_case(
     """
     label = None if prepared.label is None else prepared.label.numpy().astype(np.uint8 if classes <= 256 else np.uint16)
     locations = {} if label is None else class_locations(label, classes)
-    record = CaseRecord(prepared.id, prepared.frame, tuple(map(int, locations)), label is not None, digest)
+    record = CaseRecord(
+        prepared.id, prepared.frame, tuple(map(int, locations)), label is not None, digest, prepared.kept
+    )
     with atomic_write(folder, lambda there: overwrite or _is_case(there)) as unfinished:
         unfinished.mkdir()
         write_array(unfinished / "image.b2nd", prepared.image.numpy(), patch_size)
@@ -202,6 +207,7 @@ def prepare_dataset(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
+    allow_lost_labels: bool = False,
 ) -> None:
     """Prepare cases of a dataset and write them into a folder.
 
@@ -217,16 +223,21 @@ def prepare_dataset(
         workers: How many volumes are in memory at most.
         progress: A function that is told after each case how many are done, and of how many.
         overwrite: Whether folders that are named like a case but were not written by voxward are replaced.
+        allow_lost_labels: Whether a case may lose all voxels of a class.
 
     Raises:
         UserError: Before anything is written, because `out` holds cases of a plan that prepares differently or folders
-            that would be replaced; or at the end, with a message that names every case that failed.
+            that would be replaced; or at the end, with a message that names every case that failed, or every class that
+            a case has lost.
     """
     cases = _cases(dataset, ids)
     preparation = preparation_digest(plan)
     _refuse_strangers(dataset, [case for case in cases if not _is_current(case, out, preparation)], out, overwrite)
     _claim(out, plan)
     for_each_case(lambda case: _prepare_case(case, plan, out, preparation, overwrite), cases, workers, progress)
+    records = [_record(inside(out, case.id)) for case in cases]
+    kept = [(record.id, record.kept) for record in records if record.kept is not None]
+    report_losses(kept, plan.labels, allow_lost_labels)
 
 
 def is_prepared(dataset: Dataset, plan: Plan, out: Path, ids: Sequence[str]) -> bool:
@@ -298,6 +309,8 @@ def preparation_digest(plan: Plan) -> str:
     )
     data = to_data(replace(plan, channels=channels))
     del data["labels"]["regions"]  # prepared labels hold classes
+    if plan.label_resampling == "linear" or not plan.resample:
+        del data["label_resampling"]  # what older versions did, whose cases stay current
     return _digest({name: value for name, value in data.items() if name in _PREPARING})
 
 
