@@ -11,6 +11,8 @@ from voxward.core.labels import LabelSet
 
 # A class that loses this share of its volume in a case is worth a warning.
 WARN_FROM = 0.1
+# Of a share: a tenth of a volume is a tenth, however its voxels add up.
+_ROUNDING = 1e-9
 # Cases that a message lists.
 _SHOWN = 4
 
@@ -67,7 +69,7 @@ def _loss(cases: Counted, name: str, index: int) -> str | None:
     there = [(id, kept) for id, kept in _of_class(cases, index) if kept.after]
     found = [
         (id, kept) for id, kept in there
-        if lost_share(kept) >= WARN_FROM or (kept.left or 0) < (kept.objects or 0)
+        if lost_share(kept) >= WARN_FROM - _ROUNDING or (kept.left or 0) < (kept.objects or 0)
     ]  # fmt: skip
     if not found:
         return None
