@@ -28,11 +28,16 @@ def test_unknown_names_are_attribute_errors():
 # What a group of choices holds that a command has no use for, and refuses.
 UNUSED = {
     "search": {"start", "devices"},
-    "cv": {"fold", "devices", "exclude", "nsd_tolerance_mm"},
+    "cv": {"fold", "devices", "exclude", "nsd_tolerance_mm", "nsd"},
     "evaluate": {"devices"},
+    "check": {"channels"},
+    "prepare": {"channels"},
 }
 # Short forms of `--set`, and a list that is printed instead of an attack.
-SHORT = {"attack": {"eps", "attacks", "cases", "listed"}}
+SHORT = {
+    "attack": {"eps", "attacks", "cases", "listed"},
+    **{command: {"nan", "affine_tolerance"} for command in ("cv", "plan", "search", "train")},
+}
 ALIASES = {"benchmark"}
 
 

@@ -30,10 +30,12 @@ _HOMES = {
     # Parts.
     "open_system": "voxward.systems.open",
     "load_protocol": "voxward.robustness.protocol",
+    "Cases": "voxward.core.choices",
     "Compute": "voxward.core.choices",
     "Fold": "voxward.core.choices",
     "Reading": "voxward.core.choices",
     "Reuse": "voxward.core.choices",
+    "CasesFailed": "voxward.core.errors",
     "Scoring": "voxward.metrics.policies",
     "create_network": "voxward.nets.registry",
     "load_recipe": "voxward.core.recipe",

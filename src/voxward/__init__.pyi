@@ -18,10 +18,12 @@ from voxward.commands.search import search as search
 from voxward.commands.suspects import suspects as suspects
 from voxward.commands.train import train as train
 from voxward.core.case import Volume as Volume
+from voxward.core.choices import Cases as Cases
 from voxward.core.choices import Compute as Compute
 from voxward.core.choices import Fold as Fold
 from voxward.core.choices import Reading as Reading
 from voxward.core.choices import Reuse as Reuse
+from voxward.core.errors import CasesFailed as CasesFailed
 from voxward.core.model import PatchModel as PatchModel
 from voxward.core.recipe import load_recipe as load_recipe
 from voxward.data.formats import open_dataset as open_dataset

@@ -69,7 +69,9 @@ def test_own_splits_are_found(tmp_path: Path) -> None:
     [
         ({"labels": {"0": "background", "whole tumour": [1, 2]}}, "whole tumour"),
         ({"labels": {"1": "a", "2": "b"}}, "background"),
-        ({"labels": {"background": 0, "a": 1, "ignore": 2}}, "ignore"),
+        ({"labels": {"background": 0, "a": 1, "ignore": 0}}, "must not have the value 0"),
+        ({"labels": {"background": 0, "a": 1, "ignore": [2]}}, "needs one integer"),
+        ({"labels": {"background": 0, "a": 1, "ignore": 1}}, "ignore label"),
         ({"labels": {"background": 0, "a": 1.5}}, "'a': 1.5"),
         ({"labels": None}, "labels"),
         ({"modality": {}}, "modality"),

@@ -20,7 +20,7 @@ from voxward.commands.attack import attack
 from voxward.commands.train import train
 from voxward.core.choices import Fold
 from voxward.data.formats import open_dataset
-from voxward.data.io import read_image
+from voxward.data.io import read_image, read_label, write_label
 from voxward.robustness.sanity import Finding
 
 QUICK = {"attacks": ("apgd-dice", "fab-dice", "square"), "eps": (8 / 255, 16 / 255), "steps": 10, "queries": 10,
@@ -107,7 +107,8 @@ def test_another_precision_or_other_data_need_another_folder(attacked, skilled, 
     other = tmp_path / phantoms.name
     subprocess.run(["cp", "-r", str(phantoms), str(other)], check=True)
     label = open_dataset(other).case(attacked.records[0].case).label
-    label.write_bytes(label.read_bytes() + b"more")
+    truth = read_label(label)
+    write_label(label, np.where(truth.array == 1, 0, truth.array), truth.affine)
     with pytest.raises(ValueError, match=r"cases\.phantom_.*another --out"):
         attack(skilled, other, out=attacked.out, overrides=changes(**QUICK))
 

@@ -15,6 +15,7 @@ from voxward.commands.predict import collect_inputs, predict
 from voxward.core.outputs import MARKER
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label, write_image
+from voxward.phantoms.write import write_phantoms
 
 
 def test_predictions_have_the_geometry_of_their_input(phantoms, trained, tmp_path):
@@ -119,9 +120,11 @@ def _copied(phantoms, root, **changes):
     return root
 
 
-def test_evaluate_on_another_dataset_scores_all_of_it(phantoms, trained, tmp_path):
-    other = _copied(phantoms, tmp_path / "other", name="Elsewhere")
-    result = evaluate(trained, other, out=tmp_path / "out")
+def test_evaluate_on_another_dataset_scores_all_of_it(trained, tmp_path):
+    other = tmp_path / "other"
+    write_phantoms(other, 3, seed=77, size=24)
+    with pytest.warns(UserWarning, match="have the ids of cases"):
+        result = evaluate(trained, other, out=tmp_path / "out")
     assert len(result.cases) == len(open_dataset(other).cases)
 
 
@@ -136,8 +139,10 @@ def test_scores_that_would_flatter_or_mislead_are_refused(phantoms, trained, tmp
     split = json.loads((trained / "splits.json").read_text())
     listed = json.loads((phantoms / "dataset.json").read_text())["training"]
     kept = [entry for entry in listed if not any(id in entry["image"] for id in split["validation"])]
-    with pytest.raises(ValueError, match="flatter"):
-        evaluate(trained, _copied(phantoms, tmp_path / "part", training=kept), out=tmp_path / "out")
+    with pytest.raises(ValueError, match=r"no unseen case .*flatters"):
+        evaluate(
+            trained, _copied(phantoms, tmp_path / "part", training=kept, numTraining=len(kept)), out=tmp_path / "out"
+        )
     swapped = {"0": "background", "1": "organ b", "2": "organ a", "3": "lesion"}
     with pytest.raises(ValueError, match="the model predicts"):
         evaluate(trained, _copied(phantoms, tmp_path / "swapped", labels=swapped), out=tmp_path / "out")

@@ -16,7 +16,7 @@ from voxward.core.model import VolumeModel
 from voxward.core.registry import Registry
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image
-from voxward.runs.unseen import unseen_by_all
+from voxward.runs.unseen import scope_of
 from voxward.systems import open as module
 from voxward.systems.open import KINDS, is_system, open_system
 from voxward.systems.system import System
@@ -88,7 +88,7 @@ class TestContract:
 
     def test_cases_of_its_training_are_not_unseen(self, here, kind, phantoms):
         system, dataset = open_system(build(here, kind)), open_dataset(phantoms)
-        assert 0 < len(unseen_by_all(system.runs, dataset)) < len(dataset.cases)
+        assert 0 < len(scope_of(system.runs, dataset).ids) < len(dataset.cases)
 
 
 def test_a_folder_of_a_run_is_a_system(here, volume):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from voxward.core.case import Case, Dataset
+from voxward.core.errors import CasesFailed
 from voxward.core.labels import LabelSet
 from voxward.metrics.policies import Scoring
 from voxward.metrics.registry import METRICS
@@ -123,8 +124,10 @@ def test_wrong_values_name_the_case(folder: Path) -> None:
 def test_missing_and_ambiguous_predictions(folder: Path) -> None:
     pair(folder, 1)[2].unlink()
     assert len(evaluate_folder(dataset(folder), folder / "prediction", ["case_0", "case_2"]).cases) == 2
-    with pytest.raises(FileNotFoundError, match=r"1 files to evaluate are missing: .*prediction/case_1\.nii\.gz"):
+    with pytest.raises(CasesFailed, match=r"1 of 3 cases failed:\n.*prediction/case_1\.nii\.gz is missing") as caught:
         evaluate_folder(dataset(folder), folder / "prediction")
+    assert [case.id for case in caught.value.result.cases] == ["case_0", "case_2"]
+    assert [failure.case for failure in caught.value.result.failed] == ["case_1"]
     with pytest.raises(FileNotFoundError, match="must be a folder"):
         evaluate_folder(dataset(folder), folder / "nowhere")
     write(folder / "prediction" / "case_0.nii", np.zeros((8, 7, 6), np.uint8))

@@ -141,7 +141,7 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, paths: tuple[int,
     if request.reuse.plan is None:
         decided = measured_plan(dataset, recipe, given.train, workers, progress)[1]
     else:
-        decided = given_plan(Path(request.reuse.plan), dataset)
+        decided = given_plan(Path(request.reuse.plan), dataset, recipe)
     _refuse_paths(super_net(recipe, decided, fold.seed), max(paths), recipe.search or Search())
     source = as_planned(dataset, decided)
     prepare_dataset(

@@ -18,7 +18,7 @@ from voxward.attacks.criteria import judge
 from voxward.attacks.state import AttackState, Counted
 from voxward.attacks.threat import Ball, ThreatModel
 from voxward.core.errors import UserError
-from voxward.core.model import Head, Inputs, Scores, Truth, Values, VolumeModel
+from voxward.core.model import Head, Inputs, Scores, Truth, Values, VolumeModel, annotated_part
 from voxward.core.progress import Progress, silent
 from voxward.core.structure import to_data
 
@@ -196,7 +196,8 @@ class Attack(ABC):
         Args:
             model: The attacked model, such as a `PatchModel` or a `PipelineModel`.
             volume: Intensities (b, c, *spatial), finite, in the unit of the threat model's bounds.
-            target: The ground truth: class indices (b, *spatial), or 0 and 1 per region (b, k, *spatial).
+            target: The ground truth: class indices (b, *spatial), or 0 and 1 per region (b, k, *spatial), with -1 where
+                a voxel is not annotated.
             threat: What the attack may do.
             seed: The seed of every random number.
             progress: What reports of progress go to.
@@ -301,7 +302,8 @@ def check_logits(logits: Scores, target: Truth, head: Head) -> None:
         head: How the logits are read.
 
     Raises:
-        UserError: The ground truth has another shape or illegal values, or the logits are not finite or look like
+        UserError: The ground truth has another shape, illegal values or a case without any annotated voxel, or the
+            logits are not finite or look like
             probabilities.
     """
     expected = logits.shape if head == "regions" else (logits.shape[0], *logits.shape[2:])
@@ -310,8 +312,11 @@ def check_logits(logits: Scores, target: Truth, head: Head) -> None:
             f"the ground truth must have shape {tuple(expected)} for a {head} head, got {tuple(target.shape)}"
         )
     most = 1 if head == "regions" else logits.shape[1] - 1
-    if target.numel() and not 0 <= int(target.min()) <= int(target.max()) <= most:
-        raise UserError(f"the ground truth must hold 0 to {most}, got {int(target.min())} to {int(target.max())}")
+    truth, known = annotated_part(target)
+    if truth.numel() and not 0 <= int(truth.min()) <= int(truth.max()) <= most:
+        raise UserError(f"the ground truth must hold 0 to {most}, got {int(truth.min())} to {int(truth.max())}")
+    if known is not None and not bool(known.flatten(1).any(1).all()):
+        raise UserError("no voxel of the ground truth is annotated: there is nothing to attack")
     if not bool(torch.isfinite(logits).all()):
         raise UserError("the model returns NaN or infinite logits")
     if looks_like_probabilities(logits, head):

@@ -44,7 +44,7 @@ from voxward.attacks.fab_boundary import (
 from voxward.attacks.state import JUDGED, AttackState
 from voxward.attacks.threat import ThreatModel
 from voxward.core.errors import UserError
-from voxward.core.model import Inputs, Objective, Truth, Values, VolumeModel
+from voxward.core.model import Inputs, Objective, Truth, Values, VolumeModel, annotated_part
 from voxward.core.progress import Progress, silent
 
 
@@ -241,7 +241,8 @@ class FabT(MinimumNorm):
             for region in range(logits.shape[1]):
                 yield Decision(_region_margin(region), lambda values, dice: values)
             return
-        others = logits.scatter(1, target[:, None].long(), -torch.inf).argsort(1, descending=True)
+        truth = annotated_part(target)[0]
+        others = logits.scatter(1, truth[:, None], -torch.inf).argsort(1, descending=True)
         for rank in range(logits.shape[1] - 1):
             yield Decision(_margin_to(others[:, rank : rank + 1]), lambda values, dice: values)
 
@@ -268,12 +269,27 @@ class FabDice(MinimumNorm):
 
 
 def _margin_to(other: Tensor) -> Objective:
-    """Mean over the voxels of the true class's logit minus that of class `other` (b, 1, *spatial)."""
-    return lambda logits, target: (
-        (logits.gather(1, target[:, None].long()) - logits.gather(1, other)).flatten(1).mean(1)
-    )
+    """Mean over the annotated voxels of the true class's logit minus that of class `other` (b, 1, *spatial)."""
+
+    def mean_margin(logits: Tensor, target: Tensor) -> Tensor:
+        truth, known = annotated_part(target)
+        return _mean((logits.gather(1, truth[:, None]) - logits.gather(1, other))[:, 0], known)
+
+    return mean_margin
 
 
 def _region_margin(region: int) -> Objective:
-    """Mean over the voxels of a region's margin (2 t - 1) z."""
-    return lambda logits, target: ((2 * target[:, region] - 1) * logits[:, region]).flatten(1).mean(1)
+    """Mean over the annotated voxels of a region's margin (2 t - 1) z."""
+
+    def mean_margin(logits: Tensor, target: Tensor) -> Tensor:
+        truth, known = annotated_part(target[:, region])
+        return _mean((2 * truth - 1) * logits[:, region], known)
+
+    return mean_margin
+
+
+def _mean(values: Tensor, known: Tensor | None) -> Tensor:
+    """Mean over the annotated voxels of each case; None: over all."""
+    if known is None:
+        return values.flatten(1).mean(1)
+    return (values * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)

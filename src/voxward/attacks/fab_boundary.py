@@ -14,7 +14,7 @@ from voxward.attacks.objectives import SoftDiceLoss, margin
 from voxward.attacks.planes import onto_plane
 from voxward.attacks.state import AttackState
 from voxward.attacks.threat import Ball
-from voxward.core.model import Inputs, Objective, Scores, Truth, Values
+from voxward.core.model import Inputs, Objective, Scores, Truth, Values, annotated_part
 
 MIXTURE = 0.1
 """alpha_max: the greatest share of the projection of the reference."""
@@ -294,9 +294,12 @@ def hinge(logits: Scores, target: Truth) -> Values:
         logits: Logits (b, k, *spatial).
         target: The ground truth.
     """
-    inside = (target > 0).flatten(1)
-    kept = (1 - margin(logits, target)).relu().flatten(1)
-    return _mean(kept, inside.to(kept)) + _mean(kept, (~inside).to(kept))
+    truth, known = annotated_part(target)
+    inside, outside = (truth > 0).flatten(1), (truth == 0).flatten(1)
+    if known is not None:
+        outside &= known.flatten(1)
+    kept = (1 - margin(logits, truth)).relu().flatten(1)
+    return _mean(kept, inside.to(kept)) + _mean(kept, outside.to(kept))
 
 
 def without_radius(ball: Ball) -> Ball:

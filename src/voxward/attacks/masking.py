@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from voxward.attacks.objectives import margin
-from voxward.core.model import Head, Inputs, Scores, Truth, Values
+from voxward.core.model import Head, Inputs, Scores, Truth, Values, annotated_part
 
 MOSTLY = 0.5
 """A gradient that is 0 in more than this share of the steps is reported."""
@@ -136,7 +136,7 @@ def saturated(name: str, logits: Scores, target: Truth, head: Head) -> Iterator[
         target: The ground truth.
         head: How the logits are read.
     """
-    lead = -margin(logits.float(), target.long())
+    lead = -margin(logits.float(), annotated_part(target)[0])
     right = (lead > 0) & (target > 0)
     certain = (right & (lead > CERTAIN)).flatten(1).sum(1)
     whole = (certain > 0) & (2 * certain > right.flatten(1).sum(1))

@@ -3,7 +3,7 @@
 Every objective reads a softmax head (the ground truth is class indices (b, *spatial)) and a region head (the ground
 truth is 0 or 1 (b, r, *spatial)), in two or three spatial axes. For a region, the true class's probability is p where t
 = 1 and 1 - p where t = 0; its cross-entropy is the binary one, its margin is -(2t - 1) z, and a voxel is correct if (z
-> 0) == t.
+> 0) == t. Voxels that are not annotated (see `core.model.Truth`) are left out of every sum and every mean.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from voxward.core.errors import UserError
-from voxward.core.model import Head, Objective, Scores, Truth, Values
+from voxward.core.model import Head, Objective, Scores, Truth, Values, annotated_part
 from voxward.core.registry import Registry
 
 Weights = tuple[float, ...] | None
@@ -60,20 +60,25 @@ class VoxelLoss:
         Returns:
             One value per case (b).
         """
-        z, y = _wide(logits), target.long()
+        z, (y, known) = _wide(logits), annotated_part(target)
         values = self.rule(z, y, progress).flatten(1)
-        weights = self.weigh(z, y)
-        if weights is None:
+        weights = self.weigh(z, y, known)
+        if weights is None and known is None:
             return values.mean(1)
-        weights = weights.flatten(1)
+        weights = torch.ones_like(values) if weights is None else weights.flatten(1)
+        if known is not None:
+            # Chosen, not multiplied: a weight or a value of unannotated voxels may be infinite.
+            weights, values = weights.where(known.flatten(1), 0.0), values.where(known.flatten(1), 0.0)
         return (weights * values).sum(1) / weights.sum(1).clamp_min(1e-30)
 
-    def weigh(self, z: Tensor, y: Tensor) -> Tensor | None:
+    def weigh(self, z: Tensor, y: Tensor, known: Tensor | None = None) -> Tensor | None:
         """Return the weight of each value of the rule; None if all weigh the same.
 
         Args:
             z: Logits (b, k, *spatial), float32 or float64.
-            y: The ground truth, int64.
+            y: The ground truth, int64, with background where it is not annotated.
+            known: Which voxels are annotated, booleans of the shape of `y`; None: all. The weights of the others do not
+                matter.
         """
         if self.class_weights is None:
             return None
@@ -96,14 +101,19 @@ class BalancedLoss(VoxelLoss):
         class_weights: Weights of the classes or regions; None: from the case's own ground truth.
     """
 
-    def weigh(self, z: Tensor, y: Tensor) -> Tensor | None:
+    def weigh(self, z: Tensor, y: Tensor, known: Tensor | None = None) -> Tensor | None:
         """Return the weight of each value of the rule; see `VoxelLoss.weigh`."""
         if self.class_weights is not None:
             return super().weigh(z, y)
         if y.ndim == z.ndim:
-            inside = y.flatten(2).to(z).mean(2).view(*y.shape[:2], *(1,) * (y.ndim - 2))
+            inside = y.flatten(2).to(z).mean(2)
+            if known is not None:  # `y` is 0 elsewhere
+                inside = y.flatten(2).to(z).sum(2) / known.flatten(2).sum(2).clamp_min(1)
+            inside = inside.view(*y.shape[:2], *(1,) * (y.ndim - 2))
             return 1 / torch.where(y == 1, inside, 1 - inside)
         rows = torch.stack([case.bincount(minlength=z.shape[1]) for case in y.flatten(1)])
+        if known is not None:
+            rows[:, 0] -= (~known).flatten(1).sum(1)
         # No voxel has an absent class, so its weight is never used; 1 keeps it finite.
         return (1 / rows.clamp_min(1).to(z)).gather(1, y.flatten(1))
 
@@ -138,12 +148,14 @@ class SoftDiceLoss:
         Returns:
             One value per case (b).
         """
-        z, y = _wide(logits), target.long()
+        z, (y, known) = _wide(logits), annotated_part(target)
         if y.ndim == z.ndim:
             p, t, first = z.sigmoid(), y.to(z), 0
         else:
             classes = torch.arange(1, z.shape[1], device=z.device).view(-1, *(1,) * (y.ndim - 1))
             p, t, first = z.softmax(1)[:, 1:], (y[:, None] == classes).to(z), 1
+        if known is not None:
+            p = p * (known if y.ndim == z.ndim else known[:, None])
         size = t.flatten(2).sum(2)
         absent = (size == 0).to(z)
         dice = (2 * (p * t).flatten(2).sum(2) + absent) / (p.flatten(2).sum(2) + size + absent)

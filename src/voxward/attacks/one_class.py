@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from voxward.core.errors import UserError
+from voxward.core.labels import UNANNOTATED
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, VolumeModel, Wrapped
 from voxward.core.regions import RegionMaps
 
@@ -125,6 +126,8 @@ def only(target: Truth, index: int, head: Head) -> Truth:
         head: How the model's logits are read.
 
     Returns:
-        0 and 1, (b, *spatial) for a softmax head and (b, 1, *spatial) for a region.
+        0 and 1, (b, *spatial) for a softmax head and (b, 1, *spatial) for a region; unannotated voxels stay so.
     """
-    return target[:, index : index + 1] if head == "regions" else (target == index).to(target)
+    if head == "regions":
+        return target[:, index : index + 1]
+    return (target == index).to(target).masked_fill(target == UNANNOTATED, UNANNOTATED)

@@ -16,7 +16,7 @@ from rich.markup import escape
 from voxward import __version__
 from voxward.cli import data, robustness, systems, training
 from voxward.cli.arguments import Arguments, errors, take_negative_fractions
-from voxward.core.errors import MissingPackageError, UserError
+from voxward.core.errors import CasesFailed, MissingPackageError, UserError
 
 # Errors that the user, or the machine, can mend: one line says what is wrong. Every other error is a bug of voxward.
 _MENDABLE = (UserError, OSError, MissingPackageError, FloatingPointError, MemoryError)
@@ -24,8 +24,9 @@ _MENDABLE = (UserError, OSError, MissingPackageError, FloatingPointError, Memory
 _EXIT_CODES = """\
 exit codes:
   0    all went well
-  1    a check failed (`check` found errors, or the figures of an attack are not to be trusted), or a bug
-  2    bad input: an argument, a file or a setting is wrong, and the message says which
+  1    some cases failed and are listed, the others are done; or a check failed (`check` found errors, or the figures
+       of an attack are not to be trusted); or a bug
+  2    bad input: an argument, a file or a setting is wrong, and the message says which; or every case failed
   3    the figures do not meet what the protocol requires
   130  interrupted; what was finished is kept
 """
@@ -191,10 +192,12 @@ def _run(arguments: Arguments) -> int:
 
 
 def _told(error: BaseException, debug: bool) -> int:
-    """Say in one line what the user can mend. The exit code is 2."""
+    """Say what the user can mend, in one line, or in a line for each case that failed. The exit code is 2."""
     if debug:
         traceback.print_exception(error)
-    message = " ".join(line.strip() for line in str(error).splitlines()) or type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+    several = isinstance(error, CasesFailed) and len(error.failures) > 1
+    message = "\n  ".join(lines) if several else " ".join(lines)
     errors.print(f"[red]error:[/red] {escape(message)}", soft_wrap=True)
     return 2
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import fields
 from fractions import Fraction
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 
-from voxward.core.choices import FoldNumber
+from voxward.core.choices import AFFINE_TOLERANCE, FoldNumber
+from voxward.core.errors import CasesFailed
+
+T = TypeVar("T")
 
 Arguments = argparse.Namespace
 console = Console()
@@ -64,6 +68,38 @@ class Registered(Collection[str]):
         return tuple(getattr(import_module(self.module), self.name))
 
 
+def outcome(work: Callable[[], T]) -> tuple[T | None, CasesFailed | None]:
+    """Do the work of a command on many cases.
+
+    Args:
+        work: The call of the command.
+
+    Returns:
+        What the command returned, also where some cases failed (None where no case is left); and what failed.
+    """
+    try:
+        return work(), None
+    except CasesFailed as failed:
+        return failed.result, failed
+
+
+def told(failed: CasesFailed | None) -> int:
+    """Print which cases failed, if any did.
+
+    Returns:
+        The exit code: 1 where a case failed.
+
+    Raises:
+        CasesFailed: No case is left: nothing was done.
+    """
+    if failed is None:
+        return 0
+    if not failed.result:
+        raise failed
+    errors.print(f"[red]failed:[/red] {escape(str(failed))}", soft_wrap=True)
+    return 1
+
+
 DEFENCES = Registered("voxward.training.defence", "DEFENCES")
 
 
@@ -100,6 +136,48 @@ def devices_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices", type=int, default=1, help="the number of processes that train together, by DDP (default 1)"
     )
+
+
+def nan_argument(parser: argparse.ArgumentParser, default: str = "refuse") -> None:
+    """Add the arguments for what is done about NaN in images, and about files that lie apart.
+
+    Args:
+        parser: The parser of the command.
+        default: What is done where the argument is not given, for the help.
+    """
+    parser.add_argument(
+        "--nan", choices=("refuse", "zero"),
+        help=f"zero reads NaN in images as 0, refuse makes it an error (default: {default})",
+    )  # fmt: skip
+    tolerance_argument(parser)
+
+
+def tolerance_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the argument for how far the files of a case may lie apart."""
+    parser.add_argument(
+        "--affine-tolerance", type=float, metavar="VOXELS",
+        help=f"how far the corners of two files of a case may lie apart (default: {AFFINE_TOLERANCE:g} of a voxel)",
+    )  # fmt: skip
+
+
+def reading_arguments(parser: argparse.ArgumentParser, nan: str = "refuse") -> None:
+    """Add the arguments for what is done about bad files among many.
+
+    Args:
+        parser: The parser of the command.
+        nan: What is done about NaN by default, for the help.
+    """
+    nan_argument(parser, nan)
+    parser.add_argument(
+        "--fail-fast", action="store_true",
+        help="stop at the first case that fails (default: go on, list the cases that failed, and exit with code 1)",
+    )  # fmt: skip
+
+
+def nan_override(values: dict[str, Any]) -> list[str]:
+    """Take the arguments of `nan_argument` out of the values, and return them as changes of the recipe."""
+    said = {name: values.pop(name) for name in ("nan", "affine_tolerance")}
+    return [f"preparation.{name}={value}" for name, value in said.items() if value is not None]
 
 
 def workers_argument(parser: argparse.ArgumentParser) -> None:
@@ -172,4 +250,17 @@ def set_argument(parser: argparse.ArgumentParser, text: str = "") -> None:
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
         help=text or "change the recipe, for example --set training.epochs=100; may be given several times",
+    )  # fmt: skip
+
+
+def cases_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments for the cases of a dataset that are scored or attacked."""
+    parser.add_argument(
+        "--split", default="validation",
+        help="the cases: validation (of another dataset than the run's: all labelled ones but its test cases), test "
+        "(the labelled test cases) or all (default validation)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--include-seen", action="store_true",
+        help="score also cases that the system was trained on, and say which ones they are; they flatter",
     )  # fmt: skip

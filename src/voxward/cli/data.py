@@ -11,11 +11,16 @@ from voxward.cli.arguments import (
     console,
     errors,
     given,
+    nan_argument,
+    nan_override,
+    outcome,
     overwrite_argument,
+    reading_arguments,
     recipe_arguments,
+    told,
     workers_argument,
 )
-from voxward.core.choices import Fold
+from voxward.core.choices import Fold, Reading
 from voxward.report.progress import BarProgress
 
 
@@ -23,6 +28,7 @@ def check_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward check`."""
     parser.add_argument("dataset", help="the folder of the dataset: MSD, nnU-Net raw, or images/ and labels/")
     workers_argument(parser)
+    reading_arguments(parser)
 
 
 def check(arguments: Arguments) -> int:
@@ -30,7 +36,7 @@ def check(arguments: Arguments) -> int:
     from voxward.commands.check import check
     from voxward.report.problems import problems_table
 
-    report = check(**given(arguments))
+    report = check(**given(arguments, reading=Reading))
     if report.problems:
         console.print(problems_table(report).terminal())
     verdict = "no problems" if report.ok else f"{len(report.errors)} errors"
@@ -41,6 +47,7 @@ def check(arguments: Arguments) -> int:
 def plan_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward plan`."""
     recipe_arguments(parser)
+    nan_argument(parser)
     parser.add_argument("--out", help="the folder that gets plan.json and fingerprint.json (default: write nothing)")
     overwrite_argument(parser)
 
@@ -51,8 +58,10 @@ def plan(arguments: Arguments) -> int:
     from voxward.core.document import with_format
     from voxward.core.structure import to_data
 
+    values = given(arguments, fold=Fold)
+    values["overrides"] = [*values["overrides"], *nan_override(values)]
     with BarProgress(errors) as progress:
-        decided = plan(**given(arguments, fold=Fold), progress=progress)
+        decided = plan(**values, progress=progress)
     console.print_json(data=with_format(to_data(decided)))
     return 0
 
@@ -62,6 +71,7 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
     recipe_arguments(parser)
     parser.add_argument("--out", required=True, help="the folder of the prepared cases")
     parser.add_argument("--plan", help="a plan.json, which may have been edited, in place of the planner's decisions")
+    reading_arguments(parser)
     overwrite_argument(parser)
 
 
@@ -70,6 +80,6 @@ def prepare(arguments: Arguments) -> int:
     from voxward.commands.prepare import prepare
 
     with BarProgress(errors) as progress:
-        prepare(**given(arguments, fold=Fold), progress=progress)
+        _, failed = outcome(lambda: prepare(**given(arguments, fold=Fold, reading=Reading), progress=progress))
     console.print(f"prepared cases are in {escape(arguments.out)}")
-    return 0
+    return told(failed)

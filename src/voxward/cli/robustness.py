@@ -9,14 +9,18 @@ from rich.markup import escape
 
 from voxward.cli.arguments import (
     Arguments,
+    cases_arguments,
     channels_argument,
     console,
     device_arguments,
     errors,
     given,
+    outcome,
     overwrite_argument,
+    reading_arguments,
     set_argument,
     size,
+    told,
 )
 from voxward.report.progress import BarProgress
 
@@ -44,8 +48,10 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cases", type=int, help="the number of cases, of which the first are taken; short for --set cases=N")
     set_argument(parser, "change an entry of the protocol or of the systems, for example --set budget.steps=50")
     channels_argument(parser)
+    reading_arguments(parser, "as the systems were trained, else refuse")
     add("--estimate", action="store_true", help="only estimate how many hours the attack will take")
     add("--list", action="store_true", dest="listed", help="print attacks, ensembles, objectives and protocols")
+    cases_arguments(parser)
     overwrite_argument(parser)
     device_arguments(parser)
 
@@ -59,18 +65,19 @@ def benchmark_arguments(parser: argparse.ArgumentParser) -> None:
 def attack(arguments: Arguments) -> int:
     """Run `voxward attack`."""
     from voxward.commands.attack import attack
-    from voxward.core.choices import Reading
+    from voxward.core.choices import Cases, Reading
     from voxward.core.errors import UserError
 
-    values = given(arguments, reading=Reading)
+    values = given(arguments, dataset=Cases, reading=Reading)
     if values.pop("listed"):
         return _list()
-    if not values["systems"] or values["dataset"] is None:
+    if not values["systems"] or values["dataset"].dataset is None:
         raise UserError("voxward attack needs at least one SYSTEM, and the dataset as --dataset DATASET")
     values["overrides"] = [*values["overrides"], *_changes(values)]
     with BarProgress(errors) as progress:
-        result = attack(**values, progress=progress)
-    return show(result)
+        result, failed = outcome(lambda: attack(**values, progress=progress))
+    code = 0 if result is None else show(result)
+    return told(failed) or code
 
 
 def benchmark(arguments: Arguments) -> int:
@@ -122,7 +129,9 @@ def show(result: AttackReport) -> int:
     for verdict in result.verdicts:
         value = "was not measured" if verdict.value is None else f"is {verdict.value:.3f}"
         word = "met" if verdict.met else "[bold red]NOT MET[/bold red]"
-        console.print(f"{word}: {escape(verdict.requirement)}: it {value} for {escape(verdict.system)}", soft_wrap=True)
+        over = f", and {verdict.failed} cases failed" if verdict.failed else ""
+        text = f"{word}: {escape(verdict.requirement)}: it {value} for {escape(verdict.system)}{over}"
+        console.print(text, soft_wrap=True)
     console.print(f"records, tables and figures: {escape(str(result.out))}")
     if not result.trustworthy:
         return 1

@@ -8,15 +8,21 @@ from rich.markup import escape
 
 from voxward.cli.arguments import (
     Arguments,
+    cases_arguments,
     channels_argument,
     console,
     device_arguments,
     errors,
     given,
+    outcome,
     overwrite_argument,
+    reading_arguments,
     set_argument,
+    told,
+    tolerance_argument,
     workers_argument,
 )
+from voxward.core.choices import Compute, Reading
 from voxward.report.progress import BarProgress
 
 _SYSTEM = "a run folder of `voxward train`, or a system.yaml of `voxward compose`"
@@ -52,12 +58,12 @@ def predict_arguments(parser: argparse.ArgumentParser) -> None:
 def predict(arguments: Arguments) -> int:
     """Run `voxward predict`."""
     from voxward.commands.predict import predict
-    from voxward.core.choices import Reading
 
     with BarProgress(errors) as progress:
-        written = predict(**given(arguments, reading=Reading), progress=progress)
-    console.print(f"{len(written)} predictions in {escape(str(written[0].parent))}")
-    return 0
+        written, failed = outcome(lambda: predict(**given(arguments, reading=Reading), progress=progress))
+    if written:
+        console.print(f"{len(written)} predictions in {escape(str(written[0].parent))}")
+    return told(failed)
 
 
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,21 +77,28 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nsd-tolerance-mm", type=float, default=2.0, help="the tolerance of the surface Dice in mm (default 2)"
     )
+    parser.add_argument(
+        "--nsd", default="voxels", help="which surface Dice: voxels (as MONAI, default), or area (as the Decathlon)"
+    )
     workers_argument(parser)
+    cases_arguments(parser)
     _system_arguments(parser)
 
 
 def evaluate(arguments: Arguments) -> int:
     """Run `voxward evaluate`."""
     from voxward.commands.evaluate import evaluate
-    from voxward.core.choices import Compute, Reading
+    from voxward.core.choices import Cases, Reading
     from voxward.metrics.policies import Scoring
     from voxward.report.metrics import metrics_table
 
     with BarProgress(errors) as progress:
-        result = evaluate(**given(arguments, scoring=Scoring, reading=Reading, compute=Compute), progress=progress)
-    console.print(metrics_table(result).terminal())
-    return 0
+        groups = {"dataset": Cases, "scoring": Scoring, "compute": Compute, "reading": Reading}
+        values = given(arguments, **groups)
+        result, failed = outcome(lambda: evaluate(**values, progress=progress))
+    if result is not None:
+        console.print(metrics_table(result).terminal())
+    return told(failed)
 
 
 def merge_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +115,7 @@ def merge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--owned-by-second", nargs="+", type=int, default=[2], help="label values of SECOND (default 2)"
     )
+    tolerance_argument(parser)
     device_arguments(parser)
     overwrite_argument(parser)
 
@@ -111,7 +125,10 @@ def merge(arguments: Arguments) -> int:
     from voxward.commands.merge import merge
 
     with BarProgress(errors) as progress:
-        written = merge(**given(arguments), progress=progress)
+        values = given(arguments)
+        if values["affine_tolerance"] is None:
+            del values["affine_tolerance"]
+        written = merge(**values, progress=progress)
     console.print(f"{len(written)} merged segmentations in {escape(arguments.out)}")
     return 0
 
@@ -120,5 +137,6 @@ def _system_arguments(parser: argparse.ArgumentParser) -> None:
     set_argument(parser, _ENTRIES)
     channels_argument(parser)
     parser.add_argument("--resume", action="store_true", help="keep the predictions that are there already")
+    reading_arguments(parser, "as the run was trained, else refuse")
     overwrite_argument(parser)
     device_arguments(parser)

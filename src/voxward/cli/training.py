@@ -15,11 +15,15 @@ from voxward.cli.arguments import (
     devices_argument,
     errors,
     given,
+    nan_argument,
+    nan_override,
+    outcome,
     overwrite_argument,
     recipe_arguments,
     seed_argument,
     set_argument,
     size,
+    told,
     workers_argument,
 )
 from voxward.core.choices import Change, Compute, Fold, Output, Reuse
@@ -38,6 +42,7 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--start", metavar="RUN", help="a run on the same dataset whose weights, plan and split the new run begins with"
     )
+    nan_argument(parser)
     add("--defence", choices=DEFENCES, metavar="NAME", help="train adversarially: %(choices)s (default: do not)")
     device_arguments(parser)
     devices_argument(parser)
@@ -51,9 +56,12 @@ def train(arguments: Arguments) -> int:
     defence = values.pop("defence")
     if defence is not None:
         values["overrides"] = [f"defence.method={defence}", *values["overrides"]]
+    values["overrides"] = [*values["overrides"], *nan_override(values)]
     with BarProgress(errors) as progress:
         run = train(**values, progress=progress)
-    console.print(f"trained: {escape(str(run))}\nnext: voxward evaluate {escape(str(run))}")
+    # A run on all cases has none of its own to be scored on.
+    after = "predict RUN VOLUMES --out DIR" if values["fold"].fold == "all" else "evaluate RUN"
+    console.print(f"trained: {escape(str(run))}\nnext: voxward {after.replace('RUN', escape(str(run)))}")
     return 0
 
 
@@ -102,6 +110,7 @@ def search_arguments(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on with the search in --out exactly where it stopped")
     add("--plan", help="a plan.json, which may have been edited, in place of the planner's decisions")
     add("--prepared", help="a folder of prepared cases, which several runs may share (default: OUT/prepared)")
+    nan_argument(parser)
     overwrite_argument(parser)
     device_arguments(parser)
 
@@ -112,6 +121,7 @@ def search(arguments: Arguments) -> int:
     from voxward.report.architectures import architectures_table
 
     values = given(arguments, fold=Fold, reuse=Reuse, compute=Compute)
+    values["overrides"] = [*values["overrides"], *nan_override(values)]
     with BarProgress(errors) as progress:
         out = Output(values.pop("out"), values.pop("overwrite"), progress)
         result = search(**values, out=out)
@@ -131,6 +141,7 @@ def cv_arguments(parser: argparse.ArgumentParser) -> None:
     add("--keep", type=int, help="how many of the recipes predict each fold, the best ones (default: all)")
     add("--minutes", type=float, help="the time budget of each training (default: the recipe's epochs)")
     add("--policy", default="ignore", help="what empty masks count: ignore, one, brats, ...")
+    nan_argument(parser)
     seed_argument(parser)
     workers_argument(parser)
     set_argument(parser)
@@ -147,11 +158,13 @@ def cv(arguments: Arguments) -> int:
 
     with BarProgress(errors) as progress:
         values = given(arguments, fold=Fold, scoring=Scoring, compute=Compute)
+        values["overrides"] = [*values["overrides"], *nan_override(values)]
         output = Output(values["out"], values.pop("overwrite"), progress)
-        result = run(**values | {"out": output})
-    console.print(metrics_table(result).terminal())
+        result, failed = outcome(lambda: run(**values | {"out": output}))
+    if result is not None:
+        console.print(metrics_table(result).terminal())
     console.print(f"runs, table and the ensemble's system.yaml: {escape(arguments.out)}")
-    return 0
+    return told(failed)
 
 
 def suspects_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from voxward.core.choices import Reading
+from voxward.core.case import Dataset
+from voxward.core.choices import Cases, Reading
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
@@ -16,7 +17,7 @@ from voxward.core.registry import unknown_name
 from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.engine.engine import InProcess
 from voxward.report.attack import KIND, AttackReport, check_reports, write_reports
-from voxward.robustness.bench import Source
+from voxward.robustness.bench import Source, Worker
 from voxward.robustness.estimate import estimate_hours
 from voxward.robustness.measure import measure
 from voxward.robustness.protocol import Protocol, load_protocol
@@ -26,7 +27,7 @@ from voxward.systems.open import KINDS
 
 def attack(
     systems: Sequence[Path | str] | Path | str,
-    dataset: Path | str,
+    dataset: Path | str | Cases,
     *,
     out: Path | str | None = None,
     protocol: Path | str = "autoattack",
@@ -44,15 +45,16 @@ def attack(
 
     Args:
         systems: Run folders or `system.yaml` files of `voxward compose`.
-        dataset: The dataset; the labelled cases that no system was trained on are attacked.
+        dataset: The dataset, whose labelled cases that no system was trained on are attacked; or `voxward.Cases`.
         out: The folder of the results; by default RUN/attack, where there is one system that is a single run. It gets
-            records/ (one file per unit of work), robustness.md and .csv, classes.md, areas.md, sanity.json and figures;
-            with several systems leaderboard.md and .csv, and where one was hardened from another hardening-NAME.md;
-            with requirements requirements.json; and volumes/, the adversarial volumes that are kept.
+            records/ (one file per unit of work), robustness.md and .csv, classes.md, areas.md, sanity.json, figures and
+            volumes/ (the adversarial volumes that are kept); with several systems leaderboard.md and .csv, where one
+            was hardened from another hardening-NAME.md, and with requirements requirements.json.
         protocol: A packaged protocol (`quick`, `autoattack`, `strong`, `rog-paper`, `resdsn-paper`) or a .yaml file.
         overrides: Changes of the protocol's entries, such as `threat.eps=[4/255,8/255]` or `budget.steps=50`, and of
             every system's, such as `tta=mirrors`.
-        reading: What the channels of the dataset are, where it does not declare it or declares it wrongly.
+        reading: What the channels of the dataset are, where it does not declare it or declares it wrongly; what is
+            done about NaN; and whether the first case that fails stops the others.
         device: `auto`, `cpu` or `cuda`.
         estimate: Only estimate the hours this will take.
         overwrite: Replace reports in `out` that voxward did not write, or that were edited since.
@@ -63,6 +65,7 @@ def attack(
 
     Raises:
         UserError: Something cannot be attacked so, or a file would be replaced; before any work.
+        CasesFailed: Cases failed. Its `result` is the report on the others, which says so; no requirement is met then.
         FileNotFoundError: A system or the dataset is missing.
 
     Example:
@@ -76,20 +79,34 @@ def attack(
     chosen = load_protocol(protocol, of_protocol)
     folder = Path(out) if out is not None else _default_folder(given)
     sources = [Source(str(path), tuple(of_systems), device) for path in given]
-    source = open_dataset(dataset)
+    source, cases = _opened(dataset)
     refuse_own_folder(folder, source)
-    worker = set_up(sources, source, chosen, folder / "volumes", overwrite, reading)
+    worker = set_up(sources, source, chosen, folder / "volumes", overwrite, cases, reading)
     if estimate:
         return AttackReport((), (), None, folder, hours=estimate_hours(worker))
-    outputs = Outputs(folder, KIND, overwrite)
+    return _measured(worker, Outputs(folder, KIND, overwrite), progress)
+
+
+def _measured(worker: Worker, outputs: Outputs, progress: Progress) -> AttackReport:
+    """All units are done, and the reports are written, before it is said that cases failed."""
     check_reports(outputs, worker)
-    return write_reports(outputs, worker, measure(worker, folder, InProcess(folder), progress))
+    records = measure(worker, outputs.folder, InProcess(outputs.folder), progress)
+    result = write_reports(outputs, worker, records)
+    worker.failures.raise_any(worker.total, result)
+    return result
 
 
-def benchmark(systems: Sequence[Path | str] | Path | str, dataset: Path | str, **options: Any) -> AttackReport:
+def benchmark(systems: Sequence[Path | str] | Path | str, dataset: Path | str | Cases, **options: Any) -> AttackReport:
     """Call `attack`, whose former name for several systems this is; it will be removed."""
     warnings.warn("voxward benchmark is now voxward attack, which takes several systems", stacklevel=2)
     return attack(systems, dataset, **options)
+
+
+def _opened(dataset: Path | str | Cases) -> tuple[Dataset, Cases]:
+    cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
+    if cases.dataset is None:
+        raise UserError("dataset must be given: an attack needs volumes and their labels")
+    return open_dataset(cases.dataset), cases
 
 
 def _sorted(overrides: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxward.core.case import Dataset
@@ -26,9 +26,10 @@ from voxward.robustness.measure import measure
 from voxward.robustness.protocol import load_protocol
 from voxward.robustness.setup import set_up
 from voxward.runs.folder import RunFolder
-from voxward.runs.unseen import unseen_by_all
+from voxward.runs.unseen import scope_of
 from voxward.systems.evaluate import Evaluation
 from voxward.systems.open import open_system
+from voxward.systems.origin import origin_of
 from voxward.systems.score import score_system
 from voxward.training.begin import Request
 from voxward.training.train import train_run
@@ -104,14 +105,15 @@ def demo(
     reports = Outputs(target, KIND, overwrite)
     check_reports(reports, worker)
     robustness = write_reports(reports, worker, measure(worker, target, InProcess(target), progress))
+    worker.failures.raise_any(worker.total)
     return DemoResult(evaluation, run.root, root / picture, robustness)
 
 
 def _evaluated(run: RunFolder, dataset: Dataset, overwrite: bool, progress: Progress) -> Evaluation:
     outputs = Outputs(run.root, "metrics", overwrite)
     outputs.check(METRICS_FILES)
-    ids, output = unseen_by_all([run], dataset), Output(run.root, overwrite, progress)
-    result = score_system(open_system(run.root), dataset, ids, output)
+    scope, output, system = scope_of([run], dataset), Output(run.root, overwrite, progress), open_system(run.root)
+    result = replace(score_system(system, dataset, scope.ids, output), origin=origin_of(system, dataset, scope))
     save_metrics(result, outputs)
     return result
 

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from voxward.core.case import Dataset
-from voxward.core.choices import Compute, Output, Reading
+from voxward.core.choices import Cases, Compute, Output, Reading
 from voxward.core.errors import UserError
-from voxward.core.files import inside
+from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
 from voxward.data.channels import in_order_of
 from voxward.data.formats import open_dataset, refuse_own_folder
+from voxward.data.nan import dataset_reading_nan
+from voxward.data.places import dataset_within
 from voxward.metrics.policies import Scoring
+from voxward.report.destination import folder_of, refuse_several, refuse_swapped
 from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.runs.folder import RunSettings
-from voxward.runs.unseen import unseen_by, unseen_by_all
+from voxward.runs.unseen import scope_of
 from voxward.systems.evaluate import Evaluation
+from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import open_system
+from voxward.systems.origin import origin_of
 from voxward.systems.score import score_system
 from voxward.systems.system import System
 
 
 def evaluate(
     system: Path | str,
-    dataset: Path | str | None = None,
+    dataset: Path | str | Cases | None = None,
     *,
     out: Path | str | None = None,
     overrides: Sequence[str] = (),
@@ -41,14 +47,14 @@ def evaluate(
 
     Args:
         system: A run folder, or a `system.yaml` of `voxward compose`.
-        dataset: The run's dataset where it lies now, if it has moved, or another dataset, of which all labelled cases
-            are scored. None: the dataset of the first run.
-        out: The folder that gets `predictions`, metrics.json, metrics.csv and metrics.md. By default, for a single run,
-            the run folder, or for another dataset RUN/on-NAME.
+        dataset: The run's dataset, wherever it lies and whatever it is called now, or another one, whose labelled cases
+            are scored that the system was not trained on; or `voxward.Cases`. None: the dataset of the first run.
+        out: The folder of predictions and metrics. By default, for a single run, the run folder for its validation
+            cases, and for everything else a folder in it: RUN/test, RUN/all, or for another dataset RUN/on-NAME.
         overrides: Changes of the system's entries, such as `tta=mirrors`.
-        scoring: What an empty mask counts and how HD95 and Dice are taken (see metrics.policies), and the tolerance of
-            the surface Dice.
-        reading: What the channels of the dataset are, where it does not declare it or declares it wrongly.
+        scoring: What an empty mask counts, how HD95 and Dice are taken (see metrics.policies), and which surface Dice.
+        reading: What the channels of the dataset are, where it does not declare it or declares it wrongly; what is
+            done about NaN; and whether the first case that fails stops the others.
         compute: The device, and how many cases are scored at once.
         resume: Keep the predictions that an interrupted call has written.
         overwrite: Replace files in `out` that are no metrics or predictions of voxward's, or were edited since.
@@ -58,35 +64,39 @@ def evaluate(
         The scores of all cases, and their summary.
 
     Raises:
-        UserError: The dataset's labels are not the system's, it shares cases with the training of a run, or a file
-            would be replaced.
+        UserError: The dataset's labels are not the system's, a run was trained on all of its cases, or a file would be
+            replaced.
+        CasesFailed: Cases failed; its `result` are the scores of the others, which are written; None without others.
         FileNotFoundError: The system or the dataset is missing.
 
     Example:
         >>> voxward.evaluate("run", scoring=Scoring("brats")).foreground.mean
     """
+    cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
+    refuse_swapped(system, cases.dataset)
     opened = open_system(system, overrides, compute.device)
-    source = _source(opened, dataset, reading)
-    ids = unseen_by_all(opened.runs, source)
-    if out is None and (len(opened.runs) != 1 or not Path(system).is_dir()):
-        raise UserError(
-            "out must be given for a system.yaml, or where several runs predict together: RUN's own figures stay RUN's"
-        )
-    target = Path(out) if out is not None else opened.runs[0].root
-    if out is None and not unseen_by(opened.runs[0], source)[1]:
-        target = inside(target, f"on-{source.name}")
+    if out is None:
+        refuse_several(system, opened.runs)
+    source = _source(opened, cases, reading)
+    scope = scope_of(opened.runs, source, cases, workers=compute.workers, progress=progress)
+    scope.warn()
+    origin = origin_of(opened, source, scope, cases.split)
+    target = folder_of(opened.runs[0], origin, scope, cases) if out is None else Path(out)
     refuse_own_folder(target, source)
-    outputs = Outputs(target, "metrics", overwrite)
+    outputs, failures = Outputs(target, "metrics", overwrite), Failures(reading.fail_fast)
     outputs.check(METRICS_FILES)
     output = Output(target, overwrite, progress)
-    result = score_system(opened, source, ids, output, scoring, compute.workers, resume)
-    save_metrics(result, outputs)
+    scored = score_system(opened, source, scope.ids, output, scoring, compute.workers, resume=resume, failures=failures)
+    result = save_metrics(replace(scored, origin=origin), outputs)
+    failures.raise_any(len(scope.ids), result)
     return result
 
 
-def _source(system: System, dataset: Path | str | None, reading: Reading) -> Dataset:
-    """The dataset, with its channels in the system's order."""
-    if dataset is None and not system.runs:
+def _source(system: System, cases: Cases, reading: Reading) -> Dataset:
+    """The dataset, with its channels in the system's order, and NaN read as it does."""
+    if cases.dataset is None and not system.runs:
         raise UserError(f"dataset must be given: {system.name} is no run of voxward, whose dataset would be known")
-    source = open_dataset(load_json(RunSettings, system.runs[0].settings).dataset if dataset is None else dataset)
-    return in_order_of(source, system.channels, reading.channels)
+    source = open_dataset(cases.dataset or load_json(RunSettings, system.runs[0].settings).dataset)
+    source = in_order_of(source, system.channels, reading.channels)
+    source = dataset_reading_nan(source, nan_for(system.runs, reading))
+    return dataset_within(source, tolerance_for(system.runs, reading))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from voxward.core.choices import AFFINE_TOLERANCE, refuse_tolerance
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.io import read_label, write_label
-from voxward.data.volume_file import same_affine
+from voxward.data.places import apart
 from voxward.systems.merge import MergeRule, pairs_of
 from voxward.systems.merge import merge as merged
 from voxward.systems.open import is_system, open_system
@@ -27,6 +28,7 @@ def merge(
     owned_by_second: Sequence[int] = (2,),
     device: str = "auto",
     overwrite: bool = False,
+    affine_tolerance: float = AFFINE_TOLERANCE,
     progress: Progress = silent,
 ) -> tuple[Path, ...]:
     """Merge two segmentations of every case, each believed on the classes it is better at.
@@ -42,6 +44,7 @@ def merge(
         owned_by_second: The label values that the second one decides on; by default oedema.
         device: `auto`, `cpu` or `cuda`, for systems.
         overwrite: Replace files in `out` that are no merged segmentation of voxward's, or were edited since.
+        affine_tolerance: How far the corners of the two segmentations of a case may lie apart, in voxels.
         progress: Told about cases.
 
     Returns:
@@ -52,6 +55,7 @@ def merge(
             segmentations of a case differ in shape or place, or hold other values.
         FileNotFoundError: A folder or an input is missing.
     """
+    refuse_tolerance(affine_tolerance)
     rule, target = MergeRule(tuple(owned_by_first), tuple(owned_by_second)), Path(out)
     folders = []
     for given, name in ((first, "first"), (second, "second")):
@@ -65,7 +69,7 @@ def merge(
     outputs, written = Outputs(target, "a merged segmentation", overwrite), []
     outputs.check(one.name for one, _ in pairs.values())
     for n, (id, (one, other)) in enumerate(sorted(pairs.items())):
-        _merge_case(id, (one, other), rule, outputs)
+        _merge_case(id, (one, other), rule, outputs, affine_tolerance)
         written.append(target / one.name)
         progress("merge", n + 1, len(pairs))
     return tuple(written)
@@ -81,12 +85,12 @@ def _predicted(
     return outputs.folder
 
 
-def _merge_case(id: str, pair: tuple[Path, Path], rule: MergeRule, outputs: Outputs) -> None:
+def _merge_case(id: str, pair: tuple[Path, Path], rule: MergeRule, outputs: Outputs, affine_tolerance: float) -> None:
     one, other = pair
     a, b = read_label(one), read_label(other)
     try:
-        if not same_affine(a.affine, b.affine, a.shape):
-            raise UserError(f"{one} and {other} lie in different places")
+        if a.shape == b.shape and (found := apart(a.affine, b.affine, a.shape)).exceeds(affine_tolerance):
+            raise UserError(f"{one} and {other} lie in different places: {found}")
         result = merged(a.array, b.array, rule)
     except UserError as error:
         raise UserError(f"{id}: {error}") from error

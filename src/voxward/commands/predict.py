@@ -7,8 +7,12 @@ from pathlib import Path
 
 from voxward.core.choices import Reading
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
+from voxward.data.nan import reading_nan
+from voxward.data.places import within
+from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import open_system
 from voxward.systems.predict import collect_inputs, predict_cases
 from voxward.systems.score import PREDICTIONS
@@ -29,8 +33,8 @@ def predict(
     """Segment volumes with a trained run, an ensemble or a cascade; no labels are needed.
 
     The headers of all inputs are checked before the first is segmented: channels, shapes and affines. Channels whose
-    names an input's dataset declares are put into the system's order, see docs/data.md. A prediction has
-    its input's affine, shape and file type, and an integer number type.
+    names an input's dataset declares are put into the system's order, see docs/data.md. A case that fails does not stop
+    the others. A prediction has its input's affine, shape and file type, and an integer number type.
 
     Args:
         system: A run folder, or a `system.yaml` of `voxward compose`.
@@ -38,7 +42,8 @@ def predict(
             files CASE_0000 to CASE_(n-1) in one folder are the channels of one case.
         out: The folder of the predictions; by default RUN/predictions, where the system is a single run.
         overrides: Changes of the system's entries, such as `tta=mirrors`, `overlap=0.6` or `checkpoint=last`.
-        reading: What the channels of the inputs are, where they do not declare it or declare it wrongly.
+        reading: What the channels of the inputs are, where they do not declare it or declare it wrongly; what is done
+            about NaN; and whether the first case that fails stops the others.
         device: `auto`, `cpu` or `cuda`.
         resume: Keep predictions that an interrupted call has written, and nobody edited since.
         overwrite: Replace files in `out` that are no prediction of voxward's, or were edited since; an input is never
@@ -49,8 +54,9 @@ def predict(
         The written files, CASE.ext in `out`.
 
     Raises:
-        UserError: The system or an input is wrong, or a file would be replaced; what the headers tell, before anything
+        UserError: The system is wrong, an input is no volume by its name, or a file would be replaced; before anything
             is written.
+        CasesFailed: Cases failed; its `result` are the files of the others.
         FileNotFoundError: The system or an input is missing.
 
     Example:
@@ -61,4 +67,8 @@ def predict(
         raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
     folder = opened.runs[0].predictions if out is None else Path(out)
     cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, opened.channels, reading)
-    return predict_cases(opened, cases, Outputs(folder, PREDICTIONS, overwrite), resume, progress)
+    cases = within(reading_nan(cases, nan_for(opened.runs, reading)), tolerance_for(opened.runs, reading))
+    outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
+    written = predict_cases(opened, cases, outputs, resume, progress, failures)
+    failures.raise_any(len(cases), written)
+    return written

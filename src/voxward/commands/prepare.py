@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from voxward.core.choices import Fold
+from voxward.core.case import Dataset
+from voxward.core.choices import Fold, Reading
+from voxward.core.errors import Failure
+from voxward.core.failures import Failures
 from voxward.core.plan import Plan, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import load_recipe
-from voxward.data.formats import declared, raise_refused
+from voxward.data.formats import declared
+from voxward.data.formats.collisions import Refused
 from voxward.data.store import prepare_dataset
 from voxward.training.begin import as_planned, cases_of, measured_plan, with_regions
 
@@ -23,6 +29,7 @@ def prepare(
     plan: Path | str | None = None,
     fold: Fold = Fold(),
     workers: int = 2,
+    reading: Reading = Reading(),
     progress: Progress = silent,
     overwrite: bool = False,
 ) -> Plan:
@@ -39,6 +46,8 @@ def prepare(
             `preparation.allow_lost_labels` counts then.
         fold: The part of the dataset whose training cases decide the plan.
         workers: The number of cases that are prepared at once.
+        reading: Whether the first case that fails stops the others, and what is done about NaN; that decides the plan,
+            as the override `preparation.nan=zero` does.
         progress: A function that is told about every case.
         overwrite: True replaces folders that are named like a case and that voxward did not write.
 
@@ -46,25 +55,47 @@ def prepare(
         The plan that was followed.
 
     Raises:
-        UserError: Cases failed, or their ids cannot be names of files, or a class of a case has no voxel left; the
-            message names them, and all other cases are prepared. Or, before anything is written, `out` holds cases that
-            were prepared by another plan, or folders of other files that are named like cases.
+        CasesFailed: Cases failed, or their ids cannot be names of files; all other cases are prepared, by a plan that
+            was measured without them. Its `result` is the plan.
+        UserError: Before anything is written, `out` holds cases that were prepared by another plan, or folders of other
+            files that are named like cases. Or, after all cases are prepared, a class of a case has no voxel left.
         FileNotFoundError: There is no such dataset, recipe or plan.
 
     Example:
         >>> import voxward
         >>> plan = voxward.prepare("Task04_Hippocampus", out="prepared")  # doctest: +SKIP
     """
-    (opened, refused), used = declared(Path(dataset)), load_recipe(recipe, overrides)
+    reading.refuse_channels()
+    opened, refused = declared(Path(dataset))
+    used = load_recipe(recipe, [*overrides, *_change(reading)])
+    failures = _refusals(opened, refused, reading)
     if plan is None:
         source = with_regions(opened, used)
-        decided = measured_plan(source, used, cases_of(source, fold).train, workers, progress)[1]
+        decided = measured_plan(source, used, cases_of(source, fold).train, workers, progress, failures)[1]
     else:
         decided = load_plan(Path(plan))
-    shown = counter(progress, "prepare")
+        decided = replace(decided, **_said(reading))
+    shown, left = counter(progress, "prepare"), [case.id for case in failures.left(opened.cases)]
     prepare_dataset(
-        as_planned(opened, decided), decided, Path(out), workers=workers, progress=shown, overwrite=overwrite,
+        as_planned(opened, decided), decided, Path(out), left, workers, shown, overwrite=overwrite, failures=failures,
         allow_lost_labels=used.preparation.allow_lost_labels,
     )  # fmt: skip
-    raise_refused(refused)
+    failures.raise_any(len(opened.cases) + len(refused), decided)
     return decided
+
+
+def _refusals(dataset: Dataset, refused: Sequence[Refused], reading: Reading) -> Failures:
+    """The entries that cannot be used, as the first failures."""
+    failures = Failures(reading.fail_fast)
+    for entry in refused:
+        failures.add(Failure(dataset.name if entry.case is None else repr(entry.case.id), entry.message))
+    return failures
+
+
+def _change(reading: Reading) -> list[str]:
+    return [f"preparation.{name}={value}" for name, value in _said(reading).items()]
+
+
+def _said(reading: Reading) -> dict[str, Any]:
+    said = {"nan": reading.nan, "affine_tolerance": reading.affine_tolerance}
+    return {name: value for name, value in said.items() if value is not None}

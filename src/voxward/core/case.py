@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from voxward.core.choices import AFFINE_TOLERANCE, refuse_tolerance
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
+from voxward.core.spacing import spacing_of
 from voxward.core.types import CaseLabels, Float3, Image, Size3, VoxelArray
 
 
@@ -69,9 +71,8 @@ class Volume:
 
     @property
     def spacing(self) -> Float3:
-        """Return the voxel size in mm along (i, j, k), which is the length of each column of the affine."""
-        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return float(x), float(y), float(z)
+        """Return the voxel size in mm along (i, j, k), see `core.spacing.spacing_of`."""
+        return spacing_of(self.affine)
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,11 @@ class Case:
         channels: With an order, how many channels the files must have; None does not say.
         nan_as_zero: Whether NaN is read as 0, as some programs write it outside the field of view. Otherwise it is
             refused.
+        affine_tolerance: How far the corners of the case's files, or of its prediction, may lie apart, in the smallest
+            voxel edge.
+
+    Raises:
+        UserError: The tolerance is negative or no number.
     """
 
     id: str
@@ -94,6 +100,10 @@ class Case:
     order: tuple[int, ...] | None = None
     channels: int | None = None
     nan_as_zero: bool = False
+    affine_tolerance: float = AFFINE_TOLERANCE
+
+    def __post_init__(self) -> None:
+        refuse_tolerance(self.affine_tolerance)
 
 
 @dataclass(frozen=True)

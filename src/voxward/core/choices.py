@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from voxward.core.errors import UserError
 from voxward.core.progress import Progress, silent
 
+SCORED_SPLITS = ("validation", "test", "all")
+"""The parts of a dataset that can be scored or attacked."""
+Nan = Literal["refuse", "zero"]
+"""What is done about NaN in an image: it is refused, or read as 0."""
 FoldNumber = int | Literal["all"]
 """The number of a fold, from 0; or `all`: every case is trained on, and none is held out."""
+
+AFFINE_TOLERANCE = 0.05
+"""How far the corners of two files of one case may lie apart, in the smallest voxel edge, unless the user says more."""
+
+
+def refuse_tolerance(tolerance: float) -> None:
+    """Refuse a tolerance of places that is no number of voxels.
+
+    Raises:
+        UserError: It is negative, infinite or NaN.
+    """
+    if not 0 <= tolerance < math.inf:
+        raise UserError(f"affine_tolerance must be a number of voxels from 0, got {tolerance}")
 
 
 @dataclass(frozen=True)
@@ -111,15 +130,70 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Cases:
+    """The cases of a dataset that are scored or attacked.
+
+    Args:
+        dataset: The folder of the dataset; None for the one that the first run was trained on.
+        split: `validation` for the validation cases of the run's own dataset, and for all labelled cases of another one
+            but its test cases; `test` for the labelled test cases; `all` for all labelled cases.
+        include_seen: True scores the cases that a run was trained on as well, and says which ones they are. The default
+            leaves them out.
+
+    Raises:
+        UserError: `split` is none of these.
+
+    Example:
+        >>> Cases("Task04_Hippocampus", split="test").split
+        'test'
+    """
+
+    dataset: Path | str | None = None
+    split: str = "validation"
+    include_seen: bool = False
+
+    def __post_init__(self) -> None:
+        if self.split not in SCORED_SPLITS:
+            raise UserError(f"split must be one of {', '.join(SCORED_SPLITS)}, got {self.split!r}")
+
+
+@dataclass(frozen=True)
 class Reading:
     """What the user says about the volumes that a command reads.
 
     Args:
         channels: The names of the channels in the files, in their order; by default those that the dataset declares.
+        nan: `zero` reads NaN in an image as 0, as some programs write it outside the field of view; `refuse` makes it
+            an error. None does what the system was trained to do, and refuses where there is no system.
+        fail_fast: True stops at the first case that fails, with its own error. The default goes on with the other
+            cases and raises `voxward.CasesFailed` at the end.
+        affine_tolerance: How far the corners of two files of one case may lie apart, in the smallest voxel edge. None
+            is what the system was trained with, and 0.05 where there is no system.
+
+    Raises:
+        UserError: `nan` is none of these, or the tolerance is no number of voxels.
 
     Example:
-        >>> Reading(channels=("T1w", "FLAIR"))
-        Reading(channels=('T1w', 'FLAIR'))
+        >>> Reading(channels=("T1w", "FLAIR")).channels
+        ('T1w', 'FLAIR')
     """
 
     channels: tuple[str, ...] = ()
+    nan: Nan | None = None
+    fail_fast: bool = False
+    affine_tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.affine_tolerance is not None:
+            refuse_tolerance(self.affine_tolerance)
+        if self.nan not in ("refuse", "zero", None):
+            raise UserError(f"nan must be refuse or zero, got {self.nan!r}")
+
+    def refuse_channels(self) -> None:
+        """Refuse names of channels, for commands in which the dataset itself says what its channels are.
+
+        Raises:
+            UserError: There are such names.
+        """
+        if self.channels:
+            raise UserError(f"channels cannot be named here: the dataset declares its own, got {self.channels}")

@@ -14,6 +14,12 @@ from torch import Tensor
 from voxward.core.errors import UserError
 from voxward.core.regions import RegionMaps
 
+IGNORED = 255
+"""The class index of unannotated voxels in maps of the ground truth, where `LabelSet.ignore` is set."""
+
+UNANNOTATED = -1
+"""What stands for unannotated voxels in what `LabelSet.target` returns, for all regions alike."""
+
 # How many undeclared values an error lists; a file that is not a label at all may hold thousands.
 _SHOWN = 20
 _ORDER = (
@@ -75,15 +81,18 @@ class LabelSet:
         regions: The regions in order of precedence: the first that holds a voxel decides which class is written for it.
             Together they hold all foreground classes. Without `Region.written` they are nested, the innermost first,
             each with one class more than the one before (BraTS: ET in TC in WT). Empty if the network learns classes.
+        ignore: The file value of voxels that nobody has annotated, or None. They are no class: a network has no output
+            for them, and they count in no loss, metric or attack. Class maps of the ground truth hold `IGNORED` there.
 
     Raises:
         UserError: Names and values differ in number or repeat, there is no foreground class, the first value is not 0,
-            or the regions are not as described.
+            the regions are not as described, or `ignore` is the value of a class.
     """
 
     names: tuple[str, ...]
     values: tuple[int, ...]
     regions: tuple[Region, ...] = ()
+    ignore: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.values):
@@ -98,6 +107,11 @@ class LabelSet:
             raise UserError(f"label names must differ, got {self.names}")
         if self.values[0] != 0:
             raise UserError(f"the first label is the background and must have value 0, got {self.values[0]}")
+        if self.ignore is not None and (self.ignore in self.values or self.count > IGNORED):
+            raise UserError(
+                f"the ignore label needs a value that is no class's, and at most {IGNORED} classes; got {self.ignore} "
+                f"beside the values {self.values}"
+            )
         self._check_regions()
 
     def _check_regions(self) -> None:
@@ -171,8 +185,38 @@ class LabelSet:
 
     @property
     def classes(self) -> LabelSet:
-        """Return the same classes without regions."""
-        return replace(self, regions=())
+        """Return the same classes without regions, and without the ignore label, which is no class."""
+        return replace(self, regions=(), ignore=None)
+
+    @property
+    def predicted(self) -> LabelSet:
+        """Return the same classes and regions without the ignore label, which nothing predicts."""
+        return replace(self, ignore=None)
+
+    def ignoring(self, ignore: int | None) -> LabelSet:
+        """Return the same classes and regions for files in which a value says "not annotated"; None: as declared here.
+
+        Args:
+            ignore: The value.
+        """
+        return self if ignore is None else replace(self, ignore=ignore)
+
+    def with_ignore(self, ignore: int | None) -> LabelSet:
+        """Return the same labels with a file value that says "not annotated".
+
+        Args:
+            ignore: The value. If it is that of a class, this is then no class any more. None keeps what is declared.
+
+        Raises:
+            UserError: It is the background's value, the only class's, or in a region.
+        """
+        if ignore is None or ignore == self.ignore:
+            return self
+        if any(ignore in region.values for region in self.regions):
+            raise UserError(f"the ignore label {ignore} must not be in a region, got {self.regions}")
+        kept = [(name, v) for name, v in zip(self.names, self.values, strict=True) if v != ignore or v == 0]
+        names, values = zip(*kept, strict=True)
+        return replace(self, names=names, values=values, ignore=ignore)
 
     def with_regions(self, regions: Mapping[str, Sequence[int]] | None, order: Sequence[int] | None = None) -> LabelSet:
         """Return the same classes with other regions.
@@ -211,8 +255,13 @@ class LabelSet:
             index: Class indices (..., d, h, w).
 
         Returns:
-            The class indices themselves, or with regions 0 and 1 for each region (..., r, d, h, w); int64.
+            The class indices themselves, or with regions 0 and 1 for each region (..., r, d, h, w); int64. With an
+            ignore label, unannotated voxels are `UNANNOTATED`.
         """
+        if self.ignore is not None:
+            known, unknown = self.predicted, index == IGNORED
+            found = known.target(index.masked_fill(unknown, 0))
+            return found.masked_fill_(unknown.unsqueeze(-4) if self.regions else unknown, UNANNOTATED)
         return self.region_maps.to_masks(index).long() if self.regions else index.long()
 
     def read(self, logits: Tensor) -> Tensor:
@@ -241,6 +290,25 @@ class LabelSet:
         """Return the names of the classes without the background."""
         return self.names[1:]
 
+    @property
+    def legal(self) -> tuple[int, ...]:
+        """Return the values that a label file may hold: those of the classes, and that of unannotated voxels."""
+        return self.values if self.ignore is None else (*self.values, self.ignore)
+
+    def ignored(self, index: np.ndarray) -> np.ndarray | None:
+        """Return which voxels of a class map are not annotated.
+
+        Args:
+            index: Class indices of the ground truth, of any shape.
+
+        Returns:
+            Booleans of the same shape; None where every voxel is annotated.
+        """
+        if self.ignore is None:
+            return None
+        unknown: np.ndarray = index == IGNORED
+        return unknown if unknown.any() else None
+
     def to_index(self, array: np.ndarray) -> np.ndarray:
         """Turn file values into class indices.
 
@@ -251,14 +319,15 @@ class LabelSet:
             array: File values of any shape.
 
         Returns:
-            Class indices of the same shape, uint8, or uint16 beyond 256 classes, in C order.
+            Class indices of the same shape, uint8, or uint16 beyond 256 classes, in C order; `IGNORED` where a voxel
+            has the value `ignore`.
 
         Raises:
-            UserError: Some voxel values are not among `values`; the message lists them.
+            UserError: Some voxel values are neither among `values` nor `ignore`; the message lists them.
         """
-        order = np.argsort(self.values)
-        known = np.asarray(self.values)[order]
-        classes = order.astype(np.uint8 if self.count <= 256 else np.uint16)
+        order = np.argsort(self.legal)
+        known = np.asarray(self.legal)[order]
+        classes = np.where(order < self.count, order, IGNORED).astype(np.uint8 if self.count <= 256 else np.uint16)
         index = np.empty(array.shape, classes.dtype)
         undeclared: set[int] = set()
         planes = zip(array, index, strict=True) if array.ndim > 2 else [(array, index)]
@@ -268,7 +337,7 @@ class LabelSet:
             undeclared.update(np.unique(values[wrong]).tolist())
             out[...] = classes[place]
         if undeclared:
-            raise UserError(f"label values {_listed(undeclared)} are not declared; legal: {list(self.values)}")
+            raise UserError(f"label values {_listed(undeclared)} are not declared; legal: {list(self.legal)}")
         return index
 
     def to_values(self, index: np.ndarray) -> np.ndarray:

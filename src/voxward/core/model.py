@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
+from voxward.core.labels import UNANNOTATED
+
 Head = Literal["softmax", "regions"]
 """How logits are read.
 
@@ -25,7 +27,11 @@ Scores = Float[Tensor, "b k *spatial"]
 """Logits (b, k, *spatial) of k classes or k regions."""
 
 Truth = Integer[Tensor, "b ..."]
-"""Class indices (b, *spatial) for a softmax head, or 0 and 1 per region (b, k, *spatial) for a region head."""
+"""Class indices (b, *spatial) for a softmax head, or 0 and 1 per region (b, k, *spatial) for a region head.
+
+A ground truth holds `core.labels.UNANNOTATED` where nobody has annotated a voxel, for all regions alike. Such a voxel
+counts in no objective and no Dice. A mask that a model returns has no such voxel.
+"""
 
 Values = Float[Tensor, " b"]
 """One number per case of the batch (b)."""
@@ -246,6 +252,22 @@ class PatchModel:
     def _forward(self, volume: Tensor) -> Tensor:
         scores: Tensor = self.network(volume if self.normalise is None else self.normalise(volume))
         return scores
+
+
+def annotated_part(target: Truth) -> tuple[Truth, Tensor | None]:
+    """Return the ground truth with background where nobody has annotated, and which voxels are annotated.
+
+    Args:
+        target: The ground truth.
+
+    Returns:
+        The ground truth, int64, and booleans of its shape; None instead of these where every voxel is annotated.
+    """
+    known = target.long()
+    unknown = known == UNANNOTATED
+    if not bool(unknown.any()):
+        return known, None
+    return known.masked_fill(unknown, 0), ~unknown
 
 
 def read_mask(logits: Scores, head: Head) -> Truth:

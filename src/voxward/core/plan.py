@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from voxward.core.choices import AFFINE_TOLERANCE, Nan
 from voxward.core.document import with_format, without_format
 from voxward.core.files import write_json
 from voxward.core.labels import LabelSet
@@ -123,6 +125,8 @@ class Plan:
             follows from the objects of the training cases.
         resample: False leaves every case its own voxels; `spacing` is then only the median of the training cases.
         label_resampling: How labels are resampled, a name of data.resample_labels.LABEL_RESAMPLING.
+        nan: What is done about NaN in an image: `refuse`, or `zero`, which reads it as 0.
+        affine_tolerance: How far the corners of two files of one case may lie apart, in the smallest voxel edge.
     """
 
     dataset: str
@@ -141,6 +145,8 @@ class Plan:
     min_object_mm3: tuple[float, ...]
     resample: bool = True
     label_resampling: str = "linear"
+    nan: Nan = "refuse"
+    affine_tolerance: float = AFFINE_TOLERANCE
 
     def problems(self) -> list[str]:
         """Return one sentence for each mistake, such as an edit by hand may make."""
@@ -164,6 +170,10 @@ class Plan:
             found.append(f"spline_order must be 0, 1, 2 or 3 per axis, got {self.spline_order}")
         if self.batch_size < 1:
             found.append(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.nan not in ("refuse", "zero"):
+            found.append(f"nan must be refuse or zero, got {self.nan!r}")
+        if not 0 <= self.affine_tolerance < math.inf:
+            found.append(f"affine_tolerance must be a number of voxels from 0, got {self.affine_tolerance}")
         if len(self.min_object_mm3) != self.labels.count - 1:
             classes = self.labels.count - 1
             found.append(f"min_object_mm3 needs {classes} values, one per foreground class, got {self.min_object_mm3}")

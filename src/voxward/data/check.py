@@ -11,13 +11,14 @@ import numpy as np
 
 from voxward.core.case import Case, Dataset, Volume
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.labels import LabelSet
+from voxward.data.check_geometry import Fault, disagreement, geometry_faults, volume_faults
 from voxward.data.check_labels import sides_warning
 from voxward.data.formats.collisions import Refused
 from voxward.data.io import integer_label, read_image, volume_stem
 from voxward.data.orphans import Severity, orphans
 from voxward.data.parallel import for_each_case
-from voxward.data.volume_file import affine_fault, same_affine
 
 
 @dataclass(frozen=True)
@@ -65,21 +66,19 @@ class CheckReport:
         return not self.errors
 
 
-# A fault before it is known whose it is: severity, kind, message.
-_Fault = tuple[Severity, str, str]
-
-
 def check_dataset(
     dataset: Dataset,
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
     refused: Sequence[Refused] = (),
+    fail_fast: bool = False,
 ) -> CheckReport:
     """Read every case and report all problems of the dataset.
 
     Errors are missing, orphan or unreadable files; image and label, or channels, that disagree in shape, spacing or
     affine; a wrong number of channels; label values that are undeclared or no integers; NaN or infinity; a singular
-    affine; a volume without voxels; and a dataset without labelled cases. Warnings are an empty label and a constant
+    affine; a volume without voxels; and a dataset without labelled cases. Warnings are an empty label, one in which
+    nothing is annotated, and a constant
     channel.
 
     Args:
@@ -87,18 +86,23 @@ def check_dataset(
         workers: How many cases are read at once.
         progress: A function that is told after each case how many are done, and of how many.
         refused: The entries that `data.formats.declared` left out; each is an error, too.
+        fail_fast: Whether the first case with an error ends the check.
 
     Returns:
         The problems. Nothing is written.
 
     Raises:
-        UserError: `workers` is below 1.
+        UserError: `workers` is below 1, or a case has an error and `fail_fast` is set.
     """
-    cases = dataset.every
-    found = for_each_case(partial(_check_case, dataset), cases, workers, progress)
+    cases, failures = dataset.every, Failures()
+    work = partial(_check_case, dataset, fail_fast=fail_fast)
+    found = for_each_case(work, cases, workers, progress, Failures(fail_fast) if fail_fast else failures)
     problems = [Problem(dataset.name, "warning", remark.kind, remark.message) for remark in dataset.remarks]
     problems += dict.fromkeys(_refusal(dataset, entry) for entry in refused)
     problems += [problem for problems_of_case in found for problem in problems_of_case]
+    problems += [Problem(case, *fault) for case, fault in geometry_faults(dataset)]
+    # Too little memory, or a file that cannot be read: no fault of the content, but the case cannot be used here.
+    problems += [Problem(failure.case, "error", "unreadable", failure.reason) for failure in failures.found]
     if (sided := sides_warning(dataset.labels)) is not None:
         problems.append(Problem(dataset.name, "warning", "left and right", sided))
     if not dataset.cases:
@@ -117,30 +121,33 @@ def _refusal(dataset: Dataset, entry: Refused) -> Problem:
     return Problem(case, "error", entry.kind, entry.message)
 
 
-def _check_case(dataset: Dataset, case: Case) -> list[Problem]:
-    return [Problem(case.id, *fault) for fault in _case_faults(dataset, case)]
+def _check_case(dataset: Dataset, case: Case, fail_fast: bool = False) -> list[Problem]:
+    problems = [Problem(case.id, *fault) for fault in _case_faults(dataset, case)]
+    if fail_fast and (worst := next((problem for problem in problems if problem.severity == "error"), None)):
+        raise UserError(f"{worst.kind}: {worst.message}")
+    return problems
 
 
-def _case_faults(dataset: Dataset, case: Case) -> Iterator[_Fault]:
-    faults: list[_Fault] = []
+def _case_faults(dataset: Dataset, case: Case) -> Iterator[Fault]:
+    faults: list[Fault] = []
     images = [(path, volume) for path in case.images if (volume := _read(path, "image", faults)) is not None]
     label = None if case.label is None else _read(case.label, "label", faults)
     yield from faults
     for path, volume in images:
-        yield from _image_faults(path, volume)
+        yield from _image_faults(path, volume, case.nan_as_zero)
         if len(case.images) > 1 and volume.array.shape[0] != 1:
             yield "error", "channels", f"{path} has {volume.array.shape[0]} channels beside other files of the case"
-        yield from _disagreement(images[0][0], images[0][1], path, volume)
+        yield from disagreement(*images[0], path, volume, case.affine_tolerance)
     count = sum(volume.array.shape[0] for _, volume in images)
     if len(images) == len(case.images) and count != len(dataset.channels):
         yield "error", "channels", f"{count} channels, but the dataset declares {len(dataset.channels)}"
     if label is not None and case.label is not None:
         yield from _label_faults(case.label, label, dataset.labels)
         if images:
-            yield from _disagreement(*images[0], case.label, label)
+            yield from disagreement(*images[0], case.label, label, case.affine_tolerance)
 
 
-def _read(path: Path, role: str, faults: list[_Fault]) -> Volume | None:
+def _read(path: Path, role: str, faults: list[Fault]) -> Volume | None:
     try:
         return read_image([path])
     except FileNotFoundError:
@@ -150,27 +157,26 @@ def _read(path: Path, role: str, faults: list[_Fault]) -> Volume | None:
     return None
 
 
-def _image_faults(path: Path, volume: Volume) -> Iterator[_Fault]:
-    yield from _geometry_faults(path, volume)
+def _image_faults(path: Path, volume: Volume, nan_as_zero: bool) -> Iterator[Fault]:
+    yield from volume_faults(path, volume)
     for n, channel in enumerate(volume.array):
         if not channel.size:
             continue
-        wrong = 0 if channel.dtype.kind in "iu" else channel.size - int(np.isfinite(channel).sum())
-        if wrong:
-            yield "error", "not finite", f"{path}, channel {n}: {wrong} voxels are NaN or infinite"
+        floating = channel.dtype.kind == "f"
+        infinite, nan = (int(test(channel).sum()) if floating else 0 for test in (np.isinf, np.isnan))
+        if infinite:
+            yield "error", "not finite", f"{path}, channel {n}: {infinite} voxels are infinite"
+        if nan and nan_as_zero:
+            yield "warning", "not finite", f"{path}, channel {n}: {nan} voxels are NaN, and are read as 0"
+        elif nan:
+            message = f"{path}, channel {n}: {nan} voxels are NaN: mend the file, or read NaN as 0 with --nan zero"
+            yield "error", "not finite", message
         elif channel.min() == channel.max():
             yield "warning", "constant image", f"{path}, channel {n}: every voxel is {channel.min():g}"
 
 
-def _geometry_faults(path: Path, volume: Volume) -> Iterator[_Fault]:
-    if 0 in volume.array.shape:
-        yield "error", "empty volume", f"{path} has no voxels: shape {volume.shape}"
-    if (fault := affine_fault(volume.affine)) is not None:
-        yield "error", "affine", f"{path}: {fault}"
-
-
-def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[_Fault]:
-    yield from _geometry_faults(path, label)
+def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[Fault]:
+    yield from volume_faults(path, label)
     if not label.array.size:
         return
     if label.array.shape[0] != 1:
@@ -180,25 +186,17 @@ def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[_Fault
     except UserError as error:
         yield "error", "label not integer", f"{path}: {error}"
         return
-    unknown = sorted(values - set(legal.values))
+    unknown = sorted(values - set(legal.legal))
     if unknown:
         shown = f"{unknown[:10]}{'...' if len(unknown) > 10 else ''}"
-        yield "error", "label values", f"{path}: undeclared values {shown}; legal: {list(legal.values)}"
+        yield "error", "label values", f"{path}: undeclared values {shown}; legal: {list(legal.legal)}"
     if values == {0}:
         yield "warning", "empty label", f"{path}: every voxel is background"
-
-
-def _disagreement(path: Path, volume: Volume, other_path: Path, other: Volume) -> Iterator[_Fault]:
-    names = f"{path.name} and {other_path.parent.name}/{other_path.name}"
-    if volume.shape != other.shape:
-        yield "error", "shape", f"{names} differ in shape: {volume.shape} and {other.shape}"
-    if affine_fault(volume.affine) is not None or affine_fault(other.affine) is not None:
-        return
-    if same_affine(volume.affine, other.affine, volume.shape):
-        return
-    if not np.allclose(volume.spacing, other.spacing, rtol=1e-4, atol=1e-3):
-        spacings = (tuple(round(length, 4) for length in each.spacing) for each in (volume, other))
-        yield "error", "spacing", "{} differ in spacing: {} and {} mm".format(names, *spacings)
-    else:
-        affines = (np.round(each.affine[:3], 4).tolist() for each in (volume, other))
-        yield "error", "affine", "{} lie in different places: {} and {}".format(names, *affines)
+    elif values == {legal.ignore}:
+        yield (
+            "warning",
+            "no annotation",
+            f"{path}: every voxel has the ignore label {legal.ignore}: nothing can be learnt",
+        )
+    elif values == {0, legal.ignore}:
+        yield "warning", "empty label", f"{path}: every annotated voxel is background"

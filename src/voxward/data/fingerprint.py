@@ -10,14 +10,16 @@ from scipy import ndimage
 
 from voxward.core.case import Case, Dataset, Volume
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.labels import LabelSet
 from voxward.core.plan import CaseFingerprint, ChannelFingerprint, Fingerprint
+from voxward.core.spacing import voxel_mm3
 from voxward.core.types import Float3
-from voxward.data.io import read_case, read_label
+from voxward.data.io import read_case, read_truth
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
 from voxward.data.parallel import for_each_case
+from voxward.data.places import label_fault
 from voxward.data.resample_labels import counted, labelled_box
-from voxward.data.volume_file import label_fault
 
 # Foreground voxels that a case contributes to the pooled intensities, so that large organs do not drown small cases.
 _SAMPLE = 10_000
@@ -48,6 +50,7 @@ def fingerprint(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
     crop_nonzero: bool = True,
+    failures: Failures | None = None,
 ) -> Fingerprint:
     """Measure the labelled cases of a dataset. The result does not depend on chance or on the number of workers.
 
@@ -58,6 +61,7 @@ def fingerprint(
         progress: A function that is told after each case how many are done, and of how many.
         crop_nonzero: Whether preparation will crop to the non-zero voxels; if so, shapes are those of the cropped
             volumes.
+        failures: Gets the cases that cannot be measured; None refuses them.
 
     Returns:
         The pooled measurements.
@@ -69,8 +73,10 @@ def fingerprint(
     if not cases:
         raise UserError(f"cannot fingerprint dataset {dataset.name!r}: no labelled case was given")
     found = for_each_case(
-        lambda case: _read_and_summarize(case, dataset.labels, crop_nonzero), cases, workers, progress
+        lambda case: _read_and_summarize(case, dataset.labels, crop_nonzero), cases, workers, progress, failures
     )
+    if not found and failures is not None:
+        failures.raise_any(len(cases))
     return combine(dataset.name, dataset.channels, dataset.labels, found)
 
 
@@ -96,13 +102,19 @@ def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str, crop_non
         box = box_slices(start, stop)
         image, truth = image[(slice(None), *box)], truth[box]
     index = labels.to_index(truth)
+    unknown = labels.ignored(index)
+    if unknown is not None:  # no foreground; it is taken out of the background's voxels below
+        index = np.where(unknown, 0, index).astype(index.dtype)
     x, y, z = (volume.spacing[axis] for axis in axes)
     counts = counted(index, labels.count)
+    foreground = index.size - int(counts[0])
+    counts[0] -= 0 if unknown is None else np.count_nonzero(unknown)
     d, h, w = index.shape
-    objects = [_objects(index, k, (x, y, z)) for k in range(1, labels.count)]
+    voxel = voxel_mm3(volume.spacing)
+    objects = [_objects(index, k, (x, y, z), voxel) for k in range(1, labels.count)]
     return CaseSummary(
         CaseFingerprint(id, (d, h, w), (x, y, z), tuple(int(count) for count in counts)),
-        _foreground_sample(image, index, index.size - int(counts[0])),
+        _foreground_sample(image, index, foreground),
         tuple(volumes for volumes, _ in objects),
         tuple(extent for _, extent in objects),
     )
@@ -138,9 +150,8 @@ def combine(name: str, channels: Sequence[str], labels: LabelSet, cases: Sequenc
 
 
 def _read_and_summarize(case: Case, labels: LabelSet, crop_nonzero: bool) -> CaseSummary:
-    if case.label is None:
-        raise UserError("has no label")
-    return summarize(read_case(case), read_label(case.label), labels, case.id, crop_nonzero)
+    volume = read_case(case)
+    return summarize(volume, read_truth(case, volume), labels, case.id, crop_nonzero)
 
 
 def _foreground_sample(image: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
@@ -157,7 +168,7 @@ def _foreground_sample(image: np.ndarray, index: np.ndarray, count: int) -> np.n
     return np.concatenate(found, axis=1).astype(np.float64)
 
 
-def _objects(index: np.ndarray, k: int, spacing: Float3) -> tuple[tuple[float, ...], Float3 | None]:
+def _objects(index: np.ndarray, k: int, spacing: Float3, voxel: float) -> tuple[tuple[float, ...], Float3 | None]:
     """Volumes (mm3) of a class's components and the extent (mm) of the class, measured inside its box."""
     mask = index == k
     if not mask.any():
@@ -165,7 +176,7 @@ def _objects(index: np.ndarray, k: int, spacing: Float3) -> tuple[tuple[float, .
     box = box_slices(*nonzero_box(mask[None]))
     inside = mask[box]
     components, count = ndimage.label(inside, _CONNECTED)
-    volumes = np.sort(counted(components, count + 1)[1:] * np.prod(spacing))
+    volumes = np.sort(counted(components, count + 1)[1:] * voxel)
     x, y, z = (n * mm for n, mm in zip(inside.shape, spacing, strict=True))
     return tuple(float(volume) for volume in volumes), (x, y, z)
 

@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from voxward.core.case import Case, Scaling, Volume
+from voxward.core.choices import AFFINE_TOLERANCE
 from voxward.core.errors import UserError
 from voxward.data import itk, nifti
+from voxward.data.places import apart, label_fault
 from voxward.data.volume_file import (
     NIFTI_SUFFIXES,
     SUFFIXES,
     Header,
     affine_fault,
-    same_affine,
     volume_stem,
     volume_suffix,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "read_header",
     "read_image",
     "read_label",
+    "read_truth",
     "volume_stem",
     "volume_suffix",
     "write_image",
@@ -59,11 +61,13 @@ def read_header(path: Path) -> Header:
     return nifti.read_header(path) if volume_suffix(path) in NIFTI_SUFFIXES else itk.read_header(path)
 
 
-def read_image(paths: Sequence[Path]) -> Volume:
+def read_image(paths: Sequence[Path], affine_tolerance: float = AFFINE_TOLERANCE) -> Volume:
     """Read an image from one file with all channels, or from one file per channel.
 
     Args:
         paths: The files, at least one.
+        affine_tolerance: How far the corners of two files may lie apart, in the smallest voxel edge. The first file's
+            affine counts.
 
     Returns:
         The image (c, i, j, k); a 2D file has k = 1. Voxels keep the number type that they are stored in. If a NIfTI
@@ -83,7 +87,7 @@ def read_image(paths: Sequence[Path]) -> Volume:
     for path, volume in zip(paths, volumes, strict=True):
         if volume.array.shape[0] != 1:
             raise UserError(f"{path} has {volume.array.shape[0]} channels; files of one channel each may be combined")
-        _refuse_disagreement(paths[0], volumes[0], path, volume)
+        _refuse_disagreement(paths[0], volumes[0], path, volume, affine_tolerance)
     scaling = volumes[0].scaling if len({volume.scaling for volume in volumes}) == 1 else None
     return Volume(np.concatenate([volume.array for volume in volumes]), volumes[0].affine, scaling)
 
@@ -99,18 +103,66 @@ def read_case(case: Case) -> Volume:
 
     Raises:
         FileNotFoundError: There is no such file.
-        UserError: A file is truncated or corrupt, files disagree, or the order names a channel that is not there.
+        UserError: A file is truncated or corrupt, files disagree, the order names a channel that is not there, or the
+            image holds infinite voxels, or NaN where it is not read as 0; the message names file and channel.
         ImportError: The file type needs SimpleITK, which is not installed.
     """
-    volume = read_image(case.images)
+    volume = read_image(case.images, case.affine_tolerance)
     array = volume.array
     if case.order is not None:
         if fault := order_fault(case, len(array)):
             raise UserError(f"case {case.id!r}: {fault}")
         array = array[list(case.order)]
-    if case.nan_as_zero and array.dtype.kind == "f":
-        array = np.where(np.isnan(array), array.dtype.type(0), array)
+    if array.dtype.kind == "f":
+        array = _finite(case, array)
     return replace(volume, array=array)
+
+
+def read_truth(case: Case, image: Volume) -> Volume:
+    """Read the label of a case, and place it like the image.
+
+    Args:
+        case: The case, with a label.
+        image: The image of the case.
+
+    Returns:
+        The label (i, j, k), with the image's affine.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: The case has no label, its file is none, or it lies elsewhere than the image by more than the case
+            allows.
+    """
+    if case.label is None:
+        raise UserError("has no label")
+    label = read_label(case.label)
+    if (fault := label_fault(image, label, case.affine_tolerance)) is not None:
+        raise UserError(f"{fault} ({case.label})")
+    return replace(label, affine=image.affine)
+
+
+def _finite(case: Case, array: np.ndarray) -> np.ndarray:
+    """The image of a case without NaN, where the case says that NaN is 0; every other voxel must be finite."""
+    # Channel by channel: a mask of the whole image takes memory, too.
+    if all(np.isfinite(channel).all() for channel in array):
+        return array
+    nan, infinite = ([int(test(channel).sum()) for channel in array] for test in (np.isnan, np.isinf))
+    if any(infinite):
+        raise UserError(f"{_where(case, infinite)} hold infinity, and must be finite")
+    if not case.nan_as_zero:
+        raise UserError(f"{_where(case, nan)} hold NaN: mend the file, or read NaN as 0 with --nan zero")
+    return np.where(np.isnan(array), array.dtype.type(0), array)
+
+
+def _where(case: Case, counts: Sequence[int]) -> str:
+    """The file and channel with the first faulty voxels, and their number."""
+    channel = next(n for n, count in enumerate(counts) if count)
+    stored = channel if case.order is None else case.order[channel]
+    several = len(case.images) > 1
+    path, place = (case.images[stored], 0) if several else (case.images[0], stored)
+    where = f", channel {place}" if len(counts) > 1 and not several else ""
+    others = f" (and {sum(counts[channel + 1 :])} of other channels)" if any(counts[channel + 1 :]) else ""
+    return f"{path}{where}: {counts[channel]} voxels{others}"
 
 
 def order_fault(case: Case, channels: int) -> str | None:
@@ -239,13 +291,11 @@ def _write(
         itk.write(path, array, affine, template)
 
 
-def _refuse_disagreement(first_path: Path, first: Volume, path: Path, volume: Volume) -> None:
+def _refuse_disagreement(first_path: Path, first: Volume, path: Path, volume: Volume, tolerance: float) -> None:
     if first.shape != volume.shape:
         raise UserError(f"{first_path} and {path} differ in shape: {first.shape} and {volume.shape}")
-    if not same_affine(first.affine, volume.affine, first.shape):
-        raise UserError(
-            f"{first_path} and {path} differ in affine: {first.affine.tolist()} and {volume.affine.tolist()}"
-        )
+    if (found := apart(first.affine, volume.affine, first.shape)).exceeds(tolerance):
+        raise UserError(f"{first_path} and {path} differ in affine: {found}")
 
 
 def _smallest_integers(array: np.ndarray) -> np.ndarray:

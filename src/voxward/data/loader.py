@@ -22,7 +22,13 @@ from voxward.core.errors import UserError
 from voxward.core.plan import Plan
 from voxward.core.recipe import Sampling
 from voxward.core.types import Images, Labels
-from voxward.data.sampling import draw_foreground_voxel, draw_training_patch, patch_around, read_patch
+from voxward.data.sampling import (
+    draw_annotated_voxel,
+    draw_foreground_voxel,
+    draw_training_patch,
+    patch_around,
+    read_patch,
+)
 from voxward.data.store import open_case
 
 # One stream of random numbers per purpose, so that none repeats another's.
@@ -133,7 +139,7 @@ def validation_patches(folder: Path, ids: Sequence[str], plan: Plan, seed: int) 
     """Return one fixed patch of every case; the same arguments always give the same patches.
 
     Each is centred on a foreground voxel that the seed and the place in `ids` decide, or on the volume's centre if the
-    case has no foreground.
+    case has no foreground (in a partly annotated case: on an annotated voxel).
 
     Args:
         folder: The folder of the prepared cases.
@@ -173,7 +179,8 @@ def _validation(folder: Path, ids: tuple[str, ...], plan: Plan, seed: int) -> It
 def _validation_sample(folder: Path, id: str, plan: Plan, generator: torch.Generator) -> Sample:
     source = open_case(folder / id, id)
     i, j, k = source.shape
-    voxel = draw_foreground_voxel(source, generator) or (i // 2, j // 2, k // 2)
+    voxel = draw_foreground_voxel(source, generator) or draw_annotated_voxel(source, generator)
+    voxel = voxel or (i // 2, j // 2, k // 2)
     draw = patch_around(source, plan.patch_size, voxel)
     image, label = read_patch(source, draw, plan.patch_size, plan.patch_size, plan.padding)
     return image, label, _ranges(source.frame), id

@@ -9,9 +9,12 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 
 from voxward.core.errors import UserError
-from voxward.data.units import NIFTI_PER_MM
+from voxward.core.types import Size3
+from voxward.data.places import apart
+from voxward.data.units import NIFTI_PER_MM, in_mm
 
 _HEADER_1, _HEADER_2 = 348, 540
 # Codes of the coordinate systems that the standard knows (0: the form is not to be used).
@@ -56,26 +59,39 @@ def refuse_unknown_size(header: Any) -> None:
         raise UserError(f"its voxel size is not known: pixdim is {shown}, and there is no sform")
 
 
-def geometry_remarks(header: Any, moved: float, edge: float) -> Iterator[tuple[str, str]]:
+def header_remarks(path: Path, shape: Size3, tolerance: float) -> Iterator[tuple[str, str]]:
     """Describe what is legal in a header and deserves a look.
 
     Args:
-        header: A header from `raw_header`.
-        moved: How far qform and sform lie apart at the far corner, in mm; 0 where only one is used.
-        edge: The smallest voxel edge in mm.
+        path: The file.
+        shape: Its shape in voxels.
+        tolerance: How far corners may lie apart, in voxels, before qform and sform are said to disagree.
 
     Yields:
         A short name of the remark, and the remark, which begins with a verb.
     """
+    header = raw_header(path)
+    if header is None:
+        return
     codes = {name: int(header[f"{name}_code"]) for name in ("qform", "sform")}
     for name, code in codes.items():
         if code != 0 and code not in _FORM_CODES:
-            yield "form code", f"has {name}_code {code}, which means nothing; its {name} is not used"
-    if not any(code in _FORM_CODES for code in codes.values()):
-        yield "no position", "says neither by qform nor by sform where it lies: its centre is taken as the origin"
-    if moved > 0:
-        yield (
-            "qform and sform",
-            f"has a qform and a sform that disagree: the far corners are {moved:.3g} mm ({moved / edge:.2g} of a "
-            "voxel) apart; the sform is used",
-        )
+            yield "form code", f"has {name}_code {code}, which means nothing: its {name} is not used"
+    stated = [code in _FORM_CODES for code in codes.values()]
+    if not any(stated):
+        yield "no position", "says neither by qform nor by sform where it lies: the centre is taken as the origin"
+    if all(stated):
+        per_mm = units_per_mm(header)
+        found = apart(in_mm(_qform(header), per_mm), in_mm(header.get_sform(), per_mm), shape)
+        if found.exceeds(tolerance):
+            yield "qform and sform", f"has a qform and a sform that disagree ({found}): the sform is used"
+
+
+def _qform(header: Any) -> np.ndarray:
+    """The qform as it is meant; NaN where it is none."""
+    if float(header["pixdim"][0]) not in (-1.0, 1.0):
+        header["pixdim"][0] = 1  # as the standard has it
+    try:
+        return np.array(header.get_qform(), float)
+    except (ValueError, HeaderDataError):
+        return np.full((4, 4), np.nan)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from voxward.core.case import Case
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 
 T = TypeVar("T")
 
@@ -15,7 +16,11 @@ Progress = Callable[[int, int], None]
 
 
 def for_each_case(
-    work: Callable[[Case], T], cases: Sequence[Case], workers: int, progress: Progress | None = None
+    work: Callable[[Case], T],
+    cases: Sequence[Case],
+    workers: int,
+    progress: Progress | None = None,
+    failures: Failures | None = None,
 ) -> list[T]:
     """Do the same work for every case, in threads.
 
@@ -26,27 +31,31 @@ def for_each_case(
         cases: The cases.
         workers: How many cases are worked on at once.
         progress: A function that is told, in this thread, after each case how many are done, and of how many.
+        failures: Gets the cases that failed; None raises them all together.
 
     Returns:
-        The results in the order of the cases.
+        The results of the cases that did not fail, in the order of the cases.
 
     Raises:
-        UserError: `workers` is below 1, or cases failed; the message names every such case with its reason.
+        UserError: `workers` is below 1, or `failures` is set to stop at the first failure.
+        CasesFailed: Cases failed, and `failures` is None; the message names every such case with its reason.
     """
     if workers < 1:
         raise UserError(f"workers must be at least 1, got {workers}")
+    kept = Failures() if failures is None else failures
     with ThreadPoolExecutor(workers) as pool:
         try:
             futures = {pool.submit(work, case): case for case in cases}
-            for done, _ in enumerate(as_completed(futures), start=1):
+            for done, future in enumerate(as_completed(futures), start=1):
+                with kept.of(futures[future]):
+                    future.result()
                 if progress is not None:
                     progress(done, len(cases))
         except BaseException:
-            # Ctrl-C: finish the cases in hand, start no other.
+            # Ctrl-C, a bug, or the first failure: finish the cases in hand, start no other.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    failures = [(case.id, error) for future, case in futures.items() if (error := future.exception()) is not None]
-    if failures:
-        lines = "\n".join(f"  {id}: {error}" for id, error in failures)
-        raise UserError(f"{len(failures)} of {len(cases)} cases failed:\n{lines}") from failures[0][1]
-    return [future.result() for future in futures]
+    kept.found[:] = kept.ordered(cases)
+    if failures is None:
+        kept.raise_any(len(cases))
+    return [future.result() for future in futures if future.exception() is None]

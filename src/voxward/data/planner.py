@@ -212,6 +212,8 @@ def _assemble(
         min_object_mm3=tuple(_suspicious(volumes) for volumes in fingerprint.objects),
         resample=preparation.resample,
         label_resampling=preparation.label_resampling,
+        nan=preparation.nan,
+        affine_tolerance=preparation.affine_tolerance,
     )
 
 

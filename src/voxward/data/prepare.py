@@ -20,17 +20,19 @@ from torch import Tensor
 
 from voxward.core.case import ClassKept, Frame, LabelKept, PreparedCase, Volume
 from voxward.core.errors import UserError
-from voxward.core.labels import largest
+from voxward.core.labels import IGNORED, largest
 from voxward.core.plan import Plan
+from voxward.core.spacing import voxel_mm3
 from voxward.core.types import CaseLogits, Size3
 from voxward.data.crop import blank, crop_frozen
 from voxward.data.normalization import normalization_of
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
+from voxward.data.places import label_fault
 from voxward.data.resample import resample
 from voxward.data.resample_labels import as_index, labelled_box, resample_counted
 from voxward.data.resample_rows import resampled_rows
+from voxward.data.sizes import check_prepared_shape
 from voxward.data.statistics import Figures, LiveFigures, box_figures, live_figures
-from voxward.data.volume_file import label_fault
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -241,6 +243,7 @@ def _framed(
         max(1, round(count * old / new)) if whole > 1 else 1
         for whole, count, old, new in zip(source.shape[1:], box.shape[1:], spacing, plan.spacing, strict=True)
     )
+    check_prepared_shape(id, _size3(box.shape[1:]), shape, len(box), (spacing, plan.spacing))
     low, high, mean, std = zip(*figures, strict=True)
     if not all(abs(figure) <= _LARGEST for figure in (*low, *high, *mean, *std)):
         raise UserError(f"case {id!r}: the intensities do not fit float32")
@@ -303,8 +306,13 @@ def _prepared_label(label: Volume, frame: Frame, plan: Plan, id: str) -> tuple[T
         index = plan.labels.to_index(box)
     except UserError as error:
         raise UserError(f"case {id!r}: {error}") from error
-    prepared, counts = resample_counted(as_index(index), frame.shape, plan.labels.count, plan.label_resampling)
-    voxel = abs(float(np.linalg.det(label.affine[:3, :3])))
+    labels, unknown = plan.labels, plan.labels.ignore is not None
+    if unknown:  # "not annotated" votes like a class, and stays what it is
+        index = np.where(index == IGNORED, labels.count, index).astype(index.dtype)
+    prepared, counts = resample_counted(as_index(index), frame.shape, labels.count, plan.label_resampling, unknown)
+    if unknown:
+        prepared = prepared.masked_fill(prepared == labels.count, IGNORED)
+    voxel = voxel_mm3(label.spacing)
     after = voxel * index.size / prepared.numel()
     kept = (ClassKept(n.index, n.before * voxel, n.after * after, n.objects, n.left) for n in counts)
     return prepared, tuple(kept)

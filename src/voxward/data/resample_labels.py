@@ -53,7 +53,7 @@ class ClassCount:
 
 
 def resample_counted(
-    label: CaseLabels, shape: Size3, classes: int, method: str = "objects"
+    label: CaseLabels, shape: Size3, classes: int, method: str = "objects", unknown: bool = False
 ) -> tuple[Integer[Tensor, "d2 h2 w2"], tuple[ClassCount, ...]]:
     """Resample class indices, and count what is left of every class.
 
@@ -64,6 +64,8 @@ def resample_counted(
         shape: The new shape.
         classes: The number of classes, background included.
         method: A name of LABEL_RESAMPLING.
+        unknown: Whether the index `classes` stands for voxels that nobody has annotated. They vote like a class, but
+            their objects are neither kept nor counted.
 
     Returns:
         Class indices (d2, h2, w2), in the type of `label`, and the counts of the foreground classes that are there
@@ -72,7 +74,7 @@ def resample_counted(
     Raises:
         UserError: A class index is outside 0..classes-1, or the method is unknown.
     """
-    keep, found = LABEL_RESAMPLING[method], resample_labels(label, shape, classes)
+    keep, found = LABEL_RESAMPLING[method], resample_labels(label, shape, classes + unknown)
     before = counted(label.numpy(), classes)
     objects: dict[int, tuple[int, int]] = {}
     if tuple(label.shape) != shape:

@@ -47,6 +47,11 @@ class PatchSource(Protocol):
         """
         ...
 
+    @property
+    def annotated(self) -> np.ndarray | None:
+        """Return annotated voxels, or a choice of them, as coordinates (n, 3); None where every voxel is annotated."""
+        ...
+
     def image_region(self, start: Size3, stop: Size3) -> Tensor:
         """Return the image (c, ...) between two voxels, float32.
 
@@ -101,7 +106,8 @@ def draw_patch(source: PatchSource, size: Size3, foreground: float, generator: t
     A class is drawn uniformly among those present, then a voxel of it, so that rare classes are seen as often as large
     ones (ROG, section 3). The patch is centred on that voxel as far as the volume's edge allows. Otherwise, and in a
     case without foreground, it lies uniformly anywhere in the case, padded symmetrically to at least `size`; a case no
-    larger than the patch has only its one centred patch.
+    larger than the patch has only its one centred patch. In a partly annotated case it is then centred on an annotated
+    voxel instead, because a patch without any would teach nothing.
 
     Args:
         source: The case.
@@ -116,6 +122,7 @@ def draw_patch(source: PatchSource, size: Size3, foreground: float, generator: t
         raise UserError(f"foreground must be a probability in [0, 1], got {foreground}")
     centred = torch.rand((), generator=generator).item() < foreground
     voxel = draw_foreground_voxel(source, generator) if centred else None
+    voxel = voxel or draw_annotated_voxel(source, generator)
     if voxel is not None:
         return patch_around(source, size, voxel)
     low, high = _start_range(source.shape, size)
@@ -165,6 +172,23 @@ def draw_foreground_voxel(source: PatchSource, generator: torch.Generator) -> Si
         return None
     locations = source.locations(present[_below(len(present), generator)])
     i, j, k = locations[_below(len(locations), generator)]
+    return int(i), int(j), int(k)
+
+
+def draw_annotated_voxel(source: PatchSource, generator: torch.Generator) -> Size3 | None:
+    """Draw a voxel uniformly among the annotated ones of a partly annotated case.
+
+    Args:
+        source: The case.
+        generator: The source of the random numbers, on the CPU.
+
+    Returns:
+        The voxel, or None for a case in which every voxel is annotated, or none.
+    """
+    known = source.annotated
+    if known is None or not len(known):
+        return None
+    i, j, k = known[_below(len(known), generator)]
     return int(i), int(j), int(k)
 
 

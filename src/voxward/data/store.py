@@ -14,7 +14,6 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,45 +21,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxward.core.case import Case, Dataset, Frame, LabelKept, PreparedCase
+from voxward.core.case import Case, Dataset, Frame, PreparedCase
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures, files_of
 from voxward.core.files import atomic_write, inside, write_json
-from voxward.core.plan import ChannelPlan, Plan, load_json, load_plan
+from voxward.core.labels import IGNORED
+from voxward.core.plan import ChannelPlan, Plan, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
-from voxward.data.io import read_case, read_label
+from voxward.data.case_record import CaseRecord, read_record
+from voxward.data.identity import Identity, identity_of
+from voxward.data.io import read_case, read_truth
 from voxward.data.label_losses import report_losses
+from voxward.data.nan import reading_nan
 from voxward.data.normalization import normalization_of
 from voxward.data.parallel import for_each_case
+from voxward.data.places import within
 from voxward.data.prepare import prepare
-from voxward.data.stored_files import class_locations, open_array, read_locations, write_array
+from voxward.data.stored_files import annotated_locations, class_locations, open_array, read_locations, write_array
 
 # All that a prepared case's folder may hold.
 _FILES = frozenset(("case.json", "image.b2nd", "label.b2nd", "locations.npz"))
 # The decisions of a plan that change prepared voxels; the others (batch size, window size, ...) may change freely.
-_PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample", "label_resampling")
-
-
-@dataclass(frozen=True)
-class CaseRecord:
-    """The content of a prepared case's case.json.
-
-    Attributes:
-        id: The case's id.
-        frame: How the prepared arrays lie in the source file.
-        classes: Indices of the foreground classes present.
-        labelled: Whether there is a label.
-        digest: A short name for the decisions and source files that the case was prepared from.
-        kept: What the preparation has left of the label; None without a label, or from an older version.
-    """
-
-    id: str
-    frame: Frame
-    classes: tuple[int, ...]
-    labelled: bool
-    digest: str = ""
-    kept: LabelKept | None = None
+_PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample", "nan", "label_resampling")
+# What annotated voxels are named among the classes' locations.
+_ANNOTATED = "annotated"
 
 
 @dataclass(frozen=True)
@@ -140,6 +126,11 @@ class StoredCase:
             raise UserError(f"case {self.id!r} holds no foreground class {k}; present: {list(self.classes)}")
         return read_locations(self.folder / "locations.npz")[str(k)]
 
+    @property
+    def annotated(self) -> np.ndarray | None:
+        """Return annotated voxels (n, 3) of a partly annotated case, at most 10,000; None where all are annotated."""
+        return read_locations(self.folder / "locations.npz")[_ANNOTATED] if self.record.unannotated else None
+
     def load(self) -> PreparedCase:
         """Read the whole case."""
         label = self.label_region((0, 0, 0), self.shape) if self.record.labelled else None
@@ -153,6 +144,7 @@ def write_case(
     classes: int,
     digest: str = "",
     overwrite: bool = False,
+    identity: Identity | None = None,
 ) -> None:
     """Write a prepared case, replacing a prepared case that is there; nothing is left if it fails.
 
@@ -164,15 +156,20 @@ def write_case(
         classes: The number of classes, background included.
         digest: A short name for what the case was prepared from.
         overwrite: Whether any folder is replaced.
+        identity: What the image is recognised by.
 
     Raises:
         FileExistsError: The folder holds other files than a prepared case, and `overwrite` is False.
     """
     label = None if prepared.label is None else prepared.label.numpy().astype(np.uint8 if classes <= 256 else np.uint16)
     locations = {} if label is None else class_locations(label, classes)
+    unannotated = 0.0 if label is None or classes > IGNORED else float((label == IGNORED).mean())
+    present = tuple(map(int, locations))
     record = CaseRecord(
-        prepared.id, prepared.frame, tuple(map(int, locations)), label is not None, digest, prepared.kept
+        prepared.id, prepared.frame, present, label is not None, digest, unannotated, identity, prepared.kept
     )
+    if label is not None and unannotated:
+        locations[_ANNOTATED] = annotated_locations(label)
     with atomic_write(folder, lambda there: overwrite or _is_case(there)) as unfinished:
         unfinished.mkdir()
         write_array(unfinished / "image.b2nd", prepared.image.numpy(), patch_size)
@@ -193,7 +190,7 @@ def open_case(folder: Path, id: str) -> StoredCase:
         FileNotFoundError: There is no prepared case.
         UserError: The folder holds another case.
     """
-    record = _record(folder)
+    record = read_record(folder)
     if record.id != id:
         raise UserError(f"{folder} holds case {record.id!r}, not {id!r}")
     return StoredCase(folder, record)
@@ -207,6 +204,7 @@ def prepare_dataset(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
+    failures: Failures | None = None,
     allow_lost_labels: bool = False,
 ) -> None:
     """Prepare cases of a dataset and write them into a folder.
@@ -224,18 +222,24 @@ def prepare_dataset(
         progress: A function that is told after each case how many are done, and of how many.
         overwrite: Whether folders that are named like a case but were not written by voxward are replaced.
         allow_lost_labels: Whether a case may lose all voxels of a class.
+        failures: Gets the cases that cannot be prepared; None raises them together, at the end.
 
     Raises:
         UserError: Before anything is written, because `out` holds cases of a plan that prepares differently or folders
-            that would be replaced; or at the end, with a message that names every case that failed, or every class that
-            a case has lost.
+            that would be replaced.
+        CasesFailed: Cases failed; all others are prepared.
     """
-    cases = _cases(dataset, ids)
+    cases = within(reading_nan(_cases(dataset, ids), plan.nan), plan.affine_tolerance)
     preparation = preparation_digest(plan)
     _refuse_strangers(dataset, [case for case in cases if not _is_current(case, out, preparation)], out, overwrite)
     _claim(out, plan)
-    for_each_case(lambda case: _prepare_case(case, plan, out, preparation, overwrite), cases, workers, progress)
-    records = [_record(inside(out, case.id)) for case in cases]
+
+    def work(case: Case) -> None:
+        _prepare_case(case, plan, out, preparation, overwrite)
+
+    for_each_case(work, cases, workers, progress, failures)
+    done = cases if failures is None else failures.left(cases)
+    records = [read_record(inside(out, case.id)) for case in done]
     kept = [(record.id, record.kept) for record in records if record.kept is not None]
     report_losses(kept, plan.labels, allow_lost_labels)
 
@@ -259,6 +263,12 @@ def is_prepared(dataset: Dataset, plan: Plan, out: Path, ids: Sequence[str]) -> 
     return all(_is_current(case, out, preparation) for case in _cases(dataset, ids))
 
 
+def recorded_identity(case: Case, plan: Plan, out: Path) -> Identity | None:
+    """Return what the image of a prepared case is recognised by; None unless it lies in `out` as its files are now."""
+    current = _is_current(case, out, preparation_digest(plan))
+    return read_record(inside(out, case.id)).identity if current else None
+
+
 def _cases(dataset: Dataset, ids: Sequence[str] | None) -> Sequence[Case]:
     return dataset.cases if ids is None else [dataset.case(id) for id in ids]
 
@@ -266,7 +276,7 @@ def _cases(dataset: Dataset, ids: Sequence[str] | None) -> Sequence[Case]:
 def _refuse_strangers(dataset: Dataset, cases: Sequence[Case], out: Path, overwrite: bool) -> None:
     """Raise ValueError where a case's folder would replace anything but a prepared case."""
     folders = [folder for case in cases if os.path.lexists(folder := inside(out, case.id))]
-    files = [file for case in dataset.every for file in _files(case)]
+    files = [file for case in dataset.every for file in files_of(case)]
     holding = {parent for file in files for parent in file.resolve().parents} if folders else set[Path]()
     inputs = [str(folder) for folder in folders if folder.resolve() in holding]
     if inputs:
@@ -309,6 +319,10 @@ def preparation_digest(plan: Plan) -> str:
     )
     data = to_data(replace(plan, channels=channels))
     del data["labels"]["regions"]  # prepared labels hold classes
+    if plan.nan == "refuse":
+        del data["nan"]  # as in plans that had no such entry
+    if plan.labels.ignore is None:  # as before there was an ignore label
+        del data["labels"]["ignore"]
     if plan.label_resampling == "linear" or not plan.resample:
         del data["label_resampling"]  # what older versions did, whose cases stay current
     return _digest({name: value for name, value in data.items() if name in _PREPARING})
@@ -316,7 +330,7 @@ def preparation_digest(plan: Plan) -> str:
 
 def _case_digest(case: Case, preparation: str) -> str:
     """A short name for a preparation and the state of a case's files; raises FileNotFoundError when one is gone."""
-    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in _files(case)]
+    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files_of(case)]
     order = [] if case.order is None else [list(case.order)]  # cases that are read as stored keep their former digest
     return _digest([preparation, len(case.images), states, *order])
 
@@ -340,13 +354,9 @@ def _claim(out: Path, plan: Plan) -> None:
 def _is_current(case: Case, out: Path, preparation: str) -> bool:
     """Whether a case lies prepared in `out`, as the plan says, from the files that it has now."""
     folder = inside(out, case.id)
-    if not (folder / "case.json").is_file() or not all(file.is_file() for file in _files(case)):
+    if not (folder / "case.json").is_file() or not all(file.is_file() for file in files_of(case)):
         return False
-    return _record(folder).digest == _case_digest(case, preparation)
-
-
-def _files(case: Case) -> tuple[Path, ...]:
-    return (*case.images, *([] if case.label is None else [case.label]))
+    return read_record(folder).digest == _case_digest(case, preparation)
 
 
 def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite: bool) -> None:
@@ -354,22 +364,11 @@ def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite
     digest = _case_digest(case, preparation)
     if _is_current(case, out, preparation):
         return
-    label = None if case.label is None else read_label(case.label)
-    prepared = prepare(read_case(case), label, plan, case.id)
-    write_case(inside(out, case.id), prepared, plan.patch_size, plan.labels.count, digest, overwrite)
-
-
-def _record(folder: Path) -> CaseRecord:
-    path = folder / "case.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"no prepared case in {folder}: {path} does not exist")
-    return _read_record(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _read_record(path: Path, version: int) -> CaseRecord:
-    """Training opens its cases again for every patch: each record is parsed once per version of the file."""
-    return load_json(CaseRecord, path)
+    volume = read_case(case)
+    label = None if case.label is None else read_truth(case, volume)
+    prepared = prepare(volume, label, plan, case.id)
+    identity = identity_of(volume)
+    write_case(inside(out, case.id), prepared, plan.patch_size, plan.labels.count, digest, overwrite, identity)
 
 
 def _region(case: StoredCase, start: Size3, stop: Size3) -> tuple[slice, slice, slice]:

@@ -17,6 +17,7 @@ import blosc2
 import numpy as np
 
 from voxward.core.errors import UserError
+from voxward.core.labels import IGNORED
 from voxward.core.types import Size3
 
 _LOCATIONS = 10_000
@@ -40,7 +41,7 @@ def class_locations(label: np.ndarray, classes: int) -> dict[str, np.ndarray]:
     """Return voxels of every foreground class present; of more than 10,000 a choice with the class as seed.
 
     Args:
-        label: Class indices (d, h, w).
+        label: Class indices (d, h, w). Unannotated voxels, whose index is none of a class, are left out.
         classes: The number of classes, background included.
 
     Returns:
@@ -48,8 +49,22 @@ def class_locations(label: np.ndarray, classes: int) -> dict[str, np.ndarray]:
     """
     counts = np.zeros(classes, np.int64)
     for plane in label:
-        counts += np.bincount(plane.ravel(), minlength=classes)
+        known = plane[plane != IGNORED] if classes <= IGNORED else plane.ravel()
+        counts += np.bincount(known, minlength=classes)
     return {str(k): _voxels(label, int(k), int(counts[k])) for k in np.flatnonzero(counts) if k > 0}
+
+
+def annotated_locations(label: np.ndarray) -> np.ndarray:
+    """Return annotated voxels of a partly annotated case; of more than 10,000 a choice with a fixed seed.
+
+    Args:
+        label: Class indices (d, h, w), `IGNORED` where nobody has annotated.
+
+    Returns:
+        Coordinates (n, 3), int32, in index order.
+    """
+    known = (label != IGNORED).view(np.uint8)
+    return _voxels(known, 1, int(known.sum()))
 
 
 def _voxels(label: np.ndarray, k: int, count: int) -> np.ndarray:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from voxward.core.case import Volume
 from voxward.core.errors import UserError
 from voxward.core.types import Size3
 from voxward.data.remarks import quiet_library
@@ -94,41 +93,3 @@ def affine_fault(affine: np.ndarray) -> str | None:
     if lengths.min() < 1e-6 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-4:
         return f"affine is singular: {affine.tolist()}"
     return None
-
-
-def same_affine(a: np.ndarray, b: np.ndarray, shape: Size3) -> bool:
-    """Return whether two affines place a volume alike.
-
-    No corner may move by more than 1 % of the smallest voxel edge (or 1e-3 mm, if that is more): single-precision
-    headers of the same scan differ by less, and a larger difference moves voxels.
-
-    Args:
-        a: The first affine (4, 4).
-        b: The second affine (4, 4).
-        shape: The volume's shape in voxels.
-    """
-    corners = np.stack(np.meshgrid(*((-0.5, n - 0.5) for n in shape), indexing="ij"), axis=-1).reshape(-1, 3)
-    moved = np.linalg.norm(corners @ (a - b)[:3, :3].T + (a - b)[:3, 3], axis=1)
-    edge = min(np.linalg.norm(affine[:3, :3], axis=0).min() for affine in (a, b))
-    return bool(moved.max() <= max(1e-3, 0.01 * edge))
-
-
-def label_fault(image: Volume, label: Volume) -> str | None:
-    """Return why a label does not belong to an image, or None if it does: shape, spacing and place must agree.
-
-    Args:
-        image: The image.
-        label: The label (i, j, k).
-    """
-    if label.array.shape != image.shape:
-        return f"the label has shape {label.array.shape}, its image {image.shape}"
-    if same_affine(image.affine, label.affine, image.shape):
-        return None
-    if not np.allclose(image.spacing, label.spacing, rtol=1e-4, atol=1e-3):
-        return f"the label has spacing {_rounded(label.spacing)} mm, its image {_rounded(image.spacing)} mm"
-    places = (np.round(volume.affine[:3], 4).tolist() for volume in (label, image))
-    return "the label lies elsewhere than its image (origin or orientation): affines {} and {}".format(*places)
-
-
-def _rounded(spacing: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(round(length, 4) for length in spacing)

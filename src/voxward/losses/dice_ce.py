@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor
 
-from voxward.losses.types import Loss
+from voxward.losses.annotated import cross_entropy_over
+from voxward.losses.types import MaskedLoss
 
 
-def dice_cross_entropy(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_dice: bool = False) -> Loss:
+def dice_cross_entropy(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_dice: bool = False) -> MaskedLoss:
     """Create the sum of cross-entropy and (1 - soft Dice averaged over the foreground classes).
 
     A class that is absent from a patch adds a constant with almost no gradient, as in ROG.
@@ -20,9 +22,9 @@ def dice_cross_entropy(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_d
         batch_dice: Compute the Dice over the whole batch at once, instead of per sample.
 
     Returns:
-        A loss of logits (b, k, d, h, w) and class indices (b, d, h, w).
+        A loss of logits (b, k, d, h, w), class indices (b, d, h, w), and which voxels are annotated.
     """
-    from monai.losses import DiceCELoss
+    from monai.losses import DiceCELoss, DiceLoss
 
     loss = DiceCELoss(
         include_background=False,
@@ -33,7 +35,20 @@ def dice_cross_entropy(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_d
         lambda_ce=ce_weight,
     )
 
-    def dice_ce(logits: Tensor, labels: Tensor) -> Tensor:
+    dice = DiceLoss(batch=batch_dice)
+
+    def over(logits: Tensor, labels: Tensor, annotated: Tensor) -> Tensor:
+        classes = torch.arange(1, logits.shape[1], device=logits.device).view(-1, 1, 1, 1)
+        # The masks are applied to the probabilities: MONAI's MaskedDiceLoss applies them to logits, and a logit of 0 is
+        # a probability.
+        known = annotated[:, None]
+        p, t = logits.softmax(1)[:, 1:] * known, (labels[:, None] == classes) & known
+        value = cast(Tensor, dice(p, t.float()))
+        return dice_weight * value + ce_weight * cross_entropy_over(logits, labels, annotated)
+
+    def dice_ce(logits: Tensor, labels: Tensor, annotated: Tensor | None = None) -> Tensor:
+        if annotated is not None:
+            return over(logits.float(), labels.long(), annotated)
         return cast(Tensor, loss(logits.float(), labels[:, None].long()))
 
     return dice_ce

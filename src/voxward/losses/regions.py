@@ -8,13 +8,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from voxward.core.errors import UserError
-from voxward.core.labels import LabelSet
-from voxward.losses.types import Loss
+from voxward.losses.annotated import LEAST_SMOOTH, binary_cross_entropy_over
+from voxward.losses.types import MaskedLoss
 
 
 def region_dice(
     squared: bool = True, batch_dice: bool = True, smooth: float = 1.0, dice_weight: float = 1.0, ce_weight: float = 0.0
-) -> Loss:
+) -> MaskedLoss:
     """Create the loss 1 - soft Dice, the mean over the regions, plus a share of binary cross-entropy.
 
     Args:
@@ -26,7 +26,7 @@ def region_dice(
         ce_weight: What the binary cross-entropy is multiplied by, at least 0.
 
     Returns:
-        A loss of logits and masks, both (b, r, d, h, w).
+        A loss of logits and masks, both (b, r, d, h, w), and of which voxels are annotated.
 
     Raises:
         UserError: A number is negative.
@@ -38,7 +38,14 @@ def region_dice(
             raise UserError(f"{name} must be at least 0, got {value}")
     dice = DiceLoss(sigmoid=True, squared_pred=squared, batch=batch_dice, smooth_nr=smooth, smooth_dr=smooth)
 
-    def loss(logits: Tensor, masks: Tensor) -> Tensor:
+    least = max(smooth, LEAST_SMOOTH)
+    over = DiceLoss(squared_pred=squared, batch=batch_dice, smooth_nr=least, smooth_dr=least)
+
+    def loss(logits: Tensor, masks: Tensor, annotated: Tensor | None = None) -> Tensor:
+        if annotated is not None:
+            known, z, t = annotated[:, None], logits.float(), masks.float()
+            value = dice_weight * cast(Tensor, over(z.sigmoid() * known, t * known))
+            return value + ce_weight * binary_cross_entropy_over(z, t, annotated) if ce_weight else value
         value = dice_weight * cast(Tensor, dice(logits.float(), masks.float()))
         if ce_weight:
             value = value + ce_weight * F.binary_cross_entropy_with_logits(logits.float(), masks.float())
@@ -47,7 +54,7 @@ def region_dice(
     return loss
 
 
-def region_dice_ce(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_dice: bool = False) -> Loss:
+def region_dice_ce(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_dice: bool = False) -> MaskedLoss:
     """Create the counterpart of `dice-ce` for regions: plain soft Dice plus binary cross-entropy.
 
     Args:
@@ -56,33 +63,15 @@ def region_dice_ce(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_dice:
         batch_dice: Compute the Dice over the whole batch at once, instead of per sample.
 
     Returns:
-        A loss of logits and masks, both (b, r, d, h, w).
+        A loss of logits and masks, both (b, r, d, h, w), and of which voxels are annotated.
     """
     return region_dice(False, batch_dice, 1e-5, dice_weight, ce_weight)
 
 
-def region_ce() -> Loss:
+def region_ce() -> MaskedLoss:
     """Create the binary cross-entropy, the mean over voxels and regions.
 
     Returns:
-        A loss of logits and masks, both (b, r, d, h, w).
+        A loss of logits and masks, both (b, r, d, h, w), and of which voxels are annotated.
     """
     return region_dice(dice_weight=0.0, ce_weight=1.0)
-
-
-def of_classes(loss: Loss, labels: LabelSet) -> Loss:
-    """Turn a loss of masks into a loss of class indices.
-
-    Args:
-        loss: A loss of logits and masks, both (b, r, d, h, w).
-        labels: The labels, whose regions the masks are made of.
-
-    Returns:
-        A loss of logits (b, r, d, h, w) and class indices (b, d, h, w).
-    """
-    maps = labels.region_maps
-
-    def on_masks(logits: Tensor, index: Tensor) -> Tensor:
-        return loss(logits, maps.to_masks(index))
-
-    return on_masks

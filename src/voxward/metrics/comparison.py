@@ -11,8 +11,10 @@ import numpy as np
 from scipy import ndimage
 
 from voxward.core.errors import UserError
+from voxward.core.spacing import without_axes
 from voxward.core.types import Float3
 from voxward.metrics.lesions import LesionRule, LesionScores, score_lesions
+from voxward.metrics.nsd import Cropped
 from voxward.metrics.overlap import Counts, class_counts, confusion
 from voxward.metrics.policies import EmptyPolicy, Scoring
 from voxward.metrics.surface import SurfaceDistances, surface_distances
@@ -29,6 +31,8 @@ class Maps:
         prediction: Class indices of the same shape.
         spacing: Size of a voxel along each axis, in mm.
         count: Number of classes, the background included.
+        unknown: Which voxels nobody has annotated: booleans of the same shape; None where all are annotated. Both maps
+            hold background there. They count as voxels of no class, not even of the background.
 
     Raises:
         UserError: The maps do not have three axes, or the spacing is not positive.
@@ -38,6 +42,7 @@ class Maps:
     prediction: np.ndarray
     spacing: Float3
     count: int
+    unknown: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.truth.ndim != 3:
@@ -48,7 +53,10 @@ class Maps:
     @cached_property
     def confusion(self) -> np.ndarray:
         """Voxels per (true class, predicted class), see `metrics.overlap.confusion`, which also says what it raises."""
-        return confusion(self.truth, self.prediction, self.count)
+        matrix = confusion(self.truth, self.prediction, self.count)
+        if self.unknown is not None:
+            matrix[0, 0] -= np.count_nonzero(self.unknown)
+        return matrix
 
     @property
     def diagonal_mm(self) -> float:
@@ -61,16 +69,27 @@ class Maps:
         Args:
             klass: Index of a foreground class that is in both maps.
         """
+        return surface_distances(*self.cropped(klass))
+
+    def cropped(self, klass: int) -> Cropped:
+        """Both masks of a class, cropped to what they cover together, the voxel size in mm, and what is not annotated.
+
+        Args:
+            klass: Index of a foreground class that is in either map.
+        """
         # The box may be tight: a voxel at its border that has no neighbour in it has none in the volume either.
         box, (truth, prediction, steps) = self._boxes[klass - 1], self._without_thin_axes
-        return surface_distances(truth[box] == klass, prediction[box] == klass, steps)
+        unknown = None
+        if self.unknown is not None:  # whether a neighbour is annotated, however, is to be seen
+            box = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
+            unknown = self.unknown.reshape(truth.shape)[box]
+        return truth[box] == klass, prediction[box] == klass, steps, unknown
 
     @cached_property
     def _without_thin_axes(self) -> tuple[np.ndarray, np.ndarray, Sequence[float]]:
         """Maps and spacing without axes of length 1, along which a mask has no surface: a 2D image has an outline."""
         thin = tuple(axis for axis, length in enumerate(self.truth.shape) if length == 1)[:2]
-        steps = tuple(step for axis, step in enumerate(self.spacing) if axis not in thin)
-        return self.truth.squeeze(thin), self.prediction.squeeze(thin), steps
+        return self.truth.squeeze(thin), self.prediction.squeeze(thin), without_axes(self.spacing, thin)
 
     @cached_property
     def _boxes(self) -> list[Box]:
@@ -135,8 +154,13 @@ class Comparison:
 
     @cached_property
     def distances(self) -> SurfaceDistances:
-        """Distances in mm between the two surfaces. Raises UserError where a mask is empty."""
+        """Distances in mm between the two surfaces, see `surface_distances`. Raises UserError where a mask is empty."""
         return self.maps.distances(self.klass)
+
+    @property
+    def cropped(self) -> Cropped:
+        """Both masks, cropped to what they cover together, the voxel size in mm, and what is not annotated."""
+        return self.maps.cropped(self.klass)
 
     def by_lesion(self, rule: LesionRule) -> LesionScores:
         """The scores lesion by lesion, computed once per rule."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from voxward.metrics.comparison import Comparison
 from voxward.metrics.metric import Metric
+from voxward.metrics.nsd import NSD_DEFINITIONS
 
 
 def hd95_mm(masks: Comparison) -> float | None:
@@ -15,6 +16,8 @@ def hd95_mm(masks: Comparison) -> float | None:
         return policy.both_hd95_mm
     if not masks.in_both:
         return policy.one_hd95_mm(masks.maps.diagonal_mm)
+    if not masks.distances.to_truth.size:  # in the annotated part, one of the masks has no surface
+        return None
     return masks.distances.pooled_hd95_mm if policy.pooled else masks.distances.hd95_mm
 
 
@@ -22,8 +25,9 @@ def nsd(masks: Comparison) -> float | None:
     """The surface Dice in [0, 1]; what the policy says where both masks are empty, 0 where only one is."""
     if masks.in_neither:
         return masks.policy.both_score
-    return masks.distances.nsd(masks.scoring.nsd_tolerance_mm) if masks.in_both else 0.0
+    scoring = masks.scoring
+    return NSD_DEFINITIONS[scoring.nsd].measure(masks, scoring.nsd_tolerance_mm) if masks.in_both else 0.0
 
 
 HD95 = Metric(hd95_mm, "HD95 mm", digits=2, larger_is_better=False, short="HD95\nmm")
-NSD = Metric(nsd, "NSD {nsd_tolerance_mm:g} mm", short="NSD\n{nsd_tolerance_mm:g} mm")
+NSD = Metric(nsd, "{nsd_label} {nsd_tolerance_mm:g} mm", short="{nsd_label}\n{nsd_tolerance_mm:g} mm")

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from voxward.core.errors import UserError
+from voxward.core.spacing import voxel_mm3, without_axes
 from voxward.core.types import Float3
 from voxward.metrics.surface import surface_distances
 
@@ -165,11 +166,11 @@ def _scored(
 ) -> Lesion:
     """Score one lesion; both masks are cut out of a volume of shape `shape`."""
     true, predicted = np.count_nonzero(truth), np.count_nonzero(prediction)
-    volume = float(true * math.prod(spacing))
+    volume = float(true * voxel_mm3(spacing))
     if not predicted:
         return Lesion(volume, 0.0, penalty_mm, False)
     dice = float(2 * np.count_nonzero(truth & prediction) / (true + predicted))
     # Along an axis of length 1 a mask has no surface: a 2D image has only its outline.
     thin = tuple(axis for axis, length in enumerate(shape) if length == 1)[:2]
-    steps = [step for axis, step in enumerate(spacing) if axis not in thin]
+    steps = without_axes(spacing, thin)
     return Lesion(volume, dice, surface_distances(truth.squeeze(thin), prediction.squeeze(thin), steps).hd95_mm, True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from voxward.metrics.comparison import Comparison
+from voxward.metrics.nsd import NSD_DEFINITIONS
 from voxward.metrics.policies import Scoring
 
 
@@ -17,7 +18,7 @@ class Metric:
         measure: Takes a `Comparison` and returns the value, or None where it is undefined and must be left out of
             means. It says itself what empty masks count, by `Comparison.policy`.
         heading: Its column in tables. It may name options of the `Scoring` in braces, such as
-            "NSD {nsd_tolerance_mm:g} mm".
+            "{nsd_label} {nsd_tolerance_mm:g} mm".
         digits: Decimals that tables show.
         larger_is_better: Whether a larger value is a better one.
         short: A heading for terminals, which are narrow; it may hold a line break. Empty: the same heading.
@@ -31,4 +32,6 @@ class Metric:
 
     def title(self, scoring: Scoring, short: bool = False) -> str:
         """The heading with the options filled in; the one for terminals if `short`."""
-        return (self.short if short and self.short else self.heading).format(**vars(scoring))
+        return (self.short if short and self.short else self.heading).format(
+            **vars(scoring), nsd_label=NSD_DEFINITIONS[scoring.nsd].label
+        )

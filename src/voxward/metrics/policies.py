@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from voxward.core.errors import UserError
 from voxward.core.registry import Registry
 from voxward.metrics.lesions import LesionRule
+from voxward.metrics.nsd import NSD_DEFINITIONS
 from voxward.metrics.surface import NSD_TOLERANCE_MM
 
 BRATS_PENALTY_MM = 373.13
@@ -61,16 +62,19 @@ class Scoring:
     Attributes:
         policy: Name of the policy for empty masks, one of POLICIES.
         nsd_tolerance_mm: Tolerance in mm of the surface Dice (NSD), at least 0.
+        nsd: Which surface Dice, one of NSD_DEFINITIONS: `voxels` counts surface voxels, `area` adds up surface area.
 
     Raises:
-        UserError: The policy is unknown, or the tolerance is negative or not finite.
+        UserError: The policy or the definition is unknown, or the tolerance is negative or not finite.
     """
 
     policy: str = "ignore"
     nsd_tolerance_mm: float = NSD_TOLERANCE_MM
+    nsd: str = "voxels"
 
     def __post_init__(self) -> None:
         POLICIES[self.policy]
+        NSD_DEFINITIONS[self.nsd]
         if not (math.isfinite(self.nsd_tolerance_mm) and self.nsd_tolerance_mm >= 0):
             raise UserError(f"nsd_tolerance_mm must be at least 0, got {self.nsd_tolerance_mm}")
 

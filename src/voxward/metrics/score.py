@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from voxward.core.errors import UserError
-from voxward.core.labels import LabelSet
+from voxward.core.labels import IGNORED, LabelSet
 from voxward.core.registry import unknown_name
 from voxward.core.types import Float3
 from voxward.metrics.comparison import Comparison, Maps
@@ -58,10 +58,12 @@ class CaseMetrics:
     Attributes:
         id: The case.
         classes: The scores of its foreground classes, or of its regions, by name.
+        unannotated: The share of its voxels that nobody has annotated, in [0, 1]. They count in no score.
     """
 
     id: str
     classes: Mapping[str, ClassMetrics]
+    unannotated: float = 0.0
 
     def mean(self, metric: str) -> float | None:
         """The mean of a metric over the classes that define it.
@@ -91,7 +93,8 @@ def score_case(
 
     Args:
         id: The name that the scores get.
-        truth: Class indices of `labels`, integers of shape (d, h, w). A 2D image has a third axis of length 1.
+        truth: Class indices of `labels`, integers of shape (d, h, w). A 2D image has a third axis of length 1. With an
+            ignore label, unannotated voxels are `IGNORED`: the two maps are compared in the other voxels only.
         prediction: Class indices of the same shape.
         spacing: Size of a voxel along each axis, in mm.
         labels: The classes. If it has regions, these are scored instead of the classes.
@@ -103,12 +106,15 @@ def score_case(
     Raises:
         UserError: The maps are not 3D, differ in shape or hold an unknown class, or the spacing is not positive.
     """
+    unknown = labels.ignored(truth)
+    if unknown is not None:
+        truth, prediction = (np.where(unknown, 0, array) for array in (truth, _like(prediction, unknown)))
     if labels.regions:
         true, predicted = labels.region_maps.to_masks(truth), labels.region_maps.to_masks(prediction)
-        return score_masks(id, true, predicted, spacing, labels.scored, scoring)
-    maps = Maps(truth, prediction, spacing, labels.count)
+        return score_masks(id, true, predicted, spacing, labels.scored, scoring, unknown)
+    maps = Maps(truth, prediction, spacing, labels.count, unknown)
     classes = {name: _scores(Comparison(maps, klass, scoring)) for klass, name in enumerate(labels.foreground, start=1)}
-    return CaseMetrics(id, classes)
+    return CaseMetrics(id, classes, 0.0 if unknown is None else float(unknown.mean()))
 
 
 def score_masks(
@@ -118,6 +124,7 @@ def score_masks(
     spacing: Float3,
     names: Sequence[str],
     scoring: Scoring = STANDARD,
+    unknown: np.ndarray | None = None,
 ) -> CaseMetrics:
     """Score masks that may overlap, such as regions, each by itself.
 
@@ -128,6 +135,7 @@ def score_masks(
         spacing: Size of a voxel along each axis, in mm.
         names: The masks' names, r of them.
         scoring: Policy for empty masks, and the metrics' options.
+        unknown: Which voxels nobody has annotated: booleans of shape (d, h, w), or None. They count in no score.
 
     Returns:
         The scores of all masks by name.
@@ -139,9 +147,16 @@ def score_masks(
         raise UserError(f"there must be a mask of each of {names}, got shapes {truth.shape} and {prediction.shape}")
     classes: dict[str, ClassMetrics] = {}
     for name, true, predicted in zip(names, truth.astype(np.uint8), prediction.astype(np.uint8), strict=True):
-        alone = LabelSet(("outside", name), (0, 1))
+        alone = LabelSet(("outside", name), (0, 1), ignore=None if unknown is None else IGNORED)
+        true = true if unknown is None else np.where(unknown, np.uint8(IGNORED), true)
         classes |= score_case(id, true, predicted, spacing, alone, scoring).classes
-    return CaseMetrics(id, classes)
+    return CaseMetrics(id, classes, 0.0 if unknown is None else float(unknown.mean()))
+
+
+def _like(prediction: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    if prediction.shape != unknown.shape:
+        raise UserError(f"truth and prediction must have one shape, got {unknown.shape} and {prediction.shape}")
+    return prediction
 
 
 def _scores(masks: Comparison) -> ClassMetrics:

@@ -14,6 +14,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from voxward.core.errors import UserError
+from voxward.core.spacing import in_space
 
 NSD_TOLERANCE_MM = 2.0
 """Default tolerance of the surface Dice: a voxel or two of MR, about a slice of CT, as exact as annotations are."""
@@ -26,6 +27,7 @@ class SurfaceDistances:
     Attributes:
         to_truth: For each surface voxel of the prediction, the distance in mm to the nearest one of the truth.
         to_prediction: For each surface voxel of the truth, the distance in mm to the nearest one of the prediction.
+            Both are empty where no surface of one of the masks lies in the annotated part of a volume.
     """
 
     to_truth: np.ndarray
@@ -47,21 +49,26 @@ class SurfaceDistances:
         return float(close / (self.to_truth.size + self.to_prediction.size))
 
 
-def surface(mask: np.ndarray) -> np.ndarray:
+def surface(mask: np.ndarray, unknown: np.ndarray | None = None) -> np.ndarray:
     """The surface of a mask: its voxels with a face neighbour outside.
 
     Args:
         mask: Booleans, 2D or 3D. Beyond the border of the array is outside.
+        unknown: Voxels that are not annotated, of which the mask holds none. Where it ends at them, nobody knows
+            whether it ends: that is no surface.
 
     Returns:
         Booleans of the same shape.
     """
     neighbours = ndimage.generate_binary_structure(mask.ndim, 1)
-    edge: np.ndarray = mask & ~ndimage.binary_erosion(mask, neighbours, border_value=0)
+    whole = mask if unknown is None else mask | unknown
+    edge: np.ndarray = mask & ~ndimage.binary_erosion(whole, neighbours, border_value=0)
     return edge
 
 
-def surface_distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> SurfaceDistances:
+def surface_distances(
+    truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], unknown: np.ndarray | None = None
+) -> SurfaceDistances:
     """Measure the distances between the surfaces of two masks.
 
     A k-d tree over the surface voxels gives the exact distances of a distance transform, 20 times faster on organs of
@@ -71,6 +78,7 @@ def surface_distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequen
         truth: The true mask: booleans, 2D or 3D.
         prediction: The predicted mask, of the same shape.
         spacing: Size of a voxel along each axis, in mm.
+        unknown: Voxels that are not annotated, of the same shape; both masks are empty there. See `surface`.
 
     Returns:
         The distances of both directions.
@@ -80,8 +88,9 @@ def surface_distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequen
     """
     if not (truth.any() and prediction.any()):
         raise UserError("surface distances need two masks that are not empty")
-    scale = np.asarray(spacing, dtype=np.float64)
-    true, predicted = (np.argwhere(surface(mask)) * scale for mask in (truth, prediction))
+    true, predicted = (in_space(np.argwhere(surface(mask, unknown)), spacing) for mask in (truth, prediction))
+    if not (len(true) and len(predicted)):
+        return SurfaceDistances(np.empty(0), np.empty(0))
     to_truth, _ = KDTree(true, leafsize=32).query(predicted)
     to_prediction, _ = KDTree(predicted, leafsize=32).query(true)
     return SurfaceDistances(np.asarray(to_truth), np.asarray(to_prediction))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from voxward.core.case import Frame, Volume
 from voxward.core.errors import UserError
+from voxward.core.labels import UNANNOTATED
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Truth
 from voxward.core.types import CaseLogits, Image, Images, Logits, Size3
 from voxward.data.crop import crop_frozen, paste_frozen
@@ -247,9 +248,9 @@ class Member:
         part = target if self.part is None else self.part.cut(target)
         plan, labels = self.predictor.model.plan, crop_frozen(part[0], self.frame)
         if head == "regions":
-            prepared = torch.stack([resample_labels(region, self.frame.shape, 2) for region in labels])
+            prepared = torch.stack([_resampled(region, self.frame.shape, 2) for region in labels])
         else:
-            prepared = resample_labels(labels, self.frame.shape, plan.labels.count)
+            prepared = _resampled(labels, self.frame.shape, plan.labels.count)
         return pad_to(prepared, plan.window_size, plan.padding)[0]
 
     def after(self, before: State, image: Image) -> State:
@@ -297,6 +298,15 @@ class Member:
     @property
     def _offset(self) -> Size3:
         return pad_amounts(self.frame.shape, self.predictor.model.plan.window_size)[0]
+
+
+def _resampled(target: Tensor, shape: Size3, count: int) -> Tensor:
+    """Resample a ground truth; "not annotated" votes like a class, as in `data.prepare`."""
+    unknown = target == UNANNOTATED
+    if not bool(unknown.any()):
+        return resample_labels(target, shape, count)
+    found = resample_labels(target.masked_fill(unknown, count), shape, count + 1)
+    return found.masked_fill(found == count, UNANNOTATED)
 
 
 @dataclass(frozen=True, eq=False)

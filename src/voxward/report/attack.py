@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from voxward.core.document import with_format
+from voxward.core.errors import Failure
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
 from voxward.core.structure import to_data
@@ -17,7 +19,9 @@ from voxward.report.hardening import Hardening, hardening_table
 from voxward.report.leaderboard import leaderboard_table
 from voxward.report.robustness import robustness_table
 from voxward.report.robustness_figures import curves_figure, iterations_figure
+from voxward.report.seen import seen_notes
 from voxward.report.table import Table
+from voxward.report.text import failed_note
 from voxward.robustness.bench import Worker
 from voxward.robustness.record import Record
 from voxward.robustness.require import Verdict, judge_requirements
@@ -46,6 +50,7 @@ class AttackReport:
         leaderboard: A row per system, where there are several.
         verdicts: Whether each system meets each requirement of the protocol.
         hours: The estimate that was asked for instead of the work; then there is nothing else.
+        failed: The cases that failed; no figure is over them.
     """
 
     records: tuple[Record, ...]
@@ -55,6 +60,7 @@ class AttackReport:
     leaderboard: Table | None = None
     verdicts: tuple[Verdict, ...] = ()
     hours: float | None = None
+    failed: tuple[Failure, ...] = ()
 
     @property
     def trustworthy(self) -> bool:
@@ -92,15 +98,19 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     volume, targets = protocol.mode == "volume", [bench.target(model) for model in bench.sources]
     groups = ensembles(protocol, max(target.classes for target in targets), bench.surrogate is not None)
     findings = sanity(records, protocol.sanity)
-    report = robustness_table(records, groups, findings)
-    outputs.json("sanity.json", with_format({"findings": to_data(findings)}))
+    said = partial(_saying, failed_note(worker.failures.found, worker.total))
+    report = said(robustness_table(records, groups, findings))
+    report = replace(report, notes=(*report.notes, *seen_notes(tuple(bench.cases), bench.seen, bench.left_out)))
+    failed = [{"id": failure.case, "reason": failure.reason} for failure in worker.failures.found]
+    kept = {"findings": to_data(findings), **({"failed": failed} if failed else {})}
+    outputs.json("sanity.json", with_format(kept))
     outputs.text("robustness.md", report.markdown())
     outputs.text("robustness.csv", report.csv())
-    outputs.text("classes.md", classes_table(records, volume).markdown())
-    outputs.text("areas.md", areas_table(records, groups, volume).markdown())
+    outputs.text("classes.md", said(classes_table(records, volume)).markdown())
+    outputs.text("areas.md", said(areas_table(records, groups, volume)).markdown())
     for model in bench.sources:
         attack_panel(worker, [record for record in records if record.model == model], outputs, _panel(model))
-    board = leaderboard_table(records, None, findings) if len(bench.sources) > 1 else None
+    board = said(leaderboard_table(records, None, findings)) if len(bench.sources) > 1 else None
     if board is not None:
         outputs.text("leaderboard.md", board.markdown())
         outputs.text("leaderboard.csv", board.csv())
@@ -109,11 +119,17 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     with outputs.write("iterations.png") as path:
         iterations_figure(path, records)
     for hardening in _hardenings(worker):
-        outputs.text(_hardening_file(hardening), hardening_table(records, hardening, volume).markdown())
-    verdicts = judge_requirements(protocol.require, records, tuple(bench.sources), volume)
+        outputs.text(_hardening_file(hardening), said(hardening_table(records, hardening, volume)).markdown())
+    verdicts = judge_requirements(protocol.require, records, tuple(bench.sources), volume, len(failed))
     if verdicts or (outputs.folder / "requirements.json").exists():
         outputs.json("requirements.json", with_format({"requirements": to_data(verdicts)}))
-    return AttackReport(tuple(records), findings, report, outputs.folder, board, verdicts)
+    left_out = tuple(worker.failures.found)
+    return AttackReport(tuple(records), findings, report, outputs.folder, board, verdicts, failed=left_out)
+
+
+def _saying(notes: Sequence[str], table: Table) -> Table:
+    """A table that says first which cases no figure is over."""
+    return replace(table, warnings=(*notes, *table.warnings))
 
 
 def _panel(model: str) -> str:

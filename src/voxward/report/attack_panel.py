@@ -30,11 +30,11 @@ def attack_panel(worker: Worker, records: Sequence[Record], outputs: Outputs, na
     stored = bench.volume_path(Unit(worst.model, worst.attack, worst.case, worst.eps, worst.seed))
     if stored is None or not stored.is_file():
         return
-    case, system = bench.cases[first], worker.system(worst.model)
+    case, system = bench.case(worst.model, first), worker.system(worst.model)
     assert case.label is not None
     volume, adversarial, truth = read_case(case), read_image([stored]), read_label(case.label)
     axes, flips = orientation(volume.affine)
-    labels = system.labels
+    labels = system.labels.ignoring(bench.ignore)
     i, j, k = (volume.spacing[axis] for axis in axes)
     image, struck, true, before, after = (
         orient(array, axes, flips)

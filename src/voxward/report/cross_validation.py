@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxward.core.case import Dataset
 from voxward.core.choices import Compute, Fold, Output
 from voxward.core.document import without_format
-from voxward.core.errors import UserError
+from voxward.core.errors import Failure, UserError
+from voxward.core.failures import Failures, files_of
 from voxward.core.outputs import Outputs
-from voxward.core.plan import load_plan
+from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter
 from voxward.core.reading import read_json
 from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
 from voxward.data.io import volume_stem
+from voxward.data.nan import dataset_reading_nan, reading_nan
+from voxward.data.places import dataset_within, within
 from voxward.data.splits import load_split
 from voxward.engine.engine import InProcess
 from voxward.metrics.policies import Scoring
 from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.report.metrics import save_metrics
 from voxward.report.training import draw_curve
-from voxward.runs.folder import RunFolder
-from voxward.runs.unseen import unseen_by_all
+from voxward.runs.folder import RunFolder, RunSplit
+from voxward.runs.unseen import scope_of
 from voxward.systems.evaluate import Evaluation, evaluate_pairs
+from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import compose_system, open_system
+from voxward.systems.origin import origin_of
 from voxward.systems.predict import predict_cases, volumes_in
 from voxward.systems.score import PREDICTIONS, score_system
 from voxward.systems.system import System
@@ -113,9 +118,15 @@ class CrossValidation:
             "dataset": self.dataset.name, "recipes": list(self.recipes), "folds": self.fold.folds, "keep": self.keep,
             "minutes": self.minutes, "seed": self.fold.seed, "overrides": list(self.overrides),
             "exclude": None if self.fold.exclude is None else list(read_cases(Path(self.fold.exclude))),
-            "scoring": to_data(self.scoring), "cases": [case.id for case in self.dataset.cases],
+            "scoring": self._scoring, "cases": [case.id for case in self.dataset.cases],
             "content": [to_data(load_recipe(name, self.overrides)) for name in self.recipes],
         }  # fmt: skip
+
+    @property
+    def _scoring(self) -> dict[str, object]:
+        """How cases are scored; folders from before there was a second surface Dice do not name the first one."""
+        data = dict(to_data(self.scoring))
+        return {name: value for name, value in data.items() if (name, value) != ("nsd", "voxels")}
 
     def check(self) -> None:
         """Refuse what cannot work, before any training.
@@ -160,9 +171,15 @@ class CrossValidation:
 
     def score(self, system: System, folder: Path) -> None:
         """Score a system on the cases that none of its runs has seen; metrics and predictions go into a folder."""
-        ids = unseen_by_all(system.runs, self.dataset)
+        scope = scope_of(system.runs, self.dataset, workers=self.compute.workers)
+        scope.warn()
         output = Output(folder, self.overwrite, self.progress)
-        result = score_system(system, self.dataset, ids, output, self.scoring, self.compute.workers, resume=True)
+        dataset = dataset_reading_nan(self.dataset, nan_for(system.runs))
+        dataset = dataset_within(dataset, tolerance_for(system.runs))
+        scored = score_system(
+            system, dataset, scope.ids, output, self.scoring, self.compute.workers, resume=True, failures=Failures()
+        )
+        result = replace(scored, origin=origin_of(system, dataset, scope))
         save_metrics(result, Outputs(folder, "metrics", self.overwrite))
 
 
@@ -173,6 +190,9 @@ def summarise(work: CrossValidation, outputs: Outputs, engine: InProcess) -> Eva
         work: The finished cross-validation.
         outputs: Its folder.
         engine: What makes sure that one process at a time does this.
+
+    Raises:
+        CasesFailed: Cases could not be scored or predicted; all others are, and the table says so.
     """
     kept = _kept(work)
     with engine.turn("summary"):
@@ -180,18 +200,25 @@ def summarise(work: CrossValidation, outputs: Outputs, engine: InProcess) -> Eva
         for own in kept:
             folder = _predictions(work, own)
             predicted |= {volume_stem(path): path for path in volumes_in(folder)}
-        cases = [case for case in work.dataset.cases if case.id in predicted]
-        pairs = [(case.id, case.label, predicted[case.id]) for case in cases if case.label is not None]
+        wanted = {id for own in kept for id in load_json(RunSplit, RunFolder(own[0].folder).splits).validation}
+        failures, cases = Failures(), [case for case in work.dataset.cases if case.id in wanted]
+        for case in cases:
+            if case.id not in predicted:
+                failures.add(Failure(case.id, "the runs of its fold could not predict it", files_of(case)))
+        pairs = [(case.id, case.label, predicted[case.id]) for case in failures.left(cases) if case.label is not None]
         labels = load_plan(RunFolder(work.units[0].folder).plan).labels
         shown = counter(work.progress, "score")
-        result = evaluate_pairs(pairs, labels, work.scoring, workers=work.compute.workers, progress=shown)
+        result = evaluate_pairs(pairs, labels, work.scoring, work.compute.workers, shown, failures)
         members = [unit.folder for own in kept for unit in own]
         outputs.text("system.yaml", compose_system("ensemble", members, work.root / "system.yaml"))
         if work.dataset.unlabelled:
             together = open_system(work.root / "system.yaml", device=work.compute.device)
             target = Outputs(work.root / "predictions", PREDICTIONS, work.overwrite)
-            predict_cases(together, work.dataset.unlabelled, target, resume=True, progress=work.progress)
+            tests = reading_nan(work.dataset.unlabelled, nan_for(together.runs))
+            tests = within(tests, tolerance_for(together.runs))
+            predict_cases(together, tests, target, True, work.progress, failures)
         save_metrics(result, outputs)
+    failures.raise_any(len(cases) + len(work.dataset.unlabelled), result)
     return result
 
 

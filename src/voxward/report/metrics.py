@@ -6,12 +6,14 @@ from collections.abc import Mapping
 
 from voxward.core.document import with_format
 from voxward.core.outputs import Outputs
+from voxward.metrics.nsd import NSD_DEFINITIONS
 from voxward.metrics.policies import Scoring
 from voxward.metrics.registry import METRICS, PRIMARY
 from voxward.metrics.score import ClassMetrics
 from voxward.metrics.summary import Summary
+from voxward.report.seen import seen_notes
 from voxward.report.table import Column, Row, Table, Value
-from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text
+from voxward.report.text import UNDEFINED, failed_note, interval_text, mean_text, number_text
 from voxward.systems.evaluate import Evaluation
 
 METRICS_FILES = ("metrics.md", "metrics.csv", "metrics.json")
@@ -20,8 +22,8 @@ METRICS_FILES = ("metrics.md", "metrics.csv", "metrics.json")
 Summaries = Mapping[str, Summary | None]
 
 
-def save_metrics(evaluation: Evaluation, outputs: Outputs) -> None:
-    """Write an evaluation as METRICS_FILES.
+def save_metrics(evaluation: Evaluation, outputs: Outputs) -> Evaluation:
+    """Write an evaluation as METRICS_FILES, and return it.
 
     metrics.md is the table over the cases, metrics.csv has a row per case and class, and metrics.json has everything.
 
@@ -32,18 +34,25 @@ def save_metrics(evaluation: Evaluation, outputs: Outputs) -> None:
     outputs.text("metrics.md", table.markdown())
     outputs.text("metrics.csv", table.csv())
     outputs.json("metrics.json", with_format(evaluation.to_data()))
+    return evaluation
 
 
 def metrics_table(evaluation: Evaluation) -> Table:
     """The metrics over the cases: a row per class or region, and one for the cases' means over their classes.
 
     `n` counts the cases that define the Dice; a metric that fewer or more cases define says so in its cell. The data
-    for a program has a row per case and class.
+    for a program has a row per case and class, and for cases that failed rows without figures.
     """
     rows = [_row(name, summaries) for name, summaries in evaluation.classes.items()]
     rows.append(_row("mean", evaluation.means, last=True))
     fields, data = _data(evaluation)
-    return Table(_columns(evaluation.scoring), tuple(rows), caption=_caption(evaluation), fields=fields, data=data)
+    origin, cases = evaluation.origin, [case.id for case in evaluation.cases]
+    notes = () if origin is None else tuple(seen_notes(cases, origin.seen, origin.left_out))
+    warnings = failed_note(evaluation.failed, len(cases) + len(evaluation.failed))
+    return Table(
+        _columns(evaluation.scoring), tuple(rows), caption=_caption(evaluation), notes=notes, warnings=warnings,
+        fields=fields, data=data,
+    )  # fmt: skip
 
 
 def _columns(scoring: Scoring) -> tuple[Column, ...]:
@@ -85,13 +94,19 @@ def _cell(metric: str, summary: Summary | None, count: int) -> str:
 
 def _caption(evaluation: Evaluation) -> str:
     count, primary = len(evaluation.cases), METRICS[PRIMARY].title(evaluation.scoring)
+    legend = NSD_DEFINITIONS[evaluation.scoring.nsd].legend
     cases = f"{count} case{'s' if count != 1 else ''}"
-    return f"{cases}; {primary}: mean over cases [95 % bootstrap interval]; empty masks: {evaluation.scoring.policy}"
+    cases = f"{count} of {count + len(evaluation.failed)} cases" if evaluation.failed else cases
+    policy = evaluation.scoring.policy
+    return f"{cases}; {primary}: mean over cases [95 % bootstrap interval]; empty masks: {policy}; {legend}"
 
 
 def _data(evaluation: Evaluation) -> tuple[tuple[str, ...], tuple[tuple[Value, ...], ...]]:
     scored: list[tuple[str, str, ClassMetrics]] = [
         (case.id, name, scores) for case in evaluation.cases for name, scores in case.classes.items()
     ]
-    data = tuple((id, name, *scores.figures().values()) for id, name, scores in scored)
-    return ("case", "class", *scored[0][2].figures()), data
+    data = [(id, name, *scores.figures().values()) for id, name, scores in scored]
+    figures = tuple(scored[0][2].figures())
+    nothing: tuple[Value, ...] = (None,) * len(figures)
+    data += [(failure.case, name, *nothing) for failure in evaluation.failed for name in evaluation.classes]
+    return ("case", "class", *figures), tuple(data)

@@ -47,7 +47,7 @@ class Picture:
 
     Attributes:
         image: One channel's intensities.
-        truth: True class indices; None where they are not known.
+        truth: True class indices; None where they are not known. Unannotated voxels are drawn as background.
         prediction: Predicted class indices.
         spacing: Size of a voxel along each axis, in mm.
         labels: The classes.
@@ -68,6 +68,8 @@ class Picture:
         for name, array in (("prediction", self.prediction), ("truth", self.truth)):
             if array is not None and array.shape != self.image.shape:
                 raise UserError(f"{name} must have the image's shape {self.image.shape}, got {array.shape}")
+        if self.truth is not None and (unknown := self.labels.ignored(self.truth)) is not None:
+            object.__setattr__(self, "truth", np.where(unknown, 0, self.truth))
 
     @property
     def views(self) -> tuple[View, ...]:

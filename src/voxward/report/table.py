@@ -65,7 +65,7 @@ class Table:
         title: A line above the table: what it is about.
         caption: A paragraph below the table: what it shows.
         notes: A list below the table: how to read the figures.
-        warnings: What failed. Where there are any, none of the figures is to be trusted.
+        warnings: What must be known before any figure is believed: checks that failed, cases that are left out.
         fields: The columns for a program.
         data: The same figures at full precision, a value per field.
     """

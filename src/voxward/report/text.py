@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from voxward.core.errors import Failure
 from voxward.metrics.summary import Summary
 
 UNDEFINED = "n/a"
 """A cell without a value."""
+_LISTED = 20
+"""How many failed cases a table names."""
 
 
 def number_text(value: float | None, digits: int = 3) -> str:
@@ -46,3 +51,17 @@ def eps_text(eps: float, unit: str) -> str:
     if float(text) != eps and whole and unit == "range":
         return f"{round(steps)}/255"
     return text
+
+
+def failed_note(failed: Sequence[Failure], total: int) -> tuple[str, ...]:
+    """A sentence that says which cases no figure is over; none where no case failed.
+
+    Args:
+        failed: The cases that failed.
+        total: The number of cases in all.
+    """
+    if not failed:
+        return ()
+    more = len(failed) - _LISTED
+    names = ", ".join(failure.case for failure in failed[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+    return (f"{len(failed)} of {total} cases failed, and no figure is over them: {names}",)

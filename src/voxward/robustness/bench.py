@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from voxward.attacks.random_models import SAMPLES, Averaged, is_random
 from voxward.core.case import Case
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.files import inside
 from voxward.core.labels import LabelSet
 from voxward.core.progress import Progress, silent
@@ -59,6 +60,9 @@ class Bench:
         surrogate: How the surrogate is opened; None without one.
         transferred: The systems that the surrogate's adversarial volumes are tried on.
         overwrite: Whether other files among the volumes may be replaced.
+        seen: The ids of the cases that a system was trained on.
+        left_out: The ids of cases of the dataset that are left out, because a system was trained on them.
+        ignore: The value of unannotated voxels in the cases' labels; None: as each system's labels declare.
     """
 
     sources: Mapping[str, Source]
@@ -70,11 +74,20 @@ class Bench:
     surrogate: Source | None = None
     transferred: frozenset[str] = frozenset()
     overwrite: bool = False
+    seen: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    ignore: int | None = None
     ordered: Mapping[str, Mapping[str, Case]] = field(default_factory=dict)
 
     def case(self, model: str, id: str) -> Case:
         """Return a case as a system reads it."""
         return self.ordered.get(model, self.cases)[id]
+
+    def without(self, failed: Collection[str]) -> Bench:
+        """Return the same benchmark without the cases that failed."""
+        cases = {id: case for id, case in self.cases.items() if id not in failed}
+        ordered = {name: {id: own[id] for id in cases} for name, own in self.ordered.items()}
+        return replace(self, cases=cases, ordered=ordered)
 
     def target(self, model: str) -> Target:
         """Return what the trials of a system are planned from."""
@@ -138,13 +151,31 @@ class Worker:
         bench: The benchmark.
         systems: Systems that are open already, by name.
         surrogate: The surrogate, where it is open already.
+        failures: The cases that failed; a case that failed in one unit is in none of the figures.
     """
 
     bench: Bench
     systems: dict[str, System] = field(default_factory=dict)
     surrogate: System | None = None
+    failures: Failures = field(default_factory=Failures)
     _random: dict[str, bool] = field(default_factory=dict, init=False)
     _held: tuple[str, str, Stand] | None = field(default=None, init=False)
+
+    @property
+    def total(self) -> int:
+        """Return the number of cases in all, with those that failed."""
+        return len({*self.bench.cases, *self.failures.cases})
+
+    def leave_out_failed(self) -> None:
+        """Go on without the cases that failed.
+
+        Raises:
+            CasesFailed: No case is left.
+        """
+        total = self.total
+        self.bench = self.bench.without(self.failures.cases)
+        if not self.bench.cases:
+            self.failures.raise_any(total)
 
     def work(self, unit: Unit, progress: Progress = silent) -> tuple[Record, ...]:
         """Return the records of one unit.
@@ -189,10 +220,10 @@ class Worker:
         protocol = self.bench.protocol
         threat = protocol.threat.model
         if protocol.mode == "patch":
-            subject = patch_subject(system, case, threat)
+            subject = patch_subject(system, case, threat, self.bench.ignore)
         else:
             how = Freeze(protocol.gradient, protocol.threat.statistics)
-            subject = volume_subject(system, case, threat, how)
+            subject = volume_subject(system, case, threat, how, self.bench.ignore)
         if protocol.erase is not None:
             subject = erasing(subject, protocol.erase)
         # Asked once per system: whether it is random does not depend on the case.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from voxward.core.failures import Failures
 from voxward.core.progress import Progress, silent
 from voxward.engine.engine import Engine
 from voxward.engine.settings import settle
@@ -20,6 +21,9 @@ STAGE = "benchmark"
 def measure(worker: Worker, folder: Path, engine: Engine, progress: Progress = silent) -> tuple[Record, ...]:
     """Do all units that nobody has done yet, and return the records of the folder.
 
+    A case that fails in one unit does not stop the others: the worker keeps the failure and leaves the case out, and
+    none of its records is returned, so that all figures are over the same cases.
+
     The clean cases come first: half of a system's mean clean Dice is the threshold below which a case counts as broken.
 
     Args:
@@ -29,15 +33,24 @@ def measure(worker: Worker, folder: Path, engine: Engine, progress: Progress = s
         progress: Told about units and attacks.
 
     Raises:
-        UserError: The folder holds records of other settings, or a system cannot be run on a case.
+        UserError: The folder holds records of other settings.
+        CasesFailed: No case is left.
     """
-    store, bench = RecordStore(folder), worker.bench
+    store = RecordStore(folder)
     settle(folder / "settings.json", settings_of(worker), "records")
-    engine.run(tuple(bench.first_units()), StoredWork(store, worker.work), STAGE)
+    cases, failures = worker.bench.cases, worker.failures
+    engine.run(tuple(worker.bench.first_units()), StoredWork(store, worker.work, cases, failures), STAGE)
+    worker.leave_out_failed()
 
     def work(unit: Unit) -> Sequence[Record]:
         return worker.work(unit, progress)
 
-    units = tuple(bench.units(bench.thresholds(store.read_all())))
-    engine.run(units, StoredWork(store, work), STAGE, progress)
-    return store.read_all()
+    units = tuple(worker.bench.units(worker.bench.thresholds(_left(store, failures))))
+    engine.run(units, StoredWork(store, work, cases, failures), STAGE, progress)
+    worker.leave_out_failed()
+    return _left(store, failures)
+
+
+def _left(store: RecordStore, failures: Failures) -> tuple[Record, ...]:
+    """The records of the cases that have not failed."""
+    return tuple(record for record in store.read_all() if record.case not in failures.cases)

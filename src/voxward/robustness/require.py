@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from voxward.core.errors import UserError
@@ -84,13 +84,15 @@ class Verdict:
         system: The system's name.
         requirement: What the protocol says.
         value: The figure that was measured; None where there are no records of it.
-        met: Whether it holds; a figure that was not measured does not.
+        met: Whether it holds; a figure that was not measured does not, nor one that is not over all cases.
+        failed: The number of cases that failed, which the figure is not over.
     """
 
     system: str
     requirement: str
     value: float | None
     met: bool
+    failed: int = 0
 
 
 def parse_requirement(text: str) -> Requirement:
@@ -115,7 +117,7 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def judge_requirements(
-    requirements: Sequence[str], records: Sequence[Record], systems: Sequence[str], deployed: bool
+    requirements: Sequence[str], records: Sequence[Record], systems: Sequence[str], deployed: bool, failed: int = 0
 ) -> tuple[Verdict, ...]:
     """Compare what was measured with what a protocol requires of every system.
 
@@ -124,9 +126,11 @@ def judge_requirements(
         records: All records.
         systems: The names of the systems.
         deployed: Whether the Dice is that of written files.
+        failed: The number of cases that failed. Where there are any, no requirement is met: they might be the worst.
     """
     view = View(tuple(records), deployed=deployed)
-    return tuple(_judged(parse_requirement(text), view, system) for system in systems for text in requirements)
+    found = [_judged(parse_requirement(text), view, system) for system in systems for text in requirements]
+    return tuple(replace(verdict, failed=failed, met=verdict.met and not failed) for verdict in found)
 
 
 def _judged(requirement: Requirement, view: View, system: str) -> Verdict:

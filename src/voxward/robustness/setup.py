@@ -10,14 +10,20 @@ from pathlib import Path
 import voxward
 from voxward.core.case import Case, Dataset
 from voxward.core.channels import same_channels
-from voxward.core.choices import Reading
+from voxward.core.choices import Cases, Reading
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.structure import to_data
 from voxward.data.channels import in_order_of
+from voxward.data.io import read_case, read_truth
+from voxward.data.nan import dataset_reading_nan
+from voxward.data.places import dataset_within
 from voxward.robustness.bench import Bench, Source, Worker
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.trials import plan_trials
-from voxward.runs.unseen import unseen_by_all
+from voxward.runs.folder import RunFolder
+from voxward.runs.unseen import Scope, scope_of
+from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.system import System
 
 
@@ -27,6 +33,7 @@ def set_up(
     protocol: Protocol,
     volumes: Path | None,
     overwrite: bool = False,
+    cases: Cases = Cases(),
     reading: Reading = Reading(),
 ) -> Worker:
     """Open systems and check that they can be measured by a protocol on a dataset.
@@ -37,34 +44,43 @@ def set_up(
         protocol: How robustness is measured.
         volumes: The folder of adversarial volumes.
         overwrite: Whether other files among these may be replaced.
+        cases: Which part of the dataset is attacked, and whether cases that were seen in training are as well.
         reading: What the user says about the volumes.
 
     Returns:
-        A worker of the bench, with all systems open.
+        A worker of the bench, with all systems open. It keeps the cases that cannot be read or do not fit the systems
+        as failures.
 
     Raises:
         UserError: A system, the dataset or the protocol is wrong, or they do not fit each other.
+        CasesFailed: Every case fails.
         FileNotFoundError: A system is missing.
     """
     opened = _named([source.open() for source in sources])
     surrogate = _surrogate(protocol, sources[0].device)
     helper = None if surrogate is None else surrogate.open()
-    cases = _cases(dataset, list(opened.values()), protocol.cases)
+    runs = [run for system in opened.values() for run in system.runs]
+    dataset = dataset_within(dataset_reading_nan(dataset, nan_for(runs, reading)), tolerance_for(runs, reading))
+    scope, failures = _scope(dataset, runs, protocol.cases, cases), Failures(reading.fail_fast)
+    readable = _readable({id: dataset.case(id) for id in scope.ids}, [*opened.values()], failures)
     bench = Bench(
         sources=dict(zip(opened, sources, strict=True)),
-        labels={name: system.labels for name, system in opened.items()},
-        cases=cases,
-        ordered={name: _ordered(dataset, system, cases, reading) for name, system in opened.items()},
+        labels={name: system.labels.ignoring(dataset.labels.ignore) for name, system in opened.items()},
+        cases=readable,
+        ordered={name: _ordered(dataset, system, readable, reading) for name, system in opened.items()},
         protocol=replace(protocol, surrogate=None),
         version=voxward.__version__,
         volumes=volumes,
         surrogate=surrogate,
         transferred=_transferred(helper, opened),
+        seen=scope.seen,
+        left_out=scope.left_out,
         overwrite=overwrite,
+        ignore=dataset.labels.ignore,
     )
     for name, system in opened.items():
         _check(system, bench, name)
-    return Worker(bench, opened, helper)
+    return Worker(bench, opened, helper, failures)
 
 
 def settings_of(worker: Worker) -> dict[str, object]:
@@ -80,6 +96,7 @@ def settings_of(worker: Worker) -> dict[str, object]:
         "systems": {name: _identity(worker.system(name)) for name in bench.sources},
         "cases": {id: _digest([*case.images, *filter(None, [case.label])]) for id, case in bench.cases.items()},
         **_orders(bench),
+        **({"nan": "zero"} if any(case.nan_as_zero for case in bench.cases.values()) else {}),
         **({} if surrogate is None else {"surrogate": _identity(surrogate)}),
     }
 
@@ -113,12 +130,34 @@ def _longer(system: System) -> str:
     return f"{above}-{system.name}" if above else system.name
 
 
-def _cases(dataset: Dataset, systems: Sequence[System], count: int | None) -> Mapping[str, Case]:
-    """The labelled cases that no system was trained on, in the order of the first run's validation list."""
-    if not dataset.cases:
+def _scope(dataset: Dataset, runs: Sequence[RunFolder], count: int | None, cases: Cases) -> Scope:
+    """The labelled cases that no system was trained on; what a user should know about them is a warning."""
+    if not (dataset.cases or dataset.test):
         raise UserError(f"{dataset.root} has no labels: an attack needs the truth")
-    shared = unseen_by_all([run for system in systems for run in system.runs], dataset)
-    return {id: dataset.case(id) for id in shared[:count]}
+    scope = scope_of(runs, dataset, cases, count)
+    scope.warn()
+    return scope
+
+
+def _readable(chosen: Mapping[str, Case], systems: Sequence[System], failures: Failures) -> Mapping[str, Case]:
+    """The cases that can be read, and whose label fits; which case is the first one must be known before any work."""
+    cases = list(chosen.values())
+    for case in cases:
+        with failures.of(case):
+            _try(case, systems)
+    if not (left := failures.left(cases)):
+        failures.raise_any(len(cases))
+    return {case.id: case for case in left}
+
+
+def _try(case: Case, systems: Sequence[System]) -> None:
+    if case.label is None:
+        raise UserError("it has no label: an attack needs the truth")
+    volume = read_case(case)
+    label = read_truth(case, volume)
+    for system in systems:
+        system.labels.to_index(label.array)
+        system.check(len(volume.array) if case.order is None else len(case.order), volume.affine)
 
 
 def _ordered(dataset: Dataset, system: System, ids: Iterable[str], reading: Reading) -> Mapping[str, Case]:
@@ -136,7 +175,7 @@ def _transferred(surrogate: System | None, systems: Mapping[str, System]) -> fro
     if surrogate is None:
         return frozenset()
     for name, system in systems.items():
-        if surrogate.labels != system.labels:
+        if surrogate.labels.predicted != system.labels.predicted:
             raise UserError(
                 f"the surrogate's classes are {surrogate.labels.names}, those of {name} {system.labels.names}"
             )

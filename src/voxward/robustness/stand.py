@@ -11,6 +11,7 @@ import torch
 
 from voxward.attacks.base import Attack
 from voxward.attacks.threat import ThreatModel
+from voxward.core.labels import IGNORED, UNANNOTATED
 from voxward.core.outputs import Outputs
 from voxward.metrics.policies import Scoring
 from voxward.metrics.score import CaseMetrics, score_case, score_masks
@@ -89,9 +90,13 @@ class Stand:
 
     def _score(self, mask: np.ndarray) -> CaseMetrics:
         subject, scoring = self.subject, Scoring(self.protocol.policy)
-        truth, labels = subject.target[0].cpu().numpy(), subject.labels
+        truth, labels, unknown = subject.target[0].cpu().numpy(), subject.labels, None
+        if (truth == UNANNOTATED).any():
+            unknown = truth == UNANNOTATED
+            truth = np.where(unknown, 0 if labels.regions else IGNORED, truth)
         if labels.regions:
-            return score_masks("", truth, mask, subject.spacing, labels.scored, scoring)
+            unannotated = None if unknown is None else unknown[0]
+            return score_masks("", truth, mask, subject.spacing, labels.scored, scoring, unannotated)
         return score_case("", truth, mask, subject.spacing, labels, scoring)
 
     def _deploy(self, volume: torch.Tensor, path: Path | None) -> tuple[Scores | None, Stored | None]:

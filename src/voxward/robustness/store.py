@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from voxward.core.case import Case
 from voxward.core.document import with_format, without_format
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.files import write_json
 from voxward.core.reading import read_json
 from voxward.robustness.record import Record
@@ -63,22 +65,30 @@ class StoredWork:
     Attributes:
         store: Where the records lie.
         work: What makes the records of a unit.
+        cases: The cases, by their ids.
+        failures: Gets the cases that fail; no further unit of such a case is done.
     """
 
     store: RecordStore
     work: Callable[[Unit], Sequence[Record]]
+    cases: Mapping[str, Case] = field(default_factory=dict)
+    failures: Failures | None = None
 
     def key(self, unit: Unit) -> str:
         """Return the unit's place."""
         return unit.place.as_posix()
 
     def finished(self, unit: Unit) -> bool:
-        """Return whether the unit's file is there."""
-        return self.store.has(unit)
+        """Return whether the unit's file is there, or its case has failed."""
+        return self.store.has(unit) or (self.failures is not None and unit.case in self.failures.cases)
 
     def run(self, unit: Unit) -> None:
         """Make the unit's records and write them."""
-        self.store.write(unit, self.work(unit))
+        if self.failures is None:
+            self.store.write(unit, self.work(unit))
+            return
+        with self.failures.of(self.cases[unit.case]):
+            self.store.write(unit, self.work(unit))
 
 
 def _read(path: Path) -> list[Record]:

@@ -14,14 +14,13 @@ from voxward.attacks.one_class import OneClass, only
 from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, PreparedCase, Volume
 from voxward.core.errors import UserError
-from voxward.core.labels import LabelSet, Region
+from voxward.core.labels import IGNORED, LabelSet, Region
 from voxward.core.model import Inputs, PatchModel, Truth, VolumeModel
 from voxward.core.plan import Plan
 from voxward.core.types import Float3
-from voxward.data.io import read_case, read_label
+from voxward.data.io import read_case, read_truth
 from voxward.data.padding import pad_to
 from voxward.data.prepare import prepare
-from voxward.data.volume_file import label_fault
 from voxward.pipeline.model import legal_range
 from voxward.robustness.written import Stored, segment_stored
 from voxward.systems.system import Freeze, System
@@ -54,7 +53,9 @@ class Subject:
     deploy: Callable[[np.ndarray, Path | None], Stored] | None
 
 
-def volume_subject(system: System, case: Case, threat: ThreatModel, how: Freeze = Freeze()) -> Subject:
+def volume_subject(
+    system: System, case: Case, threat: ThreatModel, how: Freeze = Freeze(), ignore: int | None = None
+) -> Subject:
     """Bind a whole deployed system to a case's files.
 
     Voxels that are exactly 0 stay so in the channels in which the system keeps them.
@@ -64,6 +65,7 @@ def volume_subject(system: System, case: Case, threat: ThreatModel, how: Freeze 
         case: The case, with a label.
         threat: Norm, unit and reference of the perturbation.
         how: Which gradient is computed, and what normalises an attacked volume.
+        ignore: The value of unannotated voxels in the case's label; None: as the system's labels declare.
 
     Returns:
         The bound system on the case's volume, with a function that deploys an adversarial volume.
@@ -72,12 +74,13 @@ def volume_subject(system: System, case: Case, threat: ThreatModel, how: Freeze 
         UserError: The case has no label or does not fit the system.
         NotDifferentiable: The system has no gradient.
     """
-    source, target = _read(case, system.labels)
+    labels = system.labels.ignoring(ignore)
+    source, target = _read(case, labels)
     try:
         model, ranges = system.freeze(source, how), system.ranges(source)
     except UserError as error:
         raise type(error)(f"case {case.id!r}: {error}") from error
-    kind, labels = source.array.dtype, system.labels
+    kind = source.array.dtype
     exact = kind.itemsize < 4 or np.abs(source.array).max() < _EXACT or kind == np.float32
     volume = torch.from_numpy(source.array.astype(np.float32 if exact else np.float64))[None]
     limits = source.scaling.limits if source.scaling is not None else None
@@ -100,7 +103,7 @@ def volume_subject(system: System, case: Case, threat: ThreatModel, how: Freeze 
     return Subject(model, volume.to(device), truth.to(device), labels, bounded, source.spacing, deploy)
 
 
-def patch_subject(system: System, case: Case, threat: ThreatModel) -> Subject:
+def patch_subject(system: System, case: Case, threat: ThreatModel, ignore: int | None = None) -> Subject:
     """Bind a system's one network to the window around the centre of mass of the ground truth (as the papers do).
 
     Intensities are normalised, and the intensity range [low, high] is normalised in the same way, so that eps as a
@@ -111,6 +114,7 @@ def patch_subject(system: System, case: Case, threat: ThreatModel) -> Subject:
         system: The system, which has one network.
         case: The case, with a label.
         threat: Norm and reference of the perturbation; the unit must be `range`.
+        ignore: The value of unannotated voxels in the case's label; None: as the plan's labels declare.
 
     Returns:
         The network on that window, without a pipeline to deploy.
@@ -120,10 +124,9 @@ def patch_subject(system: System, case: Case, threat: ThreatModel) -> Subject:
     """
     assert threat.unit == "range"
     model = system.network()
-    plan = model.plan
+    plan = replace(model.plan, labels=model.plan.labels.ignoring(ignore))
     source, _ = _read(case, plan.labels)
-    assert case.label is not None
-    prepared = prepare(source, read_label(case.label), plan, case.id)
+    prepared = prepare(source, read_truth(case, source), plan, case.id)
     image, label = _centre_patch(prepared, plan)
     frame = prepared.frame
     pairs = zip(frame.low, frame.high, frame.mean, frame.std, strict=True)
@@ -155,7 +158,8 @@ def labels_under_attack(labels: LabelSet, erase: str | None) -> LabelSet:
         return labels
     if erase not in labels.scored:
         raise UserError(f"erase must name one of the classes {', '.join(labels.scored)}, got {erase!r}")
-    return LabelSet((f"not {erase}", erase), (0, 1), (Region(erase, (1,)),) if labels.regions else ())
+    regions = (Region(erase, (1,)),) if labels.regions else ()
+    return LabelSet((f"not {erase}", erase), (0, 1), regions, None if labels.ignore is None else IGNORED)
 
 
 def erasing(subject: Subject, name: str) -> Subject:
@@ -191,26 +195,32 @@ def erasing(subject: Subject, name: str) -> Subject:
 def _read(case: Case, labels: LabelSet) -> tuple[Volume, np.ndarray]:
     if case.label is None:
         raise UserError(f"case {case.id!r} has no label: an attack needs the truth")
-    source, label = read_case(case), read_label(case.label)
-    fault = label_fault(source, label)
-    if fault is not None:
-        raise UserError(f"case {case.id!r}: {fault}")
     try:
+        source = read_case(case)
+        label = read_truth(case, source)
         target = labels.to_index(label.array)
     except UserError as error:
         raise UserError(f"case {case.id!r}: {error}") from error
+    unknown = labels.ignored(target)
+    if unknown is not None and unknown.all():
+        raise UserError(f"case {case.id!r}: {case.label} holds only the ignore label {labels.ignore}, and no truth")
     return source, target
 
 
 def _centre_patch(prepared: PreparedCase, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
     """Return image (c, *window) and label (*window) around the centre of the foreground, or of the volume without one.
 
+    Unannotated voxels are no foreground; of a case without foreground the centre of the annotated ones is taken.
+
     A case smaller than the window is padded as the plan says; the label's padding is background.
     """
     assert prepared.label is not None
     image, _ = pad_to(prepared.image, plan.window_size, plan.padding)
     label, _ = pad_to(prepared.label, plan.window_size, "zero")
-    voxels = torch.nonzero(label).double()
+    unknown = torch.from_numpy(known) if (known := plan.labels.ignored(label.numpy())) is not None else None
+    voxels = torch.nonzero(label if unknown is None else label.masked_fill(unknown, 0)).double()
+    if unknown is not None and not len(voxels):
+        voxels = torch.nonzero(~unknown).double()
     centre = voxels.mean(0).tolist() if len(voxels) else [length / 2 for length in label.shape]
     corner = [
         min(max(round(middle - window / 2), 0), length - window)

@@ -54,6 +54,11 @@ class RunFolder:
         return self.root / "splits.json"
 
     @property
+    def cases(self) -> Path:
+        """Return the path of what the cases' images are recognised by, as JSON; version 0.2 wrote none."""
+        return self.root / "cases.json"
+
+    @property
     def state(self) -> Path:
         """Return the path of everything that a resumed run needs; it is loaded with weights_only."""
         return self.root / "checkpoints" / "state.pt"

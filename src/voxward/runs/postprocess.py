@@ -16,6 +16,7 @@ from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.recipe import PostProcessing
 from voxward.core.registry import Registry, unknown_name
+from voxward.core.spacing import voxel_mm3
 from voxward.core.types import Float3
 from voxward.metrics.overlap import confusion, dice, part_counts
 
@@ -119,10 +120,10 @@ def fuse_small_components(label: np.ndarray, klass: int, minimum_mm3: float, spa
         A changed copy.
     """
     result = label.copy()
-    voxel_mm3 = float(np.prod(spacing))
+    one = voxel_mm3(spacing)
     for _, box in _present(label, (klass,)):
         components, _ = ndimage.label(label[box] == klass, _TOUCHING)
-        small = np.bincount(components.ravel()) * voxel_mm3 < minimum_mm3
+        small = np.bincount(components.ravel()) * one < minimum_mm3
         for number, part in enumerate(ndimage.find_objects(components), start=1):
             if small[number]:
                 own = components[part] == number
@@ -305,7 +306,8 @@ def _scores(wanted: PostProcess, labels: LabelSet, pair: Pair) -> np.ndarray:
     """
     truth, prediction, spacing = pair
     count = len(wanted.kinds) + 1
-    matrix = confusion(truth, prediction, count)
+    unknown = labels.ignored(truth)
+    matrix = _annotated_confusion(truth, prediction, count, unknown)
     scores = np.tile(_dice_of_parts(matrix, labels), (count + len(wanted.filled), 1))
     for klass, box in _present(prediction, range(1, count)):
         wide = _widened(box)  # what touches a component decides what it becomes
@@ -313,11 +315,21 @@ def _scores(wanted: PostProcess, labels: LabelSet, pair: Pair) -> np.ndarray:
         for row, step in _alone(wanted, klass, spacing):
             after = step(before)
             changed = after != before
+            if unknown is not None:
+                changed &= ~unknown[wide]
             if changed.any():
                 true = truth[wide][changed]
                 moved = confusion(true, after[changed], count) - confusion(true, before[changed], count)
                 scores[row] = _dice_of_parts(matrix + moved, labels)
     return scores
+
+
+def _annotated_confusion(
+    truth: np.ndarray, prediction: np.ndarray, count: int, unknown: np.ndarray | None
+) -> np.ndarray:
+    if unknown is None:
+        return confusion(truth, prediction, count)
+    return confusion(truth[~unknown], prediction[~unknown], count)
 
 
 def _alone(wanted: PostProcess, klass: int, spacing: Float3) -> Iterator[tuple[int, Step]]:

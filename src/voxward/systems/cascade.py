@@ -290,7 +290,7 @@ class CascadeSystem:
         return tuple(map(names.index, classes)) if classes else tuple(range(1, len(names)))
 
     def _problems(self) -> list[str]:
-        coarse, fine = self.coarse.labels, self.fine.labels
+        coarse, fine = self.coarse.labels.predicted, self.fine.labels.predicted
         known = dict.fromkeys(coarse.foreground)
         wanted = self.region.classes
         found = [unknown_name("class of the coarse model", name, known) for name in wanted if name not in known]

@@ -79,7 +79,7 @@ class EnsembleSystem:
                 "the members of an ensemble must average their windows, got a recipe with inference.combine 'vote': "
                 "train it with 'mean', or let it predict alone"
             )
-        if len(labels := {part.labels for part in self.parts}) > 1:
+        if len(labels := {part.labels.predicted for part in self.parts}) > 1:
             raise UserError(f"the members of an ensemble must agree on their labels, got {sorted(map(str, labels))}")
         if not all(same_channels(part.channels, self.channels) for part in self.parts):
             channels = sorted({str(part.channels) for part in self.parts})

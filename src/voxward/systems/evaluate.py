@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from voxward.core.case import Case, Dataset, Volume
-from voxward.core.errors import UserError
-from voxward.core.labels import LabelSet
+from voxward.core.errors import Failure, UserError
+from voxward.core.failures import Failures
+from voxward.core.labels import IGNORED, LabelSet
 from voxward.core.structure import to_data
 from voxward.data.io import SUFFIXES, read_label
 from voxward.data.parallel import for_each_case
-from voxward.data.volume_file import same_affine
+from voxward.data.places import apart
 from voxward.metrics.policies import STANDARD, Scoring
 from voxward.metrics.registry import METRICS, PRIMARY
 from voxward.metrics.score import CaseMetrics, score_case
 from voxward.metrics.summary import Summary, summarise
+from voxward.systems.origin import Origin
 
 Progress = Callable[[int, int], None]
 """A function that is called with the number of finished cases and their number in all."""
@@ -33,12 +35,16 @@ class Evaluation:
         classes: For each foreground class and metric (`metrics.registry.METRICS`), the summary over the cases; None
             where no case defines the metric.
         means: For each metric, the summary over the cases of the case's mean over its classes that define the metric.
+        failed: The cases that should have been scored and could not be; no summary is over them.
+        origin: What was scored by what; None for files of unknown origin.
     """
 
     scoring: Scoring
     cases: tuple[CaseMetrics, ...]
     classes: Mapping[str, Mapping[str, Summary | None]]
     means: Mapping[str, Summary | None]
+    failed: tuple[Failure, ...] = ()
+    origin: Origin | None = None
 
     @property
     def foreground(self) -> Summary | None:
@@ -51,9 +57,12 @@ class Evaluation:
             {"id": case.id, "classes": {name: scores.figures() for name, scores in case.classes.items()}}
             for case in self.cases
         ]
+        failed = [{"id": failure.case, "reason": failure.reason} for failure in self.failed]
         return {
             "foreground": to_data(self.foreground), **to_data(self.scoring), "cases": cases,
             "classes": to_data(self.classes), "means": to_data(self.means),
+            **({} if self.origin is None else {"origin": to_data(self.origin)}),
+            **({"failed": failed} if failed else {}),
         }  # fmt: skip
 
 
@@ -86,8 +95,11 @@ def evaluate_pairs(
     scoring: Scoring = STANDARD,
     workers: int = 2,
     progress: Progress | None = None,
+    failures: Failures | None = None,
 ) -> Evaluation:
     """Score predictions in files against the ground truth in files.
+
+    A case that fails does not stop the others.
 
     Args:
         pairs: The case id, the file of the ground truth and the file of the prediction, for each case.
@@ -95,20 +107,19 @@ def evaluate_pairs(
         scoring: Policy for empty masks, and the metrics' options.
         workers: The number of cases that are read and scored at once.
         progress: Called with the number of finished cases and their number in all.
+        failures: Gets the cases that fail, because a file is missing, a pair differs in shape or affine, or one holds a
+            value that is not declared. It may hold earlier failures, of cases that are not among the pairs. None raises
+            them together.
 
     Returns:
-        The scores of all cases, and their summaries.
+        The scores of the cases that did not fail, and their summaries.
 
     Raises:
-        UserError: There is no case, two have the same id, or a pair differs in shape or affine or holds a value that is
-            not declared. The message names every such case.
-        FileNotFoundError: Files are missing. The message names them.
+        UserError: There is no case, or two have the same id.
+        CasesFailed: Cases failed, and `failures` is None, or all of them did.
     """
-    # A pair is read as a case whose image is the prediction.
     cases = [Case(id, (prediction,), truth) for id, truth, prediction in pairs]
-    _check(cases)
-    scored = for_each_case(lambda case: _score(case, labels, scoring), cases, workers, progress)
-    return summarise_cases(scored, scoring)
+    return _evaluate(cases, labels, scoring, workers, progress, failures)
 
 
 def evaluate_folder(
@@ -118,6 +129,7 @@ def evaluate_folder(
     scoring: Scoring = STANDARD,
     workers: int = 2,
     progress: Progress | None = None,
+    failures: Failures | None = None,
 ) -> Evaluation:
     """Score a folder of predictions against a dataset's labels.
 
@@ -128,14 +140,15 @@ def evaluate_folder(
         scoring: Policy for empty masks, and the metrics' options.
         workers: The number of cases that are read and scored at once.
         progress: Called with the number of finished cases and their number in all.
+        failures: Gets the cases that fail, as in `evaluate_pairs`.
 
     Returns:
-        The scores of all cases, and their summaries.
+        The scores of the cases that did not fail, and their summaries.
 
     Raises:
-        UserError: A case has no label or several predictions, or the files do not fit each other as `evaluate_pairs`
-            requires.
-        FileNotFoundError: The folder or a prediction is missing.
+        UserError: A case has no label or several predictions.
+        CasesFailed: Cases failed, and `failures` is None, or all of them did.
+        FileNotFoundError: The folder is missing.
     """
     if not predictions.is_dir():
         raise FileNotFoundError(f"predictions must be a folder, and {predictions} is not one")
@@ -144,8 +157,29 @@ def evaluate_folder(
     for case in cases:
         if case.label is None:
             raise UserError(f"case {case.id!r} of {dataset.name!r} has no label to score against")
-        pairs.append((case.id, case.label, _prediction(predictions, case)))
-    return evaluate_pairs(pairs, dataset.labels, scoring, workers, progress)
+        pairs.append(replace(case, images=(_prediction(predictions, case),)))
+    return _evaluate(pairs, dataset.labels, scoring, workers, progress, failures)
+
+
+def _evaluate(
+    cases: Sequence[Case],
+    labels: LabelSet,
+    scoring: Scoring,
+    workers: int,
+    progress: Progress | None,
+    failures: Failures | None,
+) -> Evaluation:
+    """Score cases whose image is the prediction."""
+    _check(cases, failures)
+    kept = Failures() if failures is None else failures
+    scored = for_each_case(lambda case: _score(case, labels, scoring), cases, workers, progress, kept)
+    total = len(scored) + len(kept.found)
+    if not scored:
+        kept.raise_any(total)
+    result = replace(summarise_cases(scored, scoring), failed=tuple(kept.found))
+    if failures is None:
+        kept.raise_any(total, result)
+    return result
 
 
 def _prediction(folder: Path, case: Case) -> Path:
@@ -156,31 +190,30 @@ def _prediction(folder: Path, case: Case) -> Path:
     return found[0] if found else folder / f"{case.id}.nii.gz"
 
 
-def _check(cases: Sequence[Case]) -> None:
+def _check(cases: Sequence[Case], failures: Failures | None) -> None:
+    if not cases and failures is not None:
+        failures.raise_any(len(failures.found))
     if not cases:
         raise UserError("there is no case to evaluate")
     ids = [case.id for case in cases]
     if len(set(ids)) < len(ids):
         raise UserError(f"case ids must differ, got twice: {sorted({id for id in ids if ids.count(id) > 1})[:5]}")
-    missing = [str(path) for case in cases for path in (case.label, *case.images) if path and not path.is_file()]
-    if missing:
-        listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise FileNotFoundError(f"{len(missing)} files to evaluate are missing: {listed}")
 
 
 def _score(case: Case, labels: LabelSet, scoring: Scoring) -> CaseMetrics:
     assert case.label is not None
+    if missing := [str(path) for path in (*case.images, case.label) if not path.is_file()]:
+        raise UserError(f"{', '.join(missing)} is missing")
     truth, prediction = read_label(case.label), read_label(case.images[0])
-    _same_grid(truth, prediction)
+    _same_grid(case, truth, prediction)
     maps = (labels.to_index(truth.array), labels.to_index(prediction.array))
+    if labels.ignore is not None and ((maps[1] == IGNORED) & (maps[0] != IGNORED)).any():
+        raise UserError(f"the prediction holds the ignore label {labels.ignore} where the truth is annotated")
     return score_case(case.id, *maps, truth.spacing, labels, scoring)
 
 
-def _same_grid(truth: Volume, prediction: Volume) -> None:
+def _same_grid(case: Case, truth: Volume, prediction: Volume) -> None:
     if truth.shape != prediction.shape:
         raise UserError(f"the prediction has shape {prediction.shape}, its truth {truth.shape}")
-    if not same_affine(truth.affine, prediction.affine, truth.shape):
-        raise UserError(
-            f"prediction and truth lie in different places: their affines are "
-            f"{prediction.affine.tolist()} and {truth.affine.tolist()}"
-        )
+    if (found := apart(truth.affine, prediction.affine, truth.shape)).exceeds(case.affine_tolerance):
+        raise UserError(f"{case.images[0]} and {case.label} lie in different places: {found}")

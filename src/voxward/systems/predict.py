@@ -10,20 +10,29 @@ from pathlib import Path
 from voxward.core.case import Case
 from voxward.core.choices import Reading
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.files import inside
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.channels import files_in_order_of, in_order_of, names_beside
 from voxward.data.formats import open_dataset
 from voxward.data.io import SUFFIXES, order_fault, read_case, read_header, volume_stem, volume_suffix, write_label
-from voxward.data.volume_file import same_affine
+from voxward.data.places import apart
+from voxward.systems.inputs import refuse_alike, refuse_one_output, warn_of_channels, warn_of_subfolders
 from voxward.systems.system import System
 
 
 def predict_cases(
-    system: System, cases: Sequence[Case], outputs: Outputs, resume: bool = False, progress: Progress = silent
+    system: System,
+    cases: Sequence[Case],
+    outputs: Outputs,
+    resume: bool = False,
+    progress: Progress = silent,
+    failures: Failures | None = None,
 ) -> tuple[Path, ...]:
     """Segment cases; the headers of all are checked before the first is read whole.
+
+    A case that fails does not stop the others.
 
     Args:
         system: The system.
@@ -31,23 +40,32 @@ def predict_cases(
         outputs: The folder, in which a prediction is called like its case and has its input's file type.
         resume: Keep predictions that are there already.
         progress: Told about windows and cases.
+        failures: Gets the cases that fail; None raises them together, after the others are written.
 
     Returns:
-        The files, in the order of the cases.
+        The files of the cases that did not fail, in the order of the cases.
 
     Raises:
-        UserError: A case does not fit the system, or another file would be replaced.
+        UserError: Another file would be replaced; then nothing is written.
+        CasesFailed: Cases failed, and `failures` is None; its result are the files of the others.
     """
+    kept = Failures() if failures is None else failures
     targets = [inside(outputs.folder, f"{case.id}{volume_suffix(case.images[0])}") for case in cases]
     _refuse_overwriting(cases, targets)
     outputs.check(target.name for target in targets)
     for case in cases:
-        _check(system, case)
+        with kept.of(case):
+            _check(system, case)
     for n, (case, path) in enumerate(zip(cases, targets, strict=True)):
-        if not (resume and path.exists()):
-            _segment_file(system, case, outputs, path.name, progress)
+        if case.id not in kept.cases and not (resume and path.exists()):
+            with kept.of(case):
+                _segment_file(system, case, outputs, path.name, progress)
         progress("predict", n + 1, len(cases))
-    return tuple(targets)
+    kept.found[:] = kept.ordered(cases)
+    written = tuple(path for case, path in zip(cases, targets, strict=True) if case.id not in kept.cases)
+    if failures is None:
+        kept.raise_any(len(cases), written)
+    return written
 
 
 def collect_inputs(
@@ -68,6 +86,7 @@ def collect_inputs(
     files: list[Path] = []
     for entry in map(Path, inputs):
         if entry.is_file():
+            volume_suffix(entry)  # refuses what is no volume by its name
             files.append(entry)
         elif not entry.is_dir():
             raise FileNotFoundError(f"no file or folder {entry}")
@@ -77,17 +96,14 @@ def collect_inputs(
                     f"{entry} is a dataset, and holds volumes of its own, e.g. {found[0].name}: name the files, or "
                     "move them away"
                 )
+            warn_of_subfolders(entry)
             files += found
         else:
             cases += in_order_of(open_dataset(entry), wanted, reading.channels).every
-    if len({path.resolve() for path in files}) < len(files):
-        raise UserError("an input is named twice: both would be written as the same file")
+    refuse_alike(files)
     for folder in dict.fromkeys(path.parent for path in files):
         cases += _in_folder(folder, [path for path in files if path.parent == folder], wanted, reading.channels)
-    ids = [case.id for case in cases]
-    twice = sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else []
-    if twice:
-        raise UserError(f"several inputs would be written as the same file: {', '.join(twice[:5])}")
+    refuse_one_output(cases)
     if not cases:
         raise UserError("there is no volume to segment")
     return tuple(cases)
@@ -103,7 +119,9 @@ def _in_folder(folder: Path, files: Sequence[Path], wanted: Sequence[str], names
     """The cases of files of one folder, in the order of what the user or the folder's dataset calls their channels."""
     forced = bool(names)
     names = names or names_beside(folder)
-    cases = _grouped(files, len(names) or len(wanted))
+    count = len(names) or len(wanted)
+    warn_of_channels(files, count)
+    cases = _grouped(files, count)
     return files_in_order_of(cases, wanted, str(folder), names, forced)
 
 
@@ -134,25 +152,21 @@ def _refuse_overwriting(cases: Sequence[Case], targets: Sequence[Path]) -> None:
 
 def _check(system: System, case: Case) -> None:
     """Refuse a case by its files' headers, before any is read whole."""
-    try:
-        first, *others = (read_header(path) for path in case.images)
-        for header in others:
-            if header.shape != first.shape or not same_affine(header.affine, first.affine, first.shape):
-                raise UserError(f"its channels disagree in shape or affine: {', '.join(map(str, case.images))}")
-        count = first.channels + sum(header.channels for header in others)
-        if fault := order_fault(case, count):
-            raise UserError(fault)
-        system.check(count if case.order is None else len(case.order), first.affine)
-    except UserError as error:
-        raise UserError(f"{case.id}: {error}") from error
+    first, *others = (read_header(path) for path in case.images)
+    for header in others:
+        if header.shape != first.shape:
+            raise UserError(f"its channels disagree in shape: {', '.join(map(str, case.images))}")
+        if (found := apart(header.affine, first.affine, first.shape)).exceeds(case.affine_tolerance):
+            raise UserError(f"its channels disagree in affine: {found} ({', '.join(map(str, case.images))})")
+    count = first.channels + sum(header.channels for header in others)
+    if fault := order_fault(case, count):
+        raise UserError(fault)
+    system.check(count if case.order is None else len(case.order), first.affine)
 
 
 def _segment_file(system: System, case: Case, outputs: Outputs, name: str, progress: Progress) -> None:
-    try:
-        volume = read_case(case)
-        found = system.segment(volume, lambda done, of: progress("windows", done, of))
-    except UserError as error:
-        raise UserError(f"{case.id}: {error}") from error
+    volume = read_case(case)
+    found = system.segment(volume, lambda done, of: progress("windows", done, of))
     if found.warning:
         warnings.warn(f"{case.id}: {found.warning}", stacklevel=2)
     with outputs.write(name) as path:

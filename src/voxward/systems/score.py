@@ -8,6 +8,7 @@ from pathlib import Path
 
 from voxward.core.case import Dataset
 from voxward.core.choices import Output
+from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
 from voxward.core.progress import counter
 from voxward.metrics.policies import Scoring
@@ -26,6 +27,7 @@ def score_system(
     scoring: Scoring = Scoring(),
     workers: int = 2,
     resume: bool = False,
+    failures: Failures | None = None,
 ) -> Evaluation:
     """Predict cases into the subfolder `predictions` of a folder, and score them in their files' own voxels.
 
@@ -37,12 +39,22 @@ def score_system(
         scoring: What empty masks count, and the tolerance of the surface Dice.
         workers: How many cases are scored at once.
         resume: Keep predictions that are there already.
+        failures: Gets the cases that fail; None raises them together, when the others are scored.
 
     Raises:
-        UserError: A case does not fit the system, or another file would be replaced.
+        UserError: Another file would be replaced.
+        CasesFailed: Cases failed, and `failures` is None, or all of them did.
     """
+    kept, cases = Failures() if failures is None else failures, [dataset.case(id) for id in ids]
     folder = Path(output.folder) / "predictions"
     outputs = Outputs(folder, PREDICTIONS, output.overwrite)
-    predict_cases(system, [dataset.case(id) for id in ids], outputs, resume, output.progress)
-    source = replace(dataset, labels=system.labels)  # the regions that the model learnt are scored
-    return evaluate_folder(source, folder, ids, scoring, workers, counter(output.progress, "score"))
+    predict_cases(system, cases, outputs, resume, output.progress, kept)
+    # The regions that the model learnt are scored, where the dataset is annotated.
+    source = replace(dataset, labels=system.labels.ignoring(dataset.labels.ignore))
+    left = [case.id for case in kept.left(cases)]
+    if not left:
+        kept.raise_any(len(cases))
+    result = evaluate_folder(source, folder, left, scoring, workers, counter(output.progress, "score"), kept)
+    if failures is None:
+        kept.raise_any(len(cases), result)
+    return result

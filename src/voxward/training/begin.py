@@ -11,6 +11,7 @@ from voxward.core.case import Dataset, Split
 from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
 from voxward.core.plan import Fingerprint, Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
@@ -19,11 +20,14 @@ from voxward.core.structure import to_data
 from voxward.data.channels import in_order_of
 from voxward.data.fingerprint import fingerprint
 from voxward.data.formats.description import warn_of_rewritten
+from voxward.data.nan import dataset_reading_nan
+from voxward.data.places import dataset_within
 from voxward.data.planner import check_preparation, make_plan
 from voxward.data.splits import load_split, without
 from voxward.data.store import prepare_dataset
 from voxward.nets.registry import self_contained
-from voxward.runs.folder import RunFolder, RunSplit
+from voxward.runs.cases import cases_of_run, refuse_other_images
+from voxward.runs.folder import RunFolder, RunSettings, RunSplit
 from voxward.training.ledger import read_cases
 from voxward.training.setup import check_recipe
 from voxward.training.sides import settled_sides, sides_notice
@@ -141,8 +145,9 @@ def warn_of_sides(before: Recipe, settled: Recipe) -> None:
 
 
 def with_regions(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """Return the dataset with the regions of the recipe, where that has any."""
-    labels = dataset.labels.with_regions(recipe.regions, recipe.regions_class_order)
+    """Return the dataset with the regions and the ignore label of the recipe, where that has any."""
+    own = dataset.labels if recipe.regions is None else dataset.labels.with_regions({})
+    labels = own.with_ignore(recipe.ignore).with_regions(recipe.regions, recipe.regions_class_order)
     if recipe.regions:
         warn_of_rewritten(labels, f"recipe {recipe.name}")
     return replace(dataset, labels=labels)
@@ -158,8 +163,32 @@ def cases_of(dataset: Dataset, fold: Fold) -> Split:
     return without(load_split(dataset, fold.fold, fold.seed, fold.folds), excluded, dataset)
 
 
+def fold_of(start: RunFolder, asked: Fold) -> Fold:
+    """Return the fold of the run that a new one begins with, whose split it takes over.
+
+    Args:
+        start: The run.
+        asked: The fold that was asked for; 0, the default, asks for none.
+
+    Raises:
+        UserError: Another fold was asked for: cases that the run has seen would be held out, or the other way round.
+    """
+    settings = load_json(RunSettings, start.settings)
+    if asked.fold not in (0, settings.fold):
+        raise UserError(
+            f"fold {asked.fold} contradicts the split of {start.root}, which is that of its fold {settings.fold} and "
+            "is taken over: leave --fold out"
+        )
+    return replace(asked, fold=settings.fold, folds=settings.folds)
+
+
 def measured_plan(
-    dataset: Dataset, recipe: Recipe, ids: Sequence[str], workers: int = 2, progress: Progress = silent
+    dataset: Dataset,
+    recipe: Recipe,
+    ids: Sequence[str],
+    workers: int = 2,
+    progress: Progress = silent,
+    failures: Failures | None = None,
 ) -> tuple[Fingerprint, Plan]:
     """Measure training cases, and decide the plan of a recipe for them.
 
@@ -169,6 +198,7 @@ def measured_plan(
         ids: The ids of the training cases.
         workers: The number of cases that are read at once.
         progress: A function that is told about every case, as the stage `fingerprint`.
+        failures: Gets the cases that cannot be measured, which the plan then leaves out; None refuses them.
 
     Returns:
         What was measured, and the plan.
@@ -178,12 +208,16 @@ def measured_plan(
     """
     preparation = recipe.preparation
     check_preparation(preparation)
-    measured = fingerprint(dataset, ids, workers, counter(progress, "fingerprint"), preparation.crop_nonzero)
+    read = dataset_within(dataset_reading_nan(dataset, preparation.nan), preparation.affine_tolerance)
+    shown = counter(progress, "fingerprint")
+    measured = fingerprint(read, ids, workers, shown, preparation.crop_nonzero, failures)
     return measured, make_plan(measured, preparation)
 
 
-def given_plan(path: Path, dataset: Dataset) -> Plan:
+def given_plan(path: Path, dataset: Dataset, recipe: Recipe) -> Plan:
     """Read a plan that may have been edited, and refuse one that was made for another dataset.
+
+    Where the recipe reads NaN as 0, or lets files lie further apart, the plan does so, too.
 
     Raises:
         UserError: The file is no plan, or its channels or labels are not those of the dataset.
@@ -198,7 +232,8 @@ def given_plan(path: Path, dataset: Dataset) -> Plan:
             f"{path} was made for channels {names} and {decided.labels}, but {dataset.root} has {dataset.channels} "
             f"and {dataset.labels}"
         )
-    return decided
+    tolerance = max(decided.affine_tolerance, recipe.preparation.affine_tolerance)
+    return replace(decided, nan="zero" if recipe.preparation.nan == "zero" else decided.nan, affine_tolerance=tolerance)
 
 
 def as_planned(dataset: Dataset, plan: Plan) -> Dataset:
@@ -214,9 +249,10 @@ def prepare_again(request: Request, dataset: Dataset, progress: Progress) -> Non
     """Prepare those cases of a run that is resumed which are no longer there or have changed.
 
     Raises:
-        UserError: The dataset no longer has a case of the run, or a case cannot be prepared.
+        UserError: The dataset no longer has a case of the run, or another image for it, or a case cannot be prepared.
     """
     split = split_of(request.out, dataset)
+    refuse_other_images(request.out, dataset, request.prepared, request.compute.workers)
     wanted, shown = (*split.fit, *split.selection), counter(progress, "prepare")
     plan = load_plan(request.out.plan)
     source = as_planned(dataset, plan)
@@ -248,13 +284,15 @@ def refuse_decisions(request: Request) -> None:
     folder, plan = request.out, request.reuse.plan
     if plan is None or Path(plan).resolve() != folder.plan.resolve():
         Outputs(folder.root, "a plan", request.overwrite).check([folder.plan.name])
-    Outputs(folder.root, "part of a run", request.overwrite).check([folder.splits.name, folder.settings.name])
+    Outputs(folder.root, "part of a run", request.overwrite).check(
+        [folder.splits.name, folder.settings.name, folder.cases.name]
+    )
 
 
 def write_decisions(request: Request, plan: Plan, split: RunSplit, settings: object, recipe: Recipe) -> None:
     """Write the plan, the cases, the settings and the recipe of a run or search that begins.
 
-    The recipe is written last: a folder with a recipe holds a run.
+    The recipe is written last: a folder with a recipe holds a run. Cases must be prepared: their images are recorded.
 
     Args:
         request: What was asked for.
@@ -272,4 +310,7 @@ def write_decisions(request: Request, plan: Plan, split: RunSplit, settings: obj
         Outputs(folder.root, "a plan", request.overwrite).json(folder.plan.name, with_format(to_data(plan)))
     outputs.json(folder.splits.name, with_format(to_data(split)))
     outputs.json(folder.settings.name, with_format(to_data(settings)))
+    start = None if request.reuse.start is None else RunFolder(Path(request.reuse.start))
+    known = cases_of_run(folder, request.dataset, request.prepared, start, request.compute.workers)
+    outputs.json(folder.cases.name, with_format(to_data(known)))
     outputs.text(folder.recipe.name, dump_recipe(recipe))

@@ -223,13 +223,14 @@ class TradesStep(Stateless):
     def __call__(self, batch: StepInput) -> Float[Tensor, " figures"]:
         """Perturb the batch, update the weights once, and return the figures of the batch."""
         ball = patch_ball(batch.images, batch.ranges, _eps(self.defence, batch.done))
-        network, head = bare(self.learner.network), self.learner.head
+        network, head, known = bare(self.learner.network), self.learner.head, self.learner.annotated(batch.labels)
         with ascent_precision(self.learner.fabric):
             with torch.no_grad(), frozen(network):
                 own = network(batch.images).float()
             x = ascended(
                 network, ball, ball.random(batch.generator),
-                lambda logits, _: divergence(own, logits, batch.labels, head), self.defence.steps, self.defence.length,
+                lambda logits, _: divergence(own, logits, batch.labels, head, known),
+                self.defence.steps, self.defence.length,
             )  # fmt: skip
         self.learner.optimizer.zero_grad(set_to_none=True)
         outputs = self.learner.network(torch.cat([batch.images, x]))
@@ -238,13 +239,15 @@ class TradesStep(Stateless):
         (clean, perturbed), *_ = halves
         supervised = tuple(first for first, _ in halves) if isinstance(outputs, tuple) else clean
         on_clean = self.learner.supervise(supervised, batch.labels)
-        apart = divergence(clean.float(), perturbed.float(), batch.labels, head)
+        apart = divergence(clean.float(), perturbed.float(), batch.labels, head, known)
         value = on_clean + self.defence.beta * apart.mean()
         self.learner.update(value)
         return _measured(self.learner, ball, x, value.detach(), on_clean.detach())
 
 
-def divergence(clean: Logits, perturbed: Logits, labels: Tensor, head: Head = "softmax") -> Float[Tensor, " b"]:
+def divergence(
+    clean: Logits, perturbed: Logits, labels: Tensor, head: Head = "softmax", known: Tensor | None = None
+) -> Float[Tensor, " b"]:
     """Return how far the prediction for a perturbed patch is from the prediction for the clean one.
 
     It is the Kullback-Leibler divergence KL(clean || perturbed), in nats. Foreground and background of the ground
@@ -257,6 +260,7 @@ def divergence(clean: Logits, perturbed: Logits, labels: Tensor, head: Head = "s
         labels: The class indices (b, d, h, w) of the ground truth.
         head: How logits are read. For regions, the divergence is the mean over the regions, each of which a voxel is
             inside or outside.
+        known: Which voxels are annotated (b, d, h, w); the others do not count. None: all.
 
     Returns:
         One value per sample, (b,).
@@ -267,7 +271,10 @@ def divergence(clean: Logits, perturbed: Logits, labels: Tensor, head: Head = "s
         pair = perturbed.log_softmax(1), clean.log_softmax(1)
         kl = F.kl_div(*pair, reduction="none", log_target=True).sum(1).flatten(1)
     inside = (labels > 0).flatten(1).to(kl)
-    means = [(kl * part).sum(1) / part.sum(1).clamp_min(1) for part in (inside, 1 - inside)]
+    outside = 1 - inside
+    if known is not None:
+        inside, outside = inside * known.flatten(1), outside * known.flatten(1)
+    means = [(kl * part).sum(1) / part.sum(1).clamp_min(1) for part in (inside, outside)]
     return (means[0] + means[1]) / 2
 
 

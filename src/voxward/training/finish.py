@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +12,13 @@ from voxward.core.case import Case, Dataset
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
 from voxward.core.files import write_json
+from voxward.core.plan import Plan
 from voxward.core.progress import Progress, silent
 from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
 from voxward.data.io import read_case, read_header, read_label
+from voxward.data.nan import reading_nan
+from voxward.data.places import within
 from voxward.pipeline.predictor import Predictor
 from voxward.runs.folder import RunFolder, load_run
 from voxward.runs.postprocess import Pair, PostProcess, choose_postprocess
@@ -51,7 +54,7 @@ def settle_postprocess(
     if ids:
         # A finished run that is finished again must not judge what it chose before.
         model = replace(load_run(folder.root, "auto", device), postprocess=PostProcess())
-        cases = _affordable([dataset.case(id) for id in ids])
+        cases = _affordable(_read_as_planned([dataset.case(id) for id in ids], model.plan))
         recipe = load_recipe(folder.recipe)
         pairs = _predictions(Predictor(model, device, recipe.training.precision), cases, progress)
         wanted = recipe.postprocessing
@@ -60,7 +63,7 @@ def settle_postprocess(
     return chosen
 
 
-def _affordable(cases: list[Case]) -> list[Case]:
+def _affordable(cases: Sequence[Case]) -> list[Case]:
     """Return the first cases: at most MAX_CASES with MAX_VOXELS together, but at least MIN_CASES."""
     taken: list[Case] = []
     voxels = 0
@@ -88,3 +91,7 @@ def _predicted(predictor: Predictor, case: Case) -> Pair:
         return truth, predictor.segment(image), image.spacing
     except UserError as error:
         raise UserError(f"{case.id}: {error}") from error
+
+
+def _read_as_planned(cases: Sequence[Case], plan: Plan) -> tuple[Case, ...]:
+    return within(reading_nan(cases, plan.nan), plan.affine_tolerance)

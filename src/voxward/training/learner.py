@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from voxward.core.labels import LabelSet
+from voxward.core.labels import IGNORED, LabelSet
 from voxward.core.model import Head
 from voxward.core.types import Labels
 from voxward.losses.deep import loss_by_case
@@ -39,6 +39,7 @@ class Learner:
     Attributes:
         case_losses: The loss (b,) of each case of the batch that was supervised last. A hardening step measures it on
             the perturbed patches (`free`: of the last replay), and `trades` measures it on the clean ones.
+            NaN for a patch without any annotated voxel.
     """
 
     fabric: Fabric
@@ -61,6 +62,10 @@ class Learner:
         """Return class indices (b, d, h, w) in the form that objectives compare with the network's outputs."""
         return index.long() if self.labels is None else self.labels.target(index)
 
+    def annotated(self, index: Labels) -> Tensor | None:
+        """Return which voxels of class indices (b, d, h, w) are annotated; None without an ignore label."""
+        return None if self.labels is None or self.labels.ignore is None else index != IGNORED
+
     def supervise(self, outputs: Outputs, labels: Labels) -> Tensor:
         """Return the loss that the weights learn on, and note the loss of each case in `case_losses`.
 
@@ -75,6 +80,9 @@ class Learner:
         # The loss of a batch of several cases may not be the mean of their losses (Dice over the whole batch), and
         # the outputs that their own losses need are there already.
         self.case_losses = loss.detach()[None] if len(labels) == 1 else loss_by_case(self.loss, outputs, labels)
+        known = self.annotated(labels)
+        if known is not None:  # a patch without any annotated voxel says nothing about its case
+            self.case_losses = self.case_losses.where(known.flatten(1).any(1), torch.nan)
         return loss
 
     def update(self, loss: Tensor) -> None:

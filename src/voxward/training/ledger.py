@@ -64,7 +64,7 @@ class LossLedger:
             step: The number of the step, counted from 1.
             epoch: The epoch, counted from 0.
             ids: The ids of the cases.
-            losses: The loss of each case.
+            losses: The loss of each case; NaN is not written.
         """
         self._noted.append((step, epoch, ids, losses))
 
@@ -87,6 +87,8 @@ class LossLedger:
     def _rows(self, places: Tensor, losses: Tensor) -> Iterator[str]:
         for n, (step, epoch, *_) in enumerate(self._noted):
             for place, loss in zip(places[:, n].flatten().tolist(), losses[:, n].flatten().tolist(), strict=True):
+                if math.isnan(loss):  # no voxel of the patch was annotated
+                    continue
                 yield _line([step, epoch, self.cases[place], repr(loss)]) + "\n"
 
 

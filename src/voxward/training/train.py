@@ -22,6 +22,7 @@ from voxward.training.begin import (
     as_planned,
     cases_of,
     checked_recipe,
+    fold_of,
     given_plan,
     measured_plan,
     prepare_again,
@@ -90,10 +91,11 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, progress: Progres
     if start is not None:
         origin = RunFolder(Path(start))
         split, plan = split_of(origin, dataset), origin.plan if plan is None else plan
+        fold = fold_of(origin, fold)
     if plan is None:
         decided = measured_plan(dataset, recipe, given.train, request.compute.workers, progress)[1]
     else:
-        decided = given_plan(Path(plan), dataset)
+        decided = given_plan(Path(plan), dataset, recipe)
     network = network_for_plan(recipe.network.name, decided, recipe.network.options)  # refuses what does not fit
     check_auxiliary(recipe, network)
     if start is not None:

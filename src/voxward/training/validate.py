@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from voxward.attacks.objectives import create_objective
-from voxward.core.labels import LabelSet
+from voxward.core.labels import IGNORED, LabelSet
 from voxward.core.types import Images, Labels, Logits
+from voxward.data.loader import PatchBatch
 from voxward.training.defence import ascended, ascent_precision, bare, patch_ball
 from voxward.training.selection import Validation
 from voxward.training.setup import TrainingRun
@@ -37,19 +38,28 @@ def validate(run: TrainingRun) -> Validation:
         images, labels = run.fabric.to_device((batch.images, batch.labels))
         with torch.no_grad():
             logits = run.network(images)
-            losses += [float(run.learner.loss(logits, labels))] * len(batch.ids)
+            losses += [float(run.learner.loss(logits, labels))] * _counted(batch, labels, known)
         clean += overlap(logits, labels, known).cpu()
         if defence is not None:
             attacked = _attacked(run, images, labels, batch.ranges, defence.eps)
             with torch.no_grad():
                 logits = run.network(attacked)
-                struck_losses += [float(run.learner.loss(logits, labels))] * len(batch.ids)
+                struck_losses += [float(run.learner.loss(logits, labels))] * _counted(batch, labels, known)
             struck += overlap(logits, labels, known).cpu()
     run.network.train(training)
-    loss, dice = sum(losses) / len(losses), pooled_dice(clean)
+    loss, dice = _mean(losses), pooled_dice(clean)
     if defence is None:
         return Validation(loss, dice)
-    return Validation(loss, dice, pooled_dice(struck), sum(struck_losses) / len(struck_losses))
+    return Validation(loss, dice, pooled_dice(struck), _mean(struck_losses))
+
+
+def _counted(batch: PatchBatch, labels: Labels, known: LabelSet) -> int:
+    """Return how many patches of a batch count: those with an annotated voxel."""
+    return len(batch.ids) if known.ignore is None else int((labels != IGNORED).flatten(1).any(1).sum())
+
+
+def _mean(losses: list[float]) -> float:
+    return sum(losses) / len(losses) if losses else 0.0
 
 
 def _attacked(run: TrainingRun, images: Images, labels: Labels, ranges: Tensor, eps: float) -> Images:
@@ -87,6 +97,9 @@ def overlap(logits: Logits, labels: Labels, known: LabelSet) -> Tensor:
         Three rows of counts, (3, k) in float64.
     """
     predicted, true = known.read(logits), labels
+    if known.ignore is not None:  # background in both counts nowhere below
+        unknown = labels == IGNORED
+        predicted, true = predicted.masked_fill(unknown, 0), labels.masked_fill(unknown, 0)
     if known.regions:
         found, wanted = (known.region_maps.to_masks(index).transpose(0, 1).flatten(1) for index in (predicted, true))
         return torch.stack([(found & wanted).sum(1), found.sum(1), wanted.sum(1)]).double()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from voxward.core.choices import AFFINE_TOLERANCE, Nan
 from voxward.core.plan import Padding
 from voxward.core.recipe.checks import below, not_positive
 from voxward.core.types import Size3
@@ -29,6 +31,9 @@ class Preparation:
         patch_size: The size of the patch in voxels; only the planner `fixed` uses it.
         slice_size: The number of voxels per axis that a slice is resized to, or None for the median spacing; only the
             planner `slices` uses it.
+        nan: What is done about NaN in an image: `refuse`, or `zero`, which reads it as 0, because some programs write
+            NaN outside the field of view.
+        affine_tolerance: How far the corners of two files of one case may lie apart, in the smallest voxel edge.
     """
 
     planner: str = "rog"
@@ -43,6 +48,8 @@ class Preparation:
     batch_size: int | None = None
     patch_size: Size3 = (128, 128, 128)
     slice_size: tuple[int, int] | None = None
+    nan: Nan = "refuse"
+    affine_tolerance: float = AFFINE_TOLERANCE
 
     def problems(self) -> list[str]:
         """Return one sentence for each value that is out of range."""
@@ -53,4 +60,8 @@ class Preparation:
             found.append(f"patch_size must be positive, got {self.patch_size}")
         if self.slice_size is not None and min(self.slice_size) < 8:
             found.append(f"slice_size must be at least 8 voxels per axis, got {self.slice_size}")
+        if self.nan not in ("refuse", "zero"):
+            found.append(f"nan must be refuse or zero, got {self.nan!r}")
+        if not 0 <= self.affine_tolerance < math.inf:
+            found.append(f"affine_tolerance must be a number of voxels from 0, got {self.affine_tolerance}")
         return found

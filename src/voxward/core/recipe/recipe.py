@@ -64,6 +64,8 @@ class Recipe:
             `core.labels.LabelSet`. None takes the regions that the dataset declares, and {} learns the classes.
         regions_class_order: For regions that are not nested: for each region in the order of `regions`, the file value
             that is written where it is found; later ones are written over earlier ones (as in nnU-Net).
+        ignore: The file value of voxels that nobody has annotated, see `core.labels.LabelSet`; if it is a class of the
+            dataset, it is then none any more. None takes the ignore label that the dataset declares.
         search: How an architecture is searched, or None.
     """
 
@@ -83,6 +85,7 @@ class Recipe:
     averaging: Averaging | None = None
     regions: Mapping[str, tuple[int, ...]] | None = None
     regions_class_order: tuple[int, ...] | None = None
+    ignore: int | None = None
     search: Search | None = None
 
     def problems(self) -> Sequence[str]:

@@ -42,7 +42,7 @@ def refused_entries(dataset: Dataset) -> Iterator[Refused]:
         yield Refused(None, f'{source}: the dataset\'s "name" {dataset.name!r} is no plain file name: {fault}')
     same = _by_name(dataset.every)
     for case in dataset.every:
-        alike = same[_composed(case.id)]
+        alike = same[composed(case.id)]
         if (fault := name_fault(case.id)) is not None:
             yield Refused(case, f"{source}: the case id {case.id!r} ({_files(case)}) is no plain file name: {fault}")
         elif len(alike) > 1:
@@ -54,11 +54,11 @@ def refused_entries(dataset: Dataset) -> Iterator[Refused]:
 def _by_name(cases: Iterable[Case]) -> dict[str, list[Case]]:
     found: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
-        found[_composed(case.id)].append(case)
+        found[composed(case.id)].append(case)
     return found
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
     """One of the two ways in which Unicode writes a letter with an accent: macOS makes one name of both."""
     return unicodedata.normalize("NFC", name)
 
@@ -106,7 +106,7 @@ def volumes_by_stem(folder: Path) -> dict[str, list[Path]]:
 
 
 def _stem(path: Path) -> str:
-    return _composed(volume_stem(path)) if path.name.lower().endswith(SUFFIXES) else path.name
+    return composed(volume_stem(path)) if path.name.lower().endswith(SUFFIXES) else path.name
 
 
 def name_remarks(dataset: Dataset) -> Iterator[Remark]:
@@ -117,7 +117,7 @@ def name_remarks(dataset: Dataset) -> Iterator[Remark]:
     """
     groups: dict[str, set[str]] = defaultdict(set)
     for case in dataset.every:
-        groups[_composed(case.id).casefold()].add(_composed(case.id))
+        groups[composed(case.id).casefold()].add(composed(case.id))
     alike = [" and ".join(sorted(ids)) for ids in groups.values() if len(ids) > 1]
     if alike:
         more = f" and {len(alike) - 3} more" if len(alike) > 3 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,27 +69,29 @@ def labels_of(given: Any, path: Path, regions: Any = None, order: Any = None) ->
     Args:
         given: {"0": "background", ...} as in the Decathlon, or {"background": 0, ...} as in nnU-Net. If nnU-Net lists
             several values under a name, all names are regions, and each class is named after the region that has this
-            value alone, or after what a region adds to the regions inside it.
+            value alone, or after what a region adds to the regions inside it. A class that is called "ignore" says
+            which voxels are not annotated.
         path: The file, for messages.
         regions: {name: [values]} beside plain labels, see core.labels.LabelSet; None for no regions.
         order: nnU-Net's regions_class_order, see core.labels.LabelSet.with_regions; None for nested regions. It says
             nothing without regions.
 
     Raises:
-        UserError: `given` has another form, regions are neither nested nor have an order, or there is an ignore label.
+        UserError: `given` has another form, regions are neither nested nor have an order, or the ignore label is no
+            value of its own.
     """
     if not isinstance(given, Mapping) or not given:
         raise UserError(f'{path}: "labels" must be an object of names and values, got {given!r}')
     _refuse_odd_values(given, path)
-    if "ignore" in given:
-        raise UserError(f'{path}: the label "ignore" is not supported; remove the voxels or give them a class')
     try:
+        declared, ignore = _without_ignore(given)
         numbers = None if order is None else _numbers(order)
-        if any(isinstance(value, list | tuple) for value in given.values()):
-            labels = _of_lists(given, numbers)
+        if any(isinstance(value, list | tuple) for value in declared.values()):
+            labels = _of_lists(declared, numbers)
         else:
-            labels = label_set([_value_and_name(key, value, path) for key, value in given.items()])
+            labels = label_set([_value_and_name(key, value, path) for key, value in declared.items()])
             labels = labels.with_regions(None if regions is None else _checked(regions), numbers)
+        labels = replace(labels, ignore=ignore)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     warn_of_rewritten(labels, str(path))
@@ -132,6 +135,21 @@ def label_set(pairs: list[tuple[int, str]]) -> LabelSet:
     """
     ordered = sorted(pairs, key=lambda pair: (pair[0] != 0, pair[0]))
     return LabelSet(tuple(name for _, name in ordered), tuple(value for value, _ in ordered))
+
+
+def _without_ignore(given: Mapping[Any, Any]) -> tuple[dict[Any, Any], int | None]:
+    """The labels without "ignore", however it is spelt, and its value; nnU-Net's name for what is not annotated."""
+    pairs = {key: (value, key) if isinstance(value, str) else (key, value) for key, value in given.items()}
+    found = [key for key, (name, _) in pairs.items() if str(name).lower() == "ignore"]
+    if not found:
+        return dict(given), None
+    values = [pairs[key][1] for key in found]
+    number = str(values[0])
+    if len(found) > 1 or isinstance(values[0], bool) or not number.removeprefix("-").isdecimal():
+        raise UserError(f'the label "ignore" needs one integer, got {values if len(found) > 1 else values[0]!r}')
+    if int(number) == 0:
+        raise UserError('the label "ignore" must not have the value 0, which is the background')
+    return {key: value for key, value in given.items() if key not in found}, int(number)
 
 
 def _of_lists(given: Mapping[Any, Any], order: Sequence[int] | None) -> LabelSet:

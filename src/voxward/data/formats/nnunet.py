@@ -36,8 +36,7 @@ def open(root: Path) -> Dataset:
         root: The folder that holds dataset.json.
 
     Raises:
-        UserError: There are regions that are neither nested nor have an order, an ignore label, or a file ending that
-            cannot be read.
+        UserError: There are regions that are neither nested nor have an order, or a file ending that cannot be read.
     """
     path, description = root / "dataset.json", read_description(root)
     ending = str(description["file_ending"])

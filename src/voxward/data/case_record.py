@@ -1,0 +1,58 @@
+"""What a prepared case says of itself, in its case.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from voxward.core.case import Frame, LabelKept
+from voxward.core.plan import load_json
+from voxward.data.identity import Identity
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """The content of a prepared case's case.json.
+
+    Attributes:
+        id: The case's id.
+        frame: How the prepared arrays lie in the source file.
+        classes: Indices of the foreground classes present.
+        labelled: Whether there is a label.
+        digest: A short name for the decisions and source files that the case was prepared from.
+        unannotated: The share of its voxels that nobody has annotated, in [0, 1].
+        identity: What the image is recognised by; None in a case that version 0.2 or an earlier one prepared.
+        kept: What the preparation has left of the label; None without a label, or from version 0.2 or an earlier one.
+    """
+
+    id: str
+    frame: Frame
+    classes: tuple[int, ...]
+    labelled: bool
+    digest: str = ""
+    unannotated: float = 0.0
+    identity: Identity | None = None
+    kept: LabelKept | None = None
+
+
+def read_record(folder: Path) -> CaseRecord:
+    """Read the record of a prepared case; every version of the file is read once.
+
+    Args:
+        folder: The case's folder.
+
+    Raises:
+        FileNotFoundError: There is no prepared case.
+        UserError: The file cannot be used.
+    """
+    path = folder / "case.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no prepared case in {folder}: {path} does not exist")
+    return _read_record(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _read_record(path: Path, version: int) -> CaseRecord:
+    """Training opens its cases again for every patch: each record is parsed once per version of the file."""
+    return load_json(CaseRecord, path)
