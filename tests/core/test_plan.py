@@ -43,11 +43,36 @@ def test_total_stride():
         ({"spline_order": (3, 3, 5)}, "spline_order"),
         ({"batch_size": 0}, "batch_size"),
         ({"min_object_mm3": ()}, "min_object_mm3"),
+        ({"min_object_mm3": (-1.0,)}, "min_object_mm3"),
+        ({"strides": ((0, 2, 1), (2, 2, 2))}, r"strides must be 1 to 64 per axis, got \(0, 2, 1\)"),
+        ({"strides": ((2, 2, 1), (-2, 2, 2))}, "strides"),
+        ({"strides": ((2, 2, 1),)}, "kernel_sizes needs one entry per resolution level, one more than the 1 strides"),
+        ({"kernel_sizes": ()}, "kernel_sizes needs one entry"),
+        (
+            {"kernel_sizes": ((3, 3, 0),) * 3},
+            r"kernel_sizes must be odd numbers from 1 to 31 per axis, got \(3, 3, 0\)",
+        ),
+        ({"kernel_sizes": ((3, 3, 1000001),) * 3}, "kernel_sizes"),
+        ({"kernel_sizes": ((3, 3, 2),) * 3}, "kernel_sizes"),
+        ({"patch_size": (-16, 16, 8)}, "patch_size must be at least 1"),
+        ({"source_size": (0, 20, 8)}, "source_size must be at least 1"),
+        ({"window_size": (16, 2**20, 2**20)}, "window_size .* fit no memory"),
+        ({"batch_size": 10**9}, "batch_size"),
+        ({"channels": ()}, "channels must name at least one"),
     ],
 )
 def test_a_wrong_edit_is_named(tmp_path, change, problem):
     replace(PLAN, **change).save(tmp_path / "plan.json")
     with pytest.raises(ValueError, match=problem):
+        load_plan(tmp_path / "plan.json")
+
+
+def test_numbers_that_are_none_are_named(tmp_path):
+    PLAN.save(tmp_path / "plan.json")
+    data = json.loads((tmp_path / "plan.json").read_text())
+    data["channels"][0]["mean"], data["spacing"][0] = float("nan"), float("inf")
+    (tmp_path / "plan.json").write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=r"spacing must be positive.*'MRI' must have finite numbers, got mean nan"):
         load_plan(tmp_path / "plan.json")
 
 

@@ -326,3 +326,9 @@ def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
     root = describe(tmp_path, [entry("a")])
     (root / "dataset.json").write_text((root / "dataset.json").read_text(), encoding="utf-8-sig")
     assert [case.id for case in open_dataset(root).cases] == ["a"]
+
+
+def test_a_folder_of_datasets_names_them(tmp_path: Path) -> None:
+    describe(tmp_path / "Task01", [entry("a")])
+    with pytest.raises(ValueError, match="Its folders Task01 may be datasets"):
+        open_dataset(tmp_path)

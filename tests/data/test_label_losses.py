@@ -15,8 +15,9 @@ from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan, Plan, load_plan
 from voxward.data.fingerprint import summarize
 from voxward.data.label_losses import report_losses
+from voxward.data.preparation_digest import preparation_digest
 from voxward.data.prepare import frame_of, prepare
-from voxward.data.store import open_case, preparation_digest
+from voxward.data.store import open_case
 
 LABELS = LabelSet(("background", "organ", "vessel"), (0, 1, 2))
 

@@ -20,8 +20,9 @@ from tests.data.volumes import make_plan
 from voxward.core.case import Case, Dataset, Frame, PreparedCase
 from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
+from voxward.data.preparation_digest import preparation_digest
 from voxward.data.sampling import PatchSource
-from voxward.data.store import StoredCase, open_case, preparation_digest, prepare_dataset, write_case
+from voxward.data.store import StoredCase, open_case, prepare_dataset, write_case
 
 LABELS = LabelSet(("background", "organ", "lesion"), (0, 1, 2))
 PLAN = make_plan(labels=LABELS)

@@ -218,3 +218,48 @@ def test_the_parts_of_a_voxel_need_no_size(tmp_path: Path) -> None:
     geometry = 'kinds: vector domain domain domain\nspacings: nan 2 2 2\nunits: "" "um" "um" "um"\n'
     path = write_nrrd(tmp_path / "x.nrrd", geometry, "2 4 3 2")
     np.testing.assert_allclose(read_image([path]).spacing, (0.002, 0.002, 0.002))
+
+
+def with_more(path: Path, how: str) -> Path:
+    packed = path.read_bytes()
+    if how == "after gzip":
+        path.write_bytes(packed + b"\r\nmade by a mail program")
+    elif how == "within gzip":
+        path.write_bytes(gzip.compress(gzip.decompress(packed) + bytes(7)))
+    elif how == "second stream":
+        path.write_bytes(packed + gzip.compress(bytes(7)))
+    else:
+        path.write_bytes(packed + bytes(7))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "message"),
+    [
+        ("x.nii.gz", "after gzip", "has bytes after its gzip stream"),
+        ("x.nii.gz", "within gzip", "has 7 bytes after its voxels"),
+        ("x.nii.gz", "second stream", "has 7 bytes after its voxels"),
+        ("x.nii", "plain", "has 7 bytes after its voxels"),
+    ],
+)
+def test_what_follows_the_voxels_is_a_warning_that_names_the_file(
+    tmp_path: Path, name: str, how: str, message: str
+) -> None:
+    array = np.arange(2400, dtype=np.int16).reshape(20, 15, 8)
+    path = with_more(save_nifti(tmp_path / name, "mm", array), how)
+    read_header(path)
+    with pytest.warns(UserWarning, match=rf"{name} {message}"):
+        volume = read_image([path])
+    np.testing.assert_array_equal(volume.array[0], array)
+
+
+def test_a_damaged_stream_is_still_an_error(tmp_path: Path) -> None:
+    path = save_nifti(tmp_path / "x.nii.gz", "mm", np.arange(60, dtype=np.int16).reshape(SHAPE))
+    packed = bytearray(path.read_bytes())
+    packed[-6] ^= 1
+    path.write_bytes(packed)
+    with pytest.raises(ValueError, match=r"x\.nii\.gz is truncated"):
+        read_image([path])
+    path.write_bytes(b"no gzip at all, but long enough to be read as one")
+    with pytest.raises(ValueError, match=r"x\.nii\.gz is truncated"):
+        read_image([path])

@@ -6,6 +6,8 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from tests.end_to_end.build import composed
 from voxward.cli import main
@@ -100,6 +102,35 @@ def test_an_interrupted_prediction_can_be_resumed(phantoms, trained, tmp_path):
     assert written.stat().st_mtime_ns == before
     predict(trained, case.images[0], out=tmp_path)
     assert written.stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize("change", ["checkpoint", "setting", "input", "edited"])
+def test_a_resumed_prediction_mixes_no_two_systems(phantoms, trained, tmp_path, change):
+    """What another checkpoint, other settings or another input has made is made again, and said."""
+    source = tmp_path / "x.nii.gz"
+    shutil.copy(open_dataset(phantoms).cases[0].images[0], source)
+    last = {"checkpoint": ["checkpoint=last"], "setting": ["overlap=0.25"]}.get(change, [])
+    shutil.copytree(trained, tmp_path / "run")
+    weights = tmp_path / "run/checkpoints/last.safetensors"
+    save_file({name: torch.zeros_like(value) for name, value in load_file(weights).items()}, weights)
+    (written,) = predict(tmp_path / "run", source, out=tmp_path / "out")
+    before = written.stat().st_mtime_ns
+    if change == "input":
+        shutil.copy(open_dataset(phantoms).cases[1].images[0], source)
+    if change == "edited":
+        written.write_bytes(b"mine")
+        with pytest.raises(ValueError, match="not a file that voxward wrote"):
+            predict(tmp_path / "run", source, out=tmp_path / "out", resume=True)
+        return
+    with pytest.warns(UserWarning, match="1 predictions .* were not made by this system"):
+        predict(tmp_path / "run", source, out=tmp_path / "out", resume=True, overrides=last)
+    assert written.stat().st_mtime_ns > before
+    (honest,) = predict(tmp_path / "run", source, out=tmp_path / "honest", overrides=last)
+    assert np.array_equal(read_label(written).array, read_label(honest).array)
+    after = written.stat().st_mtime_ns
+    source.touch()  # the same content
+    predict(tmp_path / "run", source, out=tmp_path / "out", resume=True, overrides=last)
+    assert written.stat().st_mtime_ns == after
 
 
 def test_evaluate_scores_the_validation_cases_only(trained, tmp_path):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from voxward.data.check import CheckReport, Problem
-from voxward.report.problems import problems_table
+from voxward.report.problems import problems_table, summary
 from voxward.report.table import Column, Row, Table
 
 TABLE = Table(
@@ -63,3 +64,37 @@ def test_problems(severity: str) -> None:
     table = problems_table(report)
     assert table.rows[0].cells == ("case_1", severity, "shape", "[1, 2] is not\n(3, 4)")
     assert "[1, 2] is not" in printed(table)
+
+
+def _problems(count: int) -> CheckReport:
+    found = [Problem(f"c{n}", "warning", "empty label", f"/d/labelsTr/c{n}.nii: {n} voxels") for n in range(count)]
+    return CheckReport((*found, Problem("c0", "error", "shape", "/d/x differs")), 9, Path("/d"))
+
+
+def test_many_problems_alike_are_one_row_and_none_is_lost_to_programs() -> None:
+    table = problems_table(_problems(200))
+    assert [row.cells[0] for row in table.rows] == ["c0, c1, c2, c3, c4 and 195 more", "c0"]
+    assert table.rows[0].cells[3] == "200 times, the first: labelsTr/c0.nii: 0 voxels"
+    assert len(table.data) == 201
+    assert len(table.csv().splitlines()) == 202
+    assert [row.cells[3] for row in problems_table(_problems(2)).rows] == [
+        "labelsTr/c0.nii: 0 voxels", "labelsTr/c1.nii: 1 voxels", "x differs",
+    ]  # fmt: skip
+
+
+def test_the_table_of_problems_fits_its_width() -> None:
+    name = "BraTS-GLI-02195-100-with-a-very-long-name"
+    report = CheckReport((Problem(name, "warning", "not annotated", f"/d/{'long/' * 60}x.nii: y"),), 1, Path("/d"))
+    assert max(map(len, printed(problems_table(report), 100).splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("report", "text"),
+    [
+        (CheckReport((), 1), "1 case read: no problems"),
+        (_problems(1), "9 cases read: 1 error, 1 warning"),
+        (CheckReport(_problems(2).warnings, 3), "3 cases read: 0 errors, 2 warnings"),
+    ],
+)
+def test_the_last_line_of_a_check(report: CheckReport, text: str) -> None:
+    assert summary(report) == text

@@ -34,13 +34,12 @@ def check_arguments(parser: argparse.ArgumentParser) -> None:
 def check(arguments: Arguments) -> int:
     """Run `voxward check`."""
     from voxward.commands.check import check
-    from voxward.report.problems import problems_table
+    from voxward.report.problems import problems_table, summary
 
     report = check(**given(arguments, reading=Reading))
     if report.problems:
         console.print(problems_table(report).terminal())
-    verdict = "no problems" if report.ok else f"{len(report.errors)} errors"
-    console.print(f"{report.cases} cases read: {verdict}, {len(report.warnings)} warnings")
+    console.print(summary(report))
     return 0 if report.ok else 1
 
 

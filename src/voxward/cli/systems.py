@@ -136,7 +136,7 @@ def merge(arguments: Arguments) -> int:
 def _system_arguments(parser: argparse.ArgumentParser) -> None:
     set_argument(parser, _ENTRIES)
     channels_argument(parser)
-    parser.add_argument("--resume", action="store_true", help="keep the predictions that are there already")
+    parser.add_argument("--resume", action="store_true", help="keep what this system has made of these files")
     reading_arguments(parser, "as the run was trained, else refuse")
     overwrite_argument(parser)
     device_arguments(parser)

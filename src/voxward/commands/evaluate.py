@@ -56,7 +56,7 @@ def evaluate(
         reading: What the channels of the dataset are, where it does not declare it or declares it wrongly; what is
             done about NaN; and whether the first case that fails stops the others.
         compute: The device, and how many cases are scored at once.
-        resume: Keep the predictions that an interrupted call has written.
+        resume: Keep the predictions that the same system has made of the same files.
         overwrite: Replace files in `out` that are no metrics or predictions of voxward's, or were edited since.
         progress: Told about windows and cases.
 

@@ -45,7 +45,7 @@ def predict(
         reading: What the channels of the inputs are, where they do not declare it or declare it wrongly; what is done
             about NaN; and whether the first case that fails stops the others.
         device: `auto`, `cpu` or `cuda`.
-        resume: Keep predictions that an interrupted call has written, and nobody edited since.
+        resume: Keep predictions that the same system has made of the same files, and nobody edited since.
         overwrite: Replace files in `out` that are no prediction of voxward's, or were edited since; an input is never
             replaced.
         progress: Told about windows and cases.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 import tempfile
 import threading
 import uuid
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from voxward.core.errors import UserError
 from voxward.core.files import write_text
+from voxward.core.process import runs, this_host
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def claim(path: Path, expires: float = 300.0) -> Iterator[bool]:
     """
     if not (math.isfinite(expires) and expires > 0):
         raise UserError(f"expires must be a positive number of seconds, got {expires}")
-    token = f"{_host()}\n{os.getpid()}\n{uuid.uuid4().hex}\n"
+    token = f"{this_host()}\n{os.getpid()}\n{uuid.uuid4().hex}\n"
     if not (_create(path, token) or _take_over(path, token, expires)):
         yield False
         return
@@ -100,24 +100,7 @@ def _alive(token: str) -> bool:
     """Return whether the process of a claim may be running; another host's, or one not written yet, counts as alive."""
     host, _, rest = token.partition("\n")
     number = rest.partition("\n")[0]
-    if os.name != "posix" or host != _host() or not number.isdigit():
-        return True
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _host() -> str:
-    """Where a process number means something: containers share names and kernels, not the table of processes."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return " ".join(parts)
+    return host != this_host() or not number.isdigit() or runs(int(number))
 
 
 def _read(path: Path) -> str:

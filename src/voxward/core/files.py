@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import unicodedata
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from voxward.core.errors import UserError
+from voxward.core.leftovers import remove, remove_leftovers_once, unfinished_name
 
-# File systems allow 255 bytes in a name; two temporary names inside each other put 42 in front. A name itself leaves
-# room for the suffix of a file.
+# File systems allow 255 bytes in a name, of which a temporary name puts up to 42 in front. A name itself leaves room
+# for the suffix of a file.
 _LONGEST_FILE, _LONGEST_NAME = 213, 200
 # Control characters, and the separators of lines and paragraphs.
 _BREAKING = ("Cc", "Zl", "Zp")
@@ -79,7 +78,8 @@ def atomic_write(target: Path | str, replaceable: Callable[[Path], bool] = _neve
     """Yield a temporary path beside `target`, which is renamed to `target` on success and removed on any error.
 
     The caller creates a file or a folder at the temporary path, whose name ends like the target's, so that readers and
-    writers that go by the suffix keep working. An existing file is replaced. An existing folder is replaced as a whole
+    writers that go by the suffix keep working. What processes that are gone have left unfinished in the folder is
+    removed. An existing file is replaced. An existing folder is replaced as a whole
     if it is empty, or if `replaceable` says that nothing in it would be lost.
 
     Args:
@@ -95,14 +95,15 @@ def atomic_write(target: Path | str, replaceable: Callable[[Path], bool] = _neve
     target = Path(target)
     _refuse_folder(target, replaceable)
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".unfinished-{uuid.uuid4().hex[:8]}-{target.name}")
+    remove_leftovers_once(target.parent, os.getpid())
+    unfinished = target.with_name(unfinished_name(target.name))
     try:
         yield unfinished
         _flush(unfinished)
         _refuse_folder(target, replaceable)
         _replace(unfinished, target)
     except BaseException:
-        _remove(unfinished)
+        remove(unfinished)
         raise
 
 
@@ -159,7 +160,7 @@ def _refuse_folder(target: Path, replaceable: Callable[[Path], bool]) -> None:
 def _replace(unfinished: Path, target: Path) -> None:
     if unfinished.is_dir() and target.is_dir():
         # A folder cannot be renamed over a folder that has contents: the old one steps aside first.
-        old = target.with_name(f".unfinished-{uuid.uuid4().hex[:8]}-old-{target.name}")
+        old = target.with_name(unfinished_name(f"old-{target.name}"))
         try:
             target.rename(old)
             unfinished.rename(target)
@@ -167,13 +168,6 @@ def _replace(unfinished: Path, target: Path) -> None:
             if old.exists() and not target.exists():
                 old.rename(target)
             raise
-        _remove(old)
+        remove(old)
     else:
         os.replace(unfinished, target)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

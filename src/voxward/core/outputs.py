@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,12 @@ class Outputs:
             )
 
     @contextmanager
-    def write(self, name: str) -> Iterator[Path]:
+    def write(self, name: str, how: str = "") -> Iterator[Path]:
         """Yield a temporary path for a file, which takes the file's place on success; see `core.files.atomic_write`.
 
         Args:
             name: The file's name inside the folder.
+            how: A digest of everything that decides the file's content, for `made`; empty where nobody asks.
 
         Yields:
             The temporary path.
@@ -81,7 +82,20 @@ class Outputs:
         with atomic_write(inside(self.folder, name)) as unfinished:
             yield unfinished
             # Noted before the file is renamed: a process that is killed in between leaves no unknown file.
-            self._note(name, _digest(unfinished))
+            digest = _digest(unfinished)
+            self._note(name, digest)
+            if how:
+                replace(self, kind=f"{self.kind} {how}")._note(name, digest)
+
+    def made(self, name: str, how: str) -> bool:
+        """Return whether a file is there that `write` wrote with this `how`, and that nobody changed since.
+
+        Args:
+            name: The file's name inside the folder.
+            how: The digest that was given to `write`.
+        """
+        own = replace(self, kind=f"{self.kind} {how}")
+        return own._own(inside(self.folder, name), own._lines())
 
     def text(self, name: str, text: str) -> None:
         """Write a text to a file, as UTF-8.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -11,6 +10,7 @@ from voxward.core.choices import AFFINE_TOLERANCE, Nan
 from voxward.core.document import with_format, without_format
 from voxward.core.files import write_json
 from voxward.core.labels import LabelSet
+from voxward.core.plan_checks import plan_problems
 from voxward.core.reading import read_json
 from voxward.core.structure import from_data, to_data
 from voxward.core.types import Float3, Size3
@@ -150,34 +150,7 @@ class Plan:
 
     def problems(self) -> list[str]:
         """Return one sentence for each mistake, such as an edit by hand may make."""
-        found = []
-        for name, size in (("patch_size", self.patch_size), ("window_size", self.window_size)):
-            bad = [
-                f"{length} is no multiple of {step}"
-                for length, step in zip(size, self.total_stride, strict=True)
-                if length < 1 or length % step
-            ]
-            found += (
-                [f"{name} {size} must be a multiple of the total stride {self.total_stride}: {', '.join(bad)}"]
-                if bad
-                else []
-            )
-        if any(source < patch for source, patch in zip(self.source_size, self.patch_size, strict=True)):
-            found.append(f"source_size {self.source_size} must not be smaller than patch_size {self.patch_size}")
-        if any(not step > 0 for step in self.spacing):
-            found.append(f"spacing must be positive, got {self.spacing}")
-        if any(order not in range(4) for order in self.spline_order):
-            found.append(f"spline_order must be 0, 1, 2 or 3 per axis, got {self.spline_order}")
-        if self.batch_size < 1:
-            found.append(f"batch_size must be at least 1, got {self.batch_size}")
-        if self.nan not in ("refuse", "zero"):
-            found.append(f"nan must be refuse or zero, got {self.nan!r}")
-        if not 0 <= self.affine_tolerance < math.inf:
-            found.append(f"affine_tolerance must be a number of voxels from 0, got {self.affine_tolerance}")
-        if len(self.min_object_mm3) != self.labels.count - 1:
-            classes = self.labels.count - 1
-            found.append(f"min_object_mm3 needs {classes} values, one per foreground class, got {self.min_object_mm3}")
-        return found
+        return list(plan_problems(self))
 
     @property
     def total_stride(self) -> Size3:

@@ -49,12 +49,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def read_csv(path: Path | str, columns: tuple[str, ...] = ()) -> list[dict[str, str]]:
+def read_csv(path: Path | str, columns: tuple[str, ...] = (), log: bool = False) -> list[dict[str, str]]:
     """Read a CSV file whose first row names its columns.
 
     Args:
         path: The file.
         columns: The columns that must be there, in any order.
+        log: Whether it is a log, whose last line counts only if it ends with a line break: a full disk or the end of
+            the process has cut it short.
 
     Returns:
         One dictionary for each row, from the column's name to the text of the cell.
@@ -63,8 +65,13 @@ def read_csv(path: Path | str, columns: tuple[str, ...] = ()) -> list[dict[str, 
         FileNotFoundError: There is no such file.
         UserError: The file is no CSV file, lacks a column, or has a row with too few or too many cells.
     """
+    text = read_text(path)
+    if log and text:
+        text = text[: text.rfind("\n") + 1]
+        if not text:
+            return []
     try:
-        header, *rows = [row for row in csv.reader(io.StringIO(read_text(path), newline="")) if row] or [[]]
+        header, *rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row] or [[]]
     except csv.Error as error:
         raise UserError(f"{path} is not a CSV file: {error}") from error
     lacking = [name for name in columns if name not in header]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from voxward.core.case import Frame, LabelKept
 from voxward.core.plan import load_json
 from voxward.data.identity import Identity
+from voxward.data.stored_files import Seals
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class CaseRecord:
         digest: A short name for the decisions and source files that the case was prepared from.
         unannotated: The share of its voxels that nobody has annotated, in [0, 1].
         identity: What the image is recognised by; None in a case that version 0.2 or an earlier one prepared.
+        files: The size and the SHA-256 of each of its other files; empty in a case of version 0.2 or before.
         kept: What the preparation has left of the label; None without a label, or from version 0.2 or an earlier one.
     """
 
@@ -33,6 +35,7 @@ class CaseRecord:
     digest: str = ""
     unannotated: float = 0.0
     identity: Identity | None = None
+    files: Seals = field(default_factory=dict)
     kept: LabelKept | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from voxward.data.formats.collisions import Refused
 from voxward.data.io import integer_label, read_image, volume_stem
 from voxward.data.orphans import Severity, orphans
 from voxward.data.parallel import for_each_case
+from voxward.data.remarks import collected
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,12 @@ class CheckReport:
     Attributes:
         problems: The problems in the order of the cases.
         cases: How many cases were read, those without a label included.
+        root: The dataset's folder, for tables with short paths.
     """
 
     problems: tuple[Problem, ...]
     cases: int
+    root: Path | None = field(default=None, compare=False)
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -78,8 +81,7 @@ def check_dataset(
     Errors are missing, orphan or unreadable files; image and label, or channels, that disagree in shape, spacing or
     affine; a wrong number of channels; label values that are undeclared or no integers; NaN or infinity; a singular
     affine; a volume without voxels; and a dataset without labelled cases. Warnings are an empty label, one in which
-    nothing is annotated, and a constant
-    channel.
+    nothing is annotated, a constant channel, and what the description declares and the files do not hold.
 
     Args:
         dataset: The dataset.
@@ -112,7 +114,7 @@ def check_dataset(
         Problem(volume_stem(orphan.file), orphan.severity, orphan.kind, f"{orphan.file} {orphan.reason}")
         for orphan in orphans(dataset, known)
     ]
-    return CheckReport(tuple(problems), len(cases))
+    return CheckReport(tuple(problems), len(cases), dataset.root)
 
 
 def _refusal(dataset: Dataset, entry: Refused) -> Problem:
@@ -149,7 +151,10 @@ def _case_faults(dataset: Dataset, case: Case) -> Iterator[Fault]:
 
 def _read(path: Path, role: str, faults: list[Fault]) -> Volume | None:
     try:
-        return read_image([path])
+        with collected() as remarks:
+            volume = read_image([path])
+        faults += [("warning", "file", remark) for remark in remarks]
+        return volume
     except FileNotFoundError:
         faults.append(("error", f"missing {role}", f"{path} does not exist"))
     except UserError as error:

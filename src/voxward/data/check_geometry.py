@@ -28,7 +28,7 @@ UNLIKE_MEDIAN = 10.0
 # Voxel edges in mm that no scanner and no microscope has.
 LEAST_EDGE_MM, GREATEST_EDGE_MM = 1e-5, 100.0
 # Of more cases than these, one line says it.
-_SINGLY = 3
+SINGLY = 3
 _NAMED = 5
 
 
@@ -149,7 +149,7 @@ def _close(cases: Sequence[Case], files: Sequence[_File]) -> Iterator[tuple[Case
 
 def _together(dataset: str, kind: str, entries: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Fault]]:
     ids = list(dict.fromkeys(id for id, _ in entries))
-    if len(ids) <= _SINGLY:
+    if len(ids) <= SINGLY:
         yield from ((id, ("warning", kind, message)) for id, message in entries)
         return
     named = ", ".join(ids[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")

@@ -18,6 +18,7 @@ from voxward.core.errors import UserError
 from voxward.core.files import atomic_write
 from voxward.core.types import Size3
 from voxward.data.nifti_geometry import raw_header, refuse_unknown_size, units_per_mm
+from voxward.data.remarks import remark
 from voxward.data.units import from_mm, in_mm
 from voxward.data.volume_file import MOST_INFLATED, NIFTI_SUFFIXES, Header, affine_fault, naming_the_file
 
@@ -111,9 +112,14 @@ def _affine(image: Any) -> np.ndarray:
     return in_mm(image.affine, units_per_mm(image.header))
 
 
+def _claimed(image: Any) -> int:
+    """How many bytes there are up to the end of the voxels, as the header says."""
+    return int(image.dataobj.offset) + math.prod(map(int, image.shape)) * int(image.get_data_dtype().itemsize)
+
+
 def _refuse_short(path: Path, image: Any) -> None:
     """Raise ValueError, before memory is taken, where the file cannot hold the voxels that its header claims."""
-    claimed = int(image.dataobj.offset) + math.prod(map(int, image.shape)) * image.get_data_dtype().itemsize
+    claimed = _claimed(image)
     held = path.stat().st_size
     if path.name.lower().endswith(".gz"):
         # What little is packed of much, or says so of itself, is counted; the rest is what its last bytes say.
@@ -164,9 +170,20 @@ def _unpacked_bytes(path: Path, enough: int) -> int:
     """How many bytes a .gz file holds, counted up to `enough` in bounded memory."""
     found = 0
     with gzip.open(path, "rb") as stream:
-        while found < enough and (block := stream.read(1 << 20)):
+        while found < enough and (block := _read_block(stream)):
             found += len(block)
     return found
+
+
+def _read_block(stream: gzip.GzipFile) -> bytes | None:
+    """Up to 1 MiB of a .gz file; None where something follows that is no gzip."""
+    try:
+        return stream.read(1 << 20)
+    except gzip.BadGzipFile as error:
+        # A damaged stream says so in other words, and a file that is no gzip at all was refused before.
+        if "Not a gzipped file" not in str(error):
+            raise
+        return None
 
 
 def _layout(shape: tuple[int, ...]) -> tuple[Size3, int]:
@@ -182,11 +199,19 @@ def _layout(shape: tuple[int, ...]) -> tuple[Size3, int]:
 def _voxels(path: Path, image: Any) -> np.ndarray:
     if not path.name.lower().endswith(".gz"):
         # Not mapped: a mapped file that is cut short later kills the process instead of raising.
+        spare = path.stat().st_size - _claimed(image)
+        if spare > 0:
+            remark(path, f"has {spare} bytes after its voxels, which are not read")
         return _scaled(type(image).load(path, mmap=False).dataobj)
     with gzip.open(path, "rb") as stream:
         array = _scaled(type(image).from_stream(stream).dataobj)
-        while stream.read(1 << 20):
-            pass  # the checksum is compared at the end of the stream only
+        spare = 0
+        while block := _read_block(stream):
+            spare += len(block)  # the checksum is compared at the end of the stream only
+    if spare:
+        remark(path, f"has {spare} bytes after its voxels, which are not read")
+    if block is None:
+        remark(path, "has bytes after its gzip stream, which are not read: was something appended to it?")
     return array
 
 

@@ -9,13 +9,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +24,8 @@ from voxward.core.errors import UserError
 from voxward.core.failures import Failures, files_of
 from voxward.core.files import atomic_write, inside, write_json
 from voxward.core.labels import IGNORED
-from voxward.core.plan import ChannelPlan, Plan, load_plan
+from voxward.core.leftovers import remove_leftovers
+from voxward.core.plan import Plan, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
 from voxward.data.case_record import CaseRecord, read_record
@@ -35,16 +33,22 @@ from voxward.data.identity import Identity, identity_of
 from voxward.data.io import read_case, read_truth
 from voxward.data.label_losses import report_losses
 from voxward.data.nan import reading_nan
-from voxward.data.normalization import normalization_of
 from voxward.data.parallel import for_each_case
 from voxward.data.places import within
+from voxward.data.preparation_digest import case_digest, preparation_digest
 from voxward.data.prepare import prepare
-from voxward.data.stored_files import annotated_locations, class_locations, open_array, read_locations, write_array
+from voxward.data.stored_files import (
+    annotated_locations,
+    class_locations,
+    intact,
+    open_array,
+    read_locations,
+    seals,
+    write_array,
+)
 
 # All that a prepared case's folder may hold.
 _FILES = frozenset(("case.json", "image.b2nd", "label.b2nd", "locations.npz"))
-# The decisions of a plan that change prepared voxels; the others (batch size, window size, ...) may change freely.
-_PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample", "nan", "label_resampling")
 # What annotated voxels are named among the classes' locations.
 _ANNOTATED = "annotated"
 
@@ -166,7 +170,7 @@ def write_case(
     unannotated = 0.0 if label is None or classes > IGNORED else float((label == IGNORED).mean())
     present = tuple(map(int, locations))
     record = CaseRecord(
-        prepared.id, prepared.frame, present, label is not None, digest, unannotated, identity, prepared.kept
+        prepared.id, prepared.frame, present, label is not None, digest, unannotated, identity, kept=prepared.kept
     )
     if label is not None and unannotated:
         locations[_ANNOTATED] = annotated_locations(label)
@@ -176,7 +180,7 @@ def write_case(
         if label is not None:
             write_array(unfinished / "label.b2nd", label, patch_size)
             np.savez(unfinished / "locations.npz", allow_pickle=False, **locations)
-        write_json(unfinished / "case.json", with_format(to_data(record)))
+        write_json(unfinished / "case.json", with_format(to_data(replace(record, files=seals(unfinished)))))
 
 
 def open_case(folder: Path, id: str) -> StoredCase:
@@ -211,7 +215,8 @@ def prepare_dataset(
 
     A case that is there and was prepared by the same decisions from the same files is kept, so that an interrupted
     preparation goes on where it stopped. A case whose files have changed since (name, size or time of modification) is
-    prepared again. A folder that holds files of the dataset is never replaced.
+    prepared again, and so is one whose prepared files are gone or do not match their checksums. A folder that holds
+    files of the dataset is never replaced.
 
     Args:
         dataset: The dataset.
@@ -229,6 +234,7 @@ def prepare_dataset(
             that would be replaced.
         CasesFailed: Cases failed; all others are prepared.
     """
+    remove_leftovers(out)
     cases = within(reading_nan(_cases(dataset, ids), plan.nan), plan.affine_tolerance)
     preparation = preparation_digest(plan)
     _refuse_strangers(dataset, [case for case in cases if not _is_current(case, out, preparation)], out, overwrite)
@@ -303,42 +309,6 @@ def _is_case(folder: Path) -> bool:
     return "case.json" in names and names <= _FILES
 
 
-def preparation_digest(plan: Plan) -> str:
-    """Return a short name for the decisions of a plan that change prepared voxels.
-
-    Args:
-        plan: The plan.
-
-    Raises:
-        UserError: The plan names a normalisation that does not exist.
-    """
-    # Numbers that a normalisation does not read may differ: other folds of an MR dataset may share a folder.
-    channels = tuple(
-        channel if normalization_of(channel).reads_plan else ChannelPlan(channel.name, channel.normalization)
-        for channel in plan.channels
-    )
-    data = to_data(replace(plan, channels=channels))
-    del data["labels"]["regions"]  # prepared labels hold classes
-    if plan.nan == "refuse":
-        del data["nan"]  # as in plans that had no such entry
-    if plan.labels.ignore is None:  # as before there was an ignore label
-        del data["labels"]["ignore"]
-    if plan.label_resampling == "linear" or not plan.resample:
-        del data["label_resampling"]  # what older versions did, whose cases stay current
-    return _digest({name: value for name, value in data.items() if name in _PREPARING})
-
-
-def _case_digest(case: Case, preparation: str) -> str:
-    """A short name for a preparation and the state of a case's files; raises FileNotFoundError when one is gone."""
-    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files_of(case)]
-    order = [] if case.order is None else [list(case.order)]  # cases that are read as stored keep their former digest
-    return _digest([preparation, len(case.images), states, *order])
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _claim(out: Path, plan: Plan) -> None:
     """Write the plan into `out`, unless one that prepares alike is there; raise ValueError for another one."""
     path = out / "plan.json"
@@ -351,18 +321,26 @@ def _claim(out: Path, plan: Plan) -> None:
         )
 
 
-def _is_current(case: Case, out: Path, preparation: str) -> bool:
-    """Whether a case lies prepared in `out`, as the plan says, from the files that it has now."""
+def _is_current(case: Case, out: Path, preparation: str, whole: bool = False) -> bool:
+    """Whether a case lies prepared in `out`, as the plan says, from the files that it has now.
+
+    Its arrays must have their sizes; if `whole`, every byte of them is read and compared with the checksums.
+    """
     folder = inside(out, case.id)
     if not (folder / "case.json").is_file() or not all(file.is_file() for file in files_of(case)):
         return False
-    return read_record(folder).digest == _case_digest(case, preparation)
+    try:
+        record = read_record(folder)
+    except UserError:  # damaged: it is prepared again
+        return False
+    needed = {"image.b2nd", *(("label.b2nd", "locations.npz") if record.labelled else ())}
+    return record.digest == case_digest(case, preparation) and intact(folder, needed, record.files, whole)
 
 
 def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite: bool) -> None:
     # Taken before the files are read: one that changes meanwhile is prepared again next time.
-    digest = _case_digest(case, preparation)
-    if _is_current(case, out, preparation):
+    digest = case_digest(case, preparation)
+    if _is_current(case, out, preparation, whole=True):
         return
     volume = read_case(case)
     label = None if case.label is None else read_truth(case, volume)

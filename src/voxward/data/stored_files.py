@@ -5,10 +5,12 @@ Whatever else such a file may describe (code, other files, addresses) is refused
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import zipfile
 import zlib
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,51 @@ from voxward.core.labels import IGNORED
 from voxward.core.types import Size3
 
 _LOCATIONS = 10_000
+
+
+Seals = Mapping[str, tuple[int, str]]
+"""The size in bytes and the SHA-256 of each file of a prepared case, by name."""
+
+
+def seals(folder: Path) -> Seals:
+    """Return the sizes and checksums of all files of a folder.
+
+    Args:
+        folder: The folder.
+    """
+    return {path.name: (path.stat().st_size, _digest(path)) for path in sorted(folder.iterdir())}
+
+
+def intact(folder: Path, needed: Iterable[str], files: Seals, whole: bool) -> bool:
+    """Return whether the files of a prepared case are there and have their sizes.
+
+    Args:
+        folder: The case's folder.
+        needed: The names of the files that must be there.
+        files: What `seals` returned when they were written; files that it does not name must only be there.
+        whole: Whether the checksums are compared, too. A file that has not changed since is read once per process.
+    """
+    for name in {*needed, *files}:
+        path = folder / name
+        if not path.is_file():
+            return False
+        size, digest = files.get(name, (None, ""))
+        state = path.stat()
+        if size is not None and state.st_size != size:
+            return False
+        if whole and digest and _known(str(path), state.st_mtime_ns, state.st_size) != digest:
+            return False
+    return True
+
+
+@lru_cache(maxsize=16384)
+def _known(path: str, version: int, size: int) -> str:
+    return _digest(Path(path))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_array(path: Path, array: np.ndarray, patch_size: Size3) -> None:

@@ -24,7 +24,7 @@ from voxward.data.splits import load_split
 from voxward.engine.engine import InProcess
 from voxward.metrics.policies import Scoring
 from voxward.pipeline.precision import resolve_device, resolve_precision
-from voxward.report.metrics import save_metrics
+from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.report.training import draw_curve
 from voxward.runs.folder import RunFolder, RunSplit
 from voxward.runs.unseen import scope_of
@@ -57,7 +57,7 @@ class FoldRun:
     @property
     def scored(self) -> bool:
         """Whether the run is trained, and its validation cases are scored."""
-        return (self.folder / "metrics.json").is_file()
+        return all((self.folder / name).is_file() for name in METRICS_FILES)
 
     @property
     def dice(self) -> float:

@@ -17,7 +17,7 @@ from voxward.report.text import UNDEFINED, failed_note, interval_text, mean_text
 from voxward.systems.evaluate import Evaluation
 
 METRICS_FILES = ("metrics.md", "metrics.csv", "metrics.json")
-"""The files that `save_metrics` writes."""
+"""The files that `save_metrics` writes, in this order."""
 
 Summaries = Mapping[str, Summary | None]
 

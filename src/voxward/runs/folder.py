@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialized
 from torch import nn
 
 from voxward.core.choices import FoldNumber
@@ -175,8 +176,9 @@ def save_weights(network: nn.Module, path: Path) -> None:
         path: The file, which is replaced if it exists.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in _own_tensors(network).items()}
+    # safetensors' own `save_file` makes a file that only its owner can read, and hides that the disk is full.
     with atomic_write(path) as unfinished:
-        save_file(tensors, unfinished)
+        unfinished.write_bytes(serialized(tensors))
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -11,6 +11,7 @@ from voxward.core.case import Case, Dataset, Volume
 from voxward.core.errors import Failure, UserError
 from voxward.core.failures import Failures
 from voxward.core.labels import IGNORED, LabelSet
+from voxward.core.names import on_disk
 from voxward.core.structure import to_data
 from voxward.data.io import SUFFIXES, read_label
 from voxward.data.parallel import for_each_case
@@ -184,7 +185,7 @@ def _evaluate(
 
 def _prediction(folder: Path, case: Case) -> Path:
     """Return the file of a case's prediction, whatever its type; where there is none, the path where it should be."""
-    found = [path for suffix in SUFFIXES if (path := folder / f"{case.id}{suffix}").is_file()]
+    found = [path for suffix in SUFFIXES if (path := on_disk(folder / f"{case.id}{suffix}")).is_file()]
     if len(found) > 1:
         raise UserError(f"case {case.id!r} has several predictions: {', '.join(path.name for path in found)}")
     return found[0] if found else folder / f"{case.id}.nii.gz"

@@ -18,6 +18,7 @@ from voxward.data.channels import files_in_order_of, in_order_of, names_beside
 from voxward.data.formats import open_dataset
 from voxward.data.io import SUFFIXES, order_fault, read_case, read_header, volume_stem, volume_suffix, write_label
 from voxward.data.places import apart
+from voxward.systems.digest import case_digest, digest
 from voxward.systems.inputs import refuse_alike, refuse_one_output, warn_of_channels, warn_of_subfolders
 from voxward.systems.system import System
 
@@ -38,7 +39,8 @@ def predict_cases(
         system: The system.
         cases: The cases.
         outputs: The folder, in which a prediction is called like its case and has its input's file type.
-        resume: Keep predictions that are there already.
+        resume: Keep predictions that the same system has made of the same files; a warning counts the others, which are
+            made again.
         progress: Told about windows and cases.
         failures: Gets the cases that fail; None raises them together, after the others are written.
 
@@ -56,11 +58,21 @@ def predict_cases(
     for case in cases:
         with kept.of(case):
             _check(system, case)
+    made_by, again = system.fingerprint(), list[str]()
     for n, (case, path) in enumerate(zip(cases, targets, strict=True)):
-        if case.id not in kept.cases and not (resume and path.exists()):
+        if case.id not in kept.cases:
             with kept.of(case):
-                _segment_file(system, case, outputs, path.name, progress)
+                how = digest(made_by, case_digest(case))
+                if not (resume and outputs.made(path.name, how)):
+                    again += [case.id] if resume and path.exists() else []
+                    _segment_file(system, case, outputs, path.name, how, progress)
         progress("predict", n + 1, len(cases))
+    if again:
+        warnings.warn(
+            f"{len(again)} predictions in {outputs.folder} were not made by this system, with these settings, of these "
+            f"files: they are made again ({', '.join(again[:5])}{', ...' if len(again) > 5 else ''})",
+            stacklevel=2,
+        )
     kept.found[:] = kept.ordered(cases)
     written = tuple(path for case, path in zip(cases, targets, strict=True) if case.id not in kept.cases)
     if failures is None:
@@ -164,10 +176,10 @@ def _check(system: System, case: Case) -> None:
     system.check(count if case.order is None else len(case.order), first.affine)
 
 
-def _segment_file(system: System, case: Case, outputs: Outputs, name: str, progress: Progress) -> None:
+def _segment_file(system: System, case: Case, outputs: Outputs, name: str, how: str, progress: Progress) -> None:
     volume = read_case(case)
     found = system.segment(volume, lambda done, of: progress("windows", done, of))
     if found.warning:
         warnings.warn(f"{case.id}: {found.warning}", stacklevel=2)
-    with outputs.write(name) as path:
+    with outputs.write(name, how) as path:
         write_label(path, system.labels.to_values(found.label), volume.affine, case.images[0])

@@ -38,7 +38,7 @@ def score_system(
         output: The folder, what may be replaced there, and who is told about progress.
         scoring: What empty masks count, and the tolerance of the surface Dice.
         workers: How many cases are scored at once.
-        resume: Keep predictions that are there already.
+        resume: Keep predictions that the same system has made of the same files.
         failures: Gets the cases that fail; None raises them together, when the others are scored.
 
     Raises:

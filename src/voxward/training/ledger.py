@@ -222,7 +222,7 @@ def suspects_text(found: Sequence[Suspect]) -> str:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    return read_csv(path, COLUMNS)
+    return read_csv(path, COLUMNS, log=True)
 
 
 def _line(values: Sequence[object]) -> str:

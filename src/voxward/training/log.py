@@ -55,11 +55,13 @@ class TrainingLog:
 def read_log(path: Path) -> list[dict[str, float]]:
     """Read the rows of a log, each of which maps the names of the columns to numbers.
 
+    A last line that was cut short is left out.
+
     Raises:
         UserError: A cell is no number, or the file is no CSV.
     """
     try:
-        return [{name: float(value) for name, value in row.items()} for row in read_csv(path, ("step",))]
+        return [{name: float(value) for name, value in row.items()} for row in read_csv(path, ("step",), log=True)]
     except UserError:
         raise
     except ValueError as error:

@@ -76,8 +76,9 @@ def save_state(path: Path, state: TrainingState, learner: Learner, step: Step) -
         "step": kept,
         "average": {} if learner.average is None else learner.average.state(),
     }
-    with atomic_write(path) as unfinished:
-        torch.save(content, unfinished)
+    # Given a path, torch hides that the disk is full behind an error of its own.
+    with atomic_write(path) as unfinished, unfinished.open("wb") as file:
+        torch.save(content, file)
 
 
 def load_state(path: Path, learner: Learner, step: Step) -> TrainingState:

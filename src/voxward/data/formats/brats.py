@@ -13,6 +13,7 @@ from pathlib import Path
 from voxward.core.case import Case, Dataset
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
+from voxward.core.names import on_disk
 from voxward.data.formats.description import splits_of
 
 CHANNELS = ("t1", "t1ce", "t2", "flair")
@@ -105,5 +106,5 @@ def _naming(folder: Path) -> Naming | None:
 
 def _file(folder: Path, ending: str) -> Path:
     """The folder's file of that ending, packed where neither form is there."""
-    paths = [folder / f"{folder.name}{ending}{suffix}" for suffix in _SUFFIXES]
+    paths = [on_disk(folder / f"{folder.name}{ending}{suffix}") for suffix in _SUFFIXES]
     return next((path for path in paths if path.is_file()), paths[0])
