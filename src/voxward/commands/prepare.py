@@ -42,8 +42,7 @@ def prepare(
         out: The folder that gets the prepared cases.
         recipe: The recipe that decides the plan: the name of a packaged one, or the path of a `.yaml` file.
         overrides: Changes to the recipe, each as `dotted.key=value`.
-        plan: A `plan.json`, which may have been edited, in place of the plan that the recipe makes. Of the recipe only
-            `preparation.allow_lost_labels` counts then.
+        plan: A `plan.json`, perhaps edited, in place of the recipe's (but for `preparation.allow_lost_labels`).
         fold: The part of the dataset whose training cases decide the plan.
         workers: The number of cases that are prepared at once.
         reading: Whether the first case that fails stops the others, and what is done about NaN; that decides the plan,
@@ -76,10 +75,8 @@ def prepare(
         decided = load_plan(Path(plan))
         decided = replace(decided, **_said(reading))
     shown, left = counter(progress, "prepare"), [case.id for case in failures.left(opened.cases)]
-    prepare_dataset(
-        as_planned(opened, decided), decided, Path(out), left, workers, shown, overwrite=overwrite, failures=failures,
-        allow_lost_labels=used.preparation.allow_lost_labels,
-    )  # fmt: skip
+    kept, lose = as_planned(opened, decided), used.preparation.allow_lost_labels
+    prepare_dataset(kept, decided, Path(out), left, workers, shown, overwrite, failures, lose)
     failures.raise_any(len(opened.cases) + len(refused), decided)
     return decided
 
