@@ -76,7 +76,9 @@ def prepare(
         decided = replace(decided, **_said(reading))
     shown, left = counter(progress, "prepare"), [case.id for case in failures.left(opened.cases)]
     kept, lose = as_planned(opened, decided), used.preparation.allow_lost_labels
-    prepare_dataset(kept, decided, Path(out), left, workers, shown, overwrite, failures, lose)
+    prepare_dataset(
+        kept, decided, Path(out), left, workers, shown, overwrite=overwrite, failures=failures, allow_lost_labels=lose
+    )
     failures.raise_any(len(opened.cases) + len(refused), decided)
     return decided
 
