@@ -118,7 +118,7 @@ def vessels(tmp_path_factory):
             label[48:50, 40:42, 4:60] = 2
         else:
             label[11:14, 11:14, 2:14] = 2
-        image = 100 + 50 * label + np.random.default_rng(n).integers(0, 4, label.shape)
+        image = 60 + 50 * label + np.random.default_rng(n).integers(0, 40, label.shape)
         affine = np.diag([2 / size] * 3 + [1.0])
         nibabel.save(nibabel.Nifti1Image(image.astype(np.uint8), affine), root / "imagesTr" / name)
         nibabel.save(nibabel.Nifti1Image(label, affine), root / "labelsTr" / name)

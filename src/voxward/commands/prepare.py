@@ -45,8 +45,7 @@ def prepare(
         plan: A `plan.json`, perhaps edited, in place of the recipe's (but for `preparation.allow_lost_labels`).
         fold: The part of the dataset whose training cases decide the plan.
         workers: The number of cases that are prepared at once.
-        reading: Whether the first case that fails stops the others, and what is done about NaN; that decides the plan,
-            as the override `preparation.nan=zero` does.
+        reading: Whether the first case that fails stops the others, and what is done about NaN (`preparation.nan`).
         progress: A function that is told about every case.
         overwrite: True replaces folders that are named like a case and that voxward did not write.
 
@@ -72,8 +71,7 @@ def prepare(
         source = with_regions(opened, used)
         decided = measured_plan(source, used, cases_of(source, fold).train, workers, progress, failures)[1]
     else:
-        decided = load_plan(Path(plan))
-        decided = replace(decided, **_said(reading))
+        decided = replace(load_plan(Path(plan)), **_said(reading))
     shown, left = counter(progress, "prepare"), [case.id for case in failures.left(opened.cases)]
     kept, lose = as_planned(opened, decided), used.preparation.allow_lost_labels
     prepare_dataset(
