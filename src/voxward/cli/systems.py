@@ -19,7 +19,6 @@ from voxward.cli.arguments import (
     reading_arguments,
     set_argument,
     told,
-    tolerance_argument,
     workers_argument,
 )
 from voxward.core.choices import Compute, Reading
@@ -52,6 +51,10 @@ def predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("system", help=_SYSTEM)
     parser.add_argument("inputs", nargs="+", help="volume files, folders of volumes, or a dataset folder")
     parser.add_argument("--out", help="the folder of the predictions (default: RUN/predictions, for a single run)")
+    parser.add_argument(
+        "--save-probabilities", action="store_true",
+        help="write the probability of every class or region, too, into the folder probabilities of the predictions",
+    )  # fmt: skip
     _system_arguments(parser)
 
 
@@ -115,7 +118,8 @@ def merge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--owned-by-second", nargs="+", type=int, default=[2], help="label values of SECOND (default 2)"
     )
-    tolerance_argument(parser)
+    channels_argument(parser)
+    reading_arguments(parser, "as the systems were trained, else refuse")
     device_arguments(parser)
     overwrite_argument(parser)
 
@@ -125,12 +129,10 @@ def merge(arguments: Arguments) -> int:
     from voxward.commands.merge import merge
 
     with BarProgress(errors) as progress:
-        values = given(arguments)
-        if values["affine_tolerance"] is None:
-            del values["affine_tolerance"]
-        written = merge(**values, progress=progress)
-    console.print(f"{len(written)} merged segmentations in {escape(arguments.out)}")
-    return 0
+        written, failed = outcome(lambda: merge(**given(arguments, reading=Reading), progress=progress))
+    if written:
+        console.print(f"{len(written)} merged segmentations in {escape(arguments.out)}")
+    return told(failed)
 
 
 def _system_arguments(parser: argparse.ArgumentParser) -> None:
