@@ -55,7 +55,11 @@ class Evaluation:
     def to_data(self) -> dict[str, Any]:
         """Return everything as plain JSON data, in the form of metrics.json."""
         cases = [
-            {"id": case.id, "classes": {name: scores.figures() for name, scores in case.classes.items()}}
+            {
+                "id": case.id,
+                "classes": {name: scores.figures() for name, scores in case.classes.items()},
+                **({"unannotated": case.unannotated} if case.unannotated else {}),
+            }
             for case in self.cases
         ]
         failed = [{"id": failure.case, "reason": failure.reason} for failure in self.failed]
