@@ -13,9 +13,12 @@ from voxward.core.case import Case, Dataset, Volume
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.labels import LabelSet
+from voxward.core.plan import Intensities
 from voxward.data.check_geometry import Fault, disagreement, geometry_faults, volume_faults
+from voxward.data.check_intensities import unplanned_suspicions
 from voxward.data.check_labels import sides_warning
 from voxward.data.formats.collisions import Refused
+from voxward.data.intensities import measure_intensities
 from voxward.data.io import integer_label, read_image, volume_stem
 from voxward.data.orphans import Severity, orphans
 from voxward.data.parallel import for_each_case
@@ -81,7 +84,8 @@ def check_dataset(
     Errors are missing, orphan or unreadable files; image and label, or channels, that disagree in shape, spacing or
     affine; a wrong number of channels; label values that are undeclared or no integers; NaN or infinity; a singular
     affine; a volume without voxels; and a dataset without labelled cases. Warnings are an empty label, one in which
-    nothing is annotated, a constant channel, and what the description declares and the files do not hold.
+    nothing is annotated, what the description declares and the files do not hold, and what `check_intensities` says
+    about the channels.
 
     Args:
         dataset: The dataset.
@@ -97,7 +101,8 @@ def check_dataset(
         UserError: `workers` is below 1, or a case has an error and `fail_fast` is set.
     """
     cases, failures = dataset.every, Failures()
-    work = partial(_check_case, dataset, fail_fast=fail_fast)
+    measured: dict[str, tuple[Intensities, ...]] = {}
+    work = partial(_check_case, dataset, measured, fail_fast=fail_fast)
     found = for_each_case(work, cases, workers, progress, Failures(fail_fast) if fail_fast else failures)
     problems = [Problem(dataset.name, "warning", remark.kind, remark.message) for remark in dataset.remarks]
     problems += dict.fromkeys(_refusal(dataset, entry) for entry in refused)
@@ -105,6 +110,11 @@ def check_dataset(
     problems += [Problem(case, *fault) for case, fault in geometry_faults(dataset)]
     # Too little memory, or a file that cannot be read: no fault of the content, but the case cannot be used here.
     problems += [Problem(failure.case, "error", "unreadable", failure.reason) for failure in failures.found]
+    in_order = {case.id: measured[case.id] for case in cases if case.id in measured}
+    problems += [
+        Problem(dataset.name, "warning", kind, message)
+        for kind, message in unplanned_suspicions(dataset.channels, in_order)
+    ]
     if (sided := sides_warning(dataset.labels)) is not None:
         problems.append(Problem(dataset.name, "warning", "left and right", sided))
     if not dataset.cases:
@@ -123,14 +133,17 @@ def _refusal(dataset: Dataset, entry: Refused) -> Problem:
     return Problem(case, "error", entry.kind, entry.message)
 
 
-def _check_case(dataset: Dataset, case: Case, fail_fast: bool = False) -> list[Problem]:
-    problems = [Problem(case.id, *fault) for fault in _case_faults(dataset, case)]
+def _check_case(
+    dataset: Dataset, measured: dict[str, tuple[Intensities, ...]], case: Case, fail_fast: bool = False
+) -> list[Problem]:
+    """The problems of a case; what its channels hold goes into `measured`."""
+    problems = [Problem(case.id, *fault) for fault in _case_faults(dataset, case, measured)]
     if fail_fast and (worst := next((problem for problem in problems if problem.severity == "error"), None)):
         raise UserError(f"{worst.kind}: {worst.message}")
     return problems
 
 
-def _case_faults(dataset: Dataset, case: Case) -> Iterator[Fault]:
+def _case_faults(dataset: Dataset, case: Case, measured: dict[str, tuple[Intensities, ...]]) -> Iterator[Fault]:
     faults: list[Fault] = []
     images = [(path, volume) for path in case.images if (volume := _read(path, "image", faults)) is not None]
     label = None if case.label is None else _read(case.label, "label", faults)
@@ -140,11 +153,14 @@ def _case_faults(dataset: Dataset, case: Case) -> Iterator[Fault]:
         if len(case.images) > 1 and volume.array.shape[0] != 1:
             yield "error", "channels", f"{path} has {volume.array.shape[0]} channels beside other files of the case"
         yield from disagreement(*images[0], path, volume, case.affine_tolerance)
-    count = sum(volume.array.shape[0] for _, volume in images)
+    channels = [channel for _, volume in images for channel in volume.array]
+    if all(channel.size for channel in channels):
+        measured[case.id] = tuple(map(measure_intensities, channels))
+    count = len(channels)
     if len(images) == len(case.images) and count != len(dataset.channels):
         yield "error", "channels", f"{count} channels, but the dataset declares {len(dataset.channels)}"
     if label is not None and case.label is not None:
-        yield from _label_faults(case.label, label, dataset.labels)
+        yield from _label_faults(case.label, label, dataset.labels, _declaring(dataset.root))
         if images:
             yield from disagreement(*images[0], case.label, label, case.affine_tolerance)
 
@@ -176,11 +192,14 @@ def _image_faults(path: Path, volume: Volume, nan_as_zero: bool) -> Iterator[Fau
         elif nan:
             message = f"{path}, channel {n}: {nan} voxels are NaN: mend the file, or read NaN as 0 with --nan zero"
             yield "error", "not finite", message
-        elif channel.min() == channel.max():
-            yield "warning", "constant image", f"{path}, channel {n}: every voxel is {channel.min():g}"
 
 
-def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[Fault]:
+def _declaring(root: Path) -> str:
+    """The file that declares, or may declare, what the values of the labels mean."""
+    return "dataset.json" if (root / "dataset.json").is_file() else "a file labels.json in the dataset's folder"
+
+
+def _label_faults(path: Path, label: Volume, legal: LabelSet, where: str) -> Iterator[Fault]:
     yield from volume_faults(path, label)
     if not label.array.size:
         return
@@ -194,7 +213,8 @@ def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[Fault]
     unknown = sorted(values - set(legal.legal))
     if unknown:
         shown = f"{unknown[:10]}{'...' if len(unknown) > 10 else ''}"
-        yield "error", "label values", f"{path}: undeclared values {shown}; legal: {list(legal.legal)}"
+        message = f"{path}: undeclared values {shown}; legal: {list(legal.legal)}; {where} declares them"
+        yield "error", "label values", message
     if values == {0}:
         yield "warning", "empty label", f"{path}: every voxel is background"
     elif values == {legal.ignore}:

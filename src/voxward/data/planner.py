@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from voxward.core.errors import UserError
-from voxward.core.plan import CaseFingerprint, ChannelFingerprint, ChannelPlan, Fingerprint, Plan
+from voxward.core.plan import CaseFingerprint, ChannelPlan, Fingerprint, Plan
 from voxward.core.recipe import Preparation
 from voxward.core.registry import Registry
 from voxward.core.types import Float3, Size3
-from voxward.data.normalization import NORMALIZATIONS, check_normalization, chosen_normalization
+from voxward.data.intensities import pooled
+from voxward.data.normalization import check_normalization, plan_channel
 from voxward.data.planner_nnunet import fit_pooling, nnunet_sizes, nnunet_spacing
 from voxward.data.planner_rog import rog_batch_size, rog_sizes
+from voxward.data.resample_labels import LABEL_RESAMPLING
 
 # An axis coarser than this many times the finest is resampled with the nearest voxel: nothing lies between its slices.
 _ANISOTROPIC = 3.0
@@ -45,15 +47,19 @@ def make_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
 
 
 def check_preparation(preparation: Preparation) -> None:
-    """Refuse a recipe whose planner or normalisation is unknown or lacks a setting, before any file is read.
+    """Refuse a recipe with an unknown planner, normalisation or label resampling, or a setting that is missing.
+
+    No file is read for it.
 
     Args:
         preparation: The recipe's part on preparation.
 
     Raises:
-        UserError: There is no such planner or normalisation, or the normalisation needs a setting that is not there.
+        UserError: There is no such planner, normalisation or label resampling, or the normalisation needs a setting
+            that is not there.
     """
     PLANNERS[preparation.planner]
+    LABEL_RESAMPLING[preparation.label_resampling]
     check_normalization(preparation)
 
 
@@ -193,7 +199,7 @@ def _assemble(
     return Plan(
         dataset=fingerprint.dataset,
         labels=fingerprint.labels,
-        channels=tuple(_channel(channel, preparation) for channel in fingerprint.channels),
+        channels=tuple(_channels(fingerprint, preparation)),
         spacing=spacing,
         spline_order=_size3([0 if mm > _ANISOTROPIC * min(spacing) else 3 for mm in spacing]),
         crop_nonzero=preparation.crop_nonzero,
@@ -206,14 +212,16 @@ def _assemble(
         batch_size=preparation.batch_size or batch_size,
         min_object_mm3=tuple(_suspicious(volumes) for volumes in fingerprint.objects),
         resample=preparation.resample,
+        label_resampling=preparation.label_resampling,
         nan=preparation.nan,
         affine_tolerance=preparation.affine_tolerance,
     )
 
 
-def _channel(channel: ChannelFingerprint, preparation: Preparation) -> ChannelPlan:
-    name = chosen_normalization(preparation, channel.name)
-    return ChannelPlan(channel.name, name, *NORMALIZATIONS[name].planned(channel, preparation))
+def _channels(fingerprint: Fingerprint, preparation: Preparation) -> Iterator[ChannelPlan]:
+    for n, channel in enumerate(fingerprint.channels):
+        measured = [case.intensities[n] for case in fingerprint.cases if n < len(case.intensities)]
+        yield plan_channel(preparation, channel, n, pooled(measured) if measured else None)
 
 
 def _suspicious(volumes: tuple[float, ...]) -> float:
