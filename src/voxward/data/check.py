@@ -15,7 +15,9 @@ from voxward.core.failures import Failures
 from voxward.core.labels import LabelSet
 from voxward.data.check_geometry import Fault, disagreement, geometry_faults, volume_faults
 from voxward.data.check_labels import sides_warning
+from voxward.data.duplicates import duplicates
 from voxward.data.formats.collisions import Refused
+from voxward.data.identity import Identity, identity_of, joined
 from voxward.data.io import integer_label, read_image, volume_stem
 from voxward.data.orphans import Severity, orphans
 from voxward.data.parallel import for_each_case
@@ -80,8 +82,9 @@ def check_dataset(
 
     Errors are missing, orphan or unreadable files; image and label, or channels, that disagree in shape, spacing or
     affine; a wrong number of channels; label values that are undeclared or no integers; NaN or infinity; a singular
-    affine; a volume without voxels; and a dataset without labelled cases. Warnings are an empty label, one in which
-    nothing is annotated, a constant channel, and what the description declares and the files do not hold.
+    affine; a volume without voxels; an image that two parts of a split share; and a dataset without labelled cases.
+    Warnings are an empty label, one in which nothing is annotated, a constant channel, and other images that are there
+    twice.
 
     Args:
         dataset: The dataset.
@@ -97,12 +100,15 @@ def check_dataset(
         UserError: `workers` is below 1, or a case has an error and `fail_fast` is set.
     """
     cases, failures = dataset.every, Failures()
-    work = partial(_check_case, dataset, fail_fast=fail_fast)
+    identities: dict[str, Identity] = {}
+    work = partial(_check_case, dataset, identities, fail_fast=fail_fast)
     found = for_each_case(work, cases, workers, progress, Failures(fail_fast) if fail_fast else failures)
     problems = [Problem(dataset.name, "warning", remark.kind, remark.message) for remark in dataset.remarks]
     problems += dict.fromkeys(_refusal(dataset, entry) for entry in refused)
     problems += [problem for problems_of_case in found for problem in problems_of_case]
     problems += [Problem(case, *fault) for case, fault in geometry_faults(dataset)]
+    in_order = {case.id: identities[case.id] for case in cases if case.id in identities}
+    problems += [Problem(case, *fault) for case, fault in duplicates(dataset, in_order)]
     # Too little memory, or a file that cannot be read: no fault of the content, but the case cannot be used here.
     problems += [Problem(failure.case, "error", "unreadable", failure.reason) for failure in failures.found]
     if (sided := sides_warning(dataset.labels)) is not None:
@@ -123,18 +129,23 @@ def _refusal(dataset: Dataset, entry: Refused) -> Problem:
     return Problem(case, "error", entry.kind, entry.message)
 
 
-def _check_case(dataset: Dataset, case: Case, fail_fast: bool = False) -> list[Problem]:
-    problems = [Problem(case.id, *fault) for fault in _case_faults(dataset, case)]
+def _check_case(
+    dataset: Dataset, identities: dict[str, Identity], case: Case, fail_fast: bool = False
+) -> list[Problem]:
+    """The problems of one case; what its image is recognised by goes into `identities`, while it is in memory."""
+    problems = [Problem(case.id, *fault) for fault in _case_faults(dataset, identities, case)]
     if fail_fast and (worst := next((problem for problem in problems if problem.severity == "error"), None)):
         raise UserError(f"{worst.kind}: {worst.message}")
     return problems
 
 
-def _case_faults(dataset: Dataset, case: Case) -> Iterator[Fault]:
+def _case_faults(dataset: Dataset, identities: dict[str, Identity], case: Case) -> Iterator[Fault]:
     faults: list[Fault] = []
     images = [(path, volume) for path in case.images if (volume := _read(path, "image", faults)) is not None]
     label = None if case.label is None else _read(case.label, "label", faults)
     yield from faults
+    if images and len(images) == len(case.images):
+        identities[case.id] = joined([identity_of(volume) for _, volume in images])
     for path, volume in images:
         yield from _image_faults(path, volume, case.nan_as_zero)
         if len(case.images) > 1 and volume.array.shape[0] != 1:
