@@ -24,7 +24,7 @@ def dataset(tmp_path: Path) -> Path:
     for name in names:
         label = np.zeros((20, 18, 16), np.uint8)
         label[4:14, 5:13, 5:12] = 1
-        image = (rng.normal(100, 5, label.shape) + 50 * label).astype(np.int16)
+        image = (rng.normal(-100, 5, label.shape) + 150 * label).astype(np.int16)
         for folder, array in (("imagesTr", image), ("labelsTr", label)):
             nibabel.save(nibabel.Nifti1Image(array, np.diag([-1.0, -1.0, 1.0, 1.0])), root / folder / name)
     description = {

@@ -91,7 +91,7 @@ def test_all_faults_of_all_cases_are_in_one_report(folder: Folder) -> None:
     }
     assert {(problem.case, problem.kind) for problem in report.warnings} == {
         ("c5", "empty label"),
-        ("c5", "constant image"),
+        (folder.root.name, "constant image"),
     }
     assert "[7]" in next(problem.message for problem in report.problems if problem.case == "c2")
 

@@ -213,7 +213,7 @@ def test_the_list_of_nnunet_v1_names_cases_not_files(tmp_path: Path) -> None:
 
 
 def nnunet(root: Path, **more: Any) -> Path:
-    description = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1}, "file_ending": ENDING, **more}
+    description = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "a": 1}, "file_ending": ENDING, **more}
     for name in ("a", "b"):
         image(root / f"imagesTr/{name}_0000{ENDING}")
         label(root / f"labelsTr/{name}{ENDING}")

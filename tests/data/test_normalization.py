@@ -25,7 +25,7 @@ from voxward.data.prepare import frame_of, measured, measured_live, prepare, pre
 
 KINDS = list(NORMALIZATIONS)
 # Numbers that do not depend on the case, and numbers that only cut off what the splines overshoot.
-FIXED, CUT_OFF = {"ct"}, {"none"}
+FIXED, CUT_OFF = {"ct", "scale", "rgb"}, {"none"}
 PREPARATION = Preparation(clip=(-100.0, 240.0))
 
 
@@ -165,6 +165,7 @@ def test_the_plan_records_the_datasets_numbers_or_the_recipes_range():
     channel = ChannelFingerprint("a", -5.0, 9.0, 2.0, 3.0)
     found = {kind: NORMALIZATIONS[kind].planned(channel, PREPARATION) for kind in ("ct", "mr", "none", "clip")}
     assert found.pop("clip") == (-100.0, 240.0, 0.0, 1.0)
+    assert NORMALIZATIONS["scale"].planned(channel, PREPARATION) == (-5.0, 9.0, -5.0, 14.0)
     assert set(found.values()) == {(-5.0, 9.0, 2.0, 3.0)}
 
 
@@ -187,7 +188,8 @@ def test_a_recipe_that_cannot_normalise_is_refused():
 def test_a_plan_edited_by_hand_is_refused_with_the_legal_names():
     image, _ = make_volumes(np.eye(4))
     plan = plan_of("hounsfield")
-    wrong = r"channel 'a' of the plan: unknown normalization 'hounsfield'.*Known: clip, ct, minmax, mr, none, zscore"
+    known = ", ".join(sorted(NORMALIZATIONS))
+    wrong = rf"channel 'a' of the plan: unknown normalization 'hounsfield'.*Known: {known}"
     for made in (prepare, lambda volume, _, plan: measured(volume, plan)):
         with pytest.raises(ValueError, match=wrong):
             made(image, None, plan)

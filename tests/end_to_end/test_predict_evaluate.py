@@ -14,6 +14,7 @@ from voxward.cli import main
 from voxward.commands.check import check
 from voxward.commands.evaluate import evaluate
 from voxward.commands.predict import collect_inputs, predict
+from voxward.core.choices import Reading
 from voxward.core.outputs import MARKER
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label, write_image
@@ -80,13 +81,12 @@ def test_wrong_inputs_are_refused_before_anything_is_written(phantoms, trained, 
     volume = read_image([good])
     two = tmp_path / "two.nii.gz"
     write_image(two, np.concatenate([volume.array] * 2), volume.affine)
-    broken = tmp_path / "broken.nii.gz"
-    broken.write_bytes(good.read_bytes()[:200])
     out = tmp_path / "out"
     with pytest.raises(ValueError, match="two: the model takes 1 channels"):
-        predict(trained, [good, two], out=out)
-    with pytest.raises(ValueError, match="broken"):
-        predict(trained, [good, broken], out=out)
+        predict(trained, [two, good], out=out, reading=Reading(fail_fast=True))
+    (tmp_path / "typo.txt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"typo\.txt: unknown file type"):
+        predict(trained, [good, tmp_path / "typo.txt"], out=out)
     with pytest.raises(ValueError, match="same file"):
         predict(trained, [good, good], out=out)
     with pytest.raises(FileNotFoundError, match="nowhere"):

@@ -175,7 +175,7 @@ def test_a_plan_of_another_dataset_is_refused(phantoms, trained, tmp_path):
     plan = json.loads((trained / "plan.json").read_text())
     plan["channels"][0]["name"] = "CT"
     (tmp_path / "plan.json").write_text(json.dumps(plan))
-    with pytest.raises(ValueError, match="was made for channels"):
+    with pytest.raises(ValueError, match="has the channels MRI, but the model takes CT"):
         train(phantoms, out=tmp_path / "run", reuse=Reuse(plan=tmp_path / "plan.json"))
 
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from voxward.core.choices import AFFINE_TOLERANCE, refuse_tolerance
+from voxward.core.case import Case
+from voxward.core.choices import AFFINE_TOLERANCE, Reading
 from voxward.core.errors import UserError
+from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.io import read_label, write_label
+from voxward.data.nan import reading_nan
 from voxward.data.places import apart
 from voxward.systems.merge import MergeRule, pairs_of
 from voxward.systems.merge import merge as merged
+from voxward.systems.nan import nan_for
 from voxward.systems.open import is_system, open_system
 from voxward.systems.predict import collect_inputs, predict_cases
 from voxward.systems.score import PREDICTIONS
+from voxward.systems.system import System
 
 
 def merge(
@@ -28,7 +33,7 @@ def merge(
     owned_by_second: Sequence[int] = (2,),
     device: str = "auto",
     overwrite: bool = False,
-    affine_tolerance: float = AFFINE_TOLERANCE,
+    reading: Reading = Reading(),
     progress: Progress = silent,
 ) -> tuple[Path, ...]:
     """Merge two segmentations of every case, each believed on the classes it is better at.
@@ -44,55 +49,58 @@ def merge(
         owned_by_second: The label values that the second one decides on; by default oedema.
         device: `auto`, `cpu` or `cuda`, for systems.
         overwrite: Replace files in `out` that are no merged segmentation of voxward's, or were edited since.
-        affine_tolerance: How far the corners of the two segmentations of a case may lie apart, in voxels.
+        reading: What is said of the inputs, how far the two segmentations of a case may lie apart (in voxels), and
+            whether the first failure stops all.
         progress: Told about cases.
 
     Returns:
         The written files.
 
     Raises:
-        UserError: The two do not hold the same cases, or a file would be replaced, before anything is merged; or two
-            segmentations of a case differ in shape or place, or hold other values.
+        UserError: The two folders do not hold the same cases, or a file would be replaced; before anything is merged.
+        CasesFailed: Cases failed, because a system could not segment them, or because their two segmentations differ in
+            shape or place or hold other values. Its `result` are the files of the others.
         FileNotFoundError: A folder or an input is missing.
     """
-    refuse_tolerance(affine_tolerance)
+    tolerance = AFFINE_TOLERANCE if reading.affine_tolerance is None else reading.affine_tolerance
     rule, target = MergeRule(tuple(owned_by_first), tuple(owned_by_second)), Path(out)
-    folders = []
+    folders, failures = [], Failures(reading.fail_fast)
     for given, name in ((first, "first"), (second, "second")):
+        place = Outputs(target / name, PREDICTIONS, overwrite)
         if is_system(Path(given)):
-            folders.append(_predicted(given, inputs, Outputs(target / name, PREDICTIONS, overwrite), device, progress))
-        else:
-            folders.append(Path(given))
-    pairs = pairs_of(*folders)
+            cases, opened = _inputs(given, inputs, device, reading)
+            predict_cases(opened, failures.left(cases), place, progress=progress, failures=failures)
+        folders.append(place.folder if is_system(Path(given)) else Path(given))
+    pairs = pairs_of(folders[0], folders[1], failures.cases)
     if target.resolve() in [folder.resolve() for folder in folders]:
         raise UserError(f"out {target} is one of the two folders: choose another")
     outputs, written = Outputs(target, "a merged segmentation", overwrite), []
     outputs.check(one.name for one, _ in pairs.values())
     for n, (id, (one, other)) in enumerate(sorted(pairs.items())):
-        _merge_case(id, (one, other), rule, outputs, affine_tolerance)
-        written.append(target / one.name)
+        with failures.of(Case(id, (one, other))):
+            _merge_case((one, other), rule, outputs, tolerance)
+            written.append(target / one.name)
         progress("merge", n + 1, len(pairs))
+    failures.raise_any(len(failures.found) + len(written), tuple(written))
     return tuple(written)
 
 
-def _predicted(
-    system: Path | str, inputs: Sequence[Path | str], outputs: Outputs, device: str, progress: Progress
-) -> Path:
+def _inputs(
+    system: Path | str, inputs: Sequence[Path | str], device: str, reading: Reading
+) -> tuple[Sequence[Case], System]:
+    """The cases that a system is to segment, and the system."""
     if not inputs:
         raise UserError(f"{system} is a system: inputs must name the volumes that it segments")
     opened = open_system(system, device=device)
-    predict_cases(opened, collect_inputs(inputs, opened.channels), outputs, progress=progress)
-    return outputs.folder
+    cases = collect_inputs(inputs, opened.channels, reading)
+    return reading_nan(cases, nan_for(opened.runs, reading)), opened
 
 
-def _merge_case(id: str, pair: tuple[Path, Path], rule: MergeRule, outputs: Outputs, affine_tolerance: float) -> None:
+def _merge_case(pair: tuple[Path, Path], rule: MergeRule, outputs: Outputs, tolerance: float) -> None:
     one, other = pair
     a, b = read_label(one), read_label(other)
-    try:
-        if a.shape == b.shape and (found := apart(a.affine, b.affine, a.shape)).exceeds(affine_tolerance):
-            raise UserError(f"{one} and {other} lie in different places: {found}")
-        result = merged(a.array, b.array, rule)
-    except UserError as error:
-        raise UserError(f"{id}: {error}") from error
+    if a.shape == b.shape and (found := apart(a.affine, b.affine, a.shape)).exceeds(tolerance):
+        raise UserError(f"{one} and {other} lie in different places: {found}")
+    result = merged(a.array, b.array, rule)
     with outputs.write(one.name) as path:
         write_label(path, result, a.affine, one)

@@ -26,6 +26,7 @@ def predict(
     overrides: Sequence[str] = (),
     reading: Reading = Reading(),
     device: str = "auto",
+    save_probabilities: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -45,6 +46,9 @@ def predict(
         reading: What the channels of the inputs are, where they do not declare it or declare it wrongly; what is done
             about NaN; and whether the first case that fails stops the others.
         device: `auto`, `cpu` or `cuda`.
+        save_probabilities: Write the probabilities of every case, too, as OUT/probabilities/CASE.nii.gz: float32 in the
+            voxels of the input, a channel per class or region, before post-processing. OUT/probabilities/channels.json
+            says what the channels are.
         resume: Keep predictions that the same system has made of the same files, and nobody edited since.
         overwrite: Replace files in `out` that are no prediction of voxward's, or were edited since; an input is never
             replaced.
@@ -69,6 +73,7 @@ def predict(
     cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, opened.channels, reading)
     cases = within(reading_nan(cases, nan_for(opened.runs, reading)), tolerance_for(opened.runs, reading))
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
-    written = predict_cases(opened, cases, outputs, resume, progress, failures)
+    scores = Outputs(folder / "probabilities", "probabilities", overwrite) if save_probabilities else None
+    written = predict_cases(opened, cases, outputs, resume, progress, failures, scores)
     failures.raise_any(len(cases), written)
     return written

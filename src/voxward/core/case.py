@@ -11,6 +11,7 @@ import torch
 from voxward.core.choices import AFFINE_TOLERANCE, refuse_tolerance
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
+from voxward.core.names import composed
 from voxward.core.spacing import spacing_of
 from voxward.core.types import CaseLabels, Float3, Image, Size3, VoxelArray
 
@@ -176,9 +177,10 @@ class Dataset:
         Raises:
             UserError: The dataset has no such case.
         """
-        for case in self.every:
-            if case.id == id:
-                return case
+        for form in (str, composed):  # the plain comparison first: it is the quick one
+            for case in self.every:
+                if form(case.id) == form(id):
+                    return case
         raise UserError(f"dataset {self.name!r} has no case {id!r}")
 
 

@@ -21,6 +21,23 @@ Padding = Literal["reflect", "edge", "zero"]
 
 
 @dataclass(frozen=True)
+class Intensities:
+    """The intensities of all voxels of a channel, in the unit of the files.
+
+    Args:
+        least: The least intensity.
+        greatest: The greatest intensity.
+        values: All intensities, sorted, where there are at most 16 different ones; else none.
+        air: The share of the voxels that lie around -1000, as air does in CT, in [0, 1].
+    """
+
+    least: float
+    greatest: float
+    values: tuple[float, ...] = ()
+    air: float = 0.0
+
+
+@dataclass(frozen=True)
 class CaseFingerprint:
     """The measurements of one case, in RAS order.
 
@@ -29,12 +46,14 @@ class CaseFingerprint:
         shape: The number of voxels per axis, after cropping where the recipe crops.
         spacing: The voxel size in mm per axis.
         voxels: The number of voxels of each class, the background first.
+        intensities: The intensities of each channel, before cropping.
     """
 
     id: str
     shape: Size3
     spacing: Float3
     voxels: tuple[int, ...]
+    intensities: tuple[Intensities, ...] = ()
 
 
 @dataclass(frozen=True)

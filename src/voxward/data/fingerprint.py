@@ -15,6 +15,7 @@ from voxward.core.labels import LabelSet
 from voxward.core.plan import CaseFingerprint, ChannelFingerprint, Fingerprint
 from voxward.core.spacing import voxel_mm3
 from voxward.core.types import Float3
+from voxward.data.intensities import measure_intensities
 from voxward.data.io import read_case, read_truth
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
 from voxward.data.parallel import for_each_case
@@ -96,6 +97,7 @@ def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str, crop_non
         raise UserError(fault)
     axes, flips = orientation(volume.affine)
     image, truth = orient(volume.array, axes, flips), orient(label.array, axes, flips)
+    intensities = tuple(map(measure_intensities, image))
     if crop_nonzero:
         box = box_slices(*nonzero_box(image))
         image, truth = image[(slice(None), *box)], truth[box]
@@ -111,7 +113,7 @@ def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str, crop_non
     voxel = voxel_mm3(volume.spacing)
     objects = [_objects(index, k, (x, y, z), voxel) for k in range(1, labels.count)]
     return CaseSummary(
-        CaseFingerprint(id, (d, h, w), (x, y, z), tuple(int(count) for count in counts)),
+        CaseFingerprint(id, (d, h, w), (x, y, z), tuple(int(count) for count in counts), intensities),
         _foreground_sample(image, index, foreground),
         tuple(volumes for volumes, _ in objects),
         tuple(extent for _, extent in objects),

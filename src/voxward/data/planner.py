@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from voxward.core.errors import UserError
-from voxward.core.plan import CaseFingerprint, ChannelFingerprint, ChannelPlan, Fingerprint, Plan
+from voxward.core.plan import CaseFingerprint, ChannelPlan, Fingerprint, Plan
 from voxward.core.recipe import Preparation
 from voxward.core.registry import Registry
 from voxward.core.types import Float3, Size3
-from voxward.data.normalization import NORMALIZATIONS, check_normalization, chosen_normalization
+from voxward.data.intensities import pooled
+from voxward.data.normalization import check_normalization, plan_channel
 from voxward.data.planner_nnunet import fit_pooling, nnunet_sizes, nnunet_spacing
 from voxward.data.planner_rog import rog_batch_size, rog_sizes
 
@@ -193,7 +194,7 @@ def _assemble(
     return Plan(
         dataset=fingerprint.dataset,
         labels=fingerprint.labels,
-        channels=tuple(_channel(channel, preparation) for channel in fingerprint.channels),
+        channels=tuple(_channels(fingerprint, preparation)),
         spacing=spacing,
         spline_order=_size3([0 if mm > _ANISOTROPIC * min(spacing) else 3 for mm in spacing]),
         crop_nonzero=preparation.crop_nonzero,
@@ -211,9 +212,10 @@ def _assemble(
     )
 
 
-def _channel(channel: ChannelFingerprint, preparation: Preparation) -> ChannelPlan:
-    name = chosen_normalization(preparation, channel.name)
-    return ChannelPlan(channel.name, name, *NORMALIZATIONS[name].planned(channel, preparation))
+def _channels(fingerprint: Fingerprint, preparation: Preparation) -> Iterator[ChannelPlan]:
+    for n, channel in enumerate(fingerprint.channels):
+        measured = [case.intensities[n] for case in fingerprint.cases if n < len(case.intensities)]
+        yield plan_channel(preparation, channel, n, pooled(measured) if measured else None)
 
 
 def _suspicious(volumes: tuple[float, ...]) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from voxward.core.case import Dataset, Remark, Split
 from voxward.core.choices import FoldNumber
 from voxward.core.errors import UserError
+from voxward.core.names import composed
 from voxward.core.reading import read_json
 
 FOLDS = 5
@@ -80,10 +81,11 @@ def without(split: Split, ids: Sequence[str], dataset: Dataset) -> Split:
     Raises:
         UserError: The dataset has no such case, or no training case is left.
     """
-    unknown = sorted(set(ids) - {case.id for case in dataset.cases})
+    left_out = {composed(id) for id in ids}
+    unknown = sorted(left_out - {composed(case.id) for case in dataset.cases})
     if unknown:
         raise UserError(f"the excluded cases {', '.join(unknown[:5])} are not in {dataset.root}")
-    left = tuple(id for id in split.train if id not in set(ids))
+    left = tuple(id for id in split.train if composed(id) not in left_out)
     if not left:
         raise UserError("every training case is excluded")
     return Split(left, split.validation)
@@ -163,6 +165,7 @@ def _ids(fold: Any, part: str, path: Path) -> tuple[str, ...]:
     ids = fold.get(part) if isinstance(fold, dict) else None
     if not isinstance(ids, list) or not ids or not all(isinstance(id, str) for id in ids):
         raise UserError(f'{path}: every fold needs a "{part}" list of at least one id, got {ids!r}')
-    if len(set(ids)) < len(ids):
+    same = {composed(id) for id in ids}
+    if len(same) < len(ids):
         raise UserError(f'{path}: a "{part}" list repeats an id')
-    return tuple(sorted(ids))
+    return tuple(sorted(same))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from voxward.core.errors import UserError
+from voxward.core.names import composed
 from voxward.core.types import Size3
 from voxward.data.remarks import quiet_library
 
@@ -55,10 +56,12 @@ def volume_suffix(path: Path) -> str:
 def volume_stem(path: Path) -> str:
     """Return the file name without the suffix that says its type: "case_1" for "case_1.nii.gz".
 
+    An accent is written in one form, whichever the disk has: see `core.names`.
+
     Raises:
         UserError: Files of this type cannot be read; the message lists the legal types.
     """
-    return path.name[: -len(volume_suffix(path))]
+    return composed(path.name[: -len(volume_suffix(path))])
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from voxward.data.prepare import measured, prepare, restore_argmax
 from voxward.data.volume_file import affine_fault
 from voxward.pipeline.mean import Mean
 from voxward.pipeline.precision import Precision, autocast, resolve_precision
+from voxward.pipeline.probabilities import reader_of
 from voxward.pipeline.tta import View, averaged, mirror_views, symmetry_views
 from voxward.pipeline.windows import Windows, check_inference, plan_windows, sweep, voting
 from voxward.runs.folder import TrainedModel
@@ -133,13 +134,21 @@ class Predictor:
         voxels = int(np.prod(self.model.plan.window_size))
         return max(2 if voxels <= _PAIRED else 1, VOXELS_PER_FORWARD[self.device.type] // voxels)
 
-    def segment(self, volume: Volume, done: Done | None = None, whole: Volume | None = None) -> np.ndarray:
+    def segment(
+        self,
+        volume: Volume,
+        done: Done | None = None,
+        whole: Volume | None = None,
+        probabilities: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Segment a volume, post-processing included.
 
         Args:
             volume: The volume (c, i, j, k) as its file stores it.
             done: Called with the number of windows that are finished and their number in all.
             whole: The volume that this one is a part of; its statistics then normalise the part.
+            probabilities: An array (k, i, j, k) of a volume that is background for certain, which gets the
+                probabilities before post-processing, see `pipeline.probabilities`; None keeps none.
 
         Returns:
             Class indices (i, j, k) in the volume's own voxel order and shape.
@@ -151,7 +160,7 @@ class Predictor:
         self.check(volume.array.shape[0], volume.affine)
         plan = self.model.plan
         prepared = prepare(volume, None, plan, figures=None if whole is None else measured(whole, plan))
-        label = restore_argmax_of(self, prepared, done)
+        label = restore_argmax_of(self, prepared, done, probabilities)
         segmentation: np.ndarray = self.model.postprocess.apply(label, volume.spacing)
         return segmentation
 
@@ -244,19 +253,23 @@ class Predictor:
         return logits.to(images)
 
 
-def restore_argmax_of(predictor: Predictor, prepared: PreparedCase, done: Done | None = None) -> np.ndarray:
+def restore_argmax_of(
+    predictor: Predictor, prepared: PreparedCase, done: Done | None = None, probabilities: np.ndarray | None = None
+) -> np.ndarray:
     """Compute the class of every voxel of the source file, without post-processing.
 
     Args:
         predictor: The trained model with its settings.
         prepared: The prepared volume.
         done: Called with the number of windows that are finished and their number in all.
+        probabilities: Gets the probabilities, as in `Predictor.segment`.
 
     Returns:
         Class indices (i, j, k) in the voxel order and shape of the source file.
     """
-    axis = predictor.windows(_spatial(prepared.image)).axis
-    return restore_argmax(predictor.slabs(prepared, done), prepared.frame, axis, predictor.model.plan.labels.read)
+    axis, labels, frame = predictor.windows(_spatial(prepared.image)).axis, predictor.model.plan.labels, prepared.frame
+    read = labels.read if probabilities is None else reader_of(labels, probabilities, frame, axis)
+    return restore_argmax(predictor.slabs(prepared, done), frame, axis, read)
 
 
 def _unpad(slabs: Iterator[Tensor], axis: int, offset: Size3, shape: Size3) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ from voxward.data.prepare import measured, prepare, restored_rows
 from voxward.pipeline.mean import Mean, mean_logits
 from voxward.pipeline.member import background
 from voxward.pipeline.predictor import Done, Predictor
+from voxward.pipeline.probabilities import reader_of
 
 # Logits (all classes of some rows of the whole volume) that are averaged at once: 8 MiB in float32.
 _SLAB = 2**21
@@ -26,6 +27,7 @@ def segment_together(
     weights: Sequence[float] | None = None,
     done: Done | None = None,
     whole: Volume | None = None,
+    probabilities: np.ndarray | None = None,
 ) -> np.ndarray:
     """Segment a volume by the mean of several models, without ever holding all logits of any model.
 
@@ -39,6 +41,7 @@ def segment_together(
         weights: The share of each model, which sum to 1; None gives all the same share.
         done: Called with the windows that are finished and the windows of all models together.
         whole: The volume that this one is a part of; its statistics then normalise the part.
+        probabilities: An array (k, i, j, k) that gets the probabilities, see `pipeline.probabilities`; None keeps none.
 
     Returns:
         Class indices (i, j, k) in the file's shape and voxel order, without post-processing.
@@ -53,11 +56,12 @@ def segment_together(
     streams = [_Rows(one, case, axis, count(n)) for n, (one, case) in enumerate(zip(predictors, prepared, strict=True))]
     index = np.zeros(frame.source_shape, np.uint8 if labels.outputs <= 256 else np.uint16)
     oriented = orient(index, frame.axes, frame.flips)
+    read = labels.read if probabilities is None else reader_of(labels, probabilities, frame, axis, box=False)
     step = max(1, _SLAB * oriented.shape[axis] // (labels.outputs * oriented.size))
     for start in range(0, oriented.shape[axis], step):
         rows = range(start, min(start + step, oriented.shape[axis]))
         logits = mean_logits([stream.take(rows)[None] for stream in streams], labels.head, mean, weights)[0]
-        oriented[_along(axis, rows)] = labels.read(logits).cpu().numpy()
+        oriented[_along(axis, rows)] = read(logits).cpu().numpy()
     for stream in streams:
         stream.finish()
     return index

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from voxward.core.document import with_format
 from voxward.core.outputs import Outputs
@@ -48,11 +48,21 @@ def metrics_table(evaluation: Evaluation) -> Table:
     fields, data = _data(evaluation)
     origin, cases = evaluation.origin, [case.id for case in evaluation.cases]
     notes = () if origin is None else tuple(seen_notes(cases, origin.seen, origin.left_out))
+    notes = (*notes, *_unannotated(evaluation))
     warnings = failed_note(evaluation.failed, len(cases) + len(evaluation.failed))
     return Table(
         _columns(evaluation.scoring), tuple(rows), caption=_caption(evaluation), notes=notes, warnings=warnings,
         fields=fields, data=data,
     )  # fmt: skip
+
+
+def _unannotated(evaluation: Evaluation) -> Iterator[str]:
+    """Say how much of the volumes counts in no score."""
+    shares = [case.unannotated for case in evaluation.cases]
+    if any(shares):
+        some = sum(share > 0 for share in shares)
+        share = f"{100 * sum(shares) / len(shares):.3g} % of the voxels"
+        yield f"{share} (mean over cases; {some} of {len(shares)} have some) are not annotated and count in no score"
 
 
 def _columns(scoring: Scoring) -> tuple[Column, ...]:

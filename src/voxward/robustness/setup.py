@@ -13,6 +13,7 @@ from voxward.core.channels import same_channels
 from voxward.core.choices import Cases, Reading
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
+from voxward.core.labels import LabelSet
 from voxward.core.structure import to_data
 from voxward.data.channels import in_order_of
 from voxward.data.io import read_case, read_truth
@@ -62,10 +63,11 @@ def set_up(
     runs = [run for system in opened.values() for run in system.runs]
     dataset = dataset_within(dataset_reading_nan(dataset, nan_for(runs, reading)), tolerance_for(runs, reading))
     scope, failures = _scope(dataset, runs, protocol.cases, cases), Failures(reading.fail_fast)
-    readable = _readable({id: dataset.case(id) for id in scope.ids}, [*opened.values()], failures)
+    labels = {name: system.labels.ignoring(dataset.labels.ignore) for name, system in opened.items()}
+    readable = _readable({id: dataset.case(id) for id in scope.ids}, [*opened.values()], failures, [*labels.values()])
     bench = Bench(
         sources=dict(zip(opened, sources, strict=True)),
-        labels={name: system.labels.ignoring(dataset.labels.ignore) for name, system in opened.items()},
+        labels=labels,
         cases=readable,
         ordered={name: _ordered(dataset, system, readable, reading) for name, system in opened.items()},
         protocol=replace(protocol, surrogate=None),
@@ -139,24 +141,28 @@ def _scope(dataset: Dataset, runs: Sequence[RunFolder], count: int | None, cases
     return scope
 
 
-def _readable(chosen: Mapping[str, Case], systems: Sequence[System], failures: Failures) -> Mapping[str, Case]:
+def _readable(
+    chosen: Mapping[str, Case], systems: Sequence[System], failures: Failures, labels: Sequence[LabelSet]
+) -> Mapping[str, Case]:
     """The cases that can be read, and whose label fits; which case is the first one must be known before any work."""
     cases = list(chosen.values())
     for case in cases:
         with failures.of(case):
-            _try(case, systems)
+            _try(case, systems, labels)
     if not (left := failures.left(cases)):
         failures.raise_any(len(cases))
     return {case.id: case for case in left}
 
 
-def _try(case: Case, systems: Sequence[System]) -> None:
+def _try(case: Case, systems: Sequence[System], labels: Sequence[LabelSet]) -> None:
     if case.label is None:
         raise UserError("it has no label: an attack needs the truth")
     volume = read_case(case)
     label = read_truth(case, volume)
-    for system in systems:
-        system.labels.to_index(label.array)
+    for system, known in zip(systems, labels, strict=True):
+        index = known.to_index(label.array)
+        if (unknown := known.ignored(index)) is not None and unknown.all():
+            raise UserError(f"no voxel is annotated: all have the ignore label {known.ignore}")
         system.check(len(volume.array) if case.order is None else len(case.order), volume.affine)
 
 

@@ -23,6 +23,7 @@ from voxward.core.model import Box, VolumeModel
 from voxward.core.registry import unknown_name
 from voxward.core.types import Float3, Size3
 from voxward.pipeline.predictor import Done
+from voxward.pipeline.probabilities import agree, certain
 from voxward.runs.folder import RunFolder, TrainedModel
 from voxward.runs.postprocess import drop_small_parts
 from voxward.systems.cascade_model import CascadeModel, HeldBox, Stage
@@ -99,11 +100,13 @@ class CascadeResult:
         coarse: Class indices (i, j, k) of the coarse system, nothing dropped, in its own classes.
         box: What the fine system saw; None when the coarse system found nothing to look at, so that `label` is the
             coarse result (background alone, where the coarse system only localises).
+        probabilities: The probabilities (k, i, j, k), where they were asked for.
     """
 
     label: np.ndarray
     coarse: np.ndarray
     box: Box | None
+    probabilities: np.ndarray | None = None
 
     @property
     def refined(self) -> bool:
@@ -185,23 +188,47 @@ class CascadeSystem:
         for system in (self.coarse, self.fine):
             system.check(channels, affine)
 
-    def segment(self, volume: Volume, done: Done | None = None, whole: Volume | None = None) -> Segmentation:
+    def segment(
+        self, volume: Volume, done: Done | None = None, whole: Volume | None = None, probabilities: bool = False
+    ) -> Segmentation:
         """Segment a volume; see System. The notes hold the box as [start, stop] per axis, None where there is none."""
-        result = self.refine(volume, done, whole)
+        result = self.refine(volume, done, whole, probabilities)
         warning = "" if result.refined else "the coarse model found nothing: the prediction is empty"
-        return Segmentation(result.label, {"box": sides(result.box)}, warning)
+        return Segmentation(result.label, {"box": sides(result.box)}, warning, result.probabilities)
 
-    def refine(self, volume: Volume, done: Done | None = None, whole: Volume | None = None) -> CascadeResult:
-        """Segment a volume and keep what the coarse system said; the arguments are those of `segment`."""
+    def check_probabilities(self) -> None:
+        """Refuse systems without probabilities; see System. A system that only localises needs none."""
+        for system in (self.fine,) if self.region.localise_only else (self.coarse, self.fine):
+            system.check_probabilities()
+
+    def refine(
+        self, volume: Volume, done: Done | None = None, whole: Volume | None = None, probabilities: bool = False
+    ) -> CascadeResult:
+        """Segment a volume and keep what the coarse system said; the arguments are those of `segment`.
+
+        Probabilities are those of the fine system inside the box and those of the coarse one outside of it. Where the
+        coarse result was changed there (a small part was dropped), they are certain of what the class map says.
+        """
         self.check(volume.array.shape[0], volume.affine)
-        coarse, kept, found, box = self._located(volume, done, whole)
-        if self.region.localise_only:
+        localising = self.region.localise_only
+        coarse, kept, found, box = self._located(volume, done, whole, probabilities and not localising)
+        if localising:
             kept = np.zeros_like(kept)
+        scores = self._outside(coarse, kept) if probabilities else None
         if box is None:
-            return CascadeResult(kept, coarse, None)
+            return CascadeResult(kept, coarse.label, None, scores)
         part = crop(volume, box, found if self.region.mask_outside else None)
-        fine = self.fine.segment(part, done, whole or volume).label
-        return CascadeResult(_replaced(kept, box, fine), coarse, box)
+        fine = self.fine.segment(part, done, whole or volume, probabilities)
+        if scores is not None:
+            scores[(slice(None), *box)] = fine.probabilities
+        return CascadeResult(_replaced(kept, box, fine.label), coarse.label, box, scores)
+
+    def _outside(self, coarse: Segmentation, kept: np.ndarray) -> np.ndarray:
+        """The probabilities of the coarse system, as far as they say what it kept."""
+        i, j, k = kept.shape
+        found = certain(self.labels, (i, j, k)) if coarse.probabilities is None else coarse.probabilities
+        agree(found, kept, self.labels)
+        return found
 
     def freeze(
         self, volume: Volume, how: Freeze = Freeze(), whole: Volume | None = None, inside: Box | None = None
@@ -273,11 +300,11 @@ class CascadeSystem:
         raise UserError(f"{self.name} is a cascade, and has no single network")
 
     def _located(
-        self, volume: Volume, done: Done | None, whole: Volume | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Box | None]:
-        """The coarse class map, the same without small parts, the mask of what is looked for, and its box."""
-        coarse = self.coarse.segment(volume, done, whole).label
-        kept = drop_small_parts(coarse, self.region.fraction, self._wanted)
+        self, volume: Volume, done: Done | None, whole: Volume | None, probabilities: bool = False
+    ) -> tuple[Segmentation, np.ndarray, np.ndarray, Box | None]:
+        """What the coarse system says, its class map without small parts, the mask of what is looked for, its box."""
+        coarse = self.coarse.segment(volume, done, whole, probabilities)
+        kept = drop_small_parts(coarse.label, self.region.fraction, self._wanted)
         found = np.isin(kept, self._wanted)
         margin = _margin_voxels(self.region.margin, self.region.margin_unit, volume.spacing)
         return coarse, kept, found, bounding_box(found, margin)

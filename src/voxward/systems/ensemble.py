@@ -17,6 +17,7 @@ from voxward.core.model import Box, VolumeModel
 from voxward.pipeline.mean import Mean
 from voxward.pipeline.model import PipelineModel
 from voxward.pipeline.predictor import Done, Predictor
+from voxward.pipeline.probabilities import certain
 from voxward.pipeline.together import segment_together
 from voxward.runs.folder import RunFolder, TrainedModel
 from voxward.systems.deployment import Deployment, deployment_of
@@ -153,11 +154,18 @@ class EnsembleSystem:
         for predictor in self.predictors:
             predictor.check(channels, affine)
 
-    def segment(self, volume: Volume, done: Done | None = None, whole: Volume | None = None) -> Segmentation:
+    def segment(
+        self, volume: Volume, done: Done | None = None, whole: Volume | None = None, probabilities: bool = False
+    ) -> Segmentation:
         """Segment a volume; see System. Memory holds one layer of windows per member."""
         self.check(volume.array.shape[0], volume.affine)
-        label = segment_together(self.predictors, volume, self.mean, self.weights, done, whole)
-        return Segmentation(self.predictors[0].model.postprocess.apply(label, volume.spacing))
+        kept = certain(self.labels, volume.shape) if probabilities else None
+        label = segment_together(self.predictors, volume, self.mean, self.weights, done, whole, kept)
+        settled = self.predictors[0].model.postprocess.apply(label, volume.spacing)
+        return Segmentation(settled, probabilities=kept)
+
+    def check_probabilities(self) -> None:
+        """Do nothing: the members have scores, or they would be no members."""
 
     def freeze(
         self, volume: Volume, how: Freeze = Freeze(), whole: Volume | None = None, inside: Box | None = None

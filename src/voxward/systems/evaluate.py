@@ -11,6 +11,7 @@ from voxward.core.case import Case, Dataset, Volume
 from voxward.core.errors import Failure, UserError
 from voxward.core.failures import Failures
 from voxward.core.labels import IGNORED, LabelSet
+from voxward.core.names import on_disk
 from voxward.core.structure import to_data
 from voxward.data.io import SUFFIXES, read_label
 from voxward.data.parallel import for_each_case
@@ -54,7 +55,11 @@ class Evaluation:
     def to_data(self) -> dict[str, Any]:
         """Return everything as plain JSON data, in the form of metrics.json."""
         cases = [
-            {"id": case.id, "classes": {name: scores.figures() for name, scores in case.classes.items()}}
+            {
+                "id": case.id,
+                "classes": {name: scores.figures() for name, scores in case.classes.items()},
+                **({"unannotated": case.unannotated} if case.unannotated else {}),
+            }
             for case in self.cases
         ]
         failed = [{"id": failure.case, "reason": failure.reason} for failure in self.failed]
@@ -146,18 +151,21 @@ def evaluate_folder(
         The scores of the cases that did not fail, and their summaries.
 
     Raises:
-        UserError: A case has no label or several predictions.
+        UserError: A case has no label.
         CasesFailed: Cases failed, and `failures` is None, or all of them did.
         FileNotFoundError: The folder is missing.
     """
     if not predictions.is_dir():
         raise FileNotFoundError(f"predictions must be a folder, and {predictions} is not one")
     cases = dataset.cases if ids is None else tuple(dataset.case(id) for id in ids)
-    pairs = []
+    pairs, kept = [], Failures() if failures is None else failures
     for case in cases:
         if case.label is None:
             raise UserError(f"case {case.id!r} of {dataset.name!r} has no label to score against")
-        pairs.append(replace(case, images=(_prediction(predictions, case),)))
+        with kept.of(case):
+            pairs.append(replace(case, images=(_prediction(predictions, case),)))
+    if failures is None:
+        kept.raise_any(len(cases))
     return _evaluate(pairs, dataset.labels, scoring, workers, progress, failures)
 
 
@@ -184,7 +192,7 @@ def _evaluate(
 
 def _prediction(folder: Path, case: Case) -> Path:
     """Return the file of a case's prediction, whatever its type; where there is none, the path where it should be."""
-    found = [path for suffix in SUFFIXES if (path := folder / f"{case.id}{suffix}").is_file()]
+    found = [path for suffix in SUFFIXES if (path := on_disk(folder / f"{case.id}{suffix}")).is_file()]
     if len(found) > 1:
         raise UserError(f"case {case.id!r} has several predictions: {', '.join(path.name for path in found)}")
     return found[0] if found else folder / f"{case.id}.nii.gz"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from voxward.core.case import Case
 from voxward.core.errors import UserError
-from voxward.data.formats.collisions import composed, volumes_by_stem
+from voxward.core.names import composed
+from voxward.data.formats.collisions import volumes_by_stem
 from voxward.data.volume_file import volume_stem
 
 
@@ -25,7 +26,7 @@ def refuse_alike(files: Sequence[Path]) -> None:
     """
     found: dict[tuple[Path, str], set[str]] = defaultdict(set)
     for path in files:
-        names = found[path.parent.resolve(), composed(volume_stem(path))]
+        names = found[path.parent.resolve(), volume_stem(path)]
         if path.name in names:
             raise UserError(f"the input {path} is named twice: both would be written as the same file")
         names.add(path.name)

@@ -84,12 +84,13 @@ def _check(name: str, labels: VoxelArray, legal: Collection[int]) -> None:
         raise UserError(f"{name} must hold the classes {sorted(legal)}, got {unknown[:5]} as well")
 
 
-def pairs_of(first: Path, second: Path) -> dict[str, tuple[Path, Path]]:
+def pairs_of(first: Path, second: Path, leaving_out: Collection[str] = ()) -> dict[str, tuple[Path, Path]]:
     """Find the two segmentations of every case in two folders.
 
     Args:
         first: The folder with the segmentations of the first model.
         second: The folder with those of the second model, under the same names.
+        leaving_out: The ids of cases that are not looked for.
 
     Returns:
         For each case id, the file in `first` and the file in `second`.
@@ -98,11 +99,11 @@ def pairs_of(first: Path, second: Path) -> dict[str, tuple[Path, Path]]:
         UserError: The folders do not hold the same cases, hold none, or one holds two segmentations of a case.
         FileNotFoundError: A folder is missing.
     """
-    found = [_files(folder) for folder in (first, second)]
+    found = [{id: path for id, path in _files(folder).items() if id not in leaving_out} for folder in (first, second)]
     lacking = sorted({*found[0]} ^ {*found[1]})
     if lacking:
         raise UserError(f"{first} and {second} must hold the same cases; only one has {', '.join(lacking[:5])}")
-    if not found[0]:
+    if not found[0] and not leaving_out:
         raise UserError(f"{first} holds no segmentation")
     return {id: (path, found[1][id]) for id, path in found[0].items()}
 

@@ -16,10 +16,20 @@ from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.channels import files_in_order_of, in_order_of, names_beside
 from voxward.data.formats import open_dataset
-from voxward.data.io import SUFFIXES, order_fault, read_case, read_header, volume_stem, volume_suffix, write_label
+from voxward.data.io import (
+    SUFFIXES,
+    order_fault,
+    read_case,
+    read_header,
+    volume_stem,
+    volume_suffix,
+    write_image,
+    write_label,
+)
 from voxward.data.places import apart
 from voxward.systems.digest import case_digest, digest
 from voxward.systems.inputs import refuse_alike, refuse_one_output, warn_of_channels, warn_of_subfolders
+from voxward.systems.probability_files import begin_probabilities, probability_file
 from voxward.systems.system import System
 
 
@@ -30,6 +40,7 @@ def predict_cases(
     resume: bool = False,
     progress: Progress = silent,
     failures: Failures | None = None,
+    probabilities: Outputs | None = None,
 ) -> tuple[Path, ...]:
     """Segment cases; the headers of all are checked before the first is read whole.
 
@@ -43,18 +54,22 @@ def predict_cases(
             made again.
         progress: Told about windows and cases.
         failures: Gets the cases that fail; None raises them together, after the others are written.
+        probabilities: The folder that gets the probabilities of every case as CASE.nii.gz, before post-processing, with
+            a channel per class or region, and channels.json, which says what each channel is; None writes none.
 
     Returns:
         The files of the cases that did not fail, in the order of the cases.
 
     Raises:
-        UserError: Another file would be replaced; then nothing is written.
+        UserError: Another file would be replaced, or the system has no probabilities; then nothing is written.
         CasesFailed: Cases failed, and `failures` is None; its result are the files of the others.
     """
     kept = Failures() if failures is None else failures
     targets = [inside(outputs.folder, f"{case.id}{volume_suffix(case.images[0])}") for case in cases]
     _refuse_overwriting(cases, targets)
     outputs.check(target.name for target in targets)
+    if probabilities is not None:
+        begin_probabilities(probabilities, system, cases)
     for case in cases:
         with kept.of(case):
             _check(system, case)
@@ -63,21 +78,26 @@ def predict_cases(
         if case.id not in kept.cases:
             with kept.of(case):
                 how = digest(made_by, case_digest(case))
-                if not (resume and outputs.made(path.name, how)):
-                    again += [case.id] if resume and path.exists() else []
-                    _segment_file(system, case, outputs, path.name, how, progress)
+                if not (resume and _is_done(case, path, how, outputs, probabilities)):
+                    other = path.exists() and not outputs.made(path.name, how)
+                    again += [case.id] if resume and other else []
+                    _segment_file(system, case, (outputs, probabilities), path.name, how, progress)
         progress("predict", n + 1, len(cases))
-    if again:
-        warnings.warn(
-            f"{len(again)} predictions in {outputs.folder} were not made by this system, with these settings, of these "
-            f"files: they are made again ({', '.join(again[:5])}{', ...' if len(again) > 5 else ''})",
-            stacklevel=2,
-        )
+    _warn_of_others(again, outputs)
     kept.found[:] = kept.ordered(cases)
     written = tuple(path for case, path in zip(cases, targets, strict=True) if case.id not in kept.cases)
     if failures is None:
         kept.raise_any(len(cases), written)
     return written
+
+
+def _warn_of_others(again: Sequence[str], outputs: Outputs) -> None:
+    if again:
+        warnings.warn(
+            f"{len(again)} predictions in {outputs.folder} were not made by this system, with these settings, of these "
+            f"files: they are made again ({', '.join(again[:5])}{', ...' if len(again) > 5 else ''})",
+            stacklevel=3,
+        )
 
 
 def collect_inputs(
@@ -176,10 +196,21 @@ def _check(system: System, case: Case) -> None:
     system.check(count if case.order is None else len(case.order), first.affine)
 
 
-def _segment_file(system: System, case: Case, outputs: Outputs, name: str, how: str, progress: Progress) -> None:
+def _is_done(case: Case, path: Path, how: str, outputs: Outputs, probabilities: Outputs | None) -> bool:
+    return outputs.made(path.name, how) and (probabilities is None or probabilities.made(probability_file(case), how))
+
+
+def _segment_file(
+    system: System, case: Case, folders: tuple[Outputs, Outputs | None], name: str, how: str, progress: Progress
+) -> None:
+    outputs, probabilities = folders
     volume = read_case(case)
-    found = system.segment(volume, lambda done, of: progress("windows", done, of))
+    wanted = probabilities is not None
+    found = system.segment(volume, lambda done, of: progress("windows", done, of), probabilities=wanted)
     if found.warning:
         warnings.warn(f"{case.id}: {found.warning}", stacklevel=2)
     with outputs.write(name, how) as path:
         write_label(path, system.labels.to_values(found.label), volume.affine, case.images[0])
+    if probabilities is not None and found.probabilities is not None:
+        with probabilities.write(probability_file(case), how) as path:
+            write_image(path, found.probabilities, volume.affine, template=case.images[0])

@@ -22,6 +22,7 @@ from voxward.data.prepare import measured
 from voxward.pipeline.model import PipelineModel, legal_range
 from voxward.pipeline.precision import resolve_precision
 from voxward.pipeline.predictor import Done, Predictor
+from voxward.pipeline.probabilities import certain
 from voxward.runs.folder import RunFolder, TrainedModel, load_run
 from voxward.runs.postprocess import PostProcess
 from voxward.systems.deployment import Deployment, deployment_of
@@ -132,9 +133,17 @@ class RunSystem:
         """Refuse a volume by its header; see System."""
         self.predictor.check(channels, affine)
 
-    def segment(self, volume: Volume, done: Done | None = None, whole: Volume | None = None) -> Segmentation:
+    def segment(
+        self, volume: Volume, done: Done | None = None, whole: Volume | None = None, probabilities: bool = False
+    ) -> Segmentation:
         """Segment a volume; see System."""
-        return Segmentation(self.predictor.segment(volume, done, whole))
+        kept = certain(self.labels, volume.shape) if probabilities else None
+        return Segmentation(self.predictor.segment(volume, done, whole, kept), probabilities=kept)
+
+    def check_probabilities(self) -> None:
+        """Refuse a run whose windows vote; see System."""
+        if self.predictor.model.inference.combine == "vote":
+            raise UserError(f"{self.name} lets its windows vote (inference.combine), so that it has no probabilities")
 
     def freeze(
         self, volume: Volume, how: Freeze = Freeze(), whole: Volume | None = None, inside: Box | None = None

@@ -31,11 +31,14 @@ class Segmentation:
         label: Class indices (i, j, k) in the shape and voxel order of the volume's file.
         notes: What else is worth a line in a record, such as the box that a cascade found.
         warning: What the user should know about this result; empty where there is nothing to say.
+        probabilities: The probability of each class or region, (k, i, j, k) in float32, before post-processing; None
+            where they were not asked for.
     """
 
     label: np.ndarray
     notes: Mapping[str, Any] = field(default_factory=dict)
     warning: str = ""
+    probabilities: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -126,19 +129,30 @@ class System(Protocol):
         """
         ...
 
-    def segment(self, volume: Volume, done: Done | None = None, whole: Volume | None = None) -> Segmentation:
+    def segment(
+        self, volume: Volume, done: Done | None = None, whole: Volume | None = None, probabilities: bool = False
+    ) -> Segmentation:
         """Segment a volume (c, i, j, k).
 
         Args:
             volume: The volume as its file stores it.
             done: Called with the windows that are finished and the windows in all.
             whole: The volume that this one is a part of; its statistics then normalise the part.
+            probabilities: Whether the probabilities are kept, too, as one array of the whole volume.
 
         Returns:
             The segmentation, post-processed.
 
         Raises:
             UserError: The volume does not fit the system, or the system returns NaN or infinite scores.
+        """
+        ...
+
+    def check_probabilities(self) -> None:
+        """Refuse to be asked for probabilities, before anything is read.
+
+        Raises:
+            UserError: The system has none.
         """
         ...
 

@@ -18,9 +18,11 @@ from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import Recipe, dump_recipe, load_recipe
 from voxward.core.structure import to_data
 from voxward.data.channels import in_order_of
+from voxward.data.check_intensities import warn_of_intensities
 from voxward.data.fingerprint import fingerprint
 from voxward.data.formats.description import warn_of_rewritten
 from voxward.data.nan import dataset_reading_nan
+from voxward.data.normalization import check_normalization
 from voxward.data.places import dataset_within
 from voxward.data.planner import check_preparation, make_plan
 from voxward.data.splits import load_split, without
@@ -208,10 +210,13 @@ def measured_plan(
     """
     preparation = recipe.preparation
     check_preparation(preparation)
+    check_normalization(preparation, dataset.channels)
     read = dataset_within(dataset_reading_nan(dataset, preparation.nan), preparation.affine_tolerance)
     shown = counter(progress, "fingerprint")
     measured = fingerprint(read, ids, workers, shown, preparation.crop_nonzero, failures)
-    return measured, make_plan(measured, preparation)
+    plan = make_plan(measured, preparation)
+    warn_of_intensities(measured, plan)
+    return measured, plan
 
 
 def given_plan(path: Path, dataset: Dataset, recipe: Recipe) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from voxward.core.choices import AFFINE_TOLERANCE, Nan
@@ -17,8 +18,10 @@ class Preparation:
 
     Args:
         planner: The planner that chooses the size of the patch and the strides of the network.
-        normalization: How intensities are normalised. `auto` is `ct` for channels named CT, and `mr` for all others.
-            Others are names of `data.normalization.NORMALIZATIONS`.
+        normalization: How intensities are normalised: a name of `data.normalization.NORMALIZATIONS` for all channels,
+            a list with one name per channel, or {channel: name}, where a channel is named, or numbered from 0, and all
+            others are `auto`. `auto` is what the channel's name says (`data.normalization.NAMED`: `ct` for CT, `none`
+            for noNorm, ...), and `mr` for all other names.
         clip: The intensity range (low, high), in the unit of the files, of the normalisation `clip`.
         resample: True resamples all cases to the spacing of the plan; False leaves every case its own voxels.
         crop_nonzero: True cuts off the margin of zeros around a volume.
@@ -34,7 +37,7 @@ class Preparation:
     """
 
     planner: str = "rog"
-    normalization: str = "auto"
+    normalization: str | Mapping[str | int, str] | tuple[str, ...] = "auto"
     clip: tuple[float, float] | None = None
     resample: bool = True
     crop_nonzero: bool = True

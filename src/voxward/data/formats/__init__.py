@@ -10,6 +10,7 @@ from typing import Protocol
 
 from voxward.core.case import Case, Dataset, Split
 from voxward.core.errors import UserError
+from voxward.core.names import composed, on_disk
 from voxward.data.formats import brats, folder, msd, nnunet
 from voxward.data.formats.collisions import Refused, name_remarks, refused_entries
 from voxward.data.splits import fold_remarks
@@ -133,12 +134,33 @@ def _split_without(split: Split, bad: set[str]) -> Split:
     return Split(train, validation)
 
 
+def _in_one_form(dataset: Dataset) -> Dataset:
+    """Ids with their accents in one form, and files under the names that the disk has."""
+    cases, unlabelled, test, unused = (
+        tuple(
+            replace(
+                case,
+                id=composed(case.id),
+                images=tuple(map(on_disk, case.images)),
+                label=None if case.label is None else on_disk(case.label),
+            )
+            for case in part
+        )
+        for part in (dataset.cases, dataset.unlabelled, dataset.test, dataset.unused)
+    )
+    folds = tuple(
+        (number, Split(*(tuple(sorted(map(composed, ids))) for ids in (split.train, split.validation))))
+        for number, split in dataset.folds
+    )
+    return replace(dataset, cases=cases, unlabelled=unlabelled, test=test, unused=unused, folds=folds)
+
+
 def _open(root: Path) -> Dataset:
     if not root.is_dir():
         raise FileNotFoundError(f"no dataset folder {root}")
     for layout in LAYOUTS:
         if layout.recognises(root):
-            return layout.open(root)
+            return _in_one_form(layout.open(root))
     inner = sorted(path.name for path in root.iterdir() if (path / "dataset.json").is_file())
     hint = f" Its folders {', '.join(inner[:3])} may be datasets." if inner else ""
     raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from voxward.core.case import Case, Dataset, Remark
 from voxward.core.files import name_fault
+from voxward.core.names import composed
 from voxward.data.volume_file import SUFFIXES, volume_stem
 
 
@@ -58,11 +58,6 @@ def _by_name(cases: Iterable[Case]) -> dict[str, list[Case]]:
     return found
 
 
-def composed(name: str) -> str:
-    """One of the two ways in which Unicode writes a letter with an accent: macOS makes one name of both."""
-    return unicodedata.normalize("NFC", name)
-
-
 def _files(case: Case) -> str:
     return ", ".join(repr(path.name) for path in case.images) or "no image"
 
@@ -106,7 +101,7 @@ def volumes_by_stem(folder: Path) -> dict[str, list[Path]]:
 
 
 def _stem(path: Path) -> str:
-    return composed(volume_stem(path)) if path.name.lower().endswith(SUFFIXES) else path.name
+    return volume_stem(path) if path.name.lower().endswith(SUFFIXES) else path.name
 
 
 def name_remarks(dataset: Dataset) -> Iterator[Remark]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from voxward.core.case import Case, Remark
 from voxward.core.errors import UserError
-from voxward.data.volume_file import SUFFIXES, volume_stem
+from voxward.core.names import on_disk
+from voxward.data.volume_file import SUFFIXES, volume_stem, volume_suffix
 
 LISTS = ("training", "validation", "test", "testing")
 """The lists that are read; `testing` is Auto3DSeg's word for `test`."""
@@ -132,22 +133,24 @@ def _label_beside(image: Path, id: str) -> Path | None:
     """nnU-Net keeps the labels of imagesTs in a folder labelsTs beside it."""
     if image.parent.name != "imagesTs":
         return None
-    found = [path for suffix in SUFFIXES if (path := image.parent.with_name("labelsTs") / f"{id}{suffix}").is_file()]
+    found = [
+        path for suffix in SUFFIXES if (path := on_disk(image.parent.with_name("labelsTs") / f"{id}{suffix}")).is_file()
+    ]
     return found[0] if found else None
 
 
 def _stands_for_channels(root: Path, entry: Entry, channels: int) -> bool:
     """Whether an image is not there, but a file of one of its channels is."""
-    if len(entry.images) != 1 or (root / entry.images[0]).is_file():
+    if len(entry.images) != 1 or on_disk(root / entry.images[0]).is_file():
         return False
-    return any((root / image).is_file() for image in _of_channels(root, entry, channels).images)
+    return any(on_disk(root / image).is_file() for image in _of_channels(root, entry, channels).images)
 
 
 def _of_channels(root: Path, entry: Entry, channels: int) -> Entry:
     image = entry.images[0]
-    if len(entry.images) != 1 or (root / image).is_file():
+    if len(entry.images) != 1 or on_disk(root / image).is_file():
         return entry
-    end = len(str(image)) - len(Path(image).name) + len(volume_stem(Path(image)))
+    end = len(str(image)) - len(volume_suffix(Path(image)))
     return replace(entry, images=tuple(f"{image[:end]}_{n:04d}{image[end:]}" for n in range(channels)))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from voxward.core.case import Case, Dataset, Remark
 from voxward.core.errors import UserError
+from voxward.core.names import composed, on_disk
 from voxward.data.formats.collisions import volumes_by_stem
 from voxward.data.formats.datalist import count_remarks, list_remarks
 from voxward.data.formats.description import channels_of, declared_labels, read_description, splits_of
@@ -84,13 +85,14 @@ def _unread(root: Path, folders: Sequence[str], ending: str) -> Iterator[Remark]
 
 def _found(root: Path, images: str, labels: str, channels: int, ending: str) -> tuple[Case, ...]:
     """One case per name before "_0000"; a case that lacks a channel is found by its others."""
-    stems = [file.name[: -len(ending)] for file in (root / images).glob(f"*{ending}") if not file.name.startswith(".")]
+    files = [file for file in (root / images).glob(f"*{ending}") if not file.name.startswith(".")]
+    stems = [composed(file.name[: -len(ending)]) for file in files]
     ids = sorted({stem[:-5] for stem in stems if stem[-5:-4] == "_" and stem[-4:].isdigit()})
     return tuple(
         Case(
             id,
-            tuple(root / images / f"{id}_{channel:04d}{ending}" for channel in range(channels)),
-            root / labels / f"{id}{ending}",
+            tuple(on_disk(root / images / f"{id}_{channel:04d}{ending}") for channel in range(channels)),
+            on_disk(root / labels / f"{id}{ending}"),
         )
         for id in ids
     )

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from voxward.core.errors import UserError
-from voxward.core.plan import ChannelFingerprint, ChannelPlan
+from voxward.core.plan import ChannelFingerprint, ChannelPlan, Intensities
 from voxward.core.recipe import Preparation
 from voxward.data.normalization.normalization import LiveNumbers, Normalization, Numbers
 from voxward.data.normalization.sample import live_moments
@@ -22,12 +22,16 @@ class Clip(Normalization):
     """
 
     reads_plan = True
+    hounsfield = None
+    keeps_values = True
 
     def problems(self, preparation: Preparation) -> list[str]:
         """Return a sentence if the recipe does not state `clip`."""
         return [] if preparation.clip else ["clip must be (low, high) with normalization 'clip', got none"]
 
-    def planned(self, channel: ChannelFingerprint, preparation: Preparation) -> Numbers:
+    def planned(
+        self, channel: ChannelFingerprint, preparation: Preparation, whole: Intensities | None = None
+    ) -> Numbers:
         """Return the recipe's intensity range; mean and standard deviation are measured on each case.
 
         Raises:

@@ -7,7 +7,13 @@ from torch import Tensor
 
 from voxward.core.plan import ChannelPlan
 from voxward.data.normalization.normalization import LiveNumbers, Normalization, Numbers
-from voxward.data.normalization.sample import live_nonzero_sample, live_percentiles, nonzero_sample
+from voxward.data.normalization.sample import (
+    live_nonzero_sample,
+    live_percentiles,
+    live_whole_range,
+    nonzero_sample,
+    whole_range,
+)
 
 _PERCENTILES = (1.0, 99.0)
 
@@ -15,7 +21,8 @@ _PERCENTILES = (1.0, 99.0)
 class MinMax(Normalization):
     """Clip to the 1 and 99 percentiles of the case's non-zero voxels, which become 0 and 1.
 
-    A channel without non-zero voxels is left at 0.
+    A channel without non-zero voxels is left at 0. Where the percentiles coincide, the least and the greatest intensity
+    of all voxels become 0 and 1.
     """
 
     keeps_zero = True
@@ -26,7 +33,7 @@ class MinMax(Normalization):
         if not len(values):
             return 0.0, 0.0, 0.0, 1.0
         low, high = (float(value) for value in np.percentile(values, _PERCENTILES))
-        return low, high, low, high - low if high > low else 1.0
+        return (low, high, low, high - low) if high > low else whole_range(channel)
 
     def measure_live(self, channel: Tensor, plan: ChannelPlan) -> LiveNumbers:
         """Return what `measure` returns, up to rounding. Differentiable."""
@@ -34,4 +41,4 @@ class MinMax(Normalization):
         if not len(values):
             return 0.0, 0.0, 0.0, 1.0
         low, high = live_percentiles(values, _PERCENTILES)
-        return low, high, low, high - low if high > low else 1.0
+        return (low, high, low, high - low) if high > low else live_whole_range(channel)

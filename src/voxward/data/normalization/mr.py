@@ -7,7 +7,14 @@ from torch import Tensor
 
 from voxward.core.plan import ChannelPlan
 from voxward.data.normalization.normalization import LiveNumbers, Normalization, Numbers
-from voxward.data.normalization.sample import live_moments, live_nonzero_sample, live_percentiles, nonzero_sample
+from voxward.data.normalization.sample import (
+    live_moments,
+    live_nonzero_sample,
+    live_percentiles,
+    live_whole_range,
+    nonzero_sample,
+    whole_range,
+)
 
 _PERCENTILES = (0.5, 99.5)
 
@@ -16,6 +23,7 @@ class MR(Normalization):
     """Clip to the 0.5 and 99.5 percentiles of the case's non-zero voxels, subtract mean, divide by standard deviation.
 
     Mean and standard deviation are those of the clipped non-zero voxels. A channel without any is left at 0.
+    Where the percentiles coincide, the channel is scaled to 0 to 1 between its least and its greatest intensity.
     """
 
     keeps_zero = True
@@ -26,8 +34,10 @@ class MR(Normalization):
         if not len(values):
             return 0.0, 0.0, 0.0, 1.0
         low, high = (float(value) for value in np.percentile(values, _PERCENTILES))
+        if not high > low:
+            return whole_range(channel)
         clipped = np.clip(values, low, high)
-        return low, high, float(clipped.mean()), float(clipped.std()) if high > low else 1.0
+        return low, high, float(clipped.mean()), float(clipped.std())
 
     def measure_live(self, channel: Tensor, plan: ChannelPlan) -> LiveNumbers:
         """Return percentiles, mean and standard deviation of the non-zero voxels, up to rounding. Differentiable."""
@@ -35,4 +45,6 @@ class MR(Normalization):
         if not len(values):
             return 0.0, 0.0, 0.0, 1.0
         low, high = live_percentiles(values, _PERCENTILES)
+        if not high > low:
+            return live_whole_range(channel)
         return low, high, *live_moments(values.clamp(low, high))

@@ -12,6 +12,8 @@ from voxward.data.normalization.normalization import LiveNumbers, Normalization,
 class Unchanged(Normalization):
     """Keep the intensities. Only what resampling overshoots is cut off, at the case's least and greatest intensity."""
 
+    keeps_values = True
+
     def measure(self, channel: np.ndarray, plan: ChannelPlan) -> Numbers:
         """Return the least and the greatest intensity, 0 and 1."""
         return float(channel.min()), float(channel.max()), 0.0, 1.0

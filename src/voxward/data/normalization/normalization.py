@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Real, Shaped
 from torch import Tensor
 
-from voxward.core.plan import ChannelFingerprint, ChannelPlan
+from voxward.core.plan import ChannelFingerprint, ChannelPlan, Intensities
 from voxward.core.recipe import Preparation
 
 Numbers = tuple[float, float, float, float]
@@ -33,10 +33,17 @@ class Normalization:
             attack should change them.
         reads_plan: Whether the four numbers of a channel's plan change the prepared intensities. If not, plans that
             differ in these numbers only prepare alike.
+        keeps_values: Whether intensities that differ stay different, also where a channel has only a few of them.
+            If not, a planner takes `scale` for such a channel.
+        for_maps: Whether this is what a planner takes for masks and other maps of few values.
+        hounsfield: Whether intensities are taken to be in HU; None: the recipe knows.
     """
 
     keeps_zero: ClassVar[bool] = False
     reads_plan: ClassVar[bool] = False
+    keeps_values: ClassVar[bool] = False
+    for_maps: ClassVar[bool] = False
+    hounsfield: ClassVar[bool | None] = False
 
     def problems(self, preparation: Preparation) -> list[str]:
         """Return what a recipe must change before it can use this normalisation.
@@ -49,12 +56,15 @@ class Normalization:
         """
         return []
 
-    def planned(self, channel: ChannelFingerprint, preparation: Preparation) -> Numbers:
+    def planned(
+        self, channel: ChannelFingerprint, preparation: Preparation, whole: Intensities | None = None
+    ) -> Numbers:
         """Return the four numbers that the plan records for a channel.
 
         Args:
             channel: The intensities of the dataset's foreground.
             preparation: The recipe's part on preparation.
+            whole: The intensities of all voxels of the training cases; None where they are not known.
         """
         return channel.low, channel.high, channel.mean, channel.std
 

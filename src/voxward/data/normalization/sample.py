@@ -74,3 +74,29 @@ def live_moments(values: Float[Tensor, "*shape"], least: float = 0.0) -> tuple[T
     variance, mean = torch.var_mean(values, correction=0)
     flat = values.amin() == values.amax() or variance <= least**2
     return mean, 1.0 if flat else variance.sqrt()
+
+
+def whole_range(channel: Shaped[np.ndarray, "d h w"]) -> tuple[float, float, float, float]:
+    """Return the numbers that scale a channel to 0 to 1 between its least and its greatest intensity.
+
+    A normalisation takes them where its own measurements coincide, though the channel has more than one value: a mask
+    of 0 and 1, for example, whose non-zero voxels are all alike, would otherwise become constant.
+
+    Args:
+        channel: A channel (d, h, w).
+
+    Returns:
+        The least and the greatest intensity, the least again, and their distance, or 1 where they are the same.
+    """
+    low, high = float(channel.min()), float(channel.max())
+    return low, high, low, high - low if high > low else 1.0
+
+
+def live_whole_range(channel: Float[Tensor, "d h w"]) -> tuple[Tensor, Tensor, Tensor, Tensor | float]:
+    """Return what `whole_range` returns, up to rounding. Differentiable.
+
+    Args:
+        channel: A channel (d, h, w).
+    """
+    low, high = channel.amin(), channel.amax()
+    return low, high, low, high - low if high > low else 1.0

@@ -14,7 +14,8 @@ from voxward.data.normalization.sample import live_moments, live_nonzero
 class ZScore(Normalization):
     """Subtract mean and divide by standard deviation of the case's non-zero voxels; voxels that are 0 stay 0.
 
-    Nothing is clipped. Low and high are the least and the greatest intensity of the non-zero voxels.
+    Nothing is clipped. Low and high are the least and the greatest intensity of the non-zero voxels. Where these are
+    all alike beside voxels that are 0, as in a mask, they become 1 (or -1).
     """
 
     keeps_zero = True
@@ -25,6 +26,8 @@ class ZScore(Normalization):
         if not len(values):
             return 0.0, 0.0, 0.0, 1.0
         low, high = float(values.min()), float(values.max())
+        if low == high and len(values) < channel.size:
+            return min(low, 0.0), max(low, 0.0), 0.0, abs(low)
         return low, high, float(values.mean()), float(values.std()) if high > low else 1.0
 
     def measure_live(self, channel: Tensor, plan: ChannelPlan) -> LiveNumbers:
@@ -32,7 +35,10 @@ class ZScore(Normalization):
         values = live_nonzero(channel)
         if not len(values):
             return 0.0, 0.0, 0.0, 1.0
-        return values.amin(), values.amax(), *live_moments(values)
+        low, high = values.amin(), values.amax()
+        if low == high and len(values) < channel.numel():
+            return low.clamp(max=0), low.clamp(min=0), 0.0, low.abs()
+        return low, high, *live_moments(values)
 
     def before_resampling(self, x: Tensor, numbers: LiveNumbers) -> Tensor:
         """Normalise all voxels but those that are 0.
