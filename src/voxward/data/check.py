@@ -145,7 +145,6 @@ def _refusal(dataset: Dataset, entry: Refused) -> Problem:
     return Problem(case, "error", entry.kind, entry.message)
 
 
-def _check_case(
 def _check_case(dataset: Dataset, measured: _Measured, case: Case, fail_fast: bool = False) -> list[Problem]:
     """The problems of a case; what its image holds goes into `measured`."""
     problems = [Problem(case.id, *fault) for fault in _case_faults(dataset, case, measured)]
