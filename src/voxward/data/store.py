@@ -28,7 +28,7 @@ from voxward.core.leftovers import remove_leftovers
 from voxward.core.plan import Plan, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
-from voxward.data.case_record import CaseRecord, read_record
+from voxward.data.case_record import CaseRecord, read_record, warn_of_unannotated
 from voxward.data.identity import Identity, identity_of
 from voxward.data.io import read_case, read_truth
 from voxward.data.nan import reading_nan
@@ -239,6 +239,8 @@ def prepare_dataset(
         _prepare_case(case, plan, out, preparation, overwrite)
 
     for_each_case(work, cases, workers, progress, failures)
+    done = cases if failures is None else failures.left(cases)
+    warn_of_unannotated([read_record(inside(out, case.id)) for case in done])
 
 
 def is_prepared(dataset: Dataset, plan: Plan, out: Path, ids: Sequence[str]) -> bool:
