@@ -160,7 +160,7 @@ def _case_faults(dataset: Dataset, case: Case, measured: dict[str, tuple[Intensi
     if len(images) == len(case.images) and count != len(dataset.channels):
         yield "error", "channels", f"{count} channels, but the dataset declares {len(dataset.channels)}"
     if label is not None and case.label is not None:
-        yield from _label_faults(case.label, label, dataset.labels)
+        yield from _label_faults(case.label, label, dataset.labels, _declaring(dataset.root))
         if images:
             yield from disagreement(*images[0], case.label, label, case.affine_tolerance)
 
@@ -194,7 +194,12 @@ def _image_faults(path: Path, volume: Volume, nan_as_zero: bool) -> Iterator[Fau
             yield "error", "not finite", message
 
 
-def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[Fault]:
+def _declaring(root: Path) -> str:
+    """The file that declares, or may declare, what the values of the labels mean."""
+    return "dataset.json" if (root / "dataset.json").is_file() else "a file labels.json in the dataset's folder"
+
+
+def _label_faults(path: Path, label: Volume, legal: LabelSet, where: str) -> Iterator[Fault]:
     yield from volume_faults(path, label)
     if not label.array.size:
         return
@@ -208,7 +213,8 @@ def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[Fault]
     unknown = sorted(values - set(legal.legal))
     if unknown:
         shown = f"{unknown[:10]}{'...' if len(unknown) > 10 else ''}"
-        yield "error", "label values", f"{path}: undeclared values {shown}; legal: {list(legal.legal)}"
+        message = f"{path}: undeclared values {shown}; legal: {list(legal.legal)}; {where} declares them"
+        yield "error", "label values", message
     if values == {0}:
         yield "warning", "empty label", f"{path}: every voxel is background"
     elif values == {legal.ignore}:

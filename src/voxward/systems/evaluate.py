@@ -151,18 +151,21 @@ def evaluate_folder(
         The scores of the cases that did not fail, and their summaries.
 
     Raises:
-        UserError: A case has no label or several predictions.
+        UserError: A case has no label.
         CasesFailed: Cases failed, and `failures` is None, or all of them did.
         FileNotFoundError: The folder is missing.
     """
     if not predictions.is_dir():
         raise FileNotFoundError(f"predictions must be a folder, and {predictions} is not one")
     cases = dataset.cases if ids is None else tuple(dataset.case(id) for id in ids)
-    pairs = []
+    pairs, kept = [], Failures() if failures is None else failures
     for case in cases:
         if case.label is None:
             raise UserError(f"case {case.id!r} of {dataset.name!r} has no label to score against")
-        pairs.append(replace(case, images=(_prediction(predictions, case),)))
+        with kept.of(case):
+            pairs.append(replace(case, images=(_prediction(predictions, case),)))
+    if failures is None:
+        kept.raise_any(len(cases))
     return _evaluate(pairs, dataset.labels, scoring, workers, progress, failures)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -17,6 +18,7 @@ from voxward.data.store import prepare_dataset
 from voxward.nets.registry import network_for_plan
 from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
+from voxward.training.alone import refuse_launcher, training_alone
 from voxward.training.begin import (
     Request,
     as_planned,
@@ -64,22 +66,26 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
     dataset = with_regions(request.dataset, recipe)
     check_minutes(request.minutes)
     resolve_precision(recipe.training.precision, resolve_device(request.compute.device))
+    refuse_launcher(request.compute.devices)
     fabric = start_fabric(recipe, request.compute.device, request.compute.devices)
     # From here on there may be several processes. The first one writes.
     shown = progress if fabric.is_global_zero else silent
-    if fabric.is_global_zero and request.resume:
-        prepare_again(request, dataset, shown)
-    elif fabric.is_global_zero:
-        refuse_decisions(request)
-        warn_of_sides(asked, recipe)
-        _begin(request, dataset, recipe, shown)
-    fabric.barrier()
-    run = _set_up(request, dataset, recipe, fabric)
-    fit(run, load_json(RunSettings, request.out.settings).minutes, shown)
-    if fabric.is_global_zero:
-        trained(request.out)
-        dataset = as_planned(dataset, run.plan)
-        settle_postprocess(request.out, dataset, run.cases.selection, fabric.device, shown)
+    with training_alone(request.out.root) if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero:
+            if request.resume:
+                prepare_again(request, dataset, shown)
+            else:
+                recipe_of(request)  # again: another process may have begun a run here meanwhile
+                refuse_decisions(request)
+                warn_of_sides(asked, recipe)
+                _begin(request, dataset, recipe, shown)
+        fabric.barrier()
+        run = _set_up(request, dataset, recipe, fabric)
+        fit(run, load_json(RunSettings, request.out.settings).minutes, shown)
+        if fabric.is_global_zero:
+            trained(request.out)
+            dataset = as_planned(dataset, run.plan)
+            settle_postprocess(request.out, dataset, run.cases.selection, fabric.device, shown)
     return request.out
 
 
@@ -102,7 +108,10 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, progress: Progres
         load_weights(network, origin.weights("auto"))
     shown = counter(progress, "prepare")
     source = as_planned(dataset, decided)
-    prepare_dataset(source, decided, request.prepared, (*split.fit, *split.selection), request.compute.workers, shown)
+    prepare_dataset(
+        source, decided, request.prepared, (*split.fit, *split.selection), request.compute.workers, shown,
+        allow_lost_labels=recipe.preparation.allow_lost_labels,
+    )  # fmt: skip
     settings = RunSettings(
         dataset=str(dataset.root.resolve()),
         fold=fold.fold,
