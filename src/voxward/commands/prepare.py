@@ -66,6 +66,7 @@ def prepare(
     """
     reading.refuse_channels()
     opened, refused = declared(Path(dataset))
+    warn_of_remarks(opened)
     failures = _refusals(opened, refused, reading)
     if plan is None:
         used = load_recipe(recipe, [*overrides, *_change(reading)])
