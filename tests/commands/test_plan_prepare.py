@@ -48,7 +48,7 @@ def test_plan_is_written_and_reads_back(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_a_recipe_that_does_not_crop_is_planned_on_whole_volumes(dataset: Path, tmp_path: Path) -> None:
-    for name in sorted((dataset / "imagesTr").iterdir()):
+    for name in sorted(file for folder in ("imagesTr", "labelsTr") for file in (dataset / folder).iterdir()):
         image = nibabel.load(name)
         array = np.asarray(image.dataobj).copy()
         array[12:] = 0

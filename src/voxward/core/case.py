@@ -224,6 +224,39 @@ class Frame:
         return i, j, k
 
 
+@dataclass(frozen=True)
+class ClassKept:
+    """What the preparation of a case leaves of a foreground class.
+
+    Attributes:
+        index: The class's index.
+        before: Its volume in the file, in mm3.
+        after: Its volume in the prepared label, in mm3.
+        objects: Its connected components (26 neighbours) in the file; None where nothing was resampled.
+        left: How many of these have a voxel of the class left.
+    """
+
+    index: int
+    before: float
+    after: float
+    objects: int | None = None
+    left: int | None = None
+
+
+@dataclass(frozen=True)
+class LabelKept:
+    """What the preparation of a case leaves of its label.
+
+    Attributes:
+        classes: The foreground classes that the file holds.
+        outside: The labelled voxels outside the box of the non-zero voxels. They are kept in training, but a
+            prediction, which has no label, sees background there.
+    """
+
+    classes: tuple[ClassKept, ...]
+    outside: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
     """The input of a network: a normalised image with its label and its place in the source file.
@@ -233,6 +266,7 @@ class PreparedCase:
         image: Normalised intensities (c, d, h, w), float32.
         label: Class indices (d, h, w); None for a case without a label.
         frame: How the array lies in its source file.
+        kept: What the preparation has left of the label; None without a label, or where it was not counted.
 
     Raises:
         UserError: The image is not float32.
@@ -242,6 +276,7 @@ class PreparedCase:
     image: Image
     label: CaseLabels | None
     frame: Frame
+    kept: LabelKept | None = None
 
     def __post_init__(self) -> None:
         if self.image.dtype != torch.float32:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from voxward.core.case import Frame
+from voxward.core.case import Frame, LabelKept
 from voxward.core.plan import load_json
 from voxward.data.identity import Identity
 from voxward.data.stored_files import Seals
@@ -25,6 +25,7 @@ class CaseRecord:
         unannotated: The share of its voxels that nobody has annotated, in [0, 1].
         identity: What the image is recognised by; None in a case that version 0.2 or an earlier one prepared.
         files: The size and the SHA-256 of each of its other files; empty in a case of version 0.2 or before.
+        kept: What the preparation has left of the label; None without a label, or from version 0.2 or an earlier one.
     """
 
     id: str
@@ -35,6 +36,7 @@ class CaseRecord:
     unannotated: float = 0.0
     identity: Identity | None = None
     files: Seals = field(default_factory=dict)
+    kept: LabelKept | None = None
 
 
 def read_record(folder: Path) -> CaseRecord:

@@ -261,7 +261,8 @@ def prepare_again(request: Request, dataset: Dataset, progress: Progress) -> Non
     wanted, shown = (*split.fit, *split.selection), counter(progress, "prepare")
     plan = load_plan(request.out.plan)
     source = as_planned(dataset, plan)
-    prepare_dataset(source, plan, request.prepared, wanted, request.compute.workers, shown)
+    # The run has begun: what its labels lost was accepted, or is worth a warning at most.
+    prepare_dataset(source, plan, request.prepared, wanted, request.compute.workers, shown, allow_lost_labels=True)
 
 
 def split_of(folder: RunFolder, dataset: Dataset) -> RunSplit:

@@ -108,7 +108,10 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, progress: Progres
         load_weights(network, origin.weights("auto"))
     shown = counter(progress, "prepare")
     source = as_planned(dataset, decided)
-    prepare_dataset(source, decided, request.prepared, (*split.fit, *split.selection), request.compute.workers, shown)
+    prepare_dataset(
+        source, decided, request.prepared, (*split.fit, *split.selection), request.compute.workers, shown,
+        allow_lost_labels=recipe.preparation.allow_lost_labels,
+    )  # fmt: skip
     settings = RunSettings(
         dataset=str(dataset.root.resolve()),
         fold=fold.fold,
