@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +12,9 @@ from voxward.core.case import Frame, LabelKept
 from voxward.core.plan import load_json
 from voxward.data.identity import Identity
 from voxward.data.stored_files import Seals
+
+# Cases that a warning lists.
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,22 @@ class CaseRecord:
     identity: Identity | None = None
     files: Seals = field(default_factory=dict)
     kept: LabelKept | None = None
+
+
+def warn_of_unannotated(records: Sequence[CaseRecord]) -> None:
+    """Warn of cases from which nothing can be learnt, because no voxel of theirs is annotated.
+
+    Args:
+        records: The prepared cases.
+    """
+    found = [record.id for record in records if record.unannotated == 1]
+    if found:
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        warnings.warn(
+            f"no voxel is annotated in {len(found)} of {len(records)} cases ({', '.join(found[:_SHOWN])}{more}): "
+            "nothing can be learnt from these",
+            stacklevel=3,
+        )
 
 
 def read_record(folder: Path) -> CaseRecord:

@@ -28,7 +28,7 @@ from voxward.core.leftovers import remove_leftovers
 from voxward.core.plan import Plan, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
-from voxward.data.case_record import CaseRecord, read_record
+from voxward.data.case_record import CaseRecord, read_record, warn_of_unannotated
 from voxward.data.identity import Identity, identity_of
 from voxward.data.io import read_case, read_truth
 from voxward.data.label_losses import report_losses
@@ -246,6 +246,7 @@ def prepare_dataset(
     for_each_case(work, cases, workers, progress, failures)
     done = cases if failures is None else failures.left(cases)
     records = [read_record(inside(out, case.id)) for case in done]
+    warn_of_unannotated(records)
     kept = [(record.id, record.kept) for record in records if record.kept is not None]
     report_losses(kept, plan.labels, allow_lost_labels)
 
