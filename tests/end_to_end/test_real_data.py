@@ -42,8 +42,8 @@ def test_extreme_anisotropy(data_root, tmp_path):
     """0.5 x 0.5 x 7.5 mm: a plain folder of two such volumes."""
     source = data_root / "SCT_spinalcord"
     image, label = read_image([source / "t2s.nii.gz"]), read_label(source / "t2s_seg.nii.gz")
-    for name in ("a", "b"):
-        write_image(tmp_path / "data" / "images" / f"{name}.nii.gz", image.array, image.affine)
+    for step, name in enumerate(("a", "b")):
+        write_image(tmp_path / "data" / "images" / f"{name}.nii.gz", image.array + step, image.affine)
         write_label(tmp_path / "data" / "labels" / f"{name}.nii.gz", label.array, label.affine)
     overrides = [*TINY, "training.epochs=1", "preparation.memory_gib=0.5"]
     run = train(tmp_path / "data", out=tmp_path / "run", recipe="dynunet", overrides=overrides)
