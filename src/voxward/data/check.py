@@ -16,7 +16,7 @@ from voxward.core.labels import LabelSet
 from voxward.core.plan import Intensities
 from voxward.data.check_geometry import Fault, disagreement, geometry_faults, volume_faults
 from voxward.data.check_intensities import unplanned_suspicions
-from voxward.data.check_labels import sides_warning
+from voxward.data.check_labels import label_faults, sides_warning, vanishing
 from voxward.data.duplicates import duplicates
 from voxward.data.formats.collisions import Refused
 from voxward.data.identity import Identity, identity_of, joined
@@ -127,6 +127,7 @@ def check_dataset(
         Problem(dataset.name, "warning", kind, message)
         for kind, message in unplanned_suspicions(dataset.channels, in_order)
     ]
+    problems += [Problem(dataset.name, "warning", *found) for found in vanishing(dataset)]
     if (sided := sides_warning(dataset.labels)) is not None:
         problems.append(Problem(dataset.name, "warning", "left and right", sided))
     if not dataset.cases:
@@ -175,6 +176,7 @@ def _case_faults(dataset: Dataset, case: Case, measured: _Measured) -> Iterator[
         yield from _label_faults(case.label, label, dataset.labels, _declaring(dataset.root))
         if images:
             yield from disagreement(*images[0], case.label, label, case.affine_tolerance)
+            yield from label_faults(case.label, [volume for _, volume in images], label, dataset.labels)
 
 
 def _read(path: Path, role: str, faults: list[Fault]) -> Volume | None:
