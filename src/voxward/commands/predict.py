@@ -59,8 +59,7 @@ def predict(
         The written files, CASE.ext in `out`.
 
     Raises:
-        UserError: The system is wrong, an input is no volume by its name, or a file would be replaced; before anything
-            is written.
+        UserError: The system is wrong, an input is no volume, or a file would be replaced; nothing is written then.
         CasesFailed: Cases failed; its `result` are the files of the others.
         FileNotFoundError: The system or an input is missing.
 
