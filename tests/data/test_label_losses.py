@@ -157,3 +157,21 @@ def test_training_is_refused_before_there_is_a_run(vessels, tmp_path):
     with pytest.raises(UserError, match="'vessel'"):
         voxward.train(vessels, out=tmp_path / "run", recipe="dynunet", overrides=tiny, fold=FOLD)
     assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+def test_check_names_objects_that_are_too_thin_and_labels_outside_the_box(vessels, tmp_path):
+    report = voxward.check(vessels)
+    (thin,) = (problem for problem in report.warnings if problem.kind == "small objects")
+    assert "'vessel'" in thin.message
+    assert "2 x 2 x 2 mm in 1 cases (c3: 1 of 1)" in thin.message
+    image, label = with_a_label_outside()
+    for folder, volume in (("imagesTr", image.array[0]), ("labelsTr", label.array)):
+        (tmp_path / folder).mkdir()
+        nibabel.save(nibabel.Nifti1Image(volume, image.affine), tmp_path / folder / "a.nii.gz")
+    entry = {"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}
+    labels = {"0": "background", "1": "organ", "2": "vessel"}
+    write_json(tmp_path / "dataset.json", {"modality": {"0": "MRI"}, "labels": labels, "training": [entry]})
+    found = voxward.check(tmp_path)
+    (outside,) = (problem for problem in found.problems if problem.kind == "label outside")
+    assert "1 labelled voxels lie outside the box" in outside.message
+    assert found.ok

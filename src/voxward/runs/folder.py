@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -124,6 +125,8 @@ class RunSettings:
         version: The version of voxward.
         start: The run whose deployed weights this one began with; None for random ones.
         folds: The number of folds, if the dataset has no list of its own.
+        new_layers: The names of the network's tensors that did not begin with the weights of `start`, because they
+            belong to classes that it does not know.
     """
 
     dataset: str
@@ -133,6 +136,7 @@ class RunSettings:
     version: str
     start: str | None = None
     folds: int = 5
+    new_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,12 +186,13 @@ def save_weights(network: nn.Module, path: Path) -> None:
         unfinished.write_bytes(serialized(tensors))
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
+def load_weights(network: nn.Module, path: Path, leaving_out: Collection[str] = ()) -> None:
     """Read parameters and buffers from safetensors into a network.
 
     Args:
         network: The network, which is changed.
         path: The file.
+        leaving_out: The names of parameters and buffers that keep their values.
 
     Raises:
         UserError: The file is damaged, or names or shapes do not match.
@@ -195,13 +200,15 @@ def load_weights(network: nn.Module, path: Path) -> None:
     tensors, own = _tensors(path), _own_tensors(network)
     wrong = sorted(
         name for name in tensors.keys() | own.keys()
-        if name not in tensors or name not in own or tensors[name].shape != own[name].shape
+        if name not in leaving_out
+        and (name not in tensors or name not in own or tensors[name].shape != own[name].shape)
     )  # fmt: skip
     if wrong:
         raise UserError(f"{path} does not fit the network: names or shapes differ, e.g. {', '.join(wrong[:3])}")
     with torch.no_grad():
         for name, value in tensors.items():
-            own[name].copy_(value)
+            if name not in leaving_out:
+                own[name].copy_(value)
 
 
 def read_state(path: Path, mapped: bool = False) -> dict[str, Any]:

@@ -136,8 +136,8 @@ def load_run_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     lacking = [part for part in _PARTS if not isinstance(data, Mapping) or part not in data]
     if lacking:
         raise UserError(
-            f"{path} is cut short: it lacks {', '.join(lacking)}, and a run's recipe holds every part. Copy it from where "
-            "it is whole"
+            f"{path} is cut short: it lacks {', '.join(lacking)}, and a run's recipe holds every part. Copy it from "
+            "where it is whole"
         )
     return load_recipe(path, overrides)
 
