@@ -25,9 +25,6 @@ def section(heading: str) -> str:
 
 BAD = section("When one file is bad")
 NAN = section("Intensities: normalisation, air, masks, NaN").partition("**NaN.**")[2]
-    section("When one file is bad"),
-    section("Intensities: normalisation, air, masks, NaN").partition("**NaN.**")[2],
-)
 
 
 def takes(command: str, flag: str) -> bool:
