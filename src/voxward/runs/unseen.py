@@ -95,7 +95,7 @@ def scope_of(
     if left_out:
         notes.append(
             f"{len(left_out)} cases of {dataset.root} are left out, because {_names(seen.values())} was trained on "
-            f"their images: {listed(left_out)}. --include-seen scores them too"
+            f"their images ({listed(left_out)}); --include-seen scores them too"
         )
     own = bool(known) and not cases.include_seen and cases.split == "validation" and known[0].is_own(found)
     return Scope(
@@ -201,7 +201,7 @@ class _Known:
             if twins := [id for id in scored if id in trained and id not in seen]:
                 yield (
                     f"{len(twins)} cases of {self.dataset.root} have the ids of cases that {root} was trained on, and "
-                    f"other images: {listed(twins)}. They are scored as cases of another site; if they are the same "
+                    f"other images ({listed(twins)}): they are scored as cases of another site. If they are the same "
                     "patients, processed otherwise, their scores flatter"
                 )
 
@@ -250,7 +250,7 @@ def _nothing(dataset: Dataset, left_out: Sequence[str], by: Sequence[str]) -> st
         return f"{dataset.root} has no labelled case to score"
     return (
         f"there is no unseen case in {dataset.root}: {_names(by)} was trained on the images of all {len(left_out)}: "
-        f"{listed(left_out)}. Give other cases, or score these with --include-seen, which flatters"
+        f"{listed(left_out)}; give other cases, or score these with --include-seen, which flatters"
     )
 
 
