@@ -56,9 +56,8 @@ def prepare(
     Raises:
         CasesFailed: Cases failed, or their ids cannot be names of files; all other cases are prepared, by a plan that
             was measured without them. Its `result` is the plan.
-        UserError: Before anything is written, `plan` was made for other channels or labels, `out` holds cases that were
-            prepared by another plan, or folders of other files that are named like cases. Or, after all cases are
-            prepared, a class of a case has no voxel left.
+        UserError: Before anything is written, `plan` fits another dataset, or `out` holds cases of another plan or
+            files of the user. Or, after all cases are prepared, a class of a case has no voxel left.
         FileNotFoundError: There is no such dataset, recipe or plan.
 
     Example:
@@ -69,12 +68,11 @@ def prepare(
     opened, refused = declared(Path(dataset))
     warn_of_remarks(opened)
     used = load_recipe(recipe, [*overrides, *_change(reading)])
-    failures = _refusals(opened, refused, reading)
+    failures, source = _refusals(opened, refused, reading), with_regions(opened, used)
     if plan is None:
-        source = with_regions(opened, used)
         decided = measured_plan(source, used, cases_of(source, fold).train, workers, progress, failures)[1]
     else:
-        decided = replace(given_plan(Path(plan), with_regions(opened, used), used), **_said(reading))
+        decided = replace(given_plan(Path(plan), source, used), **_said(reading))
     shown, left = counter(progress, "prepare"), [case.id for case in failures.left(opened.cases)]
     kept, lose = as_planned(opened, decided), used.preparation.allow_lost_labels
     prepare_dataset(
