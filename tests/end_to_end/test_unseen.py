@@ -249,6 +249,26 @@ def test_weights_remember_what_the_run_before_was_trained_on(phantoms, run, spli
     }
 
 
+def test_a_chain_of_runs_on_sites_with_the_same_ids_forgets_none(phantoms, run, split, other, tmp_path):
+    write_phantoms(tmp_path / "third", 3, seed=55, size=24)
+    start = run
+    for n, site in enumerate((other, tmp_path / "third")):
+        start = train(site, out=tmp_path / f"after{n}", overrides=TINY, recipe="dynunet", reuse=Reuse(start=start))
+    for site, count in ((phantoms, 6), (other, 6)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = evaluate(start, site)
+        assert len(found.origin.left_out) == count
+        assert any(f"{count} cases of {site} are left out" in str(one.message) for one in caught)
+
+
+def test_a_copy_without_a_training_case_gives_the_run_s_own_figures(phantoms, run, split, tmp_path):
+    part = copied(phantoms, tmp_path / "part", keep=[*split["fit"][1:], *split["selection"], *split["validation"]])
+    with pytest.warns(UserWarning, match="left out"):
+        assert ids(evaluate(run, part)) == set(split["validation"])
+    assert (run / "metrics.json").is_file()
+
+
 def test_swapped_arguments_are_named(phantoms, run):
     with pytest.raises(ValueError, match="the system comes first, then the dataset"):
         evaluate(phantoms, run)
