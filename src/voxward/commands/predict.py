@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,6 +75,18 @@ def predict(
     cases = within(reading_nan(cases, nan_for(opened.runs, reading)), tolerance_for(opened.runs, reading))
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
     scores = Outputs(folder / "probabilities", "probabilities", overwrite) if save_probabilities else None
+    if scores is None:
+        _warn_of_older(folder / "probabilities")
     written = predict_cases(opened, cases, outputs, resume, progress, failures, scores)
     failures.raise_any(len(cases), written)
     return written
+
+
+def _warn_of_older(probabilities: Path) -> None:
+    """Warn that the probabilities of an earlier prediction are not those of this one."""
+    if probabilities.is_dir():
+        warnings.warn(
+            f"{probabilities} is of an earlier prediction and stays as it is: it may not belong to the segmentations "
+            "that are now beside it; add --save-probabilities, or delete it",
+            stacklevel=3,
+        )
