@@ -14,7 +14,7 @@ from voxward.core.failures import Failures
 from voxward.core.plan import Plan, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import load_recipe
-from voxward.data.formats import declared
+from voxward.data.formats import declared, warn_of_remarks
 from voxward.data.formats.collisions import Refused
 from voxward.data.store import prepare_dataset
 from voxward.training.begin import as_planned, cases_of, measured_plan, with_regions
@@ -65,6 +65,7 @@ def prepare(
     """
     reading.refuse_channels()
     opened, refused = declared(Path(dataset))
+    warn_of_remarks(opened)
     used = load_recipe(recipe, [*overrides, *_change(reading)])
     failures = _refusals(opened, refused, reading)
     if plan is None:

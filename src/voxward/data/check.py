@@ -12,6 +12,7 @@ import numpy as np
 from voxward.core.case import Case, Dataset, Volume
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
+from voxward.core.files import name_fault
 from voxward.core.labels import LabelSet
 from voxward.core.plan import Intensities
 from voxward.data.check_geometry import Fault, disagreement, geometry_faults, volume_faults
@@ -19,6 +20,7 @@ from voxward.data.check_intensities import unplanned_suspicions
 from voxward.data.check_labels import label_faults, sides_warning, vanishing
 from voxward.data.duplicates import duplicates
 from voxward.data.formats.collisions import Refused
+from voxward.data.formats.nnunet import UNREAD
 from voxward.data.identity import Identity, identity_of, joined
 from voxward.data.intensities import measure_intensities
 from voxward.data.io import integer_label, read_image, volume_stem
@@ -114,7 +116,8 @@ def check_dataset(
     measured = _Measured()
     work = partial(_check_case, dataset, measured, fail_fast=fail_fast)
     found = for_each_case(work, cases, workers, progress, Failures(fail_fast) if fail_fast else failures)
-    problems = [Problem(dataset.name, "warning", remark.kind, remark.message) for remark in dataset.remarks]
+    remarks = [remark for remark in dataset.remarks if remark.kind != UNREAD]  # `orphans` names every such file
+    problems = [Problem(dataset.name, "warning", remark.kind, remark.message) for remark in remarks]
     problems += dict.fromkeys(_refusal(dataset, entry) for entry in refused)
     problems += [problem for problems_of_case in found for problem in problems_of_case]
     problems += [Problem(case, *fault) for case, fault in geometry_faults(dataset)]
@@ -141,8 +144,11 @@ def check_dataset(
 
 
 def _refusal(dataset: Dataset, entry: Refused) -> Problem:
-    # Escaped, because a name may hold what moves the cursor.
-    case = dataset.name if entry.case is None else repr(entry.case.id)
+    if entry.case is None:
+        case = dataset.name
+    else:
+        # Escaped, because a name that is none may hold what moves the cursor.
+        case = entry.case.id if name_fault(entry.case.id) is None else repr(entry.case.id)
     return Problem(case, "error", entry.kind, entry.message)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from voxward.core.structure import to_data
 from voxward.data.io import volume_stem
 from voxward.data.nan import dataset_reading_nan, reading_nan
 from voxward.data.places import dataset_within, within
-from voxward.data.splits import load_split
+from voxward.data.splits import declared_folds, load_split
 from voxward.engine.engine import InProcess
 from voxward.metrics.policies import Scoring
 from voxward.pipeline.precision import resolve_device, resolve_precision
@@ -140,6 +141,12 @@ class CrossValidation:
             raise UserError(f"keep must be 1 to {len(self.recipes)}, the number of recipes, got {self.keep}")
         for fold in range(self.fold.folds):
             load_split(self.dataset, fold, self.fold.seed, self.fold.folds)
+        if (count := declared_folds(self.dataset) or 0) > self.fold.folds:
+            warnings.warn(
+                f"{self.dataset.root} declares {count} folds, and {self.fold.folds} of them are cross-validated: cases "
+                f"of the others are not scored (--folds {count} takes all)",
+                stacklevel=2,
+            )
         device = resolve_device(self.compute.device)
         for name in self.recipes:
             used = checked_recipe(load_recipe(name, self.overrides), self.dataset)

@@ -16,7 +16,7 @@ from voxward.core.labels import LabelSet
 from voxward.core.outputs import Outputs
 from voxward.core.plan import Fingerprint, Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
-from voxward.core.recipe import Recipe, dump_recipe, load_recipe
+from voxward.core.recipe import Recipe, dump_recipe, load_recipe, load_run_recipe
 from voxward.core.structure import to_data
 from voxward.data.channels import in_order_of
 from voxward.data.check_intensities import warn_of_intensities
@@ -87,7 +87,7 @@ def recipe_of(request: Request, what: str = "run") -> Recipe:
         raise UserError(f"the {what} folder {folder.root} is the dataset's own folder; choose another --out")
     if request.resume:
         _refuse_to_resume(folder, what)
-        return _unchanged(request, load_recipe(folder.recipe))
+        return _unchanged(request, load_run_recipe(folder.recipe))
     if folder.recipe.exists():
         raise UserError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
     if left := (*folder.trained, *([folder.state] if folder.state.exists() else [])):
@@ -112,7 +112,7 @@ def _listed(paths: Sequence[Path]) -> str:
 def _unchanged(request: Request, kept: Recipe) -> Recipe:
     """Return the recipe of a run that is resumed; a script may repeat its overrides, but not change them."""
     folder, overrides = request.out, request.overrides
-    asked = load_recipe(folder.recipe, overrides)
+    asked = load_run_recipe(folder.recipe, overrides)
     asked = replace(asked, network=self_contained(asked.network))
     if asked != kept and settled_sides(asked, with_regions(request.dataset, asked).labels) != kept:
         raise UserError(

@@ -11,7 +11,7 @@ from voxward.core.case import Dataset
 from voxward.core.choices import Fold
 from voxward.core.errors import UserError
 from voxward.core.plan import load_json, load_plan
-from voxward.core.recipe import load_recipe
+from voxward.core.recipe import load_run_recipe
 from voxward.data.store import is_prepared
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit
 from voxward.training.begin import Request, as_planned, split_of
@@ -80,7 +80,7 @@ def _shared(before: RunFolder, asked: Request) -> Path | None:
 
 def _learning_rate(before: RunFolder) -> float:
     """Return half of the recipe's learning rate, or of the optimiser's default where the recipe names none."""
-    optimizer = create_optimizer(load_recipe(before.recipe).optimizer, torch.nn.Linear(1, 1))
+    optimizer = create_optimizer(load_run_recipe(before.recipe).optimizer, torch.nn.Linear(1, 1))
     return LEARNING_RATE * float(optimizer.defaults["lr"])
 
 
@@ -88,7 +88,7 @@ def _check_resumed(out: RunFolder, before: RunFolder) -> None:
     """Refuse to go on with a clean training as a hardening, or on cases that were prepared by another plan."""
     if not out.recipe.is_file():
         return  # refused later, with a message of its own
-    if load_recipe(out.recipe).defence is None:
+    if load_run_recipe(out.recipe).defence is None:
         raise UserError(f"{out.root} holds a run that is no hardened one: use `voxward train --resume`, or another out")
     if load_plan(out.plan) != load_plan(before.plan):
         raise UserError(

@@ -81,6 +81,26 @@ def refuse_own_folder(out: Path, dataset: Dataset) -> None:
         raise UserError(f"out {out} is the dataset's own folder; choose another --out")
 
 
+def refuse_dataset_folder(out: Path) -> None:
+    """Refuse to write results into any dataset's folder, or into its folders of images and labels.
+
+    Raises:
+        UserError: `out` is such a folder.
+    """
+    folder = out.resolve()
+    parts = folder.name.lower().startswith(("images", "labels"))
+    root = next((root for root in (folder, *([folder.parent] if parts else [])) if _is_dataset(root)), None)
+    if root is not None:
+        raise UserError(f"out {out} is the folder of a dataset ({root}); choose another --out")
+
+
+def _is_dataset(root: Path) -> bool:
+    try:
+        return root.is_dir() and any(layout.recognises(root) for layout in LAYOUTS)
+    except UserError:  # a dataset.json that cannot be read
+        return True
+
+
 def raise_refused(refused: Sequence[Refused]) -> None:
     """Raise an error that names every entry of a dataset that cannot be used, if there is one.
 

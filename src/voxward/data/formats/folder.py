@@ -92,8 +92,9 @@ def _channels(root: Path, cases: tuple[Case, ...]) -> tuple[str, ...]:
 
 def _channel_count(cases: tuple[Case, ...]) -> int:
     """Channels of the first case whose files can be read: which case is at fault is for `check_dataset` to say."""
-    # Two files of one name mean one case, as an error says; they are no two channels.
-    for case in sorted(cases, key=lambda case: len({volume_stem(image) for image in case.images}) < len(case.images)):
+    for case in cases:
+        if len({volume_stem(image) for image in case.images}) < len(case.images):
+            continue  # two files that mean one channel: `collisions` names them
         try:
             return sum(read_header(image).channels for image in case.images)
         except (UserError, OSError):
