@@ -10,7 +10,7 @@ import pytest
 
 from voxward import check, write_phantoms
 from voxward.cli import main
-from voxward.commands.predict import _warn_of_older
+from voxward.commands.predict import _scores
 from voxward.report.seen import seen_notes
 
 
@@ -109,4 +109,4 @@ def test_more_channels_than_declared_are_refused_by_the_plan(data, tmp_path, cap
 def test_probabilities_of_an_earlier_prediction_are_named(tmp_path):
     (tmp_path / "probabilities").mkdir()
     with pytest.warns(UserWarning, match="is of an earlier prediction .*--save-probabilities"):
-        _warn_of_older(tmp_path / "probabilities")
+        assert _scores(tmp_path / "probabilities", wanted=False, overwrite=False) is None
