@@ -186,7 +186,7 @@ def test_counts_that_are_not_the_lists_are_named(tmp_path: Path, counts: tuple[A
 def test_other_lists_of_cases_are_named_as_ignored(tmp_path: Path) -> None:
     remarks = opened(describe(tmp_path, [entry("a", dose="a_dose.nrrd")], holdout=[entry("h")], tags=["x", "y"]))[1]
     assert len(remarks) == 2
-    assert any('"holdout" (1 cases) is ignored' in remark for remark in remarks)
+    assert any('"holdout" (1 case) is ignored' in remark for remark in remarks)
     assert any('"dose"' in remark for remark in remarks)
 
 

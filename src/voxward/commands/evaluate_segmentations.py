@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 from voxward.core.case import Dataset
-from voxward.core.choices import AFFINE_TOLERANCE, Cases, Reading
+from voxward.core.choices import Cases, Reading
 from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, counter, silent
@@ -17,6 +17,7 @@ from voxward.metrics.policies import Scoring
 from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.runs.unseen import scope_of
 from voxward.systems.evaluate import Evaluation, evaluate_folder
+from voxward.systems.nan import tolerance_for
 from voxward.systems.predict import volumes_in
 
 _LISTED = 5
@@ -68,8 +69,8 @@ def evaluate_segmentations(
         raise FileNotFoundError("dataset must be given: the segmentations do not say whose they are")
     if not folder.is_dir():
         raise FileNotFoundError(f"segmentations must be a folder, and {folder} is not one")
-    tolerance = AFFINE_TOLERANCE if reading.affine_tolerance is None else reading.affine_tolerance
-    source, target = dataset_within(open_dataset(cases.dataset), tolerance), folder if out is None else Path(out)
+    source = dataset_within(open_dataset(cases.dataset), tolerance_for((), reading))
+    target = folder if out is None else Path(out)
     ids = scope_of((), source, cases).ids
     refuse_own_folder(target, source)
     outputs, failures = Outputs(target, "metrics", overwrite), Failures(reading.fail_fast)

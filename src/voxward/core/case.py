@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,17 @@ class Dataset:
     def every(self) -> tuple[Case, ...]:
         """Return all cases, with and without a label, those of the test set and those not used last."""
         return (*self.cases, *self.unlabelled, *self.test, *self.unused)
+
+    def with_cases(self, changed: Callable[[Case], Case]) -> Dataset:
+        """Return the same dataset with every case changed: with and without a label, of the test set, and not used.
+
+        Args:
+            changed: From a case to the changed case.
+        """
+        cases, unlabelled, test, unused = (
+            tuple(map(changed, part)) for part in (self.cases, self.unlabelled, self.test, self.unused)
+        )
+        return replace(self, cases=cases, unlabelled=unlabelled, test=test, unused=unused)
 
     def case(self, id: str) -> Case:
         """Return the case with an id.

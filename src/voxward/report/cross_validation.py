@@ -40,6 +40,11 @@ from voxward.training.begin import Request, checked_recipe
 from voxward.training.ledger import read_cases
 from voxward.training.train import train_run
 
+_UNPREDICTED = (
+    "the runs of its fold have no prediction of it: they failed on it, or were trained on the same image; the warnings "
+    "above say which"
+)
+
 
 @dataclass(frozen=True)
 class FoldRun:
@@ -211,11 +216,18 @@ def summarise(work: CrossValidation, outputs: Outputs, engine: InProcess) -> Eva
         failures, cases = Failures(), [case for case in work.dataset.cases if case.id in wanted]
         for case in cases:
             if case.id not in predicted:
-                failures.add(Failure(case.id, "the runs of its fold could not predict it", files_of(case)))
+                failures.add(Failure(case.id, _UNPREDICTED, files_of(case)))
         pairs = [(case.id, case.label, predicted[case.id]) for case in failures.left(cases) if case.label is not None]
-        labels = load_plan(RunFolder(work.units[0].folder).plan).labels
-        shown = counter(work.progress, "score")
-        result = evaluate_pairs(pairs, labels, work.scoring, work.compute.workers, shown, failures)
+        plan, shown = load_plan(RunFolder(work.units[0].folder).plan), counter(work.progress, "score")
+        result = evaluate_pairs(
+            pairs,
+            plan.labels,
+            work.scoring,
+            work.compute.workers,
+            shown,
+            failures,
+            affine_tolerance=plan.affine_tolerance,
+        )
         members = [unit.folder for own in kept for unit in own]
         outputs.text("system.yaml", compose_system("ensemble", members, work.root / "system.yaml"))
         if work.dataset.unlabelled:

@@ -156,23 +156,21 @@ def _split_without(split: Split, bad: set[str]) -> Split:
 
 def _in_one_form(dataset: Dataset) -> Dataset:
     """Ids with their accents in one form, and files under the names that the disk has."""
-    cases, unlabelled, test, unused = (
-        tuple(
-            replace(
-                case,
-                id=composed(case.id),
-                images=tuple(map(on_disk, case.images)),
-                label=None if case.label is None else on_disk(case.label),
-            )
-            for case in part
-        )
-        for part in (dataset.cases, dataset.unlabelled, dataset.test, dataset.unused)
-    )
+    named = dataset.with_cases(_named_in_one_form)
     folds = tuple(
         (number, Split(*(tuple(sorted(map(composed, ids))) for ids in (split.train, split.validation))))
         for number, split in dataset.folds
     )
-    return replace(dataset, cases=cases, unlabelled=unlabelled, test=test, unused=unused, folds=folds)
+    return replace(named, folds=folds)
+
+
+def _named_in_one_form(case: Case) -> Case:
+    return replace(
+        case,
+        id=composed(case.id),
+        images=tuple(map(on_disk, case.images)),
+        label=None if case.label is None else on_disk(case.label),
+    )
 
 
 def _open(root: Path) -> Dataset:
