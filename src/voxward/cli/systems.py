@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from rich.markup import escape
 
@@ -133,6 +134,8 @@ def _scored(arguments: Arguments) -> str | None:
         places += [place for place in (arguments.system,) if place is not None]
         if len(places) != 1:
             raise UserError("voxward evaluate --segmentations FOLDER needs one --dataset DATASET, and no system")
+        if (Path(places[0]) / "recipe.yaml").is_file():
+            raise UserError(f"--segmentations needs the --dataset of the truth, and no system: {places[0]} is a run")
         if arguments.overrides or arguments.resume:
             raise UserError("--set and --resume are about a system, and --segmentations has none")
         del arguments.system

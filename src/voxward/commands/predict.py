@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,7 +76,20 @@ def predict(
     cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, opened.channels, reading)
     cases = within(reading_nan(cases, nan_for(opened.runs, reading)), tolerance_for(opened.runs, reading))
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
-    scores = Outputs(folder / "probabilities", "probabilities", overwrite) if save_probabilities else None
+    scores = _scores(folder / "probabilities", save_probabilities, overwrite)
     written = predict_cases(opened, cases, outputs, resume, progress, failures, scores)
     failures.raise_any(len(cases), written)
     return written
+
+
+def _scores(folder: Path, wanted: bool, overwrite: bool) -> Outputs | None:
+    """Where probabilities are written; without them, a warning if there are those of an earlier prediction."""
+    if wanted:
+        return Outputs(folder, "probabilities", overwrite)
+    if folder.is_dir():
+        warnings.warn(
+            f"{folder} is of an earlier prediction and stays as it is: it may not belong to the segmentations "
+            "that are now beside it; add --save-probabilities, or delete it",
+            stacklevel=3,
+        )
+    return None

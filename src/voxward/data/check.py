@@ -205,12 +205,13 @@ def _image_faults(path: Path, volume: Volume, nan_as_zero: bool) -> Iterator[Fau
             continue
         floating = channel.dtype.kind == "f"
         infinite, nan = (int(test(channel).sum()) if floating else 0 for test in (np.isinf, np.isnan))
+        where, size = f"{path}, channel {n}", channel.size
         if infinite:
-            yield "error", "not finite", f"{path}, channel {n}: {infinite} voxels are infinite"
+            yield "error", "not finite", f"{where}: {infinite} of {size} voxels are infinite: mend the file"
         if nan and nan_as_zero:
-            yield "warning", "not finite", f"{path}, channel {n}: {nan} voxels are NaN, and are read as 0"
+            yield "warning", "not finite", f"{where}: {nan} of {size} voxels are NaN, and are read as 0"
         elif nan:
-            message = f"{path}, channel {n}: {nan} voxels are NaN: mend the file, or read NaN as 0 with --nan zero"
+            message = f"{where}: {nan} of {size} voxels are NaN: mend the file, or read NaN as 0 with --nan zero"
             yield "error", "not finite", message
 
 

@@ -74,7 +74,7 @@ def fingerprint(
     if not cases:
         raise UserError(f"cannot fingerprint dataset {dataset.name!r}: no labelled case was given")
     found = for_each_case(
-        lambda case: _read_and_summarize(case, dataset.labels, crop_nonzero), cases, workers, progress, failures
+        lambda case: _read_and_summarize(case, dataset, crop_nonzero), cases, workers, progress, failures
     )
     if not found and failures is not None:
         failures.raise_any(len(cases))
@@ -151,9 +151,12 @@ def combine(name: str, channels: Sequence[str], labels: LabelSet, cases: Sequenc
     )
 
 
-def _read_and_summarize(case: Case, labels: LabelSet, crop_nonzero: bool) -> CaseSummary:
+def _read_and_summarize(case: Case, dataset: Dataset, crop_nonzero: bool) -> CaseSummary:
     volume = read_case(case)
-    return summarize(volume, read_truth(case, volume), labels, case.id, crop_nonzero)
+    if len(volume.array) != len(dataset.channels):
+        where = ", ".join(map(str, case.images))
+        raise UserError(f"{where}: {len(volume.array)} channels, but the dataset declares {len(dataset.channels)}")
+    return summarize(volume, read_truth(case, volume), dataset.labels, case.id, crop_nonzero)
 
 
 def _foreground_sample(image: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:

@@ -221,9 +221,10 @@ def _candidates(known: Sequence[_Known], dataset: Dataset, cases: Cases) -> list
     common = [id for id in first if all(id in other for other in others)]
     if not common:
         if full := [str(run.folder.root) for run in own if not run.split.validation]:
+            test = "score the test cases with --split test, " if dataset.test else ""
             raise UserError(
                 f"{', '.join(full)} trained on every case of its dataset (--fold all), so that none of {dataset.root} "
-                "is unseen: give another dataset, or score all cases with --include-seen"
+                f"is unseen: {test}give another dataset, or score all cases with --include-seen"
             )
         raise UserError(
             "the runs have no validation case in common: every case was in the training of one of them. Train them "

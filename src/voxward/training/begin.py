@@ -12,6 +12,7 @@ from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
+from voxward.core.labels import LabelSet
 from voxward.core.outputs import Outputs
 from voxward.core.plan import Fingerprint, Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
@@ -234,11 +235,19 @@ def given_plan(path: Path, dataset: Dataset, recipe: Recipe) -> Plan:
     names = tuple(channel.name for channel in decided.channels)
     if decided.labels != dataset.labels or len(as_planned(dataset, decided).channels) != len(names):
         raise UserError(
-            f"{path} was made for channels {names} and {decided.labels}, but {dataset.root} has {dataset.channels} "
-            f"and {dataset.labels}"
+            f"{path} was made for {_said(names, decided.labels)}, but {dataset.root} has "
+            f"{_said(dataset.channels, dataset.labels)}"
         )
     tolerance = max(decided.affine_tolerance, recipe.preparation.affine_tolerance)
     return replace(decided, nan="zero" if recipe.preparation.nan == "zero" else decided.nan, affine_tolerance=tolerance)
+
+
+def _said(channels: Sequence[str], labels: LabelSet) -> str:
+    """The channels and the labels of a dataset, for a sentence."""
+    classes = ", ".join(f"{name} = {value}" for name, value in zip(labels.names, labels.values, strict=True))
+    regions = f", regions {', '.join(region.name for region in labels.regions)}" if labels.regions else ""
+    ignored = "" if labels.ignore is None else f", the ignore label {labels.ignore}"
+    return f"channels {', '.join(channels)} and labels {classes}{regions}{ignored}"
 
 
 def as_planned(dataset: Dataset, plan: Plan) -> Dataset:

@@ -175,12 +175,17 @@ def _named_in_one_form(case: Case) -> Case:
 
 def _open(root: Path) -> Dataset:
     if not root.is_dir():
-        raise FileNotFoundError(f"no dataset folder {root}")
+        hint = f": give its folder, {root.parent}" if root.is_file() and root.suffix == ".json" else ""
+        raise FileNotFoundError(f"no dataset folder {root}{hint}")
     for layout in LAYOUTS:
         if layout.recognises(root):
             return _in_one_form(layout.open(root))
     inner = sorted(path.name for path in root.iterdir() if (path / "dataset.json").is_file())
     hint = f" Its folders {', '.join(inner[:3])} may be datasets." if inner else ""
+    if (root / "recipe.yaml").is_file():
+        hint = " It is the folder of a run."
+    elif any(layout.recognises(root.resolve().parent) for layout in LAYOUTS):
+        hint = f" It is a folder inside the dataset {root.resolve().parent}."
     raise UserError(
         f"{root} is no dataset folder.{hint} It must be one of:\n"
         '  Medical Segmentation Decathlon: dataset.json with a "training" list of image and label files;\n'
