@@ -384,7 +384,7 @@ def test_hardening_on_other_images_is_refused(here):
     shutil.rmtree(here / "d")
     voxward.write_phantoms(here / "d", cases=8, size=24, seed=99)
     before = contents(here / "run")
-    with pytest.raises(UserError, match="holds other images than .* was trained on: train there with --start"):
+    with pytest.raises(UserError, match=r"holds other images than .* was trained on: train there with --start"):
         voxward.harden(here / "run", out=here / "h", method="pgd", change=Change(dataset=here / "d"))
     assert contents(here / "run") == before
     assert not (here / "h").exists()
