@@ -167,9 +167,7 @@ class _Known:
             return False
 
     def is_own(self, ids: Sequence[str]) -> bool:
-        # A copy may lack training cases; in the run's own dataset single images may have changed, which is told.
-        enough = any if self.same else all
-        return set(ids) == set(self.split.validation) and enough(map(self.kept, ids))
+        return set(ids) == set(self.split.validation) and all(map(self.kept, ids))
 
     def saw(self, case: Case) -> bool:
         if self.cases is None:
