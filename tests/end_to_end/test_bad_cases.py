@@ -43,7 +43,7 @@ FAULTS = {
     "no volume": (lambda path: path.write_bytes(b"not a volume"), "no volume|corrupt"),
     "missing": (lambda path: path.unlink(), "no file"),
     "NaN": (lambda path: rewritten(path, with_nan), "voxels hold NaN.*--nan zero"),
-    "infinite": (lambda path: rewritten(path, lambda a: np.where(a > a.mean(), np.inf, a)), "hold infinity"),
+    "infinite": (lambda path: rewritten(path, lambda a: np.where(a > a.mean(), np.inf, a)), "voxels are infinite"),
     "channels": (lambda path: rewritten(path, lambda a: np.stack([a, a], -1)), "takes 1 channels"),
 }
 

@@ -148,9 +148,9 @@ def test_a_folder_may_be_called_as_it_likes(here):
 def test_predictions_replace_only_predictions(here):
     """Labels, images, and masks that somebody corrected stay."""
     before = contents(here / "d")
-    with pytest.raises(ValueError, match="not a file that voxward wrote as a prediction"):
+    with pytest.raises(ValueError, match="is the folder of a dataset"):
         voxward.predict(here / "run", here / "d" / "imagesTr", out=here / "d" / "labelsTr")
-    with pytest.raises(ValueError, match="not a file that voxward wrote as a prediction"):
+    with pytest.raises(ValueError, match="is the folder of a dataset"):
         voxward.predict(here / "run", here / "d" / "imagesTr", out=here / "d" / "labelsTr", resume=True)
     with pytest.raises(ValueError, match=r"dataset\.json is a file, and must be a folder"):
         voxward.predict(here / "run", here / "d" / "imagesTr", out=here / "d" / "dataset.json")
