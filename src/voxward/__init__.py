@@ -18,6 +18,7 @@ _HOMES = {
     "train": "voxward.commands.train",
     "predict": "voxward.commands.predict",
     "evaluate": "voxward.commands.evaluate",
+    "evaluate_segmentations": "voxward.commands.evaluate_segmentations",
     "suspects": "voxward.commands.suspects",
     "cv": "voxward.commands.cv",
     "merge": "voxward.commands.merge",

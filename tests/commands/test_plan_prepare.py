@@ -10,6 +10,7 @@ import pytest
 
 from voxward.commands.plan import plan
 from voxward.commands.prepare import prepare
+from voxward.core.errors import CasesFailed, UserError
 from voxward.core.plan import load_plan
 from voxward.data.store import open_case
 
@@ -48,7 +49,7 @@ def test_plan_is_written_and_reads_back(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_a_recipe_that_does_not_crop_is_planned_on_whole_volumes(dataset: Path, tmp_path: Path) -> None:
-    for name in sorted((dataset / "imagesTr").iterdir()):
+    for name in sorted(file for folder in ("imagesTr", "labelsTr") for file in (dataset / folder).iterdir()):
         image = nibabel.load(name)
         array = np.asarray(image.dataobj).copy()
         array[12:] = 0
@@ -97,3 +98,27 @@ def test_the_hippocampus_gets_the_published_patch(data_root: Path) -> None:
     assert decided.patch_size == decided.window_size == (32, 48, 32)
     assert decided.total_stride == (8, 8, 8)
     assert decided.spacing == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_a_plan_for_other_labels_is_refused_before_anything_is_written(dataset: Path, tmp_path: Path) -> None:
+    plan(dataset, out=tmp_path / "plan")
+    description = json.loads((dataset / "dataset.json").read_text())
+    description["labels"] = {"0": "background", "1": "organ", "2": "tumour"}
+    (dataset / "dataset.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match=r"plan\.json was made for channels"):
+        prepare(dataset, out=tmp_path / "prepared", plan=tmp_path / "plan" / "plan.json")
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_a_given_plan_reads_nan_as_the_recipe_says(dataset: Path, tmp_path: Path) -> None:
+    plan(dataset, out=tmp_path / "plan")
+    path = sorted((dataset / "imagesTr").iterdir())[0]
+    image = nibabel.load(path)
+    array = np.asarray(image.dataobj, np.float32).copy()
+    array[0] = np.nan
+    nibabel.save(nibabel.Nifti1Image(array, image.affine), path)
+    given = {"plan": tmp_path / "plan" / "plan.json"}
+    decided = prepare(dataset, out=tmp_path / "prepared", overrides=["preparation.nan=zero"], **given)
+    assert decided.nan == "zero"
+    with pytest.raises(CasesFailed, match="NaN"):
+        prepare(dataset, out=tmp_path / "other", **given)

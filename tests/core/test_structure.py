@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 
 from voxward.core.errors import UserError
-from voxward.core.structure import from_data, to_data
+from voxward.core.structure import from_data, shown, to_data
 
 
 @dataclass(frozen=True)
@@ -68,3 +68,13 @@ def test_problems_name_the_file_and_the_place(data, fault):
 def test_all_problems_are_listed_at_once():
     with pytest.raises(UserError, match=r"unknown key 'y'.*; share must be .*; name is missing"):
         from_data(Whole, {"y": 1, "share": "z"}, "here")
+
+
+def test_a_wrong_value_is_shown_by_its_beginning():
+    """A billion laughs: ten lines of YAML that stand for 10^9 texts."""
+    laughs: list = ["ha"] * 9
+    for _ in range(9):
+        laughs = [laughs] * 9
+    assert len(shown(laughs)) < 310
+    assert shown([1, 2.5, "text"]) == "[1, 2.5, 'text']"
+    assert shown("t" * 1000) != "t" * 1000

@@ -97,3 +97,9 @@ def test_packaged_files_are_found_by_name():
     assert packaged("recipes", "rog", "recipe").startswith("#")
     with pytest.raises(UserError, match=r"unknown recipe '\.\./recipes/rog'"):
         packaged("recipes", "../recipes/rog", "recipe")
+
+
+@pytest.mark.parametrize("text", ["a: !!timestamp 1", "a: !!float x", "a: !!binary 1", "a: !!omap 1", "[" * 5000])
+def test_tags_that_do_not_fit_and_deep_nesting_are_named(text):
+    with pytest.raises(ValueError, match=r"r\.yaml is not valid YAML"):
+        read_yaml(text, "r.yaml")

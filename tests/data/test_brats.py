@@ -1,5 +1,7 @@
 """BraTS folders in both namings, and the brain phantoms, which are such a folder."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,56 @@ def test_contrasts_are_those_of_the_sequences(seed):
 def test_too_small_phantoms_are_refused():
     with pytest.raises(ValueError, match="size must be at least"):
         make_brain_phantom(0, 8)
+
+
+TREATED = "BraTS-GLI-02195-100"
+
+
+def test_cases_after_treatment_have_a_cavity_outside_of_the_tumour(tmp_path):
+    _case(tmp_path / TREATED, NEW, values=(0, 1, 2, 3, 4))
+    _case(tmp_path / "BraTS-GLI-00001-000", NEW, values=(0, 1, 2, 3))
+    dataset = open_dataset(tmp_path)
+    assert dataset.labels.names == ("background", "NETC", "SNFH", "ET", "RC")
+    assert dataset.labels.values == (0, 1, 2, 3, 4)
+    assert {r.name: set(r.values) for r in dataset.labels.regions} == {
+        "ET": {3}, "TC": {1, 3}, "WT": {1, 2, 3}, "RC": {4}
+    }  # fmt: skip
+    assert dataset.labels.rewritten == {}
+    # The content of all cases that _case makes is the same; that is another kind.
+    assert {problem.kind for problem in check_dataset(dataset).errors} == {"duplicate"}
+
+
+def test_an_undeclared_cavity_is_an_error_that_says_what_to_do(tmp_path):
+    _case(tmp_path / "other-name", NEW, values=(0, 1, 2, 3, 4))
+    (problem,) = check_dataset(open_dataset(tmp_path)).errors
+    assert problem.kind == "label values"
+    assert "[4]" in problem.message
+    assert "labels.json" in problem.message
+    declared = {"background": 0, "NETC": 1, "SNFH": 2, "ET": 3, "RC": 4}
+    (tmp_path / "labels.json").write_text(json.dumps(declared))
+    dataset = open_dataset(tmp_path)
+    assert dict(zip(dataset.labels.names, dataset.labels.values, strict=True)) == declared
+    assert check_dataset(dataset).ok
+
+
+def test_labels_json_may_declare_regions(tmp_path):
+    _case(tmp_path / "A", NEW, values=(0, 1, 2))
+    labels = {"background": 0, "lesion": [1, 2], "core": [2], "regions_class_order": [1, 2]}
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    assert open_dataset(tmp_path).labels.scored == ("core", "lesion")
+
+
+def test_values_of_pediatric_cases_are_told(tmp_path):
+    _case(tmp_path / "BraTS-PED-00001-000", NEW, values=(0, 1, 2, 3))
+    with pytest.warns(UserWarning, match=r"BraTS-PED-00001-000.*1 ET, 2 NET, 3 CC, 4 ED.*labels\.json"):
+        open_dataset(tmp_path)
+    (tmp_path / "labels.json").write_text('{"ET": 1, "NET": 2, "CC": 3, "ED": 4}')
+    assert open_dataset(tmp_path).labels.names == ("background", "ET", "NET", "CC", "ED")
+
+
+def test_two_files_that_may_be_the_label_are_refused(tmp_path):
+    _case(tmp_path / "A", OLD, label=False)
+    for name in ("x_Segm.nii", "y_Segm.nii.gz"):
+        write_label(tmp_path / "A" / name, np.ones((4, 4, 4), np.uint8), np.eye(4))
+    with pytest.raises(ValueError, match=r"x_Segm\.nii and y_Segm\.nii\.gz"):
+        open_dataset(tmp_path)

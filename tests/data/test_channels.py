@@ -12,6 +12,8 @@ from voxward.core.case import Case, Dataset
 from voxward.core.labels import LabelSet
 from voxward.data.channels import files_in_order_of, in_order_of, names_beside
 from voxward.data.io import read_case, write_image
+from voxward.data.nan import dataset_reading_nan
+from voxward.data.places import dataset_within
 
 ORDER = r"its channels T1, T2, CT are put into the model's order CT, T1, T2"
 
@@ -50,9 +52,16 @@ def test_one_file_and_files_per_channel_are_read_in_order(tmp_path, apart):
 def test_every_part_of_a_dataset_is_ordered(tmp_path):
     one = Case("a", (volume(tmp_path / "a.nii"),))
     labels = LabelSet(("background", "a"), (0, 1))
-    source = Dataset("d", tmp_path, ("T1", "T2", "CT"), labels, (one,), (one,), test=(one,))
+    source = Dataset("d", tmp_path, ("T1", "T2", "CT"), labels, (one,), (one,), test=(one,), unused=(one,))
     with pytest.warns(UserWarning, match=ORDER):
-        assert [values(case) for case in in_order_of(source, ("CT", "T1", "T2")).every] == [[3, 1, 2]] * 3
+        assert [values(case) for case in in_order_of(source, ("CT", "T1", "T2")).every] == [[3, 1, 2]] * 4
+
+
+def test_every_part_of_a_dataset_is_read_as_the_user_says(tmp_path):
+    one, labels = Case("a", (tmp_path / "a.nii",)), LabelSet(("background", "a"), (0, 1))
+    source = Dataset("d", tmp_path, ("CT",), labels, (one,), (one,), test=(one,), unused=(one,))
+    said = dataset_within(dataset_reading_nan(source, "zero"), 0.5).every
+    assert [(case.nan_as_zero, case.affine_tolerance) for case in said] == [(True, 0.5)] * 4
 
 
 def test_what_the_user_says_replaces_the_datasets_names(tmp_path):

@@ -20,8 +20,8 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         names = [f"c{n}.nii.gz" for n in range(6)]
-        for name in names:
-            self.image(name, np.random.default_rng(0).integers(0, 99, (5, 6, 7)).astype(np.float32))
+        for n, name in enumerate(names):
+            self.image(name, np.random.default_rng(n).integers(0, 99, (5, 6, 7)).astype(np.float32))
             self.label(name, np.arange(210).reshape(5, 6, 7) % 3)
         self.describe(names)
 
@@ -107,7 +107,7 @@ def test_values_that_are_no_numbers(folder: Folder) -> None:
 
 def test_affines_that_are_none(folder: Folder) -> None:
     for n, affine in enumerate((np.diag([1.0, 0.0, 1.0, 1.0]), np.full((4, 4), np.nan))):
-        image = nibabel.Nifti1Image(np.arange(210, dtype=np.int16).reshape(5, 6, 7), np.eye(4))
+        image = nibabel.Nifti1Image(np.roll(np.arange(210, dtype=np.int16), n).reshape(5, 6, 7), np.eye(4))
         for row in range(3):
             image.header["srow_" + "xyz"[row]] = affine[row]
         image.header["sform_code"] = 1
@@ -171,6 +171,7 @@ def test_the_real_faults_are_found(data_root: Path) -> None:
     report = check_dataset(open_dataset(data_root / "broken"))
     assert {(problem.case, problem.kind) for problem in report.errors} == {
         ("hippocampus_118", "missing label"),
+        ("hippocampus_118", "duplicate"),  # all three files hold the same image
         ("hippocampus_010", "shape"),
         ("hippocampus_281", "shape"),
         ("hippocampus_281", "spacing"),

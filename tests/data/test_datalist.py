@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from voxward.data.check import check_dataset
 from voxward.data.formats import declared, open_dataset
 from voxward.data.formats.datalist import distinct_ids
 from voxward.data.io import write_image, write_label
-from voxward.data.splits import load_split
+from voxward.data.splits import declared_folds, load_split
 
 ENDING = ".nii.gz"
 
@@ -31,7 +32,9 @@ def describe(root: Path, training: list[Any], **lists: Any) -> Path:
 
 
 def image(path: Path) -> Path:
-    write_image(path, np.arange(60, dtype=np.int16).reshape(1, 3, 4, 5), np.eye(4))
+    # Every image is another one: `check` names two cases of equal content.
+    array = np.random.default_rng(crc32(path.name.encode())).integers(0, 99, (1, 3, 4, 5))
+    write_image(path, array.astype(np.int16), np.eye(4))
     return path
 
 
@@ -129,6 +132,14 @@ def test_a_splits_file_overrules_the_folds_aloud(tmp_path: Path) -> None:
     assert not opened(tmp_path)[1]
 
 
+def test_the_number_of_folds_that_a_dataset_declares(tmp_path: Path) -> None:
+    assert declared_folds(opened(numbered(tmp_path))[0]) == 3
+    (tmp_path / "splits.json").write_text(json.dumps([{"train": ["c0"], "val": ["c5"]}]))
+    assert declared_folds(opened(tmp_path)[0]) == 1
+    (tmp_path / "splits.json").unlink()
+    assert declared_folds(opened(describe(tmp_path, [entry("a")]))[0]) is None
+
+
 def test_all_cases_may_train(tmp_path: Path) -> None:
     dataset, _ = opened(describe(tmp_path, [entry("b"), entry("a")], validation=[entry("v")], test=[entry("t", "Ts")]))
     assert load_split(dataset, "all").train == ("a", "b", "v")
@@ -175,7 +186,7 @@ def test_counts_that_are_not_the_lists_are_named(tmp_path: Path, counts: tuple[A
 def test_other_lists_of_cases_are_named_as_ignored(tmp_path: Path) -> None:
     remarks = opened(describe(tmp_path, [entry("a", dose="a_dose.nrrd")], holdout=[entry("h")], tags=["x", "y"]))[1]
     assert len(remarks) == 2
-    assert any('"holdout" (1 cases) is ignored' in remark for remark in remarks)
+    assert any('"holdout" (1 case) is ignored' in remark for remark in remarks)
     assert any('"dose"' in remark for remark in remarks)
 
 
@@ -255,7 +266,7 @@ def test_two_files_that_mean_one_case_are_refused(tmp_path: Path, name: str) -> 
     dataset, refused = declared(tmp_path)
     assert [case.id for case in dataset.cases] == ["b"]
     report = check_dataset(dataset, refused=refused)
-    assert [problem.kind for problem in report.errors] == ["shadow"]
+    assert [(problem.case, problem.kind) for problem in report.problems] == [("a", "shadow")]
 
 
 def test_files_that_shadow_each_other_are_refused_in_every_layout(tmp_path: Path) -> None:
@@ -332,3 +343,21 @@ def test_a_folder_of_datasets_names_them(tmp_path: Path) -> None:
     describe(tmp_path / "Task01", [entry("a")])
     with pytest.raises(ValueError, match="Its folders Task01 may be datasets"):
         open_dataset(tmp_path)
+
+
+def test_files_without_nnunets_channel_number_are_told_what_to_do(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    image(tmp_path / f"imagesTr/c{ENDING}")
+    (problem,) = check_dataset(opened(tmp_path)[0]).problems
+    assert (problem.kind, problem.case) == ("orphan image", "c")
+    assert "CASE_0000.nii.gz" in problem.message
+
+
+def test_a_shadow_is_no_channel_of_the_other_cases(tmp_path: Path) -> None:
+    for name in ("images/a.nii.gz", "images/a.nii", "images/b.nii.gz"):
+        image(tmp_path / name)
+    for name in ("a", "b"):
+        label(tmp_path / f"labels/{name}.nii.gz")
+    dataset, refused = declared(tmp_path)
+    report = check_dataset(dataset, refused=refused)
+    assert [(problem.case, problem.kind) for problem in report.problems] == [("a", "shadow")]

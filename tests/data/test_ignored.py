@@ -8,13 +8,17 @@ import pytest
 import torch
 
 from tests.data.memory_source import MemorySource
+from voxward.commands.prepare import prepare
 from voxward.core.case import Volume
 from voxward.core.labels import IGNORED, UNANNOTATED, LabelSet
 from voxward.core.recipe.sampling import Sampling
 from voxward.data.fingerprint import summarize
+from voxward.data.formats import open_dataset
 from voxward.data.formats.description import labels_of
+from voxward.data.io import read_label, write_label
 from voxward.data.sampling import draw_training_patch, read_patch
 from voxward.data.stored_files import annotated_locations, class_locations
+from voxward.phantoms.write import write_phantoms
 
 LABELS = LabelSet(("background", "a", "b"), (0, 5, 2), ignore=9)
 
@@ -96,3 +100,16 @@ def test_a_fingerprint_counts_and_samples_annotated_voxels():
     assert summary.sample.shape == (1, 64)
     assert summary.sample.max() < 1000
     assert summary.volumes == ((64.0,), ())
+
+
+def test_cases_without_any_annotation_are_one_warning(tmp_path):
+    write_phantoms(tmp_path / "data", 3, size=16)
+    described = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    described["labels"]["9"] = "ignore"
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(described))
+    dataset = open_dataset(tmp_path / "data")
+    label = read_label(dataset.cases[1].label)
+    dataset.cases[1].label.unlink()
+    write_label(dataset.cases[1].label, np.full_like(label.array, 9), label.affine, dataset.cases[1].images[0])
+    with pytest.warns(UserWarning, match=f"no voxel is annotated in 1 of 3 cases .{dataset.cases[1].id}.:"):
+        prepare(tmp_path / "data", out=tmp_path / "out", recipe="dynunet", workers=1)

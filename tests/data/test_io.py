@@ -11,7 +11,9 @@ import pytest
 import SimpleITK
 
 from voxward.core.case import Scaling
+from voxward.core.errors import UserError
 from voxward.data.io import read_header, read_image, read_label, volume_stem, write_image, write_label
+from voxward.data.volume_file import naming_the_file
 
 ALL = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
@@ -312,3 +314,9 @@ def test_real_geometry_survives_a_prediction(data_root: Path, tmp_path: Path) ->
     before, after = nibabel.load(source), nibabel.load(tmp_path / "out.nii.gz")
     np.testing.assert_array_equal(before.affine, after.affine)
     np.testing.assert_array_equal(before.get_qform(), after.get_qform())
+
+
+def test_too_little_memory_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "x.nii").write_bytes(b"")
+    with pytest.raises(UserError, match=r"x\.nii: there is too little memory"), naming_the_file(tmp_path / "x.nii"):
+        raise MemoryError

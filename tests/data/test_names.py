@@ -31,7 +31,9 @@ def named(form: str, name: str = ID) -> str:
 
 def save(path: Path, label: bool = False) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    array = np.arange(60).reshape(5, 4, 3) % 2 if label else np.arange(60).reshape(5, 4, 3)
+    # Every file has other intensities: the same image twice would be a remark.
+    intensities = np.random.default_rng(list(str(path).encode())).integers(0, 200, (5, 4, 3))
+    array = np.arange(60).reshape(5, 4, 3) % 2 if label else intensities
     nibabel.save(nibabel.Nifti1Image(array.astype(np.uint8), np.eye(4)), path)
     return path
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from voxward.data.padding import crop_back, pad_index, pad_to
+from voxward.data.padding import Padded, crop_back, pad_index, pad_to
 
 MODES = {"reflect": "reflect", "edge": "edge", "zero": "constant"}
 
@@ -71,3 +71,15 @@ def test_nothing_missing_returns_the_tensor_itself():
 def test_crop_beyond_the_tensor_is_refused():
     with pytest.raises(ValueError, match="does not fit"):
         crop_back(torch.zeros(4, 4, 4), (2, 0, 0), (3, 4, 4))
+
+
+@pytest.mark.parametrize("padding", ["reflect", "edge", "zero"])
+@pytest.mark.parametrize("shape", [(5, 6, 1), (2, 9, 3), (8, 8, 8), (1, 1, 1)])
+def test_rows_of_a_padded_tensor_are_those_of_the_whole(padding, shape) -> None:
+    x = torch.rand(2, *shape)
+    whole, offset = pad_to(x, (6, 7, 8), padding)
+    lazy, same = Padded.to(x, (6, 7, 8), padding)
+    assert same == offset
+    for axis in range(3):
+        for start in range(whole.shape[axis + 1] - 2):
+            assert torch.equal(lazy.rows(axis, start, 3), whole.narrow(axis + 1, start, 3))

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from voxward.core.labels import LabelSet
-from voxward.core.recipe import load_recipe
+from voxward.core.recipe import Preparation, load_recipe
 from voxward.core.sides import sides_of
+from voxward.data.label_losses import WARN_FROM
+from voxward.data.resample_labels import FILLED, LABEL_RESAMPLING, LOST_BELOW
 from voxward.pipeline.tta import symmetry_views
 from voxward.training.sides import LARGEST_ROTATION, settled_sides
 
@@ -49,3 +51,22 @@ def test_the_numbers_of_rotations_and_symmetries():
 def test_every_setting_is_understood(override):
     labels = LabelSet(("background", "roi1", "roi2", "roi3", "roi4"), (0, 1, 2, 3, 4))
     settled_sides(load_recipe("rog", [override]), labels)
+
+
+LOST = section("Labels that get lost on the way")
+
+
+def test_the_numbers_of_lost_labels():
+    limits = [row[0] for row in rows(LOST) if len(row) == 2]
+    for limit in (f"less than {WARN_FROM:.0%} of".replace("%", " %"), f"{WARN_FROM:.0%} or more".replace("%", " %")):
+        assert any(cell.startswith(limit) for cell in limits)
+    (said,) = (row[1] for row in rows(LOST) if row[0].startswith("`objects`"))
+    assert [int(number) for number in re.findall(r"(\d+) %", said)] == [100 * LOST_BELOW, 100 * FILLED]
+
+
+def test_every_label_resampling_is_on_the_page():
+    named = {row[0].split("`")[1]: row[0] for row in rows(LOST) if re.match("`[a-z]+`( |$)", row[0])}
+    assert set(named) == set(LABEL_RESAMPLING)
+    assert [name for name, cell in named.items() if "(default)" in cell] == [Preparation().label_resampling]
+    for override in re.findall("`--set (.*?)`", LOST):
+        assert load_recipe("rog", [override]).preparation.allow_lost_labels

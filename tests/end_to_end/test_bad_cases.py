@@ -43,7 +43,7 @@ FAULTS = {
     "no volume": (lambda path: path.write_bytes(b"not a volume"), "no volume|corrupt"),
     "missing": (lambda path: path.unlink(), "no file"),
     "NaN": (lambda path: rewritten(path, with_nan), "voxels hold NaN.*--nan zero"),
-    "infinite": (lambda path: rewritten(path, lambda a: np.where(a > a.mean(), np.inf, a)), "hold infinity"),
+    "infinite": (lambda path: rewritten(path, lambda a: np.where(a > a.mean(), np.inf, a)), "voxels are infinite"),
     "channels": (lambda path: rewritten(path, lambda a: np.stack([a, a], -1)), "takes 1 channels"),
 }
 
@@ -246,3 +246,13 @@ def test_a_run_that_was_trained_with_nan_as_zero_remembers_it(copied, tmp_path):
         voxward.predict(run, image, out=tmp_path / "out", reading=Reading(nan="refuse"))
     hardened = voxward.harden(run, out=tmp_path / "hard", overrides=("training.epochs=1",))
     assert load_plan(RunFolder(hardened).plan).nan == "zero"
+
+
+def test_a_link_to_a_file_that_is_gone_is_a_case_that_failed(copied, trained, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(copied.cases[0].images[0], folder / "a.nii.gz")
+    (folder / "b.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
+    with pytest.raises(CasesFailed, match=r"b: .*b\.nii\.gz") as caught:
+        voxward.predict(trained, folder, out=tmp_path / "out")
+    assert [path.name for path in caught.value.result] == ["a.nii.gz"]

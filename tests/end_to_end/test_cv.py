@@ -117,3 +117,16 @@ def _other(tmp_path):
     path = tmp_path / "other.yaml"
     path.write_text(dump_recipe(load_recipe("dynunet", ["optimizer.options.lr=0.01"])))
     return path
+
+
+def test_a_unit_that_was_killed_between_its_files_is_finished(phantoms, tmp_path):
+    """metrics.json alone, which is there before or after the others, does not say that a unit is finished."""
+    cv(phantoms, out=tmp_path / "cv", **OPTIONS)
+    unit = tmp_path / "cv" / "fold-1" / "dynunet"
+    weights = (unit / "checkpoints" / "best.safetensors").stat().st_mtime_ns
+    for name in ("metrics.md", "metrics.csv"):
+        (unit / name).unlink()
+    cv(phantoms, out=tmp_path / "cv", **OPTIONS)
+    assert (unit / "metrics.csv").is_file()
+    assert (unit / "metrics.md").is_file()
+    assert (unit / "checkpoints" / "best.safetensors").stat().st_mtime_ns == weights

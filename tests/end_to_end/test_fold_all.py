@@ -44,7 +44,8 @@ def test_another_dataset_is_scored(full, tmp_path):
     write_phantoms(tmp_path / "other", 2, size=24, seed=5)
     description = json.loads((tmp_path / "other/dataset.json").read_text())
     (tmp_path / "other/dataset.json").write_text(json.dumps({**description, "name": "Other"}))
-    assert len(evaluate(full, tmp_path / "other", out=tmp_path / "out").cases) == 2
+    with pytest.warns(UserWarning, match="have the ids of cases that .* was trained on, and other images"):
+        assert len(evaluate(full, tmp_path / "other", out=tmp_path / "out").cases) == 2
 
 
 def test_a_run_that_begins_with_another_keeps_its_fold(phantoms, full, trained, tmp_path):

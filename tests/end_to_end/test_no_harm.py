@@ -18,6 +18,7 @@ from tests.end_to_end.conftest import TINY
 from tests.memory import assert_refused_in_little_memory
 from voxward.cli import main
 from voxward.core.choices import Change, Fold, Reuse
+from voxward.core.errors import UserError
 from voxward.core.outputs import MARKER
 from voxward.data.check import check_dataset
 from voxward.data.formats import declared, open_dataset
@@ -147,9 +148,9 @@ def test_a_folder_may_be_called_as_it_likes(here):
 def test_predictions_replace_only_predictions(here):
     """Labels, images, and masks that somebody corrected stay."""
     before = contents(here / "d")
-    with pytest.raises(ValueError, match="not a file that voxward wrote as a prediction"):
+    with pytest.raises(ValueError, match="is the folder of a dataset"):
         voxward.predict(here / "run", here / "d" / "imagesTr", out=here / "d" / "labelsTr")
-    with pytest.raises(ValueError, match="not a file that voxward wrote as a prediction"):
+    with pytest.raises(ValueError, match="is the folder of a dataset"):
         voxward.predict(here / "run", here / "d" / "imagesTr", out=here / "d" / "labelsTr", resume=True)
     with pytest.raises(ValueError, match=r"dataset\.json is a file, and must be a folder"):
         voxward.predict(here / "run", here / "d" / "imagesTr", out=here / "d" / "dataset.json")
@@ -364,12 +365,9 @@ def test_a_training_that_was_killed_before_its_first_validation_can_begin(here):
     assert RunFolder(here / "new").weights("best").read_bytes() == RunFolder(here / "run").weights("best").read_bytes()
 
 
-@pytest.mark.parametrize("change", ["other data", "touched", "removed case"])
+@pytest.mark.parametrize("change", ["touched", "removed case"])
 def test_hardening_leaves_the_first_run_alone(here, change):
-    if change == "other data":
-        shutil.rmtree(here / "d")
-        voxward.write_phantoms(here / "d", cases=8, size=24, seed=99)
-    elif change == "touched":
+    if change == "touched":
         (here / "d" / "imagesTr" / FILES[2]).touch()
     else:
         shutil.rmtree(next((here / "run" / "prepared").glob("phantom_*")))
@@ -380,6 +378,16 @@ def test_hardening_leaves_the_first_run_alone(here, change):
     )
     assert contents(here / "run") == before
     assert (hardened / "prepared").is_dir()
+
+
+def test_hardening_on_other_images_is_refused(here):
+    shutil.rmtree(here / "d")
+    voxward.write_phantoms(here / "d", cases=8, size=24, seed=99)
+    before = contents(here / "run")
+    with pytest.raises(UserError, match=r"holds other images than .* was trained on: train there with --start"):
+        voxward.harden(here / "run", out=here / "h", method="pgd", change=Change(dataset=here / "d"))
+    assert contents(here / "run") == before
+    assert not (here / "h").exists()
 
 
 def test_hardening_shares_what_is_prepared(here):

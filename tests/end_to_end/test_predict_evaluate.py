@@ -188,7 +188,7 @@ class TestCommandLine:
         next((damaged / "labelsTr").glob("*.nii.gz")).unlink()
         before = {p: p.stat().st_mtime_ns for p in damaged.rglob("*")}
         assert main(["check", str(damaged)]) == 1
-        assert "1 errors" in capsys.readouterr().out
+        assert "1 error," in capsys.readouterr().out
         assert {p: p.stat().st_mtime_ns for p in damaged.rglob("*")} == before
         assert not check(damaged).ok
 

@@ -42,9 +42,9 @@ def test_extreme_anisotropy(data_root, tmp_path):
     """0.5 x 0.5 x 7.5 mm: a plain folder of two such volumes."""
     source = data_root / "SCT_spinalcord"
     image, label = read_image([source / "t2s.nii.gz"]), read_label(source / "t2s_seg.nii.gz")
-    for name in ("a", "b"):
-        write_image(tmp_path / "data" / "images" / f"{name}.nii.gz", image.array, image.affine)
-        write_label(tmp_path / "data" / "labels" / f"{name}.nii.gz", label.array, label.affine)
+    for name, first in (("a", 0), ("b", 9)):  # the second one without its first rows, so that it is another scan
+        write_image(tmp_path / "data" / "images" / f"{name}.nii.gz", image.array[:, first:], image.affine)
+        write_label(tmp_path / "data" / "labels" / f"{name}.nii.gz", label.array[first:], label.affine)
     overrides = [*TINY, "training.epochs=1", "preparation.memory_gib=0.5"]
     run = train(tmp_path / "data", out=tmp_path / "run", recipe="dynunet", overrides=overrides)
     plan = load_plan(run / "plan.json")

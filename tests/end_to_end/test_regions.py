@@ -66,7 +66,7 @@ def test_attack_and_harden_honour_regions(phantoms, run, tmp_path):
         phantoms,
         out=tmp_path / "a",
         device="cpu",
-        overrides=changes(attacks=["apgd-dice"], eps=[8 / 255], steps=2, cases=1),
+        overrides=changes(attacks=["pgd-dice"], eps=[8 / 255], steps=2, cases=1),
     )
     assert {record.classes for record in result.records} == {("lesion", "organ", "all")}
     erased = attack(
@@ -74,7 +74,7 @@ def test_attack_and_harden_honour_regions(phantoms, run, tmp_path):
         phantoms,
         out=tmp_path / "e",
         device="cpu",
-        overrides=changes(attacks=["apgd-ce"], eps=[8 / 255], steps=2, cases=1, erase="organ"),
+        overrides=changes(attacks=["pgd-ce"], eps=[8 / 255], steps=2, cases=1, erase="organ"),
     )
     assert {record.classes for record in erased.records} == {("organ",)}
     for method in ("pgd", "trades"):

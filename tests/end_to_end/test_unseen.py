@@ -14,6 +14,8 @@ from tests.end_to_end.conftest import TINY
 from voxward.cli import main
 from voxward.commands.attack import attack
 from voxward.commands.evaluate import evaluate
+from voxward.commands.plan import plan
+from voxward.commands.predict import predict
 from voxward.commands.train import train
 from voxward.core.choices import Cases, Fold, Reuse
 from voxward.data.formats import open_dataset
@@ -136,7 +138,7 @@ def test_cases_under_other_ids_and_in_other_files_are_left_out(phantoms, run, sp
 def test_a_partial_overlap_scores_what_is_unseen(phantoms, run, split, other, tmp_path):
     root = plain(phantoms, tmp_path / "mixed", {split["fit"][0]: "old"})
     plain(other, root, {"phantom_003": "new", "phantom_004": "newer"})
-    with pytest.warns(UserWarning, match="1 cases of .* are left out.*: old"):
+    with pytest.warns(UserWarning, match=r"1 cases of .* are left out.* \(old\)"):
         assert ids(evaluate(run, root)) == {"new", "newer"}
 
 
@@ -218,7 +220,7 @@ def test_an_image_in_two_parts_of_the_split_is_told_and_not_scored(phantoms, spl
     shutil.copy(root / "imagesTr" / f"{fit}.nii.gz", root / "imagesTr" / f"{twin}.nii.gz")
     with pytest.warns(UserWarning, match=f"1 validation cases show the same image as a fit case: {twin} = {fit}"):
         run = train(root, out=tmp_path / "run", recipe="dynunet", overrides=TINY, fold=Fold(seed=1))
-    with pytest.warns(UserWarning, match=f"1 cases of .* left out.*: {twin}"):
+    with pytest.warns(UserWarning, match=rf"1 cases of .* left out.* \({twin}\)"):
         assert ids(evaluate(run)) == set(split["validation"]) - {twin}
 
 
@@ -247,6 +249,26 @@ def test_weights_remember_what_the_run_before_was_trained_on(phantoms, run, spli
     }
 
 
+def test_a_chain_of_runs_on_sites_with_the_same_ids_forgets_none(phantoms, run, split, other, tmp_path):
+    write_phantoms(tmp_path / "third", 3, seed=55, size=24)
+    start = run
+    for n, site in enumerate((other, tmp_path / "third")):
+        start = train(site, out=tmp_path / f"after{n}", overrides=TINY, recipe="dynunet", reuse=Reuse(start=start))
+    for site, count in ((phantoms, 6), (other, 6)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = evaluate(start, site)
+        assert len(found.origin.left_out) == count
+        assert any(f"{count} cases of {site} are left out" in str(one.message) for one in caught)
+
+
+def test_a_copy_without_a_training_case_gives_the_run_s_own_figures(phantoms, run, split, tmp_path):
+    part = copied(phantoms, tmp_path / "part", keep=[*split["fit"][1:], *split["selection"], *split["validation"]])
+    with pytest.warns(UserWarning, match="left out"):
+        assert ids(evaluate(run, part)) == set(split["validation"])
+    assert (run / "metrics.json").is_file()
+
+
 def test_swapped_arguments_are_named(phantoms, run):
     with pytest.raises(ValueError, match="the system comes first, then the dataset"):
         evaluate(phantoms, run)
@@ -256,3 +278,88 @@ def test_swapped_arguments_are_named(phantoms, run):
 def test_an_unknown_split_is_refused(run, split):
     with pytest.raises(ValueError, match="split must be one of validation, test, all"):
         evaluate(run, Cases(split=split))
+
+
+def test_results_do_not_go_into_a_dataset(phantoms, run, tmp_path):
+    root = copied(phantoms, tmp_path / "site")
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    for out in (root, root / "labelsTr", root / "imagesTr", root / "labelsTs"):
+        out.mkdir(exist_ok=True)
+        with pytest.raises(ValueError, match="the folder of a dataset"):
+            predict(run, root, out=out)
+    with pytest.raises(ValueError, match="the dataset's own folder"):
+        plan(root, out=root, recipe="dynunet")
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+class TestHeldOutCases:
+    @pytest.fixture
+    def site(self, phantoms, other, tmp_path):
+        """The run's dataset with two labelled test cases."""
+        root = copied(phantoms, tmp_path / "site")
+        description = json.loads((root / "dataset.json").read_text())
+        (root / "imagesTs").mkdir(exist_ok=True)
+        entries = []
+        for n, id in enumerate(("phantom_001", "phantom_002")):
+            shutil.copy(other / f"imagesTr/{id}.nii.gz", root / f"imagesTs/held{n}.nii.gz")
+            shutil.copy(other / f"labelsTr/{id}.nii.gz", root / f"imagesTs/label{n}.nii.gz")
+            entries.append({"image": f"imagesTs/held{n}.nii.gz", "label": f"imagesTs/label{n}.nii.gz"})
+        (root / "dataset.json").write_text(json.dumps(description | {"test": entries, "numTest": 2}))
+        return root
+
+    def test_the_test_set_has_a_folder_of_its_own(self, site, run, split):
+        evaluate(run, site)
+        before = (run / "metrics.json").read_bytes()
+        assert ids(evaluate(run, Cases(site, split="test"))) == {"held0", "held1"}
+        assert (run / "metrics.json").read_bytes() == before
+        stored = json.loads((run / "test/metrics.json").read_text())["origin"]
+        assert (stored["split"], stored["root"]) == ("test", str(site))
+
+    def test_all_is_everything_unseen(self, site, run, split):
+        with pytest.warns(UserWarning, match="6 cases of .* left out"):
+            found = evaluate(run, Cases(site, split="all"))
+        assert ids(found) == {"held0", "held1", *split["validation"]}
+        assert (run / "all/metrics.json").is_file()
+
+    def test_a_test_case_that_was_trained_on_is_left_out(self, site, run, split):
+        shutil.copy(site / "imagesTr" / f"{split['fit'][0]}.nii.gz", site / "imagesTs/held0.nii.gz")
+        with pytest.warns(UserWarning, match=r"1 cases of .* left out.* \(held0\)"):
+            assert ids(evaluate(run, Cases(site, split="test"))) == {"held1"}
+
+    def test_attacks_take_the_same_choice(self, site, run, tmp_path):
+        settings = ["attacks=[fgsm-dice]"]
+        found = attack(run, Cases(site, split="test"), out=tmp_path / "a", protocol="quick", overrides=settings)
+        assert {record.case for record in found.records} == {"held0", "held1"}
+
+    def test_without_one_it_is_refused(self, phantoms, run):
+        with pytest.raises(ValueError, match="no test cases with labels"):
+            evaluate(run, Cases(phantoms, split="test"))
+
+
+class TestResuming:
+    """A run goes on with its own images only."""
+
+    def test_other_images_of_the_same_ids_are_refused(self, run, other):
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        with pytest.raises(ValueError, match=r"holds other images than .*phantom_000.*6 of 6 training cases"):
+            train(other, out=run, resume=True)
+        assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+    def test_one_replaced_image_is_refused(self, phantoms, run, split, other, tmp_path):
+        root, id = copied(phantoms, tmp_path / "site"), split["fit"][1]
+        for part in ("imagesTr", "labelsTr"):
+            shutil.copy(other / part / f"{id}.nii.gz", root / part)
+        with pytest.raises(ValueError, match=f"{id} .1 of 6"):
+            train(root, out=run, resume=True)
+
+    def test_a_moved_copy_is_the_same(self, phantoms, run, tmp_path):
+        train(copied(phantoms, tmp_path / "site"), out=run, resume=True)
+
+    def test_another_voxel_size_is_another_image(self, phantoms, run, split, tmp_path):
+        root, id = copied(phantoms, tmp_path / "site"), split["fit"][0]
+        for part in ("imagesTr", "labelsTr"):
+            volume = nib.load(root / part / f"{id}.nii.gz")
+            affine = volume.affine @ np.diag([1, 1, 1.5, 1])
+            nib.save(nib.Nifti1Image(np.asanyarray(volume.dataobj), affine), root / part / f"{id}.nii.gz")
+        with pytest.raises(ValueError, match=f"{id} .1 of 6"):
+            train(root, out=run, resume=True)

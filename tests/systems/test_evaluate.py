@@ -57,6 +57,16 @@ def pair(folder: Path, n: int = 0) -> tuple[str, Path, Path]:
     return f"case_{n}", folder / "truth" / f"case_{n}.nii.gz", folder / "prediction" / f"case_{n}.nii.gz"
 
 
+def test_pairs_may_lie_as_far_apart_as_is_said(folder: Path) -> None:
+    moved = AFFINE.copy()
+    moved[0, 3] += 0.3  # 0.2 of the smallest voxel edge
+    id, truth, prediction = pair(folder)
+    write(prediction, LABELS.to_values(maps(0)[1]), moved)
+    with pytest.raises(CasesFailed, match=r"lie in different places: .* \(0\.2 of a voxel\)"):
+        evaluate_pairs([(id, truth, prediction)], LABELS)
+    assert evaluate_pairs([(id, truth, prediction)], LABELS, affine_tolerance=0.25).cases[0].id == id
+
+
 def test_a_folder_scores_as_its_arrays_do(folder: Path) -> None:
     seen: list[tuple[int, int]] = []
     result = evaluate_folder(

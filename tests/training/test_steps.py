@@ -60,3 +60,22 @@ def test_every_defence_notes_its_cases(name):
     DEFENCES[name](learner, Defence(name, steps=1, replays=2))(_batch())
     assert learner.case_losses.shape == (2,)
     assert learner.case_losses.isfinite().all()
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_gradients_that_are_not_finite_are_not_clipped(wrong):
+    learner = _learner(_network())
+    learner.clip_gradient_norm = 1.0
+    before = copy.deepcopy(learner.network.state_dict())
+    parameter = next(learner.network.parameters())
+    with pytest.raises(FloatingPointError, match=r"norm of the gradients is .*lower optimizer\.options\.lr"):
+        learner.update((parameter * wrong).sum())
+    assert all(torch.equal(value, before[name]) for name, value in learner.network.state_dict().items())
+
+
+def test_gradients_are_clipped_to_the_norm():
+    learner = _learner(_network())
+    learner.clip_gradient_norm = 0.5
+    learner.update(sum((parameter * 100).sum() for parameter in learner.network.parameters()))
+    norm = torch.stack([parameter.grad.norm() for parameter in learner.network.parameters()]).norm()
+    torch.testing.assert_close(norm, torch.tensor(0.5), rtol=1e-4, atol=0)

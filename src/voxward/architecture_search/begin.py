@@ -144,7 +144,10 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, paths: tuple[int,
         decided = given_plan(Path(request.reuse.plan), dataset, recipe)
     _refuse_paths(super_net(recipe, decided, fold.seed), max(paths), recipe.search or Search())
     source = as_planned(dataset, decided)
-    prepare_dataset(source, decided, request.prepared, given.train, workers, counter(progress, "prepare"))
+    prepare_dataset(
+        source, decided, request.prepared, given.train, workers, counter(progress, "prepare"),
+        allow_lost_labels=recipe.preparation.allow_lost_labels,
+    )  # fmt: skip
     settings = SearchSettings(
         dataset=str(dataset.root.resolve()),
         paths=paths,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from rich.markup import escape
 
@@ -22,6 +23,7 @@ from voxward.cli.arguments import (
     workers_argument,
 )
 from voxward.core.choices import Compute, Reading
+from voxward.core.errors import UserError
 from voxward.report.progress import BarProgress
 
 _SYSTEM = "a run folder of `voxward train`, or a system.yaml of `voxward compose`"
@@ -71,8 +73,14 @@ def predict(arguments: Arguments) -> int:
 
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward evaluate`."""
-    parser.add_argument("system", help=_SYSTEM)
+    parser.add_argument("system", nargs="?", help=_SYSTEM)
     parser.add_argument("dataset", nargs="?", help="another dataset folder (default: the run's validation cases)")
+    parser.add_argument("--dataset", dest="labelled", metavar="DATASET", help="the same, by name")
+    parser.add_argument(
+        "--segmentations", metavar="FOLDER",
+        help="score the segmentations in a folder, made by any tool, against the labels of --dataset, instead of a "
+        "system's; each is called like its case",
+    )  # fmt: skip
     parser.add_argument(
         "--out", help="the folder of predictions and metrics (default: the run folder, for a single run)"
     )
@@ -91,17 +99,50 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def evaluate(arguments: Arguments) -> int:
     """Run `voxward evaluate`."""
     from voxward.commands.evaluate import evaluate
+    from voxward.commands.evaluate_segmentations import evaluate_segmentations
     from voxward.core.choices import Cases, Reading
     from voxward.metrics.policies import Scoring
     from voxward.report.metrics import metrics_table
 
+    groups = {"dataset": Cases, "scoring": Scoring, "compute": Compute, "reading": Reading}
+    folder = _scored(arguments)
+    values = given(arguments, **groups)
     with BarProgress(errors) as progress:
-        groups = {"dataset": Cases, "scoring": Scoring, "compute": Compute, "reading": Reading}
-        values = given(arguments, **groups)
-        result, failed = outcome(lambda: evaluate(**values, progress=progress))
+        if folder is None:
+            result, failed = outcome(lambda: evaluate(**values, progress=progress))
+        else:
+            taken = {name: values[name] for name in ("dataset", "out", "scoring", "reading", "overwrite")}
+            workers = values["compute"].workers
+            result, failed = outcome(
+                lambda: evaluate_segmentations(folder, **taken, workers=workers, progress=progress)
+            )
     if result is not None:
         console.print(metrics_table(result).terminal())
     return told(failed)
+
+
+def _scored(arguments: Arguments) -> str | None:
+    """Settle which dataset is meant, and return the folder of segmentations, if there is one.
+
+    Raises:
+        UserError: Neither a system nor segmentations are given, or both, or two datasets.
+    """
+    labelled, folder = vars(arguments).pop("labelled"), vars(arguments).pop("segmentations")
+    places = [place for place in (arguments.dataset, labelled) if place is not None]
+    if folder is not None:
+        # There is no system, so that the only word is the dataset.
+        places += [place for place in (arguments.system,) if place is not None]
+        if len(places) != 1:
+            raise UserError("voxward evaluate --segmentations FOLDER needs one --dataset DATASET, and no system")
+        if (Path(places[0]) / "recipe.yaml").is_file():
+            raise UserError(f"--segmentations needs the --dataset of the truth, and no system: {places[0]} is a run")
+        if arguments.overrides or arguments.resume:
+            raise UserError("--set and --resume are about a system, and --segmentations has none")
+        del arguments.system
+    elif arguments.system is None or len(places) > 1:
+        raise UserError("voxward evaluate needs a SYSTEM, or --segmentations FOLDER, and at most one dataset")
+    arguments.dataset = places[0] if places else None
+    return None if folder is None else str(folder)
 
 
 def merge_arguments(parser: argparse.ArgumentParser) -> None:

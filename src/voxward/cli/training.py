@@ -40,7 +40,10 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
     add("--plan", help="a plan.json, which may have been edited, in place of the planner's decisions")
     add("--prepared", help="a folder of prepared cases, which several runs may share (default: OUT/prepared)")
     add(
-        "--start", metavar="RUN", help="a run on the same dataset whose weights, plan and split the new run begins with"
+        "--start",
+        metavar="RUN",
+        help="a run whose weights the new run begins with; on the same dataset also its plan and split, on another one "
+        "its geometry and normalisation, with new last layers where the classes are others",
     )
     nan_argument(parser)
     add("--defence", choices=DEFENCES, metavar="NAME", help="train adversarially: %(choices)s (default: do not)")

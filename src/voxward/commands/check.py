@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from voxward.core.choices import AFFINE_TOLERANCE, Reading
+from voxward.core.choices import Reading
 from voxward.data.check import CheckReport, check_dataset
 from voxward.data.formats import declared
 from voxward.data.nan import dataset_reading_nan
 from voxward.data.places import dataset_within
+from voxward.systems.nan import nan_for, tolerance_for
 
 
 def check(dataset: Path | str, *, workers: int = 2, reading: Reading = Reading()) -> CheckReport:
@@ -33,6 +34,5 @@ def check(dataset: Path | str, *, workers: int = 2, reading: Reading = Reading()
     """
     reading.refuse_channels()
     opened, refused = declared(dataset)
-    tolerance = AFFINE_TOLERANCE if reading.affine_tolerance is None else reading.affine_tolerance
-    opened = dataset_within(dataset_reading_nan(opened, reading.nan or "refuse"), tolerance)
+    opened = dataset_within(dataset_reading_nan(opened, nan_for((), reading)), tolerance_for((), reading))
     return check_dataset(opened, workers, refused=refused, fail_fast=reading.fail_fast)

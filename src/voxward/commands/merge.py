@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voxward.core.case import Case
-from voxward.core.choices import AFFINE_TOLERANCE, Reading
+from voxward.core.choices import Reading
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.io import read_label, write_label
 from voxward.data.nan import reading_nan
-from voxward.data.places import apart
+from voxward.data.places import apart, within
 from voxward.systems.merge import MergeRule, pairs_of
 from voxward.systems.merge import merge as merged
-from voxward.systems.nan import nan_for
+from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import is_system, open_system
 from voxward.systems.predict import collect_inputs, predict_cases
 from voxward.systems.score import PREDICTIONS
@@ -49,8 +49,8 @@ def merge(
         owned_by_second: The label values that the second one decides on; by default oedema.
         device: `auto`, `cpu` or `cuda`, for systems.
         overwrite: Replace files in `out` that are no merged segmentation of voxward's, or were edited since.
-        reading: What is said of the inputs, how far the two segmentations of a case may lie apart (in voxels), and
-            whether the first failure stops all.
+        reading: What the user says about the inputs; how far the files of an input, or the two segmentations of a case,
+            may lie apart (in voxels); and whether the first case that fails stops the others.
         progress: Told about cases.
 
     Returns:
@@ -62,7 +62,7 @@ def merge(
             shape or place or hold other values. Its `result` are the files of the others.
         FileNotFoundError: A folder or an input is missing.
     """
-    tolerance = AFFINE_TOLERANCE if reading.affine_tolerance is None else reading.affine_tolerance
+    tolerance = tolerance_for((), reading)
     rule, target = MergeRule(tuple(owned_by_first), tuple(owned_by_second)), Path(out)
     folders, failures = [], Failures(reading.fail_fast)
     for given, name in ((first, "first"), (second, "second")):
@@ -93,7 +93,8 @@ def _inputs(
         raise UserError(f"{system} is a system: inputs must name the volumes that it segments")
     opened = open_system(system, device=device)
     cases = collect_inputs(inputs, opened.channels, reading)
-    return reading_nan(cases, nan_for(opened.runs, reading)), opened
+    cases = reading_nan(cases, nan_for(opened.runs, reading))
+    return within(cases, tolerance_for(opened.runs, reading)), opened
 
 
 def _merge_case(pair: tuple[Path, Path], rule: MergeRule, outputs: Outputs, tolerance: float) -> None:

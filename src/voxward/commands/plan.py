@@ -13,7 +13,7 @@ from voxward.core.plan import Plan
 from voxward.core.progress import Progress, silent
 from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
-from voxward.data.formats import open_dataset
+from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.runs.folder import RunFolder
 from voxward.training.begin import cases_of, measured_plan, warn_of_sides, with_regions
 from voxward.training.sides import settled_sides
@@ -58,6 +58,7 @@ def plan(
     if outputs is not None:
         if RunFolder(outputs.folder).recipe.exists():
             raise UserError(f"{out} holds a run, whose plan.json belongs to its weights: choose another --out")
+        refuse_own_folder(outputs.folder, opened)
         outputs.check(["fingerprint.json", "plan.json"])
     source = with_regions(opened, used)
     warn_of_sides(used, settled_sides(used, source.labels))

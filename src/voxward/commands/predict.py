@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
+from voxward.data.formats import refuse_dataset_folder
 from voxward.data.nan import reading_nan
 from voxward.data.places import within
 from voxward.systems.nan import nan_for, tolerance_for
@@ -58,8 +60,7 @@ def predict(
         The written files, CASE.ext in `out`.
 
     Raises:
-        UserError: The system is wrong, an input is no volume by its name, or a file would be replaced; before anything
-            is written.
+        UserError: The system is wrong, an input is no volume, or a file would be replaced; nothing is written then.
         CasesFailed: Cases failed; its `result` are the files of the others.
         FileNotFoundError: The system or an input is missing.
 
@@ -70,10 +71,25 @@ def predict(
     if out is None and len(opened.runs) != 1:
         raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
     folder = opened.runs[0].predictions if out is None else Path(out)
+    if not overwrite:
+        refuse_dataset_folder(folder)
     cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, opened.channels, reading)
     cases = within(reading_nan(cases, nan_for(opened.runs, reading)), tolerance_for(opened.runs, reading))
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
-    scores = Outputs(folder / "probabilities", "probabilities", overwrite) if save_probabilities else None
+    scores = _scores(folder / "probabilities", save_probabilities, overwrite)
     written = predict_cases(opened, cases, outputs, resume, progress, failures, scores)
     failures.raise_any(len(cases), written)
     return written
+
+
+def _scores(folder: Path, wanted: bool, overwrite: bool) -> Outputs | None:
+    """Where probabilities are written; without them, a warning if there are those of an earlier prediction."""
+    if wanted:
+        return Outputs(folder, "probabilities", overwrite)
+    if folder.is_dir():
+        warnings.warn(
+            f"{folder} is of an earlier prediction and stays as it is: it may not belong to the segmentations "
+            "that are now beside it; add --save-probabilities, or delete it",
+            stacklevel=3,
+        )
+    return None

@@ -11,13 +11,13 @@ from voxward.core.case import Dataset
 from voxward.core.choices import Fold, Reading
 from voxward.core.errors import Failure
 from voxward.core.failures import Failures
-from voxward.core.plan import Plan, load_plan
+from voxward.core.plan import Plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import load_recipe
-from voxward.data.formats import declared
+from voxward.data.formats import declared, warn_of_remarks
 from voxward.data.formats.collisions import Refused
 from voxward.data.store import prepare_dataset
-from voxward.training.begin import as_planned, cases_of, measured_plan, with_regions
+from voxward.training.begin import as_planned, cases_of, given_plan, measured_plan, with_regions
 
 
 def prepare(
@@ -42,11 +42,11 @@ def prepare(
         out: The folder that gets the prepared cases.
         recipe: The recipe that decides the plan: the name of a packaged one, or the path of a `.yaml` file.
         overrides: Changes to the recipe, each as `dotted.key=value`.
-        plan: A `plan.json`, which may have been edited, in place of the plan that the recipe makes.
+        plan: A `plan.json`, perhaps edited, in place of the one that the recipe decides. Of the recipe then only
+            `preparation.allow_lost_labels`, `nan` and `affine_tolerance` count, and its regions and ignore label.
         fold: The part of the dataset whose training cases decide the plan.
         workers: The number of cases that are prepared at once.
-        reading: Whether the first case that fails stops the others, and what is done about NaN; that decides the plan,
-            as the override `preparation.nan=zero` does.
+        reading: Whether the first case that fails stops the others, and what is done about NaN (`preparation.nan`).
         progress: A function that is told about every case.
         overwrite: True replaces folders that are named like a case and that voxward did not write.
 
@@ -56,8 +56,8 @@ def prepare(
     Raises:
         CasesFailed: Cases failed, or their ids cannot be names of files; all other cases are prepared, by a plan that
             was measured without them. Its `result` is the plan.
-        UserError: Before anything is written, `out` holds cases that were prepared by another plan, or folders of other
-            files that are named like cases.
+        UserError: Before anything is written, `plan` fits another dataset, or `out` holds cases of another plan or
+            files of the user. Or, after all cases are prepared, a class of a case has no voxel left.
         FileNotFoundError: There is no such dataset, recipe or plan.
 
     Example:
@@ -66,17 +66,18 @@ def prepare(
     """
     reading.refuse_channels()
     opened, refused = declared(Path(dataset))
-    failures = _refusals(opened, refused, reading)
+    warn_of_remarks(opened)
+    used = load_recipe(recipe, [*overrides, *_change(reading)])
+    failures, source = _refusals(opened, refused, reading), with_regions(opened, used)
     if plan is None:
-        used = load_recipe(recipe, [*overrides, *_change(reading)])
-        source = with_regions(opened, used)
         decided = measured_plan(source, used, cases_of(source, fold).train, workers, progress, failures)[1]
     else:
-        decided = load_plan(Path(plan))
-        decided = replace(decided, **_said(reading))
+        decided = replace(given_plan(Path(plan), source, used), **_said(reading))
     shown, left = counter(progress, "prepare"), [case.id for case in failures.left(opened.cases)]
-    kept = as_planned(opened, decided)
-    prepare_dataset(kept, decided, Path(out), left, workers, shown, overwrite=overwrite, failures=failures)
+    kept, lose = as_planned(opened, decided), used.preparation.allow_lost_labels
+    prepare_dataset(
+        kept, decided, Path(out), left, workers, shown, overwrite=overwrite, failures=failures, allow_lost_labels=lose
+    )
     failures.raise_any(len(opened.cases) + len(refused), decided)
     return decided
 

@@ -30,8 +30,8 @@ def train(
     """Train a network by a recipe on the training cases of a dataset.
 
     The dataset is measured, planned and prepared first, unless `reuse` names results of earlier work. The validation
-    cases of the fold are never read. A run that was stopped with Ctrl-C can be resumed, and ends like one that was
-    never stopped.
+    cases of the fold are only read to be recognised later. A run that was stopped with Ctrl-C can be resumed, and ends
+    like one that was never stopped.
 
     Args:
         dataset: The folder of the dataset: Decathlon, nnU-Net, or plain `images` and `labels`.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,17 @@ class Dataset:
         """Return all cases, with and without a label, those of the test set and those not used last."""
         return (*self.cases, *self.unlabelled, *self.test, *self.unused)
 
+    def with_cases(self, changed: Callable[[Case], Case]) -> Dataset:
+        """Return the same dataset with every case changed: with and without a label, of the test set, and not used.
+
+        Args:
+            changed: From a case to the changed case.
+        """
+        cases, unlabelled, test, unused = (
+            tuple(map(changed, part)) for part in (self.cases, self.unlabelled, self.test, self.unused)
+        )
+        return replace(self, cases=cases, unlabelled=unlabelled, test=test, unused=unused)
+
     def case(self, id: str) -> Case:
         """Return the case with an id.
 
@@ -224,6 +236,39 @@ class Frame:
         return i, j, k
 
 
+@dataclass(frozen=True)
+class ClassKept:
+    """What the preparation of a case leaves of a foreground class.
+
+    Attributes:
+        index: The class's index.
+        before: Its volume in the file, in mm3.
+        after: Its volume in the prepared label, in mm3.
+        objects: Its connected components (26 neighbours) in the file; None where nothing was resampled.
+        left: How many of these have a voxel of the class left.
+    """
+
+    index: int
+    before: float
+    after: float
+    objects: int | None = None
+    left: int | None = None
+
+
+@dataclass(frozen=True)
+class LabelKept:
+    """What the preparation of a case leaves of its label.
+
+    Attributes:
+        classes: The foreground classes that the file holds.
+        outside: The labelled voxels outside the box of the non-zero voxels. They are kept in training, but a
+            prediction, which has no label, sees background there.
+    """
+
+    classes: tuple[ClassKept, ...]
+    outside: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
     """The input of a network: a normalised image with its label and its place in the source file.
@@ -233,6 +278,7 @@ class PreparedCase:
         image: Normalised intensities (c, d, h, w), float32.
         label: Class indices (d, h, w); None for a case without a label.
         frame: How the array lies in its source file.
+        kept: What the preparation has left of the label; None without a label, or where it was not counted.
 
     Raises:
         UserError: The image is not float32.
@@ -242,6 +288,7 @@ class PreparedCase:
     image: Image
     label: CaseLabels | None
     frame: Frame
+    kept: LabelKept | None = None
 
     def __post_init__(self) -> None:
         if self.image.dtype != torch.float32:

@@ -80,8 +80,9 @@ class Reuse:
         plan: A `plan.json`, which may have been edited, in place of the planner's decisions.
         prepared: The folder of the prepared cases, which several runs may share. The default is a folder inside the
             run.
-        start: The folder of a run on the same dataset. The new run begins with the weights that the old one deploys,
-            and with its plan and its split.
+        start: The folder of a run. The new run begins with the weights that the old one deploys. On the dataset of
+            the old run it has its plan and its split. On another dataset it has its geometry, channels and
+            normalisation, a split of its own, and new last layers where the classes are others.
 
     Example:
         >>> Reuse(prepared="prepared/liver")

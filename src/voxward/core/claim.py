@@ -81,6 +81,16 @@ def _take_over(path: Path, token: str, expires: float) -> bool:
         return True
 
 
+def lives_here(path: Path) -> bool:
+    """Return whether a claim is that of a process which runs on this host.
+
+    Args:
+        path: The file that stands for the work.
+    """
+    token = _read(path)
+    return token.partition("\n")[0] == this_host() and _alive(token)
+
+
 def _dead(path: Path, expires: float) -> bool:
     """Return whether no process renews the claim; False for a claim that is gone, which means finished work."""
     try:

@@ -143,6 +143,7 @@ class Plan:
         min_object_mm3: For each foreground class, the volume below which a predicted component is suspicious. It
             follows from the objects of the training cases.
         resample: False leaves every case its own voxels; `spacing` is then only the median of the training cases.
+        label_resampling: How labels are resampled, a name of data.resample_labels.LABEL_RESAMPLING.
         nan: What is done about NaN in an image: `refuse`, or `zero`, which reads it as 0.
         affine_tolerance: How far the corners of two files of one case may lie apart, in the smallest voxel edge.
     """
@@ -162,6 +163,7 @@ class Plan:
     batch_size: int
     min_object_mm3: tuple[float, ...]
     resample: bool = True
+    label_resampling: str = "linear"
     nan: Nan = "refuse"
     affine_tolerance: float = AFFINE_TOLERANCE
 

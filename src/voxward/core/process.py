@@ -27,6 +27,9 @@ def runs(number: int) -> bool:
         return True
     try:
         os.kill(number, 0)
+        # A process that has ended, but whose parent has not asked for its exit code yet (common in containers).
+        with suppress(OSError, IndexError):
+            return Path(f"/proc/{number}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -13,6 +14,22 @@ from voxward.core.errors import UserError
 from voxward.core.registry import unknown_name
 
 T = TypeVar("T")
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 4, 20, 20, 20
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
+_MOST = 300
+
+
+def shown(value: Any) -> str:
+    """Return plain data as a message shows them: whole if they are short, else their beginning.
+
+    Args:
+        value: The data; a few lines of YAML can stand for more text than fits into memory.
+    """
+    text = _SHORT.repr(value)
+    return text if len(text) <= _MOST else f"{text[:_MOST]}..."
 
 
 def to_data(value: Any) -> Any:
@@ -79,7 +96,7 @@ def _build_scalar(kind: Any, data: Any, path: str, problems: list[str]) -> Any:
 
 def _expect(fits: bool, data: Any, legal: str, path: str, problems: list[str]) -> Any:
     if not fits:
-        problems.append(f"{path or 'the file'} must be {legal}, got {data!r}")
+        problems.append(f"{path or 'the file'} must be {legal}, got {shown(data)}")
     return data
 
 

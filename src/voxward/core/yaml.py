@@ -67,7 +67,8 @@ def read_yaml(text: str, source: str) -> Any:
     """
     try:
         return _parse(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError comes from a date such as 2024-13-45
+    # A date such as 2024-13-45 is a ValueError, and `!!timestamp 1` an AttributeError.
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{source} is not valid YAML: {error}") from error
 
 

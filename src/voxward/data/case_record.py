@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from voxward.core.case import Frame
+from voxward.core.case import Frame, LabelKept
 from voxward.core.plan import load_json
 from voxward.data.identity import Identity
 from voxward.data.stored_files import Seals
+
+# Cases that a warning lists.
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class CaseRecord:
         unannotated: The share of its voxels that nobody has annotated, in [0, 1].
         identity: What the image is recognised by; None in a case that version 0.2 or an earlier one prepared.
         files: The size and the SHA-256 of each of its other files; empty in a case of version 0.2 or before.
+        kept: What the preparation has left of the label; None without a label, or from version 0.2 or an earlier one.
     """
 
     id: str
@@ -35,6 +41,23 @@ class CaseRecord:
     unannotated: float = 0.0
     identity: Identity | None = None
     files: Seals = field(default_factory=dict)
+    kept: LabelKept | None = None
+
+
+def warn_of_unannotated(records: Sequence[CaseRecord]) -> None:
+    """Warn of cases from which nothing can be learnt, because no voxel of theirs is annotated.
+
+    Args:
+        records: The prepared cases.
+    """
+    found = [record.id for record in records if record.unannotated == 1]
+    if found:
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        warnings.warn(
+            f"no voxel is annotated in {len(found)} of {len(records)} cases ({', '.join(found[:_SHOWN])}{more}): "
+            "nothing can be learnt from these",
+            stacklevel=3,
+        )
 
 
 def read_record(folder: Path) -> CaseRecord:

@@ -38,11 +38,8 @@ def in_order_of(dataset: Dataset, wanted: Sequence[str], names: Sequence[str] = 
     order = _order(names or dataset.channels, wanted, str(dataset.root), bool(names))
     if order is None:
         return dataset
-    cases, unlabelled, test = (
-        tuple(_ordered(case, order, len(dataset.channels)) for case in part)
-        for part in (dataset.cases, dataset.unlabelled, dataset.test)
-    )
-    return replace(dataset, channels=tuple(wanted), cases=cases, unlabelled=unlabelled, test=test)
+    ordered = dataset.with_cases(lambda case: _ordered(case, order, len(dataset.channels)))
+    return replace(ordered, channels=tuple(wanted))
 
 
 def files_in_order_of(

@@ -12,12 +12,16 @@ import numpy as np
 from voxward.core.case import Case, Dataset, Volume
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
+from voxward.core.files import name_fault
 from voxward.core.labels import LabelSet
 from voxward.core.plan import Intensities
 from voxward.data.check_geometry import Fault, disagreement, geometry_faults, volume_faults
 from voxward.data.check_intensities import unplanned_suspicions
-from voxward.data.check_labels import sides_warning
+from voxward.data.check_labels import label_faults, sides_warning, vanishing
+from voxward.data.duplicates import duplicates
 from voxward.data.formats.collisions import Refused
+from voxward.data.formats.nnunet import UNREAD
+from voxward.data.identity import Identity, identity_of, joined
 from voxward.data.intensities import measure_intensities
 from voxward.data.io import integer_label, read_image, volume_stem
 from voxward.data.orphans import Severity, orphans
@@ -72,6 +76,14 @@ class CheckReport:
         return not self.errors
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What the images of all cases hold, by the cases' ids; it is measured while they are in memory."""
+
+    intensities: dict[str, tuple[Intensities, ...]] = field(default_factory=dict)
+    identities: dict[str, Identity] = field(default_factory=dict)
+
+
 def check_dataset(
     dataset: Dataset,
     workers: int = 2,
@@ -83,9 +95,9 @@ def check_dataset(
 
     Errors are missing, orphan or unreadable files; image and label, or channels, that disagree in shape, spacing or
     affine; a wrong number of channels; label values that are undeclared or no integers; NaN or infinity; a singular
-    affine; a volume without voxels; and a dataset without labelled cases. Warnings are an empty label, one in which
-    nothing is annotated, what the description declares and the files do not hold, and what `check_intensities` says
-    about the channels.
+    affine; a volume without voxels; an image that two parts of a split share; and a dataset without labelled cases.
+    Warnings are an empty label, one in which nothing is annotated, other images that are there twice, what the
+    description declares and the files do not hold, and what `check_intensities` says about the channels.
 
     Args:
         dataset: The dataset.
@@ -101,20 +113,24 @@ def check_dataset(
         UserError: `workers` is below 1, or a case has an error and `fail_fast` is set.
     """
     cases, failures = dataset.every, Failures()
-    measured: dict[str, tuple[Intensities, ...]] = {}
+    measured = _Measured()
     work = partial(_check_case, dataset, measured, fail_fast=fail_fast)
     found = for_each_case(work, cases, workers, progress, Failures(fail_fast) if fail_fast else failures)
-    problems = [Problem(dataset.name, "warning", remark.kind, remark.message) for remark in dataset.remarks]
+    remarks = [remark for remark in dataset.remarks if remark.kind != UNREAD]  # `orphans` names every such file
+    problems = [Problem(dataset.name, "warning", remark.kind, remark.message) for remark in remarks]
     problems += dict.fromkeys(_refusal(dataset, entry) for entry in refused)
     problems += [problem for problems_of_case in found for problem in problems_of_case]
     problems += [Problem(case, *fault) for case, fault in geometry_faults(dataset)]
+    identities = {case.id: measured.identities[case.id] for case in cases if case.id in measured.identities}
+    problems += [Problem(case, *fault) for case, fault in duplicates(dataset, identities)]
     # Too little memory, or a file that cannot be read: no fault of the content, but the case cannot be used here.
     problems += [Problem(failure.case, "error", "unreadable", failure.reason) for failure in failures.found]
-    in_order = {case.id: measured[case.id] for case in cases if case.id in measured}
+    in_order = {case.id: measured.intensities[case.id] for case in cases if case.id in measured.intensities}
     problems += [
         Problem(dataset.name, "warning", kind, message)
         for kind, message in unplanned_suspicions(dataset.channels, in_order)
     ]
+    problems += [Problem(dataset.name, "warning", *found) for found in vanishing(dataset)]
     if (sided := sides_warning(dataset.labels)) is not None:
         problems.append(Problem(dataset.name, "warning", "left and right", sided))
     if not dataset.cases:
@@ -128,26 +144,29 @@ def check_dataset(
 
 
 def _refusal(dataset: Dataset, entry: Refused) -> Problem:
-    # Escaped, because a name may hold what moves the cursor.
-    case = dataset.name if entry.case is None else repr(entry.case.id)
+    if entry.case is None:
+        case = dataset.name
+    else:
+        # Escaped, because a name that is none may hold what moves the cursor.
+        case = entry.case.id if name_fault(entry.case.id) is None else repr(entry.case.id)
     return Problem(case, "error", entry.kind, entry.message)
 
 
-def _check_case(
-    dataset: Dataset, measured: dict[str, tuple[Intensities, ...]], case: Case, fail_fast: bool = False
-) -> list[Problem]:
-    """The problems of a case; what its channels hold goes into `measured`."""
+def _check_case(dataset: Dataset, measured: _Measured, case: Case, fail_fast: bool = False) -> list[Problem]:
+    """The problems of a case; what its image holds goes into `measured`."""
     problems = [Problem(case.id, *fault) for fault in _case_faults(dataset, case, measured)]
     if fail_fast and (worst := next((problem for problem in problems if problem.severity == "error"), None)):
         raise UserError(f"{worst.kind}: {worst.message}")
     return problems
 
 
-def _case_faults(dataset: Dataset, case: Case, measured: dict[str, tuple[Intensities, ...]]) -> Iterator[Fault]:
+def _case_faults(dataset: Dataset, case: Case, measured: _Measured) -> Iterator[Fault]:
     faults: list[Fault] = []
     images = [(path, volume) for path in case.images if (volume := _read(path, "image", faults)) is not None]
     label = None if case.label is None else _read(case.label, "label", faults)
     yield from faults
+    if images and len(images) == len(case.images):
+        measured.identities[case.id] = joined([identity_of(volume) for _, volume in images])
     for path, volume in images:
         yield from _image_faults(path, volume, case.nan_as_zero)
         if len(case.images) > 1 and volume.array.shape[0] != 1:
@@ -155,14 +174,15 @@ def _case_faults(dataset: Dataset, case: Case, measured: dict[str, tuple[Intensi
         yield from disagreement(*images[0], path, volume, case.affine_tolerance)
     channels = [channel for _, volume in images for channel in volume.array]
     if all(channel.size for channel in channels):
-        measured[case.id] = tuple(map(measure_intensities, channels))
+        measured.intensities[case.id] = tuple(map(measure_intensities, channels))
     count = len(channels)
     if len(images) == len(case.images) and count != len(dataset.channels):
         yield "error", "channels", f"{count} channels, but the dataset declares {len(dataset.channels)}"
     if label is not None and case.label is not None:
-        yield from _label_faults(case.label, label, dataset.labels)
+        yield from _label_faults(case.label, label, dataset.labels, _declaring(dataset.root))
         if images:
             yield from disagreement(*images[0], case.label, label, case.affine_tolerance)
+            yield from label_faults(case.label, [volume for _, volume in images], label, dataset.labels)
 
 
 def _read(path: Path, role: str, faults: list[Fault]) -> Volume | None:
@@ -185,16 +205,22 @@ def _image_faults(path: Path, volume: Volume, nan_as_zero: bool) -> Iterator[Fau
             continue
         floating = channel.dtype.kind == "f"
         infinite, nan = (int(test(channel).sum()) if floating else 0 for test in (np.isinf, np.isnan))
+        where, size = f"{path}, channel {n}", channel.size
         if infinite:
-            yield "error", "not finite", f"{path}, channel {n}: {infinite} voxels are infinite"
+            yield "error", "not finite", f"{where}: {infinite} of {size} voxels are infinite: mend the file"
         if nan and nan_as_zero:
-            yield "warning", "not finite", f"{path}, channel {n}: {nan} voxels are NaN, and are read as 0"
+            yield "warning", "not finite", f"{where}: {nan} of {size} voxels are NaN, and are read as 0"
         elif nan:
-            message = f"{path}, channel {n}: {nan} voxels are NaN: mend the file, or read NaN as 0 with --nan zero"
+            message = f"{where}: {nan} of {size} voxels are NaN: mend the file, or read NaN as 0 with --nan zero"
             yield "error", "not finite", message
 
 
-def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[Fault]:
+def _declaring(root: Path) -> str:
+    """The file that declares, or may declare, what the values of the labels mean."""
+    return "dataset.json" if (root / "dataset.json").is_file() else "a file labels.json in the dataset's folder"
+
+
+def _label_faults(path: Path, label: Volume, legal: LabelSet, where: str) -> Iterator[Fault]:
     yield from volume_faults(path, label)
     if not label.array.size:
         return
@@ -208,7 +234,8 @@ def _label_faults(path: Path, label: Volume, legal: LabelSet) -> Iterator[Fault]
     unknown = sorted(values - set(legal.legal))
     if unknown:
         shown = f"{unknown[:10]}{'...' if len(unknown) > 10 else ''}"
-        yield "error", "label values", f"{path}: undeclared values {shown}; legal: {list(legal.legal)}"
+        message = f"{path}: undeclared values {shown}; legal: {list(legal.legal)}; {where} declares them"
+        yield "error", "label values", message
     if values == {0}:
         yield "warning", "empty label", f"{path}: every voxel is background"
     elif values == {legal.ignore}:

@@ -20,6 +20,7 @@ from voxward.data.io import read_case, read_truth
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
 from voxward.data.parallel import for_each_case
 from voxward.data.places import label_fault
+from voxward.data.resample_labels import counted, labelled_box
 
 # Foreground voxels that a case contributes to the pooled intensities, so that large organs do not drown small cases.
 _SAMPLE = 10_000
@@ -73,7 +74,7 @@ def fingerprint(
     if not cases:
         raise UserError(f"cannot fingerprint dataset {dataset.name!r}: no labelled case was given")
     found = for_each_case(
-        lambda case: _read_and_summarize(case, dataset.labels, crop_nonzero), cases, workers, progress, failures
+        lambda case: _read_and_summarize(case, dataset, crop_nonzero), cases, workers, progress, failures
     )
     if not found and failures is not None:
         failures.raise_any(len(cases))
@@ -99,14 +100,15 @@ def summarize(volume: Volume, label: Volume, labels: LabelSet, id: str, crop_non
     image, truth = orient(volume.array, axes, flips), orient(label.array, axes, flips)
     intensities = tuple(map(measure_intensities, image))
     if crop_nonzero:
-        box = box_slices(*nonzero_box(image))
+        start, stop, _ = labelled_box(truth, labels.values[1:], *nonzero_box(image))
+        box = box_slices(start, stop)
         image, truth = image[(slice(None), *box)], truth[box]
     index = labels.to_index(truth)
     unknown = labels.ignored(index)
     if unknown is not None:  # no foreground; it is taken out of the background's voxels below
         index = np.where(unknown, 0, index).astype(index.dtype)
     x, y, z = (volume.spacing[axis] for axis in axes)
-    counts = _counts(index, labels.count)
+    counts = counted(index, labels.count)
     foreground = index.size - int(counts[0])
     counts[0] -= 0 if unknown is None else np.count_nonzero(unknown)
     d, h, w = index.shape
@@ -149,17 +151,12 @@ def combine(name: str, channels: Sequence[str], labels: LabelSet, cases: Sequenc
     )
 
 
-def _read_and_summarize(case: Case, labels: LabelSet, crop_nonzero: bool) -> CaseSummary:
+def _read_and_summarize(case: Case, dataset: Dataset, crop_nonzero: bool) -> CaseSummary:
     volume = read_case(case)
-    return summarize(volume, read_truth(case, volume), labels, case.id, crop_nonzero)
-
-
-def _counts(index: np.ndarray, count: int) -> np.ndarray:
-    """Voxels of each of the indices 0, ..., count - 1. Plane by plane, because numpy counts in 64-bit copies."""
-    total = np.zeros(count, np.int64)
-    for plane in index:
-        total += np.bincount(plane.ravel(), minlength=count)
-    return total
+    if len(volume.array) != len(dataset.channels):
+        where = ", ".join(map(str, case.images))
+        raise UserError(f"{where}: {len(volume.array)} channels, but the dataset declares {len(dataset.channels)}")
+    return summarize(volume, read_truth(case, volume), dataset.labels, case.id, crop_nonzero)
 
 
 def _foreground_sample(image: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
@@ -184,7 +181,7 @@ def _objects(index: np.ndarray, k: int, spacing: Float3, voxel: float) -> tuple[
     box = box_slices(*nonzero_box(mask[None]))
     inside = mask[box]
     components, count = ndimage.label(inside, _CONNECTED)
-    volumes = np.sort(_counts(components, count + 1)[1:] * voxel)
+    volumes = np.sort(counted(components, count + 1)[1:] * voxel)
     x, y, z = (n * mm for n, mm in zip(inside.shape, spacing, strict=True))
     return tuple(float(volume) for volume in volumes), (x, y, z)
 

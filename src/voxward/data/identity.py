@@ -48,6 +48,11 @@ class ChannelIdentity:
     thumbnail: str
     telling: bool
 
+    @property
+    def means(self) -> np.ndarray:
+        """Return the numbers of the thumbnail."""
+        return np.array(self.thumbnail.split(), int)
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -80,6 +85,15 @@ def identity_of(volume: Volume) -> Identity:
     if affine_fault(volume.affine) is None:
         turned = orient(volume.array, *orientation(volume.affine))
     return Identity(_sorted(volume.shape), tuple(map(_channel, turned)), _place(volume))
+
+
+def joined(files: Sequence[Identity]) -> Identity:
+    """Return the identity of a case whose channels are in several files, in the place of the first one.
+
+    Args:
+        files: The identity of each file, at least one.
+    """
+    return replace(files[0], channels=tuple(channel for file in files for channel in file.channels))
 
 
 def read_identity(case: Case) -> Identity:
@@ -156,15 +170,27 @@ class KnownImages:
 
     def __init__(self, identities: Iterable[tuple[str, Identity]]) -> None:
         pairs = list(identities)
-        self._by_shape: dict[Size3, list[tuple[str, Identity]]] = {}
         counted = without_common([identity for _, identity in pairs])
+        self._by_shape: dict[Size3, list[tuple[str, Identity]]] = {}
         for (name, _), identity in zip(pairs, counted, strict=True):
             self._by_shape.setdefault(identity.shape, []).append((name, identity))
+        self._thumbnails: dict[Size3, tuple[list[int], np.ndarray]] = {}
 
     def find(self, identity: Identity) -> str | None:
         """Return the name of the first image that is the same; None if there is none."""
+        return next(iter(self.find_all(identity)), None)
+
+    def find_all(self, identity: Identity) -> list[str]:
+        """Return the names of all images that are the same, in the order in which they were given."""
         known = self._by_shape.get(identity.shape, [])
-        return next((name for name, one in known if same_image(one, identity)), None)
+        near = self._near(identity) if known else set[int]()
+        digests = {channel.digest for channel in identity.channels}
+        # What shares neither a digest nor a thumbnail need not be compared.
+        return [
+            name
+            for n, (name, one) in enumerate(known)
+            if (n in near or any(channel.digest in digests for channel in one.channels)) and same_image(one, identity)
+        ]
 
     def find_case(self, case: Case) -> str | None:
         """Return the name of the first image that is the same as a case's; its voxels are read only if a shape fits.
@@ -177,12 +203,27 @@ class KnownImages:
             return None
         return self.find(read_identity(case))
 
+    def _near(self, identity: Identity) -> set[int]:
+        """The places of the images of this shape of which a channel has nearly the same thumbnail."""
+        if identity.shape not in self._thumbnails:
+            known = self._by_shape[identity.shape]
+            found = [(n, channel.means) for n, (_, one) in enumerate(known) for channel in one.telling]
+            kept = [(n, means) for n, means in found if len(means)]  # as many for every image of one shape
+            self._thumbnails[identity.shape] = [n for n, _ in kept], np.array([means for _, means in kept])
+        places, means = self._thumbnails[identity.shape]
+        near = set[int]()
+        for channel in identity.telling:
+            if places and len(channel.means):
+                close = (np.abs(means - channel.means) <= _TOLERANCE).all(axis=1)
+                near.update(places[n] for n in np.flatnonzero(close))
+        return near
+
 
 def _same_channel(one: ChannelIdentity, other: ChannelIdentity) -> bool:
     if one.digest == other.digest:
         return True
-    a, b = ([int(value) for value in channel.thumbnail.split()] for channel in (one, other))
-    return bool(a) and len(a) == len(b) and all(abs(x - y) <= _TOLERANCE for x, y in zip(a, b, strict=True))
+    a, b = one.means, other.means
+    return 0 < len(a) == len(b) and bool((np.abs(a - b) <= _TOLERANCE).all())
 
 
 def _untelling(identity: Identity, common: set[str]) -> Identity:
@@ -196,8 +237,7 @@ def _untelling(identity: Identity, common: set[str]) -> Identity:
 @lru_cache(maxsize=65536)
 def _read(states: tuple[tuple[Path, int, int], ...]) -> Identity:
     # File by file: whether they lie in one place, and how exactly, is not asked here.
-    first, *others = (identity_of(read_image([path])) for path, _, _ in states)
-    return replace(first, channels=(*first.channels, *(channel for other in others for channel in other.channels)))
+    return joined([identity_of(read_image([path])) for path, _, _ in states])
 
 
 def _channel(channel: np.ndarray) -> ChannelIdentity:

@@ -148,21 +148,21 @@ def _finite(case: Case, array: np.ndarray) -> np.ndarray:
         return array
     nan, infinite = ([int(test(channel).sum()) for channel in array] for test in (np.isnan, np.isinf))
     if any(infinite):
-        raise UserError(f"{_where(case, infinite)} hold infinity, and must be finite")
+        raise UserError(f"{_where(case, infinite, array[0].size)} are infinite: mend the file")
     if not case.nan_as_zero:
-        raise UserError(f"{_where(case, nan)} hold NaN: mend the file, or read NaN as 0 with --nan zero")
+        raise UserError(f"{_where(case, nan, array[0].size)} hold NaN: mend the file, or read NaN as 0 with --nan zero")
     return np.where(np.isnan(array), array.dtype.type(0), array)
 
 
-def _where(case: Case, counts: Sequence[int]) -> str:
-    """The file and channel with the first faulty voxels, and their number."""
+def _where(case: Case, counts: Sequence[int], size: int) -> str:
+    """The file and channel with the first faulty voxels, their number, and that of all voxels of the channel."""
     channel = next(n for n, count in enumerate(counts) if count)
     stored = channel if case.order is None else case.order[channel]
     several = len(case.images) > 1
     path, place = (case.images[stored], 0) if several else (case.images[0], stored)
     where = f", channel {place}" if len(counts) > 1 and not several else ""
     others = f" (and {sum(counts[channel + 1 :])} of other channels)" if any(counts[channel + 1 :]) else ""
-    return f"{path}{where}: {counts[channel]} voxels{others}"
+    return f"{path}{where}: {counts[channel]} of {size} voxels{others}"
 
 
 def order_fault(case: Case, channels: int) -> str | None:

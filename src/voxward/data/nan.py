@@ -26,5 +26,4 @@ def dataset_reading_nan(dataset: Dataset, nan: Nan) -> Dataset:
         dataset: The dataset.
         nan: `zero` reads NaN as 0, `refuse` makes it an error.
     """
-    cases, unlabelled, test = (reading_nan(part, nan) for part in (dataset.cases, dataset.unlabelled, dataset.test))
-    return replace(dataset, cases=cases, unlabelled=unlabelled, test=test)
+    return dataset.with_cases(lambda case: replace(case, nan_as_zero=nan == "zero"))

@@ -10,6 +10,7 @@ from typing import Literal
 
 from voxward.core.case import Case, Dataset
 from voxward.data.formats.collisions import volumes_by_stem
+from voxward.data.formats.description import read_description
 
 Severity = Literal["error", "warning"]
 
@@ -57,12 +58,15 @@ def orphans(dataset: Dataset, cases: Sequence[Case]) -> Iterator[Orphan]:
 
 
 def _reason(dataset: Dataset, stem: str, kind: str) -> str:
+    ending = read_description(dataset.root).get("file_ending")
     if kind == "label":
         return "belongs to no case: no image of its name is declared"
     channel = re.fullmatch(r"(.+)_(\d{4})", stem)
     count = len(dataset.channels)
     if channel is not None and int(channel[2]) >= count and any(case.id == channel[1] for case in dataset.every):
         return f"belongs to no case: it is channel {int(channel[2])}, but the dataset declares {count} channels from 0"
+    if ending is not None and channel is None:
+        return f"belongs to no case: nnU-Net's images are called CASE_0000{ending}, CASE_0001{ending}, ..."
     if (dataset.root / "dataset.json").is_file():
         return "belongs to no case: dataset.json does not list it, or it is not named like the others"
     return "belongs to no case: no label has its name"

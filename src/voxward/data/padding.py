@@ -6,6 +6,7 @@ Every rule is a table of source positions, so extending is a gather: linear in t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -123,6 +124,49 @@ def pad_to(
     before, after = pad_amounts((i, j, k), size)
     index = [pad_index(*axis, padding) for axis in zip((i, j, k), before, after, strict=True)]
     return take(x, index), before
+
+
+@dataclass(frozen=True, eq=False)
+class Padded:
+    """A tensor as `pad_to` extends it, of which only some rows are made at a time: one slice may be padded to many.
+
+    Attributes:
+        x: The tensor (..., d, h, w).
+        index: For each of the last three axes the positions to take, from `pad_index`.
+    """
+
+    x: Tensor
+    index: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    @classmethod
+    def to(cls, x: Shaped[Tensor, "... d h w"], size: Size3, padding: Padding) -> tuple[Padded, Size3]:
+        """Return what `pad_to` returns, without extending anything yet.
+
+        Args:
+            x: A tensor (..., d, h, w).
+            size: The least shape of the last three axes.
+            padding: The padding rule, see `pad_index`.
+        """
+        shape = x.shape[-3:]
+        before, after = pad_amounts((shape[0], shape[1], shape[2]), size)
+        i, j, k = (pad_index(*axis, padding) for axis in zip(shape, before, after, strict=True))
+        return cls(x, (i, j, k)), before
+
+    def rows(self, axis: int, start: int, length: int) -> Shaped[Tensor, "... pd ph pw"]:
+        """Extend only some rows.
+
+        Args:
+            axis: The spatial axis (0, 1, 2) along which rows are counted.
+            start: The first row of the extended tensor.
+            length: The number of rows.
+        """
+        positions = self.index[axis][start : start + length]
+        inside = positions[positions != OUTSIDE]
+        first, last = (int(inside.min()), int(inside.max())) if len(inside) else (0, 0)
+        needed = self.x.narrow(axis - 3, first, last - first + 1)
+        index = list(self.index)
+        index[axis] = np.where(positions == OUTSIDE, OUTSIDE, positions - first)
+        return take(needed, index)
 
 
 def crop_back(x: Shaped[Tensor, "... pd ph pw"], offset: Size3, shape: Size3) -> Shaped[Tensor, "... d h w"]:

@@ -71,8 +71,7 @@ def dataset_within(dataset: Dataset, tolerance: float) -> Dataset:
         dataset: The dataset.
         tolerance: The distance, in the smallest voxel edge.
     """
-    cases, unlabelled, test = (within(part, tolerance) for part in (dataset.cases, dataset.unlabelled, dataset.test))
-    return replace(dataset, cases=cases, unlabelled=unlabelled, test=test)
+    return dataset.with_cases(lambda case: replace(case, affine_tolerance=tolerance))
 
 
 def label_fault(image: Volume, label: Volume, tolerance: float = AFFINE_TOLERANCE) -> str | None:

@@ -17,6 +17,7 @@ from voxward.data.intensities import pooled
 from voxward.data.normalization import check_normalization, plan_channel
 from voxward.data.planner_nnunet import fit_pooling, nnunet_sizes, nnunet_spacing
 from voxward.data.planner_rog import rog_batch_size, rog_sizes
+from voxward.data.resample_labels import LABEL_RESAMPLING
 
 # An axis coarser than this many times the finest is resampled with the nearest voxel: nothing lies between its slices.
 _ANISOTROPIC = 3.0
@@ -46,15 +47,19 @@ def make_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
 
 
 def check_preparation(preparation: Preparation) -> None:
-    """Refuse a recipe whose planner or normalisation is unknown or lacks a setting, before any file is read.
+    """Refuse a recipe with an unknown planner, normalisation or label resampling, or a setting that is missing.
+
+    No file is read for it.
 
     Args:
         preparation: The recipe's part on preparation.
 
     Raises:
-        UserError: There is no such planner or normalisation, or the normalisation needs a setting that is not there.
+        UserError: There is no such planner, normalisation or label resampling, or the normalisation needs a setting
+            that is not there.
     """
     PLANNERS[preparation.planner]
+    LABEL_RESAMPLING[preparation.label_resampling]
     check_normalization(preparation)
 
 
@@ -207,6 +212,7 @@ def _assemble(
         batch_size=preparation.batch_size or batch_size,
         min_object_mm3=tuple(_suspicious(volumes) for volumes in fingerprint.objects),
         resample=preparation.resample,
+        label_resampling=preparation.label_resampling,
         nan=preparation.nan,
         affine_tolerance=preparation.affine_tolerance,
     )

@@ -14,7 +14,7 @@ from voxward.core.structure import to_data
 from voxward.data.normalization import normalization_of
 
 # The decisions of a plan that change prepared voxels; the others (batch size, window size, ...) may change freely.
-_PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample", "nan")
+_PREPARING = ("labels", "channels", "spacing", "spline_order", "crop_nonzero", "resample", "nan", "label_resampling")
 
 
 def preparation_digest(plan: Plan) -> str:
@@ -37,6 +37,8 @@ def preparation_digest(plan: Plan) -> str:
         del data["nan"]  # as in plans that had no such entry
     if plan.labels.ignore is None:  # as before there was an ignore label
         del data["labels"]["ignore"]
+    if plan.label_resampling == "linear" or not plan.resample:
+        del data["label_resampling"]  # what older versions did, whose cases stay current
     return _digest({name: value for name, value in data.items() if name in _PREPARING})
 
 

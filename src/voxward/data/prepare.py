@@ -18,16 +18,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from voxward.core.case import Frame, PreparedCase, Volume
+from voxward.core.case import ClassKept, Frame, LabelKept, PreparedCase, Volume
 from voxward.core.errors import UserError
-from voxward.core.labels import IGNORED, LabelSet, largest
+from voxward.core.labels import IGNORED, largest
 from voxward.core.plan import Plan
+from voxward.core.spacing import voxel_mm3
 from voxward.core.types import CaseLogits, Size3
 from voxward.data.crop import blank, crop_frozen
 from voxward.data.normalization import normalization_of
 from voxward.data.orient import box_slices, nonzero_box, orient, orientation
 from voxward.data.places import label_fault
-from voxward.data.resample import resample, resample_labels
+from voxward.data.resample import resample
+from voxward.data.resample_labels import as_index, labelled_box, resample_counted
 from voxward.data.resample_rows import resampled_rows
 from voxward.data.sizes import check_prepared_shape
 from voxward.data.statistics import Figures, LiveFigures, box_figures, live_figures
@@ -41,7 +43,8 @@ def prepare(
     """Turn a volume into what a network is fed.
 
     The volume is oriented to RAS, cropped to its non-zero voxels (if the plan says so), resampled to the plan's spacing
-    (if the plan says so) and normalised. An axis of one voxel, as 2D images have, stays one voxel.
+    (if the plan says so) and normalised. An axis of one voxel, as 2D images have, stays one voxel. With a label, the
+    crop box holds all labelled voxels, too; what the image is normalised with is measured without these.
 
     Args:
         volume: The image, in the file's voxels and intensities.
@@ -52,18 +55,22 @@ def prepare(
             normalised like the whole with the figures of the whole.
 
     Returns:
-        The normalised image (c, d, h, w), float32; the class indices (d, h, w); and how both lie in the file.
+        The normalised image (c, d, h, w), float32; the class indices (d, h, w), with a count of what is left of each
+        class; and how both lie in the file.
 
     Raises:
         UserError: The volume has not the plan's channels, the label does not fit the volume (shape, affine, undeclared
             values), an intensity is not finite or does not fit float32, or the plan names an unknown normalisation.
     """
     _check(volume, label, plan, id)
-    frame, box = _framed(volume, plan, id, figures)
+    frame, box, outside = _framed(volume, plan, id, figures, label)
     image = _normalised(box, frame, plan)
     if not all(bool(torch.isfinite(channel).all()) for channel in image):
         raise UserError(f"case {id!r}: the normalised intensities do not fit float32")
-    return PreparedCase(id, image, _prepared_label(label, frame, plan.labels, id), frame)
+    if label is None:
+        return PreparedCase(id, image, None, frame)
+    prepared, kept = _prepared_label(label, frame, plan, id)
+    return PreparedCase(id, image, prepared, frame, LabelKept(kept, outside))
 
 
 def frame_of(volume: Volume, plan: Plan, id: str = "", figures: Figures | None = None) -> Frame:
@@ -217,20 +224,27 @@ def restored_rows(slabs: Iterable[Tensor], frame: Frame, axis: int = 0) -> Itera
     return resampled_rows(slabs, frame.shape, frame.box_shape, axis)
 
 
-def _framed(volume: Volume, plan: Plan, id: str, figures: Figures | None) -> tuple[Frame, np.ndarray]:
-    """The frame, and the crop box (c, d, h, w) in RAS order."""
+def _framed(
+    volume: Volume, plan: Plan, id: str, figures: Figures | None, label: Volume | None = None
+) -> tuple[Frame, np.ndarray, int]:
+    """The frame, the crop box (c, d, h, w) in RAS order, and how many labelled voxels lie outside the non-zero box."""
     axes, flips = orientation(volume.affine)
-    source = orient(volume.array, axes, flips)
+    source, outside = orient(volume.array, axes, flips), 0
     start, stop = _crop_box(source, plan)
     box = source[(slice(None), *box_slices(start, stop))]
     _check_finite(box, id)
+    figures = figures or box_figures(box, plan)
+    if label is not None:
+        truth = orient(label.array, axes, flips)
+        start, stop, outside = labelled_box(truth, plan.labels.values[1:], start, stop)
+        box = source[(slice(None), *box_slices(start, stop))]
     spacing = [volume.spacing[axis] for axis in axes] if plan.resample else plan.spacing
     shape = _size3(
         max(1, round(count * old / new)) if whole > 1 else 1
         for whole, count, old, new in zip(source.shape[1:], box.shape[1:], spacing, plan.spacing, strict=True)
     )
     check_prepared_shape(id, _size3(box.shape[1:]), shape, len(box), (spacing, plan.spacing))
-    low, high, mean, std = zip(*(figures or box_figures(box, plan)), strict=True)
+    low, high, mean, std = zip(*figures, strict=True)
     if not all(abs(figure) <= _LARGEST for figure in (*low, *high, *mean, *std)):
         raise UserError(f"case {id!r}: the intensities do not fit float32")
     frame = Frame(
@@ -246,7 +260,7 @@ def _framed(volume: Volume, plan: Plan, id: str, figures: Figures | None) -> tup
         mean=mean,
         std=std,
     )
-    return frame, box
+    return frame, box, outside
 
 
 def _check(volume: Volume, label: Volume | None, plan: Plan, id: str) -> None:
@@ -286,22 +300,22 @@ def _normalised(box: np.ndarray, frame: Frame, plan: Plan) -> Tensor:
     return image
 
 
-def _prepared_label(label: Volume | None, frame: Frame, labels: LabelSet, id: str) -> Tensor | None:
-    if label is None:
-        return None
+def _prepared_label(label: Volume, frame: Frame, plan: Plan, id: str) -> tuple[Tensor, tuple[ClassKept, ...]]:
     box = orient(label.array, frame.axes, frame.flips)[box_slices(frame.box_start, frame.box_stop)]
     try:
-        index = labels.to_index(box)
+        index = plan.labels.to_index(box)
     except UserError as error:
         raise UserError(f"case {id!r}: {error}") from error
-    if index.dtype != np.uint8:
-        index = index.astype(np.int32)  # torch computes little with uint16
-    if labels.ignore is None:
-        return resample_labels(torch.from_numpy(index), frame.shape, labels.count)
-    # "Not annotated" votes like a class, and stays what it is.
-    votes = np.where(index == IGNORED, labels.count, index)
-    found = resample_labels(torch.from_numpy(votes.astype(index.dtype)), frame.shape, labels.count + 1)
-    return found.masked_fill(found == labels.count, IGNORED)
+    labels, unknown = plan.labels, plan.labels.ignore is not None
+    if unknown:  # "not annotated" votes like a class, and stays what it is
+        index = np.where(index == IGNORED, labels.count, index).astype(index.dtype)
+    prepared, counts = resample_counted(as_index(index), frame.shape, labels.count, plan.label_resampling, unknown)
+    if unknown:
+        prepared = prepared.masked_fill(prepared == labels.count, IGNORED)
+    voxel = voxel_mm3(label.spacing)
+    after = voxel * index.size / prepared.numel()
+    kept = (ClassKept(n.index, n.before * voxel, n.after * after, n.objects, n.left) for n in counts)
+    return prepared, tuple(kept)
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -51,6 +51,21 @@ def load_split(dataset: Dataset, fold: FoldNumber = 0, seed: int = 0, folds: int
     return Split(tuple(id for id in known if id not in set(validation)), tuple(sorted(validation)))
 
 
+def declared_folds(dataset: Dataset) -> int | None:
+    """Return how many folds the dataset itself declares, in its splits file or else its description; None for none.
+
+    Args:
+        dataset: The dataset.
+
+    Raises:
+        UserError: The splits file cannot be read.
+    """
+    if dataset.splits_file is not None:
+        folds = read_json(dataset.splits_file)
+        return len(folds) if isinstance(folds, list) else None
+    return len(dataset.folds) or None
+
+
 def fold_remarks(dataset: Dataset) -> Iterator[Remark]:
     """Say so where the splits file of a dataset and its description declare other folds.
 

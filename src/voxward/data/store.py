@@ -28,9 +28,10 @@ from voxward.core.leftovers import remove_leftovers
 from voxward.core.plan import Plan, load_plan
 from voxward.core.structure import to_data
 from voxward.core.types import CaseLabels, Image, Size3
-from voxward.data.case_record import CaseRecord, read_record
+from voxward.data.case_record import CaseRecord, read_record, warn_of_unannotated
 from voxward.data.identity import Identity, identity_of
 from voxward.data.io import read_case, read_truth
+from voxward.data.label_losses import report_losses
 from voxward.data.nan import reading_nan
 from voxward.data.parallel import for_each_case
 from voxward.data.places import within
@@ -168,7 +169,9 @@ def write_case(
     locations = {} if label is None else class_locations(label, classes)
     unannotated = 0.0 if label is None or classes > IGNORED else float((label == IGNORED).mean())
     present = tuple(map(int, locations))
-    record = CaseRecord(prepared.id, prepared.frame, present, label is not None, digest, unannotated, identity)
+    record = CaseRecord(
+        prepared.id, prepared.frame, present, label is not None, digest, unannotated, identity, kept=prepared.kept
+    )
     if label is not None and unannotated:
         locations[_ANNOTATED] = annotated_locations(label)
     with atomic_write(folder, lambda there: overwrite or _is_case(there)) as unfinished:
@@ -206,6 +209,7 @@ def prepare_dataset(
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
     failures: Failures | None = None,
+    allow_lost_labels: bool = False,
 ) -> None:
     """Prepare cases of a dataset and write them into a folder.
 
@@ -222,6 +226,7 @@ def prepare_dataset(
         workers: How many volumes are in memory at most.
         progress: A function that is told after each case how many are done, and of how many.
         overwrite: Whether folders that are named like a case but were not written by voxward are replaced.
+        allow_lost_labels: Whether a case may lose all voxels of a class.
         failures: Gets the cases that cannot be prepared; None raises them together, at the end.
 
     Raises:
@@ -239,6 +244,11 @@ def prepare_dataset(
         _prepare_case(case, plan, out, preparation, overwrite)
 
     for_each_case(work, cases, workers, progress, failures)
+    done = cases if failures is None else failures.left(cases)
+    records = [read_record(inside(out, case.id)) for case in done]
+    warn_of_unannotated(records)
+    kept = [(record.id, record.kept) for record in records if record.kept is not None]
+    report_losses(kept, plan.labels, allow_lost_labels)
 
 
 def is_prepared(dataset: Dataset, plan: Plan, out: Path, ids: Sequence[str]) -> bool:

@@ -23,6 +23,8 @@ from voxward.core.labels import IGNORED
 from voxward.core.types import Size3
 
 _LOCATIONS = 10_000
+# The coordinates of a class take 120 kB and a header; a file of a few kB may claim any number of gigabytes.
+_MOST_BYTES = 3 * 4 * _LOCATIONS + 10_000
 
 
 Seals = Mapping[str, tuple[int, str]]
@@ -166,13 +168,21 @@ def read_locations(path: Path) -> dict[str, np.ndarray]:
         FileNotFoundError: There is no such file.
         UserError: The file is damaged, or holds something else.
     """
+    if not path.is_file():  # nor a pipe, which may never end
+        raise FileNotFoundError(f"no locations of a prepared case {path}")
     return _read_locations(str(path), path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
 def _read_locations(path: str, version: int) -> dict[str, np.ndarray]:
     try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = max((entry.file_size for entry in archive.infolist()), default=0)
+        if claimed > _MOST_BYTES:
+            raise UserError(f"{path} claims {claimed} bytes for the voxels of one class, more than {_MOST_BYTES}")
         with np.load(path, allow_pickle=False) as stored:
             return dict(stored)
+    except UserError:
+        raise
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged, or no file of locations: {error}") from error

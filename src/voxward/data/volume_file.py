@@ -80,7 +80,9 @@ def naming_the_file(path: Path) -> Iterator[None]:
     try:
         with quiet_library():
             yield
-    except (ValueError, OSError, EOFError, RuntimeError, MemoryError, OverflowError, zlib.error) as error:
+    except MemoryError as error:
+        raise UserError(f"{path}: there is too little memory to read it") from error
+    except (ValueError, OSError, EOFError, RuntimeError, OverflowError, zlib.error) as error:
         # ITK gives a paragraph, and "no such file" for a file that is there but too short.
         lines = [line for line in str(error).strip().splitlines() if "No such file" not in line]
         reason = lines[-1] if lines else type(error).__name__

@@ -169,6 +169,26 @@ def network_for_plan(name: str, plan: Plan, options: Mapping[str, Any]) -> nn.Mo
     return create_network(name, len(plan.channels), plan.labels.outputs, **chosen)
 
 
+def class_tensors(network: Choice, plan: Plan) -> tuple[str, ...]:
+    """Return the names of a network's parameters and buffers that belong to single classes: its last layers.
+
+    They are those whose shape changes with the number of classes.
+
+    Args:
+        network: The name and the options of the network.
+        plan: The plan.
+    """
+    chosen = NETWORKS[network.name].from_plan(plan) | {key: _tuples(value) for key, value in network.options.items()}
+    first, second = (
+        create_network(network.name, len(plan.channels), plan.labels.outputs + more, **chosen) for more in (0, 1)
+    )
+    shapes = [
+        {name: tensor.shape for name, tensor in (*net.named_parameters(), *net.named_buffers())}
+        for net in (first, second)
+    ]
+    return tuple(name for name, shape in shapes[0].items() if shapes[1][name] != shape)
+
+
 def _tuples(value: Any) -> Any:
     """Turn the lists of a YAML file into the tuples that networks take."""
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

@@ -14,7 +14,7 @@ from voxward.core.case import PreparedCase, Volume
 from voxward.core.errors import UserError
 from voxward.core.sides import LEFT_RIGHT, output_order
 from voxward.core.types import Images, Logits, Size3
-from voxward.data.padding import pad_to
+from voxward.data.padding import Padded
 from voxward.data.prepare import measured, prepare, restore_argmax
 from voxward.data.volume_file import affine_fault
 from voxward.pipeline.mean import Mean
@@ -208,7 +208,7 @@ class Predictor:
             Logits (k, d, h, w) of one slab after the other, which together cover the volume without its padding.
         """
         plan, shape = self.model.plan, _spatial(prepared.image)
-        padded, offset = pad_to(prepared.image, plan.window_size, plan.padding)
+        padded, offset = Padded.to(prepared.image, plan.window_size, plan.padding)
         windows = self.windows(shape)
         windows = windows if axis is None else replace(windows, axis=axis)
         forward = averaged(self.forward, self.views, plan.labels.head, self.mean)

@@ -22,6 +22,7 @@ from voxward.core.model import Head
 from voxward.core.recipe import Inference
 from voxward.core.registry import Registry, unknown_name
 from voxward.core.types import CaseLogits, Image, Images, Logits, Size3
+from voxward.data.padding import Padded
 from voxward.pipeline.placement import PLACEMENTS
 
 T = TypeVar("T")
@@ -151,7 +152,11 @@ def _weights(name: str, size: Size3) -> Tensor:
 
 
 def sweep(
-    forward: Forward, image: Image, windows: Windows, batch: int = 1, done: Callable[[int], None] | None = None
+    forward: Forward,
+    image: Image | Padded,
+    windows: Windows,
+    batch: int = 1,
+    done: Callable[[int], None] | None = None,
 ) -> Iterator[Tensor]:
     """Predict all windows of an image, and yield the blended logits in slabs.
 
@@ -160,7 +165,7 @@ def sweep(
 
     Args:
         forward: From windows (n, c, *size) to logits (n, k, *size).
-        image: The prepared and padded image (c, d, h, w).
+        image: The prepared and padded image (c, d, h, w), or what pads it row by row.
         windows: The windows that cover the image.
         batch: How many windows one forward pass takes.
         done: A function that is told how many windows are finished.
@@ -169,14 +174,15 @@ def sweep(
         Logits (k, d, h, w) that follow each other along `windows.axis` and together cover the image.
     """
     axis, starts = windows.axis, windows.starts[windows.axis]
-    weights = windows.weights.to(image)
+    like = image.x if isinstance(image, Padded) else image
+    weights = windows.weights.to(like)
     total: Tensor | None = None
     for n, start in enumerate(starts):
         if total is not None:
             _shift(total, start - starts[n - 1], axis + 1)
-        for place, logits in _layer(forward, image, windows, start, batch):
+        for place, logits in _layer(forward, _rows(image, windows, start), windows, batch):
             if total is None:
-                total = image.new_zeros((len(logits), *windows.layer_shape))
+                total = like.new_zeros((len(logits), *windows.layer_shape))
             total[(slice(None), *place)].addcmul_(logits, weights)
             del logits
         assert total is not None
@@ -316,13 +322,19 @@ def _norm(windows: Windows, like: Tensor) -> Tensor:
     return norm
 
 
-def _layer(forward: Forward, image: Image, windows: Windows, start: int, batch: int) -> Iterator[tuple[Place, Tensor]]:
+def _rows(image: Image | Padded, windows: Windows, start: int) -> Tensor:
+    """The rows of an image that the windows which begin at one row of the swept axis lie in."""
+    axis, length = windows.axis, windows.size[windows.axis]
+    return image.rows(axis, start, length) if isinstance(image, Padded) else image.narrow(axis + 1, start, length)
+
+
+def _layer(forward: Forward, rows: Tensor, windows: Windows, batch: int) -> Iterator[tuple[Place, Tensor]]:
     """All windows that begin at one row of the swept axis: the place in the buffer and the logits (k, *size)."""
-    corners = list(product(*(_with(windows.starts, windows.axis, (start,)))))
+    corners = list(product(*(_with(windows.starts, windows.axis, (0,)))))
     for first in range(0, len(corners), batch):
         chunk = corners[first : first + batch]
-        for corner, logits in zip(chunk, forward(gather(image, chunk, windows.size)).to(image.dtype), strict=True):
-            yield _box(_with(corner, windows.axis, 0), windows.size), logits
+        for corner, logits in zip(chunk, forward(gather(rows, chunk, windows.size)).to(rows.dtype), strict=True):
+            yield _box(corner, windows.size), logits
         del logits  # or they would live on while the next ones are made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from voxward.core.structure import to_data
 from voxward.data.io import volume_stem
 from voxward.data.nan import dataset_reading_nan, reading_nan
 from voxward.data.places import dataset_within, within
-from voxward.data.splits import load_split
+from voxward.data.splits import declared_folds, load_split
 from voxward.engine.engine import InProcess
 from voxward.metrics.policies import Scoring
 from voxward.pipeline.precision import resolve_device, resolve_precision
@@ -38,6 +39,11 @@ from voxward.systems.system import System
 from voxward.training.begin import Request, checked_recipe
 from voxward.training.ledger import read_cases
 from voxward.training.train import train_run
+
+_UNPREDICTED = (
+    "the runs of its fold have no prediction of it: they failed on it, or were trained on the same image; the warnings "
+    "above say which"
+)
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,12 @@ class CrossValidation:
             raise UserError(f"keep must be 1 to {len(self.recipes)}, the number of recipes, got {self.keep}")
         for fold in range(self.fold.folds):
             load_split(self.dataset, fold, self.fold.seed, self.fold.folds)
+        if (count := declared_folds(self.dataset) or 0) > self.fold.folds:
+            warnings.warn(
+                f"{self.dataset.root} declares {count} folds, and {self.fold.folds} of them are cross-validated: cases "
+                f"of the others are not scored (--folds {count} takes all)",
+                stacklevel=2,
+            )
         device = resolve_device(self.compute.device)
         for name in self.recipes:
             used = checked_recipe(load_recipe(name, self.overrides), self.dataset)
@@ -204,11 +216,18 @@ def summarise(work: CrossValidation, outputs: Outputs, engine: InProcess) -> Eva
         failures, cases = Failures(), [case for case in work.dataset.cases if case.id in wanted]
         for case in cases:
             if case.id not in predicted:
-                failures.add(Failure(case.id, "the runs of its fold could not predict it", files_of(case)))
+                failures.add(Failure(case.id, _UNPREDICTED, files_of(case)))
         pairs = [(case.id, case.label, predicted[case.id]) for case in failures.left(cases) if case.label is not None]
-        labels = load_plan(RunFolder(work.units[0].folder).plan).labels
-        shown = counter(work.progress, "score")
-        result = evaluate_pairs(pairs, labels, work.scoring, work.compute.workers, shown, failures)
+        plan, shown = load_plan(RunFolder(work.units[0].folder).plan), counter(work.progress, "score")
+        result = evaluate_pairs(
+            pairs,
+            plan.labels,
+            work.scoring,
+            work.compute.workers,
+            shown,
+            failures,
+            affine_tolerance=plan.affine_tolerance,
+        )
         members = [unit.folder for own in kept for unit in own]
         outputs.text("system.yaml", compose_system("ensemble", members, work.root / "system.yaml"))
         if work.dataset.unlabelled:

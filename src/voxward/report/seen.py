@@ -16,6 +16,9 @@ def seen_notes(cases: Sequence[str], seen: Sequence[str], left_out: Sequence[str
         left_out: The ids of other cases, left out because a model was trained on them.
     """
     if seen:
-        yield f"{len(seen)} of {len(cases)} cases were seen in training, and flatter: {listed(seen)}"
+        yield (
+            f"{len(seen)} of {len(cases)} cases were seen in training, so that these scores are better than for new "
+            f"cases: {listed(seen)}"
+        )
     if left_out:
         yield f"left out, because they were seen in training: {len(left_out)} cases ({listed(left_out)})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -108,8 +108,8 @@ def cases_of_run(
     cases = [KnownCase(id, uses[id], identity) for id, identity in found.items()]
     if start is not None and (before := known_cases(start)) is not None:
         own = KnownImages((case.id, case.identity) for case in cases if case.use != "validation")
-        trained = before.of("fit", "selection", "earlier")
-        cases += [KnownCase(id, "earlier", one) for id, one in trained.items() if own.find(one) is None]
+        trained = [case for case in before.cases if case.use != "validation"]  # of several sites, ids may repeat
+        cases += [replace(case, use="earlier") for case in trained if own.find(case.identity) is None]
     known = RunCases(tuple(cases))
     for message in _repeated(known):
         warnings.warn(message, stacklevel=2)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +19,7 @@ from voxward.core.choices import FoldNumber
 from voxward.core.errors import UserError
 from voxward.core.files import atomic_write
 from voxward.core.plan import Plan, load_json, load_plan
-from voxward.core.recipe import Choice, Inference, load_recipe
+from voxward.core.recipe import Choice, Inference, load_run_recipe
 from voxward.nets.registry import network_for_plan
 from voxward.runs.postprocess import PostProcess
 
@@ -107,7 +109,7 @@ class RunFolder:
                 that average), `auto` for what the recipe deploys.
         """
         if checkpoint == "auto":
-            checkpoint = load_recipe(self.recipe).inference.checkpoint if self.recipe.is_file() else "best"
+            checkpoint = load_run_recipe(self.recipe).inference.checkpoint if self.recipe.is_file() else "best"
         return self._checkpoint(checkpoint)
 
 
@@ -123,6 +125,8 @@ class RunSettings:
         version: The version of voxward.
         start: The run whose deployed weights this one began with; None for random ones.
         folds: The number of folds, if the dataset has no list of its own.
+        new_layers: The names of the network's tensors that did not begin with the weights of `start`, because they
+            belong to classes that it does not know.
     """
 
     dataset: str
@@ -132,6 +136,7 @@ class RunSettings:
     version: str
     start: str | None = None
     folds: int = 5
+    new_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -181,12 +186,13 @@ def save_weights(network: nn.Module, path: Path) -> None:
         unfinished.write_bytes(serialized(tensors))
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
+def load_weights(network: nn.Module, path: Path, leaving_out: Collection[str] = ()) -> None:
     """Read parameters and buffers from safetensors into a network.
 
     Args:
         network: The network, which is changed.
         path: The file.
+        leaving_out: The names of parameters and buffers that keep their values.
 
     Raises:
         UserError: The file is damaged, or names or shapes do not match.
@@ -194,29 +200,52 @@ def load_weights(network: nn.Module, path: Path) -> None:
     tensors, own = _tensors(path), _own_tensors(network)
     wrong = sorted(
         name for name in tensors.keys() | own.keys()
-        if name not in tensors or name not in own or tensors[name].shape != own[name].shape
+        if name not in leaving_out
+        and (name not in tensors or name not in own or tensors[name].shape != own[name].shape)
     )  # fmt: skip
     if wrong:
         raise UserError(f"{path} does not fit the network: names or shapes differ, e.g. {', '.join(wrong[:3])}")
     with torch.no_grad():
         for name, value in tensors.items():
-            own[name].copy_(value)
+            if name not in leaving_out:
+                own[name].copy_(value)
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path, mapped: bool = False) -> dict[str, Any]:
     """Read what a resumed run needs: tensors, numbers and texts, never code.
+
+    Args:
+        path: The file.
+        mapped: Whether tensors are read only when they are used.
 
     Raises:
         FileNotFoundError: There is no such file.
         UserError: The file is damaged, or holds something else.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped or None)
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(f"{path} is damaged, or no state of a run: {_first_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold the state of a run, got {type(content).__name__}")
     return content
+
+
+def unfinished(run: RunFolder) -> str | None:
+    """Return how far a run is whose training has not ended, such as `step 12 of 180`; None for any other one.
+
+    Args:
+        run: The run. Without a state, which may have been deleted to save space, it counts as finished.
+    """
+    if not run.state.is_file() or run.postprocess.is_file():
+        return None
+    try:
+        found = read_state(run.state, mapped=True).get("state")
+    except UserError:
+        return "its state is damaged"
+    if not isinstance(found, dict) or "step" not in found or found["step"] == found.get("total_steps"):
+        return None
+    return f"step {found['step']} of {found.get('total_steps') or 'a time budget'}"
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -251,6 +280,9 @@ def load_run(root: Path | str, checkpoint: Checkpoint = "auto", device: torch.de
         FileNotFoundError: The folder is not that of a trained run; the message names what is missing.
         UserError: A file of the run cannot be read, or the weights do not fit the network.
 
+    Warns:
+        UserWarning: The training of the run has not ended.
+
     Example:
         >>> run = voxward.load_run("runs/liver")
         >>> run.plan.spacing
@@ -261,9 +293,15 @@ def load_run(root: Path | str, checkpoint: Checkpoint = "auto", device: torch.de
     missing = [str(path) for path in (run.recipe, run.plan, weights) if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"{root} is not a trained run: it has no {', '.join(missing)}")
-    plan, recipe = load_plan(run.plan), load_recipe(run.recipe)
+    plan, recipe = load_plan(run.plan), load_run_recipe(run.recipe)
     network = network_for_plan(recipe.network.name, plan, recipe.network.options)
     load_weights(network, weights)
+    if (progress := unfinished(run)) is not None:
+        warnings.warn(
+            f"{root} is an unfinished run ({progress}): its weights are those of an early step, and no post-processing "
+            "was chosen; finish it with `voxward train --resume`",
+            stacklevel=2,
+        )
     postprocess = load_json(PostProcess, run.postprocess) if run.postprocess.is_file() else PostProcess()
     on = device or torch.device("cpu")
     return TrainedModel(plan, recipe.inference, network.to(on).eval(), postprocess, recipe.network)

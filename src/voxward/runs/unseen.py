@@ -95,7 +95,7 @@ def scope_of(
     if left_out:
         notes.append(
             f"{len(left_out)} cases of {dataset.root} are left out, because {_names(seen.values())} was trained on "
-            f"their images: {listed(left_out)}. --include-seen scores them too"
+            f"their images ({listed(left_out)}); --include-seen scores them too"
         )
     own = bool(known) and not cases.include_seen and cases.split == "validation" and known[0].is_own(found)
     return Scope(
@@ -167,7 +167,7 @@ class _Known:
             return False
 
     def is_own(self, ids: Sequence[str]) -> bool:
-        return self.same and tuple(ids) == self.split.validation and any(map(self.kept, ids))
+        return set(ids) == set(self.split.validation) and all(map(self.kept, ids))
 
     def saw(self, case: Case) -> bool:
         if self.cases is None:
@@ -201,7 +201,7 @@ class _Known:
             if twins := [id for id in scored if id in trained and id not in seen]:
                 yield (
                     f"{len(twins)} cases of {self.dataset.root} have the ids of cases that {root} was trained on, and "
-                    f"other images: {listed(twins)}. They are scored as cases of another site; if they are the same "
+                    f"other images ({listed(twins)}): they are scored as cases of another site. If they are the same "
                     "patients, processed otherwise, their scores flatter"
                 )
 
@@ -219,9 +219,10 @@ def _candidates(known: Sequence[_Known], dataset: Dataset, cases: Cases) -> list
     common = [id for id in first if all(id in other for other in others)]
     if not common:
         if full := [str(run.folder.root) for run in own if not run.split.validation]:
+            test = "score the test cases with --split test, " if dataset.test else ""
             raise UserError(
                 f"{', '.join(full)} trained on every case of its dataset (--fold all), so that none of {dataset.root} "
-                "is unseen: give another dataset, or score all cases with --include-seen"
+                f"is unseen: {test}give another dataset, or score all cases with --include-seen"
             )
         raise UserError(
             "the runs have no validation case in common: every case was in the training of one of them. Train them "
@@ -250,7 +251,7 @@ def _nothing(dataset: Dataset, left_out: Sequence[str], by: Sequence[str]) -> st
         return f"{dataset.root} has no labelled case to score"
     return (
         f"there is no unseen case in {dataset.root}: {_names(by)} was trained on the images of all {len(left_out)}: "
-        f"{listed(left_out)}. Give other cases, or score these with --include-seen, which flatters"
+        f"{listed(left_out)}; give other cases, or score these with --include-seen, which flatters"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.case import Case, Dataset, Volume
+from voxward.core.choices import AFFINE_TOLERANCE
 from voxward.core.errors import Failure, UserError
 from voxward.core.failures import Failures
 from voxward.core.labels import IGNORED, LabelSet
@@ -101,6 +102,7 @@ def evaluate_pairs(
     workers: int = 2,
     progress: Progress | None = None,
     failures: Failures | None = None,
+    affine_tolerance: float = AFFINE_TOLERANCE,
 ) -> Evaluation:
     """Score predictions in files against the ground truth in files.
 
@@ -115,6 +117,7 @@ def evaluate_pairs(
         failures: Gets the cases that fail, because a file is missing, a pair differs in shape or affine, or one holds a
             value that is not declared. It may hold earlier failures, of cases that are not among the pairs. None raises
             them together.
+        affine_tolerance: How far the corners of the two files of a pair may lie apart, in the smallest voxel edge.
 
     Returns:
         The scores of the cases that did not fail, and their summaries.
@@ -123,7 +126,7 @@ def evaluate_pairs(
         UserError: There is no case, or two have the same id.
         CasesFailed: Cases failed, and `failures` is None, or all of them did.
     """
-    cases = [Case(id, (prediction,), truth) for id, truth, prediction in pairs]
+    cases = [Case(id, (prediction,), truth, affine_tolerance=affine_tolerance) for id, truth, prediction in pairs]
     return _evaluate(cases, labels, scoring, workers, progress, failures)
 
 
@@ -151,18 +154,21 @@ def evaluate_folder(
         The scores of the cases that did not fail, and their summaries.
 
     Raises:
-        UserError: A case has no label or several predictions.
+        UserError: A case has no label.
         CasesFailed: Cases failed, and `failures` is None, or all of them did.
         FileNotFoundError: The folder is missing.
     """
     if not predictions.is_dir():
         raise FileNotFoundError(f"predictions must be a folder, and {predictions} is not one")
     cases = dataset.cases if ids is None else tuple(dataset.case(id) for id in ids)
-    pairs = []
+    pairs, kept = [], Failures() if failures is None else failures
     for case in cases:
         if case.label is None:
             raise UserError(f"case {case.id!r} of {dataset.name!r} has no label to score against")
-        pairs.append(replace(case, images=(_prediction(predictions, case),)))
+        with kept.of(case):
+            pairs.append(replace(case, images=(_prediction(predictions, case),)))
+    if failures is None:
+        kept.raise_any(len(cases))
     return _evaluate(pairs, dataset.labels, scoring, workers, progress, failures)
 
 

@@ -142,8 +142,12 @@ def collect_inputs(
 
 
 def volumes_in(folder: Path) -> list[Path]:
-    """Return a folder's volume files, sorted; names that begin with a dot are other programs' notes."""
-    files = (path for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES) and path.is_file())
+    """Return a folder's volume files, sorted; names that begin with a dot are other programs' notes.
+
+    A link to a file that is gone is a volume that cannot be read, and not none at all.
+    """
+    named = (path for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES))
+    files = (path for path in named if path.is_file() or (path.is_symlink() and not path.exists()))
     return sorted(path for path in files if not path.name.startswith("."))
 
 

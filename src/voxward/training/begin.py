@@ -12,10 +12,11 @@ from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
+from voxward.core.labels import LabelSet
 from voxward.core.outputs import Outputs
 from voxward.core.plan import Fingerprint, Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
-from voxward.core.recipe import Recipe, dump_recipe, load_recipe
+from voxward.core.recipe import Recipe, dump_recipe, load_recipe, load_run_recipe
 from voxward.core.structure import to_data
 from voxward.data.channels import in_order_of
 from voxward.data.check_intensities import warn_of_intensities
@@ -86,7 +87,7 @@ def recipe_of(request: Request, what: str = "run") -> Recipe:
         raise UserError(f"the {what} folder {folder.root} is the dataset's own folder; choose another --out")
     if request.resume:
         _refuse_to_resume(folder, what)
-        return _unchanged(request, load_recipe(folder.recipe))
+        return _unchanged(request, load_run_recipe(folder.recipe))
     if folder.recipe.exists():
         raise UserError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
     if left := (*folder.trained, *([folder.state] if folder.state.exists() else [])):
@@ -111,7 +112,7 @@ def _listed(paths: Sequence[Path]) -> str:
 def _unchanged(request: Request, kept: Recipe) -> Recipe:
     """Return the recipe of a run that is resumed; a script may repeat its overrides, but not change them."""
     folder, overrides = request.out, request.overrides
-    asked = load_recipe(folder.recipe, overrides)
+    asked = load_run_recipe(folder.recipe, overrides)
     asked = replace(asked, network=self_contained(asked.network))
     if asked != kept and settled_sides(asked, with_regions(request.dataset, asked).labels) != kept:
         raise UserError(
@@ -234,11 +235,19 @@ def given_plan(path: Path, dataset: Dataset, recipe: Recipe) -> Plan:
     names = tuple(channel.name for channel in decided.channels)
     if decided.labels != dataset.labels or len(as_planned(dataset, decided).channels) != len(names):
         raise UserError(
-            f"{path} was made for channels {names} and {decided.labels}, but {dataset.root} has {dataset.channels} "
-            f"and {dataset.labels}"
+            f"{path} was made for {_said(names, decided.labels)}, but {dataset.root} has "
+            f"{_said(dataset.channels, dataset.labels)}"
         )
     tolerance = max(decided.affine_tolerance, recipe.preparation.affine_tolerance)
     return replace(decided, nan="zero" if recipe.preparation.nan == "zero" else decided.nan, affine_tolerance=tolerance)
+
+
+def _said(channels: Sequence[str], labels: LabelSet) -> str:
+    """The channels and the labels of a dataset, for a sentence."""
+    classes = ", ".join(f"{name} = {value}" for name, value in zip(labels.names, labels.values, strict=True))
+    regions = f", regions {', '.join(region.name for region in labels.regions)}" if labels.regions else ""
+    ignored = "" if labels.ignore is None else f", the ignore label {labels.ignore}"
+    return f"channels {', '.join(channels)} and labels {classes}{regions}{ignored}"
 
 
 def as_planned(dataset: Dataset, plan: Plan) -> Dataset:
@@ -261,7 +270,8 @@ def prepare_again(request: Request, dataset: Dataset, progress: Progress) -> Non
     wanted, shown = (*split.fit, *split.selection), counter(progress, "prepare")
     plan = load_plan(request.out.plan)
     source = as_planned(dataset, plan)
-    prepare_dataset(source, plan, request.prepared, wanted, request.compute.workers, shown)
+    # The run has begun: what its labels lost was accepted, or is worth a warning at most.
+    prepare_dataset(source, plan, request.prepared, wanted, request.compute.workers, shown, allow_lost_labels=True)
 
 
 def split_of(folder: RunFolder, dataset: Dataset) -> RunSplit:

@@ -14,7 +14,7 @@ from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.plan import Plan
 from voxward.core.progress import Progress, silent
-from voxward.core.recipe import load_recipe
+from voxward.core.recipe import load_run_recipe
 from voxward.core.structure import to_data
 from voxward.data.io import read_case, read_header, read_label
 from voxward.data.nan import reading_nan
@@ -55,7 +55,7 @@ def settle_postprocess(
         # A finished run that is finished again must not judge what it chose before.
         model = replace(load_run(folder.root, "auto", device), postprocess=PostProcess())
         cases = _affordable(_read_as_planned([dataset.case(id) for id in ids], model.plan))
-        recipe = load_recipe(folder.recipe)
+        recipe = load_run_recipe(folder.recipe)
         pairs = _predictions(Predictor(model, device, recipe.training.precision), cases, progress)
         wanted = recipe.postprocessing
         chosen = choose_postprocess(pairs, wanted, model.plan.min_object_mm3, model.plan.labels)

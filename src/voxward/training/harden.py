@@ -7,14 +7,16 @@ from pathlib import Path
 
 import torch
 
+from voxward.core.case import Dataset
 from voxward.core.choices import Fold
 from voxward.core.errors import UserError
 from voxward.core.plan import load_json, load_plan
-from voxward.core.recipe import load_recipe
+from voxward.core.recipe import load_run_recipe
 from voxward.data.store import is_prepared
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit
-from voxward.training.begin import Request, as_planned
+from voxward.training.begin import Request, as_planned, split_of
 from voxward.training.optim import create_optimizer
+from voxward.training.transfer import is_own_dataset
 
 # The share of the recipe's learning rate: the weights are good already, and should move without being lost.
 LEARNING_RATE = 0.5
@@ -37,13 +39,14 @@ def hardening(before: RunFolder, asked: Request, method: str, eps: float) -> Req
         The request that `training.train.train_run` takes.
 
     Raises:
-        UserError: The run to be resumed is not hardened, or began with another run.
+        UserError: The run to be resumed is not hardened, or began with another run; or the dataset is not the run's.
     """
     settings = load_json(RunSettings, before.settings)
     begun: tuple[str, ...] = ()
     if asked.resume:
         _check_resumed(asked.out, before)
     else:
+        _check_dataset(before, asked.dataset)
         rate = f"optimizer.options.lr={_learning_rate(before)!r}"
         begun = (f"defence.method={method}", f"defence.eps={eps!r}", rate)
     return replace(
@@ -53,6 +56,16 @@ def hardening(before: RunFolder, asked: Request, method: str, eps: float) -> Req
         fold=Fold(settings.fold, settings.folds, asked.fold.seed),
         reuse=replace(asked.reuse, prepared=_shared(before, asked), start=before.root),
     )
+
+
+def _check_dataset(before: RunFolder, dataset: Dataset) -> None:
+    """Refuse another dataset than that of the run: its validation cases would not be those of the split."""
+    split_of(before, dataset)
+    if not is_own_dataset(before, dataset):
+        raise UserError(
+            f"{dataset.root} holds other images than {before.root} was trained on: train there with --start "
+            f"{before.root} and --defence, or give the run's own dataset"
+        )
 
 
 def _shared(before: RunFolder, asked: Request) -> Path | None:
@@ -67,7 +80,7 @@ def _shared(before: RunFolder, asked: Request) -> Path | None:
 
 def _learning_rate(before: RunFolder) -> float:
     """Return half of the recipe's learning rate, or of the optimiser's default where the recipe names none."""
-    optimizer = create_optimizer(load_recipe(before.recipe).optimizer, torch.nn.Linear(1, 1))
+    optimizer = create_optimizer(load_run_recipe(before.recipe).optimizer, torch.nn.Linear(1, 1))
     return LEARNING_RATE * float(optimizer.defaults["lr"])
 
 
@@ -75,7 +88,7 @@ def _check_resumed(out: RunFolder, before: RunFolder) -> None:
     """Refuse to go on with a clean training as a hardening, or on cases that were prepared by another plan."""
     if not out.recipe.is_file():
         return  # refused later, with a message of its own
-    if load_recipe(out.recipe).defence is None:
+    if load_run_recipe(out.recipe).defence is None:
         raise UserError(f"{out.root} holds a run that is no hardened one: use `voxward train --resume`, or another out")
     if load_plan(out.plan) != load_plan(before.plan):
         raise UserError(

@@ -89,8 +89,18 @@ class Learner:
         """Compute the gradients of a loss, clip them, and move the weights; the gradients stay for who reads them."""
         self.fabric.backward(loss)
         if self.clip_gradient_norm is not None:
-            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=self.clip_gradient_norm)
+            self._clip(self.clip_gradient_norm)
         self.optimizer.step()
+
+    def _clip(self, most: float) -> None:
+        norm = self.fabric.clip_gradients(self.network, self.optimizer, max_norm=most, error_if_nonfinite=False)
+        # In fp16 an overflow now and then is ordinary: the scaler leaves that update out, and scales less.
+        scaled = getattr(self.fabric.strategy.precision, "scaler", None) is not None
+        if norm is not None and not scaled and not bool(torch.isfinite(norm)):
+            raise FloatingPointError(
+                f"the norm of the gradients is {float(norm)}, so that they cannot be clipped "
+                "(training.clip_gradient_norm): lower optimizer.options.lr, or train in fp32"
+            )
 
     def restart(self) -> None:
         """Replace the optimiser by a new one, which has no memory of earlier steps."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import floordiv
@@ -202,6 +203,7 @@ def set_up(
     seed: int,
     fabric: Fabric,
     weights: Path | None = None,
+    new_layers: Collection[str] = (),
 ) -> TrainingRun:
     """Build network, optimiser, schedule, loss and step, and read the state of the run where there is one.
 
@@ -213,6 +215,7 @@ def set_up(
         seed: The seed of the initial weights and of everything that is drawn.
         fabric: A launched Fabric. It may be set to fp32, see `training_precision`.
         weights: The weights to start from, as safetensors, or None for random ones.
+        new_layers: The names of tensors that begin with random values all the same.
 
     Returns:
         A run at its beginning, or where it stopped.
@@ -222,7 +225,7 @@ def set_up(
     """
     if training_precision(recipe, plan, fabric.device) == "fp32":
         _compute_in_fp32(fabric)
-    learner = _learner(recipe, plan, seed, fabric, weights)
+    learner = _learner(recipe, plan, seed, fabric, weights, new_layers)
     defence = recipe.defence
     step: Step = StandardStep(learner) if defence is None else DEFENCES[defence.method](learner, defence)
     state = load_state(folder.state, learner, step) if folder.state.is_file() else TrainingState()
@@ -240,11 +243,13 @@ def set_up(
     )
 
 
-def _learner(recipe: Recipe, plan: Plan, seed: int, fabric: Fabric, weights: Path | None) -> Learner:
+def _learner(
+    recipe: Recipe, plan: Plan, seed: int, fabric: Fabric, weights: Path | None, new_layers: Collection[str] = ()
+) -> Learner:
     torch.manual_seed(seed)
     network = network_for_plan(recipe.network.name, plan, recipe.network.options)
     if weights is not None:
-        load_weights(network, weights)
+        load_weights(network, weights, new_layers)
     optimizer = create_optimizer(recipe.optimizer, network)
     loss = supervised(create_loss(recipe.loss, plan.labels), recipe.training.auxiliary)
     wrapped, wrapped_optimizer = fabric.setup(network, optimizer)

@@ -75,13 +75,22 @@ def sides_notice(before: Recipe, settled: Recipe) -> str | None:
         return None
     names = settled.inference.sides
     listed = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-    way = "" if settled.inference.mirror_pairs else (
-        "To mirror with the classes of the two sides exchanged: --set augmentation.mirror_pairs=auto. "
-    )  # fmt: skip
+    noun = "class differs" if len(names) == 1 else "classes differ"
     return (
-        f"{len(names)} classes differ in left and right ({listed}), so {', '.join(changes)}. {way}"
+        f"{len(names)} {noun} in left and right ({listed}), so {', '.join(changes)}. {_way(settled, names)}"
         "To augment as if there were no sides: --set augmentation.sides=none"
     )
+
+
+def _way(settled: Recipe, names: tuple[str, ...]) -> str:
+    """How to mirror with the classes exchanged, where that is possible and not done."""
+    if settled.inference.mirror_pairs or len(names) == 1:
+        return ""
+    sides = sides_of(names)
+    if sides.single and sides.pairs:  # a class of one side has no partner
+        return ""
+    pairs = "auto" if sides.pairs else "[[LEFT,RIGHT],...]"
+    return f"To mirror with the classes of the two sides exchanged: --set augmentation.mirror_pairs={pairs}. "
 
 
 def training_swaps(recipe: Recipe, labels: LabelSet) -> tuple[tuple[int, int], ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from lightning_fabric import Fabric
 
 import voxward
 from voxward.core.case import Dataset
-from voxward.core.plan import load_json, load_plan
+from voxward.core.plan import Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import Recipe
 from voxward.data.splits import selection_split
@@ -17,6 +18,7 @@ from voxward.data.store import prepare_dataset
 from voxward.nets.registry import network_for_plan
 from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
+from voxward.training.alone import refuse_launcher, training_alone
 from voxward.training.begin import (
     Request,
     as_planned,
@@ -37,6 +39,7 @@ from voxward.training.budget import check_minutes
 from voxward.training.finish import settle_postprocess
 from voxward.training.loop import fit
 from voxward.training.setup import TrainingCases, TrainingRun, check_auxiliary, set_up, start_fabric
+from voxward.training.transfer import is_own_dataset, transferred
 
 
 def train_run(request: Request, trained: Callable[[RunFolder], object], progress: Progress = silent) -> RunFolder:
@@ -64,55 +67,82 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
     dataset = with_regions(request.dataset, recipe)
     check_minutes(request.minutes)
     resolve_precision(recipe.training.precision, resolve_device(request.compute.device))
+    refuse_launcher(request.compute.devices)
     fabric = start_fabric(recipe, request.compute.device, request.compute.devices)
     # From here on there may be several processes. The first one writes.
     shown = progress if fabric.is_global_zero else silent
-    if fabric.is_global_zero and request.resume:
-        prepare_again(request, dataset, shown)
-    elif fabric.is_global_zero:
-        refuse_decisions(request)
-        warn_of_sides(asked, recipe)
-        _begin(request, dataset, recipe, shown)
-    fabric.barrier()
-    run = _set_up(request, dataset, recipe, fabric)
-    fit(run, load_json(RunSettings, request.out.settings).minutes, shown)
-    if fabric.is_global_zero:
-        trained(request.out)
-        dataset = as_planned(dataset, run.plan)
-        settle_postprocess(request.out, dataset, run.cases.selection, fabric.device, shown)
+    with training_alone(request.out.root) if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero:
+            if request.resume:
+                prepare_again(request, dataset, shown)
+            else:
+                recipe_of(request)  # again: another process may have begun a run here meanwhile
+                refuse_decisions(request)
+                warn_of_sides(asked, recipe)
+                _begin(request, dataset, recipe, shown)
+        fabric.barrier()
+        run = _set_up(request, dataset, recipe, fabric)
+        fit(run, load_json(RunSettings, request.out.settings).minutes, shown)
+        if fabric.is_global_zero:
+            trained(request.out)
+            dataset = as_planned(dataset, run.plan)
+            settle_postprocess(request.out, dataset, run.cases.selection, fabric.device, shown)
     return request.out
 
 
 def _begin(request: Request, dataset: Dataset, recipe: Recipe, progress: Progress) -> None:
     """Decide everything and prepare the cases; what was decided is written once all of it has worked."""
-    fold, plan, start = request.fold, request.reuse.plan, request.reuse.start
-    given = cases_of(dataset, fold)
-    split = RunSplit(*selection_split(given.train, recipe.training.selection, fold.seed), given.validation)
-    if start is not None:
-        origin = RunFolder(Path(start))
-        split, plan = split_of(origin, dataset), origin.plan if plan is None else plan
-        fold = fold_of(origin, fold)
-    if plan is None:
-        decided = measured_plan(dataset, recipe, given.train, request.compute.workers, progress)[1]
+    start = None if request.reuse.start is None else RunFolder(Path(request.reuse.start))
+    own = start is not None and is_own_dataset(start, dataset)
+    fold = fold_of(start, request.fold) if own and start is not None else request.fold
+    if own and start is not None:
+        split = split_of(start, dataset)
     else:
-        decided = given_plan(Path(plan), dataset, recipe)
-    network = network_for_plan(recipe.network.name, decided, recipe.network.options)  # refuses what does not fit
-    check_auxiliary(recipe, network)
-    if start is not None:
-        load_weights(network, origin.weights("auto"))
+        given = cases_of(dataset, fold)
+        split = RunSplit(*selection_split(given.train, recipe.training.selection, fold.seed), given.validation)
+    decided, new = _decided(request, dataset, recipe, (start, own), progress)
     shown = counter(progress, "prepare")
     source = as_planned(dataset, decided)
-    prepare_dataset(source, decided, request.prepared, (*split.fit, *split.selection), request.compute.workers, shown)
+    prepare_dataset(
+        source, decided, request.prepared, (*split.fit, *split.selection), request.compute.workers, shown,
+        allow_lost_labels=recipe.preparation.allow_lost_labels,
+    )  # fmt: skip
     settings = RunSettings(
         dataset=str(dataset.root.resolve()),
         fold=fold.fold,
         seed=fold.seed,
         minutes=request.minutes,
         version=voxward.__version__,
-        start=None if start is None else str(Path(start).resolve()),
+        start=None if start is None else str(start.root.resolve()),
         folds=fold.folds,
+        new_layers=new,
     )
     write_decisions(request, decided, split, settings, recipe)
+
+
+def _decided(
+    request: Request, dataset: Dataset, recipe: Recipe, origin: tuple[RunFolder | None, bool], progress: Progress
+) -> tuple[Plan, tuple[str, ...]]:
+    """The plan, and the tensors of the network that do not begin with the weights of the run to begin with.
+
+    `origin` is that run, and whether it was trained on the same dataset.
+    """
+    plan, (start, own), workers = request.reuse.plan, origin, request.compute.workers
+    if plan is None and own and start is not None:
+        plan = start.plan
+    if plan is not None:
+        decided, new = given_plan(Path(plan), dataset, recipe), tuple[str, ...]()
+    else:
+        decided = measured_plan(dataset, recipe, cases_of(dataset, request.fold).train, workers, progress)[1]
+        new = ()
+        if start is not None:
+            found = transferred(start, dataset, recipe, decided)
+            decided, new = found.plan, found.new
+    network = network_for_plan(recipe.network.name, decided, recipe.network.options)  # refuses what does not fit
+    check_auxiliary(recipe, network)
+    if start is not None:
+        load_weights(network, start.weights("auto"), new)
+    return decided, new
 
 
 def _set_up(request: Request, dataset: Dataset, recipe: Recipe, fabric: Fabric) -> TrainingRun:
@@ -122,4 +152,5 @@ def _set_up(request: Request, dataset: Dataset, recipe: Recipe, fabric: Fabric) 
     first = None if settings.start is None else RunFolder(Path(settings.start)).weights("auto")
     # A run that goes on has weights of its own: the ones it started from may be gone by then.
     weights = None if folder.state.is_file() else first
-    return set_up(folder, recipe, load_plan(folder.plan), cases, settings.seed, fabric, weights)
+    plan = load_plan(folder.plan)
+    return set_up(folder, recipe, plan, cases, settings.seed, fabric, weights, new_layers=settings.new_layers)

@@ -6,7 +6,7 @@ from voxward.core.recipe.defence import Defence
 from voxward.core.recipe.inference import Inference
 from voxward.core.recipe.postprocessing import PostProcessing
 from voxward.core.recipe.preparation import Preparation
-from voxward.core.recipe.recipe import Choice, Options, Recipe, dump_recipe, load_recipe, recipe_names
+from voxward.core.recipe.recipe import Choice, Options, Recipe, dump_recipe, load_recipe, load_run_recipe, recipe_names
 from voxward.core.recipe.sampling import Sampling
 from voxward.core.recipe.search import Search
 from voxward.core.recipe.training import Training
@@ -26,5 +26,6 @@ __all__ = [
     "Training",
     "dump_recipe",
     "load_recipe",
+    "load_run_recipe",
     "recipe_names",
 ]

@@ -24,7 +24,10 @@ class Preparation:
             for noNorm, ...), and `mr` for all other names.
         clip: The intensity range (low, high), in the unit of the files, of the normalisation `clip`.
         resample: True resamples all cases to the spacing of the plan; False leaves every case its own voxels.
-        crop_nonzero: True cuts off the margin of zeros around a volume.
+        label_resampling: How labels are resampled. `linear` gives a voxel to the class with the largest share of it;
+            `objects` does the same, but gives voxels to every object that would get lost, see `data.resample_labels`.
+        allow_lost_labels: True prepares and trains although a class of a case has no voxel left; it is then a warning.
+        crop_nonzero: True cuts off the margin of zeros around a volume. Labelled voxels in it are kept in training.
         padding: How a volume that is smaller than a patch is extended: `reflect`, `edge` or `zero`.
         memory_gib: The memory in GiB that a training step may take. The batch size follows from it.
         batch_size: The number of patches in a batch, or None for what the memory allows.
@@ -40,6 +43,8 @@ class Preparation:
     normalization: str | Mapping[str | int, str] | tuple[str, ...] = "auto"
     clip: tuple[float, float] | None = None
     resample: bool = True
+    label_resampling: str = "objects"
+    allow_lost_labels: bool = False
     crop_nonzero: bool = True
     padding: Padding = "reflect"
     memory_gib: float = 10.0

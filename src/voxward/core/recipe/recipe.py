@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from voxward.core.document import with_format
+from voxward.core.errors import UserError
+from voxward.core.reading import read_text
 from voxward.core.recipe.augmentation import Augmentation
 from voxward.core.recipe.averaging import Averaging
 from voxward.core.recipe.defence import Defence
@@ -18,7 +20,7 @@ from voxward.core.recipe.sampling import Sampling
 from voxward.core.recipe.search import Search
 from voxward.core.recipe.training import Training
 from voxward.core.structure import to_data
-from voxward.core.yaml import dump_yaml, load_yaml, packaged_names
+from voxward.core.yaml import dump_yaml, load_yaml, packaged_names, read_yaml
 
 Options = Mapping[str, Any]
 
@@ -95,6 +97,10 @@ class Recipe:
         return []
 
 
+_PARTS = (*(entry.name for entry in fields(Recipe) if entry.default is not None), "defence")
+"""The parts that every run's recipe has had from the first version on, in the order in which they are written."""
+
+
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a packaged recipe by name, or any recipe by path (a name with a `.yaml` suffix).
 
@@ -113,6 +119,27 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         >>> load_recipe("dynunet", ["training.epochs=100"])
     """
     return load_yaml(Recipe, name_or_path, "recipes", overrides)
+
+
+def load_run_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read the recipe that a run keeps, which is whole: what is missing would silently become the default.
+
+    Args:
+        path: The recipe.yaml of a run.
+        overrides: Changes, as for `load_recipe`.
+
+    Raises:
+        UserError: The file is cut short, or something in it is wrong.
+        FileNotFoundError: There is no such file.
+    """
+    data = read_yaml(read_text(path), str(path))
+    lacking = [part for part in _PARTS if not isinstance(data, Mapping) or part not in data]
+    if lacking:
+        raise UserError(
+            f"{path} is cut short: it lacks {', '.join(lacking)}, and a run's recipe holds every part. Copy it from "
+            "where it is whole"
+        )
+    return load_recipe(path, overrides)
 
 
 def recipe_names() -> tuple[str, ...]:

@@ -81,6 +81,26 @@ def refuse_own_folder(out: Path, dataset: Dataset) -> None:
         raise UserError(f"out {out} is the dataset's own folder; choose another --out")
 
 
+def refuse_dataset_folder(out: Path) -> None:
+    """Refuse to write results into any dataset's folder, or into its folders of images and labels.
+
+    Raises:
+        UserError: `out` is such a folder.
+    """
+    folder = out.resolve()
+    parts = folder.name.lower().startswith(("images", "labels"))
+    root = next((root for root in (folder, *([folder.parent] if parts else [])) if _is_dataset(root)), None)
+    if root is not None:
+        raise UserError(f"out {out} is the folder of a dataset ({root}); choose another --out")
+
+
+def _is_dataset(root: Path) -> bool:
+    try:
+        return root.is_dir() and any(layout.recognises(root) for layout in LAYOUTS)
+    except UserError:  # a dataset.json that cannot be read
+        return True
+
+
 def raise_refused(refused: Sequence[Refused]) -> None:
     """Raise an error that names every entry of a dataset that cannot be used, if there is one.
 
@@ -136,33 +156,36 @@ def _split_without(split: Split, bad: set[str]) -> Split:
 
 def _in_one_form(dataset: Dataset) -> Dataset:
     """Ids with their accents in one form, and files under the names that the disk has."""
-    cases, unlabelled, test, unused = (
-        tuple(
-            replace(
-                case,
-                id=composed(case.id),
-                images=tuple(map(on_disk, case.images)),
-                label=None if case.label is None else on_disk(case.label),
-            )
-            for case in part
-        )
-        for part in (dataset.cases, dataset.unlabelled, dataset.test, dataset.unused)
-    )
+    named = dataset.with_cases(_named_in_one_form)
     folds = tuple(
         (number, Split(*(tuple(sorted(map(composed, ids))) for ids in (split.train, split.validation))))
         for number, split in dataset.folds
     )
-    return replace(dataset, cases=cases, unlabelled=unlabelled, test=test, unused=unused, folds=folds)
+    return replace(named, folds=folds)
+
+
+def _named_in_one_form(case: Case) -> Case:
+    return replace(
+        case,
+        id=composed(case.id),
+        images=tuple(map(on_disk, case.images)),
+        label=None if case.label is None else on_disk(case.label),
+    )
 
 
 def _open(root: Path) -> Dataset:
     if not root.is_dir():
-        raise FileNotFoundError(f"no dataset folder {root}")
+        hint = f": give its folder, {root.parent}" if root.is_file() and root.suffix == ".json" else ""
+        raise FileNotFoundError(f"no dataset folder {root}{hint}")
     for layout in LAYOUTS:
         if layout.recognises(root):
             return _in_one_form(layout.open(root))
     inner = sorted(path.name for path in root.iterdir() if (path / "dataset.json").is_file())
     hint = f" Its folders {', '.join(inner[:3])} may be datasets." if inner else ""
+    if (root / "recipe.yaml").is_file():
+        hint = " It is the folder of a run."
+    elif any(layout.recognises(root.resolve().parent) for layout in LAYOUTS):
+        hint = f" It is a folder inside the dataset {root.resolve().parent}."
     raise UserError(
         f"{root} is no dataset folder.{hint} It must be one of:\n"
         '  Medical Segmentation Decathlon: dataset.json with a "training" list of image and label files;\n'

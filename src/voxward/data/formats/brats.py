@@ -1,24 +1,35 @@
 """Folders of the BraTS challenges: one folder per case, one file per sequence, .nii.gz or .nii.
 
 To 2021:  CASE/CASE_t1, CASE_t1ce, CASE_t2, CASE_flair, CASE_seg (values 1, 2, 4); 2018 and 2019 inside HGG/ and LGG/.
-Since:    CASE/CASE-t1n, CASE-t1c, CASE-t2w, CASE-t2f, CASE-seg (values 1, 2, 3).
+Since:    CASE/CASE-t1n, CASE-t1c, CASE-t2w, CASE-t2f, CASE-seg (values 1, 2, 3; after treatment also 4).
+
+Cases after treatment (2024) are called BraTS-GLI-NNNNN-1NN, those before it BraTS-GLI-NNNNN-0NN. A labels.json beside
+the cases says what other values mean: {"background": 0, name: value, ...}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxward.core.case import Case, Dataset
+from voxward.core.case import Case, Dataset, Remark
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.names import on_disk
-from voxward.data.formats.description import splits_of
+from voxward.data.formats.description import labels_file, splits_of
 
 CHANNELS = ("t1", "t1ce", "t2", "flair")
 _GRADES = ("HGG", "LGG")
 _SUFFIXES = (".nii.gz", ".nii")
+_TREATED = re.compile(r"BraTS-GLI-\d{5}-1\d\d")
+_CHILD = re.compile(r"BraTS-PED-.*")
+
+# BraTS 2024, after treatment: the resection cavity is no part of the tumour.
+TREATED = LabelSet(("background", "NETC", "SNFH", "ET", "RC"), (0, 1, 2, 3, 4)).with_regions(
+    {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,), "RC": (4,)}, order=(2, 1, 3, 4)
+)
 
 
 @dataclass(frozen=True)
@@ -47,12 +58,17 @@ class Naming:
 
         Args:
             folder: The folder of the case, whose files are named after it.
+
+        Raises:
+            UserError: Several files may be the label.
         """
         images = tuple(_file(folder, sequence) for sequence in self.sequences)
         label = _file(folder, self.label)
         # One label of 2020's training set carries another name (W39_1998.09.19_Segm.nii).
         found = [label] if label.is_file() else sorted(folder.glob("*_Segm.nii*"))
-        return Case(folder.name, images, found[0] if len(found) == 1 else None)
+        if len(found) > 1:
+            raise UserError(f"{folder}: {' and '.join(path.name for path in found)} may both be the label: keep one")
+        return Case(folder.name, images, found[0] if found else None)
 
 
 NAMINGS = (
@@ -73,7 +89,8 @@ def open(root: Path) -> Dataset:
         root: The folder of the challenge.
 
     Raises:
-        UserError: Folders are named by both conventions, whose label values mean different things.
+        UserError: Folders are named by both conventions, whose label values mean different things; several files may
+            be the label of a case; or labels.json cannot be used.
     """
     named = [(folder, naming) for folder in _folders(root) if (naming := _naming(folder)) is not None]
     namings = {naming for _, naming in named}
@@ -85,11 +102,33 @@ def open(root: Path) -> Dataset:
         name=root.resolve().name,
         root=root,
         channels=CHANNELS,
-        labels=naming.labels,
+        labels=_labels(root, naming, cases),
         cases=tuple(case for case in cases if case.label is not None),
         unlabelled=tuple(case for case in cases if case.label is None),
         splits_file=splits_of(root),
+        remarks=_remarks(root, cases),
     )
+
+
+def _labels(root: Path, naming: Naming, cases: Sequence[Case]) -> LabelSet:
+    """What the values mean: as labels.json says, or else as the names of the cases say."""
+    path = root / "labels.json"
+    if path.is_file():
+        return labels_file(path)
+    return TREATED if any(_TREATED.fullmatch(case.id) for case in cases) else naming.labels
+
+
+def _remarks(root: Path, cases: Sequence[Case]) -> tuple[Remark, ...]:
+    children = [case.id for case in cases if _CHILD.fullmatch(case.id)]
+    if not children or (root / "labels.json").is_file():
+        return ()
+    return (
+        Remark(
+            "labels", f"{root}: {children[0]} is a case of BraTS-PED, in which label values mean other things in 2024 "
+            "(1 ET, 2 NET, 3 CC, 4 ED) than in 2023 (1 NCR, 2 ED, 3 ET); 2023's are taken. A file labels.json there "
+            "says what they mean",
+        ),
+    )  # fmt: skip
 
 
 def _folders(root: Path) -> Iterator[Path]:

@@ -213,7 +213,9 @@ def list_remarks(description: Mapping[str, Any], path: Path, used: Sequence[str]
     """
     for name, value in description.items():
         if isinstance(value, list) and name not in used and (cases := sum(map(_is_case, value))):
-            yield Remark("ignored list", f'{path}: the list "{name}" ({cases} cases) is ignored')
+            yield Remark(
+                "ignored list", f'{path}: the list "{name}" ({cases} {"case" if cases == 1 else "cases"}) is ignored'
+            )
     listed = [entry for name in used for entry in description.get(name, []) if isinstance(entry, Mapping)]
     files = Counter(key for entry in listed for key, value in entry.items() if key != "label" and _is_volume(value))
     for key, count in files.items():

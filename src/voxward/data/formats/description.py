@@ -63,6 +63,20 @@ def declared_labels(description: Mapping[str, Any], path: Path) -> LabelSet:
     return labels_of(description.get("labels"), path, regions, order)
 
 
+def labels_file(path: Path) -> LabelSet:
+    """Return the classes and regions of a labels.json: {name: value}, in which the background may be left out.
+
+    Args:
+        path: The file. Beside the names it may hold "regions_class_order".
+
+    Raises:
+        UserError: See `labels_of`.
+    """
+    given = read_object(path)
+    order = given.pop("regions_class_order", None)
+    return labels_of(given if 0 in given.values() or "0" in given else {"background": 0, **given}, path, order=order)
+
+
 def labels_of(given: Any, path: Path, regions: Any = None, order: Any = None) -> LabelSet:
     """Return the classes and regions that a description declares.
 

@@ -15,7 +15,7 @@ from voxward.core.case import Case, Dataset
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.reading import read_json
-from voxward.data.formats.description import label_set, labels_of, read_object, splits_of
+from voxward.data.formats.description import label_set, labels_file, splits_of
 from voxward.data.io import SUFFIXES, read_header, read_label, volume_stem
 
 
@@ -93,6 +93,8 @@ def _channels(root: Path, cases: tuple[Case, ...]) -> tuple[str, ...]:
 def _channel_count(cases: tuple[Case, ...]) -> int:
     """Channels of the first case whose files can be read: which case is at fault is for `check_dataset` to say."""
     for case in cases:
+        if len({volume_stem(image) for image in case.images}) < len(case.images):
+            continue  # two files that mean one channel: `collisions` names them
         try:
             return sum(read_header(image).channels for image in case.images)
         except (UserError, OSError):
@@ -103,10 +105,7 @@ def _channel_count(cases: tuple[Case, ...]) -> int:
 def _labels(root: Path) -> LabelSet:
     path = root / "labels.json"
     if path.is_file():
-        given = read_object(path)
-        order = given.pop("regions_class_order", None)
-        given = given if 0 in given.values() or "0" in given else {"background": 0, **given}
-        return labels_of(given, path, order=order)
+        return labels_file(path)
     values = sorted(set().union(*map(_values, _files(root / "labels"))) - {0})
     if not values:
         raise UserError(f"no file in {root / 'labels'} has a value other than 0, so there is no class to learn")

@@ -115,23 +115,25 @@ def _fold_remarks(training: Sequence[Entry], validation: Sequence[Entry], folds:
     without = [entry for entry in training if entry.fold is None]
     if folds and without:
         yield Remark(
-            "folds", f'{path}: {_named(without)} of {len(training)} entries of "training" have no "fold": they train '
-            "in every fold",
+            "folds", f'{path}: entries of "training" have no "fold" ({_named(without)}; {len(training)} in all): '
+            "they train in every fold",
         )  # fmt: skip
     unlabelled = [entry for entry in validation if entry.label is None]
     if folds and validation:
         yield Remark(
-            "folds", f'{path}: the list "validation" ({_named(validation)}) is ignored, because entries of "training" '
+            "folds", f'{path}: the list "validation" is ignored ({_named(validation)}), because entries of "training" '
             'have a "fold"; its cases neither train nor validate',
         )  # fmt: skip
     elif unlabelled:
-        yield Remark("folds", f'{path}: {_named(unlabelled)} of "validation" name no label: they do not validate')
+        yield Remark(
+            "folds", f'{path}: entries of "validation" name no label ({_named(unlabelled)}): they do not validate'
+        )
 
 
 def _overlap(path: Path, one: str, other: str, keys: set[tuple[str, ...]], use: str) -> Iterator[Remark]:
     if keys:
         named = _some(sorted(key[0] for key in keys))
-        yield Remark("listed twice", f'{path}: {named} stand in "{one}" and in {other}: they {use}')
+        yield Remark("listed twice", f'{path}: the same images stand in "{one}" and in {other} ({named}): they {use}')
 
 
 def _named(entries: Sequence[Entry]) -> str:
@@ -139,7 +141,7 @@ def _named(entries: Sequence[Entry]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    return f"{len(names)} (e.g. {names[0]})"
+    return f"{len(names)} {'entry' if len(names) == 1 else 'entries'}, for example {names[0]}"
 
 
 def _labelled(cases: Sequence[Case]) -> tuple[Case, ...]:

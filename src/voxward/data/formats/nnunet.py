@@ -19,6 +19,8 @@ from voxward.data.formats.datalist import count_remarks, list_remarks
 from voxward.data.formats.description import channels_of, declared_labels, read_description, splits_of
 from voxward.data.volume_file import SUFFIXES
 
+UNREAD = "unread files"
+"""The kind of the remark on files that are not named as nnU-Net names them."""
 _LISTED = '{id: {"images": [files], "label": file}}'
 
 
@@ -78,7 +80,7 @@ def _unread(root: Path, folders: Sequence[str], ending: str) -> Iterator[Remark]
         if other := [file for file in files if not legal.fullmatch(file)]:
             form = f"CASE_0000{ending}" if name.startswith("images") else f"CASE{ending}"
             yield Remark(
-                "unread files", f"{root / name}: {len(other)} volumes are not named like {form}, and are not read, "
+                UNREAD, f"{root / name}: {len(other)} volumes are not named like {form}, and are not read, "
                 f"e.g. {other[0]}",
             )  # fmt: skip
 
