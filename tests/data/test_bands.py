@@ -61,7 +61,7 @@ def test_the_gradient_of_a_long_axis_can_be_differentiated() -> None:
     torch.testing.assert_close(second.flatten(), 2 * dense.T @ dense.sum(1), rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize(("order", "most"), [(0, 200), (1, 200), (3, 500)])
+@pytest.mark.parametrize(("order", "most"), [(0, 200), (1, 200), pytest.param(3, 500, marks=pytest.mark.slow)])
 def test_the_numbers_grow_with_the_length_and_not_with_its_square(order: int, most: int) -> None:
     """33,000 voxels: a dense matrix would take 5 to 10 GB."""
     assert axis_band(33_000, 20_000, order).weights < most * 20_000

@@ -290,7 +290,8 @@ def test_files_that_shadow_each_other_are_refused_in_every_layout(tmp_path: Path
 def test_an_image_and_its_label_may_share_a_folder(tmp_path: Path) -> None:
     image(tmp_path / "d/a.nii.gz")
     label(tmp_path / "d/a.nrrd")
-    opened(describe(tmp_path, [{"image": "d/a.nii.gz", "label": "d/a.nrrd"}]))
+    dataset = open_dataset(describe(tmp_path, [{"image": "d/a.nii.gz", "label": "d/a.nrrd"}]))
+    assert [case.id for case in dataset.cases] == ["a"]
 
 
 def test_ids_that_are_one_file_elsewhere_are_named(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_the_memory_of_the_machine_counts(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_large_volume_that_does_not_grow_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is the system's business where the file itself fits."""
     monkeypatch.setattr(sizes, "memory_bytes", lambda: 100)
-    frame_of(volume(1.0), make_plan(), "one")
+    assert frame_of(volume(1.0), make_plan(), "one").shape == (24, 24, 16)
 
 
 def test_a_case_of_which_hardly_a_voxel_is_left_is_a_warning() -> None:
@@ -49,7 +49,7 @@ def test_a_case_of_which_hardly_a_voxel_is_left_is_a_warning() -> None:
 def test_an_ordinary_volume_is_no_warning(spacing: float, shape: tuple[int, int, int]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        frame_of(volume(spacing, shape), make_plan(), "one")
+        assert frame_of(volume(spacing, shape), make_plan(), "one").source_shape == shape
 
 
 def test_this_machine_has_memory() -> None:

@@ -87,6 +87,7 @@ def test_an_interrupted_run_ends_like_another(trained, tmp_path, method):
         )
 
 
+@pytest.mark.slow
 def test_a_benchmark_of_both_says_what_it_bought(trained, hardened, phantoms, tmp_path):
     options = {"attacks": ("fgsm-ce",), "eps": (8 / 255,), "cases": 2, "precision": "fp32"}
     result = attack(

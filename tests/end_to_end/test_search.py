@@ -105,6 +105,7 @@ def test_a_found_network_trains_and_its_run_needs_no_other_file(found, phantoms,
     assert to_data(load_run(same).network.network.genotype) == to_data(network.network.genotype)
 
 
+@pytest.mark.slow
 def test_a_search_in_3d_that_goes_on_is_the_one_that_never_stopped(phantoms, tmp_path):
     def search(out, progress=silent, resume=False):
         return voxward.search(

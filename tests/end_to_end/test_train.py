@@ -92,6 +92,7 @@ def test_other_seeds_give_other_runs(phantoms, trained, tmp_path):
     assert read_log(RunFolder(other).log)[0]["training_loss"] != read_log(RunFolder(trained).log)[0]["training_loss"]
 
 
+@pytest.mark.slow
 def test_a_time_budget_is_kept_over_an_interruption(phantoms, tmp_path):
     out, minutes = tmp_path / "run", 0.25
     started = time.perf_counter()

@@ -185,6 +185,7 @@ def _timed(monkeypatch, clock, load):
     monkeypatch.setattr(loop.TrainingSitting, "_train_on", real)
 
 
+@pytest.mark.slow
 def test_a_corrected_run_goes_on_as_the_run_that_never_stopped(begun, tmp_path, monkeypatch):
     """To the bit, corrections of the length included, when it stops before, between and after them."""
 
