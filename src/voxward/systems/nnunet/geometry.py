@@ -103,7 +103,10 @@ def geometry_of(volume: Volume, plan: NnPlan) -> Geometry:
     sizes = zip((x, y, z), target, box, strict=True)
     d, h, w = (round(old / new * (part.stop - part.start)) for old, new, part in sizes)
     inside = torch.from_numpy(np.ascontiguousarray(filled[box]))
-    return Geometry((i, j, k), (a, b, c), _size3(filled.shape), box, inside, (d, h, w), (x, y, z), target)
+    return Geometry(
+        axes=(i, j, k), flips=(a, b, c), shape=_size3(filled.shape), box=box, inside=inside, grid=(d, h, w),
+        spacing=(x, y, z), target=target,
+    )  # fmt: skip
 
 
 def _box(mask: Bool[np.ndarray, "d h w"]) -> tuple[slice, slice, slice]:
