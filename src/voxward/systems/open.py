@@ -16,6 +16,7 @@ from voxward.core.structure import from_data
 from voxward.core.yaml import dump_yaml, override, read_yaml
 from voxward.pipeline.precision import resolve_device
 from voxward.runs.folder import RunFolder
+from voxward.systems.bundle.system import BundleEntry, bundle_alone, bundle_entries, open_bundle
 from voxward.systems.cascade import CascadeEntry, cascade_entries, open_cascade
 from voxward.systems.deployment import Deployment
 from voxward.systems.ensemble import EnsembleEntry, ensemble_entries, open_ensemble
@@ -25,9 +26,9 @@ from voxward.systems.run import RunEntry, open_run, run_entries
 from voxward.systems.system import System
 
 _SUFFIXES = (".yaml", ".yml")
-_LEGAL = "give a run folder of voxward train, a results folder of nnU-Net, or a system.yaml"
+_LEGAL = "give a run folder of voxward train, a results folder of nnU-Net, a bundle of MONAI, or a system.yaml"
 # Entries that name systems.
-_SYSTEMS = ("kind", "run", "members", "coarse", "fine", "results")
+_SYSTEMS = ("kind", "run", "members", "coarse", "fine", "results", "bundle")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ KINDS: Registry[Kind] = Registry(
         "ensemble": Kind(EnsembleEntry, open_ensemble, ensemble_entries),
         "cascade": Kind(CascadeEntry, open_cascade, cascade_entries),
         "nnunet": Kind(NnUNetEntry, open_nnunet, nnunet_entries, nnunet_alone),
+        "bundle": Kind(BundleEntry, open_bundle, bundle_entries, bundle_alone),
     },
 )
 
