@@ -207,7 +207,8 @@ def open_nnunet(entry: NnUNetEntry, opening: Opening) -> NnUNetSystem:
         results = read_results(folder, entry.folds, entry.checkpoint, opening.device)
         after = read_after(folder, results.plan.labels) if entry.postprocessing else LargestComponents()
     mirrors = results.mirrors if entry.tta == "mirrors" else ()
-    return NnUNetSystem(replace(results, mirrors=mirrors), opening.device, after, entry.name or _title(results), entry.graphs)
+    deployed, title = replace(results, mirrors=mirrors), entry.name or _title(results)
+    return NnUNetSystem(deployed, opening.device, after, title, entry.graphs)
 
 
 def _title(results: NnResults) -> str:
