@@ -51,7 +51,7 @@ class Boxed:
 
     def truth(self, x: Shaped[Tensor, "k d h w"]) -> Shaped[Tensor, "k d2 h2 w2"]:
         """Cut class indices, background around them."""
-        return padded(x[(slice(None), *self._held)], self._missing, "constant", 0)
+        return padded(x[(slice(None), *self._held)], self._missing, "constant", 0.0)
 
     @property
     def _held(self) -> list[slice]:

@@ -50,7 +50,7 @@ class Turn:
 
     def apply(self, x: Image) -> NewImage:
         """Turn an image."""
-        return x.permute(0, *(axis + 1 for axis in self.axes)).flip(self._flipped)
+        return self._turned(x)
 
     def undo(self, x: Shaped[Tensor, "k d h w"], how: Undo, fill: float) -> Shaped[Tensor, "k d2 h2 w2"]:
         """Turn values back."""
@@ -58,7 +58,10 @@ class Turn:
 
     def truth(self, x: Shaped[Tensor, "k d h w"]) -> Shaped[Tensor, "k d2 h2 w2"]:
         """Turn class indices."""
-        return self.apply(x)
+        return self._turned(x)
+
+    def _turned(self, x: Tensor) -> Tensor:
+        return x.permute(0, *(axis + 1 for axis in self.axes)).flip(self._flipped)
 
     @property
     def _flipped(self) -> list[int]:

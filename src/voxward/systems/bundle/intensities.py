@@ -136,7 +136,7 @@ class ScalePercentiles(Intensity):
         """Return the percentiles, if values outside of them are clipped."""
         if not self.clip or self.top is None:
             return None
-        found = [(float(low), float(high)) for low, high in self.measure(x)]
+        found = [(_plain(low), _plain(high)) for low, high in self.measure(x)]
         return found if self.each else found * len(x)
 
 
@@ -167,7 +167,7 @@ class Scale(Intensity):
         return _joined(x, self.each, [self._scaled(p, a, b) for p, a, b in _with(x, self.each, figures)])
 
     def _scaled(self, x: Tensor, low: Figure, high: Figure) -> Tensor:
-        if float(low) == float(high):
+        if _plain(low) == _plain(high):
             return x * self.bottom if self.bottom is not None else x
         found = (x - low) / (high - low)
         if self.bottom is None or self.top is None:
@@ -198,7 +198,7 @@ class Normalize(Intensity):
             values = part[part != 0] if self.nonzero else part
             mean: Figure = self.mean[place] if self.mean is not None else _of(values, torch.mean, 0.0)
             std: Figure = self.std[place] if self.std is not None else _of(values, _deviation, 1.0)
-            found.append((mean, 1.0 if float(std) == 0 else std))
+            found.append((mean, 1.0 if _plain(std) == 0 else std))
         return tuple(found)
 
     def change(self, x: Image, figures: Figures) -> Image:
@@ -221,7 +221,7 @@ def to_range(x: Tensor, low: Figure, high: Figure, ends: tuple[float | None, flo
         clip: Whether values outside become the nearest end.
     """
     bottom, top = ends
-    if float(low) == float(high):
+    if _plain(low) == _plain(high):
         return x - low if bottom is None else x - low + bottom
     found = (x - low) / (high - low)
     if bottom is not None and top is not None:
@@ -252,7 +252,11 @@ def _of(values: Tensor, measure: Callable[[Tensor], Tensor], empty: float) -> Fi
 def _deviation(values: Tensor) -> Tensor:
     """The standard deviation with the number of values in the denominator; a constant has no slope."""
     variance = torch.var(values, correction=0)
-    return variance.detach() * 0 if float(variance) == 0 else variance.sqrt()
+    return variance.detach() * 0 if _plain(variance) == 0 else variance.sqrt()
+
+
+def _plain(figure: Figure) -> float:
+    return float(figure.detach() if isinstance(figure, Tensor) else figure)
 
 
 def _parts(x: Tensor, each: bool) -> Sequence[Tensor]:

@@ -17,7 +17,6 @@ from voxward.pipeline.bound import Bound
 from voxward.pipeline.predictor import windows_per_pass
 from voxward.pipeline.tta import View, mirror_views
 from voxward.pipeline.windows import Windows
-from voxward.systems.bundle.boxes import size3
 from voxward.systems.bundle.definition import Bundle
 from voxward.systems.bundle.post import KeepLargest
 from voxward.systems.bundle.steps import Preparation
@@ -56,12 +55,14 @@ class BundleMember(Bound):
         preparation: The preprocessing, bound to the clean volume.
         shape: The shape of the prepared image, before it is padded to a window.
         limits: The intensity range of each channel of the clean volume.
+        kept: How many windows' graphs a gradient may hold at once.
     """
 
     bundle: Bundle
     preparation: Preparation
     shape: Size3
     limits: tuple[tuple[float, float], ...]
+    kept: int = 0
 
     @property
     def network(self) -> nn.Module:
@@ -103,6 +104,11 @@ class BundleMember(Bound):
     def batch(self) -> int:
         """Return the number of windows in one forward pass."""
         return windows_per_pass(self.cover.size, self._parameter.device)
+
+    @property
+    def graphs(self) -> int:
+        """Return how many windows' graphs a gradient may hold at once."""
+        return self.kept
 
     def scores(self, images: Images) -> Logits:
         """Compute the logits of windows, followed by autograd, in the order of the labels."""
@@ -166,18 +172,6 @@ class BundleMember(Bound):
     @property
     def _parameter(self) -> Tensor:
         return next(self.bundle.network.parameters())
-
-
-def bind(bundle: Bundle, preparation: Preparation, image: Image, limits: Sequence[tuple[float, float]]) -> BundleMember:
-    """Bind a bundle to a volume that is prepared.
-
-    Args:
-        bundle: The bundle.
-        preparation: The preprocessing, bound to the volume.
-        image: The prepared image.
-        limits: The intensity range of each channel of the volume.
-    """
-    return BundleMember(bundle, preparation, size3(image.shape[1:]), tuple(limits))
 
 
 def _flat(pairs: Sequence[tuple[int, int]]) -> list[int]:

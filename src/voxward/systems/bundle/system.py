@@ -22,11 +22,11 @@ from voxward.pipeline.predictor import Done
 from voxward.pipeline.probabilities import probabilities_of
 from voxward.pipeline.windows import sweep
 from voxward.runs.folder import RunFolder, TrainedModel
-from voxward.systems.bundle.boxes import CropForeground
+from voxward.systems.bundle.boxes import Boxed, CropForeground, size3
 from voxward.systems.bundle.config import config_file
 from voxward.systems.bundle.definition import Bundle, read_bundle
 from voxward.systems.bundle.intensities import Intensity, Normalize
-from voxward.systems.bundle.member import BundleMember, bind
+from voxward.systems.bundle.member import BundleMember
 from voxward.systems.bundle.steps import prepare
 from voxward.systems.digest import digest, weights_digest
 from voxward.systems.opening import Opening
@@ -46,6 +46,7 @@ class BundleEntry:
         regions: For a network with one sigmoid per region: the label values in each region, by the name of its output.
         regions_class_order: For each region, as in `regions`, the label value that is written where it is found; later
             ones are written over earlier ones. None for nested regions.
+        graphs: How many windows' graphs a gradient may hold in memory at once; figures do not depend on it.
         tta: `none`: MONAI averages no mirrored copies.
         name: The name in tables; None takes that of the folder.
     """
@@ -55,6 +56,7 @@ class BundleEntry:
     weights: str | None = None
     regions: Mapping[str, tuple[int, ...]] | None = None
     regions_class_order: tuple[int, ...] | None = None
+    graphs: int = 0
     tta: Literal["none"] = "none"
     name: str | None = None
 
@@ -67,11 +69,13 @@ class BundleSystem:
         bundle: The bundle.
         on: The device of the network.
         title: The name in tables.
+        graphs: How many windows' graphs a gradient may hold at once.
     """
 
     bundle: Bundle
     on: torch.device
     title: str
+    graphs: int = 0
 
     @property
     def name(self) -> str:
@@ -144,7 +148,8 @@ class BundleSystem:
             kept = None
             if probabilities:
                 kept = probabilities_of(ending.scores(logits, member.preparation), self.labels).cpu().numpy()
-        notes = {"prepared_shape": list(member.shape)}
+        boxes = _boxes(member)
+        notes = {"boxes": boxes} if boxes else {}
         return Segmentation(self._read(saved), notes, _FRACTIONS if ending.fractions else "", kept)
 
     def check_probabilities(self) -> None:
@@ -162,11 +167,11 @@ class BundleSystem:
         """Do nothing: the whole pipeline has a gradient."""
 
     def notes(self, frozen: VolumeModel, found: Segmentation) -> Mapping[str, Any]:
-        """Say whether the attacked file is cropped to a box of another size than the clean one's, which was held."""
+        """Say whether the attacked file is cropped to another box than the clean one, which the attack held."""
         assert isinstance(frozen, PipelineModel)
         member = frozen.members[0]
         assert isinstance(member, BundleMember)
-        return {} if found.notes["prepared_shape"] == list(member.shape) else {"crop_box_moved": True}
+        return {} if found.notes.get("boxes", []) == _boxes(member) else {"crop_box_moved": True}
 
     def ranges(self, volume: Volume) -> Sequence[IntensityRange]:
         """Return the range of every channel: what the bundle clips to first, or else the volume's own."""
@@ -203,7 +208,7 @@ class BundleSystem:
         x = _tensor(volume)
         with torch.no_grad():
             preparation, image = prepare(self.bundle.definition.steps, x, volume.affine, hold)
-        return bind(self.bundle, preparation, image, self._limits(x))
+        return BundleMember(self.bundle, preparation, size3(image.shape[1:]), tuple(self._limits(x)), self.graphs)
 
     def _read(self, saved: Tensor) -> np.ndarray:
         """Class indices (i, j, k) of what the bundle saves."""
@@ -224,7 +229,7 @@ def open_bundle(entry: BundleEntry, opening: Opening) -> BundleSystem:
     if not root.is_dir():
         raise FileNotFoundError(f"{opening.source}: there is no bundle {root}")
     bundle = read_bundle(root, entry.config, entry.weights, entry.regions, entry.regions_class_order, opening.device)
-    return BundleSystem(bundle, opening.device, entry.name or root.resolve().name)
+    return BundleSystem(bundle, opening.device, entry.name or root.resolve().name, entry.graphs)
 
 
 def bundle_alone(path: Path) -> dict[str, Any] | None:
@@ -252,6 +257,12 @@ def _blended(member: BundleMember, x: Tensor, done: Done | None) -> Tensor:
         image = member.image(x[None])
         slabs = list(sweep(member.forward, image, windows, member.batch, report))
         return inferer.unpadded(torch.cat(slabs, windows.axis + 1), member.shape)
+
+
+def _boxes(member: BundleMember) -> list[list[list[int]]]:
+    """The ends, per axis, of every box that the volume was cut or padded to."""
+    boxes = [step for step in member.preparation.steps if isinstance(step, Boxed)]
+    return [[list(ends) for ends in zip(box.start, box.stop, strict=True)] for box in boxes]
 
 
 def _tensor(volume: Volume) -> Tensor:

@@ -14,6 +14,11 @@ from voxward.systems.bundle.intensities import Normalize, Scale, ScalePercentile
 from voxward.systems.bundle.steps import Step
 
 _READERS = ("none", "itkreader", "nibabelreader")
+# They decide how MONAI holds an image, not what is in it.
+_OF_LOADING = (
+    "image_only", "ensure_channel_first", "simple_keys", "prune_meta_pattern", "prune_meta_sep", "overwriting",
+    "affine_lps_to_ras",
+)  # fmt: skip
 _LINEAR = ("bilinear", "linear", "trilinear")
 _SPLINE = "a spline (an integer mode) has no gradient in MONAI, and the nearest voxel none at all"
 
@@ -22,8 +27,7 @@ def _load(given: Arguments) -> Step | None:
     if str(given.single("reader")).rpartition(".")[2].lower() not in _READERS:
         given.refuse(f"reader must be ITKReader or NibabelReader, got {given.single('reader')!r}", "reader")
     given.plainly_float32()
-    given.skip("image_only", "ensure_channel_first", "simple_keys", "prune_meta_pattern", "prune_meta_sep",
-               "overwriting", "affine_lps_to_ras", "meta_key_postfix")  # fmt: skip
+    given.skip(*_OF_LOADING)
     return None
 
 
