@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,7 +104,7 @@ class NetworkEntry(Deployment):
         blending: How overlapping windows are blended, a name of pipeline.windows.WEIGHTS.
         mirror_axes: The axes along which windows are mirrored for `tta: mirrors`; without them `mirrors` takes all.
         mean: What is averaged over mirrored copies, `logits` or `probabilities`.
-        gradient: `false`: the network is called by onnxruntime, which has no gradient.
+        gradient: `false`: an .onnx file is run by onnxruntime, which has no gradient.
         name: The name in tables; None takes the file's.
     """
 
@@ -195,8 +195,3 @@ def inference_of(entry: NetworkEntry, axes: Axes) -> Inference:
 def _size3(values: tuple[int, ...]) -> Size3:
     i, j, k = values
     return i, j, k
-
-
-def pipeline_names() -> tuple[str, ...]:
-    """Return the names of the entries that describe the pipeline around a network."""
-    return tuple(field.name for field in fields(NetworkEntry) if field.name not in ("network", "name"))
