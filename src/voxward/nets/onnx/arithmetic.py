@@ -182,7 +182,8 @@ def reduce_l1(x: Tensor, axes: list[int], keepdim: bool) -> Tensor:
 
 def reduce_l2(x: Tensor, axes: list[int], keepdim: bool) -> Tensor:
     """ReduceL2."""
-    return torch.linalg.vector_norm(x, dim=axes, keepdim=keepdim)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=axes, keepdim=keepdim)
+    return norm
 
 
 def reduce_sum_square(x: Tensor, axes: list[int], keepdim: bool) -> Tensor:
