@@ -236,7 +236,9 @@ def instance_normalization(*, epsilon: float = 1e-5) -> Run:
 
     def run(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
         # torch.nn.functional refuses a single voxel, whose normalised value is its bias.
-        return torch.instance_norm(x, scale, bias, None, None, True, 0.0, epsilon, False)
+        return torch.instance_norm(
+            x, scale, bias, None, None, use_input_stats=True, momentum=0.0, eps=epsilon, cudnn_enabled=True
+        )
 
     return run
 
@@ -245,7 +247,7 @@ def batch_normalization(*, epsilon: float = 1e-5, momentum: float = 0.9, trainin
     """BatchNormalization with the statistics of the training."""
     if training_mode:
         raise Uncovered("training_mode 1 is not covered: export the network in evaluation mode")
-    return lambda x, scale, bias, mean, variance: F.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
+    return lambda x, scale, bias, mean, variance: F.batch_norm(x, mean, variance, scale, bias, eps=epsilon)
 
 
 def group_normalization(*, num_groups: int, epsilon: float = 1e-5, stash_type: int = 1) -> Run:

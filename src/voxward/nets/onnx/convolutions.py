@@ -84,9 +84,10 @@ def conv_transpose(
             more = [m + max(-total, 0) for m, total in zip(more, totals, strict=True)]
         function = _for_axes(_TRANSPOSED, axes)
         if all(begin == end >= 0 for begin, end in found) and all(map(operator.lt, more, steps)):
-            return function(x, weight, bias, steps, [begin for begin, _ in found], more, group, spread)
+            padding = [begin for begin, _ in found]
+            return function(x, weight, bias, steps, padding, more, groups=group, dilation=spread)
         # What is beyond the kernels' reach holds the bias alone.
-        grown = function(x, weight, None, steps, 0, 0, group, spread)
+        grown = function(x, weight, None, steps, groups=group, dilation=spread)
         cut = [(-begin, m - end) for (begin, end), m in zip(found, more, strict=True)]
         grown = constant_pad(grown, cut)
         return grown if bias is None else grown + bias.view(-1, *[1] * axes)

@@ -160,7 +160,8 @@ def graph_of(model: Any, output: str | None = None) -> Graph:
     batch, *shape = _sizes(image)
     nodes = tuple(map(_node, graph.node))
     kind = image.type.tensor_type.elem_type
-    return Graph(version, nodes, constants, image.name, _result(graph, output), batch, tuple(shape), kind)
+    result = _result(graph, output)
+    return Graph(version, nodes, constants, image.name, result, batch=batch, shape=tuple(shape), kind=kind)
 
 
 def _check(model: Any) -> None:
