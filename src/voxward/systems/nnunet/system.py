@@ -28,7 +28,9 @@ from voxward.systems.nnunet.archive import unpacked
 from voxward.systems.nnunet.geometry import geometry_of
 from voxward.systems.nnunet.member import NnMember, clean_figures
 from voxward.systems.nnunet.results import CHECKPOINT, NnResults, is_results, read_results
+from voxward.systems.nnunet.validation import FoldCases, read_fold_cases
 from voxward.systems.opening import Opening
+from voxward.systems.self_test import Stored
 from voxward.systems.system import Freeze, IntensityRange, Segmentation
 
 Mirrors = Literal["mirrors", "none"]
@@ -69,12 +71,16 @@ class NnUNetSystem:
         on: The device of the networks.
         after: The post-processing.
         title: The name in tables.
+        trained_mirrors: The mirror axes that the checkpoint allows, whether they are used or not.
+        validated: The cases that each fold of the folder was validated on, also of folds that are not used.
     """
 
     results: NnResults
     on: torch.device
     after: LargestComponents
     title: str
+    trained_mirrors: tuple[int, ...] = ()
+    validated: tuple[FoldCases, ...] = ()
 
     @property
     def name(self) -> str:
@@ -183,6 +189,26 @@ class NnUNetSystem:
         pairs = [legal_range(*pair) for pair in intensities.ranges(box, self.results.plan.schemes)]
         return [IntensityRange(low, high, keeps_zero=True) for low, high in pairs]
 
+    def stored(self) -> tuple[Stored, ...]:
+        """Return nnU-Net's own masks of the cases that each fold was validated on, with that fold alone; see HasStored.
+
+        nnU-Net makes them with mirrored copies, and without post-processing.
+        """
+        validated = {each.fold: each for each in self.validated}
+        return tuple(
+            Stored(
+                f"fold_{fold}",
+                replace(self, results=self._fold(n), after=LargestComponents(), title=f"{self.title}-fold_{fold}"),
+                {id: path for id, path in validated[fold].masks.items() if path is not None},
+            )
+            for n, fold in enumerate(self.results.folds)
+            if fold in validated
+        )
+
+    def _fold(self, n: int) -> NnResults:
+        one, results = slice(n, n + 1), self.results
+        return replace(results, networks=results.networks[one], files=results.files[one], mirrors=self.trained_mirrors)
+
     def network(self) -> TrainedModel:
         """Refuse: the network's window alone is not what is deployed.
 
@@ -202,8 +228,10 @@ def open_nnunet(entry: NnUNetEntry, opening: Opening) -> NnUNetSystem:
     with unpacked(opening.path(entry.results)) as folder:
         results = read_results(folder, entry.folds, entry.checkpoint, opening.device)
         after = read_after(folder, results.plan.labels) if entry.postprocessing else LargestComponents()
-    mirrors = results.mirrors if entry.tta == "mirrors" else ()
-    return NnUNetSystem(replace(results, mirrors=mirrors), opening.device, after, entry.name or _title(results))
+        validated = read_fold_cases(folder, results.plan.ending)
+    used = replace(results, mirrors=results.mirrors if entry.tta == "mirrors" else ())
+    name = entry.name or _title(results)
+    return NnUNetSystem(used, opening.device, after, name, results.mirrors, validated)
 
 
 def _title(results: NnResults) -> str:
