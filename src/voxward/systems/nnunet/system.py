@@ -21,6 +21,7 @@ from voxward.pipeline.model import PipelineModel, legal_range
 from voxward.pipeline.predictor import Done
 from voxward.pipeline.probabilities import certain
 from voxward.runs.folder import RunFolder, TrainedModel
+from voxward.runs.foreign import Foreign
 from voxward.systems.digest import digest, weights_digest
 from voxward.systems.nnunet import intensities, judge
 from voxward.systems.nnunet.after import LargestComponents, read_after
@@ -28,7 +29,7 @@ from voxward.systems.nnunet.archive import unpacked
 from voxward.systems.nnunet.geometry import geometry_of
 from voxward.systems.nnunet.member import NnMember, clean_figures
 from voxward.systems.nnunet.results import CHECKPOINT, NnResults, is_results, read_results
-from voxward.systems.nnunet.validation import FoldCases, read_fold_cases
+from voxward.systems.nnunet.validation import FoldCases, read_fold_cases, training_of
 from voxward.systems.opening import Opening
 from voxward.systems.self_test import Stored
 from voxward.systems.system import Freeze, IntensityRange, Segmentation
@@ -204,6 +205,10 @@ class NnUNetSystem:
             for n, fold in enumerate(self.results.folds)
             if fold in validated
         )
+
+    def training(self) -> Foreign:
+        """Return the cases that all folds in use held out, and the others that the folder names; see KnowsItsCases."""
+        return training_of(self.name, self.labels, self.validated, self.results.folds)
 
     def _fold(self, n: int) -> NnResults:
         one, results = slice(n, n + 1), self.results

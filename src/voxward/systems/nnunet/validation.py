@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from types import MappingProxyType
 
 from voxward.core.errors import UserError
+from voxward.core.labels import LabelSet
 from voxward.data.formats.description import read_object
+from voxward.runs.foreign import Foreign
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,33 @@ def read_fold_cases(folder: Path, ending: str) -> tuple[FoldCases, ...]:
     places = sorted(path for path in folder.glob("fold_*/validation") if path.is_dir())
     read = (FoldCases(place.parent.name.removeprefix("fold_"), _cases(place, ending)) for place in places)
     return tuple(fold for fold in read if fold.masks)
+
+
+def training_of(name: str, labels: LabelSet, validated: Sequence[FoldCases], folds: Sequence[str]) -> Foreign:
+    """Return what a results folder says about the cases that some of its folds were trained on.
+
+    A case is unseen if every one of these folds was validated on it. All others that the folder names, also by folds
+    that are not used, are cases of the dataset that the folds were trained on.
+
+    Args:
+        name: The name of the model.
+        labels: Its classes.
+        validated: The cases that each fold was validated on.
+        folds: The folds that predict together.
+    """
+    every = {id: mask for fold in validated for id, mask in fold.masks.items()}
+    by_fold = {fold.fold: fold.masks.keys() if fold.held_out else set() for fold in validated}
+    common = set.intersection(*(set(by_fold.get(fold, ())) for fold in folds))
+    alone = [f"folds=[{fold}]" for fold in folds if by_fold.get(fold) and len(folds) > 1]
+    return Foreign(
+        name=name,
+        labels=labels,
+        held_out={id: mask for id, mask in every.items() if id in common},
+        trained={id: mask for id, mask in every.items() if id not in common},
+        advice=f"use one fold alone, which held out cases (--set {' or '.join(alone)})"
+        if len(folds) > 1 and alone
+        else "",
+    )
 
 
 def _cases(place: Path, ending: str) -> Mapping[str, Path | None]:
