@@ -82,14 +82,7 @@ def scope_of(
         UserError: There is no such case, or the labels are not the models'.
     """
     known, beside = [_Known(run, dataset) for run in runs], [Beside(model, dataset) for model in others]
-    for run in known:
-        run.refuse_labels()
-    for model in beside:
-        model.refuse_labels()
-    candidates = _candidates(known, dataset, cases)
-    if cases.split == "validation" and not cases.include_seen:
-        for model in beside:
-            model.refuse_all_seen()
+    candidates = _candidates(known, beside, dataset, cases)
     found, left_out = list[str](), list[str]()
     seen = dict[str, str]()
     for id, by in _looked_up(known, beside, candidates, count, workers, progress):
@@ -105,11 +98,7 @@ def scope_of(
         raise UserError(_nothing(dataset, left_out, list(seen.values())))
     notes = [note for run in known for note in run.notes(found, seen)]
     notes += [note for model in beside for note in model.notes()]
-    if left_out:
-        notes.append(
-            f"{len(left_out)} cases of {dataset.root} are left out, because {_names(seen.values())} was trained on "
-            f"their images ({listed(left_out)}); --include-seen scores them too"
-        )
+    notes += _left_out_note(dataset, left_out, list(seen.values()))
     own = bool(known) and not cases.include_seen and cases.split == "validation" and known[0].is_own(found)
     return Scope(
         ids=tuple(found),
@@ -219,8 +208,23 @@ class _Known:
                 )
 
 
-def _candidates(known: Sequence[_Known], dataset: Dataset, cases: Cases) -> list[Case]:
+def _left_out_note(dataset: Dataset, left_out: Sequence[str], by: Sequence[str]) -> list[str]:
+    if not left_out:
+        return []
+    return [
+        f"{len(left_out)} cases of {dataset.root} are left out, because {_names(by)} was trained on their images "
+        f"({listed(left_out)}); --include-seen scores them too"
+    ]
+
+
+def _candidates(known: Sequence[_Known], beside: Sequence[Beside], dataset: Dataset, cases: Cases) -> list[Case]:
     """The cases that are scored unless they were seen."""
+    for run in known:
+        run.refuse_labels()
+    for model in beside:
+        model.refuse_labels()
+        if cases.split == "validation" and not cases.include_seen:
+            model.refuse_all_seen()
     if cases.split == "test" and not dataset.test:
         raise UserError(f"{dataset.root} has no test cases with labels: --split test needs them")
     parts = {"validation": dataset.cases, "test": dataset.test, "all": (*dataset.cases, *dataset.test)}
