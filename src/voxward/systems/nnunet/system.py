@@ -49,6 +49,7 @@ class NnUNetEntry:
         tta: `mirrors` as nnU-Net does by itself, or `none` (its --disable_tta).
         postprocessing: Whether the post-processing that nnU-Net chose by cross-validation is applied, which
             nnUNetv2_predict by itself does not do.
+        graphs: How many windows' graphs a gradient may hold in memory at once; figures do not depend on it.
         name: The name in tables; None takes that of the dataset and configuration.
     """
 
@@ -57,6 +58,7 @@ class NnUNetEntry:
     checkpoint: str = CHECKPOINT
     tta: Mirrors = "mirrors"
     postprocessing: bool = False
+    graphs: int = 0
     name: str | None = None
 
 
@@ -72,6 +74,7 @@ class NnUNetSystem:
         on: The device of the networks.
         after: The post-processing.
         title: The name in tables.
+        graphs: How many windows' graphs a gradient may hold at once.
         trained_mirrors: The mirror axes that the checkpoint allows, whether they are used or not.
         validated: The cases that each fold of the folder was validated on, also of folds that are not used.
     """
@@ -80,6 +83,7 @@ class NnUNetSystem:
     on: torch.device
     after: LargestComponents
     title: str
+    graphs: int = 0
     trained_mirrors: tuple[int, ...] = ()
     validated: tuple[FoldCases, ...] = ()
 
@@ -167,7 +171,7 @@ class NnUNetSystem:
         figures = clean_figures(volume, geometry, plan) if how.statistics == "frozen" else None
         limits = tuple((one.low, one.high) for one in self.ranges(volume))
         members = tuple(
-            NnMember(network, plan, geometry, results.mirrors, figures, limits, self.after)
+            NnMember(network, plan, geometry, results.mirrors, figures, limits, self.after, self.graphs)
             for network in results.networks
         )
         return PipelineModel(members, volume.spacing, self.labels.head, gradient=how.gradient)
@@ -234,9 +238,9 @@ def open_nnunet(entry: NnUNetEntry, opening: Opening) -> NnUNetSystem:
         results = read_results(folder, entry.folds, entry.checkpoint, opening.device)
         after = read_after(folder, results.plan.labels) if entry.postprocessing else LargestComponents()
         validated = read_fold_cases(folder, results.plan.ending)
-    used = replace(results, mirrors=results.mirrors if entry.tta == "mirrors" else ())
-    name = entry.name or _title(results)
-    return NnUNetSystem(used, opening.device, after, name, results.mirrors, validated)
+    mirrors = results.mirrors if entry.tta == "mirrors" else ()
+    deployed, title = replace(results, mirrors=mirrors), entry.name or _title(results)
+    return NnUNetSystem(deployed, opening.device, after, title, entry.graphs, results.mirrors, validated)
 
 
 def _title(results: NnResults) -> str:
