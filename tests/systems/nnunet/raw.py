@@ -11,6 +11,8 @@ from tests.systems.nnunet.build import dataset, volume
 from voxward.data.io import write_image
 from voxward.systems.nnunet import judge
 from voxward.systems.nnunet.results import read_results
+from voxward.systems.nnunet.system import NnUNetSystem
+from voxward.systems.open import open_system
 
 
 def raw(root: Path, ids, data=None, shape=(11, 16, 13)) -> Path:
@@ -49,3 +51,16 @@ def validated(folder: Path, fold, cases, seeds, wrong=0, summary=True) -> None:
     if summary:
         listed = [{"prediction_file": f"C:\\nnUNet_results\\fold_{fold}\\validation\\{id}.nii.gz"} for id in cases]
         (place / "summary.json").write_text(json.dumps({"metric_per_case": listed}))
+
+
+class Silent(NnUNetSystem):
+    """A kind of system that neither has masks of its tool nor says what it was trained on."""
+
+    stored = None
+    training = None
+
+
+def silent(folder: Path) -> Silent:
+    """Open a results folder as a kind of system that says nothing about itself."""
+    opened = open_system(folder, device="cpu")
+    return Silent(opened.results, opened.on, opened.after, opened.title)

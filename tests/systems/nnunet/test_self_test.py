@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from types import SimpleNamespace
 
 import pytest
 
 import voxward
 from tests.conftest import DATA
 from tests.systems.nnunet.build import FIXTURES, HIPPOCAMPUS, results
-from tests.systems.nnunet.raw import raw, validated
+from tests.systems.nnunet.raw import raw, silent, validated
 from voxward.cli import main
 from voxward.core.choices import Reading
 from voxward.core.errors import UserError
@@ -103,9 +102,9 @@ def test_a_model_without_masks_of_its_tool_says_so(model, data, tmp_path, how):
         voxward.check_system(path, data, device="cpu")
 
 
-def test_other_kinds_of_systems_say_so():
-    with pytest.raises(UserError, match="run-0 comes with no masks"):
-        stored_of(SimpleNamespace(name="run-0"))
+def test_a_kind_of_system_without_masks_says_so(model):
+    with pytest.raises(UserError, match="Dataset999_Tiny-3d_fullres comes with no masks"):
+        stored_of(silent(model))
 
 
 def test_what_belongs_to_a_model_is_refused_without_one(data, capsys):

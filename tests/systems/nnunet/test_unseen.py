@@ -10,7 +10,7 @@ import pytest
 
 import voxward
 from tests.systems.nnunet.build import dataset, results
-from tests.systems.nnunet.raw import raw, validated
+from tests.systems.nnunet.raw import raw, silent, validated
 from voxward.core.choices import Cases
 from voxward.core.errors import UserError
 from voxward.data.formats import open_dataset
@@ -98,6 +98,18 @@ def test_a_folder_that_says_nothing_is_warned_of(data, tmp_path):
         f"nothing is known about which images Dataset999_Tiny-3d_fullres was trained on: if there are cases of {data} "
         "among them, figures are too good. Give only cases that it has not seen",
     )
+
+
+def test_a_kind_of_system_that_says_nothing_is_warned_of(model, data):
+    found = scope_for([silent(model)], open_dataset(data))
+    assert found.ids == IDS
+    assert found.notes[0].startswith("nothing is known about which images Dataset999_Tiny-3d_fullres was trained on")
+
+
+def test_a_system_beside_another_one_is_scored_on_what_both_held_out(model, data, tmp_path):
+    models = [open_system(model, [f"folds=[{fold}]"], "cpu") for fold in (0, 2)]
+    assert scope_for(models, open_dataset(data)).ids == ("b",)
+    assert scope_for([*models, silent(model)], open_dataset(data)).ids == ("b",)
 
 
 def test_the_test_set_of_its_dataset_is_unseen(model, data):
