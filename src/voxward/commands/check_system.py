@@ -12,12 +12,12 @@ from voxward.data.formats import open_dataset
 from voxward.data.nan import dataset_reading_nan
 from voxward.data.places import dataset_within
 from voxward.systems.nan import nan_for, tolerance_for
-from voxward.systems.open import open_system
+from voxward.systems.open import Given, open_system
 from voxward.systems.self_test import CASES, SelfTest, self_test, stored_of
 
 
 def check_system(
-    system: Path | str,
+    system: Given,
     dataset: Path | str,
     *,
     cases: int = CASES,
@@ -32,7 +32,7 @@ def check_system(
     cases are predicted with that fold alone, and voxels with another class are counted. Nothing is written.
 
     Args:
-        system: The model, such as a results folder of nnU-Net.
+        system: The model, such as a results folder of nnU-Net, or an open system.
         dataset: The dataset that has the images of these cases, by the same ids.
         cases: How many cases of each fold are compared: the first that have an image.
         overrides: Changes of the system's entries, such as `folds=[0]`.

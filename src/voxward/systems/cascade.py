@@ -168,6 +168,11 @@ class CascadeSystem:
         return "+".join(dict.fromkeys((self.fine.precision, self.coarse.precision)))
 
     @property
+    def parts(self) -> tuple[System, System]:
+        """The two stages."""
+        return self.fine, self.coarse
+
+    @property
     def runs(self) -> tuple[RunFolder, ...]:
         """The run folders of the fine system, then those of the coarse one."""
         return (*self.fine.runs, *self.coarse.runs)

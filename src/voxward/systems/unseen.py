@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from voxward.core.case import Dataset
@@ -19,6 +20,16 @@ class KnowsItsCases(Protocol):
 
     def training(self) -> Foreign:
         """Return what the system says about the cases that it was trained on."""
+        ...
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """A system that consists of others."""
+
+    @property
+    def parts(self) -> Sequence[System]:
+        """The systems inside."""
         ...
 
 
@@ -49,11 +60,15 @@ def scope_for(
 
 
 def foreign_of(system: System) -> tuple[Foreign, ...]:
-    """Return what a model of another tool says about its training; a model that says nothing still is one.
+    """Return what the models of other tools in a system say about their training; one that says nothing counts, too.
 
     Args:
-        system: The system. One of runs of voxward alone is no such model.
+        system: The system, which may be such a model, or hold some, or consist of runs of voxward alone.
     """
     if isinstance(system, KnowsItsCases):
         return (system.training(),)
+    if isinstance(system, HasParts):
+        inside = [foreign for part in system.parts for foreign in foreign_of(part)]
+        # What is scored are the classes of the whole, which those of a part may not be.
+        return tuple(replace(foreign, labels=system.labels) for foreign in inside)
     return () if system.runs else (Foreign(system.name, system.labels),)
