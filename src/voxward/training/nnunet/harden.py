@@ -163,13 +163,14 @@ def harden_nnunet(
     with unpacked(asked.source) as folder:
         work = _checked(asked, read_fold(folder, asked.fold, asked.checkpoint))
         recipe = _recipe(work)
+        begun = _begun(work, recipe)
         fabric = start_fabric(recipe, asked.compute.device)
         with training_alone(work.folder.root):
-            settings, split = _begun(work, recipe, progress)
-            run = _set_up(work, recipe, (settings, split), fabric)
-            fit(run, settings.minutes, progress)
+            _prepare(work, recipe, begun, progress)
+            run = _set_up(work, recipe, begun, fabric)
+            fit(run, begun[0].minutes, progress)
             trained(work.folder)
-            _write(work, run, (settings, split))
+            _write(work, run, begun)
     return asked.out
 
 
@@ -208,17 +209,23 @@ def _recipe(work: _Work) -> Recipe:
     return resumed_recipe(folder.recipe, asked.overrides)
 
 
-def _begun(work: _Work, recipe: Recipe, progress: Progress) -> tuple[NnSettings, RunSplit]:
-    """Prepare the cases; what was decided is written once all of them are prepared, or read from earlier."""
+def _begun(work: _Work, recipe: Recipe) -> tuple[NnSettings, RunSplit]:
+    """Decide what a training begins with, or read what it began with."""
     asked, folder = work.asked, work.folder
     if asked.resume:
-        settings, split = load_json(NnSettings, folder.settings), load_json(RunSplit, folder.splits)
-    else:
-        settings = NnSettings(
-            source=str(asked.source.resolve()), weights=work.weights, dataset=str(asked.dataset.root.resolve()),
-            seed=asked.seed, minutes=asked.minutes, version=voxward.__version__,
-        )  # fmt: skip
-        split = split_of_fold(work.dataset, work.results.files[0].parent, recipe.training.selection, asked.seed)
+        return load_json(NnSettings, folder.settings), load_json(RunSplit, folder.splits)
+    settings = NnSettings(
+        source=str(asked.source.resolve()), weights=work.weights, dataset=str(asked.dataset.root.resolve()),
+        seed=asked.seed, minutes=asked.minutes, version=voxward.__version__,
+    )  # fmt: skip
+    return settings, split_of_fold(work.dataset, work.results.files[0].parent, recipe.training.selection, asked.seed)
+
+
+def _prepare(work: _Work, recipe: Recipe, begun: tuple[NnSettings, RunSplit], progress: Progress) -> None:
+    """Prepare the cases; what was decided is written once all of them are prepared."""
+    asked, folder, (settings, split) = work.asked, work.folder, begun
+    if not asked.resume and folder.recipe.exists():  # another process may have begun here meanwhile
+        raise UserError(f"{folder.root} already holds a training: choose another --out")
     prepare_cases(
         work.dataset, (*split.fit, *split.selection), work.results.plan, work.prepared, asked.compute.workers,
         counter(progress, "prepare"), begun=asked.resume,
@@ -228,7 +235,6 @@ def _begun(work: _Work, recipe: Recipe, progress: Progress) -> tuple[NnSettings,
         outputs.json(folder.splits.name, with_format(to_data(split)))
         outputs.json(folder.settings.name, with_format(to_data(settings)))
         outputs.text(folder.recipe.name, dump_recipe(recipe))  # last: a folder with a recipe holds a training
-    return settings, split
 
 
 def split_of_fold(dataset: Dataset, fold: Path, selection: float, seed: int) -> RunSplit:
