@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from voxward.core.case import Dataset
 from voxward.core.choices import Change, Compute, Fold, FoldNumber
 from voxward.core.errors import UserError
 from voxward.core.plan import load_json
@@ -17,7 +16,7 @@ from voxward.systems.nnunet.system import NnUNetEntry
 from voxward.systems.open import results_of, run_of
 from voxward.training.begin import Request
 from voxward.training.harden import hardening
-from voxward.training.nnunet.harden import NnRequest, harden_nnunet
+from voxward.training.nnunet.harden import NnSource, harden_nnunet
 from voxward.training.train import train_run
 
 
@@ -70,52 +69,29 @@ def harden(
         >>> import voxward
         >>> hardened = voxward.harden("run", out="hardened", method="pgd", eps=4 / 255)  # doctest: +SKIP
     """
-    if (results := results_of(run)) is not None:
-        source, entry = results
-        return harden_nnunet(
-            NnRequest(
-                source=source,
-                dataset=_dataset_of(run, change),
-                out=Path(out),
-                method=method,
-                eps=eps,
-                fold=_fold_of(entry, change),
-                checkpoint=entry.checkpoint,
-                overrides=tuple(overrides),
-                minutes=minutes,
-                resume=resume,
-                seed=change.seed,
-                compute=compute,
-            ),
-            draw_curve,
-            progress,
-        )
-    if change.fold is not None:
-        raise UserError(
-            f"fold {change.fold} says which network of an nnU-Net is hardened, and {run} is a run: leave it"
-        )
-    before = run_of(run)
-    dataset = load_json(RunSettings, before.settings).dataset if change.dataset is None else change.dataset
+    start, dataset = _start(run, change)
     asked = Request(
-        dataset=open_dataset(dataset),
-        out=RunFolder(Path(out)),
-        recipe=str(before.recipe),
-        overrides=tuple(overrides),
-        minutes=minutes,
-        resume=resume,
-        fold=Fold(seed=change.seed),
-        compute=compute,
-    )
-    return train_run(hardening(before, asked, method, eps), draw_curve, progress).root
+        open_dataset(dataset), RunFolder(Path(out)), recipe="", overrides=tuple(overrides), minutes=minutes,
+        resume=resume, fold=Fold(seed=change.seed), compute=compute,
+    )  # fmt: skip
+    if isinstance(start, NnSource):
+        return harden_nnunet(start, asked, method, eps, draw_curve, progress)
+    return train_run(hardening(start, asked, method, eps), draw_curve, progress).root
 
 
-def _dataset_of(run: Path | str, change: Change) -> Dataset:
-    """The dataset of a results folder of nnU-Net."""
+def _start(run: Path | str, change: Change) -> tuple[RunFolder | NnSource, Path | str]:
+    """What is hardened, and where its dataset lies."""
+    if (results := results_of(run)) is None:
+        if change.fold is not None:
+            raise UserError(f"fold {change.fold} says which network of an nnU-Net is hardened, but {run} is a run")
+        before = run_of(run)
+        return before, change.dataset or load_json(RunSettings, before.settings).dataset
     if change.dataset is None:
         raise UserError(
             f"dataset must be given: the results folder {run} does not say where its images lie (--dataset)"
         )
-    return open_dataset(change.dataset)
+    path, entry = results
+    return NnSource(path, _fold_of(entry, change), entry.checkpoint), change.dataset
 
 
 def _fold_of(entry: NnUNetEntry, change: Change) -> FoldNumber | None:

@@ -164,7 +164,7 @@ class NnUNetSystem:
         figures = clean_figures(volume, geometry, plan) if how.statistics == "frozen" else None
         limits = tuple((one.low, one.high) for one in self.ranges(volume))
         members = tuple(
-            NnMember(network, plan, geometry, results.mirrors, figures, limits, self.after, self.graphs)
+            NnMember(network, plan, geometry, results.mirrors, figures, limits, self.after, kept=self.graphs)
             for network in results.networks
         )
         return PipelineModel(members, volume.spacing, self.labels.head, gradient=how.gradient)

@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 
 import voxward
 from voxward.core.case import Dataset
-from voxward.core.choices import Compute, FoldNumber
+from voxward.core.choices import FoldNumber
 from voxward.core.document import with_format
 from voxward.core.errors import UserError
 from voxward.core.names import composed
@@ -38,6 +38,7 @@ from voxward.systems.nnunet.results import CHECKPOINT, NnResults
 from voxward.systems.nnunet.weights import read_content
 from voxward.systems.nnunet.written import with_weights, write_checkpoint
 from voxward.training.alone import training_alone
+from voxward.training.begin import Request
 from voxward.training.budget import check_minutes
 from voxward.training.loop import fit
 from voxward.training.nnunet.cases import fitting, prepare_cases, training_plan
@@ -49,36 +50,18 @@ _KIND, _TRAINING = "a hardened nnU-Net", "part of a training"
 
 
 @dataclass(frozen=True)
-class NnRequest:
-    """The hardening of an nnU-Net as it was asked for.
+class NnSource:
+    """The network of an nnU-Net that is hardened.
 
     Attributes:
-        source: The results folder, or its zip file.
-        dataset: The dataset, as its description declares it.
-        out: The results folder that is written.
-        method: The name of the defence; it does not matter for what is resumed.
-        eps: The radius of the defence, a share (0 to 1) of the intensity range; it does not matter for what is resumed.
-        fold: The fold whose network is hardened; None takes the only one that is there.
+        path: The results folder, or its zip file.
+        fold: The fold; None takes the only one that is there.
         checkpoint: The name of the checkpoint file in the fold.
-        overrides: Changes to the recipe, each as `dotted.key=value`.
-        minutes: The time budget; None trains the epochs of the recipe.
-        resume: True goes on with the training in `out`.
-        seed: The seed of all that is drawn.
-        compute: Where the work is done, by one process.
     """
 
-    source: Path
-    dataset: Dataset
-    out: Path
-    method: str
-    eps: float
+    path: Path
     fold: FoldNumber | None = None
     checkpoint: str = CHECKPOINT
-    overrides: tuple[str, ...] = ()
-    minutes: float | None = None
-    resume: bool = False
-    seed: int = 0
-    compute: Compute = Compute()
 
 
 @dataclass(frozen=True)
@@ -107,21 +90,28 @@ class _Work:
     """What one call works on.
 
     Attributes:
+        source: What was given.
         asked: The request.
         results: The results folder, with the one fold that is hardened.
         dataset: The dataset as the network takes it.
         weights: The SHA-256 of the weights to begin with.
     """
 
-    asked: NnRequest
+    source: NnSource
+    asked: Request
     results: NnResults
     dataset: Dataset
     weights: str
 
     @property
+    def out(self) -> Path:
+        """Return the results folder that is written."""
+        return self.asked.out.root
+
+    @property
     def fold(self) -> Path:
         """Return the folder of the hardened fold."""
-        return self.asked.out / f"fold_{self.results.folds[0]}"
+        return self.out / f"fold_{self.results.folds[0]}"
 
     @property
     def folder(self) -> RunFolder:
@@ -142,12 +132,21 @@ class _Work:
 
 
 def harden_nnunet(
-    asked: NnRequest, trained: Callable[[RunFolder], object] = lambda folder: None, progress: Progress = silent
+    source: NnSource,
+    asked: Request,
+    method: str,
+    eps: float,
+    trained: Callable[[RunFolder], object] = lambda folder: None,
+    progress: Progress = silent,
 ) -> Path:
     """Train a network of an nnU-Net further on adversarial patches, into a results folder that nnU-Net loads.
 
     Args:
-        asked: The request.
+        source: The network.
+        asked: The request: the dataset, the results folder that is written, the overrides, the time budget, the seed.
+            The recipe and the fold in it do not matter.
+        method: The name of the defence, which does not matter for a training that is resumed.
+        eps: The radius of the defence, a share (0 to 1) of the intensity range, which does not matter either.
         trained: A function that is called with the folder of the training after its last step.
         progress: A function that is told about every step.
 
@@ -160,9 +159,9 @@ def harden_nnunet(
         Interrupted: A signal stopped the training, which can be resumed.
         FloatingPointError: The loss is not finite.
     """
-    with unpacked(asked.source) as folder:
-        work = _checked(asked, read_fold(folder, asked.fold, asked.checkpoint))
-        recipe = _recipe(work)
+    with unpacked(source.path) as folder:
+        work = _checked(source, asked, read_fold(folder, source.fold, source.checkpoint))
+        recipe = _recipe(work, method, eps)
         begun = _begun(work, recipe)
         fabric = start_fabric(recipe, asked.compute.device)
         with training_alone(work.folder.root):
@@ -171,31 +170,32 @@ def harden_nnunet(
             fit(run, begun[0].minutes, progress)
             trained(work.folder)
             _write(work, run, begun)
-    return asked.out
+    return work.out
 
 
-def _checked(asked: NnRequest, results: NnResults) -> _Work:
+def _checked(source: NnSource, asked: Request, results: NnResults) -> _Work:
     """Refuse a request that does not fit, before anything is written."""
     check_minutes(asked.minutes)
     if asked.compute.devices != 1:
         raise UserError(f"an nnU-Net is hardened by one process, got devices {asked.compute.devices}")
-    for other, name in ((asked.source, "the network's own folder"), (asked.dataset.root, "the dataset's own folder")):
-        if asked.out.resolve() == other.resolve():
-            raise UserError(f"{asked.out} is {name}; choose another --out")
-    work = _Work(asked, results, fitting(asked.dataset, results.plan), weights_digest(results.networks))
+    out = asked.out.root
+    for other, name in ((source.path, "the network's own folder"), (asked.dataset.root, "the dataset's own folder")):
+        if out.resolve() == other.resolve():
+            raise UserError(f"{out} is {name}; choose another --out")
+    work = _Work(source, asked, results, fitting(asked.dataset, results.plan), weights_digest(results.networks))
     for name, content in work.description:
-        if (path := asked.out / name).is_file() and path.read_bytes() != content:
-            raise UserError(f"{path} describes another network than that of {asked.source}: choose another --out")
+        if (path := out / name).is_file() and path.read_bytes() != content:
+            raise UserError(f"{path} describes another network than that of {source.path}: choose another --out")
     Outputs(work.fold, _KIND).check([CHECKPOINT, HARDENING])
     return work
 
 
-def _recipe(work: _Work) -> Recipe:
+def _recipe(work: _Work, method: str, eps: float) -> Recipe:
     asked, folder = work.asked, work.folder
     if not asked.resume:
         if folder.recipe.exists():
             raise UserError(f"{folder.root} already holds a training: pass --resume to continue it, or another --out")
-        recipe = hardening_recipe(work.results, asked.method, asked.eps, asked.overrides)
+        recipe = hardening_recipe(work.results, method, eps, asked.overrides)
         resolve_precision(recipe.training.precision, resolve_device(asked.compute.device))
         return recipe
     if not folder.recipe.exists():
@@ -204,7 +204,7 @@ def _recipe(work: _Work) -> Recipe:
         raise UserError(f"{folder.root} holds {listed([path.name for path in left])}, but not its {folder.state.name}")
     if load_json(NnSettings, folder.settings).weights != work.weights:
         raise UserError(
-            f"{folder.root} did not begin with the weights of {asked.source}: give the network that it began with"
+            f"{folder.root} did not begin with the weights of {work.source.path}: give the network that it began with"
         )
     return resumed_recipe(folder.recipe, asked.overrides)
 
@@ -215,10 +215,12 @@ def _begun(work: _Work, recipe: Recipe) -> tuple[NnSettings, RunSplit]:
     if asked.resume:
         return load_json(NnSettings, folder.settings), load_json(RunSplit, folder.splits)
     settings = NnSettings(
-        source=str(asked.source.resolve()), weights=work.weights, dataset=str(asked.dataset.root.resolve()),
-        seed=asked.seed, minutes=asked.minutes, version=voxward.__version__,
+        source=str(work.source.path.resolve()), weights=work.weights, dataset=str(asked.dataset.root.resolve()),
+        seed=asked.fold.seed, minutes=asked.minutes, version=voxward.__version__,
     )  # fmt: skip
-    return settings, split_of_fold(work.dataset, work.results.files[0].parent, recipe.training.selection, asked.seed)
+    return settings, split_of_fold(
+        work.dataset, work.results.files[0].parent, recipe.training.selection, asked.fold.seed
+    )
 
 
 def _prepare(work: _Work, recipe: Recipe, begun: tuple[NnSettings, RunSplit], progress: Progress) -> None:
@@ -285,7 +287,7 @@ def _set_up(work: _Work, recipe: Recipe, begun: tuple[NnSettings, RunSplit], fab
 
 def _write(work: _Work, run: TrainingRun, begun: tuple[NnSettings, RunSplit]) -> None:
     """Write the best weights of the training as nnU-Net's own checkpoint, last of all files."""
-    asked, results, (settings, split) = work.asked, work.results, begun
+    results, (settings, split) = work.results, begun
     trained = PatchNetwork(results.networks[0], results.plan)
     load_weights(trained, work.folder.weights("best"))
     content = with_weights(read_content(results.files[0]), trained.network)
@@ -307,9 +309,9 @@ def _write(work: _Work, run: TrainingRun, begun: tuple[NnSettings, RunSplit]) ->
         selection=split.selection,
         unseen=split.validation,
     )
-    root, fold = Outputs(asked.out, _KIND), Outputs(work.fold, _KIND)
+    root, fold = Outputs(work.out, _KIND), Outputs(work.fold, _KIND)
     for name, described in work.description:
-        if not (asked.out / name).is_file():
+        if not (work.out / name).is_file():
             with root.write(name) as path:
                 path.write_bytes(described)
     fold.json(HARDENING, with_format(to_data(record)))
