@@ -11,6 +11,7 @@ import pytest
 import voxward
 from tests.systems.nnunet.build import dataset, results
 from tests.systems.nnunet.raw import raw, silent, validated
+from tests.systems.nnunet.test_heldout import RECORD
 from voxward.core.choices import Cases
 from voxward.core.errors import UserError
 from voxward.data.formats import open_dataset
@@ -53,6 +54,13 @@ def test_a_dataset_without_unseen_cases_is_refused_with_the_way_out(model, data)
         scope(model, data, [0, 1])
     seen = scope(model, data, [0, 1], include_seen=True)
     assert (seen.ids, seen.seen) == (IDS, IDS)
+
+
+def test_a_hardened_fold_is_known_by_its_own_list(model, data):
+    shutil.rmtree(model / "fold_0/validation")
+    record = {**RECORD, "trained": ["c", "d"], "selection": ["e"], "unseen": ["a"]}
+    (model / "fold_0/hardening.json").write_text(json.dumps(record))
+    assert scope(model, data, [0]).ids == ("a",)
 
 
 def test_fold_all_held_out_nothing(tmp_path, data):

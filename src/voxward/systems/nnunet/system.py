@@ -27,9 +27,9 @@ from voxward.systems.nnunet import intensities, judge
 from voxward.systems.nnunet.after import LargestComponents, read_after
 from voxward.systems.nnunet.archive import unpacked
 from voxward.systems.nnunet.geometry import geometry_of
+from voxward.systems.nnunet.heldout import FoldCases, cases_of_folds, training_of
 from voxward.systems.nnunet.member import NnMember, clean_figures
 from voxward.systems.nnunet.results import CHECKPOINT, NnResults, is_results, read_results
-from voxward.systems.nnunet.validation import FoldCases, read_fold_cases, training_of
 from voxward.systems.opening import Opening
 from voxward.systems.self_test import Stored
 from voxward.systems.system import Freeze, IntensityRange, Segmentation
@@ -76,7 +76,7 @@ class NnUNetSystem:
         title: The name in tables.
         graphs: How many windows' graphs a gradient may hold at once.
         trained_mirrors: The mirror axes that the checkpoint allows, whether they are used or not.
-        validated: The cases that each fold of the folder was validated on, also of folds that are not used.
+        cases: What is known about the cases of each fold, also of folds that are not used.
     """
 
     results: NnResults
@@ -85,7 +85,7 @@ class NnUNetSystem:
     title: str
     graphs: int = 0
     trained_mirrors: tuple[int, ...] = ()
-    validated: tuple[FoldCases, ...] = ()
+    cases: tuple[FoldCases, ...] = ()
 
     @property
     def name(self) -> str:
@@ -199,20 +199,20 @@ class NnUNetSystem:
 
         nnU-Net makes them with mirrored copies, and without post-processing.
         """
-        validated = {each.fold: each for each in self.validated}
+        known = {each.fold: each for each in self.cases}
         return tuple(
             Stored(
                 f"fold_{fold}",
                 replace(self, results=self._fold(n), after=LargestComponents(), title=f"{self.title}-fold_{fold}"),
-                {id: path for id, path in validated[fold].masks.items() if path is not None},
+                {id: path for id, path in known[fold].masks.items() if path is not None},
             )
             for n, fold in enumerate(self.results.folds)
-            if fold in validated
+            if fold in known
         )
 
     def training(self) -> Foreign:
         """Return the cases that all folds in use held out, and the others that the folder names; see KnowsItsCases."""
-        return training_of(self.name, self.labels, self.validated, self.results.folds)
+        return training_of(self.name, self.labels, self.cases, self.results.folds)
 
     def _fold(self, n: int) -> NnResults:
         one, results = slice(n, n + 1), self.results
@@ -237,10 +237,10 @@ def open_nnunet(entry: NnUNetEntry, opening: Opening) -> NnUNetSystem:
     with unpacked(opening.path(entry.results)) as folder:
         results = read_results(folder, entry.folds, entry.checkpoint, opening.device)
         after = read_after(folder, results.plan.labels) if entry.postprocessing else LargestComponents()
-        validated = read_fold_cases(folder, results.plan.ending)
+        cases = cases_of_folds(folder)
     mirrors = results.mirrors if entry.tta == "mirrors" else ()
     deployed, title = replace(results, mirrors=mirrors), entry.name or _title(results)
-    return NnUNetSystem(deployed, opening.device, after, title, entry.graphs, results.mirrors, validated)
+    return NnUNetSystem(deployed, opening.device, after, title, entry.graphs, results.mirrors, cases)
 
 
 def _title(results: NnResults) -> str:

@@ -1,96 +1,51 @@
-"""What a results folder says about its folds: the cases that each of them held out, and nnU-Net's own masks of them."""
+"""nnU-Net's own masks of the cases that it validated a fold on, and the names of these cases."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PureWindowsPath
-from types import MappingProxyType
 
 from voxward.core.errors import UserError
-from voxward.core.labels import LabelSet
 from voxward.data.formats.description import read_object
-from voxward.runs.foreign import Foreign
+from voxward.data.io import SUFFIXES
+from voxward.data.volume_file import volume_stem
 
 
-@dataclass(frozen=True)
-class FoldCases:
-    """The cases that nnU-Net validated a fold on.
-
-    Attributes:
-        fold: The name of the fold: its number, or `all`.
-        masks: nnU-Net's prediction of each of these cases, by the case's id; None where only its name is known.
-    """
-
-    fold: str
-    masks: Mapping[str, Path | None]
-
-    @property
-    def held_out(self) -> bool:
-        """Return whether the fold was not trained on these cases: `fold_all` is validated on what it was trained on."""
-        return self.fold != "all"
-
-
-def read_fold_cases(folder: Path, ending: str) -> tuple[FoldCases, ...]:
-    """Read which cases the folds of a results folder were validated on.
+def validated_cases(fold: Path) -> dict[str, Path | None]:
+    """Return the cases that nnU-Net validated a fold on.
 
     Args:
-        folder: The results folder.
-        ending: How the names of its image files end.
+        fold: The folder of the fold, such as `fold_0` in a results folder.
 
     Returns:
-        An entry for each fold that says so, by the masks in `fold_N/validation` or the names in its summary.json.
-
-    Raises:
-        UserError: A summary.json is damaged.
+        The mask of each case by its id, in their order; None for a case that only the summary names, as in a zip file
+        of nnU-Net. Empty where the folder does not say.
     """
-    places = sorted(path for path in folder.glob("fold_*/validation") if path.is_dir())
-    read = (FoldCases(place.parent.name.removeprefix("fold_"), _cases(place, ending)) for place in places)
-    return tuple(fold for fold in read if fold.masks)
+    place = fold / "validation"
+    if not place.is_dir():
+        return {}
+    found: dict[str, Path | None] = dict.fromkeys(_summarised(place / "summary.json"))
+    found |= {id: path for path in place.iterdir() if path.is_file() and (id := _id(path.name))}
+    return {id: found[id] for id in sorted(found)}
 
 
-def training_of(name: str, labels: LabelSet, validated: Sequence[FoldCases], folds: Sequence[str]) -> Foreign:
-    """Return what a results folder says about the cases that some of its folds were trained on.
-
-    A case is unseen if every one of these folds was validated on it. All others that the folder names, also by folds
-    that are not used, are cases of the dataset that the folds were trained on.
-
-    Args:
-        name: The name of the model.
-        labels: Its classes.
-        validated: The cases that each fold was validated on.
-        folds: The folds that predict together.
-    """
-    every = {id: mask for fold in validated for id, mask in fold.masks.items()}
-    by_fold = {fold.fold: fold.masks.keys() if fold.held_out else set() for fold in validated}
-    common = set.intersection(*(set(by_fold.get(fold, ())) for fold in folds))
-    alone = [f"folds=[{fold}]" for fold in folds if by_fold.get(fold) and len(folds) > 1]
-    return Foreign(
-        name=name,
-        labels=labels,
-        held_out={id: mask for id, mask in every.items() if id in common},
-        trained={id: mask for id, mask in every.items() if id not in common},
-        advice=f"use one fold alone, which held out cases (--set {' or '.join(alone)})"
-        if len(folds) > 1 and alone
-        else "",
-    )
+def _summarised(path: Path) -> list[str]:
+    """The ids that a summary names; none where it is damaged or has another form, since no prediction needs it."""
+    found: list[str] = []
+    with suppress(UserError, OSError):
+        cases = read_object(path).get("metric_per_case")
+        files = [case.get("prediction_file") for case in cases or () if isinstance(case, Mapping)]
+        # Paths of the machine that trained, which may have been one of either kind.
+        found = [id for file in files if (id := _id(PureWindowsPath(str(file)).name))]
+    return found
 
 
-def _cases(place: Path, ending: str) -> Mapping[str, Path | None]:
-    named = dict.fromkeys(_summarised(place / "summary.json", ending))
-    files = [path for path in place.iterdir() if path.name.endswith(ending) and not path.name.startswith(".")]
-    masks = {path.name.removesuffix(ending): path for path in files if path.is_file()}
-    found: dict[str, Path | None] = {**named, **masks}
-    return MappingProxyType({id: found[id] for id in sorted(found)})
-
-
-def _summarised(path: Path, ending: str) -> list[str]:
-    """The ids in a summary.json; all that is left of the validation in a zip file of nnU-Net."""
-    if not path.is_file():
-        return []
-    cases = read_object(path).get("metric_per_case", [])
-    files = [case.get("prediction_file") for case in cases if isinstance(case, Mapping)]
-    if not isinstance(cases, list) or not all(isinstance(file, str) for file in files):
-        raise UserError(f"{path}: metric_per_case must name a prediction_file for each case")
-    # A path of the machine that trained, which may have been one of either kind.
-    return [PureWindowsPath(str(file)).name.removesuffix(ending) for file in files]
+def _id(name: str) -> str | None:
+    """The id of a prediction; None for any other file."""
+    if not name.lower().endswith(SUFFIXES) or name.startswith("."):
+        return None
+    try:
+        return volume_stem(Path(name))
+    except UserError:
+        return None
