@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.markup import escape
 
-from voxward.core.choices import AFFINE_TOLERANCE, FoldNumber
+from voxward.core.choices import AFFINE_TOLERANCE, FoldNumber, Trusted
 from voxward.core.errors import CasesFailed
 
 T = TypeVar("T")
@@ -178,6 +178,31 @@ def nan_override(values: dict[str, Any]) -> list[str]:
     """Take the arguments of `nan_argument` out of the values, and return them as changes of the recipe."""
     said = {name: values.pop(name) for name in ("nan", "affine_tolerance")}
     return [f"preparation.{name}={value}" for name, value in said.items() if value is not None]
+
+
+def trust_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that allows the programs of a system to run."""
+    parser.add_argument(
+        "--trust", action="store_true",
+        help="run the programs that a system consists of: TorchScript, or a Python function named in a system.yaml",
+    )  # fmt: skip
+
+
+def trusted(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Take the flag out of the values, and put it around the systems.
+
+    Args:
+        values: The arguments of a command, which are changed.
+        names: The arguments that name systems.
+
+    Returns:
+        The values.
+    """
+    if values.pop("trust"):
+        for name in names:
+            held = values[name]
+            values[name] = [Trusted(each) for each in held] if isinstance(held, list) else Trusted(held)
+    return values
 
 
 def workers_argument(parser: argparse.ArgumentParser) -> None:

@@ -159,6 +159,24 @@ class Cases:
 
 
 @dataclass(frozen=True)
+class Trusted:
+    """A system that may consist of programs: TorchScript, or a Python function. They run when it is opened.
+
+    Only the user can say so; nothing in a file can.
+
+    Args:
+        system: The run folder, `system.yaml`, or other path.
+        trust: Whether its programs may run.
+
+    Example:
+        >>> voxward.predict(voxward.Trusted("my-network.yaml"), ["case.nii.gz"], out="found")
+    """
+
+    system: Path | str
+    trust: bool = True
+
+
+@dataclass(frozen=True)
 class Reading:
     """What the user says about the volumes that a command reads.
 

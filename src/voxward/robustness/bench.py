@@ -9,6 +9,7 @@ from pathlib import Path
 
 from voxward.attacks.random_models import SAMPLES, Averaged, is_random
 from voxward.core.case import Case
+from voxward.core.choices import Trusted
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.files import inside
@@ -23,27 +24,36 @@ from voxward.robustness.summary import View
 from voxward.robustness.trials import plan_trials
 from voxward.robustness.trials.trial import Target, Trial
 from voxward.robustness.unit import Unit, safe_name
-from voxward.systems.open import open_system
+from voxward.systems.open import Given, open_system
 from voxward.systems.system import Freeze, System
 
 
 @dataclass(frozen=True)
 class Source:
-    """How a system is opened; it can be pickled.
+    """How a system is opened; it can be pickled, if the system can.
 
     Attributes:
-        path: The run folder or `system.yaml`.
+        system: The run folder, `system.yaml` or other path; or a system that is open already.
         overrides: Changes of its entries.
         device: `auto`, `cpu` or `cuda`.
+        trust: Whether programs that the system consists of may run.
     """
 
-    path: str
+    system: str | System
     overrides: tuple[str, ...] = ()
     device: str = "auto"
+    trust: bool = False
+
+    @classmethod
+    def of(cls, system: Given, overrides: Sequence[str] = (), device: str = "auto") -> Source:
+        """Return how a system is opened that a user named."""
+        named = system.system if isinstance(system, Trusted) else system
+        trust = isinstance(system, Trusted) and system.trust
+        return cls(str(named) if isinstance(named, Path) else named, tuple(overrides), device, trust)
 
     def open(self) -> System:
         """Open the system."""
-        return open_system(self.path, self.overrides, self.device)
+        return open_system(self.system, self.overrides, self.device, self.trust)
 
 
 @dataclass(frozen=True)

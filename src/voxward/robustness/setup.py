@@ -58,7 +58,7 @@ def set_up(
         FileNotFoundError: A system is missing.
     """
     opened = _named([source.open() for source in sources])
-    surrogate = _surrogate(protocol, sources[0].device)
+    surrogate = _surrogate(protocol, sources)
     helper = None if surrogate is None else surrogate.open()
     runs = [run for system in opened.values() for run in system.runs]
     dataset = dataset_within(dataset_reading_nan(dataset, nan_for(runs, reading)), tolerance_for(runs, reading))
@@ -173,8 +173,11 @@ def _ordered(dataset: Dataset, system: System, ids: Iterable[str], reading: Read
     return {id: own.case(id) for id in ids}
 
 
-def _surrogate(protocol: Protocol, device: str) -> Source | None:
-    return None if protocol.surrogate is None else Source(protocol.surrogate, device=device)
+def _surrogate(protocol: Protocol, sources: Sequence[Source]) -> Source | None:
+    """The surrogate's programs may run if those of every system may: a protocol's file alone cannot say so."""
+    if protocol.surrogate is None:
+        return None
+    return Source(protocol.surrogate, device=sources[0].device, trust=all(source.trust for source in sources))
 
 
 def _transferred(surrogate: System | None, systems: Mapping[str, System]) -> frozenset[str]:

@@ -27,6 +27,7 @@ class Opening:
         outer: The deployment settings that hold inside.
         files: The files and folders that are being opened, this one last: none may be inside itself.
         inner: Opens a path, or an entry that is written out, inside this one.
+        trust: Whether the user allows programs that a system consists of to run. No entry of a file can say so.
     """
 
     source: str
@@ -36,6 +37,7 @@ class Opening:
     outer: Deployment
     files: tuple[Path, ...]
     inner: Callable[[str | Mapping[str, Any], Opening], System]
+    trust: bool = False
 
     def path(self, given: str) -> Path:
         """Return a path of the file, which starts from the file's own folder."""

@@ -43,6 +43,7 @@ class NnMember(Bound):
         figures: What normalises every volume; None normalises each volume by its own statistics, as nnU-Net does.
         limits: The intensity range of each channel of the clean volume.
         treatment: What is done to the class map.
+        kept: How many windows' graphs a gradient may hold at once.
     """
 
     fold: nn.Module
@@ -52,6 +53,7 @@ class NnMember(Bound):
     figures: tuple[intensities.Pair, ...] | None
     limits: tuple[tuple[float, float], ...]
     treatment: LargestComponents
+    kept: int = 0
 
     @property
     def network(self) -> nn.Module:
@@ -93,6 +95,11 @@ class NnMember(Bound):
     def batch(self) -> int:
         """Return the number of windows in one forward pass."""
         return windows_per_pass(self.plan.window, self._parameter.device)
+
+    @property
+    def graphs(self) -> int:
+        """Return how many windows' graphs a gradient may hold at once."""
+        return self.kept
 
     def scores(self, images: Images) -> Logits:
         """Compute the logits of windows, followed by autograd."""

@@ -46,6 +46,7 @@ class NnUNetEntry:
         tta: `mirrors` as nnU-Net does by itself, or `none` (its --disable_tta).
         postprocessing: Whether the post-processing that nnU-Net chose by cross-validation is applied, which
             nnUNetv2_predict by itself does not do.
+        graphs: How many windows' graphs a gradient may hold in memory at once; figures do not depend on it.
         name: The name in tables; None takes that of the dataset and configuration.
     """
 
@@ -54,6 +55,7 @@ class NnUNetEntry:
     checkpoint: str = CHECKPOINT
     tta: Mirrors = "mirrors"
     postprocessing: bool = False
+    graphs: int = 0
     name: str | None = None
 
 
@@ -69,12 +71,14 @@ class NnUNetSystem:
         on: The device of the networks.
         after: The post-processing.
         title: The name in tables.
+        graphs: How many windows' graphs a gradient may hold at once.
     """
 
     results: NnResults
     on: torch.device
     after: LargestComponents
     title: str
+    graphs: int = 0
 
     @property
     def name(self) -> str:
@@ -160,7 +164,7 @@ class NnUNetSystem:
         figures = clean_figures(volume, geometry, plan) if how.statistics == "frozen" else None
         limits = tuple((one.low, one.high) for one in self.ranges(volume))
         members = tuple(
-            NnMember(network, plan, geometry, results.mirrors, figures, limits, self.after)
+            NnMember(network, plan, geometry, results.mirrors, figures, limits, self.after, kept=self.graphs)
             for network in results.networks
         )
         return PipelineModel(members, volume.spacing, self.labels.head, gradient=how.gradient)
@@ -203,7 +207,8 @@ def open_nnunet(entry: NnUNetEntry, opening: Opening) -> NnUNetSystem:
         results = read_results(folder, entry.folds, entry.checkpoint, opening.device)
         after = read_after(folder, results.plan.labels) if entry.postprocessing else LargestComponents()
     mirrors = results.mirrors if entry.tta == "mirrors" else ()
-    return NnUNetSystem(replace(results, mirrors=mirrors), opening.device, after, entry.name or _title(results))
+    deployed, title = replace(results, mirrors=mirrors), entry.name or _title(results)
+    return NnUNetSystem(deployed, opening.device, after, title, entry.graphs)
 
 
 def _title(results: NnResults) -> str:
