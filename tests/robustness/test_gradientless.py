@@ -26,7 +26,7 @@ from voxward.robustness.sanity import sanity
 from voxward.robustness.setup import set_up
 from voxward.robustness.trials import plan_trials
 from voxward.robustness.trials.trial import Target
-from voxward.systems.blackbox import black_box
+from voxward.systems.blackbox import blackbox_system
 from voxward.systems.run import RunSystem
 from voxward.systems.system import NotDifferentiable
 
@@ -55,7 +55,7 @@ def bright(volume):
 
 
 def a_box(segment=bright, **options):
-    return black_box(segment, ("background", "a"), ("CT",), intensities=[RANGE], **options)
+    return blackbox_system(segment, ("background", "a"), ("CT",), intensities=[RANGE], **options)
 
 
 def protocol(*changes):
@@ -168,7 +168,7 @@ def test_a_surrogate_with_a_gradient_breaks_it(case, tmp_path, monkeypatch):
     """The black box is twice as hard to move as Square gets, but it errs where a similar network errs."""
     dataset = a_dataset(case, tmp_path)
     systems = {"box": a_box(), "like": RunSystem(soft(), title="like")}
-    monkeypatch.setattr(Source, "open", lambda self: systems[self.path])
+    monkeypatch.setattr(Source, "open", lambda self: systems[self.system])
     worker = set_up([Source("box")], dataset, protocol("surrogate=like"), tmp_path / "volumes")
     found = {record.attack: record for record in records_of(worker)}
     assert found["transfer"].dice() < 0.2 < found["square"].dice()

@@ -15,7 +15,7 @@ from voxward.core.case import Scaling, Volume
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet, Region
 from voxward.core.model import VolumeModel
-from voxward.systems.blackbox import BlackBoxSystem, black_box
+from voxward.systems.blackbox import BlackBoxSystem, blackbox_system
 from voxward.systems.system import NotDifferentiable, System
 
 SHAPE = (4, 5, 6)
@@ -38,26 +38,26 @@ def indices(array):
 
 
 def test_it_is_a_system():
-    system = black_box(levels, LABELS, ("CT",))
+    system = blackbox_system(levels, LABELS, ("CT",))
     assert isinstance(system, System)
     assert (system.name, system.channels, system.labels.names) == ("levels", ("CT",), tuple(LABELS))
     assert system.labels.values == tuple(VALUES)
-    assert black_box(levels, ("background", "a", "b")).labels.values == (0, 1, 2)
+    assert blackbox_system(levels, ("background", "a", "b")).labels.values == (0, 1, 2)
 
 
 def test_masks_become_class_indices():
-    found = black_box(levels, LABELS).segment(scan())
+    found = blackbox_system(levels, LABELS).segment(scan())
     np.testing.assert_array_equal(found.label, indices(scan().array[0]))
 
 
 @pytest.mark.parametrize("convert", [np.float64, torch.from_numpy, np.ndarray.tolist])
 def test_what_holds_whole_numbers_is_a_mask(convert):
-    found = black_box(lambda volume: convert(levels(volume)), LABELS).segment(scan())
+    found = blackbox_system(lambda volume: convert(levels(volume)), LABELS).segment(scan())
     np.testing.assert_array_equal(found.label, indices(scan().array[0]))
 
 
 def test_a_boolean_mask_is_the_first_class():
-    found = black_box(lambda volume: volume.array[0] > 0, ("background", "organ")).segment(scan())
+    found = blackbox_system(lambda volume: volume.array[0] > 0, ("background", "organ")).segment(scan())
     np.testing.assert_array_equal(found.label, scan().array[0] > 0)
 
 
@@ -68,7 +68,7 @@ def test_the_function_may_change_what_it_gets():
         return mask
 
     volume, untouched = scan(), scan()
-    system = black_box(spoils, LABELS)
+    system = blackbox_system(spoils, LABELS)
     for _ in range(2):
         np.testing.assert_array_equal(system.segment(volume).label, indices(untouched.array[0]))
     np.testing.assert_array_equal(volume.array, untouched.array)
@@ -91,7 +91,7 @@ def test_the_function_may_change_what_it_gets():
 )
 def test_what_is_no_mask_is_refused(returned, message):
     with pytest.raises(UserError, match=f"mine .*{message}"):
-        black_box(lambda volume: returned, LABELS, name="mine").segment(scan())
+        blackbox_system(lambda volume: returned, LABELS, name="mine").segment(scan())
 
 
 def test_an_error_inside_the_function_is_one_of_the_case():
@@ -99,7 +99,7 @@ def test_an_error_inside_the_function_is_one_of_the_case():
         raise RuntimeError("no licence\nfound")
 
     with pytest.raises(UserError, match="fails failed: RuntimeError: no licence found") as caught:
-        black_box(fails, LABELS).segment(scan())
+        blackbox_system(fails, LABELS).segment(scan())
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
@@ -111,7 +111,7 @@ def test_a_function_that_answers_differently_is_noticed_once():
         calls.append(1)
         return draw.integers(0, 2, SHAPE)
 
-    system = black_box(random, ("background", "organ"))
+    system = blackbox_system(random, ("background", "organ"))
     with pytest.warns(UserWarning, match=r"random answers differently each time: asked twice .* of 120 voxels changed"):
         system.segment(scan())
     with warnings.catch_warnings():
@@ -135,7 +135,7 @@ def test_a_function_that_answers_differently_is_noticed_once():
 )
 def test_settings_that_cannot_be_are_refused(change, message):
     with pytest.raises(UserError, match=message):
-        black_box(**({"segment": levels, "labels": LABELS} | change))
+        blackbox_system(**({"segment": levels, "labels": LABELS} | change))
 
 
 def test_intensity_ranges():
@@ -143,24 +143,24 @@ def test_intensity_ranges():
     volume = Volume(array, np.eye(4))
 
     def ends(**options):
-        (found,) = black_box(levels, LABELS, **options).ranges(volume)
+        (found,) = blackbox_system(levels, LABELS, **options).ranges(volume)
         return found.low, found.high, found.keeps_zero
 
     assert ends(intensities=[(-100.0, 240.0)]) == (-100.0, 240.0, False)
     assert ends() == pytest.approx((*np.percentile(array, (0.5, 99.5)), False))
     assert ends(keeps_zero=True) == pytest.approx((*np.percentile(np.arange(1, 1000), (0.5, 99.5)), True))
     flat = Volume(np.zeros((1, *SHAPE), np.int16), np.eye(4))
-    (found,) = black_box(levels, LABELS).ranges(flat)
+    (found,) = blackbox_system(levels, LABELS).ranges(flat)
     assert found.low < found.high
 
 
 def test_the_wrong_number_of_channels_is_refused():
     with pytest.raises(UserError, match=r"takes 2 channels \(T1, T2\), got 1"):
-        black_box(levels, LABELS, ("T1", "T2")).segment(scan())
+        blackbox_system(levels, LABELS, ("T1", "T2")).segment(scan())
 
 
 def test_there_are_neither_gradient_nor_probabilities_nor_a_network():
-    system = black_box(levels, LABELS)
+    system = blackbox_system(levels, LABELS)
     with pytest.raises(NotDifferentiable, match="levels is a black box"):
         system.check_gradient()
     with pytest.raises(UserError, match="no probabilities"):
@@ -182,7 +182,7 @@ def test_an_attack_sees_the_masks_of_what_a_file_would_hold():
         return levels(volume)
 
     clean = scan()
-    model = black_box(looks, LABELS, ask_twice=False).freeze(clean)
+    model = blackbox_system(looks, LABELS, ask_twice=False).freeze(clean)
     moved = torch.from_numpy(clean.array + np.float32(0.75))[None]
     batch = torch.cat([moved, moved - 40])
     logits = model.logits(batch)
@@ -204,7 +204,7 @@ def test_intensities_that_a_file_scales_come_back_as_they_are_read():
     whole = np.arange(120).reshape(1, *SHAPE)
     clean = Volume((whole * 0.5 - 3.0).astype(np.float32), np.eye(4), scaling)
     seen = []
-    model = black_box(lambda volume: seen.append(volume) or levels(volume), LABELS, ask_twice=False).freeze(clean)
+    model = blackbox_system(lambda volume: seen.append(volume) or levels(volume), LABELS, ask_twice=False).freeze(clean)
     model.logits(torch.from_numpy(clean.array + np.float32(0.7))[None])
     np.testing.assert_array_equal(seen[0].array, clean.array + np.float32(0.5))
     assert (seen[0].array.dtype, seen[0].scaling) == (np.float32, scaling)
@@ -223,8 +223,8 @@ def test_the_fingerprint_is_of_code_and_settings():
     def other(volume):
         return levels(volume) * 0
 
-    plain = black_box(levels, LABELS)
-    assert plain.fingerprint() == black_box(levels, LABELS).fingerprint()
+    plain = blackbox_system(levels, LABELS)
+    assert plain.fingerprint() == blackbox_system(levels, LABELS).fingerprint()
     changed = [{"version": "2"}, {"keeps_zero": True}, {"name": "x"}, {"segment": other, "name": "levels"}]
-    found = {black_box(**({"segment": levels, "labels": LABELS} | change)).fingerprint() for change in changed}
+    found = {blackbox_system(**({"segment": levels, "labels": LABELS} | change)).fingerprint() for change in changed}
     assert len(found | {plain.fingerprint()}) == 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,16 @@ from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.model import Box, VolumeModel
 from voxward.core.structure import to_data
+from voxward.data.formats.description import labels_of
 from voxward.data.normalization.sample import nonzero_sample, whole_range
 from voxward.data.volume_file import affine_fault
 from voxward.pipeline.model import legal_range
 from voxward.pipeline.predictor import Done
 from voxward.runs.folder import RunFolder, TrainedModel
-from voxward.systems.code import code_digest
+from voxward.systems.code import code_digest, function_of
 from voxward.systems.digest import digest
 from voxward.systems.masks import masks_of
+from voxward.systems.opening import Opening
 from voxward.systems.system import Freeze, IntensityRange, NotDifferentiable, Segmentation
 
 SegmentVolume = Callable[[Volume], Any]
@@ -30,6 +33,34 @@ SegmentVolume = Callable[[Volume], Any]
 
 # What is the intensity range of a channel where none is given, as for MR recipes.
 _PERCENTILES = (0.5, 99.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlackBoxEntry:
+    """A Python function from a volume to a mask in a `system.yaml`.
+
+    Attributes:
+        function: `module:function`; the module lies beside the file, or is installed.
+        channels: The names of the channels that a volume must have, in order.
+        labels: Names and values in the masks, or names and lists of values for regions, as in nnU-Net's dataset.json.
+        regions_class_order: For regions that are not nested: the value that is written for each.
+        intensities: For each channel the least and the greatest intensity that matters, [low, high]; None takes the 0.5
+            and 99.5 percentiles of each volume.
+        keeps_zero: Whether voxels that are exactly 0 are air, which no attack changes.
+        version: A text to change when the function's weights change.
+        ask_twice: Whether the first volume is segmented twice, to see whether the function answers the same.
+        name: The name in tables; None takes the file's.
+    """
+
+    function: str
+    channels: tuple[str, ...]
+    labels: Mapping[Any, Any]
+    regions_class_order: tuple[int, ...] | None = None
+    intensities: tuple[tuple[float, float], ...] | None = None
+    keeps_zero: bool = False
+    version: str = ""
+    ask_twice: bool = True
+    name: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,9 +245,9 @@ class BlackBoxSystem:
             raise UserError(f"{self.name} returned a mask that does not fit its labels: {error}") from error
 
 
-def black_box(
+def blackbox_system(
     segment: SegmentVolume,
-    labels: Sequence[str] | Mapping[str, int],
+    labels: Sequence[str] | Mapping[str, Any],
     channels: Sequence[str] = ("image",),
     *,
     name: str | None = None,
@@ -230,7 +261,8 @@ def black_box(
     Args:
         segment: The function. It gets a `voxward.Volume`, with `array` (c, i, j, k) in the file's number type and voxel
             order, `affine` and `spacing`, and returns the label values (i, j, k) of the voxels as an integer array.
-        labels: The names of the classes, the background first, whose values are 0, 1, 2, ...; or names with values.
+        labels: The names of the classes, the background first, whose values are 0, 1, 2, ...; or names with values, or
+            with lists of values for nested regions.
         channels: The names of the channels that a volume must have.
         name: The name in tables; None takes the function's.
         intensities: For each channel the least and the greatest intensity that matters, which give eps its unit; None
@@ -246,17 +278,43 @@ def black_box(
         UserError: The labels or intensities are wrong.
 
     Example:
-        >>> system = voxward.black_box(segment, labels=("background", "liver"), channels=("CT",))
+        >>> system = voxward.blackbox_system(segment, labels=("background", "liver"), channels=("CT",))
         >>> found = voxward.attack(system, "Task03_Liver", out="attack", protocol="blackbox")
         >>> found.report.markdown()
     """
     values = labels if isinstance(labels, Mapping) else {one: n for n, one in enumerate(labels)}
     ranges = None if intensities is None else tuple((float(low), float(high)) for low, high in intensities)
     title = name or str(getattr(segment, "__name__", type(segment).__name__))
+    classes = labels_of(values, Path(title))
+    settings = {"keeps_zero": keeps_zero, "ask_twice": ask_twice}
+    return BlackBoxSystem(segment, classes, tuple(channels), title, ranges, version=version, **settings)
+
+
+def open_blackbox(entry: BlackBoxEntry, opening: Opening) -> BlackBoxSystem:
+    """Import the function of an entry.
+
+    Raises:
+        UserError: The user has not allowed programs to run, there is no such function, or a setting is wrong.
+    """
     return BlackBoxSystem(
-        segment, LabelSet(tuple(values), tuple(values.values())), tuple(channels), title, ranges, keeps_zero, version,
-        ask_twice,
-    )  # fmt: skip
+        function=function_of(entry.function, opening.base, opening.trust),
+        classes=labels_of(entry.labels, Path(opening.source), order=entry.regions_class_order),
+        inputs=entry.channels,
+        title=entry.name or opening.name,
+        intensities=entry.intensities,
+        keeps_zero=entry.keeps_zero,
+        version=entry.version,
+        ask_twice=entry.ask_twice,
+    )
+
+
+def blackbox_entries(systems: Sequence[str]) -> dict[str, Any]:
+    """Refuse: a function alone says neither its labels nor its channels.
+
+    Raises:
+        UserError: Always.
+    """
+    raise UserError("a blackbox is a Python function: write its system.yaml by hand, see docs/bring-your-own.md")
 
 
 def _whole(array: np.ndarray, name: str) -> np.ndarray:
