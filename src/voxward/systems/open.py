@@ -140,6 +140,26 @@ def run_of(path: Path | str) -> RunFolder:
     return runs[0]
 
 
+def results_of(path: Path | str) -> tuple[Path, NnUNetEntry] | None:
+    """Return the nnU-Net results folder, or its zip file, that a path stands for, and how it is deployed.
+
+    Args:
+        path: A folder, a zip file or a `system.yaml`.
+
+    Returns:
+        The folder or the zip file, and its entry; None for a system of another kind.
+
+    Raises:
+        UserError: The path is no system, or an entry is wrong.
+        FileNotFoundError: There is no such folder or file.
+    """
+    data, base = _read(Path(path))
+    if data.pop("kind", None) != "nnunet":
+        return None
+    entry = from_data(NnUNetEntry, data, str(path))
+    return base / entry.results, entry
+
+
 def compose_system(
     kind: str, systems: Sequence[Path], out: Path, overrides: Sequence[str] = (), trust: bool = False
 ) -> str:

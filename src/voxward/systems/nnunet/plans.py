@@ -165,6 +165,23 @@ def read_plan(folder: Path, configuration: str) -> NnPlan:
     )
 
 
+def batch_size_of(folder: Path, configuration: str) -> int:
+    """Return the number of patches in a batch of nnU-Net's training, which decides nothing about a prediction.
+
+    Args:
+        folder: The folder that holds plans.json.
+        configuration: The name of the configuration.
+
+    Raises:
+        UserError: There is no such configuration, or its batch size is no positive number.
+    """
+    path = folder / "plans.json"
+    size = _configuration(read_object(path), configuration, path).get("batch_size", 2)
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise UserError(f"{path}: batch_size must be a positive number, got {size!r}")
+    return size
+
+
 def _configuration(plans: Mapping[str, Any], name: str, path: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """A configuration, with what it inherits."""
     known = plans.get("configurations")
