@@ -31,6 +31,7 @@ _HOMES = {
     "demo": "voxward.commands.demo",
     # Parts.
     "open_system": "voxward.systems.open",
+    "blackbox_system": "voxward.systems.blackbox",
     "network_system": "voxward.systems.network.system",
     "load_protocol": "voxward.robustness.protocol",
     "Cases": "voxward.core.choices",

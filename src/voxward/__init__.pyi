@@ -41,6 +41,7 @@ from voxward.pipeline.model import PipelineModel as PipelineModel
 from voxward.pipeline.predictor import Predictor as Predictor
 from voxward.robustness.protocol import load_protocol as load_protocol
 from voxward.runs.folder import load_run as load_run
+from voxward.systems.blackbox import blackbox_system as blackbox_system
 from voxward.systems.network.system import network_system as network_system
 from voxward.systems.open import open_system as open_system
 

@@ -37,7 +37,7 @@ def test_a_summary_names_them_where_the_predictions_are_gone(tmp_path):
     paths = ["/home/me/fold_0/validation/b.nii.gz", "D:\\fold_0\\validation\\a.nrrd", "notes.txt"]
     summary.write_text(json.dumps({"metric_per_case": [{"prediction_file": path} for path in paths]}))
     assert held_out(tmp_path) == ("a", "b")
-    for damaged in ("{", "[]", "{}", '{"metric_per_case": [3, {"prediction_file": null}]}'):
+    for damaged in ("{", "[]", "{}", '{"metric_per_case": 3}', '{"metric_per_case": [3, {"prediction_file": null}]}'):
         summary.write_text(damaged)
         assert held_out(tmp_path) is None
 

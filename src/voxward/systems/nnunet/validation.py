@@ -35,7 +35,8 @@ def _summarised(path: Path) -> list[str]:
     found: list[str] = []
     with suppress(UserError, OSError):
         cases = read_object(path).get("metric_per_case")
-        files = [case.get("prediction_file") for case in cases or () if isinstance(case, Mapping)]
+        listed = cases if isinstance(cases, list) else []
+        files = [case.get("prediction_file") for case in listed if isinstance(case, Mapping)]
         # Paths of the machine that trained, which may have been one of either kind.
         found = [id for file in files if (id := _id(PureWindowsPath(str(file)).name))]
     return found
