@@ -139,8 +139,7 @@ class CascadeSystem:
     title: str = "cascade"
 
     def __post_init__(self) -> None:
-        found = [*self.region.problems(), *self._problems()]
-        if found:
+        if found := [*self.region.problems(), *self._problems()]:
             raise UserError("; ".join(found))
 
     @property
