@@ -52,8 +52,8 @@ class FunctionNetwork(nn.Module):
         self.owner = owner if isinstance(owner, nn.Module) else None
         self._call = [function]  # in a list, so that it is no second submodule
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return what the callable returns."""
+    def forward(self, images: Tensor) -> Any:
+        """Return what the callable returns, whatever it is."""
         return self._call[0](images)
 
 
