@@ -242,7 +242,7 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="the folder of the dataset")
     parser.add_argument("--recipe", default="rog", help="a packaged recipe (rog, dynunet, ...) or a .yaml file")
     parser.add_argument(
-        "--fold", type=_fold_number, default=0, metavar="N|all",
+        "--fold", type=fold_number, default=0, metavar="N|all",
         help="the fold that is held out, counted from 0 (default 0); all: train on every case, and hold none out",
     )  # fmt: skip
     parser.add_argument(
@@ -256,7 +256,8 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
     set_argument(parser)
 
 
-def _fold_number(text: str) -> FoldNumber:
+def fold_number(text: str) -> FoldNumber:
+    """Read the number of a fold, or `all`."""
     if text == "all":
         return "all"
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,6 +74,7 @@ class Bench:
         seen: The ids of the cases that a system was trained on.
         left_out: The ids of cases of the dataset that are left out, because a system was trained on them.
         ignore: The value of unannotated voxels in the cases' labels; None: as each system's labels declare.
+        gradientless: For each system without a gradient, why it has none.
     """
 
     sources: Mapping[str, Source]
@@ -88,6 +90,7 @@ class Bench:
     left_out: tuple[str, ...] = ()
     ignore: int | None = None
     ordered: Mapping[str, Mapping[str, Case]] = field(default_factory=dict)
+    gradientless: Mapping[str, str] = field(default_factory=dict)
 
     def case(self, model: str, id: str) -> Case:
         """Return a case as a system reads it."""
@@ -102,7 +105,7 @@ class Bench:
     def target(self, model: str) -> Target:
         """Return what the trials of a system are planned from."""
         labels = labels_under_attack(self.labels[model], self.protocol.erase)
-        return Target(self.protocol, labels, model in self.transferred)
+        return Target(self.protocol, labels, model in self.transferred, self.gradientless.get(model, ""))
 
     def trials(self, model: str) -> dict[str, Trial]:
         """Return the trials of a system by name; raises UserError for attacks that it cannot be attacked with."""
@@ -239,6 +242,16 @@ class Worker:
         # Asked once per system: whether it is random does not depend on the case.
         if model not in self._random:
             self._random[model] = is_random(subject.model, subject.volume)
+            _warn_if(self._random[model], system.name, case.id)
         if self._random[model]:  # expectation over transformation
             subject = replace(subject, model=Averaged(subject.model, SAMPLES))
         return subject
+
+
+def _warn_if(random: bool, name: str, case: str) -> None:
+    if random:
+        warnings.warn(
+            f"{name} answered differently when it was asked twice about case {case}: the mean of {SAMPLES} answers is "
+            f"attacked, so that every query costs {SAMPLES}, and figures move from call to call",
+            stacklevel=2,
+        )

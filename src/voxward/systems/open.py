@@ -17,6 +17,8 @@ from voxward.core.structure import from_data
 from voxward.core.yaml import dump_yaml, override, read_yaml
 from voxward.pipeline.precision import resolve_device
 from voxward.runs.folder import RunFolder
+from voxward.systems.blackbox import BlackBoxEntry, blackbox_entries, open_blackbox
+from voxward.systems.bundle.system import BundleEntry, bundle_alone, bundle_entries, open_bundle
 from voxward.systems.cascade import CascadeEntry, cascade_entries, open_cascade
 from voxward.systems.deployment import Deployment
 from voxward.systems.ensemble import EnsembleEntry, ensemble_entries, open_ensemble
@@ -28,9 +30,9 @@ from voxward.systems.run import RunEntry, open_run, run_entries
 from voxward.systems.system import System
 
 _SUFFIXES = (".yaml", ".yml")
-_LEGAL = "give a run folder of voxward train, a results folder of nnU-Net, or a system.yaml"
+_LEGAL = "give a run folder of voxward train, a results folder of nnU-Net, a bundle of MONAI, or a system.yaml"
 # Entries that name systems.
-_SYSTEMS = ("kind", "run", "members", "coarse", "fine", "results", "network")
+_SYSTEMS = ("kind", "run", "members", "coarse", "fine", "results", "bundle", "network", "function")
 
 Given = Path | str | Trusted | System
 """What names a system: a path, a path whose programs may run, or a system that is open already."""
@@ -60,7 +62,9 @@ KINDS: Registry[Kind] = Registry(
         "ensemble": Kind(EnsembleEntry, open_ensemble, ensemble_entries),
         "cascade": Kind(CascadeEntry, open_cascade, cascade_entries),
         "nnunet": Kind(NnUNetEntry, open_nnunet, nnunet_entries, nnunet_alone),
+        "bundle": Kind(BundleEntry, open_bundle, bundle_entries, bundle_alone),
         "network": Kind(NetworkEntry, open_network, network_entries, network_alone),
+        "blackbox": Kind(BlackBoxEntry, open_blackbox, blackbox_entries),
     },
 )
 
@@ -134,6 +138,26 @@ def run_of(path: Path | str) -> RunFolder:
         listed = ", ".join(str(run.root) for run in runs)
         raise UserError(f"{path} must be a single run, got a system of {len(runs)}: name one of {listed}")
     return runs[0]
+
+
+def results_of(path: Path | str) -> tuple[Path, NnUNetEntry] | None:
+    """Return the nnU-Net results folder, or its zip file, that a path stands for, and how it is deployed.
+
+    Args:
+        path: A folder, a zip file or a `system.yaml`.
+
+    Returns:
+        The folder or the zip file, and its entry; None for a system of another kind.
+
+    Raises:
+        UserError: The path is no system, or an entry is wrong.
+        FileNotFoundError: There is no such folder or file.
+    """
+    data, base = _read(Path(path))
+    if data.pop("kind", None) != "nnunet":
+        return None
+    entry = from_data(NnUNetEntry, data, str(path))
+    return base / entry.results, entry
 
 
 def compose_system(

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import re
-import sys
 import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from voxward.core.errors import UserError
 from voxward.nets.exported import read_exported
+from voxward.systems.code import code_digest, function_of, names_function
 
-_NAMED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _LEGAL = "a .pt2 file of torch.export, an .onnx file, a TorchScript file, or module:function"
 
 
@@ -71,7 +68,7 @@ def load_network(named: str, base: Path, trust: bool, device: torch.device) -> L
         UserError: The file is damaged or of another kind, or a program would run that the user has not allowed.
     """
     path = base / named
-    if not path.is_file() and _NAMED.fullmatch(named):
+    if not path.is_file() and names_function(named):
         return _function(named, base, trust)
     if not path.is_file():
         raise FileNotFoundError(f"there is no network {path}: give {_LEGAL}")
@@ -95,15 +92,6 @@ def is_torchscript(path: Path) -> bool:
         return False
     inner = [name.partition("/")[2] for name in names]
     return "constants.pkl" in inner and any(name.startswith("code/") for name in inner)
-
-
-def identity_of(function: Any) -> str:
-    """Return what tells a Python callable from others: its name, and the text of the file that it is written in."""
-    named = function if hasattr(function, "__qualname__") else type(function)
-    module = sys.modules.get(named.__module__)
-    file = getattr(module, "__file__", None)
-    text = _digest(Path(file)) if file and Path(file).is_file() else ""
-    return f"{named.__module__}:{named.__qualname__}:{text}"
 
 
 def _hint(path: Path) -> str:
@@ -130,34 +118,5 @@ def _torchscript(path: Path, trust: bool, device: torch.device) -> nn.Module:
 
 
 def _function(named: str, base: Path, trust: bool) -> Loaded:
-    if not trust:
-        raise UserError(
-            f"{named} is a Python function, and to import its module is to run it: if the code is yours, add --trust "
-            "(in Python: voxward.open_system(..., trust=True))"
-        )
-    module, _, attribute = named.partition(":")
-    found: Any = _imported(module, base)
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise UserError(f"{named}: there is no {part!r} in {module}")
-        found = getattr(found, part)
-    if not callable(found) or isinstance(found, type):
-        raise UserError(f"{named} must be a function or a module of PyTorch, got {type(found).__name__}")
-    return Loaded(FunctionNetwork(found), identity_of(found))
-
-
-def _imported(module: str, base: Path) -> Any:
-    """Import a module that lies beside the `system.yaml`, or that is installed."""
-    place = str(base.resolve())
-    if place not in sys.path:
-        sys.path.insert(0, place)
-    importlib.invalidate_caches()
-    try:
-        found = importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(f"the module {module} cannot be imported from {base}: {error}") from error
-    own = Path(place, *module.split("."))
-    beside = [path for path in (own.with_suffix(".py"), own / "__init__.py") if path.is_file()]
-    if beside and Path(getattr(found, "__file__", "") or "") != beside[0]:
-        raise UserError(f"{beside[0]} cannot be imported: another module is already called {module}; rename the file")
-    return found
+    found = function_of(named, base, trust)
+    return Loaded(FunctionNetwork(found), code_digest(found))

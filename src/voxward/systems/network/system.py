@@ -22,11 +22,12 @@ from voxward.pipeline.predictor import Done, Predictor
 from voxward.pipeline.tta import averaged
 from voxward.runs.folder import TrainedModel
 from voxward.runs.postprocess import PostProcess
+from voxward.systems.code import code_digest
 from voxward.systems.deployment import Deployment, deployment_of
 from voxward.systems.network.adapted import AdaptedNetwork, Convention
 from voxward.systems.network.axes import Axes
 from voxward.systems.network.entry import NetworkEntry, inference_of, labels_in, plan_of
-from voxward.systems.network.files import FunctionNetwork, Loaded, identity_of, is_torchscript, load_network
+from voxward.systems.network.files import FunctionNetwork, Loaded, is_torchscript, load_network
 from voxward.systems.opening import Opening
 from voxward.systems.run import RunSystem
 from voxward.systems.system import Freeze, IntensityRange, NotDifferentiable, Segmentation
@@ -171,7 +172,7 @@ def network_system(
     wrapped = FunctionNetwork(network).eval()
     held = next((value.device for value in wrapped.state_dict().values()), None)
     on = resolve_device(device or "cpu") if held is None or device is not None else held
-    return _joined(entry, Loaded(wrapped.to(on), identity_of(network)), Deployment(), on, name, source)
+    return _joined(entry, Loaded(wrapped.to(on), code_digest(network)), Deployment(), on, name, source)
 
 
 def _joined(
