@@ -227,7 +227,7 @@ def test_the_gradient_of_an_operator_is_its_difference_quotient(case, tmp_path):
 
 def test_every_covered_operator_is_in_the_table():
     of_sizes = {
-        "And", "Constant", "ConstantOfShape", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or",
-        "Range", "Shape", "Size", "Split", "Where",
+        "And", "Constant", "ConstantOfShape", "Equal", "EyeLike", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
+        "Not", "Or", "Range", "Shape", "Size", "Split", "Where",
     }  # fmt: skip
     assert {case.operator for case in CASES} | of_sizes == set(OPERATORS)
