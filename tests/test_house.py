@@ -153,7 +153,10 @@ def _without_zeros(version: str) -> str:
 def _lower_bounds() -> dict[str, str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     optional = project["optional-dependencies"]
-    asked = [*project["dependencies"], *optional["sitk"], *optional["ranger"], *optional["test"]]
+    asked = [
+        *project["dependencies"],
+        *(line for extra in ("onnx", "ranger", "sitk", "test") for line in optional[extra]),
+    ]
     pairs = (re.fullmatch(r"([\w.-]+)>=([\w.]+)", line) for line in asked)
     return {pair[1].lower(): _without_zeros(pair[2]) for pair in pairs if pair is not None}
 

@@ -36,6 +36,8 @@ UNUSED = {
 # Short forms of `--set`, and a list that is printed instead of an attack.
 SHORT = {
     "attack": {"eps", "attacks", "cases", "listed"},
+    # `voxward.check_system`, and a name for the dataset.
+    "check": {"system", "cases", "overrides", "device", "labelled"},
     # `voxward.evaluate_segmentations`, and a name for the dataset where there is no system before it.
     "evaluate": {"segmentations", "labelled"},
     **{command: {"nan", "affine_tolerance"} for command in ("cv", "plan", "search", "train")},
@@ -51,8 +53,8 @@ def _parameters(function):
     for name, kind in get_type_hints(function).items():
         groups = [k for k in (kind, *get_args(kind)) if getattr(k, "__module__", "") in GROUPS]
         names = [field.name for group in groups for field in fields(group)]
-        # The folder of an Output is the parameter itself.
-        yield from [name if n == "folder" else n for n in names] or [name]
+        # The folder of an Output, and the system that is trusted, is the parameter itself.
+        yield from [name if n in ("folder", "system") else n for n in names] or [name]
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - ALIASES))

@@ -13,6 +13,7 @@ __version__ = "0.2.0"
 _HOMES = {
     # Commands: the functions behind the command line, with the same names and arguments.
     "check": "voxward.commands.check",
+    "check_system": "voxward.commands.check_system",
     "plan": "voxward.commands.plan",
     "prepare": "voxward.commands.prepare",
     "train": "voxward.commands.train",
@@ -30,12 +31,15 @@ _HOMES = {
     "demo": "voxward.commands.demo",
     # Parts.
     "open_system": "voxward.systems.open",
+    "blackbox_system": "voxward.systems.blackbox",
+    "network_system": "voxward.systems.network.system",
     "load_protocol": "voxward.robustness.protocol",
     "Cases": "voxward.core.choices",
     "Compute": "voxward.core.choices",
     "Fold": "voxward.core.choices",
     "Reading": "voxward.core.choices",
     "Reuse": "voxward.core.choices",
+    "Trusted": "voxward.core.choices",
     "CasesFailed": "voxward.core.errors",
     "Scoring": "voxward.metrics.policies",
     "create_network": "voxward.nets.registry",

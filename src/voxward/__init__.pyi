@@ -5,6 +5,7 @@ from voxward.attacks.threat import ThreatModel as ThreatModel
 from voxward.commands.attack import attack as attack
 from voxward.commands.attack import benchmark as benchmark
 from voxward.commands.check import check as check
+from voxward.commands.check_system import check_system as check_system
 from voxward.commands.compose import compose as compose
 from voxward.commands.cv import cv as cv
 from voxward.commands.demo import demo as demo
@@ -24,6 +25,7 @@ from voxward.core.choices import Compute as Compute
 from voxward.core.choices import Fold as Fold
 from voxward.core.choices import Reading as Reading
 from voxward.core.choices import Reuse as Reuse
+from voxward.core.choices import Trusted as Trusted
 from voxward.core.errors import CasesFailed as CasesFailed
 from voxward.core.model import PatchModel as PatchModel
 from voxward.core.recipe import load_recipe as load_recipe
@@ -39,6 +41,8 @@ from voxward.pipeline.model import PipelineModel as PipelineModel
 from voxward.pipeline.predictor import Predictor as Predictor
 from voxward.robustness.protocol import load_protocol as load_protocol
 from voxward.runs.folder import load_run as load_run
+from voxward.systems.blackbox import blackbox_system as blackbox_system
+from voxward.systems.network.system import network_system as network_system
 from voxward.systems.open import open_system as open_system
 
 __version__: str

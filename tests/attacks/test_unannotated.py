@@ -11,7 +11,7 @@ from voxward.attacks.objectives import OBJECTIVES, create_objective
 from voxward.attacks.one_class import OneClass, only
 from voxward.attacks.registry import create
 from voxward.core.labels import UNANNOTATED
-from voxward.pipeline.member import _resampled
+from voxward.pipeline.bound import resampled_truth
 
 HEADS = ("softmax", "regions")
 
@@ -112,5 +112,5 @@ def test_a_case_without_annotation_is_refused(head):
 def test_a_resampled_truth_keeps_what_is_not_annotated():
     target = torch.zeros(4, 4, 4, dtype=torch.int64)
     target[2:], target[:2, :2] = UNANNOTATED, 1
-    found = _resampled(target, (8, 8, 8), 2)
+    found = resampled_truth(target, (8, 8, 8), 2)
     assert torch.equal(found, target.repeat_interleave(2, 0).repeat_interleave(2, 1).repeat_interleave(2, 2))

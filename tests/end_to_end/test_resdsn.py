@@ -162,7 +162,9 @@ def test_what_cannot_be_is_refused(stages, scans, tmp_path, capsys):
     assert main(["attack", str(fine), *line, "--set", "mode=patch", "--set", "gradient=window_mean"]) == 2
     assert "one window" in capsys.readouterr().err
     assert main(["attack", str(both), *line, "--set", "localise_only=true"]) == 2
-    assert "cannot be attacked" in capsys.readouterr().err
+    assert (
+        "without a gradient: localise_only must be False, got True; a gradient is needed by" in capsys.readouterr().err
+    )
     assert main(["attack", str(both), *line, "--set", "margin=-1"]) == 2
     assert "margin must be" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

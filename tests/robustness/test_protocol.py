@@ -137,7 +137,7 @@ def test_an_attack_that_is_named_twice_is_run_once(two_organs):
 
 def test_everything_that_can_be_named_is_listed():
     found = listing()
-    assert set(found["protocols"]) == {"quick", "autoattack", "strong", "rog-paper", "resdsn-paper"}
+    assert set(found["protocols"]) == {"quick", "autoattack", "strong", "rog-paper", "resdsn-paper", "blackbox"}
     assert set(found["attacks"]) | set(found["ensembles"]) == set(ATTACKS)
     lines = [line for members in found.values() for line in members.values()]
     assert all(line and "\n" not in line for line in lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.robustness.books import book, clean, record
@@ -18,8 +20,8 @@ def test_a_sound_book_passes_what_can_be_tested() -> None:
     found = verdicts(book())
     untestable = {"eps 1", "black-box", "deployed", "model", "rounding"}
     assert found == {name: None if name in untestable else True for name in found}
-    assert len(found) == 12
-    assert len(sanity([*book(), clean("a", model="n")])) == 24
+    assert len(found) == 13
+    assert len(sanity([*book(), clean("a", model="n")])) == 26
 
 
 LARGE = ThreatModel(1.0)
@@ -53,6 +55,34 @@ def test_a_control_that_only_breaks_the_written_file_is_seen() -> None:
 
 def test_a_perturbation_outside_the_ball_is_seen_before_it_is_written() -> None:
     assert verdicts([*book(), record("y", "a", (0.3, 0.3), 0.1, distance=0.1002)])["in the ball"] is False
+
+
+def _without_gradient(*more: Record) -> list[Record]:
+    attacks = [record("square", case, (0.5, 0.5), 0.1, white_box=False) for case in "ab"]
+    return [clean("a"), clean("b"), *attacks, *more]
+
+
+def test_what_no_attack_without_a_gradient_can_tell_is_not_called_passed() -> None:
+    options = {"random": False, "gradient": False}
+    probe = record("probe", "a", (0.9, 0.7), kind="control", white_box=False, options=options)
+    found = verdicts(_without_gradient(probe))
+    assert {name: found[name] for name in ("white-box", "black-box", "gradients", "eps 1")} == dict.fromkeys(
+        ("white-box", "black-box", "gradients", "eps 1")
+    )
+    assert found["model"] is True
+    random = replace(probe, options={**options, "random": True})
+    assert verdicts(_without_gradient(random))["model"] is False
+    texts = {finding.name: finding.text for finding in sanity(_without_gradient())}
+    assert "assume that stronger ones exist" in texts["white-box"]
+    assert verdicts(book())["white-box"] is True
+
+
+def test_a_system_that_does_not_look_at_the_volume_is_seen_without_a_gradient() -> None:
+    """Such as a command that caches its results, or a function that reads a file of its own."""
+    reach = record("reach", "a", (0.9, 0.7), 1.0, threat=LARGE, kind="control", white_box=False)
+    assert verdicts(_without_gradient(reach))["eps 1"] is False
+    falls = replace(reach, adversarial=(0.5, 0.1))
+    assert verdicts(_without_gradient(falls))["eps 1"] is True  # an attack without a gradient need not reach 0
 
 
 def test_a_class_that_was_nowhere_does_not_fail_a_control() -> None:

@@ -19,12 +19,12 @@ from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
 from voxward.core.recipe import Inference
 from voxward.data.io import read_image, write_image, write_label
+from voxward.data.stored_values import as_stored
 from voxward.pipeline.predictor import Predictor
 from voxward.robustness import subject as subject_module
 from voxward.robustness.protocol import Protocol, Threat
 from voxward.robustness.sanity import sanity
 from voxward.robustness.subject import patch_subject, volume_subject
-from voxward.robustness.written import as_stored
 from voxward.runs.folder import TrainedModel
 from voxward.runs.postprocess import PostProcess
 from voxward.systems.run import RunSystem

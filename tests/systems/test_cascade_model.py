@@ -15,6 +15,7 @@ from tests.systems.test_cascade import AFFINES, by_hand, predictor, scan
 from tests.systems.test_ensemble import REGIONS
 from voxward.attacks.objectives import at, create_objective
 from voxward.core.case import Volume
+from voxward.core.gradientless import NotDifferentiable
 from voxward.core.model import VolumeModel
 from voxward.data.prepare import prepare
 from voxward.pipeline.model import PipelineModel
@@ -208,7 +209,7 @@ def test_the_fine_model_sees_the_whole_scans_statistics():
 def test_what_cannot_be_attacked_is_refused():
     volume, both = scan()[0], joined(predictor(160.0), predictor(60.0))
     for wrong in ({"classes": ("a",)}, {"localise_only": True}, {"mask_outside": True}):
-        with pytest.raises(ValueError, match=f"cannot be attacked: {next(iter(wrong))} must be"):
+        with pytest.raises(NotDifferentiable, match=f"without a gradient: {next(iter(wrong))} must be"):
             frozen(replace(both, region=replace(both.region, **wrong)), volume, BOX)
 
     two = Volume(np.concatenate([volume.array] * 2), volume.affine)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.markup import escape
 
-from voxward.core.choices import AFFINE_TOLERANCE, FoldNumber
+from voxward.core.choices import AFFINE_TOLERANCE, FoldNumber, Trusted
 from voxward.core.errors import CasesFailed
 
 T = TypeVar("T")
@@ -180,6 +180,31 @@ def nan_override(values: dict[str, Any]) -> list[str]:
     return [f"preparation.{name}={value}" for name, value in said.items() if value is not None]
 
 
+def trust_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that allows the programs of a system to run."""
+    parser.add_argument(
+        "--trust", action="store_true",
+        help="run the programs that a system consists of: TorchScript, or a Python function named in a system.yaml",
+    )  # fmt: skip
+
+
+def trusted(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Take the flag out of the values, and put it around the systems.
+
+    Args:
+        values: The arguments of a command, which are changed.
+        names: The arguments that name systems.
+
+    Returns:
+        The values.
+    """
+    if values.pop("trust"):
+        for name in names:
+            held = values[name]
+            values[name] = [Trusted(each) for each in held] if isinstance(held, list) else Trusted(held)
+    return values
+
+
 def workers_argument(parser: argparse.ArgumentParser) -> None:
     """Add the argument for the number of cases that are prepared at once."""
     parser.add_argument(
@@ -217,7 +242,7 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="the folder of the dataset")
     parser.add_argument("--recipe", default="rog", help="a packaged recipe (rog, dynunet, ...) or a .yaml file")
     parser.add_argument(
-        "--fold", type=_fold_number, default=0, metavar="N|all",
+        "--fold", type=fold_number, default=0, metavar="N|all",
         help="the fold that is held out, counted from 0 (default 0); all: train on every case, and hold none out",
     )  # fmt: skip
     parser.add_argument(
@@ -231,7 +256,8 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
     set_argument(parser)
 
 
-def _fold_number(text: str) -> FoldNumber:
+def fold_number(text: str) -> FoldNumber:
+    """Read the number of a fold, or `all`."""
     if text == "all":
         return "all"
     try:

@@ -21,6 +21,8 @@ from voxward.cli.arguments import (
     set_argument,
     size,
     told,
+    trust_argument,
+    trusted,
 )
 from voxward.report.progress import BarProgress
 
@@ -48,6 +50,7 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cases", type=int, help="the number of cases, of which the first are taken; short for --set cases=N")
     set_argument(parser, "change an entry of the protocol or of the systems, for example --set budget.steps=50")
     channels_argument(parser)
+    trust_argument(parser)
     reading_arguments(parser, "as the systems were trained, else refuse")
     add("--estimate", action="store_true", help="only estimate how many hours the attack will take")
     add("--list", action="store_true", dest="listed", help="print attacks, ensembles, objectives and protocols")
@@ -68,7 +71,7 @@ def attack(arguments: Arguments) -> int:
     from voxward.core.choices import Cases, Reading
     from voxward.core.errors import UserError
 
-    values = given(arguments, dataset=Cases, reading=Reading)
+    values = trusted(given(arguments, dataset=Cases, reading=Reading), "systems")
     if values.pop("listed"):
         return _list()
     if not values["systems"] or values["dataset"].dataset is None:

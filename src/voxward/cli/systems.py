@@ -20,13 +20,15 @@ from voxward.cli.arguments import (
     reading_arguments,
     set_argument,
     told,
+    trust_argument,
+    trusted,
     workers_argument,
 )
 from voxward.core.choices import Compute, Reading
 from voxward.core.errors import UserError
 from voxward.report.progress import BarProgress
 
-_SYSTEM = "a run folder of `voxward train`, or a system.yaml of `voxward compose`"
+_SYSTEM = "a run folder of `voxward train`, a model of another tool, or a system.yaml"
 _ENTRIES = "change an entry of the system, for example --set tta=mirrors; may be given several times"
 
 
@@ -36,6 +38,7 @@ def compose_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("systems", nargs="+", help="run folders, or other system.yaml files")
     parser.add_argument("--out", required=True, help="the file to write, which ends with .yaml")
     set_argument(parser, "add an entry, for example --set margin=10 or --set mean=probabilities")
+    trust_argument(parser)
     overwrite_argument(parser)
 
 
@@ -64,8 +67,9 @@ def predict(arguments: Arguments) -> int:
     """Run `voxward predict`."""
     from voxward.commands.predict import predict
 
+    values = trusted(given(arguments, reading=Reading), "system")
     with BarProgress(errors) as progress:
-        written, failed = outcome(lambda: predict(**given(arguments, reading=Reading), progress=progress))
+        written, failed = outcome(lambda: predict(**values, progress=progress))
     if written:
         console.print(f"{len(written)} predictions in {escape(str(written[0].parent))}")
     return told(failed)
@@ -106,7 +110,7 @@ def evaluate(arguments: Arguments) -> int:
 
     groups = {"dataset": Cases, "scoring": Scoring, "compute": Compute, "reading": Reading}
     folder = _scored(arguments)
-    values = given(arguments, **groups)
+    values = trusted(given(arguments, **groups), *([] if folder is not None else ["system"]))
     with BarProgress(errors) as progress:
         if folder is None:
             result, failed = outcome(lambda: evaluate(**values, progress=progress))
@@ -160,6 +164,7 @@ def merge_arguments(parser: argparse.ArgumentParser) -> None:
         "--owned-by-second", nargs="+", type=int, default=[2], help="label values of SECOND (default 2)"
     )
     channels_argument(parser)
+    trust_argument(parser)
     reading_arguments(parser, "as the systems were trained, else refuse")
     device_arguments(parser)
     overwrite_argument(parser)
@@ -169,8 +174,9 @@ def merge(arguments: Arguments) -> int:
     """Run `voxward merge`."""
     from voxward.commands.merge import merge
 
+    values = trusted(given(arguments, reading=Reading), "first", "second")
     with BarProgress(errors) as progress:
-        written, failed = outcome(lambda: merge(**given(arguments, reading=Reading), progress=progress))
+        written, failed = outcome(lambda: merge(**values, progress=progress))
     if written:
         console.print(f"{len(written)} merged segmentations in {escape(arguments.out)}")
     return told(failed)
@@ -178,6 +184,7 @@ def merge(arguments: Arguments) -> int:
 
 def _system_arguments(parser: argparse.ArgumentParser) -> None:
     set_argument(parser, _ENTRIES)
+    trust_argument(parser)
     channels_argument(parser)
     parser.add_argument("--resume", action="store_true", help="keep what this system has made of these files")
     reading_arguments(parser, "as the run was trained, else refuse")

@@ -14,6 +14,7 @@ from voxward.cli.arguments import (
     device_arguments,
     devices_argument,
     errors,
+    fold_number,
     given,
     nan_argument,
     nan_override,
@@ -71,9 +72,10 @@ def train(arguments: Arguments) -> int:
 def harden_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward harden`."""
     add = parser.add_argument
-    add("run", help="the folder of a trained run")
-    add("--out", required=True, help="the folder of the hardened run")
-    add("--dataset", help="the folder in which the dataset of the run lies now, if it was moved")
+    add("run", help="the folder of a trained run, or a results folder of nnU-Net")
+    add("--out", required=True, help="the folder of the hardened run or results folder")
+    add("--dataset", help="the folder in which the dataset lies now, if it was moved; needed for an nnU-Net")
+    add("--fold", type=fold_number, metavar="N|all", help="the fold of an nnU-Net to harden, if there are several")
     add("--method", default="free", choices=DEFENCES, metavar="NAME", help="%(choices)s (default free)")
     add("--eps", type=size, default=8 / 255, help="the largest change, a share of the intensity range (default 8/255)")
     add("--minutes", type=float, help="the time budget of the training (default: the epochs of the recipe)")

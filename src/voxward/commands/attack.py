@@ -22,11 +22,11 @@ from voxward.robustness.estimate import estimate_hours
 from voxward.robustness.measure import measure
 from voxward.robustness.protocol import Protocol, load_protocol
 from voxward.robustness.setup import set_up
-from voxward.systems.open import KINDS
+from voxward.systems.open import KINDS, Given, path_of
 
 
 def attack(
-    systems: Sequence[Path | str] | Path | str,
+    systems: Sequence[Given] | Given,
     dataset: Path | str | Cases,
     *,
     out: Path | str | None = None,
@@ -44,7 +44,7 @@ def attack(
     with other settings needs another `out`.
 
     Args:
-        systems: Run folders or `system.yaml` files of `voxward compose`.
+        systems: Run folders, models of other tools, `system.yaml` files, `voxward.Trusted` of one, or open systems.
         dataset: The dataset, whose labelled cases that no system was trained on are attacked; or `voxward.Cases`.
         out: The folder of the results; by default RUN/attack, where there is one system that is a single run. It gets
             records/ (one file per unit of work), robustness.md and .csv, classes.md, areas.md, sanity.json, figures and
@@ -72,13 +72,13 @@ def attack(
         >>> found = voxward.attack("run", "Task04_Hippocampus", protocol="quick", overrides=["cases=3"])
         >>> found.report.markdown()
     """
-    given = [systems] if isinstance(systems, str | Path) else list(systems)
+    given = list(systems) if isinstance(systems, Sequence) and not isinstance(systems, str) else [systems]
     if not given:
         raise UserError("systems must name at least one run folder or system.yaml")
     of_protocol, of_systems = _sorted(overrides)
     chosen = load_protocol(protocol, of_protocol)
     folder = Path(out) if out is not None else _default_folder(given)
-    sources = [Source(str(path), tuple(of_systems), device) for path in given]
+    sources = [Source.of(system, of_systems, device) for system in given]
     source, cases = _opened(dataset)
     refuse_own_folder(folder, source)
     worker = set_up(sources, source, chosen, folder / "volumes", overwrite, cases, reading)
@@ -96,7 +96,7 @@ def _measured(worker: Worker, outputs: Outputs, progress: Progress) -> AttackRep
     return result
 
 
-def benchmark(systems: Sequence[Path | str] | Path | str, dataset: Path | str | Cases, **options: Any) -> AttackReport:
+def benchmark(systems: Sequence[Given] | Given, dataset: Path | str | Cases, **options: Any) -> AttackReport:
     """Call `attack`, whose former name for several systems this is; it will be removed."""
     warnings.warn("voxward benchmark is now voxward attack, which takes several systems", stacklevel=2)
     return attack(systems, dataset, **options)
@@ -121,8 +121,8 @@ def _sorted(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     return mine, [change for change in overrides if change not in mine]
 
 
-def _default_folder(systems: Sequence[Path | str]) -> Path:
-    first = Path(systems[0])
-    if len(systems) > 1 or not first.is_dir():
+def _default_folder(systems: Sequence[Given]) -> Path:
+    first = path_of(systems[0])
+    if len(systems) > 1 or first is None or not first.is_dir():
         raise UserError("out must be given where several runs are attacked, or a system.yaml")
     return first / "attack"

@@ -17,6 +17,7 @@ def compose(
     out: Path | str,
     overrides: Sequence[str] = (),
     overwrite: bool = False,
+    trust: bool = False,
 ) -> Path:
     """Combine systems into one, and write it as a YAML file that every command takes in place of a run folder.
 
@@ -27,6 +28,7 @@ def compose(
         out: The file to write, ending with .yaml.
         overrides: Further entries, such as `mean=probabilities`, `margin=10`, `stage=fine` or `tta=symmetries`.
         overwrite: Replace a file that voxward did not write, or that was edited since.
+        trust: Whether programs that the systems consist of may run, to try the new system. The file does not say so.
 
     Returns:
         The file.
@@ -43,5 +45,5 @@ def compose(
         raise UserError(f"out must be a file that ends with .yaml, got {out}")
     outputs = Outputs(target.parent, "a system", overwrite)
     outputs.check([target.name])
-    outputs.text(target.name, compose_system(kind, [Path(system) for system in systems], target, overrides))
+    outputs.text(target.name, compose_system(kind, [Path(system) for system in systems], target, overrides, trust))
     return target

@@ -21,17 +21,17 @@ from voxward.metrics.policies import Scoring
 from voxward.report.destination import folder_of, refuse_several, refuse_swapped
 from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.runs.folder import RunSettings
-from voxward.runs.unseen import scope_of
 from voxward.systems.evaluate import Evaluation
 from voxward.systems.nan import nan_for, tolerance_for
-from voxward.systems.open import open_system
+from voxward.systems.open import Given, open_system, path_of
 from voxward.systems.origin import origin_of
 from voxward.systems.score import score_system
 from voxward.systems.system import System
+from voxward.systems.unseen import scope_for
 
 
 def evaluate(
-    system: Path | str,
+    system: Given,
     dataset: Path | str | Cases | None = None,
     *,
     out: Path | str | None = None,
@@ -46,7 +46,7 @@ def evaluate(
     """Predict the cases that no part of a system was trained on, and score them in their files' own voxels.
 
     Args:
-        system: A run folder, or a `system.yaml` of `voxward compose`.
+        system: A run folder, model of another tool or `system.yaml`, or `voxward.Trusted` of one; or an open system.
         dataset: The run's dataset, wherever it lies and whatever it is called now, or another one, whose labelled cases
             are scored that the system was not trained on; or `voxward.Cases`. None: the dataset of the first run.
         out: The folder of predictions and metrics. By default, for a single run, the run folder for its validation
@@ -73,12 +73,12 @@ def evaluate(
         >>> voxward.evaluate("run", scoring=Scoring("brats")).foreground.mean
     """
     cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
-    refuse_swapped(system, cases.dataset)
+    refuse_swapped(path_of(system), cases.dataset)
     opened = open_system(system, overrides, compute.device)
     if out is None:
-        refuse_several(system, opened.runs)
+        refuse_several(path_of(system), opened.runs)
     source = _source(opened, cases, reading)
-    scope = scope_of(opened.runs, source, cases, workers=compute.workers, progress=progress)
+    scope = scope_for([opened], source, cases, workers=compute.workers, progress=progress)
     scope.warn()
     origin = origin_of(opened, source, scope, cases.split)
     target = folder_of(opened.runs[0], origin, scope, cases) if out is None else Path(out)

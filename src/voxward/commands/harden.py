@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from voxward.core.choices import Change, Compute, Fold
+from voxward.core.choices import Change, Compute, Fold, FoldNumber
+from voxward.core.errors import UserError
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
 from voxward.report.training import draw_curve
 from voxward.runs.folder import RunFolder, RunSettings
-from voxward.systems.open import run_of
+from voxward.systems.nnunet.system import NnUNetEntry
+from voxward.systems.open import results_of, run_of
 from voxward.training.begin import Request
 from voxward.training.harden import hardening
+from voxward.training.nnunet.harden import NnSource, harden_nnunet
 from voxward.training.train import train_run
 
 
@@ -30,26 +33,31 @@ def harden(
     compute: Compute = Compute(),
     progress: Progress = silent,
 ) -> Path:
-    """Train a run further on adversarial patches, into a new run folder.
+    """Train a run, or an nnU-Net, further on adversarial patches, into a new folder of the same kind.
 
     The new run begins with the weights that the first run deploys, and at half its learning rate. It has the recipe,
     the plan and the split of the first run, so that its validation cases stay unseen. Nothing is written into the
     first run: its prepared cases are shared where they are those of the dataset, and otherwise prepared again.
 
+    A results folder of nnU-Net becomes a results folder that nnU-Net loads: one fold of it in a call, prepared as
+    nnU-Net does, trained on its last output. The fold's validation cases stay unseen.
+
     Args:
-        run: The folder of a trained run, or a `system.yaml` of a single run.
-        out: The folder of the hardened run.
+        run: The folder of a trained run, or a `system.yaml` of a single run; or a results folder of nnU-Net, or its zip
+            file.
+        out: The folder of the hardened run, or of the hardened results folder.
         method: The defence: `free`, `pgd` or `trades`, see `core.recipe.Defence`.
         eps: The largest change of a voxel, as a share (0 to 1) of the intensity range of a case.
         overrides: Changes to the recipe, each as `dotted.key=value`, such as `defence.steps=5`.
         minutes: The time budget of the training; None trains the epochs of the recipe.
         resume: True goes on with the run in `out`, with its own method and eps.
-        change: Where the dataset lies now if it was moved, and the seed.
+        change: Where the dataset lies now if it was moved, and the seed. For a results folder of nnU-Net, where the
+            dataset lies, and which fold is hardened if there are several.
         compute: The device, the number of processes that train together, and how many cases are prepared at once.
         progress: A function that is told about every step.
 
     Returns:
-        The folder of the hardened run.
+        The folder that was written.
 
     Raises:
         UserError: An argument is wrong, or what is to be resumed is not a hardening of `run`.
@@ -61,16 +69,34 @@ def harden(
         >>> import voxward
         >>> hardened = voxward.harden("run", out="hardened", method="pgd", eps=4 / 255)  # doctest: +SKIP
     """
-    before = run_of(run)
-    dataset = load_json(RunSettings, before.settings).dataset if change.dataset is None else change.dataset
+    start, dataset = _start(run, change)
     asked = Request(
-        dataset=open_dataset(dataset),
-        out=RunFolder(Path(out)),
-        recipe=str(before.recipe),
-        overrides=tuple(overrides),
-        minutes=minutes,
-        resume=resume,
-        fold=Fold(seed=change.seed),
-        compute=compute,
-    )
-    return train_run(hardening(before, asked, method, eps), draw_curve, progress).root
+        open_dataset(dataset), RunFolder(Path(out)), recipe="", overrides=tuple(overrides), minutes=minutes,
+        resume=resume, fold=Fold(seed=change.seed), compute=compute,
+    )  # fmt: skip
+    if isinstance(start, NnSource):
+        return harden_nnunet(start, asked, method, eps, draw_curve, progress)
+    return train_run(hardening(start, asked, method, eps), draw_curve, progress).root
+
+
+def _start(run: Path | str, change: Change) -> tuple[RunFolder | NnSource, Path | str]:
+    """What is hardened, and where its dataset lies."""
+    if (results := results_of(run)) is None:
+        if change.fold is not None:
+            raise UserError(f"fold {change.fold} says which network of an nnU-Net is hardened, but {run} is a run")
+        before = run_of(run)
+        return before, change.dataset or load_json(RunSettings, before.settings).dataset
+    if change.dataset is None:
+        raise UserError(
+            f"dataset must be given: the results folder {run} does not say where its images lie (--dataset)"
+        )
+    path, entry = results
+    return NnSource(path, _fold_of(entry, change), entry.checkpoint), change.dataset
+
+
+def _fold_of(entry: NnUNetEntry, change: Change) -> FoldNumber | None:
+    """The fold that was asked for, or the only one that a `system.yaml` deploys."""
+    if change.fold is not None or entry.folds is None or len(entry.folds) != 1:
+        return change.fold
+    fold = str(entry.folds[0])
+    return int(fold) if fold.isdecimal() else "all"

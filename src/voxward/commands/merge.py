@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voxward.core.case import Case
-from voxward.core.choices import Reading
+from voxward.core.choices import Reading, Trusted
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
@@ -17,15 +17,15 @@ from voxward.data.places import apart, within
 from voxward.systems.merge import MergeRule, pairs_of
 from voxward.systems.merge import merge as merged
 from voxward.systems.nan import nan_for, tolerance_for
-from voxward.systems.open import is_system, open_system
+from voxward.systems.open import is_system, open_system, path_of
 from voxward.systems.predict import collect_inputs, predict_cases
 from voxward.systems.score import PREDICTIONS
 from voxward.systems.system import System
 
 
 def merge(
-    first: Path | str,
-    second: Path | str,
+    first: Path | str | Trusted,
+    second: Path | str | Trusted,
     *,
     out: Path | str,
     inputs: Sequence[Path | str] = (),
@@ -39,7 +39,7 @@ def merge(
     """Merge two segmentations of every case, each believed on the classes it is better at.
 
     Args:
-        first: A folder of segmentations, or a system whose segmentations of `inputs` are made first.
+        first: A folder of segmentations, or a system (or `voxward.Trusted` of one) that segments `inputs` first.
         second: The same.
         out: The folder of the merged segmentations, which have the first one's file type and place. What systems
             predict goes into OUT/first and OUT/second.
@@ -67,10 +67,10 @@ def merge(
     folders, failures = [], Failures(reading.fail_fast)
     for given, name in ((first, "first"), (second, "second")):
         place = Outputs(target / name, PREDICTIONS, overwrite)
-        if is_system(Path(given)):
+        if is_system(path := path_of(given)):
             cases, opened = _inputs(given, inputs, device, reading)
             predict_cases(opened, failures.left(cases), place, progress=progress, failures=failures)
-        folders.append(place.folder if is_system(Path(given)) else Path(given))
+        folders.append(place.folder if is_system(path) else path)
     pairs = pairs_of(folders[0], folders[1], failures.cases)
     if target.resolve() in [folder.resolve() for folder in folders]:
         raise UserError(f"out {target} is one of the two folders: choose another")
@@ -86,11 +86,11 @@ def merge(
 
 
 def _inputs(
-    system: Path | str, inputs: Sequence[Path | str], device: str, reading: Reading
+    system: Path | str | Trusted, inputs: Sequence[Path | str], device: str, reading: Reading
 ) -> tuple[Sequence[Case], System]:
     """The cases that a system is to segment, and the system."""
     if not inputs:
-        raise UserError(f"{system} is a system: inputs must name the volumes that it segments")
+        raise UserError(f"{path_of(system)} is a system: inputs must name the volumes that it segments")
     opened = open_system(system, device=device)
     cases = collect_inputs(inputs, opened.channels, reading)
     cases = reading_nan(cases, nan_for(opened.runs, reading))

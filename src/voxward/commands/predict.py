@@ -15,13 +15,13 @@ from voxward.data.formats import refuse_dataset_folder
 from voxward.data.nan import reading_nan
 from voxward.data.places import within
 from voxward.systems.nan import nan_for, tolerance_for
-from voxward.systems.open import open_system
+from voxward.systems.open import Given, open_system
 from voxward.systems.predict import collect_inputs, predict_cases
 from voxward.systems.score import PREDICTIONS
 
 
 def predict(
-    system: Path | str,
+    system: Given,
     inputs: Sequence[Path | str] | Path | str,
     *,
     out: Path | str | None = None,
@@ -40,7 +40,7 @@ def predict(
     the others. A prediction has its input's affine, shape and file type, and an integer number type.
 
     Args:
-        system: A run folder, or a `system.yaml` of `voxward compose`.
+        system: A run folder, model of another tool or `system.yaml`, or `voxward.Trusted` of one; or an open system.
         inputs: Volume files, folders of volume files, or a dataset folder (all its cases). For a system of n channels,
             files CASE_0000 to CASE_(n-1) in one folder are the channels of one case.
         out: The folder of the predictions; by default RUN/predictions, where the system is a single run.

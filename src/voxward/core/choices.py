@@ -118,16 +118,19 @@ class Change:
     """The settings that a hardened run does not take over from the run that it begins with.
 
     Args:
-        dataset: The folder in which the dataset of the run lies now, or None if it was not moved.
+        dataset: The folder in which the dataset of the run lies now, or None if it was not moved. A results folder of
+            nnU-Net does not say where its dataset lies.
         seed: The seed of all that is drawn while training.
+        fold: The fold of a results folder of nnU-Net whose network is hardened; None takes the only one that is there.
 
     Example:
         >>> Change(seed=3)
-        Change(dataset=None, seed=3)
+        Change(dataset=None, seed=3, fold=None)
     """
 
     dataset: Path | str | None = None
     seed: int = 0
+    fold: FoldNumber | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,24 @@ class Cases:
     def __post_init__(self) -> None:
         if self.split not in SCORED_SPLITS:
             raise UserError(f"split must be one of {', '.join(SCORED_SPLITS)}, got {self.split!r}")
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """A system that may consist of programs: TorchScript, or a Python function. They run when it is opened.
+
+    Only the user can say so; nothing in a file can.
+
+    Args:
+        system: The run folder, `system.yaml`, or other path.
+        trust: Whether its programs may run.
+
+    Example:
+        >>> voxward.predict(voxward.Trusted("my-network.yaml"), ["case.nii.gz"], out="found")
+    """
+
+    system: Path | str
+    trust: bool = True
 
 
 @dataclass(frozen=True)

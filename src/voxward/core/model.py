@@ -80,6 +80,9 @@ class VolumeModel(Protocol):
 
         Returns:
             The logits (b, k, *spatial), the objective's value per case (b), and its gradient (b, c, *spatial).
+
+        Raises:
+            core.gradientless.NotDifferentiable: The model has logits, but no gradient.
         """
         ...
 

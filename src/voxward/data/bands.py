@@ -151,6 +151,23 @@ def axis_band(n_in: int, n_out: int, order: int) -> Band:
     return Band(n_out, n_in, tuple(blocks))
 
 
+def linear_band(positions: np.ndarray, n_in: int) -> Band:
+    """Return the matrix that interpolates an axis linearly at any positions; beyond its ends the edge goes on.
+
+    Args:
+        positions: Where each voxel of the result samples the axis, in voxels of the axis, never falling.
+        n_in: The length of the axis in voxels.
+
+    Returns:
+        The matrix (number of positions, n_in), whose rows each sum to 1.
+    """
+    place, count = np.clip(positions, 0, n_in - 1), len(positions)
+    if n_in * count <= _ONE_PIECE:
+        return Band(count, n_in, (Block(0, 0, _weights(place, n_in, 1)),))
+    rows = min(_ROWS, max(1, _ROWS * count // n_in))
+    return Band(count, n_in, tuple(_block(row, place[row : row + rows], n_in, 1) for row in range(0, count, rows)))
+
+
 def _positions(n_in: int, n_out: int) -> np.ndarray:
     """Where each voxel of the result samples the axis, in voxels of the axis."""
     return (np.arange(n_out) + 0.5) * n_in / n_out - 0.5

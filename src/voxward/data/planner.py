@@ -27,7 +27,7 @@ _SUSPICIOUS_PERCENTILE = 5.0
 # with 2 x 2 x 2 voxels and 16 channels some are read from memory that nobody wrote.
 _SMALLEST_EDGE = 4
 # Turning by 15 degrees and zooming by 1.15 needs about a fifth more than the patch.
-_AUGMENTATION_MARGIN = 1.2
+AUGMENTATION_MARGIN = 1.2
 
 
 def make_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
@@ -246,7 +246,7 @@ def _source(patch: Size3, shapes: list[Size3]) -> Size3:
     longest = np.max(shapes, axis=0)
     return _size3(
         [
-            max(edge, min(math.ceil(_AUGMENTATION_MARGIN * edge), int(most)))
+            max(edge, min(math.ceil(AUGMENTATION_MARGIN * edge), int(most)))
             for edge, most in zip(patch, longest, strict=True)
         ]
     )

@@ -237,7 +237,7 @@ def prepare_dataset(
     remove_leftovers(out)
     cases = within(reading_nan(_cases(dataset, ids), plan.nan), plan.affine_tolerance)
     preparation = preparation_digest(plan)
-    _refuse_strangers(dataset, [case for case in cases if not _is_current(case, out, preparation)], out, overwrite)
+    _refuse_strangers(dataset, [case for case in cases if not is_current(case, out, preparation)], out, overwrite)
     _claim(out, plan)
 
     def work(case: Case) -> None:
@@ -267,12 +267,12 @@ def is_prepared(dataset: Dataset, plan: Plan, out: Path, ids: Sequence[str]) -> 
     if not path.is_file() or preparation_digest(load_plan(path)) != preparation_digest(plan):
         return False
     preparation = preparation_digest(plan)
-    return all(_is_current(case, out, preparation) for case in _cases(dataset, ids))
+    return all(is_current(case, out, preparation) for case in _cases(dataset, ids))
 
 
 def recorded_identity(case: Case, plan: Plan, out: Path) -> Identity | None:
     """Return what the image of a prepared case is recognised by; None unless it lies in `out` as its files are now."""
-    current = _is_current(case, out, preparation_digest(plan))
+    current = is_current(case, out, preparation_digest(plan))
     return read_record(inside(out, case.id)).identity if current else None
 
 
@@ -322,10 +322,14 @@ def _claim(out: Path, plan: Plan) -> None:
         )
 
 
-def _is_current(case: Case, out: Path, preparation: str, whole: bool = False) -> bool:
-    """Whether a case lies prepared in `out`, as the plan says, from the files that it has now.
+def is_current(case: Case, out: Path, preparation: str, whole: bool = False) -> bool:
+    """Return whether a case lies prepared in `out`, by the same decisions and from the files that it has now.
 
-    Its arrays must have their sizes; if `whole`, every byte of them is read and compared with the checksums.
+    Args:
+        case: The case.
+        out: The folder of the prepared cases.
+        preparation: A short name for the decisions.
+        whole: Whether every byte of its arrays is compared with the checksums; otherwise their sizes are.
     """
     folder = inside(out, case.id)
     if not (folder / "case.json").is_file() or not all(file.is_file() for file in files_of(case)):
@@ -341,7 +345,7 @@ def _is_current(case: Case, out: Path, preparation: str, whole: bool = False) ->
 def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite: bool) -> None:
     # Taken before the files are read: one that changes meanwhile is prepared again next time.
     digest = case_digest(case, preparation)
-    if _is_current(case, out, preparation, whole=True):
+    if is_current(case, out, preparation, whole=True):
         return
     volume = read_case(case)
     label = None if case.label is None else read_truth(case, volume)

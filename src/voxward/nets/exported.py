@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,53 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from voxward.core.errors import UserError
-from voxward.core.registry import Registry
-
-_ATEN = (
-    "conv1d.default", "conv2d.default", "conv3d.default", "conv2d.padding", "conv3d.padding", "convolution.default",
-    "conv_transpose2d.input", "conv_transpose3d.input", "instance_norm.default", "batch_norm.default",
-    "group_norm.default", "layer_norm.default", "_native_batch_norm_legit_no_training.default",
-    "relu.default", "relu_.default", "leaky_relu.default", "leaky_relu_.default", "prelu.default", "elu.default",
-    "gelu.default", "silu.default", "silu_.default", "mish.default", "hardswish.default", "sigmoid.default",
-    "tanh.default", "softmax.int", "_softmax.default", "log_softmax.int", "dropout.default", "feature_dropout.default",
-    "alpha_dropout.default", "clone.default", "contiguous.default", "add.Tensor", "add.Scalar", "add_.Tensor",
-    "sub.Tensor", "sub.Scalar", "mul.Tensor", "mul.Scalar", "div.Tensor", "div.Scalar", "neg.default",
-    "pow.Tensor_Scalar",
-    "sqrt.default", "rsqrt.default", "exp.default", "mean.dim", "sum.dim_IntList", "amax.default", "amin.default",
-    "clamp.default", "clamp_min.default", "maximum.default", "minimum.default", "cat.default", "stack.default",
-    "split.Tensor", "split_with_sizes.default", "chunk.default", "slice.Tensor", "select.int", "index_select.default",
-    "permute.default", "transpose.int", "view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints",
-    "unsqueeze.default", "squeeze.dim", "squeeze.dims", "expand.default", "repeat.default", "flip.default",
-    "constant_pad_nd.default", "pad.default", "reflection_pad3d.default", "replication_pad3d.default",
-    "max_pool2d.default", "max_pool3d.default", "avg_pool2d.default", "avg_pool3d.default",
-    "adaptive_avg_pool2d.default", "adaptive_avg_pool3d.default", "upsample_nearest2d.vec", "upsample_nearest3d.vec",
-    "upsample_bilinear2d.vec", "upsample_trilinear3d.vec", "upsample_nearest3d.default",
-    "upsample_trilinear3d.default", "linear.default", "matmul.default", "bmm.default", "mm.default", "addmm.default",
-    "scaled_dot_product_attention.default", "_to_copy.default", "to.dtype", "detach.default", "alias.default",
-    "sym_size.int", "zeros_like.default", "ones_like.default",
-)  # fmt: skip
-_PLAIN: dict[str, Callable[..., Any]] = {
-    f"_operator.{name}": getattr(operator, name)
-    for name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "getitem", "ge", "le", "eq", "lt", "gt")
-}
-
-
-def _aten(name: str) -> Callable[..., Any]:
-    packet, _, overload = name.partition(".")
-    found: Callable[..., Any] = getattr(getattr(torch.ops.aten, packet), overload)
-    return found
-
-
-OPERATORS: Registry[Callable[..., Any]] = Registry(
-    "operator of an exported network",
-    {**{f"torch.ops.aten.{name}": _aten(name) for name in _ATEN}, **_PLAIN, "math.trunc": math.trunc},
-)
+from voxward.nets.exported_operators import CHECKS, OPERATORS, call, in_place, refuse_training
 
 _KINDS: dict[int, torch.dtype] = {
     1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 6: torch.float16, 7: torch.float32,
     8: torch.float64, 12: torch.bool, 13: torch.bfloat16,
 }  # fmt: skip
-_LARGEST = 1 << 34
+# Views may repeat their numbers, such as a mask that is the same for all channels, but not without end.
+_MOST_REPEATED = 1 << 24
+_MOST_NUMBERS = 1 << 31
+"""The most numbers of one layer's result for one window; more fit no memory."""
+# The name of no node.
+_DEVICE = "<device>"
 
 
 @dataclass(frozen=True)
@@ -98,6 +62,8 @@ class ExportedNetwork(nn.Module):
         super().__init__()
         self.program = program
         self._places = {name: f"weight_{n}" for n, name in enumerate(weights)}
+        # What writes into its argument must not write into the caller's image.
+        self._writes = any(in_place(node["target"]) for node in program.nodes)
         for name, value in weights.items():
             place = self._places[name]
             if value.is_floating_point():
@@ -105,31 +71,54 @@ class ExportedNetwork(nn.Module):
             else:
                 self.register_buffer(place, value)
 
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Return the sizes of the image (b, c, *spatial) that the network takes; None where a size is free."""
+        return self.program.shape
+
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of a batch of windows (b, c, *spatial)."""
-        if self.program.shape[0] == 1 and len(images) > 1:
+        """Return what the network says about a batch of windows (b, c, *spatial).
+
+        Raises:
+            UserError: The windows have a size that the network was not exported for.
+        """
+        sizes = tuple(images.shape[1:])
+        if len(sizes) != len(self.shape) - 1 or any(
+            size not in (None, given) for size, given in zip(self.shape[1:], sizes, strict=True)
+        ):
+            raise UserError(f"the network was exported for images of shape {self.shape[1:]}, got {sizes}")
+        images = images.clone() if self._writes else images
+        if self.shape[0] == 1 and len(images) > 1:
             return torch.cat([self._run(image[None]) for image in images])
         return self._run(images)
 
-    def _run(self, images: Tensor) -> Tensor:
-        values: dict[str, Any] = {
-            name: images if weight is None else getattr(self, self._places[weight])
-            for name, weight in self.program.inputs
-        }
+    def check_memory(self, shape: Sequence[int]) -> None:
+        """Refuse a network some layer of which fits no memory, without computing anything.
+
+        Args:
+            shape: The sizes of the image (b, c, *spatial).
+
+        Raises:
+            UserError: There is such a layer.
+        """
+        weights = {name: getattr(self, place).to("meta") for name, place in self._places.items()}
+        self._run(torch.empty(tuple(shape), device="meta"), weights, _MOST_NUMBERS)
+
+    def _run(self, images: Tensor, weights: Mapping[str, Tensor] | None = None, most: int | None = None) -> Tensor:
+        values: dict[str, Any] = {_DEVICE: images.device}
+        for name, weight in self.program.inputs:
+            held = images if weight is None else getattr(self, self._places[weight])
+            values[name] = held if weight is None or weights is None else weights[weight]
         for node in self.program.nodes:
+            if node["target"] in CHECKS:
+                continue
             arguments = {each["name"]: _value(each["arg"], values) for each in node["inputs"]}
-            found = _call(OPERATORS[node["target"]], node, arguments)
-            names = [name for each in node["outputs"] for name in _names(each)]
-            values.update(zip(names, [found] if len(names) == 1 else found, strict=True))
+            found = call(node["target"], arguments)
+            if isinstance(found, Tensor) and most is not None and found.numel() > most:
+                raise UserError(f"{node['target']} makes {found.numel()} numbers of one window, which fit no memory")
+            values.update(_results(node["outputs"], found))
         output: Tensor = values[self.program.output]
         return output
-
-
-def _call(function: Callable[..., Any], node: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
-    # Plain functions of Python take their arguments by place.
-    if node["target"] in _PLAIN or node["target"].startswith("math."):
-        return function(*arguments.values())
-    return function(**arguments)
 
 
 def read_exported(path: Path) -> ExportedNetwork:
@@ -150,6 +139,7 @@ def read_exported(path: Path) -> ExportedNetwork:
         raise FileNotFoundError(f"there is no exported network {path}")
     try:
         with zipfile.ZipFile(path) as archive:
+            _refuse_packed(archive)
             root = _root(archive)
             names = [name for name in archive.namelist() if name.startswith(f"{root}/models/")]
             if len(names) != 1:
@@ -165,8 +155,21 @@ def read_exported(path: Path) -> ExportedNetwork:
         return ExportedNetwork(program, weights).eval()
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except (zipfile.BadZipFile, json.JSONDecodeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged, or no file of torch.export.save: {error!r}") from error
+    except _DAMAGED as error:
+        raise UserError(f"{path} is damaged, or no file of torch.export.save: {error!r}"[:500]) from error
+
+
+_DAMAGED = (
+    zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError,
+    EOFError, RuntimeError, NotImplementedError,
+)  # fmt: skip
+
+
+def _refuse_packed(archive: zipfile.ZipFile) -> None:
+    """torch.export.save compresses nothing; what is packed could unpack to more than fits into memory."""
+    packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+    if packed:
+        raise UserError(f"{packed[0]!r} in it is compressed, which torch.export.save does not do")
 
 
 def _root(archive: zipfile.ZipFile) -> str:
@@ -190,31 +193,42 @@ def _tensor(archive: zipfile.ZipFile, folder: str, name: str, entry: Mapping[str
     kind = _KINDS.get(meta["dtype"])
     if kind is None:
         raise UserError(f"the weight {name!r} has a number type that is not known")
-    sizes, strides = ([int(each["as_int"]) for each in meta[key]] for key in ("sizes", "strides"))
-    offset = int(meta["storage_offset"]["as_int"])
-    if min([*sizes, *strides, offset], default=0) < 0 or archive.getinfo(folder + place).file_size > _LARGEST:
-        raise UserError(f"the weight {name!r} has sizes that cannot be")
-    stored = torch.frombuffer(bytearray(archive.read(folder + place)), dtype=kind)
+    sizes, strides = ([_whole(each) for each in meta[key]] for key in ("sizes", "strides"))
+    offset = _whole(meta["storage_offset"])
+    content = archive.read(folder + place)
+    stored = torch.frombuffer(bytearray(content), dtype=kind) if content else torch.empty(0, dtype=kind)
     last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
     if 0 not in sizes and last >= len(stored):
         raise UserError(f"the weight {name!r} is shorter than its sizes say")
-    return torch.as_strided(stored, sizes, strides, offset).clone()
+    if math.prod(sizes) > max(len(stored), _MOST_REPEATED):
+        raise UserError(f"the weight {name!r} has sizes that cannot be")
+    return torch.empty(sizes, dtype=kind) if 0 in sizes else torch.as_strided(stored, sizes, strides, offset).clone()
+
+
+def _whole(given: Mapping[str, Any]) -> int:
+    """A size, stride or offset of a weight, which is a number and no expression."""
+    number = given["as_int"]
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 1 << 62:
+        raise UserError(f"a weight has a size that cannot be: {number!r}"[:200])
+    return number
 
 
 def _program(described: Mapping[str, Any]) -> Program:
     module = described["graph_module"]
     graph, signature = module["graph"], module["signature"]
     nodes = tuple(graph["nodes"])
-    unknown = sorted({str(node["target"]) for node in nodes} - set(OPERATORS))
+    unknown = sorted({str(node["target"]) for node in nodes} - set(OPERATORS) - CHECKS)
     if unknown:
-        raise UserError(f"the operators {', '.join(unknown)} are not supported")
+        raise UserError(f"the operators {', '.join(unknown)} are not supported"[:1000])
     inputs = tuple(_input(spec) for spec in signature["input_specs"])
+    refuse_training(nodes, [name for name, weight in inputs if weight is not None])
     images = [name for name, weight in inputs if weight is None]
     outputs = [name for each in graph["outputs"] for name in _names(each)]
     if len(images) != 1 or len(outputs) != 1:
         raise UserError(f"a network takes one image and returns one result, got {len(images)} and {len(outputs)}")
     sizes = graph["tensor_values"][images[0]]["sizes"]
-    return Program(nodes, inputs, outputs[0], tuple(size.get("as_int") for size in sizes))
+    # A size that is an expression is free; the expression itself is never looked at.
+    return Program(nodes, inputs, outputs[0], tuple(_whole(size) if "as_int" in size else None for size in sizes))
 
 
 _PLACES = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}
@@ -237,7 +251,14 @@ def _names(argument: Mapping[str, Any]) -> list[str]:
             return [str(value.get("name", value.get("as_name")))]
         if kind == "as_tensors":
             return [str(each["name"]) for each in value]
-    raise UserError(f"a result of the form {argument!r} is not supported")
+    raise UserError(f"a result of the form {argument!r} is not supported"[:500])
+
+
+def _results(outputs: Sequence[Mapping[str, Any]], found: Any) -> dict[str, Any]:
+    """The results of a node by name; a node with one list of results has one name for each of its members."""
+    names = [name for each in outputs for name in _names(each)]
+    several = len(outputs) != 1 or "as_tensors" in outputs[0]
+    return dict(zip(names, found if several else [found], strict=True))
 
 
 _LITERAL = ("as_int", "as_ints", "as_float", "as_floats", "as_bool", "as_bools", "as_string")
@@ -247,7 +268,7 @@ def _value(argument: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
     (kind, given), *_ = argument.items()
     if kind in _LITERAL:
         return given
-    if kind == "as_none":
+    if kind in ("as_none", "as_memory_format", "as_layout"):
         return None
     if kind in ("as_tensor", "as_sym_int", "as_sym_float", "as_sym_bool"):
         return _named(given, values)
@@ -257,9 +278,9 @@ def _value(argument: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
         return None if "as_none" in given else _named(given["as_tensor"], values)
     if kind == "as_scalar_type":
         return _KINDS[given]
-    if kind in ("as_memory_format", "as_layout", "as_device"):
-        return None
-    raise UserError(f"an argument of the form {kind} is not supported")
+    if kind == "as_device":
+        return values[_DEVICE]
+    raise UserError(f"an argument of the form {kind} is not supported"[:200])
 
 
 def _named(given: Any, values: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from voxward.core.errors import UserError
 from voxward.report.table import Row
 from voxward.report.text import eps_text
 from voxward.robustness.record import CONTROLS, Record
-from voxward.robustness.sanity import STANDARD, Finding, Thresholds
+from voxward.robustness.sanity import GRADIENTLESS, STANDARD, Finding, Thresholds
 from voxward.robustness.summary import View
 
 
@@ -60,6 +60,7 @@ def reading_notes(view: View, thresholds: Thresholds = STANDARD) -> tuple[str, .
         f"Dice of {source}; [95 % bootstrap interval over cases]; robust accuracy: share of cases "
         f"at mu / 2 or above / at {thresholds.absolute:g} or above",
         f"empty classes: {view.records[0].policy}; a case without any counts 1",
+        *(f"{model}: {GRADIENTLESS}" for model in view.models if _gradientless(view, model)),
     )
 
 
@@ -77,6 +78,11 @@ def folded_row(cells: tuple[str, ...], strong: bool = False, section: bool = Fal
 def _model_note(view: View, model: str) -> str:
     mu, cases = view.mu(model), len(view.clean_dice(model))
     return f"{model}: mu (mean clean Dice) {mu:.3f}, broken below mu / 2 = {mu / 2:.3f}, {cases} cases"
+
+
+def _gradientless(view: View, model: str) -> bool:
+    attacks = [record for record in view.records if record.model == model and record.kind == "attack"]
+    return bool(attacks) and not any(record.white_box for record in attacks)
 
 
 def _settings(records: Sequence[Record]) -> dict[str, set[str]]:

@@ -38,25 +38,27 @@ def folder_of(run: RunFolder, origin: Origin, scope: Scope, cases: Cases) -> Pat
     return folder if _holds(folder, origin) else folder.with_name(f"{folder.name}-{origin.content[:8]}")
 
 
-def refuse_several(system: Path | str, runs: Sequence[RunFolder]) -> None:
+def refuse_several(system: Path | None, runs: Sequence[RunFolder]) -> None:
     """Refuse a system that has no folder for figures of its own, where none is given.
 
     Raises:
         UserError: It is no single run folder.
     """
-    if len(runs) != 1 or not Path(system).is_dir():
+    if len(runs) != 1 or system is None or not system.is_dir():
         raise UserError(
             "out must be given for a system.yaml, or where several runs predict together: RUN's own figures stay RUN's"
         )
 
 
-def refuse_swapped(system: Path | str, dataset: Path | str | None) -> None:
+def refuse_swapped(system: Path | None, dataset: Path | str | None) -> None:
     """Refuse a dataset where a system is expected and a run where a dataset is.
 
     Raises:
         UserError: The two are swapped.
     """
-    if dataset is not None and _is_run(Path(dataset)) and Path(system).is_dir() and not _is_run(Path(system)):
+    if system is None or dataset is None:
+        return
+    if _is_run(Path(dataset)) and system.is_dir() and not _is_run(system):
         raise UserError(f"the system comes first, then the dataset: {dataset} {system}")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from voxward.attacks.random_models import SAMPLES, Averaged, is_random
 from voxward.core.case import Case
+from voxward.core.choices import Trusted
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.files import inside
@@ -22,27 +24,36 @@ from voxward.robustness.summary import View
 from voxward.robustness.trials import plan_trials
 from voxward.robustness.trials.trial import Target, Trial
 from voxward.robustness.unit import Unit, safe_name
-from voxward.systems.open import open_system
+from voxward.systems.open import Given, open_system
 from voxward.systems.system import Freeze, System
 
 
 @dataclass(frozen=True)
 class Source:
-    """How a system is opened; it can be pickled.
+    """How a system is opened; it can be pickled, if the system can.
 
     Attributes:
-        path: The run folder or `system.yaml`.
+        system: The run folder, `system.yaml` or other path; or a system that is open already.
         overrides: Changes of its entries.
         device: `auto`, `cpu` or `cuda`.
+        trust: Whether programs that the system consists of may run.
     """
 
-    path: str
+    system: str | System
     overrides: tuple[str, ...] = ()
     device: str = "auto"
+    trust: bool = False
+
+    @classmethod
+    def of(cls, system: Given, overrides: Sequence[str] = (), device: str = "auto") -> Source:
+        """Return how a system is opened that a user named."""
+        named = system.system if isinstance(system, Trusted) else system
+        trust = isinstance(system, Trusted) and system.trust
+        return cls(str(named) if isinstance(named, Path) else named, tuple(overrides), device, trust)
 
     def open(self) -> System:
         """Open the system."""
-        return open_system(self.path, self.overrides, self.device)
+        return open_system(self.system, self.overrides, self.device, self.trust)
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,7 @@ class Bench:
         seen: The ids of the cases that a system was trained on.
         left_out: The ids of cases of the dataset that are left out, because a system was trained on them.
         ignore: The value of unannotated voxels in the cases' labels; None: as each system's labels declare.
+        gradientless: For each system without a gradient, why it has none.
     """
 
     sources: Mapping[str, Source]
@@ -78,6 +90,7 @@ class Bench:
     left_out: tuple[str, ...] = ()
     ignore: int | None = None
     ordered: Mapping[str, Mapping[str, Case]] = field(default_factory=dict)
+    gradientless: Mapping[str, str] = field(default_factory=dict)
 
     def case(self, model: str, id: str) -> Case:
         """Return a case as a system reads it."""
@@ -92,7 +105,7 @@ class Bench:
     def target(self, model: str) -> Target:
         """Return what the trials of a system are planned from."""
         labels = labels_under_attack(self.labels[model], self.protocol.erase)
-        return Target(self.protocol, labels, model in self.transferred)
+        return Target(self.protocol, labels, model in self.transferred, self.gradientless.get(model, ""))
 
     def trials(self, model: str) -> dict[str, Trial]:
         """Return the trials of a system by name; raises UserError for attacks that it cannot be attacked with."""
@@ -229,6 +242,16 @@ class Worker:
         # Asked once per system: whether it is random does not depend on the case.
         if model not in self._random:
             self._random[model] = is_random(subject.model, subject.volume)
+            _warn_if(self._random[model], system.name, case.id)
         if self._random[model]:  # expectation over transformation
             subject = replace(subject, model=Averaged(subject.model, SAMPLES))
         return subject
+
+
+def _warn_if(random: bool, name: str, case: str) -> None:
+    if random:
+        warnings.warn(
+            f"{name} answered differently when it was asked twice about case {case}: the mean of {SAMPLES} answers is "
+            f"attacked, so that every query costs {SAMPLES}, and figures move from call to call",
+            stacklevel=2,
+        )

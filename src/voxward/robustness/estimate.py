@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from voxward.attacks.objectives import create_objective
 from voxward.robustness.bench import Worker
@@ -21,7 +22,13 @@ def estimate_hours(worker: Worker) -> float:
     for model in bench.sources:
         subject, trials = worker.stand(model, first).subject, bench.trials(model)
         forward = _seconds(lambda subject=subject: subject.model.logits(subject.volume))  # type: ignore[misc]
-        gradient = _seconds(lambda subject=subject: _gradient(subject))  # type: ignore[misc]
+        # Without a gradient of its own, a system's gradients are those of the surrogate.
+        other = (
+            worker.stand(model, first).surrogate().model if bench.surrogate and bench.gradientless.get(model) else None
+        )
+        asked = subject if other is None else replace(subject, model=other)
+        spends = any(trials[unit.attack].cost(2)[0] for unit in units if unit.model == model)
+        gradient = _seconds(lambda asked=asked: _gradient(asked)) if spends else 0.0  # type: ignore[misc]
         for unit in units:
             if unit.model == model:
                 gradients, forwards = trials[unit.attack].cost(bench.target(model).classes)

@@ -44,6 +44,12 @@ class Thresholds:
 STANDARD = Thresholds()
 """A tolerance of 0.01, robust accuracy at 0.5, and nothing found below 0.05."""
 
+GRADIENTLESS = (
+    "attacked without a gradient only: these attacks are weak, so assume that stronger ones exist. The figures say how "
+    "far the Dice falls at least, and not that it falls no further"
+)
+"""What is said of a system that no white-box attack was run on."""
+
 _DISTANCE = 1e-5
 """The share of eps that rounding may add to the size of a perturbation."""
 
@@ -168,7 +174,26 @@ def _reaches_zero(model: str, records: Sequence[Record], thresholds: Thresholds)
     mean = math.fsum(worst.values()) / max(len(worst), 1)
     gone = thresholds.gone
     faults = [f"white-box attacks leave Dice {mean:.3f} at eps 1"] if mean >= gone else []
+    if not rows:
+        return _looks_at_the_volume(model, records, thresholds)
     return _verdict("eps 1", model, bool(rows), faults, f"white-box attacks reach Dice below {gone:g} at eps 1")
+
+
+def _looks_at_the_volume(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
+    """Check that the Dice falls where nothing of the image need be left; a function may look at something else."""
+    rows = [r for r in records if _ruins(r) and r.attack not in CONTROLS]
+    fall = math.fsum(r.clean_dice() - r.dice() for r in rows) / max(len(rows), 1)
+    stays = "at eps 1, where nothing of the image need be left, the Dice stays as it is: is the given volume segmented?"
+    faults = [stays] if fall <= thresholds.tolerance else []
+    return _verdict("eps 1", model, bool(rows), faults, "attacks without a gradient lower the Dice at eps 1")
+
+
+def _white_box(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
+    """Say whether an attack that knows the gradients was run; without one, stronger attacks must be assumed."""
+    rows = [r for r in records if r.kind == "attack"]
+    known = any(r.white_box for r in rows)
+    text = "attacks that know the gradients were run" if known or not rows else GRADIENTLESS
+    return Finding("white-box", True if known else None, f"{model}: {text}")
 
 
 def _black_box(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
@@ -231,11 +256,13 @@ def _finds_something(model: str, records: Sequence[Record], thresholds: Threshol
 def _sees_the_model(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
     """Check that the model answers the same each time, and that its gradient reaches the image."""
     rows = [r for r in records if r.attack == PROBE]
-    masked = [r for r in rows if not r.options["reached"]]
+    blind = any(r.options.get("gradient") is False for r in rows)
+    masked = [r for r in rows if not blind and not r.options["reached"]]
     faults = [f"no gradient reaches the image of {r.case}: gradients are masked" for r in masked]
     random = "the model answers at random: what was attacked is the mean of several answers"
     faults += [random for r in rows if r.options["random"]]
-    promise = "the model answers the same each time, and its gradient arrives"
+    arrives = "it has no gradient, which none of the attacks needed" if blind else "its gradient arrives"
+    promise = f"the model answers the same each time, and {arrives}"
     return _verdict("model", model, bool(rows), faults, promise)
 
 
@@ -248,7 +275,8 @@ def _learnt(model: str, records: Sequence[Record], thresholds: Thresholds) -> Fi
             cases[text.replace(" for 1 of 1 cases", "")].add(record.case)
     total = len({r.case for r in rows})
     faults = [f"{text} ({len(found)} of {total} cases: {_few(sorted(found))})" for text, found in cases.items()]
-    return _verdict("gradients", model, bool(rows), faults, "every attack learnt from the model's gradients")
+    tested = bool(faults) or any(r.white_box for r in rows)
+    return _verdict("gradients", model, tested, faults, "every attack learnt from the model's gradients")
 
 
 def _few(names: Sequence[str]) -> str:
@@ -276,6 +304,7 @@ _CHECKS: tuple[_Check, ...] = (
     _control(CLIP),
     _falls_with_eps,
     _reaches_zero,
+    _white_box,
     _black_box,
     _in_the_ball,
     _deployed,

@@ -22,10 +22,10 @@ from voxward.data.places import dataset_within
 from voxward.robustness.bench import Bench, Source, Worker
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.trials import plan_trials
-from voxward.runs.folder import RunFolder
-from voxward.runs.unseen import Scope, scope_of
+from voxward.runs.unseen import Scope
 from voxward.systems.nan import nan_for, tolerance_for
-from voxward.systems.system import System
+from voxward.systems.system import NotDifferentiable, System
+from voxward.systems.unseen import scope_for
 
 
 def set_up(
@@ -58,14 +58,15 @@ def set_up(
         FileNotFoundError: A system is missing.
     """
     opened = _named([source.open() for source in sources])
-    surrogate = _surrogate(protocol, sources[0].device)
+    surrogate = _surrogate(protocol, sources)
     helper = None if surrogate is None else surrogate.open()
     runs = [run for system in opened.values() for run in system.runs]
     dataset = dataset_within(dataset_reading_nan(dataset, nan_for(runs, reading)), tolerance_for(runs, reading))
-    scope, failures = _scope(dataset, runs, protocol.cases, cases), Failures(reading.fail_fast)
+    scope, failures = _scope(dataset, [*opened.values()], protocol.cases, cases), Failures(reading.fail_fast)
     labels = {name: system.labels.ignoring(dataset.labels.ignore) for name, system in opened.items()}
     readable = _readable({id: dataset.case(id) for id in scope.ids}, [*opened.values()], failures, [*labels.values()])
     bench = Bench(
+        gradientless=_gradientless(opened, protocol),
         sources=dict(zip(opened, sources, strict=True)),
         labels=labels,
         cases=readable,
@@ -132,11 +133,11 @@ def _longer(system: System) -> str:
     return f"{above}-{system.name}" if above else system.name
 
 
-def _scope(dataset: Dataset, runs: Sequence[RunFolder], count: int | None, cases: Cases) -> Scope:
+def _scope(dataset: Dataset, systems: Sequence[System], count: int | None, cases: Cases) -> Scope:
     """The labelled cases that no system was trained on; what a user should know about them is a warning."""
     if not (dataset.cases or dataset.test):
         raise UserError(f"{dataset.root} has no labels: an attack needs the truth")
-    scope = scope_of(runs, dataset, cases, count)
+    scope = scope_for(systems, dataset, cases, count)
     scope.warn()
     return scope
 
@@ -172,14 +173,21 @@ def _ordered(dataset: Dataset, system: System, ids: Iterable[str], reading: Read
     return {id: own.case(id) for id in ids}
 
 
-def _surrogate(protocol: Protocol, device: str) -> Source | None:
-    return None if protocol.surrogate is None else Source(protocol.surrogate, device=device)
+def _surrogate(protocol: Protocol, sources: Sequence[Source]) -> Source | None:
+    """The surrogate's programs may run if those of every system may: a protocol's file alone cannot say so."""
+    if protocol.surrogate is None:
+        return None
+    return Source(protocol.surrogate, device=sources[0].device, trust=all(source.trust for source in sources))
 
 
 def _transferred(surrogate: System | None, systems: Mapping[str, System]) -> frozenset[str]:
     """The systems that are not the surrogate itself, which learn nothing new from it."""
     if surrogate is None:
         return frozenset()
+    try:
+        surrogate.check_gradient()
+    except UserError as error:
+        raise UserError(f"the surrogate must have a gradient, because it is attacked by one: {error}") from error
     for name, system in systems.items():
         if surrogate.labels.predicted != system.labels.predicted:
             raise UserError(
@@ -190,6 +198,17 @@ def _transferred(surrogate: System | None, systems: Mapping[str, System]) -> fro
     found = frozenset(name for name, system in systems.items() if not _same(system, surrogate))
     if not found:
         raise UserError(f"the surrogate is {', '.join(systems)} itself: a transfer attack needs another model")
+    return found
+
+
+def _gradientless(systems: Mapping[str, System], protocol: Protocol) -> Mapping[str, str]:
+    """Why each system without a gradient has none; a network on a window has one."""
+    found = {}
+    for name, system in systems.items() if protocol.mode == "volume" else ():
+        try:
+            system.check_gradient()
+        except NotDifferentiable as error:
+            found[name] = str(error)
     return found
 
 
@@ -205,8 +224,6 @@ def _check(system: System, bench: Bench, name: str) -> None:
         raise UserError("gradients in fp16 vanish: attack in bf16 or fp32")
     if bench.protocol.mode == "patch":
         system.network()
-    else:
-        system.check_gradient()
     trials = plan_trials(bench.target(name))
     for group, members in bench.protocol.ensembles.items():
         if unknown := [member for member in members if member not in trials]:

@@ -30,6 +30,7 @@ from voxward.systems.cascade_model import CascadeModel, HeldBox, Stage
 from voxward.systems.crop import bounding_box, crop, overlap, sides
 from voxward.systems.deployment import Deployment, deployment_of
 from voxward.systems.digest import digest
+from voxward.systems.masks import masks_of
 from voxward.systems.opening import Opening
 from voxward.systems.system import Freeze, IntensityRange, NotDifferentiable, Segmentation, System
 
@@ -138,8 +139,7 @@ class CascadeSystem:
     title: str = "cascade"
 
     def __post_init__(self) -> None:
-        found = [*self.region.problems(), *self._problems()]
-        if found:
+        if found := [*self.region.problems(), *self._problems()]:
             raise UserError("; ".join(found))
 
     @property
@@ -166,6 +166,11 @@ class CascadeSystem:
     def precision(self) -> str:
         """The number types of both systems, joined by + where they differ."""
         return "+".join(dict.fromkeys((self.fine.precision, self.coarse.precision)))
+
+    @property
+    def parts(self) -> tuple[System, System]:
+        """The two stages."""
+        return self.fine, self.coarse
 
     @property
     def runs(self) -> tuple[RunFolder, ...]:
@@ -237,13 +242,13 @@ class CascadeSystem:
 
         With the stage `coarse` the model is the coarse system on the whole volume, so that the fine one is misled; with
         `fine` the fine system in the box, background around it. Without a box it is the coarse system, whose result
-        is then the cascade's.
-
-        Raises:
-            NotDifferentiable: The cascade looks for single classes, only localises, or masks the volume.
+        is then the cascade's. A cascade without a gradient is bound through its masks, and holds no box.
         """
-        self.check_gradient()
         self.check(volume.array.shape[0], volume.affine)
+        try:
+            self.check_gradient()
+        except NotDifferentiable as error:
+            return masks_of(self, volume, str(error))
         return self.frozen(volume, self._located(volume, None, whole)[3], how, whole, inside)
 
     def frozen(
@@ -254,7 +259,11 @@ class CascadeSystem:
         whole: Volume | None = None,
         inside: Box | None = None,
     ) -> HeldBox:
-        """Bind both systems to a clean volume with a box that is given; see `freeze`."""
+        """Bind both systems to a clean volume with a box that is given; see `freeze`.
+
+        Raises:
+            NotDifferentiable: The cascade has no gradient.
+        """
         self.check_gradient()
         stage = self.region.stage
         if box is None or stage == "coarse":
@@ -269,7 +278,20 @@ class CascadeSystem:
         return HeldBox(CascadeModel(coarse, fine, place, how.gradient), box, stage)
 
     def check_gradient(self) -> None:
-        """Refuse a cascade that looks for single classes, only localises, or masks the volume; see System."""
+        """Refuse a cascade that looks for single classes, only localises, or masks the volume; see System.
+
+        Raises:
+            NotDifferentiable: It is such a cascade, or one of its systems has no gradient.
+            UserError: Such a cascade is to be attacked in one of its stages alone.
+        """
+        try:
+            self._check_gradient()
+        except NotDifferentiable as error:
+            if self.region.stage != "both":
+                raise UserError(f"{error}: such a cascade is attacked whole, and stage must be 'both'") from error
+            raise
+
+    def _check_gradient(self) -> None:
         region, legal = self.region, Region()
         wrong = [
             f"{name} must be {getattr(legal, name)!r}, got {getattr(region, name)!r}"
@@ -277,13 +299,17 @@ class CascadeSystem:
             if getattr(region, name) != getattr(legal, name)
         ]
         if wrong:
-            raise NotDifferentiable(f"this cascade cannot be attacked: {'; '.join(wrong)}")
+            raise NotDifferentiable(f"{self.name} is a cascade without a gradient: {'; '.join(wrong)}")
         for system in (self.coarse, self.fine):
             system.check_gradient()
 
     def notes(self, frozen: VolumeModel, found: Segmentation) -> Mapping[str, Any]:
-        """Return the stage, the held box, the box that was found, and the share of their union that both hold."""
-        assert isinstance(frozen, HeldBox)
+        """Return the stage, the held box, the box that was found, and the share of their union that both hold.
+
+        A cascade without a gradient holds no box.
+        """
+        if not isinstance(frozen, HeldBox):
+            return {"stage": self.region.stage, "box_found": found.notes["box"]}
         return {
             "stage": self.region.stage,
             "box_held": sides(frozen.box),

@@ -171,13 +171,16 @@ class EnsembleSystem:
         self, volume: Volume, how: Freeze = Freeze(), whole: Volume | None = None, inside: Box | None = None
     ) -> VolumeModel:
         """Bind all pipelines to a clean volume; see System."""
+        self.check_gradient()
         return PipelineModel.freeze(
             self.predictors, volume, self.labels.head, self.mean, gradient=how.gradient, whole=whole, inside=inside,
             statistics=how.statistics, weights=self.weights,
         )  # fmt: skip
 
     def check_gradient(self) -> None:
-        """Do nothing: the whole pipeline has a gradient."""
+        """Refuse a member without a gradient; see System."""
+        for part in self.parts:
+            part.check_gradient()
 
     def notes(self, frozen: VolumeModel, found: Segmentation) -> Mapping[str, Any]:
         """Return nothing: an ensemble decides nothing that an attack holds but the deployment does not."""

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+from voxward.core.choices import Trusted
 from voxward.core.document import with_format, without_format
 from voxward.core.errors import UserError
 from voxward.core.reading import read_text
@@ -16,18 +17,25 @@ from voxward.core.structure import from_data
 from voxward.core.yaml import dump_yaml, override, read_yaml
 from voxward.pipeline.precision import resolve_device
 from voxward.runs.folder import RunFolder
+from voxward.systems.blackbox import BlackBoxEntry, blackbox_entries, open_blackbox
+from voxward.systems.bundle.system import BundleEntry, bundle_alone, bundle_entries, open_bundle
 from voxward.systems.cascade import CascadeEntry, cascade_entries, open_cascade
 from voxward.systems.deployment import Deployment
 from voxward.systems.ensemble import EnsembleEntry, ensemble_entries, open_ensemble
+from voxward.systems.network.entry import NetworkEntry
+from voxward.systems.network.system import network_alone, network_entries, open_network
 from voxward.systems.nnunet.system import NnUNetEntry, nnunet_alone, nnunet_entries, open_nnunet
 from voxward.systems.opening import Opening
 from voxward.systems.run import RunEntry, open_run, run_entries
 from voxward.systems.system import System
 
 _SUFFIXES = (".yaml", ".yml")
-_LEGAL = "give a run folder of voxward train, a results folder of nnU-Net, or a system.yaml"
+_LEGAL = "give a run folder of voxward train, a results folder of nnU-Net, a bundle of MONAI, or a system.yaml"
 # Entries that name systems.
-_SYSTEMS = ("kind", "run", "members", "coarse", "fine", "results")
+_SYSTEMS = ("kind", "run", "members", "coarse", "fine", "results", "bundle", "network", "function")
+
+Given = Path | str | Trusted | System
+"""What names a system: a path, a path whose programs may run, or a system that is open already."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +62,23 @@ KINDS: Registry[Kind] = Registry(
         "ensemble": Kind(EnsembleEntry, open_ensemble, ensemble_entries),
         "cascade": Kind(CascadeEntry, open_cascade, cascade_entries),
         "nnunet": Kind(NnUNetEntry, open_nnunet, nnunet_entries, nnunet_alone),
+        "bundle": Kind(BundleEntry, open_bundle, bundle_entries, bundle_alone),
+        "network": Kind(NetworkEntry, open_network, network_entries, network_alone),
+        "blackbox": Kind(BlackBoxEntry, open_blackbox, blackbox_entries),
     },
 )
 
 
-def open_system(path: Path | str, overrides: Sequence[str] = (), device: str = "auto") -> System:
-    """Open a run folder or a `system.yaml`.
+def open_system(system: Given, overrides: Sequence[str] = (), device: str = "auto", trust: bool = False) -> System:
+    """Open a run folder, a model of another tool or a `system.yaml`.
 
     Args:
-        path: A run folder of `voxward train`, or a YAML file that combines systems.
+        system: A run folder of `voxward train`, a folder or file of another tool, or a YAML file that describes a
+            system. A system that is open already is returned as it is.
         overrides: Changes of its entries, each `key=value` with a YAML value, such as `tta=mirrors` or `margin=5`.
         device: `auto`, `cpu` or `cuda`.
+        trust: Whether programs that the system consists of may run: TorchScript, or a Python function that its file
+            names.
 
     Returns:
         The system, with its weights loaded.
@@ -77,9 +91,30 @@ def open_system(path: Path | str, overrides: Sequence[str] = (), device: str = "
         >>> system = open_system("runs/liver", ["tta=mirrors"])
         >>> system.segment(read_image(["case.nii.gz"])).label
     """
-    data, base = _read(Path(path))
+    if not isinstance(system, Path | str | Trusted):
+        if overrides:
+            raise UserError(f"{system.name} is open already, and cannot be changed: {', '.join(overrides)}")
+        return system
+    path = Path(path_of(system) or "")
+    data, base = _read(path)
     _change(data, overrides)
-    return _open_entry(data, _top(str(path), Path(path), base, device))
+    trusted = trust or (isinstance(system, Trusted) and system.trust)
+    return _open_entry(data, _top(str(path), path, base, device, trusted))
+
+
+@overload
+def path_of(system: Path | str | Trusted) -> Path: ...
+
+
+@overload
+def path_of(system: Given) -> Path | None: ...
+
+
+def path_of(system: Given) -> Path | None:
+    """Return the path of a system; None for one that is open already."""
+    if isinstance(system, Trusted):
+        return Path(system.system)
+    return Path(system) if isinstance(system, Path | str) else None
 
 
 def is_system(path: Path) -> bool:
@@ -105,7 +140,29 @@ def run_of(path: Path | str) -> RunFolder:
     return runs[0]
 
 
-def compose_system(kind: str, systems: Sequence[Path], out: Path, overrides: Sequence[str] = ()) -> str:
+def results_of(path: Path | str) -> tuple[Path, NnUNetEntry] | None:
+    """Return the nnU-Net results folder, or its zip file, that a path stands for, and how it is deployed.
+
+    Args:
+        path: A folder, a zip file or a `system.yaml`.
+
+    Returns:
+        The folder or the zip file, and its entry; None for a system of another kind.
+
+    Raises:
+        UserError: The path is no system, or an entry is wrong.
+        FileNotFoundError: There is no such folder or file.
+    """
+    data, base = _read(Path(path))
+    if data.pop("kind", None) != "nnunet":
+        return None
+    entry = from_data(NnUNetEntry, data, str(path))
+    return base / entry.results, entry
+
+
+def compose_system(
+    kind: str, systems: Sequence[Path], out: Path, overrides: Sequence[str] = (), trust: bool = False
+) -> str:
     """Return the text of a `system.yaml` at `out` that combines systems; paths in it are relative to that file.
 
     Args:
@@ -113,6 +170,7 @@ def compose_system(kind: str, systems: Sequence[Path], out: Path, overrides: Seq
         systems: Run folders or `system.yaml` files.
         out: Where the file will be written.
         overrides: Further entries, `key=value`.
+        trust: Whether programs that the systems consist of may run.
 
     Raises:
         UserError: The number of systems is wrong, an entry is unknown, or the systems do not fit each other.
@@ -122,7 +180,7 @@ def compose_system(kind: str, systems: Sequence[Path], out: Path, overrides: Seq
     data = {"kind": kind, **entries}
     _change(data, overrides)
     # What is written can be opened.
-    _open_entry(data, _top(str(out), out, out.parent, "cpu"))
+    _open_entry(data, _top(str(out), out, out.parent.resolve(), "cpu", trust))
     return dump_yaml(with_format(data))
 
 
@@ -135,8 +193,9 @@ def _change(data: dict[str, Any], overrides: Sequence[str]) -> None:
         override(data, change)
 
 
-def _top(source: str, path: Path, base: Path, device: str) -> Opening:
-    return Opening(source, _name(path), base, resolve_device(device), Deployment(), (path.resolve(),), _open_inner)
+def _top(source: str, path: Path, base: Path, device: str, trust: bool) -> Opening:
+    on, files = resolve_device(device), (path.resolve(),)
+    return Opening(source, _name(path), base, on, Deployment(), files, _open_inner, trust=trust)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ class Opening:
         outer: The deployment settings that hold inside.
         files: The files and folders that are being opened, this one last: none may be inside itself.
         inner: Opens a path, or an entry that is written out, inside this one.
+        trust: Whether the user allows programs that a system consists of to run. No entry of a file can say so.
     """
 
     source: str
@@ -36,10 +38,13 @@ class Opening:
     outer: Deployment
     files: tuple[Path, ...]
     inner: Callable[[str | Mapping[str, Any], Opening], System]
+    trust: bool = False
 
     def path(self, given: str) -> Path:
         """Return a path of the file, which starts from the file's own folder."""
-        return self.base / given
+        found = self.base / given
+        # The folder of a file that is about to be written may not be there yet, and `new/..` is then nowhere.
+        return found if found.exists() else Path(os.path.normpath(found))
 
     def open(self, entry: str | Mapping[str, Any], settings: Deployment) -> System:
         """Open what stands inside an entry that has these settings."""

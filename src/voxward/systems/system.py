@@ -10,17 +10,13 @@ import numpy as np
 import torch
 
 from voxward.core.case import Volume
-from voxward.core.errors import UserError
+from voxward.core.gradientless import NotDifferentiable as NotDifferentiable
 from voxward.core.labels import LabelSet
 from voxward.core.model import Box, VolumeModel
 from voxward.pipeline.member import Statistics
 from voxward.pipeline.model import Gradient
 from voxward.pipeline.predictor import Done
 from voxward.runs.folder import RunFolder, TrainedModel
-
-
-class NotDifferentiable(UserError):  # noqa: N818 - it says what the system is
-    """A system has no gradient with respect to the volume, so that only attacks without a gradient can be used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +158,8 @@ class System(Protocol):
         """Bind the system to a clean volume, as an attack sees it.
 
         What the system decides from the volume (crop box, statistics, the box of a cascade) is the clean volume's from
-        then on.
+        then on. A system without a gradient is bound, too: attacks that need none ask it for logits, and only
+        `value_and_grad` of the model raises NotDifferentiable.
 
         Args:
             volume: The clean volume.
@@ -174,7 +171,6 @@ class System(Protocol):
             A model of volumes (b, c, i, j, k) in the file's voxel order and intensities.
 
         Raises:
-            NotDifferentiable: The system has no gradient.
             UserError: The volume does not fit the system.
         """
         ...
@@ -183,7 +179,9 @@ class System(Protocol):
         """Refuse attacks that need a gradient, before anything is read.
 
         Raises:
-            NotDifferentiable: `freeze` would find that the system has none.
+            NotDifferentiable: The model of `freeze` has none; the message is one sentence that says why. Attacks that
+                need no gradient can be used.
+            UserError: The system cannot be attacked at all.
         """
         ...
 

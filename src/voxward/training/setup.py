@@ -204,6 +204,7 @@ def set_up(
     fabric: Fabric,
     weights: Path | None = None,
     new_layers: Collection[str] = (),
+    network: torch.nn.Module | None = None,
 ) -> TrainingRun:
     """Build network, optimiser, schedule, loss and step, and read the state of the run where there is one.
 
@@ -216,6 +217,7 @@ def set_up(
         fabric: A launched Fabric. It may be set to fp32, see `training_precision`.
         weights: The weights to start from, as safetensors, or None for random ones.
         new_layers: The names of tensors that begin with random values all the same.
+        network: A network that is not the recipe's, with the weights to start from; None makes the recipe's.
 
     Returns:
         A run at its beginning, or where it stopped.
@@ -225,7 +227,12 @@ def set_up(
     """
     if training_precision(recipe, plan, fabric.device) == "fp32":
         _compute_in_fp32(fabric)
-    learner = _learner(recipe, plan, seed, fabric, weights, new_layers)
+    torch.manual_seed(seed)
+    if network is None:
+        network = network_for_plan(recipe.network.name, plan, recipe.network.options)
+    if weights is not None:
+        load_weights(network, weights, new_layers)
+    learner = _learner(recipe, plan, fabric, network)
     defence = recipe.defence
     step: Step = StandardStep(learner) if defence is None else DEFENCES[defence.method](learner, defence)
     state = load_state(folder.state, learner, step) if folder.state.is_file() else TrainingState()
@@ -243,13 +250,7 @@ def set_up(
     )
 
 
-def _learner(
-    recipe: Recipe, plan: Plan, seed: int, fabric: Fabric, weights: Path | None, new_layers: Collection[str] = ()
-) -> Learner:
-    torch.manual_seed(seed)
-    network = network_for_plan(recipe.network.name, plan, recipe.network.options)
-    if weights is not None:
-        load_weights(network, weights, new_layers)
+def _learner(recipe: Recipe, plan: Plan, fabric: Fabric, network: torch.nn.Module) -> Learner:
     optimizer = create_optimizer(recipe.optimizer, network)
     loss = supervised(create_loss(recipe.loss, plan.labels), recipe.training.auxiliary)
     wrapped, wrapped_optimizer = fabric.setup(network, optimizer)

@@ -13,6 +13,7 @@ from voxward.attacks.ensemble import ENSEMBLES, WITH_TRANSFER
 from voxward.attacks.fab import MinimumNorm
 from voxward.attacks.registry import create_with
 from voxward.core.errors import UserError
+from voxward.core.gradientless import NotDifferentiable
 from voxward.core.progress import Progress
 from voxward.robustness.found import Found
 from voxward.robustness.protocol import AttackEntry, Protocol
@@ -108,8 +109,10 @@ def trials(target: Target) -> list[AttackTrial]:
 
     Raises:
         UserError: An attack does not know the norm, or cannot work on the system's classes.
+        NotDifferentiable: An attack needs a gradient, which the system does not have.
     """
     protocol, found = target.protocol, dict[str, AttackTrial]()
+    _refuse_gradients(target)
     for entry in protocol.entries:
         for member, attack in members(entry, target.classes, protocol.budget).items():
             _check(member, attack, target)
@@ -140,6 +143,24 @@ def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, 
     if transferred:
         found |= {name: (*found[name], TRANSFER) for name in found.keys() & WITH_TRANSFER}
     return {**found, **protocol.ensembles}
+
+
+def _refuse_gradients(target: Target) -> None:
+    """Refuse a protocol whole, rather than leave attacks out: its name says how strong it is."""
+    protocol = target.protocol
+    needed = [
+        name
+        for entry in (protocol.entries if target.gradientless else ())
+        for name, attack in members(entry, target.classes, protocol.budget).items()
+        if attack.needs_gradient
+    ]
+    if needed:
+        listed = ", ".join(dict.fromkeys(needed))
+        raise NotDifferentiable(
+            f"{target.gradientless}; a gradient is needed by {listed} (of protocol {protocol.name!r}): use --protocol "
+            "blackbox, or attacks that need none (--set attacks=[square]); with --set surrogate=SYSTEM a similar "
+            "system that has a gradient is attacked in its place"
+        )
 
 
 def _check(name: str, attack: Attack, target: Target) -> None:

@@ -16,8 +16,13 @@ from voxward.robustness.unit import Unit
 
 @dataclass(frozen=True)
 class Probe:
-    """Looks at the model itself, on the first case."""
+    """Looks at the model itself, on the first case.
 
+    Attributes:
+        gradient: Whether the system has a gradient, which then must arrive.
+    """
+
+    gradient: bool = True
     name: str = PROBE
     first: bool = False
     repeated: bool = False
@@ -27,11 +32,14 @@ class Probe:
         return (None,) if first_case else ()
 
     def cost(self, classes: int) -> tuple[int, int]:
-        """Return one gradient; see Trial."""
-        return 1, 0
+        """Return one gradient, where there is one; see Trial."""
+        return int(self.gradient), 0
 
     def run(self, unit: Unit, stand: Stand, progress: Progress) -> tuple[Record, ...]:
         """Note whether the model is random, and the share of voxels that a gradient arrives at; see Trial."""
+        if not self.gradient:
+            record = stand.record(unit, stand.subject.threat, Found(stand.subject.volume, 0.0))
+            return (replace(record, options={**record.options, "random": stand.random, "gradient": False}),)
         subject = stand.subject
         loss = at(create_objective("ce"), 0.0)
         gradient = subject.model.value_and_grad(subject.volume, subject.target, loss)[2]
@@ -42,4 +50,4 @@ class Probe:
 
 def trials(target: Target) -> list[Probe]:
     """Plan the probe where a protocol names it."""
-    return [Probe()] if PROBE in target.protocol.controls else []
+    return [Probe(gradient=not target.gradientless)] if PROBE in target.protocol.controls else []

@@ -1,9 +1,14 @@
-"""The check at eps 1: a sound white-box attack in a ball as wide as the intensity range leaves nothing."""
+"""The check at eps 1, in a ball as wide as the intensity range: a sound white-box attack leaves nothing.
+
+A system without a gradient is only asked whether its Dice falls at all, which tells whether it looks at the volume that
+it is given: an attack without a gradient need not find its way to 0.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from voxward.attacks.base import Attack
 from voxward.attacks.registry import create
 from voxward.core.progress import Progress
 from voxward.robustness.found import Found
@@ -16,12 +21,18 @@ REACH = "reach"
 # In small steps: APGD's first one of 2 eps would leap over everything that can be reached. It stops as soon as nothing
 # is left, so that many steps cost little on a sound model.
 REACH_ATTACK = create("ifgsm-dice", steps=50, alpha=8 / 255)
+GRADIENTLESS_ATTACK = create("square", queries=10)
 
 
 @dataclass(frozen=True)
 class Reach:
-    """An attack at eps 1 on the first case, which no worst case counts."""
+    """An attack at eps 1 on the first case, which no worst case counts.
 
+    Attributes:
+        attack: The attack.
+    """
+
+    attack: Attack = REACH_ATTACK
     name: str = REACH
     first: bool = False
     repeated: bool = False
@@ -32,7 +43,7 @@ class Reach:
 
     def cost(self, classes: int) -> tuple[int, int]:
         """Return the cost of the attack; see Trial."""
-        return REACH_ATTACK.cost(classes)
+        return self.attack.cost(classes)
 
     def run(self, unit: Unit, stand: Stand, progress: Progress) -> tuple[Record, ...]:
         """Attack the case at eps 1; see Trial."""
@@ -41,12 +52,13 @@ class Reach:
             progress("check at eps 1", done, total, **figures)
 
         subject, threat = stand.subject, stand.subject.threat.with_eps(1.0)
-        result = REACH_ATTACK(subject.model, subject.volume, subject.target, threat, unit.seed, shown)
-        return (stand.record(unit, threat, Found.of(result), REACH_ATTACK, kind="control"),)
+        result = self.attack(subject.model, subject.volume, subject.target, threat, unit.seed, shown)
+        return (stand.record(unit, threat, Found.of(result), self.attack, kind="control"),)
 
 
 def trials(target: Target) -> list[Reach]:
     """Plan the check where a protocol names it and eps 1 is the whole intensity range."""
     threat = target.protocol.threat
     whole = threat.unit == "range" and threat.norm == "linf"
-    return [Reach()] if REACH in target.protocol.controls and whole else []
+    attack = GRADIENTLESS_ATTACK if target.gradientless else REACH_ATTACK
+    return [Reach(attack)] if REACH in target.protocol.controls and whole else []

@@ -22,11 +22,13 @@ class Target:
         protocol: How robustness is measured.
         labels: The system's classes or regions under attack.
         transferred: Whether the surrogate's adversarial volumes are tried on the system.
+        gradientless: Why the system has no gradient, as one sentence; empty where it has one.
     """
 
     protocol: Protocol
     labels: LabelSet
     transferred: bool = False
+    gradientless: str = ""
 
     @property
     def classes(self) -> int:

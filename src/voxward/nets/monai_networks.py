@@ -1,0 +1,71 @@
+"""Networks of MONAI by name, from arguments that are plain data."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from voxward.core.errors import UserError
+from voxward.core.registry import unknown_name
+
+NETWORKS = (
+    "UNet", "SegResNet", "DynUNet", "SwinUNETR", "UNETR", "BasicUNet", "FlexibleUNet", "AttentionUnet", "VNet",
+)  # fmt: skip
+# Arguments that later releases of MONAI no longer take, and that decide nothing about the network.
+_DROPPED: Mapping[str, tuple[str, ...]] = {"SwinUNETR": ("img_size",)}
+# Arguments that would have MONAI download weights: here these are in a file.
+_FIXED: Mapping[str, Mapping[str, Any]] = {"FlexibleUNet": {"pretrained": False}}
+_ALSO_CALLED = {"Unet": "UNet", "BasicUnet": "BasicUNet", "DynUnet": "DynUNet", "AttentionUNet": "AttentionUnet"}
+
+
+def network_argument(name: str, arguments: Mapping[str, Any], argument: str) -> Any:
+    """Return an argument of a network, or what MONAI takes where it is not given; None where it has no such argument.
+
+    Args:
+        name: The name of its class, one of NETWORKS.
+        arguments: The arguments that are given.
+        argument: The name of the argument.
+
+    Raises:
+        UserError: The network is not known.
+    """
+    known = inspect.signature(_class(name)).parameters
+    default = known[argument].default if argument in known else None
+    return arguments.get(argument, None if default is inspect.Parameter.empty else default)
+
+
+def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Build a network of MONAI, with random weights.
+
+    Args:
+        name: The name of its class, one of NETWORKS.
+        arguments: Its keyword arguments: numbers, texts, booleans, None, and lists and mappings of such.
+
+    Raises:
+        UserError: The name or an argument is not known, or MONAI refuses the arguments.
+    """
+    kind = _class(name)
+    name = kind.__name__
+    known = inspect.signature(kind).parameters
+    dropped = [each for each in _DROPPED.get(name, ()) if each not in known]
+    given = {key: value for key, value in arguments.items() if key not in dropped}
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise UserError(f"{name} of the installed MONAI takes no argument {', '.join(map(repr, unknown))}")
+    try:
+        network: nn.Module = kind(**{**given, **_FIXED.get(name, {})})
+    except Exception as error:  # MONAI checks its arguments in many ways
+        raise UserError(f"MONAI builds no {name} from {given}: {type(error).__name__}: {error}") from error
+    return network
+
+
+def _class(name: str) -> Any:
+    name = _ALSO_CALLED.get(name, name)
+    if name not in NETWORKS:
+        raise UserError(unknown_name("network of MONAI", name, dict.fromkeys(NETWORKS)))
+    import monai.networks.nets as networks
+
+    return getattr(networks, name)

@@ -1,0 +1,1 @@
+"""Bundles of MONAI, read as data: nothing in them is imported or evaluated."""

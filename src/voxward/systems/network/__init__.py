@@ -1,0 +1,1 @@
+"""A network that stands alone, and the pipeline around it as its user describes it."""

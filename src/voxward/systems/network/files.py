@@ -1,0 +1,122 @@
+"""From a file or the name of a Python function to a network; what would run a program needs the user's trust."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from voxward.core.errors import UserError
+from voxward.nets.exported import read_exported
+from voxward.systems.code import code_digest, function_of, names_function
+
+_LEGAL = "a .pt2 file of torch.export, an .onnx file, a TorchScript file, or module:function"
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A network, and what is known about it.
+
+    Attributes:
+        network: From images (b, c, *spatial) to logits.
+        identity: What tells it from other networks whose weights are the same, such as a digest of its file.
+        shape: The sizes (b, c, *spatial) of the image that it takes; None where a size is free, empty where nothing is
+            known.
+    """
+
+    network: nn.Module
+    identity: str
+    shape: tuple[int | None, ...] = ()
+
+
+class FunctionNetwork(nn.Module):
+    """A Python callable as a network; where it is a module, or a method of one, its weights are this network's.
+
+    Args:
+        function: From images (b, c, *spatial) to logits.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        owner = function if isinstance(function, nn.Module) else getattr(function, "__self__", None)
+        self.owner = owner if isinstance(owner, nn.Module) else None
+        self._call = [function]  # in a list, so that it is no second submodule
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return what the callable returns."""
+        return self._call[0](images)
+
+
+def load_network(named: str, base: Path, trust: bool, device: torch.device) -> Loaded:
+    """Read a network that an entry names.
+
+    Args:
+        named: The file, or `module:function`.
+        base: The folder that paths start from, in which modules are looked for, too.
+        trust: Whether the user allows programs to run.
+        device: Where the network goes.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: The file is damaged or of another kind, or a program would run that the user has not allowed.
+    """
+    path = base / named
+    if not path.is_file() and names_function(named):
+        return _function(named, base, trust)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no network {path}: give {_LEGAL}")
+    identity = _digest(path)
+    if path.suffix == ".onnx":
+        raise UserError(f"{path}: ONNX files cannot be read yet")
+    if is_torchscript(path):
+        return Loaded(_torchscript(path, trust, device), identity)
+    if path.suffix == ".pt2":
+        exported = read_exported(path)
+        return Loaded(exported.to(device), identity, exported.shape)
+    raise UserError(f"{path} holds no network that can be run alone: give {_LEGAL}{_hint(path)}")
+
+
+def is_torchscript(path: Path) -> bool:
+    """Return whether a file is a TorchScript archive, by its content and not by its name."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    inner = [name.partition("/")[2] for name in names]
+    return "constants.pkl" in inner and any(name.startswith("code/") for name in inner)
+
+
+def _hint(path: Path) -> str:
+    return "; this one may hold weights without a network, which can be exported" if path.suffix != ".pt2" else ""
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _torchscript(path: Path, trust: bool, device: torch.device) -> nn.Module:
+    if not trust:
+        raise UserError(
+            f"{path} is TorchScript, a program that can write files of yours while it is loaded or run: if you know "
+            "where it comes from, add --trust (in Python: voxward.open_system(..., trust=True))"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript itself
+            return cast(nn.Module, torch.jit.load(str(path), map_location=device)).eval()  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{path} cannot be loaded as TorchScript: {str(error).strip().splitlines()[-1]}") from error
+
+
+def _function(named: str, base: Path, trust: bool) -> Loaded:
+    found = function_of(named, base, trust)
+    return Loaded(FunctionNetwork(found), code_digest(found))
