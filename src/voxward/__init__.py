@@ -13,6 +13,7 @@ __version__ = "0.2.0"
 _HOMES = {
     # Commands: the functions behind the command line, with the same names and arguments.
     "check": "voxward.commands.check",
+    "check_system": "voxward.commands.check_system",
     "plan": "voxward.commands.plan",
     "prepare": "voxward.commands.prepare",
     "train": "voxward.commands.train",

@@ -5,6 +5,7 @@ from voxward.attacks.threat import ThreatModel as ThreatModel
 from voxward.commands.attack import attack as attack
 from voxward.commands.attack import benchmark as benchmark
 from voxward.commands.check import check as check
+from voxward.commands.check_system import check_system as check_system
 from voxward.commands.compose import compose as compose
 from voxward.commands.cv import cv as cv
 from voxward.commands.demo import demo as demo

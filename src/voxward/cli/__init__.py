@@ -48,7 +48,7 @@ class Command:
 
 
 COMMANDS = {
-    "check": Command("read every case and report all problems", data.check_arguments, data.check),
+    "check": Command("read every case and report all problems; or test a model", data.check_arguments, data.check),
     "plan": Command("measure a dataset and decide patch, spacing, normalisation", data.plan_arguments, data.plan),
     "prepare": Command("resample and normalise all cases into a folder", data.prepare_arguments, data.prepare),
     "train": Command("train a recipe on a dataset", training.train_arguments, training.train),

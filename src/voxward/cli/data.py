@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from rich.markup import escape
 
@@ -17,22 +18,72 @@ from voxward.cli.arguments import (
     overwrite_argument,
     reading_arguments,
     recipe_arguments,
+    set_argument,
     told,
     workers_argument,
 )
 from voxward.core.choices import Fold, Reading
+from voxward.core.errors import UserError
 from voxward.report.progress import BarProgress
 
 
 def check_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward check`."""
-    parser.add_argument("dataset", help="the folder of the dataset: MSD, nnU-Net raw, or images/ and labels/")
+    parser.add_argument(
+        "dataset", nargs="?", help="the folder of the dataset: MSD, nnU-Net raw, or images/ and labels/"
+    )
+    parser.add_argument("--dataset", dest="labelled", metavar="DATASET", help="the same, by name")
+    parser.add_argument(
+        "--system", metavar="MODEL",
+        help="check a model of another tool instead: predict cases of the dataset, and count the voxels that are "
+        "unlike the masks which the tool itself left in its folder (nnU-Net: fold_N/validation)",
+    )  # fmt: skip
+    parser.add_argument("--cases", type=int, help="with --system: how many cases of each fold (default 3)")
+    set_argument(parser, "with --system: change an entry of the system, for example --set folds=[0]")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="with --system: the device (default auto)")
     workers_argument(parser)
     reading_arguments(parser)
 
 
 def check(arguments: Arguments) -> int:
     """Run `voxward check`."""
+    _settle_dataset(arguments)
+    of_system = {name: vars(arguments).pop(name) for name in ("system", "cases", "overrides", "device")}
+    given_ones = {name: value for name, value in of_system.items() if value not in (None, [])}
+    if of_system["system"] is not None:
+        return _check_system(arguments, given_ones)
+    if given_ones:
+        raise UserError("--cases, --set and --device of voxward check are about a model: give one with --system")
+    return _check_dataset(arguments)
+
+
+def _settle_dataset(arguments: Arguments) -> None:
+    """Make the dataset the one that was given, with or without its name.
+
+    Raises:
+        UserError: None is given, or two are.
+    """
+    places = [place for place in (arguments.dataset, vars(arguments).pop("labelled")) if place is not None]
+    if len(places) != 1:
+        raise UserError(f"voxward check needs one dataset, got {', '.join(places) or 'none'}")
+    arguments.dataset = places[0]
+
+
+def _check_system(arguments: Arguments, of_system: dict[str, Any]) -> int:
+    from voxward.commands.check_system import check_system
+    from voxward.report.self_test import self_test_table, verdict
+
+    del arguments.workers
+    values = given(arguments, reading=Reading) | of_system
+    with BarProgress(errors) as progress:
+        result = check_system(**values, progress=progress)
+    if result.cases:
+        console.print(self_test_table(result).terminal())
+    console.print(escape(verdict(result)), soft_wrap=True)
+    return 0 if result.ok else 1
+
+
+def _check_dataset(arguments: Arguments) -> int:
     from voxward.commands.check import check
     from voxward.report.problems import problems_table, summary
 

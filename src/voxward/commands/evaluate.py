@@ -21,13 +21,13 @@ from voxward.metrics.policies import Scoring
 from voxward.report.destination import folder_of, refuse_several, refuse_swapped
 from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.runs.folder import RunSettings
-from voxward.runs.unseen import scope_of
 from voxward.systems.evaluate import Evaluation
 from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import Given, open_system, path_of
 from voxward.systems.origin import origin_of
 from voxward.systems.score import score_system
 from voxward.systems.system import System
+from voxward.systems.unseen import scope_for
 
 
 def evaluate(
@@ -78,7 +78,7 @@ def evaluate(
     if out is None:
         refuse_several(path_of(system), opened.runs)
     source = _source(opened, cases, reading)
-    scope = scope_of(opened.runs, source, cases, workers=compute.workers, progress=progress)
+    scope = scope_for([opened], source, cases, workers=compute.workers, progress=progress)
     scope.warn()
     origin = origin_of(opened, source, scope, cases.split)
     target = folder_of(opened.runs[0], origin, scope, cases) if out is None else Path(out)

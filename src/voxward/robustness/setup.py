@@ -22,10 +22,10 @@ from voxward.data.places import dataset_within
 from voxward.robustness.bench import Bench, Source, Worker
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.trials import plan_trials
-from voxward.runs.folder import RunFolder
-from voxward.runs.unseen import Scope, scope_of
+from voxward.runs.unseen import Scope
 from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.system import NotDifferentiable, System
+from voxward.systems.unseen import scope_for
 
 
 def set_up(
@@ -62,7 +62,7 @@ def set_up(
     helper = None if surrogate is None else surrogate.open()
     runs = [run for system in opened.values() for run in system.runs]
     dataset = dataset_within(dataset_reading_nan(dataset, nan_for(runs, reading)), tolerance_for(runs, reading))
-    scope, failures = _scope(dataset, runs, protocol.cases, cases), Failures(reading.fail_fast)
+    scope, failures = _scope(dataset, [*opened.values()], protocol.cases, cases), Failures(reading.fail_fast)
     labels = {name: system.labels.ignoring(dataset.labels.ignore) for name, system in opened.items()}
     readable = _readable({id: dataset.case(id) for id in scope.ids}, [*opened.values()], failures, [*labels.values()])
     without = _gradientless(opened, protocol)
@@ -135,11 +135,11 @@ def _longer(system: System) -> str:
     return f"{above}-{system.name}" if above else system.name
 
 
-def _scope(dataset: Dataset, runs: Sequence[RunFolder], count: int | None, cases: Cases) -> Scope:
+def _scope(dataset: Dataset, systems: Sequence[System], count: int | None, cases: Cases) -> Scope:
     """The labelled cases that no system was trained on; what a user should know about them is a warning."""
     if not (dataset.cases or dataset.test):
         raise UserError(f"{dataset.root} has no labels: an attack needs the truth")
-    scope = scope_of(runs, dataset, cases, count)
+    scope = scope_for(systems, dataset, cases, count)
     scope.warn()
     return scope
 

@@ -19,6 +19,7 @@ from voxward.data.identity import Identity, KnownImages, read_identity, same_ima
 from voxward.data.parallel import for_each_case
 from voxward.runs.cases import RunCases, known_cases, listed
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit
+from voxward.runs.foreign import Beside, Foreign
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,25 @@ def scope_of(
     count: int | None = None,
     workers: int = 2,
     progress: Progress = silent,
+    others: Sequence[Foreign] = (),
 ) -> Scope:
     """Choose the cases to score: of the run's own dataset its validation cases, of another one all labelled ones.
 
     A dataset is the run's own, wherever it lies and whatever it is called, if it has all cases of the run and at least
     one validation case has the run's image. Cases whose image a run was trained on are left out, whatever their id.
 
+    The dataset that a model of another tool was trained on is known by ids of cases that it was validated on; then only
+    the cases count as unseen that it held out. A model that does not say what it was trained on has seen none of them,
+    and a note says how much that is worth.
+
     Args:
-        runs: The runs; without any, no case counts as seen.
+        runs: The runs; without any, no case counts as seen by them.
         dataset: The dataset.
         cases: Which part of it, and whether cases that were seen in training are scored as well.
         count: How many cases are wanted, of which the first are taken; None takes all.
         workers: How many cases are read at once.
         progress: A function that is told about every case that is read.
+        others: What models of other tools say about their training.
 
     Returns:
         The cases, in the order of the first run's validation list where that decides, else in that of the dataset.
@@ -74,13 +81,11 @@ def scope_of(
     Raises:
         UserError: There is no such case, or the labels are not the models'.
     """
-    known = [_Known(run, dataset) for run in runs]
-    for run in known:
-        run.refuse_labels()
-    candidates = _candidates(known, dataset, cases)
+    known, beside = [_Known(run, dataset) for run in runs], [Beside(model, dataset) for model in others]
+    candidates = _candidates(known, beside, dataset, cases)
     found, left_out = list[str](), list[str]()
     seen = dict[str, str]()
-    for id, by in _looked_up(known, candidates, count, workers, progress):
+    for id, by in _looked_up(known, beside, candidates, count, workers, progress):
         if by is not None:
             seen[id] = by
         if by is None or cases.include_seen:
@@ -92,11 +97,8 @@ def scope_of(
     if not found:
         raise UserError(_nothing(dataset, left_out, list(seen.values())))
     notes = [note for run in known for note in run.notes(found, seen)]
-    if left_out:
-        notes.append(
-            f"{len(left_out)} cases of {dataset.root} are left out, because {_names(seen.values())} was trained on "
-            f"their images ({listed(left_out)}); --include-seen scores them too"
-        )
+    notes += [note for model in beside for note in model.notes()]
+    notes += _left_out_note(dataset, left_out, list(seen.values()))
     own = bool(known) and not cases.include_seen and cases.split == "validation" and known[0].is_own(found)
     return Scope(
         ids=tuple(found),
@@ -206,8 +208,23 @@ class _Known:
                 )
 
 
-def _candidates(known: Sequence[_Known], dataset: Dataset, cases: Cases) -> list[Case]:
+def _left_out_note(dataset: Dataset, left_out: Sequence[str], by: Sequence[str]) -> list[str]:
+    if not left_out:
+        return []
+    return [
+        f"{len(left_out)} cases of {dataset.root} are left out, because {_names(by)} was trained on their images "
+        f"({listed(left_out)}); --include-seen scores them too"
+    ]
+
+
+def _candidates(known: Sequence[_Known], beside: Sequence[Beside], dataset: Dataset, cases: Cases) -> list[Case]:
     """The cases that are scored unless they were seen."""
+    for run in known:
+        run.refuse_labels()
+    for model in beside:
+        model.refuse_labels()
+        if cases.split == "validation" and not cases.include_seen:
+            model.refuse_all_seen()
     if cases.split == "test" and not dataset.test:
         raise UserError(f"{dataset.root} has no test cases with labels: --split test needs them")
     parts = {"validation": dataset.cases, "test": dataset.test, "all": (*dataset.cases, *dataset.test)}
@@ -232,13 +249,18 @@ def _candidates(known: Sequence[_Known], dataset: Dataset, cases: Cases) -> list
 
 
 def _looked_up(
-    known: Sequence[_Known], candidates: Sequence[Case], count: int | None, workers: int, progress: Progress
+    known: Sequence[_Known],
+    beside: Sequence[Beside],
+    candidates: Sequence[Case],
+    count: int | None,
+    workers: int,
+    progress: Progress,
 ) -> Iterator[tuple[str, str | None]]:
-    """For each case the first run that was trained on its image; with a count no more are read than used."""
+    """For each case the first model that was trained on its image; with a count no more are read than used."""
 
     def look(case: Case) -> tuple[str, str | None]:
-        by = next((run.folder.root for run in known if run.saw(case)), None)
-        return case.id, None if by is None else str(by)
+        by = next((model.model.name for model in beside if model.saw(case)), None)
+        return case.id, by or next((str(run.folder.root) for run in known if run.saw(case)), None)
 
     if count is None and known:
         yield from for_each_case(look, candidates, workers, counter(progress, "compare"))

@@ -139,8 +139,7 @@ class CascadeSystem:
     title: str = "cascade"
 
     def __post_init__(self) -> None:
-        found = [*self.region.problems(), *self._problems()]
-        if found:
+        if found := [*self.region.problems(), *self._problems()]:
             raise UserError("; ".join(found))
 
     @property
@@ -167,6 +166,11 @@ class CascadeSystem:
     def precision(self) -> str:
         """The number types of both systems, joined by + where they differ."""
         return "+".join(dict.fromkeys((self.fine.precision, self.coarse.precision)))
+
+    @property
+    def parts(self) -> tuple[System, System]:
+        """The two stages."""
+        return self.fine, self.coarse
 
     @property
     def runs(self) -> tuple[RunFolder, ...]:

@@ -75,7 +75,7 @@ def results(folder: Path, described=None, data=None, folds=(0,), mirrors=(0, 1, 
     (folder / "dataset.json").write_text(json.dumps(data or dataset()))
     plan = read_plan(folder, "3d_fullres")
     for fold in folds:
-        torch.manual_seed(fold)
+        torch.manual_seed(fold if isinstance(fold, int) else 0)
         network = NnUNet(plan.architecture, len(plan.channels), len(plan.heads))
         (folder / f"fold_{fold}").mkdir()
         torch.save(checkpoint(network.state_dict(), mirrors), folder / f"fold_{fold}" / "checkpoint_final.pth")

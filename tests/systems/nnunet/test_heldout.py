@@ -24,6 +24,24 @@ def test_predictions_name_them(tmp_path):
     assert held_out(tmp_path) == ("a.1", "b")
 
 
+def test_all_cases_were_trained_on_where_none_was_held_out(tmp_path):
+    place = tmp_path / "fold_all/validation"
+    place.mkdir(parents=True)
+    (place / "a.nii.gz").touch()
+    assert held_out(tmp_path / "fold_all") is None
+
+
+def test_a_summary_names_them_where_the_predictions_are_gone(tmp_path):
+    (tmp_path / "validation").mkdir()
+    summary = tmp_path / "validation/summary.json"
+    paths = ["/home/me/fold_0/validation/b.nii.gz", "D:\\fold_0\\validation\\a.nrrd", "notes.txt"]
+    summary.write_text(json.dumps({"metric_per_case": [{"prediction_file": path} for path in paths]}))
+    assert held_out(tmp_path) == ("a", "b")
+    for damaged in ("{", "[]", "{}", '{"metric_per_case": 3}', '{"metric_per_case": [3, {"prediction_file": null}]}'):
+        summary.write_text(damaged)
+        assert held_out(tmp_path) is None
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_nothing_is_known_without_any(tmp_path, there):
     if there:

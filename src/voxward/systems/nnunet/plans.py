@@ -145,14 +145,15 @@ def read_plan(folder: Path, configuration: str) -> NnPlan:
     own = _configuration(plans, configuration, path)
     _refuse_custom(plans, own, path)
     channels = channels_of(dataset, described)
-    labels = labels_of(dataset.get("labels"), described)
+    declared = _declared(dataset.get("labels"))
+    labels = labels_of(declared, described, order=dataset.get("regions_class_order"))
     return NnPlan(
         dataset=str(plans.get("dataset_name", dataset.get("name", folder.resolve().parent.name))),
         plans=str(plans.get("plans_name", "nnUNetPlans")),
         configuration=configuration,
         channels=channels,
         labels=labels,
-        heads=_heads(labels, dataset["labels"]),
+        heads=_heads(labels, declared),
         ending=str(dataset.get("file_ending", ".nii.gz")),
         reader=_reader(plans, path),
         transpose=_transpose(plans, path),
@@ -276,6 +277,22 @@ def _resampling(own: Mapping[str, Any], what: str, order: int, path: Path) -> Re
     if force not in (None, True, False) or any(value not in range(4) for value in orders):
         raise UserError(f"{path}: resampling_fn_{what}_kwargs holds what is not known: {options!r}")
     return Resampling(name, *orders, force)
+
+
+def _declared(given: Any) -> Any:
+    """The labels with numbers for texts, which old files have; lists are regions only if one has several values."""
+    if not isinstance(given, Mapping):
+        return given
+    found = {name: _whole(value) for name, value in given.items()}
+    if any(isinstance(value, list) and len(value) > 1 for value in found.values()):
+        return found
+    return {name: value[0] if isinstance(value, list) and value else value for name, value in found.items()}
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _heads(labels: LabelSet, declared: Mapping[str, Any]) -> tuple[int, ...]:

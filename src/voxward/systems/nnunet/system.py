@@ -21,14 +21,17 @@ from voxward.pipeline.model import PipelineModel, legal_range
 from voxward.pipeline.predictor import Done
 from voxward.pipeline.probabilities import certain
 from voxward.runs.folder import RunFolder, TrainedModel
+from voxward.runs.foreign import Foreign
 from voxward.systems.digest import digest, weights_digest
 from voxward.systems.nnunet import intensities, judge
 from voxward.systems.nnunet.after import LargestComponents, read_after
 from voxward.systems.nnunet.archive import unpacked
 from voxward.systems.nnunet.geometry import geometry_of
+from voxward.systems.nnunet.heldout import FoldCases, cases_of_folds, training_of
 from voxward.systems.nnunet.member import NnMember, clean_figures
 from voxward.systems.nnunet.results import CHECKPOINT, NnResults, is_results, read_results
 from voxward.systems.opening import Opening
+from voxward.systems.self_test import Stored
 from voxward.systems.system import Freeze, IntensityRange, Segmentation
 
 Mirrors = Literal["mirrors", "none"]
@@ -72,6 +75,8 @@ class NnUNetSystem:
         after: The post-processing.
         title: The name in tables.
         graphs: How many windows' graphs a gradient may hold at once.
+        trained_mirrors: The mirror axes that the checkpoint allows, whether they are used or not.
+        cases: What is known about the cases of each fold, also of folds that are not used.
     """
 
     results: NnResults
@@ -79,6 +84,8 @@ class NnUNetSystem:
     after: LargestComponents
     title: str
     graphs: int = 0
+    trained_mirrors: tuple[int, ...] = ()
+    cases: tuple[FoldCases, ...] = ()
 
     @property
     def name(self) -> str:
@@ -187,6 +194,30 @@ class NnUNetSystem:
         pairs = [legal_range(*pair) for pair in intensities.ranges(box, self.results.plan.schemes)]
         return [IntensityRange(low, high, keeps_zero=True) for low, high in pairs]
 
+    def stored(self) -> tuple[Stored, ...]:
+        """Return nnU-Net's own masks of the cases that each fold was validated on, with that fold alone; see HasStored.
+
+        nnU-Net makes them with mirrored copies, and without post-processing.
+        """
+        known = {each.fold: each for each in self.cases}
+        return tuple(
+            Stored(
+                f"fold_{fold}",
+                replace(self, results=self._fold(n), after=LargestComponents(), title=f"{self.title}-fold_{fold}"),
+                {id: path for id, path in known[fold].masks.items() if path is not None},
+            )
+            for n, fold in enumerate(self.results.folds)
+            if fold in known
+        )
+
+    def training(self) -> Foreign:
+        """Return the cases that all folds in use held out, and the others that the folder names; see KnowsItsCases."""
+        return training_of(self.name, self.labels, self.cases, self.results.folds)
+
+    def _fold(self, n: int) -> NnResults:
+        one, results = slice(n, n + 1), self.results
+        return replace(results, networks=results.networks[one], files=results.files[one], mirrors=self.trained_mirrors)
+
     def network(self) -> TrainedModel:
         """Refuse: the network's window alone is not what is deployed.
 
@@ -206,9 +237,10 @@ def open_nnunet(entry: NnUNetEntry, opening: Opening) -> NnUNetSystem:
     with unpacked(opening.path(entry.results)) as folder:
         results = read_results(folder, entry.folds, entry.checkpoint, opening.device)
         after = read_after(folder, results.plan.labels) if entry.postprocessing else LargestComponents()
+        cases = cases_of_folds(folder)
     mirrors = results.mirrors if entry.tta == "mirrors" else ()
     deployed, title = replace(results, mirrors=mirrors), entry.name or _title(results)
-    return NnUNetSystem(deployed, opening.device, after, title, entry.graphs)
+    return NnUNetSystem(deployed, opening.device, after, title, entry.graphs, results.mirrors, cases)
 
 
 def _title(results: NnResults) -> str:
