@@ -14,6 +14,7 @@ from torch import Tensor
 
 from voxward.core.case import Volume
 from voxward.core.errors import UserError
+from voxward.core.gradientless import Gradientless
 from voxward.core.model import Box, VolumeModel
 from voxward.core.recipe import Choice
 from voxward.core.structure import from_data
@@ -79,14 +80,18 @@ class NetworkSystem(RunSystem):
         self, volume: Volume, how: Freeze = Freeze(), whole: Volume | None = None, inside: Box | None = None
     ) -> VolumeModel:
         """Bind the pipeline to a clean volume; see System."""
-        self.check_gradient()
         self.check(len(volume.array), volume.affine)
-        return super().freeze(self._seen(volume), how, None if whole is None else self._seen(whole), inside)
+        model = super().freeze(self._seen(volume), how, None if whole is None else self._seen(whole), inside)
+        return Gradientless(model, self._why) if self._no_gradient else model
 
     def check_gradient(self) -> None:
         """Refuse a network that cuts its input off, such as a TorchScript graph that was optimised for inference."""
         if self._no_gradient:
-            raise NotDifferentiable(f"{self.name} has no gradient: {self._no_gradient}")
+            raise NotDifferentiable(self._why)
+
+    @property
+    def _why(self) -> str:
+        return f"{self.name} has no gradient: {self._no_gradient}"
 
     def ranges(self, volume: Volume) -> Sequence[IntensityRange]:
         """Return the range of every channel; see System."""
@@ -136,7 +141,7 @@ def open_network(entry: NetworkEntry, opening: Opening) -> NetworkSystem:
         FileNotFoundError: There is no such file.
         UserError: The network cannot be read, is a program that the user does not trust, or does not fit the entries.
     """
-    loaded = load_network(entry.network, opening.base, opening.trust, opening.device)
+    loaded = load_network(entry, opening.base, opening.trust, opening.device)
     return _joined(entry, loaded, opening.outer, opening.device, entry.name or opening.name, opening.source)
 
 
@@ -181,7 +186,7 @@ def _joined(
     settings, axes = deployment_of(entry).within(outer), Axes.of(entry.orientation)
     labels, order = labels_in(entry, source)
     window = _window(entry, loaded.shape, source)
-    how = Convention(axes, entry.slicewise, order, entry.returns == "probabilities", labels.head)
+    how = Convention(axes, entry.slicewise, order, entry.returns == "probabilities", labels.head, entry.result)
     model = TrainedModel(
         plan_of(entry, labels, axes, window, source), inference_of(entry, axes),
         AdaptedNetwork(loaded.network, how).to(device).eval(), PostProcess(),
