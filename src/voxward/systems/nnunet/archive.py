@@ -62,7 +62,7 @@ def _unpack(path: Path, place: Path) -> None:
 def _refuse_outside(path: Path, entries: list[zipfile.ZipInfo]) -> None:
     for entry in entries:
         name = PurePosixPath(entry.filename.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+        if not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
             raise UserError(f"{path} names a place outside itself, {entry.filename!r}: nothing was unpacked")
         if entry.file_size > _MOST_INFLATED * max(entry.compress_size, 1 << 20):
             raise UserError(f"{path}: {entry.filename!r} claims {entry.file_size} bytes: nothing was unpacked")

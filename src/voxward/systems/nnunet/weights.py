@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ def read_content(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     try:
-        with torch.serialization.safe_globals(_NUMBERS):
+        with torch.serialization.safe_globals(_NUMBERS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a pickle of another protocol is refused or read, like any other
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} is not loaded: {_unsafe(path)}") from error
@@ -122,7 +124,7 @@ def network_of(checkpoint: Checkpoint, architecture: Architecture, channels: int
         UserError: Names or shapes differ, which a trainer that changes the network makes them do.
     """
     found = own_names(checkpoint)
-    network = NnUNet(_with_batch_norm(architecture, found), channels, outputs)
+    network = _built(_with_batch_norm(architecture, found), channels, outputs, checkpoint.path.parents[1])
     own = network.state_dict()
     wrong = sorted(name for name in found.keys() | own.keys() if _differ(found.get(name), own.get(name)))
     if wrong:
@@ -132,6 +134,14 @@ def network_of(checkpoint: Checkpoint, architecture: Architecture, channels: int
         )
     network.load_state_dict(found)
     return network.eval().requires_grad_(False)
+
+
+def _built(architecture: Architecture, channels: int, outputs: int, folder: Path) -> NnUNet:
+    try:
+        return NnUNet(architecture, channels, outputs)
+    except (UserError, RuntimeError, ValueError, TypeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{folder / 'plans.json'}: the network cannot be built: {reason}") from error
 
 
 def _differ(one: Tensor | None, other: Tensor | None) -> bool:
