@@ -121,11 +121,12 @@ class ExportedNetwork(nn.Module):
         return output
 
 
-def read_exported(path: Path) -> ExportedNetwork:
+def read_exported(path: Path, result: int | None = None) -> ExportedNetwork:
     """Read a .pt2 file.
 
     Args:
         path: The file that torch.export.save wrote.
+        result: Which of several results is taken, counted from 0; None for a network with one.
 
     Returns:
         The network in evaluation mode.
@@ -133,7 +134,7 @@ def read_exported(path: Path) -> ExportedNetwork:
     Raises:
         FileNotFoundError: There is no such file.
         UserError: The file is damaged, or holds what is not read: pickled weights, operators that are not known, more
-            than one image or result.
+            than one image, or several results of which none was chosen.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no exported network {path}")
@@ -148,7 +149,7 @@ def read_exported(path: Path) -> ExportedNetwork:
             model = Path(names[0]).stem
             weights = _weights(archive, f"{root}/data/weights/", f"{model}_weights_config.json")
             weights |= _weights(archive, f"{root}/data/constants/", f"{model}_constants_config.json")
-        program = _program(described)
+        program = _program(described, result)
         missing = [weight for _, weight in program.inputs if weight is not None and weight not in weights]
         if missing:
             raise UserError(f"the weight {missing[0]!r} is not there")
@@ -213,7 +214,7 @@ def _whole(given: Mapping[str, Any]) -> int:
     return number
 
 
-def _program(described: Mapping[str, Any]) -> Program:
+def _program(described: Mapping[str, Any], result: int | None) -> Program:
     module = described["graph_module"]
     graph, signature = module["graph"], module["signature"]
     nodes = tuple(graph["nodes"])
@@ -224,11 +225,16 @@ def _program(described: Mapping[str, Any]) -> Program:
     refuse_training(nodes, [name for name, weight in inputs if weight is not None])
     images = [name for name, weight in inputs if weight is None]
     outputs = [name for each in graph["outputs"] for name in _names(each)]
-    if len(images) != 1 or len(outputs) != 1:
-        raise UserError(f"a network takes one image and returns one result, got {len(images)} and {len(outputs)}")
+    if len(images) != 1:
+        raise UserError(f"a network takes one image, got {len(images)}")
+    if len(outputs) != 1 if result is None else result not in range(len(outputs)):
+        chosen = "" if result is None else f", of which there is no number {result}"
+        raise UserError(f"it returns {len(outputs)} results{chosen}: say by result which one holds the scores (from 0)")
     sizes = graph["tensor_values"][images[0]]["sizes"]
     # A size that is an expression is free; the expression itself is never looked at.
-    return Program(nodes, inputs, outputs[0], tuple(_whole(size) if "as_int" in size else None for size in sizes))
+    return Program(
+        nodes, inputs, outputs[result or 0], tuple(_whole(size) if "as_int" in size else None for size in sizes)
+    )
 
 
 _PLACES = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}

@@ -180,7 +180,7 @@ def compose_system(
     data = {"kind": kind, **entries}
     _change(data, overrides)
     # What is written can be opened.
-    _open_entry(data, _top(str(out), out, out.parent, "cpu", trust))
+    _open_entry(data, _top(str(out), out, out.parent.resolve(), "cpu", trust))
     return dump_yaml(with_format(data))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +42,9 @@ class Opening:
 
     def path(self, given: str) -> Path:
         """Return a path of the file, which starts from the file's own folder."""
-        return self.base / given
+        found = self.base / given
+        # The folder of a file that is about to be written may not be there yet, and `new/..` is then nowhere.
+        return found if found.exists() else Path(os.path.normpath(found))
 
     def open(self, entry: str | Mapping[str, Any], settings: Deployment) -> System:
         """Open what stands inside an entry that has these settings."""

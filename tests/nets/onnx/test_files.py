@@ -67,6 +67,14 @@ class TestDataBesideTheNetwork:
         expected = torch.nn.functional.conv3d(image, torch.from_numpy(CANARY).reshape(2, 1, 3, 3, 3))
         torch.testing.assert_close(network(image), expected, rtol=1e-4, atol=1e-3)
 
+    def test_it_counts_in_the_identity(self, opener, tmp_path):
+        path = _external(tmp_path, location="w")
+        found = []
+        for weights in (CANARY, CANARY + 1, CANARY):
+            (tmp_path / "w").write_bytes(weights.tobytes())
+            found.append(opener(path).identity)
+        assert found[0] == found[2] != found[1]
+
     def test_it_may_be_in_a_folder_of_the_folder(self, opener, tmp_path):
         (tmp_path / "data").mkdir()
         (tmp_path / "data" / "w").write_bytes(CANARY.tobytes())

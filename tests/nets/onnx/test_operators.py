@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from tests.nets.onnx.build import node, saved
+from voxward.nets.onnx.file import OPSETS
 from voxward.nets.onnx.network import read_onnx
 from voxward.nets.onnx.operators import OPERATORS
 from voxward.nets.onnx.runtime import blackbox_onnx
@@ -227,7 +231,16 @@ def test_the_gradient_of_an_operator_is_its_difference_quotient(case, tmp_path):
 
 def test_every_covered_operator_is_in_the_table():
     of_sizes = {
-        "And", "Constant", "ConstantOfShape", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or",
-        "Range", "Shape", "Size", "Split", "Where",
+        "And", "Constant", "ConstantOfShape", "Equal", "EyeLike", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
+        "Not", "Or", "Range", "Shape", "Size", "Split", "Where",
     }  # fmt: skip
     assert {case.operator for case in CASES} | of_sizes == set(OPERATORS)
+
+
+def test_the_documentation_lists_the_covered_operators():
+    page = (Path(__file__).parents[3] / "docs" / "bring-your-own.md").read_text(encoding="utf-8")
+    section = page.split("### ONNX\n")[1].split("\n## ")[0]
+    rows = [line.split("|")[2] for line in section.splitlines() if line.startswith("|")]
+    listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == sorted(OPERATORS)
+    assert f"opsets {OPSETS[0]} to {OPSETS[-1]}" in section

@@ -129,6 +129,18 @@ def test_coordinates_beside_the_image(tmp_path):
     _agree(saved(tmp_path / "n.onnx", nodes, constants, SHAPE))
 
 
+@pytest.mark.parametrize("k", [0, 1, -1])
+def test_a_matrix_of_ones_and_zeros(k, tmp_path):
+    nodes = [
+        node("Shape", ["x"], ["sizes"]), node("Slice", ["sizes", "two", "four"], ["target"]),
+        node("ConstantOfShape", ["target"], ["nothing"], value=numpy_helper.from_array(np.zeros(1, np.float32))),
+        node("EyeLike", ["nothing"], ["eye"], k=k), node("MatMul", ["eye", "x"], ["y"]),
+    ]  # fmt: skip
+    path = saved(tmp_path / "n.onnx", nodes, {"two": _whole(2), "four": _whole(4)}, SHAPE)
+    image = torch.randn(1, 2, 4, 4, 3)
+    torch.testing.assert_close(read_onnx(path)(image), blackbox_onnx(path)(image), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize(("opset", "options", "sizes"), [
     (9, {"axis": 1, "split": [1, 3]}, ()), (11, {"axis": -1}, ()), (13, {"axis": 1}, (3, 1)), (17, {"axis": 1}, ()),
     (18, {"axis": 1, "num_outputs": 2}, ()), (18, {"axis": 1}, (1, 3)),

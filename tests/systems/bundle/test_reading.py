@@ -6,6 +6,7 @@ import json
 import os
 import re
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -23,6 +24,7 @@ from tests.systems.bundle.build import (
     scan,
     step,
 )
+from voxward.core.case import Volume
 from voxward.core.errors import UserError
 from voxward.data.io import read_image
 from voxward.systems.bundle.config import Config, Item
@@ -153,6 +155,7 @@ REFUSED = {
         "preprocessing": [step("Spacingd", pixdim=[1, 1, 1], mode=3)]
     },
     r"diagonal is not supported": {"preprocessing": [step("Spacingd", pixdim=[1, 1, 1], diagonal=True)]},
+    r"releases of MONAI differ": {"preprocessing": [step("Spacingd", pixdim=[1, 1, 1], align_corners=True)]},
     r"the argument colour is not known": {"preprocessing": [step("ScaleIntensityd", colour=1)]},
     r"select_fn is code": {"preprocessing": [step("CropForegroundd", source_key="image", select_fn="$lambda x: x")]},
     r"_mode_ must be 'default'": {"preprocessing": [step("ScaleIntensityd", _mode_="callable")]},
@@ -305,12 +308,37 @@ def test_a_dropped_argument_and_no_download(tmp_path, monkeypatch):
 
 
 def test_a_system_yaml(folder, tmp_path):
-    text = compose_system("bundle", [folder], tmp_path / "system.yaml", ["name=mine"])
-    (tmp_path / "system.yaml").write_text(text)
-    system = open_system(tmp_path / "system.yaml", ["tta=none"])
+    text = compose_system("bundle", [folder], tmp_path / "new/system.yaml", ["name=mine"])  # the folder is not there
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/system.yaml").write_text(text)
+    system = open_system(tmp_path / "new/system.yaml", ["tta=none"])
     assert (system.name, system.fingerprint()) == ("mine", open_system(folder).fingerprint())
     with pytest.raises(UserError, match="bundle says which systems"):
-        open_system(tmp_path / "system.yaml", ["bundle=x"])
+        open_system(tmp_path / "new/system.yaml", ["bundle=x"])
+
+
+def test_a_network_without_a_name_of_its_own(folder):
+    described = config()
+    described["network"] = described.pop("network_def")
+    same = open_system(folder).fingerprint()
+    (folder / "configs/inference.json").write_text(json.dumps(described))
+    assert open_system(folder).fingerprint() == same
+
+
+@pytest.mark.parametrize(("array", "said"), [
+    (np.zeros((1, 8, 12, 8)), "no voxel is above 0"), (np.full((1, 8, 12, 8), 7.0), "cannot be padded"),
+])  # fmt: skip
+def test_a_volume_that_cannot_be_prepared_is_refused(tmp_path, array, said):
+    steps = [step("CropForegroundd", source_key="image"), step("SpatialPadd", spatial_size=40, mode="reflect")]
+    system = open_system(bundle(tmp_path / "b", config(steps)))
+    with pytest.raises(UserError, match=said):
+        system.segment(Volume(array.astype(np.float32), np.eye(4)))
+
+
+def test_windows_that_the_network_cannot_take_are_refused(tmp_path):
+    system = open_system(bundle(tmp_path / "b", config(inferer={**WINDOWS, "roi_size": [7, 12, 8]})))
+    with pytest.raises(UserError, match=r"cannot take windows of \(7, 12, 8\) voxels"):
+        system.segment(Volume(np.zeros((1, 9, 12, 8), np.float32), np.eye(4)))
 
 
 def test_a_volume_with_another_number_of_channels_is_refused(folder, tmp_path):

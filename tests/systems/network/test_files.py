@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.nets.onnx import build as onnx_build
 from tests.systems.network.build import (
     EXPORTED,
     LABELS,
@@ -158,7 +159,7 @@ def test_a_graph_without_a_gradient_says_so(tmp_path):
             refused()
 
 
-ORACLES = {"unet.pt2": False, "unet_dynamic.pt2": False, "unet.ts": True}
+ORACLES = {"unet.pt2": {}, "unet_dynamic.pt2": {}, "unet.ts": {"trust": True}, "unet.onnx": {}}
 
 
 @pytest.mark.skipif(not EXPORTED.is_dir(), reason="the fixtures are not there")
@@ -173,7 +174,7 @@ def test_the_logits_are_those_of_the_eager_network(tmp_path, name):
     }  # fmt: skip
     path = tmp_path / "net.yaml"
     path.write_text(dump_yaml(entries))
-    system = open_system(path, trust=ORACLES[name])
+    system = open_system(path, **ORACLES[name])
     source = Volume(image[0], np.eye(4))
     found = system.freeze(source).logits(torch.from_numpy(image))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
@@ -185,3 +186,69 @@ def test_messages_name_the_file(tmp_path):
     (tmp_path / "n.pt2").write_bytes(b"no zip")
     with pytest.raises(UserError, match=re.escape(str(tmp_path / "n.pt2"))):
         open_system(described(tmp_path, "n.pt2"))
+
+
+class Several(Tiny):
+    def forward(self, x):
+        return x, super().forward(x)
+
+
+def test_one_of_several_results_counts(tmp_path):
+    exported(tmp_path / "n.pt2", Several())
+    exported(tmp_path / "one.pt2")
+    with pytest.raises(UserError, match="it returns 2 results: say by result which one"):
+        open_system(described(tmp_path, "n.pt2"))
+    with pytest.raises(UserError, match="it returns 2 results, of which there is no number 2"):
+        open_system(described(tmp_path, "n.pt2", result=2))
+    found = open_system(described(tmp_path, "n.pt2", result=1)).segment(volume()).label
+    assert np.array_equal(found, open_system(described(tmp_path, "one.pt2")).segment(volume()).label)
+    scripted(tmp_path / "n.ts", Several())
+    assert np.array_equal(found, open_system(described(tmp_path, "n.ts", result=1), trust=True).segment(volume()).label)
+    for result in (None, 3, "out"):
+        with pytest.raises(UserError, match=r"say by result which|has no result"):
+            open_system(described(tmp_path, "n.ts", result=result), trust=True)
+
+
+def onnx_network(path, operator="Conv", **options):
+    """A convolution to three classes of windows of any size, and a LeakyRelu; or another operator in its place."""
+    weights = np.random.default_rng(0).normal(0, 1, (3, 1, 3, 3, 1)).astype(np.float32)
+    first = onnx_build.node(
+        operator,
+        ["x", "w"] if operator == "Conv" else ["x"],
+        ["h"],
+        **({"pads": [1, 1, 0, 1, 1, 0]} if operator == "Conv" else {}),
+    )
+    steps = [first, onnx_build.node("LeakyRelu", ["h"], ["y"], alpha=0.2)]
+    onnx_build.saved(path, steps, {"w": weights} if operator == "Conv" else {}, **options)
+    return weights
+
+
+def test_a_network_in_onnx(tmp_path):
+    weights = onnx_network(tmp_path / "n.onnx")
+    system = open_system(described(tmp_path, "n.onnx"))
+    array = volume(shape=WINDOW).array
+    found = system.freeze(Volume(array, np.eye(4))).logits(torch.from_numpy(array)[None])
+    expected = torch.nn.functional.conv3d(torch.from_numpy(array)[None], torch.from_numpy(weights), padding=(1, 1, 0))
+    torch.testing.assert_close(found, torch.nn.functional.leaky_relu(expected, 0.2), rtol=1e-4, atol=1e-3)
+    system.check_gradient()
+    with pytest.raises(UserError, match="window is missing"):
+        open_system(described(tmp_path, "n.onnx", leaving_out=["window"]))
+    with pytest.raises(UserError, match="takes 1 channels, got 2"):
+        open_system(described(tmp_path, "n.onnx", channels=[{"name": "T1"}, {"name": "T2"}]))
+
+
+def test_a_network_in_onnx_without_a_gradient(tmp_path):
+    onnx_network(tmp_path / "n.onnx")
+    exact, other = (open_system(described(tmp_path, "n.onnx", gradient=gradient)) for gradient in (True, False))
+    assert (exact.segment(volume()).label == other.segment(volume()).label).mean() > 0.999
+    exact.check_gradient()
+    with pytest.raises(UserError, match="net has no gradient"):
+        other.check_gradient()
+    with pytest.raises(UserError, match=r"gradient: false is for \.onnx files"):
+        open_system(described(tmp_path, exported(tmp_path / "n.pt2").name, gradient=False))
+
+
+def test_an_operator_that_is_not_covered_names_the_way_out(tmp_path):
+    onnx_network(tmp_path / "n.onnx", operator="Hardmax")
+    with pytest.raises(UserError, match=r"n\.onnx: .*Hardmax.* gradient: false runs it by onnxruntime"):
+        open_system(described(tmp_path, "n.onnx"))

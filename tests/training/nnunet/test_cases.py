@@ -16,10 +16,11 @@ from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label, write_label
 from voxward.data.loader import validation_patches
 from voxward.data.store import open_case
+from voxward.systems.nnunet.geometry import geometry_of
 from voxward.systems.nnunet.plans import read_plan
 from voxward.systems.nnunet.results import read_results
 from voxward.training.defence import patch_ball
-from voxward.training.nnunet.cases import fitting, prepare_as_nnunet, prepare_cases, training_plan
+from voxward.training.nnunet.cases import fitting, prepare_as_nnunet, prepare_cases, resampled_label, training_plan
 
 CT = {"normalization_schemes": ["CTNormalization"]}
 AS_IT_IS = {"spacing": [1.0, 0.9, 1.1]}  # the files' own, in nnU-Net's order
@@ -51,6 +52,33 @@ def test_a_resampled_label_keeps_its_volume(tmp_path):
     before = (truth.array > 0).sum() * 1.1 * 0.9
     assert float((found.label > 0).sum()) * 1.5 * 1.0 * 1.2 == pytest.approx(before, rel=0.15)
     assert set(np.unique(found.label)) == {0, 1, 2}
+
+
+def geometry_from(shape, spacing, plan):
+    array = np.ones((1, *shape), np.float32)
+    return geometry_of(Volume(array, np.diag([*reversed(spacing), 1.0])), plan)
+
+
+def test_the_class_that_fills_most_of_a_voxel_wins(tmp_path):
+    """At twice the voxel size a voxel is the mean of eight."""
+    plan = plan_of(tmp_path, spacing=[2.0, 2.0, 2.0])
+    box = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (8, 10, 6)).astype(np.int32))
+    found = resampled_label(box, geometry_from((6, 10, 8), (1.0, 1.0, 1.0), plan), plan).numpy()
+    blocks = box.numpy().reshape(4, 2, 5, 2, 3, 2).transpose(0, 2, 4, 1, 3, 5).reshape(4, 5, 3, 8)
+    counts = np.stack([(blocks == k).sum(-1) for k in range(3)])
+    ranked = np.sort(counts, 0)
+    clear = ranked[2] > ranked[1]
+    assert 20 < clear.sum() < clear.size
+    assert np.array_equal(found[clear], counts.argmax(0)[clear])
+    tied = np.take_along_axis(counts, found[None].astype(int), 0)[0] == counts.max(0)
+    assert tied.all()
+
+
+def test_slices_of_a_thick_axis_are_not_mixed(tmp_path):
+    plan = plan_of(tmp_path, spacing=[2.5, 0.5, 0.5])
+    box = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (4, 6, 6)).astype(np.int32))
+    found = resampled_label(box, geometry_from((6, 6, 4), (5.0, 0.5, 0.5), plan), plan)
+    assert torch.equal(found, box.repeat_interleave(2, 0))
 
 
 @pytest.mark.parametrize("scheme", ["z-score", "CT", "to one"])

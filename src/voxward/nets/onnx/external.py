@@ -38,12 +38,15 @@ def tensors_of(graph: Any) -> Iterator[Any]:
             yield from attribute.tensors
 
 
-def embed(tensor: Any, folder: Path) -> None:
+def embed(tensor: Any, folder: Path) -> bytes:
     """Put the numbers of a tensor into the tensor itself if they are in a file beside the network.
 
     Args:
         tensor: A TensorProto, which is changed.
         folder: The folder of the network.
+
+    Returns:
+        What was read from such a file; nothing where the tensor had its numbers.
 
     Raises:
         UserError: The tensor is not as large as it says, or its file is missing, too short, or not in the folder.
@@ -54,11 +57,13 @@ def embed(tensor: Any, folder: Path) -> None:
         tensor.raw_data = _read(tensor, entries, folder, size)
         tensor.ClearField("external_data")
         tensor.data_location = 0
-    elif tensor.HasField("raw_data"):
+        return bytes(tensor.raw_data)
+    if tensor.HasField("raw_data"):
         if len(tensor.raw_data) != size:
             raise UserError(f"the tensor {tensor.name!r} claims {size} bytes and has {len(tensor.raw_data)}")
     else:
         _check_count(tensor, size)
+    return b""
 
 
 def _size(tensor: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -84,14 +85,14 @@ def need_onnx(path: Path) -> ModuleType:
         raise MissingPackageError(f"{path} needs onnx: pip install voxward[onnx]") from error
 
 
-def load(path: Path) -> Any:
+def load(path: Path) -> tuple[Any, str]:
     """Read an ONNX file as data, with the numbers of the files beside it.
 
     Args:
         path: The file.
 
     Returns:
-        A ModelProto that refers to no other file.
+        A ModelProto that refers to no other file, and the SHA-256 of the file and of what it takes from others.
 
     Raises:
         FileNotFoundError: There is no such file, or a data file of it is missing.
@@ -106,15 +107,17 @@ def load(path: Path) -> Any:
         raise UserError(f"{path.stat().st_size} bytes are more than an ONNX file can have")
     from google.protobuf.message import DecodeError
 
+    content = path.read_bytes()
     try:
-        model = onnx.ModelProto.FromString(path.read_bytes())
+        model = onnx.ModelProto.FromString(content)
     except DecodeError as error:
         raise UserError(f"it is damaged, or no ONNX file: {error}") from error
     model.ClearField("training_info")
     _refuse_programs(model)
+    digest = hashlib.sha256(content)
     for tensor in tensors_of(model.graph):
-        embed(tensor, path.parent)
-    return model
+        digest.update(embed(tensor, path.parent))
+    return model, digest.hexdigest()
 
 
 def _refuse_programs(model: Any) -> None:

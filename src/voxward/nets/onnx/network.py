@@ -40,8 +40,10 @@ class OnnxNetwork(nn.Module):
     Args:
         graph: The graph of the file.
         source: The file, for messages.
+        identity: The SHA-256 of the file and of its data files.
 
     Attributes:
+        identity: The same.
         shape: The channels and the spatial sizes of an image; None where one is free.
         operators: The names of the operators.
         differentiable: Whether the result has a gradient with respect to the image.
@@ -49,9 +51,9 @@ class OnnxNetwork(nn.Module):
 
     differentiable = True
 
-    def __init__(self, graph: Graph, source: Path) -> None:
+    def __init__(self, graph: Graph, source: Path, identity: str) -> None:
         super().__init__()
-        self.graph, self.source = graph, source
+        self.graph, self.source, self.identity = graph, source, identity
         self.shape = graph.shape
         self.operators = tuple(sorted({node.operator for node in graph.nodes}))
         steps, constants = _folded([Step(node, make(node, graph.opset)) for node in graph.nodes], graph.constants)
@@ -139,12 +141,13 @@ def read_onnx(path: Path, output: str | None = None) -> OnnxNetwork:
         UserError: The file is damaged, unsafe, or no network of one image.
     """
     try:
-        graph = needed(graph_of(load(path), output))
+        model, identity = load(path)
+        graph = needed(graph_of(model, output))
         several = [node for node in graph.nodes if len([name for name in node.outputs if name]) > 1]
         extra = next((node for node in several if node.operator != "Split"), None)
         if extra is not None:
             raise Uncovered(f"{extra}: more than its first result is not covered")
-        return OnnxNetwork(graph, path).eval()
+        return OnnxNetwork(graph, path, identity).eval()
     except Uncovered as error:
         raise Uncovered(f"{path}: {error}") from error
     except UserError as error:

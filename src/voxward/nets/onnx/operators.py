@@ -43,6 +43,7 @@ OPERATORS: Registry[Callable[..., Callable[..., Any]]] = Registry(
         "Equal": pairwise(torch.eq),
         "Erf": plain(torch.erf),
         "Exp": plain(torch.exp),
+        "EyeLike": shapes.eye_like,
         "Expand": plain(shapes.expand),
         "Flatten": shapes.flatten,
         "Floor": plain(torch.floor),

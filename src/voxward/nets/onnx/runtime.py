@@ -23,8 +23,10 @@ class OnnxRuntimeNetwork(nn.Module):
         session: An InferenceSession.
         graph: The graph of the file.
         source: The file, for messages.
+        identity: The SHA-256 of the file and of its data files.
 
     Attributes:
+        identity: The same.
         shape: The channels and the spatial sizes of an image; None where one is free.
         operators: The names of the operators.
         differentiable: Whether the result has a gradient with respect to the image.
@@ -32,9 +34,9 @@ class OnnxRuntimeNetwork(nn.Module):
 
     differentiable = False
 
-    def __init__(self, session: Any, graph: Graph, source: Path) -> None:
+    def __init__(self, session: Any, graph: Graph, source: Path, identity: str) -> None:
         super().__init__()
-        self.graph, self.source, self._session = graph, source, session
+        self.graph, self.source, self.identity, self._session = graph, source, identity, session
         self.shape = graph.shape
         self.operators = tuple(sorted({node.operator for node in graph.nodes}))
 
@@ -69,12 +71,12 @@ def blackbox_onnx(path: Path, output: str | None = None) -> OnnxRuntimeNetwork:
         UserError: The file is damaged, unsafe, or no network of one image, or onnxruntime does not know an operator.
     """
     try:
-        model = load(path)
+        model, identity = load(path)
         graph = graph_of(model, output)
         if graph.kind not in _KINDS:
             raise UserError(f"its image must be of float16, float32 or float64, got ONNX's type {graph.kind}")
         # The model holds all its numbers: onnxruntime opens no file.
-        return OnnxRuntimeNetwork(_session(model.SerializeToString(), path), graph, path)
+        return OnnxRuntimeNetwork(_session(model.SerializeToString(), path), graph, path, identity)
     except Uncovered as error:
         raise Uncovered(f"{path}: {error}") from error
     except UserError as error:

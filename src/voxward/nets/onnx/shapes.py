@@ -201,6 +201,20 @@ def range_(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     return torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
 
 
+def eye_like(*, dtype: int = 1, k: int = 0) -> Run:
+    """EyeLike: ones on a diagonal of a matrix of the same sizes."""
+    if dtype not in FLOATS:
+        raise Uncovered(f"the number type {dtype} of ONNX is not covered")
+    kind = torch.float64 if dtype == 11 else torch.float32
+
+    def run(like: Tensor) -> Tensor:
+        rows, columns = bounded(like.shape)
+        places = torch.arange(columns) - torch.arange(rows)[:, None]
+        return (places == k).to(kind)
+
+    return run
+
+
 def cast(*, to: int, saturate: int = 1, round_mode: str = "up") -> Run:
     """Cast: floating-point numbers stay in the type that the network computes in."""
     if to in FLOATS:

@@ -128,13 +128,11 @@ class Spacing:
             the axes after it.
         least: Per axis, the smallest voxel size that is left as it is; NaN for none.
         most: Per axis, the largest one.
-        aligned: `align_corners` of the configuration.
     """
 
     sizes: tuple[float, ...]
     least: tuple[float, ...] = ()
     most: tuple[float, ...] = ()
-    aligned: bool = False
     moves = True
 
     def place(self, x: Image, affine: np.ndarray, hold: bool) -> tuple[Placed, np.ndarray]:
@@ -149,8 +147,8 @@ class Spacing:
             return Unmoved(), affine
         back = np.linalg.solve(moved, affine)
         same = _unchanged(moved, affine, back, after, shape)
-        there = Sampling(matrix, shape, after, self.aligned)
-        return Resampled(there, None if same else Sampling(back, after, shape, self.aligned)), moved
+        there = Sampling(matrix, shape, after)
+        return Resampled(there, None if same else Sampling(back, after, shape)), moved
 
     def _target(self, affine: np.ndarray) -> np.ndarray:
         own = np.sqrt((affine[:3, :3] ** 2).sum(0))

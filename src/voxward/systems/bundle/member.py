@@ -118,8 +118,11 @@ class BundleMember(Bound):
             found = forward(images.to(parameter.device, parameter.dtype))
         except (RuntimeError, ValueError) as error:  # MONAI's networks check little by themselves
             raise UserError(f"the network cannot take windows of {tuple(images.shape[2:])} voxels: {error}") from error
-        if not isinstance(found, Tensor) or found.shape[2:] != images.shape[2:]:
-            raise UserError("the network returns something else than one score per voxel and class")
+        if not isinstance(found, Tensor):
+            raise UserError(f"the network returns no scores, but {type(found).__name__}")
+        if found.shape[2:] != images.shape[2:]:
+            given, back = (tuple(x.shape[2:]) for x in (images, found))
+            raise UserError(f"the network cannot take windows of {given} voxels: it returns scores of {back} voxels")
         return found[:, list(self.bundle.outputs)].to(images)
 
     @torch.no_grad()

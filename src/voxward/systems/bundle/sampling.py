@@ -34,13 +34,11 @@ class Sampling:
         matrix: (4, 4), from voxels of the new grid to those of the old one.
         before: The shape of the old grid.
         after: The shape of the new grid.
-        aligned: Whether PyTorch's grid_sample is told so (`align_corners`), which moves nothing but rounding.
     """
 
     matrix: np.ndarray
     before: Size3
     after: Size3
-    aligned: bool = False
 
     @property
     def positions(self) -> tuple[np.ndarray, ...] | None:
@@ -61,9 +59,11 @@ class Sampling:
         Returns:
             The tensor of the new grid, in the number type of `x`.
         """
-        if self._bands is None:
-            return self._sampled(x, "bilinear")
-        return apply_matrices(x.double(), self._bands).to(x.dtype)
+        bands = self._bands
+        if bands is None:
+            return self._sampled(x)
+        # One after the other, so that only one of them is held in float64.
+        return torch.cat([apply_matrices(part.double()[None], bands).to(x.dtype) for part in x])
 
     def nearest(self, x: Shaped[Tensor, "k d h w"]) -> Shaped[Tensor, "k d2 h2 w2"]:
         """Take the nearest voxel. Differentiable.
@@ -74,7 +74,7 @@ class Sampling:
         Returns:
             The tensor of the new grid, in the number type of `x`.
         """
-        return self._sampled(x, "nearest")
+        return x.flatten(1).index_select(1, self._nearest.to(x.device)).view(len(x), *self.after)
 
     def logarithms(self, x: Float[Tensor, "k d h w"]) -> Float[Tensor, "k d2 h2 w2"]:
         """Interpolate exp(x) linearly and return its logarithm, without ever leaving logarithms. Differentiable.
@@ -85,7 +85,7 @@ class Sampling:
             x: Logarithms (k, d, h, w) of probabilities on the old grid.
         """
         if self.positions is None:
-            return self._sampled(x.double().exp(), "bilinear").clamp_min(1e-300).log().to(x.dtype)
+            return self._sampled(x.double().exp()).clamp_min(1e-300).log().to(x.dtype)
         for axis, (place, length) in enumerate(zip(self.positions, self.before, strict=True)):
             x = log_linear(x, axis + 1, place, length)
         return x
@@ -101,18 +101,25 @@ class Sampling:
     def _theta(self) -> Tensor:
         """The matrix in the unit of grid_sample, computed in MONAI's order, on which the side of a tie depends."""
         matrix = torch.from_numpy(self.matrix)[None]
-        old, new = (_unit(shape, self.aligned) for shape in (self.before, self.after))
+        old, new = (_unit(shape) for shape in (self.before, self.after))
         theta = old @ matrix @ torch.from_numpy(np.linalg.inv(new.numpy()))
         order = [2, 1, 0]
         theta[:, :3] = theta[:, order]
         theta[:, :, :3] = theta[:, :, order]
         return theta[:, :3]
 
-    def _sampled(self, x: Tensor, mode: str) -> Tensor:
-        size = [1, len(x), *self.after]
-        grid = F.affine_grid(self._theta.to(x.device), size, align_corners=self.aligned)
-        found = F.grid_sample(x.double().contiguous()[None], grid, mode, "border", self.aligned)[0]
-        return found.to(x.dtype)
+    @cached_property
+    def _nearest(self) -> Tensor:
+        """The place of the nearest old voxel of each new one."""
+        places = torch.arange(int(np.prod(self.before)), dtype=torch.float64)
+        grid = F.affine_grid(self._theta, [1, 1, *self.after], align_corners=False)
+        found = F.grid_sample(places.view(1, 1, *self.before), grid, "nearest", "border", align_corners=False)
+        return found.flatten().long()
+
+    def _sampled(self, x: Tensor) -> Tensor:
+        grid = F.affine_grid(self._theta.to(x.device), [1, len(x), *self.after], align_corners=False)
+        found = F.grid_sample(x.double().contiguous()[None], grid, "bilinear", "border", align_corners=False)
+        return found[0].to(x.dtype)
 
 
 def log_linear(x: Float[Tensor, "k d h w"], axis: int, positions: np.ndarray, length: int) -> Tensor:
@@ -134,12 +141,9 @@ def log_linear(x: Float[Tensor, "k d h w"], axis: int, positions: np.ndarray, le
     return torch.logaddexp(drawn[0] + first, drawn[1] + second)
 
 
-def _unit(shape: Size3, aligned: bool) -> Tensor:
+def _unit(shape: Size3) -> Tensor:
     """The matrix from voxels to the unit of grid_sample, in which a grid reaches from -1 to 1."""
     lengths = torch.tensor(shape, dtype=torch.float64)
-    if aligned:
-        lengths[lengths <= 1.0] = 2.0
-    scale = 2.0 / (lengths - 1.0 if aligned else lengths)
-    found = torch.diag(torch.cat((scale, torch.ones(1, dtype=torch.float64))))
-    found[:-1, -1] = -1.0 if aligned else 1.0 / lengths - 1.0
+    found = torch.diag(torch.cat((2.0 / lengths, torch.ones(1, dtype=torch.float64))))
+    found[:-1, -1] = 1.0 / lengths - 1.0
     return found[None]

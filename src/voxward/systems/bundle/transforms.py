@@ -59,13 +59,16 @@ def _line(code: str) -> int:
 def _spacing(given: Arguments) -> Step | None:
     given.choice("mode", _LINEAR, "bilinear", _SPLINE)
     given.choice("padding_mode", ("border",), "border")
-    for name in ("diagonal", "scale_extent", "recompute_affine", "ensure_same_shape"):
-        if given.flag(name) and name != "ensure_same_shape":
+    for name in ("diagonal", "scale_extent", "recompute_affine"):
+        if given.flag(name):
             given.refuse(f"{name} is not supported", name)
+    if given.flag("align_corners"):
+        given.refuse("releases of MONAI differ in what align_corners means here", "align_corners")
+    given.skip("ensure_same_shape")
     given.skip("dtype")  # float64 inside, as MONAI's default
     limits = [tuple(_limit(given, name)) for name in ("min_pixdim", "max_pixdim")]
     sizes = given.axes("pixdim", sizes=(1, 2, 3))
-    return Spacing(sizes, limits[0], limits[1], given.flag("align_corners"))
+    return Spacing(sizes, limits[0], limits[1])
 
 
 def _limit(given: Arguments, name: str) -> list[float]:

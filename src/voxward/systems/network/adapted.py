@@ -24,6 +24,7 @@ class Convention:
         order: For each class or region the number of the network's output that stands for it.
         probabilities: Whether it returns probabilities in place of logits.
         head: Whether outputs exclude each other (`softmax`) or not (`regions`).
+        result: Where it returns several results, which of them counts: a number from 0, or a key.
     """
 
     axes: Axes
@@ -31,6 +32,7 @@ class Convention:
     order: tuple[int, ...]
     probabilities: bool
     head: Head
+    result: int | str | None = None
 
 
 class AdaptedNetwork(nn.Module):
@@ -65,12 +67,24 @@ class AdaptedNetwork(nn.Module):
             logits = logits[:, list(how.order)]
         return how.axes.turned_back(logits)
 
+    def _counting(self, found: Any) -> Any:
+        """The one of several results that counts."""
+        which = self.convention.result
+        if which is None or isinstance(found, Tensor):
+            return found
+        try:
+            return found[which]
+        except (KeyError, IndexError, TypeError) as error:
+            raise UserError(f"the network has no result {which!r}") from error
+
     def _checked(self, images: Tensor) -> Tensor:
-        found: Any = self.network(images)
+        found: Any = self._counting(self.network(images))
         expected = (len(images), len(self.convention.order), *images.shape[2:])
         if not isinstance(found, Tensor) or not found.is_floating_point():
             kind = str(found.dtype) if isinstance(found, Tensor) else type(found).__name__
-            raise UserError(f"the network must return one tensor of numbers, got {kind}")
+            raise UserError(
+                f"the network must return one tensor of numbers, got {kind}; if it returns several, say by result which"
+            )
         if tuple(found.shape) != expected:
             raise UserError(
                 f"for an image of shape {tuple(images.shape)} and {expected[1]} classes or regions the network must "

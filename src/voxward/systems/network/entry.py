@@ -98,6 +98,7 @@ class NetworkEntry(Deployment):
         orientation: Where the network's axes run to, such as RAS or LPS; or `ijk` in some order, as files store them.
         slicewise: Whether the network is 2D, and takes volumes slice by slice across the last axis.
         returns: What the network returns, `logits` or `probabilities`.
+        result: Which of several results holds them, by its number from 0 or its name.
         interpolation: How images are resampled.
         crop: `nonzero` cuts off the margin of zeros around a volume.
         padding: How a volume that is smaller than a window is extended, after it was normalised.
@@ -118,6 +119,7 @@ class NetworkEntry(Deployment):
     orientation: str = "RAS"
     slicewise: bool = False
     returns: Literal["logits", "probabilities"] = "logits"
+    result: int | str | None = None
     interpolation: Literal["linear", "cubic", "nearest"] = "linear"
     crop: Literal["none", "nonzero"] = "none"
     padding: Padding = "zero"

@@ -8,14 +8,18 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from voxward.core.errors import UserError
 from voxward.nets.exported import read_exported
+from voxward.nets.onnx.network import read_onnx
+from voxward.nets.onnx.runtime import blackbox_onnx
+from voxward.nets.onnx.uncovered import Uncovered
 from voxward.systems.code import code_digest, function_of, names_function
+from voxward.systems.network.entry import NetworkEntry
 
 _LEGAL = "a .pt2 file of torch.export, an .onnx file, a TorchScript file, or module:function"
 
@@ -49,16 +53,16 @@ class FunctionNetwork(nn.Module):
         self.owner = owner if isinstance(owner, nn.Module) else None
         self._call = [function]  # in a list, so that it is no second submodule
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return what the callable returns."""
+    def forward(self, images: Tensor) -> Any:
+        """Return what the callable returns, whatever it is."""
         return self._call[0](images)
 
 
-def load_network(named: str, base: Path, trust: bool, device: torch.device) -> Loaded:
-    """Read a network that an entry names.
+def load_network(entry: NetworkEntry, base: Path, trust: bool, device: torch.device) -> Loaded:
+    """Read the network that an entry names.
 
     Args:
-        named: The file, or `module:function`.
+        entry: The entry.
         base: The folder that paths start from, in which modules are looked for, too.
         trust: Whether the user allows programs to run.
         device: Where the network goes.
@@ -67,20 +71,32 @@ def load_network(named: str, base: Path, trust: bool, device: torch.device) -> L
         FileNotFoundError: There is no such file.
         UserError: The file is damaged or of another kind, or a program would run that the user has not allowed.
     """
-    path = base / named
+    named, path = entry.network, base / entry.network
+    if not entry.gradient and path.suffix != ".onnx":
+        raise UserError(f"gradient: false is for .onnx files, which onnxruntime can run, got {named!r}")
     if not path.is_file() and names_function(named):
         return _function(named, base, trust)
     if not path.is_file():
         raise FileNotFoundError(f"there is no network {path}: give {_LEGAL}")
     identity = _digest(path)
     if path.suffix == ".onnx":
-        raise UserError(f"{path}: ONNX files cannot be read yet")
+        return _onnx(entry, path, device, identity)
     if is_torchscript(path):
         return Loaded(_torchscript(path, trust, device), identity)
     if path.suffix == ".pt2":
-        exported = read_exported(path)
+        exported = read_exported(path, entry.result if isinstance(entry.result, int) else None)
         return Loaded(exported.to(device), identity, exported.shape)
     raise UserError(f"{path} holds no network that can be run alone: give {_LEGAL}{_hint(path)}")
+
+
+def _onnx(entry: NetworkEntry, path: Path, device: torch.device, identity: str) -> Loaded:
+    read, name = read_onnx if entry.gradient else blackbox_onnx, None if entry.result is None else str(entry.result)
+    try:
+        network = read(path, name)
+    except Uncovered as error:
+        hint = "; gradient: false runs it by onnxruntime, for attacks that need no gradient" if entry.gradient else ""
+        raise UserError(f"{error}{hint}") from error
+    return Loaded(network.to(device), identity, (None, *network.shape))
 
 
 def is_torchscript(path: Path) -> bool:

@@ -136,7 +136,7 @@ def open_network(entry: NetworkEntry, opening: Opening) -> NetworkSystem:
         FileNotFoundError: There is no such file.
         UserError: The network cannot be read, is a program that the user does not trust, or does not fit the entries.
     """
-    loaded = load_network(entry.network, opening.base, opening.trust, opening.device)
+    loaded = load_network(entry, opening.base, opening.trust, opening.device)
     return _joined(entry, loaded, opening.outer, opening.device, entry.name or opening.name, opening.source)
 
 
@@ -181,7 +181,7 @@ def _joined(
     settings, axes = deployment_of(entry).within(outer), Axes.of(entry.orientation)
     labels, order = labels_in(entry, source)
     window = _window(entry, loaded.shape, source)
-    how = Convention(axes, entry.slicewise, order, entry.returns == "probabilities", labels.head)
+    how = Convention(axes, entry.slicewise, order, entry.returns == "probabilities", labels.head, entry.result)
     model = TrainedModel(
         plan_of(entry, labels, axes, window, source), inference_of(entry, axes),
         AdaptedNetwork(loaded.network, how).to(device).eval(), PostProcess(),

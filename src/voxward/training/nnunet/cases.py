@@ -1,9 +1,4 @@
-"""Training cases that are prepared as nnU-Net prepares them: its axes, crop box, normalisation and resampling.
-
-A label is resampled class by class and linearly, and the largest share wins. nnU-Net itself takes the last class with a
-share of at least a half, and along a thick axis the nearest slice: on the surface of an object the two differ by a
-voxel now and then.
-"""
+"""Training cases that are prepared as nnU-Net prepares them: its axes, crop box, normalisation and resampling."""
 
 from __future__ import annotations
 
@@ -15,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Integer
+from torch import Tensor
 
 from voxward.core.case import Case, ClassKept, Dataset, Frame, LabelKept, PreparedCase, Volume
 from voxward.core.errors import UserError
 from voxward.core.files import inside
-from voxward.core.labels import IGNORED
 from voxward.core.plan import ChannelPlan, Plan
 from voxward.core.spacing import voxel_mm3
 from voxward.core.structure import to_data
@@ -32,16 +28,19 @@ from voxward.data.label_losses import report_losses
 from voxward.data.parallel import for_each_case
 from voxward.data.planner import AUGMENTATION_MARGIN
 from voxward.data.preparation_digest import case_digest
-from voxward.data.resample_labels import as_index, resample_counted
+from voxward.data.resample_labels import counted
 from voxward.data.store import is_current, write_case
 from voxward.systems.digest import digest
 from voxward.systems.nnunet import intensities
 from voxward.systems.nnunet.geometry import Geometry, geometry_of
 from voxward.systems.nnunet.judge import prepared
 from voxward.systems.nnunet.member import clean_figures
-from voxward.systems.nnunet.plans import NnPlan, Scheme
+from voxward.systems.nnunet.plans import NnPlan, Resampling, Scheme
+from voxward.systems.nnunet.resampling import resampled
 
 _SHOWN = 4
+# A share of exactly a half must not depend on how it was added up.
+_ROUNDING = 1e-9
 
 
 def training_plan(plan: NnPlan, batch_size: int) -> Plan:
@@ -201,20 +200,44 @@ def prepare_as_nnunet(volume: Volume, label: Volume, plan: NnPlan, id: str = "")
 
 
 def _label(label: Volume, geometry: Geometry, plan: NnPlan) -> tuple[CaseLabels, LabelKept]:
-    labels, unknown = plan.labels, plan.labels.ignore is not None
+    labels = plan.labels
     whole = labels.to_index(label.array)
-    box = geometry.cut(torch.from_numpy(np.ascontiguousarray(whole).astype(np.int32))).numpy()
-    outside = int(_classes(whole, labels.count).sum() - _classes(box, labels.count).sum())
-    if unknown:  # "not annotated" votes like a class, and stays what it is
-        box = np.where(box == IGNORED, labels.count, box)
-    narrow = box.astype(np.uint8 if labels.count <= 256 else np.uint16)
-    found, counts = resample_counted(as_index(narrow), geometry.grid, labels.count, "linear", unknown)
-    if unknown:
-        found = found.masked_fill(found == labels.count, IGNORED)
+    box = geometry.cut(torch.from_numpy(np.ascontiguousarray(whole, np.int32)))
+    found = resampled_label(box, geometry, plan)
+    outside = int(_classes(whole, labels.count).sum() - _classes(box.numpy(), labels.count).sum())
+    before, after = counted(box.numpy(), labels.count), counted(found.numpy(), labels.count)
     voxel = voxel_mm3(label.spacing)
-    after = voxel * box.size / found.numel()
-    kept = (ClassKept(n.index, n.before * voxel, n.after * after, n.objects, n.left) for n in counts)
-    return found.contiguous(), LabelKept(tuple(kept), outside)
+    larger = voxel * box.numel() / found.numel()
+    kept = (ClassKept(k, n * voxel, after[k] * larger) for k, n in enumerate(before.tolist()) if k and n)
+    narrow = torch.uint8 if labels.count <= 256 else torch.int32
+    return found.to(narrow).contiguous(), LabelKept(tuple(kept), outside)
+
+
+def resampled_label(box: Integer[Tensor, "d h w"], geometry: Geometry, plan: NnPlan) -> Integer[Tensor, "d2 h2 w2"]:
+    """Resample class indices as nnU-Net does: each class linearly, and of a thick axis the nearest slice.
+
+    A voxel is of the class that fills most of it; of two that fill as much, it is the one at its centre.
+
+    Args:
+        box: Class indices of the crop box.
+        geometry: How it lies.
+        plan: The plan.
+    """
+    if tuple(box.shape) == geometry.grid:
+        return box
+    name, force = "resample_data_or_seg_to_shape", plan.data.force_separate_z
+
+    def at(x: Tensor, order: int) -> Tensor:
+        how = Resampling(name, order, 0, force)
+        return resampled(x.double()[None], geometry.grid, geometry.spacing, geometry.target, how)[0]
+
+    centre = at(box, 0)
+    found, most = box.new_zeros(geometry.grid), torch.zeros(geometry.grid, dtype=torch.float64)
+    for k in np.unique(box.numpy()).tolist():
+        share = at(box == k, 1)
+        better = (share > most + _ROUNDING) | ((share > most - _ROUNDING) & (centre == k))
+        found[better], most = k, torch.maximum(most, share)
+    return found
 
 
 def _classes(index: np.ndarray, count: int) -> np.ndarray:
