@@ -158,6 +158,7 @@ def test_it_is_refused_at_the_door_with_what_can_be_used(case, tmp_path, monkeyp
     assert not (tmp_path / "volumes").exists()
     worker = set_up([Source("x")], dataset, protocol(), tmp_path / "volumes")
     assert worker.bench.gradientless == {"bright": why(a_box())}
+    assert worker.bench.masks == {"bright"}
     assert 0 < estimate_hours(worker) < 1
 
 

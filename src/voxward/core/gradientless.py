@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from typing import Never
 
 from voxward.core.errors import UserError
-from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, read_mask
+from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, VolumeModel, Wrapped, read_mask
 
 
 class NotDifferentiable(UserError):  # noqa: N818 - it says what the system is
-    """A system has no gradient with respect to the volume, so that only attacks without a gradient can be used."""
+    """A system has no gradient with respect to the volume, so that only attacks without a gradient can be used.
+
+    Attributes:
+        masks: Whether it answers attacks with masks only, and not with scores.
+    """
+
+    def __init__(self, message: str, masks: bool = False) -> None:
+        super().__init__(message)
+        self.masks = masks
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,3 +59,24 @@ class Scored:
     def segment(self, logits: Scores) -> Truth:
         """Return the argmax over the classes, or the regions whose logit is above 0; see `core.model.read_mask`."""
         return read_mask(logits, self.head)
+
+
+@dataclass(frozen=True, eq=False)
+class Gradientless(Wrapped):
+    """A model that could not give a gradient if it were asked for one; everything else is the inner model's.
+
+    Attributes:
+        inner: The model, whose local updates serve attacks that need no gradient.
+        why: Why there is no gradient, as one sentence.
+    """
+
+    inner: VolumeModel
+    why: str
+
+    def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> Never:
+        """Refuse: there is no gradient.
+
+        Raises:
+            NotDifferentiable: Always.
+        """
+        raise NotDifferentiable(self.why)

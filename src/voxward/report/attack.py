@@ -22,7 +22,7 @@ from voxward.report.robustness_figures import curves_figure, iterations_figure
 from voxward.report.seen import seen_notes
 from voxward.report.table import Table
 from voxward.report.text import failed_note
-from voxward.robustness.bench import Worker
+from voxward.robustness.bench import Bench, Worker
 from voxward.robustness.record import Record
 from voxward.robustness.require import Verdict, judge_requirements
 from voxward.robustness.sanity import Finding, sanity
@@ -112,6 +112,7 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
         attack_panel(worker, [record for record in records if record.model == model], outputs, _panel(model))
     board = said(leaderboard_table(records, None, findings)) if len(bench.sources) > 1 else None
     if board is not None:
+        board = replace(board, notes=(*board.notes, *_asked_for_less(bench)))
         outputs.text("leaderboard.md", board.markdown())
         outputs.text("leaderboard.csv", board.csv())
     with outputs.write("curves.png") as path:
@@ -130,6 +131,18 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
 def _saying(notes: Sequence[str], table: Table) -> Table:
     """A table that says first which cases no figure is over."""
     return replace(table, warnings=(*notes, *table.warnings))
+
+
+def _asked_for_less(bench: Bench) -> tuple[str, ...]:
+    """Who cannot be ranked against whom, because one system answers with masks and another one with scores."""
+    masks = [name for name in bench.sources if name in bench.masks]
+    others = [name for name in bench.sources if name not in bench.masks]
+    if not masks or not others:
+        return ()
+    return (
+        f"{', '.join(masks)} answers with masks, {', '.join(others)} with scores: a search learns less from a mask, so "
+        "that the same network looks more robust behind masks. Only their transfer attack compares them fairly",
+    )
 
 
 def _panel(model: str) -> str:

@@ -75,6 +75,7 @@ class Bench:
         left_out: The ids of cases of the dataset that are left out, because a system was trained on them.
         ignore: The value of unannotated voxels in the cases' labels; None: as each system's labels declare.
         gradientless: For each system without a gradient, why it has none.
+        masks: Those of these systems that answer with masks, and not with scores.
     """
 
     sources: Mapping[str, Source]
@@ -91,6 +92,7 @@ class Bench:
     ignore: int | None = None
     ordered: Mapping[str, Mapping[str, Case]] = field(default_factory=dict)
     gradientless: Mapping[str, str] = field(default_factory=dict)
+    masks: frozenset[str] = frozenset()
 
     def case(self, model: str, id: str) -> Case:
         """Return a case as a system reads it."""

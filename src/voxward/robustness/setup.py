@@ -65,8 +65,10 @@ def set_up(
     scope, failures = _scope(dataset, [*opened.values()], protocol.cases, cases), Failures(reading.fail_fast)
     labels = {name: system.labels.ignoring(dataset.labels.ignore) for name, system in opened.items()}
     readable = _readable({id: dataset.case(id) for id in scope.ids}, [*opened.values()], failures, [*labels.values()])
+    without = _gradientless(opened, protocol)
     bench = Bench(
-        gradientless=_gradientless(opened, protocol),
+        gradientless={name: str(error) for name, error in without.items()},
+        masks=frozenset(name for name, error in without.items() if error.masks),
         sources=dict(zip(opened, sources, strict=True)),
         labels=labels,
         cases=readable,
@@ -201,14 +203,14 @@ def _transferred(surrogate: System | None, systems: Mapping[str, System]) -> fro
     return found
 
 
-def _gradientless(systems: Mapping[str, System], protocol: Protocol) -> Mapping[str, str]:
+def _gradientless(systems: Mapping[str, System], protocol: Protocol) -> Mapping[str, NotDifferentiable]:
     """Why each system without a gradient has none; a network on a window has one."""
     found = {}
     for name, system in systems.items() if protocol.mode == "volume" else ():
         try:
             system.check_gradient()
         except NotDifferentiable as error:
-            found[name] = str(error)
+            found[name] = error
     return found
 
 

@@ -189,7 +189,7 @@ class BlackBoxSystem:
 
     def check_gradient(self) -> None:
         """Refuse: a mask has no gradient; see System."""
-        raise NotDifferentiable(self._why)
+        raise NotDifferentiable(self._why, masks=True)
 
     @property
     def _why(self) -> str:

@@ -289,7 +289,7 @@ class CascadeSystem:
         except NotDifferentiable as error:
             if self.region.stage != "both":
                 raise UserError(f"{error}: such a cascade is attacked whole, and stage must be 'both'") from error
-            raise
+            raise NotDifferentiable(str(error), masks=True) from error
 
     def _check_gradient(self) -> None:
         region, legal = self.region, Region()

@@ -22,6 +22,7 @@ from voxward.core.errors import UserError
 from voxward.core.yaml import dump_yaml
 from voxward.nets.exported import read_exported
 from voxward.systems.open import open_system
+from voxward.systems.system import NotDifferentiable
 
 
 def same_network(found, eager, *shape):
@@ -154,9 +155,20 @@ def test_a_graph_without_a_gradient_says_so(tmp_path):
 
     system = open_system(described(tmp_path, exported(tmp_path / "n.pt2", Cut()).name))
     assert system.segment(volume()).label.shape == (13, 9, 10)
-    for refused in (system.check_gradient, lambda: system.freeze(volume())):
-        with pytest.raises(UserError, match="net has no gradient"):
+    batch = torch.from_numpy(volume().array)[None]
+    model, box = system.freeze(volume()), (slice(2, 5), slice(0, 3), slice(1, 4))
+    for refused in (
+        system.check_gradient,
+        lambda: model.value_and_grad(batch, batch[:, 0].long(), lambda z, t: z.sum()),
+    ):
+        with pytest.raises(NotDifferentiable, match="net has no gradient"):
             refused()
+    # Attacks that need no gradient have its scores, and its local updates.
+    np.testing.assert_array_equal(model.segment(model.logits(batch))[0], system.segment(volume()).label)
+    changed = batch.clone()
+    changed[:, :, *box] += 9
+    after = model.logits_after(model.sweep(batch), changed, box).logits
+    torch.testing.assert_close(after, model.logits(changed), rtol=0, atol=1e-4)
 
 
 ORACLES = {"unet.pt2": {}, "unet_dynamic.pt2": {}, "unet.ts": {"trust": True}, "unet.onnx": {}}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from voxward.core.case import Volume
 from voxward.core.errors import UserError
+from voxward.core.gradientless import Gradientless
 from voxward.core.model import Box, VolumeModel
 from voxward.core.recipe import Choice
 from voxward.core.structure import from_data
@@ -79,14 +80,18 @@ class NetworkSystem(RunSystem):
         self, volume: Volume, how: Freeze = Freeze(), whole: Volume | None = None, inside: Box | None = None
     ) -> VolumeModel:
         """Bind the pipeline to a clean volume; see System."""
-        self.check_gradient()
         self.check(len(volume.array), volume.affine)
-        return super().freeze(self._seen(volume), how, None if whole is None else self._seen(whole), inside)
+        model = super().freeze(self._seen(volume), how, None if whole is None else self._seen(whole), inside)
+        return Gradientless(model, self._why) if self._no_gradient else model
 
     def check_gradient(self) -> None:
         """Refuse a network that cuts its input off, such as a TorchScript graph that was optimised for inference."""
         if self._no_gradient:
-            raise NotDifferentiable(f"{self.name} has no gradient: {self._no_gradient}")
+            raise NotDifferentiable(self._why)
+
+    @property
+    def _why(self) -> str:
+        return f"{self.name} has no gradient: {self._no_gradient}"
 
     def ranges(self, volume: Volume) -> Sequence[IntensityRange]:
         """Return the range of every channel; see System."""
