@@ -56,7 +56,7 @@ def test_which_volumes_are_kept(bench, keep, kept):
 
 def test_a_worker_opens_a_system_once(bench, monkeypatch):
     opened, system = [], RunSystem(predictor(60.0))
-    monkeypatch.setattr(Source, "open", lambda self: opened.append(self.path) or system)
+    monkeypatch.setattr(Source, "open", lambda self: opened.append(self.system) or system)
     worker = Worker(bench)
     assert worker.system("m") is worker.system("m") is system
     assert opened == ["run"]

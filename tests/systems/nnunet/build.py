@@ -58,6 +58,17 @@ def plans(**changes):
     }  # fmt: skip
 
 
+def flat(**changes):
+    """A plan whose network sees slices."""
+    found = plans(patch_size=[8, 8], spacing=[1.0, 1.2], **changes)
+    own = found["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    own |= {
+        "conv_op": "torch.nn.modules.conv.Conv2d", "norm_op": "torch.nn.modules.instancenorm.InstanceNorm2d",
+        "kernel_sizes": [[3, 3]] * 2, "strides": [[1, 1], [2, 2]],
+    }  # fmt: skip
+    return found
+
+
 def dataset(channels=1, labels=None, order=None):
     """The dataset.json of `channels` channels."""
     found = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.systems.nnunet.build import dataset, results, volume
+from tests.systems.nnunet.build import dataset, flat, results, volume
 from voxward.attacks.objectives import create_objective
 from voxward.pipeline.model import PipelineModel
 from voxward.systems.nnunet import judge
@@ -22,6 +22,11 @@ CASES = {
     "mirrors": {"mirrors": (0, 2)},
     "two folds": {"folds": (0, 1)},
     "thick axis": {"spacing": [6.0, 1.0, 1.2], "resampling_fn_data_kwargs": {"order": 3, "order_z": 0}},
+    "linear across the thick axis": {
+        "spacing": [6.0, 1.0, 1.2], "resampling_fn_data_kwargs": {"order": 3, "order_z": 1},
+    },
+    "slices": {"described": flat()},
+    "rgb": {"normalization_schemes": ["RGBTo01Normalization"]},
     "mask": {"use_mask_for_norm": [True]},
     "ct": {"normalization_schemes": ["CTNormalization"]},
     "to one": {"normalization_schemes": ["RescaleTo01Normalization"]},
@@ -29,7 +34,7 @@ CASES = {
     "transposed": {"plan": {"transpose_forward": [2, 0, 1], "transpose_backward": [1, 2, 0]}},
     "reoriented": {"plan": {"image_reader_writer": "NibabelIOWithReorient"}},
     "regions": {"data": dataset(labels=REGIONS, order=[1, 2])},
-}
+}  # fmt: skip
 
 
 def system_of(folder, mirrors=(), **changes):
