@@ -242,7 +242,10 @@ class BlackBoxSystem:
     def _checked(self, mask: Any, volume: Volume) -> np.ndarray:
         if isinstance(mask, Volume) or mask is None:
             raise UserError(f"{self.name} must return the mask as an array, got {type(mask).__name__}")
-        array = np.asarray(mask)
+        try:
+            array = np.asarray(mask)
+        except (TypeError, ValueError, RuntimeError) as error:  # such as a tensor on a GPU, or lists of unequal lengths
+            raise UserError(f"{self.name} must return the mask as an array: {error}") from error
         if array.shape != volume.shape:
             raise UserError(
                 f"{self.name} must return a mask of shape {volume.shape} for this volume, got {array.shape}"

@@ -135,7 +135,7 @@ def run_of(path: Path | str) -> RunFolder:
         UserError: The system is another one; its runs can be named one by one.
         FileNotFoundError: There is no such folder or file, or the run is not complete.
     """
-    kind = _read(Path(path))[0].get("kind")
+    kind = str(_read(Path(path))[0].get("kind"))
     if kind in KINDS and not KINDS[kind].trained:
         raise UserError(
             f"{path} is of the kind {kind}, which cannot be hardened: only a run of voxward train and a results folder "

@@ -122,6 +122,8 @@ class NetworkSystem(RunSystem):
             if not scores.requires_grad:
                 return "autograd cannot follow it"
             torch.autograd.grad(scores.sum(), leaf)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, NotImplementedError) as error:
             return _last_line(error)
         return ""
