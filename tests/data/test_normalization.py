@@ -195,3 +195,9 @@ def test_a_plan_edited_by_hand_is_refused_with_the_legal_names():
             made(image, None, plan)
     with pytest.raises(ValueError, match=wrong):
         normalization_of(plan.channels[0])
+
+
+def test_standard_takes_all_voxels():
+    array = apart()
+    found = prepare(Volume(array, np.eye(4)), None, plan_of("standard", (1.0, 1.0, 1.0))).image.numpy()
+    np.testing.assert_allclose(found, (array - array.mean()) / array.std(), atol=1e-5)

@@ -210,6 +210,14 @@ def test_json_that_is_none(good, tmp_path, content):
         read_exported(path)
 
 
+def test_a_file_of_an_older_version(tmp_path):
+    with zipfile.ZipFile(tmp_path / "old.pt2", "w") as archive:
+        for name in ("version", "serialized_exported_program.json", "serialized_state_dict.pt"):
+            archive.writestr(name, b"x")
+    with pytest.raises(UserError, match="older version of PyTorch"):
+        read_exported(tmp_path / "old.pt2")
+
+
 def test_a_cut_file(good, tmp_path):
     content = good.read_bytes()
     for length in (0, 10, len(content) // 2, len(content) - 10):

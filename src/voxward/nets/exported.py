@@ -175,6 +175,10 @@ def _refuse_packed(archive: zipfile.ZipFile) -> None:
 
 def _root(archive: zipfile.ZipFile) -> str:
     roots = {name.partition("/")[0] for name in archive.namelist()}
+    if "serialized_exported_program.json" in roots:
+        raise UserError(
+            "it was written by an older version of PyTorch, which pickles weights: export it with a new one"
+        )
     if len(roots) != 1:
         raise UserError("it is no file of torch.export.save")
     return roots.pop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
@@ -18,6 +19,8 @@ NETWORKS = (
 _DROPPED: Mapping[str, tuple[str, ...]] = {"SwinUNETR": ("img_size",)}
 # Arguments that would have MONAI download weights: here these are in a file.
 _FIXED: Mapping[str, Mapping[str, Any]] = {"FlexibleUNet": {"pretrained": False}}
+# Packages that MONAI does not bring along.
+_NEEDED: Mapping[str, str] = {"SwinUNETR": "einops", "UNETR": "einops"}
 _ALSO_CALLED = {"Unet": "UNet", "BasicUnet": "BasicUNet", "DynUnet": "DynUNet", "AttentionUNet": "AttentionUnet"}
 
 
@@ -45,10 +48,12 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         arguments: Its keyword arguments: numbers, texts, booleans, None, and lists and mappings of such.
 
     Raises:
-        UserError: The name or an argument is not known, or MONAI refuses the arguments.
+        UserError: The name or an argument is not known, a package is missing, or MONAI refuses the arguments.
     """
     kind = _class(name)
     name = kind.__name__
+    if name in _NEEDED and find_spec(_NEEDED[name]) is None:
+        raise UserError(f"{name} of MONAI needs the package {_NEEDED[name]}: pip install {_NEEDED[name]}")
     known = inspect.signature(kind).parameters
     dropped = [each for each in _DROPPED.get(name, ()) if each not in known]
     given = {key: value for key, value in arguments.items() if key not in dropped}

@@ -12,6 +12,7 @@ import torch
 from voxward.core.case import Volume
 from voxward.core.channels import same_channels
 from voxward.core.errors import UserError
+from voxward.core.gradientless import Gradientless, NotDifferentiable
 from voxward.core.labels import LabelSet
 from voxward.core.model import Box, VolumeModel
 from voxward.pipeline.mean import Mean
@@ -171,11 +172,15 @@ class EnsembleSystem:
         self, volume: Volume, how: Freeze = Freeze(), whole: Volume | None = None, inside: Box | None = None
     ) -> VolumeModel:
         """Bind all pipelines to a clean volume; see System."""
-        self.check_gradient()
-        return PipelineModel.freeze(
+        model = PipelineModel.freeze(
             self.predictors, volume, self.labels.head, self.mean, gradient=how.gradient, whole=whole, inside=inside,
             statistics=how.statistics, weights=self.weights,
         )  # fmt: skip
+        try:
+            self.check_gradient()
+        except NotDifferentiable as error:
+            return Gradientless(model, str(error))
+        return model
 
     def check_gradient(self) -> None:
         """Refuse a member without a gradient; see System."""

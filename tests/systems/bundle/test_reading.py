@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from tests.systems.bundle.build import (
 from voxward.core.case import Volume
 from voxward.core.errors import UserError
 from voxward.data.io import read_image
+from voxward.nets.monai_networks import build_network
 from voxward.systems.bundle.config import Config, Item
 from voxward.systems.bundle.expressions import NotPlainError, compute
 from voxward.systems.open import compose_system, open_system
@@ -231,7 +233,7 @@ def test_references_are_followed(tmp_path):
 
 def test_items_that_stand_for_too_much_are_refused(folder):
     many = {f"x{n}": [f"@x{n + 1}"] * 10 for n in range(10)}
-    with pytest.raises(UserError, match="more than 200000 items"):
+    with pytest.raises(UserError, match="more than 20000 items"):
         open_system(changed(folder, **many, x10=1, inferer={**WINDOWS, "roi_size": "@x0"}))
 
 
@@ -291,20 +293,22 @@ def test_weights_that_are_named_by_code_are_the_usual_ones_with_a_warning(folder
         open_system(changed(folder, checkpointloader=loader))
 
 
-def test_a_dropped_argument_and_no_download(tmp_path, monkeypatch):
-    from voxward.nets.monai_networks import build_network
+def test_an_argument_that_was_dropped_from_monai(tmp_path):
+    arguments = {"img_size": 32, "in_channels": 1, "out_channels": 2, "feature_size": 12, "spatial_dims": 3}
+    if importlib.util.find_spec("einops") is None:
+        with pytest.raises(UserError, match="pip install einops"):
+            build_network("SwinUNETR", arguments)
+    else:
+        assert build_network("SwinUNETR", arguments)
+    with pytest.raises(UserError, match="takes no argument 'img_size'"):
+        build_network("UNet", {"img_size": 32})
 
+
+def test_no_weights_are_downloaded(monkeypatch):
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *a, **k: pytest.fail("it downloads weights"))
-    swin = {"img_size": 32, "in_channels": 1, "out_channels": 2, "feature_size": 12, "spatial_dims": 3}
-    assert build_network("SwinUNETR", swin)
-    flexible = {
-        "in_channels": 1,
-        "out_channels": 2,
-        "backbone": "efficientnet-b0",
-        "pretrained": True,
-        "spatial_dims": 3,
-    }
-    assert build_network("FlexibleUNet", flexible)
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: pytest.fail("it downloads weights"))
+    arguments = {"in_channels": 1, "out_channels": 2, "backbone": "efficientnet-b0", "spatial_dims": 2}
+    assert build_network("FlexibleUNet", {**arguments, "pretrained": True})
 
 
 def test_a_system_yaml(folder, tmp_path):

@@ -139,6 +139,7 @@ def test_a_changed_file_has_another_fingerprint(tmp_path):
     exported(tmp_path / "n.pt2")
     first = open_system(described(tmp_path, "n.pt2")).fingerprint()
     assert open_system(described(tmp_path, "n.pt2")).fingerprint() == first
+    assert open_system(described(tmp_path, "n.pt2", result=0)).fingerprint() != first
     assert open_system(described(tmp_path, "n.pt2", padding="edge")).fingerprint() != first
     assert open_system(described(tmp_path, "n.pt2", outputs=["b", "a", "background"])).fingerprint() != first
     network = Tiny()

@@ -10,6 +10,7 @@ from voxward.core.errors import UserError
 from voxward.systems.network.axes import Axes
 from voxward.systems.network.system import network_system
 from voxward.systems.open import open_system
+from voxward.systems.system import NotDifferentiable
 
 PIPELINE = {"channels": [{"name": "MR"}], "labels": LABELS, "window": list(WINDOW)}
 
@@ -172,3 +173,45 @@ def test_an_entry_that_holds_outside_wins(tmp_path):
     ((predictor, _),) = open_system(tmp_path / "outer.yaml").members
     assert predictor.mirrors == (0, 1, 2)
     assert predictor.overlap == 0.75
+
+
+COMBINED = {
+    "ensemble": "kind: ensemble\nmembers: [net.yaml, net.yaml]\n",
+    "cascade": "kind: cascade\ncoarse: net.yaml\nfine: net.yaml\nmargin: 1\n",
+}
+
+
+@pytest.mark.parametrize("kind", COMBINED)
+def test_networks_in_an_ensemble_and_a_cascade(tmp_path, kind):
+    exported(tmp_path / "n.pt2")
+    described(tmp_path, "n.pt2", channels=[{"name": "MR", "normalization": "standard"}])
+    (tmp_path / "outer.yaml").write_text(f"format: 1\n{COMBINED[kind]}")
+    system, source = open_system(tmp_path / "outer.yaml"), volume()
+    system.check_gradient()
+    model = system.freeze(source)
+    x = torch.from_numpy(source.array)[None]
+    found = model.segment(model.logits(x))[0].numpy()
+    assert (found == system.segment(source).label).mean() > 0.999
+    target = torch.zeros(1, *source.shape, dtype=torch.long)
+    _, _, gradient = model.value_and_grad(x, target, lambda z, _: z.square().sum((1, 2, 3, 4)))
+    assert float(gradient.abs().max()) > 0
+
+
+def test_an_ensemble_with_a_member_without_a_gradient(tmp_path):
+    class Cut(Tiny):
+        def forward(self, x):
+            return super().forward(x.detach())
+
+    exported(tmp_path / "n.pt2")
+    exported(tmp_path / "cut.pt2", Cut())
+    described(tmp_path, "cut.pt2").rename(tmp_path / "cut.yaml")
+    described(tmp_path, "n.pt2")
+    (tmp_path / "outer.yaml").write_text("format: 1\nkind: ensemble\nmembers: [net.yaml, cut.yaml]\n")
+    system, source = open_system(tmp_path / "outer.yaml"), volume()
+    with pytest.raises(NotDifferentiable, match="cut has no gradient"):
+        system.check_gradient()
+    model = system.freeze(source)
+    x = torch.from_numpy(source.array)[None]
+    assert np.array_equal(model.segment(model.logits(x))[0].numpy(), system.segment(source).label)
+    with pytest.raises(NotDifferentiable, match="cut has no gradient"):
+        model.value_and_grad(x, torch.zeros(1, *source.shape, dtype=torch.long), lambda z, _: z.sum((1, 2, 3, 4)))

@@ -19,6 +19,7 @@ from voxward.data.normalization.normalization import LiveNumbers, Normalization,
 from voxward.data.normalization.rescale import Rescale
 from voxward.data.normalization.rgb import RGB
 from voxward.data.normalization.scale import Scale
+from voxward.data.normalization.standard import Standard
 from voxward.data.normalization.zscore import ZScore
 
 __all__ = [
@@ -38,6 +39,7 @@ NORMALIZATIONS: Registry[Normalization] = Registry(
         "rescale": Rescale(),
         "rgb": RGB(),
         "scale": Scale(),
+        "standard": Standard(),
     },
 )
 

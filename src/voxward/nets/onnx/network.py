@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from voxward.core.errors import UserError
 from voxward.nets.onnx.file import Graph, Node, graph_of, load, needed
-from voxward.nets.onnx.operators import PRECISE, make
+from voxward.nets.onnx.operators import PRECISE, SIZES, make
 from voxward.nets.onnx.uncovered import Uncovered
 
 
@@ -24,11 +24,14 @@ class Step:
         node: The node.
         run: The function of its inputs.
         done: The names of the values that no later step needs.
+        precise: The names of the constants that it takes on the CPU and in their own type, because they are numbers of
+            the computation rather than of the image.
     """
 
     node: Node
     run: Callable[..., Any]
     done: tuple[str, ...] = ()
+    precise: tuple[str, ...] = ()
 
 
 class OnnxNetwork(nn.Module):
@@ -57,10 +60,11 @@ class OnnxNetwork(nn.Module):
         self.shape = graph.shape
         self.operators = tuple(sorted({node.operator for node in graph.nodes}))
         steps, constants = _folded([Step(node, make(node, graph.opset)) for node in graph.nodes], graph.constants)
+        steps = _with_precise(steps, graph.input)
         self._steps = _with_ends(steps, graph.output)
         self._precise = constants
         self._places: dict[str, str] = {}
-        for name in dict.fromkeys(name for step in steps for name in step.node.inputs):
+        for name in dict.fromkeys(name for step in steps for name in step.node.inputs if name not in step.precise):
             value = constants.get(name)
             if value is not None and value.is_floating_point():
                 self._places[name] = f"weight_{len(self._places)}"
@@ -76,10 +80,13 @@ class OnnxNetwork(nn.Module):
         weights = {name: getattr(self, place) for name, place in self._places.items()}
         values = {**self._precise, **weights, self.graph.input: images}
         for step in self._steps:
-            precise = PRECISE.get(step.node.operator, ())
             given = [
-                None if not name else self._precise[name] if n in precise and name in self._precise else values[name]
-                for n, name in enumerate(step.node.inputs)
+                None
+                if not name
+                else self._precise[name]
+                if name in step.precise and name in self._precise
+                else values[name]
+                for name in step.node.inputs
             ]
             values.update(_results(step, given, self.source))
             for name in step.done:
@@ -113,13 +120,28 @@ def _folded(steps: Sequence[Step], constants: Mapping[str, Tensor]) -> tuple[lis
     return left, known
 
 
+def _with_precise(steps: Sequence[Step], image: str) -> list[Step]:
+    """Say for every step which constants it takes as they are: all of them in a step that computes with sizes alone."""
+    moving, found = {image}, []
+    for step in steps:
+        names = step.node.inputs
+        if moving.isdisjoint(names):
+            precise = tuple(names)
+        else:
+            precise = tuple(names[n] for n in PRECISE.get(step.node.operator, ()) if n < len(names))
+            if step.node.operator not in SIZES:
+                moving |= set(step.node.outputs)
+        found.append(replace(step, precise=tuple(name for name in precise if name)))
+    return found
+
+
 def _with_ends(steps: Sequence[Step], output: str) -> tuple[Step, ...]:
     """Say for every step which values are not needed any more, so that their memory is free."""
     seen, ended = {output}, []
     for step in reversed(steps):
         made = {name for name in step.node.outputs if name}
         taken = {name for name in step.node.inputs if name}
-        ended.append(Step(step.node, step.run, tuple(sorted((taken | made) - seen))))
+        ended.append(replace(step, done=tuple(sorted((taken | made) - seen))))
         seen |= taken | made
     return tuple(reversed(ended))
 

@@ -124,6 +124,9 @@ OPERATORS: Registry[Callable[..., Callable[..., Any]]] = Registry(
 PRECISE = {"Resize": (1, 2), "Upsample": (1,), "Pad": (2,)}
 """Inputs that are numbers of the computation rather than of the image: they stay on the CPU and in their type."""
 
+SIZES = ("Shape", "Size")
+"""Operators that give numbers of the computation from an image."""
+
 
 def make(node: Node, opset: int) -> Callable[..., Tensor | tuple[Tensor, ...]]:
     """Return the function of a node's inputs.

@@ -21,7 +21,7 @@ SUFFIXES = (".json", ".yaml", ".yml")
 # Items that refer to each other more deeply than that are taken for a circle.
 _DEEPEST = 30
 # A few items that refer to each other can stand for more than fits into memory.
-_MOST = 200_000
+_MOST = 20_000
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,9 @@ def load_network(entry: NetworkEntry, base: Path, trust: bool, device: torch.dev
         return _function(named, base, trust)
     if not path.is_file():
         raise FileNotFoundError(f"there is no network {path}: give {_LEGAL}")
-    identity = _digest(path)
     if path.suffix == ".onnx":
-        return _onnx(entry, path, device, identity)
+        return _onnx(entry, path, device)
+    identity = _digest(path)
     if is_torchscript(path):
         return Loaded(_torchscript(path, trust, device), identity)
     if path.suffix == ".pt2":
@@ -89,14 +89,14 @@ def load_network(entry: NetworkEntry, base: Path, trust: bool, device: torch.dev
     raise UserError(f"{path} holds no network that can be run alone: give {_LEGAL}{_hint(path)}")
 
 
-def _onnx(entry: NetworkEntry, path: Path, device: torch.device, identity: str) -> Loaded:
+def _onnx(entry: NetworkEntry, path: Path, device: torch.device) -> Loaded:
     read, name = read_onnx if entry.gradient else blackbox_onnx, None if entry.result is None else str(entry.result)
     try:
         network = read(path, name)
     except Uncovered as error:
         hint = "; gradient: false runs it by onnxruntime, for attacks that need no gradient" if entry.gradient else ""
         raise UserError(f"{error}{hint}") from error
-    return Loaded(network.to(device), identity, (None, *network.shape))
+    return Loaded(network.to(device), network.identity, (None, *network.shape))
 
 
 def is_torchscript(path: Path) -> bool:

@@ -67,6 +67,7 @@ class NetworkSystem(RunSystem):
             "slicewise": network.slicewise,
             "outputs": list(network.order),
             "probabilities": network.probabilities,
+            "result": network.result,
         }
 
     def segment(
