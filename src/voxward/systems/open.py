@@ -134,6 +134,8 @@ def run_of(path: Path | str) -> RunFolder:
         FileNotFoundError: There is no such folder or file, or the run is not complete.
     """
     runs = open_system(path, device="cpu").runs
+    if not runs:
+        raise UserError(f"{path} must be a run of voxward, got a model of another kind")
     if len(runs) != 1:
         listed = ", ".join(str(run.root) for run in runs)
         raise UserError(f"{path} must be a single run, got a system of {len(runs)}: name one of {listed}")
