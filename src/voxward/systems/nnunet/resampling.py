@@ -66,7 +66,7 @@ def _splines(x: Tensor, grid: Size3, apart: int | None, how: Resampling) -> Tens
     if x.requires_grad:
         return _splined(x, grid, apart, how)
     # One channel after the other: in double precision, all classes of a large volume would not fit into memory.
-    return torch.cat([_splined(channel, grid, apart, how) for channel in x.split(1)])
+    return torch.cat([_splined(x[n : n + 1], grid, apart, how) for n in range(len(x))])
 
 
 def _splined(x: Tensor, grid: Size3, apart: int | None, how: Resampling) -> Tensor:
