@@ -142,6 +142,8 @@ def run_of(path: Path | str) -> RunFolder:
             "of nnU-Net can be trained further"
         )
     runs = open_system(path, device="cpu").runs
+    if not runs:
+        raise UserError(f"{path} must be a run of voxward, got a model of another kind")
     if len(runs) != 1:
         listed = f": name one of {', '.join(str(run.root) for run in runs)}" if runs else ""
         raise UserError(f"{path} must be a single run, got a system of {len(runs)} runs{listed}")
