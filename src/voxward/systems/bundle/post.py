@@ -357,9 +357,9 @@ def read_ending(objects: Sequence[Arguments], mapped: bool) -> Ending:
     return Ending(tuple(found) if objects else ())
 
 
-def _only_key(given: Arguments, before: Sequence[Any]) -> Sequence[Any]:
+def _only_key(given: Arguments, before: list[Any]) -> list[Any]:
     """The key of the network's result, which is the only one that anything is done to."""
-    keys = as_list(given.plain("keys"))
+    keys = list(as_list(given.plain("keys")))
     if len(keys) != 1 or (before and keys != before):
         given.refuse(f"there must be one result of the network and no other key, got {keys}", "keys")
     return keys
