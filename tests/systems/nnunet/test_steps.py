@@ -45,6 +45,15 @@ def test_all_axes_together(order, grid):
         np.testing.assert_allclose(channel, zoomed(expected, grid, order), rtol=1e-6, atol=1e-4)
 
 
+def test_channels_one_after_the_other_are_channels_together():
+    """Where a gradient is wanted they are resampled together."""
+    x, how = torch.from_numpy(noise((3, 7, 10, 6))), Resampling(SPLINES, 3, 0, None)
+    for spacing in ((1.0, 1.0, 1.0), (5.0, 1.0, 1.0)):
+        apart = resampled(x, (9, 14, 5), spacing, (1.0, 1.0, 1.0), how)
+        together = resampled(x.clone().requires_grad_(), (9, 14, 5), spacing, (1.0, 1.0, 1.0), how)
+        torch.testing.assert_close(apart, together.detach(), rtol=1e-6, atol=1e-4)
+
+
 @pytest.mark.parametrize("order_z", [0, 1])
 @pytest.mark.parametrize("depth", [4, 7, 12])
 def test_a_thick_axis_apart(order_z, depth):

@@ -79,6 +79,13 @@ def _thickest(spacing: Sequence[float]) -> list[int]:
 def _splines(x: Tensor, grid: Size3, apart: int | None, how: Resampling) -> Tensor:
     if tuple(x.shape[1:]) == grid:
         return x
+    if x.requires_grad:
+        return _splined(x, grid, apart, how)
+    # One channel after the other: in double precision, all classes of a large volume would not fit into memory.
+    return torch.cat([_splined(x[n : n + 1], grid, apart, how) for n in range(len(x))])
+
+
+def _splined(x: Tensor, grid: Size3, apart: int | None, how: Resampling) -> Tensor:
     plane = _with(grid, apart, x)
     fine = x.double()
     # In the plane of a thick axis every slice has a range of its own.
