@@ -75,7 +75,7 @@ def test_it_is_attacked_beside_the_run(hidden, phantoms, tmp_path, capsys):
     assert found["box", "square"]["forwards"] <= 18
     assert found["box", "square"]["adversarial"] == found["box", "square"]["deployed"]
     board = (tmp_path / "both" / "leaderboard.md").read_text()
-    assert "box answers with masks" in board
+    assert "answers with masks: box; with scores: real." in board
 
 
 def test_a_function_in_three_lines(phantoms, tmp_path):

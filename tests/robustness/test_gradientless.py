@@ -27,6 +27,7 @@ from voxward.robustness.setup import set_up
 from voxward.robustness.trials import plan_trials
 from voxward.robustness.trials.trial import Target
 from voxward.systems.blackbox import blackbox_system
+from voxward.systems.network.system import network_system
 from voxward.systems.run import RunSystem
 from voxward.systems.system import NotDifferentiable
 
@@ -160,6 +161,16 @@ def test_it_is_refused_at_the_door_with_what_can_be_used(case, tmp_path, monkeyp
     assert worker.bench.gradientless == {"bright": why(a_box())}
     assert worker.bench.masks == {"bright"}
     assert 0 < estimate_hours(worker) < 1
+
+
+@UNKNOWN
+def test_a_network_on_a_window_needs_a_gradient_too(case, tmp_path):
+    labels = {"background": 0, "a": 1}
+    system = network_system(
+        lambda x: torch.cat([x, -x], 1).detach(), channels=[{"name": "CT"}], labels=labels, window=[4, 4, 4]
+    )
+    with pytest.raises(NotDifferentiable, match=r"network has no gradient: autograd cannot follow it; .*apgd-ce"):
+        set_up([Source.of(system)], a_dataset(case, tmp_path), load_protocol("quick", ["mode=patch"]), tmp_path / "v")
 
 
 def a_dataset(case, folder):

@@ -87,6 +87,8 @@ def test_the_function_may_change_what_it_gets():
         (np.full(SHAPE, -1), r"label values \[-1\]"),
         (None, "must return the mask as an array, got NoneType"),
         (scan(), "got Volume"),
+        ([[1, 2], [3]], "must return the mask as an array: "),
+        (torch.zeros(SHAPE, requires_grad=True), "must return the mask as an array: .*detach"),
     ],
 )
 def test_what_is_no_mask_is_refused(returned, message):

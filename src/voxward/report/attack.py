@@ -140,8 +140,8 @@ def _asked_for_less(bench: Bench) -> tuple[str, ...]:
     if not masks or not others:
         return ()
     return (
-        f"{', '.join(masks)} answers with masks, {', '.join(others)} with scores: a search learns less from a mask, so "
-        "that the same network looks more robust behind masks. Only their transfer attack compares them fairly",
+        f"answers with masks: {', '.join(masks)}; with scores: {', '.join(others)}. A search learns less from a mask, "
+        "so that the same network looks more robust behind masks. Only their transfer attack compares them fairly",
     )
 
 

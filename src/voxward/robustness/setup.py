@@ -65,7 +65,7 @@ def set_up(
     scope, failures = _scope(dataset, [*opened.values()], protocol.cases, cases), Failures(reading.fail_fast)
     labels = {name: system.labels.ignoring(dataset.labels.ignore) for name, system in opened.items()}
     readable = _readable({id: dataset.case(id) for id in scope.ids}, [*opened.values()], failures, [*labels.values()])
-    without = _gradientless(opened, protocol)
+    without = _gradientless(opened)
     bench = Bench(
         gradientless={name: str(error) for name, error in without.items()},
         masks=frozenset(name for name, error in without.items() if error.masks),
@@ -203,10 +203,10 @@ def _transferred(surrogate: System | None, systems: Mapping[str, System]) -> fro
     return found
 
 
-def _gradientless(systems: Mapping[str, System], protocol: Protocol) -> Mapping[str, NotDifferentiable]:
-    """Why each system without a gradient has none; a network on a window has one."""
+def _gradientless(systems: Mapping[str, System]) -> Mapping[str, NotDifferentiable]:
+    """Why each system without a gradient has none."""
     found = {}
-    for name, system in systems.items() if protocol.mode == "volume" else ():
+    for name, system in systems.items():
         try:
             system.check_gradient()
         except NotDifferentiable as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from voxward.data.volume_file import affine_fault
 from voxward.pipeline.model import legal_range
 from voxward.pipeline.predictor import Done
 from voxward.runs.folder import RunFolder, TrainedModel
-from voxward.systems.code import code_digest, function_of
+from voxward.systems.code import function_of
+from voxward.systems.code_digest import code_digest
 from voxward.systems.digest import digest
 from voxward.systems.masks import masks_of
 from voxward.systems.opening import Opening
@@ -103,6 +105,7 @@ class BlackBoxSystem:
         for low, high in ranges or ():
             if not (np.isfinite(low) and np.isfinite(high) and low < high):
                 raise UserError(f"{self.title}: intensities must be finite with low < high, got [{low}, {high}]")
+        _ = self._code  # before the function is called, which may change what it holds
 
     @property
     def name(self) -> str:
@@ -135,8 +138,15 @@ class BlackBoxSystem:
         return ()
 
     def fingerprint(self) -> str:
-        """Return a digest of the name, the function's code and the settings; weights that it loads are not in it."""
-        return digest("blackbox", self.name, code_digest(self.function), self.options())
+        """Return a digest of the name, the settings and the function: its code, and the values that it holds.
+
+        What it reads from files when it is called, such as weights, is not in it; `version` can stand for that.
+        """
+        return digest("blackbox", self.name, self._code, self.options())
+
+    @cached_property
+    def _code(self) -> str:
+        return code_digest(self.function)
 
     def options(self) -> Mapping[str, Any]:
         """Return the settings."""
@@ -232,7 +242,10 @@ class BlackBoxSystem:
     def _checked(self, mask: Any, volume: Volume) -> np.ndarray:
         if isinstance(mask, Volume) or mask is None:
             raise UserError(f"{self.name} must return the mask as an array, got {type(mask).__name__}")
-        array = np.asarray(mask)
+        try:
+            array = np.asarray(mask)
+        except (TypeError, ValueError, RuntimeError) as error:  # such as a tensor on a GPU, or lists of unequal lengths
+            raise UserError(f"{self.name} must return the mask as an array: {error}") from error
         if array.shape != volume.shape:
             raise UserError(
                 f"{self.name} must return a mask of shape {volume.shape} for this volume, got {array.shape}"

@@ -47,12 +47,14 @@ class Kind:
         open: Makes the system from such an entry.
         entries: The entries that name the systems which `voxward compose` was given.
         alone: Returns the entries of a folder or file that is such a system by itself; None if it is none.
+        trained: Whether it may consist of runs of voxward train.
     """
 
     entry: type[Any]
     open: Callable[[Any, Opening], System]
     entries: Callable[[Sequence[str]], Mapping[str, Any]]
     alone: Callable[[Path], Mapping[str, Any] | None] = lambda path: None
+    trained: bool = True
 
 
 KINDS: Registry[Kind] = Registry(
@@ -61,10 +63,10 @@ KINDS: Registry[Kind] = Registry(
         "run": Kind(RunEntry, open_run, run_entries),
         "ensemble": Kind(EnsembleEntry, open_ensemble, ensemble_entries),
         "cascade": Kind(CascadeEntry, open_cascade, cascade_entries),
-        "nnunet": Kind(NnUNetEntry, open_nnunet, nnunet_entries, nnunet_alone),
-        "bundle": Kind(BundleEntry, open_bundle, bundle_entries, bundle_alone),
-        "network": Kind(NetworkEntry, open_network, network_entries, network_alone),
-        "blackbox": Kind(BlackBoxEntry, open_blackbox, blackbox_entries),
+        "nnunet": Kind(NnUNetEntry, open_nnunet, nnunet_entries, nnunet_alone, trained=False),
+        "bundle": Kind(BundleEntry, open_bundle, bundle_entries, bundle_alone, trained=False),
+        "network": Kind(NetworkEntry, open_network, network_entries, network_alone, trained=False),
+        "blackbox": Kind(BlackBoxEntry, open_blackbox, blackbox_entries, trained=False),
     },
 )
 
@@ -133,10 +135,18 @@ def run_of(path: Path | str) -> RunFolder:
         UserError: The system is another one; its runs can be named one by one.
         FileNotFoundError: There is no such folder or file, or the run is not complete.
     """
+    kind = str(_read(Path(path))[0].get("kind"))
+    if kind in KINDS and not KINDS[kind].trained:
+        raise UserError(
+            f"{path} is of the kind {kind}, which cannot be hardened: only a run of voxward train and a results folder "
+            "of nnU-Net can be trained further"
+        )
     runs = open_system(path, device="cpu").runs
+    if not runs:
+        raise UserError(f"{path} must be a run of voxward, got a model of another kind")
     if len(runs) != 1:
-        listed = ", ".join(str(run.root) for run in runs)
-        raise UserError(f"{path} must be a single run, got a system of {len(runs)}: name one of {listed}")
+        listed = f": name one of {', '.join(str(run.root) for run in runs)}" if runs else ""
+        raise UserError(f"{path} must be a single run, got a system of {len(runs)} runs{listed}")
     return runs[0]
 
 

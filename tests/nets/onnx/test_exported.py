@@ -47,7 +47,7 @@ class _Resized(nn.Module):
 
     def forward(self, x):
         high = nn.functional.hardswish(self.first(x))
-        low = nn.functional.avg_pool3d(nn.functional.silu(high), 3, 2, 1, ceil_mode=True)
+        low = nn.functional.avg_pool3d(nn.functional.silu(high), 3, 2, 1, ceil_mode=True, count_include_pad=False)
         low = nn.functional.gelu(nn.functional.instance_norm(low))
         up = nn.functional.interpolate(low, size=x.shape[2:], mode="trilinear", align_corners=True)
         near = nn.functional.interpolate(high, scale_factor=0.5, mode="nearest")

@@ -247,3 +247,14 @@ def test_the_documentation_lists_the_covered_operators():
     listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert sorted(listed) == sorted(OPERATORS)
     assert f"opsets {OPSETS[0]} to {OPSETS[-1]}" in section
+
+
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_an_average_with_a_remainder_counts_its_padding_as_torch_does(kernel, tmp_path):
+    """Versions of onnxruntime differ in this."""
+    case = Case(
+        "AveragePool", kernel_shape=[kernel] * 3, strides=[2] * 3, pads=[1] * 6, ceil_mode=1, count_include_pad=1
+    )
+    image = case.image()
+    expected = torch.nn.functional.avg_pool3d(image, kernel, 2, 1, ceil_mode=True)
+    _close(read_onnx(case.save(tmp_path / "network.onnx"))(image), expected)

@@ -17,6 +17,7 @@ from voxward.robustness.bench import Source
 from voxward.systems.network.entry import ChannelEntry, NetworkEntry
 from voxward.systems.open import open_system, path_of
 
+pytestmark = pytest.mark.filterwarnings("ignore:nothing is known about which images")
 DOCS = Path(__file__).parents[3] / "docs" / "bring-your-own.md"
 PIPELINE = {
     "channels": [{"name": "MR", "normalization": "rescale"}],
@@ -130,3 +131,21 @@ def test_every_entry_is_in_the_table_of_the_page():
     named = set(re.findall(r"`(\w+)`", "\n".join(line for line in DOCS.read_text().splitlines() if line[:1] == "|")))
     entries = set(NetworkEntry.__dataclass_fields__) | set(ChannelEntry.__dataclass_fields__)
     assert entries - named - {"checkpoint", "postprocessing", "graphs"} == set()
+
+
+def test_what_cannot_be_hardened_says_so(dataset, tmp_path, capsys):
+    exported(tmp_path / "n.pt2")
+    network, function = described(tmp_path, "n.pt2").rename(tmp_path / "net2.yaml"), described(tmp_path, "mine:net")
+    two = tmp_path / "two.yaml"
+    two.write_text("format: 1\nkind: ensemble\nmembers: [net2.yaml, net2.yaml]\n")
+    expected = {
+        network: "is of the kind network, which cannot be hardened",
+        function: "is of the kind network, which cannot be hardened",
+        two: "must be a single run, got a system of 0 runs\n",
+    }
+    for path, message in expected.items():
+        assert main(["harden", str(path), "--dataset", str(dataset), "--out", str(tmp_path / "hardened")]) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert "--trust" not in said
+    assert not (tmp_path / "hardened").exists()

@@ -1,6 +1,7 @@
 """Programs run only where the user says so, and no file can say it."""
 
 import sys
+import warnings
 import zipfile
 
 import pytest
@@ -14,7 +15,8 @@ from voxward.core.errors import UserError
 from voxward.core.yaml import dump_yaml
 from voxward.data.io import write_image
 from voxward.systems.network.files import is_torchscript
-from voxward.systems.open import open_system
+from voxward.systems.network.system import network_system
+from voxward.systems.open import open_system, run_of
 from voxward.systems.system import NotDifferentiable
 
 MODULE = """
@@ -178,6 +180,29 @@ def test_a_graph_that_cuts_its_input_off_is_told_apart(tmp_path):
         system.check_gradient()
     exported(tmp_path / "n.pt2")
     open_system(described(tmp_path, "n.pt2"), trust=True).check_gradient()
+
+
+def test_a_graph_that_was_optimised_for_inference():
+    """On most processors it has no gradient; then the system says so, before anything is attacked."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(Tiny().eval(), torch.zeros(1, 1, *WINDOW))
+        optimised = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
+    pipeline = {"channels": [{"name": "MR"}], "labels": LABELS, "window": list(WINDOW)}
+    network_system(traced, **pipeline).check_gradient()
+    system = network_system(optimised, **pipeline)
+    assert system.segment(volume()).label.any()
+    if optimised(torch.zeros(1, 1, *WINDOW, requires_grad=True)).requires_grad:
+        system.check_gradient()
+    else:
+        with pytest.raises(NotDifferentiable, match="has no gradient"):
+            system.check_gradient()
+
+
+def test_what_needs_a_run_refuses_a_network(tmp_path):
+    exported(tmp_path / "n.pt2")
+    with pytest.raises(UserError, match="must be a run of voxward, got a model of another kind"):
+        run_of(described(tmp_path, "n.pt2"))
 
 
 def test_compose_writes_a_network(tmp_path):

@@ -14,7 +14,7 @@ from voxward.nets.onnx.uncovered import Uncovered
 Pads = list[tuple[int, int]]
 _AUTO = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 # More numbers than a window of any network has.
-_LARGEST = 1 << 31
+_LARGEST = 1 << 29
 
 
 def check_auto_pad(auto_pad: str) -> None:

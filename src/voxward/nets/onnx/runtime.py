@@ -90,7 +90,7 @@ def _session(data: bytes, path: Path) -> Any:
         raise MissingPackageError(f"{path} needs onnxruntime: pip install voxward[onnx]") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised, and not printed as well
     onnxruntime.disable_telemetry_events()
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

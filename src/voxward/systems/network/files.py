@@ -18,7 +18,8 @@ from voxward.nets.exported import read_exported
 from voxward.nets.onnx.network import read_onnx
 from voxward.nets.onnx.runtime import blackbox_onnx
 from voxward.nets.onnx.uncovered import Uncovered
-from voxward.systems.code import code_digest, function_of, names_function
+from voxward.systems.code import function_of, names_function
+from voxward.systems.code_digest import code_digest
 from voxward.systems.network.entry import NetworkEntry
 
 _LEGAL = "a .pt2 file of torch.export, an .onnx file, a TorchScript file, or module:function"

@@ -23,7 +23,7 @@ from voxward.pipeline.predictor import Done, Predictor
 from voxward.pipeline.tta import averaged
 from voxward.runs.folder import TrainedModel
 from voxward.runs.postprocess import PostProcess
-from voxward.systems.code import code_digest
+from voxward.systems.code_digest import code_digest
 from voxward.systems.deployment import Deployment, deployment_of
 from voxward.systems.network.adapted import AdaptedNetwork, Convention
 from voxward.systems.network.axes import Axes
@@ -122,6 +122,8 @@ class NetworkSystem(RunSystem):
             if not scores.requires_grad:
                 return "autograd cannot follow it"
             torch.autograd.grad(scores.sum(), leaf)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, NotImplementedError) as error:
             return _last_line(error)
         return ""
