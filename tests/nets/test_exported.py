@@ -244,6 +244,36 @@ def test_a_network_in_training_mode_is_refused(tmp_path):
             read_exported(tmp_path / "n.pt2")
 
 
+def test_attention_with_dropout_is_refused(tmp_path):
+    class Attention(torch.nn.Module):
+        def forward(self, x):
+            return torch.nn.functional.scaled_dot_product_attention(x, x, x, dropout_p=0.5)
+
+    torch.export.save(torch.export.export(Attention(), (torch.zeros(1, 1, *WINDOW),)), tmp_path / "n.pt2")
+    with pytest.raises(UserError, match="training mode"):
+        read_exported(tmp_path / "n.pt2")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_fixed_batch_is_filled(tmp_path, size):
+    """The sizes of a reshape are numbers in the file: another batch would be cut up wrongly."""
+
+    class Grouped(torch.nn.Module):
+        def forward(self, x):
+            first, *rest = x.shape
+            groups = x.reshape(first, -1)
+            return ((groups - groups.mean(1, keepdim=True)) * groups.amax(1, keepdim=True)).reshape(first, *rest)
+
+    torch.export.save(torch.export.export(Grouped(), (torch.rand(size, 1, *WINDOW),)), tmp_path / "n.pt2")
+    network = read_exported(tmp_path / "n.pt2")
+    for count in (1, 2, 3, 4):
+        x = torch.rand(count, 1, *WINDOW, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        torch.testing.assert_close(network(x), Grouped()(x))
+        weights = torch.rand(x.shape, generator=torch.Generator().manual_seed(1))
+        found, expected = (torch.autograd.grad((each(x) * weights).sum(), x) for each in (network, Grouped()))
+        torch.testing.assert_close(found, expected)
+
+
 def test_a_fixed_size_is_the_only_one(good):
     network = read_exported(good)
     assert fixed_window(network.shape) == WINDOW

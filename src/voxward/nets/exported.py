@@ -88,9 +88,15 @@ class ExportedNetwork(nn.Module):
         ):
             raise UserError(f"the network was exported for images of shape {self.shape[1:]}, got {sizes}")
         images = images.clone() if self._writes else images
-        if self.shape[0] == 1 and len(images) > 1:
-            return torch.cat([self._run(image[None]) for image in images])
-        return self._run(images)
+        size = self.shape[0] or len(images)
+        if size == len(images):
+            return self._run(images)
+        return torch.cat([self._filled(images[n : n + size], size) for n in range(0, len(images), size)])
+
+    def _filled(self, images: Tensor, size: int) -> Tensor:
+        """Run images as a batch of the size that the network was exported with, which they may not fill."""
+        more = images[-1:].expand(size - len(images), *images.shape[1:])
+        return self._run(torch.cat([images, more]))[: len(images)]
 
     def check_memory(self, shape: Sequence[int]) -> None:
         """Refuse a network some layer of which fits no memory, without computing anything.

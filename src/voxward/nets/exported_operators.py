@@ -98,9 +98,9 @@ def refuse_training(nodes: Sequence[Mapping[str, Any]], weights: Collection[str]
     for node in nodes:
         arguments = {each["name"]: each["arg"] for each in node["inputs"]}
         first = next((each.get("as_tensor", {}).get("name") for each in arguments.values()), None)
-        if any(arguments.get(flag, {}).get("as_bool") for flag in _FLAGS) or (
-            in_place(node["target"]) and first in weights
-        ):
+        flags = [arguments.get(flag, {}).get("as_bool") for flag in _FLAGS]
+        flags.append(arguments.get("dropout_p", {}).get("as_float"))  # of attention
+        if any(flags) or (in_place(node["target"]) and first in weights):
             raise UserError(f"it was exported in training mode ({node['target']}): call network.eval() before that")
 
 

@@ -57,8 +57,6 @@ class Architecture:
         bias: Whether convolutions have a bias.
         norm: The normalisation layer.
         nonlinearity: The nonlinearity.
-        dropout: Whether a dropout layer stands behind each convolution; it does nothing in a trained network, but its
-            place counts in the names of the parameters.
         nonlinearity_first: Whether the nonlinearity comes before the normalisation.
         stem: The number of feature maps of a residual encoder's first convolution; None takes those of the first stage.
 
@@ -75,7 +73,6 @@ class Architecture:
     bias: bool
     norm: Layer
     nonlinearity: Layer
-    dropout: bool = False
     nonlinearity_first: bool = False
     stem: int | None = None
 

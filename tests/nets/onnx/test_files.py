@@ -236,7 +236,7 @@ def test_a_file_is_refused(opener, change, message, tmp_path):
 
 
 @pytest.mark.parametrize("opener", OPENERS)
-@pytest.mark.parametrize("content", [b"", b"no network at all", b"\x08\x08\x12", os.urandom(300)])
+@pytest.mark.parametrize("content", [b"", b"no network at all", b"\x08\x08\x12", bytes(range(255, 0, -1))])
 def test_a_damaged_file_is_refused(opener, content, tmp_path):
     path = tmp_path / "network.onnx"
     path.write_bytes(content)
@@ -316,6 +316,62 @@ def test_a_gigantic_constant_is_refused_before_memory_is_taken(tmp_path):
     path = saved(tmp_path / "n.onnx", nodes, {"s": np.array([1 << 20, 1 << 20, 1, 1, 1])}, SHAPE)
     with pytest.raises(UserError, match=r"ConstantOfShape.*a result would have the sizes"):
         read_onnx(path)
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+def test_many_tensors_cannot_name_the_same_bytes_to_fill_the_memory(opener, tmp_path, monkeypatch):
+    made = model([node("Conv", ["x", "w"])], {"w": CANARY.reshape(2, 1, 3, 3, 3)}, SHAPE)
+    for n in range(20):
+        made.graph.initializer.append(numpy_helper.from_array(CANARY, f"more{n}"))
+        made.graph.initializer[-1].ClearField("raw_data")
+        made.graph.initializer[-1].data_location = TensorProto.EXTERNAL
+        made.graph.initializer[-1].external_data.add(key="location", value="w")
+    (tmp_path / "w").write_bytes(CANARY.tobytes())
+    (tmp_path / "network.onnx").write_bytes(made.SerializeToString())
+    opener(tmp_path / "network.onnx")
+    monkeypatch.setattr("voxward.nets.onnx.file._LARGEST", len(made.SerializeToString()) + 10 * CANARY.nbytes)
+    with pytest.raises(UserError, match=r"network\.onnx: it and its data files hold more than"):
+        opener(tmp_path / "network.onnx")
+
+
+def test_optional_results_that_are_left_out(tmp_path):
+    made = helper.make_node("Dropout", ["x"], ["y", ""], name="drop")
+    path = saved(tmp_path / "n.onnx", [made], {}, SHAPE)
+    image = torch.randn(1, 1, 2, 3, 2)
+    assert torch.equal(read_onnx(path)(image), image)
+
+
+def test_a_split_into_more_parts_than_results_is_named(tmp_path):
+    split = node("Split", ["x", "sizes"], ["a", "b"], axis=2)
+    path = _changed(tmp_path / "n.onnx", lambda made: made.graph.initializer.append(
+        numpy_helper.from_array(np.array([1, 1, 1]), "sizes")))  # fmt: skip
+    made = onnx.ModelProto.FromString(path.read_bytes())
+    del made.graph.node[:]
+    made.graph.node.extend([split, node("Concat", ["a", "b"], axis=2)])
+    path.write_bytes(made.SerializeToString())
+    with pytest.raises(UserError, match=r"n\.onnx: the node 'make_a' .Split. cannot be computed"):
+        read_onnx(path)(torch.zeros(1, 1, 3, 2, 2))
+
+
+def test_group_normalization_of_opset_18_is_refused(tmp_path):
+    """Its scale and bias were one number per group, instead of one per channel."""
+    made = node("GroupNormalization", ["x", "s", "s"], num_groups=4)
+    path = tmp_path / "n.onnx"
+    path.write_bytes(model([node("Identity", ["x"])], {"s": np.ones(4, np.float32)}, (None, 4, None, None, None), 18)
+                     .SerializeToString())  # fmt: skip
+    changed = onnx.ModelProto.FromString(path.read_bytes())
+    del changed.graph.node[:]
+    changed.graph.node.extend([made])
+    path.write_bytes(changed.SerializeToString())
+    with pytest.raises(UserError, match="GroupNormalization"):
+        read_onnx(path)
+
+
+def test_weights_are_held_once(tmp_path):
+    path = _changed(tmp_path / "network.onnx", lambda made: None)
+    network = read_onnx(path)
+    assert [tuple(each.shape) for each in network.parameters()] == [(2, 1, 3, 3, 3)]
+    assert network._precise == {}
 
 
 def test_no_file_is_written(tmp_path):

@@ -145,6 +145,20 @@ def test_a_matrix_of_ones_and_zeros(k, tmp_path):
     torch.testing.assert_close(read_onnx(path)(image), blackbox_onnx(path)(image), rtol=1e-6, atol=1e-6)
 
 
+def test_a_matrix_of_whole_ones_has_the_type_of_its_pattern(tmp_path):
+    nodes = [
+        node("Shape", ["x"], ["sizes"]), node("Slice", ["sizes", "two", "four"], ["target"]),
+        node("ConstantOfShape", ["target"], ["nothing"], value=numpy_helper.from_array(_whole(0))),
+        node("EyeLike", ["nothing"], ["eye"]), node("Div", ["eye", "half"], ["cut"]),
+        node("Cast", ["cut"], ["floats"], to=TensorProto.FLOAT), node("MatMul", ["floats", "x"], ["y"]),
+    ]  # fmt: skip
+    constants = {"two": _whole(2), "four": _whole(4), "half": np.int64(2)}
+    path = saved(tmp_path / "n.onnx", nodes, constants, SHAPE)
+    image = torch.randn(1, 2, 4, 4, 3)
+    assert torch.equal(read_onnx(path)(image), torch.zeros_like(image))
+    assert torch.equal(blackbox_onnx(path)(image), torch.zeros_like(image))
+
+
 @pytest.mark.parametrize(("opset", "options", "sizes"), [
     (9, {"axis": 1, "split": [1, 3]}, ()), (11, {"axis": -1}, ()), (13, {"axis": 1}, (3, 1)), (17, {"axis": 1}, ()),
     (18, {"axis": 1, "num_outputs": 2}, ()), (18, {"axis": 1}, (1, 3)),
@@ -179,6 +193,15 @@ def test_constants(given, tmp_path):
 def test_constants_of_whole_numbers(given, tmp_path):
     nodes = [helper.make_node("Constant", [], ["c"], **given), node("Pow", ["x", "c"])]
     _agree(saved(tmp_path / "n.onnx", nodes, {}, SHAPE))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.INT16])
+def test_numbers_that_wrap_around(kind, tmp_path):
+    nodes = [
+        node("Cast", ["minus"], ["small"], to=kind), node("Cast", ["small"], ["f"], to=TensorProto.FLOAT),
+        node("Mul", ["x", "f"], ["y"]),
+    ]  # fmt: skip
+    _agree(saved(tmp_path / "n.onnx", nodes, {"minus": _whole(-7)}, SHAPE))
 
 
 def test_numbers_that_are_cut_off_as_their_type_does(tmp_path):

@@ -228,6 +228,13 @@ def test_components_by_brute_force(tmp_path):
     masks = np.concatenate((x == 1, x == 2)).astype(np.float32)
     KeepLargest((0,)).keep(masks)
     assert (masks[0].sum(), masks[1].sum()) == (4, 1)
+    # By themselves all but channel 0 are treated, which MONAI takes for the background.
+    masks = np.concatenate((x == 1, x == 1)).astype(np.float32)
+    KeepLargest(None).keep(masks)
+    assert (masks[0].sum(), masks[1].sum()) == (6, 4)
+    one = (x == 1).astype(np.float32)
+    KeepLargest((0,), one_hot=True).keep(one)
+    assert one.sum() == 4
 
 
 def test_padding_of_the_target_is_background(tmp_path):

@@ -177,6 +177,19 @@ REFUSED = {
     r"preprocessing: it is missing": {"preprocessing": None},
     r"there is no item '@nothing#2'": {"inferer": {**WINDOWS, "overlap": "@nothing#2"}},
     r"refers to itself": {"a": "@b", "b": "$@a + 1", "inferer": {**WINDOWS, "overlap": "@a"}},
+    r"transforms::0::labels: Orientationd: directions": {
+        "preprocessing": [step("Orientationd", axcodes="RAS", labels=[["R", "L"], ["A", "P"], ["S", "I"]])]
+    },
+    r"min_pixdim must hold numbers": {"preprocessing": [step("Spacingd", pixdim=1, min_pixdim=["x"])]},
+    r"one result of the network": {"postprocessing": [{**SOFTMAX, "keys": ["pred", "label"]}, ARGMAX]},
+    r"no other key, got \['label'\]": {"postprocessing": [SOFTMAX, {**ARGMAX, "keys": "label"}]},
+    r"CastToTyped: dtype must be float32": {
+        "postprocessing": [SOFTMAX, {"_target_": "CastToTyped", "keys": "pred", "dtype": "$torch.uint8"}, ARGMAX]
+    },
+    r"transform must be @preprocessing": {
+        "postprocessing": [SOFTMAX, {**invert(), "transform": "@preprocessing_of_labels"}, ARGMAX]
+    },
+    r"a comparison of lists": {"inferer": {**WINDOWS, "overlap": "$0.5 if @x == [1] else 0.25"}, "x": ["$1"]},
     r"say which label values each": {
         "postprocessing": [SIGMOID, THRESHOLD]
     },
@@ -222,6 +235,47 @@ def test_an_expression_that_is_data(text, value):
 def test_an_expression_that_is_more_than_data(text):
     with pytest.raises(NotPlainError):
         compute(text, {"n": 5}.__getitem__)
+
+
+COMPOSE = config()["preprocessing"]
+
+
+@pytest.mark.parametrize(("item", "said"), [
+    ({**COMPOSE, "lazy": True}, "lazy resampling"), ({**COMPOSE, "colour": 1}, "the argument colour is not known"),
+    ({"_target_": "Compose"}, "transforms is missing"),
+    ({"_target_": "Compose", "transforms": [step("LoadImaged", affine_lps_to_ras=False)]}, "affines are read"),
+    ({"_target_": "Compose", "transforms": ["@preprocessing"]}, "it holds itself"),
+])  # fmt: skip
+def test_a_list_of_transforms_that_does_more_is_refused(folder, item, said):
+    with pytest.raises(UserError, match=rf"inference\.json: preprocessing.*{said}"):
+        open_system(changed(folder, preprocessing=item))
+
+
+def test_a_list_of_transforms_that_is_switched_off(folder):
+    same = open_system(folder).fingerprint()
+    more = {"_target_": "Compose", "transforms": [step("ScaleIntensityd")]}
+    for off, equal in ((True, True), (False, False)):
+        steps = [*COMPOSE["transforms"], {**more, "_disabled_": off}]
+        found = open_system(changed(folder, preprocessing={"_target_": "Compose", "transforms": steps}))
+        assert (found.fingerprint() == same) is equal
+
+
+def test_references_inside_lists_of_expressions(tmp_path):
+    tree = {"a": [1, 2], "b": 3, "x": "$[@a, [@b, @a]]"}
+    read = Config(tmp_path / "inference.json", tmp_path, tree)
+    assert read.plain(Item("x", tree["x"])) == [[1, 2], [3, [1, 2]]]
+
+
+def test_a_list_of_lists_does_not_fill_the_memory(folder):
+    with pytest.raises(UserError, match="more than 20000 items"):
+        open_system(changed(folder, inferer={**WINDOWS, "roi_size": "$[[1] * 10000] * 10000"}))
+
+
+def test_numbers_for_another_number_of_channels_are_refused(tmp_path):
+    steps = [step("NormalizeIntensityd", subtrahend=[3.0, 4.0], divisor=[7.0, 8.0], channel_wise=True)]
+    system = open_system(bundle(tmp_path / "b", config(steps)))
+    with pytest.raises(UserError, match="1 channels, but NormalizeIntensityd has 2 numbers"):
+        system.segment(Volume(np.zeros((1, 8, 12, 8), np.float32), np.eye(4)))
 
 
 def test_references_are_followed(tmp_path):
@@ -273,6 +327,14 @@ def test_weights_inside_a_checkpoint(folder, name):
     assert open_system(folder).fingerprint() == same
 
 
+def test_a_checkpoint_that_holds_itself_has_no_weights(folder):
+    content = {"epoch": 3}
+    content["model"] = content
+    torch.save(content, folder / "models/model.pt")
+    with pytest.raises(UserError, match=r"model\.pt holds no weights"):
+        open_system(folder)
+
+
 def test_weights_of_another_network_are_refused(folder):
     with pytest.raises(UserError, match=r"model\.pt does not fit the network of the bundle: .* differ"):
         open_system(changed(folder, network_def={**UNET, "channels": [4, 8]}))
@@ -285,6 +347,7 @@ def test_the_configuration_names_the_weights(folder):
     loader = {"_target_": "CheckpointLoader", "load_path": "$@bundle_root + '/models/' + @name"}
     assert open_system(changed(folder, name="best.pt", handlers=[{"_target_": "StatsHandler"}, loader]))
     assert open_system(changed(folder), ["weights=models/best.pt"])
+    assert open_system(changed(folder, ckpt_path="$@bundle_root + '/models/best.pt'"))
 
 
 def test_weights_that_are_named_by_code_are_the_usual_ones_with_a_warning(folder):

@@ -186,8 +186,30 @@ def test_a_link_in_place_of_a_file_is_no_json(folder, tmp_path):
 
 def test_a_zip_file_that_would_fill_the_disk_is_refused(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "_MOST_INFLATED", 0)
-    with pytest.raises(UserError, match=r"claims .* bytes: nothing was unpacked"):
+    with pytest.raises(UserError, match=r"its 3 files claim .* bytes: nothing was unpacked"):
         open_system(zipped(folder, tmp_path))
+
+
+def test_many_small_files_that_would_fill_the_disk_are_refused(tmp_path):
+    """Each of them packs well, and claims little by itself."""
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for n in range(12):
+            file.writestr(f"trainer/{n}.json", bytes(10 << 20))
+    with pytest.raises(UserError, match="its 12 files claim 125829120 bytes: nothing was unpacked"):
+        open_system(path)
+
+
+def test_a_damaged_zip_file_says_so(folder, tmp_path):
+    path = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("trainer/plans.json", b"0" * 1000)
+        start = file.getinfo("trainer/plans.json").header_offset + 30 + len("trainer/plans.json")
+    content = bytearray(path.read_bytes())
+    content[start : start + 4] = b"\xff" * 4
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is damaged, or no zip file"):
+        open_system(path)
 
 
 def test_nothing_is_left_of_a_zip_file(folder, tmp_path, monkeypatch):

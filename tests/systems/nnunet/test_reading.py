@@ -12,6 +12,7 @@ import torch
 
 from tests.systems.nnunet.build import dataset, plans, results, volume
 from voxward.core.errors import UserError
+from voxward.systems.nnunet.plans import Resampling
 from voxward.systems.nnunet.results import read_results
 from voxward.systems.open import open_system
 
@@ -84,11 +85,49 @@ def test_a_class_path_is_not_imported(folder, tmp_path):
     ({"spacing": [1.0, 0.0, 1.0]}, "spacing must be"),
     ({"plan": {"transpose_forward": [0, 0, 1]}}, "transpose_forward"),
     ({"architecture": {"network_class_name": "PlainConvUNet"}}, "architecture"),
+    ({"architecture": {"network_class_name": "PlainConvUNet", "arch_kwargs": [1]}}, "architecture"),
+    ({"spacing": [1.0, 1.0]}, "the network has 3 axes, spacing has 2 and patch_size 3"),
+    ({"resampling_fn_data_kwargs": [3]}, "resampling_fn_data_kwargs must be an object"),
+    ({"resampling_fn_data_kwargs": {"separate_z_anisotropy_threshold": 5}}, "resampling_fn_data_kwargs holds"),
+    ({"resampling_fn_data_kwargs": {"is_seg": True}}, "resampling_fn_data_kwargs holds"),
+    ({"resampling_fn_probabilities_kwargs": {"aniso_axis_mode": "linear"}}, "resampling_fn_probabilities_kwargs holds"),
+    ({"resampling_fn_probabilities_kwargs": {"mine": None}}, "resampling_fn_probabilities_kwargs holds"),
 ])  # fmt: skip
 def test_what_cannot_be_reproduced_is_refused_with_its_file(folder, changes, said):
     with pytest.raises(UserError, match=said) as error:
         read_results(changed(folder, **changes))
     assert "plans.json" in str(error.value)
+
+
+def test_options_of_resampling_that_are_left_out_are_those_of_the_function(folder):
+    """nnU-Net calls its functions with what the plan lists; these are the defaults of their signatures in 2.8.1."""
+    splines, linear = ("resample_data_or_seg_to_shape", "resample_torch_fornnunet")
+    plan = read_results(changed(folder, resampling_fn_data_kwargs={}, resampling_fn_probabilities_kwargs={})).plan
+    assert plan.data == plan.logits == Resampling(splines, order=3, order_z=0, force_separate_z=False)
+    plan = read_results(changed(folder, resampling_fn_data=linear, resampling_fn_data_kwargs={})).plan
+    assert plan.data.force_separate_z is None
+
+
+@pytest.mark.parametrize("axes", [[[0]], torch.ones(2), [0, 0], [3], 1])
+def test_mirror_axes_must_be_axes(folder, axes):
+    path = folder / "fold_0/checkpoint_final.pth"
+    torch.save({**torch.load(path, weights_only=False), "inference_allowed_mirroring_axes": axes}, path)
+    with pytest.raises(UserError, match="inference_allowed_mirroring_axes must hold axes"):
+        read_results(folder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b".", b"0.", b"\x80\x02}q\x00", b"\x80\x02h\x09.", b"\x80\x02J\x00", b"\x80\x02]e."]
+)
+def test_a_damaged_pickle_in_a_checkpoint_is_an_error_of_the_file(folder, content):
+    path = folder / "fold_0/checkpoint_final.pth"
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, before in entries.items():
+            archive.writestr(name, content if name.endswith("data.pkl") else before)
+    with pytest.raises(UserError, match=r"checkpoint_final.pth is"):
+        read_results(folder)
 
 
 def test_a_trainer_that_changed_the_network_is_refused(folder):

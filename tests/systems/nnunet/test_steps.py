@@ -153,6 +153,17 @@ def test_other_normalisations(tmp_path, scheme, expected):
     np.testing.assert_allclose(found[0], expected(array[0].T), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("scheme", ["CTNormalization", "RescaleTo01Normalization"])
+def test_the_mask_decides_about_zscores_only(tmp_path, scheme):
+    """As in nnU-Net, which asks for it in ZScoreNormalization alone: all else is clipped and shifted like the scan."""
+    array = noise((1, 5, 6, 7))
+    array[0, 0, 0, :-1] = 0  # an edge of the box
+    one, other = (
+        prepared(tmp_path / str(masked), Volume(array, np.eye(4)), masked, scheme)[0] for masked in (False, True)
+    )
+    assert np.array_equal(one, other)
+
+
 def prepared(tmp_path, source, masked, scheme):
     folder = results(
         tmp_path / "r", spacing=[1.0, 1.0, 1.0], normalization_schemes=[scheme], use_mask_for_norm=[masked]
@@ -167,6 +178,20 @@ def test_headers_hold_single_precision(tmp_path):
     plan = read_plan(results(tmp_path / "r", spacing=[1.0, 1.0, 1.0]), "3d_fullres")
     source = Volume(np.ones((1, 15, 5, 5), np.float32), np.diag([0.9, 0.9, 0.9, 1]))
     assert geometry_of(source, plan).grid == (4, 4, 13)
+
+
+def test_windows_are_moved_to_where_the_network_is(tmp_path, monkeypatch):
+    """The image is prepared on the CPU, wherever the network lies."""
+    devices = set()
+
+    def forward(self, x):
+        devices.add(x.device.type)
+        return torch.zeros(len(x), 3, *x.shape[2:])
+
+    monkeypatch.setattr(NnUNet, "forward", forward)
+    read = read_results(results(tmp_path / "r", mirrors=()), device=torch.device("meta"))
+    judge.segment(read, volume())
+    assert devices == {"meta"}
 
 
 def test_the_axes_are_transposed_and_not_turned(tmp_path):

@@ -114,9 +114,14 @@ def load(path: Path) -> tuple[Any, str]:
         raise UserError(f"it is damaged, or no ONNX file: {error}") from error
     model.ClearField("training_info")
     _refuse_programs(model)
-    digest = hashlib.sha256(content)
+    digest, count = hashlib.sha256(content), len(content)
     for tensor in tensors_of(model.graph):
-        digest.update(embed(tensor, path.parent))
+        data = embed(tensor, path.parent)
+        digest.update(data)
+        # Many tensors may name the same bytes of a file.
+        count += len(data)
+        if count >= _LARGEST:
+            raise UserError(f"it and its data files hold more than {_LARGEST} bytes, which is not read")
     return model, digest.hexdigest()
 
 
@@ -208,7 +213,10 @@ def _result(graph: Any, asked: str | None) -> str:
 
 def _node(node: Any) -> Node:
     attributes = {attribute.name: _attribute(attribute) for attribute in node.attribute}
-    return Node(node.op_type, _name(node), tuple(node.input), tuple(node.output), attributes)
+    outputs = list(node.output)
+    while outputs and not outputs[-1]:
+        outputs.pop()  # optional results that are left out
+    return Node(node.op_type, _name(node), tuple(node.input), tuple(outputs), attributes)
 
 
 def _attribute(attribute: Any) -> Any:

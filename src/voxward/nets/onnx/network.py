@@ -62,13 +62,16 @@ class OnnxNetwork(nn.Module):
         steps, constants = _folded([Step(node, make(node, graph.opset)) for node in graph.nodes], graph.constants)
         steps = _with_precise(steps, graph.input)
         self._steps = _with_ends(steps, graph.output)
-        self._precise = constants
         self._places: dict[str, str] = {}
         for name in dict.fromkeys(name for step in steps for name in step.node.inputs if name not in step.precise):
             value = constants.get(name)
             if value is not None and value.is_floating_point():
                 self._places[name] = f"weight_{len(self._places)}"
                 self.register_parameter(self._places[name], nn.Parameter(value.clone(), requires_grad=False))
+        # A weight is held once, as a parameter.
+        taken = {name for step in steps for name in step.node.inputs} | {graph.output}
+        taken -= self._places.keys() - {name for step in steps for name in step.precise}
+        self._precise = {name: value for name, value in constants.items() if name in taken}
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the scores of a batch of windows (b, c, *spatial)."""
@@ -98,13 +101,13 @@ class OnnxNetwork(nn.Module):
 def _results(step: Step, given: Sequence[Tensor | None], source: Path | str) -> dict[str, Tensor]:
     try:
         found = step.run(*given)
+        results = found if isinstance(found, tuple) else (found,)
+        return dict(zip(step.node.outputs, results, strict=True))
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
         sizes = ", ".join(str(tuple(each.shape)) for each in given if each is not None)
         raise UserError(f"{source}: {step.node} cannot be computed from the sizes {sizes}: {error}") from error
-    results = found if isinstance(found, tuple) else (found,)
-    return dict(zip(step.node.outputs, results, strict=True))
 
 
 def _folded(steps: Sequence[Step], constants: Mapping[str, Tensor]) -> tuple[list[Step], dict[str, Tensor]]:

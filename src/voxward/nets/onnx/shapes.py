@@ -19,6 +19,7 @@ Run = Callable[..., Any]
 # ONNX's codes of whole numbers, which are all computed in 64 bits.
 _WHOLE, _BOOL = (2, 3, 4, 5, 6, 7, 12, 13), 9
 _NARROW = {2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32}
+_NARROW_BITS = {4: 16, 12: 32}
 
 
 def whole(values: Tensor) -> list[int]:
@@ -201,16 +202,16 @@ def range_(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     return torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
 
 
-def eye_like(*, dtype: int = 1, k: int = 0) -> Run:
-    """EyeLike: ones on a diagonal of a matrix of the same sizes."""
-    if dtype not in FLOATS:
+def eye_like(*, dtype: int | None = None, k: int = 0) -> Run:
+    """EyeLike: ones on a diagonal of a matrix of the same sizes, and of the same number type if none is given."""
+    if dtype is not None and dtype not in FLOATS:
         raise Uncovered(f"the number type {dtype} of ONNX is not covered")
-    kind = torch.float64 if dtype == 11 else torch.float32
+    kind = None if dtype is None else torch.float64 if dtype == 11 else torch.float32
 
     def run(like: Tensor) -> Tensor:
         rows, columns = bounded(like.shape)
         places = torch.arange(columns) - torch.arange(rows)[:, None]
-        return (places == k).to(kind)
+        return (places == k).to(kind or like.dtype)
 
     return run
 
@@ -225,6 +226,8 @@ def cast(*, to: int, saturate: int = 1, round_mode: str = "up") -> Run:
     if to not in _WHOLE:
         raise Uncovered(f"the number type {to} of ONNX is not covered")
     # Through the narrow type, so that what does not fit it wraps around as it does there.
+    if to in _NARROW_BITS:
+        return lambda x: x.to(torch.int64) % (1 << _NARROW_BITS[to])
     narrow = _NARROW.get(to, torch.int64)
     return lambda x: x.to(torch.int64).to(narrow).to(torch.int64)
 

@@ -14,6 +14,8 @@ _IGNORED = frozenset(
      "track_meta", "meta_keys", "meta_key_postfix")
 )  # fmt: skip
 _FLOATS = ("float32", "float", "single")
+# Lists of transforms that hold each other more deeply than that are taken for a circle.
+_DEEPEST = 10
 
 
 @dataclass(frozen=True)
@@ -141,20 +143,38 @@ def arguments_of(config: Config, item: Item) -> Arguments:
 
 def objects_of(config: Config, item: Item) -> list[Arguments]:
     """Return the objects of a list, or of a Compose of MONAI, without those that are switched off."""
+    return _objects(config, item, 0)
+
+
+def _objects(config: Config, item: Item, depth: int) -> list[Arguments]:
+    if depth > _DEEPEST:
+        config.refuse(item, "it holds itself, or is nested too deeply")
     shown = config.shown(item)
     if isinstance(shown, Mapping):
-        if target(shown) != "Compose" or "transforms" not in shown:
-            own = arguments_of(config, item)
-            return [] if own.disabled else [own]
-        return objects_of(config, shown["transforms"])
+        own = arguments_of(config, item)
+        if own.disabled:
+            return []
+        return [own] if own.target != "Compose" else _objects(config, _composed(own), depth + 1)
     if not isinstance(shown, list):
         config.refuse(item, f"a list of transforms is needed here, got {shown!r}")
     found: list[Arguments] = []
     for each in shown:
         if not isinstance(each, Item):
             config.refuse(item, f"a list of transforms is needed here, with {each!r} in it")
-        found += objects_of(config, each)
+        found += _objects(config, each, depth + 1)
     return found
+
+
+def _composed(given: Arguments) -> Item:
+    """The list in a Compose, whose other arguments must leave the transforms as they are."""
+    if "transforms" not in given.given:
+        given.refuse("transforms is missing")
+    # Lazy resampling joins several transforms into one, whose result differs.
+    if given.flag("lazy") or given.plain("overrides"):
+        given.refuse("lazy resampling is not supported", "lazy")
+    given.skip("transforms", "map_items", "unpack_items", "log_stats", "threading")
+    given.finish()
+    return given.given["transforms"]
 
 
 def _is_number(value: Any) -> bool:

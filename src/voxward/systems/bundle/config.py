@@ -89,20 +89,24 @@ class Config:
 
     def _plain(self, item: Item, depth: int) -> Any:
         found = self._shown(item, depth)
+        if isinstance(found, Mapping) and "_target_" in found:
+            self.refuse(item, f"plain data is needed here, not an object ({found['_target_'].raw!r})")
+        return self._resolved(item, found, depth)
+
+    def _resolved(self, item: Item, found: Any, depth: int) -> Any:
+        """What an expression made may hold items at any depth, as in `$[@a, [@b]]`."""
+        if isinstance(found, Item):
+            return self._plain(found, depth + 1)
+        if isinstance(found, Mapping | list):
+            self._count(item, len(found))
         if isinstance(found, Mapping):
-            if "_target_" in found:
-                self.refuse(item, f"plain data is needed here, not an object ({found['_target_'].raw!r})")
-            return {key: self._plain(value, depth + 1) for key, value in found.items()}
-        if isinstance(found, list):
-            return [self._plain(each, depth + 1) if isinstance(each, Item) else each for each in found]
-        return found
+            return {key: self._resolved(item, value, depth) for key, value in found.items()}
+        return [self._resolved(item, each, depth) for each in found] if isinstance(found, list) else found
 
     def _shown(self, item: Item, depth: int) -> Any:
         if depth > _DEEPEST:
             self.refuse(item, "it refers to itself, or is nested too deeply")
-        self.looks[0] += 1
-        if self.looks[0] > _MOST:
-            self.refuse(item, f"the configuration stands for more than {_MOST} items")
+        self._count(item, 1)
         raw = item.raw
         if isinstance(raw, Mapping):
             return {str(key): item.inside(key) for key in raw}
@@ -117,6 +121,11 @@ class Config:
         if raw.startswith("%"):
             return self._shown(self._macro(raw[1:], item), depth + 1)
         return raw
+
+    def _count(self, item: Item, more: int) -> None:
+        self.looks[0] += more
+        if self.looks[0] > _MOST:
+            self.refuse(item, f"the configuration stands for more than {_MOST} items")
 
     def _computed(self, item: Item, text: str, depth: int) -> Any:
         try:

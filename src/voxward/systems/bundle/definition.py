@@ -178,8 +178,8 @@ def weights_file(config: Config, given: str | None) -> Path:
 
     Args:
         config: The configuration.
-        given: A path in the bundle, from the user; None takes what a CheckpointLoader of the configuration names, or
-            else models/model.pt.
+        given: A path in the bundle, from the user; None takes what a CheckpointLoader or `ckpt_path` of the
+            configuration names, or else models/model.pt.
 
     Raises:
         UserError: The path leads out of the bundle.
@@ -192,13 +192,9 @@ def weights_file(config: Config, given: str | None) -> Path:
 
 
 def _named_weights(config: Config) -> str | None:
-    for item in _loaders(config):
-        loader = item.raw
-        if not isinstance(loader, Mapping) or not str(loader.get("_target_")).endswith("CheckpointLoader"):
-            continue
-        path = item.inside("load_path") if "load_path" in loader else None
+    for item in _paths(config):
         try:
-            found = None if path is None else config.plain(path)
+            found = config.plain(item)
         except UserError as error:
             if (config.root / WEIGHTS).is_file():
                 warnings.warn(f"{error}; {WEIGHTS} is taken instead", stacklevel=2)
@@ -207,6 +203,17 @@ def _named_weights(config: Config) -> str | None:
         if isinstance(found, str):
             return found
     return None
+
+
+def _paths(config: Config) -> list[Item]:
+    """The items that may name the file of the weights: of loaders, or the path by itself."""
+    found = []
+    for item in _loaders(config):
+        loader = item.raw if isinstance(item.raw, Mapping) else {}
+        if str(loader.get("_target_")).endswith("CheckpointLoader") and "load_path" in loader:
+            found.append(item.inside("load_path"))
+    alone = config.find("ckpt_path")
+    return found if alone is None else [*found, alone]
 
 
 def _loaders(config: Config) -> list[Item]:

@@ -51,11 +51,6 @@ class NotPlainError(Exception):
     """An expression is more than data; the message says what in it."""
 
 
-def references(text: str) -> list[str]:
-    """Return the items that an expression refers to, such as `["a", "b#0"]` for `@a + @b#0`."""
-    return _REFERENCE.findall(text)
-
-
 def compute(text: str, look_up: Callable[[str], Any]) -> Any:
     """Compute an expression.
 
@@ -110,7 +105,7 @@ def _value(node: ast.expr, look_up: Callable[[str], Any]) -> Any:
     if isinstance(node, ast.IfExp):
         return _value(node.body if _value(node.test, look_up) else node.orelse, look_up)
     if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARED:
-        return _COMPARED[type(node.ops[0])](_value(node.left, look_up), _value(node.comparators[0], look_up))
+        return _compared(_COMPARED[type(node.ops[0])], *(_value(n, look_up) for n in (node.left, *node.comparators)))
     if isinstance(node, ast.Call):
         return _call(node, look_up)
     if isinstance(node, ast.Attribute):
@@ -139,6 +134,13 @@ def _bounded(apply: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
     if isinstance(found, int) and abs(found) > _LARGEST:
         _refuse("a number that is too large")
     return found
+
+
+def _compared(compare: Callable[[Any, Any], bool], left: Any, right: Any) -> bool:
+    """Compares single values; a list may hold references, which are not what they refer to."""
+    if isinstance(left, list | Mapping) or isinstance(right, list | Mapping):
+        _refuse("a comparison of lists")
+    return compare(left, right)
 
 
 def _call(node: ast.Call, look_up: Callable[[str], Any]) -> Any:

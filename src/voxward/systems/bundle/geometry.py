@@ -73,18 +73,16 @@ class Orientation:
     """Turns the axes towards named directions.
 
     Attributes:
-        codes: The directions, such as `RAS`; None for the closest to it.
+        codes: The directions, such as `RAS`.
     """
 
-    codes: str | None
+    codes: str
     moves = True
 
     def place(self, x: Image, affine: np.ndarray, hold: bool) -> tuple[Placed, np.ndarray]:
         """Bind the step to an image; see Step."""
-        found = nibabel.io_orientation(affine)
-        if self.codes is not None:
-            wanted = nibabel.orientations.axcodes2ornt(self.codes)
-            found = nibabel.orientations.ornt_transform(found, wanted)
+        wanted = nibabel.orientations.axcodes2ornt(self.codes)
+        found = nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), wanted)
         i, j, k = (int(axis) for axis in np.argsort(found[:, 0]))
         flips = tuple(bool(found[axis, 1] < 0) for axis in (i, j, k))
         moved = affine @ nibabel.orientations.inv_ornt_aff(found, x.shape[1:])

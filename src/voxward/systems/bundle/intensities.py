@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from voxward.core.errors import UserError
 from voxward.core.types import Image
 from voxward.systems.bundle.geometry import Unmoved
 from voxward.systems.bundle.steps import Placed
@@ -194,6 +195,9 @@ class Normalize(Intensity):
     def measure(self, x: Image) -> Figures:
         """Return mean and standard deviation, of which one or both may be given."""
         found: list[tuple[Figure, Figure]] = []
+        for given in (self.mean, self.std):
+            if self.each and given is not None and len(given) != len(x):
+                raise UserError(f"the volume has {len(x)} channels, but NormalizeIntensityd has {len(given)} numbers")
         for place, part in enumerate(_parts(x, self.each)):
             values = part[part != 0] if self.nonzero else part
             mean: Figure = self.mean[place] if self.mean is not None else _of(values, torch.mean, 0.0)

@@ -92,16 +92,18 @@ class KeepLargest:
     """Keeps the largest components of classes or regions.
 
     Attributes:
-        classes: The classes or regions; None for all.
+        classes: The classes or regions; None for all but 0.
         independent: Whether each is treated by itself; otherwise all together.
         connectivity: 1 to 3: how many axes two touching voxels may differ in.
         count: How many components stay.
+        one_hot: Whether each channel is a region; None where several channels are, and a single one holds classes.
     """
 
     classes: tuple[int, ...] | None
     independent: bool = True
     connectivity: int = 3
     count: int = 1
+    one_hot: bool | None = None
 
     def apply(self, x: Tensor, preparation: Preparation) -> Tensor:
         """Return the values with 0 in other components."""
@@ -115,21 +117,23 @@ class KeepLargest:
         Args:
             x: Class indices (1, d, h, w), or 0 and 1 per region (k, d, h, w).
         """
-        own = self._own(x)
-        masks = [x[place] > 0 for place in own] if len(x) > 1 else [x[0] == value for value in own]
+        one_hot = len(x) > 1 if self.one_hot is None else self.one_hot
+        own = self._own(x, one_hot)
+        masks = [x[place] > 0 if one_hot else x[0] == place for place in own]
         if self.independent:
             for place, mask in zip(own, masks, strict=True):
-                x[place if len(x) > 1 else 0][mask & ~self._largest(mask)] = 0
+                x[place if one_hot else 0][mask & ~self._largest(mask)] = 0
         elif masks:
             together = np.any(masks, axis=0)
             lost = together & ~self._largest(together)
-            for place in own if len(x) > 1 else (0,):
+            for place in own if one_hot else (0,):
                 x[place][lost] = 0
 
-    def _own(self, x: np.ndarray) -> Sequence[int]:
+    def _own(self, x: np.ndarray, one_hot: bool) -> Sequence[int]:
+        """The classes or channels; by itself MONAI takes 0 for the background, also where channel 0 is a region."""
         if self.classes is not None:
             return self.classes
-        return range(len(x)) if len(x) > 1 else [int(value) for value in np.unique(x) if value]
+        return range(1, len(x)) if one_hot else [int(value) for value in np.unique(x) if value]
 
     def _largest(self, mask: Bool[np.ndarray, "d h w"]) -> Bool[np.ndarray, "d h w"]:
         shape = ndimage.generate_binary_structure(3, self.connectivity)
@@ -259,7 +263,7 @@ def _activation(given: Arguments) -> Operation | None:
 
 def _inversion(given: Arguments) -> Operation | None:
     raw = given.given["transform"].raw if "transform" in given.given else None
-    if not isinstance(raw, str) or "@preprocessing" not in raw:
+    if raw not in ("@preprocessing", "$@preprocessing"):
         given.refuse(f"transform must be @preprocessing, got {raw!r}", "transform")
     if given.plain("post_func") is not None:
         given.refuse("post_func is code", "post_func")
@@ -282,13 +286,12 @@ def _decision(given: Arguments) -> Operation | None:
 def _largest(given: Arguments) -> Operation | None:
     classes = given.plain("applied_labels")
     connectivity = given.plain("connectivity") or 3
-    given.skip("is_onehot")
+    one_hot = None if given.plain("is_onehot") is None else given.flag("is_onehot")
     if connectivity not in (1, 2, 3):
         given.refuse(f"connectivity must be 1, 2 or 3, got {connectivity!r}", "connectivity")
-    named = None if classes is None else tuple(int(each) for each in as_list(classes))
-    return KeepLargest(
-        named, given.flag("independent", True), connectivity, int(given.number("num_components", 1.0) or 1)
-    )
+    named = None if classes is None else tuple(map(int, given.numbers("applied_labels")))
+    count = int(given.number("num_components", 1.0) or 1)
+    return KeepLargest(named, given.flag("independent", True), connectivity, count, one_hot)
 
 
 def _nothing(given: Arguments) -> Operation | None:
@@ -329,11 +332,11 @@ def read_ending(objects: Sequence[Arguments], mapped: bool) -> Ending:
     Raises:
         UserError: A transform or argument is not known, or the order makes no class map.
     """
-    found = list[Operation]()
+    found, keys = list[Operation](), list[Any]()
     for given in objects:
-        name = given.target
+        name, decided = given.target, any(isinstance(step, Decide) for step in found)
         if name == "Lambdad":
-            if mapped and any(isinstance(step, Decide) for step in found):
+            if mapped and decided:
                 continue
             given.refuse(
                 "a lambda is code. Where it only renumbers labels, say which label values each region holds: "
@@ -344,11 +347,22 @@ def read_ending(objects: Sequence[Arguments], mapped: bool) -> Ending:
         step = OPERATIONS[name](given)
         given.finish()
         if step is not None:
+            keys = _only_key(given, keys)
             _check_order(given, found, step)
             found.append(step)
+        elif not decided:
+            given.plainly_float32()
     if objects and not any(isinstance(step, Decide) for step in found):
         objects[-1].refuse("nothing decides for a class: an AsDiscreted with argmax or threshold is needed")
     return Ending(tuple(found) if objects else ())
+
+
+def _only_key(given: Arguments, before: list[Any]) -> list[Any]:
+    """The key of the network's result, which is the only one that anything is done to."""
+    keys = list(as_list(given.plain("keys")))
+    if len(keys) != 1 or (before and keys != before):
+        given.refuse(f"there must be one result of the network and no other key, got {keys}", "keys")
+    return keys
 
 
 def _check_order(given: Arguments, before: Sequence[Any], step: Operation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import nan
 from typing import Any
 
 from voxward.core.registry import Registry
@@ -17,15 +18,18 @@ _READERS = ("none", "itkreader", "nibabelreader")
 # They decide how MONAI holds an image, not what is in it.
 _OF_LOADING = (
     "image_only", "ensure_channel_first", "simple_keys", "prune_meta_pattern", "prune_meta_sep", "overwriting",
-    "affine_lps_to_ras",
+    "expanduser",
 )  # fmt: skip
 _LINEAR = ("bilinear", "linear", "trilinear")
+_DIRECTIONS = [["L", "R"], ["P", "A"], ["I", "S"]]
 _SPLINE = "a spline (an integer mode) has no gradient in MONAI, and the nearest voxel none at all"
 
 
 def _load(given: Arguments) -> Step | None:
     if str(given.single("reader")).rpartition(".")[2].lower() not in _READERS:
         given.refuse(f"reader must be ITKReader or NibabelReader, got {given.single('reader')!r}", "reader")
+    if not given.flag("affine_lps_to_ras", True):
+        given.refuse("affines are read towards right, anterior and superior only", "affine_lps_to_ras")
     given.plainly_float32()
     given.skip(*_OF_LOADING)
     return None
@@ -44,7 +48,8 @@ def _typed(given: Arguments) -> Step | None:
 
 def _orientation(given: Arguments) -> Step | None:
     codes, closest = given.single("axcodes"), given.flag("as_closest_canonical")
-    given.skip("labels")
+    if given.plain("labels") not in (None, _DIRECTIONS):
+        given.refuse("directions must have their usual names: left, right, posterior, anterior, ...", "labels")
     if closest:
         return Orientation("RAS")
     if not isinstance(codes, str) or len(codes) != 3 or sorted(map(_line, codes)) != [0, 1, 2]:
@@ -53,7 +58,7 @@ def _orientation(given: Arguments) -> Step | None:
 
 
 def _line(code: str) -> int:
-    return next((axis for axis, ends in enumerate(("LR", "PA", "IS")) if code in ends), -1)
+    return next((axis for axis, ends in enumerate(_DIRECTIONS) if code in ends), -1)
 
 
 def _spacing(given: Arguments) -> Step | None:
@@ -73,7 +78,10 @@ def _spacing(given: Arguments) -> Step | None:
 
 def _limit(given: Arguments, name: str) -> list[float]:
     values = given.plain(name)
-    return [] if values is None else [float("nan") if v is None else float(v) for v in as_list(values)]
+    if values is None:
+        return []
+    unset = [value is None for value in as_list(values)]
+    return [nan if none else value for none, value in zip(unset, given.numbers(name), strict=True)]
 
 
 def _range(given: Arguments) -> Step | None:
@@ -122,11 +130,11 @@ def _crop(given: Arguments) -> Step | None:
         given.refuse("select_fn is code; only the default (voxels above 0) is read", "select_fn")
     if given.plain("source_key") not in (None, given.single("keys")):
         given.refuse("source_key must be the key of the image", "source_key")
-    channels = given.plain("channel_indices")
+    channels = given.plain("channel_indices") is not None
     mode = given.single("mode", "constant")
     given.skip("start_coord_key", "end_coord_key")
     return CropForeground(
-        None if channels is None else tuple(int(channel) for channel in as_list(channels)),
+        tuple(map(int, given.numbers("channel_indices"))) if channels else None,
         given.lengths("margin", 0), given.flag("allow_smaller"), given.lengths("k_divisible", 1),
         PADDINGS.get(str(mode)), _value(given),
     )  # fmt: skip

@@ -16,6 +16,8 @@ from voxward.core.errors import UserError
 _NAMES = ("model", "state_dict", "model_state_dict", "network", "net", "network_weights")
 _PREFIXES = ("module.", "_orig_mod.")
 _SHOWN = 5
+# A mapping that holds weights more deeply than that may hold itself.
+_DEEPEST = 5
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -38,9 +40,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path} is damaged, or holds no weights: {reason}") from error
     weights = content
-    while isinstance(weights, Mapping) and not _are_weights(weights):
-        weights = next((weights[name] for name in _NAMES if isinstance(weights.get(name), Mapping)), None)
-    if not isinstance(weights, Mapping) or not weights:
+    for _ in range(_DEEPEST):
+        if isinstance(weights, Mapping) and not _are_weights(weights):
+            weights = next((weights[name] for name in _NAMES if isinstance(weights.get(name), Mapping)), None)
+    if not isinstance(weights, Mapping) or not _are_weights(weights):
         raise UserError(f"{path} holds no weights: tensors by name, or such a mapping as {', '.join(_NAMES)}")
     return {_own_name(name): value for name, value in weights.items()}
 

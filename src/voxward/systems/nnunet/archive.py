@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -13,7 +15,7 @@ from voxward.core.errors import UserError
 from voxward.systems.nnunet.results import is_results
 
 _WANTED = (".json", ".pth")
-# A checkpoint packs to about its own size; far more than that is a bomb.
+# Checkpoints pack to about their own size; far more than that would be made to fill the disk.
 _MOST_INFLATED = 100
 
 
@@ -49,13 +51,14 @@ def _unpack(path: Path, place: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             _refuse_outside(path, entries)
-            for entry in entries:
-                if entry.filename.endswith(_WANTED):
-                    target = place / entry.filename
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with archive.open(entry) as source, target.open("wb") as file:
-                        shutil.copyfileobj(source, file)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+            wanted = [entry for entry in entries if entry.filename.endswith(_WANTED)]
+            _refuse_inflated(path, wanted)
+            for entry in wanted:
+                target = place / entry.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(entry) as source, target.open("wb") as file:
+                    shutil.copyfileobj(source, file)
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError, EOFError) as error:
         raise UserError(f"{path} is damaged, or no zip file: {error}") from error
 
 
@@ -64,5 +67,9 @@ def _refuse_outside(path: Path, entries: list[zipfile.ZipInfo]) -> None:
         name = PurePosixPath(entry.filename.replace("\\", "/"))
         if not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
             raise UserError(f"{path} names a place outside itself, {entry.filename!r}: nothing was unpacked")
-        if entry.file_size > _MOST_INFLATED * max(entry.compress_size, 1 << 20):
-            raise UserError(f"{path}: {entry.filename!r} claims {entry.file_size} bytes: nothing was unpacked")
+
+
+def _refuse_inflated(path: Path, entries: list[zipfile.ZipInfo]) -> None:
+    claimed = sum(entry.file_size for entry in entries)  # no entry yields more than it claims
+    if claimed > _MOST_INFLATED * max(path.stat().st_size, 1 << 20):
+        raise UserError(f"{path}: its {len(entries)} files claim {claimed} bytes: nothing was unpacked")

@@ -18,6 +18,7 @@ from voxward.core.case import Volume
 from voxward.core.types import Float3, Size3
 from voxward.data.orient import orientation
 from voxward.systems.nnunet.plans import NnPlan
+from voxward.systems.nnunet.resampling import grid_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +101,10 @@ def geometry_of(volume: Volume, plan: NnPlan) -> Geometry:
     # Headers hold the voxel size in single precision, and nnU-Net reads it so.
     x, y, z = (float(np.float32(volume.spacing[axis])) for axis in (i, j, k))
     target = plan.target((x, y, z))
-    sizes = zip((x, y, z), target, box, strict=True)
-    d, h, w = (round(old / new * (part.stop - part.start)) for old, new, part in sizes)
+    grid = grid_of(_size3([part.stop - part.start for part in box]), (x, y, z), target, plan.data)
     inside = torch.from_numpy(np.ascontiguousarray(filled[box]))
     return Geometry(
-        axes=(i, j, k), flips=(a, b, c), shape=_size3(filled.shape), box=box, inside=inside, grid=(d, h, w),
+        axes=(i, j, k), flips=(a, b, c), shape=_size3(filled.shape), box=box, inside=inside, grid=grid,
         spacing=(x, y, z), target=target,
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from voxward.core.case import Volume
@@ -20,8 +20,6 @@ from voxward.systems.nnunet.halves import half_sums, mirrored_mean, plan_of, rep
 from voxward.systems.nnunet.plans import NnPlan
 from voxward.systems.nnunet.resampling import resampled
 from voxward.systems.nnunet.results import NnResults
-
-Half = Float[Tensor, "k d h w"]
 
 
 @torch.no_grad()
@@ -85,7 +83,7 @@ def half_logits(results: NnResults, image: Image, done: Done | None = None) -> C
         UserError: A logit is NaN or infinite.
     """
     plan, total = results.plan, None
-    whole, place = padded(image, plan.window)
+    whole, place = padded(image.to(next(results.networks[0].parameters()).device), plan.window)
     windows = plan_of(_size3(whole), plan.window, plan.slicewise)
     for n, network in enumerate(results.networks):
         forward = mirrored_mean(forward_of(network, plan.slicewise), results.mirrors)

@@ -26,6 +26,10 @@ _READERS: dict[str, Reader] = {
 }
 _NETWORKS = {"PlainConvUNet": False, "ResidualEncoderUNet": True}
 _RESAMPLING = ("resample_data_or_seg_to_shape", "resample_torch_fornnunet", "no_resampling_hack")
+# Options of resampling that are read, or that decide nothing about images and logits.
+_OPTIONS = ("order", "order_z", "force_separate_z", "memefficient_seg_resampling", "num_threads")
+# Options of which only the value that nnU-Net itself writes is supported.
+_ONLY = {"is_seg": False, "separate_z_anisotropy_threshold": 3, "mode": "linear", "aniso_axis_mode": "nearest-exact"}
 SCHEMES = (
     "ZScoreNormalization", "CTNormalization", "RescaleTo01Normalization", "RGBTo01Normalization", "NoNormalization",
 )  # fmt: skip
@@ -160,8 +164,8 @@ def read_plan(folder: Path, configuration: str) -> NnPlan:
         spacing=tuple(map(float, _numbers(own, "spacing", path))),
         patch=tuple(map(int, _numbers(own, "patch_size", path))),
         schemes=_schemes(plans, own, len(channels), path),
-        data=_resampling(own, "data", 3, path),
-        logits=_resampling(own, "probabilities", 1, path),
+        data=_resampling(own, "data", path),
+        logits=_resampling(own, "probabilities", path),
         architecture=_architecture(own, path),
     )
 
@@ -257,25 +261,30 @@ def _schemes(plans: Mapping[str, Any], own: Mapping[str, Any], channels: int, pa
 
 def _scheme(name: str, masked: bool, given: Any, channel: int, path: Path) -> Scheme:
     if name != "CTNormalization":
-        return Scheme(name, masked)
+        return Scheme(name, masked and name == "ZScoreNormalization")  # nnU-Net's others do not look at the mask
     figures = given.get(str(channel)) if isinstance(given, Mapping) else None
     wanted = ("percentile_00_5", "percentile_99_5", "mean", "std")
     if not isinstance(figures, Mapping) or not all(isinstance(figures.get(key), int | float) for key in wanted):
         raise UserError(f"{path}: CTNormalization of channel {channel} needs the figures {', '.join(wanted)}")
     low, high, mean, std = (float(figures[key]) for key in wanted)
-    return Scheme(name, masked, low, high, mean, std)
+    return Scheme(name, False, low, high, mean, std)
 
 
-def _resampling(own: Mapping[str, Any], what: str, order: int, path: Path) -> Resampling:
+def _resampling(own: Mapping[str, Any], what: str, path: Path) -> Resampling:
     name = own.get(f"resampling_fn_{what}", _RESAMPLING[0])
     if name not in _RESAMPLING:
         raise UserError(
             f"{path}: resampling_fn_{what} {name!r} is code that voxward does not know; known: {', '.join(_RESAMPLING)}"
         )
     options = own.get(f"resampling_fn_{what}_kwargs") or {}
-    force, orders = options.get("force_separate_z"), (options.get("order", order), options.get("order_z", 0))
-    if force not in (None, True, False) or any(value not in range(4) for value in orders):
-        raise UserError(f"{path}: resampling_fn_{what}_kwargs holds what is not known: {options!r}")
+    if not isinstance(options, Mapping):
+        raise UserError(f"{path}: resampling_fn_{what}_kwargs must be an object, got {options!r}")
+    # An option that is left out has the value that nnU-Net's function has by itself.
+    force = options.get("force_separate_z", False if name == _RESAMPLING[0] else None)
+    orders = options.get("order", 3), options.get("order_z", 0)
+    other = [key for key, value in options.items() if key not in _OPTIONS and (key not in _ONLY or value != _ONLY[key])]
+    if other or force not in (None, True, False) or any(value not in range(4) for value in orders):
+        raise UserError(f"{path}: resampling_fn_{what}_kwargs holds what is not supported: {options!r}")
     return Resampling(name, *orders, force)
 
 
@@ -306,18 +315,21 @@ def _heads(labels: LabelSet, declared: Mapping[str, Any]) -> tuple[int, ...]:
 def _architecture(own: Mapping[str, Any], path: Path) -> Architecture:
     given = own.get("architecture")
     try:
-        return _former(own) if given is None else _present(given)
+        found = _former(own) if given is None else _present(given)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: the entry architecture is not complete, or of another form: {error!r}") from error
+    axes = found.axes, len(own["spacing"]), len(own["patch_size"])
+    if len(set(axes)) > 1:
+        raise UserError(f"{path}: the network has {axes[0]} axes, spacing has {axes[1]} and patch_size {axes[2]}")
+    return found
 
 
 def _present(given: Mapping[str, Any]) -> Architecture:
     name, options = _last(given["network_class_name"]), given["arch_kwargs"]
     _refuse_unknown(name, options)
     residual = _residual(name)
-    dropout = options.get("dropout_op")
     return Architecture(
         residual=residual,
         features=tuple(map(int, options["features_per_stage"])),
@@ -328,7 +340,6 @@ def _present(given: Mapping[str, Any]) -> Architecture:
         bias=bool(options["conv_bias"]),
         norm=Layer(_last(options["norm_op"]), dict(options.get("norm_op_kwargs") or {})),
         nonlinearity=Layer(_last(options["nonlin"]), dict(options.get("nonlin_kwargs") or {})),
-        dropout=dropout is not None,
         nonlinearity_first=bool(options.get("nonlin_first", False)),
         stem=options.get("stem_channels"),
     )

@@ -41,6 +41,22 @@ def resampled(
     return FUNCTIONS[how.function](x, grid, separate_axis(spacing, target, how.force_separate_z), how)
 
 
+def grid_of(shape: Size3, spacing: Float3, target: Float3, how: Resampling) -> Size3:
+    """Return the shape that an array is resampled to.
+
+    Args:
+        shape: Its shape.
+        spacing: The voxel size before.
+        target: The voxel size after.
+        how: The function and its orders.
+    """
+    if FUNCTIONS[how.function] is _kept:
+        return shape
+    # Python rounds a half to the even number, as nnU-Net does.
+    d, h, w = (round(old / new * length) for old, new, length in zip(spacing, target, shape, strict=True))
+    return d, h, w
+
+
 def separate_axis(spacing: Sequence[float], target: Sequence[float], force: bool | None) -> int | None:
     """Return the thick axis that is treated apart, or None where all are treated alike.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from voxward.core.errors import UserError
 from voxward.nets.nnunet import Architecture, Layer, NnUNet
@@ -22,6 +23,11 @@ _SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]
 _NUMBERS: list[Any] = [
     _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType,
 ]  # fmt: skip
+# What torch's reader makes of a damaged pickle.
+_DAMAGED = (
+    RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError,
+    struct.error, zipfile.BadZipFile,
+)  # fmt: skip
 _PREFIXES = ("module.", "_orig_mod.")
 _SHOWN = 5
 
@@ -63,7 +69,7 @@ def read_content(path: Path) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} is not loaded: {_unsafe(path)}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path} is damaged, or no checkpoint of nnU-Net: {reason}") from error
     if not isinstance(content, dict) or not isinstance(content.get("network_weights"), Mapping):
@@ -101,8 +107,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     weights = content["network_weights"]
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()):
         raise UserError(f"{path}: network_weights must be tensors by name")
-    axes = content.get("inference_allowed_mirroring_axes") or ()
-    if not isinstance(axes, Sequence) or not set(axes) <= {0, 1, 2} or len(set(axes)) < len(axes):
+    given = content.get("inference_allowed_mirroring_axes")
+    axes = () if given is None else given
+    if not isinstance(axes, Sequence) or any(axis not in range(3) for axis in axes) or len(set(axes)) < len(axes):
         raise UserError(f"{path}: inference_allowed_mirroring_axes must hold axes, got {axes!r}")
     trainer = str(content.get("trainer_name", "nnUNetTrainer"))
     return Checkpoint(path, weights, configuration, trainer, tuple(map(int, axes)))
@@ -222,8 +229,3 @@ def folds_in(folder: Path, name: str, folds: Sequence[str | int] | None) -> tupl
             f"{', '.join(there) or 'none'}" + (f"; other checkpoints: {', '.join(others)}" if others else "")
         )
     return tuple(folder / f"fold_{fold}" / name for fold in chosen)
-
-
-def parameters(networks: Sequence[nn.Module]) -> int:
-    """Return the number of parameters of some networks together."""
-    return sum(value.numel() for network in networks for value in network.parameters())
