@@ -199,5 +199,6 @@ def test_a_plan_edited_by_hand_is_refused_with_the_legal_names():
 
 def test_standard_takes_all_voxels():
     array = apart()
-    found = prepare(Volume(array, np.eye(4)), None, plan_of("standard", (1.0, 1.0, 1.0))).image.numpy()
+    plan = replace(plan_of("standard", (1.0, 1.0, 1.0)), crop_nonzero=False)
+    found = prepare(Volume(array, np.eye(4)), None, plan).image.numpy()
     np.testing.assert_allclose(found, (array - array.mean()) / array.std(), atol=1e-5)

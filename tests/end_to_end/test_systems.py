@@ -11,6 +11,10 @@ import torch
 import yaml
 
 from tests.end_to_end.build import composed
+from tests.systems.bundle.build import bundle
+from tests.systems.network.build import described, exported
+from tests.systems.nnunet.build import results
+from voxward.core.case import Volume
 from voxward.core.errors import UserError
 from voxward.core.model import VolumeModel
 from voxward.core.registry import Registry
@@ -18,6 +22,7 @@ from voxward.data.formats import open_dataset
 from voxward.data.io import read_image
 from voxward.runs.unseen import scope_of
 from voxward.systems import open as module
+from voxward.systems.blackbox import blackbox_system
 from voxward.systems.open import KINDS, is_system, open_system
 from voxward.systems.system import System
 
@@ -39,9 +44,12 @@ def volume(phantoms):
     return read_image(open_dataset(phantoms).cases[0].images)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+OF_RUNS = ("run", "ensemble", "cascade")
+
+
+@pytest.mark.parametrize("kind", OF_RUNS)
 class TestContract:
-    """What every kind of system promises."""
+    """What every kind of system that consists of runs promises."""
 
     def test_it_is_a_system(self, here, kind):
         system = open_system(build(here, kind))
@@ -89,6 +97,44 @@ class TestContract:
     def test_cases_of_its_training_are_not_unseen(self, here, kind, phantoms):
         system, dataset = open_system(build(here, kind)), open_dataset(phantoms)
         assert 0 < len(scope_of(system.runs, dataset).ids) < len(dataset.cases)
+
+
+def segment(volume):
+    return volume.array[0] > 50
+
+
+FOREIGN = {
+    "nnunet": lambda folder: results(folder / "model"),
+    "bundle": lambda folder: bundle(folder / "model"),
+    "network": lambda folder: described(folder, exported(folder / "network.pt2").name),
+    "blackbox": lambda folder: blackbox_system(segment, labels=["background", "organ"], channels=["MRI"]),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_models_of_other_tools_promise_the_same(tmp_path, kind):
+    volume = Volume(np.random.default_rng(0).normal(60, 25, (1, 14, 15, 13)).astype(np.float32), np.eye(4))
+    source = FOREIGN[kind](tmp_path)
+    system = open_system(source)
+    assert isinstance(system, System)
+    assert system.options()["kind"] == kind
+    assert len(system.channels) == 1
+    assert system.runs == ()
+    assert open_system(source).fingerprint() == system.fingerprint()
+    with pytest.raises(UserError, match="takes 1 channels"):
+        system.check(2, volume.affine)
+    (limits,) = system.ranges(volume)
+    assert limits.low < limits.high
+    found, model = system.segment(volume), system.freeze(volume)
+    assert found.label.shape == volume.shape
+    assert isinstance(model, VolumeModel)
+    mask = model.segment(model.logits(torch.from_numpy(volume.array)[None]))[0].numpy()
+    assert (mask == found.label).mean() > 0.999
+    system.notes(model, found)
+
+
+def test_every_kind_keeps_the_contract():
+    assert set(OF_RUNS) | set(FOREIGN) == set(KINDS)
 
 
 def test_a_folder_of_a_run_is_a_system(here, volume):

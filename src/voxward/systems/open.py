@@ -145,8 +145,8 @@ def run_of(path: Path | str) -> RunFolder:
     if not runs:
         raise UserError(f"{path} must be a run of voxward, got a model of another kind")
     if len(runs) != 1:
-        listed = f": name one of {', '.join(str(run.root) for run in runs)}" if runs else ""
-        raise UserError(f"{path} must be a single run, got a system of {len(runs)} runs{listed}")
+        listed = ", ".join(str(run.root) for run in runs)
+        raise UserError(f"{path} must be a single run, got a system of {len(runs)} runs: name one of {listed}")
     return runs[0]
 
 

@@ -141,7 +141,7 @@ def test_what_cannot_be_hardened_says_so(dataset, tmp_path, capsys):
     expected = {
         network: "is of the kind network, which cannot be hardened",
         function: "is of the kind network, which cannot be hardened",
-        two: "must be a single run, got a system of 0 runs\n",
+        two: "must be a run of voxward, got a model of another kind\n",
     }
     for path, message in expected.items():
         assert main(["harden", str(path), "--dataset", str(dataset), "--out", str(tmp_path / "hardened")]) == 2
