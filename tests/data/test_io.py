@@ -51,6 +51,12 @@ def test_what_was_written_is_read(tmp_path: Path, oblique: np.ndarray, suffix: s
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def test_names_may_be_texts(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nii.gz"
+    write_image(path, np.arange(24, dtype=np.int16).reshape(1, 2, 3, 4), np.eye(4))
+    assert np.array_equal(read_image([str(path)]).array, read_image([path]).array)
+
+
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
 def test_itk_files_lie_where_itk_says(tmp_path: Path, suffix: str) -> None:
     """Oracle: SimpleITK's own index -> physical point, with the x and y of LPS turned to RAS."""

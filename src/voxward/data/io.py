@@ -61,7 +61,7 @@ def read_header(path: Path) -> Header:
     return nifti.read_header(path) if volume_suffix(path) in NIFTI_SUFFIXES else itk.read_header(path)
 
 
-def read_image(paths: Sequence[Path], affine_tolerance: float = AFFINE_TOLERANCE) -> Volume:
+def read_image(paths: Sequence[Path | str], affine_tolerance: float = AFFINE_TOLERANCE) -> Volume:
     """Read an image from one file with all channels, or from one file per channel.
 
     Args:
@@ -81,13 +81,14 @@ def read_image(paths: Sequence[Path], affine_tolerance: float = AFFINE_TOLERANCE
     """
     if not paths:
         raise UserError("paths must name at least one file, got none")
-    volumes = [_read(path) for path in paths]
+    files = [Path(path) for path in paths]
+    volumes = [_read(path) for path in files]
     if len(volumes) == 1:
         return volumes[0]
-    for path, volume in zip(paths, volumes, strict=True):
+    for path, volume in zip(files, volumes, strict=True):
         if volume.array.shape[0] != 1:
             raise UserError(f"{path} has {volume.array.shape[0]} channels; files of one channel each may be combined")
-        _refuse_disagreement(paths[0], volumes[0], path, volume, affine_tolerance)
+        _refuse_disagreement(files[0], volumes[0], path, volume, affine_tolerance)
     scaling = volumes[0].scaling if len({volume.scaling for volume in volumes}) == 1 else None
     return Volume(np.concatenate([volume.array for volume in volumes]), volumes[0].affine, scaling)
 

@@ -220,6 +220,9 @@ def _read(path: Path) -> tuple[dict[str, Any], Path]:
     if (found := _alone(path)) is not None:
         return found, path if path.is_dir() else path.parent
     if path.is_dir():
+        run = RunFolder(path)
+        if not run.recipe.is_file() and not run.plan.is_file():
+            raise FileNotFoundError(f"{path} is not a trained run, and no model of another tool: {_LEGAL}")
         return {"kind": "run", "run": "."}, path
     if path.is_file():
         raise UserError(f"{path} is no system: {_LEGAL}")

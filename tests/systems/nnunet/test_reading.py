@@ -175,10 +175,22 @@ def test_plans_of_before_name_the_network_otherwise(folder):
 def test_missing_folds_and_checkpoints_are_named(folder):
     with pytest.raises(FileNotFoundError, match="in fold 3; folds that have it: 0"):
         open_system(folder, ["folds=[3]"])
-    with pytest.raises(FileNotFoundError, match=r"other checkpoints: checkpoint_final.pth"):
+    with pytest.raises(FileNotFoundError, match=r"in any fold; .*other checkpoints: checkpoint_final.pth"):
         open_system(folder, ["checkpoint=checkpoint_best.pth"])
-    with pytest.raises(UserError, match="give one of them: trainer"):
+    with pytest.raises(UserError, match="give a results folder in it: trainer"):
         open_system(folder.parent)
+
+
+def test_a_fold_without_a_checkpoint_is_not_left_out_in_silence(folder):
+    (folder / "fold_1").mkdir()
+    with pytest.warns(UserWarning, match=r"fold_1 has no checkpoint_final.pth, and is left out: folds 0 predict"):
+        open_system(folder)
+    open_system(folder, ["folds=[0]"])  # whoever names the folds is not told
+
+
+def test_a_folder_that_holds_no_model_says_what_would(folder):
+    with pytest.raises(FileNotFoundError, match=r"no model of another tool: give a run folder .* of nnU-Net"):
+        open_system(folder / "fold_0")
 
 
 def test_a_zip_file_is_the_folder(folder, tmp_path):

@@ -251,7 +251,7 @@ def nnunet_alone(path: Path) -> dict[str, Any] | None:
     """Return the entries of a results folder, or of a zip file that holds one.
 
     Raises:
-        UserError: The folder is that of a dataset, which holds several results folders.
+        UserError: The folder is that of a dataset, which holds results folders.
     """
     if path.is_file():
         return {"results": path.name} if path.suffix == ".zip" else None
@@ -259,7 +259,7 @@ def nnunet_alone(path: Path) -> dict[str, Any] | None:
         return {"results": "."}
     inner = sorted(folder.name for folder in path.iterdir() if is_results(folder))
     if inner:
-        raise UserError(f"{path} holds several results folders of nnU-Net; give one of them: {', '.join(inner)}")
+        raise UserError(f"{path} is a dataset's folder of nnU-Net; give a results folder in it: {', '.join(inner)}")
     return None
 
 

@@ -215,6 +215,9 @@ def folds_in(folder: Path, name: str, folds: Sequence[str | int] | None) -> tupl
     Raises:
         FileNotFoundError: A fold does not have the checkpoint; the message names those that do.
         UserError: A fold is named twice.
+
+    Warns:
+        UserWarning: The folds are not named, and a numbered one has no such checkpoint, so that it is left out.
     """
     there = [path.parent.name.removeprefix("fold_") for path in sorted(folder.glob(f"fold_*/{name}"))]
     numbered = [fold for fold in there if fold.isdecimal()]
@@ -225,7 +228,13 @@ def folds_in(folder: Path, name: str, folds: Sequence[str | int] | None) -> tupl
     if missing or not chosen:
         others = sorted({path.name for path in folder.glob("fold_*/checkpoint_*.pth")} - {name})
         raise FileNotFoundError(
-            f"{folder} has no {name} in fold {', '.join(missing) or '0 to 4'}; folds that have it: "
+            f"{folder} has no {name} in {'fold ' + ', '.join(missing) if missing else 'any fold'}; folds that have it: "
             f"{', '.join(there) or 'none'}" + (f"; other checkpoints: {', '.join(others)}" if others else "")
+        )
+    without = sorted(path.name for path in folder.glob("fold_[0-9]*") if not (path / name).is_file())
+    if folds is None and without:
+        warnings.warn(
+            f"{folder}: {', '.join(without)} has no {name}, and is left out: folds {', '.join(chosen)} predict",
+            stacklevel=2,
         )
     return tuple(folder / f"fold_{fold}" / name for fold in chosen)
