@@ -119,6 +119,7 @@ def _other(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_unit_that_was_killed_between_its_files_is_finished(phantoms, tmp_path):
     """metrics.json alone, which is there before or after the others, does not say that a unit is finished."""
     cv(phantoms, out=tmp_path / "cv", **OPTIONS)

@@ -66,7 +66,9 @@ def test_the_log_tells_what_happened(hardened):
     assert not math.isnan(rows[0]["clean_loss"])
 
 
-@pytest.mark.parametrize("method", ["free", "pgd", "trades"])
+@pytest.mark.parametrize(
+    "method", ["pgd", pytest.param("free", marks=pytest.mark.slow), pytest.param("trades", marks=pytest.mark.slow)]
+)
 def test_an_interrupted_run_ends_like_another(trained, tmp_path, method):
     options = {
         "method": method,

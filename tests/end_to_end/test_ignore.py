@@ -74,6 +74,7 @@ def test_training_is_finite_and_predicts_classes(partial, run):
     assert "% of the voxels" in metrics_table(evaluation).markdown()
 
 
+@pytest.mark.slow
 def test_junk_in_unannotated_voxels_changes_no_attack(partial, run, tmp_path):
     """The same volumes and annotated voxels, but another value for "not annotated"."""
     other = tmp_path / "other"

@@ -15,6 +15,7 @@ from voxward.data.io import read_image, read_label, write_image, write_label
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_three_channels_and_a_lesion(data_root, tmp_path):
     root = data_root / "Task20_SoftTissueSarcoma"
     overrides = [*TINY, "training.epochs=1", "postprocessing.kind=lesion", "preparation.memory_gib=1"]
@@ -27,6 +28,7 @@ def test_three_channels_and_a_lesion(data_root, tmp_path):
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_nested_regions_of_two_patients(data_root, tmp_path):
     """Two cases are the fewest that can be trained: one trains, one validates."""
     root = data_root / "Task01_BrainTumour_slabs"

@@ -133,6 +133,7 @@ def test_a_search_in_3d_that_goes_on_is_the_one_that_never_stopped(phantoms, tmp
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.slow
 def test_minutes_are_a_budget_that_a_resumed_search_keeps(phantoms, tmp_path):
     def search(progress=silent, **options):
         out = Output(tmp_path / "out", progress=progress)
@@ -187,6 +188,7 @@ def test_training_msnas_without_a_genotype_says_what_is_missing(phantoms, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_regions_are_searched_and_trained_for(phantoms, tmp_path):
     overrides = (*TINY, *SLICES, "regions={lesion: [3], organ: [1, 3], all: [1, 2, 3]}", "search.adversarial_eps=0.03")
     found = voxward.search(phantoms, out=tmp_path / "out", recipe="msnas-2d", paths=(1,), overrides=overrides)

@@ -111,6 +111,7 @@ def test_a_time_budget_is_kept_over_an_interruption(phantoms, tmp_path):
     assert rows[-1]["learning_rate"] < 0.1 * max(row["learning_rate"] for row in rows)  # the schedule fits the length
 
 
+@pytest.mark.slow
 def test_a_budget_survives_an_interruption_before_it_became_steps(phantoms, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(Interrupted):

@@ -201,7 +201,7 @@ def test_a_graph_that_was_optimised_for_inference():
 
 def test_what_needs_a_run_refuses_a_network(tmp_path):
     exported(tmp_path / "n.pt2")
-    with pytest.raises(UserError, match="must be a run of voxward, got a model of another kind"):
+    with pytest.raises(UserError, match="is of the kind network, which cannot be hardened"):
         run_of(described(tmp_path, "n.pt2"))
 
 
