@@ -71,7 +71,9 @@ def test_each_part_is_a_system(weights, part):
 
 def test_the_folder_of_a_part_names_what_is_inside(weights):
     (folder_of(weights, next(iter(PARTS))).parent / "nnUNetTrainer__nnUNetPlans__3d_fullres").mkdir()
-    with pytest.raises(UserError, match="give a results folder in it: nnUNetTrainerNoMirroring__nnUNetPlans__3d_fullres"):
+    with pytest.raises(
+        UserError, match="give a results folder in it: nnUNetTrainerNoMirroring__nnUNetPlans__3d_fullres"
+    ):
         open_system(weights / next(iter(PARTS)))
 
 
