@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from functools import lru_cache, partial, wraps
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import voxward
 from voxward.systems.blackbox import blackbox_system
 from voxward.systems.code_digest import code_digest
 from voxward.systems.network.system import network_system
@@ -99,16 +101,16 @@ def test_global_variables_count_but_not_what_belongs_to_others(monkeypatch):
 
 def test_it_is_the_same_in_another_process(tmp_path):
     """Sets of texts have another order there."""
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "counted.py").write_text(
         "from voxward.systems.code_digest import code_digest\n"
         "NAMES = {'a', 'b', 'c', 'd', 'e'}\n"
         "def f(v):\n    return v in {'x', 'y', 'z', 'u', 'w'} or v in NAMES\n"
-        "if __name__ == '__main__':\n    import mine\n    print(code_digest(mine.f))\n"
+        "if __name__ == '__main__':\n    import counted\n    print(code_digest(counted.f))\n"
     )
     found = set()
     for seed in ("1", "2"):
-        env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
-        words = [sys.executable, "mine.py"]
+        env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(voxward.__file__).parents[1])}
+        words = [sys.executable, "counted.py"]
         found.add(subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout)
     assert len(found) == 1
 
