@@ -210,7 +210,9 @@ def test_intensities_that_do_not_fit_float32_are_refused(kind: str, made: Callab
 
 def test_rounding_in_the_header_of_a_label_is_no_other_place() -> None:
     image, label = make_volumes(make_affine("PIL", degrees=15.0))
-    prepare(image, Volume(label.array, label.affine.astype(np.float32).astype(float)), make_plan())
+    rounded = Volume(label.array, label.affine.astype(np.float32).astype(float))
+    found, expected = (prepare(image, one, make_plan()) for one in (rounded, label))
+    assert torch.equal(found.label, expected.label)
 
 
 def test_many_classes_are_prepared() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +14,13 @@ from torch import Tensor
 
 from voxward.core.errors import UserError
 from voxward.nets.nnunet import Architecture, Layer, NnUNet
+from voxward.systems.checkpoint import differing, read_pickled, without_prefix
 
 _SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]
 # nnU-Net notes its best score as a NumPy number. These build numbers and nothing else; NumPy 1 called one otherwise.
 _NUMBERS: list[Any] = [
     _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType,
 ]  # fmt: skip
-# What torch's reader makes of a damaged pickle.
-_DAMAGED = (
-    RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError,
-    struct.error, zipfile.BadZipFile,
-)  # fmt: skip
-_PREFIXES = ("module.", "_orig_mod.")
-_SHOWN = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,30 +54,10 @@ def read_content(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
-    try:
-        with torch.serialization.safe_globals(_NUMBERS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a pickle of another protocol is refused or read, like any other
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path} is not loaded: {_unsafe(path)}") from error
-    except _DAMAGED as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path} is damaged, or no checkpoint of nnU-Net: {reason}") from error
+    content = read_pickled(path, "checkpoint of nnU-Net", _NUMBERS)
     if not isinstance(content, dict) or not isinstance(content.get("network_weights"), Mapping):
         raise UserError(f"{path} is no checkpoint of nnU-Net: it has no network_weights")
     return content
-
-
-def _unsafe(path: Path) -> str:
-    """What the file would need that is not allowed."""
-    try:
-        with torch.serialization.safe_globals(_NUMBERS):
-            names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    except Exception:  # whatever a damaged or hostile file makes of the search, the file stays refused
-        names = []
-    if not names:
-        return "it is damaged, or holds more than numbers"
-    return f"it names {', '.join(sorted(names)[:_SHOWN])}, which may run code when it is loaded"
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -132,12 +103,10 @@ def network_of(checkpoint: Checkpoint, architecture: Architecture, channels: int
     """
     found = own_names(checkpoint)
     network = _built(_with_batch_norm(architecture, found), channels, outputs, checkpoint.path.parents[1])
-    own = network.state_dict()
-    wrong = sorted(name for name in found.keys() | own.keys() if _differ(found.get(name), own.get(name)))
-    if wrong:
+    if wrong := differing(network, found):
         raise UserError(
-            f"{checkpoint.path} does not fit the network of plans.json: {', '.join(wrong[:_SHOWN])} differ. Its "
-            f"trainer {checkpoint.trainer!r} may have changed the network, which cannot be reproduced"
+            f"{checkpoint.path} does not fit the network of plans.json: {wrong} differ. Its trainer "
+            f"{checkpoint.trainer!r} may have changed the network, which cannot be reproduced"
         )
     network.load_state_dict(found)
     return network.eval().requires_grad_(False)
@@ -149,10 +118,6 @@ def _built(architecture: Architecture, channels: int, outputs: int, folder: Path
     except (UserError, RuntimeError, ValueError, TypeError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{folder / 'plans.json'}: the network cannot be built: {reason}") from error
-
-
-def _differ(one: Tensor | None, other: Tensor | None) -> bool:
-    return one is None or other is None or one.shape != other.shape
 
 
 def _with_batch_norm(architecture: Architecture, names: Mapping[str, Tensor]) -> Architecture:
@@ -192,8 +157,7 @@ def own_name(name: str) -> str:
     Args:
         name: The name in the checkpoint, which may have a prefix of distributed or compiled training.
     """
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
+    name = without_prefix(name)
     if name.startswith("decoder.encoder."):
         name = name.removeprefix("decoder.")
     before, inside, after = name.partition(".all_modules.")
