@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -110,6 +111,20 @@ def test_a_pickle_does_not_run(folder, tmp_path):
 
 def test_a_damaged_file_of_weights_is_refused(folder):
     (folder / "models/model.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(UserError, match=r"model\.pt is"):
+        open_system(folder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b".", b"0.", b"\x80\x02}q\x00", b"\x80\x02h\x09.", b"\x80\x02J\x00", b"\x80\x02]e."]
+)
+def test_a_damaged_pickle_in_the_weights_is_an_error_of_the_file(folder, content):
+    path = folder / "models/model.pt"
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, before in entries.items():
+            archive.writestr(name, content if name.endswith("data.pkl") else before)
     with pytest.raises(UserError, match=r"model\.pt is"):
         open_system(folder)
 
