@@ -107,12 +107,11 @@ def here(phantoms, tmp_path, monkeypatch):
     return tmp_path
 
 
-def _refused(capsys, named, *words):
-    """The command ends with one line that names the file."""
+def refusal(capsys, *words):
+    """The one line with which a command ends that is refused."""
     assert main([str(word) for word in words]) == 2, capsys.readouterr().err
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1
-    assert named in lines[0]
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error:"))
+    return line
 
 
 NOT_TEXT = b"\xff\xfe\x00\x01" * 20
@@ -123,7 +122,7 @@ DAMAGED_JSON = [b"", b"{", NOT_TEXT, b"[1, 2]", b"null", b"[" * 100_000]
 @pytest.mark.parametrize("name", ["dataset.json", "splits.json"])
 def test_a_damaged_description_of_a_dataset(here, capsys, name, content):
     (here / "data" / name).write_bytes(content)
-    _refused(capsys, name, "plan", "data")
+    assert name in refusal(capsys, "plan", "data")
 
 
 BAD_ENTRIES = [
@@ -150,7 +149,7 @@ BAD_ENTRIES = [
 def test_a_description_that_says_what_cannot_be(here, capsys, key, value):
     path = here / "data" / "dataset.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
-    _refused(capsys, "", "plan", "data")
+    assert len("error: ") < len(refusal(capsys, "plan", "data"))
 
 
 DAMAGED_YAML = [
@@ -162,26 +161,26 @@ DAMAGED_YAML = [
 @pytest.mark.parametrize("content", DAMAGED_YAML, ids=lambda content: repr(content[:12]))
 def test_a_damaged_recipe(here, capsys, content):
     (here / "mine.yaml").write_bytes(content)
-    _refused(capsys, "mine.yaml", "plan", "data", "--recipe", "mine.yaml")
+    assert "mine.yaml" in refusal(capsys, "plan", "data", "--recipe", "mine.yaml")
 
 
 @pytest.mark.parametrize(
     "override", ["training.epochs", "training.epochs=[", "training.epochs=2024-13-45", "=", "a.b.c=1"]
 )
 def test_a_damaged_override(here, capsys, override):
-    _refused(capsys, "", "plan", "data", "--set", override)
+    assert len("error: ") < len(refusal(capsys, "plan", "data", "--set", override))
 
 
 @pytest.mark.parametrize("content", DAMAGED_JSON, ids=lambda content: repr(content[:8]))
 def test_a_damaged_plan(here, capsys, content):
     (here / "plan.json").write_bytes(content)
-    _refused(capsys, "plan.json", "prepare", "data", "--out", "out", "--plan", "plan.json")
+    assert "plan.json" in refusal(capsys, "prepare", "data", "--out", "out", "--plan", "plan.json")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a volume", b"\x1f\x8b" + NOT_TEXT])
 def test_a_damaged_volume(here, trained, capsys, content):
     (here / "scan.nii.gz").write_bytes(content)
-    _refused(capsys, "scan.nii.gz", "predict", trained, "scan.nii.gz", "--out", "out", "--device", "cpu")
+    assert "scan.nii.gz" in refusal(capsys, "predict", trained, "scan.nii.gz", "--out", "out", "--device", "cpu")
 
 
 @pytest.mark.parametrize("name", ["checkpoints/best.safetensors", "recipe.yaml", "plan.json", "postprocess.json"])
@@ -190,7 +189,9 @@ def test_a_damaged_run(here, trained, capsys, name, content):
     shutil.copytree(trained, here / "run")
     (here / "run" / name).write_bytes(content)
     image = next((here / "data").glob("images*/*.nii.gz"))
-    _refused(capsys, name, "predict", "run", image, "--out", "out", "--set", "checkpoint=best", "--device", "cpu")
+    assert name in refusal(
+        capsys, "predict", "run", image, "--out", "out", "--set", "checkpoint=best", "--device", "cpu"
+    )
 
 
 @pytest.mark.parametrize("name", ["checkpoints/state.pt", "run.json", "splits.json"])
@@ -199,8 +200,8 @@ def test_a_damaged_run_is_not_resumed(here, trained, capsys, name, content):
     shutil.copytree(trained, here / "run")
     (here / "run" / name).write_bytes(content)
     again = [word for override in TINY for word in ("--set", override)]
-    _refused(
-        capsys, name, "train", "data", "--recipe", "dynunet", "--seed", "1", "--out", "run", "--resume", *again,
+    assert name in refusal(
+        capsys, "train", "data", "--recipe", "dynunet", "--seed", "1", "--out", "run", "--resume", *again,
         "--device", "cpu",
     )  # fmt: skip
 
@@ -209,7 +210,7 @@ def test_a_damaged_run_is_not_resumed(here, trained, capsys, name, content):
 def test_a_damaged_ledger(here, trained, capsys, content):
     shutil.copytree(trained, here / "run")
     (here / "run" / "logs" / "ledger.csv").write_bytes(content)
-    _refused(capsys, "ledger.csv", "suspects", "run")
+    assert "ledger.csv" in refusal(capsys, "suspects", "run")
 
 
 @pytest.mark.parametrize("eps", ["1e999", "1/0", "x", "nan"])

@@ -51,17 +51,13 @@ def _parameters(function: Any) -> list[str]:
     return names[1:] if names[:1] in (["self"], ["cls"]) else names
 
 
-def _nothing(offenders: list[str]) -> None:
-    assert not offenders, "\n" + "\n".join(offenders)
-
-
 def test_files_are_short():
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in TREES}
-    _nothing([f"{path.relative_to(ROOT)}: {n} lines" for path, n in lengths.items() if n > FILE_LINES])
+    assert not ([f"{path.relative_to(ROOT)}: {n} lines" for path, n in lengths.items() if n > FILE_LINES])
 
 
 def test_functions_fit_a_screen():
-    _nothing([
+    assert not ([
         f"{_place(path, function)} {function.name}: {_lines(function)} lines"
         for path, function in _functions() if _lines(function) > FUNCTION_LINES
     ])  # fmt: skip
@@ -75,7 +71,7 @@ def test_most_functions_are_a_few_lines():
 
 def test_functions_take_few_parameters():
     """More belong into a frozen value."""
-    _nothing([
+    assert not ([
         f"{_place(path, function)} {function.name}: {len(_parameters(function))} parameters"
         for path, function in _functions() if len(_parameters(function)) > PARAMETERS
     ])  # fmt: skip
@@ -83,7 +79,7 @@ def test_functions_take_few_parameters():
 
 def test_commands_are_keyword_only():
     """What a command acts on may be told by place; everything else is named."""
-    _nothing([
+    assert not ([
         f"{_place(path, function)} {function.name}: {', '.join(_positional(function))}"
         for path, function in _functions()
         if path.parent.name == "commands" and function.name == path.stem
@@ -92,7 +88,7 @@ def test_commands_are_keyword_only():
 
 
 def test_nobody_calls_with_many_positional_arguments():
-    _nothing([
+    assert not ([
         f"{_place(path, call)}: {len(call.args)} positional arguments"
         for path, call in _nodes(ast.Call) if len(call.args) > POSITIONAL_ARGUMENTS
     ])  # fmt: skip
@@ -108,7 +104,7 @@ def _compared(comparison: ast.Compare) -> set[str]:
 
 
 def test_a_choice_is_asked_for_its_properties_not_for_its_name():
-    _nothing([
+    assert not ([
         f"{_place(path, comparison)}: {ast.unparse(comparison)}"
         for path, comparison in _nodes(ast.Compare)
         for name, folder in CHOICES.items()
@@ -123,7 +119,7 @@ def _modules(statement: ast.Import | ast.ImportFrom) -> list[str]:
 
 
 def test_no_command_imports_a_command():
-    _nothing([
+    assert not ([
         f"{_place(path, statement)}: {ast.unparse(statement)}"
         for path, statement in _nodes(ast.Import, ast.ImportFrom)
         if path.parent.name == "commands"
@@ -133,7 +129,7 @@ def test_no_command_imports_a_command():
 
 def test_files_are_called_by_what_they_hold():
     banned = {"utils.py", "helpers.py", "common.py", "misc.py"}
-    _nothing([str(path) for top in (SOURCE, ROOT / "tests") for path in top.rglob("*.py") if path.name in banned])
+    assert not ([str(path) for top in (SOURCE, ROOT / "tests") for path in top.rglob("*.py") if path.name in banned])
 
 
 def _raised(statement: ast.Raise) -> str:
@@ -143,7 +139,9 @@ def _raised(statement: ast.Raise) -> str:
 
 def test_errors_of_users_are_told_apart_from_bugs():
     """A ValueError of ours is a UserError; one of numpy's or torch's is a bug, and nothing turns it into another."""
-    _nothing([_place(path, statement) for path, statement in _nodes(ast.Raise) if _raised(statement) == "ValueError"])
+    assert not (
+        [_place(path, statement) for path, statement in _nodes(ast.Raise) if _raised(statement) == "ValueError"]
+    )
 
 
 def _without_zeros(version: str) -> str:

@@ -50,7 +50,9 @@ def test_the_numbers_of_rotations_and_symmetries():
 @pytest.mark.parametrize("override", re.findall("`--set (.*?)`", section("Left and right")))
 def test_every_setting_is_understood(override):
     labels = LabelSet(("background", "roi1", "roi2", "roi3", "roi4"), (0, 1, 2, 3, 4))
-    settled_sides(load_recipe("rog", [override]), labels)
+    recipe = load_recipe("rog", [override])
+    settled = settled_sides(recipe, labels)
+    assert settled_sides(settled, labels) == settled  # what was decided stays
 
 
 LOST = section("Labels that get lost on the way")

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from voxward.core.errors import UserError
 from voxward.core.labels import UNANNOTATED, LabelSet
 from voxward.core.model import Head, Inputs, Objective, Scores, Truth
 from voxward.core.types import CaseLogits, Float3, Image, Images, Logits, Size3
@@ -120,9 +121,13 @@ class Bound(ABC):
     def scores(self, images: Images) -> Logits:
         """Compute the logits (n, k, d, h, w) of windows (n, c, d, h, w), followed by autograd."""
 
-    @abstractmethod
+    @torch.no_grad()
     def forward(self, images: Images) -> Logits:
         """Compute the same without a gradient, and refuse NaN or infinity."""
+        logits = self.scores(images)
+        if not bool(torch.isfinite(logits).all()):
+            raise UserError("the network returns NaN or infinite logits")
+        return logits
 
     @abstractmethod
     def image(self, volume: Inputs) -> Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -174,12 +174,7 @@ class Predictor:
             UserError: The model does not take so many channels, or the affine does not place the volume in space (it is
                 singular, for example).
         """
-        expected = [channel.name for channel in self.model.plan.channels]
-        if channels != len(expected):
-            raise UserError(f"the model takes {len(expected)} channels ({', '.join(expected)}), got {channels}")
-        fault = affine_fault(affine)
-        if fault:
-            raise UserError(f"the volume cannot be placed in space: {fault}")
+        refuse_header([channel.name for channel in self.model.plan.channels], channels, affine)
 
     def windows(self, shape: Size3) -> Windows:
         """Place the windows of a prepared volume.
@@ -250,6 +245,23 @@ class Predictor:
             kind = next(self.model.network.parameters(), images).dtype
             logits: Tensor = self.model.network(images.to(self.device, kind))
         return logits.to(images)
+
+
+def refuse_header(names: Sequence[str], channels: int, affine: np.ndarray) -> None:
+    """Refuse a volume by its header.
+
+    Args:
+        names: The names of the channels that a model takes.
+        channels: The number of channels of the volume.
+        affine: Its affine (4, 4), from voxel indices to millimetres.
+
+    Raises:
+        UserError: The model does not take so many channels, or the affine does not place the volume in space.
+    """
+    if channels != len(names):
+        raise UserError(f"the model takes {len(names)} channels ({', '.join(names)}), got {channels}")
+    if fault := affine_fault(affine):
+        raise UserError(f"the volume cannot be placed in space: {fault}")
 
 
 def windows_per_pass(window: Size3, device: torch.device) -> int:

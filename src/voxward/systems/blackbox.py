@@ -19,9 +19,8 @@ from voxward.core.model import Box, VolumeModel
 from voxward.core.structure import to_data
 from voxward.data.formats.description import labels_of
 from voxward.data.normalization.sample import nonzero_sample, whole_range
-from voxward.data.volume_file import affine_fault
 from voxward.pipeline.model import legal_range
-from voxward.pipeline.predictor import Done
+from voxward.pipeline.predictor import Done, refuse_header
 from voxward.runs.folder import RunFolder, TrainedModel
 from voxward.systems.code import function_of
 from voxward.systems.code_digest import code_digest
@@ -161,10 +160,7 @@ class BlackBoxSystem:
 
     def check(self, channels: int, affine: np.ndarray) -> None:
         """Refuse a volume by its header; see System."""
-        if channels != len(self.inputs):
-            raise UserError(f"{self.name} takes {len(self.inputs)} channels ({', '.join(self.inputs)}), got {channels}")
-        if (fault := affine_fault(affine)) is not None:
-            raise UserError(fault)
+        refuse_header(self.inputs, channels, affine)
 
     def segment(
         self, volume: Volume, done: Done | None = None, whole: Volume | None = None, probabilities: bool = False

@@ -22,7 +22,7 @@ from tests.systems.bundle.build import (
     step,
 )
 from tests.systems.bundle.test_against_monai import OBLIQUE, RAS, SPACING
-from voxward.attacks.objectives import create_objective
+from tests.systems.differences import gradient_error, loss
 from voxward.core.case import Volume
 from voxward.data.io import read_image
 from voxward.systems.bundle.intensities import Normalize, Scale, ScalePercentiles, percentile
@@ -57,10 +57,6 @@ CASES = {
 }  # fmt: skip
 
 
-def loss(logits, target):
-    return create_objective("ce")(logits, target, 0.0)
-
-
 def opened(tmp_path, case, affine=None, dtype=torch.float64):
     overrides = REGIONS if "regions" in case else []
     system = open_system(bundle(tmp_path / "b", CASES[case], scale=2.0), overrides)
@@ -71,23 +67,7 @@ def opened(tmp_path, case, affine=None, dtype=torch.float64):
 @pytest.mark.parametrize("case", CASES)
 def test_the_gradient_is_that_of_difference_quotients(tmp_path, case):
     system, source = opened(tmp_path, case, OBLIQUE if case == "z-score" else rotated())
-    model = system.freeze(source, Freeze(statistics="live"))
-    x = torch.from_numpy(source.array).double()[None]
-    index = torch.randint(0, 3, x.shape[2:], generator=torch.Generator().manual_seed(1))
-    target = system.labels.target(index)[None]
-    _, _, gradient = model.value_and_grad(x, target, loss)
-    # Voxels at an end of a range have no derivative: moving up changes it, moving down does not.
-    free = (x != 0) & (x != x.min()) & (x != x.max())
-    toward = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    direction = (gradient / gradient.abs().max() + 0.3 * toward) * free
-    errors = [_error(model, x, target, direction, size, gradient) for size in (1e-4, 1e-5, 1e-6, 1e-7)]
-    assert min(errors) < 1e-5, errors
-
-
-def _error(model, x, target, direction, size, gradient):
-    up, down = (loss(model.logits(x + sign * size * direction), target).sum() for sign in (1, -1))
-    quotient, exact = float((up - down) / (2 * size)), float((gradient * direction).sum())
-    return abs(quotient - exact) / abs(quotient)
+    assert gradient_error(system, source, (1e-4, 1e-5, 1e-6, 1e-7)) < 1e-5
 
 
 @pytest.mark.parametrize("case", ["z-score", "crop and pad", "regions"])

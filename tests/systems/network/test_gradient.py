@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.systems.differences import gradient_error
 from tests.systems.network.build import WINDOW, Tiny, described, exported, scripted, volume
-from voxward.attacks.objectives import create_objective
 from voxward.systems.network.system import network_system
 from voxward.systems.open import open_system
-from voxward.systems.system import Freeze
 
 CHANNEL = {"name": "MR", "normalization": "zscore"}
 FLAT = {"slicewise": True, "window": [8, 6]}
@@ -30,10 +29,6 @@ class Probabilities(Tiny):
         return super().forward(x).softmax(1)
 
 
-def loss(logits, target):
-    return create_objective("ce")(logits, target, 0.0)
-
-
 def system_of(folder, case):
     entries = CASES[case]
     network = Tiny(outputs=2 if "labels" in entries else 3, flat="slicewise" in entries)
@@ -48,42 +43,29 @@ def turned_affine():
     return affine
 
 
-def check(system, source):
+def error(system, source):
     system.predictor.model.network.double()
-    model = system.freeze(source, Freeze(statistics="live"))
-    x = torch.from_numpy(source.array).double()[None]
-    index = torch.randint(0, 3, x.shape[2:], generator=torch.Generator().manual_seed(1))
-    target = system.labels.target(index)[None]
-    _, _, gradient = model.value_and_grad(x, target, loss)
-    free = (x != 0) & (x != x.min()) & (x != x.max())
-    toward = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    direction = (gradient / gradient.abs().max() + 0.3 * toward) * free
-    errors = []
-    for step in (1e-5, 1e-6, 1e-7):
-        up, down = (loss(model.logits(x + sign * step * direction), target).sum() for sign in (1, -1))
-        quotient, exact = float((up - down) / (2 * step)), float((gradient * direction).sum())
-        errors.append(abs(quotient - exact) / abs(quotient))
-    assert min(errors) < 1e-5, errors
+    return gradient_error(system, source)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_gradient_is_that_of_difference_quotients(tmp_path, case):
-    check(system_of(tmp_path, case), volume(affine=turned_affine()))
+    assert error(system_of(tmp_path, case), volume(affine=turned_affine())) < 1e-5
 
 
 def test_that_of_a_network_that_returns_probabilities(tmp_path):
     exported(tmp_path / "n.pt2", Probabilities())
-    check(open_system(described(tmp_path, "n.pt2", returns="probabilities")), volume())
+    assert error(open_system(described(tmp_path, "n.pt2", returns="probabilities")), volume()) < 1e-5
 
 
 def test_that_of_torchscript(tmp_path):
     scripted(tmp_path / "n.ts")
-    check(open_system(described(tmp_path, "n.ts"), trust=True), volume())
+    assert error(open_system(described(tmp_path, "n.ts"), trust=True), volume()) < 1e-5
 
 
 def test_that_of_a_module_in_memory():
     pipeline = {"channels": [CHANNEL], "labels": {"background": 0, "a": 1, "b": 2}, "window": list(WINDOW)}
-    check(network_system(Tiny(), **pipeline), volume())
+    assert error(network_system(Tiny(), **pipeline), volume()) < 1e-5
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.systems.differences import gradient_error
 from tests.systems.nnunet.build import dataset, flat, results, volume
-from voxward.attacks.objectives import create_objective
 from voxward.pipeline.model import PipelineModel
 from voxward.systems.nnunet import judge
 from voxward.systems.nnunet.results import read_results
@@ -42,32 +42,12 @@ def system_of(folder, mirrors=(), **changes):
     return open_system(results(folder, mirrors=mirrors, **changes))
 
 
-def loss(logits, target):
-    return create_objective("ce")(logits, target, 0.0)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_the_gradient_is_that_of_difference_quotients(tmp_path, case):
     system, source = system_of(tmp_path / "r", **CASES[case]), volume()
     for network in system.results.networks:
         network.double()
-    model = system.freeze(source, Freeze(statistics="live"))
-    x = torch.from_numpy(source.array).double()[None]
-    index = torch.randint(0, 3, x.shape[2:], generator=torch.Generator().manual_seed(1))
-    target = system.labels.target(index)[None]
-    _, _, gradient = model.value_and_grad(x, target, loss)
-    # Voxels at an end of a range have no derivative: moving up changes it, moving down does not.
-    free = (x != 0) & (x != x.min()) & (x != x.max())
-    toward = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    direction = (gradient / gradient.abs().max() + 0.3 * toward) * free
-    errors = [_error(model, x, target, direction, step, gradient) for step in (1e-5, 1e-6, 1e-7)]
-    assert min(errors) < 1e-5, errors
-
-
-def _error(model, x, target, direction, step, gradient):
-    up, down = (loss(model.logits(x + sign * step * direction), target).sum() for sign in (1, -1))
-    quotient, exact = float((up - down) / (2 * step)), float((gradient * direction).sum())
-    return abs(quotient - exact) / abs(quotient)
+    assert gradient_error(system, source) < 1e-5
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -290,6 +290,7 @@ def test_other_datasets_are_refused(source, tmp_path):
     alone = write_dataset(tmp_path / "alone", cases=2)
     everything = write_results(tmp_path / "everything", validation=("case_0", "case_1"))
     refused(everything, out, "no labelled case but the validation cases", change=Change(dataset=alone))
+    assert not out.exists()
 
 
 def test_a_training_goes_on_from_its_own_network_only(source, hardened, data, tmp_path):

@@ -125,14 +125,6 @@ class BundleMember(Bound):
             raise UserError(f"the network cannot take windows of {given} voxels: it returns scores of {back} voxels")
         return found[:, list(self.bundle.outputs)].to(images)
 
-    @torch.no_grad()
-    def forward(self, images: Images) -> Logits:
-        """Compute the logits of windows without a gradient, and refuse NaN or infinity."""
-        logits = self.scores(images)
-        if not bool(torch.isfinite(logits).all()):
-            raise UserError("the network returns NaN or infinite logits")
-        return logits
-
     def image(self, volume: Inputs) -> Image:
         """Prepare and pad a volume; gradients flow through it.
 

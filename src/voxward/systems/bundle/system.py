@@ -16,9 +16,8 @@ from voxward.core.case import Volume
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.model import Box, VolumeModel
-from voxward.data.volume_file import affine_fault
 from voxward.pipeline.model import PipelineModel, legal_range
-from voxward.pipeline.predictor import Done
+from voxward.pipeline.predictor import Done, refuse_header
 from voxward.pipeline.probabilities import probabilities_of
 from voxward.pipeline.windows import sweep
 from voxward.runs.folder import RunFolder, TrainedModel
@@ -126,12 +125,7 @@ class BundleSystem:
 
     def check(self, channels: int, affine: np.ndarray) -> None:
         """Refuse a volume by its header; see System."""
-        if channels != len(self.channels):
-            raise UserError(
-                f"the model takes {len(self.channels)} channels ({', '.join(self.channels)}), got {channels}"
-            )
-        if (fault := affine_fault(affine)) is not None:
-            raise UserError(fault)
+        refuse_header(self.channels, channels, affine)
 
     def segment(
         self, volume: Volume, done: Done | None = None, whole: Volume | None = None, probabilities: bool = False

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from voxward.core.case import Volume
-from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.model import Head, Inputs, Scores, Truth
 from voxward.core.types import CaseLogits, Image, Images, Logits, Size3
@@ -106,14 +105,6 @@ class NnMember(Bound):
         parameter = self._parameter
         found = forward_of(self.fold, self.plan.slicewise)(images.to(parameter.device, parameter.dtype))
         return found[:, in_order(self.plan)].to(images)
-
-    @torch.no_grad()
-    def forward(self, images: Images) -> Logits:
-        """Compute the logits of windows without a gradient, and refuse NaN or infinity."""
-        logits = self.scores(images)
-        if not bool(torch.isfinite(logits).all()):
-            raise UserError("the network returns NaN or infinite logits")
-        return logits
 
     def image(self, volume: Inputs) -> Image:
         """Crop, normalise, resample and pad a volume; gradients flow through it.

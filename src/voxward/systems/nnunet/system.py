@@ -16,9 +16,8 @@ from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.model import Box, VolumeModel
 from voxward.core.structure import to_data
-from voxward.data.volume_file import affine_fault
 from voxward.pipeline.model import PipelineModel, legal_range
-from voxward.pipeline.predictor import Done
+from voxward.pipeline.predictor import Done, refuse_header
 from voxward.pipeline.probabilities import certain
 from voxward.runs.folder import RunFolder, TrainedModel
 from voxward.runs.foreign import Foreign
@@ -138,12 +137,7 @@ class NnUNetSystem:
 
     def check(self, channels: int, affine: np.ndarray) -> None:
         """Refuse a volume by its header; see System."""
-        if channels != len(self.channels):
-            raise UserError(
-                f"the model takes {len(self.channels)} channels ({', '.join(self.channels)}), got {channels}"
-            )
-        if (fault := affine_fault(affine)) is not None:
-            raise UserError(fault)
+        refuse_header(self.channels, channels, affine)
 
     def segment(
         self, volume: Volume, done: Done | None = None, whole: Volume | None = None, probabilities: bool = False
