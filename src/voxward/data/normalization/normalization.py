@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -22,7 +23,7 @@ LiveNumbers = tuple[float | Tensor, float | Tensor, float | Tensor, float | Tens
 """The same four numbers of a tensor; those that depend on its voxels are scalar tensors that autograd follows."""
 
 
-class Normalization:
+class Normalization(ABC):
     """How the intensities of one channel are normalised.
 
     The defaults take the four numbers of the plan, clip to [low, high], subtract the mean and divide by the standard
@@ -68,6 +69,7 @@ class Normalization:
         """
         return channel.low, channel.high, channel.mean, channel.std
 
+    @abstractmethod
     def measure(self, channel: Shaped[np.ndarray, "d h w"], plan: ChannelPlan) -> Numbers:
         """Return what a channel is normalised with.
 
@@ -75,8 +77,8 @@ class Normalization:
             channel: The crop box of a channel (d, h, w), in the file's intensities.
             plan: The channel's plan.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def measure_live(self, channel: Float[Tensor, "d h w"], plan: ChannelPlan) -> LiveNumbers:
         """Return what `measure` returns for a tensor, up to rounding, so that autograd can follow it.
 
@@ -84,7 +86,6 @@ class Normalization:
             channel: The crop box of a channel (d, h, w), in the file's intensities.
             plan: The channel's plan.
         """
-        raise NotImplementedError
 
     def before_resampling(self, x: Real[Tensor, "*b d h w"], numbers: LiveNumbers) -> Real[Tensor, "*b d h w"]:
         """Change intensities before they are resampled. By default nothing is changed.
