@@ -148,7 +148,10 @@ def _control(name: str) -> _Check:
                 moved = [_moved(r, deployed) for r in chosen if r.eps == eps]
                 rise = math.fsum(moved) / len(moved)
                 if abs(rise) > tolerance:
-                    faults.append(f"{name} at eps {eps:g} moves the mean Dice{what} by {rise:+.3f} without an attack")
+                    faults.append(
+                        f"{name} at eps {eps:g} moves the mean Dice{what} by {rise:+.3f} without an attack, more than "
+                        f"{tolerance:g}"
+                    )
         return _verdict(f"{name} control", model, bool(rows), faults, f"{name} stays within {tolerance:g} of clean")
 
     return check
