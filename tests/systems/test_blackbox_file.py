@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -31,14 +29,8 @@ number = 3
 
 
 @pytest.fixture
-def module(tmp_path):
-    """A module beside the file, under a name of its own."""
-    name = f"module_{tmp_path.name}".replace("-", "_")
-    (tmp_path / f"{name}.py").write_text(MODULE)
-    path = list(sys.path)
-    yield name
-    sys.path[:] = path
-    sys.modules.pop(name, None)
+def module(write_module):
+    return write_module(MODULE)
 
 
 def described(folder, function, **entries):

@@ -1,6 +1,5 @@
 """Programs run only where the user says so, and no file can say it."""
 
-import sys
 import warnings
 import zipfile
 
@@ -34,14 +33,9 @@ number = 3
 
 
 @pytest.fixture
-def code(tmp_path):
-    """A module beside the file, under a name of its own; importing it leaves a mark."""
-    name = f"module_{tmp_path.name}".replace("-", "_")
-    (tmp_path / f"{name}.py").write_text(MODULE)
-    path = list(sys.path)
-    yield name
-    sys.path[:] = path
-    sys.modules.pop(name, None)
+def code(write_module):
+    """Importing the module leaves a mark."""
+    return write_module(MODULE)
 
 
 class Writes(nn.Module):
