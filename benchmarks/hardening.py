@@ -28,7 +28,7 @@ from voxward.core.progress import Progress
 from voxward.report.attack import AttackReport
 from voxward.report.progress import BarProgress
 from voxward.report.robustness_figures import curves_figure
-from voxward.report.text import eps_text
+from voxward.robustness.eps import eps_text
 from voxward.robustness.record import Record
 from voxward.robustness.summary import View
 from voxward.runs.folder import RunFolder, load_run

@@ -12,6 +12,7 @@ import numpy as np
 from voxward.core.errors import UserError
 from voxward.report.figures import save
 from voxward.report.slices import TEXT, Picture, Slice, draw, grid_of, legend, turn
+from voxward.robustness.eps import eps_texts
 from voxward.robustness.record import Record
 from voxward.robustness.summary import Curve, View
 
@@ -74,7 +75,7 @@ def iterations_figure(path: Path, records: Sequence[Record], eps: float | None =
         raise UserError(f"eps must be one at which there are attacks, {list(sizes)}, got {eps}")
     chosen = sizes[len(sizes) // 2] if eps is None else eps
     attacks = sorted({r.attack for r in records if r.kind == "attack" and r.eps == chosen and len(r.history) > 1})
-    figure, axes = _panels(len(view.models), f"Lowest Dice so far, eps {chosen:.4g}")
+    figure, axes = _panels(len(view.models), f"Lowest Dice so far, eps {eps_texts(records, alone=True)(chosen)}")
     for axis, model in zip(axes, view.models, strict=True):
         for number, attack in enumerate(attacks):
             values = view.history(model, attack, chosen)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from voxward.core.failures import Failures
+from voxward.core.invocation import Invocation
+from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.engine.engine import Engine
 from voxward.engine.settings import settle
 from voxward.robustness.bench import Worker
+from voxward.robustness.description import CASES, DESCRIPTION, PROTOCOL, described_by
+from voxward.robustness.keep import keep_worst, keep_worst_of
 from voxward.robustness.record import Record
 from voxward.robustness.setup import settings_of
 from voxward.robustness.store import RecordStore, StoredWork
@@ -18,26 +24,33 @@ from voxward.robustness.unit import Unit
 STAGE = "benchmark"
 
 
-def measure(worker: Worker, folder: Path, engine: Engine, progress: Progress = silent) -> tuple[Record, ...]:
+def measure(
+    worker: Worker, folder: Path, engine: Engine, progress: Progress = silent, call: Invocation = Invocation("")
+) -> tuple[Record, ...]:
     """Do all units that nobody has done yet, and return the records of the folder.
 
     A case that fails in one unit does not stop the others: the worker keeps the failure and leaves the case out, and
     none of its records is returned, so that all figures are over the same cases.
 
     The clean cases come first: half of a system's mean clean Dice is the threshold below which a case counts as broken.
+    Noise as strong as the worst attack comes last.
 
     Args:
         worker: What does the units.
         folder: Where the records lie; settings.json there says what they are records of.
         engine: What runs the units.
         progress: Told about units and attacks.
+        call: The command line, or call, that is written down beside the protocol.
 
     Raises:
-        UserError: The folder holds records of other settings.
+        UserError: The folder holds records of other settings, or a cases.json or protocol.json that is not voxward's.
         CasesFailed: No case is left.
     """
-    store = RecordStore(folder)
+    store, outputs = RecordStore(folder), Outputs(folder, DESCRIPTION, worker.bench.overwrite)
+    outputs.check([CASES, PROTOCOL])
     settle(folder / "settings.json", settings_of(worker), "records")
+    channels = {name: tuple(worker.system(name).channels) for name in worker.bench.sources}
+    described_by(outputs, worker.bench, channels, call)
     cases, failures = worker.bench.cases, worker.failures
     engine.run(tuple(worker.bench.first_units()), StoredWork(store, worker.work, cases, failures), STAGE)
     worker.leave_out_failed()
@@ -46,8 +59,14 @@ def measure(worker: Worker, folder: Path, engine: Engine, progress: Progress = s
         return worker.work(unit, progress)
 
     units = tuple(worker.bench.units(worker.bench.thresholds(_left(store, failures))))
-    engine.run(units, StoredWork(store, work, cases, failures), STAGE, progress)
+    keep = partial(keep_worst, worker.bench, store)
+    engine.run(units, StoredWork(store, work, cases, failures, keep), STAGE, progress)
     worker.leave_out_failed()
+    last = tuple(worker.bench.last_units(_left(store, failures)))
+    engine.run(last, StoredWork(store, work, cases, failures), STAGE, progress)
+    worker.leave_out_failed()
+    for model, case in itertools.product(worker.bench.sources, worker.bench.cases):
+        keep_worst_of(worker.bench, store, model, case)
     return _left(store, failures)
 
 
