@@ -8,6 +8,7 @@ from pathlib import Path
 from voxward.core.case import Dataset
 from voxward.core.choices import Fold, Output
 from voxward.core.files import inside
+from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
@@ -84,7 +85,7 @@ def demo(
     Raises:
         UserError: An argument or the dataset is wrong, or a file would be replaced.
     """
-    root = Path(out)
+    call, root = invocation(demo, locals()), Path(out)
     source = Path(data) if data is not None else root / "phantoms"
     if data is None and not source.is_dir():
         write_phantoms(source, cases, seed)
@@ -104,7 +105,8 @@ def demo(
     )
     reports = Outputs(target, KIND, overwrite)
     check_reports(reports, worker)
-    robustness = write_reports(reports, worker, measure(worker, target, InProcess(target), progress))
+    records = measure(worker, target, InProcess(target), progress, call)
+    robustness = write_reports(reports, worker, records)
     worker.failures.raise_any(worker.total)
     return DemoResult(evaluation, run.root, root / picture, robustness)
 
