@@ -22,7 +22,7 @@ from typing import Literal
 from rich.console import Console
 
 import voxward
-from voxward.core.choices import Change, Compute, Fold
+from voxward.core.choices import Change, Compute, Fold, Output
 from voxward.core.files import write_text
 from voxward.core.progress import Progress
 from voxward.report.attack import AttackReport
@@ -124,24 +124,22 @@ def _family(given: argparse.Namespace, group: str, seed: int, trained: Path | No
         folder = out / defence.name
         runs[defence.name] = voxward.harden(
             run,
-            out=folder,
+            out=Output(folder, progress=progress),
             method=defence.method,
             eps=defence.eps,
             minutes=given.minutes,
             resume=RunFolder(folder).recipe.is_file(),
             overrides=defence.overrides,
-            progress=progress,
             change=Change(dataset=given.dataset, seed=seed),
             compute=Compute(device=given.device),
         )
     attacked = voxward.attack(
         list(runs.values()),
         given.dataset,
-        out=out / "attacks",
+        out=Output(out / "attacks", progress=progress),
         protocol="strong",
         overrides=protocol_entries(given, run, seed),
         device=given.device,
-        progress=progress,
     )
     dice = {}
     for name, one in runs.items():

@@ -52,10 +52,9 @@ def main() -> None:
         attacked = voxward.attack(
             runs,
             given.dataset,
-            out=given.out / "attacks",
+            out=voxward.Output(given.out / "attacks", progress=progress),
             overrides=_protocol_entries(given),
             device=given.device,
-            progress=progress,
         )
     rows = [_row(run, score, attacked.records) for run, score in zip(runs, scores, strict=True)]
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in (HEADS, ["---"] * len(HEADS), *rows))

@@ -28,6 +28,7 @@ _HOMES = {
     "attack": "voxward.commands.attack",
     "benchmark": "voxward.commands.attack",
     "compose": "voxward.commands.compose",
+    "write_report": "voxward.commands.report",
     "demo": "voxward.commands.demo",
     # Parts.
     "open_system": "voxward.systems.open",
@@ -37,6 +38,8 @@ _HOMES = {
     "Cases": "voxward.core.choices",
     "Compute": "voxward.core.choices",
     "Fold": "voxward.core.choices",
+    "Look": "voxward.core.choices",
+    "Output": "voxward.core.choices",
     "Reading": "voxward.core.choices",
     "Reuse": "voxward.core.choices",
     "Trusted": "voxward.core.choices",

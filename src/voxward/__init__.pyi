@@ -16,6 +16,7 @@ from voxward.commands.merge import merge as merge
 from voxward.commands.plan import plan as plan
 from voxward.commands.predict import predict as predict
 from voxward.commands.prepare import prepare as prepare
+from voxward.commands.report import write_report as write_report
 from voxward.commands.search import search as search
 from voxward.commands.suspects import suspects as suspects
 from voxward.commands.train import train as train
@@ -23,6 +24,8 @@ from voxward.core.case import Volume as Volume
 from voxward.core.choices import Cases as Cases
 from voxward.core.choices import Compute as Compute
 from voxward.core.choices import Fold as Fold
+from voxward.core.choices import Look as Look
+from voxward.core.choices import Output as Output
 from voxward.core.choices import Reading as Reading
 from voxward.core.choices import Reuse as Reuse
 from voxward.core.choices import Trusted as Trusted

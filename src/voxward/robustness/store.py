@@ -52,10 +52,21 @@ class RecordStore:
         Raises:
             UserError: A file is damaged; the message names it.
         """
-        # A dot marks what a killed process left unfinished.
-        files = (path for path in (self.folder / "records").rglob("*.json") if not path.name.startswith("."))
-        records = [record for path in sorted(files) for record in _read(path)]
-        return tuple(sorted(records, key=lambda r: (r.model, r.attack, r.case, r.eps, r.seed)))
+        return _ordered([record for path in self._files() for record in _read(path)])
+
+    def read_each(self) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+        """Return all records that can be read, in the order of `read_all`, and a sentence for each damaged file."""
+        records, faults = list[Record](), list[str]()
+        for path in self._files():
+            try:
+                records += _read(path)
+            except (UserError, OSError) as error:
+                faults.append(str(error))
+        return _ordered(records), tuple(faults)
+
+    def _files(self) -> list[Path]:
+        """The files of finished units; a dot marks what a killed process left unfinished."""
+        return sorted(path for path in (self.folder / "records").rglob("*.json") if not path.name.startswith("."))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +100,10 @@ class StoredWork:
             return
         with self.failures.of(self.cases[unit.case]):
             self.store.write(unit, self.work(unit))
+
+
+def _ordered(records: Sequence[Record]) -> tuple[Record, ...]:
+    return tuple(sorted(records, key=lambda r: (r.model, r.attack, r.case, r.eps, r.seed)))
 
 
 def _read(path: Path) -> list[Record]:
