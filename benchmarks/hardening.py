@@ -25,10 +25,10 @@ import voxward
 from voxward.core.choices import Change, Compute, Fold, Output
 from voxward.core.files import write_text
 from voxward.core.progress import Progress
+from voxward.core.wording import eps_text
 from voxward.report.attack import AttackReport
 from voxward.report.progress import BarProgress
 from voxward.report.robustness_figures import curves_figure
-from voxward.report.text import eps_text
 from voxward.robustness.record import Record
 from voxward.robustness.summary import View
 from voxward.runs.folder import RunFolder, load_run

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from voxward.core.errors import UserError
+from voxward.core.wording import eps_text
 from voxward.report.table import Row
-from voxward.report.text import eps_text
 from voxward.robustness.record import CONTROLS, Record
 from voxward.robustness.sanity import GRADIENTLESS, STANDARD, Finding, Thresholds
 from voxward.robustness.summary import View

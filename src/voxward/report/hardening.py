@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from voxward.core.wording import eps_text
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.table import Column, Row, Table, Value
-from voxward.report.text import eps_text, interval_text, signed_text
+from voxward.report.text import interval_text, signed_text
 from voxward.robustness.record import Record
 from voxward.robustness.summary import View
 

@@ -35,24 +35,6 @@ def signed_text(summary: Summary | None) -> str:
     return UNDEFINED if summary is None else f"{summary.mean:+.3f} [{summary.low:+.2f}, {summary.high:+.2f}]"
 
 
-def eps_text(eps: float, unit: str) -> str:
-    """The size of a perturbation, as short as it is exact.
-
-    Args:
-        eps: The size in `unit`.
-        unit: "range" for a share of the intensity range, or "native" for HU and raw intensities.
-
-    Returns:
-        A decimal of at most four digits if that is exact. If not, a share of the range that is a whole number of
-        255ths is a fraction such as "8/255", and anything else is rounded to four digits.
-    """
-    text, steps = f"{eps:.4g}", eps * 255
-    whole = steps >= 1 and abs(steps - round(steps)) < 1e-6
-    if float(text) != eps and whole and unit == "range":
-        return f"{round(steps)}/255"
-    return text
-
-
 def failed_note(failed: Sequence[Failure], total: int) -> tuple[str, ...]:
     """A sentence that says which cases no figure is over; none where no case failed.
 

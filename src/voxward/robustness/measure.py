@@ -10,12 +10,11 @@ from voxward.core.progress import Progress, silent
 from voxward.engine.engine import Engine
 from voxward.engine.settings import settle
 from voxward.robustness.bench import Worker
+from voxward.robustness.course import STAGE, BenchCourse
 from voxward.robustness.record import Record
 from voxward.robustness.setup import settings_of
 from voxward.robustness.store import RecordStore, StoredWork
 from voxward.robustness.unit import Unit
-
-STAGE = "benchmark"
 
 
 def measure(worker: Worker, folder: Path, engine: Engine, progress: Progress = silent) -> tuple[Record, ...]:
@@ -39,14 +38,25 @@ def measure(worker: Worker, folder: Path, engine: Engine, progress: Progress = s
     store = RecordStore(folder)
     settle(folder / "settings.json", settings_of(worker), "records")
     cases, failures = worker.bench.cases, worker.failures
-    engine.run(tuple(worker.bench.first_units()), StoredWork(store, worker.work, cases, failures), STAGE)
-    worker.leave_out_failed()
+    course = BenchCourse(worker.bench, progress)
 
     def work(unit: Unit) -> Sequence[Record]:
-        return worker.work(unit, progress)
+        records = worker.work(unit, course.told)
+        course.note(records)
+        return records
 
-    units = tuple(worker.bench.units(worker.bench.thresholds(_left(store, failures))))
-    engine.run(units, StoredWork(store, work, cases, failures), STAGE, progress)
+    stored = StoredWork(store, work, cases, failures)
+    first = tuple(worker.bench.first_units())
+    course.plan((*first, *worker.bench.units()), stored)
+    engine.run(first, course.over(stored), STAGE)
+    worker.leave_out_failed()
+
+    earlier = _left(store, failures)
+    course.note(earlier)
+    units = tuple(worker.bench.units(worker.bench.thresholds(earlier)))
+    course.plan((*worker.bench.first_units(), *units), stored)
+    engine.run(units, course.over(stored), STAGE)
+    course.end()
     worker.leave_out_failed()
     return _left(store, failures)
 
