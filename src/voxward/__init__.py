@@ -29,6 +29,7 @@ _HOMES = {
     "benchmark": "voxward.commands.attack",
     "compose": "voxward.commands.compose",
     "write_report": "voxward.commands.report",
+    "serve": "voxward.commands.serve",
     "demo": "voxward.commands.demo",
     # Parts.
     "open_system": "voxward.systems.open",
