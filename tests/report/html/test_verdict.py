@@ -151,7 +151,7 @@ def test_without_the_noise_control_nothing_is_said_about_noise() -> None:
 
 
 def test_noise_of_equal_strength_stands_beside() -> None:
-    values = {"clean": (0.8,), "classes": ("liver",), "kind": "control"}
+    values = {"clean": (0.8,), "classes": ("liver",), "kind": "control", "mode": "volume"}
     more = [record(name, f"c{n:02}", (0.78,), 0.1, **values) for name in ("gaussian", "rician") for n in range(3)]
     system = system_of([*several(3), *more])
     assert "Gaussian noise as strong in all as the worst attack alone lowers the Dice from 0.80 to 0.78" in text_of(

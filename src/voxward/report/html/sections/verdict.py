@@ -119,14 +119,15 @@ def _system(source: AttackSource, one: Measured | Unmeasurable) -> SystemVerdict
     if isinstance(one, Unmeasurable):
         why = say("verdict", "no_figures", system=one.model, why=one.why)
         return SystemVerdict(one.model, alarm, faults, sentences=(why,))
+    tiles, notes = _tiles(one), _notes(source, one)
     last = one.sizes[-1] if one.sizes else None
-    lost = last.attack.lost if last else ()
+    if last is None:
+        return SystemVerdict(one.model, alarm, faults, tiles, _sentences(source, one), notes=notes)
+    lost = last.attack.lost
     return SystemVerdict(
-        one.model, alarm, faults, _tiles(one, last), _sentences(source, one, last),
-        _table(one) if last else None,
-        count("verdict", "failing", len(lost), size=last.text) if last and lost else "",
-        _scans(last.attack) if last and lost else "",
-        _notes(source, one),
+        one.model, alarm, faults, tiles, _sentences(source, one), table=_table(one),
+        failing=count("verdict", "failing", len(lost), size=last.text) if lost else "",
+        scans=_scans(last.attack), notes=notes,
     )  # fmt: skip
 
 
@@ -141,9 +142,9 @@ def _faults(source: AttackSource, model: str) -> tuple[Fault, ...]:
     )
 
 
-def _tiles(one: Measured, last: AtSize | None) -> tuple[Tile, ...]:
+def _tiles(one: Measured) -> tuple[Tile, ...]:
     tiles = [Tile(number_text(one.clean.mean, 2), say("verdict", "tile_clean"))]
-    if last is not None:
+    for last in one.sizes[-1:]:
         change, noise = last.attack, last.noise.get(NOISE)
         tiles.append(Tile(number_text(change.dice.mean, 2), say("verdict", "tile_attack", size=last.text)))
         if noise is not None:
@@ -153,12 +154,13 @@ def _tiles(one: Measured, last: AtSize | None) -> tuple[Tile, ...]:
     return tuple(tiles)
 
 
-def _sentences(source: AttackSource, one: Measured, last: AtSize | None) -> tuple[str, ...]:
+def _sentences(source: AttackSource, one: Measured) -> tuple[str, ...]:
     key = "clean_patch" if one.view.records[0].mode == "patch" else "clean"
     scans, classes = scans_text(source, one.clean.n), classes_text(one.classes)
     first = say("verdict", key, scans=scans, system=one.model, classes=classes, dice=number_text(one.clean.mean, 2))
-    if last is None:
+    if not one.sizes:
         return first, say("verdict", "no_attack")
+    last = one.sizes[-1]
     return f"{first} {_attacked(one, last)}", *_noise(source, one, last)
 
 
