@@ -58,10 +58,10 @@ class Course(Generic[U]):
 
     def told(self, stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
         """Pass on a report from within the unit that runs; it is a `core.progress.Progress`."""
-        self.progress(stage, done, total, **figures)
         if total and self._running is not None and (self._inner is None or stage == self._inner):
             self._fraction = max(self._fraction, min(1.0, done / total))
             self._report()
+        self.progress(stage, done, total, **figures)
 
     def end(self) -> None:
         """Report that all units are finished."""
