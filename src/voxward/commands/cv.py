@@ -81,7 +81,5 @@ def cv(
     settle(root / "cv.json", work.settings, "a cross-validation")
     engine = InProcess(root, pause=PAUSE)
     with page_after(output):
-        course.plan(work.units, work)
-        engine.run(work.units, course.over(work), "runs")
-        course.end()
+        course.run(work.units, work, engine)
         return summarise(work, outputs, engine)

@@ -77,11 +77,10 @@ def merge(
     outputs, written = Outputs(target, "a merged segmentation", overwrite), []
     outputs.check(one.name for one, _ in pairs.values())
     for n, (id, (one, other)) in enumerate(sorted(pairs.items())):
-        progress("merge", n, len(pairs), running=id)
         with failures.of(Case(id, (one, other))):
             _merge_case((one, other), rule, outputs, tolerance)
             written.append(target / one.name)
-    progress("merge", len(pairs), len(pairs))
+        progress("merge", n + 1, len(pairs))
     failures.raise_any(len(failures.found) + len(written), tuple(written))
     return tuple(written)
 

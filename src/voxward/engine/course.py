@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from voxward.core.progress import BEFORE, RUNNING, SHARE, Progress
-from voxward.engine.engine import Work
+from voxward.engine.engine import Engine, Work
 
 U = TypeVar("U")
 
@@ -55,6 +55,18 @@ class Course(Generic[U]):
     def over(self, work: Work[U]) -> Work[U]:
         """Return the same work, which reports what runs whenever a unit begins."""
         return _Told(self, work)
+
+    def run(self, units: Sequence[U], work: Work[U], engine: Engine) -> None:
+        """Do all units in one round.
+
+        Args:
+            units: The units.
+            work: The work on a unit.
+            engine: What runs the units.
+        """
+        self.plan(units, work)
+        engine.run(units, self.over(work), self.stage)
+        self.end()
 
     def told(self, stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
         """Pass on a report from within the unit that runs; it is a `core.progress.Progress`."""
