@@ -72,14 +72,13 @@ def cv(
     outputs = Outputs(root, "part of a cross-validation", output.overwrite)
     outputs.check(("system.yaml", *METRICS_FILES))
     check_page(output)
-    course = runs_course(output.progress)
+    course, engine = runs_course(output.progress), InProcess(root, pause=PAUSE)
     work = CrossValidation(
         dataset=source, root=root, recipes=recipes, overrides=tuple(overrides), minutes=minutes, keep=keep, fold=fold,
         scoring=scoring, compute=compute, progress=course.told, overwrite=output.overwrite,
     )  # fmt: skip
     work.check()
     settle(root / "cv.json", work.settings, "a cross-validation")
-    engine = InProcess(root, pause=PAUSE)
     with page_after(output):
         course.run(work.units, work, engine)
         return summarise(work, outputs, engine)
