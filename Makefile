@@ -9,18 +9,19 @@ OLDEST := .venv-oldest
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 COVERAGE := --cov --cov-report=term --cov-fail-under=95
 
-.PHONY: demo test test-all test-isa test-oldest bench lint clean
+.PHONY: demo test test-all test-isa test-oldest browser bench lint clean
 
 demo: $(STAMP)
 	$(BIN)/voxward demo $(if $(DATA),--data $(DATA))
 
-# What CI runs.
+# What CI runs, after it has installed Chromium; without one the tests of the page are skipped.
 test: lint
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(COVERAGE)
 
 # Before a release: the long tests with the real volumes, other processors' arithmetic, and the oldest dependencies.
 test-all: lint
-	VOXWARD_DATA_REQUIRED=1 $(BIN)/python -m pytest $(PARALLEL) $(COVERAGE)
+	tests/browser/install.sh
+	VOXWARD_BROWSER_REQUIRED=1 VOXWARD_DATA_REQUIRED=1 $(BIN)/python -m pytest $(PARALLEL) $(COVERAGE)
 	$(MAKE) test-isa test-oldest
 
 # The numerical tests with the arithmetic of older processors: a quarter of an hour on two cores.
@@ -30,6 +31,11 @@ test-isa: $(STAMP)
 # The fast tests with the oldest versions that pyproject.toml admits; what those warn of is mended in newer ones.
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest -m "not slow" $(PARALLEL) -o filterwarnings=default
+
+# The tests of the report's page in Chromium, which is installed where it is missing.
+browser: $(STAMP)
+	tests/browser/install.sh
+	VOXWARD_BROWSER_REQUIRED=1 $(BIN)/python -m pytest tests/browser
 
 # Ours against named peers, alternately in one process; minutes to an hour. Time it with nothing else running.
 bench: $(VENV)/.bench

@@ -34,10 +34,10 @@ from voxward.core.case import Case, Volume
 from voxward.core.errors import UserError
 from voxward.core.files import write_text
 from voxward.core.model import PatchModel
+from voxward.core.wording import eps_text
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_case, read_truth
 from voxward.report.text import mean_text
-from voxward.robustness.eps import eps_text
 from voxward.robustness.record import mean_dice
 from voxward.robustness.store import RecordStore
 from voxward.robustness.subject import volume_subject

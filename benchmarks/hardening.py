@@ -22,13 +22,13 @@ from typing import Literal
 from rich.console import Console
 
 import voxward
-from voxward.core.choices import Change, Compute, Fold
+from voxward.core.choices import Change, Compute, Fold, Output
 from voxward.core.files import write_text
 from voxward.core.progress import Progress
+from voxward.core.wording import eps_text
 from voxward.report.attack import AttackReport
-from voxward.report.progress import BarProgress
+from voxward.report.progress import ShowProgress
 from voxward.report.robustness_figures import curves_figure
-from voxward.robustness.eps import eps_text
 from voxward.robustness.record import Record
 from voxward.robustness.summary import View
 from voxward.runs.folder import RunFolder, load_run
@@ -74,7 +74,7 @@ def main() -> None:
     if len({name for name, _, _ in begun}) < len(begun):
         raise ValueError(f"--runs must have different folder names, got {', '.join(map(str, given.runs))}")
     begun = begun or [(recipe, seed, None) for recipe in given.recipes for seed in given.seeds]
-    with BarProgress(Console(stderr=True)) as progress:
+    with ShowProgress(Console(stderr=True)) as progress:
         families = [_family(given, *first, progress) for first in begun]
     groups = {group: [family for family in families if family.group == group] for group, _, _ in begun}
     records = {group: pooled(members) for group, members in groups.items()}
@@ -124,24 +124,22 @@ def _family(given: argparse.Namespace, group: str, seed: int, trained: Path | No
         folder = out / defence.name
         runs[defence.name] = voxward.harden(
             run,
-            out=folder,
+            out=Output(folder, progress=progress),
             method=defence.method,
             eps=defence.eps,
             minutes=given.minutes,
             resume=RunFolder(folder).recipe.is_file(),
             overrides=defence.overrides,
-            progress=progress,
             change=Change(dataset=given.dataset, seed=seed),
             compute=Compute(device=given.device),
         )
     attacked = voxward.attack(
         list(runs.values()),
         given.dataset,
-        out=out / "attacks",
+        out=Output(out / "attacks", progress=progress),
         protocol="strong",
         overrides=protocol_entries(given, run, seed),
         device=given.device,
-        progress=progress,
     )
     dice = {}
     for name, one in runs.items():

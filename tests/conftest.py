@@ -57,10 +57,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which tests did not run."""
+    _list_skipped(terminalreporter, "real volumes", _ABSENT, f"set VOXWARD_DATA to their folder (now {DATA})")
+    _list_skipped(terminalreporter, "Chromium", "needs Chromium", "run tests/browser/install.sh")
+
+
+def _list_skipped(terminalreporter: pytest.TerminalReporter, absent: str, reason: str, remedy: str) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
-    not_run = [report.nodeid for report in skipped if _ABSENT in str(report.longrepr)]
+    not_run = [report.nodeid for report in skipped if reason in str(report.longrepr)]
     if not_run:
-        terminalreporter.section("did not run: the real volumes are absent")
+        terminalreporter.section(f"did not run, for want of {absent}")
         for name in not_run:
             terminalreporter.line(name)
-        terminalreporter.line(f"{len(not_run)} tests; set VOXWARD_DATA to a folder of real volumes (now {DATA})")
+        terminalreporter.line(f"{len(not_run)} tests; {remedy}")

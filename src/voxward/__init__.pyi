@@ -16,13 +16,17 @@ from voxward.commands.merge import merge as merge
 from voxward.commands.plan import plan as plan
 from voxward.commands.predict import predict as predict
 from voxward.commands.prepare import prepare as prepare
+from voxward.commands.report import write_report as write_report
 from voxward.commands.search import search as search
+from voxward.commands.serve import serve as serve
 from voxward.commands.suspects import suspects as suspects
 from voxward.commands.train import train as train
 from voxward.core.case import Volume as Volume
 from voxward.core.choices import Cases as Cases
 from voxward.core.choices import Compute as Compute
 from voxward.core.choices import Fold as Fold
+from voxward.core.choices import Look as Look
+from voxward.core.choices import Output as Output
 from voxward.core.choices import Reading as Reading
 from voxward.core.choices import Reuse as Reuse
 from voxward.core.choices import Trusted as Trusted
@@ -39,6 +43,7 @@ from voxward.phantoms.write import write_brain_phantoms as write_brain_phantoms
 from voxward.phantoms.write import write_phantoms as write_phantoms
 from voxward.pipeline.model import PipelineModel as PipelineModel
 from voxward.pipeline.predictor import Predictor as Predictor
+from voxward.report.progress import ShowProgress as ShowProgress
 from voxward.robustness.protocol import load_protocol as load_protocol
 from voxward.runs.folder import load_run as load_run
 from voxward.systems.blackbox import blackbox_system as blackbox_system

@@ -254,7 +254,9 @@ def test_attacking_replaces_only_its_own(here, name):
     assert [path.name for path in (here / "out").iterdir()] == [name]
     assert (here / "out" / name).read_text() == "mine"
     if name == "robustness.md":
-        voxward.attack(here / "run", here / "d", out=here / "out", overwrite=True, overrides=changes(**small))
+        voxward.attack(
+            here / "run", here / "d", out=voxward.Output(here / "out", overwrite=True), overrides=changes(**small)
+        )
         voxward.attack(here / "run", here / "d", out=here / "out", overrides=changes(**small))  # these are its own
 
 

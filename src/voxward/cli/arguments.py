@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.markup import escape
 
-from voxward.core.choices import AFFINE_TOLERANCE, FoldNumber, Trusted
+from voxward.core.choices import AFFINE_TOLERANCE, FoldNumber, Output, Trusted
 from voxward.core.errors import CasesFailed
+from voxward.core.progress import Progress
 
 T = TypeVar("T")
 
@@ -40,6 +41,17 @@ def given(arguments: Arguments, **groups: type) -> dict[str, Any]:
         for name, group in groups.items()
     }
     return values | built
+
+
+def output_of(values: dict[str, Any], progress: Progress) -> Output:
+    """Return the group of arguments that says what a command writes, and take them out of the values.
+
+    Args:
+        values: What `given` returned, with `out` and, where the command has them, `overwrite` and `report`.
+        progress: What is told how far the work is.
+    """
+    names = ("overwrite", "report")
+    return Output(values.pop("out"), progress=progress, **{n: values.pop(n) for n in names if n in values})
 
 
 class Registered(Collection[str]):
@@ -129,6 +141,13 @@ def device_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", choices=("auto", "cpu", "cuda"),
         help="the device to compute on; auto is a CUDA device if there is one (default auto)",
     )  # fmt: skip
+
+
+def report_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that leaves out the page on what was measured."""
+    parser.add_argument(
+        "--no-report", action="store_false", dest="report", help="do not write report.html, a page on the results"
+    )
 
 
 def devices_argument(parser: argparse.ArgumentParser) -> None:

@@ -16,15 +16,17 @@ from voxward.cli.arguments import (
     errors,
     given,
     outcome,
+    output_of,
     overwrite_argument,
     reading_arguments,
+    report_argument,
     set_argument,
     size,
     told,
     trust_argument,
     trusted,
 )
-from voxward.report.progress import BarProgress
+from voxward.report.progress import ShowProgress
 
 if TYPE_CHECKING:
     from voxward.report.attack import AttackReport
@@ -56,6 +58,7 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     add("--list", action="store_true", dest="listed", help="print attacks, ensembles, objectives and protocols")
     cases_arguments(parser)
     overwrite_argument(parser)
+    report_argument(parser)
     device_arguments(parser)
 
 
@@ -77,8 +80,9 @@ def attack(arguments: Arguments) -> int:
     if not values["systems"] or values["dataset"].dataset is None:
         raise UserError("voxward attack needs at least one SYSTEM, and the dataset as --dataset DATASET")
     values["overrides"] = [*values["overrides"], *_changes(values)]
-    with BarProgress(errors) as progress:
-        result, failed = outcome(lambda: attack(**values, progress=progress))
+    with ShowProgress(errors) as progress:
+        output = output_of(values, progress)
+        result, failed = outcome(lambda: attack(**values, out=output))
     code = 0 if result is None else show(result)
     return told(failed) or code
 
@@ -135,7 +139,7 @@ def show(result: AttackReport) -> int:
         over = f", and {verdict.failed} cases failed" if verdict.failed else ""
         text = f"{word}: {escape(verdict.requirement)}: it {value} for {escape(verdict.system)}{over}"
         console.print(text, soft_wrap=True)
-    console.print(f"records, tables and figures: {escape(str(result.out))}")
+    console.print(f"records, tables, figures and the page report.html: {escape(str(result.out))}", soft_wrap=True)
     if not result.trustworthy:
         return 1
     return 0 if result.met else UNMET
@@ -150,6 +154,7 @@ def demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="the seed of everything that is drawn (default 0)")
     parser.add_argument("--cases", type=int, default=25, help="the number of phantoms (default 25)")
     overwrite_argument(parser)
+    report_argument(parser)
 
 
 def demo(arguments: Arguments) -> int:
@@ -157,8 +162,10 @@ def demo(arguments: Arguments) -> int:
     from voxward.commands.demo import demo
     from voxward.report.metrics import metrics_table
 
-    with BarProgress(errors) as progress:
-        result = demo(**given(arguments), progress=progress)
+    with ShowProgress(errors) as progress:
+        values = given(arguments)
+        output = output_of(values, progress)
+        result = demo(**values, out=output)
     console.print(metrics_table(result.evaluation).terminal())
     console.print(f"picture: {escape(str(result.picture))}\nrun:     {escape(str(result.run))}")
     show(result.robustness)

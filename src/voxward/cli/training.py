@@ -19,16 +19,18 @@ from voxward.cli.arguments import (
     nan_argument,
     nan_override,
     outcome,
+    output_of,
     overwrite_argument,
     recipe_arguments,
+    report_argument,
     seed_argument,
     set_argument,
     size,
     told,
     workers_argument,
 )
-from voxward.core.choices import Change, Compute, Fold, Output, Reuse
-from voxward.report.progress import BarProgress
+from voxward.core.choices import Change, Compute, Fold, Reuse
+from voxward.report.progress import ShowProgress
 
 
 def train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +63,7 @@ def train(arguments: Arguments) -> int:
     if defence is not None:
         values["overrides"] = [f"defence.method={defence}", *values["overrides"]]
     values["overrides"] = [*values["overrides"], *nan_override(values)]
-    with BarProgress(errors) as progress:
+    with ShowProgress(errors) as progress:
         run = train(**values, progress=progress)
     # A run on all cases has none of its own to be scored on.
     after = "predict RUN VOLUMES --out DIR" if values["fold"].fold == "all" else "evaluate RUN"
@@ -83,6 +85,8 @@ def harden_arguments(parser: argparse.ArgumentParser) -> None:
     seed_argument(parser)
     workers_argument(parser)
     set_argument(parser)
+    overwrite_argument(parser)
+    report_argument(parser)
     device_arguments(parser)
     devices_argument(parser)
 
@@ -91,8 +95,10 @@ def harden(arguments: Arguments) -> int:
     """Run `voxward harden`."""
     from voxward.commands.harden import harden
 
-    with BarProgress(errors) as progress:
-        run = harden(**given(arguments, change=Change, compute=Compute), progress=progress)
+    with ShowProgress(errors) as progress:
+        values = given(arguments, change=Change, compute=Compute)
+        output = output_of(values, progress)
+        run = harden(**values, out=output)
     shown = escape(str(run))
     console.print(
         f"hardened: {shown}\nnext: voxward attack {escape(arguments.run)} {shown} --dataset DATASET --out DIR",
@@ -117,6 +123,7 @@ def search_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prepared", help="a folder of prepared cases, which several runs may share (default: OUT/prepared)")
     nan_argument(parser)
     overwrite_argument(parser)
+    report_argument(parser)
     device_arguments(parser)
 
 
@@ -127,8 +134,8 @@ def search(arguments: Arguments) -> int:
 
     values = given(arguments, fold=Fold, reuse=Reuse, compute=Compute)
     values["overrides"] = [*values["overrides"], *nan_override(values)]
-    with BarProgress(errors) as progress:
-        out = Output(values.pop("out"), values.pop("overwrite"), progress)
+    with ShowProgress(errors) as progress:
+        out = output_of(values, progress)
         result = search(**values, out=out)
     console.print(architectures_table(result.architectures).terminal())
     best = escape(str(result.out / f"{result.architectures[0].name}.yaml"))
@@ -151,21 +158,22 @@ def cv_arguments(parser: argparse.ArgumentParser) -> None:
     workers_argument(parser)
     set_argument(parser)
     overwrite_argument(parser)
+    report_argument(parser)
     device_arguments(parser)
 
 
 def cv(arguments: Arguments) -> int:
     """Run `voxward cv`."""
     from voxward.commands.cv import cv as run
-    from voxward.core.choices import Compute, Fold, Output
+    from voxward.core.choices import Compute, Fold
     from voxward.metrics.policies import Scoring
     from voxward.report.metrics import metrics_table
 
-    with BarProgress(errors) as progress:
+    with ShowProgress(errors) as progress:
         values = given(arguments, fold=Fold, scoring=Scoring, compute=Compute)
         values["overrides"] = [*values["overrides"], *nan_override(values)]
-        output = Output(values["out"], values.pop("overwrite"), progress)
-        result, failed = outcome(lambda: run(**values | {"out": output}))
+        output = output_of(values, progress)
+        result, failed = outcome(lambda: run(**values, out=output))
     if result is not None:
         console.print(metrics_table(result).terminal())
     console.print(f"runs, table and the ensemble's system.yaml: {escape(arguments.out)}")

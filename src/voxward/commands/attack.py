@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from voxward.core.case import Dataset
-from voxward.core.choices import Cases, Reading
+from voxward.core.choices import Cases, Output, Reading
 from voxward.core.errors import UserError
 from voxward.core.invocation import Invocation, invocation
 from voxward.core.outputs import Outputs
-from voxward.core.progress import Progress, silent
 from voxward.core.registry import unknown_name
 from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.engine.engine import InProcess
 from voxward.report.attack import KIND, AttackReport, check_reports, write_reports
+from voxward.report.html.write import check_page, page_of
 from voxward.robustness.bench import Source, Worker
 from voxward.robustness.estimate import estimate_hours
 from voxward.robustness.measure import measure
@@ -30,14 +30,12 @@ def attack(
     systems: Sequence[Given] | Given,
     dataset: Path | str | Cases,
     *,
-    out: Path | str | None = None,
+    out: Path | str | Output | None = None,
     protocol: Path | str = "autoattack",
     overrides: Sequence[str] = (),
     reading: Reading = Reading(),
     device: str = "auto",
     estimate: bool = False,
-    overwrite: bool = False,
-    progress: Progress = silent,
 ) -> AttackReport:
     """Attack one or several systems through their whole pipelines, and write tables, checks and figures.
 
@@ -49,7 +47,9 @@ def attack(
         dataset: The dataset, whose labelled cases that no system was trained on are attacked; or `voxward.Cases`.
         out: The folder of the results; by default RUN/attack, where there is one system that is a single run. It gets
             records/, robustness.md and .csv, classes.md, areas.md, sanity.json, figures, volumes/, segmentations/,
-            cases.json and protocol.json, and where they apply leaderboard.md, hardening-NAME.md, requirements.json.
+            cases.json and protocol.json, report.html, and where they apply leaderboard.md, hardening-NAME.md and
+            requirements.json. Or a `voxward.Output`, which also says what may be replaced there and who is told about
+            units and attacks.
         protocol: A packaged protocol (`quick`, `autoattack`, `strong`, `rog-paper`, `resdsn-paper`) or a .yaml file.
         overrides: Changes of the protocol's entries, such as `threat.eps=[4/255,8/255]` or `budget.steps=50`, and of
             every system's, such as `tta=mirrors`.
@@ -57,8 +57,6 @@ def attack(
             done about NaN; and whether the first case that fails stops the others.
         device: `auto`, `cpu` or `cuda`.
         estimate: Only estimate the hours this will take.
-        overwrite: Replace reports in `out` that voxward did not write, or that were edited since.
-        progress: Told about units and attacks.
 
     Returns:
         Records, checks, tables and the verdicts on the protocol's requirements.
@@ -78,21 +76,25 @@ def attack(
         raise UserError("systems must name at least one run folder or system.yaml")
     of_protocol, of_systems = _sorted(overrides)
     chosen = load_protocol(protocol, of_protocol)
-    folder = Path(out) if out is not None else _default_folder(given)
+    output = Output.of(out)
+    folder = Path(output.folder) if output.folder is not None else _default_folder(given)
     sources = [Source.of(system, of_systems, device) for system in given]
     source, cases = _opened(dataset)
     refuse_own_folder(folder, source)
-    worker = set_up(sources, source, chosen, folder / "volumes", overwrite, cases, reading)
+    worker = set_up(sources, source, chosen, folder / "volumes", output.overwrite, cases, reading)
     if estimate:
         return AttackReport((), (), None, folder, hours=estimate_hours(worker))
-    return _measured(worker, Outputs(folder, KIND, overwrite), progress, call)
+    return _measured(worker, replace(output, folder=folder), call)
 
 
-def _measured(worker: Worker, outputs: Outputs, progress: Progress, call: Invocation) -> AttackReport:
+def _measured(worker: Worker, output: Output, call: Invocation) -> AttackReport:
     """All units are done, and the reports are written, before it is said that cases failed."""
+    outputs = Outputs(output.root, KIND, output.overwrite)
     check_reports(outputs, worker)
-    records = measure(worker, outputs.folder, InProcess(outputs.folder), progress, call)
+    check_page(output)
+    records = measure(worker, outputs.folder, InProcess(outputs.folder), output.progress, call)
     result = write_reports(outputs, worker, records)
+    page_of(output)
     worker.failures.raise_any(worker.total, result)
     return result
 

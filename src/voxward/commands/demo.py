@@ -10,7 +10,7 @@ from voxward.core.choices import Fold, Output
 from voxward.core.files import inside
 from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
-from voxward.core.progress import Progress, silent
+from voxward.core.progress import Progress
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_case, read_label
 from voxward.data.orient import orient, orientation
@@ -19,6 +19,7 @@ from voxward.metrics.score import CaseMetrics
 from voxward.phantoms.write import write_phantoms
 from voxward.report.attack import KIND, AttackReport, check_reports, write_reports
 from voxward.report.figures import overlay_figure
+from voxward.report.html.write import check_page, page_of
 from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.report.slices import Picture
 from voxward.report.training import draw_curve
@@ -55,14 +56,12 @@ class DemoResult:
 
 def demo(
     *,
-    out: Path | str = "demo",
+    out: Path | str | Output = "demo",
     data: Path | str | None = None,
     recipe: str = "dynunet",
     minutes: float = 4.0,
     seed: int = 0,
     cases: int = 25,
-    overwrite: bool = False,
-    progress: Progress = silent,
 ) -> DemoResult:
     """Train on synthetic phantoms or a dataset, evaluate, draw the median case, and attack by the protocol `quick`.
 
@@ -70,14 +69,13 @@ def demo(
 
     Args:
         out: The folder of everything: the phantoms, the run with its predictions and metrics, a picture with image,
-            truth and prediction, and the attack's tables and figures.
+            truth and prediction, the attack's tables and figures, and report.html, a page on all of it. Or a
+            `voxward.Output`, which also says what may be replaced there and who is told about every step.
         data: A dataset folder; None: phantoms.
         recipe: The recipe to train.
         minutes: The training time.
         seed: The seed of everything random.
         cases: How many phantoms.
-        overwrite: Replace results in `out` that voxward did not write, or that were edited since.
-        progress: Told about every step.
 
     Returns:
         The scores, the run, the picture and the attack's report.
@@ -85,7 +83,8 @@ def demo(
     Raises:
         UserError: An argument or the dataset is wrong, or a file would be replaced.
     """
-    call, root = invocation(demo, locals()), Path(out)
+    call, output = invocation(demo, locals()), Output.of(out)
+    root, overwrite, progress = output.root, output.overwrite, output.progress
     source = Path(data) if data is not None else root / "phantoms"
     if data is None and not source.is_dir():
         write_phantoms(source, cases, seed)
@@ -94,6 +93,7 @@ def demo(
     run = RunFolder(inside(root, f"run-{name}"))
     outputs, picture = Outputs(root, "a picture of a demo", overwrite), f"overlay-{name}.png"
     outputs.check([picture])
+    check_page(output)
     request = Request(dataset, run, recipe, minutes=minutes, resume=run.recipe.is_file(), fold=Fold(seed=seed))
     train_run(request, draw_curve, progress)
     evaluation = _evaluated(run, dataset, overwrite, progress)
@@ -107,6 +107,7 @@ def demo(
     check_reports(reports, worker)
     records = measure(worker, target, InProcess(target), progress, call)
     robustness = write_reports(reports, worker, records)
+    page_of(output, (target, run.root))
     worker.failures.raise_any(worker.total)
     return DemoResult(evaluation, run.root, root / picture, robustness)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from voxward.core.choices import Change, Compute, Fold, FoldNumber
+from voxward.core.choices import Change, Compute, Fold, FoldNumber, Output
 from voxward.core.errors import UserError
 from voxward.core.plan import load_json
-from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
+from voxward.report.html.write import check_page, page_of
 from voxward.report.training import draw_curve
 from voxward.runs.folder import RunFolder, RunSettings
 from voxward.systems.nnunet.system import NnUNetEntry
@@ -23,7 +23,7 @@ from voxward.training.train import train_run
 def harden(
     run: Path | str,
     *,
-    out: Path | str,
+    out: Path | str | Output,
     method: str = "free",
     eps: float = 8 / 255,
     overrides: Sequence[str] = (),
@@ -31,7 +31,6 @@ def harden(
     resume: bool = False,
     change: Change = Change(),
     compute: Compute = Compute(),
-    progress: Progress = silent,
 ) -> Path:
     """Train a run, or an nnU-Net, further on adversarial patches, into a new folder of the same kind.
 
@@ -45,7 +44,8 @@ def harden(
     Args:
         run: The folder of a trained run, or a `system.yaml` of a single run; or a results folder of nnU-Net, or its zip
             file.
-        out: The folder of the hardened run, or of the hardened results folder.
+        out: The folder of the hardened run, or of the hardened results folder; or a `voxward.Output`, which also says
+            who is told about every step, and whether a report is written into it.
         method: The defence: `free`, `pgd` or `trades`, see `core.recipe.Defence`.
         eps: The largest change of a voxel, as a share (0 to 1) of the intensity range of a case.
         overrides: Changes to the recipe, each as `dotted.key=value`, such as `defence.steps=5`.
@@ -54,7 +54,6 @@ def harden(
         change: Where the dataset lies now if it was moved, and the seed. For a results folder of nnU-Net, where the
             dataset lies, and which fold is hardened if there are several.
         compute: The device, the number of processes that train together, and how many cases are prepared at once.
-        progress: A function that is told about every step.
 
     Returns:
         The folder that was written.
@@ -69,14 +68,18 @@ def harden(
         >>> import voxward
         >>> hardened = voxward.harden("run", out="hardened", method="pgd", eps=4 / 255)  # doctest: +SKIP
     """
+    output = Output.of(out)
     start, dataset = _start(run, change)
     asked = Request(
-        open_dataset(dataset), RunFolder(Path(out)), recipe="", overrides=tuple(overrides), minutes=minutes,
+        open_dataset(dataset), RunFolder(output.root), recipe="", overrides=tuple(overrides), minutes=minutes,
         resume=resume, fold=Fold(seed=change.seed), compute=compute,
     )  # fmt: skip
     if isinstance(start, NnSource):
-        return harden_nnunet(start, asked, method, eps, draw_curve, progress)
-    return train_run(hardening(start, asked, method, eps), draw_curve, progress).root
+        return harden_nnunet(start, asked, method, eps, draw_curve, output.progress)
+    check_page(output)
+    found = train_run(hardening(start, asked, method, eps), draw_curve, output.progress).root
+    page_of(output)
+    return found
 
 
 def _start(run: Path | str, change: Change) -> tuple[RunFolder | NnSource, Path | str]:

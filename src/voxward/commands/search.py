@@ -21,6 +21,7 @@ from voxward.data.formats import open_dataset
 from voxward.nets.registry import network_for_plan
 from voxward.report.architecture_figures import draw_architecture, search_history
 from voxward.report.architectures import Architecture, architectures_table
+from voxward.report.html.write import check_page, page_of
 from voxward.runs.folder import RunFolder
 from voxward.training.begin import Request
 from voxward.training.log import read_log
@@ -82,16 +83,19 @@ def search(
     Example:
         >>> found = voxward.search("Task04_Hippocampus", out="found", minutes=120)  # doctest: +SKIP
     """
-    output = out if isinstance(out, Output) else Output(out)
+    output = Output.of(out)
     request = Request(
-        dataset=open_dataset(dataset), out=RunFolder(Path(output.folder)), recipe=recipe, overrides=tuple(overrides),
+        dataset=open_dataset(dataset), out=RunFolder(output.root), recipe=recipe, overrides=tuple(overrides),
         minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute, overwrite=output.overwrite,
     )  # fmt: skip
     used, wanted = search_recipe(request), settled_paths(request, paths)
     outputs = Outputs(request.out.root, "part of a search", output.overwrite)
     outputs.check(_names(wanted))
+    check_page(output)
     run = run_search(request, used, wanted, output.progress)
-    return SearchResult(request.out.root, _finish(run, outputs, wanted, output.progress))
+    result = SearchResult(request.out.root, _finish(run, outputs, wanted, output.progress))
+    page_of(output)
+    return result
 
 
 def _names(paths: Sequence[int]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from voxward.core.errors import UserError
 from voxward.core.progress import Progress, silent
@@ -14,6 +14,8 @@ SCORED_SPLITS = ("validation", "test", "all")
 """The parts of a dataset that can be scored or attacked."""
 Nan = Literal["refuse", "zero"]
 """What is done about NaN in an image: it is refused, or read as 0."""
+Embed = Literal["auto", "all", "none"]
+"""Which volumes are inside the page of a report: those that fit into it, all, or none."""
 FoldNumber = int | Literal["all"]
 """The number of a fold, from 0; or `all`: every case is trained on, and none is held out."""
 
@@ -99,18 +101,62 @@ class Output:
     """The folder that a command writes into, what may be replaced there, and who is told how far the work is.
 
     Args:
-        folder: The folder; it need not exist.
+        folder: The folder; it need not exist. None takes the command's own default, where it has one.
         overwrite: True replaces files that voxward did not write, or that were edited since. The default refuses to.
         progress: A function that is told about every step of the work.
+        report: Whether a command that measures also writes its report, as one page for a browser, into the folder.
 
     Example:
         >>> Output("found", overwrite=True).folder
         'found'
     """
 
-    folder: Path | str
+    folder: Path | str | None = None
     overwrite: bool = False
     progress: Progress = silent
+    report: bool = True
+
+    @classmethod
+    def of(cls, out: Path | str | Output | None) -> Output:
+        """Return what was given as `out`, which may be a folder alone."""
+        return out if isinstance(out, Output) else cls(out)
+
+    @property
+    def root(self) -> Path:
+        """The folder.
+
+        Raises:
+            UserError: No folder is given.
+        """
+        if self.folder is None:
+            raise UserError("out must be given: the folder to write into")
+        return Path(self.folder)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a user may choose about the page of a report.
+
+    Args:
+        title: The heading of the page; empty: one that follows from the folders.
+        embed: Which volumes are inside the page: `auto` those that fit, `all`, or `none`. The others lie beside it.
+        data: The folder of the dataset, where it was moved since.
+
+    Raises:
+        UserError: `embed` is none of these.
+
+    Example:
+        >>> Look(title="Hippocampus, two models").embed
+        'auto'
+    """
+
+    title: str = ""
+    embed: Embed = "auto"
+    data: Path | str | None = None
+
+    def __post_init__(self) -> None:
+        if self.embed not in get_args(Embed):
+            raise UserError(f"embed must be one of {', '.join(get_args(Embed))}, got {self.embed!r}")
 
 
 @dataclass(frozen=True)

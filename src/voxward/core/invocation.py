@@ -8,9 +8,12 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
+# Nothing that a call computes depends on them.
+_SILENT = ("progress",)
 _WORDS: ContextVar[tuple[str, ...]] = ContextVar("voxward_words", default=())
 
 
@@ -54,7 +57,7 @@ def invocation(function: Callable[..., object], arguments: Mapping[str, object])
     if words:
         return Invocation(shlex.join(words), folder=folder)
     parameters = inspect.signature(function).parameters
-    given = {key: value for key, value in arguments.items() if key in parameters and key != "progress"}
+    given = {key: value for key, value in arguments.items() if key in parameters and key not in _SILENT}
     listed = ", ".join(f"{key}={_shown(v)}" for key, v in given.items() if v != parameters[key].default)
     return Invocation(f"voxward.{function.__name__}({listed})", True, folder)
 
@@ -64,6 +67,14 @@ def _shown(value: object) -> str:
         return repr(str(value))
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_shown, value))}]"
+    if is_dataclass(value) and not isinstance(value, type):
+        given = {each.name: getattr(value, each.name) for each in fields(value) if each.name not in _SILENT}
+        told = [f"{each.name}={_shown(given[each.name])}" for each in fields(value) if _is_given(each, given)]
+        return f"voxward.{type(value).__name__}({', '.join(told)})"
     text = repr(value)
     # An object that no text stands for, such as an open system.
     return f"<{getattr(value, 'name', type(value).__name__)}>" if text.startswith("<") else text
+
+
+def _is_given(one: Field[Any], values: Mapping[str, object]) -> bool:
+    return one.name in values and values[one.name] != one.default

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from voxward.core.errors import UserError
+from voxward.core.wording import in_hounsfield
 from voxward.report.table import Row
-from voxward.robustness.eps import eps_texts, in_hounsfield
+from voxward.robustness.eps import eps_texts
 from voxward.robustness.record import CONTROLS, Record
 from voxward.robustness.sanity import GRADIENTLESS, STANDARD, Finding, Thresholds
 from voxward.robustness.summary import View

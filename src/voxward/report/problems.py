@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from voxward.core.wording import counted
 from voxward.data.check import CheckReport, Problem
 from voxward.report.table import Column, Row, Table
 
@@ -33,12 +34,8 @@ def problems_table(report: CheckReport) -> Table:
 def summary(report: CheckReport) -> str:
     """Return what a check found, in one line."""
     counts = [(len(report.errors), "error"), (len(report.warnings), "warning")]
-    found = ", ".join(_counted(count, word) for count, word in counts) if report.problems else "no problems"
-    return f"{_counted(report.cases, 'case')} read: {found}"
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'s' * (count != 1)}"
+    found = ", ".join(counted(count, word) for count, word in counts) if report.problems else "no problems"
+    return f"{counted(report.cases, 'case')} read: {found}"
 
 
 def _alike(problem: Problem) -> tuple[str, ...]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from markupsafe import Markup
 from rich import box
 from rich import table as rich_tables
 from rich.console import Group, RenderableType
@@ -109,6 +111,33 @@ class Table:
         ]
         return "\n\n".join(parts) + "\n"
 
+    def html(self, caption: str = "", sortable: bool = True) -> Markup:
+        """The table as HTML: title, warnings, table, caption, notes.
+
+        Args:
+            caption: What a screen reader calls the table; empty: its title.
+            sortable: Whether a reader can sort it by a column. A cell is sorted by the number that it begins with.
+        """
+        kind = Markup(' class="sortable"') if sortable and len(self.rows) > 1 else Markup("")
+        head = Markup("").join(_HEAD.format(column.align, column.heading) for column in self.columns)
+        body = Markup("").join(self._html_row(row) for row in self.rows)
+        parts = [
+            *([Markup("<p>{}</p>").format(self.title)] if self.title else []),
+            *(Markup('<p class="banner" role="note">{}</p>').format(warning) for warning in self.warnings),
+            _TABLE.format(kind, caption or self.title or self.caption, head, body),
+            *([Markup("<p>{}</p>").format(self.caption)] if self.caption else []),
+            *([_list(self.notes)] if self.notes else []),
+        ]
+        return Markup("\n").join(parts)
+
+    def _html_row(self, row: Row) -> Markup:
+        cells = Markup("").join(
+            _cell(cell, column, first=place == 0)
+            for place, (cell, column) in enumerate(zip(row.cells, self.columns, strict=True))
+        )
+        kind = Markup(' class="strong"') if row.strong else Markup("")
+        return Markup("<tr{}>{}</tr>").format(kind, cells)
+
     def csv(self) -> str:
         """The figures at full precision as CSV, with a heading; undefined ones are empty."""
         text = io.StringIO()
@@ -116,6 +145,26 @@ class Table:
         writer.writerow(self.fields)
         writer.writerows(self.data)
         return text.getvalue()
+
+
+_HEAD = Markup('<th scope="col" class="{}">{}</th>')
+_TABLE = Markup(
+    '<div class="scroll" tabindex="0" role="region" aria-label="{1}"><table{0}><caption class="hidden">{1}</caption>'
+    "<thead><tr>{2}</tr></thead><tbody>{3}</tbody></table></div>"
+)
+_NUMBER = re.compile(r"^[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
+
+
+def _cell(text: str, column: Column, first: bool) -> Markup:
+    """A cell; the first one of a row names the row."""
+    number = _NUMBER.match(text)
+    order = Markup(' data-sort="{}"').format(number.group()) if number and column.align == "right" else Markup("")
+    tag = Markup('th scope="row"') if first else Markup("td")
+    return Markup('<{} class="{}"{}>{}</{}>').format(tag, column.align, order, text, tag[:2])
+
+
+def _list(notes: Sequence[str]) -> Markup:
+    return Markup('<ul class="notes">{}</ul>').format(Markup("").join(Markup("<li>{}</li>").format(n) for n in notes))
 
 
 def _markdown_row(row: Row) -> str:

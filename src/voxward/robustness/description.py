@@ -78,12 +78,16 @@ class AttackProtocol:
     Attributes:
         protocol: The whole protocol, with its requirements and the limits of the checks.
         ensembles: The attacks of every ensemble, also of those that are not the protocol's own.
-        invocation: The last command line or call that worked on the folder.
+        command: The command line that worked on the folder last, or the call from Python; empty where it is not known.
+        python: Whether it is a call.
+        started_in: The folder that relative paths in it start from.
     """
 
     protocol: Protocol
     ensembles: Mapping[str, tuple[str, ...]]
-    invocation: Invocation
+    command: str = ""
+    python: bool = False
+    started_in: str = ""
 
 
 def described_by(outputs: Outputs, bench: Bench, channels: Mapping[str, tuple[str, ...]], call: Invocation) -> None:
@@ -106,7 +110,9 @@ def described_by(outputs: Outputs, bench: Bench, channels: Mapping[str, tuple[st
     classes = max(bench.target(model).classes for model in bench.sources)
     groups = ensembles(bench.protocol, classes, bench.surrogate is not None)
     outputs.json(CASES, with_format(to_data(found)))
-    outputs.json(PROTOCOL, with_format(to_data(AttackProtocol(bench.protocol, groups, call))))
+    outputs.json(
+        PROTOCOL, with_format(to_data(AttackProtocol(bench.protocol, groups, call.text, call.python, call.folder)))
+    )
 
 
 def attacked_cases(bench: Bench, channels: Mapping[str, tuple[str, ...]]) -> AttackedCases:

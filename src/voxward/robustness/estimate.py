@@ -7,11 +7,35 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from voxward.attacks.objectives import create_objective
-from voxward.robustness.bench import Worker
+from voxward.robustness.bench import Bench, Worker
 from voxward.robustness.subject import Subject
+from voxward.robustness.unit import Unit
 
 # Forward passes that judge what a trial found: the array, the file, and the file's own preparation.
 _JUDGINGS = 3
+# A gradient takes about as long as so many forward passes: one forward, and a backward of twice the work.
+_GRADIENT = 3.0
+
+
+def weight_of(bench: Bench) -> Callable[[Unit], float]:
+    """Return a function that says how long a unit takes at most, in forward passes through its system.
+
+    How long a forward pass takes is measured while the units run; here their lengths are only compared.
+
+    Args:
+        bench: The benchmark.
+    """
+    known: dict[tuple[str, str], float] = {}
+
+    def weight(unit: Unit) -> float:
+        key = unit.model, unit.attack
+        if key not in known:
+            trial = bench.trials(unit.model)[unit.attack]
+            gradients, forwards = trial.cost(bench.target(unit.model).classes)
+            known[key] = _GRADIENT * gradients + forwards + _JUDGINGS
+        return known[key]
+
+    return weight
 
 
 def estimate_hours(worker: Worker) -> float:

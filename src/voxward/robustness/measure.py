@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,14 +13,13 @@ from voxward.core.progress import Progress, silent
 from voxward.engine.engine import Engine
 from voxward.engine.settings import settle
 from voxward.robustness.bench import Worker
+from voxward.robustness.course import STAGE, BenchCourse
 from voxward.robustness.description import CASES, DESCRIPTION, PROTOCOL, described_by
-from voxward.robustness.keep import keep_worst, keep_worst_of
+from voxward.robustness.keep import keep_worst, keep_worst_so_far
 from voxward.robustness.record import Record
 from voxward.robustness.setup import settings_of
 from voxward.robustness.store import RecordStore, StoredWork
 from voxward.robustness.unit import Unit
-
-STAGE = "benchmark"
 
 
 def measure(
@@ -52,21 +50,31 @@ def measure(
     channels = {name: tuple(worker.system(name).channels) for name in worker.bench.sources}
     described_by(outputs, worker.bench, channels, call)
     cases, failures = worker.bench.cases, worker.failures
-    engine.run(tuple(worker.bench.first_units()), StoredWork(store, worker.work, cases, failures), STAGE)
-    worker.leave_out_failed()
+    course = BenchCourse(worker.bench, progress)
 
     def work(unit: Unit) -> Sequence[Record]:
-        return worker.work(unit, progress)
+        records = worker.work(unit, course.told)
+        course.note(records)
+        return records
 
-    units = tuple(worker.bench.units(worker.bench.thresholds(_left(store, failures))))
-    keep = partial(keep_worst, worker.bench, store)
-    engine.run(units, StoredWork(store, work, cases, failures, keep), STAGE, progress)
+    stored = StoredWork(store, work, cases, failures, partial(keep_worst_so_far, worker.bench, store))
+    first = tuple(worker.bench.first_units())
+    course.plan((*first, *worker.bench.units(), *worker.bench.last_units()), stored)
+    engine.run(first, course.over(stored), STAGE)
     worker.leave_out_failed()
-    last = tuple(worker.bench.last_units(_left(store, failures)))
-    engine.run(last, StoredWork(store, work, cases, failures), STAGE, progress)
+
+    earlier = _left(store, failures)
+    course.note(earlier)
+    units = tuple(worker.bench.units(worker.bench.thresholds(earlier)))
+    course.plan((*worker.bench.first_units(), *units, *worker.bench.last_units()), stored)
+    engine.run(units, course.over(stored), STAGE)
     worker.leave_out_failed()
-    for model, case in itertools.product(worker.bench.sources, worker.bench.cases):
-        keep_worst_of(worker.bench, store, model, case)
+
+    attacked = _left(store, failures)
+    keep_worst(worker.bench, attacked)
+    engine.run(tuple(worker.bench.last_units(attacked)), course.over(stored), STAGE)
+    course.end()
+    worker.leave_out_failed()
     return _left(store, failures)
 
 

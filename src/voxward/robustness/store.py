@@ -79,8 +79,17 @@ class RecordStore:
         Raises:
             UserError: A file is damaged; the message names it.
         """
-        records = [record for path in self._files() for record in _read(path)]
-        return tuple(sorted(records, key=lambda r: (r.model, r.attack, r.case, r.eps, r.seed)))
+        return _ordered([record for path in self._files() for record in _read(path)])
+
+    def read_each(self) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+        """Return all records that can be read, in the order of `read_all`, and a sentence for each damaged file."""
+        records, faults = list[Record](), list[str]()
+        for path in self._files():
+            try:
+                records += _read(path)
+            except (UserError, OSError) as error:
+                faults.append(str(error))
+        return _ordered(records), tuple(faults)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +141,10 @@ def _content(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = without_format(data, str(path))
         return content
     return {"records": data}  # version 0.1 wrote the list alone
+
+
+def _ordered(records: Sequence[Record]) -> tuple[Record, ...]:
+    return tuple(sorted(records, key=lambda r: (r.model, r.attack, r.case, r.eps, r.seed)))
 
 
 def _read(path: Path) -> list[Record]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from voxward.core.case import Dataset
 from voxward.core.choices import Output
@@ -46,7 +45,7 @@ def score_system(
         CasesFailed: Cases failed, and `failures` is None, or all of them did.
     """
     kept, cases = Failures() if failures is None else failures, [dataset.case(id) for id in ids]
-    folder = Path(output.folder) / "predictions"
+    folder = output.root / "predictions"
     outputs = Outputs(folder, PREDICTIONS, output.overwrite)
     predict_cases(system, cases, outputs, resume, output.progress, kept)
     # The regions that the model learnt are scored, where the dataset is annotated.

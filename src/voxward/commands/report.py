@@ -1,0 +1,47 @@
+"""voxward report: one page on what was measured, which needs no other file and no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from voxward.core.choices import Look
+from voxward.core.errors import UserError
+from voxward.report.html.write import PAGE, write_page
+
+
+def write_report(
+    folders: Sequence[Path | str] | Path | str,
+    *,
+    out: Path | str = PAGE,
+    look: Look = Look(),
+    overwrite: bool = False,
+) -> Path:
+    """Write one HTML page on what was measured: a verdict in plain words, tables, curves, scans and their trust.
+
+    The page opens from disk in any browser and loads nothing from elsewhere. It says what is missing: damaged or
+    foreign files, failed checks, and what was not measured.
+
+    Args:
+        folders: Folders that `attack`, `train`, `harden`, `search` or `cv` wrote, in any mix.
+        out: The HTML file. Volumes that are not inside it go into a folder beside it, such as `report-files`.
+        look: The title, which volumes are inside the page, and where the dataset lies if it was moved.
+        overwrite: Replace a file that voxward did not write, or that was edited since.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        UserError: A folder does not exist, `out` is no HTML file, or it must not be replaced.
+
+    Example:
+        >>> import voxward
+        >>> page = voxward.write_report("run/attack", out="report.html")  # doctest: +SKIP
+    """
+    given = [folders] if isinstance(folders, str | Path) else list(folders)
+    if not given:
+        raise UserError("folders must name at least one folder that voxward attack, train, harden, search or cv wrote")
+    target = Path(out)
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"out must be a file that ends with .html, got {out}")
+    return write_page([Path(folder) for folder in given], target, look, overwrite)

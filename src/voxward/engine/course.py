@@ -1,0 +1,126 @@
+"""How far many units of work are: what runs now, and which share of the expected time is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from voxward.core.progress import BEFORE, RUNNING, SHARE, Progress
+from voxward.engine.engine import Engine, Work
+
+U = TypeVar("U")
+
+
+class Course(Generic[U]):
+    """Reports on units that may be done in several rounds, by several processes, and in several calls.
+
+    Args:
+        stage: The name that progress is reported under.
+        progress: What the reports go to.
+        name: Returns what is worked on while a unit runs, in words.
+        weight: Returns how long a unit is expected to take, in any unit of time.
+        inner: The stage within a unit whose steps say how much of the unit is done; None: any.
+
+    Attributes:
+        figures: Figures that every report holds; whoever does the work may change them.
+    """
+
+    def __init__(
+        self, stage: str, progress: Progress, name: Callable[[U], str], weight: Callable[[U], float],
+        inner: str | None = None,
+    ) -> None:  # fmt: skip
+        self.stage, self.progress, self.figures = stage, progress, dict[str, float | str]()
+        self._name, self._weight, self._inner = name, weight, inner
+        self._weights: dict[str, float] | None = None
+        self._done, self._before = set[str](), set[str]()
+        self._whole, self._earlier, self._over, self._fraction = 1.0, 0.0, 0.0, 0.0
+        self._running: tuple[str, str] | None = None
+
+    def plan(self, units: Sequence[U], work: Work[U]) -> None:
+        """Say which units there are in all, also those that are finished already.
+
+        A later plan replaces the earlier one, for example where a case has failed and its units are left out.
+
+        Args:
+            units: The units of all rounds.
+            work: What says whether a unit is finished.
+        """
+        first, self._weights = self._weights is None, {work.key(unit): self._weight(unit) for unit in units}
+        self._done = {work.key(unit) for unit in units if work.finished(unit)}
+        self._over = sum(self._weights[key] for key in self._done)
+        self._before = set(self._done) if first else self._before & self._weights.keys()
+        self._whole = sum(self._weights.values()) or 1.0
+        self._earlier = sum(self._weights[key] for key in self._before)
+
+    def over(self, work: Work[U]) -> Work[U]:
+        """Return the same work, which reports what runs whenever a unit begins."""
+        return _Told(self, work)
+
+    def run(self, units: Sequence[U], work: Work[U], engine: Engine) -> None:
+        """Do all units in one round.
+
+        Args:
+            units: The units.
+            work: The work on a unit.
+            engine: What runs the units.
+        """
+        self.plan(units, work)
+        engine.run(units, self.over(work), self.stage)
+        self.end()
+
+    def told(self, stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
+        """Pass on a report from within the unit that runs; it is a `core.progress.Progress`."""
+        if total and self._running is not None and (self._inner is None or stage == self._inner):
+            self._fraction = max(self._fraction, min(1.0, done / total))
+            self._report()
+        self.progress(stage, done, total, **figures)
+
+    def end(self) -> None:
+        """Report that all units are finished."""
+        for key in self._weights or ():
+            self.finish(key)
+        self._report()
+
+    def begin(self, key: str, unit: U) -> None:
+        """Report that a unit begins, which this process does."""
+        self._running, self._fraction = (key, self._name(unit)), 0.0
+        self._report()
+
+    def finish(self, key: str) -> None:
+        """Note that a unit is finished, whichever process did it."""
+        if self._weights is not None and key in self._weights and key not in self._done:
+            self._done.add(key)
+            self._over += self._weights[key]
+        if self._running is not None and self._running[0] == key:
+            self._running = None
+
+    def _report(self) -> None:
+        weights = self._weights or {}
+        over, figures = self._over, dict[str, float | str]()
+        if self._running is not None:
+            over += weights.get(self._running[0], 0.0) * self._fraction
+            figures[RUNNING] = self._running[1]
+        figures |= {SHARE: over / self._whole, BEFORE: self._earlier / self._whole}
+        self.progress(self.stage, len(self._done), len(weights), **figures, **self.figures)
+
+
+class _Told(Generic[U]):
+    """Work that tells its course; implements engine.Work."""
+
+    def __init__(self, course: Course[U], work: Work[U]) -> None:
+        self.course, self.work = course, work
+
+    def key(self, unit: U) -> str:
+        return self.work.key(unit)
+
+    def finished(self, unit: U) -> bool:
+        if not self.work.finished(unit):
+            return False
+        self.course.finish(self.key(unit))
+        return True
+
+    def run(self, unit: U) -> None:
+        key = self.key(unit)
+        self.course.begin(key, unit)
+        self.work.run(unit)
+        self.course.finish(key)

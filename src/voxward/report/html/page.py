@@ -1,0 +1,142 @@
+"""From what was read to one HTML file: the sections in their order, rendered into the template with all it needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import voxward
+from voxward.core.choices import Look
+from voxward.core.structure import to_data
+from voxward.report.html.strings import LANGUAGE, STRINGS
+from voxward.report.sources import Sources
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a section is made for, besides what was read.
+
+    Attributes:
+        look: What the user chose.
+        beside: The folder beside the page for volumes that are not inside it; None: there is none, and such volumes
+            are left out.
+    """
+
+    look: Look = Look()
+    beside: Path | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page.
+
+    Attributes:
+        name: The name of its template, of its anchor, and of its strings.
+        make: Returns what the template shows; None where there is nothing of this kind.
+    """
+
+    name: str
+    make: Callable[[Sources, Setting], Any]
+
+
+def render(sources: Sources, setting: Setting = Setting()) -> str:
+    """Return the page as HTML.
+
+    Args:
+        sources: What was read from the folders.
+        setting: What the user chose, and where larger volumes may lie.
+
+    Returns:
+        The text of the file. It loads nothing from elsewhere.
+    """
+    from voxward.report.html.sections import SECTIONS
+
+    made = {section.name: section.make(sources, setting) for section in SECTIONS}
+    shown = {name: value for name, value in made.items() if value is not None}
+    template = _environment().get_template("template.html")
+    return template.render(
+        title=setting.look.title or _title(sources),
+        sections=shown,
+        problems=sources.problems,
+        written=datetime.now(UTC),
+        version=voxward.__version__,
+        language=LANGUAGE,
+        data=_data(sources),
+    )
+
+
+def _title(sources: Sources) -> str:
+    groups = (sources.attacks, sources.runs, sources.searches, sources.validations)
+    names = [one.name for group in groups for one in group]
+    return STRINGS["page"]["title"].format(names=", ".join(names)) if names else STRINGS["page"]["empty_title"]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("voxward.report.html", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.globals |= {"t": STRINGS, "asset": asset, "script_json": script_json}
+    return environment
+
+
+def asset(name: str) -> Markup:
+    """Return a script or a style sheet of the page, to be put between its tags.
+
+    Args:
+        name: The path below `report/html`.
+    """
+    text = files("voxward.report.html").joinpath(name).read_text(encoding="utf-8")
+    # Nothing inside may end the element early.
+    return Markup(text.replace("</script", "<\\/script"))
+
+
+def script_json(value: Any) -> Markup:
+    """Return plain data as JSON that is safe inside a script element.
+
+    Args:
+        value: Plain data or dataclasses, without NaN.
+    """
+    text = json.dumps(to_data(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028"),
+                            ("\u2029", "\\u2029")):  # fmt: skip
+        text = text.replace(character, code)
+    return Markup(text)
+
+
+def _data(sources: Sources) -> Mapping[str, Any]:
+    """All figures of the page as plain data, which a reader can download."""
+    return {
+        "format": 1,
+        "voxward": voxward.__version__,
+        "problems": list(sources.problems),
+        "attacks": [
+            {
+                "folder": one.name, "command": one.command, "protocol": to_data(one.protocol),
+                "systems": to_data(one.systems), "cases": list(one.case_ids), "findings": to_data(one.findings),
+                "requirements": to_data(one.verdicts),
+                "failed": [{"id": failure.case, "reason": failure.reason} for failure in one.failed],
+                "records": [record.to_data() for record in one.records],
+            }
+            for one in sources.attacks
+        ],
+        "runs": [_run(one) for one in sources.runs],
+        "searches": [_run(one) for one in sources.searches],
+        "cross_validations": [
+            {"folder": one.name, "metrics": to_data(one.metrics), "runs": [_run(run) for run in one.runs]}
+            for one in sources.validations
+        ],
+    }  # fmt: skip
+
+
+def _run(run: Any) -> dict[str, Any]:
+    rows = [{name: value if value == value else None for name, value in row.items()} for row in run.log]
+    return {"folder": run.name, "log": rows, "metrics": to_data(run.metrics)}

@@ -1,0 +1,78 @@
+"""Where the page goes, and what lies beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from voxward.core.choices import Look, Output
+from voxward.core.errors import CasesFailed
+from voxward.core.outputs import Outputs
+from voxward.report.html.page import Setting, render
+from voxward.report.sources import read_sources
+
+PAGE = "report.html"
+KIND = "a report page"
+
+
+def write_page(folders: Sequence[Path], out: Path, look: Look = Look(), overwrite: bool = False) -> Path:
+    """Write the page of some folders.
+
+    Args:
+        folders: Folders of attacks, runs, searches and cross-validations, in any mix.
+        out: The HTML file. Volumes that are not inside it go into a folder `NAME-files` beside it.
+        look: What the user chose.
+        overwrite: Whether a file that voxward did not write, or that was edited since, may be replaced.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        UserError: A folder does not exist, or the file must not be replaced.
+    """
+    outputs = Outputs(out.parent, KIND, overwrite)
+    outputs.check([out.name])
+    text = render(read_sources(folders), Setting(look, out.with_name(f"{out.stem}-files")))
+    outputs.text(out.name, text)
+    return out
+
+
+def check_page(output: Output) -> None:
+    """Refuse to begin work whose page would replace a file that voxward did not write.
+
+    Args:
+        output: Where the work writes, and whether it writes a page.
+
+    Raises:
+        UserError: Such a file lies there.
+    """
+    if output.report:
+        Outputs(output.root, KIND, output.overwrite).check([PAGE])
+
+
+@contextmanager
+def page_after(output: Output) -> Iterator[None]:
+    """Write the page of the work inside the block, also where some of its cases failed.
+
+    Args:
+        output: Where the work writes, and whether it writes a page.
+    """
+    try:
+        yield
+    except CasesFailed as failed:
+        if failed.result:
+            page_of(output)
+        raise
+    page_of(output)
+
+
+def page_of(output: Output, folders: Sequence[Path] = ()) -> None:
+    """Write the page of finished work into its folder, unless the user wants none.
+
+    Args:
+        output: Where the work writes, and whether it writes a page.
+        folders: The folders that the page shows; none: the folder itself.
+    """
+    if output.report:
+        write_page(folders or (output.root,), output.root / PAGE, overwrite=output.overwrite)

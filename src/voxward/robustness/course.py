@@ -1,0 +1,46 @@
+"""How far a benchmark is: the unit that runs, the lowest Dice so far, and the share of the expected time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from voxward.core.progress import Progress
+from voxward.core.wording import eps_text
+from voxward.engine.course import Course
+from voxward.robustness.bench import Bench
+from voxward.robustness.estimate import weight_of
+from voxward.robustness.record import Record
+from voxward.robustness.unit import Unit
+
+STAGE = "attack"
+LOWEST = "lowest_dice"
+
+
+class BenchCourse(Course[Unit]):
+    """Reports on the units of a benchmark.
+
+    Args:
+        bench: The benchmark.
+        progress: What the reports go to.
+    """
+
+    def __init__(self, bench: Bench, progress: Progress) -> None:
+        unit = bench.protocol.threat.unit
+        super().__init__(STAGE, progress, lambda each: running(each, unit), weight_of(bench))
+
+    def note(self, records: Iterable[Record]) -> None:
+        """Note the lowest Dice under attack; controls are no attacks."""
+        dice = [record.dice() for record in records if record.kind == "attack"]
+        if dice:
+            self.figures[LOWEST] = min(*dice, float(self.figures.get(LOWEST, 1.0)))
+
+
+def running(unit: Unit, measured_in: str) -> str:
+    """Return what a unit does, such as "apgd-dice at 8/255 on hippocampus_033 (run)".
+
+    Args:
+        unit: The unit.
+        measured_in: The unit of eps, `range` or `native`.
+    """
+    size = "" if unit.eps is None else f" at {eps_text(unit.eps, measured_in)}"
+    return f"{unit.attack}{size} on {unit.case} ({unit.model})"

@@ -1,0 +1,95 @@
+"""A course says what runs, and which share of the expected time is over, in several rounds and calls."""
+
+from __future__ import annotations
+
+import pytest
+
+from voxward.engine.course import Course
+from voxward.engine.engine import InProcess, Work
+
+WEIGHTS = {"a": 1.0, "b": 2.0, "c": 5.0, "d": 2.0}
+
+
+class Names:
+    """A unit is a name; done, it is in a set."""
+
+    def __init__(self, *done):
+        self.done = set(done)
+
+    def key(self, unit):
+        return unit
+
+    def finished(self, unit):
+        return unit in self.done
+
+    def run(self, unit):
+        self.done.add(unit)
+
+
+def heard_from(**options):
+    heard = []
+    course = Course(
+        "work",
+        lambda stage, done, total, /, **figures: heard.append((stage, done, total, figures)),
+        lambda unit: f"unit {unit}",
+        WEIGHTS.__getitem__,
+        **options,
+    )
+    return course, heard
+
+
+def test_two_rounds_are_one_course(tmp_path):
+    work, (course, heard) = Names(), heard_from()
+    assert isinstance(course.over(work), Work)
+    course.plan("abcd", work)
+    for part in ("ab", "cd"):
+        InProcess(tmp_path).run(part, course.over(work), "work")
+    course.end()
+    assert [(done, total) for _, done, total, _ in heard] == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [figures.get("running") for *_, figures in heard] == ["unit a", "unit b", "unit c", "unit d", None]
+    assert [figures["share"] for *_, figures in heard] == pytest.approx([0.0, 0.1, 0.3, 0.8, 1.0])
+    assert all(figures["before"] == 0 for *_, figures in heard)
+
+
+def test_what_was_finished_before_is_told_apart(tmp_path):
+    work, (course, heard) = Names("a", "c"), heard_from()
+    course.plan("abcd", work)
+    InProcess(tmp_path).run("abcd", course.over(work), "work")
+    assert [(figures["running"], figures["share"], figures["before"]) for *_, figures in heard] == [
+        ("unit b", pytest.approx(0.6), pytest.approx(0.6)),
+        ("unit d", pytest.approx(0.8), pytest.approx(0.6)),
+    ]
+
+
+def test_units_that_are_left_out_no_longer_count():
+    work, (course, heard) = Names("a"), heard_from()
+    course.plan("abcd", work)
+    course.plan("abd", work)
+    course.begin("b", "b")
+    assert heard == [("work", 1, 3, {"running": "unit b", "share": pytest.approx(0.2), "before": pytest.approx(0.2)})]
+
+
+def test_a_unit_of_another_process_counts_as_done_but_does_not_run(tmp_path):
+    work, (course, heard) = Names(), heard_from()
+    course.plan("ab", work)
+    work.done.add("a")
+    InProcess(tmp_path).run("ab", course.over(work), "work")
+    assert heard == [("work", 1, 2, {"running": "unit b", "share": pytest.approx(1 / 3), "before": 0.0})]
+
+
+@pytest.mark.parametrize(("inner", "shares"), [(None, [0.0, 0.25, 0.5]), ("train", [0.0, 0.5])])
+def test_steps_within_a_unit_count(inner, shares):
+    work, (course, heard) = Names(), heard_from(inner=inner)
+    course.plan("bd", work)
+    course.begin("b", "b")
+    course.told("prepare", 1, 2, dice=0.5)
+    course.told("train", 20, 20)
+    assert [figures["share"] for stage, *_, figures in heard if stage == "work"] == pytest.approx(shares)
+    assert ("prepare", 1, 2, {"dice": 0.5}) in heard
+
+
+def test_an_end_of_nothing():
+    course, heard = heard_from()
+    course.plan("", Names())
+    course.end()
+    assert heard == [("work", 0, 0, {"share": 0.0, "before": 0.0})]
