@@ -258,7 +258,7 @@ def _finds_something(model: str, records: Sequence[Record], thresholds: Threshol
 
 def _sees_the_model(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
     """Check that the model answers the same each time, and that its gradient reaches the image."""
-    rows = [r for r in records if r.attack == PROBE]
+    rows = [r for r in records if r.attack == PROBE and {"random", "reached"} <= r.options.keys()]
     blind = any(r.options.get("gradient") is False for r in rows)
     masked = [r for r in rows if not blind and not r.options["reached"]]
     faults = [f"no gradient reaches the image of {r.case}: gradients are masked" for r in masked]
