@@ -46,6 +46,7 @@ _HOMES = {
     "Trusted": "voxward.core.choices",
     "CasesFailed": "voxward.core.errors",
     "Scoring": "voxward.metrics.policies",
+    "ShowProgress": "voxward.report.progress",
     "create_network": "voxward.nets.registry",
     "load_recipe": "voxward.core.recipe",
     "load_run": "voxward.runs.folder",
