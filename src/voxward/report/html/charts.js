@@ -245,9 +245,9 @@ function fitting(ticks, width) {
 
 /** A figure with its interval and its number of scans. */
 function pointText(point) {
-  if (!point || point[1] === null) return WORDS.nothing;
+  if (!point || point[1] === null) return WORDS.chart_nothing;
   const interval = point[2] === null || point[3] === null ? "" : ` [${numberText(point[2], 2)}, ${numberText(point[3], 2)}]`;
-  const count = point[4] === null ? "" : ` (${point[4] === 1 ? WORDS.scan : WORDS.scans.replace("{count}", point[4])})`;
+  const count = point[4] === null ? "" : ` (${point[4] === 1 ? WORDS.chart_scan : WORDS.chart_scans.replace("{count}", point[4])})`;
   return numberText(point[1]) + interval + count;
 }
 
