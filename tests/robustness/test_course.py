@@ -56,7 +56,7 @@ def test_the_course_of_a_benchmark(bench, tmp_path):  # noqa: F811
     # The first four are controls, clean on two cases, clip and noise; only attacks count.
     assert "lowest_dice" not in heard[4][2]
     assert heard[-1][2]["lowest_dice"] == pytest.approx(0.3)
-    # Every attack took 1 gradient of the many that it may: once one is finished, the others of its kind weigh as little.
+    # Attacks took 1 gradient of the many that they may: once one is finished, others of its kind weigh as little.
     last, total = others[-1], weight_of(bench)(others[-1])
     assert last.attack == "fab-dice"
     assert 1 - shares[-2] < total / sum(map(weight_of(bench), (*first, *others)))
