@@ -54,7 +54,7 @@ def measure(
 
     def work(unit: Unit) -> Sequence[Record]:
         records = worker.work(unit, course.told)
-        course.note(records)
+        course.found(unit, records)
         return records
 
     stored = StoredWork(store, work, cases, failures, partial(keep_worst_so_far, worker.bench, store))

@@ -79,7 +79,7 @@ def test_each_size_has_a_row() -> None:
     noise = [mean(one.adversarial) for one in book() if one.attack == "noise"]
     # a keeps 0.3 of 0.8, b 0.4 of 0.7.
     assert small == ("25.5/255", f"{sum(dice) / 2:.3f} [0.30, 0.40]", "1 of 2", f"{sum(noise) / 2:.3f}")
-    assert large == ("0.2", "0.100 [0.00, 0.20]", "2 of 2", "n/a")
+    assert large == ("51/255", "0.100 [0.00, 0.20]", "2 of 2", "n/a")
 
 
 def several(cases: int, after: float = 0.1, noise: float = 0.8) -> list[Record]:
