@@ -118,7 +118,7 @@ class Table:
             caption: What a screen reader calls the table; empty: its title.
             sortable: Whether a reader can sort it by a column. A cell is sorted by the number that it begins with.
         """
-        kind = Markup(' class="sortable"') if sortable and len(self.rows) > 1 else Markup("")
+        kind = Markup(' class="sortable n-last"') if sortable and len(self.rows) > 1 else Markup("")
         head = Markup("").join(_HEAD.format(column.align, column.heading) for column in self.columns)
         body = Markup("").join(self._html_row(row) for row in self.rows)
         parts = [
@@ -158,7 +158,8 @@ _NUMBER = re.compile(r"^[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
 def _cell(text: str, column: Column, first: bool) -> Markup:
     """A cell; the first one of a row names the row."""
     number = _NUMBER.match(text)
-    order = Markup(' data-sort="{}"').format(number.group()) if number and column.align == "right" else Markup("")
+    # What is no number stands last, wherever the table is sorted by this column.
+    order = Markup(' data-sort="{}"').format(number.group() if number else "") if column.align == "right" else ""
     tag = Markup('th scope="row"') if first else Markup("td")
     return Markup('<{} class="{}"{}>{}</{}>').format(tag, column.align, order, text, tag[:2])
 
