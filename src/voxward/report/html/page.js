@@ -13,12 +13,3 @@ function saveFile(name, kind, content) {
 document.getElementById("download-data").addEventListener("click", () => {
   saveFile("report.json", "application/json", document.getElementById("data").textContent);
 });
-
-// A heading is sorted by with a button, so that a keyboard reaches it; without scripts it stays plain text.
-for (const heading of document.querySelectorAll("table.sortable > thead th:not(.no-sort)")) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "sort";
-  button.append(...heading.childNodes);
-  heading.append(button);
-}
