@@ -27,7 +27,7 @@ from voxward.core.files import write_text
 from voxward.core.progress import Progress
 from voxward.core.wording import eps_text
 from voxward.report.attack import AttackReport
-from voxward.report.progress import BarProgress
+from voxward.report.progress import ShowProgress
 from voxward.report.robustness_figures import curves_figure
 from voxward.robustness.record import Record
 from voxward.robustness.summary import View
@@ -74,7 +74,7 @@ def main() -> None:
     if len({name for name, _, _ in begun}) < len(begun):
         raise ValueError(f"--runs must have different folder names, got {', '.join(map(str, given.runs))}")
     begun = begun or [(recipe, seed, None) for recipe in given.recipes for seed in given.seeds]
-    with BarProgress(Console(stderr=True)) as progress:
+    with ShowProgress(Console(stderr=True)) as progress:
         families = [_family(given, *first, progress) for first in begun]
     groups = {group: [family for family in families if family.group == group] for group, _, _ in begun}
     records = {group: pooled(members) for group, members in groups.items()}

@@ -24,7 +24,7 @@ from voxward.core.files import write_text
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress
 from voxward.metrics.summary import Summary
-from voxward.report.progress import BarProgress
+from voxward.report.progress import ShowProgress
 from voxward.robustness.record import Record
 from voxward.robustness.summary import View
 from voxward.runs.folder import RunFolder, RunSettings, load_run
@@ -46,7 +46,7 @@ def main() -> None:
         raise ValueError(f"--beside must name runs with different folder names, got {', '.join(names)}")
     for run in given.beside:
         load_run(run)  # refuses what is no trained run before hours of work
-    with BarProgress(Console(stderr=True)) as progress:
+    with ShowProgress(Console(stderr=True)) as progress:
         runs = [_trained(given, progress), *given.beside]
         scores = [_scored(given, run, progress) for run in runs]
         attacked = voxward.attack(

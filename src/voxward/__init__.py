@@ -29,6 +29,7 @@ _HOMES = {
     "benchmark": "voxward.commands.attack",
     "compose": "voxward.commands.compose",
     "write_report": "voxward.commands.report",
+    "serve": "voxward.commands.serve",
     "demo": "voxward.commands.demo",
     # Parts.
     "open_system": "voxward.systems.open",
@@ -45,6 +46,7 @@ _HOMES = {
     "Trusted": "voxward.core.choices",
     "CasesFailed": "voxward.core.errors",
     "Scoring": "voxward.metrics.policies",
+    "ShowProgress": "voxward.report.progress",
     "create_network": "voxward.nets.registry",
     "load_recipe": "voxward.core.recipe",
     "load_run": "voxward.runs.folder",

@@ -18,6 +18,7 @@ from voxward.commands.predict import predict as predict
 from voxward.commands.prepare import prepare as prepare
 from voxward.commands.report import write_report as write_report
 from voxward.commands.search import search as search
+from voxward.commands.serve import serve as serve
 from voxward.commands.suspects import suspects as suspects
 from voxward.commands.train import train as train
 from voxward.core.case import Volume as Volume
@@ -42,6 +43,7 @@ from voxward.phantoms.write import write_brain_phantoms as write_brain_phantoms
 from voxward.phantoms.write import write_phantoms as write_phantoms
 from voxward.pipeline.model import PipelineModel as PipelineModel
 from voxward.pipeline.predictor import Predictor as Predictor
+from voxward.report.progress import ShowProgress as ShowProgress
 from voxward.robustness.protocol import load_protocol as load_protocol
 from voxward.runs.folder import load_run as load_run
 from voxward.systems.blackbox import blackbox_system as blackbox_system

@@ -150,7 +150,7 @@ def test_a_dataset_is_read_in_order_whatever_the_workers(tmp_path: Path) -> None
     dataset, seen = make_dataset(tmp_path), []
     found = fingerprint(dataset, workers=3, progress=lambda done, total: seen.append((done, total)))
     assert [case.id for case in found.cases] == ["c0", "c1", "c2"]
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert found == fingerprint(dataset, workers=1)
     assert [case.id for case in fingerprint(dataset, ["c2"]).cases] == ["c2"]
     assert {case.shape for case in fingerprint(dataset, crop_nonzero=False).cases} == {(12, 11, 10)}

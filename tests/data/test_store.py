@@ -185,7 +185,7 @@ def make_dataset(root: Path, count: int = 3) -> Dataset:
 def test_a_dataset_is_prepared_once(tmp_path: Path) -> None:
     dataset, out, seen = make_dataset(tmp_path), tmp_path / "out", []
     prepare_dataset(dataset, PLAN, out, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert open_case(out / "c1", "c1").classes == (1,)
     assert open_case(out / "c1", "c1").shape == (12, 11, 12)
     before = {path: path.stat().st_mtime_ns for path in out.glob("c*/*")}

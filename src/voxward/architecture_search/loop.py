@@ -127,7 +127,7 @@ class SearchSitting(Sitting):
                 assert self.log is not None
                 self.log.add(self._row(PHASES.index(phase)))
                 self.save()
-            self.progress("search", bilevel.step, bilevel.total_steps, phase=phase, loss=losses[0])
+            self.progress("search", bilevel.step, bilevel.total_steps, phase=phase, loss=losses[0], **self.time_left())
             yield
         if self.budget is not None:
             warn_of_few_steps(bilevel.step, run.settings.min_steps, ended=True)

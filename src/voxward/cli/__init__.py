@@ -65,6 +65,7 @@ COMMANDS = {
     ),
     "benchmark": Command("the former name of attack", robustness.benchmark_arguments, robustness.benchmark),
     "report": Command("write one page on what was measured", report.report_arguments, report.report),
+    "serve": Command("show a report in a browser, with its volumes", report.serve_arguments, report.serve),
     "demo": Command("train, evaluate and attack in a few minutes", robustness.demo_arguments, robustness.demo),
 }
 

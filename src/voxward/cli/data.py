@@ -24,7 +24,7 @@ from voxward.cli.arguments import (
 )
 from voxward.core.choices import Fold, Reading
 from voxward.core.errors import UserError
-from voxward.report.progress import BarProgress
+from voxward.report.progress import ShowProgress
 
 
 def check_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +75,7 @@ def _check_system(arguments: Arguments, of_system: dict[str, Any]) -> int:
 
     del arguments.workers
     values = given(arguments, reading=Reading) | of_system
-    with BarProgress(errors) as progress:
+    with ShowProgress(errors) as progress:
         result = check_system(**values, progress=progress)
     if result.cases:
         console.print(self_test_table(result).terminal())
@@ -110,7 +110,7 @@ def plan(arguments: Arguments) -> int:
 
     values = given(arguments, fold=Fold)
     values["overrides"] = [*values["overrides"], *nan_override(values)]
-    with BarProgress(errors) as progress:
+    with ShowProgress(errors) as progress:
         decided = plan(**values, progress=progress)
     console.print_json(data=with_format(to_data(decided)))
     return 0
@@ -129,7 +129,7 @@ def prepare(arguments: Arguments) -> int:
     """Run `voxward prepare`."""
     from voxward.commands.prepare import prepare
 
-    with BarProgress(errors) as progress:
+    with ShowProgress(errors) as progress:
         _, failed = outcome(lambda: prepare(**given(arguments, fold=Fold, reading=Reading), progress=progress))
     console.print(f"prepared cases are in {escape(arguments.out)}")
     return told(failed)

@@ -1,4 +1,4 @@
-"""The command that writes the page of a report."""
+"""The commands that write the page of a report, and that serve it to a browser."""
 
 from __future__ import annotations
 
@@ -30,4 +30,30 @@ def report(arguments: Arguments) -> int:
 
     page = write_report(**given(arguments, look=Look))
     console.print(f"report: {escape(str(page))}", soft_wrap=True)
+    return 0
+
+
+def serve_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `voxward serve`."""
+    add = parser.add_argument
+    add("path", help="a report (.html), of which the page and its volumes are served; or the folder of one")
+    add("--port", type=int, default=0, help="the port (default: any free one)")
+    add(
+        "--host", default="127.0.0.1",
+        help="the address to listen on; any but this machine's own needs --token (default 127.0.0.1)",
+    )  # fmt: skip
+    add("--token", help="what everybody who opens the page must know, at least 16 characters; auto draws one")
+    add("--open", action="store_true", dest="open_browser", help="open the page in the default browser")
+
+
+def serve(arguments: Arguments) -> int:
+    """Run `voxward serve`, until Ctrl-C ends it, which is how it is meant to end."""
+    from voxward.commands.serve import serve
+
+    with serve(**given(arguments)) as serving:
+        console.print(f"serving {escape(serving.url)}\nCtrl-C ends it", soft_wrap=True, highlight=False)
+        try:
+            serving.wait()
+        except KeyboardInterrupt:
+            console.print("ended")
     return 0

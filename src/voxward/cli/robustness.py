@@ -26,7 +26,7 @@ from voxward.cli.arguments import (
     trust_argument,
     trusted,
 )
-from voxward.report.progress import BarProgress
+from voxward.report.progress import ShowProgress
 
 if TYPE_CHECKING:
     from voxward.report.attack import AttackReport
@@ -80,7 +80,7 @@ def attack(arguments: Arguments) -> int:
     if not values["systems"] or values["dataset"].dataset is None:
         raise UserError("voxward attack needs at least one SYSTEM, and the dataset as --dataset DATASET")
     values["overrides"] = [*values["overrides"], *_changes(values)]
-    with BarProgress(errors) as progress:
+    with ShowProgress(errors) as progress:
         output = output_of(values, progress)
         result, failed = outcome(lambda: attack(**values, out=output))
     code = 0 if result is None else show(result)
@@ -162,7 +162,7 @@ def demo(arguments: Arguments) -> int:
     from voxward.commands.demo import demo
     from voxward.report.metrics import metrics_table
 
-    with BarProgress(errors) as progress:
+    with ShowProgress(errors) as progress:
         values = given(arguments)
         output = output_of(values, progress)
         result = demo(**values, out=output)

@@ -26,7 +26,7 @@ from voxward.cli.arguments import (
 )
 from voxward.core.choices import Compute, Reading
 from voxward.core.errors import UserError
-from voxward.report.progress import BarProgress
+from voxward.report.progress import ShowProgress
 
 _SYSTEM = "a run folder of `voxward train`, a model of another tool, or a system.yaml"
 _ENTRIES = "change an entry of the system, for example --set tta=mirrors; may be given several times"
@@ -68,7 +68,7 @@ def predict(arguments: Arguments) -> int:
     from voxward.commands.predict import predict
 
     values = trusted(given(arguments, reading=Reading), "system")
-    with BarProgress(errors) as progress:
+    with ShowProgress(errors) as progress:
         written, failed = outcome(lambda: predict(**values, progress=progress))
     if written:
         console.print(f"{len(written)} predictions in {escape(str(written[0].parent))}")
@@ -111,7 +111,7 @@ def evaluate(arguments: Arguments) -> int:
     groups = {"dataset": Cases, "scoring": Scoring, "compute": Compute, "reading": Reading}
     folder = _scored(arguments)
     values = trusted(given(arguments, **groups), *([] if folder is not None else ["system"]))
-    with BarProgress(errors) as progress:
+    with ShowProgress(errors) as progress:
         if folder is None:
             result, failed = outcome(lambda: evaluate(**values, progress=progress))
         else:
@@ -175,7 +175,7 @@ def merge(arguments: Arguments) -> int:
     from voxward.commands.merge import merge
 
     values = trusted(given(arguments, reading=Reading), "first", "second")
-    with BarProgress(errors) as progress:
+    with ShowProgress(errors) as progress:
         written, failed = outcome(lambda: merge(**values, progress=progress))
     if written:
         console.print(f"{len(written)} merged segmentations in {escape(arguments.out)}")

@@ -30,7 +30,7 @@ from voxward.cli.arguments import (
     workers_argument,
 )
 from voxward.core.choices import Change, Compute, Fold, Reuse
-from voxward.report.progress import BarProgress
+from voxward.report.progress import ShowProgress
 
 
 def train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def train(arguments: Arguments) -> int:
     if defence is not None:
         values["overrides"] = [f"defence.method={defence}", *values["overrides"]]
     values["overrides"] = [*values["overrides"], *nan_override(values)]
-    with BarProgress(errors) as progress:
+    with ShowProgress(errors) as progress:
         run = train(**values, progress=progress)
     # A run on all cases has none of its own to be scored on.
     after = "predict RUN VOLUMES --out DIR" if values["fold"].fold == "all" else "evaluate RUN"
@@ -95,7 +95,7 @@ def harden(arguments: Arguments) -> int:
     """Run `voxward harden`."""
     from voxward.commands.harden import harden
 
-    with BarProgress(errors) as progress:
+    with ShowProgress(errors) as progress:
         values = given(arguments, change=Change, compute=Compute)
         output = output_of(values, progress)
         run = harden(**values, out=output)
@@ -134,7 +134,7 @@ def search(arguments: Arguments) -> int:
 
     values = given(arguments, fold=Fold, reuse=Reuse, compute=Compute)
     values["overrides"] = [*values["overrides"], *nan_override(values)]
-    with BarProgress(errors) as progress:
+    with ShowProgress(errors) as progress:
         out = output_of(values, progress)
         result = search(**values, out=out)
     console.print(architectures_table(result.architectures).terminal())
@@ -169,7 +169,7 @@ def cv(arguments: Arguments) -> int:
     from voxward.metrics.policies import Scoring
     from voxward.report.metrics import metrics_table
 
-    with BarProgress(errors) as progress:
+    with ShowProgress(errors) as progress:
         values = given(arguments, fold=Fold, scoring=Scoring, compute=Compute)
         values["overrides"] = [*values["overrides"], *nan_override(values)]
         output = output_of(values, progress)

@@ -12,7 +12,7 @@ from voxward.data.formats import open_dataset
 from voxward.engine.engine import InProcess
 from voxward.engine.settings import settle
 from voxward.metrics.policies import Scoring
-from voxward.report.cross_validation import CrossValidation, summarise
+from voxward.report.cross_validation import CrossValidation, runs_course, summarise
 from voxward.report.html.write import check_page, page_after
 from voxward.report.metrics import METRICS_FILES
 from voxward.systems.evaluate import Evaluation
@@ -72,13 +72,13 @@ def cv(
     outputs = Outputs(root, "part of a cross-validation", output.overwrite)
     outputs.check(("system.yaml", *METRICS_FILES))
     check_page(output)
+    course, engine = runs_course(output.progress), InProcess(root, pause=PAUSE)
     work = CrossValidation(
         dataset=source, root=root, recipes=recipes, overrides=tuple(overrides), minutes=minutes, keep=keep, fold=fold,
-        scoring=scoring, compute=compute, progress=output.progress, overwrite=output.overwrite,
+        scoring=scoring, compute=compute, progress=course.told, overwrite=output.overwrite,
     )  # fmt: skip
     work.check()
     settle(root / "cv.json", work.settings, "a cross-validation")
-    engine = InProcess(root, pause=PAUSE)
     with page_after(output):
-        engine.run(work.units, work, "runs", output.progress)
+        course.run(work.units, work, engine)
         return summarise(work, outputs, engine)

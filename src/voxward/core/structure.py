@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import functools
 import reprlib
 import types
 import typing
@@ -20,6 +21,8 @@ _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 4, 20, 20, 20
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 _MOST = 300
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+"""The types of values that are plain data as they are."""
 
 
 def shown(value: Any) -> str:
@@ -38,6 +41,8 @@ def to_data(value: Any) -> Any:
     Args:
         value: A dataclass, mapping, list, tuple or plain value, nested in any way.
     """
+    if type(value) in _PLAIN:  # asked first: most of all values are such, and a folder of records holds millions
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_data(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
@@ -120,6 +125,8 @@ def _build_tuple(kind: Any, data: Any, path: str, problems: list[str]) -> Any:
         return _expect(False, data, "a list", path, problems)
     kinds = typing.get_args(kind)
     if len(kinds) == 2 and kinds[1] is Ellipsis:
+        if kinds[0] in _PLAIN and all(type(entry) is kinds[0] for entry in data):
+            return tuple(data)
         kinds = (kinds[0],) * len(data)
     if len(kinds) != len(data):
         return _expect(False, data, f"a list of {len(kinds)}", path, problems)
@@ -142,8 +149,7 @@ def _build_mapping(kind: Any, data: Any, path: str, problems: list[str]) -> Any:
 def _build_dataclass(cls: type, data: Any, path: str, problems: list[str]) -> Any:
     if not isinstance(data, Mapping):
         return _expect(False, data, "a mapping", path, problems)
-    known = {field.name: field for field in fields(cls)}
-    hints = typing.get_type_hints(cls)
+    known, hints = _fields(cls)
     before = len(problems)
     problems.extend(
         unknown_name("key", _join(path, key), {_join(path, name): 1 for name in known})
@@ -163,6 +169,12 @@ def _build_dataclass(cls: type, data: Any, path: str, problems: list[str]) -> An
         return None
     problems.extend(_join(path, problem) for problem in _own_problems(value))
     return value
+
+
+@functools.cache
+def _fields(cls: type) -> tuple[Mapping[str, Field[Any]], Mapping[str, Any]]:
+    """The fields of a dataclass by name, and their types: Python parses the types from text each time it is asked."""
+    return {field.name: field for field in fields(cls)}, typing.get_type_hints(cls)
 
 
 def _own_problems(value: Any) -> list[str]:

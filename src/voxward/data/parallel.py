@@ -30,7 +30,8 @@ def for_each_case(
         work: The function that is called with each case.
         cases: The cases.
         workers: How many cases are worked on at once.
-        progress: A function that is told, in this thread, after each case how many are done, and of how many.
+        progress: A function that is told how many cases are done, and of how many, before the first case and after each
+            one, in this thread.
         failures: Gets the cases that failed; None raises them all together.
 
     Returns:
@@ -43,6 +44,8 @@ def for_each_case(
     if workers < 1:
         raise UserError(f"workers must be at least 1, got {workers}")
     kept = Failures() if failures is None else failures
+    if progress is not None:
+        progress(0, len(cases))
     with ThreadPoolExecutor(workers) as pool:
         try:
             futures = {pool.submit(work, case): case for case in cases}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from voxward.core.progress import BEFORE, RUNNING, SHARE, Progress
-from voxward.engine.engine import Work
+from voxward.engine.engine import Engine, Work
 
 U = TypeVar("U")
 
@@ -56,12 +56,24 @@ class Course(Generic[U]):
         """Return the same work, which reports what runs whenever a unit begins."""
         return _Told(self, work)
 
+    def run(self, units: Sequence[U], work: Work[U], engine: Engine) -> None:
+        """Do all units in one round.
+
+        Args:
+            units: The units.
+            work: The work on a unit.
+            engine: What runs the units.
+        """
+        self.plan(units, work)
+        engine.run(units, self.over(work), self.stage)
+        self.end()
+
     def told(self, stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
         """Pass on a report from within the unit that runs; it is a `core.progress.Progress`."""
-        self.progress(stage, done, total, **figures)
         if total and self._running is not None and (self._inner is None or stage == self._inner):
             self._fraction = max(self._fraction, min(1.0, done / total))
             self._report()
+        self.progress(stage, done, total, **figures)
 
     def end(self) -> None:
         """Report that all units are finished."""

@@ -22,6 +22,7 @@ from voxward.data.io import volume_stem
 from voxward.data.nan import dataset_reading_nan, reading_nan
 from voxward.data.places import dataset_within, within
 from voxward.data.splits import declared_folds, load_split
+from voxward.engine.course import Course
 from voxward.engine.engine import InProcess
 from voxward.metrics.policies import Scoring
 from voxward.pipeline.precision import resolve_device, resolve_precision
@@ -71,6 +72,15 @@ class FoldRun:
         path = self.folder / "metrics.json"
         foreground = without_format(read_json(path), str(path))["foreground"]
         return float(foreground["mean"]) if foreground else -1.0
+
+
+def runs_course(progress: Progress) -> Course[FoldRun]:
+    """Return what reports on the runs, each of which takes as long as another, and most of that for its training.
+
+    Args:
+        progress: What the reports go to.
+    """
+    return Course("runs", progress, lambda run: f"{run.folder.name}, fold {run.fold}", lambda run: 1.0, inner="train")
 
 
 @dataclass(frozen=True)

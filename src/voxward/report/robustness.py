@@ -91,7 +91,8 @@ def _attacks(view: View, model: str) -> list[str]:
     """The model's controls, the usual ones first, then its attacks by name."""
     mine = [record for record in view.records if record.model == model]
     # The check at eps 1 and the look at the model itself are no controls of a size.
-    controls = {r.attack for r in mine if r.kind == "control" and r.eps in (0.0, *view.eps) and r.attack != PROBE}
+    sizes = {0.0, *view.eps}
+    controls = {r.attack for r in mine if r.kind == "control" and r.eps in sizes and r.attack != PROBE}
     usual = [name for name in CONTROLS if name in controls]
     return usual + sorted(controls - set(usual)) + sorted({r.attack for r in mine if r.kind == "attack"})
 

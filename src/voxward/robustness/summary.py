@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -71,12 +72,12 @@ class View:
     policy: str | None = None
     attacks: Collection[str] | None = None
 
-    @property
+    @cached_property
     def models(self) -> tuple[str, ...]:
         """Return the names of the models, sorted."""
         return tuple(sorted({record.model for record in self.records}))
 
-    @property
+    @cached_property
     def eps(self) -> tuple[float, ...]:
         """Return the sizes at which there are attacks, in ascending order.
 
@@ -101,8 +102,7 @@ class View:
         Raises:
             UserError: The model has no clean control.
         """
-        clean = (record for record in self.records if record.model == model and record.attack == CLEAN)
-        found = {record.case: record.clean_dice(self.deployed, self.policy) for record in clean}
+        found = {record.case: record.clean_dice(self.deployed, self.policy) for record in self._clean_controls(model)}
         if not found:
             raise UserError(f"there is no clean control of model {model!r}: run the control {CLEAN!r} first")
         return found
@@ -124,16 +124,20 @@ class View:
 
         The clean case is always one of the candidates, because leaving a volume unchanged is a legal perturbation, too.
         """
-        clean = {record.case_key: self._clean(record) for record in self.records if record.attack == CLEAN}
         found: dict[Key, Worst] = {}
-        for record in self.records:
-            if not self._counts(record):
-                continue
+        for model, eps in self._attacked:
+            found |= self._worst_at(model, eps)
+        return found
+
+    def _worst_at(self, model: str, eps: float) -> dict[Key, Worst]:
+        clean = {record.case: self._clean(record) for record in self._clean_controls(model)}
+        found: dict[Key, Worst] = {}
+        for record in self._attacked.get((model, eps), ()):
             key = Key(record.model, record.case, record.eps)
             candidates = [Worst(record.dice(self.deployed, self.policy), record.scores(self.deployed))]
             if not self.deployed or record.deployed_clean is not None:
                 candidates.append(self._clean(record))
-            candidates += [known for known in (found.get(key), clean.get(record.case_key)) if known is not None]
+            candidates += [known for known in (found.get(key), clean.get(record.case)) if known is not None]
             found[key] = min(candidates, key=lambda candidate: candidate.dice)
         return found
 
@@ -144,8 +148,7 @@ class View:
             model: Name of the model.
             eps: Size of the perturbations.
         """
-        chosen = [r for r in self.records if r.model == model and (r.eps == eps or r.attack == CLEAN)]
-        return {key.case: worst.dice for key, worst in replace(self, records=chosen).worst().items()}
+        return {key.case: worst.dice for key, worst in self._worst_at(model, eps).items()}
 
     def robust_dice(self, model: str, eps: float) -> Summary | None:
         """Return the summary of the worst-case Dice over the cases of a model.
@@ -201,12 +204,10 @@ class View:
             (eps, Dice over the cases that define the class), from the clean Dice at eps 0 upwards.
         """
         values: dict[float, list[float | None]] = {}
-        for record in self.records:
-            if record.model == model and record.attack == CLEAN:
-                values.setdefault(0.0, []).append(record.clean_scores(self.deployed)[place])
-        for key, worst in self.worst().items():
-            if key.model == model and key.eps:
-                values.setdefault(key.eps, []).append(worst.scores[place])
+        for record in self._clean_controls(model):
+            values.setdefault(0.0, []).append(record.clean_scores(self.deployed)[place])
+        for eps in (size for name, size in self._attacked if name == model and size):
+            values[eps] = [worst.scores[place] for worst in self._worst_at(model, eps).values()]
         summaries = ((eps, summarise(found)) for eps, found in sorted(values.items()))
         return tuple((eps, summary) for eps, summary in summaries if summary is not None)
 
@@ -257,6 +258,27 @@ class View:
         """
         a, b = (self.case_dice(model, eps) for model in (first, second))
         return summarise([a[case] - b[case] for case in sorted({*a} & {*b})])
+
+    @cached_property
+    def _attacked(self) -> Mapping[tuple[str, float], Sequence[Record]]:
+        """The records that worst cases are taken over, by model and eps: a folder may hold very many."""
+        found: dict[tuple[str, float], list[Record]] = {}
+        for record in self.records:
+            if self._counts(record):
+                found.setdefault((record.model, record.eps), []).append(record)
+        return found
+
+    @cached_property
+    def _controls(self) -> Mapping[str, Sequence[Record]]:
+        """The clean control of each model."""
+        found: dict[str, list[Record]] = {}
+        for record in self.records:
+            if record.attack == CLEAN:
+                found.setdefault(record.model, []).append(record)
+        return found
+
+    def _clean_controls(self, model: str) -> Sequence[Record]:
+        return self._controls.get(model, ())
 
     def _counts(self, record: Record) -> bool:
         """Return whether the worst case is taken over this record, too."""

@@ -75,6 +75,7 @@ def predict_cases(
             _check(system, case)
     made_by, again = system.fingerprint(), list[str]()
     for n, (case, path) in enumerate(zip(cases, targets, strict=True)):
+        progress("predict", n, len(cases), running=case.id)
         if case.id not in kept.cases:
             with kept.of(case):
                 how = digest(made_by, case_digest(case))
@@ -82,7 +83,7 @@ def predict_cases(
                     other = path.exists() and not outputs.made(path.name, how)
                     again += [case.id] if resume and other else []
                     _segment_file(system, case, (outputs, probabilities), path.name, how, progress)
-        progress("predict", n + 1, len(cases))
+    progress("predict", len(cases), len(cases))
     _warn_of_others(again, outputs)
     kept.found[:] = kept.ordered(cases)
     written = tuple(path for case, path in zip(cases, targets, strict=True) if case.id not in kept.cases)

@@ -148,11 +148,12 @@ def self_test(
         )
     found = _Findings()
     for n, (part, case) in enumerate(wanted):
+        progress("cases", n, len(wanted), running=f"{case.id} ({part.part})")
         failures = Failures(fail_fast)
         with failures.of(case):
             found.compared.append(_compare(part, case, progress))
         found.failed += [f"{part.part} {case.id}: {failure.reason}" for failure in failures.found]
-        progress("cases", n + 1, len(wanted))
+    progress("cases", len(wanted), len(wanted))
     return SelfTest(system.name, str(system.device), tuple(found.compared), tuple(found.failed), tuple(without))
 
 

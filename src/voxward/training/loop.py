@@ -110,7 +110,7 @@ class TrainingSitting(Sitting):
             ended = state.step == state.total_steps
             if ended or state.must_validate:
                 self._validate_and_save()
-            self.progress("train", state.step, state.total_steps, **self.figures)
+            self.progress("train", state.step, state.total_steps, **self.figures, **self.time_left())
             if ended:
                 if self.budget is not None:
                     self._warn(state.step, ended=True)

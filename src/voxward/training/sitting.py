@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from voxward.core.progress import Progress
+from voxward.core.progress import SECONDS_LEFT, Progress
 from voxward.training.budget import Clock
 from voxward.training.interrupt import Interrupted, stop_on_signal
 from voxward.training.log import TrainingLog
@@ -80,6 +80,10 @@ class Sitting(ABC):
     def seconds(self) -> float:
         """Return the seconds of all sittings so far."""
         return self.before + self.clock() - self._started
+
+    def time_left(self) -> dict[str, float]:
+        """Return what is left of the time budget, as a figure of a report of progress; nothing without a budget."""
+        return {} if self.budget is None else {SECONDS_LEFT: max(0.0, self.budget - self.seconds())}
 
     def seconds_since(self, began: float) -> float:
         """Return the seconds since the clock showed `began`, after the device has done all that it was given."""

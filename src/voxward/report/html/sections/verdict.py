@@ -2,10 +2,278 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from voxward.report.html.light import Light, light
 from voxward.report.html.page import Setting
-from voxward.report.sources import Sources
+from voxward.report.html.scope import change_text, chooser_text, classes_text, measured_lines, scans_text
+from voxward.report.html.strings import STRINGS, count, say
+from voxward.report.html.unmeasured import Gap, gaps
+from voxward.report.measured import AtSize, Change, Measured, Unmeasurable, measured
+from voxward.report.sources import AttackSource, Sources
+from voxward.report.table import Column, Row, Table
+from voxward.report.text import UNDEFINED, interval_text, number_text
+from voxward.robustness.record import NOISE
+from voxward.robustness.require import Requirement, Verdict, parse_requirement
+from voxward.robustness.sanity import STANDARD
+
+_NAMED = 5
 
 
-def verdict(sources: Sources, setting: Setting) -> tuple[str, ...] | None:
-    """Return the sentences of the verdict; None where nothing was measured."""
-    return tuple(f"{len({r.case for r in one.records})} scans: {one.name}" for one in sources.attacks if one.records)
+@dataclass(frozen=True)
+class Tile:
+    """A figure that is seen first, and what it is of."""
+
+    value: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A check that failed: what was found, and what that means for the reader."""
+
+    found: str
+    means: str
+
+
+@dataclass(frozen=True)
+class SystemVerdict:
+    """What was found on one system.
+
+    Attributes:
+        name: The system.
+        alarm: That checks failed; empty where none did.
+        faults: The checks that failed.
+        tiles: The figures that are seen first.
+        sentences: What was found, in words.
+        table: The same for each size of the change; None where no attack has finished.
+        failing: What stands before the scans that lose more than half; empty where none does.
+        scans: These scans, the worst first.
+        notes: What a reader must know besides.
+    """
+
+    name: str
+    alarm: str
+    faults: tuple[Fault, ...]
+    tiles: tuple[Tile, ...] = ()
+    sentences: tuple[str, ...] = ()
+    table: Table | None = None
+    failing: str = ""
+    scans: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A line of what the protocol requires, and whether it holds."""
+
+    light: Light
+    sentence: str
+    written: str
+    measured: str
+
+
+@dataclass(frozen=True)
+class FolderVerdict:
+    """What was found in one attack folder.
+
+    Attributes:
+        name: The folder.
+        systems: What was found on each system.
+        judged: What the protocol requires.
+        unjudged: Why nothing was judged; empty where something was.
+        measured: What was measured, one sentence each.
+        gaps: What was not measured.
+    """
+
+    name: str
+    systems: tuple[SystemVerdict, ...] = ()
+    judged: tuple[Judged, ...] = ()
+    unjudged: str = ""
+    measured: tuple[str, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+
+
+def verdict(sources: Sources, setting: Setting) -> tuple[FolderVerdict, ...]:
+    """Return what was found in each attack folder; without one, the page says that no attack was measured."""
+    return tuple(_folder(one) for one in sources.attacks)
+
+
+def _folder(source: AttackSource) -> FolderVerdict:
+    judged = tuple(_judged(source, one) for one in source.verdicts)
+    key = "require_unknown" if source.protocol is None else "require_none"
+    return FolderVerdict(
+        source.name,
+        tuple(_system(source, one) for one in measured(source)),
+        judged,
+        "" if judged or (source.protocol is not None and source.protocol.require) else say("verdict", key),
+        measured_lines(source),
+        gaps(source),
+    )
+
+
+def _system(source: AttackSource, one: Measured | Unmeasurable) -> SystemVerdict:
+    faults = _faults(source, one.model)
+    alarm = count("verdict", "banner", len(faults), system=one.model) if faults else ""
+    if isinstance(one, Unmeasurable):
+        why = say("verdict", "no_figures", system=one.model, why=one.why)
+        return SystemVerdict(one.model, alarm, faults, sentences=(why,))
+    tiles, notes = _tiles(one), _notes(source, one)
+    last = one.sizes[-1] if one.sizes else None
+    if last is None:
+        return SystemVerdict(one.model, alarm, faults, tiles, _sentences(source, one), notes=notes)
+    lost = last.attack.lost
+    return SystemVerdict(
+        one.model, alarm, faults, tiles, _sentences(source, one), table=_table(one),
+        failing=count("verdict", "failing", len(lost), size=last.text) if lost else "",
+        scans=_scans(last.attack), notes=notes,
+    )  # fmt: skip
+
+
+def _faults(source: AttackSource, model: str) -> tuple[Fault, ...]:
+    failed = [one for one in source.findings if one.passed is False and one.text.startswith(f"{model}: ")]
+    return tuple(
+        Fault(
+            say("verdict", "banner_found", text=one.text.removeprefix(f"{model}: ")),
+            STRINGS["checks"].get(f"{one.name}_means", say("checks", "other_means")),
+        )
+        for one in failed
+    )
+
+
+def _tiles(one: Measured) -> tuple[Tile, ...]:
+    tiles = [Tile(number_text(one.clean.mean, 2), say("verdict", "tile_clean"))]
+    for last in one.sizes[-1:]:
+        change, noise = last.attack, last.noise.get(NOISE)
+        tiles.append(Tile(number_text(change.dice.mean, 2), say("verdict", "tile_attack", size=last.text)))
+        if noise is not None:
+            tiles.append(Tile(number_text(noise.dice.mean, 2), say("verdict", "tile_noise", size=last.text)))
+        lost = say("verdict", "tile_of", k=len(change.lost), n=len(change.cases))
+        tiles.append(Tile(lost, say("verdict", "tile_lost", size=last.text)))
+    return tuple(tiles)
+
+
+def _sentences(source: AttackSource, one: Measured) -> tuple[str, ...]:
+    key = "clean_patch" if one.view.records[0].mode == "patch" else "clean"
+    scans, classes = scans_text(source, one.clean.n), classes_text(one.classes)
+    first = say("verdict", key, scans=scans, system=one.model, classes=classes, dice=number_text(one.clean.mean, 2))
+    if not one.sizes:
+        return first, say("verdict", "no_attack")
+    last = one.sizes[-1]
+    return f"{first} {_attacked(one, last)}", *_noise(source, one, last)
+
+
+def _attacked(one: Measured, last: AtSize) -> str:
+    change, dice = last.attack, last.attack.dice
+    fell = number_text(dice.mean, 2) != number_text(change.clean, 2)
+    sentence = say(
+        "verdict", "attacked" if fell else "unharmed", change=change_text(one.view.records, last.text),
+        chooser=chooser_text(one.attacks), dice=number_text(dice.mean, 2), interval=_interval(change),
+    )  # fmt: skip
+    fewer = say("verdict", "fewer", k=dice.n, n=one.clean.n) if dice.n < one.clean.n else ""
+    return " ".join(filter(None, (sentence, _lost(change), fewer)))
+
+
+def _interval(change: Change) -> str:
+    """The interval of a mean; a single scan has none."""
+    dice = change.dice
+    ends = {"low": number_text(dice.low, 2), "high": number_text(dice.high, 2)}
+    return say("verdict", "interval", **ends) if dice.n > 1 else ""
+
+
+def _lost(change: Change) -> str:
+    lost, n = len(change.lost), len(change.cases)
+    if not lost:
+        return say("verdict", "lost_none")
+    return say("verdict", "lost_single") if n == 1 else count("verdict", "lost", lost, k=lost, of=n)
+
+
+def _noise(source: AttackSource, one: Measured, last: AtSize) -> tuple[str, ...]:
+    if not last.noise:
+        return (say("verdict", "noise_none"),)
+    tolerance = (source.protocol.sanity if source.protocol is not None else STANDARD).tolerance
+    sentences = [_noise_sentence(name, change, tolerance) for name, change in last.noise.items()]
+    attack = last.attack
+    # Noise that takes hardly anything from scans that an attack of the same size takes much from.
+    calm = all(change.dice.mean > change.clean - tolerance and not change.lost for change in last.noise.values())
+    if calm and attack.clean - attack.dice.mean > 10 * tolerance:
+        sentences.append(say("verdict", "noise_choice"))
+    return (" ".join(sentences),)
+
+
+def _noise_sentence(name: str, change: Change, tolerance: float) -> str:
+    dice, lost = change.dice.mean, change.lost
+    values = {"noise": say("verdict", name), "dice": number_text(dice, 2), "clean": number_text(change.clean, 2)}
+    if dice < change.clean - tolerance:
+        return say("verdict", "noise_harm", **values)
+    if lost:
+        return count("verdict", "noise_scans", len(lost), cases=_few([one.case for one in lost]), **values)
+    return say("verdict", "noise_rise" if dice > change.clean + tolerance else "noise_safe", **values)
+
+
+def _table(one: Measured) -> Table:
+    noises = [name for name in ("noise", "gaussian", "rician") if any(name in size.noise for size in one.sizes)]
+    headings = [say("verdict", f"column_{name}") for name in ("size", "dice", "lost", *noises)]
+    columns = (Column(headings[0], "left"), *map(Column, headings[1:]))
+    clean = (say("verdict", "unchanged"), interval_text(one.clean), "", *("" for _ in noises))
+    rows = [Row(clean), *(Row(_row(size, noises)) for size in one.sizes)]
+    return Table(columns, tuple(rows))
+
+
+def _row(size: AtSize, noises: Sequence[str]) -> tuple[str, ...]:
+    attack = size.attack
+    found = [size.noise.get(name) for name in noises]
+    return (
+        size.text, interval_text(attack.dice), say("verdict", "tile_of", k=len(attack.lost), n=len(attack.cases)),
+        *(UNDEFINED if change is None else number_text(change.dice.mean) for change in found),
+    )  # fmt: skip
+
+
+def _scans(change: Change) -> str:
+    shown = [
+        say("verdict", "failing_case", case=one.case, clean=number_text(one.clean, 2), dice=number_text(one.dice, 2))
+        for one in change.lost[:_NAMED]
+    ]
+    more = len(change.lost) - _NAMED
+    return ", ".join(shown) + (f" {count('verdict', 'failing_more', more)}" if more > 0 else "")
+
+
+def _notes(source: AttackSource, one: Measured) -> tuple[str, ...]:
+    gone = (source.protocol.sanity if source.protocol is not None else STANDARD).gone
+    empty = sorted(case for case, dice in one.cases.items() if dice < gone)
+    notes = [count("verdict", "empty", len(empty), cases=_few(empty))] if empty else []
+    if source.protocol is not None and source.protocol.erase is not None:
+        notes.append(say("verdict", "erase", name=source.protocol.erase))
+    if one.view.records[0].mode == "patch":
+        notes.append(say("verdict", "patch"))
+    if one.attacks and not one.white_box:
+        notes.append(say("verdict", "gradientless"))
+    return tuple(notes)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+def _judged(source: AttackSource, one: Verdict) -> Judged:
+    requirement = parse_requirement(one.requirement)
+    sentence = _required(requirement)
+    if len(source.models) > 1:
+        sentence = say("verdict", "require_system", system=one.system, sentence=sentence)
+    else:
+        sentence = sentence[:1].upper() + sentence[1:]
+    value = say("verdict", "require_missing" if one.value is None else "require_value", value=number_text(one.value))
+    left = count("verdict", "require_left", one.failed) if one.failed else ""
+    return Judged(
+        light(one.met if one.value is not None else None), sentence, one.requirement,
+        " ".join(filter(None, (value, left))),
+    )  # fmt: skip
+
+
+def _required(requirement: Requirement) -> str:
+    size = requirement.text.partition("@")[2].partition(requirement.sign)[0].strip()
+    figure = say("verdict", f"figure_{requirement.figure}", size=size)
+    if requirement.low:
+        figure = say("verdict", "figure_low", figure=figure)
+    return say("verdict", f"sign_{requirement.sign}", figure=figure, limit=f"{requirement.limit:g}")

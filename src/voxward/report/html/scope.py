@@ -1,0 +1,91 @@
+"""What was measured, spelt out: scans, classes, what an attack may change, attacks, and what the Dice is of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from voxward.core.errors import UserError
+from voxward.core.wording import eps_text
+from voxward.report.benchmark import comparable
+from voxward.report.html.strings import count, listed, say
+from voxward.report.sources import AttackSource
+from voxward.robustness.record import CLEAN, Record
+
+_NAMED = 5
+_CLASSES = 4
+
+
+def scans_text(source: AttackSource, n: int) -> str:
+    """Return "13 scans" or, where the dataset is known, "13 scans of Task04_Hippocampus"."""
+    return count("verdict", "scans", n)
+
+
+def classes_text(classes: Sequence[str]) -> str:
+    """Return the names of the classes as a list, without those beyond the first few."""
+    if len(classes) <= _CLASSES + 1:
+        return listed(classes)
+    return listed([*classes[:_CLASSES], count("verdict", "classes_more", len(classes) - _CLASSES)])
+
+
+def change_text(records: Sequence[Record], size: str) -> str:
+    """Return what an attack may change: "each voxel by at most 8/255 of the intensity range".
+
+    Args:
+        records: Records of one threat model.
+        size: The size as text.
+    """
+    threat = next((record for record in records if record.kind == "attack"), records[0]).threat
+    unit = "range" if threat.unit == "range" else "native" if size.endswith("HU") else "raw"
+    return say("threat", f"{threat.norm}_{unit}", size=size)
+
+
+def size_text(record: Record, eps: float) -> str:
+    """Return a size of the change as text, in the unit of a record."""
+    return eps_text(eps, record.threat.unit)
+
+
+def chooser_text(attacks: Sequence[str]) -> str:
+    """Return "one attack (pgd)" or "the strongest of 9 attacks"."""
+    return count("verdict", "chooser", len(attacks), names=", ".join(attacks))
+
+
+def measured_lines(source: AttackSource) -> tuple[str, ...]:
+    """Return what was measured, one sentence each; none without records."""
+    if not source.records:
+        return ()
+    records, first = source.records, source.records[0]
+    scans = scans_text(source, len({record.case for record in records if record.attack == CLEAN}))
+    lines = [say("verdict", "measured_scans", scans=scans), *_left_out(source)]
+    classes = "measured_class" if len(first.classes) == 1 else "measured_classes"
+    lines.append(say("verdict", classes, classes=listed(first.classes)))
+    return (*lines, *_attacks(source), say("verdict", f"measured_{first.mode}"), *_file(source))
+
+
+def _left_out(source: AttackSource) -> list[str]:
+    failed = {one.case for one in source.failed}
+    named = [say("verdict", "measured_failed_case", case=one.case, reason=one.reason) for one in source.failed]
+    missing = sorted({*source.case_ids} - {record.case for record in source.records} - failed)
+    lines = [count("verdict", "measured_failed", len(named), cases="; ".join(named[:_NAMED]))] if named else []
+    more = [count("verdict", "measured_missing", len(missing), cases=", ".join(missing[:_NAMED]))] if missing else []
+    return lines + more
+
+
+def _attacks(source: AttackSource) -> list[str]:
+    rows = [record for record in source.records if record.kind == "attack"]
+    if not rows:
+        return []
+    names = sorted({record.attack for record in rows})
+    sizes = [size_text(rows[0], eps) for eps in sorted({record.eps for record in rows})]
+    change = change_text(rows, sizes[-1])
+    return [
+        say("verdict", "measured_change", change=change, sizes=listed(sizes)),
+        count("verdict", "measured_attacks", len(names), names=listed(names)),
+    ]
+
+
+def _file(source: AttackSource) -> list[str]:
+    try:
+        deployed = comparable(source.records).deployed
+    except UserError:
+        return []
+    return [say("verdict", "measured_file" if deployed else "measured_array")]

@@ -1,0 +1,71 @@
+"""Every word that a reader of the page sees, so that the page can be translated in one place.
+
+Templates have these texts as `t`, and scripts have those of `script` as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from voxward.report.html.strings.cases import CASES, VOLUMES
+from voxward.report.html.strings.trust import CHECKS, GAPS, TRUST
+from voxward.report.html.strings.verdict import THREAT, VERDICT
+
+LANGUAGE = "en"
+
+STRINGS: Mapping[str, Mapping[str, str]] = {
+    "page": {
+        "title": "How robust is the segmentation? {names}",
+        "empty_title": "How robust is the segmentation?",
+        "skip": "Skip to the content",
+        "contents": "Contents",
+        "problems": "What is missing on this page",
+        "problems_text": "These files or folders could not be shown. No figure on this page is over them.",
+        "download": "Download all figures (JSON)",
+        "written": "Written by voxward {version} on {date} (UTC).",
+        "offline": "This file needs no network. Nothing on it leaves your computer.",
+    },
+    "verdict": VERDICT,
+    "threat": THREAT,
+    "leaderboard": {"heading": "The systems compared"},
+    "curves": {"heading": "How the segmentation gets worse"},
+    "visibility": {"heading": "How visible is the change?"},
+    "cases": CASES,
+    "volumes": VOLUMES,
+    "histories": {"heading": "Training and search"},
+    "trust": TRUST,
+    "checks": CHECKS,
+    "gaps": GAPS,
+    "words": {"list": "{first} and {last}"},
+    "script": {},
+}
+
+
+def say(section: str, key: str, **values: object) -> str:
+    """Return a text with values put in.
+
+    Args:
+        section: The section of `STRINGS`.
+        key: The text's key there.
+        values: What the text names in braces.
+    """
+    return STRINGS[section][key].format(**values)
+
+
+def count(section: str, key: str, n: int, **values: object) -> str:
+    """Return the text for one thing, whose key ends with `_one`, or for any other number, `_many`.
+
+    Args:
+        section: The section of `STRINGS`.
+        key: The key without its ending.
+        n: The number, which the text may name, too.
+        values: What the text names in braces.
+    """
+    return say(section, f"{key}_one" if n == 1 else f"{key}_many", n=n, **values)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a list in a sentence: "liver", "liver and tumour", "liver, tumour and cyst"."""
+    if len(names) < 2:
+        return "".join(names)
+    return say("words", "list", first=", ".join(names[:-1]), last=names[-1])

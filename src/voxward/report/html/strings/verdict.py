@@ -1,0 +1,132 @@
+"""The words of the verdict, and how a threat model is spelt out."""
+
+from __future__ import annotations
+
+VERDICT = {
+    "heading": "What was found",
+    "dice": "The Dice score says how well two outlines agree: 1 is the same outline as the expert's, 0 is nothing in "
+    "common.",
+    "no_attack_folder": "No attack was measured. This page says nothing about how robust a system is: voxward attack "
+    "measures that.",
+    "nothing": "Nothing was measured here yet, so nothing can be said.",
+    "no_figures": "No verdict on {system}: {why}.",
+    # What the system does without an attack, and under the strongest one.
+    "scans_one": "1 scan",
+    "scans_many": "{n} scans",
+    "of_dataset": "{scans} of {dataset}",
+    "clean": "On {scans}, {system} finds {classes} with a mean Dice of {dice} when nothing is changed.",
+    "clean_patch": "On one window of each scan ({scans}), the bare network of {system} finds {classes} with a mean "
+    "Dice of {dice} when nothing is changed.",
+    "patch": "The deployed pipeline was not attacked: it may be more or less robust than its bare network.",
+    "classes_more_one": "1 more class",
+    "classes_more_many": "{n} more classes",
+    "attacked": "Changes of {change}, chosen by {chooser}, lower that to {dice}{interval}.",
+    "unharmed": "Changes of {change}, chosen by {chooser}, leave it at {dice}{interval}.",
+    "chooser_one": "one attack ({names})",
+    "chooser_many": "the strongest of {n} attacks",
+    "interval": " (95 % interval {low} to {high})",
+    "lost_one": "{k} of {of} scans loses more than half of its Dice.",
+    "lost_many": "{k} of {of} scans lose more than half of their Dice.",
+    "lost_none": "No scan loses more than half of its Dice.",
+    "lost_single": "This scan loses more than half of its Dice.",
+    "fewer": "These figures are over {k} of {n} scans.",
+    "no_attack": "No attack has finished on this system, so nothing can be said about how robust it is.",
+    "gradientless": "None of these attacks knew the inside of the system. Such attacks are weak: assume that a "
+    "stronger one lowers the Dice further.",
+    "erase": "Only {name} counts here. The attacks tried to make it vanish; other classes were not looked at.",
+    # Which scans fail.
+    "failing_one": "The scan that loses more than half at {size}:",
+    "failing_many": "The scans that lose more than half at {size}, worst first:",
+    "failing_case": "{case} (from {clean} to {dice})",
+    "failing_more_one": "and 1 more",
+    "failing_more_many": "and {n} more",
+    "failing_link": "see all scans",
+    "empty_one": "On 1 scan the system finds next to nothing even when nothing is changed ({cases}). An attack can "
+    "take little from it, so look at this scan first.",
+    "empty_many": "On {n} scans the system finds next to nothing even when nothing is changed ({cases}). An attack can "
+    "take little from them, so look at these scans first.",
+    # Random noise.
+    "noise": "Random noise of the same size",
+    "gaussian": "Gaussian noise as strong in all as the worst attack",
+    "rician": "Rician noise as strong in all as the worst attack",
+    "noise_safe": "{noise} leaves {dice}: the system is stable against it.",
+    "noise_harm": "{noise} alone lowers the Dice from {clean} to {dice}: the system is not safe against random noise.",
+    "noise_scans_one": "{noise} leaves {dice} on average, but 1 scan loses more than half ({cases}): the system is not "
+    "safe against random noise.",
+    "noise_scans_many": "{noise} leaves {dice} on average, but {n} scans lose more than half ({cases}): the system is "
+    "not safe against random noise.",
+    "noise_rise": "{noise} does not lower the Dice, it rises from {clean} to {dice}: the segmentation changes with "
+    "noise, but does not get worse.",
+    "noise_none": "Random noise of the same size was not measured, so nothing can be said about it.",
+    "noise_choice": "So it is the choice of the changes that does the harm, not their size.",
+    # The tiles and the table.
+    "tile_clean": "unchanged scans",
+    "tile_attack": "under attack, {size}",
+    "tile_noise": "random noise, {size}",
+    "tile_lost": "scans that lose more than half, {size}",
+    "tile_of": "{k} of {n}",
+    "column_size": "Largest change",
+    "column_dice": "Mean Dice under attack [95 % interval]",
+    "column_lost": "Scans that lose more than half",
+    "column_noise": "Random noise of this size",
+    "column_gaussian": "Gaussian noise of equal RMS",
+    "column_rician": "Rician noise of equal RMS",
+    "table": "The Dice of {system} at each size of the change",
+    "unchanged": "none",
+    # Checks that failed.
+    "banner_one": "Do not rely on the figures of {system}: a check failed.",
+    "banner_many": "Do not rely on the figures of {system}: {n} checks failed.",
+    "banner_found": "What was found: {text}.",
+    # Requirements.
+    "require": "What must hold",
+    "require_none": "The protocol requires nothing, so nothing was judged as passed or failed. Whether these figures "
+    "are good enough is for you to say.",
+    "require_unknown": "The folder does not say how robustness was measured, so no requirement could be judged.",
+    "require_system": "{system}: {sentence}",
+    "require_value": "Measured: {value}.",
+    "require_missing": "There are no records of it.",
+    "require_left_one": "1 scan failed. It might be the worst one, so nothing counts as passed.",
+    "require_left_many": "{n} scans failed. They might be the worst ones, so nothing counts as passed.",
+    "passed": "passed",
+    "failed": "failed",
+    "open": "not measured",
+    "figure_clean_dice": "mean Dice without an attack",
+    "figure_robust_dice": "mean Dice under the strongest attack at {size}",
+    "figure_robust_accuracy": "share of scans that keep at least half of the system's mean Dice at {size}",
+    "figure_low": "lower end of the 95 % interval of the {figure}",
+    "sign_>=": "{figure} at least {limit}",
+    "sign_>": "{figure} above {limit}",
+    "sign_<=": "{figure} at most {limit}",
+    "sign_<": "{figure} below {limit}",
+    # What was measured, and what was not.
+    "measured": "What was measured",
+    "not_measured": "What was not measured",
+    "not_measured_more": "Why each of these matters",
+    "measured_scans": "Scans: {scans}.",
+    "measured_failed_one": "1 scan failed, and no figure is over it: {cases}.",
+    "measured_failed_many": "{n} scans failed, and no figure is over them: {cases}.",
+    "measured_missing_one": "1 scan has no results yet, and no figure is over it: {cases}.",
+    "measured_missing_many": "{n} scans have no results yet, and no figure is over them: {cases}.",
+    "measured_failed_case": "{case} ({reason})",
+    "measured_classes": "What is outlined: {classes}. The Dice is the mean over the classes.",
+    "measured_class": "What is outlined: {classes}.",
+    "measured_change": "What an attack may change: {change}. Sizes: {sizes}.",
+    "measured_attacks_one": "Attack: {names}.",
+    "measured_attacks_many": "Attacks: {names}. For each scan the most harmful one counts.",
+    "measured_file": "Every Dice is of a file: the changed scan was written in the scan's own number type, read again "
+    "and segmented as in everyday use.",
+    "measured_array": "Every Dice is of the numbers that the attack computed. They were not written to a file and read "
+    "again, which would round them.",
+    "measured_volume": "The whole deployed pipeline was attacked, from the scan to the segmentation.",
+    "measured_patch": "The bare network was attacked on one window of each scan, not the deployed pipeline.",
+}
+
+THREAT = {
+    "linf_range": "each voxel by at most {size} of the intensity range",
+    "linf_native": "each voxel by at most {size}",
+    "linf_raw": "each voxel by at most {size} units of the stored intensity",
+    "l2_range": "all voxels together by at most {size} of the intensity range (the root of the sum of the squares)",
+    "l2_native": "all voxels together by at most {size} (the root of the sum of the squares)",
+    "l2_raw": "all voxels together by at most {size} units of the stored intensity (the root of the sum of the "
+    "squares)",
+}

@@ -1,0 +1,266 @@
+"""The verdict's claims are those of the raw records, in sentences that are true and read well."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from tests.report.html.attack_source import attack_source, sources_of
+from tests.robustness import books
+from tests.robustness.books import clean, record
+from voxward.attacks.threat import ThreatModel
+from voxward.core.errors import Failure
+from voxward.metrics.summary import bootstrap_interval
+from voxward.report.html.page import Setting, render
+from voxward.report.html.sections.verdict import FolderVerdict, SystemVerdict, verdict
+from voxward.report.sources import AttackSource, Sources
+from voxward.robustness.record import Record
+
+
+def book() -> list[Record]:
+    """Two attacks at two sizes on two cases, through the whole pipeline; see `books.book`."""
+    return [replace(one, mode="volume") for one in books.book()]
+
+
+def folder_of(source: AttackSource) -> FolderVerdict:
+    return verdict(sources_of(source), Setting())[0]
+
+
+def system_of(records: Sequence[Record], **protocol: object) -> SystemVerdict:
+    return folder_of(attack_source(records, **protocol)).systems[0]
+
+
+def text_of(system: SystemVerdict) -> str:
+    return " ".join((*system.sentences, *system.notes, system.failing, system.scans))
+
+
+def mean(scores: Sequence[float | None]) -> float:
+    known = [value for value in scores if value is not None]
+    return sum(known) / len(known)
+
+
+def by_hand(records: Sequence[Record], eps: float) -> dict[str, tuple[float, float]]:
+    """The Dice of each case without an attack and under the worst one, by plain loops over the raw records."""
+    found: dict[str, tuple[float, float]] = {}
+    for one in records:
+        if one.kind == "attack" and one.eps == eps:
+            before = mean(one.clean)
+            lowest = min(before, mean(one.adversarial))
+            found[one.case] = before, min(lowest, found.get(one.case, (0, 1))[1])
+    return found
+
+
+def test_the_sentences_and_tiles_hold_the_figures_of_the_records() -> None:
+    system = system_of(book())
+    worst = by_hand(book(), 0.2)
+    dice = [after for _, after in worst.values()]
+    lost = [case for case, (before, after) in worst.items() if after < before / 2]
+    low, high = bootstrap_interval(dice)
+    assert worst == {"a": (pytest.approx(0.8), pytest.approx(0.2)), "b": (pytest.approx(0.7), 0.0)}
+    assert system.sentences[0] == (
+        "On 2 scans, m finds liver and tumour with a mean Dice of 0.75 when nothing is changed. Changes of each voxel "
+        "by at most 0.2 of the intensity range, chosen by the strongest of 2 attacks, lower that to "
+        f"{sum(dice) / 2:.2f} (95 % interval {low:.2f} to {high:.2f}). {len(lost)} of 2 scans lose more than half of "
+        "their Dice."
+    )
+    assert [tile.value for tile in system.tiles] == ["0.75", "0.10", "2 of 2"]
+    assert system.scans == "b (from 0.70 to 0.00), a (from 0.80 to 0.20)"
+
+
+def test_each_size_has_a_row() -> None:
+    system = system_of(book())
+    assert system.table is not None
+    none, small, large = (row.cells for row in system.table.rows)
+    assert (none[0], none[1][:5]) == ("none", "0.750")
+    dice = [after for _, after in by_hand(book(), 0.1).values()]
+    noise = [mean(one.adversarial) for one in book() if one.attack == "noise"]
+    # a keeps 0.3 of 0.8, b 0.4 of 0.7.
+    assert small == ("0.1", f"{sum(dice) / 2:.3f} [0.30, 0.40]", "1 of 2", f"{sum(noise) / 2:.3f}")
+    assert large == ("0.2", "0.100 [0.00, 0.20]", "2 of 2", "n/a")
+
+
+def several(cases: int, after: float = 0.1, noise: float = 0.8) -> list[Record]:
+    """Cases c00, c01, ... that fall from 0.8 to `after`, the last one to 0, and to `noise` by random noise."""
+    records = []
+    for n in range(cases):
+        case, last = f"c{n:02}", n == cases - 1
+        records += [
+            clean(case, dice=(0.8,), classes=("liver",)),
+            record("noise", case, (noise,), 0.1, clean=(0.8,), classes=("liver",)),
+            record("pgd", case, (0.0 if last else after,), 0.1, clean=(0.8,), classes=("liver",)),
+        ]
+    return [replace(one, mode="volume") for one in records]
+
+
+def test_one_scan_and_one_attack_are_said_in_the_singular() -> None:
+    text = text_of(system_of(several(1)))
+    assert text.startswith("On 1 scan, m finds liver with a mean Dice of 0.80")
+    assert "chosen by one attack (pgd), lower that to 0.00. This scan loses more than half of its Dice." in text
+    assert "interval" not in text
+    assert "1 scans" not in text
+
+
+def test_one_of_many_scans_loses() -> None:
+    text = text_of(system_of(several(3, after=0.7)))
+    assert "1 of 3 scans loses more than half of its Dice." in text
+    assert "The scan that loses more than half at 0.1: c02 (from 0.80 to 0.00)" in text
+
+
+def test_at_most_five_scans_are_named_the_worst_first() -> None:
+    text = text_of(system_of(several(8)))
+    assert "c07 (from 0.80 to 0.00), c00 (from 0.80 to 0.10)" in text
+    assert text.endswith("and 3 more")
+    assert "c05" not in text
+
+
+def test_an_attack_that_does_nothing_lowers_nothing() -> None:
+    records = [one for one in several(3, after=0.8) if one.case != "c02"]
+    text = text_of(system_of(records))
+    assert "leave it at 0.80" in text
+    assert "No scan loses more than half of its Dice." in text
+
+
+@pytest.mark.parametrize(
+    ("noise", "sentence"),
+    [
+        (0.8, "Random noise of the same size leaves 0.80: the system is stable against it. So it is the choice"),
+        (0.6, "lowers the Dice from 0.80 to 0.60: the system is not safe against random noise."),
+        (0.9, "it rises from 0.80 to 0.90: the segmentation changes with noise, but does not get worse."),
+    ],
+)
+def test_random_noise_is_judged(noise: float, sentence: str) -> None:
+    assert sentence in text_of(system_of(several(3, noise=noise)))
+
+
+def test_a_mean_does_not_hide_the_scan_that_noise_breaks() -> None:
+    records = several(100)
+    hit = ("noise", "c04")
+    broken = [replace(one, adversarial=(0.2,)) if (one.attack, one.case) == hit else one for one in records]
+    text = text_of(system_of(broken))
+    assert "1 scan loses more than half (c04): the system is not safe against random noise." in text
+    assert "stable" not in text
+
+
+def test_without_the_noise_control_nothing_is_said_about_noise() -> None:
+    text = text_of(system_of([one for one in book() if one.attack != "noise"]))
+    assert "Random noise of the same size was not measured" in text
+    assert "safe" not in text
+
+
+def test_noise_of_equal_strength_stands_beside() -> None:
+    values = {"clean": (0.8,), "classes": ("liver",), "kind": "control", "mode": "volume"}
+    more = [record(name, f"c{n:02}", (0.78,), 0.1, **values) for name in ("gaussian", "rician") for n in range(3)]
+    system = system_of([*several(3), *more])
+    assert "Gaussian noise as strong in all as the worst attack alone lowers the Dice from 0.80 to 0.78" in text_of(
+        system
+    )
+    assert system.table is not None
+    assert system.table.rows[1].cells[-2:] == ("0.780", "0.780")
+
+
+def test_files_and_arrays_are_told_apart() -> None:
+    assert any("numbers that the attack computed" in line for line in folder_of(attack_source(book())).measured)
+    written = [replace(one, deployed=(0.5, 0.5), deployed_clean=(0.5, 0.5)) for one in book()]
+    folder = folder_of(attack_source(written))
+    assert any("Every Dice is of a file" in line for line in folder.measured)
+    assert folder.systems[0].tiles[0].value == "0.50"
+
+
+def test_a_failed_check_raises_an_alarm_that_says_what_it_means() -> None:
+    records = [replace(one, adversarial=(0.2,)) if one.attack == "noise" else one for one in several(3)]
+    system = system_of(records)
+    assert system.alarm == "Do not rely on the figures of m: a check failed."
+    assert [fault.means for fault in system.faults] == [
+        "Random noise, which no attack chose, already changes the Dice. So a fall under attack is partly that of plain "
+        "noise."
+    ]
+    assert "noise at eps 0.1 moves the mean Dice" in system.faults[0].found
+    page = render(sources_of(attack_source(records)))
+    assert '<div class="banner" role="note">' in page
+    assert not system_of(several(3)).alarm
+
+
+def test_requirements_are_lights_with_words() -> None:
+    folder = folder_of(attack_source(book(), require=("clean_dice >= 0.7", "robust_dice_low@0.2 >= 0.5")))
+    met, failed = folder.judged
+    assert (met.light.kind, met.light.word, met.sentence) == (
+        "good",
+        "passed",
+        "Mean Dice without an attack at least 0.7",
+    )
+    assert (failed.light.kind, failed.light.word) == ("bad", "failed")
+    assert failed.sentence == (
+        "Lower end of the 95 % interval of the mean Dice under the strongest attack at 0.2 at least 0.5"
+    )
+    assert failed.measured == "Measured: 0.000."
+    open_ = folder_of(attack_source([one for one in book() if one.eps < 0.2], require=("robust_dice@0.2 >= 0.5",)))
+    assert [(one.light.kind, one.light.word) for one in open_.judged] == [("open", "not measured")]
+    assert folder_of(attack_source(book())).unjudged.startswith("The protocol requires nothing")
+
+
+def test_a_failed_scan_is_named_and_passes_nothing() -> None:
+    source = attack_source(book(), failed=[Failure("z", "no label")], case_ids="abz", require=("clean_dice >= 0.7",))
+    folder = folder_of(source)
+    assert "1 scan failed, and no figure is over it: z (no label)." in folder.measured
+    assert folder.judged[0].light.kind == "bad"
+    assert "1 scan failed. It might be the worst one" in folder.judged[0].measured
+    assert "1 scan that failed" in [gap.title for gap in folder.gaps]
+
+
+def test_scans_without_results_are_named() -> None:
+    folder = folder_of(attack_source(book(), case_ids="abyz"))
+    assert "2 scans have no results yet, and no figure is over them: y, z." in folder.measured
+
+
+def test_other_kinds_of_measurement_are_said() -> None:
+    patch = text_of(system_of([replace(one, mode="patch") for one in book()]))
+    assert "On one window of each scan (2 scans), the bare network of m finds" in patch
+    assert "The deployed pipeline was not attacked" in patch
+    assert "window" not in text_of(system_of(book()))
+    blind = [replace(one, white_box=False) for one in book()]
+    assert "None of these attacks knew the inside of the system." in text_of(system_of(blind))
+    assert "Only tumour counts here." in text_of(system_of(book(), erase="tumour"))
+
+
+@pytest.mark.parametrize(
+    ("threat", "sentence"),
+    [
+        (ThreatModel(20.0, unit="native"), "Changes of each voxel by at most 20"),
+        (ThreatModel(20.0, "l2"), "Changes of all voxels together by at most 20 of the intensity range"),
+    ],
+)
+def test_what_may_change_is_said_in_the_unit_of_the_threat(threat: ThreatModel, sentence: str) -> None:
+    records = [replace(one, threat=threat, eps=one.eps * 100) for one in book()]
+    assert sentence in text_of(system_of(records))
+
+
+def test_many_classes_are_not_all_named_in_a_sentence() -> None:
+    names = tuple(f"organ {n}" for n in range(12))
+    records = [clean("a", dice=(0.5,) * 12, classes=names)]
+    system = system_of(records)
+    assert "finds organ 0, organ 1, organ 2, organ 3 and 8 more classes with" in system.sentences[0]
+    assert (
+        system.sentences[1] == "No attack has finished on this system, so nothing can be said about how robust it is."
+    )
+    assert system.table is None
+
+
+def test_records_without_a_clean_control_have_no_verdict() -> None:
+    system = system_of([record("x", "a", (0.5, 0.5), 0.1)])
+    assert system.sentences[0].startswith("No verdict on m: there is no clean control")
+
+
+def test_a_folder_without_records_says_so() -> None:
+    page = render(sources_of(attack_source([])))
+    assert "Nothing was measured here yet" in page
+    assert "No attack was measured." in render(Sources())
+
+
+def test_several_systems_and_folders_each_have_their_verdict() -> None:
+    other = [replace(one, model="n") for one in book()]
+    page = render(sources_of(attack_source([*book(), *other], "one"), attack_source(book(), "two")))
+    assert re.findall("<h4>[mn]</h4>", page) == ["<h4>m</h4>", "<h4>n</h4>"]
+    assert page.count("What was not measured</h4>") == 2
