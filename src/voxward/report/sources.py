@@ -42,6 +42,7 @@ class AttackSource:
         verdicts: Whether each system meets each requirement.
         failed: The cases that failed; no figure is over them.
         command: The command or the call that wrote the folder; empty where it is not known.
+        digests: The fingerprint of each case's files, by its id.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class AttackSource:
     verdicts: tuple[Verdict, ...] = ()
     failed: tuple[Failure, ...] = ()
     command: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -185,7 +187,7 @@ def _read_attack(folder: Path, problems: list[str]) -> AttackSource:
         verdicts=() if protocol is None else judge_requirements(
             protocol.require, records, models, volume, len(failed)
         ),
-        failed=failed, command=command,
+        failed=failed, command=command, digests=dict(settings.get("cases", {})),
     )  # fmt: skip
 
 

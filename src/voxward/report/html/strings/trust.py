@@ -2,9 +2,118 @@
 
 from __future__ import annotations
 
-TRUST = {"heading": "Can these figures be trusted?"}
+TRUST = {
+    "heading": "Can these figures be trusted?",
+    "passed": "passed",
+    "failed": "failed",
+    "open": "not testable",
+    "found": "{text}.",
+    "untold": "The records cannot tell whether this holds: {text}.",
+    # Checks and controls.
+    "checks": "Checks of the figures",
+    "checks_text": "A weak attack or a wrong set-up makes a system look robust. Each check looks for one way in which "
+    "that happens.",
+    "controls": "Controls: what changes that no attack chose do",
+    "controls_of": "Mean Dice {what} at each size.",
+    "of_file": "of the written files",
+    "of_array": "of the computed arrays, not of files",
+    "control": "control",
+    "control_is": "what it is",
+    "control_clean": "the scan as it is",
+    "control_clip": "the scan clipped to the intensity range",
+    "control_noise": "every voxel up or down by the whole size, at random",
+    "control_gaussian": "Gaussian noise of the same root mean square as the worst attack",
+    "control_rician": "Rician noise, as in MR, of the same root mean square as the worst attack",
+    # The threat model.
+    "threat": "What an attack may do (the threat model)",
+    "threat_change": "An attack may change {change}.",
+    "threat_sizes": "Sizes that were measured: {sizes}.",
+    "threat_share": "{size} ({share} of the range)",
+    "threat_range": "The intensity range goes from {low} to {high} in every scan.",
+    "threat_ranges": "The intensity range differs between scans or channels; the lowest begins at {low}, and the "
+    "highest ends at {high}.",
+    "threat_raw": "The scan is changed as it is stored. Intensities outside the range stay there.",
+    "threat_window": "The scan is first clipped to the intensity range, as in the papers, and then changed. So the "
+    "stored scan itself may change by more.",
+    "threat_limits": "Intensities stay within what the file's number type can hold, {low} to {high}.",
+    "threat_zeros": "Voxels that are exactly 0 stay 0: by convention they lie outside the body.",
+    "threat_knows": "Attacks know the system's weights and the expert's outline, and search for the lowest Dice.",
+    "threat_blind": "Attacks know the expert's outline and see the system's answers, but not its inside.",
+    "threat_frozen": "Where the system computes statistics of the scan to normalise it, those of the unchanged scan "
+    "are used.",
+    "threat_live": "Where the system computes statistics of the scan to normalise it, those of the changed scan are "
+    "used.",
+    "threat_exact": "The gradient is that of the whole pipeline.",
+    "threat_window_mean": "The gradient is the mean over windows, each for itself, as in the ResDSN paper.",
+    "threat_mode_volume": "The whole pipeline is attacked, from the scan to the segmentation.",
+    "threat_mode_patch": "The bare network is attacked on one window of each scan.",
+    "threat_policy_left_out": "A class that is neither in the truth nor in the segmentation of a scan is left out of "
+    "its mean (policy {policy}).",
+    "threat_policy_counts": "A class that is neither in the truth nor in the segmentation of a scan counts as a Dice "
+    "of {score} (policy {policy}).",
+    "threat_policy_lesions": "The Dice is taken lesion by lesion, and false lesions count as well (policy {policy}).",
+    # Attacks and what they cost.
+    "attacks": "Attacks, their budgets and their cost",
+    "attacks_text": "Gradients, forward passes and seconds are means per scan, over all sizes together.",
+    "attack_name": "attack",
+    "attack_knows": "knows the gradients",
+    "attack_options": "options",
+    "attack_gradients": "gradients",
+    "attack_forwards": "forward passes",
+    "attack_time": "seconds",
+    "yes": "yes",
+    "no": "no",
+    "cost_text": "Attacks and controls together took {time}, {gradients} gradients and {forwards} forward passes. "
+    "Reading, writing and scoring are not in this time.",
+    "seconds": "{n} seconds",
+    "hours": "{n} hours",
+    # How to repeat it.
+    "repeat": "How to repeat it",
+    "command_none": "The folder does not say which command wrote it. Run voxward attack SYSTEM DATASET with the "
+    "protocol below, saved as a file, as --protocol.",
+    "protocol": "The protocol",
+    "versions": "Versions",
+    "devices": "Device",
+    "precisions": "Number type inside the network",
+    "seeds": "Seeds of the attacks",
+    "system": "System {system}",
+    "fingerprint": "fingerprint {value}",
+    "no_fingerprint": "no fingerprint recorded",
+    "changed_one": "",
+    "changed_many": "The system changed during the measurement: it has {n} fingerprints.",
+    "cases": "Fingerprints of the scans",
+    # What was not measured.
+    "gaps": "What was not measured, and why it matters",
+}
 
 CHECKS = {
+    "complete_title": "Every attack ran on every scan",
+    "complete_why": "Means over different scans cannot be compared.",
+    "noise control_title": "Random noise hardly moves the Dice",
+    "noise control_why": "If noise alone moves the Dice, a fall under attack is not the attack's doing. Classes that "
+    "are neither in the truth nor in the segmentation, before or after, are left out here.",
+    "clip control_title": "Clipping hardly moves the Dice",
+    "clip control_why": "Attacks may clip the scan to the intensity range, and that alone must not move the Dice.",
+    "larger eps_title": "More freedom, more harm",
+    "larger eps_why": "An attack that may change more must do at least as much harm, or it does not search well.",
+    "eps 1_title": "With full freedom nothing is left",
+    "eps 1_why": "If everything may change, a working attack leaves nothing of the segmentation.",
+    "white-box_title": "Attacks knew the gradients",
+    "white-box_why": "Attacks that do not know the inside of a system are weak.",
+    "black-box_title": "Knowing more helps",
+    "black-box_why": "If attacks that know less are stronger, the system hides its gradients and only looks robust.",
+    "in the ball_title": "No change was larger than allowed",
+    "in the ball_why": "An attack that breaks the rules makes a system look worse than it is.",
+    "deployed_title": "The attacked system is the deployed one",
+    "deployed_why": "Figures about another program than the one in use say nothing about it.",
+    "model_title": "The system answers the same each time, and its gradient arrives",
+    "model_why": "An attack cannot learn from answers at random or from a gradient that never reaches the image.",
+    "gradients_title": "Attacks learnt from the gradients",
+    "gradients_why": "A gradient of 0 stops an attack, and the system looks robust without being so.",
+    "rounding_title": "The written file still holds the change",
+    "rounding_why": "If rounding removes the change, the file was not attacked at all.",
+    "clean_title": "The system finds something",
+    "clean_why": "Where nothing is found, nothing can be attacked.",
     "complete_means": "Means over different scans cannot be compared. Let the attack finish before you use a figure.",
     "noise control_means": "Random noise, which no attack chose, already changes the Dice. So a fall under attack is "
     "partly that of plain noise.",

@@ -1,0 +1,160 @@
+"""What is said about trust follows from the records: checks, threat model, cost, and what was not measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.report.html.attack_source import attack_source, sources_of
+from tests.robustness import books
+from tests.robustness.books import record
+from voxward.attacks.threat import ThreatModel
+from voxward.core.errors import Failure
+from voxward.core.files import write_json
+from voxward.core.yaml import read_yaml
+from voxward.report.html.page import Setting, render
+from voxward.report.html.sections.trust import FolderTrust, trust
+from voxward.report.html.unmeasured import gaps
+from voxward.report.sources import AttackSource, read_sources
+from voxward.robustness.record import Record
+
+
+def book() -> list[Record]:
+    return [replace(one, mode="volume") for one in books.book()]
+
+
+def trust_of(source: AttackSource) -> FolderTrust:
+    found = trust(sources_of(source), Setting())
+    assert found is not None
+    return found[0]
+
+
+def titles(source: AttackSource) -> str:
+    return "\n".join(gap.title for gap in gaps(source))
+
+
+def test_every_check_has_a_light_a_title_and_a_reason() -> None:
+    noisy = [replace(one, adversarial=(0.2, 0.2)) if one.attack == "noise" else one for one in book()]
+    checks = trust_of(attack_source(noisy)).checks
+    assert {check.light.word for check in checks} == {"failed", "passed", "not testable"}
+    assert all(check.title and check.why and check.title != check.found for check in checks)
+    # What is wrong is read first.
+    assert checks[0].light.kind == "bad"
+    assert checks[-1].light.kind == "good"
+
+
+def test_controls_have_their_dice_at_each_size() -> None:
+    table = trust_of(attack_source(book())).controls
+    assert table is not None
+    rows = {row.cells[0]: row.cells[2:] for row in table.rows}
+    assert rows["clean"] == ("0.750", "0.750")
+    assert rows["noise"] == ("0.749", "n/a")
+    assert "not of files" in table.caption
+
+
+def test_attacks_have_their_budget_and_cost() -> None:
+    records = [replace(one, options={"steps": 20, "restarts": 1, "radii": [2.0, 1.0]}) for one in book()]
+    folder = trust_of(attack_source(records))
+    assert folder.attacks is not None
+    x = folder.attacks.rows[0].cells
+    # Two sizes, 3 gradients, 4 forward passes and 2 seconds each.
+    assert x == ("x", "yes", "steps 20, restarts 1, radii 2 1", "6", "8", "4.0")
+    n = len(records)
+    assert f"{2.0 * n:.1f} seconds, {3 * n} gradients and {4 * n} forward passes" in folder.cost
+
+
+def test_the_threat_model_is_spelt_out() -> None:
+    threat = " ".join(trust_of(attack_source(book())).threat)
+    assert "each voxel by at most 0.2 of the intensity range" in threat
+    assert "0.1 (10.0% of the range) and 0.2 (20.0% of the range)" in threat
+    assert "from -100 to 240 in every scan" in threat
+    assert "left out of its mean (policy ignore)" in threat
+    wide = replace(book()[6], case="c", threat=ThreatModel(0.1, bounds=((0.0, 500.0),)))
+    assert "the lowest begins at -100, and the highest ends at 500" in " ".join(
+        trust_of(attack_source([*book(), wide])).threat
+    )
+
+
+def test_what_repeats_it_is_there() -> None:
+    source = replace(attack_source(book()), command="voxward attack run data --out folder", digests={"a": "0123"})
+    folder = trust_of(source)
+    assert folder.command == "voxward attack run data --out folder"
+    facts = {fact.label: fact.value for fact in folder.facts}
+    assert facts["Versions"] == "voxward 0, PyTorch 2"
+    assert facts["Device"] == "cpu"
+    assert facts["Seeds of the attacks"] == "0"
+    assert facts["System m"] == "no fingerprint recorded."
+    assert read_yaml(folder.protocol, "page")["threat"]["eps"] == [0.1, 0.2]
+    page = render(sources_of(source))
+    assert "<code>voxward attack run data --out folder</code>" in page
+    assert "0123" in page
+
+
+def test_a_system_that_changed_is_noticed() -> None:
+    records = [replace(one, system="one" if one.case == "a" else "two") for one in book()]
+    facts = {fact.label: fact.value for fact in trust_of(attack_source(records)).facts}
+    assert facts["System m"].startswith("fingerprint one and two. The system changed during the measurement")
+
+
+def test_gaps_follow_from_the_records() -> None:
+    found = titles(attack_source(book()))
+    for part in ("Other scans", "2 scans only", "larger than 0.2", "other than linf", "Everyday faults", "do not know",
+                 "another, similar system", "A guarantee", "GPUs", "types than fp32",
+                 "written file", "diagnosis"):  # fmt: skip
+        assert part in found, part
+    assert "knows the inside" not in found
+    assert "window of each scan" not in found
+
+
+@pytest.mark.parametrize(
+    ("change", "gone", "there"),
+    [
+        ({"device": "cuda:0"}, "GPUs", "everything ran on cuda"),
+        ({"white_box": False}, "Attacks that do not know", "Attacks that know the inside"),
+        ({"mode": "patch"}, "The written file", "a window of each scan was attacked alone"),
+        ({"attack": "transfer", "kind": "attack"}, "another, similar system", "Other random starts"),
+        ({"precision": "bf16"}, "fp32", "than bf16"),
+    ],
+)
+def test_a_gap_is_closed_by_what_was_run(change: dict[str, str], gone: str, there: str) -> None:
+    assert gone in titles(attack_source(book()))
+    everywhere = {"mode", "device", "precision"} & {*change}
+    changed = [replace(one, **change) if everywhere or one.kind == "attack" else one for one in book()]
+    found = titles(attack_source(changed))
+    assert gone not in found
+    assert there in found
+
+
+def test_cases_that_failed_are_gaps() -> None:
+    found = titles(attack_source(book(), failed=[Failure("z", "no label")], case_ids="abyz"))
+    assert "1 scan that failed" in found
+    assert "1 scan without results" in found
+
+
+@pytest.mark.parametrize(
+    ("history", "falling"),
+    [((0.8, 0.5, 0.3, 0.3, 0.3), False), ((0.8, 0.7, 0.6, 0.5, 0.3), True), ((0.8, 0.3), False)],
+)
+def test_attacks_that_were_still_falling_are_named(history: tuple[float, ...], falling: bool) -> None:
+    records = [*book(), record("z", "a", (0.3, 0.3), 0.1, history=history, mode="volume")]
+    assert ("with more steps: z still lowered" in titles(attack_source(records))) == falling
+
+
+def test_many_scans_are_not_called_few() -> None:
+    clean = [replace(book()[0], case=f"c{n}") for n in range(20)]
+    assert "scans only" not in titles(attack_source(clean))
+    assert "19 scans only" in titles(attack_source(clean[1:]))
+
+
+def test_nothing_is_said_without_records() -> None:
+    assert trust(sources_of(attack_source([])), Setting()) is None
+    assert gaps(attack_source([])) == ()
+
+
+def test_fingerprints_of_cases_are_read(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    write_json(tmp_path / "settings.json", {"format": 1, "protocol": {}, "cases": {"a": "0123"}})
+    source = read_sources([tmp_path]).attacks[0]
+    assert (source.digests, source.case_ids) == ({"a": "0123"}, ("a",))
