@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,8 @@ LADDER = (
     Quality(margin_mm=5.0, whole_below=0, image_steps=255, steps=3, every_eps=False),
 )
 """How the volumes of all cases are made to fit into the page, the best first."""
+# Where the first case is so many times too large, none of these ways will make all cases fit.
+_MOST_SAVED = 15
 
 
 @dataclass(frozen=True)
@@ -89,55 +91,90 @@ def embed(jobs: Sequence[Job], setting: Setting, bytes_left: int) -> Embedded:
     """
     found = Embedded()
     if setting.look.embed == "all":
-        _inside(jobs, Quality(), found, lambda total: True)
+        _inside(jobs, Quality(), found, _Room(), _Packed())
     elif setting.look.embed == "none":
         for job in jobs:
-            _beside(job, Quality(cut=False), setting, found)
+            _beside(job, Quality(cut=False), setting, found, _Packed())
     else:
         _auto(jobs, setting, bytes_left, found)
     return found
 
 
 def _auto(jobs: Sequence[Job], setting: Setting, bytes_left: int, found: Embedded) -> None:
+    packed = _Packed()
     for quality in LADDER:
         one = Embedded()
-        # The first case that can be shown tells whether it is worth packing all the others.
-        left = _inside(jobs, quality, one, lambda total, one=one: _promises(total, len(jobs), one, bytes_left))
+        left = _inside(jobs, quality, one, _Room(bytes_left, len(jobs)), packed)
         if not left:
             found.inside.update(one.inside)
             found.why.update(one.why)
             return
-    left = _inside(jobs, LADDER[0], found, lambda total: total <= bytes_left)
+        if packed.size * len(jobs) > _MOST_SAVED * bytes_left:
+            break
+    left = _inside(jobs, LADDER[0], found, _Room(bytes_left), packed)
     for number, job in enumerate(left):
         if number < MOST_BESIDE:
-            _beside(job, LADDER[0], setting, found)
+            _beside(job, LADDER[0], setting, found, packed)
         else:
             found.why[job.key] = _SAID["too_many"].format(most=MOST_BESIDE)
 
 
-def _promises(total: int, jobs: int, one: Embedded, bytes_left: int) -> bool:
-    """Whether all cases will fit, where those so far are no larger than the others."""
-    done = len(one.inside) + 1
-    return total <= bytes_left and (done > 1 or total * (jobs - len(one.why)) <= 1.5 * bytes_left)
+@dataclass(eq=False)
+class _Packed:
+    """Packs cases, and keeps the last one: a case that does not fit into the page is often packed again at once."""
+
+    last: tuple[str, Quality, str] | None = None
+
+    def content(self, job: Job, quality: Quality) -> str:
+        if self.last is None or self.last[:2] != (job.key, quality):
+            self.last = None
+            self.last = job.key, quality, job.content(quality)
+        return self.last[2]
+
+    @property
+    def size(self) -> int:
+        """The size of the case that was packed last."""
+        return 0 if self.last is None else len(self.last[2])
 
 
-def _inside(jobs: Sequence[Job], quality: Quality, found: Embedded, fits: Callable[[int], bool]) -> list[Job]:
+@dataclass(frozen=True)
+class _Room:
+    """How many bytes there are.
+
+    Attributes:
+        total: The bytes; None: as many as it takes.
+        cases: How many cases there are, if all of them must fit; 0: as many as fit.
+    """
+
+    total: int | None = None
+    cases: int = 0
+
+    def fits(self, taken: int, size: int, done: int) -> bool:
+        """Whether a case of some size fits after `done` others that took so many bytes."""
+        if self.total is None:
+            return True
+        # The first case tells whether it is worth packing all the others.
+        promises = done > 0 or size * self.cases <= 1.5 * self.total
+        return taken + size <= self.total and promises
+
+
+def _inside(jobs: Sequence[Job], quality: Quality, found: Embedded, room: _Room, packed: _Packed) -> list[Job]:
     """Add cases while they fit; returns those that do not."""
-    total = sum(map(len, found.inside.values()))
+    taken = 0
     for number, job in enumerate(jobs):
         try:
-            content = job.content(quality)
+            content = packed.content(job, quality)
         except NotShown as error:
             found.why[job.key] = str(error)
             continue
-        if not fits(total + len(content)):
+        if not room.fits(taken, len(content), len(found.inside)):
             return list(jobs[number:])
         found.inside[job.key] = content
-        total += len(content)
+        taken += len(content)
     return []
 
 
-def _beside(job: Job, quality: Quality, setting: Setting, found: Embedded) -> None:
+def _beside(job: Job, quality: Quality, setting: Setting, found: Embedded, packed: _Packed) -> None:
     """Write a file beside the page, unless it is there and nothing that it is made of has changed."""
     if setting.beside is None:
         found.why[job.key] = _SAID["no_place"]
@@ -146,7 +183,7 @@ def _beside(job: Job, quality: Quality, setting: Setting, found: Embedded) -> No
     how = _how(job, quality)
     if not outputs.made(name, how):
         try:
-            content = job.content(quality)
+            content = packed.content(job, quality)
         except NotShown as error:
             found.why[job.key] = str(error)
             return

@@ -227,10 +227,10 @@ def _attacked(kept: Kept, struck: Struck, seeds: Sequence[int]) -> _Attacked:
         if (path := kept.mask(record, seeds)) is not None:
             worst = struck.records[0]
             weaker = _dice(record) > _dice(worst)
-            notes = () if not weaker else (_SAID["not_worst"].format(worst=worst.attack, shown=record.attack),)
+            notes = [_SAID["not_worst"].format(worst=worst.attack, shown=record.attack)] if weaker else []
             volume = kept.volume(record, seeds)
-            notes += () if volume is not None else (_SAID["no_volume"],)
-            return _Attacked(struck, record, _mask(kept, path), volume, notes)
+            notes += [_SAID["no_volume"]] if volume is None else []
+            return _Attacked(struck, record, _mask(kept, path), volume, tuple(notes))
     for record in struck.records:
         if (volume := kept.volume(record, seeds)) is not None:
             return _Attacked(struck, record, None, volume, (_SAID["no_mask"],))
@@ -278,7 +278,7 @@ def _start(shown: Shown, one: _Attacked) -> Float3:
     if not found.any():
         for mask in masks:
             found = found | (mask > 0)
-    place = [length // 2 for length in found.shape]
+    place: list[int] = [length // 2 for length in shown.image.shape]
     axes, _ = orientation(shown.affine)
     for axis in reversed(axes if found.any() else ()):  # the axial axis first, so that its slice has the most
         counts = found.sum(axis=tuple(other for other in range(3) if other != axis))
