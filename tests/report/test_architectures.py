@@ -39,7 +39,7 @@ def test_a_drawing_shows_paths_and_cells(tmp_path):
         draw_architecture(GENOTYPE, tmp_path / f"net{suffix}", "toy")
     assert ET.parse(tmp_path / "net.svg").getroot().tag.endswith("svg")
     pixels = (imread(tmp_path / "net.png")[..., :3] * 255).round().astype(np.uint8).reshape(-1, 3)
-    for colour in ((0x2F, 0x6F, 0xDE), (0xD9, 0x54, 0x1E)):
+    for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
         assert (pixels == colour).all(1).any()
 
 

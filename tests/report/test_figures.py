@@ -103,7 +103,7 @@ def row(step: float, **changed: float) -> dict[str, float]:
 def test_training_curve(tmp_path: Path) -> None:
     rows = [row(0.0), row(10.0, validation_dice=float("nan")), row(20.0, learning_rate=0.0)]
     training_curve(rows, tmp_path / "curve.png")
-    blue, orange = (places(picture(tmp_path / "curve.png"), colour, 30) for colour in ((31, 119, 180), (217, 84, 30)))
+    blue, orange = (places(picture(tmp_path / "curve.png"), colour, 30) for colour in ((0, 114, 178), (213, 94, 0)))
     assert len(blue) > 100
     assert len(orange) > 100
     training_curve([], tmp_path / "empty.png")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.genotype import CELL_KINDS, Gene, Genotype, Node, has_node, path_edges
-from voxward.report.figures import save
+from voxward.report.palette import FAINT, GRID, LINES, MARK, line_colour
+from voxward.report.style import save, styled
 
-_COLOURS = ("#2f6fde", "#d9541e", "#2a9d5c", "#8a4fc7", "#c79a1e", "#1ea3b0", "#c73f7b", "#666666")
 
-
+@styled()
 def search_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Draw losses, entropies and expected cost of an architecture search against the epoch, as PNG.
 
@@ -36,7 +36,7 @@ def search_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
             words = name.replace("_", " ")
             axis.plot(epochs, [row[name] for row in rows], label=words, marker="o", markersize=2.5, linewidth=1.4)
         for row in rows:
-            axis.axvspan(row["epoch"] - 1, row["epoch"], color="#888888", alpha=0.06 * row["phase"], linewidth=0)
+            axis.axvspan(row["epoch"] - 1, row["epoch"], color=GRID, alpha=0.06 * row["phase"], linewidth=0)
         axis.set_ylabel(label)
         axis.spines[["top", "right"]].set_visible(False)
     for axis in (losses, entropies):
@@ -45,6 +45,7 @@ def search_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     save(figure, path)
 
 
+@styled()
 def draw_architecture(genotype: Genotype, path: Path, title: str) -> None:
     """Draw a network's paths on its grid of layers and scales, and its three kinds of cell.
 
@@ -71,7 +72,7 @@ def _draw_grid(axis: Any, genotype: Genotype) -> None:
     for layer in range(genotype.layers + 1):
         for scale in range(genotype.scales):
             if has_node(genotype.layers, genotype.scales, (layer, scale)):
-                face = "#333333" if (layer, scale) in used else "#dddddd"
+                face = MARK if (layer, scale) in used else FAINT
                 axis.plot([layer], [-scale], marker="o", markersize=9, color=face, zorder=3)
     weights = dict(zip(genotype.edges, genotype.weights or (1.0,) * len(genotype.edges), strict=True))
     for n, kinds in enumerate(genotype.paths):
@@ -79,7 +80,7 @@ def _draw_grid(axis: Any, genotype: Genotype) -> None:
         for edge in path_edges(kinds):
             (x0, y0), (x1, y1) = _place(edge.source), _place(edge.target)
             axis.plot(
-                [x0, x1], [y0 + shift, y1 + shift], color=_COLOURS[n % len(_COLOURS)], zorder=2,
+                [x0, x1], [y0 + shift, y1 + shift], color=line_colour(n).light, zorder=2,
                 linewidth=1 + 3 * weights[edge], linestyle=(0, (2, 1.5)) if edge.kind == "skip" else "-",
                 label=f"path {n + 1}" if edge.layer == 1 else None, solid_capstyle="round",
             )  # fmt: skip
@@ -99,10 +100,10 @@ def _draw_cell(axis: Any, genes: Sequence[Gene], kind: str) -> None:
     for n in range(len(genes) + 1):
         axis.text(
             n, 0, "in" if n == 0 else str(n), ha="center", va="center", fontsize=8, zorder=3,
-            bbox={"boxstyle": "circle", "facecolor": "#f3f3f3", "edgecolor": "#333333"},
+            bbox={"boxstyle": "circle", "facecolor": "white", "edgecolor": MARK},
         )  # fmt: skip
     for block, gene in enumerate(genes, 1):
-        arrow = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=-0.45", "color": "#2f6fde", "shrinkA": 9}
+        arrow = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=-0.45", "color": LINES[0].light, "shrinkA": 9}
         axis.annotate("", (block, 0), (gene.input, 0), arrowprops={**arrow, "shrinkB": 9})
         axis.text(
             (block + gene.input) / 2,

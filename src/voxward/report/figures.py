@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.errors import UserError
-from voxward.core.files import atomic_write
+from voxward.report.palette import GRID, LINES, MARK
 from voxward.report.slices import Picture, Slice, draw, grid_of, legend
+from voxward.report.style import save, styled
 
 
+@styled()
 def overlay_figure(picture: Picture, path: Path, title: str) -> None:
     """Draw a segmentation over its image, in the slice of each view that holds most foreground, as PNG.
 
@@ -35,6 +37,7 @@ def overlay_figure(picture: Picture, path: Path, title: str) -> None:
     save(figure, path)
 
 
+@styled()
 def training_curve(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Draw losses, validation Dice and learning rate against the step, as PNG.
 
@@ -57,13 +60,13 @@ def training_curve(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     column = {name: [row[name] for row in rows] for name in needed}
     # A short log is seen by its points, a long one by its line.
     style: dict[str, Any] = {"marker": "o" if len(rows) < 40 else "", "markersize": 3, "linewidth": 1.5}
-    losses.plot(column["step"], column["training_loss"], label="training", color="#1f77b4", **style)
-    losses.plot(column["step"], column["validation_loss"], label="validation", color="#d9541e", **style)
+    losses.plot(column["step"], column["training_loss"], label="training", color=LINES[0].light, **style)
+    losses.plot(column["step"], column["validation_loss"], label="validation", color=LINES[1].light, **style)
     losses.legend(frameon=False)
-    dice.plot(column["step"], column["validation_dice"], color="#d9541e", **style)
+    dice.plot(column["step"], column["validation_dice"], color=LINES[1].light, **style)
     dice.set_ylim(0, 1)
     _mark_best(dice, column["step"], column["validation_dice"])
-    rate.step(column["step"], column["learning_rate"], where="post", color="#444444")
+    rate.step(column["step"], column["learning_rate"], where="post", color=MARK)
     if column["learning_rate"] and min(column["learning_rate"]) > 0:
         rate.set_yscale("log")
     for axis, name in ((losses, "loss"), (dice, "validation Dice"), (rate, "learning rate")):
@@ -78,15 +81,6 @@ def _mark_best(axis: Any, steps: Sequence[float], values: Sequence[float]) -> No
     known = [(value, step) for value, step in zip(values, steps, strict=True) if math.isfinite(value)]
     if known:
         value, step = max(known)
-        axis.axhline(value, color="#888888", linewidth=0.8, linestyle="--", zorder=0)
-        axis.plot([step], [value], marker="*", markersize=11, color="#d9541e", linestyle="")
+        axis.axhline(value, color=GRID, linewidth=0.8, linestyle="--", zorder=0)
+        axis.plot([step], [value], marker="*", markersize=11, color=LINES[1].light, linestyle="")
         axis.set_title(f"best {value:.3f} at step {step:.0f}", fontsize=9, loc="right")
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write a matplotlib figure as PNG or SVG, by the path's suffix. A file that is there is replaced at the end."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as unfinished:
-        figure.savefig(unfinished, format=path.suffix[1:], facecolor=figure.get_facecolor())

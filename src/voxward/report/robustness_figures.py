@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from voxward.core.errors import UserError
-from voxward.report.figures import save
-from voxward.report.slices import TEXT, Picture, Slice, draw, grid_of, legend, turn
+from voxward.report.chart_figure import write_chart
+from voxward.report.palette import DIVERGING, IMAGE_TEXT
+from voxward.report.robustness_charts import dice_over_eps, dice_over_evaluations
+from voxward.report.slices import Picture, Slice, draw, grid_of, legend, turn
+from voxward.report.style import save, styled
 from voxward.robustness.record import Record
-from voxward.robustness.summary import Curve, View
-
-_LINES = ("#1f77b4", "#d9541e", "#2a9d5c", "#8e5bd0", "#b58900", "#c2418c", "#5c6b73", "#17a2b8")
-_PANEL = (3.6, 3.2)
-_COLUMNS = 4
 
 
 def curves_figure(
@@ -26,13 +23,10 @@ def curves_figure(
     ensembles: Mapping[str, tuple[str, ...]] | None = None,
     deployed: bool = False,
 ) -> None:
-    """Draw the worst-case Dice over eps as PNG: a panel for the mean and one per class, a line per model.
-
-    A class has the Dice that it has under the attack with the lowest mean over the classes. Bands are 95 % bootstrap
-    intervals.
+    """Draw the worst-case Dice over eps: a panel for the mean and one per class, a line per model.
 
     Args:
-        path: The file.
+        path: The file: PNG, SVG or PDF, by its suffix.
         records: Records of one or several models.
         ensembles: Sets of attacks by name; the last one is drawn, as the strongest comes last. None: all attacks.
         deployed: Whether the Dice is that of the written files.
@@ -40,57 +34,24 @@ def curves_figure(
     Raises:
         UserError: There are no records, or a model has no clean control.
     """
-    if not records:
-        raise UserError("curves need at least one record, got none")
-    name, attacks = list(ensembles.items())[-1] if ensembles else ("all attacks", None)
-    classes = records[0].classes
-    figure, axes = _panels(1 + len(classes), f"Worst case over {name}")
-    view = View(records, deployed, attacks=attacks)
-    for number, model in enumerate(view.models):
-        colour = _LINES[number % len(_LINES)]
-        _band(axes[0], view.curve(model), model, colour)
-        for place, axis in enumerate(axes[1:]):
-            _band(axis, view.class_curve(model, place), model, colour)
-    for axis, title in zip(axes, ("mean", *classes), strict=True):
-        _dress(axis, title, "eps")
-    axes[0].legend(frameon=False, fontsize=8)
-    save(figure, path)
+    write_chart(dice_over_eps(records, ensembles, deployed), path)
 
 
 def iterations_figure(path: Path, records: Sequence[Record], eps: float | None = None) -> None:
-    """Draw the lowest Dice over an attack's evaluations as PNG: a panel per model, a line per attack with a history.
+    """Draw the lowest Dice over an attack's evaluations: a panel per model, a line per attack with a history.
 
     Args:
-        path: The file.
+        path: The file: PNG, SVG or PDF, by its suffix.
         records: Records of one or several models.
         eps: Size of the perturbations; by default the middle one (the larger of two) at which there are attacks.
 
     Raises:
         UserError: There are no attacks at this eps.
     """
-    view = View(records)
-    sizes = view.eps
-    if not sizes or (eps is not None and eps not in sizes):
-        raise UserError(f"eps must be one at which there are attacks, {list(sizes)}, got {eps}")
-    chosen = sizes[len(sizes) // 2] if eps is None else eps
-    attacks = sorted({r.attack for r in records if r.kind == "attack" and r.eps == chosen and len(r.history) > 1})
-    figure, axes = _panels(len(view.models), f"Lowest Dice so far, eps {chosen:.4g}")
-    for axis, model in zip(axes, view.models, strict=True):
-        for number, attack in enumerate(attacks):
-            values = view.history(model, attack, chosen)
-            if not values:
-                continue
-            # A query attack needs many times the evaluations of one with gradients.
-            axis.set_xscale("log")
-            axis.plot(
-                range(1, len(values) + 1), values, label=attack, color=_LINES[number % len(_LINES)], linewidth=1.5
-            )
-        _dress(axis, model, "evaluations")
-        if axis.lines:
-            axis.legend(frameon=False, fontsize=8)
-    save(figure, path)
+    write_chart(dice_over_evaluations(records, eps), path)
 
 
+@styled()
 def panel_figure(path: Path, clean: Picture, attacked: Picture, title: str) -> None:
     """Draw an attack on a case in the axial slice with the most foreground, as PNG.
 
@@ -130,41 +91,13 @@ def panel_figure(path: Path, clean: Picture, attacked: Picture, title: str) -> N
 def _draw_perturbation(axis: Any, delta: np.ndarray, part: Slice, largest: float) -> None:
     """Red is brighter than before, blue darker; all of an unchanged image is white."""
     limit = max(largest, 1e-12)
-    axis.imshow(delta, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect=part.height / part.width, interpolation="nearest")
+    axis.imshow(
+        delta, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect=part.height / part.width, interpolation="nearest"
+    )
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     part.enlarge(axis)
     axis.text(
-        0.5, -0.02, "red: brighter, blue: darker", transform=axis.transAxes, color=TEXT, ha="center", va="top",
+        0.5, -0.02, "red: brighter, blue: darker", transform=axis.transAxes, color=IMAGE_TEXT, ha="center", va="top",
         fontsize=8,
     )  # fmt: skip
-
-
-def _panels(count: int, title: str) -> tuple[Any, list[Any]]:
-    """A figure and `count` axes with a common Dice axis."""
-    from matplotlib.figure import Figure
-
-    columns = min(count, _COLUMNS)
-    rows = math.ceil(count / columns)
-    figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows + 0.3), dpi=120, layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
-    for unused in axes[count:]:
-        unused.remove()
-    figure.suptitle(title, fontsize=11)
-    return figure, axes[:count]
-
-
-def _band(axis: Any, curve: Curve, label: str, colour: str) -> None:
-    eps = [point for point, _ in curve]
-    axis.plot(eps, [summary.mean for _, summary in curve], marker="o", markersize=3, color=colour, label=label)
-    low, high = ([getattr(summary, side) for _, summary in curve] for side in ("low", "high"))
-    axis.fill_between(eps, low, high, color=colour, alpha=0.15, linewidth=0)
-
-
-def _dress(axis: Any, title: str, along: str) -> None:
-    axis.set_title(title, fontsize=9)
-    axis.set_xlabel(along)
-    axis.set_ylabel("Dice")
-    axis.set_ylim(0, 1)
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)

@@ -13,6 +13,7 @@ import numpy as np
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.types import Float3
+from voxward.report.palette import FAULTS, IMAGE_BACKGROUND, IMAGE_TEXT, class_colour
 
 Letters = tuple[str, str, str, str]
 """The patient's directions at the left, right, bottom and top of the picture."""
@@ -24,14 +25,6 @@ VIEWS: tuple[View, ...] = (
     ("axial", 2, ("R", "L", "P", "A")),
     ("coronal", 1, ("R", "L", "I", "S")),
     ("sagittal", 0, ("A", "P", "I", "S")),
-)
-BACKGROUND, TEXT = "#14161a", "#e8eaed"
-# Classes in colours that none of the disagreement's resembles.
-_COLOURS = ("#4fe07a", "#d58bff", "#ffb347", "#35d8d8", "#ff8fc7", "#c8e05a", "#9fb4ff", "#d9a679")
-_FAULTS = (
-    ("missed (true, not predicted)", "#2f8cff"),
-    ("invented (predicted, not true)", "#ff3b30"),
-    ("wrong class", "#ffe14d"),
 )
 _PANEL_INCHES = 3.0
 _OUTLINE_PIXELS = 700
@@ -194,13 +187,13 @@ def grid_of(slices: Sequence[Slice], columns: Sequence[str], title: str) -> tupl
 
     ratios = [min(max(part.size_mm[0] / part.size_mm[1], 0.35), 1.6) for part in slices]
     size = (_PANEL_INCHES * len(columns) + 0.3, _PANEL_INCHES * sum(ratios) + 1.2)
-    figure = Figure(figsize=size, dpi=110, layout="constrained", facecolor=BACKGROUND)
+    figure = Figure(figsize=size, dpi=110, layout="constrained", facecolor=IMAGE_BACKGROUND)
     axes = figure.subplots(len(slices), len(columns), squeeze=False, height_ratios=ratios)
-    figure.suptitle(title, color=TEXT, fontsize=13)
+    figure.suptitle(title, color=IMAGE_TEXT, fontsize=13)
     for axis, name in zip(axes[0], columns, strict=True):
-        axis.set_title(name, color=TEXT, fontsize=11)
+        axis.set_title(name, color=IMAGE_TEXT, fontsize=11)
     for row, part in zip(axes, slices, strict=True):
-        row[0].set_ylabel(part.name, color=TEXT, fontsize=10)
+        row[0].set_ylabel(part.name, color=IMAGE_TEXT, fontsize=10)
     return figure, axes
 
 
@@ -234,12 +227,17 @@ def legend(figure: Any, labels: LabelSet, classes: Sequence[int], faults: bool) 
     """
     from matplotlib.patches import Patch
 
-    entries = [Patch(color=_colour(klass), label=labels.names[klass]) for klass in classes]
+    entries = [Patch(color=class_colour(klass), label=labels.names[klass]) for klass in classes]
     if faults:
-        entries += [Patch(color=colour, label=name) for name, colour in _FAULTS[: labels.count]]
+        entries += [Patch(color=colour, label=name) for name, colour in FAULTS[: labels.count]]
     columns = min(len(entries), 7)
     figure.legend(
-        handles=entries, loc="outside lower center", ncols=max(columns, 1), frameon=False, labelcolor=TEXT, fontsize=10
+        handles=entries,
+        loc="outside lower center",
+        ncols=max(columns, 1),
+        frameon=False,
+        labelcolor=IMAGE_TEXT,
+        fontsize=10,
     )
 
 
@@ -266,8 +264,8 @@ def _draw_image(axis: Any, part: Slice) -> None:
     """The slice as it is: the directions' letters, and a frame round what the other columns enlarge."""
     left, right, bottom, top = part.letters
     for x, y, letter in ((0.03, 0.5, left), (0.97, 0.5, right), (0.5, 0.03, bottom), (0.5, 0.97, top)):
-        style = {"color": TEXT, "fontsize": 9, "ha": "center", "va": "center"}
-        box = {"facecolor": BACKGROUND, "alpha": 0.55, "edgecolor": "none", "pad": 1.2}
+        style = {"color": IMAGE_TEXT, "fontsize": 9, "ha": "center", "va": "center"}
+        box = {"facecolor": IMAGE_BACKGROUND, "alpha": 0.55, "edgecolor": "none", "pad": 1.2}
         axis.text(x, y, letter, transform=axis.transAxes, bbox=box, **style)
     if part.zoomed:
         from matplotlib.patches import Rectangle
@@ -275,7 +273,7 @@ def _draw_image(axis: Any, part: Slice) -> None:
         top_row, bottom_row, left_column, right_column = part.box
         corner = (left_column - 0.5, top_row - 0.5)
         size = (right_column - left_column, bottom_row - top_row)
-        axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor=TEXT, linewidth=1, linestyle="--"))
+        axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor=IMAGE_TEXT, linewidth=1, linestyle="--"))
 
 
 def _outline(axis: Any, label: np.ndarray) -> None:
@@ -287,8 +285,8 @@ def _outline(axis: Any, label: np.ndarray) -> None:
     y, x = ((np.arange(length) + 0.5) / fine - 1.5 for length in padded.shape)
     for klass in _classes_in(label):
         mask = padded == klass
-        axis.contourf(x, y, mask, levels=[0.5, 1.5], colors=[_colour(klass)], alpha=0.18)
-        axis.contour(x, y, mask, levels=[0.5], colors=[_colour(klass)], linewidths=1.6)
+        axis.contourf(x, y, mask, levels=[0.5, 1.5], colors=[class_colour(klass)], alpha=0.18)
+        axis.contour(x, y, mask, levels=[0.5], colors=[class_colour(klass)], linewidths=1.6)
 
 
 def _draw_truth(axis: Any, part: Slice) -> None:
@@ -303,7 +301,7 @@ def _draw_disagreement(axis: Any, part: Slice) -> None:
     true, predicted = part.truth > 0, part.prediction > 0
     wrong = true & predicted & (part.truth != part.prediction)
     paint = np.zeros((*true.shape, 4))
-    for mask, (_, colour) in zip((true & ~predicted, predicted & ~true, wrong), _FAULTS, strict=True):
+    for mask, (_, colour) in zip((true & ~predicted, predicted & ~true, wrong), FAULTS, strict=True):
         paint[mask] = to_rgba(colour, 0.8)
     axis.imshow(paint, aspect=part.height / part.width, interpolation="nearest")
 
@@ -319,7 +317,3 @@ _DRAW: dict[str, Callable[[Any, Slice], None]] = {
 def _classes_in(label: np.ndarray | None) -> list[int]:
     """The foreground classes of a slice, ascending."""
     return [] if label is None else [int(klass) for klass in np.unique(label) if klass > 0]
-
-
-def _colour(klass: int) -> str:
-    return _COLOURS[(klass - 1) % len(_COLOURS)]

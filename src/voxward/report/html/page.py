@@ -16,7 +16,9 @@ from markupsafe import Markup
 import voxward
 from voxward.core.choices import Look
 from voxward.core.structure import to_data
+from voxward.report.chart_figure import inline_svg
 from voxward.report.html.strings import LANGUAGE, STRINGS
+from voxward.report.palette import palette_css, palette_data
 from voxward.report.sources import Sources
 
 
@@ -86,7 +88,8 @@ def _environment() -> Environment:
         loader=PackageLoader("voxward.report.html", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.globals |= {"t": STRINGS, "asset": asset, "script_json": script_json}
+    environment.globals |= {"t": STRINGS, "asset": asset, "script_json": script_json, "inline_svg": inline_svg,
+                            "palette_css": lambda: Markup(palette_css()), "palette_data": palette_data}  # fmt: skip
     return environment
 
 

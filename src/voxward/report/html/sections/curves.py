@@ -1,13 +1,63 @@
-"""The section `curves` of the page."""
+"""The section that shows how the Dice falls: over the size of the change, and over an attack's evaluations."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from voxward.core.errors import UserError
+from voxward.report.chart import Chart
 from voxward.report.html.page import Setting
-from voxward.report.sources import Sources
+from voxward.report.html.strings import STRINGS
+from voxward.report.robustness_charts import dice_over_eps, dice_over_evaluations
+from voxward.report.sources import AttackSource, Sources
 
 
-def curves(sources: Sources, setting: Setting) -> Any:
-    """Return what the section shows; None where there is nothing of this kind."""
-    return None
+@dataclass(frozen=True)
+class Curves:
+    """The charts of one attack folder.
+
+    Attributes:
+        name: The name of the folder.
+        charts: The charts that can be drawn.
+        problems: Why others cannot, a sentence each.
+    """
+
+    name: str
+    charts: tuple[Chart, ...]
+    problems: tuple[str, ...]
+
+
+def curves(sources: Sources, setting: Setting) -> tuple[Curves, ...] | None:
+    """Return the charts of each attack folder; None where there is none with records."""
+    found = [source for source in sources.attacks if source.records]
+    return tuple(curves_of(source, number) for number, source in enumerate(found, 1)) or None
+
+
+def curves_of(source: AttackSource, number: int) -> Curves:
+    """Return the charts of an attack folder.
+
+    Args:
+        source: The folder and its records.
+        number: The number of the folder on the page, from 1, which makes the names of the charts unique.
+    """
+    made = [
+        _made(source, lambda: dice_over_eps(source.records, source.ensembles, name=f"dice-over-eps-{number}")),
+        _made(source, lambda: _over_evaluations(source, f"dice-over-evaluations-{number}")),
+    ]
+    charts = tuple(one for one in made if isinstance(one, Chart))
+    return Curves(source.name, charts, tuple(one for one in made if isinstance(one, str)))
+
+
+def _over_evaluations(source: AttackSource, name: str) -> Chart | str:
+    if not any(len(record.history) > 1 for record in source.records if record.kind == "attack"):
+        return STRINGS["curves"]["no_history"].format(folder=source.name)
+    return dice_over_evaluations(source.records, name=name)
+
+
+def _made(source: AttackSource, make: Callable[[], Chart | str]) -> Chart | str:
+    """A chart, or the sentence that says why there is none."""
+    try:
+        return make()
+    except UserError as error:
+        return STRINGS["curves"]["no_chart"].format(folder=source.name, reason=error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from voxward.report.html.strings.cases import CASES, VOLUMES
+from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
 from voxward.report.html.strings.trust import CHECKS, GAPS, TRUST
 from voxward.report.html.strings.verdict import THREAT, VERDICT
 
@@ -28,7 +29,8 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     "verdict": VERDICT,
     "threat": THREAT,
     "leaderboard": {"heading": "The systems compared"},
-    "curves": {"heading": "How the segmentation gets worse"},
+    "curves": CURVES,
+    "charts": CHARTS,
     "visibility": {"heading": "How visible is the change?"},
     "cases": CASES,
     "volumes": VOLUMES,
@@ -37,7 +39,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     "checks": CHECKS,
     "gaps": GAPS,
     "words": {"list": "{first} and {last}"},
-    "script": {},
+    "script": {**CHART_SCRIPT},
 }
 
 

@@ -1,0 +1,60 @@
+"""The words of charts, and of the sections that show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+CHARTS: Mapping[str, str] = {
+    "panel": "Part",
+    "line": "Line",
+    "class": "Class",
+    "mean": "Mean over the classes",
+    "dice": "Dice",
+    "eps": "size of the change, eps (share of the intensity range)",
+    "eps_native": "size of the change, eps (intensity)",
+    "evaluations": "evaluations of the model",
+    "all_attacks": "all attacks",
+    "noise": "sign noise of the same size",
+    "gaussian": "Gaussian noise of the same strength",
+    "rician": "Rician noise of the same strength",
+    "over_eps": "Dice under the worst of {attacks}",
+    "over_evaluations": "Lowest Dice so far, eps {eps}",
+    "system_at": "{system}, eps {eps}",
+    "system_and_eps": "System and size",
+    "worst_over": "Each scan counts with the attack that hurt it most, among {attacks}.",
+    "bands": "Bands show how sure a mean is: 95 % bootstrap intervals over the scans.",
+    "lowest_so_far": "Each line is the mean over the scans of the lowest Dice that the attack has found so far.",
+    "some_systems": "{shown} of {count} systems are drawn at first, those with the highest Dice under attack. "
+    "The legend adds the others.",
+    "some_classes": "On paper the {shown} of {count} classes are drawn that lose most. The page has all of them.",
+    "more_lines": "{count} more lines are in the table below.",
+    "told": "{value} at {x}",
+    "no_figure": "{line}: no figure.",
+    "columns": "Columns: {x}. Figures: {y}, and [95 % bootstrap interval over scans] where there is one.",
+    "kind": "chart",
+    "keys": "Left and right arrow keys move along the chart, Home and End go to its ends.",
+    "hint": "Point at the chart, or use the arrow keys, to read its figures.",
+    "table": "The figures as a table",
+    "lines": "Lines: press a name to hide or show its line",
+    "png": "PNG",
+    "svg": "SVG",
+    "csv": "CSV",
+    "png_label": "Download as PNG: {title}",
+    "svg_label": "Download as SVG: {title}",
+    "csv_label": "Download the figures as CSV: {title}",
+}
+
+CURVES: Mapping[str, str] = {
+    "heading": "How the segmentation gets worse",
+    "lead": "Dice is the share of overlap between a segmentation and the truth: 1 is perfect, 0 finds nothing. The "
+    "first chart shows how it falls as the change of the scan may grow, the second how fast the attacks find such "
+    "a change.",
+    "no_chart": "{folder} has no such chart: {reason}.",
+    "no_history": "None of the attacks of {folder} kept its course, so that there is no chart of it.",
+}
+
+CHART_SCRIPT: Mapping[str, str] = {
+    "chart_scans": "{count} scans",
+    "chart_scan": "1 scan",
+    "chart_nothing": "no figure",
+}
