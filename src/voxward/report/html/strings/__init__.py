@@ -21,7 +21,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
         "skip": "Skip to the content",
         "contents": "Contents",
         "problems": "What is missing on this page",
-        "problems_text": "These files or folders could not be shown. No figure on this page is over them.",
+        "problems_text": "These files or results are missing or cannot be read. No figure on this page is over them.",
         "download": "Download all figures (JSON)",
         "written": "Written by voxward {version} on {date} (UTC).",
         "offline": "This file needs no network. Nothing on it leaves your computer.",
