@@ -139,12 +139,17 @@ def read_shown(kept: Kept, wanted: Wanted, quality: Quality = Quality()) -> Show
         raise NotShown(_SAID["shape"].format(found=wrong[0].shape, shape=volume.shape))
     box = _box(masks, volume, quality)
     return Shown(
-        np.array(box.cut(volume.array[0])), box.affine(volume.affine), box, volume.shape,
-        None if truth is None else np.array(box.cut(truth)),
-        {name: np.array(box.cut(mask)) for name, mask in clean.items()},
-        tuple(replace(one, mask=None if one.mask is None else np.array(box.cut(one.mask))) for one in attacked),
-        tuple(_notes(kept, volume, box, clean, attacked)),
-    )  # fmt: skip
+        image=np.array(box.cut(volume.array[0])),
+        affine=box.affine(volume.affine),
+        box=box,
+        shape=volume.shape,
+        truth=None if truth is None else np.array(box.cut(truth)),
+        clean={name: np.array(box.cut(mask)) for name, mask in clean.items()},
+        attacked=tuple(
+            replace(one, mask=None if one.mask is None else np.array(box.cut(one.mask))) for one in attacked
+        ),
+        notes=tuple(_notes(kept, volume, box, clean, attacked)),
+    )
 
 
 def pack(shown: Shown, quality: Quality = Quality()) -> dict[str, Any]:

@@ -143,11 +143,16 @@ class _Found:
         there = {**placed.inside, **placed.beside}
         reasons = [self.why or placed.why.get(key, "") for key in dict.fromkeys(keys) if key not in there]
         return CaseTable(
-            self.name, tuple(eps_text(one.eps, first.threat.unit) for one in self.rows[0].struck), self.rows,
-            size_groups(self.rows), len(self.source.models) > 1, of_written_files(self.source),
-            tuple(key if key in there else "" for key in keys),
-            tuple((reason, reasons.count(reason)) for reason in dict.fromkeys(reasons)), first.threat.unit,
-        )  # fmt: skip
+            name=self.name,
+            eps=tuple(eps_text(one.eps, first.threat.unit) for one in self.rows[0].struck),
+            rows=self.rows,
+            groups=size_groups(self.rows),
+            several=len(self.source.models) > 1,
+            written=of_written_files(self.source),
+            keys=tuple(key if key in there else "" for key in keys),
+            reasons=tuple((reason, reasons.count(reason)) for reason in dict.fromkeys(reasons)),
+            unit=first.threat.unit,
+        )
 
     def viewer(self, placed: Embedded) -> list[dict[str, Any]]:
         """Return what the viewer knows of each case that it can show, worst first."""
