@@ -100,7 +100,8 @@ def test_a_system_that_changed_is_noticed() -> None:
 
 def test_gaps_follow_from_the_records() -> None:
     found = titles(attack_source(book()))
-    for part in ("Other scans", "2 scans only", "larger than 51/255", "other than linf", "Everyday faults", "do not know",
+    for part in ("Other scans", "2 scans only", "larger than 51/255", "other than linf", "Everyday faults",
+                 "do not know",
                  "another, similar system", "A guarantee", "GPUs", "types than fp32",
                  "written file", "diagnosis"):  # fmt: skip
         assert part in found, part
