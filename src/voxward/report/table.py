@@ -118,8 +118,10 @@ class Table:
             caption: What a screen reader calls the table; empty: its title.
             sortable: Whether a reader can sort it by a column. A cell is sorted by the number that it begins with.
         """
-        kind = Markup(' class="sortable"') if sortable and len(self.rows) > 1 else Markup("")
-        head = Markup("").join(_HEAD.format(column.align, column.heading) for column in self.columns)
+        sortable = sortable and len(self.rows) > 1
+        kind = Markup(' class="sortable n-last"') if sortable else Markup("")
+        heading = _SORTED_HEAD if sortable else _HEAD
+        head = Markup("").join(heading.format(column.align, column.heading) for column in self.columns)
         body = Markup("").join(self._html_row(row) for row in self.rows)
         parts = [
             *([Markup("<p>{}</p>").format(self.title)] if self.title else []),
@@ -148,6 +150,8 @@ class Table:
 
 
 _HEAD = Markup('<th scope="col" class="{}">{}</th>')
+# A real button is reached with the keyboard, and a screen reader says that it can be pressed.
+_SORTED_HEAD = Markup('<th scope="col" class="{}"><button type="button" class="sort">{}</button></th>')
 _TABLE = Markup(
     '<div class="scroll" tabindex="0" role="region" aria-label="{1}"><table{0}><caption class="hidden">{1}</caption>'
     "<thead><tr>{2}</tr></thead><tbody>{3}</tbody></table></div>"
@@ -158,7 +162,8 @@ _NUMBER = re.compile(r"^[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
 def _cell(text: str, column: Column, first: bool) -> Markup:
     """A cell; the first one of a row names the row."""
     number = _NUMBER.match(text)
-    order = Markup(' data-sort="{}"').format(number.group()) if number and column.align == "right" else Markup("")
+    # What is no number stands last, wherever the table is sorted by this column.
+    order = Markup(' data-sort="{}"').format(number.group() if number else "") if column.align == "right" else ""
     tag = Markup('th scope="row"') if first else Markup("td")
     return Markup('<{} class="{}"{}>{}</{}>').format(tag, column.align, order, text, tag[:2])
 
