@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
+from voxward.report.html.strings.histories import HISTORIES
 from voxward.report.html.strings.trust import CHECKS, GAPS, TRUST
 from voxward.report.html.strings.verdict import THREAT, VERDICT
 
@@ -32,7 +33,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     "charts": CHARTS,
     "visibility": {"heading": "How visible is the change?"},
     "cases": {"heading": "The scans, worst first"},
-    "histories": {"heading": "Training and search"},
+    "histories": HISTORIES,
     "trust": TRUST,
     "checks": CHECKS,
     "gaps": GAPS,
