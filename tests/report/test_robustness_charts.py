@@ -70,7 +70,7 @@ def test_long_histories_keep_their_ends():
 def test_many_systems_are_drawn_in_part_and_all_are_told():
     records = [replace(r, model=f"run-{n:02}") for n in range(20) for r in book()]
     chart = dice_over_eps(records, ENSEMBLES)
-    worst = [line for line in chart.panels[0].lines if ":" not in line.name]
+    worst = [line for line in chart.panels[0].lines if not line.kind]
     assert len(worst) == 20
     assert sum(line.shown for line in chart.panels[0].lines) == 8
     assert len({(line.colour, line.dash) for line in worst}) == 20
@@ -107,7 +107,7 @@ def test_table_and_description_say_the_figures():
 
 def test_two_systems_have_two_colours_and_noise_the_dashes():
     lines = dice_over_eps([*book(), *weaker()]).panels[0].lines
-    assert [(line.name, line.colour, line.dash) for line in lines] == [
+    assert [(line.label, line.colour, line.dash) for line in lines] == [
         ("m", 0, 0), ("m: sign noise of the same size", 0, 1),
         ("n", 1, 0), ("n: sign noise of the same size", 1, 1),
     ]  # fmt: skip

@@ -165,9 +165,10 @@ def _mean_lines(
     for dash, control in enumerate(NOISES, 1):
         noise = [(eps, noise_summary(view, model, control, eps)) for eps in view.eps if eps]
         if any(summary is not None for _, summary in noise):
-            called, alone = STRINGS["charts"][control], len(view.models) == 1
-            title, colour = (called, NEUTRAL) if alone else (f"{model}: {called}", number)
-            lines.append(_line(title, colour, [(0.0, clean), *noise], dash, all(shown)))
+            called, points = STRINGS["charts"][control], [(0.0, clean), *noise]
+            alone = len(view.models) == 1
+            line = _line(called if alone else model, NEUTRAL if alone else number, points, dash, all(shown))
+            lines.append(line if alone else replace(line, kind=called))
     return lines
 
 

@@ -31,10 +31,12 @@ class Setting:
         look: What the user chose.
         beside: The folder beside the page for volumes that are not inside it; None: there is none, and such volumes
             are left out.
+        overwrite: Whether files that voxward did not write may be replaced there.
     """
 
     look: Look = Look()
     beside: Path | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)

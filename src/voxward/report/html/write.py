@@ -33,7 +33,7 @@ def write_page(folders: Sequence[Path], out: Path, look: Look = Look(), overwrit
     """
     outputs = Outputs(out.parent, KIND, overwrite)
     outputs.check([out.name])
-    text = render(read_sources(folders), Setting(look, out.with_name(f"{out.stem}-files")))
+    text = render(read_sources(folders), Setting(look, out.with_name(f"{out.stem}-files"), overwrite))
     outputs.text(out.name, text)
     return out
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from voxward.report.html.strings.cases import CASES, VOLUMES
 from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
 from voxward.report.html.strings.histories import HISTORIES
 from voxward.report.html.strings.trust import CHECKS, GAPS, TRUST
@@ -32,7 +33,8 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     "curves": CURVES,
     "charts": CHARTS,
     "visibility": {"heading": "How visible is the change?"},
-    "cases": {"heading": "The scans, worst first"},
+    "cases": CASES,
+    "volumes": VOLUMES,
     "histories": HISTORIES,
     "trust": TRUST,
     "checks": CHECKS,
