@@ -43,6 +43,9 @@ class AttackSource:
         failed: The cases that failed; no figure is over them.
         command: The command or the call that wrote the folder; empty where it is not known.
         digests: The fingerprint of each case's files, by its id.
+        dataset: The name of the dataset's folder; empty where it is not known.
+        seen: The ids of the cases that a system was trained on.
+        left_out: The ids of cases that were left out, because a system was trained on them.
     """
 
     folder: Path
@@ -55,6 +58,9 @@ class AttackSource:
     failed: tuple[Failure, ...] = ()
     command: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
+    dataset: str = ""
+    seen: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -172,7 +178,8 @@ def read_sources(folders: Sequence[Path]) -> Sources:
 def _read_attack(folder: Path, problems: list[str]) -> AttackSource:
     settings = _read(folder / "settings.json", problems) or {}
     protocol, command = _protocol(folder, settings, problems)
-    failed = _failed(folder, problems)
+    checked = _read_if_there(folder / "sanity.json", problems) or {}
+    failed = tuple(Failure(str(one["id"]), str(one["reason"])) for one in checked.get("failed", ()))
     records = tuple(r for r in _records(folder, problems) if r.case not in {failure.case for failure in failed})
     case_ids = tuple(settings.get("cases", ())) or tuple(sorted({record.case for record in records}))
     if not records:
@@ -187,7 +194,9 @@ def _read_attack(folder: Path, problems: list[str]) -> AttackSource:
         verdicts=() if protocol is None else judge_requirements(
             protocol.require, records, models, volume, len(failed)
         ),
-        failed=failed, command=command, digests=dict(settings.get("cases", {})),
+        failed=failed, command=command, digests=dict(settings.get("cases") or {}),
+        dataset=_dataset(folder, problems), seen=tuple(checked.get("seen", ())),
+        left_out=tuple(checked.get("left_out", ())),
     )  # fmt: skip
 
 
@@ -195,7 +204,8 @@ def _protocol(folder: Path, settings: Mapping[str, Any], problems: list[str]) ->
     """The protocol and the command; folders of before have only a part of the protocol, among the settings."""
     path = folder / "protocol.json"
     found = _read(path, problems) if path.is_file() else None
-    data: Mapping[str, Any] = found["protocol"] if found else {"name": "", **settings.get("protocol", {})}
+    before = {"name": "", **settings.get("protocol", {}), "require": _required(folder, problems)}
+    data: Mapping[str, Any] = (found or {}).get("protocol", before)
     try:
         return from_data(Protocol, data, str(path)), str((found or {}).get("command", ""))
     except UserError as error:
@@ -203,10 +213,15 @@ def _protocol(folder: Path, settings: Mapping[str, Any], problems: list[str]) ->
         return None, ""
 
 
-def _failed(folder: Path, problems: list[str]) -> tuple[Failure, ...]:
-    path = folder / "sanity.json"
-    found = _read(path, problems) if path.is_file() else None
-    return tuple(Failure(str(one["id"]), str(one["reason"])) for one in (found or {}).get("failed", ()))
+def _required(folder: Path, problems: list[str]) -> list[str]:
+    """What was required in a folder of before, whose settings do not say it."""
+    found = _read_if_there(folder / "requirements.json", problems) or {}
+    return list(dict.fromkeys(str(one["requirement"]) for one in found.get("requirements", ())))
+
+
+def _dataset(folder: Path, problems: list[str]) -> str:
+    found = _read_if_there(folder / "cases.json", problems) or {}
+    return Path(str(found.get("dataset", ""))).name
 
 
 def _records(folder: Path, problems: list[str]) -> tuple[Record, ...]:

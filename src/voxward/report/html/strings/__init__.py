@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from voxward.report.html.strings.card import CARD
 from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
 from voxward.report.html.strings.trust import CHECKS, GAPS, TRUST
 from voxward.report.html.strings.verdict import THREAT, VERDICT
@@ -36,6 +37,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     "trust": TRUST,
     "checks": CHECKS,
     "gaps": GAPS,
+    "card": CARD,
     "words": {"list": "{first} and {last}"},
     "script": {**CHART_SCRIPT},
 }
