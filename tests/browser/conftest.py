@@ -36,6 +36,7 @@ def new_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Calla
 
     def make(**options: object) -> Page:
         context = browser.new_context(**{"reduced_motion": "reduce", **options})
+        context.set_default_timeout(10_000)
         contexts.append(context)
         context.on("page", watch.attach)
         return context.new_page()

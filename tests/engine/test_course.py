@@ -93,3 +93,24 @@ def test_an_end_of_nothing():
     course.plan("", Names())
     course.end()
     assert heard == [("work", 0, 0, {"share": 0.0, "before": 0.0})]
+
+
+def test_what_a_unit_took_is_expected_of_its_kind(tmp_path):
+    work, (course, heard) = Names("z"), heard_from(kind=str.lower)
+    WEIGHTS.update(A=1.0, z=1.0, Z=1.0)
+    course.plan("abAzZ", work)
+    course.begin("a", "a")
+    course.took("a", "a", 3.0)
+    course.finish("a")
+    course.begin("b", "b")
+    # a took 3, so that A is expected to take 3; b is expected to take 2, and Z 1. What an earlier call did stays 1.
+    assert heard[-1][3]["share"] == pytest.approx((3 + 1) / (3 + 2 + 3 + 1 + 1))
+    assert heard[-1][3]["before"] == pytest.approx(1 / 10)
+    course.begin("A", "A")
+    course.took("A", "A", 5.0)
+    course.finish("A")
+    course.plan("abAzZ", work)  # a second plan has not forgotten
+    work.done |= {"a", "A"}
+    course.plan("aAb", work)
+    course.begin("b", "b")
+    assert heard[-1][3]["share"] == pytest.approx(8 / 10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import functools
 import reprlib
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -94,7 +95,8 @@ def _build_scalar(kind: Any, data: Any, path: str, problems: list[str]) -> Any:
     if kind is Any:
         return data
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
-        return float(data)
+        fits = isinstance(data, float) or abs(data) <= sys.float_info.max
+        return float(data) if fits else _expect(False, data, "a number that is not as large", path, problems)
     fits = isinstance(data, kind) and not (kind is int and isinstance(data, bool))
     return _expect(fits, data, f"a {kind.__name__}", path, problems)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 from voxward.core.progress import BEFORE, RUNNING, SHARE, Progress
@@ -20,6 +21,7 @@ class Course(Generic[U]):
         name: Returns what is worked on while a unit runs, in words.
         weight: Returns how long a unit is expected to take, in any unit of time.
         inner: The stage within a unit whose steps say how much of the unit is done; None: any.
+        kind: Returns what units have in common that take about as long as each other; None: nothing.
 
     Attributes:
         figures: Figures that every report holds; whoever does the work may change them.
@@ -27,11 +29,14 @@ class Course(Generic[U]):
 
     def __init__(
         self, stage: str, progress: Progress, name: Callable[[U], str], weight: Callable[[U], float],
-        inner: str | None = None,
+        inner: str | None = None, kind: Callable[[U], Hashable] | None = None,
     ) -> None:  # fmt: skip
         self.stage, self.progress, self.figures = stage, progress, dict[str, float | str]()
-        self._name, self._weight, self._inner = name, weight, inner
-        self._weights: dict[str, float] | None = None
+        self._name, self._weight, self._inner, self._kind = name, weight, inner, kind or repr
+        self._weights: dict[str, float] = {}
+        self._planned = False
+        # What units took, by their keys, and which units are of one kind.
+        self._took, self._alike = dict[str, float](), defaultdict[Hashable, list[str]](list)
         self._done, self._before = set[str](), set[str]()
         self._whole, self._earlier, self._over, self._fraction = 1.0, 0.0, 0.0, 0.0
         self._running: tuple[str, str] | None = None
@@ -45,11 +50,39 @@ class Course(Generic[U]):
             units: The units of all rounds.
             work: What says whether a unit is finished.
         """
-        first, self._weights = self._weights is None, {work.key(unit): self._weight(unit) for unit in units}
+        self._alike.clear()
+        for unit in units:
+            self._alike[self._kind(unit)].append(work.key(unit))
+        self._weights = {work.key(unit): self._weight(unit) for unit in units}
         self._done = {work.key(unit) for unit in units if work.finished(unit)}
-        self._over = sum(self._weights[key] for key in self._done)
-        self._before = set(self._done) if first else self._before & self._weights.keys()
+        self._before = self._before & self._weights.keys() if self._planned else set(self._done)
+        self._planned = True
+        for keys in self._alike.values():
+            self._learn(keys)
+        self._add_up()
+
+    def took(self, key: str, unit: U, weight: float) -> None:
+        """Say how long a unit really took; others of its kind are then expected to take as long.
+
+        Args:
+            key: The key of the unit.
+            unit: The unit.
+            weight: How long it took, in the unit of time in which units are expected to take long.
+        """
+        self._took[key] = weight
+        self._learn(self._alike[self._kind(unit)])
+        self._add_up()
+
+    def _learn(self, keys: Sequence[str]) -> None:
+        """Expect of units of one kind what the finished ones among them took."""
+        known = [self._took[key] for key in keys if key in self._took]
+        for key in keys if known else ():
+            if key in self._took or key not in self._done:
+                self._weights[key] = self._took.get(key, sum(known) / len(known))
+
+    def _add_up(self) -> None:
         self._whole = sum(self._weights.values()) or 1.0
+        self._over = sum(self._weights[key] for key in self._done)
         self._earlier = sum(self._weights[key] for key in self._before)
 
     def over(self, work: Work[U]) -> Work[U]:
@@ -77,7 +110,7 @@ class Course(Generic[U]):
 
     def end(self) -> None:
         """Report that all units are finished."""
-        for key in self._weights or ():
+        for key in self._weights:
             self.finish(key)
         self._report()
 
@@ -88,14 +121,14 @@ class Course(Generic[U]):
 
     def finish(self, key: str) -> None:
         """Note that a unit is finished, whichever process did it."""
-        if self._weights is not None and key in self._weights and key not in self._done:
+        if key in self._weights and key not in self._done:
             self._done.add(key)
             self._over += self._weights[key]
         if self._running is not None and self._running[0] == key:
             self._running = None
 
     def _report(self) -> None:
-        weights = self._weights or {}
+        weights = self._weights
         over, figures = self._over, dict[str, float | str]()
         if self._running is not None:
             over += weights.get(self._running[0], 0.0) * self._fraction

@@ -96,7 +96,7 @@ class Stage:
         """
         if SECONDS_LEFT in self.figures:
             return max(0.0, float(self.figures[SECONDS_LEFT]))
-        before = max(self._before, float(self.figures.get(BEFORE, 0.0)))
+        before = float(self.figures.get(BEFORE, self._before))
         over, elapsed = self._share() - before, now - self.began
         if over <= _TOO_LITTLE or elapsed <= 0:
             return None

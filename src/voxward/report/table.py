@@ -119,7 +119,7 @@ class Table:
             sortable: Whether a reader can sort it by a column. A cell is sorted by the number that it begins with.
         """
         sortable = sortable and len(self.rows) > 1
-        kind = Markup(' class="sortable"') if sortable else Markup("")
+        kind = Markup(' class="sortable n-last"') if sortable else Markup("")
         heading = _SORTED_HEAD if sortable else _HEAD
         head = Markup("").join(heading.format(column.align, column.heading) for column in self.columns)
         body = Markup("").join(self._html_row(row) for row in self.rows)
@@ -162,7 +162,8 @@ _NUMBER = re.compile(r"^[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
 def _cell(text: str, column: Column, first: bool) -> Markup:
     """A cell; the first one of a row names the row."""
     number = _NUMBER.match(text)
-    order = Markup(' data-sort="{}"').format(number.group()) if number and column.align == "right" else Markup("")
+    # What is no number stands last, wherever the table is sorted by this column.
+    order = Markup(' data-sort="{}"').format(number.group() if number else "") if column.align == "right" else ""
     tag = Markup('th scope="row"') if first else Markup("td")
     return Markup('<{} class="{}"{}>{}</{}>').format(tag, column.align, order, text, tag[:2])
 

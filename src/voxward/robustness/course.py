@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from voxward.core.progress import Progress
 from voxward.core.wording import eps_text
 from voxward.engine.course import Course
 from voxward.robustness.bench import Bench
-from voxward.robustness.estimate import weight_of
+from voxward.robustness.estimate import passes_of, weight_of
 from voxward.robustness.record import Record
 from voxward.robustness.unit import Unit
 
@@ -26,7 +26,20 @@ class BenchCourse(Course[Unit]):
 
     def __init__(self, bench: Bench, progress: Progress) -> None:
         unit = bench.protocol.threat.unit
-        super().__init__(STAGE, progress, lambda each: running(each, unit), weight_of(bench))
+        super().__init__(
+            STAGE, progress, lambda each: running(each, unit), weight_of(bench),
+            kind=lambda each: (each.model, each.attack, each.eps),
+        )  # fmt: skip
+
+    def found(self, unit: Unit, records: Sequence[Record]) -> None:
+        """Note what a unit found, and how long it took: an attack that leaves nothing ends early.
+
+        Args:
+            unit: The unit, which this process did.
+            records: Its records.
+        """
+        self.note(records)
+        self.took(unit.place.as_posix(), unit, passes_of(records))
 
     def note(self, records: Iterable[Record]) -> None:
         """Note the lowest Dice under attack; controls are no attacks."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from voxward.attacks.objectives import create_objective
 from voxward.robustness.bench import Bench, Worker
+from voxward.robustness.record import Record
 from voxward.robustness.subject import Subject
 from voxward.robustness.unit import Unit
 
@@ -31,11 +32,24 @@ def weight_of(bench: Bench) -> Callable[[Unit], float]:
         key = unit.model, unit.attack
         if key not in known:
             trial = bench.trials(unit.model)[unit.attack]
-            gradients, forwards = trial.cost(bench.target(unit.model).classes)
-            known[key] = _GRADIENT * gradients + forwards + _JUDGINGS
+            known[key] = _passes(*trial.cost(bench.target(unit.model).classes))
         return known[key]
 
     return weight
+
+
+def passes_of(records: Sequence[Record]) -> float:
+    """Return how long a unit took, in forward passes through its system.
+
+    Args:
+        records: The records of the unit, each of which was judged.
+    """
+    spent = sum(record.gradients for record in records), sum(record.forwards for record in records)
+    return _passes(*spent, judged=len(records))
+
+
+def _passes(gradients: int, forwards: int, judged: int = 1) -> float:
+    return _GRADIENT * gradients + forwards + _JUDGINGS * judged
 
 
 def estimate_hours(worker: Worker) -> float:

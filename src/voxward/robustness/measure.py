@@ -42,7 +42,7 @@ def measure(worker: Worker, folder: Path, engine: Engine, progress: Progress = s
 
     def work(unit: Unit) -> Sequence[Record]:
         records = worker.work(unit, course.told)
-        course.note(records)
+        course.found(unit, records)
         return records
 
     stored = StoredWork(store, work, cases, failures)

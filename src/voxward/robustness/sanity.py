@@ -258,9 +258,9 @@ def _finds_something(model: str, records: Sequence[Record], thresholds: Threshol
 
 def _sees_the_model(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
     """Check that the model answers the same each time, and that its gradient reaches the image."""
-    rows = [r for r in records if r.attack == PROBE]
+    rows = [r for r in records if r.attack == PROBE and "random" in r.options]
     blind = any(r.options.get("gradient") is False for r in rows)
-    masked = [r for r in rows if not blind and not r.options["reached"]]
+    masked = [r for r in rows if not blind and not r.options.get("reached")]
     faults = [f"no gradient reaches the image of {r.case}: gradients are masked" for r in masked]
     random = "the model answers at random: what was attacked is the mean of several answers"
     faults += [random for r in rows if r.options["random"]]

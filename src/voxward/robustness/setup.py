@@ -99,7 +99,7 @@ def settings_of(worker: Worker) -> dict[str, object]:
         "protocol": protocol,
         "version": bench.version,
         "systems": {name: _identity(worker.system(name)) for name in bench.sources},
-        "cases": {id: _digest([*case.images, *filter(None, [case.label])]) for id, case in bench.cases.items()},
+        "cases": {id: digest_of([*case.images, *filter(None, [case.label])]) for id, case in bench.cases.items()},
         **_orders(bench),
         **({"nan": "zero"} if any(case.nan_as_zero for case in bench.cases.values()) else {}),
         **({} if surrogate is None else {"surrogate": _identity(surrogate)}),
@@ -232,8 +232,12 @@ def _check(system: System, bench: Bench, name: str) -> None:
             raise UserError(f"ensembles.{group}: no attack is called {unknown[0]!r}; there are {', '.join(trials)}")
 
 
-def _digest(files: Sequence[Path]) -> str:
-    """Of the files' contents, wherever they lie."""
+def digest_of(files: Sequence[Path]) -> str:
+    """Return a digest of the contents of some files, wherever they lie; `settings.json` holds that of each case.
+
+    Args:
+        files: The image files of a case in their order, and its label.
+    """
     found = hashlib.sha256()
     for path in files:
         with path.open("rb") as stream:

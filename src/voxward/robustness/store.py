@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,16 +58,21 @@ class RecordStore:
     def read_each(self) -> tuple[tuple[Record, ...], tuple[str, ...]]:
         """Return all records that can be read, in the order of `read_all`, and a sentence for each damaged file."""
         records, faults = list[Record](), list[str]()
-        for path in self._files():
+        for path in self._files(lambda error: faults.append(f"{error.filename}: {error.strerror}")):
             try:
                 records += _read(path)
             except (UserError, OSError) as error:
                 faults.append(str(error))
         return _ordered(records), tuple(faults)
 
-    def _files(self) -> list[Path]:
-        """The files of finished units; a dot marks what a killed process left unfinished."""
-        return sorted(path for path in (self.folder / "records").rglob("*.json") if not path.name.startswith("."))
+    def _files(self, unreadable: Callable[[OSError], None] | None = None) -> list[Path]:
+        """The files of finished units; a dot marks what a killed process left unfinished.
+
+        A folder that may not be listed is told to `unreadable`, as its results would be missing in silence.
+        """
+        folders = os.walk(self.folder / "records", onerror=unreadable)
+        found = (Path(folder, name) for folder, _, names in folders for name in names)
+        return sorted(path for path in found if path.suffix == ".json" and not path.name.startswith("."))
 
 
 @dataclass(frozen=True, eq=False)

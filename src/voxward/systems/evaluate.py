@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from voxward.core.errors import Failure, UserError
 from voxward.core.failures import Failures
 from voxward.core.labels import IGNORED, LabelSet
 from voxward.core.names import on_disk
-from voxward.core.structure import to_data
+from voxward.core.structure import from_data, to_data
 from voxward.data.io import SUFFIXES, read_label
 from voxward.data.parallel import for_each_case
 from voxward.data.places import apart
 from voxward.metrics.policies import STANDARD, Scoring
 from voxward.metrics.registry import METRICS, PRIMARY
-from voxward.metrics.score import CaseMetrics, score_case
+from voxward.metrics.score import CaseMetrics, ClassMetrics, score_case
 from voxward.metrics.summary import Summary, summarise
 from voxward.systems.origin import Origin
 
@@ -70,6 +71,68 @@ class Evaluation:
             **({} if self.origin is None else {"origin": to_data(self.origin)}),
             **({"failed": failed} if failed else {}),
         }  # fmt: skip
+
+    @classmethod
+    def from_data(cls, data: Any, source: str) -> Evaluation:
+        """Read an evaluation from what `to_data` returned; the summaries are computed from the cases.
+
+        Args:
+            data: The plain data, of this or an older version of voxward.
+            source: The file that it comes from, for error messages.
+
+        Raises:
+            UserError: The data are no evaluation.
+        """
+        kept = {name: data[name] for name in _KEPT if name in data} if isinstance(data, Mapping) else data
+        stored = from_data(_Stored, kept, source)
+        cases = [
+            CaseMetrics(case.id, {name: _scores(scores) for name, scores in case.classes.items()}, case.unannotated)
+            for case in stored.cases
+        ]
+        if not cases or len({tuple(case.classes) for case in cases}) > 1:
+            raise UserError(f"{source} must hold at least one case, and all cases must have the same classes")
+        failed = tuple(Failure(case.id, case.reason) for case in stored.failed)
+        scoring = Scoring(stored.policy, stored.nsd_tolerance_mm, stored.nsd)
+        return replace(summarise_cases(cases, scoring), failed=failed, origin=stored.origin)
+
+
+@dataclass(frozen=True)
+class _StoredCase:
+    """A case in metrics.json."""
+
+    id: str
+    classes: Mapping[str, Mapping[str, float | None]]
+    unannotated: float = 0.0
+
+
+@dataclass(frozen=True)
+class _StoredFailure:
+    """A failed case in metrics.json."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What an evaluation is read from; metrics.json holds the summaries, too, for other programs."""
+
+    cases: tuple[_StoredCase, ...]
+    policy: str = STANDARD.policy
+    nsd_tolerance_mm: float = STANDARD.nsd_tolerance_mm
+    nsd: str = STANDARD.nsd
+    failed: tuple[_StoredFailure, ...] = ()
+    origin: Origin | None = None
+
+
+_KEPT = tuple(field.name for field in fields(_Stored))
+
+
+def _scores(figures: Mapping[str, float | None]) -> ClassMetrics:
+    """The scores of a class; a metric that is not there, as an older version did not know it, has no value."""
+    known = {name: figures.get(name) for name in METRICS}
+    finite = {name: value if value is not None and math.isfinite(value) else None for name, value in known.items()}
+    return ClassMetrics(finite, int(figures.get("truth_voxels") or 0), int(figures.get("predicted_voxels") or 0))
 
 
 def summarise_cases(cases: Sequence[CaseMetrics], scoring: Scoring) -> Evaluation:

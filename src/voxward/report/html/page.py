@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -17,6 +17,7 @@ import voxward
 from voxward.core.choices import Look
 from voxward.core.structure import to_data
 from voxward.report.chart_figure import inline_svg
+from voxward.report.html.download import page_data
 from voxward.report.html.strings import LANGUAGE, STRINGS
 from voxward.report.palette import palette_css, palette_data
 from voxward.report.sources import Sources
@@ -30,10 +31,12 @@ class Setting:
         look: What the user chose.
         beside: The folder beside the page for volumes that are not inside it; None: there is none, and such volumes
             are left out.
+        overwrite: Whether files that voxward did not write may be replaced there.
     """
 
     look: Look = Look()
     beside: Path | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def render(sources: Sources, setting: Setting = Setting()) -> str:
         written=datetime.now(UTC),
         version=voxward.__version__,
         language=LANGUAGE,
-        data=_data(sources),
+        data=page_data(sources),
     )
 
 
@@ -113,33 +116,3 @@ def script_json(value: Any) -> Markup:
                             ("\u2029", "\\u2029")):  # fmt: skip
         text = text.replace(character, code)
     return Markup(text)
-
-
-def _data(sources: Sources) -> Mapping[str, Any]:
-    """All figures of the page as plain data, which a reader can download."""
-    return {
-        "format": 1,
-        "voxward": voxward.__version__,
-        "problems": list(sources.problems),
-        "attacks": [
-            {
-                "folder": one.name, "command": one.command, "protocol": to_data(one.protocol),
-                "systems": to_data(one.systems), "cases": list(one.case_ids), "findings": to_data(one.findings),
-                "requirements": to_data(one.verdicts),
-                "failed": [{"id": failure.case, "reason": failure.reason} for failure in one.failed],
-                "records": [record.to_data() for record in one.records],
-            }
-            for one in sources.attacks
-        ],
-        "runs": [_run(one) for one in sources.runs],
-        "searches": [_run(one) for one in sources.searches],
-        "cross_validations": [
-            {"folder": one.name, "metrics": to_data(one.metrics), "runs": [_run(run) for run in one.runs]}
-            for one in sources.validations
-        ],
-    }  # fmt: skip
-
-
-def _run(run: Any) -> dict[str, Any]:
-    rows = [{name: value if value == value else None for name, value in row.items()} for row in run.log]
-    return {"folder": run.name, "log": rows, "metrics": to_data(run.metrics)}

@@ -43,7 +43,7 @@ def write_page(
     sources = read_sources(folders)
     if card is not None:
         refuse_card(sources)
-    text = render(sources, Setting(look, out.with_name(f"{out.stem}-files")))
+    text = render(sources, Setting(look, out.with_name(f"{out.stem}-files"), overwrite))
     outputs.text(out.name, text)
     if card is not None:
         Outputs(card.parent, CARD_KIND, overwrite).text(card.name, card_text(sources))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from voxward.report.html.strings.card import CARD
+from voxward.report.html.strings.cases import CASES, VOLUMES
 from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
 from voxward.report.html.strings.trust import CHECKS, GAPS, TRUST
 from voxward.report.html.strings.verdict import THREAT, VERDICT
@@ -21,7 +22,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
         "skip": "Skip to the content",
         "contents": "Contents",
         "problems": "What is missing on this page",
-        "problems_text": "These files or folders could not be shown. No figure on this page is over them.",
+        "problems_text": "These files or results are missing or cannot be read. No figure on this page is over them.",
         "download": "Download all figures (JSON)",
         "written": "Written by voxward {version} on {date} (UTC).",
         "offline": "This file needs no network. Nothing on it leaves your computer.",
@@ -32,7 +33,8 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     "curves": CURVES,
     "charts": CHARTS,
     "visibility": {"heading": "How visible is the change?"},
-    "cases": {"heading": "The scans, worst first"},
+    "cases": CASES,
+    "volumes": VOLUMES,
     "histories": {"heading": "Training and search"},
     "trust": TRUST,
     "checks": CHECKS,

@@ -1,0 +1,279 @@
+"""What a report reads of a folder of `voxward attack`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from voxward.core.errors import Failure, UserError
+from voxward.core.structure import from_data
+from voxward.core.wording import counted, eps_text
+from voxward.report.source_files import attempt, few, read_mapping, read_mapping_if_there, sentence
+from voxward.robustness.protocol import Protocol
+from voxward.robustness.record import CLEAN, Record
+from voxward.robustness.require import Verdict, judge_requirements
+from voxward.robustness.sanity import STANDARD, Finding, sanity
+from voxward.robustness.store import RecordStore
+from voxward.robustness.trials.attack import ensembles
+
+
+@dataclass(frozen=True)
+class AttackSource:
+    """The folder of `voxward attack`.
+
+    Attributes:
+        folder: The folder.
+        records: All records that could be read, but those of cases that failed; none where no unit is finished.
+        protocol: How robustness was measured; None where the folder does not say.
+        systems: What is known of each system, by its name: its fingerprint and options.
+        case_ids: The ids of the cases that were to be attacked.
+        findings: The checks of the records.
+        verdicts: Whether each system meets each requirement.
+        failed: The cases that failed; no figure is over them.
+        command: The command or the call that wrote the folder; empty where it is not known.
+        digests: The fingerprint of each case's files, by its id, where the folder holds them.
+        dataset: The name of the dataset's folder; empty where it is not known.
+        seen: The ids of the cases that a system was trained on.
+        left_out: The ids of cases that were left out, because a system was trained on them.
+        name: What the page calls it; empty: the name of the folder.
+    """
+
+    folder: Path
+    records: tuple[Record, ...]
+    protocol: Protocol | None = None
+    systems: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    case_ids: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    failed: tuple[Failure, ...] = ()
+    command: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    dataset: str = ""
+    seen: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.folder.resolve().name)
+
+    @property
+    def deployed(self) -> bool:
+        """Whether the Dice of every attack is also known for the written file, as the ordinary predictor reads it."""
+        return _deployed(self.records)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the systems that there are records of."""
+        return _models(self.records)
+
+    @property
+    def ensembles(self) -> dict[str, tuple[str, ...]]:
+        """The groups of attacks by name, each with the attacks that were run; the strongest group is the last one."""
+        run = {record.attack for record in self.records if record.kind == "attack"}
+        return {name: members for name, members in self.asked.items() if set(members) & run}
+
+    @property
+    def asked(self) -> dict[str, tuple[str, ...]]:
+        """The groups of attacks by name that the protocol asks for, also those that were not run yet."""
+        if self.protocol is None:
+            return {}
+        classes = max((len(record.classes) for record in self.records), default=1) + 1
+        return ensembles(self.protocol, classes, any(record.attack == "transfer" for record in self.records))
+
+
+def is_attack_folder(folder: Path) -> bool:
+    """Return whether a folder holds records, or was begun by `voxward attack`."""
+    settings = folder / "settings.json"
+    if (folder / "records").is_dir():
+        return True
+    found = read_mapping(settings, []) if settings.is_file() else None
+    return found is not None and {"protocol", "systems", "cases"} <= found.keys()
+
+
+def read_attack(folder: Path, problems: list[str]) -> AttackSource:
+    """Read the folder of an attack.
+
+    Args:
+        folder: The folder.
+        problems: Gets a sentence for everything that is missing, damaged or unknown.
+    """
+    settings = _settings(folder, problems)
+    protocol, command = _protocol(folder, settings, problems)
+    checked = read_mapping_if_there(folder / "sanity.json", problems) or {}
+    described = read_mapping_if_there(folder / "cases.json", problems) or {}
+    failed = _failed(folder, checked, problems)
+    left_out = {failure.case for failure in failed}
+    records = tuple(record for record in _records(folder, problems) if record.case not in left_out)
+    cases = settings.get("cases", {})
+    case_ids = tuple(map(str, cases)) or tuple(sorted({record.case for record in records}))
+    source = AttackSource(
+        folder, records, protocol, _systems(settings), case_ids,
+        findings=sanity(records, STANDARD if protocol is None else protocol.sanity),
+        verdicts=_verdicts(protocol, records, len(failed)), failed=failed, command=command,
+        digests={id: str(digest) for id, digest in cases.items()} if isinstance(cases, Mapping) else {},
+        dataset=Path(str(described.get("dataset", ""))).name, seen=_ids(checked, "seen"),
+        left_out=_ids(checked, "left_out"),
+    )  # fmt: skip
+    problems += map(sentence, _missing(source))
+    return source
+
+
+def _settings(folder: Path, problems: list[str]) -> Mapping[str, Any]:
+    """The settings; what has another form than `voxward attack` gives it is left out, and a problem."""
+    path = folder / "settings.json"
+    if not path.is_file():
+        problems.append(f"{folder} has no settings.json: what was attacked, and on which cases, is not known.")
+        return {}
+    found = read_mapping(path, problems) or {}
+    forms: dict[str, type | tuple[type, ...]] = {"protocol": dict, "systems": dict, "cases": (dict, list)}
+    wrong = [name for name, form in forms.items() if name in found and not isinstance(found[name], form)]
+    if wrong:
+        problems.append(f"{path} is not as voxward attack writes it: {', '.join(wrong)} is left out.")
+    return {name: value for name, value in found.items() if name not in wrong}
+
+
+def _systems(settings: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {
+        str(name): value if isinstance(value, Mapping) else {} for name, value in settings.get("systems", {}).items()
+    }
+
+
+def _protocol(folder: Path, settings: Mapping[str, Any], problems: list[str]) -> tuple[Protocol | None, str]:
+    """The protocol and the command; folders of before have only a part of the protocol, among the settings."""
+    path = folder / "protocol.json"
+    found = read_mapping_if_there(path, problems) or {}
+    command = str(found.get("command", ""))
+    before = settings.get("protocol")
+    if isinstance(before, Mapping) and "require" not in before:
+        before = {**before, "require": _required(folder, problems)}
+    for data, file in ((found.get("protocol"), path), (before, folder / "settings.json")):
+        whole = {"name": "", **data} if isinstance(data, Mapping) else data
+        lead = f"How robustness was measured is not known from {file.name}: "
+        read = partial(from_data, Protocol, whole, str(file))
+        if data is not None and (protocol := attempt(read, problems, lead)) is not None:
+            return protocol, command
+    return None, command
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """A failed case, as sanity.json holds it."""
+
+    id: str
+    reason: str
+
+
+def _required(folder: Path, problems: list[str]) -> list[str]:
+    """What was required in a folder of before, whose settings do not say it."""
+    found = (read_mapping_if_there(folder / "requirements.json", problems) or {}).get("requirements", ())
+    texts = [one.get("requirement") for one in found if isinstance(one, Mapping)]
+    return list(dict.fromkeys(text for text in texts if isinstance(text, str)))
+
+
+def _ids(checked: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = checked.get(name, ())
+    return tuple(map(str, found)) if isinstance(found, list) else ()
+
+
+def _failed(folder: Path, checked: Mapping[str, Any], problems: list[str]) -> tuple[Failure, ...]:
+    path = folder / "sanity.json"
+    entries = checked.get("failed", [])
+    lead = "Which cases failed is not known: "
+    found = attempt(lambda: [from_data(_Failed, entry, str(path)) for entry in _list(entries, path)], problems, lead)
+    return tuple(Failure(one.id, one.reason) for one in found or ())
+
+
+def _list(value: Any, path: Path) -> list[Any]:
+    if not isinstance(value, list):
+        raise UserError(f"{path}: failed must be a list, got {type(value).__name__}")
+    return value
+
+
+def _records(folder: Path, problems: list[str]) -> tuple[Record, ...]:
+    """All records that can be read. Folders hold thousands of files, so that one sentence stands for all faults."""
+    records, faults = RecordStore(folder).read_each()
+    if faults:
+        lead = f"{counted(len(faults), 'file')} of results in {folder} cannot be read, and no figure is over what "
+        problems.append(sentence(f"{lead}they hold: {'; '.join(faults[:2])}" + ("; ..." if len(faults) > 2 else "")))
+    return records
+
+
+def _verdicts(protocol: Protocol | None, records: Sequence[Record], failed: int) -> tuple[Verdict, ...]:
+    """Whether each requirement is met; what the records cannot tell, as without a clean control, is not measured."""
+    found = list[Verdict]()
+    for model in _models(records):
+        for text in () if protocol is None else protocol.require:
+            try:
+                found += judge_requirements([text], records, [model], _deployed(records), failed)
+            except UserError:
+                found.append(Verdict(model, text, None, met=False, failed=failed))
+    return tuple(found)
+
+
+def _missing(source: AttackSource) -> Iterator[str]:
+    """Say what was to be measured and is not there: cases, systems, sizes, attacks, and single results."""
+    folder, records = source.folder, source.records
+    measured = {record.case for record in records}
+    if not records:
+        yield f"{folder} has no finished unit of work yet: there is nothing to report on. Run the command again"
+        return
+    absent = [id for id in source.case_ids if id not in measured | {failure.case for failure in source.failed}]
+    if absent:
+        yield f"{folder} has no results for {len(absent)} of {len(source.case_ids)} cases: {few(absent)}"
+    if strange := sorted(measured - {*source.case_ids}):
+        yield f"{folder} has results for cases that its settings do not name: {few(strange)}"
+    if source.systems and (unknown := [name for name in source.models if name not in source.systems]):
+        yield f"{folder} has results of systems that its settings do not name: {few(unknown)}"
+    if lacking := [name for name in source.systems if name not in source.models]:
+        yield f"{folder} has no results of {few(lacking)}, which were to be attacked, too"
+    yield from _not_run(source)
+    gaps = list(_gaps(source))
+    if gaps:
+        yield f"{counted(len(gaps), 'result')} of {folder} {'is' if len(gaps) == 1 else 'are'} missing: {few(gaps)}"
+
+
+def _not_run(source: AttackSource) -> Iterator[str]:
+    """Say which attacks and sizes of the protocol there is no record of."""
+    if source.protocol is None:
+        return
+    attacks = [record for record in source.records if record.kind == "attack"]
+    run, sizes = {record.attack for record in attacks}, {record.eps for record in attacks}
+    for group, members in source.asked.items():
+        if lacking := [name for name in members if name not in run]:
+            yield f"{source.folder} has no results of these attacks of the group {group}: {few(lacking)}"
+    unit = source.protocol.threat.unit
+    if lacking := [eps_text(eps, unit) for eps in source.protocol.threat.eps if not _holds(sizes, eps)]:
+        yield f"{source.folder} has no results of an attack at eps {few(lacking)}"
+
+
+def _holds(sizes: set[float], eps: float) -> bool:
+    return any(abs(size - eps) < 1e-9 for size in sizes)
+
+
+def _gaps(source: AttackSource) -> Iterator[str]:
+    """Name the single results that are missing: a case that an attack was not run on, while it was on others."""
+    cases = defaultdict[str, set[str]](set)
+    done = defaultdict[tuple[str, str, float], set[str]](set)
+    sizes = {record.eps for record in source.records if record.kind == "attack"}
+    for record in source.records:
+        cases[record.model].add(record.case)
+        if record.kind == "attack" or record.attack == CLEAN:
+            done[record.model, record.attack, record.eps].add(record.case)
+    for model, attack in dict.fromkeys((model, attack) for model, attack, _ in done):
+        for eps in (0.0,) if attack == CLEAN else sorted(sizes):
+            for case in sorted(cases[model] - done.get((model, attack, eps), set())):
+                size = "" if attack == CLEAN else f" at eps {eps_text(eps, source.records[0].threat.unit)}"
+                yield f"{attack} on {case}{size} ({model})"
+
+
+def _deployed(records: Sequence[Record]) -> bool:
+    return all(record.deployed is not None for record in records if record.kind == "attack")
+
+
+def _models(records: Sequence[Record]) -> tuple[str, ...]:
+    return tuple(sorted({record.model for record in records}))

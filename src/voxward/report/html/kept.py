@@ -1,0 +1,132 @@
+"""What an attack folder keeps of its cases: where their images lie, and which volumes and masks were written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from voxward.core.case import Case
+from voxward.core.document import without_format
+from voxward.core.errors import UserError
+from voxward.core.labels import LabelSet
+from voxward.core.reading import read_json
+from voxward.core.structure import from_data
+from voxward.data.formats import open_dataset
+from voxward.report.html.strings import STRINGS
+from voxward.robustness.record import CLEAN, Record
+from voxward.robustness.setup import digest_of
+from voxward.robustness.unit import safe_name
+
+FILE = "cases.json"
+_SAID = STRINGS["volumes"]
+
+
+class NotShown(Exception):  # noqa: N818 - nothing is wrong
+    """Why the volumes of a case cannot be shown, as a sentence for the reader of the page."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The cases of an attack folder, as its `cases.json` says.
+
+    Attributes:
+        folder: The attack folder.
+        labels: The classes of the dataset.
+        cases: The files of each case, by its id.
+        digests: A digest of the files of each case, as they were when the case was attacked.
+        channels: The names of the image's channels; empty where they are not known.
+        moved: The dataset in its new place, where the user named it.
+    """
+
+    folder: Path
+    labels: LabelSet
+    cases: Mapping[str, Case]
+    digests: Mapping[str, str] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
+    moved: Mapping[str, Case] = field(default_factory=dict)
+
+    def case(self, id: str) -> Case:
+        """Return a case whose files are there and are those that were attacked.
+
+        Raises:
+            NotShown: They are not.
+        """
+        known = self.cases.get(id)
+        if known is None:
+            raise NotShown(_SAID["unknown_case"].format(case=id))
+        case = known
+        if id in self.moved:
+            case = replace(known, images=self.moved[id].images, label=self.moved[id].label)
+        files = [*case.images, *([] if case.label is None else [case.label])]
+        if missing := [path for path in files if not path.is_file()]:
+            raise NotShown(_SAID["moved"].format(path=missing[0]))
+        if id in self.digests and digest_of(files) != self.digests[id]:
+            raise NotShown(_SAID["changed"].format(path=files[0].parent))
+        return case
+
+    def volume(self, record: Record, seeds: Sequence[int]) -> Path | None:
+        """Return the adversarial volume of an attack; None where it was not kept."""
+        folder = self._folder("volumes", record, seeds)
+        # The suffix is that of the image's file, which may have been converted since.
+        found = sorted(folder.glob(f"{_literal(record.case)}.*")) if folder.is_dir() else []
+        return found[0] if found else None
+
+    def mask(self, record: Record, seeds: Sequence[int]) -> Path | None:
+        """Return the mask of a system, under an attack or of the clean image; None where it was not kept."""
+        if record.attack == CLEAN:
+            folder = self.folder / "segmentations" / safe_name(record.model) / CLEAN
+        else:
+            folder = self._folder("segmentations", record, seeds)
+        path = folder / f"{record.case}.nii.gz"
+        return path if path.is_file() else None
+
+    def _folder(self, kind: str, record: Record, seeds: Sequence[int]) -> Path:
+        parts = (safe_name(record.model), safe_name(record.attack), f"{record.eps:.5f}")
+        folder = self.folder.joinpath(kind, *parts)
+        return folder if not seeds or record.seed == seeds[0] else folder / f"seed{record.seed}"
+
+
+def read_kept(folder: Path, data: Path | None = None) -> Kept:
+    """Read where the images of an attack folder lie.
+
+    Args:
+        folder: The attack folder.
+        data: The folder of the dataset, where it was moved since.
+
+    Raises:
+        NotShown: An earlier version of voxward wrote the folder, or its file is damaged.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise NotShown(_SAID["old_folder"].format(folder=folder))
+    try:
+        found: Any = without_format(read_json(path), str(path))
+        labels = from_data(LabelSet, found["labels"], str(path))
+        cases = {id: _case(id, one, folder) for id, one in found["cases"].items()}
+        moved = {} if data is None else {case.id: case for case in open_dataset(data).every}
+        digests = _digests(folder)
+    except (UserError, OSError, KeyError, TypeError, AttributeError) as error:
+        raise NotShown(_SAID["damaged"].format(path=path, error=error)) from error
+    return Kept(folder, labels, cases, digests, tuple(found.get("channels") or ()), moved)
+
+
+def _case(id: str, entry: Mapping[str, Any], folder: Path) -> Case:
+    """A case; a path that is relative begins at the attack folder."""
+    label = entry.get("label")
+    order = entry.get("order")
+    return Case(
+        id, tuple(folder / path for path in entry["images"]), None if label is None else folder / label,
+        order=None if order is None else tuple(order), nan_as_zero=bool(entry.get("nan_as_zero", False)),
+    )  # fmt: skip
+
+
+def _digests(folder: Path) -> Mapping[str, str]:
+    path = folder / "settings.json"
+    found: Any = without_format(read_json(path), str(path)).get("cases", {}) if path.is_file() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{character}]" if character in "*?[" else character for character in name)

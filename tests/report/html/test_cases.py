@@ -1,0 +1,88 @@
+"""The table of cases: worst first, with the figures of the records."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from tests.report.html.folders import attacked
+from voxward.report.html.case_rows import case_rows, size_groups
+from voxward.report.html.page import Setting, render
+from voxward.report.html.sections.cases import cases
+from voxward.report.sources import Sources
+
+
+def section(folder, **setting):
+    return cases(Sources(attacks=(folder.source(),)), Setting(**setting))
+
+
+def test_the_worst_case_is_first(tmp_path):
+    rows = case_rows(attacked(tmp_path).add("a", dice=0.3).add("b", dice=0.1).add("c", dice=0.2).source())
+    assert [row.case for row in rows] == ["b", "c", "a"]
+    assert [row.struck[0].dice for row in rows] == [0.1, 0.2, 0.3]
+    assert rows[0].clean_dice == 0.75
+    assert rows[0].attack == "pgd"
+
+
+def test_a_case_that_no_attack_lowered_keeps_its_clean_dice(tmp_path):
+    (row,) = case_rows(attacked(tmp_path).add("a", dice=0.9).source())
+    assert row.struck[0].dice == 0.75
+    assert row.attack == "none lowered it"
+
+
+def test_sizes_that_were_not_run_on_a_case_are_empty(tmp_path):
+    rows = case_rows(attacked(tmp_path).add("a").add("b").add("b", eps=0.2, dice=0.05).source())
+    assert [row.case for row in rows] == ["b", "a"]
+    assert [one.eps for one in rows[1].struck] == [0.1, 0.2]
+    assert math.isnan(rows[1].struck[1].dice)
+
+
+def test_cases_are_ordered_over_all_systems(tmp_path):
+    folder = attacked(tmp_path).add("a", dice=0.3).add("a", dice=0.1, model="n")
+    rows = case_rows(folder.source())
+    assert [(row.case, row.system) for row in rows] == [("a", "n"), ("a", "m")]
+    assert section(folder).tables[0].several
+
+
+def test_without_attacks_there_is_no_section(tmp_path):
+    folder = attacked(tmp_path).add("a")
+    folder.records = [record for record in folder.records if record.kind != "attack"]
+    assert section(folder) is None
+
+
+def test_an_old_folder_has_a_table_without_viewer_and_says_why(tmp_path):
+    folder = attacked(tmp_path).add("a")
+    source = folder.source()
+    (folder.folder / "cases.json").unlink()
+    found = cases(Sources(attacks=(source,)), Setting())
+    assert found.viewer is None
+    assert found.tables[0].keys == ("",)
+    ((reason, count),) = found.tables[0].reasons
+    assert "earlier version" in reason
+    assert count == 1
+
+
+def test_mode_patch_says_that_there_are_no_volumes(tmp_path):
+    folder = attacked(tmp_path).add("a")
+    folder.records = [replace(record, mode="patch") for record in folder.records]
+    assert "mode patch" in section(folder).tables[0].reasons[0][0]
+
+
+def test_the_page_has_a_button_and_the_volumes_of_each_case(tmp_path):
+    folder = attacked(tmp_path).add("a").add("b")
+    text = render(Sources(attacks=(folder.source(),)))
+    for case in ("a", "b"):
+        assert f'data-open-case="0-{case}"' in text
+        assert f'data-volumes="0-{case}"' in text
+    assert text.index('data-open-case="0-a"') < text.index('data-open-case="0-b"')
+
+
+def test_names_cannot_break_the_page(tmp_path):
+    folder = attacked(tmp_path).add("a").add("b")
+    folder.records = [replace(record, model="</script><b>") for record in folder.records]
+    text = render(Sources(attacks=(folder.source(),)))
+    assert "<b>" not in text
+
+
+def test_groups_are_thirds_of_the_cases(tmp_path):
+    assert size_groups(case_rows(attacked(tmp_path).add("a").source())) == ()
