@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from voxward.report.html.strings.card import CARD
 from voxward.report.html.strings.cases import CASES, VOLUMES
 from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
+from voxward.report.html.strings.histories import HISTORIES
 from voxward.report.html.strings.trust import CHECKS, GAPS, TRUST
 from voxward.report.html.strings.verdict import THREAT, VERDICT
 
@@ -35,7 +36,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     "visibility": {"heading": "How visible is the change?"},
     "cases": CASES,
     "volumes": VOLUMES,
-    "histories": {"heading": "Training and search"},
+    "histories": HISTORIES,
     "trust": TRUST,
     "checks": CHECKS,
     "gaps": GAPS,
