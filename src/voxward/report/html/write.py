@@ -10,15 +10,19 @@ from pathlib import Path
 from voxward.core.choices import Look, Output
 from voxward.core.errors import CasesFailed, UserError
 from voxward.core.outputs import Outputs
+from voxward.report.card import card_text, refuse_card
 from voxward.report.html.page import Setting, render
 from voxward.report.source_files import told
 from voxward.report.sources import read_sources
 
 PAGE = "report.html"
 KIND = "a report page"
+CARD_KIND = "a model card"
 
 
-def write_page(folders: Sequence[Path], out: Path, look: Look = Look(), overwrite: bool = False) -> Path:
+def write_page(
+    folders: Sequence[Path], out: Path, look: Look = Look(), overwrite: bool = False, card: Path | None = None
+) -> Path:
     """Write the page of some folders.
 
     Args:
@@ -26,17 +30,25 @@ def write_page(folders: Sequence[Path], out: Path, look: Look = Look(), overwrit
         out: The HTML file. Volumes that are not inside it go into a folder `NAME-files` beside it.
         look: What the user chose.
         overwrite: Whether a file that voxward did not write, or that was edited since, may be replaced.
+        card: The file of the model card; None: no card.
 
     Returns:
         The HTML file.
 
     Raises:
-        UserError: A folder does not exist, or the file must not be replaced.
+        UserError: A folder does not exist, a file must not be replaced, or there is nothing to write a card about.
     """
     outputs = Outputs(out.parent, KIND, overwrite)
     outputs.check([out.name])
-    text = render(read_sources(folders), Setting(look, out.with_name(f"{out.stem}-files"), overwrite))
+    if card is not None:
+        Outputs(card.parent, CARD_KIND, overwrite).check([card.name])
+    sources = read_sources(folders)
+    if card is not None:
+        refuse_card(sources)
+    text = render(sources, Setting(look, out.with_name(f"{out.stem}-files"), overwrite))
     outputs.text(out.name, text)
+    if card is not None:
+        Outputs(card.parent, CARD_KIND, overwrite).text(card.name, card_text(sources))
     return out
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from voxward.report.html.strings.card import CARD
 from voxward.report.html.strings.cases import CASES, VOLUMES
 from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
 from voxward.report.html.strings.histories import HISTORIES
@@ -40,6 +41,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     "trust": TRUST,
     "checks": CHECKS,
     "gaps": GAPS,
+    "card": CARD,
     "words": {"list": "{first} and {last}"},
     "script": {**CHART_SCRIPT},
 }
