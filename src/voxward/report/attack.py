@@ -106,7 +106,7 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     seen = seen_notes(tuple(bench.cases), bench.seen, bench.left_out)
     report = replace(report, notes=(*report.notes, *skipped, *seen))
     failed = [{"id": failure.case, "reason": failure.reason} for failure in worker.failures.found]
-    kept = {"findings": to_data(findings), **({"failed": failed} if failed else {})}
+    kept = {"findings": to_data(findings), **({"failed": failed} if failed else {}), **_known(bench)}
     outputs.json("sanity.json", with_format(kept))
     outputs.text("robustness.md", report.markdown())
     outputs.text("robustness.csv", report.csv())
@@ -130,6 +130,12 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
         outputs.json("requirements.json", with_format({"requirements": to_data(verdicts)}))
     left_out = tuple(worker.failures.found)
     return AttackReport(tuple(records), findings, report, outputs.folder, board, verdicts, failed=left_out)
+
+
+def _known(bench: Bench) -> dict[str, list[str]]:
+    """Which cases a system knows from its training, where there are any."""
+    found = {"seen": list(bench.seen), "left_out": list(bench.left_out)}
+    return {name: ids for name, ids in found.items() if ids}
 
 
 def _saying(notes: Sequence[str], table: Table) -> Table:
