@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from voxward.report.html.strings.cases import CASES, VOLUMES
+from voxward.report.html.strings.cases import CASES, VIEWER, VIEWER_SCRIPT, VOLUMES
 from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
 from voxward.report.html.strings.trust import CHECKS, GAPS, TRUST
 from voxward.report.html.strings.verdict import THREAT, VERDICT
@@ -23,6 +23,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
         "problems": "What is missing on this page",
         "problems_text": "These files or results are missing or cannot be read. No figure on this page is over them.",
         "download": "Download all figures (JSON)",
+        "licences": "Licences of the libraries in this page",
         "written": "Written by voxward {version} on {date} (UTC).",
         "offline": "This file needs no network. Nothing on it leaves your computer.",
     },
@@ -34,12 +35,13 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     "visibility": {"heading": "How visible is the change?"},
     "cases": CASES,
     "volumes": VOLUMES,
+    "viewer": VIEWER,
     "histories": {"heading": "Training and search"},
     "trust": TRUST,
     "checks": CHECKS,
     "gaps": GAPS,
     "words": {"list": "{first} and {last}"},
-    "script": {**CHART_SCRIPT},
+    "script": {**CHART_SCRIPT, **VIEWER_SCRIPT},
 }
 
 
