@@ -24,7 +24,7 @@ def test_the_mean_is_that_of_each_cases_worst_attack():
     # Clean 0.8 and 0.7; at 0.1 the worst are 0.3 and 0.4; at 0.2 they are 0.2 and 0.
     assert [point.y for point in line.points] == pytest.approx([0.75, 0.35, 0.1])
     assert [(point.low, point.high) for point in line.points][1] == pytest.approx((0.3, 0.4))
-    assert [text for _, text in chart.x.ticks] == ["0", "0.1", "0.2"]
+    assert [text for _, text in chart.x.ticks] == ["0", "25.5/255", "51/255"]
     # The control of the same size: at 0.2 there is none.
     assert [point.y for point in noise.points] == [pytest.approx(0.75), pytest.approx(fmean((0.8, 0.698))), None]
     assert (line.dash, noise.dash) == (0, 1)
@@ -98,11 +98,11 @@ def test_csv_has_every_figure_at_full_precision():
 def test_table_and_description_say_the_figures():
     chart = dice_over_eps(book(), ENSEMBLES)
     table = chart.table()
-    assert [column.heading for column in table.columns] == ["Class", "Line", "0", "0.1", "0.2"]
+    assert [column.heading for column in table.columns] == ["Class", "Line", "0", "25.5/255", "51/255"]
     assert table.rows[0].cells == ("Mean over the classes", "m", "0.750 [0.70, 0.80]", "0.350 [0.30, 0.40]",
                                    "0.100 [0.00, 0.20]")  # fmt: skip
     assert table.rows[1].cells[-1] == "n/a"
-    assert "m: 0.750 at 0, 0.350 at 0.1, 0.100 at 0.2." in chart.description
+    assert "m: 0.750 at 0, 0.350 at 25.5/255, 0.100 at 51/255." in chart.description
 
 
 def test_two_systems_have_two_colours_and_noise_the_dashes():

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from voxward.core.errors import UserError
-from voxward.core.wording import eps_text
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.benchmark import comparable
 from voxward.report.chart import Axis, Chart, Line, Panel, Point
 from voxward.report.html.strings import STRINGS
 from voxward.report.palette import LINES, NEUTRAL
+from voxward.robustness.eps import eps_texts
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.summary import Key, View, Worst
 
@@ -116,16 +116,6 @@ def eps_axis(records: Sequence[Record]) -> Axis:
     text, unit = eps_texts(records), records[0].threat.unit
     sizes = sorted({0.0, *(record.eps for record in records if record.kind == "attack")})
     return Axis(STRINGS["charts"]["eps" if unit == "range" else "eps_native"], tuple((eps, text(eps)) for eps in sizes))
-
-
-def eps_texts(records: Sequence[Record]) -> Callable[[float], str]:
-    """Return a function from the size of a change to its text.
-
-    Args:
-        records: Records of one threat model.
-    """
-    unit = records[0].threat.unit if records else "range"
-    return lambda eps: eps_text(eps, unit)
 
 
 def noise_summary(view: View, model: str, control: str, eps: float) -> Summary | None:

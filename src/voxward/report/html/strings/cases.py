@@ -102,7 +102,8 @@ VIEWER = {
     "view_sagittal": "Sagittal",
     "view_render": "3D",
     "legend": "Colours of the structures",
-    "legend_text": "Outline: ground truth. Filled: segmentation. The patient's right (R) is on the left of the picture.",
+    "legend_text": "Outline: ground truth. Filled: segmentation. The patient's right (R) is on the left of the "
+    "picture.",
 }
 
 VIEWER_SCRIPT = {
@@ -124,6 +125,6 @@ VIEWER_SCRIPT = {
     "viewer_none": "none",
     "viewer_attack": "{eps}: {attack}, Dice {dice}",
     "viewer_dice": "Dice {clean} clean, {attacked} under {attack}",
-    "viewer_bar": "{unit} added to the image; blue: darker, red: brighter. The colours are amplified: a change of {eps} may "
-    "be invisible in the image itself.",
+    "viewer_bar": "{unit} added to the image; blue: darker, red: brighter. The colours are amplified: a change of {eps} "
+    "may be invisible in the image itself.",
 }
