@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from voxward.core.errors import UserError
+from voxward.core.wording import counted
 from voxward.robustness.record import CLEAN, CLIP, CONTROLS, NOISE, PROBE, Record
 from voxward.robustness.summary import View
 
@@ -234,7 +235,8 @@ def _complete(model: str, records: Sequence[Record], thresholds: Thresholds) -> 
     groups = _by_attack(r for r in records if r.kind == "attack" or r.attack in CONTROLS)
     short = {name: len(dice) for name, dice in groups.items() if len(dice) < len(cases)}
     faults = [f"{attack} at eps {eps:g} has {n} of {len(cases)} cases" for (attack, eps), n in list(short.items())[:3]]
-    return _verdict("complete", model, bool(cases), faults, f"every attack was run on all {len(cases)} cases")
+    every = "the only case" if len(cases) == 1 else f"all {len(cases)} cases"
+    return _verdict("complete", model, bool(cases), faults, f"every attack was run on {every}")
 
 
 def _deployed(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
@@ -294,7 +296,7 @@ def _survives_rounding(model: str, records: Sequence[Record], thresholds: Thresh
         if record.written == 0:
             lost[record.attack, record.eps].add(record.case)
     faults = [
-        f"{attack} at eps {eps:g}: the written file equals the clean one in {len(cases)} cases "
+        f"{attack} at eps {eps:g}: the written file equals the clean one in {counted(len(cases), 'case')} "
         f"({_few(sorted(cases))}), because eps is smaller than one step of the file's numbers: its Dice says nothing"
         for (attack, eps), cases in sorted(lost.items())
     ]
