@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from voxward.report.html.strings.card import CARD
 from voxward.report.html.strings.cases import CASES, VOLUMES
 from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
+from voxward.report.html.strings.histories import HISTORIES
 from voxward.report.html.strings.trust import CHECKS, GAPS, TRUST
 from voxward.report.html.strings.verdict import THREAT, VERDICT
 
@@ -22,6 +24,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
         "contents": "Contents",
         "problems": "What is missing on this page",
         "problems_text": "These files or results are missing or cannot be read. No figure on this page is over them.",
+        "section_failed": "This part cannot be shown: {reason}",
         "download": "Download all figures (JSON)",
         "written": "Written by voxward {version} on {date} (UTC).",
         "offline": "This file needs no network. Nothing on it leaves your computer.",
@@ -34,10 +37,11 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     "visibility": {"heading": "How visible is the change?"},
     "cases": CASES,
     "volumes": VOLUMES,
-    "histories": {"heading": "Training and search"},
+    "histories": HISTORIES,
     "trust": TRUST,
     "checks": CHECKS,
     "gaps": GAPS,
+    "card": CARD,
     "words": {"list": "{first} and {last}"},
     "script": {**CHART_SCRIPT},
 }
