@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from voxward.core.choices import Look, Output
-from voxward.core.errors import CasesFailed
+from voxward.core.errors import CasesFailed, UserError
 from voxward.core.outputs import Outputs
 from voxward.report.card import card_text, refuse_card
 from voxward.report.html.page import Setting, render
+from voxward.report.source_files import told
 from voxward.report.sources import read_sources
 
 PAGE = "report.html"
@@ -82,9 +84,22 @@ def page_after(output: Output) -> Iterator[None]:
 def page_of(output: Output, folders: Sequence[Path] = ()) -> None:
     """Write the page of finished work into its folder, unless the user wants none.
 
+    The work is done by then and worth more than its page, so that a page which cannot be written is no error of it.
+
     Args:
         output: Where the work writes, and whether it writes a page.
         folders: The folders that the page shows; none: the folder itself.
+
+    Warns:
+        UserWarning: The page cannot be written.
     """
-    if output.report:
+    if not output.report:
+        return
+    try:
         write_page(folders or (output.root,), output.root / PAGE, overwrite=output.overwrite)
+    except (UserError, OSError) as error:
+        warnings.warn(
+            f"{output.root / PAGE} was not written: {told(error)}. All else is there, and `voxward report "
+            f"{output.root}` writes the page later",
+            stacklevel=2,
+        )

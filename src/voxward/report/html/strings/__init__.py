@@ -25,6 +25,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
         "contents": "Contents",
         "problems": "What is missing on this page",
         "problems_text": "These files or results are missing or cannot be read. No figure on this page is over them.",
+        "section_failed": "This part cannot be shown: {reason}",
         "download": "Download all figures (JSON)",
         "written": "Written by voxward {version} on {date} (UTC).",
         "offline": "This file needs no network. Nothing on it leaves your computer.",
