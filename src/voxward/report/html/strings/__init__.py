@@ -11,6 +11,7 @@ from voxward.report.html.strings.card import CARD
 from voxward.report.html.strings.cases import CASES, VIEWER, VIEWER_SCRIPT, VOLUMES
 from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
 from voxward.report.html.strings.histories import HISTORIES
+from voxward.report.html.strings.leaderboard import LEADERBOARD
 from voxward.report.html.strings.trust import CHECKS, GAPS, TRUST
 from voxward.report.html.strings.verdict import THREAT, VERDICT
 
@@ -32,7 +33,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     },
     "verdict": VERDICT,
     "threat": THREAT,
-    "leaderboard": {"heading": "The systems compared"},
+    "leaderboard": LEADERBOARD,
     "curves": CURVES,
     "charts": CHARTS,
     "visibility": {"heading": "How visible is the change?"},
