@@ -125,6 +125,6 @@ VIEWER_SCRIPT = {
     "viewer_none": "none",
     "viewer_attack": "{eps}: {attack}, Dice {dice}",
     "viewer_dice": "Dice {clean} clean, {attacked} under {attack}",
-    "viewer_bar": "{unit} added to the image; blue: darker, red: brighter. The colours are amplified: a change of {eps} "
-    "may be invisible in the image itself.",
+    "viewer_bar": "{unit} added to the image; blue: darker, red: brighter. The colours are amplified: a change of "
+    "{eps} may be invisible in the image itself.",
 }
