@@ -17,6 +17,7 @@ from voxward.robustness.protocol import Protocol
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.require import Verdict, judge_requirements
 from voxward.robustness.sanity import STANDARD, Finding, sanity
+from voxward.robustness.skipped import Skipped
 from voxward.robustness.store import RecordStore
 from voxward.robustness.trials.attack import ensembles
 
@@ -37,6 +38,7 @@ class AttackSource:
         command: The command or the call that wrote the folder; empty where it is not known.
         digests: The fingerprint of each case's files, by its id, where the folder holds them.
         name: What the page calls it; empty: the name of the folder.
+        skipped: The trials that mean nothing on a case, each with the reason.
     """
 
     folder: Path
@@ -50,6 +52,7 @@ class AttackSource:
     command: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
+    skipped: tuple[Skipped, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -108,6 +111,8 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
         findings=sanity(records, STANDARD if protocol is None else protocol.sanity),
         verdicts=_verdicts(protocol, records, len(failed)), failed=failed, command=command,
         digests={id: str(digest) for id, digest in cases.items()} if isinstance(cases, Mapping) else {},
+        # What cannot be read is among the problems already.
+        skipped=attempt(RecordStore(folder).skipped, []) or (),
     )  # fmt: skip
     problems += map(sentence, _missing(source))
     return source

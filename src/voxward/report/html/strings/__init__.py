@@ -11,6 +11,7 @@ from voxward.report.html.strings.cases import CASES, VOLUMES
 from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
 from voxward.report.html.strings.trust import CHECKS, GAPS, TRUST
 from voxward.report.html.strings.verdict import THREAT, VERDICT
+from voxward.report.html.strings.visibility import VISIBILITY
 
 LANGUAGE = "en"
 
@@ -31,7 +32,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     "leaderboard": {"heading": "The systems compared"},
     "curves": CURVES,
     "charts": CHARTS,
-    "visibility": {"heading": "How visible is the change?"},
+    "visibility": VISIBILITY,
     "cases": CASES,
     "volumes": VOLUMES,
     "histories": {"heading": "Training and search"},
