@@ -102,7 +102,7 @@ def test_table_and_description_say_the_figures():
     assert table.rows[0].cells == ("Mean over the classes", "m", "0.750 [0.70, 0.80]", "0.350 [0.30, 0.40]",
                                    "0.100 [0.00, 0.20]")  # fmt: skip
     assert table.rows[1].cells[-1] == "n/a"
-    assert "m: 0.750 at 0, 0.350 at 0.1, 0.100 at 0.2." in chart.description
+    assert "m: 0.750 at 0, 0.350 at 25.5/255, 0.100 at 51/255." in chart.description
 
 
 def test_two_systems_have_two_colours_and_noise_the_dashes():

@@ -26,6 +26,8 @@ from voxward.robustness.bench import Bench, Worker
 from voxward.robustness.record import Record
 from voxward.robustness.require import Verdict, judge_requirements
 from voxward.robustness.sanity import Finding, sanity
+from voxward.robustness.skipped import skipped_notes
+from voxward.robustness.store import RecordStore
 from voxward.robustness.trials.attack import ensembles
 from voxward.runs.folder import RunSettings
 from voxward.systems.system import System
@@ -100,7 +102,9 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     findings = sanity(records, protocol.sanity)
     said = partial(_saying, failed_note(worker.failures.found, worker.total))
     report = said(robustness_table(records, groups, findings))
-    report = replace(report, notes=(*report.notes, *seen_notes(tuple(bench.cases), bench.seen, bench.left_out)))
+    skipped = skipped_notes(RecordStore(outputs.folder).skipped(), bench.cases)
+    seen = seen_notes(tuple(bench.cases), bench.seen, bench.left_out)
+    report = replace(report, notes=(*report.notes, *skipped, *seen))
     failed = [{"id": failure.case, "reason": failure.reason} for failure in worker.failures.found]
     kept = {"findings": to_data(findings), **({"failed": failed} if failed else {}), **_known(bench)}
     outputs.json("sanity.json", with_format(kept))
