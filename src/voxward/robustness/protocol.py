@@ -141,7 +141,7 @@ class Protocol:
         if not self.seeds:
             found.append("seeds must hold at least one seed")
         for text in self.require:
-            found += _failure(lambda text=text: parse_requirement(text).check(self.threat.eps))
+            found += _failure(lambda text=text: parse_requirement(text).check(self.threat.eps, self.threat.unit))
         return found + (self._patch_problems() if self.mode == "patch" else [])
 
     def _patch_problems(self) -> list[str]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+
+from voxward.core.wording import counted
+
+_LISTED = 3
 
 
 class NotApplicable(Exception):  # noqa: N818
@@ -26,3 +31,25 @@ class Skipped:
     attack: str
     eps: float | None
     reason: str
+
+
+def skipped_notes(skipped: Iterable[Skipped], cases: Collection[str]) -> tuple[str, ...]:
+    """Return a sentence for each trial that was left out on some cases, with the reason of the first one.
+
+    Args:
+        skipped: What was left out.
+        cases: The ids of the cases that figures are over; others are not counted.
+    """
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for one in skipped:
+        if one.case in cases:
+            found.setdefault((one.model, one.attack), {}).setdefault(one.case, one.reason)
+    return tuple(
+        f"{attack} of {model} is not over {counted(len(reasons), 'case')} of {len(cases)} ({_few(list(reasons))}): "
+        f"{next(iter(reasons.values()))}"
+        for (model, attack), reasons in found.items()
+    )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")

@@ -16,7 +16,7 @@ from voxward.core.failures import Failures
 from voxward.core.files import write_json
 from voxward.core.reading import read_json
 from voxward.core.structure import from_data, to_data
-from voxward.robustness.record import Record
+from voxward.robustness.record import EQUAL_NOISE, Record
 from voxward.robustness.skipped import NotApplicable, Skipped
 from voxward.robustness.unit import Unit, safe_name
 
@@ -56,12 +56,14 @@ class RecordStore:
         write_json(self.path(unit), with_format({"records": [], "skipped": to_data(skipped)}))
 
     def skipped(self) -> tuple[Skipped, ...]:
-        """Return what was left out, ordered like the records.
+        """Return which noise as strong as the worst attack was left out, ordered like the records.
 
         Raises:
             UserError: A file is damaged; the message names it.
         """
-        found = [(path, _content(path).get("skipped")) for path in self._files()]
+        # No other trial is ever left out, and a folder may hold thousands of files.
+        places = [path for name in EQUAL_NOISE for path in (self.folder / "records").glob(f"*/{name}/*/*.json")]
+        found = [(p, _content(p).get("skipped")) for p in sorted(places) if not p.name.startswith(".")]
         read = [from_data(Skipped, entry, str(path)) for path, entry in found if entry is not None]
         return tuple(sorted(read, key=lambda s: (s.model, s.attack, s.case, s.eps or 0.0)))
 

@@ -25,8 +25,8 @@ class Visibility:
         rms: The root mean square of the change over all voxels and channels, in the unit of eps.
         psnr_db: The peak signal-to-noise ratio in dB, with the intensity range as the peak: 20 log10(range / RMS).
             None where nothing is changed.
-        ssim: The structural similarity of both volumes inside the intensity range, the mean over the channels, at most
-            1. None where scikit-image is missing, or where a channel is too thin to slide a window over.
+        ssim: The structural similarity of both volumes inside the intensity range, the mean over the channels; 1 where
+            nothing is changed. None where scikit-image is missing, or where a channel is too small for its window.
     """
 
     rms: float
@@ -55,11 +55,13 @@ def visibility(
         math.fsum(square / (high - low) ** 2 for square, (_, low, high) in zip(squares, ends, strict=True)) / len(ends)
     )
     size = share if in_range else math.sqrt(math.fsum(squares) / len(ends))
+    if share == 0:
+        return Visibility(0.0, None, 1.0)
     likeness = [_ssim(unchanged[channel], changed[channel], low, high) for channel, low, high in ends]
     known = [value for value in likeness if value is not None]
     return Visibility(
         size,
-        -20 * math.log10(share) if share > 0 else None,
+        -20 * math.log10(share),
         math.fsum(known) / len(known) if len(known) == len(ends) else None,
     )
 

@@ -30,7 +30,8 @@ function numberText(value, digits = 3) {
 /** A place on the x axis as people read it. */
 function placeText(axis, value) {
   const named = axis.ticks.find((tick) => tick[0] === value);
-  return named ? named[1] : String(Number(value.toPrecision(6)));
+  if (named) return named[1];
+  return value !== 0 && Math.abs(value) < 0.0001 ? String(value.toExponential()) : String(Number(value.toPrecision(6)));
 }
 
 /** A cell of a CSV file. */
@@ -142,7 +143,9 @@ class Chart {
       axes: [
         { ...both, size: 34, values: (plot, places) => places.map((place) => (place === null ? "" : placeText(x, place))),
           ...splitsOf(x) },
-        { ...both, size: 46, space: 44, label: y.name, labelFont: FONT, labelSize: 18 },
+        { ...both, size: (plot, texts) => Math.max(46, 12 + LETTER * Math.max(0, ...(texts ?? []).map((text) => text.length))),
+          space: 44, values: (plot, places) => places.map((place) => (place === null ? "" : placeText(y, place))),
+          label: y.name, labelFont: FONT, labelSize: 18 },
       ],
       hooks: { setCursor: [(plot) => this.read(plot.cursor.idx)] },
     };
