@@ -50,7 +50,7 @@ def measure(
     channels = {name: tuple(worker.system(name).channels) for name in worker.bench.sources}
     described_by(outputs, worker.bench, channels, call)
     cases, failures = worker.bench.cases, worker.failures
-    course = BenchCourse(worker.bench, progress)
+    course = BenchCourse(worker.bench, progress, channels)
 
     def work(unit: Unit) -> Sequence[Record]:
         records = worker.work(unit, course.told)
@@ -72,7 +72,9 @@ def measure(
 
     attacked = _left(store, failures)
     keep_worst(worker.bench, attacked)
-    engine.run(tuple(worker.bench.last_units(attacked)), course.over(stored), STAGE)
+    last = tuple(worker.bench.last_units(attacked))
+    course.plan((*worker.bench.first_units(), *worker.bench.units(), *last), stored)
+    engine.run(last, course.over(stored), STAGE)
     course.end()
     worker.leave_out_failed()
     return _left(store, failures)

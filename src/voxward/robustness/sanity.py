@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from voxward.core.errors import UserError
+from voxward.core.wording import counted
 from voxward.robustness.eps import eps_texts, record_eps_text
 from voxward.robustness.record import CLEAN, CLIP, CONTROLS, EQUAL_NOISE, NOISE, PROBE, Record
 from voxward.robustness.summary import View
@@ -242,7 +243,8 @@ def _complete(model: str, records: Sequence[Record], thresholds: Thresholds) -> 
     faults = [
         f"{attack} at eps {text(eps)} has {n} of {len(cases)} cases" for (attack, eps), n in list(short.items())[:3]
     ]
-    return _verdict("complete", model, bool(cases), faults, f"every attack was run on all {len(cases)} cases")
+    every = "the only case" if len(cases) == 1 else f"all {len(cases)} cases"
+    return _verdict("complete", model, bool(cases), faults, f"every attack was run on {every}")
 
 
 def _deployed(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
@@ -303,7 +305,7 @@ def _survives_rounding(model: str, records: Sequence[Record], thresholds: Thresh
             lost[record.attack, record.eps].add(record.case)
     text = eps_texts(records)
     faults = [
-        f"{attack} at eps {text(eps)}: the written file equals the clean one in {len(cases)} cases "
+        f"{attack} at eps {text(eps)}: the written file equals the clean one in {counted(len(cases), 'case')} "
         f"({_few(sorted(cases))}), because eps is smaller than one step of the file's numbers: its Dice says nothing"
         for (attack, eps), cases in sorted(lost.items())
     ]
