@@ -77,7 +77,6 @@ def inline_svg(chart: Chart) -> Markup:
     return Markup(_inlined(figure_svg(chart_figure(chart, titled=False)), chart.name, chart.title))
 
 
-@styled()
 def figure_svg(figure: Any) -> bytes:
     """Return a matplotlib figure as the content of an SVG file.
 
