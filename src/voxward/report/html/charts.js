@@ -143,7 +143,8 @@ class Chart {
       axes: [
         { ...both, size: 34, values: (plot, places) => places.map((place) => (place === null ? "" : placeText(x, place))),
           ...splitsOf(x) },
-        { ...both, size: 46, space: 44, values: (plot, places) => places.map((place) => (place === null ? "" : placeText(y, place))),
+        { ...both, size: (plot, texts) => Math.max(46, 12 + LETTER * Math.max(0, ...(texts ?? []).map((text) => text.length))),
+          space: 44, values: (plot, places) => places.map((place) => (place === null ? "" : placeText(y, place))),
           label: y.name, labelFont: FONT, labelSize: 18 },
       ],
       hooks: { setCursor: [(plot) => this.read(plot.cursor.idx)] },

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -117,7 +120,8 @@ def _environment() -> Environment:
         loader=PackageLoader("voxward.report.html", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.globals |= {"t": STRINGS, "asset": asset, "script_json": script_json, "inline_svg": inline_svg,
+    environment.globals |= {"t": STRINGS, "asset": asset, "packed_asset": packed_asset, "licence": licence,
+                            "script_json": script_json, "inline_svg": inline_svg,
                             "palette_css": lambda: Markup(palette_css()), "palette_data": palette_data}  # fmt: skip
     return environment
 
@@ -131,6 +135,26 @@ def asset(name: str) -> Markup:
     text = files("voxward.report.html").joinpath(name).read_text(encoding="utf-8")
     # Nothing inside may end the element early; after a comment's beginning, a browser looks for another end.
     return Markup(text.replace("</script", "<\\/script").replace("<!--", "<\\!--"))
+
+
+@cache
+def packed_asset(name: str) -> str:
+    """Return a large script as base64 of gzip, which the page unpacks when it is needed.
+
+    Args:
+        name: The path below `report/html`.
+    """
+    content = files("voxward.report.html").joinpath(name).read_bytes()
+    return b64encode(gzip.compress(content, mtime=0)).decode("ascii")
+
+
+def licence(name: str) -> str:
+    """Return the licence of a library in the page.
+
+    Args:
+        name: The library.
+    """
+    return files("voxward.report.html").joinpath(f"vendor/LICENSE-{name}.txt").read_text(encoding="utf-8")
 
 
 def script_json(value: Any) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from voxward.core.errors import UserError
-from voxward.core.wording import eps_text
+from voxward.core.wording import eps_text, in_hounsfield
 from voxward.report.benchmark import comparable
 from voxward.report.html.strings import count, listed, say
 from voxward.report.sources import AttackSource
@@ -42,12 +42,32 @@ def change_text(records: Sequence[Record], size: str) -> str:
     """
     threat = next((record for record in records if record.kind == "attack"), records[0]).threat
     unit = "range" if threat.unit == "range" else "native" if size.endswith("HU") else "raw"
-    return say("threat", f"{threat.norm}_{unit}", size=size)
+    return say("threat", f"{threat.norm}_{unit}", size=size.removesuffix(" raw"))
 
 
 def size_text(record: Record, eps: float) -> str:
     """Return a size of the change as text, in the unit of a record."""
-    return eps_text(eps, record.threat.unit)
+    return eps_text(eps, record.threat.unit, record.channels)
+
+
+def shares_text(rows: Sequence[Record]) -> str:
+    """Return all sizes of the change, also as shares of the intensity range and in HU, where that says more.
+
+    Args:
+        rows: Records of attacks under one threat model.
+    """
+    return listed([_share(rows, eps) for eps in sorted({record.eps for record in rows})])
+
+
+def _share(rows: Sequence[Record], eps: float) -> str:
+    first, size = rows[0], size_text(rows[0], eps)
+    if first.threat.unit != "range" or first.threat.norm != "linf":
+        return size
+    widths = {high - low for record in rows for low, high in record.threat.bounds or ()}
+    share = f"{eps:.1%}".replace("%", " %")
+    if len(widths) == 1 and all(in_hounsfield(record.channels) for record in rows):
+        return say("verdict", "size_share_hu", size=size, share=share, hu=f"{eps * widths.pop():.3g}")
+    return say("verdict", "size_share", size=size, share=share)
 
 
 def chooser_text(attacks: Sequence[str]) -> str:
@@ -86,10 +106,9 @@ def _attacks(source: AttackSource) -> list[str]:
     if not rows:
         return []
     names = sorted({record.attack for record in rows})
-    sizes = [size_text(rows[0], eps) for eps in sorted({record.eps for record in rows})]
-    change = change_text(rows, sizes[-1])
+    change = change_text(rows, size_text(rows[0], max(record.eps for record in rows)))
     return [
-        say("verdict", "measured_change", change=change, sizes=listed(sizes)),
+        say("verdict", "measured_change", change=change, sizes=shares_text(rows)),
         count("verdict", "measured_attacks", len(names), names=listed(names)),
     ]
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from voxward.metrics.summary import Summary
 from voxward.report.html.light import Light, light
 from voxward.report.html.page import Setting
 from voxward.report.html.scope import change_text, chooser_text, classes_text, measured_lines, named_few, scans_text
 from voxward.report.html.strings import STRINGS, count, say
 from voxward.report.html.unmeasured import Gap, gaps
-from voxward.report.measured import AtSize, Change, Measured, Unmeasurable, measured
+from voxward.report.measured import NOISES, AtSize, Change, Measured, Unmeasurable, measured
 from voxward.report.sources import AttackSource, Sources
 from voxward.report.table import Column, Row, Table
 from voxward.report.text import UNDEFINED, interval_text, number_text
 from voxward.robustness.record import NOISE
 from voxward.robustness.require import Requirement, Verdict, parse_requirement
-from voxward.robustness.sanity import STANDARD
+from voxward.robustness.sanity import STANDARD, Thresholds
 
 _NAMED = 5
+# Noise that leaves at least this share of the Dice lowers it a little.
+_LITTLE = 0.9
 
 
 @dataclass(frozen=True)
@@ -192,8 +195,13 @@ def _lost(change: Change) -> str:
 def _noise(source: AttackSource, one: Measured, last: AtSize) -> tuple[str, ...]:
     if not last.noise:
         return (say("verdict", "noise_none"),)
-    tolerance = (source.protocol.sanity if source.protocol is not None else STANDARD).tolerance
-    sentences = [_noise_sentence(name, change, tolerance) for name, change in last.noise.items()]
+    limits = source.protocol.sanity if source.protocol is not None else STANDARD
+    tolerance = limits.tolerance
+    sentences = []
+    for name, change in last.noise.items():
+        sentences.append(_noise_sentence(name, change, limits))
+        if len(change.cases) < len(last.attack.cases):
+            sentences.append(count("verdict", "fewer_noise", len(change.cases), of=len(last.attack.cases)))
     attack = last.attack
     # Noise that takes hardly anything from scans that an attack of the same size takes much from.
     calm = all(change.dice.mean > change.clean - tolerance and not change.lost for change in last.noise.values())
@@ -202,21 +210,24 @@ def _noise(source: AttackSource, one: Measured, last: AtSize) -> tuple[str, ...]
     return (" ".join(sentences),)
 
 
-def _noise_sentence(name: str, change: Change, tolerance: float) -> str:
-    dice, lost = change.dice.mean, change.lost
+def _noise_sentence(name: str, change: Change, limits: Thresholds) -> str:
+    dice, lost, tolerance = change.dice.mean, change.lost, limits.tolerance
     values = {"noise": say("verdict", name), "dice": number_text(dice, 2), "clean": number_text(change.clean, 2)}
+    if change.clean < limits.gone:
+        return say("verdict", "noise_nothing", **values)
     if dice < change.clean - tolerance:
-        return say("verdict", "noise_harm", **values)
+        little = dice >= change.clean * _LITTLE and not lost
+        return say("verdict", "noise_little" if little else "noise_harm", **values)
     if lost:
         return count("verdict", "noise_scans", len(lost), cases=named_few([one.case for one in lost]), **values)
     return say("verdict", "noise_rise" if dice > change.clean + tolerance else "noise_safe", **values)
 
 
 def _table(one: Measured) -> Table:
-    noises = [name for name in ("noise", "gaussian", "rician") if any(name in size.noise for size in one.sizes)]
+    noises = [name for name in NOISES if any(name in size.noise for size in one.sizes)]
     headings = [say("verdict", f"column_{name}") for name in ("size", "dice", "lost", *noises)]
     columns = (Column(headings[0], "left"), *map(Column, headings[1:]))
-    clean = (say("verdict", "unchanged"), interval_text(one.clean), "", *("" for _ in noises))
+    clean = (say("verdict", "unchanged"), _mean(one.clean), "", *("" for _ in noises))
     rows = [Row(clean), *(Row(_row(size, noises)) for size in one.sizes)]
     return Table(columns, tuple(rows))
 
@@ -225,9 +236,14 @@ def _row(size: AtSize, noises: Sequence[str]) -> tuple[str, ...]:
     attack = size.attack
     found = [size.noise.get(name) for name in noises]
     return (
-        size.text, interval_text(attack.dice), say("verdict", "tile_of", k=len(attack.lost), n=len(attack.cases)),
+        size.text, _mean(attack.dice), say("verdict", "tile_of", k=len(attack.lost), n=len(attack.cases)),
         *(UNDEFINED if change is None else number_text(change.dice.mean) for change in found),
     )  # fmt: skip
+
+
+def _mean(dice: Summary) -> str:
+    """A mean with its interval; a single scan has none."""
+    return interval_text(dice) if dice.n > 1 else number_text(dice.mean)
 
 
 def _scans(change: Change) -> str:
