@@ -17,6 +17,7 @@ from voxward.robustness.protocol import Protocol
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.require import Verdict, judge_requirements
 from voxward.robustness.sanity import STANDARD, Finding, sanity
+from voxward.robustness.skipped import Skipped
 from voxward.robustness.store import RecordStore
 from voxward.robustness.trials.attack import ensembles
 
@@ -40,6 +41,7 @@ class AttackSource:
         seen: The ids of the cases that a system was trained on.
         left_out: The ids of cases that were left out, because a system was trained on them.
         name: What the page calls it; empty: the name of the folder.
+        skipped: The trials that mean nothing on a case, each with the reason.
     """
 
     folder: Path
@@ -56,6 +58,7 @@ class AttackSource:
     seen: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     name: str = ""
+    skipped: tuple[Skipped, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -116,6 +119,8 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
         findings=sanity(records, STANDARD if protocol is None else protocol.sanity),
         verdicts=_verdicts(protocol, records, len(failed)), failed=failed, command=command,
         digests={id: str(digest) for id, digest in cases.items()} if isinstance(cases, Mapping) else {},
+        # What cannot be read is among the problems already.
+        skipped=attempt(RecordStore(folder).skipped, []) or (),
         dataset=Path(str(described.get("dataset", ""))).name, seen=_ids(checked, "seen"),
         left_out=_ids(checked, "left_out"),
     )  # fmt: skip
