@@ -57,7 +57,8 @@ def write_page(
     if drawn is not None and figures is not None:
         figures_outputs(figures, overwrite).check(drawn.files)
     text = render(sources, Setting(look, out.with_name(f"{out.stem}-files"), overwrite))
-    outputs.text(out.name, text)
+    # The name of a file may hold bytes that are no text.
+    outputs.text(out.name, text.encode("utf-8", "replace").decode("utf-8"))
     if card is not None:
         Outputs(card.parent, CARD_KIND, overwrite).text(card.name, card_text(sources))
     if drawn is not None and figures is not None:
