@@ -67,9 +67,8 @@ def test_the_charts_of_a_training(tmp_path: Path) -> None:
 
 
 def test_a_column_without_a_number_has_no_chart() -> None:
-    log = tuple(
-        {"step": n, "training_loss": 1.0, "validation_dice": float("nan"), "learning_rate": 0.0} for n in (1.0, 2.0)
-    )
+    row = {"training_loss": 1.0, "validation_dice": math.nan, "learning_rate": 0.0}
+    log = tuple({"step": step, **row} for step in (1.0, 2.0))
     loss, rate = training_charts(log, "x", "X")
     assert [line.name for line in loss.panels[0].lines] == ["training"]
     assert not rate.y.logarithmic  # 0 has no logarithm
