@@ -75,7 +75,7 @@ def test_a_folder_scores_as_its_arrays_do(folder: Path) -> None:
     )
     scored = [score_case(f"case_{n}", *maps(n), SPACING, LABELS, Scoring("one", 1.5)) for n in range(3)]
     assert result == summarise_cases(scored, Scoring("one", 1.5))
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
     # File value 4 is the class of index 1.
     assert result.cases[0].classes["organ"].truth_voxels == int((maps(0)[0] == 1).sum())
 
