@@ -44,7 +44,7 @@ class Sheet:
     background: str = IMAGE_BACKGROUND
     text: str = IMAGE_TEXT
     inches: float = 3.0
-    sizes: tuple[float, float, float] = (13, 11, 10)
+    sizes: tuple[float, float, float] = (13.0, 11.0, 10.0)
     dpi: int = 110
 
 
@@ -57,7 +57,7 @@ def paper(columns: int) -> Sheet:
     Args:
         columns: The number of panels beside each other.
     """
-    return Sheet("#ffffff", INK, (PAGE_INCHES - 0.2) / columns, (9, 8, 7), 200)
+    return Sheet("#ffffff", INK, (PAGE_INCHES - 0.2) / columns, (9.0, 8.0, 7.0), 200)
 
 
 _OUTLINE_PIXELS = 700
