@@ -162,6 +162,25 @@ def test_sizes_are_said_in_hu_where_the_scans_are_ct() -> None:
     assert "at most 20 units of the stored intensity" in text_of(system_of(raw))
 
 
+def test_noise_of_a_smaller_size_is_not_forgotten() -> None:
+    noisy = [replace(one, adversarial=(0.2, 0.2)) if one.attack == "noise" else one for one in book()]
+    text = text_of(system_of(noisy))
+    assert "Random noise was measured up to 25.5/255 only." in text
+    assert "not safe against random noise" in text
+
+
+def test_a_requirement_on_a_folder_without_records_is_not_measured() -> None:
+    folder = folder_of(attack_source([], require=("clean_dice >= 0.7",)))
+    assert [one.light.word for one in folder.judged] == ["not measured"]
+    assert not folder.unjudged
+
+
+def test_a_folder_that_does_not_say_how_it_was_measured_is_not_said_to_require_nothing() -> None:
+    folder = folder_of(replace(attack_source(book()), protocol=None))
+    assert folder.unjudged.startswith("The folder does not say")
+    assert folder.systems[0].tiles[0].value == "0.75"
+
+
 def test_kinds_of_noise_that_all_do_nothing_are_one_sentence() -> None:
     values = {"clean": (0.8,), "classes": ("liver",), "kind": "control", "mode": "volume"}
     more = [record(name, f"c{n:02}", (0.8,), 0.1, **values) for name in ("gaussian", "rician") for n in range(3)]

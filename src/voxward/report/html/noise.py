@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from voxward.report.html.scope import named_few
 from voxward.report.html.strings import count, listed, say
 from voxward.report.measured import AtSize, Change
@@ -14,15 +16,21 @@ _LITTLE = 0.9
 _MUCH = 10
 
 
-def noise_text(size: AtSize, limits: Thresholds) -> str:
-    """Return what noise of one size does, and whether the system is safe against it.
+def noise_text(sizes: Sequence[AtSize], limits: Thresholds) -> str:
+    """Return what noise does, and whether the system is safe against it, at the largest size of noise.
 
     Args:
-        size: What was measured at this size.
+        sizes: What was measured at each size, the smallest first.
         limits: When a change of the Dice counts, and when nothing is found.
     """
-    if not size.noise:
+    noisy = [size for size in sizes if size.noise]
+    if not noisy:
         return say("verdict", "noise_none")
+    found = _at(noisy[-1], limits)
+    return found if noisy[-1] is sizes[-1] else f"{say('verdict', 'noise_up_to', size=noisy[-1].text)} {found}"
+
+
+def _at(size: AtSize, limits: Thresholds) -> str:
     kinds = {name: _kind(change, limits) for name, change in size.noise.items()}
     cases = {len(change.cases) for change in size.noise.values()}
     if len(kinds) > 1 and {*kinds.values()} == {"noise_safe"} and cases == {len(size.attack.cases)}:

@@ -9,7 +9,7 @@ from voxward.core.wording import eps_text, in_hounsfield
 from voxward.report.benchmark import comparable
 from voxward.report.html.strings import count, listed, say
 from voxward.report.sources import AttackSource
-from voxward.robustness.record import CLEAN, Record
+from voxward.robustness.record import Record
 
 _NAMED = 5
 _CLASSES = 4
@@ -81,7 +81,7 @@ def measured_lines(source: AttackSource) -> tuple[str, ...]:
         return ()
     records, first = source.records, source.records[0]
     key = "measured_scans_of" if source.dataset else "measured_scans"
-    scans = {record.case for record in records if record.attack == CLEAN}
+    scans = {record.case for record in records}
     lines = [say("verdict", key, n=len(scans), dataset=source.dataset), *_left_out(source)]
     classes = "measured_class" if len(first.classes) == 1 else "measured_classes"
     lines.append(say("verdict", classes, classes=listed(first.classes)))

@@ -103,13 +103,16 @@ def verdict(sources: Sources, setting: Setting) -> tuple[FolderVerdict, ...]:
 
 
 def _folder(source: AttackSource) -> FolderVerdict:
-    judged = tuple(_judged(source, one) for one in source.verdicts)
+    required = () if source.protocol is None else source.protocol.require
+    # A folder without records has nothing that could be judged.
+    verdicts = source.verdicts or tuple(Verdict("", text, None, met=False) for text in required)
+    judged = tuple(_judged(source, one) for one in verdicts)
     key = "require_unknown" if source.protocol is None else "require_none"
     return FolderVerdict(
         source.name,
         tuple(_system(source, one) for one in measured(source)),
         judged,
-        "" if judged or (source.protocol is not None and source.protocol.require) else say("verdict", key),
+        "" if judged else say("verdict", key),
         measured_lines(source),
         gaps(source),
     )
@@ -163,7 +166,7 @@ def _sentences(source: AttackSource, one: Measured) -> tuple[str, ...]:
     if not one.sizes:
         return first, say("verdict", "no_attack")
     last = one.sizes[-1]
-    return f"{first} {_attacked(one, last)}", noise_text(last, _limits(source))
+    return f"{first} {_attacked(one, last)}", noise_text(one.sizes, _limits(source))
 
 
 def _attacked(one: Measured, last: AtSize) -> str:

@@ -67,6 +67,7 @@ VERDICT = {
     "noise, but does not get worse.",
     "noise_none": "Random noise of the same size was not measured, so nothing can be said about it.",
     "poor": "Even when nothing is changed, this system outlines poorly. How robust such a system is matters little.",
+    "noise_up_to": "Random noise was measured up to {size} only.",
     "noise_choice": "So it is the choice of the changes that does the harm, not their size.",
     # The tiles and the table.
     "tile_clean": "unchanged scans",
