@@ -113,7 +113,10 @@ class Picture:
         """The intensity range from black to white: percentiles 1 and 99 of about a million voxels."""
         step = max(1, round((self.image.size / 1e6) ** (1 / 3)))
         sample = self.image[tuple(slice(None, None, step if length > step else 1) for length in self.image.shape)]
-        low, high = np.percentile(sample[np.isfinite(sample)].astype(np.float64), (1, 99))
+        known = sample[np.isfinite(sample)].astype(np.float64)
+        if not known.size:
+            return 0.0, 1.0
+        low, high = np.percentile(known, (1, 99))
         return float(low), float(max(high, low + 1e-6))
 
 
