@@ -271,6 +271,7 @@ def test_a_failed_scan_is_named_and_passes_nothing() -> None:
     source = attack_source(book(), failed=[Failure("z", "no label")], case_ids="abz", require=("clean_dice >= 0.7",))
     folder = folder_of(source)
     assert "1 scan failed, and no figure is over it: z (no label)." in folder.measured
+    assert folder.left_out == ("1 scan failed, and no figure is over it: z (no label).",)
     assert folder.judged[0].light.kind == "bad"
     assert "1 scan failed. It might be the worst one" in folder.judged[0].measured
     assert "1 scan that failed" in [gap.title for gap in folder.gaps]

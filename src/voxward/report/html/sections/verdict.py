@@ -9,7 +9,15 @@ from voxward.metrics.summary import Summary
 from voxward.report.html.light import Light, light
 from voxward.report.html.noise import noise_text
 from voxward.report.html.page import Setting
-from voxward.report.html.scope import change_text, chooser_text, classes_text, measured_lines, named_few, scans_text
+from voxward.report.html.scope import (
+    change_text,
+    chooser_text,
+    classes_text,
+    left_out_lines,
+    measured_lines,
+    named_few,
+    scans_text,
+)
 from voxward.report.html.strings import STRINGS, count, say
 from voxward.report.html.unmeasured import Gap, gaps
 from voxward.report.measured import NOISES, AtSize, Change, Measured, Unmeasurable, measured
@@ -82,6 +90,7 @@ class FolderVerdict:
 
     Attributes:
         name: The folder.
+        left_out: Which scans no figure is over; empty where there are none.
         systems: What was found on each system.
         judged: What the protocol requires.
         unjudged: Why nothing was judged; empty where something was.
@@ -90,6 +99,7 @@ class FolderVerdict:
     """
 
     name: str
+    left_out: tuple[str, ...] = ()
     systems: tuple[SystemVerdict, ...] = ()
     judged: tuple[Judged, ...] = ()
     unjudged: str = ""
@@ -109,12 +119,13 @@ def _folder(source: AttackSource) -> FolderVerdict:
     judged = tuple(_judged(source, one) for one in verdicts)
     key = "require_unknown" if source.protocol is None else "require_none"
     return FolderVerdict(
-        source.name,
-        tuple(_system(source, one) for one in measured(source)),
-        judged,
-        "" if judged else say("verdict", key),
-        measured_lines(source),
-        gaps(source),
+        name=source.name,
+        left_out=left_out_lines(source),
+        systems=tuple(_system(source, one) for one in measured(source)),
+        judged=judged,
+        unjudged="" if judged else say("verdict", key),
+        measured=measured_lines(source),
+        gaps=gaps(source),
     )
 
 
