@@ -41,7 +41,8 @@ CASES = {
     "small_not_first": "Here the scans with the smallest structures did not lose the most.",
     "reason": "Not shown in the viewer ({count}): {reason}",
     "intensity": "Units of intensity",
-    "still": "The scan that was hurt most, as a still picture",
+    "still_alt": "Slices of scan {case} in all planes: image, ground truth, clean segmentation, attacked "
+    "segmentation and change. The Dice of {system} is {clean} clean and {attacked} under {attack}.",
 }
 
 VOLUMES = {
