@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ _COLUMNS = 4
 _LETTER_INCHES = 0.062
 _TICK_INCHES = 0.44
 _NAME_LENGTH = 40
+# A name may hold such characters; a file of XML may not.
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
@@ -77,7 +80,6 @@ def inline_svg(chart: Chart) -> Markup:
     return Markup(_inlined(figure_svg(chart_figure(chart, titled=False)), chart.name, chart.title))
 
 
-@styled()
 def figure_svg(figure: Any) -> bytes:
     """Return a matplotlib figure as the content of an SVG file.
 
@@ -86,7 +88,7 @@ def figure_svg(figure: Any) -> bytes:
     """
     stream = io.BytesIO()
     write(figure, stream, "svg")
-    return stream.getvalue()
+    return _NO_XML.sub("\ufffd", stream.getvalue().decode("utf-8")).encode("utf-8")
 
 
 def _inlined(svg: bytes, prefix: str, title: str) -> str:

@@ -55,7 +55,6 @@ def styled() -> Iterator[None]:
         yield
 
 
-@styled()
 def save(figure: Any, path: Path) -> None:
     """Write a matplotlib figure as PNG, SVG or PDF, by the path's suffix. A file that is there is replaced at the end.
 
@@ -67,6 +66,7 @@ def save(figure: Any, path: Path) -> None:
         write(figure, unfinished, path.suffix[1:])
 
 
+@styled()
 def write(figure: Any, target: Any, form: str) -> None:
     """Write a matplotlib figure to a path or a binary stream.
 

@@ -162,6 +162,39 @@ def test_sizes_are_said_in_hu_where_the_scans_are_ct() -> None:
     assert "at most 20 units of the stored intensity" in text_of(system_of(raw))
 
 
+def test_noise_of_a_smaller_size_is_not_forgotten() -> None:
+    noisy = [replace(one, adversarial=(0.2, 0.2)) if one.attack == "noise" else one for one in book()]
+    text = text_of(system_of(noisy))
+    assert "Random noise was measured up to 25.5/255 only." in text
+    assert "not safe against random noise" in text
+
+
+def test_a_requirement_on_a_folder_without_records_is_not_measured() -> None:
+    folder = folder_of(attack_source([], require=("clean_dice >= 0.7",)))
+    assert [one.light.word for one in folder.judged] == ["not measured"]
+    assert not folder.unjudged
+
+
+def test_a_folder_that_does_not_say_how_it_was_measured_is_not_said_to_require_nothing() -> None:
+    folder = folder_of(replace(attack_source(book()), protocol=None))
+    assert folder.unjudged.startswith("The folder does not say")
+    assert folder.systems[0].tiles[0].value == "0.75"
+
+
+def test_kinds_of_noise_that_all_do_nothing_are_one_sentence() -> None:
+    values = {"clean": (0.8,), "classes": ("liver",), "kind": "control", "mode": "volume"}
+    more = [record(name, f"c{n:02}", (0.8,), 0.1, **values) for name in ("gaussian", "rician") for n in range(3)]
+    text = text_of(system_of([*several(3), *more]))
+    assert "stable against random noise: noise of the same size leaves 0.80, Gaussian noise as strong" in text
+    assert text.count("stable") == 1
+
+
+def test_a_system_that_outlines_poorly_is_told_from_a_good_one() -> None:
+    poor = [replace(one, clean=(0.3,), adversarial=(0.3,)) for one in several(3)]
+    assert "this system outlines poorly" in text_of(system_of(poor))
+    assert "poorly" not in text_of(system_of(several(3)))
+
+
 def test_noise_that_was_left_out_of_some_scans_says_so() -> None:
     one = record("rician", "c00", (0.8,), 0.1, clean=(0.8,), classes=("liver",), kind="control", mode="volume")
     assert "It was run on 1 of 3 scans." in text_of(system_of([*several(3), one]))
@@ -238,6 +271,7 @@ def test_a_failed_scan_is_named_and_passes_nothing() -> None:
     source = attack_source(book(), failed=[Failure("z", "no label")], case_ids="abz", require=("clean_dice >= 0.7",))
     folder = folder_of(source)
     assert "1 scan failed, and no figure is over it: z (no label)." in folder.measured
+    assert folder.left_out == ("1 scan failed, and no figure is over it: z (no label).",)
     assert folder.judged[0].light.kind == "bad"
     assert "1 scan failed. It might be the worst one" in folder.judged[0].measured
     assert "1 scan that failed" in [gap.title for gap in folder.gaps]

@@ -9,7 +9,7 @@ from voxward.core.wording import eps_text, in_hounsfield
 from voxward.report.benchmark import comparable
 from voxward.report.html.strings import count, listed, say
 from voxward.report.sources import AttackSource
-from voxward.robustness.record import CLEAN, Record
+from voxward.robustness.record import Record
 
 _NAMED = 5
 _CLASSES = 4
@@ -81,14 +81,15 @@ def measured_lines(source: AttackSource) -> tuple[str, ...]:
         return ()
     records, first = source.records, source.records[0]
     key = "measured_scans_of" if source.dataset else "measured_scans"
-    scans = {record.case for record in records if record.attack == CLEAN}
-    lines = [say("verdict", key, n=len(scans), dataset=source.dataset), *_left_out(source)]
+    scans = {record.case for record in records}
+    lines = [say("verdict", key, n=len(scans), dataset=source.dataset), *left_out_lines(source), *_seen(source)]
     classes = "measured_class" if len(first.classes) == 1 else "measured_classes"
     lines.append(say("verdict", classes, classes=listed(first.classes)))
     return (*lines, *_attacks(source), say("verdict", f"measured_{first.mode}"), *_file(source))
 
 
-def _left_out(source: AttackSource) -> list[str]:
+def left_out_lines(source: AttackSource) -> tuple[str, ...]:
+    """Return which scans no figure is over, because they failed or have no results yet."""
     failed = {one.case for one in source.failed}
     named = [say("verdict", "measured_failed_case", case=one.case, reason=one.reason) for one in source.failed]
     missing = sorted({*source.case_ids} - {record.case for record in source.records} - failed)
@@ -96,9 +97,12 @@ def _left_out(source: AttackSource) -> list[str]:
     lines = [count("verdict", "measured_failed", len(named), cases=cases)] if named else []
     if missing:
         lines.append(count("verdict", "measured_missing", len(missing), cases=named_few(missing)))
-    if source.seen:
-        lines.append(count("verdict", "measured_seen", len(source.seen), cases=named_few(source.seen)))
-    return lines
+    return tuple(lines)
+
+
+def _seen(source: AttackSource) -> list[str]:
+    seen = source.seen
+    return [count("verdict", "measured_seen", len(seen), cases=named_few(seen))] if seen else []
 
 
 def _attacks(source: AttackSource) -> list[str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.errors import UserError
-from voxward.core.structure import to_data
 from voxward.core.wording import eps_text, in_hounsfield
 from voxward.report.html.case_rows import CaseRow, Group, case_rows, of_written_files, size_groups
+from voxward.report.html.download import records_data
 from voxward.report.html.embedding import PAGE_BYTES, Embedded, Job, embed
 from voxward.report.html.kept import Kept, NotShown, read_kept
 from voxward.report.html.page import Setting
@@ -123,7 +123,7 @@ def _still(jobs: Sequence[Job], placed: Embedded) -> Still | None:
 
 def _figures(attacks: Sequence[AttackSource]) -> int:
     """The bytes that the figures of all records take in the page."""
-    return sum(len(json.dumps(to_data(record))) for source in attacks for record in source.records)
+    return sum(len(json.dumps(records_data(source.records))) for source in attacks)
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def _options(rows: Sequence[Record]) -> str:
     """The options that are the same for all cases, as "steps 20, restarts 1"."""
     first = rows[0].options
     same = {key: value for key, value in first.items() if all(row.options.get(key) == value for row in rows)}
-    return ", ".join(f"{key} {_shown(value)}" for key, value in same.items() if value is not None)
+    return ", ".join(f"{key} {_shown(value)}" for key, value in same.items() if value not in (None, (), [], "", {}))
 
 
 def _shown(value: object) -> str:

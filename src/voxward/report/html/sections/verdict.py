@@ -7,8 +7,17 @@ from dataclasses import dataclass
 
 from voxward.metrics.summary import Summary
 from voxward.report.html.light import Light, light
+from voxward.report.html.noise import noise_text
 from voxward.report.html.page import Setting
-from voxward.report.html.scope import change_text, chooser_text, classes_text, measured_lines, named_few, scans_text
+from voxward.report.html.scope import (
+    change_text,
+    chooser_text,
+    classes_text,
+    left_out_lines,
+    measured_lines,
+    named_few,
+    scans_text,
+)
 from voxward.report.html.strings import STRINGS, count, say
 from voxward.report.html.unmeasured import Gap, gaps
 from voxward.report.measured import NOISES, AtSize, Change, Measured, Unmeasurable, measured
@@ -20,8 +29,6 @@ from voxward.robustness.require import Requirement, Verdict, parse_requirement
 from voxward.robustness.sanity import STANDARD, Thresholds
 
 _NAMED = 5
-# Noise that leaves at least this share of the Dice lowers it a little.
-_LITTLE = 0.9
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,7 @@ class FolderVerdict:
 
     Attributes:
         name: The folder.
+        left_out: Which scans no figure is over; empty where there are none.
         systems: What was found on each system.
         judged: What the protocol requires.
         unjudged: Why nothing was judged; empty where something was.
@@ -91,6 +99,7 @@ class FolderVerdict:
     """
 
     name: str
+    left_out: tuple[str, ...] = ()
     systems: tuple[SystemVerdict, ...] = ()
     judged: tuple[Judged, ...] = ()
     unjudged: str = ""
@@ -104,15 +113,19 @@ def verdict(sources: Sources, setting: Setting) -> tuple[FolderVerdict, ...]:
 
 
 def _folder(source: AttackSource) -> FolderVerdict:
-    judged = tuple(_judged(source, one) for one in source.verdicts)
+    required = () if source.protocol is None else source.protocol.require
+    # A folder without records has nothing that could be judged.
+    verdicts = source.verdicts or tuple(Verdict("", text, None, met=False) for text in required)
+    judged = tuple(_judged(source, one) for one in verdicts)
     key = "require_unknown" if source.protocol is None else "require_none"
     return FolderVerdict(
-        source.name,
-        tuple(_system(source, one) for one in measured(source)),
-        judged,
-        "" if judged or (source.protocol is not None and source.protocol.require) else say("verdict", key),
-        measured_lines(source),
-        gaps(source),
+        name=source.name,
+        left_out=left_out_lines(source),
+        systems=tuple(_system(source, one) for one in measured(source)),
+        judged=judged,
+        unjudged="" if judged else say("verdict", key),
+        measured=measured_lines(source),
+        gaps=gaps(source),
     )
 
 
@@ -164,7 +177,7 @@ def _sentences(source: AttackSource, one: Measured) -> tuple[str, ...]:
     if not one.sizes:
         return first, say("verdict", "no_attack")
     last = one.sizes[-1]
-    return f"{first} {_attacked(one, last)}", *_noise(source, one, last)
+    return f"{first} {_attacked(one, last)}", noise_text(one.sizes, _limits(source))
 
 
 def _attacked(one: Measured, last: AtSize) -> str:
@@ -190,37 +203,6 @@ def _lost(change: Change) -> str:
     if not lost:
         return say("verdict", "lost_none")
     return say("verdict", "lost_single") if n == 1 else count("verdict", "lost", lost, k=lost, of=n)
-
-
-def _noise(source: AttackSource, one: Measured, last: AtSize) -> tuple[str, ...]:
-    if not last.noise:
-        return (say("verdict", "noise_none"),)
-    limits = source.protocol.sanity if source.protocol is not None else STANDARD
-    tolerance = limits.tolerance
-    sentences = []
-    for name, change in last.noise.items():
-        sentences.append(_noise_sentence(name, change, limits))
-        if len(change.cases) < len(last.attack.cases):
-            sentences.append(count("verdict", "fewer_noise", len(change.cases), of=len(last.attack.cases)))
-    attack = last.attack
-    # Noise that takes hardly anything from scans that an attack of the same size takes much from.
-    calm = all(change.dice.mean > change.clean - tolerance and not change.lost for change in last.noise.values())
-    if calm and attack.clean - attack.dice.mean > 10 * tolerance:
-        sentences.append(say("verdict", "noise_choice"))
-    return (" ".join(sentences),)
-
-
-def _noise_sentence(name: str, change: Change, limits: Thresholds) -> str:
-    dice, lost, tolerance = change.dice.mean, change.lost, limits.tolerance
-    values = {"noise": say("verdict", name), "dice": number_text(dice, 2), "clean": number_text(change.clean, 2)}
-    if change.clean < limits.gone:
-        return say("verdict", "noise_nothing", **values)
-    if dice < change.clean - tolerance:
-        little = dice >= change.clean * _LITTLE and not lost
-        return say("verdict", "noise_little" if little else "noise_harm", **values)
-    if lost:
-        return count("verdict", "noise_scans", len(lost), cases=named_few([one.case for one in lost]), **values)
-    return say("verdict", "noise_rise" if dice > change.clean + tolerance else "noise_safe", **values)
 
 
 def _table(one: Measured) -> Table:
@@ -256,9 +238,10 @@ def _scans(change: Change) -> str:
 
 
 def _notes(source: AttackSource, one: Measured) -> tuple[str, ...]:
-    gone = (source.protocol.sanity if source.protocol is not None else STANDARD).gone
-    empty = sorted(case for case, dice in one.cases.items() if dice < gone)
-    notes = [count("verdict", "empty", len(empty), cases=named_few(empty))] if empty else []
+    limits = _limits(source)
+    empty = sorted(case for case, dice in one.cases.items() if dice < limits.gone)
+    notes = [say("verdict", "poor")] if limits.gone <= one.clean.mean < limits.absolute else []
+    notes += [count("verdict", "empty", len(empty), cases=named_few(empty))] if empty else []
     if source.protocol is not None and source.protocol.erase is not None:
         notes.append(say("verdict", "erase", name=source.protocol.erase))
     if one.view.records[0].mode == "patch":
@@ -266,6 +249,10 @@ def _notes(source: AttackSource, one: Measured) -> tuple[str, ...]:
     if one.attacks and not one.white_box:
         notes.append(say("verdict", "gradientless"))
     return tuple(notes)
+
+
+def _limits(source: AttackSource) -> Thresholds:
+    return source.protocol.sanity if source.protocol is not None else STANDARD
 
 
 def _judged(source: AttackSource, one: Verdict) -> Judged:

@@ -7,7 +7,7 @@ TRUST = {
     "passed": "passed",
     "failed": "failed",
     "open": "not testable",
-    "found": "{text}.",
+    "found": "Found: {text}.",
     "untold": "The records cannot tell whether this holds: {text}.",
     # Checks and controls.
     "checks": "Checks of the figures",
@@ -185,7 +185,7 @@ GAPS = {
     "no_history_why": "The records do not say how the Dice fell step by step. More steps may lower it further.",
     "restarts": "Other random starts of the attacks",
     "restarts_why": "Each attack began once. Further starts may find something worse.",
-    "certificate": "A guarantee",
+    "certificate": "A guarantee that nothing worse exists",
     "certificate_why": "Attacks show how bad it gets at least. A stronger attack may exist; only a certificate rules "
     "that out.",
     "patch": "The deployed pipeline: a window of each scan was attacked alone",

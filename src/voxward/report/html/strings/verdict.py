@@ -50,6 +50,10 @@ VERDICT = {
     "gaussian": "Gaussian noise as strong in all as the worst attack",
     "rician": "Rician noise as strong in all as the worst attack",
     "noise_safe": "{noise} leaves {dice}: the system is stable against it.",
+    "stable": "The system is stable against random noise: {parts}.",
+    "stable_noise": "noise of the same size leaves {dice}",
+    "stable_gaussian": "Gaussian noise as strong in all as the worst attack leaves {dice}",
+    "stable_rician": "Rician noise as strong in all as the worst attack leaves {dice}",
     "noise_harm": "{noise} alone lowers the Dice from {clean} to {dice}: the system is not safe against random noise.",
     "noise_little": "{noise} alone lowers the Dice a little, from {clean} to {dice}: the system is not quite safe "
     "against random noise, and a part of the fall under attack is that of plain noise.",
@@ -62,6 +66,8 @@ VERDICT = {
     "noise_rise": "{noise} does not lower the Dice, it rises from {clean} to {dice}: the segmentation changes with "
     "noise, but does not get worse.",
     "noise_none": "Random noise of the same size was not measured, so nothing can be said about it.",
+    "poor": "Even when nothing is changed, this system outlines poorly. How robust such a system is matters little.",
+    "noise_up_to": "Random noise was measured up to {size} only.",
     "noise_choice": "So it is the choice of the changes that does the harm, not their size.",
     # The tiles and the table.
     "tile_clean": "unchanged scans",
