@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from voxward.core.labels import LabelSet
 from voxward.core.spacing import spacing_of
 from voxward.data.orient import orient, orientation
 from voxward.report.html.kept import NotShown
@@ -36,7 +37,7 @@ class Still:
     alt: str
 
 
-def still_of(key: str, case: str, shown: Shown, labels: Any) -> Still | None:
+def still_of(key: str, case: str, shown: Shown, labels: LabelSet) -> Still | None:
     """Draw all planes of a case: image, truth, clean and attacked segmentation, and the change.
 
     Args:
@@ -51,7 +52,7 @@ def still_of(key: str, case: str, shown: Shown, labels: Any) -> Still | None:
     for one in sorted(shown.attacked, key=lambda one: -one.struck.eps):
         clean = shown.clean.get(one.struck.system)
         if clean is not None and one.mask is not None and shown.truth is not None:
-            figure = _figure(shown, one, clean, labels)
+            figure = _figure(shown, one, (shown.truth, clean, one.mask), labels)
             record = one.record
             dice = record.clean_dice(record.deployed_clean is not None), record.dice(record.deployed is not None)
             words = {"case": case, "system": one.struck.system, "attack": record.attack}
@@ -60,13 +61,12 @@ def still_of(key: str, case: str, shown: Shown, labels: Any) -> Still | None:
     return None
 
 
-def _figure(shown: Shown, one: Attacked, clean: np.ndarray, labels: Any) -> Any:
+def _figure(shown: Shown, one: Attacked, masks: tuple[np.ndarray, np.ndarray, np.ndarray], labels: LabelSet) -> Any:
+    """masks: the truth, and what was found without and under attack."""
     axes, flips = orientation(shown.affine)
     spacing = spacing_of(shown.affine)
     i, j, k = (spacing[axis] for axis in axes)
-    image, truth, before, after = (
-        orient(array, axes, flips) for array in (shown.image.astype(np.float32), shown.truth, clean, one.mask)
-    )
+    image, truth, before, after = (orient(array, axes, flips) for array in (shown.image.astype(np.float32), *masks))
     pictures = [Picture(image, truth, mask, (i, j, k), labels) for mask in (before, after)]
     difference = before != after
     found = difference if difference.any() else pictures[0].foreground | pictures[1].foreground
