@@ -8,8 +8,11 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.report.html.attack_source import attack_source, sources_of
+from tests.report.html.folders import attacked
 from tests.robustness.books import book
 from voxward.core.errors import UserError
+from voxward.report.attack_panel import panel_of
+from voxward.report.chart_figure import figure_svg
 from voxward.report.html.paper import Paper, figures_outputs, paper
 from voxward.report.html.write import write_page
 from voxward.report.sources import Sources
@@ -51,3 +54,27 @@ def test_nothing_to_draw_is_said_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="there is no figure to draw"):
         write_page([tmp_path / "empty"], tmp_path / "r.html", figures=tmp_path / "figures")
     assert {path.name for path in tmp_path.iterdir()} == {"empty"}
+
+
+def test_the_panel_is_of_the_scan_that_lost_most_and_marks_its_scale(tmp_path):
+    folder = attacked(tmp_path).add("a", dice=0.3, eps=0.2).add("b", dice=0.2, eps=0.2, change=7).add("b", dice=0.1)
+    ((name, files),) = paper(sources_of(folder.source())).panels.items()
+    assert name.endswith("attack-panel-m")
+    assert (files.record.case, files.record.eps) == ("b", 0.2)
+    texts = ElementTree.fromstring(figure_svg(panel_of(files))).itertext()
+    said = {text.strip() for text in texts if text.strip()}
+    # Each voxel of the file is brighter by 7.
+    assert {"-7", "0", "+7", "change of the intensity", "b: pgd, eps 51/255, Dice 0.200"} <= said
+
+
+def test_a_panel_without_its_files_is_left_out(tmp_path):
+    folder = attacked(tmp_path).add("a", eps=0.2, dice=0.1).add("b", eps=0.2, dice=0.2)
+    next((folder.folder / "volumes").rglob("a.nii.gz")).unlink()
+    sources = sources_of(folder.source())
+    (files,) = paper(sources).panels.values()
+    assert files.record.case == "b"
+    files.adversarial.write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="the figure b is left out: .*b.nii.gz"):
+        Paper({}, {"b": files}).write(figures_outputs(tmp_path / "figures", False))
+    (folder.folder / "cases.json").unlink()
+    assert not paper(sources).panels

@@ -1,16 +1,21 @@
-"""Every chart of a page as files for a paper: SVG and PDF, in one style."""
+"""Every figure of a page as files for a paper: SVG and PDF, in one style."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
+from voxward.report.attack_panel import PanelFiles, panel_of
+from voxward.report.attack_source import AttackSource
 from voxward.report.chart import Chart
 from voxward.report.chart_figure import chart_figure
+from voxward.report.html.kept import Kept, NotShown, read_kept
 from voxward.report.html.page import Setting
 from voxward.report.html.run_history import History
 from voxward.report.html.sections.curves import curves
@@ -18,6 +23,8 @@ from voxward.report.html.sections.histories import histories
 from voxward.report.html.sections.visibility import visibility
 from voxward.report.sources import Sources
 from voxward.report.style import FORMATS, write
+from voxward.robustness.record import CLEAN, Record
+from voxward.robustness.worst import harm, worst_attacks
 
 KIND = "a figure of a report"
 _LONGEST = 80  # bytes of UTF-8
@@ -31,17 +38,19 @@ class Paper:
 
     Attributes:
         charts: The charts.
+        panels: For each system the scan that lost most under the strongest attack, where its volume was kept.
     """
 
-    charts: dict[str, Chart]
+    charts: Mapping[str, Chart]
+    panels: Mapping[str, PanelFiles] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[str, ...]:
         """The names of all files."""
-        return tuple(f"{name}.{form}" for name in self.charts for form in FORMATS)
+        return tuple(f"{name}.{form}" for name in (*self.charts, *self.panels) for form in FORMATS)
 
     def write(self, outputs: Outputs) -> None:
-        """Write all figures.
+        """Write all figures. A panel whose volumes cannot be read is left out, with a warning.
 
         Args:
             outputs: Their folder.
@@ -50,28 +59,70 @@ class Paper:
             UserError: A file must not be replaced.
         """
         for name, chart in self.charts.items():
-            figure = chart_figure(chart, titled=False)
-            for form in FORMATS:
-                with outputs.write(f"{name}.{form}") as path:
-                    write(figure, path, form)
+            _write(outputs, name, chart_figure(chart, titled=False))
+        for name, files in self.panels.items():
+            try:
+                figure = panel_of(files, titled=False)
+            except (UserError, OSError) as error:
+                warnings.warn(f"the figure {name} is left out: {error}", stacklevel=2)
+                continue
+            _write(outputs, name, figure)
 
 
-def paper(sources: Sources) -> Paper:
+def paper(sources: Sources, data: Path | None = None) -> Paper:
     """Return all figures of a report.
 
     Args:
         sources: What was read from the folders.
+        data: The folder of the dataset, where it was moved since.
 
     Raises:
         UserError: There is nothing to draw.
     """
-    found: dict[str, Chart] = {}
+    charts: dict[str, Chart] = {}
     for folder, chart in _charts(sources, Setting()):
-        stem = f"{_plain(folder)}-{_plain(_NUMBER.sub('', chart.name))}"
-        found[_unused(stem, found)] = chart
-    if not found:
+        charts[_unused(f"{_plain(folder)}-{_plain(_NUMBER.sub('', chart.name))}", charts)] = chart
+    panels: dict[str, PanelFiles] = {}
+    for source in sources.attacks:
+        for files in _panels(source, data):
+            panels[_unused(f"{_plain(source.name)}-panel-{_plain(files.record.model)}", {**charts, **panels})] = files
+    if not charts and not panels:
         raise UserError("there is no figure to draw: the folders hold neither attacks nor courses of trainings")
-    return Paper(found)
+    return Paper(charts, panels)
+
+
+def _write(outputs: Outputs, name: str, figure: Any) -> None:
+    for form in FORMATS:
+        with outputs.write(f"{name}.{form}") as path:
+            write(figure, path, form)
+
+
+def _panels(source: AttackSource, data: Path | None) -> Iterator[PanelFiles]:
+    """For each system the scan that lost most at the greatest eps, of those whose volumes were kept."""
+    try:
+        kept = read_kept(source.folder, data)
+    except NotShown:
+        return  # the section of the cases says why
+    seeds = () if source.protocol is None else source.protocol.seeds
+    clean = {record.case_key: record for record in source.records if record.attack == CLEAN}
+    for model in source.models:
+        worst = worst_attacks(record for record in source.records if record.model == model)
+        ordered = sorted(worst.values(), key=lambda record: (-record.eps, harm(record)))
+        found = (_files(kept, record, clean.get(record.case_key), seeds) for record in ordered)
+        yield from [files for files in found if files is not None][:1]
+
+
+def _files(kept: Kept, record: Record, clean: Record | None, seeds: Sequence[int]) -> PanelFiles | None:
+    paths = (kept.volume(record, seeds), None if clean is None else kept.mask(clean, seeds), kept.mask(record, seeds))
+    adversarial, before, after = paths
+    if adversarial is None or before is None or after is None:
+        return None
+    try:
+        case = kept.case(record.case)
+    except NotShown:
+        return None
+    order = kept.systems.get(record.model, kept.first).orders.get(record.case) or case.order
+    return PanelFiles(record, replace(case, order=order), kept.labels(record.model), adversarial, before, after)
 
 
 def _charts(sources: Sources, setting: Setting) -> Iterator[tuple[str, Chart]]:
@@ -93,7 +144,7 @@ def _plain(name: str) -> str:
     return short.strip("-.") or "unnamed"
 
 
-def _unused(stem: str, found: dict[str, Chart]) -> str:
+def _unused(stem: str, found: Mapping[str, object]) -> str:
     numbers = (f"{stem}-{number}" if number > 1 else stem for number in range(1, len(found) + 2))
     return next(name for name in numbers if name not in found)
 

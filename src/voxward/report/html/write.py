@@ -37,7 +37,7 @@ def write_page(
         look: What the user chose.
         overwrite: Whether a file that voxward did not write, or that was edited since, may be replaced.
         card: The file of the model card; None: no card.
-        figures: The folder for every chart as SVG and PDF; None: none.
+        figures: The folder for every figure as SVG and PDF; None: none.
 
     Returns:
         The HTML file.
@@ -53,7 +53,7 @@ def write_page(
     sources = read_sources(folders)
     if card is not None:
         refuse_card(sources)
-    drawn = None if figures is None else paper(sources)
+    drawn = None if figures is None else paper(sources, None if look.data is None else Path(look.data))
     if drawn is not None and figures is not None:
         figures_outputs(figures, overwrite).check(drawn.files)
     text = render(sources, Setting(look, out.with_name(f"{out.stem}-files"), overwrite))
