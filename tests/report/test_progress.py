@@ -269,7 +269,7 @@ def test_a_table_that_is_stopped_keeps_its_state_and_frees_the_terminal():
 
 
 def test_what_a_program_prints_into_a_file_stays_there(capsys):
-    progress, clock, _ = on_a_terminal()
+    progress, _, _ = on_a_terminal()
     with progress:
         progress("train", 1, 2)
         print("a result")
