@@ -124,7 +124,7 @@ def test_a_fine_tuned_run_can_be_resumed_and_its_ancestors_cases_stay_seen(train
     again = voxward.train(elsewhere, out=run.root, resume=True)
     assert again == run.root
     # The first run's validation cases are the only ones of its dataset that neither run has learnt from.
-    with pytest.warns(UserWarning, match="left out, because .* was trained on their images"):
+    with pytest.warns(UserWarning, match="left out, because .* was trained on (its|their) images"):
         result = voxward.evaluate(run.root, phantoms, out=tmp_path / "out")
     before = json.loads(RunFolder(trained).splits.read_text())["validation"]
     assert [case.id for case in result.cases] == before

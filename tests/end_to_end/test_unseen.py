@@ -138,7 +138,7 @@ def test_cases_under_other_ids_and_in_other_files_are_left_out(phantoms, run, sp
 def test_a_partial_overlap_scores_what_is_unseen(phantoms, run, split, other, tmp_path):
     root = plain(phantoms, tmp_path / "mixed", {split["fit"][0]: "old"})
     plain(other, root, {"phantom_003": "new", "phantom_004": "newer"})
-    with pytest.warns(UserWarning, match=r"1 cases of .* are left out.* \(old\)"):
+    with pytest.warns(UserWarning, match=r"1 case of .* is left out.* \(old\)"):
         assert ids(evaluate(run, root)) == {"new", "newer"}
 
 
@@ -220,7 +220,7 @@ def test_an_image_in_two_parts_of_the_split_is_told_and_not_scored(phantoms, spl
     shutil.copy(root / "imagesTr" / f"{fit}.nii.gz", root / "imagesTr" / f"{twin}.nii.gz")
     with pytest.warns(UserWarning, match=f"1 validation cases show the same image as a fit case: {twin} = {fit}"):
         run = train(root, out=tmp_path / "run", recipe="dynunet", overrides=TINY, fold=Fold(seed=1))
-    with pytest.warns(UserWarning, match=rf"1 cases of .* left out.* \({twin}\)"):
+    with pytest.warns(UserWarning, match=rf"1 case of .* left out.* \({twin}\)"):
         assert ids(evaluate(run)) == set(split["validation"]) - {twin}
 
 
@@ -323,7 +323,7 @@ class TestHeldOutCases:
 
     def test_a_test_case_that_was_trained_on_is_left_out(self, site, run, split):
         shutil.copy(site / "imagesTr" / f"{split['fit'][0]}.nii.gz", site / "imagesTs/held0.nii.gz")
-        with pytest.warns(UserWarning, match=r"1 cases of .* left out.* \(held0\)"):
+        with pytest.warns(UserWarning, match=r"1 case of .* left out.* \(held0\)"):
             assert ids(evaluate(run, Cases(site, split="test"))) == {"held1"}
 
     def test_attacks_take_the_same_choice(self, site, run, tmp_path):

@@ -20,7 +20,7 @@ def weaker() -> list[Record]:
 
 def test_leaderboard_orders_by_area() -> None:
     report = leaderboard_table([*weaker(), *book()], ("x", "y"))
-    assert headings(report) == ("rank", "model", "clean", "0.1", "0.2", "area", "breaking eps", "vs first")
+    assert headings(report) == ("rank", "model", "clean", "25.5/255", "51/255", "area", "breaking eps", "vs first")
     first, second = (row.cells for row in report.rows)
     assert first == ("1", "m", "0.750", "0.350 [0.30, 0.40]", "0.100 [0.00, 0.20]", "0.388", "n/a", "")
     # n is 0.1 everywhere; its area ((0.75 + 0.1) / 2 + 0.1) / 2; m is 0.2 and 0.0 at the largest eps.

@@ -31,7 +31,7 @@ def printed(report: Table) -> str:
 
 def test_rows_hold_the_hand_made_means() -> None:
     report = robustness_table(book(), ENSEMBLES)
-    assert headings(report) == ("model", "attack", "0.1", "0.2", "s / case")
+    assert headings(report) == ("model", "attack", "25.5/255", "51/255", "s / case")
     assert [row.cells for row in report.rows] == [
         ("m", "clean", "0.750", "0.750", "2.0"),
         ("m", "clip", "0.746", "0.746", "2.0"),
@@ -78,7 +78,7 @@ def test_csv_holds_full_precision() -> None:
 def test_a_failed_check_is_in_every_form() -> None:
     report = robustness_table([*book(), *FAILED], ENSEMBLES)
     for text in (report.markdown(), " ".join(printed(report).split())):
-        assert "NOT TRUSTWORTHY (noise control): m: noise at eps 0.2" in text
+        assert "NOT TRUSTWORTHY (noise control): m: noise at eps 51/255" in text
     assert report.csv().splitlines()[1].endswith(",no")
 
 
@@ -93,7 +93,7 @@ def test_deployed_dice_is_taken_where_all_have_it() -> None:
 
 def test_eps_of_255_steps() -> None:
     records = [clean("a"), record("x", "a", (0.5, 0.5), 8 / 255), record("x", "a", (0.5, 0.5), 0.03)]
-    assert headings(robustness_table(records, {}))[2:4] == ("0.03", "8/255")
+    assert headings(robustness_table(records, {}))[2:4] == ("7.65/255", "8/255")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_the_mean_is_that_of_each_cases_worst_attack():
     # Clean 0.8 and 0.7; at 0.1 the worst are 0.3 and 0.4; at 0.2 they are 0.2 and 0.
     assert [point.y for point in line.points] == pytest.approx([0.75, 0.35, 0.1])
     assert [(point.low, point.high) for point in line.points][1] == pytest.approx((0.3, 0.4))
-    assert [text for _, text in chart.x.ticks] == ["0", "0.1", "0.2"]
+    assert [text for _, text in chart.x.ticks] == ["0", "25.5/255", "51/255"]
     # The control of the same size: at 0.2 there is none.
     assert [point.y for point in noise.points] == [pytest.approx(0.75), pytest.approx(fmean((0.8, 0.698))), None]
     assert (line.dash, noise.dash) == (0, 1)
@@ -70,7 +70,7 @@ def test_long_histories_keep_their_ends():
 def test_many_systems_are_drawn_in_part_and_all_are_told():
     records = [replace(r, model=f"run-{n:02}") for n in range(20) for r in book()]
     chart = dice_over_eps(records, ENSEMBLES)
-    worst = [line for line in chart.panels[0].lines if ":" not in line.name]
+    worst = [line for line in chart.panels[0].lines if not line.kind]
     assert len(worst) == 20
     assert sum(line.shown for line in chart.panels[0].lines) == 8
     assert len({(line.colour, line.dash) for line in worst}) == 20
@@ -98,16 +98,16 @@ def test_csv_has_every_figure_at_full_precision():
 def test_table_and_description_say_the_figures():
     chart = dice_over_eps(book(), ENSEMBLES)
     table = chart.table()
-    assert [column.heading for column in table.columns] == ["Class", "Line", "0", "0.1", "0.2"]
+    assert [column.heading for column in table.columns] == ["Class", "Line", "0", "25.5/255", "51/255"]
     assert table.rows[0].cells == ("Mean over the classes", "m", "0.750 [0.70, 0.80]", "0.350 [0.30, 0.40]",
                                    "0.100 [0.00, 0.20]")  # fmt: skip
     assert table.rows[1].cells[-1] == "n/a"
-    assert "m: 0.750 at 0, 0.350 at 0.1, 0.100 at 0.2." in chart.description
+    assert "m: 0.750 at 0, 0.350 at 25.5/255, 0.100 at 51/255." in chart.description
 
 
 def test_two_systems_have_two_colours_and_noise_the_dashes():
     lines = dice_over_eps([*book(), *weaker()]).panels[0].lines
-    assert [(line.name, line.colour, line.dash) for line in lines] == [
+    assert [(line.label, line.colour, line.dash) for line in lines] == [
         ("m", 0, 0), ("m: sign noise of the same size", 0, 1),
         ("n", 1, 0), ("n: sign noise of the same size", 1, 1),
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from voxward.robustness.unit import Unit
 def test_what_runs_is_said_in_words():
     assert running(Unit("run", "apgd-dice", "a", 8 / 255, 0), "range") == "apgd-dice at 8/255 on a (run)"
     assert running(Unit("run", "apgd-dice", "a", 20.0, 0), "native") == "apgd-dice at 20 on a (run)"
+    assert running(Unit("run", "apgd-dice", "a", 20.0, 0), "native", ["CT"]) == "apgd-dice at 20 HU on a (run)"
     assert running(Unit("run", "clean", "a", None, 0), "range") == "clean on a (run)"
 
 

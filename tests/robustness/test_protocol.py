@@ -22,7 +22,7 @@ def test_packaged_protocols_can_be_run(name, two_organs):
     trials = plan_trials(Target(protocol, two_organs))
     assert "clean" in trials
     assert all(isinstance(trial, Trial) and trial.name == key for key, trial in trials.items())
-    assert [key for key, trial in trials.items() if trial.first] == ["clean"]
+    assert [key for key, trial in trials.items() if trial.phase == "first"] == ["clean"]
     for group in ensembles(protocol, 3, False).values():
         assert set(group) <= set(trials)
 
@@ -61,7 +61,7 @@ def test_controls_can_be_left_out(two_organs):
     protocol = load_protocol("quick", ["controls=[noise]"])
     names = set(plan_trials(Target(protocol, two_organs)))
     assert names == {"clean", "noise", "apgd-ce", "apgd-dice"}
-    assert {"control", "probe", "reach", "attack", "transfer"} == set(TRIALS)
+    assert {"control", "probe", "reach", "attack", "transfer", "equal noise"} == set(TRIALS)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_controls_can_be_left_out(two_organs):
         ("seeds=[]", "at least one seed"),
         ("policy=kind", "unknown policy"),
         ("mode=volumes", "mode must be one of"),
-        ("keep=some", "keep must be one of none, first, all"),
+        ("keep=some", "keep must be one of none, first, worst, all"),
         ("require=[robust >= 1]", "unknown figure"),
         ("require=[robust_dice@0.03 >= 0.8]", "one of threat.eps"),
         ("require=[clean_dice >= 80]", r"in \[0, 1\]"),

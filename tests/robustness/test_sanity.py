@@ -125,7 +125,7 @@ def test_a_sound_set_up_passes_its_check(name: str) -> None:
 def test_a_finding_says_what_failed() -> None:
     (finding,) = (f for f in sanity([*book(), *BROKEN["noise control"][1]]) if f.name == "noise control")
     # 0.6 against a mean of 0.75.
-    assert "noise at eps 0.2 moves the mean Dice by -0.150" in finding.text
+    assert "noise at eps 51/255 moves the mean Dice by -0.150" in finding.text
 
 
 def test_what_attacks_say_of_themselves_is_counted_by_sentence() -> None:
@@ -139,7 +139,7 @@ def test_a_perturbation_that_rounding_took_away_is_named() -> None:
     rows = [record("y", case, (0.8, 0.6), 0.001, distance=0.001, written=0.0) for case in "ab"]
     (finding,) = (f for f in sanity([*book(), *rows]) if f.name == "rounding")
     assert finding.passed is False
-    assert "y at eps 0.001: the written file equals the clean one in 2 cases (a, b)" in finding.text
+    assert "y at eps 0.255/255: the written file equals the clean one in 2 cases (a, b)" in finding.text
 
 
 def test_thresholds_decide() -> None:

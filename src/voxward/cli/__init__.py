@@ -17,6 +17,7 @@ from voxward import __version__
 from voxward.cli import data, report, robustness, systems, training
 from voxward.cli.arguments import Arguments, errors, take_negative_fractions
 from voxward.core.errors import CasesFailed, MissingPackageError, UserError
+from voxward.core.invocation import typed
 
 # Errors that the user, or the machine, can mend: one line says what is wrong. Every other error is a bug of voxward.
 _MENDABLE = (UserError, OSError, MissingPackageError, FloatingPointError, MemoryError)
@@ -158,7 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = vars(arguments).pop("debug")
     warnings.showwarning = _warn  # a user has no use for the line of code that warns
     try:
-        return _run(arguments)
+        with typed(["voxward", *words]):
+            return _run(arguments)
     except _MENDABLE as error:
         return _told(error, debug)
     except Exception as error:

@@ -14,6 +14,7 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folders", nargs="+", metavar="FOLDER", help="folders of voxward attack, train, harden, search or cv")
     add("--out", default="report.html", help="the HTML file (default report.html)")
+    add("--card", metavar="FILE", help="also write a model card as Markdown, with the fields that Hugging Face reads")
     add("--title", default="", help="the heading of the page")
     add(
         "--embed", default="auto", choices=("auto", "all", "none"),
@@ -30,6 +31,8 @@ def report(arguments: Arguments) -> int:
 
     page = write_report(**given(arguments, look=Look))
     console.print(f"report: {escape(str(page))}", soft_wrap=True)
+    if arguments.card is not None:
+        console.print(f"model card: {escape(arguments.card)}", soft_wrap=True)
     return 0
 
 

@@ -26,6 +26,7 @@ from voxward.cli.arguments import (
     trust_argument,
     trusted,
 )
+from voxward.core.wording import counted
 from voxward.report.progress import ShowProgress
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def show(result: AttackReport) -> int:
     for verdict in result.verdicts:
         value = "was not measured" if verdict.value is None else f"is {verdict.value:.3f}"
         word = "met" if verdict.met else "[bold red]NOT MET[/bold red]"
-        over = f", and {verdict.failed} cases failed" if verdict.failed else ""
+        over = f", and {counted(verdict.failed, 'case')} failed" if verdict.failed else ""
         text = f"{word}: {escape(verdict.requirement)}: it {value} for {escape(verdict.system)}{over}"
         console.print(text, soft_wrap=True)
     console.print(f"records, tables, figures and the page report.html: {escape(str(result.out))}", soft_wrap=True)

@@ -26,6 +26,7 @@ from voxward.cli.arguments import (
 )
 from voxward.core.choices import Compute, Reading
 from voxward.core.errors import UserError
+from voxward.core.wording import counted
 from voxward.report.progress import ShowProgress
 
 _SYSTEM = "a run folder of `voxward train`, a model of another tool, or a system.yaml"
@@ -71,7 +72,7 @@ def predict(arguments: Arguments) -> int:
     with ShowProgress(errors) as progress:
         written, failed = outcome(lambda: predict(**values, progress=progress))
     if written:
-        console.print(f"{len(written)} predictions in {escape(str(written[0].parent))}")
+        console.print(f"{counted(len(written), 'prediction')} in {escape(str(written[0].parent))}")
     return told(failed)
 
 
@@ -178,7 +179,7 @@ def merge(arguments: Arguments) -> int:
     with ShowProgress(errors) as progress:
         written, failed = outcome(lambda: merge(**values, progress=progress))
     if written:
-        console.print(f"{len(written)} merged segmentations in {escape(arguments.out)}")
+        console.print(f"{counted(len(written), 'merged segmentation')} in {escape(arguments.out)}")
     return told(failed)
 
 

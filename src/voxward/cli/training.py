@@ -30,6 +30,7 @@ from voxward.cli.arguments import (
     workers_argument,
 )
 from voxward.core.choices import Change, Compute, Fold, Reuse
+from voxward.core.wording import counted
 from voxward.report.progress import ShowProgress
 
 
@@ -202,5 +203,5 @@ def suspects(arguments: Arguments) -> int:
     for suspect in found:
         console.print(f"{escape(suspect.case)}: loss {suspect.loss:.4f}, limit {suspect.limit:.4f}")
     where = arguments.out or f"{arguments.run}/suspects.csv"
-    console.print(f"{len(found)} cases listed in {escape(where)}: review it, then voxward train --exclude")
+    console.print(f"{counted(len(found), 'case')} listed in {escape(where)}: review it, then voxward train --exclude")
     return 0

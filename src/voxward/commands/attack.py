@@ -11,6 +11,7 @@ from typing import Any
 from voxward.core.case import Dataset
 from voxward.core.choices import Cases, Output, Reading
 from voxward.core.errors import UserError
+from voxward.core.invocation import Invocation, invocation
 from voxward.core.outputs import Outputs
 from voxward.core.registry import unknown_name
 from voxward.data.formats import open_dataset, refuse_own_folder
@@ -45,10 +46,10 @@ def attack(
         systems: Run folders, models of other tools, `system.yaml` files, `voxward.Trusted` of one, or open systems.
         dataset: The dataset, whose labelled cases that no system was trained on are attacked; or `voxward.Cases`.
         out: The folder of the results; by default RUN/attack, where there is one system that is a single run. It gets
-            records/ (one file per unit of work), robustness.md and .csv, classes.md, areas.md, sanity.json, figures and
-            volumes/ (the adversarial volumes that are kept); with several systems leaderboard.md and .csv, where one
-            was hardened from another hardening-NAME.md, with requirements requirements.json, and report.html. Or a
-            `voxward.Output`, which also says what may be replaced there and who is told about units and attacks.
+            records/, robustness.md and .csv, classes.md, areas.md, sanity.json, figures, volumes/, segmentations/,
+            cases.json and protocol.json, report.html, and where they apply leaderboard.md, hardening-NAME.md and
+            requirements.json. Or a `voxward.Output`, which also says what may be replaced there and who is told about
+            units and attacks.
         protocol: A packaged protocol (`quick`, `autoattack`, `strong`, `rog-paper`, `resdsn-paper`) or a .yaml file.
         overrides: Changes of the protocol's entries, such as `threat.eps=[4/255,8/255]` or `budget.steps=50`, and of
             every system's, such as `tta=mirrors`.
@@ -69,6 +70,7 @@ def attack(
         >>> found = voxward.attack("run", "Task04_Hippocampus", protocol="quick", overrides=["cases=3"])
         >>> found.report.markdown()
     """
+    call = invocation(attack, locals())
     given = list(systems) if isinstance(systems, Sequence) and not isinstance(systems, str) else [systems]
     if not given:
         raise UserError("systems must name at least one run folder or system.yaml")
@@ -82,15 +84,15 @@ def attack(
     worker = set_up(sources, source, chosen, folder / "volumes", output.overwrite, cases, reading)
     if estimate:
         return AttackReport((), (), None, folder, hours=estimate_hours(worker))
-    return _measured(worker, replace(output, folder=folder))
+    return _measured(worker, replace(output, folder=folder), call)
 
 
-def _measured(worker: Worker, output: Output) -> AttackReport:
+def _measured(worker: Worker, output: Output, call: Invocation) -> AttackReport:
     """All units are done, and the reports are written, before it is said that cases failed."""
     outputs = Outputs(output.root, KIND, output.overwrite)
     check_reports(outputs, worker)
     check_page(output)
-    records = measure(worker, outputs.folder, InProcess(outputs.folder), output.progress)
+    records = measure(worker, outputs.folder, InProcess(outputs.folder), output.progress, call)
     result = write_reports(outputs, worker, records)
     page_of(output)
     worker.failures.raise_any(worker.total, result)

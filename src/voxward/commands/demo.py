@@ -8,6 +8,7 @@ from pathlib import Path
 from voxward.core.case import Dataset
 from voxward.core.choices import Fold, Output
 from voxward.core.files import inside
+from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress
 from voxward.data.formats import open_dataset
@@ -82,7 +83,7 @@ def demo(
     Raises:
         UserError: An argument or the dataset is wrong, or a file would be replaced.
     """
-    output = Output.of(out)
+    call, output = invocation(demo, locals()), Output.of(out)
     root, overwrite, progress = output.root, output.overwrite, output.progress
     source = Path(data) if data is not None else root / "phantoms"
     if data is None and not source.is_dir():
@@ -104,7 +105,8 @@ def demo(
     )
     reports = Outputs(target, KIND, overwrite)
     check_reports(reports, worker)
-    robustness = write_reports(reports, worker, measure(worker, target, InProcess(target), progress))
+    records = measure(worker, target, InProcess(target), progress, call)
+    robustness = write_reports(reports, worker, records)
     page_of(output, (target, run.root))
     worker.failures.raise_any(worker.total)
     return DemoResult(evaluation, run.root, root / picture, robustness)

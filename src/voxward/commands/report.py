@@ -14,6 +14,7 @@ def write_report(
     folders: Sequence[Path | str] | Path | str,
     *,
     out: Path | str = PAGE,
+    card: Path | str | None = None,
     look: Look = Look(),
     overwrite: bool = False,
 ) -> Path:
@@ -25,6 +26,8 @@ def write_report(
     Args:
         folders: Folders that `attack`, `train`, `harden`, `search` or `cv` wrote, in any mix.
         out: The HTML file. Volumes that are not inside it go into a folder beside it, such as `report-files`.
+        card: A Markdown file for a model card of the systems that were attacked, with the fields that Hugging Face
+            reads; None: no card.
         look: The title, which volumes are inside the page, and where the dataset lies if it was moved.
         overwrite: Replace a file that voxward did not write, or that was edited since.
 
@@ -32,7 +35,8 @@ def write_report(
         The HTML file.
 
     Raises:
-        UserError: A folder does not exist, `out` is no HTML file, or it must not be replaced.
+        UserError: A folder does not exist, `out` is no HTML file, `card` is no Markdown file or about no attack, or a
+            file must not be replaced.
 
     Example:
         >>> import voxward
@@ -44,4 +48,7 @@ def write_report(
     target = Path(out)
     if target.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"out must be a file that ends with .html, got {out}")
-    return write_page([Path(folder) for folder in given], target, look, overwrite)
+    sheet = None if card is None else Path(card)
+    if sheet is not None and sheet.suffix.lower() not in (".md", ".markdown"):
+        raise UserError(f"card must be a file that ends with .md, got {card}")
+    return write_page([Path(folder) for folder in given], target, look, overwrite, sheet)

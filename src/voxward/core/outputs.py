@@ -97,6 +97,21 @@ class Outputs:
         own = replace(self, kind=f"{self.kind} {how}")
         return own._own(inside(self.folder, name), own._lines())
 
+    def remove(self, name: str) -> bool:
+        """Remove a file if `write` wrote it and nobody changed it since, or if any file may be replaced.
+
+        Args:
+            name: The file's name inside the folder.
+
+        Returns:
+            Whether the file is gone.
+        """
+        path = inside(self.folder, name)
+        if self._strangers([path]):
+            return False
+        path.unlink(missing_ok=True)
+        return True
+
     def text(self, name: str, text: str) -> None:
         """Write a text to a file, as UTF-8.
 

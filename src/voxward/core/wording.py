@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+_STEPS = 255
+
 
 def counted(count: int, word: str, several: str | None = None) -> str:
     """Return a number and a noun that agree.
@@ -18,19 +22,32 @@ def counted(count: int, word: str, several: str | None = None) -> str:
     return f"{count} {word if count == 1 else several or word + 's'}"
 
 
-def eps_text(eps: float, unit: str) -> str:
-    """The size of a perturbation, as short as it is exact.
+def eps_text(eps: float, unit: str, channels: Sequence[str] = (), alone: bool = False) -> str:
+    """Return the size of a perturbation as text: "8/255", "0.5/255", "20 HU", "20".
 
     Args:
         eps: The size in `unit`.
         unit: "range" for a share of the intensity range, or "native" for HU and raw intensities.
+        channels: The names of the image's channels: where all are CT, native intensities are HU.
+        alone: Whether no text beside it says what the unit is; raw intensities are then called so.
 
     Returns:
-        A decimal of at most four digits if that is exact. If not, a share of the range that is a whole number of
-        255ths is a fraction such as "8/255", and anything else is rounded to four digits.
+        A share of the range in 255ths, with at most three decimals; a native intensity with its unit. A norm over all
+        voxels that is larger than the range is a plain number.
     """
-    text, steps = f"{eps:.4g}", eps * 255
-    whole = steps >= 1 and abs(steps - round(steps)) < 1e-6
-    if float(text) != eps and whole and unit == "range":
-        return f"{round(steps)}/255"
-    return text
+    if eps == 0:
+        return "0"
+    if unit == "range" and eps <= 1:
+        return f"{_short(eps * _STEPS)}/{_STEPS}"
+    if unit == "native" and in_hounsfield(channels):
+        return f"{eps:.4g} HU"
+    return f"{eps:.4g} raw" if alone and unit == "native" else f"{eps:.4g}"
+
+
+def in_hounsfield(channels: Sequence[str]) -> bool:
+    """Return whether all channels are CT, so that their intensities are in HU."""
+    return bool(channels) and all(name.strip().lower() == "ct" for name in channels)
+
+
+def _short(steps: float) -> str:
+    return f"{steps:.3f}".rstrip("0").rstrip(".") if steps >= 1 else f"{steps:.3g}"

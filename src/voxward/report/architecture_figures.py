@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.genotype import CELL_KINDS, Gene, Genotype, Node, has_node, path_edges
+from voxward.report.chart_figure import figure_svg
 from voxward.report.palette import FAINT, GRID, LINES, MARK, line_colour
 from voxward.report.style import save, styled
 
@@ -45,7 +46,6 @@ def search_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     save(figure, path)
 
 
-@styled()
 def draw_architecture(genotype: Genotype, path: Path, title: str) -> None:
     """Draw a network's paths on its grid of layers and scales, and its three kinds of cell.
 
@@ -56,6 +56,16 @@ def draw_architecture(genotype: Genotype, path: Path, title: str) -> None:
         path: The file, SVG or PNG by its suffix.
         title: Heading of the figure.
     """
+    save(_architecture_figure(genotype, title), path)
+
+
+def architecture_svg(genotype: Genotype, title: str) -> bytes:
+    """Return the drawing of a network as the content of an SVG file; see `draw_architecture`."""
+    return figure_svg(_architecture_figure(genotype, title))
+
+
+@styled()
+def _architecture_figure(genotype: Genotype, title: str) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.5 + 0.9 * genotype.layers, 3.2 + 0.7 * genotype.scales), dpi=120, layout="constrained")
@@ -64,7 +74,7 @@ def draw_architecture(genotype: Genotype, path: Path, title: str) -> None:
     _draw_grid(figure.add_subplot(parts[0, :]), genotype)
     for n, kind in enumerate(CELL_KINDS):
         _draw_cell(figure.add_subplot(parts[1, n]), genotype.cells.of(kind), kind)
-    save(figure, path)
+    return figure
 
 
 def _draw_grid(axis: Any, genotype: Genotype) -> None:

@@ -26,6 +26,8 @@ from voxward.robustness.bench import Bench, Worker
 from voxward.robustness.record import Record
 from voxward.robustness.require import Verdict, judge_requirements
 from voxward.robustness.sanity import Finding, sanity
+from voxward.robustness.skipped import skipped_notes
+from voxward.robustness.store import RecordStore
 from voxward.robustness.trials.attack import ensembles
 from voxward.runs.folder import RunSettings
 from voxward.systems.system import System
@@ -100,9 +102,11 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     findings = sanity(records, protocol.sanity)
     said = partial(_saying, failed_note(worker.failures.found, worker.total))
     report = said(robustness_table(records, groups, findings))
-    report = replace(report, notes=(*report.notes, *seen_notes(tuple(bench.cases), bench.seen, bench.left_out)))
+    skipped = skipped_notes(RecordStore(outputs.folder).skipped(), bench.cases)
+    seen = seen_notes(tuple(bench.cases), bench.seen, bench.left_out)
+    report = replace(report, notes=(*report.notes, *skipped, *seen))
     failed = [{"id": failure.case, "reason": failure.reason} for failure in worker.failures.found]
-    kept = {"findings": to_data(findings), **({"failed": failed} if failed else {})}
+    kept = {"findings": to_data(findings), **({"failed": failed} if failed else {}), **_known(bench)}
     outputs.json("sanity.json", with_format(kept))
     outputs.text("robustness.md", report.markdown())
     outputs.text("robustness.csv", report.csv())
@@ -126,6 +130,12 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
         outputs.json("requirements.json", with_format({"requirements": to_data(verdicts)}))
     left_out = tuple(worker.failures.found)
     return AttackReport(tuple(records), findings, report, outputs.folder, board, verdicts, failed=left_out)
+
+
+def _known(bench: Bench) -> dict[str, list[str]]:
+    """Which cases a system knows from its training, where there are any."""
+    found = {"seen": list(bench.seen), "left_out": list(bench.left_out)}
+    return {name: ids for name, ids in found.items() if ids}
 
 
 def _saying(notes: Sequence[str], table: Table) -> Table:

@@ -36,6 +36,9 @@ class AttackSource:
         failed: The cases that failed; no figure is over them.
         command: The command or the call that wrote the folder; empty where it is not known.
         digests: The fingerprint of each case's files, by its id, where the folder holds them.
+        dataset: The name of the dataset's folder; empty where it is not known.
+        seen: The ids of the cases that a system was trained on.
+        left_out: The ids of cases that were left out, because a system was trained on them.
         name: What the page calls it; empty: the name of the folder.
     """
 
@@ -49,6 +52,9 @@ class AttackSource:
     failed: tuple[Failure, ...] = ()
     command: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
+    dataset: str = ""
+    seen: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -98,7 +104,9 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
     """
     settings = _settings(folder, problems)
     protocol, command = _protocol(folder, settings, problems)
-    failed = _failed(folder, problems)
+    checked = read_mapping_if_there(folder / "sanity.json", problems) or {}
+    described = read_mapping_if_there(folder / "cases.json", problems) or {}
+    failed = _failed(folder, checked, problems)
     left_out = {failure.case for failure in failed}
     records = tuple(record for record in _records(folder, problems) if record.case not in left_out)
     cases = settings.get("cases", {})
@@ -108,6 +116,8 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
         findings=sanity(records, STANDARD if protocol is None else protocol.sanity),
         verdicts=_verdicts(protocol, records, len(failed)), failed=failed, command=command,
         digests={id: str(digest) for id, digest in cases.items()} if isinstance(cases, Mapping) else {},
+        dataset=Path(str(described.get("dataset", ""))).name, seen=_ids(checked, "seen"),
+        left_out=_ids(checked, "left_out"),
     )  # fmt: skip
     problems += map(sentence, _missing(source))
     return source
@@ -138,7 +148,10 @@ def _protocol(folder: Path, settings: Mapping[str, Any], problems: list[str]) ->
     path = folder / "protocol.json"
     found = read_mapping_if_there(path, problems) or {}
     command = str(found.get("command", ""))
-    for data, file in ((found.get("protocol"), path), (settings.get("protocol"), folder / "settings.json")):
+    before = settings.get("protocol")
+    if isinstance(before, Mapping) and "require" not in before:
+        before = {**before, "require": _required(folder, problems)}
+    for data, file in ((found.get("protocol"), path), (before, folder / "settings.json")):
         whole = {"name": "", **data} if isinstance(data, Mapping) else data
         lead = f"How robustness was measured is not known from {file.name}: "
         read = partial(from_data, Protocol, whole, str(file))
@@ -155,9 +168,21 @@ class _Failed:
     reason: str
 
 
-def _failed(folder: Path, problems: list[str]) -> tuple[Failure, ...]:
+def _required(folder: Path, problems: list[str]) -> list[str]:
+    """What was required in a folder of before, whose settings do not say it."""
+    found = (read_mapping_if_there(folder / "requirements.json", problems) or {}).get("requirements", ())
+    texts = [one.get("requirement") for one in found if isinstance(one, Mapping)]
+    return list(dict.fromkeys(text for text in texts if isinstance(text, str)))
+
+
+def _ids(checked: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = checked.get(name, ())
+    return tuple(map(str, found)) if isinstance(found, list) else ()
+
+
+def _failed(folder: Path, checked: Mapping[str, Any], problems: list[str]) -> tuple[Failure, ...]:
     path = folder / "sanity.json"
-    entries = (read_mapping_if_there(path, problems) or {}).get("failed", [])
+    entries = checked.get("failed", [])
     lead = "Which cases failed is not known: "
     found = attempt(lambda: [from_data(_Failed, entry, str(path)) for entry in _list(entries, path)], problems, lead)
     return tuple(Failure(one.id, one.reason) for one in found or ())

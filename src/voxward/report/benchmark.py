@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from voxward.core.errors import UserError
-from voxward.core.wording import eps_text
+from voxward.core.wording import in_hounsfield
 from voxward.report.table import Row
+from voxward.robustness.eps import eps_texts
 from voxward.robustness.record import CONTROLS, Record
 from voxward.robustness.sanity import GRADIENTLESS, STANDARD, Finding, Thresholds
 from voxward.robustness.summary import View
@@ -37,14 +38,15 @@ def comparable(records: Sequence[Record], deployed: bool | None = None) -> View:
 
 def sizes(view: View) -> tuple[str, ...]:
     """The sizes of the perturbations as headings."""
-    return tuple(eps_text(eps, view.records[0].threat.unit) for eps in view.eps)
+    return tuple(map(eps_texts(view.records), view.eps))
 
 
 def threat_title(view: View) -> str:
     """What was attacked: the mode and the threat model, in one line."""
     first = next((r for r in view.records if r.kind == "attack"), view.records[0])
     threat = first.threat
-    unit = "share of the intensity range" if threat.unit == "range" else "intensity (HU or raw)"
+    native = "HU" if in_hounsfield(first.channels) else "raw intensities"
+    unit = "share of the intensity range" if threat.unit == "range" else native
     return f"Robustness, {first.mode} mode; {threat.norm}, eps: {unit}, around the {threat.reference} volume"
 
 

@@ -43,11 +43,12 @@ class Line:
     """A line of a panel.
 
     Attributes:
-        name: What it is called.
+        name: What it is called, such as the name of a system.
         points: Its figures, x ascending.
         colour: Its place in `palette.LINES`, which begins again at their end.
         dash: Its place in `palette.DASHES`.
         shown: Whether it is drawn on paper, and on the page before a reader chooses.
+        kind: What it is of several lines with this name; on the page a reader hides or shows all lines of one kind.
     """
 
     name: str
@@ -55,6 +56,12 @@ class Line:
     colour: int = 0
     dash: int = 0
     shown: bool = True
+    kind: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name and the kind."""
+        return f"{self.name}: {self.kind}" if self.kind else self.name
 
     def at(self, x: float, steps: bool) -> Point | None:
         """Return the figure at a place.
@@ -70,7 +77,10 @@ class Line:
     def data(self) -> dict[str, Any]:
         """Return the line as plain data for the script of charts."""
         points = [[point.x, point.y, point.low, point.high, point.n] for point in self.points]
-        return {"name": self.name, "colour": self.colour, "dash": self.dash, "shown": self.shown, "points": points}
+        return {
+            "name": self.name, "kind": self.kind, "label": self.label, "colour": self.colour, "dash": self.dash,
+            "shown": self.shown, "points": points,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,7 @@ class Chart:
         places = self._places()
         lines = [(panel.name, line) for panel in self.panels for line in panel.lines]
         rows = tuple(
-            Row((name, line.name, *(point_text(line.at(x, self.steps)) for x in places))) for name, line in lines
+            Row((name, line.label, *(point_text(line.at(x, self.steps)) for x in places))) for name, line in lines
         )
         headings = (self.choice, words["line"])
         columns = (*(Column(name, "left") for name in headings), *(Column(self.x.text(x)) for x in places))
@@ -175,7 +185,7 @@ class Chart:
         }  # fmt: skip
 
     def _row(self, panel: Panel, line: Line, point: Point) -> tuple[Value, ...]:
-        return (panel.name, line.name, point.x, point.y, point.low, point.high, point.n)
+        return (panel.name, line.label, point.x, point.y, point.low, point.high, point.n)
 
     def _places(self) -> list[float]:
         """All places on the x axis, or a few of many: the first, the last, and some between."""
@@ -189,12 +199,12 @@ class Chart:
     def _told(self, line: Line) -> str:
         known = [point for point in line.points if point.y is not None]
         if not known:
-            return STRINGS["charts"]["no_figure"].format(line=line.name)
+            return STRINGS["charts"]["no_figure"].format(line=line.label)
         chosen = known if len(known) <= _TOLD_LINES else [known[0], known[len(known) // 2], known[-1]]
         told = (
             STRINGS["charts"]["told"].format(value=number_text(point.y), x=self.x.text(point.x)) for point in chosen
         )
-        return f"{line.name}: {', '.join(told)}."
+        return f"{line.label}: {', '.join(told)}."
 
 
 def point_text(point: Point | None) -> str:

@@ -185,7 +185,7 @@ def _named(panels: Sequence[Panel]) -> list[tuple[str, Line]]:
     for panel in panels:
         for line in panel.lines:
             if line.shown:
-                found.setdefault(line.name, line)
+                found.setdefault(line.label, line)
     # Matplotlib leaves out names that begin with an underscore.
     return [
         (shortened(f" {name}" if name.startswith("_") else name, _NAME_LENGTH), line) for name, line in found.items()

@@ -8,6 +8,7 @@ from voxward.core.errors import UserError
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import interval_text
+from voxward.robustness.eps import eps_texts
 from voxward.robustness.record import CLEAN, Record, Scores
 from voxward.robustness.summary import View
 
@@ -36,7 +37,8 @@ def classes_table(records: Sequence[Record], deployed: bool) -> Table:
         for model in View(records).models
         for eps, scores in _scores(View([r for r in records if r.model == model], deployed))
     ]
-    rows = tuple(Row((model, f"{eps:.5f}", *(interval_text(s, 3) for s in cells))) for model, eps, cells in found)
+    text = eps_texts(records)
+    rows = tuple(Row((model, text(eps), *(interval_text(s, 3) for s in cells))) for model, eps, cells in found)
     data = tuple(
         (model, eps, name, *_figures(summary))
         for model, eps, cells in found

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from voxward.core.wording import eps_text
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import interval_text, signed_text
+from voxward.robustness.eps import eps_texts
 from voxward.robustness.record import Record
 from voxward.robustness.summary import View
 
@@ -44,10 +44,10 @@ def hardening_table(records: Sequence[Record], hardening: Hardening, deployed: b
     Raises:
         UserError: One of the runs has no clean control.
     """
-    view, models, unit = View(records, deployed), (hardening.before, hardening.after), records[0].threat.unit
+    view, models, text = View(records, deployed), (hardening.before, hardening.after), eps_texts(records)
     found = [("clean", 0.0, *_compared(*(view.clean_dice(model) for model in models)))]
     for eps in view.eps:
-        found.append((eps_text(eps, unit), eps, *_compared(*(view.case_dice(model, eps) for model in models))))
+        found.append((text(eps), eps, *_compared(*(view.case_dice(model, eps) for model in models))))
     first, second = hardening.seconds_before, hardening.seconds_after
     rows = tuple(
         Row((name, interval_text(before), interval_text(after), signed_text(change)))

@@ -98,6 +98,7 @@ def palette_data() -> dict[str, Any]:
     """Return what scripts need of the palette, as plain data."""
     return {
         "lines": len(LINES),
+        "neutral": NEUTRAL,
         "dashes": [list(dash) for dash in DASHES],
         "classes": list(CLASSES),
         "faults": [{"name": name, "colour": colour} for name, colour in FAULTS],

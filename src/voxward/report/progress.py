@@ -91,7 +91,7 @@ class ShowProgress:
         with self._lock:
             now, narrow = self._clock(), self.console.width < _NARROW
             rows = [*self._stages.past[-_PAST:], *self._stages.open]
-            return Group(_bars(rows, now, narrow), _details(self._stages.open))
+            return Group(_bars(rows, now, narrow), *_details(self._stages.open or self._stages.past[-1:], narrow))
 
 
 class _Lines:
@@ -146,22 +146,19 @@ def _bars(stages: list[Stage], now: float, narrow: bool) -> Table:
     return table
 
 
-def _details(stages: list[Stage]) -> Table:
-    """What runs now, the figures, and what is left."""
-    table = Table.grid(padding=(0, 1))
-    table.add_column(style="dim", no_wrap=True, overflow="ellipsis")
-    table.add_column(no_wrap=True, overflow="ellipsis")
+def _details(stages: list[Stage], narrow: bool) -> list[Text]:
+    """What runs now, the lowest Dice, what is left, and the other figures: a line each."""
+    found = dict[str, str]()
     for stage in stages[:1]:
-        if stage.running:
-            table.add_row("running", Text(stage.running))
+        found |= {"running": stage.running, "left": stage.left}
         if _LOWEST in stage.figures:
-            table.add_row(named(_LOWEST), Text(shown(stage.figures[_LOWEST])))
-        if stage.left:
-            table.add_row("left", Text(stage.left))
-    words = [word for stage in stages for word in stage.words(_LOWEST)]
-    if words:
-        table.add_row("now", Text("  ".join(words)))
-    return table
+            found[named(_LOWEST)] = shown(stage.figures[_LOWEST])
+    found["now"] = "  ".join(word for stage in stages for word in stage.words(_LOWEST))
+    width = 0 if narrow else max(map(len, found))
+    return [
+        Text.assemble((name.ljust(width), "dim"), " ", value, no_wrap=True, overflow="ellipsis")
+        for name, value in found.items() if value
+    ]  # fmt: skip
 
 
 def _can_move(console: Console) -> bool:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from voxward.core.errors import UserError
-from voxward.core.wording import eps_text
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.benchmark import comparable
 from voxward.report.chart import Axis, Chart, Line, Panel, Point
 from voxward.report.html.strings import STRINGS
 from voxward.report.palette import LINES, NEUTRAL
+from voxward.robustness.eps import eps_texts
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.summary import Key, View, Worst
 
@@ -118,16 +118,6 @@ def eps_axis(records: Sequence[Record]) -> Axis:
     return Axis(STRINGS["charts"]["eps" if unit == "range" else "eps_native"], tuple((eps, text(eps)) for eps in sizes))
 
 
-def eps_texts(records: Sequence[Record]) -> Callable[[float], str]:
-    """Return a function from the size of a change to its text.
-
-    Args:
-        records: Records of one threat model.
-    """
-    unit = records[0].threat.unit if records else "range"
-    return lambda eps: eps_text(eps, unit)
-
-
 def noise_summary(view: View, model: str, control: str, eps: float) -> Summary | None:
     """Return the Dice under a control that adds noise, the lowest of its seeds on each case.
 
@@ -165,9 +155,10 @@ def _mean_lines(
     for dash, control in enumerate(NOISES, 1):
         noise = [(eps, noise_summary(view, model, control, eps)) for eps in view.eps if eps]
         if any(summary is not None for _, summary in noise):
-            called, alone = STRINGS["charts"][control], len(view.models) == 1
-            title, colour = (called, NEUTRAL) if alone else (f"{model}: {called}", number)
-            lines.append(_line(title, colour, [(0.0, clean), *noise], dash, all(shown)))
+            called, points = STRINGS["charts"][control], [(0.0, clean), *noise]
+            alone = len(view.models) == 1
+            line = _line(called if alone else model, NEUTRAL if alone else number, points, dash, all(shown))
+            lines.append(line if alone else replace(line, kind=called))
     return lines
 
 

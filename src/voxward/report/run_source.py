@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from voxward.core.plan import load_json
+from voxward.core.plan import load_json, load_plan
 from voxward.core.recipe import Recipe, load_run_recipe
+from voxward.core.types import Size3
 from voxward.report.architectures import Architecture
 from voxward.report.source_files import attempt, read_mapping, read_mapping_if_there
 from voxward.runs.folder import RunFolder, RunSettings, unfinished
@@ -62,12 +63,14 @@ class SearchSource:
         log: The rows of the search's log.
         name: What the page calls it; empty: the name of the folder.
         architectures: The networks that were found; none where the search has not ended.
+        patch: The plan's patch size in voxels, for which the costs of the networks are; None where it is not known.
     """
 
     folder: RunFolder
     log: Log = ()
     name: str = ""
     architectures: tuple[Architecture, ...] = ()
+    patch: Size3 | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -129,7 +132,9 @@ def read_search(folder: Path, problems: list[str]) -> SearchSource:
     """Read the folder of an architecture search; the arguments are those of `read_run`."""
     run, path = RunFolder(folder), folder / "architectures.json"
     found = attempt(lambda: _architectures(path), problems) if path.is_file() else None
-    return SearchSource(run, _log(run.search_log, problems), architectures=found or ())
+    plan = attempt(lambda: load_plan(run.plan), problems) if run.plan.is_file() else None
+    patch = None if plan is None else plan.patch_size
+    return SearchSource(run, _log(run.search_log, problems), architectures=found or (), patch=patch)
 
 
 def read_validation(folder: Path, problems: list[str]) -> ValidationSource:

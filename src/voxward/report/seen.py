@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from voxward.core.wording import counted
 from voxward.runs.cases import listed
 
 
@@ -21,4 +22,4 @@ def seen_notes(cases: Sequence[str], seen: Sequence[str], left_out: Sequence[str
             f"cases: {listed(seen)}"
         )
     if left_out:
-        yield f"left out, because they were seen in training: {len(left_out)} cases ({listed(left_out)})"
+        yield f"left out, because they were seen in training: {counted(len(left_out), 'case')} ({listed(left_out)})"

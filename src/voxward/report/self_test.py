@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from voxward.core.wording import counted
 from voxward.report.table import Column, Row, Table
 from voxward.systems.self_test import Compared, SelfTest
 
@@ -27,7 +28,7 @@ def verdict(result: SelfTest) -> str:
     Args:
         result: The comparison.
     """
-    total = f"total: {result.unlike} of {result.voxels} voxels unlike in {len(result.cases)} cases"
+    total = f"total: {result.unlike} of {result.voxels} voxels unlike in {counted(len(result.cases), 'case')}"
     lines = [f"not compared: {line}" for line in result.failed]
     if result.without_image:
         more = ", ..." if len(result.without_image) > _NAMED else ""
@@ -47,8 +48,9 @@ def _unequal(result: SelfTest) -> str:
     if result.unlike == 0:
         return "no parity, because cases could not be compared"
     unlike = sum(case.unlike > 0 for case in result.cases)
+    differ = "1 case differs" if unlike == 1 else f"{unlike} cases differ"
     return (
-        f"no parity. {unlike} cases differ, by {100 * result.unlike / result.voxels:.4f} % of all voxels "
+        f"no parity. {differ}, by {100 * result.unlike / result.voxels:.4f} % of all voxels "
         f"(computed here on {result.device}). A few voxels at borders are rounding, where the masks were made on a GPU "
         "or by another version of the tool; more than that says that other weights made them (another checkpoint), "
         "that the images are others, or that voxward does not reproduce this model"

@@ -17,13 +17,14 @@ from voxward.core.labels import LabelSet
 from voxward.core.progress import Progress, silent
 from voxward.data.io import volume_suffix
 from voxward.robustness.protocol import Protocol
-from voxward.robustness.record import Record
+from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.stand import Stand
 from voxward.robustness.subject import Subject, erasing, labels_under_attack, patch_subject, volume_subject
-from voxward.robustness.summary import View
+from voxward.robustness.summary import Key, View
 from voxward.robustness.trials import plan_trials
-from voxward.robustness.trials.trial import Target, Trial
+from voxward.robustness.trials.trial import Phase, Target, Trial
 from voxward.robustness.unit import Unit, safe_name
+from voxward.robustness.worst import equal_noise
 from voxward.systems.open import Given, open_system
 from voxward.systems.system import Freeze, System
 
@@ -64,10 +65,12 @@ class Bench:
         sources: How each system is opened, by its name.
         labels: The classes or regions of each system.
         cases: The cases, by their ids; the first one is the one whose volumes are kept by default.
+        dataset: The folder of the dataset; empty where it is not known.
         ordered: For a system that takes the channels of the files in an order of its own, the cases as it reads them.
         protocol: How robustness is measured.
         version: The version of voxward.
         volumes: The folder of adversarial volumes; None: none are kept.
+        segmentations: The folder of segmentations; None: none are kept.
         surrogate: How the surrogate is opened; None without one.
         transferred: The systems that the surrogate's adversarial volumes are tried on.
         overwrite: Whether other files among the volumes may be replaced.
@@ -84,6 +87,8 @@ class Bench:
     protocol: Protocol
     version: str
     volumes: Path | None = None
+    segmentations: Path | None = None
+    dataset: str = ""
     surrogate: Source | None = None
     transferred: frozenset[str] = frozenset()
     overwrite: bool = False
@@ -115,24 +120,33 @@ class Bench:
 
     def first_units(self) -> Iterator[Unit]:
         """Yield what must be known before anything else: the clean cases."""
-        yield from self._units(first=True, thresholds={})
+        yield from self._units("first", {}, {})
 
     def units(self, thresholds: Mapping[str, float] | None = None) -> Iterator[Unit]:
-        """Yield all other units, case by case, so that a case is prepared once.
+        """Yield the attacks and most controls, case by case, so that a case is prepared once.
 
         Args:
             thresholds: For each system the Dice below which a case counts as broken.
         """
-        yield from self._units(first=False, thresholds=thresholds or {})
+        yield from self._units("main", thresholds or {}, {})
 
-    def _units(self, first: bool, thresholds: Mapping[str, float]) -> Iterator[Unit]:
+    def last_units(self, records: Sequence[Record] = ()) -> Iterator[Unit]:
+        """Yield what follows from the attacks: noise as strong as the worst one.
+
+        Args:
+            records: Those of `units`; without them no unit knows how strong its noise is.
+        """
+        yield from self._units("last", {}, equal_noise(records))
+
+    def _units(self, phase: Phase, thresholds: Mapping[str, float], rms: Mapping[Key, float]) -> Iterator[Unit]:
         for model in self.sources:
-            trials = [trial for trial in self.trials(model).values() if trial.first is first]
+            trials = [trial for trial in self.trials(model).values() if trial.phase == phase]
             for n, case in enumerate(self.cases):
                 for trial in trials:
                     for eps in trial.sizes(n == 0):
                         for seed in self.protocol.seeds if trial.repeated else self.protocol.seeds[:1]:
-                            yield Unit(model, trial.name, case, eps, seed, thresholds.get(model))
+                            size = None if eps is None else rms.get(Key(model, case, eps))
+                            yield Unit(model, trial.name, case, eps, seed, thresholds.get(model), size)
 
     def thresholds(self, records: Sequence[Record]) -> dict[str, float]:
         """Return half of each system's mu, the mean clean Dice over the cases, where that is above 0.
@@ -148,14 +162,27 @@ class Bench:
 
         Of several seeds the later ones have a folder of their own below EPS.
         """
-        keep = self.protocol.keep
-        kept = keep == "all" or (keep == "first" and unit.case == next(iter(self.cases)))
-        if self.volumes is None or not kept:
+        if self.volumes is None or not self._keeps(unit.case):
             return None
         suffix = volume_suffix(self.cases[unit.case].images[0])
-        folder = self.volumes / safe_name(unit.model) / safe_name(unit.attack) / f"{unit.eps:.5f}"
-        folder = folder if unit.seed == self.protocol.seeds[0] else folder / f"seed{unit.seed}"
-        return inside(folder, f"{unit.case}{suffix}")
+        return inside(self.volumes / self._place(unit), f"{unit.case}{suffix}")
+
+    def segmentation_path(self, unit: Unit) -> Path | None:
+        """Return SEGMENTATIONS/MODEL/ATTACK/EPS/CASE.nii.gz where the volume is kept, or MODEL/clean/CASE.nii.gz."""
+        if self.segmentations is None or not (unit.attack == CLEAN or self._keeps(unit.case)):
+            return None
+        return inside(self.segmentations / self._place(unit), f"{unit.case}.nii.gz")
+
+    def _keeps(self, case: str) -> bool:
+        """Whether adversarial volumes of a case are kept, with `worst` until all of its attacks are done."""
+        keep = self.protocol.keep
+        return keep in ("all", "worst") or (keep == "first" and case == next(iter(self.cases)))
+
+    def _place(self, unit: Unit) -> Path:
+        folder = Path(safe_name(unit.model), safe_name(unit.attack))
+        if unit.eps is not None:
+            folder /= f"{unit.eps:.5f}"
+        return folder if unit.seed == self.protocol.seeds[0] else folder / f"seed{unit.seed}"
 
 
 @dataclass(eq=False)
@@ -219,7 +246,7 @@ class Worker:
             stand = Stand(
                 system=system, subject=subject, protocol=bench.protocol, version=bench.version,
                 random=self._random[model], surrogate=lambda: self._other(case), kept=bench.volume_path,
-                overwrite=bench.overwrite,
+                segmentation=bench.segmentation_path, overwrite=bench.overwrite,
             )  # fmt: skip
             self._held = model, case, stand
         return self._held[2]

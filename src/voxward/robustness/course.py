@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from voxward.core.progress import Progress
 from voxward.core.wording import eps_text
@@ -22,12 +22,13 @@ class BenchCourse(Course[Unit]):
     Args:
         bench: The benchmark.
         progress: What the reports go to.
+        channels: The names of each system's channels, by which native intensities of CT are in HU.
     """
 
-    def __init__(self, bench: Bench, progress: Progress) -> None:
-        unit = bench.protocol.threat.unit
+    def __init__(self, bench: Bench, progress: Progress, channels: Mapping[str, Sequence[str]] | None = None) -> None:
+        unit, names = bench.protocol.threat.unit, channels or {}
         super().__init__(
-            STAGE, progress, lambda each: running(each, unit), weight_of(bench),
+            STAGE, progress, lambda each: running(each, unit, names.get(each.model, ())), weight_of(bench),
             kind=lambda each: (each.model, each.attack, each.eps),
         )  # fmt: skip
 
@@ -48,12 +49,13 @@ class BenchCourse(Course[Unit]):
             self.figures[LOWEST] = min(*dice, float(self.figures.get(LOWEST, 1.0)))
 
 
-def running(unit: Unit, measured_in: str) -> str:
+def running(unit: Unit, measured_in: str, channels: Sequence[str] = ()) -> str:
     """Return what a unit does, such as "apgd-dice at 8/255 on hippocampus_033 (run)".
 
     Args:
         unit: The unit.
         measured_in: The unit of eps, `range` or `native`.
+        channels: The names of the system's channels.
     """
-    size = "" if unit.eps is None else f" at {eps_text(unit.eps, measured_in)}"
+    size = "" if unit.eps is None else f" at {eps_text(unit.eps, measured_in, channels)}"
     return f"{unit.attack}{size} on {unit.case} ({unit.model})"

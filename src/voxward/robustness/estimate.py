@@ -56,7 +56,7 @@ def estimate_hours(worker: Worker) -> float:
     """Return the hours that all units of a benchmark take in one process here, if every case is like the first."""
     bench, seconds = worker.bench, 0.0
     first = next(iter(bench.cases))
-    units = [*bench.first_units(), *bench.units()]
+    units = [*bench.first_units(), *bench.units(), *bench.last_units()]
     for model in bench.sources:
         subject, trials = worker.stand(model, first).subject, bench.trials(model)
         forward = _seconds(lambda subject=subject: subject.model.logits(subject.volume))  # type: ignore[misc]

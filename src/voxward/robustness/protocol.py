@@ -19,8 +19,8 @@ from voxward.robustness.record import Mode
 from voxward.robustness.require import parse_requirement
 from voxward.robustness.sanity import Thresholds
 
-CONTROLS = ("clean", "clip", "noise", "probe", "reach")
-Keep = Literal["none", "first", "all"]
+CONTROLS = ("clean", "clip", "noise", "probe", "reach", "gaussian", "rician")
+Keep = Literal["none", "first", "worst", "all"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ class Protocol:
         budget: What each attack may spend on a case and an eps.
         ensembles: Further groups of attacks, by name, whose worst case is reported.
         controls: The checks of the set-up: `clip`, `noise`, `probe` (is the model random, does a gradient arrive) and
-            `reach` (does an attack at eps 1 leave nothing). `clean` is always run.
+            `reach` (does an attack at eps 1 leave nothing); `gaussian` and `rician`, noise as strong as the attack that
+            hurt most. `clean` is always run.
         mode: `volume` attacks the whole deployed pipeline, `patch` the network on one window, as the papers do.
         gradient: `exact`, or `window_mean`, that of each window's own objective, as in the ResDSN paper.
         cases: How many cases are attacked, the first ones; None: all.
@@ -96,7 +97,8 @@ class Protocol:
         surrogate: A system whose adversarial volumes are tried, too; None: no transfer attack.
         sanity: When a check of the figures fails.
         seeds: The seeds; attacks are run once for each.
-        keep: Whose adversarial volumes are kept: of `none`, of the `first` case, or of `all`.
+        keep: Which adversarial volumes and their segmentations are kept: `none`; `first`, those of the first case;
+            `worst`, for every case and eps those of the attack that hurt most; `all`.
         require: What must hold, such as `robust_dice@8/255 >= 0.8`.
     """
 
@@ -115,7 +117,7 @@ class Protocol:
     surrogate: str | None = None
     sanity: Thresholds = field(default_factory=Thresholds)
     seeds: tuple[int, ...] = (0,)
-    keep: Keep = "first"
+    keep: Keep = "worst"
     require: tuple[str, ...] = ()
 
     @property
@@ -139,7 +141,7 @@ class Protocol:
         if not self.seeds:
             found.append("seeds must hold at least one seed")
         for text in self.require:
-            found += _failure(lambda text=text: parse_requirement(text).check(self.threat.eps))
+            found += _failure(lambda text=text: parse_requirement(text).check(self.threat.eps, self.threat.unit))
         return found + (self._patch_problems() if self.mode == "patch" else [])
 
     def _patch_problems(self) -> list[str]:

@@ -11,15 +11,35 @@ from voxward.attacks.threat import ThreatModel
 from voxward.core.errors import UserError
 from voxward.core.structure import from_data, to_data
 from voxward.metrics.policies import POLICIES
+from voxward.robustness.visibility import Visibility
 
 Mode = Literal["patch", "volume"]
 Kind = Literal["attack", "control"]
 Scores = tuple[float | None, ...]
 
 CLEAN, CLIP, NOISE = CONTROLS = ("clean", "clip", "noise")
+# Noise as strong as the worst attack, which may be larger than eps in single voxels.
+EQUAL_NOISE = ("gaussian", "rician")
 # The check that looks at the model itself on one case: the options of its record hold `random` and `reached`, see
 # robustness.trials.probe.
 PROBE = "probe"
+
+
+@dataclass(frozen=True)
+class Surface:
+    """How well the surfaces of a segmentation fit the truth's, the means over the classes that have a value.
+
+    Attributes:
+        hd95_mm: The 95th percentile of the distances between the surfaces, in mm; None where it is undefined.
+        nsd: The share of both surfaces within a tolerance of each other, in [0, 1]; None where it is undefined.
+    """
+
+    hd95_mm: float | None
+    nsd: float | None
+
+    def __post_init__(self) -> None:
+        for name in ("hd95_mm", "nsd"):
+            object.__setattr__(self, name, _finite(getattr(self, name)))
 
 
 @dataclass(frozen=True)
@@ -62,6 +82,12 @@ class Record:
         written: The norm of the perturbation in the written file, in the unit of eps; None without a file.
         system: The fingerprint of the attacked system.
         warnings: What makes it doubtful that the attack shows how robust the model is, such as a gradient of 0.
+        visibility: How visible the perturbation is, in the written file where there is one that can be compared, else
+            in the array; None in records of older versions.
+        surface: How well the surfaces fit under attack, of the segmentation of the written file where there is one.
+        clean_surface: The same without an attack.
+        truth_mm3: The volume of each class in the truth, in mm3; in mode `patch`, of what the window holds.
+        channels: The names of the image's channels.
 
     Raises:
         UserError: Scores do not fit `classes` or leave [0, 1], another figure is not finite, or the policy is unknown.
@@ -97,6 +123,11 @@ class Record:
     written: float | None = None
     system: str = ""
     warnings: tuple[str, ...] = ()
+    visibility: Visibility | None = None
+    surface: Surface | None = None
+    clean_surface: Surface | None = None
+    truth_mm3: tuple[float, ...] = ()
+    channels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("clean", "adversarial", "deployed", "deployed_clean", "hd95_mm", "breaking_eps", "options"):

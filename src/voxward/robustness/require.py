@@ -10,8 +10,9 @@ from fractions import Fraction
 
 from voxward.core.errors import UserError
 from voxward.core.registry import Registry
+from voxward.core.wording import eps_text
 from voxward.metrics.summary import Summary, summarise
-from voxward.robustness.record import Record
+from voxward.robustness.record import EQUAL_NOISE, NOISE, Record
 from voxward.robustness.summary import View
 
 _FORM = re.compile(r"^\s*(\w+)\s*(?:@\s*([\d./eE+-]+))?\s*(>=|<=|>|<)\s*([\d./eE+-]+)\s*$")
@@ -32,13 +33,30 @@ def _accuracy(view: View, model: str, eps: float) -> Summary | None:
     return view.robust_accuracy(model, eps)
 
 
+def _control(name: str) -> Callable[[View, str, float], Summary | None]:
+    """The mean Dice under a kind of noise."""
+
+    def figure(view: View, model: str, eps: float) -> Summary | None:
+        rows = [r for r in view.records if (r.model, r.attack, r.eps) == (model, name, eps)]
+        return summarise([record.dice(view.deployed, view.policy) for record in rows])
+
+    return figure
+
+
 FIGURES: Registry[Callable[[View, str, float], Summary | None]] = Registry(
-    "figure of a requirement", {"clean_dice": _clean, "robust_dice": _robust, "robust_accuracy": _accuracy}
+    "figure of a requirement",
+    {
+        "clean_dice": _clean,
+        "robust_dice": _robust,
+        "robust_accuracy": _accuracy,
+        "noise_dice": _control(NOISE),
+        "gaussian_dice": _control(EQUAL_NOISE[0]),
+    },
 )
 """What a requirement may ask for; with `_low` behind the name the lower end of the 95 % interval."""
 # Two sizes that differ by less are one.
 _SAME = 1e-9
-_NEEDS_EPS = ("robust_dice", "robust_accuracy")
+_NEEDS_EPS = ("robust_dice", "robust_accuracy", "noise_dice", "gaussian_dice")
 
 
 @dataclass(frozen=True)
@@ -61,11 +79,12 @@ class Requirement:
     sign: str
     limit: float
 
-    def check(self, sizes: Sequence[float]) -> None:
+    def check(self, sizes: Sequence[float], unit: str = "range") -> None:
         """Refuse a requirement that could not be judged.
 
         Args:
             sizes: The sizes of the perturbation at which attacks are run.
+            unit: The unit of the sizes, `range` or `native`.
 
         Raises:
             UserError: Its eps is none of them, or its limit is no share from 0 to 1.
@@ -73,7 +92,8 @@ class Requirement:
         if not 0 <= self.limit <= 1:
             raise UserError(f"the number of a requirement must be in [0, 1], got {self.limit} in {self.text!r}")
         if self.eps and not any(abs(size - self.eps) < _SAME for size in sizes):
-            raise UserError(f"eps of a requirement must be one of threat.eps {list(sizes)}, got {self.text!r}")
+            listed = ", ".join(eps_text(size, unit) for size in sizes)
+            raise UserError(f"eps of a requirement must be one of threat.eps ({listed}), got {self.text!r}")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from voxward.core.errors import UserError
-from voxward.robustness.record import CLEAN, CLIP, CONTROLS, NOISE, PROBE, Record
+from voxward.core.wording import counted
+from voxward.robustness.eps import eps_texts, record_eps_text
+from voxward.robustness.record import CLEAN, CLIP, CONTROLS, EQUAL_NOISE, NOISE, PROBE, Record
 from voxward.robustness.summary import View
 
 
@@ -142,15 +144,15 @@ def _control(name: str) -> _Check:
         rows = [r for r in records if r.attack == name and not _ruins(r)]
         # The written file is checked, too: its crop box and statistics are taken from it, and must not be attacked.
         written = [r for r in rows if r.deployed is not None and r.deployed_clean is not None]
-        faults = []
+        faults, text = [], eps_texts(records)
         for chosen, deployed, what in ((rows, False, ""), (written, True, " of the written file")):
             for eps in sorted({r.eps for r in chosen}):
                 moved = [_moved(r, deployed) for r in chosen if r.eps == eps]
                 rise = math.fsum(moved) / len(moved)
                 if abs(rise) > tolerance:
                     faults.append(
-                        f"{name} at eps {eps:g} moves the mean Dice{what} by {rise:+.3f} without an attack, more than "
-                        f"{tolerance:g}"
+                        f"{name} at eps {text(eps)} moves the mean Dice{what} by {rise:+.3f} without an attack, "
+                        f"more than {tolerance:g}"
                     )
         return _verdict(f"{name} control", model, bool(rows), faults, f"{name} stays within {tolerance:g} of clean")
 
@@ -160,12 +162,12 @@ def _control(name: str) -> _Check:
 def _falls_with_eps(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
     """Check that the Dice falls as eps grows, because a larger perturbation may do all that a smaller one may."""
     groups = _by_attack(r for r in records if r.kind == "attack")
-    faults, tested = [], False
+    faults, tested, text = [], False, eps_texts(records)
     for (low, before), (high, after) in pairwise(groups.items()):
         rise = _rise(before, after) if low[0] == high[0] else None
         tested |= rise is not None
         if rise is not None and rise > thresholds.tolerance:
-            faults.append(f"{low[0]}: Dice rises by {rise:.3f} from eps {low[1]:g} to {high[1]:g}")
+            faults.append(f"{low[0]}: Dice rises by {rise:.3f} from eps {text(low[1])} to {text(high[1])}")
     return _verdict("larger eps", model, tested, faults, "Dice falls as eps grows")
 
 
@@ -184,7 +186,7 @@ def _reaches_zero(model: str, records: Sequence[Record], thresholds: Thresholds)
 
 def _looks_at_the_volume(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
     """Check that the Dice falls where nothing of the image need be left; a function may look at something else."""
-    rows = [r for r in records if _ruins(r) and r.attack not in CONTROLS]
+    rows = [r for r in records if _ruins(r) and r.attack not in (*CONTROLS, *EQUAL_NOISE)]
     fall = math.fsum(r.clean_dice() - r.dice() for r in rows) / max(len(rows), 1)
     stays = "at eps 1, where nothing of the image need be left, the Dice stays as it is: is the given volume segmented?"
     faults = [stays] if fall <= thresholds.tolerance else []
@@ -201,23 +203,26 @@ def _white_box(model: str, records: Sequence[Record], thresholds: Thresholds) ->
 
 def _black_box(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
     """Check that an attack that knows the gradients is at least as strong as one that does not."""
-    attacks = [r for r in records if r.kind == "attack"]
+    attacks, text = [r for r in records if r.kind == "attack"], eps_texts(records)
     faults, tested = [], False
     for eps in View(attacks).eps:
         white, black = (_by_case(r for r in attacks if r.eps == eps and r.white_box is box) for box in (True, False))
         rise = _rise(black, white)
         tested |= rise is not None
         if rise is not None and rise > thresholds.tolerance:
-            faults.append(f"at eps {eps:g} black-box attacks are {rise:.3f} stronger: gradients may be masked")
+            faults.append(f"at eps {text(eps)} black-box attacks are {rise:.3f} stronger: gradients may be masked")
     return _verdict("black-box", model, tested, faults, "black-box attacks are not stronger than white-box ones")
 
 
 def _in_the_ball(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
-    """Check that no perturbation is larger than its eps."""
-    rows = [r for r in records if r.attack not in (CLEAN, CLIP)]
+    """Check that no perturbation is larger than its eps; noise as strong as an attack is as a whole, not in voxels."""
+    rows = [r for r in records if r.attack not in (CLEAN, CLIP, *EQUAL_NOISE)]
     found = [(r, distance) for r in rows for distance in (r.distance, r.written) if distance is not None]
     outside = [(r, distance) for r, distance in found if distance > r.eps * (1 + _DISTANCE) + _slack(r)]
-    faults = [f"{r.attack} on {r.case}: distance {distance:g} at eps {r.eps:g}" for r, distance in outside[:3]]
+    faults = [
+        f"{r.attack} on {r.case}: distance {distance:g} at eps {record_eps_text(r)} = {r.eps:g}"
+        for r, distance in outside[:3]
+    ]
     return _verdict("in the ball", model, bool(rows), faults, "every perturbation, found and written, is within eps")
 
 
@@ -231,10 +236,15 @@ def _slack(record: Record) -> float:
 def _complete(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
     """Check that every attack was run on all cases, because means over different cases cannot be compared."""
     cases = {r.case for r in records}
-    groups = _by_attack(r for r in records if r.kind == "attack" or r.attack in CONTROLS)
+    # Rician noise is left out where there are intensities below 0.
+    groups = _by_attack(r for r in records if r.kind == "attack" or r.attack in (*CONTROLS, EQUAL_NOISE[0]))
     short = {name: len(dice) for name, dice in groups.items() if len(dice) < len(cases)}
-    faults = [f"{attack} at eps {eps:g} has {n} of {len(cases)} cases" for (attack, eps), n in list(short.items())[:3]]
-    return _verdict("complete", model, bool(cases), faults, f"every attack was run on all {len(cases)} cases")
+    text = eps_texts(records)
+    faults = [
+        f"{attack} at eps {text(eps)} has {n} of {len(cases)} cases" for (attack, eps), n in list(short.items())[:3]
+    ]
+    every = "the only case" if len(cases) == 1 else f"all {len(cases)} cases"
+    return _verdict("complete", model, bool(cases), faults, f"every attack was run on {every}")
 
 
 def _deployed(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
@@ -293,8 +303,9 @@ def _survives_rounding(model: str, records: Sequence[Record], thresholds: Thresh
     for record in rows:
         if record.written == 0:
             lost[record.attack, record.eps].add(record.case)
+    text = eps_texts(records)
     faults = [
-        f"{attack} at eps {eps:g}: the written file equals the clean one in {len(cases)} cases "
+        f"{attack} at eps {text(eps)}: the written file equals the clean one in {counted(len(cases), 'case')} "
         f"({_few(sorted(cases))}), because eps is smaller than one step of the file's numbers: its Dice says nothing"
         for (attack, eps), cases in sorted(lost.items())
     ]

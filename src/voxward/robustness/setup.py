@@ -76,6 +76,8 @@ def set_up(
         protocol=replace(protocol, surrogate=None),
         version=voxward.__version__,
         volumes=volumes,
+        segmentations=None if volumes is None else volumes.parent / "segmentations",
+        dataset=str(dataset.root.absolute()),
         surrogate=surrogate,
         transferred=_transferred(helper, opened),
         seen=scope.seen,

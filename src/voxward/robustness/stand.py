@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,19 @@ from voxward.metrics.policies import Scoring
 from voxward.metrics.score import CaseMetrics, score_case, score_masks
 from voxward.robustness.found import Found
 from voxward.robustness.protocol import Protocol
-from voxward.robustness.record import Kind, Record, Scores
+from voxward.robustness.record import CLEAN, Kind, Record, Scores, Surface
 from voxward.robustness.subject import Subject
 from voxward.robustness.unit import Unit
+from voxward.robustness.visibility import Visibility, visibility
 from voxward.robustness.written import Stored
 from voxward.systems.system import System
+
+VOLUME, SEGMENTATION = "an adversarial volume", "a segmentation of an attack"
+"""What the kept files are called in the list of a folder's outputs."""
+
+
+def _nowhere(unit: Unit) -> Path | None:
+    return None
 
 
 @dataclass(eq=False)
@@ -36,6 +45,7 @@ class Stand:
         random: Whether the model answers differently each time; its answers are then averaged.
         surrogate: Returns the surrogate on the same case.
         kept: Returns where the adversarial volume of a unit is kept; None where it is not.
+        segmentation: Returns where the segmentation of a unit is kept; None where it is not.
         overwrite: Whether other files there may be replaced.
     """
 
@@ -46,13 +56,14 @@ class Stand:
     random: bool
     surrogate: Callable[[], Subject]
     kept: Callable[[Unit], Path | None]
+    segmentation: Callable[[Unit], Path | None] = _nowhere
     overwrite: bool = False
-    clean: Scores = field(init=False)
-    deployed: Scores | None = field(init=False)
+    _clean: CaseMetrics = field(init=False)
+    _deployed: CaseMetrics | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.clean = _dice(self._judge(self.subject.volume))
-        self.deployed = self._deploy(self.subject.volume, None)[0]
+        self._clean = self._judge(self.subject.volume)
+        self._deployed = self._deploy(self.subject.volume, None)[0]
 
     def record(
         self, unit: Unit, threat: ThreatModel, found: Found, attack: Attack | None = None, kind: Kind | None = None
@@ -66,22 +77,28 @@ class Stand:
             attack: The attack that found it; None for a control.
             kind: `control` for what no worst case counts; None: `attack` where there is an attack.
         """
+        kind = kind or ("control" if attack is None else "attack")
         struck = self._judge(found.volume)
-        dice, stored = self._deploy(found.volume, None if attack is None else self.kept(unit))
+        written, stored = self._deploy(found.volume, self.kept(unit) if kind == "attack" else None)
+        if stored is not None and (kind == "attack" or unit.attack == CLEAN):
+            self._keep_segmentation(unit, stored)
         options = ({} if attack is None else attack.options()) | (dict(stored.notes) if stored else {})
         whole = self.protocol.mode == "volume"
         return Record(
             model=unit.model, case=unit.case, attack=unit.attack, eps=unit.eps or 0.0, seed=unit.seed,
             mode=self.protocol.mode, threat=threat, classes=self.subject.labels.scored,
-            clean=self.clean, adversarial=_dice(struck), deployed=dice, deployed_clean=self.deployed,
+            clean=_dice(self._clean), adversarial=_dice(struck), deployed=None if written is None else _dice(written),
+            deployed_clean=None if self._deployed is None else _dice(self._deployed),
             hd95_mm=struck.mean("hd95_mm"), distance=found.distance, breaking_eps=None, history=found.history,
             gradients=found.gradients, forwards=found.forwards, seconds=found.seconds,
-            kind=kind or ("control" if attack is None else "attack"),
-            white_box=attack is not None and attack.needs_gradient,
+            kind=kind, white_box=attack is not None and attack.needs_gradient,
             options=options, policy=self.protocol.policy,
             device=str(self.system.device), precision=self.system.precision if whole else "fp32",
             version=self.version, torch=torch.__version__, written=self._written(threat, stored),
             system=self.system.fingerprint(), warnings=found.warnings,
+            visibility=self._visibility(threat, found.volume, stored), surface=_surface(written or struck),
+            clean_surface=_surface(self._deployed or self._clean), truth_mm3=self._truth_mm3(),
+            channels=self.system.channels,
         )  # fmt: skip
 
     def _judge(self, volume: torch.Tensor) -> CaseMetrics:
@@ -99,17 +116,23 @@ class Stand:
             return score_masks("", truth, mask, subject.spacing, labels.scored, scoring, unannotated)
         return score_case("", truth, mask, subject.spacing, labels, scoring)
 
-    def _deploy(self, volume: torch.Tensor, path: Path | None) -> tuple[Scores | None, Stored | None]:
-        """Dice of the written file, and all else that is known of it."""
+    def _deploy(self, volume: torch.Tensor, path: Path | None) -> tuple[CaseMetrics | None, Stored | None]:
+        """The scores of the written file, and all else that is known of it."""
         if self.subject.deploy is None:
             return None, None
         values = volume[0].cpu().numpy()
         if path is None:
             stored = self.subject.deploy(values, None)
         else:
-            with Outputs(path.parent, "an adversarial volume", self.overwrite).write(path.name) as unfinished:
+            with Outputs(path.parent, VOLUME, self.overwrite).write(path.name) as unfinished:
                 stored = self.subject.deploy(values, unfinished)
-        return _dice(self._score(stored.mask)), stored
+        return self._score(stored.mask), stored
+
+    def _keep_segmentation(self, unit: Unit, stored: Stored) -> None:
+        path, place = self.segmentation(unit), self.subject.place
+        if path is not None and place is not None:
+            with Outputs(path.parent, SEGMENTATION, self.overwrite).write(path.name) as unfinished:
+                place.write(unfinished, stored.label)
 
     def _written(self, threat: ThreatModel, stored: Stored | None) -> float | None:
         """How far the file lies from the stored volume; from a clipped one whole numbers cannot be measured."""
@@ -118,6 +141,22 @@ class Stand:
         volume = self.subject.volume
         found = torch.from_numpy(stored.written.astype(np.float64))[None].to(volume)
         return float(threat.ball(volume).distance(found)[0])
+
+    def _visibility(self, threat: ThreatModel, volume: torch.Tensor, stored: Stored | None) -> Visibility:
+        """Of the file, unless whole numbers stand beside a clipped reference that is none."""
+        reference = threat.ball(self.subject.volume).reference[0].cpu().numpy()
+        of_file = stored is not None and threat.reference == "raw"
+        changed = stored.written if stored is not None and of_file else volume[0].cpu().numpy()
+        assert threat.bounds is not None
+        return visibility(reference, changed, threat.bounds, threat.unit == "range")
+
+    def _truth_mm3(self) -> tuple[float, ...]:
+        voxel = math.prod(self.subject.spacing)
+        return tuple(scores.truth_voxels * voxel for scores in self._clean.classes.values())
+
+
+def _surface(metrics: CaseMetrics) -> Surface:
+    return Surface(metrics.mean("hd95_mm"), metrics.mean("nsd"))
 
 
 def _dice(metrics: CaseMetrics) -> Scores:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,10 @@ from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.files import write_json
 from voxward.core.reading import read_json
-from voxward.robustness.record import Record
-from voxward.robustness.unit import Unit
+from voxward.core.structure import from_data, to_data
+from voxward.robustness.record import EQUAL_NOISE, Record
+from voxward.robustness.skipped import NotApplicable, Skipped
+from voxward.robustness.unit import Unit, safe_name
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,28 @@ class RecordStore:
             if record.case_key != (unit.model, unit.case):
                 raise UserError(f"a unit of {(unit.model, unit.case)} cannot hold a record of {record.case_key}")
         write_json(self.path(unit), with_format({"records": [record.to_data() for record in records]}))
+
+    def skip(self, unit: Unit, reason: str) -> None:
+        """Note that a unit means nothing on its case; it is then finished, without a record."""
+        skipped = Skipped(unit.model, unit.case, unit.attack, unit.eps, reason)
+        write_json(self.path(unit), with_format({"records": [], "skipped": to_data(skipped)}))
+
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Return which noise as strong as the worst attack was left out, ordered like the records.
+
+        Raises:
+            UserError: A file is damaged; the message names it.
+        """
+        # No other trial is ever left out, and a folder may hold thousands of files.
+        places = [path for name in EQUAL_NOISE for path in (self.folder / "records").glob(f"*/{name}/*/*.json")]
+        found = [(p, _content(p).get("skipped")) for p in sorted(places) if not p.name.startswith(".")]
+        read = [from_data(Skipped, entry, str(path)) for path, entry in found if entry is not None]
+        return tuple(sorted(read, key=lambda s: (s.model, s.attack, s.case, s.eps or 0.0)))
+
+    def of_case(self, model: str, case: str) -> tuple[Record, ...]:
+        """Return the records of one case of a model that are there already."""
+        files = (self.folder / "records" / safe_name(model)).glob(f"*/{glob.escape(safe_name(case))}/*.json")
+        return tuple(record for path in sorted(files) if not path.name.startswith(".") for record in _read(path))
 
     def read_all(self) -> tuple[Record, ...]:
         """Return all records, ordered by model, attack, case, eps and seed.
@@ -84,12 +109,14 @@ class StoredWork:
         work: What makes the records of a unit.
         cases: The cases, by their ids.
         failures: Gets the cases that fail; no further unit of such a case is done.
+        after: Called with a unit whose records have been written.
     """
 
     store: RecordStore
     work: Callable[[Unit], Sequence[Record]]
     cases: Mapping[str, Case] = field(default_factory=dict)
     failures: Failures | None = None
+    after: Callable[[Unit], None] | None = None
 
     def key(self, unit: Unit) -> str:
         """Return the unit's place."""
@@ -102,10 +129,26 @@ class StoredWork:
     def run(self, unit: Unit) -> None:
         """Make the unit's records and write them."""
         if self.failures is None:
-            self.store.write(unit, self.work(unit))
+            self._run(unit)
             return
         with self.failures.of(self.cases[unit.case]):
+            self._run(unit)
+
+    def _run(self, unit: Unit) -> None:
+        try:
             self.store.write(unit, self.work(unit))
+        except NotApplicable as reason:
+            self.store.skip(unit, str(reason))
+        if self.after is not None:
+            self.after(unit)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    data = read_json(path)
+    if isinstance(data, dict):
+        content: dict[str, Any] = without_format(data, str(path))
+        return content
+    return {"records": data}  # version 0.1 wrote the list alone
 
 
 def _ordered(records: Sequence[Record]) -> tuple[Record, ...]:
@@ -113,10 +156,7 @@ def _ordered(records: Sequence[Record]) -> tuple[Record, ...]:
 
 
 def _read(path: Path) -> list[Record]:
-    data = read_json(path)
-    entries: Any = data  # version 0.1 wrote the list alone
-    if isinstance(data, dict):
-        entries = without_format(data, str(path)).get("records")
+    entries = _content(path).get("records")
     if not isinstance(entries, list):
         raise UserError(f"{path} must hold a list of records, got {type(entries).__name__}")
     return [Record.from_data(entry, f"{path} [{place}]") for place, entry in enumerate(entries)]

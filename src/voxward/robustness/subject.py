@@ -18,15 +18,39 @@ from voxward.core.labels import IGNORED, LabelSet, Region
 from voxward.core.model import Inputs, PatchModel, Truth, VolumeModel
 from voxward.core.plan import Plan
 from voxward.core.types import Float3
-from voxward.data.io import read_case, read_truth
+from voxward.data.io import read_case, read_truth, write_label
 from voxward.data.padding import pad_to
 from voxward.data.prepare import prepare
+from voxward.data.stored_values import as_read
 from voxward.pipeline.model import legal_range
 from voxward.robustness.written import Stored, segment_stored
 from voxward.systems.system import Freeze, System
 
 # Integers above this are not exact in float32.
 _EXACT = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where the file of a segmentation comes from, which it is written like.
+
+    Attributes:
+        affine: The image's affine (4, 4).
+        template: The image's file.
+        labels: The classes that the system finds, with the values that stand for them in files.
+    """
+
+    affine: np.ndarray
+    template: Path
+    labels: LabelSet
+
+    def write(self, path: Path, label: np.ndarray) -> None:
+        """Write class indices (i, j, k) as `voxward predict` does."""
+        write_label(path, self.labels.to_values(label), self.affine, self.template)
+
+
+def _as_it_is(array: np.ndarray) -> np.ndarray:
+    return array
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +66,8 @@ class Subject:
         spacing: The voxel size in mm, in the order of the volume's spatial axes.
         deploy: Segments an adversarial volume (c, *spatial) after a round trip through a file, which is kept if a path
             is given; its mask has the form of the target. None where there is no pipeline to deploy.
+        place: How segmentations are written; None where there is no pipeline to deploy.
+        as_written: Turns an adversarial volume (c, *spatial) into the intensities that its file would hold.
     """
 
     model: VolumeModel
@@ -51,6 +77,8 @@ class Subject:
     threat: ThreatModel
     spacing: Float3
     deploy: Callable[[np.ndarray, Path | None], Stored] | None
+    place: Place | None = None
+    as_written: Callable[[np.ndarray], np.ndarray] = _as_it_is
 
 
 def volume_subject(
@@ -99,8 +127,12 @@ def volume_subject(
         stored = segment_stored(segment, source, reference, adversarial, path, case.images[0])
         return replace(stored, mask=labels.target(torch.from_numpy(stored.mask)).numpy())
 
-    device = system.device
-    return Subject(model, volume.to(device), truth.to(device), labels, bounded, source.spacing, deploy)
+    def as_written(adversarial: np.ndarray) -> np.ndarray:
+        return as_read(adversarial, source).array
+
+    device, place = system.device, Place(source.affine, case.images[0], system.labels)
+    shown = volume.to(device), truth.to(device), labels, bounded, source.spacing
+    return Subject(model, *shown, deploy, place, as_written if threat.reference == "raw" else _as_it_is)
 
 
 def patch_subject(system: System, case: Case, threat: ThreatModel, ignore: int | None = None) -> Subject:

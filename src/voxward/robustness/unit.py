@@ -25,6 +25,8 @@ class Unit:
         seed: The seed of everything random.
         threshold: The Dice below which a case of this system counts as broken, where that is known. It follows from the
             clean units of the same folder, and so is no part of the unit's identity.
+        rms: How strong a noise is to be, as the root mean square of the change in the unit of eps. It follows from the
+            attacks of the same folder, and so is no part of the unit's identity either.
     """
 
     model: str
@@ -33,6 +35,7 @@ class Unit:
     eps: float | None
     seed: int
     threshold: float | None = None
+    rms: float | None = None
 
     @property
     def place(self) -> Path:

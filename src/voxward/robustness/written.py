@@ -23,13 +23,15 @@ class Stored:
     """A written volume as the deployed model sees it.
 
     Attributes:
-        mask: The class indices (i, j, k) that the model found.
+        mask: The class indices (i, j, k) that the model found, or their masks where regions are scored.
         written: The intensities (c, i, j, k) that the file holds.
+        label: The class indices (i, j, k) that the model found.
         notes: What else is worth a line in the record.
     """
 
     mask: np.ndarray
     written: np.ndarray
+    label: np.ndarray
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -60,4 +62,4 @@ def segment_stored(
         write_image(target, stored, source.affine, source.scaling, template)
         found = read_image([target])
         mask, notes = segment(found)
-        return Stored(mask, found.array, notes)
+        return Stored(mask, found.array, mask, notes)

@@ -15,6 +15,7 @@ from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
+from voxward.core.wording import counted
 from voxward.data.identity import Identity, KnownImages, read_identity, same_image
 from voxward.data.parallel import for_each_case
 from voxward.runs.cases import RunCases, known_cases, listed
@@ -211,9 +212,10 @@ class _Known:
 def _left_out_note(dataset: Dataset, left_out: Sequence[str], by: Sequence[str]) -> list[str]:
     if not left_out:
         return []
+    are, their = ("is", "its") if len(left_out) == 1 else ("are", "their")
     return [
-        f"{len(left_out)} cases of {dataset.root} are left out, because {_names(by)} was trained on their images "
-        f"({listed(left_out)}); --include-seen scores them too"
+        f"{counted(len(left_out), 'case')} of {dataset.root} {are} left out, because {_names(by)} was trained on "
+        f"{their} images ({listed(left_out)}); --include-seen scores such cases, too"
     ]
 
 

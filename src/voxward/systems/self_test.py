@@ -143,9 +143,7 @@ def self_test(
     without = [f"{part.part} {id}" for part in parts for id in part.masks if id not in images]
     if not wanted:
         named = ", ".join(list(parts[0].masks)[:5])
-        raise UserError(
-            f"{dataset.root} has no image of the {len(without)} cases that {system.name} has masks of: {named}, ..."
-        )
+        raise UserError(f"{dataset.root} has no image of any case that {system.name} has masks of: {named}, ...")
     found = _Findings()
     for n, (part, case) in enumerate(wanted):
         progress("cases", n, len(wanted), running=f"{case.id} ({part.part})")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
+import voxward.report.html
 from tests.report.html.folders import attacked
 from voxward.report.html.case_rows import case_rows, size_groups
 from voxward.report.html.page import Setting, render
 from voxward.report.html.sections.cases import cases
-from voxward.report.sources import Sources
+from voxward.report.sources import Sources, read_sources
 
 
 def section(folder, **setting):
@@ -86,3 +91,24 @@ def test_names_cannot_break_the_page(tmp_path):
 
 def test_groups_are_thirds_of_the_cases(tmp_path):
     assert size_groups(case_rows(attacked(tmp_path).add("a").source())) == ()
+
+
+def test_the_library_of_the_viewer_is_in_the_page_unmodified_and_only_where_there_is_something_to_see(tmp_path):
+    folder = attacked(tmp_path).add("a")
+    text = render(Sources(attacks=(folder.source(),)))
+    (packed,) = re.findall(r'<script type="text/plain" id="niivue">([^<]+)</script>', text)
+    vendored = Path(voxward.report.html.__file__).parent / "vendor" / "niivue.umd.js"
+    assert gzip.decompress(base64.b64decode(packed)) == vendored.read_bytes()
+    (folder.folder / "cases.json").unlink()
+    assert 'id="niivue"' not in render(Sources(attacks=(read_sources([folder.folder]).attacks[0],)))
+
+
+def test_the_viewer_knows_systems_sizes_and_where_volumes_are(tmp_path):
+    folder = attacked(tmp_path).add("a").add("a", eps=0.2, dice=0.1).add("a", model="n")
+    (case,) = section(folder).viewer["cases"]
+    assert case["classes"] == ["head", "tail"]
+    assert case["bounds"] == [0.0, 100.0]
+    assert {system["name"]: [one["eps"] for one in system["attacked"]] for system in case["systems"]} == {
+        "m": [0.1, 0.2], "n": [0.1],
+    }  # fmt: skip
+    assert case["file"] is None

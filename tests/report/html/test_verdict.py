@@ -62,7 +62,7 @@ def test_the_sentences_and_tiles_hold_the_figures_of_the_records() -> None:
     assert worst == {"a": (pytest.approx(0.8), pytest.approx(0.2)), "b": (pytest.approx(0.7), 0.0)}
     assert system.sentences[0] == (
         "On 2 scans, m finds liver and tumour with a mean Dice of 0.75 when nothing is changed. Changes of each voxel "
-        "by at most 0.2 of the intensity range, chosen by the strongest of 2 attacks, lower that to "
+        "by at most 51/255 of the intensity range, chosen by the strongest of 2 attacks, lower that to "
         f"{sum(dice) / 2:.2f} (95 % interval {low:.2f} to {high:.2f}). {len(lost)} of 2 scans lose more than half of "
         "their Dice."
     )
@@ -78,8 +78,8 @@ def test_each_size_has_a_row() -> None:
     dice = [after for _, after in by_hand(book(), 0.1).values()]
     noise = [mean(one.adversarial) for one in book() if one.attack == "noise"]
     # a keeps 0.3 of 0.8, b 0.4 of 0.7.
-    assert small == ("0.1", f"{sum(dice) / 2:.3f} [0.30, 0.40]", "1 of 2", f"{sum(noise) / 2:.3f}")
-    assert large == ("0.2", "0.100 [0.00, 0.20]", "2 of 2", "n/a")
+    assert small == ("25.5/255", f"{sum(dice) / 2:.3f} [0.30, 0.40]", "1 of 2", f"{sum(noise) / 2:.3f}")
+    assert large == ("51/255", "0.100 [0.00, 0.20]", "2 of 2", "n/a")
 
 
 def several(cases: int, after: float = 0.1, noise: float = 0.8) -> list[Record]:
@@ -106,7 +106,7 @@ def test_one_scan_and_one_attack_are_said_in_the_singular() -> None:
 def test_one_of_many_scans_loses() -> None:
     text = text_of(system_of(several(3, after=0.7)))
     assert "1 of 3 scans loses more than half of its Dice." in text
-    assert "The scan that loses more than half at 0.1: c02 (from 0.80 to 0.00)" in text
+    assert "The scan that loses more than half at 25.5/255: c02 (from 0.80 to 0.00)" in text
 
 
 def test_at_most_five_scans_are_named_the_worst_first() -> None:
@@ -177,7 +177,7 @@ def test_a_failed_check_raises_an_alarm_that_says_what_it_means() -> None:
         "Random noise, which no attack chose, already changes the Dice. So a fall under attack is partly that of plain "
         "noise."
     ]
-    assert "noise at eps 0.1 moves the mean Dice" in system.faults[0].found
+    assert "noise at eps 25.5/255 moves the mean Dice" in system.faults[0].found
     page = render(sources_of(attack_source(records)))
     assert '<div class="banner" role="note">' in page
     assert not system_of(several(3)).alarm

@@ -4,7 +4,7 @@
 //     [data-role=choice]   #chart-NAME-choice    select: which panel is drawn; hidden where there is one only
 //     [data-role=plot]     #chart-NAME-plot      holds uPlot's canvas; takes the focus: arrow keys, Home, End
 //     [data-role=reading]  #chart-NAME-reading   the figures at the place that is pointed at; aria-live
-//     [data-role=legend]   #chart-NAME-legend    button[data-line=NUMBER][aria-pressed] per line
+//     [data-role=legend]   #chart-NAME-legend    button[data-key][aria-pressed] per name of a line, and per kind
 //     [data-role=paper]    #chart-NAME-paper     the SVG for print, and for browsers without scripts
 //     [data-role=png|svg|csv]                    buttons: downloads NAME.png, NAME.svg, NAME.csv
 //     [data-role=figures]                        the figures as JSON
@@ -30,7 +30,8 @@ function numberText(value, digits = 3) {
 /** A place on the x axis as people read it. */
 function placeText(axis, value) {
   const named = axis.ticks.find((tick) => tick[0] === value);
-  return named ? named[1] : String(Number(value.toPrecision(6)));
+  if (named) return named[1];
+  return value !== 0 && Math.abs(value) < 0.0001 ? String(value.toExponential()) : String(Number(value.toPrecision(6)));
 }
 
 /** A cell of a CSV file. */
@@ -44,8 +45,7 @@ class Chart {
     this.figure = figure;
     this.part = (role) => figure.querySelector(`[data-role="${role}"]`);
     this.chart = JSON.parse(this.part("figures").textContent);
-    this.hidden = new Set(); // names of lines that are not drawn
-    this.chart.panels.forEach((panel) => panel.lines.forEach((line) => line.shown || this.hidden.add(line.name)));
+    this.hidden = hiddenAtFirst(this.chart.panels.flatMap((panel) => panel.lines));
     this.at = null; // the place in the data that is read out
     this.choose();
     this.listen();
@@ -103,7 +103,7 @@ class Chart {
     const bands = [];
     this.panel.lines.forEach((line, place) => {
       const colour = () => colourOf(`line-${line.colour % PALETTE.lines}`);
-      const shown = !this.hidden.has(line.name);
+      const shown = this.shows(line);
       const dash = PALETTE.dashes[line.dash % PALETTE.dashes.length];
       data.push(...[1, 2, 3].map((column) => rows[place].map((point) => (point ? point[column] : null))));
       series.push({
@@ -142,8 +142,10 @@ class Chart {
       },
       axes: [
         { ...both, size: 34, values: (plot, places) => places.map((place) => (place === null ? "" : placeText(x, place))),
-          ...(x.ticks.length ? { splits: (plot) => fitting(x.ticks, plot.bbox.width / devicePixelRatio) } : {}) },
-        { ...both, size: 46, space: 44, label: y.name, labelFont: FONT, labelSize: 18 },
+          ...splitsOf(x) },
+        { ...both, size: (plot, texts) => Math.max(46, 12 + LETTER * Math.max(0, ...(texts ?? []).map((text) => text.length))),
+          space: 44, values: (plot, places) => places.map((place) => (place === null ? "" : placeText(y, place))),
+          label: y.name, labelFont: FONT, labelSize: 18 },
       ],
       hooks: { setCursor: [(plot) => this.read(plot.cursor.idx)] },
     };
@@ -169,38 +171,55 @@ class Chart {
     if (place === null || place === undefined || place === this.at) return;
     this.at = place;
     const told = this.panel.lines.flatMap((line, number) =>
-      this.hidden.has(line.name) ? [] : [`${line.name} ${pointText(this.rows[number][place])}`]);
+      this.shows(line) ? [`${line.label} ${pointText(this.rows[number][place])}`] : []);
     this.part("reading").textContent = `${placeText(this.chart.x, this.xs[place])}: ${told.join("; ")}`;
   }
 
-  /** A button per line, which shows how it is drawn, and hides or shows it. */
-  legend() {
-    const legend = this.part("legend");
-    legend.replaceChildren(...this.panel.lines.map((line, place) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.dataset.line = place;
-      button.setAttribute("aria-pressed", String(!this.hidden.has(line.name)));
-      button.append(swatch(line), line.name);
-      button.addEventListener("click", () => this.toggle(line, place, button));
-      return button;
-    }));
-    legend.hidden = this.panel.lines.length < 2;
+  /** Whether a line is drawn: neither its name nor its kind is hidden. */
+  shows(line) {
+    return keysOf(line).every((key) => !this.hidden.has(key));
   }
 
-  toggle(line, place, button) {
-    const shown = this.hidden.delete(line.name);
-    if (!shown) this.hidden.add(line.name);
-    button.setAttribute("aria-pressed", String(shown));
-    for (const column of [1, 2, 3]) this.plot.setSeries(3 * place + column, { show: shown });
-    const place_ = this.at;
+  /** A button per name and per kind, which shows how such a line is drawn, and hides or shows it. */
+  legend() {
+    const entries = new Map();
+    for (const line of this.panel.lines) {
+      const [name, kind] = keysOf(line);
+      if (kind) entries.set(kind, { text: line.kind, line: { ...line, colour: PALETTE.neutral } });
+      if (!entries.has(name)) entries.set(name, { text: line.name, line });
+    }
+    const order = [...entries].sort(([a], [b]) => a.startsWith("kind") - b.startsWith("kind"));
+    const legend = this.part("legend");
+    legend.replaceChildren(...order.map(([key, entry]) => this.entry(key, entry)));
+    legend.hidden = order.length < 2;
+  }
+
+  entry(key, { text, line }) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.dataset.key = key;
+    button.setAttribute("aria-pressed", String(!this.hidden.has(key)));
+    button.append(swatch(line), text);
+    button.addEventListener("click", () => {
+      if (!this.hidden.delete(key)) this.hidden.add(key);
+      button.setAttribute("aria-pressed", String(!this.hidden.has(key)));
+      this.refresh();
+    });
+    return button;
+  }
+
+  refresh() {
+    this.panel.lines.forEach((line, place) => {
+      for (const column of [1, 2, 3]) this.plot.setSeries(3 * place + column, { show: this.shows(line) });
+    });
+    const place = this.at;
     this.at = null;
-    this.read(place_);
+    this.read(place);
   }
 
   csv() {
     const rows = this.chart.panels.flatMap((panel) => panel.lines.flatMap((line) =>
-      line.points.map((point) => [panel.name, line.name, ...point])));
+      line.points.map((point) => [panel.name, line.label, ...point])));
     return [["panel", "line", "x", "y", "low", "high", "cases"], ...rows]
       .map((row) => row.map(csvCell).join(",")).join("\n") + "\n";
   }
@@ -224,11 +243,36 @@ class Chart {
   }
 }
 
+/** What a button of the legend hides: all lines of a name, or of a kind. */
+function keysOf(line) {
+  return line.kind ? [`name ${line.name}`, `kind ${line.kind}`] : [`name ${line.name}`];
+}
+
+/** The names and kinds of which no line is drawn before a reader chooses. */
+function hiddenAtFirst(lines) {
+  const shown = new Set(lines.filter((line) => line.shown).flatMap(keysOf));
+  return new Set(lines.flatMap(keysOf).filter((key) => !shown.has(key)));
+}
+
 /** The ends of the x axis; a single place has some room on both sides. */
 function spread(low, high, logarithmic) {
   if (low === null || high === null) return logarithmic ? [1, 10] : [0, 1];
   if (low !== high) return [low, high];
   return logarithmic ? [low, 10 * high] : [low - 0.5, high + 0.5];
+}
+
+/** Where the x axis has its ticks; nothing where uPlot finds round numbers by itself. */
+function splitsOf(axis) {
+  if (axis.ticks.length) return { splits: (plot) => fitting(axis.ticks, plot.bbox.width / devicePixelRatio) };
+  return axis.logarithmic ? { splits: (plot, place, low, high) => decades(low, high), filter: (plot, all) => all } : {};
+}
+
+/** The powers of ten on an axis, with their doubles and fivefolds where there are few of them. */
+function decades(low, high) {
+  const powers = [];
+  for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) powers.push(10 ** power);
+  const factors = powers.length > 3 ? [1] : [1, 2, 5];
+  return powers.flatMap((power) => factors.map((factor) => factor * power)).filter((x) => x >= low && x <= high);
 }
 
 /** The places of named ticks whose names do not touch each other: the first, the last, and what fits between. */

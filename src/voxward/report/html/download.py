@@ -26,7 +26,7 @@ def page_data(sources: Sources) -> dict[str, Any]:
     Args:
         sources: What was read from the folders.
     """
-    data = {
+    return {
         "format": FORMAT,
         "voxward": voxward.__version__,
         "problems": list(sources.problems),
@@ -38,8 +38,6 @@ def page_data(sources: Sources) -> dict[str, Any]:
             for one in sources.validations
         ],
     }
-    found: dict[str, Any] = finite(data)
-    return found
 
 
 def finite(value: Any) -> Any:

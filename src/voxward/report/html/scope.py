@@ -17,7 +17,13 @@ _CLASSES = 4
 
 def scans_text(source: AttackSource, n: int) -> str:
     """Return "13 scans" or, where the dataset is known, "13 scans of Task04_Hippocampus"."""
-    return count("verdict", "scans", n)
+    scans = count("verdict", "scans", n)
+    return say("verdict", "of_dataset", scans=scans, dataset=source.dataset) if source.dataset else scans
+
+
+def named_few(names: Sequence[str]) -> str:
+    """Return the first names of a list, with dots where there are more."""
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def classes_text(classes: Sequence[str]) -> str:
@@ -54,8 +60,9 @@ def measured_lines(source: AttackSource) -> tuple[str, ...]:
     if not source.records:
         return ()
     records, first = source.records, source.records[0]
-    scans = scans_text(source, len({record.case for record in records if record.attack == CLEAN}))
-    lines = [say("verdict", "measured_scans", scans=scans), *_left_out(source)]
+    key = "measured_scans_of" if source.dataset else "measured_scans"
+    scans = {record.case for record in records if record.attack == CLEAN}
+    lines = [say("verdict", key, n=len(scans), dataset=source.dataset), *_left_out(source)]
     classes = "measured_class" if len(first.classes) == 1 else "measured_classes"
     lines.append(say("verdict", classes, classes=listed(first.classes)))
     return (*lines, *_attacks(source), say("verdict", f"measured_{first.mode}"), *_file(source))
@@ -65,9 +72,13 @@ def _left_out(source: AttackSource) -> list[str]:
     failed = {one.case for one in source.failed}
     named = [say("verdict", "measured_failed_case", case=one.case, reason=one.reason) for one in source.failed]
     missing = sorted({*source.case_ids} - {record.case for record in source.records} - failed)
-    lines = [count("verdict", "measured_failed", len(named), cases="; ".join(named[:_NAMED]))] if named else []
-    more = [count("verdict", "measured_missing", len(missing), cases=", ".join(missing[:_NAMED]))] if missing else []
-    return lines + more
+    cases = "; ".join(named[:_NAMED]) + ("; ..." if len(named) > _NAMED else "")
+    lines = [count("verdict", "measured_failed", len(named), cases=cases)] if named else []
+    if missing:
+        lines.append(count("verdict", "measured_missing", len(missing), cases=named_few(missing)))
+    if source.seen:
+        lines.append(count("verdict", "measured_seen", len(source.seen), cases=named_few(source.seen)))
+    return lines
 
 
 def _attacks(source: AttackSource) -> list[str]:

@@ -55,6 +55,8 @@ def _cases(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:
         yield _counted("failed", len(failed))
     if missing := {*source.case_ids} - measured - failed:
         yield _counted("missing", len(missing))
+    if source.left_out:
+        yield _counted("left_out", len(source.left_out))
     yield _counted("other_data", len(measured))
     if len(measured) < FEW:
         yield _counted("few", len(measured))

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from voxward.core.choices import Look, Output
-from voxward.core.errors import CasesFailed
+from voxward.core.errors import CasesFailed, UserError
 from voxward.core.outputs import Outputs
+from voxward.report.card import card_text, refuse_card
 from voxward.report.html.page import Setting, render
+from voxward.report.source_files import told
 from voxward.report.sources import read_sources
 
 PAGE = "report.html"
 KIND = "a report page"
+CARD_KIND = "a model card"
 
 
-def write_page(folders: Sequence[Path], out: Path, look: Look = Look(), overwrite: bool = False) -> Path:
+def write_page(
+    folders: Sequence[Path], out: Path, look: Look = Look(), overwrite: bool = False, card: Path | None = None
+) -> Path:
     """Write the page of some folders.
 
     Args:
@@ -24,17 +30,25 @@ def write_page(folders: Sequence[Path], out: Path, look: Look = Look(), overwrit
         out: The HTML file. Volumes that are not inside it go into a folder `NAME-files` beside it.
         look: What the user chose.
         overwrite: Whether a file that voxward did not write, or that was edited since, may be replaced.
+        card: The file of the model card; None: no card.
 
     Returns:
         The HTML file.
 
     Raises:
-        UserError: A folder does not exist, or the file must not be replaced.
+        UserError: A folder does not exist, a file must not be replaced, or there is nothing to write a card about.
     """
     outputs = Outputs(out.parent, KIND, overwrite)
     outputs.check([out.name])
-    text = render(read_sources(folders), Setting(look, out.with_name(f"{out.stem}-files"), overwrite))
+    if card is not None:
+        Outputs(card.parent, CARD_KIND, overwrite).check([card.name])
+    sources = read_sources(folders)
+    if card is not None:
+        refuse_card(sources)
+    text = render(sources, Setting(look, out.with_name(f"{out.stem}-files"), overwrite))
     outputs.text(out.name, text)
+    if card is not None:
+        Outputs(card.parent, CARD_KIND, overwrite).text(card.name, card_text(sources))
     return out
 
 
@@ -70,9 +84,22 @@ def page_after(output: Output) -> Iterator[None]:
 def page_of(output: Output, folders: Sequence[Path] = ()) -> None:
     """Write the page of finished work into its folder, unless the user wants none.
 
+    The work is done by then and worth more than its page, so that a page which cannot be written is no error of it.
+
     Args:
         output: Where the work writes, and whether it writes a page.
         folders: The folders that the page shows; none: the folder itself.
+
+    Warns:
+        UserWarning: The page cannot be written.
     """
-    if output.report:
+    if not output.report:
+        return
+    try:
         write_page(folders or (output.root,), output.root / PAGE, overwrite=output.overwrite)
+    except (UserError, OSError) as error:
+        warnings.warn(
+            f"{output.root / PAGE} was not written: {told(error)}. All else is there, and `voxward report "
+            f"{output.root}` writes the page later",
+            stacklevel=2,
+        )

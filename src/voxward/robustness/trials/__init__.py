@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from voxward.core.errors import UserError
 from voxward.core.registry import Registry
-from voxward.robustness.trials import attack, control, probe, reach, transfer
+from voxward.robustness.trials import attack, control, equal_noise, probe, reach, transfer
 from voxward.robustness.trials.trial import Target, Trial
 
 TRIALS: Registry[Callable[[Target], Sequence[Trial]]] = Registry(
@@ -17,6 +17,7 @@ TRIALS: Registry[Callable[[Target], Sequence[Trial]]] = Registry(
         "reach": reach.trials,
         "attack": attack.trials,
         "transfer": transfer.trials,
+        "equal noise": equal_noise.trials,
     },
 )
 """For every kind, what it plans for a system under a protocol."""

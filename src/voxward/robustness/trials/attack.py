@@ -19,7 +19,7 @@ from voxward.robustness.found import Found
 from voxward.robustness.protocol import AttackEntry, Protocol
 from voxward.robustness.record import Record
 from voxward.robustness.stand import Stand
-from voxward.robustness.trials.trial import Target
+from voxward.robustness.trials.trial import Phase, Target
 from voxward.robustness.unit import Unit
 
 
@@ -44,7 +44,7 @@ class AttackTrial:
     classes: int
     eps: tuple[float, ...]
     alone: bool
-    first: bool = False
+    phase: Phase = "main"
     repeated: bool = True
 
     def attack(self, threshold: float | None = None) -> Attack:

@@ -13,7 +13,7 @@ from voxward.robustness.found import Found
 from voxward.robustness.record import CLEAN, CLIP, NOISE, Record
 from voxward.robustness.stand import Stand
 from voxward.robustness.subject import Subject
-from voxward.robustness.trials.trial import Target
+from voxward.robustness.trials.trial import Phase, Target
 from voxward.robustness.unit import Unit
 
 Draw = Callable[[Subject, ThreatModel, int], tuple[ThreatModel, torch.Tensor]]
@@ -28,13 +28,13 @@ class Control:
         name: The name of the control.
         draw: What makes its volume.
         eps: The sizes it is made at; none: once, without a size.
-        first: Whether it comes before all other trials.
+        phase: When it is run; see Trial.
     """
 
     name: str
     draw: Draw
     eps: tuple[float, ...] = ()
-    first: bool = False
+    phase: Phase = "main"
     repeated: bool = False
 
     def sizes(self, first_case: bool) -> tuple[float | None, ...]:
@@ -69,6 +69,6 @@ def _noise(subject: Subject, threat: ThreatModel, seed: int) -> tuple[ThreatMode
 def trials(target: Target) -> list[Control]:
     """Plan the controls that a protocol names; the clean one is always among them."""
     wanted, eps = target.protocol.controls, target.protocol.threat.eps
-    found = [Control(CLEAN, _clean, first=True)]
+    found = [Control(CLEAN, _clean, phase="first")]
     found += [Control(CLIP, _clip)] if CLIP in wanted else []
     return found + ([Control(NOISE, _noise, eps)] if NOISE in wanted else [])

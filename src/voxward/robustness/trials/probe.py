@@ -10,7 +10,7 @@ from voxward.core.progress import Progress
 from voxward.robustness.found import Found
 from voxward.robustness.record import PROBE, Record
 from voxward.robustness.stand import Stand
-from voxward.robustness.trials.trial import Target
+from voxward.robustness.trials.trial import Phase, Target
 from voxward.robustness.unit import Unit
 
 
@@ -24,7 +24,7 @@ class Probe:
 
     gradient: bool = True
     name: str = PROBE
-    first: bool = False
+    phase: Phase = "main"
     repeated: bool = False
 
     def sizes(self, first_case: bool) -> tuple[float | None, ...]:

@@ -14,7 +14,7 @@ from voxward.core.progress import Progress
 from voxward.robustness.found import Found
 from voxward.robustness.record import Record
 from voxward.robustness.stand import Stand
-from voxward.robustness.trials.trial import Target
+from voxward.robustness.trials.trial import Phase, Target
 from voxward.robustness.unit import Unit
 
 REACH = "reach"
@@ -34,7 +34,7 @@ class Reach:
 
     attack: Attack = REACH_ATTACK
     name: str = REACH
-    first: bool = False
+    phase: Phase = "main"
     repeated: bool = False
 
     def sizes(self, first_case: bool) -> tuple[float | None, ...]:

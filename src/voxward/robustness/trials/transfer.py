@@ -10,7 +10,7 @@ from voxward.core.progress import Progress
 from voxward.robustness.found import Found
 from voxward.robustness.record import Record
 from voxward.robustness.stand import Stand
-from voxward.robustness.trials.trial import Target
+from voxward.robustness.trials.trial import Phase, Target
 from voxward.robustness.unit import Unit
 
 TRANSFER = "transfer"
@@ -29,7 +29,7 @@ class TransferTrial:
     steps: int
     eps: tuple[float, ...]
     name: str = TRANSFER
-    first: bool = False
+    phase: Phase = "main"
     repeated: bool = True
 
     def sizes(self, first_case: bool) -> tuple[float | None, ...]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, runtime_checkable
 from typing import Protocol as Interface
-from typing import runtime_checkable
 
 from voxward.core.labels import LabelSet
 from voxward.core.progress import Progress
@@ -12,6 +12,8 @@ from voxward.robustness.protocol import Protocol
 from voxward.robustness.record import Record
 from voxward.robustness.stand import Stand
 from voxward.robustness.unit import Unit
+
+Phase = Literal["first", "main", "last"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Trial(Interface):
         ...
 
     @property
-    def first(self) -> bool:
-        """Whether it is run on all cases before any other trial; the clean control is."""
+    def phase(self) -> Phase:
+        """When it is run: `first`, on all cases before any other trial, as the clean control; `last`, after attacks."""
         ...
 
     @property

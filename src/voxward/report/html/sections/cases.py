@@ -169,7 +169,7 @@ class _Found:
             "key": self.key(case), "case": case, "folder": self.name,
             "file": placed.beside.get(self.key(case)),
             "classes": list(self.kept.labels.names[1:]), "bounds": list(bounds[0]) if bounds else None,
-            "unit": first.threat.unit,
+            "unit_text": _SAID["hounsfield"] if _in_hounsfield(self.kept.channels) else _SAID["intensity"],
             "systems": [
                 {
                     "name": row.system, "clean": _number(row.clean_dice),
@@ -204,3 +204,8 @@ def job_of(number: int, source: AttackSource, kept: Kept, case: str, rows: Seque
 
 def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _in_hounsfield(channels: Sequence[str]) -> bool:
+    """Whether all channels are CT, so that their intensities are in HU."""
+    return bool(channels) and all(name.strip().lower() == "ct" for name in channels)

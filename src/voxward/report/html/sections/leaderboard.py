@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from voxward.core.errors import UserError
+from voxward.core.structure import to_data
+from voxward.report.benchmark import comparable, sizes
 from voxward.report.html.page import Setting
+from voxward.report.html.strings import listed, say
 from voxward.report.leaderboard import leaderboard_table
 from voxward.report.robustness import robustness_table
 from voxward.report.sources import AttackSource, Sources
-from voxward.report.table import Table
+from voxward.report.table import Column, Row, Table
+from voxward.report.text import UNDEFINED, number_text
+from voxward.report.weights import weights_of
+from voxward.robustness.record import CLEAN, Record
+from voxward.robustness.sanity import STANDARD, Finding, sanity
+from voxward.robustness.summary import View
+
+# What may differ between the protocols of folders that are ranked together: no figure depends on it.
+_FREE = ("name", "description", "require", "keep", "cases", "ensembles", "sanity")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The tables of one attack folder.
+    """Tables of one attack folder, or of several that were measured alike.
 
     Attributes:
-        name: The name of the folder.
-        tables: A row per system where there are several, then a row per attack.
+        name: The name of the folder, or of all of them.
+        tables: The tables.
         problem: Why the records cannot stand in one table; empty where they can.
     """
 
@@ -28,15 +42,104 @@ class Comparison:
 
 
 def leaderboard(sources: Sources, setting: Setting) -> tuple[Comparison, ...] | None:
-    """Return the tables of each attack folder; None where there is none with records."""
-    return tuple(_comparison(one) for one in sources.attacks if one.records) or None
+    """Return a ranking of all systems that were measured alike, then every attack of each folder; None without any."""
+    found = [one for one in sources.attacks if one.records]
+    groups = _groups(found)
+    weights = weights_of(sources)
+    boards = [board for group in groups if (board := _board(group, weights)) is not None]
+    apart = (
+        [Comparison(say("leaderboard", "apart"), problem=say("leaderboard", "apart_text"))] if len(groups) > 1 else []
+    )
+    return (*apart, *boards, *(_attacks(one) for one in found)) or None
 
 
-def _comparison(source: AttackSource) -> Comparison:
+def _groups(sources: Sequence[AttackSource]) -> list[list[AttackSource]]:
+    """The folders that were measured alike: on the same scans and classes, by the same attacks."""
+    groups: list[tuple[Any, list[AttackSource]]] = []
+    for source in sources:
+        key = _measured_by(source)
+        for known, group in groups:
+            # A folder that does not say how it was measured is compared with none.
+            if source.protocol is not None and known == key:
+                group.append(source)
+                break
+        else:
+            groups.append((key, [source]))
+    return [group for _, group in groups]
+
+
+def _measured_by(source: AttackSource) -> Any:
+    protocol = {name: value for name, value in to_data(source.protocol).items() if name not in _FREE} if (
+        source.protocol is not None) else {}  # fmt: skip
+    records = source.records
+    return (
+        protocol,
+        {record.case for record in records if record.attack == CLEAN},
+        {record.classes for record in records},
+        {record.attack for record in records if record.kind == "attack"},
+        dict(source.digests),
+        source.deployed,
+    )
+
+
+def _board(group: Sequence[AttackSource], weights: Mapping[tuple[str, str], int]) -> Comparison | None:
+    """The ranking of some folders; None where there is one system only."""
+    names = _names(group)
+    if len(names) < 2:
+        return None
+    records = [replace(r, model=names[one.name, r.model]) for one in group for r in one.records]
+    title = listed([one.name for one in group])
     try:
-        attacks = robustness_table(source.records, source.ensembles, source.findings)
-        if len(source.models) == 1:
-            return Comparison(source.name, (attacks,))
-        return Comparison(source.name, (leaderboard_table(source.records, None, source.findings), attacks))
+        board = leaderboard_table(records, None, _findings(group, records))
+        known = {names[key]: number for key, number in weights.items() if key in names}
+        return Comparison(say("leaderboard", "ranking", names=title), (_widened(board, records, known),))
+    except UserError as error:
+        return Comparison(title, problem=str(error))
+
+
+def _names(group: Sequence[AttackSource]) -> dict[tuple[str, str], str]:
+    """What each system is called: by its own name, with the folder in front where two folders have one of that name."""
+    keys = [(one.name, model) for one in group for model in one.models]
+    own = [model for _, model in keys]
+    return {(folder, model): model if own.count(model) == 1 else f"{folder}/{model}" for folder, model in keys}
+
+
+def _findings(group: Sequence[AttackSource], records: Sequence[Record]) -> Sequence[Finding]:
+    if len(group) == 1:
+        return group[0].findings
+    protocol = group[0].protocol
+    return sanity(records, STANDARD if protocol is None else protocol.sanity)
+
+
+def _widened(board: Table, records: Sequence[Record], weights: Mapping[str, int]) -> Table:
+    """The ranking with what a system keeps, costs and weighs beside it."""
+    view = comparable(records)
+    last = max(view.eps, default=None)
+    columns = [Column(say("leaderboard", "seconds"))]
+    if last is not None:
+        columns.insert(0, Column(say("leaderboard", "accuracy", size=sizes(view)[-1])))
+    if weights:
+        columns.append(Column(say("leaderboard", "weights")))
+    rows = [Row((*row.cells, *_more(view, row.cells[1], last, weights)), row.strong) for row in board.rows]
+    notes = [say("leaderboard", "seconds_note"), *([say("leaderboard", "accuracy_note")] if last is not None else [])]
+    return replace(board, columns=(*board.columns, *columns), rows=tuple(rows), notes=(*board.notes, *notes))
+
+
+def _more(view: View, model: str, last: float | None, weights: Mapping[str, int]) -> list[str]:
+    cells = []
+    if last is not None:
+        kept = view.robust_accuracy(model, last)
+        cells.append(UNDEFINED if kept is None else f"{kept.mean:.0%}")
+    mine = [record for record in view.records if record.model == model and record.kind == "attack"]
+    cases = {record.case for record in mine}
+    cells.append(number_text(math.fsum(record.seconds for record in mine) / len(cases) if cases else None, 1))
+    if weights:
+        cells.append(f"{weights[model] / 1e6:.2f}" if model in weights else UNDEFINED)
+    return cells
+
+
+def _attacks(source: AttackSource) -> Comparison:
+    try:
+        return Comparison(source.name, (robustness_table(source.records, source.ensembles, source.findings),))
     except UserError as error:
         return Comparison(source.name, problem=str(error))

@@ -54,6 +54,7 @@ class FolderTrust:
         cost: What all of it cost, in a sentence.
         facts: Versions, hardware, seeds, fingerprints.
         command: The command that wrote the folder; empty where it is not known.
+        partial: Which parts of the protocol are not known; empty where all are.
         protocol: The protocol as YAML; empty where it is not known.
         fingerprints: The fingerprint of each case.
         gaps: What was not measured.
@@ -67,6 +68,7 @@ class FolderTrust:
     cost: str
     facts: tuple[Fact, ...]
     command: str
+    partial: str
     protocol: str
     fingerprints: tuple[Fact, ...]
     gaps: tuple[Gap, ...]
@@ -89,6 +91,8 @@ def _folder(source: AttackSource) -> FolderTrust:
         cost=_cost(source.records),
         facts=tuple(_facts(source)),
         command=source.command,
+        # A folder of before has only a part of its protocol, without a name.
+        partial="" if source.protocol is None or source.protocol.name else say("trust", "protocol_partial"),
         protocol=dump_yaml({"format": 1, **to_data(source.protocol)}) if source.protocol is not None else "",
         fingerprints=tuple(Fact(case, digest) for case, digest in source.digests.items()),
         gaps=gaps(source),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from voxward.report.html.light import Light, light
 from voxward.report.html.page import Setting
-from voxward.report.html.scope import change_text, chooser_text, classes_text, measured_lines, scans_text
+from voxward.report.html.scope import change_text, chooser_text, classes_text, measured_lines, named_few, scans_text
 from voxward.report.html.strings import STRINGS, count, say
 from voxward.report.html.unmeasured import Gap, gaps
 from voxward.report.measured import AtSize, Change, Measured, Unmeasurable, measured
@@ -208,7 +208,7 @@ def _noise_sentence(name: str, change: Change, tolerance: float) -> str:
     if dice < change.clean - tolerance:
         return say("verdict", "noise_harm", **values)
     if lost:
-        return count("verdict", "noise_scans", len(lost), cases=_few([one.case for one in lost]), **values)
+        return count("verdict", "noise_scans", len(lost), cases=named_few([one.case for one in lost]), **values)
     return say("verdict", "noise_rise" if dice > change.clean + tolerance else "noise_safe", **values)
 
 
@@ -242,7 +242,7 @@ def _scans(change: Change) -> str:
 def _notes(source: AttackSource, one: Measured) -> tuple[str, ...]:
     gone = (source.protocol.sanity if source.protocol is not None else STANDARD).gone
     empty = sorted(case for case, dice in one.cases.items() if dice < gone)
-    notes = [count("verdict", "empty", len(empty), cases=_few(empty))] if empty else []
+    notes = [count("verdict", "empty", len(empty), cases=named_few(empty))] if empty else []
     if source.protocol is not None and source.protocol.erase is not None:
         notes.append(say("verdict", "erase", name=source.protocol.erase))
     if one.view.records[0].mode == "patch":
@@ -250,10 +250,6 @@ def _notes(source: AttackSource, one: Measured) -> tuple[str, ...]:
     if one.attacks and not one.white_box:
         notes.append(say("verdict", "gradientless"))
     return tuple(notes)
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def _judged(source: AttackSource, one: Verdict) -> Judged:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from voxward.report.html.strings.cases import CASES, VOLUMES
+from voxward.report.html.strings.card import CARD
+from voxward.report.html.strings.cases import CASES, VIEWER, VIEWER_SCRIPT, VOLUMES
 from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
+from voxward.report.html.strings.histories import HISTORIES
+from voxward.report.html.strings.leaderboard import LEADERBOARD
 from voxward.report.html.strings.trust import CHECKS, GAPS, TRUST
 from voxward.report.html.strings.verdict import THREAT, VERDICT
 
@@ -22,24 +25,28 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
         "contents": "Contents",
         "problems": "What is missing on this page",
         "problems_text": "These files or results are missing or cannot be read. No figure on this page is over them.",
+        "section_failed": "This part cannot be shown: {reason}",
         "download": "Download all figures (JSON)",
+        "licences": "Licences of the libraries in this page",
         "written": "Written by voxward {version} on {date} (UTC).",
         "offline": "This file needs no network. Nothing on it leaves your computer.",
     },
     "verdict": VERDICT,
     "threat": THREAT,
-    "leaderboard": {"heading": "The systems compared"},
+    "leaderboard": LEADERBOARD,
     "curves": CURVES,
     "charts": CHARTS,
     "visibility": {"heading": "How visible is the change?"},
     "cases": CASES,
     "volumes": VOLUMES,
-    "histories": {"heading": "Training and search"},
+    "viewer": VIEWER,
+    "histories": HISTORIES,
     "trust": TRUST,
     "checks": CHECKS,
     "gaps": GAPS,
+    "card": CARD,
     "words": {"list": "{first} and {last}"},
-    "script": {**CHART_SCRIPT},
+    "script": {**CHART_SCRIPT, **VIEWER_SCRIPT},
 }
 
 

@@ -40,6 +40,8 @@ CASES = {
     "small_first": "Here the scans with the smallest structures lost the most.",
     "small_not_first": "Here the scans with the smallest structures did not lose the most.",
     "reason": "Not shown in the viewer ({count}): {reason}",
+    "hounsfield": "HU",
+    "intensity": "Units of intensity",
     "still": "The scan that was hurt most, as a still picture",
 }
 
@@ -66,4 +68,63 @@ VOLUMES = {
     "flat": "This is a single slice, so that there is no view in 3D.",
     "cut": "Only the part of the scan round the structures is shown: {size} of {shape} voxels.",
     "no_clean": "The clean segmentation was not kept for: {systems}.",
+}
+
+VIEWER = {
+    "keys_button": "Keys",
+    "close": "Close",
+    "key_step": "the slice before, the next slice",
+    "key_layers": "show or hide image, ground truth, clean and attacked segmentation, change",
+    "key_blink": "change between the clean and the attacked segmentation",
+    "key_help": "show or hide this list",
+    "key_close": "close the viewer",
+    "system": "System",
+    "change_size": "Attack",
+    "layers": "Layers",
+    "image": "Image",
+    "image_title": "The untouched image",
+    "truth": "Ground truth",
+    "truth_title": "The ground truth, drawn as an outline",
+    "clean": "Clean segmentation",
+    "clean_title": "What the system finds in the untouched image",
+    "attacked": "Attacked segmentation",
+    "attacked_title": "What the system finds in the attacked image",
+    "change": "Change",
+    "change_title": "What the attack added to the image",
+    "blink": "Blink clean / attacked",
+    "canvas": "The slices of the scan. The text below says which slice is shown; the keys are listed under Keys.",
+    "previous": "Slice before",
+    "next": "Next slice",
+    "views": "Planes",
+    "view_all": "All planes",
+    "view_axial": "Axial",
+    "view_coronal": "Coronal",
+    "view_sagittal": "Sagittal",
+    "view_render": "3D",
+    "legend": "Colours of the structures",
+    "legend_text": "Outline: ground truth. Filled: segmentation. The patient's right (R) is on the left of the "
+    "picture.",
+}
+
+VIEWER_SCRIPT = {
+    "viewer_title": "Scan {case}",
+    "viewer_loading": "The scan is loading.",
+    "viewer_no_webgl": "This browser does not offer WebGL 2, which the viewer needs. Another browser, or hardware "
+    "acceleration in the settings of this one, would show the scan.",
+    "viewer_failed": "The scan cannot be shown: {reason}",
+    "viewer_no_file": "the file {file} is not there. It belongs beside this page: copy the folder along with the page.",
+    "viewer_no_layer": "There is no such layer for this scan: {layer}.",
+    "viewer_no_blink": "The clean and the attacked segmentation are not both there.",
+    "viewer_blinking": "The clean and the attacked segmentation take turns.",
+    "viewer_axial": "Axial",
+    "viewer_coronal": "Coronal",
+    "viewer_sagittal": "Sagittal",
+    "viewer_slice": "{plane} slice {slice} of {slices}",
+    "viewer_shown": "Shown: {layers}.",
+    "viewer_nothing": "nothing",
+    "viewer_none": "none",
+    "viewer_attack": "{eps}: {attack}, Dice {dice}",
+    "viewer_dice": "Dice {clean} clean, {attacked} under {attack}",
+    "viewer_bar": "{unit} added to the image; blue: darker, red: brighter. The colours are amplified: a change of "
+    "{eps} may be invisible in the image itself.",
 }

@@ -72,6 +72,8 @@ TRUST = {
     "command_none": "The folder does not say which command wrote it. Run voxward attack SYSTEM DATASET with the "
     "protocol below, saved as a file, as --protocol.",
     "protocol": "The protocol",
+    "protocol_partial": "An older version wrote the folder, and it does not hold the whole protocol. Its name, the "
+    "number of cases and the limits of the checks are not known. What is shown for them here is voxward's default.",
     "versions": "Versions",
     "devices": "Device",
     "precisions": "Number type inside the network",
@@ -145,6 +147,10 @@ GAPS = {
     "missing_many": "{n} scans without results",
     "missing_why_one": "The work stopped before it. Run the same command again to go on.",
     "missing_why_many": "The work stopped before them. Run the same command again to go on.",
+    "left_out_one": "1 scan of the dataset, because the system was trained on it",
+    "left_out_many": "{n} scans of the dataset, because the system was trained on them",
+    "left_out_why_one": "On a scan that it knows a system looks better than it is.",
+    "left_out_why_many": "On scans that it knows a system looks better than it is.",
     "other_data": "Other scans: other hospitals, scanners, protocols and patients",
     "other_data_why_one": "Every figure is of this one scan. A scan from elsewhere may fare worse.",
     "other_data_why_many": "Every figure is of these {n} scans. Scans from elsewhere may fare worse.",

@@ -1,0 +1,17 @@
+"""The words of the tables that compare systems."""
+
+from __future__ import annotations
+
+LEADERBOARD = {
+    "heading": "The systems compared",
+    "ranking": "Ranking: {names}",
+    "apart": "Not every system is ranked against every other one",
+    "apart_text": "These folders were not measured alike: their scans, classes, attacks, sizes or budgets differ. So a "
+    "system of one folder must not be compared with a system of another one.",
+    "accuracy": "robust accuracy at {size}",
+    "accuracy_note": "robust accuracy: the share of scans that keep at least half of the system's own mean clean Dice",
+    "seconds": "attack s / scan",
+    "seconds_note": "attack s / scan: how long all attacks together took on one scan. It is not the time of a "
+    "segmentation",
+    "weights": "weights (million)",
+}
