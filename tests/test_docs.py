@@ -13,6 +13,7 @@ from voxward.robustness.protocol import load_protocol
 from voxward.systems.open import KINDS
 
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/report.md")]
 
 
 def test_the_guide_runs(tmp_path, monkeypatch):
@@ -24,7 +25,7 @@ def test_the_guide_runs(tmp_path, monkeypatch):
         exec(compile(block, "docs/guide.md", "exec"), namespace)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "guide.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text())
     assert all((page.parent / link).exists() for link in links), links
@@ -39,11 +40,11 @@ def commands(page):
     return [" ".join(line.split()) for line in [*blocks, *sentences]]
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "guide.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [PAGES[0], *PAGES[2:]], ids=lambda page: page.name)
 def test_commands_are_understood(page, capsys):
     # "`voxward train --exclude`" in a sentence speaks of an option, and is no whole command.
     found = [line for line in commands(page) if line.split()[0] in COMMANDS and line.split()[1][:1] != "-"]
-    assert len(found) > 5
+    assert len(found) > (5 if page.name in ("README.md", "guide.md") else 1)
     wrong = []
     for line in found:
         try:

@@ -78,3 +78,21 @@ def test_a_wrong_value_is_shown_by_its_beginning():
     assert len(shown(laughs)) < 310
     assert shown([1, 2.5, "text"]) == "[1, 2.5, 'text']"
     assert shown("t" * 1000) != "t" * 1000
+
+
+@dataclass(frozen=True)
+class _Figures:
+    values: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
+    value: float = 0.0
+
+
+def test_lists_of_one_type_are_read_entry_by_entry_where_one_is_another() -> None:
+    assert from_data(_Figures, {"values": [0.5, 2], "names": ["a"]}, "f") == _Figures((0.5, 2.0), ("a",))
+    with pytest.raises(ValueError, match=r"f: values\[1\] must be a float, got True; names\[0\] must be a str, got 3"):
+        from_data(_Figures, {"values": [0.5, True], "names": [3]}, "f")
+
+
+def test_a_whole_number_that_no_float_holds_is_a_problem() -> None:
+    with pytest.raises(ValueError, match="f: value must be a number that is not as large, got 1000"):
+        from_data(_Figures, {"value": 10**400}, "f")

@@ -21,6 +21,7 @@ from voxward.commands.train import train
 from voxward.core.choices import Fold
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label, write_label
+from voxward.robustness.record import EQUAL_NOISE
 from voxward.robustness.sanity import Finding
 
 QUICK = {"attacks": ("apgd-dice", "fab-dice", "square"), "eps": (8 / 255, 16 / 255), "steps": 10, "queries": 10,
@@ -52,9 +53,18 @@ def attacked(skilled, phantoms, tmp_path_factory):
 
 def test_the_books_are_complete(attacked):
     found = {(record.attack, round(record.eps * 255)) for record in attacked.records}
-    wanted = {(name, eps) for name in ("noise", "apgd-dice", "fab-dice", "square") for eps in (8, 16)}
+    wanted = {(name, eps) for name in ("noise", *EQUAL_NOISE, "apgd-dice", "fab-dice", "square") for eps in (8, 16)}
     assert found == wanted | {("clean", 0), ("clip", 0), ("probe", 0), ("reach", 255)}
-    for name in ("robustness.md", "robustness.csv", "sanity.json", "curves.png", "iterations.png", "settings.json"):
+    for name in (
+        "robustness.md",
+        "robustness.csv",
+        "sanity.json",
+        "curves.png",
+        "iterations.png",
+        "settings.json",
+        "cases.json",
+        "protocol.json",
+    ):
         assert (attacked.out / name).stat().st_size > 0
     assert list(attacked.out.glob("panel-*.png"))
 
@@ -72,7 +82,8 @@ def test_the_attacks_worked_and_are_booked(attacked):
     assert 0 < found["apgd-dice"].gradients <= 10
     threshold = found["fab-dice"].options["threshold"]
     assert threshold == pytest.approx(found["fab-dice"].clean_dice() / 2)  # mu / 2, of the one case
-    assert all(record.written <= record.eps * (1 + 1e-5) for record in found.values() if record.attack != "reach")
+    bound = [record for record in found.values() if record.attack not in ("reach", *EQUAL_NOISE)]
+    assert all(record.written <= record.eps * (1 + 1e-5) for record in bound)
 
 
 def test_attacks_never_raise_the_dice_and_stay_in_the_ball(attacked):
@@ -122,10 +133,16 @@ def _units(out):
     return [path for path in (out / "records").rglob("*.json") if not path.name.startswith(".")]
 
 
+def _kept(out):
+    """The volumes and segmentations that are kept, each with what it holds."""
+    files = [path for folder in ("volumes", "segmentations") for path in (out / folder).rglob("*.nii*")]
+    return {path.relative_to(out): read_image([path]).array.tobytes() for path in files}
+
+
 def test_a_killed_benchmark_resumes_with_the_same_numbers(attacked, skilled, phantoms, tmp_path):
     line = [
         sys.executable, "-m", "voxward.cli", "attack", str(skilled), "--dataset", str(phantoms), "--out", str(tmp_path),
-        *LINE, "--set", "controls=[]",
+        *LINE,
     ]  # fmt: skip
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(_units(tmp_path)) < 3 and process.poll() is None:
@@ -133,15 +150,15 @@ def test_a_killed_benchmark_resumes_with_the_same_numbers(attacked, skilled, pha
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     finished = {path: path.stat().st_mtime_ns for path in _units(tmp_path)}
-    resumed = attack(skilled, phantoms, out=tmp_path, overrides=changes(**QUICK, controls=()))
-    assert 3 <= len(finished) < len(_units(tmp_path))
+    assert 3 <= len(finished) < len(_units(attacked.out))
+    resumed = attack(skilled, phantoms, out=tmp_path, overrides=changes(**QUICK))
     assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
 
     def numbers(records):
         return [(r.attack, r.eps, r.adversarial, r.deployed, r.distance, r.history) for r in records]
 
-    whole = [record for record in attacked.records if record.kind == "attack" or record.attack == "clean"]
-    assert numbers(resumed.records) == numbers(whole)
+    assert numbers(resumed.records) == numbers(attacked.records)
+    assert _kept(tmp_path) == _kept(attacked.out)
 
 
 def test_several_runs_make_a_leaderboard(skilled, phantoms, tmp_path):
@@ -159,10 +176,12 @@ def test_several_runs_make_a_leaderboard(skilled, phantoms, tmp_path):
 
 
 def test_patch_mode(skilled, phantoms, tmp_path):
-    result = attack(
-        skilled, phantoms, out=tmp_path, overrides=changes(**{**QUICK, "mode": "patch", "attacks": ("pgd-ce",), "controls": ()})
-    )
+    options = {**QUICK, "mode": "patch", "attacks": ("pgd-ce",), "controls": tuple(EQUAL_NOISE)}
+    result = attack(skilled, phantoms, out=tmp_path, overrides=changes(**options))
     assert all(record.deployed is None and record.mode == "patch" for record in result.records)
+    # Normalised intensities lie below 0, too, where Rician noise means nothing.
+    assert {record.attack for record in result.records} & set(EQUAL_NOISE) == {"gaussian"}
+    assert any(note.startswith("rician of run is not over 1 case of 1") for note in result.report.notes)
 
 
 def test_a_surrogate_adds_a_transfer_attack(skilled, trained, phantoms, tmp_path):

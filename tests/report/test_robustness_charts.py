@@ -108,7 +108,22 @@ def test_table_and_description_say_the_figures():
 def test_two_systems_have_two_colours_and_noise_the_dashes():
     lines = dice_over_eps([*book(), *weaker()]).panels[0].lines
     assert [(line.label, line.colour, line.dash) for line in lines] == [
-        ("m", 0, 0), ("m: sign noise of the same size", 0, 1),
-        ("n", 1, 0), ("n: sign noise of the same size", 1, 1),
+        ("m", 0, 0), ("m: sign noise of the same eps", 0, 1),
+        ("n", 1, 0), ("n: sign noise of the same eps", 1, 1),
     ]  # fmt: skip
     assert len(LINES) > 2
+
+
+def test_a_single_class_is_drawn_once_unless_a_scan_lacks_it():
+    others = {"classes": ("spleen",), "clean": (0.9,)}
+    attacked = record("x", "a", (0.5,), 0.1, **others)
+    both = [clean("a", dice=(0.9,), classes=("spleen",)), attacked]
+    assert [panel.name for panel in dice_over_eps(both).panels] == ["spleen"]
+    without = [
+        clean("b", dice=(None,), classes=("spleen",)),
+        record("x", "b", (None,), 0.1, **others | {"clean": (None,)}),
+    ]
+    chart = dice_over_eps([*both, *without])
+    assert [panel.name for panel in chart.panels] == ["Mean over the classes", "spleen"]
+    # Nothing to find and nothing found counts 1 in the mean.
+    assert [panel.lines[0].points[1].y for panel in chart.panels] == [0.75, 0.5]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from tests.report.test_leaderboard import weaker
 from tests.report.test_robustness import ENSEMBLES
 from tests.robustness.books import book
 from voxward.core.labels import LabelSet
-from voxward.report.robustness_figures import curves_figure, iterations_figure, panel_figure
+from voxward.report.chart_figure import figure_svg
+from voxward.report.robustness_figures import attack_panel_figure, curves_figure, iterations_figure, panel_figure
 from voxward.report.slices import Picture
 
 
@@ -54,6 +56,16 @@ def test_panel_shows_the_signed_perturbation_on_the_fullest_slice(tmp_path: Path
     green = np.linalg.norm(picture - np.array([79, 224, 122]) / 255, axis=-1) < 0.2
     columns = np.argwhere(green[: int(0.85 * len(green))])[:, 1] / picture.shape[1]
     assert 0.38 < columns.min() < columns.max() < 0.82
+
+
+def test_an_unchanged_or_empty_image_has_a_panel_without_a_warning() -> None:
+    labels, nothing = LabelSet(("background", "organ"), (0, 1)), np.zeros((8, 9, 4), np.uint8)
+    for image in (np.ones(nothing.shape), np.full(nothing.shape, np.nan)):
+        same = Picture(image, nothing, nothing, (1.0, 1.0, 1.0), labels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            figure = attack_panel_figure(same, same, "", "HU")
+            assert b"change of the intensity (HU)" in figure_svg(figure)
 
 
 def test_panel_refuses_other_shapes_and_no_truth(tmp_path: Path) -> None:

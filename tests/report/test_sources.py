@@ -244,6 +244,14 @@ def test_a_protocol_that_cannot_be_read_is_taken_from_the_settings(tmp_path: Pat
     assert found.attacks[0].protocol.threat.eps == (0.1, 0.2)
 
 
+def test_the_groups_of_attacks_are_those_that_the_folder_lists(tmp_path: Path) -> None:
+    protocol = {"name": "mine", "threat": {"eps": [0.1, 0.2]}, "attacks": ["apgd-ce"]}
+    found = _with_protocol(tmp_path, {"format": 1, "protocol": protocol, "ensembles": {"both": ["x", "z"]}})
+    (source,) = found.attacks
+    assert source.ensembles == {"both": ("x", "z")}
+    assert found.problems == (f"{source.folder} has no results of these attacks of the group both: z.",)
+
+
 def test_a_requirement_that_cannot_be_judged_is_not_measured(tmp_path: Path) -> None:
     folder = attack_folder(tmp_path / "found", [one for one in book() if one.attack != "clean"])
     protocol = {"name": "x", "threat": {"eps": [0.1, 0.2]}, "require": ["clean_dice >= 0.5"]}

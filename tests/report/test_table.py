@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.report.html.markup import parsed
 from voxward.data.check import CheckReport, Problem
 from voxward.report.problems import problems_table, summary
 from voxward.report.table import Column, Row, Table
@@ -98,3 +99,53 @@ def test_the_table_of_problems_fits_its_width() -> None:
 )
 def test_the_last_line_of_a_check(report: CheckReport, text: str) -> None:
     assert summary(report) == text
+
+
+HOSTILE = '<b onclick="x()">\'&amp;</b></caption>{{7*7}}'
+
+
+def test_html_keeps_text_as_text() -> None:
+    """Names in headings, cells, title, caption, notes and warnings add no element and no attribute."""
+    columns, rows = (Column(HOSTILE, "left"), Column(HOSTILE)), (Row((HOSTILE, "0.5")), Row(("b", HOSTILE)))
+    texts = {"title": HOSTILE, "caption": HOSTILE, "notes": (HOSTILE,), "warnings": (HOSTILE,)}
+    plain = {"title": "a", "caption": "a", "notes": ("a",), "warnings": ("a",)}
+    found = parsed(str(Table(columns, rows, **texts).html()))
+    other = parsed(str(Table(
+        (Column("a", "left"), Column("a")), (Row(("a", "0.5")), Row(("b", "a"))), **plain
+    ).html()))  # fmt: skip
+    assert found.faults == []
+    shape = [(one.tag, sorted(one.attributes)) for one in found.elements]
+    assert [tag for tag, _ in shape] == [one.tag for one in other.elements]
+    assert shape == [(one.tag, sorted(one.attributes)) for one in other.elements]
+    assert [one.text for one in found.elements if one.tag in ("th", "caption", "li")] == [HOSTILE] * 4 + ["b", HOSTILE]
+
+
+def test_html_says_by_which_number_a_cell_is_sorted() -> None:
+    cells = ("0.853 [0.82, 0.88]", "-1.5", "+0.012 [-0.01, +0.03]", "3e-05", "n/a", "12 %")
+    table = Table(
+        (Column("name", "left"), Column("figure")), tuple(Row((f"{n} x", cell)) for n, cell in enumerate(cells))
+    )
+    found = [one.attributes for one in parsed(str(table.html())).of("td")]
+    assert [one.get("data-sort", "") for one in found] == ["0.853", "-1.5", "+0.012", "3e-05", "", "12"]
+    first = [one.attributes for one in parsed(str(table.html())).of("th") if one.attributes["scope"] == "row"]
+    assert all("data-sort" not in one for one in first)
+
+
+@pytest.mark.parametrize(("caption", "title", "expected"), [("c", "t", "c"), ("", "t", "t"), ("", "", "below")])
+def test_html_has_a_name_for_those_who_do_not_see_it(caption: str, title: str, expected: str) -> None:
+    table = Table((Column("a"),), (Row(("1",)), Row(("2",))), title=title, caption="below")
+    page = parsed(str(table.html(caption)))
+    assert [one.text for one in page.of("caption")] == [expected]
+    assert [one.attributes["aria-label"] for one in page.of("div")] == [expected]
+
+
+def test_html_that_nobody_can_sort() -> None:
+    two = Table((Column("a"),), (Row(("1",)), Row(("2",), strong=True)))
+    for table, sortable, sorted_by_readers in (
+        (two, True, True),
+        (two, False, False),
+        (Table(two.columns, two.rows[:1]), True, False),
+    ):
+        (found,) = parsed(str(table.html(sortable=sortable))).of("table")
+        assert ("sortable" in found.attributes.get("class", "").split()) is sorted_by_readers
+    assert [one.attributes.get("class") for one in parsed(str(two.html())).of("tr")] == [None, None, "strong"]

@@ -82,7 +82,7 @@ def test_controls_can_be_left_out(two_organs):
         ("mode=volumes", "mode must be one of"),
         ("keep=some", "keep must be one of none, first, worst, all"),
         ("require=[robust >= 1]", "unknown figure"),
-        ("require=[robust_dice@0.03 >= 0.8]", "one of threat.eps"),
+        ("require=[robust_dice@0.03 >= 0.8]", r"one of threat.eps \(4/255, 8/255\)"),
         ("require=[clean_dice >= 80]", r"in \[0, 1\]"),
         ("sanity.tolerance=-1", "tolerance"),
         ("epss=[1]", "unknown key 'epss'"),

@@ -10,7 +10,8 @@ import pytest
 
 from tests.robustness.books import clean, record
 from voxward.attacks.threat import ThreatModel
-from voxward.robustness.record import Record, mean_dice
+from voxward.robustness.record import Record, Surface, mean_dice
+from voxward.robustness.visibility import Visibility
 
 
 def test_json_round_trip() -> None:
@@ -79,3 +80,22 @@ def test_damaged_data_is_refused_with_every_problem() -> None:
     data["mode"] = "slice"
     with pytest.raises(ValueError, match=r"file\.json.*mode must be one of patch, volume.*seed is missing"):
         Record.from_data(data, "file.json")
+
+
+def test_what_the_page_shows_survives_json() -> None:
+    made = record(
+        "x", "a", (0.5, 0.5), 0.1, visibility=Visibility(0.02, 34.0, None), surface=Surface(math.inf, 0.25),
+        clean_surface=Surface(1.5, math.nan), truth_mm3=(1200.5, 0.0), channels=("CT",),
+    )  # fmt: skip
+    assert made.surface == Surface(None, 0.25)
+    assert made.clean_surface == Surface(1.5, None)
+    assert Record.from_data(json.loads(json.dumps(made.to_data(), allow_nan=False)), "here") == made
+
+
+def test_records_without_it_are_read() -> None:
+    """Those of folders that were written before."""
+    data = record("x", "a", (0.5, 0.5), 0.1).to_data()
+    added = ("visibility", "surface", "clean_surface", "truth_mm3", "channels")
+    old = Record.from_data({key: value for key, value in data.items() if key not in added}, "here")
+    assert (old.visibility, old.surface, old.clean_surface, old.truth_mm3, old.channels) == (None, None, None, (), ())
+    assert old.hd95_mm == 2.5

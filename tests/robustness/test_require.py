@@ -20,6 +20,7 @@ def test_the_form():
     ("text", "message"),
     [
         ("robust_dice >= 0.8", "needs an eps"),
+        ("gaussian_dice >= 0.8", "needs an eps"),
         ("clean_dice@0.1 >= 0.8", "has no eps"),
         ("robust_dise@0.1 >= 0.8", "Did you mean 'robust_dice'"),
         ("robust_dice@0.1 = 0.8", "FIGURE@EPS >= NUMBER"),
@@ -38,6 +39,7 @@ def records():
     """Two cases: clean Dice 0.9, under attack 0.8 and 0.4 at eps 0.1."""
     clean = {"clean": (0.9, 0.9)}
     made = [record(CLEAN, case, (0.9, 0.9), 0.0, kind="control", **clean) for case in "ab"]
+    made += [record(name, "a", (0.85, 0.85), 0.1, kind="control", **clean) for name in ("noise", "gaussian")]
     return made + [record("x", case, (dice, dice), 0.1, **clean) for case, dice in (("a", 0.8), ("b", 0.4))]
 
 
@@ -52,6 +54,9 @@ def records():
         ("robust_accuracy@0.1 >= 0.5", 0.5, True),
         ("robust_dice@0.2 >= 0.1", None, False),  # was not measured
         ("robust_dice@0.1 <= 0.7", 0.6, True),
+        ("noise_dice@0.1 >= 0.85", 0.85, True),
+        ("gaussian_dice@0.1 >= 0.9", 0.85, False),
+        ("gaussian_dice@0.2 >= 0.1", None, False),
     ],
 )
 def test_the_verdict(text, value, met):

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from voxward.core.progress import silent
 from voxward.engine.engine import InProcess
 from voxward.engine.settings import settle
 from voxward.robustness.record import Record
+from voxward.robustness.skipped import NotApplicable, Skipped, skipped_notes
 from voxward.robustness.store import RecordStore, StoredWork
 from voxward.robustness.unit import Unit, safe_name
 
@@ -188,3 +190,29 @@ def test_settings_must_stay(tmp_path: Path) -> None:
         assert part in str(error.value)
     assert "norm" not in str(error.value)
     assert "models" not in str(error.value)
+
+
+def test_what_means_nothing_on_a_case_is_finished_and_has_no_record(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    units = [Unit("m", name, case, 0.1, 0) for name in ("gaussian", "rician") for case in "ab"]
+
+    def run(unit: Unit) -> Sequence[Record]:
+        if (unit.attack, unit.case) == ("rician", "b"):
+            raise NotApplicable("it has intensities below 0")
+        return result(unit)
+
+    do(store, units, run)
+    do(store, units, lambda unit: pytest.fail("a unit that was left out is finished"))
+    assert [(r.attack, r.case) for r in store.read_all()] == [("gaussian", "a"), ("gaussian", "b"), ("rician", "a")]
+    (skipped,) = store.skipped()
+    assert skipped == Skipped("m", "b", "rician", 0.1, "it has intensities below 0")
+    assert skipped_notes([skipped, replace(skipped, case="gone")], "abc") == (
+        "rician of m is not over 1 case of 3 (b): it has intensities below 0",
+    )
+
+
+def test_records_of_one_case_are_found(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    do(store, UNITS, result)
+    assert store.of_case("m", "b") == tuple(r for r in store.read_all() if r.case == "b")
+    assert store.of_case("m", "[b]") == store.of_case("n", "b") == ()

@@ -7,64 +7,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from tests.core.test_plan import PLAN
 from tests.robustness.build import a_bench, records_of
+from tests.robustness.lesion import lesion_case, lesion_predictor
 from voxward.attacks.budget import Budget
 from voxward.attacks.registry import create
 from voxward.attacks.threat import ThreatModel
-from voxward.core.case import Case, Scaling
-from voxward.core.labels import LabelSet
-from voxward.core.plan import ChannelPlan
-from voxward.core.recipe import Inference
-from voxward.data.io import read_image, write_image, write_label
+from voxward.core.case import Scaling
+from voxward.data.io import read_image
 from voxward.data.stored_values import as_stored
-from voxward.pipeline.predictor import Predictor
 from voxward.robustness import subject as subject_module
 from voxward.robustness.protocol import Protocol, Threat
 from voxward.robustness.sanity import sanity
 from voxward.robustness.subject import patch_subject, volume_subject
-from voxward.runs.folder import TrainedModel
-from voxward.runs.postprocess import PostProcess
 from voxward.systems.run import RunSystem
 from voxward.systems.system import Freeze
 
-SHAPE = (24, 24, 20)
-SPACING = (1.0, 1.0, 1.0)
-WINDOW = (16, 16, 16)
 THREAT = ThreatModel(0.0)
-
-
-class Threshold(nn.Module):
-    """Lesion where the normalised intensity is above 1.5."""
-
-    def forward(self, x):
-        return torch.cat([torch.zeros_like(x[:, :1]), 3 * (x[:, :1] - 1.5)], 1)
 
 
 @pytest.fixture
 def predictor():
-    plan = replace(
-        PLAN, spacing=SPACING, spline_order=(3, 3, 3), window_size=WINDOW, patch_size=WINDOW, crop_nonzero=True,
-        labels=LabelSet(("background", "lesion"), (0, 1)), min_object_mm3=(0.0,), channels=(ChannelPlan("MRI", "mr"),),
-    )  # fmt: skip
-    return Predictor(
-        TrainedModel(plan, Inference(0.5, "gaussian", ()), Threshold(), PostProcess()), torch.device("cpu"), "fp32"
-    )
-
-
-def _case(folder, kind=np.int16, affine=None, shape=SHAPE, scale=1.0, scaling=None):
-    """A brain of about 500 with a lesion of about 900 in air that is exactly 0; scaling: of its file."""
-    random, place = np.random.default_rng(0), np.indices(SHAPE) - np.array([12, 12, 10])[:, None, None, None]
-    brain, lesion = ((place**2).sum(0) < r**2 for r in (9, 4))
-    array = np.where(brain, random.normal(500, 60, SHAPE), 0.0) + np.where(lesion, 400.0, 0.0)
-    stored = array * scale if scaling is None else np.rint((array - scaling.intercept) / scaling.slope)
-    write_image(folder / "image.nii", stored.astype(kind)[None], np.eye(4), scaling)
-    label = np.zeros(shape, np.uint8)
-    label[:24, :24, :20] = lesion[: shape[0]]
-    write_label(folder / "label.nii", label, np.eye(4) if affine is None else affine)
-    return Case("one", (folder / "image.nii",), folder / "label.nii")
+    return lesion_predictor()
 
 
 def _records(predictor, case, attacks=("pgd-ce", "apgd-dice", "square"), eps=(8 / 255,)):
@@ -74,7 +38,7 @@ def _records(predictor, case, attacks=("pgd-ce", "apgd-dice", "square"), eps=(8 
 
 def test_air_stays_air_so_that_the_file_is_read_as_it_was_attacked(predictor, tmp_path):
     """Were it perturbed, crop box and statistics would be others: noise alone would break the deployed pipeline."""
-    records = _records(predictor, _case(tmp_path))
+    records = _records(predictor, lesion_case(tmp_path))
     dice = {record.attack: (record.dice(), record.dice(deployed=True)) for record in records if record.eps < 0.5}
     assert dice["clean"][0] > 0.9
     # Noise is no attack; statistics of perturbed voxels may move a voxel or two of the lesion's rim.
@@ -86,7 +50,7 @@ def test_air_stays_air_so_that_the_file_is_read_as_it_was_attacked(predictor, tm
 
 def test_an_attack_that_follows_the_statistics_says_what_its_file_says(predictor, tmp_path):
     """What is above so many standard deviations is lesion: the attack moves these as well."""
-    case = _case(tmp_path, np.float32)
+    case = lesion_case(tmp_path, np.float32)
     target = volume_subject(RunSystem(predictor), case, THREAT).target
     lowest = {}
     for statistics in ("frozen", "live"):
@@ -108,7 +72,9 @@ def test_air_that_may_be_perturbed_breaks_the_control(predictor, tmp_path, monke
     """The check that would have said so."""
 
     monkeypatch.setattr(subject_module, "ThreatModel", lambda *given: ThreatModel(*given[:-1]))
-    findings = {finding.name: finding.passed for finding in sanity(_records(predictor, _case(tmp_path), ("fgsm-ce",)))}
+    findings = {
+        finding.name: finding.passed for finding in sanity(_records(predictor, lesion_case(tmp_path), ("fgsm-ce",)))
+    }
     assert findings["noise control"] is False
 
 
@@ -116,13 +82,13 @@ def test_a_label_elsewhere_is_refused(predictor, tmp_path):
     flipped = np.diag([-1.0, 1.0, 1.0, 1.0])
     for build in (volume_subject, patch_subject):
         with pytest.raises(ValueError, match="case 'one': the label lies elsewhere"):
-            build(RunSystem(predictor), _case(tmp_path, affine=flipped), THREAT)
+            build(RunSystem(predictor), lesion_case(tmp_path, affine=flipped), THREAT)
         with pytest.raises(ValueError, match="case 'one': the label has shape"):
-            build(RunSystem(predictor), _case(tmp_path, shape=(25, 24, 20)), THREAT)
+            build(RunSystem(predictor), lesion_case(tmp_path, shape=(25, 24, 20)), THREAT)
 
 
 def test_a_bad_volume_is_named(predictor, tmp_path):
-    case = _case(tmp_path, np.float32, scale=np.nan)
+    case = lesion_case(tmp_path, np.float32, scale=np.nan)
     with pytest.raises(ValueError, match=r"case 'one'.*NaN"):
         volume_subject(RunSystem(predictor), case, THREAT)
 
@@ -130,7 +96,7 @@ def test_a_bad_volume_is_named(predictor, tmp_path):
 @pytest.mark.parametrize("scale", [1.0, 2.0**17])
 def test_whole_numbers_of_any_size_are_attacked_and_written(predictor, tmp_path, scale):
     """Beyond 2 ** 24 the attack computes in float64, the network in its own type."""
-    records = _records(predictor, _case(tmp_path, np.int32, scale=scale), ("apgd-dice",))
+    records = _records(predictor, lesion_case(tmp_path, np.int32, scale=scale), ("apgd-dice",))
     found = {record.attack: record for record in records}
     assert found["clean"].dice() > 0.9
     assert found["clean"].deployed == found["clean"].clean
@@ -138,7 +104,7 @@ def test_whole_numbers_of_any_size_are_attacked_and_written(predictor, tmp_path,
 
 
 def test_a_constant_channel_can_be_attacked(predictor, tmp_path):
-    case = _case(tmp_path, scale=0.0)
+    case = lesion_case(tmp_path, scale=0.0)
     for build in (volume_subject, patch_subject):
         (low, high), *_ = build(RunSystem(predictor), case, THREAT).threat.bounds
         assert low < high
@@ -176,7 +142,7 @@ def test_scaled_files_hold_steps_towards_the_reference():
 
 @pytest.mark.parametrize("scaling", [Scaling("int16", 1.0, -1024.0), Scaling("uint16", 0.75, -30.0)])
 def test_a_file_of_scaled_integers_is_attacked_as_one(predictor, tmp_path, scaling):
-    case = _case(tmp_path, scaling.kind, scaling=scaling)
+    case = lesion_case(tmp_path, scaling.kind, scaling=scaling)
     subject, source = volume_subject(RunSystem(predictor), case, THREAT), read_image(case.images)
     assert subject.threat.limits == scaling.limits
     clean = subject.deploy(subject.volume[0].numpy(), None)
@@ -195,7 +161,7 @@ def test_a_file_of_scaled_integers_is_attacked_as_one(predictor, tmp_path, scali
 
 
 def test_attacks_on_scaled_integers_stay_in_the_ball(predictor, tmp_path):
-    records = _records(predictor, _case(tmp_path, scaling=Scaling("int16", 2.0, -1024.0)), ("apgd-dice",))
+    records = _records(predictor, lesion_case(tmp_path, scaling=Scaling("int16", 2.0, -1024.0)), ("apgd-dice",))
     assert all(record.written <= record.eps * (1 + 1e-5) for record in records if record.attack != "clip")
     found = {record.attack: record for record in records}
     assert found["clean"].deployed == found["clean"].clean
@@ -204,7 +170,7 @@ def test_attacks_on_scaled_integers_stay_in_the_ball(predictor, tmp_path):
 
 def test_the_books_say_what_was_computed_in(predictor, tmp_path):
     """A patch is attacked in float32, whatever the predictor does."""
-    case = _case(tmp_path)
+    case = lesion_case(tmp_path)
     for mode, precision in (("patch", "fp32"), ("volume", "bf16")):
         protocol = Protocol("test", attacks=("fgsm-ce",), threat=Threat((8 / 255,)), mode=mode)
         worker = a_bench({"m": RunSystem(replace(predictor, precision="bf16"))}, [case], protocol)

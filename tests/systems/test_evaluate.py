@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from voxward.core.case import Case, Dataset
-from voxward.core.errors import CasesFailed
+from voxward.core.errors import CasesFailed, UserError
 from voxward.core.labels import LabelSet
 from voxward.metrics.policies import Scoring
 from voxward.metrics.registry import METRICS
@@ -74,7 +75,7 @@ def test_a_folder_scores_as_its_arrays_do(folder: Path) -> None:
     )
     scored = [score_case(f"case_{n}", *maps(n), SPACING, LABELS, Scoring("one", 1.5)) for n in range(3)]
     assert result == summarise_cases(scored, Scoring("one", 1.5))
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
     # File value 4 is the class of index 1.
     assert result.cases[0].classes["organ"].truth_voxels == int((maps(0)[0] == 1).sum())
 
@@ -167,3 +168,49 @@ def test_a_real_label_against_itself(data_root: Path) -> None:
     result = evaluate_pairs([("self", truth, truth)], labels, workers=1)
     for scores in result.cases[0].classes.values():
         assert [scores[metric] for metric in METRICS] == [1.0, 1.0, 1.0, 1.0, 0.0, 1.0]
+
+
+EXTRA = {"hd95_mm": 2.0, "nsd": 0.9, "iou": 0.4, "sensitivity": 0.5, "specificity": 0.99}
+
+
+def _stored(*dice: float | None) -> dict[str, Any]:
+    cases = [
+        {"id": f"c{n}", "classes": {"liver": {"dice": value, **EXTRA, "truth_voxels": 3, "predicted_voxels": 4}}}
+        for n, value in enumerate(dice)
+    ]
+    return {"policy": "ignore", "nsd_tolerance_mm": 2.0, "nsd": "voxels", "cases": cases}
+
+
+def test_an_evaluation_is_read_back_from_its_data() -> None:
+    data = _stored(0.25, 0.75, None) | {"failed": [{"id": "x", "reason": "no header"}], "foreground": "ignored"}
+    found = Evaluation.from_data(data, "metrics.json")
+    assert found.foreground is not None
+    assert (found.foreground.mean, found.foreground.n, found.foreground.left_out) == (0.5, 2, 1)
+    assert [(failure.case, failure.reason) for failure in found.failed] == [("x", "no header")]
+    assert Evaluation.from_data(found.to_data(), "again") == found
+
+
+def test_data_of_an_older_version_are_read() -> None:
+    """Version 0.1 wrote no definition of the surface Dice, and knew fewer metrics."""
+    data = _stored(0.25)
+    del data["nsd"], data["cases"][0]["classes"]["liver"]["nsd"]
+    found = Evaluation.from_data(data, "metrics.json")
+    assert found.scoring.nsd == "voxels"
+    assert found.means["nsd"] is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        3,
+        {},
+        _stored(),
+        _stored(0.5) | {"policy": "magic"},
+        _stored(0.5) | {"cases": [{"id": "a"}]},
+        {"cases": [{"id": "a", "classes": {"x": {}}}, {"id": "b", "classes": {"y": {}}}]},
+    ],
+    ids=["a number", "nothing", "no case", "an unknown policy", "no classes", "other classes"],
+)
+def test_what_is_no_evaluation_is_refused(data: Any) -> None:
+    with pytest.raises(UserError):
+        Evaluation.from_data(data, "metrics.json")

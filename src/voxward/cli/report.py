@@ -15,6 +15,7 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
     add("folders", nargs="+", metavar="FOLDER", help="folders of voxward attack, train, harden, search or cv")
     add("--out", default="report.html", help="the HTML file (default report.html)")
     add("--card", metavar="FILE", help="also write a model card as Markdown, with the fields that Hugging Face reads")
+    add("--figures", metavar="DIR", help="also write every figure as SVG and PDF, in the size of a paper's columns")
     add("--title", default="", help="the heading of the page")
     add(
         "--embed", default="auto", choices=("auto", "all", "none"),
@@ -33,6 +34,8 @@ def report(arguments: Arguments) -> int:
     console.print(f"report: {escape(str(page))}", soft_wrap=True)
     if arguments.card is not None:
         console.print(f"model card: {escape(arguments.card)}", soft_wrap=True)
+    if arguments.figures is not None:
+        console.print(f"figures: {escape(arguments.figures)}", soft_wrap=True)
     return 0
 
 

@@ -140,7 +140,9 @@ def show(result: AttackReport) -> int:
         over = f", and {counted(verdict.failed, 'case')} failed" if verdict.failed else ""
         text = f"{word}: {escape(verdict.requirement)}: it {value} for {escape(verdict.system)}{over}"
         console.print(text, soft_wrap=True)
-    console.print(f"records, tables, figures and the page report.html: {escape(str(result.out))}", soft_wrap=True)
+    page = (result.out / "report.html").is_file()
+    written = "records, tables, figures and the page report.html" if page else "records, tables and figures"
+    console.print(f"{written}: {escape(str(result.out))}", soft_wrap=True)
     if not result.trustworthy:
         return 1
     return 0 if result.met else UNMET

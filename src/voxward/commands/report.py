@@ -15,6 +15,7 @@ def write_report(
     *,
     out: Path | str = PAGE,
     card: Path | str | None = None,
+    figures: Path | str | None = None,
     look: Look = Look(),
     overwrite: bool = False,
 ) -> Path:
@@ -28,6 +29,8 @@ def write_report(
         out: The HTML file. Volumes that are not inside it go into a folder beside it, such as `report-files`.
         card: A Markdown file for a model card of the systems that were attacked, with the fields that Hugging Face
             reads; None: no card.
+        figures: A folder for every chart and panel of the page as SVG and PDF, in the size of a paper's columns; None:
+            none.
         look: The title, which volumes are inside the page, and where the dataset lies if it was moved.
         overwrite: Replace a file that voxward did not write, or that was edited since.
 
@@ -35,8 +38,8 @@ def write_report(
         The HTML file.
 
     Raises:
-        UserError: A folder does not exist, `out` is no HTML file, `card` is no Markdown file or about no attack, or a
-            file must not be replaced.
+        UserError: A folder does not exist, `out` is no HTML file, `card` is no Markdown file or about no attack, there
+            is nothing to draw, or a file must not be replaced.
 
     Example:
         >>> import voxward
@@ -51,4 +54,5 @@ def write_report(
     sheet = None if card is None else Path(card)
     if sheet is not None and sheet.suffix.lower() not in (".md", ".markdown"):
         raise UserError(f"card must be a file that ends with .md, got {card}")
-    return write_page([Path(folder) for folder in given], target, look, overwrite, sheet)
+    drawn = None if figures is None else Path(figures)
+    return write_page([Path(folder) for folder in given], target, look, overwrite, sheet, drawn)

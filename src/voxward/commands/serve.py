@@ -1,4 +1,4 @@
-"""voxward serve: show a report in a browser, with volumes that are too large to lie inside the page."""
+"""voxward serve: show a report in a browser, with the volumes that lie beside the page."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def serve(
 ) -> Serving:
     """Serve a report to the browser of this machine, with the volumes that lie beside the page.
 
-    A page that was opened from disk cannot read files beside it; one that is served can. By default only programs of
-    this machine reach the server. Files whose names begin with a dot, links that lead outside and lists of files are
-    never given out, and nothing is changed.
+    A report opens from disk, too; this is for one that lies on another machine, and for a folder of results. By default
+    only programs of this machine reach the server. Files whose names begin with a dot, links that lead outside and
+    lists of files are never given out, and nothing is changed.
 
     Args:
         path: A report (`.html`), of which the page and its folder `NAME-files` are given out; or a folder, of which

@@ -11,12 +11,15 @@ from typing import Any
 
 from voxward.core.errors import Failure, UserError
 from voxward.core.structure import from_data
-from voxward.core.wording import counted, eps_text
+from voxward.core.wording import counted
 from voxward.report.source_files import attempt, few, read_mapping, read_mapping_if_there, sentence
+from voxward.robustness.description import PROTOCOL
+from voxward.robustness.eps import eps_texts
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.require import Verdict, judge_requirements
 from voxward.robustness.sanity import STANDARD, Finding, sanity
+from voxward.robustness.skipped import Skipped
 from voxward.robustness.store import RecordStore
 from voxward.robustness.trials.attack import ensembles
 
@@ -35,11 +38,13 @@ class AttackSource:
         verdicts: Whether each system meets each requirement.
         failed: The cases that failed; no figure is over them.
         command: The command or the call that wrote the folder; empty where it is not known.
+        groups: The groups of attacks by name, as the folder lists them; None where it does not.
         digests: The fingerprint of each case's files, by its id, where the folder holds them.
         dataset: The name of the dataset's folder; empty where it is not known.
         seen: The ids of the cases that a system was trained on.
         left_out: The ids of cases that were left out, because a system was trained on them.
         name: What the page calls it; empty: the name of the folder.
+        skipped: The trials that mean nothing on a case, each with the reason.
     """
 
     folder: Path
@@ -51,11 +56,13 @@ class AttackSource:
     verdicts: tuple[Verdict, ...] = ()
     failed: tuple[Failure, ...] = ()
     command: str = ""
+    groups: Mapping[str, tuple[str, ...]] | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
     dataset: str = ""
     seen: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     name: str = ""
+    skipped: tuple[Skipped, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -80,6 +87,8 @@ class AttackSource:
     @property
     def asked(self) -> dict[str, tuple[str, ...]]:
         """The groups of attacks by name that the protocol asks for, also those that were not run yet."""
+        if self.groups is not None:
+            return dict(self.groups)
         if self.protocol is None:
             return {}
         classes = max((len(record.classes) for record in self.records), default=1) + 1
@@ -103,7 +112,8 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
         problems: Gets a sentence for everything that is missing, damaged or unknown.
     """
     settings = _settings(folder, problems)
-    protocol, command = _protocol(folder, settings, problems)
+    description = read_mapping_if_there(folder / PROTOCOL, problems) or {}
+    protocol = _protocol(folder, settings, description, problems)
     checked = read_mapping_if_there(folder / "sanity.json", problems) or {}
     described = read_mapping_if_there(folder / "cases.json", problems) or {}
     failed = _failed(folder, checked, problems)
@@ -114,8 +124,11 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
     source = AttackSource(
         folder, records, protocol, _systems(settings), case_ids,
         findings=sanity(records, STANDARD if protocol is None else protocol.sanity),
-        verdicts=_verdicts(protocol, records, len(failed)), failed=failed, command=command,
+        verdicts=_verdicts(protocol, records, len(failed)), failed=failed, command=str(description.get("command", "")),
+        groups=_groups(description),
         digests={id: str(digest) for id, digest in cases.items()} if isinstance(cases, Mapping) else {},
+        # What cannot be read is among the problems already.
+        skipped=attempt(RecordStore(folder).skipped, []) or (),
         dataset=Path(str(described.get("dataset", ""))).name, seen=_ids(checked, "seen"),
         left_out=_ids(checked, "left_out"),
     )  # fmt: skip
@@ -143,21 +156,25 @@ def _systems(settings: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def _protocol(folder: Path, settings: Mapping[str, Any], problems: list[str]) -> tuple[Protocol | None, str]:
-    """The protocol and the command; folders of before have only a part of the protocol, among the settings."""
-    path = folder / "protocol.json"
-    found = read_mapping_if_there(path, problems) or {}
-    command = str(found.get("command", ""))
-    before = settings.get("protocol")
-    if isinstance(before, Mapping) and "require" not in before:
-        before = {**before, "require": _required(folder, problems)}
-    for data, file in ((found.get("protocol"), path), (before, folder / "settings.json")):
+def _protocol(
+    folder: Path, settings: Mapping[str, Any], description: Mapping[str, Any], problems: list[str]
+) -> Protocol | None:
+    """The protocol; folders of before have only a part of it, among the settings."""
+    for data, name in ((description.get("protocol"), PROTOCOL), (settings.get("protocol"), "settings.json")):
         whole = {"name": "", **data} if isinstance(data, Mapping) else data
-        lead = f"How robustness was measured is not known from {file.name}: "
-        read = partial(from_data, Protocol, whole, str(file))
+        read = partial(from_data, Protocol, whole, str(folder / name))
+        lead = f"How robustness was measured is not known from {name}: "
         if data is not None and (protocol := attempt(read, problems, lead)) is not None:
-            return protocol, command
-    return None, command
+            return protocol
+    return None
+
+
+def _groups(description: Mapping[str, Any]) -> dict[str, tuple[str, ...]] | None:
+    """The groups of attacks, where the folder lists them in the form that voxward gives them."""
+    found = description.get("ensembles")
+    if not isinstance(found, Mapping) or not all(isinstance(members, list) for members in found.values()):
+        return None
+    return {name: tuple(map(str, members)) for name, members in found.items()}
 
 
 @dataclass(frozen=True)
@@ -246,8 +263,8 @@ def _not_run(source: AttackSource) -> Iterator[str]:
     for group, members in source.asked.items():
         if lacking := [name for name in members if name not in run]:
             yield f"{source.folder} has no results of these attacks of the group {group}: {few(lacking)}"
-    unit = source.protocol.threat.unit
-    if lacking := [eps_text(eps, unit) for eps in source.protocol.threat.eps if not _holds(sizes, eps)]:
+    text = eps_texts(attacks or source.records)
+    if lacking := [text(eps) for eps in source.protocol.threat.eps if not _holds(sizes, eps)]:
         yield f"{source.folder} has no results of an attack at eps {few(lacking)}"
 
 
@@ -260,6 +277,7 @@ def _gaps(source: AttackSource) -> Iterator[str]:
     cases = defaultdict[str, set[str]](set)
     done = defaultdict[tuple[str, str, float], set[str]](set)
     sizes = {record.eps for record in source.records if record.kind == "attack"}
+    text = eps_texts(source.records)
     for record in source.records:
         cases[record.model].add(record.case)
         if record.kind == "attack" or record.attack == CLEAN:
@@ -267,7 +285,7 @@ def _gaps(source: AttackSource) -> Iterator[str]:
     for model, attack in dict.fromkeys((model, attack) for model, attack, _ in done):
         for eps in (0.0,) if attack == CLEAN else sorted(sizes):
             for case in sorted(cases[model] - done.get((model, attack, eps), set())):
-                size = "" if attack == CLEAN else f" at eps {eps_text(eps, source.records[0].threat.unit)}"
+                size = "" if attack == CLEAN else f" at eps {text(eps)}"
                 yield f"{attack} on {case}{size} ({model})"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ _COLUMNS = 4
 _LETTER_INCHES = 0.062
 _TICK_INCHES = 0.44
 _NAME_LENGTH = 40
+# A name may hold such characters; a file of XML may not.
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
@@ -48,21 +51,23 @@ def chart_figure(chart: Chart, titled: bool = True) -> Any:
     width = COLUMN_INCHES if columns == 1 else PAGE_INCHES
     lines = _named(panels)
     across = _legend_columns([name for name, _ in lines], width)
-    below = 0.16 * math.ceil(len(lines) / across) + 0.1 if len(lines) > 1 else 0.0
-    height = min(0.78 * width / columns, 2.6) + 0.25
-    figure = Figure(figsize=(width, rows * height + 0.3 + below), layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    below = 0.15 * math.ceil(len(lines) / across) + 0.1 if len(lines) > 1 else 0.0
+    above = rows * (min(0.78 * width / columns, 2.6) + 0.25) + 0.3
+    figure: Any = Figure(figsize=(width, above + below), layout="constrained")
+    # The legend has a place of its own, where it covers neither figures nor names.
+    upper, lower = figure.subfigures(2, 1, height_ratios=(above, below)) if below else (figure, None)
+    axes = list(upper.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for unused in axes[len(panels) :]:
         unused.remove()
     if titled:
-        figure.suptitle(shortened(chart.title, int(width / _LETTER_INCHES * 0.9)))
+        upper.suptitle(shortened(chart.title, int(width / _LETTER_INCHES * 0.9)))
     for place, (axis, panel) in enumerate(zip(axes, panels, strict=False)):
         _draw_panel(axis, panel, chart, width / columns)
         axis.set_ylabel(chart.y.name if place % columns == 0 else "")
-    figure.supxlabel(chart.x.name, fontsize="medium")
-    if len(lines) > 1:
+    upper.supxlabel(chart.x.name, fontsize="medium")
+    if lower is not None:
         handles, names = [_handle(line) for _, line in lines], [name for name, _ in lines]
-        figure.legend(handles, names, loc="outside lower center", ncols=across)
+        lower.legend(handles, names, loc="center", ncols=across)
     return figure
 
 
@@ -75,7 +80,6 @@ def inline_svg(chart: Chart) -> Markup:
     return Markup(_inlined(figure_svg(chart_figure(chart, titled=False)), chart.name, chart.title))
 
 
-@styled()
 def figure_svg(figure: Any) -> bytes:
     """Return a matplotlib figure as the content of an SVG file.
 
@@ -84,7 +88,7 @@ def figure_svg(figure: Any) -> bytes:
     """
     stream = io.BytesIO()
     write(figure, stream, "svg")
-    return stream.getvalue()
+    return _NO_XML.sub("\ufffd", stream.getvalue().decode("utf-8")).encode("utf-8")
 
 
 def _inlined(svg: bytes, prefix: str, title: str) -> str:
@@ -194,4 +198,4 @@ def _named(panels: Sequence[Panel]) -> list[tuple[str, Line]]:
 
 def _legend_columns(names: Sequence[str], inches: float) -> int:
     longest = max((len(name) for name in names), default=1)
-    return max(1, min(len(names), int(inches / (longest * _LETTER_INCHES + 0.5))))
+    return max(1, min(len(names), int(inches / (longest * _LETTER_INCHES + 0.6))))

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from voxward.core.errors import UserError
-from voxward.core.wording import eps_text
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.benchmark import comparable
 from voxward.report.sources import AttackSource
-from voxward.robustness.record import NOISE
+from voxward.robustness.eps import eps_texts
+from voxward.robustness.record import EQUAL_NOISE, NOISE
 from voxward.robustness.summary import View
 
-NOISES = (NOISE, "gaussian", "rician")
+NOISES = (NOISE, *EQUAL_NOISE)
 """The controls that are random noise: of the largest size in every voxel, or as strong in all as the worst attack."""
 # A case that keeps less than this share of its own Dice is called lost.
 _KEPT = 0.5
@@ -153,7 +153,7 @@ def _at(view: View, model: str, clean: Mapping[str, float], eps: float) -> AtSiz
     if attack is None:
         return None
     found = {name: _change(_control_dice(view, name, eps), clean) for name in NOISES}
-    text = eps_text(eps, view.records[0].threat.unit)
+    text = eps_texts(view.records, alone=True)(eps)
     return AtSize(eps, text, attack, {name: change for name, change in found.items() if change is not None})
 
 

@@ -66,6 +66,8 @@ def dice_over_eps(
             for number, model in enumerate(view.models)
         )
         panels.append(Panel(title, lines, shown=place in fallen))
+    if len(classes) == 1 and not any(None in record.clean + record.adversarial for record in records):
+        panels = [Panel(classes[0], means)]  # the same figures
     notes = [words["worst_over"].format(attacks=group), words["bands"]]
     if len(shown) < len(view.models):
         notes.append(words["some_systems"].format(shown=len(shown), count=len(view.models)))

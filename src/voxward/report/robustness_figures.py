@@ -1,4 +1,4 @@
-"""Pictures of robustness: Dice over eps and over evaluations, and what an attack does to a case. PNG files."""
+"""Pictures of robustness: Dice over eps and over evaluations, and what an attack does to a case."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from voxward.core.errors import UserError
 from voxward.report.chart_figure import write_chart
-from voxward.report.palette import DIVERGING, IMAGE_TEXT
+from voxward.report.html.strings import STRINGS
+from voxward.report.palette import DIVERGING
 from voxward.report.robustness_charts import dice_over_eps, dice_over_evaluations
-from voxward.report.slices import Picture, Slice, draw, grid_of, legend, turn
+from voxward.report.slices import Picture, Slice, draw, grid_of, legend, paper, turn
 from voxward.report.style import save, styled
 from voxward.robustness.record import Record
 
@@ -51,18 +52,37 @@ def iterations_figure(path: Path, records: Sequence[Record], eps: float | None =
     write_chart(dice_over_evaluations(records, eps), path)
 
 
+def panel_figure(path: Path, clean: Picture, attacked: Picture, title: str, unit: str = "") -> None:
+    """Draw an attack on a case in the axial slice with the most foreground; see `attack_panel_figure`.
+
+    Args:
+        path: The file: PNG, SVG or PDF, by its suffix.
+        clean: The image, its truth and its segmentation.
+        attacked: The adversarial image and its segmentation, with the same truth.
+        title: Heading of the figure.
+        unit: The unit of the intensities, such as HU; empty where it is not known.
+
+    Raises:
+        UserError: The shapes differ, or there is no truth.
+    """
+    save(attack_panel_figure(clean, attacked, title, unit), path)
+
+
 @styled()
-def panel_figure(path: Path, clean: Picture, attacked: Picture, title: str) -> None:
-    """Draw an attack on a case in the axial slice with the most foreground, as PNG.
+def attack_panel_figure(clean: Picture, attacked: Picture, title: str, unit: str = "") -> Any:
+    """Return a figure of an attack on a case in the axial slice with the most foreground.
 
     Columns are the image, the perturbation (signed, in colours that span its largest value over the volume), the
     truth, and the segmentations without and under attack.
 
     Args:
-        path: The file.
         clean: The image, its truth and its segmentation.
         attacked: The adversarial image and its segmentation, with the same truth.
-        title: Heading of the figure.
+        title: Heading of the figure; empty: none.
+        unit: The unit of the intensities, such as HU; empty where it is not known.
+
+    Returns:
+        The matplotlib figure, as wide as the page of a paper.
 
     Raises:
         UserError: The shapes differ, or there is no truth.
@@ -71,33 +91,36 @@ def panel_figure(path: Path, clean: Picture, attacked: Picture, title: str) -> N
         raise UserError(f"both images must have the shape {clean.image.shape}, got {attacked.image.shape}")
     if clean.truth is None:
         raise UserError("a panel needs the truth")
-    view = clean.views[0]
     foreground = clean.truth > 0 if (clean.truth > 0).any() else clean.foreground | (attacked.prediction > 0)
-    before, after = (Slice.cut(view, picture, foreground) for picture in (clean, attacked))
+    before, after = (Slice.cut(clean.views[0], picture, foreground) for picture in (clean, attacked))
     delta = attacked.image.astype(np.float64) - clean.image.astype(np.float64)
-    largest = float(np.abs(delta).max())
-    columns = ["image", f"perturbation (±{largest:.3g})", "truth", "segmentation", "segmentation under attack"]
-    figure, axes = grid_of([before], columns, title)
-    image, perturbation, truth, segmentation, struck = axes[0]
+    words = STRINGS["charts"]
+    columns = [words[f"panel_{name}"] for name in ("image", "change", "truth", "clean", "attacked")]
+    sheet = paper(len(columns))
+    figure, axes = grid_of([before], columns, title, sheet)
+    image, change, truth, segmentation, struck = axes[0]
     draw(image, "image", before, clean.intensities)
-    _draw_perturbation(perturbation, turn(delta, before.axis, before.index), before, largest)
+    largest = float(np.abs(delta[np.isfinite(delta)]).max(initial=0.0))
+    _draw_change(change, turn(delta, before.axis, before.index), before, largest, words[f"panel_{unit or 'raw'}"])
     draw(truth, "truth", before, clean.intensities)
     draw(segmentation, "prediction", before, clean.intensities)
     draw(struck, "prediction", after, clean.intensities)
-    legend(figure, clean.labels, sorted({*before.classes, *after.classes}), False)
-    save(figure, path)
+    legend(figure, clean.labels, sorted({*before.classes, *after.classes}), False, sheet)
+    return figure
 
 
-def _draw_perturbation(axis: Any, delta: np.ndarray, part: Slice, largest: float) -> None:
-    """Red is brighter than before, blue darker; all of an unchanged image is white."""
-    limit = max(largest, 1e-12)
-    axis.imshow(
+def _draw_change(axis: Any, delta: np.ndarray, part: Slice, largest: float, unit: str) -> None:
+    """A signed change and the scale of its colours; all of an unchanged image is white."""
+    limit = largest or 1.0
+    shown = axis.imshow(
         delta, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect=part.height / part.width, interpolation="nearest"
     )
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     part.enlarge(axis)
-    axis.text(
-        0.5, -0.02, "red: brighter, blue: darker", transform=axis.transAxes, color=IMAGE_TEXT, ha="center", va="top",
-        fontsize=8,
-    )  # fmt: skip
+    bar = axis.figure.colorbar(shown, cax=axis.inset_axes((0.0, -0.12, 1.0, 0.05)), orientation="horizontal")
+    ends = (-limit, 0.0, limit)
+    bar.set_ticks(ends, labels=[f"{value:+.3g}" if value else "0" for value in ends])
+    bar.ax.tick_params(labelsize="small", length=2)
+    bar.ax.set_xlabel(unit, fontsize="small")
+    bar.outline.set_linewidth(0.5)

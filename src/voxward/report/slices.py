@@ -13,7 +13,8 @@ import numpy as np
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.types import Float3
-from voxward.report.palette import FAULTS, IMAGE_BACKGROUND, IMAGE_TEXT, class_colour
+from voxward.report.palette import FAULTS, IMAGE_BACKGROUND, IMAGE_TEXT, INK, class_colour
+from voxward.report.style import PAGE_INCHES
 
 Letters = tuple[str, str, str, str]
 """The patient's directions at the left, right, bottom and top of the picture."""
@@ -26,7 +27,39 @@ VIEWS: tuple[View, ...] = (
     ("coronal", 1, ("R", "L", "I", "S")),
     ("sagittal", 0, ("A", "P", "I", "S")),
 )
-_PANEL_INCHES = 3.0
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What a figure of slices is drawn on.
+
+    Attributes:
+        background: The colour of the ground.
+        text: The colour of letters on it.
+        inches: The width of a panel.
+        sizes: The sizes of title, headings, and other letters, in points.
+        dpi: Pixels per inch where the figure is made of pixels.
+    """
+
+    background: str = IMAGE_BACKGROUND
+    text: str = IMAGE_TEXT
+    inches: float = 3.0
+    sizes: tuple[float, float, float] = (13.0, 11.0, 10.0)
+    dpi: int = 110
+
+
+SCREEN = Sheet()
+
+
+def paper(columns: int) -> Sheet:
+    """Return a sheet as wide as the page of a paper.
+
+    Args:
+        columns: The number of panels beside each other.
+    """
+    return Sheet("#ffffff", INK, (PAGE_INCHES - 0.2) / columns, (9.0, 8.0, 7.0), 200)
+
+
 _OUTLINE_PIXELS = 700
 # The foreground's neighbourhood is enlarged where it takes less than this share of the slice's edges, up to a limit.
 _ZOOM_BELOW = 0.5
@@ -80,7 +113,10 @@ class Picture:
         """The intensity range from black to white: percentiles 1 and 99 of about a million voxels."""
         step = max(1, round((self.image.size / 1e6) ** (1 / 3)))
         sample = self.image[tuple(slice(None, None, step if length > step else 1) for length in self.image.shape)]
-        low, high = np.percentile(sample[np.isfinite(sample)].astype(np.float64), (1, 99))
+        known = sample[np.isfinite(sample)].astype(np.float64)
+        if not known.size:
+            return 0.0, 1.0
+        low, high = np.percentile(known, (1, 99))
         return float(low), float(max(high, low + 1e-6))
 
 
@@ -172,13 +208,14 @@ def turn(array: np.ndarray, axis: int, index: int) -> np.ndarray:
     return plane
 
 
-def grid_of(slices: Sequence[Slice], columns: Sequence[str], title: str) -> tuple[Any, Any]:
+def grid_of(slices: Sequence[Slice], columns: Sequence[str], title: str, sheet: Sheet = SCREEN) -> tuple[Any, Any]:
     """An empty figure with a row of panels per slice.
 
     Args:
         slices: The slices; each row is as high as its slice needs for one panel's width.
         columns: Headings of the columns.
-        title: Heading of the figure.
+        title: Heading of the figure; empty: none.
+        sheet: What it is drawn on.
 
     Returns:
         The matplotlib figure and its axes (rows, columns).
@@ -186,14 +223,16 @@ def grid_of(slices: Sequence[Slice], columns: Sequence[str], title: str) -> tupl
     from matplotlib.figure import Figure
 
     ratios = [min(max(part.size_mm[0] / part.size_mm[1], 0.35), 1.6) for part in slices]
-    size = (_PANEL_INCHES * len(columns) + 0.3, _PANEL_INCHES * sum(ratios) + 1.2)
-    figure = Figure(figsize=size, dpi=110, layout="constrained", facecolor=IMAGE_BACKGROUND)
+    size = (sheet.inches * len(columns) + 0.2, sheet.inches * sum(ratios) + (1.2 if title else 0.8))
+    figure = Figure(figsize=size, dpi=sheet.dpi, layout="constrained", facecolor=sheet.background)
     axes = figure.subplots(len(slices), len(columns), squeeze=False, height_ratios=ratios)
-    figure.suptitle(title, color=IMAGE_TEXT, fontsize=13)
+    large, middle, small = sheet.sizes
+    if title:
+        figure.suptitle(title, color=sheet.text, fontsize=large)
     for axis, name in zip(axes[0], columns, strict=True):
-        axis.set_title(name, color=IMAGE_TEXT, fontsize=11)
+        axis.set_title(name, color=sheet.text, fontsize=middle)
     for row, part in zip(axes, slices, strict=True):
-        row[0].set_ylabel(part.name, color=IMAGE_TEXT, fontsize=10)
+        row[0].set_ylabel(part.name, color=sheet.text, fontsize=small)
     return figure, axes
 
 
@@ -216,7 +255,7 @@ def draw(axis: Any, what: str, part: Slice, intensities: tuple[float, float]) ->
         part.enlarge(axis)
 
 
-def legend(figure: Any, labels: LabelSet, classes: Sequence[int], faults: bool) -> None:
+def legend(figure: Any, labels: LabelSet, classes: Sequence[int], faults: bool, sheet: Sheet = SCREEN) -> None:
     """Add the colours below a figure.
 
     Args:
@@ -224,21 +263,18 @@ def legend(figure: Any, labels: LabelSet, classes: Sequence[int], faults: bool) 
         labels: The names of the classes.
         classes: The class indices that are seen.
         faults: Whether the colours of the disagreement are seen, too.
+        sheet: What the figure is drawn on.
     """
     from matplotlib.patches import Patch
 
     entries = [Patch(color=class_colour(klass), label=labels.names[klass]) for klass in classes]
     if faults:
         entries += [Patch(color=colour, label=name) for name, colour in FAULTS[: labels.count]]
-    columns = min(len(entries), 7)
-    figure.legend(
-        handles=entries,
-        loc="outside lower center",
-        ncols=max(columns, 1),
-        frameon=False,
-        labelcolor=IMAGE_TEXT,
-        fontsize=10,
-    )
+    if entries:
+        figure.legend(
+            handles=entries, loc="outside lower center", ncols=min(len(entries), 7), frameon=False,
+            labelcolor=sheet.text, fontsize=sheet.sizes[2], handlelength=1.2,
+        )  # fmt: skip
 
 
 def _zoom(foreground: np.ndarray) -> tuple[int, int, int, int]:

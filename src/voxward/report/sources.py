@@ -163,7 +163,9 @@ def _is_system(folder: Path) -> bool:
 
 def _names(folders: Iterable[Path]) -> dict[Path, str]:
     """A name for each folder, its last part; with the parts above it where that would not tell it apart."""
-    parts = {folder: folder.resolve().parts for folder in folders}
+    # The name of a folder may hold bytes that are no text.
+    text = {folder: str(folder.resolve()).encode("utf-8", "replace").decode("utf-8") for folder in folders}
+    parts = {folder: Path(name).parts for folder, name in text.items()}
     # RUN/attack is where voxward attack writes by default.
     lengths = {folder: 2 if own[-1:] == ("attack",) else 1 for folder, own in parts.items()}
     while True:

@@ -28,7 +28,7 @@ _SCRIPTS = (
 _STYLE: dict[str, Any] = {
     "font.sans-serif": _SANS,
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "figure.titlesize": 9,
-    "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "legend.frameon": False,
+    "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "legend.frameon": False, "legend.handlelength": 3,
     "lines.linewidth": 1.5, "lines.markersize": 3, "axes.linewidth": 0.8,
     "axes.spines.top": False, "axes.spines.right": False, "grid.alpha": 0.25,
     "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": INK,
@@ -55,7 +55,6 @@ def styled() -> Iterator[None]:
         yield
 
 
-@styled()
 def save(figure: Any, path: Path) -> None:
     """Write a matplotlib figure as PNG, SVG or PDF, by the path's suffix. A file that is there is replaced at the end.
 
@@ -67,6 +66,7 @@ def save(figure: Any, path: Path) -> None:
         write(figure, unfinished, path.suffix[1:])
 
 
+@styled()
 def write(figure: Any, target: Any, form: str) -> None:
     """Write a matplotlib figure to a path or a binary stream.
 

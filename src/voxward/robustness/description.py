@@ -91,7 +91,7 @@ class AttackProtocol:
 
 
 def described_by(outputs: Outputs, bench: Bench, channels: Mapping[str, tuple[str, ...]], call: Invocation) -> None:
-    """Write both files. Cases of earlier calls, whose records are still there, stay in cases.json.
+    """Write both files.
 
     Args:
         outputs: The folder.
@@ -100,16 +100,11 @@ def described_by(outputs: Outputs, bench: Bench, channels: Mapping[str, tuple[st
         call: What was called.
 
     Raises:
-        UserError: A file there is not voxward's, or damaged.
+        UserError: A file there is not voxward's, or was edited.
     """
-    known = read_cases(outputs.folder)
-    found = attacked_cases(bench, channels)
-    if known is not None:
-        cases, systems = {**known.cases, **found.cases}, {**known.systems, **found.systems}
-        found = AttackedCases(found.dataset, cases, systems)
     classes = max(bench.target(model).classes for model in bench.sources)
     groups = ensembles(bench.protocol, classes, bench.surrogate is not None)
-    outputs.json(CASES, with_format(to_data(found)))
+    outputs.json(CASES, with_format(to_data(attacked_cases(bench, channels))))
     outputs.json(
         PROTOCOL, with_format(to_data(AttackProtocol(bench.protocol, groups, call.text, call.python, call.folder)))
     )

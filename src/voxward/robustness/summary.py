@@ -224,7 +224,7 @@ class View:
         Returns:
             One Dice per evaluation; empty where the attack keeps no history.
         """
-        chosen = [r for r in self.records if (r.model, r.attack, r.eps) == (model, attack, eps) and r.history]
+        chosen = self._courses.get((model, attack, eps), ())
         length = max((len(record.history) for record in chosen), default=0)
         rows = [(*r.history, *(r.history[-1],) * (length - len(r.history))) for r in chosen]
         return tuple(math.fsum(values) / len(values) for values in zip(*rows, strict=True))
@@ -266,6 +266,15 @@ class View:
         for record in self.records:
             if self._counts(record):
                 found.setdefault((record.model, record.eps), []).append(record)
+        return found
+
+    @cached_property
+    def _courses(self) -> Mapping[tuple[str, str, float], Sequence[Record]]:
+        """The records that keep a history, by model, attack and eps."""
+        found: dict[tuple[str, str, float], list[Record]] = {}
+        for record in self.records:
+            if record.history:
+                found.setdefault((record.model, record.attack, record.eps), []).append(record)
         return found
 
     @cached_property

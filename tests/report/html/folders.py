@@ -36,6 +36,7 @@ class Attacked:
     records: list[Record] = field(default_factory=list)
     cases: dict[str, dict] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+    orders: dict[str, list[int]] = field(default_factory=dict)
     shape: tuple[int, int, int] = (6, 7, 8)
     bounds: tuple[float, float] = (0.0, 100.0)
 
@@ -49,7 +50,7 @@ class Attacked:
             image_path.parent.mkdir(exist_ok=True)
             write_image(image_path, image, AFFINE)
             write_label(label_path, truth, AFFINE)
-        self.cases[case] = {"images": [str(image_path)], "label": str(label_path)}
+        self.cases[case] = {"images": [str(image_path)], "label": str(label_path), "order": None}
         self.digests[case] = digest_of([image_path, label_path])
         threat = ThreatModel(eps, bounds=(self.bounds,))
         common = {"model": model, "mode": "volume", "clean": (1.0, 0.5), "deployed_clean": (1.0, 0.5), "threat": threat}
@@ -66,7 +67,9 @@ class Attacked:
         """Write what describes the folder, and read it as the report does."""
         settings = {"protocol": {}, "cases": self.digests}
         (self.folder / "settings.json").write_text(json.dumps(with_format(settings)))
-        listed = {"labels": to_data(LABELS), "cases": self.cases, "channels": ["T1"]}
+        models = dict.fromkeys(record.model for record in self.records)
+        systems = {model: {"labels": to_data(LABELS), "channels": ["T1"], "orders": self.orders} for model in models}
+        listed = {"dataset": "", "cases": self.cases, "systems": systems}
         (self.folder / "cases.json").write_text(json.dumps(with_format(listed)))
         store = RecordStore(self.folder)
         for one in self.records:

@@ -9,12 +9,15 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 import voxward.report.html
 from tests.report.html.folders import attacked
 from voxward.report.html.case_rows import case_rows, size_groups
 from voxward.report.html.page import Setting, render
 from voxward.report.html.sections.cases import cases
 from voxward.report.sources import Sources, read_sources
+from voxward.robustness.record import Surface
 
 
 def section(folder, **setting):
@@ -89,8 +92,34 @@ def test_names_cannot_break_the_page(tmp_path):
     assert "<b>" not in text
 
 
-def test_groups_are_thirds_of_the_cases(tmp_path):
-    assert size_groups(case_rows(attacked(tmp_path).add("a").source())) == ()
+def test_groups_are_thirds_of_the_cases_by_the_smallest_structure(tmp_path):
+    source = attacked(tmp_path).add("a").source()
+    assert size_groups(case_rows(source)) == ()
+    # The sizes of two classes, clean Dice 0.75 everywhere, and the Dice under attack.
+    made = {"p": ((0.0, 9.0), 0.1), "q": ((5.0, 70.0), 0.2), "r": ((900.0, 30.0), 0.4), "s": ((2000.0, 60.0), 0.5)}
+    source = replace(source, records=tuple(
+        replace(r, case=case, truth_mm3=sizes, deployed=r.deployed if r.kind == "control" else (dice, dice))
+        for case, (sizes, dice) in made.items() for r in source.records
+    ))  # fmt: skip
+    rows = case_rows(source)
+    assert {row.case: row.group for row in rows} == {"q": "small", "p": "small", "r": "medium", "s": "large"}
+    small, medium, large = size_groups(rows)
+    assert (small.cases, small.largest_mm3, medium.largest_mm3, large.largest_mm3) == (2, 9.0, 30.0, 60.0)
+    assert small.attacked == pytest.approx(0.15)
+    assert (medium.attacked, large.attacked, large.clean) == (0.4, 0.5, 0.75)
+    assert cases(Sources(attacks=(source,)), Setting()).tables[0].small_first
+
+
+def test_surfaces_are_those_of_the_attack_that_hurt_most_at_the_largest_size(tmp_path):
+    folder = attacked(tmp_path).add("a").add("a", eps=0.2, dice=0.1)
+    assert not section(folder).tables[0].surfaces
+    folder.records = [
+        replace(r, clean_surface=Surface(1.0, 0.9), surface=Surface(r.eps * 100, None)) for r in folder.records
+    ]
+    table = section(folder).tables[0]
+    assert table.rows[0].surfaces("hd95_mm") == (1.0, 20.0)
+    assert table.rows[0].surfaces("nsd") == (0.9, None)
+    assert table.surfaces
 
 
 def test_the_library_of_the_viewer_is_in_the_page_unmodified_and_only_where_there_is_something_to_see(tmp_path):

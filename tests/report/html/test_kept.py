@@ -24,7 +24,7 @@ def test_a_case_is_found(tmp_path):
 
 def test_paths_may_be_relative_to_the_folder(tmp_path):
     folder = attacked(tmp_path).add("a")
-    folder.cases["a"] = {"images": ["../data/a-image.nii.gz"], "label": "../data/a-label.nii.gz"}
+    folder.cases["a"] = {"images": ["../data/a-image.nii.gz"], "label": "../data/a-label.nii.gz", "order": None}
     assert kept(folder).case("a").images[0].is_file()
 
 
@@ -36,7 +36,7 @@ def test_a_folder_of_an_earlier_version_says_so(tmp_path):
         read_kept(folder.folder)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 99}', '{"format": 1, "labels": {}, "cases": {}}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 99}', '{"format": 1, "cases": {}}'])
 def test_a_damaged_file_is_a_sentence(tmp_path, content):
     (tmp_path / "cases.json").write_text(content)
     with pytest.raises(NotShown, match=r"cases\.json cannot be read"):
@@ -74,10 +74,3 @@ def test_names_with_brackets_are_names(tmp_path):
     source = folder.source()
     (found,) = (r for r in source.records if r.kind == "attack")
     assert read_kept(source.folder).volume(found, (0,)).name == "a[1].nii.gz"
-
-
-def test_files_need_not_be_label_files(tmp_path):
-    folder = attacked(tmp_path).add("a")
-    folder.cases["a"]["label"] = None
-    folder.digests.clear()
-    assert kept(folder).case("a").label is None

@@ -68,7 +68,7 @@ def test_attacks_have_their_budget_and_cost() -> None:
 def test_the_threat_model_is_spelt_out() -> None:
     threat = " ".join(trust_of(attack_source(book())).threat)
     assert "each voxel by at most 51/255 of the intensity range" in threat
-    assert "25.5/255 (10.0% of the range) and 51/255 (20.0% of the range)" in threat
+    assert "25.5/255 (10.0 % of the range) and 51/255 (20.0 % of the range)" in threat
     assert "from -100 to 240 in every scan" in threat
     assert "left out of its mean (policy ignore)" in threat
     wide = replace(book()[6], case="c", threat=ThreatModel(0.1, bounds=((0.0, 500.0),)))

@@ -18,6 +18,7 @@ from voxward.report.html.page import Setting, render
 from voxward.report.html.sections.verdict import FolderVerdict, SystemVerdict, verdict
 from voxward.report.sources import AttackSource, Sources
 from voxward.robustness.record import Record
+from voxward.robustness.require import FIGURES
 
 
 def book() -> list[Record]:
@@ -127,12 +128,76 @@ def test_an_attack_that_does_nothing_lowers_nothing() -> None:
     ("noise", "sentence"),
     [
         (0.8, "Random noise of the same size leaves 0.80: the system is stable against it. So it is the choice"),
+        (0.78, "lowers the Dice a little, from 0.80 to 0.78: the system is not quite safe against random noise"),
         (0.6, "lowers the Dice from 0.80 to 0.60: the system is not safe against random noise."),
         (0.9, "it rises from 0.80 to 0.90: the segmentation changes with noise, but does not get worse."),
     ],
 )
 def test_random_noise_is_judged(noise: float, sentence: str) -> None:
     assert sentence in text_of(system_of(several(3, noise=noise)))
+
+
+def test_a_system_that_finds_nothing_is_not_called_stable() -> None:
+    nothing = [replace(one, clean=(0.01,), adversarial=(0.01,)) for one in several(3)]
+    text = text_of(system_of(nothing))
+    assert "This says nothing, because the system finds next to nothing" in text
+    assert "stable" not in text
+
+
+def test_every_figure_that_can_be_required_has_words() -> None:
+    for figure in FIGURES:
+        at = "" if figure == "clean_dice" else "@0.1"
+        (line,) = folder_of(attack_source(book(), require=(f"{figure}{at} >= 0.1",))).judged
+        assert figure not in line.sentence
+        assert "share of scans" in line.sentence or "Dice" in line.sentence
+
+
+def test_sizes_are_said_in_hu_where_the_scans_are_ct() -> None:
+    ct = [replace(one, channels=("CT",)) for one in book()]
+    # The range is 340 wide.
+    assert any("25.5/255 (10.0 % of the range, 34 HU)" in line for line in folder_of(attack_source(ct)).measured)
+    native = [replace(one, threat=ThreatModel(20.0, unit="native"), eps=one.eps * 100) for one in ct]
+    assert "Changes of each voxel by at most 20 HU, chosen" in text_of(system_of(native))
+    raw = [replace(one, channels=("T1w",)) for one in native]
+    assert "at most 20 units of the stored intensity" in text_of(system_of(raw))
+
+
+def test_noise_of_a_smaller_size_is_not_forgotten() -> None:
+    noisy = [replace(one, adversarial=(0.2, 0.2)) if one.attack == "noise" else one for one in book()]
+    text = text_of(system_of(noisy))
+    assert "Random noise was measured up to 25.5/255 only." in text
+    assert "not safe against random noise" in text
+
+
+def test_a_requirement_on_a_folder_without_records_is_not_measured() -> None:
+    folder = folder_of(attack_source([], require=("clean_dice >= 0.7",)))
+    assert [one.light.word for one in folder.judged] == ["not measured"]
+    assert not folder.unjudged
+
+
+def test_a_folder_that_does_not_say_how_it_was_measured_is_not_said_to_require_nothing() -> None:
+    folder = folder_of(replace(attack_source(book()), protocol=None))
+    assert folder.unjudged.startswith("The folder does not say")
+    assert folder.systems[0].tiles[0].value == "0.75"
+
+
+def test_kinds_of_noise_that_all_do_nothing_are_one_sentence() -> None:
+    values = {"clean": (0.8,), "classes": ("liver",), "kind": "control", "mode": "volume"}
+    more = [record(name, f"c{n:02}", (0.8,), 0.1, **values) for name in ("gaussian", "rician") for n in range(3)]
+    text = text_of(system_of([*several(3), *more]))
+    assert "stable against random noise: noise of the same size leaves 0.80, Gaussian noise as strong" in text
+    assert text.count("stable") == 1
+
+
+def test_a_system_that_outlines_poorly_is_told_from_a_good_one() -> None:
+    poor = [replace(one, clean=(0.3,), adversarial=(0.3,)) for one in several(3)]
+    assert "this system outlines poorly" in text_of(system_of(poor))
+    assert "poorly" not in text_of(system_of(several(3)))
+
+
+def test_noise_that_was_left_out_of_some_scans_says_so() -> None:
+    one = record("rician", "c00", (0.8,), 0.1, clean=(0.8,), classes=("liver",), kind="control", mode="volume")
+    assert "It was run on 1 of 3 scans." in text_of(system_of([*several(3), one]))
 
 
 def test_a_mean_does_not_hide_the_scan_that_noise_breaks() -> None:
@@ -154,8 +219,9 @@ def test_noise_of_equal_strength_stands_beside() -> None:
     values = {"clean": (0.8,), "classes": ("liver",), "kind": "control", "mode": "volume"}
     more = [record(name, f"c{n:02}", (0.78,), 0.1, **values) for name in ("gaussian", "rician") for n in range(3)]
     system = system_of([*several(3), *more])
-    assert "Gaussian noise as strong in all as the worst attack alone lowers the Dice from 0.80 to 0.78" in text_of(
-        system
+    assert (
+        "Gaussian noise as strong in all as the worst attack alone lowers the Dice a little, from 0.80 to 0.78"
+        in text_of(system)
     )
     assert system.table is not None
     assert system.table.rows[1].cells[-2:] == ("0.780", "0.780")
@@ -205,6 +271,7 @@ def test_a_failed_scan_is_named_and_passes_nothing() -> None:
     source = attack_source(book(), failed=[Failure("z", "no label")], case_ids="abz", require=("clean_dice >= 0.7",))
     folder = folder_of(source)
     assert "1 scan failed, and no figure is over it: z (no label)." in folder.measured
+    assert folder.left_out == ("1 scan failed, and no figure is over it: z (no label).",)
     assert folder.judged[0].light.kind == "bad"
     assert "1 scan failed. It might be the worst one" in folder.judged[0].measured
     assert "1 scan that failed" in [gap.title for gap in folder.gaps]

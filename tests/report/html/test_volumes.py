@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.report.html.folders import AFFINE, attacked
+from voxward.data.io import write_image
 from voxward.report.html.case_rows import case_rows
 from voxward.report.html.kept import NotShown, read_kept
 from voxward.report.html.nifti_bytes import Box, box_around, image_bytes, mask_bytes, perturbation_bytes
@@ -124,6 +125,25 @@ def test_only_the_first_channel_is_shown_and_that_is_said(tmp_path):
     found = packed(attacked(tmp_path).add("a", image=image), Quality())
     np.testing.assert_array_equal(opened(found["image"]).get_fdata(), image[0])
     assert any("2 channels" in note and "T1" in note for note in found["notes"])
+
+
+def test_the_change_of_a_system_with_channels_in_its_own_order_is_that_of_the_shown_channel(tmp_path):
+    image = np.stack([np.full((6, 7, 8), 10, np.int16), np.full((6, 7, 8), 80, np.int16)])
+    folder = attacked(tmp_path).add("a", image=image)
+    folder.orders["a"] = [1, 0]
+    folder._write("volumes/m/pgd/0.10000/a.nii.gz", write_image, image[::-1] + np.int16(4))
+    assert packed(folder)["attacked"][0]["largest"] == 4.0
+    folder.orders["a"] = [1]
+    found = packed(folder)["attacked"][0]
+    assert found["perturbation"] is None
+    assert any("does not read the channel" in note for note in found["notes"])
+
+
+def test_values_that_are_no_class_are_background(tmp_path):
+    truth = np.zeros((6, 7, 8), np.uint8)
+    truth[2:4, 2:4, 2:4], truth[0, 0, 0] = 5, 255
+    found = packed(attacked(tmp_path).add("a", truth=truth), Quality())
+    assert set(np.unique(opened(found["truth"]).get_fdata())) == {0, 1}
 
 
 def test_a_2d_image_is_one_slice(tmp_path):

@@ -212,8 +212,9 @@ def test_every_answer_says_how_it_may_be_used(shared):
         assert headers["Server"] == "voxward"
     policy = asked(shared, "/")[1]["Content-Security-Policy"]
     assert "default-src 'none'" in policy
-    assert "script-src 'unsafe-inline'" in policy
+    assert "script-src 'self' 'unsafe-inline'" in policy  # volumes beside the page are scripts
     assert "http" not in policy
+    assert "*" not in policy
     assert "sandbox" in asked(shared, "/volumes/c%252e.json")[1]["Content-Security-Policy"]
 
 

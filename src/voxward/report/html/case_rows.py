@@ -90,7 +90,7 @@ class CaseRow:
         worst = self.worst
         if worst is None:
             return None, None
-        clean, struck = getattr(worst, "clean_surface", None), getattr(worst, "surface", None)
+        clean, struck = worst.clean_surface, worst.surface
         return getattr(clean, name, None), getattr(struck, name, None)
 
 
@@ -191,7 +191,7 @@ def size_groups(rows: Sequence[CaseRow]) -> tuple[Group, ...]:
 
 def smallest_mm3(record: Record) -> float | None:
     """Return the volume of the smallest class that the truth of a case holds, in mm3; None where it is not known."""
-    return min((size for size in getattr(record, "truth_mm3", ()) if size > 0), default=None)
+    return min((size for size in record.truth_mm3 if size > 0), default=None)
 
 
 def _groups(clean: Sequence[Record]) -> dict[str, str]:

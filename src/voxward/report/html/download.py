@@ -59,11 +59,16 @@ def _attack(source: AttackSource) -> dict[str, Any]:
         "systems": to_data(source.systems), "cases": list(source.case_ids), "findings": to_data(source.findings),
         "requirements": to_data(source.verdicts),
         "failed": [{"id": failure.case, "reason": failure.reason} for failure in source.failed],
-        "records": _records(source.records),
+        "records": records_data(source.records),
     }  # fmt: skip
 
 
-def _records(records: Sequence[Record]) -> dict[str, Any]:
+def records_data(records: Sequence[Record]) -> dict[str, Any]:
+    """Return records as a table, with what all of them have in common apart; see `page_data`.
+
+    Args:
+        records: The records.
+    """
     entries = [record.to_data() for record in records]
     names = [name for name in (entries[0] if entries else ()) if name not in _LEFT_OUT]
     common = {name: entries[0][name] for name in names if all(entry[name] == entries[0][name] for entry in entries)}

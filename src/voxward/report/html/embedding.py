@@ -195,7 +195,7 @@ def _beside(job: Job, quality: Quality, setting: Setting, found: Embedded, packe
 
 def _how(job: Job, quality: Quality) -> str:
     """A digest of all that decides what the file holds; files are told by size and time."""
-    parts = [voxward.__version__, job.key, repr(quality), repr(job.wanted), repr(job.kept.labels), *_stamps(job)]
+    parts = [voxward.__version__, job.key, repr(quality), repr(job.wanted), repr(job.kept.systems), *_stamps(job)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

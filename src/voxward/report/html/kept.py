@@ -12,14 +12,13 @@ from voxward.core.document import without_format
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.reading import read_json
-from voxward.core.structure import from_data
 from voxward.data.formats import open_dataset
 from voxward.report.html.strings import STRINGS
+from voxward.robustness.description import CASES, CaseFiles, SystemFiles, read_cases
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.setup import digest_of
 from voxward.robustness.unit import safe_name
 
-FILE = "cases.json"
 _SAID = STRINGS["volumes"]
 
 
@@ -33,19 +32,34 @@ class Kept:
 
     Attributes:
         folder: The attack folder.
-        labels: The classes of the dataset.
+        systems: How each system reads the cases, and which values its masks hold.
         cases: The files of each case, by its id.
         digests: A digest of the files of each case, as they were when the case was attacked.
-        channels: The names of the image's channels; empty where they are not known.
         moved: The dataset in its new place, where the user named it.
     """
 
     folder: Path
-    labels: LabelSet
+    systems: Mapping[str, SystemFiles]
     cases: Mapping[str, Case]
     digests: Mapping[str, str] = field(default_factory=dict)
-    channels: tuple[str, ...] = ()
     moved: Mapping[str, Case] = field(default_factory=dict)
+
+    @property
+    def first(self) -> SystemFiles:
+        """How the first system reads the cases; its classes and channels are those that the viewer names."""
+        return next(iter(self.systems.values()))
+
+    def labels(self, model: str) -> LabelSet:
+        """Return which values the masks of a system hold."""
+        return self.systems.get(model, self.first).labels
+
+    def channel(self, model: str, id: str) -> int | None:
+        """Return where a system has the first channel of the image of a case; None where it does not read it."""
+        shown = (self.cases[id].order or (0,))[0]
+        order = self.systems.get(model, self.first).orders.get(id) or self.cases[id].order
+        if order is None:
+            return shown
+        return order.index(shown) if shown in order else None
 
     def case(self, id: str) -> Case:
         """Return a case whose files are there and are those that were attacked.
@@ -98,33 +112,29 @@ def read_kept(folder: Path, data: Path | None = None) -> Kept:
     Raises:
         NotShown: An earlier version of voxward wrote the folder, or its file is damaged.
     """
-    path = folder / FILE
-    if not path.is_file():
-        raise NotShown(_SAID["old_folder"].format(folder=folder))
     try:
-        found: Any = without_format(read_json(path), str(path))
-        labels = from_data(LabelSet, found["labels"], str(path))
-        cases = {id: _case(id, one, folder) for id, one in found["cases"].items()}
+        found = read_cases(folder)
         moved = {} if data is None else {case.id: case for case in open_dataset(data).every}
-        digests = _digests(folder)
-    except (UserError, OSError, KeyError, TypeError, AttributeError) as error:
-        raise NotShown(_SAID["damaged"].format(path=path, error=error)) from error
-    return Kept(folder, labels, cases, digests, tuple(found.get("channels") or ()), moved)
+        settings = _settings(folder)
+    except (UserError, OSError) as error:
+        raise NotShown(_SAID["damaged"].format(path=folder / CASES, error=error)) from error
+    if found is None or not found.systems:
+        raise NotShown(_SAID["old_folder"].format(folder=folder))
+    zero = settings.get("nan") == "zero"
+    cases = {id: _case(id, files, folder, zero) for id, files in found.cases.items()}
+    digests = settings.get("cases", {})
+    return Kept(folder, found.systems, cases, digests if isinstance(digests, dict) else {}, moved)
 
 
-def _case(id: str, entry: Mapping[str, Any], folder: Path) -> Case:
+def _case(id: str, files: CaseFiles, folder: Path, zero: bool) -> Case:
     """A case; a path that is relative begins at the attack folder."""
-    label = entry.get("label")
-    order = entry.get("order")
-    return Case(
-        id, tuple(folder / path for path in entry["images"]), None if label is None else folder / label,
-        order=None if order is None else tuple(order), nan_as_zero=bool(entry.get("nan_as_zero", False)),
-    )  # fmt: skip
+    images = tuple(folder / path for path in files.images)
+    return Case(id, images, folder / files.label, order=files.order, nan_as_zero=zero)
 
 
-def _digests(folder: Path) -> Mapping[str, str]:
+def _settings(folder: Path) -> Mapping[str, Any]:
     path = folder / "settings.json"
-    found: Any = without_format(read_json(path), str(path)).get("cases", {}) if path.is_file() else {}
+    found: Any = without_format(read_json(path), str(path)) if path.is_file() else {}
     return found if isinstance(found, dict) else {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,8 @@ def _hardening(run: RunSource, sources: Sources) -> tuple[list[str], list[Titled
     if defence is None:
         return [say("histories", "started", start=name)], []
     facts = [say("histories", "hardened", start=name, **_defence(run))]
-    before = next((one for one in _runs(sources) if one.folder.root.resolve() == Path(start).resolve()), None)
+    place = os.path.realpath(start.replace("\0", ""))
+    before = next((one for one in _runs(sources) if os.path.realpath(one.folder.root) == place), None)
     if before is None:
         return facts, []
     facts.append(say("histories", "hardened_here"))

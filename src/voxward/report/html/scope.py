@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from voxward.core.errors import UserError
-from voxward.core.wording import eps_text
+from voxward.core.wording import eps_text, in_hounsfield
 from voxward.report.benchmark import comparable
 from voxward.report.html.strings import count, listed, say
 from voxward.report.sources import AttackSource
-from voxward.robustness.record import CLEAN, Record
+from voxward.robustness.record import Record
 
 _NAMED = 5
 _CLASSES = 4
@@ -42,12 +42,32 @@ def change_text(records: Sequence[Record], size: str) -> str:
     """
     threat = next((record for record in records if record.kind == "attack"), records[0]).threat
     unit = "range" if threat.unit == "range" else "native" if size.endswith("HU") else "raw"
-    return say("threat", f"{threat.norm}_{unit}", size=size)
+    return say("threat", f"{threat.norm}_{unit}", size=size.removesuffix(" raw"))
 
 
 def size_text(record: Record, eps: float) -> str:
     """Return a size of the change as text, in the unit of a record."""
-    return eps_text(eps, record.threat.unit)
+    return eps_text(eps, record.threat.unit, record.channels)
+
+
+def shares_text(rows: Sequence[Record]) -> str:
+    """Return all sizes of the change, also as shares of the intensity range and in HU, where that says more.
+
+    Args:
+        rows: Records of attacks under one threat model.
+    """
+    return listed([_share(rows, eps) for eps in sorted({record.eps for record in rows})])
+
+
+def _share(rows: Sequence[Record], eps: float) -> str:
+    first, size = rows[0], size_text(rows[0], eps)
+    if first.threat.unit != "range" or first.threat.norm != "linf":
+        return size
+    widths = {high - low for record in rows for low, high in record.threat.bounds or ()}
+    share = f"{eps:.1%}".replace("%", " %")
+    if len(widths) == 1 and all(in_hounsfield(record.channels) for record in rows):
+        return say("verdict", "size_share_hu", size=size, share=share, hu=f"{eps * widths.pop():.3g}")
+    return say("verdict", "size_share", size=size, share=share)
 
 
 def chooser_text(attacks: Sequence[str]) -> str:
@@ -61,14 +81,15 @@ def measured_lines(source: AttackSource) -> tuple[str, ...]:
         return ()
     records, first = source.records, source.records[0]
     key = "measured_scans_of" if source.dataset else "measured_scans"
-    scans = {record.case for record in records if record.attack == CLEAN}
-    lines = [say("verdict", key, n=len(scans), dataset=source.dataset), *_left_out(source)]
+    scans = {record.case for record in records}
+    lines = [say("verdict", key, n=len(scans), dataset=source.dataset), *left_out_lines(source), *_seen(source)]
     classes = "measured_class" if len(first.classes) == 1 else "measured_classes"
     lines.append(say("verdict", classes, classes=listed(first.classes)))
     return (*lines, *_attacks(source), say("verdict", f"measured_{first.mode}"), *_file(source))
 
 
-def _left_out(source: AttackSource) -> list[str]:
+def left_out_lines(source: AttackSource) -> tuple[str, ...]:
+    """Return which scans no figure is over, because they failed or have no results yet."""
     failed = {one.case for one in source.failed}
     named = [say("verdict", "measured_failed_case", case=one.case, reason=one.reason) for one in source.failed]
     missing = sorted({*source.case_ids} - {record.case for record in source.records} - failed)
@@ -76,9 +97,12 @@ def _left_out(source: AttackSource) -> list[str]:
     lines = [count("verdict", "measured_failed", len(named), cases=cases)] if named else []
     if missing:
         lines.append(count("verdict", "measured_missing", len(missing), cases=named_few(missing)))
-    if source.seen:
-        lines.append(count("verdict", "measured_seen", len(source.seen), cases=named_few(source.seen)))
-    return lines
+    return tuple(lines)
+
+
+def _seen(source: AttackSource) -> list[str]:
+    seen = source.seen
+    return [count("verdict", "measured_seen", len(seen), cases=named_few(seen))] if seen else []
 
 
 def _attacks(source: AttackSource) -> list[str]:
@@ -86,10 +110,9 @@ def _attacks(source: AttackSource) -> list[str]:
     if not rows:
         return []
     names = sorted({record.attack for record in rows})
-    sizes = [size_text(rows[0], eps) for eps in sorted({record.eps for record in rows})]
-    change = change_text(rows, sizes[-1])
+    change = change_text(rows, size_text(rows[0], max(record.eps for record in rows)))
     return [
-        say("verdict", "measured_change", change=change, sizes=listed(sizes)),
+        say("verdict", "measured_change", change=change, sizes=shares_text(rows)),
         count("verdict", "measured_attacks", len(names), names=listed(names)),
     ]
 

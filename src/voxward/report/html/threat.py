@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from voxward.metrics.policies import POLICIES
-from voxward.report.html.scope import change_text, size_text
-from voxward.report.html.strings import listed, say
+from voxward.report.html.scope import change_text, shares_text, size_text
+from voxward.report.html.strings import say
 from voxward.report.sources import AttackSource
 from voxward.robustness.record import Record
 
@@ -20,15 +20,9 @@ def threat_lines(source: AttackSource) -> tuple[str, ...]:
 
 
 def _sizes(rows: Sequence[Record]) -> Iterator[str]:
-    sizes = sorted({record.eps for record in rows})
-    change = change_text(rows, size_text(rows[0], sizes[-1]))
+    change = change_text(rows, size_text(rows[0], max(record.eps for record in rows)))
     yield say("trust", "threat_change", change=change)
-    threat = rows[0].threat
-    if threat.unit == "range" and threat.norm == "linf":
-        shares = [say("trust", "threat_share", size=size_text(rows[0], eps), share=f"{eps:.1%}") for eps in sizes]
-        yield say("trust", "threat_sizes", sizes=listed(shares))
-    else:
-        yield say("trust", "threat_sizes", sizes=listed([size_text(rows[0], eps) for eps in sizes]))
+    yield say("trust", "threat_sizes", sizes=shares_text(rows))
 
 
 def _limits(rows: Sequence[Record]) -> Iterator[str]:

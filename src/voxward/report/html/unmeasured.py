@@ -118,7 +118,8 @@ def _setting(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:
     elif "cpu" not in devices:
         yield _gap("cpu", devices=listed(sorted(devices)))
     precisions = sorted({record.precision for record in records})
-    yield _gap("precision", precisions=listed(precisions))
+    unknown = "unknown" in precisions
+    yield _gap("precision_unknown") if unknown else _gap("precision", precisions=listed(precisions))
     yield _gap("clinic")
 
 

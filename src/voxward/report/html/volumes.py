@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from voxward.core.case import Volume
 from voxward.core.errors import UserError
+from voxward.core.labels import LabelSet
 from voxward.core.types import Float3
 from voxward.data.io import read_case, read_image, read_label, read_truth
 from voxward.data.orient import orientation
@@ -103,6 +104,7 @@ class Shown:
         clean: What each system found in the untouched image.
         attacked: What each system found under attack.
         notes: What the reader must know about this case.
+        channels: For each system the place of the shown channel in the files that it read; None: it does not read it.
     """
 
     image: np.ndarray
@@ -113,6 +115,7 @@ class Shown:
     clean: dict[str, np.ndarray]
     attacked: tuple[_Attacked, ...]
     notes: tuple[str, ...]
+    channels: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def read_shown(kept: Kept, wanted: Wanted, quality: Quality = Quality()) -> Shown:
@@ -129,8 +132,12 @@ def read_shown(kept: Kept, wanted: Wanted, quality: Quality = Quality()) -> Show
     try:
         case = kept.case(wanted.case)
         volume = read_case(case)
-        truth = None if case.label is None else _classes(kept, read_truth(case, volume).array)
-        clean = {r.model: _mask(kept, path) for r in wanted.clean if (path := kept.mask(r, wanted.seeds)) is not None}
+        truth = None if case.label is None else _classes(kept.first.labels, read_truth(case, volume).array)
+        clean = {
+            r.model: _mask(kept, r.model, path)
+            for r in wanted.clean
+            if (path := kept.mask(r, wanted.seeds)) is not None
+        }
         attacked = tuple(_attacked(kept, struck, wanted.seeds) for struck in wanted.struck)
     except (UserError, OSError, ImportError) as error:
         raise NotShown(_SAID["unreadable"].format(error=error)) from error
@@ -149,6 +156,7 @@ def read_shown(kept: Kept, wanted: Wanted, quality: Quality = Quality()) -> Show
             replace(one, mask=None if one.mask is None else np.array(box.cut(one.mask))) for one in attacked
         ),
         notes=tuple(_notes(kept, volume, box, clean, attacked)),
+        channels={one.struck.system: kept.channel(one.struck.system, wanted.case) for one in attacked},
     )
 
 
@@ -213,13 +221,17 @@ def perturbation(shown: Shown, path: Path, record: Record) -> np.ndarray:
         raise NotShown(_SAID["unreadable"].format(error=error)) from error
     if volume.shape != shown.shape:
         raise NotShown(_SAID["shape"].format(found=volume.shape, shape=shown.shape))
+    channel = shown.channels.get(record.model, 0)
+    if channel is None or channel >= len(volume.array):
+        raise NotShown(_SAID["other_channel"])
     before = shown.image.astype(np.float32)
     threat = record.threat
-    if threat.reference == "window" and threat.bounds is not None:
-        before = before.clip(*threat.bounds[0])
-    difference: np.ndarray = shown.box.cut(volume.array[0]).astype(np.float32) - before
+    low, high = threat.bounds[channel if len(threat.bounds) > 1 else 0] if threat.bounds else (-np.inf, np.inf)
+    if threat.reference == "window":
+        before = before.clip(low, high)
+    difference: np.ndarray = shown.box.cut(volume.array[channel]).astype(np.float32) - before
     if threat.norm == "linf" and threat.bounds is not None:
-        unit = threat.bounds[0][1] - threat.bounds[0][0] if threat.unit == "range" else 1.0
+        unit = high - low if threat.unit == "range" else 1.0
         limit = max(record.eps, record.distance, record.written or 0.0) * unit
         if float(np.abs(difference).max()) > _BEYOND * limit + 1.0:
             raise NotShown(_SAID["foreign"].format(path=path))
@@ -235,7 +247,7 @@ def _attacked(kept: Kept, struck: Struck, seeds: Sequence[int]) -> _Attacked:
             notes = [_SAID["not_worst"].format(worst=worst.attack, shown=record.attack)] if weaker else []
             volume = kept.volume(record, seeds)
             notes += [_SAID["no_volume"]] if volume is None else []
-            return _Attacked(struck, record, _mask(kept, path), volume, tuple(notes))
+            return _Attacked(struck, record, _mask(kept, record.model, path), volume, tuple(notes))
     for record in struck.records:
         if (volume := kept.volume(record, seeds)) is not None:
             return _Attacked(struck, record, None, volume, (_SAID["no_mask"],))
@@ -261,7 +273,7 @@ def _notes(
 ) -> list[str]:
     notes = list[str]()
     if len(volume.array) > 1:
-        name = kept.channels[0] if kept.channels else "1"
+        name = kept.first.channels[0] if kept.first.channels else "1"
         notes.append(_SAID["channels"].format(count=len(volume.array), name=name))
     if 1 in volume.shape:
         notes.append(_SAID["flat"])
@@ -287,22 +299,21 @@ def _start(shown: Shown, one: _Attacked) -> Float3:
     axes, _ = orientation(shown.affine)
     for axis in reversed(axes if found.any() else ()):  # the axial axis first, so that its slice has the most
         counts = found.sum(axis=tuple(other for other in range(3) if other != axis))
-        place[axis] = int(np.argmax(counts))
+        most = np.flatnonzero(counts == counts.max())
+        place[axis] = int(most[len(most) // 2])
         found = np.take(found, [place[axis]], axis)  # a slice of length 1, so that axes keep their numbers
     x, y, z = (float(value) for value in (shown.affine @ np.array([*place, 1.0]))[:3])
     return x, y, z
 
 
-def _mask(kept: Kept, path: Path) -> np.ndarray:
-    return _classes(kept, read_label(path).array)
+def _mask(kept: Kept, model: str, path: Path) -> np.ndarray:
+    return _classes(kept.labels(model), read_label(path).array)
 
 
-def _classes(kept: Kept, values: np.ndarray) -> np.ndarray:
-    """Class indices; voxels that nobody annotated are background, and so are classes that have no colour of 8 bits."""
-    index = kept.labels.to_index(values)
-    unknown = kept.labels.ignored(index)
-    index = index if unknown is None else np.where(unknown, 0, index)
-    return index if index.dtype == np.uint8 else np.where(index > _CLASSES, 0, index).astype(np.uint8)
+def _classes(labels: LabelSet, values: np.ndarray) -> np.ndarray:
+    """Class indices of 8 bits; values that are no class, such as those of unannotated voxels, are background."""
+    known = labels.values[: _CLASSES + 1]
+    return labels.classes.to_index(np.where(np.isin(values, known), values, 0)).astype(np.uint8)
 
 
 def _mask_text(mask: np.ndarray | None, shown: Shown) -> str | None:

@@ -12,6 +12,7 @@ from voxward.core.errors import CasesFailed, UserError
 from voxward.core.outputs import Outputs
 from voxward.report.card import card_text, refuse_card
 from voxward.report.html.page import Setting, render
+from voxward.report.html.paper import figures_outputs, paper
 from voxward.report.source_files import told
 from voxward.report.sources import read_sources
 
@@ -21,7 +22,12 @@ CARD_KIND = "a model card"
 
 
 def write_page(
-    folders: Sequence[Path], out: Path, look: Look = Look(), overwrite: bool = False, card: Path | None = None
+    folders: Sequence[Path],
+    out: Path,
+    look: Look = Look(),
+    overwrite: bool = False,
+    card: Path | None = None,
+    figures: Path | None = None,
 ) -> Path:
     """Write the page of some folders.
 
@@ -31,12 +37,14 @@ def write_page(
         look: What the user chose.
         overwrite: Whether a file that voxward did not write, or that was edited since, may be replaced.
         card: The file of the model card; None: no card.
+        figures: The folder for every figure as SVG and PDF; None: none.
 
     Returns:
         The HTML file.
 
     Raises:
-        UserError: A folder does not exist, a file must not be replaced, or there is nothing to write a card about.
+        UserError: A folder does not exist, a file must not be replaced, or there is nothing to write a card about or to
+            draw.
     """
     outputs = Outputs(out.parent, KIND, overwrite)
     outputs.check([out.name])
@@ -45,10 +53,16 @@ def write_page(
     sources = read_sources(folders)
     if card is not None:
         refuse_card(sources)
+    drawn = None if figures is None else paper(sources, None if look.data is None else Path(look.data))
+    if drawn is not None and figures is not None:
+        figures_outputs(figures, overwrite).check(drawn.files)
     text = render(sources, Setting(look, out.with_name(f"{out.stem}-files"), overwrite))
-    outputs.text(out.name, text)
+    # The name of a file may hold bytes that are no text.
+    outputs.text(out.name, text.encode("utf-8", "replace").decode("utf-8"))
     if card is not None:
         Outputs(card.parent, CARD_KIND, overwrite).text(card.name, card_text(sources))
+    if drawn is not None and figures is not None:
+        drawn.write(figures_outputs(figures, overwrite))
     return out
 
 

@@ -25,8 +25,9 @@ PATIENCE = 20.0
 
 _PAGE_POLICY = "; ".join((
     "default-src 'none'",
-    # The page holds its scripts; the viewer's workers and WebAssembly are in them, too.
-    "script-src 'unsafe-inline' 'wasm-unsafe-eval' blob:",
+    # The page holds its scripts, with the viewer's workers and WebAssembly; volumes beside it are scripts, too, which a
+    # page that was opened from disk can load.
+    "script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval' blob:",
     "worker-src blob:",
     "style-src 'unsafe-inline'",
     "img-src 'self' data: blob:",
@@ -149,7 +150,7 @@ class Handler(BaseHTTPRequestHandler):
         cookie that was just set.
         """
         place = quote(target, safe="/%")
-        go_on = f'<meta http-equiv="refresh" content="0; url={place}">'
+        go_on = f'<meta http-equiv="refresh" content="0; url={place}"><link rel="icon" href="data:,">'
         body = f'<!doctype html><html lang="en"><meta charset="utf-8">{go_on}<title>voxward</title></html>'
         self._begin(HTTPStatus.OK, {"Content-Type": f"{_HTML}; charset=utf-8", **headers}, len(body))
         self._write(body.encode())

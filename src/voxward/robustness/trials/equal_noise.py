@@ -20,13 +20,15 @@ from voxward.robustness.found import Found
 from voxward.robustness.record import EQUAL_NOISE, Record
 from voxward.robustness.skipped import NotApplicable
 from voxward.robustness.stand import Stand
-from voxward.robustness.subject import Subject
 from voxward.robustness.trials.trial import Phase, Target
 from voxward.robustness.unit import Unit
 from voxward.robustness.visibility import root_mean_square
 
-Draw = Callable[[Ball, torch.Generator], Callable[[float], torch.Tensor]]
-"""From a ball and the source of random numbers to the noisy volume of each standard deviation, in the unit of eps."""
+Noisy = Callable[[float], torch.Tensor]
+"""From a standard deviation in the unit of eps to the noisy volume."""
+Draw = Callable[[Ball, torch.Generator], Noisy]
+"""From a ball and the source of random numbers to noise of every strength."""
+Excess = Callable[[float], float]
 
 GAUSSIAN, RICIAN = EQUAL_NOISE
 # So near the asked size the search ends: 1e-4 of the standard deviation, after at most so many doublings.
@@ -69,12 +71,12 @@ class EqualNoise:
         threat = subject.threat.with_eps(unit.eps or 0.0)
         ball = threat.ball(subject.volume)
         noisy = self.draw(ball, torch.Generator().manual_seed(unit.seed))
-        volume = noisy(_deviation(noisy, subject, ball, asked)) if asked else ball.reference
+        volume = as_strong_as(asked, noisy, ball, subject.as_written)
         record = stand.record(unit, threat, Found(volume, float(ball.distance(volume)[0])))
         return (replace(record, options={**record.options, "rms": asked}),)
 
 
-def gaussian(ball: Ball, generator: torch.Generator) -> Callable[[float], torch.Tensor]:
+def gaussian(ball: Ball, generator: torch.Generator) -> Noisy:
     """Draw Gaussian noise with a standard deviation that is the same share of every channel's unit.
 
     Args:
@@ -85,7 +87,7 @@ def gaussian(ball: Ball, generator: torch.Generator) -> Callable[[float], torch.
     return lambda deviation: _legal(ball, ball.reference + deviation * ball.unit * drawn)
 
 
-def rician(ball: Ball, generator: torch.Generator) -> Callable[[float], torch.Tensor]:
+def rician(ball: Ball, generator: torch.Generator) -> Noisy:
     """Draw Rician noise, the magnitude of a signal with Gaussian noise in both of its parts.
 
     Args:
@@ -109,6 +111,30 @@ def rician(ball: Ball, generator: torch.Generator) -> Callable[[float], torch.Te
     return noisy
 
 
+def as_strong_as(
+    asked: float, noisy: Noisy, ball: Ball, as_written: Callable[[np.ndarray], np.ndarray]
+) -> torch.Tensor:
+    """Return the noisy volume whose change, as a file holds it, has a root mean square.
+
+    Clipping at the ends of the legal intensities, and rounding to whole numbers, make the change smaller than the
+    standard deviation. Where they allow no larger change, the largest one is made.
+
+    Args:
+        asked: The root mean square, in the unit of eps.
+        noisy: Returns the noisy volume of each standard deviation, always of the same draws.
+        ball: What is perturbed, and its unit.
+        as_written: Turns a volume (c, *spatial) into the intensities that its file would hold.
+    """
+    if not asked:
+        return ball.reference
+    excess, high = _excess(asked, noisy, ball, as_written), asked
+    for _ in range(_DOUBLINGS):
+        if excess(high) >= 0:
+            return noisy(float(brentq(excess, 0.0, high, xtol=_NEAR * high, rtol=_NEAR)))
+        high *= 2
+    return noisy(high)
+
+
 _DRAWS: dict[str, Draw] = {GAUSSIAN: gaussian, RICIAN: rician}
 
 
@@ -126,21 +152,7 @@ def _legal(ball: Ball, volume: torch.Tensor) -> torch.Tensor:
     return torch.minimum(torch.maximum(volume, ball.low), ball.high)
 
 
-def _deviation(noisy: Callable[[float], torch.Tensor], subject: Subject, ball: Ball, asked: float) -> float:
-    """The standard deviation with which the same draws change the volume, as a file holds it, as far as is asked.
-
-    Clipping at the ends of the legal intensities, and rounding to whole numbers, make the change smaller than the
-    deviation. Where they allow no larger change, the largest one is made.
-    """
+def _excess(asked: float, noisy: Noisy, ball: Ball, written: Callable[[np.ndarray], np.ndarray]) -> Excess:
     reference, unit = ball.reference[0].cpu().numpy(), ball.unit.flatten(1)[0].cpu().numpy()
-    unit = np.broadcast_to(unit, (len(reference),))
-
-    def excess(deviation: float) -> float:
-        return root_mean_square(reference, subject.as_written(noisy(deviation)[0].cpu().numpy()), unit) - asked
-
-    high = asked
-    for _ in range(_DOUBLINGS):
-        if excess(high) >= 0:
-            return float(brentq(excess, 0.0, high, xtol=_NEAR * high, rtol=_NEAR))
-        high *= 2
-    return high
+    units = np.broadcast_to(unit, (len(reference),))
+    return lambda size: root_mean_square(reference, written(noisy(size)[0].cpu().numpy()), units) - asked

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from voxward.core.structure import to_data
-from voxward.core.wording import eps_text
+from voxward.core.wording import eps_text, in_hounsfield
 from voxward.report.html.case_rows import CaseRow, Group, case_rows, of_written_files, size_groups
+from voxward.report.html.download import records_data
 from voxward.report.html.embedding import PAGE_BYTES, Embedded, Job, embed
 from voxward.report.html.kept import Kept, NotShown, read_kept
 from voxward.report.html.page import Setting
@@ -38,7 +38,8 @@ class CaseTable:
         written: Whether the Dice is that of the written files.
         keys: For each row the key of its volumes in the viewer; empty where they cannot be shown.
         reasons: Why cases cannot be shown, and how many.
-        units: The unit of breaking eps.
+        unit: The unit of eps.
+        channels: The names of the image's channels.
     """
 
     name: str
@@ -50,6 +51,7 @@ class CaseTable:
     keys: tuple[str, ...] = ()
     reasons: tuple[tuple[str, int], ...] = ()
     unit: str = "range"
+    channels: tuple[str, ...] = ()
 
     @property
     def surfaces(self) -> bool:
@@ -71,7 +73,7 @@ class CaseTable:
 
     def eps_of(self, value: float | None) -> str:
         """Return a breaking eps as text."""
-        return _SAID["none"] if value is None else eps_text(value, self.unit)
+        return _SAID["none"] if value is None else eps_text(value, self.unit, self.channels)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def cases(sources: Sources, setting: Setting) -> CasesSection | None:
 
 def _figures(attacks: Sequence[AttackSource]) -> int:
     """The bytes that the figures of all records take in the page."""
-    return sum(len(json.dumps(to_data(record))) for source in attacks for record in source.records)
+    return sum(len(json.dumps(records_data(source.records))) for source in attacks)
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class _Found:
         reasons = [self.why or placed.why.get(key, "") for key in dict.fromkeys(keys) if key not in there]
         return CaseTable(
             name=self.name,
-            eps=tuple(eps_text(one.eps, first.threat.unit) for one in self.rows[0].struck),
+            eps=tuple(eps_text(one.eps, first.threat.unit, first.channels) for one in self.rows[0].struck),
             rows=self.rows,
             groups=size_groups(self.rows),
             several=len(self.source.models) > 1,
@@ -152,6 +154,7 @@ class _Found:
             keys=tuple(key if key in there else "" for key in keys),
             reasons=tuple((reason, reasons.count(reason)) for reason in dict.fromkeys(reasons)),
             unit=first.threat.unit,
+            channels=first.channels,
         )
 
     def viewer(self, placed: Embedded) -> list[dict[str, Any]]:
@@ -168,13 +171,13 @@ class _Found:
         return {
             "key": self.key(case), "case": case, "folder": self.name,
             "file": placed.beside.get(self.key(case)),
-            "classes": list(self.kept.labels.names[1:]), "bounds": list(bounds[0]) if bounds else None,
-            "unit_text": _SAID["hounsfield"] if _in_hounsfield(self.kept.channels) else _SAID["intensity"],
+            "classes": list(self.kept.first.labels.foreground), "bounds": list(bounds[0]) if bounds else None,
+            "unit_text": "HU" if in_hounsfield(first.channels) else _SAID["intensity"],
             "systems": [
                 {
                     "name": row.system, "clean": _number(row.clean_dice),
                     "attacked": [
-                        {"eps": one.eps, "text": eps_text(one.eps, one.records[0].threat.unit),
+                        {"eps": one.eps, "text": eps_text(one.eps, first.threat.unit, first.channels, alone=True),
                          "attack": one.attack, "dice": _number(one.dice)}
                         for one in row.struck if one.records
                     ],
@@ -204,8 +207,3 @@ def job_of(number: int, source: AttackSource, kept: Kept, case: str, rows: Seque
 
 def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _in_hounsfield(channels: Sequence[str]) -> bool:
-    """Whether all channels are CT, so that their intensities are in HU."""
-    return bool(channels) and all(name.strip().lower() == "ct" for name in channels)

@@ -17,10 +17,10 @@ from voxward.report.measured import Measured, measured
 from voxward.report.sources import AttackSource, Sources
 from voxward.report.table import Column, Row, Table
 from voxward.report.text import UNDEFINED, number_text
-from voxward.robustness.record import CONTROLS, Record
+from voxward.robustness.record import CONTROLS, EQUAL_NOISE, Record
 from voxward.robustness.sanity import Finding
 
-_CONTROLS = (*CONTROLS, "gaussian", "rician")
+_CONTROLS = (*CONTROLS, *EQUAL_NOISE)
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _options(rows: Sequence[Record]) -> str:
     """The options that are the same for all cases, as "steps 20, restarts 1"."""
     first = rows[0].options
     same = {key: value for key, value in first.items() if all(row.options.get(key) == value for row in rows)}
-    return ", ".join(f"{key} {_shown(value)}" for key, value in same.items() if value is not None)
+    return ", ".join(f"{key} {_shown(value)}" for key, value in same.items() if value not in (None, (), [], "", {}))
 
 
 def _shown(value: object) -> str:

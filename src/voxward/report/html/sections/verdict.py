@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from voxward.metrics.summary import Summary
 from voxward.report.html.light import Light, light
+from voxward.report.html.noise import noise_text
 from voxward.report.html.page import Setting
-from voxward.report.html.scope import change_text, chooser_text, classes_text, measured_lines, named_few, scans_text
+from voxward.report.html.scope import (
+    change_text,
+    chooser_text,
+    classes_text,
+    left_out_lines,
+    measured_lines,
+    named_few,
+    scans_text,
+)
 from voxward.report.html.strings import STRINGS, count, say
 from voxward.report.html.unmeasured import Gap, gaps
-from voxward.report.measured import AtSize, Change, Measured, Unmeasurable, measured
+from voxward.report.measured import NOISES, AtSize, Change, Measured, Unmeasurable, measured
 from voxward.report.sources import AttackSource, Sources
 from voxward.report.table import Column, Row, Table
 from voxward.report.text import UNDEFINED, interval_text, number_text
 from voxward.robustness.record import NOISE
 from voxward.robustness.require import Requirement, Verdict, parse_requirement
-from voxward.robustness.sanity import STANDARD
+from voxward.robustness.sanity import STANDARD, Thresholds
 
 _NAMED = 5
 
@@ -80,6 +90,7 @@ class FolderVerdict:
 
     Attributes:
         name: The folder.
+        left_out: Which scans no figure is over; empty where there are none.
         systems: What was found on each system.
         judged: What the protocol requires.
         unjudged: Why nothing was judged; empty where something was.
@@ -88,6 +99,7 @@ class FolderVerdict:
     """
 
     name: str
+    left_out: tuple[str, ...] = ()
     systems: tuple[SystemVerdict, ...] = ()
     judged: tuple[Judged, ...] = ()
     unjudged: str = ""
@@ -101,15 +113,19 @@ def verdict(sources: Sources, setting: Setting) -> tuple[FolderVerdict, ...]:
 
 
 def _folder(source: AttackSource) -> FolderVerdict:
-    judged = tuple(_judged(source, one) for one in source.verdicts)
+    required = () if source.protocol is None else source.protocol.require
+    # A folder without records has nothing that could be judged.
+    verdicts = source.verdicts or tuple(Verdict("", text, None, met=False) for text in required)
+    judged = tuple(_judged(source, one) for one in verdicts)
     key = "require_unknown" if source.protocol is None else "require_none"
     return FolderVerdict(
-        source.name,
-        tuple(_system(source, one) for one in measured(source)),
-        judged,
-        "" if judged or (source.protocol is not None and source.protocol.require) else say("verdict", key),
-        measured_lines(source),
-        gaps(source),
+        name=source.name,
+        left_out=left_out_lines(source),
+        systems=tuple(_system(source, one) for one in measured(source)),
+        judged=judged,
+        unjudged="" if judged else say("verdict", key),
+        measured=measured_lines(source),
+        gaps=gaps(source),
     )
 
 
@@ -161,7 +177,7 @@ def _sentences(source: AttackSource, one: Measured) -> tuple[str, ...]:
     if not one.sizes:
         return first, say("verdict", "no_attack")
     last = one.sizes[-1]
-    return f"{first} {_attacked(one, last)}", *_noise(source, one, last)
+    return f"{first} {_attacked(one, last)}", noise_text(one.sizes, _limits(source))
 
 
 def _attacked(one: Measured, last: AtSize) -> str:
@@ -189,34 +205,11 @@ def _lost(change: Change) -> str:
     return say("verdict", "lost_single") if n == 1 else count("verdict", "lost", lost, k=lost, of=n)
 
 
-def _noise(source: AttackSource, one: Measured, last: AtSize) -> tuple[str, ...]:
-    if not last.noise:
-        return (say("verdict", "noise_none"),)
-    tolerance = (source.protocol.sanity if source.protocol is not None else STANDARD).tolerance
-    sentences = [_noise_sentence(name, change, tolerance) for name, change in last.noise.items()]
-    attack = last.attack
-    # Noise that takes hardly anything from scans that an attack of the same size takes much from.
-    calm = all(change.dice.mean > change.clean - tolerance and not change.lost for change in last.noise.values())
-    if calm and attack.clean - attack.dice.mean > 10 * tolerance:
-        sentences.append(say("verdict", "noise_choice"))
-    return (" ".join(sentences),)
-
-
-def _noise_sentence(name: str, change: Change, tolerance: float) -> str:
-    dice, lost = change.dice.mean, change.lost
-    values = {"noise": say("verdict", name), "dice": number_text(dice, 2), "clean": number_text(change.clean, 2)}
-    if dice < change.clean - tolerance:
-        return say("verdict", "noise_harm", **values)
-    if lost:
-        return count("verdict", "noise_scans", len(lost), cases=named_few([one.case for one in lost]), **values)
-    return say("verdict", "noise_rise" if dice > change.clean + tolerance else "noise_safe", **values)
-
-
 def _table(one: Measured) -> Table:
-    noises = [name for name in ("noise", "gaussian", "rician") if any(name in size.noise for size in one.sizes)]
+    noises = [name for name in NOISES if any(name in size.noise for size in one.sizes)]
     headings = [say("verdict", f"column_{name}") for name in ("size", "dice", "lost", *noises)]
     columns = (Column(headings[0], "left"), *map(Column, headings[1:]))
-    clean = (say("verdict", "unchanged"), interval_text(one.clean), "", *("" for _ in noises))
+    clean = (say("verdict", "unchanged"), _mean(one.clean), "", *("" for _ in noises))
     rows = [Row(clean), *(Row(_row(size, noises)) for size in one.sizes)]
     return Table(columns, tuple(rows))
 
@@ -225,9 +218,14 @@ def _row(size: AtSize, noises: Sequence[str]) -> tuple[str, ...]:
     attack = size.attack
     found = [size.noise.get(name) for name in noises]
     return (
-        size.text, interval_text(attack.dice), say("verdict", "tile_of", k=len(attack.lost), n=len(attack.cases)),
+        size.text, _mean(attack.dice), say("verdict", "tile_of", k=len(attack.lost), n=len(attack.cases)),
         *(UNDEFINED if change is None else number_text(change.dice.mean) for change in found),
     )  # fmt: skip
+
+
+def _mean(dice: Summary) -> str:
+    """A mean with its interval; a single scan has none."""
+    return interval_text(dice) if dice.n > 1 else number_text(dice.mean)
 
 
 def _scans(change: Change) -> str:
@@ -240,9 +238,10 @@ def _scans(change: Change) -> str:
 
 
 def _notes(source: AttackSource, one: Measured) -> tuple[str, ...]:
-    gone = (source.protocol.sanity if source.protocol is not None else STANDARD).gone
-    empty = sorted(case for case, dice in one.cases.items() if dice < gone)
-    notes = [count("verdict", "empty", len(empty), cases=named_few(empty))] if empty else []
+    limits = _limits(source)
+    empty = sorted(case for case, dice in one.cases.items() if dice < limits.gone)
+    notes = [say("verdict", "poor")] if limits.gone <= one.clean.mean < limits.absolute else []
+    notes += [count("verdict", "empty", len(empty), cases=named_few(empty))] if empty else []
     if source.protocol is not None and source.protocol.erase is not None:
         notes.append(say("verdict", "erase", name=source.protocol.erase))
     if one.view.records[0].mode == "patch":
@@ -250,6 +249,10 @@ def _notes(source: AttackSource, one: Measured) -> tuple[str, ...]:
     if one.attacks and not one.white_box:
         notes.append(say("verdict", "gradientless"))
     return tuple(notes)
+
+
+def _limits(source: AttackSource) -> Thresholds:
+    return source.protocol.sanity if source.protocol is not None else STANDARD
 
 
 def _judged(source: AttackSource, one: Verdict) -> Judged:

@@ -14,6 +14,7 @@ from voxward.report.html.strings.histories import HISTORIES
 from voxward.report.html.strings.leaderboard import LEADERBOARD
 from voxward.report.html.strings.trust import CHECKS, GAPS, TRUST
 from voxward.report.html.strings.verdict import THREAT, VERDICT
+from voxward.report.html.strings.visibility import VISIBILITY
 
 LANGUAGE = "en"
 
@@ -36,7 +37,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     "leaderboard": LEADERBOARD,
     "curves": CURVES,
     "charts": CHARTS,
-    "visibility": {"heading": "How visible is the change?"},
+    "visibility": VISIBILITY,
     "cases": CASES,
     "volumes": VOLUMES,
     "viewer": VIEWER,

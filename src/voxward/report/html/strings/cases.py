@@ -40,7 +40,6 @@ CASES = {
     "small_first": "Here the scans with the smallest structures lost the most.",
     "small_not_first": "Here the scans with the smallest structures did not lose the most.",
     "reason": "Not shown in the viewer ({count}): {reason}",
-    "hounsfield": "HU",
     "intensity": "Units of intensity",
     "still": "The scan that was hurt most, as a still picture",
 }
@@ -56,6 +55,7 @@ VOLUMES = {
     "unreadable": "A file cannot be read: {error}.",
     "shape": "A kept volume has {found} voxels and the image {shape}: they are not of the same scan.",
     "foreign": "The change is not shown: {path} differs from the image by more than the attack was allowed to.",
+    "other_channel": "The change is not shown: this system does not read the channel that is shown.",
     "too_many": "Only the {most} scans that were hurt most have volumes beside the page. Use --embed none for all.",
     "no_place": "The volumes do not fit into this page.",
     "rounded": "To keep this page small, intensities are rounded to {steps} steps, and the change to {levels}.",

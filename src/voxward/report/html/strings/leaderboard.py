@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 LEADERBOARD = {
-    "heading": "The systems compared",
+    "heading": "Systems and attacks compared",
     "ranking": "Ranking: {names}",
     "apart": "Not every system is ranked against every other one",
     "apart_text": "These folders were not measured alike: their scans, classes, attacks, sizes or budgets differ. So a "

@@ -7,7 +7,7 @@ TRUST = {
     "passed": "passed",
     "failed": "failed",
     "open": "not testable",
-    "found": "{text}.",
+    "found": "Found: {text}.",
     "untold": "The records cannot tell whether this holds: {text}.",
     # Checks and controls.
     "checks": "Checks of the figures",
@@ -28,7 +28,6 @@ TRUST = {
     "threat": "What an attack may do (the threat model)",
     "threat_change": "An attack may change {change}.",
     "threat_sizes": "Sizes that were measured: {sizes}.",
-    "threat_share": "{size} ({share} of the range)",
     "threat_range": "The intensity range goes from {low} to {high} in every scan.",
     "threat_ranges": "The intensity range differs between scans or channels; the lowest begins at {low}, and the "
     "highest ends at {high}.",
@@ -161,7 +160,7 @@ GAPS = {
     "no_attack": "Any attack: none has finished",
     "no_attack_why": "Nothing can be said about robustness yet.",
     "larger": "Changes larger than {size}",
-    "larger_why": "The Dice falls further as larger changes are allowed.",
+    "larger_why": "The Dice can fall further as larger changes are allowed.",
     "norm_linf": "Changes that are measured in another way (norms other than linf)",
     "norm_linf_why": "Here every voxel may change a little. A few voxels that change a lot are another question.",
     "norm_l2": "Changes that are measured in another way (norms other than l2)",
@@ -186,7 +185,7 @@ GAPS = {
     "no_history_why": "The records do not say how the Dice fell step by step. More steps may lower it further.",
     "restarts": "Other random starts of the attacks",
     "restarts_why": "Each attack began once. Further starts may find something worse.",
-    "certificate": "A guarantee",
+    "certificate": "A guarantee that nothing worse exists",
     "certificate_why": "Attacks show how bad it gets at least. A stronger attack may exist; only a certificate rules "
     "that out.",
     "patch": "The deployed pipeline: a window of each scan was attacked alone",
@@ -198,6 +197,8 @@ GAPS = {
     "cpu": "Processors (CPU): everything ran on {devices}",
     "cpu_why": "A CPU rounds differently. Differences are small as a rule, but they were not measured.",
     "precision": "Other number types than {precisions} inside the network",
+    "precision_unknown": "Number types inside the network: it is not recorded which one it computed in",
+    "precision_unknown_why": "The same network in another number type can be more or less robust.",
     "precision_why": "The same network in another number type can be more or less robust.",
     "clinic": "Whether a changed outline would change a diagnosis or a treatment",
     "clinic_why": "The Dice compares outlines. It does not know which errors matter to a patient.",

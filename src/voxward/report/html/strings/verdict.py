@@ -50,7 +50,15 @@ VERDICT = {
     "gaussian": "Gaussian noise as strong in all as the worst attack",
     "rician": "Rician noise as strong in all as the worst attack",
     "noise_safe": "{noise} leaves {dice}: the system is stable against it.",
+    "stable": "The system is stable against random noise: {parts}.",
+    "stable_noise": "noise of the same size leaves {dice}",
+    "stable_gaussian": "Gaussian noise as strong in all as the worst attack leaves {dice}",
+    "stable_rician": "Rician noise as strong in all as the worst attack leaves {dice}",
     "noise_harm": "{noise} alone lowers the Dice from {clean} to {dice}: the system is not safe against random noise.",
+    "noise_little": "{noise} alone lowers the Dice a little, from {clean} to {dice}: the system is not quite safe "
+    "against random noise, and a part of the fall under attack is that of plain noise.",
+    "noise_nothing": "{noise} leaves {dice}. This says nothing, because the system finds next to nothing even when "
+    "nothing is changed.",
     "noise_scans_one": "{noise} leaves {dice} on average, but 1 scan loses more than half ({cases}): the system is not "
     "safe against random noise.",
     "noise_scans_many": "{noise} leaves {dice} on average, but {n} scans lose more than half ({cases}): the system is "
@@ -58,6 +66,8 @@ VERDICT = {
     "noise_rise": "{noise} does not lower the Dice, it rises from {clean} to {dice}: the segmentation changes with "
     "noise, but does not get worse.",
     "noise_none": "Random noise of the same size was not measured, so nothing can be said about it.",
+    "poor": "Even when nothing is changed, this system outlines poorly. How robust such a system is matters little.",
+    "noise_up_to": "Random noise was measured up to {size} only.",
     "noise_choice": "So it is the choice of the changes that does the harm, not their size.",
     # The tiles and the table.
     "tile_clean": "unchanged scans",
@@ -93,6 +103,8 @@ VERDICT = {
     "figure_clean_dice": "mean Dice without an attack",
     "figure_robust_dice": "mean Dice under the strongest attack at {size}",
     "figure_robust_accuracy": "share of scans that keep at least half of the system's mean Dice at {size}",
+    "figure_noise_dice": "mean Dice under random noise of size {size}",
+    "figure_gaussian_dice": "mean Dice under Gaussian noise as strong in all as the worst attack at {size}",
     "figure_low": "lower end of the 95 % interval of the {figure}",
     "sign_>=": "{figure} at least {limit}",
     "sign_>": "{figure} above {limit}",
@@ -106,6 +118,8 @@ VERDICT = {
     "measured_scans_of": "Scans: {n} of {dataset}.",
     "measured_failed_one": "1 scan failed, and no figure is over it: {cases}.",
     "measured_failed_many": "{n} scans failed, and no figure is over them: {cases}.",
+    "fewer_noise_one": "It was run on 1 of {of} scans.",
+    "fewer_noise_many": "It was run on {n} of {of} scans.",
     "measured_missing_one": "1 scan has no results yet, and no figure is over it: {cases}.",
     "measured_missing_many": "{n} scans have no results yet, and no figure is over them: {cases}.",
     "measured_seen_one": "The system was trained on 1 of these scans, so its Dice is better than on new ones: {cases}.",
@@ -114,6 +128,8 @@ VERDICT = {
     "measured_failed_case": "{case} ({reason})",
     "measured_classes": "What is outlined: {classes}. The Dice is the mean over the classes.",
     "measured_class": "What is outlined: {classes}.",
+    "size_share": "{size} ({share} of the range)",
+    "size_share_hu": "{size} ({share} of the range, {hu} HU)",
     "measured_change": "What an attack may change: {change}. Sizes: {sizes}.",
     "measured_attacks_one": "Attack: {names}.",
     "measured_attacks_many": "Attacks: {names}. For each scan the most harmful one counts.",

@@ -1,0 +1,73 @@
+"""What random noise does to a system, in sentences: noise must not harm where only chosen changes may."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from voxward.report.html.scope import named_few
+from voxward.report.html.strings import count, listed, say
+from voxward.report.measured import AtSize, Change
+from voxward.report.text import number_text
+from voxward.robustness.sanity import Thresholds
+
+# Noise that leaves at least this share of the Dice lowers it a little.
+_LITTLE = 0.9
+# An attack that takes so many times the tolerance does harm that noise does not.
+_MUCH = 10
+
+
+def noise_text(sizes: Sequence[AtSize], limits: Thresholds) -> str:
+    """Return what noise does, and whether the system is safe against it, at the largest size of noise.
+
+    Args:
+        sizes: What was measured at each size, the smallest first.
+        limits: When a change of the Dice counts, and when nothing is found.
+    """
+    noisy = [size for size in sizes if size.noise]
+    if not noisy:
+        return say("verdict", "noise_none")
+    found = _at(noisy[-1], limits)
+    return found if noisy[-1] is sizes[-1] else f"{say('verdict', 'noise_up_to', size=noisy[-1].text)} {found}"
+
+
+def _at(size: AtSize, limits: Thresholds) -> str:
+    kinds = {name: _kind(change, limits) for name, change in size.noise.items()}
+    cases = {len(change.cases) for change in size.noise.values()}
+    if len(kinds) > 1 and {*kinds.values()} == {"noise_safe"} and cases == {len(size.attack.cases)}:
+        parts = [say("verdict", f"stable_{name}", dice=_dice(change)) for name, change in size.noise.items()]
+        sentences = [say("verdict", "stable", parts=listed(parts))]
+    else:
+        sentences = [_sentence(name, size, kind) for name, kind in kinds.items()]
+    calm = {*kinds.values()} <= {"noise_safe", "noise_rise"}
+    if calm and size.attack.clean - size.attack.dice.mean > _MUCH * limits.tolerance:
+        sentences.append(say("verdict", "noise_choice"))
+    return " ".join(sentences)
+
+
+def _kind(change: Change, limits: Thresholds) -> str:
+    """The sentence that is true of what a kind of noise does."""
+    dice = change.dice.mean
+    if change.clean < limits.gone:
+        return "noise_nothing"
+    if dice < change.clean - limits.tolerance:
+        return "noise_little" if dice >= change.clean * _LITTLE and not change.lost else "noise_harm"
+    if change.lost:
+        return "noise_scans"
+    return "noise_rise" if dice > change.clean + limits.tolerance else "noise_safe"
+
+
+def _sentence(name: str, size: AtSize, kind: str) -> str:
+    change = size.noise[name]
+    values = {"noise": say("verdict", name), "dice": _dice(change), "clean": number_text(change.clean, 2)}
+    if kind == "noise_scans":
+        cases = named_few([one.case for one in change.lost])
+        sentence = count("verdict", kind, len(change.lost), cases=cases, **values)
+    else:
+        sentence = say("verdict", kind, **values)
+    left = len(change.cases) < len(size.attack.cases)
+    of = len(size.attack.cases)
+    return f"{sentence} {count('verdict', 'fewer_noise', len(change.cases), of=of)}" if left else sentence
+
+
+def _dice(change: Change) -> str:
+    return number_text(change.dice.mean, 2)

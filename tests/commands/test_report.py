@@ -1,0 +1,163 @@
+"""voxward report, by itself and at the end of other commands."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import voxward
+from tests.report.folders import attack_folder, run_folder
+from tests.report.html.markup import parsed
+from tests.robustness.books import book
+from voxward.cli import main
+from voxward.core.errors import CasesFailed, Failure, UserError
+from voxward.report.html import write
+from voxward.report.html.write import check_page, page_after, page_of
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return attack_folder(tmp_path / "found", book())
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page says is tested elsewhere."""
+    monkeypatch.setattr(write, "render", lambda *_: "<h1>a page</h1>")
+
+
+def headings(page: Path) -> list[str]:
+    return [one.text for one in parsed(page.read_text(encoding="utf-8")).of("h1", "h2", "h3")]
+
+
+def test_folders_in_any_mix_become_one_page(folder: Path, tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run")
+    page = voxward.write_report([folder, str(run)], out=tmp_path / "page.html")
+    assert page == tmp_path / "page.html"
+    assert {"Training: run", "The systems compared"} <= {*headings(page)}
+
+
+def test_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "page.htm"
+    assert main(["report", str(folder), "--out", str(out), "--title", "Mine & yours", "--embed", "none"]) == 0
+    assert capsys.readouterr().out.strip() == f"report: {out}"
+    assert headings(out)[0] == "Mine & yours"
+    assert main(["report", str(tmp_path / "gone"), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "gone is no folder" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_page_lies_in_the_working_folder_by_default(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert voxward.write_report("found") == Path("report.html")
+    assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_page_is_written_again_and_what_others_wrote_is_kept(folder: Path, tmp_path: Path) -> None:
+    page = voxward.write_report(folder, out=tmp_path / "page.html")
+    voxward.write_report(folder, out=page)
+    page.write_text("mine")
+    with pytest.raises(UserError, match="not a file that voxward wrote as a report page"):
+        voxward.write_report(folder, out=page)
+    assert page.read_text() == "mine"
+    voxward.write_report(folder, out=page, overwrite=True)
+    assert headings(page)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("page.txt", r"out must be a file that ends with \.html, got .*page\.txt"),
+        ("found", r"out must be a file that ends with \.html"),
+        ("folder.html", "not a file that voxward wrote"),
+        ("file/page.html", "file is a file, and must be a folder"),
+    ],
+)
+def test_where_no_page_can_lie(folder: Path, tmp_path: Path, out: str, message: str) -> None:
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=message):
+        voxward.write_report(folder, out=tmp_path / out)
+
+
+def test_no_folders_are_refused() -> None:
+    with pytest.raises(UserError, match="folders must name at least one folder"):
+        voxward.write_report([])
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_folder_that_may_not_be_written_to(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o555)
+    if os.access(locked, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    assert main(["report", str(folder), "--out", str(locked / "page.html")]) == 2
+    assert "Permission denied" in capsys.readouterr().err
+
+
+# At the end of other commands.
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_page_of_finished_work(folder: Path) -> None:
+    page_of(voxward.Output(folder))
+    assert headings(folder / "report.html") == ["a page"]
+
+
+def test_no_page_is_written_where_none_is_wanted(folder: Path) -> None:
+    output = voxward.Output(folder, report=False)
+    (folder / "report.html").write_text("mine")
+    check_page(output)
+    page_of(output)
+    assert (folder / "report.html").read_text() == "mine"
+
+
+def test_work_whose_page_would_replace_a_file_is_not_begun(folder: Path) -> None:
+    (folder / "report.html").write_text("mine")
+    with pytest.raises(UserError, match="not a file that voxward wrote"):
+        check_page(voxward.Output(folder))
+    check_page(voxward.Output(folder, overwrite=True))
+
+
+@pytest.mark.parametrize(
+    "error", [UserError("edited meanwhile"), OSError(28, "No space left on device", "report.html")]
+)
+def test_a_page_that_cannot_be_written_costs_no_result(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(write, "write_page", fail)
+    with pytest.warns(UserWarning, match=r"report\.html was not written: .* `voxward report .*` writes the page later"):
+        page_of(voxward.Output(folder))
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_page_is_also_written_where_some_cases_failed(folder: Path) -> None:
+    with pytest.raises(CasesFailed), page_after(voxward.Output(folder)):
+        raise CasesFailed([Failure("c", "no header")], 3, result="of the others")
+    assert (folder / "report.html").is_file()
+
+
+@pytest.mark.parametrize("error", [CasesFailed([Failure("c", "no header")], 1), UserError("nothing was done")])
+def test_no_page_is_written_where_nothing_was_done(folder: Path, error: UserError) -> None:
+    with pytest.raises(UserError), page_after(voxward.Output(folder)):
+        raise error
+    assert not (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize("command", ["attack", "harden", "search", "cv", "demo"])
+def test_commands_that_measure_can_be_told_to_write_no_page(command: str) -> None:
+    from voxward.cli import parser
+
+    commands = next(action for action in parser()._actions if action.dest == "command")
+    assert "--no-report" in commands.choices[command]._option_string_actions

@@ -1,0 +1,43 @@
+"""What was called is written as it can be called again."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from voxward.core.choices import Output, Reading
+from voxward.core.invocation import invocation, typed
+
+
+def attack(systems, dataset, *, out=None, reading=Reading(), overrides=(), progress=None):
+    """A command."""
+    return invocation(attack, locals())
+
+
+class Opened:
+    name = "mine"
+
+    def __repr__(self):
+        return "<a system at 0x7f>"
+
+
+def test_a_typed_command_has_its_quotes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["voxward", "attack", "my run", "--set", "threat.eps=[4/255, 8/255]"]
+    with typed(words):
+        found = attack("my run", "data")
+    assert shlex.split(found.text) == words
+    assert (found.python, found.folder) == (False, str(tmp_path))
+    assert attack("my run", "data").python  # afterwards nothing is typed
+
+
+def test_a_call_has_the_arguments_that_were_given():
+    assert attack("run", Path("data"), overrides=["cases=3"], progress=print).text == (
+        "voxward.attack(systems='run', dataset='data', overrides=['cases=3'])"
+    )
+    found = attack([Opened(), "run"], "data", out=Output("out", progress=print), reading=Reading(nan="zero"))
+    assert found.text == (
+        "voxward.attack(systems=[<mine>, 'run'], dataset='data', out=voxward.Output(folder='out'), "
+        "reading=voxward.Reading(nan='zero'))"
+    )
+    assert found.python
