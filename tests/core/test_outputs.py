@@ -125,3 +125,17 @@ def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="cannot be the name of a file"):
         Outputs(tmp_path / "out", "prediction", overwrite=True).text(name, "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_own_files_are_removed(tmp_path):
+    outputs = Outputs(tmp_path, "a volume")
+    for name in ("mine.txt", "edited.txt"):
+        outputs.text(name, "found")
+    for name in ("edited.txt", "theirs.txt"):
+        (tmp_path / name).write_text("precious")
+    assert [outputs.remove(name) for name in ("mine.txt", "gone.txt")] == [True, True]
+    assert [outputs.remove(name) for name in ("edited.txt", "theirs.txt")] == [False, False]
+    assert Outputs(tmp_path, "a label").remove("mine.txt")
+    assert sorted(path.name for path in tmp_path.glob("*.txt")) == ["edited.txt", "theirs.txt"]
+    assert Outputs(tmp_path, "a volume", overwrite=True).remove("theirs.txt")
+    assert not (tmp_path / "theirs.txt").exists()

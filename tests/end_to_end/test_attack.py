@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from voxward.commands.train import train
 from voxward.core.choices import Fold
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label, write_label
+from voxward.robustness.description import read_protocol
 from voxward.robustness.record import EQUAL_NOISE
 from voxward.robustness.sanity import Finding
 
@@ -264,9 +266,11 @@ def test_a_dataset_without_labels_is_refused(skilled, phantoms, tmp_path):
 
 
 def test_the_command_line(attacked, skilled, phantoms, capsys):
-    code = main([
-        "attack", str(skilled), "--dataset", str(phantoms), "--out", str(attacked.out), *LINE,
-    ])  # fmt: skip
+    line = ["attack", str(skilled), "--dataset", str(phantoms), "--out", str(attacked.out), *LINE]
+    assert read_protocol(attacked.out).command.startswith(f"voxward.attack(systems={str(skilled)!r}, ")
+    code = main(line)
+    how = read_protocol(attacked.out)
+    assert (shlex.split(how.command), how.python) == (["voxward", *line], False)
     assert code == (0 if attacked.trustworthy else 1)
     assert "apgd-dice" in capsys.readouterr().out
     passed = [finding["passed"] for finding in json.loads((attacked.out / "sanity.json").read_text())["findings"]]

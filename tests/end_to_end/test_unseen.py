@@ -186,6 +186,8 @@ def test_an_attack_leaves_seen_cases_out_and_reads_no_more_than_it_needs(phantom
     assert {record.case for record in found.records} == {names[split["validation"][0]]}
     assert len(read) == len(split["fit"]) + 1
     assert "left out, because they were seen in training" in (tmp_path / "a/robustness.md").read_text()
+    assert json.loads((tmp_path / "a/sanity.json").read_text())["left_out"]
+    assert "because the system was trained on" in (tmp_path / "a/report.html").read_text(encoding="utf-8")
     assert found.report is not None
 
 

@@ -14,12 +14,13 @@ from voxward.attacks.budget import Budget
 from voxward.attacks.registry import create
 from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Scaling
-from voxward.data.io import read_image
+from voxward.core.labels import LabelSet, Region
+from voxward.data.io import read_image, read_label, write_label
 from voxward.data.stored_values import as_stored
 from voxward.robustness import subject as subject_module
 from voxward.robustness.protocol import Protocol, Threat
 from voxward.robustness.sanity import sanity
-from voxward.robustness.subject import patch_subject, volume_subject
+from voxward.robustness.subject import erasing, patch_subject, volume_subject
 from voxward.systems.run import RunSystem
 from voxward.systems.system import Freeze
 
@@ -175,3 +176,34 @@ def test_the_books_say_what_was_computed_in(predictor, tmp_path):
         protocol = Protocol("test", attacks=("fgsm-ce",), threat=Threat((8 / 255,)), mode=mode)
         worker = a_bench({"m": RunSystem(replace(predictor, precision="bf16"))}, [case], protocol)
         assert {worker.work(unit)[0].precision for unit in worker.bench.first_units()} == {precision}
+
+
+def test_regions_are_kept_as_classes_are_written(predictor, tmp_path):
+    """The network finds the whole tumour and never its core, so that each of its voxels is oedema, 9 in files."""
+    regions = (Region("core", (4,)), Region("whole", (4, 9)))
+    plan = replace(
+        predictor.model.plan, labels=LabelSet(("background", "core", "oedema"), (0, 4, 9), regions),
+        min_object_mm3=(0.0, 0.0),
+    )  # fmt: skip
+    system, case = RunSystem(replace(predictor, model=replace(predictor.model, plan=plan))), lesion_case(tmp_path)
+    truth = read_label(case.label)
+    write_label(case.label, (truth.array * 9).astype(np.uint8), truth.affine)
+    whole = volume_subject(system, case, THREAT)
+    for subject, masks in ((whole, 2), (erasing(whole, "core"), 1)):
+        stored = subject.deploy(subject.volume[0].numpy(), None)
+        assert len(stored.mask) == masks
+        subject.place.write(tmp_path / "found.nii.gz", stored.label)
+        found = read_label(tmp_path / "found.nii.gz")
+        assert set(np.unique(found.array)) == {0, 9}
+        assert _overlap(found.array == 9, truth.array) > 0.9
+
+
+def test_what_a_file_would_hold_is_known_without_writing_it(predictor, tmp_path):
+    """Whole numbers of the file; around a clipped reference, which holds none, the array itself."""
+    for kind, reference in ((np.int16, "raw"), (np.float32, "raw"), (np.int16, "window")):
+        case = lesion_case(tmp_path, kind)
+        subject = volume_subject(RunSystem(predictor), case, replace(THREAT, reference=reference))
+        moved = subject.volume[0].numpy() + np.float32(1.6)
+        written = subject.deploy(moved, None).written
+        held = subject.as_written(moved)
+        np.testing.assert_array_equal(held, written if reference == "raw" else moved)

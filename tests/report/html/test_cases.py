@@ -141,3 +141,18 @@ def test_the_viewer_knows_systems_sizes_and_where_volumes_are(tmp_path):
         "m": [0.1, 0.2], "n": [0.1],
     }  # fmt: skip
     assert case["file"] is None
+
+
+def test_a_picture_of_the_worst_case_is_for_print_and_says_what_it_shows(tmp_path):
+    found = section(attacked(tmp_path).add("a", dice=0.3).add("b", dice=0.1))
+    assert found.still.key == "0-b"
+    assert base64.b64decode(found.still.source.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
+    assert "scan b" in found.still.alt
+    assert "0.75 clean and 0.10 under pgd" in found.still.alt
+
+
+def test_there_is_no_picture_where_no_segmentation_was_kept(tmp_path):
+    folder = attacked(tmp_path).add("a")
+    for path in (folder.folder / "segmentations").rglob("*.nii.gz"):
+        path.unlink()
+    assert section(folder).still is None

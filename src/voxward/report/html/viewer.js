@@ -45,12 +45,15 @@
   let nv = null; // its viewer
   let turn = 0; // counts what was asked for: what is overtaken is dropped
   let timer = null; // of the blinking
+  let before = null; // the layers before the blinking
   const now = { case: null, data: null, system: "", attack: 0, view: "all", plane: 2, layers: [true, true, false, true, false], there: [] };
 
   window.voxwardVolumes = (key, data) => {
     given.set(key, data);
     waiting.get(key)?.();
   };
+
+  const webgl = () => Boolean(document.createElement("canvas").getContext("webgl2"));
 
   // ---- Reading -----------------------------------------------------------------------------------------------
 
@@ -130,9 +133,12 @@
 
   // ---- Drawing -----------------------------------------------------------------------------------------------
 
-  async function start() {
+  let started = null;
+  const start = () => (started ??= begin());
+
+  /** Make the viewer and its shaders, which takes longer than the drawing; the dialog may still be closed. */
+  async function begin() {
     await loadLibrary();
-    if (nv) return;
     const viewer = new niivue.Niivue({
       backColor: [0.078, 0.086, 0.102, 1], crosshairColor: [0.95, 0.85, 0.35, 0.55], crosshairWidth: 0.35,
       crosshairWidthUnit: "percent", crosshairGap: 4, showAllOrientationMarkers: true,
@@ -216,7 +222,7 @@
     chooseAttacks(Infinity);
     legend();
     if (!dialog.open) dialog.showModal();
-    if (!document.createElement("canvas").getContext("webgl2")) return fail(say("no_webgl"));
+    if (!webgl()) return fail(say("no_webgl"));
     state("loading", say("loading"));
     await attempt(mine, async () => {
       const [data] = await Promise.all([volumesOf(now.case), start()]);
@@ -277,14 +283,19 @@
 
   /** Change between the clean and the attacked segmentation; one change for a reader who wants no motion. */
   function blink(on) {
-    clearInterval(timer);
-    timer = null;
+    if (timer !== null) {
+      clearInterval(timer);
+      timer = null;
+      now.layers = before;
+      paint();
+    }
     part("blink").setAttribute("aria-pressed", String(Boolean(on)));
     if (!on) return;
     if (!now.there[CLEAN] || !now.there[ATTACKED]) {
       part("blink").setAttribute("aria-pressed", "false");
       return announce(say("no_blink"));
     }
+    if (!CALM.matches) before = [...now.layers];
     now.layers[ATTACKED] = !now.layers[CLEAN] && now.layers[ATTACKED];
     const swap = () => {
       now.layers[ATTACKED] = !now.layers[ATTACKED];
@@ -385,12 +396,24 @@
     const button = event.target.closest?.("[data-open-case]");
     if (button) open(button.dataset.openCase, button.dataset.system);
   });
-  part("close").addEventListener("click", () => dialog.close());
+  part("close").addEventListener("click", () => {
+    empty();
+    dialog.close();
+  });
+  dialog.addEventListener("cancel", () => empty()); // Escape
   dialog.addEventListener("close", () => {
-    turn += 1;
-    blink(false);
+    empty();
     delete dialog.dataset.state;
   });
+
+  /** Take the scan out before the dialog goes: NiiVue would draw it into a canvas without size. */
+  function empty() {
+    turn += 1;
+    blink(false);
+    now.there = [];
+    if (nv) Object.assign(nv, { volumes: [], back: null, overlays: [] });
+  }
+
   part("system").addEventListener("change", () => {
     now.system = now.case.systems[part("system").selectedIndex].name;
     chooseAttacks(now.attack);
@@ -449,11 +472,11 @@
   }, { capture: true, passive: false });
   stage.addEventListener("touchend", () => (swipe = null), { capture: true, passive: true });
 
-  // The library is made ready while the reader comes near the table, so that the first scan opens at once.
+  // All is made ready while the reader comes near the table, so that the first scan opens at once.
   new IntersectionObserver((entries, observer) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
     observer.disconnect();
-    (window.requestIdleCallback || setTimeout)(() => loadLibrary().catch(() => {}));
+    (window.requestIdleCallback || setTimeout)(() => webgl() && start().catch(() => {}));
   }, { rootMargin: "400px" }).observe(document.getElementById("cases"));
 
   window.voxwardViewer = {

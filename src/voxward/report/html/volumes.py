@@ -81,8 +81,16 @@ class Quality:
 
 
 @dataclass(frozen=True, eq=False)
-class _Attacked:
-    """A system under attack, cut to the box; None for what was not kept."""
+class Attacked:
+    """What was kept of a system under attack, cut to the box.
+
+    Attributes:
+        struck: The system and its attacks.
+        record: The attack that is shown.
+        mask: The classes that the system found; None where they were not kept.
+        path: The adversarial volume; None where it was not kept.
+        notes: What the reader must know about it.
+    """
 
     struck: Struck
     record: Record
@@ -113,7 +121,7 @@ class Shown:
     shape: tuple[int, int, int]
     truth: np.ndarray | None
     clean: dict[str, np.ndarray]
-    attacked: tuple[_Attacked, ...]
+    attacked: tuple[Attacked, ...]
     notes: tuple[str, ...]
     channels: Mapping[str, int | None] = field(default_factory=dict)
 
@@ -184,7 +192,7 @@ def pack(shown: Shown, quality: Quality = Quality()) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pack_attacked(shown: Shown, one: _Attacked, steps: int) -> dict[str, Any]:
+def _pack_attacked(shown: Shown, one: Attacked, steps: int) -> dict[str, Any]:
     """steps: 0 leaves the perturbation out."""
     found: dict[str, Any] = {
         "system": one.struck.system, "eps": one.struck.eps, "attack": one.record.attack,
@@ -238,7 +246,7 @@ def perturbation(shown: Shown, path: Path, record: Record) -> np.ndarray:
     return difference
 
 
-def _attacked(kept: Kept, struck: Struck, seeds: Sequence[int]) -> _Attacked:
+def _attacked(kept: Kept, struck: Struck, seeds: Sequence[int]) -> Attacked:
     """The attack that hurt most of those whose mask was kept."""
     for record in struck.records:
         if (path := kept.mask(record, seeds)) is not None:
@@ -247,11 +255,11 @@ def _attacked(kept: Kept, struck: Struck, seeds: Sequence[int]) -> _Attacked:
             notes = [_SAID["not_worst"].format(worst=worst.attack, shown=record.attack)] if weaker else []
             volume = kept.volume(record, seeds)
             notes += [_SAID["no_volume"]] if volume is None else []
-            return _Attacked(struck, record, _mask(kept, record.model, path), volume, tuple(notes))
+            return Attacked(struck, record, _mask(kept, record.model, path), volume, tuple(notes))
     for record in struck.records:
         if (volume := kept.volume(record, seeds)) is not None:
-            return _Attacked(struck, record, None, volume, (_SAID["no_mask"],))
-    return _Attacked(struck, struck.records[0], None, None, (_SAID["nothing_kept"],))
+            return Attacked(struck, record, None, volume, (_SAID["no_mask"],))
+    return Attacked(struck, struck.records[0], None, None, (_SAID["nothing_kept"],))
 
 
 def _dice(record: Record) -> float:
@@ -269,7 +277,7 @@ def _box(masks: Sequence[np.ndarray], volume: Volume, quality: Quality) -> Box:
 
 
 def _notes(
-    kept: Kept, volume: Volume, box: Box, clean: dict[str, np.ndarray], attacked: Sequence[_Attacked]
+    kept: Kept, volume: Volume, box: Box, clean: dict[str, np.ndarray], attacked: Sequence[Attacked]
 ) -> list[str]:
     notes = list[str]()
     if len(volume.array) > 1:
@@ -285,7 +293,7 @@ def _notes(
     return notes
 
 
-def _start(shown: Shown, one: _Attacked) -> Float3:
+def _start(shown: Shown, one: Attacked) -> Float3:
     """The place that is shown first, in mm: in the axial slice with most difference between clean and attacked."""
     clean = shown.clean.get(one.struck.system)
     masks = [mask for mask in (shown.truth, clean, one.mask) if mask is not None]

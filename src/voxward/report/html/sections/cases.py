@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from voxward.core.errors import UserError
 from voxward.core.wording import eps_text, in_hounsfield
 from voxward.report.html.case_rows import CaseRow, Group, case_rows, of_written_files, size_groups
 from voxward.report.html.download import records_data
 from voxward.report.html.embedding import PAGE_BYTES, Embedded, Job, embed
 from voxward.report.html.kept import Kept, NotShown, read_kept
 from voxward.report.html.page import Setting
+from voxward.report.html.still import Still, still_of
 from voxward.report.html.strings import STRINGS
-from voxward.report.html.volumes import Struck, Wanted
+from voxward.report.html.volumes import Struck, Wanted, read_shown
 from voxward.report.sources import AttackSource, Sources
 from voxward.robustness.unit import safe_name
 
@@ -84,11 +86,13 @@ class CasesSection:
         tables: A table per attack folder.
         viewer: The data of the viewer; None where no case can be shown.
         volumes: The volumes inside the page as JSON, by their keys.
+        still: A picture of the first case that can be shown.
     """
 
     tables: tuple[CaseTable, ...]
     viewer: Mapping[str, Any] | None = None
     volumes: Mapping[str, str] = field(default_factory=dict)
+    still: Still | None = None
 
 
 def cases(sources: Sources, setting: Setting) -> CasesSection | None:
@@ -101,7 +105,20 @@ def cases(sources: Sources, setting: Setting) -> CasesSection | None:
     placed = embed([job for _, job in jobs], setting, PAGE_BYTES - _OTHER_BYTES - _figures(attacks))
     shown = [case for one in found for case in one.viewer(placed)]
     viewer = {"cases": shown} if shown else None
-    return CasesSection(tuple(one.table(placed) for one in found), viewer, placed.inside)
+    still = _still([job for _, job in jobs], placed)
+    return CasesSection(tuple(one.table(placed) for one in found), viewer, placed.inside, still)
+
+
+def _still(jobs: Sequence[Job], placed: Embedded) -> Still | None:
+    """A picture of the first case that the viewer shows; None where there is none, or where it cannot be drawn."""
+    first = next((job for job in jobs if job.key in placed.inside or job.key in placed.beside), None)
+    if first is None:
+        return None
+    try:
+        shown = read_shown(first.kept, first.wanted)
+        return still_of(first.key, first.wanted.case, shown, first.kept.first.labels)
+    except (NotShown, UserError):  # the viewer says why
+        return None
 
 
 def _figures(attacks: Sequence[AttackSource]) -> int:

@@ -41,7 +41,8 @@ CASES = {
     "small_not_first": "Here the scans with the smallest structures did not lose the most.",
     "reason": "Not shown in the viewer ({count}): {reason}",
     "intensity": "Units of intensity",
-    "still": "The scan that was hurt most, as a still picture",
+    "still_alt": "Slices of scan {case} in all planes: image, ground truth, clean segmentation, attacked "
+    "segmentation and change. The Dice of {system} is {clean} clean and {attacked} under {attack}.",
 }
 
 VOLUMES = {
@@ -82,16 +83,21 @@ VIEWER = {
     "change_size": "Attack",
     "layers": "Layers",
     "image": "Image",
+    "image_short": "Image",
     "image_title": "The untouched image",
     "truth": "Ground truth",
+    "truth_short": "Ground truth",
     "truth_title": "The ground truth, drawn as an outline",
     "clean": "Clean segmentation",
+    "clean_short": "Clean",
     "clean_title": "What the system finds in the untouched image",
     "attacked": "Attacked segmentation",
+    "attacked_short": "Attacked",
     "attacked_title": "What the system finds in the attacked image",
     "change": "Change",
+    "change_short": "Change",
     "change_title": "What the attack added to the image",
-    "blink": "Blink clean / attacked",
+    "blink": "Blink",
     "canvas": "The slices of the scan. The text below says which slice is shown; the keys are listed under Keys.",
     "previous": "Slice before",
     "next": "Next slice",
