@@ -244,6 +244,7 @@ def test_a_failed_check_raises_an_alarm_that_says_what_it_means() -> None:
         "noise."
     ]
     assert "noise at eps 25.5/255 moves the mean Dice" in system.faults[0].found
+    assert "cannot be relied on" in folder_of(attack_source(records, require=("clean_dice > 0",))).judged[0].measured
     page = render(sources_of(attack_source(records)))
     assert '<div class="banner" role="note">' in page
     assert not system_of(several(3)).alarm
@@ -259,7 +260,7 @@ def test_requirements_are_lights_with_words() -> None:
     )
     assert (failed.light.kind, failed.light.word) == ("bad", "failed")
     assert failed.sentence == (
-        "Lower end of the 95 % interval of the mean Dice under the strongest attack at 0.2 at least 0.5"
+        "Lower end of the 95 % interval of the mean Dice under the strongest attack at 51/255 at least 0.5"
     )
     assert failed.measured == "Measured: 0.000."
     open_ = folder_of(attack_source([one for one in book() if one.eps < 0.2], require=("robust_dice@0.2 >= 0.5",)))

@@ -17,6 +17,7 @@ from voxward.report.html.scope import (
     measured_lines,
     named_few,
     scans_text,
+    size_text,
 )
 from voxward.report.html.strings import STRINGS, count, say
 from voxward.report.html.unmeasured import Gap, gaps
@@ -257,21 +258,24 @@ def _limits(source: AttackSource) -> Thresholds:
 
 def _judged(source: AttackSource, one: Verdict) -> Judged:
     requirement = parse_requirement(one.requirement)
-    sentence = _required(requirement)
+    first = next(iter(source.records), None)
+    written = requirement.text.partition("@")[2].partition(requirement.sign)[0].strip()
+    size = written if first is None else size_text(first, requirement.eps)
+    sentence = _required(requirement, size)
     if len(source.models) > 1:
         sentence = say("verdict", "require_system", system=one.system, sentence=sentence)
     else:
         sentence = sentence[:1].upper() + sentence[1:]
     value = say("verdict", "require_missing" if one.value is None else "require_value", value=number_text(one.value))
     left = count("verdict", "require_left", one.failed) if one.failed else ""
+    doubt = say("verdict", "require_doubt") if one.value is not None and _faults(source, one.system) else ""
     return Judged(
         light(one.met if one.value is not None else None), sentence, one.requirement,
-        " ".join(filter(None, (value, left))),
+        " ".join(filter(None, (value, left, doubt))),
     )  # fmt: skip
 
 
-def _required(requirement: Requirement) -> str:
-    size = requirement.text.partition("@")[2].partition(requirement.sign)[0].strip()
+def _required(requirement: Requirement, size: str) -> str:
     figure = say("verdict", f"figure_{requirement.figure}", size=size)
     if requirement.low:
         figure = say("verdict", "figure_low", figure=figure)
