@@ -14,6 +14,7 @@ from tests.robustness.books import book
 from voxward.cli import main
 from voxward.core.errors import CasesFailed, Failure, UserError
 from voxward.report.html import write
+from voxward.report.html.strings import STRINGS
 from voxward.report.html.write import check_page, page_after, page_of
 
 
@@ -36,7 +37,7 @@ def test_folders_in_any_mix_become_one_page(folder: Path, tmp_path: Path) -> Non
     run = run_folder(tmp_path / "run")
     page = voxward.write_report([folder, str(run)], out=tmp_path / "page.html")
     assert page == tmp_path / "page.html"
-    assert {"Training: run", "The systems compared"} <= {*headings(page)}
+    assert {"Training: run", STRINGS["trust"]["heading"]} <= {*headings(page)}
 
 
 def test_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from voxward.commands.train import train
 from voxward.core.choices import Fold
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label, write_label
+from voxward.robustness.description import read_protocol
 from voxward.robustness.record import EQUAL_NOISE
 from voxward.robustness.sanity import Finding
 
@@ -94,7 +96,7 @@ def test_attacks_never_raise_the_dice_and_stay_in_the_ball(attacked):
 
 
 def test_a_file_lies_in_the_ball_and_is_what_was_judged(skilled, phantoms, tmp_path):
-    options = {**QUICK, "attacks": ("apgd-dice",), "keep": "all"}
+    options = {**QUICK, "attacks": ("apgd-dice",), "controls": (), "keep": "all"}
     result = attack(skilled, phantoms, out=tmp_path, overrides=changes(**options))
     record = next(r for r in result.records if r.attack == "apgd-dice" and r.eps > 10 / 255)
     path = next((result.out / "volumes").glob(f"*/apgd-dice/{record.eps:.5f}/{record.case}.*"))
@@ -164,7 +166,7 @@ def test_a_killed_benchmark_resumes_with_the_same_numbers(attacked, skilled, pha
 def test_several_runs_make_a_leaderboard(skilled, phantoms, tmp_path):
     other = tmp_path / "other"
     other.symlink_to(skilled, target_is_directory=True)
-    options = {**QUICK, "attacks": ("fgsm-ce",), "eps": (8 / 255,)}
+    options = {**QUICK, "attacks": ("fgsm-ce",), "controls": (), "eps": (8 / 255,)}
     with pytest.raises(ValueError, match="different names"):
         attack([skilled, skilled], phantoms, out=tmp_path / "twice", overrides=changes(**options))
     assert not (tmp_path / "twice").exists()
@@ -176,9 +178,8 @@ def test_several_runs_make_a_leaderboard(skilled, phantoms, tmp_path):
 
 
 def test_patch_mode(skilled, phantoms, tmp_path):
-    result = attack(
-        skilled, phantoms, out=tmp_path, overrides=changes(**{**QUICK, "mode": "patch", "attacks": ("pgd-ce",)})
-    )
+    options = {**QUICK, "mode": "patch", "attacks": ("pgd-ce",), "controls": tuple(EQUAL_NOISE)}
+    result = attack(skilled, phantoms, out=tmp_path, overrides=changes(**options))
     assert all(record.deployed is None and record.mode == "patch" for record in result.records)
     # Normalised intensities lie below 0, too, where Rician noise means nothing.
     assert {record.attack for record in result.records} & set(EQUAL_NOISE) == {"gaussian"}
@@ -186,7 +187,7 @@ def test_patch_mode(skilled, phantoms, tmp_path):
 
 
 def test_a_surrogate_adds_a_transfer_attack(skilled, trained, phantoms, tmp_path):
-    quick = {**QUICK, "attacks": ("fgsm-ce",)}
+    quick = {**QUICK, "attacks": ("fgsm-ce",), "controls": ()}
     with pytest.raises(ValueError, match="the surrogate is run itself"):
         attack(skilled, phantoms, out=tmp_path, overrides=changes(**quick, surrogate=skilled))
     result = attack(skilled, phantoms, out=tmp_path, overrides=changes(**quick, surrogate=trained))
@@ -195,7 +196,7 @@ def test_a_surrogate_adds_a_transfer_attack(skilled, trained, phantoms, tmp_path
 
 def test_one_class_can_be_erased(attacked, skilled, phantoms, tmp_path):
     """Attacked alone, a class loses at least as much as it does when the mean of both is attacked."""
-    options = {**QUICK, "attacks": ("apgd-dice",)}
+    options = {**QUICK, "attacks": ("apgd-dice",), "controls": ()}
     result = attack(skilled, phantoms, out=tmp_path, overrides=changes(**options, erase="organ a"))
     before = {r.eps: r for r in attacked.records if r.attack == "apgd-dice"}
     for record in result.records:
@@ -265,9 +266,11 @@ def test_a_dataset_without_labels_is_refused(skilled, phantoms, tmp_path):
 
 
 def test_the_command_line(attacked, skilled, phantoms, capsys):
-    code = main([
-        "attack", str(skilled), "--dataset", str(phantoms), "--out", str(attacked.out), *LINE,
-    ])  # fmt: skip
+    line = ["attack", str(skilled), "--dataset", str(phantoms), "--out", str(attacked.out), *LINE]
+    assert read_protocol(attacked.out).command.startswith(f"voxward.attack(systems={str(skilled)!r}, ")
+    code = main(line)
+    how = read_protocol(attacked.out)
+    assert (shlex.split(how.command), how.python) == (["voxward", *line], False)
     assert code == (0 if attacked.trustworthy else 1)
     assert "apgd-dice" in capsys.readouterr().out
     passed = [finding["passed"] for finding in json.loads((attacked.out / "sanity.json").read_text())["findings"]]

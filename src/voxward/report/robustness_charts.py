@@ -94,18 +94,21 @@ def dice_over_evaluations(records: Sequence[Record], eps: float | None = None, n
     sizes = view.eps
     if not sizes or (eps is not None and eps not in sizes):
         raise UserError(f"eps must be one at which there are attacks, {list(sizes)}, got {eps}")
-    chosen = sizes[len(sizes) // 2] if eps is None else eps
-    attacks = sorted({record.attack for record in records if record.kind == "attack" and len(record.history) > 1})
-    ordered = (chosen, *(size for size in sizes if size != chosen))
+    kept = [record for record in records if record.kind == "attack" and len(record.history) > 1]
+    attacks, told = sorted({record.attack for record in kept}), sorted({record.eps for record in kept}) or sizes
+    chosen = told[len(told) // 2] if eps is None else eps
+    ordered = (chosen, *(size for size in told if size != chosen))
     text = eps_texts(records)
-    panels = tuple(
-        Panel(words["system_at"].format(system=model, eps=text(size)),
-              _history_lines(view, attacks, model, size), shown=size == chosen and number < _MOST_PANELS)
+    panels = [
+        Panel(words["system_at"].format(system=model, eps=text(size)), _history_lines(view, attacks, model, size),
+              shown=size == chosen and number < _MOST_PANELS)
         for size in ordered for number, model in enumerate(view.models)
-    )  # fmt: skip
+    ]  # fmt: skip
+    # A system that was attacked at other sizes only has no line there.
+    panels = [panel for panel in panels if panel.lines] or panels[:1]
     return Chart(
         name, words["over_evaluations"].format(eps=text(chosen)), Axis(words["evaluations"], logarithmic=True), _DICE,
-        panels, words["system_and_eps"], steps=True, notes=(words["lowest_so_far"],),
+        tuple(panels), words["system_and_eps"], steps=True, notes=(words["lowest_so_far"],),
     )  # fmt: skip
 
 

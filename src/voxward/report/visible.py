@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from voxward.core.wording import in_hounsfield
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.chart import Axis, Chart, Line, Panel, Point
-from voxward.report.html.strings import STRINGS
+from voxward.report.html.strings import STRINGS, say
 from voxward.report.measured import NOISES, AtSize, Measured
 from voxward.report.palette import LINES, NEUTRAL
 from voxward.report.table import Column, Row, Table, Value
@@ -22,6 +22,8 @@ _FIELDS = (
     *(f"{name}{end}" for name in ("dice", *NOISES) for end in ("", "_low", "_high", "_cases")),
 )  # fmt: skip
 _STEPS = 255
+# So many systems are drawn before a reader chooses, and the noise with so many.
+_MOST_SYSTEMS, _MOST_NOISY = 8, 2
 
 
 @dataclass(frozen=True)
@@ -102,17 +104,22 @@ def dice_over_rms(rows: Sequence[Visible], name: str = "visibility") -> Chart | 
     lines = []
     for number, model in enumerate(models):
         mine = [row for row in known if row.measured.model == model]
-        lines.append(_line(model, number, 0, [(row, row.size.attack.dice) for row in mine], scale))
+        shown = number < _MOST_SYSTEMS
+        lines.append(replace(_line(model, number, 0, [(r, r.size.attack.dice) for r in mine], scale), shown=shown))
         # Random signs at eps are stronger than the attack, and have no place at its strength.
         for dash, noise in enumerate(NOISES[1:], 2):
             points = [(row, row.size.noise[noise].dice) for row in mine if noise in row.size.noise]
             if points:
                 alone, called = len(models) == 1, STRINGS["charts"][noise]
                 label = (called, NEUTRAL) if alone else (model, number)
-                lines.append(_line(*label, dash, points, scale, "" if alone else called))
+                line = _line(*label, dash, points, scale, "" if alone else called)
+                lines.append(replace(line, shown=shown and len(models) <= _MOST_NOISY))
+    more = (
+        [say("charts", "first_systems", shown=_MOST_SYSTEMS, count=len(models))] if len(models) > _MOST_SYSTEMS else []
+    )
     return Chart(
         name, words["chart"], Axis(words[f"axis_{unit}"]), Axis(STRINGS["charts"]["dice"], limits=(0.0, 1.0)),
-        (Panel(STRINGS["charts"]["mean"], tuple(lines)),), notes=(STRINGS["charts"]["bands"],),
+        (Panel(STRINGS["charts"]["mean"], tuple(lines)),), notes=(STRINGS["charts"]["bands"], *more),
     )  # fmt: skip
 
 

@@ -157,6 +157,9 @@ def test_what_the_hardening_bought(both: SimpleNamespace) -> None:
     assert [row[1:4] for row in part.table.data] == [
         (pytest.approx(before), pytest.approx(before + 0.1), pytest.approx(0.1)) for before in (0.75, 0.35, 0.1)
     ]
+    drawn = [[point.y for point in line.points] for line in part.chart.panels[0].lines if not line.kind]
+    assert sorted(drawn) == [pytest.approx([0.75, 0.35, 0.1]), pytest.approx([0.85, 0.45, 0.2])]
+    assert (part.chart.name, history.charts[0].name) == ("hardening-2-1", "training-2-loss")
 
 
 def test_other_weights_of_the_same_name_are_not_compared(

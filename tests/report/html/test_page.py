@@ -156,7 +156,7 @@ def test_what_no_json_can_hold_is_null() -> None:
 
 def test_a_name_with_control_characters() -> None:
     """XML has no such characters, and charts are XML."""
-    page = parsed(render(_sources("a\x07b\x1b[31m\x00")))
+    page = parsed(render(Sources(attacks=(_attack("a\x07b\x1b[31m\x00"),))))
     assert page.faults == []
     assert "verdict" in [one.attributes["id"] for one in page.of("section")]
 

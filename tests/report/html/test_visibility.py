@@ -115,3 +115,11 @@ def test_the_chart_has_the_noise_at_the_strength_of_the_attack():
     assert [point.x for point in noise.points] == [point.x for point in attack.points]
     assert math.isclose(noise.points[0].y, 0.75)
     assert math.isclose(noise.points[-1].y, 0.7)
+
+
+def test_of_many_systems_the_first_are_drawn_and_the_others_can_be_chosen():
+    many = [replace(r, model=f"run-{n:02}") for n in range(10) for r in [*seen(book()), *noises(0.7)]]
+    chart = shown(many).chart
+    assert [line.shown for line in chart.panels[0].lines if not line.kind] == [True] * 8 + [False] * 2
+    assert not any(line.shown for line in chart.panels[0].lines if line.kind)
+    assert "8 of 10 systems are drawn at first. The legend adds the others." in chart.notes

@@ -14,7 +14,7 @@ import pytest
 import voxward
 from voxward.core.errors import UserError
 from voxward.report.serving.access import Access
-from voxward.report.serving.files import Served
+from voxward.report.serving.files import Served, opened
 from voxward.report.serving.server import Serving
 
 PAGE = b"<!doctype html><p>page"
@@ -440,3 +440,20 @@ def test_the_end_frees_the_port(folder):
     serving.close()  # a second time does no harm
     with served(folder, port=serving.port) as again:
         assert asked(again, "/")[0] == 200
+
+
+def test_what_is_no_file_is_neither_found_nor_opened(folder):
+    found = Served.of(folder)
+    (folder / "link").symlink_to(folder / "report.html")
+    names = ["volumes"]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "pipe")
+        names.append("pipe")
+    for name in names:
+        assert found.find(f"/{name}") is None
+        with pytest.raises(OSError):  # noqa: PT011 - which one depends on the system
+            opened(folder / name)
+    assert found.find("/link") == folder.resolve() / "report.html"
+    if hasattr(os, "O_NOFOLLOW"):
+        with pytest.raises(OSError):  # noqa: PT011
+            opened(folder / "link")

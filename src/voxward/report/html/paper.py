@@ -136,6 +136,7 @@ def _charts(sources: Sources, setting: Setting) -> Iterator[tuple[str, Chart]]:
     parts: tuple[History, ...] = histories(sources, setting) or ()
     for folder, history in zip(folders, parts, strict=True):
         yield from ((folder, chart) for chart in history.charts)
+        yield from ((folder, part.chart) for part in history.tables if part.chart is not None)
 
 
 def _plain(name: str) -> str:

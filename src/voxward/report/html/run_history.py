@@ -14,6 +14,7 @@ from voxward.report.chart import Chart
 from voxward.report.hardening import Hardening, hardening_table
 from voxward.report.html.strings import STRINGS, say
 from voxward.report.metrics import metrics_table
+from voxward.report.robustness_charts import dice_over_eps
 from voxward.report.run_source import Log, RunSource
 from voxward.report.source_files import sentence, told
 from voxward.report.sources import AttackSource, Sources
@@ -30,10 +31,12 @@ class Titled:
     Attributes:
         title: The heading.
         table: The table.
+        chart: A chart of its figures; None where there is none.
     """
 
     title: str
     table: Table
+    chart: Chart | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def run_history(run: RunSource, sources: Sources, number: int) -> History:
     facts += [] if run.progress is not None or not run.log else [say("histories", "ended")]
     facts += _best(run.log)
     facts += [] if run.log else [say("histories", "no_log")]
-    before, tables = _hardening(run, sources)
+    before, tables = _hardening(run, sources, f"hardening-{number}")
     return History(
         say("histories", "training", name=run.name), tuple(problems), (*facts, *before),
         training_charts(run.log, f"training-{number}", run.name),
@@ -145,7 +148,7 @@ def _best(log: Log) -> list[str]:
     return [found, *([say("histories", "not_a_number", n=broken, rows=len(log))] if broken else [])]
 
 
-def _hardening(run: RunSource, sources: Sources) -> tuple[list[str], list[Titled]]:
+def _hardening(run: RunSource, sources: Sources, chart: str) -> tuple[list[str], list[Titled]]:
     """What a run was hardened from and how, and what that bought where both runs were attacked."""
     start = None if run.settings is None else run.settings.start
     defence = None if run.recipe is None else run.recipe.defence
@@ -160,7 +163,7 @@ def _hardening(run: RunSource, sources: Sources) -> tuple[list[str], list[Titled
     if before is None:
         return facts, []
     facts.append(say("histories", "hardened_here"))
-    found = [_compared(source, before, run) for source in sources.attacks]
+    found = [_compared(source, before, run, f"{chart}-{n}") for n, source in enumerate(sources.attacks, 1)]
     tables = [one for one in found if isinstance(one, Titled)]
     facts += [one for one in found if isinstance(one, str)]
     return facts + ([] if any(found) else [say("histories", "no_hardening")]), tables
@@ -179,7 +182,7 @@ def _defence(run: RunSource) -> dict[str, str]:
     return {"method": text, "eps": eps_text(run.recipe.defence.eps, "range")}
 
 
-def _compared(source: AttackSource, before: RunSource, after: RunSource) -> Titled | str | None:
+def _compared(source: AttackSource, before: RunSource, after: RunSource, chart: str) -> Titled | str | None:
     """The table of a folder that measured both runs, or why there is none; None where it did not measure them."""
     try:
         names = [_measured_as(source, run) for run in (before, after)]
@@ -194,9 +197,11 @@ def _compared(source: AttackSource, before: RunSource, after: RunSource) -> Titl
     seconds = [run.seconds or 0.0 for run in (before, after)]
     try:
         table = hardening_table(records, Hardening(first, second, *seconds), source.deployed)
+        # The table is over all attacks, and so is the chart.
+        drawn = dice_over_eps(records, None, source.deployed, chart)
     except UserError as error:
         return say("histories", "scores_failed", reason=sentence(str(error)))
-    return Titled(say("histories", "hardening", folder=source.name), table)
+    return Titled(say("histories", "hardening", folder=source.name), table, drawn)
 
 
 def _measured_as(source: AttackSource, run: RunSource) -> str | None:

@@ -26,6 +26,7 @@ CHARTS: Mapping[str, str] = {
     "lowest_so_far": "Each line is the mean over the scans of the lowest Dice that the attack has found so far.",
     "some_systems": "{shown} of {count} systems are drawn at first, those with the highest Dice under attack. "
     "The legend adds the others.",
+    "first_systems": "{shown} of {count} systems are drawn at first. The legend adds the others.",
     "some_classes": "On paper the {shown} of {count} classes are drawn that lose most. The page has all of them.",
     "more_lines": "{count} more lines are in the table below.",
     "told": "{value} at {x}",
