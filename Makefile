@@ -9,13 +9,16 @@ OLDEST := .venv-oldest
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 COVERAGE := --cov --cov-report=term --cov-fail-under=95
 
-.PHONY: demo test test-all test-isa test-oldest browser bench lint clean
+.PHONY: demo test test-all test-isa test-oldest suite browser screenshots bench lint clean
 
 demo: $(STAMP)
 	$(BIN)/voxward demo $(if $(DATA),--data $(DATA))
 
-# What CI runs, after it has installed Chromium; without one the tests of the page are skipped.
-test: lint
+# What CI runs, after it has installed Chromium; without one the tests of the page are skipped. Both go at once.
+test: $(STAMP)
+	$(MAKE) -j2 lint suite
+
+suite: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(COVERAGE)
 
 # Before a release: the long tests with the real volumes, other processors' arithmetic, and the oldest dependencies.
@@ -36,6 +39,11 @@ test-oldest: $(OLDEST)/.installed
 browser: $(STAMP)
 	tests/browser/install.sh
 	VOXWARD_BROWSER_REQUIRED=1 $(BIN)/python -m pytest tests/browser
+
+# Pictures for the README, of the page that `make demo` wrote or of PAGE.
+screenshots: $(STAMP)
+	tests/browser/install.sh
+	$(BIN)/python -m tests.browser.screenshots $(or $(PAGE),demo/report.html) docs/images
 
 # Ours against named peers, alternately in one process; minutes to an hour. Time it with nothing else running.
 bench: $(VENV)/.bench

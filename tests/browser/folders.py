@@ -14,7 +14,10 @@ from voxward.core.recipe import dump_recipe
 from voxward.runs.folder import RunFolder
 from voxward.training.log import COLUMNS
 
-ATTACK = ("attacks=[fgsm-ce, pgd-dice]", "threat.eps=[4/255, 32/255]", "budget.steps=3", "cases=3")
+ATTACK = (
+    "attacks=[fgsm-ce, pgd-dice]", "threat.eps=[4/255, 32/255]", "budget.steps=2", "cases=3",
+    "controls=[clip, noise, gaussian]",
+)  # fmt: skip
 LABELS = {"background": 0, "organ": 1, "tumour": 2}
 _SIZE = 16
 
@@ -55,7 +58,8 @@ def attacked(root: Path) -> Path:
         voxward.network_system(Bright(slope), name=name, window=(_SIZE,) * 3, channels=channels, labels=LABELS)
         for name, slope in (("steep", 12.0), ("gentle", 4.0))
     ]
-    return voxward.attack(systems, data, out=root / "attack", protocol="quick", overrides=ATTACK).out
+    out = voxward.Output(root / "attack", report=False)
+    return voxward.attack(systems, data, out=out, protocol="quick", overrides=ATTACK).out
 
 
 def trained(root: Path, name: str = "run", columns: tuple[str, ...] = ()) -> Path:

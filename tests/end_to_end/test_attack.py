@@ -96,7 +96,7 @@ def test_attacks_never_raise_the_dice_and_stay_in_the_ball(attacked):
 
 
 def test_a_file_lies_in_the_ball_and_is_what_was_judged(skilled, phantoms, tmp_path):
-    options = {**QUICK, "attacks": ("apgd-dice",), "keep": "all"}
+    options = {**QUICK, "attacks": ("apgd-dice",), "controls": (), "keep": "all"}
     result = attack(skilled, phantoms, out=tmp_path, overrides=changes(**options))
     record = next(r for r in result.records if r.attack == "apgd-dice" and r.eps > 10 / 255)
     path = next((result.out / "volumes").glob(f"*/apgd-dice/{record.eps:.5f}/{record.case}.*"))
@@ -166,7 +166,7 @@ def test_a_killed_benchmark_resumes_with_the_same_numbers(attacked, skilled, pha
 def test_several_runs_make_a_leaderboard(skilled, phantoms, tmp_path):
     other = tmp_path / "other"
     other.symlink_to(skilled, target_is_directory=True)
-    options = {**QUICK, "attacks": ("fgsm-ce",), "eps": (8 / 255,)}
+    options = {**QUICK, "attacks": ("fgsm-ce",), "controls": (), "eps": (8 / 255,)}
     with pytest.raises(ValueError, match="different names"):
         attack([skilled, skilled], phantoms, out=tmp_path / "twice", overrides=changes(**options))
     assert not (tmp_path / "twice").exists()
@@ -178,9 +178,8 @@ def test_several_runs_make_a_leaderboard(skilled, phantoms, tmp_path):
 
 
 def test_patch_mode(skilled, phantoms, tmp_path):
-    result = attack(
-        skilled, phantoms, out=tmp_path, overrides=changes(**{**QUICK, "mode": "patch", "attacks": ("pgd-ce",)})
-    )
+    options = {**QUICK, "mode": "patch", "attacks": ("pgd-ce",), "controls": tuple(EQUAL_NOISE)}
+    result = attack(skilled, phantoms, out=tmp_path, overrides=changes(**options))
     assert all(record.deployed is None and record.mode == "patch" for record in result.records)
     # Normalised intensities lie below 0, too, where Rician noise means nothing.
     assert {record.attack for record in result.records} & set(EQUAL_NOISE) == {"gaussian"}
@@ -188,7 +187,7 @@ def test_patch_mode(skilled, phantoms, tmp_path):
 
 
 def test_a_surrogate_adds_a_transfer_attack(skilled, trained, phantoms, tmp_path):
-    quick = {**QUICK, "attacks": ("fgsm-ce",)}
+    quick = {**QUICK, "attacks": ("fgsm-ce",), "controls": ()}
     with pytest.raises(ValueError, match="the surrogate is run itself"):
         attack(skilled, phantoms, out=tmp_path, overrides=changes(**quick, surrogate=skilled))
     result = attack(skilled, phantoms, out=tmp_path, overrides=changes(**quick, surrogate=trained))
@@ -197,7 +196,7 @@ def test_a_surrogate_adds_a_transfer_attack(skilled, trained, phantoms, tmp_path
 
 def test_one_class_can_be_erased(attacked, skilled, phantoms, tmp_path):
     """Attacked alone, a class loses at least as much as it does when the mean of both is attacked."""
-    options = {**QUICK, "attacks": ("apgd-dice",)}
+    options = {**QUICK, "attacks": ("apgd-dice",), "controls": ()}
     result = attack(skilled, phantoms, out=tmp_path, overrides=changes(**options, erase="organ a"))
     before = {r.eps: r for r in attacked.records if r.attack == "apgd-dice"}
     for record in result.records:

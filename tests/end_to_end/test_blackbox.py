@@ -64,7 +64,18 @@ def test_its_files_and_its_dice_are_those_of_the_run(hidden, phantoms, tmp_path)
 
 def test_it_is_attacked_beside_the_run(hidden, phantoms, tmp_path, capsys):
     box, real = hidden
-    few = ["--eps", "16/255", "--cases", "1", "--set", "budget.queries=15", "--dataset", str(phantoms)]
+    few = [
+        "--eps",
+        "16/255",
+        "--cases",
+        "1",
+        "--set",
+        "budget.queries=15",
+        "--set",
+        "controls=[clip,noise]",
+        "--dataset",
+        str(phantoms),
+    ]
     line = [str(real), str(box), *few, "--trust"]
     assert main(["attack", *line, "--out", str(tmp_path / "no")]) == 2
     assert "box is a black box" in capsys.readouterr().err

@@ -78,7 +78,7 @@ def test_the_ensemble_is_evaluated_and_attacked_by_region(brains, runs, tmp_path
     assert list(together.classes) == ["ET", "TC", "WT"]
     with pytest.raises(ValueError, match="out must be given"):
         evaluate(system)
-    options = changes(tta="none", attacks=["fgsm-dice"], eps=[8 / 255], cases=1)
+    options = changes(tta="none", attacks=["fgsm-dice"], controls=[], eps=[8 / 255], cases=1)
     result = attack(system, brains, out=tmp_path / "attack", device="cpu", overrides=options)
     assert {record.classes for record in result.records} == {("ET", "TC", "WT")}
     assert (tmp_path / "attack" / "classes.md").read_text().startswith("| model | eps | ET | TC | WT |")

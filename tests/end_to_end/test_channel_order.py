@@ -138,7 +138,7 @@ def test_the_scores_are_those_of_the_models_own_order(run, decathlon, tmp_path):
 
 
 def test_an_attack_finds_the_same_in_another_order(run, brats, decathlon, tmp_path):
-    overrides = ["attacks=[fgsm-ce]", "cases=1", "threat.eps=[4/255]"]
+    overrides = ["attacks=[fgsm-ce]", "controls=[]", "cases=1", "threat.eps=[4/255]"]
     own = voxward.attack(run, decathlon, out=tmp_path / "own", protocol="quick", overrides=overrides)
     moved = as_decathlon(brats, tmp_path / "decathlon", (0, 1, 2, 3), BRATS)
     with pytest.warns(UserWarning, match=MOVED):

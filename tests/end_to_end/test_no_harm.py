@@ -248,7 +248,7 @@ def test_evaluating_replaces_only_its_own(here, name):
 def test_attacking_replaces_only_its_own(here, name):
     (here / "out").mkdir()
     (here / "out" / name).write_text("mine")
-    small = {"attacks": ("fgsm-ce",), "eps": (8 / 255,), "cases": 1}
+    small = {"attacks": ("fgsm-ce",), "controls": (), "eps": (8 / 255,), "cases": 1}
     with pytest.raises(ValueError, match="not a file that voxward wrote as part of a robustness report"):
         voxward.attack(here / "run", here / "d", out=here / "out", overrides=changes(**small))
     assert [path.name for path in (here / "out").iterdir()] == [name]

@@ -69,7 +69,7 @@ def test_the_cascade_predicts_and_is_attacked(stages, scans, tmp_path):
     assert (read_label(twice).array == read_label(path).array).mean() > 0.999
     options = changes(
         attacks=["ifgsm-ce"], eps=[10.2], unit="native", reference="window", cases=1, steps=3, gradient="window_mean",
-        precision="fp32",
+        precision="fp32", controls=[],
     )  # fmt: skip
     result = attack(system, scans, out=tmp_path / "attacked", overrides=options)
     found = {record.attack: record for record in result.records}

@@ -180,7 +180,7 @@ def test_an_attack_leaves_seen_cases_out_and_reads_no_more_than_it_needs(phantom
 
     original = identity.read_image
     monkeypatch.setattr(identity, "read_image", lambda paths: read.append(paths) or original(paths))
-    settings = ["cases=1", "attacks=[fgsm-dice]"]
+    settings = ["cases=1", "attacks=[fgsm-dice]", "controls=[]"]
     with pytest.warns(UserWarning, match="left out"):
         found = attack(run, root, out=tmp_path / "a", protocol="quick", overrides=settings)
     assert {record.case for record in found.records} == {names[split["validation"][0]]}
@@ -329,7 +329,7 @@ class TestHeldOutCases:
             assert ids(evaluate(run, Cases(site, split="test"))) == {"held1"}
 
     def test_attacks_take_the_same_choice(self, site, run, tmp_path):
-        settings = ["attacks=[fgsm-dice]"]
+        settings = ["attacks=[fgsm-dice]", "controls=[]"]
         found = attack(run, Cases(site, split="test"), out=tmp_path / "a", protocol="quick", overrides=settings)
         assert {record.case for record in found.records} == {"held0", "held1"}
 

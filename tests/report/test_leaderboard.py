@@ -32,5 +32,5 @@ def test_leaderboard_orders_by_area() -> None:
 
 def test_breaking_eps_is_the_median_over_cases() -> None:
     fab = [record("fab-dice", c, (0.3, 0.3), 0.1, breaking_eps=e) for c, e in (("a", 0.02), ("b", 0.06))]
-    assert leaderboard_table([*book(), *fab]).rows[0].cells[6] == "0.04"
+    assert leaderboard_table([*book(), *fab]).rows[0].cells[6] == "10.2/255"
     assert leaderboard_table([*book(), fab[0], replace(fab[1], breaking_eps=None)]).rows[0].cells[6] == "unbroken"

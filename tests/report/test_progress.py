@@ -268,6 +268,15 @@ def test_a_table_that_is_stopped_keeps_its_state_and_frees_the_terminal():
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
 
 
+def test_what_a_program_prints_into_a_file_stays_there(capsys):
+    progress, _, _ = on_a_terminal()
+    with progress:
+        progress("train", 1, 2)
+        print("a result")
+    assert capsys.readouterr().out == "a result\n"
+    assert "a result" not in progress.console.file.getvalue()
+
+
 def test_the_public_name():
     assert voxward.ShowProgress is ShowProgress
     progress = voxward.ShowProgress()

@@ -11,6 +11,7 @@ from voxward.metrics.summary import Summary
 from voxward.report.benchmark import comparable, folded_row, reading_notes, sizes, threat_title, warnings
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text, signed_text
+from voxward.robustness.eps import eps_texts
 from voxward.robustness.record import Record
 from voxward.robustness.sanity import STANDARD, Finding, Thresholds, sanity
 from voxward.robustness.summary import Curve, View, area_under_curve
@@ -95,7 +96,7 @@ def _breaking(view: View, model: str) -> tuple[str, float | None]:
     if not searched:
         return UNDEFINED, None
     middle = median(math.inf if value is None else value for value in found.values())
-    return (f"{middle:.3g}", middle) if math.isfinite(middle) else ("unbroken", None)
+    return (eps_texts(view.records)(middle), middle) if math.isfinite(middle) else ("unbroken", None)
 
 
 def _row(view: View, place: _Place) -> Row:

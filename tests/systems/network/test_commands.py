@@ -23,7 +23,7 @@ PIPELINE = {
     "channels": [{"name": "MR", "normalization": "rescale"}],
     "window": [16, 16, 16], "overlap": 0.25,
 }  # fmt: skip
-QUICK = ["attacks=[pgd-dice]", "budget.steps=2", "threat.eps=[8/255]", "cases=1"]
+QUICK = ["attacks=[pgd-dice]", "controls=[]", "budget.steps=2", "threat.eps=[8/255]", "cases=1"]
 
 
 class Bright(torch.nn.Module):

@@ -161,7 +161,7 @@ def test_evaluate_scores_unseen_cases(model, data, tmp_path):
 
 
 def test_attack_perturbs_unseen_cases(model, data, tmp_path):
-    changes = ["folds=[1]", "cases=1", "attacks=[fgsm-ce]", "threat.eps=[8/255]"]
+    changes = ["folds=[1]", "cases=1", "attacks=[fgsm-ce]", "threat.eps=[8/255]", "controls=[]"]
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         found = voxward.attack(model, data, out=tmp_path / "out", protocol="quick", overrides=changes)

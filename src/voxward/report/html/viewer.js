@@ -155,6 +155,15 @@
     nv = viewer;
   }
 
+  /** The intensities that are black and white: what occurs near the finding, within the range of the threat model. */
+  function greys([low, high], bounds) {
+    const both = bounds ? [Math.max(low, bounds[0]), Math.min(high, bounds[1])] : [low, high];
+    return both[0] < both[1] ? both : bounds;
+  }
+
+  /** The plane of an image of one slice; -1 where there are more. */
+  const flat = () => sizes().indexOf(1);
+
   const opacityOf = (layer) => (now.layers[layer] ? OPACITY[layer] : 0);
   const attackedOf = () => now.data.attacked.filter((one) => one.system === now.system)[now.attack];
 
@@ -162,7 +171,7 @@
   async function show(mine, jump) {
     const { data } = now;
     const one = attackedOf();
-    const [low, high] = now.case.bounds || data.window;
+    const [low, high] = greys(data.window, now.case.bounds);
     const layers = await Promise.all([
       imageOf(data.image, { opacity: opacityOf(IMAGE), low, high }),
       maskOf(data.truth, TRUTH), maskOf(data.clean[now.system], CLEAN), maskOf(one?.mask, ATTACKED), one ? changeOf(one) : null,
@@ -175,6 +184,7 @@
     nv.overlays = nv.volumes.slice(1);
     const start = jump || !place ? one?.start : place;
     // The place is known before anything is drawn, so that the first picture is the right one.
+    if (flat() >= 0) now.view = PLANES[flat()];
     nv.opts.sliceType = VIEWS[now.view];
     draw();
     if (start) nv.scene.crosshairPos = nv.mm2frac([start[0], start[1], start[2], 1]);
@@ -268,7 +278,10 @@
     now.view = view;
     now.plane = PLANES.includes(view) ? PLANES.indexOf(view) : 2;
     nv?.setSliceType(VIEWS[view]);
-    viewButtons.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.view === view)));
+    viewButtons.forEach((button) => {
+      button.setAttribute("aria-pressed", String(button.dataset.view === view));
+      button.hidden = Boolean(nv?.volumes.length) && flat() >= 0 && button.dataset.view !== view;
+    });
     part("steps").hidden = view === "render";
     moved();
   }
