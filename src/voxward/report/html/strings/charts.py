@@ -54,9 +54,9 @@ CHARTS: Mapping[str, str] = {
 
 CURVES: Mapping[str, str] = {
     "heading": "How the segmentation gets worse",
-    "lead": "Dice is the share of overlap between a segmentation and the truth: 1 is perfect, 0 finds nothing. The "
-    "first chart shows how it falls as the change of the scan may grow, the second how fast the attacks find such "
-    "a change.",
+    "lead": "Dice is the share of overlap between a segmentation and the truth: 1 is perfect, and 0 means that they "
+    "have no voxel in common. The first chart shows how it falls as the change of the scan may grow, the second how "
+    "fast the attacks find such a change.",
     "no_chart": "{folder} has no such chart: {reason}.",
     "no_history": "None of the attacks of {folder} kept its course, so that there is no chart of it.",
 }
