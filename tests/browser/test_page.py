@@ -213,11 +213,15 @@ def test_the_segmentations_blink_and_stop(shown):
     page = opened(shown(reduced_motion="no-preference"))
     page.keyboard.press("b")
     assert state(page).blinking
-    first, picture, image = state(page).layers, pixels(page), state(page).image
+    first, picture = state(page).layers, pixels(page)
     page.wait_for_function(
         "first => voxwardViewer.state().layers.join() !== first", arg=",".join(map(str, first)).lower()
     )
-    assert state(page).image != image
+    for image in ("clean", "attacked"):  # the image changes together with its segmentation
+        wanted = (
+            "image => (one => one.image === image && one.layers[3] === (image === 'attacked'))(voxwardViewer.state())"
+        )
+        page.wait_for_function(wanted, arg=image)
     page.keyboard.press("b")
     assert not state(page).blinking
     assert "turns" not in page.locator("#viewer-status").inner_text()

@@ -152,8 +152,8 @@ VIEWER_SCRIPT = {
     "viewer_caption_coronal": "The patient's right (R) is on the left of the picture, and the head (S) is at the top.",
     "viewer_caption_sagittal": "The patient's front (A) is on the right of the picture, and the head (S) is at the "
     "top.",
-    "viewer_caption_render": "3D shows the segmentations that are switched on, the clean one pale where both are. Image, ground truth "
-    "and change are in the planes.",
+    "viewer_caption_render": "3D shows the segmentations that are switched on, the clean one pale where both are. "
+    "Image, ground truth and change are in the planes.",
     "viewer_union": "All structures taken as one: Dice {clean} clean, {attacked} attacked. What is found but has the "
     "name of another structure counts here.",
     "viewer_put_together": "The attacked image is put together here from the image and the change. The change is "
