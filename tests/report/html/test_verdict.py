@@ -348,6 +348,7 @@ def test_figures_of_files_and_arrays_never_stand_side_by_side() -> None:
         assert not source.deployed
         folder = folder_of(source)
         assert folder.systems[0].tiles[1].value == "0.70"
+        assert folder.judged[0].measured.startswith("Measured: 0.700.")
         assert any("of the numbers that the attack computed" in line for line in folder.measured)
         assert {row.clean_dice for row in case_rows(source)} == {0.8}
     assert attack_source(whole).deployed
