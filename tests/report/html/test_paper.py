@@ -6,16 +6,23 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.figure import Figure
 
+import voxward
+from tests.report.folders import attack_folder
 from tests.report.html.attack_source import attack_source, sources_of
 from tests.report.html.folders import attacked
 from tests.robustness.books import book
+from voxward.cli import main
 from voxward.core.errors import UserError
 from voxward.report.attack_panel import panel_of
 from voxward.report.chart_figure import figure_svg
+from voxward.report.html import paper as paper_module
+from voxward.report.html import write
 from voxward.report.html.paper import Paper, figures_outputs, paper
 from voxward.report.html.write import write_page
 from voxward.report.sources import Sources
+from voxward.report.style import FORMATS
 
 
 def test_files_are_called_after_folder_and_figure():
@@ -78,3 +85,20 @@ def test_a_panel_without_its_files_is_left_out(tmp_path):
         Paper({}, {"b": files}).write(figures_outputs(tmp_path / "figures", False))
     (folder.folder / "cases.json").unlink()
     assert not paper(sources).panels
+
+
+def test_the_command_writes_what_is_not_there_yet_and_says_where(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(write, "render", lambda *_: "<h1>a page</h1>")
+    monkeypatch.setattr(paper_module, "chart_figure", lambda chart, titled: Figure(figsize=(1, 1)))
+    folder = attack_folder(tmp_path / "found", book())
+    out, figures = tmp_path / "r.html", tmp_path / "new" / "figures"
+    assert main(["report", str(folder), "--out", str(out), "--figures", str(figures)]) == 0
+    assert f"figures: {figures}" in capsys.readouterr().out
+    expected = {f"found-{name}.{form}" for name in ("dice-over-eps", "dice-over-evaluations") for form in FORMATS}
+    assert {path.name for path in figures.iterdir() if not path.name.startswith(".")} == expected
+    (figures / "found-dice-over-eps.svg").write_text("mine")
+    out.unlink()
+    assert main(["report", str(folder), "--out", str(out), "--figures", str(figures)]) == 2
+    assert not out.exists()
+    voxward.write_report(folder, out=out, figures=figures, overwrite=True)
+    assert (figures / "found-dice-over-eps.svg").read_text() != "mine"
