@@ -28,7 +28,8 @@ def attack_source(
     return AttackSource(
         Path(name), tuple(records), chosen, case_ids=tuple(case_ids or sorted({record.case for record in records})),
         findings=sanity(records, chosen.sanity),
-        verdicts=judge_requirements(chosen.require, records, models, of_files(records), len(failed)), failed=tuple(failed),
+        verdicts=judge_requirements(chosen.require, records, models, of_files(records), len(failed)),
+        failed=tuple(failed),
     )  # fmt: skip
 
 
