@@ -328,6 +328,16 @@ def test_a_requirement_is_not_passed_before_all_scans_have_results() -> None:
     assert [one.light.word for one in done.judged] == ["passed"]
 
 
+def test_one_scan_has_no_interval_that_could_hold_anything() -> None:
+    source = attack_source(several(1), require=("clean_dice >= 0.7", "clean_dice_low >= 0.7"))
+    folder = folder_of(source)
+    assert [one.light.word for one in folder.judged] == ["passed", "not measured"]
+    assert folder.judged[1].measured == "An interval needs records of at least two scans."
+    page = render(sources_of(source))
+    assert "0.800" in page
+    assert not re.search(r"\[0\.\d+, 0\.\d+\]", re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL))
+
+
 def test_noise_over_fewer_scans_says_so_in_the_table() -> None:
     fewer = [one for one in several(3) if (one.attack, one.case) not in {("noise", "c00"), ("noise", "c01")}]
     table = system_of(fewer).table
