@@ -118,9 +118,10 @@ def eps_axis(records: Sequence[Record]) -> Axis:
     Args:
         records: Records of one threat model.
     """
-    text, unit = eps_texts(records), records[0].threat.unit
+    text, threat = eps_texts(records), records[0].threat
+    key = "eps_l2" if threat.norm == "l2" else "eps" if threat.unit == "range" else "eps_native"
     sizes = sorted({0.0, *(record.eps for record in records if record.kind == "attack")})
-    return Axis(STRINGS["charts"]["eps" if unit == "range" else "eps_native"], tuple((eps, text(eps)) for eps in sizes))
+    return Axis(STRINGS["charts"][key], tuple((eps, text(eps)) for eps in sizes))
 
 
 def noise_summary(view: View, model: str, control: str, eps: float) -> Summary | None:

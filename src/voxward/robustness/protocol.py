@@ -59,9 +59,7 @@ class Threat:
                 found += _failure(lambda eps=eps: self.model.with_eps(eps))
         names = list(map(size_name, sorted(set(self.eps))))
         if twice := [name for name in names if names.count(name) > 1]:
-            found.append(
-                f"eps must differ in five decimals, which files are named after, got {twice[0]} twice"
-            )
+            found.append(f"eps must differ in five decimals, which files are named after, got {twice[0]} twice")
         return found
 
 

@@ -183,13 +183,14 @@ def _sentences(source: AttackSource, one: Measured) -> tuple[str, ...]:
 
 def _attacked(one: Measured, last: AtSize) -> str:
     change, dice = last.attack, last.attack.dice
-    fell = number_text(dice.mean, 2) != number_text(change.clean, 2)
+    clean = number_text(change.clean, 2)
+    fell = number_text(dice.mean, 2) != clean
+    fewer = count("verdict", "fewer", dice.n, clean=clean) if dice.n < one.clean.n else ""
     sentence = say(
         "verdict", "attacked" if fell else "unharmed", change=change_text(one.view.records, last.text),
         chooser=chooser_text(one.attacks), dice=number_text(dice.mean, 2), interval=_interval(change),
     )  # fmt: skip
-    fewer = say("verdict", "fewer", k=dice.n, n=one.clean.n) if dice.n < one.clean.n else ""
-    return " ".join(filter(None, (sentence, _lost(change), fewer)))
+    return " ".join(filter(None, (fewer, sentence, _lost(change))))
 
 
 def _interval(change: Change) -> str:
@@ -220,8 +221,15 @@ def _row(size: AtSize, noises: Sequence[str]) -> tuple[str, ...]:
     found = [size.noise.get(name) for name in noises]
     return (
         size.text, _mean(attack.dice), say("verdict", "tile_of", k=len(attack.lost), n=len(attack.cases)),
-        *(UNDEFINED if change is None else number_text(change.dice.mean) for change in found),
+        *(UNDEFINED if change is None else _noisy(change, attack) for change in found),
     )  # fmt: skip
+
+
+def _noisy(change: Change, attack: Change) -> str:
+    """The mean Dice under noise, and over how many scans it is where it is not over all that were attacked."""
+    n = len(change.cases)
+    over = f" ({count('verdict', 'scans', n)})" if n < len(attack.cases) else ""
+    return f"{number_text(change.dice.mean)}{over}"
 
 
 def _mean(dice: Summary) -> str:
@@ -269,10 +277,21 @@ def _judged(source: AttackSource, one: Verdict) -> Judged:
     value = say("verdict", "require_missing" if one.value is None else "require_value", value=number_text(one.value))
     left = count("verdict", "require_left", one.failed) if one.failed else ""
     doubt = say("verdict", "require_doubt") if one.value is not None and _faults(source, one.system) else ""
+    absent = 0 if one.value is None else _absent(source, one, requirement)
+    wait = count("verdict", "require_open", absent) if absent else ""
+    known = one.value is not None and not (one.met and absent)
     return Judged(
-        light(one.met if one.value is not None else None), sentence, one.requirement,
-        " ".join(filter(None, (value, left, doubt))),
+        light(one.met if known else None), sentence, one.requirement,
+        " ".join(filter(None, (value, left, wait, doubt))),
     )  # fmt: skip
+
+
+def _absent(source: AttackSource, one: Verdict, requirement: Requirement) -> int:
+    """The number of scans that a requirement is not judged on, because their results are not there yet."""
+    wanted = {*source.case_ids, *(record.case for record in source.records)} - {one.case for one in source.failed}
+    kind = "attack" if requirement.eps else "control"
+    rows = (record for record in source.records if record.model == one.system and record.kind == kind)
+    return len(wanted - {record.case for record in rows if requirement.asks(record.eps)})
 
 
 def _required(requirement: Requirement, size: str) -> str:
