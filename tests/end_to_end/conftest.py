@@ -7,7 +7,6 @@ import pytest
 from voxward.commands.train import train
 from voxward.core.choices import Fold
 from voxward.phantoms.write import write_phantoms
-from voxward.report.html import write
 
 # The smallest honest training: flat networks on small patches, in float32 so that it is the same on every machine.
 TINY = (
@@ -15,16 +14,14 @@ TINY = (
     "preparation.batch_size=2", "training.epochs=2",
 )  # fmt: skip
 
-# A page takes a second, and most of these tests look at other files. The guide's blocks write whole pages, too.
+# The guide's blocks write whole pages, too.
 WHOLE_PAGES = ("test_cv", "test_search", "test_unseen")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _blank_pages(request):
-    with pytest.MonkeyPatch.context() as patch:
-        if request.module.__name__.rpartition(".")[2] not in WHOLE_PAGES:
-            patch.setattr(write, "render", lambda *_: "<!DOCTYPE html>\n")
-        yield
+def _pages(request):
+    if request.module.__name__.rpartition(".")[2] not in WHOLE_PAGES:
+        request.getfixturevalue("blank_pages")
 
 
 @pytest.fixture(scope="session")
