@@ -48,8 +48,8 @@ class Point:
         """
         if summary is None:
             return cls(x, None)
-        ends = (summary.low, summary.high) if summary.n > 1 else (None, None)
-        return cls(x, summary.mean, *ends, summary.n)
+        low, high = (summary.low, summary.high) if summary.n > 1 else (None, None)
+        return cls(x, summary.mean, low, high, summary.n)
 
 
 @dataclass(frozen=True)

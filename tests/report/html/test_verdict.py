@@ -164,7 +164,10 @@ def test_the_scans_that_were_attacked_are_compared_with_themselves() -> None:
     good = [replace(clean(f"g{n}", dice=(0.95,), classes=("liver",)), mode="volume") for n in range(3)]
     text = text_of(system_of([*several(2, after=0.8)[:3], *good]))
     assert "On 4 scans, m finds liver with a mean Dice of 0.91" in text
-    assert "1 of these scans was attacked, which has a Dice of 0.80 when nothing is changed. Changes of" in text
+    assert (
+        "At 25.5/255 1 of these scans was attacked, which has a Dice of 0.80 when nothing is changed. Changes of"
+        in text
+    )
     assert "leave it at 0.80" in text
 
 

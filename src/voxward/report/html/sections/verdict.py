@@ -184,7 +184,7 @@ def _attacked(one: Measured, last: AtSize) -> str:
     change, dice = last.attack, last.attack.dice
     clean = number_text(change.clean, 2)
     fell = number_text(dice.mean, 2) != clean
-    fewer = count("verdict", "fewer", dice.n, clean=clean) if dice.n < one.clean.n else ""
+    fewer = count("verdict", "fewer", dice.n, size=last.text, clean=clean) if dice.n < one.clean.n else ""
     sentence = say(
         "verdict", "attacked" if fell else "unharmed", change=change_text(one.view.records, last.text),
         chooser=chooser_text(one.attacks), dice=number_text(dice.mean, 2), interval=_interval(change),

@@ -29,8 +29,9 @@ VERDICT = {
     "lost_many": "{k} of {of} scans lose more than half of their Dice.",
     "lost_none": "No scan loses more than half of its Dice.",
     "lost_single": "This scan loses more than half of its Dice.",
-    "fewer_one": "1 of these scans was attacked, which has a Dice of {clean} when nothing is changed.",
-    "fewer_many": "{n} of these scans were attacked, which have a mean Dice of {clean} when nothing is changed.",
+    "fewer_one": "At {size} 1 of these scans was attacked, which has a Dice of {clean} when nothing is changed.",
+    "fewer_many": "At {size} {n} of these scans were attacked, which have a mean Dice of {clean} when nothing is "
+    "changed.",
     "no_attack": "No attack has finished on this system, so nothing can be said about how robust it is.",
     "gradientless": "None of these attacks knew the inside of the system. Such attacks are weak: assume that a "
     "stronger one lowers the Dice further.",
