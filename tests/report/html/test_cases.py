@@ -119,8 +119,8 @@ def test_groups_are_thirds_of_the_cases_by_the_smallest_structure(tmp_path):
 def test_groups_are_compared_at_the_size_at_which_they_differ_most(tmp_path):
     source = attacked(tmp_path).add("a").add("a", eps=16 / 255).add("a", eps=4 / 255).source()
     source = replace(source, records=tuple(
-        replace(r, case=f"{n:02}", truth_mm3=(n, 99.0), deployed=r.deployed if r.kind == "control" else (dice, dice))
-        for n in range(1, 31) for r in source.records
+        replace(r, case=f"{n:02.0f}", truth_mm3=(n, 99.0), deployed=r.deployed if r.kind == "control" else (dice, dice))
+        for n in map(float, range(1, 31)) for r in source.records
         for dice in [0.0 if r.eps > 5 / 255 else 0.7 if n > 20 else 0.5 if n > 10 else 0.3]
     ))  # fmt: skip
     table = section_of(source).tables[0]
@@ -157,6 +157,14 @@ def test_surfaces_are_those_of_the_attack_that_hurt_most_at_the_largest_size(tmp
     assert table.rows[0].surfaces("hd95_mm") == (1.0, 20.0)
     assert table.rows[0].surfaces("nsd") == (0.9, None)
     assert table.surfaces
+
+
+def test_surfaces_stay_clean_where_no_attack_lowered_the_dice(tmp_path):
+    folder = attacked(tmp_path).add("a", dice=0.9)
+    folder.records = [replace(r, clean_surface=Surface(1.0, 0.9), surface=Surface(9.0, 0.1)) for r in folder.records]
+    (row,) = section(folder).tables[0].rows
+    assert (row.attack, row.struck[0].dice) == ("none lowered it", row.clean_dice)
+    assert row.surfaces("hd95_mm") == (1.0, 1.0)
 
 
 def test_the_library_of_the_viewer_is_in_the_page_unmodified_and_only_where_there_is_something_to_see(tmp_path):
