@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +38,14 @@ def data_root() -> Path:
 # Several test processes share the cores, unless a number of threads is asked for, as tests/isa.sh does.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ and "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+
+
+@pytest.fixture(scope="module")
+def blank_pages() -> Iterator[None]:
+    """Write empty pages at the end of commands: a whole one takes a second, and most tests look at other files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("voxward.report.html.write.render", lambda *_: "<!DOCTYPE html>\n")
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from voxward.report.table import Column, Row, Table
 pytestmark = pytest.mark.filterwarnings("ignore:nothing is known about which images")
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
+SMALL = {"viewport": {"width": 760, "height": 640}}  # few pixels, which the processor draws
 SCREENS = {
     "light": {},
     "dark": {"color_scheme": "dark"},
@@ -131,7 +132,7 @@ def test_dark_and_light_differ(shown):
 
 def test_a_scan_opens_and_its_slices_move(shown):
     """By keys, by buttons, and by the wheel over the picture; Escape closes, and the focus is where it was."""
-    page = shown()
+    page = shown(**SMALL)
     button = page.locator("[data-open-case]").first
     button.focus()
     page.keyboard.press("Enter")
@@ -158,7 +159,7 @@ def test_a_scan_opens_and_its_slices_move(shown):
 
 
 def test_layers_are_shown_and_hidden(shown):
-    page = opened(shown())
+    page = opened(shown(**SMALL))
     for key in (str(number + 1) for number, there in enumerate(state(page).there) if there):
         before, picture = state(page).layers, pixels(page)
         page.keyboard.press(key)
@@ -169,7 +170,7 @@ def test_layers_are_shown_and_hidden(shown):
 
 
 def test_the_segmentations_blink_and_stop(shown):
-    page = opened(shown(reduced_motion="no-preference"))
+    page = opened(shown(reduced_motion="no-preference", **SMALL))
     page.keyboard.press("b")
     assert state(page).blinking
     first, picture = state(page).layers, pixels(page)
@@ -185,7 +186,7 @@ def test_the_segmentations_blink_and_stop(shown):
 
 
 def test_nothing_blinks_for_a_reader_who_wants_no_motion(shown):
-    page = opened(shown(reduced_motion="reduce"))
+    page = opened(shown(reduced_motion="reduce", **SMALL))
     picture = pixels(page)
     page.click("#viewer-blink")
     assert not state(page).blinking

@@ -14,6 +14,15 @@ TINY = (
     "preparation.batch_size=2", "training.epochs=2",
 )  # fmt: skip
 
+# The guide's blocks write whole pages, too.
+WHOLE_PAGES = ("test_cv", "test_search", "test_unseen")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pages(request):
+    if request.module.__name__.rpartition(".")[2] not in WHOLE_PAGES:
+        request.getfixturevalue("blank_pages")
+
 
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory):

@@ -20,7 +20,7 @@ from voxward.cli import main
 from voxward.commands.attack import attack
 from voxward.commands.harden import harden
 from voxward.commands.train import train
-from voxward.core.choices import Change
+from voxward.core.choices import Change, Output
 from voxward.core.files import write_json
 from voxward.core.plan import load_json
 from voxward.core.recipe import Choice, dump_recipe, load_recipe
@@ -77,7 +77,7 @@ def test_an_interrupted_run_ends_like_another(trained, tmp_path, method):
     }
     whole = harden(trained, out=tmp_path / "whole", **options)
     with pytest.raises(Interrupted):
-        harden(trained, out=tmp_path / "parts", progress=StopAt(3), **options)
+        harden(trained, out=Output(tmp_path / "parts", progress=StopAt(3)), **options)
     parts = harden(trained, out=tmp_path / "parts", resume=True)
     for checkpoint in ("best", "last"):
         one, other = (load_file(RunFolder(run).weights(checkpoint)) for run in (whole, parts))

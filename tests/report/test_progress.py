@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 
 import pytest
@@ -139,6 +140,14 @@ def test_steps_count_from_where_the_call_began_and_a_budget_counts_for_itself():
     clock.now += 100
     progress("train", 601, None, seconds_left=60.0)
     assert lines()[-1] == "train 601 steps · 00:01:00 left of 00:04:20"
+
+
+def test_a_time_that_nobody_knows_is_not_shown():
+    progress, clock, lines = in_lines()
+    progress("train", 1, None, seconds_left=math.inf)
+    clock.now += 100
+    progress("train", 2, 10, share=math.nan)
+    assert lines() == ["train 1 step", "train 2/10 steps · 00:06:40 left of 00:08:20"]
 
 
 def test_nothing_is_shown_for_what_is_skipped():

@@ -127,3 +127,9 @@ def test_a_single_class_is_drawn_once_unless_a_scan_lacks_it():
     assert [panel.name for panel in chart.panels] == ["Mean over the classes", "spleen"]
     # Nothing to find and nothing found counts 1 in the mean.
     assert [panel.lines[0].points[1].y for panel in chart.panels] == [0.75, 0.5]
+
+
+def test_the_axis_of_sizes_says_how_they_are_measured():
+    l2 = [replace(one, threat=replace(one.threat, norm="l2")) for one in book()]
+    assert "share of the intensity range" in dice_over_eps(book()).x.name
+    assert "root of the sum of the squares" in dice_over_eps(l2).x.name

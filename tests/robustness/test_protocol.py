@@ -74,6 +74,7 @@ def test_controls_can_be_left_out(two_organs):
         ("threat.eps=[]", "at least one size"),
         ("threat.eps=[0]", "above 0"),
         ("threat.eps=[-1/255]", "at least 0, got -0.0039"),
+        ("threat.eps=[0.000001, 0.000002]", "five decimals"),
         ("threat.norm=l1", "threat.norm must be one of linf, l2"),
         ("budget.steps=0", "steps must be at least 1"),
         ("cases=0", "cases must be at least 1"),

@@ -57,6 +57,7 @@ def records():
         ("noise_dice@0.1 >= 0.85", 0.85, True),
         ("gaussian_dice@0.1 >= 0.9", 0.85, False),
         ("gaussian_dice@0.2 >= 0.1", None, False),
+        ("gaussian_dice_low@0.1 >= 0.1", None, False),  # one case has no interval
     ],
 )
 def test_the_verdict(text, value, met):

@@ -12,6 +12,7 @@ from typing import Any
 from voxward.core.errors import Failure, UserError
 from voxward.core.structure import from_data
 from voxward.core.wording import counted
+from voxward.report.benchmark import of_files
 from voxward.report.source_files import attempt, few, read_mapping, read_mapping_if_there, sentence
 from voxward.robustness.description import PROTOCOL
 from voxward.robustness.eps import eps_texts
@@ -70,8 +71,8 @@ class AttackSource:
 
     @property
     def deployed(self) -> bool:
-        """Whether the Dice of every attack is also known for the written file, as the ordinary predictor reads it."""
-        return _deployed(self.records)
+        """Whether every Dice is also known for the written file, as the ordinary predictor reads it."""
+        return of_files(self.records)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -226,7 +227,7 @@ def _verdicts(protocol: Protocol | None, records: Sequence[Record], failed: int)
     for model in _models(records):
         for text in () if protocol is None else protocol.require:
             try:
-                found += judge_requirements([text], records, [model], _deployed(records), failed)
+                found += judge_requirements([text], records, [model], of_files(records), failed)
             except UserError:
                 found.append(Verdict(model, text, None, met=False, failed=failed))
     return tuple(found)
@@ -273,24 +274,20 @@ def _holds(sizes: set[float], eps: float) -> bool:
 
 
 def _gaps(source: AttackSource) -> Iterator[str]:
-    """Name the single results that are missing: a case that an attack was not run on, while it was on others."""
-    cases = defaultdict[str, set[str]](set)
+    """Name the single results that are missing: a case without an attack that others, or other systems, have."""
+    # Systems are compared with each other, so that each of them needs the scans of all.
+    cases = {record.case for record in source.records}
     done = defaultdict[tuple[str, str, float], set[str]](set)
     sizes = {record.eps for record in source.records if record.kind == "attack"}
     text = eps_texts(source.records)
     for record in source.records:
-        cases[record.model].add(record.case)
         if record.kind == "attack" or record.attack == CLEAN:
             done[record.model, record.attack, record.eps].add(record.case)
     for model, attack in dict.fromkeys((model, attack) for model, attack, _ in done):
         for eps in (0.0,) if attack == CLEAN else sorted(sizes):
-            for case in sorted(cases[model] - done.get((model, attack, eps), set())):
+            for case in sorted(cases - done.get((model, attack, eps), set())):
                 size = "" if attack == CLEAN else f" at eps {text(eps)}"
                 yield f"{attack} on {case}{size} ({model})"
-
-
-def _deployed(records: Sequence[Record]) -> bool:
-    return all(record.deployed is not None for record in records if record.kind == "attack")
 
 
 def _models(records: Sequence[Record]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from voxward.core.errors import UserError
 from voxward.core.wording import in_hounsfield
 from voxward.report.table import Row
 from voxward.robustness.eps import eps_texts
-from voxward.robustness.record import CONTROLS, Record
+from voxward.robustness.record import CONTROLS, EQUAL_NOISE, Record
 from voxward.robustness.sanity import GRADIENTLESS, STANDARD, Finding, Thresholds
 from voxward.robustness.summary import View
 
@@ -31,9 +31,16 @@ def comparable(records: Sequence[Record], deployed: bool | None = None) -> View:
     for name, values in _settings(records).items():
         if len(values) > 1:
             raise UserError(f"a report needs records of one {name}, got {', '.join(sorted(values))}")
-    if deployed is None:
-        deployed = all(r.deployed is not None for r in records if r.kind == "attack" or r.attack in CONTROLS)
-    return View(tuple(records), deployed)
+    return View(tuple(records), of_files(records) if deployed is None else deployed)
+
+
+def of_files(records: Sequence[Record]) -> bool:
+    """Return whether every Dice can be that of written files: of all attacks, and of the controls beside them.
+
+    It is one answer for everything that is said about some records, so that figures of files and of arrays never mix.
+    """
+    counted = (*CONTROLS, *EQUAL_NOISE)
+    return all(record.deployed is not None for record in records if record.kind == "attack" or record.attack in counted)
 
 
 def sizes(view: View) -> tuple[str, ...]:

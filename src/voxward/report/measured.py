@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from voxward.core.errors import UserError
 from voxward.metrics.summary import Summary, summarise
@@ -153,8 +153,8 @@ def measured(source: AttackSource) -> tuple[Measured | Unmeasurable, ...]:
 def _system(source: AttackSource, model: str) -> Measured | Unmeasurable:
     try:
         # Whether the Dice is of files is one answer for the whole folder, so that its systems can be compared.
-        deployed = comparable(source.records).deployed
-        view = View(tuple(record for record in source.records if record.model == model), deployed)
+        whole = comparable(source.records)
+        view = replace(whole, records=tuple(record for record in whole.records if record.model == model))
         cases = view.clean_dice(model)
         clean = summarise(list(cases.values()))
     except UserError as error:

@@ -118,9 +118,10 @@ def eps_axis(records: Sequence[Record]) -> Axis:
     Args:
         records: Records of one threat model.
     """
-    text, unit = eps_texts(records), records[0].threat.unit
+    text, threat = eps_texts(records), records[0].threat
+    key = "eps_l2" if threat.norm == "l2" else "eps" if threat.unit == "range" else "eps_native"
     sizes = sorted({0.0, *(record.eps for record in records if record.kind == "attack")})
-    return Axis(STRINGS["charts"]["eps" if unit == "range" else "eps_native"], tuple((eps, text(eps)) for eps in sizes))
+    return Axis(STRINGS["charts"][key], tuple((eps, text(eps)) for eps in sizes))
 
 
 def noise_summary(view: View, model: str, control: str, eps: float) -> Summary | None:
@@ -183,15 +184,9 @@ def _line(
 ) -> Line:
     own = number // len(LINES)
     return Line(
-        name, tuple(_point(eps, summary) for eps, summary in summaries), number % len(LINES),
+        name, tuple(Point.of(eps, summary) for eps, summary in summaries), number % len(LINES),
         dash if dash or not own else _OWN_DASHES + (own - 1) % 2, shown,
     )  # fmt: skip
-
-
-def _point(eps: float, summary: Summary | None) -> Point:
-    if summary is None:
-        return Point(eps, None)
-    return Point(eps, summary.mean, summary.low, summary.high, summary.n)
 
 
 def _shown_systems(view: View, worst: Mapping[Key, Worst]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -95,7 +96,8 @@ class Stage:
             now: The time in seconds.
         """
         if SECONDS_LEFT in self.figures:
-            return max(0.0, float(self.figures[SECONDS_LEFT]))
+            left = float(self.figures[SECONDS_LEFT])
+            return max(0.0, left) if math.isfinite(left) else None
         before = float(self.figures.get(BEFORE, self._before))
         over, elapsed = self._share() - before, now - self.began
         if over <= _TOO_LITTLE or elapsed <= 0:
@@ -103,8 +105,8 @@ class Stage:
         return elapsed * max(0.0, 1.0 - self._share()) / over
 
     def _share(self) -> float:
-        if SHARE in self.figures:
-            return float(self.figures[SHARE])
+        if math.isfinite(share := float(self.figures.get(SHARE, math.nan))):
+            return share
         return self.done / self.total if self.total else 0.0
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from voxward.core.wording import in_hounsfield
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.chart import Axis, Chart, Line, Panel, Point
-from voxward.report.html.strings import STRINGS, say
+from voxward.report.html.strings import STRINGS, count, say
 from voxward.report.measured import NOISES, AtSize, Measured
 from voxward.report.palette import LINES, NEUTRAL
 from voxward.report.table import Column, Row, Table, Value
@@ -64,7 +64,7 @@ def visible_table(rows: Sequence[Visible]) -> Table:
     """
     words = STRINGS["visibility"]
     records = [record for row in rows for record in row.measured.view.records]
-    text = eps_texts(records)
+    text, norm = eps_texts(records), records[0].threat.norm
     headings = ("psnr", "ssim", "rms", "dice", *NOISES)
     several = len({row.measured.model for row in rows}) > 1
     lines = []
@@ -78,7 +78,8 @@ def visible_table(rows: Sequence[Visible]) -> Table:
     columns = (*([Column(words["system"], "left")] if several else []), Column(words["eps"]),
                *(Column(words[name]) for name in headings))  # fmt: skip
     return Table(
-        columns, tuple(lines), words["title"], notes=tuple(words[key] for key in ("reading", "terms", "noises")),
+        columns, tuple(lines), words["title"],
+        notes=tuple(words[key] for key in ("reading", f"terms_{norm}", "terms", f"noises_{norm}", "noises")),
         fields=_FIELDS, data=tuple(map(_figures, rows)),
     )  # fmt: skip
 
@@ -153,7 +154,7 @@ def _noise_text(size: AtSize, name: str) -> str:
     if change is None:
         return UNDEFINED
     some = len(change.cases) < len(size.attack.cases)
-    counted = STRINGS["visibility"]["some"].format(count=len(change.cases)) if some else ""
+    counted = f" ({count('verdict', 'scans', len(change.cases))})" if some else ""
     return interval_text(change.dice) + counted
 
 
@@ -181,5 +182,5 @@ def _line(
     """A line that begins with the Dice of unchanged scans, at a strength of 0."""
     summaries = {0.0: found[0][0].measured.clean}
     summaries |= {row.rms.mean * scale: summary for row, summary in found if row.rms is not None}
-    points = [Point(x, one.mean, one.low, one.high, one.n) for x, one in sorted(summaries.items())]
+    points = [Point.of(x, one) for x, one in sorted(summaries.items())]
     return Line(name, tuple(points), colour % len(LINES), dash, kind=kind)

@@ -23,7 +23,7 @@ from voxward.robustness.subject import Subject, erasing, labels_under_attack, pa
 from voxward.robustness.summary import Key, View
 from voxward.robustness.trials import plan_trials
 from voxward.robustness.trials.trial import Phase, Target, Trial
-from voxward.robustness.unit import Unit, safe_name
+from voxward.robustness.unit import Unit, safe_name, size_name
 from voxward.robustness.worst import equal_noise
 from voxward.systems.open import Given, open_system
 from voxward.systems.system import Freeze, System
@@ -181,7 +181,7 @@ class Bench:
     def _place(self, unit: Unit) -> Path:
         folder = Path(safe_name(unit.model), safe_name(unit.attack))
         if unit.eps is not None:
-            folder /= f"{unit.eps:.5f}"
+            folder /= size_name(unit.eps)
         return folder if unit.seed == self.protocol.seeds[0] else folder / f"seed{unit.seed}"
 
 

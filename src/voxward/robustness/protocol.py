@@ -18,6 +18,7 @@ from voxward.pipeline.model import Gradient
 from voxward.robustness.record import Mode
 from voxward.robustness.require import parse_requirement
 from voxward.robustness.sanity import Thresholds
+from voxward.robustness.unit import size_name
 
 CONTROLS = ("clean", "clip", "noise", "probe", "reach", "gaussian", "rician")
 Keep = Literal["none", "first", "worst", "all"]
@@ -56,6 +57,9 @@ class Threat:
                 found.append("eps must be above 0: the clean control is always run")
             else:
                 found += _failure(lambda eps=eps: self.model.with_eps(eps))
+        names = list(map(size_name, sorted(set(self.eps))))
+        if twice := [name for name in names if names.count(name) > 1]:
+            found.append(f"eps must differ in five decimals, which files are named after, got {twice[0]} twice")
         return found
 
 

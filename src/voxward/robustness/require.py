@@ -79,6 +79,10 @@ class Requirement:
     sign: str
     limit: float
 
+    def asks(self, eps: float) -> bool:
+        """Return whether it is about perturbations of this size."""
+        return abs(eps - self.eps) < _SAME
+
     def check(self, sizes: Sequence[float], unit: str = "range") -> None:
         """Refuse a requirement that could not be judged.
 
@@ -91,7 +95,7 @@ class Requirement:
         """
         if not 0 <= self.limit <= 1:
             raise UserError(f"the number of a requirement must be in [0, 1], got {self.limit} in {self.text!r}")
-        if self.eps and not any(abs(size - self.eps) < _SAME for size in sizes):
+        if self.eps and not any(map(self.asks, sizes)):
             listed = ", ".join(eps_text(size, unit) for size in sizes)
             raise UserError(f"eps of a requirement must be one of threat.eps ({listed}), got {self.text!r}")
 
@@ -103,7 +107,8 @@ class Verdict:
     Attributes:
         system: The system's name.
         requirement: What the protocol says.
-        value: The figure that was measured; None where there are no records of it.
+        value: The figure that was measured; None where there are no records of it, or of too few cases for an
+            interval.
         met: Whether it holds; a figure that was not measured does not, nor one that is not over all cases.
         failed: The number of cases that failed, which the figure is not over.
     """
@@ -156,9 +161,10 @@ def judge_requirements(
 def _judged(requirement: Requirement, view: View, system: str) -> Verdict:
     sizes = {record.eps for record in view.records}
     eps = min(sizes, key=lambda size: abs(size - requirement.eps), default=0.0)
-    near = requirement.eps == 0 or abs(eps - requirement.eps) < _SAME
+    near = requirement.eps == 0 or requirement.asks(eps)
     found = FIGURES[requirement.figure](view, system, eps) if near else None
-    if found is None:
+    # One case has no interval, however high its figure is.
+    if found is None or (requirement.low and found.n == 1):
         return Verdict(system, requirement.text, None, False)
     value = found.low if requirement.low else found.mean
     return Verdict(system, requirement.text, value, _SIGNS[requirement.sign](value, requirement.limit))

@@ -44,6 +44,11 @@ class Unit:
         return Path(*map(safe_name, (self.model, self.attack, self.case)), f"eps{eps}-seed{self.seed}.json")
 
 
+def size_name(eps: float) -> str:
+    """Return the name of the folder of the files of one size of perturbation; a protocol has no two sizes of one."""
+    return f"{eps:.5f}"
+
+
 def safe_name(name: str) -> str:
     """Return a file name that stands for this name only: percent-encoded, or its start and a hash where too long.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.errors import Failure
+from voxward.report.benchmark import of_files
 from voxward.report.sources import AttackSource, Sources
 from voxward.robustness.protocol import Protocol, Threat
 from voxward.robustness.record import Record
@@ -24,11 +25,11 @@ def attack_source(
     """Return the source that `read_sources` makes of a folder with these records."""
     chosen = Protocol("p", **({"threat": Threat(eps=(0.1, 0.2)), "attacks": ("apgd-ce",)} | protocol))
     models = sorted({record.model for record in records})
-    deployed = all(record.deployed is not None for record in records if record.kind == "attack")
     return AttackSource(
         Path(name), tuple(records), chosen, case_ids=tuple(case_ids or sorted({record.case for record in records})),
         findings=sanity(records, chosen.sanity),
-        verdicts=judge_requirements(chosen.require, records, models, deployed, len(failed)), failed=tuple(failed),
+        verdicts=judge_requirements(chosen.require, records, models, of_files(records), len(failed)),
+        failed=tuple(failed),
     )  # fmt: skip
 
 

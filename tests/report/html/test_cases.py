@@ -122,6 +122,14 @@ def test_surfaces_are_those_of_the_attack_that_hurt_most_at_the_largest_size(tmp
     assert table.surfaces
 
 
+def test_surfaces_stay_clean_where_no_attack_lowered_the_dice(tmp_path):
+    folder = attacked(tmp_path).add("a", dice=0.9)
+    folder.records = [replace(r, clean_surface=Surface(1.0, 0.9), surface=Surface(9.0, 0.1)) for r in folder.records]
+    (row,) = section(folder).tables[0].rows
+    assert (row.attack, row.struck[0].dice) == ("none lowered it", row.clean_dice)
+    assert row.surfaces("hd95_mm") == (1.0, 1.0)
+
+
 def test_the_library_of_the_viewer_is_in_the_page_unmodified_and_only_where_there_is_something_to_see(tmp_path):
     folder = attacked(tmp_path).add("a")
     text = render(Sources(attacks=(folder.source(),)))

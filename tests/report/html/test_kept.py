@@ -69,6 +69,18 @@ def test_moved_images_are_found_by_the_dataset(tmp_path):
     assert kept(folder, moved).case("a").images == (moved / "imagesTr" / "a.nii.gz",)
 
 
+def test_a_name_that_begins_like_another_is_another(tmp_path):
+    folder = attacked(tmp_path).add("scan.1").add("scan")
+    source = folder.source()
+    found = {r.case: r for r in source.records if r.kind == "attack"}
+    known = read_kept(source.folder)
+    assert {case: known.volume(r, (0,)).name for case, r in found.items()} == {
+        "scan": "scan.nii.gz", "scan.1": "scan.1.nii.gz",
+    }  # fmt: skip
+    known.volume(found["scan"], (0,)).unlink()
+    assert known.volume(found["scan"], (0,)) is None
+
+
 def test_names_with_brackets_are_names(tmp_path):
     folder = attacked(tmp_path).add("a[1]")
     source = folder.source()

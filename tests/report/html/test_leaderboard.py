@@ -49,6 +49,13 @@ def test_two_systems_of_a_folder_are_ranked() -> None:
     assert len(attacks.tables) == 1
 
 
+def test_systems_on_other_scans_are_ranked_with_a_warning() -> None:
+    ranking, _ = boards_of(attack_source([*book(), *(one for one in weaker() if one.case == "a")]))
+    assert "NOT COMPARABLE" in ranking.tables[0].warnings[0]
+    assert "m 2 and n 1" in ranking.tables[0].warnings[0]
+    assert not boards_of(attack_source([*book(), *weaker()]))[0].tables[0].warnings
+
+
 def test_one_system_alone_is_not_ranked() -> None:
     assert [one.name for one in boards_of(attack_source(book()))] == ["folder"]
 

@@ -54,6 +54,23 @@ def test_controls_have_their_dice_at_each_size() -> None:
     assert "not of files" in table.caption
 
 
+def test_a_control_over_fewer_scans_says_so() -> None:
+    fewer = [one for one in book() if (one.attack, one.case) != ("noise", "a")]
+    table = trust_of(attack_source(fewer)).controls
+    assert table is not None
+    assert {row.cells[0]: row.cells[2] for row in table.rows}["noise"] == "0.698 (1 scan)"
+
+
+def test_the_noise_is_explained_by_its_norm() -> None:
+    l2 = [replace(one, threat=replace(one.threat, norm="l2")) for one in book()]
+    for records, words in ((book(), "by the whole size"), (l2, "all together by the whole size")):
+        table = trust_of(attack_source(records)).controls
+        assert table is not None
+        (text,) = [row.cells[1] for row in table.rows if row.cells[0] == "noise"]
+        assert words in text
+        assert ("all together" in text) == (records is l2)
+
+
 def test_attacks_have_their_budget_and_cost() -> None:
     records = [replace(one, options={"steps": 20, "restarts": 1, "radii": [2.0, 1.0]}) for one in book()]
     folder = trust_of(attack_source(records))
@@ -105,7 +122,7 @@ def test_gaps_follow_from_the_records() -> None:
                  "another, similar system", "A mathematical proof", "GPUs", "network than fp32",
                  "written file", "diagnosis"):  # fmt: skip
         assert part in found, part
-    assert "knows the inside" not in found
+    assert "Attacks that know the inside" not in found
     assert "window of each scan" not in found
 
 

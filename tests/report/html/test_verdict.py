@@ -14,6 +14,7 @@ from tests.robustness.books import clean, record
 from voxward.attacks.threat import ThreatModel
 from voxward.core.errors import Failure
 from voxward.metrics.summary import bootstrap_interval
+from voxward.report.html.case_rows import case_rows
 from voxward.report.html.page import Setting, render
 from voxward.report.html.sections.verdict import FolderVerdict, SystemVerdict, verdict
 from voxward.report.sources import AttackSource, Sources
@@ -136,6 +137,39 @@ def test_an_attack_that_does_nothing_lowers_nothing() -> None:
 )
 def test_random_noise_is_judged(noise: float, sentence: str) -> None:
     assert sentence in text_of(system_of(several(3, noise=noise)))
+
+
+@pytest.mark.parametrize(("after", "said"), [(0.8, False), (0.4, True)])
+def test_plain_noise_is_a_part_of_the_fall_only_where_there_is_one(after: float, said: bool) -> None:
+    records = [one for one in several(3, after, noise=0.78) if one.case != "c02"]
+    assert ("A part of the fall under attack is that of plain noise." in text_of(system_of(records))) == said
+
+
+@pytest.mark.parametrize(("noise", "weak"), [(0.3, True), (0.78, False)])
+def test_attacks_that_do_less_than_noise_are_called_weak(noise: float, weak: bool) -> None:
+    records = [one for one in several(4, 0.6, noise) if one.case != "c03"]
+    assert ("the attacks are too weak" in text_of(system_of(records))) == weak
+    # In single voxels such noise may be larger than an attack is allowed to be.
+    equal = [replace(one, attack="gaussian") if one.attack == "noise" else one for one in records]
+    assert "too weak" not in text_of(system_of(equal))
+
+
+def test_noise_at_the_tolerance_is_judged_as_its_check_does() -> None:
+    """0.8 - 0.79 is a little more than 0.01 as a float, and 0.8 - 0.01 no less than 0.79."""
+    system = system_of(several(3, noise=0.79))
+    assert any("noise at eps" in fault.found for fault in system.faults)
+    assert "stable" not in text_of(system)
+
+
+def test_the_scans_that_were_attacked_are_compared_with_themselves() -> None:
+    good = [replace(clean(f"g{n}", dice=(0.95,), classes=("liver",)), mode="volume") for n in range(3)]
+    text = text_of(system_of([*several(2, after=0.8)[:3], *good]))
+    assert "On 4 scans, m finds liver with a mean Dice of 0.91" in text
+    assert (
+        "At 25.5/255 1 of these scans was attacked, which has a Dice of 0.800 when nothing is changed. Changes of"
+        in text
+    )
+    assert "leave it at 0.80" in text
 
 
 def test_a_system_that_finds_nothing_is_not_called_stable() -> None:
@@ -341,6 +375,56 @@ def test_a_failed_scan_is_named_and_passes_nothing() -> None:
 def test_scans_without_results_are_named() -> None:
     folder = folder_of(attack_source(book(), case_ids="abyz"))
     assert "2 scans have no results yet, and no figure is over them: y, z." in folder.measured
+
+
+def test_a_requirement_is_not_passed_before_all_scans_have_results() -> None:
+    records = [
+        one for one in several(4, after=0.7) if (one.kind, one.case) not in {("attack", "c02"), ("attack", "c03")}
+    ]
+    texts = ("clean_dice >= 0.7", "robust_dice@0.1 >= 0.6", "robust_dice@0.1 >= 0.9")
+    folder = folder_of(attack_source(records, case_ids=[f"c{n:02}" for n in range(5)], require=texts))
+    assert [one.light.word for one in folder.judged] == ["not measured", "not measured", "failed"]
+    unchanged, struck, _ = (one.measured for one in folder.judged)
+    assert "1 scan has no results of this size yet. It might be the worst one" in unchanged
+    assert "Measured: 0.700. 3 scans have no results of this size yet. They might be the worst ones" in struck
+    done = folder_of(attack_source(several(4, after=0.7), require=texts[:1]))
+    assert [one.light.word for one in done.judged] == ["passed"]
+
+
+def test_one_scan_has_no_interval_that_could_hold_anything() -> None:
+    source = attack_source(several(1), require=("clean_dice >= 0.7", "clean_dice_low >= 0.7"))
+    folder = folder_of(source)
+    assert [one.light.word for one in folder.judged] == ["passed", "not measured"]
+    assert folder.judged[1].measured == "An interval needs records of at least two scans."
+    page = render(sources_of(source))
+    assert "0.800" in page
+    assert not re.search(r"\[0\.\d+, 0\.\d+\]", re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL))
+
+
+def test_noise_over_fewer_scans_says_so_in_the_table() -> None:
+    fewer = [one for one in several(3) if (one.attack, one.case) not in {("noise", "c00"), ("noise", "c01")}]
+    table = system_of(fewer).table
+    assert table is not None
+    assert table.rows[-1].cells[-1] == "0.800 (1 scan)"
+
+
+def test_figures_of_files_and_arrays_never_stand_side_by_side() -> None:
+    """One control without a file: everything on the page is then of arrays."""
+    filed = [
+        one if one.attack == "noise" else replace(one, deployed=(0.5,), deployed_clean=(0.5,))
+        for one in several(3, after=0.7) if one.case != "c02"
+    ]  # fmt: skip
+    controls = [replace(one, attack="gaussian", eps=0.1) for one in filed if one.attack == "noise"]
+    whole = [replace(one, deployed=(0.5,), deployed_clean=(0.5,)) for one in filed]
+    for records in (filed, [*whole, *controls]):
+        source = attack_source(records, require=("robust_dice@0.1 >= 0.6",))
+        assert not source.deployed
+        folder = folder_of(source)
+        assert folder.systems[0].tiles[1].value == "0.700"
+        assert folder.judged[0].measured.startswith("Measured: 0.700.")
+        assert any("of the numbers that the attack computed" in line for line in folder.measured)
+        assert {row.clean_dice for row in case_rows(source)} == {0.8}
+    assert attack_source(whole).deployed
 
 
 def test_other_kinds_of_measurement_are_said() -> None:

@@ -71,6 +71,17 @@ def test_the_choice_is_blamed_only_where_noise_of_the_same_strength_is_harmless(
     assert ("random changes do no such harm" in text) == blamed
 
 
+def test_the_size_is_explained_by_its_norm():
+    l2 = [replace(r, threat=replace(r.threat, norm="l2")) for r in seen(book())]
+    for records, there, gone in (
+        (l2, "sum of the squared", "eps is the largest"),
+        (seen(book()), "eps is the largest", "squared"),
+    ):
+        notes = " ".join(shown(records).table.notes)
+        assert there in notes
+        assert gone not in notes
+
+
 def test_a_change_that_harms_nothing_is_not_called_harmful():
     harmless = [replace(r, adversarial=r.clean) if r.kind == "attack" else r for r in seen(book())]
     assert "does not lower the mean Dice" in shown(harmless).sentences[0]

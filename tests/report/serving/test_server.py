@@ -184,6 +184,19 @@ def test_head_tells_what_get_sends(shared):
         ("GET * HTTP/1.1", ["Host: localhost"], 400),
         ("GET / HTTP/1.1", ["Host: localhost", "Content-Length: 5"], 400),
         ("GET / HTTP/1.1", ["Host: localhost", "Transfer-Encoding: chunked"], 400),
+        *(
+            ("GET / HTTP/1.1", ["Host: localhost", *lines], 400)
+            for lines in (
+                ["Content-Length: 0", "Content-Length: 5"],
+                ["Content-Length : 5"],
+                ["Transfer-Encoding : chunked"],
+                ["no header", "Transfer-Encoding: chunked"],
+                ["Transfer-Encoding\0: chunked"],
+                ["X: y\rContent-Length: 5"],
+            )
+        ),
+        ("GET / HTTP/1.1", [" X: y", "Host: localhost"], 400),
+        ("GET / HTTP/1.1", ["From x", "Host: localhost"], 400),
         ("GET / HTTP/9", ["Host: localhost"], 400),
         ("GET / HTTP/2.0", ["Host: localhost"], 505),
         ("GET /a b HTTP/1.1", ["Host: localhost"], 400),

@@ -17,7 +17,10 @@ from voxward.robustness.bench import Source
 from voxward.systems.network.entry import ChannelEntry, NetworkEntry
 from voxward.systems.open import open_system, path_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:nothing is known about which images")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:nothing is known about which images"),
+    pytest.mark.usefixtures("blank_pages"),
+]
 DOCS = Path(__file__).parents[3] / "docs" / "bring-your-own.md"
 PIPELINE = {
     "channels": [{"name": "MR", "normalization": "rescale"}],

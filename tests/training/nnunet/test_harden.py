@@ -19,7 +19,7 @@ from tests.systems.nnunet.test_reading import Canary
 from tests.training.nnunet.build import REGIONS, SHORT, complete, slices, write_dataset, write_results
 from voxward.cli import main
 from voxward.commands.harden import harden
-from voxward.core.choices import Change, Compute
+from voxward.core.choices import Change, Compute, Output
 from voxward.core.errors import UserError
 from voxward.data.io import read_image, read_label
 from voxward.runs.folder import RunFolder
@@ -29,6 +29,7 @@ from voxward.systems.nnunet.weights import own_name
 from voxward.systems.open import open_system
 from voxward.training.interrupt import Interrupted
 
+pytestmark = pytest.mark.usefixtures("blank_pages")
 PREDICT = shutil.which("nnUNetv2_predict_from_modelfolder")
 
 
@@ -135,7 +136,7 @@ def test_an_interrupted_hardening_ends_like_another(source, data, tmp_path, meth
     options = {"method": method, "change": Change(dataset=data, seed=3), "overrides": (*SHORT, "training.epochs=6")}
     whole = harden(source, out=tmp_path / "whole", **options)
     with pytest.raises(Interrupted):
-        harden(source, out=tmp_path / "parts", progress=StopAt(2), **options)
+        harden(source, out=Output(tmp_path / "parts", progress=StopAt(2)), **options)
     assert not (tmp_path / "parts/plans.json").exists()
     assert not (tmp_path / "parts/fold_0/checkpoint_final.pth").exists()
     parts = harden(source, out=tmp_path / "parts", resume=True, change=Change(dataset=data))
@@ -319,12 +320,13 @@ def test_a_network_of_somebody_else_is_never_replaced(source, data, tmp_path):
 
 def test_another_image_under_the_same_name_is_told_when_resumed(source, tmp_path):
     data = write_dataset(tmp_path / "data")
-    options = {"out": tmp_path / "out", "change": Change(dataset=data)}
+    options = {"change": Change(dataset=data)}
+    stopped = Output(tmp_path / "out", progress=StopAt(1))
     with pytest.raises(Interrupted):
-        harden(source, progress=StopAt(1), overrides=(*SHORT, "training.epochs=6"), **options)
+        harden(source, out=stopped, overrides=(*SHORT, "training.epochs=6"), **options)
     shutil.copy(data / "imagesTr/case_1_0000.nii.gz", data / "imagesTr/case_0_0000.nii.gz")
     with pytest.raises(UserError, match="case_0: it is another image than when the training began"):
-        harden(source, resume=True, **options)
+        harden(source, out=tmp_path / "out", resume=True, **options)
 
 
 def test_a_run_has_no_fold_to_choose(tmp_path):

@@ -90,7 +90,9 @@ class CaseRow:
         worst = self.worst
         if worst is None:
             return None, None
-        clean, struck = worst.clean_surface, worst.surface
+        # The Dice stays that of the clean case where no attack lowered it, and so do its surfaces.
+        lowered = next(one.attack for one in reversed(self.struck) if one.records)
+        clean, struck = worst.clean_surface, worst.surface if lowered else worst.clean_surface
         return getattr(clean, name, None), getattr(struck, name, None)
 
 
@@ -135,7 +137,7 @@ def case_rows(source: AttackSource) -> tuple[CaseRow, ...]:
         source: The attack folder.
     """
     clean = {record.case_key: record for record in source.records if record.attack == CLEAN}
-    written = of_written_files(source)
+    written = source.deployed
     view = View(source.records, written)
     by_key: dict[Key, list[Record]] = {}
     for record in source.records:
@@ -158,11 +160,6 @@ def case_rows(source: AttackSource) -> tuple[CaseRow, ...]:
         for (model, case), record in clean.items()
     ]  # fmt: skip
     return tuple(sorted(rows, key=lambda row: (row.order, row.case, row.system)))
-
-
-def of_written_files(source: AttackSource) -> bool:
-    """Return whether the Dice of every attack and every clean case is known for the written file."""
-    return source.deployed and all(r.deployed is not None for r in source.records if r.attack == CLEAN)
 
 
 def _struck(records: Sequence[Record], dice: float | None, eps: float, clean: float, written: bool) -> StruckDice:

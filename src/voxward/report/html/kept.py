@@ -13,11 +13,12 @@ from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.reading import read_json
 from voxward.data.formats import open_dataset
+from voxward.data.io import SUFFIXES
 from voxward.report.html.strings import STRINGS
 from voxward.robustness.description import CASES, CaseFiles, SystemFiles, read_cases
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.setup import digest_of
-from voxward.robustness.unit import safe_name
+from voxward.robustness.unit import safe_name, size_name
 
 _SAID = STRINGS["volumes"]
 
@@ -84,8 +85,7 @@ class Kept:
         """Return the adversarial volume of an attack; None where it was not kept."""
         folder = self._folder("volumes", record, seeds)
         # The suffix is that of the image's file, which may have been converted since.
-        found = sorted(folder.glob(f"{_literal(record.case)}.*")) if folder.is_dir() else []
-        return found[0] if found else None
+        return next((path for suffix in SUFFIXES if (path := folder / f"{record.case}{suffix}").is_file()), None)
 
     def mask(self, record: Record, seeds: Sequence[int]) -> Path | None:
         """Return the mask of a system, under an attack or of the clean image; None where it was not kept."""
@@ -97,7 +97,7 @@ class Kept:
         return path if path.is_file() else None
 
     def _folder(self, kind: str, record: Record, seeds: Sequence[int]) -> Path:
-        parts = (safe_name(record.model), safe_name(record.attack), f"{record.eps:.5f}")
+        parts = (safe_name(record.model), safe_name(record.attack), size_name(record.eps))
         folder = self.folder.joinpath(kind, *parts)
         return folder if not seeds or record.seed == seeds[0] else folder / f"seed{record.seed}"
 
@@ -136,7 +136,3 @@ def _settings(folder: Path) -> Mapping[str, Any]:
     path = folder / "settings.json"
     found: Any = without_format(read_json(path), str(path)) if path.is_file() else {}
     return found if isinstance(found, dict) else {}
-
-
-def _literal(name: str) -> str:
-    return "".join(f"[{character}]" if character in "*?[" else character for character in name)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from voxward.report.html.scope import named_few
 from voxward.report.html.strings import count, listed, say
-from voxward.report.measured import AtSize, Change
+from voxward.report.measured import AtSize, CaseChange, Change
 from voxward.report.text import number_text
+from voxward.robustness.record import NOISE
 from voxward.robustness.sanity import Thresholds
 
 # Noise that leaves at least this share of the Dice lowers it a little.
@@ -41,7 +43,25 @@ def _at(size: AtSize, limits: Thresholds) -> str:
     calm = {*kinds.values()} <= {"noise_safe", "noise_rise"}
     if calm and size.attack.clean - size.attack.dice.mean > _MUCH * limits.tolerance:
         sentences.append(say("verdict", "noise_choice"))
+    if "noise_little" in kinds.values() and size.attack.clean - size.attack.dice.mean > limits.tolerance:
+        sentences.append(say("verdict", "noise_part"))
+    if _is_weak(size, limits):
+        sentences.append(say("verdict", "noise_stronger"))
     return " ".join(sentences)
+
+
+def _is_weak(size: AtSize, limits: Thresholds) -> bool:
+    """Whether noise that an attack might have chosen harms more than all attacks did.
+
+    Noise as strong in all as an attack may be larger than its size in single voxels, and tells nothing here.
+    """
+    attacked = {one.case: one.dice for one in size.attack.cases}
+    both = [(one.dice, attacked[one.case]) for one in _cases(size, NOISE) if one.case in attacked]
+    return bool(both) and math.fsum(struck - noisy for noisy, struck in both) / len(both) > limits.tolerance
+
+
+def _cases(size: AtSize, name: str) -> Sequence[CaseChange]:
+    return size.noise[name].cases if name in size.noise else ()
 
 
 def _kind(change: Change, limits: Thresholds) -> str:
@@ -49,11 +69,12 @@ def _kind(change: Change, limits: Thresholds) -> str:
     dice = change.dice.mean
     if change.clean < limits.gone:
         return "noise_nothing"
-    if dice < change.clean - limits.tolerance:
+    # The same comparison as in the check of the control, so that both say the same.
+    if change.clean - dice > limits.tolerance:
         return "noise_little" if dice >= change.clean * _LITTLE and not change.lost else "noise_harm"
     if change.lost:
         return "noise_scans"
-    return "noise_rise" if dice > change.clean + limits.tolerance else "noise_safe"
+    return "noise_rise" if dice - change.clean > limits.tolerance else "noise_safe"
 
 
 def _sentence(name: str, size: AtSize, kind: str) -> str:

@@ -90,7 +90,7 @@ def _attacks(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:
         yield _gap("converged", attacks=listed(falling), tolerance=f"{_limits(source).tolerance:g}")
     elif not any(len(record.history) >= _SHORTEST for record in rows):
         yield _gap("no_history")
-    if len({record.seed for record in rows}) == 1 and all(int(r.options.get("restarts") or 1) == 1 for r in rows):
+    if len({record.seed for record in rows}) == 1 and all(r.options.get("restarts") in (None, 0, 1) for r in rows):
         yield _gap("restarts")
     yield _gap("certificate")
 

@@ -11,6 +11,7 @@ import io
 import os
 import socket
 import time
+from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, BinaryIO
@@ -108,7 +109,9 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a request, once it is clear that it may be asked."""
         target, _, query = self.path.partition("?")
         cookie = f"voxward-{self.connection.getsockname()[1]}"
-        if self.headers.get("Content-Length", "0").strip() != "0" or "Transfer-Encoding" in self.headers:
+        if not _is_plain(self.headers):
+            self._refuse(HTTPStatus.BAD_REQUEST, "A line is no header.")
+        elif _has_body(self.headers):
             self._refuse(HTTPStatus.BAD_REQUEST, "A request must not have a body.")
         elif self.command not in ("GET", "HEAD"):
             self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.", Allow="GET, HEAD")
@@ -223,6 +226,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *values: object) -> None:
         """Write no log: a request may hold the token."""
+
+
+def _is_plain(headers: Message) -> bool:
+    """Return whether every line was read as a header: what follows another line would be passed over in silence."""
+    return not (headers.defects or headers.get_payload() or headers.get_unixfrom())
+
+
+def _has_body(headers: Message) -> bool:
+    """Return whether a body is announced, which would be read as the next request."""
+    lengths = headers.get_all("Content-Length", [])
+    return "Transfer-Encoding" in headers or any(length.strip() != "0" for length in lengths)
 
 
 def _matches(header: str | None, tag: str) -> bool:

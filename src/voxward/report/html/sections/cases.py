@@ -11,7 +11,7 @@ from typing import Any
 
 from voxward.core.errors import UserError
 from voxward.core.wording import eps_text, in_hounsfield
-from voxward.report.html.case_rows import CaseRow, Group, case_rows, of_written_files, size_groups
+from voxward.report.html.case_rows import CaseRow, Group, case_rows, size_groups
 from voxward.report.html.download import records_data
 from voxward.report.html.embedding import PAGE_BYTES, Embedded, Job, embed
 from voxward.report.html.kept import Kept, NotShown, read_kept
@@ -167,7 +167,7 @@ class _Found:
             rows=self.rows,
             groups=size_groups(self.rows),
             several=len(self.source.models) > 1,
-            written=of_written_files(self.source),
+            written=self.source.deployed,
             keys=tuple(key if key in there else "" for key in keys),
             reasons=tuple((reason, reasons.count(reason)) for reason in dict.fromkeys(reasons)),
             unit=first.threat.unit,

@@ -92,6 +92,7 @@ def _board(group: Sequence[AttackSource], weights: Mapping[tuple[str, str], int]
     try:
         board = leaderboard_table(records, None, _findings(group, records))
         known = {names[key]: number for key, number in weights.items() if key in names}
+        board = replace(board, warnings=(*_unequal(records), *board.warnings))
         return Comparison(say("leaderboard", "ranking", names=title), (_widened(board, records, known),))
     except UserError as error:
         return Comparison(title, problem=str(error))
@@ -102,6 +103,16 @@ def _names(group: Sequence[AttackSource]) -> dict[tuple[str, str], str]:
     keys = [(one.name, model) for one in group for model in one.models]
     own = [model for _, model in keys]
     return {(folder, model): model if own.count(model) == 1 else f"{folder}/{model}" for folder, model in keys}
+
+
+def _unequal(records: Sequence[Record]) -> list[str]:
+    """Say that systems were not measured on the same scans, where that is so: no check of one system sees it."""
+    scans: dict[str, set[str]] = {}
+    for record in records:
+        scans.setdefault(record.model, set()).add(record.case)
+    counts = [f"{model} {len(found)}" for model, found in scans.items()]
+    alike = all(found == next(iter(scans.values())) for found in scans.values())
+    return [] if alike else [say("leaderboard", "unequal", counts=listed(counts))]
 
 
 def _findings(group: Sequence[AttackSource], records: Sequence[Record]) -> Sequence[Finding]:

@@ -128,13 +128,20 @@ def _control_rows(one: Measured, sizes: Sequence[float], several: bool) -> list[
         if mine:
             cells = [_mean([r for r in mine if r.eps in (0.0, eps)], one) for eps in sizes]
             title = f"{one.model}: {name}" if several else name
-            rows.append(Row((title, say("trust", f"control_{name}"), *cells)))
+            norm = mine[0].threat.norm
+            key = f"control_{name}_{norm}" if f"control_{name}_{norm}" in STRINGS["trust"] else f"control_{name}"
+            rows.append(Row((title, say("trust", key), *cells)))
     return rows
 
 
 def _mean(records: Sequence[Record], one: Measured) -> str:
-    dice = [record.dice(one.view.deployed) for record in records]
-    return number_text(math.fsum(dice) / len(dice)) if dice else UNDEFINED
+    """The mean Dice, and over how many scans it is where it is not over all."""
+    if not records:
+        return UNDEFINED
+    dice = [record.dice(one.view.deployed, one.view.policy) for record in records]
+    n = len({record.case for record in records})
+    over = f" ({count('verdict', 'scans', n)})" if n < len(one.cases) else ""
+    return f"{number_text(math.fsum(dice) / len(dice))}{over}"
 
 
 def _attacks(source: AttackSource) -> Table | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from voxward.metrics.summary import Summary
 from voxward.report.html.headline import Headline, Judged, headlines
 from voxward.report.html.light import light
 from voxward.report.html.noise import noise_text
@@ -181,13 +180,14 @@ def _sentences(source: AttackSource, one: Measured) -> tuple[str, ...]:
 
 def _attacked(one: Measured, last: AtSize) -> str:
     change, dice = last.attack, last.attack.dice
-    fell = number_text(dice.mean) != number_text(change.clean)
+    clean = number_text(change.clean)
+    fell = number_text(dice.mean) != clean
+    fewer = count("verdict", "fewer", dice.n, size=last.text, clean=clean) if dice.n < one.clean.n else ""
     sentence = say(
         "verdict", "attacked" if fell else "unharmed", change=change_text(one.view.records, last.eps),
         chooser=chooser_text(one.attacks), dice=number_text(dice.mean), interval=_interval(change),
     )  # fmt: skip
-    fewer = say("verdict", "fewer", k=dice.n, n=one.clean.n) if dice.n < one.clean.n else ""
-    return " ".join(filter(None, (sentence, _lost(change), fewer)))
+    return " ".join(filter(None, (fewer, sentence, _lost(change))))
 
 
 def _interval(change: Change) -> str:
@@ -221,7 +221,7 @@ def _table(one: Measured) -> Table:
     names = ("size", "dice", "lost", *noises)
     headings = [say("verdict", f"column_{name}", limit=listed(sorted(limits))) for name in names]
     columns = (Column(headings[0], "left"), *map(Column, headings[1:]))
-    clean = (say("verdict", "unchanged"), _mean(one.clean), "", *("" for _ in noises))
+    clean = (say("verdict", "unchanged"), interval_text(one.clean, 3), "", *("" for _ in noises))
     rows = [Row(clean), *(Row(_row(size, noises)) for size in one.sizes)]
     return Table(columns, tuple(rows))
 
@@ -230,14 +230,16 @@ def _row(size: AtSize, noises: Sequence[str]) -> tuple[str, ...]:
     attack = size.attack
     found = [size.noise.get(name) for name in noises]
     return (
-        size.text, _mean(attack.dice), say("verdict", "tile_of", k=len(attack.broken), n=len(attack.cases)),
-        *(UNDEFINED if change is None else number_text(change.dice.mean) for change in found),
+        size.text, interval_text(attack.dice, 3), say("verdict", "tile_of", k=len(attack.broken), n=len(attack.cases)),
+        *(UNDEFINED if change is None else _noisy(change, attack) for change in found),
     )  # fmt: skip
 
 
-def _mean(dice: Summary) -> str:
-    """A mean with its interval; a single scan has none."""
-    return interval_text(dice, 3) if dice.n > 1 else number_text(dice.mean)
+def _noisy(change: Change, attack: Change) -> str:
+    """The mean Dice under noise, and over how many scans it is where it is not over all that were attacked."""
+    n = len(change.cases)
+    over = f" ({count('verdict', 'scans', n)})" if n < len(attack.cases) else ""
+    return f"{number_text(change.dice.mean)}{over}"
 
 
 def _scans(change: Change) -> str:
@@ -276,14 +278,26 @@ def _judged(source: AttackSource, one: Verdict) -> Judged:
         sentence = short = say("verdict", "require_system", system=one.system, sentence=short)
     else:
         sentence = short[:1].upper() + short[1:]
-    value = say("verdict", "require_missing" if one.value is None else "require_value", value=number_text(one.value))
+    key = "require_value" if one.value is not None else "require_single" if requirement.low else "require_missing"
+    value = say("verdict", key, value=number_text(one.value))
     left = count("verdict", "require_left", one.failed) if one.failed else ""
     doubt = say("verdict", "require_doubt") if one.value is not None and _faults(source, one.system) else ""
+    absent = 0 if one.value is None else _absent(source, one, requirement)
+    wait = count("verdict", "require_open", absent) if absent else ""
+    known = one.value is not None and not (one.met and absent)
     return Judged(
-        light(one.met if one.value is not None else None), sentence, one.requirement,
-        " ".join(filter(None, (value, left, doubt))),
+        light(one.met if known else None), sentence, one.requirement,
+        " ".join(filter(None, (value, left, wait, doubt))),
         say("verdict", "required_which", sentence=short, value=number_text(one.value)),
     )  # fmt: skip
+
+
+def _absent(source: AttackSource, one: Verdict, requirement: Requirement) -> int:
+    """The number of scans that a requirement is not judged on, because their results are not there yet."""
+    wanted = {*source.case_ids, *(record.case for record in source.records)} - {one.case for one in source.failed}
+    kind = "attack" if requirement.eps else "control"
+    rows = (record for record in source.records if record.model == one.system and record.kind == kind)
+    return len(wanted - {record.case for record in rows if requirement.asks(record.eps)})
 
 
 def _required(requirement: Requirement, size: str) -> str:

@@ -12,6 +12,7 @@ CHARTS: Mapping[str, str] = {
     "dice": "Dice",
     "eps": "size of the change, eps (share of the intensity range)",
     "eps_native": "size of the change, eps (intensity)",
+    "eps_l2": "size of the whole change, eps (root of the sum of the squares)",
     "evaluations": "evaluations of the model",
     "all_attacks": "all attacks",
     "noise": "sign noise of the same eps",

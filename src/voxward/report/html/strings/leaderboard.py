@@ -8,6 +8,8 @@ LEADERBOARD = {
     "apart": "Not every system is ranked against every other one",
     "apart_text": "These folders were not measured alike: their scans, classes, attacks, sizes or budgets differ. So a "
     "system of one folder must not be compared with a system of another one.",
+    "unequal": "NOT COMPARABLE: not every system was measured on the same scans (number of scans: {counts}). A system "
+    "that was given easier scans stands higher than it should",
     "accuracy": "robust accuracy at {size}",
     "accuracy_note": "robust accuracy: the share of scans that keep at least half of the system's own mean clean Dice",
     "seconds": "attack s / scan",

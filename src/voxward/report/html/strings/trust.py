@@ -22,6 +22,7 @@ TRUST = {
     "control_clean": "the scan as it is",
     "control_clip": "the scan clipped to the intensity range",
     "control_noise": "every voxel up or down by the whole size, at random",
+    "control_noise_l2": "every voxel up or down by the same amount at random, all together by the whole size",
     "control_gaussian": "Gaussian noise of the same root mean square as the worst attack",
     "control_rician": "Rician noise, as in MR, of the same root mean square as the worst attack",
     # The threat model.

@@ -51,7 +51,9 @@ VERDICT = {
     "few_one": "There is 1 scan only. It is an example, not a measurement.",
     "few_many": "There are {n} scans only. With fewer than 20 scans the mean is unsure, and the 95 % interval is often "
     "too narrow.",
-    "fewer": "These figures are over {k} of {n} scans.",
+    "fewer_one": "At {size} 1 of these scans was attacked, which has a Dice of {clean} when nothing is changed.",
+    "fewer_many": "At {size} {n} of these scans were attacked, which have a mean Dice of {clean} when nothing is "
+    "changed.",
     "no_attack": "No attack has finished on this system, so nothing can be said about how robust it is.",
     "gradientless": "None of these attacks knew the inside of the system. Such attacks are weak: assume that a "
     "stronger one lowers the Dice further.",
@@ -78,7 +80,10 @@ VERDICT = {
     "stable_rician": "Rician noise as strong in all as the worst attack leaves {dice}",
     "noise_harm": "{noise} alone lowers the Dice from {clean} to {dice}: the system is not safe against random noise.",
     "noise_little": "{noise} alone lowers the Dice a little, from {clean} to {dice}: the system is not quite safe "
-    "against random noise, and a part of the fall under attack is that of plain noise.",
+    "against random noise.",
+    "noise_part": "A part of the fall under attack is that of plain noise.",
+    "noise_stronger": "Random noise of the same size does more harm than the attacks, which might have chosen it. So "
+    "the attacks are too weak, and the system is less robust than they make it look.",
     "noise_nothing": "{noise} leaves {dice}. This says nothing, because the system finds next to nothing even when "
     "nothing is changed.",
     "noise_scans_one": "{noise} leaves {dice} on average, but 1 scan breaks ({cases}): the system is not "
@@ -117,9 +122,14 @@ VERDICT = {
     "require_system": "{system}: {sentence}",
     "require_value": "Measured: {value}.",
     "require_missing": "There are no records of it.",
+    "require_single": "An interval needs records of at least two scans.",
     "require_doubt": "A check of this system failed, so this line cannot be relied on.",
     "require_left_one": "1 scan failed. It might be the worst one, so nothing counts as passed.",
     "require_left_many": "{n} scans failed. They might be the worst ones, so nothing counts as passed.",
+    "require_open_one": "1 scan has no results of this size yet. It might be the worst one, so this does not count as "
+    "passed.",
+    "require_open_many": "{n} scans have no results of this size yet. They might be the worst ones, so this does not "
+    "count as passed.",
     "passed": "passed",
     "failed": "failed",
     "open": "not measured",

@@ -16,13 +16,14 @@ VISIBILITY: Mapping[str, str] = {
     "noise": "Dice: sign noise",
     "gaussian": "Dice: Gaussian",
     "rician": "Dice: Rician",
-    "some": " ({count} scans)",
     "reading": "Means over the scans; [95 % bootstrap interval over the scans].",
-    "terms": "eps is the largest change of a voxel, and RMS the root mean square of the change over all voxels. PSNR "
-    "compares the RMS with the intensity range: the higher, the less visible. SSIM says how alike two pictures are to "
-    "the eye: 1 is the same.",
-    "noises": "Sign noise changes every voxel by eps, up or down at random. Gaussian and Rician noise have the same "
-    "RMS as the attack.",
+    "terms_linf": "eps is the largest change of a voxel.",
+    "terms_l2": "eps is the root of the sum of the squared changes of all voxels.",
+    "terms": "RMS is the root mean square of the change over all voxels. PSNR compares the RMS with the intensity "
+    "range: the higher, the less visible. SSIM says how alike two pictures are to the eye: 1 is the same.",
+    "noises_linf": "Sign noise changes every voxel by eps, up or down at random.",
+    "noises_l2": "Sign noise changes every voxel by the same amount, up or down at random, and all together by eps.",
+    "noises": "Gaussian and Rician noise have the same RMS as the attack.",
     "chart": "Dice over the strength of the change",
     "axis_range": "RMS of the change (n/255 of the intensity range)",
     "axis_hounsfield": "RMS of the change (HU)",
