@@ -80,6 +80,12 @@ def test_what_is_not_over_all_cases_is_not_met(text, attack):
     assert (part.met, part.unfinished) == (False, True)
 
 
+def test_one_case_has_no_interval():
+    one = [each for each in records() if each.case == "a"]
+    (verdict,) = judge_requirements(["gaussian_dice_low@0.1 >= 0.1"], one, ["m"], deployed=False)
+    assert (verdict.value, verdict.met) == (None, False)
+
+
 def test_every_system_is_judged():
     found = judge_requirements(["robust_dice@0.1 >= 0.5"], records(), ["m", "none"], deployed=False)
     assert [(verdict.system, verdict.met) for verdict in found] == [("m", True), ("none", False)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from voxward.core.structure import to_data
+from voxward.metrics.summary import Summary
 from voxward.report.html.strings import STRINGS
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, number_text
@@ -36,6 +37,19 @@ class Point:
     low: float | None = None
     high: float | None = None
     n: int | None = None
+
+    @classmethod
+    def of(cls, x: float, summary: Summary | None) -> Point:
+        """Return the mean over cases at a place, with its interval; one case has none.
+
+        Args:
+            x: The place.
+            summary: The figure over cases; None where there is none.
+        """
+        if summary is None:
+            return cls(x, None)
+        low, high = (summary.low, summary.high) if summary.n > 1 else (None, None)
+        return cls(x, summary.mean, low, high, summary.n)
 
 
 @dataclass(frozen=True)

@@ -184,15 +184,9 @@ def _line(
 ) -> Line:
     own = number // len(LINES)
     return Line(
-        name, tuple(_point(eps, summary) for eps, summary in summaries), number % len(LINES),
+        name, tuple(Point.of(eps, summary) for eps, summary in summaries), number % len(LINES),
         dash if dash or not own else _OWN_DASHES + (own - 1) % 2, shown,
     )  # fmt: skip
-
-
-def _point(eps: float, summary: Summary | None) -> Point:
-    if summary is None:
-        return Point(eps, None)
-    return Point(eps, summary.mean, summary.low, summary.high, summary.n)
 
 
 def _shown_systems(view: View, worst: Mapping[Key, Worst]) -> tuple[str, ...]:

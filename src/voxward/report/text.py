@@ -24,15 +24,18 @@ def mean_text(summary: Summary | None, digits: int = 3) -> str:
 
 
 def interval_text(summary: Summary | None, digits: int = 2) -> str:
-    """The mean and, with `digits` decimals, its bootstrap interval: "0.853 [0.82, 0.88]"."""
-    if summary is None:
-        return UNDEFINED
+    """The mean and, with `digits` decimals, its bootstrap interval: "0.853 [0.82, 0.88]"; one case has no interval."""
+    if summary is None or summary.n == 1:
+        return mean_text(summary)
     return f"{summary.mean:.3f} [{summary.low:.{digits}f}, {summary.high:.{digits}f}]"
 
 
 def signed_text(summary: Summary | None) -> str:
-    """A mean difference and its bootstrap interval, all with their signs: "+0.012 [-0.01, +0.03]"."""
-    return UNDEFINED if summary is None else f"{summary.mean:+.3f} [{summary.low:+.2f}, {summary.high:+.2f}]"
+    """A mean difference and its interval, all with their signs: "+0.012 [-0.01, +0.03]"; one case has no interval."""
+    if summary is None:
+        return UNDEFINED
+    ends = f" [{summary.low:+.2f}, {summary.high:+.2f}]" if summary.n > 1 else ""
+    return f"{summary.mean:+.3f}{ends}"
 
 
 def failed_note(failed: Sequence[Failure], total: int) -> tuple[str, ...]:

@@ -182,5 +182,5 @@ def _line(
     """A line that begins with the Dice of unchanged scans, at a strength of 0."""
     summaries = {0.0: found[0][0].measured.clean}
     summaries |= {row.rms.mean * scale: summary for row, summary in found if row.rms is not None}
-    points = [Point(x, one.mean, one.low, one.high, one.n) for x, one in sorted(summaries.items())]
+    points = [Point.of(x, one) for x, one in sorted(summaries.items())]
     return Line(name, tuple(points), colour % len(LINES), dash, kind=kind)

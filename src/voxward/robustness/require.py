@@ -107,7 +107,8 @@ class Verdict:
     Attributes:
         system: The system's name.
         requirement: What the protocol says.
-        value: The figure that was measured; None where there are no records of it.
+        value: The figure that was measured; None where there are no records of it, or of too few cases for an
+            interval.
         met: Whether it holds; a figure that was not measured does not, nor one that is not over all cases.
         failed: The number of cases that failed, which the figure is not over.
         unfinished: Whether it would be met, but results are missing that the figure is to be over.
@@ -164,7 +165,8 @@ def _judged(requirement: Requirement, view: View, system: str) -> Verdict:
     eps = min(sizes, key=lambda size: abs(size - requirement.eps), default=0.0)
     near = requirement.eps == 0 or requirement.asks(eps)
     found = FIGURES[requirement.figure](view, system, eps) if near else None
-    if found is None:
+    # One case has no interval, however high its figure is.
+    if found is None or (requirement.low and found.n == 1):
         return Verdict(system, requirement.text, None, False)
     value = found.low if requirement.low else found.mean
     holds = _SIGNS[requirement.sign](value, requirement.limit)

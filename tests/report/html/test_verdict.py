@@ -164,7 +164,10 @@ def test_the_scans_that_were_attacked_are_compared_with_themselves() -> None:
     good = [replace(clean(f"g{n}", dice=(0.95,), classes=("liver",)), mode="volume") for n in range(3)]
     text = text_of(system_of([*several(2, after=0.8)[:3], *good]))
     assert "On 4 scans, m finds liver with a mean Dice of 0.91" in text
-    assert "1 of these scans was attacked, which has a Dice of 0.80 when nothing is changed. Changes of" in text
+    assert (
+        "At 25.5/255 1 of these scans was attacked, which has a Dice of 0.80 when nothing is changed. Changes of"
+        in text
+    )
     assert "leave it at 0.80" in text
 
 
@@ -326,6 +329,16 @@ def test_a_requirement_is_not_passed_before_all_scans_have_results() -> None:
     assert "Measured: 0.700. 3 scans have no results of this size yet. They might be the worst ones" in struck
     done = folder_of(attack_source(several(4, after=0.7), require=texts[:1]))
     assert [one.light.word for one in done.judged] == ["passed"]
+
+
+def test_one_scan_has_no_interval_that_could_hold_anything() -> None:
+    source = attack_source(several(1), require=("clean_dice >= 0.7", "clean_dice_low >= 0.7"))
+    folder = folder_of(source)
+    assert [one.light.word for one in folder.judged] == ["passed", "not measured"]
+    assert folder.judged[1].measured == "An interval needs records of at least two scans."
+    page = render(sources_of(source))
+    assert "0.800" in page
+    assert not re.search(r"\[0\.\d+, 0\.\d+\]", re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL))
 
 
 def test_noise_over_fewer_scans_says_so_in_the_table() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from voxward.metrics.summary import Summary
 from voxward.report.html.light import Light, light
 from voxward.report.html.noise import noise_text
 from voxward.report.html.page import Setting
@@ -185,7 +184,7 @@ def _attacked(one: Measured, last: AtSize) -> str:
     change, dice = last.attack, last.attack.dice
     clean = number_text(change.clean, 2)
     fell = number_text(dice.mean, 2) != clean
-    fewer = count("verdict", "fewer", dice.n, clean=clean) if dice.n < one.clean.n else ""
+    fewer = count("verdict", "fewer", dice.n, size=last.text, clean=clean) if dice.n < one.clean.n else ""
     sentence = say(
         "verdict", "attacked" if fell else "unharmed", change=change_text(one.view.records, last.text),
         chooser=chooser_text(one.attacks), dice=number_text(dice.mean, 2), interval=_interval(change),
@@ -211,7 +210,7 @@ def _table(one: Measured) -> Table:
     noises = [name for name in NOISES if any(name in size.noise for size in one.sizes)]
     headings = [say("verdict", f"column_{name}") for name in ("size", "dice", "lost", *noises)]
     columns = (Column(headings[0], "left"), *map(Column, headings[1:]))
-    clean = (say("verdict", "unchanged"), _mean(one.clean), "", *("" for _ in noises))
+    clean = (say("verdict", "unchanged"), interval_text(one.clean), "", *("" for _ in noises))
     rows = [Row(clean), *(Row(_row(size, noises)) for size in one.sizes)]
     return Table(columns, tuple(rows))
 
@@ -220,7 +219,7 @@ def _row(size: AtSize, noises: Sequence[str]) -> tuple[str, ...]:
     attack = size.attack
     found = [size.noise.get(name) for name in noises]
     return (
-        size.text, _mean(attack.dice), say("verdict", "tile_of", k=len(attack.lost), n=len(attack.cases)),
+        size.text, interval_text(attack.dice), say("verdict", "tile_of", k=len(attack.lost), n=len(attack.cases)),
         *(UNDEFINED if change is None else _noisy(change, attack) for change in found),
     )  # fmt: skip
 
@@ -230,11 +229,6 @@ def _noisy(change: Change, attack: Change) -> str:
     n = len(change.cases)
     over = f" ({count('verdict', 'scans', n)})" if n < len(attack.cases) else ""
     return f"{number_text(change.dice.mean)}{over}"
-
-
-def _mean(dice: Summary) -> str:
-    """A mean with its interval; a single scan has none."""
-    return interval_text(dice) if dice.n > 1 else number_text(dice.mean)
 
 
 def _scans(change: Change) -> str:
@@ -274,7 +268,8 @@ def _judged(source: AttackSource, one: Verdict) -> Judged:
         sentence = say("verdict", "require_system", system=one.system, sentence=sentence)
     else:
         sentence = sentence[:1].upper() + sentence[1:]
-    value = say("verdict", "require_missing" if one.value is None else "require_value", value=number_text(one.value))
+    key = "require_value" if one.value is not None else "require_single" if requirement.low else "require_missing"
+    value = say("verdict", key, value=number_text(one.value))
     left = count("verdict", "require_left", one.failed) if one.failed else ""
     doubt = say("verdict", "require_doubt") if one.value is not None and _faults(source, one.system) else ""
     absent = 0 if one.value is None else _absent(source, one, requirement)

@@ -29,8 +29,9 @@ VERDICT = {
     "lost_many": "{k} of {of} scans lose more than half of their Dice.",
     "lost_none": "No scan loses more than half of its Dice.",
     "lost_single": "This scan loses more than half of its Dice.",
-    "fewer_one": "1 of these scans was attacked, which has a Dice of {clean} when nothing is changed.",
-    "fewer_many": "{n} of these scans were attacked, which have a mean Dice of {clean} when nothing is changed.",
+    "fewer_one": "At {size} 1 of these scans was attacked, which has a Dice of {clean} when nothing is changed.",
+    "fewer_many": "At {size} {n} of these scans were attacked, which have a mean Dice of {clean} when nothing is "
+    "changed.",
     "no_attack": "No attack has finished on this system, so nothing can be said about how robust it is.",
     "gradientless": "None of these attacks knew the inside of the system. Such attacks are weak: assume that a "
     "stronger one lowers the Dice further.",
@@ -100,6 +101,7 @@ VERDICT = {
     "require_value": "Measured: {value}.",
     "require_missing": "There are no records of it.",
     "require_unfinished": "Other results of this folder are not there yet, so this does not count as passed.",
+    "require_single": "An interval needs records of at least two scans.",
     "require_doubt": "A check of this system failed, so this line cannot be relied on.",
     "require_left_one": "1 scan failed. It might be the worst one, so nothing counts as passed.",
     "require_left_many": "{n} scans failed. They might be the worst ones, so nothing counts as passed.",
