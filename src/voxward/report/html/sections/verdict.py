@@ -283,8 +283,9 @@ def _judged(source: AttackSource, one: Verdict) -> Judged:
     left = count("verdict", "require_left", one.failed) if one.failed else ""
     doubt = say("verdict", "require_doubt") if one.value is not None and _faults(source, one.system) else ""
     absent = 0 if one.value is None else _absent(source, one, requirement)
-    wait = count("verdict", "require_open", absent) if absent else ""
-    known = one.value is not None and not (one.met and absent)
+    waits = say("verdict", "require_unfinished") if one.unfinished else ""
+    wait = count("verdict", "require_open", absent) if absent else waits
+    known = one.value is not None and not one.unfinished and not (one.met and absent)
     return Judged(
         light(one.met if known else None), sentence, one.requirement,
         " ".join(filter(None, (value, left, wait, doubt))),

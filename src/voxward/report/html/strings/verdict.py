@@ -122,6 +122,7 @@ VERDICT = {
     "require_system": "{system}: {sentence}",
     "require_value": "Measured: {value}.",
     "require_missing": "There are no records of it.",
+    "require_unfinished": "Other results of this folder are not there yet, so this does not count as passed.",
     "require_single": "An interval needs records of at least two scans.",
     "require_doubt": "A check of this system failed, so this line cannot be relied on.",
     "require_left_one": "1 scan failed. It might be the worst one, so nothing counts as passed.",
