@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 HISTORIES: Mapping[str, str] = {
-    "heading": "Training and search",
+    "heading": "For engineers: training and search",
     "lead": "How the networks came about. A loss is what a training makes smaller. The validation Dice is measured on "
     "scans that the network does not learn from, while it is trained.",
     # Trainings.
