@@ -107,7 +107,12 @@ def test_groups_are_thirds_of_the_cases_by_the_smallest_structure(tmp_path):
     assert (small.cases, small.largest_mm3, medium.largest_mm3, large.largest_mm3) == (2, 9.0, 30.0, 60.0)
     assert small.attacked == pytest.approx(0.15)
     assert (medium.attacked, large.attacked, large.clean) == (0.4, 0.5, 0.75)
-    assert cases(Sources(attacks=(source,)), Setting()).tables[0].small_first
+    (table,) = cases(Sources(attacks=(source,)), Setting()).tables
+    assert table.size_text == ""  # two groups are of one scan each
+    more = tuple(replace(r, case=f"{r.case}{n}") for r in source.records for n in range(3))
+    for records, said in ((more, "lost the most"), (tuple(replace(r, deployed=(0.5, 0.5)) for r in more), "did not")):
+        (table,) = cases(Sources(attacks=(replace(source, records=records),)), Setting()).tables
+        assert said in table.size_text
 
 
 def test_surfaces_are_those_of_the_attack_that_hurt_most_at_the_largest_size(tmp_path):

@@ -68,10 +68,13 @@ class CaseTable:
         return any(row.breaking_eps is not None for row in self.rows)
 
     @property
-    def small_first(self) -> bool:
-        """Whether the cases with the smallest structures lost the most."""
+    def size_text(self) -> str:
+        """Whether the cases with the smallest structures lost the most; empty where a group is a single case."""
+        if min((group.cases for group in self.groups), default=1) == 1:
+            return ""
         lost = [group.clean - group.attacked for group in self.groups]
-        return bool(lost) and lost[0] == max(lost) and lost[0] > min(lost)
+        first = lost[0] == max(lost) and lost[0] > min(lost)
+        return _SAID["small_first" if first else "small_not_first"]
 
     def eps_of(self, value: float | None) -> str:
         """Return a breaking eps as text."""

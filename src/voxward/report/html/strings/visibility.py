@@ -43,7 +43,8 @@ VISIBILITY: Mapping[str, str] = {
     "noise_name": "Random signs of the same eps",
     "rule": "By a rule of thumb, most people see no difference from a PSNR of 40 dB on, and most see one below 30 dB. "
     "Nobody was asked about these scans: look at them below.",
-    "more_systems": "The table has {count} more systems.",
+    "more_systems_one": "The table has 1 more system.",
+    "more_systems_many": "The table has {n} more systems.",
     # What is missing.
     "no_figures": "There are no such figures of {system}: {why}.",
     "no_attack": "No attack on {system} has finished, so there is no change to look at.",
