@@ -219,7 +219,13 @@ def test_the_protocol_and_the_command_of_a_folder(tmp_path: Path) -> None:
         "threat": {"eps": [0.1, 0.2]},
         "require": ["robust_dice@0.1 >= 0.3", "clean_dice > 0.9"],
     }
-    found = _with_protocol(tmp_path, {"format": 1, "protocol": protocol, "command": "voxward attack run data"})
+    content = {
+        "format": 1,
+        "protocol": protocol,
+        "command": "voxward attack run data",
+        "ensembles": {"both": ["x", "y"]},
+    }
+    found = _with_protocol(tmp_path, content)
     (source,) = found.attacks
     assert source.command == "voxward attack run data"
     # Worked out by hand in books.py: the worst case at 0.1 is 0.35, the clean Dice 0.75.
@@ -258,6 +264,16 @@ def test_a_requirement_that_cannot_be_judged_is_not_measured(tmp_path: Path) -> 
     write_json(folder / "protocol.json", {"format": 1, "protocol": protocol})
     (verdict,) = read_sources([folder]).attacks[0].verdicts
     assert (verdict.value, verdict.met) == (None, False)
+
+
+def test_nothing_is_met_while_an_attack_is_missing(tmp_path: Path) -> None:
+    """Its protocol asks for apgd-ce, which might be the worst one."""
+    folder = whole(tmp_path)
+    protocol = {"name": "x", "attacks": ["apgd-ce"], "threat": {"eps": [0.1, 0.2]}, "require": ["clean_dice >= 0.5"]}
+    content = {"format": 1, "protocol": protocol, "ensembles": {"both": ["x", "z"]}}
+    write_json(folder / "protocol.json", content)
+    (verdict,) = read_sources([folder]).attacks[0].verdicts
+    assert (verdict.value, verdict.met, verdict.unfinished) == (pytest.approx(0.75), False, True)
 
 
 def test_failed_cases_are_in_no_figure(tmp_path: Path) -> None:

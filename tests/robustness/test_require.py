@@ -39,7 +39,10 @@ def records():
     """Two cases: clean Dice 0.9, under attack 0.8 and 0.4 at eps 0.1."""
     clean = {"clean": (0.9, 0.9)}
     made = [record(CLEAN, case, (0.9, 0.9), 0.0, kind="control", **clean) for case in "ab"]
-    made += [record(name, "a", (0.85, 0.85), 0.1, kind="control", **clean) for name in ("noise", "gaussian")]
+    made += [
+        record(name, case, (0.85, 0.85), 0.1, kind="control", **clean)
+        for name in ("noise", "gaussian") for case in "ab"
+    ]  # fmt: skip
     return made + [record("x", case, (dice, dice), 0.1, **clean) for case, dice in (("a", 0.8), ("b", 0.4))]
 
 
@@ -57,7 +60,6 @@ def records():
         ("noise_dice@0.1 >= 0.85", 0.85, True),
         ("gaussian_dice@0.1 >= 0.9", 0.85, False),
         ("gaussian_dice@0.2 >= 0.1", None, False),
-        ("gaussian_dice_low@0.1 >= 0.1", None, False),  # one case has no interval
     ],
 )
 def test_the_verdict(text, value, met):
@@ -65,6 +67,23 @@ def test_the_verdict(text, value, met):
     assert verdict.met is met
     assert verdict.value is None if value is None else verdict.value == pytest.approx(value)
     assert (verdict.system, verdict.requirement) == ("m", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "attack"), [("robust_dice@0.1 >= 0.1", "x"), ("gaussian_dice@0.1 >= 0.1", "gaussian")]
+)
+def test_what_is_not_over_all_cases_is_not_met(text, attack):
+    """The case that is missing might be the worst one."""
+    half = [one for one in records() if (one.attack, one.case) != (attack, "b")]
+    whole, part = (judge_requirements([text], rows, ["m"], deployed=False)[0] for rows in (records(), half))
+    assert (whole.met, whole.unfinished) == (True, False)
+    assert (part.met, part.unfinished) == (False, True)
+
+
+def test_one_case_has_no_interval():
+    one = [each for each in records() if each.case == "a"]
+    (verdict,) = judge_requirements(["gaussian_dice_low@0.1 >= 0.1"], one, ["m"], deployed=False)
+    assert (verdict.value, verdict.met) == (None, False)
 
 
 def test_every_system_is_judged():

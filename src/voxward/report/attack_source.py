@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,8 +133,15 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
         dataset=Path(str(described.get("dataset", ""))).name, seen=_ids(checked, "seen"),
         left_out=_ids(checked, "left_out"),
     )  # fmt: skip
-    problems += map(sentence, _missing(source))
-    return source
+    missing = list(map(sentence, _missing(source)))
+    problems += missing
+    return _unjudged(source) if missing else source
+
+
+def _unjudged(source: AttackSource) -> AttackSource:
+    """The same folder, where nothing is met yet: what is missing might be the worst."""
+    verdicts = (replace(one, met=False, unfinished=one.met or one.unfinished) for one in source.verdicts)
+    return replace(source, verdicts=tuple(verdicts))
 
 
 def _settings(folder: Path, problems: list[str]) -> Mapping[str, Any]:

@@ -111,6 +111,7 @@ class Verdict:
             interval.
         met: Whether it holds; a figure that was not measured does not, nor one that is not over all cases.
         failed: The number of cases that failed, which the figure is not over.
+        unfinished: Whether it would be met, but results are missing that the figure is to be over.
     """
 
     system: str
@@ -118,6 +119,7 @@ class Verdict:
     value: float | None
     met: bool
     failed: int = 0
+    unfinished: bool = False
 
 
 def parse_requirement(text: str) -> Requirement:
@@ -167,7 +169,9 @@ def _judged(requirement: Requirement, view: View, system: str) -> Verdict:
     if found is None or (requirement.low and found.n == 1):
         return Verdict(system, requirement.text, None, False)
     value = found.low if requirement.low else found.mean
-    return Verdict(system, requirement.text, value, _SIGNS[requirement.sign](value, requirement.limit))
+    holds = _SIGNS[requirement.sign](value, requirement.limit)
+    short = found.n < len({record.case for record in view.records if record.model == system})
+    return Verdict(system, requirement.text, value, holds and not short, unfinished=holds and short)
 
 
 def _number(text: str, whole: str) -> float:
