@@ -30,7 +30,8 @@ CASES = {
     "small": "small",
     "medium": "medium",
     "large": "large",
-    "explain_surface": "HD95 is how far the outlines are apart in mm (95th percentile; 0 is best). NSD is the "
+    "explain_surface": "HD95 is how far the outlines are apart in mm (95th percentile; 0 is best); it has no "
+    "value where a whole structure is missed or made up. NSD is the "
     "share of the outline that lies within the tolerance (1 is best). Both are at the largest size of attack.",
     "explain_breaking": "“Breaks at” is the smallest change with which an attack that looks for it broke the scan.",
     "explain_size": "The size of a scan is that of the smallest structure in its ground truth. The scans are "
