@@ -142,7 +142,7 @@ def _system(system: SystemVerdict) -> Iterator[str]:
     if system.alarm:
         yield f"**{escaped(system.alarm)}**"
         yield _items([f"{fault.found} {fault.means}" for fault in system.faults])
-    yield from (escaped(text) for text in (*system.sentences, *system.notes))
+    yield from (escaped(text) for text in (*system.sentences, *system.cautions, *system.notes))
     if system.failing:
         yield escaped(f"{system.failing} {system.scans}.")
     if system.table is not None:

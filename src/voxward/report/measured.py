@@ -16,7 +16,7 @@ from voxward.robustness.summary import View
 
 NOISES = (NOISE, *EQUAL_NOISE)
 """The controls that are random noise: of the largest size in every voxel, or as strong in all as the worst attack."""
-# A case that keeps less than this share of its own Dice is called lost.
+# A case whose Dice is below this share of the system's mean Dice on unchanged cases is broken.
 _KEPT = 0.5
 
 
@@ -28,16 +28,24 @@ class CaseChange:
         case: The case's id.
         clean: The Dice of the unchanged case.
         dice: The Dice of the changed case.
+        limit: Half of the system's mean Dice on unchanged cases: a case below it counts as broken, as it does in the
+            robust accuracy and for attacks that look for the smallest change.
     """
 
     case: str
     clean: float
     dice: float
+    limit: float
+
+    @property
+    def broken(self) -> bool:
+        """Whether the changed case is below the limit."""
+        return self.dice < self.limit
 
     @property
     def lost(self) -> bool:
-        """Whether the case loses more than half of its own Dice."""
-        return self.dice < self.clean * _KEPT
+        """Whether the change takes the case below the limit: unchanged, it is not."""
+        return self.broken and self.clean >= self.limit
 
 
 @dataclass(frozen=True)
@@ -45,10 +53,15 @@ class Change:
     """What a change of one kind and size does to the cases of a system.
 
     Attributes:
-        cases: The cases, those with the lowest Dice first.
+        cases: The cases, those with the lowest Dice first; at least one.
     """
 
     cases: tuple[CaseChange, ...]
+
+    @property
+    def limit(self) -> float:
+        """The Dice below which a case is broken."""
+        return self.cases[0].limit
 
     @property
     def dice(self) -> Summary:
@@ -64,8 +77,13 @@ class Change:
         return math.fsum(one.clean for one in self.cases) / len(self.cases)
 
     @property
+    def broken(self) -> tuple[CaseChange, ...]:
+        """The cases that are below the limit."""
+        return tuple(one for one in self.cases if one.broken)
+
+    @property
     def lost(self) -> tuple[CaseChange, ...]:
-        """The cases that lose more than half of their own Dice."""
+        """The cases that the change takes below the limit."""
         return tuple(one for one in self.cases if one.lost)
 
 
@@ -149,10 +167,11 @@ def _system(source: AttackSource, model: str) -> Measured | Unmeasurable:
 
 
 def _at(view: View, model: str, clean: Mapping[str, float], eps: float) -> AtSize | None:
-    attack = _change(view.case_dice(model, eps), clean)
+    limit = _KEPT * view.mu(model)
+    attack = _change(view.case_dice(model, eps), clean, limit)
     if attack is None:
         return None
-    found = {name: _change(_control_dice(view, name, eps), clean) for name in NOISES}
+    found = {name: _change(_control_dice(view, name, eps), clean, limit) for name in NOISES}
     text = eps_texts(view.records, alone=True)(eps)
     return AtSize(eps, text, attack, {name: change for name, change in found.items() if change is not None})
 
@@ -166,6 +185,6 @@ def _control_dice(view: View, name: str, eps: float) -> dict[str, float]:
     return found
 
 
-def _change(dice: Mapping[str, float], clean: Mapping[str, float]) -> Change | None:
-    pairs = [CaseChange(case, clean[case], value) for case, value in dice.items() if case in clean]
+def _change(dice: Mapping[str, float], clean: Mapping[str, float], limit: float) -> Change | None:
+    pairs = [CaseChange(case, clean[case], value, limit) for case, value in dice.items() if case in clean]
     return Change(tuple(sorted(pairs, key=lambda one: (one.dice, one.case)))) if pairs else None

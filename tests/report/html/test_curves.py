@@ -8,9 +8,12 @@ from collections import Counter
 from dataclasses import replace
 
 from tests.report.html.attack_source import attack_source, sources_of
+from tests.report.html.markup import parsed
 from tests.robustness.books import book
 from voxward.report.html.page import Setting, render
 from voxward.report.html.sections.curves import curves
+from voxward.report.html.sections.verdict import verdict
+from voxward.report.html.strings import STRINGS
 
 BOTH = sources_of(attack_source(book(), "first"), attack_source(book(), "second"))
 
@@ -48,3 +51,22 @@ def test_what_cannot_be_drawn_is_said():
     assert [chart.name for chart in part.charts] == ["dice-over-evaluations-1"]
     assert "there is no clean control of model 'm'" in part.problems[0]
     assert curves(sources_of(), Setting()) is None
+
+
+def test_the_lowest_figure_is_that_of_the_headline():
+    # The last group lacks y, which hurt most.
+    source = replace(attack_source(book()), groups={"both": ("x", "y"), "x": ("x",)})
+    page = sources_of(source)
+    (part,) = curves(page, Setting())
+    (worst,) = [line for line in part.charts[0].panels[0].lines if line.name == "m"]
+    (system,) = verdict(page, Setting())[0].systems
+    assert f"{worst.points[-1].y:.3f}" == system.tiles[1].value == "0.100"
+
+
+def test_a_chart_is_told_in_words_and_not_by_a_bug():
+    page = parsed(render(BOTH))
+    labels = [one.attributes["aria-label"] for one in page.elements if one.attributes.get("data-role") == "plot"]
+    assert labels
+    assert all(label.endswith("Home and End go to its ends.") for label in labels)
+    # A template takes the method of a dict for such a name.
+    assert [name for section in STRINGS.values() for name in section if hasattr(section, name)] == []

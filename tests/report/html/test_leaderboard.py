@@ -103,3 +103,14 @@ def test_weights_are_counted_in_the_run_around_the_attack(tmp_path: Path) -> Non
 
 def test_without_records_there_is_no_section() -> None:
     assert leaderboard(Sources(), Setting()) is None
+
+
+def test_all_attacks_have_a_row_where_no_group_holds_them_all() -> None:
+    (folder,) = boards_of(replace(attack_source(book()), groups={"x": ("x",)}))
+    (table,) = folder.tables
+    rows = {row.cells[1]: row.cells[3] for row in table.rows}
+    # Worst at 0.2: 0.2 and 0.0; x alone leaves 0.2 and 0.1.
+    assert rows["all attacks"].startswith("0.100 [")
+    assert rows["x"].startswith("0.150")
+    (whole,) = boards_of(replace(attack_source(book()), groups={"both": ("x", "y")}))
+    assert "all attacks" not in [row.cells[1] for row in whole.tables[0].rows]

@@ -85,7 +85,7 @@ def test_attacks_have_their_budget_and_cost() -> None:
 def test_the_threat_model_is_spelt_out() -> None:
     threat = " ".join(trust_of(attack_source(book())).threat)
     assert "each voxel by at most 51/255 of the intensity range" in threat
-    assert "25.5/255 (10.0 % of the range) and 51/255 (20.0 % of the range)" in threat
+    assert "25.5/255 (10.0 % of the intensity range) and 51/255 (20.0 % of the intensity range)" in threat
     assert "from -100 to 240 in every scan" in threat
     assert "left out of its mean (policy ignore)" in threat
     wide = replace(book()[6], case="c", threat=ThreatModel(0.1, bounds=((0.0, 500.0),)))
@@ -117,9 +117,9 @@ def test_a_system_that_changed_is_noticed() -> None:
 
 def test_gaps_follow_from_the_records() -> None:
     found = titles(attack_source(book()))
-    for part in ("Other scans", "2 scans only", "larger than 51/255", "other than linf", "Everyday faults",
+    for part in ("Other scans", "2 scans only", "larger than 51/255", "large in a few voxels", "Everyday faults",
                  "do not know",
-                 "another, similar system", "A guarantee", "GPUs", "types than fp32",
+                 "another, similar system", "A mathematical proof", "GPUs", "network than fp32",
                  "written file", "diagnosis"):  # fmt: skip
         assert part in found, part
     assert "Attacks that know the inside" not in found

@@ -79,7 +79,7 @@ def _kind(change: Change, limits: Thresholds) -> str:
 
 def _sentence(name: str, size: AtSize, kind: str) -> str:
     change = size.noise[name]
-    values = {"noise": say("verdict", name), "dice": _dice(change), "clean": number_text(change.clean, 2)}
+    values = {"noise": say("verdict", name), "dice": _dice(change), "clean": number_text(change.clean)}
     if kind == "noise_scans":
         cases = named_few([one.case for one in change.lost])
         sentence = count("verdict", kind, len(change.lost), cases=cases, **values)
@@ -91,4 +91,4 @@ def _sentence(name: str, size: AtSize, kind: str) -> str:
 
 
 def _dice(change: Change) -> str:
-    return number_text(change.dice.mean, 2)
+    return number_text(change.dice.mean)

@@ -33,16 +33,19 @@ def classes_text(classes: Sequence[str]) -> str:
     return listed([*classes[:_CLASSES], count("verdict", "classes_more", len(classes) - _CLASSES)])
 
 
-def change_text(records: Sequence[Record], size: str) -> str:
-    """Return what an attack may change: "each voxel by at most 8/255 of the intensity range".
+def change_text(records: Sequence[Record], eps: float) -> str:
+    """Return what an attack may change: "each voxel by at most 8/255 of the intensity range (3.1 %)".
 
     Args:
         records: Records of one threat model.
-        size: The size as text.
+        eps: The size.
     """
-    threat = next((record for record in records if record.kind == "attack"), records[0]).threat
+    first = next((record for record in records if record.kind == "attack"), records[0])
+    threat, size = first.threat, size_text(first, eps)
     unit = "range" if threat.unit == "range" else "native" if size.endswith("HU") else "raw"
-    return say("threat", f"{threat.norm}_{unit}", size=size.removesuffix(" raw"))
+    share, hounsfield = _share(records, eps)
+    more = "" if share is None else f" ({share})" if hounsfield is None else f" ({share}, {hounsfield} HU)"
+    return say("threat", f"{threat.norm}_{unit}", size=size) + more
 
 
 def size_text(record: Record, eps: float) -> str:
@@ -50,24 +53,38 @@ def size_text(record: Record, eps: float) -> str:
     return eps_text(eps, record.threat.unit, record.channels)
 
 
+def share_text(records: Sequence[Record], eps: float) -> str:
+    """Return a size with what it means: "16/255 (6.3 % of the intensity range)", and in HU where that is known.
+
+    Args:
+        records: Records of one threat model.
+        eps: The size.
+    """
+    size, (share, hounsfield) = size_text(records[0], eps), _share(records, eps)
+    if share is None:
+        return size
+    key = "size_share" if hounsfield is None else "size_share_hu"
+    return say("verdict", key, size=size, share=share, hu=hounsfield)
+
+
 def shares_text(rows: Sequence[Record]) -> str:
-    """Return all sizes of the change, also as shares of the intensity range and in HU, where that says more.
+    """Return all sizes of the change with what they mean; see `share_text`.
 
     Args:
         rows: Records of attacks under one threat model.
     """
-    return listed([_share(rows, eps) for eps in sorted({record.eps for record in rows})])
+    return listed([share_text(rows, eps) for eps in sorted({record.eps for record in rows})])
 
 
-def _share(rows: Sequence[Record], eps: float) -> str:
-    first, size = rows[0], size_text(rows[0], eps)
-    if first.threat.unit != "range" or first.threat.norm != "linf":
-        return size
-    widths = {high - low for record in rows for low, high in record.threat.bounds or ()}
+def _share(records: Sequence[Record], eps: float) -> tuple[str | None, str | None]:
+    """A size as a share of the intensity range, and in HU; None where it is no such share, or the HU are not known."""
+    threat = records[0].threat
+    if threat.unit != "range" or threat.norm != "linf":
+        return None, None
     share = f"{eps:.1%}".replace("%", " %")
-    if len(widths) == 1 and all(in_hounsfield(record.channels) for record in rows):
-        return say("verdict", "size_share_hu", size=size, share=share, hu=f"{eps * widths.pop():.3g}")
-    return say("verdict", "size_share", size=size, share=share)
+    widths = {high - low for record in records for low, high in record.threat.bounds or ()}
+    known = len(widths) == 1 and all(in_hounsfield(record.channels) for record in records)
+    return share, f"{eps * widths.pop():.3g}" if known else None
 
 
 def chooser_text(attacks: Sequence[str]) -> str:
@@ -110,7 +127,7 @@ def _attacks(source: AttackSource) -> list[str]:
     if not rows:
         return []
     names = sorted({record.attack for record in rows})
-    change = change_text(rows, size_text(rows[0], max(record.eps for record in rows)))
+    change = change_text(rows, max(record.eps for record in rows))
     return [
         say("verdict", "measured_change", change=change, sizes=shares_text(rows)),
         count("verdict", "measured_attacks", len(names), names=listed(names)),

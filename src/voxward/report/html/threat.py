@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from voxward.metrics.policies import POLICIES
-from voxward.report.html.scope import change_text, shares_text, size_text
+from voxward.report.html.scope import change_text, shares_text
 from voxward.report.html.strings import say
 from voxward.report.sources import AttackSource
 from voxward.robustness.record import Record
@@ -20,7 +20,7 @@ def threat_lines(source: AttackSource) -> tuple[str, ...]:
 
 
 def _sizes(rows: Sequence[Record]) -> Iterator[str]:
-    change = change_text(rows, size_text(rows[0], max(record.eps for record in rows)))
+    change = change_text(rows, max(record.eps for record in rows))
     yield say("trust", "threat_change", change=change)
     yield say("trust", "threat_sizes", sizes=shares_text(rows))
 

@@ -10,7 +10,7 @@ from voxward.report.html.strings import STRINGS, count, listed, say
 from voxward.report.measured import NOISES
 from voxward.report.sources import AttackSource
 from voxward.robustness.record import CLEAN, Record
-from voxward.robustness.sanity import STANDARD
+from voxward.robustness.sanity import STANDARD, Thresholds
 from voxward.robustness.summary import View
 from voxward.robustness.trials.transfer import TRANSFER
 
@@ -86,8 +86,8 @@ def _attacks(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:
         yield _gap("black_box")
     if not any(record.attack == TRANSFER for record in rows):
         yield _gap("transfer")
-    if falling := _still_falling(source, rows):
-        yield _gap("converged", attacks=listed(falling))
+    if falling := still_falling(rows, _limits(source)):
+        yield _gap("converged", attacks=listed(falling), tolerance=f"{_limits(source).tolerance:g}")
     elif not any(len(record.history) >= _SHORTEST for record in rows):
         yield _gap("no_history")
     if len({record.seed for record in rows}) == 1 and all(r.options.get("restarts") in (None, 0, 1) for r in rows):
@@ -95,15 +95,23 @@ def _attacks(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:
     yield _gap("certificate")
 
 
-def _still_falling(source: AttackSource, rows: Sequence[Record]) -> list[str]:
-    """The attacks whose mean Dice fell by more than the tolerance in the last fifth of their evaluations."""
-    tolerance = (source.protocol.sanity if source.protocol is not None else STANDARD).tolerance
+def still_falling(rows: Sequence[Record], limits: Thresholds) -> list[str]:
+    """Return the attacks whose mean Dice fell by more than the tolerance in the last fifth of their evaluations.
+
+    Args:
+        rows: Records of attacks.
+        limits: The tolerance, with other limits.
+    """
     view, found = View(tuple(rows)), set[str]()
     for model, attack, eps in sorted({(record.model, record.attack, record.eps) for record in rows}):
         history = view.history(model, attack, eps)
-        if len(history) >= _SHORTEST and history[-1 - len(history) // 5] - history[-1] > tolerance:
+        if len(history) >= _SHORTEST and history[-1 - len(history) // 5] - history[-1] > limits.tolerance:
             found.add(attack)
     return sorted(found)
+
+
+def _limits(source: AttackSource) -> Thresholds:
+    return source.protocol.sanity if source.protocol is not None else STANDARD
 
 
 def _setting(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:

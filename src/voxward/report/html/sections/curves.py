@@ -42,7 +42,7 @@ def curves_of(source: AttackSource, number: int) -> Curves:
         number: The number of the folder on the page, from 1, which makes the names of the charts unique.
     """
     made = [
-        _made(source, lambda: dice_over_eps(source.records, source.ensembles, name=f"dice-over-eps-{number}")),
+        _made(source, lambda: dice_over_eps(source.records, name=f"dice-over-eps-{number}")),
         _made(source, lambda: _over_evaluations(source, f"dice-over-evaluations-{number}")),
     ]
     charts = tuple(one for one in made if isinstance(one, Chart))

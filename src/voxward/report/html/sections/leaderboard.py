@@ -151,6 +151,13 @@ def _more(view: View, model: str, last: float | None, weights: Mapping[str, int]
 
 def _attacks(source: AttackSource) -> Comparison:
     try:
-        return Comparison(source.name, (robustness_table(source.records, source.ensembles, source.findings),))
+        return Comparison(source.name, (robustness_table(source.records, _sets(source), source.findings),))
     except UserError as error:
         return Comparison(source.name, problem=str(error))
+
+
+def _sets(source: AttackSource) -> dict[str, tuple[str, ...]]:
+    """The groups of attacks, and last all of them, which is what the verdict is over."""
+    run = tuple(sorted({record.attack for record in source.records if record.kind == "attack"}))
+    whole = not run or any({*run} <= {*members} for members in source.ensembles.values())
+    return source.ensembles if whole else {**source.ensembles, say("charts", "all_attacks"): run}

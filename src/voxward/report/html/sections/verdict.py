@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from voxward.report.html.light import Light, light
+from voxward.report.html.headline import Headline, Judged, headlines
+from voxward.report.html.light import light
 from voxward.report.html.noise import noise_text
 from voxward.report.html.page import Setting
 from voxward.report.html.scope import (
@@ -16,10 +17,10 @@ from voxward.report.html.scope import (
     measured_lines,
     named_few,
     scans_text,
-    size_text,
+    share_text,
 )
-from voxward.report.html.strings import STRINGS, count, say
-from voxward.report.html.unmeasured import Gap, gaps
+from voxward.report.html.strings import STRINGS, count, listed, say
+from voxward.report.html.unmeasured import FEW, Gap, gaps, still_falling
 from voxward.report.measured import NOISES, AtSize, Change, Measured, Unmeasurable, measured
 from voxward.report.sources import AttackSource, Sources
 from voxward.report.table import Column, Row, Table
@@ -57,8 +58,9 @@ class SystemVerdict:
         faults: The checks that failed.
         tiles: The figures that are seen first.
         sentences: What was found, in words.
+        cautions: Why the figures in these words are not certain.
         table: The same for each size of the change; None where no attack has finished.
-        failing: What stands before the scans that lose more than half; empty where none does.
+        failing: What stands before the scans that break; empty where none does.
         scans: These scans, the worst first.
         notes: What a reader must know besides.
     """
@@ -68,20 +70,11 @@ class SystemVerdict:
     faults: tuple[Fault, ...]
     tiles: tuple[Tile, ...] = ()
     sentences: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
     table: Table | None = None
     failing: str = ""
     scans: str = ""
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A line of what the protocol requires, and whether it holds."""
-
-    light: Light
-    sentence: str
-    written: str
-    measured: str
 
 
 @dataclass(frozen=True)
@@ -90,6 +83,7 @@ class FolderVerdict:
 
     Attributes:
         name: The folder.
+        headlines: What a reader must see first: requirements and checks, each in a line.
         left_out: Which scans no figure is over; empty where there are none.
         systems: What was found on each system.
         judged: What the protocol requires.
@@ -99,6 +93,7 @@ class FolderVerdict:
     """
 
     name: str
+    headlines: tuple[Headline, ...] = ()
     left_out: tuple[str, ...] = ()
     systems: tuple[SystemVerdict, ...] = ()
     judged: tuple[Judged, ...] = ()
@@ -120,6 +115,7 @@ def _folder(source: AttackSource) -> FolderVerdict:
     key = "require_unknown" if source.protocol is None else "require_none"
     return FolderVerdict(
         name=source.name,
+        headlines=headlines(source, judged),
         left_out=left_out_lines(source),
         systems=tuple(_system(source, one) for one in measured(source)),
         judged=judged,
@@ -139,9 +135,9 @@ def _system(source: AttackSource, one: Measured | Unmeasurable) -> SystemVerdict
     last = one.sizes[-1] if one.sizes else None
     if last is None:
         return SystemVerdict(one.model, alarm, faults, tiles, _sentences(source, one), notes=notes)
-    lost = last.attack.lost
+    lost = last.attack.broken
     return SystemVerdict(
-        one.model, alarm, faults, tiles, _sentences(source, one), table=_table(one),
+        one.model, alarm, faults, tiles, _sentences(source, one), _cautions(source, one), _table(one),
         failing=count("verdict", "failing", len(lost), size=last.text) if lost else "",
         scans=_scans(last.attack), notes=notes,
     )  # fmt: skip
@@ -159,21 +155,23 @@ def _faults(source: AttackSource, model: str) -> tuple[Fault, ...]:
 
 
 def _tiles(one: Measured) -> tuple[Tile, ...]:
-    tiles = [Tile(number_text(one.clean.mean, 2), say("verdict", "tile_clean"))]
+    tiles = [Tile(number_text(one.clean.mean), say("verdict", "tile_clean"))]
     for last in one.sizes[-1:]:
         change, noise = last.attack, last.noise.get(NOISE)
-        tiles.append(Tile(number_text(change.dice.mean, 2), say("verdict", "tile_attack", size=last.text)))
+        size = share_text(one.view.records, last.eps)
+        tiles.append(Tile(number_text(change.dice.mean), say("verdict", "tile_attack", size=size)))
         if noise is not None:
-            tiles.append(Tile(number_text(noise.dice.mean, 2), say("verdict", "tile_noise", size=last.text)))
-        lost = say("verdict", "tile_of", k=len(change.lost), n=len(change.cases))
-        tiles.append(Tile(lost, say("verdict", "tile_lost", size=last.text)))
+            tiles.append(Tile(number_text(noise.dice.mean), say("verdict", "tile_noise", size=last.text)))
+        lost = say("verdict", "tile_of", k=len(change.broken), n=len(change.cases))
+        label = say("verdict", "tile_lost", size=last.text, limit=number_text(change.limit))
+        tiles.append(Tile(lost, label))
     return tuple(tiles)
 
 
 def _sentences(source: AttackSource, one: Measured) -> tuple[str, ...]:
     key = "clean_patch" if one.view.records[0].mode == "patch" else "clean"
     scans, classes = scans_text(source, one.clean.n), classes_text(one.classes)
-    first = say("verdict", key, scans=scans, system=one.model, classes=classes, dice=number_text(one.clean.mean, 2))
+    first = say("verdict", key, scans=scans, system=one.model, classes=classes, dice=number_text(one.clean.mean))
     if not one.sizes:
         return first, say("verdict", "no_attack")
     last = one.sizes[-1]
@@ -182,12 +180,12 @@ def _sentences(source: AttackSource, one: Measured) -> tuple[str, ...]:
 
 def _attacked(one: Measured, last: AtSize) -> str:
     change, dice = last.attack, last.attack.dice
-    clean = number_text(change.clean, 2)
-    fell = number_text(dice.mean, 2) != clean
+    clean = number_text(change.clean)
+    fell = number_text(dice.mean) != clean
     fewer = count("verdict", "fewer", dice.n, size=last.text, clean=clean) if dice.n < one.clean.n else ""
     sentence = say(
-        "verdict", "attacked" if fell else "unharmed", change=change_text(one.view.records, last.text),
-        chooser=chooser_text(one.attacks), dice=number_text(dice.mean, 2), interval=_interval(change),
+        "verdict", "attacked" if fell else "unharmed", change=change_text(one.view.records, last.eps),
+        chooser=chooser_text(one.attacks), dice=number_text(dice.mean), interval=_interval(change),
     )  # fmt: skip
     return " ".join(filter(None, (fewer, sentence, _lost(change))))
 
@@ -195,22 +193,35 @@ def _attacked(one: Measured, last: AtSize) -> str:
 def _interval(change: Change) -> str:
     """The interval of a mean; a single scan has none."""
     dice = change.dice
-    ends = {"low": number_text(dice.low, 2), "high": number_text(dice.high, 2)}
+    ends = {"low": number_text(dice.low), "high": number_text(dice.high)}
     return say("verdict", "interval", **ends) if dice.n > 1 else ""
 
 
 def _lost(change: Change) -> str:
-    lost, n = len(change.lost), len(change.cases)
-    if not lost:
-        return say("verdict", "lost_none")
-    return say("verdict", "lost_single") if n == 1 else count("verdict", "lost", lost, k=lost, of=n)
+    broken, n, limit = len(change.broken), len(change.cases), number_text(change.limit)
+    if not broken:
+        return say("verdict", "lost_none", limit=limit)
+    if n == 1:
+        return say("verdict", "lost_single", limit=limit)
+    before = broken - len(change.lost)
+    already = [count("verdict", "lost_before", before)] if before else []
+    return " ".join([count("verdict", "lost", broken, k=broken, of=n, limit=limit), *already])
+
+
+def _cautions(source: AttackSource, one: Measured) -> tuple[str, ...]:
+    rows = [record for record in one.view.records if record.kind == "attack"]
+    falling = still_falling(rows, _limits(source))
+    found = [say("verdict", "falling", k=len(falling), n=len(one.attacks))] if falling else []
+    return (*found, *([count("verdict", "few", one.clean.n)] if one.clean.n < FEW else []))
 
 
 def _table(one: Measured) -> Table:
     noises = [name for name in NOISES if any(name in size.noise for size in one.sizes)]
-    headings = [say("verdict", f"column_{name}") for name in ("size", "dice", "lost", *noises)]
+    limits = {number_text(size.attack.limit) for size in one.sizes}
+    names = ("size", "dice", "lost", *noises)
+    headings = [say("verdict", f"column_{name}", limit=listed(sorted(limits))) for name in names]
     columns = (Column(headings[0], "left"), *map(Column, headings[1:]))
-    clean = (say("verdict", "unchanged"), interval_text(one.clean), "", *("" for _ in noises))
+    clean = (say("verdict", "unchanged"), interval_text(one.clean, 3), "", *("" for _ in noises))
     rows = [Row(clean), *(Row(_row(size, noises)) for size in one.sizes)]
     return Table(columns, tuple(rows))
 
@@ -219,7 +230,7 @@ def _row(size: AtSize, noises: Sequence[str]) -> tuple[str, ...]:
     attack = size.attack
     found = [size.noise.get(name) for name in noises]
     return (
-        size.text, interval_text(attack.dice), say("verdict", "tile_of", k=len(attack.lost), n=len(attack.cases)),
+        size.text, interval_text(attack.dice, 3), say("verdict", "tile_of", k=len(attack.broken), n=len(attack.cases)),
         *(UNDEFINED if change is None else _noisy(change, attack) for change in found),
     )  # fmt: skip
 
@@ -233,10 +244,10 @@ def _noisy(change: Change, attack: Change) -> str:
 
 def _scans(change: Change) -> str:
     shown = [
-        say("verdict", "failing_case", case=one.case, clean=number_text(one.clean, 2), dice=number_text(one.dice, 2))
-        for one in change.lost[:_NAMED]
+        say("verdict", "failing_case", case=one.case, clean=number_text(one.clean), dice=number_text(one.dice))
+        for one in change.broken[:_NAMED]
     ]
-    more = len(change.lost) - _NAMED
+    more = len(change.broken) - _NAMED
     return ", ".join(shown) + (f" {count('verdict', 'failing_more', more)}" if more > 0 else "")
 
 
@@ -260,14 +271,13 @@ def _limits(source: AttackSource) -> Thresholds:
 
 def _judged(source: AttackSource, one: Verdict) -> Judged:
     requirement = parse_requirement(one.requirement)
-    first = next(iter(source.records), None)
     written = requirement.text.partition("@")[2].partition(requirement.sign)[0].strip()
-    size = written if first is None else size_text(first, requirement.eps)
-    sentence = _required(requirement, size)
+    size = share_text(source.records, requirement.eps) if source.records else written
+    short = _required(requirement, size)
     if len(source.models) > 1:
-        sentence = say("verdict", "require_system", system=one.system, sentence=sentence)
+        sentence = short = say("verdict", "require_system", system=one.system, sentence=short)
     else:
-        sentence = sentence[:1].upper() + sentence[1:]
+        sentence = short[:1].upper() + short[1:]
     key = "require_value" if one.value is not None else "require_single" if requirement.low else "require_missing"
     value = say("verdict", key, value=number_text(one.value))
     left = count("verdict", "require_left", one.failed) if one.failed else ""
@@ -279,6 +289,7 @@ def _judged(source: AttackSource, one: Verdict) -> Judged:
     return Judged(
         light(one.met if known else None), sentence, one.requirement,
         " ".join(filter(None, (value, left, wait, doubt))),
+        say("verdict", "required_which", sentence=short, value=number_text(one.value)),
     )  # fmt: skip
 
 

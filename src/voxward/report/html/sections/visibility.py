@@ -15,7 +15,6 @@ from voxward.report.text import number_text
 from voxward.report.visible import Visible, dice_over_rms, visible, visible_table
 from voxward.robustness.eps import eps_texts
 
-_HIDDEN_DB, _SEEN_DB = 40.0, 30.0
 _TOLD_SYSTEMS = 3
 # Noise that does less than this share of the attack's harm shows that the size alone does not do it.
 _LITTLE = 0.1
@@ -84,12 +83,11 @@ def _said(row: Visible) -> Iterator[str]:
         yield say("visibility", "unchanged", eps=eps)
         return
     psnr = row.psnr_db.mean
-    kind = "hidden" if psnr >= _HIDDEN_DB else "faint" if psnr >= _SEEN_DB else "plain"
     ssim = "" if row.ssim is None else say("visibility", "alike", ssim=number_text(row.ssim.mean))
-    yield say("visibility", kind, eps=eps, psnr=number_text(psnr, 1), ssim=ssim)
+    yield say("visibility", "told", eps=eps, psnr=number_text(psnr, 1), ssim=ssim)
     clean, dice = row.size.attack.clean, row.size.attack.dice.mean
-    lowered = number_text(dice, 2) != number_text(clean, 2) and dice < clean
-    figures = {"clean": number_text(clean, 2), "dice": number_text(dice, 2)}
+    lowered = number_text(dice) != number_text(clean) and dice < clean
+    figures = {"clean": number_text(clean), "dice": number_text(dice)}
     yield say("visibility", "harm" if lowered else "no_harm", system=row.measured.model, **figures)
     if lowered:
         yield from _noise_said(row, clean - dice)
@@ -104,7 +102,7 @@ def _noise_said(row: Visible, harm: float) -> Iterator[str]:
     harmless = change.clean - change.dice.mean <= _LITTLE * harm
     called = say("visibility", f"{name}_name")
     key = "noise_harmless" if harmless else "noise_dice"
-    yield say("visibility", key, noise=called, dice=number_text(change.dice.mean, 2))
+    yield say("visibility", key, noise=called, dice=number_text(change.dice.mean))
 
 
 def _no_rows(found: Sequence[Measured | Unmeasurable]) -> Iterator[str]:

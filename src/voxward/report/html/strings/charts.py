@@ -41,7 +41,7 @@ CHARTS: Mapping[str, str] = {
     "panel_HU": "change of the intensity (HU)",
     "panel_raw": "change of the intensity",
     "kind": "chart",
-    "keys": "Left and right arrow keys move along the chart, Home and End go to its ends.",
+    "keyboard": "Left and right arrow keys move along the chart, Home and End go to its ends.",
     "hint": "Point at the chart, or use the arrow keys, to read its figures.",
     "table": "The figures as a table",
     "lines": "Lines: press a name to hide or show its line",
@@ -55,7 +55,7 @@ CHARTS: Mapping[str, str] = {
 
 CURVES: Mapping[str, str] = {
     "heading": "How the segmentation gets worse",
-    "lead": "Dice is the share of overlap between a segmentation and the truth: 1 is perfect, 0 finds nothing. The "
+    "lead": "Dice 1: the same outline as the expert's. Dice 0: no voxel in common. The "
     "first chart shows how it falls as the change of the scan may grow, the second how fast the attacks find such "
     "a change.",
     "no_chart": "{folder} has no such chart: {reason}.",

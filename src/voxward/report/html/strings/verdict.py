@@ -4,8 +4,23 @@ from __future__ import annotations
 
 VERDICT = {
     "heading": "What was found",
-    "dice": "The Dice score says how well two outlines agree: 1 is the same outline as the expert's, 0 is nothing in "
+    "about": "An attack searches for the small change of a scan that harms the segmentation most. It looks for the "
+    "worst case: it shows what small changes can do to a system that a hospital relies on, by malice or by chance. It "
+    "does not say how often that happens in everyday use.",
+    "dice": "The Dice score says how well two outlines agree. 1: the same outline as the expert's. 0: no voxel in "
     "common.",
+    # The lines that are seen first.
+    "headline_link": "more",
+    "required_failed": "{k} of {n} requirements failed: {which}.",
+    "required_failed_only": "The requirement failed: {which}.",
+    "required_open": "{k} of {n} requirements could not be judged, and none failed.",
+    "required_open_only": "The requirement could not be judged.",
+    "required_passed": "All {n} requirements passed.",
+    "required_passed_only": "The requirement passed.",
+    "required_which": "{sentence} (measured: {value})",
+    "checks_failed": "{k} of {n} checks of the figures failed: do not rely on them.",
+    "checks_open": "{k} of {n} checks of the figures could not be made, and none failed.",
+    "checks_passed": "All {n} checks of the figures passed.",
     "no_attack_folder": "No attack was measured. This page says nothing about how robust a system is: voxward attack "
     "measures that.",
     "nothing": "Nothing was measured here yet, so nothing can be said.",
@@ -25,10 +40,17 @@ VERDICT = {
     "chooser_one": "one attack ({names})",
     "chooser_many": "the strongest of {n} attacks",
     "interval": " (95 % interval {low} to {high})",
-    "lost_one": "{k} of {of} scans loses more than half of its Dice.",
-    "lost_many": "{k} of {of} scans lose more than half of their Dice.",
-    "lost_none": "No scan loses more than half of its Dice.",
-    "lost_single": "This scan loses more than half of its Dice.",
+    "lost_one": "{k} of {of} scans breaks: its Dice ends below {limit}, half of the mean of the unchanged scans.",
+    "lost_many": "{k} of {of} scans break: their Dice ends below {limit}, half of the mean of the unchanged scans.",
+    "lost_none": "No scan breaks: no Dice ends below {limit}, half of the mean of the unchanged scans.",
+    "lost_single": "This scan breaks: its Dice ends below {limit}, half of what it was.",
+    "lost_before_one": "1 of them is below it even when nothing is changed.",
+    "lost_before_many": "{n} of them are below it even when nothing is changed.",
+    "falling": "The attacks had not finished improving: {k} of {n} still lowered the Dice when their steps ended. The "
+    "true worst case is probably lower than the figures here.",
+    "few_one": "There is 1 scan only. It is an example, not a measurement.",
+    "few_many": "There are {n} scans only. With fewer than 20 scans the mean is unsure, and the 95 % interval is often "
+    "too narrow.",
     "fewer_one": "At {size} 1 of these scans was attacked, which has a Dice of {clean} when nothing is changed.",
     "fewer_many": "At {size} {n} of these scans were attacked, which have a mean Dice of {clean} when nothing is "
     "changed.",
@@ -37,8 +59,8 @@ VERDICT = {
     "stronger one lowers the Dice further.",
     "erase": "Only {name} counts here. The attacks tried to make it vanish; other classes were not looked at.",
     # Which scans fail.
-    "failing_one": "The scan that loses more than half at {size}:",
-    "failing_many": "The scans that lose more than half at {size}, worst first:",
+    "failing_one": "The scan that breaks at {size}:",
+    "failing_many": "The scans that break at {size}, worst first:",
     "failing_case": "{case} (from {clean} to {dice})",
     "failing_more_one": "and 1 more",
     "failing_more_many": "and {n} more",
@@ -64,25 +86,25 @@ VERDICT = {
     "the attacks are too weak, and the system is less robust than they make it look.",
     "noise_nothing": "{noise} leaves {dice}. This says nothing, because the system finds next to nothing even when "
     "nothing is changed.",
-    "noise_scans_one": "{noise} leaves {dice} on average, but 1 scan loses more than half ({cases}): the system is not "
+    "noise_scans_one": "{noise} leaves {dice} on average, but 1 scan breaks ({cases}): the system is not "
     "safe against random noise.",
-    "noise_scans_many": "{noise} leaves {dice} on average, but {n} scans lose more than half ({cases}): the system is "
+    "noise_scans_many": "{noise} leaves {dice} on average, but {n} scans break ({cases}): the system is "
     "not safe against random noise.",
     "noise_rise": "{noise} does not lower the Dice, it rises from {clean} to {dice}: the segmentation changes with "
     "noise, but does not get worse.",
     "noise_none": "Random noise of the same size was not measured, so nothing can be said about it.",
     "poor": "Even when nothing is changed, this system outlines poorly. How robust such a system is matters little.",
     "noise_up_to": "Random noise was measured up to {size} only.",
-    "noise_choice": "So it is the choice of the changes that does the harm, not their size.",
+    "noise_choice": "Random changes of the same size do no such harm: it takes changes that are chosen.",
     # The tiles and the table.
     "tile_clean": "unchanged scans",
     "tile_attack": "under attack, {size}",
     "tile_noise": "random noise, {size}",
-    "tile_lost": "scans that lose more than half, {size}",
+    "tile_lost": "scans that break (Dice below {limit}), {size}",
     "tile_of": "{k} of {n}",
     "column_size": "Largest change",
     "column_dice": "Mean Dice under attack [95 % interval]",
-    "column_lost": "Scans that lose more than half",
+    "column_lost": "Scans that break (Dice below {limit})",
     "column_noise": "Random noise of this size",
     "column_gaussian": "Gaussian noise of equal RMS",
     "column_rician": "Rician noise of equal RMS",
@@ -140,8 +162,8 @@ VERDICT = {
     "measured_failed_case": "{case} ({reason})",
     "measured_classes": "What is outlined: {classes}. The Dice is the mean over the classes.",
     "measured_class": "What is outlined: {classes}.",
-    "size_share": "{size} ({share} of the range)",
-    "size_share_hu": "{size} ({share} of the range, {hu} HU)",
+    "size_share": "{size} ({share} of the intensity range)",
+    "size_share_hu": "{size} ({share} of the intensity range, {hu} HU)",
     "measured_change": "What an attack may change: {change}. Sizes: {sizes}.",
     "measured_attacks_one": "Attack: {names}.",
     "measured_attacks_many": "Attacks: {names}. For each scan the most harmful one counts.",

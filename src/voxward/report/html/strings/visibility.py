@@ -28,21 +28,20 @@ VISIBILITY: Mapping[str, str] = {
     "axis_range": "RMS of the change (n/255 of the intensity range)",
     "axis_hounsfield": "RMS of the change (HU)",
     "axis_raw": "RMS of the change (intensity)",
-    # What a clinician reads. The bounds are a rule of thumb, and the text says so.
-    "hidden": "A change of {eps} is hard to see: PSNR {psnr} dB{ssim}.",
-    "faint": "A change of {eps} may be seen on a close look: PSNR {psnr} dB{ssim}.",
-    "plain": "A change of {eps} can be seen: PSNR {psnr} dB{ssim}.",
+    # What a clinician reads. No figure tells whether a person sees a change, and so does no text.
+    "told": "With the worst attack of {eps}, a changed scan differs from the unchanged one by a PSNR of {psnr} "
+    "dB{ssim}.",
     "unchanged": "The attacks of {eps} changed no scan.",
     "alike": ", SSIM {ssim}",
     "harm": "It lowers the mean Dice of {system} from {clean} to {dice}.",
     "no_harm": "It does not lower the mean Dice of {system} ({clean} before, {dice} after).",
-    "noise_harmless": "{noise} leaves {dice}: what does the harm is how the change is chosen, not how large it is.",
+    "noise_harmless": "{noise} leaves {dice}: random changes do no such harm.",
     "noise_dice": "{noise} leaves {dice}.",
     "gaussian_name": "Gaussian noise of the same RMS",
     "rician_name": "Rician noise of the same RMS",
     "noise_name": "Random signs of the same eps",
-    "rule": "By a rule of thumb, most people see no difference from a PSNR of 40 dB on, and most see one below 30 dB. "
-    "Nobody was asked about these scans: look at them below.",
+    "rule": "Nobody was asked whether these changes can be seen, and the figures alone cannot tell: look at the scans "
+    "in the viewer.",
     "more_systems": "The table has {count} more systems.",
     # What is missing.
     "no_figures": "There are no such figures of {system}: {why}.",
