@@ -169,6 +169,47 @@ def test_layers_are_shown_and_hidden(shown):
         assert state(page).layers == before
 
 
+def test_the_attacked_image_is_the_image_and_the_change(shown):
+    """The numbers at the cross differ by what the attack added, and the pictures differ without any other layer."""
+    page = opened(shown())
+    before = state(page)
+    assert before.image == "attacked"
+    page.keyboard.press("2")
+    page.keyboard.press("4")
+    picture = pixels(page)
+    page.click("[data-image=clean]")
+    assert state(page).image == "clean"
+    assert pixels(page) != picture
+    assert page.locator("[data-image=clean]").get_attribute("aria-pressed") == "true"
+    page.keyboard.press("a")
+    assert state(page).image == "attacked"
+    assert state(page).intensity == before.intensity
+    assert pixels(page) == picture
+
+
+def test_an_address_opens_a_scan(shown):
+    page = shown()
+    key = page.locator("[data-open-case]").last.get_attribute("data-open-case")
+    name = page.locator("[data-open-case]").last.inner_text()
+    page.evaluate("name => location.hash = `case=${encodeURIComponent(name)}`", name)
+    page.wait_for_function("voxwardViewer.state().state === 'shown'", timeout=30_000)
+    assert state(page).key == key
+    page.keyboard.press("Escape")
+    assert page.evaluate("location.hash") == ""
+
+
+def test_each_view_says_where_the_patients_sides_are(shown):
+    page = opened(shown())
+    said = {}
+    for view in ("all", "axial", "coronal", "sagittal", "render"):
+        page.click(f"[data-view={view}]")
+        said[view] = page.locator("#viewer-caption").inner_text()
+    assert len(set(said.values())) == 5
+    assert all("right (R) is on the left" in said[view] for view in ("all", "axial", "coronal"))
+    assert all("right (R)" not in said[view] for view in ("sagittal", "render"))
+    assert page.locator("[data-layer='4']").is_disabled()  # the change would hide the segmentations
+
+
 def test_the_segmentations_blink_and_stop(shown):
     page = opened(shown(reduced_motion="no-preference", **SMALL))
     page.keyboard.press("b")
@@ -177,8 +218,14 @@ def test_the_segmentations_blink_and_stop(shown):
     page.wait_for_function(
         "first => voxwardViewer.state().layers.join() !== first", arg=",".join(map(str, first)).lower()
     )
+    for image in ("clean", "attacked"):  # the image changes together with its segmentation
+        wanted = (
+            "image => (one => one.image === image && one.layers[3] === (image === 'attacked'))(voxwardViewer.state())"
+        )
+        page.wait_for_function(wanted, arg=image)
     page.keyboard.press("b")
     assert not state(page).blinking
+    assert "turns" not in page.locator("#viewer-status").inner_text()
     if state(page).layers == first:  # it came back in the meantime
         page.keyboard.press("3")
         page.keyboard.press("4")

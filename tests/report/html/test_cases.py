@@ -21,7 +21,11 @@ from voxward.robustness.record import Surface
 
 
 def section(folder, **setting):
-    return cases(Sources(attacks=(folder.source(),)), Setting(**setting))
+    return section_of(folder.source(), **setting)
+
+
+def section_of(source, **setting):
+    return cases(Sources(attacks=(source,)), Setting(**setting))
 
 
 def test_the_worst_case_is_first(tmp_path):
@@ -105,9 +109,42 @@ def test_groups_are_thirds_of_the_cases_by_the_smallest_structure(tmp_path):
     assert {row.case: row.group for row in rows} == {"q": "small", "p": "small", "r": "medium", "s": "large"}
     small, medium, large = size_groups(rows)
     assert (small.cases, small.largest_mm3, medium.largest_mm3, large.largest_mm3) == (2, 9.0, 30.0, 60.0)
-    assert small.attacked == pytest.approx(0.15)
-    assert (medium.attacked, large.attacked, large.clean) == (0.4, 0.5, 0.75)
-    assert cases(Sources(attacks=(source,)), Setting()).tables[0].small_first
+    assert small.attacked == pytest.approx((0.15,))
+    assert (medium.attacked, large.attacked, large.clean) == ((0.4,), (0.5,), 0.75)
+    said = cases(Sources(attacks=(source,)), Setting()).tables[0].said_of_groups
+    assert "cannot be told" in said
+    assert "1 scan" in said
+
+
+def test_groups_are_compared_at_the_size_at_which_they_differ_most(tmp_path):
+    source = attacked(tmp_path).add("a").add("a", eps=16 / 255).add("a", eps=4 / 255).source()
+    source = replace(source, records=tuple(
+        replace(r, case=f"{n:02.0f}", truth_mm3=(n, 99.0), deployed=r.deployed if r.kind == "control" else (dice, dice))
+        for n in map(float, range(1, 31)) for r in source.records
+        for dice in [0.0 if r.eps > 5 / 255 else 0.7 if n > 20 else 0.5 if n > 10 else 0.3]
+    ))  # fmt: skip
+    table = section_of(source).tables[0]
+    assert [group.cases for group in table.groups] == [10, 10, 10]
+    assert table.said_of_groups == (
+        "The groups differ most at 4/255: there the scans with small structures lost the most, and those with large "
+        "ones the least."
+    )
+
+
+def test_cases_with_the_same_dice_are_ordered_by_the_next_smaller_size_and_then_by_what_breaks_them(tmp_path):
+    folder = attacked(tmp_path)
+    for case, small in (("a", 0.5), ("b", 0.3), ("c", 0.5)):
+        folder.add(case, eps=0.2, dice=0.001 if case == "b" else 0.0).add(case, dice=small)
+    rows = case_rows(folder.source())
+    assert [row.case for row in rows] == ["b", "a", "c"]
+    nearest = [replace(row, breaking_eps=eps).rank for row, eps in zip(rows[1:], (0.2, 0.1), strict=True)]
+    assert nearest[1] < nearest[0]
+
+
+def test_a_breaking_eps_has_two_digits(tmp_path):
+    table = section(attacked(tmp_path).add("a")).tables[0]
+    assert [table.eps_of(value / 255) for value in (3.608, 11.043, 0.0512)] == ["3.6/255", "11/255", "0.051/255"]
+    assert replace(table, unit="native", channels=("CT",)).eps_of(17.77) == "18 HU"
 
 
 def test_surfaces_are_those_of_the_attack_that_hurt_most_at_the_largest_size(tmp_path):

@@ -194,3 +194,34 @@ def test_masks_of_another_shape_are_refused(tmp_path):
 
 def _label(path, array, affine):
     nibabel.save(nibabel.Nifti1Image(array, affine), path)
+
+
+def test_the_attacked_image_can_be_put_together_from_the_image_and_the_change(tmp_path):
+    rng = np.random.default_rng(3)
+    image = rng.normal(50, 40, (6, 7, 8)).astype(np.float32)
+    folder = attacked(tmp_path).add("a", image=image, change=10.0)
+    folder.records = [replace(r, threat=replace(r.threat, reference="window")) for r in folder.records]
+    written = image.clip(0, 100) + rng.uniform(-10, 10, image.shape).astype(np.float32)
+    folder._write("volumes/m/pgd/0.10000/a.nii.gz", write_image, written)
+    found = packed(folder, Quality())
+    one = found["attacked"][0]
+    together = opened(found["image"]).get_fdata().clip(*one["clip"]) + opened(one["perturbation"]).get_fdata()
+    rounding = (image.max() - image.min()) / Quality().image_steps
+    assert np.abs(together - written).max() <= one["step"] / 2 + rounding
+    assert one["step"] == pytest.approx(one["largest"] / 127)
+
+
+def test_an_image_that_was_not_cut_for_the_attack_is_not_cut_here(tmp_path):
+    assert packed(attacked(tmp_path).add("a"))["attacked"][0]["clip"] is None
+
+
+def test_the_dice_of_all_structures_as_one_is_told_where_there_are_several(tmp_path):
+    truth = np.zeros((6, 7, 8), np.uint8)
+    truth[2:4, 2:4, 2:4], truth[2:4, 2:4, 4] = 5, 9
+    folder = attacked(tmp_path).add("a", truth=truth)
+    exchanged = np.where(truth == 5, 9, np.where(truth == 9, 5, 0)).astype(np.uint8)
+    exchanged[2, 2, 2] = 0
+    folder._write("segmentations/m/pgd/0.10000/a.nii.gz", _label, exchanged)
+    assert packed(folder)["attacked"][0]["union"] == (1.0, 2 * 11 / (12 + 11))
+    (tmp_path / "one").mkdir()
+    assert packed(attacked(tmp_path / "one").add("a", truth=(truth == 5) * np.uint8(5)))["attacked"][0]["union"] is None

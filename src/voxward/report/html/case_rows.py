@@ -62,6 +62,13 @@ class CaseRow:
         return known[-1] if known else self.clean_dice
 
     @property
+    def rank(self) -> tuple[float, ...]:
+        """What cases are ordered by: Dice at the largest eps, the next smaller eps and so on, then the breaking eps."""
+        known = [one.dice for one in reversed(self.struck) if math.isfinite(one.dice)]
+        # A Dice that reads 0.00 is no worse than another one that does.
+        return *(round(dice, 2) for dice in known or [self.clean_dice]), self.breaking_eps or math.inf
+
+    @property
     def worst(self) -> Record | None:
         """The attack that hurt most at the largest eps."""
         return next((one.records[0] for one in reversed(self.struck) if one.records), None)
@@ -105,14 +112,16 @@ class Group:
         cases: The number of cases.
         largest_mm3: The largest size in the group, in mm3.
         clean: The mean Dice without an attack, over cases and systems.
-        attacked: The same at the largest eps.
+        attacked: The same at each eps, ascending; NaN where it was not run on all of them.
+        breaking: The mean of the breaking eps; None where it is not known of all of them.
     """
 
     name: str
     cases: int
     largest_mm3: float
     clean: float
-    attacked: float
+    attacked: tuple[float, ...]
+    breaking: float | None = None
 
     @property
     def label(self) -> str:
@@ -159,7 +168,7 @@ def case_rows(source: AttackSource) -> tuple[CaseRow, ...]:
         )
         for (model, case), record in clean.items()
     ]  # fmt: skip
-    return tuple(sorted(rows, key=lambda row: (row.order, row.case, row.system)))
+    return tuple(sorted(rows, key=lambda row: (row.rank, row.case, row.system)))
 
 
 def _struck(records: Sequence[Record], dice: float | None, eps: float, clean: float, written: bool) -> StruckDice:
@@ -181,9 +190,27 @@ def size_groups(rows: Sequence[CaseRow]) -> tuple[Group, ...]:
         if not mine:
             return ()
         sizes = [size for row in mine if (size := smallest_mm3(row.clean)) is not None]
-        means = [math.fsum(values) / len(mine) for values in ([r.clean_dice for r in mine], [r.order for r in mine])]
-        found.append(Group(name, len({row.case for row in mine}), max(sizes), means[0], means[1]))
+        attacked = tuple(_mean([one.dice for one in same]) for same in zip(*(row.struck for row in mine), strict=True))
+        breaks = [row.breaking_eps for row in mine if row.breaking_eps is not None]
+        breaking = _mean(breaks) if len(breaks) == len(mine) else None
+        clean = _mean([row.clean_dice for row in mine])
+        found.append(Group(name, len({row.case for row in mine}), max(sizes), clean, attacked, breaking))
     return tuple(found)
+
+
+def widest(groups: Sequence[Group]) -> int | None:
+    """Return the place of the eps at which the groups differ most; None where it is not known.
+
+    Args:
+        groups: All groups of an attack folder.
+    """
+    by_eps = enumerate(zip(*(group.attacked for group in groups), strict=True))
+    spreads = [(max(means) - min(means), place) for place, means in by_eps if all(map(math.isfinite, means))]
+    return max(spreads)[1] if spreads else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def smallest_mm3(record: Record) -> float | None:

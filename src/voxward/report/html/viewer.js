@@ -5,15 +5,19 @@
 //     #viewer-title, #viewer-close, #viewer-keys (shows #viewer-help)
 //     #viewer-system, #viewer-attack         selects
 //     #viewer-dice                           the Dice of what is chosen
+//     #viewer-image [data-image=clean|attacked]   buttons with aria-pressed: the image that is shown
 //     #viewer-layers [data-layer=0..4]       buttons with aria-pressed: image, truth, clean, attacked, change
 //     #viewer-blink                          button with aria-pressed
+//     #viewer-caption                        what outlines and fills are, and which side is where in this view
 //     #viewer-views [data-view=all|axial|coronal|sagittal|render]   buttons with aria-pressed
 //     #viewer-canvas, #viewer-message        the picture, or a sentence on why there is none
 //     #viewer-previous, #viewer-slice (range), #viewer-next, #viewer-slice-text
 //     #viewer-bar, #viewer-bar-low, #viewer-bar-high, #viewer-bar-text   the colours of the change
 //     #viewer-status                         aria-live
 //   script[data-volumes=KEY]                 volumes inside the page; the others are files that call voxwardVolumes
-//   window.voxwardViewer.state()             {open, state, key, system, attack, view, plane, slice, slices, layers, blinking}
+//   window.voxwardViewer.state()             {open, state, key, system, attack, image, intensity (at the cross), view, plane,
+//                                             slice, slices, layers, there, blinking}
+//   #case=CASE                               the part of the address that opens a scan
 "use strict";
 
 (() => {
@@ -37,6 +41,7 @@
   const say = (key, values = {}) =>
     WORDS[`viewer_${key}`].replace(/\{(\w+)\}/g, (_, name) => (name in values ? values[name] : ""));
   const layerButtons = [...part("layers").querySelectorAll("[data-layer]")];
+  const imageButtons = [...part("image").querySelectorAll("[data-image]")];
   const viewButtons = [...part("views").querySelectorAll("[data-view]")];
 
   const given = new Map(); // volumes that were read, by key
@@ -45,8 +50,9 @@
   let nv = null; // its viewer
   let turn = 0; // counts what was asked for: what is overtaken is dropped
   let timer = null; // of the blinking
-  let before = null; // the layers before the blinking
-  const now = { case: null, data: null, system: "", attack: 0, view: "all", plane: 2, layers: [true, true, false, true, false], there: [] };
+  let before = null; // the layers and the image before the blinking
+  const now = { case: null, data: null, system: "", attack: 0, view: "all", plane: 2, layers: [true, true, false, true, false], there: [],
+    images: [null, null], struck: true }; // images: untouched, attacked; struck: the attacked one is wanted
 
   window.voxwardVolumes = (key, data) => {
     given.set(key, data);
@@ -93,20 +99,55 @@
     });
   }
 
-  /** A NiiVue image from base64 of a gzip NIfTI. */
-  async function imageOf(text, options) {
-    const image = await niivue.NVImage.new(await unpack(text), "volume.nii", options.colormap || "gray", options.opacity,
-      null, options.low ?? NaN, options.high ?? NaN);
-    return image;
+  /** A NiiVue image from the bytes of a NIfTI file. */
+  const imageOf = (bytes, options) =>
+    niivue.NVImage.new(bytes, "volume.nii", options.colormap || "gray", options.opacity, null, options.low ?? NaN, options.high ?? NaN);
+
+  /** The numbers of a NIfTI file that this page holds, as its header scales them. */
+  function numbersOf(bytes) {
+    const header = new DataView(bytes);
+    const kinds = { 2: Uint8Array, 4: Int16Array, 256: Int8Array };
+    const stored = new kinds[header.getInt16(70, true)](bytes, header.getFloat32(108, true));
+    return { stored, slope: header.getFloat32(112, true) || 1, base: header.getFloat32(116, true) };
   }
 
-  function classTable(names) {
+  /** The attacked image: the image, cut to the range that the attack saw, plus the change; a NIfTI file of 32 bits. */
+  function added(imageBytes, changeBytes, clip) {
+    const image = numbersOf(imageBytes), change = numbersOf(changeBytes);
+    const sum = new ArrayBuffer(352 + 4 * image.stored.length);
+    new Uint8Array(sum).set(new Uint8Array(imageBytes, 0, 352));
+    const header = new DataView(sum);
+    header.setInt16(70, 16, true); // 32 bit floating point
+    header.setInt16(72, 32, true);
+    header.setFloat32(112, 1, true);
+    header.setFloat32(116, 0, true);
+    const [low, high] = clip || [-Infinity, Infinity];
+    const numbers = new Float32Array(sum, 352);
+    for (let i = 0; i < numbers.length; i++) {
+      const before = image.stored[i] * image.slope + image.base;
+      numbers[i] = Math.min(Math.max(before, low), high) + change.stored[i] * change.slope + change.base;
+    }
+    return sum;
+  }
+
+  /** The image, untouched and attacked; null for the attacked one where the change is not known. */
+  async function imagesOf(one, range) {
+    const bytes = await unpack(now.data.image);
+    const change = one?.perturbation ? await unpack(one.perturbation) : null;
+    const both = [bytes, change && added(bytes, change, one.clip)];
+    const [low, high] = range; // the same greys for both, so that what differs is the image
+    return Promise.all(both.map((content) => content && imageOf(content, { opacity: opacityOf(IMAGE), low, high })));
+  }
+
+  /** One colour per class; paler ones for a second segmentation over the first. */
+  function classTable(names, pale) {
     const table = { R: [0], G: [0], B: [0], A: [0], I: [0], labels: [""] };
+    const shade = (value) => (pale ? Math.round(value + (255 - value) * 0.65) : value);
     names.forEach((name, place) => {
       const colour = parseInt(COLOURS[place % COLOURS.length].slice(1), 16);
-      table.R.push(colour >> 16);
-      table.G.push((colour >> 8) & 255);
-      table.B.push(colour & 255);
+      table.R.push(shade(colour >> 16));
+      table.G.push(shade((colour >> 8) & 255));
+      table.B.push(shade(colour & 255));
       table.A.push(255);
       table.I.push(place + 1);
       table.labels.push(name);
@@ -117,15 +158,23 @@
   /** A layer with one colour per class; the truth as an outline. */
   async function maskOf(text, layer) {
     if (!text) return null;
-    const image = await imageOf(text, { opacity: opacityOf(layer) });
-    image.setColormapLabel(classTable(now.case.classes));
-    if (layer === TRUTH) image.hdr.intent_code = 1002; // NiiVue outlines what says that it is a label
+    const image = await imageOf(await unpack(text), { opacity: opacityOf(layer) });
+    dress(image, layer);
     return image;
   }
 
+  /** How a segmentation is drawn: NiiVue outlines what says that it is a label. */
+  function dress(image, layer) {
+    const pale = layer === CLEAN && bothSegmentations();
+    image.setColormapLabel(classTable(now.case.classes, pale));
+    image.hdr.intent_code = layer === TRUTH || (pale && now.view !== "render") ? 1002 : 0;
+  }
+
+  const bothSegmentations = () => now.layers[CLEAN] && now.layers[ATTACKED];
+
   async function changeOf(one) {
     if (!one.perturbation || !one.largest) return null;
-    const image = await imageOf(one.perturbation, { opacity: opacityOf(CHANGE), colormap: "voxward-more" });
+    const image = await imageOf(await unpack(one.perturbation), { opacity: opacityOf(CHANGE), colormap: "voxward-more" });
     image.colormapNegative = "voxward-less";
     Object.assign(image, { cal_min: 0, cal_max: one.largest, cal_minNeg: -one.largest, cal_maxNeg: 0 });
     return image;
@@ -144,9 +193,13 @@
       crosshairWidthUnit: "percent", crosshairGap: 4, showAllOrientationMarkers: true,
       isRadiologicalConvention: true, isNearestInterpolation: true, isOrientationTextVisible: true,
       dragAndDropEnabled: false, atlasOutline: 1, logLevel: "error", show3Dcrosshair: true, fontColor: [0.91, 0.92, 0.93, 1],
-      multiplanarPadPixels: 6, isResizeCanvas: true, fontMinPx: 14, loadingText: "",
-      multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS, multiplanarLayout: niivue.MULTIPLANAR_TYPE.AUTO,
+      multiplanarPadPixels: 8, tileMargin: -1, isResizeCanvas: true, fontMinPx: 14, loadingText: "",
+      // A picture in 3D takes longer than three planes where there is no graphics card; it has a view of its own.
+      multiplanarShowRender: niivue.SHOW_RENDER.NEVER, multiplanarLayout: niivue.MULTIPLANAR_TYPE.AUTO,
     });
+    // Greys are always smooth, and segmentations always keep the edges of their voxels.
+    const interpolate = viewer.updateInterpolation;
+    viewer.updateInterpolation = (layer, smooth) => interpolate.call(viewer, layer, smooth || layer === 0);
     viewer.addColormap("voxward-more", { R: [253, 239, 178], G: [219, 138, 24], B: [199, 98, 43], A: [0, 190, 255], I: [0, 128, 255] });
     viewer.addColormap("voxward-less", { R: [209, 103, 33], G: [229, 169, 102], B: [240, 207, 172], A: [0, 190, 255], I: [0, 128, 255] });
     viewer.onLocationChange = () => moved();
@@ -164,29 +217,31 @@
   /** The plane of an image of one slice; -1 where there are more. */
   const flat = () => sizes().indexOf(1);
 
-  const opacityOf = (layer) => (now.layers[layer] ? OPACITY[layer] : 0);
+  /** In 3D there are segmentations only: image and change fill the whole block, and would hide them. */
+  const drawnIn = (layer) => now.view !== "render" || layer === CLEAN || layer === ATTACKED;
+  const opacityOf = (layer) =>
+    !now.layers[layer] || !drawnIn(layer) ? 0 : layer === CLEAN && bothSegmentations() ? OPACITY[TRUTH] : OPACITY[layer];
   const attackedOf = () => now.data.attacked.filter((one) => one.system === now.system)[now.attack];
 
   /** Show the system and the attack that are chosen; layers that do not exist are null. */
   async function show(mine, jump) {
     const { data } = now;
     const one = attackedOf();
-    const [low, high] = greys(data.window, now.case.bounds);
-    const layers = await Promise.all([
-      imageOf(data.image, { opacity: opacityOf(IMAGE), low, high }),
+    const [images, ...masks] = await Promise.all([
+      imagesOf(one, greys(data.window, now.case.bounds)),
       maskOf(data.truth, TRUTH), maskOf(data.clean[now.system], CLEAN), maskOf(one?.mask, ATTACKED), one ? changeOf(one) : null,
     ]);
     if (mine !== turn) return;
+    now.images = images;
+    const layers = [images[Number(isStruck())], ...masks];
     now.there = layers;
     const place = nv.volumes.length ? nv.frac2mm(nv.scene.crosshairPos) : null;
-    nv.volumes = DRAWN.map((layer) => layers[layer]).filter(Boolean);
-    nv.back = nv.volumes[0];
-    nv.overlays = nv.volumes.slice(1);
+    stack();
     const start = jump || !place ? one?.start : place;
     // The place is known before anything is drawn, so that the first picture is the right one.
     if (flat() >= 0) now.view = PLANES[flat()];
     nv.opts.sliceType = VIEWS[now.view];
-    draw();
+    nv.updateGLVolume();
     if (start) nv.scene.crosshairPos = nv.mm2frac([start[0], start[1], start[2], 1]);
     setView(now.view);
     buttons();
@@ -194,36 +249,50 @@
     moved();
   }
 
-  /** Put the layers together, and draw; greys are smooth, and segmentations keep the edges of their voxels. */
-  function draw() {
-    nv.updateGLVolume();
-    nv.updateInterpolation(0, true);
+  /** Give NiiVue what is drawn, and nothing else: every layer costs time. Without the image there is no space. */
+  function stack() {
+    const drawn = DRAWN.filter((layer) => now.there[layer] && (layer === IMAGE || opacityOf(layer)));
+    nv.volumes = drawn.map((layer) => now.there[layer]);
+    nv.back = nv.volumes[0];
+    nv.overlays = nv.volumes.slice(1);
   }
 
-  /** Show the layers that are switched on. */
+  /** Whether the attacked image is shown. */
+  const isStruck = () => Boolean(now.struck && now.images[1]);
+
+  /** Show the image that is chosen and the layers that are switched on. */
   function paint() {
+    if (now.there.length) now.there[IMAGE] = now.images[Number(isStruck())];
     now.there.forEach((image, layer) => {
-      if (image) image.opacity = opacityOf(layer);
+      if (!image) return;
+      image.opacity = opacityOf(layer);
+      if (layer === CLEAN) dress(image, layer);
     });
     buttons();
     if (!nv?.volumes.length) return;
-    draw();
+    stack();
+    nv.updateGLVolume();
     nv.drawScene();
   }
 
   function buttons() {
     layerButtons.forEach((button, layer) => {
       button.setAttribute("aria-pressed", String(now.layers[layer]));
-      button.disabled = now.there.length > 0 && !now.there[layer];
+      button.disabled = now.there.length > 0 && (!now.there[layer] || !drawnIn(layer));
     });
-    part("bar").hidden = !(now.layers[CHANGE] && now.there[CHANGE]);
+    imageButtons.forEach((button, place) => {
+      button.setAttribute("aria-pressed", String(place === Number(isStruck())));
+      button.disabled = now.there.length > 0 && (!now.images[place] || now.view === "render");
+    });
+    caption();
+    part("bar").hidden = !(now.layers[CHANGE] && now.there[CHANGE] && drawnIn(CHANGE));
   }
 
   // ---- What the reader does ----------------------------------------------------------------------------------
 
   async function open(key, system) {
     const mine = ++turn;
-    Object.assign(now, { case: CASES.find((one) => one.key === key), data: null, there: [] });
+    Object.assign(now, { case: CASES.find((one) => one.key === key), data: null, there: [], images: [null, null] });
     now.system = now.case.systems.some((one) => one.name === system) ? system : now.case.systems[0].name;
     now.view = NARROW.matches ? "axial" : "all";
     part("title").textContent = say("title", { case: now.case.case });
@@ -232,6 +301,7 @@
     chooseAttacks(Infinity);
     legend();
     if (!dialog.open) dialog.showModal();
+    history.replaceState(null, "", `#case=${encodeURIComponent(now.case.case)}`);
     if (!webgl()) return fail(say("no_webgl"));
     state("loading", say("loading"));
     await attempt(mine, async () => {
@@ -275,7 +345,9 @@
   const stillOf = (one) => document.querySelector(`img[data-still="${CSS.escape(one.key)}"]`);
 
   function setView(view) {
+    const other = (view === "render") !== (now.view === "render");
     now.view = view;
+    if (other && nv?.volumes.length) paint(); // other layers are drawn in 3D
     now.plane = PLANES.includes(view) ? PLANES.indexOf(view) : 2;
     nv?.setSliceType(VIEWS[view]);
     viewButtons.forEach((button) => {
@@ -283,10 +355,21 @@
       button.hidden = Boolean(nv?.volumes.length) && flat() >= 0 && button.dataset.view !== view;
     });
     part("steps").hidden = view === "render";
+    buttons();
     moved();
   }
 
+  /** Show the untouched image or the attacked one. */
+  function chooseImage(struck) {
+    if (!now.images[1]) return announce(say("no_attacked_image"));
+    blink(false);
+    now.struck = struck;
+    paint();
+    announce(shownText());
+  }
+
   function toggle(layer) {
+    if (now.there.length && !drawnIn(layer)) return announce(say("not_in_3d"));
     if (now.there.length && !now.there[layer]) return announce(say("no_layer", { layer: layerButtons[layer].dataset.name }));
     blink(false);
     now.layers[layer] = !now.layers[layer];
@@ -294,25 +377,28 @@
     announce(shownText());
   }
 
-  /** Change between the clean and the attacked segmentation; one change for a reader who wants no motion. */
+  /** Change between the untouched scan with its segmentation and the attacked one; once for who wants no motion. */
   function blink(on) {
     if (timer !== null) {
       clearInterval(timer);
       timer = null;
-      now.layers = before;
+      Object.assign(now, before);
       paint();
+      announce(shownText());
     }
     part("blink").setAttribute("aria-pressed", String(Boolean(on)));
     if (!on) return;
-    if (!now.there[CLEAN] || !now.there[ATTACKED]) {
+    const masks = Boolean(now.there[CLEAN] && now.there[ATTACKED]);
+    if (!masks && !now.images[1]) {
       part("blink").setAttribute("aria-pressed", "false");
       return announce(say("no_blink"));
     }
-    if (!CALM.matches) before = [...now.layers];
-    now.layers[ATTACKED] = !now.layers[CLEAN] && now.layers[ATTACKED];
+    if (!CALM.matches) before = { layers: [...now.layers], struck: now.struck };
+    let struck = now.images[1] ? now.struck : now.layers[ATTACKED];
     const swap = () => {
-      now.layers[ATTACKED] = !now.layers[ATTACKED];
-      now.layers[CLEAN] = !now.layers[ATTACKED];
+      struck = !struck;
+      now.struck = struck;
+      if (masks) now.layers[ATTACKED] = !(now.layers[CLEAN] = !struck);
       paint();
     };
     swap();
@@ -355,7 +441,15 @@
 
   function shownText() {
     const names = layerButtons.filter((_, layer) => now.layers[layer] && now.there[layer]).map((button) => button.dataset.name);
+    if (names.length && now.layers[IMAGE]) names[0] = say(isStruck() ? "image_attacked" : "image_clean");
     return say("shown", { layers: names.join(", ") || say("nothing") });
+  }
+
+  /** What is drawn how, and which side of the patient is where. */
+  function caption() {
+    const parts = now.view === "render" ? [say("caption_render")] : [say("caption_lines"), say(`caption_${now.view}`)];
+    if (now.view !== "render" && bothSegmentations()) parts.splice(1, 0, say("caption_both"));
+    part("caption").textContent = parts.join(" ");
   }
 
   function announce(text) {
@@ -369,6 +463,8 @@
       ? say("dice", { clean: system.clean.toFixed(2), attacked: struck.dice.toFixed(2), attack: one?.attack || struck.attack })
       : "";
     const notes = [...now.data.notes, ...(one?.notes || [])];
+    if (one?.union) notes.unshift(say("union", { clean: one.union[0].toFixed(2), attacked: one.union[1].toFixed(2) }));
+    if (one?.step) notes.push(say("put_together", { step: Number(one.step.toPrecision(2)), unit: now.case.unit_text }));
     part("notes").replaceChildren(...notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
     if (one?.largest) {
       const largest = Number(one.largest.toPrecision(3));
@@ -423,7 +519,8 @@
   function empty() {
     turn += 1;
     blink(false);
-    now.there = [];
+    Object.assign(now, { there: [], images: [null, null] });
+    if (location.hash.startsWith("#case=")) history.replaceState(null, "", location.pathname + location.search);
     if (nv) Object.assign(nv, { volumes: [], back: null, overlays: [] });
   }
 
@@ -437,6 +534,7 @@
     choose(false);
   });
   layerButtons.forEach((button, layer) => button.addEventListener("click", () => toggle(layer)));
+  imageButtons.forEach((button, place) => button.addEventListener("click", () => chooseImage(place === 1)));
   viewButtons.forEach((button) => button.addEventListener("click", () => setView(button.dataset.view)));
   part("blink").addEventListener("click", () => blink(timer === null));
   part("previous").addEventListener("click", () => step(-1));
@@ -452,6 +550,7 @@
   const KEYS = {
     "[": () => step(-1), "]": () => step(1), ArrowDown: () => step(-1), ArrowUp: () => step(1),
     ArrowLeft: () => step(-1), ArrowRight: () => step(1),
+    a: () => chooseImage(!isStruck()), A: () => chooseImage(!isStruck()),
     b: () => blink(timer === null), B: () => blink(timer === null), "?": () => help(),
     1: () => toggle(0), 2: () => toggle(1), 3: () => toggle(2), 4: () => toggle(3), 5: () => toggle(4),
   };
@@ -492,12 +591,22 @@
     (window.requestIdleCallback || setTimeout)(() => webgl() && start().catch(() => {}));
   }, { rootMargin: "400px" }).observe(document.getElementById("cases"));
 
+  /** Open the scan that the address names. */
+  function openNamed() {
+    const name = location.hash.startsWith("#case=") ? decodeURIComponent(location.hash.slice(6)) : "";
+    const named = name && CASES.find((one) => one.case === name || one.key === name);
+    if (named && !(dialog.open && now.case === named)) open(named.key, named.systems[0].name);
+  }
+  addEventListener("hashchange", openNamed);
+
   window.voxwardViewer = {
     open,
     state: () => ({
       open: dialog.open, state: dialog.dataset.state || "", key: now.case?.key, system: now.system, attack: now.attack,
+      image: isStruck() ? "attacked" : "clean", intensity: nv?.volumes.length ? nv.volumes[0].getValue(...places()) : null,
       view: now.view, plane: PLANES[now.plane], slice: places()[now.plane] + 1, slices: sizes()[now.plane],
       layers: [...now.layers], there: now.there.map(Boolean), blinking: timer !== null,
     }),
   };
+  openNamed();
 })();

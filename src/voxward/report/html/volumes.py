@@ -197,7 +197,9 @@ def _pack_attacked(shown: Shown, one: Attacked, steps: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "system": one.struck.system, "eps": one.struck.eps, "attack": one.record.attack,
         "mask": _mask_text(one.mask, shown), "perturbation": None, "largest": None, "start": _start(shown, one),
-        "notes": list(one.notes),
+        "notes": list(one.notes), "union": _union(shown, one),
+        # What the attacked image is put together from: the image, cut to this range, and the change in these steps.
+        "clip": None, "step": None,
     }  # fmt: skip
     if steps == 0:
         found["notes"].append(_SAID["left_out"])
@@ -209,6 +211,8 @@ def _pack_attacked(shown: Shown, one: Attacked, steps: int) -> dict[str, Any]:
         else:
             found["perturbation"] = _text(perturbation_bytes(difference, shown.affine, steps))
             found["largest"] = float(np.abs(difference).max())
+            found["step"] = found["largest"] / steps or None
+            found["clip"] = _clip(shown, one.record)
     return found
 
 
@@ -235,8 +239,8 @@ def perturbation(shown: Shown, path: Path, record: Record) -> np.ndarray:
     before = shown.image.astype(np.float32)
     threat = record.threat
     low, high = threat.bounds[channel if len(threat.bounds) > 1 else 0] if threat.bounds else (-np.inf, np.inf)
-    if threat.reference == "window":
-        before = before.clip(low, high)
+    if (clip := _clip(shown, record)) is not None:
+        before = before.clip(*clip)
     difference: np.ndarray = shown.box.cut(volume.array[channel]).astype(np.float32) - before
     if threat.norm == "linf" and threat.bounds is not None:
         unit = high - low if threat.unit == "range" else 1.0
@@ -244,6 +248,26 @@ def perturbation(shown: Shown, path: Path, record: Record) -> np.ndarray:
         if float(np.abs(difference).max()) > _BEYOND * limit + 1.0:
             raise NotShown(_SAID["foreign"].format(path=path))
     return difference
+
+
+def _clip(shown: Shown, record: Record) -> tuple[float, float] | None:
+    """The intensities that the shown channel was cut to before the attack; None where it was not."""
+    threat, channel = record.threat, shown.channels.get(record.model, 0)
+    if threat.reference != "window" or not threat.bounds or channel is None:
+        return None
+    return threat.bounds[channel if len(threat.bounds) > 1 else 0]
+
+
+def _union(shown: Shown, one: Attacked) -> tuple[float, float] | None:
+    """The Dice of all structures taken as one, without and under attack; None where there is one, or no mask."""
+    clean, truth = shown.clean.get(one.struck.system), shown.truth
+    if clean is None or one.mask is None or truth is None or truth.max() < 2:
+        return None
+    return _foreground_dice(truth, clean), _foreground_dice(truth, one.mask)
+
+
+def _foreground_dice(truth: np.ndarray, mask: np.ndarray) -> float:
+    return 2.0 * float(((truth > 0) & (mask > 0)).sum()) / float((truth > 0).sum() + (mask > 0).sum())
 
 
 def _attacked(kept: Kept, struck: Struck, seeds: Sequence[int]) -> Attacked:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.errors import UserError
-from voxward.core.wording import eps_text, in_hounsfield
-from voxward.report.html.case_rows import CaseRow, Group, case_rows, size_groups
+from voxward.core.wording import counted, eps_text, in_hounsfield
+from voxward.report.html.case_rows import CaseRow, Group, case_rows, size_groups, widest
 from voxward.report.html.download import records_data
 from voxward.report.html.embedding import PAGE_BYTES, Embedded, Job, embed
 from voxward.report.html.kept import Kept, NotShown, read_kept
@@ -23,6 +23,8 @@ from voxward.report.sources import AttackSource, Sources
 from voxward.robustness.unit import safe_name
 
 _SAID = STRINGS["cases"]
+# Groups of fewer scans say nothing about another group; a smaller difference of Dice is none.
+_FEW, _SAME = 10, 0.05
 # What the page holds besides volumes and figures: text, style, scripts with the packed viewer, charts, a picture.
 _OTHER_BYTES = 1_900_000
 
@@ -68,14 +70,31 @@ class CaseTable:
         return any(row.breaking_eps is not None for row in self.rows)
 
     @property
-    def small_first(self) -> bool:
-        """Whether the cases with the smallest structures lost the most."""
-        lost = [group.clean - group.attacked for group in self.groups]
-        return bool(lost) and lost[0] == max(lost) and lost[0] > min(lost)
+    def said_of_groups(self) -> str:
+        """A sentence on the size of attack at which small, medium and large structures differ most."""
+        place = widest(self.groups)
+        few = min(group.cases for group in self.groups)
+        if few < _FEW or place is None:
+            return _SAID["groups_few"].format(few=counted(few, "scan"))
+        lost = [group.clean - group.attacked[place] for group in self.groups]
+        if max(lost) - min(lost) < _SAME:
+            return _SAID["groups_same"]
+        most, least = (self.groups[lost.index(value(lost))].label for value in (max, min))
+        return _SAID["groups_differ"].format(eps=self.eps[place], most=most, least=least)
 
     def eps_of(self, value: float | None) -> str:
-        """Return a breaking eps as text."""
-        return _SAID["none"] if value is None else eps_text(value, self.unit, self.channels)
+        """Return a breaking eps as text, with two digits."""
+        return _SAID["none"] if value is None else eps_text(_two_digits(value, self.unit), self.unit, self.channels)
+
+    @property
+    def columns(self) -> int:
+        """The number of columns."""
+        return 3 + len(self.eps) + self.several + 4 * self.surfaces + self.breaks + bool(self.groups)
+
+    @property
+    def group_breaks(self) -> bool:
+        """Whether the mean breaking eps is known of any group."""
+        return any(group.breaking is not None for group in self.groups)
 
 
 @dataclass(frozen=True)
@@ -220,6 +239,12 @@ def job_of(number: int, source: AttackSource, kept: Kept, case: str, rows: Seque
     prefix = f"{number + 1}-" if number else ""
     wanted = Wanted(case, tuple(row.clean for row in mine), struck, tuple(seeds))
     return Job(f"{number}-{case}", kept, wanted, f"{prefix}{safe_name(case)}")
+
+
+def _two_digits(value: float, unit: str) -> float:
+    """An eps that reads with two digits: its search was not exact to more."""
+    scale = 255 if unit == "range" and value <= 1 else 1
+    return float(f"{value * scale:.2g}") / scale
 
 
 def _number(value: float) -> float | None:

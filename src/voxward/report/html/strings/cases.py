@@ -4,41 +4,46 @@ from __future__ import annotations
 
 CASES = {
     "heading": "The scans, worst first",
-    "intro": "Each row is one scan. A Dice of 1 means that the segmentation is the same as the ground truth, and 0 "
-    "that nothing of it was found. “Attacked” is the lowest value of all attacks of that size.",
+    "intro": "Each row is one scan: press its name to look at it. A Dice of 1 means that the segmentation is the same "
+    "as the ground truth, and 0 that it has no voxel in common with it. “Dice at” a size is the lowest of all "
+    "attacks of that size.",
     "written": "All figures are of the written image files, segmented as any other file would be.",
     "arrays": "The figures are of the computed arrays, not of written image files.",
     "folder": "Folder {name}",
     "caption": "Every scan, the one with the lowest attacked Dice first",
     "scan": "Scan",
     "system": "System",
-    "look": "Look",
-    "open": "Open",
     "open_label": "Open the viewer of scan {case}",
     "not_shown": "no volumes",
     "dice_clean": "Dice clean",
-    "dice": "Dice attacked, {eps}",
+    "dice": "Dice at {eps}",
     "attack": "Strongest attack",
     "no_attack": "none lowered it",
     "hd95_clean": "HD95 clean (mm)",
     "hd95": "HD95 attacked (mm)",
     "nsd_clean": "NSD clean",
     "nsd": "NSD attacked",
-    "breaking": "Breaks at",
+    "breaking": "Smallest breaking change found",
+    "breaking_mean": "Smallest breaking change found, mean",
+    "scans": "Scans",
     "size": "Structure size",
     "none": "-",
     "small": "small",
     "medium": "medium",
     "large": "large",
-    "explain_surface": "HD95 is how far the outlines are apart in mm (95th percentile; 0 is best). NSD is the "
+    "explain_surface": "HD95 is how far the outlines are apart in mm (95th percentile; 0 is best); it has no "
+    "value where a whole structure is missed or made up. NSD is the "
     "share of the outline that lies within the tolerance (1 is best). Both are at the largest size of attack.",
-    "explain_breaking": "“Breaks at” is the smallest change with which an attack that looks for it broke the scan.",
+    "explain_breaking": "“Smallest breaking change found” is of an attack that looks for the smallest change with "
+    "which the segmentation fails. A smaller one may exist.",
     "explain_size": "The size of a scan is that of the smallest structure in its ground truth. The scans are "
     "divided into thirds by it.",
-    "group": "{name} (up to {size}, {count}): mean Dice {clean} clean, {attacked} attacked",
-    "group_lead": "By structure size, at the largest attack:",
-    "small_first": "Here the scans with the smallest structures lost the most.",
-    "small_not_first": "Here the scans with the smallest structures did not lose the most.",
+    "group": "{name} (up to {size})",
+    "groups_caption": "Means of the scans with small, medium and large structures",
+    "groups_few": "Whether small structures fail first cannot be told: the smallest group has {few}.",
+    "groups_same": "The three groups lose about the same at every size of attack.",
+    "groups_differ": "The groups differ most at {eps}: there the scans with {most} structures lost the most, and those "
+    "with {least} ones the least.",
     "reason": "Not shown in the viewer ({count}): {reason}",
     "intensity": "Units of intensity",
     "still_alt": "Slices of scan {case} in all planes: image, ground truth, clean segmentation, attacked "
@@ -76,7 +81,18 @@ VIEWER = {
     "close": "Close",
     "key_step": "the slice before, the next slice",
     "key_layers": "show or hide image, ground truth, clean and attacked segmentation, change",
-    "key_blink": "change between the clean and the attacked segmentation",
+    "key_image": "change between the untouched and the attacked image",
+    "key_blink": "change between the untouched scan with its segmentation and the attacked scan with its segmentation, "
+    "again and again",
+    "mouse_click": "Click or drag",
+    "mouse_click_text": "move the cross; all planes follow",
+    "mouse_wheel": "Wheel",
+    "mouse_wheel_text": "the slices of the plane under the pointer; in 3D: nearer or further away",
+    "mouse_right_drag": "Drag with the right button",
+    "mouse_right_drag_text": "greys (window and level) from the part of the image that you mark; a right click resets "
+    "them",
+    "mouse_turn": "Drag in 3D",
+    "mouse_turn_text": "turn the picture",
     "key_help": "show or hide this list",
     "key_close": "close the viewer",
     "system": "System",
@@ -84,15 +100,19 @@ VIEWER = {
     "layers": "Layers",
     "image": "Image",
     "image_short": "Image",
-    "image_title": "The untouched image",
+    "image_title": "The image itself, untouched or attacked",
+    "image_clean": "Unchanged",
+    "image_clean_title": "The image as it was taken",
+    "image_attacked": "Attacked",
+    "image_attacked_title": "The image that the attack made, in the same greys",
     "truth": "Ground truth",
     "truth_short": "Ground truth",
     "truth_title": "The ground truth, drawn as an outline",
     "clean": "Clean segmentation",
-    "clean_short": "Clean",
+    "clean_short": "Clean segmentation",
     "clean_title": "What the system finds in the untouched image",
     "attacked": "Attacked segmentation",
-    "attacked_short": "Attacked",
+    "attacked_short": "Attacked segmentation",
     "attacked_title": "What the system finds in the attacked image",
     "change": "Change",
     "change_short": "Change",
@@ -108,8 +128,6 @@ VIEWER = {
     "view_sagittal": "Sagittal",
     "view_render": "3D",
     "legend": "Colours of the structures",
-    "legend_text": "Outline: ground truth. Filled: segmentation. The patient's right (R) is on the left of the "
-    "picture.",
 }
 
 VIEWER_SCRIPT = {
@@ -120,8 +138,27 @@ VIEWER_SCRIPT = {
     "viewer_failed": "The scan cannot be shown: {reason}",
     "viewer_no_file": "the file {file} is not there. It belongs beside this page: copy the folder along with the page.",
     "viewer_no_layer": "There is no such layer for this scan: {layer}.",
-    "viewer_no_blink": "The clean and the attacked segmentation are not both there.",
-    "viewer_blinking": "The clean and the attacked segmentation take turns.",
+    "viewer_no_blink": "The attacked scan was not kept, so that there is nothing to change to.",
+    "viewer_blinking": "The untouched scan with its segmentation and the attacked scan with its segmentation take "
+    "turns.",
+    "viewer_no_attacked_image": "The attacked image was not kept.",
+    "viewer_not_in_3d": "3D shows the segmentations only.",
+    "viewer_image_clean": "Unchanged image",
+    "viewer_image_attacked": "Attacked image",
+    "viewer_caption_lines": "Outline: ground truth. Filled: segmentation.",
+    "viewer_caption_both": "Both segmentations are shown: the clean one is the pale outline.",
+    "viewer_caption_all": "Axial and coronal: the patient's right (R) is on the left. Sagittal: the patient's front "
+    "(A) is on the right.",
+    "viewer_caption_axial": "The patient's right (R) is on the left of the picture, and the front (A) is at the top.",
+    "viewer_caption_coronal": "The patient's right (R) is on the left of the picture, and the head (S) is at the top.",
+    "viewer_caption_sagittal": "The patient's front (A) is on the right of the picture, and the head (S) is at the "
+    "top.",
+    "viewer_caption_render": "3D shows the segmentations that are switched on, the clean one pale where both are. "
+    "Image, ground truth and change are in the planes.",
+    "viewer_union": "All structures taken as one: Dice {clean} clean, {attacked} attacked. What is found but has the "
+    "name of another structure counts here.",
+    "viewer_put_together": "The attacked image is put together here from the image and the change. The change is "
+    "rounded to steps of {step} ({unit}).",
     "viewer_axial": "Axial",
     "viewer_coronal": "Coronal",
     "viewer_sagittal": "Sagittal",
@@ -131,6 +168,6 @@ VIEWER_SCRIPT = {
     "viewer_none": "none",
     "viewer_attack": "{eps}: {attack}, Dice {dice}",
     "viewer_dice": "Dice {clean} clean, {attacked} under {attack}",
-    "viewer_bar": "{unit} added to the image; blue: darker, red: brighter. The colours are amplified: a change of "
-    "{eps} may be invisible in the image itself.",
+    "viewer_bar": "{unit} added to the image. Blue: darker; red: brighter. The strongest colour is the largest change "
+    "of this scan, however small it is. To see whether you notice it, compare the unchanged and the attacked image.",
 }
