@@ -6,10 +6,14 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.robustness.books import clean, record
 from voxward.attacks.threat import ThreatModel
+from voxward.core.labels import LabelSet
+from voxward.metrics.policies import Scoring
+from voxward.metrics.score import score_case
 from voxward.robustness.record import Record, Surface, mean_dice
 from voxward.robustness.visibility import Visibility
 
@@ -22,6 +26,22 @@ def test_json_round_trip() -> None:
         policy="brats", deployed_clean=(1.0, None),
     )  # fmt: skip
     assert Record.from_data(json.loads(json.dumps(first.to_data(), allow_nan=False)), "here") == first
+
+
+@pytest.mark.parametrize("policy", ["ignore", "brats"])
+def test_a_class_that_is_missed_does_not_make_the_surfaces_fit_better(policy: str) -> None:
+    truth = np.zeros((12, 12, 12), np.uint8)
+    truth[1:5, 1:5, 1:5], truth[7:11, 7:11, 7:11] = 1, 2
+    labels = LabelSet(("background", "a", "b"), (0, 1, 2))
+    missed = np.where(truth == 2, 0, truth)
+
+    def fit(found: np.ndarray, known: np.ndarray = truth) -> Surface:
+        return Surface.of(score_case("x", known, found, (1.0, 1.0, 1.0), labels, Scoring(policy)))
+
+    assert fit(truth) == Surface(0.0, 1.0)
+    far = fit(missed).hd95_mm
+    assert far is None if policy == "ignore" else far is not None and far > 10
+    assert fit(missed, missed).hd95_mm == 0
 
 
 def test_nan_and_infinity_become_none() -> None:

@@ -46,6 +46,7 @@ class AttackSource:
         left_out: The ids of cases that were left out, because a system was trained on them.
         name: What the page calls it; empty: the name of the folder.
         skipped: The trials that mean nothing on a case, each with the reason.
+        checked: Whether the folder says which scans a system was trained on; it does once the attack has ended.
     """
 
     folder: Path
@@ -64,6 +65,7 @@ class AttackSource:
     left_out: tuple[str, ...] = ()
     name: str = ""
     skipped: tuple[Skipped, ...] = ()
+    checked: bool = False
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -131,7 +133,7 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
         # What cannot be read is among the problems already.
         skipped=attempt(RecordStore(folder).skipped, []) or (),
         dataset=Path(str(described.get("dataset", ""))).name, seen=_ids(checked, "seen"),
-        left_out=_ids(checked, "left_out"),
+        left_out=_ids(checked, "left_out"), checked=bool(checked),
     )  # fmt: skip
     missing = list(map(sentence, _missing(source)))
     problems += missing

@@ -12,7 +12,7 @@ from typing import Any
 
 from voxward.core.structure import to_data
 from voxward.metrics.summary import Summary
-from voxward.report.html.strings import STRINGS
+from voxward.report.html.strings import STRINGS, count
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, number_text
 
@@ -160,10 +160,11 @@ class Chart:
     @property
     def description(self) -> str:
         """What the first panel says, for a reader who does not see it."""
-        words, panel = STRINGS["charts"], self.panels[0]
+        panel = self.panels[0]
         lines = [line for line in panel.lines if line.shown and line.points]
         told = [self._told(line) for line in lines[:_TOLD_LINES]]
-        more = [words["more_lines"].format(count=len(lines) - _TOLD_LINES)] if len(lines) > _TOLD_LINES else []
+        left = len(lines) - _TOLD_LINES
+        more = [count("charts", "more_lines", left)] if left > 0 else []
         return " ".join([f"{self.title}. {panel.name}.", *told, *more])
 
     def table(self) -> Table:

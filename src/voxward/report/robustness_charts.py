@@ -69,6 +69,8 @@ def dice_over_eps(
     if len(classes) == 1 and not any(None in record.clean + record.adversarial for record in records):
         panels = [Panel(classes[0], means)]  # the same figures
     notes = [words["worst_over"].format(attacks=group), words["bands"]]
+    if len(panels) > 1 and any(record.attack in NOISES for record in records):
+        notes.append(words["noise_of_mean"])
     if len(shown) < len(view.models):
         notes.append(words["some_systems"].format(shown=len(shown), count=len(view.models)))
     if len(fallen) < len(classes):
@@ -108,7 +110,8 @@ def dice_over_evaluations(records: Sequence[Record], eps: float | None = None, n
     panels = [panel for panel in panels if panel.lines] or panels[:1]
     return Chart(
         name, words["over_evaluations"].format(eps=text(chosen)), Axis(words["evaluations"], logarithmic=True), _DICE,
-        tuple(panels), words["system_and_eps"], steps=True, notes=(words["lowest_so_far"],),
+        tuple(panels), words["system_and_eps"], steps=True,
+        notes=(words["lowest_so_far"], *([words["of_arrays"]] if any(r.deployed is not None for r in kept) else [])),
     )  # fmt: skip
 
 

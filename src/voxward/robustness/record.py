@@ -11,6 +11,7 @@ from voxward.attacks.threat import ThreatModel
 from voxward.core.errors import UserError
 from voxward.core.structure import from_data, to_data
 from voxward.metrics.policies import POLICIES
+from voxward.metrics.score import CaseMetrics
 from voxward.robustness.visibility import Visibility
 
 Mode = Literal["patch", "volume"]
@@ -30,7 +31,8 @@ class Surface:
     """How well the surfaces of a segmentation fit the truth's, the means over the classes that have a value.
 
     Attributes:
-        hd95_mm: The 95th percentile of the distances between the surfaces, in mm; None where it is undefined.
+        hd95_mm: The 95th percentile of the distances between the surfaces, in mm; None where it is undefined, also for
+            one class that only the truth or only the segmentation has: a mean over the others would look better.
         nsd: The share of both surfaces within a tolerance of each other, in [0, 1]; None where it is undefined.
     """
 
@@ -40,6 +42,15 @@ class Surface:
     def __post_init__(self) -> None:
         for name in ("hd95_mm", "nsd"):
             object.__setattr__(self, name, _finite(getattr(self, name)))
+
+    @classmethod
+    def of(cls, metrics: CaseMetrics) -> Surface:
+        """Return how well the surfaces of a segmentation fit, from its scores."""
+        alone = any(
+            one["hd95_mm"] is None and bool(one.truth_voxels) != bool(one.predicted_voxels)
+            for one in metrics.classes.values()
+        )
+        return cls(None if alone else metrics.mean("hd95_mm"), metrics.mean("nsd"))
 
 
 @dataclass(frozen=True)

@@ -96,8 +96,8 @@ class Stand:
             device=str(self.system.device), precision=self.system.precision if whole else "fp32",
             version=self.version, torch=torch.__version__, written=self._written(threat, stored),
             system=self.system.fingerprint(), warnings=found.warnings,
-            visibility=self._visibility(threat, found.volume, stored), surface=_surface(written or struck),
-            clean_surface=_surface(self._deployed or self._clean), truth_mm3=self._truth_mm3(),
+            visibility=self._visibility(threat, found.volume, stored), surface=Surface.of(written or struck),
+            clean_surface=Surface.of(self._deployed or self._clean), truth_mm3=self._truth_mm3(),
             channels=self.system.channels,
         )  # fmt: skip
 
@@ -153,10 +153,6 @@ class Stand:
     def _truth_mm3(self) -> tuple[float, ...]:
         voxel = math.prod(self.subject.spacing)
         return tuple(scores.truth_voxels * voxel for scores in self._clean.classes.values())
-
-
-def _surface(metrics: CaseMetrics) -> Surface:
-    return Surface(metrics.mean("hd95_mm"), metrics.mean("nsd"))
 
 
 def _dice(metrics: CaseMetrics) -> Scores:

@@ -70,3 +70,16 @@ def test_a_chart_is_told_in_words_and_not_by_a_bug():
     assert all(label.endswith("Home and End go to its ends.") for label in labels)
     # A template takes the method of a dict for such a name.
     assert [name for section in STRINGS.values() for name in section if hasattr(section, name)] == []
+
+
+def test_what_a_chart_leaves_out_stands_beside_it():
+    (part,) = curves(sources_of(attack_source(book())), Setting())
+    over_eps, over_evaluations = part.charts
+    assert any("A single class has none." in note for note in over_eps.notes)
+    assert not any("written files" in note for note in over_evaluations.notes)
+    written = [replace(record, deployed=(0.5, 0.5), deployed_clean=(0.5, 0.5)) for record in book()]
+    (part,) = curves(sources_of(attack_source(written)), Setting())
+    assert any("of written files" in note for note in part.charts[1].notes)
+    quiet = [record for record in book() if record.attack != "noise"]
+    (part,) = curves(sources_of(attack_source(quiet)), Setting())
+    assert not any("A single class" in note for note in part.charts[0].notes)

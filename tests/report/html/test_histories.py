@@ -234,7 +234,7 @@ def test_a_cross_validation_says_which_trainings_have_ended(tmp_path: Path, monk
     )
     (history,) = shown(folder)
     assert history.problems == ("This cross-validation has not ended. The scores of all scans are not known yet.",)
-    assert history.facts == ("1 of 4 trainings have ended and are scored.",)
+    assert history.facts == ("1 of 4 trainings has ended and is scored.",)
     (runs,) = history.tables
     assert [row.cells for row in runs.table.rows] == [
         ("fold-0/dynunet", "ended and scored", "30", "0.5", "0.800", "0.600 [0.50, 0.70]", "2"),

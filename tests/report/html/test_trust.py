@@ -89,9 +89,10 @@ def test_the_threat_model_is_spelt_out() -> None:
     assert "from -100 to 240 in every scan" in threat
     assert "left out of its mean (policy ignore)" in threat
     wide = replace(book()[6], case="c", threat=ThreatModel(0.1, bounds=((0.0, 500.0),)))
-    assert "the lowest begins at -100, and the highest ends at 500" in " ".join(
-        trust_of(attack_source([*book(), wide])).threat
-    )
+    folder = trust_of(attack_source([*book(), wide]))
+    assert "differs between them" in " ".join(folder.threat)
+    facts = {fact.label: fact.value for fact in folder.facts}
+    assert facts["Intensity ranges"] == "the lowest begins at -100, and the highest ends at 500"
 
 
 def test_what_repeats_it_is_there() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from markupsafe import escape
 
 from tests.report.html.attack_source import attack_source, sources_of
 from tests.robustness import books
@@ -476,3 +477,38 @@ def test_several_systems_and_folders_each_have_their_verdict() -> None:
     page = render(sources_of(attack_source([*book(), *other], "one"), attack_source(book(), "two")))
     assert re.findall("<h4>[mn]</h4>", page) == ["<h4>m</h4>", "<h4>n</h4>"]
     assert page.count("What was not measured</h4>") == 2
+
+
+def test_what_was_not_measured_is_listed_once_and_each_line_says_why() -> None:
+    source = attack_source(book())
+    page = render(sources_of(source))
+    for gap in folder_of(source).gaps:
+        assert page.count(f"</summary><p>{escape(gap.why)}</p>") == 1
+        assert f"<li><strong>{escape(gap.title)}" not in page
+
+
+def test_the_title_names_systems_and_datasets() -> None:
+    source = replace(attack_source(book()), dataset="Task04_Hippocampus")
+    heading = "How robust is the segmentation? &#39;m&#39; on Task04_Hippocampus</h1>"
+    assert heading in render(sources_of(source))
+
+
+def test_whether_the_system_knew_the_scans_is_said_only_where_it_is_known() -> None:
+    run = replace(attack_source(book()), systems={"m": {"kind": "run"}}, checked=True)
+    assert "None of these scans was used to train it." in folder_of(run).measured
+    for unsure in (replace(run, checked=False), replace(run, systems={"m": {"kind": "blackbox"}})):
+        measured = folder_of(unsure).measured
+        assert "It is not known whether 'm' was trained on any of these scans." in measured
+        assert "None of these scans was used to train it." not in measured
+    seen = folder_of(replace(run, seen=("a",))).measured
+    assert any("trained on 1 of these scans" in line for line in seen)
+    assert "None of these scans was used to train it." not in seen
+
+
+def test_every_attack_of_the_page_is_explained() -> None:
+    page = render(
+        sources_of(attack_source([replace(one, attack="apgd-ce") if one.attack == "x" else one for one in book()]))
+    )
+    assert "<dt>attack apgd-ce</dt>" in page
+    assert "<dt>Dice</dt>" in page
+    assert 'id="glossary"' not in render(Sources())

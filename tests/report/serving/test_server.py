@@ -15,7 +15,7 @@ import voxward
 from voxward.core.errors import UserError
 from voxward.report.serving.access import Access
 from voxward.report.serving.files import Served, opened
-from voxward.report.serving.server import Serving
+from voxward.report.serving.server import CONNECTIONS, Serving
 
 PAGE = b"<!doctype html><p>page"
 TOKEN = "a-token-of-enough-letters"
@@ -470,3 +470,17 @@ def test_what_is_no_file_is_neither_found_nor_opened(folder):
     if hasattr(os, "O_NOFOLLOW"):
         with pytest.raises(OSError):  # noqa: PT011
             opened(folder / "link")
+
+
+def test_a_lack_of_threads_passes(folder, monkeypatch):
+    with served(folder) as serving:
+        with monkeypatch.context() as short:
+            short.setattr("socketserver.threading.Thread.start", _no_thread)
+            for _ in range(CONNECTIONS):
+                with pytest.raises((http.client.HTTPException, ConnectionError)):
+                    asked(serving, "/")
+        assert asked(serving, "/")[0] == 200
+
+
+def _no_thread(thread):
+    raise RuntimeError("can't start new thread")

@@ -13,3 +13,8 @@ function saveFile(name, kind, content) {
 document.getElementById("download-data").addEventListener("click", () => {
   saveFile("report.json", "application/json", document.getElementById("data").textContent);
 });
+
+// Paper cannot be opened: what is folded on the screen is printed as a whole, but for the licences.
+addEventListener("beforeprint", () => {
+  document.querySelectorAll("main details:not(.screen-only)").forEach((part) => { part.open = true; });
+});

@@ -21,7 +21,9 @@ from voxward.core.choices import Look
 from voxward.core.errors import UserError
 from voxward.core.structure import to_data
 from voxward.report.chart_figure import inline_svg
+from voxward.report.html.about import title_names
 from voxward.report.html.download import finite, page_data
+from voxward.report.html.glossary import glossary
 from voxward.report.html.strings import LANGUAGE, STRINGS
 from voxward.report.palette import palette_css, palette_data
 from voxward.report.source_files import sentence, told
@@ -80,6 +82,7 @@ def render(sources: Sources, setting: Setting = Setting()) -> str:
         version=voxward.__version__,
         language=LANGUAGE,
         data=page_data(sources),
+        glossary=glossary(sources),
     )
 
 
@@ -110,6 +113,8 @@ def _rendered(environment: Environment, name: str, sections: Mapping[str, Any]) 
 
 
 def _title(sources: Sources) -> str:
+    if attacked := title_names(sources):
+        return STRINGS["page"]["title"].format(names=attacked)
     groups = (sources.attacks, sources.runs, sources.searches, sources.validations)
     names = [one.name for group in groups for one in group]
     return STRINGS["page"]["title"].format(names=", ".join(names)) if names else STRINGS["page"]["empty_title"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from voxward.report.html.run_history import History, Titled, best_of, minutes_text
-from voxward.report.html.strings import STRINGS, say
+from voxward.report.html.strings import STRINGS, count, say
 from voxward.report.metrics import metrics_table
 from voxward.report.run_source import RunSource, ValidationSource
 from voxward.report.table import Column, Row, Table
@@ -27,7 +27,7 @@ def validation_history(validation: ValidationSource, number: int) -> History:
     return History(
         say("histories", "validation", name=validation.name),
         () if validation.evaluation is not None else (say("histories", "validation_unfinished"),),
-        (say("histories", "finished_runs", finished=scored, planned=len(names)),),
+        (count("histories", "finished_runs", scored, planned=len(names)),),
         () if chart is None else (chart,), tuple(tables),
     )  # fmt: skip
 

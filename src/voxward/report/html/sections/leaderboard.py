@@ -34,11 +34,13 @@ class Comparison:
         name: The name of the folder, or of all of them.
         tables: The tables.
         problem: Why the records cannot stand in one table; empty where they can.
+        folded: Whether a reader must open it, because it is of use to few.
     """
 
     name: str
     tables: tuple[Table, ...] = ()
     problem: str = ""
+    folded: bool = False
 
 
 def leaderboard(sources: Sources, setting: Setting) -> tuple[Comparison, ...] | None:
@@ -151,7 +153,9 @@ def _more(view: View, model: str, last: float | None, weights: Mapping[str, int]
 
 def _attacks(source: AttackSource) -> Comparison:
     try:
-        return Comparison(source.name, (robustness_table(source.records, _sets(source), source.findings),))
+        return Comparison(
+            source.name, folded=True, tables=(robustness_table(source.records, _sets(source), source.findings),)
+        )
     except UserError as error:
         return Comparison(source.name, problem=str(error))
 

@@ -193,6 +193,7 @@ def _time(seconds: float) -> str:
 
 def _facts(source: AttackSource) -> list[Fact]:
     records = source.records
+    ends = [end for r in records if r.kind == "attack" for pair in r.threat.bounds or () for end in pair]
     found = {
         "versions": {f"voxward {record.version}, PyTorch {record.torch}" for record in records},
         "devices": {record.device for record in records},
@@ -200,6 +201,9 @@ def _facts(source: AttackSource) -> list[Fact]:
         "seeds": {str(record.seed) for record in records if record.kind == "attack"},
     }
     facts = [Fact(say("trust", name), listed(sorted(values))) for name, values in found.items() if values]
+    if ends:
+        text = say("trust", "ranges_text", low=f"{min(ends):.4g}", high=f"{max(ends):.4g}")
+        facts.append(Fact(say("trust", "ranges"), text))
     for model in source.models:
         prints = sorted({record.system for record in records if record.model == model and record.system})
         facts.append(Fact(say("trust", "system", system=model), _system(source, model, prints)))

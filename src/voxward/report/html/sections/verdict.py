@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from voxward.report.html.about import about_lines
 from voxward.report.html.headline import Headline, Judged, headlines
 from voxward.report.html.light import light
 from voxward.report.html.noise import noise_text
@@ -104,10 +105,10 @@ class FolderVerdict:
 
 def verdict(sources: Sources, setting: Setting) -> tuple[FolderVerdict, ...]:
     """Return what was found in each attack folder; without one, the page says that no attack was measured."""
-    return tuple(_folder(one) for one in sources.attacks)
+    return tuple(_folder(one, sources) for one in sources.attacks)
 
 
-def _folder(source: AttackSource) -> FolderVerdict:
+def _folder(source: AttackSource, sources: Sources) -> FolderVerdict:
     required = () if source.protocol is None else source.protocol.require
     # A folder without records has nothing that could be judged.
     verdicts = source.verdicts or tuple(Verdict("", text, None, met=False) for text in required)
@@ -120,7 +121,7 @@ def _folder(source: AttackSource) -> FolderVerdict:
         systems=tuple(_system(source, one) for one in measured(source)),
         judged=judged,
         unjudged="" if judged else say("verdict", key),
-        measured=measured_lines(source),
+        measured=(*about_lines(source, sources), *measured_lines(source)),
         gaps=gaps(source),
     )
 

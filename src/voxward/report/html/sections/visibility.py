@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from voxward.report.chart import Chart
 from voxward.report.html.page import Setting
-from voxward.report.html.strings import say
+from voxward.report.html.strings import count, say
 from voxward.report.measured import NOISES, Measured, Unmeasurable, measured
 from voxward.report.sources import AttackSource, Sources
 from voxward.report.table import Table
@@ -73,7 +73,7 @@ def _sentences(rows: Sequence[Visible]) -> Iterator[str]:
         halved = [row for row in mine if row.size.attack.dice.mean < _HALF * row.size.attack.clean]
         yield " ".join(_said(halved[0] if halved else mine[-1]))
     if len(models) > _TOLD_SYSTEMS:
-        yield say("visibility", "more_systems", count=len(models) - _TOLD_SYSTEMS)
+        yield count("visibility", "more_systems", len(models) - _TOLD_SYSTEMS)
     yield say("visibility", "rule")
 
 

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from voxward.report.html.strings.card import CARD
 from voxward.report.html.strings.cases import CASES, VIEWER, VIEWER_SCRIPT, VOLUMES
 from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
+from voxward.report.html.strings.glossary import GLOSSARY
 from voxward.report.html.strings.histories import HISTORIES
 from voxward.report.html.strings.leaderboard import LEADERBOARD
 from voxward.report.html.strings.trust import CHECKS, GAPS, TRUST
-from voxward.report.html.strings.verdict import THREAT, VERDICT
+from voxward.report.html.strings.verdict import ABOUT, THREAT, VERDICT
 from voxward.report.html.strings.visibility import VISIBILITY
 
 LANGUAGE = "en"
@@ -34,6 +35,8 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     },
     "verdict": VERDICT,
     "threat": THREAT,
+    "about": ABOUT,
+    "glossary": GLOSSARY,
     "leaderboard": LEADERBOARD,
     "curves": CURVES,
     "charts": CHARTS,

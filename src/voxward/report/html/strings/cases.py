@@ -31,7 +31,8 @@ CASES = {
     "small": "small",
     "medium": "medium",
     "large": "large",
-    "explain_surface": "HD95 is how far the outlines are apart in mm (95th percentile; 0 is best). NSD is the "
+    "explain_surface": "HD95 is how far the outlines are apart in mm (95th percentile; 0 is best); it has no "
+    "value where a whole structure is missed or made up. NSD is the "
     "share of the outline that lies within the tolerance (1 is best). Both are at the largest size of attack.",
     "explain_breaking": "“Smallest breaking change found” is of an attack that looks for the smallest change with "
     "which the segmentation fails. A smaller one may exist.",

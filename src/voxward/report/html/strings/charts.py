@@ -23,13 +23,17 @@ CHARTS: Mapping[str, str] = {
     "system_at": "{system}, eps {eps}",
     "system_and_eps": "System and size",
     "worst_over": "Each scan counts with the attack that hurt it most ({attacks}).",
+    "noise_of_mean": "The lines of noise are of the mean over the classes. A single class has none.",
+    "of_arrays": "This chart is of the arrays that the attacks computed. Other figures of the page are of written "
+    "files, which round the change, so that the ends of these lines can differ from them.",
     "bands": "Bands show how sure a mean is: 95 % bootstrap intervals over the scans.",
     "lowest_so_far": "Each line is the mean over the scans of the lowest Dice that the attack has found so far.",
     "some_systems": "{shown} of {count} systems are drawn at first, those with the highest Dice under attack. "
     "The legend adds the others.",
     "first_systems": "{shown} of {count} systems are drawn at first. The legend adds the others.",
     "some_classes": "On paper the {shown} of {count} classes are drawn that lose most. The page has all of them.",
-    "more_lines": "{count} more lines are in the table below.",
+    "more_lines_one": "1 more line is in the table below.",
+    "more_lines_many": "{n} more lines are in the table below.",
     "told": "{value} at {x}",
     "no_figure": "{line}: no figure.",
     "columns": "Columns: {x}. Figures: {y}, and [95 % bootstrap interval over scans] where there is one.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 HISTORIES: Mapping[str, str] = {
-    "heading": "Training and search",
+    "heading": "For engineers: training and search",
     "lead": "How the networks came about. A loss is what a training makes smaller. The validation Dice is measured on "
     "scans that the network does not learn from, while it is trained.",
     # Trainings.
@@ -83,7 +83,8 @@ HISTORIES: Mapping[str, str] = {
     "drawing_title": "Network {name}",
     # Cross-validations.
     "validation": "Cross-validation: {name}",
-    "finished_runs": "{finished} of {planned} trainings have ended and are scored.",
+    "finished_runs_one": "1 of {planned} trainings has ended and is scored.",
+    "finished_runs_many": "{n} of {planned} trainings have ended and are scored.",
     "validation_unfinished": "This cross-validation has not ended. The scores of all scans are not known yet.",
     "validation_runs": "The trainings of the cross-validation",
     "validation_scores": "Scores of all scans, each by networks that have not seen it",

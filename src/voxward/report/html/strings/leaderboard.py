@@ -5,6 +5,7 @@ from __future__ import annotations
 LEADERBOARD = {
     "heading": "Systems and attacks compared",
     "ranking": "Ranking: {names}",
+    "all": "For engineers: every attack on {name}",
     "apart": "Not every system is ranked against every other one",
     "apart_text": "These folders were not measured alike: their scans, classes, attacks, sizes or budgets differ. So a "
     "system of one folder must not be compared with a system of another one.",

@@ -30,8 +30,9 @@ TRUST = {
     "threat_change": "An attack may change {change}.",
     "threat_sizes": "Sizes that were measured: {sizes}.",
     "threat_range": "The intensity range goes from {low} to {high} in every scan.",
-    "threat_ranges": "The intensity range differs between scans or channels; the lowest begins at {low}, and the "
-    "highest ends at {high}.",
+    "threat_ranges": "The intensity range is that of each scan, or channel of a scan, and so differs between them.",
+    "ranges": "Intensity ranges",
+    "ranges_text": "the lowest begins at {low}, and the highest ends at {high}",
     "threat_raw": "The scan is changed as it is stored. Intensities outside the range stay there.",
     "threat_window": "The scan is first clipped to the intensity range, as in the papers, and then changed. So the "
     "stored scan itself may change by more.",
@@ -85,7 +86,8 @@ TRUST = {
     "changed_many": "The system changed during the measurement: it has {n} fingerprints.",
     "cases": "Fingerprints of the scans",
     # What was not measured.
-    "gaps": "What was not measured, and why it matters",
+    "gaps_link": "What was not measured, and why it matters",
+    "engineers": "For engineers: attacks, budgets, cost, command, versions, protocol",
 }
 
 CHECKS = {

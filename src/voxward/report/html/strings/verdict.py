@@ -147,7 +147,7 @@ VERDICT = {
     # What was measured, and what was not.
     "measured": "What was measured",
     "not_measured": "What was not measured",
-    "not_measured_more": "Why each of these matters",
+    "not_measured_more": "Open a line to read why it matters.",
     "measured_scans": "Scans: {n}.",
     "measured_scans_of": "Scans: {n} of {dataset}.",
     "measured_failed_one": "1 scan failed, and no figure is over it: {cases}.",
@@ -183,4 +183,20 @@ THREAT = {
     "l2_native": "all voxels together by at most {size} (the root of the sum of the squares)",
     "l2_raw": "all voxels together by at most {size} units of the stored intensity (the root of the sum of the "
     "squares)",
+}
+
+ABOUT = {
+    "quoted": "'{name}'",
+    "on": "{systems} on {data}",
+    "kind_run": "The system '{system}' is a network that voxward trained. It is called after its folder.",
+    "kind_ensemble": "The system '{system}' is an ensemble: the mean of several networks.",
+    "kind_cascade": "The system '{system}' is a cascade: a first network finds the place, and a second one "
+    "outlines there.",
+    "kind_nnunet": "The system '{system}' is a network of nnU-Net.",
+    "kind_bundle": "The system '{system}' is a bundle of MONAI.",
+    "kind_blackbox": "The system '{system}' is a program whose inside is not known here.",
+    "kind_unknown": "The system is called '{system}'.",
+    "trained": "The folder of that name among those of this page was trained with the recipe {recipe} on {dataset}.",
+    "unseen": "None of these scans was used to train it.",
+    "seen_unknown": "It is not known whether '{system}' was trained on any of these scans.",
 }

@@ -42,7 +42,8 @@ VISIBILITY: Mapping[str, str] = {
     "noise_name": "Random signs of the same eps",
     "rule": "Nobody was asked whether these changes can be seen, and the figures alone cannot tell: look at the scans "
     "in the viewer.",
-    "more_systems": "The table has {count} more systems.",
+    "more_systems_one": "The table has 1 more system.",
+    "more_systems_many": "The table has {n} more systems.",
     # What is missing.
     "no_figures": "There are no such figures of {system}: {why}.",
     "no_attack": "No attack on {system} has finished, so there is no change to look at.",
