@@ -98,8 +98,8 @@ def _lacking(units: Sequence[Unit]) -> Iterator[str]:
     trials = defaultdict[tuple[str, ...], list[str]](list)
     for trial, ids in cases.items():
         trials[tuple(ids)].append(trial)
-    for ids, names in trials.items():
-        yield f"{', '.join(names)} on {counted(len(ids), 'case')} ({few(ids)})"
+    for lacked, names in trials.items():
+        yield f"{', '.join(names)} on {counted(len(lacked), 'case')} ({few(lacked)})"
 
 
 def _units(
