@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Never
 
 from voxward.core.choices import Look
 from voxward.core.errors import UserError
@@ -19,7 +18,6 @@ def write_report(
     figures: Path | str | None = None,
     look: Look = Look(),
     overwrite: bool = False,
-    **others: Never,
 ) -> Path:
     """Write one HTML page on what was measured: a verdict in plain words, tables, curves, scans and their trust.
 
@@ -33,27 +31,21 @@ def write_report(
             reads; None: no card.
         figures: A folder for every chart and panel of the page as SVG and PDF, in the size of a paper's columns; None:
             none.
-        look: The title, which volumes are inside the page, and where the dataset lies if it was moved.
+        look: The title, which volumes are inside the page, and where the dataset lies if it was moved, as
+            `voxward.Look(title=..., embed=..., data=...)`.
         overwrite: Replace a file that voxward did not write, or that was edited since.
-        others: Nothing else is taken; what is meant for `look` is told so.
 
     Returns:
         The HTML file.
 
     Raises:
-        TypeError: There is an argument of another name.
-        UserError: A folder does not exist, `look` is no `Look` or names no dataset, `out` is no HTML file, `card` is no Markdown file or about no attack, there
-            is nothing to draw, or a file must not be replaced.
+        UserError: A folder does not exist, `look` is no `Look` or names no dataset, `out` is no HTML file, `card` is no
+            Markdown file or about no attack, there is nothing to draw, or a file must not be replaced.
 
     Example:
         >>> import voxward
         >>> page = voxward.write_report("run/attack", out="report.html")  # doctest: +SKIP
     """
-    if others:
-        raise TypeError(
-            f"write_report takes no argument {', '.join(others)}; the look of the page is given as "
-            "look=voxward.Look(title=..., embed=..., data=...)"
-        )
     given = [folders] if isinstance(folders, str | Path) else list(folders)
     if not given:
         raise UserError("folders must name at least one folder that voxward attack, train, harden, search or cv wrote")

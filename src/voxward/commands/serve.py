@@ -39,7 +39,8 @@ def serve(
         `wait()` waits for Ctrl-C.
 
     Raises:
-        UserError: The path is no report and no folder that holds one, the port is taken, or other machines could ask without a token.
+        UserError: The path is no report and no folder that holds one, the port is taken, or other machines could ask
+            without a token.
 
     Example:
         >>> with voxward.serve("run/attack") as serving:  # doctest: +SKIP
@@ -50,7 +51,7 @@ def serve(
     if not served.has_page:
         raise UserError(
             f"{path} has no {served.page}, so that there is no page to open. `voxward report {path} --out "
-            f"{Path(path) / served.page}` writes one; a page of another name is given itself, as in voxward serve my.html"
+            f"{Path(path) / served.page}` writes one; a page of another name is given itself: voxward serve my.html"
         )
     serving = Serving(served, access, port)
     if open_browser:
