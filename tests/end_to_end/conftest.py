@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from voxward.commands.train import train
 from voxward.core.choices import Fold
 from voxward.phantoms.write import write_phantoms
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items):
+    """Leave these tests out of the coverage: tracing doubles their time, and each line has a test of its own to cover.
+
+    What their fixtures run is counted.
+    """
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.no_cover)
+
 
 # The smallest honest training: flat networks on small patches, in float32 so that it is the same on every machine.
 TINY = (

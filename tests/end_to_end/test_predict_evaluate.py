@@ -122,7 +122,7 @@ def test_a_resumed_prediction_mixes_no_two_systems(phantoms, trained, tmp_path, 
         with pytest.raises(ValueError, match="not a file that voxward wrote"):
             predict(tmp_path / "run", source, out=tmp_path / "out", resume=True)
         return
-    with pytest.warns(UserWarning, match="1 predictions .* were not made by this system"):
+    with pytest.warns(UserWarning, match="1 prediction .* were not made by this system"):
         predict(tmp_path / "run", source, out=tmp_path / "out", resume=True, overrides=last)
     assert written.stat().st_mtime_ns > before
     (honest,) = predict(tmp_path / "run", source, out=tmp_path / "honest", overrides=last)
@@ -197,7 +197,7 @@ class TestCommandLine:
         assert main(["predict", str(trained), image, "--out", str(tmp_path / "p")]) == 0
         assert main(["evaluate", str(trained), "--out", str(tmp_path / "e"), "--policy", "one"]) == 0
         printed = capsys.readouterr().out
-        assert "1 predictions" in printed
+        assert "1 prediction" in printed
         assert "mean" in printed
         assert "organ a" in printed
 
