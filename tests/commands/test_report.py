@@ -6,6 +6,7 @@ import inspect
 import os
 import warnings
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -185,6 +186,19 @@ def test_a_wrong_look_is_told_how_it_is_given(folder: Path, tmp_path: Path, wron
 
 
 # At the end of other commands.
+
+
+@pytest.mark.parametrize("options", [[], ["--no-report"]])
+def test_a_demo_names_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    (tmp_path / "report.html").write_text("a page of this call, or with --no-report of an earlier one")
+    monkeypatch.setattr("voxward.commands.demo.demo", lambda **_: Mock())
+    monkeypatch.setattr("voxward.report.metrics.metrics_table", lambda _: Mock())
+    monkeypatch.setattr("voxward.cli.robustness.show", lambda *_, **__: 0)
+    assert main(["demo", "--out", str(tmp_path), *options]) == 0
+    printed = capsys.readouterr().out
+    assert (f"page:    {tmp_path / 'report.html'}" in printed) == (not options)
 
 
 @pytest.mark.usefixtures("quick")
