@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from tests.report.folders import attack_folder, write_json
 from tests.robustness.books import book, clean, record
 from voxward.core.document import with_format
+from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.structure import to_data
 from voxward.core.wording import eps_text
 from voxward.report.html.page import render
 from voxward.report.sources import read_sources
 from voxward.robustness.record import Record
+from voxward.robustness.store import RecordStore
 
 PROTOCOL = {
     "name": "two", "threat": {"eps": [0.1, 0.2]}, "attacks": ["apgd-ce", "apgd-dice"],
@@ -104,3 +108,10 @@ def test_a_damaged_result_says_what_to_do(tmp_path: Path) -> None:
     folder = interrupted(tmp_path, [clean("a")])
     (folder / "records" / "model" / "00000.json").write_text("{")
     assert read_sources([folder]).problems[0].endswith("delete that file and give the same command again.")
+
+
+def test_an_attack_that_meets_a_damaged_result_says_what_to_do(tmp_path: Path) -> None:
+    folder = interrupted(tmp_path, [clean("a")])
+    (folder / "records" / "model" / "00000.json").write_text("{")
+    with pytest.raises(UserError, match=r"00000\.json .*delete it and give the same command again"):
+        RecordStore(folder).read_all()
