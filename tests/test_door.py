@@ -76,6 +76,14 @@ def test_an_interrupt_is_no_error(fails, capsys, stop):
     assert capsys.readouterr().err.startswith("interrupted: ")
 
 
+@pytest.mark.parametrize("command", ["attack", "cv", "demo"])
+@pytest.mark.parametrize("stop", [Interrupted("--resume continues it"), KeyboardInterrupt()])
+def test_an_interrupt_says_where_the_same_command_goes_on(monkeypatch, capsys, command, stop):
+    monkeypatch.setitem(COMMANDS, command, _raises(stop))
+    assert main([command]) == 130
+    assert capsys.readouterr().err == ("interrupted: what was finished is kept; give the same command again to go on\n")
+
+
 def test_the_version_is_printed_quickly():
     code = "import sys; from voxward.cli import main\ntry: main(['--version'])\nfinally: print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

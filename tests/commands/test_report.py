@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 
@@ -102,6 +103,44 @@ def test_a_folder_that_may_not_be_written_to(folder: Path, tmp_path: Path, capsy
         pytest.skip("this user may write everywhere")
     assert main(["report", str(folder), "--out", str(locked / "page.html")]) == 2
     assert "Permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_folder_in_which_no_file_can_be_made_is_named(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path / ".voxward-hidden"))
+
+    monkeypatch.setattr(write.Outputs, "text", full)
+    with pytest.raises(
+        UserError, match=r"cannot be written to \(No space left on device\): choose another --out"
+    ) as got:
+        voxward.write_report(folder, out=tmp_path / "new" / "page.html")
+    assert "hidden" not in str(got.value)
+    monkeypatch.setattr(write.tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(write, "render", lambda *_: pytest.fail("refused only after the page was drawn"))
+    with pytest.raises(UserError, match=r"new cannot be written to .*: choose another --out"):
+        voxward.write_report(folder, out=tmp_path / "new" / "page.html")
+
+
+@pytest.mark.parametrize("name", ["gone", "empty"])
+def test_a_moved_dataset_that_is_none_is_refused_before_anything_is_written(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    out, data = tmp_path / "page.html", tmp_path / name
+    assert main(["report", str(folder), "--out", str(out), "--data", str(data)]) == 2
+    assert f"{data} is no dataset that can be read" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(UserError, match="is no dataset that can be read"):
+        voxward.write_report(folder, out=out, look=voxward.Look(data=data))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("wrong", ["Hippo", None])
+def test_a_wrong_look_is_told_how_it_is_given(folder: Path, tmp_path: Path, wrong: object) -> None:
+    unchecked = inspect.unwrap(voxward.write_report)  # as users call it, without the tests' check of types
+    with pytest.raises(UserError, match=r"voxward\.Look\(title=\.\.\., embed=\.\.\., data=\.\.\.\)"):
+        unchecked(folder, out=tmp_path / "page.html", look=wrong)
+    assert not (tmp_path / "page.html").exists()
 
 
 # At the end of other commands.

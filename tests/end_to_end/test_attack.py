@@ -308,6 +308,9 @@ def test_requirements_are_judged_and_gate(attacked, skilled, phantoms, capsys):
     assert show(trusted) == 3
     printed = capsys.readouterr().out.replace("\n", " ")
     assert "NOT MET: robust_dice@16/255 >= 0.999" in printed
+    assert "figures and the page report.html: " in printed
+    assert show(trusted, report=False) == 3
+    assert "report.html" not in capsys.readouterr().out  # that which lies there is of an earlier call
     assert show(replace(trusted, verdicts=trusted.verdicts[:1])) == 0
     failed = Finding("noise control", False, "noise moves the Dice")
     assert show(replace(result, findings=(failed,))) == 1  # such figures say nothing about a requirement

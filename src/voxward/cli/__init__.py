@@ -22,6 +22,9 @@ from voxward.core.invocation import typed
 # Errors that the user, or the machine, can mend: one line says what is wrong. Every other error is a bug of voxward.
 _MENDABLE = (UserError, OSError, MissingPackageError, FloatingPointError, MemoryError)
 
+_GOES_ON = ("attack", "benchmark", "cv", "demo")
+"""The commands that go on by themselves where an earlier call was stopped; others need `--resume`, or begin again."""
+
 _EXIT_CODES = """\
 exit codes:
   0    all went well
@@ -191,7 +194,12 @@ def _run(arguments: Arguments) -> int:
     try:
         return COMMANDS[arguments.command].run(arguments)
     except (Interrupted, KeyboardInterrupt) as stop:
-        errors.print(f"[yellow]interrupted:[/yellow] {escape(str(stop) or 'what was finished is kept')}")
+        text = "what was finished is kept"
+        if arguments.command in _GOES_ON:  # also where a training inside it stopped, which speaks of its own --resume
+            text += "; give the same command again to go on"
+        elif str(stop):
+            text = str(stop)
+        errors.print(f"[yellow]interrupted:[/yellow] {escape(text)}", soft_wrap=True)
         return 130
 
 

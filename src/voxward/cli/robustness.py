@@ -84,7 +84,7 @@ def attack(arguments: Arguments) -> int:
     with ShowProgress(errors) as progress:
         output = output_of(values, progress)
         result, failed = outcome(lambda: attack(**values, out=output))
-    code = 0 if result is None else show(result)
+    code = 0 if result is None else show(result, output.report)
     return told(failed) or code
 
 
@@ -118,11 +118,12 @@ def _list() -> int:
     return 0
 
 
-def show(result: AttackReport) -> int:
+def show(result: AttackReport, report: bool = True) -> int:
     """Print the tables of an attack.
 
     Args:
         result: The tables and verdicts of the attack.
+        report: Whether this call wrote a page, too; one that lies there may be older.
 
     Returns:
         The exit code: 1 where a check failed, so that no figure is to be trusted; 3 where a requirement is not met;
@@ -140,7 +141,7 @@ def show(result: AttackReport) -> int:
         over = f", and {counted(verdict.failed, 'case')} failed" if verdict.failed else ""
         text = f"{word}: {escape(verdict.requirement)}: it {value} for {escape(verdict.system)}{over}"
         console.print(text, soft_wrap=True)
-    page = (result.out / "report.html").is_file()
+    page = report and (result.out / "report.html").is_file()
     written = "records, tables, figures and the page report.html" if page else "records, tables and figures"
     console.print(f"{written}: {escape(str(result.out))}", soft_wrap=True)
     if not result.trustworthy:
@@ -171,5 +172,8 @@ def demo(arguments: Arguments) -> int:
         result = demo(**values, out=output)
     console.print(metrics_table(result.evaluation).terminal())
     console.print(f"picture: {escape(str(result.picture))}\nrun:     {escape(str(result.run))}")
-    show(result.robustness)
+    show(result.robustness, report=False)
+    page = output.root / "report.html"
+    if output.report and page.is_file():
+        console.print(f"page:    {escape(str(page))}", soft_wrap=True)
     return 0

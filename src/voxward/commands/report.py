@@ -31,15 +31,16 @@ def write_report(
             reads; None: no card.
         figures: A folder for every chart and panel of the page as SVG and PDF, in the size of a paper's columns; None:
             none.
-        look: The title, which volumes are inside the page, and where the dataset lies if it was moved.
+        look: The title, which volumes are inside the page, and where the dataset lies if it was moved, as
+            `voxward.Look(title=..., embed=..., data=...)`.
         overwrite: Replace a file that voxward did not write, or that was edited since.
 
     Returns:
         The HTML file.
 
     Raises:
-        UserError: A folder does not exist, `out` is no HTML file, `card` is no Markdown file or about no attack, there
-            is nothing to draw, or a file must not be replaced.
+        UserError: A folder does not exist, `look` is no `Look` or names no dataset, `out` is no HTML file, `card` is no
+            Markdown file or about no attack, there is nothing to draw, or a file must not be replaced.
 
     Example:
         >>> import voxward
@@ -48,6 +49,8 @@ def write_report(
     given = [folders] if isinstance(folders, str | Path) else list(folders)
     if not given:
         raise UserError("folders must name at least one folder that voxward attack, train, harden, search or cv wrote")
+    if not isinstance(look, Look):
+        raise UserError(f"look must be a voxward.Look(title=..., embed=..., data=...), got {look!r}")
     target = Path(out)
     if target.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"out must be a file that ends with .html, got {out}")

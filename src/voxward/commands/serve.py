@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 import webbrowser
 from pathlib import Path
 
+from voxward.core.errors import UserError
 from voxward.report.serving.access import LOOPBACK, Access
 from voxward.report.serving.files import Served
 from voxward.report.serving.server import Serving
@@ -39,7 +39,8 @@ def serve(
         `wait()` waits for Ctrl-C.
 
     Raises:
-        UserError: The path is no report and no folder, the port is taken, or other machines could ask without a token.
+        UserError: The path is no report and no folder that holds one, the port is taken, or other machines could ask
+            without a token.
 
     Example:
         >>> with voxward.serve("run/attack") as serving:  # doctest: +SKIP
@@ -48,9 +49,9 @@ def serve(
     """
     served, access = Served.of(path), Access.of(host, token)
     if not served.has_page:
-        warnings.warn(
-            f"{served.root} has no {served.page}, so that there is no page to open: voxward report FOLDER writes one",
-            stacklevel=2,
+        raise UserError(
+            f"{path} has no {served.page}, so that there is no page to open. `voxward report {path} --out "
+            f"{Path(path) / served.page}` writes one; a page of another name is given itself: voxward serve my.html"
         )
     serving = Serving(served, access, port)
     if open_browser:

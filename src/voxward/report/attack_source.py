@@ -14,7 +14,8 @@ from voxward.core.structure import from_data
 from voxward.core.wording import counted
 from voxward.report.benchmark import of_files
 from voxward.report.source_files import attempt, few, read_mapping, read_mapping_if_there, sentence
-from voxward.robustness.description import PROTOCOL
+from voxward.report.unfinished import Planned, planned, unfinished_text
+from voxward.robustness.description import PROTOCOL, SystemFiles, read_cases
 from voxward.robustness.eps import eps_texts
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.record import CLEAN, Record
@@ -47,6 +48,7 @@ class AttackSource:
         name: What the page calls it; empty: the name of the folder.
         skipped: The trials that mean nothing on a case, each with the reason.
         checked: Whether the folder says which scans a system was trained on; it does once the attack has ended.
+        plan: All units of work, as the protocol asks for them; None where the folder does not say enough.
     """
 
     folder: Path
@@ -66,6 +68,7 @@ class AttackSource:
     name: str = ""
     skipped: tuple[Skipped, ...] = ()
     checked: bool = False
+    plan: Planned | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -135,9 +138,44 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
         dataset=Path(str(described.get("dataset", ""))).name, seen=_ids(checked, "seen"),
         left_out=_ids(checked, "left_out"), checked=bool(checked),
     )  # fmt: skip
+    source = replace(source, plan=_plan(source, settings, description))
+    problems += map(sentence, _not_kept(source, description))
     missing = list(map(sentence, _missing(source)))
     problems += missing
     return _unjudged(source) if missing else source
+
+
+def _plan(source: AttackSource, settings: Mapping[str, Any], description: Mapping[str, Any]) -> Planned | None:
+    """All units of work, where the folder says which attacks and controls there are, and what the systems segment."""
+    protocol, systems = source.protocol, _segmented(source.folder)
+    told = any({"attacks", "controls"} <= _entries(one) for one in (settings, description))
+    if protocol is None or not systems or not told:
+        return None
+    failed = {failure.case for failure in source.failed}
+    cases = [id for id in source.case_ids if id not in failed]
+    return planned(protocol, systems, cases, source.records, source.skipped)
+
+
+def _entries(data: Mapping[str, Any]) -> set[str]:
+    """The names of the entries of a protocol that a file spells out."""
+    found = data.get("protocol")
+    return {*found} if isinstance(found, Mapping) else set()
+
+
+def _segmented(folder: Path) -> Mapping[str, SystemFiles]:
+    described = attempt(partial(read_cases, folder), [])
+    return {} if described is None else described.systems
+
+
+def _not_kept(source: AttackSource, description: Mapping[str, Any]) -> Iterator[str]:
+    """Say which volumes are gone that the protocol keeps."""
+    protocol, volumes = source.protocol, source.folder / "volumes"
+    said = "keep" in _entries(description) and protocol is not None and protocol.keep in ("worst", "all")
+    if said and protocol is not None and not volumes.is_dir() and any(one.kind == "attack" for one in source.records):
+        yield (
+            f"{volumes} is missing, although the attack keeps attacked images (keep: {protocol.keep}): they cannot be "
+            "shown. Put the folder back, or attack again into a new folder"
+        )
 
 
 def _unjudged(source: AttackSource) -> AttackSource:
@@ -223,10 +261,19 @@ def _list(value: Any, path: Path) -> list[Any]:
 
 def _records(folder: Path, problems: list[str]) -> tuple[Record, ...]:
     """All records that can be read. Folders hold thousands of files, so that one sentence stands for all faults."""
+    if not (folder / "records").is_dir():
+        problems.append(
+            f"{folder} has no folder of results (records): no unit of work is finished yet, or the folder was moved or "
+            "deleted."
+        )
+        return ()
     records, faults = RecordStore(folder).read_each()
     if faults:
+        one = len(faults) == 1
         lead = f"{counted(len(faults), 'file')} of results in {folder} cannot be read, and no figure is over what "
-        problems.append(sentence(f"{lead}they hold: {'; '.join(faults[:2])}" + ("; ..." if len(faults) > 2 else "")))
+        held = f"{'it holds' if one else 'they hold'}: {'; '.join(faults[:2])}" + ("; ..." if len(faults) > 2 else "")
+        mend = f"Where {'it is' if one else 'they are'} damaged, delete {'that file' if one else 'those files'} and "
+        problems.append(f"{sentence(lead + held)} {mend}give the same command again.")
     return records
 
 
@@ -247,7 +294,9 @@ def _missing(source: AttackSource) -> Iterator[str]:
     folder, records = source.folder, source.records
     measured = {record.case for record in records}
     if not records:
-        yield f"{folder} has no finished unit of work yet: there is nothing to report on. Run the command again"
+        units = "" if source.plan is None else f" (of {source.plan.total})"
+        again = "there is nothing to report on. Give the same command again"
+        yield f"{folder} has no finished unit of work yet{units}: {again}"
         return
     absent = [id for id in source.case_ids if id not in measured | {failure.case for failure in source.failed}]
     if absent:
@@ -258,6 +307,9 @@ def _missing(source: AttackSource) -> Iterator[str]:
         yield f"{folder} has results of systems that its settings do not name: {few(unknown)}"
     if lacking := [name for name in source.systems if name not in source.models]:
         yield f"{folder} has no results of {few(lacking)}, which were to be attacked, too"
+    if source.plan is not None:
+        yield from filter(None, [unfinished_text(folder, source.plan)])
+        return
     yield from _not_run(source)
     gaps = list(_gaps(source))
     if gaps:

@@ -40,7 +40,8 @@ class ShowProgress:
     Example:
         >>> import voxward
         >>> with voxward.ShowProgress() as progress:  # doctest: +SKIP
-        ...     voxward.attack("run", "Task04_Hippocampus", progress=progress)
+        ...     out = voxward.Output("checked", progress=progress)
+        ...     voxward.attack("run", "Task04_Hippocampus", out=out)
         >>> voxward.predict("run", ["scan.nii.gz"], out="masks", progress=voxward.ShowProgress())  # doctest: +SKIP
     """
 

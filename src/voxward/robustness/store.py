@@ -70,7 +70,7 @@ class RecordStore:
     def of_case(self, model: str, case: str) -> tuple[Record, ...]:
         """Return the records of one case of a model that are there already."""
         files = (self.folder / "records" / safe_name(model)).glob(f"*/{glob.escape(safe_name(case))}/*.json")
-        return tuple(record for path in sorted(files) if not path.name.startswith(".") for record in _read(path))
+        return tuple(record for path in sorted(files) if not path.name.startswith(".") for record in _sound(path))
 
     def read_all(self) -> tuple[Record, ...]:
         """Return all records, ordered by model, attack, case, eps and seed.
@@ -78,7 +78,7 @@ class RecordStore:
         Raises:
             UserError: A file is damaged; the message names it.
         """
-        return _ordered([record for path in self._files() for record in _read(path)])
+        return _ordered([record for path in self._files() for record in _sound(path)])
 
     def read_each(self) -> tuple[tuple[Record, ...], tuple[str, ...]]:
         """Return all records that can be read, in the order of `read_all`, and a sentence for each damaged file."""
@@ -153,6 +153,13 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _ordered(records: Sequence[Record]) -> tuple[Record, ...]:
     return tuple(sorted(records, key=lambda r: (r.model, r.attack, r.case, r.eps, r.seed)))
+
+
+def _sound(path: Path) -> list[Record]:
+    try:
+        return _read(path)
+    except UserError as error:
+        raise UserError(f"{error}. If the file is damaged, delete it and give the same command again") from error
 
 
 def _read(path: Path) -> list[Record]:

@@ -438,8 +438,8 @@ def test_paths_that_are_no_report(folder, tmp_path):
     ]:
         with pytest.raises(UserError, match=message):
             voxward.serve(path)
-    with pytest.warns(UserWarning, match="no page to open"), voxward.serve(folder / "volumes") as serving:
-        assert asked(serving, "/")[0] == 404
+    with pytest.raises(UserError, match=r"volumes has no report\.html.*`voxward report .*volumes --out "):
+        voxward.serve(folder / "volumes")
 
 
 def test_a_port_that_is_taken(folder):

@@ -87,9 +87,15 @@ def _share(records: Sequence[Record], eps: float) -> tuple[str | None, str | Non
     return share, f"{eps * widths.pop():.3g}" if known else None
 
 
-def chooser_text(attacks: Sequence[str]) -> str:
-    """Return "one attack (pgd)" or "the strongest of 9 attacks"."""
-    return count("verdict", "chooser", len(attacks), names=", ".join(attacks))
+def chooser_text(attacks: Sequence[str], planned: int = 0) -> str:
+    """Return "one attack (pgd)" or "the strongest of 9 attacks", and how many were planned where that is more.
+
+    Args:
+        attacks: The attacks that there are results of.
+        planned: The number of attacks that were to be run; 0 where that is not known.
+    """
+    chooser = count("verdict", "chooser", len(attacks), names=", ".join(attacks))
+    return say("verdict", "chooser_planned", chooser=chooser, n=planned) if planned > len(attacks) else chooser
 
 
 def measured_lines(source: AttackSource) -> tuple[str, ...]:

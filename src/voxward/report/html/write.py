@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from voxward.core.choices import Look, Output
 from voxward.core.errors import CasesFailed, UserError
 from voxward.core.outputs import Outputs
+from voxward.data.formats import open_dataset
 from voxward.report.card import card_text, refuse_card
 from voxward.report.html.page import Setting, render
 from voxward.report.html.paper import figures_outputs, paper
@@ -43,13 +45,16 @@ def write_page(
         The HTML file.
 
     Raises:
-        UserError: A folder does not exist, a file must not be replaced, or there is nothing to write a card about or to
-            draw.
+        UserError: A folder does not exist or cannot be written to, a file must not be replaced, the dataset is none, or
+            there is nothing to write a card about or to draw.
     """
     outputs = Outputs(out.parent, KIND, overwrite)
     outputs.check([out.name])
     if card is not None:
         Outputs(card.parent, CARD_KIND, overwrite).check([card.name])
+    _refuse_unwritable(out.parent)
+    if look.data is not None:
+        _refuse_data(Path(look.data))
     sources = read_sources(folders)
     if card is not None:
         refuse_card(sources)
@@ -58,12 +63,37 @@ def write_page(
         figures_outputs(figures, overwrite).check(drawn.files)
     text = render(sources, Setting(look, out.with_name(f"{out.stem}-files"), overwrite))
     # The name of a file may hold bytes that are no text.
-    outputs.text(out.name, text.encode("utf-8", "replace").decode("utf-8"))
+    with _naming(out.parent):
+        outputs.text(out.name, text.encode("utf-8", "replace").decode("utf-8"))
     if card is not None:
         Outputs(card.parent, CARD_KIND, overwrite).text(card.name, card_text(sources))
     if drawn is not None and figures is not None:
         drawn.write(figures_outputs(figures, overwrite))
     return out
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Name the folder of the page in an error of the disk, and not a file that a reader has never heard of."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from error
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Refuse a folder in which no file can be made, before the page is drawn; nothing stays of the try."""
+    there = next(each for each in (folder, *folder.parents, Path()) if each.is_dir())
+    with _naming(folder), tempfile.TemporaryFile(dir=there):
+        pass
+
+
+def _refuse_data(data: Path) -> None:
+    """Refuse a folder that is said to be the moved dataset and is none."""
+    try:
+        open_dataset(data)
+    except (UserError, OSError) as error:
+        raise UserError(f"--data {data} is no dataset that can be read: {error}") from error
 
 
 def check_page(output: Output) -> None:

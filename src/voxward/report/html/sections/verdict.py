@@ -156,17 +156,27 @@ def _faults(source: AttackSource, model: str) -> tuple[Fault, ...]:
 
 
 def _tiles(one: Measured) -> tuple[Tile, ...]:
-    tiles = [Tile(number_text(one.clean.mean), say("verdict", "tile_clean"))]
-    for last in one.sizes[-1:]:
-        change, noise = last.attack, last.noise.get(NOISE)
-        size = share_text(one.view.records, last.eps)
-        tiles.append(Tile(number_text(change.dice.mean), say("verdict", "tile_attack", size=size)))
-        if noise is not None:
-            tiles.append(Tile(number_text(noise.dice.mean), say("verdict", "tile_noise", size=last.text)))
-        lost = say("verdict", "tile_of", k=len(change.broken), n=len(change.cases))
-        label = say("verdict", "tile_lost", size=last.text, limit=number_text(change.limit))
-        tiles.append(Tile(lost, label))
-    return tuple(tiles)
+    last = one.sizes[-1] if one.sizes else None
+    changes = [] if last is None else [last.attack, *(last.noise[name] for name in (NOISE,) if name in last.noise)]
+    # Figures that stand side by side are taken for figures of the same scans.
+    alike = all(len(change.cases) == one.clean.n for change in changes)
+
+    def tile(value: str, label: str, n: int) -> Tile:
+        over = label if alike else say("verdict", "tile_over", label=label, scans=count("verdict", "scans", n))
+        return Tile(value, over)
+
+    tiles = [tile(number_text(one.clean.mean), say("verdict", "tile_clean"), one.clean.n)]
+    if last is None:
+        return tuple(tiles)
+    size, attack = share_text(one.view.records, last.eps), last.attack
+    labels = (say("verdict", "tile_attack", size=size), say("verdict", "tile_noise", size=last.text))
+    tiles += [
+        tile(number_text(change.dice.mean), label, len(change.cases))
+        for change, label in zip(changes, labels, strict=False)
+    ]
+    lost = say("verdict", "tile_of", k=len(attack.broken), n=len(attack.cases))
+    label = say("verdict", "tile_lost", size=last.text, limit=number_text(attack.limit))
+    return (*tiles, Tile(lost, label))
 
 
 def _sentences(source: AttackSource, one: Measured) -> tuple[str, ...]:
@@ -176,19 +186,25 @@ def _sentences(source: AttackSource, one: Measured) -> tuple[str, ...]:
     if not one.sizes:
         return first, say("verdict", "no_attack")
     last = one.sizes[-1]
-    return f"{first} {_attacked(one, last)}", noise_text(one.sizes, _limits(source))
+    return f"{first} {_attacked(source, one, last)}", noise_text(one.sizes, _limits(source))
 
 
-def _attacked(one: Measured, last: AtSize) -> str:
+def _attacked(source: AttackSource, one: Measured, last: AtSize) -> str:
     change, dice = last.attack, last.attack.dice
     clean = number_text(change.clean)
     fell = number_text(dice.mean) != clean
     fewer = count("verdict", "fewer", dice.n, size=last.text, clean=clean) if dice.n < one.clean.n else ""
     sentence = say(
         "verdict", "attacked" if fell else "unharmed", change=change_text(one.view.records, last.eps),
-        chooser=chooser_text(one.attacks), dice=number_text(dice.mean), interval=_interval(change),
+        chooser=chooser_text(one.attacks, _planned_attacks(source, one)), dice=number_text(dice.mean),
+        interval=_interval(change),
     )  # fmt: skip
     return " ".join(filter(None, (fewer, sentence, _lost(change))))
+
+
+def _planned_attacks(source: AttackSource, one: Measured) -> int:
+    """How many attacks were to be run on a system; 0 where that is not known."""
+    return 0 if source.plan is None else source.plan.attacks.get(one.model, 0)
 
 
 def _interval(change: Change) -> str:
@@ -213,6 +229,8 @@ def _cautions(source: AttackSource, one: Measured) -> tuple[str, ...]:
     rows = [record for record in one.view.records if record.kind == "attack"]
     falling = still_falling(rows, _limits(source))
     found = [say("verdict", "falling", k=len(falling), n=len(one.attacks))] if falling else []
+    if source.plan is not None and source.plan.lacking:
+        found.insert(0, say("verdict", "not_ended", finished=source.plan.finished, total=source.plan.total))
     return (*found, *([count("verdict", "few", one.clean.n)] if one.clean.n < FEW else []))
 
 
@@ -223,24 +241,24 @@ def _table(one: Measured) -> Table:
     headings = [say("verdict", f"column_{name}", limit=listed(sorted(limits))) for name in names]
     columns = (Column(headings[0], "left"), *map(Column, headings[1:]))
     clean = (say("verdict", "unchanged"), interval_text(one.clean, 3), "", *("" for _ in noises))
-    rows = [Row(clean), *(Row(_row(size, noises)) for size in one.sizes)]
+    rows = [Row(clean), *(Row(_row(size, noises, one.clean.n)) for size in one.sizes)]
     return Table(columns, tuple(rows))
 
 
-def _row(size: AtSize, noises: Sequence[str]) -> tuple[str, ...]:
+def _row(size: AtSize, noises: Sequence[str], clean: int) -> tuple[str, ...]:
     attack = size.attack
     found = [size.noise.get(name) for name in noises]
     return (
-        size.text, interval_text(attack.dice, 3), say("verdict", "tile_of", k=len(attack.broken), n=len(attack.cases)),
-        *(UNDEFINED if change is None else _noisy(change, attack) for change in found),
+        size.text, _over(interval_text(attack.dice, 3), attack, clean),
+        say("verdict", "tile_of", k=len(attack.broken), n=len(attack.cases)),
+        *(UNDEFINED if change is None else _over(number_text(change.dice.mean), change, clean) for change in found),
     )  # fmt: skip
 
 
-def _noisy(change: Change, attack: Change) -> str:
-    """The mean Dice under noise, and over how many scans it is where it is not over all that were attacked."""
+def _over(value: str, change: Change, clean: int) -> str:
+    """A figure, and over how many scans it is where that is not over all that were measured without a change."""
     n = len(change.cases)
-    over = f" ({count('verdict', 'scans', n)})" if n < len(attack.cases) else ""
-    return f"{number_text(change.dice.mean)}{over}"
+    return say("verdict", "cell_over", value=value, scans=count("verdict", "scans", n)) if n < clean else value
 
 
 def _scans(change: Change) -> str:

@@ -37,6 +37,9 @@ VERDICT = {
     "classes_more_many": "{n} more classes",
     "attacked": "Changes of {change}, chosen by {chooser}, lower that to {dice}{interval}.",
     "unharmed": "Changes of {change}, chosen by {chooser}, leave it at {dice}{interval}.",
+    "chooser_planned": "{chooser} of the {n} that were planned",
+    "not_ended": "This attack has not ended: {finished} of {total} units of work are finished. What is missing may "
+    "do more harm.",
     "chooser_one": "one attack ({names})",
     "chooser_many": "the strongest of {n} attacks",
     "interval": " (95 % interval {low} to {high})",
@@ -102,6 +105,8 @@ VERDICT = {
     "tile_noise": "random noise, {size}",
     "tile_lost": "scans that break (Dice below {limit}), {size}",
     "tile_of": "{k} of {n}",
+    "tile_over": "{label}, over {scans}",
+    "cell_over": "{value} ({scans})",
     "column_size": "Largest change",
     "column_dice": "Mean Dice under attack [95 % interval]",
     "column_lost": "Scans that break (Dice below {limit})",
