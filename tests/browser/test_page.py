@@ -324,7 +324,8 @@ def test_a_folder_without_a_finished_unit_has_a_page(written, page, accessible):
     empty = written.root / "empty"
     (empty / "records").mkdir(parents=True)
     write_json(empty / "settings.json", json.loads((written.attack / "settings.json").read_text(encoding="utf-8")))
-    path = voxward.write_report([empty], out=written.root / "empty.html")
+    with pytest.warns(UserWarning, match="no finished unit"):
+        path = voxward.write_report([empty], out=written.root / "empty.html")
     page.goto(path.as_uri())
     assert "no finished unit" in page.locator("main").inner_text()
     accessible(page)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 import voxward
-from tests.report.folders import attack_folder, run_folder
+from tests.report.folders import attack_folder, run_folder, write_json
 from tests.report.html.markup import parsed
 from tests.robustness.books import book
 from voxward.cli import main
+from voxward.core.document import with_format
 from voxward.core.errors import CasesFailed, Failure, UserError
 from voxward.report.html import write
 from voxward.report.html.strings import STRINGS
@@ -50,6 +53,45 @@ def test_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     error = capsys.readouterr().err
     assert "gone is no folder" in error
     assert "Traceback" not in error
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.filterwarnings("default")
+def test_what_is_missing_reaches_the_terminal(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    empty = [tmp_path / f"empty-{n}" for n in range(7)]
+    for one in empty:
+        one.mkdir()
+    out = tmp_path / "page.html"
+    words = ["report", "--out", str(out), *map(str, empty)]
+    assert main(words) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == f"warning: {empty[0]} is empty: there is nothing to report on."
+    assert len(told) == 6
+    assert told[5].startswith("warning: 2 more on the page")
+    assert out.is_file()
+    assert main([*words, str(folder)]) == 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_python_is_warned_of_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.warns(UserWarning, match="empty is empty") as told:
+        voxward.write_report(tmp_path / "empty", out=tmp_path / "page.html")
+    assert len(told) == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_dataset_that_is_gone_is_said(folder: Path, tmp_path: Path) -> None:
+    files = {"images": [str(tmp_path / "a.nii.gz")], "label": str(tmp_path / "label.nii.gz"), "order": None}
+    write_json(folder / "cases.json", with_format({"dataset": "", "cases": {"a": files}, "systems": {}}))
+    with pytest.warns(UserWarning, match=r"files of 1 of 1 cases .*a\.nii\.gz.*with --data"):
+        voxward.write_report(folder, out=tmp_path / "page.html")
+    for name in ("a", "label"):
+        (tmp_path / f"{name}.nii.gz").touch()
+    voxward.write_report(folder, out=tmp_path / "page.html")
 
 
 @pytest.mark.usefixtures("quick")
@@ -144,6 +186,19 @@ def test_a_wrong_look_is_told_how_it_is_given(folder: Path, tmp_path: Path, wron
 
 
 # At the end of other commands.
+
+
+@pytest.mark.parametrize("options", [[], ["--no-report"]])
+def test_a_demo_names_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    (tmp_path / "report.html").write_text("a page of this call, or with --no-report of an earlier one")
+    monkeypatch.setattr("voxward.commands.demo.demo", lambda **_: Mock())
+    monkeypatch.setattr("voxward.report.metrics.metrics_table", lambda _: Mock())
+    monkeypatch.setattr("voxward.cli.robustness.show", lambda *_, **__: 0)
+    assert main(["demo", "--out", str(tmp_path), *options]) == 0
+    printed = capsys.readouterr().out
+    assert (f"page:    {tmp_path / 'report.html'}" in printed) == (not options)
 
 
 @pytest.mark.usefixtures("quick")

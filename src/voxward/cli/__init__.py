@@ -29,7 +29,7 @@ _EXIT_CODES = """\
 exit codes:
   0    all went well
   1    some cases failed and are listed, the others are done; or a check failed (`check` found errors, or the figures
-       of an attack are not to be trusted); or a bug
+       of an attack are not to be trusted); or a report has nothing at all to show; or a bug
   2    bad input: an argument, a file or a setting is wrong, and the message says which; or every case failed
   3    the figures do not meet what the protocol requires
   130  interrupted; what was finished is kept

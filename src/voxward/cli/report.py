@@ -26,17 +26,21 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def report(arguments: Arguments) -> int:
-    """Run `voxward report`."""
-    from voxward.commands.report import write_report
+    """Run `voxward report`.
+
+    Returns:
+        The exit code: 1 where nothing at all could be shown.
+    """
+    from voxward.commands.report import reported
     from voxward.core.choices import Look
 
-    page = write_report(**given(arguments, look=Look))
-    console.print(f"report: {escape(str(page))}", soft_wrap=True)
+    page = reported(**given(arguments, look=Look))
+    console.print(f"report: {escape(str(page.path))}", soft_wrap=True)
     if arguments.card is not None:
         console.print(f"model card: {escape(arguments.card)}", soft_wrap=True)
     if arguments.figures is not None:
         console.print(f"figures: {escape(arguments.figures)}", soft_wrap=True)
-    return 0
+    return int(page.empty)
 
 
 def serve_arguments(parser: argparse.ArgumentParser) -> None:

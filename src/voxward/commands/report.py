@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from voxward.core.choices import Look
 from voxward.core.errors import UserError
-from voxward.report.html.write import PAGE, write_page
+from voxward.report.html.write import PAGE, WrittenPage, write_page
+
+_TOLD = 5
 
 
 def write_report(
@@ -42,15 +45,31 @@ def write_report(
         UserError: A folder does not exist, `look` is no `Look` or names no dataset, `out` is no HTML file, `card` is no
             Markdown file or about no attack, there is nothing to draw, or a file must not be replaced.
 
+    Warns:
+        UserWarning: Something is missing on the page: one warning for each of the first problems, and one for the rest.
+
     Example:
         >>> import voxward
         >>> page = voxward.write_report("run/attack", out="report.html")  # doctest: +SKIP
     """
+    if not isinstance(look, Look):
+        raise UserError(f"look must be a voxward.Look(title=..., embed=..., data=...), got {look!r}")
+    return reported(folders, out=out, card=card, figures=figures, look=look, overwrite=overwrite).path
+
+
+def reported(
+    folders: Sequence[Path | str] | Path | str,
+    *,
+    out: Path | str = PAGE,
+    card: Path | str | None = None,
+    figures: Path | str | None = None,
+    look: Look = Look(),
+    overwrite: bool = False,
+) -> WrittenPage:
+    """Write the page as `write_report` does, and also return what is missing on it."""
     given = [folders] if isinstance(folders, str | Path) else list(folders)
     if not given:
         raise UserError("folders must name at least one folder that voxward attack, train, harden, search or cv wrote")
-    if not isinstance(look, Look):
-        raise UserError(f"look must be a voxward.Look(title=..., embed=..., data=...), got {look!r}")
     target = Path(out)
     if target.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"out must be a file that ends with .html, got {out}")
@@ -58,4 +77,12 @@ def write_report(
     if sheet is not None and sheet.suffix.lower() not in (".md", ".markdown"):
         raise UserError(f"card must be a file that ends with .md, got {card}")
     drawn = None if figures is None else Path(figures)
-    return write_page([Path(folder) for folder in given], target, look, overwrite, sheet, drawn)
+    page = write_page([Path(folder) for folder in given], target, look, overwrite, sheet, drawn)
+    _warn(page.problems)
+    return page
+
+
+def _warn(problems: Sequence[str]) -> None:
+    more = len(problems) - _TOLD
+    for text in (*problems[:_TOLD], *([f"{more} more on the page, under what is missing"] if more > 0 else [])):
+        warnings.warn(text, stacklevel=4)  # where write_report was called

@@ -6,21 +6,38 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxward.core.choices import Look, Output
 from voxward.core.errors import CasesFailed, UserError
 from voxward.core.outputs import Outputs
 from voxward.data.formats import open_dataset
+from voxward.report.absent import absent_images
 from voxward.report.card import card_text, refuse_card
 from voxward.report.html.page import Setting, render
 from voxward.report.html.paper import figures_outputs, paper
 from voxward.report.source_files import told
-from voxward.report.sources import read_sources
+from voxward.report.sources import Sources, read_sources
 
 PAGE = "report.html"
 KIND = "a report page"
 CARD_KIND = "a model card"
+
+
+@dataclass(frozen=True)
+class WrittenPage:
+    """A page that was written.
+
+    Attributes:
+        path: The HTML file.
+        problems: What is missing on it, one sentence each.
+        empty: Whether it shows nothing that was measured.
+    """
+
+    path: Path
+    problems: tuple[str, ...]
+    empty: bool
 
 
 def write_page(
@@ -30,7 +47,7 @@ def write_page(
     overwrite: bool = False,
     card: Path | None = None,
     figures: Path | None = None,
-) -> Path:
+) -> WrittenPage:
     """Write the page of some folders.
 
     Args:
@@ -42,7 +59,7 @@ def write_page(
         figures: The folder for every figure as SVG and PDF; None: none.
 
     Returns:
-        The HTML file.
+        The page, with what is missing on it.
 
     Raises:
         UserError: A folder does not exist or cannot be written to, a file must not be replaced, the dataset is none, or
@@ -55,7 +72,7 @@ def write_page(
     _refuse_unwritable(out.parent)
     if look.data is not None:
         _refuse_data(Path(look.data))
-    sources = read_sources(folders)
+    sources = _read(folders, look)
     if card is not None:
         refuse_card(sources)
     drawn = None if figures is None else paper(sources, None if look.data is None else Path(look.data))
@@ -69,7 +86,19 @@ def write_page(
         Outputs(card.parent, CARD_KIND, overwrite).text(card.name, card_text(sources))
     if drawn is not None and figures is not None:
         drawn.write(figures_outputs(figures, overwrite))
-    return out
+    return WrittenPage(out, sources.problems, _is_empty(sources))
+
+
+def _read(folders: Sequence[Path], look: Look) -> Sources:
+    """What lies in the folders; images that are gone are among the problems, unless the user says where they are."""
+    sources = read_sources(folders)
+    gone = [] if look.data is not None else [text for one in sources.attacks for text in absent_images(one)]
+    return replace(sources, problems=(*sources.problems, *gone))
+
+
+def _is_empty(sources: Sources) -> bool:
+    attacked = any(one.records for one in sources.attacks)
+    return not (attacked or sources.runs or sources.searches or sources.validations)
 
 
 @contextmanager

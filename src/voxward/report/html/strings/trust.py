@@ -8,8 +8,8 @@ TRUST = {
     "failed": "failed",
     "open": "not testable",
     "found": "Found: {text}.",
-    "untold": "This was not tested, because this folder holds no results that would test it. If the figures can be "
-    "trusted, then this is so: {text}.",
+    "untold": "This was not tested: the folder holds no results for it. The test is passed where this is found: "
+    "{text}.",
     # Checks and controls.
     "checks": "Checks of the figures",
     "checks_text": "A weak attack or a wrong set-up makes a system look robust. Each check looks for one way in which "
