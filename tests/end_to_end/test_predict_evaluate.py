@@ -122,7 +122,7 @@ def test_a_resumed_prediction_mixes_no_two_systems(phantoms, trained, tmp_path, 
         with pytest.raises(ValueError, match="not a file that voxward wrote"):
             predict(tmp_path / "run", source, out=tmp_path / "out", resume=True)
         return
-    with pytest.warns(UserWarning, match="1 prediction .* were not made by this system"):
+    with pytest.warns(UserWarning, match="1 predictions .* were not made by this system"):
         predict(tmp_path / "run", source, out=tmp_path / "out", resume=True, overrides=last)
     assert written.stat().st_mtime_ns > before
     (honest,) = predict(tmp_path / "run", source, out=tmp_path / "honest", overrides=last)

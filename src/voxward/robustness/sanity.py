@@ -289,7 +289,7 @@ def _learnt(model: str, records: Sequence[Record], thresholds: Thresholds) -> Fi
     total = len({r.case for r in rows})
     faults = [f"{text} ({len(found)} of {total} cases: {_few(sorted(found))})" for text, found in cases.items()]
     tested = bool(faults) or any(r.white_box for r in rows)
-    return _verdict("gradients", model, tested, faults, "every attack learnt from the model's gradients")
+    return _verdict("gradients", model, tested, faults, "every attack that uses the model's gradients learnt from them")
 
 
 def _few(names: Sequence[str]) -> str:

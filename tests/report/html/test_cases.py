@@ -147,6 +147,16 @@ def test_a_breaking_eps_has_two_digits(tmp_path):
     assert replace(table, unit="native", channels=("CT",)).eps_of(17.77) == "18 HU"
 
 
+def test_a_size_that_broke_a_case_is_not_smaller_than_what_is_said_to_break_it(tmp_path):
+    """An attack that looks for the smallest change may find a larger one than another attack was run with."""
+    source = attacked(tmp_path).add("a", eps=0.1, dice=0.2).add("a", eps=0.2, dice=0.1).source()
+    found = {None: None, 0.15: 0.1, 0.05: 0.05}  # half of the clean Dice of 0.75 is more than 0.2
+    for searched, said in found.items():
+        records = tuple(replace(r, breaking_eps=searched) if r.kind == "attack" else r for r in source.records)
+        (row,) = case_rows(replace(source, records=records))
+        assert row.breaking_eps == said
+
+
 def test_surfaces_are_those_of_the_attack_that_hurt_most_at_the_largest_size(tmp_path):
     folder = attacked(tmp_path).add("a").add("a", eps=0.2, dice=0.1)
     assert not section(folder).tables[0].surfaces

@@ -269,7 +269,7 @@ def test_files_and_arrays_are_told_apart() -> None:
     assert any("numbers that the attack computed" in line for line in folder_of(attack_source(book())).measured)
     written = [replace(one, deployed=(0.5, 0.5), deployed_clean=(0.5, 0.5)) for one in book()]
     folder = folder_of(attack_source(written))
-    assert any("Every Dice is of a file" in line for line in folder.measured)
+    assert any("The Dice is of a file" in line for line in folder.measured)
     assert folder.systems[0].tiles[0].value == "0.500"
 
 

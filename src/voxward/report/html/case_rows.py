@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from voxward.core.wording import counted
@@ -43,7 +43,8 @@ class CaseRow:
         clean: The clean record.
         clean_dice: The mean Dice without an attack.
         struck: The case under attack, eps ascending; all rows have the same sizes.
-        breaking_eps: The smallest eps with which a minimum-norm attack broke the case; None where there is none.
+        breaking_eps: The smallest eps that broke the case, found by a minimum-norm attack or the size of another one;
+            None where no minimum-norm attack broke it.
         group: `small`, `medium` or `large`; empty where the sizes are not known.
     """
 
@@ -155,7 +156,8 @@ def case_rows(source: AttackSource) -> tuple[CaseRow, ...]:
     if not by_key:
         return ()
     dice = {key: worst.dice for key, worst in view.worst().items()}
-    breaking = {model: view.breaking_eps(model) for model in view.models}
+    searched = {model: view.breaking_eps(model) for model in view.models}
+    limits = {model: view.mu(model) / 2 for model in view.models}
     groups = _groups(list(clean.values()))
     rows = [
         CaseRow(
@@ -164,11 +166,19 @@ def case_rows(source: AttackSource) -> tuple[CaseRow, ...]:
                 _struck(by_key.get(key, ()), dice.get(key), key.eps, record.clean_dice(written), written)
                 for key in (Key(model, case, eps) for eps in view.eps)
             ),
-            breaking.get(model, {}).get(case), groups.get(case, ""),
+            _breaking(searched[model].get(case), dice, [Key(model, case, eps) for eps in view.eps], limits[model]),
+            groups.get(case, ""),
         )
         for (model, case), record in clean.items()
     ]  # fmt: skip
     return tuple(sorted(rows, key=lambda row: (row.rank, row.case, row.system)))
+
+
+def _breaking(searched: float | None, dice: Mapping[Key, float], keys: Sequence[Key], limit: float) -> float | None:
+    """The smallest size that is known to break a case; None unless an attack looked for the smallest one."""
+    if searched is None:
+        return None
+    return min([searched, *(key.eps for key in keys if dice.get(key, math.inf) < limit)])
 
 
 def _struck(records: Sequence[Record], dice: float | None, eps: float, clean: float, written: bool) -> StruckDice:

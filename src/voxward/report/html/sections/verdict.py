@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -140,7 +141,7 @@ def _system(source: AttackSource, one: Measured | Unmeasurable) -> SystemVerdict
     return SystemVerdict(
         one.model, alarm, faults, tiles, _sentences(source, one), _cautions(source, one), _table(one),
         failing=count("verdict", "failing", len(lost), size=last.text) if lost else "",
-        scans=_scans(last.attack), notes=notes,
+        scans=_scans(one), notes=notes,
     )  # fmt: skip
 
 
@@ -261,12 +262,18 @@ def _over(value: str, change: Change, clean: int) -> str:
     return say("verdict", "cell_over", value=value, scans=count("verdict", "scans", n)) if n < clean else value
 
 
-def _scans(change: Change) -> str:
+def _scans(system: Measured) -> str:
+    """The scans that break at the largest size, the worst first, in the order of the table of all scans."""
+    at_sizes = [{one.case: one.dice for one in size.attack.cases} for size in reversed(system.sizes)]
+    broken = sorted(
+        system.sizes[-1].attack.broken,
+        key=lambda one: ([round(dice.get(one.case, math.inf), 2) for dice in at_sizes], one.case),
+    )
     shown = [
         say("verdict", "failing_case", case=one.case, clean=number_text(one.clean), dice=number_text(one.dice))
-        for one in change.broken[:_NAMED]
+        for one in broken[:_NAMED]
     ]
-    more = len(change.broken) - _NAMED
+    more = len(broken) - _NAMED
     return ", ".join(shown) + (f" {count('verdict', 'failing_more', more)}" if more > 0 else "")
 
 

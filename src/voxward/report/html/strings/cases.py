@@ -34,13 +34,14 @@ CASES = {
     "explain_surface": "HD95 is how far the outlines are apart in mm (95th percentile; 0 is best); it has no "
     "value where a whole structure is missed or made up. NSD is the "
     "share of the outline that lies within the tolerance (1 is best). Both are at the largest size of attack.",
-    "explain_breaking": "“Smallest breaking change found” is of an attack that looks for the smallest change with "
-    "which the segmentation fails. A smaller one may exist.",
+    "explain_breaking": "“Smallest breaking change found” is the smallest one with which the Dice fell below half of "
+    "the mean of the unchanged scans, found by an attack that looks for it, or the smallest size of the other attacks "
+    "that did so. A smaller one may exist.",
     "explain_size": "The size of a scan is that of the smallest structure in its ground truth. The scans are "
     "divided into thirds by it.",
     "group": "{name} (up to {size})",
     "groups_caption": "Means of the scans with small, medium and large structures",
-    "groups_few": "Whether small structures fail first cannot be told: the smallest group has {few}.",
+    "groups_few": "Whether small structures fail first cannot be told: a group has only {few}.",
     "groups_same": "The three groups lose about the same at every size of attack.",
     "groups_differ": "The groups differ most at {eps}: there the scans with {most} structures lost the most, and those "
     "with {least} ones the least.",

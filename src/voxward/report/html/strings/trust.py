@@ -41,8 +41,8 @@ TRUST = {
     "threat_zeros": "Voxels that are exactly 0 stay 0: by convention they lie outside the body.",
     "threat_knows": "Attacks know the system's weights and the expert's outline, and search for the lowest Dice.",
     "threat_blind": "Attacks know the expert's outline and see the system's answers, but not its inside.",
-    "threat_frozen": "Where the system computes statistics of the scan to normalise it, those of the unchanged scan "
-    "are used.",
+    "threat_frozen": "Where the system computes statistics of the scan to normalise it, the search "
+    "uses those of the unchanged scan. A written file is segmented with its own.",
     "threat_live": "Where the system computes statistics of the scan to normalise it, those of the changed scan are "
     "used.",
     "threat_exact": "The gradient is that of the whole pipeline.",

@@ -5,10 +5,10 @@ from __future__ import annotations
 VERDICT = {
     "heading": "What was found",
     "about": "An attack searches for the small change of a scan that harms the segmentation most. It looks for the "
-    "worst case: it shows what small changes can do to a system that a hospital relies on, by malice or by chance. It "
-    "does not say how often that happens in everyday use.",
+    "worst case: it shows what small changes can do to a system that a hospital relies on, as an attacker could "
+    "choose them. It does not say what happens by chance in everyday use.",
     "dice": "The Dice score says how well two outlines agree. 1: the same outline as the expert's. 0: no voxel in "
-    "common.",
+    "common. A structure that is found but has the name of another one counts as missed.",
     # The lines that are seen first.
     "headline_link": "more",
     "required_failed": "{k} of {n} requirements failed: {which}.",
@@ -172,8 +172,8 @@ VERDICT = {
     "measured_change": "What an attack may change: {change}. Sizes: {sizes}.",
     "measured_attacks_one": "Attack: {names}.",
     "measured_attacks_many": "Attacks: {names}. For each scan the most harmful one counts.",
-    "measured_file": "Every Dice is of a file: the changed scan was written in the scan's own number type, read again "
-    "and segmented as in everyday use.",
+    "measured_file": "The Dice is of a file: the changed scan was written in the scan's own number type, read again "
+    "and segmented as any other file. Only the courses of the attacks are of the numbers that were computed.",
     "measured_array": "Every Dice is of the numbers that the attack computed. They were not written to a file and read "
     "again, which would round them.",
     "measured_volume": "The whole deployed pipeline was attacked, from the scan to the segmentation.",
