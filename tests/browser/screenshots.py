@@ -57,8 +57,6 @@ def _viewer(browser: Browser, address: str, target: Path) -> None:
     with _page(browser, address, **DESKTOP) as page:
         page.locator("[data-open-case]").first.click()
         page.wait_for_function("voxwardViewer.state().state === 'shown'", timeout=60_000)
-        page.keyboard.press("5")  # the change, too
-        page.wait_for_timeout(500)
         page.locator("#viewer").screenshot(path=target)
 
 
