@@ -33,6 +33,7 @@ def test_frozen_preparation_equals_preparation(code: str, degrees: float, spacin
     torch.testing.assert_close(double[0], prepared.image.double(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_frozen_preparation_is_differentiable() -> None:
     """Away from the clipping the derivative along any direction is the difference quotient, zero outside the box."""
     array = np.zeros((1, 7, 6, 5))

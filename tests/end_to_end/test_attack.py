@@ -186,6 +186,7 @@ def test_patch_mode(skilled, phantoms, tmp_path):
     assert any(note.startswith("rician of run is not over 1 case of 1") for note in result.report.notes)
 
 
+@pytest.mark.slow
 def test_a_surrogate_adds_a_transfer_attack(skilled, trained, phantoms, tmp_path):
     quick = {**QUICK, "attacks": ("fgsm-ce",), "controls": ()}
     with pytest.raises(ValueError, match="the surrogate is run itself"):

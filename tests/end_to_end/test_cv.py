@@ -65,6 +65,7 @@ def _mean(case):
     return sum(values) / len(values)
 
 
+@pytest.mark.slow
 def test_what_others_work_on_is_waited_for(phantoms, tmp_path, monkeypatch):
     """A living claim on one fold: the other is trained meanwhile, and then the claimed one is looked at again."""
     out, pauses = tmp_path / "cv", []

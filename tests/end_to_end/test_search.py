@@ -204,6 +204,7 @@ def test_regions_are_searched_and_trained_for(phantoms, tmp_path):
     assert model.network(torch.randn(1, 1, 16, 16, 2)).shape == (1, 3, 16, 16, 2)
 
 
+@pytest.mark.slow
 def test_a_search_that_another_process_works_on_is_waited_for(phantoms, tmp_path, monkeypatch):
     """Both would write the same state."""
     engine, waited = InProcess(tmp_path / "s"), []

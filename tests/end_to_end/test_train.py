@@ -133,6 +133,7 @@ def test_training_lowers_the_loss(trained):
     assert rows[-1]["training_loss"] < rows[0]["training_loss"]
 
 
+@pytest.mark.slow
 def test_the_lattice_trains_too(phantoms, trained, tmp_path):
     overrides = ["training.workers=1", "training.epochs=1", "preparation.batch_size=3", "postprocessing.kind=none"]
     run = train(phantoms, out=tmp_path / "run", recipe="rog", overrides=overrides)

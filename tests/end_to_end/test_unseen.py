@@ -251,6 +251,7 @@ def test_weights_remember_what_the_run_before_was_trained_on(phantoms, run, spli
     }
 
 
+@pytest.mark.slow
 def test_a_chain_of_runs_on_sites_with_the_same_ids_forgets_none(phantoms, run, split, other, tmp_path):
     write_phantoms(tmp_path / "third", 3, seed=55, size=24)
     start = run

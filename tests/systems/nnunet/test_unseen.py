@@ -160,6 +160,7 @@ def test_evaluate_scores_unseen_cases(model, data, tmp_path):
     assert found.origin.left_out == ("c", "d", "e")
 
 
+@pytest.mark.slow
 def test_attack_perturbs_unseen_cases(model, data, tmp_path):
     changes = ["folds=[1]", "cases=1", "attacks=[fgsm-ce]", "threat.eps=[8/255]", "controls=[]"]
     with warnings.catch_warnings(record=True) as told:
