@@ -32,7 +32,7 @@ def written(tmp_path_factory):
     root = tmp_path_factory.mktemp("report")
     attack, run = folders.attacked(root), folders.trained(root)
     hardened = folders.trained(root, "hardened", ("clean_loss", "saturation", "gradient_norm", "robust_dice"))
-    full = voxward.write_report([attack, run, hardened], out=root / "full.html")
+    full = voxward.write_report([attack, run, hardened], out=root / "full.html").path
     return SimpleNamespace(root=root, attack=attack, full=full)
 
 
@@ -325,7 +325,7 @@ def test_a_folder_without_a_finished_unit_has_a_page(written, page, violations):
     (empty / "records").mkdir(parents=True)
     write_json(empty / "settings.json", json.loads((written.attack / "settings.json").read_text(encoding="utf-8")))
     with pytest.warns(UserWarning, match="no finished unit"):
-        path = voxward.write_report([empty], out=written.root / "empty.html")
+        path = voxward.write_report([empty], out=written.root / "empty.html").path
     page.goto(path.as_uri())
     assert "no finished unit" in page.locator("main").inner_text()
     assert violations(page) == ""

@@ -39,7 +39,7 @@ def headings(page: Path) -> list[str]:
 
 def test_folders_in_any_mix_become_one_page(folder: Path, tmp_path: Path) -> None:
     run = run_folder(tmp_path / "run")
-    page = voxward.write_report([folder, str(run)], out=tmp_path / "page.html")
+    page = voxward.write_report([folder, str(run)], out=tmp_path / "page.html").path
     assert page == tmp_path / "page.html"
     assert {"Training: run", STRINGS["trust"]["heading"]} <= {*headings(page)}
 
@@ -99,13 +99,13 @@ def test_the_page_lies_in_the_working_folder_by_default(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert voxward.write_report("found") == Path("report.html")
+    assert voxward.write_report("found").path == Path("report.html")
     assert (tmp_path / "report.html").is_file()
 
 
 @pytest.mark.usefixtures("quick")
 def test_a_page_is_written_again_and_what_others_wrote_is_kept(folder: Path, tmp_path: Path) -> None:
-    page = voxward.write_report(folder, out=tmp_path / "page.html")
+    page = voxward.write_report(folder, out=tmp_path / "page.html").path
     voxward.write_report(folder, out=page)
     page.write_text("mine")
     with pytest.raises(UserError, match="not a file that voxward wrote as a report page"):

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.engine.names import Names
 from voxward.engine.course import Course
 from voxward.engine.engine import InProcess, Work
 
 WEIGHTS = {"a": 1.0, "b": 2.0, "c": 5.0, "d": 2.0}
-
-
-class Names:
-    """A unit is a name; done, it is in a set."""
-
-    def __init__(self, *done):
-        self.done = set(done)
-
-    def key(self, unit):
-        return unit
-
-    def finished(self, unit):
-        return unit in self.done
-
-    def run(self, unit):
-        self.done.add(unit)
 
 
 def heard_from(**options):

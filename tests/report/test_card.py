@@ -102,7 +102,7 @@ def test_page_and_card_are_written(tmp_path: Path) -> None:
     write_json(folder / "cases.json", {"format": 1, "dataset": "/data/Task03_Liver"})
     write_json(folder / "sanity.json", {"format": 1, "findings": [], "seen": ["a"], "left_out": ["q", "r"]})
     with pytest.warns(UserWarning, match="has no results of"):
-        page = voxward.write_report(folder, out=tmp_path / "page.html", card=tmp_path / "card.md")
+        page = voxward.write_report(folder, out=tmp_path / "page.html", card=tmp_path / "card.md").path
     card = (tmp_path / "card.md").read_text(encoding="utf-8")
     assert "- Scans: 2 of Task03\\_Liver." in card
     assert "trained on 1 of these scans, so its Dice is better than on new ones: a." in card

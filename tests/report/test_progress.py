@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 import voxward
+from tests.engine.names import Names
 from voxward.engine.course import Course
 from voxward.report.progress import ShowProgress
 from voxward.report.stages import Stage, clock_text
@@ -97,7 +98,7 @@ def test_lines_are_few(seconds):
 def test_a_long_unit_gives_a_sign_of_life_each_minute():
     progress, clock, lines = in_lines()
     course = Course("runs", progress, lambda unit: f"unit {unit}", lambda unit: 1.0)
-    course.plan("ab", _Nothing())
+    course.plan("ab", Names())
     course.begin("a", "a")
     for step in range(1, 601):
         clock.now += 1.0
@@ -153,7 +154,7 @@ def test_a_time_that_nobody_knows_is_not_shown():
 def test_nothing_is_shown_for_what_is_skipped():
     progress, clock, lines = in_lines()
     course = Course("attack", progress, lambda unit: f"unit {unit}", lambda unit: 1.0)
-    work = _Nothing("abc")
+    work = Names(*"abc")
     course.plan("abcd", work)
     told = course.over(work)
     for unit in "abcd":
@@ -290,19 +291,3 @@ def test_the_public_name():
     assert voxward.ShowProgress is ShowProgress
     progress = voxward.ShowProgress()
     assert progress.console.stderr
-
-
-class _Nothing:
-    """Work that does nothing; a unit is a name."""
-
-    def __init__(self, done=""):
-        self.done = set(done)
-
-    def key(self, unit):
-        return unit
-
-    def finished(self, unit):
-        return unit in self.done
-
-    def run(self, unit):
-        self.done.add(unit)

@@ -31,10 +31,10 @@ def report(arguments: Arguments) -> int:
     Returns:
         The exit code: 1 where nothing at all could be shown.
     """
-    from voxward.commands.report import reported
+    from voxward.commands.report import write_report
     from voxward.core.choices import Look
 
-    page = reported(**given(arguments, look=Look))
+    page = write_report(**given(arguments, look=Look))
     console.print(f"report: {escape(str(page.path))}", soft_wrap=True)
     if arguments.card is not None:
         console.print(f"model card: {escape(arguments.card)}", soft_wrap=True)

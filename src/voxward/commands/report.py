@@ -21,7 +21,7 @@ def write_report(
     figures: Path | str | None = None,
     look: Look = Look(),
     overwrite: bool = False,
-) -> Path:
+) -> WrittenPage:
     """Write one HTML page on what was measured: a verdict in plain words, tables, curves, scans and their trust.
 
     The page opens from disk in any browser and loads nothing from elsewhere. It says what is missing: damaged or
@@ -39,7 +39,7 @@ def write_report(
         overwrite: Replace a file that voxward did not write, or that was edited since.
 
     Returns:
-        The HTML file.
+        The page: its `path`, the `problems` that it names as missing, and whether it is `empty`.
 
     Raises:
         UserError: A folder does not exist, `look` is no `Look` or names no dataset, `out` is no HTML file, `card` is no
@@ -51,22 +51,10 @@ def write_report(
     Example:
         >>> import voxward
         >>> page = voxward.write_report("run/attack", out="report.html")  # doctest: +SKIP
+        >>> page.path  # doctest: +SKIP
     """
     if not isinstance(look, Look):
         raise UserError(f"look must be a voxward.Look(title=..., embed=..., data=...), got {look!r}")
-    return reported(folders, out=out, card=card, figures=figures, look=look, overwrite=overwrite).path
-
-
-def reported(
-    folders: Sequence[Path | str] | Path | str,
-    *,
-    out: Path | str = PAGE,
-    card: Path | str | None = None,
-    figures: Path | str | None = None,
-    look: Look = Look(),
-    overwrite: bool = False,
-) -> WrittenPage:
-    """Write the page as `write_report` does, and also return what is missing on it."""
     given = [folders] if isinstance(folders, str | Path) else list(folders)
     if not given:
         raise UserError("folders must name at least one folder that voxward attack, train, harden, search or cv wrote")
@@ -85,4 +73,4 @@ def reported(
 def _warn(problems: Sequence[str]) -> None:
     more = len(problems) - _TOLD
     for text in (*problems[:_TOLD], *([f"{more} more on the page, under what is missing"] if more > 0 else [])):
-        warnings.warn(text, stacklevel=4)  # where write_report was called
+        warnings.warn(text, stacklevel=3)  # where write_report was called

@@ -21,65 +21,59 @@ Log = tuple[Mapping[str, float], ...]
 
 
 @dataclass(frozen=True)
-class RunSource:
-    """The folder of a training or of a hardening.
+class LoggedFolder:
+    """A folder of work that keeps a log.
 
     Attributes:
         folder: The folder.
-        log: The rows of the training's log.
-        metrics: What metrics.json holds; None where the run was not evaluated on its validation cases.
+        log: The rows of the log.
         name: What the page calls it; empty: the name of the folder.
+    """
+
+    folder: RunFolder
+    log: Log = ()
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.folder.root.resolve().name)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the work took; None where the log does not say."""
+        return _seconds(self.log)
+
+
+@dataclass(frozen=True)
+class RunSource(LoggedFolder):
+    """The folder of a training or of a hardening.
+
+    Attributes:
+        metrics: What metrics.json holds; None where the run was not evaluated on its validation cases.
         recipe: How the network is trained; None where the file cannot be read.
         settings: What the run was started with; None where the file cannot be read.
         progress: How far the training is, such as "step 12 of 180"; None where it has ended.
         evaluations: The scores by the folder inside the run that holds them; empty for the validation cases of the run.
     """
 
-    folder: RunFolder
-    log: Log = ()
     metrics: Mapping[str, Any] | None = None
-    name: str = ""
     recipe: Recipe | None = None
     settings: RunSettings | None = None
     progress: str | None = None
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if not self.name:
-            object.__setattr__(self, "name", self.folder.root.resolve().name)
-
-    @property
-    def seconds(self) -> float | None:
-        """How long the network was trained; None where the log does not say."""
-        return _seconds(self.log)
-
 
 @dataclass(frozen=True)
-class SearchSource:
+class SearchSource(LoggedFolder):
     """The folder of an architecture search.
 
     Attributes:
-        folder: The folder.
-        log: The rows of the search's log.
-        name: What the page calls it; empty: the name of the folder.
         architectures: The networks that were found; none where the search has not ended.
         patch: The plan's patch size in voxels, for which the costs of the networks are; None where it is not known.
     """
 
-    folder: RunFolder
-    log: Log = ()
-    name: str = ""
     architectures: tuple[Architecture, ...] = ()
     patch: Size3 | None = None
-
-    def __post_init__(self) -> None:
-        if not self.name:
-            object.__setattr__(self, "name", self.folder.root.resolve().name)
-
-    @property
-    def seconds(self) -> float | None:
-        """How long the search took; None where the log does not say."""
-        return _seconds(self.log)
 
 
 @dataclass(frozen=True)
@@ -122,7 +116,7 @@ def read_run(folder: Path, problems: list[str]) -> RunSource:
     }
     settings = attempt(lambda: load_json(RunSettings, run.settings), problems) if run.settings.is_file() else None
     return RunSource(
-        run, _log(run.log, problems), read_mapping_if_there(folder / "metrics.json", []),
+        run, _log(run.log, problems), metrics=read_mapping_if_there(folder / "metrics.json", []),
         recipe=attempt(lambda: load_run_recipe(run.recipe), problems), settings=settings,
         progress=attempt(lambda: unfinished(run), problems), evaluations=evaluations,
     )  # fmt: skip

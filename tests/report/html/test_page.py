@@ -57,7 +57,7 @@ def _sources(name: str) -> Sources:
     """Everything that a page can show, with one name wherever a user chooses one."""
     recipe = replace(load_recipe("dynunet"), name=name, description=name, defence=Defence())
     settings = RunSettings(f"/data/{name}", 0, 0, 1.0, "0", start=f"/runs/{name}")
-    run = RunSource(RunFolder(Path("/runs/first")), LOG, None, name, recipe, settings, name, {name: _evaluation(name)})
+    run = RunSource(RunFolder(Path("/runs/first")), LOG, name, None, recipe, settings, name, {name: _evaluation(name)})
     gene = (Gene(0, "sep3"), Gene(1, "skip"))
     found = Genotype(3, 2, 2, CellGenes(gene, gene, gene), (("same", "same"), ("down", "up")))
     networks = (Architecture(name, found, Cost(10, 20, 30), 0.5),)
