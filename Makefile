@@ -5,8 +5,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 OLDEST := .venv-oldest
 
-# A process per core, a file of tests always in one of them; more would need much memory.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# A process per core, a file of tests always in one of them; more would need much memory. tests/conftest.py says which
+# files come first.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 COVERAGE := --cov --cov-report=term --cov-fail-under=95
 
 .PHONY: demo test test-all test-isa test-oldest suite browser screenshots bench lint clean

@@ -25,6 +25,7 @@ if os.environ.get("ATEN_CPU_CAPABILITY") in ("default", "avx2"):
     torch.cpu._is_avx512_bf16_supported = lambda: False
 
 DATA = Path(os.environ.get("VOXWARD_DATA", Path(__file__).parents[2] / "shared" / "data"))
+LONG = {"test_docs.py", "end_to_end", "browser"}
 _ABSENT = f"there is no folder {DATA}"
 REQUIRED = os.environ.get("VOXWARD_DATA_REQUIRED") == "1"
 
@@ -51,6 +52,11 @@ def blank_pages() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first: a process that got one of them last would keep the others waiting."""
+    items.sort(key=lambda item: LONG.isdisjoint(item.path.parts))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
