@@ -94,7 +94,8 @@ def demo(
     outputs, picture = Outputs(root, "a picture of a demo", overwrite), f"overlay-{name}.png"
     outputs.check([picture])
     check_page(output)
-    request = Request(dataset, run, recipe, minutes=minutes, resume=run.recipe.is_file(), fold=Fold(seed=seed))
+    resume, fold = run.recipe.is_file(), Fold(seed=seed)
+    request = Request(dataset, run, recipe, minutes=minutes, resume=resume, fold=fold, call=call)
     train_run(request, draw_curve, progress)
     evaluation = _evaluated(run, dataset, overwrite, progress)
     with outputs.write(picture) as path:

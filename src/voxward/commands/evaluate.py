@@ -10,6 +10,7 @@ from voxward.core.case import Dataset
 from voxward.core.choices import Cases, Compute, Output, Reading
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
+from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
@@ -25,6 +26,7 @@ from voxward.systems.evaluate import Evaluation
 from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import Given, open_system, path_of
 from voxward.systems.origin import origin_of
+from voxward.systems.provenance import noted_cases
 from voxward.systems.score import score_system
 from voxward.systems.system import System
 from voxward.systems.unseen import scope_for
@@ -72,6 +74,7 @@ def evaluate(
     Example:
         >>> voxward.evaluate("run", scoring=Scoring("brats")).foreground.mean
     """
+    call = invocation(evaluate, locals())
     cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
     refuse_swapped(path_of(system), cases.dataset)
     opened = open_system(system, overrides, compute.device)
@@ -85,9 +88,10 @@ def evaluate(
     refuse_own_folder(target, source)
     outputs, failures = Outputs(target, "metrics", overwrite), Failures(reading.fail_fast)
     outputs.check(METRICS_FILES)
-    output = Output(target, overwrite, progress)
-    scored = score_system(opened, source, scope.ids, output, scoring, compute.workers, resume=resume, failures=failures)
-    result = save_metrics(replace(scored, origin=origin), outputs)
+    output, of = Output(target, overwrite, progress), [source.case(id) for id in scope.ids]
+    with noted_cases(target, "evaluate", call, source.root, of, device=opened.device, resume=resume):
+        scored = score_system(opened, source, scope.ids, output, scoring, compute.workers, resume, failures)
+        result = save_metrics(replace(scored, origin=origin), outputs)
     failures.raise_any(len(scope.ids), result)
     return result
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from voxward.core.choices import Reading
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
+from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import refuse_dataset_folder
@@ -17,6 +18,7 @@ from voxward.data.places import within
 from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import Given, open_system
 from voxward.systems.predict import collect_inputs, predict_cases
+from voxward.systems.provenance import noted_cases
 from voxward.systems.score import PREDICTIONS
 
 
@@ -67,7 +69,7 @@ def predict(
     Example:
         >>> voxward.predict("run", ["case.nii.gz"], out="segmentations", overrides=["tta=mirrors"])
     """
-    opened = open_system(system, overrides, device)
+    call, opened = invocation(predict, locals()), open_system(system, overrides, device)
     if out is None and len(opened.runs) != 1:
         raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
     folder = opened.runs[0].predictions if out is None else Path(out)
@@ -77,7 +79,8 @@ def predict(
     cases = within(reading_nan(cases, nan_for(opened.runs, reading)), tolerance_for(opened.runs, reading))
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
     scores = _scores(folder / "probabilities", save_probabilities, overwrite)
-    written = predict_cases(opened, cases, outputs, resume, progress, failures, scores)
+    with noted_cases(folder, "predict", call, None, cases, device=opened.device, resume=resume):
+        written = predict_cases(opened, cases, outputs, resume, progress, failures, scores)
     failures.raise_any(len(cases), written)
     return written
 

@@ -13,6 +13,7 @@ from voxward.architecture_search.run import SearchRun, super_net
 from voxward.core.choices import Compute, Fold, Output, Reuse
 from voxward.core.document import with_format
 from voxward.core.genotype import Genotype
+from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress
 from voxward.core.recipe import Choice, dump_recipe
@@ -83,10 +84,10 @@ def search(
     Example:
         >>> found = voxward.search("Task04_Hippocampus", out="found", minutes=120)  # doctest: +SKIP
     """
-    output = Output.of(out)
+    call, output = invocation(search, locals()), Output.of(out)
     request = Request(
         dataset=open_dataset(dataset), out=RunFolder(output.root), recipe=recipe, overrides=tuple(overrides),
-        minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute, overwrite=output.overwrite,
+        minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute, overwrite=output.overwrite, call=call,
     )  # fmt: skip
     used, wanted = search_recipe(request), settled_paths(request, paths)
     outputs = Outputs(request.out.root, "part of a search", output.overwrite)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voxward.core.choices import Compute, Fold, Reuse
+from voxward.core.invocation import invocation
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
 from voxward.report.training import draw_curve
@@ -62,6 +63,7 @@ def train(
         >>> import voxward
         >>> run = voxward.train("Task04_Hippocampus", out="run", recipe="dynunet", minutes=60)  # doctest: +SKIP
     """
+    call = invocation(train, locals())
     request = Request(
         dataset=open_dataset(dataset),
         out=RunFolder(Path(out)),
@@ -72,5 +74,6 @@ def train(
         fold=fold,
         reuse=reuse,
         compute=compute,
+        call=call,
     )
     return train_run(request, draw_curve, progress).root
