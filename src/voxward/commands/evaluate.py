@@ -89,9 +89,11 @@ def evaluate(
     outputs, failures = Outputs(target, "metrics", overwrite), Failures(reading.fail_fast)
     outputs.check(METRICS_FILES)
     output, of = Output(target, overwrite, progress), [source.case(id) for id in scope.ids]
-    with noted_cases(target, "evaluate", call, source.root, of, device=opened.device, resume=resume):
-        scored = score_system(opened, source, scope.ids, output, scoring, compute.workers, resume, failures)
-        result = save_metrics(replace(scored, origin=origin), outputs)
+    around = noted_cases(target, "evaluate", call, source.root, of, device=opened.device, resume=resume)
+    scored = score_system(
+        opened, source, scope.ids, output, scoring, compute.workers, resume=resume, failures=failures, around=around
+    )
+    result = save_metrics(replace(scored, origin=origin), outputs)
     failures.raise_any(len(scope.ids), result)
     return result
 

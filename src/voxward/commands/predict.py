@@ -79,8 +79,8 @@ def predict(
     cases = within(reading_nan(cases, nan_for(opened.runs, reading)), tolerance_for(opened.runs, reading))
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
     scores = _scores(folder / "probabilities", save_probabilities, overwrite)
-    with noted_cases(folder, "predict", call, None, cases, device=opened.device, resume=resume):
-        written = predict_cases(opened, cases, outputs, resume, progress, failures, scores)
+    around = noted_cases(folder, "predict", call, None, cases, device=opened.device, resume=resume)
+    written = predict_cases(opened, cases, outputs, resume, progress, failures, scores, around)
     failures.raise_any(len(cases), written)
     return written
 
