@@ -74,12 +74,9 @@ def evaluate(
     Example:
         >>> voxward.evaluate("run", scoring=Scoring("brats")).foreground.mean
     """
-    call = invocation(evaluate, locals())
-    cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
+    call, cases = invocation(evaluate, locals()), _asked(dataset)
     refuse_swapped(path_of(system), cases.dataset)
-    opened = open_system(system, overrides, compute.device)
-    if out is None:
-        refuse_several(path_of(system), opened.runs)
+    opened = _opened(system, overrides, compute.device, out is None)
     source = _source(opened, cases, reading)
     scope = scope_for([opened], source, cases, workers=compute.workers, progress=progress)
     scope.warn()
@@ -96,6 +93,18 @@ def evaluate(
     result = save_metrics(replace(scored, origin=origin), outputs)
     failures.raise_any(len(scope.ids), result)
     return result
+
+
+def _asked(dataset: Path | str | Cases | None) -> Cases:
+    return dataset if isinstance(dataset, Cases) else Cases(dataset)
+
+
+def _opened(system: Given, overrides: Sequence[str], device: str, alone: bool) -> System:
+    """The system, which must be a single run where its folder is to get the results."""
+    opened = open_system(system, overrides, device)
+    if alone:
+        refuse_several(path_of(system), opened.runs)
+    return opened
 
 
 def _source(system: System, cases: Cases, reading: Reading) -> Dataset:
