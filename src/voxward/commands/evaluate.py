@@ -96,7 +96,8 @@ def _source(system: System, cases: Cases, reading: Reading) -> Dataset:
     """The dataset, with its channels in the system's order, and NaN read as it does."""
     if cases.dataset is None and not system.runs:
         raise UserError(f"dataset must be given: {system.name} is no run of voxward, whose dataset would be known")
-    source = open_dataset(cases.dataset or load_json(RunSettings, system.runs[0].settings).dataset)
+    place = cases.dataset or load_json(RunSettings, system.runs[0].settings).dataset
+    source = open_dataset(place, reading.follow_links)
     source = in_order_of(source, system.channels, reading.channels)
     source = dataset_reading_nan(source, nan_for(system.runs, reading))
     return dataset_within(source, tolerance_for(system.runs, reading))

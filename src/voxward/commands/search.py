@@ -85,8 +85,9 @@ def search(
     """
     output = Output.of(out)
     request = Request(
-        dataset=open_dataset(dataset), out=RunFolder(output.root), recipe=recipe, overrides=tuple(overrides),
-        minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute, overwrite=output.overwrite,
+        dataset=open_dataset(dataset, fold.follow_links), out=RunFolder(output.root), recipe=recipe,
+        overrides=tuple(overrides), minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute,
+        overwrite=output.overwrite,
     )  # fmt: skip
     used, wanted = search_recipe(request), settled_paths(request, paths)
     outputs = Outputs(request.out.root, "part of a search", output.overwrite)

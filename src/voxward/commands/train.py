@@ -63,7 +63,7 @@ def train(
         >>> run = voxward.train("Task04_Hippocampus", out="run", recipe="dynunet", minutes=60)  # doctest: +SKIP
     """
     request = Request(
-        dataset=open_dataset(dataset),
+        dataset=open_dataset(dataset, fold.follow_links),
         out=RunFolder(Path(out)),
         recipe=recipe,
         overrides=tuple(overrides),
