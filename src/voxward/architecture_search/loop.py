@@ -20,6 +20,7 @@ from voxward.data.augment.pipeline import apply_augmentation, draw_augmentation
 from voxward.data.augment.spatial import active_axes
 from voxward.data.loader import PatchBatch, PatchDataset, patch_batches, step_generator
 from voxward.pipeline.precision import autocast
+from voxward.runs.folder import read_state, unusable_state
 from voxward.training.budget import (
     CLOCK,
     WARM_UP_STEPS,
@@ -138,14 +139,18 @@ class SearchSitting(Sitting):
             "bilevel": self.run.bilevel.state(), "losses": self.losses, "seconds": self.seconds(),
             "recent": self.recent, "correct_at": self.correct_at,
         }  # fmt: skip
-        with atomic_write(self.run.folder.state) as unfinished:
-            torch.save(content, unfinished)
+        # Given a path, torch hides that the disk is full behind an error of its own.
+        with atomic_write(self.run.folder.state) as unfinished, unfinished.open("wb") as file:
+            torch.save(content, file)
 
     def _load(self) -> None:
-        content = torch.load(self.run.folder.state, map_location="cpu", weights_only=True)
-        self.run.bilevel.restore(content["bilevel"])
-        self.losses, self.before = content["losses"], content["seconds"]
-        self.recent, self.correct_at = tuple(content.get("recent", ())), content.get("correct_at", 0)
+        content = read_state(self.run.folder.state)
+        try:
+            self.run.bilevel.restore(content["bilevel"])
+            self.losses, self.before = list(content["losses"]), float(content["seconds"])
+            self.recent, self.correct_at = tuple(content.get("recent", ())), content.get("correct_at", 0)
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise unusable_state(self.run.folder.state, error) from error
 
     def _timed_passes(self) -> tuple[float, ...]:
         """Time a few passes, in seconds; only the running statistics of the norms change."""

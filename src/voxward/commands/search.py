@@ -11,7 +11,7 @@ from voxward.architecture_search.cost import profile
 from voxward.architecture_search.rank import decode_best
 from voxward.architecture_search.run import SearchRun, super_net
 from voxward.core.choices import Compute, Fold, Output, Reuse
-from voxward.core.document import with_format
+from voxward.core.document import with_checksum
 from voxward.core.genotype import Genotype
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress
@@ -118,7 +118,7 @@ def _finish(run: SearchRun, outputs: Outputs, paths: Sequence[int], progress: Pr
         found.append(_architecture(run, outputs, f"untrained-{count}", genotype, None))
     search_history(read_log(run.log), run.log.with_name("history.png"))
     outputs.text("architectures.md", architectures_table(found, run.plan.patch_size).markdown())
-    outputs.json("architectures.json", with_format({"architectures": to_data(tuple(found))}))
+    outputs.json("architectures.json", with_checksum({"architectures": to_data(tuple(found))}))
     return tuple(found)
 
 
@@ -126,8 +126,8 @@ def _architecture(run: SearchRun, outputs: Outputs, name: str, genotype: Genotyp
     """Write a genotype, the recipe that trains it, and its drawing."""
     options = {**run.recipe.network.options, "genotype": to_data(genotype)}
     recipe = replace(run.recipe, name=f"{run.recipe.name}-{name}", network=Choice("searched", options))
-    outputs.json(f"{name}.json", with_format(to_data(genotype)))
-    outputs.text(f"{name}.yaml", dump_recipe(recipe))
+    outputs.json(f"{name}.json", with_checksum(to_data(genotype)))
+    outputs.text(f"{name}.yaml", dump_recipe(recipe, checksum=True))
     for suffix in (".svg", ".png"):
         with outputs.write(f"{name}{suffix}") as path:
             draw_architecture(genotype, path, f"{run.plan.dataset}: {name}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.claim import claim
-from voxward.core.document import with_format, without_format
+from voxward.core.document import with_checksum, without_format
 from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.reading import read_json
@@ -34,7 +34,7 @@ def settle(path: Path, settings: Mapping[str, Any], what: str) -> None:
     while not path.is_file():
         with claim(path.parent / "claims" / path.stem) as ours:
             if ours and not path.is_file():
-                write_json(path, with_format(wanted))
+                write_json(path, with_checksum(wanted))
         if not path.is_file():
             time.sleep(_PAUSE)
     found, asked = _flat(without_format(read_json(path), str(path))), _flat(wanted)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from voxward.core.case import Dataset, Split
 from voxward.core.choices import Compute, Fold, Reuse
-from voxward.core.document import with_format
+from voxward.core.document import with_checksum
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.labels import LabelSet
@@ -321,10 +321,10 @@ def write_decisions(request: Request, plan: Plan, split: RunSplit, settings: obj
     folder = request.out
     outputs = Outputs(folder.root, "part of a run", request.overwrite)
     if not (folder.plan.is_file() and load_plan(folder.plan) == plan):  # the plan that was given may lie there
-        Outputs(folder.root, "a plan", request.overwrite).json(folder.plan.name, with_format(to_data(plan)))
-    outputs.json(folder.splits.name, with_format(to_data(split)))
-    outputs.json(folder.settings.name, with_format(to_data(settings)))
+        Outputs(folder.root, "a plan", request.overwrite).json(folder.plan.name, with_checksum(to_data(plan)))
+    outputs.json(folder.splits.name, with_checksum(to_data(split)))
+    outputs.json(folder.settings.name, with_checksum(to_data(settings)))
     start = None if request.reuse.start is None else RunFolder(Path(request.reuse.start))
     known = cases_of_run(folder, request.dataset, request.prepared, start, request.compute.workers)
-    outputs.json(folder.cases.name, with_format(to_data(known)))
-    outputs.text(folder.recipe.name, dump_recipe(recipe))
+    outputs.json(folder.cases.name, with_checksum(to_data(known)))
+    outputs.text(folder.recipe.name, dump_recipe(recipe, checksum=True))
