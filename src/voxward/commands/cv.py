@@ -65,7 +65,7 @@ def cv(
     """
     recipes = (recipe,) if isinstance(recipe, str) else tuple(recipe)
     output = Output.of(out)
-    source, root = open_dataset(dataset), output.root
+    source, root = open_dataset(dataset, fold.follow_links), output.root
     check_minutes(minutes)
     if root.resolve() == source.root.resolve():
         raise UserError(f"out {root} is the dataset's own folder; choose another --out")

@@ -26,7 +26,7 @@ from voxward.systems.evaluate import Evaluation
 from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import Given, open_system, path_of
 from voxward.systems.origin import origin_of
-from voxward.systems.provenance import noted_cases
+from voxward.systems.provenance import EVALUATE, noted_cases
 from voxward.systems.score import score_system
 from voxward.systems.system import System
 from voxward.systems.unseen import scope_for
@@ -85,11 +85,10 @@ def evaluate(
     refuse_own_folder(target, source)
     outputs, failures = Outputs(target, "metrics", overwrite), Failures(reading.fail_fast)
     outputs.check(METRICS_FILES)
-    output, of = Output(target, overwrite, progress), [source.case(id) for id in scope.ids]
-    around = noted_cases(target, "evaluate", call, source.root, of, device=opened.device, resume=resume)
-    scored = score_system(
-        opened, source, scope.ids, output, scoring, compute.workers, resume=resume, failures=failures, around=around
-    )
+    output = Output(target, overwrite, progress)
+    around = noted_cases(target, EVALUATE, call, source, scope.ids, device=opened.device, resume=resume)
+    asked = opened, source, scope.ids, output, scoring, compute.workers
+    scored = score_system(*asked, resume=resume, failures=failures, around=around)
     result = save_metrics(replace(scored, origin=origin), outputs)
     failures.raise_any(len(scope.ids), result)
     return result
@@ -111,7 +110,8 @@ def _source(system: System, cases: Cases, reading: Reading) -> Dataset:
     """The dataset, with its channels in the system's order, and NaN read as it does."""
     if cases.dataset is None and not system.runs:
         raise UserError(f"dataset must be given: {system.name} is no run of voxward, whose dataset would be known")
-    source = open_dataset(cases.dataset or load_json(RunSettings, system.runs[0].settings).dataset)
+    place = cases.dataset or load_json(RunSettings, system.runs[0].settings).dataset
+    source = open_dataset(place, reading.follow_links)
     source = in_order_of(source, system.channels, reading.channels)
     source = dataset_reading_nan(source, nan_for(system.runs, reading))
     return dataset_within(source, tolerance_for(system.runs, reading))

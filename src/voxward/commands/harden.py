@@ -72,8 +72,8 @@ def harden(
     call, output = invocation(harden, locals()), Output.of(out)
     start, dataset = _start(run, change)
     asked = Request(
-        open_dataset(dataset), RunFolder(output.root), recipe="", overrides=tuple(overrides), minutes=minutes,
-        resume=resume, fold=Fold(seed=change.seed), compute=compute, call=call,
+        open_dataset(dataset, change.follow_links), RunFolder(output.root), recipe="", overrides=tuple(overrides),
+        minutes=minutes, resume=resume, fold=Fold(seed=change.seed), compute=compute, call=call,
     )  # fmt: skip
     if isinstance(start, NnSource):
         return harden_nnunet(start, asked, method, eps, draw_curve, output.progress)

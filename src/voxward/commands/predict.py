@@ -19,7 +19,7 @@ from voxward.data.places import within
 from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import Given, open_system
 from voxward.systems.predict import collect_inputs, predict_cases
-from voxward.systems.provenance import noted_cases
+from voxward.systems.provenance import PREDICT, noted_cases
 from voxward.systems.score import PREDICTIONS
 from voxward.systems.system import System
 
@@ -71,8 +71,7 @@ def predict(
     Example:
         >>> voxward.predict("run", ["case.nii.gz"], out="segmentations", overrides=["tta=mirrors"])
     """
-    call = invocation(predict, locals())
-    opened = open_system(system, overrides, device)
+    call, opened = invocation(predict, locals()), open_system(system, overrides, device)
     if out is None and len(opened.runs) != 1:
         raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
     folder = opened.runs[0].predictions if out is None else Path(out)
@@ -81,7 +80,7 @@ def predict(
     cases = _cases(inputs, opened, reading)
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
     scores = _scores(folder / "probabilities", save_probabilities, overwrite)
-    around = noted_cases(folder, "predict", call, None, cases, device=opened.device, resume=resume)
+    around = noted_cases(folder, PREDICT, call, cases, device=opened.device, resume=resume)
     written = predict_cases(opened, cases, outputs, resume, progress, failures, probabilities=scores, around=around)
     failures.raise_any(len(cases), written)
     return written

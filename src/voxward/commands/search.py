@@ -86,8 +86,9 @@ def search(
     """
     call, output = invocation(search, locals()), Output.of(out)
     request = Request(
-        dataset=open_dataset(dataset), out=RunFolder(output.root), recipe=recipe, overrides=tuple(overrides),
-        minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute, overwrite=output.overwrite, call=call,
+        dataset=open_dataset(dataset, fold.follow_links), out=RunFolder(output.root), recipe=recipe,
+        overrides=tuple(overrides), minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute,
+        overwrite=output.overwrite, call=call,
     )  # fmt: skip
     used, wanted = search_recipe(request), settled_paths(request, paths)
     outputs = Outputs(request.out.root, "part of a search", output.overwrite)

@@ -65,7 +65,7 @@ def train(
     """
     call = invocation(train, locals())
     request = Request(
-        dataset=open_dataset(dataset), out=RunFolder(Path(out)), recipe=recipe, overrides=tuple(overrides),
-        minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute, call=call,
+        dataset=open_dataset(dataset, fold.follow_links), out=RunFolder(Path(out)), recipe=recipe,
+        overrides=tuple(overrides), minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute, call=call,
     )  # fmt: skip
     return train_run(request, draw_curve, progress).root

@@ -17,6 +17,7 @@ from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.channels import files_in_order_of, in_order_of, names_beside
 from voxward.data.formats import open_dataset
+from voxward.data.formats.outside import refuse_outside
 from voxward.data.io import (
     SUFFIXES,
     order_fault,
@@ -133,10 +134,12 @@ def collect_inputs(
                     f"{entry} is a dataset, and holds volumes of its own, e.g. {found[0].name}: name the files, or "
                     "move them away"
                 )
+            if not reading.follow_links:
+                refuse_outside(entry, found)
             warn_of_subfolders(entry)
             files += found
         else:
-            cases += in_order_of(open_dataset(entry), wanted, reading.channels).every
+            cases += in_order_of(open_dataset(entry, reading.follow_links), wanted, reading.channels).every
     refuse_alike(files)
     for folder in dict.fromkeys(path.parent for path in files):
         cases += _in_folder(folder, [path for path in files if path.parent == folder], wanted, reading.channels)

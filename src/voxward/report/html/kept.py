@@ -114,7 +114,8 @@ def read_kept(folder: Path, data: Path | None = None) -> Kept:
     """
     try:
         found = read_cases(folder)
-        moved = {} if data is None else {case.id: case for case in open_dataset(data).every}
+        # Files outside of the folder were refused before, unless the user allows them.
+        moved = {} if data is None else {case.id: case for case in open_dataset(data, follow_links=True).every}
         settings = _settings(folder)
     except (UserError, OSError) as error:
         raise NotShown(_SAID["damaged"].format(path=folder / CASES, error=error)) from error
