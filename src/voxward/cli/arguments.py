@@ -201,7 +201,7 @@ def devices_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def nan_argument(parser: argparse.ArgumentParser, default: str = "refuse") -> None:
-    """Add the arguments for what is done about NaN in images, and about files that lie apart.
+    """Add the arguments for what is done about NaN in images, about files that lie apart, and about links.
 
     Args:
         parser: The parser of the command.
@@ -212,6 +212,7 @@ def nan_argument(parser: argparse.ArgumentParser, default: str = "refuse") -> No
         help=f"zero reads NaN in images as 0, refuse makes it an error (default: {default})",
     )  # fmt: skip
     tolerance_argument(parser)
+    links_argument(parser)
 
 
 def tolerance_argument(parser: argparse.ArgumentParser) -> None:
@@ -219,6 +220,15 @@ def tolerance_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--affine-tolerance", type=float, metavar="VOXELS",
         help=f"how far the corners of two files of a case may lie apart (default: {AFFINE_TOLERANCE:g} of a voxel)",
+    )  # fmt: skip
+
+
+def links_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that allows files outside of the folder of a dataset."""
+    parser.add_argument(
+        "--follow-links", action="store_true",
+        help="read also files outside of the dataset's folder, to which symbolic links or dataset.json lead (default: "
+        "refuse them)",
     )  # fmt: skip
 
 

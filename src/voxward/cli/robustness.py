@@ -17,6 +17,7 @@ from voxward.cli.arguments import (
     device_arguments,
     errors,
     given,
+    links_argument,
     outcome,
     output_of,
     overwrite_argument,
@@ -160,6 +161,7 @@ def demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=4.0, help="the training time in minutes (default 4)")
     parser.add_argument("--seed", type=int, default=0, help="the seed of everything that is drawn (default 0)")
     parser.add_argument("--cases", type=int, default=25, help="the number of phantoms (default 25)")
+    links_argument(parser)
     overwrite_argument(parser)
     report_argument(parser)
 

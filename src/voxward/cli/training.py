@@ -18,6 +18,7 @@ from voxward.cli.arguments import (
     errors,
     fold_number,
     given,
+    links_argument,
     nan_argument,
     nan_override,
     outcome,
@@ -88,6 +89,7 @@ def harden_arguments(parser: argparse.ArgumentParser) -> None:
     seed_argument(parser)
     workers_argument(parser)
     set_argument(parser)
+    links_argument(parser)
     overwrite_argument(parser)
     report_argument(parser)
     device_arguments(parser)

@@ -80,7 +80,7 @@ def attack(
     output = Output.of(out)
     folder = _default_folder(given) if output.folder is None else output.root
     sources = [Source.of(system, of_systems, device) for system in given]
-    source, cases = _opened(dataset)
+    source, cases = _opened(dataset, reading.follow_links)
     refuse_own_folder(folder, source)
     worker = set_up(sources, source, chosen, folder / "volumes", output.overwrite, cases, reading)
     if estimate:
@@ -108,11 +108,11 @@ def benchmark(systems: Sequence[Given] | Given, dataset: Path | str | Cases, **o
     return attack(systems, dataset, **options)
 
 
-def _opened(dataset: Path | str | Cases) -> tuple[Dataset, Cases]:
+def _opened(dataset: Path | str | Cases, follow_links: bool) -> tuple[Dataset, Cases]:
     cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
     if cases.dataset is None:
         raise UserError("dataset must be given: an attack needs volumes and their labels")
-    return open_dataset(cases.dataset), cases
+    return open_dataset(cases.dataset, follow_links), cases
 
 
 def _sorted(overrides: Sequence[str]) -> tuple[list[str], list[str]]:

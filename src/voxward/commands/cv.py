@@ -66,7 +66,7 @@ def cv(
     """
     recipes = (recipe,) if isinstance(recipe, str) else tuple(recipe)
     output = Output.of(out)
-    source, root = open_dataset(dataset), output.root
+    source, root = open_dataset(dataset, fold.follow_links), output.root
     check_minutes(minutes)
     outputs = _checked(output, source)
     course = runs_course(output.progress)

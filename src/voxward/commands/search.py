@@ -12,8 +12,9 @@ from voxward.architecture_search.rank import decode_best
 from voxward.architecture_search.run import SearchRun, super_net
 from voxward.core.alone import alone
 from voxward.core.choices import Compute, Fold, Output, Reuse
-from voxward.core.document import with_format
+from voxward.core.document import with_checksum
 from voxward.core.genotype import Genotype
+from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress
 from voxward.core.recipe import Choice, dump_recipe
@@ -84,10 +85,11 @@ def search(
     Example:
         >>> found = voxward.search("Task04_Hippocampus", out="found", minutes=120)  # doctest: +SKIP
     """
-    output = Output.of(out)
+    call, output = invocation(search, locals()), Output.of(out)
     request = Request(
-        dataset=open_dataset(dataset), out=RunFolder(output.root), recipe=recipe, overrides=tuple(overrides),
-        minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute, overwrite=output.overwrite,
+        dataset=open_dataset(dataset, fold.follow_links), out=RunFolder(output.root), recipe=recipe,
+        overrides=tuple(overrides), minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute,
+        overwrite=output.overwrite, call=call,
     )  # fmt: skip
     used, wanted = search_recipe(request), settled_paths(request, paths)
     outputs = Outputs(request.out.root, "part of a search", output.overwrite)
@@ -119,7 +121,7 @@ def _finish(run: SearchRun, outputs: Outputs, paths: Sequence[int], progress: Pr
         found.append(_architecture(run, outputs, f"untrained-{count}", genotype, None))
     search_history(read_log(run.log), run.log.with_name("history.png"))
     outputs.text("architectures.md", architectures_table(found, run.plan.patch_size).markdown())
-    outputs.json("architectures.json", with_format({"architectures": to_data(tuple(found))}))
+    outputs.json("architectures.json", with_checksum({"architectures": to_data(tuple(found))}))
     return tuple(found)
 
 
@@ -127,8 +129,8 @@ def _architecture(run: SearchRun, outputs: Outputs, name: str, genotype: Genotyp
     """Write a genotype, the recipe that trains it, and its drawing."""
     options = {**run.recipe.network.options, "genotype": to_data(genotype)}
     recipe = replace(run.recipe, name=f"{run.recipe.name}-{name}", network=Choice("searched", options))
-    outputs.json(f"{name}.json", with_format(to_data(genotype)))
-    outputs.text(f"{name}.yaml", dump_recipe(recipe))
+    outputs.json(f"{name}.json", with_checksum(to_data(genotype)))
+    outputs.text(f"{name}.yaml", dump_recipe(recipe, checksum=True))
     for suffix in (".svg", ".png"):
         with outputs.write(f"{name}{suffix}") as path:
             draw_architecture(genotype, path, f"{run.plan.dataset}: {name}")

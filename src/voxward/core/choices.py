@@ -63,16 +63,18 @@ class Fold:
         folds: The number of folds that a dataset without splits of its own is divided into.
         seed: The seed of the split, of the initial weights and of all that is drawn while training.
         exclude: A CSV file whose cases are left out of the training; `voxward suspects` writes a first version of it.
+        follow_links: Whether files of the dataset may lie outside of its folder, see `Reading`.
 
     Example:
         >>> Fold(fold=1, seed=3)
-        Fold(fold=1, folds=5, seed=3, exclude=None)
+        Fold(fold=1, folds=5, seed=3, exclude=None, follow_links=False)
     """
 
     fold: FoldNumber = 0
     folds: int = 5
     seed: int = 0
     exclude: Path | str | None = None
+    follow_links: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,7 @@ class Look:
         title: The heading of the page; empty: one that follows from the folders.
         embed: Which volumes are inside the page: `auto` those that fit, `all`, or `none`. The others lie beside it.
         data: The folder of the dataset, where it was moved since.
+        follow_links: Whether files of `data` may lie outside of that folder, see `Reading`.
 
     Raises:
         UserError: `embed` is none of these.
@@ -191,6 +194,7 @@ class Look:
     title: str = ""
     embed: Embed = "auto"
     data: Path | str | None = None
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         if self.embed not in get_args(Embed):
@@ -206,15 +210,17 @@ class Change:
             nnU-Net does not say where its dataset lies.
         seed: The seed of all that is drawn while training.
         fold: The fold of a results folder of nnU-Net whose network is hardened; None takes the only one that is there.
+        follow_links: Whether files of the dataset may lie outside of its folder, see `Reading`.
 
     Example:
         >>> Change(seed=3)
-        Change(dataset=None, seed=3, fold=None)
+        Change(dataset=None, seed=3, fold=None, follow_links=False)
     """
 
     dataset: Path | str | None = None
     seed: int = 0
     fold: FoldNumber | None = None
+    follow_links: bool = False
 
 
 @dataclass(frozen=True)
@@ -275,6 +281,9 @@ class Reading:
             cases and raises `voxward.CasesFailed` at the end.
         affine_tolerance: How far the corners of two files of one case may lie apart, in the smallest voxel edge. None
             is what the system was trained with, and 0.05 where there is no system.
+        follow_links: True reads files that lie outside of the folder that was given: through a symbolic link, or
+            because dataset.json names them. The default refuses, so that a folder from a stranger cannot have other
+            files of this machine read.
 
     Raises:
         UserError: `nan` is none of these, or the tolerance is no number of voxels.
@@ -288,6 +297,7 @@ class Reading:
     nan: Nan | None = None
     fail_fast: bool = False
     affine_tolerance: float | None = None
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         if self.affine_tolerance is not None:

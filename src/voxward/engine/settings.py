@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from voxward.core.document import with_format, without_format
+from voxward.core.document import with_checksum, without_format
 from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.reading import read_json
@@ -29,7 +29,7 @@ def settle(path: Path, settings: Mapping[str, Any], what: str) -> None:
     """
     wanted = json.loads(json.dumps(to_data(settings), allow_nan=False))
     if not path.is_file():
-        write_json(path, with_format(wanted))
+        write_json(path, with_checksum(wanted))
     found, asked = _flat(without_format(read_json(path), str(path))), _flat(wanted)
     keys = [key for key in sorted({*found, *asked}) if found.get(key, _MISSING) != asked.get(key, _MISSING)]
     if keys:

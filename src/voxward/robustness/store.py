@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.case import Case
-from voxward.core.document import with_format, without_format
+from voxward.core.document import with_checksum, without_format
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.files import write_json
@@ -50,12 +50,12 @@ class RecordStore:
         for record in records:
             if record.case_key != (unit.model, unit.case):
                 raise UserError(f"a unit of {(unit.model, unit.case)} cannot hold a record of {record.case_key}")
-        write_json(self.path(unit), with_format({"records": [record.to_data() for record in records]}))
+        write_json(self.path(unit), with_checksum({"records": [record.to_data() for record in records]}))
 
     def skip(self, unit: Unit, reason: str) -> None:
         """Note that a unit means nothing on its case; it is then finished, without a record."""
         skipped = Skipped(unit.model, unit.case, unit.attack, unit.eps, reason)
-        write_json(self.path(unit), with_format({"records": [], "skipped": to_data(skipped)}))
+        write_json(self.path(unit), with_checksum({"records": [], "skipped": to_data(skipped)}))
 
     def skipped(self) -> tuple[Skipped, ...]:
         """Return which noise as strong as the worst attack was left out, ordered like the records.
