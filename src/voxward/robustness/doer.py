@@ -11,10 +11,11 @@ import voxward
 from voxward.core.errors import UserError
 from voxward.core.progress import Progress
 from voxward.core.structure import to_data
+from voxward.data.content import digest_of
 from voxward.engine.engine import Unfit
 from voxward.robustness.bench import Bench, Source, Worker
 from voxward.robustness.record import Record
-from voxward.robustness.setup import digest_of, identity_of
+from voxward.robustness.setup import identity_of
 from voxward.robustness.skipped import NotApplicable
 from voxward.robustness.unit import Unit
 
