@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 
@@ -50,7 +51,11 @@ _REMEDY = "a lower search.lr or search.arch_lr, or with training.precision=fp32"
 
 
 def search_architecture(
-    run: SearchRun, minutes: float | None = None, progress: Progress = silent, clock: Clock = CLOCK
+    run: SearchRun,
+    minutes: float | None = None,
+    progress: Progress = silent,
+    clock: Clock = CLOCK,
+    around: AbstractContextManager[None] | None = None,
 ) -> None:
     """Search from where the search stands to its end, and leave the super-net as it is decoded.
 
@@ -61,16 +66,18 @@ def search_architecture(
             recipe.
         progress: A function that is told about every step.
         clock: A function that returns the time in seconds.
+        around: A block that is entered once it is known how many steps are done, and left after the last one.
 
     Raises:
         Interrupted: A signal stopped the search; its state is saved.
         FloatingPointError: A loss is not finite.
     """
     sitting = SearchSitting(run, minutes, progress, clock)
-    if run.bilevel.step < run.bilevel.total_steps:
-        if not run.folder.state.is_file():
-            sitting.begin()
-        sitting.work(TrainingLog(run.log, run.bilevel.step, COLUMNS))
+    with around or nullcontext():
+        if run.bilevel.step < run.bilevel.total_steps:
+            if not run.folder.state.is_file():
+                sitting.begin()
+            sitting.work(TrainingLog(run.log, run.bilevel.step, COLUMNS))
     run.bilevel.finish()
 
 

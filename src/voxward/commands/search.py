@@ -10,9 +10,11 @@ from voxward.architecture_search.begin import run_search, search_recipe, settled
 from voxward.architecture_search.cost import profile
 from voxward.architecture_search.rank import decode_best
 from voxward.architecture_search.run import SearchRun, super_net
+from voxward.core.alone import alone
 from voxward.core.choices import Compute, Fold, Output, Reuse
 from voxward.core.document import with_checksum
 from voxward.core.genotype import Genotype
+from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress
 from voxward.core.recipe import Choice, dump_recipe
@@ -83,18 +85,20 @@ def search(
     Example:
         >>> found = voxward.search("Task04_Hippocampus", out="found", minutes=120)  # doctest: +SKIP
     """
-    output = Output.of(out)
+    call, output = invocation(search, locals()), Output.of(out)
     request = Request(
-        dataset=open_dataset(dataset), out=RunFolder(output.root), recipe=recipe, overrides=tuple(overrides),
-        minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute, overwrite=output.overwrite,
+        dataset=open_dataset(dataset, fold.follow_links), out=RunFolder(output.root), recipe=recipe,
+        overrides=tuple(overrides), minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute,
+        overwrite=output.overwrite, call=call,
     )  # fmt: skip
     used, wanted = search_recipe(request), settled_paths(request, paths)
     outputs = Outputs(request.out.root, "part of a search", output.overwrite)
     outputs.check(_names(wanted))
     check_page(output)
-    run = run_search(request, used, wanted, output.progress)
-    result = SearchResult(request.out.root, _finish(run, outputs, wanted, output.progress))
-    page_of(output)
+    with alone(request.out.root, "a search"):
+        run = run_search(request, used, wanted, output.progress)
+        result = SearchResult(request.out.root, _finish(run, outputs, wanted, output.progress))
+        page_of(output)
     return result
 
 

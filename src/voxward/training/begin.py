@@ -12,6 +12,7 @@ from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.document import with_checksum
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
+from voxward.core.invocation import Invocation
 from voxward.core.labels import LabelSet
 from voxward.core.outputs import Outputs
 from voxward.core.plan import Fingerprint, Plan, load_json, load_plan
@@ -51,6 +52,7 @@ class Request:
         reuse: Results of earlier work.
         compute: Where the work is done.
         overwrite: True replaces files in `out` that voxward did not write.
+        call: How the command was called.
     """
 
     dataset: Dataset
@@ -63,6 +65,7 @@ class Request:
     reuse: Reuse = Reuse()
     compute: Compute = Compute()
     overwrite: bool = False
+    call: Invocation = Invocation("")
 
     @property
     def prepared(self) -> Path:
