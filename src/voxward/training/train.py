@@ -94,7 +94,7 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
             request, TRAIN, dataset, settings.seed, device=fabric.device, done=lambda: run.state.step
         )  # fmt: skip
         with here if fabric.is_global_zero else nullcontext():
-            fit(run, settings.minutes, shown)
+            fit(run, settings.minutes, shown, lengths=settings.lengths)
         if fabric.is_global_zero:
             trained(request.out)
             dataset = as_planned(dataset, run.plan)
