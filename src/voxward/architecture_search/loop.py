@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 
@@ -20,6 +21,7 @@ from voxward.data.augment.pipeline import apply_augmentation, draw_augmentation
 from voxward.data.augment.spatial import active_axes
 from voxward.data.loader import PatchBatch, PatchDataset, patch_batches, step_generator
 from voxward.pipeline.precision import autocast
+from voxward.runs.folder import read_state, unusable_state
 from voxward.training.budget import (
     CLOCK,
     WARM_UP_STEPS,
@@ -47,7 +49,11 @@ _SMALLEST = 1e-12
 
 
 def search_architecture(
-    run: SearchRun, minutes: float | None = None, progress: Progress = silent, clock: Clock = CLOCK
+    run: SearchRun,
+    minutes: float | None = None,
+    progress: Progress = silent,
+    clock: Clock = CLOCK,
+    around: AbstractContextManager[None] | None = None,
 ) -> None:
     """Search from where the search stands to its end, and leave the super-net as it is decoded.
 
@@ -58,16 +64,18 @@ def search_architecture(
             recipe.
         progress: A function that is told about every step.
         clock: A function that returns the time in seconds.
+        around: A block that is entered once it is known how many steps are done, and left after the last one.
 
     Raises:
         Interrupted: A signal stopped the search; its state is saved.
         FloatingPointError: A loss is not finite.
     """
     sitting = SearchSitting(run, minutes, progress, clock)
-    if run.bilevel.step < run.bilevel.total_steps:
-        if not run.folder.state.is_file():
-            sitting.begin()
-        sitting.work(TrainingLog(run.log, run.bilevel.step, COLUMNS))
+    with around or nullcontext():
+        if run.bilevel.step < run.bilevel.total_steps:
+            if not run.folder.state.is_file():
+                sitting.begin()
+            sitting.work(TrainingLog(run.log, run.bilevel.step, COLUMNS))
     run.bilevel.finish()
 
 
@@ -138,14 +146,18 @@ class SearchSitting(Sitting):
             "bilevel": self.run.bilevel.state(), "losses": self.losses, "seconds": self.seconds(),
             "recent": self.recent, "correct_at": self.correct_at,
         }  # fmt: skip
-        with atomic_write(self.run.folder.state) as unfinished:
-            torch.save(content, unfinished)
+        # Given a path, torch hides that the disk is full behind an error of its own.
+        with atomic_write(self.run.folder.state) as unfinished, unfinished.open("wb") as file:
+            torch.save(content, file)
 
     def _load(self) -> None:
-        content = torch.load(self.run.folder.state, map_location="cpu", weights_only=True)
-        self.run.bilevel.restore(content["bilevel"])
-        self.losses, self.before = content["losses"], content["seconds"]
-        self.recent, self.correct_at = tuple(content.get("recent", ())), content.get("correct_at", 0)
+        content = read_state(self.run.folder.state)
+        try:
+            self.run.bilevel.restore(content["bilevel"])
+            self.losses, self.before = list(content["losses"]), float(content["seconds"])
+            self.recent, self.correct_at = tuple(content.get("recent", ())), content.get("correct_at", 0)
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise unusable_state(self.run.folder.state, error) from error
 
     def _timed_passes(self) -> tuple[float, ...]:
         """Time a few passes, in seconds; only the running statistics of the norms change."""

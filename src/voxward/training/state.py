@@ -11,7 +11,7 @@ import torch
 
 from voxward.core.files import atomic_write
 from voxward.core.length import RunLength
-from voxward.runs.folder import read_state
+from voxward.runs.folder import read_state, unusable_state
 from voxward.training.averaging import Restarting
 from voxward.training.learner import Learner
 from voxward.training.steps import Step
@@ -93,8 +93,18 @@ def load_state(path: Path, learner: Learner, step: Step) -> TrainingState:
 
     Returns:
         Where the run stands.
+
+    Raises:
+        UserError: The file is damaged, or is the state of another run.
     """
     content: dict[str, Any] = read_state(path)
+    try:
+        return _restored(content, learner, step)
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise unusable_state(path, error) from error
+
+
+def _restored(content: dict[str, Any], learner: Learner, step: Step) -> TrainingState:
     state = _read(content["state"], learner)
     learner.network.load_state_dict(content["network"])
     if state.restarts:
