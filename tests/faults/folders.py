@@ -1,6 +1,6 @@
 """What a folder of results holds: every file by what it says, without what is documented to differ between two runs.
 
-These differ: seconds, moments, the files of TensorBoard, and the ids inside of an SVG, which Matplotlib draws.
+These differ: seconds, moments, calls that worked on a folder, files of TensorBoard, and the ids inside of an SVG.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import torch
 from voxward.core.leftovers import PREFIX
 from voxward.core.outputs import MARKER
 
-_TIMES = {"seconds", "seconds_per_case"}
+# A checksum covers seconds; sittings are the calls that worked on a folder, of which any may have been to resume.
+_DIFFER = {"seconds", "seconds_per_case", "checksum", "sittings", "resume"}
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?( UTC|Z|\+00:00)?")
 # Tables and pages say seconds with one decimal, and nothing else.
 _SECONDS = re.compile(r"(?<![\d.])\d+\.\d(?!\d)")
@@ -130,7 +131,7 @@ def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
         if "columns" in value and "rows" in value:  # a table inside a page
             value = {"rows": [dict(zip(value["columns"], row, strict=True)) for row in value["rows"]]}
-        return {name: _timeless(entry) for name, entry in value.items() if name not in _TIMES}
+        return {name: _timeless(entry) for name, entry in value.items() if name not in _DIFFER}
     if isinstance(value, list | tuple):
         return [_timeless(entry) for entry in value]
     if isinstance(value, torch.Tensor):

@@ -42,13 +42,13 @@ def test_campaign(name: str, made: Path, place: Path, undisturbed: Undisturbed) 
         tally[f"{kind}, tried"] += 1
         tally[f"{kind}, hit"] += kill()
         kept = check_repeat(task, made, place, wanted)
+        assert kept.redone <= 1  # the file of the unit in flight
         tally["identical"] += 1
         tally["left something unfinished"] += kept.leftovers > 0
         tally["files of finished work"] += kept.units
         tally["written once more"] += kept.redone
     print(f"\n{name}: {dict(tally)}")
     assert tally["at a file, hit"] == tally["at a file, tried"]
-    assert tally["written once more"] == 0
 
 
 def _kills(name: str, made: Path, place: Path) -> Iterator[tuple[str, Callable[[], bool]]]:
