@@ -17,6 +17,7 @@ from voxward import __version__
 from voxward.cli import data, report, reproduction, robustness, systems, training
 from voxward.cli.arguments import Arguments, errors, take_negative_fractions
 from voxward.core.errors import CasesFailed, MissingPackageError, UserError
+from voxward.core.interrupt import Interrupted, like_ctrl_c
 from voxward.core.invocation import typed
 
 # Errors that the user, or the machine, can mend: one line says what is wrong. Every other error is a bug of voxward.
@@ -165,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = vars(arguments).pop("debug")
     warnings.showwarning = _warn  # a user has no use for the line of code that warns
     try:
-        with typed(["voxward", *words]):
+        with typed(["voxward", *words]), like_ctrl_c():
             return _run(arguments)
     except _MENDABLE as error:
         return _told(error, debug)
@@ -192,8 +193,6 @@ def _options(top: argparse.ArgumentParser, command: str) -> Collection[str]:
 
 
 def _run(arguments: Arguments) -> int:
-    from voxward.core.interrupt import Interrupted
-
     try:
         return COMMANDS[arguments.command].run(arguments)
     except (Interrupted, KeyboardInterrupt) as stop:
