@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from voxward.data.loader import PatchBatch
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 300.0
+LIMIT = 120.0
 """Seconds after which a command has hung."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CONTEXT = multiprocessing.get_context("forkserver")

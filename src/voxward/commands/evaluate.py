@@ -10,6 +10,7 @@ from voxward.core.case import Dataset
 from voxward.core.choices import Cases, Compute, Output, Reading
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
+from voxward.core.files import refuse_unwritable
 from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
@@ -76,6 +77,8 @@ def evaluate(
     """
     call, cases = invocation(evaluate, locals()), _asked(dataset)
     refuse_swapped(path_of(system), cases.dataset)
+    if out is not None:
+        refuse_unwritable(out)
     opened = _opened(system, overrides, compute.device, out is None)
     source = _source(opened, cases, reading)
     scope = scope_for([opened], source, cases, workers=compute.workers, progress=progress)

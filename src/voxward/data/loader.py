@@ -39,6 +39,9 @@ from voxward.data.store import open_case
 # One stream of random numbers per purpose, so that none repeats another's.
 _ORDER, _PATCH, _AUGMENTATION, _VALIDATION = range(4)
 
+# Seconds for which a background process goes on after it was asked to end: longer than a step.
+_GRACE = 30
+
 Sample = tuple[Tensor, Tensor, Tensor, str]
 
 
@@ -206,21 +209,31 @@ def _ranges(frame: Frame) -> Tensor:
 def _numbered(steps: range, loader: DataLoader[Any], workers: int) -> Iterator[PatchBatch]:
     with _deaths_while_waiting():
         batches = iter(loader)
-    for step in steps:
-        try:
-            batch = next(batches)
-        except RuntimeError as error:
-            if workers == 0 or "DataLoader worker" not in str(error):
-                raise
-            raise LoaderDied(
-                f"a process that reads patches ahead (training.workers={workers}) was killed before step {step + 1}. "
-                "Most often the machine has no memory left, or its shared memory /dev/shm is full or too small (in "
-                "Docker: --shm-size=8g). Free memory, or use fewer of these processes (with --set training.workers=0 "
-                "none, and no shared memory)"
-            ) from error
-        if isinstance(batch, Exception):
-            raise batch
-        yield PatchBatch(step, *batch)
+    try:
+        for step in steps:
+            batch = _next(batches, workers)
+            if isinstance(batch, _Dead):
+                raise LoaderDied(
+                    f"a process that reads patches ahead (training.workers={workers}) {batch} before step {step + 1}. "
+                    "Most often the machine has no memory left, or its shared memory /dev/shm is full or too small (in "
+                    "Docker: --shm-size=8g). Free memory, or use fewer of these processes (with --set "
+                    "training.workers=0 none, and no shared memory)"
+                )
+            if isinstance(batch, Exception):
+                raise batch
+            yield PatchBatch(step, *batch)
+    finally:
+        del batches  # ends the background processes
+
+
+def _next(batches: Iterator[Any], workers: int) -> Any:
+    """The next batch, or an error; it does not hold on to the background processes, as one of PyTorch does."""
+    try:
+        return next(batches)
+    except RuntimeError as error:
+        if workers == 0 or "DataLoader worker" not in str(error):
+            raise
+        return _Dead("was killed")
 
 
 class _Careful(Dataset[Any]):
@@ -239,13 +252,32 @@ class _Careful(Dataset[Any]):
             return error
 
 
+class _Dead(Exception):  # noqa: N818 - it says what happened
+    """What happened to a background process."""
+
+
 def _collate_careful(samples: list[Any]) -> Any:
-    return next((sample for sample in samples if isinstance(sample, Exception)), None) or _collate(samples)
+    """A batch in shared memory, or the error of a sample.
+
+    PyTorch would move the batch there later, in a thread whose errors reach nobody: the training would wait for ever.
+    """
+    if (error := next((sample for sample in samples if isinstance(sample, Exception)), None)) is not None:
+        return error
+    batch = _collate(samples)
+    try:
+        for tensor in batch[:3]:
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        return _Dead("found no room for a batch in the shared memory")
+    return batch
 
 
 def _begin_worker(number: int) -> None:
     """A signal to all processes of a job is for the one that trains, which goes on to the end of its step."""
     ignore_signals()
+    if hasattr(signal, "SIGALRM"):
+        # Not for ever: PyTorch and Python end with SIGTERM what does not end by itself.
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
 
 
 @contextmanager
