@@ -215,9 +215,12 @@ def _told(error: BaseException, debug: bool) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Return whether a GPU has too little memory; torch is not imported to answer the question."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+    """Return whether there is too little memory; torch is not imported to answer the question."""
+    if "torch" not in sys.modules:
+        return False
+    from voxward.core.memory import lacks_memory
+
+    return lacks_memory(error)
 
 
 def _report_bug(words: Sequence[str]) -> None:
