@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from rich.markup import escape
 
 from voxward import __version__
-from voxward.cli import data, report, robustness, systems, training
+from voxward.cli import data, report, reproduction, robustness, systems, training
 from voxward.cli.arguments import Arguments, errors, take_negative_fractions
 from voxward.core.errors import CasesFailed, MissingPackageError, UserError
 from voxward.core.invocation import typed
@@ -68,6 +68,9 @@ COMMANDS = {
         "attack systems through their whole pipeline, by a protocol", robustness.attack_arguments, robustness.attack
     ),
     "benchmark": Command("the former name of attack", robustness.benchmark_arguments, robustness.benchmark),
+    "reproduce": Command(
+        "do again what a folder holds, and compare", reproduction.reproduce_arguments, reproduction.reproduce
+    ),
     "report": Command("write one page on what was measured", report.report_arguments, report.report),
     "serve": Command("show a report in a browser, with its volumes", report.serve_arguments, report.serve),
     "demo": Command("train, evaluate and attack in a few minutes", robustness.demo_arguments, robustness.demo),
