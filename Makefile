@@ -4,13 +4,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 OLDEST := .venv-oldest
+AUDIT  := .venv-audit
 
 # A process per core, a file of tests always in one of them; more would need much memory. tests/conftest.py says which
 # files come first.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 COVERAGE := --cov --cov-report=term --cov-fail-under=95
 
-.PHONY: demo test test-all test-isa test-oldest suite browser screenshots bench lint clean
+.PHONY: demo test test-all test-isa test-oldest suite browser screenshots bench lint audit clean
 
 demo: $(STAMP)
 	$(BIN)/voxward demo $(if $(DATA),--data $(DATA))
@@ -56,6 +57,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Known weaknesses of the installed versions. It needs a network, and fails where it cannot ask.
+audit: $(STAMP) $(AUDIT)/.installed
+	tests/audit.sh $(BIN)/python $(AUDIT)/bin/pip-audit
+
 # constraints.txt holds the tested versions; its torch is the one that does not bring the CUDA packages along.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -67,9 +72,14 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e ".[cluster,onnx,ranger,sitk,test]"
 	touch $@
 
+$(AUDIT)/.installed:
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.9"
+	touch $@
+
 $(VENV)/.bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OLDEST) demo .mypy_cache .ruff_cache .import_linter_cache .coverage
+	rm -rf $(VENV) $(OLDEST) $(AUDIT) demo .mypy_cache .ruff_cache .import_linter_cache .coverage

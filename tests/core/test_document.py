@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from tests.data.volumes import make_plan
-from voxward.core.document import FORMAT, with_format, without_format
+from voxward.core.document import CHECKSUM, FORMAT, with_checksum, with_format, without_format
 from voxward.core.errors import UserError
 from voxward.core.files import write_json, write_text
 from voxward.core.plan import load_json
-from voxward.core.recipe import dump_recipe, load_recipe
+from voxward.core.recipe import dump_recipe, load_recipe, load_run_recipe
 from voxward.core.structure import to_data
 from voxward.core.yaml import dump_yaml, read_yaml
 from voxward.nets.registry import network_for_plan
@@ -56,6 +56,36 @@ def test_a_dataclass_survives_a_round_trip_with_and_without_the_number(tmp_path)
     for data in (to_data(Note("a", 2)), with_format(to_data(Note("a", 2)))):
         write_json(tmp_path / "note.json", data)
         assert load_json(Note, tmp_path / "note.json") == Note("a", 2)
+
+
+def test_a_checksum_is_of_the_contents_not_of_their_layout(tmp_path):
+    data = {"b": 1.5, "a": {"2": (1, 2)}, "c": "ä"}
+    wrote = with_checksum(data)
+    assert list(wrote) == ["format", CHECKSUM, "b", "a", "c"]
+    (tmp_path / "note.json").write_text(json.dumps(dict(reversed(wrote.items())), indent=4))
+    assert without_format(json.loads((tmp_path / "note.json").read_text()), "note.json") == json.loads(json.dumps(data))
+
+
+@pytest.mark.parametrize("change", [{"number": 3}, {"text": "b"}, {"number": 2.0}, {CHECKSUM: "0"}, {CHECKSUM: None}])
+def test_a_document_with_a_changed_value_is_refused_until_its_checksum_is_gone(tmp_path, change):
+    path, data = tmp_path / "note.json", with_checksum(to_data(Note("a", 2))) | change
+    write_json(path, data)
+    with pytest.raises(UserError, match=r"note\.json is damaged, or was edited: .* delete its entry 'checksum'"):
+        load_json(Note, path)
+    del data[CHECKSUM]
+    write_json(path, data | {"number": 2})
+    load_json(Note, path)
+
+
+def test_an_edited_copy_of_the_recipe_of_a_run_is_read_with_a_warning(tmp_path):
+    recipe, path = load_recipe("dynunet"), tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(recipe, checksum=True))
+    assert load_run_recipe(path) == load_recipe(path) == recipe
+    path.write_text(path.read_text().replace("workers: ", "workers: 1"))
+    with pytest.warns(UserWarning, match=r"recipe\.yaml is damaged, or was edited since"):
+        assert load_recipe(path) != recipe
+    with pytest.raises(UserError, match=r"recipe\.yaml is damaged, or was edited: "):
+        load_run_recipe(path)
 
 
 @pytest.mark.parametrize("content", ['["a"]', '{"format": 2, "text": "a"}', '{"format": 1, "text": 3}', "{"])

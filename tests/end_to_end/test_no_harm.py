@@ -165,7 +165,7 @@ def test_predictions_replace_only_predictions(here):
     shutil.copy(here / "d" / "labelsTr" / FILES[0], written)  # corrected by hand
     with pytest.raises(ValueError, match="edited since"):
         voxward.predict(here / "run", here / "d" / "imagesTr", out=here / "out")
-    assert [path.name for path in sorted((here / "out").iterdir())] == [MARKER, FILES[0]]
+    assert [path.name for path in sorted((here / "out").iterdir())] == [MARKER, FILES[0], "provenance.json"]
     command = ["predict", str(here / "run"), str(one), "--out", str(here / "out")]
     assert main(command) == 2
     assert main([*command, "--overwrite"]) == 0

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from voxward.core.errors import UserError
 from voxward.runs.folder import load_weights, save_weights
 
 
@@ -50,3 +51,26 @@ def test_damaged_weights_are_named(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"best\.safetensors is damaged, or no safetensors file"):
         load_weights(nn.Linear(2, 2), path)
+
+
+def test_one_flipped_bit_in_any_weight_is_found(tmp_path: Path) -> None:
+    network, path = nn.BatchNorm1d(3), tmp_path / "best.safetensors"
+    save_weights(network, path)
+    whole = path.read_bytes()
+    values = len(whole) - sum(value.numel() * value.element_size() for value in network.state_dict().values())
+    for place in range(values, len(whole)):
+        content = bytearray(whole)
+        content[place] ^= 1 << place % 8
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"best\.safetensors is damaged: its weights do not have the checksum"):
+            load_weights(nn.BatchNorm1d(3), path)
+    path.write_bytes(whole)
+    load_weights(nn.BatchNorm1d(3), path)
+
+
+def test_weights_without_a_checksum_are_read(tmp_path: Path) -> None:
+    """Version 0.2 and other programs write none."""
+    network, path = nn.Linear(3, 2), tmp_path / "best.safetensors"
+    save_file(nn.Linear(3, 2).state_dict(), path)
+    load_weights(network, path)
+    assert torch.equal(load_file(path)["weight"], network.weight)

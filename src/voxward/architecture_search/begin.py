@@ -17,11 +17,11 @@ from voxward.core.choices import FoldNumber
 from voxward.core.errors import UserError
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter
+from voxward.core.provenance import read_provenance
 from voxward.core.recipe import Recipe
 from voxward.core.recipe.search import Search
 from voxward.data.splits import selection_split
 from voxward.data.store import prepare_dataset
-from voxward.engine.engine import InProcess
 from voxward.losses.registry import create_loss
 from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.runs.folder import RunSplit
@@ -40,6 +40,7 @@ from voxward.training.begin import (
     write_decisions,
 )
 from voxward.training.budget import check_minutes
+from voxward.training.provenance import SEARCH, noted
 from voxward.training.setup import TrainingCases
 from voxward.training.sides import settled_sides
 
@@ -114,6 +115,7 @@ def run_search(request: Request, recipe: Recipe, paths: tuple[int, ...], progres
         FloatingPointError: A loss is not finite.
     """
     folder, dataset = request.out, with_regions(request.dataset, recipe)
+    read_provenance(folder.root)  # refuses what is not voxward's
     if request.resume:
         prepare_again(request, dataset, progress)
     else:
@@ -122,10 +124,9 @@ def run_search(request: Request, recipe: Recipe, paths: tuple[int, ...], progres
     split, settings = split_of(folder, dataset), load_json(SearchSettings, folder.settings)
     halves = TrainingCases(request.prepared, split.fit, split.selection)
     used, on = _with_steps(recipe, settings.steps_per_epoch), resolve_device(request.compute.device)
-    # Two processes that go on with one search would write over each other's state: one waits for the other.
-    with InProcess(folder.root).turn("search"):
-        run = set_up_search(folder, used, load_plan(folder.plan), halves, settings.seed, on, max(settings.paths))
-        search_architecture(run, settings.minutes, progress)
+    run = set_up_search(folder, used, load_plan(folder.plan), halves, settings.seed, on, max(settings.paths))
+    here = noted(request, SEARCH, dataset, settings.seed, device=on, done=lambda: run.bilevel.step)
+    search_architecture(run, settings.minutes, progress, around=here)
     return run
 
 

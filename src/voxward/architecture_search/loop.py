@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 
@@ -20,6 +21,7 @@ from voxward.data.augment.pipeline import apply_augmentation, draw_augmentation
 from voxward.data.augment.spatial import active_axes
 from voxward.data.loader import PatchBatch, PatchDataset, patch_batches, step_generator
 from voxward.pipeline.precision import autocast
+from voxward.runs.folder import read_state, unusable_state
 from voxward.training.budget import (
     CLOCK,
     WARM_UP_STEPS,
@@ -31,6 +33,7 @@ from voxward.training.budget import (
     warn_of_few_steps,
 )
 from voxward.training.defence import ascended, patch_ball
+from voxward.training.finite import finite, stopped
 from voxward.training.log import TrainingLog
 from voxward.training.sides import training_swaps
 from voxward.training.sitting import Sitting
@@ -44,10 +47,15 @@ PHASES = ("warm-up", "cell", "network")
 _TIMED_PASSES = 3
 _NO_END = 10**9
 _SMALLEST = 1e-12
+_REMEDY = "a lower search.lr or search.arch_lr, or with training.precision=fp32"
 
 
 def search_architecture(
-    run: SearchRun, minutes: float | None = None, progress: Progress = silent, clock: Clock = CLOCK
+    run: SearchRun,
+    minutes: float | None = None,
+    progress: Progress = silent,
+    clock: Clock = CLOCK,
+    around: AbstractContextManager[None] | None = None,
 ) -> None:
     """Search from where the search stands to its end, and leave the super-net as it is decoded.
 
@@ -58,16 +66,18 @@ def search_architecture(
             recipe.
         progress: A function that is told about every step.
         clock: A function that returns the time in seconds.
+        around: A block that is entered once it is known how many steps are done, and left after the last one.
 
     Raises:
         Interrupted: A signal stopped the search; its state is saved.
         FloatingPointError: A loss is not finite.
     """
     sitting = SearchSitting(run, minutes, progress, clock)
-    if run.bilevel.step < run.bilevel.total_steps:
-        if not run.folder.state.is_file():
-            sitting.begin()
-        sitting.work(TrainingLog(run.log, run.bilevel.step, COLUMNS))
+    with around or nullcontext():
+        if run.bilevel.step < run.bilevel.total_steps:
+            if not run.folder.state.is_file():
+                sitting.begin()
+            sitting.work(TrainingLog(run.log, run.bilevel.step, COLUMNS))
     run.bilevel.finish()
 
 
@@ -88,8 +98,10 @@ class SearchSitting(Sitting):
         self.losses: list[tuple[float, float]] = []  # since the last row of the log
         self.recent: tuple[float, ...] = ()  # seconds per pass of the last steps that were measured
         self.correct_at = 0
+        self.shown: tuple[str, ...] = ()  # the cases of the last batch
         if run.folder.state.is_file():
             self._load()
+        self.saved = run.bilevel.step
 
     @property
     def step(self) -> int:
@@ -119,7 +131,10 @@ class SearchSitting(Sitting):
                 architecture = self.batches(run.cases.selection, bilevel.step)
             began, epoch, phase = self.clock(), bilevel.epoch, bilevel.phase
             batch, other = next(weights), None if architecture is None else next(architecture)
-            losses = bilevel.advance(partial(self.learnt, batch), partial(self._searched, other))
+            try:
+                losses = bilevel.advance(partial(self.learnt, batch), partial(self._searched, other))
+            except FloatingPointError as error:
+                raise self._stopped(str(error), self.step + 1) from error
             self.losses.append(losses)
             if self.budget is not None:
                 self._keep_time(began, phase, self.budget)
@@ -133,19 +148,33 @@ class SearchSitting(Sitting):
             warn_of_few_steps(bilevel.step, run.settings.min_steps, ended=True)
 
     def save(self) -> None:
-        """Write everything that a resumed search needs."""
+        """Write everything that a resumed search needs.
+
+        Raises:
+            FloatingPointError: A weight is not finite; nothing is written.
+        """
+        if not finite(self.run.bilevel.net):
+            raise self._stopped("the weights of the super-net are not finite", self.step)
         content = {
             "bilevel": self.run.bilevel.state(), "losses": self.losses, "seconds": self.seconds(),
             "recent": self.recent, "correct_at": self.correct_at,
         }  # fmt: skip
-        with atomic_write(self.run.folder.state) as unfinished:
-            torch.save(content, unfinished)
+        # Given a path, torch hides that the disk is full behind an error of its own.
+        with atomic_write(self.run.folder.state) as unfinished, unfinished.open("wb") as file:
+            torch.save(content, file)
+        self.saved = self.run.bilevel.step
+
+    def _stopped(self, what: str, step: int) -> FloatingPointError:
+        return stopped(what, (step, self.shown), (self.folder, self.saved), _REMEDY)
 
     def _load(self) -> None:
-        content = torch.load(self.run.folder.state, map_location="cpu", weights_only=True)
-        self.run.bilevel.restore(content["bilevel"])
-        self.losses, self.before = content["losses"], content["seconds"]
-        self.recent, self.correct_at = tuple(content.get("recent", ())), content.get("correct_at", 0)
+        content = read_state(self.run.folder.state)
+        try:
+            self.run.bilevel.restore(content["bilevel"])
+            self.losses, self.before = list(content["losses"]), float(content["seconds"])
+            self.recent, self.correct_at = tuple(content.get("recent", ())), content.get("correct_at", 0)
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise unusable_state(self.run.folder.state, error) from error
 
     def _timed_passes(self) -> tuple[float, ...]:
         """Time a few passes, in seconds; only the running statistics of the norms change."""
@@ -204,7 +233,7 @@ class SearchSitting(Sitting):
             return run.loss(run.network(images), labels)
 
     def _augmented(self, batch: PatchBatch, stream: int) -> tuple[Images, Labels]:
-        run = self.run
+        run, self.shown = self.run, batch.ids
         generator = step_generator(run.seed, batch.step, stream)
         count, channels = batch.images.shape[:2]
         draw = draw_augmentation(run.recipe.augmentation, count, channels, self.active, generator)

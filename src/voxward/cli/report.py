@@ -6,7 +6,7 @@ import argparse
 
 from rich.markup import escape
 
-from voxward.cli.arguments import Arguments, console, given, overwrite_argument
+from voxward.cli.arguments import Arguments, console, given, links_argument, overwrite_argument
 
 
 def report_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +22,7 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
         help="which volumes are inside the page: those that fit, all, or none; the others lie beside it (default auto)",
     )  # fmt: skip
     add("--data", help="the folder of the dataset, if it was moved since")
+    links_argument(parser)
     overwrite_argument(parser)
 
 

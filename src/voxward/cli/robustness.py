@@ -11,10 +11,13 @@ from voxward.cli.arguments import (
     Arguments,
     cases_arguments,
     channels_argument,
+    cluster_arguments,
+    clustered,
     console,
     device_arguments,
     errors,
     given,
+    links_argument,
     outcome,
     output_of,
     overwrite_argument,
@@ -60,6 +63,7 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     cases_arguments(parser)
     overwrite_argument(parser)
     report_argument(parser)
+    cluster_arguments(parser)
     device_arguments(parser)
 
 
@@ -75,7 +79,7 @@ def attack(arguments: Arguments) -> int:
     from voxward.core.choices import Cases, Reading
     from voxward.core.errors import UserError
 
-    values = trusted(given(arguments, dataset=Cases, reading=Reading), "systems")
+    values = clustered(trusted(given(arguments, dataset=Cases, reading=Reading), "systems"))
     if values.pop("listed"):
         return _list()
     if not values["systems"] or values["dataset"].dataset is None:
@@ -157,6 +161,7 @@ def demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=4.0, help="the training time in minutes (default 4)")
     parser.add_argument("--seed", type=int, default=0, help="the seed of everything that is drawn (default 0)")
     parser.add_argument("--cases", type=int, default=25, help="the number of phantoms (default 25)")
+    links_argument(parser)
     overwrite_argument(parser)
     report_argument(parser)
 

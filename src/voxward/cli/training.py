@@ -10,12 +10,15 @@ from voxward.cli.arguments import (
     DEFENCES,
     Arguments,
     Registered,
+    cluster_arguments,
+    clustered,
     console,
     device_arguments,
     devices_argument,
     errors,
     fold_number,
     given,
+    links_argument,
     nan_argument,
     nan_override,
     outcome,
@@ -86,6 +89,7 @@ def harden_arguments(parser: argparse.ArgumentParser) -> None:
     seed_argument(parser)
     workers_argument(parser)
     set_argument(parser)
+    links_argument(parser)
     overwrite_argument(parser)
     report_argument(parser)
     device_arguments(parser)
@@ -160,6 +164,7 @@ def cv_arguments(parser: argparse.ArgumentParser) -> None:
     set_argument(parser)
     overwrite_argument(parser)
     report_argument(parser)
+    cluster_arguments(parser)
     device_arguments(parser)
 
 
@@ -171,7 +176,7 @@ def cv(arguments: Arguments) -> int:
     from voxward.report.metrics import metrics_table
 
     with ShowProgress(errors) as progress:
-        values = given(arguments, fold=Fold, scoring=Scoring, compute=Compute)
+        values = clustered(given(arguments, fold=Fold, scoring=Scoring, compute=Compute))
         values["overrides"] = [*values["overrides"], *nan_override(values)]
         output = output_of(values, progress)
         result, failed = outcome(lambda: run(**values, out=output))

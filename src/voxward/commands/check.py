@@ -33,6 +33,6 @@ def check(dataset: Path | str, *, workers: int = 2, reading: Reading = Reading()
         >>> report = voxward.check("Task04_Hippocampus")  # doctest: +SKIP
     """
     reading.refuse_channels()
-    opened, refused = declared(dataset)
+    opened, refused = declared(dataset, reading.follow_links)
     opened = dataset_within(dataset_reading_nan(opened, nan_for((), reading)), tolerance_for((), reading))
     return check_dataset(opened, workers, refused=refused, fail_fast=reading.fail_fast)

@@ -54,6 +54,6 @@ def check_system(
     """
     opened = open_system(system, overrides, device)
     stored_of(opened)  # before the dataset is read
-    source = in_order_of(open_dataset(dataset), opened.channels, reading.channels)
+    source = in_order_of(open_dataset(dataset, reading.follow_links), opened.channels, reading.channels)
     source = dataset_within(dataset_reading_nan(source, nan_for((), reading)), tolerance_for((), reading))
     return self_test(opened, source, cases, progress, reading.fail_fast)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from voxward.core.alone import alone
 from voxward.core.case import Dataset
 from voxward.core.choices import Fold, Output
 from voxward.core.files import inside
@@ -62,6 +63,7 @@ def demo(
     minutes: float = 4.0,
     seed: int = 0,
     cases: int = 25,
+    follow_links: bool = False,
 ) -> DemoResult:
     """Train on synthetic phantoms or a dataset, evaluate, draw the median case, and attack by the protocol `quick`.
 
@@ -76,6 +78,7 @@ def demo(
         minutes: The training time.
         seed: The seed of everything random.
         cases: How many phantoms.
+        follow_links: Whether files of `data` may lie outside of that folder, see `voxward.Reading`.
 
     Returns:
         The scores, the run, the picture and the attack's report.
@@ -88,24 +91,26 @@ def demo(
     source = Path(data) if data is not None else root / "phantoms"
     if data is None and not source.is_dir():
         write_phantoms(source, cases, seed)
-    dataset = open_dataset(source)
+    dataset = open_dataset(source, follow_links)
     name = f"{dataset.name}-{Path(recipe).name.removesuffix('.yaml')}".lower()
     run = RunFolder(inside(root, f"run-{name}"))
     outputs, picture = Outputs(root, "a picture of a demo", overwrite), f"overlay-{name}.png"
     outputs.check([picture])
     check_page(output)
-    request = Request(dataset, run, recipe, minutes=minutes, resume=run.recipe.is_file(), fold=Fold(seed=seed))
+    resume, fold = run.recipe.is_file(), Fold(seed=seed)
+    request = Request(dataset, run, recipe, minutes=minutes, resume=resume, fold=fold, call=call)
     train_run(request, draw_curve, progress)
     evaluation = _evaluated(run, dataset, overwrite, progress)
     with outputs.write(picture) as path:
-        _picture(run, source, evaluation, path)
+        _picture(run, dataset, evaluation, path)
     target = root / f"attack-{name}"
     worker = set_up(
         [Source(str(run.root))], dataset, load_protocol("quick", [f"seeds=[{seed}]"]), target / "volumes", overwrite
     )
     reports = Outputs(target, KIND, overwrite)
     check_reports(reports, worker)
-    records = measure(worker, target, InProcess(target), progress, call)
+    with alone(target, "an attack"):
+        records = measure(worker, target, InProcess(target), progress, call)
     robustness = write_reports(reports, worker, records)
     page_of(output, (target, run.root))
     worker.failures.raise_any(worker.total)
@@ -121,11 +126,10 @@ def _evaluated(run: RunFolder, dataset: Dataset, overwrite: bool, progress: Prog
     return result
 
 
-def _picture(run: RunFolder, source: Path, evaluation: Evaluation, path: Path) -> None:
+def _picture(run: RunFolder, dataset: Dataset, evaluation: Evaluation, path: Path) -> None:
     """Draw the case of median Dice: neither the best nor the worst."""
     ranked = sorted(evaluation.cases, key=_mean_dice)
     chosen = ranked[len(ranked) // 2]
-    dataset = open_dataset(source)
     case = dataset.case(chosen.id)
     assert case.label is not None
     image, truth = read_case(case), read_label(case.label)

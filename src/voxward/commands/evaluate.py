@@ -10,6 +10,7 @@ from voxward.core.case import Dataset
 from voxward.core.choices import Cases, Compute, Output, Reading
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
+from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
@@ -25,6 +26,7 @@ from voxward.systems.evaluate import Evaluation
 from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import Given, open_system, path_of
 from voxward.systems.origin import origin_of
+from voxward.systems.provenance import EVALUATE, noted_cases
 from voxward.systems.score import score_system
 from voxward.systems.system import System
 from voxward.systems.unseen import scope_for
@@ -72,11 +74,9 @@ def evaluate(
     Example:
         >>> voxward.evaluate("run", scoring=Scoring("brats")).foreground.mean
     """
-    cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
+    call, cases = invocation(evaluate, locals()), _asked(dataset)
     refuse_swapped(path_of(system), cases.dataset)
-    opened = open_system(system, overrides, compute.device)
-    if out is None:
-        refuse_several(path_of(system), opened.runs)
+    opened = _opened(system, overrides, compute.device, out is None)
     source = _source(opened, cases, reading)
     scope = scope_for([opened], source, cases, workers=compute.workers, progress=progress)
     scope.warn()
@@ -86,17 +86,32 @@ def evaluate(
     outputs, failures = Outputs(target, "metrics", overwrite), Failures(reading.fail_fast)
     outputs.check(METRICS_FILES)
     output = Output(target, overwrite, progress)
-    scored = score_system(opened, source, scope.ids, output, scoring, compute.workers, resume=resume, failures=failures)
+    around = noted_cases(target, EVALUATE, call, source, scope.ids, system=opened, resume=resume)
+    asked = opened, source, scope.ids, output, scoring, compute.workers
+    scored = score_system(*asked, resume=resume, failures=failures, around=around)
     result = save_metrics(replace(scored, origin=origin), outputs)
     failures.raise_any(len(scope.ids), result)
     return result
+
+
+def _asked(dataset: Path | str | Cases | None) -> Cases:
+    return dataset if isinstance(dataset, Cases) else Cases(dataset)
+
+
+def _opened(system: Given, overrides: Sequence[str], device: str, alone: bool) -> System:
+    """The system, which must be a single run where its folder is to get the results."""
+    opened = open_system(system, overrides, device)
+    if alone:
+        refuse_several(path_of(system), opened.runs)
+    return opened
 
 
 def _source(system: System, cases: Cases, reading: Reading) -> Dataset:
     """The dataset, with its channels in the system's order, and NaN read as it does."""
     if cases.dataset is None and not system.runs:
         raise UserError(f"dataset must be given: {system.name} is no run of voxward, whose dataset would be known")
-    source = open_dataset(cases.dataset or load_json(RunSettings, system.runs[0].settings).dataset)
+    place = cases.dataset or load_json(RunSettings, system.runs[0].settings).dataset
+    source = open_dataset(place, reading.follow_links)
     source = in_order_of(source, system.channels, reading.channels)
     source = dataset_reading_nan(source, nan_for(system.runs, reading))
     return dataset_within(source, tolerance_for(system.runs, reading))

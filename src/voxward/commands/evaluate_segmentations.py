@@ -11,6 +11,7 @@ from voxward.core.failures import Failures
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, counter, silent
 from voxward.data.formats import open_dataset, refuse_own_folder
+from voxward.data.formats.outside import refuse_outside
 from voxward.data.io import volume_stem
 from voxward.data.places import dataset_within
 from voxward.metrics.policies import Scoring
@@ -69,7 +70,9 @@ def evaluate_segmentations(
         raise FileNotFoundError("dataset must be given: the segmentations do not say whose they are")
     if not folder.is_dir():
         raise FileNotFoundError(f"segmentations must be a folder, and {folder} is not one")
-    source = dataset_within(open_dataset(cases.dataset), tolerance_for((), reading))
+    source = dataset_within(open_dataset(cases.dataset, reading.follow_links), tolerance_for((), reading))
+    if not reading.follow_links:
+        refuse_outside(folder, volumes_in(folder))
     target = folder if out is None else Path(out)
     ids = scope_of((), source, cases).ids
     refuse_own_folder(target, source)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from voxward.core.choices import Change, Compute, Fold, FoldNumber, Output
 from voxward.core.errors import UserError
+from voxward.core.invocation import invocation
 from voxward.core.plan import load_json
 from voxward.data.formats import open_dataset
 from voxward.report.html.write import check_page, page_of
@@ -68,11 +69,11 @@ def harden(
         >>> import voxward
         >>> hardened = voxward.harden("run", out="hardened", method="pgd", eps=4 / 255)  # doctest: +SKIP
     """
-    output = Output.of(out)
+    call, output = invocation(harden, locals()), Output.of(out)
     start, dataset = _start(run, change)
     asked = Request(
-        open_dataset(dataset), RunFolder(output.root), recipe="", overrides=tuple(overrides), minutes=minutes,
-        resume=resume, fold=Fold(seed=change.seed), compute=compute,
+        open_dataset(dataset, change.follow_links), RunFolder(output.root), recipe="", overrides=tuple(overrides),
+        minutes=minutes, resume=resume, fold=Fold(seed=change.seed), compute=compute, call=call,
     )  # fmt: skip
     if isinstance(start, NnSource):
         return harden_nnunet(start, asked, method, eps, draw_curve, output.progress)

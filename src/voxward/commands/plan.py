@@ -53,7 +53,7 @@ def plan(
         >>> import voxward
         >>> plan = voxward.plan("Task04_Hippocampus", recipe="dynunet", out="planned")  # doctest: +SKIP
     """
-    used, opened = load_recipe(recipe, overrides), open_dataset(Path(dataset))
+    used, opened = load_recipe(recipe, overrides), open_dataset(Path(dataset), fold.follow_links)
     outputs = None if out is None else Outputs(Path(out), "a plan", overwrite)
     if outputs is not None:
         if RunFolder(outputs.folder).recipe.exists():

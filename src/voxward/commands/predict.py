@@ -6,9 +6,11 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from voxward.core.case import Case
 from voxward.core.choices import Reading
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
+from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import refuse_dataset_folder
@@ -17,7 +19,9 @@ from voxward.data.places import within
 from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.open import Given, open_system
 from voxward.systems.predict import collect_inputs, predict_cases
+from voxward.systems.provenance import PREDICT, noted_cases
 from voxward.systems.score import PREDICTIONS
+from voxward.systems.system import System
 
 
 def predict(
@@ -67,19 +71,24 @@ def predict(
     Example:
         >>> voxward.predict("run", ["case.nii.gz"], out="segmentations", overrides=["tta=mirrors"])
     """
-    opened = open_system(system, overrides, device)
+    call, opened = invocation(predict, locals()), open_system(system, overrides, device)
     if out is None and len(opened.runs) != 1:
         raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
     folder = opened.runs[0].predictions if out is None else Path(out)
     if not overwrite:
         refuse_dataset_folder(folder)
-    cases = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, opened.channels, reading)
-    cases = within(reading_nan(cases, nan_for(opened.runs, reading)), tolerance_for(opened.runs, reading))
+    cases = _cases(inputs, opened, reading)
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
     scores = _scores(folder / "probabilities", save_probabilities, overwrite)
-    written = predict_cases(opened, cases, outputs, resume, progress, failures, scores)
+    around = noted_cases(folder, PREDICT, call, cases, system=opened, resume=resume)
+    written = predict_cases(opened, cases, outputs, resume, progress, failures, probabilities=scores, around=around)
     failures.raise_any(len(cases), written)
     return written
+
+
+def _cases(inputs: Sequence[Path | str] | Path | str, system: System, reading: Reading) -> tuple[Case, ...]:
+    found = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, system.channels, reading)
+    return within(reading_nan(found, nan_for(system.runs, reading)), tolerance_for(system.runs, reading))
 
 
 def _scores(folder: Path, wanted: bool, overwrite: bool) -> Outputs | None:

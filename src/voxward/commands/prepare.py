@@ -65,7 +65,7 @@ def prepare(
         >>> plan = voxward.prepare("Task04_Hippocampus", out="prepared")  # doctest: +SKIP
     """
     reading.refuse_channels()
-    opened, refused = declared(Path(dataset))
+    opened, refused = declared(Path(dataset), reading.follow_links or fold.follow_links)
     warn_of_remarks(opened)
     used = load_recipe(recipe, [*overrides, *_change(reading)])
     failures, source = _refusals(opened, refused, reading), with_regions(opened, used)

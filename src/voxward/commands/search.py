@@ -10,9 +10,11 @@ from voxward.architecture_search.begin import run_search, search_recipe, settled
 from voxward.architecture_search.cost import profile
 from voxward.architecture_search.rank import decode_best
 from voxward.architecture_search.run import SearchRun, super_net
+from voxward.core.alone import alone
 from voxward.core.choices import Compute, Fold, Output, Reuse
-from voxward.core.document import with_format
+from voxward.core.document import with_checksum
 from voxward.core.genotype import Genotype
+from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress
 from voxward.core.recipe import Choice, dump_recipe
@@ -83,18 +85,20 @@ def search(
     Example:
         >>> found = voxward.search("Task04_Hippocampus", out="found", minutes=120)  # doctest: +SKIP
     """
-    output = Output.of(out)
+    call, output = invocation(search, locals()), Output.of(out)
     request = Request(
-        dataset=open_dataset(dataset), out=RunFolder(output.root), recipe=recipe, overrides=tuple(overrides),
-        minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute, overwrite=output.overwrite,
+        dataset=open_dataset(dataset, fold.follow_links), out=RunFolder(output.root), recipe=recipe,
+        overrides=tuple(overrides), minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute,
+        overwrite=output.overwrite, call=call,
     )  # fmt: skip
     used, wanted = search_recipe(request), settled_paths(request, paths)
     outputs = Outputs(request.out.root, "part of a search", output.overwrite)
     outputs.check(_names(wanted))
     check_page(output)
-    run = run_search(request, used, wanted, output.progress)
-    result = SearchResult(request.out.root, _finish(run, outputs, wanted, output.progress))
-    page_of(output)
+    with alone(request.out.root, "a search"):
+        run = run_search(request, used, wanted, output.progress)
+        result = SearchResult(request.out.root, _finish(run, outputs, wanted, output.progress))
+        page_of(output)
     return result
 
 
@@ -117,7 +121,7 @@ def _finish(run: SearchRun, outputs: Outputs, paths: Sequence[int], progress: Pr
         found.append(_architecture(run, outputs, f"untrained-{count}", genotype, None))
     search_history(read_log(run.log), run.log.with_name("history.png"))
     outputs.text("architectures.md", architectures_table(found, run.plan.patch_size).markdown())
-    outputs.json("architectures.json", with_format({"architectures": to_data(tuple(found))}))
+    outputs.json("architectures.json", with_checksum({"architectures": to_data(tuple(found))}))
     return tuple(found)
 
 
@@ -125,8 +129,8 @@ def _architecture(run: SearchRun, outputs: Outputs, name: str, genotype: Genotyp
     """Write a genotype, the recipe that trains it, and its drawing."""
     options = {**run.recipe.network.options, "genotype": to_data(genotype)}
     recipe = replace(run.recipe, name=f"{run.recipe.name}-{name}", network=Choice("searched", options))
-    outputs.json(f"{name}.json", with_format(to_data(genotype)))
-    outputs.text(f"{name}.yaml", dump_recipe(recipe))
+    outputs.json(f"{name}.json", with_checksum(to_data(genotype)))
+    outputs.text(f"{name}.yaml", dump_recipe(recipe, checksum=True))
     for suffix in (".svg", ".png"):
         with outputs.write(f"{name}{suffix}") as path:
             draw_architecture(genotype, path, f"{run.plan.dataset}: {name}")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voxward.core.choices import Compute, Fold, Reuse
+from voxward.core.invocation import invocation
 from voxward.core.progress import Progress, silent
 from voxward.data.formats import open_dataset
 from voxward.report.training import draw_curve
@@ -62,15 +63,9 @@ def train(
         >>> import voxward
         >>> run = voxward.train("Task04_Hippocampus", out="run", recipe="dynunet", minutes=60)  # doctest: +SKIP
     """
+    call = invocation(train, locals())
     request = Request(
-        dataset=open_dataset(dataset),
-        out=RunFolder(Path(out)),
-        recipe=recipe,
-        overrides=tuple(overrides),
-        minutes=minutes,
-        resume=resume,
-        fold=fold,
-        reuse=reuse,
-        compute=compute,
-    )
+        dataset=open_dataset(dataset, fold.follow_links), out=RunFolder(Path(out)), recipe=recipe,
+        overrides=tuple(overrides), minutes=minutes, resume=resume, fold=fold, reuse=reuse, compute=compute, call=call,
+    )  # fmt: skip
     return train_run(request, draw_curve, progress).root

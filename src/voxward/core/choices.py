@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -62,16 +63,18 @@ class Fold:
         folds: The number of folds that a dataset without splits of its own is divided into.
         seed: The seed of the split, of the initial weights and of all that is drawn while training.
         exclude: A CSV file whose cases are left out of the training; `voxward suspects` writes a first version of it.
+        follow_links: Whether files of the dataset may lie outside of its folder, see `Reading`.
 
     Example:
         >>> Fold(fold=1, seed=3)
-        Fold(fold=1, folds=5, seed=3, exclude=None)
+        Fold(fold=1, folds=5, seed=3, exclude=None, follow_links=False)
     """
 
     fold: FoldNumber = 0
     folds: int = 5
     seed: int = 0
     exclude: Path | str | None = None
+    follow_links: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,43 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """The cluster on which a command does its units of work, and what each unit needs there.
+
+    Args:
+        address: `local:N` starts N processes on this machine; `tcp://HOST:PORT` is a Dask scheduler that runs; a path
+            is the file that such a scheduler wrote (`--scheduler-file`). Only give the address of a scheduler that you
+            trust like a shell: Dask runs what it is sent.
+        resources: What a worker must offer to be given a unit, such as {"GPU": 1, "MEMORY": 16e9}. A worker says what
+            it offers when it is started. The workers of `local:N` offer whatever is asked for.
+        attempts: How many workers a unit may be lost with before it counts as failed.
+
+    Raises:
+        UserError: A resource or the number of attempts is not positive.
+
+    Example:
+        >>> Cluster("scheduler.json", {"GPU": 1}).resources
+        {'GPU': 1}
+    """
+
+    address: str
+    resources: Mapping[str, int | float] = field(default_factory=dict)
+    attempts: int = 3
+
+    def __post_init__(self) -> None:
+        for name, amount in self.resources.items():
+            if not (name and 0 < amount < math.inf):
+                raise UserError(f"resources must be positive numbers by name, got {name}={amount}")
+        if self.attempts < 1:
+            raise UserError(f"attempts must be at least 1, got {self.attempts}")
+
+    @classmethod
+    def of(cls, cluster: str | Path | Cluster | None) -> Cluster | None:
+        """Return what was given as `cluster`, which may be the address alone; None for this process."""
+        return cluster if cluster is None or isinstance(cluster, Cluster) else cls(str(cluster))
+
+
+@dataclass(frozen=True)
 class Look:
     """What a user may choose about the page of a report.
 
@@ -141,6 +181,7 @@ class Look:
         title: The heading of the page; empty: one that follows from the folders.
         embed: Which volumes are inside the page: `auto` those that fit, `all`, or `none`. The others lie beside it.
         data: The folder of the dataset, where it was moved since.
+        follow_links: Whether files of `data` may lie outside of that folder, see `Reading`.
 
     Raises:
         UserError: `embed` is none of these.
@@ -153,6 +194,7 @@ class Look:
     title: str = ""
     embed: Embed = "auto"
     data: Path | str | None = None
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         if self.embed not in get_args(Embed):
@@ -168,15 +210,17 @@ class Change:
             nnU-Net does not say where its dataset lies.
         seed: The seed of all that is drawn while training.
         fold: The fold of a results folder of nnU-Net whose network is hardened; None takes the only one that is there.
+        follow_links: Whether files of the dataset may lie outside of its folder, see `Reading`.
 
     Example:
         >>> Change(seed=3)
-        Change(dataset=None, seed=3, fold=None)
+        Change(dataset=None, seed=3, fold=None, follow_links=False)
     """
 
     dataset: Path | str | None = None
     seed: int = 0
     fold: FoldNumber | None = None
+    follow_links: bool = False
 
 
 @dataclass(frozen=True)
@@ -237,6 +281,9 @@ class Reading:
             cases and raises `voxward.CasesFailed` at the end.
         affine_tolerance: How far the corners of two files of one case may lie apart, in the smallest voxel edge. None
             is what the system was trained with, and 0.05 where there is no system.
+        follow_links: True reads files that lie outside of the folder that was given: through a symbolic link, or
+            because dataset.json names them. The default refuses, so that a folder from a stranger cannot have other
+            files of this machine read.
 
     Raises:
         UserError: `nan` is none of these, or the tolerance is no number of voxels.
@@ -250,6 +297,7 @@ class Reading:
     nan: Nan | None = None
     fail_fast: bool = False
     affine_tolerance: float | None = None
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         if self.affine_tolerance is not None:

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import Field, dataclass, fields, is_dataclass
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,16 @@ class Invocation:
         text: The command line with quotes where a shell needs them, or the call.
         python: Whether it is a call from Python.
         folder: The folder that relative paths in it start from.
+        function: The name of the function of voxward that was called.
+        arguments: Its arguments that are not their defaults, as plain data: paths are texts, and frozen values are
+            mappings of what they hold. An object that no plain data stand for is the text `<NAME>`.
     """
 
     text: str
     python: bool = False
     folder: str = ""
+    function: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -46,6 +51,11 @@ def typed(words: Sequence[str]) -> Iterator[None]:
         _WORDS.reset(token)
 
 
+def typed_words() -> tuple[str, ...]:
+    """Return the command line that was typed, the program's name first; empty in a call from Python."""
+    return _WORDS.get()
+
+
 def invocation(function: Callable[..., object], arguments: Mapping[str, object]) -> Invocation:
     """Return the command line that was typed, or the call from Python where there is none.
 
@@ -54,12 +64,27 @@ def invocation(function: Callable[..., object], arguments: Mapping[str, object])
         arguments: Its arguments by name. Those that have their default, and `progress`, are left out.
     """
     words, folder = _WORDS.get(), os.getcwd()
-    if words:
-        return Invocation(shlex.join(words), folder=folder)
     parameters = inspect.signature(function).parameters
-    given = {key: value for key, value in arguments.items() if key in parameters and key not in _SILENT}
-    listed = ", ".join(f"{key}={_shown(v)}" for key, v in given.items() if v != parameters[key].default)
-    return Invocation(f"voxward.{function.__name__}({listed})", True, folder)
+    named = {key: value for key, value in arguments.items() if key in parameters and key not in _SILENT}
+    given = {key: value for key, value in named.items() if value != parameters[key].default}
+    known = {key: _plain(value) for key, value in given.items()}
+    if words:
+        return Invocation(shlex.join(words), False, folder, function.__name__, known)
+    listed = ", ".join(f"{key}={_shown(value)}" for key, value in given.items())
+    return Invocation(f"voxward.{function.__name__}({listed})", True, folder, function.__name__, known)
+
+
+def _plain(value: object) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    # A frozen value is what it holds; an open system, which is compared by what it is, is not.
+    if is_dataclass(value) and not isinstance(value, type) and type(value).__eq__ is not object.__eq__:
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value) if each.name not in _SILENT}
+    return f"<{getattr(value, 'name', type(value).__name__)}>"
 
 
 def _shown(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from importlib import resources
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from voxward.core.document import without_format
+from voxward.core.document import CHECKSUM, changed, without_format
 from voxward.core.errors import UserError
 from voxward.core.reading import read_text
 from voxward.core.registry import unknown_name
@@ -142,10 +143,23 @@ def load_yaml(cls: type[T], name_or_path: str | Path, folder: str, overrides: Se
     given, family = str(name_or_path), folder.removesuffix("s")
     own = given.endswith((".yaml", ".yml"))
     source = given if own else f"{family} {given}"
-    data = without_format(read_yaml(read_text(given) if own else packaged(folder, given, family), source), source)
+    found = read_yaml(read_text(given) if own else packaged(folder, given, family), source)
+    data = without_format(_unchecked(found, source), source)
     for change in overrides:
         override(data, change)
     return from_data(cls, data, source)
+
+
+def _unchecked(data: Any, source: str) -> Any:
+    """Return the content without its checksum: the recipe of a run may be copied, edited, and used for another run."""
+    if changed(data):
+        warnings.warn(
+            f"{source} is damaged, or was edited since voxward wrote it: its contents do not have the checksum that "
+            f"stands in it. If you have edited it, delete its entry {CHECKSUM!r}",
+            stacklevel=4,
+        )
+        return {key: value for key, value in data.items() if key != CHECKSUM}
+    return data
 
 
 def _parse(text: str) -> Any:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from voxward.core.case import Case, Dataset, Frame, PreparedCase
-from voxward.core.document import with_format
+from voxward.core.document import with_checksum
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures, files_of
 from voxward.core.files import atomic_write, inside, write_json
@@ -180,7 +180,7 @@ def write_case(
         if label is not None:
             write_array(unfinished / "label.b2nd", label, patch_size)
             np.savez(unfinished / "locations.npz", allow_pickle=False, **locations)
-        write_json(unfinished / "case.json", with_format(to_data(replace(record, files=seals(unfinished)))))
+        write_json(unfinished / "case.json", with_checksum(to_data(replace(record, files=seals(unfinished)))))
 
 
 def open_case(folder: Path, id: str) -> StoredCase:
@@ -314,7 +314,7 @@ def _claim(out: Path, plan: Plan) -> None:
     """Write the plan into `out`, unless one that prepares alike is there; raise ValueError for another one."""
     path = out / "plan.json"
     if not path.exists():
-        plan.save(path)
+        write_json(path, with_checksum(to_data(plan)))
     elif preparation_digest(load_plan(path)) != preparation_digest(plan):
         raise UserError(
             f"{out} holds cases prepared by another plan ({path}): prepare with that plan, choose another folder, "

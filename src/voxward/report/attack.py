@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from voxward.core.document import with_format
+from voxward.core.document import with_checksum
 from voxward.core.errors import Failure
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
@@ -107,7 +107,7 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     report = replace(report, notes=(*report.notes, *skipped, *seen))
     failed = [{"id": failure.case, "reason": failure.reason} for failure in worker.failures.found]
     kept = {"findings": to_data(findings), **({"failed": failed} if failed else {}), **_known(bench)}
-    outputs.json("sanity.json", with_format(kept))
+    outputs.json("sanity.json", with_checksum(kept))
     outputs.text("robustness.md", report.markdown())
     outputs.text("robustness.csv", report.csv())
     outputs.text("classes.md", said(classes_table(records, volume)).markdown())
@@ -127,7 +127,7 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
         outputs.text(_hardening_file(hardening), said(hardening_table(records, hardening, volume)).markdown())
     verdicts = judge_requirements(protocol.require, records, tuple(bench.sources), volume, len(failed))
     if verdicts or (outputs.folder / "requirements.json").exists():
-        outputs.json("requirements.json", with_format({"requirements": to_data(verdicts)}))
+        outputs.json("requirements.json", with_checksum({"requirements": to_data(verdicts)}))
     left_out = tuple(worker.failures.found)
     return AttackReport(tuple(records), findings, report, outputs.folder, board, verdicts, failed=left_out)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from voxward.core.document import with_format
+from voxward.core.document import with_checksum
 from voxward.core.outputs import Outputs
 from voxward.metrics.nsd import NSD_DEFINITIONS
 from voxward.metrics.policies import Scoring
@@ -33,7 +33,7 @@ def save_metrics(evaluation: Evaluation, outputs: Outputs) -> Evaluation:
     table = metrics_table(evaluation)
     outputs.text("metrics.md", table.markdown())
     outputs.text("metrics.csv", table.csv())
-    outputs.json("metrics.json", with_format(evaluation.to_data()))
+    outputs.json("metrics.json", with_checksum(evaluation.to_data()))
     return evaluation
 
 

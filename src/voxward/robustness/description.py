@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from voxward.core.case import Case
-from voxward.core.document import with_format, without_format
+from voxward.core.document import with_checksum, without_format
 from voxward.core.errors import UserError
 from voxward.core.invocation import Invocation
 from voxward.core.labels import LabelSet
@@ -104,9 +104,11 @@ def described_by(outputs: Outputs, bench: Bench, channels: Mapping[str, tuple[st
     """
     classes = max(bench.target(model).classes for model in bench.sources)
     groups = ensembles(bench.protocol, classes, bench.surrogate is not None)
-    outputs.json(CASES, with_format(to_data(attacked_cases(bench, channels))))
+    outputs.json(CASES, with_checksum(to_data(attacked_cases(bench, channels))))
+    surrogate = bench.surrogate.system if bench.surrogate is not None else None
+    protocol = replace(bench.protocol, surrogate=surrogate if isinstance(surrogate, str) else None)
     outputs.json(
-        PROTOCOL, with_format(to_data(AttackProtocol(bench.protocol, groups, call.text, call.python, call.folder)))
+        PROTOCOL, with_checksum(to_data(AttackProtocol(protocol, groups, call.text, call.python, call.folder)))
     )
 
 

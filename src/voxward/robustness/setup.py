@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +11,11 @@ from voxward.core.case import Case, Dataset
 from voxward.core.channels import same_channels
 from voxward.core.choices import Cases, Reading
 from voxward.core.errors import UserError
-from voxward.core.failures import Failures
+from voxward.core.failures import Failures, files_of
 from voxward.core.labels import LabelSet
 from voxward.core.structure import to_data
 from voxward.data.channels import in_order_of
+from voxward.data.content import digest_of
 from voxward.data.io import read_case, read_truth
 from voxward.data.nan import dataset_reading_nan
 from voxward.data.places import dataset_within
@@ -100,11 +100,11 @@ def settings_of(worker: Worker) -> dict[str, object]:
     return {
         "protocol": protocol,
         "version": bench.version,
-        "systems": {name: _identity(worker.system(name)) for name in bench.sources},
-        "cases": {id: digest_of([*case.images, *filter(None, [case.label])]) for id, case in bench.cases.items()},
+        "systems": {name: identity_of(worker.system(name)) for name in bench.sources},
+        "cases": {id: digest_of(files_of(case)) for id, case in bench.cases.items()},
         **_orders(bench),
         **({"nan": "zero"} if any(case.nan_as_zero for case in bench.cases.values()) else {}),
-        **({} if surrogate is None else {"surrogate": _identity(surrogate)}),
+        **({} if surrogate is None else {"surrogate": identity_of(surrogate)}),
     }
 
 
@@ -118,7 +118,8 @@ def _orders(bench: Bench) -> dict[str, object]:
 _FREE = ("name", "description", "require", "sanity", "keep", "cases", "ensembles")
 
 
-def _identity(system: System) -> dict[str, object]:
+def identity_of(system: System) -> dict[str, object]:
+    """Return what tells a system from another one, as plain data: its fingerprint and its options."""
     return {"fingerprint": system.fingerprint(), **to_data(system.options())}
 
 
@@ -232,16 +233,3 @@ def _check(system: System, bench: Bench, name: str) -> None:
     for group, members in bench.protocol.ensembles.items():
         if unknown := [member for member in members if member not in trials]:
             raise UserError(f"ensembles.{group}: no attack is called {unknown[0]!r}; there are {', '.join(trials)}")
-
-
-def digest_of(files: Sequence[Path]) -> str:
-    """Return a digest of the contents of some files, wherever they lie; `settings.json` holds that of each case.
-
-    Args:
-        files: The image files of a case in their order, and its label.
-    """
-    found = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as stream:
-            found.update(hashlib.file_digest(stream, "sha256").digest())
-    return found.hexdigest()[:16]

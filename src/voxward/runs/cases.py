@@ -128,7 +128,8 @@ def known_cases(folder: RunFolder, among: Dataset | None = None) -> RunCases | N
         return load_json(RunCases, folder.cases)
     split = load_json(RunSplit, folder.splits)
     try:
-        dataset = open_dataset(load_json(RunSettings, folder.settings).dataset)
+        # Nothing of its files but their identity is used, so that nothing is lost where links lead elsewhere.
+        dataset = open_dataset(load_json(RunSettings, folder.settings).dataset, follow_links=True)
         ids = [case.id for case in dataset.cases]
         wanted = [id for id in (*split.fit, *split.selection) if id in ids]
         if among is not None:

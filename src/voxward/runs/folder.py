@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+import struct
 import warnings
-from collections.abc import Collection
+import zipfile
+import zlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialized
 from torch import nn
 
+from voxward.core.archive import refuse_damaged
 from voxward.core.choices import FoldNumber
 from voxward.core.errors import UserError
 from voxward.core.files import atomic_write
@@ -24,6 +28,17 @@ from voxward.nets.registry import network_for_plan
 from voxward.runs.postprocess import PostProcess
 
 Checkpoint = Literal["auto", "best", "last", "swa"]
+
+# The entry of a checkpoint's metadata that tells weights with a changed bit from whole ones.
+_CHECKSUM = "checksum"
+# Where torch.save puts everything but the numbers of the tensors, in a folder named like the file.
+_PICKLE = "/data.pkl"
+# What the readers of archives, of pickles and of tensors make of a damaged file.
+_DAMAGED = (
+    zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError,
+    AttributeError, AssertionError, OverflowError, struct.error,
+)  # fmt: skip
+_MEND = "Restore it from a copy, take another checkpoint of the run (--set checkpoint=last), or train the run again"
 
 
 @dataclass(frozen=True)
@@ -128,6 +143,8 @@ class RunSettings:
         new_layers: The names of the network's tensors that did not begin with the weights of `start`, because they
             belong to classes that it does not know.
         patches: The number of patches in a step, over all processes; None in runs that do not say it.
+        lengths: Of a run that follows another one with a time budget, each correction of its length: the step at which
+            it comes, how many steps are left from there, and the number of steps between two validations.
     """
 
     dataset: str
@@ -139,6 +156,7 @@ class RunSettings:
     folds: int = 5
     new_layers: tuple[str, ...] = ()
     patches: int | None = None
+    lengths: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,7 +194,7 @@ class TrainedModel:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's parameters and buffers atomically, as safetensors.
+    """Write a network's parameters and buffers atomically, as safetensors with a checksum in the metadata.
 
     Args:
         network: The network, as it is or wrapped by Fabric.
@@ -185,7 +203,7 @@ def save_weights(network: nn.Module, path: Path) -> None:
     tensors = {name: value.detach().cpu().contiguous() for name, value in _own_tensors(network).items()}
     # safetensors' own `save_file` makes a file that only its owner can read, and hides that the disk is full.
     with atomic_write(path) as unfinished:
-        unfinished.write_bytes(serialized(tensors))
+        unfinished.write_bytes(serialized(tensors, {_CHECKSUM: _checksum(tensors)}))
 
 
 def load_weights(network: nn.Module, path: Path, leaving_out: Collection[str] = ()) -> None:
@@ -216,21 +234,37 @@ def load_weights(network: nn.Module, path: Path, leaving_out: Collection[str] = 
 def read_state(path: Path, mapped: bool = False) -> dict[str, Any]:
     """Read what a resumed run needs: tensors, numbers and texts, never code.
 
+    The checksums that torch.save writes are compared, which torch.load does not do.
+
     Args:
         path: The file.
-        mapped: Whether tensors are read only when they are used.
+        mapped: Whether tensors are read only when they are used; their checksums are then not compared.
 
     Raises:
         FileNotFoundError: There is no such file.
         UserError: The file is damaged, or holds something else.
     """
     try:
+        refuse_damaged(path, only=_PICKLE if mapped else "")
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped or None)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is damaged, or no state of a run: {_first_line(error)}") from error
+    except _DAMAGED as error:
+        raise unusable_state(path, error) from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold the state of a run, got {type(content).__name__}")
     return content
+
+
+def unusable_state(path: Path, error: Exception) -> UserError:
+    """Return what is said of a state that cannot be read, or that does not fit the run.
+
+    Args:
+        path: The file.
+        error: What reading it raised.
+    """
+    return UserError(
+        f"{path} is damaged, or no state of this run: {_first_line(error)}. Without it the run cannot go on, but its "
+        "weights can be used as they are. Restore the file from a copy, or begin again with another --out"
+    )
 
 
 def unfinished(run: RunFolder) -> str | None:
@@ -251,10 +285,27 @@ def unfinished(run: RunFolder) -> str | None:
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there are no weights {path}")
     try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged, or no safetensors file: {error}") from error
+        with safe_open(path, framework="pt") as file:
+            names, metadata = file.keys(), file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path} is damaged, or no safetensors file: {_first_line(error)}. {_MEND}") from error
+    # Version 0.2 and earlier ones wrote none, nor do other programs.
+    if _CHECKSUM in metadata and metadata[_CHECKSUM] != _checksum(tensors):
+        raise UserError(f"{path} is damaged: its weights do not have the checksum that stands in it. {_MEND}")
+    return tensors
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of the names, number types, shapes and bytes of tensors in host memory."""
+    found = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _first_line(error: Exception) -> str:

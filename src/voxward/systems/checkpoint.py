@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from voxward.core.archive import refuse_damaged
 from voxward.core.errors import UserError
 
 # What torch's reader makes of a damaged pickle.
@@ -40,6 +41,8 @@ def read_pickled(path: Path, what: str, allowed: Sequence[Any] = ()) -> Any:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a pickle of another protocol is refused or read, like any other
+                if zipfile.is_zipfile(path):  # older versions of torch wrote none
+                    refuse_damaged(path)
                 return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise UserError(f"{path} is not loaded: {_unsafe(path)}") from error

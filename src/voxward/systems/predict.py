@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from voxward.core.case import Case
@@ -16,6 +17,7 @@ from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.data.channels import files_in_order_of, in_order_of, names_beside
 from voxward.data.formats import open_dataset
+from voxward.data.formats.outside import refuse_outside
 from voxward.data.io import (
     SUFFIXES,
     order_fault,
@@ -41,6 +43,7 @@ def predict_cases(
     progress: Progress = silent,
     failures: Failures | None = None,
     probabilities: Outputs | None = None,
+    around: AbstractContextManager[None] | None = None,
 ) -> tuple[Path, ...]:
     """Segment cases; the headers of all are checked before the first is read whole.
 
@@ -56,6 +59,7 @@ def predict_cases(
         failures: Gets the cases that fail; None raises them together, after the others are written.
         probabilities: The folder that gets the probabilities of every case as CASE.nii.gz, before post-processing, with
             a channel per class or region, and channels.json, which says what each channel is; None writes none.
+        around: A block that is entered after all checks, before the first case is segmented, and left after the last.
 
     Returns:
         The files of the cases that did not fail, in the order of the cases.
@@ -74,15 +78,16 @@ def predict_cases(
         with kept.of(case):
             _check(system, case)
     made_by, again = system.fingerprint(), list[str]()
-    for n, (case, path) in enumerate(zip(cases, targets, strict=True)):
-        progress("predict", n, len(cases), running=case.id)
-        if case.id not in kept.cases:
-            with kept.of(case):
-                how = digest(made_by, case_digest(case))
-                if not (resume and _is_done(case, path, how, outputs, probabilities)):
-                    other = path.exists() and not outputs.made(path.name, how)
-                    again += [case.id] if resume and other else []
-                    _segment_file(system, case, (outputs, probabilities), path.name, how, progress)
+    with around if around is not None and len(kept.cases) < len(cases) else nullcontext():
+        for n, (case, path) in enumerate(zip(cases, targets, strict=True)):
+            progress("predict", n, len(cases), running=case.id)
+            if case.id not in kept.cases:
+                with kept.of(case):
+                    how = digest(made_by, case_digest(case))
+                    if not (resume and _is_done(case, path, how, outputs, probabilities)):
+                        other = path.exists() and not outputs.made(path.name, how)
+                        again += [case.id] if resume and other else []
+                        _segment_file(system, case, (outputs, probabilities), path.name, how, progress)
     progress("predict", len(cases), len(cases))
     _warn_of_others(again, outputs)
     kept.found[:] = kept.ordered(cases)
@@ -129,10 +134,12 @@ def collect_inputs(
                     f"{entry} is a dataset, and holds volumes of its own, e.g. {found[0].name}: name the files, or "
                     "move them away"
                 )
+            if not reading.follow_links:
+                refuse_outside(entry, found)
             warn_of_subfolders(entry)
             files += found
         else:
-            cases += in_order_of(open_dataset(entry), wanted, reading.channels).every
+            cases += in_order_of(open_dataset(entry, reading.follow_links), wanted, reading.channels).every
     refuse_alike(files)
     for folder in dict.fromkeys(path.parent for path in files):
         cases += _in_folder(folder, [path for path in files if path.parent == folder], wanted, reading.channels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from voxward.core.case import Dataset
@@ -27,6 +28,7 @@ def score_system(
     workers: int = 2,
     resume: bool = False,
     failures: Failures | None = None,
+    around: AbstractContextManager[None] | None = None,
 ) -> Evaluation:
     """Predict cases into the subfolder `predictions` of a folder, and score them in their files' own voxels.
 
@@ -39,6 +41,7 @@ def score_system(
         workers: How many cases are scored at once.
         resume: Keep predictions that the same system has made of the same files.
         failures: Gets the cases that fail; None raises them together, when the others are scored.
+        around: A block that is entered after all checks, and left after the last prediction.
 
     Raises:
         UserError: Another file would be replaced.
@@ -47,7 +50,7 @@ def score_system(
     kept, cases = Failures() if failures is None else failures, [dataset.case(id) for id in ids]
     folder = output.root / "predictions"
     outputs = Outputs(folder, PREDICTIONS, output.overwrite)
-    predict_cases(system, cases, outputs, resume, output.progress, kept)
+    predict_cases(system, cases, outputs, resume, output.progress, kept, around=around)
     # The regions that the model learnt are scored, where the dataset is annotated.
     source = replace(dataset, labels=system.labels.ignoring(dataset.labels.ignore))
     left = [case.id for case in kept.left(cases)]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from voxward.core.case import Dataset, Split
 from voxward.core.choices import Compute, Fold, Reuse
-from voxward.core.document import with_format
+from voxward.core.document import with_checksum
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
+from voxward.core.invocation import Invocation
 from voxward.core.labels import LabelSet
 from voxward.core.outputs import Outputs
 from voxward.core.plan import Fingerprint, Plan, load_json, load_plan
@@ -51,6 +52,7 @@ class Request:
         reuse: Results of earlier work.
         compute: Where the work is done.
         overwrite: True replaces files in `out` that voxward did not write.
+        call: How the command was called.
     """
 
     dataset: Dataset
@@ -63,6 +65,7 @@ class Request:
     reuse: Reuse = Reuse()
     compute: Compute = Compute()
     overwrite: bool = False
+    call: Invocation = Invocation("")
 
     @property
     def prepared(self) -> Path:
@@ -321,10 +324,10 @@ def write_decisions(request: Request, plan: Plan, split: RunSplit, settings: obj
     folder = request.out
     outputs = Outputs(folder.root, "part of a run", request.overwrite)
     if not (folder.plan.is_file() and load_plan(folder.plan) == plan):  # the plan that was given may lie there
-        Outputs(folder.root, "a plan", request.overwrite).json(folder.plan.name, with_format(to_data(plan)))
-    outputs.json(folder.splits.name, with_format(to_data(split)))
-    outputs.json(folder.settings.name, with_format(to_data(settings)))
+        Outputs(folder.root, "a plan", request.overwrite).json(folder.plan.name, with_checksum(to_data(plan)))
+    outputs.json(folder.splits.name, with_checksum(to_data(split)))
+    outputs.json(folder.settings.name, with_checksum(to_data(settings)))
     start = None if request.reuse.start is None else RunFolder(Path(request.reuse.start))
     known = cases_of_run(folder, request.dataset, request.prepared, start, request.compute.workers)
-    outputs.json(folder.cases.name, with_format(to_data(known)))
-    outputs.text(folder.recipe.name, dump_recipe(recipe))
+    outputs.json(folder.cases.name, with_checksum(to_data(known)))
+    outputs.text(folder.recipe.name, dump_recipe(recipe, checksum=True))

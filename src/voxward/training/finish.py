@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from voxward.core.case import Case, Dataset
-from voxward.core.document import with_format
+from voxward.core.document import with_checksum
 from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.plan import Plan
@@ -59,7 +59,7 @@ def settle_postprocess(
         pairs = _predictions(Predictor(model, device, recipe.training.precision), cases, progress)
         wanted = recipe.postprocessing
         chosen = choose_postprocess(pairs, wanted, model.plan.min_object_mm3, model.plan.labels)
-    write_json(folder.postprocess, with_format(to_data(chosen)))
+    write_json(folder.postprocess, with_checksum(to_data(chosen)))
     return chosen
 
 

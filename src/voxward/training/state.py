@@ -11,7 +11,7 @@ import torch
 
 from voxward.core.files import atomic_write
 from voxward.core.length import RunLength
-from voxward.runs.folder import read_state
+from voxward.runs.folder import read_state, unusable_state
 from voxward.training.averaging import Restarting
 from voxward.training.learner import Learner
 from voxward.training.steps import Step
@@ -33,6 +33,7 @@ class TrainingState(RunLength):
         recent: The seconds of the last steps that were measured, for a run with a time budget.
         validation_costs: The duration of the last validations, counted in steps.
         correct_at: The step at which the length is corrected next.
+        lengths: Each correction of the length so far, as `RunSettings` holds them.
     """
 
     validate_every: int | None = None
@@ -46,6 +47,7 @@ class TrainingState(RunLength):
     recent: tuple[float, ...] = ()
     validation_costs: tuple[float, ...] = ()
     correct_at: int = 0
+    lengths: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def must_validate(self) -> bool:
@@ -93,8 +95,18 @@ def load_state(path: Path, learner: Learner, step: Step) -> TrainingState:
 
     Returns:
         Where the run stands.
+
+    Raises:
+        UserError: The file is damaged, or is the state of another run.
     """
     content: dict[str, Any] = read_state(path)
+    try:
+        return _restored(content, learner, step)
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise unusable_state(path, error) from error
+
+
+def _restored(content: dict[str, Any], learner: Learner, step: Step) -> TrainingState:
     state = _read(content["state"], learner)
     learner.network.load_state_dict(content["network"])
     if state.restarts:

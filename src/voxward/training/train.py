@@ -9,16 +9,18 @@ from pathlib import Path
 from lightning_fabric import Fabric
 
 import voxward
+from voxward.core.alone import alone
 from voxward.core.case import Dataset
 from voxward.core.plan import Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
+from voxward.core.provenance import read_provenance
 from voxward.core.recipe import Recipe
 from voxward.data.splits import selection_split
 from voxward.data.store import prepare_dataset
 from voxward.nets.registry import network_for_plan
 from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
-from voxward.training.alone import refuse_launcher, training_alone
+from voxward.training.alone import refuse_launcher
 from voxward.training.begin import (
     Request,
     as_planned,
@@ -38,6 +40,7 @@ from voxward.training.begin import (
 from voxward.training.budget import check_minutes
 from voxward.training.finish import settle_postprocess
 from voxward.training.loop import fit
+from voxward.training.provenance import TRAIN, noted
 from voxward.training.setup import TrainingCases, TrainingRun, check_auxiliary, set_up, start_fabric
 from voxward.training.share import check_processes, patches_of
 from voxward.training.transfer import is_own_dataset, transferred
@@ -69,13 +72,14 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
     check_minutes(request.minutes)
     resolve_precision(recipe.training.precision, resolve_device(request.compute.device))
     refuse_launcher(request.compute.devices)
+    read_provenance(request.out.root)  # refuses what is not voxward's
     if request.resume:
         plan, processes = load_plan(request.out.plan), request.compute.devices
         check_processes(patches_of(request.out, plan, processes), plan, processes)
     fabric = start_fabric(recipe, request.compute.device, request.compute.devices)
     # From here on there may be several processes. The first one writes.
     shown = progress if fabric.is_global_zero else silent
-    with training_alone(request.out.root) if fabric.is_global_zero else nullcontext():
+    with alone(request.out.root, "a training") if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             if request.resume:
                 prepare_again(request, dataset, shown)
@@ -86,7 +90,12 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
                 _begin(request, dataset, recipe, shown)
         fabric.barrier()
         run = _set_up(request, dataset, recipe, fabric)
-        fit(run, load_json(RunSettings, request.out.settings).minutes, shown)
+        settings = load_json(RunSettings, request.out.settings)
+        here = noted(
+            request, TRAIN, dataset, settings.seed, device=fabric.device, done=lambda: run.state.step
+        )  # fmt: skip
+        with here if fabric.is_global_zero else nullcontext():
+            fit(run, settings.minutes, shown, lengths=settings.lengths)
         if fabric.is_global_zero:
             trained(request.out)
             dataset = as_planned(dataset, run.plan)

@@ -13,10 +13,10 @@ from voxward.attacks.threat import ThreatModel
 from voxward.core.document import with_format
 from voxward.core.labels import LabelSet
 from voxward.core.structure import to_data
+from voxward.data.content import digest_of
 from voxward.data.io import write_image, write_label
 from voxward.report.sources import AttackSource, read_sources
 from voxward.robustness.record import Record
-from voxward.robustness.setup import digest_of
 from voxward.robustness.store import RecordStore
 from voxward.robustness.unit import Unit
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from voxward.core.document import with_format
+from voxward.core.document import with_checksum, with_format, without_format
 from voxward.core.errors import UserError
 from voxward.core.reading import read_text
 from voxward.core.recipe.augmentation import Augmentation
@@ -129,10 +129,10 @@ def load_run_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         overrides: Changes, as for `load_recipe`.
 
     Raises:
-        UserError: The file is cut short, or something in it is wrong.
+        UserError: The file is damaged or cut short, or something in it is wrong.
         FileNotFoundError: There is no such file.
     """
-    data = read_yaml(read_text(path), str(path))
+    data = without_format(read_yaml(read_text(path), str(path)), str(path))
     lacking = [part for part in _PARTS if not isinstance(data, Mapping) or part not in data]
     if lacking:
         raise UserError(
@@ -147,6 +147,11 @@ def recipe_names() -> tuple[str, ...]:
     return packaged_names("recipes")
 
 
-def dump_recipe(recipe: Recipe) -> str:
-    """Return the recipe as YAML that `load_recipe` reads back to the same value."""
-    return dump_yaml(with_format(to_data(recipe)))
+def dump_recipe(recipe: Recipe, checksum: bool = False) -> str:
+    """Return the recipe as YAML that `load_recipe` reads back to the same value.
+
+    Args:
+        recipe: The recipe.
+        checksum: Whether the text holds a checksum, as in a run, whose recipe nobody edits.
+    """
+    return dump_yaml((with_checksum if checksum else with_format)(to_data(recipe)))

@@ -13,6 +13,7 @@ from voxward.core.errors import UserError
 from voxward.core.names import composed, on_disk
 from voxward.data.formats import brats, folder, msd, nnunet
 from voxward.data.formats.collisions import Refused, name_remarks, refused_entries
+from voxward.data.formats.outside import outside_entries, refuse_linked_descriptions, refuse_outside
 from voxward.data.splits import fold_remarks
 
 
@@ -35,7 +36,7 @@ class Layout(Protocol):
 LAYOUTS: tuple[Layout, ...] = (msd, nnunet, folder, brats)
 
 
-def open_dataset(root: Path | str) -> Dataset:
+def open_dataset(root: Path | str, follow_links: bool = False) -> Dataset:
     """Open a dataset folder.
 
     Only the description is checked; `check_dataset` looks into the files. No image voxels are read. For a plain folder
@@ -44,6 +45,7 @@ def open_dataset(root: Path | str) -> Dataset:
 
     Args:
         root: The folder, in one of the known layouts.
+        follow_links: Whether its files may lie outside of it, see `core.choices.Reading`.
 
     Returns:
         The dataset.
@@ -51,10 +53,10 @@ def open_dataset(root: Path | str) -> Dataset:
     Raises:
         FileNotFoundError: There is no such folder.
         UserError: The folder has none of the known layouts, its description cannot be used, two cases share an id, two
-            files mean one case, or an id or the dataset's name is no plain file name (see `core.files.name_fault`):
-            files are named after them. The message names every such entry.
+            files mean one case, files lie outside of the folder, or an id or the dataset's name is no plain file name
+            (see `core.files.name_fault`): files are named after them. The message names every such entry.
     """
-    dataset, refused = declared(root)
+    dataset, refused = declared(root, follow_links)
     raise_refused(refused)
     warn_of_remarks(dataset)
     return dataset
@@ -114,11 +116,12 @@ def raise_refused(refused: Sequence[Refused]) -> None:
         raise UserError("; ".join(dict.fromkeys(entry.message for entry in refused)))
 
 
-def declared(root: Path | str) -> tuple[Dataset, tuple[Refused, ...]]:
+def declared(root: Path | str, follow_links: bool = False) -> tuple[Dataset, tuple[Refused, ...]]:
     """Open a dataset folder without the cases that `open_dataset` refuses.
 
     Args:
         root: The folder, in one of the known layouts.
+        follow_links: Whether its files may lie outside of it, see `core.choices.Reading`.
 
     Returns:
         The dataset without these cases, and the refused entries with the reason for each. A dataset's name that is
@@ -128,8 +131,8 @@ def declared(root: Path | str) -> tuple[Dataset, tuple[Refused, ...]]:
         FileNotFoundError: There is no such folder.
         UserError: The folder has none of the known layouts, or its description cannot be used.
     """
-    dataset = _open(Path(root))
-    refused = tuple(refused_entries(dataset))
+    dataset = _open(Path(root), follow_links)
+    refused = (*refused_entries(dataset), *([] if follow_links else outside_entries(dataset)))
     bad = {entry.case.id for entry in refused if entry.case is not None}
     renamed = any(entry.case is None for entry in refused)
     sound = replace(
@@ -173,12 +176,16 @@ def _named_in_one_form(case: Case) -> Case:
     )
 
 
-def _open(root: Path) -> Dataset:
+def _open(root: Path, follow_links: bool) -> Dataset:
     if not root.is_dir():
         hint = f": give its folder, {root.parent}" if root.is_file() and root.suffix == ".json" else ""
         raise FileNotFoundError(f"no dataset folder {root}{hint}")
+    if not follow_links:
+        refuse_linked_descriptions(root)
     for layout in LAYOUTS:
         if layout.recognises(root):
+            if layout is folder and not follow_links:
+                refuse_outside(root, folder.read_at_once(root))
             return _in_one_form(layout.open(root))
     inner = sorted(path.name for path in root.iterdir() if (path / "dataset.json").is_file())
     hint = f" Its folders {', '.join(inner[:3])} may be datasets." if inner else ""

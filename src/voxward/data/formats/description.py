@@ -12,6 +12,9 @@ from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.reading import read_json
 
+SPLITS_FILES = ("splits.json", "splits_final.json")
+"""The names of a folder's own list of folds."""
+
 
 def read_description(root: Path) -> dict[str, Any]:
     """Return the content of a folder's dataset.json, or {} if there is none.
@@ -215,7 +218,7 @@ def _are_integers(values: Any) -> bool:
 
 def splits_of(root: Path) -> Path | None:
     """Return the folder's own list of folds, splits.json or splits_final.json, or None if it has none."""
-    return next((path for name in ("splits.json", "splits_final.json") if (path := root / name).is_file()), None)
+    return next((path for name in SPLITS_FILES if (path := root / name).is_file()), None)
 
 
 def _value_and_name(key: Any, value: Any, path: Path) -> tuple[int, str]:

@@ -49,6 +49,16 @@ def open(root: Path) -> Dataset:
     )
 
 
+def read_at_once(root: Path) -> list[Path]:
+    """Return the files that `open` looks into, because nothing beside them says what they hold.
+
+    Args:
+        root: The folder that holds images/ and labels/.
+    """
+    images = [] if (root / "channels.json").is_file() else _files(root / "images")
+    return images + ([] if (root / "labels.json").is_file() else _files(root / "labels"))
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(
         file for file in folder.iterdir() if file.name.lower().endswith(SUFFIXES) and not file.name.startswith(".")

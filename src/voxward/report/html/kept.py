@@ -12,12 +12,12 @@ from voxward.core.document import without_format
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.reading import read_json
+from voxward.data.content import digest_of
 from voxward.data.formats import open_dataset
 from voxward.data.io import SUFFIXES
 from voxward.report.html.strings import STRINGS
 from voxward.robustness.description import CASES, CaseFiles, SystemFiles, read_cases
 from voxward.robustness.record import CLEAN, Record
-from voxward.robustness.setup import digest_of
 from voxward.robustness.unit import safe_name, size_name
 
 _SAID = STRINGS["volumes"]
@@ -114,7 +114,8 @@ def read_kept(folder: Path, data: Path | None = None) -> Kept:
     """
     try:
         found = read_cases(folder)
-        moved = {} if data is None else {case.id: case for case in open_dataset(data).every}
+        # Files outside of the folder were refused before, unless the user allows them.
+        moved = {} if data is None else {case.id: case for case in open_dataset(data, follow_links=True).every}
         settings = _settings(folder)
     except (UserError, OSError) as error:
         raise NotShown(_SAID["damaged"].format(path=folder / CASES, error=error)) from error

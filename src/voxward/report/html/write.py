@@ -71,7 +71,7 @@ def write_page(
         Outputs(card.parent, CARD_KIND, overwrite).check([card.name])
     _refuse_unwritable(out.parent)
     if look.data is not None:
-        _refuse_data(Path(look.data))
+        _refuse_data(Path(look.data), look.follow_links)
     sources = _read(folders, look)
     if card is not None:
         refuse_card(sources)
@@ -117,10 +117,10 @@ def _refuse_unwritable(folder: Path) -> None:
         pass
 
 
-def _refuse_data(data: Path) -> None:
+def _refuse_data(data: Path, follow_links: bool) -> None:
     """Refuse a folder that is said to be the moved dataset and is none."""
     try:
-        open_dataset(data)
+        open_dataset(data, follow_links)
     except (UserError, OSError) as error:
         raise UserError(f"--data {data} is no dataset that can be read: {error}") from error
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from lightning_fabric import Fabric
 
 import voxward
+from voxward.core.alone import alone
 from voxward.core.case import Dataset
 from voxward.core.choices import FoldNumber
-from voxward.core.document import with_format
+from voxward.core.document import with_checksum
 from voxward.core.errors import UserError
 from voxward.core.names import composed
 from voxward.core.outputs import Outputs
@@ -37,7 +38,6 @@ from voxward.systems.nnunet.plans import batch_size_of
 from voxward.systems.nnunet.results import CHECKPOINT, NnResults
 from voxward.systems.nnunet.weights import read_content
 from voxward.systems.nnunet.written import with_weights, write_checkpoint
-from voxward.training.alone import training_alone
 from voxward.training.begin import Request
 from voxward.training.budget import check_minutes
 from voxward.training.loop import fit
@@ -164,7 +164,7 @@ def harden_nnunet(
         recipe = _recipe(work, method, eps)
         begun = _begun(work, recipe)
         fabric = start_fabric(recipe, asked.compute.device)
-        with training_alone(work.folder.root):
+        with alone(work.folder.root, "hardening"):
             _prepare(work, recipe, begun, progress)
             run = _set_up(work, recipe, begun, fabric)
             fit(run, begun[0].minutes, progress)
@@ -234,9 +234,10 @@ def _prepare(work: _Work, recipe: Recipe, begun: tuple[NnSettings, RunSplit], pr
     )  # fmt: skip
     if not asked.resume:
         outputs = Outputs(folder.root, _TRAINING)
-        outputs.json(folder.splits.name, with_format(to_data(split)))
-        outputs.json(folder.settings.name, with_format(to_data(settings)))
-        outputs.text(folder.recipe.name, dump_recipe(recipe))  # last: a folder with a recipe holds a training
+        outputs.json(folder.splits.name, with_checksum(to_data(split)))
+        outputs.json(folder.settings.name, with_checksum(to_data(settings)))
+        # Last: a folder with a recipe holds a training.
+        outputs.text(folder.recipe.name, dump_recipe(recipe, checksum=True))
 
 
 def split_of_fold(dataset: Dataset, fold: Path, selection: float, seed: int) -> RunSplit:
@@ -314,6 +315,6 @@ def _write(work: _Work, run: TrainingRun, begun: tuple[NnSettings, RunSplit]) ->
         if not (work.out / name).is_file():
             with root.write(name) as path:
                 path.write_bytes(described)
-    fold.json(HARDENING, with_format(to_data(record)))
+    fold.json(HARDENING, with_checksum(to_data(record)))
     with fold.write(CHECKPOINT) as path:
         write_checkpoint(path, content)
