@@ -18,6 +18,7 @@ from voxward.engine.choose import engine_for
 from voxward.engine.engine import Engine, InProcess
 
 dask = pytest.importorskip("voxward.engine.dask", reason="needs the extra cluster")
+connect = pytest.importorskip("voxward.engine.connect")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def two():
     """A cluster of two processes on this machine."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with dask._client(Cluster("local:2")) as client:
+        with connect.client_of(Cluster("local:2")) as client:
             yield client
 
 
@@ -159,7 +160,7 @@ def test_work_that_cannot_be_sent_is_refused(two, tmp_path):
     ],
 )
 def test_a_cluster_that_is_none_is_refused(tmp_path, monkeypatch, address, message):
-    monkeypatch.setattr(dask, "_CONNECT", 0.5)
+    monkeypatch.setattr(connect, "_CONNECT", 0.5)
     with pytest.raises(UserError, match=message), engine_for(tmp_path, address):
         raise AssertionError
 
