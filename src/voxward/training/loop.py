@@ -25,6 +25,7 @@ from voxward.training.budget import (
     steps_for,
     warn_of_few_steps,
 )
+from voxward.training.finite import LossWatch
 from voxward.training.ledger import LossLedger
 from voxward.training.log import COLUMNS, TrainingLog
 from voxward.training.mean_weights import save_average
@@ -92,6 +93,7 @@ class TrainingSitting(Sitting):
         self.save_seconds = 0.0
         self.figures: dict[str, float] = {}
         self.ledger = LossLedger(run.folder.ledger, run.state.step, run.cases.fit, run.fabric)
+        self.watch = LossWatch(run.folder.root, run.cases.fit, run.fabric, run.state.step)
 
     @property
     def step(self) -> int:
@@ -131,7 +133,11 @@ class TrainingSitting(Sitting):
     def _learn(self, batch: PatchBatch) -> None:
         """Train on a batch, and note its figures and the loss of each of its cases."""
         state = self.state
-        figures = self._train_on(batch).double()
+        try:
+            figures = self._train_on(batch).double()
+        except FloatingPointError as error:
+            raise self.watch.failure(str(error), state.step + 1, batch.ids) from error
+        self.watch.note(state.step + 1, batch.ids, figures[0])
         losses = self.run.learner.case_losses
         assert losses is not None
         self.ledger.note(state.step + 1, state.step // self.run.steps_per_epoch, batch.ids, losses)
@@ -207,16 +213,11 @@ class TrainingSitting(Sitting):
 
     def _validate(self) -> None:
         state, run = self.state, self.run
+        self.watch.check(run.network)
         means = (self.measured[0] / self.measured[1]).tolist()
-        mean_loss = means[0]
-        if not math.isfinite(mean_loss):
-            raise FloatingPointError(
-                f"the training loss is {mean_loss} at step {state.step}: lower optimizer.options.lr, "
-                f"set training.clip_gradient_norm, or train in fp32"
-            )
         result = validate(run)
         run.learner.schedule.observe(state.done, result.loss)
-        self.figures = {"loss": mean_loss, "validation_loss": result.loss, "dice": result.dice}
+        self.figures = {"loss": means[0], "validation_loss": result.loss, "dice": result.dice}
         if result.robust is not None:
             self.figures["robust_dice"] = result.robust
         defence = run.recipe.defence
@@ -246,8 +247,13 @@ class TrainingSitting(Sitting):
         return row if result.robust is None else row | {"robust_dice": result.robust}
 
     def save(self) -> None:
-        """Write the weights, the losses of the cases, and the state of the run."""
+        """Write the weights, the losses of the cases, and the state of the run.
+
+        Raises:
+            FloatingPointError: A loss or a weight is not finite; nothing is written.
+        """
         run, state = self.run, self.state
+        self.watch.check(run.network)
         self.ledger.flush()
         sums, counts = self.measured.tolist()
         state.sums, state.counts, state.seconds = tuple(sums), tuple(map(int, counts)), self.seconds()
@@ -257,6 +263,7 @@ class TrainingSitting(Sitting):
                 save_average(run)
         # Last: a state at the run's end says that nothing is left to do.
         save_state(run.folder.state, state, run.learner, run.step)
+        self.watch.saved = state.step
         run.fabric.barrier()
 
     def anyone(self, stop: bool) -> bool:
