@@ -31,6 +31,7 @@ def two():
 
 
 def engine(client, folder, **options):
+    client.wait_for_workers(2, timeout=60)  # one that another test has killed is started again
     place = dask.Place(folder, "probe", "token")
     (folder / "probe").write_text("token")
     return dask.DaskEngine(client, place, Cluster("", **options))
@@ -89,6 +90,16 @@ def test_a_worker_that_is_killed_costs_the_unit_in_flight_only(two, tmp_path):
     killer.join()
     assert work.results == {unit: unit.upper() for unit in units}
     assert len(units) <= len(begun(tmp_path)) <= len(units) + 1
+
+
+def test_a_local_worker_that_does_not_come_back_is_replaced(two, tmp_path):
+    used, (name, nanny) = engine(two, tmp_path), next(iter(two.cluster.workers.items()))
+    two.cluster.sync(nanny.close)
+    del two.cluster.workers[name]  # as Dask does after a while
+    work = names(tmp_path, pause=0.2)
+    used.run(["a1", "b1"], work, Heard())
+    assert sorted(work.results) == ["a1", "b1"]
+    two.wait_for_workers(2, timeout=60)
 
 
 def test_a_unit_that_kills_its_workers_fails_alone(two, tmp_path):

@@ -16,8 +16,8 @@ from voxward.core.reading import read_json
 
 LEAVING = "voxward-leaving"
 """The topic under which a worker says that it takes no further unit, with its address."""
-_CONNECT = 30.0
-"""Seconds until a scheduler must have answered."""
+_CONNECT, _RESTART = 30.0, 120.0
+"""Seconds until a scheduler must have answered, and until a process of `local:N` that has died must be back."""
 
 
 class ClusterError(UserError):
@@ -80,6 +80,7 @@ def _local(cluster: Cluster, count: str) -> Iterator[LocalCluster]:
     settings = {
         # A unit may start processes of its own, such as those that load patches.
         "distributed.worker.daemon": False,
+        "distributed.deploy.lost-worker-timeout": _RESTART,
         "distributed.worker.preload": ["voxward.engine.local"],
         "distributed.nanny.pre-spawn-environ": {name: os.environ.get(name, threads) for name in names},
         "distributed.scheduler.allowed-failures": 1_000_000,  # it is counted here
@@ -93,3 +94,10 @@ def _local(cluster: Cluster, count: str) -> Iterator[LocalCluster]:
         ) as started,
     ):  # fmt: skip
         yield started
+
+
+def replace_lost(client: Client) -> None:
+    """Start the processes of `local:N` again that have not come back by themselves."""
+    cluster = client.cluster
+    if isinstance(cluster, LocalCluster) and len(cluster.workers) < len(cluster.worker_spec):
+        cluster.scale(len(cluster.worker_spec))

@@ -23,7 +23,7 @@ from voxward.core.choices import Cluster
 from voxward.core.errors import UserError
 from voxward.core.interrupt import Interrupted, stop_on_signal
 from voxward.core.wording import counted
-from voxward.engine.connect import LEAVING, ClusterError, client_of
+from voxward.engine.connect import LEAVING, ClusterError, client_of, replace_lost
 from voxward.engine.delivery import Place, deliver, place_of
 from voxward.engine.engine import Unfit, Watch, Work
 from voxward.engine.queue import UnitQueue
@@ -129,6 +129,7 @@ class _Round(Generic[U]):
     flying: dict[str, _Flight[U]] = field(default_factory=dict)
     later: list[tuple[float, U]] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    leaving: set[str] = field(default_factory=set)
     lost: Counter[str] = field(default_factory=Counter)
     _looked: float = -_LOOK
     _workers: Mapping[str, Any] = field(default_factory=dict)
@@ -168,6 +169,7 @@ class _Round(Generic[U]):
             return
         self._looked = now
         self._workers = _workers(self.engine.client)
+        replace_lost(self.engine.client)
         for key, flight in list(self.flying.items()):
             if flight.worker not in self._workers:
                 self._lose(key, flight)
@@ -200,6 +202,7 @@ class _Round(Generic[U]):
             address
             for address, worker in self._workers.items()
             if address not in self.refused
+            and address not in self.leaving
             and all(worker.get("resources", {}).get(name, 0) >= amount for name, amount in asked.items())
         ]
 
@@ -229,7 +232,7 @@ class _Round(Generic[U]):
         if news.future is not None:
             self._land(news.future)
         elif "leaving" in news.told:
-            self.refused[news.told["leaving"]] = "it ends"
+            self.leaving.add(news.told["leaving"])
         else:
             stage, done, total = news.told["step"]
             for flight in self.flying.values():
@@ -266,7 +269,7 @@ class _Round(Generic[U]):
         elif isinstance(error, Unfit):
             self._refuse(flight, f"{outcome.where}: {error}")
         elif isinstance(error, Interrupted):
-            self.refused[flight.worker] = "it ends"
+            self.leaving.add(flight.worker)
             self.waiting.put_back(unit)
         elif isinstance(error, Busy):  # a process that is taken for lost still works there
             self.later.append((time.monotonic() + _PAUSE, unit))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import time
-import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from voxward.engine.gpus import see_one
 from voxward.engine.remote import clean_up, doing
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)  # a warning would be sent to the caller as one about its unit
 _LOOK, _FETCH, _SAVE, _SAME = 0.1, 300.0, 120.0, 1.0
 """Seconds between two looks, until a result must have been fetched, until a training without a scheduler must have
 saved its state, and within which two signals are one."""
@@ -109,7 +110,7 @@ async def _drain(worker: Worker) -> None:
     """Take no further unit, finish the one that runs, and wait until its result is fetched."""
     leave()
     worker.log_event(LEAVING, {"leaving": worker.address})
-    warnings.warn("this worker finishes what it does, and ends; a second signal ends it at once", stacklevel=2)
+    _LOG.warning("this worker finishes what it does, and ends; a second signal ends it at once")
     await _until(lambda: worker.status in _ENDED or not _busy(worker), math.inf)
     await _until(lambda: worker.status in _ENDED or not (worker.data or _busy(worker)), _FETCH)
     await worker.close()
