@@ -24,6 +24,7 @@ _HOMES = {
     "cv": "voxward.commands.cv",
     "merge": "voxward.commands.merge",
     "harden": "voxward.commands.harden",
+    "reproduce": "voxward.commands.reproduce",
     "search": "voxward.commands.search",
     "attack": "voxward.commands.attack",
     "benchmark": "voxward.commands.attack",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from fractions import Fraction
 from importlib import import_module
 from typing import Any, TypeVar
@@ -161,7 +161,7 @@ def cluster_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def clustered(values: dict[str, Any]) -> dict[str, Any]:
-    """Turn what `cluster_arguments` added into the parameter `cluster` of a command.
+    """Turn what `cluster_arguments` added into the cluster of a command, which is a part of `compute` where it has one.
 
     Args:
         values: The arguments of a command, which are changed.
@@ -175,7 +175,10 @@ def clustered(values: dict[str, Any]) -> dict[str, Any]:
     address, resources, attempts = (values.pop(name) for name in ("address", "resources", "attempts"))
     if address is None and resources:
         raise UserError("--resources says what the workers of a cluster must offer: give --cluster too")
-    return {**values, "cluster": None if address is None else Cluster(address, dict(resources), attempts)}
+    cluster = None if address is None else Cluster(address, dict(resources), attempts)
+    if "compute" in values:
+        return {**values, "compute": replace(values["compute"], cluster=cluster)}
+    return {**values, "cluster": cluster}
 
 
 def resource(text: str) -> tuple[str, float]:

@@ -15,6 +15,7 @@ from voxward.robustness.course import BenchCourse
 from voxward.robustness.description import CASES, DESCRIPTION, PROTOCOL, described_by
 from voxward.robustness.doer import BenchDoer
 from voxward.robustness.keep import keep_worst, keep_worst_so_far
+from voxward.robustness.provenance import noted
 from voxward.robustness.record import Record
 from voxward.robustness.setup import settings_of
 from voxward.robustness.store import RecordStore, StoredWork
@@ -53,6 +54,14 @@ def measure(
     stored = StoredWork(
         store, doer, cases, failures, course.found, lambda unit: keep_worst_so_far(worker.bench, store, unit)
     )
+    with noted(folder, call, worker, settings, done=store.count):
+        _rounds(worker, engine, stored, course)
+    return _left(store, failures)
+
+
+def _rounds(worker: Worker, engine: Engine, stored: StoredWork, course: BenchCourse) -> None:
+    """All units, those first whose results others need."""
+    store, failures = stored.store, worker.failures
     first = tuple(worker.bench.first_units())
     course.plan((*first, *worker.bench.units(), *worker.bench.last_units()), stored)
     engine.run(first, stored, course)
@@ -72,7 +81,6 @@ def measure(
     engine.run(last, stored, course)
     course.close()
     worker.leave_out_failed()
-    return _left(store, failures)
 
 
 def _left(store: RecordStore, failures: Failures) -> tuple[Record, ...]:

@@ -41,6 +41,10 @@ class RecordStore:
         """Return whether the unit is finished."""
         return self.path(unit).is_file()
 
+    def count(self) -> int:
+        """Return how many units are finished."""
+        return len(self._files())
+
     def write(self, unit: Unit, records: Sequence[Record]) -> None:
         """Write a finished unit.
 

@@ -29,6 +29,7 @@ from voxward.training.finite import LossWatch
 from voxward.training.ledger import LossLedger
 from voxward.training.log import COLUMNS, TrainingLog
 from voxward.training.mean_weights import save_average
+from voxward.training.out_of_memory import TRAINING, explained
 from voxward.training.selection import Validation
 from voxward.training.setup import TrainingRun
 from voxward.training.sides import training_swaps
@@ -41,8 +42,13 @@ from voxward.training.validate import validate
 VALIDATIONS, VALIDATION_SHARE = 25, 0.07
 _NO_END = 10**9
 
+Lengths = Sequence[tuple[int, int, int]]
 
-def fit(run: TrainingRun, minutes: float | None = None, progress: Progress = silent, clock: Clock = CLOCK) -> None:
+
+def fit(
+    run: TrainingRun, minutes: float | None = None, progress: Progress = silent, clock: Clock = CLOCK,
+    lengths: Lengths = (),
+) -> None:  # fmt: skip
     """Train a run from where it stands to its end, with validations, and save it on the way.
 
     Args:
@@ -52,13 +58,14 @@ def fit(run: TrainingRun, minutes: float | None = None, progress: Progress = sil
             epochs of the recipe.
         progress: A function that is told about every step.
         clock: A function that returns the time in seconds.
+        lengths: The corrections of the length of a run with a time budget that this one follows; see `RunSettings`.
 
     Raises:
         Interrupted: A signal stopped the run; its state is saved.
         FloatingPointError: The loss is not finite.
     """
     state = run.state
-    if state.total_steps is None and minutes is None:
+    if state.total_steps is None and minutes is None and not lengths:
         state.total_steps = run.recipe.training.epochs * run.steps_per_epoch
         state.validate_every = run.steps_per_epoch
     if state.step == state.total_steps:
@@ -70,7 +77,7 @@ def fit(run: TrainingRun, minutes: float | None = None, progress: Progress = sil
     columns = (*COLUMNS, *run.step.figures[1:], *(("robust_dice",) if run.recipe.defence is not None else ()))
     log = TrainingLog(run.folder.log, state.step, columns) if run.fabric.is_global_zero else None
     run.network.train()
-    TrainingSitting(run, minutes, progress, clock).work(log)
+    TrainingSitting(run, minutes, progress, clock, lengths).work(log)
 
 
 class TrainingSitting(Sitting):
@@ -81,11 +88,14 @@ class TrainingSitting(Sitting):
         minutes: The time budget of the whole run, or None.
         progress: A function that is told about every step.
         clock: A function that returns the time in seconds.
+        lengths: The corrections of the length of another run that this one follows.
     """
 
-    def __init__(self, run: TrainingRun, minutes: float | None, progress: Progress, clock: Clock) -> None:
+    def __init__(
+        self, run: TrainingRun, minutes: float | None, progress: Progress, clock: Clock, lengths: Lengths = ()
+    ) -> None:
         super().__init__(run.folder.root, run.fabric.device, minutes, progress, clock)
-        self.run, self.state, self.before = run, run.state, run.state.seconds
+        self.run, self.state, self.before, self.lengths = run, run.state, run.state.seconds, lengths
         self.active = active_axes(run.plan.patch_size, run.plan.spacing)
         kept = (self.state.sums, self.state.counts) if self.state.sums else ((0.0,) * len(run.step.figures),) * 2
         # Two rows: sums of the figures since the last validation, and how many of each were measured.
@@ -108,6 +118,7 @@ class TrainingSitting(Sitting):
             self._learn(batch)
             if self.budget is not None:
                 self._keep_time(began, self.budget)
+            self._follow()
             self.run.average_if_due()
             ended = state.step == state.total_steps
             if ended or state.must_validate:
@@ -123,7 +134,7 @@ class TrainingSitting(Sitting):
     def _batches(self) -> Iterator[PatchBatch]:
         run, fabric = self.run, self.run.fabric
         # The last step of a run with a time budget is not known before it is reached.
-        last = None if self.budget is not None else self.state.total_steps
+        last = None if self.budget is not None or self.lengths else self.state.total_steps
         return patch_batches(
             PatchDataset(run.cases.folder, run.cases.fit, run.plan, run.recipe.sampling, run.seed),
             batch_size=run.plan.batch_size, first_step=self.state.step, last_step=last or _NO_END,
@@ -133,8 +144,10 @@ class TrainingSitting(Sitting):
     def _learn(self, batch: PatchBatch) -> None:
         """Train on a batch, and note its figures and the loss of each of its cases."""
         state = self.state
+        plan, saved = self.run.plan, (self.run.folder.root, self.watch.saved)
         try:
-            figures = self._train_on(batch).double()
+            with explained(plan.batch_size, plan.patch_size, saved, TRAINING):
+                figures = self._train_on(batch).double()
         except FloatingPointError as error:
             raise self.watch.failure(str(error), state.step + 1, batch.ids) from error
         self.watch.note(state.step + 1, batch.ids, figures[0])
@@ -187,9 +200,21 @@ class TrainingSitting(Sitting):
         left = budget - self.seconds() - per_step * cost
         steps = steps_for(left, per_step * (1 + cost / every))
         # Every process must run the same number of steps: the first one's decision counts.
-        steps, state.validate_every = run.fabric.broadcast((steps, every))
-        state.correct(steps)
+        steps, every = run.fabric.broadcast((steps, every))
+        self._set_length(steps, every)
         state.correct_at = next_correction(state.step, steps)
+
+    def _set_length(self, left: int, every: int) -> None:
+        state = self.state
+        state.validate_every = every
+        state.correct(left)
+        state.lengths = (*state.lengths, (state.step, left, every))
+
+    def _follow(self) -> None:
+        """Correct the length as the run did that this one follows."""
+        for step, left, every in self.lengths:
+            if step == self.state.step:
+                self._set_length(left, every)
 
     def _warn(self, steps: int, ended: bool) -> None:
         """Warn of too few updates of the weights; a step that hardens may make several updates."""
