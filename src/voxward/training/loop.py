@@ -29,6 +29,7 @@ from voxward.training.finite import LossWatch
 from voxward.training.ledger import LossLedger
 from voxward.training.log import COLUMNS, TrainingLog
 from voxward.training.mean_weights import save_average
+from voxward.training.out_of_memory import TRAINING, explained
 from voxward.training.selection import Validation
 from voxward.training.setup import TrainingRun
 from voxward.training.sides import training_swaps
@@ -143,8 +144,10 @@ class TrainingSitting(Sitting):
     def _learn(self, batch: PatchBatch) -> None:
         """Train on a batch, and note its figures and the loss of each of its cases."""
         state = self.state
+        plan, saved = self.run.plan, (self.run.folder.root, self.watch.saved)
         try:
-            figures = self._train_on(batch).double()
+            with explained(plan.batch_size, plan.patch_size, saved, TRAINING):
+                figures = self._train_on(batch).double()
         except FloatingPointError as error:
             raise self.watch.failure(str(error), state.step + 1, batch.ids) from error
         self.watch.note(state.step + 1, batch.ids, figures[0])

@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 import voxward
 from voxward.core.alone import alone
 from voxward.core.case import Dataset
+from voxward.core.errors import UserError
 from voxward.core.plan import Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.provenance import read_provenance
@@ -71,6 +72,8 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
     dataset = with_regions(request.dataset, recipe)
     check_minutes(request.minutes)
     resolve_precision(recipe.training.precision, resolve_device(request.compute.device))
+    if request.compute.cluster is not None:
+        raise UserError("one training does not run on a Dask cluster: give devices, or start it with a launcher")
     refuse_launcher(request.compute.devices)
     read_provenance(request.out.root)  # refuses what is not voxward's
     if request.resume:
