@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from rich.markup import escape
 
 from voxward import __version__
-from voxward.cli import data, report, reproduction, robustness, systems, training
+from voxward.cli import cluster, data, report, reproduction, robustness, systems, training
 from voxward.cli.arguments import Arguments, errors, take_negative_fractions
 from voxward.core.errors import CasesFailed, MissingPackageError, UserError
 from voxward.core.invocation import typed
@@ -73,6 +73,7 @@ COMMANDS = {
     ),
     "report": Command("write one page on what was measured", report.report_arguments, report.report),
     "serve": Command("show a report in a browser, with its volumes", report.serve_arguments, report.serve),
+    "worker": Command("do work for a cluster, in this process", cluster.worker_arguments, cluster.worker),
     "demo": Command("train, evaluate and attack in a few minutes", robustness.demo_arguments, robustness.demo),
 }
 

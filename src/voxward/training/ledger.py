@@ -222,5 +222,14 @@ def suspects_text(found: Sequence[Suspect]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def steps_of(path: Path) -> tuple[int, ...]:
+    """Return the step of every row of a ledger.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    return tuple(int(row["step"]) for row in _rows(path))
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
     return read_rows(path, COLUMNS)
