@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import zipfile
 import zlib
 from pathlib import Path
@@ -23,9 +24,14 @@ def refuse_damaged(path: Path, only: str = "") -> None:
         RuntimeError: A part claims to be encrypted, or to be compressed in a way that is not known.
         OSError: The file cannot be read.
     """
-    with zipfile.ZipFile(path) as archive:
-        parts = [entry for entry in archive.infolist() if entry.filename.endswith(only)]
-        damaged = [entry.filename for entry in parts if not _whole(archive, entry)]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = [entry for entry in archive.infolist() if entry.filename.endswith(only)]
+            damaged = [entry.filename for entry in parts if not _whole(archive, entry)]
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise zipfile.BadZipFile("a part is said to lie before the beginning of the file") from error
     if damaged and (only or len(damaged) < len(parts)):
         raise zipfile.BadZipFile(f"the checksum of its part {damaged[0]!r} is wrong")
 
