@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from importlib import import_module
@@ -23,6 +24,10 @@ install_import_hook("voxward", "beartype.beartype")
 # tests/isa.sh has the arithmetic of an older processor tested, which has no fast bfloat16 either.
 if os.environ.get("ATEN_CPU_CAPABILITY") in ("default", "avx2"):
     torch.cpu._is_avx512_bf16_supported = lambda: False
+
+# To import all tests creates millions of objects that stay: the collector would look through them again and again, a
+# quarter of the time. It is on again before the first test.
+gc.disable()
 
 DATA = Path(os.environ.get("VOXWARD_DATA", Path(__file__).parents[2] / "shared" / "data"))
 LONG = {"test_docs.py", "end_to_end", "browser"}
@@ -57,6 +62,13 @@ def _seeded() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first: a process that got one of them last would keep the others waiting."""
     items.sort(key=lambda item: LONG.isdisjoint(item.path.parts))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Let the garbage collector begin, without what all tests share."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -13,8 +13,8 @@ from tests.end_to_end.conftest import TINY
 from voxward.cli import COMMANDS, Command, main, parser
 from voxward.core.choices import Fold
 from voxward.core.errors import MissingPackageError, UserError
+from voxward.core.interrupt import Interrupted
 from voxward.phantoms.write import write_phantoms
-from voxward.training.interrupt import Interrupted
 
 
 def _raises(error):

@@ -40,6 +40,7 @@ _HOMES = {
     "Compute": "voxward.core.choices",
     "Fold": "voxward.core.choices",
     "Look": "voxward.core.choices",
+    "Cluster": "voxward.core.choices",
     "Output": "voxward.core.choices",
     "Reading": "voxward.core.choices",
     "Reuse": "voxward.core.choices",

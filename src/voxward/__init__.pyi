@@ -23,6 +23,7 @@ from voxward.commands.suspects import suspects as suspects
 from voxward.commands.train import train as train
 from voxward.core.case import Volume as Volume
 from voxward.core.choices import Cases as Cases
+from voxward.core.choices import Cluster as Cluster
 from voxward.core.choices import Compute as Compute
 from voxward.core.choices import Fold as Fold
 from voxward.core.choices import Look as Look

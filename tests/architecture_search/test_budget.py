@@ -15,10 +15,10 @@ from voxward.architecture_search import loop
 from voxward.architecture_search.bilevel import Bilevel
 from voxward.architecture_search.loop import search_architecture
 from voxward.architecture_search.run import set_up_search
+from voxward.core.interrupt import Interrupted
 from voxward.core.recipe import load_recipe
 from voxward.runs.folder import RunFolder
 from voxward.training import sitting
-from voxward.training.interrupt import Interrupted
 from voxward.training.log import read_log
 from voxward.training.setup import TrainingCases
 

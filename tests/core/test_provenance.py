@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ class Steps:
             self.step = to
 
     def begin(self):
-        return Work(STEPS, "/data", "abc", 3, (7,))
+        return Work(STEPS, "/data", {"a": "abc"}, seeds=(7,))
 
 
 def test_every_sitting_is_kept_and_none_twice(tmp_path):
@@ -41,7 +42,8 @@ def test_every_sitting_is_kept_and_none_twice(tmp_path):
     assert [(one.first, one.last, one.how, one.started_in) for one in work.sittings] == [
         (0, 4, "finished", "/here"), (4, 9, "finished", "/there"),
     ]  # fmt: skip
-    assert (work.dataset, work.data, work.cases, work.seeds) == ("/data", "abc", 3, (7,))
+    assert (work.dataset, work.contents, work.seeds) == ("/data", {"a": "abc"}, (7,))
+    assert work.data == replace(work, contents={"a": "abc"}).data != replace(work, contents={"a": "abd"}).data
     assert work.arguments == {"dataset": "data"}  # how it began, and not how it went on
     assert json.loads(whole)["format"] == 1
 

@@ -13,12 +13,12 @@ from tests.end_to_end.conftest import TINY
 from tests.end_to_end.test_train import StopAt, _same_run
 from voxward.commands.predict import predict
 from voxward.commands.train import train
+from voxward.core.interrupt import Interrupted
 from voxward.core.plan import load_json
 from voxward.core.recipe import load_recipe
 from voxward.data.loader import PatchDataset, patch_batches
 from voxward.runs.folder import RunFolder, RunSplit, load_run
 from voxward.training.averaging import WeightAverage
-from voxward.training.interrupt import Interrupted
 from voxward.training.log import read_log
 
 AVERAGED = (

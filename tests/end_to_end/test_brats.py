@@ -12,13 +12,13 @@ from voxward.commands.evaluate import evaluate
 from voxward.commands.merge import merge
 from voxward.commands.predict import predict
 from voxward.commands.train import train
+from voxward.core.interrupt import Interrupted
 from voxward.core.recipe import load_recipe
 from voxward.data.io import read_label
 from voxward.metrics.policies import Scoring
 from voxward.nets.registry import network_for_plan
 from voxward.phantoms.write import write_phantoms
 from voxward.runs.folder import RunFolder, load_run
-from voxward.training.interrupt import Interrupted
 
 TINY = (
     "network.options.width=4", "preparation.patch_size=[16,16,16]", "training.workers=0", "training.precision=fp32",

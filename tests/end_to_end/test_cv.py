@@ -10,16 +10,14 @@ import yaml
 
 from tests.end_to_end.conftest import TINY
 from voxward.commands.cv import cv
+from voxward.core.alone import alone
 from voxward.core.choices import Fold, Output
-from voxward.core.claim import claim
+from voxward.core.interrupt import Interrupted
 from voxward.core.plan import load_json
 from voxward.data.formats import open_dataset
-from voxward.engine import engine
-from voxward.engine.engine import InProcess
 from voxward.metrics.policies import Scoring
 from voxward.runs.folder import RunFolder, RunSplit
 from voxward.systems.open import open_system
-from voxward.training.interrupt import Interrupted
 
 SETTINGS = (*TINY, "training.epochs=1", "postprocessing.kind=none")
 OPTIONS = {"recipe": "dynunet", "fold": Fold(folds=2), "overrides": SETTINGS}
@@ -65,20 +63,9 @@ def _mean(case):
     return sum(values) / len(values)
 
 
-@pytest.mark.slow
-def test_what_others_work_on_is_waited_for(phantoms, tmp_path, monkeypatch):
-    """A living claim on one fold: the other is trained meanwhile, and then the claimed one is looked at again."""
-    out, pauses = tmp_path / "cv", []
-    held = claim(InProcess(out).claim_path("fold-0-dynunet"))
-    assert held.__enter__()
-
-    def pause(seconds):
-        pauses.append(sorted(path.parent.name for path in out.glob("fold-*/*")))
-        held.__exit__(None, None, None)
-
-    monkeypatch.setattr(engine.time, "sleep", pause)
-    cv(phantoms, out=out, **OPTIONS)
-    assert pauses == [["fold-1"]]
+def test_a_second_call_on_one_folder_is_refused(phantoms, tmp_path):
+    with alone(tmp_path / "cv", "a cross-validation"), pytest.raises(ValueError, match="another process works in"):
+        cv(phantoms, out=tmp_path / "cv", **OPTIONS)
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ from voxward.commands.harden import harden
 from voxward.commands.train import train
 from voxward.core.choices import Change, Output
 from voxward.core.files import write_json
+from voxward.core.interrupt import Interrupted
 from voxward.core.plan import load_json
 from voxward.core.recipe import Choice, dump_recipe, load_recipe
 from voxward.runs.folder import RunFolder, RunSettings
-from voxward.training.interrupt import Interrupted
 from voxward.training.log import COLUMNS, read_log
 
 SHORT = ("training.epochs=4", "defence.replays=2")
@@ -167,7 +167,7 @@ SITTING = """
 import json, os, signal, sys
 from voxward.commands.train import train
 from voxward.core.choices import Compute, Fold
-from voxward.training.interrupt import Interrupted
+from voxward.core.interrupt import Interrupted
 
 def progress(stage, done, total, /, **figures):
     if stage == "train" and done == stop:

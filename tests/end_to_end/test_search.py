@@ -9,15 +9,14 @@ import pytest
 import torch
 
 import voxward
+from voxward.core.alone import alone
 from voxward.core.choices import Compute, Fold, Output, Reuse
-from voxward.core.claim import claim
 from voxward.core.genotype import load_genotype
+from voxward.core.interrupt import Interrupted
 from voxward.core.progress import silent
 from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
-from voxward.engine.engine import InProcess
 from voxward.runs.folder import RunFolder, load_run
-from voxward.training.interrupt import Interrupted
 from voxward.training.log import read_log
 
 TINY = (
@@ -204,17 +203,7 @@ def test_regions_are_searched_and_trained_for(phantoms, tmp_path):
     assert model.network(torch.randn(1, 1, 16, 16, 2)).shape == (1, 3, 16, 16, 2)
 
 
-@pytest.mark.slow
-def test_a_search_that_another_process_works_on_is_waited_for(phantoms, tmp_path, monkeypatch):
+def test_a_search_that_another_process_works_on_is_refused(phantoms, tmp_path):
     """Both would write the same state."""
-    engine, waited = InProcess(tmp_path / "s"), []
-    held = claim(engine.claim_path("search"))
-    assert held.__enter__()
-
-    def sleep(seconds):
-        waited.append(seconds)
-        held.__exit__(None, None, None)
-
-    monkeypatch.setattr("voxward.engine.engine.time.sleep", sleep)
-    voxward.search(phantoms, out=tmp_path / "s", recipe="msnas-2d", paths=(1,), overrides=(*TINY, *SLICES))
-    assert waited == [2.0]
+    with alone(tmp_path / "s", "a search"), pytest.raises(ValueError, match="another process works in"):
+        voxward.search(phantoms, out=tmp_path / "s", recipe="msnas-2d", paths=(1,), overrides=(*TINY, *SLICES))

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from tests.end_to_end.conftest import TINY
 from voxward.commands.train import train
 from voxward.core.choices import Compute, Fold, Reuse
+from voxward.core.interrupt import Interrupted
 from voxward.core.plan import load_json
 from voxward.runs.folder import RunFolder, RunSplit, load_run
 from voxward.runs.postprocess import PostProcess
-from voxward.training.interrupt import Interrupted
 from voxward.training.ledger import read_ledger
 from voxward.training.log import read_log
 

@@ -14,7 +14,7 @@ import yaml
 import voxward
 from tests.end_to_end.conftest import TINY
 from voxward.commands.train import train
-from voxward.training.interrupt import Interrupted
+from voxward.core.interrupt import Interrupted
 
 
 @pytest.fixture(scope="module")

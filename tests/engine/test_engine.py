@@ -1,76 +1,68 @@
-"""The engine does what is left, shares it, and waits for others."""
+"""The engine of this process does what is left, one unit after the other."""
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
-from voxward.core.claim import claim
-from voxward.engine import engine as module
-from voxward.engine.engine import Engine, InProcess, Work
-
-
-class Files:
-    """A unit is a name; done, it is a file."""
-
-    def __init__(self, folder):
-        self.folder, self.done = folder, []
-
-    def key(self, unit):
-        return unit
-
-    def finished(self, unit):
-        return (self.folder / unit).exists()
-
-    def run(self, unit):
-        if unit == "bad":
-            raise RuntimeError("no memory")
-        self.done.append(unit)
-        (self.folder / unit).write_text("")
+from tests.engine.names import Heard, Names, Shouter, begun, names
+from voxward.core.interrupt import Interrupted
+from voxward.engine.engine import Doer, Engine, InProcess, Watch, Work
 
 
 def test_the_protocols(tmp_path):
     assert isinstance(InProcess(tmp_path), Engine)
-    assert isinstance(Files(tmp_path), Work)
+    assert isinstance(names(tmp_path), Work)
+    assert isinstance(names(tmp_path).doer, Doer)
+    assert isinstance(Heard(), Watch)
 
 
-def test_only_what_is_left_is_done_and_progress_counts_all(tmp_path):
-    work, heard = Files(tmp_path), []
-    (tmp_path / "b").write_text("")
-    InProcess(tmp_path).run(["a", "b", "c"], work, "work", lambda stage, done, total, /: heard.append((done, total)))
-    assert work.done == ["a", "c"]
-    assert heard == [(1, 3), (2, 3), (3, 3)]
-    assert list((tmp_path / "claims").iterdir()) == []
+def test_only_what_is_left_is_done_and_the_watch_is_told(tmp_path):
+    work, heard = names(tmp_path, "b"), Heard()
+    InProcess(tmp_path).run(["a", "b", "c"], work, heard)
+    assert begun(tmp_path) == ["a", "c"]
+    assert work.results == {"a": "A", "b": "", "c": "C"}
+    assert sorted(path.name for path in (tmp_path / "texts").iterdir()) == ["a.txt", "c.txt"]
+    assert heard.events[:3] == [("begin", "a"), ("told", "a", "steps", 1, 2, {"dice": 0.5}), ("end", "a")]
+    assert [event[:2] for event in heard.events[3:]] == [("begin", "c"), ("told", "c"), ("end", "c")]
 
 
-def test_an_error_frees_the_unit(tmp_path):
-    work, engine = Files(tmp_path), InProcess(tmp_path)
-    with pytest.raises(RuntimeError, match="no memory"):
-        engine.run(["a", "bad"], work, "work")
-    with claim(engine.claim_path("bad")) as ours:
-        assert ours
+def test_a_failure_is_kept_and_a_bug_ends_the_work(tmp_path):
+    work, heard = names(tmp_path), Heard()
+    with pytest.raises(ZeroDivisionError, match="bug"):
+        InProcess(tmp_path).run(["a", "bad", "c", "bug", "d"], work, heard)
+    assert list(work.results) == ["a", "c"]
+    assert str(work.failures["bad"]) == "bad is bad"
+    assert heard.events[-1] == ("end", "bug")
 
 
-def test_what_another_process_works_on_is_waited_for(tmp_path, monkeypatch):
-    work, engine = Files(tmp_path), InProcess(tmp_path, pause=7.0)
-    held, pauses = claim(engine.claim_path("a")), []
-    assert held.__enter__()
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_the_work_after_the_unit_that_runs(tmp_path, number):
+    class Struck(Shouter):
+        def do(self, unit, folder, progress):
+            if unit == "b":
+                os.kill(os.getpid(), number)
+            return super().do(unit, folder, progress)
 
-    def pause(seconds):
-        pauses.append((seconds, list(work.done)))
-        held.__exit__(None, None, None)
+    work = Names(Struck(tmp_path / "log"))
+    with (
+        pytest.warns(UserWarning, match="finished first; Ctrl-C again stops at once"),
+        pytest.raises(Interrupted, match="same command again"),
+    ):
+        InProcess(tmp_path).run(["a", "b", "c"], work, Heard())
+    assert work.results == {"a": "A", "b": "B"}
 
-    monkeypatch.setattr(module.time, "sleep", pause)
-    engine.run(["a", "b"], work, "work")
-    assert pauses == [(7.0, ["b"])]
-    assert work.done == ["b", "a"]
 
+def test_a_second_signal_stops_at_once(tmp_path):
+    class Struck(Shouter):
+        def do(self, unit, folder, progress):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            return super().do(unit, folder, progress)
 
-def test_a_turn_is_one_processs_at_a_time(tmp_path, monkeypatch):
-    engine = InProcess(tmp_path)
-    held, pauses = claim(engine.claim_path("summary")), []
-    assert held.__enter__()
-    monkeypatch.setattr(module.time, "sleep", lambda seconds: (pauses.append(seconds), held.__exit__(None, None, None)))
-    with engine.turn("summary"):
-        assert pauses == [2.0]
-        with claim(engine.claim_path("summary")) as ours:
-            assert not ours
+    work = Names(Struck(tmp_path / "log"))
+    with pytest.warns(UserWarning, match="finished first"), pytest.raises(KeyboardInterrupt):
+        InProcess(tmp_path).run(["a"], work, Heard())
+    assert work.results == {}

@@ -75,6 +75,17 @@ def test_csv_holds_full_precision() -> None:
     assert {row["trustworthy"] for row in rows} == {"yes"}
 
 
+def test_results_of_different_machines_are_a_warning_and_no_failed_check() -> None:
+    records = [replace(one, processor="two" if one.case == "b" else "one") for one in book()]
+    table = robustness_table(records, {"both": ("x", "y")})
+    assert len(table.warnings) == 1
+    assert "different kinds of machines (one: " in table.warnings[0]
+    assert "different kinds of machines" in table.markdown()
+    assert {row[-1] for row in table.data} == {"yes"}
+    newer = [replace(one, torch="3" if one.case == "b" else "2") for one in book()]
+    assert "different versions of PyTorch (2, 3)" in robustness_table(newer, {"both": ("x", "y")}).warnings[0]
+
+
 def test_a_failed_check_is_in_every_form() -> None:
     report = robustness_table([*book(), *FAILED], ENSEMBLES)
     for text in (report.markdown(), " ".join(printed(report).split())):

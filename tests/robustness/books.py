@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from voxward.attacks.threat import ThreatModel
+from voxward.robustness.doer import Done
 from voxward.robustness.record import CONTROLS, Record
+from voxward.robustness.skipped import NotApplicable
 
 CLEAN = {"a": (0.9, 0.7), "b": (0.8, 0.6)}
 """Clean Dice of two cases, two classes: means 0.8 and 0.7, mu 0.75."""
@@ -59,3 +61,16 @@ def book() -> list[Record]:
         record("y", "a", (0.3, 0.3), 0.2),
         record("y", "b", (0.0, 0.0), 0.2),
     ]
+
+
+class By:
+    """Does units by a function of the unit that returns its records; implements engine.Doer."""
+
+    def __init__(self, records_of):
+        self.records_of = records_of
+
+    def do(self, unit, folder, progress):
+        try:
+            return Done(tuple(self.records_of(unit)))
+        except NotApplicable as reason:
+            return Done((), str(reason))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.robustness.books import record
+from tests.robustness.books import By, record
 from tests.robustness.test_bench import bench  # noqa: F401 - a fixture
 from voxward.engine.engine import InProcess
 from voxward.robustness.course import BenchCourse, running
@@ -38,16 +38,14 @@ def test_the_course_of_a_benchmark(bench, tmp_path):  # noqa: F811
     def work(unit):
         found = dice.get(unit.attack, 0.8)
         kind = "attack" if unit.attack in ("apgd-ce", "fab-dice") else "control"
-        records = [record(unit.attack, unit.case, (found, found), unit.eps or 0.0, gradients=1, forwards=1, kind=kind)]
-        course.found(unit, records)
-        return records
+        return (record(unit.attack, unit.case, (found, found), unit.eps or 0.0, gradients=1, forwards=1, kind=kind),)
 
     first, others = tuple(bench.first_units()), tuple(bench.units())
-    stored = StoredWork(RecordStore(tmp_path), work)
+    stored = StoredWork(RecordStore(tmp_path), By(work), found=course.found)
     course.plan((*first, *others), stored)
     for units in (first, others):
-        InProcess(tmp_path).run(units, course.over(stored), "attack")
-    course.end()
+        InProcess(tmp_path).run(units, stored, course)
+    course.close()
     assert [done for done, *_ in heard] == list(range(len(first) + len(others) + 1))
     assert {total for _, total, _ in heard} == {len(first) + len(others)}
     shares = [figures["share"] for *_, figures in heard]

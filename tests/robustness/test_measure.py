@@ -15,6 +15,8 @@ from voxward.attacks.budget import Budget
 from voxward.core.errors import UserError
 from voxward.core.invocation import Invocation
 from voxward.core.labels import LabelSet
+from voxward.core.provenance import read_provenance
+from voxward.data.content import digest_of
 from voxward.data.io import read_image, read_label, write_label
 from voxward.engine.engine import InProcess
 from voxward.robustness.description import read_cases, read_protocol
@@ -54,6 +56,18 @@ def measured(tmp_path_factory):
     write_label(case.label, (label.array * 7).astype(np.uint8), label.affine)
     records = run(root / "attack", [case], call=Invocation("voxward attack m", folder="/home"))
     return root / "attack", case, {record.attack: record for record in records}
+
+
+def test_the_folder_says_where_its_records_come_from(measured):
+    folder, case, records = measured
+    work = read_provenance(folder).works["attack"]
+    assert work.contents == {case.id: digest_of([*case.images, case.label])}
+    assert (work.dataset, work.seeds) == ("the data", (0,))
+    assert work.systems == {"m": records["clean"].system}
+    (sitting,) = work.sittings
+    assert (sitting.command, sitting.started_in, sitting.first) == ("voxward attack m", "/home", 0)
+    assert sitting.last == RecordStore(folder).count() >= 5
+    assert {record.processor for record in records.values()} == {sitting.machine.name}
 
 
 def test_the_noise_is_as_strong_as_the_worst_attack(measured):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.robustness.books import record
-from voxward.core.progress import silent
+from tests.engine.names import Heard
+from tests.robustness.books import By, record
 from voxward.engine.engine import InProcess
 from voxward.engine.settings import settle
 from voxward.robustness.record import Record
@@ -40,12 +40,12 @@ def labour(folder: Path, name: str, seconds: float = 0.01) -> None:
         time.sleep(seconds)
         return result(unit)
 
-    do(RecordStore(folder), UNITS, run, pause=0.02)
+    do(RecordStore(folder), UNITS, run)
 
 
-def do(store, units, run, progress=silent, pause=2.0) -> None:
+def do(store, units, run, watch=None) -> None:
     """Do units as a benchmark does."""
-    InProcess(store.folder, pause=pause).run(units, StoredWork(store, run), "benchmark", progress)
+    InProcess(store.folder).run(units, StoredWork(store, By(run)), watch or Heard())
 
 
 def begun(folder: Path) -> list[str]:
@@ -64,7 +64,6 @@ def test_records_come_back_in_order(tmp_path: Path) -> None:
     found = store.read_all()
     assert [(r.attack, r.case) for r in found] == [(unit.attack, unit.case) for unit in UNITS]
     assert found == tuple(made for unit in UNITS for made in result(unit))
-    assert list((tmp_path / "claims").iterdir()) == []
 
 
 def test_killed_work_resumes(tmp_path: Path) -> None:
@@ -78,23 +77,10 @@ def test_killed_work_resumes(tmp_path: Path) -> None:
     process.join()
     finished = sum(store.has(unit) for unit in UNITS)
     assert 0 < finished < len(UNITS)
-    assert len(list((tmp_path / "claims").iterdir())) == 1
     labour(tmp_path, "2")
     assert store.read_all() == expected(tmp_path)
     assert len(begun(tmp_path)) <= len(UNITS) + 1
     assert len((tmp_path / "log-2").read_text().split()) == len(UNITS) - finished
-
-
-def test_processes_share_the_work(tmp_path: Path) -> None:
-    crowd = [FORK.Process(target=labour, args=(tmp_path, str(number), 0.05)) for number in range(2)]
-    for process in crowd:
-        process.start()
-    for process in crowd:
-        process.join()
-    assert [process.exitcode for process in crowd] == [0, 0]
-    assert len(begun(tmp_path)) == len(set(begun(tmp_path))) == len(UNITS)
-    assert min(len((tmp_path / f"log-{n}").read_text().split()) for n in range(2)) > 1
-    assert RecordStore(tmp_path).read_all() == expected(tmp_path)
 
 
 def test_an_error_ends_the_work_and_frees_the_unit(tmp_path: Path) -> None:
@@ -110,13 +96,6 @@ def test_an_error_ends_the_work_and_frees_the_unit(tmp_path: Path) -> None:
     assert [store.has(unit) for unit in UNITS[:4]] == [True, True, False, False]
     do(store, UNITS, result)
     assert store.read_all() == expected(tmp_path)
-
-
-def test_progress_counts_finished_units(tmp_path: Path) -> None:
-    store, seen = RecordStore(tmp_path), []
-    do(store, UNITS[:2], result)
-    do(store, UNITS[:4], result, lambda stage, done, total, **figures: seen.append((done, total)))
-    assert seen == [(2, 4), (3, 4), (4, 4)]
 
 
 def test_units_have_places_of_their_own(tmp_path: Path) -> None:

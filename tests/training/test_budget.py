@@ -11,6 +11,7 @@ import torch
 from tests.end_to_end.conftest import TINY
 from voxward.commands.train import train
 from voxward.core.choices import Fold
+from voxward.core.interrupt import Interrupted
 from voxward.core.length import RunLength
 from voxward.core.plan import load_json, load_plan
 from voxward.core.recipe import load_recipe
@@ -18,7 +19,6 @@ from voxward.data.loader import PatchBatch
 from voxward.phantoms.write import write_phantoms
 from voxward.runs.folder import RunFolder, RunSplit
 from voxward.training import loop, sitting
-from voxward.training.interrupt import Interrupted
 from voxward.training.log import read_log
 from voxward.training.loop import fit
 from voxward.training.selection import Validation

@@ -11,6 +11,7 @@ import torch
 from tests.core.test_plan import PLAN
 from tests.pipeline.test_predictor import CPU, Threshold
 from voxward.core.case import Case, Dataset
+from voxward.core.document import without_format
 from voxward.core.files import write_text
 from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
@@ -68,7 +69,8 @@ def run(tmp_path, monkeypatch):
         dataset = _dataset(tmp_path / "data", count)
         predicted.clear()
         chosen = settle_postprocess(folder, dataset, tuple(case.id for case in dataset.cases), torch.device(CPU))
-        return chosen, len(predicted), json.loads(folder.postprocess.read_text())
+        written = json.loads(folder.postprocess.read_text())
+        return chosen, len(predicted), without_format(written, "postprocess.json")
 
     return settle
 
@@ -77,7 +79,7 @@ def test_what_helps_is_written_and_one_case_is_held_at_a_time(run):
     chosen, predicted, written = run(3)
     assert chosen == PostProcess(("organ",), (0.0,))
     assert predicted == 3
-    assert written == {"format": 1, "kinds": ["organ"], "minimum_mm3": [0.0], "fraction": 0.2, "filled": []}
+    assert written == {"kinds": ["organ"], "minimum_mm3": [0.0], "fraction": 0.2, "filled": []}
 
 
 def test_holes_are_asked_for_by_the_recipe(run):
@@ -89,7 +91,7 @@ def test_holes_are_asked_for_by_the_recipe(run):
 
 def test_nothing_wanted_or_no_cases_predicts_nothing(run):
     for count, overrides in ((3, ["postprocessing.kind=none"]), (3, ["postprocessing.classes={a: none}"]), (0, [])):
-        assert run(count, *overrides) == (PostProcess(), 0, {"format": 1, **to_data(PostProcess())})
+        assert run(count, *overrides) == (PostProcess(), 0, json.loads(json.dumps(to_data(PostProcess()))))
 
 
 @pytest.mark.parametrize(("volumes", "expected"), [(0.5, 2), (2.0, 2), (3.5, 3), (100.0, 4)])

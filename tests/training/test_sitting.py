@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from voxward.core.interrupt import Interrupted
 from voxward.core.progress import silent
-from voxward.training.interrupt import Interrupted
 from voxward.training.log import TrainingLog
 from voxward.training.sitting import Sitting
 

@@ -68,7 +68,7 @@ def test_gradients_that_are_not_finite_are_not_clipped(wrong):
     learner.clip_gradient_norm = 1.0
     before = copy.deepcopy(learner.network.state_dict())
     parameter = next(learner.network.parameters())
-    with pytest.raises(FloatingPointError, match=r"norm of the gradients is .*lower optimizer\.options\.lr"):
+    with pytest.raises(FloatingPointError, match="norm of the gradients is"):
         learner.update((parameter * wrong).sum())
     assert all(torch.equal(value, before[name]) for name, value in learner.network.state_dict().items())
 

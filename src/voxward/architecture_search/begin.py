@@ -22,7 +22,6 @@ from voxward.core.recipe import Recipe
 from voxward.core.recipe.search import Search
 from voxward.data.splits import selection_split
 from voxward.data.store import prepare_dataset
-from voxward.engine.engine import InProcess
 from voxward.losses.registry import create_loss
 from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.runs.folder import RunSplit
@@ -125,11 +124,9 @@ def run_search(request: Request, recipe: Recipe, paths: tuple[int, ...], progres
     split, settings = split_of(folder, dataset), load_json(SearchSettings, folder.settings)
     halves = TrainingCases(request.prepared, split.fit, split.selection)
     used, on = _with_steps(recipe, settings.steps_per_epoch), resolve_device(request.compute.device)
-    # Two processes that go on with one search would write over each other's state: one waits for the other.
-    with InProcess(folder.root).turn("search"):
-        run = set_up_search(folder, used, load_plan(folder.plan), halves, settings.seed, on, max(settings.paths))
-        here = noted(request, SEARCH, dataset, settings.seed, device=on, done=lambda: run.bilevel.step)
-        search_architecture(run, settings.minutes, progress, around=here)
+    run = set_up_search(folder, used, load_plan(folder.plan), halves, settings.seed, on, max(settings.paths))
+    here = noted(request, SEARCH, dataset, settings.seed, device=on, done=lambda: run.bilevel.step)
+    search_architecture(run, settings.minutes, progress, around=here)
     return run
 
 

@@ -119,10 +119,10 @@ class Bilevel:
         optimizer = self.architecture.get(self.phase)
         if optimizer is not None:
             loss = architecture_loss()
-            searched = _finite(loss, "architecture", self.step)
+            searched = _finite(loss, "architecture")
             _descend(optimizer, loss + self._budget_loss() + self._entropy_loss(), None)
         loss = weight_loss()
-        learnt = _finite(loss, "weight", self.step)
+        learnt = _finite(loss, "weight")
         _descend(self.weights, loss, self.settings.clip_gradient_norm)
         self.length.step += 1
         return learnt, searched
@@ -254,10 +254,10 @@ def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, most: float | None)
     optimizer.zero_grad(set_to_none=True)
 
 
-def _finite(loss: Tensor, name: str, step: int) -> float:
+def _finite(loss: Tensor, name: str) -> float:
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise FloatingPointError(f"the {name} loss is {value} at step {step}: lower search.lr, or search in fp32")
+        raise FloatingPointError(f"the {name} loss is {value}")
     return value
 
 

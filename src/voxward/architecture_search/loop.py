@@ -33,6 +33,7 @@ from voxward.training.budget import (
     warn_of_few_steps,
 )
 from voxward.training.defence import ascended, patch_ball
+from voxward.training.finite import finite, stopped
 from voxward.training.log import TrainingLog
 from voxward.training.sides import training_swaps
 from voxward.training.sitting import Sitting
@@ -46,6 +47,7 @@ PHASES = ("warm-up", "cell", "network")
 _TIMED_PASSES = 3
 _NO_END = 10**9
 _SMALLEST = 1e-12
+_REMEDY = "a lower search.lr or search.arch_lr, or with training.precision=fp32"
 
 
 def search_architecture(
@@ -96,8 +98,10 @@ class SearchSitting(Sitting):
         self.losses: list[tuple[float, float]] = []  # since the last row of the log
         self.recent: tuple[float, ...] = ()  # seconds per pass of the last steps that were measured
         self.correct_at = 0
+        self.shown: tuple[str, ...] = ()  # the cases of the last batch
         if run.folder.state.is_file():
             self._load()
+        self.saved = run.bilevel.step
 
     @property
     def step(self) -> int:
@@ -127,7 +131,10 @@ class SearchSitting(Sitting):
                 architecture = self.batches(run.cases.selection, bilevel.step)
             began, epoch, phase = self.clock(), bilevel.epoch, bilevel.phase
             batch, other = next(weights), None if architecture is None else next(architecture)
-            losses = bilevel.advance(partial(self.learnt, batch), partial(self._searched, other))
+            try:
+                losses = bilevel.advance(partial(self.learnt, batch), partial(self._searched, other))
+            except FloatingPointError as error:
+                raise self._stopped(str(error), self.step + 1) from error
             self.losses.append(losses)
             if self.budget is not None:
                 self._keep_time(began, phase, self.budget)
@@ -141,7 +148,13 @@ class SearchSitting(Sitting):
             warn_of_few_steps(bilevel.step, run.settings.min_steps, ended=True)
 
     def save(self) -> None:
-        """Write everything that a resumed search needs."""
+        """Write everything that a resumed search needs.
+
+        Raises:
+            FloatingPointError: A weight is not finite; nothing is written.
+        """
+        if not finite(self.run.bilevel.net):
+            raise self._stopped("the weights of the super-net are not finite", self.step)
         content = {
             "bilevel": self.run.bilevel.state(), "losses": self.losses, "seconds": self.seconds(),
             "recent": self.recent, "correct_at": self.correct_at,
@@ -149,6 +162,10 @@ class SearchSitting(Sitting):
         # Given a path, torch hides that the disk is full behind an error of its own.
         with atomic_write(self.run.folder.state) as unfinished, unfinished.open("wb") as file:
             torch.save(content, file)
+        self.saved = self.run.bilevel.step
+
+    def _stopped(self, what: str, step: int) -> FloatingPointError:
+        return stopped(what, (step, self.shown), (self.folder, self.saved), _REMEDY)
 
     def _load(self) -> None:
         content = read_state(self.run.folder.state)
@@ -216,7 +233,7 @@ class SearchSitting(Sitting):
             return run.loss(run.network(images), labels)
 
     def _augmented(self, batch: PatchBatch, stream: int) -> tuple[Images, Labels]:
-        run = self.run
+        run, self.shown = self.run, batch.ids
         generator = step_generator(run.seed, batch.step, stream)
         count, channels = batch.images.shape[:2]
         draw = draw_augmentation(run.recipe.augmentation, count, channels, self.active, generator)

@@ -59,7 +59,7 @@ COMMANDS = {
     "compose": Command("combine runs into an ensemble or a cascade", systems.compose_arguments, systems.compose),
     "predict": Command("segment volumes with a run or a system", systems.predict_arguments, systems.predict),
     "merge": Command("merge two segmentations by owned classes", systems.merge_arguments, systems.merge),
-    "cv": Command("cross-validate recipes; several processes may share it", training.cv_arguments, training.cv),
+    "cv": Command("cross-validate recipes, in this process or on a cluster", training.cv_arguments, training.cv),
     "suspects": Command("list training cases that never learn", training.suspects_arguments, training.suspects),
     "evaluate": Command("score a run or a system on unseen cases", systems.evaluate_arguments, systems.evaluate),
     "harden": Command("train a run on adversarial patches", training.harden_arguments, training.harden),
@@ -189,7 +189,7 @@ def _options(top: argparse.ArgumentParser, command: str) -> Collection[str]:
 
 
 def _run(arguments: Arguments) -> int:
-    from voxward.training.interrupt import Interrupted
+    from voxward.core.interrupt import Interrupted
 
     try:
         return COMMANDS[arguments.command].run(arguments)

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.markup import escape
 
-from voxward.core.choices import AFFINE_TOLERANCE, FoldNumber, Output, Trusted
-from voxward.core.errors import CasesFailed
+from voxward.core.choices import AFFINE_TOLERANCE, Cluster, FoldNumber, Output, Trusted
+from voxward.core.errors import CasesFailed, UserError
 from voxward.core.progress import Progress
 
 T = TypeVar("T")
@@ -141,6 +141,49 @@ def device_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", choices=("auto", "cpu", "cuda"),
         help="the device to compute on; auto is a CUDA device if there is one (default auto)",
     )  # fmt: skip
+
+
+def cluster_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments for the cluster on which a command does its units of work."""
+    parser.add_argument(
+        "--cluster", dest="address", metavar="WHERE",
+        help="do the work on a Dask cluster: local:N (processes of this machine), tcp://HOST:PORT, or the file that a "
+        "scheduler wrote; docs/scaling.md says more (default: in this process)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--resources", nargs="+", type=_resource, default=[], metavar="NAME=AMOUNT",
+        help="what a worker of the cluster must offer to be given work, such as GPU=1 MEMORY=16e9",
+    )  # fmt: skip
+    parser.add_argument(
+        "--attempts", type=int, default=3, metavar="N",
+        help="how many workers of the cluster may be lost with one piece of work before it fails (default 3)",
+    )  # fmt: skip
+
+
+def clustered(values: dict[str, Any]) -> dict[str, Any]:
+    """Turn what `cluster_arguments` added into the parameter `cluster` of a command.
+
+    Args:
+        values: The arguments of a command, which are changed.
+
+    Returns:
+        The values.
+
+    Raises:
+        UserError: Resources are given without a cluster.
+    """
+    address, resources, attempts = (values.pop(name) for name in ("address", "resources", "attempts"))
+    if address is None and resources:
+        raise UserError("--resources says what the workers of a cluster must offer: give --cluster too")
+    return {**values, "cluster": None if address is None else Cluster(address, dict(resources), attempts)}
+
+
+def _resource(text: str) -> tuple[str, float]:
+    name, equals, amount = text.partition("=")
+    try:
+        return name, float(amount if equals else "")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be NAME=AMOUNT, such as GPU=1, got {text!r}") from None
 
 
 def report_argument(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,8 @@ from voxward.cli.arguments import (
     Arguments,
     cases_arguments,
     channels_argument,
+    cluster_arguments,
+    clustered,
     console,
     device_arguments,
     errors,
@@ -61,6 +63,7 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     cases_arguments(parser)
     overwrite_argument(parser)
     report_argument(parser)
+    cluster_arguments(parser)
     device_arguments(parser)
 
 
@@ -76,7 +79,7 @@ def attack(arguments: Arguments) -> int:
     from voxward.core.choices import Cases, Reading
     from voxward.core.errors import UserError
 
-    values = trusted(given(arguments, dataset=Cases, reading=Reading), "systems")
+    values = clustered(trusted(given(arguments, dataset=Cases, reading=Reading), "systems"))
     if values.pop("listed"):
         return _list()
     if not values["systems"] or values["dataset"].dataset is None:

@@ -10,6 +10,8 @@ from voxward.cli.arguments import (
     DEFENCES,
     Arguments,
     Registered,
+    cluster_arguments,
+    clustered,
     console,
     device_arguments,
     devices_argument,
@@ -162,6 +164,7 @@ def cv_arguments(parser: argparse.ArgumentParser) -> None:
     set_argument(parser)
     overwrite_argument(parser)
     report_argument(parser)
+    cluster_arguments(parser)
     device_arguments(parser)
 
 
@@ -173,7 +176,7 @@ def cv(arguments: Arguments) -> int:
     from voxward.report.metrics import metrics_table
 
     with ShowProgress(errors) as progress:
-        values = given(arguments, fold=Fold, scoring=Scoring, compute=Compute)
+        values = clustered(given(arguments, fold=Fold, scoring=Scoring, compute=Compute))
         values["overrides"] = [*values["overrides"], *nan_override(values)]
         output = output_of(values, progress)
         result, failed = outcome(lambda: run(**values, out=output))

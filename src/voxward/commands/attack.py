@@ -8,14 +8,15 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from voxward.core.alone import alone
 from voxward.core.case import Dataset
-from voxward.core.choices import Cases, Output, Reading
+from voxward.core.choices import Cases, Cluster, Output, Reading
 from voxward.core.errors import UserError
 from voxward.core.invocation import Invocation, invocation
 from voxward.core.outputs import Outputs
 from voxward.core.registry import unknown_name
 from voxward.data.formats import open_dataset, refuse_own_folder
-from voxward.engine.engine import InProcess
+from voxward.engine.choose import engine_for
 from voxward.report.attack import KIND, AttackReport, check_reports, write_reports
 from voxward.report.html.write import check_page, page_of
 from voxward.robustness.bench import Source, Worker
@@ -36,27 +37,28 @@ def attack(
     reading: Reading = Reading(),
     device: str = "auto",
     estimate: bool = False,
+    cluster: Cluster | str | None = None,
 ) -> AttackReport:
     """Attack one or several systems through their whole pipelines, and write tables, checks and figures.
 
-    A call that was interrupted goes on where it stopped; several processes may work on one `out` at once. A later call
-    with other settings needs another `out`.
+    A call that was interrupted goes on where it stopped. One process at a time works on an `out`, which keeps its
+    settings.
 
     Args:
         systems: Run folders, models of other tools, `system.yaml` files, `voxward.Trusted` of one, or open systems.
-        dataset: The dataset, whose labelled cases that no system was trained on are attacked; or `voxward.Cases`.
+        dataset: The dataset, whose labelled cases that no system has seen are attacked; or `voxward.Cases`.
         out: The folder of the results; by default RUN/attack, where there is one system that is a single run. It gets
             records/, robustness.md and .csv, classes.md, areas.md, sanity.json, figures, volumes/, segmentations/,
             cases.json and protocol.json, report.html, and where they apply leaderboard.md, hardening-NAME.md and
-            requirements.json. Or a `voxward.Output`, which also says what may be replaced there and who is told about
-            units and attacks.
+            requirements.json. Or a `voxward.Output`, which also says what may be replaced and who is told.
         protocol: A packaged protocol (`quick`, `autoattack`, `strong`, `rog-paper`, `resdsn-paper`) or a .yaml file.
         overrides: Changes of the protocol's entries, such as `threat.eps=[4/255,8/255]` or `budget.steps=50`, and of
             every system's, such as `tta=mirrors`.
-        reading: What the channels of the dataset are, where it does not declare it or declares it wrongly; what is
-            done about NaN; and whether the first case that fails stops the others.
+        reading: What the channels are, what is done about NaN, and whether the first failed case stops the others.
         device: `auto`, `cpu` or `cuda`.
-        estimate: Only estimate the hours this will take.
+        estimate: Only estimate the hours.
+        cluster: The cluster whose workers do the units, or its address, such as `local:4`; None: this process. That
+            workers see the same systems and dataset under the same paths is checked.
 
     Returns:
         Records, checks, tables and the verdicts on the protocol's requirements.
@@ -68,7 +70,6 @@ def attack(
 
     Example:
         >>> found = voxward.attack("run", "Task04_Hippocampus", protocol="quick", overrides=["cases=3"])
-        >>> found.report.markdown()
     """
     call = invocation(attack, locals())
     given = list(systems) if isinstance(systems, Sequence) and not isinstance(systems, str) else [systems]
@@ -77,22 +78,24 @@ def attack(
     of_protocol, of_systems = _sorted(overrides)
     chosen = load_protocol(protocol, of_protocol)
     output = Output.of(out)
-    folder = Path(output.folder) if output.folder is not None else _default_folder(given)
+    folder = _default_folder(given) if output.folder is None else output.root
     sources = [Source.of(system, of_systems, device) for system in given]
     source, cases = _opened(dataset, reading.follow_links)
     refuse_own_folder(folder, source)
     worker = set_up(sources, source, chosen, folder / "volumes", output.overwrite, cases, reading)
     if estimate:
         return AttackReport((), (), None, folder, hours=estimate_hours(worker))
-    return _measured(worker, replace(output, folder=folder), call)
+    with alone(folder, "an attack"):
+        return _measured(worker, replace(output, folder=folder), call, cluster)
 
 
-def _measured(worker: Worker, output: Output, call: Invocation) -> AttackReport:
+def _measured(worker: Worker, output: Output, call: Invocation, cluster: Cluster | str | None) -> AttackReport:
     """All units are done, and the reports are written, before it is said that cases failed."""
     outputs = Outputs(output.root, KIND, output.overwrite)
     check_reports(outputs, worker)
     check_page(output)
-    records = measure(worker, outputs.folder, InProcess(outputs.folder), output.progress, call)
+    with engine_for(outputs.folder, cluster, output.overwrite) as engine:
+        records = measure(worker, outputs.folder, engine, output.progress, call)
     result = write_reports(outputs, worker, records)
     page_of(output)
     worker.failures.raise_any(worker.total, result)

@@ -1,15 +1,17 @@
-"""voxward cv: cross-validation from folds to one table and one ensemble, on as many processes as one likes."""
+"""voxward cv: cross-validation from folds to one table and one ensemble, in this process or on a cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from voxward.core.choices import Compute, Fold, Output
+from voxward.core.alone import alone
+from voxward.core.case import Dataset
+from voxward.core.choices import Cluster, Compute, Fold, Output
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.data.formats import open_dataset
-from voxward.engine.engine import InProcess
+from voxward.engine.choose import engine_for
 from voxward.engine.settings import settle
 from voxward.metrics.policies import Scoring
 from voxward.report.cross_validation import CrossValidation, runs_course, summarise
@@ -17,9 +19,6 @@ from voxward.report.html.write import check_page, page_after
 from voxward.report.metrics import METRICS_FILES
 from voxward.systems.evaluate import Evaluation
 from voxward.training.budget import check_minutes
-
-# Seconds until work that another process has claimed is looked at again.
-PAUSE = 5.0
 
 
 def cv(
@@ -33,6 +32,7 @@ def cv(
     fold: Fold = Fold(),
     scoring: Scoring = Scoring(),
     compute: Compute = Compute(),
+    cluster: Cluster | str | None = None,
 ) -> Evaluation:
     """Train each recipe on each fold, score every case by the runs that have not seen it, and predict the test cases.
 
@@ -40,8 +40,8 @@ def cv(
     validation cases, predict those together. OUT/metrics.* is the table over all cases. OUT/system.yaml is the ensemble
     of all kept runs, which predicts the unlabelled cases of the dataset into OUT/predictions.
 
-    Several processes, also of several machines on one file system, may work on one OUT. A call that was interrupted
-    goes on where it stopped.
+    A call that was interrupted goes on where it stopped. One process at a time works on an OUT; a cluster trains
+    several runs at once. Workers that do not see OUT send a run when it is finished.
 
     Args:
         dataset: The folder of the dataset.
@@ -53,6 +53,7 @@ def cv(
         fold: The number of folds, and the seed; its `fold` is not used.
         scoring: What empty masks count, and the tolerance of the surface Dice.
         compute: Where the work is done.
+        cluster: The cluster whose workers train the runs, or its address, such as `local:4`; None: this process.
 
     Returns:
         The scores of all cases.
@@ -67,18 +68,26 @@ def cv(
     output = Output.of(out)
     source, root = open_dataset(dataset, fold.follow_links), output.root
     check_minutes(minutes)
-    if root.resolve() == source.root.resolve():
-        raise UserError(f"out {root} is the dataset's own folder; choose another --out")
-    outputs = Outputs(root, "part of a cross-validation", output.overwrite)
-    outputs.check(("system.yaml", *METRICS_FILES))
-    check_page(output)
-    course, engine = runs_course(output.progress), InProcess(root, pause=PAUSE)
+    outputs = _checked(output, source)
+    course = runs_course(output.progress)
     work = CrossValidation(
         dataset=source, root=root, recipes=recipes, overrides=tuple(overrides), minutes=minutes, keep=keep, fold=fold,
-        scoring=scoring, compute=compute, progress=course.told, overwrite=output.overwrite,
+        scoring=scoring, compute=compute, progress=output.progress, overwrite=output.overwrite,
     )  # fmt: skip
     work.check()
-    settle(root / "cv.json", work.settings, "a cross-validation")
-    with page_after(output):
-        course.run(work.units, work, engine)
-        return summarise(work, outputs, engine)
+    with alone(root, "a cross-validation"):
+        settle(root / "cv.json", work.settings, "a cross-validation")
+        with page_after(output):
+            with engine_for(root, cluster, output.overwrite) as engine:
+                course.run(work.units, work, engine)
+            return summarise(work, outputs)
+
+
+def _checked(output: Output, source: Dataset) -> Outputs:
+    """Refuse a folder that must not be written into."""
+    if output.root.resolve() == source.root.resolve():
+        raise UserError(f"out {output.root} is the dataset's own folder; choose another --out")
+    outputs = Outputs(output.root, "part of a cross-validation", output.overwrite)
+    outputs.check(("system.yaml", *METRICS_FILES))
+    check_page(output)
+    return outputs

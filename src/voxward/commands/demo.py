@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from voxward.core.alone import alone
 from voxward.core.case import Dataset
 from voxward.core.choices import Fold, Output
 from voxward.core.files import inside
@@ -108,7 +109,8 @@ def demo(
     )
     reports = Outputs(target, KIND, overwrite)
     check_reports(reports, worker)
-    records = measure(worker, target, InProcess(target), progress, call)
+    with alone(target, "an attack"):
+        records = measure(worker, target, InProcess(target), progress, call)
     robustness = write_reports(reports, worker, records)
     page_of(output, (target, run.root))
     worker.failures.raise_any(worker.total)

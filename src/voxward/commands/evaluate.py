@@ -86,7 +86,7 @@ def evaluate(
     outputs, failures = Outputs(target, "metrics", overwrite), Failures(reading.fail_fast)
     outputs.check(METRICS_FILES)
     output = Output(target, overwrite, progress)
-    around = noted_cases(target, EVALUATE, call, source, scope.ids, device=opened.device, resume=resume)
+    around = noted_cases(target, EVALUATE, call, source, scope.ids, system=opened, resume=resume)
     asked = opened, source, scope.ids, output, scoring, compute.workers
     scored = score_system(*asked, resume=resume, failures=failures, around=around)
     result = save_metrics(replace(scored, origin=origin), outputs)

@@ -80,7 +80,7 @@ def predict(
     cases = _cases(inputs, opened, reading)
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
     scores = _scores(folder / "probabilities", save_probabilities, overwrite)
-    around = noted_cases(folder, PREDICT, call, cases, device=opened.device, resume=resume)
+    around = noted_cases(folder, PREDICT, call, cases, system=opened, resume=resume)
     written = predict_cases(opened, cases, outputs, resume, progress, failures, probabilities=scores, around=around)
     failures.raise_any(len(cases), written)
     return written

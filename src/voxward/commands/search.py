@@ -10,6 +10,7 @@ from voxward.architecture_search.begin import run_search, search_recipe, settled
 from voxward.architecture_search.cost import profile
 from voxward.architecture_search.rank import decode_best
 from voxward.architecture_search.run import SearchRun, super_net
+from voxward.core.alone import alone
 from voxward.core.choices import Compute, Fold, Output, Reuse
 from voxward.core.document import with_checksum
 from voxward.core.genotype import Genotype
@@ -94,9 +95,10 @@ def search(
     outputs = Outputs(request.out.root, "part of a search", output.overwrite)
     outputs.check(_names(wanted))
     check_page(output)
-    run = run_search(request, used, wanted, output.progress)
-    result = SearchResult(request.out.root, _finish(run, outputs, wanted, output.progress))
-    page_of(output)
+    with alone(request.out.root, "a search"):
+        run = run_search(request, used, wanted, output.progress)
+        result = SearchResult(request.out.root, _finish(run, outputs, wanted, output.progress))
+        page_of(output)
     return result
 
 

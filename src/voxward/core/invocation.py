@@ -51,6 +51,11 @@ def typed(words: Sequence[str]) -> Iterator[None]:
         _WORDS.reset(token)
 
 
+def typed_words() -> tuple[str, ...]:
+    """Return the command line that was typed, the program's name first; empty in a call from Python."""
+    return _WORDS.get()
+
+
 def invocation(function: Callable[..., object], arguments: Mapping[str, object]) -> Invocation:
     """Return the command line that was typed, or the call from Python where there is none.
 

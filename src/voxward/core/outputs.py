@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,6 +164,39 @@ class Outputs:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
             with open(os.open(self.folder / MARKER, flags, 0o666), "a", encoding="utf-8") as marker:
                 marker.write(f"\n{line}\n" if known else f"{_HEADING}{line}\n")
+
+
+def adopt(folder: Path, files: Mapping[str, bytes], overwrite: bool = False) -> None:
+    """Write files that voxward wrote into another folder, with what the marker there says of them.
+
+    A file of which that marker says nothing is replaced without asking.
+
+    Args:
+        folder: The folder to write into.
+        files: The contents by name, the marker's among them where there is one.
+        overwrite: Replace any file.
+
+    Raises:
+        UserError: A file here is not one that voxward wrote as the same kind of output, or it was edited since.
+    """
+    kinds: dict[str, list[str]] = {}
+    for line in files.get(MARKER, b"").decode("utf-8", errors="replace").split("\n"):
+        digest, _, rest = line.partition(" ")
+        kind, _, quoted = rest.rpartition(' "')
+        if len(digest) == 64 and kind:
+            kinds.setdefault(json.loads(f'"{quoted}'), []).append(kind)
+    for name, content in files.items():
+        if name == MARKER:
+            continue
+        first, *others = kinds.get(name, [""])
+        if not first:
+            with atomic_write(folder / name) as path:
+                path.write_bytes(content)
+            continue
+        with Outputs(folder, first, overwrite).write(name) as path:
+            path.write_bytes(content)
+        for kind in others:
+            Outputs(folder, kind)._note(name, hashlib.sha256(content).hexdigest())
 
 
 def _digest(path: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -11,7 +13,7 @@ from typing import Any
 
 import torch
 
-from voxward.core.document import with_format, without_format
+from voxward.core.document import with_checksum, without_format
 from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.invocation import Invocation
@@ -61,8 +63,9 @@ class Work:
     Attributes:
         counted: What `first` and `last` of its sittings count: steps, units or cases.
         dataset: The folder of the data.
-        data: A digest of the contents of the files of all cases that it works on, see `data.content.content_digest`.
-        cases: The number of these cases.
+        contents: For every case that it works on, by its id, a digest of the contents of its files; see
+            `data.content`.
+        systems: The fingerprints of the systems that are measured or that predict, by their names.
         seeds: The seeds of what it draws.
         command: The command, or function of voxward, that was called first; empty where it is not known.
         arguments: The arguments of that call that are not its defaults, as plain data; relative paths start from
@@ -72,12 +75,17 @@ class Work:
 
     counted: str
     dataset: str = ""
-    data: str = ""
-    cases: int = 0
+    contents: Mapping[str, str] = field(default_factory=dict)
+    systems: Mapping[str, str] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     command: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     sittings: tuple[Sitting, ...] = ()
+
+    @property
+    def data(self) -> str:
+        """Return a digest of all cases: of their ids and of the contents of their files."""
+        return hashlib.sha256(json.dumps(sorted(self.contents.items())).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,7 @@ def sitting(
 
     def note(*sittings: Sitting) -> None:
         found = {**read_provenance(folder).works, kind: replace(work, sittings=(*earlier, *sittings))}
-        write_json(Path(folder) / FILE, with_format(to_data(Provenance(found))))
+        write_json(Path(folder) / FILE, with_checksum(to_data(Provenance(found))))
 
     note(opened)
     try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from voxward.core.progress import BEFORE, RUNNING, SHARE, Progress
+from voxward.core.wording import counted
 from voxward.engine.engine import Engine, Work
 
 U = TypeVar("U")
@@ -14,6 +15,8 @@ U = TypeVar("U")
 
 class Course(Generic[U]):
     """Reports on units that may be done in several rounds, by several processes, and in several calls.
+
+    It implements `engine.Watch`.
 
     Args:
         stage: The name that progress is reported under.
@@ -38,10 +41,13 @@ class Course(Generic[U]):
         # What units took, by their keys, and which units are of one kind.
         self._took, self._alike = dict[str, float](), defaultdict[Hashable, list[str]](list)
         self._done, self._before = set[str](), set[str]()
-        self._whole, self._earlier, self._over, self._fraction = 1.0, 0.0, 0.0, 0.0
-        self._running: tuple[str, str] | None = None
+        self._whole, self._earlier, self._over = 1.0, 0.0, 0.0
+        # How much of each unit that runs is done, by its key, in the order in which they began.
+        self._running = dict[str, float]()
+        self._names = dict[str, str]()
+        self._work: Work[U, Any] | None = None
 
-    def plan(self, units: Sequence[U], work: Work[U]) -> None:
+    def plan(self, units: Sequence[U], work: Work[U, Any]) -> None:
         """Say which units there are in all, also those that are finished already.
 
         A later plan replaces the earlier one, for example where a case has failed and its units are left out.
@@ -51,6 +57,7 @@ class Course(Generic[U]):
             work: What says whether a unit is finished.
         """
         self._alike.clear()
+        self._work = work
         for unit in units:
             self._alike[self._kind(unit)].append(work.key(unit))
         self._weights = {work.key(unit): self._weight(unit) for unit in units}
@@ -85,11 +92,7 @@ class Course(Generic[U]):
         self._over = sum(self._weights[key] for key in self._done)
         self._earlier = sum(self._weights[key] for key in self._before)
 
-    def over(self, work: Work[U]) -> Work[U]:
-        """Return the same work, which reports what runs whenever a unit begins."""
-        return _Told(self, work)
-
-    def run(self, units: Sequence[U], work: Work[U], engine: Engine) -> None:
+    def run(self, units: Sequence[U], work: Work[U, Any], engine: Engine) -> None:
         """Do all units in one round.
 
         Args:
@@ -98,62 +101,51 @@ class Course(Generic[U]):
             engine: What runs the units.
         """
         self.plan(units, work)
-        engine.run(units, self.over(work), self.stage)
-        self.end()
+        engine.run(units, work, self)
+        self.close()
 
-    def told(self, stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
-        """Pass on a report from within the unit that runs; it is a `core.progress.Progress`."""
-        if total and self._running is not None and (self._inner is None or stage == self._inner):
-            self._fraction = max(self._fraction, min(1.0, done / total))
+    def begin(self, unit: U) -> None:
+        """Report that a unit begins."""
+        key = self._key(unit)
+        self._running[key], self._names[key] = 0.0, self._name(unit)
+        self._report()
+
+    def told(self, unit: U, stage: str, done: int, total: int | None, figures: dict[str, Any]) -> None:
+        """Report a step within a unit; the step itself is passed on where one unit runs at a time."""
+        key = self._key(unit)
+        if total and key in self._running and (self._inner is None or stage == self._inner):
+            self._running[key] = max(self._running[key], min(1.0, done / total))
             self._report()
-        self.progress(stage, done, total, **figures)
+        if len(self._running) == 1:
+            self.progress(stage, done, total, **figures)
 
-    def end(self) -> None:
+    def end(self, unit: U) -> None:
+        """Note that a unit runs no longer; it is done where its work says so."""
+        key = self._key(unit)
+        self._running.pop(key, None)
+        if self._work is not None and self._work.finished(unit):
+            self._note(key)
+
+    def close(self) -> None:
         """Report that all units are finished."""
         for key in self._weights:
-            self.finish(key)
+            self._note(key)
         self._report()
 
-    def begin(self, key: str, unit: U) -> None:
-        """Report that a unit begins, which this process does."""
-        self._running, self._fraction = (key, self._name(unit)), 0.0
-        self._report()
+    def _key(self, unit: U) -> str:
+        assert self._work is not None, "plan comes first"
+        return self._work.key(unit)
 
-    def finish(self, key: str) -> None:
-        """Note that a unit is finished, whichever process did it."""
+    def _note(self, key: str) -> None:
         if key in self._weights and key not in self._done:
             self._done.add(key)
             self._over += self._weights[key]
-        if self._running is not None and self._running[0] == key:
-            self._running = None
 
     def _report(self) -> None:
-        weights = self._weights
-        over, figures = self._over, dict[str, float | str]()
-        if self._running is not None:
-            over += weights.get(self._running[0], 0.0) * self._fraction
-            figures[RUNNING] = self._running[1]
+        weights, figures = self._weights, dict[str, float | str]()
+        over = self._over + sum(weights.get(key, 0.0) * done for key, done in self._running.items())
+        if self._running:
+            first, more = self._names[next(iter(self._running))], len(self._running) - 1
+            figures[RUNNING] = first + (f", and {counted(more, 'other')}" if more else "")
         figures |= {SHARE: over / self._whole, BEFORE: self._earlier / self._whole}
         self.progress(self.stage, len(self._done), len(weights), **figures, **self.figures)
-
-
-class _Told(Generic[U]):
-    """Work that tells its course; implements engine.Work."""
-
-    def __init__(self, course: Course[U], work: Work[U]) -> None:
-        self.course, self.work = course, work
-
-    def key(self, unit: U) -> str:
-        return self.work.key(unit)
-
-    def finished(self, unit: U) -> bool:
-        if not self.work.finished(unit):
-            return False
-        self.course.finish(self.key(unit))
-        return True
-
-    def run(self, unit: U) -> None:
-        key = self.key(unit)
-        self.course.begin(key, unit)
-        self.work.run(unit)
-        self.course.finish(key)

@@ -1,66 +1,111 @@
-"""How units of work are done: one after the other in this process, while other processes may share the same folder."""
+"""How units of work are done: one after the other in this process, or on the workers of a cluster (`engine.dask`)."""
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from voxward.core.claim import claim
-from voxward.core.progress import Progress, silent
+from voxward.core.errors import UserError
+from voxward.core.interrupt import Interrupted, stop_on_signal
+from voxward.core.progress import Progress
 
 U = TypeVar("U")
+R = TypeVar("R")
 U_contra = TypeVar("U_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Unfit(UserError):  # noqa: N818 - it says what is the case
+    """A process cannot do units: it has another version of voxward, or does not see the files; others may."""
 
 
 @runtime_checkable
-class Work(Protocol[U_contra]):
-    """The work on a unit, and how any process can see that the unit is finished.
+class Doer(Protocol[U_contra, R_co]):
+    """What does a unit, in any process of any machine; it can be pickled.
 
-    A unit is a small value that can be pickled. Its results are files, and doing it twice must be harmless.
+    It may keep what is slow to make, such as an open system or the last case, from one unit to the next. Doing a unit
+    twice must be harmless.
     """
 
-    def key(self, unit: U_contra, /) -> str:
-        """Return a text that stands for this unit only.
+    def do(self, unit: U_contra, folder: Path, progress: Progress, /) -> R_co:
+        """Do a unit and return its result, a value that can be pickled.
 
         Args:
             unit: The unit.
+            folder: Where files go that belong to the result: the folder of the whole work, or one that takes its place
+                and is brought there later. It holds nothing else that a unit needs.
+            progress: Told about the steps within the unit.
+
+        Raises:
+            Unfit: This process cannot do any unit.
         """
+        ...
+
+
+@runtime_checkable
+class Work(Protocol[U_contra, R]):
+    """Units of work, what does them, and what becomes of their results; it stays in the process that was called.
+
+    A unit is a small value that can be pickled.
+    """
+
+    @property
+    def doer(self) -> Doer[U_contra, R]:
+        """Return what does a unit."""
+        ...
+
+    def key(self, unit: U_contra, /) -> str:
+        """Return a text that stands for this unit only."""
+        ...
+
+    def group(self, unit: U_contra, /) -> Hashable:
+        """Return what units have in common that one process had better do, such as their case and system."""
         ...
 
     def finished(self, unit: U_contra, /) -> bool:
-        """Return whether the results of a unit are there.
-
-        Args:
-            unit: The unit.
-        """
+        """Return whether the results of a unit are there, or it is not to be done any more."""
         ...
 
-    def run(self, unit: U_contra, /) -> None:
-        """Do a unit and write its results.
-
-        Args:
-            unit: The unit.
-        """
+    def accept(self, unit: U_contra, result: R, /) -> None:
+        """Write the result of a unit; writing it twice must be harmless."""
         ...
+
+    def failed(self, unit: U_contra, error: Exception, /) -> None:
+        """Note that a unit failed, or raise the error where the others cannot go on."""
+        ...
+
+
+@runtime_checkable
+class Watch(Protocol[U_contra]):
+    """Who is told which units run, and how far each of them is."""
+
+    def begin(self, unit: U_contra, /) -> None:
+        """A unit begins."""
+
+    def told(self, unit: U_contra, stage: str, done: int, total: int | None, figures: dict[str, Any], /) -> None:
+        """A step within a unit is done; see `core.progress.Progress`."""
+
+    def end(self, unit: U_contra, /) -> None:
+        """A unit runs no longer; whether it is finished, its work says."""
 
 
 @runtime_checkable
 class Engine(Protocol):
     """A way to do many units of work, such as one after the other in this process."""
 
-    def run(self, units: Sequence[U], work: Work[U], stage: str, progress: Progress = silent) -> None:
-        """Do every unit that is not finished, and return when all are, whichever process did them.
+    def run(self, units: Sequence[U], work: Work[U, Any], watch: Watch[U]) -> None:
+        """Do every unit that is not finished, and return when all are.
 
         Args:
             units: The units; those whose results are there are left alone.
             work: The work on a unit.
-            stage: The name that progress is reported under.
-            progress: Called with the number of finished units and their number in all.
+            watch: Told about each unit.
+
+        Raises:
+            Interrupted: A signal asked to stop; the units that ran were finished and kept.
         """
         ...
 
@@ -69,71 +114,36 @@ class Engine(Protocol):
 class InProcess:
     """The engine that does one unit after the other in this process.
 
-    Any number of processes, also of several machines that share a file system, may work on the same folder: each claims
-    the unit that it works on, and takes over what a dead process has left.
-
     Attributes:
-        folder: The folder that the processes share; claims lie in its subfolder `claims`.
-        expires: The seconds after which the claim of a process that does not move is taken over.
-        pause: The seconds between two looks at units that others work on.
+        folder: The folder of the whole work.
     """
 
     folder: Path
-    expires: float = 300.0
-    pause: float = 2.0
 
-    def run(self, units: Sequence[U], work: Work[U], stage: str, progress: Progress = silent) -> None:
-        """Do every unit that is not finished, one after the other, and wait for the units of other processes.
+    def run(self, units: Sequence[U], work: Work[U, Any], watch: Watch[U]) -> None:
+        """Do every unit that is not finished, one after the other; see `Engine.run`."""
+        with stop_on_signal(_say_that_one_is_finished) as stop:
+            for unit in units:
+                if work.finished(unit):
+                    continue
+                if stop():
+                    raise Interrupted("what was finished is kept; give the same command again to go on")
+                self._do(unit, work, watch)
 
-        An error ends the work, and the unit is free again for another process.
+    def _do(self, unit: U, work: Work[U, Any], watch: Watch[U]) -> None:
+        def told(stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
+            watch.told(unit, stage, done, total, figures)
 
-        Args:
-            units: The units; those whose results are there are left alone.
-            work: The work on a unit.
-            stage: The name that progress is reported under.
-            progress: Called with the number of finished units and their number in all.
-        """
-        waiting = [unit for unit in units if not work.finished(unit)]
-        while waiting:
-            left: list[U] = []
-            for place, unit in enumerate(waiting):
-                progress(stage, len(units) - len(left) - len(waiting) + place, len(units))
-                if not self._finish(unit, work):
-                    left.append(unit)
-            if len(left) == len(waiting):
-                time.sleep(self.pause)
-            waiting = left
-        progress(stage, len(units), len(units))
+        watch.begin(unit)
+        try:
+            result = work.doer.do(unit, self.folder, told)
+        except Exception as error:
+            work.failed(unit, error)
+        else:
+            work.accept(unit, result)
+        finally:
+            watch.end(unit)
 
-    def _finish(self, unit: U, work: Work[U]) -> bool:
-        """Return whether the unit is finished, by this process or another; False while another process works on it."""
-        if work.finished(unit):
-            return True
-        with claim(self.claim_path(work.key(unit)), self.expires) as ours:
-            if not ours:
-                return False
-            if not work.finished(unit):
-                work.run(unit)
-        return True
 
-    @contextmanager
-    def turn(self, name: str) -> Iterator[None]:
-        """Wait until no other process holds the turn of a name, and hold it inside the block.
-
-        Args:
-            name: The name of the turn, such as the file that the block writes.
-        """
-        while True:
-            with claim(self.claim_path(name), self.expires) as ours:
-                if ours:
-                    yield
-                    return
-            time.sleep(self.pause)
-
-    def claim_path(self, name: str) -> Path:
-        """Return the file that claims the work of a name.
-
-        Args:
-            name: The key of a unit, or the name of a turn.
-        """
-        return self.folder / "claims" / hashlib.sha256(name.encode()).hexdigest()[:32]
+def _say_that_one_is_finished() -> None:
+    warnings.warn("what runs now is finished first; Ctrl-C again stops at once, and it is lost", stacklevel=2)

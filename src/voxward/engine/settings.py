@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from voxward.core.claim import claim
 from voxward.core.document import with_checksum, without_format
 from voxward.core.errors import UserError
 from voxward.core.files import write_json
@@ -16,14 +14,13 @@ from voxward.core.reading import read_json
 from voxward.core.structure import to_data
 
 _MISSING = "nothing"
-_PAUSE = 0.1
 
 
 def settle(path: Path, settings: Mapping[str, Any], what: str) -> None:
     """Write the settings of a piece of work once; every later call must have the same settings.
 
     Args:
-        path: The JSON file, in the folder that the work fills.
+        path: The JSON file, in the folder that the work fills, which no other process fills meanwhile.
         settings: The settings as plain data.
         what: The name of the work in the error message, such as "records".
 
@@ -31,12 +28,8 @@ def settle(path: Path, settings: Mapping[str, Any], what: str) -> None:
         UserError: The folder was begun with other settings. The message names every key that differs.
     """
     wanted = json.loads(json.dumps(to_data(settings), allow_nan=False))
-    while not path.is_file():
-        with claim(path.parent / "claims" / path.stem) as ours:
-            if ours and not path.is_file():
-                write_json(path, with_checksum(wanted))
-        if not path.is_file():
-            time.sleep(_PAUSE)
+    if not path.is_file():
+        write_json(path, with_checksum(wanted))
     found, asked = _flat(without_format(read_json(path), str(path))), _flat(wanted)
     keys = [key for key in sorted({*found, *asked}) if found.get(key, _MISSING) != asked.get(key, _MISSING)]
     if keys:

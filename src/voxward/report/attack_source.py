@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.errors import Failure, UserError
+from voxward.core.provenance import Work, read_provenance
 from voxward.core.structure import from_data
 from voxward.core.wording import counted
 from voxward.report.benchmark import of_files
@@ -18,6 +19,7 @@ from voxward.report.unfinished import Planned, planned, unfinished_text
 from voxward.robustness.description import PROTOCOL, SystemFiles, read_cases
 from voxward.robustness.eps import eps_texts
 from voxward.robustness.protocol import Protocol
+from voxward.robustness.provenance import ATTACK
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.require import Verdict, judge_requirements
 from voxward.robustness.sanity import STANDARD, Finding, sanity
@@ -49,6 +51,7 @@ class AttackSource:
         skipped: The trials that mean nothing on a case, each with the reason.
         checked: Whether the folder says which scans a system was trained on; it does once the attack has ended.
         plan: All units of work, as the protocol asks for them; None where the folder does not say enough.
+        work: Which calls, data, versions and machines made the records; None where the folder does not say.
     """
 
     folder: Path
@@ -69,6 +72,7 @@ class AttackSource:
     skipped: tuple[Skipped, ...] = ()
     checked: bool = False
     plan: Planned | None = None
+    work: Work | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -136,13 +140,18 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
         # What cannot be read is among the problems already.
         skipped=attempt(RecordStore(folder).skipped, []) or (),
         dataset=Path(str(described.get("dataset", ""))).name, seen=_ids(checked, "seen"),
-        left_out=_ids(checked, "left_out"), checked=bool(checked),
+        left_out=_ids(checked, "left_out"), checked=bool(checked), work=_work(folder, problems),
     )  # fmt: skip
     source = replace(source, plan=_plan(source, settings, description))
     problems += map(sentence, _not_kept(source, description))
     missing = list(map(sentence, _missing(source)))
     problems += missing
     return _unjudged(source) if missing else source
+
+
+def _work(folder: Path, problems: list[str]) -> Work | None:
+    found = attempt(partial(read_provenance, folder), problems, "Where the results come from is not known: ")
+    return None if found is None else found.works.get(ATTACK)
 
 
 def _plan(source: AttackSource, settings: Mapping[str, Any], description: Mapping[str, Any]) -> Planned | None:

@@ -78,6 +78,32 @@ def warnings(findings: Sequence[Finding]) -> tuple[str, ...]:
     return tuple(f"NOT TRUSTWORTHY ({f.name}): {f.text}" for f in findings if f.passed is False)
 
 
+def computers(records: Sequence[Record]) -> tuple[str, ...]:
+    """Return the names of the processors and GPUs that some records were measured on.
+
+    Records of older versions only say `cpu` or `cuda`, which is told where nothing better is known of such a device.
+    """
+    known = {(record.device.partition(":")[0], record.processor) for record in records}
+    named = {kind for kind, name in known if name}
+    return tuple(sorted(name or kind for kind, name in known if name or kind not in named))
+
+
+def mixed(records: Sequence[Record]) -> tuple[str, ...]:
+    """Return a sentence where records were measured on different kinds of machines, or with several PyTorches."""
+    found = list[str]()
+    if len(names := computers(records)) > 1:
+        counts = [f"{name}: {sum(1 for r in records if name in (r.processor, _kind(r)))} results" for name in names]
+        found.append(f"measured on different kinds of machines ({'; '.join(counts)})")
+    if len(versions := sorted({record.torch for record in records})) > 1:
+        found.append(f"measured with different versions of PyTorch ({', '.join(versions)})")
+    lead = "Machines round differently, so that a search may end elsewhere: small differences between cases or attacks "
+    return (f"{' and '.join(found)}. {lead}may come from that",) if found else ()
+
+
+def _kind(record: Record) -> str:
+    return "" if record.processor else record.device.partition(":")[0]
+
+
 def folded_row(cells: tuple[str, ...], strong: bool = False, section: bool = False) -> Row:
     """A row in which a terminal shows an interval, and what follows a semicolon, below the mean."""
     narrow = tuple(cell.replace(" [", "\n[").replace("; ", "\n") for cell in cells)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from voxward.data.nan import dataset_reading_nan, reading_nan
 from voxward.data.places import dataset_within, within
 from voxward.data.splits import declared_folds, load_split
 from voxward.engine.course import Course
-from voxward.engine.engine import InProcess
+from voxward.engine.engine import Unfit
 from voxward.metrics.policies import Scoring
 from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.report.metrics import METRICS_FILES, save_metrics
@@ -60,6 +61,10 @@ class FoldRun:
     fold: int
     recipe: str
     folder: Path
+
+    def within(self, root: Path) -> FoldRun:
+        """Return the same run in another folder of runs."""
+        return replace(self, folder=root / self.folder.parent.name / self.folder.name)
 
     @property
     def scored(self) -> bool:
@@ -169,33 +174,82 @@ class CrossValidation:
         if len(set(self.names)) < len(self.names):
             raise UserError(f"recipes must have different names, got {', '.join(self.names)}")
 
+    @property
+    def doer(self) -> FoldTrainer:
+        """Return what trains a run, in this process or another one."""
+        return FoldTrainer(
+            dataset=self.dataset, root=self.root.absolute(), overrides=self.overrides, minutes=self.minutes,
+            fold=self.fold, scoring=self.scoring, compute=self.compute, overwrite=self.overwrite,
+        )  # fmt: skip
+
     def key(self, unit: FoldRun) -> str:
-        """Return the name that a run is claimed by."""
+        """Return the name of a run."""
         return f"{unit.folder.parent.name}-{unit.folder.name}"
+
+    def group(self, unit: FoldRun) -> str:
+        """Return the run itself: runs have nothing in common that a process could keep."""
+        return self.key(unit)
 
     def finished(self, unit: FoldRun) -> bool:
         """Return whether a run is trained and scored."""
         return unit.scored
 
-    def run(self, unit: FoldRun) -> None:
-        """Train a run, or go on with it, and score its validation cases."""
-        folder = RunFolder(unit.folder)
-        fold = Fold(unit.fold, self.fold.folds, self.fold.seed, self.fold.exclude)
-        train_run(
-            Request(
-                dataset=self.dataset, out=folder, recipe=unit.recipe, overrides=self.overrides, minutes=self.minutes,
-                resume=folder.recipe.is_file(), fold=fold, compute=self.compute,
-            ),
-            draw_curve,
-            self.progress,
-        )  # fmt: skip
-        self.score(open_system(unit.folder, device=self.compute.device), unit.folder)
+    def accept(self, unit: FoldRun, result: None) -> None:
+        """Do nothing: the result of a run is its folder."""
 
-    def score(self, system: System, folder: Path) -> None:
+    def failed(self, unit: FoldRun, error: Exception) -> None:
+        """Raise the error: without one of its runs there is no cross-validation."""
+        raise error
+
+
+@dataclass(frozen=True)
+class FoldTrainer:
+    """Trains runs and scores their validation cases; implements engine.Doer.
+
+    Attributes:
+        dataset: The dataset.
+        root: The folder of the runs, where the caller sees it.
+        overrides: Changes of the recipes.
+        minutes: The time budget of each training; None: the recipe's epochs.
+        fold: The number of folds, and the seed.
+        scoring: How cases are scored.
+        compute: Where the work is done.
+        overwrite: Whether other files may be replaced.
+    """
+
+    dataset: Dataset
+    root: Path
+    overrides: tuple[str, ...]
+    minutes: float | None
+    fold: Fold
+    scoring: Scoring
+    compute: Compute
+    overwrite: bool
+
+    def do(self, unit: FoldRun, folder: Path, progress: Progress) -> None:
+        """Train a run, or go on with it, and score its validation cases.
+
+        Raises:
+            Unfit: This process does not see the dataset.
+        """
+        if not self.dataset.root.is_dir():
+            raise Unfit(f"the dataset {self.dataset.root} is not here")
+        run, there = RunFolder(unit.within(folder).folder), folder.absolute() == self.root
+        fold = Fold(unit.fold, self.fold.folds, self.fold.seed, self.fold.exclude)
+        request = Request(
+            dataset=self.dataset, out=run, recipe=unit.recipe, overrides=self.overrides, minutes=self.minutes,
+            resume=run.recipe.is_file(), fold=fold, compute=self.compute,
+        )  # fmt: skip
+        train_run(request, draw_curve, progress)
+        self.score(open_system(run.root, device=self.compute.device), run.root, progress)
+        if not there:  # prepared cases are large, and can be made again
+            shutil.rmtree(request.prepared, ignore_errors=True)
+
+    def score(self, system: System, folder: Path, progress: Progress) -> None:
         """Score a system on the cases that none of its runs has seen; metrics and predictions go into a folder."""
         scope = scope_of(system.runs, self.dataset, workers=self.compute.workers)
         scope.warn()
-        output = Output(folder, self.overwrite, self.progress)
+        output = Output(folder, self.overwrite, progress)
         dataset = dataset_reading_nan(self.dataset, nan_for(system.runs))
         dataset = dataset_within(dataset, tolerance_for(system.runs))
         scored = score_system(
@@ -205,48 +259,46 @@ class CrossValidation:
         save_metrics(result, Outputs(folder, "metrics", self.overwrite))
 
 
-def summarise(work: CrossValidation, outputs: Outputs, engine: InProcess) -> Evaluation:
+def summarise(work: CrossValidation, outputs: Outputs) -> Evaluation:
     """Score every case by the runs of its own fold, write the ensemble of all kept runs, and predict the test cases.
 
     Args:
         work: The finished cross-validation.
         outputs: Its folder.
-        engine: What makes sure that one process at a time does this.
 
     Raises:
         CasesFailed: Cases could not be scored or predicted; all others are, and the table says so.
     """
     kept = _kept(work)
-    with engine.turn("summary"):
-        predicted: dict[str, Path] = {}
-        for own in kept:
-            folder = _predictions(work, own)
-            predicted |= {volume_stem(path): path for path in volumes_in(folder)}
-        wanted = {id for own in kept for id in load_json(RunSplit, RunFolder(own[0].folder).splits).validation}
-        failures, cases = Failures(), [case for case in work.dataset.cases if case.id in wanted]
-        for case in cases:
-            if case.id not in predicted:
-                failures.add(Failure(case.id, _UNPREDICTED, files_of(case)))
-        pairs = [(case.id, case.label, predicted[case.id]) for case in failures.left(cases) if case.label is not None]
-        plan, shown = load_plan(RunFolder(work.units[0].folder).plan), counter(work.progress, "score")
-        result = evaluate_pairs(
-            pairs,
-            plan.labels,
-            work.scoring,
-            work.compute.workers,
-            shown,
-            failures,
-            affine_tolerance=plan.affine_tolerance,
-        )
-        members = [unit.folder for own in kept for unit in own]
-        outputs.text("system.yaml", compose_system("ensemble", members, work.root / "system.yaml"))
-        if work.dataset.unlabelled:
-            together = open_system(work.root / "system.yaml", device=work.compute.device)
-            target = Outputs(work.root / "predictions", PREDICTIONS, work.overwrite)
-            tests = reading_nan(work.dataset.unlabelled, nan_for(together.runs))
-            tests = within(tests, tolerance_for(together.runs))
-            predict_cases(together, tests, target, True, work.progress, failures)
-        save_metrics(result, outputs)
+    predicted: dict[str, Path] = {}
+    for own in kept:
+        folder = _predictions(work, own)
+        predicted |= {volume_stem(path): path for path in volumes_in(folder)}
+    wanted = {id for own in kept for id in load_json(RunSplit, RunFolder(own[0].folder).splits).validation}
+    failures, cases = Failures(), [case for case in work.dataset.cases if case.id in wanted]
+    for case in cases:
+        if case.id not in predicted:
+            failures.add(Failure(case.id, _UNPREDICTED, files_of(case)))
+    pairs = [(case.id, case.label, predicted[case.id]) for case in failures.left(cases) if case.label is not None]
+    plan, shown = load_plan(RunFolder(work.units[0].folder).plan), counter(work.progress, "score")
+    result = evaluate_pairs(
+        pairs,
+        plan.labels,
+        work.scoring,
+        work.compute.workers,
+        shown,
+        failures,
+        affine_tolerance=plan.affine_tolerance,
+    )
+    members = [unit.folder for own in kept for unit in own]
+    outputs.text("system.yaml", compose_system("ensemble", members, work.root / "system.yaml"))
+    if work.dataset.unlabelled:
+        together = open_system(work.root / "system.yaml", device=work.compute.device)
+        target = Outputs(work.root / "predictions", PREDICTIONS, work.overwrite)
+        tests = reading_nan(work.dataset.unlabelled, nan_for(together.runs))
+        tests = within(tests, tolerance_for(together.runs))
+        predict_cases(together, tests, target, True, work.progress, failures)
+    save_metrics(result, outputs)
     failures.raise_any(len(cases) + len(work.dataset.unlabelled), result)
     return result
 
@@ -266,5 +318,5 @@ def _predictions(work: CrossValidation, kept: Sequence[FoldRun]) -> Path:
     folder = kept[0].folder.parent / "together"
     target = Outputs(folder, "a system", work.overwrite)
     target.text("system.yaml", compose_system("ensemble", [unit.folder for unit in kept], folder / "system.yaml"))
-    work.score(open_system(folder / "system.yaml", device=work.compute.device), folder)
+    work.doer.score(open_system(folder / "system.yaml", device=work.compute.device), folder, work.progress)
     return folder / "predictions"

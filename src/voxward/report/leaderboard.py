@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from voxward.metrics.summary import Summary
-from voxward.report.benchmark import comparable, folded_row, reading_notes, sizes, threat_title, warnings
+from voxward.report.benchmark import comparable, folded_row, mixed, reading_notes, sizes, threat_title, warnings
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text, signed_text
 from voxward.robustness.eps import eps_texts
@@ -55,7 +55,8 @@ def leaderboard_table(
     return Table(
         (*columns, *map(Column, ("area", "breaking eps", "vs first"))),
         tuple(_row(view, place) for place in places), threat_title(view),
-        notes=(f"worst case over {attacks} and clean", *reading_notes(view, thresholds)), warnings=distrust,
+        notes=(f"worst case over {attacks} and clean", *reading_notes(view, thresholds)),
+        warnings=(*distrust, *mixed(view.records)),
         fields=_FIELDS,
         data=tuple((*row, "no" if distrust else "yes") for place in places for row in _data(place)),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from voxward.core.errors import UserError
 from voxward.metrics.summary import Summary, summarise
-from voxward.report.benchmark import comparable, folded_row, reading_notes, sizes, threat_title, warnings
+from voxward.report.benchmark import comparable, folded_row, mixed, reading_notes, sizes, threat_title, warnings
 from voxward.report.table import Column, Table, Value
 from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text
 from voxward.robustness.record import CONTROLS, PROBE, Record
@@ -60,7 +60,8 @@ def robustness_table(
     return Table(
         (Column("model", "left"), Column("attack", "left"), *map(Column, sizes(view)), Column("s / case")),
         rows, threat_title(view),
-        notes=(*reading_notes(view, thresholds), *_ensembles_note(view, ensembles)), warnings=distrust, fields=_FIELDS,
+        notes=(*reading_notes(view, thresholds), *_ensembles_note(view, ensembles)),
+        warnings=(*distrust, *mixed(view.records)), fields=_FIELDS,
         data=tuple((line.model, line.name, *figures, trusted) for line in lines for figures in line.figures),
     )  # fmt: skip
 

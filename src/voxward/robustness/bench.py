@@ -109,6 +109,12 @@ class Bench:
         ordered = {name: {id: own[id] for id in cases} for name, own in self.ordered.items()}
         return replace(self, cases=cases, ordered=ordered)
 
+    def within(self, folder: Path) -> Bench:
+        """Return the same benchmark, whose volumes and segmentations go below a folder, if any are kept."""
+        if self.volumes is None:
+            return self
+        return replace(self, volumes=folder / "volumes", segmentations=folder / "segmentations")
+
     def target(self, model: str) -> Target:
         """Return what the trials of a system are planned from."""
         labels = labels_under_attack(self.labels[model], self.protocol.erase)
@@ -218,6 +224,12 @@ class Worker:
         self.bench = self.bench.without(self.failures.cases)
         if not self.bench.cases:
             self.failures.raise_any(total)
+
+    def write_into(self, folder: Path) -> None:
+        """Let the volumes and segmentations that are kept go below a folder from now on."""
+        bench = self.bench.within(folder)
+        if bench.volumes != self.bench.volumes:
+            self.bench, self._held = bench, None
 
     def work(self, unit: Unit, progress: Progress = silent) -> tuple[Record, ...]:
         """Return the records of one unit.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -105,8 +105,10 @@ def described_by(outputs: Outputs, bench: Bench, channels: Mapping[str, tuple[st
     classes = max(bench.target(model).classes for model in bench.sources)
     groups = ensembles(bench.protocol, classes, bench.surrogate is not None)
     outputs.json(CASES, with_checksum(to_data(attacked_cases(bench, channels))))
+    surrogate = bench.surrogate.system if bench.surrogate is not None else None
+    protocol = replace(bench.protocol, surrogate=surrogate if isinstance(surrogate, str) else None)
     outputs.json(
-        PROTOCOL, with_checksum(to_data(AttackProtocol(bench.protocol, groups, call.text, call.python, call.folder)))
+        PROTOCOL, with_checksum(to_data(AttackProtocol(protocol, groups, call.text, call.python, call.folder)))
     )
 
 

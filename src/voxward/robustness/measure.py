@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from voxward.core.failures import Failures
@@ -13,13 +11,14 @@ from voxward.core.progress import Progress, silent
 from voxward.engine.engine import Engine
 from voxward.engine.settings import settle
 from voxward.robustness.bench import Worker
-from voxward.robustness.course import STAGE, BenchCourse
+from voxward.robustness.course import BenchCourse
 from voxward.robustness.description import CASES, DESCRIPTION, PROTOCOL, described_by
+from voxward.robustness.doer import BenchDoer
 from voxward.robustness.keep import keep_worst, keep_worst_so_far
+from voxward.robustness.provenance import noted
 from voxward.robustness.record import Record
 from voxward.robustness.setup import settings_of
 from voxward.robustness.store import RecordStore, StoredWork
-from voxward.robustness.unit import Unit
 
 
 def measure(
@@ -46,38 +45,42 @@ def measure(
     """
     store, outputs = RecordStore(folder), Outputs(folder, DESCRIPTION, worker.bench.overwrite)
     outputs.check([CASES, PROTOCOL])
-    settle(folder / "settings.json", settings_of(worker), "records")
+    settings = settings_of(worker)
+    settle(folder / "settings.json", settings, "records")
     channels = {name: tuple(worker.system(name).channels) for name in worker.bench.sources}
     described_by(outputs, worker.bench, channels, call)
     cases, failures = worker.bench.cases, worker.failures
-    course = BenchCourse(worker.bench, progress, channels)
+    course, doer = BenchCourse(worker.bench, progress, channels), BenchDoer(worker, settings)
+    stored = StoredWork(
+        store, doer, cases, failures, course.found, lambda unit: keep_worst_so_far(worker.bench, store, unit)
+    )
+    with noted(folder, call, worker, settings, done=store.count):
+        _rounds(worker, engine, stored, course)
+    return _left(store, failures)
 
-    def work(unit: Unit) -> Sequence[Record]:
-        records = worker.work(unit, course.told)
-        course.found(unit, records)
-        return records
 
-    stored = StoredWork(store, work, cases, failures, partial(keep_worst_so_far, worker.bench, store))
+def _rounds(worker: Worker, engine: Engine, stored: StoredWork, course: BenchCourse) -> None:
+    """All units, those first whose results others need."""
+    store, failures = stored.store, worker.failures
     first = tuple(worker.bench.first_units())
     course.plan((*first, *worker.bench.units(), *worker.bench.last_units()), stored)
-    engine.run(first, course.over(stored), STAGE)
+    engine.run(first, stored, course)
     worker.leave_out_failed()
 
     earlier = _left(store, failures)
     course.note(earlier)
     units = tuple(worker.bench.units(worker.bench.thresholds(earlier)))
     course.plan((*worker.bench.first_units(), *units, *worker.bench.last_units()), stored)
-    engine.run(units, course.over(stored), STAGE)
+    engine.run(units, stored, course)
     worker.leave_out_failed()
 
     attacked = _left(store, failures)
     keep_worst(worker.bench, attacked)
     last = tuple(worker.bench.last_units(attacked))
     course.plan((*worker.bench.first_units(), *worker.bench.units(), *last), stored)
-    engine.run(last, course.over(stored), STAGE)
-    course.end()
+    engine.run(last, stored, course)
+    course.close()
     worker.leave_out_failed()
-    return _left(store, failures)
 
 
 def _left(store: RecordStore, failures: Failures) -> tuple[Record, ...]:

@@ -99,6 +99,8 @@ class Record:
         clean_surface: The same without an attack.
         truth_mm3: The volume of each class in the truth, in mm3; in mode `patch`, of what the window holds.
         channels: The names of the image's channels.
+        processor: The name of what computed: the GPU, or the processor and the instruction set that PyTorch uses of it;
+            empty in records of older versions.
 
     Raises:
         UserError: Scores do not fit `classes` or leave [0, 1], another figure is not finite, or the policy is unknown.
@@ -139,6 +141,7 @@ class Record:
     clean_surface: Surface | None = None
     truth_mm3: tuple[float, ...] = ()
     channels: tuple[str, ...] = ()
+    processor: str = ""
 
     def __post_init__(self) -> None:
         for name in ("clean", "adversarial", "deployed", "deployed_clean", "hd95_mm", "breaking_eps", "options"):

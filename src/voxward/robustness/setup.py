@@ -100,11 +100,11 @@ def settings_of(worker: Worker) -> dict[str, object]:
     return {
         "protocol": protocol,
         "version": bench.version,
-        "systems": {name: _identity(worker.system(name)) for name in bench.sources},
+        "systems": {name: identity_of(worker.system(name)) for name in bench.sources},
         "cases": {id: digest_of(files_of(case)) for id, case in bench.cases.items()},
         **_orders(bench),
         **({"nan": "zero"} if any(case.nan_as_zero for case in bench.cases.values()) else {}),
-        **({} if surrogate is None else {"surrogate": _identity(surrogate)}),
+        **({} if surrogate is None else {"surrogate": identity_of(surrogate)}),
     }
 
 
@@ -118,7 +118,8 @@ def _orders(bench: Bench) -> dict[str, object]:
 _FREE = ("name", "description", "require", "sanity", "keep", "cases", "ensembles")
 
 
-def _identity(system: System) -> dict[str, object]:
+def identity_of(system: System) -> dict[str, object]:
+    """Return what tells a system from another one, as plain data: its fingerprint and its options."""
     return {"fingerprint": system.fingerprint(), **to_data(system.options())}
 
 

@@ -13,6 +13,7 @@ import torch
 from voxward.attacks.base import Attack
 from voxward.attacks.threat import ThreatModel
 from voxward.core.labels import IGNORED, UNANNOTATED
+from voxward.core.machine import computes_on
 from voxward.core.outputs import Outputs
 from voxward.metrics.policies import Scoring
 from voxward.metrics.score import CaseMetrics, score_case, score_masks
@@ -98,7 +99,7 @@ class Stand:
             system=self.system.fingerprint(), warnings=found.warnings,
             visibility=self._visibility(threat, found.volume, stored), surface=Surface.of(written or struck),
             clean_surface=Surface.of(self._deployed or self._clean), truth_mm3=self._truth_mm3(),
-            channels=self.system.channels,
+            channels=self.system.channels, processor=computes_on(self.system.device),
         )  # fmt: skip
 
     def _judge(self, volume: torch.Tensor) -> CaseMetrics:

@@ -16,8 +16,10 @@ from voxward.core.failures import Failures
 from voxward.core.files import write_json
 from voxward.core.reading import read_json
 from voxward.core.structure import from_data, to_data
+from voxward.engine.engine import Doer
+from voxward.robustness.doer import Done
 from voxward.robustness.record import EQUAL_NOISE, Record
-from voxward.robustness.skipped import NotApplicable, Skipped
+from voxward.robustness.skipped import Skipped
 from voxward.robustness.unit import Unit, safe_name
 
 
@@ -38,6 +40,10 @@ class RecordStore:
     def has(self, unit: Unit) -> bool:
         """Return whether the unit is finished."""
         return self.path(unit).is_file()
+
+    def count(self) -> int:
+        """Return how many units are finished."""
+        return len(self._files())
 
     def write(self, unit: Unit, records: Sequence[Record]) -> None:
         """Write a finished unit.
@@ -106,41 +112,49 @@ class StoredWork:
 
     Attributes:
         store: Where the records lie.
-        work: What makes the records of a unit.
+        doer: What makes the records of a unit.
         cases: The cases, by their ids.
-        failures: Gets the cases that fail; no further unit of such a case is done.
+        failures: Gets the cases that fail; no further unit of such a case is done. None: the first failure is raised.
+        found: Called with a unit and its records, before they are written.
         after: Called with a unit whose records have been written.
     """
 
     store: RecordStore
-    work: Callable[[Unit], Sequence[Record]]
+    doer: Doer[Unit, Done]
     cases: Mapping[str, Case] = field(default_factory=dict)
     failures: Failures | None = None
+    found: Callable[[Unit, Sequence[Record]], None] | None = None
     after: Callable[[Unit], None] | None = None
 
     def key(self, unit: Unit) -> str:
         """Return the unit's place."""
         return unit.place.as_posix()
 
+    def group(self, unit: Unit) -> tuple[str, str]:
+        """Return system and case: opening the one and preparing the other takes time."""
+        return unit.model, unit.case
+
     def finished(self, unit: Unit) -> bool:
         """Return whether the unit's file is there, or its case has failed."""
         return self.store.has(unit) or (self.failures is not None and unit.case in self.failures.cases)
 
-    def run(self, unit: Unit) -> None:
-        """Make the unit's records and write them."""
-        if self.failures is None:
-            self._run(unit)
+    def accept(self, unit: Unit, result: Done) -> None:
+        """Write the unit's records."""
+        if result.skipped:
+            self.store.skip(unit, result.skipped)
             return
-        with self.failures.of(self.cases[unit.case]):
-            self._run(unit)
-
-    def _run(self, unit: Unit) -> None:
-        try:
-            self.store.write(unit, self.work(unit))
-        except NotApplicable as reason:
-            self.store.skip(unit, str(reason))
+        if self.found is not None:
+            self.found(unit, result.records)
+        self.store.write(unit, result.records)
         if self.after is not None:
             self.after(unit)
+
+    def failed(self, unit: Unit, error: Exception) -> None:
+        """Note that the unit's case failed, if the error is the case's own."""
+        if self.failures is None:
+            raise error
+        with self.failures.of(self.cases[unit.case]):
+            raise error
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import torch
-
 from voxward.core.case import Case, Dataset
 from voxward.core.invocation import Invocation
 from voxward.core.provenance import CASES, Work, read_provenance, same_call, sitting
-from voxward.data.content import content_digest
+from voxward.data.content import contents_of
 from voxward.data.io import volume_suffix
+from voxward.systems.system import System
 
 EVALUATE, PREDICT = "evaluate", "predict"
 """The kinds of work."""
@@ -23,7 +22,7 @@ _FREE = ("resume", "overwrite", "compute", "device", "out", "progress")
 
 def noted_cases(
     folder: Path, kind: str, call: Invocation, source: Dataset | Sequence[Case], ids: Sequence[str] = (), *,
-    device: torch.device, resume: bool,
+    system: System, resume: bool,
 ) -> AbstractContextManager[None]:  # fmt: skip
     """Return a block that notes in a folder what segments cases into it, see `core.provenance.sitting`.
 
@@ -33,7 +32,7 @@ def noted_cases(
         call: How the command was called.
         source: The dataset, or cases that are files.
         ids: The ids of the dataset's cases that are segmented.
-        device: What is computed on.
+        system: The system.
         resume: Whether segmentations that are there already are kept, if they are of the same call.
     """
     cases = [source.case(id) for id in ids] if isinstance(source, Dataset) else source
@@ -42,10 +41,10 @@ def noted_cases(
 
     def begin() -> Work:
         root = str(source.root.resolve()) if isinstance(source, Dataset) else ""
-        return Work(CASES, root, content_digest(cases), len(cases))
+        return Work(CASES, root, contents_of(cases), {system.name: system.fingerprint()})
 
     def done() -> int:
         return sum(path.is_file() for path in files)
 
     fresh = not (resume and same_call(read_provenance(folder).works.get(kind), call, _FREE))
-    return sitting(folder, kind, call, begin, device=device, done=done, fresh=fresh)
+    return sitting(folder, kind, call, begin, device=system.device, done=done, fresh=fresh)

@@ -99,7 +99,7 @@ class Learner:
         if norm is not None and not scaled and not bool(torch.isfinite(norm)):
             raise FloatingPointError(
                 f"the norm of the gradients is {float(norm)}, so that they cannot be clipped "
-                "(training.clip_gradient_norm): lower optimizer.options.lr, or train in fp32"
+                "(training.clip_gradient_norm)"
             )
 
     def restart(self) -> None:

@@ -25,6 +25,7 @@ from voxward.training.budget import (
     steps_for,
     warn_of_few_steps,
 )
+from voxward.training.finite import LossWatch
 from voxward.training.ledger import LossLedger
 from voxward.training.log import COLUMNS, TrainingLog
 from voxward.training.mean_weights import save_average
@@ -40,8 +41,13 @@ from voxward.training.validate import validate
 VALIDATIONS, VALIDATION_SHARE = 25, 0.07
 _NO_END = 10**9
 
+Lengths = Sequence[tuple[int, int, int]]
 
-def fit(run: TrainingRun, minutes: float | None = None, progress: Progress = silent, clock: Clock = CLOCK) -> None:
+
+def fit(
+    run: TrainingRun, minutes: float | None = None, progress: Progress = silent, clock: Clock = CLOCK,
+    lengths: Lengths = (),
+) -> None:  # fmt: skip
     """Train a run from where it stands to its end, with validations, and save it on the way.
 
     Args:
@@ -51,13 +57,14 @@ def fit(run: TrainingRun, minutes: float | None = None, progress: Progress = sil
             epochs of the recipe.
         progress: A function that is told about every step.
         clock: A function that returns the time in seconds.
+        lengths: The corrections of the length of a run with a time budget that this one follows; see `RunSettings`.
 
     Raises:
         Interrupted: A signal stopped the run; its state is saved.
         FloatingPointError: The loss is not finite.
     """
     state = run.state
-    if state.total_steps is None and minutes is None:
+    if state.total_steps is None and minutes is None and not lengths:
         state.total_steps = run.recipe.training.epochs * run.steps_per_epoch
         state.validate_every = run.steps_per_epoch
     if state.step == state.total_steps:
@@ -69,7 +76,7 @@ def fit(run: TrainingRun, minutes: float | None = None, progress: Progress = sil
     columns = (*COLUMNS, *run.step.figures[1:], *(("robust_dice",) if run.recipe.defence is not None else ()))
     log = TrainingLog(run.folder.log, state.step, columns) if run.fabric.is_global_zero else None
     run.network.train()
-    TrainingSitting(run, minutes, progress, clock).work(log)
+    TrainingSitting(run, minutes, progress, clock, lengths).work(log)
 
 
 class TrainingSitting(Sitting):
@@ -80,11 +87,14 @@ class TrainingSitting(Sitting):
         minutes: The time budget of the whole run, or None.
         progress: A function that is told about every step.
         clock: A function that returns the time in seconds.
+        lengths: The corrections of the length of another run that this one follows.
     """
 
-    def __init__(self, run: TrainingRun, minutes: float | None, progress: Progress, clock: Clock) -> None:
+    def __init__(
+        self, run: TrainingRun, minutes: float | None, progress: Progress, clock: Clock, lengths: Lengths = ()
+    ) -> None:
         super().__init__(run.folder.root, run.fabric.device, minutes, progress, clock)
-        self.run, self.state, self.before = run, run.state, run.state.seconds
+        self.run, self.state, self.before, self.lengths = run, run.state, run.state.seconds, lengths
         self.active = active_axes(run.plan.patch_size, run.plan.spacing)
         kept = (self.state.sums, self.state.counts) if self.state.sums else ((0.0,) * len(run.step.figures),) * 2
         # Two rows: sums of the figures since the last validation, and how many of each were measured.
@@ -92,6 +102,7 @@ class TrainingSitting(Sitting):
         self.save_seconds = 0.0
         self.figures: dict[str, float] = {}
         self.ledger = LossLedger(run.folder.ledger, run.state.step, run.cases.fit, run.fabric)
+        self.watch = LossWatch(run.folder.root, run.cases.fit, run.fabric, run.state.step)
 
     @property
     def step(self) -> int:
@@ -106,6 +117,7 @@ class TrainingSitting(Sitting):
             self._learn(batch)
             if self.budget is not None:
                 self._keep_time(began, self.budget)
+            self._follow()
             self.run.average_if_due()
             ended = state.step == state.total_steps
             if ended or state.must_validate:
@@ -121,7 +133,7 @@ class TrainingSitting(Sitting):
     def _batches(self) -> Iterator[PatchBatch]:
         run, fabric = self.run, self.run.fabric
         # The last step of a run with a time budget is not known before it is reached.
-        last = None if self.budget is not None else self.state.total_steps
+        last = None if self.budget is not None or self.lengths else self.state.total_steps
         return patch_batches(
             PatchDataset(run.cases.folder, run.cases.fit, run.plan, run.recipe.sampling, run.seed),
             batch_size=run.plan.batch_size, first_step=self.state.step, last_step=last or _NO_END,
@@ -131,7 +143,11 @@ class TrainingSitting(Sitting):
     def _learn(self, batch: PatchBatch) -> None:
         """Train on a batch, and note its figures and the loss of each of its cases."""
         state = self.state
-        figures = self._train_on(batch).double()
+        try:
+            figures = self._train_on(batch).double()
+        except FloatingPointError as error:
+            raise self.watch.failure(str(error), state.step + 1, batch.ids) from error
+        self.watch.note(state.step + 1, batch.ids, figures[0])
         losses = self.run.learner.case_losses
         assert losses is not None
         self.ledger.note(state.step + 1, state.step // self.run.steps_per_epoch, batch.ids, losses)
@@ -181,9 +197,21 @@ class TrainingSitting(Sitting):
         left = budget - self.seconds() - per_step * cost
         steps = steps_for(left, per_step * (1 + cost / every))
         # Every process must run the same number of steps: the first one's decision counts.
-        steps, state.validate_every = run.fabric.broadcast((steps, every))
-        state.correct(steps)
+        steps, every = run.fabric.broadcast((steps, every))
+        self._set_length(steps, every)
         state.correct_at = next_correction(state.step, steps)
+
+    def _set_length(self, left: int, every: int) -> None:
+        state = self.state
+        state.validate_every = every
+        state.correct(left)
+        state.lengths = (*state.lengths, (state.step, left, every))
+
+    def _follow(self) -> None:
+        """Correct the length as the run did that this one follows."""
+        for step, left, every in self.lengths:
+            if step == self.state.step:
+                self._set_length(left, every)
 
     def _warn(self, steps: int, ended: bool) -> None:
         """Warn of too few updates of the weights; a step that hardens may make several updates."""
@@ -207,16 +235,11 @@ class TrainingSitting(Sitting):
 
     def _validate(self) -> None:
         state, run = self.state, self.run
+        self.watch.check(run.network)
         means = (self.measured[0] / self.measured[1]).tolist()
-        mean_loss = means[0]
-        if not math.isfinite(mean_loss):
-            raise FloatingPointError(
-                f"the training loss is {mean_loss} at step {state.step}: lower optimizer.options.lr, "
-                f"set training.clip_gradient_norm, or train in fp32"
-            )
         result = validate(run)
         run.learner.schedule.observe(state.done, result.loss)
-        self.figures = {"loss": mean_loss, "validation_loss": result.loss, "dice": result.dice}
+        self.figures = {"loss": means[0], "validation_loss": result.loss, "dice": result.dice}
         if result.robust is not None:
             self.figures["robust_dice"] = result.robust
         defence = run.recipe.defence
@@ -246,8 +269,13 @@ class TrainingSitting(Sitting):
         return row if result.robust is None else row | {"robust_dice": result.robust}
 
     def save(self) -> None:
-        """Write the weights, the losses of the cases, and the state of the run."""
+        """Write the weights, the losses of the cases, and the state of the run.
+
+        Raises:
+            FloatingPointError: A loss or a weight is not finite; nothing is written.
+        """
         run, state = self.run, self.state
+        self.watch.check(run.network)
         self.ledger.flush()
         sums, counts = self.measured.tolist()
         state.sums, state.counts, state.seconds = tuple(sums), tuple(map(int, counts)), self.seconds()
@@ -257,6 +285,7 @@ class TrainingSitting(Sitting):
                 save_average(run)
         # Last: a state at the run's end says that nothing is left to do.
         save_state(run.folder.state, state, run.learner, run.step)
+        self.watch.saved = state.step
         run.fabric.barrier()
 
     def anyone(self, stop: bool) -> bool:

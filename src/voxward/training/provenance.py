@@ -9,7 +9,7 @@ import torch
 
 from voxward.core.case import Dataset
 from voxward.core.provenance import STEPS, Work, sitting
-from voxward.data.content import content_digest
+from voxward.data.content import contents_of
 from voxward.training.begin import Request, split_of
 
 TRAIN, SEARCH = "train", "search"
@@ -40,7 +40,7 @@ def noted(
         split = split_of(request.out, dataset)
         ids = {*split.fit, *split.selection, *split.validation}
         cases = [case for case in dataset.cases if case.id in ids]
-        digest = content_digest(cases, request.compute.workers)
-        return Work(STEPS, str(dataset.root.resolve()), digest, len(cases), (seed,))
+        contents = contents_of(cases, request.compute.workers)
+        return Work(STEPS, str(dataset.root.resolve()), contents, seeds=(seed,))
 
     return sitting(request.out.root, kind, request.call, begin, device=device, done=done)

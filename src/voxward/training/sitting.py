@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from voxward.core.interrupt import Interrupted, stop_on_signal
 from voxward.core.progress import SECONDS_LEFT, Progress
 from voxward.training.budget import Clock
-from voxward.training.interrupt import Interrupted, stop_on_signal
 from voxward.training.log import TrainingLog
 
 

@@ -33,6 +33,7 @@ class TrainingState(RunLength):
         recent: The seconds of the last steps that were measured, for a run with a time budget.
         validation_costs: The duration of the last validations, counted in steps.
         correct_at: The step at which the length is corrected next.
+        lengths: Each correction of the length so far, as `RunSettings` holds them.
     """
 
     validate_every: int | None = None
@@ -46,6 +47,7 @@ class TrainingState(RunLength):
     recent: tuple[float, ...] = ()
     validation_costs: tuple[float, ...] = ()
     correct_at: int = 0
+    lengths: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def must_validate(self) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning_fabric import Fabric
 
 import voxward
+from voxward.core.alone import alone
 from voxward.core.case import Dataset
 from voxward.core.plan import Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
@@ -19,7 +20,7 @@ from voxward.data.store import prepare_dataset
 from voxward.nets.registry import network_for_plan
 from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
-from voxward.training.alone import refuse_launcher, training_alone
+from voxward.training.alone import refuse_launcher
 from voxward.training.begin import (
     Request,
     as_planned,
@@ -74,7 +75,7 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
     fabric = start_fabric(recipe, request.compute.device, request.compute.devices)
     # From here on there may be several processes. The first one writes.
     shown = progress if fabric.is_global_zero else silent
-    with training_alone(request.out.root) if fabric.is_global_zero else nullcontext():
+    with alone(request.out.root, "a training") if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             if request.resume:
                 prepare_again(request, dataset, shown)
@@ -90,7 +91,7 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
             request, TRAIN, dataset, settings.seed, device=fabric.device, done=lambda: run.state.step
         )  # fmt: skip
         with here if fabric.is_global_zero else nullcontext():
-            fit(run, settings.minutes, shown)
+            fit(run, settings.minutes, shown, lengths=settings.lengths)
         if fabric.is_global_zero:
             trained(request.out)
             dataset = as_planned(dataset, run.plan)

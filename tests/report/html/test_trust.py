@@ -13,6 +13,8 @@ from tests.robustness.books import record
 from voxward.attacks.threat import ThreatModel
 from voxward.core.errors import Failure
 from voxward.core.files import write_json
+from voxward.core.machine import Machine, Software
+from voxward.core.provenance import Sitting, Work
 from voxward.core.yaml import read_yaml
 from voxward.report.html.page import Setting, render
 from voxward.report.html.sections.trust import FolderTrust, trust
@@ -108,6 +110,42 @@ def test_what_repeats_it_is_there() -> None:
     page = render(sources_of(source))
     assert "<code>voxward attack run data --out folder</code>" in page
     assert "0123" in page
+
+
+def test_where_the_results_come_from_is_there() -> None:
+    machine = Machine("A processor", "AVX2", 4, 2, 16.5, "Linux 6 x86_64")
+    software = Software("0.3", "3.12", {"numpy": "2.2"}, "abc", True)
+    sittings = (
+        Sitting("2026-01-02T03:04:05+00:00", machine, software, last=12),
+        Sitting("2026-01-03T03:04:05+00:00", replace(machine, gpu="A GPU", cuda="13"), software, first=12),
+    )
+    source = replace(attack_source(book()), work=Work("units", contents={"a": "01", "b": "23"}, sittings=sittings))
+    facts = {fact.label: fact.value for fact in trust_of(source).facts}
+    assert facts["Fingerprint of the data"] == f"{source.work.data}, over the files of 2 scans"
+    assert facts["Python and packages"] == "Python 3.12, numpy 2.2"
+    assert facts["Source of voxward (git revision)"] == "abc, with changes"
+    first, second = facts["Machines"].split("; ", 1)
+    assert first == "A processor (AVX2), 4 cores of which 2 threads computed, 16.5 GB of memory, Linux 6 x86_64"
+    assert second.startswith("A GPU with 0 GB, CUDA 13")
+    assert facts["When (2 calls)"] == (
+        "2026-01-02T03:04:05+00:00: results 1 to 12; "
+        "2026-01-03T03:04:05+00:00: from result 13, until it was killed, or it still runs"
+    )
+
+
+def test_results_of_different_machines_are_noticed() -> None:
+    known = [replace(one, processor="one") for one in book()]
+    assert trust_of(attack_source(known)).mixed == ""
+    # A folder that an older version began says only that it was a processor, which may be the same one.
+    assert trust_of(attack_source([book()[0], *known[1:]])).mixed == ""
+    other = [replace(one, processor="two" if one.case == "b" else "one") for one in book()]
+    folder = trust_of(attack_source(other))
+    n = len(other) // 2
+    assert folder.mixed.startswith(f"measured on different kinds of machines (one: {n} results; two: {n} results)")
+    assert {fact.label: fact.value for fact in folder.facts}["Device"] == "one and two"
+    assert "different kinds of machines" in render(sources_of(attack_source(other)))
+    on_gpu = [replace(one, device="cuda:0") if one.case == "b" else one for one in book()]
+    assert f"(cpu: {n} results; cuda: {n} results)" in trust_of(attack_source(on_gpu)).mixed
 
 
 def test_a_system_that_changed_is_noticed() -> None:

@@ -21,13 +21,13 @@ from voxward.cli import main
 from voxward.commands.harden import harden
 from voxward.core.choices import Change, Compute, Output
 from voxward.core.errors import UserError
+from voxward.core.interrupt import Interrupted
 from voxward.data.io import read_image, read_label
 from voxward.runs.folder import RunFolder
 from voxward.systems.nnunet.heldout import held_out
 from voxward.systems.nnunet.results import read_results
 from voxward.systems.nnunet.weights import own_name
 from voxward.systems.open import open_system
-from voxward.training.interrupt import Interrupted
 
 pytestmark = pytest.mark.usefixtures("blank_pages")
 PREDICT = shutil.which("nnUNetv2_predict_from_modelfolder")

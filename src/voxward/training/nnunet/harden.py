@@ -16,6 +16,7 @@ from pathlib import Path
 from lightning_fabric import Fabric
 
 import voxward
+from voxward.core.alone import alone
 from voxward.core.case import Dataset
 from voxward.core.choices import FoldNumber
 from voxward.core.document import with_checksum
@@ -37,7 +38,6 @@ from voxward.systems.nnunet.plans import batch_size_of
 from voxward.systems.nnunet.results import CHECKPOINT, NnResults
 from voxward.systems.nnunet.weights import read_content
 from voxward.systems.nnunet.written import with_weights, write_checkpoint
-from voxward.training.alone import training_alone
 from voxward.training.begin import Request
 from voxward.training.budget import check_minutes
 from voxward.training.loop import fit
@@ -164,7 +164,7 @@ def harden_nnunet(
         recipe = _recipe(work, method, eps)
         begun = _begun(work, recipe)
         fabric = start_fabric(recipe, asked.compute.device)
-        with training_alone(work.folder.root):
+        with alone(work.folder.root, "hardening"):
             _prepare(work, recipe, begun, progress)
             run = _set_up(work, recipe, begun, fabric)
             fit(run, begun[0].minutes, progress)

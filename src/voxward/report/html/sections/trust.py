@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from voxward.core.structure import to_data
 from voxward.core.yaml import dump_yaml
+from voxward.report.benchmark import computers, mixed
 from voxward.report.html.light import Light, light
+from voxward.report.html.origin import origin_facts
 from voxward.report.html.page import Setting
 from voxward.report.html.strings import STRINGS, count, listed, say
 from voxward.report.html.threat import threat_lines
@@ -53,6 +55,7 @@ class FolderTrust:
         attacks: The attacks, what they may spend and what they cost.
         cost: What all of it cost, in a sentence.
         facts: Versions, hardware, seeds, fingerprints.
+        mixed: A sentence where the results are of different kinds of machines; empty otherwise.
         command: The command that wrote the folder; empty where it is not known.
         partial: Which parts of the protocol are not known; empty where all are.
         protocol: The protocol as YAML; empty where it is not known.
@@ -67,6 +70,7 @@ class FolderTrust:
     attacks: Table | None
     cost: str
     facts: tuple[Fact, ...]
+    mixed: str
     command: str
     partial: str
     protocol: str
@@ -89,7 +93,8 @@ def _folder(source: AttackSource) -> FolderTrust:
         threat=threat_lines(source),
         attacks=_attacks(source),
         cost=_cost(source.records),
-        facts=tuple(_facts(source)),
+        facts=(*_facts(source), *(Fact(*fact) for fact in origin_facts(source.work))),
+        mixed="".join(mixed(source.records)),
         command=source.command,
         # A folder of before has only a part of its protocol, without a name.
         partial="" if source.protocol is None or source.protocol.name else say("trust", "protocol_partial"),
@@ -196,7 +201,7 @@ def _facts(source: AttackSource) -> list[Fact]:
     ends = [end for r in records if r.kind == "attack" for pair in r.threat.bounds or () for end in pair]
     found = {
         "versions": {f"voxward {record.version}, PyTorch {record.torch}" for record in records},
-        "devices": {record.device for record in records},
+        "devices": {*computers(records)},
         "precisions": {record.precision for record in records},
         "seeds": {str(record.seed) for record in records if record.kind == "attack"},
     }

@@ -1,0 +1,62 @@
+"""Ctrl-C, the SIGTERM of a cluster or the SIGUSR1 before its time limit end long work in good order."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_LEAVING = threading.Event()
+"""Set where this whole process is to end soon, so that work in other threads than the main one ends as well."""
+
+
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """Long work was stopped by a signal; what was finished is kept, and it can be resumed."""
+
+
+def leave() -> None:
+    """Ask all work of this process to end in good order, in whichever thread it runs."""
+    _LEAVING.set()
+
+
+def leaving() -> bool:
+    """Return whether `leave` was called in this process."""
+    return _LEAVING.is_set()
+
+
+def _silent() -> None:
+    """Say nothing."""
+
+
+@contextmanager
+def stop_on_signal(noted: Callable[[], None] = _silent) -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether a signal has asked to stop; a second Ctrl-C interrupts at once.
+
+    Args:
+        noted: Called when the first signal comes, for example to tell the user what is still being done.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield leaving  # signals reach the main thread only
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        noted()
+
+    before = {number: signal.signal(number, note) for number in _signals()}
+    try:
+        yield lambda: stop.is_set() or leaving()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _signals() -> tuple[signal.Signals, ...]:
+    """Windows has no SIGUSR1."""
+    names = ("SIGINT", "SIGTERM", "SIGUSR1")
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))

@@ -1,0 +1,61 @@
+"""A run that is trained again: the decisions of an earlier one in a new folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from voxward.core.document import with_checksum
+from voxward.core.errors import UserError
+from voxward.core.outputs import Outputs
+from voxward.core.plan import load_json, load_plan
+from voxward.core.recipe import dump_recipe, load_run_recipe
+from voxward.core.structure import to_data
+from voxward.runs.cases import RunCases
+from voxward.runs.folder import RunFolder, RunSettings, RunSplit, read_state, unfinished
+
+
+def begin_again(before: RunFolder, out: RunFolder, dataset: Path) -> None:
+    """Write what a run has decided into a new folder, in which `train --resume` then does all of its steps again.
+
+    A run with a time budget is followed step by step: the new one has its number of steps, and each correction of
+    their number comes at the same step.
+
+    Args:
+        before: The folder of a run that has ended.
+        out: The new folder.
+        dataset: The folder of the run's dataset.
+
+    Raises:
+        UserError: The run has not ended, its budget cannot be followed, or the new folder holds other files.
+    """
+    settings = load_json(RunSettings, before.settings)
+    if (progress := unfinished(before)) is not None:
+        raise UserError(
+            f"the training of {before.root} has not ended ({progress}): finish it with voxward train --resume"
+        )
+    if out.recipe.exists():
+        raise UserError(f"{out.root} already holds a run: choose another --out")
+    start = settings.start
+    if start is not None and not RunFolder(Path(start)).weights("auto").is_file():
+        raise UserError(f"{before.root} began with the weights of {start}, which are not there: put that run back")
+    lengths = settings.lengths or (_lengths(before) if settings.minutes is not None else ())
+    again = replace(settings, dataset=str(dataset.resolve()), minutes=None, lengths=lengths)
+    outputs = Outputs(out.root, "part of a run")
+    Outputs(out.root, "a plan").json(out.plan.name, with_checksum(to_data(load_plan(before.plan))))
+    outputs.json(out.splits.name, with_checksum(to_data(load_json(RunSplit, before.splits))))
+    outputs.json(out.settings.name, with_checksum(to_data(again)))
+    if before.cases.is_file():
+        outputs.json(out.cases.name, with_checksum(to_data(load_json(RunCases, before.cases))))
+    # Last: a folder with a recipe holds a run.
+    outputs.text(out.recipe.name, dump_recipe(load_run_recipe(before.recipe), checksum=True))
+
+
+def _lengths(before: RunFolder) -> tuple[tuple[int, int, int], ...]:
+    """Each correction of the number of steps of a run with a time budget, from its state."""
+    if before.state.is_file() and (kept := read_state(before.state)["state"].get("lengths")):
+        return tuple((int(step), int(left), int(every)) for step, left, every in kept)
+    raise UserError(
+        f"{before.root} was trained with a time budget, and how its number of steps was corrected is not known: "
+        f"{before.state} is gone, or an older version wrote it. Train it again with voxward train"
+    )
