@@ -201,6 +201,11 @@ def runs() -> tuple[Files, ...]:
     return (trained(),)
 
 
+def run_changed(random: Random, files: Files) -> Files:
+    """Change one of the documents of a run."""
+    return any_json(random, files) if random.randrange(3) else _one("recipe.yaml", yaml_changed)(random, files)
+
+
 def use_run(folder: Path) -> str:
     """Read the documents of a run, each of which may be damaged."""
     load_json(RunSettings, folder / "run.json")
@@ -273,6 +278,6 @@ DOCUMENTS: Sequence[Reader] = (
     Reader("system", systems, _one("system.yaml", yaml_changed), use_system, "system.yaml"),
     Reader("plan", plans, any_json, use_plan, "plan.json"),
     Reader("genotype", genotypes, any_json, use_genotype, "genotype.json"),
-    Reader("run", runs, any_json, use_run, "run.json"),
+    Reader("run", runs, run_changed, use_run, "run.json"),
     Reader("tables", tables, table_changed, use_tables, "exclude.csv"),
 )

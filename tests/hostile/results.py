@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import socket
 import tempfile
 from collections.abc import Sequence
@@ -151,14 +152,16 @@ def use_request(folder: Path) -> str:
         try:
             client.sendall(request[:200_000])
             client.shutdown(socket.SHUT_WR)
-            handler_for(served, Access(), patience=5)(connection, address, None)  # type: ignore[arg-type]
+            handler_for(served, Access(), patience=5.0)(connection, address, None)  # type: ignore[arg-type]
             connection.shutdown(socket.SHUT_RDWR)
         except ConnectionError:
             return "cut off"
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     assert _SECRET not in answer
-    assert answer == b"" or answer.startswith(b"HTTP/1."), answer[:40]
-    return answer[9:12].decode() or "no answer"
+    if answer.startswith(b"HTTP/1."):
+        return answer[9:12].decode()
+    assert answer == b"" or re.match(rb"\d{3} [A-Z]", answer), answer[:40]  # HTTP/0.9 has no headers
+    return "no headers"
 
 
 RESULTS: Sequence[Reader] = (
