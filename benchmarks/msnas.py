@@ -45,7 +45,7 @@ from voxward.architecture_search.cost import profile
 from voxward.architecture_search.loop import search_architecture
 from voxward.architecture_search.paths import edge_weights, sample_path, uniform_path_scores
 from voxward.architecture_search.rank import decode_best
-from voxward.architecture_search.run import set_up_search, super_net
+from voxward.architecture_search.run import SearchRun, set_up_search, super_net
 from voxward.architecture_search.supernet import SuperNet
 from voxward.core.case import Split
 from voxward.core.files import write_json, write_text
@@ -56,6 +56,7 @@ from voxward.core.structure import from_data, to_data
 from voxward.data.formats import open_dataset
 from voxward.data.splits import load_split, selection_split
 from voxward.data.store import open_case
+from voxward.engine.engine import InProcess
 from voxward.metrics.summary import summarise
 from voxward.nets.registry import network_for_plan
 from voxward.runs.folder import RunFolder, load_weights
@@ -185,10 +186,14 @@ def _search(setting: Setting, seed: int) -> dict[str, Any]:
             PATHS,
         )  # fmt: skip
         search_architecture(run)
-        genotype = _decoded(run.bilevel.net, setting) if not run.settings.candidates else decode_best(run, PATHS)[0]
+        genotype = _decoded(run.bilevel.net, setting) if not run.settings.candidates else _best(run, folder.root)
         seconds = time.process_time() - began
         write_json(path, {"name": name, "seed": seed, "seconds": seconds, "genotype": to_data(genotype)})
     return dict(json.loads(path.read_text()))
+
+
+def _best(run: SearchRun, folder: Path) -> Genotype:
+    return decode_best(run, PATHS, InProcess(folder))[0]
 
 
 def _decoded(net: SuperNet, setting: Setting) -> Genotype:

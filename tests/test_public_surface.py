@@ -25,11 +25,13 @@ def test_unknown_names_are_attribute_errors():
         voxward.create_netwrk  # noqa: B018
 
 
+CLUSTER = ("address", "resources", "attempts")
 # What a group of choices holds that a command has no use for, and refuses.
 UNUSED = {
+    **{command: set(CLUSTER) for command in ("harden", "train")},
     "search": {"start", "devices"},
     "cv": {"fold", "devices", "exclude", "nsd_tolerance_mm", "nsd"},
-    "evaluate": {"devices"},
+    "evaluate": {"devices", *CLUSTER},
     "check": {"channels"},
     "prepare": {"channels"},
 }
@@ -54,9 +56,14 @@ def _parameters(function):
     """The names of a function's parameters, and of the fields of those that are a group of choices."""
     for name, kind in get_type_hints(function).items():
         groups = [k for k in (kind, *get_args(kind)) if getattr(k, "__module__", "") in GROUPS]
-        names = [field.name for group in groups for field in fields(group)]
+        names = [name for group in groups for name in _names(group)]
         # The folder of an Output, and the system that is trusted, is the parameter itself.
         yield from [name if n in ("folder", "system") else n for n in names] or [name]
+
+
+def _names(group):
+    """The fields of a group of choices; the cluster of a `Compute` is a group itself."""
+    return [name for each in fields(group) for name in (CLUSTER if each.name == "cluster" else (each.name,))]
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - ALIASES))

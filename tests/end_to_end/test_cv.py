@@ -11,7 +11,7 @@ import yaml
 from tests.end_to_end.conftest import TINY
 from voxward.commands.cv import cv
 from voxward.core.alone import alone
-from voxward.core.choices import Fold, Output
+from voxward.core.choices import Compute, Fold, Output
 from voxward.core.interrupt import Interrupted
 from voxward.core.plan import load_json
 from voxward.data.formats import open_dataset
@@ -119,3 +119,18 @@ def test_a_unit_that_was_killed_between_its_files_is_finished(phantoms, tmp_path
     assert (unit / "metrics.csv").is_file()
     assert (unit / "metrics.md").is_file()
     assert (unit / "checkpoints" / "best.safetensors").stat().st_mtime_ns == weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_cluster_trains_the_same_runs(phantoms, tmp_path, monkeypatch, seen):
+    """Also where its workers have a disk of their own, so that runs come back as files."""
+    pytest.importorskip("distributed")
+    if not seen:
+        monkeypatch.setattr("voxward.engine.delivery.write_text", lambda path, text: path.write_text("another disk"))
+    alone, together = cv(phantoms, out=tmp_path / "a", **OPTIONS), tmp_path / "b"
+    found = cv(phantoms, out=together, compute=Compute(cluster="local:2"), **OPTIONS)
+    assert [case.mean("dice") for case in found.cases] == [case.mean("dice") for case in alone.cases]
+    weights = Path("fold-1") / "dynunet" / "checkpoints" / "best.safetensors"
+    assert (tmp_path / "a" / weights).read_bytes() == (together / weights).read_bytes()
+    assert (together / "fold-1" / "dynunet" / "prepared").exists() == seen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from fractions import Fraction
 from importlib import import_module
 from typing import Any, TypeVar
@@ -151,7 +151,7 @@ def cluster_arguments(parser: argparse.ArgumentParser) -> None:
         "scheduler wrote; docs/scaling.md says more (default: in this process)",
     )  # fmt: skip
     parser.add_argument(
-        "--resources", nargs="+", type=_resource, default=[], metavar="NAME=AMOUNT",
+        "--resources", nargs="+", type=resource, default=[], metavar="NAME=AMOUNT",
         help="what a worker of the cluster must offer to be given work, such as GPU=1 MEMORY=16e9",
     )  # fmt: skip
     parser.add_argument(
@@ -161,7 +161,7 @@ def cluster_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def clustered(values: dict[str, Any]) -> dict[str, Any]:
-    """Turn what `cluster_arguments` added into the parameter `cluster` of a command.
+    """Turn what `cluster_arguments` added into the cluster of a command, which is a part of `compute` where it has one.
 
     Args:
         values: The arguments of a command, which are changed.
@@ -175,10 +175,18 @@ def clustered(values: dict[str, Any]) -> dict[str, Any]:
     address, resources, attempts = (values.pop(name) for name in ("address", "resources", "attempts"))
     if address is None and resources:
         raise UserError("--resources says what the workers of a cluster must offer: give --cluster too")
-    return {**values, "cluster": None if address is None else Cluster(address, dict(resources), attempts)}
+    cluster = None if address is None else Cluster(address, dict(resources), attempts)
+    if "compute" in values:
+        return {**values, "compute": replace(values["compute"], cluster=cluster)}
+    return {**values, "cluster": cluster}
 
 
-def _resource(text: str) -> tuple[str, float]:
+def resource(text: str) -> tuple[str, float]:
+    """Read NAME=AMOUNT.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is something else.
+    """
     name, equals, amount = text.partition("=")
     try:
         return name, float(amount if equals else "")

@@ -129,6 +129,7 @@ def search_arguments(parser: argparse.ArgumentParser) -> None:
     nan_argument(parser)
     overwrite_argument(parser)
     report_argument(parser)
+    cluster_arguments(parser)
     device_arguments(parser)
 
 
@@ -137,7 +138,7 @@ def search(arguments: Arguments) -> int:
     from voxward.commands.search import search
     from voxward.report.architectures import architectures_table
 
-    values = given(arguments, fold=Fold, reuse=Reuse, compute=Compute)
+    values = clustered(given(arguments, fold=Fold, reuse=Reuse, compute=Compute))
     values["overrides"] = [*values["overrides"], *nan_override(values)]
     with ShowProgress(errors) as progress:
         out = output_of(values, progress)

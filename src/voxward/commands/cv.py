@@ -7,7 +7,7 @@ from pathlib import Path
 
 from voxward.core.alone import alone
 from voxward.core.case import Dataset
-from voxward.core.choices import Cluster, Compute, Fold, Output
+from voxward.core.choices import Compute, Fold, Output
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.data.formats import open_dataset
@@ -32,7 +32,6 @@ def cv(
     fold: Fold = Fold(),
     scoring: Scoring = Scoring(),
     compute: Compute = Compute(),
-    cluster: Cluster | str | None = None,
 ) -> Evaluation:
     """Train each recipe on each fold, score every case by the runs that have not seen it, and predict the test cases.
 
@@ -53,7 +52,6 @@ def cv(
         fold: The number of folds, and the seed; its `fold` is not used.
         scoring: What empty masks count, and the tolerance of the surface Dice.
         compute: Where the work is done.
-        cluster: The cluster whose workers train the runs, or its address, such as `local:4`; None: this process.
 
     Returns:
         The scores of all cases.
@@ -78,7 +76,7 @@ def cv(
     with alone(root, "a cross-validation"):
         settle(root / "cv.json", work.settings, "a cross-validation")
         with page_after(output):
-            with engine_for(root, cluster, output.overwrite) as engine:
+            with engine_for(root, compute.cluster, output.overwrite) as engine:
                 course.run(work.units, work, engine)
             return summarise(work, outputs)
 

@@ -20,6 +20,8 @@ from voxward.core.progress import Progress
 from voxward.core.recipe import Choice, dump_recipe
 from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
+from voxward.engine.choose import engine_for
+from voxward.engine.engine import Engine
 from voxward.nets.registry import network_for_plan
 from voxward.report.architecture_figures import draw_architecture, search_history
 from voxward.report.architectures import Architecture, architectures_table
@@ -72,7 +74,7 @@ def search(
             `fold` and `reuse.plan` are then ignored, and contradicting `overrides` refused.
         fold: The part of the dataset to learn from, the seed, and a list of cases to leave out.
         reuse: An edited plan and a folder of prepared cases; a search has no run to begin with.
-        compute: The device, and how many cases are prepared at once.
+        compute: The device, how many cases are prepared at once, and the cluster that compares candidates.
 
     Returns:
         The folder of the search and the networks.
@@ -97,7 +99,9 @@ def search(
     check_page(output)
     with alone(request.out.root, "a search"):
         run = run_search(request, used, wanted, output.progress)
-        result = SearchResult(request.out.root, _finish(run, outputs, wanted, output.progress))
+        with engine_for(request.out.root, compute.cluster, output.overwrite) as engine:
+            found = _found(run, wanted, engine, output.progress)
+        result = SearchResult(request.out.root, _finish(run, outputs, found))
         page_of(output)
     return result
 
@@ -109,14 +113,21 @@ def _names(paths: Sequence[int]) -> list[str]:
     return [*drawn, "architectures.md", "architectures.json"]
 
 
-def _finish(run: SearchRun, outputs: Outputs, paths: Sequence[int], progress: Progress) -> tuple[Architecture, ...]:
-    found = list[Architecture]()
+def _found(
+    run: SearchRun, paths: Sequence[int], engine: Engine, progress: Progress
+) -> dict[int, tuple[Genotype, float]]:
+    """The best network of each number of paths, and its score."""
+    found = dict[int, tuple[Genotype, float]]()
     for n, count in enumerate(paths):
-        genotype, dice = decode_best(run, count)
-        found.append(_architecture(run, outputs, f"paths-{count}", genotype, dice))
+        found[count] = decode_best(run, count, engine, progress)
         progress("decode", n + 1, len(paths))
+    return found
+
+
+def _finish(run: SearchRun, outputs: Outputs, best: dict[int, tuple[Genotype, float]]) -> tuple[Architecture, ...]:
+    found = [_architecture(run, outputs, f"paths-{count}", *of) for count, of in best.items()]
     fresh = super_net(run.recipe, run.plan, run.seed)
-    for count in paths:
+    for count in best:
         genotype = fresh.decode(count, run.settings.score, run.settings.diverse)
         found.append(_architecture(run, outputs, f"untrained-{count}", genotype, None))
     search_history(read_log(run.log), run.log.with_name("history.png"))

@@ -35,6 +35,43 @@ def refuse_tolerance(tolerance: float) -> None:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """The cluster on which a command does its units of work, and what each unit needs there.
+
+    Args:
+        address: `local:N` starts N processes on this machine; `tcp://HOST:PORT` is a Dask scheduler that runs; a path
+            is the file that such a scheduler wrote (`--scheduler-file`). Only give the address of a scheduler that you
+            trust like a shell: Dask runs what it is sent.
+        resources: What a worker must offer to be given a unit, such as {"GPU": 1, "MEMORY": 16e9}. A worker says what
+            it offers when it is started. The workers of `local:N` offer whatever is asked for.
+        attempts: How many workers a unit may be lost with before it counts as failed.
+
+    Raises:
+        UserError: A resource or the number of attempts is not positive.
+
+    Example:
+        >>> Cluster("scheduler.json", {"GPU": 1}).resources
+        {'GPU': 1}
+    """
+
+    address: str
+    resources: Mapping[str, int | float] = field(default_factory=dict)
+    attempts: int = 3
+
+    def __post_init__(self) -> None:
+        for name, amount in self.resources.items():
+            if not (name and 0 < amount < math.inf):
+                raise UserError(f"resources must be positive numbers by name, got {name}={amount}")
+        if self.attempts < 1:
+            raise UserError(f"attempts must be at least 1, got {self.attempts}")
+
+    @classmethod
+    def of(cls, cluster: str | Path | Cluster | None) -> Cluster | None:
+        """Return what was given as `cluster`, which may be the address alone; None for this process."""
+        return cluster if cluster is None or isinstance(cluster, Cluster) else cls(str(cluster))
+
+
+@dataclass(frozen=True)
 class Compute:
     """Where a command computes, and with how many processes.
 
@@ -42,15 +79,18 @@ class Compute:
         device: `auto` (a CUDA device if there is one, else the CPU), `cpu` or `cuda`.
         devices: The number of processes that train one network together, at least 1.
         workers: The number of cases that are read and prepared at once, at least 1.
+        cluster: The cluster whose workers do the units of `cv` (the runs) and of `search` (the candidates), or its
+            address, such as `local:4`; None: this process does them. One training does not run on such a cluster.
 
     Example:
         >>> Compute(device="cuda", workers=8)
-        Compute(device='cuda', devices=1, workers=8)
+        Compute(device='cuda', devices=1, workers=8, cluster=None)
     """
 
     device: str = "auto"
     devices: int = 1
     workers: int = 2
+    cluster: Cluster | str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,43 +174,6 @@ class Output:
         if self.folder is None:
             raise UserError("out must be given: the folder to write into")
         return Path(self.folder)
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The cluster on which a command does its units of work, and what each unit needs there.
-
-    Args:
-        address: `local:N` starts N processes on this machine; `tcp://HOST:PORT` is a Dask scheduler that runs; a path
-            is the file that such a scheduler wrote (`--scheduler-file`). Only give the address of a scheduler that you
-            trust like a shell: Dask runs what it is sent.
-        resources: What a worker must offer to be given a unit, such as {"GPU": 1, "MEMORY": 16e9}. A worker says what
-            it offers when it is started. The workers of `local:N` offer whatever is asked for.
-        attempts: How many workers a unit may be lost with before it counts as failed.
-
-    Raises:
-        UserError: A resource or the number of attempts is not positive.
-
-    Example:
-        >>> Cluster("scheduler.json", {"GPU": 1}).resources
-        {'GPU': 1}
-    """
-
-    address: str
-    resources: Mapping[str, int | float] = field(default_factory=dict)
-    attempts: int = 3
-
-    def __post_init__(self) -> None:
-        for name, amount in self.resources.items():
-            if not (name and 0 < amount < math.inf):
-                raise UserError(f"resources must be positive numbers by name, got {name}={amount}")
-        if self.attempts < 1:
-            raise UserError(f"attempts must be at least 1, got {self.attempts}")
-
-    @classmethod
-    def of(cls, cluster: str | Path | Cluster | None) -> Cluster | None:
-        """Return what was given as `cluster`, which may be the address alone; None for this process."""
-        return cluster if cluster is None or isinstance(cluster, Cluster) else cls(str(cluster))
 
 
 @dataclass(frozen=True)

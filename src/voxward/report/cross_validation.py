@@ -179,7 +179,7 @@ class CrossValidation:
         """Return what trains a run, in this process or another one."""
         return FoldTrainer(
             dataset=self.dataset, root=self.root.absolute(), overrides=self.overrides, minutes=self.minutes,
-            fold=self.fold, scoring=self.scoring, compute=self.compute, overwrite=self.overwrite,
+            fold=self.fold, scoring=self.scoring, compute=replace(self.compute, cluster=None), overwrite=self.overwrite,
         )  # fmt: skip
 
     def key(self, unit: FoldRun) -> str:

@@ -144,6 +144,7 @@ class RunSettings:
         folds: The number of folds, if the dataset has no list of its own.
         new_layers: The names of the network's tensors that did not begin with the weights of `start`, because they
             belong to classes that it does not know.
+        patches: The number of patches in a step, over all processes; None in runs that do not say it.
         lengths: Of a run that follows another one with a time budget, each correction of its length: the step at which
             it comes, how many steps are left from there, and the number of steps between two validations.
     """
@@ -156,6 +157,7 @@ class RunSettings:
     start: str | None = None
     folds: int = 5
     new_layers: tuple[str, ...] = ()
+    patches: int | None = None
     lengths: tuple[tuple[int, int, int], ...] = ()
 
 
