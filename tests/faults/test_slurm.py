@@ -179,7 +179,7 @@ def test_a_node_of_slurm_goes_down_in_the_middle(made, alone, slurm, tmp_path):
     place.until(lambda: len(place.begun()) >= 5 and len({node for node, *_ in place.begun()}) == 2)
     slurm.run(place, "scontrol", "update", "nodename=n2", "state=down", "reason=test")
     end = slurm.ended(place, job)
-    slurm.run(place, "scontrol", "update", "nodename=n2", "state=resume")
+    place.until(lambda: slurm.run(place, "sinfo", "--noheader", "--format=%T").split() == ["idle"])
     show("SLURM, n2 down", f"{slurm.log(place, job)}\n{end}", place)
     assert "JobState=COMPLETED" in end or "ExitCode=1:0" in end, slurm.log(place, job)
     assert "Restarts=0" in end

@@ -55,6 +55,7 @@ _UNITS = """
 # Every start has its own file, so that no worker finds the scheduler of an earlier one. All machines must see it.
 scheduler=$PWD/.voxward-scheduler-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}.json
 trap 'rm -f "$scheduler"' EXIT
+export DASK_LOGGING__DISTRIBUTED=${DASK_LOGGING__DISTRIBUTED:-warning}
 dask scheduler --scheduler-file "$scheduler" --port 0 --no-dashboard &
 server=$!
 for _ in $(seq 120); do
@@ -93,7 +94,7 @@ watcher=$!
 finished "$caller"
 code=$?
 kill "$watcher" 2>/dev/null
-kill -TERM "$workers" 2>/dev/null
+if [ -z "$again" ]; then kill -USR1 "$workers" 2>/dev/null; fi  # else they were told before
 finished "$workers"
 kill "$server" 2>/dev/null
 finish "$code"
