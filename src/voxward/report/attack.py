@@ -23,6 +23,7 @@ from voxward.report.seen import seen_notes
 from voxward.report.table import Table
 from voxward.report.text import failed_note
 from voxward.robustness.bench import Bench, Worker
+from voxward.robustness.cost import Estimate
 from voxward.robustness.record import Record
 from voxward.robustness.require import Verdict, judge_requirements
 from voxward.robustness.sanity import Finding, sanity
@@ -53,6 +54,7 @@ class AttackReport:
         verdicts: Whether each system meets each requirement of the protocol.
         hours: The estimate that was asked for instead of the work; then there is nothing else.
         failed: The cases that failed; no figure is over them.
+        costs: The whole estimate, which also says how long several workers need.
     """
 
     records: tuple[Record, ...]
@@ -63,6 +65,7 @@ class AttackReport:
     verdicts: tuple[Verdict, ...] = ()
     hours: float | None = None
     failed: tuple[Failure, ...] = ()
+    costs: Estimate | None = None
 
     @property
     def trustworthy(self) -> bool:
