@@ -31,6 +31,7 @@ _HOMES = {
     "compose": "voxward.commands.compose",
     "write_report": "voxward.commands.report",
     "serve": "voxward.commands.serve",
+    "worker": "voxward.commands.worker",
     "demo": "voxward.commands.demo",
     # Parts.
     "open_system": "voxward.systems.open",

@@ -22,6 +22,7 @@ from voxward.commands.search import search as search
 from voxward.commands.serve import serve as serve
 from voxward.commands.suspects import suspects as suspects
 from voxward.commands.train import train as train
+from voxward.commands.worker import worker as worker
 from voxward.core.case import Volume as Volume
 from voxward.core.choices import Cases as Cases
 from voxward.core.choices import Cluster as Cluster

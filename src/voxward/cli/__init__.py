@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from rich.markup import escape
 
 from voxward import __version__
-from voxward.cli import data, report, reproduction, robustness, systems, training
+from voxward.cli import cluster, data, report, reproduction, robustness, systems, training
 from voxward.cli.arguments import Arguments, errors, take_negative_fractions
 from voxward.core.errors import CasesFailed, MissingPackageError, UserError
 from voxward.core.invocation import typed
@@ -73,6 +73,7 @@ COMMANDS = {
     ),
     "report": Command("write one page on what was measured", report.report_arguments, report.report),
     "serve": Command("show a report in a browser, with its volumes", report.serve_arguments, report.serve),
+    "worker": Command("do work for a cluster, in this process", cluster.worker_arguments, cluster.worker),
     "demo": Command("train, evaluate and attack in a few minutes", robustness.demo_arguments, robustness.demo),
 }
 
@@ -218,9 +219,12 @@ def _told(error: BaseException, debug: bool) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Return whether a GPU has too little memory; torch is not imported to answer the question."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+    """Return whether there is too little memory; torch is not imported to answer the question."""
+    if "torch" not in sys.modules:
+        return False
+    from voxward.core.memory import lacks_memory
+
+    return lacks_memory(error)
 
 
 def _report_bug(words: Sequence[str]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 _LEAVING = threading.Event()
@@ -54,6 +55,18 @@ def stop_on_signal(noted: Callable[[], None] = _silent) -> Iterator[Callable[[],
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def on_signal(note: Callable[[], None]) -> None:
+    """Call a function from the event loop that runs in this thread whenever a signal asks to stop.
+
+    Args:
+        note: The function.
+    """
+    loop = asyncio.get_running_loop()
+    with suppress(NotImplementedError):  # Windows
+        for number in _signals():
+            loop.add_signal_handler(number, note)
 
 
 def _signals() -> tuple[signal.Signals, ...]:
