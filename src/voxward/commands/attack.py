@@ -84,8 +84,7 @@ def attack(
     refuse_own_folder(folder, source)
     worker = set_up(sources, source, chosen, folder / "volumes", output.overwrite, cases, reading)
     if estimate:
-        costs = estimated(worker, local_workers(cluster))
-        return AttackReport((), (), None, folder, hours=costs.hours, costs=costs)
+        return AttackReport((), (), None, folder, costs=estimated(worker, local_workers(cluster)))
     with alone(folder, "an attack"):
         return _measured(worker, replace(output, folder=folder), call, cluster)
 

@@ -52,9 +52,8 @@ class AttackReport:
         out: The folder.
         leaderboard: A row per system, where there are several.
         verdicts: Whether each system meets each requirement of the protocol.
-        hours: The estimate that was asked for instead of the work; then there is nothing else.
         failed: The cases that failed; no figure is over them.
-        costs: The whole estimate, which also says how long several workers need.
+        costs: The estimate that was asked for instead of the work; then there is nothing else.
     """
 
     records: tuple[Record, ...]
@@ -63,9 +62,13 @@ class AttackReport:
     out: Path
     leaderboard: Table | None = None
     verdicts: tuple[Verdict, ...] = ()
-    hours: float | None = None
     failed: tuple[Failure, ...] = ()
     costs: Estimate | None = None
+
+    @property
+    def hours(self) -> float | None:
+        """The hours that one process needs for all units, where an estimate was asked for."""
+        return None if self.costs is None else self.costs.hours
 
     @property
     def trustworthy(self) -> bool:
