@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from voxward.core.errors import UserError
+from voxward.core.log_file import CHECK, csv_line, log_heading, log_row, read_rows
 from voxward.training.ledger import read_ledger
 from voxward.training.log import read_log
 
@@ -31,3 +34,28 @@ def test_the_ledger_too(tmp_path: Path) -> None:
     path = tmp_path / "ledger.csv"
     path.write_text("step,epoch,case,loss\n1,0,a,0.5\n2,0,a,0.")
     assert read_ledger(path) == {"a": {0: 0.5}}
+
+
+NAMES, CELLS = ("step", "case", "loss"), (("1", 'a, "x"', "0.5"), ("2", "b\nc", "-1e-05"))
+WRITTEN = log_heading(NAMES) + "".join(log_row(NAMES, cells) for cells in CELLS)
+
+
+def test_rows_come_back_without_their_checksums(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(WRITTEN)
+    assert read_rows(path, ("loss",)) == [dict(zip(NAMES, cells, strict=True)) for cells in CELLS]
+    assert f"1,{csv_line(CELLS[0][1:2])},0.5," in WRITTEN
+
+
+def test_one_changed_bit_is_an_error_or_changes_no_row(tmp_path: Path) -> None:
+    """All bits of a log. The name of the last column is the only thing that may change."""
+    path, whole = tmp_path / "log.csv", WRITTEN.encode()
+    right = [dict(zip(NAMES, cells, strict=True)) for cells in CELLS]
+    for place in range(8 * len(whole)):
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << place % 8
+        path.write_bytes(content)
+        with suppress(UserError):
+            found = read_rows(path, ("step",))
+            assert [{name: row.get(name) for name in NAMES} for row in found] == right
+            assert CHECK.encode() not in content

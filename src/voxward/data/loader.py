@@ -158,15 +158,15 @@ def validation_patches(folder: Path, ids: Sequence[str], plan: Plan, seed: int) 
     return _validation(folder, tuple(ids), plan, seed)
 
 
-def step_generator(seed: int, step: int, rank: int) -> torch.Generator:
-    """Return the CPU generator that draws the augmentation of a batch.
+def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
+    """Return the CPU generator that draws the augmentation of a batch, over all processes.
 
     Args:
         seed: The seed of the run.
         step: The global number of the step.
-        rank: The number of the process.
+        stream: The number of the batch, where a step has several.
     """
-    return _generator(seed, _AUGMENTATION, step, rank)
+    return _generator(seed, _AUGMENTATION, step, stream)
 
 
 def _validation(folder: Path, ids: tuple[str, ...], plan: Plan, seed: int) -> Iterator[PatchBatch]:
