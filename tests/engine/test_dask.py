@@ -18,6 +18,7 @@ from voxward.engine.choose import engine_for
 from voxward.engine.engine import Engine, InProcess
 
 dask = pytest.importorskip("voxward.engine.dask", reason="needs the extra cluster")
+connect = pytest.importorskip("voxward.engine.connect")
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +26,12 @@ def two():
     """A cluster of two processes on this machine."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with dask._client(Cluster("local:2")) as client:
+        with connect.client_of(Cluster("local:2")) as client:
             yield client
 
 
 def engine(client, folder, **options):
+    client.wait_for_workers(2, timeout=60)  # one that another test has killed is started again
     place = dask.Place(folder, "probe", "token")
     (folder / "probe").write_text("token")
     return dask.DaskEngine(client, place, Cluster("", **options))
@@ -88,6 +90,16 @@ def test_a_worker_that_is_killed_costs_the_unit_in_flight_only(two, tmp_path):
     killer.join()
     assert work.results == {unit: unit.upper() for unit in units}
     assert len(units) <= len(begun(tmp_path)) <= len(units) + 1
+
+
+def test_a_local_worker_that_does_not_come_back_is_replaced(two, tmp_path):
+    used, (name, nanny) = engine(two, tmp_path), next(iter(two.cluster.workers.items()))
+    two.cluster.sync(nanny.close)
+    del two.cluster.workers[name]  # as Dask does after a while
+    work = names(tmp_path, pause=0.2)
+    used.run(["a1", "b1"], work, Heard())
+    assert sorted(work.results) == ["a1", "b1"]
+    two.wait_for_workers(2, timeout=60)
 
 
 def test_a_unit_that_kills_its_workers_fails_alone(two, tmp_path):
@@ -159,7 +171,7 @@ def test_work_that_cannot_be_sent_is_refused(two, tmp_path):
     ],
 )
 def test_a_cluster_that_is_none_is_refused(tmp_path, monkeypatch, address, message):
-    monkeypatch.setattr(dask, "_CONNECT", 0.5)
+    monkeypatch.setattr(connect, "_CONNECT", 0.5)
     with pytest.raises(UserError, match=message), engine_for(tmp_path, address):
         raise AssertionError
 
@@ -171,3 +183,21 @@ def test_a_file_that_no_scheduler_wrote_is_refused(tmp_path):
         engine_for(tmp_path, tmp_path / "s.json"),
     ):
         raise AssertionError
+
+
+def test_what_dask_notes_about_itself_loses_no_worker(two, tmp_path):
+    """Dask replaces its list of workers by an empty one now and then, in a thread of its own."""
+    stop, work = threading.Event(), names(tmp_path, pause=0.2)
+
+    def forget():
+        while not stop.wait(0.001):
+            two.sync(two._update_scheduler_info)
+
+    used, thread = engine(two, tmp_path), threading.Thread(target=forget)
+    thread.start()
+    try:
+        used.run(UNITS, work, Heard())
+    finally:
+        stop.set()
+        thread.join()
+    assert sorted(begun(tmp_path)) == UNITS

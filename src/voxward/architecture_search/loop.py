@@ -35,6 +35,7 @@ from voxward.training.budget import (
 from voxward.training.defence import ascended, patch_ball
 from voxward.training.finite import finite, stopped
 from voxward.training.log import TrainingLog
+from voxward.training.out_of_memory import SEARCH, explained
 from voxward.training.sides import training_swaps
 from voxward.training.sitting import Sitting
 
@@ -131,8 +132,10 @@ class SearchSitting(Sitting):
                 architecture = self.batches(run.cases.selection, bilevel.step)
             began, epoch, phase = self.clock(), bilevel.epoch, bilevel.phase
             batch, other = next(weights), None if architecture is None else next(architecture)
+            saved = (self.folder, self.saved)
             try:
-                losses = bilevel.advance(partial(self.learnt, batch), partial(self._searched, other))
+                with explained(run.batch_size, run.plan.patch_size, saved, SEARCH):
+                    losses = bilevel.advance(partial(self.learnt, batch), partial(self._searched, other))
             except FloatingPointError as error:
                 raise self._stopped(str(error), self.step + 1) from error
             self.losses.append(losses)

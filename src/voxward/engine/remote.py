@@ -122,6 +122,11 @@ def _scratch() -> Path:
     return _Held.scratch
 
 
+def doing() -> bool:
+    """Return whether this process does a unit."""
+    return _ONE_AT_A_TIME.locked()
+
+
 def clean_up() -> None:
     """Remove the folder of this process; called when a worker ends."""
     if _Held.scratch is not None:
