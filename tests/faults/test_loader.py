@@ -46,11 +46,11 @@ def test_a_loader_worker_is_killed(made: Path, place: Path, undisturbed: Undistu
 
 @needs_root
 @pytest.mark.slow
-@pytest.mark.parametrize("kib", [256, 512])
-def test_shared_memory_is_too_small(made: Path, place: Path, undisturbed: Undisturbed, kib: int) -> None:
+def test_shared_memory_is_too_small(made: Path, place: Path, undisturbed: Undisturbed) -> None:
+    """No batch fits; PyTorch by itself would wait for ever."""
     task, wanted = TASKS["train-long"], undisturbed("train-long")
-    check_died(made, place, SmallSharedMemory(kib))
-    run([*task.words, *task.again, *WORKERS_0], place, SmallSharedMemory(kib)).fine()
+    check_died(made, place, SmallSharedMemory(256))
+    run([*task.words, *task.again, *WORKERS_0], place, SmallSharedMemory(256)).fine()
     check_repeat(task, made, place, wanted)
 
 

@@ -62,7 +62,6 @@ def prepare(
         FileNotFoundError: There is no such dataset, recipe or plan.
 
     Example:
-        >>> import voxward
         >>> plan = voxward.prepare("Task04_Hippocampus", out="prepared")  # doctest: +SKIP
     """
     reading.refuse_channels()
