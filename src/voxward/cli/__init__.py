@@ -75,6 +75,7 @@ COMMANDS = {
     "report": Command("write one page on what was measured", report.report_arguments, report.report),
     "serve": Command("show a report in a browser, with its volumes", report.serve_arguments, report.serve),
     "worker": Command("do work for a cluster, in this process", cluster.worker_arguments, cluster.worker),
+    "slurm": Command("print a batch script for SLURM", cluster.slurm_arguments, cluster.slurm),
     "demo": Command("train, evaluate and attack in a few minutes", robustness.demo_arguments, robustness.demo),
 }
 
