@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 _LEAVING = threading.Event()
 """Set where this whole process is to end soon, so that work in other threads than the main one ends as well."""
+SAME = 1.0
+"""Seconds within which two signals are one: a batch system, `timeout` or `srun` may send the same wish twice."""
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error
@@ -38,16 +41,18 @@ def stop_on_signal(noted: Callable[[], None] = _silent) -> Iterator[Callable[[],
     Args:
         noted: Called when the first signal comes, for example to tell the user what is still being done.
     """
-    stop = threading.Event()
+    stop, first = threading.Event(), [0.0]
     if threading.current_thread() is not threading.main_thread():
         yield leaving  # signals reach the main thread only
         return
 
     def note(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        if not stop.is_set():
+            first[0] = time.monotonic()
+            stop.set()
+            noted()
+        elif time.monotonic() - first[0] > SAME:
             raise KeyboardInterrupt
-        stop.set()
-        noted()
 
     before = {number: signal.signal(number, note) for number in _signals()}
     try:

@@ -16,16 +16,16 @@ import dask
 import torch
 from distributed import Status, Worker
 
-from voxward.core.interrupt import leave, on_signal
+from voxward.core.interrupt import SAME, leave, on_signal
 from voxward.engine.connect import LEAVING, ClusterError, address_of
 from voxward.engine.gpus import see_one
 from voxward.engine.remote import clean_up, doing
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)  # a warning would be sent to the caller as one about its unit
-_LOOK, _FETCH, _SAVE, _SAME = 0.1, 300.0, 120.0, 1.0
-"""Seconds between two looks, until a result must have been fetched, until a training without a scheduler must have
-saved its state, and within which two signals are one."""
+_LOOK, _FETCH, _SAVE = 0.1, 300.0, 120.0
+"""Seconds between two looks, until a result must have been fetched, and until a training without a scheduler must have
+saved its state."""
 _ENDED = (Status.closing, Status.closed, Status.failed)
 _TASK = ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NPROCS", "SLURM_PROCID", "SLURM_LOCALID")
 """What SLURM says of a process that is one of several. A training that a worker does has no other process."""
@@ -154,7 +154,7 @@ class _Asked:
         if not self.event.is_set():
             self.event.set()
             self.since = time.monotonic()
-        elif time.monotonic() - self.since > _SAME:
+        elif time.monotonic() - self.since > SAME:
             clean_up()
             os._exit(130)
 
