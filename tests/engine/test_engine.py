@@ -8,7 +8,6 @@ import signal
 import pytest
 
 from tests.engine.names import Heard, Names, Shouter, begun, names
-from voxward.core import interrupt
 from voxward.core.interrupt import Interrupted
 from voxward.engine.engine import Doer, Engine, InProcess, Watch, Work
 
@@ -71,9 +70,7 @@ def test_a_signal_during_the_last_unit_is_not_forgotten(tmp_path):
     assert work.results == {"a": "A"}
 
 
-def test_a_second_signal_stops_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(interrupt, "SAME", -1.0)
-
+def test_a_second_signal_stops_at_once(tmp_path):
     class Struck(Shouter):
         def do(self, unit, folder, progress):
             os.kill(os.getpid(), signal.SIGINT)

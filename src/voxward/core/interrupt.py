@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, repeat
 from types import FrameType
 
+_MOMENT = 1.0
+"""Seconds within which two signals may be one wish."""
 _LEAVING = threading.Event()
 """Set where this whole process is to end soon, so that work in other threads than the main one ends as well."""
-SAME = 1.0
-"""Seconds within which two signals are one: a batch system, `timeout` or `srun` may send the same wish twice."""
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error
@@ -41,18 +43,18 @@ def stop_on_signal(noted: Callable[[], None] = _silent) -> Iterator[Callable[[],
     Args:
         noted: Called when the first signal comes, for example to tell the user what is still being done.
     """
-    stop, first = threading.Event(), [0.0]
+    stop, same = threading.Event(), _Same()
     if threading.current_thread() is not threading.main_thread():
         yield leaving  # signals reach the main thread only
         return
 
     def note(number: int, frame: FrameType | None) -> None:
-        if not stop.is_set():
-            first[0] = time.monotonic()
-            stop.set()
-            noted()
-        elif time.monotonic() - first[0] > SAME:
+        if same(number):
+            return
+        if stop.is_set():
             raise KeyboardInterrupt
+        stop.set()
+        noted()
 
     before = {number: signal.signal(number, note) for number in _signals()}
     try:
@@ -62,16 +64,38 @@ def stop_on_signal(noted: Callable[[], None] = _silent) -> Iterator[Callable[[],
             signal.signal(number, handler)
 
 
-def on_signal(note: Callable[[], None]) -> None:
-    """Call a function from the event loop that runs in this thread whenever a signal asks to stop.
+def on_signal(noted: Callable[[], None], again: Callable[[], None] = _silent) -> None:
+    """Have functions called from the event loop that runs in this thread when a signal asks to stop.
 
     Args:
-        note: The function.
+        noted: Called when the first signal comes.
+        again: Called when another one comes.
     """
-    loop = asyncio.get_running_loop()
+    loop, same, calls = asyncio.get_running_loop(), _Same(), chain((noted,), repeat(again))
+
+    def note(number: int) -> None:
+        if not same(number):
+            next(calls)()
+
     with suppress(NotImplementedError):  # Windows
         for number in _signals():
-            loop.add_signal_handler(number, note)
+            loop.add_signal_handler(number, note, number)
+
+
+class _Same:
+    """Whether a signal says only what another one has said a moment ago.
+
+    A batch system may send the same wish twice: to the process, and through the program that started it. Whoever
+    presses Ctrl-C twice means it.
+    """
+
+    def __init__(self) -> None:
+        self.last = -math.inf
+
+    def __call__(self, number: int) -> bool:
+        now, before = time.monotonic(), self.last
+        self.last = now
+        return number != signal.SIGINT and now - before < _MOMENT
 
 
 def _signals() -> tuple[signal.Signals, ...]:

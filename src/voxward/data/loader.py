@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from voxward.core.case import Frame
 from voxward.core.errors import UserError
+from voxward.core.files import inside
 from voxward.core.plan import Plan
 from voxward.core.recipe import Sampling
 from voxward.core.types import Images, Labels
@@ -86,7 +87,7 @@ class PatchDataset(Dataset[Sample]):
     def __getitem__(self, n: int) -> Sample:
         epoch, place = divmod(n, len(self.ids))
         id = self.ids[_epoch_order(self.seed, epoch, len(self.ids))[place]]
-        source, plan = open_case(self.folder / id, id), self.plan
+        source, plan = open_case(inside(self.folder, id), id), self.plan
         draw = draw_training_patch(source, plan.patch_size, self.sampling, _generator(self.seed, _PATCH, n))
         image, label = read_patch(source, draw, plan.patch_size, plan.source_size, plan.padding)
         return image, label, _ranges(source.frame), id
@@ -177,7 +178,7 @@ def _validation(folder: Path, ids: tuple[str, ...], plan: Plan, seed: int) -> It
 
 
 def _validation_sample(folder: Path, id: str, plan: Plan, generator: torch.Generator) -> Sample:
-    source = open_case(folder / id, id)
+    source = open_case(inside(folder, id), id)
     i, j, k = source.shape
     voxel = draw_foreground_voxel(source, generator) or draw_annotated_voxel(source, generator)
     voxel = voxel or (i // 2, j // 2, k // 2)
@@ -221,7 +222,7 @@ def _check_cases(folder: Path, ids: Sequence[str], seed: int) -> None:
         raise UserError("ids is empty: there is no case to draw patches from")
     if seed < 0:
         raise UserError(f"seed must not be negative, got {seed}")
-    missing = [id for id in ids if not (folder / id).is_dir()]
+    missing = [id for id in ids if not inside(folder, id).is_dir()]
     if missing:
         raise FileNotFoundError(f"{folder} lacks {len(missing)} of {len(ids)} prepared cases, e.g. {missing[:3]}")
 

@@ -331,7 +331,8 @@ class _Round(Generic[U]):
 def _workers(client: Client) -> Mapping[str, Any]:
     """The workers of a cluster by their addresses."""
     try:
-        found: Mapping[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+        # Not client.scheduler_info: Dask replaces what that returns every two seconds by a list without workers.
+        found: Mapping[str, Any] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
     except Exception as error:
         raise ClusterError(
             f"the scheduler is gone ({error}): what was finished is kept; give the same command again to go on"

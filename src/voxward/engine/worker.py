@@ -16,7 +16,7 @@ import dask
 import torch
 from distributed import Status, Worker
 
-from voxward.core.interrupt import SAME, leave, on_signal
+from voxward.core.interrupt import leave, on_signal
 from voxward.engine.connect import LEAVING, ClusterError, address_of
 from voxward.engine.gpus import see_one
 from voxward.engine.remote import clean_up, doing
@@ -146,17 +146,8 @@ class _Asked:
     """Whether a signal has asked the process to end; a second one ends it at once."""
 
     def __init__(self) -> None:
-        self.event, self.since = asyncio.Event(), 0.0
-        on_signal(self.note)
-
-    def note(self) -> None:
-        """Note a signal. A batch system may send the same wish twice, to the process and through its parent."""
-        if not self.event.is_set():
-            self.event.set()
-            self.since = time.monotonic()
-        elif time.monotonic() - self.since > SAME:
-            clean_up()
-            os._exit(130)
+        self.event = asyncio.Event()
+        on_signal(self.event.set, _end_at_once)
 
     async def unless(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Return the result of work, or None where a signal comes first."""
@@ -167,3 +158,8 @@ class _Asked:
             return task.result()
         task.cancel()
         return None
+
+
+def _end_at_once() -> None:
+    clean_up()
+    os._exit(130)

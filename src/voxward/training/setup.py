@@ -41,6 +41,8 @@ from voxward.training.share import Share, share_of, with_shared_norms
 from voxward.training.state import TrainingState, load_state
 from voxward.training.steps import StandardStep, Step
 
+# What PyTorch warns of in every training by several processes, and which nobody can mend from outside.
+_NO_NEWS = ("Grad strides do not match bucket view strides", "torch.distributed.nn.functional.all_gather is deprecated")
 _FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -150,6 +152,9 @@ def start_fabric(recipe: Recipe, accelerator: str = "auto", devices: int = 1) ->
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision on its own
     strategy = "ddp" if devices > 1 else "auto"
     fabric = Fabric(accelerator=kind, devices=devices, strategy=strategy, precision=_FABRIC_PRECISION[precision])
+    if strategy == "ddp":
+        for message in _NO_NEWS:
+            warnings.filterwarnings("ignore", message=message)
     fabric.launch()
     return fabric
 

@@ -41,6 +41,7 @@ from voxward.training.begin import (
 from voxward.training.budget import check_minutes
 from voxward.training.finish import settle_postprocess
 from voxward.training.loop import fit
+from voxward.training.peers import Peers, refuse_unshared
 from voxward.training.provenance import TRAIN, noted
 from voxward.training.setup import TrainingCases, TrainingRun, check_auxiliary, set_up, start_fabric
 from voxward.training.share import check_processes, patches_of
@@ -82,7 +83,7 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
     fabric = start_fabric(recipe, request.compute.device, request.compute.devices)
     # From here on there may be several processes. The first one writes.
     shown = progress if fabric.is_global_zero else silent
-    with alone(request.out.root, "a training") if fabric.is_global_zero else nullcontext():
+    with Peers(fabric) as peers, alone(request.out.root, "a training") if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             if request.resume:
                 prepare_again(request, dataset, shown)
@@ -91,7 +92,8 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
                 refuse_decisions(request)
                 warn_of_sides(asked, recipe)
                 _begin(request, dataset, recipe, shown)
-        fabric.barrier()
+        peers.after_first("prepared")
+        refuse_unshared(request.out.recipe, "the run folder")
         run = _set_up(request, dataset, recipe, fabric)
         settings = load_json(RunSettings, request.out.settings)
         here = noted(
@@ -103,6 +105,7 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
             trained(request.out)
             dataset = as_planned(dataset, run.plan)
             settle_postprocess(request.out, dataset, run.cases.selection, fabric.device, shown)
+        peers.after_first("finished")  # a scheduler may end a job soon after the first of its processes
     return request.out
 
 
