@@ -185,7 +185,7 @@ def test_a_signal_drains(two, tmp_path):
     thread = threading.Thread(target=strike)
     thread.start()
     with (
-        pytest.warns(UserWarning, match="2 units on the workers is finished first"),
+        pytest.warns(UserWarning, match="2 units on the workers are finished first"),
         pytest.raises(Interrupted, match="same command again"),
     ):
         engine(two, tmp_path).run(UNITS, work, Heard())

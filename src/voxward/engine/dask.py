@@ -153,7 +153,10 @@ class _Round(Generic[U]):
 
     def say_what_is_finished(self) -> None:
         """Tell the user what a first Ctrl-C does."""
-        text = f"{counted(len(self.flying), 'unit')} on the workers is finished first, and no other is begun"
+        count = len(self.flying)
+        text = (
+            f"{counted(count, 'unit')} on the workers {'is' if count == 1 else 'are'} finished first, no other is begun"
+        )
         warnings.warn(f"{text}; Ctrl-C again stops at once, and what runs is lost", stacklevel=2)
 
     def cancel(self) -> None:
