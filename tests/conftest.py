@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+import pkgutil
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from coverage import Coverage
 from jaxtyping import install_import_hook
 
 # Triton compiles kernels from their source, so they are imported before the hook can wrap them; without a GPU its
@@ -31,6 +34,8 @@ gc.disable()
 
 DATA = Path(os.environ.get("VOXWARD_DATA", Path(__file__).parents[2] / "shared" / "data"))
 LONG = {"test_docs.py", "end_to_end", "browser"}
+_COVERAGE = pytest.StashKey[Coverage | None]()
+_TRACED = pytest.StashKey[bool]()
 _ABSENT = f"there is no folder {DATA}"
 REQUIRED = os.environ.get("VOXWARD_DATA_REQUIRED") == "1"
 
@@ -59,9 +64,50 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Measure the coverage of what importing voxward does, and not of what importing the tests does."""
+    session.stash[_COVERAGE] = coverage = Coverage.current()  # none once it is stopped
+    if coverage is not None:
+        _import_all()
+        coverage.stop()
+    return (yield)
+
+
+def _import_all() -> None:
+    package = import_module("voxward")
+    for module in pkgutil.walk_packages(package.__path__, "voxward."):
+        if not module.name.endswith("__main__"):
+            with suppress(ModuleNotFoundError):  # one that needs what is not installed
+                import_module(module.name)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first: a process that got one of them last would keep the others waiting."""
+    """Put the longest files first: a process that got one of them last would keep the others waiting.
+
+    The first test of each function is marked: the coverage is measured in it alone. The tracer doubles the time of a
+    test, and the other parameters of a function run the same lines almost everywhere: those that they add are missing
+    in the coverage, which is higher than the report says and never lower.
+    """
     items.sort(key=lambda item: LONG.isdisjoint(item.path.parts))
+    met = set()
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        item.stash[_TRACED] = function not in met
+        met.add(function)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure the coverage where `pytest_collection_modifyitems` says so."""
+    coverage = item.session.stash[_COVERAGE] if item.stash[_TRACED] else None
+    if coverage is None:
+        return (yield)
+    coverage.start()
+    try:
+        return (yield)
+    finally:
+        coverage.stop()
 
 
 @pytest.hookimpl(tryfirst=True)
