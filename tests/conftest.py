@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from coverage import Coverage
 from jaxtyping import install_import_hook
 
 # Triton compiles kernels from their source, so they are imported before the hook can wrap them; without a GPU its
@@ -34,8 +33,6 @@ gc.disable()
 
 DATA = Path(os.environ.get("VOXWARD_DATA", Path(__file__).parents[2] / "shared" / "data"))
 LONG = {"test_docs.py", "end_to_end", "browser"}
-_COVERAGE = pytest.StashKey[Coverage | None]()
-_TRACED = pytest.StashKey[bool]()
 _ABSENT = f"there is no folder {DATA}"
 REQUIRED = os.environ.get("VOXWARD_DATA_REQUIRED") == "1"
 
@@ -66,12 +63,22 @@ def _seeded() -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
-    """Measure the coverage of what importing voxward does, and not of what importing the tests does."""
-    session.stash[_COVERAGE] = coverage = Coverage.current()  # none once it is stopped
-    if coverage is not None:
+    """Measure the coverage of importing voxward, and not of importing the tests: tracing doubles the time of that.
+
+    The process that only hands the tests to others has nothing to measure at all.
+    """
+    plugins = session.config.pluginmanager
+    coverage, hands_on = getattr(plugins.getplugin("_cov"), "cov_controller", None), plugins.hasplugin("dsession")
+    if coverage is None:
+        return (yield)
+    if not hands_on:
         _import_all()
-        coverage.stop()
-    return (yield)
+    coverage.pause()
+    try:
+        return (yield)
+    finally:
+        if not hands_on:
+            coverage.resume()
 
 
 def _import_all() -> None:
@@ -83,31 +90,8 @@ def _import_all() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first: a process that got one of them last would keep the others waiting.
-
-    The first test of each function is marked: the coverage is measured in it alone. The tracer doubles the time of a
-    test, and the other parameters of a function run the same lines almost everywhere: those that they add are missing
-    in the coverage, which is higher than the report says and never lower.
-    """
+    """Put the longest files first: a process that got one of them last would keep the others waiting."""
     items.sort(key=lambda item: LONG.isdisjoint(item.path.parts))
-    met = set()
-    for item in items:
-        function = item.nodeid.partition("[")[0]
-        item.stash[_TRACED] = function not in met
-        met.add(function)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Measure the coverage where `pytest_collection_modifyitems` says so."""
-    coverage = item.session.stash[_COVERAGE] if item.stash[_TRACED] else None
-    if coverage is None:
-        return (yield)
-    coverage.start()
-    try:
-        return (yield)
-    finally:
-        coverage.stop()
 
 
 @pytest.hookimpl(tryfirst=True)
