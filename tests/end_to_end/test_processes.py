@@ -2,6 +2,7 @@
 
 import csv
 import json
+import socket
 import subprocess
 import sys
 
@@ -30,14 +31,14 @@ from voxward.commands.train import train
 from voxward.core.choices import Compute
 from voxward.core.interrupt import Interrupted
 
-data, out, devices, stop, resume, *overrides = sys.argv[1:]
+data, out, devices, nodes, stop, resume, *overrides = sys.argv[1:]
 
 def progress(stage, done, total, /, **figures):
     if stage == "train" and done == int(stop):
         os.kill(os.getpid(), signal.SIGINT)
 
 try:
-    train(data, out=out, recipe="dynunet", overrides=overrides, compute=Compute("cpu", devices=int(devices)),
+    train(data, out=out, recipe="dynunet", overrides=overrides, compute=Compute("cpu", devices=int(devices), nodes=int(nodes)),
           resume=resume == "yes", progress=progress)
 except Interrupted:
     sys.exit(7)
@@ -51,7 +52,7 @@ def run(phantoms, tmp_path):
     program.write_text(PROGRAM)
 
     def train(name, devices, *overrides, stop=0, resume=False):
-        command = [sys.executable, program, phantoms, tmp_path / name, devices, stop, "yes" if resume else "no"]
+        command = [sys.executable, program, phantoms, tmp_path / name, devices, 1, stop, "yes" if resume else "no"]
         given = [] if resume else [*PLAIN, *overrides]
         done = subprocess.run([*map(str, command), *given], timeout=300, check=False, capture_output=True, text=True)
         assert done.returncode == (7 if stop else 0), done.stderr
@@ -105,3 +106,20 @@ def test_a_run_goes_on_in_another_number_of_processes(run, before, after):
     other = run("other", after, resume=True)
     assert json.loads(other.settings.read_text())["patches"] == 2
     _same_to_rounding(whole, other)
+
+
+@pytest.mark.slow
+def test_two_nodes_train_one_network(run, phantoms, tmp_path):
+    """Two agents of torchrun stand for two nodes; each starts one process."""
+    one, out = run("one", 1), tmp_path / "two"
+    with socket.socket() as free:
+        free.bind(("", 0))
+        meeting = f"{socket.gethostname()}:{free.getsockname()[1]}"
+    agent = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    agent += ["--rdzv-backend", "c10d", "--rdzv-id", "7", "--rdzv-endpoint", meeting]
+    command = [*agent, tmp_path / "program.py", phantoms, out, 1, 2, 0, "no", *PLAIN, "preparation.batch_size=1"]
+    nodes = [subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for node in nodes:
+        assert node.wait(timeout=300) == 0, node.stderr.read()
+        node.stderr.close()
+    _same_to_rounding(one, RunFolder(out))
