@@ -10,7 +10,7 @@ import pytest
 
 import voxward
 from voxward.cli import COMMANDS, parser
-from voxward.core import choices
+from voxward.core import choices, job
 from voxward.metrics.policies import Scoring
 
 
@@ -49,7 +49,7 @@ ALIASES = {"benchmark"}
 FUNCTIONS = {"report": "write_report"}
 
 
-GROUPS = {choices.__name__, Scoring.__module__}
+GROUPS = {choices.__name__, job.__name__, Scoring.__module__}
 
 
 def _parameters(function):

@@ -22,7 +22,7 @@ PLAIN = (*TINY, "training.epochs=4", "optimizer.name=sgd", "optimizer.options={l
 PERTURBED = ("defence.method=pgd", "defence.clean=0.5", "defence.eps=1e-6", "defence.steps=1")
 
 # How long it took, and how many voxels lie at the rim of a ball that is as small as rounding.
-IGNORED = ("seconds", "saturation")
+IGNORED = ("seconds", "saturation", "crc32")
 
 # A program, because each process of a training runs it again. It stops itself by a signal where it is told to.
 PROGRAM = """

@@ -129,7 +129,7 @@ def test_a_signal_drains(two, tmp_path):
     thread = threading.Thread(target=strike)
     thread.start()
     with (
-        pytest.warns(UserWarning, match="2 units on the workers is finished first"),
+        pytest.warns(UserWarning, match="2 units on the workers are finished first"),
         pytest.raises(Interrupted, match="same command again"),
     ):
         engine(two, tmp_path).run(UNITS, work, Heard())
@@ -183,3 +183,21 @@ def test_a_file_that_no_scheduler_wrote_is_refused(tmp_path):
         engine_for(tmp_path, tmp_path / "s.json"),
     ):
         raise AssertionError
+
+
+def test_what_dask_notes_about_itself_loses_no_worker(two, tmp_path):
+    """Dask replaces its list of workers by an empty one now and then, in a thread of its own."""
+    stop, work = threading.Event(), names(tmp_path, pause=0.2)
+
+    def forget():
+        while not stop.wait(0.001):
+            two.sync(two._update_scheduler_info)
+
+    used, thread = engine(two, tmp_path), threading.Thread(target=forget)
+    thread.start()
+    try:
+        used.run(UNITS, work, Heard())
+    finally:
+        stop.set()
+        thread.join()
+    assert sorted(begun(tmp_path)) == UNITS

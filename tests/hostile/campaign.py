@@ -20,6 +20,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -69,6 +70,7 @@ def _child(reader: Reader, seed: int, numbers: range, place: Path, tell: Callabl
     for n, files in enumerate(reader.sound()):  # what is imported and opened once is no memory of an input
         (place / f"sound-{n}").mkdir()
         judged(reader, files, place / f"sound-{n}")
+    import_module("SimpleITK")
     for number in numbers:
         files, folder = made(reader, seed, number), place / str(number)
         folder.mkdir()

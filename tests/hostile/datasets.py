@@ -14,6 +14,7 @@ import numpy as np
 
 from tests.hostile.mutations import bytes_changed, json_changed
 from tests.hostile.reader import Content, Files, Link, Pipe, Reader
+from voxward.commands.evaluate_segmentations import evaluate_segmentations
 from voxward.core.errors import UserError
 from voxward.core.files import name_fault
 from voxward.data.check import check_dataset
@@ -175,7 +176,36 @@ def use_description(folder: Path) -> str:
     return f"{len(dataset.cases) > 0}"
 
 
+@functools.cache
+def predictions() -> tuple[Files, ...]:
+    """Return a dataset, and segmentations of its cases by another tool."""
+    data = {f"data/{name}": content for name, content in sound()[0].items()}
+    found = {f"found/{case}.nii": _volume(n + 100, label=True) for n, case in enumerate(CASES)}
+    return ({**data, **found}, {**data, **found, "found/metrics.json": b"{}", "found/a.txt": b"x"})
+
+
+def predictions_changed(random: Random, files: Files) -> Files:
+    """Return segmentations that are renamed, gone, links, pipes, folders, or of other bytes."""
+    found = {name: content for name, content in files.items() if name.startswith("found/")}
+    own = {name.removeprefix("found/"): content for name, content in found.items()}
+    changed = folder_changed(random, own)
+    return {name: content for name, content in files.items() if name not in found} | {
+        f"found/{name}": content for name, content in changed.items()
+    }
+
+
+def use_predictions(folder: Path) -> str:
+    """Score the segmentations."""
+    (folder / "found").mkdir(exist_ok=True)
+    result = evaluate_segmentations(folder / "found", folder / "data", out=folder / "out", workers=1)
+    dice = [case.mean("dice") for case in result.cases]
+    assert len(dice) == len(CASES)
+    assert all(value is None or 0 <= value <= 1 for value in dice)
+    return "scored"
+
+
 DATASETS: Sequence[Reader] = (
     Reader("dataset", sound, description_changed, use_description, "dataset.json"),
     Reader("folder", sound, folder_changed, use, "imagesTr/a.nii"),
+    Reader("predictions", predictions, predictions_changed, use_predictions, "found/a.nii"),
 )

@@ -19,6 +19,7 @@ from voxward.core.archive import is_archive, opened_archive
 from voxward.core.errors import UserError
 from voxward.core.registry import Registry
 from voxward.core.yaml import read_yaml
+from voxward.data.io import read_header
 from voxward.data.store import open_case
 from voxward.systems.open import open_system
 from voxward.training.optim import OPTIMIZERS
@@ -35,6 +36,14 @@ def test_a_system_of_no_kind_names_its_file(kind: str, tmp_path: Path):
     (tmp_path / "system.yaml").write_text(f"kind: {kind}\n")
     with pytest.raises(UserError, match=r"system\.yaml: .*kind"):
         open_system(tmp_path / "system.yaml")
+
+
+def test_a_name_that_is_too_long_for_the_disk(tmp_path: Path):
+    (tmp_path / "system.yaml").write_text(f"kind: run\nrun: {'A' * 3000}\n")
+    with pytest.raises(UserError, match=r"system\.yaml: 'AAA.*cannot be a path"):
+        open_system(tmp_path / "system.yaml")
+    with pytest.raises(FileNotFoundError, match="no file"):
+        read_header(tmp_path / f"{'A' * 3000}.nii")
 
 
 def test_a_name_that_is_no_text_is_in_no_registry():

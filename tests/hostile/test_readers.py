@@ -20,7 +20,7 @@ from tests.hostile.reader import BAD, Files, Reader, judged
 from tests.hostile.registry import READERS
 from voxward.core.errors import CasesFailed, UserError
 
-SLOW = frozenset(("folder", "recipe", "run", "weights", "results", "system"))
+SLOW = frozenset(("folder", "predictions", "recipe", "run", "weights", "results", "system"))
 """Readers that take some milliseconds for a file."""
 COUNT = int(os.environ.get("VOXWARD_FUZZ", "0"))
 CHECKED = settings(
@@ -54,7 +54,7 @@ def test_sound_files_are_read(name: str):
 def test_changed_files_are_read_or_refused(name: str):
     reader = READERS[name]
 
-    @settings(CHECKED, max_examples=examples(name, 40))
+    @settings(CHECKED, max_examples=examples(name, 30))
     @given(st.randoms(use_true_random=False))
     def check(random: Random) -> None:
         outcome(reader, reader.change(random, random.choice(reader.sound())))
@@ -66,7 +66,7 @@ def test_changed_files_are_read_or_refused(name: str):
 def test_arbitrary_bytes_are_read_or_refused(name: str):
     reader = READERS[name]
 
-    @settings(CHECKED, max_examples=examples(name, 20))
+    @settings(CHECKED, max_examples=examples(name, 15))
     @given(st.binary(max_size=600))
     def check(content: bytes) -> None:
         outcome(reader, {**reader.sound()[0], reader.target: content})

@@ -17,6 +17,7 @@ from voxward import __version__
 from voxward.cli import cluster, data, report, reproduction, robustness, systems, training
 from voxward.cli.arguments import Arguments, errors, take_negative_fractions
 from voxward.core.errors import CasesFailed, MissingPackageError, ProcessLost, UserError
+from voxward.core.interrupt import Interrupted, like_ctrl_c
 from voxward.core.invocation import typed
 from voxward.core.launcher import refuse_several
 
@@ -79,6 +80,7 @@ COMMANDS = {
     "report": Command("write one page on what was measured", report.report_arguments, report.report),
     "serve": Command("show a report in a browser, with its volumes", report.serve_arguments, report.serve),
     "worker": Command("do work for a cluster, in this process", cluster.worker_arguments, cluster.worker),
+    "slurm": Command("print a batch script for SLURM", cluster.slurm_arguments, cluster.slurm),
     "demo": Command("train, evaluate and attack in a few minutes", robustness.demo_arguments, robustness.demo),
 }
 
@@ -171,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = vars(arguments).pop("debug")
     warnings.showwarning = _warn  # a user has no use for the line of code that warns
     try:
-        with typed(["voxward", *words]):
+        with typed(["voxward", *words]), like_ctrl_c():
             return _run(arguments)
     except ProcessLost as error:
         return _told(error, debug, 1) if str(error) or debug else 1  # the process that failed has said why
@@ -200,8 +202,6 @@ def _options(top: argparse.ArgumentParser, command: str) -> Collection[str]:
 
 
 def _run(arguments: Arguments) -> int:
-    from voxward.core.interrupt import Interrupted
-
     try:
         if arguments.command not in _TOGETHER:
             refuse_several(arguments.command)

@@ -64,19 +64,23 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         FileNotFoundError: There is no such file.
         UserError: The file is no log with these columns, or a row is damaged.
     """
+    if "\n" not in read_text(path):  # the first line is written at once, with the file
+        raise UserError(f"{path} is damaged: it is cut short in its first line. Restore it from a copy, or delete it")
     rows = read_csv(path, tuple(columns), log=True)
     _refuse_merged(path)
     return [_checked(path, row) for row in rows]
 
 
 def _checked(path: Path, row: dict[str, str]) -> dict[str, str]:
-    if CHECK not in row:
-        return row
-    cells = {name: value for name, value in row.items() if name != CHECK}
-    if row[CHECK] != _checksum(tuple(cells), tuple(cells.values())):
+    *names, last = row
+    cells = {name: row[name] for name in names}
+    right = row[last] == _checksum(names, tuple(cells.values()))
+    if last != CHECK and not right:
+        return row  # as in older versions
+    if last != CHECK or not right:
         raise UserError(
-            f"{path} is damaged, or was edited: the row {csv_line(tuple(row.values()))} does not have the checksum in "
-            "its last cell. Restore the file from a copy, or delete that row"
+            f"{path} is damaged, or was edited: the row {csv_line(tuple(row.values()))} below {csv_line(tuple(row))} "
+            "does not have the checksum in its last cell. Restore the file from a copy, or delete that row"
         )
     return cells
 

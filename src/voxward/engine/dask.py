@@ -151,7 +151,10 @@ class _Round(Generic[U]):
 
     def say_what_is_finished(self) -> None:
         """Tell the user what a first Ctrl-C does."""
-        text = f"{counted(len(self.flying), 'unit')} on the workers is finished first, and no other is begun"
+        count = len(self.flying)
+        text = (
+            f"{counted(count, 'unit')} on the workers {'is' if count == 1 else 'are'} finished first, no other is begun"
+        )
         warnings.warn(f"{text}; Ctrl-C again stops at once, and what runs is lost", stacklevel=2)
 
     def cancel(self) -> None:
@@ -302,7 +305,8 @@ class _Round(Generic[U]):
 def _workers(client: Client) -> Mapping[str, Any]:
     """The workers of a cluster by their addresses."""
     try:
-        found: Mapping[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+        # Not client.scheduler_info: Dask replaces what that returns every two seconds by a list without workers.
+        found: Mapping[str, Any] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
     except Exception as error:
         raise ClusterError(
             f"the scheduler is gone ({error}): what was finished is kept; give the same command again to go on"

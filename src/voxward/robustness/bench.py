@@ -225,6 +225,10 @@ class Worker:
         if not self.bench.cases:
             self.failures.raise_any(total)
 
+    def forget(self) -> None:
+        """Let go of the case that is held, as a process has none when it begins."""
+        self._held = None
+
     def write_into(self, folder: Path) -> None:
         """Let the volumes and segmentations that are kept go below a folder from now on."""
         bench = self.bench.within(folder)
