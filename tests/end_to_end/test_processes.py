@@ -21,7 +21,7 @@ PLAIN = (*TINY, "training.epochs=4", "optimizer.name=sgd", "optimizer.options={l
 # and from which starts is tested to the bit in tests/training/test_share.py.
 PERTURBED = ("defence.method=pgd", "defence.clean=0.5", "defence.eps=1e-6", "defence.steps=1")
 
-# How long it took, and how many voxels lie at the rim of a ball that is as small as rounding.
+# How long it took, the checksum of a row, and how many voxels lie at the rim of a ball that is as small as rounding.
 IGNORED = ("seconds", "saturation", "crc32")
 
 # A program, because each process of a training runs it again. It stops itself by a signal where it is told to.
@@ -38,8 +38,8 @@ def progress(stage, done, total, /, **figures):
         os.kill(os.getpid(), signal.SIGINT)
 
 try:
-    train(data, out=out, recipe="dynunet", overrides=overrides, compute=Compute("cpu", devices=int(devices), nodes=int(nodes)),
-          resume=resume == "yes", progress=progress)
+    train(data, out=out, recipe="dynunet", overrides=overrides, resume=resume == "yes", progress=progress,
+          compute=Compute("cpu", devices=int(devices), nodes=int(nodes)))
 except Interrupted:
     sys.exit(7)
 """
