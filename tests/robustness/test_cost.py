@@ -64,7 +64,7 @@ def worker(tmp_path):
 
 def with_times(monkeypatch, per_pass, judging, end=math.inf):
     monkeypatch.setattr(cost, "_spent", lambda *_: cost._Spent(per_pass, judging, 0.0))
-    monkeypatch.setattr(cost, "_end", lambda *_: end)
+    monkeypatch.setattr(cost, "_end", lambda *_: cost._Short(end, per_pass))
     monkeypatch.setattr(cost, "_seconds", lambda work: 0.0)
 
 
@@ -91,12 +91,19 @@ def test_larger_cases_count_for_more(worker, monkeypatch):
     with_times(monkeypatch, 1.0, 0.0)
     case = next(iter(worker.bench.cases.values()))
     worker.bench = replace(worker.bench, cases={"small": case, "large": case})
-    monkeypatch.setattr(cost, "_sizes", lambda *_: {"small": 2.0, "large": 6.0})
+    monkeypatch.setattr(cost, "_end", lambda _, unit: cost._Short(math.inf, 3.0 if unit.case == "large" else 1.0))
     found = {one: seconds for phase in estimate(worker).phases for one, seconds in phase.items()}
     attacks = [one for one in found if one.case == "large" and one.attack == "square"]
     assert len(attacks) == len(SIZES)
     for one in attacks:
         assert found[one] == pytest.approx(3 * found[replace(one, case="small")])
+
+
+def test_cases_that_were_not_tried_count_by_their_size():
+    found = cost._settled({"a": 2.0, "b": 4.0, "c": 4.0, "d": 8.0}, {"a": 1.0, "b": 1.0, "c": 1.0}, "b")
+    # Twice as large as a, b takes no longer: so much does d, too, in the median of what was measured.
+    assert found == {"a": 1.0, "b": 1.0, "c": 1.0, "d": 2.0}
+    assert cost._settled({"a": 2.0, "b": 4.0}, {}, "a") == {"a": 1.0, "b": 2.0}
 
 
 def test_short_trials_leave_nothing_behind_and_the_worker_as_it_was(worker, tmp_path, monkeypatch):

@@ -190,10 +190,11 @@ def _tried(worker: Worker, model: str, place: Path) -> _Tried:
         whole[REACH] *= _REACH
     usual = _usual([*spent.values()])
     taken = {name: spent.get(name, usual) for name in whole}
+    ends, paces = _ends(short, model, [*dict.fromkeys([case, *_some(sizes)])])
     return _Tried(
         begin, opening, {name: one.per_pass for name, one in taken.items()},
-        {name: one.judging for name, one in taken.items()}, whole, _ends(short, model, _some(sizes)),
-        {id: size / sizes[case] for id, size in sizes.items()},
+        {name: one.judging for name, one in taken.items()}, whole, ends,
+        _settled(sizes, paces, case),
     )  # fmt: skip
 
 
@@ -203,28 +204,53 @@ def _some(sizes: Mapping[str, float]) -> list[str]:
     return [ordered[n * len(ordered) // _CASES] for n in range(_CASES)] if len(ordered) > _CASES else ordered
 
 
-def _ends(worker: Worker, model: str, cases: Sequence[str]) -> dict[str, Ends]:
-    """Try one attack with gradients and one without; the others of either kind end where it ends."""
+def _ends(worker: Worker, model: str, cases: Sequence[str]) -> tuple[dict[str, Ends], dict[str, float]]:
+    """Try one attack with gradients and one without; the others of either kind end where it ends.
+
+    Returns:
+        Where they ended, and for each case the seconds of a forward pass.
+    """
     trials = {name: one for name, one in worker.bench.trials(model).items() if isinstance(one, AttackTrial)}
     kinds = dict[bool, list[str]]()
     for name, trial in trials.items():
         if not trial.alone:  # what looks for the smallest perturbation never ends early
             kinds.setdefault(trial.attack().needs_gradient, []).append(name)
-    found = dict[str, Ends]()
+    found, paces = dict[str, Ends](), dict[str, float]()
     for names in kinds.values():
         eps = trials[names[0]].eps
         ends: dict[float, dict[str, float]] = {size: {} for size in eps}
         for case in cases:  # case by case, so that each is prepared once
-            for size in eps:
-                ends[size][case] = _end(worker, Unit(model, names[0], case, size, 0))
+            tried = [_end(worker, Unit(model, names[0], case, size, 0)) for size in eps]
+            for size, one in zip(eps, tried, strict=True):
+                ends[size][case] = one.end
+            paces.setdefault(case, min(one.pace for one in tried))
         found |= dict.fromkeys(names, ends)
-    return found
+    return found, paces
 
 
-def _end(worker: Worker, unit: Unit) -> float:
-    """The forward passes after which nothing was left; infinite where a short attack left something."""
+@dataclass(frozen=True)
+class _Short:
+    """A short attack: the passes after which nothing was left, infinite if something was, and the seconds of a pass."""
+
+    end: float
+    pace: float
+
+
+def _end(worker: Worker, unit: Unit) -> _Short:
+    """Try a short attack."""
     (record,) = worker.work(unit)
-    return passes(record.gradients, record.forwards) if record.dice() <= 0 else math.inf
+    made = passes(record.gradients, record.forwards)
+    return _Short(made if record.dice() <= 0 else math.inf, record.seconds / max(made, 1.0))
+
+
+def _settled(sizes: Mapping[str, float], paces: Mapping[str, float], case: str) -> dict[str, float]:
+    """The size of each case, in that of one of them: as measured, and for others as those that were measured.
+
+    What a system cuts away before it looks, and how it places its windows, no header says.
+    """
+    measured = {id: pace / paces[case] for id, pace in paces.items()} if paces.get(case) else {case: 1.0}
+    usual = statistics.median(found * sizes[case] / sizes[id] for id, found in measured.items())
+    return {id: measured.get(id, usual * size / sizes[case]) for id, size in sizes.items()}
 
 
 def _unit(bench: Bench, model: str, name: str, case: str) -> Unit:
