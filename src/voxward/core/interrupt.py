@@ -1,10 +1,12 @@
-"""Ctrl-C, the SIGTERM of a cluster or the SIGUSR1 before its time limit end long work in good order."""
+"""Ctrl-C, a closed terminal, the SIGTERM of a cluster or the SIGUSR1 before its time limit end work in good order."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import os
 import signal
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -56,12 +58,49 @@ def stop_on_signal(noted: Callable[[], None] = _silent) -> Iterator[Callable[[],
         stop.set()
         noted()
 
-    before = {number: signal.signal(number, note) for number in _signals()}
-    try:
+    with _handled(note, _signals("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")):
         yield lambda: stop.is_set() or leaving()
+
+
+@contextmanager
+def like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM and the SIGHUP of a closed terminal raise KeyboardInterrupt inside the block, as Ctrl-C does.
+
+    So what is half written is removed, and the exit code is that of an interruption.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handled(interrupt, _signals("SIGTERM", "SIGHUP")):
+        yield
+
+
+def ignore_signals() -> None:
+    """Leave every signal that ends work to the process that this one works for, which ends this one, too."""
+    for number in _signals("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None], numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
+    """Handle signals inside the block, but for those that are ignored, as `nohup` has it with SIGHUP."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if number == getattr(signal, "SIGHUP", None):
+            _leave_terminal()
+        handler(number, frame)
+
+    heard = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, note) for number in heard}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def on_signal(noted: Callable[[], None], again: Callable[[], None] = _silent) -> None:
@@ -78,7 +117,7 @@ def on_signal(noted: Callable[[], None], again: Callable[[], None] = _silent) ->
             next(calls)()
 
     with suppress(NotImplementedError):  # Windows
-        for number in _signals():
+        for number in _signals("SIGINT", "SIGTERM", "SIGUSR1"):
             loop.add_signal_handler(number, note, number)
 
 
@@ -98,7 +137,16 @@ class _Same:
         return number != signal.SIGINT and now - before < _MOMENT
 
 
-def _signals() -> tuple[signal.Signals, ...]:
-    """Windows has no SIGUSR1."""
-    names = ("SIGINT", "SIGTERM", "SIGUSR1")
+def _leave_terminal() -> None:
+    """Print nothing more where a terminal was closed: each attempt would be an error, in the middle of the work."""
+    for stream in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(stream).st_mode):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream)
+                os.close(nowhere)
+
+
+def _signals(*names: str) -> tuple[signal.Signals, ...]:
+    """Those of some signals that this system has: Windows has no SIGHUP and no SIGUSR1."""
     return tuple(getattr(signal, name) for name in names if hasattr(signal, name))

@@ -364,7 +364,7 @@ def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite
 
 def _region(case: StoredCase, start: Size3, stop: Size3) -> tuple[slice, slice, slice]:
     if not all(0 <= a < b <= n for a, b, n in zip(start, stop, case.shape, strict=True)):
-        raise UserError(f"region {start}..{stop} must be non-empty and within the shape {case.shape} of {case.id!r}")
+        raise UserError(f"region {start}..{stop} must be non-empty and within the shape {case.shape} ({case.folder})")
     i, j, k = (slice(a, b) for a, b in zip(start, stop, strict=True))
     return i, j, k
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import struct
 import warnings
@@ -46,7 +47,10 @@ def read_pickled(path: Path, what: str, allowed: Sequence[Any] = ()) -> Any:
                 return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise UserError(f"{path} is not loaded: {_unsafe(path)}") from error
-        except _DAMAGED as error:
+        except (*_DAMAGED, OSError) as error:
+            # Only a place before the beginning of the file is a fault of its contents.
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"{path} is damaged, or no {what}: {reason}") from error
 

@@ -293,6 +293,11 @@ class TrainingSitting(Sitting):
         self.watch.saved = state.step
         run.fabric.barrier()
 
+    @property
+    def together(self) -> bool:
+        """Return whether several processes train together."""
+        return bool(self.run.fabric.world_size > 1)
+
     def _measured_by_all(self) -> Tensor:
         """Return the sums of the figures, the mean over the processes, and how many of each were measured."""
         if self.run.fabric.world_size == 1:
@@ -302,6 +307,6 @@ class TrainingSitting(Sitting):
 
     def anyone(self, stop: bool) -> bool:
         """Return whether any process says so; a signal may reach only one of several processes."""
-        if self.run.fabric.world_size == 1:
+        if not self.together:
             return stop
         return bool(self.run.fabric.all_reduce(torch.tensor(float(stop)), reduce_op="sum") > 0)

@@ -285,7 +285,8 @@ def _resampling(own: Mapping[str, Any], what: str, path: Path) -> Resampling:
     other = [key for key, value in options.items() if key not in _OPTIONS and (key not in _ONLY or value != _ONLY[key])]
     if other or force not in (None, True, False) or any(value not in range(4) for value in orders):
         raise UserError(f"{path}: resampling_fn_{what}_kwargs holds what is not supported: {options!r}")
-    return Resampling(name, *orders, force)
+    order, order_z = map(int, orders)  # JSON may write 1.0 for 1
+    return Resampling(name, order, order_z, None if force is None else bool(force))
 
 
 def _declared(given: Any) -> Any:
