@@ -32,6 +32,7 @@ _HOMES = {
     "write_report": "voxward.commands.report",
     "serve": "voxward.commands.serve",
     "worker": "voxward.commands.worker",
+    "slurm": "voxward.commands.slurm",
     "demo": "voxward.commands.demo",
     # Parts.
     "open_system": "voxward.systems.open",
@@ -41,6 +42,7 @@ _HOMES = {
     "Cases": "voxward.core.choices",
     "Compute": "voxward.core.choices",
     "Fold": "voxward.core.choices",
+    "Job": "voxward.core.job",
     "Look": "voxward.core.choices",
     "Cluster": "voxward.core.choices",
     "Output": "voxward.core.choices",

@@ -29,7 +29,7 @@ ClusterName=voxward
 SlurmctldHost=$host(127.0.0.1)
 SlurmctldPort=17000
 AuthType=auth/munge
-AuthInfo=socket=$folder/munge.socket
+AuthInfo=socket=$folder/munge.socket,cred_expire=20
 CryptoType=crypto/munge
 PluginDir=$root$library/slurm-wlm
 SlurmUser=root

@@ -15,12 +15,12 @@ from voxward.core.errors import UserError
 from voxward.core.invocation import Invocation, invocation
 from voxward.core.outputs import Outputs
 from voxward.data.formats import open_dataset, refuse_own_folder
-from voxward.engine.choose import engine_for
+from voxward.engine.choose import engine_for, local_workers
 from voxward.report.attack import KIND, AttackReport, check_reports, write_reports
 from voxward.report.html.write import check_page, page_of
 from voxward.robustness.bench import Source, Worker
 from voxward.robustness.changes import sorted_changes
-from voxward.robustness.estimate import estimate_hours
+from voxward.robustness.cost import estimate as estimated
 from voxward.robustness.measure import measure
 from voxward.robustness.protocol import load_protocol
 from voxward.robustness.setup import set_up
@@ -84,7 +84,7 @@ def attack(
     refuse_own_folder(folder, source)
     worker = set_up(sources, source, chosen, folder / "volumes", output.overwrite, cases, reading)
     if estimate:
-        return AttackReport((), (), None, folder, hours=estimate_hours(worker))
+        return AttackReport((), (), None, folder, costs=estimated(worker, local_workers(cluster)))
     with alone(folder, "an attack"):
         return _measured(worker, replace(output, folder=folder), call, cluster)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -142,6 +143,24 @@ def append_text(target: Path | str, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as log:
         log.write(text)
+
+
+def refuse_unwritable(folder: Path | str) -> None:
+    """Refuse a folder in which no file can be made, before any work; nothing stays of the try.
+
+    Args:
+        folder: The folder, which need not exist.
+
+    Raises:
+        UserError: Its file system is read-only or full, or the user may not write there.
+    """
+    place = Path(folder)
+    there = next(each for each in (place, *place.parents, Path()) if each.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from error
 
 
 def _flush(path: Path) -> None:

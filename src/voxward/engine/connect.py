@@ -81,7 +81,7 @@ def _local(cluster: Cluster, count: str) -> Iterator[LocalCluster]:
         # A unit may start processes of its own, such as those that load patches.
         "distributed.worker.daemon": False,
         "distributed.deploy.lost-worker-timeout": _RESTART,
-        "distributed.worker.preload": ["voxward.engine.local"],
+        "distributed.worker.preload": [*dask.config.get("distributed.worker.preload"), "voxward.engine.local"],
         "distributed.nanny.pre-spawn-environ": {name: os.environ.get(name, threads) for name in names},
         "distributed.scheduler.allowed-failures": 1_000_000,  # it is counted here
         "distributed.admin.system-monitor.gil.enabled": False,

@@ -24,4 +24,4 @@ def dask_setup(worker: Worker) -> None:
         leave()
         worker.log_event(LEAVING, {"leaving": worker.address})
 
-    on_signal(note)
+    on_signal(note, note)

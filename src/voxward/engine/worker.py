@@ -23,11 +23,13 @@ from voxward.engine.remote import clean_up, doing
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)  # a warning would be sent to the caller as one about its unit
-_LOOK, _FETCH, _SAVE, _SAME = 0.1, 300.0, 120.0, 1.0
-"""Seconds between two looks, until a result must have been fetched, until a training without a scheduler must have
-saved its state, and within which two signals are one."""
+_LOOK, _FETCH, _SAVE = 0.1, 300.0, 120.0
+"""Seconds between two looks, until a result must have been fetched, and until a training without a scheduler must have
+saved its state."""
 _ENDED = (Status.closing, Status.closed, Status.failed)
-_TASK = ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NPROCS", "SLURM_PROCID", "SLURM_LOCALID")
+_TASK = (
+    "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NPROCS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS",
+)  # fmt: skip
 """What SLURM says of a process that is one of several. A training that a worker does has no other process."""
 
 
@@ -146,17 +148,8 @@ class _Asked:
     """Whether a signal has asked the process to end; a second one ends it at once."""
 
     def __init__(self) -> None:
-        self.event, self.since = asyncio.Event(), 0.0
-        on_signal(self.note)
-
-    def note(self) -> None:
-        """Note a signal. A batch system may send the same wish twice, to the process and through its parent."""
-        if not self.event.is_set():
-            self.event.set()
-            self.since = time.monotonic()
-        elif time.monotonic() - self.since > _SAME:
-            clean_up()
-            os._exit(130)
+        self.event = asyncio.Event()
+        on_signal(self.event.set, _end_at_once)
 
     async def unless(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Return the result of work, or None where a signal comes first."""
@@ -167,3 +160,8 @@ class _Asked:
             return task.result()
         task.cancel()
         return None
+
+
+def _end_at_once() -> None:
+    clean_up()
+    os._exit(130)
