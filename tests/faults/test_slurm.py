@@ -188,8 +188,8 @@ def test_a_node_of_slurm_goes_down_in_the_middle(made, alone, slurm, tmp_path):
 
 
 def test_a_job_of_slurm_reaches_its_time_limit_and_goes_on(made, alone, slurm, tmp_path):
-    place = Place(made, tmp_path, 6.0)
-    job = slurm.submit(place, "--nodes", "2", "--time", "1", "--warn", "25")
+    place = Place(made, tmp_path, 10.0)  # one minute for two workers, and SLURM warns up to a minute too early
+    job = slurm.submit(place, "--nodes", "2", "--time", "2", "--warn", "45")
     end = slurm.ended(place, job)
     show("SLURM, time limit", f"{slurm.log(place, job)}\n{end}", place)
     assert "JobState=COMPLETED" in end or "ExitCode=1:0" in end, slurm.log(place, job)
