@@ -25,7 +25,7 @@ def check_stopped(made: Path, place: Path, wanted: dict[str, str], *faults: Faul
     started = Started(task.words, task.set_up(made, place), faults)
     ended = started.wait().fine(130)
     assert re.search(r"interrupted: stopped at step 5; --resume continues out", ended.said)
-    assert started.group() == []
+    started.until_gone()
     assert check_repeat(task, made, place, wanted).redone == 0
 
 
