@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 
-from tests.engine.names import Heard, begun, names
+from tests.engine.names import Grouped, Heard, begun, names
 from voxward.core.choices import Cluster
 from voxward.core.errors import UserError
 from voxward.core.interrupt import Interrupted
@@ -74,6 +74,62 @@ def test_failures_and_warnings_come_back_and_a_bug_ends_the_work(two, tmp_path):
     with pytest.raises(ZeroDivisionError) as raised:
         engine(two, tmp_path).run(["e", "bug"], work, Heard())
     assert "names.py" in "".join(raised.value.__notes__)  # where in the worker's code
+
+
+def test_no_further_unit_of_what_has_failed_is_done(two, tmp_path):
+    work = Grouped(names(tmp_path, pause=0.1).doer)
+    engine(two, tmp_path).run(["a1-bad", "a2", "a3", "b1", "b2", "b3", "b4"], work, Heard())
+    assert sorted(work.results) == ["b1", "b2", "b3", "b4"]
+    assert not {"a2", "a3"} & {*begun(tmp_path)}
+
+
+def test_what_cannot_be_sent_back_is_said_at_once(two, tmp_path):
+    work = names(tmp_path)
+    engine(two, tmp_path).run(["a-odd", "b"], work, Heard())
+    assert str(work.failures["a-odd"]) == "a-odd is odd"
+    assert work.results == {"b": "B"}
+    with pytest.raises(RuntimeError, match="SystemExit: c-exit"):
+        engine(two, tmp_path).run(["c-exit"], work, Heard())
+    with pytest.raises(TypeError, match="lock"):
+        engine(two, tmp_path).run(["d-unsent"], work, Heard())
+    assert begun(tmp_path).count("a-odd") == begun(tmp_path).count("c-exit") == begun(tmp_path).count("d-unsent") == 1
+
+
+def test_a_worker_may_end_between_the_end_of_a_unit_and_its_delivery(two, tmp_path, monkeypatch):
+    work, land, killed = names(tmp_path), dask._Round._land, []
+
+    def kill_first(self, future):
+        if not killed:
+            killed.append(self.flying[future.key].worker)
+            os.kill(two.run(os.getpid, workers=killed)[killed[0]], signal.SIGKILL)
+            while killed[0] in two.scheduler_info(n_workers=-1)["workers"]:
+                time.sleep(0.02)
+        land(self, future)
+
+    def late(number, frame):
+        raise AssertionError("the caller waits for ever")
+
+    monkeypatch.setattr(dask, "_FETCH", 0.5)
+    monkeypatch.setattr(dask._Round, "_land", kill_first)
+    used, before = engine(two, tmp_path), signal.signal(signal.SIGALRM, late)
+    signal.alarm(30)
+    try:
+        used.run(["a1", "b1", "b2"], work, Heard())
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert killed
+    assert sorted(work.results) == ["a1", "b1", "b2"]
+    assert len(begun(tmp_path)) == 4
+
+
+def test_a_worker_of_another_version_is_given_no_units(two, tmp_path, monkeypatch):
+    monkeypatch.setattr(dask.voxward, "__version__", "0.0.1")
+    with (
+        pytest.warns(UserWarning, match="a worker is given no units"),
+        pytest.raises(UserError, match=r"voxward is .* here, and 0\.0\.1 where the work was started"),
+    ):
+        engine(two, tmp_path).run(["a"], names(tmp_path), Heard())
 
 
 def test_a_worker_that_is_killed_costs_the_unit_in_flight_only(two, tmp_path):

@@ -15,12 +15,15 @@ import torch
 from tests.hostile.models import bundles, exports, nnunet_zips, nnunets, prepared
 from tests.hostile.reader import lay
 from tests.hostile.test_memory import archive, array, changed
+from tests.nets.onnx.build import node, saved
 from voxward.core.archive import is_archive, opened_archive
 from voxward.core.errors import UserError
 from voxward.core.registry import Registry
 from voxward.core.yaml import read_yaml
 from voxward.data.io import read_header
 from voxward.data.store import open_case
+from voxward.nets.onnx.network import read_onnx
+from voxward.systems.evaluate import Evaluation
 from voxward.systems.open import open_system
 from voxward.training.optim import OPTIMIZERS
 
@@ -129,6 +132,28 @@ def test_numbers_that_no_network_has(name: str, tmp_path: Path):
     with pytest.raises(UserError) as refused:
         open_system(tmp_path / file[0], device="cpu")
     assert str(tmp_path / file) in str(refused.value)
+
+
+def test_an_infinite_number_of_voxels_in_metrics():
+    case = {"id": "a", "classes": {"liver": {"dice": 0.5, "truth_voxels": float("inf"), "predicted_voxels": 1}}}
+    with pytest.raises(UserError, match=r"metrics\.json: a class cannot have inf voxels"):
+        Evaluation.from_data({"cases": [case]}, "metrics.json")
+
+
+def test_an_onnx_attribute_that_is_no_text(tmp_path: Path):
+    path = saved(
+        tmp_path / "a.onnx", [node("Resize", ["x", "", "s"], ["y"], mode=b"\xff")], {"s": np.ones(5, np.float32)}
+    )
+    with pytest.raises(UserError, match=r"a\.onnx"):
+        read_onnx(path)
+
+
+def test_orders_of_splines_may_be_written_as_real_numbers(tmp_path: Path):
+    def change(found: dict) -> None:
+        found["configurations"]["3d_fullres"]["resampling_fn_data_kwargs"] |= {"order_z": 0.0, "force_separate_z": 0}
+
+    lay(changed(nnunets()[0], "m/plans.json", change), tmp_path)
+    assert open_system(tmp_path / "m", device="cpu")
 
 
 class TestPreparedCases:

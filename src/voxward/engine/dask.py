@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from distributed import Client, Future
+from distributed import CancelledError, Client, Future, KilledWorker
 from distributed.protocol.pickle import dumps
 
+import voxward
 from voxward.core.alone import Busy
 from voxward.core.choices import Cluster
 from voxward.core.errors import UserError
@@ -30,8 +31,9 @@ from voxward.engine.queue import UnitQueue
 from voxward.engine.remote import Order, Outcome, do
 
 U = TypeVar("U")
-_LOOK, _PAUSE = 0.5, 5.0
-"""Seconds between two looks at the workers, and before a unit is tried again."""
+_LOOK, _PAUSE, _FETCH = 0.5, 5.0, 5.0
+"""Seconds between two looks at the workers, before a unit is tried again, and after which it is asked whether the
+worker that holds a result is still there."""
 
 
 class WorkerLost(UserError):  # noqa: N818 - it says what happened
@@ -215,14 +217,20 @@ class _Round(Generic[U]):
         for worker in self._usable():
             if worker in busy:
                 continue
-            unit = self.waiting.take(worker)
+            unit = self._next(worker)
             if unit is None:
                 return
             self._send_to(worker, unit)
 
+    def _next(self, worker: str) -> U | None:
+        """The next unit for a worker; none whose case has failed since the round began."""
+        while (unit := self.waiting.take(worker)) is not None and self.work.finished(unit):
+            pass
+        return unit
+
     def _send_to(self, worker: str, unit: U) -> None:
         key, engine = f"{self.topic}-{secrets.token_hex(8)}", self.engine
-        order = Order(self.work.key(unit), self.token, engine.place, os.getcwd(), self.topic)
+        order = Order(self.work.key(unit), self.token, engine.place, os.getcwd(), self.topic, voxward.__version__)
         future = engine.client.submit(
             do, unit, self.work.doer, order, key=key, workers=[worker], pure=False,
             resources=dict(engine.cluster.resources) or None,
@@ -245,20 +253,38 @@ class _Round(Generic[U]):
     def _land(self, future: Future) -> None:
         """Keep the outcome of a unit, or see to it that it is done again."""
         flight = self.flying.get(future.key)
-        if flight is None or future.cancelled():
+        if flight is None:
             return
-        if future.status != "finished":
-            self.refused[flight.worker] = f"{flight.worker}: {future.exception()!r}"
-            self._lose(future.key, flight)
+        error = future.exception(timeout=_FETCH) if future.status == "error" else None
+        if error is not None and not isinstance(error, KilledWorker):  # it cannot even read what it was sent
+            del self.flying[future.key]
+            self._refuse(flight, f"{flight.worker}: {error!r}")
+            self.watch.end(flight.unit)
             return
-        try:
-            outcome = future.result(timeout=None)
-        except Exception:  # the worker ended between the end of the unit and its delivery
+        outcome = None if error is not None else self._fetched(flight)
+        if outcome is None:
             self._lose(future.key, flight)
             return
         del self.flying[future.key]
         self._keep(flight, outcome)
         self.watch.end(flight.unit)
+
+    def _fetched(self, flight: _Flight[U]) -> Outcome | None:
+        """Return what a worker has done; None where it ended between the end of the unit and its delivery.
+
+        Dask itself would wait for ever for a worker that is gone, as no other one may do the unit.
+        """
+        while flight.future.status != "cancelled":
+            try:
+                outcome: Outcome = flight.future.result(timeout=_FETCH)
+            except (TimeoutError, OSError, CancelledError):
+                self._workers = _workers(self.engine.client)
+                if flight.worker not in self._workers:
+                    return None
+            else:
+                return outcome
+        self._workers = _workers(self.engine.client)  # where the scheduler is gone, this says so
+        return None
 
     def _keep(self, flight: _Flight[U], outcome: Outcome) -> None:
         for text, kind in outcome.warned:
@@ -276,6 +302,9 @@ class _Round(Generic[U]):
             self.waiting.put_back(unit)
         elif isinstance(error, Busy):  # a process that is taken for lost still works there
             self.later.append((time.monotonic() + _PAUSE, unit))
+            if str(error) not in self._warned:
+                self._warned.add(str(error))
+                warnings.warn(f"{outcome.where}: {error}; it is tried again until that one ends", stacklevel=2)
         else:
             self.work.failed(unit, error)
 
