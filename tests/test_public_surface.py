@@ -29,9 +29,9 @@ CLUSTER = ("address", "resources", "attempts")
 # What a group of choices holds that a command has no use for, and refuses.
 UNUSED = {
     **{command: set(CLUSTER) for command in ("harden", "train")},
-    "search": {"start", "devices"},
-    "cv": {"fold", "devices", "exclude", "nsd_tolerance_mm", "nsd"},
-    "evaluate": {"devices", *CLUSTER},
+    "search": {"start", "devices", "nodes"},
+    "cv": {"fold", "devices", "nodes", "exclude", "nsd_tolerance_mm", "nsd"},
+    "evaluate": {"devices", "nodes", *CLUSTER},
     "check": {"channels"},
     "prepare": {"channels"},
 }

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import socket
 import subprocess
 import sys
 
@@ -20,7 +21,7 @@ PLAIN = (*TINY, "training.epochs=4", "optimizer.name=sgd", "optimizer.options={l
 # and from which starts is tested to the bit in tests/training/test_share.py.
 PERTURBED = ("defence.method=pgd", "defence.clean=0.5", "defence.eps=1e-6", "defence.steps=1")
 
-# How long it took, and how many voxels lie at the rim of a ball that is as small as rounding.
+# How long it took, the checksum of a row, and how many voxels lie at the rim of a ball that is as small as rounding.
 IGNORED = ("seconds", "saturation", "crc32")
 
 # A program, because each process of a training runs it again. It stops itself by a signal where it is told to.
@@ -30,15 +31,15 @@ from voxward.commands.train import train
 from voxward.core.choices import Compute
 from voxward.core.interrupt import Interrupted
 
-data, out, devices, stop, resume, *overrides = sys.argv[1:]
+data, out, devices, nodes, stop, resume, *overrides = sys.argv[1:]
 
 def progress(stage, done, total, /, **figures):
     if stage == "train" and done == int(stop):
         os.kill(os.getpid(), signal.SIGINT)
 
 try:
-    train(data, out=out, recipe="dynunet", overrides=overrides, compute=Compute("cpu", devices=int(devices)),
-          resume=resume == "yes", progress=progress)
+    train(data, out=out, recipe="dynunet", overrides=overrides, resume=resume == "yes", progress=progress,
+          compute=Compute("cpu", devices=int(devices), nodes=int(nodes)))
 except Interrupted:
     sys.exit(7)
 """
@@ -51,7 +52,7 @@ def run(phantoms, tmp_path):
     program.write_text(PROGRAM)
 
     def train(name, devices, *overrides, stop=0, resume=False):
-        command = [sys.executable, program, phantoms, tmp_path / name, devices, stop, "yes" if resume else "no"]
+        command = [sys.executable, program, phantoms, tmp_path / name, devices, 1, stop, "yes" if resume else "no"]
         given = [] if resume else [*PLAIN, *overrides]
         done = subprocess.run([*map(str, command), *given], timeout=300, check=False, capture_output=True, text=True)
         assert done.returncode == (7 if stop else 0), done.stderr
@@ -105,3 +106,20 @@ def test_a_run_goes_on_in_another_number_of_processes(run, before, after):
     other = run("other", after, resume=True)
     assert json.loads(other.settings.read_text())["patches"] == 2
     _same_to_rounding(whole, other)
+
+
+@pytest.mark.slow
+def test_two_nodes_train_one_network(run, phantoms, tmp_path):
+    """Two agents of torchrun stand for two nodes; each starts one process."""
+    one, out = run("one", 1), tmp_path / "two"
+    with socket.socket() as free:
+        free.bind(("", 0))
+        meeting = f"{socket.gethostname()}:{free.getsockname()[1]}"
+    agent = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    agent += ["--rdzv-backend", "c10d", "--rdzv-id", "7", "--rdzv-endpoint", meeting]
+    command = [*agent, tmp_path / "program.py", phantoms, out, 1, 2, 0, "no", *PLAIN, "preparation.batch_size=1"]
+    nodes = [subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for node in nodes:
+        assert node.wait(timeout=300) == 0, node.stderr.read()
+        node.stderr.close()
+    _same_to_rounding(one, RunFolder(out))

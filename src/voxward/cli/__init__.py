@@ -19,12 +19,16 @@ from voxward.cli.arguments import Arguments, errors, take_negative_fractions
 from voxward.core.errors import CasesFailed, MissingPackageError, ProcessLost, UserError
 from voxward.core.interrupt import Interrupted, like_ctrl_c
 from voxward.core.invocation import typed
+from voxward.core.launcher import refuse_several
 
 # Errors that the user, or the machine, can mend: one line says what is wrong. Every other error is a bug of voxward.
 _MENDABLE = (UserError, OSError, MissingPackageError, FloatingPointError, MemoryError)
 
 _GOES_ON = ("attack", "benchmark", "cv", "demo")
 """The commands that go on by themselves where an earlier call was stopped; others need `--resume`, or begin again."""
+
+_TOGETHER = ("train", "harden", "worker", "slurm")
+"""The commands that torchrun or srun may start several times with the same arguments."""
 
 _EXIT_CODES = """\
 exit codes:
@@ -199,6 +203,8 @@ def _options(top: argparse.ArgumentParser, command: str) -> Collection[str]:
 
 def _run(arguments: Arguments) -> int:
     try:
+        if arguments.command not in _TOGETHER:
+            refuse_several(arguments.command)
         return COMMANDS[arguments.command].run(arguments)
     except (Interrupted, KeyboardInterrupt) as stop:
         text = "what was finished is kept"

@@ -206,6 +206,11 @@ def devices_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices", type=int, default=1, help="the number of processes that train together, by DDP (default 1)"
     )
+    parser.add_argument(
+        "--nodes", type=int, default=1,
+        help="the number of nodes that train together, each with --devices processes; torchrun or srun starts this "
+        "command on each of them (default 1)",
+    )  # fmt: skip
 
 
 def nan_argument(parser: argparse.ArgumentParser, default: str = "refuse") -> None:

@@ -27,7 +27,9 @@ _LOOK, _FETCH, _SAVE = 0.1, 300.0, 120.0
 """Seconds between two looks, until a result must have been fetched, and until a training without a scheduler must have
 saved its state."""
 _ENDED = (Status.closing, Status.closed, Status.failed)
-_TASK = ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NPROCS", "SLURM_PROCID", "SLURM_LOCALID")
+_TASK = (
+    "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NPROCS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS",
+)  # fmt: skip
 """What SLURM says of a process that is one of several. A training that a worker does has no other process."""
 
 

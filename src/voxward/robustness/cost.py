@@ -30,7 +30,9 @@ from voxward.robustness.unit import Unit
 from voxward.systems.run import RunSystem
 from voxward.systems.system import System
 
-_SHORT = Budget(steps=3, restarts=1, queries=20, fab_steps=2)
+# For the pace of an attack, in which its beginning must not weigh much; and for whether it ends at once.
+_SHORT = Budget(steps=3, restarts=1, queries=60, fab_steps=2)
+_BRIEF = Budget(steps=3, restarts=1, queries=20, fab_steps=1)
 # An attack ends where nothing is left, on weak systems often at once. That is tried on so many cases.
 _CASES = 4
 # The check at eps 1 ends as soon as nothing is left, in about this share of its steps. It is tried to its end where it
@@ -172,7 +174,9 @@ def _tried(worker: Worker, model: str, place: Path) -> _Tried:
     bench, sizes = worker.bench, _sizes(worker, model)
     case = sorted(sizes, key=lambda id: sizes[id])[len(sizes) // 2]
     opening = _seconds(bench.sources[model].open)
-    short = Worker(_short(bench, place), dict(worker.systems), worker.surrogate)
+    short, brief = (
+        Worker(_within(bench, place, budget), dict(worker.systems), worker.surrogate) for budget in (_SHORT, _BRIEF)
+    )
     short.stand(model, case)  # the first one warms up, and asks whether the system is random
     short.forget()
     begin = _seconds(lambda: short.stand(model, case))
@@ -190,7 +194,7 @@ def _tried(worker: Worker, model: str, place: Path) -> _Tried:
         whole[REACH] *= _REACH
     usual = _usual([*spent.values()])
     taken = {name: spent.get(name, usual) for name in whole}
-    ends, paces = _ends(short, model, [*dict.fromkeys([case, *_some(sizes)])])
+    ends, paces = _ends(brief, model, [*dict.fromkeys([case, *_some(sizes)])])
     return _Tried(
         begin, opening, {name: one.per_pass for name, one in taken.items()},
         {name: one.judging for name, one in taken.items()}, whole, ends,
@@ -264,9 +268,9 @@ def _units(bench: Bench, model: str) -> list[Unit]:
     return [unit for unit in every if unit.model == model]
 
 
-def _short(bench: Bench, place: Path) -> Bench:
-    """The same benchmark, whose attacks spend little, and whose files go elsewhere."""
-    return replace(bench.within(place), protocol=replace(bench.protocol, budget=_SHORT))
+def _within(bench: Bench, place: Path, budget: Budget) -> Bench:
+    """The same benchmark, whose attacks have another budget, and whose files go elsewhere."""
+    return replace(bench.within(place), protocol=replace(bench.protocol, budget=budget))
 
 
 def _whole(bench: Bench, model: str) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,12 +15,20 @@ from typing import Literal, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning_fabric.plugins.precision import Precision as FullPrecision
 from torch.optim import Optimizer
 
 from voxward.attacks.objectives import check_objective, create_objective
+from voxward.core.choices import Compute
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
+from voxward.core.launcher import started_by_srun
 from voxward.core.plan import Plan
 from voxward.core.recipe import Recipe
 from voxward.data.loader import PatchBatch, validation_patches
@@ -133,13 +142,12 @@ class TrainingRun:
             self.state.snapshots = due
 
 
-def start_fabric(recipe: Recipe, accelerator: str = "auto", devices: int = 1) -> Fabric:
+def start_fabric(recipe: Recipe, compute: Compute = Compute()) -> Fabric:
     """Start the processes of a training and choose its precision.
 
     Args:
         recipe: The recipe, which may ask for a precision.
-        accelerator: `auto`, `cpu` or `cuda`.
-        devices: The number of processes that train one network together.
+        compute: The device, and the number of processes that train one network together.
 
     Returns:
         A launched Fabric. From here on there may be several processes.
@@ -147,16 +155,30 @@ def start_fabric(recipe: Recipe, accelerator: str = "auto", devices: int = 1) ->
     Raises:
         UserError: The device is not there, or cannot compute in that precision.
     """
-    kind = resolve_device(accelerator).type
+    kind = resolve_device(compute.device).type
     precision = resolve_precision(recipe.training.precision, torch.device(kind))
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision on its own
-    strategy = "ddp" if devices > 1 else "auto"
-    fabric = Fabric(accelerator=kind, devices=devices, strategy=strategy, precision=_FABRIC_PRECISION[precision])
+    strategy = "ddp" if compute.processes > 1 else "auto"
+    fabric = Fabric(
+        accelerator=kind, devices=compute.devices, num_nodes=compute.nodes, strategy=strategy,
+        precision=_FABRIC_PRECISION[precision], plugins=[_environment(compute)],
+    )  # fmt: skip
     if strategy == "ddp":
         for message in _NO_NEWS:
             warnings.filterwarnings("ignore", message=message)
     fabric.launch()
     return fabric
+
+
+def _environment(compute: Compute) -> ClusterEnvironment:
+    """Who has started the processes. Fabric alone takes the shell of a batch script for one of several tasks."""
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    if compute.processes > 1 and started_by_srun():
+        # What the job was asked for; Fabric compares it with the step, and refuses a step without it.
+        os.environ["SLURM_NTASKS_PER_NODE"] = str(compute.devices)
+        return SLURMEnvironment()
+    return LightningEnvironment()
 
 
 def check_recipe(recipe: Recipe, labels: LabelSet) -> None:

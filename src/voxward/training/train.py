@@ -12,6 +12,7 @@ import voxward
 from voxward.core.alone import alone
 from voxward.core.case import Dataset
 from voxward.core.errors import UserError
+from voxward.core.launcher import refuse_launcher
 from voxward.core.plan import Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.provenance import read_provenance
@@ -21,7 +22,6 @@ from voxward.data.store import prepare_dataset
 from voxward.nets.registry import network_for_plan
 from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
-from voxward.training.alone import refuse_launcher
 from voxward.training.begin import (
     Request,
     as_planned,
@@ -75,12 +75,12 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
     resolve_precision(recipe.training.precision, resolve_device(request.compute.device))
     if request.compute.cluster is not None:
         raise UserError("one training does not run on a Dask cluster: give devices, or start it with a launcher")
-    refuse_launcher(request.compute.devices)
+    refuse_launcher(request.compute.devices, request.compute.nodes)
     read_provenance(request.out.root)  # refuses what is not voxward's
     if request.resume:
-        plan, processes = load_plan(request.out.plan), request.compute.devices
+        plan, processes = load_plan(request.out.plan), request.compute.processes
         check_processes(patches_of(request.out, plan, processes), plan, processes)
-    fabric = start_fabric(recipe, request.compute.device, request.compute.devices)
+    fabric = start_fabric(recipe, request.compute)
     # From here on there may be several processes. The first one writes.
     shown = progress if fabric.is_global_zero else silent
     with Peers(fabric) as peers, alone(request.out.root, "a training") if fabric.is_global_zero else nullcontext():
@@ -135,7 +135,7 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, progress: Progres
         start=None if start is None else str(start.root.resolve()),
         folds=fold.folds,
         new_layers=new,
-        patches=decided.batch_size * request.compute.devices,
+        patches=decided.batch_size * request.compute.processes,
     )
     write_decisions(request, decided, split, settings, recipe)
 
