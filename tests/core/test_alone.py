@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -95,3 +96,10 @@ def test_a_lock_that_cannot_be_removed_stays(tmp_path, monkeypatch):
     with alone(tmp_path, "an attack"):
         pass
     assert not (tmp_path / LOCK).exists()
+
+
+def test_a_process_that_reads_its_parents_script_is_told_how_to_write_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(UserError, match="below a line `if __name__"), alone(tmp_path / "run", "an attack"):
+        raise AssertionError
+    assert not (tmp_path / "run").exists()

@@ -13,7 +13,7 @@ from torch import Tensor
 from voxward.architecture_search.bilevel import Phase
 from voxward.architecture_search.run import SearchRun
 from voxward.attacks.objectives import create_objective
-from voxward.core.files import atomic_write
+from voxward.core.files import atomic_write, telling_of_a_full_disk
 from voxward.core.progress import Progress, silent
 from voxward.core.recipe.search import Search
 from voxward.core.types import Images, Labels
@@ -162,8 +162,11 @@ class SearchSitting(Sitting):
             "bilevel": self.run.bilevel.state(), "losses": self.losses, "seconds": self.seconds(),
             "recent": self.recent, "correct_at": self.correct_at,
         }  # fmt: skip
-        # Given a path, torch hides that the disk is full behind an error of its own.
-        with atomic_write(self.run.folder.state) as unfinished, unfinished.open("wb") as file:
+        with (
+            atomic_write(self.run.folder.state) as unfinished,
+            telling_of_a_full_disk(unfinished),
+            unfinished.open("wb") as file,
+        ):
             torch.save(content, file)
         self.saved = self.run.bilevel.step
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shlex
 import socket
@@ -36,8 +37,10 @@ def alone(folder: Path, what: str) -> Iterator[None]:
 
     Raises:
         Busy: Another process works in the folder; the message says which one.
-        UserError: The folder cannot be written into.
+        UserError: The folder cannot be written into; or a process that another one starts has come here, as it reads
+            the script of that one.
     """
+    _refuse_start()
     path, owner = folder / LOCK, folder / OWNER
     lock = FileLock(path, timeout=0)
     try:
@@ -60,6 +63,15 @@ def alone(folder: Path, what: str) -> Iterator[None]:
         lock.release()
         with suppress(OSError):
             folder.rmdir()  # only an empty one: the work was refused before it wrote anything
+
+
+def _refuse_start() -> None:
+    """Refuse work in a process that only starts: it reads the script of its parent, which does all its work again."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as the library itself asks
+        raise UserError(
+            'a script whose work starts other processes must call voxward below a line `if __name__ == "__main__":`, '
+            "because each of them reads the script again"
+        )
 
 
 def _sign(path: Path, what: str) -> None:

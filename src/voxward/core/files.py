@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -161,6 +163,27 @@ def refuse_unwritable(folder: Path | str) -> None:
             pass
     except OSError as error:
         raise UserError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from error
+
+
+@contextmanager
+def telling_of_a_full_disk(path: Path, needed: int = 0) -> Iterator[None]:
+    """Raise the error of the disk where a library that writes hides it behind an error of its own.
+
+    Args:
+        path: The file that is written inside the block.
+        needed: The bytes that it takes at most: with less room than that, a failure is the disk's.
+
+    Raises:
+        OSError: The disk is full, or failed otherwise.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        if shutil.disk_usage(path.parent).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
 
 
 def _flush(path: Path) -> None:

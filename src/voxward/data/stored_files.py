@@ -22,6 +22,7 @@ import numpy as np
 
 from voxward.core.archive import opened_archive
 from voxward.core.errors import UserError
+from voxward.core.files import telling_of_a_full_disk
 from voxward.core.labels import IGNORED
 from voxward.core.types import Size3
 
@@ -93,7 +94,8 @@ def write_array(path: Path, array: np.ndarray, patch_size: Size3) -> None:
     lead = (1,) * (array.ndim - 3)
     chunks = lead + tuple(min(max(1, -(-p // 2)), n) for p, n in zip(patch_size, array.shape[-3:], strict=True))
     cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
-    blosc2.asarray(np.ascontiguousarray(array), urlpath=str(path), mode="w", chunks=chunks, cparams=cparams)
+    with telling_of_a_full_disk(path, array.nbytes):
+        blosc2.asarray(np.ascontiguousarray(array), urlpath=str(path), mode="w", chunks=chunks, cparams=cparams)
 
 
 def class_locations(label: np.ndarray, classes: int) -> dict[str, np.ndarray]:

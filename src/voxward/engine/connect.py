@@ -73,7 +73,7 @@ def address_of(path: Path) -> str:
 @contextmanager
 def _local(cluster: Cluster, count: str) -> Iterator[LocalCluster]:
     """Start workers on this machine; each has its share of the cores, and one of the GPUs in turn."""
-    if not count.isdigit() or not 1 <= int(count) <= 1024:
+    if not count.isdecimal() or not 1 <= int(count) <= 1024:
         raise ClusterError(f"local:N needs a number of processes from 1, got {cluster.address}")
     threads = str(max(1, (os.cpu_count() or 1) // int(count)))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -89,7 +89,8 @@ def _local(cluster: Cluster, count: str) -> Iterator[LocalCluster]:
     with (
         dask.config.set(settings),
         LocalCluster(
-            n_workers=int(count), threads_per_worker=1, memory_limit=0, dashboard_address=None,
+            n_workers=int(count), threads_per_worker=1, memory_limit=0,
+            dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},  # any port: others may have one
             resources=dict(cluster.resources) or None, silence_logs=50,
         ) as started,
     ):  # fmt: skip
