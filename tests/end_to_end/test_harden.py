@@ -137,7 +137,7 @@ def test_what_is_no_hardening_of_the_run_is_not_resumed(trained, hardened, phant
         harden(trained, out=trained, resume=True)
     other = shutil.copytree(trained, tmp_path / "other")
     plan = RunFolder(other).plan
-    plan.write_text(json.dumps({**json.loads(plan.read_text()), "spacing": [9.0, 9.0, 9.0]}))
+    write_json(plan, {**without_format(json.loads(plan.read_text()), "plan.json"), "spacing": [9.0, 9.0, 9.0]})
     with pytest.raises(ValueError, match="another one"):
         harden(other, out=hardened, resume=True)
 
