@@ -48,6 +48,7 @@ from voxward.architecture_search.rank import decode_best
 from voxward.architecture_search.run import SearchRun, set_up_search, super_net
 from voxward.architecture_search.supernet import SuperNet
 from voxward.core.case import Split
+from voxward.core.choices import Compute
 from voxward.core.files import write_json, write_text
 from voxward.core.genotype import OPERATION_NAMES, CellGenes, Gene, Genotype
 from voxward.core.plan import Plan, load_plan
@@ -289,7 +290,7 @@ def _train(setting: Setting, job: Job) -> dict[str, Any]:
     recipe = replace(setting.recipe, network=Choice("searched", options))
     cases = TrainingCases(setting.prepared, *selection_split(split.train, recipe.training.selection))
     began = time.process_time()
-    run = set_up(folder, recipe, setting.plan, cases, job.seed, start_fabric(recipe, "cpu"))
+    run = set_up(folder, recipe, setting.plan, cases, job.seed, start_fabric(recipe, Compute("cpu")))
     fit(run)
     seconds = time.process_time() - began
     network = network_for_plan("searched", setting.plan, options).eval()

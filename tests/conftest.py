@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+import pkgutil
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,6 +59,34 @@ def blank_pages() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Measure the coverage of importing voxward, and not of importing the tests: tracing doubles the time of that.
+
+    The process that only hands the tests to others has nothing to measure at all.
+    """
+    plugins = session.config.pluginmanager
+    coverage, hands_on = getattr(plugins.getplugin("_cov"), "cov_controller", None), plugins.hasplugin("dsession")
+    if coverage is None:
+        return (yield)
+    if not hands_on:
+        _import_all()
+    coverage.pause()
+    try:
+        return (yield)
+    finally:
+        if not hands_on:
+            coverage.resume()
+
+
+def _import_all() -> None:
+    package = import_module("voxward")
+    for module in pkgutil.walk_packages(package.__path__, "voxward."):
+        if not module.name.endswith("__main__"):
+            with suppress(ModuleNotFoundError):  # one that needs what is not installed
+                import_module(module.name)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import voxward
 from voxward.cli import COMMANDS, parser
-from voxward.core import choices
+from voxward.core import choices, job
 from voxward.metrics.policies import Scoring
 
 
@@ -29,9 +29,9 @@ CLUSTER = ("address", "resources", "attempts")
 # What a group of choices holds that a command has no use for, and refuses.
 UNUSED = {
     **{command: set(CLUSTER) for command in ("harden", "train")},
-    "search": {"start", "devices"},
-    "cv": {"fold", "devices", "exclude", "nsd_tolerance_mm", "nsd"},
-    "evaluate": {"devices", *CLUSTER},
+    "search": {"start", "devices", "nodes"},
+    "cv": {"fold", "devices", "nodes", "exclude", "nsd_tolerance_mm", "nsd"},
+    "evaluate": {"devices", "nodes", *CLUSTER},
     "check": {"channels"},
     "prepare": {"channels"},
 }
@@ -49,7 +49,7 @@ ALIASES = {"benchmark"}
 FUNCTIONS = {"report": "write_report"}
 
 
-GROUPS = {choices.__name__, Scoring.__module__}
+GROUPS = {choices.__name__, job.__name__, Scoring.__module__}
 
 
 def _parameters(function):

@@ -17,10 +17,13 @@ from voxward.commands.plan import plan as plan
 from voxward.commands.predict import predict as predict
 from voxward.commands.prepare import prepare as prepare
 from voxward.commands.report import write_report as write_report
+from voxward.commands.reproduce import reproduce as reproduce
 from voxward.commands.search import search as search
 from voxward.commands.serve import serve as serve
+from voxward.commands.slurm import slurm as slurm
 from voxward.commands.suspects import suspects as suspects
 from voxward.commands.train import train as train
+from voxward.commands.worker import worker as worker
 from voxward.core.case import Volume as Volume
 from voxward.core.choices import Cases as Cases
 from voxward.core.choices import Cluster as Cluster
@@ -32,6 +35,7 @@ from voxward.core.choices import Reading as Reading
 from voxward.core.choices import Reuse as Reuse
 from voxward.core.choices import Trusted as Trusted
 from voxward.core.errors import CasesFailed as CasesFailed
+from voxward.core.job import Job as Job
 from voxward.core.model import PatchModel as PatchModel
 from voxward.core.recipe import load_recipe as load_recipe
 from voxward.data.formats import open_dataset as open_dataset

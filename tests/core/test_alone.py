@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from voxward.core.alone import LOCK, OWNER, Busy, alone
 from voxward.core.errors import UserError
@@ -62,3 +66,40 @@ def test_clocks_do_not_matter(tmp_path):
         os.utime(tmp_path / OWNER, (time.time() + 86400,) * 2)
         with pytest.raises(Busy), alone(tmp_path, "an attack"):
             raise AssertionError
+
+
+def test_a_folder_that_cannot_be_written_into_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UserError, match=r"cannot write into .*file: .*choose another --out"),
+        alone(tmp_path / "file", ""),
+    ):
+        raise AssertionError
+
+    def acquire(self):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with pytest.raises(UserError, match="Read-only file system"), alone(tmp_path, "an attack"):
+        raise AssertionError
+
+
+def test_a_lock_that_cannot_be_removed_stays(tmp_path, monkeypatch):
+    """As on Windows, where the file is open."""
+
+    def unlink(self, missing_ok=False):
+        raise PermissionError(errno.EACCES, "used by another process")
+
+    with alone(tmp_path, "an attack"):
+        monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.undo()
+    with alone(tmp_path, "an attack"):
+        pass
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_process_that_reads_its_parents_script_is_told_how_to_write_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(UserError, match="below a line `if __name__"), alone(tmp_path / "run", "an attack"):
+        raise AssertionError
+    assert not (tmp_path / "run").exists()

@@ -2,8 +2,19 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
-from voxward.core.files import append_text, atomic_write, inside, name_fault, write_json, write_text
+from voxward.core.errors import UserError
+from voxward.core.files import (
+    append_text,
+    atomic_write,
+    inside,
+    name_fault,
+    refuse_unwritable,
+    telling_of_a_full_disk,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path):
@@ -145,3 +156,24 @@ def test_a_link_to_a_folder_is_replaced_and_not_what_it_leads_to(tmp_path):
     assert not (tmp_path / "case").is_symlink()
     assert (tmp_path / "elsewhere" / "old").read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["case", "elsewhere"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a file of Linux on a disk that is full")
+def test_a_library_does_not_hide_that_the_disk_is_full():
+    full = Path("/dev/full")
+    with pytest.raises(OSError, match="No space left"), telling_of_a_full_disk(full), full.open("wb") as file:
+        torch.save({"weight": torch.zeros(100_000)}, file)
+
+
+def test_an_error_is_the_disks_where_there_is_too_little_room(tmp_path):
+    with pytest.raises(OSError, match="No space left"), telling_of_a_full_disk(tmp_path / "image", needed=2**70):
+        raise RuntimeError("error while creating the array")
+    with pytest.raises(RuntimeError, match="creating"), telling_of_a_full_disk(tmp_path / "image", needed=1):
+        raise RuntimeError("error while creating the array")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_and_nothing_stays(tmp_path):
+    refuse_unwritable(tmp_path / "new" / "out")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"/proc/out cannot be written to \(.*\): choose another --out"):
+        refuse_unwritable("/proc/out")

@@ -326,3 +326,13 @@ def test_too_little_memory_is_no_fault_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "x.nii").write_bytes(b"")
     with pytest.raises(UserError, match=r"x\.nii: there is too little memory"), naming_the_file(tmp_path / "x.nii"):
         raise MemoryError
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("length", [1, 100, 300, 5000])
+def test_a_header_extension_of_any_length_is_passed_over(kind, suffix: str, length: int, tmp_path: Path) -> None:
+    image = kind(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"x" * length))
+    nibabel.save(image, tmp_path / f"a{suffix}")
+    assert np.array_equal(read_image([tmp_path / f"a{suffix}"]).array[0], image.dataobj)

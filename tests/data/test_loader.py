@@ -134,7 +134,7 @@ def test_workers_stop_with_the_consumer(folder, plan):
     batches.close()
 
 
-def test_step_generator_is_a_function_of_seed_step_and_rank():
+def test_step_generator_is_a_function_of_seed_step_and_stream():
     def first(*key):
         return torch.rand(4, generator=step_generator(*key)).tolist()
 

@@ -76,7 +76,7 @@ def test_the_cases_of_all_processes_are_written(tmp_path):
     ledger.note(1, 0, ("a", "b"), torch.tensor([0.25, 0.5]))
     ledger.note(2, 1, ("c", "a"), torch.tensor([0.125, 0.75]))
     ledger.flush()
-    assert (tmp_path / "ledger.csv").read_text().splitlines() == [
+    assert [line.rpartition(",")[0] for line in (tmp_path / "ledger.csv").read_text().splitlines()] == [
         "step,epoch,case,loss", "1,0,a,0.25", "1,0,b,0.5", "1,0,b,2.5", "1,0,c,5.0",
         "2,1,c,0.125", "2,1,a,0.75", "2,1,a,1.25", "2,1,b,7.5",
     ]  # fmt: skip

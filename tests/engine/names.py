@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -10,6 +12,13 @@ from pathlib import Path
 
 from voxward.core.errors import UserError
 from voxward.engine.engine import Unfit
+
+
+class OddError(UserError):
+    """An error that can be pickled, and not be read again."""
+
+    def __init__(self, what, why):
+        super().__init__(f"{what} is {why}")
 
 
 @dataclass
@@ -33,6 +42,12 @@ class Shouter:
             raise Unfit("no such file here")
         if "bad" in unit:
             raise UserError(f"{unit} is bad")
+        if "odd" in unit:
+            raise OddError(unit, "odd")
+        if "exit" in unit:
+            sys.exit(unit)
+        if "unsent" in unit:
+            return threading.Lock()
         if "bug" in unit:
             raise ZeroDivisionError(unit)
         if "deadly" in unit:
@@ -74,6 +89,13 @@ class Names:
         if not isinstance(error, UserError):
             raise error
         self.failures[unit] = error
+
+
+class Grouped(Names):
+    """Names of which no further one of a group is done once one has failed."""
+
+    def finished(self, unit):
+        return super().finished(unit) or any(self.group(unit) == self.group(other) for other in self.failures)
 
 
 def names(folder, *done, pause=0.0):

@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 
-from tests.engine.names import Heard, begun, names
+from tests.engine.names import Grouped, Heard, begun, names
 from voxward.core.choices import Cluster
 from voxward.core.errors import UserError
 from voxward.core.interrupt import Interrupted
@@ -18,6 +18,7 @@ from voxward.engine.choose import engine_for
 from voxward.engine.engine import Engine, InProcess
 
 dask = pytest.importorskip("voxward.engine.dask", reason="needs the extra cluster")
+connect = pytest.importorskip("voxward.engine.connect")
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +26,12 @@ def two():
     """A cluster of two processes on this machine."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with dask._client(Cluster("local:2")) as client:
+        with connect.client_of(Cluster("local:2")) as client:
             yield client
 
 
 def engine(client, folder, **options):
+    client.wait_for_workers(2, timeout=60)  # one that another test has killed is started again
     place = dask.Place(folder, "probe", "token")
     (folder / "probe").write_text("token")
     return dask.DaskEngine(client, place, Cluster("", **options))
@@ -74,6 +76,62 @@ def test_failures_and_warnings_come_back_and_a_bug_ends_the_work(two, tmp_path):
     assert "names.py" in "".join(raised.value.__notes__)  # where in the worker's code
 
 
+def test_no_further_unit_of_what_has_failed_is_done(two, tmp_path):
+    work = Grouped(names(tmp_path, pause=0.1).doer)
+    engine(two, tmp_path).run(["a1-bad", "a2", "a3", "b1", "b2", "b3", "b4"], work, Heard())
+    assert sorted(work.results) == ["b1", "b2", "b3", "b4"]
+    assert not {"a2", "a3"} & {*begun(tmp_path)}
+
+
+def test_what_cannot_be_sent_back_is_said_at_once(two, tmp_path):
+    work = names(tmp_path)
+    engine(two, tmp_path).run(["a-odd", "b"], work, Heard())
+    assert str(work.failures["a-odd"]) == "a-odd is odd"
+    assert work.results == {"b": "B"}
+    with pytest.raises(RuntimeError, match="SystemExit: c-exit"):
+        engine(two, tmp_path).run(["c-exit"], work, Heard())
+    with pytest.raises(TypeError, match="lock"):
+        engine(two, tmp_path).run(["d-unsent"], work, Heard())
+    assert begun(tmp_path).count("a-odd") == begun(tmp_path).count("c-exit") == begun(tmp_path).count("d-unsent") == 1
+
+
+def test_a_worker_may_end_between_the_end_of_a_unit_and_its_delivery(two, tmp_path, monkeypatch):
+    work, land, killed = names(tmp_path), dask._Round._land, []
+
+    def kill_first(self, future):
+        if not killed:
+            killed.append(self.flying[future.key].worker)
+            os.kill(two.run(os.getpid, workers=killed)[killed[0]], signal.SIGKILL)
+            while killed[0] in two.scheduler_info(n_workers=-1)["workers"]:
+                time.sleep(0.02)
+        land(self, future)
+
+    def late(number, frame):
+        raise AssertionError("the caller waits for ever")
+
+    monkeypatch.setattr(dask, "_FETCH", 0.5)
+    monkeypatch.setattr(dask._Round, "_land", kill_first)
+    used, before = engine(two, tmp_path), signal.signal(signal.SIGALRM, late)
+    signal.alarm(30)
+    try:
+        used.run(["a1", "b1", "b2"], work, Heard())
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert killed
+    assert sorted(work.results) == ["a1", "b1", "b2"]
+    assert len(begun(tmp_path)) == 4
+
+
+def test_a_worker_of_another_version_is_given_no_units(two, tmp_path, monkeypatch):
+    monkeypatch.setattr(dask.voxward, "__version__", "0.0.1")
+    with (
+        pytest.warns(UserWarning, match="a worker is given no units"),
+        pytest.raises(UserError, match=r"voxward is .* here, and 0\.0\.1 where the work was started"),
+    ):
+        engine(two, tmp_path).run(["a"], names(tmp_path), Heard())
+
+
 def test_a_worker_that_is_killed_costs_the_unit_in_flight_only(two, tmp_path):
     work, units = names(tmp_path, pause=0.15), [f"{group}{n}" for group in "ab" for n in range(6)]
 
@@ -88,6 +146,16 @@ def test_a_worker_that_is_killed_costs_the_unit_in_flight_only(two, tmp_path):
     killer.join()
     assert work.results == {unit: unit.upper() for unit in units}
     assert len(units) <= len(begun(tmp_path)) <= len(units) + 1
+
+
+def test_a_local_worker_that_does_not_come_back_is_replaced(two, tmp_path):
+    used, (name, nanny) = engine(two, tmp_path), next(iter(two.cluster.workers.items()))
+    two.cluster.sync(nanny.close)
+    del two.cluster.workers[name]  # as Dask does after a while
+    work = names(tmp_path, pause=0.2)
+    used.run(["a1", "b1"], work, Heard())
+    assert sorted(work.results) == ["a1", "b1"]
+    two.wait_for_workers(2, timeout=60)
 
 
 def test_a_unit_that_kills_its_workers_fails_alone(two, tmp_path):
@@ -117,7 +185,7 @@ def test_a_signal_drains(two, tmp_path):
     thread = threading.Thread(target=strike)
     thread.start()
     with (
-        pytest.warns(UserWarning, match="2 units on the workers is finished first"),
+        pytest.warns(UserWarning, match="2 units on the workers are finished first"),
         pytest.raises(Interrupted, match="same command again"),
     ):
         engine(two, tmp_path).run(UNITS, work, Heard())
@@ -159,7 +227,7 @@ def test_work_that_cannot_be_sent_is_refused(two, tmp_path):
     ],
 )
 def test_a_cluster_that_is_none_is_refused(tmp_path, monkeypatch, address, message):
-    monkeypatch.setattr(dask, "_CONNECT", 0.5)
+    monkeypatch.setattr(connect, "_CONNECT", 0.5)
     with pytest.raises(UserError, match=message), engine_for(tmp_path, address):
         raise AssertionError
 
@@ -171,3 +239,21 @@ def test_a_file_that_no_scheduler_wrote_is_refused(tmp_path):
         engine_for(tmp_path, tmp_path / "s.json"),
     ):
         raise AssertionError
+
+
+def test_what_dask_notes_about_itself_loses_no_worker(two, tmp_path):
+    """Dask replaces its list of workers by an empty one now and then, in a thread of its own."""
+    stop, work = threading.Event(), names(tmp_path, pause=0.2)
+
+    def forget():
+        while not stop.wait(0.001):
+            two.sync(two._update_scheduler_info)
+
+    used, thread = engine(two, tmp_path), threading.Thread(target=forget)
+    thread.start()
+    try:
+        used.run(UNITS, work, Heard())
+    finally:
+        stop.set()
+        thread.join()
+    assert sorted(begun(tmp_path)) == UNITS

@@ -55,6 +55,21 @@ def test_a_signal_ends_the_work_after_the_unit_that_runs(tmp_path, number):
     assert work.results == {"a": "A", "b": "B"}
 
 
+def test_a_signal_during_the_last_unit_is_not_forgotten(tmp_path):
+    """Other rounds may follow."""
+
+    class Struck(Shouter):
+        def do(self, unit, folder, progress):
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)  # as from `timeout`, which tells the process and its group
+            return super().do(unit, folder, progress)
+
+    work = Names(Struck(tmp_path / "log"))
+    with pytest.warns(UserWarning, match="finished first"), pytest.raises(Interrupted):
+        InProcess(tmp_path).run(["a"], work, Heard())
+    assert work.results == {"a": "A"}
+
+
 def test_a_second_signal_stops_at_once(tmp_path):
     class Struck(Shouter):
         def do(self, unit, folder, progress):

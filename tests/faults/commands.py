@@ -83,6 +83,10 @@ TASKS = {
     "train-workers": Task(
         ["train", DATA, *_TRAINING, *_set("training.workers=2"), "--out", "out"], again=RESUME, units=_CASES
     ),
+    "train-long": Task(
+        ["train", DATA, *_TRAINING, *_set("training.workers=2", "training.epochs=8"), "--out", "out"],
+        again=RESUME, units=_CASES,
+    ),
     "harden": Task(
         ["harden", RUN, "--method", "pgd", *_set("training.epochs=2", "defence.steps=1"), "--out", "out"],
         needs=(DATA, RUN), again=RESUME, units=_CASES,

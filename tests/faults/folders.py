@@ -19,8 +19,8 @@ import torch
 from voxward.core.leftovers import PREFIX
 from voxward.core.outputs import MARKER
 
-# A checksum covers seconds; sittings are the calls that worked on a folder, of which any may have been to resume.
-_DIFFER = {"seconds", "seconds_per_case", "checksum", "sittings", "resume"}
+# Checksums cover seconds; sittings are the calls that worked on a folder, of which any may have been to resume.
+_DIFFER = {"seconds", "seconds_per_case", "checksum", "crc32", "sittings", "resume"}
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?( UTC|Z|\+00:00)?")
 # Tables and pages say seconds with one decimal, and nothing else.
 _SECONDS = re.compile(r"(?<![\d.])\d+\.\d(?!\d)")

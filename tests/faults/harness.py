@@ -15,11 +15,16 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voxward.data.loader import PatchBatch
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 300.0
+LIMIT = 120.0
 """Seconds after which a command has hung."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -108,21 +113,16 @@ class Started:
             except ProcessLookupError:
                 time.sleep(0.001)
 
-    def children(self) -> list[int]:
-        """Return the numbers of its living child processes."""
-        return [number for number, parent, _ in _processes() if parent == self.pid]
-
     def group(self) -> list[int]:
         """Return the numbers of the living processes of its group."""
         return [number for number, _, group in _processes() if group == self.pid]
 
-    def until(self, true: Callable[[], object], seconds: float = LIMIT) -> None:
-        """Wait until something is true while it runs; fail if it ends or hangs before."""
+    def until_gone(self, seconds: float = 30.0) -> None:
+        """Wait until no process of its group is left; fail if one stays."""
         end = time.monotonic() + seconds
-        while not true():
-            assert self.process.exitcode is None, f"ended before it was awaited: {self.said}"
-            assert time.monotonic() < end, f"awaited in vain for {seconds:g} s: {self.said}"
-            time.sleep(0.002)
+        while left := self.group():
+            assert time.monotonic() < end, f"processes that stay: {left}"
+            time.sleep(0.05)
 
 
 def run(words: Sequence[str], folder: Path, *faults: Fault) -> Ended:
@@ -166,6 +166,55 @@ class DieAtFile:
                 os.killpg(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(note)
+
+
+@dataclass(frozen=True)
+class AtStep:
+    """Do something just before a training does a step.
+
+    Attributes:
+        step: The number of the step, from 1.
+        act: What is done; it must be picklable.
+    """
+
+    step: int
+    act: Fault
+
+    def __call__(self) -> None:
+        """Install the fault in this process."""
+        from voxward.training.loop import TrainingSitting
+
+        learn, steps = TrainingSitting._learn, count(1)
+
+        def learnt(sitting: TrainingSitting, batch: PatchBatch) -> None:
+            if next(steps) == self.step:
+                self.act()
+            learn(sitting, batch)
+
+        TrainingSitting._learn = learnt  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send signals.
+
+    Attributes:
+        signals: Their numbers, in their order.
+        to: `self`: to this process; `group`: to this process and its children; `child`: to one of its children.
+    """
+
+    signals: tuple[int, ...]
+    to: str = "self"
+
+    def __call__(self) -> None:
+        """Send them."""
+        for number in self.signals:
+            if self.to == "group":
+                os.killpg(os.getpid(), number)
+            elif self.to == "child":
+                os.kill(next(child for child, parent, _ in _processes() if parent == os.getpid()), number)
+            else:
+                os.kill(os.getpid(), number)
 
 
 def _touches(event: str, arguments: tuple[object, ...], below: str) -> bool:

@@ -19,7 +19,7 @@ from voxward.data.io import write_image, write_label
 from voxward.report.leaderboard import leaderboard_table
 from voxward.report.robustness import robustness_table
 from voxward.robustness.bench import Source
-from voxward.robustness.estimate import estimate_hours
+from voxward.robustness.cost import estimate
 from voxward.robustness.protocol import load_protocol, protocol_names
 from voxward.robustness.record import Record
 from voxward.robustness.sanity import sanity
@@ -160,7 +160,7 @@ def test_it_is_refused_at_the_door_with_what_can_be_used(case, tmp_path, monkeyp
     worker = set_up([Source("x")], dataset, protocol(), tmp_path / "volumes")
     assert worker.bench.gradientless == {"bright": why(a_box())}
     assert worker.bench.masks == {"bright"}
-    assert 0 < estimate_hours(worker) < 1
+    assert 0 < estimate(worker).hours < 1
 
 
 @UNKNOWN
@@ -192,7 +192,7 @@ def test_a_surrogate_with_a_gradient_breaks_it(case, tmp_path, monkeypatch):
     assert found["transfer"].deployed == found["transfer"].adversarial
     assert found["transfer"].gradients == 0  # of the system itself
     assert not found["transfer"].white_box
-    assert estimate_hours(worker) > 0
+    assert estimate(worker).hours > 0
     with pytest.raises(UserError, match="the surrogate must have a gradient"):
         set_up([Source("like")], dataset, protocol("surrogate=box"), tmp_path / "volumes")
 

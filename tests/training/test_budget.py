@@ -10,7 +10,7 @@ import torch
 
 from tests.end_to_end.conftest import TINY
 from voxward.commands.train import train
-from voxward.core.choices import Fold
+from voxward.core.choices import Compute, Fold
 from voxward.core.interrupt import Interrupted
 from voxward.core.length import RunLength
 from voxward.core.plan import load_json, load_plan
@@ -55,7 +55,7 @@ def _set_up(begun, out, *overrides):
     recipe = load_recipe(begun.recipe, overrides)
     split = load_json(RunSplit, begun.splits)
     cases = TrainingCases(begun.root / "prepared", split.fit, split.selection)
-    return set_up(RunFolder(out), recipe, load_plan(begun.plan), cases, 1, start_fabric(recipe, "cpu"))
+    return set_up(RunFolder(out), recipe, load_plan(begun.plan), cases, 1, start_fabric(recipe, Compute("cpu")))
 
 
 @pytest.fixture

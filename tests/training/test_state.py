@@ -60,7 +60,7 @@ def test_state_round_trip(tmp_path):
 
 
 def test_each_process_gets_its_own_perturbations_back(tmp_path):
-    """In another number of processes they begin at 0."""
+    """Another number of processes shares the same perturbations."""
     shares, path = torch.randn(2, 2, 1, 3, 3, 3), tmp_path / "state.pt"
     learners = [_learner(_Process(rank, shares)) for rank in (0, 1)]
     for rank in (1, 0):
@@ -72,12 +72,12 @@ def test_each_process_gets_its_own_perturbations_back(tmp_path):
         restored = _free(learners[rank])
         load_state(path, learners[rank], restored)
         assert torch.equal(restored.share, shares[rank])
-    for fabric in (None, _Process(1, torch.randn(3, 2, 1, 3, 3, 3))):
+    whole = shares.flatten(0, 1)
+    for fabric, own in ((None, whole), (_Process(2, torch.randn(4, 1, 1, 3, 3, 3)), whole[2:3])):
         other = _learner(fabric)
         restored = _free(other)
-        restored.share = shares[0]
         load_state(path, other, restored)
-        assert restored.share is None
+        assert torch.equal(restored.share, own)
 
 
 def test_a_pickled_program_is_never_run(tmp_path):

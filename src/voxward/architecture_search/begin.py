@@ -83,8 +83,8 @@ def search_recipe(request: Request) -> Recipe:
     """
     if request.reuse.start is not None:
         raise UserError(f"a search begins with random weights: start must be None, got {request.reuse.start}")
-    if request.compute.devices != 1:
-        raise UserError(f"a search runs in one process: devices must be 1, got {request.compute.devices}")
+    if request.compute.processes != 1:
+        raise UserError(f"a search runs in one process: devices must be 1, got {request.compute.processes}")
     recipe = recipe_of(request, "search")
     if not request.resume:
         labels, asked = with_regions(request.dataset, recipe).labels, recipe

@@ -13,7 +13,7 @@ from torch import Tensor
 from voxward.architecture_search.bilevel import Phase
 from voxward.architecture_search.run import SearchRun
 from voxward.attacks.objectives import create_objective
-from voxward.core.files import atomic_write
+from voxward.core.files import atomic_write, telling_of_a_full_disk
 from voxward.core.progress import Progress, silent
 from voxward.core.recipe.search import Search
 from voxward.core.types import Images, Labels
@@ -35,6 +35,7 @@ from voxward.training.budget import (
 from voxward.training.defence import ascended, patch_ball
 from voxward.training.finite import finite, stopped
 from voxward.training.log import TrainingLog
+from voxward.training.out_of_memory import SEARCH, explained
 from voxward.training.sides import training_swaps
 from voxward.training.sitting import Sitting
 
@@ -131,8 +132,10 @@ class SearchSitting(Sitting):
                 architecture = self.batches(run.cases.selection, bilevel.step)
             began, epoch, phase = self.clock(), bilevel.epoch, bilevel.phase
             batch, other = next(weights), None if architecture is None else next(architecture)
+            saved = (self.folder, self.saved)
             try:
-                losses = bilevel.advance(partial(self.learnt, batch), partial(self._searched, other))
+                with explained(run.batch_size, run.plan.patch_size, saved, SEARCH):
+                    losses = bilevel.advance(partial(self.learnt, batch), partial(self._searched, other))
             except FloatingPointError as error:
                 raise self._stopped(str(error), self.step + 1) from error
             self.losses.append(losses)
@@ -159,8 +162,11 @@ class SearchSitting(Sitting):
             "bilevel": self.run.bilevel.state(), "losses": self.losses, "seconds": self.seconds(),
             "recent": self.recent, "correct_at": self.correct_at,
         }  # fmt: skip
-        # Given a path, torch hides that the disk is full behind an error of its own.
-        with atomic_write(self.run.folder.state) as unfinished, unfinished.open("wb") as file:
+        with (
+            atomic_write(self.run.folder.state) as unfinished,
+            telling_of_a_full_disk(unfinished),
+            unfinished.open("wb") as file,
+        ):
             torch.save(content, file)
         self.saved = self.run.bilevel.step
 

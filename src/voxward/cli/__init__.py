@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from rich.markup import escape
 
 from voxward import __version__
-from voxward.cli import data, report, robustness, systems, training
+from voxward.cli import cluster, data, report, reproduction, robustness, systems, training
 from voxward.cli.arguments import Arguments, errors, take_negative_fractions
-from voxward.core.errors import CasesFailed, MissingPackageError, UserError
+from voxward.core.errors import CasesFailed, MissingPackageError, ProcessLost, UserError
+from voxward.core.interrupt import Interrupted, like_ctrl_c
 from voxward.core.invocation import typed
+from voxward.core.launcher import refuse_several
 
 # Errors that the user, or the machine, can mend: one line says what is wrong. Every other error is a bug of voxward.
 _MENDABLE = (UserError, OSError, MissingPackageError, FloatingPointError, MemoryError)
@@ -25,11 +27,15 @@ _MENDABLE = (UserError, OSError, MissingPackageError, FloatingPointError, Memory
 _GOES_ON = ("attack", "benchmark", "cv", "demo")
 """The commands that go on by themselves where an earlier call was stopped; others need `--resume`, or begin again."""
 
+_TOGETHER = ("train", "harden", "worker", "slurm")
+"""The commands that torchrun or srun may start several times with the same arguments."""
+
 _EXIT_CODES = """\
 exit codes:
   0    all went well
   1    some cases failed and are listed, the others are done; or a check failed (`check` found errors, or the figures
-       of an attack are not to be trusted); or a report has nothing at all to show; or a bug
+       of an attack are not to be trusted); or a report has nothing at all to show; or another process of a training
+       was lost; or a bug
   2    bad input: an argument, a file or a setting is wrong, and the message says which; or every case failed
   3    the figures do not meet what the protocol requires
   130  interrupted; what was finished is kept
@@ -68,8 +74,13 @@ COMMANDS = {
         "attack systems through their whole pipeline, by a protocol", robustness.attack_arguments, robustness.attack
     ),
     "benchmark": Command("the former name of attack", robustness.benchmark_arguments, robustness.benchmark),
+    "reproduce": Command(
+        "do again what a folder holds, and compare", reproduction.reproduce_arguments, reproduction.reproduce
+    ),
     "report": Command("write one page on what was measured", report.report_arguments, report.report),
     "serve": Command("show a report in a browser, with its volumes", report.serve_arguments, report.serve),
+    "worker": Command("do work for a cluster, in this process", cluster.worker_arguments, cluster.worker),
+    "slurm": Command("print a batch script for SLURM", cluster.slurm_arguments, cluster.slurm),
     "demo": Command("train, evaluate and attack in a few minutes", robustness.demo_arguments, robustness.demo),
 }
 
@@ -162,8 +173,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = vars(arguments).pop("debug")
     warnings.showwarning = _warn  # a user has no use for the line of code that warns
     try:
-        with typed(["voxward", *words]):
+        with typed(["voxward", *words]), like_ctrl_c():
             return _run(arguments)
+    except ProcessLost as error:
+        return _told(error, debug, 1) if str(error) or debug else 1  # the process that failed has said why
     except _MENDABLE as error:
         return _told(error, debug)
     except Exception as error:
@@ -189,9 +202,9 @@ def _options(top: argparse.ArgumentParser, command: str) -> Collection[str]:
 
 
 def _run(arguments: Arguments) -> int:
-    from voxward.core.interrupt import Interrupted
-
     try:
+        if arguments.command not in _TOGETHER:
+            refuse_several(arguments.command)
         return COMMANDS[arguments.command].run(arguments)
     except (Interrupted, KeyboardInterrupt) as stop:
         text = "what was finished is kept"
@@ -203,21 +216,24 @@ def _run(arguments: Arguments) -> int:
         return 130
 
 
-def _told(error: BaseException, debug: bool) -> int:
-    """Say what the user can mend, in one line, or in a line for each case that failed. The exit code is 2."""
+def _told(error: BaseException, debug: bool, code: int = 2) -> int:
+    """Say what the user can mend, in one line, or in a line for each case that failed, and return the exit code."""
     if debug:
         traceback.print_exception(error)
     lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
     several = isinstance(error, CasesFailed) and len(error.failures) > 1
     message = "\n  ".join(lines) if several else " ".join(lines)
     errors.print(f"[red]error:[/red] {escape(message)}", soft_wrap=True)
-    return 2
+    return code
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Return whether a GPU has too little memory; torch is not imported to answer the question."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+    """Return whether there is too little memory; torch is not imported to answer the question."""
+    if "torch" not in sys.modules:
+        return False
+    from voxward.core.memory import lacks_memory
+
+    return lacks_memory(error)
 
 
 def _report_bug(words: Sequence[str]) -> None:

@@ -151,7 +151,7 @@ def cluster_arguments(parser: argparse.ArgumentParser) -> None:
         "scheduler wrote; docs/scaling.md says more (default: in this process)",
     )  # fmt: skip
     parser.add_argument(
-        "--resources", nargs="+", type=_resource, default=[], metavar="NAME=AMOUNT",
+        "--resources", nargs="+", type=resource, default=[], metavar="NAME=AMOUNT",
         help="what a worker of the cluster must offer to be given work, such as GPU=1 MEMORY=16e9",
     )  # fmt: skip
     parser.add_argument(
@@ -181,7 +181,12 @@ def clustered(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "cluster": cluster}
 
 
-def _resource(text: str) -> tuple[str, float]:
+def resource(text: str) -> tuple[str, float]:
+    """Read NAME=AMOUNT.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is something else.
+    """
     name, equals, amount = text.partition("=")
     try:
         return name, float(amount if equals else "")
@@ -201,6 +206,11 @@ def devices_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices", type=int, default=1, help="the number of processes that train together, by DDP (default 1)"
     )
+    parser.add_argument(
+        "--nodes", type=int, default=1,
+        help="the number of nodes that train together, each with --devices processes; torchrun or srun starts this "
+        "command on each of them (default 1)",
+    )  # fmt: skip
 
 
 def nan_argument(parser: argparse.ArgumentParser, default: str = "refuse") -> None:

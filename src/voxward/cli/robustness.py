@@ -58,7 +58,11 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     channels_argument(parser)
     trust_argument(parser)
     reading_arguments(parser, "as the systems were trained, else refuse")
-    add("--estimate", action="store_true", help="only estimate how many hours the attack will take")
+    add(
+        "--estimate",
+        action="store_true",
+        help="only estimate how many hours the attack will take, with --cluster by its workers",
+    )
     add("--list", action="store_true", dest="listed", help="print attacks, ensembles, objectives and protocols")
     cases_arguments(parser)
     overwrite_argument(parser)
@@ -134,7 +138,7 @@ def show(result: AttackReport, report: bool = True) -> int:
         else 0.
     """
     if result.report is None:
-        console.print(f"estimated: {result.hours:.2f} hours on one process like this one")
+        _show_costs(result)
         return 0
     console.print(result.report.terminal())
     if result.leaderboard is not None:
@@ -151,6 +155,20 @@ def show(result: AttackReport, report: bool = True) -> int:
     if not result.trustworthy:
         return 1
     return 0 if result.met else UNMET
+
+
+_WORKERS = (1, 4, 16)
+"""For so many workers the time is told where their number is not known."""
+
+
+def _show_costs(result: AttackReport) -> None:
+    costs = result.costs
+    if costs is None:
+        return
+    console.print(f"estimated: {costs.hours:.3g} {costs.kind} on one process like this one")
+    for count in _WORKERS if costs.workers is None else (costs.workers,):
+        workers, hours = counted(count, "worker"), costs.wall_hours(count)
+        console.print(f"wall time with {workers} like this process: {hours:.3g} hours")
 
 
 def demo_arguments(parser: argparse.ArgumentParser) -> None:

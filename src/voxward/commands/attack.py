@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,17 @@ from voxward.core.choices import Cases, Cluster, Output, Reading
 from voxward.core.errors import UserError
 from voxward.core.invocation import Invocation, invocation
 from voxward.core.outputs import Outputs
-from voxward.core.registry import unknown_name
 from voxward.data.formats import open_dataset, refuse_own_folder
-from voxward.engine.choose import engine_for
+from voxward.engine.choose import engine_for, local_workers
 from voxward.report.attack import KIND, AttackReport, check_reports, write_reports
 from voxward.report.html.write import check_page, page_of
 from voxward.robustness.bench import Source, Worker
-from voxward.robustness.estimate import estimate_hours
+from voxward.robustness.changes import sorted_changes
+from voxward.robustness.cost import estimate as estimated
 from voxward.robustness.measure import measure
-from voxward.robustness.protocol import Protocol, load_protocol
+from voxward.robustness.protocol import load_protocol
 from voxward.robustness.setup import set_up
-from voxward.systems.open import KINDS, Given, path_of
+from voxward.systems.open import Given, path_of
 
 
 def attack(
@@ -75,7 +75,7 @@ def attack(
     given = list(systems) if isinstance(systems, Sequence) and not isinstance(systems, str) else [systems]
     if not given:
         raise UserError("systems must name at least one run folder or system.yaml")
-    of_protocol, of_systems = _sorted(overrides)
+    of_protocol, of_systems = sorted_changes(overrides)
     chosen = load_protocol(protocol, of_protocol)
     output = Output.of(out)
     folder = _default_folder(given) if output.folder is None else output.root
@@ -84,7 +84,7 @@ def attack(
     refuse_own_folder(folder, source)
     worker = set_up(sources, source, chosen, folder / "volumes", output.overwrite, cases, reading)
     if estimate:
-        return AttackReport((), (), None, folder, hours=estimate_hours(worker))
+        return AttackReport((), (), None, folder, costs=estimated(worker, local_workers(cluster)))
     with alone(folder, "an attack"):
         return _measured(worker, replace(output, folder=folder), call, cluster)
 
@@ -113,18 +113,6 @@ def _opened(dataset: Path | str | Cases, follow_links: bool) -> tuple[Dataset, C
     if cases.dataset is None:
         raise UserError("dataset must be given: an attack needs volumes and their labels")
     return open_dataset(cases.dataset, follow_links), cases
-
-
-def _sorted(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The changes of the protocol, and those of the systems: the first part of a key says which."""
-    entries = {field.name for field in fields(Protocol)} - {"name"}
-    of_systems = {field.name for kind in KINDS.values() for field in fields(kind.entry)}
-    keys = {change: change.partition("=")[0].strip().split(".")[0] for change in overrides}
-    for key in keys.values():
-        if key not in entries | of_systems:
-            raise UserError(unknown_name("key", key, dict.fromkeys(sorted(entries | of_systems))))
-    mine = [change for change in overrides if keys[change] in entries]
-    return mine, [change for change in overrides if change not in mine]
 
 
 def _default_folder(systems: Sequence[Given]) -> Path:

@@ -10,6 +10,7 @@ from voxward.core.case import Dataset
 from voxward.core.choices import Cases, Compute, Output, Reading
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
+from voxward.core.files import refuse_unwritable
 from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
@@ -76,7 +77,7 @@ def evaluate(
     """
     call, cases = invocation(evaluate, locals()), _asked(dataset)
     refuse_swapped(path_of(system), cases.dataset)
-    opened = _opened(system, overrides, compute.device, out is None)
+    opened = _opened(system, overrides, compute.device, out)
     source = _source(opened, cases, reading)
     scope = scope_for([opened], source, cases, workers=compute.workers, progress=progress)
     scope.warn()
@@ -98,10 +99,12 @@ def _asked(dataset: Path | str | Cases | None) -> Cases:
     return dataset if isinstance(dataset, Cases) else Cases(dataset)
 
 
-def _opened(system: Given, overrides: Sequence[str], device: str, alone: bool) -> System:
+def _opened(system: Given, overrides: Sequence[str], device: str, out: Path | str | None) -> System:
     """The system, which must be a single run where its folder is to get the results."""
+    if out is not None:
+        refuse_unwritable(out)
     opened = open_system(system, overrides, device)
-    if alone:
+    if out is None:
         refuse_several(path_of(system), opened.runs)
     return opened
 

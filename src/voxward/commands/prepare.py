@@ -11,6 +11,7 @@ from voxward.core.case import Dataset
 from voxward.core.choices import Fold, Reading
 from voxward.core.errors import Failure
 from voxward.core.failures import Failures
+from voxward.core.files import refuse_unwritable
 from voxward.core.plan import Plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import load_recipe
@@ -61,10 +62,10 @@ def prepare(
         FileNotFoundError: There is no such dataset, recipe or plan.
 
     Example:
-        >>> import voxward
         >>> plan = voxward.prepare("Task04_Hippocampus", out="prepared")  # doctest: +SKIP
     """
     reading.refuse_channels()
+    refuse_unwritable(out)
     opened, refused = declared(Path(dataset), reading.follow_links or fold.follow_links)
     warn_of_remarks(opened)
     used = load_recipe(recipe, [*overrides, *_change(reading)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shlex
 import socket
@@ -36,26 +37,41 @@ def alone(folder: Path, what: str) -> Iterator[None]:
 
     Raises:
         Busy: Another process works in the folder; the message says which one.
+        UserError: The folder cannot be written into; or a process that another one starts has come here, as it reads
+            the script of that one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    _refuse_start()
     path, owner = folder / LOCK, folder / OWNER
     lock = FileLock(path, timeout=0)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise Busy(
             f"another process works in {folder}{_named(owner)}: wait for its end, or choose another --out"
         ) from None
+    except OSError as error:  # a read-only folder, one of another user, or a file in its place
+        raise UserError(f"cannot write into {folder}: {error.strerror or error}; choose another --out") from error
     try:
         _sign(owner, what)
         yield
     finally:
         # While the lock is held: whoever opened the file before sees that it is gone, and makes a new one.
         for file in (owner, path):
-            file.unlink(missing_ok=True)
+            with suppress(OSError):  # Windows removes no file that is open
+                file.unlink(missing_ok=True)
         lock.release()
         with suppress(OSError):
             folder.rmdir()  # only an empty one: the work was refused before it wrote anything
+
+
+def _refuse_start() -> None:
+    """Refuse work in a process that only starts: it reads the script of its parent, which does all its work again."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as the library itself asks
+        raise UserError(
+            'a script whose work starts other processes must call voxward below a line `if __name__ == "__main__":`, '
+            "because each of them reads the script again"
+        )
 
 
 def _sign(path: Path, what: str) -> None:

@@ -77,20 +77,28 @@ class Compute:
 
     Args:
         device: `auto` (a CUDA device if there is one, else the CPU), `cpu` or `cuda`.
-        devices: The number of processes that train one network together, at least 1.
+        devices: The number of processes on each node that train one network together, at least 1.
         workers: The number of cases that are read and prepared at once, at least 1.
         cluster: The cluster whose workers do the units of `cv` (the runs) and of `search` (the candidates), or its
             address, such as `local:4`; None: this process does them. One training does not run on such a cluster.
+        nodes: The number of nodes that train one network together. With more than one, torchrun or SLURM's srun starts
+            the same command on each.
 
     Example:
         >>> Compute(device="cuda", workers=8)
-        Compute(device='cuda', devices=1, workers=8, cluster=None)
+        Compute(device='cuda', devices=1, workers=8, cluster=None, nodes=1)
     """
 
     device: str = "auto"
     devices: int = 1
     workers: int = 2
     cluster: Cluster | str | None = None
+    nodes: int = 1
+
+    @property
+    def processes(self) -> int:
+        """The number of processes that train one network together, on all nodes."""
+        return self.devices * self.nodes
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,13 @@ class MissingPackageError(ImportError):
     """
 
 
+class ProcessLost(RuntimeError):  # noqa: N818 - it says what happened
+    """Another process of a training died, hangs, or failed; the state of the last validation is kept.
+
+    The message is empty where that process, or another one, says what has happened.
+    """
+
+
 @dataclass(frozen=True)
 class Failure:
     """A case that could not be worked on, while the others could.

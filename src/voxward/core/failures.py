@@ -10,15 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from voxward.core.case import Case
 from voxward.core.errors import CasesFailed, Failure, UserError
+from voxward.core.memory import lacks_memory
 
 # The machine's, not a file's: every other case would fail as well.
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
-# What PyTorch says on a CPU, where it has no exception of its own.
-_NO_MEMORY = "DefaultCPUAllocator: "
 
 
 @dataclass(eq=False)
@@ -115,6 +112,4 @@ def is_own_fault(error: BaseException, files: Sequence[Path] = ()) -> bool:
     if isinstance(error, OSError):
         of_a_file = error.filename is None or Path(str(error.filename)) in files
         return of_a_file and error.errno not in _OF_THE_MACHINE
-    if isinstance(error, RuntimeError):
-        return isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY in str(error)
-    return isinstance(error, UserError | MemoryError)
+    return isinstance(error, UserError) or lacks_memory(error)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
+import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -142,6 +145,45 @@ def append_text(target: Path | str, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as log:
         log.write(text)
+
+
+def refuse_unwritable(folder: Path | str) -> None:
+    """Refuse a folder in which no file can be made, before any work; nothing stays of the try.
+
+    Args:
+        folder: The folder, which need not exist.
+
+    Raises:
+        UserError: Its file system is read-only or full, or the user may not write there.
+    """
+    place = Path(folder)
+    there = next(each for each in (place, *place.parents, Path()) if each.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from error
+
+
+@contextmanager
+def telling_of_a_full_disk(path: Path, needed: int = 0) -> Iterator[None]:
+    """Raise the error of the disk where a library that writes hides it behind an error of its own.
+
+    Args:
+        path: The file that is written inside the block.
+        needed: The bytes that it takes at most: with less room than that, a failure is the disk's.
+
+    Raises:
+        OSError: The disk is full, or failed otherwise.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        if shutil.disk_usage(path.parent).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
 
 
 def _flush(path: Path) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import shutil
-import time
+import tempfile
 import uuid
 from contextlib import suppress
 from functools import lru_cache
@@ -85,8 +85,10 @@ def _abandoned(path: Path) -> bool:
 
 
 def _old(path: Path) -> bool:
+    """Return whether it is old by the clock of the file system, because that of this machine may be wrong."""
     try:
-        return time.time() - path.lstat().st_mtime > DAY
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            return os.fstat(probe.fileno()).st_mtime - path.lstat().st_mtime > DAY
     except OSError:
         return False
 

@@ -179,24 +179,26 @@ def adopt(folder: Path, files: Mapping[str, bytes], overwrite: bool = False) -> 
     Raises:
         UserError: A file here is not one that voxward wrote as the same kind of output, or it was edited since.
     """
-    kinds: dict[str, list[str]] = {}
+    kinds: dict[str, list[tuple[str, str]]] = {}
     for line in files.get(MARKER, b"").decode("utf-8", errors="replace").split("\n"):
         digest, _, rest = line.partition(" ")
         kind, _, quoted = rest.rpartition(' "')
         if len(digest) == 64 and kind:
-            kinds.setdefault(json.loads(f'"{quoted}'), []).append(kind)
+            kinds.setdefault(json.loads(f'"{quoted}'), []).append((kind, digest))
     for name, content in files.items():
         if name == MARKER:
             continue
-        first, *others = kinds.get(name, [""])
+        (first, _), *others = kinds.get(name, [("", "")])
         if not first:
             with atomic_write(folder / name) as path:
                 path.write_bytes(content)
             continue
         with Outputs(folder, first, overwrite).write(name) as path:
             path.write_bytes(content)
-        for kind in others:
-            Outputs(folder, kind)._note(name, hashlib.sha256(content).hexdigest())
+        found = hashlib.sha256(content).hexdigest()
+        for kind, digest in others:
+            if digest == found:  # a line of an earlier content says how that one was made
+                Outputs(folder, kind)._note(name, found)
 
 
 def _digest(path: Path) -> str:

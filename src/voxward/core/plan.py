@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 
 from voxward.core.choices import AFFINE_TOLERANCE, Nan
 from voxward.core.document import with_format, without_format
+from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.labels import LabelSet
 from voxward.core.plan_checks import plan_problems
@@ -215,4 +216,7 @@ def load_json(cls: type[T], path: Path) -> T:
         UserError: The file does not describe the dataclass; all problems are listed.
         FileNotFoundError: There is no such file.
     """
-    return from_data(cls, without_format(read_json(path), str(path)), str(path))
+    found = without_format(read_json(path), str(path))
+    if found == {}:  # all that is missing would silently become the default
+        raise UserError(f"{path} holds nothing: restore it from a copy, or let the command that wrote it do so again")
+    return from_data(cls, found, str(path))

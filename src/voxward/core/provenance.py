@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from voxward.core.document import with_checksum, without_format
+from voxward.core.document import with_checksum
 from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.invocation import Invocation
 from voxward.core.machine import Machine, Software, this_machine, this_software
-from voxward.core.reading import read_json
-from voxward.core.structure import from_data, to_data
+from voxward.core.plan import load_json
+from voxward.core.structure import to_data
 
 FILE = "provenance.json"
 FINISHED, STOPPED = "finished", "stopped"
@@ -109,7 +109,7 @@ def read_provenance(folder: Path | str) -> Provenance:
     if not path.is_file():
         return Provenance()
     try:
-        return from_data(Provenance, without_format(read_json(path), str(path)), str(path))
+        return load_json(Provenance, path)
     except UserError as error:
         raise UserError(f"{error}. If it is no file of voxward's, or damaged, move it away") from error
 

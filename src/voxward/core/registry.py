@@ -36,12 +36,12 @@ class Registry(Mapping[str, T], Generic[T]):
         self._members = dict(members)
 
     def __getitem__(self, name: str) -> T:
-        if name not in self._members:
+        if name not in self:
             raise UserError(unknown_name(self.family, name, self._members))
         return self._members[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._members
+        return isinstance(name, str) and name in self._members
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)

@@ -68,8 +68,8 @@ def read_yaml(text: str, source: str) -> Any:
     """
     try:
         return _parse(text)
-    # A date such as 2024-13-45 is a ValueError, and `!!timestamp 1` an AttributeError.
-    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+    # A date such as 2024-13-45 is a ValueError, `!!timestamp 1` an AttributeError, and `!!bool z` a KeyError.
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise UserError(f"{source} is not valid YAML: {error}") from error
 
 

@@ -6,10 +6,14 @@ step can be reproduced, a run resumes with the batches it would have had, and th
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from voxward.core.case import Frame
 from voxward.core.errors import UserError
+from voxward.core.files import inside
+from voxward.core.interrupt import ignore_signals
 from voxward.core.plan import Plan
 from voxward.core.recipe import Sampling
 from voxward.core.types import Images, Labels
@@ -34,7 +40,14 @@ from voxward.data.store import open_case
 # One stream of random numbers per purpose, so that none repeats another's.
 _ORDER, _PATCH, _AUGMENTATION, _VALIDATION = range(4)
 
+# Seconds for which a background process goes on after it was asked to end: longer than a step.
+_GRACE = 30
+
 Sample = tuple[Tensor, Tensor, Tensor, str]
+
+
+class LoaderDied(UserError):  # noqa: N818 - it says what happened
+    """A process that reads ahead was killed; all steps before are whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +99,7 @@ class PatchDataset(Dataset[Sample]):
     def __getitem__(self, n: int) -> Sample:
         epoch, place = divmod(n, len(self.ids))
         id = self.ids[_epoch_order(self.seed, epoch, len(self.ids))[place]]
-        source, plan = open_case(self.folder / id, id), self.plan
+        source, plan = open_case(inside(self.folder, id), id), self.plan
         draw = draw_training_patch(source, plan.patch_size, self.sampling, _generator(self.seed, _PATCH, n))
         image, label = read_patch(source, draw, plan.patch_size, plan.source_size, plan.padding)
         return image, label, _ranges(source.frame), id
@@ -116,7 +129,8 @@ def patch_batches(
         world: The number of processes that train one network together.
 
     Returns:
-        An iterator over the batches.
+        An iterator over the batches. It raises `LoaderDied` where one of the background processes was killed, and
+        whatever the reading of a case raises.
 
     Raises:
         UserError: A number is out of range.
@@ -124,15 +138,16 @@ def patch_batches(
     _check_steps(batch_size, first_step, last_step, workers, rank, world)
     starts = ((step * world + rank) * batch_size for step in range(first_step, last_step))
     loader = DataLoader(
-        dataset,
+        dataset if workers == 0 else _Careful(dataset),
         batch_sampler=(list(range(start, start + batch_size)) for start in starts),
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=_collate if workers == 0 else _collate_careful,
+        worker_init_fn=_begin_worker,
         pin_memory=torch.cuda.is_available(),
         # Its own generator: the default would draw from the global one, and a resumed run's dropout would differ.
         generator=torch.Generator(),
     )
-    return _numbered(range(first_step, last_step), loader)
+    return _numbered(range(first_step, last_step), loader, workers)
 
 
 def validation_patches(folder: Path, ids: Sequence[str], plan: Plan, seed: int) -> Iterator[PatchBatch]:
@@ -158,15 +173,15 @@ def validation_patches(folder: Path, ids: Sequence[str], plan: Plan, seed: int) 
     return _validation(folder, tuple(ids), plan, seed)
 
 
-def step_generator(seed: int, step: int, rank: int) -> torch.Generator:
-    """Return the CPU generator that draws the augmentation of a batch.
+def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
+    """Return the CPU generator that draws the augmentation of a batch, over all processes.
 
     Args:
         seed: The seed of the run.
         step: The global number of the step.
-        rank: The number of the process.
+        stream: The number of the batch, where a step has several.
     """
-    return _generator(seed, _AUGMENTATION, step, rank)
+    return _generator(seed, _AUGMENTATION, step, stream)
 
 
 def _validation(folder: Path, ids: tuple[str, ...], plan: Plan, seed: int) -> Iterator[PatchBatch]:
@@ -177,7 +192,7 @@ def _validation(folder: Path, ids: tuple[str, ...], plan: Plan, seed: int) -> It
 
 
 def _validation_sample(folder: Path, id: str, plan: Plan, generator: torch.Generator) -> Sample:
-    source = open_case(folder / id, id)
+    source = open_case(inside(folder, id), id)
     i, j, k = source.shape
     voxel = draw_foreground_voxel(source, generator) or draw_annotated_voxel(source, generator)
     voxel = voxel or (i // 2, j // 2, k // 2)
@@ -192,9 +207,94 @@ def _ranges(frame: Frame) -> Tensor:
     return torch.tensor([((low - mean) / std, (high - mean) / std) for low, high, mean, std in figures])
 
 
-def _numbered(steps: range, loader: DataLoader[Sample]) -> Iterator[PatchBatch]:
-    for step, batch in zip(steps, loader, strict=True):
-        yield PatchBatch(step, *batch)
+def _numbered(steps: range, loader: DataLoader[Any], workers: int) -> Iterator[PatchBatch]:
+    with _deaths_while_waiting():
+        batches = iter(loader)
+    try:
+        for step in steps:
+            batch = _next(batches, workers)
+            if isinstance(batch, _Dead):
+                raise LoaderDied(
+                    f"a process that reads patches ahead (training.workers={workers}) {batch} before step {step + 1}. "
+                    "Most often the machine has no memory left, or its shared memory /dev/shm is full or too small (in "
+                    "Docker: --shm-size=8g). Free memory, or use fewer of these processes (with --set "
+                    "training.workers=0 none, and no shared memory)"
+                )
+            if isinstance(batch, Exception):
+                raise batch
+            yield PatchBatch(step, *batch)
+    finally:
+        del batches  # ends the background processes
+
+
+def _next(batches: Iterator[Any], workers: int) -> Any:
+    """The next batch, or an error; it does not hold on to the background processes, as one of PyTorch does."""
+    try:
+        return next(batches)
+    except RuntimeError as error:
+        if workers == 0 or "DataLoader worker" not in str(error):
+            raise
+        return _Dead("was killed")
+
+
+class _Careful(Dataset[Any]):
+    """Samples for background processes: one that cannot be read is its error, which is raised where it is used.
+
+    PyTorch would make another message of it, which holds a traceback.
+    """
+
+    def __init__(self, dataset: PatchDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, n: int) -> Sample | Exception:
+        try:
+            return self.dataset[n]
+        except (UserError, OSError) as error:
+            return error
+
+
+class _Dead(Exception):  # noqa: N818 - it says what happened
+    """What happened to a background process."""
+
+
+def _collate_careful(samples: list[Any]) -> Any:
+    """A batch in shared memory, or the error of a sample.
+
+    PyTorch would move the batch there later, in a thread whose errors reach nobody: the training would wait for ever.
+    """
+    if (error := next((sample for sample in samples if isinstance(sample, Exception)), None)) is not None:
+        return error
+    batch = _collate(samples)
+    try:
+        for tensor in batch[:3]:
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        return _Dead("found no room for a batch in the shared memory")
+    return batch
+
+
+def _begin_worker(number: int) -> None:
+    """A signal to all processes of a job is for the one that trains, which goes on to the end of its step."""
+    ignore_signals()
+    if hasattr(signal, "SIGALRM"):
+        # Not for ever: PyTorch and Python end with SIGTERM what does not end by itself.
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
+
+
+@contextmanager
+def _deaths_while_waiting() -> Iterator[None]:
+    """Let a dead background process be noticed where a batch is waited for, as it begins inside the block.
+
+    PyTorch would raise the error at once, anywhere in the middle of a step or of the saving of a state.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def _collate(samples: list[Sample]) -> tuple[Tensor, Tensor, Tensor, tuple[str, ...]]:
@@ -221,7 +321,7 @@ def _check_cases(folder: Path, ids: Sequence[str], seed: int) -> None:
         raise UserError("ids is empty: there is no case to draw patches from")
     if seed < 0:
         raise UserError(f"seed must not be negative, got {seed}")
-    missing = [id for id in ids if not (folder / id).is_dir()]
+    missing = [id for id in ids if not inside(folder, id).is_dir()]
     if missing:
         raise FileNotFoundError(f"{folder} lacks {len(missing)} of {len(ids)} prepared cases, e.g. {missing[:3]}")
 

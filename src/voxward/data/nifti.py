@@ -143,7 +143,7 @@ def _refuse_extensions(path: Path) -> None:
         end = _voxels_start(start, size, order)
         if not size + 4 <= end <= _LONGEST_EXTENSIONS:
             raise UserError(f"the header's extensions claim to end at byte {end}")
-        place, rest = size + 4, start[size + 4 :] + file.read(end - len(start))
+        place, rest = size + 4, start[size + 4 :] + file.read(max(end - len(start), 0))
         while end - place >= 16:
             length = int.from_bytes(rest[place - size - 4 : place - size], order, signed=True)
             if not 8 <= length <= end - place:

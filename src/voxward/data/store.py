@@ -41,8 +41,8 @@ from voxward.data.stored_files import (
     annotated_locations,
     class_locations,
     intact,
-    open_array,
     read_locations,
+    read_region,
     seals,
     write_array,
 )
@@ -97,8 +97,8 @@ class StoredCase:
         Raises:
             UserError: The region is empty or leaves the volume.
         """
-        region = _region(self, start, stop)
-        return torch.from_numpy(open_array(self.folder / "image.b2nd")[(slice(None), *region)])
+        region, shape = (slice(None), *_region(self, start, stop)), (len(self.frame.low), *self.shape)
+        return torch.from_numpy(read_region(self.folder / "image.b2nd", region, shape, "float32"))
 
     def label_region(self, start: Size3, stop: Size3) -> CaseLabels:
         """Read the class indices of a region, uint8 (int32 beyond 256 classes).
@@ -112,7 +112,8 @@ class StoredCase:
         """
         if not self.record.labelled:
             raise UserError(f"case {self.id!r} was prepared without a label")
-        return _index_tensor(open_array(self.folder / "label.b2nd")[_region(self, start, stop)])
+        region = _region(self, start, stop)
+        return _index_tensor(read_region(self.folder / "label.b2nd", region, self.shape, "uint8 uint16"))
 
     def locations(self, k: int) -> np.ndarray:
         """Return voxels of a foreground class: all of them, or a random choice of 10,000.
@@ -128,12 +129,19 @@ class StoredCase:
         """
         if k not in self.classes:
             raise UserError(f"case {self.id!r} holds no foreground class {k}; present: {list(self.classes)}")
-        return read_locations(self.folder / "locations.npz")[str(k)]
+        return self._voxels(str(k))
 
     @property
     def annotated(self) -> np.ndarray | None:
         """Return annotated voxels (n, 3) of a partly annotated case, at most 10,000; None where all are annotated."""
-        return read_locations(self.folder / "locations.npz")[_ANNOTATED] if self.record.unannotated else None
+        return self._voxels(_ANNOTATED) if self.record.unannotated else None
+
+    def _voxels(self, name: str) -> np.ndarray:
+        path = self.folder / "locations.npz"
+        found = read_locations(path, self.shape).get(name)
+        if found is None or not len(found):
+            raise UserError(f"{path} does not fit its case.json: it has no voxels of {name!r}")
+        return found
 
     def load(self) -> PreparedCase:
         """Read the whole case."""
@@ -356,7 +364,7 @@ def _prepare_case(case: Case, plan: Plan, out: Path, preparation: str, overwrite
 
 def _region(case: StoredCase, start: Size3, stop: Size3) -> tuple[slice, slice, slice]:
     if not all(0 <= a < b <= n for a, b, n in zip(start, stop, case.shape, strict=True)):
-        raise UserError(f"region {start}..{stop} must be non-empty and within the shape {case.shape} of {case.id!r}")
+        raise UserError(f"region {start}..{stop} must be non-empty and within the shape {case.shape} ({case.folder})")
     i, j, k = (slice(a, b) for a, b in zip(start, stop, strict=True))
     return i, j, k
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,7 +76,7 @@ def naming_the_file(path: Path) -> Iterator[None]:
         FileNotFoundError: There is no such file.
         UserError: The reader failed.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # False, too, for a name that no file can have
         raise FileNotFoundError(f"no file {path}")
     try:
         with quiet_library():

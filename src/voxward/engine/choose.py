@@ -11,6 +11,15 @@ from voxward.core.errors import MissingPackageError
 from voxward.engine.engine import Engine, InProcess
 
 
+def local_workers(cluster: str | Path | Cluster | None) -> int | None:
+    """Return how many workers `local:N` starts; 1 without a cluster, and None for one whose workers come and go."""
+    chosen = Cluster.of(cluster)
+    if chosen is None:
+        return 1
+    kind, _, count = chosen.address.partition(":")
+    return int(count) if kind == "local" and count.isdecimal() and int(count) > 0 else None
+
+
 @contextmanager
 def engine_for(folder: Path, cluster: str | Path | Cluster | None = None, overwrite: bool = False) -> Iterator[Engine]:
     """Yield what does the units of a piece of work.

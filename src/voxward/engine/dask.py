@@ -15,30 +15,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import dask
-from distributed import Client, Future, LocalCluster
+from distributed import CancelledError, Client, Future, KilledWorker
 from distributed.protocol.pickle import dumps
 
+import voxward
 from voxward.core.alone import Busy
 from voxward.core.choices import Cluster
 from voxward.core.errors import UserError
 from voxward.core.interrupt import Interrupted, stop_on_signal
-from voxward.core.reading import read_json
 from voxward.core.wording import counted
+from voxward.engine.connect import LEAVING, ClusterError, client_of, replace_lost
 from voxward.engine.delivery import Place, deliver, place_of
 from voxward.engine.engine import Unfit, Watch, Work
 from voxward.engine.queue import UnitQueue
 from voxward.engine.remote import Order, Outcome, do
 
 U = TypeVar("U")
-LEAVING = "voxward-leaving"
-"""The topic under which a worker says that it takes no further unit, with its address."""
-_LOOK, _PAUSE, _CONNECT = 0.5, 5.0, 30.0
-"""Seconds between two looks at the workers, before a unit is tried again, and until a scheduler must have answered."""
-
-
-class ClusterError(UserError):
-    """The cluster cannot be used, or is gone."""
+_LOOK, _PAUSE, _FETCH = 0.5, 5.0, 5.0
+"""Seconds between two looks at the workers, before a unit is tried again, and after which it is asked whether the
+worker that holds a result is still there."""
 
 
 class WorkerLost(UserError):  # noqa: N818 - it says what happened
@@ -57,7 +52,7 @@ def dask_engine(folder: Path, cluster: Cluster, overwrite: bool = False) -> Iter
     Raises:
         ClusterError: There is no such cluster.
     """
-    with _client(cluster) as client, place_of(folder) as place:
+    with client_of(cluster) as client, place_of(folder) as place:
         yield DaskEngine(client, place, cluster, overwrite)
 
 
@@ -136,6 +131,7 @@ class _Round(Generic[U]):
     flying: dict[str, _Flight[U]] = field(default_factory=dict)
     later: list[tuple[float, U]] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    leaving: set[str] = field(default_factory=set)
     lost: Counter[str] = field(default_factory=Counter)
     _looked: float = -_LOOK
     _workers: Mapping[str, Any] = field(default_factory=dict)
@@ -157,7 +153,10 @@ class _Round(Generic[U]):
 
     def say_what_is_finished(self) -> None:
         """Tell the user what a first Ctrl-C does."""
-        text = f"{counted(len(self.flying), 'unit')} on the workers is finished first, and no other is begun"
+        count = len(self.flying)
+        text = (
+            f"{counted(count, 'unit')} on the workers {'is' if count == 1 else 'are'} finished first, no other is begun"
+        )
         warnings.warn(f"{text}; Ctrl-C again stops at once, and what runs is lost", stacklevel=2)
 
     def cancel(self) -> None:
@@ -175,6 +174,7 @@ class _Round(Generic[U]):
             return
         self._looked = now
         self._workers = _workers(self.engine.client)
+        replace_lost(self.engine.client)
         for key, flight in list(self.flying.items()):
             if flight.worker not in self._workers:
                 self._lose(key, flight)
@@ -207,6 +207,7 @@ class _Round(Generic[U]):
             address
             for address, worker in self._workers.items()
             if address not in self.refused
+            and address not in self.leaving
             and all(worker.get("resources", {}).get(name, 0) >= amount for name, amount in asked.items())
         ]
 
@@ -216,14 +217,20 @@ class _Round(Generic[U]):
         for worker in self._usable():
             if worker in busy:
                 continue
-            unit = self.waiting.take(worker)
+            unit = self._next(worker)
             if unit is None:
                 return
             self._send_to(worker, unit)
 
+    def _next(self, worker: str) -> U | None:
+        """The next unit for a worker; none whose case has failed since the round began."""
+        while (unit := self.waiting.take(worker)) is not None and self.work.finished(unit):
+            pass
+        return unit
+
     def _send_to(self, worker: str, unit: U) -> None:
         key, engine = f"{self.topic}-{secrets.token_hex(8)}", self.engine
-        order = Order(self.work.key(unit), self.token, engine.place, os.getcwd(), self.topic)
+        order = Order(self.work.key(unit), self.token, engine.place, os.getcwd(), self.topic, voxward.__version__)
         future = engine.client.submit(
             do, unit, self.work.doer, order, key=key, workers=[worker], pure=False,
             resources=dict(engine.cluster.resources) or None,
@@ -236,7 +243,7 @@ class _Round(Generic[U]):
         if news.future is not None:
             self._land(news.future)
         elif "leaving" in news.told:
-            self.refused[news.told["leaving"]] = "it ends"
+            self.leaving.add(news.told["leaving"])
         else:
             stage, done, total = news.told["step"]
             for flight in self.flying.values():
@@ -246,20 +253,38 @@ class _Round(Generic[U]):
     def _land(self, future: Future) -> None:
         """Keep the outcome of a unit, or see to it that it is done again."""
         flight = self.flying.get(future.key)
-        if flight is None or future.cancelled():
+        if flight is None:
             return
-        if future.status != "finished":
-            self.refused[flight.worker] = f"{flight.worker}: {future.exception()!r}"
-            self._lose(future.key, flight)
+        error = future.exception(timeout=_FETCH) if future.status == "error" else None
+        if error is not None and not isinstance(error, KilledWorker):  # it cannot even read what it was sent
+            del self.flying[future.key]
+            self._refuse(flight, f"{flight.worker}: {error!r}")
+            self.watch.end(flight.unit)
             return
-        try:
-            outcome = future.result(timeout=None)
-        except Exception:  # the worker ended between the end of the unit and its delivery
+        outcome = None if error is not None else self._fetched(flight)
+        if outcome is None:
             self._lose(future.key, flight)
             return
         del self.flying[future.key]
         self._keep(flight, outcome)
         self.watch.end(flight.unit)
+
+    def _fetched(self, flight: _Flight[U]) -> Outcome | None:
+        """Return what a worker has done; None where it ended between the end of the unit and its delivery.
+
+        Dask itself would wait for ever for a worker that is gone, as no other one may do the unit.
+        """
+        while flight.future.status != "cancelled":
+            try:
+                outcome: Outcome = flight.future.result(timeout=_FETCH)
+            except (TimeoutError, OSError, CancelledError):
+                self._workers = _workers(self.engine.client)
+                if flight.worker not in self._workers:
+                    return None
+            else:
+                return outcome
+        self._workers = _workers(self.engine.client)  # where the scheduler is gone, this says so
+        return None
 
     def _keep(self, flight: _Flight[U], outcome: Outcome) -> None:
         for text, kind in outcome.warned:
@@ -273,10 +298,13 @@ class _Round(Generic[U]):
         elif isinstance(error, Unfit):
             self._refuse(flight, f"{outcome.where}: {error}")
         elif isinstance(error, Interrupted):
-            self.refused[flight.worker] = "it ends"
+            self.leaving.add(flight.worker)
             self.waiting.put_back(unit)
         elif isinstance(error, Busy):  # a process that is taken for lost still works there
             self.later.append((time.monotonic() + _PAUSE, unit))
+            if str(error) not in self._warned:
+                self._warned.add(str(error))
+                warnings.warn(f"{outcome.where}: {error}; it is tried again until that one ends", stacklevel=2)
         else:
             self.work.failed(unit, error)
 
@@ -303,68 +331,11 @@ class _Round(Generic[U]):
         self.watch.end(flight.unit)
 
 
-@contextmanager
-def _client(cluster: Cluster) -> Iterator[Client]:
-    kind, _, rest = cluster.address.partition(":")
-    if kind == "local":
-        with _local(cluster, rest) as started, Client(started, set_as_default=False) as client:
-            yield client
-        return
-    with _connected(cluster) as client:
-        yield client
-
-
-@contextmanager
-def _connected(cluster: Cluster) -> Iterator[Client]:
-    address = cluster.address if "://" in cluster.address else _address_in(Path(cluster.address))
-    try:
-        client = Client(address, timeout=_CONNECT, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ClusterError(f"no scheduler answers at {address}: {error}") from error
-    with client:
-        yield client
-
-
-def _address_in(path: Path) -> str:
-    """The address of a scheduler that wrote a file (`dask scheduler --scheduler-file`)."""
-    if not path.is_file():
-        raise ClusterError(
-            f"there is no cluster {path}: give local:N, tcp://HOST:PORT, or the file that a scheduler wrote"
-        )
-    found = read_json(path)
-    if not (isinstance(found, dict) and isinstance(found.get("address"), str)):
-        raise ClusterError(f"{path} is no file that a Dask scheduler wrote: it names no address")
-    return str(found["address"])
-
-
-@contextmanager
-def _local(cluster: Cluster, count: str) -> Iterator[LocalCluster]:
-    """Start workers on this machine; each has its share of the cores, and one of the GPUs in turn."""
-    if not count.isdigit() or not 1 <= int(count) <= 1024:
-        raise ClusterError(f"local:N needs a number of processes from 1, got {cluster.address}")
-    threads = str(max(1, (os.cpu_count() or 1) // int(count)))
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    settings = {
-        # A unit may start processes of its own, such as those that load patches.
-        "distributed.worker.daemon": False,
-        "distributed.nanny.pre-spawn-environ": {name: os.environ.get(name, threads) for name in names},
-        "distributed.scheduler.allowed-failures": 1_000_000,  # it is counted here
-        "distributed.admin.system-monitor.gil.enabled": False,
-    }
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=int(count), threads_per_worker=1, memory_limit=0, dashboard_address=None,
-            resources=dict(cluster.resources) or None, silence_logs=50,
-        ) as started,
-    ):  # fmt: skip
-        yield started
-
-
 def _workers(client: Client) -> Mapping[str, Any]:
     """The workers of a cluster by their addresses."""
     try:
-        found: Mapping[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+        # Not client.scheduler_info: Dask replaces what that returns every two seconds by a list without workers.
+        found: Mapping[str, Any] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
     except Exception as error:
         raise ClusterError(
             f"the scheduler is gone ({error}): what was finished is kept; give the same command again to go on"

@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
+from voxward.core.errors import UserError
 from voxward.core.files import write_text
 from voxward.core.leftovers import PREFIX
-from voxward.core.outputs import adopt
+from voxward.core.outputs import MARKER, adopt
 
 _PROBE = ".voxward.seen-"
 
@@ -59,13 +61,16 @@ def place_of(folder: Path) -> Iterator[Place]:
 def packed(folder: Path) -> dict[str, bytes]:
     """Return the files below a folder by their places, and empty it.
 
+    They are in the order in which they were last written: the file that says that a unit is finished comes last.
+
     Args:
         folder: The folder, in which a unit has just written.
     """
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
     found = {
         path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink() and not path.name.startswith(PREFIX)
+        for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns)
+        if not path.name.startswith(PREFIX)
     }
     for entry in folder.iterdir():
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -73,7 +78,7 @@ def packed(folder: Path) -> dict[str, bytes]:
 
 
 def deliver(folder: Path, files: Mapping[str, bytes], overwrite: bool = False) -> None:
-    """Write files of a worker into the folder of the work, as if the unit had been done there.
+    """Write files of a worker into the folder of the work, in their order, as if the unit had been done there.
 
     Args:
         folder: The folder of the work.
@@ -83,9 +88,20 @@ def deliver(folder: Path, files: Mapping[str, bytes], overwrite: bool = False) -
     Raises:
         UserError: A file must not be replaced, or a place lies outside the folder.
     """
-    by_parent: dict[str, dict[str, bytes]] = {}
-    for place, content in files.items():
-        parent, _, name = place.rpartition("/")
-        by_parent.setdefault(parent, {})[name] = content
-    for parent, own in by_parent.items():
-        adopt(folder.joinpath(*parent.split("/")) if parent else folder, own, overwrite)
+    markers = {place.rpartition("/")[0]: content for place, content in files.items() if _name(place) == MARKER}
+    for parent, places in groupby(files, key=lambda place: place.rpartition("/")[0]):
+        own = {_name(place): files[place] for place in places}
+        if parent in markers:
+            own[MARKER] = markers[parent]
+        adopt(_within(folder, parent), own, overwrite)
+
+
+def _name(place: str) -> str:
+    return place.rpartition("/")[2]
+
+
+def _within(folder: Path, parent: str) -> Path:
+    names = parent.split("/") if parent else []
+    if any(name in ("", ".", "..") for name in names):
+        raise UserError(f"a worker has sent a file to {parent}, which is outside of {folder}")
+    return folder.joinpath(*names)

@@ -126,9 +126,10 @@ class InProcess:
             for unit in units:
                 if work.finished(unit):
                     continue
-                if stop():
-                    raise Interrupted("what was finished is kept; give the same command again to go on")
-                self._do(unit, work, watch)
+                if not stop():
+                    self._do(unit, work, watch)
+            if stop():  # also during the last unit: more rounds may follow
+                raise Interrupted("what was finished is kept; give the same command again to go on")
 
     def _do(self, unit: U, work: Work[U, Any], watch: Watch[U]) -> None:
         def told(stage: str, done: int, total: int | None, /, **figures: float | str) -> None:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from distributed import get_worker
-from distributed.protocol.pickle import dumps
+from distributed.protocol.pickle import dumps, loads
 
+import voxward
+from voxward.core.errors import UserError
 from voxward.core.interrupt import Interrupted, leaving
 from voxward.engine.delivery import Place, packed
 from voxward.engine.engine import Doer, Unfit
@@ -37,6 +39,7 @@ class Order:
         place: The folder of the work.
         start: The folder that relative paths start from.
         topic: The name that steps within the unit are reported under.
+        version: The version of voxward where the work was started.
     """
 
     key: str
@@ -44,6 +47,7 @@ class Order:
     place: Place
     start: str
     topic: str
+    version: str
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,9 @@ def do(unit: Any, doer: Doer[Any, Any], order: Order) -> Outcome:
         result, error, files = None, None, dict[str, bytes]()
         try:
             result, files = _done(unit, doer, order)
-        except Exception as raised:
-            error = _portable(raised)
+            loads(dumps(result))  # else Dask could not deliver it, and the caller would wait
+        except (Exception, SystemExit) as raised:  # sys.exit in a unit would end the worker
+            result, files, error = None, {}, _portable(raised)
     warned = tuple(dict.fromkeys((str(each.message), each.category) for each in caught))
     return Outcome(result, error, files, warned, where, time.perf_counter() - began)
 
@@ -98,6 +103,8 @@ def do(unit: Any, doer: Doer[Any, Any], order: Order) -> Outcome:
 def _done(unit: Any, doer: Doer[Any, Any], order: Order) -> tuple[Any, dict[str, bytes]]:
     if leaving():
         raise Interrupted("this worker ends")
+    if order.version != voxward.__version__:
+        raise Unfit(f"voxward is {voxward.__version__} here, and {order.version} where the work was started")
     with suppress(OSError):  # where there is no such folder, relative paths are not found, and that is said
         os.chdir(order.start)
     if _Held.token != order.token:
@@ -122,22 +129,37 @@ def _scratch() -> Path:
     return _Held.scratch
 
 
+def doing() -> bool:
+    """Return whether this process does a unit."""
+    return _ONE_AT_A_TIME.locked()
+
+
 def clean_up() -> None:
     """Remove the folder of this process; called when a worker ends."""
     if _Held.scratch is not None:
         shutil.rmtree(_Held.scratch, ignore_errors=True)
 
 
-def _portable(error: Exception) -> Exception:
+def _portable(error: Exception | SystemExit) -> Exception:
     """Return an error that can be sent, with the lines of code where it arose."""
     lines = "".join(traceback.format_exception(error))
+    sent = error if isinstance(error, Exception) and _arrives(error) else _like(error)
+    if not isinstance(sent, Unfit | Interrupted):
+        sent.add_note(f"on {socket.gethostname()}:\n{lines}")
+    return sent.with_traceback(None)
+
+
+def _arrives(error: Exception) -> bool:
+    """Whether an error can be sent, and read again: one with arguments of its own often cannot."""
     try:
-        dumps(error)
+        return type(loads(dumps(error))) is type(error)
     except Exception:
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    if not isinstance(error, Unfit | Interrupted):
-        error.add_note(f"on {socket.gethostname()}:\n{lines}")
-    return error.with_traceback(None)
+        return False
+
+
+def _like(error: BaseException) -> Exception:
+    """Return an error of a plain kind that says the same; what a user can mend stays that."""
+    return UserError(str(error)) if isinstance(error, UserError) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 class _Reports:

@@ -34,7 +34,7 @@ def settle(path: Path, settings: Mapping[str, Any], what: str) -> None:
     keys = [key for key in sorted({*found, *asked}) if found.get(key, _MISSING) != asked.get(key, _MISSING)]
     if keys:
         listed = "; ".join(f"{key}: {asked.get(key, _MISSING)}, was {found.get(key, _MISSING)}" for key in keys)
-        raise UserError(f"{path.parent} holds {what} of other settings ({listed}): use another --out")
+        raise UserError(f"{path.parent} holds {what} of other settings ({path.name}; {listed}): use another --out")
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from voxward.core.labels import IGNORED, LabelSet
 from voxward.losses.types import Loss, MaskedLoss
+from voxward.losses.whole import over_batch
 
 # The least smoothing of a Dice whose case may hold no annotated voxel at all: 0 / 0 would be no number.
 LEAST_SMOOTH = 1e-8
@@ -44,7 +45,8 @@ def mean_over(values: Tensor, annotated: Tensor) -> Tensor:
         annotated: Which voxels count, booleans of the same shape.
     """
     # Not a product with the mask: what is infinite there would become NaN.
-    return values.where(annotated, 0.0).sum() / annotated.sum().clamp_min(1)
+    total, count = over_batch(values.where(annotated, 0.0).sum()), over_batch(annotated.sum().to(values.dtype))
+    return total / count.clamp_min(1)
 
 
 def cross_entropy_over(logits: Tensor, index: Tensor, annotated: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from voxward.losses.annotated import cross_entropy_over
 from voxward.losses.types import MaskedLoss
+from voxward.losses.whole import dice_loss
 
 
 def dice_cross_entropy(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_dice: bool = False) -> MaskedLoss:
@@ -24,18 +25,11 @@ def dice_cross_entropy(dice_weight: float = 1.0, ce_weight: float = 1.0, batch_d
     Returns:
         A loss of logits (b, k, d, h, w), class indices (b, d, h, w), and which voxels are annotated.
     """
-    from monai.losses import DiceCELoss, DiceLoss
+    from monai.losses import DiceCELoss
 
-    loss = DiceCELoss(
-        include_background=False,
-        to_onehot_y=True,
-        softmax=True,
-        batch=batch_dice,
-        lambda_dice=dice_weight,
-        lambda_ce=ce_weight,
-    )
-
-    dice = DiceLoss(batch=batch_dice)
+    loss = DiceCELoss(lambda_dice=dice_weight, lambda_ce=ce_weight)
+    loss.dice = dice_loss(include_background=False, to_onehot_y=True, softmax=True, batch=batch_dice)
+    dice = dice_loss(batch=batch_dice)
 
     def over(logits: Tensor, labels: Tensor, annotated: Tensor) -> Tensor:
         classes = torch.arange(1, logits.shape[1], device=logits.device).view(-1, 1, 1, 1)

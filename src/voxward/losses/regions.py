@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from voxward.core.errors import UserError
 from voxward.losses.annotated import LEAST_SMOOTH, binary_cross_entropy_over
 from voxward.losses.types import MaskedLoss
+from voxward.losses.whole import dice_loss
 
 
 def region_dice(
@@ -31,15 +32,13 @@ def region_dice(
     Raises:
         UserError: A number is negative.
     """
-    from monai.losses import DiceLoss
-
     for name, value in (("smooth", smooth), ("dice_weight", dice_weight), ("ce_weight", ce_weight)):
         if not value >= 0:
             raise UserError(f"{name} must be at least 0, got {value}")
-    dice = DiceLoss(sigmoid=True, squared_pred=squared, batch=batch_dice, smooth_nr=smooth, smooth_dr=smooth)
+    dice = dice_loss(sigmoid=True, squared_pred=squared, batch=batch_dice, smooth_nr=smooth, smooth_dr=smooth)
 
     least = max(smooth, LEAST_SMOOTH)
-    over = DiceLoss(squared_pred=squared, batch=batch_dice, smooth_nr=least, smooth_dr=least)
+    over = dice_loss(squared_pred=squared, batch=batch_dice, smooth_nr=least, smooth_dr=least)
 
     def loss(logits: Tensor, masks: Tensor, annotated: Tensor | None = None) -> Tensor:
         if annotated is not None:

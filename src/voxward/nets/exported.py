@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from voxward.core.archive import opened_archive
 from voxward.core.errors import UserError
 from voxward.nets.exported_operators import CHECKS, OPERATORS, call, in_place, refuse_training
 
@@ -145,7 +146,7 @@ def read_exported(path: Path, result: int | None = None) -> ExportedNetwork:
     if not path.is_file():
         raise FileNotFoundError(f"there is no exported network {path}")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened_archive(path) as archive:
             _refuse_packed(archive)
             root = _root(archive)
             names = [name for name in archive.namelist() if name.startswith(f"{root}/models/")]

@@ -21,6 +21,8 @@ _DROPPED: Mapping[str, tuple[str, ...]] = {"SwinUNETR": ("img_size",)}
 _FIXED: Mapping[str, Mapping[str, Any]] = {"FlexibleUNet": {"pretrained": False}}
 # Packages that MONAI does not bring along.
 _NEEDED: Mapping[str, str] = {"SwinUNETR": "einops", "UNETR": "einops"}
+# Greater numbers of channels, voxels or units than any network has.
+_MOST = 100_000
 _ALSO_CALLED = {"Unet": "UNet", "BasicUnet": "BasicUNet", "DynUnet": "DynUNet", "AttentionUNet": "AttentionUnet"}
 
 
@@ -60,11 +62,26 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise UserError(f"{name} of the installed MONAI takes no argument {', '.join(map(repr, unknown))}")
+    if large := [key for key, value in given.items() if not _buildable(value, 1000 if _counts_layers(key) else _MOST)]:
+        raise UserError(f"{name} of MONAI with such a large {', '.join(large)} is not built")
     try:
         network: nn.Module = kind(**{**given, **_FIXED.get(name, {})})
     except Exception as error:  # MONAI checks its arguments in many ways
         raise UserError(f"MONAI builds no {name} from {given}: {type(error).__name__}: {error}") from error
     return network
+
+
+def _counts_layers(argument: str) -> bool:
+    return any(part in argument for part in ("num_res_units", "depths", "blocks", "num_layers", "num_heads"))
+
+
+def _buildable(value: Any, most: int) -> bool:
+    """Return whether whole numbers are of a size at which a network is made in seconds."""
+    if isinstance(value, list | tuple):
+        return len(value) <= 1000 and all(_buildable(each, most) for each in value)
+    if isinstance(value, Mapping):
+        return len(value) <= 1000 and all(_buildable(each, _MOST) for each in value.values())
+    return not isinstance(value, int | float) or abs(value) <= most
 
 
 def _class(name: str) -> Any:

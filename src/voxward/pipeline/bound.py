@@ -18,6 +18,7 @@ from voxward.core.model import Head, Inputs, Objective, Scores, Truth
 from voxward.core.types import CaseLogits, Float3, Image, Images, Logits, Size3
 from voxward.data.resample import resample_labels
 from voxward.pipeline.mean import Mean
+from voxward.pipeline.memory import fitting, known
 from voxward.pipeline.tta import View, averaged, shares
 from voxward.pipeline.windows import Forward, Windows, chunked, gather, pull_back, scatter_add, sweep, touched, update
 
@@ -182,7 +183,7 @@ class Bound(ABC):
         Returns:
             Logits (k, d, h, w).
         """
-        forward = self._averaged(self.scores if graph else self.forward)
+        forward = self._averaged(self.scores if graph else fitting(self.forward))
         return torch.cat(list(sweep(forward, image, self.cover, self.batch)), self.cover.axis + 1)
 
     @property
@@ -190,9 +191,9 @@ class Bound(ABC):
         """Return whether the autograd graph of a whole sweep may be held in memory.
 
         It may where all windows, counted once for each view, fit into one batch, or are no more than `graphs`
-        allows.
+        allows, and where the device had enough memory for it so far.
         """
-        return self.cover.count * len(self.views) <= max(self.batch, self.graphs)
+        return not known.graphs and self.cover.count * len(self.views) <= max(self.batch, self.graphs)
 
     def pull_back(self, image: Image, cotangent: CaseLogits) -> Image:
         """Turn the gradient of the blended logits into that of the image, one batch of windows at a time.
@@ -204,7 +205,7 @@ class Bound(ABC):
         Returns:
             The gradient with respect to the image (c, d, h, w).
         """
-        return pull_back(self._pull, image, self.cover, cotangent, self.batch)
+        return pull_back(fitting(self._pull, gradient=True), image, self.cover, cotangent, self.batch)
 
     def window_mean(self, image: Image, target: Tensor, objective: Objective) -> Image:
         """Return, for every voxel, the mean of the objective's gradients on the single windows that hold the voxel.
@@ -222,13 +223,13 @@ class Bound(ABC):
         size = self.cover.size
         present = target > 0
         corners = touched(self.cover, present if present.ndim == 3 else present.any(0))
-        forward = self._averaged(self.forward)
+        forward, pull = self._averaged(fitting(self.forward)), fitting(self._pull, gradient=True)
         gradient, count = torch.zeros_like(image), torch.zeros_like(image[:1])
         for chunk in chunked(corners, self.batch):
             crops, truth = gather(image, chunk, size), gather(target, chunk, size)
             leaf = forward(crops).requires_grad_()
             (cotangent,) = torch.autograd.grad(objective(leaf, truth).sum(), leaf)
-            scatter_add(gradient, chunk, self._pull(crops, cotangent))
+            scatter_add(gradient, chunk, pull(crops, cotangent))
             scatter_add(count, chunk, torch.ones_like(crops[:, :1]))
         return gradient / count.clamp_min(1)
 
@@ -252,7 +253,7 @@ class Bound(ABC):
         # A voxel whose change was too small keeps its old value. So the logits are always those of the image that is
         # kept, and many small changes cannot add up unnoticed.
         image = torch.where(changed, image, before.image)
-        forward = self._averaged(self.forward)
+        forward = self._averaged(fitting(self.forward))
         images = (before.image, image)
         return State(image, update(forward, before.blended, images, self.cover, corners, self.batch))
 

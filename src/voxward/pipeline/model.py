@@ -21,10 +21,12 @@ from torch import Tensor
 
 from voxward.core.case import Volume
 from voxward.core.errors import UserError
+from voxward.core.memory import lacks_memory
 from voxward.core.model import Box, Head, Inputs, Objective, Scores, Swept, Truth, Values, frozen, read_mask
 from voxward.pipeline.bound import Bound, State
 from voxward.pipeline.mean import Mean, mean_logits
 from voxward.pipeline.member import Member, Statistics
+from voxward.pipeline.memory import without_graphs
 from voxward.pipeline.predictor import Predictor
 
 Gradient = Literal["exact", "window_mean"]
@@ -239,10 +241,21 @@ class PipelineModel:
         return torch.from_numpy(np.stack(done)).to(index)
 
     def _exact(self, volume: Tensor, target: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
-        leaf = volume.requires_grad_()
-        images = [member.image(leaf) for member in self.members]
         # The graph of one member may be held until it is used: that of the last member.
         graphs = [member is self.members[-1] and member.graph_kept for member in self.members]
+        try:
+            return self._differentiated(volume, target, objective, graphs)
+        except (RuntimeError, MemoryError) as error:
+            if not (any(graphs) and lacks_memory(error)):
+                raise
+        without_graphs()
+        return self._differentiated(volume.detach(), target, objective, [False] * len(graphs))
+
+    def _differentiated(
+        self, volume: Tensor, target: Tensor, objective: Objective, graphs: Sequence[bool]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        leaf = volume.requires_grad_()
+        images = [member.image(leaf) for member in self.members]
         swept = [
             member.blended(image if graph else image.detach(), graph)
             for member, image, graph in zip(self.members, images, graphs, strict=True)

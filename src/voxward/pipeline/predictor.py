@@ -18,6 +18,7 @@ from voxward.data.padding import Padded
 from voxward.data.prepare import measured, prepare, restore_argmax
 from voxward.data.volume_file import affine_fault
 from voxward.pipeline.mean import Mean
+from voxward.pipeline.memory import fitting
 from voxward.pipeline.precision import Precision, autocast, resolve_precision
 from voxward.pipeline.probabilities import reader_of
 from voxward.pipeline.tta import View, averaged, mirror_views, symmetry_views
@@ -206,7 +207,7 @@ class Predictor:
         padded, offset = Padded.to(prepared.image, plan.window_size, plan.padding)
         windows = self.windows(shape)
         windows = windows if axis is None else replace(windows, axis=axis)
-        forward = averaged(self.forward, self.views, plan.labels.head, self.mean)
+        forward = averaged(fitting(self.forward), self.views, plan.labels.head, self.mean)
         if self.model.inference.combine == "vote":
             forward = voting(forward, plan.labels.head)
         report = None if done is None else (lambda finished: done(finished, windows.count))

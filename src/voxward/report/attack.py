@@ -23,6 +23,7 @@ from voxward.report.seen import seen_notes
 from voxward.report.table import Table
 from voxward.report.text import failed_note
 from voxward.robustness.bench import Bench, Worker
+from voxward.robustness.cost import Estimate
 from voxward.robustness.record import Record
 from voxward.robustness.require import Verdict, judge_requirements
 from voxward.robustness.sanity import Finding, sanity
@@ -51,8 +52,8 @@ class AttackReport:
         out: The folder.
         leaderboard: A row per system, where there are several.
         verdicts: Whether each system meets each requirement of the protocol.
-        hours: The estimate that was asked for instead of the work; then there is nothing else.
         failed: The cases that failed; no figure is over them.
+        costs: The estimate that was asked for instead of the work; then there is nothing else.
     """
 
     records: tuple[Record, ...]
@@ -61,8 +62,13 @@ class AttackReport:
     out: Path
     leaderboard: Table | None = None
     verdicts: tuple[Verdict, ...] = ()
-    hours: float | None = None
     failed: tuple[Failure, ...] = ()
+    costs: Estimate | None = None
+
+    @property
+    def hours(self) -> float | None:
+        """The hours that one process needs for all units, where an estimate was asked for."""
+        return None if self.costs is None else self.costs.hours
 
     @property
     def trustworthy(self) -> bool:

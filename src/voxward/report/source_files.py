@@ -44,6 +44,8 @@ def read_mapping(path: Path, problems: list[str]) -> Mapping[str, Any] | None:
         found: Any = without_format(read_json(path), str(path))
         if not isinstance(found, dict):
             raise UserError(f"{path} must hold a JSON object, got {type(found).__name__}")
+        if not found:
+            raise UserError(f"{path} holds nothing")
         return found
 
     return attempt(read, problems)

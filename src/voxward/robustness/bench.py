@@ -225,6 +225,10 @@ class Worker:
         if not self.bench.cases:
             self.failures.raise_any(total)
 
+    def forget(self) -> None:
+        """Let go of the case that is held, as a process has none when it begins."""
+        self._held = None
+
     def write_into(self, folder: Path) -> None:
         """Let the volumes and segmentations that are kept go below a folder from now on."""
         bench = self.bench.within(folder)
@@ -263,12 +267,16 @@ class Worker:
             self._held = model, case, stand
         return self._held[2]
 
-    def _other(self, case: str) -> Subject:
+    def other(self) -> System:
+        """Return the surrogate, opened once."""
         if self.surrogate is None:
             assert self.bench.surrogate is not None
             self.surrogate = self.bench.surrogate.open()
+        return self.surrogate
+
+    def _other(self, case: str) -> Subject:
         # A system that the surrogate's volumes are tried on has its channels in the surrogate's order.
-        return self._bound("", self.surrogate, self.bench.case(next(iter(self.bench.transferred), ""), case))
+        return self._bound("", self.other(), self.bench.case(next(iter(self.bench.transferred), ""), case))
 
     def _bound(self, model: str, system: System, case: Case) -> Subject:
         protocol = self.bench.protocol

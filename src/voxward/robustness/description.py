@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from voxward.core.case import Case
-from voxward.core.document import with_checksum, without_format
+from voxward.core.document import with_checksum
 from voxward.core.errors import UserError
 from voxward.core.invocation import Invocation
 from voxward.core.labels import LabelSet
 from voxward.core.outputs import Outputs
-from voxward.core.reading import read_json
-from voxward.core.structure import from_data, to_data
+from voxward.core.plan import load_json
+from voxward.core.structure import to_data
 from voxward.robustness.bench import Bench
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.trials.attack import ensembles
@@ -144,9 +144,7 @@ def read_protocol(folder: Path) -> AttackProtocol | None:
 
 
 def _read(cls: type[T], path: Path) -> T | None:
-    if not path.is_file():
-        return None
-    return from_data(cls, without_format(read_json(path), str(path)), str(path))
+    return load_json(cls, path) if path.is_file() else None
 
 
 def _files(case: Case) -> CaseFiles:

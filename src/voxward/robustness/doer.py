@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from voxward.robustness.record import Record
 from voxward.robustness.setup import identity_of
 from voxward.robustness.skipped import NotApplicable
 from voxward.robustness.unit import Unit
+from voxward.systems.system import System
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class BenchDoer:
 
     def __init__(self, worker: Worker, settings: Mapping[str, Any]) -> None:
         self.worker, self.settings = worker, to_data(settings)
-        self._elsewhere, self._compared = False, set[str]()
+        self._elsewhere, self._compared = False, set[tuple[str, str]]()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs: neither open systems nor the last case."""
@@ -55,7 +56,7 @@ class BenchDoer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what `__getstate__` returned in another process."""
         self.worker, self.settings = Worker(state["bench"]), state["settings"]
-        self._elsewhere, self._compared = True, set[str]()
+        self._elsewhere, self._compared = True, set[tuple[str, str]]()
 
     def do(self, unit: Unit, folder: Path, progress: Progress) -> Done:
         """Do a unit; the volumes and segmentations that it keeps go below the folder.
@@ -77,19 +78,22 @@ class BenchDoer:
         bench = self.worker.bench
         if voxward.__version__ != bench.version:
             raise Unfit(f"voxward is {voxward.__version__} here, and {bench.version} where the work was started")
-        if unit.model not in self._compared:
-            self._compare_system(unit.model)
-        if unit.case not in self._compared:
+        if ("system", unit.model) not in self._compared:
+            self._compare_system(bench.sources[unit.model], lambda: self.worker.system(unit.model), unit.model)
+        if bench.surrogate is not None and ("surrogate", "") not in self._compared:
+            self._compare_system(bench.surrogate, self.worker.other)
+        if ("case", unit.case) not in self._compared:
             self._compare_case(unit.case)
-        self._compared |= {unit.model, unit.case}
+        self._compared |= {("system", unit.model), ("surrogate", ""), ("case", unit.case)}
 
-    def _compare_system(self, model: str) -> None:
-        source = self.worker.bench.sources[model]
+    def _compare_system(self, source: Source, opened: Callable[[], System], model: str | None = None) -> None:
+        """Compare a system of the bench, or its surrogate."""
         try:
-            found = identity_of(self.worker.system(model))
+            found = identity_of(opened())
         except (OSError, UserError) as error:
             raise Unfit(f"{source.system} cannot be opened here: {error}") from error
-        if to_data(found) != self.settings["systems"][model]:
+        expected = self.settings["surrogate"] if model is None else self.settings["systems"][model]
+        if to_data(found) != expected:
             raise Unfit(f"{source.system} is another system here than where the work was started")
 
     def _compare_case(self, id: str) -> None:

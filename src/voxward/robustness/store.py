@@ -177,7 +177,10 @@ def _sound(path: Path) -> list[Record]:
 
 
 def _read(path: Path) -> list[Record]:
-    entries = _content(path).get("records")
+    content = _content(path)
+    entries = content.get("records")
     if not isinstance(entries, list):
         raise UserError(f"{path} must hold a list of records, got {type(entries).__name__}")
+    if not entries and "skipped" not in content:
+        raise UserError(f"{path} holds no record")
     return [Record.from_data(entry, f"{path} [{place}]") for place, entry in enumerate(entries)]

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from voxward.core.errors import UserError
 from voxward.core.files import atomic_write
 from voxward.core.plan import Plan, load_json, load_plan
 from voxward.core.recipe import Choice, Inference, load_run_recipe
+from voxward.nets.counted import refuse_larger
 from voxward.nets.registry import network_for_plan
 from voxward.runs.postprocess import PostProcess
 
@@ -142,6 +144,7 @@ class RunSettings:
         folds: The number of folds, if the dataset has no list of its own.
         new_layers: The names of the network's tensors that did not begin with the weights of `start`, because they
             belong to classes that it does not know.
+        patches: The number of patches in a step, over all processes; None in runs that do not say it.
         lengths: Of a run that follows another one with a time budget, each correction of its length: the step at which
             it comes, how many steps are left from there, and the number of steps between two validations.
     """
@@ -154,6 +157,7 @@ class RunSettings:
     start: str | None = None
     folds: int = 5
     new_layers: tuple[str, ...] = ()
+    patches: int | None = None
     lengths: tuple[tuple[int, int, int], ...] = ()
 
 
@@ -345,7 +349,7 @@ def load_run(root: Path | str, checkpoint: Checkpoint = "auto", device: torch.de
     if missing:
         raise FileNotFoundError(f"{root} is not a trained run: it has no {', '.join(missing)}")
     plan, recipe = load_plan(run.plan), load_run_recipe(run.recipe)
-    network = network_for_plan(recipe.network.name, plan, recipe.network.options)
+    network = _network(run, recipe.network, plan, weights)
     load_weights(network, weights)
     if (progress := unfinished(run)) is not None:
         warnings.warn(
@@ -356,3 +360,13 @@ def load_run(root: Path | str, checkpoint: Checkpoint = "auto", device: torch.de
     postprocess = load_json(PostProcess, run.postprocess) if run.postprocess.is_file() else PostProcess()
     on = device or torch.device("cpu")
     return TrainedModel(plan, recipe.inference, network.to(on).eval(), postprocess, recipe.network)
+
+
+def _network(run: RunFolder, chosen: Choice, plan: Plan, weights: Path) -> nn.Module:
+    """Build the network of a run, which is no larger than its weights are."""
+    build = partial(network_for_plan, chosen.name, plan, chosen.options)
+    try:
+        refuse_larger(build, weights)
+        return build()
+    except (UserError, RuntimeError) as error:  # torch refuses sizes that no memory can have
+        raise UserError(f"{run.recipe}: the network cannot be built: {_first_line(error)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import struct
 import warnings
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from voxward.core.archive import refuse_damaged
+from voxward.core.archive import is_archive, refuse_damaged
 from voxward.core.errors import UserError
 
 # What torch's reader makes of a damaged pickle.
@@ -41,14 +42,33 @@ def read_pickled(path: Path, what: str, allowed: Sequence[Any] = ()) -> Any:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a pickle of another protocol is refused or read, like any other
-                if zipfile.is_zipfile(path):  # older versions of torch wrote none
+                if is_archive(path):  # older versions of torch wrote none
                     refuse_damaged(path)
                 return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise UserError(f"{path} is not loaded: {_unsafe(path)}") from error
-        except _DAMAGED as error:
+        except (*_DAMAGED, OSError) as error:
+            # Only a place before the beginning of the file is a fault of its contents.
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"{path} is damaged, or no {what}: {reason}") from error
+
+
+def refuse_repeated(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that are larger than their file: each number of theirs may stand for any number of numbers.
+
+    Args:
+        weights: The weights by name.
+        path: Their file.
+
+    Raises:
+        UserError: There are such weights.
+    """
+    held = path.stat().st_size
+    name = next((name for name, value in weights.items() if value.numel() * value.element_size() > held), None)
+    if name is not None:
+        raise UserError(f"{path} is damaged: its weight {name!r} claims {weights[name].numel()} numbers")
 
 
 def without_prefix(name: str) -> str:

@@ -31,11 +31,11 @@ def function_of(named: str, base: Path, trust: bool) -> Callable[..., Any]:
         UserError: The user has not allowed it; or there is no such module or function.
     """
     if not names_function(named):
-        raise UserError(f"a Python function is named module:function, such as mine:segment, got {named!r}")
+        raise UserError(f"{base}: a Python function is named module:function, such as mine:segment, got {named!r}")
     if not trust:
         raise UserError(
             f"{named} is a Python function, and to import its module is to run it: if the code is yours, add --trust "
-            "(in Python: voxward.open_system(..., trust=True))"
+            f"(in Python: voxward.open_system(..., trust=True)). A file in {base} names it"
         )
     module, _, attribute = named.partition(":")
     found: Any = _imported(module, base)

@@ -86,7 +86,7 @@ class Evaluation:
         kept = {name: data[name] for name in _KEPT if name in data} if isinstance(data, Mapping) else data
         stored = from_data(_Stored, kept, source)
         cases = [
-            CaseMetrics(case.id, {name: _scores(scores) for name, scores in case.classes.items()}, case.unannotated)
+            CaseMetrics(case.id, {k: _scores(scores, source) for k, scores in case.classes.items()}, case.unannotated)
             for case in stored.cases
         ]
         if not cases or len({tuple(case.classes) for case in cases}) > 1:
@@ -128,11 +128,14 @@ class _Stored:
 _KEPT = tuple(field.name for field in fields(_Stored))
 
 
-def _scores(figures: Mapping[str, float | None]) -> ClassMetrics:
+def _scores(figures: Mapping[str, float | None], source: str) -> ClassMetrics:
     """The scores of a class; a metric that is not there, as an older version did not know it, has no value."""
     known = {name: figures.get(name) for name in METRICS}
     finite = {name: value if value is not None and math.isfinite(value) else None for name, value in known.items()}
-    return ClassMetrics(finite, int(figures.get("truth_voxels") or 0), int(figures.get("predicted_voxels") or 0))
+    truth, predicted = (figures.get(name) or 0 for name in ("truth_voxels", "predicted_voxels"))
+    if not (math.isfinite(truth) and math.isfinite(predicted)):
+        raise UserError(f"{source}: a class cannot have {truth} voxels in the truth and {predicted} in the prediction")
+    return ClassMetrics(finite, int(truth), int(predicted))
 
 
 def summarise_cases(cases: Sequence[CaseMetrics], scoring: Scoring) -> Evaluation:

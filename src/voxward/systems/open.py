@@ -12,7 +12,7 @@ from voxward.core.choices import Trusted
 from voxward.core.document import with_format, without_format
 from voxward.core.errors import UserError
 from voxward.core.reading import read_text
-from voxward.core.registry import Registry
+from voxward.core.registry import Registry, unknown_name
 from voxward.core.structure import from_data
 from voxward.core.yaml import dump_yaml, override, read_yaml
 from voxward.pipeline.precision import resolve_device
@@ -262,5 +262,8 @@ def _open_entry(entry: Mapping[str, Any], opening: Opening) -> System:
     data = dict(entry)
     if "kind" not in data:
         raise UserError(f"{opening.source}: kind is missing; it must be one of {', '.join(KINDS)}")
-    kind = KINDS[data.pop("kind")]
+    name = data.pop("kind")
+    if name not in KINDS:
+        raise UserError(f"{opening.source}: {unknown_name(KINDS.family, name, KINDS)}")
+    kind = KINDS[name]
     return kind.open(from_data(kind.entry, data, opening.source), opening)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from voxward.core.errors import UserError
 from voxward.systems.deployment import Deployment
 
 if TYPE_CHECKING:
@@ -41,10 +42,18 @@ class Opening:
     trust: bool = False
 
     def path(self, given: str) -> Path:
-        """Return a path of the file, which starts from the file's own folder."""
+        """Return a path of the file, which starts from the file's own folder.
+
+        Raises:
+            UserError: No file can have such a name.
+        """
         found = self.base / given
         # The folder of a file that is about to be written may not be there yet, and `new/..` is then nowhere.
-        return found if found.exists() else Path(os.path.normpath(found))
+        try:
+            there = found.exists()
+        except OSError as error:  # a name that is too long for the disk
+            raise UserError(f"{self.source}: {given[:50]!r} cannot be a path: {error.strerror}") from error
+        return found if there else Path(os.path.normpath(found))
 
     def open(self, entry: str | Mapping[str, Any], settings: Deployment) -> System:
         """Open what stands inside an entry that has these settings."""

@@ -27,19 +27,20 @@ def begin_again(before: RunFolder, out: RunFolder, dataset: Path) -> None:
         dataset: The folder of the run's dataset.
 
     Raises:
-        UserError: The run has not ended, its budget cannot be followed, or the new folder holds other files.
+        UserError: The run has not ended, its budget cannot be followed, or the new folder holds another run.
     """
     settings = load_json(RunSettings, before.settings)
     if (progress := unfinished(before)) is not None:
         raise UserError(
             f"the training of {before.root} has not ended ({progress}): finish it with voxward train --resume"
         )
-    if out.recipe.exists():
-        raise UserError(f"{out.root} already holds a run: choose another --out")
     start = settings.start
     if start is not None and not RunFolder(Path(start)).weights("auto").is_file():
         raise UserError(f"{before.root} began with the weights of {start}, which are not there: put that run back")
     lengths = settings.lengths or (_lengths(before) if settings.minutes is not None else ())
+    if out.recipe.exists():
+        _refuse_another(before, out)
+        return
     again = replace(settings, dataset=str(dataset.resolve()), minutes=None, lengths=lengths)
     outputs = Outputs(out.root, "part of a run")
     Outputs(out.root, "a plan").json(out.plan.name, with_checksum(to_data(load_plan(before.plan))))
@@ -49,6 +50,15 @@ def begin_again(before: RunFolder, out: RunFolder, dataset: Path) -> None:
         outputs.json(out.cases.name, with_checksum(to_data(load_json(RunCases, before.cases))))
     # Last: a folder with a recipe holds a run.
     outputs.text(out.recipe.name, dump_recipe(load_run_recipe(before.recipe), checksum=True))
+
+
+def _refuse_another(before: RunFolder, out: RunFolder) -> None:
+    """Refuse a folder that holds anything but the same run, which was stopped and goes on."""
+    one, other = (
+        (load_run_recipe(run.recipe), load_plan(run.plan), load_json(RunSplit, run.splits)) for run in (before, out)
+    )
+    if one != other:
+        raise UserError(f"{out.root} already holds another run: choose another --out")
 
 
 def _lengths(before: RunFolder) -> tuple[tuple[int, int, int], ...]:

@@ -113,10 +113,14 @@ def _listed(paths: Sequence[Path]) -> str:
 
 
 def _unchanged(request: Request, kept: Recipe) -> Recipe:
-    """Return the recipe of a run that is resumed; a script may repeat its overrides, but not change them."""
+    """Return the recipe of a run that is resumed; a script may repeat its overrides, but not change them.
+
+    The number of background processes may change: it changes no result, and memory may have been too small for them.
+    """
     folder, overrides = request.out, request.overrides
     asked = load_run_recipe(folder.recipe, overrides)
     asked = replace(asked, network=self_contained(asked.network))
+    kept = replace(kept, training=replace(kept.training, workers=asked.training.workers))
     if asked != kept and settled_sides(asked, with_regions(request.dataset, asked).labels) != kept:
         raise UserError(
             f"{' '.join(overrides)} contradicts the recipe that {folder.root} was started with, {folder.recipe}: "

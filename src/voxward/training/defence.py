@@ -30,7 +30,9 @@ from voxward.core.model import Head, frozen
 from voxward.core.recipe import Defence
 from voxward.core.registry import Registry
 from voxward.core.types import Images, Logits
+from voxward.losses.whole import whole_batch
 from voxward.training.learner import Learner
+from voxward.training.share import share_of, total_over
 from voxward.training.steps import Stateless, Step, StepInput
 
 # The clean loss costs a forward pass that trains nothing: it is measured on one batch in so many.
@@ -85,6 +87,17 @@ def ascended(network: nn.Module, ball: Ball, start: Images, value: Ascent, steps
     return x.detach()
 
 
+def random_start(ball: Ball, batch: StepInput) -> Images:
+    """Return a random legal batch, each patch of which is drawn by itself, whatever process has it.
+
+    Args:
+        ball: The perturbations that are allowed.
+        batch: The batch.
+    """
+    rows = (ball.rows(torch.tensor([n])).random(own) for n, own in enumerate(batch.generators()))
+    return torch.cat(list(rows))
+
+
 def ascent_precision(fabric: Fabric) -> AbstractContextManager[object]:
     """Return the context in which gradient ascent on the images computes.
 
@@ -106,8 +119,8 @@ class FreeStep:
     its own, which is kept from batch to batch as a share of eps in [-1, 1] and starts at 0. (In the code that the ROG
     authors released, the step was a floor division that came to 0, so that nothing was ever perturbed.)
 
-    Every process of a distributed training has perturbations of its own, and a resumed run gives them back. A run that
-    is resumed with another number of processes starts them at 0.
+    Every process of a distributed training has the perturbations of its own positions in the batch, and a resumed run
+    gives them back, also to another number of processes.
 
     Attributes:
         learner: The network and everything that changes it.
@@ -154,16 +167,17 @@ class FreeStep:
         return {"share": found.reshape(-1, *self.share.shape)}  # a lone process gathers no axis
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take the perturbations of this process, or start at 0 if the number of processes has changed.
+        """Take the perturbations of this process's positions in the batch.
 
         Args:
             state: The perturbations of all processes, as `state` returned them.
         """
         fabric, kept = self.learner.fabric, state.get("share")
-        if kept is not None and len(kept) == fabric.world_size:
-            self.share = kept[fabric.global_rank].to(fabric.device)
-        else:
+        if kept is None:
             self.share = None
+            return
+        whole = kept.flatten(0, 1)
+        self.share = whole[share_of(len(whole), fabric).places].to(fabric.device, copy=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +205,7 @@ class PgdStep(Stateless):
         clean, truth = _clean_loss(self.learner, batch), self.learner.target(batch.labels)
         with ascent_precision(self.learner.fabric):
             found = ascended(
-                bare(self.learner.network), ball, ball.random(batch.generator),
+                bare(self.learner.network), ball, random_start(ball, batch),
                 lambda logits, progress: loss(logits, truth, progress), self.defence.steps, self.defence.length,
             )  # fmt: skip
         x = torch.where(_perturbed(self.defence, batch), found, batch.images)
@@ -228,7 +242,7 @@ class TradesStep(Stateless):
             with torch.no_grad(), frozen(network):
                 own = network(batch.images).float()
             x = ascended(
-                network, ball, ball.random(batch.generator),
+                network, ball, random_start(ball, batch),
                 lambda logits, _: divergence(own, logits, batch.labels, head, known),
                 self.defence.steps, self.defence.length,
             )  # fmt: skip
@@ -294,7 +308,7 @@ def _eps(defence: Defence, done: float) -> float:
 
 def _perturbed(defence: Defence, batch: StepInput) -> Tensor:
     """Draw which samples are perturbed, (b, 1, 1, 1, 1)."""
-    drawn = torch.rand(len(batch.images), generator=batch.generator) >= defence.clean
+    drawn = batch.rand() >= defence.clean
     return drawn.to(batch.images.device).view(-1, 1, 1, 1, 1)
 
 
@@ -306,7 +320,8 @@ def _clean_loss(learner: Learner, batch: StepInput) -> Tensor:
     network = bare(learner.network)
     with learner.fabric.autocast(), frozen(network):
         logits = network(batch.images)
-    return learner.loss(logits, batch.labels).detach()
+    with whole_batch(total_over(learner.fabric)):
+        return learner.loss(logits, batch.labels).detach()
 
 
 def _measured(learner: Learner, ball: Ball, x: Images, loss: Tensor, clean: Tensor) -> Float[Tensor, " figures"]:

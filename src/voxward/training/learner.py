@@ -14,8 +14,10 @@ from voxward.core.model import Head
 from voxward.core.types import Labels
 from voxward.losses.deep import loss_by_case
 from voxward.losses.types import Outputs, SupervisedLoss
+from voxward.losses.whole import whole_batch
 from voxward.training.averaging import WeightAverage
 from voxward.training.schedule import Schedule
+from voxward.training.share import total_over
 
 
 @dataclass(eq=False)
@@ -76,10 +78,13 @@ class Learner:
         Returns:
             One value, which can be differentiated.
         """
-        loss = self.loss(outputs, labels)
+        total = total_over(self.fabric)
+        with whole_batch(total):
+            loss = self.loss(outputs, labels)
         # The loss of a batch of several cases may not be the mean of their losses (Dice over the whole batch), and
         # the outputs that their own losses need are there already.
-        self.case_losses = loss.detach()[None] if len(labels) == 1 else loss_by_case(self.loss, outputs, labels)
+        alone = len(labels) == 1 and total is None
+        self.case_losses = loss.detach()[None] if alone else loss_by_case(self.loss, outputs, labels)
         known = self.annotated(labels)
         if known is not None:  # a patch without any annotated voxel says nothing about its case
             self.case_losses = self.case_losses.where(known.flatten(1).any(1), torch.nan)

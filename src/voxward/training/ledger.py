@@ -20,6 +20,7 @@ from torch import Tensor
 
 from voxward.core.errors import UserError
 from voxward.core.files import append_text, write_text
+from voxward.core.log_file import csv_line, log_heading, log_row, read_rows
 from voxward.core.reading import read_csv
 from voxward.core.registry import Registry
 
@@ -52,8 +53,8 @@ class LossLedger:
         if not self.fabric.is_global_zero:
             return
         kept = [row for row in _rows(self.path) if int(row["step"]) <= self.step] if self.path.is_file() else []
-        lines = [",".join(COLUMNS), *(_line([row[name] for name in COLUMNS]) for row in kept)]
-        write_text(self.path, "\n".join(lines) + "\n")
+        lines = [log_heading(COLUMNS), *(log_row(COLUMNS, [row[name] for name in COLUMNS]) for row in kept)]
+        write_text(self.path, "".join(lines))
 
     def note(self, step: int, epoch: int, ids: tuple[str, ...], losses: Float[Tensor, " b"]) -> None:
         """Remember the losses of the cases of a batch.
@@ -89,7 +90,7 @@ class LossLedger:
             for place, loss in zip(places[:, n].flatten().tolist(), losses[:, n].flatten().tolist(), strict=True):
                 if math.isnan(loss):  # no voxel of the patch was annotated
                     continue
-                yield _line([step, epoch, self.cases[place], repr(loss)]) + "\n"
+                yield log_row(COLUMNS, [step, epoch, self.cases[place], repr(loss)])
 
 
 @dataclass(frozen=True)
@@ -217,15 +218,18 @@ def suspects_text(found: Sequence[Suspect]) -> str:
 
     A person deletes the rows of the cases that are sound; the other cases can be left out of a training.
     """
-    lines = ["case,loss,limit", *(_line([s.case, f"{s.loss:.5f}", f"{s.limit:.5f}"]) for s in found)]
+    lines = ["case,loss,limit", *(csv_line([s.case, f"{s.loss:.5f}", f"{s.limit:.5f}"]) for s in found)]
     return "\n".join(lines) + "\n"
 
 
+def steps_of(path: Path) -> tuple[int, ...]:
+    """Return the step of every row of a ledger.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    return tuple(int(row["step"]) for row in _rows(path))
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
-    return read_csv(path, COLUMNS, log=True)
-
-
-def _line(values: Sequence[object]) -> str:
-    """Return one line of CSV, in which ids may hold commas and quotes."""
-    texts = [str(value) for value in values]
-    return ",".join('"' + t.replace('"', '""') + '"' if set(t) & set(',"') else t for t in texts)
+    return read_rows(path, COLUMNS)

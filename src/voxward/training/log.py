@@ -13,7 +13,7 @@ from tensorboardX import SummaryWriter
 
 from voxward.core.errors import UserError
 from voxward.core.files import append_text, write_text
-from voxward.core.reading import read_csv
+from voxward.core.log_file import log_heading, log_row, read_rows
 
 COLUMNS = ("step", "epoch", "training_loss", "validation_loss", "validation_dice", "learning_rate", "seconds")
 
@@ -30,7 +30,7 @@ class TrainingLog:
     def __init__(self, path: Path, step: int, columns: Sequence[str] = COLUMNS) -> None:
         self.path, self.columns = path, tuple(columns)
         kept = [row for row in read_log(path) if row["step"] <= step] if path.is_file() else []
-        write_text(path, "\n".join([",".join(self.columns), *map(self._line, kept)]) + "\n")
+        write_text(path, "".join([log_heading(self.columns), *map(self._line, kept)]))
         self.tensorboard = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step + 1)
 
     def add(self, row: dict[str, float]) -> None:
@@ -39,13 +39,14 @@ class TrainingLog:
         Args:
             row: A value for every column, by name; NaN values are left out of the file of TensorBoard.
         """
-        append_text(self.path, self._line(row) + "\n")
+        append_text(self.path, self._line(row))
         for name in (name for name in self.columns[2:] if not math.isnan(row[name])):
             self.tensorboard.add_scalar(name, row[name], int(row["step"]))
 
     def _line(self, row: dict[str, float]) -> str:
         whole = {"step", "epoch"}
-        return ",".join(str(int(row[name])) if name in whole else repr(float(row[name])) for name in self.columns)
+        cells = [str(int(row[name])) if name in whole else repr(float(row[name])) for name in self.columns]
+        return log_row(self.columns, cells)
 
     def close(self) -> None:
         """Write what is left to the file of TensorBoard."""
@@ -58,10 +59,10 @@ def read_log(path: Path) -> list[dict[str, float]]:
     A last line that was cut short is left out.
 
     Raises:
-        UserError: A cell is no number, or the file is no CSV.
+        UserError: A cell is no number, a row is damaged, or the file is no CSV.
     """
     try:
-        return [{name: float(value) for name, value in row.items()} for row in read_csv(path, ("step",), log=True)]
+        return [{name: float(value) for name, value in row.items()} for row in read_rows(path, ("step",))]
     except UserError:
         raise
     except ValueError as error:

@@ -29,6 +29,7 @@ from voxward.training.finite import LossWatch
 from voxward.training.ledger import LossLedger
 from voxward.training.log import COLUMNS, TrainingLog
 from voxward.training.mean_weights import save_average
+from voxward.training.out_of_memory import TRAINING, explained
 from voxward.training.selection import Validation
 from voxward.training.setup import TrainingRun
 from voxward.training.sides import training_swaps
@@ -131,20 +132,22 @@ class TrainingSitting(Sitting):
             began = self.clock()
 
     def _batches(self) -> Iterator[PatchBatch]:
-        run, fabric = self.run, self.run.fabric
+        run, share = self.run, self.run.share
         # The last step of a run with a time budget is not known before it is reached.
         last = None if self.budget is not None or self.lengths else self.state.total_steps
         return patch_batches(
             PatchDataset(run.cases.folder, run.cases.fit, run.plan, run.recipe.sampling, run.seed),
-            batch_size=run.plan.batch_size, first_step=self.state.step, last_step=last or _NO_END,
-            workers=run.recipe.training.workers, rank=fabric.global_rank, world=fabric.world_size,
+            batch_size=share.own, first_step=self.state.step, last_step=last or _NO_END,
+            workers=run.recipe.training.workers, rank=share.rank, world=share.world,
         )  # fmt: skip
 
     def _learn(self, batch: PatchBatch) -> None:
         """Train on a batch, and note its figures and the loss of each of its cases."""
         state = self.state
+        plan, saved = self.run.plan, (self.run.folder.root, self.watch.saved)
         try:
-            figures = self._train_on(batch).double()
+            with explained(plan.batch_size, plan.patch_size, saved, TRAINING):
+                figures = self._train_on(batch).double()
         except FloatingPointError as error:
             raise self.watch.failure(str(error), state.step + 1, batch.ids) from error
         self.watch.note(state.step + 1, batch.ids, figures[0])
@@ -162,15 +165,16 @@ class TrainingSitting(Sitting):
         run.restart_if_due()
         for group in run.learner.optimizer.param_groups:
             group["lr"] = run.learning_rate * run.learner.schedule.factor(self.state.done)
-        generator = step_generator(run.seed, batch.step, run.fabric.global_rank)
-        count, channels = batch.images.shape[:2]
-        draw = draw_augmentation(run.recipe.augmentation, count, channels, self.active, generator)
+        # Drawn for the batch of all processes: a patch is augmented alike whatever process has it.
+        generator, channels = step_generator(run.seed, batch.step), batch.images.shape[1]
+        whole = draw_augmentation(run.recipe.augmentation, run.share.total, channels, self.active, generator)
+        draw = whole.of(run.share.places)
         images, labels, ranges = run.fabric.to_device((batch.images, batch.labels, batch.ranges))
         images, labels = apply_augmentation(
             images, labels, draw, run.plan.patch_size, run.plan.spacing, run.plan.padding,
             training_swaps(run.recipe, run.plan.labels),
         )  # fmt: skip
-        return run.step(StepInput(images, labels, ranges, batch.step, self.state.done, generator))
+        return run.step(StepInput(images, labels, ranges, batch.step, self.state.done, generator, run.share))
 
     def _keep_time(self, began: float, budget: float) -> None:
         """Note how long the step took, and decide the length of the run or correct it where that is due."""
@@ -236,7 +240,8 @@ class TrainingSitting(Sitting):
     def _validate(self) -> None:
         state, run = self.state, self.run
         self.watch.check(run.network)
-        means = (self.measured[0] / self.measured[1]).tolist()
+        measured = self._measured_by_all()
+        means = (measured[0] / measured[1]).tolist()
         result = validate(run)
         run.learner.schedule.observe(state.done, result.loss)
         self.figures = {"loss": means[0], "validation_loss": result.loss, "dice": result.dice}
@@ -277,19 +282,31 @@ class TrainingSitting(Sitting):
         run, state = self.run, self.state
         self.watch.check(run.network)
         self.ledger.flush()
-        sums, counts = self.measured.tolist()
+        sums, counts = self._measured_by_all().tolist()
         state.sums, state.counts, state.seconds = tuple(sums), tuple(map(int, counts)), self.seconds()
         if run.fabric.is_global_zero:
             save_weights(run.network, run.folder.weights("last"))
-            if run.learner.average is not None and state.step == state.total_steps:
-                save_average(run)
+        if run.learner.average is not None and state.step == state.total_steps:
+            save_average(run)
         # Last: a state at the run's end says that nothing is left to do.
         save_state(run.folder.state, state, run.learner, run.step)
         self.watch.saved = state.step
         run.fabric.barrier()
 
+    @property
+    def together(self) -> bool:
+        """Return whether several processes train together."""
+        return bool(self.run.fabric.world_size > 1)
+
+    def _measured_by_all(self) -> Tensor:
+        """Return the sums of the figures, the mean over the processes, and how many of each were measured."""
+        if self.run.fabric.world_size == 1:
+            return self.measured
+        found: Tensor = self.run.fabric.all_reduce(self.measured.clone(), reduce_op="mean")
+        return found
+
     def anyone(self, stop: bool) -> bool:
         """Return whether any process says so; a signal may reach only one of several processes."""
-        if self.run.fabric.world_size == 1:
+        if not self.together:
             return stop
         return bool(self.run.fabric.all_reduce(torch.tensor(float(stop)), reduce_op="sum") > 0)

@@ -17,6 +17,9 @@ _PATCHES = 200
 def save_average(run: TrainingRun) -> None:
     """Write the mean of the snapshots as the checkpoint `swa`.
 
+    All processes have to call this function, because batch norms may take their statistics over all of them. The first
+    one writes.
+
     Args:
         run: A run whose recipe averages the weights. Its network is left as it was found.
     """
@@ -24,7 +27,8 @@ def save_average(run: TrainingRun) -> None:
     buffers = {name: value.clone() for name, value in run.network.named_buffers()}
     with run.learner.average.applied():
         _renew_statistics(run)
-        save_weights(run.network, run.folder.weights("swa"))
+        if run.fabric.is_global_zero:
+            save_weights(run.network, run.folder.weights("swa"))
     with torch.no_grad():
         for name, value in run.network.named_buffers():
             value.copy_(buffers[name])

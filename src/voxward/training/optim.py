@@ -7,7 +7,7 @@ from importlib import import_module
 
 import torch
 
-from voxward.core.errors import MissingPackageError
+from voxward.core.errors import MissingPackageError, UserError
 from voxward.core.recipe import Choice
 from voxward.core.registry import Registry
 
@@ -45,10 +45,13 @@ def _ranger(
         raise MissingPackageError(
             "optimizer 'ranger' needs pytorch_optimizer: pip install 'voxward[ranger]'"
         ) from error
-    optimizer: torch.optim.Optimizer = package.Ranger(
-        parameters, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay, k=k, alpha=alpha,
-        degenerated_to_sgd=True,
-    )  # fmt: skip
+    try:
+        optimizer: torch.optim.Optimizer = package.Ranger(
+            parameters, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay, k=k, alpha=alpha,
+            degenerated_to_sgd=True,
+        )  # fmt: skip
+    except Exception as error:  # what the package refuses has no kind of errors of its own
+        raise UserError(f"optimizer 'ranger': {error}") from error
     return optimizer
 
 

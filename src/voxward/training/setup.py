@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,12 +15,20 @@ from typing import Literal, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning_fabric.plugins.precision import Precision as FullPrecision
 from torch.optim import Optimizer
 
 from voxward.attacks.objectives import check_objective, create_objective
+from voxward.core.choices import Compute
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
+from voxward.core.launcher import started_by_srun
 from voxward.core.plan import Plan
 from voxward.core.recipe import Recipe
 from voxward.data.loader import PatchBatch, validation_patches
@@ -37,9 +46,12 @@ from voxward.training.learner import Learner
 from voxward.training.optim import create_optimizer
 from voxward.training.schedule import create_schedule
 from voxward.training.selection import SELECTIONS
+from voxward.training.share import Share, share_of, with_shared_norms
 from voxward.training.state import TrainingState, load_state
 from voxward.training.steps import StandardStep, Step
 
+# What PyTorch warns of in every training by several processes, and which nobody can mend from outside.
+_NO_NEWS = ("Grad strides do not match bucket view strides", "torch.distributed.nn.functional.all_gather is deprecated")
 _FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -73,6 +85,7 @@ class TrainingRun:
         step: The function that learns from one batch.
         validation: The patches on which every validation measures the loss and the Dice score.
         state: Where the run stands.
+        share: The part of every batch that this process takes.
     """
 
     folder: RunFolder
@@ -84,6 +97,7 @@ class TrainingRun:
     step: Step
     validation: tuple[PatchBatch, ...]
     state: TrainingState
+    share: Share
 
     @property
     def fabric(self) -> Fabric:
@@ -102,8 +116,7 @@ class TrainingRun:
         An epoch is one patch per case that is fitted, over all processes. A patch that moves the weights several times
         counts as often.
         """
-        patches = self.plan.batch_size * int(self.fabric.world_size) * self.step.updates
-        return math.ceil(len(self.cases.fit) / patches)
+        return math.ceil(len(self.cases.fit) / (self.share.total * self.step.updates))
 
     @property
     def learning_rate(self) -> float:
@@ -129,13 +142,12 @@ class TrainingRun:
             self.state.snapshots = due
 
 
-def start_fabric(recipe: Recipe, accelerator: str = "auto", devices: int = 1) -> Fabric:
+def start_fabric(recipe: Recipe, compute: Compute = Compute()) -> Fabric:
     """Start the processes of a training and choose its precision.
 
     Args:
         recipe: The recipe, which may ask for a precision.
-        accelerator: `auto`, `cpu` or `cuda`.
-        devices: The number of processes that train one network together.
+        compute: The device, and the number of processes that train one network together.
 
     Returns:
         A launched Fabric. From here on there may be several processes.
@@ -143,13 +155,30 @@ def start_fabric(recipe: Recipe, accelerator: str = "auto", devices: int = 1) ->
     Raises:
         UserError: The device is not there, or cannot compute in that precision.
     """
-    kind = resolve_device(accelerator).type
+    kind = resolve_device(compute.device).type
     precision = resolve_precision(recipe.training.precision, torch.device(kind))
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision on its own
-    strategy = "ddp" if devices > 1 else "auto"
-    fabric = Fabric(accelerator=kind, devices=devices, strategy=strategy, precision=_FABRIC_PRECISION[precision])
+    strategy = "ddp" if compute.processes > 1 else "auto"
+    fabric = Fabric(
+        accelerator=kind, devices=compute.devices, num_nodes=compute.nodes, strategy=strategy,
+        precision=_FABRIC_PRECISION[precision], plugins=[_environment(compute)],
+    )  # fmt: skip
+    if strategy == "ddp":
+        for message in _NO_NEWS:
+            warnings.filterwarnings("ignore", message=message)
     fabric.launch()
     return fabric
+
+
+def _environment(compute: Compute) -> ClusterEnvironment:
+    """Who has started the processes. Fabric alone takes the shell of a batch script for one of several tasks."""
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    if compute.processes > 1 and started_by_srun():
+        # What the job was asked for; Fabric compares it with the step, and refuses a step without it.
+        os.environ["SLURM_NTASKS_PER_NODE"] = str(compute.devices)
+        return SLURMEnvironment()
+    return LightningEnvironment()
 
 
 def check_recipe(recipe: Recipe, labels: LabelSet) -> None:
@@ -205,6 +234,7 @@ def set_up(
     weights: Path | None = None,
     new_layers: Collection[str] = (),
     network: torch.nn.Module | None = None,
+    patches: int | None = None,
 ) -> TrainingRun:
     """Build network, optimiser, schedule, loss and step, and read the state of the run where there is one.
 
@@ -218,6 +248,7 @@ def set_up(
         weights: The weights to start from, as safetensors, or None for random ones.
         new_layers: The names of tensors that begin with random values all the same.
         network: A network that is not the recipe's, with the weights to start from; None makes the recipe's.
+        patches: The number of patches in a step, over all processes; None for the plan's batch in each process.
 
     Returns:
         A run at its beginning, or where it stopped.
@@ -232,7 +263,7 @@ def set_up(
         network = network_for_plan(recipe.network.name, plan, recipe.network.options)
     if weights is not None:
         load_weights(network, weights, new_layers)
-    learner = _learner(recipe, plan, fabric, network)
+    learner = _learner(recipe, plan, fabric, with_shared_norms(network, fabric))
     defence = recipe.defence
     step: Step = StandardStep(learner) if defence is None else DEFENCES[defence.method](learner, defence)
     state = load_state(folder.state, learner, step) if folder.state.is_file() else TrainingState()
@@ -247,6 +278,7 @@ def set_up(
         step=step,
         validation=tuple(validation_patches(cases.folder, selection, plan, seed)),
         state=state,
+        share=share_of(patches or plan.batch_size * int(fabric.world_size), fabric),
     )
 
 

@@ -10,6 +10,7 @@ import torch
 
 from voxward.core.interrupt import Interrupted, stop_on_signal
 from voxward.core.progress import SECONDS_LEFT, Progress
+from voxward.data.loader import LoaderDied
 from voxward.training.budget import Clock
 from voxward.training.log import TrainingLog
 
@@ -61,6 +62,7 @@ class Sitting(ABC):
 
         Raises:
             Interrupted: A signal stopped the work, and the state was saved.
+            LoaderDied: A process that reads ahead was killed; the state was saved.
         """
         self.log = log
         try:
@@ -69,9 +71,18 @@ class Sitting(ABC):
                     if self.anyone(stop()):
                         self.save()
                         raise Interrupted(f"stopped at step {self.step}; --resume continues {self.folder}")
+        except LoaderDied as error:
+            if not self.together:
+                self.save()
+            raise LoaderDied(f"{error}. --resume continues {self.folder}") from error
         finally:
             if log is not None:
                 log.close()
+
+    @property
+    def together(self) -> bool:
+        """Return whether several processes work together, so that one alone cannot save."""
+        return False
 
     def anyone(self, stop: bool) -> bool:
         """Return whether any process says so, because all have to stop at the same step."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from voxward.core.files import atomic_write
+from voxward.core.files import atomic_write, telling_of_a_full_disk
 from voxward.core.length import RunLength
 from voxward.runs.folder import read_state, unusable_state
 from voxward.training.averaging import Restarting
@@ -78,8 +78,7 @@ def save_state(path: Path, state: TrainingState, learner: Learner, step: Step) -
         "step": kept,
         "average": {} if learner.average is None else learner.average.state(),
     }
-    # Given a path, torch hides that the disk is full behind an error of its own.
-    with atomic_write(path) as unfinished, unfinished.open("wb") as file:
+    with atomic_write(path) as unfinished, telling_of_a_full_disk(unfinished), unfinished.open("wb") as file:
         torch.save(content, file)
 
 

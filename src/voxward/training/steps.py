@@ -12,6 +12,7 @@ from torch import Tensor
 
 from voxward.core.types import Images, Labels
 from voxward.training.learner import Learner
+from voxward.training.share import Share
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,8 @@ class StepInput:
             `data.loader.PatchBatch` describes it.
         number: The number of the training step, counted from 0 over the whole run.
         done: The share of the run that is done, from 0 to 1.
-        generator: The random numbers of this batch, on the CPU.
+        generator: The random numbers of the batch of all processes, on the CPU.
+        share: The part of that batch that this process takes; None for all of it.
     """
 
     images: Images
@@ -34,6 +36,18 @@ class StepInput:
     number: int
     done: float
     generator: torch.Generator
+    share: Share | None = None
+
+    def rand(self) -> Float[Tensor, " b"]:
+        """Draw a number in [0, 1) for each patch, which does not depend on the number of processes."""
+        share = self.share or Share(len(self.images))
+        return torch.rand(share.total, generator=self.generator)[share.places]
+
+    def generators(self) -> tuple[torch.Generator, ...]:
+        """Return a generator for each patch, which does not depend on the number of processes."""
+        share = self.share or Share(len(self.images))
+        seeds = torch.randint(2**62, (share.total,), generator=self.generator)[share.places]
+        return tuple(torch.Generator().manual_seed(seed) for seed in seeds.tolist())
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ import voxward
 from voxward.core.alone import alone
 from voxward.core.case import Dataset
 from voxward.core.errors import UserError
+from voxward.core.launcher import refuse_launcher
 from voxward.core.plan import Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
 from voxward.core.provenance import read_provenance
@@ -21,7 +22,6 @@ from voxward.data.store import prepare_dataset
 from voxward.nets.registry import network_for_plan
 from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
-from voxward.training.alone import refuse_launcher
 from voxward.training.begin import (
     Request,
     as_planned,
@@ -41,8 +41,10 @@ from voxward.training.begin import (
 from voxward.training.budget import check_minutes
 from voxward.training.finish import settle_postprocess
 from voxward.training.loop import fit
+from voxward.training.peers import Peers, refuse_unshared
 from voxward.training.provenance import TRAIN, noted
 from voxward.training.setup import TrainingCases, TrainingRun, check_auxiliary, set_up, start_fabric
+from voxward.training.share import check_processes, patches_of
 from voxward.training.transfer import is_own_dataset, transferred
 
 
@@ -73,12 +75,15 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
     resolve_precision(recipe.training.precision, resolve_device(request.compute.device))
     if request.compute.cluster is not None:
         raise UserError("one training does not run on a Dask cluster: give devices, or start it with a launcher")
-    refuse_launcher(request.compute.devices)
+    refuse_launcher(request.compute.devices, request.compute.nodes)
     read_provenance(request.out.root)  # refuses what is not voxward's
-    fabric = start_fabric(recipe, request.compute.device, request.compute.devices)
+    if request.resume:
+        plan, processes = load_plan(request.out.plan), request.compute.processes
+        check_processes(patches_of(request.out, plan, processes), plan, processes)
+    fabric = start_fabric(recipe, request.compute)
     # From here on there may be several processes. The first one writes.
     shown = progress if fabric.is_global_zero else silent
-    with alone(request.out.root, "a training") if fabric.is_global_zero else nullcontext():
+    with Peers(fabric) as peers, alone(request.out.root, "a training") if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             if request.resume:
                 prepare_again(request, dataset, shown)
@@ -87,7 +92,8 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
                 refuse_decisions(request)
                 warn_of_sides(asked, recipe)
                 _begin(request, dataset, recipe, shown)
-        fabric.barrier()
+        peers.after_first("prepared")
+        refuse_unshared(request.out.recipe, "the run folder")
         run = _set_up(request, dataset, recipe, fabric)
         settings = load_json(RunSettings, request.out.settings)
         here = noted(
@@ -99,6 +105,7 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
             trained(request.out)
             dataset = as_planned(dataset, run.plan)
             settle_postprocess(request.out, dataset, run.cases.selection, fabric.device, shown)
+        peers.after_first("finished")  # a scheduler may end a job soon after the first of its processes
     return request.out
 
 
@@ -128,6 +135,7 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, progress: Progres
         start=None if start is None else str(start.root.resolve()),
         folds=fold.folds,
         new_layers=new,
+        patches=decided.batch_size * request.compute.processes,
     )
     write_decisions(request, decided, split, settings, recipe)
 
@@ -165,4 +173,7 @@ def _set_up(request: Request, dataset: Dataset, recipe: Recipe, fabric: Fabric) 
     # A run that goes on has weights of its own: the ones it started from may be gone by then.
     weights = None if folder.state.is_file() else first
     plan = load_plan(folder.plan)
-    return set_up(folder, recipe, plan, cases, settings.seed, fabric, weights, new_layers=settings.new_layers)
+    patches = patches_of(folder, plan, int(fabric.world_size))
+    return set_up(
+        folder, recipe, plan, cases, settings.seed, fabric, weights, new_layers=settings.new_layers, patches=patches
+    )

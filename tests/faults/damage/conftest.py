@@ -16,11 +16,6 @@ TINY = (
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _quick(blank_pages: None) -> None:
-    """No test here is about pages."""
-
-
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("faults") / "data"

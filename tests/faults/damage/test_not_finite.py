@@ -50,6 +50,7 @@ def values(folder: RunFolder) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("blank_pages")
 @pytest.mark.parametrize("extra", [(), ("training.clip_gradient_norm=1",), HARDENED])
 def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_cases(
     phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: tuple[str, ...]
@@ -73,6 +74,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_cases(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("blank_pages")
 def test_weights_that_are_not_finite_are_never_saved(
     phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +129,7 @@ def test_losses_are_looked_at_before_anything_is_saved() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("blank_pages")
 def test_a_search_stops_and_goes_on(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = (
         "training.workers=0", "training.precision=fp32", "preparation.batch_size=2", "preparation.slice_size=[16,16]",

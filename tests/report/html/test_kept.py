@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,18 @@ def test_names_with_brackets_are_names(tmp_path):
     source = folder.source()
     (found,) = (r for r in source.records if r.kind == "attack")
     assert read_kept(source.folder).volume(found, (0,)).name == "a[1].nii.gz"
+
+
+@pytest.mark.parametrize("case", ["../../../away", "..", "a/../../../../away"])
+def test_a_record_of_a_stranger_has_no_other_volume_shown(tmp_path, case):
+    folder = attacked(tmp_path).add("a")
+    source = folder.source()
+    record = next(r for r in source.records if r.kind == "attack")
+    for kind in ("volumes", "segmentations"):
+        place = read_kept(source.folder)._folder(kind, record, ())
+        place.mkdir(parents=True, exist_ok=True)
+        away = (place / f"{case}.nii.gz").resolve()
+        write_image(away, np.ones((6, 7, 8), np.int16), AFFINE)
+    stranger = replace(record, case=case)
+    assert read_kept(source.folder).volume(stranger, ()) is None
+    assert read_kept(source.folder).mask(stranger, ()) is None

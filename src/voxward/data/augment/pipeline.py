@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Integer
@@ -44,6 +45,15 @@ class AugmentationDraw:
     turns: Integer[Tensor, "b 3"]
     channels: ChannelDraw | None = None
 
+    def of(self, places: slice) -> AugmentationDraw:
+        """Return the draw of some samples of the batch.
+
+        Args:
+            places: Which samples.
+        """
+        found: AugmentationDraw = _part(self, places)
+        return found
+
 
 def draw_augmentation(
     recipe: Augmentation, batch: int, channels: int, axes_active: Active, generator: torch.Generator
@@ -70,6 +80,15 @@ def draw_augmentation(
         draw_turns(recipe, batch, generator),
         draw_channels(recipe, batch, channels, generator),
     )
+
+
+def _part(draw: Any, places: slice) -> Any:
+    """Every tensor of a draw, and of the draws inside it, for some samples of the batch."""
+    if isinstance(draw, Tensor):
+        return draw[places]
+    if draw is None:
+        return None
+    return replace(draw, **{field.name: _part(getattr(draw, field.name), places) for field in fields(draw)})
 
 
 def apply_augmentation(

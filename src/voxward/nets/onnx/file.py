@@ -226,12 +226,19 @@ def _attribute(attribute: Any) -> Any:
         return numbers(attribute.t)
     value = helper.get_attribute_value(attribute)
     if isinstance(value, bytes):
-        return value.decode("utf-8")
+        return _text(value, attribute.name)
     if isinstance(value, int | float | str):
         return value
     if not isinstance(value, Sequence) and not hasattr(value, "__iter__"):
         raise UserError(f"the attribute {attribute.name!r} is of a type that is not read")
-    return tuple(each.decode("utf-8") if isinstance(each, bytes) else each for each in value)
+    return tuple(_text(each, attribute.name) if isinstance(each, bytes) else each for each in value)
+
+
+def _text(value: bytes, name: str) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"the attribute {name!r} is not a text in UTF-8: {error}") from error
 
 
 def needed(graph: Graph) -> Graph:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from voxward.core.errors import UserError
+from voxward.core.memory import lacks_memory
 from voxward.nets.onnx.file import Graph, Node, graph_of, load, needed
 from voxward.nets.onnx.operators import PRECISE, SIZES, make
 from voxward.nets.onnx.uncovered import Uncovered
@@ -103,9 +104,9 @@ def _results(step: Step, given: Sequence[Tensor | None], source: Path | str) -> 
         found = step.run(*given)
         results = found if isinstance(found, tuple) else (found,)
         return dict(zip(step.node.outputs, results, strict=True))
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        if lacks_memory(error):
+            raise
         sizes = ", ".join(str(tuple(each.shape)) for each in given if each is not None)
         raise UserError(f"{source}: {step.node} cannot be computed from the sizes {sizes}: {error}") from error
 

@@ -10,6 +10,7 @@ from typing import Any
 from voxward.core.case import Case
 from voxward.core.document import without_format
 from voxward.core.errors import UserError
+from voxward.core.files import name_fault
 from voxward.core.labels import LabelSet
 from voxward.core.reading import read_json
 from voxward.data.content import digest_of
@@ -83,12 +84,16 @@ class Kept:
 
     def volume(self, record: Record, seeds: Sequence[int]) -> Path | None:
         """Return the adversarial volume of an attack; None where it was not kept."""
+        if name_fault(record.case) is not None:  # it would lead elsewhere
+            return None
         folder = self._folder("volumes", record, seeds)
         # The suffix is that of the image's file, which may have been converted since.
         return next((path for suffix in SUFFIXES if (path := folder / f"{record.case}{suffix}").is_file()), None)
 
     def mask(self, record: Record, seeds: Sequence[int]) -> Path | None:
         """Return the mask of a system, under an attack or of the clean image; None where it was not kept."""
+        if name_fault(record.case) is not None:
+            return None
         if record.attack == CLEAN:
             folder = self.folder / "segmentations" / safe_name(record.model) / CLEAN
         else:

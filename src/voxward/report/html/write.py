@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from voxward.core.choices import Look, Output
 from voxward.core.errors import CasesFailed, UserError
+from voxward.core.files import refuse_unwritable
 from voxward.core.outputs import Outputs
 from voxward.data.formats import open_dataset
 from voxward.report.absent import absent_images
@@ -69,7 +69,7 @@ def write_page(
     outputs.check([out.name])
     if card is not None:
         Outputs(card.parent, CARD_KIND, overwrite).check([card.name])
-    _refuse_unwritable(out.parent)
+    refuse_unwritable(out.parent)
     if look.data is not None:
         _refuse_data(Path(look.data), look.follow_links)
     sources = _read(folders, look)
@@ -108,13 +108,6 @@ def _naming(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from error
-
-
-def _refuse_unwritable(folder: Path) -> None:
-    """Refuse a folder in which no file can be made, before the page is drawn; nothing stays of the try."""
-    there = next(each for each in (folder, *folder.parents, Path()) if each.is_dir())
-    with _naming(folder), tempfile.TemporaryFile(dir=there):
-        pass
 
 
 def _refuse_data(data: Path, follow_links: bool) -> None:

@@ -90,7 +90,7 @@ def _names(metadata: Mapping[str, Any], side: str, key: str, count: int) -> tupl
     found: Any = metadata
     for part in ("network_data_format", side, key, "channel_def"):
         found = found.get(part) if isinstance(found, Mapping) else None
-    if not isinstance(found, Mapping) or sorted(map(str, found)) != sorted(map(str, range(count))):
+    if not isinstance(found, Mapping) or len(found) != count or set(map(str, found)) != set(map(str, range(count))):
         return None
     named = {str(place): str(name) for place, name in found.items()}
     names = tuple(named[str(place)] for place in range(count))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import nn
 
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
+from voxward.nets.counted import refuse_larger
 from voxward.nets.monai_networks import build_network, network_argument
 from voxward.systems.bundle.arguments import Arguments, arguments_of, objects_of
 from voxward.systems.bundle.boxes import PADDINGS
@@ -25,6 +27,10 @@ from voxward.systems.bundle.transforms import read_steps
 from voxward.systems.bundle.weights import load_weights, read_weights
 
 WEIGHTS = "models/model.pt"
+
+
+# More channels or classes than any image has.
+_MOST = 10_000
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,8 @@ def read_bundle(
     except UserError as error:
         raise UserError(f"{definition.config.file}: {error}") from error
     path = weights_file(definition.config, weights)
-    network = load_weights(build(definition), read_weights(path), path)
+    found = read_weights(path)
+    network = load_weights(build(definition, path), found, path)
     if device is not None:
         network = network.to(device)
     return Bundle(root, definition, network, path, channels, labels, outputs)
@@ -156,18 +163,23 @@ def _counts(config: Config, network: Arguments, arguments: Mapping[str, Any], in
             f"a network of {dims} axes does not fit the inferer: one of 3 axes gets windows, and one of 2 axes needs a "
             "SliceInferer",
         )
-    if not all(isinstance(count, int) and count > 0 for count in counts):
-        config.refuse(network.item, f"in_channels and out_channels must be numbers, got {counts}")
+    if not all(isinstance(count, int) and 0 < count <= _MOST for count in counts):
+        config.refuse(network.item, f"in_channels and out_channels must be numbers from 1 to {_MOST}, got {counts}")
     return counts[0], counts[1]
 
 
-def build(definition: Definition) -> nn.Module:
+def build(definition: Definition, weights: Path) -> nn.Module:
     """Build the network of a definition, with random weights.
+
+    Args:
+        definition: The definition.
+        weights: The file of its weights, than which it is not larger.
 
     Raises:
         UserError: The network is not known, or its arguments are wrong.
     """
     try:
+        refuse_larger(lambda: build_network(*definition.network), weights)
         return build_network(*definition.network)
     except UserError as error:
         raise UserError(f"{definition.config.file}: network_def: {error}") from error
@@ -256,7 +268,9 @@ def _inferer(given: Arguments) -> Inferer:
     count = (2,) if slices else (1, 3)
     size, sigma = given.axes("roi_size", sizes=count), given.axes("sigma_scale", 0.125, (1, *count))
     overlap = given.axes("overlap", 0.25)
-    if any(value != int(value) for value in size) or not all(0 <= share < 1 for share in overlap):
+    if not all(math.isfinite(value) and value == int(value) for value in size) or not all(
+        0 <= share < 1 for share in overlap
+    ):
         given.refuse(f"roi_size must hold whole numbers and overlap shares below 1, got {size} and {overlap}")
     padding = given.choice("padding_mode", tuple(PADDINGS), "constant")
     i, j, k = (max(int(length), 0) for length in _three(size, axis, 1.0))  # 0: the whole axis

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
+from voxward.core.memory import lacks_memory
 from voxward.core.model import Head, Inputs, Scores, Truth
 from voxward.core.types import CaseLogits, Float3, Image, Images, Logits, Size3
 from voxward.pipeline.bound import Bound
@@ -117,6 +118,8 @@ class BundleMember(Bound):
         try:
             found = forward(images.to(parameter.device, parameter.dtype))
         except (RuntimeError, ValueError) as error:  # MONAI's networks check little by themselves
+            if lacks_memory(error):
+                raise
             raise UserError(f"the network cannot take windows of {tuple(images.shape[2:])} voxels: {error}") from error
         if not isinstance(found, Tensor):
             raise UserError(f"the network returns no scores, but {type(found).__name__}")

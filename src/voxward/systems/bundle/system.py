@@ -16,6 +16,7 @@ from voxward.core.case import Volume
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.model import Box, VolumeModel
+from voxward.pipeline.memory import fitting
 from voxward.pipeline.model import PipelineModel, legal_range
 from voxward.pipeline.predictor import Done, refuse_header
 from voxward.pipeline.probabilities import probabilities_of
@@ -249,7 +250,7 @@ def _blended(member: BundleMember, x: Tensor, done: Done | None) -> Tensor:
     report = None if done is None else (lambda finished: done(finished, windows.count))
     with torch.no_grad():
         image = member.image(x[None])
-        slabs = list(sweep(member.forward, image, windows, member.batch, report))
+        slabs = list(sweep(fitting(member.forward), image, windows, member.batch, report))
         return inferer.unpadded(torch.cat(slabs, windows.axis + 1), member.shape)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from voxward.core.errors import UserError
-from voxward.systems.checkpoint import differing, read_pickled, without_prefix
+from voxward.systems.checkpoint import differing, read_pickled, refuse_repeated, without_prefix
 
 # Under what name a checkpoint holds the weights, where it holds more than these.
 _NAMES = ("model", "state_dict", "model_state_dict", "network", "net", "network_weights")
@@ -35,6 +35,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             weights = next((weights[name] for name in _NAMES if isinstance(weights.get(name), Mapping)), None)
     if not isinstance(weights, Mapping) or not _are_weights(weights):
         raise UserError(f"{path} holds no weights: tensors by name, or such a mapping as {', '.join(_NAMES)}")
+    refuse_repeated(weights, path)
     return {without_prefix(name): value for name, value in weights.items()}
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from voxward.core.case import Volume
 from voxward.core.errors import UserError
 from voxward.core.gradientless import Gradientless
+from voxward.core.memory import lacks_memory
 from voxward.core.model import Box, VolumeModel
 from voxward.core.recipe import Choice
 from voxward.core.structure import from_data
@@ -122,9 +123,9 @@ class NetworkSystem(RunSystem):
             if not scores.requires_grad:
                 return "autograd cannot follow it"
             torch.autograd.grad(scores.sum(), leaf)
-        except torch.OutOfMemoryError:
-            raise
         except (RuntimeError, NotImplementedError) as error:
+            if lacks_memory(error):
+                raise
             return _last_line(error)
         return ""
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
+from voxward.core.archive import opened_archive
 from voxward.core.errors import UserError
 from voxward.systems.nnunet.results import is_results
 
@@ -43,12 +44,18 @@ def unpacked(path: Path) -> Iterator[Path]:
         if len(found) != 1:
             names = ", ".join(folder.name for folder in found) or "none"
             raise UserError(f"{path} must hold one results folder of nnU-Net, got {len(found)}: {names}")
-        yield found[0]
+        try:
+            yield found[0]
+        except UserError as error:
+            if place not in str(error):
+                raise
+            # The folder is gone when this is read: the file that the user knows is the archive.
+            raise UserError(str(error).replace(place, str(path))) from error
 
 
 def _unpack(path: Path, place: Path) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened_archive(path) as archive:
             entries = archive.infolist()
             _refuse_outside(path, entries)
             wanted = [entry for entry in entries if entry.filename.endswith(_WANTED)]

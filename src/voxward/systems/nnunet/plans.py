@@ -217,7 +217,7 @@ def _refuse_custom(plans: Mapping[str, Any], own: Mapping[str, Any], path: Path)
 
 def _reader(plans: Mapping[str, Any], path: Path) -> Reader:
     name = plans.get("image_reader_writer", "SimpleITKIO")
-    if name not in _READERS:
+    if not isinstance(name, str) or name not in _READERS:
         raise UserError(f"{path}: image_reader_writer {name!r} is not supported; supported: {', '.join(_READERS)}")
     return _READERS[name]
 
@@ -285,7 +285,8 @@ def _resampling(own: Mapping[str, Any], what: str, path: Path) -> Resampling:
     other = [key for key, value in options.items() if key not in _OPTIONS and (key not in _ONLY or value != _ONLY[key])]
     if other or force not in (None, True, False) or any(value not in range(4) for value in orders):
         raise UserError(f"{path}: resampling_fn_{what}_kwargs holds what is not supported: {options!r}")
-    return Resampling(name, *orders, force)
+    order, order_z = map(int, orders)  # JSON may write 1.0 for 1
+    return Resampling(name, order, order_z, None if force is None else bool(force))
 
 
 def _declared(given: Any) -> Any:
@@ -318,7 +319,7 @@ def _architecture(own: Mapping[str, Any], path: Path) -> Architecture:
         found = _former(own) if given is None else _present(given)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: the entry architecture is not complete, or of another form: {error!r}") from error
     axes = found.axes, len(own["spacing"]), len(own["patch_size"])
     if len(set(axes)) > 1:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from voxward.core.errors import UserError
+from voxward.nets.counted import refuse_larger
 from voxward.nets.nnunet import Architecture, Layer, NnUNet
-from voxward.systems.checkpoint import differing, read_pickled, without_prefix
+from voxward.systems.checkpoint import differing, read_pickled, refuse_repeated, without_prefix
 
 _SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]
 # nnU-Net notes its best score as a NumPy number. These build numbers and nothing else; NumPy 1 called one otherwise.
@@ -78,6 +79,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     weights = content["network_weights"]
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()):
         raise UserError(f"{path}: network_weights must be tensors by name")
+    refuse_repeated(weights, path)
     given = content.get("inference_allowed_mirroring_axes")
     axes = () if given is None else given
     if not isinstance(axes, Sequence) or any(axis not in range(3) for axis in axes) or len(set(axes)) < len(axes):
@@ -102,7 +104,9 @@ def network_of(checkpoint: Checkpoint, architecture: Architecture, channels: int
         UserError: Names or shapes differ, which a trainer that changes the network makes them do.
     """
     found = own_names(checkpoint)
-    network = _built(_with_batch_norm(architecture, found), channels, outputs, checkpoint.path.parents[1])
+    if sum(architecture.encoder) + sum(architecture.decoder) > len(found):
+        raise UserError(f"{checkpoint.path} does not fit the network of plans.json, which has more layers")
+    network = _built(_with_batch_norm(architecture, found), channels, outputs, checkpoint.path)
     if wrong := differing(network, found):
         raise UserError(
             f"{checkpoint.path} does not fit the network of plans.json: {wrong} differ. Its trainer "
@@ -112,12 +116,13 @@ def network_of(checkpoint: Checkpoint, architecture: Architecture, channels: int
     return network.eval().requires_grad_(False)
 
 
-def _built(architecture: Architecture, channels: int, outputs: int, folder: Path) -> NnUNet:
+def _built(architecture: Architecture, channels: int, outputs: int, weights: Path) -> NnUNet:
     try:
+        refuse_larger(lambda: NnUNet(architecture, channels, outputs), weights)
         return NnUNet(architecture, channels, outputs)
     except (UserError, RuntimeError, ValueError, TypeError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{folder / 'plans.json'}: the network cannot be built: {reason}") from error
+        raise UserError(f"{weights.parents[1] / 'plans.json'}: the network cannot be built: {reason}") from error
 
 
 def _with_batch_norm(architecture: Architecture, names: Mapping[str, Tensor]) -> Architecture:

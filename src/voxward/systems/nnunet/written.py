@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from voxward.core.errors import UserError
+from voxward.core.files import telling_of_a_full_disk
 from voxward.nets.nnunet import NnUNet
 from voxward.systems.nnunet.weights import own_name
 
@@ -55,5 +56,5 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         path: The file, which must not be the one that others read meanwhile: see `core.files.atomic_write`.
         content: The content.
     """
-    with path.open("wb") as file:  # given a path, torch hides that the disk is full behind an error of its own
+    with telling_of_a_full_disk(path), path.open("wb") as file:
         torch.save(dict(content), file)

@@ -21,6 +21,7 @@ from voxward.core.case import Dataset
 from voxward.core.choices import FoldNumber
 from voxward.core.document import with_checksum
 from voxward.core.errors import UserError
+from voxward.core.launcher import refuse_launcher
 from voxward.core.names import composed
 from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
@@ -163,7 +164,7 @@ def harden_nnunet(
         work = _checked(source, asked, read_fold(folder, source.fold, source.checkpoint))
         recipe = _recipe(work, method, eps)
         begun = _begun(work, recipe)
-        fabric = start_fabric(recipe, asked.compute.device)
+        fabric = start_fabric(recipe, asked.compute)
         with alone(work.folder.root, "hardening"):
             _prepare(work, recipe, begun, progress)
             run = _set_up(work, recipe, begun, fabric)
@@ -176,8 +177,9 @@ def harden_nnunet(
 def _checked(source: NnSource, asked: Request, results: NnResults) -> _Work:
     """Refuse a request that does not fit, before anything is written."""
     check_minutes(asked.minutes)
-    if asked.compute.devices != 1:
-        raise UserError(f"an nnU-Net is hardened by one process, got devices {asked.compute.devices}")
+    if asked.compute.processes != 1:
+        raise UserError(f"an nnU-Net is hardened by one process, got devices {asked.compute.processes}")
+    refuse_launcher(1)
     out = asked.out.root
     for other, name in ((source.path, "the network's own folder"), (asked.dataset.root, "the dataset's own folder")):
         if out.resolve() == other.resolve():

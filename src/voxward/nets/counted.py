@@ -1,0 +1,55 @@
+"""How large a network is, before memory is taken for it: a few lines of a file can describe one of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from voxward.core.errors import UserError
+
+_MAKERS = frozenset((torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn))
+"""What parameters and buffers are made by. Other tensors, such as a `linspace`, are small, and are looked into."""
+
+
+class _WithoutMemory(TorchFunctionMode):
+    """New tensors of any size have a shape and no numbers."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _MAKERS and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def refuse_larger(build: Callable[[], nn.Module], weights: Path) -> None:
+    """Refuse a network that has more numbers than the file of its weights has bytes.
+
+    Args:
+        build: Makes the network.
+        weights: The file.
+
+    Raises:
+        UserError: The file is smaller than any weights of this network.
+    """
+    held, claimed = weights.stat().st_size, numbers_of(build)
+    if claimed > held:
+        raise UserError(
+            f"{weights} has {held} bytes, and the network that stands beside it would have {claimed} numbers: they do "
+            "not belong together"
+        )
+
+
+def numbers_of(build: Callable[[], nn.Module]) -> int:
+    """Return how many numbers the parameters and buffers of a network have, each once.
+
+    Args:
+        build: Makes the network.
+    """
+    with _WithoutMemory():
+        network = build()
+    return sum(value.numel() for value in (*network.parameters(), *network.buffers()))
