@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
 from voxward.cli import COMMANDS, parser
 from voxward.core.yaml import read_yaml
@@ -13,7 +14,7 @@ from voxward.robustness.protocol import load_protocol
 from voxward.systems.open import KINDS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/report.md")]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/report.md", "docs/scaling.md")]
 
 
 @pytest.mark.no_cover
@@ -86,3 +87,21 @@ def test_the_system_of_the_guide_has_legal_entries():
     entry = read_yaml(yaml_block("format: 1                        # of the file"), "the guide")
     for one in (entry, entry["fine"]):
         assert set(one) - {"format", "kind"} <= set(KINDS[one["kind"]].entry.__dataclass_fields__)
+
+
+def test_the_manifests_of_the_page_on_scaling_hang_together():
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "scaling.md").read_text(), re.S)
+    parts = list(yaml.safe_load_all(blocks[0]))
+    by_kind = {part["kind"]: part for part in parts}
+    assert [part["kind"] for part in parts] == ["Deployment", "Service", "Deployment", "Job"]
+    scheduler, service, workers, job = parts
+    assert service["spec"]["selector"] == scheduler["spec"]["template"]["metadata"]["labels"]
+    address = f"tcp://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    for part in (workers, job):
+        (container,) = part["spec"]["template"]["spec"]["containers"]
+        assert address in container["command"]
+        program, *words = container["command"]
+        assert program == "voxward"
+        parser().parse_args(words)
+    assert by_kind["Job"]["spec"]["template"]["spec"]["restartPolicy"] == "OnFailure"
+    assert set(yaml.safe_load(blocks[1])["distributed"]["comm"]["tls"]) == {"ca-file", "scheduler", "worker", "client"}

@@ -21,6 +21,7 @@ from voxward.commands.attack import attack
 from voxward.commands.harden import harden
 from voxward.commands.train import train
 from voxward.core.choices import Change, Output
+from voxward.core.document import without_format
 from voxward.core.files import write_json
 from voxward.core.interrupt import Interrupted
 from voxward.core.plan import load_json
@@ -136,7 +137,7 @@ def test_what_is_no_hardening_of_the_run_is_not_resumed(trained, hardened, phant
         harden(trained, out=trained, resume=True)
     other = shutil.copytree(trained, tmp_path / "other")
     plan = RunFolder(other).plan
-    plan.write_text(json.dumps({**json.loads(plan.read_text()), "spacing": [9.0, 9.0, 9.0]}))
+    write_json(plan, {**without_format(json.loads(plan.read_text()), "plan.json"), "spacing": [9.0, 9.0, 9.0]})
     with pytest.raises(ValueError, match="another one"):
         harden(other, out=hardened, resume=True)
 
@@ -144,9 +145,8 @@ def test_what_is_no_hardening_of_the_run_is_not_resumed(trained, hardened, phant
 def test_what_the_run_does_not_say_is_inherited_too(trained, tmp_path):
     """A fold of more than five; the learning rate of a recipe that leaves it to the optimiser."""
     before = shutil.copytree(trained, tmp_path / "before")
-    write_json(
-        RunFolder(before).settings, {**json.loads(RunFolder(before).settings.read_text()), "fold": 6, "folds": 8}
-    )
+    settings = without_format(json.loads(RunFolder(before).settings.read_text()), "run.json")
+    write_json(RunFolder(before).settings, {**settings, "fold": 6, "folds": 8})
     recipe = load_recipe(RunFolder(before).recipe)
     plain = replace(recipe, optimizer=Choice("adam", {}))
     RunFolder(before).recipe.write_text(dump_recipe(plain))

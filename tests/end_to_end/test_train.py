@@ -16,11 +16,12 @@ from tests.end_to_end.conftest import TINY
 from voxward.commands.train import train
 from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.interrupt import Interrupted
+from voxward.core.log_file import log_row
 from voxward.core.plan import load_json
 from voxward.runs.folder import RunFolder, RunSplit, load_run
 from voxward.runs.postprocess import PostProcess
 from voxward.training.ledger import read_ledger
-from voxward.training.log import read_log
+from voxward.training.log import COLUMNS, read_log
 
 
 class StopAt:
@@ -81,7 +82,7 @@ def test_resume_after_a_kill_starts_at_the_last_save(phantoms, trained, tmp_path
     with pytest.raises(Interrupted):
         train(phantoms, out=out, recipe="dynunet", overrides=TINY, progress=StopAt(4), fold=Fold(seed=1))
     with RunFolder(out).log.open("a") as log:
-        log.write("5,1,9.0,9.0,0.0,0.0,1.0\n")
+        log.write(log_row(COLUMNS, (5, 1, 9.0, 9.0, 0.0, 0.0, 1.0)))
     train(phantoms, out=out, resume=True)
     train(phantoms, out=out, resume=True)
     _same_run(out, trained)
@@ -176,6 +177,7 @@ def test_bad_input_is_refused_and_nothing_is_written(phantoms, tmp_path, argumen
 
 def test_a_plan_of_another_dataset_is_refused(phantoms, trained, tmp_path):
     plan = json.loads((trained / "plan.json").read_text())
+    del plan["checksum"]  # as whoever edits a file does
     plan["channels"][0]["name"] = "CT"
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(ValueError, match="has the channels MRI, but the model takes CT"):

@@ -143,7 +143,7 @@ class Slurm:
             return any(f"JobState={state}" in found[""] for state in ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"))
 
         try:
-            place.until(over, 420)
+            place.until(over, 1200)
         except AssertionError as error:
             raise AssertionError(found[""] + self.log(place, job)) from error
         return found[""]

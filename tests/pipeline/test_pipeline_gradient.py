@@ -48,6 +48,7 @@ def agrees(predictors, head="softmax", mean="logits", objective=soft_dice, cases
     assert not any(x.requires_grad for x in (logits, values, gradient))
 
 
+@pytest.mark.no_cover  # long, and other tests run the same lines
 @pytest.mark.parametrize("spacing", [SAME, OTHER])
 @pytest.mark.parametrize("weights", ["inverse-distance", "gaussian", "constant"])
 @pytest.mark.parametrize("axes", [(), (0, 1, 2)])

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 import voxward
-from tests.engine.names import Names
+from tests.engine.names import names
 from voxward.engine.course import Course
+from voxward.engine.engine import InProcess
 from voxward.report.progress import ShowProgress
 from voxward.report.stages import Stage, clock_text
 
@@ -95,14 +96,14 @@ def test_lines_are_few(seconds):
         assert len(found) == 101
 
 
-def test_a_long_unit_gives_a_sign_of_life_each_minute():
+def test_a_long_unit_gives_a_sign_of_life_each_minute(tmp_path):
     progress, clock, lines = in_lines()
     course = Course("runs", progress, lambda unit: f"unit {unit}", lambda unit: 1.0)
-    course.plan("ab", Names())
-    course.begin("a", "a")
+    course.plan("ab", names(tmp_path))
+    course.begin("a")
     for step in range(1, 601):
         clock.now += 1.0
-        course.told("train", step, 1000, loss=0.5)
+        course.told("a", "train", step, 1000, {"loss": 0.5})
     assert len(lines()) == 11
     assert lines()[1] == "runs 0/2 runs · unit a · train 59/1000 steps loss 0.500 · 00:32:20 left of 00:33:20"
     assert lines()[-1].endswith("00:23:20 left of 00:33:20")
@@ -151,17 +152,14 @@ def test_a_time_that_nobody_knows_is_not_shown():
     assert lines() == ["train 1 step", "train 2/10 steps · 00:06:40 left of 00:08:20"]
 
 
-def test_nothing_is_shown_for_what_is_skipped():
+def test_nothing_is_shown_for_what_is_skipped(tmp_path):
     progress, clock, lines = in_lines()
-    course = Course("attack", progress, lambda unit: f"unit {unit}", lambda unit: 1.0)
-    work = Names(*"abc")
+    course = Course("attack", progress, lambda unit: f"unit {unit}", lambda unit: 1.0, inner="no")
+    work = names(tmp_path, *"abc")
     course.plan("abcd", work)
-    told = course.over(work)
-    for unit in "abcd":
-        if not told.finished(unit):
-            told.run(unit)
+    InProcess(tmp_path).run("abcd", work, course)
     clock.now += 5
-    course.end()
+    course.close()
     assert lines() == ["attack 3/4 units · unit d", "attack 4/4 units · 00:00:05 in all"]
 
 

@@ -13,13 +13,14 @@ import torch
 from voxward.architecture_search.paths import Path, sample_path
 from voxward.architecture_search.run import SearchRun
 from voxward.architecture_search.supernet import SuperNet
+from voxward.core.errors import UserError
 from voxward.core.genotype import Genotype
 from voxward.core.labels import LabelSet
 from voxward.core.progress import Progress, silent
 from voxward.core.structure import to_data
 from voxward.data.loader import PatchBatch, validation_patches
 from voxward.engine.course import Course
-from voxward.engine.engine import Engine
+from voxward.engine.engine import Engine, Unfit
 from voxward.nets.slicewise import Slicewise
 from voxward.pipeline.precision import Precision, autocast, resolve_device
 from voxward.training.validate import overlap, pooled_dice
@@ -49,8 +50,14 @@ class Judge:
         """Return the Dice score (0 to 1) of a network, the mean over the foreground classes or regions.
 
         Batch norms take the statistics of the batch, because their running ones are those of the whole super-net.
+
+        Raises:
+            Unfit: This process has no such device.
         """
-        device = resolve_device(self.device)
+        try:
+            device = resolve_device(self.device)
+        except UserError as error:
+            raise Unfit(str(error)) from error
         net = copy.deepcopy(self.net).to(device).train()
         net.restrict(genotype)
         network = net if net.layout.dimensions == 3 else Slicewise(net)

@@ -43,12 +43,14 @@ class Place:
 
 @contextmanager
 def place_of(folder: Path) -> Iterator[Place]:
-    """Yield the place of a folder, whose file is there inside the block.
+    """Yield the place of a folder, whose file is there inside the block; what killed processes left of it goes.
 
     Args:
         folder: The folder of the work, which is made.
     """
     token = secrets.token_hex(16)
+    for left in folder.glob(f"{_PROBE}*"):  # no other process works in the folder
+        left.unlink(missing_ok=True)
     place = Place(folder.absolute(), f"{_PROBE}{token[:8]}", token)
     write_text(place.folder / place.probe, token)
     try:

@@ -94,7 +94,8 @@ watcher=$!
 finished "$caller"
 code=$?
 kill "$watcher" 2>/dev/null
-if [ -z "$again" ]; then kill -USR1 "$workers" 2>/dev/null; fi  # else they were told before
+if [ -n "$again" ]; then finish "$code"; fi  # all that the workers had is here, and time is short
+kill -USR1 "$workers" 2>/dev/null
 finished "$workers"
 kill "$server" 2>/dev/null
 finish "$code"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from voxward.core.case import Dataset
@@ -19,6 +20,7 @@ from voxward.core.progress import Progress, counter
 from voxward.core.reading import read_json
 from voxward.core.recipe import load_recipe
 from voxward.core.structure import to_data
+from voxward.data.content import contents_of
 from voxward.data.io import volume_stem
 from voxward.data.nan import dataset_reading_nan, reading_nan
 from voxward.data.places import dataset_within, within
@@ -174,10 +176,12 @@ class CrossValidation:
         if len(set(self.names)) < len(self.names):
             raise UserError(f"recipes must have different names, got {', '.join(self.names)}")
 
-    @property
+    @cached_property
     def doer(self) -> FoldTrainer:
         """Return what trains a run, in this process or another one."""
+        contents = {} if self.compute.cluster is None else contents_of(self.dataset.cases, self.compute.workers)
         return FoldTrainer(
+            contents=contents,
             dataset=self.dataset, root=self.root.absolute(), overrides=self.overrides, minutes=self.minutes,
             fold=self.fold, scoring=self.scoring, compute=replace(self.compute, cluster=None), overwrite=self.overwrite,
         )  # fmt: skip
@@ -207,6 +211,7 @@ class FoldTrainer:
     """Trains runs and scores their validation cases; implements engine.Doer.
 
     Attributes:
+        contents: A digest of the files of each case, which another machine's must equal; empty in one process.
         dataset: The dataset.
         root: The folder of the runs, where the caller sees it.
         overrides: Changes of the recipes.
@@ -217,6 +222,7 @@ class FoldTrainer:
         overwrite: Whether other files may be replaced.
     """
 
+    contents: Mapping[str, str]
     dataset: Dataset
     root: Path
     overrides: tuple[str, ...]
@@ -230,11 +236,13 @@ class FoldTrainer:
         """Train a run, or go on with it, and score its validation cases.
 
         Raises:
-            Unfit: This process does not see the dataset.
+            Unfit: This process does not see the dataset, or sees another one under its path.
         """
         if not self.dataset.root.is_dir():
             raise Unfit(f"the dataset {self.dataset.root} is not here")
         run, there = RunFolder(unit.within(folder).folder), folder.absolute() == self.root
+        if not there and contents_of(self.dataset.cases, self.compute.workers) != self.contents:
+            raise Unfit(f"the cases of {self.dataset.root} are others here than where the work was started")
         fold = Fold(unit.fold, self.fold.folds, self.fold.seed, self.fold.exclude)
         request = Request(
             dataset=self.dataset, out=run, recipe=unit.recipe, overrides=self.overrides, minutes=self.minutes,

@@ -212,6 +212,7 @@ def test_an_operator_gives_what_onnxruntime_gives(case, tmp_path):
     assert network.to("meta")(image.to("meta")).shape == expected.shape
 
 
+@pytest.mark.no_cover  # long, and other tests run the same lines
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_gradient_of_an_operator_is_its_difference_quotient(case, tmp_path):
     network = read_onnx(case.save(tmp_path / "network.onnx")).double()
