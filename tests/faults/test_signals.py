@@ -134,9 +134,25 @@ def test_signals_to_other_commands(made: Path, place: Path, undisturbed: Undistu
     started = Started(task.words, task.set_up(made, place))
     started.wait().fine(*task.codes)
     for share in (0.2, 0.5, 0.8):
-        disturbed = Started(task.words, task.set_up(made, place))
-        disturbed.process.join(share * started.seconds)
+        begun = place.with_name("begun")
+        begun.unlink(missing_ok=True)
+        disturbed = Started(task.words, task.set_up(made, place), [Touch(begun)])
+        while not begun.exists():
+            disturbed.process.join(0.01)
+        disturbed.process.join(0.1 + share * started.seconds)
         if disturbed.process.is_alive():
             disturbed.signal_group(number)
-        disturbed.wait().fine(130, *task.codes)
+        ended = disturbed.wait()
+        if ended.code != -number or ended.said:  # it may just have begun to read its arguments
+            ended.fine(130, *task.codes)
         check_repeat(task, made, place, wanted)
+
+
+class Touch:
+    """Make a file, to say that the command begins."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self) -> None:
+        self.path.touch()
