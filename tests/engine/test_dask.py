@@ -223,6 +223,7 @@ def test_work_that_cannot_be_sent_is_refused(two, tmp_path):
         ("local:0", "local:N needs a number of processes"),
         ("local:x", "local:N needs"),
         ("nowhere.json", "there is no cluster nowhere.json"),
+        ("tpc://127.0.0.1:1", r"begins with tcp://, .*, got tpc://127.0.0.1:1"),
         ("tcp://127.0.0.1:1", "no scheduler answers at tcp://127.0.0.1:1"),
     ],
 )

@@ -25,6 +25,8 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?( UTC|Z|\+00:
 # Tables and pages say seconds with one decimal, and nothing else.
 _SECONDS = re.compile(r"(?<![\d.])\d+\.\d(?!\d)")
 _EMBEDDED = re.compile(r'(<script type="application/json" id="data">)(.*?)(</script>)', re.DOTALL)
+# When the calls were that made an attack folder, and how many units each did.
+_CALLS = re.compile(r"<dt>When[^<]*</dt>\s*<dd>[^<]*</dd>")
 _SVG_ID = re.compile(r"[#\"]?[a-z]?[0-9a-f]{10}\b")
 
 
@@ -119,7 +121,7 @@ def _page(path: Path) -> str:
     """A page, and the figures inside it to the last digit."""
     page = _text(path)
     (found,) = _EMBEDDED.findall(page)
-    return _SECONDS.sub("SECONDS", _EMBEDDED.sub("", page)) + repr(_timeless(json.loads(found[1])))
+    return _SECONDS.sub("SECONDS", _CALLS.sub("CALLS", _EMBEDDED.sub("", page))) + repr(_timeless(json.loads(found[1])))
 
 
 def _svg(path: Path) -> str:

@@ -19,7 +19,7 @@ from voxward.core.errors import UserError
 from voxward.core.machine import this_machine, this_software
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
-from voxward.core.provenance import Work, read_provenance
+from voxward.core.provenance import FINISHED, Work, read_provenance
 from voxward.core.structure import to_data
 from voxward.core.yaml import dump_yaml
 from voxward.data.content import contents_of
@@ -106,11 +106,21 @@ def reproduce(
     target = folder.resolve().with_name(f"{folder.resolve().name}-again") if out is None else Path(out)
     if target.resolve() == folder.resolve():
         raise UserError(f"out must be another folder than {folder}, whose results are compared with")
+    _refuse_ended(target, kind)
     moved = None if dataset is None else Path(dataset)
     with _threads(known):
         exact = _alike(known, device)
         _KINDS[kind].again(_Job(folder, target, known, moved, device, progress))
     return Reproduction(target, kind, exact, tuple(_KINDS[kind].compare(folder, target, exact)))
+
+
+def _refuse_ended(target: Path, kind: str) -> None:
+    """Refuse a folder in which the work has ended: nothing would be computed, and old results would be compared."""
+    known = read_provenance(target).works.get(kind)
+    if known is not None and known.sittings and known.sittings[-1].how == FINISHED:
+        raise UserError(
+            f"{target} holds work that has ended, so that nothing would be done again: choose another --out"
+        )
 
 
 def _work_of(folder: Path, wanted: str | None) -> tuple[str, Work]:
@@ -123,7 +133,7 @@ def _work_of(folder: Path, wanted: str | None) -> tuple[str, Work]:
     if not works:
         raise UserError(
             f"{folder} has no provenance.json, which says how it was made: an older version of voxward wrote it, or "
-            "it is no folder of train, harden, attack, evaluate or predict"
+            "it is no folder of train, harden, attack, evaluate or predict (of cv, give one of its runs)"
         )
     kind = next(iter(works)) if wanted is None else wanted
     if kind not in works:

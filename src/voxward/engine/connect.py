@@ -19,6 +19,8 @@ LEAVING = "voxward-leaving"
 _CONNECT, _RESTART = 30.0, 120.0
 """Seconds until a scheduler must have answered, and until a process of `local:N` that has died must be back."""
 
+_SCHEMES = ("tcp://", "tls://", "ws://", "wss://", "ucx://")
+
 
 class ClusterError(UserError):
     """The cluster cannot be used, or is gone."""
@@ -45,7 +47,10 @@ def client_of(cluster: Cluster) -> Iterator[Client]:
 
 @contextmanager
 def _connected(cluster: Cluster) -> Iterator[Client]:
-    address = cluster.address if "://" in cluster.address else address_of(Path(cluster.address))
+    scheme, slashes, _ = cluster.address.partition("://")
+    if slashes and f"{scheme}://" not in _SCHEMES:
+        raise ClusterError(f"the address of a scheduler begins with {', '.join(_SCHEMES)}, got {cluster.address}")
+    address = cluster.address if slashes else address_of(Path(cluster.address))
     try:
         client = Client(address, timeout=_CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:

@@ -82,9 +82,7 @@ class Reproduction:
         """Return a row for each kind of figure."""
         heads = ("compared", "unlike", "largest difference", "allowed")
         columns = (Column("what", "left"), *map(Column, heads), Column("which differ by more", "left"))
-        how = (
-            "to the last bit" if self.exact else "within a tolerance, because another kind of machine rounds otherwise"
-        )
+        how = "to the last bit" if self.exact else "within a tolerance, because machine or versions are not the same"
         return Table(columns, tuple(map(_row, self.compared)), caption=f"{self.work} done again, compared {how}")
 
 
