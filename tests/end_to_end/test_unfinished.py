@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import warnings
@@ -47,7 +48,8 @@ def test_a_recipe_that_is_cut_short_is_refused(stopped: Path, tmp_path: Path) ->
     """At every line: what is missing must not become the default."""
     shutil.copytree(stopped, tmp_path / "run")
     path = tmp_path / "run" / "recipe.yaml"
-    whole = path.read_text()
+    # As runs of version 0.2.0 have it; in those of today the checksum says so before.
+    whole = re.sub(r"^checksum: .*\n", "", path.read_text(), flags=re.MULTILINE)
     places = [whole.index(f"\n{part}:") + 1 for part in yaml.safe_load(whole) if part not in ("format", "name")]
     needed = whole.index("\ndefence:") + 1
     for place in [place for place in places if place <= needed]:
