@@ -158,7 +158,7 @@ def test_a_folder_in_which_no_file_can_be_made_is_named(folder: Path, tmp_path: 
     ) as got:
         voxward.write_report(folder, out=tmp_path / "new" / "page.html")
     assert "hidden" not in str(got.value)
-    monkeypatch.setattr(write.tempfile, "TemporaryFile", full)
+    monkeypatch.setattr("voxward.core.files.tempfile.TemporaryFile", full)
     monkeypatch.setattr(write, "render", lambda *_: pytest.fail("refused only after the page was drawn"))
     with pytest.raises(UserError, match=r"new cannot be written to .*: choose another --out"):
         voxward.write_report(folder, out=tmp_path / "new" / "page.html")
