@@ -141,6 +141,7 @@ def _kept(out):
     return {path.relative_to(out): read_image([path]).array.tobytes() for path in files}
 
 
+@pytest.mark.slow  # tests/robustness/test_store.py kills work that is as quick as a file
 def test_a_killed_benchmark_resumes_with_the_same_numbers(attacked, skilled, phantoms, tmp_path):
     line = [
         sys.executable, "-m", "voxward.cli", "attack", str(skilled), "--dataset", str(phantoms), "--out", str(tmp_path),
@@ -337,7 +338,7 @@ def test_the_former_name_says_so(skilled, phantoms, tmp_path, capsys):
     assert "voxward benchmark is now voxward attack" in said.err
     assert "estimated" in said.out
     with pytest.warns(UserWarning, match="is now voxward attack"):
-        voxward.benchmark(skilled, phantoms, out=tmp_path / "out", overrides=["cases=1"], estimate=True)
+        voxward.benchmark(skilled, phantoms, out=tmp_path / "out", overrides=["cases=1", "attacks=[fgsm-ce]"], estimate=True)
 
 
 def test_both_the_protocol_and_the_systems_are_changed_by_set(skilled, phantoms, tmp_path):

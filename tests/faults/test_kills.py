@@ -19,7 +19,7 @@ from tests.faults.harness import DieAtFile, Started, run
 from tests.faults.repeats import check_repeat
 
 FAULTS = int(os.environ.get("VOXWARD_FAULTS", "4"))
-QUICK = ("prepare", "train", "predict")
+QUICK = ("prepare", pytest.param("train", marks=pytest.mark.slow), "predict")
 Undisturbed = Callable[[str], dict[str, str]]
 
 
