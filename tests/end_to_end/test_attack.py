@@ -338,7 +338,9 @@ def test_the_former_name_says_so(skilled, phantoms, tmp_path, capsys):
     assert "voxward benchmark is now voxward attack" in said.err
     assert "estimated" in said.out
     with pytest.warns(UserWarning, match="is now voxward attack"):
-        voxward.benchmark(skilled, phantoms, out=tmp_path / "out", overrides=["cases=1", "attacks=[fgsm-ce]"], estimate=True)
+        voxward.benchmark(
+            skilled, phantoms, out=tmp_path / "out", overrides=["cases=1", "attacks=[fgsm-ce]"], estimate=True
+        )
 
 
 def test_both_the_protocol_and_the_systems_are_changed_by_set(skilled, phantoms, tmp_path):

@@ -45,17 +45,8 @@ def test_full(name: str, made: Path, place: Path, undisturbed: Undisturbed) -> N
 
 
 @needs_root
-@pytest.mark.parametrize("name", ["prepare", "predict"])
-@pytest.mark.parametrize("fault", ["read-only", "no permission"])
-def test_a_folder_that_cannot_be_written_is_refused_before_any_work(
-    name: str, fault: str, made: Path, place: Path
-) -> None:
-    check_refused(name, fault, made, place)
-
-
-@needs_root
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*TASKS} - {"prepare", "predict"}))
+@pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("fault", ["read-only", "no permission"])
 def test_every_command_refuses_what_cannot_be_written(name: str, fault: str, made: Path, place: Path) -> None:
     check_refused(name, fault, made, place)
