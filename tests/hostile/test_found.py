@@ -9,6 +9,7 @@ from pathlib import Path
 
 import blosc2
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -145,6 +146,23 @@ def test_an_onnx_attribute_that_is_no_text(tmp_path: Path):
         tmp_path / "a.onnx", [node("Resize", ["x", "", "s"], ["y"], mode=b"\xff")], {"s": np.ones(5, np.float32)}
     )
     with pytest.raises(UserError, match=r"a\.onnx"):
+        read_onnx(path)
+
+
+@pytest.mark.parametrize("place", ["key", "value"])
+def test_an_onnx_tensor_beside_the_network_in_a_file_whose_name_is_no_text(tmp_path: Path, place: str):
+    path = saved(tmp_path / "a.onnx", [node("Add", ["x", "w"], ["y"])], {"w": np.ones(5, np.float32)})
+    model = onnx.load(path)
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = 1
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "w.data"
+    content = model.SerializeToString()
+    word = b"location" if place == "key" else b"w.data"
+    assert content.count(word) == 1
+    path.write_bytes(content.replace(word, b"\xff" * len(word)))
+    with pytest.raises((UserError, FileNotFoundError), match=r"a\.onnx|which is no file"):
         read_onnx(path)
 
 

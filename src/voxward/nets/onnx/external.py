@@ -53,7 +53,7 @@ def embed(tensor: Any, folder: Path) -> bytes:
     """
     size = _size(tensor)
     if tensor.data_location == _EXTERNAL:
-        entries = {entry.key: entry.value for entry in tensor.external_data}
+        entries = {_text(entry.key): _text(entry.value) for entry in tensor.external_data}
         tensor.raw_data = _read(tensor, entries, folder, size)
         tensor.ClearField("external_data")
         tensor.data_location = 0
@@ -64,6 +64,11 @@ def embed(tensor: Any, folder: Path) -> bytes:
     else:
         _check_count(tensor, size)
     return b""
+
+
+def _text(value: str | bytes) -> str:
+    """A text of the file; where it is no UTF-8, protobuf returns its bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _size(tensor: Any) -> int:
