@@ -60,7 +60,6 @@ class Outcome:
         files: The files that belong to the result, by their places, where the worker does not see the folder.
         warned: The warnings that were given, with their kinds.
         where: The machine and the process.
-        seconds: How long it took there.
     """
 
     result: Any = None
@@ -68,7 +67,6 @@ class Outcome:
     files: dict[str, bytes] = field(default_factory=dict)
     warned: tuple[tuple[str, type[Warning]], ...] = ()
     where: str = ""
-    seconds: float = 0.0
 
 
 class _Held:
@@ -87,7 +85,7 @@ def do(unit: Any, doer: Doer[Any, Any], order: Order) -> Outcome:
         doer: What does it; a worker that has one of the same token already goes on with that one.
         order: What it is sent with.
     """
-    began, where = time.perf_counter(), f"process {os.getpid()} of {socket.gethostname()}"
+    where = f"process {os.getpid()} of {socket.gethostname()}"
     with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result, error, files = None, None, dict[str, bytes]()
@@ -97,7 +95,7 @@ def do(unit: Any, doer: Doer[Any, Any], order: Order) -> Outcome:
         except (Exception, SystemExit) as raised:  # sys.exit in a unit would end the worker
             result, files, error = None, {}, _portable(raised)
     warned = tuple(dict.fromkeys((str(each.message), each.category) for each in caught))
-    return Outcome(result, error, files, warned, where, time.perf_counter() - began)
+    return Outcome(result, error, files, warned, where)
 
 
 def _done(unit: Any, doer: Doer[Any, Any], order: Order) -> tuple[Any, dict[str, bytes]]:
