@@ -6,10 +6,9 @@ STAMP  := $(VENV)/.installed
 OLDEST := .venv-oldest
 AUDIT  := .venv-audit
 
-# A process per core and one more, as some tests wait; a file of tests always in one of them; at most 4, for the memory.
-# tests/conftest.py says which files come first.
-PROCESSES := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
-PARALLEL := -n $(PROCESSES) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A process per core, a file of tests always in one of them; more would need much memory. tests/conftest.py says which
+# files come first.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 COVERAGE := --cov --cov-report=term --cov-fail-under=95
 
 .PHONY: demo test test-all test-isa test-oldest suite browser screenshots bench lint audit clean

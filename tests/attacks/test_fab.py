@@ -198,7 +198,7 @@ def bisected_pgd(model: PatchModel, x: Tensor, t: Tensor, broken: Tensor, norm: 
     return scale * high
 
 
-@pytest.mark.no_cover  # long, and other tests run the same lines
+@pytest.mark.slow  # the shortest way to a plane and to a known boundary is tested above
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_fab_dice_breaks_a_network_as_near_as_a_bisection_of_pgd(trained, norm):
     model, volume, target = trained

@@ -127,7 +127,10 @@ def test_what_is_no_number_stands_last_in_both_orders(page):
         assert first == wanted
 
 
-@pytest.mark.parametrize("screen", SCREENS)
+# Both sizes and both schemes; all pairs of them run before a release.
+@pytest.mark.parametrize(
+    "screen", ["dark", "phone", *(pytest.param(pair, marks=pytest.mark.slow) for pair in ("light", "dark phone"))]
+)
 def test_axe_finds_nothing_and_nothing_is_too_wide(shown, violations, screen):
     """On the page, and in the viewer that is open above it."""
     page = shown(**SCREENS[screen])

@@ -19,7 +19,7 @@ from tests.faults.harness import DieAtFile, Started, run
 from tests.faults.repeats import check_repeat
 
 FAULTS = int(os.environ.get("VOXWARD_FAULTS", "4"))
-QUICK = ("prepare", pytest.param("train", marks=pytest.mark.slow), "predict")
+QUICK = ("predict", *(pytest.param(name, marks=pytest.mark.slow) for name in ("prepare", "train")))
 Undisturbed = Callable[[str], dict[str, str]]
 
 

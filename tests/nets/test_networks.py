@@ -45,7 +45,7 @@ class TestContract:
         assert x.grad.abs().sum() > 0
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
 
-    @pytest.mark.no_cover  # long, and other tests run the same lines
+    @pytest.mark.slow  # the networks are compared with MONAI's, with ONNX and with autograd as well
     def test_float64_agrees_with_float32(self, name):
         torch.manual_seed(0)
         network = _created(name, 1, 2).eval()
