@@ -131,8 +131,7 @@ class Ensemble(Attack):
     def run(self, state: AttackState) -> Inputs:
         """Run the members one after the other until no case has any Dice left; see `Attack.run`."""
         members = self.members(state.start.logits.shape[1] if state.model.head == "softmax" else 2)
-        state.averaged |= is_random(state.model, state.ball.reference)
-        base = _averaged(state) if state.averaged else state
+        base = expected(state)
         for n, attack in enumerate(members.values()):
             if state.finished:
                 break
@@ -143,7 +142,14 @@ class Ensemble(Attack):
         return state.best
 
 
-def _averaged(state: AttackState) -> AttackState:
-    """The same attack on the mean of several answers. The counted model is inside, so that each answer is counted."""
+def expected(state: AttackState) -> AttackState:
+    """Return a state of the same attack; of a random model it attacks the mean of several answers.
+
+    Args:
+        state: The state. It notes whether the mean is attacked, and its model counts each answer.
+    """
+    state.averaged |= is_random(state.model, state.ball.reference)
+    if not state.averaged or isinstance(state.model.inner, Averaged):
+        return state
     model = Counted(Averaged(state.model, SAMPLES))
     return replace(state, model=model, start=model.sweep(state.ball.reference))
