@@ -101,6 +101,8 @@ class Record:
         channels: The names of the image's channels.
         processor: The name of what computed: the GPU, or the processor and the instruction set that PyTorch uses of it;
             empty in records of older versions.
+        chained: Whether the attack searched for several sizes at once, so that what it found at one size began with
+            what it had found at another.
 
     Raises:
         UserError: Scores do not fit `classes` or leave [0, 1], another figure is not finite, or the policy is unknown.
@@ -142,6 +144,7 @@ class Record:
     truth_mm3: tuple[float, ...] = ()
     channels: tuple[str, ...] = ()
     processor: str = ""
+    chained: bool = False
 
     def __post_init__(self) -> None:
         for name in ("clean", "adversarial", "deployed", "deployed_clean", "hd95_mm", "breaking_eps", "options"):

@@ -9,6 +9,7 @@ import numpy as np
 
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget
+from voxward.attacks.curve import CurveAttack
 from voxward.attacks.ensemble import ENSEMBLES, WITH_TRANSFER
 from voxward.attacks.fab import MinimumNorm
 from voxward.attacks.registry import create_with
@@ -34,7 +35,7 @@ class AttackTrial:
         budget: What the attack may spend.
         classes: How many classes the attack chooses between.
         eps: The sizes of the perturbation.
-        alone: Whether it finds the smallest perturbation, so that one unit serves every size.
+        alone: Whether one unit serves every size: it finds the smallest perturbation, or searches along the curve.
     """
 
     name: str
@@ -62,17 +63,31 @@ class AttackTrial:
 
     def cost(self, classes: int) -> tuple[int, int]:
         """Return the cost of the attack; see Trial."""
-        return self.attack().cost(classes)
+        attack = self.attack()
+        return attack.price(len(self.eps)) if isinstance(attack, CurveAttack) else attack.cost(classes)
 
     def run(self, unit: Unit, stand: Stand, progress: Progress) -> tuple[Record, ...]:
         """Attack the case; see Trial."""
         attack, subject = self.attack(unit.threshold), stand.subject
         if isinstance(attack, MinimumNorm):
             return self._for_every_eps(unit, stand, attack, progress)
+        if isinstance(attack, CurveAttack):
+            return self._along(unit, stand, attack, progress)
         assert unit.eps is not None
         threat = subject.threat.with_eps(unit.eps)
         result = attack(subject.model, subject.volume, subject.target, threat, unit.seed, progress, warn=False)
         return (stand.record(unit, threat, Found.of(result), attack),)
+
+    def _along(self, unit: Unit, stand: Stand, attack: CurveAttack, progress: Progress) -> tuple[Record, ...]:
+        """All sizes in one search, in which each helps the others: these records are chained."""
+        subject = stand.subject
+        asked = subject.model, subject.volume, subject.target, subject.threat
+        results = attack.along(*asked, self.eps, unit.seed, progress, warn=False)
+        records = [
+            stand.record(replace(unit, eps=result.threat.eps), result.threat, Found.of(result), attack)
+            for result in results
+        ]
+        return tuple(replace(record, chained=True) for record in records)
 
     def _for_every_eps(self, unit: Unit, stand: Stand, attack: MinimumNorm, progress: Progress) -> tuple[Record, ...]:
         """The smallest breaking perturbation, cut down to each eps where it is larger."""
@@ -117,7 +132,7 @@ def trials(target: Target) -> list[AttackTrial]:
         for member, attack in members(entry, target.classes, protocol.budget).items():
             _check(member, attack, target)
             name, eps = entry.name or member, tuple(sorted(set(protocol.threat.eps)))
-            alone = isinstance(attack, MinimumNorm)
+            alone = isinstance(attack, MinimumNorm | CurveAttack)
             trial = AttackTrial(name, member, entry, protocol.budget, target.classes, eps, alone)
             known = found.setdefault(name, trial)
             if known.attack() != trial.attack():
