@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,11 @@ class AttackTrial:
         """
         budget = self.budget if self.budget.threshold is not None else replace(self.budget, threshold=threshold)
         return members(self.entry, self.classes, budget)[self.member]
+
+    def follows(self, unit: Unit) -> Mapping[str, Any]:
+        """Return the threshold, where the attack has one; see Follows."""
+        free, now = self.attack().options(), self.attack(unit.threshold).options()
+        return {name: value for name, value in now.items() if name == "threshold" or value != free.get(name)}
 
     def sizes(self, first_case: bool) -> tuple[float | None, ...]:
         """Return one unit per size, or one for all; see Trial."""
