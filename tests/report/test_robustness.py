@@ -79,7 +79,11 @@ def test_csv_holds_full_precision() -> None:
 def test_the_cost_is_that_of_the_whole_curve() -> None:
     """What finds the smallest change spends once for all sizes; of two seeds both are spent."""
     once = {"gradients": 41, "forwards": 70}, {"gradients": 0, "forwards": 0}
-    least = [record("fab", case, (0.3, 0.3), eps, **spent) for case in "ab" for eps, spent in zip((0.1, 0.2), once, strict=True)]
+    least = [
+        record("fab", case, (0.3, 0.3), eps, **spent)
+        for case in "ab"
+        for eps, spent in zip((0.1, 0.2), once, strict=True)
+    ]
     seeds = [replace(one, seed=1) for one in book() if one.attack == "x"]
     report = robustness_table([*book(), *least, *seeds], {"all": ("x", "y", "fab")})
     assert {row.cells[1]: row.cells[-2] for row in report.rows if row.cells[1] in ("x", "y", "fab", "all")} == {
