@@ -29,7 +29,7 @@ from voxward.systems.run import RunSystem
 SMALL, LARGE = 48 / 255, 96 / 255
 PROTOCOL = Protocol(
     "small", attacks=("fgsm-ce", "fab-dice"), threat=Threat((LARGE,)), budget=Budget(2, 1, 1, 2),
-    controls=("noise", "probe", "gaussian"),
+    controls=("noise", "probe", "gaussian", "doubled"),
 )  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def test_a_folder_with_more_sizes_is_as_if_made_at_once(one_size, whole, cases, 
 
 
 def test_what_searches_all_sizes_in_one_go_takes_no_others(one_size, cases, monkeypatch):
-    monkeypatch.setattr(AttackTrial, "sizes", lambda self, first_case: (None,))
+    monkeypatch.setattr(AttackTrial, "sizes", lambda self, number: (None,))
     settings, system = one_size[0] / "settings.json", {"m": RunSystem(lesion_predictor())}
     refuse_other_sizes(settings, a_bench(system, cases, PROTOCOL).bench)
     other = a_bench(system, cases, replace(PROTOCOL, threat=Threat((SMALL, LARGE)))).bench
@@ -173,7 +173,8 @@ def test_checks_have_sizes_of_their_own(whole):
     found = asked_for([*records, reach], {"a"}, replace(PROTOCOL, threat=Threat((SMALL,))))
     assert {one.case for one in found} == {"a"}
     assert {(one.attack, one.eps) for one in found if one.eps} == {
-        ("fgsm-ce", SMALL), ("fab-dice", SMALL), ("noise", SMALL), ("gaussian", SMALL), ("reach", 1.0),
+        ("fgsm-ce", SMALL), ("fab-dice", SMALL), ("noise", SMALL), ("gaussian", SMALL), ("doubled", SMALL),
+        ("reach", 1.0),
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from voxward.core.wording import counted, eps_text
 from voxward.robustness.bench import Bench
 from voxward.robustness.description import read_cases, read_protocol
 from voxward.robustness.protocol import Protocol
-from voxward.robustness.record import EQUAL_NOISE, NOISE, Record
+from voxward.robustness.record import DOUBLED, EQUAL_NOISE, NOISE, Record
 from voxward.robustness.store import RecordStore
 from voxward.robustness.trials.attack import AttackTrial
 from voxward.robustness.trials.trial import Follows
@@ -63,8 +63,11 @@ def records_asked_for(folder: Path) -> tuple[Record, ...]:
 
 def _of_sizes(record: Record, sizes: Collection[float]) -> bool:
     """Whether a record is of one of some sizes; most controls and checks have no size, or one of their own."""
-    sized = record.kind == "attack" or record.attack in (NOISE, *EQUAL_NOISE)
-    return not sized or record.eps in sizes
+    return not _sized(record) or record.eps in sizes
+
+
+def _sized(record: Record) -> bool:
+    return record.kind == "attack" or record.attack in (NOISE, DOUBLED, *EQUAL_NOISE)
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def _listed(sizes: Iterable[float], unit: str) -> str:
 
 def _searches_all_sizes(trial: object) -> bool:
     """Whether a trial is an attack whose result at one size follows from the other sizes."""
-    if not isinstance(trial, AttackTrial) or trial.sizes(first_case=True) != (None,):
+    if not isinstance(trial, AttackTrial) or trial.sizes(0) != (None,):
         return False
     return not isinstance(trial.attack(), MinimumNorm)
 
@@ -173,7 +176,7 @@ def drop_outdated(bench: Bench, store: RecordStore, units: Iterable[Unit]) -> No
 
 
 def _current(unit: Unit, records: Sequence[Record], sizes: Collection[float], follows: Mapping[str, Any]) -> bool:
-    found = {one.eps for one in records if one.kind == "attack"}
+    found = {one.eps for one in records if _sized(one)}
     if unit.eps is None and found and found != {*sizes}:
         return False
     wanted = to_data(dict(follows))

@@ -58,7 +58,7 @@ class EqualNoise:
         """Return how strong the noise is, which the attacks say; see Follows."""
         return {"rms": unit.rms or 0.0}
 
-    def sizes(self, first_case: bool) -> tuple[float | None, ...]:
+    def sizes(self, number: int) -> tuple[float | None, ...]:
         """Return one unit per size; see Trial."""
         return self.eps
 
