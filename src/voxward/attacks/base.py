@@ -66,8 +66,8 @@ class Attack(ABC):
     """The base class of attacks.
 
     A subclass is a frozen dataclass of its options, and optimises in `run`. What `run` returns is never trusted: it is
-    projected into the ball, made a volume that the file can hold, and judged again. The result is the volume with the lowest Dice among it, the best point
-    noted on the way, and the reference.
+    projected into the ball, made a volume that the file can hold, and judged again. The result is the volume with the
+    lowest Dice among it, the best point noted on the way, and the reference.
 
     Attributes:
         name: The attack's name in the registry, such as `apgd-dice`.
