@@ -124,6 +124,32 @@ def test_every_attack_has_an_instance_for_a_budget(name):
     assert attack.name == name
 
 
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_twice_a_budget_is_at_least_twice_the_gradients_and_queries(name):
+    once, twice = (one.cost(3) for one in (_cheap(name), _cheap(name).doubled()))
+    searched = 0 if once[0] else 1  # a search without gradients spends forward passes
+    assert twice[searched] >= 1.5 * once[searched]
+    assert type(_cheap(name).doubled()) is type(_cheap(name)) or name.startswith("fgsm")
+
+
+@pytest.mark.parametrize(
+    ("attack", "spent"),
+    [
+        (create("apgd-dice-radii", steps=20, restarts=3), {"steps": 40, "restarts": 3}),
+        (create("square", queries=500, share=0.5), {"queries": 1000, "share": 0.5}),
+        (create("fab-dice", steps=7, threshold=0.25), {"steps": 14, "threshold": 0.25}),
+        (create("ifgsm-ce", steps=5, alpha=0.01), {"steps": 10, "alpha": 0.01}),
+    ],
+)
+def test_twice_a_budget_changes_nothing_else(attack, spent):
+    assert attack.doubled() == replace(attack, **spent)
+
+
+def test_twice_a_step_is_two_steps_on_the_same_objective():
+    """FGSM always takes one step: run again as it is, it would always look as if it had come to rest."""
+    assert create("fgsm-dice").doubled() == create("ifgsm-dice", steps=2)
+
+
 @pytest.mark.parametrize(("lines", "names"), [(describe(), ATTACKS), (ensemble.describe(), ENSEMBLES),
                                               (objectives.describe(), objectives.OBJECTIVES)])  # fmt: skip
 def test_every_name_has_one_line_of_its_own(lines, names):

@@ -46,7 +46,7 @@ def test_entries_with_names_of_their_own_are_trials_of_their_own(two_organs):
     trials = plan_trials(Target(protocol, two_organs))
     assert trials["apgd-ce"].attack().steps == 10
     assert trials["long"].attack().steps == 40
-    assert trials["long"].sizes(False) == (4 / 255, 8 / 255)
+    assert trials["long"].sizes(1) == (4 / 255, 8 / 255)
 
 
 def test_a_threshold_travels_with_the_unit_unless_the_budget_names_one(two_organs):
@@ -54,14 +54,14 @@ def test_a_threshold_travels_with_the_unit_unless_the_budget_names_one(two_organ
         protocol = load_protocol("quick", ["attacks=[fab-dice]", *changes])
         trial = plan_trials(Target(protocol, two_organs))["fab-dice"]
         assert trial.attack(0.4).threshold == expected
-        assert trial.sizes(False) == (None,)
+        assert trial.sizes(1) == (None,)
 
 
 def test_controls_can_be_left_out(two_organs):
     protocol = load_protocol("quick", ["controls=[noise]"])
     names = set(plan_trials(Target(protocol, two_organs)))
     assert names == {"clean", "noise", "apgd-ce", "apgd-dice"}
-    assert {"control", "probe", "reach", "attack", "transfer", "equal noise"} == set(TRIALS)
+    assert {"control", "probe", "reach", "attack", "transfer", "equal noise", "doubled"} == set(TRIALS)
 
 
 @pytest.mark.parametrize(

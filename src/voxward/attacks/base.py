@@ -6,14 +6,14 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from voxward.attacks import masking
-from voxward.attacks.budget import Budget
+from voxward.attacks.budget import BUDGETED, Budget
 from voxward.attacks.criteria import judge
 from voxward.attacks.state import AttackState, Counted
 from voxward.attacks.threat import Ball, ThreatModel
@@ -131,6 +131,17 @@ class Attack(ABC):
             classes: The model's number of classes; for regions, their number plus one.
         """
 
+    def doubled(self) -> Attack:
+        """Return the attack with twice its budget, which tells whether it had come to rest.
+
+        Its options `steps`, `queries` and `fab_steps` count twice, and those of an option `budget`. Restarts do not: a
+        search that has not come to rest needs longer ones, not more of them.
+
+        Raises:
+            TypeError: It has no such option, so its class must say itself what twice its budget is.
+        """
+        return twice(self)
+
     def options(self) -> dict[str, Any]:
         """Return the attack's options as plain data, for records."""
         return dict(to_data(self))
@@ -233,6 +244,22 @@ class Attack(ABC):
         if warn:
             give(result.warnings, stacklevel=3)
         return result
+
+
+def twice(attack: Attack) -> Attack:
+    """Return an attack whose options that are a budget count twice; see `Attack.doubled`.
+
+    Raises:
+        TypeError: It has none.
+    """
+    assert is_dataclass(attack)
+    values = {field.name: getattr(attack, field.name) for field in fields(attack) if field.init}
+    spent: dict[str, Any] = {name: 2 * values[name] for name in BUDGETED if name in values}
+    if isinstance(budget := values.get("budget"), Budget):
+        spent["budget"] = budget.doubled()
+    if not spent:
+        raise TypeError(f"{type(attack).__name__} has none of the options {', '.join(BUDGETED)}")
+    return replace(attack, **spent)
 
 
 def _judged(name: str, threat: ThreatModel, state: AttackState, began: float) -> AttackResult:

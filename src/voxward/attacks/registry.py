@@ -10,6 +10,7 @@ from voxward.attacks import ensemble
 from voxward.attacks.apgd import APGD
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget
+from voxward.attacks.coarse import Band, Spline
 from voxward.attacks.ensemble import ENSEMBLES, RADII
 from voxward.attacks.fab import FabDice, FabT
 from voxward.attacks.objectives import OBJECTIVES
@@ -19,6 +20,7 @@ from voxward.core.registry import Registry
 
 # Objectives that belong to one attack, which has their name.
 _OWN = ("segpgd", "cospgd")
+_FACTORS = (2, 4, 8)
 _FAMILIES: dict[str, Callable[..., Attack]] = {"fgsm": FGSM, "ifgsm": IFGSM, "pgd": PGD, "apgd": APGD}
 
 
@@ -40,6 +42,8 @@ ATTACKS: Registry[Callable[..., Attack]] = Registry(
     }
     | {f"apgd-{objective}-radii": partial(APGD, objective=objective, radii=RADII) for objective in OBJECTIVES
        if objective not in _OWN}
+    | {f"{family}-{factor}": partial(build, factor=factor)
+       for family, build in (("coarse", Spline), ("band", Band)) for factor in _FACTORS}
     | {"segpgd": SegPGD, "cospgd": CosPGD, "fab-t": FabT, "fab-dice": FabDice, "square": Square}
     | {kind: _ensemble(kind) for kind in ENSEMBLES},
 )  # fmt: skip
@@ -96,6 +100,8 @@ def _summary(name: str) -> str:
     fixed, line = _fixed(name), _family(name).summary
     if "radii" in fixed:
         line += f", first in balls of {' and '.join(f'{factor:g}' for factor in RADII[:-1])} times eps"
+    if "factor" in fixed:
+        line += f", {fixed['factor']} voxels apart"
     if "objective" in fixed:
         line += f"; maximises {OBJECTIVES[fixed['objective']].summary}"
     return f"{line}."

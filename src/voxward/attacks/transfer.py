@@ -70,6 +70,10 @@ class Transfer(Attack):
             state.look(inner.best)
         return returned
 
+    def doubled(self) -> Transfer:
+        """Return the attack with twice the budget on the surrogate; see `Attack.doubled`."""
+        return replace(self, attack=self.attack.doubled())
+
     def options(self) -> dict[str, Any]:
         """Return the attack's name and options; the caller records which surrogate it was."""
         return {"attack": self.attack.name, **self.attack.options()}

@@ -20,7 +20,7 @@ from voxward.robustness.require import parse_requirement
 from voxward.robustness.sanity import Thresholds
 from voxward.robustness.unit import size_name
 
-CONTROLS = ("clean", "clip", "noise", "probe", "reach", "gaussian", "rician")
+CONTROLS = ("clean", "clip", "noise", "probe", "reach", "gaussian", "rician", "doubled")
 Keep = Literal["none", "first", "worst", "all"]
 
 
@@ -92,7 +92,8 @@ class Protocol:
         ensembles: Further groups of attacks, by name, whose worst case is reported.
         controls: The checks of the set-up: `clip`, `noise`, `probe` (is the model random, does a gradient arrive) and
             `reach` (does an attack at eps 1 leave nothing); `gaussian` and `rician`, noise as strong as the attack that
-            hurt most. `clean` is always run.
+            hurt most; `doubled`, the strongest attack with twice its budget on two cases, which tells whether the
+            figures are converged. `clean` is always run.
         mode: `volume` attacks the whole deployed pipeline, `patch` the network on one window, as the papers do.
         gradient: `exact`, or `window_mean`, that of each window's own objective, as in the ResDSN paper.
         cases: How many cases are attacked, the first ones; None: all.

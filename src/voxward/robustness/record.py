@@ -24,6 +24,8 @@ EQUAL_NOISE = ("gaussian", "rician")
 # The check that looks at the model itself on one case: the options of its record hold `random` and `reached`, see
 # robustness.trials.probe.
 PROBE = "probe"
+# The strongest attack with twice its budget: the options of its record hold under `doubles` which attack that is.
+DOUBLED, DOUBLES = "doubled", "doubles"
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from itertools import pairwise
 
 from voxward.core.errors import UserError
 from voxward.core.wording import counted
+from voxward.robustness.converged import convergence
 from voxward.robustness.eps import eps_texts, record_eps_text
-from voxward.robustness.record import CLEAN, CLIP, CONTROLS, EQUAL_NOISE, NOISE, PROBE, Record
+from voxward.robustness.record import CLEAN, CLIP, CONTROLS, DOUBLED, EQUAL_NOISE, NOISE, PROBE, Record
 from voxward.robustness.summary import View
 
 
@@ -292,6 +293,22 @@ def _learnt(model: str, records: Sequence[Record], thresholds: Thresholds) -> Fi
     return _verdict("gradients", model, tested, faults, "every attack that uses the model's gradients learnt from them")
 
 
+def _converged(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
+    """Check that the strongest attack with twice its budget does not find much more on a few cases."""
+    found, tolerance, text = convergence(model, records), thresholds.tolerance, eps_texts(records)
+    if found is None:
+        unknown = "no attack was run again with twice its budget, so that more steps may lower the figures"
+        return _verdict("converged", model, tested=False, faults=(), promise=unknown)
+    if found.outdated:
+        unknown = (
+            f"{found.attack} was run again with twice its budget, but {found.best} is the strongest attack by now: "
+            f"delete the folder {DOUBLED} among the records of the system and give the same command again"
+        )
+        return _verdict("converged", model, tested=False, faults=(), promise=unknown)
+    told = found.text(tolerance, text)
+    return _verdict("converged", model, True, [told] if found.unsettled(tolerance) else [], told)
+
+
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
@@ -325,5 +342,6 @@ _CHECKS: tuple[_Check, ...] = (
     _sees_the_model,
     _learnt,
     _survives_rounding,
+    _converged,
     _finds_something,
 )

@@ -76,9 +76,10 @@ class Stand:
             threat: The threat model, with its eps.
             found: What was found.
             attack: The attack that found it; None for a control.
-            kind: `control` for what no worst case counts; None: `attack` where there is an attack.
+            kind: `control` for what no worst case counts; None: `attack` where there is an attack that is not run
+                again as a control.
         """
-        kind = kind or ("control" if attack is None else "attack")
+        kind = kind or ("control" if attack is None or unit.doubles is not None else "attack")
         struck = self._judge(found.volume)
         written, stored = self._deploy(found.volume, self.kept(unit) if kind == "attack" else None)
         if stored is not None and (kind == "attack" or unit.attack == CLEAN):

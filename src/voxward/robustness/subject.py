@@ -15,7 +15,7 @@ from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, PreparedCase, Volume
 from voxward.core.errors import UserError
 from voxward.core.labels import IGNORED, LabelSet, Region
-from voxward.core.model import Inputs, PatchModel, Truth, VolumeModel
+from voxward.core.model import Inputs, PatchModel, Spaced, Truth, VolumeModel
 from voxward.core.plan import Plan
 from voxward.core.types import Float3
 from voxward.data.io import read_case, read_truth, write_label
@@ -130,7 +130,8 @@ def volume_subject(
 
     device, place = system.device, Place(source.affine, case.images[0], system.labels)
     shown = volume.to(device), truth.to(device), labels, bounded, source.spacing
-    return Subject(model, *shown, deploy, place, as_written if threat.reference == "raw" else _as_it_is)
+    spaced = Spaced(model, source.spacing)
+    return Subject(spaced, *shown, deploy, place, as_written if threat.reference == "raw" else _as_it_is)
 
 
 def patch_subject(system: System, case: Case, threat: ThreatModel, ignore: int | None = None) -> Subject:
@@ -164,7 +165,7 @@ def patch_subject(system: System, case: Case, threat: ThreatModel, ignore: int |
     bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, bounds)
     device = system.device
     return Subject(
-        PatchModel(model.network, plan.labels.head),
+        PatchModel(model.network, plan.labels.head, spacing=plan.spacing),
         image[None].to(device),
         plan.labels.target(label)[None].to(device),
         plan.labels,

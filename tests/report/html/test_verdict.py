@@ -342,6 +342,27 @@ def test_what_makes_the_mean_unsure_stands_beside_it() -> None:
     assert system_of(rested).cautions == ()
 
 
+def test_figures_that_are_not_converged_are_marked_in_the_table() -> None:
+    """Twice the budget lowers the Dice of the first two of 20 scans at the larger size, whatever the courses say."""
+    attacked = [one for one in several(20, after=0.3) if one.attack == "pgd"]
+    larger = [replace(one, eps=0.2, history=(0.8, 0.7, 0.6, 0.5, 0.3)) for one in attacked]
+    falling = [*several(20, after=0.3), *larger]
+
+    def twice(fall: float) -> list[Record]:
+        again = {"attack": "doubled", "kind": "control", "options": {"doubles": "pgd"}}
+        falls = [(one, 0.0) for one in attacked[:2]] + [(one, fall) for one in larger[:2]]
+        return [replace(one, adversarial=(0.3 - down,), **again) for one, down in falls]
+
+    found = system_of([*falling, *twice(0.05)])
+    assert found.cautions[0].startswith("The figures are not converged: pgd with twice its budget lowers the Dice")
+    assert "by 0.050 at 51/255 on 2 scans" in found.cautions[0]
+    assert found.table is not None
+    assert ["not converged" in row.cells[1] for row in found.table.rows] == [False, False, True]
+    assert found.alarm
+    rested = system_of([*falling, *twice(0.0)])
+    assert (rested.cautions, rested.alarm) == ((), "")
+
+
 def test_broken_means_half_of_the_mean_as_in_the_robust_accuracy() -> None:
     # The mean is 0.65: c00 falls to 0.3 from 0.8, and c01, which was at 0.5, keeps more than half of its own.
     rows = [

@@ -35,6 +35,7 @@ class AttackTrial:
         classes: How many classes the attack chooses between.
         eps: The sizes of the perturbation.
         alone: Whether it finds the smallest perturbation, so that one unit serves every size.
+        twice: Whether it has twice the budget; see `trials.doubled`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class AttackTrial:
     alone: bool
     phase: Phase = "main"
     repeated: bool = True
+    twice: bool = False
 
     def attack(self, threshold: float | None = None) -> Attack:
         """Return the attack.
@@ -54,9 +56,14 @@ class AttackTrial:
             threshold: The Dice below which a case counts as broken, where the budget names none.
         """
         budget = self.budget if self.budget.threshold is not None else replace(self.budget, threshold=threshold)
-        return members(self.entry, self.classes, budget)[self.member]
+        found = members(self.entry, self.classes, budget)[self.member]
+        return found.doubled() if self.twice else found
 
-    def sizes(self, first_case: bool) -> tuple[float | None, ...]:
+    def doubled(self) -> AttackTrial:
+        """Return the same attack with twice its budget; see `trials.doubled`."""
+        return replace(self, twice=True)
+
+    def sizes(self, number: int) -> tuple[float | None, ...]:
         """Return one unit per size, or one for all; see Trial."""
         return (None,) if self.alone else self.eps
 

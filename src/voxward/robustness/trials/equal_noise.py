@@ -53,7 +53,7 @@ class EqualNoise:
     phase: Phase = "last"
     repeated: bool = False
 
-    def sizes(self, first_case: bool) -> tuple[float | None, ...]:
+    def sizes(self, number: int) -> tuple[float | None, ...]:
         """Return one unit per size; see Trial."""
         return self.eps
 

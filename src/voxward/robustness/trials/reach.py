@@ -37,9 +37,9 @@ class Reach:
     phase: Phase = "main"
     repeated: bool = False
 
-    def sizes(self, first_case: bool) -> tuple[float | None, ...]:
+    def sizes(self, number: int) -> tuple[float | None, ...]:
         """Return one unit of eps 1 for the first case; see Trial."""
-        return (1.0,) if first_case else ()
+        return (1.0,) if number == 0 else ()
 
     def cost(self, classes: int) -> tuple[int, int]:
         """Return the cost of the attack; see Trial."""

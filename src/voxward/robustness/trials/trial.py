@@ -57,11 +57,11 @@ class Trial(Interface):
         """Whether it is run once for each of the protocol's seeds."""
         ...
 
-    def sizes(self, first_case: bool) -> tuple[float | None, ...]:
+    def sizes(self, number: int) -> tuple[float | None, ...]:
         """Return the sizes of the perturbation, one unit each; None for a unit that has no single size.
 
         Args:
-            first_case: Whether it is planned for the first case: some checks are made once per system.
+            number: The number of the case, from 0: some checks are made on the first one, or first ones, only.
         """
         ...
 

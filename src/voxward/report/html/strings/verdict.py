@@ -51,6 +51,8 @@ VERDICT = {
     "lost_before_many": "{n} of them are below it even when nothing is changed.",
     "falling": "The attacks had not finished improving: {k} of {n} still lowered the Dice when their steps ended. The "
     "true worst case is probably lower than the figures here.",
+    "unconverged": "The figures are not converged: {attack} with twice its budget lowers the Dice further, by {falls} "
+    "on {scans}. The true worst case is lower than the figures here.",
     "few_one": "There is 1 scan only. It is an example, not a measurement.",
     "few_many": "There are {n} scans only. With fewer than 20 scans the mean is unsure, and the 95 % interval is often "
     "too narrow.",
@@ -107,6 +109,7 @@ VERDICT = {
     "tile_of": "{k} of {n}",
     "tile_over": "{label}, over {scans}",
     "cell_over": "{value} ({scans})",
+    "cell_unconverged": "{value}; not converged",
     "column_size": "Largest change",
     "column_dice": "Mean Dice under attack [95 % interval]",
     "column_lost": "Scans that break (Dice below {limit})",
