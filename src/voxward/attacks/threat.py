@@ -164,7 +164,8 @@ class Ball:
         """
         pick = lambda x: x[index] if x.shape[0] == self.reference.shape[0] else x  # noqa: E731
         grid = None if self.grid is None else self.grid.rows(index)
-        return Ball(self.norm, self.reference[index], *map(pick, (self.eps, self.low, self.high, self.unit)), grid=grid)
+        eps, low, high, unit = map(pick, (self.eps, self.low, self.high, self.unit))
+        return Ball(self.norm, self.reference[index], eps, low, high, unit, grid)
 
     def project(self, volume: Inputs) -> Inputs:
         """Return the nearest legal volume; for `l2` it is the nearest one in the ball, then clipped to the box.
