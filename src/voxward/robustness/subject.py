@@ -114,7 +114,7 @@ def volume_subject(
     limits, steps = what_a_file_holds(source)
     truth = labels.target(torch.from_numpy(target))[None]
     bounds, zeros = tuple((one.low, one.high) for one in ranges), tuple(one.keeps_zero for one in ranges)
-    bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, bounds, limits, zeros, steps)
+    bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, bounds, limits, zeros=zeros, steps=steps)
     reference = bounded.ball(volume).reference[0].numpy()
 
     def segment(found: Volume) -> tuple[np.ndarray, Mapping[str, Any]]:
