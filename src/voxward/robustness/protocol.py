@@ -99,6 +99,8 @@ class Protocol:
         cases: How many cases are attacked, the first ones; None: all.
         policy: What a class that is absent from truth and mask counts, see metrics.score.POLICIES.
         erase: The one class whose Dice counts, which the attacks then try to make vanish; None: the mean of all.
+        invent: The one class that the attacks try to find where it is not; its volume there is reported, and no Dice.
+            None: none.
         surrogate: A system whose adversarial volumes are tried, too; None: no transfer attack.
         sanity: When a check of the figures fails.
         seeds: The seeds; attacks are run once for each.
@@ -119,6 +121,7 @@ class Protocol:
     cases: int | None = None
     policy: str = "ignore"
     erase: str | None = None
+    invent: str | None = None
     surrogate: str | None = None
     sanity: Thresholds = field(default_factory=Thresholds)
     seeds: tuple[int, ...] = (0,)
@@ -147,7 +150,15 @@ class Protocol:
             found.append("seeds must hold at least one seed")
         for text in self.require:
             found += _failure(lambda text=text: parse_requirement(text).check(self.threat.eps, self.threat.unit))
+        if self.invent is not None:
+            found += self._invent_problems()
         return found + (self._patch_problems() if self.mode == "patch" else [])
+
+    def _invent_problems(self) -> list[str]:
+        found = [] if self.erase is None else ["erase and invent exclude each other: give one of them"]
+        if self.require:
+            found.append("require asks for Dice figures, which mean nothing where a class is invented: leave it empty")
+        return found
 
     def _patch_problems(self) -> list[str]:
         found = []
