@@ -21,7 +21,7 @@ from voxward.core.types import Float3
 from voxward.data.io import read_case, read_truth, write_label
 from voxward.data.padding import pad_to
 from voxward.data.prepare import prepare
-from voxward.data.stored_values import as_read
+from voxward.data.stored_values import as_read, what_a_file_holds
 from voxward.pipeline.model import legal_range
 from voxward.robustness.written import Stored, segment_stored
 from voxward.systems.system import Freeze, System
@@ -111,12 +111,10 @@ def volume_subject(
     kind = source.array.dtype
     exact = kind.itemsize < 4 or np.abs(source.array).max() < _EXACT or kind == np.float32
     volume = torch.from_numpy(source.array.astype(np.float32 if exact else np.float64))[None]
-    limits = source.scaling.limits if source.scaling is not None else None
-    if kind.kind in "iu":
-        limits = float(np.iinfo(kind).min), float(np.iinfo(kind).max)
+    limits, steps = what_a_file_holds(source)
     truth = labels.target(torch.from_numpy(target))[None]
     bounds, zeros = tuple((one.low, one.high) for one in ranges), tuple(one.keeps_zero for one in ranges)
-    bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, bounds, limits, zeros)
+    bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, bounds, limits, zeros=zeros, steps=steps)
     reference = bounded.ball(volume).reference[0].numpy()
 
     def segment(found: Volume) -> tuple[np.ndarray, Mapping[str, Any]]:
