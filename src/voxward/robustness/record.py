@@ -103,6 +103,8 @@ class Record:
         channels: The names of the image's channels.
         processor: The name of what computed: the GPU, or the processor and the instruction set that PyTorch uses of it;
             empty in records of older versions.
+        statistics: What normalised the attacked volume where the system takes a volume's own statistics: `frozen`,
+            those of the clean volume, or `live`, its own; empty in records of older versions.
 
     Raises:
         UserError: Scores do not fit `classes` or leave [0, 1], another figure is not finite, or the policy is unknown.
@@ -144,6 +146,7 @@ class Record:
     truth_mm3: tuple[float, ...] = ()
     channels: tuple[str, ...] = ()
     processor: str = ""
+    statistics: str = ""
 
     def __post_init__(self) -> None:
         for name in ("clean", "adversarial", "deployed", "deployed_clean", "hd95_mm", "breaking_eps", "options"):

@@ -96,7 +96,7 @@ def settings_of(worker: Worker) -> dict[str, object]:
     Requirements, thresholds of the checks and which volumes are kept may change: no record depends on them.
     """
     bench, surrogate = worker.bench, worker.surrogate
-    protocol = {name: value for name, value in to_data(bench.protocol).items() if name not in _FREE}
+    protocol = {name: value for name, value in to_data(bench.protocol.settled).items() if name not in _FREE}
     return {
         "protocol": protocol,
         "version": bench.version,
