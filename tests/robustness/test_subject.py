@@ -13,12 +13,13 @@ from tests.robustness.lesion import lesion_case, lesion_predictor
 from voxward.attacks.budget import Budget
 from voxward.attacks.registry import create
 from voxward.attacks.threat import ThreatModel
-from voxward.core.case import Scaling
+from voxward.core.case import Scaling, Volume
 from voxward.core.labels import LabelSet, Region
 from voxward.data.io import read_image, read_label, write_label
-from voxward.data.stored_values import as_stored
+from voxward.data.stored_values import as_stored, what_a_file_holds
 from voxward.robustness import subject as subject_module
 from voxward.robustness.protocol import Protocol, Threat
+from voxward.robustness.record import Record
 from voxward.robustness.sanity import sanity
 from voxward.robustness.subject import erasing, inventing, labels_under_attack, patch_subject, volume_subject
 from voxward.systems.run import RunSystem
@@ -65,6 +66,22 @@ def test_an_attack_that_follows_the_statistics_says_what_its_file_says(predictor
     assert lowest["live"] < lowest["frozen"]
 
 
+@pytest.mark.parametrize(
+    ("mode", "asked", "used"), [("volume", "auto", "live"), ("volume", "frozen", "frozen"), ("patch", "auto", "frozen")]
+)
+def test_records_say_which_statistics_were_used(predictor, tmp_path, mode, asked, used):
+    protocol = Protocol(
+        "test", attacks=("fgsm-dice",), threat=Threat((24 / 255,), statistics=asked), controls=("clean",), mode=mode
+    )
+    records = records_of(a_bench({"m": RunSystem(predictor)}, [lesion_case(tmp_path, np.float32)], protocol))
+    assert {record.statistics for record in records} == {used}
+    attacked = next(record for record in records if record.attack == "fgsm-dice")
+    if mode == "volume":
+        assert (attacked.adversarial == attacked.deployed) == (used == "live")
+    older = {name: value for name, value in attacked.to_data().items() if name != "statistics"}
+    assert Record.from_data(older, "older").statistics == ""
+
+
 def _overlap(mask, truth):
     return 2 * float(((mask == 1) & (truth == 1)).sum()) / float((mask == 1).sum() + (truth == 1).sum())
 
@@ -109,6 +126,42 @@ def test_a_constant_channel_can_be_attacked(predictor, tmp_path):
     for build in (volume_subject, patch_subject):
         (low, high), *_ = build(RunSystem(predictor), case, THREAT).threat.bounds
         assert low < high
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
+def test_what_the_array_shows_the_file_shows_where_it_holds_whole_numbers(predictor, tmp_path, kind):
+    budget = Budget(5, 1, 10, 3)
+    protocol = Protocol("test", attacks=("pgd-dice", "square"), threat=Threat((0.03,)), budget=budget, controls=())
+    records = records_of(a_bench({"m": RunSystem(predictor)}, [lesion_case(tmp_path, kind)], protocol))
+    attacks = [record for record in records if record.kind == "attack"]
+    assert len({record.attack for record in attacks}) == 2
+    for record in attacks:
+        assert record.deployed == record.adversarial
+        assert record.threat.steps == (() if kind == np.float32 else (1.0,))
+        assert record.written == pytest.approx(record.distance, abs=1e-6)
+
+
+def test_the_steps_of_a_file_are_those_that_its_header_scales_by():
+    array = np.zeros((2, 3, 3, 3), np.float32)
+    for kind, scaling, expected in (
+        (np.int64, None, ((-(2.0**31), 2.0**31 - 1), (1.0, 1.0))),
+        (np.uint8, None, ((0.0, 255.0), (1.0, 1.0))),
+        (np.float32, Scaling("int16", -0.5, 3.0), ((3.0 - 32767 / 2, 3.0 + 16384.0), (0.5, 0.5))),
+        (np.float32, None, (None, ())),
+    ):
+        assert what_a_file_holds(Volume(array.astype(kind), np.eye(4), scaling)) == expected
+
+
+def test_a_volume_on_the_steps_of_a_scaled_file_is_written_as_it_is():
+    """In float32 a whole number of steps is seldom exact, and rounding towards the source would lose one of them."""
+    whole = np.arange(-1200, 1200, dtype=np.int16).reshape(1, 2, 30, 40)
+    for slope, intercept in ((0.1, 3.3), (-0.013, 1.0), (1.7, -1024.0)):
+        scaling = Scaling("int16", slope, intercept)
+        reference = (whole * slope + intercept).astype(np.float32)
+        for steps in (-7, -1, 0, 3, 12):
+            moved = reference + np.float32(steps) * np.float32(abs(slope))
+            expected = whole + steps * (1 if slope > 0 else -1)
+            assert np.array_equal(as_stored(moved, reference, np.dtype(np.float32), scaling), expected)
 
 
 def test_files_hold_whole_numbers_towards_the_reference():

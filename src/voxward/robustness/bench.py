@@ -268,6 +268,8 @@ class Worker:
                 system=system, subject=subject, protocol=bench.protocol, version=bench.version,
                 random=self._random[model], surrogate=lambda: self._other(case), kept=bench.volume_path,
                 segmentation=bench.segmentation_path, overwrite=bench.overwrite,
+                # A function that returns masks finds the statistics itself, those of every volume that it gets.
+                statistics="live" if model in bench.masks else "",
             )  # fmt: skip
             self._held = model, case, stand
         return self._held[2]
@@ -289,7 +291,7 @@ class Worker:
         if protocol.mode == "patch":
             subject = patch_subject(system, case, threat, self.bench.ignore)
         else:
-            how = Freeze(protocol.gradient, protocol.threat.statistics)
+            how = Freeze(protocol.gradient, protocol.statistics)
             subject = volume_subject(system, case, threat, how, self.bench.ignore)
         if protocol.erase is not None:
             subject = erasing(subject, protocol.erase)

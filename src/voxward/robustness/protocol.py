@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from voxward.robustness.unit import size_name
 
 CONTROLS = ("clean", "clip", "noise", "probe", "reach", "gaussian", "rician", "doubled")
 Keep = Literal["none", "first", "worst", "all"]
+Normalising = Literal["auto", "frozen", "live"]
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,15 @@ class Threat:
         reference: `raw`: the stored volume is perturbed; `window`: the volume clipped to the intensity range, as in the
             papers.
         statistics: What normalises an attacked volume where a recipe takes the volume's own statistics: `frozen`, those
-            of the clean volume, or `live`, its own.
+            of the clean volume; `live`, its own, as in the deployed system; or `auto`, which is `live` in mode
+            `volume`, and in mode `patch`, which knows no others, `frozen`.
     """
 
     eps: tuple[float, ...] = (4 / 255, 8 / 255, 16 / 255)
     norm: Norm = "linf"
     unit: Unit = "range"
     reference: Reference = "raw"
-    statistics: Statistics = "frozen"
+    statistics: Normalising = "auto"
 
     @property
     def model(self) -> ThreatModel:
@@ -129,6 +131,18 @@ class Protocol:
     require: tuple[str, ...] = ()
 
     @property
+    def statistics(self) -> Statistics:
+        """What normalises an attacked volume: `threat.statistics`, with what `auto` stands for in this mode."""
+        if self.threat.statistics == "auto":
+            return "live" if self.mode == "volume" else "frozen"
+        return self.threat.statistics
+
+    @property
+    def settled(self) -> Protocol:
+        """The same protocol with what `auto` stands for, as it is written down."""
+        return replace(self, threat=replace(self.threat, statistics=self.statistics))
+
+    @property
     def entries(self) -> tuple[AttackEntry, ...]:
         """The attacks, each as an entry."""
         return tuple(AttackEntry(one) if isinstance(one, str) else one for one in self.attacks)
@@ -162,7 +176,7 @@ class Protocol:
 
     def _patch_problems(self) -> list[str]:
         found = []
-        if (self.gradient, self.threat.statistics) != ("exact", "frozen"):
+        if (self.gradient, self.statistics) != ("exact", "frozen"):
             found.append("mode 'patch' attacks one window: it has only the exact gradient, and frozen statistics")
         if self.threat.unit == "native":
             found.append("mode 'patch' attacks normalised intensities: threat.unit must be 'range', got 'native'")

@@ -121,6 +121,8 @@ class Record:
         phantom: What was found of the class that the protocol invents, of the segmentation of the written file where
             there is one; None where no class is invented. `classes` then holds only "not" this class, whose Dice falls
             as the volume grows and says nothing else; there are no surfaces, and `truth_mm3` is empty.
+        statistics: What normalised the attacked volume where the system takes a volume's own statistics: `frozen`,
+            those of the clean volume, or `live`, its own; empty in records of older versions.
 
     Raises:
         UserError: Scores do not fit `classes` or leave [0, 1], another figure is not finite, or the policy is unknown.
@@ -163,6 +165,7 @@ class Record:
     channels: tuple[str, ...] = ()
     processor: str = ""
     phantom: Phantom | None = None
+    statistics: str = ""
 
     def __post_init__(self) -> None:
         for name in ("clean", "adversarial", "deployed", "deployed_clean", "hd95_mm", "breaking_eps", "options"):

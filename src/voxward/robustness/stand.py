@@ -48,6 +48,7 @@ class Stand:
         kept: Returns where the adversarial volume of a unit is kept; None where it is not.
         segmentation: Returns where the segmentation of a unit is kept; None where it is not.
         overwrite: Whether other files there may be replaced.
+        statistics: What normalises an attacked volume; empty: as the protocol says.
     """
 
     system: System
@@ -59,6 +60,7 @@ class Stand:
     kept: Callable[[Unit], Path | None]
     segmentation: Callable[[Unit], Path | None] = _nowhere
     overwrite: bool = False
+    statistics: str = ""
     _clean: CaseMetrics = field(init=False)
     _deployed: CaseMetrics | None = field(init=False)
 
@@ -103,6 +105,7 @@ class Stand:
             clean_surface=self._surface(self._deployed or self._clean), truth_mm3=self._truth_mm3(),
             channels=self.system.channels, processor=computes_on(self.system.device),
             phantom=self._phantom(written or struck),
+            statistics=self.statistics or self.protocol.statistics,
         )  # fmt: skip
 
     def _judge(self, volume: torch.Tensor) -> CaseMetrics:
