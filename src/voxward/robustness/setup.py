@@ -97,7 +97,7 @@ def settings_of(worker: Worker) -> dict[str, object]:
     may be added, and sizes of the perturbation changed, is said in `robustness.asked`.
     """
     bench, surrogate = worker.bench, worker.surrogate
-    protocol = {name: value for name, value in to_data(bench.protocol).items() if name not in _FREE}
+    protocol = {name: value for name, value in to_data(bench.protocol.settled).items() if name not in _FREE}
     return {
         "protocol": protocol,
         "version": bench.version,
