@@ -50,8 +50,8 @@ SOFTMAX = {
     # Class 1 is absent from the truth; of class 2: 2 p_b / (p_a + p_b + 1).
     "dice": 1 - dice_of_class_2(1),
     # The margins are 1 and -2, so their mean size is 1.5.
-    "dice-sharp": 1 - dice_of_class_2(0.05 * 1.5),
-    "dice-anneal": 1 - dice_of_class_2((0.05 * 1.5) ** 0.6),
+    "dice-sharp": 1 - dice_of_class_2(0.2 * 1.5),
+    "dice-anneal": 1 - dice_of_class_2((0.2 * 1.5) ** 0.6),
     "dice-ce": 1 - dice_of_class_2(1) + sum(CE) / 2,
     "boundary": (P["a"][2] - P["b"][2]) / 2,  # one voxel outside, one voxel inside
     "frontier": (-1 + 0) / 2,
@@ -81,8 +81,8 @@ REGIONS = {
     "dlr": (-1.5 + 0.5) / 2,
     "margin": (-1.5 + 0.5) / 2,
     "dice": 1 - 2 * A / (A + 1),  # the second region is absent from the truth
-    "dice-sharp": 1 - 2 * sigmoid(1.5 / 0.05) / (sigmoid(1.5 / 0.05) + 1),  # the mean size of the margins is 1
-    "dice-anneal": 1 - 2 * sigmoid(1.5 / 0.05**0.6) / (sigmoid(1.5 / 0.05**0.6) + 1),
+    "dice-sharp": 1 - 2 * sigmoid(1.5 / 0.2) / (sigmoid(1.5 / 0.2) + 1),  # the mean size of the margins is 1
+    "dice-anneal": 1 - 2 * sigmoid(1.5 / 0.2**0.6) / (sigmoid(1.5 / 0.2**0.6) + 1),
     "dice-ce": 1 - 2 * A / (A + 1) + sum(BCE) / 2,
     "boundary": -A,  # all is inside
     "frontier": (-1.5 + 0) / 2,
