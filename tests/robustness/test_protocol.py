@@ -108,6 +108,23 @@ def test_a_budget_that_changes_nothing_is_refused(name, tmp_path):
     assert load_protocol(name, ["budget.steps=50", f"attacks=[{name}, apgd-dice]"]).budget.steps == 50
 
 
+@pytest.mark.parametrize(
+    ("mode", "asked", "used"),
+    [
+        ("volume", "auto", "live"),
+        ("patch", "auto", "frozen"),
+        ("volume", "frozen", "frozen"),
+        ("volume", "live", "live"),
+    ],
+)
+def test_a_scan_is_normalised_as_the_deployed_system_does_unless_asked_otherwise(mode, asked, used):
+    protocol = load_protocol("quick", [f"mode={mode}", *([] if asked == "auto" else [f"threat.statistics={asked}"])])
+    assert protocol.threat.statistics == asked
+    assert not protocol.problems()
+    assert protocol.statistics == used
+    assert protocol.settled.threat.statistics == used
+
+
 def test_an_own_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\nattacks: [square]\nthreat: {eps: [2/255]}\n")

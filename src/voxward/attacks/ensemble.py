@@ -165,7 +165,7 @@ class Ensemble(Attack):
     def run(self, state: AttackState) -> Inputs:
         """Run the members one after the other until no case has any Dice left; see `Attack.run`."""
         members = self.members(state.start.logits.shape[1] if state.model.head == "softmax" else 2)
-        state.averaged |= is_random(state.model, state.ball.reference)
+        state.averaged |= is_random(state.model, state.start.volume)
         base = _averaged(state) if state.averaged else state
         for n, attack in enumerate(members.values()):
             if state.finished:
@@ -180,4 +180,4 @@ class Ensemble(Attack):
 def _averaged(state: AttackState) -> AttackState:
     """The same attack on the mean of several answers. The counted model is inside, so that each answer is counted."""
     model = Counted(Averaged(state.model, SAMPLES))
-    return replace(state, model=model, start=model.sweep(state.ball.reference))
+    return replace(state, model=model, start=model.sweep(state.start.volume))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from voxward.robustness.unit import size_name
 CONTROLS = ("clean", "clip", "noise", "probe", "reach", "gaussian", "rician", "doubled")
 _STEPS = ("steps", "restarts")
 Keep = Literal["none", "first", "worst", "all"]
+Normalising = Literal["auto", "frozen", "live"]
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,15 @@ class Threat:
         reference: `raw`: the stored volume is perturbed; `window`: the volume clipped to the intensity range, as in the
             papers.
         statistics: What normalises an attacked volume where a recipe takes the volume's own statistics: `frozen`, those
-            of the clean volume, or `live`, its own.
+            of the clean volume; `live`, its own, as in the deployed system; or `auto`, which is `live` in mode
+            `volume`, and in mode `patch`, which knows no others, `frozen`.
     """
 
     eps: tuple[float, ...] = (4 / 255, 8 / 255, 16 / 255)
     norm: Norm = "linf"
     unit: Unit = "range"
     reference: Reference = "raw"
-    statistics: Statistics = "frozen"
+    statistics: Normalising = "auto"
 
     @property
     def model(self) -> ThreatModel:
@@ -101,6 +103,8 @@ class Protocol:
         cases: How many cases are attacked, the first ones; None: all.
         policy: What a class that is absent from truth and mask counts, see metrics.score.POLICIES.
         erase: The one class whose Dice counts, which the attacks then try to make vanish; None: the mean of all.
+        invent: The one class that the attacks try to find where it is not; its volume there is reported, and no Dice.
+            None: none.
         surrogate: A system whose adversarial volumes are tried, too; None: no transfer attack.
         sanity: When a check of the figures fails.
         seeds: The seeds; attacks are run once for each.
@@ -121,11 +125,24 @@ class Protocol:
     cases: int | None = None
     policy: str = "ignore"
     erase: str | None = None
+    invent: str | None = None
     surrogate: str | None = None
     sanity: Thresholds = field(default_factory=Thresholds)
     seeds: tuple[int, ...] = (0,)
     keep: Keep = "worst"
     require: tuple[str, ...] = ()
+
+    @property
+    def statistics(self) -> Statistics:
+        """What normalises an attacked volume: `threat.statistics`, with what `auto` stands for in this mode."""
+        if self.threat.statistics == "auto":
+            return "live" if self.mode == "volume" else "frozen"
+        return self.threat.statistics
+
+    @property
+    def settled(self) -> Protocol:
+        """The same protocol with what `auto` stands for, as it is written down."""
+        return replace(self, threat=replace(self.threat, statistics=self.statistics))
 
     @property
     def entries(self) -> tuple[AttackEntry, ...]:
@@ -150,6 +167,8 @@ class Protocol:
             found.append("seeds must hold at least one seed")
         for text in self.require:
             found += _failure(lambda text=text: parse_requirement(text).check(self.threat.eps, self.threat.unit))
+        if self.invent is not None:
+            found += self._invent_problems()
         return found + (self._patch_problems() if self.mode == "patch" else [])
 
     def idle(self, names: Sequence[str]) -> list[str]:
@@ -166,9 +185,15 @@ class Protocol:
             "it out, or name attacks that follow the budget, such as apgd-tsallis or apgd-jsd-radii"
         ]
 
+    def _invent_problems(self) -> list[str]:
+        found = [] if self.erase is None else ["erase and invent exclude each other: give one of them"]
+        if self.require:
+            found.append("require asks for Dice figures, which mean nothing where a class is invented: leave it empty")
+        return found
+
     def _patch_problems(self) -> list[str]:
         found = []
-        if (self.gradient, self.threat.statistics) != ("exact", "frozen"):
+        if (self.gradient, self.statistics) != ("exact", "frozen"):
             found.append("mode 'patch' attacks one window: it has only the exact gradient, and frozen statistics")
         if self.threat.unit == "native":
             found.append("mode 'patch' attacks normalised intensities: threat.unit must be 'range', got 'native'")

@@ -263,6 +263,10 @@ def _finds_something(model: str, records: Sequence[Record], thresholds: Threshol
     """Check that the model finds something without an attack, because otherwise nothing can be attacked."""
     clean = _by_case(r for r in records if r.attack == CLEAN)
     mean, gone = math.fsum(clean.values()) / max(len(clean), 1), thresholds.gone
+    if any(r.phantom is not None for r in records):
+        return _verdict(
+            "clean", model, tested=False, faults=(), promise="a class is invented, so nothing need be found"
+        )
     faults = [f"clean Dice is {mean:.3f}: where nothing is found nothing can be attacked"] if mean < gone else []
     return _verdict("clean", model, bool(clean), faults, f"clean Dice is at least {gone:g}")
 
@@ -296,6 +300,9 @@ def _learnt(model: str, records: Sequence[Record], thresholds: Thresholds) -> Fi
 def _converged(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
     """Check that the strongest attack with twice its budget does not find much more on a few cases."""
     found, tolerance, text = convergence(model, records), thresholds.tolerance, eps_texts(records)
+    if any(r.phantom is not None for r in records):
+        unknown = "it is not tested where a class is invented, so that more steps may find more"
+        return _verdict("converged", model, tested=False, faults=(), promise=unknown)
     if found is None:
         unknown = "no attack was run again with twice its budget, so that more steps may lower the figures"
         return _verdict("converged", model, tested=False, faults=(), promise=unknown)

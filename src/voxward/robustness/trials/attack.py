@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,11 @@ class AttackTrial:
         budget = self.budget if self.budget.threshold is not None else replace(self.budget, threshold=threshold)
         found = members(self.entry, self.classes, budget)[self.member]
         return found.doubled() if self.twice else found
+
+    def follows(self, unit: Unit) -> Mapping[str, Any]:
+        """Return the threshold, where the attack has one; see Follows."""
+        free, now = self.attack().options(), self.attack(unit.threshold).options()
+        return {name: value for name, value in now.items() if name == "threshold" or value != free.get(name)}
 
     def doubled(self) -> AttackTrial:
         """Return the same attack with twice its budget; see `trials.doubled`."""

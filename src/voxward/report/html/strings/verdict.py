@@ -164,6 +164,12 @@ VERDICT = {
     "fewer_noise_many": "It was run on {n} of {of} scans.",
     "measured_missing_one": "1 scan has no results yet, and no figure is over it: {cases}.",
     "measured_missing_many": "{n} scans have no results yet, and no figure is over them: {cases}.",
+    "measured_aside_one": "An earlier call attacked 1 more scan, which the last call did not ask for, and no figure is "
+    "over it: {cases}.",
+    "measured_aside_many": "An earlier call attacked {n} more scans, which the last call did not ask for, and no "
+    "figure is over them: {cases}.",
+    "measured_aside_sizes": "An earlier call attacked with other sizes, which the last call did not ask for, and no "
+    "figure is of them: {sizes}.",
     "measured_seen_one": "The system was trained on 1 of these scans, so its Dice is better than on new ones: {cases}.",
     "measured_seen_many": "The system was trained on {n} of these scans, so their Dice is better than on new ones: "
     "{cases}.",
