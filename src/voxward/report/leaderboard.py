@@ -21,6 +21,7 @@ from voxward.report.benchmark import (
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text, signed_text
 from voxward.robustness.eps import eps_texts
+from voxward.robustness.phantom import invented
 from voxward.robustness.record import Record
 from voxward.robustness.sanity import STANDARD, Finding, Thresholds, sanity
 from voxward.robustness.summary import Curve, View, area_under_curve
@@ -103,7 +104,8 @@ def _area(curve: Curve) -> float:
 def _breaking(view: View, model: str) -> tuple[str, float | None]:
     """The median over cases, an unbroken one counting as infinitely far."""
     found = view.breaking_eps(model)
-    searched = any(r.model == model and r.attack.startswith("fab-") for r in view.records)
+    mine = [record for record in view.records if record.model == model]
+    searched = any(r.attack.startswith("fab-") for r in mine) and invented(mine) is None
     if not searched:
         return UNDEFINED, None
     middle = median(math.inf if value is None else value for value in found.values())

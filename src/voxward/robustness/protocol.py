@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from voxward.attacks.budget import Budget
-from voxward.attacks.registry import ATTACKS
+from voxward.attacks.registry import ATTACKS, OWN_BUDGET
 from voxward.attacks.threat import Norm, Reference, ThreatModel, Unit
+from voxward.core.errors import UserError
 from voxward.core.registry import unknown_name
 from voxward.core.yaml import load_yaml, packaged_names
 from voxward.metrics.policies import POLICIES
@@ -21,6 +22,7 @@ from voxward.robustness.sanity import Thresholds
 from voxward.robustness.unit import size_name
 
 CONTROLS = ("clean", "clip", "noise", "probe", "reach", "gaussian", "rician", "doubled")
+_STEPS = ("steps", "restarts")
 Keep = Literal["none", "first", "worst", "all"]
 Normalising = Literal["auto", "frozen", "live"]
 
@@ -156,6 +158,7 @@ class Protocol:
         ]
         names = [entry.name or entry.attack for entry in self.entries]
         found += [f"attacks must have different names, got {name} twice" for name in names if names.count(name) > 1][:1]
+        found += self.idle([name for name in _STEPS if getattr(self.budget, name) != getattr(Budget(), name)])
         if self.policy not in POLICIES:
             found.append(unknown_name("policy for empty classes", self.policy, POLICIES))
         if self.cases is not None and self.cases < 1:
@@ -167,6 +170,20 @@ class Protocol:
         if self.invent is not None:
             found += self._invent_problems()
         return found + (self._patch_problems() if self.mode == "patch" else [])
+
+    def idle(self, names: Sequence[str]) -> list[str]:
+        """Return one sentence if a number of the budget changes nothing, because no attack follows it.
+
+        Args:
+            names: What of the budget was set. A number that changes nothing would be believed to be what was spent.
+        """
+        if not names or not self.attacks or any(entry.attack not in OWN_BUDGET for entry in self.entries):
+            return []
+        attacks = " and ".join(entry.attack for entry in self.entries)
+        return [
+            f"budget.{names[0]} changes nothing here, because what is spent is fixed by the name of {attacks}: leave "
+            "it out, or name attacks that follow the budget, such as apgd-tsallis or apgd-jsd-radii"
+        ]
 
     def _invent_problems(self) -> list[str]:
         found = [] if self.erase is None else ["erase and invent exclude each other: give one of them"]
@@ -197,7 +214,12 @@ def load_protocol(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Pr
     Example:
         >>> load_protocol("quick", ["cases=3"])
     """
-    return load_yaml(Protocol, name_or_path, "protocols", overrides)
+    protocol = load_yaml(Protocol, name_or_path, "protocols", overrides)
+    # A number that is set to its default is seen here only.
+    keys = {change.partition("=")[0].strip() for change in overrides}
+    if idle := protocol.idle([name for name in _STEPS if f"budget.{name}" in keys]):
+        raise UserError(f"{name_or_path}: {idle[0]}")
+    return protocol
 
 
 def protocol_names() -> tuple[str, ...]:
