@@ -8,15 +8,18 @@ import torch
 
 from tests.attacks.toys import THREAT, case, conv_model
 from voxward.attacks import ensemble, objectives
+from voxward.attacks.apgd import APGD
 from voxward.attacks.budget import Budget
 from voxward.attacks.criteria import judge
 from voxward.attacks.ensemble import ENSEMBLES
-from voxward.attacks.registry import ATTACKS, create, create_with, describe
+from voxward.attacks.registry import ATTACKS, OWN_BUDGET, create, create_with, describe
 
 BUDGET = {"steps": 12, "queries": 15, "fab_steps": 3}
 
 
 def _cheap(name):
+    if name in OWN_BUDGET:
+        return replace(create(name), **({"budget": Budget(steps=12)} if name in ENSEMBLES else {"steps": 12}))
     if name in ENSEMBLES:
         return create(name, **BUDGET)
     if name == "square":
@@ -38,7 +41,7 @@ def test_every_attack_keeps_its_promises(name):
         again = attack(model, volume, target, THREAT, seed=3)
     ball = THREAT.ball(volume)
     assert torch.equal(volume, kept)
-    assert result.attack == name
+    assert result.attack == attack.name
     assert ball.holds(result.adversarial).all()
     assert (result.dice <= result.clean_dice).all()
     assert torch.equal(result.dice, judge(model, model.logits(result.adversarial), target))
@@ -122,6 +125,48 @@ def test_an_attack_takes_its_part_of_a_budget(name, options):
 def test_every_attack_has_an_instance_for_a_budget(name):
     attack = create_with(name, SPENT)
     assert attack.name == name
+
+
+def test_attacks_that_are_named_after_their_budget_keep_to_it():
+    """900 gradients of SEA, 300 of Tsallis-PGD, from random starts and as published, whatever a protocol says."""
+    expected = [
+        APGD(objective, 300, radii=(2.0, 1.5, 1.0), start="random") for objective in ("masked-ce", "balanced-ce", "jsd")
+    ]
+    for sea in (create("sea-300"), create_with("sea-300", SPENT)):
+        assert list(sea.members(3).values()) == expected
+        assert sea.cost(3)[0] == 900
+    assert list(ensemble.members_of("sea-300", 3, SPENT).values()) == expected
+    tsallis = create_with("tsallis-300", SPENT)
+    assert (tsallis.objective, tsallis.start, tsallis.radii, tsallis.cost(3)[0]) == ("tsallis", "random", (), 300)
+    for name in ("sea-300", "tsallis-300"):
+        with pytest.raises(ValueError, match=f"'{name}' spends what its name says and has no option 'steps'"):
+            create(name, steps=20)
+
+
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_twice_a_budget_is_at_least_twice_the_gradients_and_queries(name):
+    once, twice = (one.cost(3) for one in (_cheap(name), _cheap(name).doubled()))
+    searched = 0 if once[0] else 1  # a search without gradients spends forward passes
+    assert twice[searched] >= 1.5 * once[searched]
+    assert type(_cheap(name).doubled()) is type(_cheap(name)) or name.startswith("fgsm")
+
+
+@pytest.mark.parametrize(
+    ("attack", "spent"),
+    [
+        (create("apgd-dice-radii", steps=20, restarts=3), {"steps": 40, "restarts": 3}),
+        (create("square", queries=500, share=0.5), {"queries": 1000, "share": 0.5}),
+        (create("fab-dice", steps=7, threshold=0.25), {"steps": 14, "threshold": 0.25}),
+        (create("ifgsm-ce", steps=5, alpha=0.01), {"steps": 10, "alpha": 0.01}),
+    ],
+)
+def test_twice_a_budget_changes_nothing_else(attack, spent):
+    assert attack.doubled() == replace(attack, **spent)
+
+
+def test_twice_a_step_is_two_steps_on_the_same_objective():
+    """FGSM always takes one step: run again as it is, it would always look as if it had come to rest."""
+    assert create("fgsm-dice").doubled() == create("ifgsm-dice", steps=2)
 
 
 @pytest.mark.parametrize(("lines", "names"), [(describe(), ATTACKS), (ensemble.describe(), ENSEMBLES),

@@ -16,6 +16,7 @@ from voxward.report.table import Table
 from voxward.robustness.sanity import Thresholds
 
 ENSEMBLES = {"first": ("x",), "strong": ("x", "y", "absent")}
+COST = "gradients + forward passes / case"
 FAILED = [record("noise", case, (0.1, 0.1), 0.2) for case in "ab"]
 
 
@@ -31,15 +32,15 @@ def printed(report: Table) -> str:
 
 def test_rows_hold_the_hand_made_means() -> None:
     report = robustness_table(book(), ENSEMBLES)
-    assert headings(report) == ("model", "attack", "25.5/255", "51/255", "s / case")
+    assert headings(report) == ("model", "attack", "25.5/255", "51/255", COST, "s / case")
     assert [row.cells for row in report.rows] == [
-        ("m", "clean", "0.750", "0.750", "2.0"),
-        ("m", "clip", "0.746", "0.746", "2.0"),
-        ("m", "noise", "0.749", "n/a", "2.0"),
-        ("m", "x", "0.450", "0.150", "2.0"),
-        ("m", "y", "0.450", "0.150", "2.0"),
-        ("m", "first", "0.450 [0.40, 0.50]; 100% / 50%", "0.150 [0.10, 0.20]; 0% / 0%", "2.0"),
-        ("m", "strong", "0.350 [0.30, 0.40]; 50% / 0%", "0.100 [0.00, 0.20]; 0% / 0%", "4.0"),
+        ("m", "clean", "0.750", "0.750", "n/a", "2.0"),
+        ("m", "clip", "0.746", "0.746", "n/a", "2.0"),
+        ("m", "noise", "0.749", "n/a", "n/a", "2.0"),
+        ("m", "x", "0.450", "0.150", "6 + 8", "2.0"),
+        ("m", "y", "0.450", "0.150", "6 + 8", "2.0"),
+        ("m", "first", "0.450 [0.40, 0.50]; 100% / 50%", "0.150 [0.10, 0.20]; 0% / 0%", "6 + 8", "2.0"),
+        ("m", "strong", "0.350 [0.30, 0.40]; 50% / 0%", "0.100 [0.00, 0.20]; 0% / 0%", "12 + 16", "4.0"),
     ]
     assert report.warnings == ()
 
@@ -60,8 +61,8 @@ def test_every_form_says_what_the_numbers_are() -> None:
 
 def test_markdown_is_a_table() -> None:
     lines = [line for line in robustness_table(book(), ENSEMBLES).markdown().splitlines() if line[:1] == "|"]
-    assert {line.count("|") for line in lines} == {6}
-    assert lines[1] == "| --- | --- | ---: | ---: | ---: |"
+    assert {line.count("|") for line in lines} == {7}
+    assert lines[1] == "| --- | --- | ---: | ---: | ---: | ---: |"
     assert lines[-1].startswith("| **m** | **strong** | **0.350 [0.30, 0.40]; 50% / 0%** |")
 
 
@@ -75,13 +76,60 @@ def test_csv_holds_full_precision() -> None:
     assert {row["trustworthy"] for row in rows} == {"yes"}
 
 
+def test_the_cost_is_that_of_the_whole_curve() -> None:
+    """What finds the smallest change spends once for all sizes; of two seeds both are spent."""
+    once = {"gradients": 41, "forwards": 70}, {"gradients": 0, "forwards": 0}
+    least = [
+        record("fab", case, (0.3, 0.3), eps, **spent)
+        for case in "ab"
+        for eps, spent in zip((0.1, 0.2), once, strict=True)
+    ]
+    seeds = [replace(one, seed=1) for one in book() if one.attack == "x"]
+    report = robustness_table([*book(), *least, *seeds], {"all": ("x", "y", "fab")})
+    assert {row.cells[1]: row.cells[-2] for row in report.rows if row.cells[1] in ("x", "y", "fab", "all")} == {
+        "x": "12 + 16", "y": "6 + 8", "fab": "41 + 70", "all": "59 + 94",
+    }  # fmt: skip
+    rows = csv.DictReader(io.StringIO(report.csv()))
+    found = {(row["attack"], row["eps"]): row["gradients_per_case"] for row in rows if row["kind"] != "control"}
+    assert (found["fab", "0.1"], found["fab", "0.2"], found["all", "0.1"]) == ("41.0", "0.0", "50.0")
+
+
+def test_a_figure_that_twice_the_budget_lowers_is_marked() -> None:
+    """x has the lowest mean; twice its budget lowers it at the larger size by 0.1."""
+    others = {"kind": "control", "options": {"doubles": "x"}}
+    lower = [record("x", case, (0.3, 0.3), eps) for case in "ab" for eps in (0.1, 0.2)]
+    records = [*(one for one in book() if one.attack != "x"), *lower]
+    twice = [
+        record("doubled", case, (dice, dice), eps, **others)
+        for case in "ab"
+        for eps, dice in ((0.1, 0.295), (0.2, 0.2))
+    ]
+    report = robustness_table([*records, *twice], ENSEMBLES | {"other": ("y",)})
+    cells = {row.cells[1]: row.cells[2:4] for row in report.rows}
+    assert "doubled" not in cells
+    assert cells["x"] == ("0.300", "0.300; not converged")
+    assert [cells["strong"][n].endswith("; not converged") for n in (0, 1)] == [False, True]
+    assert not any("converged" in cell for name in ("y", "other", "noise") for cell in cells[name])
+    assert report.warnings == (
+        "NOT TRUSTWORTHY (converged): m: not converged: x with twice its budget, on 2 cases, lowers the mean Dice by "
+        "0.100 at eps 51/255",
+    )
+    rows = csv.DictReader(io.StringIO(report.csv()))
+    found = {(row["attack"], row["eps"]): row["converged"] for row in rows}
+    assert (found["x", "0.1"], found["x", "0.2"], found["strong", "0.2"]) == ("yes", "no", "no")
+    assert (found["y", "0.2"], found["other", "0.1"], found["noise", "0.1"]) == ("not tested", "not tested", "")
+    settled = robustness_table([*records, *twice[::2]], ENSEMBLES)
+    assert "convergence: m: x with twice its budget, on 2 cases, lowers the mean Dice by less" in settled.markdown()
+    assert "convergence: m: not testable: no attack was run again" in robustness_table(records, ENSEMBLES).markdown()
+
+
 def test_results_of_different_machines_are_a_warning_and_no_failed_check() -> None:
     records = [replace(one, processor="two" if one.case == "b" else "one") for one in book()]
     table = robustness_table(records, {"both": ("x", "y")})
     assert len(table.warnings) == 1
     assert "different kinds of machines (one: " in table.warnings[0]
     assert "different kinds of machines" in table.markdown()
-    assert {row[-1] for row in table.data} == {"yes"}
+    assert {row[table.fields.index("trustworthy")] for row in table.data} == {"yes"}
     newer = [replace(one, torch="3" if one.case == "b" else "2") for one in book()]
     assert "different versions of PyTorch (2, 3)" in robustness_table(newer, {"both": ("x", "y")}).warnings[0]
 
@@ -90,7 +138,7 @@ def test_a_failed_check_is_in_every_form() -> None:
     report = robustness_table([*book(), *FAILED], ENSEMBLES)
     for text in (report.markdown(), " ".join(printed(report).split())):
         assert "NOT TRUSTWORTHY (noise control): m: noise at eps 51/255" in text
-    assert report.csv().splitlines()[1].endswith(",no")
+    assert report.csv().splitlines()[1].endswith(",no,25.5/255")
 
 
 def test_deployed_dice_is_taken_where_all_have_it() -> None:

@@ -21,7 +21,7 @@ from voxward.systems.run import RunSystem
 SIZES = (8 / 255, 96 / 255)
 PROTOCOL = Protocol(
     "small", attacks=("apgd-ce", "fab-dice", "square"), threat=Threat(SIZES), budget=Budget(50, 2, 400, 30),
-    controls=("clip", "noise", "gaussian"),
+    controls=("clip", "noise", "gaussian", "doubled"),
 )  # fmt: skip
 
 
@@ -84,7 +84,8 @@ def test_an_attack_that_leaves_nothing_at_once_costs_no_more(worker, monkeypatch
     with_times(monkeypatch, 1.0, 0.0, end=7.0)
     ended = {one: seconds for phase in estimate(worker).phases for one, seconds in phase.items()}
     for one, seconds in ended.items():
-        assert seconds == (7.0 if one.attack in ("apgd-ce", "square") else whole[one])
+        at_once = {"apgd-ce": 7.0, "square": 7.0, "doubled": 7.0 * len(SIZES)}
+        assert seconds == at_once.get(one.attack, whole[one])
 
 
 def test_larger_cases_count_for_more(worker, monkeypatch):

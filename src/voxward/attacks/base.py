@@ -6,14 +6,14 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from voxward.attacks import masking
-from voxward.attacks.budget import Budget
+from voxward.attacks.budget import BUDGETED, Budget
 from voxward.attacks.criteria import judge
 from voxward.attacks.state import AttackState, Counted
 from voxward.attacks.threat import Ball, ThreatModel
@@ -21,6 +21,11 @@ from voxward.core.errors import UserError
 from voxward.core.model import Head, Inputs, Scores, Truth, Values, VolumeModel, annotated_part
 from voxward.core.progress import Progress, silent
 from voxward.core.structure import to_data
+
+NOT_WRITABLE = (
+    "eps is smaller than the distance between two intensities that the file can hold, so that no file with a "
+    "perturbation of this size exists: nothing was attacked"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +35,8 @@ class AttackResult:
     Attributes:
         attack: The attack's name.
         threat: The threat model.
-        adversarial: The adversarial volumes (b, c, *spatial), inside the ball of `threat`.
+        adversarial: The adversarial volumes (b, c, *spatial), inside the ball of `threat` and, where it says what a
+            file can hold, as a file holds them.
         dice: The mean foreground Dice (b) of the final mask of `adversarial`, judged once more at the end.
         clean_dice: The same of the reference.
         distance: The norm of the perturbation (b), in the unit of eps.
@@ -60,8 +66,8 @@ class Attack(ABC):
     """The base class of attacks.
 
     A subclass is a frozen dataclass of its options, and optimises in `run`. What `run` returns is never trusted: it is
-    projected into the ball and judged again. The result is the volume with the lowest Dice among it, the best point
-    noted on the way, and the reference.
+    projected into the ball, made a volume that the file can hold, and judged again. The result is the volume with the
+    lowest Dice among it, the best point noted on the way, and the reference.
 
     Attributes:
         name: The attack's name in the registry, such as `apgd-dice`.
@@ -125,6 +131,17 @@ class Attack(ABC):
             classes: The model's number of classes; for regions, their number plus one.
         """
 
+    def doubled(self) -> Attack:
+        """Return the attack with twice its budget, which tells whether it had come to rest.
+
+        Its options `steps`, `queries` and `fab_steps` count twice, and those of an option `budget`. Restarts do not: a
+        search that has not come to rest needs longer ones, not more of them.
+
+        Raises:
+            TypeError: It has no such option, so its class must say itself what twice its budget is.
+        """
+        return twice(self)
+
     def options(self) -> dict[str, Any]:
         """Return the attack's options as plain data, for records."""
         return dict(to_data(self))
@@ -175,7 +192,7 @@ class Attack(ABC):
         if not bool(torch.isfinite(volume).all()):
             raise UserError("the volume holds NaN or infinite voxels, and all intensities must be finite")
         counted = Counted(model)
-        start = counted.sweep(ball.reference)
+        start = counted.sweep(ball.stored(ball.reference))
         check_logits(start.logits, target, model.head)
         self.check(model.head, start.logits.shape[1])
         return AttackState(counted, target, ball, torch.Generator().manual_seed(seed), start, progress, self.name)
@@ -216,7 +233,9 @@ class Attack(ABC):
         """
         began = time.perf_counter()
         state = self.begin(model, volume, target, threat, threat.ball(volume), seed, progress)
-        if threat.eps > 0:
+        if threat.eps > 0 and state.ball.grid is not None and not state.ball.movable:
+            state.warnings.append(f"{self.name}: {NOT_WRITABLE}")
+        elif threat.eps > 0:
             self.settle(state)
         done, total = state.done
         if 0 < done < total:  # the attack stopped early, because no Dice was left
@@ -225,6 +244,22 @@ class Attack(ABC):
         if warn:
             give(result.warnings, stacklevel=3)
         return result
+
+
+def twice(attack: Attack) -> Attack:
+    """Return an attack whose options that are a budget count twice; see `Attack.doubled`.
+
+    Raises:
+        TypeError: It has none.
+    """
+    assert is_dataclass(attack)
+    values = {field.name: getattr(attack, field.name) for field in fields(attack) if field.init}
+    spent: dict[str, Any] = {name: 2 * values[name] for name in BUDGETED if name in values}
+    if isinstance(budget := values.get("budget"), Budget):
+        spent["budget"] = budget.doubled()
+    if not spent:
+        raise TypeError(f"{type(attack).__name__} has none of the options {', '.join(BUDGETED)}")
+    return replace(attack, **spent)
 
 
 def judged(name: str, threat: ThreatModel, state: AttackState, began: float) -> AttackResult:
@@ -236,7 +271,8 @@ def judged(name: str, threat: ThreatModel, state: AttackState, began: float) -> 
         state: The attack's state at the end.
         began: When it began, by `time.perf_counter`.
     """
-    final = state.ball.project(state.best)
+    # Projected, a point may differ by an ulp from what the file holds.
+    final = state.ball.stored(state.ball.project(state.best))
     logits = state.model.logits(final)
     dice = judge(state.model, logits, state.target)
     state.judge_again(logits, dice)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from voxward.core.errors import UserError
+
+BUDGETED = ("steps", "queries", "fab_steps")
+"""What a longer search has more of."""
 
 
 @dataclass(frozen=True)
@@ -33,3 +36,7 @@ class Budget:
         for name in ("steps", "restarts", "queries", "fab_steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def doubled(self) -> Budget:
+        """Return twice the budget: twice the steps and the queries, of as many restarts."""
+        return replace(self, **{name: 2 * getattr(self, name) for name in BUDGETED})

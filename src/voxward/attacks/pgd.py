@@ -131,6 +131,10 @@ class FGSM(GradientAscent):
         """Return no options, because FGSM always takes one step."""
         return {}
 
+    def doubled(self) -> IFGSM:
+        """Return I-FGSM with two steps, because FGSM always takes one; see `Attack.doubled`."""
+        return IFGSM(self.objective, self.class_weights, steps=2)
+
 
 @dataclass(frozen=True)
 class IFGSM(GradientAscent):

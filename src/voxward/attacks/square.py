@@ -138,7 +138,7 @@ def cube(share: float, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def stripes(ball: Ball, generator: torch.Generator) -> Inputs:
-    """Return the reference with stripes of +-eps, the attack's first point.
+    """Return the reference with stripes of +-eps, as a file holds them, the attack's first point.
 
     The sign is random per channel and column, and constant along the first spatial axis.
 
@@ -150,11 +150,12 @@ def stripes(ball: Ball, generator: torch.Generator) -> Inputs:
         A legal volume (1, c, *spatial).
     """
     channels, _, *others = ball.reference.shape[1:]
-    return ball.project(ball.reference + ball.eps * _signs((channels, 1, *others), ball.reference, generator))
+    signs = _signs((channels, 1, *others), ball.reference, generator)
+    return ball.stored(ball.project(ball.reference + ball.eps * signs))
 
 
 def changed(ball: Ball, volume: Inputs, side: tuple[int, ...], generator: torch.Generator) -> tuple[Inputs, Box]:
-    """Return a volume with a random cube set to +-eps, with a random sign per channel.
+    """Return a volume with a random cube set to +-eps, as a file holds it, with a random sign per channel.
 
     If that would change nothing, the signs are reversed, so that no query is lost.
 
@@ -172,9 +173,9 @@ def changed(ball: Ball, volume: Inputs, side: tuple[int, ...], generator: torch.
     box = tuple(slice(start, start + edge) for start, edge in zip(starts, side, strict=True))
     cube_at = (slice(None), slice(None), *box)
     signs = _signs((volume.shape[1], *(1,) * len(shape)), volume, generator)
-    inside = ball.project(ball.reference + ball.eps * signs)[cube_at]
+    inside = ball.stored(ball.project(ball.reference + ball.eps * signs))[cube_at]
     if torch.equal(inside, volume[cube_at]):
-        inside = ball.project(ball.reference - ball.eps * signs)[cube_at]
+        inside = ball.stored(ball.project(ball.reference - ball.eps * signs))[cube_at]
     proposal = volume.clone()
     proposal[cube_at] = inside
     return proposal, box

@@ -56,7 +56,7 @@ class Transfer(Attack):
                 truth.
         """
         counted = Counted(self.surrogate)
-        start = counted.sweep(state.ball.reference)
+        start = counted.sweep(state.start.volume)
         if self.surrogate.head != state.model.head:
             raise UserError(
                 f"the surrogate's head must be {state.model.head}, as the attacked model's, got {self.surrogate.head}"
@@ -69,6 +69,10 @@ class Transfer(Attack):
         if not torch.equal(inner.best, returned):
             state.look(inner.best)
         return returned
+
+    def doubled(self) -> Transfer:
+        """Return the attack with twice the budget on the surrogate; see `Attack.doubled`."""
+        return replace(self, attack=self.attack.doubled())
 
     def options(self) -> dict[str, Any]:
         """Return the attack's name and options; the caller records which surrogate it was."""

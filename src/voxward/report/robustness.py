@@ -8,19 +8,36 @@ from dataclasses import dataclass
 
 from voxward.core.errors import UserError
 from voxward.metrics.summary import Summary, summarise
-from voxward.report.benchmark import comparable, folded_row, mixed, reading_notes, sizes, threat_title, warnings
+from voxward.report.benchmark import (
+    comparable,
+    folded_row,
+    mixed,
+    reading_notes,
+    sizes,
+    threat_title,
+    warnings,
+    with_size_texts,
+)
+from voxward.report.phantom import phantom_table
 from voxward.report.table import Column, Table, Value
 from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text
-from voxward.robustness.record import CONTROLS, PROBE, Record
+from voxward.robustness.converged import Convergence, convergence
+from voxward.robustness.phantom import invented
+from voxward.robustness.record import CONTROLS, DOUBLED, PROBE, Record
 from voxward.robustness.sanity import STANDARD, Finding, Thresholds, sanity
 from voxward.robustness.summary import View
 
 Ensembles = Mapping[str, tuple[str, ...]]
 """Names of sets of attacks, and the attacks of each."""
 
+_COST = "gradients + forward passes / case"
+_COST_NOTE = (
+    "gradients and forward passes are those of the whole volume for all eps together, of an ensemble the sum over its "
+    "attacks; s / case is the mean over eps"
+)
 _FIELDS = (
     "model", "attack", "kind", "eps", "cases", "dice", "dice_low", "dice_high", "accuracy_half_mu",
-    "accuracy_absolute", "seconds_per_case", "trustworthy",
+    "accuracy_absolute", "seconds_per_case", "gradients_per_case", "forwards_per_case", "converged", "trustworthy",
 )  # fmt: skip
 
 
@@ -34,7 +51,9 @@ def robustness_table(
     """The Dice under every control, attack and ensemble of attacks.
 
     A control or an attack has its mean Dice. An ensemble has the mean of the worst case over its attacks with the
-    bootstrap interval, and the robust accuracy for two limits: mu / 2 and `thresholds.absolute`.
+    bootstrap interval, and the robust accuracy for two limits: mu / 2 and `thresholds.absolute`. Where a class is
+    invented, the table is `phantom_table`. A figure that twice
+    the budget lowered is marked as not converged.
 
     Args:
         records: Records of one or several models.
@@ -50,20 +69,24 @@ def robustness_table(
         UserError: There are no records, they do not compare, a model has no clean control, or nobody ran an ensemble.
     """
     view = comparable(records, deployed)
+    findings = sanity(records, thresholds) if findings is None else findings
+    if invented(records) is not None:
+        return phantom_table(records, ensembles, findings, deployed)
     lines = _lines(view, ensembles, thresholds)
     rows = tuple(
         folded_row((line.model, line.name, *line.cells), line.strong, bool(n) and line.model != lines[n - 1].model)
         for n, line in enumerate(lines)
     )
-    distrust = warnings(sanity(records, thresholds) if findings is None else findings)
+    distrust = warnings(findings)
     trusted = "no" if distrust else "yes"
-    return Table(
-        (Column("model", "left"), Column("attack", "left"), *map(Column, sizes(view)), Column("s / case")),
+    table = Table(
+        (Column("model", "left"), Column("attack", "left"), *map(Column, (*sizes(view), _COST, "s / case"))),
         rows, threat_title(view),
-        notes=(*reading_notes(view, thresholds), *_ensembles_note(view, ensembles)),
+        notes=(*reading_notes(view, thresholds), *_ensembles_note(view, ensembles), _COST_NOTE, *_settled(findings)),
         warnings=(*distrust, *mixed(view.records)), fields=_FIELDS,
         data=tuple((line.model, line.name, *figures, trusted) for line in lines for figures in line.figures),
     )  # fmt: skip
+    return with_size_texts(table, records)
 
 
 @dataclass(frozen=True)
@@ -80,75 +103,130 @@ class _Line:
 def _lines(view: View, ensembles: Ensembles, thresholds: Thresholds) -> list[_Line]:
     lines: list[_Line] = []
     for model in view.models:
-        lines += [_attack_line(view, model, attack) for attack in _attacks(view, model)]
+        tested = convergence(model, view.records)
         lines += [
-            _ensemble_line(view.over(members), model, name, thresholds)
+            _attack_line(view, model, attack, _Rest(tested, thresholds, (attack,))) for attack in _attacks(view, model)
+        ]
+        lines += [
+            _ensemble_line(view.over(members), model, name, thresholds, _Rest(tested, thresholds, members))
             for name, members in _run(view, model, ensembles).items()
         ]
     return lines
 
 
+@dataclass(frozen=True)
+class _Rest:
+    """Whether the lowest Dice of some attacks would fall further with twice the budget."""
+
+    tested: Convergence | None
+    thresholds: Thresholds
+    attacks: tuple[str, ...]
+
+    def said(self, eps: float) -> str:
+        """Return `yes`, `no` or `not tested`."""
+        if self.tested is None or self.tested.outdated or self.tested.attack not in self.attacks:
+            return "not tested"
+        return "no" if eps in self.tested.unsettled(self.thresholds.tolerance) else "yes"
+
+    def cell(self, text: str, eps: float) -> str:
+        """Return a cell that says it where the figure is not converged."""
+        return f"{text}; not converged" if self.said(eps) == "no" else text
+
+
+@dataclass(frozen=True)
+class _Spent:
+    """What attacks spent at one eps, as means over the cases; None: nothing is known."""
+
+    seconds: float | None = None
+    gradients: float = 0.0
+    forwards: float = 0.0
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> _Spent:
+        """Return what was spent, by several seeds together."""
+        cases = len({record.case for record in records})
+        if not cases:
+            return cls()
+        spent = (sum(r.gradients for r in records), sum(r.forwards for r in records))
+        return cls(math.fsum(record.seconds for record in records) / cases, spent[0] / cases, spent[1] / cases)
+
+    def __add__(self, other: _Spent) -> _Spent:
+        seconds = math.fsum(value for value in (self.seconds, other.seconds) if value is not None)
+        return _Spent(seconds, self.gradients + other.gradients, self.forwards + other.forwards)
+
+    @property
+    def values(self) -> tuple[float | None, float, float]:
+        """Return the seconds, gradients and forward passes."""
+        return self.seconds, self.gradients, self.forwards
+
+
 def _attacks(view: View, model: str) -> list[str]:
     """The model's controls, the usual ones first, then its attacks by name."""
     mine = [record for record in view.records if record.model == model]
-    # The check at eps 1 and the look at the model itself are no controls of a size.
-    sizes = {0.0, *view.eps}
-    controls = {r.attack for r in mine if r.kind == "control" and r.eps in sizes and r.attack != PROBE}
+    # The check at eps 1 and the look at the model itself are no controls of a size. What is run again on a few cases
+    # only has another mean.
+    sizes, others = {0.0, *view.eps}, (PROBE, DOUBLED)
+    controls = {r.attack for r in mine if r.kind == "control" and r.eps in sizes and r.attack not in others}
     usual = [name for name in CONTROLS if name in controls]
     return usual + sorted(controls - set(usual)) + sorted({r.attack for r in mine if r.kind == "attack"})
 
 
-def _attack_line(view: View, model: str, attack: str) -> _Line:
-    summaries = [_single(view, model, attack, eps) for eps in view.eps]
+def _attack_line(view: View, model: str, attack: str, rest: _Rest) -> _Line:
+    found = [_single(view, model, attack, eps) for eps in view.eps]
     kind = next(r.kind for r in view.records if r.model == model and r.attack == attack)
     figures = tuple(
-        (kind, eps, s.n, s.mean, s.low, s.high, None, None, seconds)
-        for eps, (s, seconds) in zip(view.eps, summaries, strict=True)
+        (kind, eps, s.n, s.mean, s.low, s.high, None, None, *spent.values, rest.said(eps) if kind == "attack" else None)
+        for eps, (s, spent) in zip(view.eps, found, strict=True)
         if s is not None
     )
-    cells = (*(mean_text(summary) for summary, _ in summaries), _seconds([seconds for _, seconds in summaries]))
-    return _Line(model, attack, cells, figures)
+    spent = [spent for _, spent in found]
+    dice = (rest.cell(mean_text(summary), eps) for eps, (summary, _) in zip(view.eps, found, strict=True))
+    return _Line(model, attack, (*dice, _cost(spent) if kind == "attack" else UNDEFINED, _seconds(spent)), figures)
 
 
-def _single(view: View, model: str, attack: str, eps: float) -> tuple[Summary | None, float | None]:
-    """Dice over cases of one attack or control, the lowest of its seeds, and mean seconds per case."""
+def _single(view: View, model: str, attack: str, eps: float) -> tuple[Summary | None, _Spent]:
+    """Dice over cases of one attack or control, the lowest of its seeds, and what it spent."""
     mine = [r for r in view.records if r.model == model and r.attack == attack]
     # Controls that need no eps are the same at every one.
     chosen = [r for r in mine if r.eps == eps] or [r for r in mine if r.kind == "control" and r.eps == 0]
     lowest: dict[str, float] = {}
     for record in chosen:
         lowest[record.case] = min(lowest.get(record.case, math.inf), record.dice(view.deployed))
-    seconds = math.fsum(record.seconds for record in chosen) / len(lowest) if lowest else None
-    return summarise(list(lowest.values())), seconds
+    return summarise(list(lowest.values())), _Spent.of(chosen)
 
 
-def _ensemble_line(view: View, model: str, name: str, thresholds: Thresholds) -> _Line:
+def _ensemble_line(view: View, model: str, name: str, thresholds: Thresholds, rest: _Rest) -> _Line:
     """`view` takes the worst case over the ensemble's attacks."""
     cells: list[str] = []
     figures: list[tuple[Value, ...]] = []
-    seconds = [_spent(view, model, eps) for eps in view.eps]
-    for eps, spent in zip(view.eps, seconds, strict=True):
+    spent = [sum((_single(view, model, one, eps)[1] for one in view.attacks or ()), _Spent()) for eps in view.eps]
+    for eps, each in zip(view.eps, spent, strict=True):
         dice = view.robust_dice(model, eps)
         shares = [view.robust_accuracy(model, eps, limit) for limit in (None, thresholds.absolute)]
         half, absolute = (None if share is None else share.mean for share in shares)
         if dice is None or half is None or absolute is None:
             cells.append(UNDEFINED)
             continue
-        cells.append(f"{interval_text(dice)}; {half:.0%} / {absolute:.0%}")
-        figures.append(("ensemble", eps, dice.n, dice.mean, dice.low, dice.high, half, absolute, spent))
-    return _Line(model, name, (*cells, _seconds(seconds)), tuple(figures), strong=True)
+        cells.append(rest.cell(f"{interval_text(dice)}; {half:.0%} / {absolute:.0%}", eps))
+        whole = dice.n, dice.mean, dice.low, dice.high, half, absolute
+        figures.append(("ensemble", eps, *whole, *each.values, rest.said(eps)))
+    return _Line(model, name, (*cells, _cost(spent), _seconds(spent)), tuple(figures), strong=True)
 
 
-def _spent(view: View, model: str, eps: float) -> float:
-    """Mean seconds per case of all attacks of the view's ensemble together."""
-    known = [_single(view, model, attack, eps)[1] for attack in view.attacks or ()]
-    return math.fsum(value for value in known if value is not None)
+def _cost(spent: Sequence[_Spent]) -> str:
+    """The gradients and forward passes at all eps together."""
+    return f"{sum(one.gradients for one in spent):.0f} + {sum(one.forwards for one in spent):.0f}"
 
 
-def _seconds(values: Sequence[float | None]) -> str:
+def _seconds(spent: Sequence[_Spent]) -> str:
     """The mean over eps; a minimum-norm attack spends once for all, on the first."""
-    known = [value for value in values if value is not None]
+    known = [one.seconds for one in spent if one.seconds is not None]
     return number_text(math.fsum(known) / len(known) if known else None, 1)
+
+
+def _settled(findings: Sequence[Finding]) -> list[str]:
+    """What is known of the convergence of each model's figures, where that is no failed check."""
+    return [f"convergence: {one.text}" for one in findings if one.name == "converged" and one.passed is not False]
 
 
 def _run(view: View, model: str, ensembles: Ensembles) -> Ensembles:

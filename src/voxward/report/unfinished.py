@@ -105,21 +105,22 @@ def _lacking(units: Sequence[Unit]) -> Iterator[str]:
 def _units(
     protocol: Protocol, model: str, files: SystemFiles, cases: Sequence[str], records: Sequence[Record]
 ) -> Iterator[Unit]:
-    labels = labels_under_attack(files.labels, protocol.erase)
+    labels = labels_under_attack(files.labels, protocol.erase, protocol.invent)
     target = Target(protocol, labels, _transferred(protocol, model, records))
     for trial in plan_trials(target).values():
         seeds = protocol.seeds if trial.repeated else protocol.seeds[:1]
-        for number, case in enumerate(cases):
-            for eps in trial.sizes(number == 0):
+        for number in range(len(cases)):
+            for eps in trial.sizes(number):
                 for seed in seeds:
-                    yield Unit(model, trial.name, _place(trial, case, model, records), eps, seed)
+                    yield Unit(model, trial.name, _place(trial, cases, number, model, records), eps, seed)
 
 
-def _place(trial: Trial, case: str, model: str, records: Sequence[Record]) -> str:
-    """The case of a unit; what is done once per system stays where it was done, if that case is no longer the first."""
-    if trial.sizes(first_case=False):
-        return case
-    return next((one.case for one in records if (one.model, one.attack) == (model, trial.name)), case)
+def _place(trial: Trial, cases: Sequence[str], number: int, model: str, records: Sequence[Record]) -> str:
+    """The case of a unit; what is done on the first cases only stays where it was done, if they are no longer first."""
+    if trial.sizes(len(cases)):
+        return cases[number]
+    found = dict.fromkeys(one.case for one in records if (one.model, one.attack) == (model, trial.name))
+    return [*found, *(case for case in cases if case not in found)][number]
 
 
 def _transferred(protocol: Protocol, model: str, records: Sequence[Record]) -> bool:

@@ -17,14 +17,14 @@ from voxward.core.labels import LabelSet
 from voxward.core.progress import Progress, silent
 from voxward.data.io import volume_suffix
 from voxward.robustness.protocol import Protocol
-from voxward.robustness.record import CLEAN, Record
+from voxward.robustness.record import CLEAN, DOUBLED, Record
 from voxward.robustness.stand import Stand
-from voxward.robustness.subject import Subject, erasing, labels_under_attack, patch_subject, volume_subject
+from voxward.robustness.subject import Subject, erasing, inventing, labels_under_attack, patch_subject, volume_subject
 from voxward.robustness.summary import Key, View
 from voxward.robustness.trials import plan_trials
 from voxward.robustness.trials.trial import Phase, Target, Trial
 from voxward.robustness.unit import Unit, safe_name, size_name
-from voxward.robustness.worst import equal_noise
+from voxward.robustness.worst import best_attacks, equal_noise
 from voxward.systems.open import Given, open_system
 from voxward.systems.system import Freeze, System
 
@@ -117,7 +117,7 @@ class Bench:
 
     def target(self, model: str) -> Target:
         """Return what the trials of a system are planned from."""
-        labels = labels_under_attack(self.labels[model], self.protocol.erase)
+        labels = labels_under_attack(self.labels[model], self.protocol.erase, self.protocol.invent)
         return Target(self.protocol, labels, model in self.transferred, self.gradientless.get(model, ""))
 
     def trials(self, model: str) -> dict[str, Trial]:
@@ -126,7 +126,7 @@ class Bench:
 
     def first_units(self) -> Iterator[Unit]:
         """Yield what must be known before anything else: the clean cases."""
-        yield from self._units("first", {}, {})
+        yield from self._units("first", {}, {}, {})
 
     def units(self, thresholds: Mapping[str, float] | None = None) -> Iterator[Unit]:
         """Yield the attacks and most controls, case by case, so that a case is prepared once.
@@ -134,25 +134,30 @@ class Bench:
         Args:
             thresholds: For each system the Dice below which a case counts as broken.
         """
-        yield from self._units("main", thresholds or {}, {})
+        yield from self._units("main", thresholds or {}, {}, {})
 
     def last_units(self, records: Sequence[Record] = ()) -> Iterator[Unit]:
-        """Yield what follows from the attacks: noise as strong as the worst one.
+        """Yield what follows from the attacks: noise as strong as the worst one, and the best with twice its budget.
 
         Args:
-            records: Those of `units`; without them no unit knows how strong its noise is.
+            records: Those of `first_units` and `units`; without them no unit knows how strong its noise is.
         """
-        yield from self._units("last", {}, equal_noise(records))
+        clean = any(record.attack == CLEAN for record in records)
+        thresholds = self.thresholds(records) if clean else {}
+        yield from self._units("last", thresholds, equal_noise(records), best_attacks(records))
 
-    def _units(self, phase: Phase, thresholds: Mapping[str, float], rms: Mapping[Key, float]) -> Iterator[Unit]:
+    def _units(
+        self, phase: Phase, thresholds: Mapping[str, float], rms: Mapping[Key, float], best: Mapping[str, str]
+    ) -> Iterator[Unit]:
         for model in self.sources:
             trials = [trial for trial in self.trials(model).values() if trial.phase == phase]
             for n, case in enumerate(self.cases):
                 for trial in trials:
-                    for eps in trial.sizes(n == 0):
+                    for eps in trial.sizes(n):
                         for seed in self.protocol.seeds if trial.repeated else self.protocol.seeds[:1]:
                             size = None if eps is None else rms.get(Key(model, case, eps))
-                            yield Unit(model, trial.name, case, eps, seed, thresholds.get(model), size)
+                            unit = Unit(model, trial.name, case, eps, seed, thresholds.get(model), size)
+                            yield replace(unit, doubles=best.get(model)) if trial.name == DOUBLED else unit
 
     def thresholds(self, records: Sequence[Record]) -> dict[str, float]:
         """Return half of each system's mu, the mean clean Dice over the cases, where that is above 0.
@@ -263,6 +268,8 @@ class Worker:
                 system=system, subject=subject, protocol=bench.protocol, version=bench.version,
                 random=self._random[model], surrogate=lambda: self._other(case), kept=bench.volume_path,
                 segmentation=bench.segmentation_path, overwrite=bench.overwrite,
+                # A function that returns masks finds the statistics itself, those of every volume that it gets.
+                statistics="live" if model in bench.masks else "",
             )  # fmt: skip
             self._held = model, case, stand
         return self._held[2]
@@ -284,10 +291,12 @@ class Worker:
         if protocol.mode == "patch":
             subject = patch_subject(system, case, threat, self.bench.ignore)
         else:
-            how = Freeze(protocol.gradient, protocol.threat.statistics)
+            how = Freeze(protocol.gradient, protocol.statistics)
             subject = volume_subject(system, case, threat, how, self.bench.ignore)
         if protocol.erase is not None:
             subject = erasing(subject, protocol.erase)
+        if protocol.invent is not None:
+            subject = inventing(subject, protocol.invent)
         # Asked once per system: whether it is random does not depend on the case.
         if model not in self._random:
             self._random[model] = is_random(subject.model, subject.volume)

@@ -22,6 +22,7 @@ from voxward.data.volume_file import affine_fault
 from voxward.engine.queue import UnitQueue
 from voxward.robustness.bench import Bench, Worker
 from voxward.robustness.estimate import passes
+from voxward.robustness.record import DOUBLED
 from voxward.robustness.skipped import NotApplicable
 from voxward.robustness.store import RecordStore
 from voxward.robustness.trials.attack import AttackTrial
@@ -195,6 +196,8 @@ def _tried(worker: Worker, model: str, place: Path) -> _Tried:
     usual = _usual([*spent.values()])
     taken = {name: spent.get(name, usual) for name in whole}
     ends, paces = _ends(brief, model, [*dict.fromkeys([case, *_some(sizes)])])
+    if DOUBLED in whole and ends:
+        ends |= {DOUBLED: _of_all_sizes(next(iter(ends.values())), whole[DOUBLED])}
     return _Tried(
         begin, opening, {name: one.per_pass for name, one in taken.items()},
         {name: one.judging for name, one in taken.items()}, whole, ends,
@@ -232,6 +235,13 @@ def _ends(worker: Worker, model: str, cases: Sequence[str]) -> tuple[dict[str, E
     return found, paces
 
 
+def _of_all_sizes(ends: Ends, whole: float) -> Ends:
+    """Where a unit ends that attacks at every size in turn, from where an attack ended at each of them."""
+    each = whole / len(ends)
+    cases = dict.fromkeys(case for one in ends.values() for case in one)
+    return {0.0: {case: math.fsum(min(one[case], each) for one in ends.values()) for case in cases}}
+
+
 @dataclass(frozen=True)
 class _Short:
     """A short attack: the passes after which nothing was left, infinite if something was, and the seconds of a pass."""
@@ -259,7 +269,7 @@ def _settled(sizes: Mapping[str, float], paces: Mapping[str, float], case: str) 
 
 def _unit(bench: Bench, model: str, name: str, case: str) -> Unit:
     """A unit of a trial, with the largest perturbation; noise is as strong as an attack might be."""
-    eps = next(reversed(bench.trials(model)[name].sizes(True)))
+    eps = next(reversed(bench.trials(model)[name].sizes(0)))
     return Unit(model, name, case, eps, bench.protocol.seeds[0], rms=None if eps is None else eps / 2)
 
 

@@ -24,6 +24,8 @@ EQUAL_NOISE = ("gaussian", "rician")
 # The check that looks at the model itself on one case: the options of its record hold `random` and `reached`, see
 # robustness.trials.probe.
 PROBE = "probe"
+# The strongest attack with twice its budget: the options of its record hold under `doubles` which attack that is.
+DOUBLED, DOUBLES = "doubled", "doubles"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,21 @@ class Surface:
             for one in metrics.classes.values()
         )
         return cls(None if alone else metrics.mean("hd95_mm"), metrics.mean("nsd"))
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """What is marked as a class where the truth has none, of an attack that invents the class.
+
+    Attributes:
+        name: The class.
+        clean_mm3: The volume without an attack, in mm3.
+        mm3: The volume under attack, in mm3.
+    """
+
+    name: str
+    clean_mm3: float
+    mm3: float
 
 
 @dataclass(frozen=True)
@@ -101,6 +118,11 @@ class Record:
         channels: The names of the image's channels.
         processor: The name of what computed: the GPU, or the processor and the instruction set that PyTorch uses of it;
             empty in records of older versions.
+        phantom: What was found of the class that the protocol invents, of the segmentation of the written file where
+            there is one; None where no class is invented. `classes` then holds only "not" this class, whose Dice falls
+            as the volume grows and says nothing else; there are no surfaces, and `truth_mm3` is empty.
+        statistics: What normalised the attacked volume where the system takes a volume's own statistics: `frozen`,
+            those of the clean volume, or `live`, its own; empty in records of older versions.
         chained: Whether the attack searched for several sizes at once, so that what it found at one size began with
             what it had found at another.
 
@@ -144,6 +166,8 @@ class Record:
     truth_mm3: tuple[float, ...] = ()
     channels: tuple[str, ...] = ()
     processor: str = ""
+    phantom: Phantom | None = None
+    statistics: str = ""
     chained: bool = False
 
     def __post_init__(self) -> None:

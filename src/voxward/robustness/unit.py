@@ -27,6 +27,8 @@ class Unit:
             clean units of the same folder, and so is no part of the unit's identity.
         rms: How strong a noise is to be, as the root mean square of the change in the unit of eps. It follows from the
             attacks of the same folder, and so is no part of the unit's identity either.
+        doubles: The attack that a control runs again with twice its budget. It follows from the attacks of the same
+            folder, too.
     """
 
     model: str
@@ -36,6 +38,7 @@ class Unit:
     seed: int
     threshold: float | None = None
     rms: float | None = None
+    doubles: str | None = None
 
     @property
     def place(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from voxward.robustness.record import Record
@@ -24,6 +25,16 @@ def worst_attacks(records: Iterable[Record]) -> dict[Key, Record]:
             key = Key(*record.case_key, record.eps)
             found[key] = min(found.get(key, record), record, key=harm)
     return found
+
+
+def best_attacks(records: Iterable[Record]) -> dict[str, str]:
+    """Return, for each model, the attack with the lowest mean Dice over all cases, sizes and seeds; see `harm`."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for record in records:
+        if record.kind == "attack":
+            found.setdefault(record.model, {}).setdefault(record.attack, []).append(harm(record)[0])
+    means = {model: {name: math.fsum(d) / len(d) for name, d in dice.items()} for model, dice in found.items()}
+    return {model: min(dice, key=lambda name: (dice[name], name)) for model, dice in means.items()}
 
 
 def equal_noise(records: Sequence[Record]) -> dict[Key, float]:

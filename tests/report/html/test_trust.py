@@ -199,6 +199,25 @@ def test_attacks_that_were_still_falling_are_named(history: tuple[float, ...], f
     assert ("with more steps: z still lowered" in titles(attack_source(records))) == falling
 
 
+def test_what_twice_the_budget_showed_replaces_the_ends_of_the_courses() -> None:
+    falling = (0.8, 0.7, 0.6, 0.5, 0.3)
+    records = [*book(), *(record("z", c, (0.1, 0.1), 0.1, history=falling, mode="volume") for c in "ab")]
+    assert "no attack was run again with twice its budget" in titles(attack_source(records))
+
+    def twice(dice: float) -> list[Record]:
+        others = {"kind": "control", "options": {"doubles": "z"}, "mode": "volume"}
+        return [record("doubled", case, (dice, dice), 0.1, **others) for case in "ab"]
+
+    rested = titles(attack_source([*records, *twice(0.1)]))
+    assert "more steps" not in rested
+    told = titles(attack_source([*records, *twice(0.05)]))
+    assert "z with twice its budget lowered the Dice by 0.050 at 25.5/255" in told
+    assert "still lowered" not in told
+    assert "was run again" not in told
+    checks = {check.title: check for check in trust_of(attack_source([*records, *twice(0.05)])).checks}
+    assert checks["More steps would not lower the figures"].light.kind == "bad"
+
+
 def test_many_scans_are_not_called_few() -> None:
     clean = [replace(book()[0], case=f"c{n}") for n in range(20)]
     assert "scans only" not in titles(attack_source(clean))

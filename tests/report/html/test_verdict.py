@@ -10,6 +10,7 @@ import pytest
 from markupsafe import escape
 
 from tests.report.html.attack_source import attack_source, sources_of
+from tests.report.test_phantom import records as phantom_records
 from tests.robustness import books
 from tests.robustness.books import clean, record
 from voxward.attacks.threat import ThreatModel
@@ -342,6 +343,27 @@ def test_what_makes_the_mean_unsure_stands_beside_it() -> None:
     assert system_of(rested).cautions == ()
 
 
+def test_figures_that_are_not_converged_are_marked_in_the_table() -> None:
+    """Twice the budget lowers the Dice of the first two of 20 scans at the larger size, whatever the courses say."""
+    attacked = [one for one in several(20, after=0.3) if one.attack == "pgd"]
+    larger = [replace(one, eps=0.2, history=(0.8, 0.7, 0.6, 0.5, 0.3)) for one in attacked]
+    falling = [*several(20, after=0.3), *larger]
+
+    def twice(fall: float) -> list[Record]:
+        again = {"attack": "doubled", "kind": "control", "options": {"doubles": "pgd"}}
+        falls = [(one, 0.0) for one in attacked[:2]] + [(one, fall) for one in larger[:2]]
+        return [replace(one, adversarial=(0.3 - down,), **again) for one, down in falls]
+
+    found = system_of([*falling, *twice(0.05)])
+    assert found.cautions[0].startswith("The figures are not converged: pgd with twice its budget lowers the Dice")
+    assert "by 0.050 at 51/255 on 2 scans" in found.cautions[0]
+    assert found.table is not None
+    assert ["not converged" in row.cells[1] for row in found.table.rows] == [False, False, True]
+    assert found.alarm
+    rested = system_of([*falling, *twice(0.0)])
+    assert (rested.cautions, rested.alarm) == ((), "")
+
+
 def test_broken_means_half_of_the_mean_as_in_the_robust_accuracy() -> None:
     # The mean is 0.65: c00 falls to 0.3 from 0.8, and c01, which was at 0.5, keeps more than half of its own.
     rows = [
@@ -512,3 +534,21 @@ def test_every_attack_of_the_page_is_explained() -> None:
     assert "<dt>attack apgd-ce</dt>" in page
     assert "<dt>Dice</dt>" in page
     assert 'id="glossary"' not in render(Sources())
+
+
+def test_where_a_class_is_invented_volumes_say_what_was_found() -> None:
+    system = system_of(phantom_records(), invent="lesion")
+    assert [(one.value, one.label) for one in system.tiles] == [
+        ("20 mm3", "falsely marked as lesion, unchanged scans"),
+        ("245 mm3", "falsely marked as lesion under attack, 25.5/255"),
+    ]
+    text = text_of(system)
+    assert "marks 20 mm3 as lesion where there is none" in text
+    assert "raise that to 245 [90, 400] mm3." in text
+    assert "find lesion where there is none" in text
+    assert "No Dice says how bad that is" in text
+    assert "mean Dice" not in text
+    assert not system.failing
+    assert system.table is not None
+    assert [row.cells[0] for row in system.table.rows] == ["none", "12.75/255", "25.5/255"]
+    assert system.table.rows[1].cells[1] == "40 [30, 50] mm3"

@@ -9,6 +9,8 @@ from voxward.report.html.scope import size_text
 from voxward.report.html.strings import STRINGS, count, listed, say
 from voxward.report.measured import NOISES
 from voxward.report.sources import AttackSource
+from voxward.robustness.converged import Convergence, convergence
+from voxward.robustness.eps import eps_texts
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.sanity import STANDARD, Thresholds
 from voxward.robustness.summary import View
@@ -75,6 +77,8 @@ def _changes(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:
         yield _gap("noise")
     if (erase := source.protocol.erase if source.protocol else None) is not None:
         yield _gap("erase", name=erase)
+    if (invent := source.protocol.invent if source.protocol else None) is not None:
+        yield _gap("invent", name=invent)
 
 
 def _attacks(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:
@@ -86,13 +90,40 @@ def _attacks(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:
         yield _gap("black_box")
     if not any(record.attack == TRANSFER for record in rows):
         yield _gap("transfer")
-    if falling := still_falling(rows, _limits(source)):
-        yield _gap("converged", attacks=listed(falling), tolerance=f"{_limits(source).tolerance:g}")
-    elif not any(len(record.history) >= _SHORTEST for record in rows):
-        yield _gap("no_history")
+    yield from _rest(source, rows)
     if len({record.seed for record in rows}) == 1 and all(r.options.get("restarts") in (None, 0, 1) for r in rows):
         yield _gap("restarts")
     yield _gap("certificate")
+
+
+def _rest(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:
+    """Whether more steps would lower the figures; where that was tested, the ends of the courses say nothing more."""
+    tested, limits = tested_convergence(source), _limits(source)
+    for found in tested.values():
+        if found.unsettled(limits.tolerance):
+            yield _gap(
+                "doubled", attack=found.attack, falls=falls_text(source, found), tolerance=f"{limits.tolerance:g}"
+            )
+    left = [record for record in rows if record.model not in tested]
+    if not left:
+        return
+    yield _gap("untested")
+    if falling := still_falling(left, limits):
+        yield _gap("converged", attacks=listed(falling), tolerance=f"{limits.tolerance:g}")
+    elif not any(len(record.history) >= _SHORTEST for record in left):
+        yield _gap("no_history")
+
+
+def tested_convergence(source: AttackSource) -> dict[str, Convergence]:
+    """Return what twice the budget of the strongest attack changed, for each system where that was tested."""
+    found = {model: convergence(model, source.records) for model in source.models}
+    return {model: one for model, one in found.items() if one is not None and not one.outdated}
+
+
+def falls_text(source: AttackSource, found: Convergence) -> str:
+    """Return by how much twice the budget lowered the Dice at each size where it did, as "0.060 at 8/255"."""
+    text = eps_texts(source.records, alone=True)
+    return listed([f"{found.falls[eps]:.3f} at {text(eps)}" for eps in found.unsettled(_limits(source).tolerance)])
 
 
 def still_falling(rows: Sequence[Record], limits: Thresholds) -> list[str]:

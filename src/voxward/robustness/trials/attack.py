@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget
 from voxward.attacks.curve import CurveAttack
-from voxward.attacks.ensemble import ENSEMBLES, WITH_TRANSFER
+from voxward.attacks.ensemble import ENSEMBLES, WITH_TRANSFER, members_of
 from voxward.attacks.fab import MinimumNorm
 from voxward.attacks.registry import create_with
 from voxward.core.errors import UserError
@@ -36,6 +37,7 @@ class AttackTrial:
         classes: How many classes the attack chooses between.
         eps: The sizes of the perturbation.
         alone: Whether one unit serves every size: it finds the smallest perturbation, or searches along the curve.
+        twice: Whether it has twice the budget; see `trials.doubled`.
     """
 
     name: str
@@ -47,6 +49,7 @@ class AttackTrial:
     alone: bool
     phase: Phase = "main"
     repeated: bool = True
+    twice: bool = False
 
     def attack(self, threshold: float | None = None) -> Attack:
         """Return the attack.
@@ -55,9 +58,19 @@ class AttackTrial:
             threshold: The Dice below which a case counts as broken, where the budget names none.
         """
         budget = self.budget if self.budget.threshold is not None else replace(self.budget, threshold=threshold)
-        return members(self.entry, self.classes, budget)[self.member]
+        found = members(self.entry, self.classes, budget)[self.member]
+        return found.doubled() if self.twice else found
 
-    def sizes(self, first_case: bool) -> tuple[float | None, ...]:
+    def follows(self, unit: Unit) -> Mapping[str, Any]:
+        """Return the threshold, where the attack has one; see Follows."""
+        free, now = self.attack().options(), self.attack(unit.threshold).options()
+        return {name: value for name, value in now.items() if name == "threshold" or value != free.get(name)}
+
+    def doubled(self) -> AttackTrial:
+        """Return the same attack with twice its budget; see `trials.doubled`."""
+        return replace(self, twice=True)
+
+    def sizes(self, number: int) -> tuple[float | None, ...]:
         """Return one unit per size, or one for all; see Trial."""
         return (None,) if self.alone else self.eps
 
@@ -115,7 +128,7 @@ def members(entry: AttackEntry, classes: int, budget: Budget) -> Mapping[str, At
     if entry.attack in ENSEMBLES:
         if entry.options or entry.name:
             raise UserError(f"{entry.attack} is an ensemble: name and options belong to single attacks")
-        return ENSEMBLES[entry.attack](classes, budget)
+        return members_of(entry.attack, classes, budget)
     return {entry.attack: create_with(entry.attack, budget, **entry.options)}
 
 
@@ -151,7 +164,7 @@ def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, 
     from voxward.robustness.trials.transfer import TRANSFER
 
     found = {
-        entry.attack: tuple(ENSEMBLES[entry.attack](classes, protocol.budget))
+        entry.attack: tuple(members_of(entry.attack, classes, protocol.budget))
         for entry in protocol.entries
         if entry.attack in ENSEMBLES
     }

@@ -37,7 +37,7 @@ class Control:
     phase: Phase = "main"
     repeated: bool = False
 
-    def sizes(self, first_case: bool) -> tuple[float | None, ...]:
+    def sizes(self, number: int) -> tuple[float | None, ...]:
         """Return the sizes of the control; see Trial."""
         return self.eps or (None,)
 

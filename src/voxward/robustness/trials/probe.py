@@ -27,9 +27,9 @@ class Probe:
     phase: Phase = "main"
     repeated: bool = False
 
-    def sizes(self, first_case: bool) -> tuple[float | None, ...]:
+    def sizes(self, number: int) -> tuple[float | None, ...]:
         """Return one unit for the first case; see Trial."""
-        return (None,) if first_case else ()
+        return (None,) if number == 0 else ()
 
     def cost(self, classes: int) -> tuple[int, int]:
         """Return one gradient, where there is one; see Trial."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from voxward.attacks.registry import create
 from voxward.attacks.transfer import Transfer
@@ -32,13 +32,17 @@ class TransferTrial:
     phase: Phase = "main"
     repeated: bool = True
 
-    def sizes(self, first_case: bool) -> tuple[float | None, ...]:
+    def sizes(self, number: int) -> tuple[float | None, ...]:
         """Return one unit per size; see Trial."""
         return self.eps
 
     def cost(self, classes: int) -> tuple[int, int]:
         """Return the gradients on the surrogate; see Trial."""
         return self.steps, 0
+
+    def doubled(self) -> TransferTrial:
+        """Return the same attack with twice its budget; see `trials.doubled`."""
+        return replace(self, steps=2 * self.steps)
 
     def run(self, unit: Unit, stand: Stand, progress: Progress) -> tuple[Record, ...]:
         """Attack the surrogate and judge the system; see Trial."""

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from voxward.report.html.about import about_lines
 from voxward.report.html.headline import Headline, Judged, headlines
+from voxward.report.html.invented import (
+    phantom_name,
+    phantom_notes,
+    phantom_sentences,
+    phantom_sizes,
+    phantom_tiles,
+)
 from voxward.report.html.light import light
 from voxward.report.html.noise import noise_text
 from voxward.report.html.page import Setting
@@ -22,11 +29,12 @@ from voxward.report.html.scope import (
     share_text,
 )
 from voxward.report.html.strings import STRINGS, count, listed, say
-from voxward.report.html.unmeasured import FEW, Gap, gaps, still_falling
+from voxward.report.html.unmeasured import FEW, Gap, falls_text, gaps, still_falling, tested_convergence
 from voxward.report.measured import NOISES, AtSize, Change, Measured, Unmeasurable, measured
 from voxward.report.sources import AttackSource, Sources
 from voxward.report.table import Column, Row, Table
 from voxward.report.text import UNDEFINED, interval_text, number_text
+from voxward.robustness.converged import unconverged
 from voxward.robustness.record import NOISE
 from voxward.robustness.require import Requirement, Verdict, parse_requirement
 from voxward.robustness.sanity import STANDARD, Thresholds
@@ -133,15 +141,30 @@ def _system(source: AttackSource, one: Measured | Unmeasurable) -> SystemVerdict
     if isinstance(one, Unmeasurable):
         why = say("verdict", "no_figures", system=one.model, why=one.why)
         return SystemVerdict(one.model, alarm, faults, sentences=(why,))
+    if (name := phantom_name(one)) is not None:
+        return _phantom(source, one, name, alarm, faults)
     tiles, notes = _tiles(one), _notes(source, one)
     last = one.sizes[-1] if one.sizes else None
     if last is None:
         return SystemVerdict(one.model, alarm, faults, tiles, _sentences(source, one), notes=notes)
     lost = last.attack.broken
     return SystemVerdict(
-        one.model, alarm, faults, tiles, _sentences(source, one), _cautions(source, one), _table(one),
+        one.model, alarm, faults, tiles, _sentences(source, one), _cautions(source, one), _table(source, one),
         failing=count("verdict", "failing", len(lost), size=last.text) if lost else "",
         scans=_scans(one), notes=notes,
+    )  # fmt: skip
+
+
+def _phantom(source: AttackSource, one: Measured, name: str, alarm: str, faults: tuple[Fault, ...]) -> SystemVerdict:
+    """Where a class is invented, volumes say what was found, and a Dice does not."""
+    chooser = chooser_text(one.attacks, _planned_attacks(source, one))
+    sentences = phantom_sentences(
+        one, name, scans_text(source, one.clean.n), lambda eps: change_text(one.view.records, eps), chooser
+    )
+    return SystemVerdict(
+        one.model, alarm, faults, tuple(Tile(*tile) for tile in phantom_tiles(one, name)), sentences,
+        _cautions(source, one) if one.sizes else (), phantom_sizes(one, name) if one.sizes else None,
+        notes=(*phantom_notes(name), *_setting_notes(one)),
     )  # fmt: skip
 
 
@@ -227,30 +250,42 @@ def _lost(change: Change) -> str:
 
 
 def _cautions(source: AttackSource, one: Measured) -> tuple[str, ...]:
-    rows = [record for record in one.view.records if record.kind == "attack"]
-    falling = still_falling(rows, _limits(source))
-    found = [say("verdict", "falling", k=len(falling), n=len(one.attacks))] if falling else []
+    found = [*_rest(source, one)]
     if source.plan is not None and source.plan.lacking:
         found.insert(0, say("verdict", "not_ended", finished=source.plan.finished, total=source.plan.total))
     return (*found, *([count("verdict", "few", one.clean.n)] if one.clean.n < FEW else []))
 
 
-def _table(one: Measured) -> Table:
+def _rest(source: AttackSource, one: Measured) -> Iterator[str]:
+    """That more steps lower the figures: as twice the budget of an attack shows, or else the ends of their courses."""
+    tested = tested_convergence(source).get(one.model)
+    if tested is None:
+        rows = [record for record in one.view.records if record.kind == "attack"]
+        if falling := still_falling(rows, _limits(source)):
+            yield say("verdict", "falling", k=len(falling), n=len(one.attacks))
+    elif tested.unsettled(_limits(source).tolerance):
+        falls, scans = falls_text(source, tested), count("verdict", "scans", len(tested.cases))
+        yield say("verdict", "unconverged", attack=tested.attack, falls=falls, scans=scans)
+
+
+def _table(source: AttackSource, one: Measured) -> Table:
     noises = [name for name in NOISES if any(name in size.noise for size in one.sizes)]
     limits = {number_text(size.attack.limit) for size in one.sizes}
     names = ("size", "dice", "lost", *noises)
     headings = [say("verdict", f"column_{name}", limit=listed(sorted(limits))) for name in names]
     columns = (Column(headings[0], "left"), *map(Column, headings[1:]))
     clean = (say("verdict", "unchanged"), interval_text(one.clean, 3), "", *("" for _ in noises))
-    rows = [Row(clean), *(Row(_row(size, noises, one.clean.n)) for size in one.sizes)]
+    _, open_ = unconverged(one.model, one.view.records, _limits(source).tolerance)
+    rows = [Row(clean), *(Row(_row(size, noises, one.clean.n, size.eps in open_)) for size in one.sizes)]
     return Table(columns, tuple(rows))
 
 
-def _row(size: AtSize, noises: Sequence[str], clean: int) -> tuple[str, ...]:
-    attack = size.attack
+def _row(size: AtSize, noises: Sequence[str], clean: int, unsettled: bool) -> tuple[str, ...]:
+    attack, dice = size.attack, interval_text(size.attack.dice, 3)
+    dice = say("verdict", "cell_unconverged", value=dice) if unsettled else dice
     found = [size.noise.get(name) for name in noises]
     return (
-        size.text, _over(interval_text(attack.dice, 3), attack, clean),
+        size.text, _over(dice, attack, clean),
         say("verdict", "tile_of", k=len(attack.broken), n=len(attack.cases)),
         *(UNDEFINED if change is None else _over(number_text(change.dice.mean), change, clean) for change in found),
     )  # fmt: skip
@@ -284,11 +319,14 @@ def _notes(source: AttackSource, one: Measured) -> tuple[str, ...]:
     notes += [count("verdict", "empty", len(empty), cases=named_few(empty))] if empty else []
     if source.protocol is not None and source.protocol.erase is not None:
         notes.append(say("verdict", "erase", name=source.protocol.erase))
+    return (*notes, *_setting_notes(one))
+
+
+def _setting_notes(one: Measured) -> Iterator[str]:
     if one.view.records[0].mode == "patch":
-        notes.append(say("verdict", "patch"))
+        yield say("verdict", "patch")
     if one.attacks and not one.white_box:
-        notes.append(say("verdict", "gradientless"))
-    return tuple(notes)
+        yield say("verdict", "gradientless")
 
 
 def _limits(source: AttackSource) -> Thresholds:

@@ -131,6 +131,9 @@ CHECKS = {
     "gradients_why": "A gradient of 0 stops an attack, and the system looks robust without being so.",
     "rounding_title": "The written file still holds the change",
     "rounding_why": "If rounding removes the change, the file was not attacked at all.",
+    "converged_title": "More steps would not lower the figures",
+    "converged_why": "An attack that is stopped early makes a system look more robust than it is. So the strongest one "
+    "is run again with twice its budget on two scans.",
     "clean_title": "The system finds something",
     "clean_why": "Where nothing is found, nothing can be attacked.",
     "complete_means": "Means over different scans cannot be compared. Let the attack finish before you use a figure.",
@@ -151,6 +154,8 @@ CHECKS = {
     "gradients_means": "Attacks did not learn from the system's gradients, so it may only look robust.",
     "rounding_means": "The changes were rounded away when the file was written. The file was not attacked at all, so "
     "its Dice says nothing.",
+    "converged_means": "The attacks were stopped too early. With more steps they do more harm, so the system is less "
+    "robust than it looks.",
     "clean_means": "The system finds nothing even when nothing is changed. There is nothing that an attack could take.",
     "other_means": "The figures may be wrong.",
 }
@@ -190,6 +195,8 @@ GAPS = {
     "noise_why": "Without it nobody can tell whether random changes of the same size would do the same harm.",
     "erase": "Attacks on other classes than {name}",
     "erase_why": "Another class may be easier to attack.",
+    "invent": "Attacks that invent another class than {name}, and attacks that make a class vanish",
+    "invent_why": "Another mistake may be easier to bring about.",
     "white_box": "Attacks that know the inside of the system",
     "white_box_why": "They are much stronger than the attacks that were run. Assume that they lower the Dice further.",
     "black_box": "Attacks that do not know the inside of the system",
@@ -199,6 +206,12 @@ GAPS = {
     "converged": "How far the attacks get with more steps: {attacks} still lowered the Dice at the end",
     "converged_why": "The mean Dice fell by more than {tolerance} (the tolerance of the protocol) in the last fifth of "
     "their evaluations. With more steps it probably falls further, so the true worst case is lower.",
+    "doubled": "How far the attacks get with more steps: {attack} with twice its budget lowered the Dice by {falls}",
+    "doubled_why": "More steps lower the Dice by at least {tolerance} (the tolerance of the protocol), so the true "
+    "worst case is lower.",
+    "untested": "Whether more steps would lower the figures: no attack was run again with twice its budget",
+    "untested_why": "An attack that is stopped early makes a system look more robust than it is. The control doubled "
+    "of a protocol tests that.",
     "no_history": "Whether the attacks had come to rest",
     "no_history_why": "The records do not say how the Dice fell step by step. More steps may lower it further.",
     "restarts": "Other random starts of the attacks",
