@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from statistics import median
 
 from voxward.metrics.summary import Summary
-from voxward.report.benchmark import comparable, folded_row, mixed, reading_notes, sizes, threat_title, warnings
+from voxward.report.benchmark import (
+    comparable,
+    folded_row,
+    mixed,
+    reading_notes,
+    sizes,
+    threat_title,
+    warnings,
+    with_size_texts,
+)
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text, signed_text
 from voxward.robustness.eps import eps_texts
@@ -53,7 +62,7 @@ def leaderboard_table(
     distrust = warnings(sanity(records, thresholds) if findings is None else findings)
     attacks = "all attacks" if ensemble is None else ", ".join(ensemble)
     columns = (Column("rank"), Column("model", "left"), *map(Column, ("clean", *sizes(view))))
-    return Table(
+    table = Table(
         (*columns, *map(Column, ("area", "breaking eps", "vs first"))),
         tuple(_row(view, place) for place in places), threat_title(view),
         notes=(f"worst case over {attacks} and clean", *reading_notes(view, thresholds)),
@@ -61,6 +70,7 @@ def leaderboard_table(
         fields=_FIELDS,
         data=tuple((*row, "no" if distrust else "yes") for place in places for row in _data(place)),
     )  # fmt: skip
+    return with_size_texts(table, records)
 
 
 @dataclass(frozen=True)

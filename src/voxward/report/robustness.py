@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 from voxward.core.errors import UserError
 from voxward.metrics.summary import Summary, summarise
-from voxward.report.benchmark import comparable, folded_row, mixed, reading_notes, sizes, threat_title, warnings
+from voxward.report.benchmark import (
+    comparable,
+    folded_row,
+    mixed,
+    reading_notes,
+    sizes,
+    threat_title,
+    warnings,
+    with_size_texts,
+)
 from voxward.report.phantom import phantom_table
 from voxward.report.table import Column, Table, Value
 from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text
@@ -70,13 +79,14 @@ def robustness_table(
     )
     distrust = warnings(findings)
     trusted = "no" if distrust else "yes"
-    return Table(
+    table = Table(
         (Column("model", "left"), Column("attack", "left"), *map(Column, (*sizes(view), _COST, "s / case"))),
         rows, threat_title(view),
         notes=(*reading_notes(view, thresholds), *_ensembles_note(view, ensembles), _COST_NOTE, *_settled(findings)),
         warnings=(*distrust, *mixed(view.records)), fields=_FIELDS,
         data=tuple((line.model, line.name, *figures, trusted) for line in lines for figures in line.figures),
     )  # fmt: skip
+    return with_size_texts(table, records)
 
 
 @dataclass(frozen=True)
