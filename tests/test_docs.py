@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from voxward.attacks.objectives import OBJECTIVES
 from voxward.cli import COMMANDS, parser
 from voxward.core.yaml import read_yaml
 from voxward.robustness.protocol import load_protocol
@@ -81,6 +82,12 @@ def test_the_entries_of_systems_and_protocols_are_in_the_guide():
     entries |= set(vars(protocol)) - set(parts)
     systems = {name for kind in KINDS.values() for name in kind.entry.__dataclass_fields__}
     assert (entries | systems) - named == set()
+
+
+def test_every_objective_is_in_the_guides_table():
+    table = (ROOT / "docs" / "guide.md").read_text().split("| objective | the attack raises |")[1].split("\n\n")[0]
+    named = re.findall(r"`([a-z-]+)`", "".join(re.findall(r"^\|([^|]*)\|", table, re.M)))
+    assert sorted(named) == sorted(OBJECTIVES)
 
 
 def test_the_system_of_the_guide_has_legal_entries():

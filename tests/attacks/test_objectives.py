@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from scipy import ndimage
 
-from voxward.attacks.objectives import OBJECTIVES, at, check_objective, create_objective
+from voxward.attacks.criteria import class_dice
+from voxward.attacks.objectives import OBJECTIVES, SharpDiceLoss, SoftDiceLoss, at, check_objective, create_objective
 
 NAMES = sorted(OBJECTIVES)
 P = {  # softmax of logits (2, 1, 0) and (0, 3, 1)
@@ -26,6 +28,18 @@ def jsd(p, q):
     return (kl(p) + kl(q)) / 2
 
 
+def softened(logits, divisor):
+    """The softmax of logits that are divided by a number."""
+    powers = [math.exp(z / divisor) for z in logits]
+    return [power / sum(powers) for power in powers]
+
+
+def dice_of_class_2(divisor):
+    """The soft Dice of the only foreground class of `two_voxels`, from logits divided by a number."""
+    a, b = softened((2, 1, 0), divisor)[2], softened((0, 3, 1), divisor)[2]
+    return 2 * b / (a + b + 1)
+
+
 CE = -math.log(P["a"][0]), -math.log(P["b"][2])
 SOFTMAX = {
     "ce": sum(CE) / 2,
@@ -34,10 +48,16 @@ SOFTMAX = {
     "dlr": (-(2 - 1) / 2 + (3 - 1) / 3) / 2,
     "margin": (-1 + 2) / 2,
     # Class 1 is absent from the truth; of class 2: 2 p_b / (p_a + p_b + 1).
-    "dice": 1 - 2 * P["b"][2] / (P["a"][2] + P["b"][2] + 1),
+    "dice": 1 - dice_of_class_2(1),
+    # The margins are 1 and -2, so their mean size is 1.5.
+    "dice-sharp": 1 - dice_of_class_2(0.2 * 1.5),
+    "dice-anneal": 1 - dice_of_class_2((0.2 * 1.5) ** 0.6),
+    "dice-ce": 1 - dice_of_class_2(1) + sum(CE) / 2,
+    "boundary": (P["a"][2] - P["b"][2]) / 2,  # one voxel outside, one voxel inside
+    "frontier": (-1 + 0) / 2,
     "jsd": (jsd(P["a"], [1, 0, 0]) + jsd(P["b"], [0, 0, 1])) / 2,
     "mask-norm": -2 / math.sqrt(5) / 2,
-    "tsallis": (2 - 2 * math.sqrt(P["a"][0]) + 2 - 2 * math.sqrt(P["b"][2])) / 2,
+    "tsallis": (1 - P["a"][0] ** 1.2 + 1 - P["b"][2] ** 1.2) / 1.2 / 2,  # q is -.2
     "segpgd": (0.7 * CE[0] + 0.3 * CE[1]) / 2,  # progress .6
     "cospgd": (CE[0] * P["a"][0] / math.hypot(*P["a"]) + CE[1] * P["b"][2] / math.hypot(*P["b"])) / 2,
 }
@@ -61,9 +81,14 @@ REGIONS = {
     "dlr": (-1.5 + 0.5) / 2,
     "margin": (-1.5 + 0.5) / 2,
     "dice": 1 - 2 * A / (A + 1),  # the second region is absent from the truth
+    "dice-sharp": 1 - 2 * sigmoid(1.5 / 0.2) / (sigmoid(1.5 / 0.2) + 1),  # the mean size of the margins is 1
+    "dice-anneal": 1 - 2 * sigmoid(1.5 / 0.2**0.6) / (sigmoid(1.5 / 0.2**0.6) + 1),
+    "dice-ce": 1 - 2 * A / (A + 1) + sum(BCE) / 2,
+    "boundary": -A,  # all is inside
+    "frontier": (-1.5 + 0) / 2,
     "jsd": (jsd([A, 1 - A], [1, 0]) + jsd([B, 1 - B], [1, 0])) / 2,
     "mask-norm": -1.5 / math.sqrt(1 + 1.5**2 + 0.5**2) / 2,
-    "tsallis": (2 - 2 * math.sqrt(A) + 2 - 2 * math.sqrt(B)) / 2,
+    "tsallis": (1 - A**1.2 + 1 - B**1.2) / 1.2 / 2,
     "segpgd": (0.7 * BCE[0] + 0.3 * BCE[1]) / 2,
     "cospgd": (BCE[0] * A / math.hypot(A, 1 - A) + BCE[1] * B / math.hypot(B, 1 - B)) / 2,
 }
@@ -119,6 +144,8 @@ def problem(head, dims, classes=3, batch=2, dtype=torch.float64, size=4):
     return logits, target
 
 
+# A factor of these is a constant in their gradient by definition.
+HELD = ("cospgd", "dice-sharp", "dice-anneal")
 HEADS = [("softmax", 2), ("softmax", 3), ("regions", 2), ("regions", 3)]
 
 
@@ -129,7 +156,7 @@ def test_gradients_and_independence_of_cases(name, head, dims):
     truth = torch.nn.functional.one_hot(target, 3).movedim(-1, 1) if head == "softmax" else target
     logits[..., 0] += 4.0 * (2 * truth - 1)[..., 0]  # some voxels are correct in either case
     loss = create_objective(name)
-    if name != "cospgd":  # whose cosine is a constant by definition
+    if name not in HELD:
         assert torch.autograd.gradcheck(lambda z: loss(z, target, 0.3), logits.requires_grad_())
     logits = logits.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(logits, target, 0.3)[0], logits)
@@ -154,12 +181,149 @@ def test_cospgds_gradient_is_the_cross_entropys_times_the_cosine(head):
     torch.testing.assert_close(found, cosine * ce)
 
 
-def test_tsallis_weighs_the_cross_entropys_gradient():
-    logits, target = problem("softmax", 2)
+@pytest.mark.parametrize(("head", "dims"), HEADS)
+@pytest.mark.parametrize("annealed", [False, True])
+def test_a_sharp_dice_is_the_soft_dice_of_logits_over_a_number_that_is_held(head, dims, annealed):
+    logits, target = problem(head, dims, size=2)
+    loss = SharpDiceLoss(temperature=0.3, annealed=annealed)
+    held = loss.divisor(logits, target, 0.4).view(-1, *(1,) * (dims + 1))
+    assert torch.autograd.gradcheck(lambda z: SoftDiceLoss()(z / held, target, 0.4), logits.requires_grad_())
+    (found,) = torch.autograd.grad(loss(logits, target, 0.4).sum(), logits)
+    (expected,) = torch.autograd.grad(SoftDiceLoss()(logits / held, target, 0.4).sum(), logits)
+    torch.testing.assert_close(found, expected)
+    # A network whose logits are larger is attacked in the same way, unless the attack begins with its own logits.
+    larger = loss(1000 * logits, target, 1.0)
+    torch.testing.assert_close(larger, loss(logits, target, 1.0))
+    assert torch.equal(loss(logits, target, 0.0), create_objective("dice")(logits, target, 0.0)) == annealed
+
+
+@pytest.mark.parametrize("head", ["softmax", "regions"])
+def test_a_soft_dice_comes_close_to_the_dice_of_the_mask_as_its_temperature_falls(head):
+    logits, target = problem(head, 3, size=6)
+    classes = None if head == "regions" else 3
+    mask = logits.argmax(1) if classes else (logits > 0).long()
+    hard = 1 - class_dice(mask, target, classes).mean(1)
+    distances = [float((SoftDiceLoss(None, t)(logits, target, 0.0) - hard).abs().max()) for t in (1.0, 0.1, 1e-4)]
+    assert distances[0] > distances[1] > distances[2]
+    assert distances[2] < 1e-3
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        SoftDiceLoss(temperature=0.0)
+
+
+@pytest.mark.parametrize(("progress", "power"), [(0.0, 3.0), (0.5, 1.5), (1.0, 0.0)])
+@pytest.mark.parametrize("head", ["softmax", "regions"])
+def test_tsallis_weighs_the_cross_entropys_gradient_ever_less(head, progress, power):
+    logits, target = problem(head, 2)
     logits.requires_grad_()
-    (found,) = torch.autograd.grad(create_objective("tsallis")(logits, target, 0.0).sum(), logits)
+    (found,) = torch.autograd.grad(create_objective("tsallis")(logits, target, progress).sum(), logits)
     (ce,) = torch.autograd.grad(create_objective("ce")(logits, target, 0.0).sum(), logits)
-    torch.testing.assert_close(found, logits.softmax(1).gather(1, target[:, None]).sqrt() * ce)
+    if head == "softmax":
+        weight = logits.softmax(1).gather(1, target[:, None]) ** power
+    else:
+        weight = torch.where(target == 1, logits.sigmoid(), 1 - logits.sigmoid()) ** power
+    torch.testing.assert_close(found, weight * ce)
+
+
+def test_tsallis_comes_to_the_cross_entropy_without_a_jump():
+    logits, target = problem("softmax", 2)
+    last = [create_objective("tsallis")(logits, target, 1 - gap) for gap in (1e-9, 1e-15, 0.0)]
+    for found in last:
+        torch.testing.assert_close(found, create_objective("ce")(logits, target, 0.0), rtol=1e-7, atol=0)
+
+
+def brute_distances(mask, known, cap):
+    """The signed distance of every voxel, from the distances of all pairs."""
+    places = torch.stack(torch.meshgrid(*(torch.arange(n) for n in mask.shape), indexing="ij"), -1).double()
+    found = torch.zeros(mask.shape, dtype=torch.float64)
+    for place in places.view(-1, mask.ndim).long().tolist():
+        here = tuple(place)
+        others = places[(mask != mask[here]) & known].view(-1, mask.ndim)
+        nearest = (others - places[here]).norm(dim=1).amin().clamp(max=cap) if len(others) else torch.tensor(cap)
+        found[here] = known[here] * (-nearest if mask[here] else nearest)
+    return found
+
+
+@pytest.mark.parametrize("shape", [(4, 30), (3, 14, 4)])
+@pytest.mark.parametrize("regions", [False, True])
+def test_boundary_weighs_probabilities_by_the_signed_distance(shape, regions):
+    generator = torch.Generator().manual_seed(len(shape))
+    target = torch.zeros(1, *shape, dtype=torch.long)
+    target[0, 1:3, 2:5], target[0, 1:3, 5:7] = 1, 2
+    target[..., -1], known = -1, torch.ones(shape, dtype=torch.bool)
+    known[..., -1] = False
+    logits = torch.randn(1, 3, *shape, generator=generator, dtype=torch.float64)
+    p = logits.sigmoid()[0, 1:] if regions else logits.softmax(1)[0, 1:]
+    if regions:
+        target, logits = torch.where(known, torch.stack([target == 1, target == 2], 1).long(), -1), logits[:, 1:]
+    parts = []
+    for n in (0, 1):
+        mask = target[0, n] == 1 if regions else target[0] == n + 1
+        phi = brute_distances(mask, known, 10.0)
+        parts.append((phi * p[n]).sum() / phi.abs().sum())
+    weights = (1.0, 3.0) if regions else (7.0, 1.0, 3.0)
+    found = create_objective("boundary", weights)(logits, target, 0.0)
+    torch.testing.assert_close(found, (parts[0] + 3 * parts[1])[None] / 4, rtol=1e-6, atol=0)
+
+
+def test_boundary_never_takes_the_distances_of_another_ground_truth():
+    loss = create_objective("boundary")
+    logits = torch.randn(1, 3, 6, 6, dtype=torch.float64)
+    target = torch.zeros(1, 6, 6, dtype=torch.long)
+    for step in range(12):
+        target[0, step % 6, step // 2] = 1 + step % 2  # the same tensor in the same place, changed
+        expected = create_objective("boundary")(logits, target, 0.0)
+        assert torch.equal(loss(logits, target, 0.0), expected)
+    regions = torch.ones(1, 6, 6, dtype=torch.long).expand(1, 6, 6)
+    volume = torch.randn(1, 2, 1, 6, 6, dtype=torch.float64)
+    # The same numbers are classes of a thin volume or regions of an image.
+    assert loss(volume, regions, 0.0) == create_objective("boundary")(volume, regions, 0.0)
+    assert loss(volume[:, :1, 0], regions[:, None], 0.0) == create_objective("boundary")(
+        volume[:, :1, 0], regions[:, None], 0.0
+    )
+
+
+def test_boundary_measures_the_distances_of_a_ground_truth_once(monkeypatch):
+    counted, real = [], ndimage.distance_transform_edt
+    monkeypatch.setattr(ndimage, "distance_transform_edt", lambda mask: counted.append(1) or real(mask))
+    logits, target = problem("softmax", 2, size=6)
+    loss = create_objective("boundary")
+    loss(logits, target, 0.0)
+    first = len(counted)
+    loss(logits, target.clone(), 0.5)
+    assert len(counted) == first > 0
+
+
+@pytest.mark.parametrize("head", ["softmax", "regions"])
+@pytest.mark.parametrize("name", ["boundary", "dice-ce", "dice-sharp", "dice"])
+def test_a_case_without_foreground_is_driven_to_predict_something(name, head):
+    target = torch.zeros(1, 3, 4, 4, dtype=torch.long) if head == "regions" else torch.zeros(1, 4, 4, dtype=torch.long)
+    logits = torch.randn(1, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    logits.requires_grad_()
+    value = create_objective(name)(logits, target, 0.0)
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    assert torch.isfinite(value).all()
+    assert (gradient[:, 0] < 0).any() if head == "softmax" else (gradient > 0).any()
+
+
+@pytest.mark.parametrize("head", ["softmax", "regions"])
+def test_frontier_is_the_mean_margin_of_the_tenth_that_falls_next(head):
+    """By sorting: 21 correct voxels of class 0, one of class 1, and class 2 without a correct one."""
+    margins = torch.cat([torch.linspace(3.0, 1.0, 21), torch.tensor([5.0, -1.0, -2.0])]).double()
+    target = torch.tensor([0] * 21 + [1, 2, 2]).view(1, 1, 24)
+    if head == "softmax":
+        logits = torch.zeros(1, 4, 1, 24).double().scatter(1, target[None], margins.view(1, 1, 1, 24))
+        weights, rest = (1.0, 2.0, 4.0, 8.0), 1 + 2 + 4
+    else:  # one region: class 1 is inside, the others outside
+        target = (target[:, None] == 1).long()
+        logits = torch.where(target == 1, margins, -margins)
+        weights, rest = (2.0,), 2 * 2
+    # Ten percent of 21 voxels, rounded up, are three: margins 1, 1.1 and 1.2.
+    expected = -(weights[0] * 1.1 + (2.0 * 5.0)) / rest
+    leaf = logits.requires_grad_()
+    found = create_objective("frontier", weights)(leaf, target, 0.0)
+    assert found.tolist() == pytest.approx([expected])
+    found.sum().backward()
+    assert int((leaf.grad != 0).any(1).sum()) == 4
 
 
 @pytest.mark.parametrize(("head", "dims"), HEADS)
@@ -169,9 +333,14 @@ def test_objectives_rise_as_correct_voxels_lose_confidence(name, head, dims):
     truth = torch.nn.functional.one_hot(target, 3).movedim(-1, 1) if head == "softmax" else target
     # The other classes stay 0.1 apart, without which DLR's ratio would be constant.
     others = 0.1 * torch.arange(3).view(1, 3, *(1,) * dims)
-    sure = [s * truth + others if head == "softmax" else s * (2.0 * truth - 1) for s in (3.0, 2.0, 1.0, 0.5)]
-    values = torch.stack([create_objective(name)(logits.double(), target, 0.5) for logits in sure])
-    assert bool((values.diff(dim=0) > 0).all())
+    values = []
+    for sure in (3.0, 2.0, 1.0, 0.5):
+        # `dice-sharp` does not see the scale of all logits, but that some are lower than the others.
+        size = torch.full(truth.shape, sure) if name != "dice-sharp" else torch.full(truth.shape, 3.0)
+        size[..., 0] = sure
+        logits = size * truth + others if head == "softmax" else size * (2.0 * truth - 1)
+        values.append(create_objective(name)(logits.double(), target, 0.5))
+    assert bool((torch.stack(values).diff(dim=0) > 0).all())
 
 
 @pytest.mark.parametrize("head", ["softmax", "regions"])

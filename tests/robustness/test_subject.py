@@ -13,14 +13,15 @@ from tests.robustness.lesion import lesion_case, lesion_predictor
 from voxward.attacks.budget import Budget
 from voxward.attacks.registry import create
 from voxward.attacks.threat import ThreatModel
-from voxward.core.case import Scaling
+from voxward.core.case import Scaling, Volume
 from voxward.core.labels import LabelSet, Region
 from voxward.data.io import read_image, read_label, write_label
-from voxward.data.stored_values import as_stored
+from voxward.data.stored_values import as_stored, what_a_file_holds
 from voxward.robustness import subject as subject_module
 from voxward.robustness.protocol import Protocol, Threat
+from voxward.robustness.record import Record
 from voxward.robustness.sanity import sanity
-from voxward.robustness.subject import erasing, patch_subject, volume_subject
+from voxward.robustness.subject import erasing, inventing, labels_under_attack, patch_subject, volume_subject
 from voxward.systems.run import RunSystem
 from voxward.systems.system import Freeze
 
@@ -65,6 +66,22 @@ def test_an_attack_that_follows_the_statistics_says_what_its_file_says(predictor
     assert lowest["live"] < lowest["frozen"]
 
 
+@pytest.mark.parametrize(
+    ("mode", "asked", "used"), [("volume", "auto", "live"), ("volume", "frozen", "frozen"), ("patch", "auto", "frozen")]
+)
+def test_records_say_which_statistics_were_used(predictor, tmp_path, mode, asked, used):
+    protocol = Protocol(
+        "test", attacks=("fgsm-dice",), threat=Threat((24 / 255,), statistics=asked), controls=("clean",), mode=mode
+    )
+    records = records_of(a_bench({"m": RunSystem(predictor)}, [lesion_case(tmp_path, np.float32)], protocol))
+    assert {record.statistics for record in records} == {used}
+    attacked = next(record for record in records if record.attack == "fgsm-dice")
+    if mode == "volume":
+        assert (attacked.adversarial == attacked.deployed) == (used == "live")
+    older = {name: value for name, value in attacked.to_data().items() if name != "statistics"}
+    assert Record.from_data(older, "older").statistics == ""
+
+
 def _overlap(mask, truth):
     return 2 * float(((mask == 1) & (truth == 1)).sum()) / float((mask == 1).sum() + (truth == 1).sum())
 
@@ -72,7 +89,7 @@ def _overlap(mask, truth):
 def test_air_that_may_be_perturbed_breaks_the_control(predictor, tmp_path, monkeypatch):
     """The check that would have said so."""
 
-    monkeypatch.setattr(subject_module, "ThreatModel", lambda *given: ThreatModel(*given[:-1]))
+    monkeypatch.setattr(subject_module, "ThreatModel", lambda *given, **named: ThreatModel(*given))
     findings = {
         finding.name: finding.passed for finding in sanity(_records(predictor, lesion_case(tmp_path), ("fgsm-ce",)))
     }
@@ -109,6 +126,42 @@ def test_a_constant_channel_can_be_attacked(predictor, tmp_path):
     for build in (volume_subject, patch_subject):
         (low, high), *_ = build(RunSystem(predictor), case, THREAT).threat.bounds
         assert low < high
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
+def test_what_the_array_shows_the_file_shows_where_it_holds_whole_numbers(predictor, tmp_path, kind):
+    budget = Budget(5, 1, 10, 3)
+    protocol = Protocol("test", attacks=("pgd-dice", "square"), threat=Threat((0.03,)), budget=budget, controls=())
+    records = records_of(a_bench({"m": RunSystem(predictor)}, [lesion_case(tmp_path, kind)], protocol))
+    attacks = [record for record in records if record.kind == "attack"]
+    assert len({record.attack for record in attacks}) == 2
+    for record in attacks:
+        assert record.deployed == record.adversarial
+        assert record.threat.steps == (() if kind == np.float32 else (1.0,))
+        assert record.written == pytest.approx(record.distance, abs=1e-6)
+
+
+def test_the_steps_of_a_file_are_those_that_its_header_scales_by():
+    array = np.zeros((2, 3, 3, 3), np.float32)
+    for kind, scaling, expected in (
+        (np.int64, None, ((-(2.0**31), 2.0**31 - 1), (1.0, 1.0))),
+        (np.uint8, None, ((0.0, 255.0), (1.0, 1.0))),
+        (np.float32, Scaling("int16", -0.5, 3.0), ((3.0 - 32767 / 2, 3.0 + 16384.0), (0.5, 0.5))),
+        (np.float32, None, (None, ())),
+    ):
+        assert what_a_file_holds(Volume(array.astype(kind), np.eye(4), scaling)) == expected
+
+
+def test_a_volume_on_the_steps_of_a_scaled_file_is_written_as_it_is():
+    """In float32 a whole number of steps is seldom exact, and rounding towards the source would lose one of them."""
+    whole = np.arange(-1200, 1200, dtype=np.int16).reshape(1, 2, 30, 40)
+    for slope, intercept in ((0.1, 3.3), (-0.013, 1.0), (1.7, -1024.0)):
+        scaling = Scaling("int16", slope, intercept)
+        reference = (whole * slope + intercept).astype(np.float32)
+        for steps in (-7, -1, 0, 3, 12):
+            moved = reference + np.float32(steps) * np.float32(abs(slope))
+            expected = whole + steps * (1 if slope > 0 else -1)
+            assert np.array_equal(as_stored(moved, reference, np.dtype(np.float32), scaling), expected)
 
 
 def test_files_hold_whole_numbers_towards_the_reference():
@@ -207,3 +260,70 @@ def test_what_a_file_would_hold_is_known_without_writing_it(predictor, tmp_path)
         written = subject.deploy(moved, None).written
         held = subject.as_written(moved)
         np.testing.assert_array_equal(held, written if reference == "raw" else moved)
+
+
+def test_a_class_is_invented_where_it_is_not(predictor, tmp_path):
+    """The books hold the volume outside the truth, of the file that is kept, and no figure that means nothing."""
+    case = lesion_case(tmp_path, np.float32)
+    protocol = Protocol(
+        "test", attacks=("apgd-dice", "coarse-2"), threat=Threat((48 / 255,), statistics="live"),
+        budget=Budget(10, 1, 20, 3), invent="lesion",
+    )  # fmt: skip
+    worker = a_bench(
+        {"m": RunSystem(predictor)}, [case], protocol, segmentations=tmp_path / "s", volumes=tmp_path / "v"
+    )
+    records = {record.attack: record for record in records_of(worker)}
+    assert not {"reach", "doubled"} & {*records}
+    truth, clean = read_label(case.label).array == 1, read_label(tmp_path / "s" / "m" / "clean" / "one.nii.gz")
+    for name, record in records.items():
+        assert record.classes == ("not lesion",)
+        assert record.phantom.name == "lesion"
+        assert record.phantom.clean_mm3 == ((clean.array == 1) & ~truth).sum()  # voxels of 1 mm
+        assert (record.hd95_mm, record.surface, record.clean_surface, record.truth_mm3) == (None, None, None, ())
+        if record.kind == "attack":
+            found = read_label(next((tmp_path / "s" / "m" / name).rglob("*.nii.gz"))).array == 1
+            assert record.phantom.mm3 == (found & ~truth).sum() > record.phantom.clean_mm3
+            right = (~truth).sum() - record.phantom.mm3
+            assert record.dice(deployed=True) == pytest.approx(2 * right / (2 * right + record.phantom.mm3))
+    assert records["clean"].phantom.mm3 == records["clean"].phantom.clean_mm3
+    checks = {one.name: one.passed for one in sanity([*records.values()])}
+    assert (checks["converged"], checks["clean"], checks["eps 1"]) == (None, None, None)
+    assert False not in checks.values()
+
+
+def test_a_class_is_invented_on_a_patch(predictor, tmp_path):
+    protocol = Protocol("test", attacks=("apgd-dice",), threat=Threat((48 / 255,)), mode="patch", invent="lesion")
+    records = records_of(a_bench({"m": RunSystem(predictor)}, [lesion_case(tmp_path)], protocol))
+    struck = next(record for record in records if record.attack == "apgd-dice")
+    assert struck.deployed is None
+    assert struck.phantom.mm3 > struck.phantom.clean_mm3
+
+
+def test_a_region_is_invented_outside_itself(predictor, tmp_path):
+    regions = (Region("core", (4,)), Region("whole", (4, 9)))
+    labels = LabelSet(("background", "core", "oedema"), (0, 4, 9), regions)
+    plan = replace(predictor.model.plan, labels=labels, min_object_mm3=(0.0, 0.0))
+    system, case = RunSystem(replace(predictor, model=replace(predictor.model, plan=plan))), lesion_case(tmp_path)
+    truth = read_label(case.label)
+    write_label(case.label, (truth.array * 9).astype(np.uint8), truth.affine)
+    whole = volume_subject(system, case, THREAT)
+    subject = inventing(whole, "whole")
+    assert subject.labels.scored == ("not whole",)
+    known = subject.target[0, 0].numpy()
+    assert ((known == -1) == (truth.array == 1)).all()
+    assert (known[truth.array == 0] == 1).all()
+    mask = subject.deploy(subject.volume[0].numpy(), None).mask
+    np.testing.assert_array_equal(mask, 1 - whole.deploy(whole.volume[0].numpy(), None).mask[1:2])
+    np.testing.assert_array_equal(mask[0], subject.model.segment(subject.model.logits(subject.volume))[0, 0].numpy())
+
+
+def test_what_cannot_be_invented_is_refused():
+    labels = LabelSet(("background", "organ", "lesion"), (0, 1, 2))
+    for name in ("background", "spleen", ""):
+        with pytest.raises(ValueError, match="invent must name one of the classes organ, lesion, got"):
+            labels_under_attack(labels, None, name)
+    with pytest.raises(ValueError, match="erase and invent exclude each other"):
+        labels_under_attack(labels, "organ", "lesion")
+    assert "erase and invent exclude each other" in Protocol("test", erase="organ", invent="lesion").problems()[0]
+    required = Protocol("test", invent="lesion", require=("robust_dice@8/255 >= 0.1",))
+    assert "require asks for Dice figures" in required.problems()[0]

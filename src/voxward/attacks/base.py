@@ -22,6 +22,11 @@ from voxward.core.model import Head, Inputs, Scores, Truth, Values, VolumeModel,
 from voxward.core.progress import Progress, silent
 from voxward.core.structure import to_data
 
+NOT_WRITABLE = (
+    "eps is smaller than the distance between two intensities that the file can hold, so that no file with a "
+    "perturbation of this size exists: nothing was attacked"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class AttackResult:
@@ -30,7 +35,8 @@ class AttackResult:
     Attributes:
         attack: The attack's name.
         threat: The threat model.
-        adversarial: The adversarial volumes (b, c, *spatial), inside the ball of `threat`.
+        adversarial: The adversarial volumes (b, c, *spatial), inside the ball of `threat` and, where it says what a
+            file can hold, as a file holds them.
         dice: The mean foreground Dice (b) of the final mask of `adversarial`, judged once more at the end.
         clean_dice: The same of the reference.
         distance: The norm of the perturbation (b), in the unit of eps.
@@ -60,8 +66,8 @@ class Attack(ABC):
     """The base class of attacks.
 
     A subclass is a frozen dataclass of its options, and optimises in `run`. What `run` returns is never trusted: it is
-    projected into the ball and judged again. The result is the volume with the lowest Dice among it, the best point
-    noted on the way, and the reference.
+    projected into the ball, made a volume that the file can hold, and judged again. The result is the volume with the
+    lowest Dice among it, the best point noted on the way, and the reference.
 
     Attributes:
         name: The attack's name in the registry, such as `apgd-dice`.
@@ -186,7 +192,7 @@ class Attack(ABC):
         if not bool(torch.isfinite(volume).all()):
             raise UserError("the volume holds NaN or infinite voxels, and all intensities must be finite")
         counted = Counted(model)
-        start = counted.sweep(ball.reference)
+        start = counted.sweep(ball.stored(ball.reference))
         check_logits(start.logits, target, model.head)
         self.check(model.head, start.logits.shape[1])
         return AttackState(counted, target, ball, torch.Generator().manual_seed(seed), start, progress, self.name)
@@ -227,7 +233,9 @@ class Attack(ABC):
         """
         began = time.perf_counter()
         state = self.begin(model, volume, target, threat, threat.ball(volume), seed, progress)
-        if threat.eps > 0:
+        if threat.eps > 0 and state.ball.grid is not None and not state.ball.movable:
+            state.warnings.append(f"{self.name}: {NOT_WRITABLE}")
+        elif threat.eps > 0:
             self.settle(state)
         done, total = state.done
         if 0 < done < total:  # the attack stopped early, because no Dice was left
@@ -256,7 +264,8 @@ def twice(attack: Attack) -> Attack:
 
 def _judged(name: str, threat: ThreatModel, state: AttackState, began: float) -> AttackResult:
     """Project the best point and judge it once more, from scratch."""
-    final = state.ball.project(state.best)
+    # Projected, a point may differ by an ulp from what the file holds.
+    final = state.ball.stored(state.ball.project(state.best))
     logits = state.model.logits(final)
     dice = judge(state.model, logits, state.target)
     state.judge_again(logits, dice)

@@ -69,6 +69,26 @@ def strong(classes: int, budget: Budget) -> dict[str, Attack]:
     }
 
 
+def sea(classes: int, budget: Budget) -> dict[str, Attack]:
+    """SEA as published: APGD of 300 steps each on three objectives, from random starts, in shrinking balls.
+
+    The objectives are the cross-entropy of the voxels that are still correct, the same with every class weighing the
+    same, and the Jensen-Shannon divergence (Croce et al., arXiv 2306.12941). The classes are weighed by how many voxels
+    of the case each has, where the paper counts them over the training set.
+
+    Args:
+        classes: Not used.
+        budget: What each member may spend; that of `OWN_BUDGETS` makes it the published one.
+
+    Returns:
+        The members by name.
+    """
+    return {
+        f"sea-{objective}": APGD(objective, budget.steps, budget.restarts, radii=RADII, start="random")
+        for objective in ("masked-ce", "balanced-ce", "jsd")
+    }
+
+
 def _margin(classes: int, budget: Budget) -> dict[str, Attack]:
     """APGD on DLR, which needs a third class; on the margin for two classes or regions."""
     objective = "dlr" if classes > 2 else "margin"
@@ -76,8 +96,22 @@ def _margin(classes: int, budget: Budget) -> dict[str, Attack]:
 
 
 ENSEMBLES: Registry[Callable[[int, Budget], Mapping[str, Attack]]] = Registry(
-    "ensemble", {"autoattack": autoattack, "strong": strong}
+    "ensemble", {"autoattack": autoattack, "strong": strong, "sea-300": sea}
 )
+
+OWN_BUDGETS: Mapping[str, Budget] = {"sea-300": Budget(steps=300)}
+"""The budgets of the ensembles that do not follow a protocol's, because their names say what they spend."""
+
+
+def members_of(kind: str, classes: int, budget: Budget) -> Mapping[str, Attack]:
+    """Return the members of an ensemble by name.
+
+    Args:
+        kind: A name in `ENSEMBLES`.
+        classes: The model's number of classes; 2 for regions.
+        budget: What each member may spend, unless the ensemble has a budget of its own.
+    """
+    return ENSEMBLES[kind](classes, OWN_BUDGETS.get(kind, budget))
 
 
 def describe() -> dict[str, str]:
@@ -131,7 +165,7 @@ class Ensemble(Attack):
     def run(self, state: AttackState) -> Inputs:
         """Run the members one after the other until no case has any Dice left; see `Attack.run`."""
         members = self.members(state.start.logits.shape[1] if state.model.head == "softmax" else 2)
-        state.averaged |= is_random(state.model, state.ball.reference)
+        state.averaged |= is_random(state.model, state.start.volume)
         base = _averaged(state) if state.averaged else state
         for n, attack in enumerate(members.values()):
             if state.finished:
@@ -146,4 +180,4 @@ class Ensemble(Attack):
 def _averaged(state: AttackState) -> AttackState:
     """The same attack on the mean of several answers. The counted model is inside, so that each answer is counted."""
     model = Counted(Averaged(state.model, SAMPLES))
-    return replace(state, model=model, start=model.sweep(state.ball.reference))
+    return replace(state, model=model, start=model.sweep(state.start.volume))

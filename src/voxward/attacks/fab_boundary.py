@@ -26,6 +26,8 @@ AIM = 0.95
 """The share of the threshold that fab-dice aims at: the judged Dice has steps, and at the threshold a case is whole."""
 LEAP = 1 / 32
 """The longest first step, in units (for l2: as a root mean square); later steps at most double the distance."""
+BELOW = 1e-4
+"""The share by which the point that a file holds must be nearer than the nearest one so far."""
 CLOSER = 0.98
 """The share of the smallest distance so far within which points are evaluated; farther ones are not worth it."""
 NARROWINGS = 4
@@ -99,6 +101,17 @@ class Hunt:
         self.distance = torch.where(nearer, distance, self.distance)
         return dice
 
+    def held(self, volume: Inputs) -> Inputs:
+        """Return the nearest volume that the file can hold and that is nearer than the smallest distance so far.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+        """
+        if self.ball.grid is None:
+            return volume
+        below = (self.distance * (1 - BELOW)).to(volume.dtype)
+        return replace(self.ball, eps=_wide(below, volume) * self.ball.unit).stored(volume)
+
     def nearer(self, x: Inputs, ahead: Inputs) -> Inputs:
         """Draw a point inside the smallest distance so far or, before there is one, to near the last point.
 
@@ -115,7 +128,7 @@ class Hunt:
         return replace(self.ball, eps=_wide(radius, x) * self.ball.unit).project(ahead)
 
     def look(self, volume: Inputs) -> Values:
-        """Evaluate volumes without a gradient, and keep those that are broken and nearer than before.
+        """Evaluate volumes, as files hold them, and keep those that are broken and nearer than before.
 
         Args:
             volume: Intensities (b, c, *spatial).
@@ -123,13 +136,14 @@ class Hunt:
         Returns:
             Their Dice (b).
         """
+        volume = self.held(volume)
         return self.note(volume, self.state.model.logits(volume))
 
     def slope(self, volume: Inputs, objective: Objective) -> tuple[Values, Values, Inputs]:
-        """Evaluate volumes with a gradient, and keep those that are broken and nearer than before.
+        """Evaluate volumes as they are with a gradient, and keep those that are broken and nearer than before.
 
         Args:
-            volume: Intensities (b, c, *spatial).
+            volume: Intensities (b, c, *spatial), as `held` returns them.
             objective: What to differentiate.
 
         Returns:
@@ -169,8 +183,10 @@ def approach(hunt: Hunt, decision: Decision, start: Inputs, steps: int) -> None:
     """
     x, reference = start, hunt.ball.reference
     for _ in range(steps):
-        values, dice, gradient = hunt.slope(x, decision.objective)
-        gap = decision.gap(values, dice).to(x.dtype)
+        at = hunt.held(x)
+        values, dice, gradient = hunt.slope(at, decision.objective)
+        # The linearisation holds at the point that was evaluated; here is its value at the attack's own point.
+        gap = decision.gap(values, dice).to(x.dtype) + _dot(gradient, x - at)
         known = hunt.distance.isfinite()
         ahead = hunt.nearer(x, toward_boundary(hunt.ball, x, gradient, gap))
         dice_ahead = hunt.look(ahead)
@@ -269,7 +285,7 @@ def push(hunt: Hunt) -> None:
             reach = min(radius, 1.0) * hunt.ball.unit if radius < torch.inf else hunt.ball.high - hunt.ball.low
             ball = replace(hunt.ball, norm="linf", eps=reach)
             for _ in range(PUSHES):
-                x = ball.project(x - 0.5 * reach * hunt.slope(x, objective)[2].sign())
+                x = ball.project(x - 0.5 * reach * hunt.slope(hunt.held(x), objective)[2].sign())
             hunt.look(x)
             if bool(hunt.distance.isfinite().all()):
                 return

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial, wraps
 from typing import Any, cast
 
 from voxward.attacks import ensemble
-from voxward.attacks.apgd import APGD
+from voxward.attacks.apgd import APGD, TsallisPGD
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget
-from voxward.attacks.ensemble import ENSEMBLES, RADII
+from voxward.attacks.coarse import Band, Spline
+from voxward.attacks.ensemble import ENSEMBLES, OWN_BUDGETS, RADII
 from voxward.attacks.fab import FabDice, FabT
 from voxward.attacks.objectives import OBJECTIVES
 from voxward.attacks.pgd import FGSM, IFGSM, PGD, CosPGD, SegPGD
 from voxward.attacks.square import Square
+from voxward.core.errors import UserError
 from voxward.core.registry import Registry
 
 # Objectives that belong to one attack, which has their name.
 _OWN = ("segpgd", "cospgd")
+_FACTORS = (2, 4, 8)
 _FAMILIES: dict[str, Callable[..., Attack]] = {"fgsm": FGSM, "ifgsm": IFGSM, "pgd": PGD, "apgd": APGD}
 
 
 def _ensemble(kind: str) -> Callable[..., Attack]:
     @wraps(Budget)  # the options are those of Budget
     def make(**budget: Any) -> Attack:
-        return ensemble.Ensemble(kind, Budget(**budget))
+        return ensemble.Ensemble(kind, OWN_BUDGETS.get(kind, Budget(**budget)))
 
     return make
 
@@ -40,9 +44,16 @@ ATTACKS: Registry[Callable[..., Attack]] = Registry(
     }
     | {f"apgd-{objective}-radii": partial(APGD, objective=objective, radii=RADII) for objective in OBJECTIVES
        if objective not in _OWN}
-    | {"segpgd": SegPGD, "cospgd": CosPGD, "fab-t": FabT, "fab-dice": FabDice, "square": Square}
+    | {f"{family}-{factor}": partial(build, factor=factor)
+       for family, build in (("coarse", Spline), ("band", Band)) for factor in _FACTORS}
+    | {"segpgd": SegPGD, "cospgd": CosPGD, "tsallis-300": TsallisPGD}
+    | {"fab-t": FabT, "fab-dice": FabDice, "square": Square}
     | {kind: _ensemble(kind) for kind in ENSEMBLES},
 )  # fmt: skip
+
+
+OWN_BUDGET = frozenset({*OWN_BUDGETS, "tsallis-300"})
+"""The attacks that spend what their names say, whatever a protocol's budget is."""
 
 
 def create(name: str, **options: Any) -> Attack:
@@ -64,6 +75,11 @@ def create(name: str, **options: Any) -> Attack:
         >>> result = attack(model, volume, target, threat, seed=0)
         >>> result.clean_dice, result.dice
     """
+    if name in OWN_BUDGET and (given := sorted(options.keys() & {part.name for part in fields(Budget)})):
+        raise UserError(
+            f"attack {name!r} spends what its name says and has no option {given[0]!r}: for other budgets use the "
+            f"attacks that it consists of, such as apgd-tsallis or apgd-jsd-radii with the option start: random"
+        )
     return ATTACKS.build(name, **options)
 
 
@@ -81,7 +97,8 @@ def create_with(name: str, budget: Budget, **options: Any) -> Attack:
     Raises:
         UserError: The name or an option is unknown, or a value is out of range.
     """
-    return create(name, **{**_family(name).budgeted(budget), **options})
+    spent = {} if name in OWN_BUDGET else _family(name).budgeted(budget)
+    return create(name, **{**spent, **options})
 
 
 def describe() -> dict[str, str]:
@@ -96,6 +113,8 @@ def _summary(name: str) -> str:
     fixed, line = _fixed(name), _family(name).summary
     if "radii" in fixed:
         line += f", first in balls of {' and '.join(f'{factor:g}' for factor in RADII[:-1])} times eps"
+    if "factor" in fixed:
+        line += f", {fixed['factor']} voxels apart"
     if "objective" in fixed:
         line += f"; maximises {OBJECTIVES[fixed['objective']].summary}"
     return f"{line}."

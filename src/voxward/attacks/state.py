@@ -63,12 +63,16 @@ class AttackState:
     An attack evaluates volumes through `gradient`, `look`, or its own calls followed by `offer`. So the best legal
     point is kept whatever the attack does.
 
+    What counts is the file. Where a file holds whole numbers only, an attack keeps a continuous point of its own, and
+    what is evaluated is `held` of it, the nearest legal volume that the file can hold. The gradient there serves as the
+    gradient at the attack's own point (the straight-through estimate), and no other volume is ever kept.
+
     Attributes:
         model: The attacked model.
         target: The ground truth.
         ball: The legal volumes.
         generator: The source of every random number.
-        start: The reference with its logits.
+        start: The reference, as a file holds it, with its logits.
         progress: What reports of progress go to.
         name: The attack's name, for these reports.
         best: The legal volume with the lowest Dice of each case (b, c, *spatial); at first the reference.
@@ -105,7 +109,7 @@ class AttackState:
 
     def __post_init__(self) -> None:
         self.averaged = isinstance(self.model.inner, Averaged)
-        self.best = self.ball.reference.clone()
+        self.best = self.start.volume.clone()
         self.clean_dice = judge(self.model, self.start.logits, self.target)
         self.best_dice = self.clean_dice.clone()
         self.best_figures = _figures(self.start.logits)
@@ -116,8 +120,19 @@ class AttackState:
         """Return whether the Dice of every case is 0 already."""
         return bool((self.best_dice <= 0).all())
 
+    def held(self, volume: Inputs) -> Inputs:
+        """Return the nearest legal volume that the file can hold; a case outside the ball, which no file is, as it is.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+        """
+        if self.ball.grid is None:
+            return volume
+        inside = self.ball.holds(volume).view(-1, *(1,) * (volume.ndim - 1))
+        return torch.where(inside, self.ball.stored(volume), volume)
+
     def gradient(self, volume: Inputs, objective: Objective) -> tuple[Scores, Values, Inputs]:
-        """Evaluate a legal volume with a gradient, and note its Dice.
+        """Evaluate a volume, as the file holds it, with a gradient, and note its Dice.
 
         Args:
             volume: Intensities (b, c, *spatial).
@@ -126,15 +141,16 @@ class AttackState:
         Returns:
             The logits, the objective's value per case (b), and its gradient with respect to the volume.
         """
+        volume = self.held(volume)
         logits, values, gradient = self.differentiate(volume, objective)
         self.offer(volume, logits)
         return logits, values, gradient
 
     def differentiate(self, volume: Inputs, objective: Objective) -> tuple[Scores, Values, Inputs]:
-        """Evaluate a volume with a gradient, and note what the gradient looks like; the caller notes the Dice.
+        """Evaluate a volume as it is with a gradient, and note what this looks like; the caller notes the Dice.
 
         Args:
-            volume: Intensities (b, c, *spatial).
+            volume: Intensities (b, c, *spatial), as `held` returns them.
             objective: What to differentiate.
 
         Returns:
@@ -148,7 +164,7 @@ class AttackState:
         return logits, values, usable(gradient)
 
     def look(self, volume: Inputs) -> Scores:
-        """Evaluate a legal volume without a gradient, and note its Dice.
+        """Evaluate a volume, as the file holds it, without a gradient, and note its Dice.
 
         Args:
             volume: Intensities (b, c, *spatial).
@@ -156,15 +172,18 @@ class AttackState:
         Returns:
             The logits.
         """
+        volume = self.held(volume)
         logits = self.model.logits(volume)
         self.offer(volume, logits)
         return logits
 
     def offer(self, volume: Inputs, logits: Scores) -> Values:
-        """Note the Dice of a volume that was evaluated, and keep the cases that are legal and have a lower Dice.
+        """Note the Dice of a volume that was evaluated, and keep the cases with a lower Dice.
+
+        Only legal cases that the file can hold are kept.
 
         Args:
-            volume: Intensities (b, c, *spatial).
+            volume: Intensities (b, c, *spatial), as they were evaluated.
             logits: The logits of that volume.
 
         Returns:
@@ -176,6 +195,8 @@ class AttackState:
         dice = torch.where(defined, judge(self.model, logits, self.target), self.clean_dice)
         self.undefined += int((~defined).sum())
         lower = (dice < self.best_dice) & self.ball.holds(volume)
+        if bool(lower.any()) and self.ball.grid is not None:
+            lower &= self.ball.writable(volume)
         if bool(lower.any()):
             self.best[lower] = volume[lower]
             self.best_dice[lower] = dice[lower]

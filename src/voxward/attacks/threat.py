@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from voxward.attacks.grid import Grid, Span
 from voxward.core.errors import UserError
 from voxward.core.model import Inputs, Values
 
@@ -36,6 +37,9 @@ class ThreatModel:
         zeros: Per channel, whether voxels that are exactly 0 stay 0; empty: none do. By convention such voxels are no
             tissue, and the pipeline computes its crop box and statistics from the others. A perturbation there would
             break this, as noise does.
+        steps: Per channel, the distance between two intensities that the file can hold: 1 for whole numbers, the slope
+            for scaled ones; empty: any value. The volume itself must be such a file's. Attacks then evaluate and return
+            volumes that the file can hold.
 
     Raises:
         UserError: A value is not among those named here.
@@ -54,6 +58,7 @@ class ThreatModel:
     bounds: tuple[tuple[float, float], ...] | None = None
     limits: tuple[float, float] | None = None
     zeros: tuple[bool, ...] = ()
+    steps: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.eps) and self.eps >= 0):
@@ -67,6 +72,8 @@ class ThreatModel:
         for low, high in self.bounds or ():
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise UserError(f"bounds must be finite with low < high, got ({low}, {high})")
+        if wrong := [step for step in self.steps if not (math.isfinite(step) and step > 0)]:
+            raise UserError(f"steps must be finite and above 0, got {wrong[0]}")
 
     def with_eps(self, eps: float) -> ThreatModel:
         """Return the same threat model with another size of the perturbation.
@@ -91,14 +98,16 @@ class ThreatModel:
             volume: Intensities (b, c, *spatial).
 
         Raises:
-            UserError: `bounds` is missing, or `bounds` or `zeros` do not fit the number of channels.
+            UserError: `bounds` is missing, or `bounds`, `zeros` or `steps` do not fit the number of channels.
         """
         if self.bounds is None:
             raise UserError("the threat model has no bounds: give the intensity range (low, high) of each channel")
         if len(self.bounds) not in (1, volume.shape[1]):
             raise UserError(f"bounds must be one pair or one per channel ({volume.shape[1]}), got {len(self.bounds)}")
-        if len(self.zeros) not in (0, volume.shape[1]):
-            raise UserError(f"zeros must be empty or one per channel ({volume.shape[1]}), got {len(self.zeros)}")
+        for name, values in (("zeros", self.zeros), ("steps", self.steps)):
+            if len(values) not in (0, volume.shape[1]):
+                raise UserError(f"{name} must be empty or one per channel ({volume.shape[1]}), got {len(values)}")
+        grid = Grid(volume, _per_channel(list(self.steps), volume)) if self.steps else None
         kept = (volume == 0) & _per_channel(list(map(float, self.zeros)), volume).bool() if any(self.zeros) else None
         low, high = _per_channel([b[0] for b in self.bounds], volume), _per_channel([b[1] for b in self.bounds], volume)
         unit = high - low
@@ -113,7 +122,7 @@ class ThreatModel:
         if kept is not None and bool(kept.any()):
             low, high = (torch.where(kept, volume, end) for end in (low, high))
         eps = self.eps * unit if self.unit == "range" else self.eps * torch.ones_like(unit)
-        return Ball(self.norm, volume, eps, low, high, unit if self.unit == "range" else torch.ones_like(unit))
+        return Ball(self.norm, volume, eps, low, high, unit if self.unit == "range" else torch.ones_like(unit), grid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +137,7 @@ class Ball:
         high: The greatest legal intensity.
         unit: What a perturbation is measured in, the width of the intensity range or 1. So eps = unit * (the threat
             model's eps).
+        grid: The intensities that the file can hold; None: it holds any.
     """
 
     norm: Norm
@@ -136,6 +146,7 @@ class Ball:
     low: Tensor
     high: Tensor
     unit: Tensor
+    grid: Grid | None = None
 
     def scaled(self, factor: float) -> Ball:
         """Return the ball with another radius.
@@ -152,7 +163,9 @@ class Ball:
             index: The cases, as integers or as a mask (b).
         """
         pick = lambda x: x[index] if x.shape[0] == self.reference.shape[0] else x  # noqa: E731
-        return Ball(self.norm, self.reference[index], *map(pick, (self.eps, self.low, self.high, self.unit)))
+        grid = None if self.grid is None else self.grid.rows(index)
+        eps, low, high, unit = map(pick, (self.eps, self.low, self.high, self.unit))
+        return Ball(self.norm, self.reference[index], eps, low, high, unit, grid)
 
     def project(self, volume: Inputs) -> Inputs:
         """Return the nearest legal volume; for `l2` it is the nearest one in the ball, then clipped to the box.
@@ -168,6 +181,62 @@ class Ball:
             size = _rows(delta / self.unit, delta.ndim)
             delta = delta * torch.where(size > radius, radius / size.clamp_min(1e-30), torch.ones_like(size))
         return torch.minimum(torch.maximum(self.reference + delta, self.low), self.high)
+
+    def stored(self, volume: Inputs, gradient: Inputs | None = None) -> Inputs:
+        """Return the nearest legal volume that the file can hold; where it can hold any, the volume as it is.
+
+        For `l2` every voxel becomes the nearest intensity. Where that leaves the ball, as many of them as fit do, the
+        nearest first, and the others are rounded towards the reference.
+
+        Args:
+            volume: Intensities (b, c, *spatial).
+            gradient: The gradient of an objective that is to rise. Where it is given, a voxel between two intensities
+                becomes the one that the gradient's sign points to; for `l2` the greatest gradients come first.
+
+        Returns:
+            A legal volume (b, c, *spatial). A voxel is that of the reference where no intensity that the file can hold
+            lies within the ball, as may be at the ends of a clipped reference.
+        """
+        if self.grid is None:
+            return volume
+        if self.norm == "linf":
+            return self.grid.nearest(volume, Span(self.reference, self.eps, self.low, self.high), gradient)
+        volume = self.project(volume)
+        anywhere = Span(self.reference, torch.full_like(self.eps, torch.inf), self.low, self.high)
+        wanted = self.grid.nearest(volume, anywhere, gradient)
+        if bool(self._within(wanted).all()):
+            return wanted
+        safe = self.grid.inwards(volume, self.reference)
+        worth = -(wanted - volume).abs() / self.grid.step if gradient is None else gradient.abs()
+        return self._as_many_as_fit(wanted, safe, worth)
+
+    @property
+    def movable(self) -> bool:
+        """Return whether the file can hold any volume of the ball but the reference."""
+        return self.grid is None or bool((self.eps * (1 + 1e-6) >= self.grid.step).any())
+
+    def writable(self, volume: Inputs) -> Bool[Tensor, " b"]:
+        """Return per case (b) whether the file can hold a legal volume as it is.
+
+        Args:
+            volume: Legal intensities (b, c, *spatial).
+        """
+        return (self.stored(volume) == volume).flatten(1).all(1)
+
+    def _as_many_as_fit(self, wanted: Inputs, safe: Inputs, worth: Inputs) -> Inputs:
+        """The wanted voxels of greatest worth, as long as the l2 norm allows, and the safe ones elsewhere."""
+        sizes = [(((x - self.reference) / self.unit).flatten(1).double()) ** 2 for x in (wanted, safe)]
+        order = worth.flatten(1).argsort(1, descending=True)
+        spent = sizes[1].sum(1, keepdim=True) + (sizes[0] - sizes[1]).gather(1, order).cumsum(1)
+        fits = torch.zeros_like(order, dtype=torch.bool).scatter(
+            1, order, spent <= self.radius.flatten(1).double() ** 2
+        )
+        found = torch.where(fits.view(wanted.shape), wanted, safe)
+        return torch.where(self._within(found).view(-1, *(1,) * (wanted.ndim - 1)), found, safe)
+
+    def _within(self, volume: Inputs) -> Bool[Tensor, " b"]:
+        """Whether the norm of the perturbation is at most eps, up to the rounding of a sum."""
+        return self.distance(volume) <= self.radius.flatten() * (1 + 4 * torch.finfo(volume.dtype).eps)
 
     @property
     def radius(self) -> Tensor:

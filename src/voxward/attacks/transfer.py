@@ -56,7 +56,7 @@ class Transfer(Attack):
                 truth.
         """
         counted = Counted(self.surrogate)
-        start = counted.sweep(state.ball.reference)
+        start = counted.sweep(state.start.volume)
         if self.surrogate.head != state.model.head:
             raise UserError(
                 f"the surrogate's head must be {state.model.head}, as the attacked model's, got {self.surrogate.head}"

@@ -144,6 +144,11 @@ class Wrapped:
         """Return how the inner model's logits are read."""
         return self.inner.head
 
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Return the inner model's voxel size in mm along each spatial axis; None where it is not known."""
+        return getattr(self.inner, "spacing", None)
+
     def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
         """Return the inner model's logits, objective values and gradient.
 
@@ -184,6 +189,38 @@ class Wrapped:
 
 
 @dataclass(frozen=True, eq=False)
+class Spaced(Wrapped):
+    """A model whose voxel size is known, so that an attack can choose shapes that are equal in mm along all axes.
+
+    Attributes:
+        inner: The model.
+        voxel: The voxel size in mm, in the order of the volume's spatial axes.
+    """
+
+    inner: VolumeModel
+    voxel: tuple[float, ...]
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Return the voxel size in mm along each spatial axis."""
+        return self.voxel
+
+
+def spacing_of(model: VolumeModel, axes: int) -> tuple[float, ...]:
+    """Return the voxel size of the volumes that a model is asked about.
+
+    Args:
+        model: The model, which may have an attribute `spacing`.
+        axes: The number of spatial axes.
+
+    Returns:
+        The voxel size along each axis in mm; 1 for all axes where the model knows none, or one of other axes.
+    """
+    known = getattr(model, "spacing", None)
+    return tuple(map(float, known)) if known is not None and len(known) == axes else (1.0,) * axes
+
+
+@dataclass(frozen=True, eq=False)
 class PatchModel:
     """A network on a patch, as a VolumeModel.
 
@@ -195,6 +232,8 @@ class PatchModel:
         head: How its logits are read, `softmax` or `regions`.
         normalise: A function of the intensities that the network sees instead of them. It is a part of what is
             differentiated, so an attack works on the intensities before it. None passes the intensities on unchanged.
+        spacing: The voxel size in mm along each spatial axis, from which attacks choose shapes that are equal in mm
+            along all axes; None: all axes are equal.
 
     Example:
         >>> model = voxward.PatchModel(network, normalise=lambda volume: (volume - mean) / std)
@@ -206,6 +245,7 @@ class PatchModel:
     network: nn.Module
     head: Head = "softmax"
     normalise: Callable[[Tensor], Tensor] | None = None
+    spacing: tuple[float, ...] | None = None
 
     def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
         """Compute the logits, the objective and its gradient with one forward and one backward pass.

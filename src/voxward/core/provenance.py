@@ -124,6 +124,7 @@ def sitting(
     device: torch.device | str = "cpu",
     done: Callable[[], int],
     fresh: bool = False,
+    last: bool = False,
 ) -> Iterator[None]:
     """Note in a folder what works on it inside the block: when, called how, on which machine, from where to where.
 
@@ -137,13 +138,16 @@ def sitting(
         device: What is computed on.
         done: Returns how many steps, units or cases are done.
         fresh: Whether this call makes everything again, so that nothing is left of what earlier sittings did.
+        last: Whether the folder then holds what this call asks for, and not the first one, which may have asked for
+            fewer cases.
 
     Raises:
         UserError: The folder's provenance.json is damaged, or is not voxward's; before the block.
     """
     work = read_provenance(folder).works.get(kind)
-    if work is None or fresh:
-        work = replace(begin(), command=call.function, arguments=call.arguments)
+    if work is None or fresh or last:
+        known = () if work is None or fresh else work.sittings
+        work = replace(begin(), command=call.function, arguments=call.arguments, sittings=known)
     earlier = _closed(work, done())
     opened = Sitting(
         began=_now(), machine=this_machine(device), software=this_software(), command=call.text, python=call.python,

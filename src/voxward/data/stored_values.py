@@ -12,6 +12,7 @@ from voxward.core.errors import UserError
 # The integer that a scaled float32 intensity stands for is recovered with an error below this (see
 # `Scaling.reversible`).
 _ROUNDING = 1 / 64
+_ULPS = 3
 
 
 def as_stored(
@@ -41,12 +42,36 @@ def as_stored(
     if kind.itemsize == 8:
         if np.abs(reference).max(initial=0) > np.iinfo(np.int32).max:
             raise UserError("the volume's integers do not fit 32 bits, so that it cannot be written as a file")
-        kind = np.dtype(np.int32)
+        kind = _written_as(kind)
     near, far = reference.astype(np.float64), adversarial.astype(np.float64)
     whole = np.select([far > near, far < near], [np.floor(far), np.ceil(far)], np.rint(near))
     limits = np.iinfo(kind)
     stored: np.ndarray = np.clip(whole, limits.min, limits.max).astype(kind)
     return stored
+
+
+def what_a_file_holds(clean: Volume) -> tuple[tuple[float, float] | None, tuple[float, ...]]:
+    """Return which intensities a file can hold that stores a volume as its own file does.
+
+    Args:
+        clean: The volume (c, i, j, k).
+
+    Returns:
+        The least and the greatest intensity, None without limits; and for each channel the distance between two
+        intensities, empty where the file holds any value.
+    """
+    kind, channels, limits, step = clean.array.dtype, len(clean.array), None, 0.0
+    if clean.scaling is not None:
+        limits, step = clean.scaling.limits, abs(clean.scaling.slope)
+    elif kind.kind in "iu":
+        whole = np.iinfo(_written_as(kind))
+        limits, step = (float(whole.min), float(whole.max)), 1.0
+    return limits, (step,) * channels if step else ()
+
+
+def _written_as(kind: np.dtype[Any]) -> np.dtype[Any]:
+    """The number type of a file of integers: every file format has those of 32 bits."""
+    return np.dtype(np.int32) if kind.itemsize == 8 else kind
 
 
 def as_read(adversarial: np.ndarray, clean: Volume) -> Volume:
@@ -71,6 +96,14 @@ def as_read(adversarial: np.ndarray, clean: Volume) -> Volume:
 def _unscaled(adversarial: np.ndarray, reference: np.ndarray, scaling: Scaling) -> tuple[np.ndarray, np.ndarray]:
     """Return both arrays in steps of the scaling; a reference that the file can hold is made exactly whole there."""
     near = (reference.astype(np.float64) - scaling.intercept) / scaling.slope
-    whole = np.rint(near)
-    near = np.where(np.abs(near - whole) <= _ROUNDING, whole, near)
-    return near + (adversarial.astype(np.float64) - reference) / scaling.slope, near
+    near = _whole(near, _ROUNDING)
+    far = near + (adversarial.astype(np.float64) - reference) / scaling.slope
+    # An attack returns intensities that the file can hold, up to the rounding of the three numbers they are made of.
+    ulp = np.spacing(np.maximum(np.abs(adversarial), np.abs(reference)).astype(np.float32)).astype(np.float64)
+    return _whole(far, np.minimum(_ULPS * ulp / abs(scaling.slope), 2 * _ROUNDING)), near
+
+
+def _whole(steps: np.ndarray, tolerance: np.ndarray | float) -> np.ndarray:
+    """The steps, those within a tolerance of a whole number as that number."""
+    whole = np.rint(steps)
+    return np.where(np.abs(steps - whole) <= tolerance, whole, steps)

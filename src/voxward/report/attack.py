@@ -23,6 +23,7 @@ from voxward.report.robustness_figures import curves_figure, iterations_figure
 from voxward.report.seen import seen_notes
 from voxward.report.table import Table
 from voxward.report.text import failed_note
+from voxward.robustness.asked import Aside
 from voxward.robustness.bench import Bench, Worker
 from voxward.robustness.cost import Estimate
 from voxward.robustness.record import Record
@@ -111,7 +112,8 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     report = said(robustness_table(records, groups, findings))
     skipped = skipped_notes(RecordStore(outputs.folder).skipped(), bench.cases)
     seen = seen_notes(tuple(bench.cases), bench.seen, bench.left_out)
-    report = replace(report, notes=(*report.notes, *skipped, *seen))
+    aside = Aside.of(RecordStore(outputs.folder).read_all(), records, worker.failures.cases)
+    report = replace(report, notes=(*report.notes, *skipped, *seen, *aside.notes()))
     failed = [{"id": failure.case, "reason": failure.reason} for failure in worker.failures.found]
     kept = {"findings": to_data(findings), **({"failed": failed} if failed else {}), **_known(bench)}
     outputs.json("sanity.json", with_checksum(kept))
@@ -123,7 +125,7 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
         attack_panel(worker, [record for record in records if record.model == model], outputs, _panel(model))
     board = said(leaderboard_table(records, None, findings)) if len(bench.sources) > 1 else None
     if board is not None:
-        board = replace(board, notes=(*board.notes, *_asked_for_less(bench)))
+        board = replace(board, notes=(*board.notes, *_asked_for_less(bench), *aside.notes()))
         outputs.text("leaderboard.md", board.markdown())
         outputs.text("leaderboard.csv", board.csv())
     with outputs.write("curves.png") as path:

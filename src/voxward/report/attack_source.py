@@ -16,6 +16,7 @@ from voxward.core.wording import counted
 from voxward.report.benchmark import of_files
 from voxward.report.source_files import attempt, few, read_mapping, read_mapping_if_there, sentence
 from voxward.report.unfinished import Planned, planned, unfinished_text
+from voxward.robustness.asked import NOTHING_ASIDE, Aside, asked_for
 from voxward.robustness.description import PROTOCOL, SystemFiles, read_cases
 from voxward.robustness.eps import eps_texts
 from voxward.robustness.protocol import Protocol
@@ -52,6 +53,7 @@ class AttackSource:
         checked: Whether the folder says which scans a system was trained on; it does once the attack has ended.
         plan: All units of work, as the protocol asks for them; None where the folder does not say enough.
         work: Which calls, data, versions and machines made the records; None where the folder does not say.
+        aside: What earlier calls attacked that the last one did not ask for; it is in no figure.
     """
 
     folder: Path
@@ -73,6 +75,7 @@ class AttackSource:
     checked: bool = False
     plan: Planned | None = None
     work: Work | None = None
+    aside: Aside = NOTHING_ASIDE
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -128,25 +131,35 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
     described = read_mapping_if_there(folder / "cases.json", problems) or {}
     failed = _failed(folder, checked, problems)
     left_out = {failure.case for failure in failed}
-    records = tuple(record for record in _records(folder, problems) if record.case not in left_out)
+    every = tuple(record for record in _records(folder, problems) if record.case not in left_out)
     cases = settings.get("cases", {})
-    case_ids = tuple(map(str, cases)) or tuple(sorted({record.case for record in records}))
+    case_ids = _asked(described, cases) or tuple(sorted({record.case for record in every}))
+    # Records of cases that no call asked for are no earlier call's, and a problem.
+    wanted = {*case_ids, *(one.case for one in every if one.case not in cases)}
+    records = asked_for(every, wanted, protocol if description else None)
     source = AttackSource(
         folder, records, protocol, _systems(settings), case_ids,
         findings=sanity(records, STANDARD if protocol is None else protocol.sanity),
         verdicts=_verdicts(protocol, records, len(failed)), failed=failed, command=str(description.get("command", "")),
         groups=_groups(description),
-        digests={id: str(digest) for id, digest in cases.items()} if isinstance(cases, Mapping) else {},
+        digests={id: str(cases[id]) for id in case_ids if id in cases} if isinstance(cases, Mapping) else {},
         # What cannot be read is among the problems already.
         skipped=attempt(RecordStore(folder).skipped, []) or (),
         dataset=Path(str(described.get("dataset", ""))).name, seen=_ids(checked, "seen"),
         left_out=_ids(checked, "left_out"), checked=bool(checked), work=_work(folder, problems),
+        aside=Aside.of(every, records),
     )  # fmt: skip
     source = replace(source, plan=_plan(source, settings, description))
     problems += map(sentence, _not_kept(source, description))
     missing = list(map(sentence, _missing(source)))
     problems += missing
     return _unjudged(source) if missing else source
+
+
+def _asked(described: Mapping[str, Any], cases: Mapping[str, Any] | list[Any]) -> tuple[str, ...]:
+    """The ids of the cases that the last call asked for; folders of before name them among the settings alone."""
+    found = described.get("cases")
+    return tuple(map(str, found if isinstance(found, Mapping) and found else cases))
 
 
 def _work(folder: Path, problems: list[str]) -> Work | None:

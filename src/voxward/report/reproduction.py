@@ -16,8 +16,9 @@ from voxward.core.errors import UserError
 from voxward.core.reading import read_json
 from voxward.data.io import SUFFIXES, read_image
 from voxward.report.table import Column, Row, Table
+from voxward.robustness.asked import records_asked_for
+from voxward.robustness.eps import record_eps_text
 from voxward.robustness.record import DOUBLED, Record
-from voxward.robustness.store import RecordStore
 from voxward.runs.folder import RunFolder
 from voxward.systems.evaluate import Evaluation
 from voxward.training.log import read_log
@@ -118,7 +119,7 @@ def compare_predictions(before: Path, after: Path, exact: bool) -> Iterator[Comp
 
 def compare_attacks(before: Path, after: Path, exact: bool) -> Iterator[Compared]:
     """Compare two attacks: every record but for times and machines, or within a tolerance the Dice of each."""
-    old, new = ({_key(record): record for record in RecordStore(folder).read_all()} for folder in (before, after))
+    old, new = ({_key(record): record for record in records_asked_for(folder)} for folder in (before, after))
     if exact:
         yield _compared("records", [{key: _content(one) for key, one in held.items()} for held in (old, new)], 0.0)
         names = sorted(path.relative_to(after).as_posix() for path in after.glob("volumes/**/*") if path.is_file())
@@ -204,7 +205,7 @@ def _unlike(before: Path, after: Path) -> float:
 
 
 def _key(record: Record) -> str:
-    return f"{record.attack} at {record.eps:g} on {record.case} ({record.model}, seed {record.seed})"
+    return f"{record.attack} at {record_eps_text(record)} on {record.case} ({record.model}, seed {record.seed})"
 
 
 def _content(record: Record) -> dict[str, Any]:

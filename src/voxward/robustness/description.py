@@ -106,7 +106,7 @@ def described_by(outputs: Outputs, bench: Bench, channels: Mapping[str, tuple[st
     groups = ensembles(bench.protocol, classes, bench.surrogate is not None)
     outputs.json(CASES, with_checksum(to_data(attacked_cases(bench, channels))))
     surrogate = bench.surrogate.system if bench.surrogate is not None else None
-    protocol = replace(bench.protocol, surrogate=surrogate if isinstance(surrogate, str) else None)
+    protocol = replace(bench.protocol.settled, surrogate=surrogate if isinstance(surrogate, str) else None)
     outputs.json(
         PROTOCOL, with_checksum(to_data(AttackProtocol(protocol, groups, call.text, call.python, call.folder)))
     )

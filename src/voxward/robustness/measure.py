@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from voxward.core.failures import Failures
 from voxward.core.invocation import Invocation
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.engine.engine import Engine
 from voxward.engine.settings import settle
-from voxward.robustness.bench import Worker
+from voxward.robustness.asked import GROWS, SIZES, asked_for, drop_lost, drop_outdated, refuse_other_sizes
+from voxward.robustness.bench import Bench, Worker
 from voxward.robustness.course import BenchCourse
 from voxward.robustness.description import CASES, DESCRIPTION, PROTOCOL, described_by
 from voxward.robustness.doer import BenchDoer
@@ -19,12 +20,15 @@ from voxward.robustness.provenance import noted
 from voxward.robustness.record import Record
 from voxward.robustness.setup import settings_of
 from voxward.robustness.store import RecordStore, StoredWork
+from voxward.robustness.unit import Unit
 
 
 def measure(
     worker: Worker, folder: Path, engine: Engine, progress: Progress = silent, call: Invocation = Invocation("")
 ) -> tuple[Record, ...]:
-    """Do all units that nobody has done yet, and return the records of the folder.
+    """Do all units that nobody has done yet, and return those records of the folder that are asked for.
+
+    An earlier call may have asked for other cases, or other sizes of the perturbation; see `robustness.asked`.
 
     A case that fails in one unit does not stop the others: the worker keeps the failure and leaves the case out, and
     none of its records is returned, so that all figures are over the same cases.
@@ -40,14 +44,16 @@ def measure(
         call: The command line, or call, that is written down beside the protocol.
 
     Raises:
-        UserError: The folder holds records of other settings, or a cases.json or protocol.json that is not voxward's.
+        UserError: The folder holds records of other settings, or of other files of a case, or a cases.json or
+            protocol.json that is not voxward's.
         CasesFailed: No case is left.
     """
     store, outputs = RecordStore(folder), Outputs(folder, DESCRIPTION, worker.bench.overwrite)
     outputs.check([CASES, PROTOCOL])
     settings = settings_of(worker)
-    settle(folder / "settings.json", settings, "records")
     channels = {name: tuple(worker.system(name).channels) for name in worker.bench.sources}
+    refuse_other_sizes(folder / "settings.json", worker.bench, [one for names in channels.values() for one in names])
+    settle(folder / "settings.json", settings, "records", grows=GROWS, free=(SIZES,))
     described_by(outputs, worker.bench, channels, call)
     cases, failures = worker.bench.cases, worker.failures
     course, doer = BenchCourse(worker.bench, progress, channels), BenchDoer(worker, settings)
@@ -56,33 +62,35 @@ def measure(
     )
     with noted(folder, call, worker, settings, done=store.count):
         _rounds(worker, engine, stored, course)
-    return _left(store, failures)
+    return _left(worker.bench, store)
 
 
 def _rounds(worker: Worker, engine: Engine, stored: StoredWork, course: BenchCourse) -> None:
     """All units, those first whose results others need."""
-    store, failures = stored.store, worker.failures
-    first = tuple(worker.bench.first_units())
-    course.plan((*first, *worker.bench.units(), *worker.bench.last_units()), stored)
-    engine.run(first, stored, course)
-    worker.leave_out_failed()
+    store = stored.store
 
-    earlier = _left(store, failures)
-    course.note(earlier)
-    units = tuple(worker.bench.units(worker.bench.thresholds(earlier)))
-    course.plan((*worker.bench.first_units(), *units, *worker.bench.last_units()), stored)
-    engine.run(units, stored, course)
-    worker.leave_out_failed()
+    def do(units: Sequence[Unit]) -> None:
+        bench = worker.bench
+        course.plan((*bench.first_units(), *bench.units(), *bench.last_units()), stored)
+        engine.run(units, stored, course)
+        worker.leave_out_failed()
 
-    attacked = _left(store, failures)
+    do(tuple(worker.bench.first_units()))
+    units = tuple(worker.bench.units(worker.bench.thresholds(_left(worker.bench, store))))
+    drop_outdated(worker.bench, store, units)
+    course.note(_left(worker.bench, store))
+    touched = {stored.group(unit) for unit in units if not stored.finished(unit)}
+    do(units)
+    drop_lost(worker.bench, store, [one for one in units if stored.group(one) in touched], _left(worker.bench, store))
+    do(units)
+    attacked = _left(worker.bench, store)
     keep_worst(worker.bench, attacked)
     last = tuple(worker.bench.last_units(attacked))
-    course.plan((*worker.bench.first_units(), *worker.bench.units(), *last), stored)
-    engine.run(last, stored, course)
+    drop_outdated(worker.bench, store, last)
+    do(last)
     course.close()
-    worker.leave_out_failed()
 
 
-def _left(store: RecordStore, failures: Failures) -> tuple[Record, ...]:
-    """The records of the cases that have not failed."""
-    return tuple(record for record in store.read_all() if record.case not in failures.cases)
+def _left(bench: Bench, store: RecordStore) -> tuple[Record, ...]:
+    """The records that are asked for, of the cases that have not failed."""
+    return asked_for(store.read_all(), bench.cases, bench.protocol)

@@ -34,4 +34,4 @@ def noted(
         return Work(UNITS, bench.dataset, settings["cases"], systems, bench.protocol.seeds)
 
     device = worker.system(next(iter(bench.sources))).device
-    return sitting(folder, ATTACK, call, begin, device=device, done=done)
+    return sitting(folder, ATTACK, call, begin, device=device, done=done, last=True)

@@ -93,10 +93,11 @@ def set_up(
 def settings_of(worker: Worker) -> dict[str, object]:
     """Return what must not change between the calls that fill one folder, as plain data.
 
-    Requirements, thresholds of the checks and which volumes are kept may change: no record depends on them.
+    Requirements, thresholds of the checks and which volumes are kept may change: no record depends on them. How cases
+    may be added, and sizes of the perturbation changed, is said in `robustness.asked`.
     """
     bench, surrogate = worker.bench, worker.surrogate
-    protocol = {name: value for name, value in to_data(bench.protocol).items() if name not in _FREE}
+    protocol = {name: value for name, value in to_data(bench.protocol.settled).items() if name not in _FREE}
     return {
         "protocol": protocol,
         "version": bench.version,
@@ -109,9 +110,12 @@ def settings_of(worker: Worker) -> dict[str, object]:
 
 
 def _orders(bench: Bench) -> dict[str, object]:
-    """The order in which systems read the channels of the files, where it is not that of the files."""
-    found = {name: [case.order for case in cases.values()] for name, cases in bench.ordered.items()}
-    listed = {name: to_data(orders) for name, orders in found.items() if any(orders)}
+    """The order in which systems read the channels of each case's files, where it is not that of the files."""
+    found = {
+        id: {name: to_data(cases[id].order) for name, cases in bench.ordered.items() if cases[id].order}
+        for id in bench.cases
+    }
+    listed = {id: orders for id, orders in found.items() if orders}
     return {"channels": listed} if listed else {}
 
 

@@ -78,6 +78,18 @@ class RecordStore:
         files = (self.folder / "records" / safe_name(model)).glob(f"*/{glob.escape(safe_name(case))}/*.json")
         return tuple(record for path in sorted(files) if not path.name.startswith(".") for record in _sound(path))
 
+    def of_unit(self, unit: Unit) -> tuple[Record, ...]:
+        """Return the records of a finished unit.
+
+        Raises:
+            UserError: The file is damaged; the message names it.
+        """
+        return tuple(_sound(self.path(unit)))
+
+    def drop(self, unit: Unit) -> None:
+        """Remove the results of a unit, which then is not finished any more."""
+        self.path(unit).unlink(missing_ok=True)
+
     def read_all(self) -> tuple[Record, ...]:
         """Return all records, ordered by model, attack, case, eps and seed.
 

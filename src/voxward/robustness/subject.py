@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from voxward.attacks.one_class import OneClass, only
+from voxward.attacks.one_class import Elsewhere, OneClass, elsewhere, only
 from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, PreparedCase, Volume
 from voxward.core.errors import UserError
 from voxward.core.labels import IGNORED, LabelSet, Region
-from voxward.core.model import Inputs, PatchModel, Truth, VolumeModel
+from voxward.core.model import Inputs, PatchModel, Spaced, Truth, VolumeModel
 from voxward.core.plan import Plan
 from voxward.core.types import Float3
 from voxward.data.io import read_case, read_truth, write_label
 from voxward.data.padding import pad_to
 from voxward.data.prepare import prepare
-from voxward.data.stored_values import as_read
+from voxward.data.stored_values import as_read, what_a_file_holds
 from voxward.pipeline.model import legal_range
 from voxward.robustness.written import Stored, segment_stored
 from voxward.systems.system import Freeze, System
@@ -111,12 +111,10 @@ def volume_subject(
     kind = source.array.dtype
     exact = kind.itemsize < 4 or np.abs(source.array).max() < _EXACT or kind == np.float32
     volume = torch.from_numpy(source.array.astype(np.float32 if exact else np.float64))[None]
-    limits = source.scaling.limits if source.scaling is not None else None
-    if kind.kind in "iu":
-        limits = float(np.iinfo(kind).min), float(np.iinfo(kind).max)
+    limits, steps = what_a_file_holds(source)
     truth = labels.target(torch.from_numpy(target))[None]
     bounds, zeros = tuple((one.low, one.high) for one in ranges), tuple(one.keeps_zero for one in ranges)
-    bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, bounds, limits, zeros)
+    bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, bounds, limits, zeros=zeros, steps=steps)
     reference = bounded.ball(volume).reference[0].numpy()
 
     def segment(found: Volume) -> tuple[np.ndarray, Mapping[str, Any]]:
@@ -132,7 +130,8 @@ def volume_subject(
 
     device, place = system.device, Place(source.affine, case.images[0], system.labels)
     shown = volume.to(device), truth.to(device), labels, bounded, source.spacing
-    return Subject(model, *shown, deploy, place, as_written if threat.reference == "raw" else _as_it_is)
+    spaced = Spaced(model, source.spacing)
+    return Subject(spaced, *shown, deploy, place, as_written if threat.reference == "raw" else _as_it_is)
 
 
 def patch_subject(system: System, case: Case, threat: ThreatModel, ignore: int | None = None) -> Subject:
@@ -166,7 +165,7 @@ def patch_subject(system: System, case: Case, threat: ThreatModel, ignore: int |
     bounded = ThreatModel(0.0, threat.norm, threat.unit, threat.reference, bounds)
     device = system.device
     return Subject(
-        PatchModel(model.network, plan.labels.head),
+        PatchModel(model.network, plan.labels.head, spacing=plan.spacing),
         image[None].to(device),
         plan.labels.target(label)[None].to(device),
         plan.labels,
@@ -176,22 +175,31 @@ def patch_subject(system: System, case: Case, threat: ThreatModel, ignore: int |
     )
 
 
-def labels_under_attack(labels: LabelSet, erase: str | None) -> LabelSet:
-    """Return the classes that an attack is judged by: all, or one class against everything else.
+def labels_under_attack(labels: LabelSet, erase: str | None, invent: str | None = None) -> LabelSet:
+    """Return the classes that an attack is judged by: all, one class against everything else, or all but one.
 
     Args:
         labels: The classes or regions of the system.
         erase: The class or region that is attacked alone, everything else being the background; None for all.
+        invent: The class or region that an attack finds where it is not; None for none.
 
     Raises:
-        UserError: `erase` is not one of the scored classes or regions.
+        UserError: `erase` or `invent` is not one of the scored classes or regions, or both are given.
     """
-    if erase is None:
-        return labels
-    if erase not in labels.scored:
-        raise UserError(f"erase must name one of the classes {', '.join(labels.scored)}, got {erase!r}")
-    regions = (Region(erase, (1,)),) if labels.regions else ()
-    return LabelSet((f"not {erase}", erase), (0, 1), regions, None if labels.ignore is None else IGNORED)
+    if erase is not None and invent is not None:
+        raise UserError(f"erase and invent exclude each other, got {erase!r} and {invent!r}")
+    for task, name in (("erase", erase), ("invent", invent)):
+        if name is not None and name not in labels.scored:
+            raise UserError(f"{task} must name one of the classes {', '.join(labels.scored)}, got {name!r}")
+    if invent is not None:  # the true voxels of the class do not count
+        return _two_classes(labels, invent, f"not {invent}", IGNORED)
+    if erase is not None:
+        return _two_classes(labels, f"not {erase}", erase, None if labels.ignore is None else IGNORED)
+    return labels
+
+
+def _two_classes(labels: LabelSet, background: str, name: str, ignore: int | None) -> LabelSet:
+    return LabelSet((background, name), (0, 1), (Region(name, (1,)),) if labels.regions else (), ignore)
 
 
 def erasing(subject: Subject, name: str) -> Subject:
@@ -220,6 +228,35 @@ def erasing(subject: Subject, name: str) -> Subject:
         model=OneClass(subject.model, index, regions),
         target=only(subject.target, index, subject.model.head),
         labels=labels_under_attack(subject.labels, name),
+        deploy=None if inner is None else deploy,
+    )
+
+
+def inventing(subject: Subject, name: str) -> Subject:
+    """Return the subject of an attack that finds one class where it is not (see `Elsewhere`).
+
+    Args:
+        subject: The subject with all its classes.
+        name: The class or region to invent.
+
+    Returns:
+        A subject whose model, target, labels and deployed mask know "not this class" only, and count no true voxel of
+        the class.
+    """
+    alone = erasing(subject, name)
+    inner, model = alone.deploy, alone.model
+    assert isinstance(model, OneClass)
+
+    def deploy(adversarial: np.ndarray, path: Path | None) -> Stored:
+        assert inner is not None
+        stored = inner(adversarial, path)
+        return replace(stored, mask=1 - stored.mask)
+
+    return replace(
+        alone,
+        model=Elsewhere(model),
+        target=elsewhere(alone.target),
+        labels=labels_under_attack(subject.labels, None, name),
         deploy=None if inner is None else deploy,
     )
 

@@ -1,5 +1,7 @@
 """The gradient of a whole pipeline around a user's network, against difference quotients in float64."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from tests.systems.differences import gradient_error
 from tests.systems.network.build import WINDOW, Tiny, described, exported, scripted, volume
 from voxward.systems.network.system import network_system
 from voxward.systems.open import open_system
+from voxward.systems.system import Freeze
 
 CHANNEL = {"name": "MR", "normalization": "zscore"}
 FLAT = {"slicewise": True, "window": [8, 6]}
@@ -74,3 +77,15 @@ def test_what_is_attacked_is_what_is_deployed(tmp_path, case):
     model = system.freeze(source)
     logits = model.logits(torch.from_numpy(source.array)[None])
     assert np.array_equal(model.classes(logits)[0].numpy(), system.segment(source).label)
+
+
+def test_a_changed_scan_is_normalised_by_its_own_statistics(tmp_path):
+    system, source = system_of(tmp_path, "normalised"), volume(affine=turned_affine())
+    changed = replace(source, array=1.5 * source.array + np.linspace(0, 9, source.array.shape[1])[:, None, None])
+    changed = replace(changed, array=changed.array.astype(source.array.dtype))
+    found = {}
+    for statistics in ("live", "frozen"):
+        model = system.freeze(source, Freeze(statistics=statistics))
+        found[statistics] = model.classes(model.logits(torch.from_numpy(changed.array)[None]))[0].numpy()
+    assert np.array_equal(found["live"], system.segment(changed).label)
+    assert not np.array_equal(found["live"], found["frozen"])

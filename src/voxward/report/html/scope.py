@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from voxward.core.errors import UserError
 from voxward.core.wording import eps_text, in_hounsfield
@@ -120,7 +120,15 @@ def left_out_lines(source: AttackSource) -> tuple[str, ...]:
     lines = [count("verdict", "measured_failed", len(named), cases=cases)] if named else []
     if missing:
         lines.append(count("verdict", "measured_missing", len(missing), cases=named_few(missing)))
-    return tuple(lines)
+    return (*lines, *_aside(source))
+
+
+def _aside(source: AttackSource) -> Iterator[str]:
+    """What earlier calls attacked that the last one did not ask for."""
+    if others := source.aside.cases:
+        yield count("verdict", "measured_aside", len(others), cases=named_few(others))
+    if source.aside.sizes:
+        yield say("verdict", "measured_aside_sizes", sizes=listed(source.aside.sizes))
 
 
 def _seen(source: AttackSource) -> list[str]:

@@ -43,7 +43,7 @@ def _knowledge(source: AttackSource, rows: Sequence[Record]) -> Iterator[str]:
     yield say("trust", "threat_knows" if any(record.white_box for record in rows) else "threat_blind")
     protocol = source.protocol
     if protocol is not None and rows[0].mode == "volume":
-        yield say("trust", f"threat_{protocol.threat.statistics}")
+        yield say("trust", f"threat_{protocol.statistics}")
         if any(record.white_box for record in rows):
             yield say("trust", f"threat_{protocol.gradient}")
     yield say("trust", f"threat_mode_{rows[0].mode}")

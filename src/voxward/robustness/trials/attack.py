@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget
-from voxward.attacks.ensemble import ENSEMBLES, WITH_TRANSFER
+from voxward.attacks.ensemble import ENSEMBLES, WITH_TRANSFER, members_of
 from voxward.attacks.fab import MinimumNorm
 from voxward.attacks.registry import create_with
 from voxward.core.errors import UserError
@@ -59,6 +60,11 @@ class AttackTrial:
         found = members(self.entry, self.classes, budget)[self.member]
         return found.doubled() if self.twice else found
 
+    def follows(self, unit: Unit) -> Mapping[str, Any]:
+        """Return the threshold, where the attack has one; see Follows."""
+        free, now = self.attack().options(), self.attack(unit.threshold).options()
+        return {name: value for name, value in now.items() if name == "threshold" or value != free.get(name)}
+
     def doubled(self) -> AttackTrial:
         """Return the same attack with twice its budget; see `trials.doubled`."""
         return replace(self, twice=True)
@@ -107,7 +113,7 @@ def members(entry: AttackEntry, classes: int, budget: Budget) -> Mapping[str, At
     if entry.attack in ENSEMBLES:
         if entry.options or entry.name:
             raise UserError(f"{entry.attack} is an ensemble: name and options belong to single attacks")
-        return ENSEMBLES[entry.attack](classes, budget)
+        return members_of(entry.attack, classes, budget)
     return {entry.attack: create_with(entry.attack, budget, **entry.options)}
 
 
@@ -143,7 +149,7 @@ def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, 
     from voxward.robustness.trials.transfer import TRANSFER
 
     found = {
-        entry.attack: tuple(ENSEMBLES[entry.attack](classes, protocol.budget))
+        entry.attack: tuple(members_of(entry.attack, classes, protocol.budget))
         for entry in protocol.entries
         if entry.attack in ENSEMBLES
     }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from voxward.core.progress import Progress
 from voxward.robustness.record import DOUBLED, DOUBLES, Record
 from voxward.robustness.skipped import NotApplicable
 from voxward.robustness.stand import Stand
 from voxward.robustness.trials import attack, transfer
-from voxward.robustness.trials.trial import Phase, Target, Trial
+from voxward.robustness.trials.trial import Follows, Phase, Target, Trial
 from voxward.robustness.unit import Unit
 
 CASES = 2
@@ -31,6 +32,11 @@ class Doubled:
     name: str = DOUBLED
     phase: Phase = "last"
     repeated: bool = False
+
+    def follows(self, unit: Unit) -> Mapping[str, Any]:
+        """Return which attack it is, and what that one follows from; see Follows."""
+        trial = self.trials.get(unit.doubles or "")
+        return {DOUBLES: unit.doubles, **(trial.follows(unit) if isinstance(trial, Follows) else {})}
 
     def sizes(self, number: int) -> tuple[float | None, ...]:
         """Return one unit of all sizes for each of the first cases; see Trial."""
@@ -61,8 +67,8 @@ class Doubled:
 
 
 def trials(target: Target) -> list[Doubled]:
-    """Plan the control where a protocol names it."""
-    if DOUBLED not in target.protocol.controls:
+    """Plan the control where a protocol names it, and the Dice says how strong an attack is."""
+    if DOUBLED not in target.protocol.controls or target.protocol.invent is not None:
         return []
     found: dict[str, Trial] = {trial.name: trial.doubled() for trial in attack.trials(target)}
     return [Doubled(found | {trial.name: trial.doubled() for trial in transfer.trials(target)})]

@@ -7,8 +7,9 @@ case most, and the noise is that of scanners: Gaussian, or in magnitude images R
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,10 @@ class EqualNoise:
     eps: tuple[float, ...]
     phase: Phase = "last"
     repeated: bool = False
+
+    def follows(self, unit: Unit) -> Mapping[str, Any]:
+        """Return how strong the noise is, which the attacks say; see Follows."""
+        return {"rms": unit.rms or 0.0}
 
     def sizes(self, number: int) -> tuple[float | None, ...]:
         """Return one unit per size; see Trial."""

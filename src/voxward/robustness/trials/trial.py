@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, runtime_checkable
+from typing import Any, Literal, runtime_checkable
 from typing import Protocol as Interface
 
 from voxward.core.labels import LabelSet
@@ -71,4 +72,13 @@ class Trial(Interface):
 
     def run(self, unit: Unit, stand: Stand, progress: Progress) -> tuple[Record, ...]:
         """Do the trial on a prepared case and return its records."""
+        ...
+
+
+@runtime_checkable
+class Follows(Interface):
+    """A trial that needs to know what other units have found; where they find something else, it is done again."""
+
+    def follows(self, unit: Unit) -> Mapping[str, Any]:
+        """Return which options of the unit's records follow from other units, by name, as they must be now."""
         ...

@@ -63,6 +63,17 @@ VERDICT = {
     "gradientless": "None of these attacks knew the inside of the system. Such attacks are weak: assume that a "
     "stronger one lowers the Dice further.",
     "erase": "Only {name} counts here. The attacks tried to make it vanish; other classes were not looked at.",
+    "invent": "The attacks tried to make the system find {name} where there is none. The figures here are the volume "
+    "that it marks as {name} outside the true {name}.",
+    "invent_dice": "No Dice says how bad that is, so none is shown here, and no scan counts as broken. Elsewhere on "
+    "this page the Dice is that of everything but {name}: it falls as that volume grows.",
+    "phantom": "On {scans}, {system} marks {volume} as {name} where there is none, on average, when nothing is "
+    "changed.",
+    "phantom_attacked": "Changes of {change}, chosen by {chooser}, raise that to {volume}.",
+    "phantom_unharmed": "Changes of {change}, chosen by {chooser}, leave it at {volume}.",
+    "tile_phantom": "falsely marked as {name}, unchanged scans",
+    "tile_phantom_attack": "falsely marked as {name} under attack, {size}",
+    "column_phantom": "Mean volume that is falsely marked as {name} [95 % interval]",
     # Which scans fail.
     "failing_one": "The scan that breaks at {size}:",
     "failing_many": "The scans that break at {size}, worst first:",
@@ -164,6 +175,12 @@ VERDICT = {
     "fewer_noise_many": "It was run on {n} of {of} scans.",
     "measured_missing_one": "1 scan has no results yet, and no figure is over it: {cases}.",
     "measured_missing_many": "{n} scans have no results yet, and no figure is over them: {cases}.",
+    "measured_aside_one": "An earlier call attacked 1 more scan, which the last call did not ask for, and no figure is "
+    "over it: {cases}.",
+    "measured_aside_many": "An earlier call attacked {n} more scans, which the last call did not ask for, and no "
+    "figure is over them: {cases}.",
+    "measured_aside_sizes": "An earlier call attacked with other sizes, which the last call did not ask for, and no "
+    "figure is of them: {sizes}.",
     "measured_seen_one": "The system was trained on 1 of these scans, so its Dice is better than on new ones: {cases}.",
     "measured_seen_many": "The system was trained on {n} of these scans, so their Dice is better than on new ones: "
     "{cases}.",
