@@ -36,21 +36,23 @@ def test_slots_are_30_30_40_percent():
 
 
 def published(f, project, step_of, start, steps, marks, rho=0.75, alpha=0.75):
-    """Algorithm 1 for ONE case, by f: x -> (value, gradient): all its points, and the steps at which it halved."""
+    """Algorithm 1 for ONE case, by f: (x, progress) -> (value, gradient): all its points, and when it halved."""
     eta, x, before, halvings = 2.0, start, start, []
-    points, rose, eta_at, most_at, value, best, last = [start], [], [], [], 0.0, None, 0
+    points, rose, came_from, eta_at, best_at, best, last = [start], [], [], [], [], None, 0
     for k in range(steps):
-        now, gradient = f(x)
-        rose += [now > value] if k else []
-        value = now
-        if best is None or value > best[1]:
-            best = (x, value, gradient)
+        value, gradient = f(x, k / steps)
+        # The objective of this step is asked about the earlier points, too.
+        rose += [value > f(came_from[-1], k / steps)[0]] if k else []
+        came_from.append(x)
+        if best is None or value > f(best[0], k / steps)[0]:
+            best = (x, gradient)
         eta_at.append(eta)
-        most_at.append(best[1])
+        best_at.append(best[0])
         if k in marks:
             first = sum(rose[last:k]) < rho * (k - last)
-            if first or (eta_at[last] == eta_at[k] and most_at[last] == most_at[k]):
-                eta, (x, value, gradient) = eta / 2, best
+            if first or (eta_at[last] == eta_at[k] and best_at[last] is best_at[k]):
+                eta, (x, gradient) = eta / 2, best
+                came_from[-1] = x
                 halvings.append(k)
             last = k
         ahead = project(x + eta * step_of(gradient))
@@ -80,9 +82,9 @@ def own_ball(volume, eps, norm):
 
 
 def plain_gradient(network, loss, target):
-    def f(x):
+    def f(x, progress):
         leaf = x.clone().requires_grad_()
-        value = loss(network(leaf), target, 0.0).sum()
+        value = loss(network(leaf), target, progress).sum()
         return value.item(), torch.autograd.grad(value, leaf)[0]
 
     return f
@@ -93,7 +95,7 @@ def plain_gradient(network, loss, target):
 # Balls so wide that the cases halve at different steps, and that no search converges to rounding, where it is chance
 # which of two equal values is the best.
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.2), ("l2", 3.0)])
-@pytest.mark.parametrize("objective", ["ce", "dice"])
+@pytest.mark.parametrize("objective", ["ce", "dice", "tsallis"])
 def test_every_point_is_that_of_the_published_algorithm(objective, norm, eps, schedule, batch):
     model = Recorder(conv_model())
     volume, target = (rows[:batch] for rows in case(model.inner, batch=3))
@@ -182,6 +184,21 @@ def test_restarts_begin_at_the_reference_and_then_at_random():
     assert (once.gradients, once.forwards, twice.gradients) == (10, 3, 20)
 
 
+def test_the_first_restart_can_begin_at_random():
+    """In the widest of several balls, as SEA and Tsallis-PGD do."""
+    model = Recorder(conv_model())
+    volume, target = case(model.inner)
+    for options, size in (({}, 1), ({"radii": (2.0, 1.5, 1.0)}, 2)):
+        model.points.clear()
+        APGD(steps=10, start="random", **options)(model, volume, target, THREAT, seed=5)
+        far = (model.points[0] - volume).abs().max() / THREAT.ball(volume).eps.max()
+        assert 0.9 * size < far <= size * (1 + 1e-9)
+        first = model.points[0]
+        model.points.clear()
+        APGD(steps=10, start="random", **options)(model, volume, target, THREAT, seed=6)
+        assert not torch.equal(model.points[0], first)
+
+
 def test_apgd_is_stronger_than_one_step_and_noise():
     model = conv_model()
     volume, target = case(model, batch=3)
@@ -211,6 +228,13 @@ def test_illegal_options_are_refused(options, words):
         warnings.simplefilter("ignore")
         with pytest.raises(ValueError, match=words):
             APGD(**options)
+
+
+def test_a_start_that_a_protocol_misspells_is_refused():
+    attack = APGD()
+    object.__setattr__(attack, "start", "randon")  # as a file says it: tests check types, a program does not
+    with pytest.raises(ValueError, match="start must be one of reference, random, got 'randon'"):
+        attack.__post_init__()
 
 
 def test_few_steps_are_allowed_with_a_warning():

@@ -26,6 +26,8 @@ GRADIENT = [
     "cospgd",
     "fab-dice",
     "fab-t",
+    "coarse-2",
+    "band-2",
 ]
 
 

@@ -50,8 +50,8 @@ SOFTMAX = {
     # Class 1 is absent from the truth; of class 2: 2 p_b / (p_a + p_b + 1).
     "dice": 1 - dice_of_class_2(1),
     # The margins are 1 and -2, so their mean size is 1.5.
-    "dice-sharp": 1 - dice_of_class_2(0.05 * 1.5),
-    "dice-anneal": 1 - dice_of_class_2((0.05 * 1.5) ** 0.6),
+    "dice-sharp": 1 - dice_of_class_2(0.2 * 1.5),
+    "dice-anneal": 1 - dice_of_class_2((0.2 * 1.5) ** 0.6),
     "dice-ce": 1 - dice_of_class_2(1) + sum(CE) / 2,
     "boundary": (P["a"][2] - P["b"][2]) / 2,  # one voxel outside, one voxel inside
     "frontier": (-1 + 0) / 2,
@@ -81,8 +81,8 @@ REGIONS = {
     "dlr": (-1.5 + 0.5) / 2,
     "margin": (-1.5 + 0.5) / 2,
     "dice": 1 - 2 * A / (A + 1),  # the second region is absent from the truth
-    "dice-sharp": 1 - 2 * sigmoid(1.5 / 0.05) / (sigmoid(1.5 / 0.05) + 1),  # the mean size of the margins is 1
-    "dice-anneal": 1 - 2 * sigmoid(1.5 / 0.05**0.6) / (sigmoid(1.5 / 0.05**0.6) + 1),
+    "dice-sharp": 1 - 2 * sigmoid(1.5 / 0.2) / (sigmoid(1.5 / 0.2) + 1),  # the mean size of the margins is 1
+    "dice-anneal": 1 - 2 * sigmoid(1.5 / 0.2**0.6) / (sigmoid(1.5 / 0.2**0.6) + 1),
     "dice-ce": 1 - 2 * A / (A + 1) + sum(BCE) / 2,
     "boundary": -A,  # all is inside
     "frontier": (-1.5 + 0) / 2,
@@ -333,13 +333,14 @@ def test_objectives_rise_as_correct_voxels_lose_confidence(name, head, dims):
     truth = torch.nn.functional.one_hot(target, 3).movedim(-1, 1) if head == "softmax" else target
     # The other classes stay 0.1 apart, without which DLR's ratio would be constant.
     others = 0.1 * torch.arange(3).view(1, 3, *(1,) * dims)
-    sure = [s * truth + others if head == "softmax" else s * (2.0 * truth - 1) for s in (3.0, 2.0, 1.0, 0.5)]
-    values = torch.stack([create_objective(name)(logits.double(), target, 0.5) for logits in sure])
-    if (name, head) == ("dice-sharp", "regions"):
-        # Nothing but the scale of the logits differs here, which this objective does not see.
-        torch.testing.assert_close(values, values[:1].expand_as(values))
-        return
-    assert bool((values.diff(dim=0) > 0).all())
+    values = []
+    for sure in (3.0, 2.0, 1.0, 0.5):
+        # `dice-sharp` does not see the scale of all logits, but that some are lower than the others.
+        size = torch.full(truth.shape, sure) if name != "dice-sharp" else torch.full(truth.shape, 3.0)
+        size[..., 0] = sure
+        logits = size * truth + others if head == "softmax" else size * (2.0 * truth - 1)
+        values.append(create_objective(name)(logits.double(), target, 0.5))
+    assert bool((torch.stack(values).diff(dim=0) > 0).all())
 
 
 @pytest.mark.parametrize("head", ["softmax", "regions"])

@@ -8,15 +8,18 @@ import torch
 
 from tests.attacks.toys import THREAT, case, conv_model
 from voxward.attacks import ensemble, objectives
+from voxward.attacks.apgd import APGD
 from voxward.attacks.budget import Budget
 from voxward.attacks.criteria import judge
 from voxward.attacks.ensemble import ENSEMBLES
-from voxward.attacks.registry import ATTACKS, create, create_with, describe
+from voxward.attacks.registry import ATTACKS, OWN_BUDGET, create, create_with, describe
 
 BUDGET = {"steps": 12, "queries": 15, "fab_steps": 3}
 
 
 def _cheap(name):
+    if name in OWN_BUDGET:
+        return replace(create(name), **({"budget": Budget(steps=12)} if name in ENSEMBLES else {"steps": 12}))
     if name in ENSEMBLES:
         return create(name, **BUDGET)
     if name == "square":
@@ -38,7 +41,7 @@ def test_every_attack_keeps_its_promises(name):
         again = attack(model, volume, target, THREAT, seed=3)
     ball = THREAT.ball(volume)
     assert torch.equal(volume, kept)
-    assert result.attack == name
+    assert result.attack == attack.name
     assert ball.holds(result.adversarial).all()
     assert (result.dice <= result.clean_dice).all()
     assert torch.equal(result.dice, judge(model, model.logits(result.adversarial), target))
@@ -122,6 +125,22 @@ def test_an_attack_takes_its_part_of_a_budget(name, options):
 def test_every_attack_has_an_instance_for_a_budget(name):
     attack = create_with(name, SPENT)
     assert attack.name == name
+
+
+def test_attacks_that_are_named_after_their_budget_keep_to_it():
+    """900 gradients of SEA, 300 of Tsallis-PGD, from random starts and as published, whatever a protocol says."""
+    expected = [
+        APGD(objective, 300, radii=(2.0, 1.5, 1.0), start="random") for objective in ("masked-ce", "balanced-ce", "jsd")
+    ]
+    for sea in (create("sea-300"), create_with("sea-300", SPENT)):
+        assert list(sea.members(3).values()) == expected
+        assert sea.cost(3)[0] == 900
+    assert list(ensemble.members_of("sea-300", 3, SPENT).values()) == expected
+    tsallis = create_with("tsallis-300", SPENT)
+    assert (tsallis.objective, tsallis.start, tsallis.radii, tsallis.cost(3)[0]) == ("tsallis", "random", (), 300)
+    for name in ("sea-300", "tsallis-300"):
+        with pytest.raises(ValueError, match=f"'{name}' spends what its name says and has no option 'steps'"):
+            create(name, steps=20)
 
 
 @pytest.mark.parametrize("name", list(ATTACKS))

@@ -13,7 +13,7 @@ def test_each_case_counts_under_the_attack_that_hurts_its_mean_most():
     means = [[float(cell.strip("| ").split()[0]) for cell in row[2:]] for row in rows]
     assert means == [pytest.approx([0.85, 0.65]), pytest.approx([0.4, 0.3]), pytest.approx([0.2, 0.0])]
     data = classes_table(book(), False).data
-    assert data[2] == ("m", 0.1, "liver", 2, pytest.approx(0.4), pytest.approx(0.3), pytest.approx(0.5))
+    assert data[2] == ("m", 0.1, "liver", 2, pytest.approx(0.4), pytest.approx(0.3), pytest.approx(0.5), "25.5/255")
 
 
 def test_no_records_are_refused():

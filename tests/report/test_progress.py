@@ -68,18 +68,24 @@ def units(progress, clock, count, seconds, total=None, before=0):
         progress("attack", total, total, share=1.0, before=before / total)
 
 
-def test_a_line_says_all(monkeypatch):
+def test_a_line_says_all():
+    """One line alone says model, case, attack, size, how much is done, whose Dice it is, and the time of the whole."""
     progress, clock, lines = in_lines()
-    progress("attack", 0, 390, running="clean on hippocampus_033 (run)", share=0.0, before=0.0)
+    progress("attack", 0, 150, running="run-a \u00b7 hippocampus_004 \u00b7 clean", share=0.0, before=0.0)
     clock.now += 1434
-    progress(
-        "attack", 12, 390, running="apgd-dice at 8/255 on hippocampus_033 (run)", share=0.3676923, before=0.0,
-        lowest_dice=0.4123,
-    )  # fmt: skip
+    running = "run-a \u00b7 hippocampus_004 \u00b7 apgd-dice \u00b7 8/255"
+    progress("attack", 12, 150, running=running, share=0.3676923, before=0.0, lowest_dice=0.3)
+    clock.now += 60
+    progress("attack", 12, 150, running=running, share=0.37, before=0.0, lowest_dice=0.3, seconds_left=730.0)
+    progress("apgd-dice", 5, 20, array_dice=0.4123)
+    clock.now += 60
+    progress("apgd-dice", 6, 20, array_dice=0.4)
+    lead = f"attack {running} \u00b7 12/150 units"
     assert lines() == [
-        "attack 0/390 units · clean on hippocampus_033 (run)",
-        "attack 12/390 units · apgd-dice at 8/255 on hippocampus_033 (run) · lowest Dice so far 0.412"
-        " · 00:41:06 left of 01:05:00",
+        "attack run-a \u00b7 hippocampus_004 \u00b7 clean \u00b7 0/150 units",
+        f"{lead} \u00b7 lowest Dice so far 0.300 (array) \u00b7 00:41:06 left of 01:05:00 in all",
+        f"{lead} \u00b7 lowest Dice so far 0.300 (array) \u00b7 00:12:10 left of 00:37:04 in all",
+        f"{lead} \u00b7 step 6/20 \u00b7 Dice 0.400 (array) \u00b7 00:12:10 left of 00:38:04 in all",
     ]
 
 
@@ -90,7 +96,7 @@ def test_lines_are_few(seconds):
     found = [line for line in lines() if line.startswith("attack")]
     assert found == lines()
     assert len(found) <= 2 + min(100, 100 * seconds / 10)
-    assert found[0].startswith("attack 0/100 units · apgd-dice on case_0 (run)")
+    assert found[0].startswith("attack apgd-dice on case_0 (run) · 0/100 units")
     assert found[-1].startswith("attack 100/100 units")
     if seconds >= 10:  # every unit has its line
         assert len(found) == 101
@@ -105,8 +111,8 @@ def test_a_long_unit_gives_a_sign_of_life_each_minute(tmp_path):
         clock.now += 1.0
         course.told("a", "train", step, 1000, {"loss": 0.5})
     assert len(lines()) == 11
-    assert lines()[1] == "runs 0/2 runs · unit a · train 59/1000 steps loss 0.500 · 00:32:20 left of 00:33:20"
-    assert lines()[-1].endswith("00:23:20 left of 00:33:20")
+    assert lines()[1] == "runs unit a · 0/2 runs · train 59/1000 steps · loss 0.500 · 00:32:20 left of 00:33:20 in all"
+    assert lines()[-1].endswith("00:23:20 left of 00:33:20 in all")
 
 
 def test_the_time_left_follows_a_constant_rate():
@@ -122,8 +128,8 @@ def test_the_time_left_follows_a_constant_rate():
 def test_units_of_an_earlier_call_say_nothing_about_the_speed():
     progress, clock, lines = in_lines()
     units(progress, clock, 5, 60.0, total=100, before=90)
-    assert lines()[0] == "attack 90/100 units · apgd-dice on case_90 (run)"
-    assert lines()[1].endswith("00:09:00 left of 00:10:00")
+    assert lines()[0] == "attack apgd-dice on case_90 (run) · 90/100 units"
+    assert lines()[1].endswith("00:09:00 left of 00:10:00 in all")
 
 
 def test_units_that_are_expected_to_take_longer_count_more():
@@ -138,10 +144,10 @@ def test_steps_count_from_where_the_call_began_and_a_budget_counts_for_itself():
     progress("train", 500, 1000, loss=1.0)
     clock.now += 100
     progress("train", 600, 1000, loss=0.25)
-    assert lines()[-1] == "train 600/1000 steps · loss 0.250 · 00:06:40 left of 00:08:20"
+    assert lines()[-1] == "train 600/1000 steps · loss 0.250 · 00:06:40 left of 00:08:20 in all"
     clock.now += 100
     progress("train", 601, None, seconds_left=60.0)
-    assert lines()[-1] == "train 601 steps · 00:01:00 left of 00:04:20"
+    assert lines()[-1] == "train 601 steps · 00:01:00 left of 00:04:20 in all"
 
 
 def test_a_time_that_nobody_knows_is_not_shown():
@@ -149,7 +155,7 @@ def test_a_time_that_nobody_knows_is_not_shown():
     progress("train", 1, None, seconds_left=math.inf)
     clock.now += 100
     progress("train", 2, 10, share=math.nan)
-    assert lines() == ["train 1 step", "train 2/10 steps · 00:06:40 left of 00:08:20"]
+    assert lines() == ["train 1 step", "train 2/10 steps · 00:06:40 left of 00:08:20 in all"]
 
 
 def test_nothing_is_shown_for_what_is_skipped(tmp_path):
@@ -160,7 +166,7 @@ def test_nothing_is_shown_for_what_is_skipped(tmp_path):
     InProcess(tmp_path).run("abcd", work, course)
     clock.now += 5
     course.close()
-    assert lines() == ["attack 3/4 units · unit d", "attack 4/4 units · 00:00:05 in all"]
+    assert lines() == ["attack unit d · 3/4 units", "attack 4/4 units · 00:00:05 in all"]
 
 
 def test_a_part_is_shown_with_its_whole_and_stages_follow_each_other():
@@ -174,8 +180,8 @@ def test_a_part_is_shown_with_its_whole_and_stages_follow_each_other():
     progress("score", 1, 1)
     progress("score", 1, 1)
     assert lines() == [
-        "predict 0/2 cases · case_0",
-        "predict 1/2 cases · case_1 · 00:00:16 left of 00:00:32",
+        "predict case_0 · 0/2 cases",
+        "predict case_1 · 1/2 cases · 00:00:16 left of 00:00:32 in all",
         "predict 2/2 cases · 00:00:32 in all",
         "score 1/1 case",
     ]
@@ -186,7 +192,7 @@ def test_where_work_stood_when_it_was_stopped():
     with pytest.raises(RuntimeError), progress:
         units(progress, clock, 3, 4.0, total=10)
         raise RuntimeError
-    assert lines()[-1] == "attack 2/10 units · apgd-dice on case_2 (run) · stopped after 00:00:12"
+    assert lines()[-1] == "attack apgd-dice on case_2 (run) · 2/10 units · stopped after 00:00:12"
     assert "10/10" not in "".join(lines())
 
 
@@ -201,7 +207,7 @@ def test_an_error_after_the_end_adds_nothing():
 def test_a_log_file_of_another_encoding():
     progress, _, lines = in_lines(Latin())
     progress("attack", 0, 1, running="apgd on caf\u00e9_\u4e00\n (run)")
-    assert lines() == ["attack 0/1 unit - apgd on caf\u00e9_? (run)"]
+    assert lines() == ["attack apgd on caf\u00e9_? (run) - 0/1 unit"]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +249,7 @@ def test_the_table_shows_what_runs_the_lowest_dice_and_what_is_left():
         shown = "\n".join(screen())
     for text in (
         "prepare", "13/13 cases", "00:00:30 in all", "12/390 units", "00:03:00 left of 00:04:00",
-        "apgd-dice at 8/255 on a (run)", "lowest Dice so far 0.400", "378 units", "14/50", "Dice 0.500",
+        "apgd-dice at 8/255 on a (run)", "lowest Dice so far 0.400 (array)", "378 units", "14/50", "Dice 0.500",
     ):  # fmt: skip
         assert text in shown, text
     written = progress.console.file.getvalue()

@@ -129,7 +129,7 @@ def test_results_of_different_machines_are_a_warning_and_no_failed_check() -> No
     assert len(table.warnings) == 1
     assert "different kinds of machines (one: " in table.warnings[0]
     assert "different kinds of machines" in table.markdown()
-    assert {row[-1] for row in table.data} == {"yes"}
+    assert {row[table.fields.index("trustworthy")] for row in table.data} == {"yes"}
     newer = [replace(one, torch="3" if one.case == "b" else "2") for one in book()]
     assert "different versions of PyTorch (2, 3)" in robustness_table(newer, {"both": ("x", "y")}).warnings[0]
 
@@ -138,7 +138,7 @@ def test_a_failed_check_is_in_every_form() -> None:
     report = robustness_table([*book(), *FAILED], ENSEMBLES)
     for text in (report.markdown(), " ".join(printed(report).split())):
         assert "NOT TRUSTWORTHY (noise control): m: noise at eps 51/255" in text
-    assert report.csv().splitlines()[1].endswith(",no")
+    assert report.csv().splitlines()[1].endswith(",no,25.5/255")
 
 
 def test_deployed_dice_is_taken_where_all_have_it() -> None:

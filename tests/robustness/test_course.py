@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from tests.robustness.books import By, record
@@ -14,10 +16,10 @@ from voxward.robustness.unit import Unit
 
 
 def test_what_runs_is_said_in_words():
-    assert running(Unit("run", "apgd-dice", "a", 8 / 255, 0), "range") == "apgd-dice at 8/255 on a (run)"
-    assert running(Unit("run", "apgd-dice", "a", 20.0, 0), "native") == "apgd-dice at 20 on a (run)"
-    assert running(Unit("run", "apgd-dice", "a", 20.0, 0), "native", ["CT"]) == "apgd-dice at 20 HU on a (run)"
-    assert running(Unit("run", "clean", "a", None, 0), "range") == "clean on a (run)"
+    assert running(Unit("run", "apgd-dice", "a", 8 / 255, 0), "range") == "run · a · apgd-dice · 8/255"
+    assert running(Unit("run", "apgd-dice", "a", 20.0, 0), "native") == "run · a · apgd-dice · 20"
+    assert running(Unit("run", "apgd-dice", "a", 20.0, 0), "native", ["CT"]) == "run · a · apgd-dice · 20 HU"
+    assert running(Unit("run", "clean", "a", None, 0), "range") == "run · a · clean"
 
 
 def test_units_weigh_what_they_may_cost(bench):  # noqa: F811
@@ -59,3 +61,40 @@ def test_the_course_of_a_benchmark(bench, tmp_path):  # noqa: F811
     last, total = others[-1], weight_of(bench)(others[-1])
     assert last.attack == "fab-dice"
     assert 1 - shares[-2] < total / sum(map(weight_of(bench), (*first, *others)))
+
+
+def test_the_dice_of_a_step_is_the_arrays(bench, tmp_path):  # noqa: F811
+    heard = []
+    course = BenchCourse(bench, lambda stage, done, total, /, **figures: heard.append((stage, figures)))
+    (unit, *_) = bench.first_units()
+    course.plan([unit], StoredWork(RecordStore(tmp_path), By(lambda unit: ())))
+    course.begin(unit)
+    course.told(unit, "apgd-dice", 1, 4, {"dice": 0.5})
+    assert heard[-1] == ("apgd-dice", {"array_dice": 0.5})
+
+
+def test_the_time_left_is_told_once_an_attack_has_shown_its_pace(bench, tmp_path):  # noqa: F811
+    """A unit takes 2 s for files and judging, and 0.01 s for each pass; the clean ones alone cannot tell."""
+    heard, now, weight = [], [0.0], weight_of(bench)
+    course = BenchCourse(bench, lambda stage, done, total, /, **figures: heard.append(figures), clock=lambda: now[0])
+    first, others = tuple(bench.first_units()), tuple(bench.units())
+
+    def seconds(unit):
+        return 2 + 0.01 * (weight(unit) - weight(first[0]))
+
+    def work(unit):
+        now[0] += seconds(unit)
+        return (record(unit.attack, unit.case, (0.5, 0.5)),)
+
+    stored = StoredWork(RecordStore(tmp_path), By(work))
+    course.plan((*first, *others), stored)
+    InProcess(tmp_path).run(first, stored, course)
+    assert all(math.isnan(figures["seconds_left"]) for figures in heard)
+    light = [unit for unit in others if weight(unit) <= 2 * weight(first[0])]
+    heavy, *rest = [unit for unit in others if unit not in light]
+    course.begin(heavy)
+    now[0] += seconds(heavy) / 2
+    course.told(heavy, "apgd", 1, 2, {})
+    ahead = seconds(heavy) / 2 + sum(map(seconds, (*light, *rest)))
+    told = next(one["seconds_left"] for one in reversed(heard) if "seconds_left" in one)
+    assert told == pytest.approx(ahead, rel=0.3)

@@ -95,6 +95,19 @@ def test_what_is_wrong_is_refused(change, message):
         load_protocol("quick", [change])
 
 
+@pytest.mark.parametrize("name", ["sea-300", "tsallis-300"])
+def test_a_budget_that_changes_nothing_is_refused(name, tmp_path):
+    for change in ("budget.steps=50", "budget.steps=20", "budget.restarts=2"):
+        key = change.partition("=")[0]
+        with pytest.raises(UserError, match=rf"{key} changes nothing here, .* fixed by the name of {name}: leave it"):
+            load_protocol(name, [change])
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: mine\nattacks: [{name}]\nbudget: {{steps: 50}}\n")
+    with pytest.raises(UserError, match=r"budget.steps changes nothing here"):
+        load_protocol(path)
+    assert load_protocol(name, ["budget.steps=50", f"attacks=[{name}, apgd-dice]"]).budget.steps == 50
+
+
 @pytest.mark.parametrize(
     ("mode", "asked", "used"),
     [
@@ -155,7 +168,16 @@ def test_an_attack_that_is_named_twice_is_run_once(two_organs):
 
 def test_everything_that_can_be_named_is_listed():
     found = listing()
-    assert set(found["protocols"]) == {"quick", "autoattack", "strong", "rog-paper", "resdsn-paper", "blackbox"}
+    assert set(found["protocols"]) == {
+        "quick",
+        "autoattack",
+        "strong",
+        "rog-paper",
+        "resdsn-paper",
+        "blackbox",
+        "sea-300",
+        "tsallis-300",
+    }
     assert set(found["attacks"]) | set(found["ensembles"]) == set(ATTACKS)
     lines = [line for members in found.values() for line in members.values()]
     assert all(line and "\n" not in line for line in lines)

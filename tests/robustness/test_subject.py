@@ -21,7 +21,7 @@ from voxward.robustness import subject as subject_module
 from voxward.robustness.protocol import Protocol, Threat
 from voxward.robustness.record import Record
 from voxward.robustness.sanity import sanity
-from voxward.robustness.subject import erasing, patch_subject, volume_subject
+from voxward.robustness.subject import erasing, inventing, labels_under_attack, patch_subject, volume_subject
 from voxward.systems.run import RunSystem
 from voxward.systems.system import Freeze
 
@@ -262,3 +262,70 @@ def test_what_a_file_would_hold_is_known_without_writing_it(predictor, tmp_path)
         written = subject.deploy(moved, None).written
         held = subject.as_written(moved)
         np.testing.assert_array_equal(held, written if reference == "raw" else moved)
+
+
+def test_a_class_is_invented_where_it_is_not(predictor, tmp_path):
+    """The books hold the volume outside the truth, of the file that is kept, and no figure that means nothing."""
+    case = lesion_case(tmp_path, np.float32)
+    protocol = Protocol(
+        "test", attacks=("apgd-dice", "coarse-2"), threat=Threat((48 / 255,), statistics="live"),
+        budget=Budget(10, 1, 20, 3), invent="lesion",
+    )  # fmt: skip
+    worker = a_bench(
+        {"m": RunSystem(predictor)}, [case], protocol, segmentations=tmp_path / "s", volumes=tmp_path / "v"
+    )
+    records = {record.attack: record for record in records_of(worker)}
+    assert not {"reach", "doubled"} & {*records}
+    truth, clean = read_label(case.label).array == 1, read_label(tmp_path / "s" / "m" / "clean" / "one.nii.gz")
+    for name, record in records.items():
+        assert record.classes == ("not lesion",)
+        assert record.phantom.name == "lesion"
+        assert record.phantom.clean_mm3 == ((clean.array == 1) & ~truth).sum()  # voxels of 1 mm
+        assert (record.hd95_mm, record.surface, record.clean_surface, record.truth_mm3) == (None, None, None, ())
+        if record.kind == "attack":
+            found = read_label(next((tmp_path / "s" / "m" / name).rglob("*.nii.gz"))).array == 1
+            assert record.phantom.mm3 == (found & ~truth).sum() > record.phantom.clean_mm3
+            right = (~truth).sum() - record.phantom.mm3
+            assert record.dice(deployed=True) == pytest.approx(2 * right / (2 * right + record.phantom.mm3))
+    assert records["clean"].phantom.mm3 == records["clean"].phantom.clean_mm3
+    checks = {one.name: one.passed for one in sanity([*records.values()])}
+    assert (checks["converged"], checks["clean"], checks["eps 1"]) == (None, None, None)
+    assert False not in checks.values()
+
+
+def test_a_class_is_invented_on_a_patch(predictor, tmp_path):
+    protocol = Protocol("test", attacks=("apgd-dice",), threat=Threat((48 / 255,)), mode="patch", invent="lesion")
+    records = records_of(a_bench({"m": RunSystem(predictor)}, [lesion_case(tmp_path)], protocol))
+    struck = next(record for record in records if record.attack == "apgd-dice")
+    assert struck.deployed is None
+    assert struck.phantom.mm3 > struck.phantom.clean_mm3
+
+
+def test_a_region_is_invented_outside_itself(predictor, tmp_path):
+    regions = (Region("core", (4,)), Region("whole", (4, 9)))
+    labels = LabelSet(("background", "core", "oedema"), (0, 4, 9), regions)
+    plan = replace(predictor.model.plan, labels=labels, min_object_mm3=(0.0, 0.0))
+    system, case = RunSystem(replace(predictor, model=replace(predictor.model, plan=plan))), lesion_case(tmp_path)
+    truth = read_label(case.label)
+    write_label(case.label, (truth.array * 9).astype(np.uint8), truth.affine)
+    whole = volume_subject(system, case, THREAT)
+    subject = inventing(whole, "whole")
+    assert subject.labels.scored == ("not whole",)
+    known = subject.target[0, 0].numpy()
+    assert ((known == -1) == (truth.array == 1)).all()
+    assert (known[truth.array == 0] == 1).all()
+    mask = subject.deploy(subject.volume[0].numpy(), None).mask
+    np.testing.assert_array_equal(mask, 1 - whole.deploy(whole.volume[0].numpy(), None).mask[1:2])
+    np.testing.assert_array_equal(mask[0], subject.model.segment(subject.model.logits(subject.volume))[0, 0].numpy())
+
+
+def test_what_cannot_be_invented_is_refused():
+    labels = LabelSet(("background", "organ", "lesion"), (0, 1, 2))
+    for name in ("background", "spleen", ""):
+        with pytest.raises(ValueError, match="invent must name one of the classes organ, lesion, got"):
+            labels_under_attack(labels, None, name)
+    with pytest.raises(ValueError, match="erase and invent exclude each other"):
+        labels_under_attack(labels, "organ", "lesion")
+    assert "erase and invent exclude each other" in Protocol("test", erase="organ", invent="lesion").problems()[0]
+    required = Protocol("test", invent="lesion", require=("robust_dice@8/255 >= 0.1",))
+    assert "require asks for Dice figures" in required.problems()[0]

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from voxward.attacks.base import Attack, learnt
+from voxward.attacks.budget import Budget
 from voxward.attacks.objectives import OBJECTIVES, Loss, Weights, at, check_objective, create_objective
 from voxward.attacks.state import JUDGED, AttackState
 from voxward.attacks.threat import Ball
 from voxward.core.errors import UserError
-from voxward.core.model import Head, Inputs, Values
+from voxward.core.model import Head, Inputs, Scores, Values
 
 Schedule = Literal["paper", "released"]
+Start = Literal["reference", "random"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class APGD(Attack):
     (condition 1), or if neither the step nor the highest objective changed since then (condition 2). The point with the
     lowest Dice seen is returned.
 
-    The first restart begins at the reference, which is deterministic and loses no step on finding back to it. The
-    others begin at a random point of the ball. The cost per restart is one gradient per step and one forward pass, and
+    The first restart begins at the reference, which is deterministic and loses no step on finding back to it, or, as
+    published, at a random point of the ball. The others begin at a random point. Where the objective changes from step
+    to step, the values of the last and of the best point are computed again from their logits, so that a step counts as
+    rising only if the present objective rises. The cost per restart is one gradient per step and one forward pass, and
     one more forward pass per radius beyond two.
 
     Attributes:
@@ -47,9 +51,10 @@ class APGD(Attack):
             third longer than the others (30, 30 and 40 %). Points outside the ball of eps are never returned: each
             slot's point of highest objective is also judged after projection into it. Empty: one slot.
         class_weights: Weights of the classes or regions in the objective; None: 1 each.
+        start: Where the first restart begins: at the `reference`, or at a `random` point of the (widest) ball.
 
     Raises:
-        UserError: A number is illegal, or the objective is unknown.
+        UserError: A value is illegal, or the objective is unknown.
 
     Warns:
         UserWarning: There are fewer than 10 steps, so every step is a checkpoint.
@@ -66,6 +71,7 @@ class APGD(Attack):
     schedule: Schedule = "paper"
     radii: tuple[float, ...] = ()
     class_weights: Weights = None
+    start: Start = "reference"
 
     def __post_init__(self) -> None:
         if self.restarts < 1 or self.steps < max(1, len(self.radii)):
@@ -78,6 +84,8 @@ class APGD(Attack):
                 raise UserError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")
         if self.radii and (self.radii[-1] != 1 or list(self.radii) != sorted(self.radii, reverse=True)):
             raise UserError(f"radii must fall to 1, such as (2.0, 1.5, 1.0), got {self.radii}")
+        if self.start not in get_args(Start):
+            raise UserError(f"start must be one of {', '.join(get_args(Start))}, got {self.start!r}")
         create_objective(self.objective, self.class_weights)
         if self.steps < 10:
             warnings.warn(f"APGD with {self.steps} steps: below 10 its step size rule degenerates", stacklevel=3)
@@ -110,7 +118,8 @@ class APGD(Attack):
     def _restart(self, state: AttackState, loss: Loss, restart: int) -> None:
         radii = self.radii or (1.0,)
         balls = [state.ball.scaled(factor) if factor != 1 else state.ball for factor in radii]
-        x = balls[0].random(state.generator) if restart else state.ball.reference
+        drawn = restart > 0 or self.start == "random"
+        x = balls[0].random(state.generator) if drawn else state.ball.reference
         ends = slots(self.steps, len(radii))
         for n, (ball, (begin, end)) in enumerate(zip(balls, pairwise((0, *ends)), strict=True)):
             ascent = self._climb(state, ball, x, loss, (restart, begin, end))
@@ -127,16 +136,49 @@ class APGD(Attack):
         """One slot, the steps `begin` to `end` of a restart; `Ascent.x` is then a point that is not evaluated yet."""
         restart, begin, end = span
         ascent, marks = Ascent(ball, x, self.momentum, self.rho), checkpoints(end - begin, self.schedule)
+        steady = OBJECTIVES[self.objective].steady
         for step in range(end - begin):
             if state.finished:
                 break
-            _, value, gradient = state.gradient(ascent.x, at(loss, (begin + step) / self.steps))
-            ascent.note(value, gradient)
+            objective = at(loss, (begin + step) / self.steps)
+            logits, value, gradient = state.gradient(ascent.x, objective)
+            if not steady:
+                ascent.judge_again(lambda earlier, now=objective: now(earlier, state.target))  # type: ignore[misc]
+            ascent.note(value, gradient, None if steady else logits)
             if step in marks:
                 ascent.decide()
             ascent.move()
             state.report(restart * self.steps + begin + step + 1, self.restarts * self.steps)
         return ascent
+
+
+@dataclass(frozen=True)
+class TsallisPGD(APGD):
+    """APGD from a random start on the Tsallis cross-entropy, whose q grows from -2 to 1 (arXiv 2605.03405).
+
+    Attributes:
+        objective: Always `tsallis`.
+        steps: Gradient steps, 300 in the paper; they do not follow a protocol's budget.
+        restarts: Always 1.
+        start: Always `random`; the other options are those of APGD.
+    """
+
+    summary = "Tsallis-PGD as published: Auto-PGD of 300 steps from a random start"
+
+    objective: str = field(default="tsallis", init=False)
+    steps: int = 300
+    restarts: int = field(default=1, init=False)
+    start: Start = field(default="random", init=False)
+
+    @classmethod
+    def budgeted(cls, budget: Budget) -> dict[str, Any]:
+        """Return no options, because the number of steps is a part of the name."""
+        return {}
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """Return the name with the number of steps, such as `tsallis-300`."""
+        return f"tsallis-{self.steps}"
 
 
 @dataclass(eq=False)
@@ -160,8 +202,10 @@ class Ascent:
         step: The step size in eps (b).
         rises: How many moves raised the objective since the last checkpoint (b).
         moves: How many moves there were since then.
-        checked_value: The highest objective at the last checkpoint (b).
+        rose: Whether the highest objective rose since the last checkpoint (b).
         halved: Whether the last checkpoint halved the step (b).
+        logits: The logits of the point that `value` belongs to, where the objective changes from step to step.
+        best_logits: Those of `best`.
     """
 
     ball: Ball
@@ -177,38 +221,56 @@ class Ascent:
     step: Values = field(init=False)
     rises: Values = field(init=False)
     moves: int = field(default=0, init=False)
-    checked_value: Values = field(init=False)
+    rose: Tensor = field(init=False)
     halved: Tensor = field(init=False)
+    logits: Tensor | None = field(default=None, init=False)
+    best_logits: Tensor | None = field(default=None, init=False)
 
-    def note(self, value: Values, gradient: Tensor) -> None:
+    def judge_again(self, objective: Callable[[Scores], Values]) -> None:
+        """Compute the objective of the last point and of the best one once more, because it has changed.
+
+        Args:
+            objective: The present objective, of logits; those of both points were given to `note`.
+        """
+        if self.logits is not None and self.best_logits is not None:
+            self.value, self.best_value = objective(self.logits), objective(self.best_logits)
+
+    def note(self, value: Values, gradient: Tensor, logits: Scores | None = None) -> None:
         """Take in the objective and its gradient at the current point.
 
         Args:
             value: The objective per case (b).
             gradient: Its gradient (b, c, *spatial).
+            logits: The logits of the point, for `judge_again`; None where the objective stays the same.
         """
         if self.previous is None:
             self._begin(value, gradient)
+            self.logits = self.best_logits = logits
             return
         self.rises = self.rises + (value > self.value).to(value)
         self.moves += 1
         self.value, self.gradient = value, gradient
         higher = value > self.best_value
+        self.rose = self.rose | higher
         self.best_value = torch.where(higher, value, self.best_value)
         wide = self._wide(higher)
         self.best = torch.where(wide, self.x, self.best)
         self.best_gradient = torch.where(wide, gradient, self.best_gradient)
+        if logits is not None and self.best_logits is not None:
+            self.logits, self.best_logits = logits, torch.where(wide, logits, self.best_logits)
 
     def decide(self) -> None:
         """Halve the steps of the cases that stall, and take these cases back to their best point."""
-        stalled = (self.best_value == self.checked_value) & ~self.halved
+        stalled = ~self.rose & ~self.halved
         self.halved = (self.rises < self.rho * self.moves) | stalled
         self.step = torch.where(self.halved, self.step / 2, self.step)
         self.value = torch.where(self.halved, self.best_value, self.value)
         wide = self._wide(self.halved)
         self.x = torch.where(wide, self.best, self.x)
         self.gradient = torch.where(wide, self.best_gradient, self.gradient)
-        self.rises, self.moves, self.checked_value = torch.zeros_like(self.rises), 0, self.best_value
+        if self.logits is not None and self.best_logits is not None:
+            self.logits = torch.where(wide, self.best_logits, self.logits)
+        self.rises, self.moves, self.rose = torch.zeros_like(self.rises), 0, torch.zeros_like(self.rose)
 
     def move(self) -> None:
         """Go from x(k) and x(k - 1) to x(k + 1)."""
@@ -220,9 +282,10 @@ class Ascent:
 
     def _begin(self, value: Values, gradient: Tensor) -> None:
         self.best, self.best_value, self.best_gradient = self.x, value, gradient
-        self.value, self.gradient, self.checked_value = value, gradient, value
+        self.value, self.gradient = value, gradient
         self.step = torch.full_like(value, 2.0, dtype=self.x.dtype)
-        self.rises, self.halved = torch.zeros_like(value), torch.zeros_like(value, dtype=torch.bool)
+        self.rises = torch.zeros_like(value)
+        self.rose = self.halved = torch.zeros_like(value, dtype=torch.bool)
 
     def _wide(self, rows: Tensor) -> Tensor:
         return rows.view(-1, *(1,) * (self.x.ndim - 1))

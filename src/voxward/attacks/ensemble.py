@@ -69,6 +69,26 @@ def strong(classes: int, budget: Budget) -> dict[str, Attack]:
     }
 
 
+def sea(classes: int, budget: Budget) -> dict[str, Attack]:
+    """SEA as published: APGD of 300 steps each on three objectives, from random starts, in shrinking balls.
+
+    The objectives are the cross-entropy of the voxels that are still correct, the same with every class weighing the
+    same, and the Jensen-Shannon divergence (Croce et al., arXiv 2306.12941). The classes are weighed by how many voxels
+    of the case each has, where the paper counts them over the training set.
+
+    Args:
+        classes: Not used.
+        budget: What each member may spend; that of `OWN_BUDGETS` makes it the published one.
+
+    Returns:
+        The members by name.
+    """
+    return {
+        f"sea-{objective}": APGD(objective, budget.steps, budget.restarts, radii=RADII, start="random")
+        for objective in ("masked-ce", "balanced-ce", "jsd")
+    }
+
+
 def _margin(classes: int, budget: Budget) -> dict[str, Attack]:
     """APGD on DLR, which needs a third class; on the margin for two classes or regions."""
     objective = "dlr" if classes > 2 else "margin"
@@ -76,8 +96,22 @@ def _margin(classes: int, budget: Budget) -> dict[str, Attack]:
 
 
 ENSEMBLES: Registry[Callable[[int, Budget], Mapping[str, Attack]]] = Registry(
-    "ensemble", {"autoattack": autoattack, "strong": strong}
+    "ensemble", {"autoattack": autoattack, "strong": strong, "sea-300": sea}
 )
+
+OWN_BUDGETS: Mapping[str, Budget] = {"sea-300": Budget(steps=300)}
+"""The budgets of the ensembles that do not follow a protocol's, because their names say what they spend."""
+
+
+def members_of(kind: str, classes: int, budget: Budget) -> Mapping[str, Attack]:
+    """Return the members of an ensemble by name.
+
+    Args:
+        kind: A name in `ENSEMBLES`.
+        classes: The model's number of classes; 2 for regions.
+        budget: What each member may spend, unless the ensemble has a budget of its own.
+    """
+    return ENSEMBLES[kind](classes, OWN_BUDGETS.get(kind, budget))
 
 
 def describe() -> dict[str, str]:

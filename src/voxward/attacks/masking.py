@@ -158,6 +158,8 @@ def _unreached(name: str, touched: Tensor, target: Truth, some: Tensor) -> Itera
         yield from _said(name, cases, f"no gradient arrived at channel {which}{{}}, which the attack left as it was")
     inside = (target > 0).flatten(1) if target.ndim < touched.ndim else (target > 0).any(1).flatten(1)
     lost = (inside & ~touched.any(1).flatten(1)).sum(1) >= UNREACHED * inside.sum(1).clamp_min(1)
+    # Where all is foreground, as when a class is invented, a system may well leave a part of it out, such as air.
+    lost &= (target == 0).flatten(1).any(1)
     yield from _said(
         name, some & lost, f"no gradient ever arrived at {100 * UNREACHED:g} % of the foreground voxels or more{{}}: "
         "gradients may be masked there; " + ADVICE

@@ -1,4 +1,4 @@
-"""One class against all others: what an attack sees of a model if it is to erase a single organ or lesion."""
+"""One class against all others: what an attack sees of a model if it is to erase, or to invent, a single structure."""
 
 from __future__ import annotations
 
@@ -99,6 +99,57 @@ class OneClass(Wrapped):
         return Swept(swept.volume, self.narrowed(swept.logits), swept)
 
 
+@dataclass(frozen=True, eq=False)
+class Elsewhere(Wrapped):
+    """Everything but one class, as a model of two classes: what an attack must lower to invent the class.
+
+    The roles of `OneClass` are swapped: what is found is "not the class", and with the ground truth of `elsewhere` it
+    is true in every voxel that counts. So the Dice falls exactly as the class is found where it is not, and an attack
+    on any objective grows that volume.
+
+    Attributes:
+        inner: One class and everything else.
+    """
+
+    inner: OneClass
+
+    def value_and_grad(self, volume: Inputs, target: Truth, objective: Objective) -> tuple[Scores, Values, Inputs]:
+        """Compute the objective of all but the class, with its gradient; see `VolumeModel.value_and_grad`."""
+        logits, values, gradient = self.inner.value_and_grad(
+            volume, target, lambda scores, truth: objective(self.swapped(scores), truth)
+        )
+        return self.swapped(logits), values, gradient
+
+    def logits(self, volume: Inputs) -> Scores:
+        """Return the swapped logits; see `swapped`."""
+        return self.swapped(self.inner.logits(volume))
+
+    def sweep(self, volume: Inputs) -> Swept:
+        """Return the swapped logits; the memo is the sweep of the class. See `VolumeModel.sweep`."""
+        return self._swap(self.inner.sweep(volume))
+
+    def logits_after(self, before: Swept, volume: Inputs, box: Box) -> Swept:
+        """Update the swapped logits after a local change; see `VolumeModel.logits_after`."""
+        if before.memo is None:
+            return self.sweep(volume)
+        return self._swap(self.inner.logits_after(before.memo, volume, box))
+
+    def segment(self, logits: Scores) -> Truth:
+        """Return 1 where the class is not found, after the model's post-processing; see `VolumeModel.segment`."""
+        return 1 - self.inner.segment(self.swapped(logits))
+
+    def swapped(self, logits: Tensor) -> Tensor:
+        """Return logits with the roles of the class and of everything else swapped.
+
+        Args:
+            logits: Two logits of a softmax head (b, 2, *spatial), or one of a region (b, 1, *spatial).
+        """
+        return -logits if self.head == "regions" else logits.flip(1)
+
+    def _swap(self, swept: Swept) -> Swept:
+        return Swept(swept.volume, self.swapped(swept.logits), swept)
+
+
 def _written(logits: Tensor, holds: Sequence[bool]) -> Tensor:
     """Return the logit of a region after precedence: above 0 where a label is written that lies in the region.
 
@@ -131,3 +182,15 @@ def only(target: Truth, index: int, head: Head) -> Truth:
     if head == "regions":
         return target[:, index : index + 1]
     return (target == index).to(target).masked_fill(target == UNANNOTATED, UNANNOTATED)
+
+
+def elsewhere(truth: Truth) -> Truth:
+    """Return the ground truth that `Elsewhere` is attacked with.
+
+    Args:
+        truth: The ground truth of the class alone, as `only` returns it.
+
+    Returns:
+        1 in every annotated voxel outside the class; the voxels of the class do not count, and are unannotated.
+    """
+    return torch.where(truth == 0, torch.ones_like(truth), torch.full_like(truth, UNANNOTATED))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial, wraps
 from typing import Any, cast
 
 from voxward.attacks import ensemble
-from voxward.attacks.apgd import APGD
+from voxward.attacks.apgd import APGD, TsallisPGD
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget
 from voxward.attacks.coarse import Band, Spline
-from voxward.attacks.ensemble import ENSEMBLES, RADII
+from voxward.attacks.ensemble import ENSEMBLES, OWN_BUDGETS, RADII
 from voxward.attacks.fab import FabDice, FabT
 from voxward.attacks.objectives import OBJECTIVES
 from voxward.attacks.pgd import FGSM, IFGSM, PGD, CosPGD, SegPGD
 from voxward.attacks.square import Square
+from voxward.core.errors import UserError
 from voxward.core.registry import Registry
 
 # Objectives that belong to one attack, which has their name.
@@ -27,7 +29,7 @@ _FAMILIES: dict[str, Callable[..., Attack]] = {"fgsm": FGSM, "ifgsm": IFGSM, "pg
 def _ensemble(kind: str) -> Callable[..., Attack]:
     @wraps(Budget)  # the options are those of Budget
     def make(**budget: Any) -> Attack:
-        return ensemble.Ensemble(kind, Budget(**budget))
+        return ensemble.Ensemble(kind, OWN_BUDGETS.get(kind, Budget(**budget)))
 
     return make
 
@@ -44,9 +46,14 @@ ATTACKS: Registry[Callable[..., Attack]] = Registry(
        if objective not in _OWN}
     | {f"{family}-{factor}": partial(build, factor=factor)
        for family, build in (("coarse", Spline), ("band", Band)) for factor in _FACTORS}
-    | {"segpgd": SegPGD, "cospgd": CosPGD, "fab-t": FabT, "fab-dice": FabDice, "square": Square}
+    | {"segpgd": SegPGD, "cospgd": CosPGD, "tsallis-300": TsallisPGD}
+    | {"fab-t": FabT, "fab-dice": FabDice, "square": Square}
     | {kind: _ensemble(kind) for kind in ENSEMBLES},
 )  # fmt: skip
+
+
+OWN_BUDGET = frozenset({*OWN_BUDGETS, "tsallis-300"})
+"""The attacks that spend what their names say, whatever a protocol's budget is."""
 
 
 def create(name: str, **options: Any) -> Attack:
@@ -68,6 +75,11 @@ def create(name: str, **options: Any) -> Attack:
         >>> result = attack(model, volume, target, threat, seed=0)
         >>> result.clean_dice, result.dice
     """
+    if name in OWN_BUDGET and (given := sorted(options.keys() & {part.name for part in fields(Budget)})):
+        raise UserError(
+            f"attack {name!r} spends what its name says and has no option {given[0]!r}: for other budgets use the "
+            f"attacks that it consists of, such as apgd-tsallis or apgd-jsd-radii with the option start: random"
+        )
     return ATTACKS.build(name, **options)
 
 
@@ -85,7 +97,8 @@ def create_with(name: str, budget: Budget, **options: Any) -> Attack:
     Raises:
         UserError: The name or an option is unknown, or a value is out of range.
     """
-    return create(name, **{**_family(name).budgeted(budget), **options})
+    spent = {} if name in OWN_BUDGET else _family(name).budgeted(budget)
+    return create(name, **{**spent, **options})
 
 
 def describe() -> dict[str, str]:

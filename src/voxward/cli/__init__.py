@@ -108,9 +108,11 @@ _MOVED = {
     **dict.fromkeys(("--tta", "--checkpoint", "--overlap", "--precision", "--margin", "--fraction", "--stage"), ""),
     **dict.fromkeys(("--steps", "--restarts", "--queries", "--fab-steps", "--threshold"), "budget."),
     **dict.fromkeys(("--norm", "--unit", "--reference", "--statistics"), "threat."),
-    **dict.fromkeys(("--mode", "--gradient", "--policy", "--surrogate", "--erase", "--graphs", "--margin-unit"), ""),
+    **dict.fromkeys(
+        ("--mode", "--gradient", "--policy", "--surrogate", "--erase", "--invent", "--graphs", "--margin-unit"), ""
+    ),
 }
-"""Arguments of version 0.1 that are now entries of `--set`, and the part in which the entry stands."""
+"""Arguments of version 0.1 that are entries of `--set`, one of their kind, and the part in which each entry stands."""
 
 _GONE = {
     "--members": "write a system: voxward compose ensemble RUN RUN --out x.yaml",

@@ -11,8 +11,13 @@ RUNNING, SHARE, BEFORE, SECONDS_LEFT = RESERVED = ("running", "share", "before",
 - `running`: what is being worked on now, in words;
 - `share`: how much of the stage is done, from 0 to 1, weighted by the time that its parts are expected to take;
 - `before`: the share that an earlier call had done, which says nothing about the speed of this one;
-- `seconds_left`: how long the stage will still take, where the work itself knows it.
+- `seconds_left`: how long the stage will still take, where the work itself can know it; not a number where it cannot
+  tell yet.
 """
+
+
+SEPARATOR = " \u00b7 "
+"""What stands between the parts of a line, and of what is being worked on."""
 
 
 @runtime_checkable

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
-from voxward.core.progress import BEFORE, RUNNING, SHARE, Progress
+from voxward.core.progress import BEFORE, RUNNING, SECONDS_LEFT, SHARE, Progress
 from voxward.core.wording import counted
 from voxward.engine.engine import Engine, Work
+from voxward.engine.pace import Pace
 
 U = TypeVar("U")
 
@@ -25,6 +27,8 @@ class Course(Generic[U]):
         weight: Returns how long a unit is expected to take, in any unit of time.
         inner: The stage within a unit whose steps say how much of the unit is done; None: any.
         kind: Returns what units have in common that take about as long as each other; None: nothing.
+        clock: Returns the time in seconds, from which it is told how long all units still take; None: whoever shows the
+            reports tells it from the share that is done.
 
     Attributes:
         figures: Figures that every report holds; whoever does the work may change them.
@@ -33,9 +37,13 @@ class Course(Generic[U]):
     def __init__(
         self, stage: str, progress: Progress, name: Callable[[U], str], weight: Callable[[U], float],
         inner: str | None = None, kind: Callable[[U], Hashable] | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:  # fmt: skip
         self.stage, self.progress, self.figures = stage, progress, dict[str, float | str]()
         self._name, self._weight, self._inner, self._kind = name, weight, inner, kind or repr
+        self._clock, self._pace, self._began = clock, Pace(), dict[str, float]()
+        # Of each kind of unit that has not begun, how many there are and what they weigh together.
+        self._waiting = dict[Hashable, tuple[int, float]]()
         self._weights: dict[str, float] = {}
         self._planned = False
         # What units took, by their keys, and which units are of one kind.
@@ -91,6 +99,12 @@ class Course(Generic[U]):
         self._whole = sum(self._weights.values()) or 1.0
         self._over = sum(self._weights[key] for key in self._done)
         self._earlier = sum(self._weights[key] for key in self._before)
+        self._count_waiting()
+
+    def _count_waiting(self) -> None:
+        begun = self._done | self._running.keys()
+        waiting = {kind: [self._weights[key] for key in keys if key not in begun] for kind, keys in self._alike.items()}
+        self._waiting = {kind: (len(weights), sum(weights)) for kind, weights in waiting.items() if weights}
 
     def run(self, units: Sequence[U], work: Work[U, Any], engine: Engine) -> None:
         """Do all units in one round.
@@ -108,6 +122,8 @@ class Course(Generic[U]):
         """Report that a unit begins."""
         key = self._key(unit)
         self._running[key], self._names[key] = 0.0, self._name(unit)
+        self._began[key] = self._now()
+        self._count_waiting()
         self._report()
 
     def told(self, unit: U, stage: str, done: int, total: int | None, figures: dict[str, Any]) -> None:
@@ -125,6 +141,17 @@ class Course(Generic[U]):
         self._running.pop(key, None)
         if self._work is not None and self._work.finished(unit):
             self._note(key)
+            self._pace.note(self._kind(unit), self._weights.get(key, 0.0), self._now() - self._began[key])
+
+    def _now(self) -> float:
+        return 0.0 if self._clock is None else self._clock()
+
+    def _seconds_left(self) -> float:
+        """How long all units still take, where as many run at once as now; not a number where that is unknown."""
+        now = self._now()
+        running = [(self._weights.get(key, 0.0), now - self._began[key], done) for key, done in self._running.items()]
+        left = self._pace.left(self._waiting, running)
+        return math.nan if left is None else left / max(1, len(running))
 
     def close(self) -> None:
         """Report that all units are finished."""
@@ -147,5 +174,7 @@ class Course(Generic[U]):
         if self._running:
             first, more = self._names[next(iter(self._running))], len(self._running) - 1
             figures[RUNNING] = first + (f", and {counted(more, 'other')}" if more else "")
+        if self._clock is not None:
+            figures[SECONDS_LEFT] = self._seconds_left()
         figures |= {SHARE: over / self._whole, BEFORE: self._earlier / self._whole}
         self.progress(self.stage, len(self._done), len(weights), **figures, **self.figures)

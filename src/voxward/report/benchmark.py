@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from voxward.core.errors import UserError
 from voxward.core.wording import in_hounsfield
-from voxward.report.table import Row
+from voxward.report.table import Row, Table, Value
 from voxward.robustness.eps import eps_texts
 from voxward.robustness.record import CONTROLS, EQUAL_NOISE, Record
 from voxward.robustness.sanity import GRADIENTLESS, STANDARD, Finding, Thresholds
@@ -46,6 +47,22 @@ def of_files(records: Sequence[Record]) -> bool:
 def sizes(view: View) -> tuple[str, ...]:
     """The sizes of the perturbations as headings."""
     return tuple(map(eps_texts(view.records), view.eps))
+
+
+def with_size_texts(table: Table, records: Sequence[Record]) -> Table:
+    """Return a table whose figures for programs say the size as people read it, too, such as 8/255.
+
+    Args:
+        table: A table with a field `eps`, which stays the number.
+        records: The records that it is made from.
+    """
+    text, place = eps_texts(records, alone=True), table.fields.index("eps")
+    data = tuple((*row, _size_text(row[place], text)) for row in table.data)
+    return replace(table, fields=(*table.fields, "eps_text"), data=data)
+
+
+def _size_text(eps: Value, text: Callable[[float], str]) -> str:
+    return text(eps) if isinstance(eps, float | int) else ""
 
 
 def threat_title(view: View) -> str:

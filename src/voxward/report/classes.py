@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from voxward.core.errors import UserError
 from voxward.metrics.summary import Summary, summarise
+from voxward.report.benchmark import with_size_texts
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import interval_text
 from voxward.robustness.eps import eps_texts
@@ -44,11 +45,12 @@ def classes_table(records: Sequence[Record], deployed: bool) -> Table:
         for model, eps, cells in found
         for name, summary in zip(classes, cells, strict=True)
     )
-    return Table(
+    table = Table(
         (Column("model", "left"), *(Column(name) for name in ("eps", *classes))), rows,
         caption="Dice per class, each case under the attack with its lowest mean Dice",
         fields=("model", "eps", "class", "cases", "dice", "dice_low", "dice_high"), data=data,
     )  # fmt: skip
+    return with_size_texts(table, records)
 
 
 def _scores(view: View) -> list[tuple[float, list[Scores]]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from voxward.metrics.summary import Summary, summarise
+from voxward.report.benchmark import with_size_texts
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import interval_text, signed_text
 from voxward.robustness.eps import eps_texts
@@ -53,7 +54,7 @@ def hardening_table(records: Sequence[Record], hardening: Hardening, deployed: b
         Row((name, interval_text(before), interval_text(after), signed_text(change)))
         for name, _, before, after, change in found
     )
-    return Table(
+    table = Table(
         (Column("eps", "left"), *map(Column, models), Column("difference")), rows,
         notes=(
             "worst case over all attacks and clean; [95 % bootstrap interval over cases]",
@@ -65,6 +66,7 @@ def hardening_table(records: Sequence[Record], hardening: Hardening, deployed: b
             (eps, _mean(before), _mean(after), *_figures(change)) for _, eps, before, after, change in found
         ),
     )  # fmt: skip
+    return with_size_texts(table, records)
 
 
 _Compared = tuple[Summary | None, Summary | None, Summary | None]

@@ -8,10 +8,20 @@ from dataclasses import dataclass
 from statistics import median
 
 from voxward.metrics.summary import Summary
-from voxward.report.benchmark import comparable, folded_row, mixed, reading_notes, sizes, threat_title, warnings
+from voxward.report.benchmark import (
+    comparable,
+    folded_row,
+    mixed,
+    reading_notes,
+    sizes,
+    threat_title,
+    warnings,
+    with_size_texts,
+)
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text, signed_text
 from voxward.robustness.eps import eps_texts
+from voxward.robustness.phantom import invented
 from voxward.robustness.record import Record
 from voxward.robustness.sanity import STANDARD, Finding, Thresholds, sanity
 from voxward.robustness.summary import Curve, View, area_under_curve, breaking_in_files
@@ -53,7 +63,7 @@ def leaderboard_table(
     distrust = warnings(sanity(records, thresholds) if findings is None else findings)
     attacks = "all attacks" if ensemble is None else ", ".join(ensemble)
     columns = (Column("rank"), Column("model", "left"), *map(Column, ("clean", *sizes(view))))
-    return Table(
+    table = Table(
         (*columns, *map(Column, ("area", "breaking eps", "vs first"))),
         tuple(_row(view, place) for place in places), threat_title(view),
         notes=(f"worst case over {attacks} and clean", *_breaking_notes(view), *reading_notes(view, thresholds)),
@@ -61,6 +71,7 @@ def leaderboard_table(
         fields=_FIELDS,
         data=tuple((*row, "no" if distrust else "yes") for place in places for row in _data(place)),
     )  # fmt: skip
+    return with_size_texts(table, records)
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,8 @@ def _breaking_notes(view: View) -> list[str]:
 def _breaking(view: View, model: str) -> tuple[str, float | None]:
     """The median over cases, an unbroken one counting as infinitely far."""
     found = view.breaking_eps(model)
-    searched = any(r.model == model and r.attack.startswith("fab-") for r in view.records)
+    mine = [record for record in view.records if record.model == model]
+    searched = any(r.attack.startswith("fab-") for r in mine) and invented(mine) is None
     if not searched:
         return UNDEFINED, None
     middle = median(math.inf if value is None else value for value in found.values())

@@ -13,7 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from voxward.report.stages import Stage, Stages, clock_text, named, shown, time_text
+from voxward.core.progress import SEPARATOR
+from voxward.report.stages import Stage, Stages, clock_text, figure, named, time_text
 
 LINE_EVERY = 10.0
 """The least number of seconds between two lines, of which there is at most one for each unit of work."""
@@ -24,7 +25,7 @@ _NARROW = 60
 """Columns below which a terminal has no room for bars."""
 _PAST = 6
 """How many finished stages a table shows."""
-_LOWEST = "lowest_dice"
+_LOWEST, _ARRAY_DICE = "lowest_dice", "array_dice"
 
 
 class ShowProgress:
@@ -116,7 +117,8 @@ class _Lines:
             wait = LIFE_EVERY if told == state else LINE_EVERY
             if now - self.last < wait:
                 return
-        self._print(stage, parts, time_text(stage, now))
+        time = time_text(stage, now)
+        self._print(stage, parts, time if stage.finished or not time else f"{time} in all")
         self.last, self.told = now, state
 
     def stop(self, stage: Stage, now: float) -> None:
@@ -124,13 +126,22 @@ class _Lines:
         self._print(stage, [], f"stopped after {clock_text(now - stage.began)}")
 
     def _print(self, stage: Stage, parts: list[Stage], time: str) -> None:
-        inner = [" ".join((f"{part.name} {part.count}", *part.words())) for part in parts[:1]]
-        found = [f"{stage.name} {stage.count}", stage.running, *inner, *stage.words(), time]
+        inner = [word for part in parts[:1] for word in (_step(stage, part), *part.words())]
+        # The lowest Dice of all that ran says little beside that of what runs.
+        words = stage.words(*((_LOWEST,) if any(_ARRAY_DICE in part.figures for part in parts[:1]) else ()))
+        lead = (f"{stage.name} {stage.running}", stage.count) if stage.running else (f"{stage.name} {stage.count}",)
         encoding = self.console.encoding or "ascii"
-        text = (" \u00b7 " if encoding.startswith("utf") else " - ").join(word for word in found if word)
+        text = SEPARATOR.join(word for word in (*lead, *inner, *words, time) if word)
+        text = text if encoding.startswith("utf") else text.replace(SEPARATOR, " - ")
         self.console.print(
             text.encode(encoding, "replace").decode(encoding), markup=False, highlight=False, soft_wrap=True
         )
+
+
+def _step(stage: Stage, part: Stage) -> str:
+    """How far a part is; its name is left out where it says again what runs."""
+    named_already = part.name in stage.running.split(SEPARATOR)
+    return f"step {part.count}" if named_already else f"{part.name} {part.count}"
 
 
 def _bars(stages: list[Stage], now: float, narrow: bool) -> Table:
@@ -153,7 +164,7 @@ def _details(stages: list[Stage], narrow: bool) -> list[Text]:
     for stage in stages[:1]:
         found |= {"running": stage.running, "left": stage.left}
         if _LOWEST in stage.figures:
-            found[named(_LOWEST)] = shown(stage.figures[_LOWEST])
+            found[named(_LOWEST)] = figure(_LOWEST, stage.figures[_LOWEST])
     found["now"] = "  ".join(word for stage in stages for word in stage.words(_LOWEST))
     width = 0 if narrow else max(map(len, found))
     return [

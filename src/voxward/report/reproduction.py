@@ -17,6 +17,7 @@ from voxward.core.reading import read_json
 from voxward.data.io import SUFFIXES, read_image
 from voxward.report.table import Column, Row, Table
 from voxward.robustness.asked import records_asked_for
+from voxward.robustness.eps import record_eps_text
 from voxward.robustness.record import DOUBLED, Record
 from voxward.runs.folder import RunFolder
 from voxward.systems.evaluate import Evaluation
@@ -204,7 +205,7 @@ def _unlike(before: Path, after: Path) -> float:
 
 
 def _key(record: Record) -> str:
-    return f"{record.attack} at {record.eps:g} on {record.case} ({record.model}, seed {record.seed})"
+    return f"{record.attack} at {record_eps_text(record)} on {record.case} ({record.model}, seed {record.seed})"
 
 
 def _content(record: Record) -> dict[str, Any]:

@@ -8,10 +8,21 @@ from dataclasses import dataclass
 
 from voxward.core.errors import UserError
 from voxward.metrics.summary import Summary, summarise
-from voxward.report.benchmark import comparable, folded_row, mixed, reading_notes, sizes, threat_title, warnings
+from voxward.report.benchmark import (
+    comparable,
+    folded_row,
+    mixed,
+    reading_notes,
+    sizes,
+    threat_title,
+    warnings,
+    with_size_texts,
+)
+from voxward.report.phantom import phantom_table
 from voxward.report.table import Column, Table, Value
 from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text
 from voxward.robustness.converged import Convergence, convergence
+from voxward.robustness.phantom import invented
 from voxward.robustness.record import CONTROLS, DOUBLED, PROBE, Record
 from voxward.robustness.sanity import STANDARD, Finding, Thresholds, sanity
 from voxward.robustness.summary import View
@@ -40,7 +51,8 @@ def robustness_table(
     """The Dice under every control, attack and ensemble of attacks.
 
     A control or an attack has its mean Dice. An ensemble has the mean of the worst case over its attacks with the
-    bootstrap interval, and the robust accuracy for two limits: mu / 2 and `thresholds.absolute`. A figure that twice
+    bootstrap interval, and the robust accuracy for two limits: mu / 2 and `thresholds.absolute`. Where a class is
+    invented, the table is `phantom_table`. A figure that twice
     the budget lowered is marked as not converged.
 
     Args:
@@ -58,6 +70,8 @@ def robustness_table(
     """
     view = comparable(records, deployed)
     findings = sanity(records, thresholds) if findings is None else findings
+    if invented(records) is not None:
+        return phantom_table(records, ensembles, findings, deployed)
     lines = _lines(view, ensembles, thresholds)
     rows = tuple(
         folded_row((line.model, line.name, *line.cells), line.strong, bool(n) and line.model != lines[n - 1].model)
@@ -65,13 +79,14 @@ def robustness_table(
     )
     distrust = warnings(findings)
     trusted = "no" if distrust else "yes"
-    return Table(
+    table = Table(
         (Column("model", "left"), Column("attack", "left"), *map(Column, (*sizes(view), _COST, "s / case"))),
         rows, threat_title(view),
         notes=(*reading_notes(view, thresholds), *_ensembles_note(view, ensembles), _COST_NOTE, *_settled(findings)),
         warnings=(*distrust, *mixed(view.records)), fields=_FIELDS,
         data=tuple((line.model, line.name, *figures, trusted) for line in lines for figures in line.figures),
     )  # fmt: skip
+    return with_size_texts(table, records)
 
 
 @dataclass(frozen=True)

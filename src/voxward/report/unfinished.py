@@ -105,7 +105,7 @@ def _lacking(units: Sequence[Unit]) -> Iterator[str]:
 def _units(
     protocol: Protocol, model: str, files: SystemFiles, cases: Sequence[str], records: Sequence[Record]
 ) -> Iterator[Unit]:
-    labels = labels_under_attack(files.labels, protocol.erase)
+    labels = labels_under_attack(files.labels, protocol.erase, protocol.invent)
     target = Target(protocol, labels, _transferred(protocol, model, records))
     for trial in plan_trials(target).values():
         seeds = protocol.seeds if trial.repeated else protocol.seeds[:1]

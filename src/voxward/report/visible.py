@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from voxward.core.wording import in_hounsfield
 from voxward.metrics.summary import Summary, summarise
+from voxward.report.benchmark import with_size_texts
 from voxward.report.chart import Axis, Chart, Line, Panel, Point
 from voxward.report.html.strings import STRINGS, count, say
 from voxward.report.measured import NOISES, AtSize, Measured
@@ -77,11 +78,12 @@ def visible_table(rows: Sequence[Visible]) -> Table:
         lines.append(Row((row.measured.model, *cells) if several else cells, section=several and first))
     columns = (*([Column(words["system"], "left")] if several else []), Column(words["eps"]),
                *(Column(words[name]) for name in headings))  # fmt: skip
-    return Table(
+    table = Table(
         columns, tuple(lines), words["title"],
         notes=tuple(words[key] for key in ("reading", f"terms_{norm}", "terms", f"noises_{norm}", "noises")),
         fields=_FIELDS, data=tuple(map(_figures, rows)),
     )  # fmt: skip
+    return with_size_texts(table, records)
 
 
 def dice_over_rms(rows: Sequence[Visible], name: str = "visibility") -> Chart | None:

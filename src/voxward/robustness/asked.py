@@ -115,12 +115,13 @@ NOTHING_ASIDE = Aside()
 """Of a folder whose last call asked for everything in it."""
 
 
-def refuse_other_sizes(path: Path, bench: Bench) -> None:
+def refuse_other_sizes(path: Path, bench: Bench, channels: Sequence[str] = ()) -> None:
     """Refuse other sizes of the perturbation where the search for one begins with what was found for another.
 
     Args:
         path: The file settings.json of the folder.
         bench: The benchmark.
+        channels: The names of the channels, by which native intensities of CT are in HU.
 
     Raises:
         UserError: The folder was begun with other sizes, and such an attack is among the protocol's.
@@ -131,15 +132,15 @@ def refuse_other_sizes(path: Path, bench: Bench) -> None:
     trials = [trial for model in bench.sources for trial in bench.trials(model).values()]
     chained = dict.fromkeys(trial.name for trial in trials if _searches_all_sizes(trial))
     if chained:
-        old, new = (_listed(sizes, bench.protocol.threat.unit) for sizes in (before, asked))
+        old, new = (_listed(sizes, bench.protocol.threat.unit, channels) for sizes in (before, asked))
         raise UserError(
             f"{path.parent} holds records at eps {old}, and eps {new} is asked for: {', '.join(chained)} searches all "
             "sizes in one go, so that with others it is another attack: use another --out"
         )
 
 
-def _listed(sizes: Iterable[float], unit: str) -> str:
-    return ", ".join(eps_text(eps, unit, alone=True) for eps in sorted(set(sizes)))
+def _listed(sizes: Iterable[float], unit: str, channels: Sequence[str]) -> str:
+    return ", ".join(eps_text(eps, unit, channels, alone=True) for eps in sorted(set(sizes)))
 
 
 def _searches_all_sizes(trial: object) -> bool:

@@ -19,7 +19,7 @@ from voxward.data.io import volume_suffix
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.record import CLEAN, DOUBLED, Record
 from voxward.robustness.stand import Stand
-from voxward.robustness.subject import Subject, erasing, labels_under_attack, patch_subject, volume_subject
+from voxward.robustness.subject import Subject, erasing, inventing, labels_under_attack, patch_subject, volume_subject
 from voxward.robustness.summary import Key, View
 from voxward.robustness.trials import plan_trials
 from voxward.robustness.trials.trial import Phase, Target, Trial
@@ -117,7 +117,7 @@ class Bench:
 
     def target(self, model: str) -> Target:
         """Return what the trials of a system are planned from."""
-        labels = labels_under_attack(self.labels[model], self.protocol.erase)
+        labels = labels_under_attack(self.labels[model], self.protocol.erase, self.protocol.invent)
         return Target(self.protocol, labels, model in self.transferred, self.gradientless.get(model, ""))
 
     def trials(self, model: str) -> dict[str, Trial]:
@@ -295,6 +295,8 @@ class Worker:
             subject = volume_subject(system, case, threat, how, self.bench.ignore)
         if protocol.erase is not None:
             subject = erasing(subject, protocol.erase)
+        if protocol.invent is not None:
+            subject = inventing(subject, protocol.invent)
         # Asked once per system: whether it is random does not depend on the case.
         if model not in self._random:
             self._random[model] = is_random(subject.model, subject.volume)

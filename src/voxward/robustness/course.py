@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from voxward.core.progress import Progress
+from voxward.core.progress import SEPARATOR, Progress
 from voxward.core.wording import eps_text
 from voxward.engine.course import Course
 from voxward.robustness.bench import Bench
@@ -14,6 +16,8 @@ from voxward.robustness.unit import Unit
 
 STAGE = "attack"
 LOWEST = "lowest_dice"
+ARRAY_DICE = "array_dice"
+"""The lowest Dice that the attack which runs has found so far, of the array that it computes, before it is a file."""
 
 
 class BenchCourse(Course[Unit]):
@@ -23,14 +27,22 @@ class BenchCourse(Course[Unit]):
         bench: The benchmark.
         progress: What the reports go to.
         channels: The names of each system's channels, by which native intensities of CT are in HU.
+        clock: Returns the time in seconds.
     """
 
-    def __init__(self, bench: Bench, progress: Progress, channels: Mapping[str, Sequence[str]] | None = None) -> None:
+    def __init__(
+        self, bench: Bench, progress: Progress, channels: Mapping[str, Sequence[str]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         unit, names = bench.protocol.threat.unit, channels or {}
         super().__init__(
             STAGE, progress, lambda each: running(each, unit, names.get(each.model, ())), weight_of(bench),
-            kind=lambda each: (each.model, each.attack, each.eps),
+            kind=lambda each: (each.model, each.attack, each.eps), clock=clock,
         )  # fmt: skip
+
+    def told(self, unit: Unit, stage: str, done: int, total: int | None, figures: dict[str, Any]) -> None:
+        """Report a step within a unit, and say of its Dice that it is the array's; see `Course.told`."""
+        super().told(unit, stage, done, total, {ARRAY_DICE if k == "dice" else k: v for k, v in figures.items()})
 
     def found(self, unit: Unit, records: Sequence[Record]) -> None:
         """Note what a unit found, and how long it took: an attack that leaves nothing ends early.
@@ -50,12 +62,12 @@ class BenchCourse(Course[Unit]):
 
 
 def running(unit: Unit, measured_in: str, channels: Sequence[str] = ()) -> str:
-    """Return what a unit does, such as "apgd-dice at 8/255 on hippocampus_033 (run)".
+    """Return what a unit is about, such as "run · hippocampus_033 · apgd-dice · 8/255".
 
     Args:
         unit: The unit.
         measured_in: The unit of eps, `range` or `native`.
         channels: The names of the system's channels.
     """
-    size = "" if unit.eps is None else f" at {eps_text(unit.eps, measured_in, channels)}"
-    return f"{unit.attack}{size} on {unit.case} ({unit.model})"
+    size = () if unit.eps is None else (eps_text(unit.eps, measured_in, channels),)
+    return SEPARATOR.join((unit.model, unit.case, unit.attack, *size))

@@ -51,9 +51,9 @@ def measure(
     store, outputs = RecordStore(folder), Outputs(folder, DESCRIPTION, worker.bench.overwrite)
     outputs.check([CASES, PROTOCOL])
     settings = settings_of(worker)
-    refuse_other_sizes(folder / "settings.json", worker.bench)
-    settle(folder / "settings.json", settings, "records", grows=GROWS, free=(SIZES,))
     channels = {name: tuple(worker.system(name).channels) for name in worker.bench.sources}
+    refuse_other_sizes(folder / "settings.json", worker.bench, [one for names in channels.values() for one in names])
+    settle(folder / "settings.json", settings, "records", grows=GROWS, free=(SIZES,))
     described_by(outputs, worker.bench, channels, call)
     cases, failures = worker.bench.cases, worker.failures
     course, doer = BenchCourse(worker.bench, progress, channels), BenchDoer(worker, settings)

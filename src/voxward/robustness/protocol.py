@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from voxward.attacks.budget import Budget
-from voxward.attacks.registry import ATTACKS
+from voxward.attacks.registry import ATTACKS, OWN_BUDGET
 from voxward.attacks.threat import Norm, Reference, ThreatModel, Unit
+from voxward.core.errors import UserError
 from voxward.core.registry import unknown_name
 from voxward.core.yaml import load_yaml, packaged_names
 from voxward.metrics.policies import POLICIES
@@ -21,6 +22,7 @@ from voxward.robustness.sanity import Thresholds
 from voxward.robustness.unit import size_name
 
 CONTROLS = ("clean", "clip", "noise", "probe", "reach", "gaussian", "rician", "doubled")
+_STEPS = ("steps", "restarts")
 Keep = Literal["none", "first", "worst", "all"]
 Normalising = Literal["auto", "frozen", "live"]
 
@@ -101,6 +103,8 @@ class Protocol:
         cases: How many cases are attacked, the first ones; None: all.
         policy: What a class that is absent from truth and mask counts, see metrics.score.POLICIES.
         erase: The one class whose Dice counts, which the attacks then try to make vanish; None: the mean of all.
+        invent: The one class that the attacks try to find where it is not; its volume there is reported, and no Dice.
+            None: none.
         surrogate: A system whose adversarial volumes are tried, too; None: no transfer attack.
         sanity: When a check of the figures fails.
         seeds: The seeds; attacks are run once for each.
@@ -121,6 +125,7 @@ class Protocol:
     cases: int | None = None
     policy: str = "ignore"
     erase: str | None = None
+    invent: str | None = None
     surrogate: str | None = None
     sanity: Thresholds = field(default_factory=Thresholds)
     seeds: tuple[int, ...] = (0,)
@@ -153,6 +158,7 @@ class Protocol:
         ]
         names = [entry.name or entry.attack for entry in self.entries]
         found += [f"attacks must have different names, got {name} twice" for name in names if names.count(name) > 1][:1]
+        found += self.idle([name for name in _STEPS if getattr(self.budget, name) != getattr(Budget(), name)])
         if self.policy not in POLICIES:
             found.append(unknown_name("policy for empty classes", self.policy, POLICIES))
         if self.cases is not None and self.cases < 1:
@@ -161,7 +167,29 @@ class Protocol:
             found.append("seeds must hold at least one seed")
         for text in self.require:
             found += _failure(lambda text=text: parse_requirement(text).check(self.threat.eps, self.threat.unit))
+        if self.invent is not None:
+            found += self._invent_problems()
         return found + (self._patch_problems() if self.mode == "patch" else [])
+
+    def idle(self, names: Sequence[str]) -> list[str]:
+        """Return one sentence if a number of the budget changes nothing, because no attack follows it.
+
+        Args:
+            names: What of the budget was set. A number that changes nothing would be believed to be what was spent.
+        """
+        if not names or not self.attacks or any(entry.attack not in OWN_BUDGET for entry in self.entries):
+            return []
+        attacks = " and ".join(entry.attack for entry in self.entries)
+        return [
+            f"budget.{names[0]} changes nothing here, because what is spent is fixed by the name of {attacks}: leave "
+            "it out, or name attacks that follow the budget, such as apgd-tsallis or apgd-jsd-radii"
+        ]
+
+    def _invent_problems(self) -> list[str]:
+        found = [] if self.erase is None else ["erase and invent exclude each other: give one of them"]
+        if self.require:
+            found.append("require asks for Dice figures, which mean nothing where a class is invented: leave it empty")
+        return found
 
     def _patch_problems(self) -> list[str]:
         found = []
@@ -186,7 +214,12 @@ def load_protocol(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Pr
     Example:
         >>> load_protocol("quick", ["cases=3"])
     """
-    return load_yaml(Protocol, name_or_path, "protocols", overrides)
+    protocol = load_yaml(Protocol, name_or_path, "protocols", overrides)
+    # A number that is set to its default is seen here only.
+    keys = {change.partition("=")[0].strip() for change in overrides}
+    if idle := protocol.idle([name for name in _STEPS if f"budget.{name}" in keys]):
+        raise UserError(f"{name_or_path}: {idle[0]}")
+    return protocol
 
 
 def protocol_names() -> tuple[str, ...]:

@@ -56,6 +56,21 @@ class Surface:
 
 
 @dataclass(frozen=True)
+class Phantom:
+    """What is marked as a class where the truth has none, of an attack that invents the class.
+
+    Attributes:
+        name: The class.
+        clean_mm3: The volume without an attack, in mm3.
+        mm3: The volume under attack, in mm3.
+    """
+
+    name: str
+    clean_mm3: float
+    mm3: float
+
+
+@dataclass(frozen=True)
 class Record:
     """The result of one attack, or one control, on one case of one model.
 
@@ -103,6 +118,9 @@ class Record:
         channels: The names of the image's channels.
         processor: The name of what computed: the GPU, or the processor and the instruction set that PyTorch uses of it;
             empty in records of older versions.
+        phantom: What was found of the class that the protocol invents, of the segmentation of the written file where
+            there is one; None where no class is invented. `classes` then holds only "not" this class, whose Dice falls
+            as the volume grows and says nothing else; there are no surfaces, and `truth_mm3` is empty.
         statistics: What normalised the attacked volume where the system takes a volume's own statistics: `frozen`,
             those of the clean volume, or `live`, its own; empty in records of older versions.
         breaking_file: Whether `breaking_eps` was found on written files; False in mode `patch`, and in records of older
@@ -148,6 +166,7 @@ class Record:
     truth_mm3: tuple[float, ...] = ()
     channels: tuple[str, ...] = ()
     processor: str = ""
+    phantom: Phantom | None = None
     statistics: str = ""
     breaking_file: bool = False
 

@@ -19,7 +19,7 @@ from voxward.metrics.policies import Scoring
 from voxward.metrics.score import CaseMetrics, score_case, score_masks
 from voxward.robustness.found import Found
 from voxward.robustness.protocol import Protocol
-from voxward.robustness.record import CLEAN, Kind, Record, Scores, Surface, mean_dice
+from voxward.robustness.record import CLEAN, Kind, Phantom, Record, Scores, Surface, mean_dice
 from voxward.robustness.subject import Subject
 from voxward.robustness.unit import Unit
 from voxward.robustness.visibility import Visibility, visibility
@@ -93,16 +93,18 @@ class Stand:
             mode=self.protocol.mode, threat=threat, classes=self.subject.labels.scored,
             clean=_dice(self._clean), adversarial=_dice(struck), deployed=None if written is None else _dice(written),
             deployed_clean=None if self._deployed is None else _dice(self._deployed),
-            hd95_mm=struck.mean("hd95_mm"), distance=found.distance, breaking_eps=None, history=found.history,
+            hd95_mm=None if self._invents else struck.mean("hd95_mm"), distance=found.distance,
+            breaking_eps=None, history=found.history,
             gradients=found.gradients, forwards=found.forwards, seconds=found.seconds,
             kind=kind, white_box=attack is not None and attack.needs_gradient,
             options=options, policy=self.protocol.policy,
             device=str(self.system.device), precision=self.system.precision if whole else "fp32",
             version=self.version, torch=torch.__version__, written=self._written(threat, stored),
             system=self.system.fingerprint(), warnings=found.warnings,
-            visibility=self._visibility(threat, found.volume, stored), surface=Surface.of(written or struck),
-            clean_surface=Surface.of(self._deployed or self._clean), truth_mm3=self._truth_mm3(),
+            visibility=self._visibility(threat, found.volume, stored), surface=self._surface(written or struck),
+            clean_surface=self._surface(self._deployed or self._clean), truth_mm3=self._truth_mm3(),
             channels=self.system.channels, processor=computes_on(self.system.device),
+            phantom=self._phantom(written or struck),
             statistics=self.statistics or self.protocol.statistics,
         )  # fmt: skip
 
@@ -171,7 +173,29 @@ class Stand:
         assert threat.bounds is not None
         return visibility(reference, changed, threat.bounds, threat.unit == "range")
 
+    @property
+    def _invents(self) -> bool:
+        return self.protocol.invent is not None
+
+    def _surface(self, metrics: CaseMetrics) -> Surface | None:
+        """How well surfaces fit; those of everything but a class mean nothing."""
+        return None if self._invents else Surface.of(metrics)
+
+    def _phantom(self, struck: CaseMetrics) -> Phantom | None:
+        """The volume that is found outside the truth: what the mask of "not the class" lacks of the truth's."""
+        name = self.protocol.invent
+        if name is None:
+            return None
+        before, after = (
+            sum(one.truth_voxels - one.predicted_voxels for one in metrics.classes.values())
+            * math.prod(self.subject.spacing)
+            for metrics in (self._deployed or self._clean, struck)
+        )
+        return Phantom(name, before, after)
+
     def _truth_mm3(self) -> tuple[float, ...]:
+        if self._invents:
+            return ()
         voxel = math.prod(self.subject.spacing)
         return tuple(scores.truth_voxels * voxel for scores in self._clean.classes.values())
 

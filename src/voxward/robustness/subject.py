@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from voxward.attacks.one_class import OneClass, only
+from voxward.attacks.one_class import Elsewhere, OneClass, elsewhere, only
 from voxward.attacks.threat import ThreatModel
 from voxward.core.case import Case, PreparedCase, Volume
 from voxward.core.errors import UserError
@@ -175,22 +175,31 @@ def patch_subject(system: System, case: Case, threat: ThreatModel, ignore: int |
     )
 
 
-def labels_under_attack(labels: LabelSet, erase: str | None) -> LabelSet:
-    """Return the classes that an attack is judged by: all, or one class against everything else.
+def labels_under_attack(labels: LabelSet, erase: str | None, invent: str | None = None) -> LabelSet:
+    """Return the classes that an attack is judged by: all, one class against everything else, or all but one.
 
     Args:
         labels: The classes or regions of the system.
         erase: The class or region that is attacked alone, everything else being the background; None for all.
+        invent: The class or region that an attack finds where it is not; None for none.
 
     Raises:
-        UserError: `erase` is not one of the scored classes or regions.
+        UserError: `erase` or `invent` is not one of the scored classes or regions, or both are given.
     """
-    if erase is None:
-        return labels
-    if erase not in labels.scored:
-        raise UserError(f"erase must name one of the classes {', '.join(labels.scored)}, got {erase!r}")
-    regions = (Region(erase, (1,)),) if labels.regions else ()
-    return LabelSet((f"not {erase}", erase), (0, 1), regions, None if labels.ignore is None else IGNORED)
+    if erase is not None and invent is not None:
+        raise UserError(f"erase and invent exclude each other, got {erase!r} and {invent!r}")
+    for task, name in (("erase", erase), ("invent", invent)):
+        if name is not None and name not in labels.scored:
+            raise UserError(f"{task} must name one of the classes {', '.join(labels.scored)}, got {name!r}")
+    if invent is not None:  # the true voxels of the class do not count
+        return _two_classes(labels, invent, f"not {invent}", IGNORED)
+    if erase is not None:
+        return _two_classes(labels, f"not {erase}", erase, None if labels.ignore is None else IGNORED)
+    return labels
+
+
+def _two_classes(labels: LabelSet, background: str, name: str, ignore: int | None) -> LabelSet:
+    return LabelSet((background, name), (0, 1), (Region(name, (1,)),) if labels.regions else (), ignore)
 
 
 def erasing(subject: Subject, name: str) -> Subject:
@@ -219,6 +228,35 @@ def erasing(subject: Subject, name: str) -> Subject:
         model=OneClass(subject.model, index, regions),
         target=only(subject.target, index, subject.model.head),
         labels=labels_under_attack(subject.labels, name),
+        deploy=None if inner is None else deploy,
+    )
+
+
+def inventing(subject: Subject, name: str) -> Subject:
+    """Return the subject of an attack that finds one class where it is not (see `Elsewhere`).
+
+    Args:
+        subject: The subject with all its classes.
+        name: The class or region to invent.
+
+    Returns:
+        A subject whose model, target, labels and deployed mask know "not this class" only, and count no true voxel of
+        the class.
+    """
+    alone = erasing(subject, name)
+    inner, model = alone.deploy, alone.model
+    assert isinstance(model, OneClass)
+
+    def deploy(adversarial: np.ndarray, path: Path | None) -> Stored:
+        assert inner is not None
+        stored = inner(adversarial, path)
+        return replace(stored, mask=1 - stored.mask)
+
+    return replace(
+        alone,
+        model=Elsewhere(model),
+        target=elsewhere(alone.target),
+        labels=labels_under_attack(subject.labels, None, name),
         deploy=None if inner is None else deploy,
     )
 

@@ -299,6 +299,18 @@ class View:
         return Worst(record.clean_dice(self.deployed, self.policy), record.clean_scores(self.deployed))
 
 
+def area_over_evaluations(history: Sequence[float]) -> float | None:
+    """Return the mean Dice over an attack's evaluations: the area under its course, divided by its length.
+
+    Args:
+        history: The lowest Dice after each evaluation; see `View.history`.
+
+    Returns:
+        A Dice in [0, 1]; None where there are fewer than two evaluations.
+    """
+    return area_under_curve([(float(n), dice) for n, dice in enumerate(history)]) if len(history) > 1 else None
+
+
 def area_under_curve(points: Sequence[tuple[float, float]]) -> float:
     """Return the mean Dice over a span of eps: the area under (eps, Dice) by trapezoids, divided by the span.
 

@@ -10,6 +10,7 @@ import pytest
 from markupsafe import escape
 
 from tests.report.html.attack_source import attack_source, sources_of
+from tests.report.test_phantom import records as phantom_records
 from tests.robustness import books
 from tests.robustness.books import clean, record
 from voxward.attacks.threat import ThreatModel
@@ -533,3 +534,21 @@ def test_every_attack_of_the_page_is_explained() -> None:
     assert "<dt>attack apgd-ce</dt>" in page
     assert "<dt>Dice</dt>" in page
     assert 'id="glossary"' not in render(Sources())
+
+
+def test_where_a_class_is_invented_volumes_say_what_was_found() -> None:
+    system = system_of(phantom_records(), invent="lesion")
+    assert [(one.value, one.label) for one in system.tiles] == [
+        ("20 mm3", "falsely marked as lesion, unchanged scans"),
+        ("245 mm3", "falsely marked as lesion under attack, 25.5/255"),
+    ]
+    text = text_of(system)
+    assert "marks 20 mm3 as lesion where there is none" in text
+    assert "raise that to 245 [90, 400] mm3." in text
+    assert "find lesion where there is none" in text
+    assert "No Dice says how bad that is" in text
+    assert "mean Dice" not in text
+    assert not system.failing
+    assert system.table is not None
+    assert [row.cells[0] for row in system.table.rows] == ["none", "12.75/255", "25.5/255"]
+    assert system.table.rows[1].cells[1] == "40 [30, 50] mm3"

@@ -69,9 +69,9 @@ class SoftDiceLoss:
 class SharpDiceLoss:
     """One minus a soft Dice that comes close to the Dice of the mask, whatever the scale of a network's logits.
 
-    The logits are divided by `temperature` times the mean size of the case's margins (see `rules.margin`), so that
-    voxels near the decision boundary count most and the gradient does not vanish where a network's logits are large.
-    No gradient flows through this divisor.
+    The logits are divided by `temperature` times the mean size of the case's margins (see `rules.margin`), so that this
+    mean becomes 1 / `temperature`. Voxels near the decision boundary count most, and the gradient does not vanish where
+    a network's logits are large. No gradient flows through the divisor.
 
     Attributes:
         class_weights: Weights of the classes or regions; None: 1 each.
@@ -85,7 +85,7 @@ class SharpDiceLoss:
     """
 
     class_weights: Weights = None
-    temperature: float = 0.05
+    temperature: float = 0.2
     annealed: bool = False
 
     def __post_init__(self) -> None:

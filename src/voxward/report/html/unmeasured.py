@@ -77,6 +77,8 @@ def _changes(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:
         yield _gap("noise")
     if (erase := source.protocol.erase if source.protocol else None) is not None:
         yield _gap("erase", name=erase)
+    if (invent := source.protocol.invent if source.protocol else None) is not None:
+        yield _gap("invent", name=invent)
 
 
 def _attacks(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:

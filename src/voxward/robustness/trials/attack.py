@@ -9,7 +9,7 @@ from typing import Any
 
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget
-from voxward.attacks.ensemble import ENSEMBLES, WITH_TRANSFER
+from voxward.attacks.ensemble import ENSEMBLES, WITH_TRANSFER, members_of
 from voxward.attacks.fab import MinimumNorm
 from voxward.attacks.registry import create_with
 from voxward.core.errors import UserError
@@ -116,7 +116,7 @@ def members(entry: AttackEntry, classes: int, budget: Budget) -> Mapping[str, At
     if entry.attack in ENSEMBLES:
         if entry.options or entry.name:
             raise UserError(f"{entry.attack} is an ensemble: name and options belong to single attacks")
-        return ENSEMBLES[entry.attack](classes, budget)
+        return members_of(entry.attack, classes, budget)
     return {entry.attack: create_with(entry.attack, budget, **entry.options)}
 
 
@@ -152,7 +152,7 @@ def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, 
     from voxward.robustness.trials.transfer import TRANSFER
 
     found = {
-        entry.attack: tuple(ENSEMBLES[entry.attack](classes, protocol.budget))
+        entry.attack: tuple(members_of(entry.attack, classes, protocol.budget))
         for entry in protocol.entries
         if entry.attack in ENSEMBLES
     }

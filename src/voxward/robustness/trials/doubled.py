@@ -67,8 +67,8 @@ class Doubled:
 
 
 def trials(target: Target) -> list[Doubled]:
-    """Plan the control where a protocol names it."""
-    if DOUBLED not in target.protocol.controls:
+    """Plan the control where a protocol names it, and the Dice says how strong an attack is."""
+    if DOUBLED not in target.protocol.controls or target.protocol.invent is not None:
         return []
     found: dict[str, Trial] = {trial.name: trial.doubled() for trial in attack.trials(target)}
     return [Doubled(found | {trial.name: trial.doubled() for trial in transfer.trials(target)})]

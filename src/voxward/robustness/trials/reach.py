@@ -59,6 +59,7 @@ class Reach:
 def trials(target: Target) -> list[Reach]:
     """Plan the check where a protocol names it and eps 1 is the whole intensity range."""
     threat = target.protocol.threat
-    whole = threat.unit == "range" and threat.norm == "linf"
+    # How much of a volume a system can take for a class at most is not known, so that it could not be judged.
+    whole = threat.unit == "range" and threat.norm == "linf" and target.protocol.invent is None
     attack = GRADIENTLESS_ATTACK if target.gradientless else REACH_ATTACK
     return [Reach(attack)] if REACH in target.protocol.controls and whole else []

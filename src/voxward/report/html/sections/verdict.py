@@ -8,6 +8,13 @@ from dataclasses import dataclass
 
 from voxward.report.html.about import about_lines
 from voxward.report.html.headline import Headline, Judged, headlines
+from voxward.report.html.invented import (
+    phantom_name,
+    phantom_notes,
+    phantom_sentences,
+    phantom_sizes,
+    phantom_tiles,
+)
 from voxward.report.html.light import light
 from voxward.report.html.noise import noise_text
 from voxward.report.html.page import Setting
@@ -134,6 +141,8 @@ def _system(source: AttackSource, one: Measured | Unmeasurable) -> SystemVerdict
     if isinstance(one, Unmeasurable):
         why = say("verdict", "no_figures", system=one.model, why=one.why)
         return SystemVerdict(one.model, alarm, faults, sentences=(why,))
+    if (name := phantom_name(one)) is not None:
+        return _phantom(source, one, name, alarm, faults)
     tiles, notes = _tiles(one), _notes(source, one)
     last = one.sizes[-1] if one.sizes else None
     if last is None:
@@ -143,6 +152,19 @@ def _system(source: AttackSource, one: Measured | Unmeasurable) -> SystemVerdict
         one.model, alarm, faults, tiles, _sentences(source, one), _cautions(source, one), _table(source, one),
         failing=count("verdict", "failing", len(lost), size=last.text) if lost else "",
         scans=_scans(one), notes=notes,
+    )  # fmt: skip
+
+
+def _phantom(source: AttackSource, one: Measured, name: str, alarm: str, faults: tuple[Fault, ...]) -> SystemVerdict:
+    """Where a class is invented, volumes say what was found, and a Dice does not."""
+    chooser = chooser_text(one.attacks, _planned_attacks(source, one))
+    sentences = phantom_sentences(
+        one, name, scans_text(source, one.clean.n), lambda eps: change_text(one.view.records, eps), chooser
+    )
+    return SystemVerdict(
+        one.model, alarm, faults, tuple(Tile(*tile) for tile in phantom_tiles(one, name)), sentences,
+        _cautions(source, one) if one.sizes else (), phantom_sizes(one, name) if one.sizes else None,
+        notes=(*phantom_notes(name), *_setting_notes(one)),
     )  # fmt: skip
 
 
@@ -297,11 +319,14 @@ def _notes(source: AttackSource, one: Measured) -> tuple[str, ...]:
     notes += [count("verdict", "empty", len(empty), cases=named_few(empty))] if empty else []
     if source.protocol is not None and source.protocol.erase is not None:
         notes.append(say("verdict", "erase", name=source.protocol.erase))
+    return (*notes, *_setting_notes(one))
+
+
+def _setting_notes(one: Measured) -> Iterator[str]:
     if one.view.records[0].mode == "patch":
-        notes.append(say("verdict", "patch"))
+        yield say("verdict", "patch")
     if one.attacks and not one.white_box:
-        notes.append(say("verdict", "gradientless"))
-    return tuple(notes)
+        yield say("verdict", "gradientless")
 
 
 def _limits(source: AttackSource) -> Thresholds:

@@ -195,6 +195,8 @@ GAPS = {
     "noise_why": "Without it nobody can tell whether random changes of the same size would do the same harm.",
     "erase": "Attacks on other classes than {name}",
     "erase_why": "Another class may be easier to attack.",
+    "invent": "Attacks that invent another class than {name}, and attacks that make a class vanish",
+    "invent_why": "Another mistake may be easier to bring about.",
     "white_box": "Attacks that know the inside of the system",
     "white_box_why": "They are much stronger than the attacks that were run. Assume that they lower the Dice further.",
     "black_box": "Attacks that do not know the inside of the system",

@@ -63,6 +63,17 @@ VERDICT = {
     "gradientless": "None of these attacks knew the inside of the system. Such attacks are weak: assume that a "
     "stronger one lowers the Dice further.",
     "erase": "Only {name} counts here. The attacks tried to make it vanish; other classes were not looked at.",
+    "invent": "The attacks tried to make the system find {name} where there is none. The figures here are the volume "
+    "that it marks as {name} outside the true {name}.",
+    "invent_dice": "No Dice says how bad that is, so none is shown here, and no scan counts as broken. Elsewhere on "
+    "this page the Dice is that of everything but {name}: it falls as that volume grows.",
+    "phantom": "On {scans}, {system} marks {volume} as {name} where there is none, on average, when nothing is "
+    "changed.",
+    "phantom_attacked": "Changes of {change}, chosen by {chooser}, raise that to {volume}.",
+    "phantom_unharmed": "Changes of {change}, chosen by {chooser}, leave it at {volume}.",
+    "tile_phantom": "falsely marked as {name}, unchanged scans",
+    "tile_phantom_attack": "falsely marked as {name} under attack, {size}",
+    "column_phantom": "Mean volume that is falsely marked as {name} [95 % interval]",
     # Which scans fail.
     "failing_one": "The scan that breaks at {size}:",
     "failing_many": "The scans that break at {size}, worst first:",
