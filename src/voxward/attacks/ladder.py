@@ -261,8 +261,8 @@ def carried(source: AttackState, state: AttackState) -> Inputs:
     return state.ball.project(reference + (source.best - reference) * factor)
 
 
-def climb(state: AttackState, loss: Loss, steps: int, start: Inputs, first: float) -> None:
-    """Search in one ball with the moves of Auto-PGD.
+def climb(state: AttackState, loss: Loss, steps: int, start: Inputs, first: float) -> Ascent:
+    """Search in one ball with the moves of Auto-PGD, until nothing is left.
 
     Args:
         state: The state of the ball.
@@ -270,16 +270,20 @@ def climb(state: AttackState, loss: Loss, steps: int, start: Inputs, first: floa
         steps: Gradient steps.
         start: The first point, a legal volume.
         first: The first step size in eps.
+
+    Returns:
+        The ascent, with its point of highest objective.
     """
     ascent, marks = Ascent(state.ball, start, 0.75, 0.75, first), checkpoints(max(steps, 1))
     for step in range(steps):
         if state.finished:
-            return
+            break
         _, value, gradient = state.gradient(ascent.x, at(loss, step / steps))
         ascent.note(value, gradient)
         if step in marks:
             ascent.decide()
         ascent.move()
+    return ascent
 
 
 def descend(state: AttackState, loss: Loss, steps: int, first: float = 0.25) -> None:
