@@ -13,19 +13,21 @@ from voxward.attacks.state import JUDGED, AttackState
 from voxward.core.model import Head
 
 OBJECTIVES = ("dice-ce", "boundary", "frontier")
-STEPS = 20
-"""Gradient steps of each objective in each ball; with five sizes these are 300 gradients."""
 
 
 @dataclass(frozen=True)
 class Blade(CurveAttack):
     """One chain of Auto-PGD searches per objective, each in the next larger ball from where the last one was highest.
 
-    The first search begins at a random point of the smallest ball. Of all points that were evaluated, that of the lowest
-    Dice counts. Published figures are those of a bare network on a padded volume in z-score units; here, as for every
-    attack, the whole pipeline is attacked.
+    The first search begins at a random point of the smallest ball. Of all points that were evaluated, that of the
+    lowest Dice counts. Published figures are those of a bare network on a padded volume in z-score units; here, as for
+    every attack, the whole pipeline is attacked.
+
+    Attributes:
+        steps: Gradient steps of each objective in each ball; with five sizes 20 steps are 300 gradients.
     """
 
+    steps: int = 20
     name = "blade-300"
     norms = ("linf", "l2")
     summary = (
@@ -35,7 +37,7 @@ class Blade(CurveAttack):
 
     def price(self, sizes: int) -> tuple[int, int]:
         """Return the greatest numbers of gradients and of forward passes; see `CurveAttack.price`."""
-        return len(OBJECTIVES) * STEPS * sizes, 1 + sizes * (JUDGED - 1)
+        return len(OBJECTIVES) * self.steps * sizes, JUDGED + sizes
 
     def check(self, head: Head, classes: int) -> None:
         """Check that the objectives work on a model; see `Attack.check`."""
@@ -55,6 +57,6 @@ class Blade(CurveAttack):
                 if rung.finished:
                     x = rung.best
                     continue
-                x = climb(rung, loss, STEPS, rung.ball.project(x), 2.0).best
-                done += STEPS
+                x = climb(rung, loss, self.steps, rung.ball.project(x), 2.0).best
+                done += self.steps
                 rung.report(done, total)

@@ -1,4 +1,4 @@
-"""Ensembles of attacks: AutoAttack's four for volumes, and a stronger set for segmentation."""
+"""Ensembles of independent attacks, as published: AutoAttack's four for volumes, and SEA."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from voxward.attacks.apgd import APGD
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget as Budget
-from voxward.attacks.fab import FabDice, FabT
+from voxward.attacks.fab import FabT
 from voxward.attacks.random_models import SAMPLES, Averaged, is_random
 from voxward.attacks.square import Square
 from voxward.attacks.state import JUDGED, AttackState, Counted
@@ -39,32 +39,6 @@ def autoattack(classes: int, budget: Budget) -> dict[str, Attack]:
         "apgd-ce": APGD("ce", budget.steps, budget.restarts),
         **_margin(classes, budget),
         "fab-t": FabT(budget.fab_steps, threshold=budget.threshold),
-        "square": Square(budget.queries),
-    }
-
-
-def strong(classes: int, budget: Budget) -> dict[str, Attack]:
-    """The stronger set for segmentation: six runs of APGD on five objectives, FAB-Dice and Square.
-
-    These are APGD with shrinking radii on balanced masked cross-entropy, Jensen-Shannon divergence and soft Dice; APGD
-    on soft Dice and on DLR (on the margin for two classes or regions); FAB-Dice; and Square. APGD runs on soft Dice
-    with and without radii, because the radius schedule is the weaker one there with few steps. DLR is there because it
-    sometimes leaves the least where all attacks leave next to nothing.
-
-    Args:
-        classes: The model's number of classes; 2 for regions.
-        budget: What each member may spend.
-
-    Returns:
-        The members by name.
-    """
-    return {
-        "apgd-balanced-ce-radii": APGD("balanced-ce", budget.steps, budget.restarts, radii=RADII),
-        "apgd-jsd-radii": APGD("jsd", budget.steps, budget.restarts, radii=RADII),
-        "apgd-dice-radii": APGD("dice", budget.steps, budget.restarts, radii=RADII),
-        "apgd-dice": APGD("dice", budget.steps, budget.restarts),
-        **_margin(classes, budget),
-        "fab-dice": FabDice(budget.fab_steps, threshold=budget.threshold),
         "square": Square(budget.queries),
     }
 
@@ -96,7 +70,7 @@ def _margin(classes: int, budget: Budget) -> dict[str, Attack]:
 
 
 ENSEMBLES: Registry[Callable[[int, Budget], Mapping[str, Attack]]] = Registry(
-    "ensemble", {"autoattack": autoattack, "strong": strong, "sea-300": sea}
+    "ensemble", {"autoattack": autoattack, "sea-300": sea}
 )
 
 OWN_BUDGETS: Mapping[str, Budget] = {"sea-300": Budget(steps=300)}
@@ -119,8 +93,8 @@ def describe() -> dict[str, str]:
     return {name: (inspect.getdoc(build) or "").partition("\n")[0] for name, build in ENSEMBLES.items()}
 
 
-WITH_TRANSFER = frozenset({"strong"})
-"""The ensembles that the attack on a surrogate belongs to, where there is one."""
+WITH_TRANSFER = frozenset({"strong", "fast"})
+"""The attacks whose groups the attack on a surrogate belongs to, where there is one."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from voxward.attacks import rounding
@@ -42,8 +43,6 @@ class Tour:
         far: The objective afterwards. That of a cross-entropy or of a softened Dice does not vanish where the mask is
             sure and wrong, or sure and right.
         reach: How many times as large as the largest ball the ball beyond it is.
-        fresh: Whether the tour begins at the reference, and follows the points that it finds itself, rather than the
-            best ones of all tours.
     """
 
     up: int
@@ -52,7 +51,6 @@ class Tour:
     near: str = "dice"
     far: str = "dice-sharp"
     reach: float = 1.25
-    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class Ladder(CurveAttack):
         """Return the greatest numbers of gradients and of forward passes; see `CurveAttack.price`."""
         down = sizes - self.down_to(sizes)
         legs = sum(tour.up * sizes + tour.over + tour.down * down for tour in self.tours(sizes))
-        return legs + sizes * (self.last_steps() + (ROUNDS + 1 if self.last_steps() else 0)), 1 + sizes * (JUDGED - 1)
+        return legs + sizes * (self.last_steps() + (ROUNDS + 1 if self.last_steps() else 0)), JUDGED + sizes
 
     def check(self, head: Head, classes: int) -> None:
         """Check that the objectives work on a model; see `Attack.check`."""
@@ -140,15 +138,11 @@ class Strong(Ladder):
     def tours(self, sizes: int) -> Sequence[Tour]:
         """Return the tours; see `Ladder.tours`."""
         n = self.steps
-        return (
-            Tour(n, n, n),
-            Tour(0, 2 * n, n, "balanced-ce", "tsallis", 1.5, fresh=True),
-            Tour(n // 2, n, n, reach=1.5),
-        )
+        return Tour(n, n, n), Tour(n // 2, n, n, reach=1.5), Tour(n // 2, n, n)
 
     def last_steps(self) -> int:
         """Return the gradient steps of the last search; see `Ladder.last_steps`."""
-        return self.steps // 2
+        return self.steps
 
 
 @dataclass(frozen=True)
@@ -195,33 +189,28 @@ class Walk:
             tour: Its objectives and steps.
             lowest: The place of the smallest ball that it comes down to.
         """
-        own = [replace(rung) for rung in self.rungs] if tour.fresh else [*self.rungs]
-        for n, state in enumerate(own if tour.up else ()):
-            start = state.ball.reference
-            if n:
-                state.adopt(own[n - 1])
-                start = carried(own[n - 1], state)
-            # Near a good point the first step is a shorter one.
-            self._leg(state, tour, tour.up, start, 1.0 if n else 2.0)
-        self._down(own, tour, lowest)
-        for n, (rung, state) in enumerate(zip(self.rungs, own, strict=True)):
-            if state is not rung:
-                rung.keep(state)
+        for n, rung in enumerate(self.rungs if tour.up else ()):
+            start = rung.ball.reference
             if n:
                 rung.adopt(self.rungs[n - 1])
+                start = carried(self.rungs[n - 1], rung)
+            # Near a good point the first step is a shorter one.
+            self._leg(rung, tour, tour.up, start, 1.0 if n else 2.0)
+        self._down(tour, lowest)
 
-    def _down(self, own: Rungs, tour: Tour, lowest: int) -> None:
+    def _down(self, tour: Tour, lowest: int) -> None:
         """Beyond the largest ball, and down from there."""
-        last = own[-1]
+        last = self.rungs[-1]
         above = replace(last, ball=last.ball.scaled(tour.reach))
-        if tour.over and not last.finished:
-            above.adopt(last)
-            start = carried(last, above) if tour.up else above.ball.reference
-            self._leg(above, tour, tour.over, start, 1.0 if tour.up else 2.0)
-        for state in reversed(own[lowest:]):
-            if not state.finished:
-                self._leg(state, tour, tour.down, carried(above, state), 1.0)
-            above = state
+        above.adopt(last)
+        if not last.finished:
+            self._leg(above, tour, tour.over, carried(last, above), 1.0)
+        for rung in reversed(self.rungs[lowest:]):
+            if not rung.finished:
+                self._leg(rung, tour, tour.down, carried(above, rung), 1.0)
+            above = rung
+        for below, rung in pairwise(self.rungs):
+            rung.adopt(below)
 
     def last(self, steps: int) -> None:
         """Search around the best point of each ball, with steps that fall to 0, and in the end by single voxels.

@@ -10,10 +10,12 @@ from typing import Any, cast
 from voxward.attacks import ensemble
 from voxward.attacks.apgd import APGD, TsallisPGD
 from voxward.attacks.base import Attack
+from voxward.attacks.blade import Blade
 from voxward.attacks.budget import Budget
 from voxward.attacks.coarse import Band, Spline
 from voxward.attacks.ensemble import ENSEMBLES, OWN_BUDGETS, RADII
 from voxward.attacks.fab import FabDice, FabT
+from voxward.attacks.ladder import Fast, Strong
 from voxward.attacks.objectives import OBJECTIVES
 from voxward.attacks.pgd import FGSM, IFGSM, PGD, CosPGD, SegPGD
 from voxward.attacks.square import Square
@@ -47,12 +49,13 @@ ATTACKS: Registry[Callable[..., Attack]] = Registry(
     | {f"{family}-{factor}": partial(build, factor=factor)
        for family, build in (("coarse", Spline), ("band", Band)) for factor in _FACTORS}
     | {"segpgd": SegPGD, "cospgd": CosPGD, "tsallis-300": TsallisPGD}
+    | {"strong": Strong, "fast": Fast, "blade-300": Blade}
     | {"fab-t": FabT, "fab-dice": FabDice, "square": Square}
     | {kind: _ensemble(kind) for kind in ENSEMBLES},
 )  # fmt: skip
 
 
-OWN_BUDGET = frozenset({*OWN_BUDGETS, "tsallis-300"})
+OWN_BUDGET = frozenset({*OWN_BUDGETS, "tsallis-300", "blade-300", "fast"})
 """The attacks that spend what their names say, whatever a protocol's budget is."""
 
 

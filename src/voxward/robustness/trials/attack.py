@@ -164,7 +164,7 @@ def trials(target: Target) -> list[AttackTrial]:
 def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, tuple[str, ...]]:
     """Return the ensembles of a protocol and the names of their members.
 
-    The ensemble `strong` has a surrogate's attack among its members where one is run.
+    A group with `strong` or `fast` has a surrogate's attack among its members where one is run.
     """
     from voxward.robustness.trials.transfer import TRANSFER
 
@@ -173,9 +173,13 @@ def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, 
         for entry in protocol.entries
         if entry.attack in ENSEMBLES
     }
-    if transferred:
-        found |= {name: (*found[name], TRANSFER) for name in found.keys() & WITH_TRANSFER}
-    return {**found, **protocol.ensembles}
+    groups = {**found, **protocol.ensembles}
+    if not transferred:
+        return groups
+    return {
+        name: (*members, TRANSFER) if WITH_TRANSFER & {*members} and TRANSFER not in members else members
+        for name, members in groups.items()
+    }
 
 
 def _refuse_gradients(target: Target) -> None:
