@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from voxward.attacks.objectives import create_objective
 from voxward.attacks.square import CHECKPOINTS, Square, changed, cube, stripes
 from voxward.attacks.threat import ThreatModel
-from voxward.core.model import Box, PatchModel, Swept
+from voxward.core.model import Box, PatchModel, Spaced, Swept
 from voxward.core.progress import silent
 
 UNIT = ((0.0, 1.0),)
@@ -153,6 +153,27 @@ def test_stripes_are_at_the_rim_and_constant_along_the_first_axis():
     assert torch.allclose(delta.abs(), torch.tensor(0.1), atol=1e-6)
     assert torch.equal(delta[:, :, :1].sign().expand_as(delta), delta.sign())
     assert len(delta[0, 0, 0].sign().unique()) == 2
+
+
+def test_a_cube_has_equal_sides_in_mm():
+    assert cube(0.125, (64, 64, 16), (1.0, 1.0, 4.0)) == (32, 32, 8)
+    assert cube(0.125, (64, 64, 64), (2.0, 2.0, 2.0)) == cube(0.125, (64, 64, 64))
+    assert cube(0.001, (64, 64, 16), (1.0, 1.0, 4.0)) == (6, 6, 2)
+    assert cube(0.00001, (64, 64, 16), (1.0, 1.0, 4.0)) == (1, 1, 1)  # at least 1 voxel
+    assert cube(0.8, (64, 64, 4), (1.0, 1.0, 1.0)) == (24, 24, 4)  # never longer than the axis
+    assert cube(0.25, (64, 64, 1), (1.0, 2.0, 9.0)) == (45, 23, 1)  # an axis of length 1 is no dimension
+
+
+def test_square_takes_the_spacing_from_the_model():
+    model, volume, target = problem(3, batch=1, size=12)
+    watched = Watched(model)
+    Square(queries=30, share=0.1)(Spaced(watched, (1.0, 1.0, 3.0)), volume, target, THREAT)
+    sides = [[one.stop - one.start for one in box] for _, _, box in watched.boxes]
+    assert sides
+    for first, second, third in sides:
+        assert first == second
+        assert abs(3 * third - first) <= 2  # each is rounded to whole voxels
+    assert max(first for first, _, _ in sides) == 8  # the cube root of 0.1 * 12 * 12 * 36 mm3
 
 
 def test_a_cube_that_would_change_nothing_is_reversed():

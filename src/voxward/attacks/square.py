@@ -16,7 +16,7 @@ from voxward.attacks.objectives import Loss, check_objective, create_objective
 from voxward.attacks.state import JUDGED, AttackState, Counted
 from voxward.attacks.threat import Ball
 from voxward.core.errors import UserError
-from voxward.core.model import Box, Head, Inputs, Swept, Values
+from voxward.core.model import Box, Head, Inputs, Swept, Values, spacing_of
 
 CHECKPOINTS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries, of 10 000, after which the cube's volume is halved (the paper's section 4.1)."""
@@ -27,6 +27,8 @@ PUBLISHED = 10_000
 @dataclass(frozen=True)
 class Square(Attack):
     """Samples cubes of random place and sign, and keeps each that raises the objective; every perturbation is +-eps.
+
+    The sides of a cube are equal in mm where the model knows its voxel size (see `core.model.spacing_of`).
 
     The cases of a batch run one after the other, each until its Dice is 0.
 
@@ -115,7 +117,8 @@ class Square(Attack):
         """The next points, evaluated: stripes first, then cubes on the point that is kept."""
         if done == 0:
             return state.model.sweep(stripes(state.ball, state.generator))
-        side = cube(self.share_after(done), tuple(kept.volume.shape[2:]))
+        shape = tuple(kept.volume.shape[2:])
+        side = cube(self.share_after(done), shape, spacing_of(state.model, len(shape)))
         if self.proposals == 1:
             volume, box = changed(state.ball, kept.volume, side, state.generator)
             return state.model.logits_after(kept, volume, box)
@@ -135,18 +138,21 @@ class Square(Attack):
         return self.share * 0.5**halvings
 
 
-def cube(share: float, shape: tuple[int, ...]) -> tuple[int, ...]:
+def cube(share: float, shape: tuple[int, ...], spacing: tuple[float, ...] | None = None) -> tuple[int, ...]:
     """Return the cube's side along each axis, in voxels: at least 1, and never longer than the axis.
 
-    Axes of length 1 do not count as dimensions, so that a slice stored as a volume gets squares.
+    The sides are equal in mm. Axes of length 1 do not count as dimensions, so that a slice stored as a volume gets
+    squares.
 
     Args:
         share: The cube's part of the volume.
         shape: The volume's spatial shape.
+        spacing: The voxel size along each axis, in mm; None: equal along all.
     """
-    dimensions = max(1, sum(length > 1 for length in shape))
-    side = max(1, round((share * math.prod(shape)) ** (1 / dimensions)))
-    return tuple(min(side, length) for length in shape)
+    sizes = (1.0,) * len(shape) if spacing is None else spacing
+    edges = [length * size for length, size in zip(shape, sizes, strict=True) if length > 1]
+    side = (share * math.prod(edges)) ** (1 / max(1, len(edges)))
+    return tuple(min(max(1, round(side / size)), length) for length, size in zip(shape, sizes, strict=True))
 
 
 def stripes(ball: Ball, generator: torch.Generator) -> Inputs:

@@ -16,6 +16,7 @@ from voxward.report.attack_panel import attack_panel
 from voxward.report.classes import classes_table
 from voxward.report.curves import areas_table
 from voxward.report.hardening import Hardening, hardening_table
+from voxward.report.iterations import iterations_table
 from voxward.report.leaderboard import leaderboard_table
 from voxward.report.robustness import robustness_table
 from voxward.report.robustness_figures import curves_figure, iterations_figure
@@ -37,7 +38,7 @@ from voxward.training.log import read_log
 
 _REPORTS = (
     "sanity.json", "robustness.md", "robustness.csv", "classes.md", "areas.md", "leaderboard.md", "leaderboard.csv",
-    "curves.png", "iterations.png", "requirements.json",
+    "curves.png", "iterations.png", "iterations.md", "requirements.json",
 )  # fmt: skip
 KIND = "part of a robustness report"
 
@@ -131,6 +132,7 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
         curves_figure(path, records, groups, volume)
     with outputs.write("iterations.png") as path:
         iterations_figure(path, records)
+    outputs.text("iterations.md", said(iterations_table(records)).markdown())
     for hardening in _hardenings(worker):
         outputs.text(_hardening_file(hardening), said(hardening_table(records, hardening, volume)).markdown())
     verdicts = judge_requirements(protocol.require, records, tuple(bench.sources), volume, len(failed))
