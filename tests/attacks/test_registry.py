@@ -138,7 +138,10 @@ def test_attacks_that_are_named_after_their_budget_keep_to_it():
     assert list(ensemble.members_of("sea-300", 3, SPENT).values()) == expected
     tsallis = create_with("tsallis-300", SPENT)
     assert (tsallis.objective, tsallis.start, tsallis.radii, tsallis.cost(3)[0]) == ("tsallis", "random", (), 300)
-    for name in ("sea-300", "tsallis-300"):
+    for name, member in (("sea-300", sea.members(3)), ("tsallis-300", {"tsallis-300": tsallis})):
+        for key, attack in OWN_BUDGET[name].items():  # the same within a budget
+            free = create_with(attack, Budget(steps=300), start="random")
+            assert {**free.options(), "steps": 300} == member[key].options()
         with pytest.raises(ValueError, match=f"'{name}' spends what its name says and has no option 'steps'"):
             create(name, steps=20)
 

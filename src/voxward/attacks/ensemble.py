@@ -22,6 +22,9 @@ from voxward.core.registry import Registry
 # Radii of the schedule for segmentation (SEA, arXiv 2306.12941): from far outside into the ball.
 RADII = (2.0, 1.5, 1.0)
 
+# What SEA maximises, one after the other.
+SEA = ("masked-ce", "balanced-ce", "jsd")
+
 
 def autoattack(classes: int, budget: Budget) -> dict[str, Attack]:
     """AutoAttack for volumes: APGD on cross-entropy and DLR, FAB-T and Square (Croce and Hein 2020).
@@ -85,7 +88,7 @@ def sea(classes: int, budget: Budget) -> dict[str, Attack]:
     """
     return {
         f"sea-{objective}": APGD(objective, budget.steps, budget.restarts, radii=RADII, start="random")
-        for objective in ("masked-ce", "balanced-ce", "jsd")
+        for objective in SEA
     }
 
 

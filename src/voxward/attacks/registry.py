@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial, wraps
 from typing import Any, cast
@@ -12,7 +12,7 @@ from voxward.attacks.apgd import APGD, TsallisPGD
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget
 from voxward.attacks.coarse import Band, Spline
-from voxward.attacks.ensemble import ENSEMBLES, OWN_BUDGETS, RADII
+from voxward.attacks.ensemble import ENSEMBLES, OWN_BUDGETS, RADII, SEA
 from voxward.attacks.fab import FabDice, FabT
 from voxward.attacks.objectives import OBJECTIVES
 from voxward.attacks.pgd import FGSM, IFGSM, PGD, CosPGD, SegPGD
@@ -52,8 +52,15 @@ ATTACKS: Registry[Callable[..., Attack]] = Registry(
 )  # fmt: skip
 
 
-OWN_BUDGET = frozenset({*OWN_BUDGETS, "tsallis-300"})
-"""The attacks that spend what their names say, whatever a protocol's budget is."""
+OWN_BUDGET: Mapping[str, Mapping[str, str]] = {
+    "sea-300": {f"sea-{objective}": f"apgd-{objective}-radii" for objective in SEA},
+    "tsallis-300": {"tsallis-300": "apgd-tsallis"},
+}
+"""The attacks that spend what their names say, whatever a protocol's budget is.
+
+Each has its members by name, and for each of these the attack that does the same within a budget, with the option
+`start: random`.
+"""
 
 
 def create(name: str, **options: Any) -> Attack:
@@ -76,9 +83,10 @@ def create(name: str, **options: Any) -> Attack:
         >>> result.clean_dice, result.dice
     """
     if name in OWN_BUDGET and (given := sorted(options.keys() & {part.name for part in fields(Budget)})):
+        free = ", ".join(OWN_BUDGET[name].values())
         raise UserError(
-            f"attack {name!r} spends what its name says and has no option {given[0]!r}: for other budgets use the "
-            f"attacks that it consists of, such as apgd-tsallis or apgd-jsd-radii with the option start: random"
+            f"attack {name!r} spends what its name says and has no option {given[0]!r}: other budgets are taken by "
+            f"{free}, with the option start: random"
         )
     return ATTACKS.build(name, **options)
 

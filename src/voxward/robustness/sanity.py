@@ -16,7 +16,7 @@ from voxward.core.errors import UserError
 from voxward.core.wording import counted
 from voxward.robustness.converged import convergence
 from voxward.robustness.eps import eps_texts
-from voxward.robustness.record import CLEAN, CLIP, CONTROLS, DOUBLED, EQUAL_NOISE, NOISE, PROBE, Record
+from voxward.robustness.record import CLEAN, CLIP, CONTROLS, EQUAL_NOISE, NOISE, PROBE, Record
 from voxward.robustness.summary import View
 
 
@@ -312,10 +312,9 @@ def _converged(model: str, records: Sequence[Record], thresholds: Thresholds) ->
         unknown = "no attack was run again with twice its budget, so that more steps may lower the figures"
         return _verdict("converged", model, tested=False, faults=(), promise=unknown)
     if found.outdated:
-        unknown = (
-            f"{found.attack} was run again with twice its budget, but {found.best} is the strongest attack by now: "
-            f"delete the folder {DOUBLED} among the records of the system and give the same command again"
-        )
+        sizes = ", ".join(map(text, found.missing))
+        why = f"but {found.best} is the strongest attack by now" if not sizes else f"but not at eps {sizes}"
+        unknown = f"{found.attack} was run again with twice its budget, {why}: give the same command again"
         return _verdict("converged", model, tested=False, faults=(), promise=unknown)
     told = found.text(tolerance, text)
     return _verdict("converged", model, True, [told] if found.unsettled(tolerance) else [], told)

@@ -11,7 +11,7 @@ from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget
 from voxward.attacks.ensemble import ENSEMBLES, WITH_TRANSFER, members_of
 from voxward.attacks.fab import MinimumNorm
-from voxward.attacks.registry import create_with
+from voxward.attacks.registry import OWN_BUDGET, create_with
 from voxward.core.errors import UserError
 from voxward.core.gradientless import NotDifferentiable
 from voxward.core.progress import Progress
@@ -118,6 +118,23 @@ def members(entry: AttackEntry, classes: int, budget: Budget) -> Mapping[str, At
             raise UserError(f"{entry.attack} is an ensemble: name and options belong to single attacks")
         return members_of(entry.attack, classes, budget)
     return {entry.attack: create_with(entry.attack, budget, **entry.options)}
+
+
+def within_budget(protocol: Protocol, budget: Budget) -> Protocol:
+    """Return a protocol whose attacks all spend a budget, for short trials of them.
+
+    Args:
+        protocol: The protocol. Those of its attacks whose names say what they spend are replaced by the same attacks
+            without a budget of their own, under the same names.
+        budget: The budget.
+    """
+    attacks = [
+        AttackEntry(attack, entry.name or member, {"start": "random"} | dict(entry.options))
+        for entry in protocol.entries
+        for member, attack in OWN_BUDGET.get(entry.attack, {}).items()
+    ]
+    kept = [entry for entry in protocol.entries if entry.attack not in OWN_BUDGET]
+    return replace(protocol, attacks=(*kept, *attacks), budget=budget)
 
 
 def trials(target: Target) -> list[AttackTrial]:
