@@ -50,7 +50,8 @@ def attack(
         out: The folder of the results; by default RUN/attack, where there is one system that is a single run. It gets
             records/, robustness.md and .csv, classes.md, areas.md, sanity.json, figures, volumes/, segmentations/,
             cases.json and protocol.json, iterations.md, report.html, and where they apply leaderboard.md, budgets.md,
-            hardening-NAME.md and requirements.json. Or a `voxward.Output`, which also says what may be replaced and who is told.
+            hardening-NAME.md and requirements.json. Or a `voxward.Output`, which also says what may be replaced and
+            who is told.
         protocol: A packaged protocol (`quick`, `autoattack`, `strong`, `rog-paper`, `resdsn-paper`) or a .yaml file.
         overrides: Changes of the protocol's entries, such as `threat.eps=[4/255,8/255]` or `budget.steps=50`, and of
             every system's, such as `tta=mirrors`.
