@@ -12,6 +12,7 @@ from voxward.attacks.apgd import APGD, TsallisPGD
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget
 from voxward.attacks.coarse import Band, Spline
+from voxward.attacks.coarse_to_fine import CoarseToFine
 from voxward.attacks.ensemble import ENSEMBLES, OWN_BUDGETS, RADII
 from voxward.attacks.fab import FabDice, FabT
 from voxward.attacks.objectives import OBJECTIVES
@@ -47,7 +48,7 @@ ATTACKS: Registry[Callable[..., Attack]] = Registry(
     | {f"{family}-{factor}": partial(build, factor=factor)
        for family, build in (("coarse", Spline), ("band", Band)) for factor in _FACTORS}
     | {"segpgd": SegPGD, "cospgd": CosPGD, "tsallis-300": TsallisPGD}
-    | {"fab-t": FabT, "fab-dice": FabDice, "square": Square}
+    | {"fab-t": FabT, "fab-dice": FabDice, "square": Square, "coarse-to-fine": CoarseToFine}
     | {kind: _ensemble(kind) for kind in ENSEMBLES},
 )  # fmt: skip
 
