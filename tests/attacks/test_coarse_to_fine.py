@@ -30,7 +30,7 @@ def test_the_first_part_is_smooth_and_the_second_begins_where_it_was_best(norm):
             fit = torch.tensordot(torch.linalg.pinv(matrix.double()), fit, ([1], [axis])).movedim(0, axis)
         whole = torch.zeros_like(wanted)
         whole[grid.corner] = fit
-        return float((grid.field(whole) - wanted).abs().median()) < 1e-6
+        return float((grid(whole) - wanted).abs().median()) < 1e-6
 
     assert [smooth(point) for point in recorder.points] == [True] * 11 + [False] * 9
     first = torch.stack([judge(model, model.logits(point), target) for point in recorder.points[:10]])
