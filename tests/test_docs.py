@@ -3,6 +3,7 @@
 import re
 import shlex
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,16 @@ import yaml
 
 from voxward.attacks.objectives import OBJECTIVES
 from voxward.cli import COMMANDS, parser
+from voxward.core.labels import LabelSet
 from voxward.core.yaml import read_yaml
 from voxward.robustness.protocol import load_protocol
+from voxward.robustness.trials.attack import trials as attack_trials
+from voxward.robustness.trials.trial import Target
 from voxward.systems.open import KINDS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/report.md", "docs/scaling.md")]
+DOCS = [f"docs/{name}.md" for name in ("guide", "attacks", "report", "scaling")]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", *DOCS)]
 
 
 @pytest.mark.no_cover
@@ -57,9 +62,9 @@ def test_commands_are_understood(page, capsys):
     assert not wrong
 
 
-def yaml_block(first_line):
-    """The indented block of the guide that begins with a line."""
-    text = (ROOT / "docs" / "guide.md").read_text()
+def yaml_block(first_line, page="guide"):
+    """The indented block of the guide, or another page, that begins with a line."""
+    text = (ROOT / "docs" / f"{page}.md").read_text()
     lines = text[text.index(f"    {first_line}") :].split("\n\n")[0]
     return textwrap.dedent(lines)
 
@@ -71,6 +76,27 @@ def test_the_protocol_of_the_guide_is_one(tmp_path):
     assert protocol.name == "clinic"
     assert not protocol.problems()
     assert len(protocol.require) == 3
+
+
+def test_the_sweep_of_the_page_on_attacks_is_one(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml_block("# sweep.yaml", "attacks"))
+    assert len(load_protocol(path).entries) == 8
+
+
+def test_the_costs_of_the_page_on_attacks_are_those_of_the_attacks():
+    """Gradients for one eps and for five, with three classes; what looks for the smallest change serves every eps."""
+    table = (ROOT / "docs" / "attacks.md").read_text().split("| gradients for one eps | for five eps |")[1]
+    rows = re.findall(r"^\| `([\w-]+)` \|.*\| (\d+) \| (\d+) \|$", table.split("\n\n")[0], re.M)
+    protocol = load_protocol("autoattack")
+    assert {name for name, *_ in rows} >= {"autoattack", "sea-300", "tsallis-300"}
+    for name, *told in rows:
+        found = []
+        for sizes in ((0.1,), (0.1, 0.2, 0.3, 0.4, 0.5)):
+            asked = replace(protocol, attacks=(name,), threat=replace(protocol.threat, eps=sizes))
+            trials = attack_trials(Target(asked, LabelSet(("background", "a", "b"), (0, 1, 2))))
+            found.append(sum(trial.cost(3)[0] * len(trial.sizes(0)) for trial in trials))
+        assert found == list(map(int, told)), name
 
 
 def test_the_entries_of_systems_and_protocols_are_in_the_guide():

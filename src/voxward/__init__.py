@@ -36,6 +36,7 @@ _HOMES = {
     "demo": "voxward.commands.demo",
     # Parts.
     "open_system": "voxward.systems.open",
+    "Freeze": "voxward.systems.system",
     "blackbox_system": "voxward.systems.blackbox",
     "network_system": "voxward.systems.network.system",
     "load_protocol": "voxward.robustness.protocol",

@@ -54,6 +54,7 @@ from voxward.runs.folder import load_run as load_run
 from voxward.systems.blackbox import blackbox_system as blackbox_system
 from voxward.systems.network.system import network_system as network_system
 from voxward.systems.open import open_system as open_system
+from voxward.systems.system import Freeze as Freeze
 
 __version__: str
 __all__: list[str]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -177,10 +179,33 @@ def test_a_moved_dataset_that_is_none_is_refused_before_anything_is_written(
     assert not out.exists()
 
 
+@pytest.mark.filterwarnings("default")
+def test_the_courses_are_drawn_at_the_size_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [replace(one, history=(0.8, 0.5)) if one.kind == "attack" else one for one in book()]
+    folder, out, drawn = attack_folder(tmp_path / "found", records), tmp_path / "page.html", tmp_path / "figures"
+
+    def first(*changes: str) -> tuple[str, str]:
+        assert main(["report", str(folder), "--out", str(out), "--figures", str(drawn), *changes]) == 0
+        capsys.readouterr()
+        panels = re.findall(r"m, eps (?:25\.5|51)/255", out.read_text(encoding="utf-8"))
+        figure = (drawn / "found-dice-over-evaluations.svg").read_text(encoding="utf-8")
+        return panels[0], next(text for text in ("eps 25.5/255", "eps 51/255") if text in figure)
+
+    assert first() == ("m, eps 51/255", "eps 51/255")
+    assert first("--eps", "25.5/255") == ("m, eps 25.5/255", "eps 25.5/255")
+    before = out.read_text(encoding="utf-8")
+    for wrong, told in (("8/255", "(25.5/255, 51/255)"), ("large", "a number or a fraction such as 8/255")):
+        assert main(["report", str(folder), "--out", str(out), "--eps", wrong]) == 2
+        assert told in " ".join(capsys.readouterr().err.split())
+    assert out.read_text(encoding="utf-8") == before
+
+
 @pytest.mark.parametrize("wrong", ["Hippo", None])
 def test_a_wrong_look_is_told_how_it_is_given(folder: Path, tmp_path: Path, wrong: object) -> None:
     unchecked = inspect.unwrap(voxward.write_report)  # as users call it, without the tests' check of types
-    with pytest.raises(UserError, match=r"voxward\.Look\(title=\.\.\., embed=\.\.\., data=\.\.\.\)"):
+    with pytest.raises(UserError, match=r"voxward\.Look\(title=\.\.\., embed=\.\.\., data=\.\.\., eps=\.\.\.\)"):
         unchecked(folder, out=tmp_path / "page.html", look=wrong)
     assert not (tmp_path / "page.html").exists()
 

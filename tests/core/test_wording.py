@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from voxward.core.wording import counted, eps_text
+from voxward.core.errors import UserError
+from voxward.core.wording import counted, eps_number, eps_text
 
 
 def test_a_number_and_its_noun_agree():
@@ -39,3 +40,16 @@ def test_a_native_size_has_its_unit():
 
 def test_a_norm_over_all_voxels_may_be_larger_than_the_range():
     assert eps_text(20.0, "range", alone=True) == "20"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("8/255", 8 / 255), ("25.5/255", 0.1), ("0.03", 0.03), ("20 HU", 20.0), ("20", 20.0), (0.1, 0.1)]
+)
+def test_a_size_is_read_as_it_is_written(text, size):
+    assert eps_number(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "8/0", "large", "0", "-8/255", "nan"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(UserError, match="eps must be"):
+        eps_number(text)

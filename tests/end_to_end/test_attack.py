@@ -55,7 +55,9 @@ def attacked(skilled, phantoms, tmp_path_factory):
 
 def test_the_books_are_complete(attacked):
     found = {(record.attack, round(record.eps * 255)) for record in attacked.records}
-    wanted = {(name, eps) for name in ("noise", *EQUAL_NOISE, "apgd-dice", "fab-dice", "square") for eps in (8, 16)}
+    wanted = {
+        (name, eps) for name in ("noise", *EQUAL_NOISE, "doubled", "apgd-dice", "fab-dice", "square") for eps in (8, 16)
+    }
     assert found == wanted | {("clean", 0), ("clip", 0), ("probe", 0), ("reach", 255)}
     for name in (
         "robustness.md",
@@ -63,6 +65,7 @@ def test_the_books_are_complete(attacked):
         "sanity.json",
         "curves.png",
         "iterations.png",
+        "iterations.md",
         "settings.json",
         "cases.json",
         "protocol.json",

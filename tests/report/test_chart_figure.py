@@ -86,3 +86,14 @@ def test_ticks_keep_their_distance_and_names_are_cut_in_the_middle():
     assert shortened("run-a", 10) == "run-a"
     assert shortened("abcdefghijklmnopqrstuvwxyz", 9) == "abcd…wxyz"
     assert shortened("two\nlines", 20) == "two lines"
+
+
+def test_the_legend_has_the_figures_of_every_panel():
+    def drawn(*figures):
+        panels = [Panel(str(n), (replace(LINE, name="pgd", figure=one),)) for n, one in enumerate(figures)]
+        return inline_svg(chart(*panels))
+
+    assert "pgd (AUC 0.53 / 0.61)" in drawn("AUC 0.53", "AUC 0.61")
+    assert "pgd (AUC 0.53)" in drawn("AUC 0.53")  # one line alone has a legend, too
+    assert "AUC" not in drawn(*["AUC 0.53"] * 9)
+    assert ">pgd<" not in drawn("")

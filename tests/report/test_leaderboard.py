@@ -34,3 +34,12 @@ def test_breaking_eps_is_the_median_over_cases() -> None:
     fab = [record("fab-dice", c, (0.3, 0.3), 0.1, breaking_eps=e) for c, e in (("a", 0.02), ("b", 0.06))]
     assert leaderboard_table([*book(), *fab]).rows[0].cells[6] == "10.2/255"
     assert leaderboard_table([*book(), fab[0], replace(fab[1], breaking_eps=None)]).rows[0].cells[6] == "unbroken"
+
+
+def test_the_notes_say_whether_files_or_arrays_were_broken() -> None:
+    fab = [record("fab-dice", case, (0.3, 0.3), 0.1, breaking_eps=0.02) for case in "ab"]
+    in_files = [replace(one, breaking_file=True) for one in fab]
+    for found, said in ((fab, "computed array"), (in_files, "written file"), ([fab[0], in_files[1]], "computed array")):
+        note = next(note for note in leaderboard_table([*book(), *found]).notes if note.startswith("breaking eps"))
+        assert f"whose {said} broke the case" in note
+    assert not [note for note in leaderboard_table(book()).notes if "breaking" in note]

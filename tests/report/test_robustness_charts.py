@@ -11,6 +11,7 @@ import pytest
 
 from tests.report.test_leaderboard import weaker
 from tests.robustness.books import book, clean, record
+from voxward.core.errors import UserError
 from voxward.report.palette import LINES
 from voxward.report.robustness_charts import dice_over_eps, dice_over_evaluations
 
@@ -57,6 +58,33 @@ def test_evaluations_are_averaged_and_stand_where_they_change():
     assert [(point.x, point.y) for point in line.points] == [(1, 0.5), (3, 0.4), (6, 0.4)]
     assert line.at(5.0, steps=True).y == 0.4
     assert line.at(2.0, steps=True).y == 0.5
+
+
+def test_a_course_is_told_with_its_area_and_says_that_it_is_of_arrays():
+    """x: 0.75, 0.5, 0.45 in the mean over a and b: by trapezoids (0.625 + 0.475) / 2."""
+    chart = dice_over_evaluations(book(), 0.1)
+    (line,) = chart.panels[0].lines
+    assert line.figure == "AUC 0.550"
+    assert line.told == "x (AUC 0.550)"
+    assert "array" in chart.y.name
+    assert any("tensor" in note for note in chart.notes)
+    assert not any("written files" in note for note in chart.notes)
+    assert chart.table().rows[0].cells[1] == "x (AUC 0.550)"
+    written = [replace(one, deployed=(0.5, 0.5), deployed_clean=(0.5, 0.5)) for one in book()]
+    assert any("written files" in note for note in dice_over_evaluations(written).notes)
+    single = replace(book()[6], history=(0.8, 0.6))
+    assert dice_over_evaluations([clean("a"), single]).panels[0].lines[0].figure == "AUC 0.700"
+
+
+def test_the_largest_size_is_drawn_unless_another_is_asked_for():
+    records = [replace(one, history=(0.8, 0.4)) for one in book() if one.kind == "attack"]
+    for eps, first in ((None, "m, eps 51/255"), (0.1, "m, eps 25.5/255"), (0.1 + 1e-12, "m, eps 25.5/255")):
+        chart = dice_over_evaluations(records, eps)
+        assert chart.panels[0].name == first
+        assert [panel.name for panel in chart.panels if panel.shown] == [first]
+        assert len(chart.panels) == 2
+    with pytest.raises(UserError, match=r"eps must be one at which there are attacks, 25\.5/255, 51/255, got 0\.5"):
+        dice_over_evaluations(records, 0.5)
 
 
 def test_long_histories_keep_their_ends():

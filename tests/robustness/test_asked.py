@@ -126,7 +126,7 @@ def test_fewer_cases_are_shown_alone_and_the_others_stay(grown, cases, tmp_path)
     aside = Aside.of(RecordStore(folder).read_all(), records)
     assert aside == Aside(("b",))
     (note,) = aside.notes()
-    assert note == "an earlier call attacked 1 case (b) that this call does not ask for: no figure here is over them"
+    assert note == "an earlier call attacked 1 case (b) that this call does not ask for: no figure here is over it"
     problems = []
     source = read_attack(folder, problems)
     assert (source.records, source.case_ids, source.aside) == (records, ("a",), aside)

@@ -21,6 +21,7 @@ from voxward.training.defence import (
     ascent_precision,
     divergence,
     patch_ball,
+    random_start,
 )
 from voxward.training.learner import Learner
 from voxward.training.schedule import create_schedule
@@ -141,25 +142,33 @@ def test_the_search_is_pgd_and_leaves_the_network_as_it_was():
     assert all(weight.grad is None and weight.requires_grad for weight in network.parameters())
 
 
-@pytest.mark.parametrize("kind", [PgdStep, TradesStep])
-def test_weights_learn_on_what_the_search_found(kind):
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(PgdStep, {"objective": "dice"}), (TradesStep, {"beta": 3.0}), (PgdStep, {"start": "reference"})]
+    + [(PgdStep, {"objective": name}) for name in ("dice-sharp", "tsallis", "boundary", "frontier", "dice-ce")],
+)
+def test_weights_learn_on_what_the_search_found(kind, options):
     """The same update as one made by hand on the same perturbed batch."""
     network = _network()
     twin = copy.deepcopy(network)
-    defence = Defence("pgd" if kind is PgdStep else "trades", EPS, steps=2, objective="dice", beta=3.0)
+    defence = Defence("pgd" if kind is PgdStep else "trades", EPS, steps=2, **options)
     batch, again = _batch(), _batch()
+    seen = []
+    network.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
     kind(_learner(network), defence)(batch)
     ball = patch_ball(again.images, again.ranges, EPS)
-    start = ball.random(again.generator)
-    loss, dice = create_loss(Choice("dice-ce")), create_objective("dice")
+    start = again.images if defence.start == "reference" else random_start(ball, again)
+    loss, inner = create_loss(Choice("dice-ce")), create_objective(defence.objective)
     own = twin(again.images).detach()
     if kind is PgdStep:
-        x = ascended(twin, ball, start, lambda z, p: dice(z, again.labels, p), 2, 2.5 / 2)
+        x = ascended(twin, ball, start, lambda z, p: inner(z, again.labels, p), 2, 2.5 / 2)
         value = loss(twin(x), again.labels)
     else:
         x = ascended(twin, ball, start, lambda z, _: divergence(own, z, again.labels), 2, 2.5 / 2)
         clean = twin(again.images)
         value = loss(clean, again.labels) + 3.0 * divergence(clean, twin(x), again.labels).mean()
+    # Adam's first step hardly depends on how large a gradient is, so that the patches are compared, too.
+    torch.testing.assert_close(seen[-1][-len(x) :], x)
     optimizer = torch.optim.Adam(twin.parameters(), 1e-2)
     value.backward()
     optimizer.step()
@@ -201,6 +210,18 @@ def test_eps_grows_in_proportion_to_what_is_done_of_the_warm_up(name, done, expe
     assert float(ball.distance(seen[-1][-2:]).max()) == pytest.approx(expected, rel=1e-3)  # trades: the second half
 
 
+@pytest.mark.parametrize("name", list(DEFENCES))
+def test_eps_can_grow_until_the_end_of_the_run(name):
+    network, seen, sizes = _network(), [], []
+    step = DEFENCES[name](_learner(network), Defence(name, 2 * EPS, warmup=1.0))
+    network.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    for done in (0.0, 0.25, 0.5, 1.0):
+        batch = _batch(done=done)
+        step(batch)
+        sizes.append(float(patch_ball(batch.images, batch.ranges, 2 * EPS).distance(seen[-1][-2:]).max()))
+    assert sizes == pytest.approx([0.0, EPS / 2, EPS, 2 * EPS], rel=1e-3, abs=1e-6)
+
+
 @pytest.mark.parametrize("name", ["free", "pgd"])
 def test_each_sample_is_clean_or_not_by_itself(name):
     network, seen, clean = _network(), [], []
@@ -240,7 +261,8 @@ def test_searches_compute_as_training_does_but_never_in_fp16(precision, cast):
 @pytest.mark.parametrize(
     ("options", "word"),
     [({"eps": 1.5}, "eps"), ({"replays": 0}, "replays"), ({"step": 0.0}, "step"), ({"clean": -0.1}, "clean"),
-     ({"beta": -1.0}, "beta"), ({"steps": 0}, "steps"), ({"robust": 2.0}, "robust"), ({"warmup": 1.1}, "warmup")],
+     ({"beta": -1.0}, "beta"), ({"steps": 0}, "steps"), ({"robust": 2.0}, "robust"), ({"warmup": 1.1}, "warmup"),
+     ({"method": "trades", "start": "reference"}, "start must be random in trades")],
 )  # fmt: skip
 def test_numbers_out_of_range_are_problems(options, word):
     assert any(word in problem for problem in Defence(**options).problems())

@@ -21,6 +21,9 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
         "--embed", default="auto", choices=("auto", "all", "none"),
         help="which volumes are inside the page: those that fit, all, or none; the others lie beside it (default auto)",
     )  # fmt: skip
+    add(
+        "--eps", help="the size at which the courses of the attacks are drawn, such as 8/255 (default: the largest one)"
+    )
     add("--data", help="the folder of the dataset, if it was moved since")
     links_argument(parser)
     overwrite_argument(parser)

@@ -35,12 +35,23 @@ from voxward.report.progress import ShowProgress
 if TYPE_CHECKING:
     from voxward.report.attack import AttackReport
 
+_WHICH = """\
+which protocol, and what it costs (a gradient takes about as long as three forward passes; five eps, three classes):
+  quick          a look in minutes. Can show that a system is not robust, never that it is
+  autoattack     the default: four attacks as published in 2020; 241 gradients and 2600 forward passes for each case
+  strong         the figure that you publish
+  sea-300        SEA as published, to compare with; 4500 gradients for each case
+  tsallis-300    Tsallis-PGD as published, to compare with; 1500 gradients for each case
+  blackbox       for a system without a gradient
+The same --out again goes on where it stopped, and takes more: --cases 1, then --cases 3. See docs/attacks.md.
+"""
 UNMET = 3
 """The exit code where a system does not meet a requirement of the protocol."""
 
 
 def attack_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward attack`."""
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _WHICH
     add = parser.add_argument
     add("systems", nargs="*", metavar="SYSTEM", help="run folders, or system.yaml files of `voxward compose`")
     add("--dataset", help="the dataset folder; the cases that no system was trained on are attacked")
@@ -50,10 +61,11 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
         "--eps",
         nargs="+",
         type=size,
-        help="sizes of the perturbations, such as 4/255; short for --set threat.eps=[...]",
+        help="sizes of the perturbations, such as 4/255, or 20 with --set threat.unit=native (HU or raw intensities); "
+        "short for --set threat.eps=[...]",
     )
     add("--attacks", nargs="+", metavar="NAME", help="attacks and ensembles; short for --set attacks=[...]")
-    add("--cases", type=int, help="the number of cases, of which the first are taken; short for --set cases=N")
+    add("--cases", type=int, help="how many cases, the first ones; a later call may ask for more; --set cases=N")
     set_argument(parser, "change an entry of the protocol or of the systems, for example --set budget.steps=50")
     channels_argument(parser)
     trust_argument(parser)

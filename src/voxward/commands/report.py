@@ -34,8 +34,8 @@ def write_report(
             reads; None: no card.
         figures: A folder for every chart and panel of the page as SVG and PDF, in the size of a paper's columns; None:
             none.
-        look: The title, which volumes are inside the page, and where the dataset lies if it was moved, as
-            `voxward.Look(title=..., embed=..., data=...)`.
+        look: The title, which volumes are inside the page, where the dataset lies if it was moved, and the eps at
+            which the courses of the attacks are drawn, as `voxward.Look(title=..., embed=..., data=..., eps=...)`.
         overwrite: Replace a file that voxward did not write, or that was edited since.
 
     Returns:
@@ -54,7 +54,7 @@ def write_report(
         >>> page.path  # doctest: +SKIP
     """
     if not isinstance(look, Look):
-        raise UserError(f"look must be a voxward.Look(title=..., embed=..., data=...), got {look!r}")
+        raise UserError(f"look must be a voxward.Look(title=..., embed=..., data=..., eps=...), got {look!r}")
     given = [folders] if isinstance(folders, str | Path) else list(folders)
     if not given:
         raise UserError("folders must name at least one folder that voxward attack, train, harden, search or cv wrote")

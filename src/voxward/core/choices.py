@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from voxward.core.errors import UserError
 from voxward.core.progress import Progress, silent
+from voxward.core.wording import eps_number
 
 SCORED_SPLITS = ("validation", "test", "all")
 """The parts of a dataset that can be scored or attacked."""
@@ -193,9 +194,11 @@ class Look:
         embed: Which volumes are inside the page: `auto` those that fit, `all`, or `none`. The others lie beside it.
         data: The folder of the dataset, where it was moved since.
         follow_links: Whether files of `data` may lie outside of that folder, see `Reading`.
+        eps: The size at which the courses of the attacks are drawn, and shown first, such as `8/255` or `20` HU; None:
+            the largest one.
 
     Raises:
-        UserError: `embed` is none of these.
+        UserError: `embed` is none of these, or `eps` is no size.
 
     Example:
         >>> Look(title="Hippocampus, two models").embed
@@ -206,10 +209,13 @@ class Look:
     embed: Embed = "auto"
     data: Path | str | None = None
     follow_links: bool = False
+    eps: str | float | None = None
 
     def __post_init__(self) -> None:
         if self.embed not in get_args(Embed):
             raise UserError(f"embed must be one of {', '.join(get_args(Embed))}, got {self.embed!r}")
+        if self.eps is not None:
+            object.__setattr__(self, "eps", eps_number(self.eps))
 
 
 @dataclass(frozen=True)

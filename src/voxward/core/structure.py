@@ -117,7 +117,8 @@ def _build_union(kind: Any, data: Any, path: str, problems: list[str]) -> Any:
         value = _build(option, data, path, attempt)
         if not attempt:
             return value
-        failures.append(attempt)
+        # A mapping is meant as the one that has entries: its own problems help, and not that it is no text.
+        failures.insert(0 if is_dataclass(option) and isinstance(data, Mapping) else len(failures), attempt)
     problems.extend(failures[0])
     return None
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
+
+from voxward.core.errors import UserError
 
 _STEPS = 255
 
@@ -47,6 +50,25 @@ def eps_text(eps: float, unit: str, channels: Sequence[str] = (), alone: bool = 
 def in_hounsfield(channels: Sequence[str]) -> bool:
     """Return whether all channels are CT, so that their intensities are in HU."""
     return bool(channels) and all(name.strip().lower() == "ct" for name in channels)
+
+
+def eps_number(text: str | float) -> float:
+    """Return the size of a perturbation that a user wrote, such as `8/255`, `0.03` or `20 HU`.
+
+    Args:
+        text: The size, as `eps_text` writes it, or a number.
+
+    Raises:
+        UserError: It is no number above 0.
+    """
+    above, _, below = str(text).removesuffix("HU").removesuffix("raw").strip().partition("/")
+    try:
+        size = float(Fraction(above) / Fraction(below or 1))  # also 25.5/255
+    except (ValueError, ZeroDivisionError) as error:
+        raise UserError(f"eps must be a number or a fraction such as 8/255, got {text!r}") from error
+    if size <= 0:
+        raise UserError(f"eps must be above 0, got {text!r}")
+    return size
 
 
 def _short(steps: float) -> str:

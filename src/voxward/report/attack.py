@@ -13,9 +13,11 @@ from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
 from voxward.core.structure import to_data
 from voxward.report.attack_panel import attack_panel
+from voxward.report.budgets import budgets_table
 from voxward.report.classes import classes_table
 from voxward.report.curves import areas_table
 from voxward.report.hardening import Hardening, hardening_table
+from voxward.report.iterations import iterations_table
 from voxward.report.leaderboard import leaderboard_table
 from voxward.report.robustness import robustness_table
 from voxward.report.robustness_figures import curves_figure, iterations_figure
@@ -30,6 +32,7 @@ from voxward.robustness.require import Verdict, judge_requirements
 from voxward.robustness.sanity import Finding, sanity
 from voxward.robustness.skipped import skipped_notes
 from voxward.robustness.store import RecordStore
+from voxward.robustness.sweep import sweeps
 from voxward.robustness.trials.attack import ensembles
 from voxward.runs.folder import RunSettings
 from voxward.systems.system import System
@@ -37,7 +40,7 @@ from voxward.training.log import read_log
 
 _REPORTS = (
     "sanity.json", "robustness.md", "robustness.csv", "classes.md", "areas.md", "leaderboard.md", "leaderboard.csv",
-    "curves.png", "iterations.png", "requirements.json",
+    "curves.png", "iterations.png", "iterations.md", "requirements.json", "budgets.md", "budgets.csv",
 )  # fmt: skip
 KIND = "part of a robustness report"
 
@@ -120,6 +123,10 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     outputs.text("robustness.csv", report.csv())
     outputs.text("classes.md", said(classes_table(records, volume)).markdown())
     outputs.text("areas.md", said(areas_table(records, groups, volume)).markdown())
+    swept = budgets_table(records, sweeps(protocol, max(target.classes for target in targets)), volume)
+    if swept is not None:
+        outputs.text("budgets.md", said(swept).markdown())
+        outputs.text("budgets.csv", swept.csv())
     for model in bench.sources:
         attack_panel(worker, [record for record in records if record.model == model], outputs, _panel(model))
     board = said(leaderboard_table(records, None, findings)) if len(bench.sources) > 1 else None
@@ -131,6 +138,7 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
         curves_figure(path, records, groups, volume)
     with outputs.write("iterations.png") as path:
         iterations_figure(path, records)
+    outputs.text("iterations.md", said(iterations_table(records)).markdown())
     for hardening in _hardenings(worker):
         outputs.text(_hardening_file(hardening), said(hardening_table(records, hardening, volume)).markdown())
     verdicts = judge_requirements(protocol.require, records, tuple(bench.sources), volume, len(failed))

@@ -63,6 +63,7 @@ class Line:
         dash: Its place in `palette.DASHES`.
         shown: Whether it is drawn on paper, and on the page before a reader chooses.
         kind: What it is of several lines with this name; on the page a reader hides or shows all lines of one kind.
+        figure: A figure of the whole line, which stands behind its name, such as "AUC 0.531".
     """
 
     name: str
@@ -71,11 +72,17 @@ class Line:
     dash: int = 0
     shown: bool = True
     kind: str = ""
+    figure: str = ""
 
     @property
     def label(self) -> str:
         """The name and the kind."""
         return f"{self.name}: {self.kind}" if self.kind else self.name
+
+    @property
+    def told(self) -> str:
+        """The name and the kind, and the figure of the whole line."""
+        return f"{self.label} ({self.figure})" if self.figure else self.label
 
     def at(self, x: float, steps: bool) -> Point | None:
         """Return the figure at a place.
@@ -93,7 +100,7 @@ class Line:
         points = [[point.x, point.y, point.low, point.high, point.n] for point in self.points]
         return {
             "name": self.name, "kind": self.kind, "label": self.label, "colour": self.colour, "dash": self.dash,
-            "shown": self.shown, "points": points,
+            "shown": self.shown, "figure": self.figure, "points": points,
         }  # fmt: skip
 
 
@@ -173,7 +180,7 @@ class Chart:
         places = self._places()
         lines = [(panel.name, line) for panel in self.panels for line in panel.lines]
         rows = tuple(
-            Row((name, line.label, *(point_text(line.at(x, self.steps)) for x in places))) for name, line in lines
+            Row((name, line.told, *(point_text(line.at(x, self.steps)) for x in places))) for name, line in lines
         )
         headings = (self.choice, words["line"])
         columns = (*(Column(name, "left") for name in headings), *(Column(self.x.text(x)) for x in places))
@@ -219,7 +226,7 @@ class Chart:
         told = (
             STRINGS["charts"]["told"].format(value=number_text(point.y), x=self.x.text(point.x)) for point in chosen
         )
-        return f"{line.label}: {', '.join(told)}."
+        return f"{line.told}: {', '.join(told)}."
 
 
 def point_text(point: Point | None) -> str:

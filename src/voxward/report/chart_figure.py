@@ -51,7 +51,8 @@ def chart_figure(chart: Chart, titled: bool = True) -> Any:
     width = COLUMN_INCHES if columns == 1 else PAGE_INCHES
     lines = _named(panels)
     across = _legend_columns([name for name, _ in lines], width)
-    below = 0.15 * math.ceil(len(lines) / across) + 0.1 if len(lines) > 1 else 0.0
+    legend = len(lines) > 1 or any(line.figure for _, line in lines)
+    below = 0.15 * math.ceil(len(lines) / across) + 0.1 if legend else 0.0
     above = rows * (min(0.78 * width / columns, 2.6) + 0.25) + 0.3
     figure: Any = Figure(figsize=(width, above + below), layout="constrained")
     # The legend has a place of its own, where it covers neither figures nor names.
@@ -184,16 +185,23 @@ def spaced(places: Sequence[float], least: float) -> list[float]:
 
 
 def _named(panels: Sequence[Panel]) -> list[tuple[str, Line]]:
-    """The drawn lines of all panels, each name once."""
-    found: dict[str, Line] = {}
+    """The drawn lines of all panels, each name once, with their figures from the first panel to the last."""
+    found: dict[str, list[Line]] = {}
     for panel in panels:
         for line in panel.lines:
             if line.shown:
-                found.setdefault(line.label, line)
+                found.setdefault(line.label, []).append(line)
+    return [(_legend_name(name, [line.figure for line in lines]), lines[0]) for name, lines in found.items()]
+
+
+def _legend_name(name: str, figures: Sequence[str]) -> str:
+    """A name with the figures of its lines, as "apgd-ce (AUC 0.531 / 0.602)"; those of many panels are left out."""
     # Matplotlib leaves out names that begin with an underscore.
-    return [
-        (shortened(f" {name}" if name.startswith("_") else name, _NAME_LENGTH), line) for name, line in found.items()
-    ]
+    short = shortened(f" {name}" if name.startswith("_") else name, _NAME_LENGTH)
+    if not any(figures) or len(figures) > _COLUMNS:
+        return short
+    first, *others = figures
+    return f"{short} ({' / '.join([first, *(other.rpartition(' ')[2] for other in others)])})"
 
 
 def _legend_columns(names: Sequence[str], inches: float) -> int:

@@ -24,7 +24,7 @@ from voxward.robustness.eps import eps_texts
 from voxward.robustness.phantom import invented
 from voxward.robustness.record import Record
 from voxward.robustness.sanity import STANDARD, Finding, Thresholds, sanity
-from voxward.robustness.summary import Curve, View, area_under_curve
+from voxward.robustness.summary import Curve, View, area_under_curve, breaking_in_files
 
 _FIELDS = (
     "rank", "model", "eps", "cases", "dice", "dice_low", "dice_high", "area", "median_breaking_eps", "vs_first",
@@ -42,7 +42,8 @@ def leaderboard_table(
     """A row per model, ordered by the area under its worst-case Dice over eps, from eps 0.
 
     `vs first` is the mean difference in worst-case Dice to the first model over common cases at the largest eps, with
-    its bootstrap interval. `breaking eps` is the median over cases of the smallest eps that broke the case.
+    its bootstrap interval. `breaking eps` is the median over cases of the smallest size that broke the case, of written
+    files where there are any.
 
     Args:
         records: Records of one or several models.
@@ -65,7 +66,7 @@ def leaderboard_table(
     table = Table(
         (*columns, *map(Column, ("area", "breaking eps", "vs first"))),
         tuple(_row(view, place) for place in places), threat_title(view),
-        notes=(f"worst case over {attacks} and clean", *reading_notes(view, thresholds)),
+        notes=(f"worst case over {attacks} and clean", *_breaking_notes(view), *reading_notes(view, thresholds)),
         warnings=(*distrust, *mixed(view.records)),
         fields=_FIELDS,
         data=tuple((*row, "no" if distrust else "yes") for place in places for row in _data(place)),
@@ -99,6 +100,14 @@ def _places(view: View) -> list[_Place]:
 def _area(curve: Curve) -> float:
     points = [(eps, summary.mean) for eps, summary in curve]
     return area_under_curve(points) if len(points) > 1 else points[0][1]
+
+
+def _breaking_notes(view: View) -> list[str]:
+    in_files = breaking_in_files(view.records)
+    if in_files is None:
+        return []
+    of = "written file" if in_files else "computed array"
+    return [f"breaking eps: the smallest size found whose {of} broke the case, median over cases"]
 
 
 def _breaking(view: View, model: str) -> tuple[str, float | None]:

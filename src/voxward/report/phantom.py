@@ -6,7 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 
 from voxward.metrics.summary import Summary, summarise
-from voxward.report.benchmark import comparable, folded_row, mixed, sizes, threat_title, warnings
+from voxward.report.benchmark import (
+    comparable,
+    folded_row,
+    mixed,
+    sizes,
+    threat_title,
+    warnings,
+    with_size_texts,
+)
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, number_text
 from voxward.robustness.phantom import invented, phantoms, worst_phantoms
@@ -84,11 +92,12 @@ def phantom_table(
                 if one is not None
             ]
     columns = (*map(Column, (*sizes(view), "gradients + forward passes / case", "s / case")),)
-    return Table(
+    table = Table(
         (Column("model", "left"), Column("attack", "left"), *columns), tuple(rows), threat_title(view),
         notes=(*meaning(name), *_members(ensembles)), warnings=(*warnings(findings), *mixed(view.records)),
         fields=_FIELDS, data=tuple(data),
     )  # fmt: skip
+    return with_size_texts(table, records)
 
 
 def _lines(view: View, model: str, ensembles: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

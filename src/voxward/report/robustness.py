@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from voxward.core.errors import UserError
-from voxward.metrics.summary import Summary, summarise
 from voxward.report.benchmark import (
     comparable,
     folded_row,
@@ -19,8 +17,9 @@ from voxward.report.benchmark import (
     with_size_texts,
 )
 from voxward.report.phantom import phantom_table
+from voxward.report.spent import COST, Spent, cost_text, found_and_spent, seconds_text
 from voxward.report.table import Column, Table, Value
-from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text
+from voxward.report.text import UNDEFINED, interval_text, mean_text
 from voxward.robustness.converged import Convergence, convergence
 from voxward.robustness.phantom import invented
 from voxward.robustness.record import CONTROLS, DOUBLED, PROBE, Record
@@ -30,7 +29,6 @@ from voxward.robustness.summary import View
 Ensembles = Mapping[str, tuple[str, ...]]
 """Names of sets of attacks, and the attacks of each."""
 
-_COST = "gradients + forward passes / case"
 _COST_NOTE = (
     "gradients and forward passes are those of the whole volume for all eps together, of an ensemble the sum over its "
     "attacks; s / case is the mean over eps"
@@ -52,8 +50,7 @@ def robustness_table(
 
     A control or an attack has its mean Dice. An ensemble has the mean of the worst case over its attacks with the
     bootstrap interval, and the robust accuracy for two limits: mu / 2 and `thresholds.absolute`. Where a class is
-    invented, the table is `phantom_table`. A figure that twice
-    the budget lowered is marked as not converged.
+    invented, the table is `phantom_table`. A figure that twice the budget lowered is marked as not converged.
 
     Args:
         records: Records of one or several models.
@@ -80,7 +77,7 @@ def robustness_table(
     distrust = warnings(findings)
     trusted = "no" if distrust else "yes"
     table = Table(
-        (Column("model", "left"), Column("attack", "left"), *map(Column, (*sizes(view), _COST, "s / case"))),
+        (Column("model", "left"), Column("attack", "left"), *map(Column, sizes(view)), COST, Column("s / case")),
         rows, threat_title(view),
         notes=(*reading_notes(view, thresholds), *_ensembles_note(view, ensembles), _COST_NOTE, *_settled(findings)),
         warnings=(*distrust, *mixed(view.records)), fields=_FIELDS,
@@ -133,33 +130,6 @@ class _Rest:
         return f"{text}; not converged" if self.said(eps) == "no" else text
 
 
-@dataclass(frozen=True)
-class _Spent:
-    """What attacks spent at one eps, as means over the cases; None: nothing is known."""
-
-    seconds: float | None = None
-    gradients: float = 0.0
-    forwards: float = 0.0
-
-    @classmethod
-    def of(cls, records: Sequence[Record]) -> _Spent:
-        """Return what was spent, by several seeds together."""
-        cases = len({record.case for record in records})
-        if not cases:
-            return cls()
-        spent = (sum(r.gradients for r in records), sum(r.forwards for r in records))
-        return cls(math.fsum(record.seconds for record in records) / cases, spent[0] / cases, spent[1] / cases)
-
-    def __add__(self, other: _Spent) -> _Spent:
-        seconds = math.fsum(value for value in (self.seconds, other.seconds) if value is not None)
-        return _Spent(seconds, self.gradients + other.gradients, self.forwards + other.forwards)
-
-    @property
-    def values(self) -> tuple[float | None, float, float]:
-        """Return the seconds, gradients and forward passes."""
-        return self.seconds, self.gradients, self.forwards
-
-
 def _attacks(view: View, model: str) -> list[str]:
     """The model's controls, the usual ones first, then its attacks by name."""
     mine = [record for record in view.records if record.model == model]
@@ -172,7 +142,7 @@ def _attacks(view: View, model: str) -> list[str]:
 
 
 def _attack_line(view: View, model: str, attack: str, rest: _Rest) -> _Line:
-    found = [_single(view, model, attack, eps) for eps in view.eps]
+    found = [found_and_spent(view, model, attack, eps) for eps in view.eps]
     kind = next(r.kind for r in view.records if r.model == model and r.attack == attack)
     figures = tuple(
         (kind, eps, s.n, s.mean, s.low, s.high, None, None, *spent.values, rest.said(eps) if kind == "attack" else None)
@@ -181,25 +151,18 @@ def _attack_line(view: View, model: str, attack: str, rest: _Rest) -> _Line:
     )
     spent = [spent for _, spent in found]
     dice = (rest.cell(mean_text(summary), eps) for eps, (summary, _) in zip(view.eps, found, strict=True))
-    return _Line(model, attack, (*dice, _cost(spent) if kind == "attack" else UNDEFINED, _seconds(spent)), figures)
-
-
-def _single(view: View, model: str, attack: str, eps: float) -> tuple[Summary | None, _Spent]:
-    """Dice over cases of one attack or control, the lowest of its seeds, and what it spent."""
-    mine = [r for r in view.records if r.model == model and r.attack == attack]
-    # Controls that need no eps are the same at every one.
-    chosen = [r for r in mine if r.eps == eps] or [r for r in mine if r.kind == "control" and r.eps == 0]
-    lowest: dict[str, float] = {}
-    for record in chosen:
-        lowest[record.case] = min(lowest.get(record.case, math.inf), record.dice(view.deployed))
-    return summarise(list(lowest.values())), _Spent.of(chosen)
+    return _Line(
+        model, attack, (*dice, cost_text(spent) if kind == "attack" else UNDEFINED, seconds_text(spent)), figures
+    )
 
 
 def _ensemble_line(view: View, model: str, name: str, thresholds: Thresholds, rest: _Rest) -> _Line:
     """`view` takes the worst case over the ensemble's attacks."""
     cells: list[str] = []
     figures: list[tuple[Value, ...]] = []
-    spent = [sum((_single(view, model, one, eps)[1] for one in view.attacks or ()), _Spent()) for eps in view.eps]
+    spent = [
+        sum((found_and_spent(view, model, one, eps)[1] for one in view.attacks or ()), Spent()) for eps in view.eps
+    ]
     for eps, each in zip(view.eps, spent, strict=True):
         dice = view.robust_dice(model, eps)
         shares = [view.robust_accuracy(model, eps, limit) for limit in (None, thresholds.absolute)]
@@ -210,18 +173,7 @@ def _ensemble_line(view: View, model: str, name: str, thresholds: Thresholds, re
         cells.append(rest.cell(f"{interval_text(dice)}; {half:.0%} / {absolute:.0%}", eps))
         whole = dice.n, dice.mean, dice.low, dice.high, half, absolute
         figures.append(("ensemble", eps, *whole, *each.values, rest.said(eps)))
-    return _Line(model, name, (*cells, _cost(spent), _seconds(spent)), tuple(figures), strong=True)
-
-
-def _cost(spent: Sequence[_Spent]) -> str:
-    """The gradients and forward passes at all eps together."""
-    return f"{sum(one.gradients for one in spent):.0f} + {sum(one.forwards for one in spent):.0f}"
-
-
-def _seconds(spent: Sequence[_Spent]) -> str:
-    """The mean over eps; a minimum-norm attack spends once for all, on the first."""
-    known = [one.seconds for one in spent if one.seconds is not None]
-    return number_text(math.fsum(known) / len(known) if known else None, 1)
+    return _Line(model, name, (*cells, cost_text(spent), seconds_text(spent)), tuple(figures), strong=True)
 
 
 def _settled(findings: Sequence[Finding]) -> list[str]:

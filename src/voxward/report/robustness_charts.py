@@ -14,9 +14,10 @@ from voxward.report.benchmark import comparable
 from voxward.report.chart import Axis, Chart, Line, Panel, Point
 from voxward.report.html.strings import STRINGS
 from voxward.report.palette import LINES, NEUTRAL
-from voxward.robustness.eps import eps_texts
+from voxward.report.text import number_text
+from voxward.robustness.eps import SAME_EPS, eps_texts
 from voxward.robustness.record import CLEAN, Record
-from voxward.robustness.summary import Key, View, Worst
+from voxward.robustness.summary import Key, View, Worst, area_over_evaluations
 
 NOISES = ("noise", "gaussian", "rician")
 """The controls that add noise, in the order of their dashes."""
@@ -84,23 +85,26 @@ def dice_over_eps(
 def dice_over_evaluations(records: Sequence[Record], eps: float | None = None, name: str = "iterations") -> Chart:
     """Return the lowest Dice so far over an attack's evaluations: a panel per system and eps, a line per attack.
 
+    It is the Dice of the array that the attack computes, because no file is written at every evaluation. A line is
+    told with its area, the mean over its evaluations.
+
     Args:
         records: Records of one or several systems.
-        eps: The size whose panels are shown first; by default the middle one (the larger of two).
+        eps: The size whose panels are shown first; by default the largest one.
         name: The name of the chart.
 
     Raises:
         UserError: There are no attacks at this eps.
     """
-    view, words = View(records), STRINGS["charts"]
+    view, words, text = View(records), STRINGS["charts"], eps_texts(records)
     sizes = view.eps
-    if not sizes or (eps is not None and eps not in sizes):
-        raise UserError(f"eps must be one at which there are attacks, {list(sizes)}, got {eps}")
+    given = None if eps is None else next((size for size in sizes if abs(size - eps) < SAME_EPS), None)
+    if not sizes or (eps is not None and given is None):
+        raise UserError(f"eps must be one at which there are attacks, {', '.join(map(text, sizes))}, got {eps}")
     kept = [record for record in records if record.kind == "attack" and len(record.history) > 1]
     attacks, told = sorted({record.attack for record in kept}), sorted({record.eps for record in kept}) or sizes
-    chosen = told[len(told) // 2] if eps is None else eps
+    chosen = told[-1] if given is None else given
     ordered = (chosen, *(size for size in told if size != chosen))
-    text = eps_texts(records)
     panels = [
         Panel(words["system_at"].format(system=model, eps=text(size)), _history_lines(view, attacks, model, size),
               shown=size == chosen and number < _MOST_PANELS)
@@ -108,10 +112,12 @@ def dice_over_evaluations(records: Sequence[Record], eps: float | None = None, n
     ]  # fmt: skip
     # A system that was attacked at other sizes only has no line there.
     panels = [panel for panel in panels if panel.lines] or panels[:1]
+    notes = words["lowest_so_far"], words["area"], words["of_arrays"]
+    written = (words["files_differ"],) if any(record.deployed is not None for record in kept) else ()
     return Chart(
-        name, words["over_evaluations"].format(eps=text(chosen)), Axis(words["evaluations"], logarithmic=True), _DICE,
-        tuple(panels), words["system_and_eps"], steps=True,
-        notes=(words["lowest_so_far"], *([words["of_arrays"]] if any(r.deployed is not None for r in kept) else [])),
+        name, words["over_evaluations"].format(eps=text(chosen)), Axis(words["evaluations"], logarithmic=True),
+        Axis(words["dice_of_array"], limits=(0.0, 1.0)), tuple(panels), words["system_and_eps"], steps=True,
+        notes=(*notes, *written),
     )  # fmt: skip
 
 
@@ -211,10 +217,12 @@ def _most_hurt(worst: Mapping[Key, Worst], count: int) -> list[int]:
 def _history_lines(view: View, attacks: Sequence[str], model: str, eps: float) -> tuple[Line, ...]:
     found = [(number, attack, view.history(model, attack, eps)) for number, attack in enumerate(attacks)]
     return tuple(
-        Line(attack, _changes(values), number % len(LINES), 0 if number < len(LINES) else _OWN_DASHES)
+        Line(attack, _changes(values), number % len(LINES), 0 if number < len(LINES) else _OWN_DASHES,
+             figure=STRINGS["charts"]["auc"].format(value=number_text(area)) if area is not None else "")
         for number, attack, values in found
         if values
-    )
+        for area in (area_over_evaluations(values),)
+    )  # fmt: skip
 
 
 def _changes(values: Sequence[float]) -> tuple[Point, ...]:

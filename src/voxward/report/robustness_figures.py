@@ -44,7 +44,7 @@ def iterations_figure(path: Path, records: Sequence[Record], eps: float | None =
     Args:
         path: The file: PNG, SVG or PDF, by its suffix.
         records: Records of one or several models.
-        eps: Size of the perturbations; by default the middle one (the larger of two) at which there are attacks.
+        eps: Size of the perturbations; by default the largest one at which there are attacks.
 
     Raises:
         UserError: There are no attacks at this eps.

@@ -105,7 +105,8 @@ class Aside:
         """Yield what a table says about it, as half sentences."""
         if self.cases:
             cases = f"{counted(len(self.cases), 'case')} ({listed(self.cases)})"
-            yield f"an earlier call attacked {cases} that this call does not ask for: no figure here is over them"
+            them = "it" if len(self.cases) == 1 else "them"
+            yield f"an earlier call attacked {cases} that this call does not ask for: no figure here is over {them}"
         if self.sizes:
             sizes = ", ".join(self.sizes)
             yield f"an earlier call attacked at eps {sizes}, which this call does not ask for: no figure here is of it"

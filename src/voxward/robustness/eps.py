@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from voxward.core.wording import eps_text
 from voxward.robustness.record import Record
 
+SAME_EPS = 1e-9
+"""Two sizes that differ by less are one."""
+
 
 def record_eps_text(record: Record, alone: bool = False) -> str:
     """Return the size of a record's perturbation as text; see `eps_text`."""

@@ -76,11 +76,36 @@ class AttackEntry:
         name: The name in records and tables; None takes the attack's. An attack that is run with several budgets needs
             a name for each.
         options: Options of the attack that replace the ones which follow from the budget, such as `{steps: 5}`.
+        sweep: An option with several values, such as `{steps: [5, 10, 20]}`: the attack is run once with each, and its
+            name ends with the value, such as `apgd-dice-5`.
     """
 
     attack: str
     name: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    sweep: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def problems(self) -> list[str]:
+        """Return what is wrong, one sentence each."""
+        if not self.sweep:
+            return []
+        ((option, values), *more) = self.sweep.items()
+        if more:
+            return [f"sweep must name one option, such as {{steps: [5, 10, 20]}}, got {', '.join(self.sweep)}"]
+        if not values:
+            return [f"sweep.{option} must hold at least one value"]
+        return [f"{option} must be in sweep or in options, got both"] if option in self.options else []
+
+    @property
+    def expanded(self) -> tuple[AttackEntry, ...]:
+        """An entry for each value of `sweep`; without one the entry itself."""
+        return tuple(
+            AttackEntry(
+                self.attack, f"{self.name or self.attack}-{value}", {**self.options, option: value}, {option: (value,)}
+            )
+            for option, values in self.sweep.items()
+            for value in values
+        ) or (self,)
 
 
 @dataclass(frozen=True)
@@ -146,8 +171,9 @@ class Protocol:
 
     @property
     def entries(self) -> tuple[AttackEntry, ...]:
-        """The attacks, each as an entry."""
-        return tuple(AttackEntry(one) if isinstance(one, str) else one for one in self.attacks)
+        """The attacks, each as an entry; of a sweep there is an entry for each value."""
+        given = (AttackEntry(one) if isinstance(one, str) else one for one in self.attacks)
+        return tuple(entry for one in given for entry in one.expanded)
 
     def problems(self) -> list[str]:
         """Return what is wrong, one sentence each."""

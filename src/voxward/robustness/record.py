@@ -91,8 +91,8 @@ class Record:
             segmented by the ordinary predictor; None where that was not done.
         hd95_mm: HD95 in mm of the adversarial mask, the mean over the classes.
         distance: The norm of the perturbation, in the unit of eps.
-        breaking_eps: The smallest eps with which a minimum-norm attack broke the case; None where it did not, and for
-            other attacks.
+        breaking_eps: The size of the smallest perturbation found by a minimum-norm attack whose written file breaks the
+            case, as it is in the file; None where none does, and for other attacks.
         history: The lowest mean Dice after each evaluation; the first value is that of the clean case.
         gradients: The number of evaluations with a gradient.
         forwards: The number of evaluations without one.
@@ -123,6 +123,8 @@ class Record:
             as the volume grows and says nothing else; there are no surfaces, and `truth_mm3` is empty.
         statistics: What normalised the attacked volume where the system takes a volume's own statistics: `frozen`,
             those of the clean volume, or `live`, its own; empty in records of older versions.
+        breaking_file: Whether `breaking_eps` was found on written files; False in mode `patch`, and in records of older
+            versions, where it is that of the computed array.
 
     Raises:
         UserError: Scores do not fit `classes` or leave [0, 1], another figure is not finite, or the policy is unknown.
@@ -166,6 +168,7 @@ class Record:
     processor: str = ""
     phantom: Phantom | None = None
     statistics: str = ""
+    breaking_file: bool = False
 
     def __post_init__(self) -> None:
         for name in ("clean", "adversarial", "deployed", "deployed_clean", "hd95_mm", "breaking_eps", "options"):

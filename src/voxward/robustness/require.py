@@ -12,6 +12,7 @@ from voxward.core.errors import UserError
 from voxward.core.registry import Registry
 from voxward.core.wording import eps_text
 from voxward.metrics.summary import Summary, summarise
+from voxward.robustness.eps import SAME_EPS
 from voxward.robustness.record import EQUAL_NOISE, NOISE, Record
 from voxward.robustness.summary import View
 
@@ -54,8 +55,6 @@ FIGURES: Registry[Callable[[View, str, float], Summary | None]] = Registry(
     },
 )
 """What a requirement may ask for; with `_low` behind the name the lower end of the 95 % interval."""
-# Two sizes that differ by less are one.
-_SAME = 1e-9
 _NEEDS_EPS = ("robust_dice", "robust_accuracy", "noise_dice", "gaussian_dice")
 
 
@@ -81,7 +80,7 @@ class Requirement:
 
     def asks(self, eps: float) -> bool:
         """Return whether it is about perturbations of this size."""
-        return abs(eps - self.eps) < _SAME
+        return abs(eps - self.eps) < SAME_EPS
 
     def check(self, sizes: Sequence[float], unit: str = "range") -> None:
         """Refuse a requirement that could not be judged.

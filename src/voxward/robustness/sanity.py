@@ -16,7 +16,7 @@ from voxward.core.errors import UserError
 from voxward.core.wording import counted
 from voxward.robustness.converged import convergence
 from voxward.robustness.eps import eps_texts
-from voxward.robustness.record import CLEAN, CLIP, CONTROLS, DOUBLED, EQUAL_NOISE, NOISE, PROBE, Record
+from voxward.robustness.record import CLEAN, CLIP, CONTROLS, EQUAL_NOISE, NOISE, PROBE, Record
 from voxward.robustness.summary import View
 
 
@@ -314,7 +314,7 @@ def _converged(model: str, records: Sequence[Record], thresholds: Thresholds) ->
     if found.outdated:
         unknown = (
             f"{found.attack} was run again with twice its budget, but {found.best} is the strongest attack by now: "
-            f"delete the folder {DOUBLED} among the records of the system and give the same command again"
+            "give the same command again"
         )
         return _verdict("converged", model, tested=False, faults=(), promise=unknown)
     told = found.text(tolerance, text)

@@ -19,7 +19,7 @@ from voxward.metrics.policies import Scoring
 from voxward.metrics.score import CaseMetrics, score_case, score_masks
 from voxward.robustness.found import Found
 from voxward.robustness.protocol import Protocol
-from voxward.robustness.record import CLEAN, Kind, Phantom, Record, Scores, Surface
+from voxward.robustness.record import CLEAN, Kind, Phantom, Record, Scores, Surface, mean_dice
 from voxward.robustness.subject import Subject
 from voxward.robustness.unit import Unit
 from voxward.robustness.visibility import Visibility, visibility
@@ -107,6 +107,22 @@ class Stand:
             phantom=self._phantom(written or struck),
             statistics=self.statistics or self.protocol.statistics,
         )  # fmt: skip
+
+    def of_file(self, volume: torch.Tensor) -> tuple[float, float]:
+        """Write a volume as a file, segment it, and return its mean Dice and the norm of its perturbation.
+
+        Args:
+            volume: A perturbed volume (1, c, *spatial).
+
+        Returns:
+            Both, the norm in the unit of eps; it is that of the array where the reference is clipped.
+        """
+        scores, stored = self._deploy(volume, None)
+        assert scores is not None, "there is no pipeline to deploy"
+        threat = self.subject.threat
+        written = self._written(threat, stored)
+        distance = float(threat.ball(self.subject.volume).distance(volume)[0]) if written is None else written
+        return mean_dice(_dice(scores), self.protocol.policy), distance
 
     def _judge(self, volume: torch.Tensor) -> CaseMetrics:
         model = self.subject.model

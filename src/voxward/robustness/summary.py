@@ -230,13 +230,15 @@ class View:
         return tuple(math.fsum(values) / len(values) for values in zip(*rows, strict=True))
 
     def breaking_eps(self, model: str) -> Mapping[str, float | None]:
-        """Return the smallest eps with which a minimum-norm attack broke each attacked case.
+        """Return the smallest size with which a minimum-norm attack broke each attacked case.
+
+        It is that of a written file, or of an array where no files were written: see `breaking_in_files`.
 
         Args:
             model: Name of the model.
 
         Returns:
-            One eps per case; None where no attack broke the case.
+            One size per case, in the unit of eps; None where no attack broke the case.
         """
         found: dict[str, float | None] = {}
         for record in self.records:
@@ -297,6 +299,18 @@ class View:
         return Worst(record.clean_dice(self.deployed, self.policy), record.clean_scores(self.deployed))
 
 
+def area_over_evaluations(history: Sequence[float]) -> float | None:
+    """Return the mean Dice over an attack's evaluations: the area under its course, divided by its length.
+
+    Args:
+        history: The lowest Dice after each evaluation; see `View.history`.
+
+    Returns:
+        A Dice in [0, 1]; None where there are fewer than two evaluations.
+    """
+    return area_under_curve([(float(n), dice) for n, dice in enumerate(history)]) if len(history) > 1 else None
+
+
 def area_under_curve(points: Sequence[tuple[float, float]]) -> float:
     """Return the mean Dice over a span of eps: the area under (eps, Dice) by trapezoids, divided by the span.
 
@@ -316,3 +330,13 @@ def area_under_curve(points: Sequence[tuple[float, float]]) -> float:
         raise UserError(f"eps must increase, got {[eps for eps, _ in points]}")
     area = math.fsum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairs)
     return area / (points[-1][0] - points[0][0])
+
+
+def breaking_in_files(records: Sequence[Record]) -> bool | None:
+    """Return whether every breaking eps is that of a written file; None where there is no breaking eps.
+
+    Args:
+        records: The records, of which older ones, and those of mode `patch`, hold that of the computed array.
+    """
+    found = [record.breaking_file for record in records if record.breaking_eps is not None]
+    return all(found) if found else None

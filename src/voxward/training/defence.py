@@ -184,7 +184,7 @@ class FreeStep:
 class PgdStep(Stateless):
     """Adversarial training with PGD (Madry et al. 2018): gradient ascent makes the patches that the weights learn on.
 
-    The ascent starts at a random point of the ball.
+    The ascent starts at a random point of the ball, or at the patches themselves.
 
     Attributes:
         learner: The network and everything that changes it.
@@ -202,10 +202,11 @@ class PgdStep(Stateless):
         """Perturb the batch, update the weights once, and return the figures of the batch."""
         ball = patch_ball(batch.images, batch.ranges, _eps(self.defence, batch.done))
         loss = create_objective(self.defence.objective)
+        start = batch.images if self.defence.start == "reference" else random_start(ball, batch)
         clean, truth = _clean_loss(self.learner, batch), self.learner.target(batch.labels)
         with ascent_precision(self.learner.fabric):
             found = ascended(
-                bare(self.learner.network), ball, random_start(ball, batch),
+                bare(self.learner.network), ball, start,
                 lambda logits, progress: loss(logits, truth, progress), self.defence.steps, self.defence.length,
             )  # fmt: skip
         x = torch.where(_perturbed(self.defence, batch), found, batch.images)

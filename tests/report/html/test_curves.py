@@ -31,7 +31,7 @@ def test_the_page_holds_every_figure_of_every_chart():
     for chart in charts:
         for part in ("choice", "plot", "reading", "legend", "paper", "png", "svg", "csv"):
             assert f"chart-{chart.name}-{part}" in ids
-        assert f"{chart.panels[0].lines[0].name}: " in chart.description
+        assert f"{chart.panels[0].lines[0].told}: " in chart.description
 
 
 def test_a_name_cannot_break_the_page():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from voxward.core.recipe.checks import below, not_positive, outside
 
@@ -14,7 +15,7 @@ class Defence:
     Args:
         method: `free` (Shafahi et al. 2019) uses every batch `replays` times, and each backward pass moves both the
             weights and the perturbation. `pgd` (Madry et al. 2018) trains the weights on the patch that `steps` steps
-            from a random start have found. `trades` (Zhang et al. 2019) minimises the loss on the clean patch plus
+            have found. `trades` (Zhang et al. 2019) minimises the loss on the clean patch plus
             `beta` times the divergence of the prediction on the perturbed patch from that on the clean one.
         eps: The radius of the ball, as a share (0 to 1) of the intensity range of each channel.
         replays: The number of times that `free` uses a batch.
@@ -22,8 +23,12 @@ class Defence:
         step: The length of such a step in units of eps, or None for 1 in `free` and 2.5 / steps in the others.
         objective: What the steps of `pgd` maximise, see `attacks.objectives`. `free` maximises the training loss, and
             `trades` the divergence.
+        start: Where the steps of `pgd` begin: `random`, at a random point of the ball, or `reference`, at the patch
+            itself. `trades` begins at a random point, because its divergence is flat at the patch itself, and `free` at
+            the perturbation that the last batch left.
         clean: The share (0 to 1) of the samples that stay unperturbed. `trades` does not use it.
-        warmup: The share (0 to 1) of the run in which eps grows from 0.
+        warmup: The share (0 to 1) of the run in which eps grows from 0, in proportion to the steps that are done; with
+            1 it grows until the end.
         beta: The weight of the divergence in `trades`, at least 0.
         robust: The weight (0 to 1) of the robust Dice (or loss, see `training.best`), against the clean one, in
             choosing the best checkpoint.
@@ -35,6 +40,7 @@ class Defence:
     steps: int = 3
     step: float | None = None
     objective: str = "dice"
+    start: Literal["random", "reference"] = "random"
     clean: float = 0.0
     warmup: float = 0.0
     beta: float = 6.0
@@ -52,4 +58,6 @@ class Defence:
         found = outside("eps", self.eps, 0.0, 1.0) + outside("clean", self.clean, 0.0, 1.0)
         found += outside("warmup", self.warmup, 0.0, 1.0) + outside("robust", self.robust, 0.0, 1.0)
         found += below(1, replays=self.replays, steps=self.steps)
+        if (self.method, self.start) == ("trades", "reference"):
+            found.append("start must be random in trades, whose divergence has no gradient at the clean patch")
         return found + not_positive(step=self.step) + below(0, beta=self.beta)

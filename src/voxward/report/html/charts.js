@@ -186,12 +186,12 @@ class Chart {
     for (const line of this.panel.lines) {
       const [name, kind] = keysOf(line);
       if (kind) entries.set(kind, { text: line.kind, line: { ...line, colour: PALETTE.neutral } });
-      if (!entries.has(name)) entries.set(name, { text: line.name, line });
+      if (!entries.has(name)) entries.set(name, { text: line.figure ? `${line.name} (${line.figure})` : line.name, line });
     }
     const order = [...entries].sort(([a], [b]) => a.startsWith("kind") - b.startsWith("kind"));
     const legend = this.part("legend");
     legend.replaceChildren(...order.map(([key, entry]) => this.entry(key, entry)));
-    legend.hidden = order.length < 2;
+    legend.hidden = order.length < 2 && !order.some(([, entry]) => entry.line.figure);
   }
 
   entry(key, { text, line }) {

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from voxward.core.choices import Look
 from voxward.core.errors import UserError
 from voxward.core.outputs import Outputs
 from voxward.report.attack_panel import PanelFiles, panel_of
@@ -69,20 +70,21 @@ class Paper:
             _write(outputs, name, figure)
 
 
-def paper(sources: Sources, data: Path | None = None) -> Paper:
+def paper(sources: Sources, look: Look = Look()) -> Paper:
     """Return all figures of a report.
 
     Args:
         sources: What was read from the folders.
-        data: The folder of the dataset, where it was moved since.
+        look: Where the dataset lies if it was moved since, and the eps at which the courses of attacks are drawn.
 
     Raises:
         UserError: There is nothing to draw.
     """
     charts: dict[str, Chart] = {}
-    for folder, chart in _charts(sources, Setting()):
+    for folder, chart in _charts(sources, Setting(look)):
         charts[_unused(f"{_plain(folder)}-{_plain(_NUMBER.sub('', chart.name))}", charts)] = chart
     panels: dict[str, PanelFiles] = {}
+    data = None if look.data is None else Path(look.data)
     for source in sources.attacks:
         for files in _panels(source, data):
             panels[_unused(f"{_plain(source.name)}-panel-{_plain(files.record.model)}", {**charts, **panels})] = files

@@ -19,6 +19,7 @@ from voxward.report.html.page import Setting, render
 from voxward.report.html.paper import figures_outputs, paper
 from voxward.report.source_files import told
 from voxward.report.sources import Sources, read_sources
+from voxward.robustness.eps import SAME_EPS, record_eps_text
 
 PAGE = "report.html"
 KIND = "a report page"
@@ -73,9 +74,10 @@ def write_page(
     if look.data is not None:
         _refuse_data(Path(look.data), look.follow_links)
     sources = _read(folders, look)
+    _refuse_eps(sources, look)
     if card is not None:
         refuse_card(sources)
-    drawn = None if figures is None else paper(sources, None if look.data is None else Path(look.data))
+    drawn = None if figures is None else paper(sources, look)
     if drawn is not None and figures is not None:
         figures_outputs(figures, overwrite).check(drawn.files)
     text = render(sources, Setting(look, out.with_name(f"{out.stem}-files"), overwrite))
@@ -116,6 +118,15 @@ def _refuse_data(data: Path, follow_links: bool) -> None:
         open_dataset(data, follow_links)
     except (UserError, OSError) as error:
         raise UserError(f"--data {data} is no dataset that can be read: {error}") from error
+
+
+def _refuse_eps(sources: Sources, look: Look) -> None:
+    """Refuse a size at which no attack of the folders was run."""
+    rows = [record for source in sources.attacks for record in source.records if record.kind == "attack"]
+    if look.eps is None or any(abs(record.eps - float(look.eps)) < SAME_EPS for record in rows):
+        return
+    sizes = ", ".join(dict.fromkeys(map(record_eps_text, sorted(rows, key=lambda record: record.eps)))) or "none"
+    raise UserError(f"--eps must be a size at which attacks were run ({sizes}), got {look.eps:g}")
 
 
 def check_page(output: Output) -> None:

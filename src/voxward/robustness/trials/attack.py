@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget
@@ -20,6 +19,7 @@ from voxward.robustness.found import Found
 from voxward.robustness.protocol import AttackEntry, Protocol
 from voxward.robustness.record import Record
 from voxward.robustness.stand import Stand
+from voxward.robustness.trials.breaking import MOST, smallest_broken_file
 from voxward.robustness.trials.trial import Phase, Target
 from voxward.robustness.unit import Unit
 
@@ -74,8 +74,9 @@ class AttackTrial:
         return (None,) if self.alone else self.eps
 
     def cost(self, classes: int) -> tuple[int, int]:
-        """Return the cost of the attack; see Trial."""
-        return self.attack().cost(classes)
+        """Return the cost of the attack and, where it looks for the smallest file, of judging files; see Trial."""
+        gradients, forwards = self.attack().cost(classes)
+        return gradients, forwards + (MOST if self.alone else 0)
 
     def run(self, unit: Unit, stand: Stand, progress: Progress) -> tuple[Record, ...]:
         """Attack the case; see Trial."""
@@ -88,19 +89,21 @@ class AttackTrial:
         return (stand.record(unit, threat, Found.of(result), attack),)
 
     def _for_every_eps(self, unit: Unit, stand: Stand, attack: MinimumNorm, progress: Progress) -> tuple[Record, ...]:
-        """The smallest breaking perturbation, cut down to each eps where it is larger."""
-        records, subject = [], stand.subject
+        """The smallest perturbation whose file breaks the case, cut down to each eps where it is larger."""
+        records, subject, began = [], stand.subject, time.perf_counter()
         asked = subject.model, subject.volume, subject.target, subject.threat
         least = attack.smallest(*asked, unit.seed, progress, warn=False)
-        distance = float(least.distance[0])
-        for n, eps in enumerate(self.eps):  # what was spent is counted once
+        judge = None if subject.deploy is None else stand.of_file
+        broken = smallest_broken_file(judge, subject.threat.ball(subject.volume), least)
+        spent: tuple[int, int, float] = least.gradients, least.forwards + broken.files, time.perf_counter() - began
+        for eps in self.eps:
             threat = subject.threat.with_eps(eps)
             ball = threat.ball(subject.volume)
-            volume = ball.project(least.adversarial)
-            spent = (least.gradients, least.forwards, least.seconds) if n == 0 else (0, 0, 0.0)
+            volume = ball.stored(ball.project(broken.volume))
             found = Found(volume, float(ball.distance(volume)[0]), (), *spent, least.warnings)
             record = stand.record(replace(unit, eps=eps), threat, found, attack)
-            records.append(replace(record, breaking_eps=distance if np.isfinite(distance) else None))
+            records.append(replace(record, breaking_eps=broken.distance, breaking_file=broken.files > 0))
+            spent = 0, 0, 0.0  # counted once
         return tuple(records)
 
 

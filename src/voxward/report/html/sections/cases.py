@@ -20,6 +20,7 @@ from voxward.report.html.still import Still, still_of
 from voxward.report.html.strings import STRINGS
 from voxward.report.html.volumes import Struck, Wanted, read_shown
 from voxward.report.sources import AttackSource, Sources
+from voxward.robustness.summary import breaking_in_files
 from voxward.robustness.unit import safe_name
 
 _SAID = STRINGS["cases"]
@@ -44,6 +45,7 @@ class CaseTable:
         reasons: Why cases cannot be shown, and how many.
         unit: The unit of eps.
         channels: The names of the image's channels.
+        breaking_files: Whether the smallest breaking change is that of written files.
     """
 
     name: str
@@ -56,6 +58,7 @@ class CaseTable:
     reasons: tuple[tuple[str, int], ...] = ()
     unit: str = "range"
     channels: tuple[str, ...] = ()
+    breaking_files: bool = False
 
     @property
     def surfaces(self) -> bool:
@@ -187,6 +190,7 @@ class _Found:
             groups=size_groups(self.rows),
             several=len(self.source.models) > 1,
             written=self.source.deployed,
+            breaking_files=breaking_in_files(self.source.records) is True,
             keys=tuple(key if key in there else "" for key in keys),
             reasons=tuple((reason, reasons.count(reason)) for reason in dict.fromkeys(reasons)),
             unit=first.threat.unit,

@@ -10,6 +10,7 @@ from typing import Any
 from voxward.core.errors import UserError
 from voxward.core.structure import to_data
 from voxward.report.benchmark import comparable, sizes
+from voxward.report.budgets import budgets_table
 from voxward.report.html.page import Setting
 from voxward.report.html.strings import listed, say
 from voxward.report.leaderboard import leaderboard_table
@@ -21,6 +22,7 @@ from voxward.report.weights import weights_of
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.sanity import STANDARD, Finding, sanity
 from voxward.robustness.summary import View
+from voxward.robustness.sweep import Sweep, sweeps
 
 # What may differ between the protocols of folders that are ranked together: no figure depends on it.
 _FREE = ("name", "description", "require", "keep", "cases", "ensembles", "sanity")
@@ -153,11 +155,23 @@ def _more(view: View, model: str, last: float | None, weights: Mapping[str, int]
 
 def _attacks(source: AttackSource) -> Comparison:
     try:
-        return Comparison(
-            source.name, folded=True, tables=(robustness_table(source.records, _sets(source), source.findings),)
+        tables = (
+            robustness_table(source.records, _sets(source), source.findings),
+            budgets_table(source.records, _swept(source)),
         )
+        return Comparison(source.name, folded=True, tables=tuple(table for table in tables if table is not None))
     except UserError as error:
         return Comparison(source.name, problem=str(error))
+
+
+def _swept(source: AttackSource) -> tuple[Sweep, ...]:
+    """The attacks that were run with several budgets, where the folder says how they were run."""
+    if source.protocol is None:
+        return ()
+    try:
+        return sweeps(source.protocol, max((len(record.classes) for record in source.records), default=1) + 1)
+    except UserError:  # an attack of another version
+        return ()
 
 
 def _sets(source: AttackSource) -> dict[str, tuple[str, ...]]:

@@ -37,6 +37,8 @@ CASES = {
     "explain_breaking": "“Smallest breaking change found” is the smallest one with which the Dice fell below half of "
     "the mean of the unchanged scans, found by an attack that looks for it, or the smallest size of the other attacks "
     "that did so. A smaller one may exist.",
+    "breaking_files": "It is the size of the change in a written image file that the system was given.",
+    "breaking_arrays": "It is the size of a computed change, which a written image file may need more of.",
     "explain_size": "The size of a scan is that of the smallest structure in its ground truth. The scans are "
     "divided into thirds by it.",
     "group": "{name} (up to {size})",

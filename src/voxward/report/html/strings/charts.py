@@ -10,6 +10,8 @@ CHARTS: Mapping[str, str] = {
     "class": "Class",
     "mean": "Mean over the classes",
     "dice": "Dice",
+    "dice_of_array": "Dice of the array (no file)",
+    "auc": "AUC {value}",
     "eps": "size of the change, eps (share of the intensity range)",
     "eps_native": "size of the change, eps (intensity)",
     "eps_l2": "size of the whole change, eps (root of the sum of the squares)",
@@ -24,8 +26,12 @@ CHARTS: Mapping[str, str] = {
     "system_and_eps": "System and size",
     "worst_over": "Each scan counts with the attack that hurt it most ({attacks}).",
     "noise_of_mean": "The lines of noise are of the mean over the classes. A single class has none.",
-    "of_arrays": "This chart is of the arrays that the attacks computed. Other figures of the page are of written "
-    "files, which round the change, so that the ends of these lines can differ from them.",
+    "of_arrays": "The Dice is that of the array (tensor) that the attack computes, because no file is written at every "
+    "evaluation.",
+    "files_differ": "Other figures are of written files, which round the change, so that the ends of these lines can "
+    "differ from them.",
+    "area": "AUC is the area under a line divided by its length, the mean over the attack's own evaluations. Lower: "
+    "the attack is faster or stronger.",
     "bands": "Bands show how sure a mean is: 95 % bootstrap intervals over the scans.",
     "lowest_so_far": "Each line is the mean over the scans of the lowest Dice that the attack has found so far.",
     "some_systems": "{shown} of {count} systems are drawn at first, those with the highest Dice under attack. "

@@ -1,0 +1,30 @@
+"""How fast attacks lower the Dice: areas and ends are those of the records, by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.robustness.books import book, record
+from voxward.report.iterations import iterations_table
+
+
+def test_every_course_has_a_row_with_its_area_and_both_of_its_ends() -> None:
+    """x at 0.1: the courses (0.8, 0.6, 0.5) and (0.7, 0.4, 0.4) are in the mean 0.75, 0.5, 0.45."""
+    table = iterations_table(book())
+    assert [row.cells for row in table.rows] == [("m", "x", "25.5/255", "2", "0.550", "0.450", "n/a")]
+    assert "array (tensor)" in table.markdown()
+    files = [replace(one, deployed=(0.6 if one.case == "a" else 0.5,) * 2, deployed_clean=(0.7, 0.7)) for one in book()]
+    assert iterations_table(files).rows[0].cells[-2:] == ("0.450", "0.550")
+    # Where a single file is missing, the mean would be over other cases.
+    assert (
+        iterations_table([*files[:-1], record("x", "c", (0.5, 0.5), 0.1, history=(0.7, 0.5))]).rows[0].cells[-1]
+        == "n/a"
+    )
+
+
+def test_rows_are_those_of_every_attack_and_size() -> None:
+    records = [replace(one, history=(0.8, 0.4)) if one.kind == "attack" else one for one in book()]
+    assert [row.cells[:3] for row in iterations_table(records).rows] == [
+        ("m", "x", "25.5/255"), ("m", "x", "51/255"), ("m", "y", "25.5/255"), ("m", "y", "51/255"),
+    ]  # fmt: skip
+    assert iterations_table([one for one in records if one.kind == "control"]).rows == ()
