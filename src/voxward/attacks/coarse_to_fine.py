@@ -48,7 +48,7 @@ class CoarseToFine(Attack):
             raise UserError(f"steps must be at least 2, one for each part, got {self.steps}")
         if not 0 < self.share < 1:
             raise UserError(f"share must be above 0 and below 1, got {self.share}")
-        assert self.search.steps == self.coarse.steps  # whatever is wrong with the other options is said now
+        assert self.search.steps and self.coarse.factor  # whatever is wrong with the other options is said now
 
     @cached_property
     def search(self) -> APGD:
@@ -58,7 +58,7 @@ class CoarseToFine(Attack):
     @cached_property
     def coarse(self) -> Spline:
         """The grid of the first part."""
-        return Spline(self.objective, self.factor, self.steps)
+        return Spline(self.objective, self.factor)
 
     @classmethod
     def budgeted(cls, budget: Budget) -> dict[str, Any]:
