@@ -9,7 +9,6 @@ from voxward.attacks.registry import create
 from voxward.attacks.threat import ThreatModel
 from voxward.attacks.transfer import Transfer
 
-
 WIDE = ((-99.0, 99.0),)
 
 

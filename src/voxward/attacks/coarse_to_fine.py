@@ -48,7 +48,8 @@ class CoarseToFine(Attack):
             raise UserError(f"steps must be at least 2, one for each part, got {self.steps}")
         if not 0 < self.share < 1:
             raise UserError(f"share must be above 0 and below 1, got {self.share}")
-        assert self.search.steps and self.coarse.factor  # whatever is wrong with the other options is said now
+        # Whatever is wrong with the other options is said now.
+        assert self.search.objective == self.coarse.objective
 
     @cached_property
     def search(self) -> APGD:
