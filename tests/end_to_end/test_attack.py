@@ -125,7 +125,7 @@ def test_another_precision_or_other_data_need_another_folder(attacked, skilled, 
     label = open_dataset(other).case(attacked.records[0].case).label
     truth = read_label(label)
     write_label(label, np.where(truth.array == 1, 0, truth.array), truth.affine)
-    with pytest.raises(ValueError, match=r"cases\.phantom_.*another --out"):
+    with pytest.raises(ValueError, match=r"the files of case phantom_.*another --out"):
         attack(skilled, other, out=attacked.out, overrides=changes(**QUICK))
 
 

@@ -79,9 +79,9 @@ def one_size(cases, tmp_path_factory):
 def grown(cases, tmp_path_factory):
     """One case was attacked, then both."""
     folder = tmp_path_factory.mktemp("grown")
-    first = run(folder, cases[:1], call=Invocation("first", function="attack"))
+    first = run(folder, cases[:1], call=Invocation("first", folder="/one", function="attack", arguments={"cases": 1}))
     kept = {path: path.stat().st_mtime_ns for path in (folder / "records").rglob("*.json")}
-    second = run(folder, cases, call=Invocation("second", function="attack"))
+    second = run(folder, cases, call=Invocation("second", folder="/two", function="attack", arguments={"cases": 2}))
     same = {path.parent.parent.name for path, when in kept.items() if path.stat().st_mtime_ns == when}
     return folder, first, second, same
 
@@ -109,6 +109,7 @@ def test_the_folder_describes_what_the_last_call_asked_for(grown):
     work = read_provenance(folder).works["attack"]
     assert set(work.contents) == {"a", "b"} == set(json.loads((folder / "cases.json").read_text())["cases"])
     assert [one.command for one in work.sittings] == ["first", "second"]
+    assert (work.arguments, work.started_in) == ({"cases": 2}, "/two")
     assert records_asked_for(folder) == second
     problems = []
     source = read_attack(folder, problems)

@@ -44,7 +44,7 @@ def test_the_mean_over_the_cases_counts_at_every_size():
 
 
 def test_less_than_the_tolerance_is_converged():
-    twice = [again("x", "a", 0.492), again("x", "b", 0.29)]  # 0.009 lower in the mean
+    twice = [again("x", "a", 0.5, SMALL), again("x", "a", 0.492), again("x", "b", 0.29)]  # 0.009 lower in the mean
     told = finding([*ONCE, *twice])
     assert told.passed is True
     assert told.text.endswith("lowers the mean Dice by less than 0.01 at every eps (at most 0.009, at 8/255)")
@@ -67,6 +67,15 @@ def test_only_the_same_case_size_and_seed_are_compared():
     assert convergence("m", [*rows, again("x", "a", 0.45)]).falls == {LARGE: pytest.approx(0.05)}
     assert convergence("m", [*rows, again("x", "a", 0.1, SMALL)]) is None
     assert convergence("m", [*rows, again("x", "a", 0.1, model="other")]) is None
+
+
+def test_every_size_must_have_been_run_again():
+    """Sizes that were added later are not among those of the control until the command is given again."""
+    rows = [*ONCE, again("x", "a", 0.5), again("x", "b", 0.3)]
+    told = finding(rows)
+    assert told.passed is None
+    assert "x was run again with twice its budget, but not at eps 4/255" in told.text
+    assert unconverged("m", [*ONCE, again("x", "a", 0.1)], 0.01) == ("", ())
 
 
 def test_what_was_not_run_is_not_called_converged():

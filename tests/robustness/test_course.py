@@ -9,17 +9,29 @@ import pytest
 from tests.robustness.books import By, record
 from tests.robustness.test_bench import bench  # noqa: F401 - a fixture
 from voxward.engine.engine import InProcess
-from voxward.robustness.course import BenchCourse, running
+from voxward.robustness.course import BenchCourse, running, searched
 from voxward.robustness.estimate import weight_of
 from voxward.robustness.store import RecordStore, StoredWork
 from voxward.robustness.unit import Unit
 
 
 def test_what_runs_is_said_in_words():
-    assert running(Unit("run", "apgd-dice", "a", 8 / 255, 0), "range") == "run · a · apgd-dice · 8/255"
-    assert running(Unit("run", "apgd-dice", "a", 20.0, 0), "native") == "run · a · apgd-dice · 20"
-    assert running(Unit("run", "apgd-dice", "a", 20.0, 0), "native", ["CT"]) == "run · a · apgd-dice · 20 HU"
-    assert running(Unit("run", "clean", "a", None, 0), "range") == "run · a · clean"
+    attacked, clean = Unit("run", "apgd-dice", "a", 8 / 255, 0), Unit("run", "clean", "a", None, 0)
+    assert running(attacked, "range", (), [8 / 255]) == "run \u00b7 a \u00b7 apgd-dice \u00b7 8/255"
+    assert running(attacked, "native", (), [20.0]) == "run \u00b7 a \u00b7 apgd-dice \u00b7 20"
+    assert running(attacked, "native", ["CT"], [20.0]) == "run \u00b7 a \u00b7 apgd-dice \u00b7 20 HU"
+    assert running(clean, "range") == "run \u00b7 a \u00b7 clean"
+
+
+def test_a_search_for_every_size_names_the_smallest_and_the_largest(bench):  # noqa: F811
+    units = {unit.attack: unit for unit in (*bench.first_units(), *bench.units())}
+    assert searched(units["clean"], bench) == ()
+    assert searched(units["apgd-ce"], bench) == (units["apgd-ce"].eps,)
+    sizes = searched(units["fab-dice"], bench)
+    assert sizes == bench.protocol.threat.eps
+    first, last = (f"{size * 255:.3f}".rstrip("0").rstrip(".") for size in (min(sizes), max(sizes)))
+    told = running(units["fab-dice"], "range", (), sizes)
+    assert told.endswith(f"fab-dice \u00b7 {first}/255 to {last}/255")
 
 
 def test_units_weigh_what_they_may_cost(bench):  # noqa: F811

@@ -182,7 +182,7 @@ def a_dataset(case, folder):
 
 @UNKNOWN
 def test_a_surrogate_with_a_gradient_breaks_it(case, tmp_path, monkeypatch):
-    """The black box errs where a similar network errs, and Square does not get so far."""
+    """Square moves the black box only so far, but it errs where a similar network errs."""
     dataset = a_dataset(case, tmp_path)
     systems = {"box": a_box(), "like": RunSystem(soft(), title="like")}
     monkeypatch.setattr(Source, "open", lambda self: systems[self.system])

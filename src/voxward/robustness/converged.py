@@ -23,6 +23,7 @@ class Convergence:
         cases: The cases that it was run again on.
         falls: By eps, by how much the mean Dice over these cases fell, of written files where there are any; below 0
             where it rose.
+        missing: The sizes of the attack at which it was not run again, as where sizes were added later.
     """
 
     model: str
@@ -30,11 +31,12 @@ class Convergence:
     best: str
     cases: tuple[str, ...]
     falls: Mapping[float, float]
+    missing: tuple[float, ...] = ()
 
     @property
     def outdated(self) -> bool:
-        """Whether another attack is the strongest one by now, as where cases were added later."""
-        return self.attack != self.best
+        """Whether it says nothing of the figures as they are, with another strongest attack or with other sizes."""
+        return self.attack != self.best or bool(self.missing)
 
     def unsettled(self, tolerance: float) -> tuple[float, ...]:
         """Return the sizes at which the Dice fell by at least the tolerance; none where nothing was left to lower."""
@@ -81,7 +83,9 @@ def convergence(model: str, records: Sequence[Record]) -> Convergence | None:
     for before, after in sorted(chosen, key=lambda pair: (pair[0].eps, pair[0].case)):
         falls[before.eps].append(_fall(before, after))
     means = {eps: math.fsum(values) / len(values) for eps, values in falls.items()}
-    return Convergence(model, names[0], best, tuple(sorted({before.case for before, _ in chosen})), means)
+    sizes = {record.eps for record in mine if record.kind == "attack" and record.attack == names[0]}
+    cases = tuple(sorted({before.case for before, _ in chosen}))
+    return Convergence(model, names[0], best, cases, means, tuple(sorted(sizes - {*means})))
 
 
 def unconverged(model: str, records: Sequence[Record], tolerance: float) -> tuple[str, tuple[float, ...]]:

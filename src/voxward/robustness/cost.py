@@ -25,7 +25,7 @@ from voxward.robustness.estimate import passes
 from voxward.robustness.record import DOUBLED
 from voxward.robustness.skipped import NotApplicable
 from voxward.robustness.store import RecordStore
-from voxward.robustness.trials.attack import AttackTrial
+from voxward.robustness.trials.attack import AttackTrial, within_budget
 from voxward.robustness.trials.reach import REACH
 from voxward.robustness.unit import Unit
 from voxward.systems.run import RunSystem
@@ -280,7 +280,7 @@ def _units(bench: Bench, model: str) -> list[Unit]:
 
 def _within(bench: Bench, place: Path, budget: Budget) -> Bench:
     """The same benchmark, whose attacks have another budget, and whose files go elsewhere."""
-    return replace(bench.within(place), protocol=replace(bench.protocol, budget=budget))
+    return replace(bench.within(place), protocol=within_budget(bench.protocol, budget))
 
 
 def _whole(bench: Bench, model: str) -> dict[str, float]:

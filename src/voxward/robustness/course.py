@@ -12,6 +12,8 @@ from voxward.engine.course import Course
 from voxward.robustness.bench import Bench
 from voxward.robustness.estimate import passes_of, weight_of
 from voxward.robustness.record import Record
+from voxward.robustness.trials.attack import AttackTrial
+from voxward.robustness.trials.doubled import Doubled
 from voxward.robustness.unit import Unit
 
 STAGE = "attack"
@@ -36,7 +38,8 @@ class BenchCourse(Course[Unit]):
     ) -> None:  # fmt: skip
         unit, names = bench.protocol.threat.unit, channels or {}
         super().__init__(
-            STAGE, progress, lambda each: running(each, unit, names.get(each.model, ())), weight_of(bench),
+            STAGE, progress, lambda each: running(each, unit, names.get(each.model, ()), searched(each, bench)),
+            weight_of(bench),
             kind=lambda each: (each.model, each.attack, each.eps), clock=clock,
         )  # fmt: skip
 
@@ -61,13 +64,23 @@ class BenchCourse(Course[Unit]):
             self.figures[LOWEST] = min(*dice, float(self.figures.get(LOWEST, 1.0)))
 
 
-def running(unit: Unit, measured_in: str, channels: Sequence[str] = ()) -> str:
+def searched(unit: Unit, bench: Bench) -> tuple[float, ...]:
+    """Return the sizes that a unit is about: its own, all of a search for every size, or none, as of a clean case."""
+    if unit.eps is not None:
+        return (unit.eps,)
+    trial = bench.trials(unit.model)[unit.attack]
+    return bench.protocol.threat.eps if isinstance(trial, AttackTrial | Doubled) else ()
+
+
+def running(unit: Unit, measured_in: str, channels: Sequence[str] = (), sizes: Sequence[float] = ()) -> str:
     """Return what a unit is about, such as "run · hippocampus_033 · apgd-dice · 8/255".
 
     Args:
         unit: The unit.
         measured_in: The unit of eps, `range` or `native`.
         channels: The names of the system's channels.
+        sizes: The sizes that it is about, of which the smallest and the largest are told.
     """
-    size = () if unit.eps is None else (eps_text(unit.eps, measured_in, channels),)
-    return SEPARATOR.join((unit.model, unit.case, unit.attack, *size))
+    ends = dict.fromkeys((min(sizes), max(sizes))) if sizes else {}
+    size = " to ".join(eps_text(eps, measured_in, channels) for eps in ends)
+    return SEPARATOR.join(filter(None, (unit.model, unit.case, unit.attack, size)))

@@ -312,10 +312,9 @@ def _converged(model: str, records: Sequence[Record], thresholds: Thresholds) ->
         unknown = "no attack was run again with twice its budget, so that more steps may lower the figures"
         return _verdict("converged", model, tested=False, faults=(), promise=unknown)
     if found.outdated:
-        unknown = (
-            f"{found.attack} was run again with twice its budget, but {found.best} is the strongest attack by now: "
-            "give the same command again"
-        )
+        sizes = ", ".join(map(text, found.missing))
+        why = f"but {found.best} is the strongest attack by now" if not sizes else f"but not at eps {sizes}"
+        unknown = f"{found.attack} was run again with twice its budget, {why}: give the same command again"
         return _verdict("converged", model, tested=False, faults=(), promise=unknown)
     told = found.text(tolerance, text)
     return _verdict("converged", model, True, [told] if found.unsettled(tolerance) else [], told)
