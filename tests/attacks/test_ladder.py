@@ -101,6 +101,19 @@ def test_whole_number_files_are_kept_whole():
         assert float((result.adversarial - volume).abs().max()) <= result.threat.eps * 160 + 1e-9
 
 
+def test_a_ball_without_any_other_file_costs_nothing_and_is_named():
+    model = conv_model(2)
+    volume, target = case(model, 2, batch=1)
+    volume = (volume * 40).round()
+    threat = ThreatModel(eps=8 / 255, bounds=((-80.0, 80.0),), limits=(-128.0, 127.0), steps=(1.0,))
+    scaled = PatchModel(model.network, normalise=lambda x: x / 40)
+    small, large = along("fast", scaled, volume, target, threat, sizes=(1 / 255, 8 / 255))
+    assert (small.gradients, float(small.distance)) == (0, 0.0)
+    assert [text for text in small.warnings if "no file with a perturbation of this size exists" in text]
+    assert 0 < large.gradients <= 20
+    assert not [text for text in large.warnings if "no file" in text]
+
+
 def test_a_curve_is_of_one_case_and_needs_a_size():
     model = conv_model(2)
     volume, target = case(model, 2, batch=2)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from voxward.attacks.base import Attack, AttackResult, give, judged
+from voxward.attacks.base import NOT_WRITABLE, Attack, AttackResult, give, judged
 from voxward.attacks.ensemble import expected
 from voxward.attacks.state import AttackState, Counted
 from voxward.attacks.threat import ThreatModel
@@ -100,11 +100,13 @@ class CurveAttack(Attack):
         first = expected(first)
         # Each ball counts what is spent in it.
         rungs = [first, *(replace(first, model=Counted(first.model.inner), ball=ball) for ball in balls[1:])]
-        self.search(rungs)
+        able = [rung for rung in rungs if rung.ball.movable]
+        if able:
+            self.search(able)
         for lower, upper in pairwise(rungs):
             upper.adopt(lower)
         for rung in rungs:
-            rung.warnings += self.doubts(rung)
+            rung.warnings += self.doubts(rung) if rung in able else [f"{self.name}: {NOT_WRITABLE}"]
         results = [judged(self.name, one, rung, began) for one, rung in zip(threats, rungs, strict=True)]
         seconds = time.perf_counter() - began
         found = tuple(replace(one, seconds=seconds if n == 0 else 0.0) for n, one in enumerate(results))
