@@ -193,6 +193,7 @@ class Ascent:
         x: The current point (b, c, *spatial).
         momentum: Weight of the new step.
         rho: Share of rising moves below which a step is halved.
+        first: The first step size in eps; 2 in Algorithm 1, less where the search begins near a good point.
         previous: The point before `x`; None at the start.
         best: The point of highest objective.
         best_gradient: The gradient there.
@@ -212,6 +213,7 @@ class Ascent:
     x: Tensor
     momentum: float
     rho: float
+    first: float = 2.0
     previous: Tensor | None = None
     best: Tensor = field(init=False)
     best_gradient: Tensor = field(init=False)
@@ -283,7 +285,7 @@ class Ascent:
     def _begin(self, value: Values, gradient: Tensor) -> None:
         self.best, self.best_value, self.best_gradient = self.x, value, gradient
         self.value, self.gradient = value, gradient
-        self.step = torch.full_like(value, 2.0, dtype=self.x.dtype)
+        self.step = torch.full_like(value, self.first, dtype=self.x.dtype)
         self.rises = torch.zeros_like(value)
         self.rose = self.halved = torch.zeros_like(value, dtype=torch.bool)
 
