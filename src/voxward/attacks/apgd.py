@@ -122,7 +122,7 @@ class APGD(Attack):
         x = balls[0].random(state.generator) if drawn else state.ball.reference
         ends = slots(self.steps, len(radii))
         for n, (ball, (begin, end)) in enumerate(zip(balls, pairwise((0, *ends)), strict=True)):
-            ascent = self._climb(state, ball, x, loss, (restart, begin, end))
+            ascent = self.climb(state, ball, x, loss, (restart, begin, end))
             if state.finished:
                 return
             if n + 1 == len(balls):
@@ -132,8 +132,19 @@ class APGD(Attack):
             if radii[n + 1] > 1:  # otherwise the next slot begins at this point
                 state.look(state.ball.project(ascent.best))
 
-    def _climb(self, state: AttackState, ball: Ball, x: Inputs, loss: Loss, span: tuple[int, int, int]) -> Ascent:
-        """One slot, the steps `begin` to `end` of a restart; `Ascent.x` is then a point that is not evaluated yet."""
+    def climb(self, state: AttackState, ball: Ball, x: Inputs, loss: Loss, span: tuple[int, int, int]) -> Ascent:
+        """Climb from a point for one slot of the steps.
+
+        Args:
+            state: The attack's state.
+            ball: The volumes that are legal in this slot.
+            x: The first point (b, c, *spatial).
+            loss: The objective.
+            span: The restart, and the steps at which the slot begins and ends.
+
+        Returns:
+            The ascent, whose `x` is a point that is not evaluated yet.
+        """
         restart, begin, end = span
         ascent, marks = Ascent(ball, x, self.momentum, self.rho), checkpoints(end - begin, self.schedule)
         steady = OBJECTIVES[self.objective].steady

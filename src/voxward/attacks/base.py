@@ -74,12 +74,14 @@ class Attack(ABC):
         summary: What the attack does, in one line without its objective.
         norms: The norms of threat models that it can obey.
         needs_gradient: Whether it needs gradients, so that it cannot attack a model without them.
+        noted: How many points it adds to `AttackState.noted`.
     """
 
     name: str
     summary: ClassVar[str]
     norms: tuple[str, ...] = ("linf",)
     needs_gradient: bool = True
+    noted: ClassVar[int] = 0
 
     @classmethod
     def budgeted(cls, budget: Budget) -> dict[str, Any]:

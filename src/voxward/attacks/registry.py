@@ -13,6 +13,7 @@ from voxward.attacks.base import Attack
 from voxward.attacks.blade import Blade
 from voxward.attacks.budget import Budget
 from voxward.attacks.coarse import Band, Spline
+from voxward.attacks.coarse_to_fine import CoarseToFine
 from voxward.attacks.ensemble import ENSEMBLES, OWN_BUDGETS, RADII, SEA
 from voxward.attacks.fab import FabDice, FabT
 from voxward.attacks.ladder import Fast, Strong
@@ -50,7 +51,7 @@ ATTACKS: Registry[Callable[..., Attack]] = Registry(
        for family, build in (("coarse", Spline), ("band", Band)) for factor in _FACTORS}
     | {"segpgd": SegPGD, "cospgd": CosPGD, "tsallis-300": TsallisPGD}
     | {"strong": Strong, "fast": Fast, "blade-300": Blade}
-    | {"fab-t": FabT, "fab-dice": FabDice, "square": Square}
+    | {"fab-t": FabT, "fab-dice": FabDice, "square": Square, "coarse-to-fine": CoarseToFine}
     | {kind: _ensemble(kind) for kind in ENSEMBLES},
 )  # fmt: skip
 

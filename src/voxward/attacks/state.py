@@ -85,6 +85,8 @@ class AttackState:
         slopes: What the gradients looked like.
         averaged: Whether the mean of several answers of a random model is attacked.
         random: Whether the model answered the reference differently when it was asked again.
+        noted: Points besides the best one that another model should be asked about, too, such as those of an earlier
+            part of the attack.
         undefined: Evaluations in which the logits of a case held NaN or infinity, so that it was not judged.
         warnings: What makes the result doubtful, one sentence each.
     """
@@ -105,6 +107,7 @@ class AttackState:
     slopes: Slopes = field(default_factory=Slopes, init=False)
     averaged: bool = field(init=False)
     random: bool = field(default=False, init=False)
+    noted: list[Tensor] = field(default_factory=list, init=False)
     undefined: int = field(default=0, init=False)
     warnings: list[str] = field(default_factory=list, init=False)
 
