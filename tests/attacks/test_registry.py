@@ -122,7 +122,10 @@ SPENT = Budget(steps=11, restarts=2, queries=13, fab_steps=5, threshold=0.25)
         ("fab-t", {"steps": 5, "threshold": 0.25}),
         ("fab-dice", {"steps": 5, "threshold": 0.25}),
         ("square", {"queries": 13}),
-        ("strong", {"steps": 11, "restarts": 2, "queries": 13, "fab_steps": 5, "threshold": 0.25}),
+        ("autoattack", {"steps": 11, "restarts": 2, "queries": 13, "fab_steps": 5, "threshold": 0.25}),
+        ("strong", {"steps": 11}),
+        ("fast", {}),
+        ("blade-300", {}),
     ],
 )
 def test_an_attack_takes_its_part_of_a_budget(name, options):
@@ -150,6 +153,7 @@ def test_attacks_that_are_named_after_their_budget_keep_to_it():
         for key, attack in OWN_BUDGET[name].items():  # the same within a budget
             free = create_with(attack, Budget(steps=300), start="random")
             assert {**free.options(), "steps": 300} == member[key].options()
+    for name in OWN_BUDGET:
         with pytest.raises(ValueError, match=f"'{name}' spends what its name says and has no option 'steps'"):
             create(name, steps=20)
 

@@ -167,7 +167,7 @@ def test_a_cube_has_equal_sides_in_mm():
 def test_square_takes_the_spacing_from_the_model():
     model, volume, target = problem(3, batch=1, size=12)
     watched = Watched(model)
-    Square(queries=30, share=0.1)(Spaced(watched, (1.0, 1.0, 3.0)), volume, target, THREAT)
+    Square(queries=30, share=0.1, rescale=False)(Spaced(watched, (1.0, 1.0, 3.0)), volume, target, THREAT)
     sides = [[one.stop - one.start for one in box] for _, _, box in watched.boxes]
     assert sides
     for first, second, third in sides:

@@ -41,3 +41,9 @@ def test_a_unit_that_runs_shows_the_pace_before_it_ends():
 def test_without_light_units_time_grows_with_the_weight():
     """As where the clean cases are an earlier call's."""
     assert noted(("apgd", 60.0, 6.0)).left({"fab": (1, 120.0), "apgd": (1, 60.0)}, []) == pytest.approx(12.0)
+
+
+def test_a_unit_that_takes_longer_than_expected_is_not_about_to_end_for_ever():
+    pace = noted(("clean", 3.0, 1.0))
+    assert pace.left({}, [(3.0, 0.4, 0.0)]) == pytest.approx(0.6)
+    assert pace.left({}, [(3.0, 100.0, 0.0)]) == pytest.approx(10.0)

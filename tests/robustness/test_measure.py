@@ -122,7 +122,7 @@ def test_the_folder_says_what_was_attacked_and_how(measured):
     assert cases.cases["one"].images == tuple(str(path) for path in case.images)
     assert cases.cases["one"].label == str(case.label)
     assert cases.systems["m"].labels.values == (0, 7)
-    assert how.protocol == PROTOCOL
+    assert how.protocol == PROTOCOL.settled
     assert (how.command, how.python, how.started_in) == ("voxward attack m", False, "/home")
     assert read_cases(folder.parent) is read_protocol(folder.parent) is None
 

@@ -122,7 +122,7 @@ class APGD(Attack):
         x = balls[0].random(state.generator) if drawn else state.ball.reference
         ends = slots(self.steps, len(radii))
         for n, (ball, (begin, end)) in enumerate(zip(balls, pairwise((0, *ends)), strict=True)):
-            ascent = self._climb(state, ball, x, loss, (restart, begin, end))
+            ascent = self.climb(state, ball, x, loss, (restart, begin, end))
             if state.finished:
                 return
             if n + 1 == len(balls):
@@ -132,8 +132,19 @@ class APGD(Attack):
             if radii[n + 1] > 1:  # otherwise the next slot begins at this point
                 state.look(state.ball.project(ascent.best))
 
-    def _climb(self, state: AttackState, ball: Ball, x: Inputs, loss: Loss, span: tuple[int, int, int]) -> Ascent:
-        """One slot, the steps `begin` to `end` of a restart; `Ascent.x` is then a point that is not evaluated yet."""
+    def climb(self, state: AttackState, ball: Ball, x: Inputs, loss: Loss, span: tuple[int, int, int]) -> Ascent:
+        """Climb from a point for one slot of the steps.
+
+        Args:
+            state: The attack's state.
+            ball: The volumes that are legal in this slot.
+            x: The first point (b, c, *spatial).
+            loss: The objective.
+            span: The restart, and the steps at which the slot begins and ends.
+
+        Returns:
+            The ascent, whose `x` is a point that is not evaluated yet.
+        """
         restart, begin, end = span
         ascent, marks = Ascent(ball, x, self.momentum, self.rho), checkpoints(end - begin, self.schedule)
         steady = OBJECTIVES[self.objective].steady
@@ -193,6 +204,7 @@ class Ascent:
         x: The current point (b, c, *spatial).
         momentum: Weight of the new step.
         rho: Share of rising moves below which a step is halved.
+        first: The first step size in eps; 2 in Algorithm 1, less where the search begins near a good point.
         previous: The point before `x`; None at the start.
         best: The point of highest objective.
         best_gradient: The gradient there.
@@ -212,6 +224,7 @@ class Ascent:
     x: Tensor
     momentum: float
     rho: float
+    first: float = 2.0
     previous: Tensor | None = None
     best: Tensor = field(init=False)
     best_gradient: Tensor = field(init=False)
@@ -283,7 +296,7 @@ class Ascent:
     def _begin(self, value: Values, gradient: Tensor) -> None:
         self.best, self.best_value, self.best_gradient = self.x, value, gradient
         self.value, self.gradient = value, gradient
-        self.step = torch.full_like(value, 2.0, dtype=self.x.dtype)
+        self.step = torch.full_like(value, self.first, dtype=self.x.dtype)
         self.rises = torch.zeros_like(value)
         self.rose = self.halved = torch.zeros_like(value, dtype=torch.bool)
 

@@ -74,12 +74,14 @@ class Attack(ABC):
         summary: What the attack does, in one line without its objective.
         norms: The norms of threat models that it can obey.
         needs_gradient: Whether it needs gradients, so that it cannot attack a model without them.
+        noted: How many points it adds to `AttackState.noted`.
     """
 
     name: str
     summary: ClassVar[str]
     norms: tuple[str, ...] = ("linf",)
     needs_gradient: bool = True
+    noted: ClassVar[int] = 0
 
     @classmethod
     def budgeted(cls, budget: Budget) -> dict[str, Any]:
@@ -240,7 +242,7 @@ class Attack(ABC):
         done, total = state.done
         if 0 < done < total:  # the attack stopped early, because no Dice was left
             state.report(total, total)
-        result = _judged(self.name, threat, state, began)
+        result = judged(self.name, threat, state, began)
         if warn:
             give(result.warnings, stacklevel=3)
         return result
@@ -262,8 +264,15 @@ def twice(attack: Attack) -> Attack:
     return replace(attack, **spent)
 
 
-def _judged(name: str, threat: ThreatModel, state: AttackState, began: float) -> AttackResult:
-    """Project the best point and judge it once more, from scratch."""
+def judged(name: str, threat: ThreatModel, state: AttackState, began: float) -> AttackResult:
+    """Project the best point of an attack and judge it once more, from scratch.
+
+    Args:
+        name: The attack's name.
+        threat: The threat model.
+        state: The attack's state at the end.
+        began: When it began, by `time.perf_counter`.
+    """
     # Projected, a point may differ by an ulp from what the file holds.
     final = state.ball.stored(state.ball.project(state.best))
     logits = state.model.logits(final)

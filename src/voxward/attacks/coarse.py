@@ -221,14 +221,22 @@ class LowFrequency(Attack):
 
     def run(self, state: AttackState) -> Inputs:
         """Climb over the fields, and return the best volume seen; see `Attack.run`."""
+        nested = self.nested(state)
+        self.inner.run(nested)
+        state.done = nested.done
+        return state.best
+
+    def nested(self, state: AttackState) -> AttackState:
+        """Return the state of a search on the grid, whose evaluations all count for a state of the voxels.
+
+        Args:
+            state: The state of the attack on the voxels.
+        """
         ball, field = state.ball, self.field(state.ball, spacing_of(state.model, state.ball.reference.ndim - 2))
         model = Counted(OnGrid(state.model, state, field))
         inside = unit_ball(ball, field)
         start = Swept(inside.reference, state.start.logits)
-        nested = AttackState(model, state.target, inside, state.generator, start, state.progress, state.name)
-        self.inner.run(nested)
-        state.done = nested.done
-        return state.best
+        return AttackState(model, state.target, inside, state.generator, start, state.progress, state.name)
 
 
 class Spline(LowFrequency):

@@ -1,4 +1,4 @@
-"""Ensembles of attacks: AutoAttack's four for volumes, and a stronger set for segmentation."""
+"""Ensembles of independent attacks, as published: AutoAttack's four for volumes, and SEA."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from voxward.attacks.apgd import APGD
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget as Budget
-from voxward.attacks.fab import FabDice, FabT
+from voxward.attacks.fab import FabT
 from voxward.attacks.random_models import SAMPLES, Averaged, is_random
 from voxward.attacks.square import Square
 from voxward.attacks.state import JUDGED, AttackState, Counted
@@ -46,32 +46,6 @@ def autoattack(classes: int, budget: Budget) -> dict[str, Attack]:
     }
 
 
-def strong(classes: int, budget: Budget) -> dict[str, Attack]:
-    """The stronger set for segmentation: six runs of APGD on five objectives, FAB-Dice and Square.
-
-    These are APGD with shrinking radii on balanced masked cross-entropy, Jensen-Shannon divergence and soft Dice; APGD
-    on soft Dice and on DLR (on the margin for two classes or regions); FAB-Dice; and Square. APGD runs on soft Dice
-    with and without radii, because the radius schedule is the weaker one there with few steps. DLR is there because it
-    sometimes leaves the least where all attacks leave next to nothing.
-
-    Args:
-        classes: The model's number of classes; 2 for regions.
-        budget: What each member may spend.
-
-    Returns:
-        The members by name.
-    """
-    return {
-        "apgd-balanced-ce-radii": APGD("balanced-ce", budget.steps, budget.restarts, radii=RADII),
-        "apgd-jsd-radii": APGD("jsd", budget.steps, budget.restarts, radii=RADII),
-        "apgd-dice-radii": APGD("dice", budget.steps, budget.restarts, radii=RADII),
-        "apgd-dice": APGD("dice", budget.steps, budget.restarts),
-        **_margin(classes, budget),
-        "fab-dice": FabDice(budget.fab_steps, threshold=budget.threshold),
-        "square": Square(budget.queries),
-    }
-
-
 def sea(classes: int, budget: Budget) -> dict[str, Attack]:
     """SEA as published: APGD of 300 steps each on three objectives, from random starts, in shrinking balls.
 
@@ -99,7 +73,7 @@ def _margin(classes: int, budget: Budget) -> dict[str, Attack]:
 
 
 ENSEMBLES: Registry[Callable[[int, Budget], Mapping[str, Attack]]] = Registry(
-    "ensemble", {"autoattack": autoattack, "strong": strong, "sea-300": sea}
+    "ensemble", {"autoattack": autoattack, "sea-300": sea}
 )
 
 OWN_BUDGETS: Mapping[str, Budget] = {"sea-300": Budget(steps=300)}
@@ -122,8 +96,8 @@ def describe() -> dict[str, str]:
     return {name: (inspect.getdoc(build) or "").partition("\n")[0] for name, build in ENSEMBLES.items()}
 
 
-WITH_TRANSFER = frozenset({"strong"})
-"""The ensembles that the attack on a surrogate belongs to, where there is one."""
+WITH_TRANSFER = frozenset({"strong", "fast"})
+"""The attacks whose groups the attack on a surrogate belongs to, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +142,7 @@ class Ensemble(Attack):
     def run(self, state: AttackState) -> Inputs:
         """Run the members one after the other until no case has any Dice left; see `Attack.run`."""
         members = self.members(state.start.logits.shape[1] if state.model.head == "softmax" else 2)
-        state.averaged |= is_random(state.model, state.start.volume)
-        base = _averaged(state) if state.averaged else state
+        base = expected(state)
         for n, attack in enumerate(members.values()):
             if state.finished:
                 break
@@ -180,7 +153,14 @@ class Ensemble(Attack):
         return state.best
 
 
-def _averaged(state: AttackState) -> AttackState:
-    """The same attack on the mean of several answers. The counted model is inside, so that each answer is counted."""
+def expected(state: AttackState) -> AttackState:
+    """Return a state of the same attack; of a random model it attacks the mean of several answers.
+
+    Args:
+        state: The state. It notes whether the mean is attacked, and its model counts each answer.
+    """
+    state.averaged |= is_random(state.model, state.start.volume)
+    if not state.averaged or isinstance(state.model.inner, Averaged):
+        return state
     model = Counted(Averaged(state.model, SAMPLES))
     return replace(state, model=model, start=model.sweep(state.start.volume))

@@ -7,7 +7,7 @@ Carlini et al. 2019, arXiv 1902.06705).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -92,6 +92,20 @@ class Slopes:
         self.steps += active
         self.zeros += active & ~arrives.flatten(1).any(1)
         self.broken += active & ~finite
+
+    @classmethod
+    def of(cls, cases: Sequence[Slopes]) -> Slopes:
+        """Return what the gradients of all cases of a batch looked like; nothing if a case had none.
+
+        Args:
+            cases: The slopes of the single cases, in order.
+        """
+        found, touched = cls(), [case.touched for case in cases if case.touched is not None]
+        if len(touched) == len(cases):
+            found.touched = torch.cat(touched)
+            for name in ("steps", "zeros", "broken", "first", "highest"):
+                setattr(found, name, torch.cat([getattr(case, name) for case in cases]))
+        return found
 
 
 def doubts(name: str, slopes: Slopes, target: Truth, fell: Bool[Tensor, " b"], climbs: bool) -> Iterator[str]:

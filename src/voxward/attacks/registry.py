@@ -10,10 +10,13 @@ from typing import Any, cast
 from voxward.attacks import ensemble
 from voxward.attacks.apgd import APGD, TsallisPGD
 from voxward.attacks.base import Attack
+from voxward.attacks.blade import Blade
 from voxward.attacks.budget import Budget
 from voxward.attacks.coarse import Band, Spline
+from voxward.attacks.coarse_to_fine import CoarseToFine
 from voxward.attacks.ensemble import ENSEMBLES, OWN_BUDGETS, RADII, SEA
 from voxward.attacks.fab import FabDice, FabT
+from voxward.attacks.ladder import Fast, Strong
 from voxward.attacks.objectives import OBJECTIVES
 from voxward.attacks.pgd import FGSM, IFGSM, PGD, CosPGD, SegPGD
 from voxward.attacks.square import Square
@@ -47,7 +50,8 @@ ATTACKS: Registry[Callable[..., Attack]] = Registry(
     | {f"{family}-{factor}": partial(build, factor=factor)
        for family, build in (("coarse", Spline), ("band", Band)) for factor in _FACTORS}
     | {"segpgd": SegPGD, "cospgd": CosPGD, "tsallis-300": TsallisPGD}
-    | {"fab-t": FabT, "fab-dice": FabDice, "square": Square}
+    | {"strong": Strong, "fast": Fast, "blade-300": Blade}
+    | {"fab-t": FabT, "fab-dice": FabDice, "square": Square, "coarse-to-fine": CoarseToFine}
     | {kind: _ensemble(kind) for kind in ENSEMBLES},
 )  # fmt: skip
 
@@ -55,11 +59,13 @@ ATTACKS: Registry[Callable[..., Attack]] = Registry(
 OWN_BUDGET: Mapping[str, Mapping[str, str]] = {
     "sea-300": {f"sea-{objective}": f"apgd-{objective}-radii" for objective in SEA},
     "tsallis-300": {"tsallis-300": "apgd-tsallis"},
+    "blade-300": {},
+    "fast": {},
 }
 """The attacks that spend what their names say, whatever a protocol's budget is.
 
-Each has its members by name, and for each of these the attack that does the same within a budget, with the option
-`start: random`.
+Those that consist of searches of APGD have their members by name, and for each of these the attack that does the same
+within a budget, with the option `start: random`.
 """
 
 
@@ -84,9 +90,10 @@ def create(name: str, **options: Any) -> Attack:
     """
     if name in OWN_BUDGET and (given := sorted(options.keys() & {part.name for part in fields(Budget)})):
         free = ", ".join(OWN_BUDGET[name].values())
+        other = f"{free}, with the option start: random" if free else "strong, a search along the same sizes"
         raise UserError(
             f"attack {name!r} spends what its name says and has no option {given[0]!r}: other budgets are taken by "
-            f"{free}, with the option start: random"
+            f"{other}"
         )
     return ATTACKS.build(name, **options)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget
 from voxward.attacks.objectives import Loss, check_objective, create_objective
-from voxward.attacks.state import JUDGED, AttackState, Counted
+from voxward.attacks.state import JUDGED, AttackState, row_of
 from voxward.attacks.threat import Ball
 from voxward.core.errors import UserError
 from voxward.core.model import Box, Head, Inputs, Swept, Values, spacing_of
@@ -75,24 +75,12 @@ class Square(Attack):
 
     def run(self, state: AttackState) -> Inputs:
         """Run one case after the other, and return the best point of each; see `Attack.run`."""
-        cases = [self._case(state, n) for n in range(len(state.target))]
-        length = max(len(case.history) for case in cases)
-        rows = [torch.cat(case.history + case.history[-1:] * (length - len(case.history))) for case in cases]
-        state.history += list(torch.stack(rows, 1)[1:])
-        state.best = torch.cat([case.best for case in cases])
-        state.best_dice = torch.cat([case.best_dice for case in cases])
-        state.best_figures = torch.cat([case.best_figures for case in cases])
-        state.undefined = sum(case.undefined for case in cases)
-        state.model.forwards += max(case.model.forwards for case in cases)
+        state.gather([self._case(state, number) for number in range(len(state.target))])
         return state.best
 
     def _case(self, state: AttackState, number: int) -> AttackState:
         """The attack on one case, with its own counts: a forward pass of the batch is one of each case."""
-        index = torch.tensor([number], device=state.target.device)
-        alone = replace(
-            state, model=Counted(state.model.inner), target=state.target[index], ball=state.ball.rows(index),
-            start=_row(state.start, number),
-        )  # fmt: skip
+        alone = state.row(number)
         total, shown = self.queries * len(state.target), max(1, self.queries // 100)
         for done in self._queries(alone, create_objective(self.objective)):
             if done % shown == 0 or done == self.queries:
@@ -109,7 +97,7 @@ class Square(Attack):
             for row in range(len(values)):
                 state.offer(found.volume[row : row + 1], found.logits[row : row + 1])
             if bool(values.max() > value.max()):
-                kept, value = _row(found, int(values.argmax())), values.max()
+                kept, value = row_of(found, int(values.argmax())), values.max()
             done += len(values)
             yield done
 
@@ -210,10 +198,3 @@ def _signs(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> 
 def _value(state: AttackState, swept: Swept, loss: Loss) -> Values:
     """The objective of each row, all at progress 0: values at different progress could not be compared."""
     return loss(swept.logits, state.target.expand(len(swept.logits), *state.target.shape[1:]), 0.0)
-
-
-def _row(swept: Swept, row: int) -> Swept:
-    """One row of a batch; the memo is of the whole batch, so it is dropped."""
-    if len(swept.volume) == 1:
-        return swept
-    return Swept(swept.volume[row : row + 1], swept.logits[row : row + 1])

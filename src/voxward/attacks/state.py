@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -84,6 +85,8 @@ class AttackState:
         slopes: What the gradients looked like.
         averaged: Whether the mean of several answers of a random model is attacked.
         random: Whether the model answered the reference differently when it was asked again.
+        noted: Points besides the best one that another model should be asked about, too, such as those of an earlier
+            part of the attack.
         undefined: Evaluations in which the logits of a case held NaN or infinity, so that it was not judged.
         warnings: What makes the result doubtful, one sentence each.
     """
@@ -104,6 +107,7 @@ class AttackState:
     slopes: Slopes = field(default_factory=Slopes, init=False)
     averaged: bool = field(init=False)
     random: bool = field(default=False, init=False)
+    noted: list[Tensor] = field(default_factory=list, init=False)
     undefined: int = field(default=0, init=False)
     warnings: list[str] = field(default_factory=list, init=False)
 
@@ -217,6 +221,47 @@ class AttackState:
         self.history += [torch.minimum(earlier, self.history[-1]) for earlier in other.history[1:]]
         self.warnings += other.warnings
 
+    def adopt(self, other: AttackState) -> None:
+        """Take over the best point of another attack in a ball inside this one, which costs no evaluation.
+
+        Args:
+            other: The state of the other attack, on the same batch around the same reference.
+        """
+        lower = other.best_dice < self.best_dice
+        self.best[lower] = other.best[lower]
+        self.best_dice[lower] = other.best_dice[lower]
+        self.best_figures[lower] = other.best_figures[lower].to(self.best_figures)
+        self.history[-1] = self.best_dice.clone()
+
+    def row(self, number: int) -> AttackState:
+        """Return the same attack on one case of the batch, whose model counts for itself.
+
+        Args:
+            number: The case's place in the batch.
+        """
+        index = torch.tensor([number], device=self.target.device)
+        return replace(
+            self, model=Counted(self.model.inner), target=self.target[index], ball=self.ball.rows(index),
+            start=row_of(self.start, number),
+        )  # fmt: skip
+
+    def gather(self, cases: Sequence[AttackState]) -> None:
+        """Take over what was found on each case of the batch; an evaluation of the batch is one of every case.
+
+        Args:
+            cases: The states of all cases, in order.
+        """
+        length = max(len(case.history) for case in cases)
+        rows = [torch.cat(case.history + case.history[-1:] * (length - len(case.history))) for case in cases]
+        self.history += list(torch.stack(rows, 1)[1:])
+        self.best = torch.cat([case.best for case in cases])
+        self.best_dice = torch.cat([case.best_dice for case in cases])
+        self.best_figures = torch.cat([case.best_figures for case in cases])
+        self.undefined = sum(case.undefined for case in cases)
+        self.model.forwards += max(case.model.forwards for case in cases)
+        self.model.gradients += max(case.model.gradients for case in cases)
+        self.slopes = Slopes.of([case.slopes for case in cases])
+
     def judge_again(self, logits: Scores, dice: Values) -> None:
         """Note whether the model answers at random, from a second answer to `best`.
 
@@ -239,6 +284,18 @@ class AttackState:
         """
         self.done = done, total
         self.progress(self.name, done, total, dice=float(self.best_dice.mean()))
+
+
+def row_of(swept: Swept, row: int) -> Swept:
+    """Return one row of a batch; the memo is of the whole batch, so it is dropped.
+
+    Args:
+        swept: The batch.
+        row: The place in it.
+    """
+    if len(swept.volume) == 1:
+        return swept
+    return Swept(swept.volume[row : row + 1], swept.logits[row : row + 1])
 
 
 def _figures(logits: Tensor) -> Tensor:

@@ -17,9 +17,9 @@ from voxward.core.model import Inputs, VolumeModel
 class Transfer(Attack):
     """Runs an attack on a surrogate model, from the same reference in the same ball; the attacked model only judges.
 
-    The counts are the attacked model's evaluations, at most two forward passes for the attack, whatever the surrogate
-    was asked. Both what the attack returned and the point of lowest Dice on the surrogate are judged, because the
-    latter may be the one that owes most to the surrogate's own weaknesses.
+    The counts are the attacked model's evaluations, two forward passes and one for each noted point, whatever the
+    surrogate was asked. Both what the attack returned and the point of lowest Dice on the surrogate are judged, because
+    the latter may be the one that owes most to the surrogate's own weaknesses. So are the points that the attack noted.
 
     Attributes:
         attack: The attack that runs on the surrogate.
@@ -43,7 +43,7 @@ class Transfer(Attack):
 
     def cost(self, classes: int) -> tuple[int, int]:
         """Return the greatest cost on the attacked model alone; see `Attack.cost`."""
-        return 0, 1 + JUDGED
+        return 0, 1 + self.attack.noted + JUDGED
 
     def run(self, state: AttackState) -> Inputs:
         """Attack the surrogate, and judge what was found on the attacked model; see `Attack.run`.
@@ -66,8 +66,9 @@ class Transfer(Attack):
         inner = replace(state, model=counted, start=start, name=self.name)
         returned = state.ball.project(self.attack.run(inner).detach())
         state.warnings += [f"on the surrogate, {doubt}" for doubt in self.attack.doubts(inner)]
-        if not torch.equal(inner.best, returned):
-            state.look(inner.best)
+        for volume in [*inner.noted, inner.best]:
+            if not torch.equal(volume, returned):
+                state.look(volume)
         return returned
 
     def doubled(self) -> Transfer:

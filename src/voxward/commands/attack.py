@@ -48,9 +48,9 @@ def attack(
         systems: Run folders, models of other tools, `system.yaml` files, `voxward.Trusted` of one, or open systems.
         dataset: The dataset, whose labelled cases that no system has seen are attacked; or `voxward.Cases`.
         out: The folder of the results; by default RUN/attack, where there is one system that is a single run. It gets
-            records/, robustness.md and .csv, classes.md, areas.md, sanity.json, figures, volumes/, segmentations/,
-            cases.json and protocol.json, report.html, and where they apply leaderboard.md, hardening-NAME.md and
-            requirements.json. Or a `voxward.Output`, which also says what may be replaced and who is told.
+            records/, robustness.md and .csv, classes.md, areas.md, iterations.md, sanity.json, figures, volumes/,
+            segmentations/, cases.json, protocol.json, report.html; if they apply leaderboard.md, budgets.md,
+            hardening-NAME.md, requirements.json. Or a `voxward.Output`, with what may be replaced and who is told.
         protocol: A packaged protocol (`quick`, `autoattack`, `strong`, `rog-paper`, `resdsn-paper`) or a .yaml file.
         overrides: Changes of the protocol's entries, such as `threat.eps=[4/255,8/255]` or `budget.steps=50`, and of
             every system's, such as `tta=mirrors`.

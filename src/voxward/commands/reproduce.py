@@ -274,7 +274,7 @@ def _tupled(value: Any) -> Any:
 
 
 def _there(job: _Job, path: str) -> Path:
-    found = Path(job.work.sittings[0].started_in) / path
+    found = Path(job.work.started_in) / path
     if not found.exists():
         raise UserError(f"{found} is not there: if it was moved, say where to (--dataset)")
     return found
@@ -284,7 +284,7 @@ def _system(job: _Job, held: Any) -> str | Trusted:
     """The path of a system, also where it was moved together with the folder."""
     trust = isinstance(held, Mapping) and bool(held.get("trust"))
     named = str(held["system"] if isinstance(held, Mapping) else held)
-    places = [Path(job.work.sittings[0].started_in) / named, job.folder, job.folder.resolve().parent]
+    places = [Path(job.work.started_in) / named, job.folder, job.folder.resolve().parent]
     for place in places:
         if (place == places[0] and place.exists()) or (place / "recipe.yaml").is_file():
             return Trusted(place) if trust else str(place)

@@ -69,8 +69,9 @@ class Work:
         seeds: The seeds of what it draws.
         command: The command, or function of voxward, that was called first; empty where it is not known.
         arguments: The arguments of that call that are not its defaults, as plain data; relative paths start from
-            `started_in` of the first sitting.
+            `started_in`.
         sittings: The sittings, in their order.
+        asked_in: The folder in which that call was given; empty where it is that of the first sitting.
     """
 
     counted: str
@@ -81,6 +82,12 @@ class Work:
     command: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     sittings: tuple[Sitting, ...] = ()
+    asked_in: str = ""
+
+    @property
+    def started_in(self) -> str:
+        """Return the folder that relative paths in the arguments start from; empty where it is not known."""
+        return self.asked_in or (self.sittings[0].started_in if self.sittings else "")
 
     @property
     def data(self) -> str:
@@ -147,7 +154,8 @@ def sitting(
     work = read_provenance(folder).works.get(kind)
     if work is None or fresh or last:
         known = () if work is None or fresh else work.sittings
-        work = replace(begin(), command=call.function, arguments=call.arguments, sittings=known)
+        asked_in = call.folder if last else ""
+        work = replace(begin(), command=call.function, arguments=call.arguments, sittings=known, asked_in=asked_in)
     earlier = _closed(work, done())
     opened = Sitting(
         began=_now(), machine=this_machine(device), software=this_software(), command=call.text, python=call.python,

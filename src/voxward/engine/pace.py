@@ -83,8 +83,11 @@ class _Fit:
 
 
 def _rest(weight: float, seconds: float, share: float, fit: _Fit | None) -> float | None:
-    """What is left of a unit that runs: as long for the rest as it took so far, or what it is expected to take."""
+    """What is left of a unit that runs: as long for the rest as it took so far, or what it is expected to take.
+
+    One that takes longer than that is expected to take a tenth of its time more.
+    """
     if share > 0:
         return seconds * (1 - share) / share
     whole = None if fit is None else fit.seconds(weight)
-    return None if whole is None else max(0.0, whole - seconds)
+    return None if whole is None else max(whole - seconds, seconds / 10)

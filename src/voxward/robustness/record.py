@@ -125,6 +125,8 @@ class Record:
             those of the clean volume, or `live`, its own; empty in records of older versions.
         breaking_file: Whether `breaking_eps` was found on written files; False in mode `patch`, and in records of older
             versions, where it is that of the computed array.
+        chained: Whether the attack searched for several sizes at once, so that what it found at one size began with
+            what it had found at another.
 
     Raises:
         UserError: Scores do not fit `classes` or leave [0, 1], another figure is not finite, or the policy is unknown.
@@ -169,6 +171,7 @@ class Record:
     phantom: Phantom | None = None
     statistics: str = ""
     breaking_file: bool = False
+    chained: bool = False
 
     def __post_init__(self) -> None:
         for name in ("clean", "adversarial", "deployed", "deployed_clean", "hd95_mm", "breaking_eps", "options"):

@@ -9,6 +9,7 @@ from typing import Any
 
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget
+from voxward.attacks.curve import CurveAttack
 from voxward.attacks.ensemble import ENSEMBLES, WITH_TRANSFER, members_of
 from voxward.attacks.fab import MinimumNorm
 from voxward.attacks.registry import OWN_BUDGET, create_with
@@ -35,7 +36,7 @@ class AttackTrial:
         budget: What the attack may spend.
         classes: How many classes the attack chooses between.
         eps: The sizes of the perturbation.
-        alone: Whether it finds the smallest perturbation, so that one unit serves every size.
+        alone: Whether one unit serves every size: it finds the smallest perturbation, or searches along the curve.
         twice: Whether it has twice the budget; see `trials.doubled`.
     """
 
@@ -75,7 +76,10 @@ class AttackTrial:
 
     def cost(self, classes: int) -> tuple[int, int]:
         """Return the cost of the attack and, where it looks for the smallest file, of judging files; see Trial."""
-        gradients, forwards = self.attack().cost(classes)
+        attack = self.attack()
+        if isinstance(attack, CurveAttack):
+            return attack.price(len(self.eps))
+        gradients, forwards = attack.cost(classes)
         return gradients, forwards + (MOST if self.alone else 0)
 
     def run(self, unit: Unit, stand: Stand, progress: Progress) -> tuple[Record, ...]:
@@ -83,10 +87,23 @@ class AttackTrial:
         attack, subject = self.attack(unit.threshold), stand.subject
         if isinstance(attack, MinimumNorm):
             return self._for_every_eps(unit, stand, attack, progress)
+        if isinstance(attack, CurveAttack):
+            return self._along(unit, stand, attack, progress)
         assert unit.eps is not None
         threat = subject.threat.with_eps(unit.eps)
         result = attack(subject.model, subject.volume, subject.target, threat, unit.seed, progress, warn=False)
         return (stand.record(unit, threat, Found.of(result), attack),)
+
+    def _along(self, unit: Unit, stand: Stand, attack: CurveAttack, progress: Progress) -> tuple[Record, ...]:
+        """All sizes in one search, in which each helps the others: these records are chained."""
+        subject = stand.subject
+        asked = subject.model, subject.volume, subject.target, subject.threat
+        results = attack.along(*asked, self.eps, unit.seed, progress, warn=False)
+        records = [
+            stand.record(replace(unit, eps=result.threat.eps), result.threat, Found.of(result), attack)
+            for result in results
+        ]
+        return tuple(replace(record, chained=True) for record in records)
 
     def _for_every_eps(self, unit: Unit, stand: Stand, attack: MinimumNorm, progress: Progress) -> tuple[Record, ...]:
         """The smallest perturbation whose file breaks the case, cut down to each eps where it is larger."""
@@ -102,7 +119,9 @@ class AttackTrial:
             volume = ball.stored(ball.project(broken.volume))
             found = Found(volume, float(ball.distance(volume)[0]), (), *spent, least.warnings)
             record = stand.record(replace(unit, eps=eps), threat, found, attack)
-            records.append(replace(record, breaking_eps=broken.distance, breaking_file=broken.files > 0))
+            # Where a class is invented, no case breaks.
+            distance = broken.distance if record.phantom is None else None
+            records.append(replace(record, breaking_eps=distance, breaking_file=broken.files > 0))
             spent = 0, 0, 0.0  # counted once
         return tuple(records)
 
@@ -133,7 +152,8 @@ def within_budget(protocol: Protocol, budget: Budget) -> Protocol:
         for entry in protocol.entries
         for member, attack in OWN_BUDGET.get(entry.attack, {}).items()
     ]
-    kept = [entry for entry in protocol.entries if entry.attack not in OWN_BUDGET]
+    # Ladders of a fixed budget are short, and nothing else does the same.
+    kept = [entry for entry in protocol.entries if not OWN_BUDGET.get(entry.attack)]
     return replace(protocol, attacks=(*kept, *attacks), budget=budget)
 
 
@@ -150,7 +170,7 @@ def trials(target: Target) -> list[AttackTrial]:
         for member, attack in members(entry, target.classes, protocol.budget).items():
             _check(member, attack, target)
             name, eps = entry.name or member, tuple(sorted(set(protocol.threat.eps)))
-            alone = isinstance(attack, MinimumNorm)
+            alone = isinstance(attack, MinimumNorm | CurveAttack)
             trial = AttackTrial(name, member, entry, protocol.budget, target.classes, eps, alone)
             known = found.setdefault(name, trial)
             if known.attack() != trial.attack():
@@ -164,7 +184,7 @@ def trials(target: Target) -> list[AttackTrial]:
 def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, tuple[str, ...]]:
     """Return the ensembles of a protocol and the names of their members.
 
-    The ensemble `strong` has a surrogate's attack among its members where one is run.
+    A group with `strong` or `fast` has a surrogate's attack among its members where one is run.
     """
     from voxward.robustness.trials.transfer import TRANSFER
 
@@ -173,9 +193,13 @@ def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, 
         for entry in protocol.entries
         if entry.attack in ENSEMBLES
     }
-    if transferred:
-        found |= {name: (*found[name], TRANSFER) for name in found.keys() & WITH_TRANSFER}
-    return {**found, **protocol.ensembles}
+    groups = {**found, **protocol.ensembles}
+    if not transferred:
+        return groups
+    return {
+        name: (*members, TRANSFER) if WITH_TRANSFER & {*members} and TRANSFER not in members else members
+        for name, members in groups.items()
+    }
 
 
 def _refuse_gradients(target: Target) -> None:

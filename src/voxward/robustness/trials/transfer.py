@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from voxward.attacks.registry import create
+from voxward.attacks.state import Counted
 from voxward.attacks.transfer import Transfer
 from voxward.core.progress import Progress
 from voxward.robustness.found import Found
@@ -14,15 +15,18 @@ from voxward.robustness.trials.trial import Phase, Target
 from voxward.robustness.unit import Unit
 
 TRANSFER = "transfer"
-_ATTACK = "apgd-dice"
+_ATTACK = "coarse-to-fine"
 
 
 @dataclass(frozen=True)
 class TransferTrial:
-    """An attack on the surrogate, whose result the system is judged on.
+    """An attack on the surrogate, whose results the system is judged on.
+
+    It begins with smooth perturbations, which carry over to other systems best. The system is judged on what these came
+    to, and on what the rest of the steps came to.
 
     Attributes:
-        steps: Gradients of the attack on the surrogate.
+        steps: Gradients of the attack on the surrogate, at least 2.
         eps: The sizes of the perturbation.
     """
 
@@ -38,7 +42,7 @@ class TransferTrial:
 
     def cost(self, classes: int) -> tuple[int, int]:
         """Return the gradients on the surrogate; see Trial."""
-        return self.steps, 0
+        return max(2, self.steps), 0
 
     def doubled(self) -> TransferTrial:
         """Return the same attack with twice its budget; see `trials.doubled`."""
@@ -48,9 +52,12 @@ class TransferTrial:
         """Attack the surrogate and judge the system; see Trial."""
         assert unit.eps is not None
         subject, threat = stand.subject, stand.subject.threat.with_eps(unit.eps)
-        attack = Transfer(create(_ATTACK, steps=self.steps), stand.surrogate().model)
+        surrogate = Counted(stand.surrogate().model)
+        attack = Transfer(create(_ATTACK, steps=max(2, self.steps)), surrogate)
         result = attack(subject.model, subject.volume, subject.target, threat, unit.seed, progress, warn=False)
-        return (stand.record(unit, threat, Found.of(result), attack),)
+        record = stand.record(unit, threat, Found.of(result), attack)
+        spent = {"surrogate_gradients": surrogate.gradients, "surrogate_forwards": surrogate.forwards}
+        return (replace(record, options={**record.options, **spent}),)
 
 
 def trials(target: Target) -> list[TransferTrial]:

@@ -1,0 +1,293 @@
+"""Ladders over eps: searches that climb from ball to ball and come down again, each from what the last one found.
+
+A segmentation that is half lost is hard to lose wholly: the search in a ball of middle size ends in a basin from which
+no step leads on. Seen from a larger ball, in which nothing is left, the better basin is easy to reach. So a ladder goes
+up with few steps in each ball (as BLADE does), beyond the largest ball, and down again: the perturbation is shrunk to
+the next smaller ball and improved there. Warm starts from smaller balls are those of BLADE; that larger balls help the
+smaller ones is the idea of the radius schedule of SEA (arXiv 2306.12941), here with the Dice of the mask as judge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+from voxward.attacks import rounding
+from voxward.attacks.apgd import Ascent, checkpoints
+from voxward.attacks.base import learnt
+from voxward.attacks.budget import Budget
+from voxward.attacks.curve import CurveAttack, Rungs
+from voxward.attacks.objectives import Loss, at, check_objective, create_objective
+from voxward.attacks.state import JUDGED, AttackState
+from voxward.core.errors import UserError
+from voxward.core.model import Head, Inputs
+
+LOST = 0.5
+"""Below this share of its clean Dice a case is mostly lost, and another objective is used."""
+ROUNDS = 6
+"""Rounds in which single voxels of a file of whole numbers move, after everything else."""
+
+
+@dataclass(frozen=True)
+class Tour:
+    """One way up a ladder, beyond its largest ball, and down again.
+
+    Attributes:
+        up: Gradient steps in each ball on the way up; 0: the way up is left out.
+        over: Gradient steps in a ball larger than all others.
+        down: Gradient steps in each ball on the way down.
+        near: The objective while a case has more than half of its clean Dice left.
+        far: The objective afterwards. That of a cross-entropy or of a softened Dice does not vanish where the mask is
+            sure and wrong, or sure and right.
+        reach: How many times as large as the largest ball the ball beyond it is.
+    """
+
+    up: int
+    over: int
+    down: int
+    near: str = "dice"
+    far: str = "dice-sharp"
+    reach: float = 1.25
+
+
+@dataclass(frozen=True)
+class Ladder(CurveAttack):
+    """Tours over a ladder of balls, and short last searches in each ball around the best point of all tours.
+
+    Every evaluated point counts with the Dice of its mask, whatever the objective says. A ball in which nothing is left
+    is searched no further.
+
+    Attributes:
+        steps: Gradient steps of a leg, that is of one search in one ball.
+    """
+
+    norms = ("linf", "l2")
+    summary = "Ladder"
+    steps: int = 20
+
+    def tours(self, sizes: int) -> Sequence[Tour]:
+        """Return the tours.
+
+        Args:
+            sizes: The number of balls.
+        """
+        raise NotImplementedError
+
+    def last_steps(self) -> int:
+        """Return the gradient steps of the last search in each ball."""
+        return 0
+
+    def down_to(self, sizes: int) -> int:
+        """Return the place of the smallest ball that a tour comes down to.
+
+        Args:
+            sizes: The number of balls.
+        """
+        return 0
+
+    def price(self, sizes: int) -> tuple[int, int]:
+        """Return the greatest numbers of gradients and of forward passes; see `CurveAttack.price`."""
+        down = sizes - self.down_to(sizes)
+        legs = sum(tour.up * sizes + tour.over + tour.down * down for tour in self.tours(sizes))
+        return legs + sizes * (self.last_steps() + (ROUNDS + 1 if self.last_steps() else 0)), JUDGED + sizes
+
+    def check(self, head: Head, classes: int) -> None:
+        """Check that the objectives work on a model; see `Attack.check`."""
+        for tour in self.tours(1):
+            for name in (tour.near, tour.far):
+                check_objective(create_objective(name), head, classes)
+
+    def doubts(self, state: AttackState) -> Iterator[str]:
+        """Yield what makes it doubtful that the attack learnt from its gradients; see `Attack.doubts`."""
+        yield from learnt(self.name, state, climbs=False, saturates=True)
+
+    def search(self, rungs: Rungs) -> None:
+        """Make the tours, then the last searches; see `CurveAttack.search`."""
+        walk = Walk(rungs, self.price(len(rungs))[0])
+        for tour in self.tours(len(rungs)):
+            walk.tour(tour, self.down_to(len(rungs)))
+        walk.last(self.last_steps())
+
+
+@dataclass(frozen=True)
+class Strong(Ladder):
+    """The strongest set of searches for segmentation, at about a sixth of the gradients of SEA.
+
+    Attributes:
+        steps: Gradient steps of a leg, that is of one search in one ball.
+
+    Raises:
+        UserError: `steps` is below 2.
+    """
+
+    name = "strong"
+    summary = "Strong: three tours over a ladder of all eps and last searches; the thorough attack"
+
+    def __post_init__(self) -> None:
+        if self.steps < 2:
+            raise UserError(f"steps must be at least 2, got {self.steps}")
+
+    @classmethod
+    def budgeted(cls, budget: Budget) -> dict[str, Any]:
+        """Return the steps of a budget."""
+        return {"steps": budget.steps}
+
+    def tours(self, sizes: int) -> Sequence[Tour]:
+        """Return the tours; see `Ladder.tours`."""
+        n = self.steps
+        return Tour(n, n, n), Tour(n // 2, n, n, reach=1.5), Tour(n // 2, n, n)
+
+    def last_steps(self) -> int:
+        """Return the gradient steps of the last search; see `Ladder.last_steps`."""
+        return self.steps
+
+
+@dataclass(frozen=True)
+class Fast(Ladder):
+    """The best that 20 gradients for each size buy, chosen by measurement: one tour over a ladder of all eps.
+
+    Attributes:
+        steps: Gradients for each size.
+    """
+
+    name = "fast"
+    summary = "Fast: one tour over a ladder of all eps, of 20 gradients for each size"
+
+    def tours(self, sizes: int) -> Sequence[Tour]:
+        """Return the one tour; see `Ladder.tours`."""
+        up = self.steps * 2 // 5
+        legs = sizes - self.down_to(sizes) + 1
+        rest = (self.steps - up) * sizes
+        return (Tour(up, rest - rest // legs * (legs - 1), rest // legs),)
+
+    def down_to(self, sizes: int) -> int:
+        """Return two fifths of the sizes: in small balls the way up is enough; see `Ladder.down_to`."""
+        return sizes * 2 // 5
+
+
+@dataclass(eq=False)
+class Walk:
+    """A search on a ladder of balls.
+
+    Attributes:
+        rungs: The states of the balls, eps ascending.
+        total: How many gradients the whole search takes at most.
+        done: How many legs' gradients were planned so far.
+    """
+
+    rungs: Rungs
+    total: int
+    done: int = field(default=0, init=False)
+
+    def tour(self, tour: Tour, lowest: int) -> None:
+        """Make one tour.
+
+        Args:
+            tour: Its objectives and steps.
+            lowest: The place of the smallest ball that it comes down to.
+        """
+        for n, rung in enumerate(self.rungs if tour.up else ()):
+            start = rung.ball.reference
+            if n:
+                rung.adopt(self.rungs[n - 1])
+                start = carried(self.rungs[n - 1], rung)
+            # Near a good point the first step is a shorter one.
+            self._leg(rung, tour, tour.up, start, 1.0 if n else 2.0)
+        self._down(tour, lowest)
+
+    def _down(self, tour: Tour, lowest: int) -> None:
+        """Beyond the largest ball, and down from there."""
+        last = self.rungs[-1]
+        above = replace(last, ball=last.ball.scaled(tour.reach))
+        above.adopt(last)
+        if not last.finished:
+            self._leg(above, tour, tour.over, carried(last, above), 1.0)
+        for rung in reversed(self.rungs[lowest:]):
+            if not rung.finished:
+                self._leg(rung, tour, tour.down, carried(above, rung), 1.0)
+            above = rung
+        for below, rung in pairwise(self.rungs):
+            rung.adopt(below)
+
+    def last(self, steps: int) -> None:
+        """Search around the best point of each ball, with steps that fall to 0, and in the end by single voxels.
+
+        Args:
+            steps: The gradient steps of each ball.
+        """
+        loss = create_objective("dice")
+        for n, rung in enumerate(self.rungs):
+            if n:
+                rung.adopt(self.rungs[n - 1])
+            descend(rung, loss, steps)
+            if steps:
+                rounding.polish(rung, at(loss, 1.0), ROUNDS)
+            self._told(rung, steps)
+
+    def _leg(self, state: AttackState, tour: Tour, steps: int, start: Inputs, first: float) -> None:
+        """One search in one ball."""
+        lost = bool((state.best_dice <= LOST * state.clean_dice).all())
+        climb(state, create_objective(tour.far if lost else tour.near), steps, start, first)
+        self._told(state, steps)
+
+    def _told(self, state: AttackState, steps: int) -> None:
+        self.done += steps
+        state.report(min(self.done, self.total), self.total)
+
+
+def carried(source: AttackState, state: AttackState) -> Inputs:
+    """Return the best perturbation of one ball, stretched or shrunk to the size of another one.
+
+    Args:
+        source: The state of the ball that it comes from.
+        state: The state of the ball that it goes to.
+    """
+    reference = state.ball.reference
+    factor = state.ball.radius / source.ball.radius
+    return state.ball.project(reference + (source.best - reference) * factor)
+
+
+def climb(state: AttackState, loss: Loss, steps: int, start: Inputs, first: float) -> Ascent:
+    """Search in one ball with the moves of Auto-PGD, until nothing is left.
+
+    Args:
+        state: The state of the ball.
+        loss: What is maximised.
+        steps: Gradient steps.
+        start: The first point, a legal volume.
+        first: The first step size in eps.
+
+    Returns:
+        The ascent, with its point of highest objective.
+    """
+    ascent, marks = Ascent(state.ball, start, 0.75, 0.75, first), checkpoints(max(steps, 1))
+    for step in range(steps):
+        if state.finished:
+            break
+        _, value, gradient = state.gradient(ascent.x, at(loss, step / steps))
+        ascent.note(value, gradient)
+        if step in marks:
+            ascent.decide()
+        ascent.move()
+    return ascent
+
+
+def descend(state: AttackState, loss: Loss, steps: int, first: float = 0.25) -> None:
+    """Search from the best point of a ball with steps that fall to 0 along a half cosine.
+
+    Args:
+        state: The state of the ball.
+        loss: What is maximised.
+        steps: Gradient steps.
+        first: The first step size in eps.
+    """
+    x = state.best.clone()
+    for step in range(steps):
+        if state.finished:
+            return
+        gradient = state.gradient(x, at(loss, step / steps))[2]
+        size = first * (1 + math.cos(math.pi * step / steps)) / 2
+        x = state.ball.project(x + size * state.ball.step(gradient))

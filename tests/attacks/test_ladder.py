@@ -1,0 +1,110 @@
+"""Attacks along a curve of eps: what they promise whatever the model, and what the way down a ladder is good for."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from tests.attacks.toys import THREAT, Recorder, case, conv_model
+from voxward.attacks import create
+from voxward.attacks.curve import CurveAttack
+from voxward.attacks.ladder import Fast, Strong
+from voxward.attacks.threat import ThreatModel
+from voxward.core.errors import UserError
+from voxward.core.model import PatchModel
+
+CURVES = ("strong", "fast", "blade-300")
+SIZES = tuple(eps / 255 for eps in (2, 4, 8, 12, 16))
+
+
+def along(name: str, model, volume, target, threat: ThreatModel = THREAT, sizes=SIZES, seed: int = 0):
+    attack = create(name)
+    assert isinstance(attack, CurveAttack)
+    return attack.along(model, volume, target, threat, sizes, seed, warn=False)
+
+
+@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize(("dims", "head"), [(2, "softmax"), (3, "regions")])
+def test_the_dice_never_rises_with_eps_and_no_volume_leaves_its_ball(name, dims, head):
+    model = conv_model(dims, head=head)
+    volume, target = case(model, dims, batch=1, size=6)
+    results = along(name, model, volume, target)
+    assert [result.threat.eps for result in results] == list(SIZES)
+    for result in results:
+        assert float(result.distance) <= result.threat.eps * (1 + 1e-6) + 1e-9
+        assert bool(THREAT.with_eps(result.threat.eps).ball(volume).holds(result.adversarial).all())
+        assert float(result.dice) <= float(result.clean_dice)
+    assert all(float(above.dice) <= float(below.dice) for below, above in pairwise(results))
+    assert float(results[-1].dice) < float(results[-1].clean_dice)
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_the_books_hold_every_gradient(name):
+    model = conv_model(2)
+    volume, target = case(model, 2, batch=1)
+    recorder = Recorder(model)
+    results = along(name, recorder, volume, target)
+    attack = create(name)
+    most = attack.price(len(SIZES))[0]
+    assert sum(result.gradients for result in results) == len(recorder.points) <= most
+    assert sum(result.seconds for result in results[1:]) == 0 < results[0].seconds
+    assert create(name).doubled().price(5)[0] > 1.9 * most - 5 * 7
+
+
+def test_fast_takes_twenty_gradients_for_each_size_and_strong_a_third_of_sea():
+    for sizes in range(1, 13):
+        assert Fast().price(sizes)[0] == 20 * sizes
+    sea = 3 * 300 * 5
+    assert Strong().price(5)[0] <= sea / 3
+    assert create("blade-300").price(5)[0] == 300
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_a_call_searches_one_ball_and_every_case_on_its_own(name):
+    model = conv_model(2)
+    volume, target = case(model, 2, batch=2)
+    both = create(name)(model, volume, target, THREAT, warn=False)
+    for row in range(2):
+        one = create(name)(model, volume[row : row + 1], target[row : row + 1], THREAT, warn=False)
+        if name != "blade-300":  # it draws its first point, for every case another one
+            torch.testing.assert_close(both.adversarial[row : row + 1], one.adversarial)
+        assert float(one.dice) < float(one.clean_dice)
+    assert bool((both.dice < both.clean_dice).all())
+
+
+def test_a_case_of_which_nothing_is_left_is_attacked_no_further():
+    network = nn.Conv2d(1, 2, 1).double()
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([0.0, 2.0]).view(2, 1, 1, 1))
+        network.bias.copy_(torch.tensor([0.0, -0.002]))
+    model, volume = PatchModel(network), torch.zeros(1, 1, 6, 6, dtype=torch.float64) - 0.5
+    volume[..., 2:4, 2:4] = 0.01
+    target = (volume[:, 0] > 0).long()
+    recorder = Recorder(model)
+    results = along("strong", recorder, volume, target, ThreatModel(eps=0.1, bounds=((-1.0, 1.0),)))
+    assert all(float(result.dice) == 0 for result in results)
+    assert [result.gradients for result in results[1:]] == [0] * 4
+    assert results[0].gradients == len(recorder.points) < 5
+
+
+def test_whole_number_files_are_kept_whole():
+    model = conv_model(2)
+    volume, target = case(model, 2, batch=1)
+    volume = (volume * 40).round()
+    threat = ThreatModel(eps=8 / 255, bounds=((-80.0, 80.0),), limits=(-128.0, 127.0), steps=(1.0,))
+    scaled = PatchModel(model.network, normalise=lambda x: x / 40)
+    for result in along("strong", scaled, volume, target, threat):
+        torch.testing.assert_close(result.adversarial, result.adversarial.round(), rtol=0, atol=0)
+        assert float((result.adversarial - volume).abs().max()) <= result.threat.eps * 160 + 1e-9
+
+
+def test_a_curve_is_of_one_case_and_needs_a_size():
+    model = conv_model(2)
+    volume, target = case(model, 2, batch=2)
+    with pytest.raises(UserError, match="one case and at least one size, got 2 and 5"):
+        along("fast", model, volume, target)
+    with pytest.raises(UserError, match="got 1 and 0"):
+        along("fast", model, volume[:1], target[:1], sizes=())
