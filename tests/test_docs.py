@@ -76,6 +76,8 @@ def test_the_protocol_of_the_guide_is_one(tmp_path):
     assert protocol.name == "clinic"
     assert not protocol.problems()
     assert len(protocol.require) == 3
+    trials = attack_trials(Target(protocol, LabelSet(("background", "a", "b"), (0, 1, 2))))
+    assert {member for group in protocol.ensembles.values() for member in group} <= {trial.name for trial in trials}
 
 
 def test_the_sweep_of_the_page_on_attacks_is_one(tmp_path):
@@ -89,7 +91,7 @@ def test_the_costs_of_the_page_on_attacks_are_those_of_the_attacks():
     table = (ROOT / "docs" / "attacks.md").read_text().split("| gradients for one eps | for five eps |")[1]
     rows = re.findall(r"^\| `([\w-]+)` \|.*\| (\d+) \| (\d+) \|$", table.split("\n\n")[0], re.M)
     protocol = load_protocol("autoattack")
-    assert {name for name, *_ in rows} >= {"autoattack", "sea-300", "tsallis-300"}
+    assert {name for name, *_ in rows} == {"autoattack", "strong", "fast", "blade-300", "sea-300", "tsallis-300"}
     for name, *told in rows:
         found = []
         for sizes in ((0.1,), (0.1, 0.2, 0.3, 0.4, 0.5)):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.robustness.books import book, clean, record
+from voxward.attacks.base import NOT_WRITABLE
 from voxward.attacks.threat import ThreatModel
 from voxward.robustness.record import Record
 from voxward.robustness.sanity import STANDARD, Thresholds, sanity
@@ -149,3 +150,12 @@ def test_thresholds_decide() -> None:
     assert Thresholds() == Thresholds(tolerance=0.01, absolute=0.5, gone=0.05)
     with pytest.raises(ValueError, match=r"tolerance must be in \[0, 1\], got -1\.0"):
         Thresholds(tolerance=-1.0)
+
+
+def test_an_eps_that_no_file_of_whole_numbers_can_hold_is_named_once() -> None:
+    said = (f"y: {NOT_WRITABLE}",)
+    rows = [record("y", case, (0.8, 0.6), 0.001, distance=0.0, written=0.0, warnings=said) for case in "ab"]
+    found = {finding.name: finding for finding in sanity([*book(), *rows])}
+    assert found["rounding"].passed is False
+    assert "y at eps 0.255/255: the written file equals the clean one in 2 cases (a, b)" in found["rounding"].text
+    assert found["gradients"].passed is not False

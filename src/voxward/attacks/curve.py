@@ -15,6 +15,7 @@ from voxward.attacks.threat import ThreatModel
 from voxward.core.errors import UserError
 from voxward.core.model import Inputs, Truth, VolumeModel
 from voxward.core.progress import Progress, silent
+from voxward.core.wording import eps_text
 
 Rungs = Sequence[AttackState]
 """The search in the ball of every eps, ascending, around one reference of one case."""
@@ -100,6 +101,8 @@ class CurveAttack(Attack):
         first = expected(first)
         # Each ball counts what is spent in it.
         rungs = [first, *(replace(first, model=Counted(first.model.inner), ball=ball) for ball in balls[1:])]
+        for one, rung in zip(threats, rungs, strict=True):
+            rung.progress = _at(progress, eps_text(one.eps, one.unit))
         able = [rung for rung in rungs if rung.ball.movable]
         if able:
             self.search(able)
@@ -113,3 +116,12 @@ class CurveAttack(Attack):
         if warn:
             give(tuple(dict.fromkeys(text for one in found for text in one.warnings)), stacklevel=3)
         return found
+
+
+def _at(progress: Progress, eps: str) -> Progress:
+    """Reports that say in which ball the attack searches: one search goes through all of them."""
+
+    def told(stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
+        progress(stage, done, total, eps=eps, **figures)
+
+    return told

@@ -39,7 +39,9 @@ _WHICH = """\
 which protocol, and what it costs (a gradient takes about as long as three forward passes; five eps, three classes):
   quick          a look in minutes. Can show that a system is not robust, never that it is
   autoattack     the default: four attacks as published in 2020; 241 gradients and 2600 forward passes for each case
-  strong         the figure that you publish
+  fast           a good curve over eps, cheaply: 100 gradients for each case
+  strong         the figure that you publish: 716 gradients and 2600 forward passes for each case
+  blade-300      BLADE, to compare with; 300 gradients for each case
   sea-300        SEA as published, to compare with; 4500 gradients for each case
   tsallis-300    Tsallis-PGD as published, to compare with; 1500 gradients for each case
   blackbox       for a system without a gradient

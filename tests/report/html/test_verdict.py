@@ -18,8 +18,10 @@ from voxward.core.errors import Failure
 from voxward.metrics.summary import bootstrap_interval
 from voxward.report.html.case_rows import case_rows
 from voxward.report.html.page import Setting, render
+from voxward.report.html.scope import left_out_lines
 from voxward.report.html.sections.verdict import FolderVerdict, SystemVerdict, verdict
 from voxward.report.sources import AttackSource, Sources
+from voxward.robustness.asked import Aside
 from voxward.robustness.record import Record
 from voxward.robustness.require import FIGURES
 
@@ -383,6 +385,16 @@ def test_a_scan_that_is_below_the_limit_unchanged_is_not_said_to_fall() -> None:
     text = text_of(system_of(low))
     assert "1 of them is below it even when nothing is changed." in text
     assert "1 scan breaks (c00): the system is not safe" not in text
+
+
+def test_what_an_earlier_call_attacked_is_named() -> None:
+    source = attack_source(book())
+    assert left_out_lines(source) == ()
+    assert left_out_lines(replace(source, aside=Aside(("c",), ("48/255",)))) == (
+        "An earlier call attacked 1 more scan, which the last call did not ask for, and no figure is over it: c.",
+        "An earlier call attacked with other sizes, which the last call did not ask for, and no figure is of them: "
+        "48/255.",
+    )
 
 
 def test_a_failed_scan_is_named_and_passes_nothing() -> None:

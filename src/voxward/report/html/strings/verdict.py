@@ -127,7 +127,7 @@ VERDICT = {
     "column_noise": "Random noise of this size",
     "column_gaussian": "Gaussian noise of equal RMS",
     "column_rician": "Rician noise of equal RMS",
-    "table": "The Dice of {system} at each size of the change",
+    "table": "The figures of {system} at each size of the change",
     "unchanged": "none",
     # Checks that failed.
     "banner_one": "Do not rely on the figures of {system}: a check failed.",
