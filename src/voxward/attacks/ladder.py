@@ -27,6 +27,8 @@ from voxward.core.model import Head, Inputs
 
 LOST = 0.5
 """Below this share of its clean Dice a case is mostly lost, and another objective is used."""
+HOLDS = 0.8
+"""Above this share of its clean Dice a case has withstood the way up; see `Tour.wide`."""
 ROUNDS = 6
 """Rounds in which single voxels of a file of whole numbers move, after everything else."""
 
@@ -43,6 +45,8 @@ class Tour:
         far: The objective afterwards. That of a cross-entropy or of a softened Dice does not vanish where the mask is
             sure and wrong, or sure and right.
         reach: How many times as large as the largest ball the ball beyond it is.
+        wide: The same for a case that has lost a fifth of its clean Dice in the largest ball already; in the ball
+            beyond it is attacked with `far`. None: no case is treated differently.
     """
 
     up: int
@@ -51,6 +55,7 @@ class Tour:
     near: str = "dice"
     far: str = "dice-sharp"
     reach: float = 1.25
+    wide: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,10 @@ class Ladder(CurveAttack):
         """Return the gradient steps of the last search in each ball."""
         return 0
 
+    def spared(self) -> bool:
+        """Return whether gradients that a leg leaves, because nothing was left to find, go to the legs after it."""
+        return False
+
     def down_to(self, sizes: int) -> int:
         """Return the place of the smallest ball that a tour comes down to.
 
@@ -106,7 +115,7 @@ class Ladder(CurveAttack):
 
     def search(self, rungs: Rungs) -> None:
         """Make the tours, then the last searches; see `CurveAttack.search`."""
-        walk = Walk(rungs, self.price(len(rungs))[0])
+        walk = Walk(rungs, self.price(len(rungs))[0], self.spared())
         for tour in self.tours(len(rungs)):
             walk.tour(tour, self.down_to(len(rungs)))
         walk.last(self.last_steps())
@@ -149,6 +158,9 @@ class Strong(Ladder):
 class Fast(Ladder):
     """The best that 20 gradients for each size buy, chosen by measurement: one tour over a ladder of all eps.
 
+    On the way up each ball gets a quarter of its gradients. A case that withstands that is attacked in a ball a quarter
+    larger, any other in one twice as large, from which the way down finds basins that no small ball leads to.
+
     Attributes:
         steps: Gradients for each size.
     """
@@ -158,10 +170,17 @@ class Fast(Ladder):
 
     def tours(self, sizes: int) -> Sequence[Tour]:
         """Return the one tour; see `Ladder.tours`."""
-        up = self.steps * 2 // 5
-        legs = sizes - self.down_to(sizes) + 1
-        rest = (self.steps - up) * sizes
-        return (Tour(up, rest - rest // legs * (legs - 1), rest // legs),)
+        up, over = self.steps // 4, self.steps * 3 * sizes // 11
+        legs = sizes - self.down_to(sizes)
+        return (Tour(up, over, (self.steps * sizes - up * sizes - over) // legs, wide=2.0),)
+
+    def price(self, sizes: int) -> tuple[int, int]:
+        """Return 20 gradients for each size, and the forward passes; see `CurveAttack.price`."""
+        return self.steps * sizes, JUDGED + sizes
+
+    def spared(self) -> bool:
+        """Return True: what a leg leaves goes to the legs after it; see `Ladder.spared`."""
+        return True
 
     def down_to(self, sizes: int) -> int:
         """Return two fifths of the sizes: in small balls the way up is enough; see `Ladder.down_to`."""
@@ -175,11 +194,13 @@ class Walk:
     Attributes:
         rungs: The states of the balls, eps ascending.
         total: How many gradients the whole search takes at most.
+        spared: Whether gradients that a leg leaves go to the legs down after it.
         done: How many legs' gradients were planned so far.
     """
 
     rungs: Rungs
     total: int
+    spared: bool = False
     done: int = field(default=0, init=False)
 
     def tour(self, tour: Tour, lowest: int) -> None:
@@ -201,13 +222,16 @@ class Walk:
     def _down(self, tour: Tour, lowest: int) -> None:
         """Beyond the largest ball, and down from there."""
         last = self.rungs[-1]
-        above = replace(last, ball=last.ball.scaled(tour.reach))
+        wide = tour.wide if bool((last.best_dice <= HOLDS * last.clean_dice).all()) else None
+        above = replace(last, ball=last.ball.scaled(wide or tour.reach))
         above.adopt(last)
         if not last.finished:
-            self._leg(above, tour, tour.over, carried(last, above), 1.0)
-        for rung in reversed(self.rungs[lowest:]):
+            self._leg(above, tour, tour.over, carried(last, above), 1.0, tour.far if wide else None)
+        left = [*reversed(self.rungs[lowest:])]
+        for n, rung in enumerate(left):
             if not rung.finished:
-                self._leg(rung, tour, tour.down, carried(above, rung), 1.0)
+                spare = (self.total - sum(one.model.gradients for one in self.rungs)) // (len(left) - n)
+                self._leg(rung, tour, spare if self.spared else tour.down, carried(above, rung), 1.0)
             above = rung
         for below, rung in pairwise(self.rungs):
             rung.adopt(below)
@@ -227,10 +251,12 @@ class Walk:
                 rounding.polish(rung, at(loss, 1.0), ROUNDS)
             self._told(rung, steps)
 
-    def _leg(self, state: AttackState, tour: Tour, steps: int, start: Inputs, first: float) -> None:
+    def _leg(
+        self, state: AttackState, tour: Tour, steps: int, start: Inputs, first: float, objective: str | None = None
+    ) -> None:
         """One search in one ball."""
         lost = bool((state.best_dice <= LOST * state.clean_dice).all())
-        climb(state, create_objective(tour.far if lost else tour.near), steps, start, first)
+        climb(state, create_objective(objective or (tour.far if lost else tour.near)), steps, start, first)
         self._told(state, steps)
 
     def _told(self, state: AttackState, steps: int) -> None:
