@@ -199,3 +199,15 @@ def test_everything_that_can_be_named_is_listed():
     assert set(found["attacks"]) | set(found["ensembles"]) == set(ATTACKS)
     lines = [line for members in found.values() for line in members.values()]
     assert all(line and "\n" not in line for line in lines)
+
+
+def test_strong_is_one_figure_together_with_the_other_attacks_and_the_surrogate():
+    strong = load_protocol("strong")
+    assert ensembles(strong, 3, False) == {"worst": ("strong", "fab-dice", "square")}
+    assert ensembles(strong, 3, True) == {"worst": ("strong", "fab-dice", "square", "transfer")}
+    alone = load_protocol("strong", ["attacks=[strong]"])
+    assert ensembles(alone, 3, False) == {}
+    assert ensembles(alone, 3, True) == {"worst": ("strong", "transfer")}
+    named = load_protocol("strong", ["attacks=[strong, {attack: apgd-ce, name: mine}, sea-300]"])
+    assert ensembles(named, 3, False)["worst"] == ("sea-masked-ce", "sea-balanced-ce", "sea-jsd", "strong", "mine")
+    assert "worst" not in ensembles(load_protocol("autoattack"), 3, True)

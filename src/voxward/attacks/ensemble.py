@@ -96,8 +96,8 @@ def describe() -> dict[str, str]:
     return {name: (inspect.getdoc(build) or "").partition("\n")[0] for name, build in ENSEMBLES.items()}
 
 
-WITH_TRANSFER = frozenset({"strong", "fast"})
-"""The attacks whose groups the attack on a surrogate belongs to, where there is one."""
+WITH_OTHERS = frozenset({"strong", "fast"})
+"""The attacks that are one figure together with all others of a protocol, that of a surrogate included."""
 
 
 @dataclass(frozen=True)

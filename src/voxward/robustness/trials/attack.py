@@ -10,7 +10,7 @@ from typing import Any
 from voxward.attacks.base import Attack
 from voxward.attacks.budget import Budget
 from voxward.attacks.curve import CurveAttack
-from voxward.attacks.ensemble import ENSEMBLES, WITH_TRANSFER, members_of
+from voxward.attacks.ensemble import ENSEMBLES, WITH_OTHERS, members_of
 from voxward.attacks.fab import MinimumNorm
 from voxward.attacks.registry import OWN_BUDGET, create_with
 from voxward.core.errors import UserError
@@ -184,7 +184,8 @@ def trials(target: Target) -> list[AttackTrial]:
 def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, tuple[str, ...]]:
     """Return the ensembles of a protocol and the names of their members.
 
-    A group with `strong` or `fast` has a surrogate's attack among its members where one is run.
+    Where `strong` or `fast` is run beside others, all attacks together are the group `worst`, that on a surrogate among
+    them.
     """
     from voxward.robustness.trials.transfer import TRANSFER
 
@@ -193,13 +194,10 @@ def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, 
         for entry in protocol.entries
         if entry.attack in ENSEMBLES
     }
-    groups = {**found, **protocol.ensembles}
-    if not transferred:
-        return groups
-    return {
-        name: (*members, TRANSFER) if WITH_TRANSFER & {*members} and TRANSFER not in members else members
-        for name, members in groups.items()
-    }
+    single = [(entry.name or entry.attack,) for entry in protocol.entries if entry.attack not in ENSEMBLES]
+    every = tuple(name for names in (*found.values(), *single, (TRANSFER,) * transferred) for name in names)
+    whole = {"worst": every} if WITH_OTHERS & {*every} and len(every) > 1 else {}
+    return {**found, **whole, **protocol.ensembles}
 
 
 def _refuse_gradients(target: Target) -> None:
