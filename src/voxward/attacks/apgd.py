@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any, Literal, get_args
@@ -147,19 +147,9 @@ class APGD(Attack):
         """
         restart, begin, end = span
         ascent, marks = Ascent(ball, x, self.momentum, self.rho), checkpoints(end - begin, self.schedule)
-        steady = OBJECTIVES[self.objective].steady
-        for step in range(end - begin):
-            if state.finished:
-                break
-            objective = at(loss, (begin + step) / self.steps)
-            logits, value, gradient = state.gradient(ascent.x, objective)
-            if not steady:
-                ascent.judge_again(lambda earlier, now=objective: now(earlier, state.target))  # type: ignore[misc]
-            ascent.note(value, gradient, None if steady else logits)
-            if step in marks:
-                ascent.decide()
-            ascent.move()
-            state.report(restart * self.steps + begin + step + 1, self.restarts * self.steps)
+        moments = [step / self.steps for step in range(begin, end)]
+        for done in ascend(state, ascent, loss, moments, marks, OBJECTIVES[self.objective].steady):
+            state.report(restart * self.steps + begin + done, self.restarts * self.steps)
         return ascent
 
 
@@ -302,6 +292,33 @@ class Ascent:
 
     def _wide(self, rows: Tensor) -> Tensor:
         return rows.view(-1, *(1,) * (self.x.ndim - 1))
+
+
+def ascend(
+    state: AttackState, ascent: Ascent, loss: Loss, moments: Sequence[float], marks: Container[int], steady: bool
+) -> Iterator[int]:
+    """Make the moves of an ascent until nothing is left, and yield their number after each.
+
+    Args:
+        state: The attack's state.
+        ascent: The ascent. Its `x` is then a point that is not evaluated yet.
+        loss: The objective.
+        moments: For each move, the share of the attack's steps that are done.
+        marks: The moves after which the step size is reconsidered.
+        steady: Whether the objective is the same in all of them.
+    """
+    for step, moment in enumerate(moments):
+        if state.finished:
+            return
+        objective = at(loss, moment)
+        logits, value, gradient = state.gradient(ascent.x, objective)
+        if not steady:
+            ascent.judge_again(lambda earlier, now=objective: now(earlier, state.target))  # type: ignore[misc]
+        ascent.note(value, gradient, None if steady else logits)
+        if step in marks:
+            ascent.decide()
+        ascent.move()
+        yield step + 1
 
 
 def checkpoints(steps: int, schedule: Schedule = "paper") -> tuple[int, ...]:

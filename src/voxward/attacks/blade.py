@@ -52,11 +52,11 @@ class Blade(CurveAttack):
         """Follow each objective's chain; see `CurveAttack.search`."""
         total, done = self.price(len(rungs))[0], 0
         for name in OBJECTIVES:
-            loss, x = create_objective(name), rungs[0].ball.random(rungs[0].generator)
+            x = rungs[0].ball.random(rungs[0].generator)
             for rung in rungs:
                 if rung.finished:
                     x = rung.best
                     continue
-                x = climb(rung, loss, self.steps, rung.ball.project(x), 2.0).best
+                x = climb(rung, name, self.steps, rung.ball.project(x), 2.0).best
                 done += self.steps
                 rung.report(done, total)

@@ -10,17 +10,18 @@ smaller ones is the idea of the radius schedule of SEA (arXiv 2306.12941), here 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 from voxward.attacks import rounding
-from voxward.attacks.apgd import Ascent, checkpoints
+from voxward.attacks.apgd import APGD, Ascent, ascend, checkpoints
 from voxward.attacks.base import learnt
 from voxward.attacks.budget import Budget
 from voxward.attacks.curve import CurveAttack, Rungs
-from voxward.attacks.objectives import Loss, at, check_objective, create_objective
+from voxward.attacks.objectives import OBJECTIVES, Loss, at, check_objective, create_objective
 from voxward.attacks.state import JUDGED, AttackState
 from voxward.core.errors import UserError
 from voxward.core.model import Head, Inputs
@@ -70,16 +71,15 @@ class Ladder(CurveAttack):
     """
 
     norms = ("linf", "l2")
-    summary = "Ladder"
     steps: int = 20
 
+    @abstractmethod
     def tours(self, sizes: int) -> Sequence[Tour]:
         """Return the tours.
 
         Args:
             sizes: The number of balls.
         """
-        raise NotImplementedError
 
     def last_steps(self) -> int:
         """Return the gradient steps of the last search in each ball."""
@@ -123,7 +123,7 @@ class Ladder(CurveAttack):
 
 @dataclass(frozen=True)
 class Strong(Ladder):
-    """The strongest set of searches for segmentation, at about a sixth of the gradients of SEA.
+    """The strongest set of searches for segmentation, for less than a sixth of the gradients of SEA at five sizes.
 
     Attributes:
         steps: Gradient steps of a leg, that is of one search in one ball.
@@ -256,7 +256,7 @@ class Walk:
     ) -> None:
         """One search in one ball."""
         lost = bool((state.best_dice <= LOST * state.clean_dice).all())
-        climb(state, create_objective(objective or (tour.far if lost else tour.near)), steps, start, first)
+        climb(state, objective or (tour.far if lost else tour.near), steps, start, first)
         self._told(state, steps)
 
     def _told(self, state: AttackState, steps: int) -> None:
@@ -276,12 +276,12 @@ def carried(source: AttackState, state: AttackState) -> Inputs:
     return state.ball.project(reference + (source.best - reference) * factor)
 
 
-def climb(state: AttackState, loss: Loss, steps: int, start: Inputs, first: float) -> Ascent:
+def climb(state: AttackState, objective: str, steps: int, start: Inputs, first: float) -> Ascent:
     """Search in one ball with the moves of Auto-PGD, until nothing is left.
 
     Args:
         state: The state of the ball.
-        loss: What is maximised.
+        objective: What is maximised, a name in `OBJECTIVES`.
         steps: Gradient steps.
         start: The first point, a legal volume.
         first: The first step size in eps.
@@ -289,15 +289,10 @@ def climb(state: AttackState, loss: Loss, steps: int, start: Inputs, first: floa
     Returns:
         The ascent, with its point of highest objective.
     """
-    ascent, marks = Ascent(state.ball, start, 0.75, 0.75, first), checkpoints(max(steps, 1))
-    for step in range(steps):
-        if state.finished:
-            break
-        _, value, gradient = state.gradient(ascent.x, at(loss, step / steps))
-        ascent.note(value, gradient)
-        if step in marks:
-            ascent.decide()
-        ascent.move()
+    ascent = Ascent(state.ball, start, APGD.momentum, APGD.rho, first)
+    moments, marks = [step / steps for step in range(steps)], checkpoints(max(steps, 1))
+    for _ in ascend(state, ascent, create_objective(objective), moments, marks, OBJECTIVES[objective].steady):
+        pass
     return ascent
 
 
