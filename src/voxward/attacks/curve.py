@@ -96,10 +96,7 @@ class CurveAttack(Attack):
         Warns:
             UserWarning: The attack may have learnt nothing (see `AttackResult.warnings`).
         """
-        if len(volume) != 1 or not sizes:
-            raise UserError(f"a curve needs one case and at least one size, got {len(volume)} and {len(sizes)}")
-        if min(sizes) <= 0:
-            raise UserError(f"every size of a curve must be above 0, got {min(sizes)}")
+        _check(volume, sizes)
         began = time.perf_counter()
         threats = [threat.with_eps(eps) for eps in sorted(set(sizes))]
         balls = [one.ball(volume) for one in threats]
@@ -124,6 +121,13 @@ class CurveAttack(Attack):
         if warn:
             give(tuple(dict.fromkeys(text for one in found for text in one.warnings)), stacklevel=3)
         return found
+
+
+def _check(volume: Inputs, sizes: Sequence[float]) -> None:
+    if len(volume) != 1 or not sizes:
+        raise UserError(f"a curve needs one case and at least one size, got {len(volume)} and {len(sizes)}")
+    if min(sizes) <= 0:
+        raise UserError(f"every size of a curve must be above 0, got {min(sizes)}")
 
 
 def _of_all_answers(results: Sequence[AttackResult], forwards: int) -> list[AttackResult]:
