@@ -31,6 +31,7 @@ from voxward.cli.arguments import (
 )
 from voxward.core.wording import counted
 from voxward.report.progress import ShowProgress
+from voxward.report.stages import clock_text
 
 if TYPE_CHECKING:
     from voxward.report.attack import AttackReport
@@ -202,7 +203,7 @@ def _show_costs(result: AttackReport) -> None:
     console.print(f"estimated: {costs.hours:.3g} {costs.kind} on one process like this one")
     for count in _WORKERS if costs.workers is None else (costs.workers,):
         workers, hours = counted(count, "worker"), costs.wall_hours(count)
-        console.print(f"wall time with {workers} like this process: {hours:.3g} hours")
+        console.print(f"wall time with {workers} like this process: {hours:.3g} hours, {clock_text(3600 * hours)}")
 
 
 def demo_arguments(parser: argparse.ArgumentParser) -> None:
