@@ -22,6 +22,21 @@ _NOTES = (
 )
 
 
+def _chained_notes(records: Sequence[Record]) -> tuple[str, ...]:
+    """Return what must be known of attacks that search all sizes in one go; nothing where none was run.
+
+    Args:
+        records: Records of one or several models.
+    """
+    names = sorted({record.attack for record in records if record.kind == "attack" and record.chained})
+    if not names:
+        return ()
+    return (
+        f"{', '.join(names)}: searched all sizes in one go. A course holds the evaluations at its own size only, "
+        "each after what other sizes had found. So its AUC cannot be compared with that of other attacks, its end can",
+    )
+
+
 def iterations_table(records: Sequence[Record]) -> Table:
     """The course of every attack at every eps that keeps one.
 
@@ -46,7 +61,7 @@ def iterations_table(records: Sequence[Record]) -> Table:
         for model, attack, eps, count, *ends in data
     )
     columns = (*(Column(name, "left") for name in _LEFT), *map(Column, _RIGHT))
-    return Table(columns, rows, notes=_NOTES, fields=_FIELDS, data=data)
+    return Table(columns, rows, notes=(*_NOTES, *_chained_notes(records)), fields=_FIELDS, data=data)
 
 
 def _rows(view: View) -> Iterator[tuple[str, str, float, int, float | None, float, float | None]]:
