@@ -14,7 +14,7 @@ from voxward.attacks.curve import CurveAttack
 from voxward.attacks.ladder import Fast, Strong
 from voxward.attacks.threat import ThreatModel
 from voxward.core.errors import UserError
-from voxward.core.model import PatchModel
+from voxward.core.model import PatchModel, Swept
 
 CURVES = ("strong", "fast", "blade-300")
 SIZES = tuple(eps / 255 for eps in (2, 4, 8, 12, 16))
@@ -52,6 +52,39 @@ def test_the_books_hold_every_gradient(name):
     assert sum(result.gradients for result in results) == len(recorder.points) <= most
     assert sum(result.seconds for result in results[1:]) == 0 < results[0].seconds
     assert create(name).doubled().price(5)[0] > 1.9 * most - 5 * 7
+
+
+class Restless(Recorder):
+    """A model that answers differently each time, and counts its answers."""
+
+    def value_and_grad(self, volume, target, objective):
+        return super().value_and_grad(self._moved(volume), target, objective)
+
+    def logits(self, volume):
+        found = self.inner.logits(self._moved(volume))
+        self.looks.append(found)
+        return found
+
+    def sweep(self, volume):
+        return Swept(volume, self.logits(volume))
+
+    def _moved(self, volume):
+        return volume + 0.3 * torch.sin(torch.arange(volume.numel()) * (1.0 + len(self.points) + len(self.looks))).view(
+            volume.shape
+        )
+
+
+def test_every_answer_of_a_random_model_is_booked():
+    inner = conv_model(2)
+    volume, target = case(inner, 2, batch=1)
+    model = Restless(inner)
+    results = along("fast", model, volume, target, sizes=SIZES[:2])
+    assert sum(result.gradients for result in results) == len(model.points) > 0
+    assert sum(result.forwards for result in results) == len(model.looks)
+    model = Restless(inner)
+    result = create("fast")(model, volume, target, THREAT, warn=False)
+    assert (result.gradients, result.forwards) == (len(model.points), len(model.looks))
+    assert result.gradients > 0
 
 
 def test_fast_takes_twenty_gradients_for_each_size_and_strong_a_third_of_sea():
@@ -121,3 +154,5 @@ def test_a_curve_is_of_one_case_and_needs_a_size():
         along("fast", model, volume, target)
     with pytest.raises(UserError, match="got 1 and 0"):
         along("fast", model, volume[:1], target[:1], sizes=())
+    with pytest.raises(UserError, match=r"every size of a curve must be above 0, got 0\.0"):
+        along("fast", model, volume[:1], target[:1], sizes=(0.0, 0.1))

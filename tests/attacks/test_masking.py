@@ -164,6 +164,14 @@ def test_only_the_masked_cases_of_a_batch_are_counted():
     assert found.dice[0] < 0.5 * found.clean_dice[0]
 
 
+def test_a_case_that_is_lost_already_hides_no_masked_one():
+    volume, target = scene(2)
+    target = torch.stack([target[0], 1 - PatchModel(Rounded()).segment(PatchModel(Rounded()).logits(volume))[1]])
+    found = create("fast")(PatchModel(Rounded()), volume, target, THREAT, warn=False)
+    assert float(found.clean_dice[1]) == 0 < float(found.clean_dice[0])
+    assert any("0 in every step for 1 of 2 cases" in w for w in found.warnings)
+
+
 def test_a_gradient_that_is_mostly_0_is_named():
     assert any("0 in most steps for 1 of 1 cases" in w for w in attacked(Seldom()).warnings)
 

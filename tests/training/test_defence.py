@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import fields
 
 import pytest
 import torch
@@ -266,3 +267,13 @@ def test_searches_compute_as_training_does_but_never_in_fp16(precision, cast):
 )  # fmt: skip
 def test_numbers_out_of_range_are_problems(options, word):
     assert any(word in problem for problem in Defence(**options).problems())
+
+
+@pytest.mark.parametrize(
+    ("method", "unused"),
+    [("free", ["steps", "objective", "start", "beta"]), ("pgd", ["replays", "beta"]),
+     ("trades", ["replays", "objective", "start", "clean"])],
+)  # fmt: skip
+def test_a_method_names_the_settings_that_it_does_not_use(method, unused):
+    names = [entry.name for entry in fields(Defence)]
+    assert Defence(method=method).unused(names) == unused

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from voxward.attacks.base import NOT_WRITABLE, Attack, AttackResult, give, judged
 from voxward.attacks.ensemble import expected
+from voxward.attacks.random_models import SAMPLES
 from voxward.attacks.state import AttackState, Counted
 from voxward.attacks.threat import ThreatModel
 from voxward.core.errors import UserError
@@ -55,7 +56,10 @@ class CurveAttack(Attack):
         cases = [base.row(number) for number in range(len(state.target))]
         for case in cases:
             self.search([case])
+        asked = state.model.gradients, state.model.forwards
         state.gather(cases)
+        if base is not state:  # the mean of a random model's answers was attacked, and each of these is counted already
+            state.model.gradients, state.model.forwards = asked
         return state.best
 
     def along(
@@ -87,18 +91,17 @@ class CurveAttack(Attack):
             its own ball, so that their sum is the cost of the curve; the seconds are all in the first.
 
         Raises:
-            UserError: As for a call of the attack, or the batch holds several cases, or there is no size.
+            UserError: As for a call of the attack, or the batch holds several cases, or there is no size, or one of 0.
 
         Warns:
             UserWarning: The attack may have learnt nothing (see `AttackResult.warnings`).
         """
-        if len(volume) != 1 or not sizes:
-            raise UserError(f"a curve needs one case and at least one size, got {len(volume)} and {len(sizes)}")
+        _check(volume, sizes)
         began = time.perf_counter()
         threats = [threat.with_eps(eps) for eps in sorted(set(sizes))]
         balls = [one.ball(volume) for one in threats]
-        first = self.begin(model, volume, target, threats[0], balls[0], seed, progress)
-        first = expected(first)
+        begun = self.begin(model, volume, target, threats[0], balls[0], seed, progress)
+        first = expected(begun)
         # Each ball counts what is spent in it.
         rungs = [first, *(replace(first, model=Counted(first.model.inner), ball=ball) for ball in balls[1:])]
         for one, rung in zip(threats, rungs, strict=True):
@@ -111,11 +114,26 @@ class CurveAttack(Attack):
         for rung in rungs:
             rung.warnings += self.doubts(rung) if rung in able else [f"{self.name}: {NOT_WRITABLE}"]
         results = [judged(self.name, one, rung, began) for one, rung in zip(threats, rungs, strict=True)]
+        if first is not begun:
+            results = _of_all_answers(results, begun.model.forwards)
         seconds = time.perf_counter() - began
         found = tuple(replace(one, seconds=seconds if n == 0 else 0.0) for n, one in enumerate(results))
         if warn:
             give(tuple(dict.fromkeys(text for one in found for text in one.warnings)), stacklevel=3)
         return found
+
+
+def _check(volume: Inputs, sizes: Sequence[float]) -> None:
+    if len(volume) != 1 or not sizes:
+        raise UserError(f"a curve needs one case and at least one size, got {len(volume)} and {len(sizes)}")
+    if min(sizes) <= 0:
+        raise UserError(f"every size of a curve must be above 0, got {min(sizes)}")
+
+
+def _of_all_answers(results: Sequence[AttackResult], forwards: int) -> list[AttackResult]:
+    """Count every answer of a random model, of whose means the results count each as one; the first has all others."""
+    found = [replace(one, gradients=SAMPLES * one.gradients, forwards=SAMPLES * one.forwards) for one in results]
+    return [replace(found[0], forwards=forwards - sum(one.forwards for one in found[1:])), *found[1:]]
 
 
 def _at(progress: Progress, eps: str) -> Progress:

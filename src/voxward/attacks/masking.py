@@ -95,16 +95,15 @@ class Slopes:
 
     @classmethod
     def of(cls, cases: Sequence[Slopes]) -> Slopes:
-        """Return what the gradients of all cases of a batch looked like; nothing if a case had none.
+        """Return what the gradients of all cases of a batch looked like; a case of no Dice had none in no step.
 
         Args:
             cases: The slopes of the single cases, in order.
         """
-        found, touched = cls(), [case.touched for case in cases if case.touched is not None]
-        if len(touched) == len(cases):
-            found.touched = torch.cat(touched)
-            for name in ("steps", "zeros", "broken", "first", "highest"):
-                setattr(found, name, torch.cat([getattr(case, name) for case in cases]))
+        found, asked = cls(), [case for case in cases if case.touched is not None]
+        for name in ("steps", "zeros", "broken", "first", "highest", "touched") if asked else ():
+            none = torch.zeros_like(getattr(asked[0], name))
+            setattr(found, name, torch.cat([getattr(case, name) if case in asked else none for case in cases]))
         return found
 
 

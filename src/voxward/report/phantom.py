@@ -98,7 +98,6 @@ def phantom_table(
         fields=_FIELDS, data=tuple(data),
     )  # fmt: skip
     return with_size_texts(table, records)
-    return with_size_texts(table, records)
 
 
 def _lines(view: View, model: str, ensembles: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

@@ -95,7 +95,20 @@ def recipe_of(request: Request, what: str = "run") -> Recipe:
         raise UserError(f"{folder.root} already holds a run: pass --resume to continue it, or another --out")
     if left := (*folder.trained, *([folder.state] if folder.state.exists() else [])):
         raise UserError(f"{folder.root} holds {_listed(left)} of another {what}: choose another --out")
-    return load_recipe(request.recipe, request.overrides)
+    recipe = load_recipe(request.recipe, request.overrides)
+    _refuse_unused(recipe, request.overrides)
+    return recipe
+
+
+def _refuse_unused(recipe: Recipe, overrides: Sequence[str]) -> None:
+    """Refuse overrides of the defence that its method does not use: the run would not be what was asked for."""
+    keys = [override.split("=", 1)[0].strip() for override in overrides]
+    names = [key.removeprefix("defence.") for key in keys if key.startswith("defence.")]
+    if recipe.defence is not None and (unused := recipe.defence.unused(names)):
+        raise UserError(
+            f"defence.method={recipe.defence.method} does not use {', '.join(unused)}: leave out "
+            f"{' and '.join(f'defence.{name}' for name in unused)}, or choose another method"
+        )
 
 
 def _refuse_to_resume(folder: RunFolder, what: str) -> None:

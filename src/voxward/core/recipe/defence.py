@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from voxward.core.recipe.checks import below, not_positive, outside
+
+_METHODS = {
+    "replays": ("free",),
+    "steps": ("pgd", "trades"),
+    "objective": ("pgd",),
+    "start": ("pgd",),
+    "clean": ("free", "pgd"),
+    "beta": ("trades",),
+}
+"""The methods that use a setting; every method uses the others."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,14 @@ class Defence:
         if self.step is not None:
             return self.step
         return 1.0 if self.method == "free" else 2.5 / self.steps
+
+    def unused(self, names: Iterable[str]) -> list[str]:
+        """Return which settings the method does not use, so that setting them would change nothing.
+
+        Args:
+            names: The names of the settings to look at.
+        """
+        return [name for name in names if self.method not in _METHODS.get(name, (self.method,))]
 
     def problems(self) -> list[str]:
         """Return one sentence for each value that is out of range."""
