@@ -16,7 +16,7 @@ from voxward.runs.folder import RunFolder, RunSettings
 from voxward.systems.nnunet.system import NnUNetEntry
 from voxward.systems.open import results_of, run_of
 from voxward.training.begin import Request
-from voxward.training.harden import hardening, refuse_idle
+from voxward.training.harden import hardening
 from voxward.training.nnunet.harden import NnSource, harden_nnunet
 from voxward.training.train import train_run
 
@@ -71,8 +71,6 @@ def harden(
     """
     call, output = invocation(harden, locals()), Output.of(out)
     start, dataset = _start(run, change)
-    if not resume:
-        refuse_idle(method, overrides)
     asked = Request(
         open_dataset(dataset, change.follow_links), RunFolder(output.root), recipe="", overrides=tuple(overrides),
         minutes=minutes, resume=resume, fold=Fold(seed=change.seed), compute=compute, call=call,

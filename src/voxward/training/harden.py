@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from voxward.attacks.objectives import OBJECTIVES
 from voxward.core.case import Dataset
 from voxward.core.choices import Fold
 from voxward.core.errors import UserError
@@ -17,15 +15,11 @@ from voxward.core.recipe import load_run_recipe
 from voxward.data.store import is_prepared
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit
 from voxward.training.begin import Request, as_planned, split_of
-from voxward.training.defence import DEFENCES
 from voxward.training.optim import create_optimizer
 from voxward.training.transfer import is_own_dataset
 
 # The share of the recipe's learning rate: the weights are good already, and should move without being lost.
 LEARNING_RATE = 0.5
-
-# Which method follows an entry of the defence that the others do not read.
-_FOLLOWERS = {"objective": "pgd", "start": "pgd", "beta": "trades"}
 
 
 def hardening(before: RunFolder, asked: Request, method: str, eps: float) -> Request:
@@ -62,28 +56,6 @@ def hardening(before: RunFolder, asked: Request, method: str, eps: float) -> Req
         fold=Fold(settings.fold, settings.folds, asked.fold.seed),
         reuse=replace(asked.reuse, prepared=_shared(before, asked), start=before.root),
     )
-
-
-def refuse_idle(method: str, overrides: Sequence[str]) -> None:
-    """Refuse a change of the defence that its method does not follow: a user would believe that it was trained so.
-
-    Args:
-        method: The name of the defence.
-        overrides: Changes to the recipe, each as `dotted.key=value`; the last one of a key counts.
-
-    Raises:
-        UserError: Another method follows the change.
-    """
-    given = {key.strip(): value.strip() for key, _, value in (change.partition("=") for change in overrides)}
-    method = given.get("defence.method", method)
-    if method not in DEFENCES or given.get("defence.objective", "dice") not in OBJECTIVES:
-        return  # refused later, with the names that are known
-    for name, follower in _FOLLOWERS.items():
-        if (key := f"defence.{name}") in given and method != follower:
-            raise UserError(
-                f"{key}={given[key]} changes nothing, because only the method {follower} follows it, and the method is "
-                f"{method}: harden by {follower}, or leave it out"
-            )
 
 
 def _check_dataset(before: RunFolder, dataset: Dataset) -> None:
