@@ -38,7 +38,7 @@ def classes_table(records: Sequence[Record], deployed: bool) -> Table:
         for model in View(records).models
         for eps, scores in _scores(View([r for r in records if r.model == model], deployed))
     ]
-    text = eps_texts(records)
+    text, of = eps_texts(records), "written files" if deployed else "arrays, not of files"
     rows = tuple(Row((model, text(eps), *(interval_text(s, 3) for s in cells))) for model, eps, cells in found)
     data = tuple(
         (model, eps, name, *_figures(summary))
@@ -47,7 +47,7 @@ def classes_table(records: Sequence[Record], deployed: bool) -> Table:
     )
     table = Table(
         (Column("model", "left"), *(Column(name) for name in ("eps", *classes))), rows,
-        caption="Dice per class, each case under the attack with its lowest mean Dice",
+        caption=f"Dice per class of {of}, each case under the attack with its lowest mean Dice; eps 0: no attack",
         fields=("model", "eps", "class", "cases", "dice", "dice_low", "dice_high"), data=data,
     )  # fmt: skip
     return with_size_texts(table, records)
