@@ -9,6 +9,7 @@ AUDIT  := .venv-audit
 # A process per core, a file of tests always in one of them; more would need much memory. tests/conftest.py says which
 # files come first.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Tracing doubles the time of most tests, so that the coverage is measured with the long tests alone.
 COVERAGE := --cov --cov-report=term --cov-fail-under=95
 
 .PHONY: demo test test-all test-isa test-oldest suite browser screenshots bench lint audit clean
@@ -21,7 +22,7 @@ test: $(STAMP)
 	$(MAKE) -j2 lint suite
 
 suite: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(COVERAGE)
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 # Before a release: the long tests with the real volumes, other processors' arithmetic, and the oldest dependencies.
 test-all: lint

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.attacks.samples import RUN, cheap
 from tests.attacks.toys import conv_model
 from voxward.attacks.base import NOT_WRITABLE
 from voxward.attacks.ensemble import ENSEMBLES, Budget, Ensemble
 from voxward.attacks.fab import FabDice
 from voxward.attacks.one_class import OneClass, only
-from voxward.attacks.registry import ATTACKS, create_with
+from voxward.attacks.registry import create_with
 from voxward.attacks.threat import ThreatModel
 from voxward.attacks.transfer import Transfer
 from voxward.core.model import PatchModel, Wrapped
@@ -55,9 +56,9 @@ def _threat(eps: float, norm="linf") -> ThreatModel:
     return ThreatModel(eps, norm, "native", bounds=((-2.0, 2.0),), steps=(STEP,))
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in ENSEMBLES])
+@pytest.mark.parametrize("name", [name for name in RUN if name not in ENSEMBLES])
 def test_an_attack_evaluates_and_returns_what_a_file_can_hold(name):
-    model, attack = Seen(conv_model()), create_with(name, BUDGET)
+    model, attack = Seen(conv_model()), cheap(name)
     volume, target = _case(model)
     for norm in attack.norms:
         threat = _threat(2.7 * STEP * (4 if norm == "l2" else 1), norm)

@@ -1,12 +1,12 @@
 """What every attack promises, whatever it is."""
 
-import re
 import warnings
 from dataclasses import replace
 
 import pytest
 import torch
 
+from tests.attacks.samples import RUN, cheap
 from tests.attacks.toys import THREAT, case, conv_model
 from voxward.attacks import ensemble, objectives
 from voxward.attacks.apgd import APGD
@@ -15,34 +15,13 @@ from voxward.attacks.criteria import judge
 from voxward.attacks.ensemble import ENSEMBLES
 from voxward.attacks.registry import ATTACKS, OWN_BUDGET, create, create_with, describe
 
-BUDGET = {"steps": 12, "queries": 15, "fab_steps": 3}
-
-
-def _cheap(name):
-    if name in OWN_BUDGET:
-        return replace(create(name), **({"budget": Budget(steps=12)} if name in ENSEMBLES else {"steps": 12}))
-    if name in ENSEMBLES:
-        return create(name, **BUDGET)
-    if name == "square":
-        return create(name, queries=15)
-    if name.startswith("fgsm"):
-        return create(name)
-    return create(name, steps=3 if name.startswith("fab") else 12)
-
-
-# Every objective with one family, and every family with two objectives; objectives have tests of their own.
-FAMILIES = re.compile("(fgsm|ifgsm|pgd)-(.*)|apgd-(.*)-radii")
-RUN = [
-    name for name in ATTACKS if (found := FAMILIES.fullmatch(name)) is None or {"dice", "margin"} & {*found.groups()}
-]
-
 
 @pytest.mark.parametrize("name", RUN)
 def test_every_attack_keeps_its_promises(name):
     model = conv_model(2, classes=3)
     volume, target = case(model, batch=2)
     kept = volume.clone()
-    attack = _cheap(name)
+    attack = cheap(name)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = attack(model, volume, target, THREAT, seed=3)
@@ -66,7 +45,7 @@ def test_every_attack_keeps_its_promises(name):
 def test_nothing_is_changed_where_nothing_may_be(name):
     model = conv_model(2, classes=3)
     volume, target = case(model, batch=1)
-    result = _cheap(name)(model, volume, target, THREAT.with_eps(0.0))
+    result = cheap(name)(model, volume, target, THREAT.with_eps(0.0))
     assert torch.equal(result.adversarial, volume)
     assert torch.equal(result.dice, result.clean_dice)
 
@@ -78,7 +57,7 @@ def test_zeros_that_are_background_stay_zero(name, reference):
     volume, target = case(model, batch=2)
     volume[:, :, :, :3] = 0.0
     threat = replace(THREAT, zeros=(True,), reference=reference)
-    result = _cheap(name)(model, volume, target, threat)
+    result = cheap(name)(model, volume, target, threat)
     assert (result.adversarial[:, :, :, :3] == 0).all()
     assert (result.adversarial[:, :, :, 3:] != volume[:, :, :, 3:]).any()
     noise = threat.ball(volume).sign_noise(torch.Generator().manual_seed(0))
@@ -160,10 +139,10 @@ def test_attacks_that_are_named_after_their_budget_keep_to_it():
 
 @pytest.mark.parametrize("name", list(ATTACKS))
 def test_twice_a_budget_is_at_least_twice_the_gradients_and_queries(name):
-    once, twice = (one.cost(3) for one in (_cheap(name), _cheap(name).doubled()))
+    once, twice = (one.cost(3) for one in (cheap(name), cheap(name).doubled()))
     searched = 0 if once[0] else 1  # a search without gradients spends forward passes
     assert twice[searched] >= 1.5 * once[searched]
-    assert type(_cheap(name).doubled()) is type(_cheap(name)) or name.startswith("fgsm")
+    assert type(cheap(name).doubled()) is type(cheap(name)) or name.startswith("fgsm")
 
 
 @pytest.mark.parametrize(

@@ -184,12 +184,19 @@ def test_several_runs_make_a_leaderboard(skilled, phantoms, tmp_path):
 
 
 def test_patch_mode(skilled, phantoms, tmp_path):
-    options = {**QUICK, "mode": "patch", "attacks": ("pgd-ce",), "controls": tuple(EQUAL_NOISE)}
+    options = {
+        **QUICK,
+        "mode": "patch",
+        "attacks": ("pgd-ce",),
+        "controls": tuple(EQUAL_NOISE),
+        "sanity.absolute": 0.25,
+    }
     result = attack(skilled, phantoms, out=tmp_path, overrides=changes(**options))
     assert all(record.deployed is None and record.mode == "patch" for record in result.records)
     # Normalised intensities lie below 0, too, where Rician noise means nothing.
     assert {record.attack for record in result.records} & set(EQUAL_NOISE) == {"gaussian"}
     assert any(note.startswith("rician of run is not over 1 case of 1") for note in result.report.notes)
+    assert any("at mu / 2 or above / at 0.25 or above" in note for note in result.report.notes)
 
 
 @pytest.mark.slow

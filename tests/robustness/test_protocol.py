@@ -217,3 +217,7 @@ def test_strong_is_one_figure_together_with_the_other_attacks_and_the_surrogate(
     named = load_protocol("strong", ["attacks=[strong, {attack: apgd-ce, name: mine}, sea-300]"])
     assert ensembles(named, 3, False)["worst"] == ("sea-masked-ce", "sea-balanced-ce", "sea-jsd", "strong", "mine")
     assert "worst" not in ensembles(load_protocol("autoattack"), 3, True)
+    swept = load_protocol("strong", ["attacks=[{attack: strong, sweep: {steps: [5, 10]}}]"])
+    assert ensembles(swept, 3, False) == {"worst": ("strong-5", "strong-10")}
+    lent = load_protocol("quick", ["attacks=[{attack: apgd-ce, name: strong}, square]"])
+    assert ensembles(lent, 3, False) == {}

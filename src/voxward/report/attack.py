@@ -111,7 +111,7 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     groups = ensembles(protocol, max(target.classes for target in targets), bench.surrogate is not None)
     findings = sanity(records, protocol.sanity)
     said = partial(_saying, failed_note(worker.failures.found, worker.total))
-    report = said(robustness_table(records, groups, findings))
+    report = said(robustness_table(records, groups, findings, thresholds=protocol.sanity))
     skipped = skipped_notes(RecordStore(outputs.folder).skipped(), bench.cases)
     seen = seen_notes(tuple(bench.cases), bench.seen, bench.left_out)
     aside = Aside.of(RecordStore(outputs.folder).read_all(), records, worker.failures.cases)
@@ -130,7 +130,9 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
         outputs.text("budgets.csv", swept.csv())
     for model in bench.sources:
         attack_panel(worker, [record for record in records if record.model == model], outputs, _panel(model))
-    board = said(leaderboard_table(records, None, findings)) if len(bench.sources) > 1 else None
+    board = (
+        said(leaderboard_table(records, None, findings, thresholds=protocol.sanity)) if len(bench.sources) > 1 else None
+    )
     if board is not None:
         board = replace(board, notes=(*board.notes, *_asked_for_less(bench), *aside.notes()))
         outputs.text("leaderboard.md", board.markdown())

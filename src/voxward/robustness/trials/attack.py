@@ -184,8 +184,8 @@ def trials(target: Target) -> list[AttackTrial]:
 def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, tuple[str, ...]]:
     """Return the ensembles of a protocol and the names of their members.
 
-    Where `strong` or `fast` is run beside others, all attacks together are the group `worst`, that on a surrogate among
-    them.
+    Where `strong` or `fast` is run beside others, also under a name of its own, all attacks together are the group
+    `worst`, that on a surrogate among them.
     """
     from voxward.robustness.trials.transfer import TRANSFER
 
@@ -196,7 +196,7 @@ def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, 
     }
     single = [(entry.name or entry.attack,) for entry in protocol.entries if entry.attack not in ENSEMBLES]
     every = tuple(name for names in (*found.values(), *single, (TRANSFER,) * transferred) for name in names)
-    whole = {"worst": every} if WITH_OTHERS & {*every} and len(every) > 1 else {}
+    whole = {"worst": every} if WITH_OTHERS & {e.attack for e in protocol.entries} and len(every) > 1 else {}
     return {**found, **whole, **protocol.ensembles}
 
 
