@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -242,3 +243,18 @@ def test_a_case_is_not_asked_for_by_its_name(capsys):
     with pytest.raises(SystemExit, match="2"):
         parser().parse_args(["attack", "run", "--cases", "hippocampus_001"])
     assert "the first ones" in capsys.readouterr().err
+
+
+def test_a_warning_is_printed_once_in_a_command(monkeypatch, capsys):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+
+    def run(arguments):
+        for text in ("few steps", "few steps", "something else"):
+            warnings.showwarning(UserWarning(text), UserWarning, "file", 1)
+        return 0
+
+    monkeypatch.setitem(COMMANDS, "check", Command("warns", lambda parser: None, run))
+    for _ in range(2):
+        assert main(["check"]) == 0
+        said = capsys.readouterr().err
+        assert (said.count("few steps"), said.count("something else")) == (1, 1)

@@ -10,6 +10,7 @@ from voxward.report.benchmark import with_size_texts
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import interval_text
 from voxward.robustness.eps import eps_texts
+from voxward.robustness.phantom import dice_warnings
 from voxward.robustness.record import CLEAN, Record, Scores
 from voxward.robustness.summary import View
 
@@ -49,6 +50,7 @@ def classes_table(records: Sequence[Record], deployed: bool) -> Table:
         (Column("model", "left"), *(Column(name) for name in ("eps", *classes))), rows,
         caption=f"Dice per class of {of}, each case under the attack with its lowest mean Dice; eps 0: no attack",
         fields=("model", "eps", "class", "cases", "dice", "dice_low", "dice_high"), data=data,
+        warnings=dice_warnings(records),
     )  # fmt: skip
     return with_size_texts(table, records)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from voxward.report.table import Column, Row, Table
 from voxward.report.text import UNDEFINED, number_text
 from voxward.robustness.eps import eps_texts
+from voxward.robustness.phantom import dice_warnings
 from voxward.robustness.record import Record
 from voxward.robustness.summary import View, area_over_evaluations
 
@@ -61,7 +62,14 @@ def iterations_table(records: Sequence[Record]) -> Table:
         for model, attack, eps, count, *ends in data
     )
     columns = (*(Column(name, "left") for name in _LEFT), *map(Column, _RIGHT))
-    return Table(columns, rows, notes=(*_NOTES, *_chained_notes(records)), fields=_FIELDS, data=data)
+    return Table(
+        columns,
+        rows,
+        notes=(*_NOTES, *_chained_notes(records)),
+        warnings=dice_warnings(records),
+        fields=_FIELDS,
+        data=data,
+    )
 
 
 def _rows(view: View) -> Iterator[tuple[str, str, float, int, float | None, float, float | None]]:
