@@ -37,3 +37,9 @@ def test_rows_are_those_of_every_attack_and_size() -> None:
         ("m", "x", "25.5/255"), ("m", "x", "51/255"), ("m", "y", "25.5/255"), ("m", "y", "51/255"),
     ]  # fmt: skip
     assert iterations_table([one for one in records if one.kind == "control"]).rows == ()
+
+
+def test_what_is_searched_at_all_sizes_at_once_is_said_not_to_compare_by_its_area() -> None:
+    assert "in one go" not in iterations_table(book()).markdown()
+    chained = [replace(one, chained=one.attack == "x") for one in book()]
+    assert any(note.startswith("x: searched all sizes in one go") for note in iterations_table(chained).notes)

@@ -88,7 +88,7 @@ class APGD(Attack):
             raise UserError(f"start must be one of {', '.join(get_args(Start))}, got {self.start!r}")
         create_objective(self.objective, self.class_weights)
         if self.steps < 10:
-            warnings.warn(f"APGD with {self.steps} steps: below 10 its step size rule degenerates", stacklevel=3)
+            warnings.warn(f"APGD with {self.steps} steps is weak: its step rule needs at least 10", stacklevel=3)
 
     @property
     def name(self) -> str:  # type: ignore[override]  # composed, and nobody sets it
