@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.robustness import books
+from voxward.report.classes import classes_table
+from voxward.report.curves import areas_table
+from voxward.report.iterations import iterations_table
 from voxward.report.leaderboard import leaderboard_table
 from voxward.report.robustness import robustness_table
 from voxward.robustness.phantom import clean_phantoms, invented, phantoms, worst_phantoms
@@ -83,3 +86,9 @@ def test_one_case_has_no_interval():
 def test_no_leaderboard_says_unbroken_where_breaking_means_nothing():
     book = [replace(one, attack="fab-dice") if one.attack == "pgd-ce" else one for one in records()]
     assert all("unbroken" not in cell for row in leaderboard_table(book).rows for cell in row.cells)
+
+
+def test_tables_of_dice_say_that_it_means_nothing_where_a_class_is_invented():
+    for found, said in ((records(), True), (books.book(), False)):
+        for table in (classes_table(found, False), areas_table(found, {}, False), iterations_table(found)):
+            assert ("**lesion is invented here, and no Dice says how bad that is" in table.markdown()) is said

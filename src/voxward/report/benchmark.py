@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from voxward.core.errors import UserError
-from voxward.core.wording import in_hounsfield
+from voxward.core.wording import counted, in_hounsfield
 from voxward.report.table import Row, Table, Value
 from voxward.robustness.eps import eps_texts
 from voxward.robustness.record import CONTROLS, EQUAL_NOISE, Record
@@ -129,7 +129,7 @@ def folded_row(cells: tuple[str, ...], strong: bool = False, section: bool = Fal
 
 def _model_note(view: View, model: str) -> str:
     mu, cases = view.mu(model), len(view.clean_dice(model))
-    return f"{model}: mu (mean clean Dice) {mu:.3f}, broken below mu / 2 = {mu / 2:.3f}, {cases} cases"
+    return f"{model}: mu (mean clean Dice) {mu:.3f}, broken below mu / 2 = {mu / 2:.3f}, {counted(cases, 'case')}"
 
 
 def _gradientless(view: View, model: str) -> bool:
