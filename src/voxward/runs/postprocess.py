@@ -16,6 +16,7 @@ from voxward.core.registry import Registry, unknown_name
 from voxward.core.types import Float3
 from voxward.metrics.overlap import confusion, dice, part_counts
 from voxward.runs.components import (
+    Box,
     drop_small_parts,
     fill_holes,
     fuse_small_components,
