@@ -148,7 +148,8 @@ class APGD(Attack):
         restart, begin, end = span
         ascent, marks = Ascent(ball, x, self.momentum, self.rho), checkpoints(end - begin, self.schedule)
         moments = [step / self.steps for step in range(begin, end)]
-        for done in ascend(state, ascent, loss, moments, marks, OBJECTIVES[self.objective].steady):
+        steady = OBJECTIVES[self.objective].steady
+        for done in ascend(state, ascent, loss, moments=moments, marks=marks, steady=steady):
             state.report(restart * self.steps + begin + done, self.restarts * self.steps)
         return ascent
 
@@ -295,7 +296,7 @@ class Ascent:
 
 
 def ascend(
-    state: AttackState, ascent: Ascent, loss: Loss, moments: Sequence[float], marks: Container[int], steady: bool
+    state: AttackState, ascent: Ascent, loss: Loss, *, moments: Sequence[float], marks: Container[int], steady: bool
 ) -> Iterator[int]:
     """Make the moves of an ascent until nothing is left, and yield their number after each.
 

@@ -290,8 +290,9 @@ def climb(state: AttackState, objective: str, steps: int, start: Inputs, first: 
         The ascent, with its point of highest objective.
     """
     ascent = Ascent(state.ball, start, APGD.momentum, APGD.rho, first)
-    moments, marks = [step / steps for step in range(steps)], checkpoints(max(steps, 1))
-    for _ in ascend(state, ascent, create_objective(objective), moments, marks, OBJECTIVES[objective].steady):
+    moments, steady = [step / steps for step in range(steps)], OBJECTIVES[objective].steady
+    loss, marks = create_objective(objective), checkpoints(max(steps, 1))
+    for _ in ascend(state, ascent, loss, moments=moments, marks=marks, steady=steady):
         pass
     return ascent
 

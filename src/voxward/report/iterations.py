@@ -73,9 +73,10 @@ def iterations_table(records: Sequence[Record]) -> Table:
 
 
 def _rows(view: View) -> Iterator[tuple[str, str, float, int, float | None, float, float | None]]:
-    kept = [record for record in view.records if record.kind == "attack" and len(record.history) > 1]
-    for model, attack, eps in sorted({(record.model, record.attack, record.eps) for record in kept}):
+    kept = [record for record in view.records if record.kind == "attack" and record.history]
+    for model, attack, eps in sorted({(r.model, r.attack, r.eps) for r in kept if len(r.history) > 1}):
         course = view.history(model, attack, eps)
+        # Also those that ended where they began, such as what a smaller size has broken: the course is over them, too.
         own = [one for one in kept if (one.model, one.attack, one.eps) == (model, attack, eps)]
         files = [one.dice(True) for one in own if one.deployed is not None]
         file = math.fsum(files) / len(files) if len(files) == len(own) else None
