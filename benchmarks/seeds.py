@@ -75,11 +75,11 @@ def seeds_for(difference: float, deviation: float) -> int | None:
 
 
 def shown_by(deviation: float, seeds: int) -> float:
-    """Return the smallest difference that so many seeds show, at least 2, to a thousandth of the deviation."""
+    """Return the smallest difference that so many seeds show, at least 2."""
     low, high = 0.0, deviation
     while power(high, deviation, seeds) < POWER:
         low, high = high, 2 * high
-    while high - low > deviation / 1000:
+    while high - low > 1e-6 * high:
         middle = (low + high) / 2
         low, high = (low, middle) if power(middle, deviation, seeds) >= POWER else (middle, high)
     return high
