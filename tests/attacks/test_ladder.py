@@ -95,6 +95,22 @@ def test_fast_takes_twenty_gradients_for_each_size_and_strong_a_third_of_sea():
     assert create("blade-300").price(5)[0] == 300
 
 
+def test_fast_reports_what_it_has_spent():
+    """What an early end leaves goes to later searches; to count both would say that it is over when it is not."""
+    model = conv_model(2)
+    volume, target = case(model, 2, batch=1)
+    recorder, heard = Recorder(model), list[tuple[int, int]]()
+
+    def progress(stage, done, total, /, **figures):
+        heard.append((done, len(recorder.points)))
+
+    attack = create("fast")
+    assert isinstance(attack, CurveAttack)
+    attack.along(recorder, volume, target, THREAT, SIZES, progress=progress, warn=False)
+    assert len(heard) > len(SIZES)
+    assert all(done == spent for done, spent in heard)
+
+
 @pytest.mark.parametrize("name", CURVES)
 def test_a_call_searches_one_ball_and_every_case_on_its_own(name):
     model = conv_model(2)
