@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from voxward.core.errors import UserError
 from voxward.report.benchmark import (
@@ -100,12 +101,12 @@ class _Line:
 def _lines(view: View, ensembles: Ensembles, thresholds: Thresholds) -> list[_Line]:
     lines: list[_Line] = []
     for model in view.models:
-        tested = convergence(model, view.records)
+        rest = _Rest(convergence(model, view.records), thresholds, view)
         lines += [
-            _attack_line(view, model, attack, _Rest(tested, thresholds, (attack,))) for attack in _attacks(view, model)
+            _attack_line(view, model, attack, replace(rest, attacks=(attack,))) for attack in _attacks(view, model)
         ]
         lines += [
-            _ensemble_line(view.over(members), model, name, thresholds, _Rest(tested, thresholds, members))
+            _ensemble_line(view.over(members), model, name, thresholds, replace(rest, attacks=members))
             for name, members in _run(view, model, ensembles).items()
         ]
     return lines
@@ -117,13 +118,21 @@ class _Rest:
 
     tested: Convergence | None
     thresholds: Thresholds
-    attacks: tuple[str, ...]
+    view: View
+    attacks: tuple[str, ...] = ()
 
     def said(self, eps: float) -> str:
-        """Return `yes`, `no` or `not tested`."""
+        """Return `yes`, `no`, or `not tested`, also where another of the attacks is the strongest at this size."""
         if self.tested is None or self.tested.outdated or self.tested.attack not in self.attacks:
             return "not tested"
-        return "no" if eps in self.tested.unsettled(self.thresholds.tolerance) else "yes"
+        if eps in self.tested.unsettled(self.thresholds.tolerance):
+            return "no"
+        return "not tested" if len(self.attacks) > 1 and self._beaten(self.tested, eps) else "yes"
+
+    def _beaten(self, tested: Convergence, eps: float) -> bool:
+        found = [found_and_spent(self.view, tested.model, attack, eps)[0] for attack in (tested.attack, *self.attacks)]
+        own, *others = [math.inf if one is None else one.mean for one in found]
+        return own - min(others) >= self.thresholds.tolerance
 
     def cell(self, text: str, eps: float) -> str:
         """Return a cell that says it where the figure is not converged."""
