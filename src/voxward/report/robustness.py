@@ -10,6 +10,7 @@ from voxward.core.errors import UserError
 from voxward.report.benchmark import (
     comparable,
     folded_row,
+    members_text,
     mixed,
     reading_notes,
     sizes,
@@ -201,9 +202,5 @@ def _run(view: View, model: str, ensembles: Ensembles) -> Ensembles:
 
 def _ensembles_note(view: View, ensembles: Ensembles) -> list[str]:
     """What each ensemble is the worst case of; nothing without ensembles."""
-    known = {record.attack for record in view.records}
-    shown = {
-        name: ", ".join(attack if attack in known else f"{attack} (not run)" for attack in attacks)
-        for name, attacks in ensembles.items()
-    }
-    return ["; ".join(f"{name}: lowest of {attacks} and clean" for name, attacks in shown.items())] if shown else []
+    shown = [f"{name}: lowest of {members_text(view, attacks)} and clean" for name, attacks in ensembles.items()]
+    return ["; ".join(shown)] if shown else []
