@@ -133,7 +133,7 @@ class Strong(Ladder):
     """
 
     name = "strong"
-    summary = "Strong: three tours over a ladder of all eps and last searches; the thorough attack"
+    summary = "Strong: one search for all eps together, three times up to the largest and back; the thorough attack"
 
     def __post_init__(self) -> None:
         if self.steps < 2:
@@ -166,7 +166,7 @@ class Fast(Ladder):
     """
 
     name = "fast"
-    summary = "Fast: one tour over a ladder of all eps, of 20 gradients for each size"
+    summary = "Fast: one search for all eps together, once up to the largest and back, 20 gradients for each eps"
 
     def tours(self, sizes: int) -> Sequence[Tour]:
         """Return the one tour; see `Ladder.tours`."""

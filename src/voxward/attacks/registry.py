@@ -152,7 +152,7 @@ def _line(name: str) -> str:
     if "radii" in fixed:
         line += f", first in balls of {' and '.join(f'{factor:g}' for factor in RADII[:-1])} times eps"
     if "factor" in fixed:
-        line += f", whose points are {fixed['factor']} voxels apart"
+        line += f" whose points are {fixed['factor']} voxels apart"
     return line
 
 
