@@ -52,10 +52,12 @@ from voxward.phantoms.write import write_phantoms
 from voxward.pipeline.model import Gradient
 from voxward.pipeline.predictor import Predictor
 from voxward.robustness.subject import Subject, patch_subject, volume_subject
+from voxward.runs.components import drop_small_parts
 from voxward.runs.folder import RunFolder, RunSplit, load_run
-from voxward.runs.postprocess import PostProcess, drop_small_parts
-from voxward.systems.cascade import CascadeSystem, Region
+from voxward.runs.postprocess import PostProcess
+from voxward.systems.cascade import CascadeSystem
 from voxward.systems.cascade_model import Stage
+from voxward.systems.region import Region
 from voxward.systems.run import RunSystem
 from voxward.systems.system import Freeze, System
 
