@@ -139,6 +139,22 @@ def test_a_case_of_which_nothing_is_left_is_attacked_no_further():
     assert results[0].gradients == len(recorder.points) < 5
 
 
+def test_strong_finds_what_a_network_that_is_sure_of_itself_hides():
+    """Soft Dice has no gradient where logits are hundreds apart; softened logits have one."""
+    network = nn.Conv2d(1, 2, 1).double()
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([0.0, 300.0]).view(2, 1, 1, 1))
+        network.bias.copy_(torch.tensor([0.0, -450.0]))
+    model, target = PatchModel(network, "softmax"), torch.zeros(1, 24, 24, dtype=torch.long)
+    target[:, 6:18, 6:18] = 1
+    noise = torch.randn(1, 1, 24, 24, generator=torch.Generator().manual_seed(0)).double()
+    volume, threat = 0.6 * noise + 2.2 * target[:, None], ThreatModel(0.3, unit="native", bounds=((-5.0, 6.0),))
+    found = {name: float(create(name)(model, volume, target, threat, warn=False).dice)
+             for name in ("strong", "apgd-dice", "apgd-dice-sharp")}  # fmt: skip
+    assert found["apgd-dice-sharp"] < found["apgd-dice"] - 0.01  # the network is one that hides
+    assert found["strong"] <= found["apgd-dice-sharp"]
+
+
 def test_whole_number_files_are_kept_whole():
     model = conv_model(2)
     volume, target = case(model, 2, batch=1)
