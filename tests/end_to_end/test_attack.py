@@ -359,7 +359,7 @@ def test_the_former_name_says_so(skilled, phantoms, tmp_path, capsys):
     said = capsys.readouterr()
     assert "voxward benchmark is now voxward attack" in said.err
     assert "estimated" in said.out
-    assert re.search(r"with 4 workers like this process: \S+ hours, \d\d:\d\d:\d\d\n", said.out)
+    assert re.search(r"with 1 worker like this process: \S+ hours, \d\d:\d\d:\d\d\n", said.out)
     with pytest.warns(UserWarning, match="is now voxward attack"):
         voxward.benchmark(
             skilled, phantoms, out=tmp_path / "out", overrides=["cases=1", "attacks=[fgsm-ce]"], estimate=True

@@ -69,6 +69,8 @@ def test_the_table_shows_volumes_and_no_dice():
     assert "the volume that a system marks as lesion where the truth has none" in notes
     assert "the Dice, mu / 2 and broken cases mean nothing where a class is invented" in notes
     assert "both: most of pgd-ce, apgd-dice and clean" in notes
+    partly = robustness_table(book, {"both": ("pgd-ce", "square")}, sanity(book))
+    assert "both: most of pgd-ce, square (not run) and clean" in partly.notes
     assert not any("0.98" in cell or "%" in cell for row in table.rows for cell in row.cells)
     assert not any("dice" in field or "accuracy" in field for field in table.fields)
     data = {(row[1], row[3]): dict(zip(table.fields, row, strict=True)) for row in table.data}

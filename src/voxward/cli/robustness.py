@@ -56,7 +56,7 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward attack`."""
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _WHICH
     add = parser.add_argument
-    add("systems", nargs="*", metavar="SYSTEM", help="run folders, or system.yaml files of `voxward compose`")
+    add("systems", nargs="*", metavar="SYSTEM", help="run folders, models such as an nnU-Net, or system.yaml files")
     add("--dataset", help="the dataset folder; the cases that no system was trained on are attacked")
     add("--protocol", default="autoattack", help="a packaged protocol or a .yaml file (default autoattack); see --list")
     add("--out", help="the folder of records, tables and figures (default: RUN/attack, for a single run)")

@@ -65,6 +65,12 @@ def _size_text(eps: Value, text: Callable[[float], str]) -> str:
     return text(eps) if isinstance(eps, float | int) else ""
 
 
+def members_text(view: View, attacks: Sequence[str]) -> str:
+    """The attacks of an ensemble, and which of them were not run."""
+    run = {record.attack for record in view.records}
+    return ", ".join(attack if attack in run else f"{attack} (not run)" for attack in attacks)
+
+
 def threat_title(view: View) -> str:
     """What was attacked: the mode and the threat model, in one line."""
     first = next((r for r in view.records if r.kind == "attack"), view.records[0])

@@ -208,7 +208,7 @@ class Protocol:
         attacks = " and ".join(entry.attack for entry in self.entries)
         return [
             f"budget.{names[0]} changes nothing here, because what is spent is fixed by the name of {attacks}: leave "
-            "it out, or name attacks that follow the budget, such as apgd-tsallis or apgd-jsd-radii"
+            "it out, or name attacks that follow the budget, such as strong, apgd-tsallis or apgd-jsd-radii"
         ]
 
     def _invent_problems(self) -> list[str]:
