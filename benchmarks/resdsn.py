@@ -14,7 +14,7 @@ interrupted call goes on, and one with another size, data or --set needs another
        about small parts for both: --set postprocessing.fraction_of=largest
 
 At the size of a CPU the learning rate is ten times the paper's, for a three-hundredth of its patches. On the phantoms
-the coarse stage finds nothing by cross-entropy in 780 steps (4 minutes of a core); by `--set loss.name=dice-ce` it does.
+the coarse stage finds nothing by cross-entropy in 780 steps (4 minutes of a core); `--set loss.name=dice-ce` helps it.
 
 On the hippocampus: --data DIR --tables 5 7 --set preparation.normalization=mr --set preparation.clip=null
 --set loss.name=dice-ce
