@@ -139,7 +139,7 @@ class _Up(nn.Sequential):
 
 def _conv(inside: int, outside: int, stride: Size3 = (1, 1, 1), kernel: Size3 = (3, 3, 3)) -> nn.Conv3d:
     i, j, k = (length // 2 for length in kernel)
-    return nn.Conv3d(inside, outside, kernel, tuple(stride), (i, j, k), bias=False)
+    return nn.Conv3d(inside, outside, kernel, stride, (i, j, k), bias=False)
 
 
 def _pointwise(inside: int, outside: int) -> nn.Conv3d:

@@ -138,6 +138,7 @@ def _with_stride(network: nn.Module, level: int, stride: Size3) -> None:
     for column in range(1, 5 - level):
         up = network.get_submodule(f"upcat_{level}_{column}.upsample")
         old = up.get_submodule("deconv")
+        assert isinstance(old, nn.ConvTranspose3d)
         up.deconv = nn.ConvTranspose3d(old.in_channels, old.out_channels, stride, stride)
 
 
