@@ -81,10 +81,9 @@ class C2FNAS(nn.Module):
             cells.append(_Cell(widths[level], operation, second))
             before = level
         self.cells = nn.ModuleList(cells)
-        self.head = nn.Sequential(
-            nn.ReLU(), _conv(2 * widths[0], widths[0]), InstanceNorm(widths[0]), nn.ReLU(), _upsample(strides[0]),
-            _conv(widths[0], filters), InstanceNorm(filters), nn.ReLU(), _pointwise(filters, out_channels),
-        )  # fmt: skip
+        joined = nn.Sequential(nn.ReLU(), _conv(2 * widths[0], widths[0]), InstanceNorm(widths[0]))
+        fine = nn.Sequential(nn.ReLU(), _upsample(strides[0]), _conv(widths[0], filters), InstanceNorm(filters))
+        self.head = nn.Sequential(joined, fine, nn.ReLU(), _pointwise(filters, out_channels))
 
     def forward(self, images: Images) -> Logits:
         """Compute the logits of a batch.
