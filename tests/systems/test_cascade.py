@@ -128,6 +128,33 @@ def test_without_a_filter_the_speck_blows_up_the_box():
     assert cascade(coarse, fine, margin=0.0).refine(volume).box == by_hand(organ, (0, 0, 0))
 
 
+def test_a_share_of_the_largest_part_keeps_an_organ_in_many_parts():
+    """A part of 125 voxels and six of 64: none but the first has a fifth of the mask, all have a fifth of the first."""
+    array = np.zeros((40, 36, 24), np.int16)
+    array[2:7, 2:7, 2:7] = 200
+    for start in range(9, 39, 5):
+        array[start : start + 4, 20:24, 10:14] = 200
+    volume = Volume(array[None], AFFINES["plain"])
+    of_mask, of_largest = (
+        cascade(predictor(160.0), predictor(60.0), margin=0.0, fraction_of=of) for of in ("mask", "largest")
+    )
+    assert of_mask.refine(volume).box == by_hand(array[:8] > 0, (0, 0, 0))
+    assert of_largest.refine(volume).box == by_hand(array > 0, (0, 0, 0))
+
+
+def test_newer_settings_are_part_of_a_fingerprint_only_where_they_are_set():
+    """What an earlier version has attacked is still the same system."""
+    coarse, fine = predictor(160.0), predictor(60.0)
+    usual, other = cascade(coarse, fine), cascade(coarse, fine, fraction_of="largest")
+    assert "fraction_of" not in usual.options()
+    assert other.options()["fraction_of"] == "largest"
+    assert usual.fingerprint() != other.fingerprint()
+    assert not {"fraction_of", "islands"} & set(usual.options()["coarse"]["postprocess"])
+    changed = replace(coarse, model=replace(coarse.model, postprocess=PostProcess(islands=0.1)))
+    assert cascade(changed, fine).options()["coarse"]["postprocess"]["islands"] == 0.1
+    assert cascade(changed, fine).fingerprint() != usual.fingerprint()
+
+
 def test_an_empty_coarse_mask_is_flagged():
     volume = scan()[0]
     fine = predictor(60.0)
