@@ -22,6 +22,7 @@ _HOMES = {
     "evaluate_segmentations": "voxward.commands.evaluate_segmentations",
     "suspects": "voxward.commands.suspects",
     "cv": "voxward.commands.cv",
+    "suite": "voxward.commands.suite",
     "merge": "voxward.commands.merge",
     "harden": "voxward.commands.harden",
     "reproduce": "voxward.commands.reproduce",

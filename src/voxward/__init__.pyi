@@ -21,6 +21,7 @@ from voxward.commands.reproduce import reproduce as reproduce
 from voxward.commands.search import search as search
 from voxward.commands.serve import serve as serve
 from voxward.commands.slurm import slurm as slurm
+from voxward.commands.suite import suite as suite
 from voxward.commands.suspects import suspects as suspects
 from voxward.commands.train import train as train
 from voxward.commands.worker import worker as worker

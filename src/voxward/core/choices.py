@@ -80,8 +80,9 @@ class Compute:
         device: `auto` (a CUDA device if there is one, else the CPU), `cpu` or `cuda`.
         devices: The number of processes on each node that train one network together, at least 1.
         workers: The number of cases that are read and prepared at once, at least 1.
-        cluster: The cluster whose workers do the units of `cv` (the runs) and of `search` (the candidates), or its
-            address, such as `local:4`; None: this process does them. One training does not run on such a cluster.
+        cluster: The cluster whose workers do the units of `cv` (the runs), of `search` (the candidates) and of `suite`
+            (the trainings and attacks), or its address, such as `local:4`; None: this process does them. One training
+            does not run on such a cluster.
         nodes: The number of nodes that train one network together. With more than one, torchrun or SLURM's srun starts
             the same command on each.
 
