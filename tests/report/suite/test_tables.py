@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import mean, stdev
 
 import pytest
@@ -110,6 +111,15 @@ def test_failed_and_unfinished_cells_are_named_and_their_means_do_not_compare(tm
         assert any("over different tasks, and do not compare" in text for text in table.warnings)
     assert row(dice_table(source), "rog-free")["liver"] == "n/a"
     assert read_suite(begun(tmp_path / "new").root, []).warnings[0].startswith("not finished: liver, rog; ")
+
+
+def test_a_system_with_other_classes_costs_no_other_one(whole):
+    others = [replace(one, classes=("liver", "cyst")) for one in records(HARDENED)]
+    finish(whole, "liver", "rog-free", {"a": 0.6}, others)
+    source = read_suite(whole.root, [])
+    assert source.tasks[0].attacked == ("rog",)
+    assert row(attacks_table(source), "rog", "25.5/255")["tasks"] == "2"
+    assert any("liver, rog-free is in no figure of attacks" in text for text in attacks_table(source).warnings)
 
 
 def test_an_attack_that_is_not_finished_is_in_no_figure(whole):

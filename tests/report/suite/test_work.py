@@ -11,7 +11,8 @@ from voxward.core.progress import silent
 from voxward.engine.engine import InProcess
 from voxward.engine.settings import settle
 from voxward.report.suite.notes import Notes
-from voxward.report.suite.plan import SUITE, Unit
+from voxward.report.suite.plan import SUITE, SuitePlan, Unit
+from voxward.report.suite.source import read_suite
 from voxward.report.suite.work import SuiteWork, done
 
 
@@ -105,6 +106,23 @@ def test_later_calls_may_add_and_leave_out_but_not_change(tmp_path):
         settle(tmp_path / SUITE, changed.settings, "a suite", grows=grows)
     with pytest.raises(UserError, match=r"threat\.eps"):
         settle(tmp_path / SUITE, plan(tmp_path, overrides=["threat.eps=[0.3]"]).settings, "a suite", grows=grows)
+
+
+def test_a_folder_begun_with_some_tasks_takes_the_others_later(tmp_path):
+    systems = {
+        **SYSTEMS,
+        "there": {"path": "x", "tasks": ["organ", "liver"]},
+        "else": {"path": "x", "tasks": ["liver"]},
+    }
+    whole, grows = plan(tmp_path, systems=systems), {"entries": "{} has changed"}
+    part = SuitePlan(whole.suite.only(["organ"]), whole.root, whole.data)
+    settle(tmp_path / SUITE, part.settings, "a suite", grows=grows)
+    found = read_suite(tmp_path, [])
+    assert (found.systems, [task.name for task in found.tasks]) == (("rog", "rog-free", "there"), ["organ"])
+    assert found.missing == ("organ, rog", "organ, rog-free", "organ, there")
+    settle(tmp_path / SUITE, whole.settings, "a suite", grows=grows)
+    found = read_suite(tmp_path, [])
+    assert (len(found.systems), len(found.tasks), found.absent) == (4, 2, (("organ", "else"),))
 
 
 def test_what_cannot_work_is_refused_before_any_work(tmp_path):

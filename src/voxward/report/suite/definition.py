@@ -175,7 +175,7 @@ class Suite:
         return not self.systems[system].tasks or task in self.systems[system].tasks
 
     def only(self, tasks: Sequence[str]) -> Suite:
-        """Return the suite with some of its tasks; without any given, with all.
+        """Return the suite with some of its tasks, and the systems that take part in them; without any given, with all.
 
         Raises:
             UserError: One of them is unknown.
@@ -184,11 +184,7 @@ class Suite:
             raise UserError(unknown_name("task of the suite", unknown[0], self.tasks))
         if not tasks:
             return self
-        systems = {
-            name: replace(one, tasks=tuple(task for task in one.tasks if task in tasks))
-            for name, one in self.systems.items()
-            if not one.tasks or {*one.tasks} & {*tasks}
-        }
+        systems = {name: one for name, one in self.systems.items() if not one.tasks or {*one.tasks} & {*tasks}}
         return replace(self, tasks={name: one for name, one in self.tasks.items() if name in tasks}, systems=systems)
 
 

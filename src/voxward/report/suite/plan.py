@@ -186,7 +186,7 @@ class SuitePlan:
     def _content(self, system: SuiteSystem) -> dict[str, Any]:
         """A system with what its recipe says, so that an edited recipe is noticed."""
         recipe = None if system.recipe is None else to_data(load_recipe(system.recipe))
-        return {**to_data(system), "tasks": [], "content": recipe}
+        return {**to_data(system), "content": recipe}
 
     def _before(self, system: str) -> Iterator[str]:
         """The systems that one is hardened from, the nearest first."""

@@ -40,6 +40,7 @@ class TaskResults:
         attacks: The attacks over which worst cases are taken: the protocol's last group, else all; None: all.
         swept: The attacks that were run with several budgets.
         notes: What must be known of the figures, a sentence each.
+        doubts: The checks that failed: a reason not to believe the figures of an attack, a sentence each.
     """
 
     name: str
@@ -49,6 +50,7 @@ class TaskResults:
     attacks: tuple[str, ...] | None = None
     swept: tuple[Sweep, ...] = ()
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @property
     def attacked(self) -> tuple[str, ...]:
@@ -99,6 +101,11 @@ class SuiteSource:
         """What must be known before any figure is believed: the cells that failed, and those that are not finished."""
         failed = [f"failed, and in no figure: {one.case} ({one.reason})" for one in self.failed]
         return (*failed, *([f"not finished: {'; '.join(self.missing)}"] if self.missing else []))
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """The warnings, and the checks that failed, before any figure of an attack is believed."""
+        return (*self.warnings, *(text for task in self.tasks for text in task.doubts))
 
 
 def is_suite_folder(folder: Path) -> bool:
@@ -151,9 +158,16 @@ def _plan(folder: Path, settings: Mapping[str, Any]) -> SuitePlan:
         if known is None or not isinstance(entry, Mapping):
             raise UserError(f"{folder / SUITE} must hold tasks and systems, got {key!r}")
         known[name] = {part: value for part, value in entry.items() if part != "content"}
+    systems = {name: one for name, entry in systems.items() if (one := _taking_part(entry, tasks)) is not None}
     data = {"name": settings.get("name"), "description": settings.get("description", ""), "tasks": tasks,
             "systems": systems}  # fmt: skip
     return SuitePlan(from_data(Suite, data, str(folder / SUITE)), folder, folder)
+
+
+def _taking_part(system: Mapping[str, Any], tasks: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """A system with those of its tasks that the folder was begun with; None where it takes part in none of them."""
+    named = [task for task in system.get("tasks") or () if task in tasks]
+    return None if system.get("tasks") and not named else {**system, "tasks": named}
 
 
 def _read_state(plan: SuitePlan, notes: Notes, cell: tuple[str, str], cells: _Cells, problems: list[str]) -> None:
@@ -185,17 +199,20 @@ def _task(
         if Unit(task, system, ATTACK) in cells.done and is_attack_folder(plan.attack_folder(task, system))
     }
     notes = [f"{task}, {unit.system}: {text}" for unit, text in cells.remarks.items() if unit.task == task]
-    notes += [f"{task}, {system}: {text}" for system, source in attacked.items() for text in _doubts(source)]
-    records, dropped = _common({system: source.records for system, source in attacked.items() if source.records})
+    notes += [f"{task}, {system}: {text}" for system, source in attacked.items() for text in _remarks(source)]
+    doubts = tuple(f"{task}, {system}: {text}" for system, source in attacked.items() for text in _doubts(source))
+    alike, unlike = _alike({system: source.records for system, source in attacked.items() if source.records})
+    doubts += tuple(f"{task}, {text}" for text in unlike)
+    records, dropped = _common(alike)
     notes += [f"{task}: {text}" for text in dropped]
     what = _what(plan, task)
     view = attempt(lambda: comparable(records), problems) if records else None
     if view is None or protocol is None:
-        return TaskResults(task, what, dice, view, notes=tuple(notes))
+        return TaskResults(task, what, dice, view, notes=tuple(notes), doubts=doubts)
     classes = max(len(record.classes) for record in records) + 1
     groups = ensembles(protocol, classes, any(record.attack == "transfer" for record in records))
     last = list(groups.values())[-1] if groups else None
-    return TaskResults(task, what, dice, view, last, sweeps(protocol, classes), tuple(notes))
+    return TaskResults(task, what, dice, view, last, sweeps(protocol, classes), tuple(notes), doubts)
 
 
 def _dice(path: Path, problems: list[str]) -> Summary | None:
@@ -203,6 +220,19 @@ def _dice(path: Path, problems: list[str]) -> Summary | None:
     found = read_mapping(path, problems)
     scores = None if found is None else attempt(lambda: Evaluation.from_data(found, str(path)), problems)
     return None if scores is None else scores.foreground
+
+
+def _alike(by_system: Mapping[str, Sequence[Record]]) -> tuple[dict[str, Sequence[Record]], list[str]]:
+    """The systems whose records stand in one table, and why others do not, such as a model with other classes."""
+    found, unlike = dict[str, Sequence[Record]](), list[str]()
+    for name, own in by_system.items():
+        try:
+            comparable([record for records in (*found.values(), own) for record in records])
+        except UserError as error:
+            unlike.append(f"{name} is in no figure of attacks: {error}")
+        else:
+            found[name] = own
+    return found, unlike
 
 
 def _common(by_system: Mapping[str, Sequence[Record]]) -> tuple[tuple[Record, ...], list[str]]:
@@ -221,10 +251,14 @@ def _common(by_system: Mapping[str, Sequence[Record]]) -> tuple[tuple[Record, ..
 
 
 def _doubts(source: AttackSource) -> list[str]:
-    """What is to be known of one attack before its figures are believed."""
-    failed = [f"NOT TRUSTWORTHY ({one.name}): {one.text}" for one in source.findings if one.passed is False]
+    """The checks of one attack that failed."""
+    return [f"NOT TRUSTWORTHY ({one.name}): {one.text}" for one in source.findings if one.passed is False]
+
+
+def _remarks(source: AttackSource) -> list[str]:
+    """What is to be known of the cases of one attack."""
     lost = [f"{counted(len(source.failed), 'case')} failed in the attack"] if source.failed else []
-    return [*failed, *lost, *seen_notes(source.case_ids, source.seen, source.left_out)]
+    return [*lost, *seen_notes(source.case_ids, source.seen, source.left_out)]
 
 
 def _what(plan: SuitePlan, task: str) -> str:

@@ -52,7 +52,7 @@ def tasks_table(source: SuiteSource) -> Table:
         "systems: those whose attack is finished",
         *(note for task in source.tasks for note in task.notes),
     )
-    return Table(columns, tuple(rows), "The tasks of the suite", notes=notes, warnings=source.warnings,
+    return Table(columns, tuple(rows), "The tasks of the suite", notes=notes, warnings=source.doubts,
                  fields=("task", "dataset", "scored", "attacked", "systems"), data=tuple(data))  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def attacks_table(source: SuiteSource) -> Table | None:
     notes = (_OVER_TASKS, "clean is over the cases that were attacked", _worst_note(averaged))
     return Table(
         columns, tuple(rows), "Dice under each attack (as Table 1 of the ROG paper)", notes=notes,
-        warnings=(*source.warnings, *averaged.unequal()),
+        warnings=(*source.doubts, *averaged.unequal()),
         fields=("system", "attack", "eps", "tasks", "dice", "std"), data=tuple(data),
     )  # fmt: skip
 
@@ -133,7 +133,7 @@ def areas_table(source: SuiteSource) -> Table | None:
     return Table(
         (Column("system", "left"), *map(Column, names)), tuple(rows),
         "Area under Dice over eps (as in Fig. 3 of the ROG paper)", notes=notes,
-        warnings=(*source.warnings, *averaged.unequal()), fields=("system", "attack", "area"), data=tuple(data),
+        warnings=(*source.doubts, *averaged.unequal()), fields=("system", "attack", "area"), data=tuple(data),
     )  # fmt: skip
 
 
@@ -180,7 +180,7 @@ def suite_budgets_table(source: SuiteSource) -> Table | None:
     return Table(
         (*head, *sizes, Column("tasks")), tuple(rows), "Dice over the budget (as in the supplement of the ROG paper)",
         notes=(_OVER_TASKS, "where more steps still lower the Dice, the figures are not converged"),
-        warnings=(*source.warnings, *averaged.unequal()),
+        warnings=(*source.doubts, *averaged.unequal()),
         fields=("system", "attack", "budget", "name", "eps", "tasks", "dice", "std"), data=tuple(data),
     )  # fmt: skip
 
