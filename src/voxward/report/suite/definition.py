@@ -65,7 +65,9 @@ class Task:
 
     def problems(self) -> list[str]:
         """Return what is wrong, one sentence each."""
-        found = [] if (self.data is None) != (self.phantoms is None) else ["needs either data or phantoms"]
+        found = (
+            [] if (self.data is None) != (self.phantoms is None) else ["data or phantoms must be given, and not both"]
+        )
         if self.attacked is not None and self.attacked < 1:
             found.append(f"attacked must be at least 1, got {self.attacked}")
         return found
@@ -102,7 +104,11 @@ class SuiteSystem:
     def problems(self) -> list[str]:
         """Return what is wrong, one sentence each."""
         given = [name for name in ("recipe", "harden", "path") if getattr(self, name) is not None]
-        found = [] if len(given) == 1 else [f"needs one of recipe, harden and path, got {', '.join(given) or 'none'}"]
+        found = (
+            []
+            if len(given) == 1
+            else [f"recipe, harden or path must be given, one of them, got {', '.join(given) or 'none'}"]
+        )
         for name in ("minutes", "attack_minutes"):
             try:
                 check_minutes(getattr(self, name))
