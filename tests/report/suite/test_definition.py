@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 import yaml
 
 from tests.report.suite.made import SYSTEMS, suite
 from voxward.core.errors import UserError
-from voxward.report.suite.definition import load_suite, suite_names
+from voxward.report.suite.definition import PhantomSet, Suite, SuiteSystem, Task, load_suite, suite_names
+from voxward.robustness.protocol import load_protocol
 
 
 @pytest.mark.parametrize("name", suite_names())
@@ -75,3 +79,16 @@ def test_some_tasks_only():
     assert list(suite(systems={**SYSTEMS, "other": {"path": "x", "tasks": ["organ"]}}).only(["organ"]).systems)[2:]
     with pytest.raises(UserError, match="livr"):
         suite().only(["livr"])
+
+
+def test_the_suite_of_the_page_on_suites_is_one(tmp_path):
+    text = (Path(__file__).parents[3] / "docs" / "suites.md").read_text()
+    (tmp_path / "mine.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
+    found = load_suite(tmp_path / "mine.yaml")
+    assert {name: bool(one.tasks) for name, one in found.systems.items()} == {
+        "rog": False, "rog-free": False, "old": False, "nnunet": True,
+    }  # fmt: skip
+    assert load_protocol(found.protocol, found.overrides).threat.eps == (4 / 255, 8 / 255)
+    assert all(name in text for name in (f"`{name}`" for name in suite_names()))
+    names = {field.name for cls in (Suite, Task, SuiteSystem, PhantomSet) for field in fields(cls)}
+    assert {name for name in names if name not in text} == {"description"}
