@@ -17,7 +17,7 @@ from voxward.data.formats import open_dataset
 from voxward.robustness.store import RecordStore
 
 PHANTOMS = {"kind": "organ", "cases": 5, "size": 16}
-TRAINED = [*TINY, "training.epochs=1", "postprocessing.kind=none"]
+TRAINED = [*TINY, "postprocessing.kind=none"]
 SUITE = {
     "format": 1,
     "name": "tiny",
