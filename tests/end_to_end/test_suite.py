@@ -16,7 +16,7 @@ from voxward.core.interrupt import Interrupted
 from voxward.data.formats import open_dataset
 from voxward.robustness.store import RecordStore
 
-PHANTOMS = {"kind": "organ", "cases": 5, "size": 16}
+PHANTOMS = {"kind": "organ", "cases": 6, "size": 24}
 TRAINED = [*TINY, "postprocessing.kind=none"]
 SUITE = {
     "format": 1,
