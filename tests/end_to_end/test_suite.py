@@ -41,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(SUITE))
+    path.write_text(yaml.safe_dump(SUITE, sort_keys=False))
     return path
 
 
