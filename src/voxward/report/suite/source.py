@@ -212,7 +212,9 @@ def _task(
     classes = max(len(record.classes) for record in records) + 1
     groups = ensembles(protocol, classes, any(record.attack == "transfer" for record in records))
     last = list(groups.values())[-1] if groups else None
-    return TaskResults(task, what, dice, view, last, sweeps(protocol, classes), tuple(notes), doubts)
+    return TaskResults(
+        task, what, dice, view, attacks=last, swept=sweeps(protocol, classes), notes=tuple(notes), doubts=doubts
+    )
 
 
 def _dice(path: Path, problems: list[str]) -> Summary | None:
