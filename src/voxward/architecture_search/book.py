@@ -5,6 +5,7 @@ The journal is a file of JSON lines that only grows. Nothing in it is a pickle, 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -167,6 +168,7 @@ def open_book(path: Path, space: CandidateSpace, objective: str) -> Book:
         name: package.distributions.CategoricalDistribution(values) for name, values in space.values.items()
     }
     directions = ["maximize", "minimize"] if fronts else ["maximize"]
+    _cut_unfinished(path)
     try:
         storage = package.storages.JournalStorage(package.storages.journal.JournalFileBackend(str(path)))
         study = package.create_study(
@@ -181,6 +183,15 @@ def open_book(path: Path, space: CandidateSpace, objective: str) -> Book:
             "search with another --out"
         ) from error
     return book
+
+
+def _cut_unfinished(path: Path) -> None:
+    """Cut off the line that a killed process left unfinished; the next one would be appended to it, and be lost."""
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    if whole := content.rfind(b"\n") + 1:
+        os.truncate(path, whole)
 
 
 def _check(book: Book) -> None:

@@ -299,7 +299,7 @@ def _resized(cells: CellGenes, blocks: int, generator: torch.Generator) -> CellG
 
 def _other_gene(cells: CellGenes, generator: torch.Generator) -> CellGenes:
     """One block of one kind of cell gets another operation."""
-    kind = _one_of(("down", "same", "up"), generator)
+    kind = _one_of(CELL_KINDS, generator)
     genes = list(cells.of(kind))
     block = _below(len(genes), generator)
     others = [name for name in OPERATION_NAMES if name != genes[block].operation]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -174,7 +174,7 @@ class Strategy:
     """
 
     strategy: str = "bilevel"
-    paths: tuple[int, ...] = (3, 4, 5)
+    paths: Sequence[int] = (3, 4, 5)
     objective: str = "dice"
     candidates: int | None = None
 
