@@ -1,6 +1,7 @@
 """A search by trainings: the winner is a run as if it had never paused, and a search that stopped ends as another."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -48,7 +49,8 @@ def test_a_third_of_the_candidates_is_of_each_origin_and_one_is_trained_to_the_e
     assert [len(one.scores) for one in found.candidates] == [3, 1, 1]
     winner = found.candidates[0]
     assert winner.scores[0].dice == max(one.scores[0].dice for one in found.candidates)
-    assert [score.steps for score in winner.scores] == [1, 2, 4]
+    *paused, whole = (score.steps for score in winner.scores)
+    assert paused == [math.ceil(whole / 9), math.ceil(whole / 3)]
     assert {path.name for path in found.out.iterdir()} >= {
         "journal.log", "best.yaml", "candidates.md", "candidates.csv", "candidates.json", "rungs.png", "rungs.svg",
         "super-net", "trials", "plan.json", "provenance.json",

@@ -6,6 +6,7 @@ The journal is a file of JSON lines that only grows. Nothing in it is a pickle, 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -143,11 +144,13 @@ class Book:
                     params=trials[one.number].params, distributions=dict(self.distributions), value=one.score.dice
                 )
             )
-        evaluator = package.importance.PedAnovaImportanceEvaluator()
-        try:
-            found = package.importance.get_param_importances(study, evaluator=evaluator)
-        except (ValueError, RuntimeError):  # too few different values
-            return {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is experimental, or that some choice has one value
+            evaluator = package.importance.PedAnovaImportanceEvaluator()
+            try:
+                found = package.importance.get_param_importances(study, evaluator=evaluator)
+            except (ValueError, RuntimeError):  # too few different values
+                return {}
         return {name: float(value) for name, value in found.items()}
 
 

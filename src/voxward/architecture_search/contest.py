@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -21,6 +20,7 @@ from voxward.core.choices import FoldNumber
 from voxward.core.errors import UserError
 from voxward.core.plan import Plan
 from voxward.core.progress import Progress
+from voxward.core.reading import read_json
 from voxward.core.recipe import Recipe, Search
 from voxward.engine.course import Course
 from voxward.engine.engine import Engine
@@ -257,5 +257,5 @@ def strategy_of(folder: RunFolder, asked: str, resume: bool) -> str:
     """
     if not (resume and folder.settings.is_file()):
         return asked
-    found = json.loads(folder.settings.read_text(encoding="utf-8"))
+    found = read_json(folder.settings)
     return str(found.get("strategy", "bilevel")) if isinstance(found, dict) else asked

@@ -64,7 +64,7 @@ def fit(
         progress: A function that is told about every step.
         clock: A function that returns the time in seconds.
         lengths: The corrections of the length of a run with a time budget that this one follows; see `RunSettings`.
-        until: The share (0 to 1) of the run at which it pauses.
+        until: The share (0 to 1) of the steps of the run, or of its time budget, at which it pauses.
 
     Raises:
         Interrupted: A signal stopped the run; its state is saved.
@@ -74,7 +74,8 @@ def fit(
     if state.total_steps is None and minutes is None and not lengths:
         state.total_steps = run.recipe.training.epochs * run.steps_per_epoch
         state.validate_every = run.steps_per_epoch
-    if state.step == state.total_steps or reached(run, until):
+    spent = state.done if minutes is None else state.seconds / (60.0 * minutes)
+    if state.step == state.total_steps or reached(spent, until):
         return
     if state.step == 0:
         # From here on a run without a state is one that cannot go on, never one that has not begun.
@@ -88,9 +89,14 @@ def fit(
     sitting.work(log)
 
 
-def reached(run: TrainingRun, until: float) -> bool:
-    """Return whether a run has reached a share (0 to 1) of its whole length, which must be known for that."""
-    return run.state.done >= until - _ROUNDING
+def reached(spent: float, until: float) -> bool:
+    """Return whether a run is to pause.
+
+    Args:
+        spent: The share (0 to 1) of its steps that is done, or of its time budget that is spent.
+        until: The share at which it pauses; at 1 it never does, because it ends there by itself.
+    """
+    return until < 1.0 and spent >= until - _ROUNDING
 
 
 class TrainingSitting(Sitting):
@@ -146,7 +152,8 @@ class TrainingSitting(Sitting):
                 if self.budget is not None:
                     self._warn(state.step, ended=True)
                 return
-            if reached(self.run, self.until):
+            spent = state.done if self.budget is None else self.seconds() / self.budget
+            if self.anyone(reached(spent, self.until)):
                 self.save()
                 return
             yield
