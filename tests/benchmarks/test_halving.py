@@ -2,7 +2,6 @@ import itertools
 
 import numpy as np
 import pytest
-
 from benchmarks.halving import _difference, _value
 from benchmarks.halving_rank import correlation, registered
 
