@@ -24,7 +24,7 @@ def _generator(seed):
 
 
 def test_every_drawn_candidate_is_a_recipe_whose_network_works(space):
-    for seed in range(6):
+    for seed in range(3):
         candidate = space.uniform(_generator(seed))
         assert candidate == space.uniform(_generator(seed))
         recipe = space.recipe_of(candidate, f"c-{seed}")
@@ -79,8 +79,9 @@ def test_a_mutation_changes_one_thing(space):
             changed = {"operation" if cells else "path"}
         elif changed != {"blocks"}:
             assert child.genotype == parent.genotype
+        if not changed <= kinds:
+            space.cost(child)
         kinds |= changed
-        space.cost(child)
     assert {"operation", "path", "filters", "blocks"} < kinds
 
 

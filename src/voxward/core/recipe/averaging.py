@@ -7,7 +7,7 @@ half of its initial value and falls along a cosine, several times; every few epo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from voxward.core.errors import UserError
 
@@ -53,7 +53,7 @@ class Averaging:
         if self.decay is not None:
             if not 0 < self.decay < 1:
                 raise UserError(f"decay must be above 0 and below 1, got {self.decay}")
-            if self != Averaging(decay=self.decay):
+            if any(getattr(self, entry.name) != entry.default for entry in fields(self) if entry.name != "decay"):
                 raise UserError("decay takes an exponential mean without restarts: leave the other settings out")
             return
         if not 0 <= self.start < 1:
