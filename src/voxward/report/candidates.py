@@ -60,7 +60,7 @@ def _contender(contest: Contest, number: int, rank: int | None, on_front: bool) 
     return Contender(number, candidate.origin, candidate.choices, cost, reached, rank, on_front)
 
 
-def _order(one: Contender) -> tuple[float, ...]:
+def _order(one: Contender) -> tuple[float | int, ...]:
     dice = one.scores[-1].dice if one.scores else -2.0
     return (one.rank or float("inf"), -len(one.scores), -dice, one.number)
 
