@@ -69,7 +69,7 @@ def test_the_winner_is_the_training_of_its_recipe_that_never_paused(found, phant
         ours, theirs = (load_file(RunFolder(run).weights(checkpoint)) for run in (found.run, again))
         assert ours.keys() == theirs.keys()
         assert all(bool((ours[name] == theirs[name]).all()) for name in ours), checkpoint
-    scored = voxward.evaluate(found.run, out=Output(tmp_path / "scores", report=False))
+    scored = voxward.evaluate(found.run, out=tmp_path / "scores")
     assert {case.id for case in scored.cases} == set(json.loads((found.out / "splits.json").read_text())["validation"])
 
 
