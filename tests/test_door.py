@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -226,3 +227,34 @@ def test_an_eps_that_is_no_number(capsys, eps):
     with pytest.raises(SystemExit, match="2"):
         parser().parse_args(["harden", "run", "--out", "out", "--eps", eps])
     assert "8/255" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("eps", ["10HU", "10 HU", "HU", "10raw"])
+def test_a_size_in_hounsfield_units_is_told_how_it_is_written(capsys, eps):
+    with pytest.raises(SystemExit, match="2"):
+        parser().parse_args(["attack", "run", "--eps", "8/255", eps])
+    assert "--eps 10 --set threat.unit=native" in capsys.readouterr().err.replace("\n", "")
+    with pytest.raises(SystemExit, match="2"):
+        parser().parse_args(["attack", "run", "--eps", "8/255", "eight"])
+    assert "native" not in capsys.readouterr().err.partition("error:")[2]
+
+
+def test_a_case_is_not_asked_for_by_its_name(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parser().parse_args(["attack", "run", "--cases", "hippocampus_001"])
+    assert "the first ones" in capsys.readouterr().err
+
+
+def test_a_warning_is_printed_once_in_a_command(monkeypatch, capsys):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+
+    def run(arguments):
+        for text in ("few steps", "few steps", "something else"):
+            warnings.showwarning(UserWarning(text), UserWarning, "file", 1)
+        return 0
+
+    monkeypatch.setitem(COMMANDS, "check", Command("warns", lambda parser: None, run))
+    for _ in range(2):
+        assert main(["check"]) == 0
+        said = capsys.readouterr().err
+        assert (said.count("few steps"), said.count("something else")) == (1, 1)

@@ -95,6 +95,22 @@ def test_fast_takes_twenty_gradients_for_each_size_and_strong_a_third_of_sea():
     assert create("blade-300").price(5)[0] == 300
 
 
+def test_fast_reports_what_it_has_spent():
+    """What an early end leaves goes to later searches; to count both would say that it is over when it is not."""
+    model = conv_model(2)
+    volume, target = case(model, 2, batch=1)
+    recorder, heard = Recorder(model), list[tuple[int, int]]()
+
+    def progress(stage, done, total, /, **figures):
+        heard.append((done, len(recorder.points)))
+
+    attack = create("fast")
+    assert isinstance(attack, CurveAttack)
+    attack.along(recorder, volume, target, THREAT, SIZES, progress=progress, warn=False)
+    assert len(heard) > len(SIZES)
+    assert all(done == spent for done, spent in heard)
+
+
 @pytest.mark.parametrize("name", CURVES)
 def test_a_call_searches_one_ball_and_every_case_on_its_own(name):
     model = conv_model(2)
@@ -121,6 +137,22 @@ def test_a_case_of_which_nothing_is_left_is_attacked_no_further():
     assert all(float(result.dice) == 0 for result in results)
     assert [result.gradients for result in results[1:]] == [0] * 4
     assert results[0].gradients == len(recorder.points) < 5
+
+
+def test_strong_finds_what_a_network_that_is_sure_of_itself_hides():
+    """Soft Dice has no gradient where logits are hundreds apart; softened logits have one."""
+    network = nn.Conv2d(1, 2, 1).double()
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([0.0, 300.0]).view(2, 1, 1, 1))
+        network.bias.copy_(torch.tensor([0.0, -450.0]))
+    model, target = PatchModel(network, "softmax"), torch.zeros(1, 24, 24, dtype=torch.long)
+    target[:, 6:18, 6:18] = 1
+    noise = torch.randn(1, 1, 24, 24, generator=torch.Generator().manual_seed(0)).double()
+    volume, threat = 0.6 * noise + 2.2 * target[:, None], ThreatModel(0.3, unit="native", bounds=((-5.0, 6.0),))
+    found = {name: float(create(name)(model, volume, target, threat, warn=False).dice)
+             for name in ("strong", "apgd-dice", "apgd-dice-sharp")}  # fmt: skip
+    assert found["apgd-dice-sharp"] < found["apgd-dice"] - 0.01  # the network is one that hides
+    assert found["strong"] <= found["apgd-dice-sharp"]
 
 
 def test_whole_number_files_are_kept_whole():

@@ -196,7 +196,7 @@ def test_the_courses_are_drawn_at_the_size_that_is_asked_for(
     assert first() == ("m, eps 51/255", "eps 51/255")
     assert first("--eps", "25.5/255") == ("m, eps 25.5/255", "eps 25.5/255")
     before = out.read_text(encoding="utf-8")
-    for wrong, told in (("8/255", "(25.5/255, 51/255)"), ("large", "a number or a fraction such as 8/255")):
+    for wrong, told in (("8/255", "(25.5/255, 51/255), got 8/255"), ("large", "a number or a fraction such as 8/255")):
         assert main(["report", str(folder), "--out", str(out), "--eps", wrong]) == 2
         assert told in " ".join(capsys.readouterr().err.split())
     assert out.read_text(encoding="utf-8") == before

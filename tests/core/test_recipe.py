@@ -1,3 +1,5 @@
+from importlib.resources import files
+
 import pytest
 
 from voxward.core.errors import UserError
@@ -55,7 +57,16 @@ def test_resdsn_is_the_papers(name):
         eps = recipe.defence.eps * (high - low)
         assert eps == pytest.approx(10.2)
         assert recipe.defence.length * eps == pytest.approx(3.4)
-        assert (recipe.defence.steps, recipe.defence.clean, recipe.defence.objective) == (5, 0.0, "ce")
+        assert (recipe.defence.steps, recipe.defence.clean) == (5, 0.0)
+        assert (recipe.defence.objective, recipe.postprocessing.fraction_of) == ("dice-ce", "largest")
+
+
+def test_what_the_hardened_resdsn_does_otherwise_than_the_paper_can_be_undone():
+    """By the line in its comment."""
+    text = (files("voxward") / "recipes" / "resdsn-c2f-hardened.yaml").read_text()
+    (line,) = (line for line in text.splitlines() if "objective=ce" in line)
+    recipe = load_recipe("resdsn-c2f-hardened", [word for word in line.split() if "=" in word])
+    assert (recipe.defence.objective, recipe.postprocessing.fraction_of) == ("ce", "mask")
 
 
 def test_a_clip_and_a_patch_that_cannot_be_are_refused():

@@ -167,3 +167,27 @@ def test_a_share_of_these_is_centred_and_other_regions_are_as_they_were():
         assert sampled == draw_patch(source, (5, 5, 5), 0.3, _generator(seed))
     empty = _labelled((9, 9, 9), {})
     assert len({draw_training_patch(empty, (4, 4, 4), Sampling(0.0, "truth"), _generator(n)) for n in range(9)}) > 5
+
+
+def test_a_foreground_voxel_lies_anywhere_in_its_patch_and_equally_often_everywhere():
+    """A voxel far from every edge, seen from each of the 3 x 2 x 1 places; one in a corner, from those that exist."""
+    size, sampling = (3, 2, 1), Sampling(1.0, place="anywhere")
+    middle = _labelled((12, 9, 5), {(6, 4, 2): 1})
+    found = Counter(draw_training_patch(middle, size, sampling, _generator(n)).start for n in range(1200))
+    assert set(found) == {(i, j, 2) for i in (4, 5, 6) for j in (3, 4)}
+    assert all(120 < times < 280 for times in found.values())
+    corner = _labelled((12, 9, 5), {(11, 0, 4): 1})
+    assert {draw_training_patch(corner, size, sampling, _generator(n)).start for n in range(50)} == {(9, 0, 4)}
+    larger = {draw_training_patch(corner, (16, 2, 7), sampling, _generator(n)).start for n in range(50)}
+    assert larger == {(-2, 0, -1)}  # it begins in the padding, as every patch that is larger than the volume
+
+
+@pytest.mark.parametrize("region", ["case", "truth"])
+def test_the_place_does_not_change_the_other_patches(region):
+    source, _, _ = _organ()
+    for n in range(20):
+        here, there = (
+            draw_training_patch(source, (5, 5, 5), Sampling(0.0, region, place), _generator(n))
+            for place in ("centre", "anywhere")
+        )
+        assert here == there

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -30,6 +31,7 @@ QUICK = {"attacks": ("apgd-dice", "fab-dice", "square"), "eps": (8 / 255, 16 / 2
          "fab_steps": 3, "cases": 1, "precision": "fp32"}  # fmt: skip
 
 
+SMALL = ("attacks=[fgsm-ce]", "threat.eps=[8/255]", "controls=[noise]")
 LINE = ["--attacks", *QUICK["attacks"], "--eps", "8/255", "16/255", "--cases", "1", "--set", "budget.steps=10",
         "--set", "budget.queries=10", "--set", "budget.fab_steps=3", "--set", "precision=fp32"]  # fmt: skip
 """The same on the command line."""
@@ -182,12 +184,19 @@ def test_several_runs_make_a_leaderboard(skilled, phantoms, tmp_path):
 
 
 def test_patch_mode(skilled, phantoms, tmp_path):
-    options = {**QUICK, "mode": "patch", "attacks": ("pgd-ce",), "controls": tuple(EQUAL_NOISE)}
+    options = {
+        **QUICK,
+        "mode": "patch",
+        "attacks": ("pgd-ce",),
+        "controls": tuple(EQUAL_NOISE),
+        "sanity.absolute": 0.25,
+    }
     result = attack(skilled, phantoms, out=tmp_path, overrides=changes(**options))
     assert all(record.deployed is None and record.mode == "patch" for record in result.records)
     # Normalised intensities lie below 0, too, where Rician noise means nothing.
     assert {record.attack for record in result.records} & set(EQUAL_NOISE) == {"gaussian"}
     assert any(note.startswith("rician of run is not over 1 case of 1") for note in result.report.notes)
+    assert any("at mu / 2 or above / at 0.25 or above" in note for note in result.report.notes)
 
 
 @pytest.mark.slow
@@ -321,6 +330,16 @@ def test_requirements_are_judged_and_gate(attacked, skilled, phantoms, capsys):
     assert show(replace(result, findings=(failed,))) == 1  # such figures say nothing about a requirement
 
 
+@pytest.mark.slow
+def test_every_table_says_what_else_the_folder_holds(skilled, phantoms, tmp_path):
+    """Who opens one table must not take it for one over all cases of the folder."""
+    out = tmp_path / "out"
+    for count in (2, 1):
+        attack([skilled], phantoms, out=out, overrides=[*SMALL, f"cases={count}"])
+    for name in ("robustness.md", "classes.md", "areas.md", "iterations.md"):
+        assert "that this call does not ask for: no figure here is over it" in (out / name).read_text(), name
+
+
 def test_what_can_be_named_is_listed(capsys):
     assert main(["attack", "--list"]) == 0
     printed = capsys.readouterr().out
@@ -340,6 +359,7 @@ def test_the_former_name_says_so(skilled, phantoms, tmp_path, capsys):
     said = capsys.readouterr()
     assert "voxward benchmark is now voxward attack" in said.err
     assert "estimated" in said.out
+    assert re.search(r"with 1 worker like this process: \S+ hours, \d\d:\d\d:\d\d\n", said.out)
     with pytest.warns(UserWarning, match="is now voxward attack"):
         voxward.benchmark(
             skilled, phantoms, out=tmp_path / "out", overrides=["cases=1", "attacks=[fgsm-ce]"], estimate=True

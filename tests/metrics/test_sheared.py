@@ -16,7 +16,7 @@ from voxward.metrics.policies import Scoring
 from voxward.metrics.score import score_case
 from voxward.metrics.surface import surface, surface_distances
 from voxward.metrics.surface_area import surface_elements
-from voxward.runs.postprocess import fuse_small_components
+from voxward.runs.components import fuse_small_components
 
 LABELS = LabelSet(("background", "a"), (0, 1))
 

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.core.test_plan import PLAN
+from voxward.core.recipe import load_recipe
 from voxward.nets.lattice import LEVEL_DEPTHS, Lattice
 from voxward.nets.registry import NETWORKS, create_network, network_for_plan
 
@@ -22,7 +23,9 @@ NEEDED = {
             "paths": (("down", "down", "up", "up"), ("skip", "down", "same", "up")),
         },
         "filters": 4,
-    }
+    },
+    "c2fnas": {"filters": 2},
+    "unet-plus-plus": {"filters": (4, 4, 8, 8, 8, 4)},
 }  # fmt: skip
 
 
@@ -75,6 +78,73 @@ class TestContract:
             _created(name, 0, 2)
         with pytest.raises(ValueError, match="no option colour"):
             _created(name, 1, 2, colour="red")
+
+
+@pytest.mark.parametrize(("auxiliary", "count"), [(False, 26_381_858), (True, 26_382_056)])
+def test_unet_plus_plus_has_the_size_that_the_rog_paper_gives(auxiliary, count):
+    """26.2 M, ten times ROG's 2.6 M; MONAI's network of the same widths has 0.7 % more."""
+    options = load_recipe("unet-plus-plus").network.options | {"auxiliary": auxiliary}
+    with torch.device("meta"):
+        found = sum(p.numel() for p in create_network("unet-plus-plus", 1, 2, **options).parameters())
+    assert found == count
+    assert found == pytest.approx(26.2e6, rel=0.01)
+
+
+def test_unet_plus_plus_is_monais_where_every_step_is_2():
+    from monai.networks.nets import BasicUNetPlusPlus
+
+    torch.manual_seed(0)
+    filters = (2, 3, 4, 6, 8, 3)
+    network = create_network("unet-plus-plus", 1, 2, filters=filters, auxiliary=True)
+    theirs = BasicUNetPlusPlus(3, 1, 2, filters, deep_supervision=True)
+    theirs.load_state_dict(network.network.state_dict())
+    x = torch.randn(1, 1, 32, 32, 48)
+    first, second, third, last = theirs(x)
+    torch.testing.assert_close(network.train()(x), (last, third, second, first), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(network.eval()(x), last, rtol=1e-4, atol=1e-4)
+
+
+def test_unet_plus_plus_takes_flat_steps():
+    network = create_network("unet-plus-plus", 1, 2, strides=((2, 2, 1), FLAT, HALF, HALF), filters=(2,) * 6).eval()
+    assert network.total_stride == (8, 8, 4)
+    assert network(torch.randn(1, 1, 8, 16, 4)).shape == (1, 2, 8, 16, 4)
+    with pytest.raises(ValueError, match=r"pad to \(16, 8, 4\)"):
+        network(torch.randn(1, 1, 12, 8, 4))
+    for wrong in ({"strides": (HALF,) * 3}, {"strides": ((3, 2, 2),) * 4}, {"filters": (4, 4)}, {"filters": (1,) * 6}):
+        with pytest.raises(ValueError, match=r"must be (four|six)"):
+            create_network("unet-plus-plus", 1, 2, **wrong)
+
+
+def test_c2fnas_against_the_figures_of_its_paper():
+    """17.02 M parameters and 150.78 G; what is known of the network leaves a tenth and a twentieth open."""
+    with torch.device("meta"):
+        network = create_network("c2fnas", 1, 3, **load_recipe("c2fnas").network.options)
+        with FlopCounterMode(display=False) as counter:
+            assert network(torch.empty(1, 1, 96, 96, 96)).shape == (1, 3, 96, 96, 96)
+    count, giga = sum(p.numel() for p in network.parameters()), counter.get_total_flops() / 2e9
+    assert count == 15_314_752
+    assert giga == pytest.approx(157.554, abs=0.001)
+    assert (count / 17.02e6, giga / 150.78) == pytest.approx((0.90, 1.045), abs=0.002)
+
+
+def test_a_2d_cell_of_c2fnas_sees_no_neighbouring_slice():
+    """Cells 0, 5 and 10 are 2D, 1 and 8 pseudo-3D: only their other kernels look along the last axis."""
+    network = create_network("c2fnas", 1, 2, filters=2)
+    kernels = [[tuple(m.kernel_size) for m in cell.operation if isinstance(m, nn.Conv3d)] for cell in network.cells]
+    flat, full, pseudo = [(3, 3, 1)], [(3, 3, 3)], [(3, 3, 1), (1, 1, 3)]
+    assert kernels == [flat, pseudo, full, full, full, flat, full, full, pseudo, full, flat, full]
+    widths = [cell.last.out_channels for cell in network.cells]
+    assert widths == [4, 4, 8, 8, 16, 32, 16, 16, 8, 4, 4, 4]
+
+
+def test_c2fnas_takes_other_steps_and_refuses_what_does_not_fit():
+    network = create_network("c2fnas", 1, 2, strides=((2, 2, 1), FLAT, HALF, HALF), filters=1).eval()
+    assert network(torch.randn(1, 1, 8, 16, 4)).shape == (1, 2, 8, 16, 4)
+    with pytest.raises(ValueError, match=r"pad to \(16, 8, 4\)"):
+        network(torch.randn(1, 1, 12, 8, 4))
+    for wrong in ({"strides": (HALF,) * 3}, {"strides": ((0, 2, 2),) * 4}, {"filters": 0}):
+        with pytest.raises(ValueError, match=r"strides must be four|filters must be"):
+            create_network("c2fnas", 1, 2, **wrong)
 
 
 def test_unknown_network():

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.robustness import books
+from voxward.report.classes import classes_table
+from voxward.report.curves import areas_table
+from voxward.report.iterations import iterations_table
 from voxward.report.leaderboard import leaderboard_table
 from voxward.report.robustness import robustness_table
 from voxward.robustness.phantom import clean_phantoms, invented, phantoms, worst_phantoms
@@ -66,6 +69,8 @@ def test_the_table_shows_volumes_and_no_dice():
     assert "the volume that a system marks as lesion where the truth has none" in notes
     assert "the Dice, mu / 2 and broken cases mean nothing where a class is invented" in notes
     assert "both: most of pgd-ce, apgd-dice and clean" in notes
+    partly = robustness_table(book, {"both": ("pgd-ce", "square")}, sanity(book))
+    assert "both: most of pgd-ce, square (not run) and clean" in partly.notes
     assert not any("0.98" in cell or "%" in cell for row in table.rows for cell in row.cells)
     assert not any("dice" in field or "accuracy" in field for field in table.fields)
     data = {(row[1], row[3]): dict(zip(table.fields, row, strict=True)) for row in table.data}
@@ -83,3 +88,9 @@ def test_one_case_has_no_interval():
 def test_no_leaderboard_says_unbroken_where_breaking_means_nothing():
     book = [replace(one, attack="fab-dice") if one.attack == "pgd-ce" else one for one in records()]
     assert all("unbroken" not in cell for row in leaderboard_table(book).rows for cell in row.cells)
+
+
+def test_tables_of_dice_say_that_it_means_nothing_where_a_class_is_invented():
+    for found, said in ((records(), True), (books.book(), False)):
+        for table in (classes_table(found, False), areas_table(found, {}, False), iterations_table(found)):
+            assert ("**lesion is invented here, and no Dice says how bad that is" in table.markdown()) is said

@@ -83,8 +83,8 @@ def test_a_line_says_all():
     lead = f"attack {running} \u00b7 12/150 units"
     assert lines() == [
         "attack run-a \u00b7 hippocampus_004 \u00b7 clean \u00b7 0/150 units",
-        f"{lead} \u00b7 lowest Dice so far 0.300 (array) \u00b7 00:41:06 left of 01:05:00 in all",
-        f"{lead} \u00b7 lowest Dice so far 0.300 (array) \u00b7 00:12:10 left of 00:37:04 in all",
+        f"{lead} \u00b7 lowest Dice of all attacks so far 0.300 (array) \u00b7 00:41:06 left of 01:05:00 in all",
+        f"{lead} \u00b7 lowest Dice of all attacks so far 0.300 (array) \u00b7 00:12:10 left of 00:37:04 in all",
         f"{lead} \u00b7 step 6/20 \u00b7 Dice 0.400 (array) \u00b7 00:12:10 left of 00:38:04 in all",
     ]
 
@@ -249,7 +249,8 @@ def test_the_table_shows_what_runs_the_lowest_dice_and_what_is_left():
         shown = "\n".join(screen())
     for text in (
         "prepare", "13/13 cases", "00:00:30 in all", "12/390 units", "00:03:00 left of 00:04:00",
-        "apgd-dice at 8/255 on a (run)", "lowest Dice so far 0.400 (array)", "378 units", "14/50", "Dice 0.500",
+        "apgd-dice at 8/255 on a (run)", "lowest Dice of all attacks so far 0.400 (array)", "378 units", "14/50",
+        "Dice 0.500",
     ):  # fmt: skip
         assert text in shown, text
     written = progress.console.file.getvalue()

@@ -120,6 +120,14 @@ def test_a_figure_that_twice_the_budget_lowers_is_marked() -> None:
     assert (found["y", "0.2"], found["other", "0.1"], found["noise", "0.1"]) == ("not tested", "not tested", "")
     rested = [replace(one, adversarial=(0.295, 0.295)) for one in twice]
     settled = robustness_table([*records, *rested], ENSEMBLES)
+    said = {(row["attack"], row["eps"]): row["converged"] for row in csv.DictReader(io.StringIO(settled.csv()))}
+    # At the larger size y is the strongest of them, with 0.15, and was not run again.
+    assert [said[name, eps] for name in ("x", "strong") for eps in ("0.1", "0.2")] == [
+        "yes",
+        "yes",
+        "yes",
+        "not tested",
+    ]
     assert "convergence: m: x with twice its budget, on 2 cases, lowers the mean Dice by less" in settled.markdown()
     assert "convergence: m: not testable: no attack was run again" in robustness_table(records, ENSEMBLES).markdown()
 

@@ -72,6 +72,9 @@ def test_a_course_is_told_with_its_area_and_says_that_it_is_of_arrays():
     assert chart.table().rows[0].cells[1] == "x (AUC 0.550)"
     written = [replace(one, deployed=(0.5, 0.5), deployed_clean=(0.5, 0.5)) for one in book()]
     assert any("written files" in note for note in dice_over_evaluations(written).notes)
+    assert not any("in one go" in note for note in chart.notes)
+    joint = dice_over_evaluations([replace(one, chained=one.kind == "attack") for one in written])
+    assert any("AUC cannot be compared" in note for note in joint.notes)
     single = replace(book()[6], history=(0.8, 0.6))
     assert dice_over_evaluations([clean("a"), single]).panels[0].lines[0].figure == "AUC 0.700"
 

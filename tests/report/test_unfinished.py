@@ -54,6 +54,17 @@ def test_units_that_no_record_speaks_of_are_counted(tmp_path: Path) -> None:
     )
 
 
+def test_a_folder_of_the_time_when_strong_was_an_ensemble_lacks_no_ladder(tmp_path: Path) -> None:
+    folder = interrupted(tmp_path, begun())
+    groups = {"strong": ["apgd-ce", "apgd-dice", "transfer"]}
+    write_json(
+        folder / "protocol.json", with_format({"protocol": {**PROTOCOL, "attacks": ["strong"]}, "ensembles": groups})
+    )
+    (problem,) = read_sources([folder]).problems
+    assert problem.startswith("9 of 21 units of work")
+    assert "strong" not in problem.partition("Not finished")[2]
+
+
 def test_a_unit_that_means_nothing_on_its_case_is_finished(tmp_path: Path) -> None:
     folder = interrupted(tmp_path, begun())
     for case in "ab":

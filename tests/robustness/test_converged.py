@@ -82,7 +82,8 @@ def test_what_was_not_run_is_not_called_converged():
     told = finding(ONCE)
     assert told.passed is None
     assert told.text == (
-        "m: not testable: no attack was run again with twice its budget, so that more steps may lower the figures"
+        "m: not testable: no attack was run again with twice its budget (by the control doubled), so that more steps "
+        "may lower the figures"
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from tests.robustness.books import By, record
 from tests.robustness.test_bench import bench  # noqa: F401 - a fixture
 from voxward.engine.engine import InProcess
-from voxward.robustness.course import BenchCourse, running, searched
+from voxward.robustness.course import LOWEST, BenchCourse, running, searched
 from voxward.robustness.estimate import weight_of
+from voxward.robustness.record import Phantom
 from voxward.robustness.store import RecordStore, StoredWork
 from voxward.robustness.unit import Unit
 
@@ -110,3 +112,14 @@ def test_the_time_left_is_told_once_an_attack_has_shown_its_pace(bench, tmp_path
     ahead = seconds(heavy) / 2 + sum(map(seconds, (*light, *rest)))
     told = next(one["seconds_left"] for one in reversed(heard) if "seconds_left" in one)
     assert told == pytest.approx(ahead, rel=0.3)
+
+
+def test_no_dice_is_told_of_a_class_that_is_invented(bench):  # noqa: F811
+    """It is near 1 however bad the attack is."""
+    course = BenchCourse(bench, lambda *heard, **figures: None)
+    found = record("apgd-ce", "a", (0.99, 0.99), 0.1)
+    course.note([replace(found, phantom=Phantom("lesion", 1.0, 900.0), classes=("not lesion",), clean=(0.99,),
+                         adversarial=(0.98,), deployed=None, deployed_clean=None, truth_mm3=())])  # fmt: skip
+    assert LOWEST not in course.figures
+    course.note([found])
+    assert course.figures[LOWEST] == pytest.approx(0.99)

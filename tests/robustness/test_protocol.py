@@ -70,13 +70,15 @@ def test_controls_can_be_left_out(two_organs):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("attacks=[apgd-dicee]", "Did you mean 'apgd-dice'"),
+        ("attacks=[apgd-dicee]", r"unknown attack 'apgd-dicee'\. Did you mean 'apgd-dice'\? `voxward attack --list`"),
+        ("attacks=[magic]", r"unknown attack 'magic'\. `voxward attack --list` prints all$"),
         ("attacks=[]", "attacks must name at least one of"),
         ("attacks=[fgsm-ce, fgsm-ce]", "different names"),
         ("controls=[cleen]", "Did you mean 'clean'"),
         ("threat.eps=[]", "at least one size"),
         ("threat.eps=[0]", "above 0"),
-        ("threat.eps=[-1/255]", "at least 0, got -0.0039"),
+        ("threat.eps=[-1/255]", "above 0, got -0.0039"),
+        ("threat.eps=[10]", r"got 10; .*threat\.unit=native"),
         ("threat.eps=[0.000001, 0.000002]", "five decimals"),
         ("threat.norm=l1", "threat.norm must be one of linf, l2"),
         ("budget.steps=0", "steps must be at least 1"),
@@ -196,7 +198,11 @@ def test_everything_that_can_be_named_is_listed():
         "sea-300",
         "tsallis-300",
     }
-    assert set(found["attacks"]) | set(found["ensembles"]) == set(ATTACKS)
+    families = [name for name in found["attacks"] if "OBJECTIVE" in name]
+    members = {name.replace("OBJECTIVE", objective) for name in families for objective in found["objectives"]}
+    members -= {name for name in members if name not in ATTACKS and ("segpgd" in name or "cospgd" in name)}
+    assert families == ["fgsm-OBJECTIVE", "ifgsm-OBJECTIVE", "pgd-OBJECTIVE", "apgd-OBJECTIVE", "apgd-OBJECTIVE-radii"]
+    assert members | {*found["attacks"], *found["ensembles"]} - {*families} == set(ATTACKS)
     lines = [line for members in found.values() for line in members.values()]
     assert all(line and "\n" not in line for line in lines)
 
@@ -211,3 +217,7 @@ def test_strong_is_one_figure_together_with_the_other_attacks_and_the_surrogate(
     named = load_protocol("strong", ["attacks=[strong, {attack: apgd-ce, name: mine}, sea-300]"])
     assert ensembles(named, 3, False)["worst"] == ("sea-masked-ce", "sea-balanced-ce", "sea-jsd", "strong", "mine")
     assert "worst" not in ensembles(load_protocol("autoattack"), 3, True)
+    swept = load_protocol("strong", ["attacks=[{attack: strong, sweep: {steps: [5, 10]}}]"])
+    assert ensembles(swept, 3, False) == {"worst": ("strong-5", "strong-10")}
+    lent = load_protocol("quick", ["attacks=[{attack: apgd-ce, name: strong}, square]"])
+    assert ensembles(lent, 3, False) == {}

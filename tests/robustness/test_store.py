@@ -195,3 +195,13 @@ def test_records_of_one_case_are_found(tmp_path: Path) -> None:
     do(store, UNITS, result)
     assert store.of_case("m", "b") == tuple(r for r in store.read_all() if r.case == "b")
     assert store.of_case("m", "[b]") == store.of_case("n", "b") == ()
+
+
+def test_another_system_is_told_by_its_name_alone(tmp_path):
+    """Each of its settings differs from nothing; a person only needs to know that it is another one."""
+    path = tmp_path / "settings.json"
+    settle(path, {"systems": {"first": {"kind": "run", "tta": {"mirrors": True}}, "both": {"tta": 1}}}, "records")
+    with pytest.raises(ValueError, match="another --out") as error:
+        settle(path, {"systems": {"second": {"kind": "run", "tta": {}}, "both": {"tta": 2}}}, "records")
+    listed = "systems.both.tta: 2, was 1; systems.first is left out; systems.second is new"
+    assert f"(settings.json; {listed}): use another --out" in str(error.value)

@@ -16,15 +16,8 @@ from voxward.core.labels import LabelSet
 from voxward.core.plan import load_json
 from voxward.core.recipe import PostProcessing, load_recipe
 from voxward.core.structure import from_data, to_data
-from voxward.runs.postprocess import (
-    Pair,
-    PostProcess,
-    _scores,
-    choose_postprocess,
-    fill_holes,
-    fuse_small_components,
-    keep_largest_component,
-)
+from voxward.runs.components import drop_small_parts, fill_holes, fuse_small_components, keep_largest_component
+from voxward.runs.postprocess import Pair, PostProcess, _scores, choose_postprocess
 
 UNIT = (1.0, 1.0, 1.0)
 LABELS = LabelSet(("background", "organ", "lesion"), (0, 1, 2))
@@ -328,19 +321,79 @@ def test_an_organ_and_its_tumour_in_one_recipe() -> None:
         choose_postprocess([(truth, truth, UNIT)], PostProcessing("organ", {"tumor": "lesion"}), (0.0, 0.0), labels)
 
 
+def without_islands(label: np.ndarray, share: float) -> np.ndarray:
+    """By flood fill: parts of the foreground below a share of the largest go, but for each class's own largest."""
+    result, parts, left = label.copy(), [], set(zip(*np.nonzero(label), strict=True))
+    while left:
+        part, edge = set(), [left.pop()]
+        while edge:
+            part.add(voxel := edge.pop())
+            found = left.intersection(touching(voxel))
+            left -= found
+            edge += found
+        parts.append(sorted(part))
+    parts.sort()
+    most = max(map(len, parts))
+    own = {k: max(parts, key=lambda part: sum(label[v] == k for v in part)) for k in (1, 2, 3)}
+    for part in parts:
+        if len(part) < share * most and part not in own.values():
+            for voxel in part:
+                result[voxel] = 0
+    return result
+
+
+def scattered(sizes: tuple[int, ...]) -> np.ndarray:
+    label = np.zeros((max(sizes), 2 * len(sizes), 1), np.uint8)
+    for n, size in enumerate(sizes):
+        label[:size, 2 * n] = 1
+    return label
+
+
+def test_a_share_of_the_largest_part_does_not_depend_on_how_many_parts_there_are() -> None:
+    """Ten parts of 10 voxels beside one of 12: none has a fifth of all, and all have most of the largest."""
+    label = scattered((12, *(10,) * 10, 2))
+    assert drop_small_parts(label, 0.2, (1,)).sum() == 12
+    kept = drop_small_parts(label, 0.2, (1,), "largest")
+    assert kept.sum() == 112
+    assert not kept[:, -2].any()
+    for of, left in (("mask", 12), ("largest", 112)):
+        settled = PostProcess(("share",), fraction_of=of)
+        assert settled.apply(label, UNIT).sum() == left
+        assert from_data(PostProcess, to_data(settled), "a.json") == settled
+
+
+def test_islands_are_those_of_all_classes_together_and_dropped_only_if_that_helps() -> None:
+    """A tumour of two classes, and far from it a speck: false in one dataset, a true second tumour in the other."""
+    labels = LabelSet(("background", "rim", "core"), (0, 1, 2)).with_regions({"core": (2,), "all": (1, 2)})
+    tumour = np.zeros((20, 12, 12), np.uint8)
+    tumour[1:9, 1:9, 1:9], tumour[3:6, 3:6, 3:6] = 1, 2
+    tumour[1, 1, 9], tumour[9, 9, 9] = 2, 1  # parts of a class that touch the rest are no islands
+    speck = tumour.copy()
+    speck[15:18, 4:6, 4:6] = 1
+    wanted = PostProcessing("none", islands=0.1)
+    chosen = choose_postprocess([(tumour, speck, UNIT)], wanted, (0.0, 0.0), labels)
+    assert (chosen.islands, chosen.idle) == (0.1, False)
+    np.testing.assert_array_equal(chosen.apply(speck, UNIT), tumour)
+    for truth, prediction in ((speck, speck), (tumour, tumour)):
+        assert choose_postprocess([(truth, prediction, UNIT)], wanted, (0.0, 0.0), labels).idle
+    empty = np.zeros_like(tumour)
+    np.testing.assert_array_equal(chosen.apply(empty, UNIT), empty)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_scores_equal_those_of_whole_volumes(seed: int) -> None:
     """The gains are counted on the changed voxels only; here all of it is counted again."""
-    truth, prediction = random_map(seed), random_map(seed + 10)
-    wanted = PostProcess(("organ", "lesion", "none"), (3.0, 4.0, 2.0))
+    truth, prediction = random_map(seed), random_map(seed + 10, 0.04)
+    wanted = PostProcess(("organ", "lesion", "none"), (3.0, 4.0, 2.0), islands=0.5)
     alone = [PostProcess(tuple(k if m == n else "none" for m, k in enumerate(wanted.kinds)), wanted.minimum_mm3)
              for n in range(3)]  # fmt: skip
-    maps = [prediction, *(one.apply(prediction, UNIT) for one in alone)]
+    maps = [prediction, *(one.apply(prediction, UNIT) for one in alone), without_islands(prediction, 0.5)]
     expected = [
         [2 * np.sum((truth == k) & (m == k)) / (np.sum(truth == k) + np.sum(m == k)) for k in (1, 2, 3)] for m in maps
     ]
     assert (maps[1] != prediction).any()
     assert (maps[2] != prediction).any()
+    assert (maps[4] != prediction).any()
     labels = LabelSet(("background", "a", "b", "c"), (0, 1, 2, 3))
     np.testing.assert_allclose(_scores(wanted, labels, (truth, prediction, UNIT)), np.tile(expected, (1, 2)))
     nested = labels.with_regions({"c": (3,), "bc": (2, 3), "abc": (1, 2, 3)})

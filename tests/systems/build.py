@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from voxward.pipeline.predictor import Predictor
-from voxward.systems.cascade import CascadeSystem, Region
+from voxward.systems.cascade import CascadeSystem
 from voxward.systems.ensemble import EnsembleSystem
+from voxward.systems.region import Region
 from voxward.systems.run import RunSystem
 from voxward.systems.system import Freeze
 

@@ -17,8 +17,9 @@ from voxward.core.labels import LabelSet
 from voxward.core.plan import ChannelPlan
 from voxward.core.recipe import load_recipe
 from voxward.pipeline.predictor import Predictor
+from voxward.runs.components import drop_small_parts
 from voxward.runs.folder import TrainedModel
-from voxward.runs.postprocess import PostProcess, drop_small_parts
+from voxward.runs.postprocess import PostProcess
 from voxward.systems.crop import bounding_box, crop
 
 AFFINES = {

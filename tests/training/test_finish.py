@@ -79,7 +79,8 @@ def test_what_helps_is_written_and_one_case_is_held_at_a_time(run):
     chosen, predicted, written = run(3)
     assert chosen == PostProcess(("organ",), (0.0,))
     assert predicted == 3
-    assert written == {"kinds": ["organ"], "minimum_mm3": [0.0], "fraction": 0.2, "filled": []}
+    newer = {"fraction_of": "mask", "islands": 0.0}
+    assert written == {"kinds": ["organ"], "minimum_mm3": [0.0], "fraction": 0.2, "filled": [], **newer}
 
 
 def test_holes_are_asked_for_by_the_recipe(run):

@@ -88,7 +88,7 @@ class APGD(Attack):
             raise UserError(f"start must be one of {', '.join(get_args(Start))}, got {self.start!r}")
         create_objective(self.objective, self.class_weights)
         if self.steps < 10:
-            warnings.warn(f"APGD with {self.steps} steps: below 10 its step size rule degenerates", stacklevel=3)
+            warnings.warn(f"APGD with {self.steps} steps is weak: its step rule needs at least 10", stacklevel=3)
 
     @property
     def name(self) -> str:  # type: ignore[override]  # composed, and nobody sets it
@@ -148,7 +148,8 @@ class APGD(Attack):
         restart, begin, end = span
         ascent, marks = Ascent(ball, x, self.momentum, self.rho), checkpoints(end - begin, self.schedule)
         moments = [step / self.steps for step in range(begin, end)]
-        for done in ascend(state, ascent, loss, moments, marks, OBJECTIVES[self.objective].steady):
+        steady = OBJECTIVES[self.objective].steady
+        for done in ascend(state, ascent, loss, moments=moments, marks=marks, steady=steady):
             state.report(restart * self.steps + begin + done, self.restarts * self.steps)
         return ascent
 
@@ -295,7 +296,7 @@ class Ascent:
 
 
 def ascend(
-    state: AttackState, ascent: Ascent, loss: Loss, moments: Sequence[float], marks: Container[int], steady: bool
+    state: AttackState, ascent: Ascent, loss: Loss, *, moments: Sequence[float], marks: Container[int], steady: bool
 ) -> Iterator[int]:
     """Make the moves of an ascent until nothing is left, and yield their number after each.
 

@@ -41,7 +41,7 @@ class AttackResult:
         clean_dice: The same of the reference.
         distance: The norm of the perturbation (b), in the unit of eps.
         history: The lowest Dice after each evaluation of the model's logits, one row per case. The first column is the
-            reference.
+            reference or, in a search of several sizes, what was taken over from a smaller one.
         gradients: Evaluations of the whole batch with a gradient.
         forwards: Evaluations of the whole batch without a gradient; a local update counts as a whole one.
         seconds: Wall-clock time.

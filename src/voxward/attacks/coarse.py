@@ -242,7 +242,7 @@ class LowFrequency(Attack):
 class Spline(LowFrequency):
     """Fields that are cubic B-splines."""
 
-    summary = "Coarse: Auto-PGD over smooth fields, cubic B-splines on a grid with points"
+    summary = "Coarse: Auto-PGD over smooth fields, cubic B-splines on a grid"
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -272,7 +272,7 @@ class Spline(LowFrequency):
 class Band(LowFrequency):
     """Fields that hold the lowest frequencies of the cosine transform only."""
 
-    summary = "Band: Auto-PGD over fields of low frequencies, on a grid with points"
+    summary = "Band: Auto-PGD over fields of low frequencies, on a grid"
 
     @property
     def name(self) -> str:  # type: ignore[override]

@@ -121,18 +121,39 @@ def describe() -> dict[str, str]:
     return {name: _summary(name) for name in ATTACKS}
 
 
+def describe_families() -> dict[str, str]:
+    """Return what each attack does, in one line; attacks that differ only in their objective share one.
+
+    Returns:
+        The lines, by name, or by `apgd-OBJECTIVE` for `apgd-dice`, `apgd-ce` and all others like them.
+    """
+    found = dict[str, str]()
+    for name in ATTACKS:
+        objective = _fixed(name).get("objective")
+        if objective is None:
+            found[name] = _summary(name)
+        else:
+            pattern = name.replace(f"-{objective}", "-OBJECTIVE", 1)
+            found.setdefault(pattern, f"{_line(name)}. Such as {name.replace(objective, 'dice', 1)}.")
+    return found
+
+
 def _summary(name: str) -> str:
     """The family's line, then what the name adds to it."""
     if name in ENSEMBLES:
         return ensemble.describe()[name]
+    objective = _fixed(name).get("objective")
+    return f"{_line(name)}{'' if objective is None else f'; maximises {OBJECTIVES[objective].summary}'}."
+
+
+def _line(name: str) -> str:
+    """What an attack does, apart from its objective."""
     fixed, line = _fixed(name), _family(name).summary
     if "radii" in fixed:
         line += f", first in balls of {' and '.join(f'{factor:g}' for factor in RADII[:-1])} times eps"
     if "factor" in fixed:
-        line += f", {fixed['factor']} voxels apart"
-    if "objective" in fixed:
-        line += f"; maximises {OBJECTIVES[fixed['objective']].summary}"
-    return f"{line}."
+        line += f" whose points are {fixed['factor']} voxels apart"
+    return line
 
 
 def _family(name: str) -> type[Attack]:

@@ -64,7 +64,10 @@ class ThreatModel:
         if not (math.isfinite(self.eps) and self.eps >= 0):
             raise UserError(f"eps must be a finite number of at least 0, got {self.eps}")
         if self.unit == "range" and self.norm == "linf" and self.eps > 1:
-            raise UserError(f"eps in unit 'range' is a share of the intensity range and must be 0 to 1, got {self.eps}")
+            raise UserError(
+                f"eps in unit 'range' is a share of the intensity range and must be 0 to 1, got {self.eps:g}; in unit "
+                "'native' (threat.unit=native) it is in HU or raw intensities"
+            )
         legal = {"norm": ("linf", "l2"), "unit": ("range", "native"), "reference": ("raw", "window")}
         for name, values in legal.items():
             if getattr(self, name) not in values:

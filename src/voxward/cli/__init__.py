@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     top = parser()
     arguments = _read(top, words)
     debug = vars(arguments).pop("debug")
-    warnings.showwarning = _warn  # a user has no use for the line of code that warns
+    warnings.showwarning = _warner()  # a user has no use for the line of code that warns
     try:
         with typed(["voxward", *words]), like_ctrl_c():
             return _run(arguments)
@@ -247,5 +247,13 @@ def _report_bug(words: Sequence[str]) -> None:
     traceback.print_exc()
 
 
-def _warn(message: Warning | str, *where: object, **others: object) -> None:
-    errors.print(f"[yellow]warning:[/yellow] {escape(str(message))}", soft_wrap=True)
+def _warner() -> Callable[..., None]:
+    """Return what prints a warning, each text once in a command: the same may be found in many places."""
+    told = set[str]()
+
+    def warn(message: Warning | str, *where: object, **others: object) -> None:
+        if (text := str(message)) not in told:
+            told.add(text)
+            errors.print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
+
+    return warn

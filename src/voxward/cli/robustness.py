@@ -31,6 +31,7 @@ from voxward.cli.arguments import (
 )
 from voxward.core.wording import counted
 from voxward.report.progress import ShowProgress
+from voxward.report.stages import clock_text
 
 if TYPE_CHECKING:
     from voxward.report.attack import AttackReport
@@ -55,19 +56,19 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward attack`."""
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _WHICH
     add = parser.add_argument
-    add("systems", nargs="*", metavar="SYSTEM", help="run folders, or system.yaml files of `voxward compose`")
+    add("systems", nargs="*", metavar="SYSTEM", help="run folders, models such as an nnU-Net, or system.yaml files")
     add("--dataset", help="the dataset folder; the cases that no system was trained on are attacked")
     add("--protocol", default="autoattack", help="a packaged protocol or a .yaml file (default autoattack); see --list")
     add("--out", help="the folder of records, tables and figures (default: RUN/attack, for a single run)")
     add(
         "--eps",
         nargs="+",
-        type=size,
+        type=_size,
         help="sizes of the perturbations, such as 4/255, or 20 with --set threat.unit=native (HU or raw intensities); "
         "short for --set threat.eps=[...]",
     )
     add("--attacks", nargs="+", metavar="NAME", help="attacks and ensembles; short for --set attacks=[...]")
-    add("--cases", type=int, help="how many cases, the first ones; a later call may ask for more; --set cases=N")
+    add("--cases", type=_count, help="how many cases, the first ones; a later call may ask for more; --set cases=N")
     set_argument(parser, "change an entry of the protocol or of the systems, for example --set budget.steps=50")
     channels_argument(parser)
     trust_argument(parser)
@@ -83,6 +84,26 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     report_argument(parser)
     cluster_arguments(parser)
     device_arguments(parser)
+
+
+def _size(text: str) -> float:
+    """Read a size as `size` does, and say how one in HU is written."""
+    try:
+        return size(text)
+    except argparse.ArgumentTypeError as error:
+        if text.strip("0123456789./ ").lower() not in ("hu", "raw"):
+            raise
+        native = "sizes in HU or raw intensities are written as --eps 10 --set threat.unit=native"
+        raise argparse.ArgumentTypeError(f"{error}; {native}") from error
+
+
+def _count(text: str) -> int:
+    """Read a number of cases; a user may expect to name one."""
+    try:
+        return int(text)
+    except ValueError as error:
+        what = f"must be a whole number, got {text!r}: so many cases are attacked, the first ones of the split"
+        raise argparse.ArgumentTypeError(what) from error
 
 
 def benchmark_arguments(parser: argparse.ArgumentParser) -> None:
@@ -182,7 +203,7 @@ def _show_costs(result: AttackReport) -> None:
     console.print(f"estimated: {costs.hours:.3g} {costs.kind} on one process like this one")
     for count in _WORKERS if costs.workers is None else (costs.workers,):
         workers, hours = counted(count, "worker"), costs.wall_hours(count)
-        console.print(f"wall time with {workers} like this process: {hours:.3g} hours")
+        console.print(f"wall time with {workers} like this process: {hours:.3g} hours, {clock_text(3600 * hours)}")
 
 
 def demo_arguments(parser: argparse.ArgumentParser) -> None:

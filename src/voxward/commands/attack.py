@@ -51,7 +51,7 @@ def attack(
             records/, robustness.md and .csv, classes.md, areas.md, iterations.md, sanity.json, figures, volumes/,
             segmentations/, cases.json, protocol.json, report.html; if they apply leaderboard.md, budgets.md,
             hardening-NAME.md, requirements.json. Or a `voxward.Output`, with what may be replaced and who is told.
-        protocol: A packaged protocol (`quick`, `autoattack`, `strong`, `rog-paper`, `resdsn-paper`) or a .yaml file.
+        protocol: A packaged protocol, such as `quick`, `fast`, `autoattack` or `strong`, or the path of a .yaml file.
         overrides: Changes of the protocol's entries, such as `threat.eps=[4/255,8/255]` or `budget.steps=50`, and of
             every system's, such as `tta=mirrors`.
         reading: What the channels are, what is done about NaN, and whether the first failed case stops the others.

@@ -86,7 +86,7 @@ class PatchDraw:
 
 
 def draw_training_patch(source: PatchSource, size: Size3, sampling: Sampling, generator: torch.Generator) -> PatchDraw:
-    """Draw a patch as a recipe says: centred on foreground, on the truth, or anywhere.
+    """Draw a patch as a recipe says: around foreground, on the truth, or anywhere.
 
     Args:
         source: The case.
@@ -97,31 +97,37 @@ def draw_training_patch(source: PatchSource, size: Size3, sampling: Sampling, ge
     if sampling.region == "truth" and torch.rand((), generator=generator).item() >= sampling.foreground:
         return draw_patch_on_truth(source, size, generator)
     share = 1.0 if sampling.region == "truth" else sampling.foreground
-    return draw_patch(source, size, share, generator)
+    return draw_patch(source, size, share, generator, sampling.place == "centre")
 
 
-def draw_patch(source: PatchSource, size: Size3, foreground: float, generator: torch.Generator) -> PatchDraw:
-    """Draw a patch that is centred on foreground with some probability, and lies anywhere otherwise.
+def draw_patch(
+    source: PatchSource, size: Size3, foreground: float, generator: torch.Generator, centred: bool = True
+) -> PatchDraw:
+    """Draw a patch that holds a foreground voxel with some probability, and lies anywhere otherwise.
 
     A class is drawn uniformly among those present, then a voxel of it, so that rare classes are seen as often as large
-    ones (ROG, section 3). The patch is centred on that voxel as far as the volume's edge allows. Otherwise, and in a
-    case without foreground, it lies uniformly anywhere in the case, padded symmetrically to at least `size`; a case no
-    larger than the patch has only its one centred patch. In a partly annotated case it is then centred on an annotated
-    voxel instead, because a patch without any would teach nothing.
+    ones (ROG, section 3). The patch is centred on that voxel as far as the volume's edge allows, or it lies uniformly
+    among all places where it holds the voxel. Otherwise, and in a case without foreground, it lies uniformly anywhere
+    in the case, padded symmetrically to at least `size`; a case no larger than the patch has only its one centred
+    patch. In a partly annotated case it is then centred on an annotated voxel instead, because a patch without any
+    would teach nothing.
 
     Args:
         source: The case.
         size: The patch in voxels.
-        foreground: The probability, in [0, 1], that it is centred on a foreground voxel.
+        foreground: The probability, in [0, 1], that it is drawn around a foreground voxel.
         generator: The source of the random numbers, on the CPU.
+        centred: Whether the foreground voxel lies in the centre of the patch; False: anywhere in it.
 
     Raises:
         UserError: `foreground` is no probability.
     """
     if not 0 <= foreground <= 1:
         raise UserError(f"foreground must be a probability in [0, 1], got {foreground}")
-    centred = torch.rand((), generator=generator).item() < foreground
-    voxel = draw_foreground_voxel(source, generator) if centred else None
+    wanted = torch.rand((), generator=generator).item() < foreground
+    voxel = draw_foreground_voxel(source, generator) if wanted else None
+    if voxel is not None and not centred:
+        return patch_holding(source, size, voxel, generator)
     voxel = voxel or draw_annotated_voxel(source, generator)
     if voxel is not None:
         return patch_around(source, size, voxel)
@@ -205,6 +211,24 @@ def patch_around(source: PatchSource, size: Size3, voxel: Size3) -> PatchDraw:
         min(max(centre - length // 2, first), last)
         for centre, length, first, last in zip(voxel, size, low, high, strict=True)
     )
+    return PatchDraw(source.id, (i, j, k))
+
+
+def patch_holding(source: PatchSource, size: Size3, voxel: Size3, generator: torch.Generator) -> PatchDraw:
+    """Draw a patch uniformly among those that hold a voxel and do not leave the symmetrically padded volume.
+
+    Args:
+        source: The case.
+        size: The patch in voxels.
+        voxel: The voxel.
+        generator: The source of the random numbers, on the CPU.
+    """
+    low, high = _start_range(source.shape, size)
+    start = []
+    for place, length, first, last in zip(voxel, size, low, high, strict=True):
+        least, most = max(place + 1 - length, first), min(place, last)
+        start.append(least + _below(most - least + 1, generator))
+    i, j, k = start
     return PatchDraw(source.id, (i, j, k))
 
 

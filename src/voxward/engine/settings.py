@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,8 @@ def settle(
     if grows:
         grown = _grown(path, before, wanted, grows)
         before, wanted = {**before, **grown}, {**wanted, **grown}
-    found, asked = _flat(before), _flat(wanted)
-    unlike = {key for key in {*found, *asked} if found.get(key, _MISSING) != asked.get(key, _MISSING)}
-    if keys := sorted(unlike - {*free}):
-        listed = "; ".join(f"{key}: {asked.get(key, _MISSING)}, was {found.get(key, _MISSING)}" for key in keys)
+    if unlike := sorted(text for key, text in _unlike(before, wanted) if key not in free):
+        listed = "; ".join(unlike)
         raise UserError(f"{path.parent} holds {what} of other settings ({path.name}; {listed}): use another --out")
     if wanted != known:
         write_json(path, with_checksum(wanted))
@@ -76,12 +74,17 @@ def _entry(settings: _Settings, name: str) -> _Settings:
     return found if isinstance(found, Mapping) else {}
 
 
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Return nested mappings as one mapping with dotted keys."""
-    if not isinstance(value, Mapping) or not value:
-        return {path: value}
-    return {
-        name: entry
-        for key, inner in value.items()
-        for name, entry in _flat(inner, f"{path}.{key}" if path else str(key)).items()
-    }
+def _unlike(before: Any, wanted: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted key of each entry that differs, and what is said of it."""
+    if isinstance(before, Mapping) and isinstance(wanted, Mapping):
+        for key in {*before, *wanted}:
+            inner = f"{path}.{key}" if path else str(key)
+            yield from _unlike(before.get(key, _MISSING), wanted.get(key, _MISSING), inner)
+    elif before != wanted:
+        # Of an entry that is wholly new, such as another system, its single values say nothing more.
+        if before == _MISSING and isinstance(wanted, Mapping):
+            yield path, f"{path} is new"
+        elif wanted == _MISSING and isinstance(before, Mapping):
+            yield path, f"{path} is left out"
+        else:
+            yield path, f"{path}: {wanted}, was {before}"

@@ -15,12 +15,13 @@ from voxward.core.registry import Registry
 from voxward.core.types import Size3
 from voxward.nets.autodeeplab import autodeeplab
 from voxward.nets.brats_unet import BratsUNet
+from voxward.nets.c2fnas import C2FNAS
 from voxward.nets.lattice import Lattice
 from voxward.nets.nas_unet import nas_unet
 from voxward.nets.resdsn import PRESETS, preset
 from voxward.nets.searched import embed_genotype, searched
 from voxward.nets.unet import unet_2d
-from voxward.nets.zoo import dynunet
+from voxward.nets.zoo import UNetPlusPlus, dynunet
 
 FLAT: Size3 = (1, 1, 1)
 
@@ -52,6 +53,10 @@ def _four_level_options(plan: Plan) -> dict[str, Any]:
     return {"strides": (FLAT,) * (3 - len(plan.strides)) + plan.strides}
 
 
+def _five_level_options(plan: Plan) -> dict[str, Any]:
+    return {"strides": (FLAT,) * (4 - len(plan.strides)) + plan.strides[:4]}
+
+
 def _dynunet_options(plan: Plan) -> dict[str, Any]:
     kept = [n for n, stride in enumerate(plan.strides) if stride != FLAT]
     kernels = [plan.kernel_sizes[0], *(plan.kernel_sizes[n + 1] for n in kept)]
@@ -79,6 +84,7 @@ NETWORKS: Registry[NetworkEntry] = Registry(
     {
         "rog": NetworkEntry(Lattice, _lattice_options),
         "dynunet": NetworkEntry(dynunet, _dynunet_options),
+        "unet-plus-plus": NetworkEntry(UNetPlusPlus, _five_level_options),
     }
     | {"brats-unet": NetworkEntry(BratsUNet, _four_level_options)}
     | {
@@ -86,6 +92,7 @@ NETWORKS: Registry[NetworkEntry] = Registry(
         "unet-2d": NetworkEntry(unet_2d, _pooling_strides),
         "nas-unet": NetworkEntry(nas_unet, _nas_unet_options),
         "autodeeplab": NetworkEntry(autodeeplab, _autodeeplab_options),
+        "c2fnas": NetworkEntry(C2FNAS, _five_level_options),
     }
     | {name: NetworkEntry(preset(name), _four_level_options) for name in PRESETS},
 )

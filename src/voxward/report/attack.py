@@ -111,25 +111,28 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     groups = ensembles(protocol, max(target.classes for target in targets), bench.surrogate is not None)
     findings = sanity(records, protocol.sanity)
     said = partial(_saying, failed_note(worker.failures.found, worker.total))
-    report = said(robustness_table(records, groups, findings))
+    report = said(robustness_table(records, groups, findings, thresholds=protocol.sanity))
     skipped = skipped_notes(RecordStore(outputs.folder).skipped(), bench.cases)
     seen = seen_notes(tuple(bench.cases), bench.seen, bench.left_out)
     aside = Aside.of(RecordStore(outputs.folder).read_all(), records, worker.failures.cases)
+    told = partial(_saying, failed_note(worker.failures.found, worker.total), notes=tuple(aside.notes()))
     report = replace(report, notes=(*report.notes, *skipped, *seen, *aside.notes()))
     failed = [{"id": failure.case, "reason": failure.reason} for failure in worker.failures.found]
     kept = {"findings": to_data(findings), **({"failed": failed} if failed else {}), **_known(bench)}
     outputs.json("sanity.json", with_checksum(kept))
     outputs.text("robustness.md", report.markdown())
     outputs.text("robustness.csv", report.csv())
-    outputs.text("classes.md", said(classes_table(records, volume)).markdown())
-    outputs.text("areas.md", said(areas_table(records, groups, volume)).markdown())
+    outputs.text("classes.md", told(classes_table(records, volume)).markdown())
+    outputs.text("areas.md", told(areas_table(records, groups, volume)).markdown())
     swept = budgets_table(records, sweeps(protocol, max(target.classes for target in targets)), volume)
     if swept is not None:
-        outputs.text("budgets.md", said(swept).markdown())
+        outputs.text("budgets.md", told(swept).markdown())
         outputs.text("budgets.csv", swept.csv())
     for model in bench.sources:
         attack_panel(worker, [record for record in records if record.model == model], outputs, _panel(model))
-    board = said(leaderboard_table(records, None, findings)) if len(bench.sources) > 1 else None
+    board = (
+        said(leaderboard_table(records, None, findings, thresholds=protocol.sanity)) if len(bench.sources) > 1 else None
+    )
     if board is not None:
         board = replace(board, notes=(*board.notes, *_asked_for_less(bench), *aside.notes()))
         outputs.text("leaderboard.md", board.markdown())
@@ -138,7 +141,7 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
         curves_figure(path, records, groups, volume)
     with outputs.write("iterations.png") as path:
         iterations_figure(path, records)
-    outputs.text("iterations.md", said(iterations_table(records)).markdown())
+    outputs.text("iterations.md", told(iterations_table(records)).markdown())
     for hardening in _hardenings(worker):
         outputs.text(_hardening_file(hardening), said(hardening_table(records, hardening, volume)).markdown())
     verdicts = judge_requirements(protocol.require, records, tuple(bench.sources), volume, len(failed))
@@ -154,9 +157,9 @@ def _known(bench: Bench) -> dict[str, list[str]]:
     return {name: ids for name, ids in found.items() if ids}
 
 
-def _saying(notes: Sequence[str], table: Table) -> Table:
-    """A table that says first which cases no figure is over."""
-    return replace(table, warnings=(*notes, *table.warnings))
+def _saying(warnings: Sequence[str], table: Table, notes: Sequence[str] = ()) -> Table:
+    """A table that says first which cases no figure is over, and last what else the folder holds."""
+    return replace(table, warnings=(*warnings, *table.warnings), notes=(*table.notes, *notes))
 
 
 def _asked_for_less(bench: Bench) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from voxward.attacks.ensemble import ENSEMBLES
+from voxward.attacks.registry import ATTACKS
 from voxward.core.errors import Failure, UserError
 from voxward.core.provenance import Work, read_provenance
 from voxward.core.structure import from_data
@@ -19,7 +21,7 @@ from voxward.report.unfinished import Planned, planned, unfinished_text
 from voxward.robustness.asked import NOTHING_ASIDE, Aside, asked_for
 from voxward.robustness.description import PROTOCOL, SystemFiles, read_cases
 from voxward.robustness.eps import eps_texts
-from voxward.robustness.protocol import Protocol
+from voxward.robustness.protocol import AttackEntry, Protocol
 from voxward.robustness.provenance import ATTACK
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.require import Verdict, judge_requirements
@@ -175,7 +177,19 @@ def _plan(source: AttackSource, settings: Mapping[str, Any], description: Mappin
         return None
     failed = {failure.case for failure in source.failed}
     cases = [id for id in source.case_ids if id not in failed]
-    return planned(protocol, systems, cases, source.records, source.skipped)
+    return planned(_as_then(protocol, source.groups or {}), systems, cases, source.records, source.skipped)
+
+
+def _as_then(protocol: Protocol, groups: Mapping[str, tuple[str, ...]]) -> Protocol:
+    """The protocol with the members of what was an ensemble when the folder was filled, as `strong` was once."""
+    found = dict[str, AttackEntry]()
+    for entry in protocol.entries:
+        members = groups.get(entry.attack, ())
+        if entry.attack in ENSEMBLES or entry.attack in members:
+            members = ()
+        for one in [AttackEntry(name) for name in members if name in ATTACKS] or [entry]:
+            found.setdefault(one.name or one.attack, one)
+    return replace(protocol, attacks=tuple(found.values()))
 
 
 def _entries(data: Mapping[str, Any]) -> set[str]:

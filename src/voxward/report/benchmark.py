@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from voxward.core.errors import UserError
-from voxward.core.wording import in_hounsfield
+from voxward.core.wording import counted, in_hounsfield
 from voxward.report.table import Row, Table, Value
 from voxward.robustness.eps import eps_texts
 from voxward.robustness.record import CONTROLS, EQUAL_NOISE, Record
@@ -63,6 +63,12 @@ def with_size_texts(table: Table, records: Sequence[Record]) -> Table:
 
 def _size_text(eps: Value, text: Callable[[float], str]) -> str:
     return text(eps) if isinstance(eps, float | int) else ""
+
+
+def members_text(view: View, attacks: Sequence[str]) -> str:
+    """The attacks of an ensemble, and which of them were not run."""
+    run = {record.attack for record in view.records}
+    return ", ".join(attack if attack in run else f"{attack} (not run)" for attack in attacks)
 
 
 def threat_title(view: View) -> str:
@@ -129,7 +135,7 @@ def folded_row(cells: tuple[str, ...], strong: bool = False, section: bool = Fal
 
 def _model_note(view: View, model: str) -> str:
     mu, cases = view.mu(model), len(view.clean_dice(model))
-    return f"{model}: mu (mean clean Dice) {mu:.3f}, broken below mu / 2 = {mu / 2:.3f}, {cases} cases"
+    return f"{model}: mu (mean clean Dice) {mu:.3f}, broken below mu / 2 = {mu / 2:.3f}, {counted(cases, 'case')}"
 
 
 def _gradientless(view: View, model: str) -> bool:

@@ -10,6 +10,7 @@ from voxward.report.benchmark import with_size_texts
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import interval_text
 from voxward.robustness.eps import eps_texts
+from voxward.robustness.phantom import dice_warnings
 from voxward.robustness.record import CLEAN, Record, Scores
 from voxward.robustness.summary import View
 
@@ -38,7 +39,7 @@ def classes_table(records: Sequence[Record], deployed: bool) -> Table:
         for model in View(records).models
         for eps, scores in _scores(View([r for r in records if r.model == model], deployed))
     ]
-    text = eps_texts(records)
+    text, of = eps_texts(records), "written files" if deployed else "arrays, not of files"
     rows = tuple(Row((model, text(eps), *(interval_text(s, 3) for s in cells))) for model, eps, cells in found)
     data = tuple(
         (model, eps, name, *_figures(summary))
@@ -47,8 +48,9 @@ def classes_table(records: Sequence[Record], deployed: bool) -> Table:
     )
     table = Table(
         (Column("model", "left"), *(Column(name) for name in ("eps", *classes))), rows,
-        caption="Dice per class, each case under the attack with its lowest mean Dice",
+        caption=f"Dice per class of {of}, each case under the attack with its lowest mean Dice; eps 0: no attack",
         fields=("model", "eps", "class", "cases", "dice", "dice_low", "dice_high"), data=data,
+        warnings=dice_warnings(records),
     )  # fmt: skip
     return with_size_texts(table, records)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from voxward.report.table import Column, Row, Table, Value
+from voxward.robustness.phantom import dice_warnings
 from voxward.robustness.record import Record
 from voxward.robustness.summary import View, area_under_curve
 
@@ -35,4 +36,7 @@ def areas_table(records: Sequence[Record], ensembles: Mapping[str, tuple[str, ..
                 rows.append(Row((model, name, f"{area:.3f}")))
                 data.append((model, name, area))
     notes = ("area under the mean Dice over eps from 0, divided by the largest eps; lower: a stronger attack",)
-    return Table(_COLUMNS, tuple(rows), notes=notes, fields=("model", "attack", "area"), data=tuple(data))
+    warnings = dice_warnings(records)
+    return Table(
+        _COLUMNS, tuple(rows), notes=notes, warnings=warnings, fields=("model", "attack", "area"), data=tuple(data)
+    )

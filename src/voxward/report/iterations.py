@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from voxward.report.table import Column, Row, Table
 from voxward.report.text import UNDEFINED, number_text
 from voxward.robustness.eps import eps_texts
+from voxward.robustness.phantom import dice_warnings
 from voxward.robustness.record import Record
 from voxward.robustness.summary import View, area_over_evaluations
 
@@ -20,6 +21,21 @@ _NOTES = (
     "is faster or stronger. iterations.png draws these courses at the largest eps, and voxward report --figures DIR "
     "--eps EPS at any other",
 )
+
+
+def _chained_notes(records: Sequence[Record]) -> tuple[str, ...]:
+    """Return what must be known of attacks that search all sizes in one go; nothing where none was run.
+
+    Args:
+        records: Records of one or several models.
+    """
+    names = sorted({record.attack for record in records if record.kind == "attack" and record.chained})
+    if not names:
+        return ()
+    return (
+        f"{', '.join(names)}: searched all sizes in one go. A course holds the evaluations at its own size only, "
+        "each after what other sizes had found. So its AUC cannot be compared with that of other attacks, its end can",
+    )
 
 
 def iterations_table(records: Sequence[Record]) -> Table:
@@ -46,13 +62,21 @@ def iterations_table(records: Sequence[Record]) -> Table:
         for model, attack, eps, count, *ends in data
     )
     columns = (*(Column(name, "left") for name in _LEFT), *map(Column, _RIGHT))
-    return Table(columns, rows, notes=_NOTES, fields=_FIELDS, data=data)
+    return Table(
+        columns,
+        rows,
+        notes=(*_NOTES, *_chained_notes(records)),
+        warnings=dice_warnings(records),
+        fields=_FIELDS,
+        data=data,
+    )
 
 
 def _rows(view: View) -> Iterator[tuple[str, str, float, int, float | None, float, float | None]]:
-    kept = [record for record in view.records if record.kind == "attack" and len(record.history) > 1]
-    for model, attack, eps in sorted({(record.model, record.attack, record.eps) for record in kept}):
+    kept = [record for record in view.records if record.kind == "attack" and record.history]
+    for model, attack, eps in sorted({(r.model, r.attack, r.eps) for r in kept if len(r.history) > 1}):
         course = view.history(model, attack, eps)
+        # Also those that ended where they began, such as what a smaller size has broken: the course is over them, too.
         own = [one for one in kept if (one.model, one.attack, one.eps) == (model, attack, eps)]
         files = [one.dice(True) for one in own if one.deployed is not None]
         file = math.fsum(files) / len(files) if len(files) == len(own) else None

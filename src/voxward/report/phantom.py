@@ -9,6 +9,7 @@ from voxward.metrics.summary import Summary, summarise
 from voxward.report.benchmark import (
     comparable,
     folded_row,
+    members_text,
     mixed,
     sizes,
     threat_title,
@@ -94,7 +95,7 @@ def phantom_table(
     columns = (*map(Column, (*sizes(view), "gradients + forward passes / case", "s / case")),)
     table = Table(
         (Column("model", "left"), Column("attack", "left"), *columns), tuple(rows), threat_title(view),
-        notes=(*meaning(name), *_members(ensembles)), warnings=(*warnings(findings), *mixed(view.records)),
+        notes=(*meaning(name), *_members(view, ensembles)), warnings=(*warnings(findings), *mixed(view.records)),
         fields=_FIELDS, data=tuple(data),
     )  # fmt: skip
     return with_size_texts(table, records)
@@ -130,5 +131,5 @@ def _spent(view: View, model: str, attacks: Sequence[str], eps: float) -> tuple[
     return totals[0] / cases, totals[1] / cases, totals[2] / cases
 
 
-def _members(ensembles: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    return tuple(f"{name}: most of {', '.join(members)} and clean" for name, members in ensembles.items())
+def _members(view: View, ensembles: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(f"{name}: most of {members_text(view, attacks)} and clean" for name, attacks in ensembles.items())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from voxward.core.errors import UserError
 from voxward.report.benchmark import (
     comparable,
     folded_row,
+    members_text,
     mixed,
     reading_notes,
     sizes,
@@ -100,12 +102,12 @@ class _Line:
 def _lines(view: View, ensembles: Ensembles, thresholds: Thresholds) -> list[_Line]:
     lines: list[_Line] = []
     for model in view.models:
-        tested = convergence(model, view.records)
+        rest = _Rest(convergence(model, view.records), thresholds, view)
         lines += [
-            _attack_line(view, model, attack, _Rest(tested, thresholds, (attack,))) for attack in _attacks(view, model)
+            _attack_line(view, model, attack, replace(rest, attacks=(attack,))) for attack in _attacks(view, model)
         ]
         lines += [
-            _ensemble_line(view.over(members), model, name, thresholds, _Rest(tested, thresholds, members))
+            _ensemble_line(view.over(members), model, name, thresholds, replace(rest, attacks=members))
             for name, members in _run(view, model, ensembles).items()
         ]
     return lines
@@ -117,13 +119,21 @@ class _Rest:
 
     tested: Convergence | None
     thresholds: Thresholds
-    attacks: tuple[str, ...]
+    view: View
+    attacks: tuple[str, ...] = ()
 
     def said(self, eps: float) -> str:
-        """Return `yes`, `no` or `not tested`."""
+        """Return `yes`, `no`, or `not tested`, also where another of the attacks is the strongest at this size."""
         if self.tested is None or self.tested.outdated or self.tested.attack not in self.attacks:
             return "not tested"
-        return "no" if eps in self.tested.unsettled(self.thresholds.tolerance) else "yes"
+        if eps in self.tested.unsettled(self.thresholds.tolerance):
+            return "no"
+        return "not tested" if len(self.attacks) > 1 and self._beaten(self.tested, eps) else "yes"
+
+    def _beaten(self, tested: Convergence, eps: float) -> bool:
+        found = [found_and_spent(self.view, tested.model, attack, eps)[0] for attack in (tested.attack, *self.attacks)]
+        own, *others = [math.inf if one is None else one.mean for one in found]
+        return own - min(others) >= self.thresholds.tolerance
 
     def cell(self, text: str, eps: float) -> str:
         """Return a cell that says it where the figure is not converged."""
@@ -192,9 +202,5 @@ def _run(view: View, model: str, ensembles: Ensembles) -> Ensembles:
 
 def _ensembles_note(view: View, ensembles: Ensembles) -> list[str]:
     """What each ensemble is the worst case of; nothing without ensembles."""
-    known = {record.attack for record in view.records}
-    shown = {
-        name: ", ".join(attack if attack in known else f"{attack} (not run)" for attack in attacks)
-        for name, attacks in ensembles.items()
-    }
-    return ["; ".join(f"{name}: lowest of {attacks} and clean" for name, attacks in shown.items())] if shown else []
+    shown = [f"{name}: lowest of {members_text(view, attacks)} and clean" for name, attacks in ensembles.items()]
+    return ["; ".join(shown)] if shown else []

@@ -114,10 +114,12 @@ def dice_over_evaluations(records: Sequence[Record], eps: float | None = None, n
     panels = [panel for panel in panels if panel.lines] or panels[:1]
     notes = words["lowest_so_far"], words["area"], words["of_arrays"]
     written = (words["files_differ"],) if any(record.deployed is not None for record in kept) else ()
+    chained = sorted({record.attack for record in kept if record.chained})
+    joint = (words["chained"].format(attacks=", ".join(chained)),) if chained else ()
     return Chart(
         name, words["over_evaluations"].format(eps=text(chosen)), Axis(words["evaluations"], logarithmic=True),
         Axis(words["dice_of_array"], limits=(0.0, 1.0)), tuple(panels), words["system_and_eps"], steps=True,
-        notes=(*notes, *written),
+        notes=(*notes, *written, *joint),
     )  # fmt: skip
 
 

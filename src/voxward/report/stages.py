@@ -19,7 +19,8 @@ _COUNTED = {
     "decode": "networks", "windows": "windows",
 }  # fmt: skip
 _NAMES = {
-    "dice": "Dice", "array_dice": "Dice", "robust_dice": "robust Dice", "lowest_dice": "lowest Dice so far",
+    "dice": "Dice", "array_dice": "Dice", "robust_dice": "robust Dice",
+    "lowest_dice": "lowest Dice of all attacks so far",
 }  # fmt: skip
 # Figures of what an attack computes, which the file that is written of it may not have.
 _OF_ARRAYS = ("array_dice", "lowest_dice")
@@ -83,7 +84,7 @@ class Stage:
         return min(1.0, max(0.0, self._share()))
 
     def words(self, *but: str) -> list[str]:
-        """Return the figures that are worth showing, such as "lowest Dice so far 0.412 (array)".
+        """Return the figures that are worth showing, such as "lowest Dice of all attacks so far 0.412 (array)".
 
         Args:
             but: The names of figures that are left out.

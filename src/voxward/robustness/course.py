@@ -58,8 +58,8 @@ class BenchCourse(Course[Unit]):
         self.took(unit.place.as_posix(), unit, passes_of(records))
 
     def note(self, records: Iterable[Record]) -> None:
-        """Note the lowest Dice under attack; controls are no attacks."""
-        dice = [record.dice() for record in records if record.kind == "attack"]
+        """Note the lowest Dice under attack; controls are no attacks, and no Dice tells of a class that is invented."""
+        dice = [record.dice() for record in records if record.kind == "attack" and record.phantom is None]
         if dice:
             self.figures[LOWEST] = min(*dice, float(self.figures.get(LOWEST, 1.0)))
 

@@ -12,6 +12,16 @@ def invented(records: Iterable[Record]) -> str | None:
     return next((record.phantom.name for record in records if record.phantom is not None), None)
 
 
+def dice_warnings(records: Iterable[Record]) -> tuple[str, ...]:
+    """Return what must be known of a table of Dice where a class is invented; nothing where none is."""
+    if (name := invented(records)) is None:
+        return ()
+    return (
+        f"{name} is invented here, and no Dice says how bad that is: this one is of everything but {name}. The "
+        "volume that is invented is in robustness.md",
+    )
+
+
 def clean_phantoms(records: Sequence[Record], model: str) -> dict[str, float]:
     """Return the volume in mm3 that a model marks wrongly without an attack, for each case."""
     return _greatest(records, lambda record: record.model == model and record.attack == CLEAN)

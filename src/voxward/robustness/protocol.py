@@ -57,8 +57,8 @@ class Threat:
         """Return what is wrong, one sentence each."""
         found = [] if self.eps else ["eps must hold at least one size"]
         for eps in self.eps:
-            if eps == 0:
-                found.append("eps must be above 0: the clean control is always run")
+            if eps <= 0:
+                found.append(f"eps must be above 0, got {eps:g}: the clean control is always run")
             else:
                 found += _failure(lambda eps=eps: self.model.with_eps(eps))
         names = list(map(size_name, sorted(set(self.eps))))
@@ -178,7 +178,7 @@ class Protocol:
     def problems(self) -> list[str]:
         """Return what is wrong, one sentence each."""
         found = [] if self.attacks else [f"attacks must name at least one of: {', '.join(ATTACKS)}"]
-        found += [unknown_name("attack", e.attack, ATTACKS) for e in self.entries if e.attack not in ATTACKS]
+        found += [_unknown_attack(e.attack) for e in self.entries if e.attack not in ATTACKS]
         found += [
             unknown_name("control", name, dict.fromkeys(CONTROLS)) for name in self.controls if name not in CONTROLS
         ]
@@ -208,7 +208,7 @@ class Protocol:
         attacks = " and ".join(entry.attack for entry in self.entries)
         return [
             f"budget.{names[0]} changes nothing here, because what is spent is fixed by the name of {attacks}: leave "
-            "it out, or name attacks that follow the budget, such as apgd-tsallis or apgd-jsd-radii"
+            "it out, or name attacks that follow the budget, such as strong, apgd-tsallis or apgd-jsd-radii"
         ]
 
     def _invent_problems(self) -> list[str]:
@@ -251,6 +251,11 @@ def load_protocol(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Pr
 def protocol_names() -> tuple[str, ...]:
     """Return the names of the packaged protocols."""
     return packaged_names("protocols")
+
+
+def _unknown_attack(name: str) -> str:
+    """What is said of an unknown name: there are too many known ones to print them all."""
+    return unknown_name("attack", name, ATTACKS).partition(" Known: ")[0] + " `voxward attack --list` prints all"
 
 
 def _failure(attempt: Any) -> list[str]:

@@ -93,7 +93,8 @@ class Record:
         distance: The norm of the perturbation, in the unit of eps.
         breaking_eps: The size of the smallest perturbation found by a minimum-norm attack whose written file breaks the
             case, as it is in the file; None where none does, and for other attacks.
-        history: The lowest mean Dice after each evaluation; the first value is that of the clean case.
+        history: The lowest mean Dice after each evaluation; the first value is that of the clean case or, of a chained
+            record, of what was taken over from a smaller size.
         gradients: The number of evaluations with a gradient.
         forwards: The number of evaluations without one.
         seconds: The time that the attack took, in seconds.

@@ -311,7 +311,8 @@ def _converged(model: str, records: Sequence[Record], thresholds: Thresholds) ->
         unknown = "it is not tested where a class is invented, so that more steps may find more"
         return _verdict("converged", model, tested=False, faults=(), promise=unknown)
     if found is None:
-        unknown = "no attack was run again with twice its budget, so that more steps may lower the figures"
+        doubled = "no attack was run again with twice its budget (by the control doubled)"
+        unknown = f"{doubled}, so that more steps may lower the figures"
         return _verdict("converged", model, tested=False, faults=(), promise=unknown)
     if found.outdated:
         sizes = ", ".join(map(text, found.missing))

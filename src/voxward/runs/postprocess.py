@@ -1,134 +1,32 @@
-"""Post-processing of class maps, and the decision for each class whether it helps.
-
-Components are 26-connected: voxels that touch by a face, an edge or a corner belong together, as in the fingerprint.
-"""
+"""Post-processing of class maps, and the decision for each class whether it helps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from scipy import ndimage
 
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.recipe import PostProcessing
+from voxward.core.recipe.postprocessing import FractionOf
 from voxward.core.registry import Registry, unknown_name
-from voxward.core.spacing import voxel_mm3
 from voxward.core.types import Float3
 from voxward.metrics.overlap import confusion, dice, part_counts
+from voxward.runs.components import (
+    Box,
+    drop_small_parts,
+    fill_holes,
+    fuse_small_components,
+    keep_largest_component,
+    present,
+    widened,
+)
 
 Pair = tuple[np.ndarray, np.ndarray, Float3]
-Box = tuple[slice, ...]
-
 Step = Callable[[np.ndarray], np.ndarray]
-
-_TOUCHING = np.ones((3, 3, 3), dtype=bool)
-
-
-def keep_largest_component(label: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """Keep only the largest component of each class; its other voxels become background.
-
-    Args:
-        label: Class indices (i, j, k).
-        classes: The classes that this is done to.
-
-    Returns:
-        A changed copy. Of components of equal size the first in array order stays.
-    """
-    result = label.copy()
-    for klass, box in _present(label, classes):
-        components, count = ndimage.label(label[box] == klass, _TOUCHING)
-        if count > 1:
-            sizes = np.bincount(components.ravel())
-            largest = 1 + int(sizes[1:].argmax())
-            result[box][(components > 0) & (components != largest)] = 0
-    return result
-
-
-def drop_small_parts(label: np.ndarray, fraction: float, classes: Sequence[int]) -> np.ndarray:
-    """Turn small isolated parts of some classes into background.
-
-    Parts are the 26-connected components of all voxels of `classes` together. Whatever the fraction, the part with the
-    most voxels stays, and for each class the part with the most voxels of that class, so that no organ is lost to a
-    larger one. Of equal parts the first in array order stays.
-
-    Args:
-        label: Class indices (i, j, k).
-        fraction: The share, in [0, 1], of all voxels of `classes` below which a part is small (0.2 in the ResDSN paper,
-            section 4.1.2, and 0.05 in section 4.1.3).
-        classes: The classes that this is done to; others are left alone.
-
-    Returns:
-        A changed copy.
-    """
-    result = label.copy()
-    mask = np.isin(label, classes)
-    if not mask.any():
-        return result
-    (box,) = ndimage.find_objects(mask.view(np.uint8))
-    components, count = ndimage.label(mask[box], _TOUCHING)
-    sizes = np.bincount(components[mask[box]], minlength=count + 1)
-    keep = sizes / sizes.sum() >= fraction
-    keep[sizes.argmax()] = True
-    for klass in classes:
-        own = np.bincount(components[label[box] == klass], minlength=count + 1)
-        keep[own.argmax()] |= own.any()
-    result[box][mask[box] & ~keep[components]] = 0
-    return result
-
-
-def fill_holes(label: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """Turn background that a class encloses into that class.
-
-    A voxel is enclosed if no way from face to face leads from it to the volume's rim; along an axis of one voxel, as 2D
-    images have, there is no way at all. Other classes inside (a cyst in an organ) stay.
-
-    Args:
-        label: Class indices (i, j, k).
-        classes: The classes whose holes are filled. What several of them enclose becomes the last of them.
-
-    Returns:
-        A changed copy.
-    """
-    result = label.copy()
-    ways = ndimage.generate_binary_structure(3, 1)
-    for axis, length in enumerate(label.shape):
-        if length == 1:
-            ways &= np.indices(ways.shape)[axis] == 1
-    for klass, box in _present(label, classes):
-        inside = ndimage.binary_fill_holes(label[box] == klass, ways)
-        result[box][inside & (label[box] == 0)] = klass
-    return result
-
-
-def fuse_small_components(label: np.ndarray, klass: int, minimum_mm3: float, spacing: Float3) -> np.ndarray:
-    """Turn small components of a class into the class around them.
-
-    That is the most frequent class among the voxels that touch the component, which may be the background; of equally
-    frequent classes, the lower one. A component that fills the whole volume stays.
-
-    Args:
-        label: Class indices (i, j, k).
-        klass: The class whose components are looked at.
-        minimum_mm3: The volume in mm3 below which a component is small.
-        spacing: The voxel size in mm along (i, j, k).
-
-    Returns:
-        A changed copy.
-    """
-    result = label.copy()
-    one = voxel_mm3(spacing)
-    for _, box in _present(label, (klass,)):
-        components, _ = ndimage.label(label[box] == klass, _TOUCHING)
-        small = np.bincount(components.ravel()) * one < minimum_mm3
-        for number, part in enumerate(ndimage.find_objects(components), start=1):
-            if small[number]:
-                own = components[part] == number
-                _fuse(label, result, _within(box, part), own)
-    return result
 
 
 @dataclass(frozen=True)
@@ -139,8 +37,11 @@ class PostProcess:
         kinds: What is done to each foreground class, names of KINDS.
         minimum_mm3: For each foreground class, the volume in mm3 below which a component is small; only kinds that need
             it read it.
-        fraction: The share of a class's voxels, in [0, 1], below which the kind `share` drops a component.
+        fraction: The share, in [0, 1], below which the kind `share` drops a component.
         filled: Whether the holes of each foreground class are filled; () means no holes are.
+        fraction_of: What the share is of, see the recipe's `PostProcessing`.
+        islands: The share, in [0, 1], of the largest part of all foreground together below which another part of it
+            becomes background; 0 drops none.
 
     Raises:
         UserError: A kind is unknown, or a kind needs `minimum_mm3` and there is not one value per class.
@@ -150,6 +51,8 @@ class PostProcess:
     minimum_mm3: tuple[float, ...] = ()
     fraction: float = 0.2
     filled: tuple[bool, ...] = ()
+    fraction_of: FractionOf = "mask"
+    islands: float = 0.0
 
     def __post_init__(self) -> None:
         needs_minimum = [KINDS[kind].needs_minimum for kind in self.kinds]
@@ -159,10 +62,10 @@ class PostProcess:
     @property
     def idle(self) -> bool:
         """Return whether every class map is left as it is."""
-        return not any(KINDS[kind].changes for kind in self.kinds) and not any(self.filled)
+        return not any(KINDS[kind].changes for kind in self.kinds) and not any(self.filled) and not self.islands
 
     def apply(self, label: np.ndarray, spacing: Float3) -> np.ndarray:
-        """Post-process a class map: the kinds in the order of KINDS, then the holes.
+        """Post-process a class map: the islands, then the kinds in the order of KINDS, then the holes.
 
         Args:
             label: Class indices (i, j, k).
@@ -171,11 +74,22 @@ class PostProcess:
         Returns:
             The post-processed class indices (i, j, k).
         """
+        label = self.without_islands(label)
         for name, kind in KINDS.items():
             classes = [klass for klass, own in enumerate(self.kinds, start=1) if own == name]
             if classes:
                 label = kind.apply(label, classes, self, spacing)
         return fill_holes(label, self.hollow) if any(self.filled) else label
+
+    def without_islands(self, label: np.ndarray) -> np.ndarray:
+        """Drop the islands alone.
+
+        Args:
+            label: Class indices (i, j, k).
+        """
+        if not self.islands or not label.any():
+            return label
+        return drop_small_parts(label, self.islands, range(1, int(label.max()) + 1), "largest")
 
     @property
     def hollow(self) -> tuple[int, ...]:
@@ -190,7 +104,8 @@ def choose_postprocess(
 
     What is done to a class's components is kept only if, done alone to the predictions, it raises the class's mean Dice
     over the pairs and does not lower the mean Dice of what is scored (the foreground classes or the regions). The
-    filling of a class's holes is judged in the same way. How several steps act on each other is not tried. The Dice of
+    filling of a class's holes is judged in the same way. Islands are dropped only if that raises the mean Dice of what
+    is scored. How several steps act on each other is not tried. The Dice of
     a class that neither map holds counts 1, so that the means before and after are over the same cases.
 
     Args:
@@ -211,13 +126,14 @@ def choose_postprocess(
     kinds = wanted.kinds(labels)
     if len(minimum_mm3) != len(kinds):
         raise UserError(f"minimum_mm3 needs {len(kinds)} values, one per foreground class, got {minimum_mm3}")
-    asked = PostProcess(kinds, minimum_mm3, wanted.fraction, (True,) * len(kinds) if wanted.fill_holes else ())
+    filled = (True,) * len(kinds) if wanted.fill_holes else ()
+    asked = PostProcess(kinds, minimum_mm3, wanted.fraction, filled, wanted.fraction_of, wanted.islands)
     if asked.idle:
         return PostProcess()
     cases = list(map(partial(_scores, asked, labels), pairs))
     if not cases:
         raise UserError("choosing a post-processing needs at least one (truth, prediction, spacing)")
-    before, *after = np.mean(cases, axis=0)
+    before, *after, dropped = np.mean(cases, axis=0)
     scored = slice(len(kinds), None)
     places = [*range(len(kinds)), *range(len(asked.filled))]
     helps = [
@@ -225,7 +141,8 @@ def choose_postprocess(
         for n, row in zip(places, after, strict=True)
     ]
     chosen = tuple(kind if yes else _NOTHING for kind, yes in zip(kinds, helps[: len(kinds)], strict=True))
-    return PostProcess(chosen, minimum_mm3, wanted.fraction, tuple(helps[len(kinds) :]))
+    islands = asked.islands if dropped[scored].mean() > before[scored].mean() else 0.0
+    return replace(asked, kinds=chosen, filled=tuple(helps[len(kinds) :]), islands=islands)
 
 
 def check_postprocessing(wanted: PostProcessing, labels: LabelSet) -> None:
@@ -250,9 +167,9 @@ def _organ(label: np.ndarray, classes: Sequence[int], settled: PostProcess, spac
 
 
 def _share(label: np.ndarray, classes: Sequence[int], settled: PostProcess, spacing: Float3) -> np.ndarray:
-    """Drop components with less than `fraction` of their class's voxels."""
+    """Drop components with less than `fraction` of their class's voxels, or of its largest component's."""
     for klass in classes:
-        label = drop_small_parts(label, settled.fraction, (klass,))
+        label = drop_small_parts(label, settled.fraction, (klass,), settled.fraction_of)
     return label
 
 
@@ -301,26 +218,33 @@ KINDS: Registry[Kind] = Registry(
 def _scores(wanted: PostProcess, labels: LabelSet, pair: Pair) -> np.ndarray:
     """Return the Dice of each foreground class, then of all that is scored (the regions, or the same classes again).
 
-    The first row is for the prediction as it is; one row follows for each step that `_alone` gives. The voxels are
-    counted once, and then only the voxels that a step changes are counted again.
+    The first row is for the prediction as it is; one row follows for each step that `_alone` gives, and the last one is
+    for the dropping of islands. The voxels are counted once, and then only the voxels that a step changes are counted
+    again.
     """
     truth, prediction, spacing = pair
     count = len(wanted.kinds) + 1
     unknown = labels.ignored(truth)
     matrix = _annotated_confusion(truth, prediction, count, unknown)
-    scores = np.tile(_dice_of_parts(matrix, labels), (count + len(wanted.filled), 1))
-    for klass, box in _present(prediction, range(1, count)):
-        wide = _widened(box)  # what touches a component decides what it becomes
-        before = prediction[wide]
+    scores = np.tile(_dice_of_parts(matrix, labels), (count + len(wanted.filled) + 1, 1))
+
+    def score(row: int, box: Box, step: Step) -> None:
+        before = prediction[box]
+        after = step(before)
+        changed = after != before
+        if unknown is not None:
+            changed &= ~unknown[box]
+        if changed.any():
+            true = truth[box][changed]
+            moved = confusion(true, after[changed], count) - confusion(true, before[changed], count)
+            scores[row] = _dice_of_parts(matrix + moved, labels)
+
+    for klass, box in present(prediction, range(1, count)):
+        wide = widened(box)  # what touches a component decides what it becomes
         for row, step in _alone(wanted, klass, spacing):
-            after = step(before)
-            changed = after != before
-            if unknown is not None:
-                changed &= ~unknown[wide]
-            if changed.any():
-                true = truth[wide][changed]
-                moved = confusion(true, after[changed], count) - confusion(true, before[changed], count)
-                scores[row] = _dice_of_parts(matrix + moved, labels)
+            score(row, wide, step)
+    if wanted.islands:
+        score(len(scores) - 1, (), wanted.without_islands)
     return scores
 
 
@@ -346,31 +270,3 @@ def _dice_of_parts(matrix: np.ndarray, labels: LabelSet) -> np.ndarray:
     regions = labels.region_maps.parts if labels.regions else classes
     values = [dice(part_counts(matrix, part)) for part in (*classes, *regions)]
     return np.asarray([1.0 if value is None else value for value in values])
-
-
-def _present(label: np.ndarray, classes: Sequence[int]) -> Iterator[tuple[int, Box]]:
-    """Return the classes among `classes` that the map holds, each with its bounding box."""
-    if label.ndim != 3 or not np.issubdtype(label.dtype, np.integer):
-        raise UserError(f"label must be a 3D integer class map, got shape {label.shape} of {label.dtype}")
-    boxes = ndimage.find_objects(label, max_label=max(classes, default=0))
-    return ((klass, boxes[klass - 1]) for klass in classes if boxes[klass - 1] is not None)
-
-
-def _widened(box: Box) -> Box:
-    """Return the box with one voxel more on every side, as far as the volume goes."""
-    return tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
-
-
-def _within(outer: Box, inner: Box) -> Box:
-    """Return the box `inner`, whose voxels count from the corner of `outer`, in the coordinates of the volume."""
-    return tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(outer, inner, strict=True))
-
-
-def _fuse(label: np.ndarray, result: np.ndarray, box: Box, own: np.ndarray) -> None:
-    """Give one component (`own`, inside `box`) the most frequent class of the voxels of `label` that touch it."""
-    wide = _widened(box)
-    room = np.zeros(label[wide].shape, dtype=bool)
-    room[tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, wide, strict=True))] = own
-    ring = ndimage.binary_dilation(room, _TOUCHING) & ~room
-    if ring.any():
-        result[box][own] = np.bincount(label[wide][ring]).argmax()

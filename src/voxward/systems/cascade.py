@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,57 +24,16 @@ from voxward.core.registry import unknown_name
 from voxward.core.types import Float3, Size3
 from voxward.pipeline.predictor import Done
 from voxward.pipeline.probabilities import agree, certain
+from voxward.runs.components import drop_small_parts
 from voxward.runs.folder import RunFolder, TrainedModel
-from voxward.runs.postprocess import drop_small_parts
-from voxward.systems.cascade_model import CascadeModel, HeldBox, Stage
+from voxward.systems.cascade_model import CascadeModel, HeldBox
 from voxward.systems.crop import bounding_box, crop, overlap, sides
 from voxward.systems.deployment import Deployment, deployment_of
 from voxward.systems.digest import digest
 from voxward.systems.masks import masks_of
 from voxward.systems.opening import Opening
+from voxward.systems.region import WHERE, MarginUnit, Region
 from voxward.systems.system import Freeze, IntensityRange, NotDifferentiable, Segmentation, System
-
-MarginUnit = Literal["voxels", "mm"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Region:
-    """How the region that the coarse system finds is handed to the fine one, and which part of a cascade is attacked.
-
-    Attributes:
-        margin: How far the box reaches beyond what was found, on every side; rounded up to whole voxels and clipped to
-            the volume. The paper does not say how large it is: 20 voxels is that of OrganSegC2F, its authors' earlier
-            system.
-        margin_unit: `voxels` of the file, or `mm`.
-        fraction: Components below this share of all that was found are dropped before the box is drawn, in [0, 1].
-        classes: The names of the coarse classes that are looked for; none means all foreground.
-        mask_outside: Set the cropped volume to 0 (in the file's unit) where nothing was found, as equation 4 of the
-            paper literally says; the margin then shows the fine system nothing.
-        localise_only: The coarse system only says where to look: its classes need not be the fine system's, and all
-            outside the box is background.
-        stage: What an attack sees: `both` systems, or the `coarse` or the `fine` one alone, with the box of the clean
-            volume held.
-    """
-
-    margin: float = 20.0
-    margin_unit: MarginUnit = "voxels"
-    fraction: float = 0.2
-    classes: tuple[str, ...] = ()
-    mask_outside: bool = False
-    localise_only: bool = False
-    stage: Stage = "both"
-
-    def problems(self) -> list[str]:
-        """Return what is wrong, one sentence each."""
-        found = []
-        if not 0 <= self.margin < math.inf:
-            found.append(f"margin must be a finite number >= 0, got {self.margin}")
-        for name, kind in (("margin_unit", MarginUnit), ("stage", Stage)):
-            if getattr(self, name) not in get_args(kind):
-                found.append(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
-        if not 0 <= self.fraction <= 1:
-            found.append(f"fraction must be in [0, 1], got {self.fraction}")
-        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +94,7 @@ class CascadeSystem:
 
     coarse: System
     fine: System
-    region: Region = Region()
+    region: Region = WHERE
     title: str = "cascade"
 
     def __post_init__(self) -> None:
@@ -186,6 +145,8 @@ class CascadeSystem:
         """Return the settings of the cascade and of both systems."""
         region = {name: getattr(self.region, name) for name in Region.__dataclass_fields__}
         region["classes"] = list(self.region.classes)
+        if self.region.fraction_of == WHERE.fraction_of:  # a newer entry: the digests of earlier cascades stay
+            del region["fraction_of"]
         return {"kind": "cascade", **region, "coarse": dict(self.coarse.options()), "fine": dict(self.fine.options())}
 
     def check(self, channels: int, affine: np.ndarray) -> None:
@@ -292,7 +253,7 @@ class CascadeSystem:
             raise NotDifferentiable(str(error), masks=True) from error
 
     def _check_gradient(self) -> None:
-        region, legal = self.region, Region()
+        region, legal = self.region, WHERE
         wrong = [
             f"{name} must be {getattr(legal, name)!r}, got {getattr(region, name)!r}"
             for name in ("classes", "localise_only", "mask_outside")
@@ -330,7 +291,7 @@ class CascadeSystem:
     ) -> tuple[Segmentation, np.ndarray, np.ndarray, Box | None]:
         """What the coarse system says, its class map without small parts, the mask of what is looked for, its box."""
         coarse = self.coarse.segment(volume, done, whole, probabilities)
-        kept = drop_small_parts(coarse.label, self.region.fraction, self._wanted)
+        kept = drop_small_parts(coarse.label, self.region.fraction, self._wanted, self.region.fraction_of)
         found = np.isin(kept, self._wanted)
         margin = _margin_voxels(self.region.margin, self.region.margin_unit, volume.spacing)
         return coarse, kept, found, bounding_box(found, margin)

@@ -31,6 +31,7 @@ from voxward.systems.system import Freeze, IntensityRange, Segmentation
 
 # Settings of the recipe that older runs do not have; without a value they are no part of a run's fingerprint.
 _NEWER = ("sides", "mirror_pairs")
+_NEWER_STEPS = ("fraction_of", "islands")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,11 @@ class RunSystem:
                 name: value for name, value in {**to_data(inference), **used}.items() if value or name not in _NEWER
             },
             "precision": self.precision,
-            "postprocess": to_data(predictor.model.postprocess),
+            "postprocess": {
+                name: value
+                for name, value in to_data(predictor.model.postprocess).items()
+                if name not in _NEWER_STEPS or value != getattr(PostProcess(), name)
+            },
         }
 
     def check(self, channels: int, affine: np.ndarray) -> None:

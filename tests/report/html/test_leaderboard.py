@@ -15,6 +15,7 @@ from voxward.report.html.sections.leaderboard import Comparison, leaderboard
 from voxward.report.sources import AttackSource, Sources
 from voxward.report.table import Table
 from voxward.robustness.record import Record
+from voxward.robustness.sanity import Thresholds
 
 
 def book(model: str = "m") -> list[Record]:
@@ -47,6 +48,12 @@ def test_two_systems_of_a_folder_are_ranked() -> None:
     assert column(table, "attack s / scan") == ["8.0", "8.0"]
     assert "weights (million)" not in [one.heading for one in table.columns]
     assert len(attacks.tables) == 1
+
+
+def test_the_limits_are_those_of_the_protocol() -> None:
+    (attacks,) = boards_of(attack_source(book(), sanity=Thresholds(absolute=0.25)))
+    (table,) = attacks.tables
+    assert any("at mu / 2 or above / at 0.25 or above" in note for note in table.notes)
 
 
 def test_systems_on_other_scans_are_ranked_with_a_warning() -> None:

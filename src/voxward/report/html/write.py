@@ -19,7 +19,7 @@ from voxward.report.html.page import Setting, render
 from voxward.report.html.paper import figures_outputs, paper
 from voxward.report.source_files import told
 from voxward.report.sources import Sources, read_sources
-from voxward.robustness.eps import SAME_EPS, record_eps_text
+from voxward.robustness.eps import SAME_EPS, eps_texts, record_eps_text
 
 PAGE = "report.html"
 KIND = "a report page"
@@ -126,7 +126,8 @@ def _refuse_eps(sources: Sources, look: Look) -> None:
     if look.eps is None or any(abs(record.eps - float(look.eps)) < SAME_EPS for record in rows):
         return
     sizes = ", ".join(dict.fromkeys(map(record_eps_text, sorted(rows, key=lambda record: record.eps)))) or "none"
-    raise UserError(f"--eps must be a size at which attacks were run ({sizes}), got {look.eps:g}")
+    given = eps_texts(rows)(float(look.eps))
+    raise UserError(f"--eps must be a size at which attacks were run ({sizes}), got {given}")
 
 
 def check_page(output: Output) -> None:

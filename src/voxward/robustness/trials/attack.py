@@ -95,15 +95,22 @@ class AttackTrial:
         return (stand.record(unit, threat, Found.of(result), attack),)
 
     def _along(self, unit: Unit, stand: Stand, attack: CurveAttack, progress: Progress) -> tuple[Record, ...]:
-        """All sizes in one search, in which each helps the others: these records are chained."""
-        subject = stand.subject
+        """All sizes in one search, in which each helps the others: these records are chained.
+
+        Where a written file is worse than that of the size below, which a larger size allows, too, that one is taken.
+        """
+        subject, records = stand.subject, list[Record]()
         asked = subject.model, subject.volume, subject.target, subject.threat
-        results = attack.along(*asked, self.eps, unit.seed, progress, warn=False)
-        records = [
-            stand.record(replace(unit, eps=result.threat.eps), result.threat, Found.of(result), attack)
-            for result in results
-        ]
-        return tuple(replace(record, chained=True) for record in records)
+        below: Found | None = None
+        for result in attack.along(*asked, self.eps, unit.seed, progress, warn=False):
+            found, own = Found.of(result), replace(unit, eps=result.threat.eps)
+            record = stand.record(own, result.threat, found, attack)
+            if below is not None and _dice(record) > _dice(records[-1]):
+                found = replace(found, volume=below.volume, distance=below.distance)
+                record = stand.record(own, result.threat, found, attack)
+            records.append(replace(record, chained=True))
+            below = found
+        return tuple(records)
 
     def _for_every_eps(self, unit: Unit, stand: Stand, attack: MinimumNorm, progress: Progress) -> tuple[Record, ...]:
         """The smallest perturbation whose file breaks the case, cut down to each eps where it is larger."""
@@ -124,6 +131,11 @@ class AttackTrial:
             records.append(replace(record, breaking_eps=distance, breaking_file=broken.files > 0))
             spent = 0, 0, 0.0  # counted once
         return tuple(records)
+
+
+def _dice(record: Record) -> float:
+    """The mean Dice of the written file where there is one."""
+    return record.dice(record.deployed is not None)
 
 
 def members(entry: AttackEntry, classes: int, budget: Budget) -> Mapping[str, Attack]:
@@ -184,8 +196,8 @@ def trials(target: Target) -> list[AttackTrial]:
 def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, tuple[str, ...]]:
     """Return the ensembles of a protocol and the names of their members.
 
-    Where `strong` or `fast` is run beside others, all attacks together are the group `worst`, that on a surrogate among
-    them.
+    Where `strong` or `fast` is run beside others, also under a name of its own, all attacks together are the group
+    `worst`, that on a surrogate among them.
     """
     from voxward.robustness.trials.transfer import TRANSFER
 
@@ -196,7 +208,7 @@ def ensembles(protocol: Protocol, classes: int, transferred: bool) -> dict[str, 
     }
     single = [(entry.name or entry.attack,) for entry in protocol.entries if entry.attack not in ENSEMBLES]
     every = tuple(name for names in (*found.values(), *single, (TRANSFER,) * transferred) for name in names)
-    whole = {"worst": every} if WITH_OTHERS & {*every} and len(every) > 1 else {}
+    whole = {"worst": every} if WITH_OTHERS & {e.attack for e in protocol.entries} and len(every) > 1 else {}
     return {**found, **whole, **protocol.ensembles}
 
 

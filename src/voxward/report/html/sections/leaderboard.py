@@ -154,9 +154,10 @@ def _more(view: View, model: str, last: float | None, weights: Mapping[str, int]
 
 
 def _attacks(source: AttackSource) -> Comparison:
+    limits = STANDARD if source.protocol is None else source.protocol.sanity
     try:
         tables = (
-            robustness_table(source.records, _sets(source), source.findings),
+            robustness_table(source.records, _sets(source), source.findings, thresholds=limits),
             budgets_table(source.records, _swept(source)),
         )
         return Comparison(source.name, folded=True, tables=tuple(table for table in tables if table is not None))

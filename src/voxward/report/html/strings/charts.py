@@ -32,6 +32,8 @@ CHARTS: Mapping[str, str] = {
     "differ from them.",
     "area": "AUC is the area under a line divided by its length, the mean over the attack's own evaluations. Lower: "
     "the attack is faster or stronger.",
+    "chained": "Searched at all sizes in one go: {attacks}. Such a line begins with what other sizes had found. So its "
+    "AUC cannot be compared with that of other attacks, its end can.",
     "bands": "Bands show how sure a mean is: 95 % bootstrap intervals over the scans.",
     "lowest_so_far": "Each line is the mean over the scans of the lowest Dice that the attack has found so far.",
     "some_systems": "{shown} of {count} systems are drawn at first, those with the highest Dice under attack. "

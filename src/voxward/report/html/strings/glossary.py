@@ -21,5 +21,9 @@ TERMS: Mapping[str, str] = {
     "to break a scan": "To take its Dice below half of the mean Dice of the unchanged scans.",
     "white-box attack": "An attack that knows the inside of the system, and so its gradients.",
     "black-box attack": "An attack that sees only what the system answers.",
+    "forward pass": "One segmentation of a whole scan by the system's networks.",
+    "gradient": "One forward pass and the way back, which tells an attack how every voxel changes the result. It takes "
+    "about as long as three forward passes.",
+    "converged": "A figure is converged if the strongest attack with twice its budget hardly lowers it.",
     "control": "A change that no attack chose, such as random noise. It shows what is not the attack's doing.",
 }

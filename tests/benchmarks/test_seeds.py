@@ -1,0 +1,56 @@
+"""How many seeds show a difference, against published tables and a simulation."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from benchmarks.seeds import power, read_means, seeds_for, shown_by, table
+from scipy import stats
+
+from voxward.core.errors import UserError
+
+
+# Sample sizes of a paired t-test, two-sided at 0.05 with a power of 0.8, as G*Power gives them.
+@pytest.mark.parametrize(("effect", "seeds"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10), (2.0, 5)])
+def test_as_many_seeds_as_in_published_tables(effect, seeds):
+    assert seeds_for(0.02, 0.02 / effect) == seeds
+    assert seeds_for(-0.02, 0.02 / effect) == seeds
+    assert shown_by(0.02 / effect, seeds) <= 0.02 < shown_by(0.02 / effect, seeds - 1)
+
+
+def test_the_power_is_the_share_of_simulated_tests_that_find_it():
+    found = np.random.default_rng(0).normal(0.02, 0.03, (4000, 6))
+    share = np.mean(stats.ttest_1samp(found, 0.0, axis=1).pvalue < 0.05)
+    assert power(0.02, 0.03, 6) == pytest.approx(share, abs=0.03)
+
+
+def _rows(folder, dice):
+    for row, values in dice.items():
+        for case, value in enumerate(values):
+            path = folder / row.replace(" ", "_") / f"{case}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"row": row, "case": str(case), "dice": value}))
+
+
+def test_a_table_of_rows(tmp_path):
+    """Differences of 0.01, 0.03 and 0.05: a deviation of 0.02, for which 0.02 needs 10 seeds."""
+    for seed, gap in enumerate((0.01, 0.03, 0.05)):
+        _rows(tmp_path, {f"dsn seed {seed}": (0.5, 0.7, None), f"resdsn seed {seed}": (0.5 + gap, 0.7 + gap)})
+    _rows(tmp_path, {"dsn seed 3": (0.9,)})  # its partner is not measured yet
+    _rows(tmp_path, {"one seed 0": (0.6,)})
+    means = read_means(tmp_path)
+    assert means["dsn"] == pytest.approx({0: 0.6, 1: 0.6, 2: 0.6, 3: 0.9})
+    lines = list(table(means, 0.02))
+    assert lines[2].startswith("| dsn - one | 1 | +0.0000 | - |")
+    assert lines[3].startswith("| dsn - resdsn | 3 | -0.0300 | 0.0200 | ")
+    assert lines[3].endswith(" | 10 |")
+
+
+def test_what_is_no_such_table_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no rows"):
+        read_means(tmp_path)
+    _rows(tmp_path, {"coarse": (0.6,)})
+    with pytest.raises(UserError, match="'coarse' does not end in 'seed' and a number"):
+        read_means(tmp_path)
