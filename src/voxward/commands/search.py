@@ -72,15 +72,13 @@ def search(
 ) -> SearchResult:
     """Search a network architecture on the training cases of a dataset.
 
-    With the strategy `bilevel`, half of the fold's training cases teach the weights, half the architecture. Each
-    network is written as its genotype (`paths-3.json`), as a recipe that trains it (`paths-3.yaml`), and as a
-    drawing. `untrained-3.yaml` is what the super-net decodes to before it has learnt anything.
+    With `bilevel`, half of the fold's training cases teach the weights, half the architecture. Each network is written
+    as its genotype (`paths-3.json`), as a recipe that trains it (`paths-3.yaml`), and as a drawing. `untrained-3.yaml`
+    is what the super-net decodes to before it has learnt anything.
 
     With `halving`, candidates are trained to a ninth of a whole training, a third of them on to a third of it, and a
     third of these to its end. With `random`, a few random candidates are trained to the end. The best candidate is a
-    run that is trained already (`trials/07`), and `best.yaml` is its recipe. `candidates.md` is the table of all.
-
-    The validation cases of the fold are never read.
+    run that is trained already (`trials/07`), and `best.yaml` is its recipe. Validation cases are never read.
 
     Args:
         dataset: The folder of the dataset.
@@ -117,14 +115,21 @@ def search(
     outputs = Outputs(request.out.root, "part of a search", output.overwrite)
     if strategy_of(request.out, chosen.strategy, resume) != "bilevel":
         return _by_trainings(request, used, chosen, outputs, output.progress)
-    wanted = settled_paths(request, chosen.paths)
-    outputs.check(_names(wanted))
+    return _bilevel(request, used, settled_paths(request, chosen.paths), outputs, output)
+
+
+def _bilevel(
+    request: Request, recipe: Recipe, paths: tuple[int, ...], outputs: Outputs, output: Output
+) -> SearchResult:
+    """Search with the strategy `bilevel`."""
+    root = request.out.root
+    outputs.check(_names(paths))
     check_page(output)
-    with alone(request.out.root, "a search"):
-        run = run_search(request, used, wanted, output.progress)
-        with engine_for(request.out.root, compute.cluster, output.overwrite) as engine:
-            found = _found(run, wanted, engine, output.progress)
-        result = SearchResult(request.out.root, _finish(run, outputs, found))
+    with alone(root, "a search"):
+        run = run_search(request, recipe, paths, output.progress)
+        with engine_for(root, request.compute.cluster, output.overwrite) as engine:
+            found = _found(run, paths, engine, output.progress)
+        result = SearchResult(root, _finish(run, outputs, found))
         page_of(output)
     return result
 
