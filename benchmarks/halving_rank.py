@@ -92,7 +92,7 @@ def job(setting: Setting, network: dict[str, Any]) -> dict[str, Any]:
     shutil.rmtree(folder.root, ignore_errors=True)  # begun, not ended
     options = {**setting.recipe.network.options, "genotype": network["genotype"]}
     recipe = replace(setting.recipe, network=Choice("searched", options), averaging=Averaging(decay=DECAY))
-    began, rungs = time.process_time(), []
+    began, rungs = time.process_time(), list[dict[str, Any]]()
     run = _opened(setting, recipe, folder)
     for share in SHARES:
         fit(run, until=share)
@@ -147,8 +147,9 @@ def report(results: Sequence[dict[str, Any]]) -> str:
 def correlation(values: Sequence[float], final: Sequence[float]) -> str:
     """Spearman's rank correlation with its interval."""
     pairs, rng = np.array([values, final]), np.random.default_rng(0)
-    drawn = [spearmanr(*pairs[:, rng.integers(len(final), size=len(final))])[0] for _ in range(RESAMPLES)]
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    picked = (pairs[:, rng.integers(len(final), size=len(final))] for _ in range(RESAMPLES))
+    drawn = [spearmanr(*few)[0] for few in picked if (few.max(1) > few.min(1)).all()]
+    low, high = np.percentile(drawn, [2.5, 97.5])
     return f"{spearmanr(*pairs)[0]:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
