@@ -34,6 +34,7 @@ from voxward.core.choices import Look as Look
 from voxward.core.choices import Output as Output
 from voxward.core.choices import Reading as Reading
 from voxward.core.choices import Reuse as Reuse
+from voxward.core.choices import Strategy as Strategy
 from voxward.core.choices import Trusted as Trusted
 from voxward.core.errors import CasesFailed as CasesFailed
 from voxward.core.job import Job as Job
