@@ -70,7 +70,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e ".[cluster,onnx,ranger,sitk,test]"
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e ".[cluster,onnx,ranger,search,sitk,test]"
 	touch $@
 
 $(AUDIT)/.installed:

@@ -298,14 +298,14 @@ def _train(setting: Setting, job: Job) -> dict[str, Any]:
     result = {
         "name": job.name, "group": job.group, "network": job.network, "macs": _macs(setting, job.genotype),
         "parameters": sum(p.numel() for p in network.parameters()), "steps": run.state.step, "seconds": seconds,
-        "selection": _score(setting, network, cases.selection), "dice": _score(setting, network, split.validation),
+        "selection": score(setting, network, cases.selection), "dice": score(setting, network, split.validation),
         "genotype": to_data(job.genotype),
     }  # fmt: skip
     write_json(path, result)
     return result
 
 
-def _score(setting: Setting, network: torch.nn.Module, ids: Iterable[str]) -> float:
+def score(setting: Setting, network: torch.nn.Module, ids: Iterable[str]) -> float:
     labels, stride = setting.plan.labels, setting.plan.total_stride
     counts = torch.zeros(3, len(labels.scored), dtype=torch.float64)
     for id in ids:

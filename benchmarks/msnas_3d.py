@@ -94,7 +94,7 @@ def _trained(given: argparse.Namespace, progress: Progress) -> Path:
             given.dataset,
             out=Output(search.root, progress=progress),
             recipe="msnas",
-            paths=(given.paths,),
+            strategy=voxward.Strategy(paths=(given.paths,)),
             minutes=given.search_minutes or given.minutes,
             resume=search.recipe.is_file(),
             overrides=given.overrides,

@@ -30,6 +30,7 @@ CLUSTER = ("address", "resources", "attempts")
 UNUSED = {
     **{command: set(CLUSTER) for command in ("harden", "train")},
     "search": {"start", "devices", "nodes"},
+    "suite": {"devices", "nodes"},
     "cv": {"fold", "devices", "nodes", "exclude", "nsd_tolerance_mm", "nsd"},
     "evaluate": {"devices", "nodes", *CLUSTER},
     "check": {"channels"},

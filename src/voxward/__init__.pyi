@@ -21,6 +21,7 @@ from voxward.commands.reproduce import reproduce as reproduce
 from voxward.commands.search import search as search
 from voxward.commands.serve import serve as serve
 from voxward.commands.slurm import slurm as slurm
+from voxward.commands.suite import suite as suite
 from voxward.commands.suspects import suspects as suspects
 from voxward.commands.train import train as train
 from voxward.commands.worker import worker as worker
@@ -33,6 +34,7 @@ from voxward.core.choices import Look as Look
 from voxward.core.choices import Output as Output
 from voxward.core.choices import Reading as Reading
 from voxward.core.choices import Reuse as Reuse
+from voxward.core.choices import Strategy as Strategy
 from voxward.core.choices import Trusted as Trusted
 from voxward.core.errors import CasesFailed as CasesFailed
 from voxward.core.job import Job as Job

@@ -37,7 +37,7 @@ TINY = (
 )  # fmt: skip
 
 # The guide's blocks write whole pages, too.
-WHOLE_PAGES = ("test_cv", "test_search", "test_unseen")
+WHOLE_PAGES = ("test_cv", "test_search", "test_suite", "test_unseen")
 
 
 @pytest.fixture(scope="module", autouse=True)

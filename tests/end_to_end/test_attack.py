@@ -265,7 +265,7 @@ def test_a_negative_fraction_is_an_eps_that_is_refused(skilled, phantoms, tmp_pa
         "-1/255",
     ]
     assert main(line) == 2
-    assert "eps must be a finite number of at least 0, got -0.0039" in capsys.readouterr().err
+    assert "threat.eps must be above 0, got -0.0039" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -10,7 +10,7 @@ import torch
 
 import voxward
 from voxward.core.alone import alone
-from voxward.core.choices import Compute, Fold, Output, Reuse
+from voxward.core.choices import Compute, Fold, Output, Reuse, Strategy
 from voxward.core.genotype import load_genotype
 from voxward.core.interrupt import Interrupted
 from voxward.core.progress import silent
@@ -47,7 +47,7 @@ def found(phantoms, tmp_path_factory):
         "search.start=uniform-path",
         "search.arch_optimizer=adam",
     )
-    return voxward.search(phantoms, out=out, recipe="msnas-2d", paths=(1, 2), overrides=overrides)
+    return voxward.search(phantoms, out=out, recipe="msnas-2d", strategy=Strategy(paths=(1, 2)), overrides=overrides)
 
 
 def test_a_search_writes_genotypes_recipes_drawings_history_and_a_table(found):
@@ -110,7 +110,7 @@ def test_a_search_in_3d_that_goes_on_is_the_one_that_never_stopped(phantoms, tmp
         return voxward.search(
             phantoms,
             out=Output(tmp_path / out, progress=progress),
-            paths=(1,),
+            strategy=Strategy(paths=(1,)),
             overrides=TINY,
             resume=resume,
             reuse=Reuse(prepared=tmp_path / "cases"),
@@ -136,7 +136,7 @@ def test_a_search_in_3d_that_goes_on_is_the_one_that_never_stopped(phantoms, tmp
 def test_minutes_are_a_budget_that_a_resumed_search_keeps(phantoms, tmp_path):
     def search(progress=silent, **options):
         out = Output(tmp_path / "out", progress=progress)
-        return voxward.search(phantoms, out=out, recipe="msnas-2d", paths=(1,), **options)
+        return voxward.search(phantoms, out=out, recipe="msnas-2d", strategy=Strategy(paths=(1,)), **options)
 
     asked = {"minutes": 0.1, "overrides": (*TINY, *SLICES)}
     with pytest.raises(Interrupted):
@@ -161,10 +161,13 @@ def test_minutes_are_a_budget_that_a_resumed_search_keeps(phantoms, tmp_path):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"paths": (0,)}, r"paths must hold different numbers from 1 up, got \(0,\)"),
-        ({"paths": (1, 1)}, r"paths must hold different numbers from 1 up, got \(1, 1\)"),
-        ({"paths": (1000,)}, "k must be between 1 and"),
-        ({"paths": (4,), "overrides": (*TINY, "search.diverse=true")}, "paths must be at most 3, .* got 4"),
+        ({"strategy": Strategy(paths=(0,))}, r"paths must hold different numbers from 1 up, got \(0,\)"),
+        ({"strategy": Strategy(paths=(1, 1))}, r"paths must hold different numbers from 1 up, got \(1, 1\)"),
+        ({"strategy": Strategy(paths=(1000,))}, "k must be between 1 and"),
+        (
+            {"strategy": Strategy(paths=(4,)), "overrides": (*TINY, "search.diverse=true")},
+            "paths must be at most 3, .* got 4",
+        ),
         ({"minutes": 0.0}, "minutes must be positive, got 0.0"),
         ({"recipe": "rog", "overrides": ()}, "needs a recipe with network.name searched, got 'rog'"),
         ({"overrides": ("search.part=3", *TINY[:4])}, "part must divide the 2 filters, got 3"),
@@ -177,7 +180,9 @@ def test_minutes_are_a_budget_that_a_resumed_search_keeps(phantoms, tmp_path):
 )
 def test_bad_input_is_refused_and_nothing_written(phantoms, tmp_path, options, problem):
     with pytest.raises((ValueError, FileNotFoundError), match=problem):
-        voxward.search(phantoms, out=tmp_path / "out", **{"overrides": TINY, "paths": (1,)} | options)
+        voxward.search(
+            phantoms, out=tmp_path / "out", **{"overrides": TINY, "strategy": Strategy(paths=(1,))} | options
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -190,7 +195,9 @@ def test_training_msnas_without_a_genotype_says_what_is_missing(phantoms, tmp_pa
 @pytest.mark.slow
 def test_regions_are_searched_and_trained_for(phantoms, tmp_path):
     overrides = (*TINY, *SLICES, "regions={lesion: [3], organ: [1, 3], all: [1, 2, 3]}", "search.adversarial_eps=0.03")
-    found = voxward.search(phantoms, out=tmp_path / "out", recipe="msnas-2d", paths=(1,), overrides=overrides)
+    found = voxward.search(
+        phantoms, out=tmp_path / "out", recipe="msnas-2d", strategy=Strategy(paths=(1,)), overrides=overrides
+    )
     assert 0 <= found.architectures[0].dice <= 1
     run = voxward.train(
         phantoms,
@@ -206,4 +213,6 @@ def test_regions_are_searched_and_trained_for(phantoms, tmp_path):
 def test_a_search_that_another_process_works_on_is_refused(phantoms, tmp_path):
     """Both would write the same state."""
     with alone(tmp_path / "s", "a search"), pytest.raises(ValueError, match="another process works in"):
-        voxward.search(phantoms, out=tmp_path / "s", recipe="msnas-2d", paths=(1,), overrides=(*TINY, *SLICES))
+        voxward.search(
+            phantoms, out=tmp_path / "s", recipe="msnas-2d", strategy=Strategy(paths=(1,)), overrides=(*TINY, *SLICES)
+        )

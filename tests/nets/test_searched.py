@@ -174,3 +174,13 @@ def test_illegal_options_are_refused(options, problem):
 def test_illegal_images_are_refused(genotype, shape, problem):
     with pytest.raises(ValueError, match=problem):
         SearchedNet(1, 2, genotype, filters=4)(torch.randn(shape))
+
+
+def test_a_residual_cell_adds_its_projected_input_to_every_block():
+    plain, residual = (SearchedNet(1, 2, FLAT, filters=4, residual=flag).eval() for flag in (False, True))
+    residual.load_state_dict(plain.state_dict())
+    x = torch.randn(1, 8, 8, 8)
+    cell = plain.cells["1-1-down"]
+    expected = cell(x) + cell.entry(x).repeat(1, 2, 1, 1)
+    torch.testing.assert_close(residual.cells["1-1-down"](x), expected)
+    assert SearchedNet(1, 2, FLAT, filters=4).cells["1-1-down"].residual is False

@@ -8,7 +8,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from voxward.core.recipe import Choice
 from voxward.core.recipe.averaging import Averaging
-from voxward.training.averaging import Restarting, WeightAverage
+from voxward.training.averaging import ExponentialMean, Restarting, WeightAverage
 from voxward.training.schedule import Schedule, create_schedule
 
 RELEASED = Averaging(stretch=4 / 3, initial=True)
@@ -255,4 +255,28 @@ def test_a_state_of_another_network_is_refused():
 )
 def test_values_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
+        Averaging(**options)
+
+
+def test_an_exponential_mean_forgets_fast_at_first_and_then_by_its_decay():
+    network, values = _Network().double(), []
+    average = ExponentialMean(network, decay=0.8)
+    _train(network, 60, lambda: (average.add(), values.append(next(iter(network.parameters())).detach().clone())))
+    expected = values[0]
+    for n, value in enumerate(values[1:], 1):
+        decay = min(0.8, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * value
+    torch.testing.assert_close(next(iter(average.mean.values())), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"decay": 1.0}, "decay must be above 0 and below 1, got 1.0"),
+        ({"decay": 0.0}, "decay must be above 0 and below 1, got 0.0"),
+        ({"decay": 0.9, "restarts": 3}, "leave the other settings out"),
+    ],
+)
+def test_an_exponential_mean_takes_its_decay_alone(options, problem):
+    with pytest.raises(ValueError, match=problem):
         Averaging(**options)

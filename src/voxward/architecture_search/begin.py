@@ -39,7 +39,7 @@ from voxward.training.begin import (
     with_regions,
     write_decisions,
 )
-from voxward.training.budget import check_minutes
+from voxward.training.budget import CLOCK, Clock, check_minutes
 from voxward.training.provenance import SEARCH, noted
 from voxward.training.setup import TrainingCases
 from voxward.training.sides import settled_sides
@@ -97,7 +97,9 @@ def search_recipe(request: Request) -> Recipe:
     return recipe
 
 
-def run_search(request: Request, recipe: Recipe, paths: tuple[int, ...], progress: Progress) -> SearchRun:
+def run_search(
+    request: Request, recipe: Recipe, paths: tuple[int, ...], progress: Progress, clock: Clock = CLOCK
+) -> SearchRun:
     """Begin a search or go on with one, until its end.
 
     Args:
@@ -105,6 +107,7 @@ def run_search(request: Request, recipe: Recipe, paths: tuple[int, ...], progres
         recipe: The recipe, from `search_recipe`.
         paths: The number of paths of each network, from `settled_paths`.
         progress: A function that is told about every step.
+        clock: A function that returns the time in seconds.
 
     Returns:
         A search that has ended, from which networks can be decoded.
@@ -126,7 +129,7 @@ def run_search(request: Request, recipe: Recipe, paths: tuple[int, ...], progres
     used, on = _with_steps(recipe, settings.steps_per_epoch), resolve_device(request.compute.device)
     run = set_up_search(folder, used, load_plan(folder.plan), halves, settings.seed, on, max(settings.paths))
     here = noted(request, SEARCH, dataset, settings.seed, device=on, done=lambda: run.bilevel.step)
-    search_architecture(run, settings.minutes, progress, around=here)
+    search_architecture(run, settings.minutes, progress, clock, around=here)
     return run
 
 

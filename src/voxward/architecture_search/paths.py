@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
 from voxward.architecture_search.space import SOURCE, MacroSpace
 from voxward.core.errors import UserError
-from voxward.core.genotype import Node
+from voxward.core.genotype import CellGenes, Genotype, Node, path_edges
 from voxward.core.registry import Registry
 
 Path = tuple[int, ...]  # positions in the space's edges, from the stem to the head
@@ -164,3 +165,29 @@ def sample_path(space: MacroSpace, weights: Tensor, generator: torch.Generator |
         path.append(here[int(drawn)])
         node = space.edges[path[-1]].source
     return tuple(reversed(path))
+
+
+def genotype_on(
+    space: MacroSpace, dimensions: int, paths: Iterable[Path], cells: CellGenes, scores: Tensor
+) -> Genotype:
+    """Return the network of given paths and cells.
+
+    Args:
+        space: The grid.
+        dimensions: 2 for a network on slices, 3 for one on volumes.
+        paths: The paths, as positions in the edges of the space.
+        cells: The cell of each kind.
+        scores: The scores (edges,), whose softmax over what is kept into each node becomes the weights.
+    """
+    chosen = tuple(tuple(space.edges[n].kind for n in path) for path in paths)
+    union = {edge for path in chosen for edge in path_edges(path)}
+    kept = [edge in union for edge in space.edges]
+    weights = edge_weights(space, scores, kept).tolist()
+    return Genotype(
+        dimensions=cast(Literal[2, 3], dimensions),
+        layers=space.layers,
+        scales=space.scales,
+        cells=cells,
+        paths=chosen,
+        weights=tuple(weight for weight, keep in zip(weights, kept, strict=True) if keep),
+    )

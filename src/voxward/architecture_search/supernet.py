@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from voxward.architecture_search.cell import (
     normalise_inputs,
     one_hot_genes,
 )
-from voxward.architecture_search.paths import Path, edge_weights, k_best, uniform_path_scores
+from voxward.architecture_search.paths import Path, edge_weights, genotype_on, k_best, uniform_path_scores
 from voxward.architecture_search.space import MacroSpace
 from voxward.core.errors import UserError
 from voxward.core.genotype import (
@@ -31,7 +31,6 @@ from voxward.core.genotype import (
     Edge,
     EdgeKind,
     Genotype,
-    path_edges,
 )
 from voxward.core.registry import Registry
 from voxward.nets.inputs import check_input
@@ -188,18 +187,8 @@ class SuperNet(nn.Module):
             paths: The paths, as positions in the edges of the space. Betas are normalised over what enters each node.
             cells: The cell of each kind.
         """
-        chosen = tuple(tuple(self.space.edges[n].kind for n in path) for path in paths)
-        union = {edge for path in chosen for edge in path_edges(path)}
-        kept = [edge in union for edge in self.space.edges]
-        weights = edge_weights(self.space, self._edge_scores().detach().double().cpu(), kept).tolist()
-        return Genotype(
-            dimensions=cast(Literal[2, 3], self.layout.dimensions),
-            layers=self.space.layers,
-            scales=self.space.scales,
-            cells=cells,
-            paths=chosen,
-            weights=tuple(weight for weight, keep in zip(weights, kept, strict=True) if keep),
-        )
+        scores = self._edge_scores().detach().double().cpu()
+        return genotype_on(self.space, self.layout.dimensions, paths, cells, scores)
 
     def _edge_scores(self) -> Tensor:
         return self.prior + self.beta / self.temperature

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from rich.markup import escape
 
 from voxward import __version__
-from voxward.cli import cluster, data, report, reproduction, robustness, systems, training
+from voxward.cli import cluster, data, report, reproduction, robustness, suite, systems, training
 from voxward.cli.arguments import Arguments, errors, take_negative_fractions
 from voxward.core.errors import CasesFailed, MissingPackageError, ProcessLost, UserError
 from voxward.core.interrupt import Interrupted, like_ctrl_c
@@ -24,7 +24,7 @@ from voxward.core.launcher import refuse_several
 # Errors that the user, or the machine, can mend: one line says what is wrong. Every other error is a bug of voxward.
 _MENDABLE = (UserError, OSError, MissingPackageError, FloatingPointError, MemoryError)
 
-_GOES_ON = ("attack", "benchmark", "cv", "demo")
+_GOES_ON = ("attack", "benchmark", "cv", "demo", "suite")
 """The commands that go on by themselves where an earlier call was stopped; others need `--resume`, or begin again."""
 
 _TOGETHER = ("train", "harden", "worker", "slurm")
@@ -66,6 +66,7 @@ COMMANDS = {
     "predict": Command("segment volumes with a run or a system", systems.predict_arguments, systems.predict),
     "merge": Command("merge two segmentations by owned classes", systems.merge_arguments, systems.merge),
     "cv": Command("cross-validate recipes, in this process or on a cluster", training.cv_arguments, training.cv),
+    "suite": Command("train and attack many systems on many tasks", suite.suite_arguments, suite.suite),
     "suspects": Command("list training cases that never learn", training.suspects_arguments, training.suspects),
     "evaluate": Command("score a run or a system on unseen cases", systems.evaluate_arguments, systems.evaluate),
     "harden": Command("train a run on adversarial patches", training.harden_arguments, training.harden),

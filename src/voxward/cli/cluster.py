@@ -59,7 +59,12 @@ def slurm_arguments(parser: argparse.ArgumentParser) -> None:
         "--setup", default="", metavar="SHELL",
         help="what the shell does first, such as 'module load cuda; source venv/bin/activate'",
     )  # fmt: skip
-    add("words", nargs="+", metavar="COMMAND", help="after --: attack, cv, search, train or harden, with its arguments")
+    add(
+        "words",
+        nargs="+",
+        metavar="COMMAND",
+        help="after --: attack, cv, search, suite, train or harden, with its arguments",
+    )
 
 
 def slurm(arguments: Arguments) -> int:

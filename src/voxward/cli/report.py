@@ -12,7 +12,7 @@ from voxward.cli.arguments import Arguments, console, given, links_argument, ove
 def report_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward report`."""
     add = parser.add_argument
-    add("folders", nargs="+", metavar="FOLDER", help="folders of voxward attack, train, harden, search or cv")
+    add("folders", nargs="+", metavar="FOLDER", help="folders of voxward attack, train, harden, search, cv or suite")
     add("--out", default="report.html", help="the HTML file (default report.html)")
     add("--card", metavar="FILE", help="also write a model card as Markdown, with the fields that Hugging Face reads")
     add("--figures", metavar="DIR", help="also write every figure as SVG and PDF, in the size of a paper's columns")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
@@ -32,9 +33,12 @@ from voxward.cli.arguments import (
     told,
     workers_argument,
 )
-from voxward.core.choices import Change, Compute, Fold, Reuse
+from voxward.core.choices import OBJECTIVES, STRATEGIES, Change, Compute, Fold, Reuse, Strategy
 from voxward.core.wording import counted
 from voxward.report.progress import ShowProgress
+
+if TYPE_CHECKING:
+    from voxward.commands.search import SearchResult
 
 
 def train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,10 +123,21 @@ def search_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", required=True, help="the folder of the search")
     add(
-        "--paths", type=int, nargs="+", default=[3, 4, 5],
-        help="the numbers of paths; one network is decoded for each of them (default 3 4 5)",
+        "--strategy", default="bilevel", choices=STRATEGIES,
+        help="bilevel: the super-net of MS-NAS; halving: many short trainings, of which the best go on; random: a few "
+        "random candidates, trained to the end (default bilevel)",
     )  # fmt: skip
-    add("--minutes", type=float, help="the time budget of the search (default: the steps of the recipe)")
+    add(
+        "--paths", type=int, nargs="+", default=[3, 4, 5],
+        help="of bilevel: the numbers of paths; one network is decoded for each of them (default 3 4 5)",
+    )  # fmt: skip
+    add(
+        "--objective", default="dice", choices=OBJECTIVES,
+        help="of halving and random, what decides who goes on: Dice, robust Dice, or the Pareto front of Dice against "
+        "multiply-adds (default dice)",
+    )  # fmt: skip
+    add("--candidates", type=int, help="of halving and random: how many begin (default 27, or 8 for random)")
+    add("--minutes", type=float, help="the time budget of the search (default: steps and epochs of the recipe)")
     add("--resume", action="store_true", help="go on with the search in --out exactly where it stopped")
     add("--plan", help="a plan.json, which may have been edited, in place of the planner's decisions")
     add("--prepared", help="a folder of prepared cases, which several runs may share (default: OUT/prepared)")
@@ -138,14 +153,28 @@ def search(arguments: Arguments) -> int:
     from voxward.commands.search import search
     from voxward.report.architectures import architectures_table
 
-    values = clustered(given(arguments, fold=Fold, reuse=Reuse, compute=Compute))
+    values = clustered(given(arguments, strategy=Strategy, fold=Fold, reuse=Reuse, compute=Compute))
     values["overrides"] = [*values["overrides"], *nan_override(values)]
     with ShowProgress(errors) as progress:
         out = output_of(values, progress)
         result = search(**values, out=out)
+    if result.run is not None:
+        return _searched_by_trainings(result)
     console.print(architectures_table(result.architectures).terminal())
     best = escape(str(result.out / f"{result.architectures[0].name}.yaml"))
     console.print(f"next: voxward train {escape(arguments.dataset)} --recipe {best} --out RUN", soft_wrap=True)
+    return 0
+
+
+def _searched_by_trainings(result: SearchResult) -> int:
+    """Show what a search by trainings has found."""
+    best = result.candidates[0]
+    console.print(
+        f"table of all candidates: {escape(str(result.out / 'candidates.md'))}\n"
+        f"best: candidate {best.number} ({best.origin}), Dice {best.scores[-1].dice:.4f} on the selection patches\n"
+        f"next: voxward evaluate {escape(str(result.run))}",
+        soft_wrap=True,
+    )
     return 0
 
 

@@ -28,7 +28,7 @@ def write_report(
     foreign files, failed checks, and what was not measured.
 
     Args:
-        folders: Folders that `attack`, `train`, `harden`, `search` or `cv` wrote, in any mix.
+        folders: Folders that `attack`, `train`, `harden`, `search`, `cv` or `suite` wrote, in any mix.
         out: The HTML file. Volumes that are not inside it go into a folder beside it, such as `report-files`.
         card: A Markdown file for a model card of the systems that were attacked, with the fields that Hugging Face
             reads; None: no card.
@@ -57,7 +57,9 @@ def write_report(
         raise UserError(f"look must be a voxward.Look(title=..., embed=..., data=..., eps=...), got {look!r}")
     given = [folders] if isinstance(folders, str | Path) else list(folders)
     if not given:
-        raise UserError("folders must name at least one folder that voxward attack, train, harden, search or cv wrote")
+        raise UserError(
+            "folders must name at least one folder that voxward attack, train, harden, search, cv or suite wrote"
+        )
     target = Path(out)
     if target.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"out must be a file that ends with .html, got {out}")

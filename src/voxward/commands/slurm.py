@@ -10,7 +10,7 @@ from voxward.core.errors import UserError
 from voxward.core.job import Job
 from voxward.engine.slurm import together_script, units_script
 
-UNITS, TOGETHER = ("attack", "benchmark", "cv", "search"), ("train", "harden")
+UNITS, TOGETHER = ("attack", "benchmark", "cv", "search", "suite"), ("train", "harden")
 """The commands whose units are done by the workers of a cluster, and those in which all processes train one network."""
 _OURS = ("--cluster", "--resources", "--devices", "--nodes", "--resume")
 
@@ -18,10 +18,10 @@ _OURS = ("--cluster", "--resources", "--devices", "--nodes", "--resume")
 def slurm(words: Sequence[str], job: Job, *, setup: str = "", restarts: int = 20) -> str:
     """Return the text of a batch script for SLURM, to be given to `sbatch`, that does a command on several machines.
 
-    `attack`, `cv` and `search` get a Dask scheduler and workers, one unit at a time on each; `train` and `harden` train
-    one network on all GPUs together. Some minutes before the time limit, what runs is finished, or saved, and the job
-    puts itself back into the queue; it goes on there until the command is finished. The exit code of the job is that
-    of the command. All machines must see the folder from which the script is submitted, and the data.
+    `attack`, `cv`, `search` and `suite` get a Dask scheduler and workers, one unit at a time on each; `train` and
+    `harden` train one network on all GPUs together. Some minutes before the time limit, what runs is finished, or
+    saved, and the job puts itself back into the queue; it goes on there until the command is finished. The exit code of
+    the job is that of the command. All machines must see the folder from which the script is submitted, and the data.
 
     Args:
         words: The command and its arguments, such as ["attack", "run", "--dataset", "Task04_Hippocampus"]; without

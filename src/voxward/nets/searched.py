@@ -28,10 +28,12 @@ class DecodedCell(nn.Module):
         layout: The network's sizes.
         edge: The edge that the cell lies on.
         genes: The blocks.
+        residual: Whether the projected input is added to the output of every block.
     """
 
-    def __init__(self, layout: Layout, edge: Edge, genes: Sequence[Gene]) -> None:
+    def __init__(self, layout: Layout, edge: Edge, genes: Sequence[Gene], residual: bool = False) -> None:
         super().__init__()
+        self.residual = residual
         self.entry = layout.entry(edge)
         self.genes = tuple(genes)
         self.operations = nn.ModuleList(layout.operation(gene.operation, layout.width(edge.scale)) for gene in genes)
@@ -41,6 +43,8 @@ class DecodedCell(nn.Module):
         states = [self.entry(x)]
         for gene, operation in zip(self.genes, self.operations, strict=True):
             states.append(operation(states[gene.input]))
+        if self.residual:
+            return torch.cat([state + states[0] for state in states[1:]], 1)
         return torch.cat(states[1:], 1)
 
 
@@ -79,6 +83,7 @@ class SearchedNet(nn.Module):
             size of an image must be divisible by their product down to the coarsest scale in use.
         filters: Channels of a block at scale 0.
         norm: `batch` or `instance`.
+        residual: Whether the projected input of a cell is added to the output of each of its blocks.
 
     Raises:
         UserError: An option is out of range.
@@ -92,6 +97,7 @@ class SearchedNet(nn.Module):
         strides: Sequence[Sequence[int]] | None = None,
         filters: int = 32,
         norm: str = "batch",
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.genotype = genotype
@@ -103,7 +109,7 @@ class SearchedNet(nn.Module):
         self.stem = layout.stem(in_channels)
         self.cells = nn.ModuleDict(
             {
-                edge.name: DecodedCell(layout, edge, self.genotype.cells.of(edge.kind))
+                edge.name: DecodedCell(layout, edge, self.genotype.cells.of(edge.kind), residual)
                 for edge in self.genotype.edges
                 if edge.kind in CELL_KINDS
             }
@@ -154,6 +160,7 @@ def searched(
     flat_stem: bool | None = None,
     filters: int = 32,
     norm: str = "batch",
+    residual: bool = False,
 ) -> nn.Module:
     """Create the network of a genotype for volumes; a 2D one takes them slice by slice across the last axis.
 
@@ -165,6 +172,7 @@ def searched(
         flat_stem: Whether the stem keeps the resolution (see `stage_strides`).
         filters: Channels of a block at scale 0.
         norm: `batch` or `instance`.
+        residual: Whether the projected input of a cell is added to the output of each of its blocks.
 
     Returns:
         A network from (b, in_channels, d, h, w) to logits (b, out_channels, d, h, w).
@@ -178,7 +186,7 @@ def searched(
     elif isinstance(genotype, Mapping):
         genotype = from_data(Genotype, genotype, "genotype")
     stages = stage_strides(genotype.dimensions, genotype.scales, strides, flat_stem)
-    network = SearchedNet(in_channels, out_channels, genotype, stages, filters, norm)
+    network = SearchedNet(in_channels, out_channels, genotype, stages, filters, norm, residual)
     return network if genotype.dimensions == 3 else Slicewise(network)
 
 

@@ -66,10 +66,15 @@ def _members(view: View, swept: Sequence[Sweep]) -> Iterator[tuple[str, Sweep, s
         for sweep in swept:
             mine = {name: options for name, options in sweep.members.items() if (model, name) in run}
             for name, options in mine.items() if len(mine) > 1 else ():
-                yield model, sweep, name, _budget(options)
+                yield model, sweep, name, budget_text(options)
 
 
-def _budget(options: Mapping[str, Any]) -> str:
+def budget_text(options: Mapping[str, Any]) -> str:
+    """Return a budget as "10 steps"; what is no whole number follows its name.
+
+    Args:
+        options: The options in which the members of a sweep differ.
+    """
     return ", ".join(f"{value} {key}" if isinstance(value, int) else f"{key} {value}" for key, value in options.items())
 
 

@@ -24,10 +24,11 @@ from voxward.report.run_source import (
     read_validation,
 )
 from voxward.report.source_files import few, sentence, told
+from voxward.report.suite.source import SuiteSource, is_suite_folder, read_suite
 from voxward.runs.folder import RunFolder
 from voxward.systems.open import is_system
 
-__all__ = ["AttackSource", "RunSource", "SearchSource", "Sources", "ValidationSource", "read_sources"]
+__all__ = ["AttackSource", "RunSource", "SearchSource", "Sources", "SuiteSource", "ValidationSource", "read_sources"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Sources:
         runs: The folders of trainings, also of hardened runs.
         searches: The folders of architecture searches.
         validations: The folders of cross-validations.
+        suites: The folders of suites.
         problems: What is missing, damaged or unknown, one whole sentence each.
     """
 
@@ -46,6 +48,7 @@ class Sources:
     runs: tuple[RunSource, ...] = ()
     searches: tuple[SearchSource, ...] = ()
     validations: tuple[ValidationSource, ...] = ()
+    suites: tuple[SuiteSource, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -65,6 +68,7 @@ class Kind:
 KINDS: Registry[Kind] = Registry(
     "kind of folder",
     {
+        "suites": Kind(is_suite_folder, read_suite),
         "attacks": Kind(is_attack_folder, read_attack),
         "validations": Kind(lambda folder: (folder / "cv.json").is_file(), read_validation),
         "searches": Kind(lambda folder: RunFolder(folder).search_log.is_file(), read_search),
@@ -73,7 +77,7 @@ KINDS: Registry[Kind] = Registry(
 )
 """The kinds of folders by the name of their field in `Sources`; the first one that fits is taken."""
 
-_COMMANDS = "voxward attack, train, harden, search or cv"
+_COMMANDS = "voxward attack, train, harden, search, cv or suite"
 
 
 def read_sources(folders: Sequence[Path]) -> Sources:

@@ -13,6 +13,7 @@ Figures = Mapping[str, float | str]
 # What a stage counts; without the last letter it is one.
 _COUNTED = {
     "attack": "units", "benchmark": "units", "runs": "runs", "train": "steps", "search": "steps",
+    "suite": "stages", "estimate": "cells",
     **dict.fromkeys(
         ("fingerprint", "prepare", "select post-processing", "predict", "score", "cases", "compare", "merge"), "cases"
     ),

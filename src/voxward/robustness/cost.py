@@ -104,7 +104,7 @@ class Estimate:
         return now / 3600
 
 
-def estimate(worker: Worker, workers: int | None = 1) -> Estimate:
+def estimate(worker: Worker, workers: int | None = 1, *, early_ends: bool = True) -> Estimate:
     """Estimate what a benchmark costs, from one short trial of each kind per system, on a case of middle size.
 
     An attack is tried with a small budget, and the seconds that its forward passes and gradients took are those of its
@@ -115,12 +115,14 @@ def estimate(worker: Worker, workers: int | None = 1) -> Estimate:
     Args:
         worker: The benchmark, with its systems open. Nothing is written into its folders.
         workers: The number of workers that are to share the units; None where it is not known.
+        early_ends: Whether it is tried where attacks end early. False counts every attack with its whole budget, which
+            is quicker to find out, and the only answer for a system that is not trained yet.
     """
     bench, tried = worker.bench, dict[str, _Tried]()
     for model in bench.sources:
         with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a short attack is worse than the real one, and says so
-            tried[model] = _tried(worker, model, Path(place))
+            tried[model] = _tried(worker, model, Path(place), early_ends)
     rounds = ([*bench.first_units()], [*bench.units()], [*bench.last_units()])
     return Estimate(
         phases=tuple({unit: tried[unit.model].seconds(unit) for unit in units} for units in rounds),
@@ -171,7 +173,7 @@ class _Spent:
     passes: float
 
 
-def _tried(worker: Worker, model: str, place: Path) -> _Tried:
+def _tried(worker: Worker, model: str, place: Path, early_ends: bool) -> _Tried:
     bench, sizes = worker.bench, _sizes(worker, model)
     case = sorted(sizes, key=lambda id: sizes[id])[len(sizes) // 2]
     opening = _seconds(bench.sources[model].open)
@@ -195,7 +197,9 @@ def _tried(worker: Worker, model: str, place: Path) -> _Tried:
         whole[REACH] *= _REACH
     usual = _usual([*spent.values()])
     taken = {name: spent.get(name, usual) for name in whole}
-    ends, paces = _ends(brief, model, [*dict.fromkeys([case, *_some(sizes)])])
+    ends, paces = dict[str, Ends](), dict[str, float]()
+    if early_ends:
+        ends, paces = _ends(brief, model, [*dict.fromkeys([case, *_some(sizes)])])
     if DOUBLED in whole and ends:
         ends |= {DOUBLED: _of_all_sizes(next(iter(ends.values())), whole[DOUBLED])}
     return _Tried(

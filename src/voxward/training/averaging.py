@@ -1,4 +1,7 @@
-"""Stochastic weight averaging with restarts of the learning rate, as `core.recipe.averaging` describes it."""
+"""Means of the weights of a run: over snapshots with restarts of the learning rate, or exponential.
+
+`core.recipe.averaging` describes both.
+"""
 
 from __future__ import annotations
 
@@ -92,12 +95,17 @@ class WeightAverage:
     count: int = 0
     mean: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def share(self) -> float:
+        """Return the weight of the next snapshot in the mean, above 0 and at most 1."""
+        return 1.0 / (self.count + 1)
+
     @torch.no_grad()
     def add(self) -> None:
         """Take a snapshot: add the present parameters of the network to the mean."""
         for name, parameter in self._parameters().items():
             if self.count:
-                self.mean[name].lerp_(parameter.detach(), 1.0 / (self.count + 1))
+                self.mean[name].lerp_(parameter.detach(), self.share)
             else:
                 self.mean[name] = parameter.detach().clone()
         self.count += 1
@@ -148,6 +156,25 @@ class WeightAverage:
     def _parameters(self) -> dict[str, nn.Parameter]:
         inner: nn.Module = getattr(self.network, "module", self.network)  # without the prefix of Fabric's wrapper
         return dict(inner.named_parameters())
+
+
+@dataclass(eq=False)
+class ExponentialMean(WeightAverage):
+    """The exponential mean of the parameters of a network over all steps.
+
+    At the beginning it forgets faster, as if the decay were (1 + n) / (10 + n) after n steps. Otherwise the mean of a
+    short training would be that of its random beginning.
+
+    Args:
+        decay: The weight of the mean so far, above 0 and below 1.
+    """
+
+    decay: float = 0.99
+
+    @property
+    def share(self) -> float:
+        """Return the weight of the next snapshot in the mean, above 0 and at most 1."""
+        return max(1.0 - self.decay, 9.0 / (10.0 + self.count))
 
 
 def _fits(value: Tensor | None, own: Tensor | None) -> bool:

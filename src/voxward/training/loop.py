@@ -41,15 +41,20 @@ from voxward.training.validate import validate
 # A validation as often as once an epoch, but in a short run at least this often, and for at most this share of time.
 VALIDATIONS, VALIDATION_SHARE = 25, 0.07
 _NO_END = 10**9
+# A share that is done to this part is done.
+_ROUNDING = 1e-9
 
 Lengths = Sequence[tuple[int, int, int]]
 
 
 def fit(
     run: TrainingRun, minutes: float | None = None, progress: Progress = silent, clock: Clock = CLOCK,
-    lengths: Lengths = (),
+    lengths: Lengths = (), until: float = 1.0,
 ) -> None:  # fmt: skip
     """Train a run from where it stands to its end, with validations, and save it on the way.
+
+    With `until` below 1 it pauses there: the state is saved, and a later call goes on to the bit as if it had never
+    paused. The schedule is that of the whole run, cut off there.
 
     Args:
         run: The run to train.
@@ -59,6 +64,7 @@ def fit(
         progress: A function that is told about every step.
         clock: A function that returns the time in seconds.
         lengths: The corrections of the length of a run with a time budget that this one follows; see `RunSettings`.
+        until: The share (0 to 1) of the steps of the run, or of its time budget, at which it pauses.
 
     Raises:
         Interrupted: A signal stopped the run; its state is saved.
@@ -68,7 +74,8 @@ def fit(
     if state.total_steps is None and minutes is None and not lengths:
         state.total_steps = run.recipe.training.epochs * run.steps_per_epoch
         state.validate_every = run.steps_per_epoch
-    if state.step == state.total_steps:
+    spent = state.done if minutes is None else state.seconds / (60.0 * minutes)
+    if state.step == state.total_steps or reached(spent, until):
         return
     if state.step == 0:
         # From here on a run without a state is one that cannot go on, never one that has not begun.
@@ -77,7 +84,19 @@ def fit(
     columns = (*COLUMNS, *run.step.figures[1:], *(("robust_dice",) if run.recipe.defence is not None else ()))
     log = TrainingLog(run.folder.log, state.step, columns) if run.fabric.is_global_zero else None
     run.network.train()
-    TrainingSitting(run, minutes, progress, clock, lengths).work(log)
+    sitting = TrainingSitting(run, minutes, progress, clock, lengths)
+    sitting.until = until
+    sitting.work(log)
+
+
+def reached(spent: float, until: float) -> bool:
+    """Return whether a run is to pause.
+
+    Args:
+        spent: The share (0 to 1) of its steps that is done, or of its time budget that is spent.
+        until: The share at which it pauses; at 1 it never does, because it ends there by itself.
+    """
+    return until < 1.0 and spent >= until - _ROUNDING
 
 
 class TrainingSitting(Sitting):
@@ -89,7 +108,12 @@ class TrainingSitting(Sitting):
         progress: A function that is told about every step.
         clock: A function that returns the time in seconds.
         lengths: The corrections of the length of another run that this one follows.
+
+    Attributes:
+        until: The share (0 to 1) of the run at which this sitting pauses.
     """
+
+    until = 1.0
 
     def __init__(
         self, run: TrainingRun, minutes: float | None, progress: Progress, clock: Clock, lengths: Lengths = ()
@@ -127,6 +151,10 @@ class TrainingSitting(Sitting):
             if ended:
                 if self.budget is not None:
                     self._warn(state.step, ended=True)
+                return
+            spent = state.done if self.budget is None else self.seconds() / self.budget
+            if self.anyone(reached(spent, self.until)):
+                self.save()
                 return
             yield
             began = self.clock()

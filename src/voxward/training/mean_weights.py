@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -23,12 +26,25 @@ def save_average(run: TrainingRun) -> None:
     Args:
         run: A run whose recipe averages the weights. Its network is left as it was found.
     """
+    with averaged(run):
+        if run.fabric.is_global_zero:
+            save_weights(run.network, run.folder.weights("swa"))
+
+
+@contextmanager
+def averaged(run: TrainingRun) -> Iterator[None]:
+    """Give the network of a run the mean of its weights inside a `with` block, with norms that belong to the mean.
+
+    All processes have to enter it. After the block the network is as it was found.
+
+    Args:
+        run: A run whose recipe averages the weights, with at least one snapshot.
+    """
     assert run.learner.average is not None
     buffers = {name: value.clone() for name, value in run.network.named_buffers()}
     with run.learner.average.applied():
         _renew_statistics(run)
-        if run.fabric.is_global_zero:
-            save_weights(run.network, run.folder.weights("swa"))
+        yield
     with torch.no_grad():
         for name, value in run.network.named_buffers():
             value.copy_(buffers[name])

@@ -30,7 +30,7 @@ from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.launcher import started_by_srun
 from voxward.core.plan import Plan
-from voxward.core.recipe import Recipe
+from voxward.core.recipe import Averaging, Recipe
 from voxward.data.loader import PatchBatch, validation_patches
 from voxward.data.planner import check_preparation
 from voxward.losses.deep import supervised
@@ -40,7 +40,7 @@ from voxward.pipeline.precision import resolve_device, resolve_precision
 from voxward.pipeline.windows import check_inference
 from voxward.runs.folder import RunFolder, load_weights
 from voxward.runs.postprocess import check_postprocessing
-from voxward.training.averaging import Restarting, WeightAverage, restart_choice
+from voxward.training.averaging import ExponentialMean, Restarting, WeightAverage, restart_choice
 from voxward.training.defence import DEFENCES
 from voxward.training.learner import Learner
 from voxward.training.optim import create_optimizer
@@ -125,20 +125,27 @@ class TrainingRun:
 
     def restart_if_due(self) -> None:
         """Take a new optimiser where the next cycle of the averaging begins."""
-        if self.recipe.averaging is None or not self.state.total_steps:
+        averaging = self.recipe.averaging
+        if averaging is None or averaging.decay is not None or not self.state.total_steps:
             return
-        begun = self.recipe.averaging.restarts_begun(self.state.done)
+        begun = averaging.restarts_begun(self.state.done)
         if begun > self.state.restarts:
             self.learner.restart()
             self.state.restarts = begun
 
     def average_if_due(self) -> None:
-        """Add the weights to their mean where a snapshot of the averaging is due."""
-        if self.recipe.averaging is None or not self.state.total_steps or self.learner.average is None:
+        """Add the weights to their mean where a snapshot is due; an exponential mean takes one after every step."""
+        if self.recipe.averaging is None or self.learner.average is None:
             return
-        due = self.recipe.averaging.snapshots_due(self.state.done)
-        if due > self.state.snapshots:
+        if self.recipe.averaging.decay is not None:
             self.learner.average.add()
+        elif self.state.total_steps:
+            self._add_snapshot(self.recipe.averaging, self.learner.average)
+
+    def _add_snapshot(self, averaging: Averaging, average: WeightAverage) -> None:
+        due = averaging.snapshots_due(self.state.done)
+        if due > self.state.snapshots:
+            average.add()
             self.state.snapshots = due
 
 
@@ -295,7 +302,9 @@ def _learner(recipe: Recipe, plan: Plan, fabric: Fabric, network: torch.nn.Modul
         clip_gradient_norm=recipe.training.clip_gradient_norm,
         labels=plan.labels,
     )
-    if recipe.averaging is not None:
+    if recipe.averaging is not None and recipe.averaging.decay is not None:
+        learner.average = ExponentialMean(wrapped, decay=recipe.averaging.decay)
+    elif recipe.averaging is not None:
         choice = restart_choice(recipe.optimizer, recipe.averaging, float(optimizer.defaults["lr"]))
         learner.schedule = Restarting(learner.schedule, recipe.averaging)
         learner.average = WeightAverage(wrapped)

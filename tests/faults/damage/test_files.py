@@ -27,7 +27,7 @@ from voxward.commands.attack import attack
 from voxward.commands.evaluate import evaluate
 from voxward.commands.search import search
 from voxward.commands.train import train
-from voxward.core.choices import Reuse
+from voxward.core.choices import Reuse, Strategy
 from voxward.core.document import with_checksum
 from voxward.core.errors import UserError
 from voxward.core.files import write_json, write_text
@@ -275,7 +275,7 @@ def test_the_files_of_a_real_search(phantoms: Path, tmp_path: Path) -> None:
         "network.options.filters=2", "search.layers=2", "search.scales=2", "search.blocks=2", "search.part=2",
         "search.steps_per_epoch=2", "search.warmup_epochs=1", "search.cell_epochs=2", "search.network_epochs=1",
     )  # fmt: skip
-    search(phantoms, out=out, recipe="msnas-2d", overrides=overrides, paths=[1])
+    search(phantoms, out=out, recipe="msnas-2d", overrides=overrides, strategy=Strategy(paths=(1,)))
     folder = RunFolder(out)
     readers: dict[Path, Read] = {
         folder.state: lambda: read_state(folder.state),

@@ -17,6 +17,7 @@ from tests.faults.damage.conftest import TINY
 from voxward.architecture_search.loop import SearchSitting
 from voxward.commands.search import search
 from voxward.commands.train import train
+from voxward.core.choices import Strategy
 from voxward.data.loader import PatchBatch
 from voxward.runs.folder import RunFolder, read_state
 from voxward.training import loop
@@ -146,7 +147,7 @@ def test_a_search_stops_and_goes_on(phantoms: Path, tmp_path: Path, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(SearchSitting, "learnt", spoiling)
         with pytest.raises(FloatingPointError, match="weight loss is nan at step 4, whose batch holds patches of phan"):
-            search(phantoms, out=folder.root, recipe="msnas-2d", overrides=overrides, paths=[1])
+            search(phantoms, out=folder.root, recipe="msnas-2d", overrides=overrides, strategy=Strategy(paths=(1,)))
     net = read_state(folder.state)["bilevel"]["net"]
     assert all(value.isfinite().all() for value in net.values() if value.is_floating_point())
     search(phantoms, out=folder.root, resume=True)

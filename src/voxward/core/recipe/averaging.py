@@ -7,7 +7,7 @@ half of its initial value and falls along a cosine, several times; every few epo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from voxward.core.errors import UserError
 
@@ -32,6 +32,9 @@ class Averaging:
         initial: True counts the weights before the first restart as a snapshot, too.
         optimizer: The name of the optimiser that each cycle starts with, with default options except for the learning
             rate; None for the optimiser of the recipe.
+        decay: The decay (above 0, below 1) of an exponential mean over the weights after every step, such as 0.99. Then
+            nothing restarts, the schedule of the recipe is followed to the end, and all other settings must be left
+            out. None averages the snapshots.
 
     Raises:
         UserError: A value is out of range.
@@ -44,8 +47,15 @@ class Averaging:
     stretch: float = 1.0
     initial: bool = False
     optimizer: str | None = None
+    decay: float | None = None
 
     def __post_init__(self) -> None:
+        if self.decay is not None:
+            if not 0 < self.decay < 1:
+                raise UserError(f"decay must be above 0 and below 1, got {self.decay}")
+            if any(getattr(self, entry.name) != entry.default for entry in fields(self) if entry.name != "decay"):
+                raise UserError("decay takes an exponential mean without restarts: leave the other settings out")
+            return
         if not 0 <= self.start < 1:
             raise UserError(f"start must be in [0, 1), got {self.start}")
         if self.initial and not self.start:

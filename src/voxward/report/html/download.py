@@ -11,6 +11,7 @@ from voxward.core.structure import to_data
 from voxward.report.attack_source import AttackSource
 from voxward.report.run_source import RunSource, SearchSource
 from voxward.report.sources import Sources
+from voxward.report.suite.tables import suite_tables
 from voxward.robustness.record import Record
 
 FORMAT = 1
@@ -36,6 +37,18 @@ def page_data(sources: Sources) -> dict[str, Any]:
         "cross_validations": [
             {"folder": one.name, "metrics": to_data(one.metrics), "runs": [_run(run) for run in one.runs]}
             for one in sources.validations
+        ],
+        "suites": [
+            {
+                "folder": one.name,
+                "failed": to_data(one.failed),
+                "missing": list(one.missing),
+                "tables": {
+                    name: [dict(zip(table.fields, row, strict=True)) for row in table.data]
+                    for name, table in suite_tables(one).items()
+                },
+            }
+            for one in sources.suites
         ],
     }
 

@@ -115,7 +115,7 @@ def _rendered(environment: Environment, name: str, sections: Mapping[str, Any]) 
 def _title(sources: Sources) -> str:
     if attacked := title_names(sources):
         return STRINGS["page"]["title"].format(names=attacked)
-    groups = (sources.attacks, sources.runs, sources.searches, sources.validations)
+    groups = (sources.suites, sources.attacks, sources.runs, sources.searches, sources.validations)
     names = [one.name for group in groups for one in group]
     return STRINGS["page"]["title"].format(names=", ".join(names)) if names else STRINGS["page"]["empty_title"]
 

@@ -24,6 +24,7 @@ from voxward.report.html.sections.histories import histories
 from voxward.report.html.sections.visibility import visibility
 from voxward.report.sources import Sources
 from voxward.report.style import FORMATS, write
+from voxward.report.suite.charts import suite_charts
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.worst import harm, worst_attacks
 
@@ -129,6 +130,8 @@ def _files(kept: Kept, record: Record, clean: Record | None, seeds: Sequence[int
 
 def _charts(sources: Sources, setting: Setting) -> Iterator[tuple[str, Chart]]:
     """The charts, each with the name of its folder."""
+    for number, suite in enumerate(sources.suites, 1):
+        yield from ((suite.name, chart) for chart in suite_charts(suite, number))
     for part in curves(sources, setting) or ():
         yield from ((part.name, chart) for chart in part.charts)
     for seen in visibility(sources, setting) or ():

@@ -52,7 +52,7 @@ def write_page(
     """Write the page of some folders.
 
     Args:
-        folders: Folders of attacks, runs, searches and cross-validations, in any mix.
+        folders: Folders of attacks, runs, searches, cross-validations and suites, in any mix.
         out: The HTML file. Volumes that are not inside it go into a folder `NAME-files` beside it.
         look: What the user chose.
         overwrite: Whether a file that voxward did not write, or that was edited since, may be replaced.
@@ -100,7 +100,7 @@ def _read(folders: Sequence[Path], look: Look) -> Sources:
 
 def _is_empty(sources: Sources) -> bool:
     attacked = any(one.records for one in sources.attacks)
-    return not (attacked or sources.runs or sources.searches or sources.validations)
+    return not (attacked or sources.runs or sources.searches or sources.validations or sources.suites)
 
 
 @contextmanager

@@ -7,12 +7,14 @@ from voxward.report.html.sections.cases import cases
 from voxward.report.html.sections.curves import curves
 from voxward.report.html.sections.histories import histories
 from voxward.report.html.sections.leaderboard import leaderboard
+from voxward.report.html.sections.suites import suites
 from voxward.report.html.sections.trust import trust
 from voxward.report.html.sections.verdict import verdict
 from voxward.report.html.sections.visibility import visibility
 
 SECTIONS = (
     Section("verdict", verdict),
+    Section("suites", suites),
     Section("leaderboard", leaderboard),
     Section("curves", curves),
     Section("visibility", visibility),

@@ -13,6 +13,7 @@ from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
 from voxward.report.html.strings.glossary import GLOSSARY
 from voxward.report.html.strings.histories import HISTORIES
 from voxward.report.html.strings.leaderboard import LEADERBOARD
+from voxward.report.html.strings.suite import SUITE
 from voxward.report.html.strings.trust import CHECKS, GAPS, TRUST
 from voxward.report.html.strings.verdict import ABOUT, THREAT, VERDICT
 from voxward.report.html.strings.visibility import VISIBILITY
@@ -37,6 +38,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     "threat": THREAT,
     "about": ABOUT,
     "glossary": GLOSSARY,
+    "suites": SUITE,
     "leaderboard": LEADERBOARD,
     "curves": CURVES,
     "charts": CHARTS,

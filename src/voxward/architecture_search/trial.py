@@ -1,0 +1,160 @@
+"""One rung of one candidate as a unit of work: it trains on from where it paused, and is scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from voxward.architecture_search.rungs import Score
+from voxward.attacks.apgd import APGD
+from voxward.attacks.threat import ThreatModel
+from voxward.core.choices import Compute
+from voxward.core.files import atomic_write
+from voxward.core.model import PatchModel
+from voxward.core.plan import Plan
+from voxward.core.progress import Progress, silent
+from voxward.core.recipe import Recipe, dump_recipe
+from voxward.data.loader import validation_patches
+from voxward.engine.engine import Unfit
+from voxward.runs.folder import RunFolder
+from voxward.training.budget import CLOCK, Clock
+from voxward.training.defence import bare, patch_ball
+from voxward.training.loop import fit
+from voxward.training.mean_weights import averaged
+from voxward.training.setup import TrainingCases, TrainingRun, set_up, start_fabric
+from voxward.training.validate import overlap, pooled_dice
+
+TRIALS = "trials"
+# A slice of a case says little about it: flat patches are looked at so many times, others once.
+_LOOKS = 8
+# Fewer steps leave Auto-PGD without its rule for the length of a step.
+_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A candidate that is trained on, up to a share of its whole training.
+
+    Args:
+        number: The number of the candidate.
+        rung: The number of the rung, from 0.
+        until: The share (0 to 1) of the whole training.
+        before: The share that was done before.
+        recipe: The recipe of the candidate.
+    """
+
+    number: int
+    rung: int
+    until: float
+    before: float
+    recipe: Recipe
+
+
+def trial_folder(root: Path, number: int) -> RunFolder:
+    """Return the run folder of a candidate.
+
+    Args:
+        root: The folder of the search.
+        number: The number of the candidate.
+    """
+    return RunFolder(root / TRIALS / f"{number:02d}")
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains candidates and scores them; implements engine.Doer.
+
+    Attributes:
+        root: The folder of the search, where the caller sees it.
+        plan: The plan.
+        cases: The prepared cases.
+        seed: The seed of all that is drawn while training, the same for every candidate.
+        minutes: The time budget of a whole training, or None for the epochs of the recipe.
+        eps: The size of the attack that measures robust Dice, as a share (0 to 1) of the intensity range; None: it is
+            not measured.
+        compute: Where it is computed.
+        clock: A function that returns the time in seconds.
+    """
+
+    root: Path
+    plan: Plan
+    cases: TrainingCases
+    seed: int
+    minutes: float | None
+    eps: float | None
+    compute: Compute
+    clock: Clock = CLOCK
+
+    def do(self, unit: Rung, folder: Path, progress: Progress) -> Score:
+        """Train a candidate on to the end of a rung, and score it. What is done already is not done again.
+
+        Raises:
+            Unfit: This process does not see the folder of the search or the prepared cases.
+        """
+        if folder.absolute() != self.root or not self.cases.folder.is_dir():
+            raise Unfit(f"{self.root} or {self.cases.folder} is not here: a paused training goes on where its state is")
+        run = self.opened(unit)
+        fit(run, self.minutes, progress, self.clock, until=unit.until)
+        return score(run, self.eps)
+
+    def opened(self, unit: Rung) -> TrainingRun:
+        """Return the training of a candidate, at its beginning or where it paused."""
+        folder = trial_folder(self.root, unit.number)
+        if not folder.recipe.is_file():
+            with atomic_write(folder.recipe) as path:
+                path.write_text(dump_recipe(unit.recipe, checksum=True), encoding="utf-8")
+        fabric = start_fabric(unit.recipe, self.compute)
+        return set_up(folder, unit.recipe, self.plan, self.cases, self.seed, fabric)
+
+
+def score(run: TrainingRun, eps: float | None = None) -> Score:
+    """Score a training where it stands, with the exponential mean of its weights.
+
+    Args:
+        run: The training of a candidate, with at least one step.
+        eps: The size of the attack, see `Trainer`.
+    """
+    known = run.plan.labels
+    clean, struck = torch.zeros(2, 3, len(known.scored), dtype=torch.float64)
+    selection = run.cases.selection or run.cases.fit[:1]
+    looks = _LOOKS if run.plan.patch_size[2] == 1 else 1
+    training = run.network.training
+    with averaged(run):
+        run.network.eval()
+        for look in range(looks):
+            for batch in validation_patches(run.cases.folder, selection, run.plan, run.seed + look):
+                images, labels = run.fabric.to_device((batch.images, batch.labels))
+                clean += overlap(_logits(run, images), labels, known).cpu()
+                if eps is not None:
+                    found = attacked(run, images, labels, batch.ranges, eps)
+                    struck += overlap(_logits(run, found), labels, known).cpu()
+        run.network.train(training)
+    robust = None if eps is None else pooled_dice(struck)
+    return Score(pooled_dice(clean), robust, run.state.step, run.state.seconds)
+
+
+@torch.no_grad()
+def _logits(run: TrainingRun, images: Tensor) -> Tensor:
+    found: Tensor = run.network(images)
+    return found
+
+
+def attacked(run: TrainingRun, images: Tensor, labels: Tensor, ranges: Tensor, eps: float) -> Tensor:
+    """Return patches that a short APGD on the soft Dice has perturbed.
+
+    Args:
+        run: The training whose network is attacked, as it is.
+        images: The patches (b, c, d, h, w).
+        labels: The class indices (b, d, h, w).
+        ranges: The intensity range of each channel of each case.
+        eps: The size of the attack, as a share (0 to 1) of these ranges.
+    """
+    attack, ball = APGD("dice", steps=_STEPS), patch_ball(images, ranges.to(images), eps)
+    model = PatchModel(bare(run.network), run.plan.labels.head)
+    truth = run.plan.labels.target(labels)
+    state = attack.begin(model, images, truth, ThreatModel(eps), ball, run.seed, silent)
+    attack.settle(state)
+    return ball.project(state.best)

@@ -1,0 +1,198 @@
+"""voxward suite: many tasks, many systems and one protocol, from datasets to tables over all of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import voxward
+from voxward.core.alone import alone
+from voxward.core.choices import Cases, Change, Compute, Fold, Output
+from voxward.core.errors import CasesFailed, UserError
+from voxward.core.outputs import Outputs
+from voxward.core.progress import Progress
+from voxward.engine.choose import engine_for
+from voxward.engine.engine import Unfit
+from voxward.engine.settings import settle
+from voxward.report.html.write import check_page, page_of
+from voxward.report.suite.costs import SuiteCosts, cases_within, costs_of
+from voxward.report.suite.definition import load_suite
+from voxward.report.suite.notes import Note
+from voxward.report.suite.plan import ATTACK, SCORE, SUITE, TRAIN, SuitePlan, Unit
+from voxward.report.suite.source import SuiteSource, read_suite
+from voxward.report.suite.tables import TABLES, write_tables
+from voxward.report.suite.work import SuiteWork, done
+from voxward.training.budget import check_minutes
+
+ENVIRONMENT = "VOXWARD_DATA"
+"""The environment variable with the folder of the datasets."""
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """What a suite found.
+
+    Attributes:
+        out: The folder.
+        source: The results of every task, and which cells failed; None where only the cost was estimated.
+        costs: The estimate that was asked for in place of the work.
+    """
+
+    out: Path
+    source: SuiteSource | None = None
+    costs: SuiteCosts | None = None
+
+
+def suite(
+    suite: Path | str,
+    *,
+    out: Path | str | Output,
+    data: Path | str | None = None,
+    tasks: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    estimate: bool = False,
+    compute: Compute = Compute(),
+) -> SuiteResult:
+    """Train, harden, score and attack every system of a suite on every task, and write the tables over all of them.
+
+    OUT/tasks/TASK/SYSTEM is the run of a cell, and OUT/tasks/TASK/SYSTEM/attack its attack: every other command opens
+    them. A call that was interrupted goes on where it stopped. A cell that fails costs no other one; tables and page
+    name it, and the next call tries it again. Later calls may add tasks and systems.
+
+    Args:
+        suite: A packaged suite (`small`, `decathlon`), or a .yaml file.
+        out: The folder of everything, or an `Output` that also says what may be replaced there and who is told.
+        data: The folder in which the datasets of the suite lie. None: that of the environment variable VOXWARD_DATA,
+            else that of the suite's file.
+        tasks: The tasks that this call works on; empty: all.
+        overrides: Changes of the suite, each `dotted.key=value`, such as `systems.rog.minutes=30`.
+        estimate: Only estimate the hours. Recipes that are not trained yet are set up for it on each task.
+        compute: Where the work is done. Workers of a cluster must see `out`, the datasets and the models.
+
+    Returns:
+        The results, or the estimate.
+
+    Raises:
+        UserError: The suite or something that it names is wrong, or OUT was begun with other settings; before any work.
+        FileNotFoundError: The suite's file, or another one, is not there.
+
+    Example:
+        >>> voxward.suite("small", out="small", data="datasets", tasks=["organ-mr"])  # doctest: +SKIP
+    """
+    output = Output.of(out)
+    used = load_suite(suite, overrides).only(tasks)
+    plan = SuitePlan(used, output.root.absolute(), _data(data, suite))
+    plan.check()
+    settings = plan.settings
+    if estimate:
+        return SuiteResult(output.root, costs=costs_of(plan, compute, output.progress, voxward.train))
+    outputs = Outputs(output.root, "part of a suite", output.overwrite)
+    outputs.check(TABLES)
+    check_page(output)
+    with alone(plan.root, "a suite"):
+        changed = "{} of the suite has changed since"
+        settle(plan.root / SUITE, settings, "a suite", grows={"entries": changed})
+        plan.write_phantoms()
+        doer = CellDoer(plan, replace(compute, cluster=None), output.overwrite)
+        with engine_for(plan.root, compute.cluster, output.overwrite) as engine:
+            SuiteWork(plan, doer).run(engine, output.progress)
+        source = read_suite(plan.root, [])
+        write_tables(source, outputs)
+        page_of(output)
+    return SuiteResult(output.root, source)
+
+
+def _data(given: Path | str | None, suite: Path | str) -> Path:
+    """The folder of the datasets."""
+    if given is not None:
+        if not Path(given).is_dir():
+            raise UserError(f"data {given} is no folder: it is the one in which the datasets of the suite lie")
+        return Path(given).absolute()
+    if found := os.environ.get(ENVIRONMENT):
+        return Path(found).absolute()
+    own = str(suite).endswith((".yaml", ".yml"))
+    return Path(suite).absolute().parent if own else Path.cwd()
+
+
+@dataclass(frozen=True)
+class CellDoer:
+    """Does the stages of cells by the functions of the ordinary commands; implements engine.Doer.
+
+    Attributes:
+        plan: The suite.
+        compute: The device, and how many cases are read at once.
+        overwrite: Whether files that voxward did not write may be replaced.
+    """
+
+    plan: SuitePlan
+    compute: Compute
+    overwrite: bool
+
+    def do(self, unit: Unit, folder: Path, progress: Progress) -> Note:
+        """Do a stage of a cell, or go on with it.
+
+        Raises:
+            Unfit: This process does not see the folder of the suite, in which later units look for earlier results.
+        """
+        if folder.absolute() != self.plan.root:
+            raise Unfit(f"the folder of the suite, {self.plan.root}, is not here: a suite needs workers that see it")
+        began = time.monotonic()
+        try:
+            remark = _STAGES[unit.stage](self, unit, progress)
+        except CasesFailed as failed:
+            if not failed.result:
+                raise
+            remark = " ".join(str(failed).split())
+        return done(time.monotonic() - began, remark)
+
+
+def _train(doer: CellDoer, unit: Unit, progress: Progress) -> str:
+    plan, system = doer.plan, doer.plan.system(unit)
+    folder, changes = plan.folder(*unit.cell), plan.overrides(unit)
+    # A results folder of nnU-Net that was hardened keeps the recipe in the folder of its fold.
+    resume = folder.is_dir() and any(folder.rglob("recipe.yaml"))
+    check_minutes(system.minutes)
+    if system.harden is not None:
+        voxward.harden(
+            plan.source(unit.task, system.harden), out=Output(folder, doer.overwrite, progress, report=False),
+            method=system.method, eps=system.eps, overrides=changes, minutes=system.minutes, resume=resume,
+            change=Change(plan.dataset(unit.task), plan.suite.seed), compute=doer.compute,
+        )  # fmt: skip
+        return ""
+    assert system.recipe is not None
+    fold = Fold(plan.suite.fold, plan.suite.folds, plan.suite.seed)
+    voxward.train(
+        plan.dataset(unit.task), out=folder, recipe=system.recipe, overrides=changes, minutes=system.minutes,
+        resume=resume, fold=fold, compute=doer.compute, progress=progress,
+    )  # fmt: skip
+    return ""
+
+
+def _score(doer: CellDoer, unit: Unit, progress: Progress) -> str:
+    plan = doer.plan
+    changes = plan.system(unit).overrides if plan.system(unit).path is not None else ()
+    voxward.evaluate(
+        plan.source(*unit.cell), plan.dataset(unit.task), out=plan.folder(*unit.cell), overrides=changes,
+        compute=doer.compute, resume=True, overwrite=doer.overwrite, progress=progress,
+    )  # fmt: skip
+    return ""
+
+
+def _attack(doer: CellDoer, unit: Unit, progress: Progress) -> str:
+    plan = doer.plan
+    count, remark = cases_within(plan, unit, doer.compute.device)
+    changes = plan.system(unit).overrides if plan.system(unit).path is not None else ()
+    voxward.attack(
+        [str(plan.source(*unit.cell))], Cases(plan.dataset(unit.task)),
+        out=Output(plan.attack_folder(*unit.cell), doer.overwrite, progress, report=False),
+        protocol=plan.suite.protocol, device=doer.compute.device,
+        overrides=[*plan.suite.overrides, *changes, *([] if count is None else [f"cases={count}"])],
+    )  # fmt: skip
+    return remark
+
+
+_STAGES: Mapping[str, Callable[[CellDoer, Unit, Progress], str]] = {TRAIN: _train, SCORE: _score, ATTACK: _attack}
+"""What each stage does. It returns what must be known of the figures; empty: nothing."""

@@ -1,0 +1,225 @@
+"""The tables over a suite: clean Dice per task, the Dice under each attack, areas, and the Dice over the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from voxward.core.outputs import Outputs
+from voxward.metrics.summary import Summary, summarise
+from voxward.report.budgets import budget_text
+from voxward.report.chart import Chart
+from voxward.report.chart_figure import write_chart
+from voxward.report.suite.averages import Averaged, clean, under, worst_case
+from voxward.report.suite.charts import attacks_chart, robustness_chart
+from voxward.report.suite.source import SuiteSource
+from voxward.report.table import Column, Row, Table, Value
+from voxward.report.text import UNDEFINED, mean_text, number_text
+from voxward.robustness.summary import area_under_curve
+from voxward.robustness.sweep import Sweep
+
+WORST = "worst case"
+_OVER_TASKS = "mean over tasks; each task counts once, whatever the number of its cases"
+
+
+def suite_tables(source: SuiteSource) -> dict[str, Table]:
+    """Return all tables that a suite has figures for, by the names of their files.
+
+    Args:
+        source: The suite.
+    """
+    makers: Mapping[str, Callable[[SuiteSource], Table | None]] = {
+        "tasks": tasks_table, "dice": dice_table, "attacks": attacks_table, "areas": areas_table,
+        "budgets": suite_budgets_table,
+    }  # fmt: skip
+    made = {name: make(source) for name, make in makers.items()}
+    return {name: table for name, table in made.items() if table is not None}
+
+
+def tasks_table(source: SuiteSource) -> Table:
+    """What each task is, and on how many cases its figures rest."""
+    columns = (Column("task", "left"), Column("dataset", "left"), Column("scored"), Column("attacked"),
+               Column("systems"))  # fmt: skip
+    rows, data = list[Row](), list[tuple[Value, ...]]()
+    for task in source.tasks:
+        scored = sorted({found.n + found.left_out for found in task.dice.values()})
+        part = len(source.systems) - sum(name == task.name for name, _ in source.absent)
+        cells = ("-".join(map(str, dict.fromkeys((scored[0], scored[-1])))) if scored else UNDEFINED,
+                 str(task.cases), f"{len(task.attacked)} of {part}")  # fmt: skip
+        rows.append(Row((task.name, task.what, *cells)))
+        data.append((task.name, task.what, scored[0] if scored else None, task.cases, len(task.attacked)))
+    notes = (
+        "scored: held-out cases that the clean Dice is over; attacked: cases that all systems were attacked on; "
+        "systems: those whose attack is finished",
+        *(note for task in source.tasks for note in task.notes),
+    )
+    return Table(columns, tuple(rows), "The tasks of the suite", notes=notes, warnings=source.doubts,
+                 fields=("task", "dataset", "scored", "attacked", "systems"), data=tuple(data))  # fmt: skip
+
+
+def dice_table(source: SuiteSource) -> Table | None:
+    """The clean Dice of each system on each task, with mean and standard deviation over tasks, as ROG's Table 2."""
+    tasks = [task for task in source.tasks if task.dice]
+    if not tasks:
+        return None
+    rows, data = list[Row](), list[tuple[Value, ...]]()
+    for system in source.systems:
+        found = {task.name: task.dice.get(system) for task in tasks}
+        known = [one.mean for one in found.values() if one is not None]
+        if not known:
+            continue
+        over = summarise(known)
+        spread = number_text(over.std) if over is not None and over.n > 1 else UNDEFINED
+        rows.append(Row((system, *map(mean_text, found.values()), mean_text(over), spread, str(len(known)))))
+        data += [
+            (system, name, one.n, one.mean, one.std, one.low, one.high)
+            for name, one in found.items()
+            if one is not None
+        ]
+    uneven = len({row.cells[-1] for row in rows}) > 1
+    warned = ("the means of the systems are over different tasks, and do not compare",) if uneven else ()
+    columns = (Column("system", "left"), *(Column(task.name) for task in tasks), *map(Column, ("mean", "std", "tasks")))
+    notes = (
+        "mean foreground Dice over all held-out cases of each task; mean and standard deviation (n - 1) over tasks",
+    )
+    return Table(
+        columns, tuple(rows), "Clean Dice per task (as Table 2 of the ROG paper)", notes=notes,
+        warnings=(*source.warnings, *warned), data=tuple(data),
+        fields=("system", "task", "cases", "dice", "std", "dice_low", "dice_high"),
+    )  # fmt: skip
+
+
+def attacks_table(source: SuiteSource) -> Table | None:
+    """The Dice under each attack alone, averaged over tasks, as ROG's Table 1: a row per system and size."""
+    averaged = Averaged(source)
+    if not averaged.tasks or not averaged.eps:
+        return None
+    names, rows, data = averaged.attacks(), list[Row](), list[tuple[Value, ...]]()
+    for system in averaged.systems:
+        for place, eps in enumerate(averaged.eps):
+            found = {
+                "clean": averaged.mean(system, eps, clean),
+                **{name: averaged.mean(system, eps, under(name)) for name in names},
+                WORST: averaged.mean(system, eps, worst_case, worst=True),
+            }
+            count = max((one.n for one in found.values() if one is not None), default=0)
+            cells = (system, averaged.eps_text(eps), *map(mean_text, found.values()), str(count))
+            rows.append(Row(cells, section=place == 0 and bool(rows)))
+            data += [_figures(system, name, eps, one) for name, one in found.items() if one is not None]
+    columns = (Column("system", "left"), Column("eps"), *map(Column, ("clean", *names, WORST, "tasks")))
+    notes = (_OVER_TASKS, "clean is over the cases that were attacked", _worst_note(averaged))
+    return Table(
+        columns, tuple(rows), "Dice under each attack (as Table 1 of the ROG paper)", notes=notes,
+        warnings=(*source.doubts, *averaged.unequal()),
+        fields=("system", "attack", "eps", "tasks", "dice", "std"), data=tuple(data),
+    )  # fmt: skip
+
+
+def areas_table(source: SuiteSource) -> Table | None:
+    """The area under Dice over eps of each attack, averaged over tasks, as in ROG's Fig. 3."""
+    averaged = Averaged(source)
+    if not averaged.tasks or not averaged.eps:
+        return None
+    names = (*averaged.attacks(), WORST)
+    rows, data = list[Row](), list[tuple[Value, ...]]()
+    for system in averaged.systems:
+        found = {name: area_of(averaged, system, name) for name in names}
+        rows.append(Row((system, *map(number_text, found.values()))))
+        data += [(system, name, area) for name, area in found.items() if area is not None]
+    last = averaged.eps_text(averaged.eps[-1])
+    notes = (
+        f"area under the mean Dice over tasks, from eps 0 to {last}, divided by that span; lower: a stronger attack",
+        _worst_note(averaged),
+    )
+    return Table(
+        (Column("system", "left"), *map(Column, names)), tuple(rows),
+        "Area under Dice over eps (as in Fig. 3 of the ROG paper)", notes=notes,
+        warnings=(*source.doubts, *averaged.unequal()), fields=("system", "attack", "area"), data=tuple(data),
+    )  # fmt: skip
+
+
+def area_of(averaged: Averaged, system: str, attack: str) -> float | None:
+    """Return the area under the Dice over eps of one attack, averaged over tasks; None where a size is missing.
+
+    Args:
+        averaged: The means over tasks.
+        system: The system.
+        attack: The attack, or the worst case over all.
+    """
+    reading = worst_case if attack == WORST else under(attack)
+    points = [(0.0, averaged.mean(system, 0.0, clean))]
+    points += [(eps, averaged.mean(system, eps, reading, worst=attack == WORST)) for eps in averaged.eps]
+    known = [(eps, found.mean) for eps, found in points if found is not None]
+    counts = {found.n for _, found in points if found is not None}
+    return area_under_curve(known) if len(known) == len(points) and len(counts) == 1 else None
+
+
+def suite_budgets_table(source: SuiteSource) -> Table | None:
+    """The Dice over the budget of attacks that were run with several, averaged over tasks."""
+    averaged = Averaged(source)
+    members = dict[str, tuple[Sweep, str]]()
+    for task in averaged.tasks:
+        for sweep in task.swept:
+            for name, options in sweep.members.items():
+                members.setdefault(name, (sweep, budget_text(options)))
+    rows, data = list[Row](), list[tuple[Value, ...]]()
+    for system in averaged.systems:
+        for name, (sweep, budget) in members.items():
+            found = [averaged.mean(system, eps, under(name)) for eps in averaged.eps]
+            if not any(found):
+                continue
+            count = max(one.n for one in found if one is not None)
+            rows.append(Row((system, sweep.attack, budget, *map(mean_text, found), str(count))))
+            data += [
+                (system, sweep.attack, budget, name, eps, one.n, one.mean, one.std)
+                for eps, one in zip(averaged.eps, found, strict=True) if one is not None
+            ]  # fmt: skip
+    if not rows:
+        return None
+    head = tuple(Column(name, "left") for name in ("system", "attack", "budget"))
+    sizes = tuple(Column(averaged.eps_text(eps)) for eps in averaged.eps)
+    return Table(
+        (*head, *sizes, Column("tasks")), tuple(rows), "Dice over the budget (as in the supplement of the ROG paper)",
+        notes=(_OVER_TASKS, "where more steps still lower the Dice, the figures are not converged"),
+        warnings=(*source.doubts, *averaged.unequal()),
+        fields=("system", "attack", "budget", "name", "eps", "tasks", "dice", "std"), data=tuple(data),
+    )  # fmt: skip
+
+
+def _figures(system: str, name: str, eps: float, found: Summary) -> tuple[Value, ...]:
+    return system, name, eps, found.n, found.mean, found.std
+
+
+def _worst_note(averaged: Averaged) -> str:
+    groups = dict.fromkeys(task.attacks for task in averaged.tasks)
+    told = ["all attacks" if names is None else ", ".join(names) for names in groups]
+    return f"{WORST}: on each case the lowest Dice of {' or '.join(told)}, and clean"
+
+
+_NAMES = ("tasks", "dice", "attacks", "areas", "budgets")
+_FIGURES = {"dice-over-eps.png": robustness_chart, "attacks.png": attacks_chart}
+TABLES = (*(f"{name}{suffix}" for name in _NAMES for suffix in (".md", ".csv")), *_FIGURES)
+"""The files of a suite's tables and figures in its folder."""
+
+
+def write_tables(source: SuiteSource, outputs: Outputs) -> None:
+    """Write all tables as Markdown and CSV, and the figures over all tasks.
+
+    Args:
+        source: The suite.
+        outputs: Its folder.
+
+    Raises:
+        UserError: A file must not be replaced.
+    """
+    for name, table in suite_tables(source).items():
+        outputs.text(f"{name}.md", table.markdown())
+        outputs.text(f"{name}.csv", table.csv())
+    for file, chart in _drawn(source):
+        with outputs.write(file) as path:
+            write_chart(chart, path)
+
+
+def _drawn(source: SuiteSource) -> Iterator[tuple[str, Chart]]:
+    for file, make in _FIGURES.items():
+        if (chart := make(source)) is not None:
+            yield file, chart
