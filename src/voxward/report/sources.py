@@ -40,16 +40,16 @@ class Sources:
         runs: The folders of trainings, also of hardened runs.
         searches: The folders of architecture searches.
         validations: The folders of cross-validations.
-        suites: The folders of suites.
         problems: What is missing, damaged or unknown, one whole sentence each.
+        suites: The folders of suites.
     """
 
     attacks: tuple[AttackSource, ...] = ()
     runs: tuple[RunSource, ...] = ()
     searches: tuple[SearchSource, ...] = ()
     validations: tuple[ValidationSource, ...] = ()
-    suites: tuple[SuiteSource, ...] = ()
     problems: tuple[str, ...] = ()
+    suites: tuple[SuiteSource, ...] = ()
 
 
 @dataclass(frozen=True)
