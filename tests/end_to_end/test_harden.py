@@ -71,10 +71,11 @@ def test_the_log_tells_what_happened(hardened):
     "method", ["pgd", pytest.param("free", marks=pytest.mark.slow), pytest.param("trades", marks=pytest.mark.slow)]
 )
 def test_an_interrupted_run_ends_like_another(trained, tmp_path, method):
+    own = "defence.replays=2" if method == "free" else "defence.steps=1"
     options = {
         "method": method,
         "change": Change(seed=3),
-        "overrides": (*SHORT, "defence.steps=1", "defence.warmup=0.5"),
+        "overrides": ("training.epochs=4", own, "defence.warmup=0.5"),
     }
     whole = harden(trained, out=tmp_path / "whole", **options)
     with pytest.raises(Interrupted):
@@ -116,7 +117,8 @@ def test_training_can_be_defended_from_the_start(phantoms, tmp_path):
     ("options", "message"),
     [
         ({"eps": 2.0}, "eps must be in"),
-        ({"overrides": ("defence.objective=dicee",)}, "unknown objective"),
+        ({"method": "pgd", "overrides": ("defence.objective=dicee",)}, "unknown objective"),
+        ({"overrides": ("defence.objective=dice-sharp",)}, "free does not use objective"),
         ({"overrides": ("defence.replay=3",)}, "defence.replay"),
         ({"overrides": ("network.options.filters=[4,4,4,4,4,4]",)}, "does not fit the network"),
     ],

@@ -9,7 +9,6 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def optuna() -> Any:
         MissingPackageError: The extra `search` is not installed.
     """
     try:
-        package = import_module("optuna")
+        import optuna as package
     except ModuleNotFoundError as error:
         raise MissingPackageError(
             "a search with the strategy halving or random needs Optuna: pip install 'voxward[search]'"
