@@ -155,6 +155,7 @@ class TrainingSitting(Sitting):
             spent = state.done if self.budget is None else self.seconds() / self.budget
             if self.anyone(reached(spent, self.until)):
                 self.save()
+                yield  # a signal that came during this step must stop what would follow the pause
                 return
             yield
             began = self.clock()
