@@ -149,6 +149,8 @@ def correlation(values: Sequence[float], final: Sequence[float]) -> str:
     pairs, rng = np.array([values, final]), np.random.default_rng(0)
     picked = (pairs[:, rng.integers(len(final), size=len(final))] for _ in range(RESAMPLES))
     drawn = [spearmanr(*few)[0] for few in picked if (few.max(1) > few.min(1)).all()]
+    if not drawn:
+        return "not defined: all are equal"
     low, high = np.percentile(drawn, [2.5, 97.5])
     return f"{spearmanr(*pairs)[0]:+.2f} [{low:+.2f}, {high:+.2f}]"
 
