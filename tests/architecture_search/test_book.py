@@ -1,10 +1,10 @@
 import json
 import pickletools
+import sys
 
 import pytest
 
 from tests.architecture_search.test_candidates import FLAT, SMALL, _generator
-from voxward.architecture_search import book as books
 from voxward.architecture_search.book import open_book
 from voxward.architecture_search.candidates import candidate_space
 from voxward.architecture_search.rungs import Score
@@ -82,9 +82,6 @@ def test_the_choice_that_decides_is_the_important_one(tmp_path, space):
 
 
 def test_without_optuna_it_says_what_to_install(monkeypatch, tmp_path, space):
-    def absent(name):
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr(books, "import_module", absent)
+    monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'voxward\[search\]'"):
         open_book(tmp_path / "journal.log", space, "dice")
