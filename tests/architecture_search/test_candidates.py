@@ -94,9 +94,9 @@ def test_candidates_are_screened_by_cost_before_any_training(space):
     drawn = sorted((space.uniform(_generator(seed)) for seed in range(8)), key=lambda one: space.cost(one).macs)
     limited = replace(space, most=space.cost(drawn[3]).macs)
     costs = iter((drawn[7], drawn[2], drawn[0]))
-    assert screened(limited, draw) is drawn[2]
+    assert screened(limited, draw)[0] is drawn[2]
     costs = iter((drawn[7], drawn[5], drawn[6], drawn[7]))
-    assert screened(limited, draw) is drawn[5]
+    assert screened(limited, draw)[0] is drawn[5]
 
 
 def test_the_recipe_may_name_the_budget():

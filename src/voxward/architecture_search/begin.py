@@ -12,10 +12,10 @@ from voxward.architecture_search.loop import search_architecture
 from voxward.architecture_search.paths import SCORES
 from voxward.architecture_search.run import SearchRun, set_up_search, super_net
 from voxward.architecture_search.supernet import STARTS, SuperNet
-from voxward.core.case import Dataset
+from voxward.core.case import Dataset, Split
 from voxward.core.choices import FoldNumber
 from voxward.core.errors import UserError
-from voxward.core.plan import load_json, load_plan
+from voxward.core.plan import Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter
 from voxward.core.provenance import read_provenance
 from voxward.core.recipe import Recipe
@@ -137,15 +137,9 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, paths: tuple[int,
     """Decide everything and prepare the cases; what was decided is written once all of it has worked."""
     if not paths or min(paths) < 1 or len(set(paths)) < len(paths):
         raise UserError(f"paths must hold different numbers from 1 up, got {paths}")
+    given, decided = decided_plan(request, dataset, recipe, progress)
     fold, workers = request.fold, request.compute.workers
-    given = cases_of(dataset, fold)
-    if len(given.train) < 2:
-        raise UserError(f"a search needs at least 2 training cases, got {len(given.train)}")
     split = RunSplit(*selection_split(given.train, 0.5, fold.seed), given.validation)
-    if request.reuse.plan is None:
-        decided = measured_plan(dataset, recipe, given.train, workers, progress)[1]
-    else:
-        decided = given_plan(Path(request.reuse.plan), dataset, recipe)
     _refuse_paths(super_net(recipe, decided, fold.seed), max(paths), recipe.search or Search())
     source = as_planned(dataset, decided)
     prepare_dataset(
@@ -161,6 +155,26 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, paths: tuple[int,
         minutes=request.minutes,
     )
     write_decisions(request, decided, split, settings, recipe)
+
+
+def decided_plan(request: Request, dataset: Dataset, recipe: Recipe, progress: Progress) -> tuple[Split, Plan]:
+    """Return which cases a search has, and its plan: the given one, or one that is measured on the training cases.
+
+    Args:
+        request: What was asked for.
+        dataset: The dataset, with the regions of the recipe.
+        recipe: The recipe.
+        progress: A function that is told about every case.
+
+    Raises:
+        UserError: There are fewer than two training cases, or the plan that is given does not fit.
+    """
+    given = cases_of(dataset, request.fold)
+    if len(given.train) < 2:
+        raise UserError(f"a search needs at least 2 training cases, got {len(given.train)}")
+    if request.reuse.plan is not None:
+        return given, given_plan(Path(request.reuse.plan), dataset, recipe)
+    return given, measured_plan(dataset, recipe, given.train, request.compute.workers, progress)[1]
 
 
 def _check_names(settings: Search) -> None:

@@ -216,7 +216,7 @@ def candidate_space(recipe: Recipe, plan: Plan) -> CandidateSpace:
     return replace(space, most=int(_COST * space.cost(decoded).macs))
 
 
-def screened(space: CandidateSpace, draw: Callable[[], Candidate]) -> Candidate:
+def screened(space: CandidateSpace, draw: Callable[[], Candidate]) -> tuple[Candidate, int]:
     """Draw a candidate that is not too expensive, before any is trained.
 
     Args:
@@ -224,16 +224,16 @@ def screened(space: CandidateSpace, draw: Callable[[], Candidate]) -> Candidate:
         draw: A function that draws one.
 
     Returns:
-        The first of a few draws that costs no more than `space.most`, or else the cheapest of them.
+        The first of a few draws that costs no more than `space.most`, or else the cheapest of them, and its
+        multiply-adds for one patch.
     """
-    drawn: list[tuple[int, int, Candidate]] = []
-    for n in range(_DRAWS):
+    drawn: list[tuple[Candidate, int]] = []
+    for _ in range(_DRAWS):
         candidate = draw()
-        macs = space.cost(candidate).macs
-        if macs <= space.most:
-            return candidate
-        drawn.append((macs, n, candidate))
-    return min(drawn, key=lambda entry: entry[:2])[2]
+        drawn.append((candidate, space.cost(candidate).macs))
+        if drawn[-1][1] <= space.most:
+            return drawn[-1]
+    return min(drawn, key=lambda entry: entry[1])
 
 
 def different_paths(space: MacroSpace, weights: Tensor, count: int, generator: torch.Generator) -> tuple[Path, ...]:

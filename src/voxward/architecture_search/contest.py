@@ -206,7 +206,7 @@ def _first_candidates(contest: Contest, progress: Progress) -> int:
         else:
             net = net or trained_super_net(contest, progress)
             drawn = screened(space, partial(space.of_super_net, net, generator))
-        book.add(drawn, space.cost(drawn).macs)
+        book.add(*drawn)
     return len(origins)
 
 
@@ -220,7 +220,7 @@ def _mutate(contest: Contest, count: int) -> None:
     for number in range(len(book), count):
         parent, generator = best[(number - drawn_first) % len(best)], _generator(contest.settings.seed, number)
         child = screened(space, partial(space.mutated, book.candidate(parent), parent, generator))
-        book.add(child, space.cost(child).macs)
+        book.add(*child)
 
 
 def trained_super_net(contest: Contest, progress: Progress) -> SuperNet:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import voxward
+from voxward.architecture_search.begin import decided_plan
 from voxward.architecture_search.candidates import candidate_space
 from voxward.architecture_search.contest import Contest, ContestSettings
 from voxward.architecture_search.trial import trial_folder
 from voxward.core.case import Dataset
 from voxward.core.choices import Strategy
-from voxward.core.errors import UserError
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter
 from voxward.core.provenance import read_provenance
@@ -22,9 +20,6 @@ from voxward.runs.folder import RunFolder, RunSettings, RunSplit
 from voxward.training.begin import (
     Request,
     as_planned,
-    cases_of,
-    given_plan,
-    measured_plan,
     prepare_again,
     refuse_decisions,
     split_of,
@@ -70,14 +65,8 @@ def begin_contest(
 def _begin(request: Request, dataset: Dataset, recipe: Recipe, strategy: Strategy, progress: Progress) -> None:
     """Decide everything and prepare the cases; what was decided is written once all of it has worked."""
     fold, workers = request.fold, request.compute.workers
-    given = cases_of(dataset, fold)
-    if len(given.train) < 2:
-        raise UserError(f"a search needs at least 2 training cases, got {len(given.train)}")
+    given, plan = decided_plan(request, dataset, recipe, progress)
     split = RunSplit(*selection_split(given.train, recipe.training.selection, fold.seed), given.validation)
-    if request.reuse.plan is None:
-        plan = measured_plan(dataset, recipe, given.train, workers, progress)[1]
-    else:
-        plan = given_plan(Path(request.reuse.plan), dataset, recipe)
     prepare_dataset(
         as_planned(dataset, plan), plan, request.prepared, (*split.fit, *split.selection), workers,
         counter(progress, "prepare"), allow_lost_labels=recipe.preparation.allow_lost_labels,

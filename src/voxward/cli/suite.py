@@ -52,6 +52,7 @@ def suite(arguments: Arguments) -> int:
         The exit code: 1 where a cell failed, 2 where every cell did.
     """
     from voxward.commands.suite import suite as run
+    from voxward.report.suite.costs import costs_table
     from voxward.report.suite.tables import suite_tables
 
     with ShowProgress(errors) as progress:
@@ -59,7 +60,7 @@ def suite(arguments: Arguments) -> int:
         output = output_of(values, progress)
         result = run(**values, out=output)
     if result.costs is not None:
-        console.print(result.costs.table().terminal())
+        console.print(costs_table(result.costs).terminal())
         return 0
     assert result.source is not None
     for table in suite_tables(result.source).values():

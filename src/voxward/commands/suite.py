@@ -18,13 +18,13 @@ from voxward.engine.choose import engine_for
 from voxward.engine.engine import Unfit
 from voxward.engine.settings import settle
 from voxward.report.html.write import check_page, page_of
-from voxward.report.suite.costs import SuiteCosts, cases_within, costs_of
-from voxward.report.suite.definition import load_suite
-from voxward.report.suite.notes import Note
-from voxward.report.suite.plan import ATTACK, SCORE, SUITE, TRAIN, SuitePlan, Unit
 from voxward.report.suite.source import SuiteSource, read_suite
 from voxward.report.suite.tables import TABLES, write_tables
-from voxward.report.suite.work import SuiteWork, done
+from voxward.suites.costs import SuiteCosts, cases_within, costs_of
+from voxward.suites.definition import load_suite
+from voxward.suites.notes import Note
+from voxward.suites.plan import ATTACK, SCORE, SUITE, TRAIN, SuitePlan, Unit
+from voxward.suites.work import SuiteWork, done
 from voxward.training.budget import check_minutes
 
 ENVIRONMENT = "VOXWARD_DATA"

@@ -7,7 +7,7 @@ from statistics import mean, stdev
 
 import pytest
 
-from tests.report.suite.made import begun, fail, finish, records
+from tests.suites.made import begun, fail, finish, records
 from voxward.core.outputs import Outputs
 from voxward.report.html.page import render
 from voxward.report.sources import read_sources

@@ -1,1 +1,1 @@
-"""Suites: many tasks, many systems, one protocol; what is to be done, and the tables over all of it."""
+"""What a suite found, as tables, charts and a page."""

@@ -16,14 +16,14 @@ from voxward.report.attack_source import AttackSource, is_attack_folder, read_at
 from voxward.report.benchmark import comparable
 from voxward.report.seen import seen_notes
 from voxward.report.source_files import attempt, read_mapping
-from voxward.report.suite.definition import Suite
-from voxward.report.suite.notes import FAILED, Note, Notes
-from voxward.report.suite.plan import ATTACK, SCORE, SUITE, SuitePlan, Unit
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.summary import View
 from voxward.robustness.sweep import Sweep, sweeps
 from voxward.robustness.trials.attack import ensembles
+from voxward.suites.definition import Suite
+from voxward.suites.notes import FAILED, Note, Notes
+from voxward.suites.plan import ATTACK, SCORE, SUITE, SuitePlan, Unit
 from voxward.systems.evaluate import Evaluation
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.report.suite.made import SYSTEMS, suite
+from tests.suites.made import SYSTEMS, suite
 from voxward.core.errors import UserError
-from voxward.report.suite.definition import PhantomSet, Suite, SuiteSystem, Task, load_suite, suite_names
 from voxward.robustness.protocol import load_protocol
+from voxward.suites.definition import PhantomSet, Suite, SuiteSystem, Task, load_suite, suite_names
 
 
 @pytest.mark.parametrize("name", suite_names())
@@ -82,7 +82,7 @@ def test_some_tasks_only():
 
 
 def test_the_suite_of_the_page_on_suites_is_one(tmp_path):
-    text = (Path(__file__).parents[3] / "docs" / "suites.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "suites.md").read_text()
     (tmp_path / "mine.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
     found = load_suite(tmp_path / "mine.yaml")
     assert {name: bool(one.tasks) for name, one in found.systems.items()} == {

@@ -9,7 +9,7 @@ from voxward.core.document import with_checksum
 from voxward.core.files import write_json
 from voxward.core.plan import load_json
 from voxward.core.structure import to_data
-from voxward.report.suite.plan import Unit
+from voxward.suites.plan import Unit
 
 DONE, FAILED = "done", "failed"
 

@@ -12,8 +12,8 @@ from voxward.core.interrupt import Interrupted
 from voxward.core.progress import Progress
 from voxward.engine.course import Course
 from voxward.engine.engine import Doer, Engine, Unfit
-from voxward.report.suite.notes import DONE, FAILED, Note, Notes
-from voxward.report.suite.plan import ATTACK, TRAIN, SuitePlan, Unit
+from voxward.suites.notes import DONE, FAILED, Note, Notes
+from voxward.suites.plan import ATTACK, TRAIN, SuitePlan, Unit
 
 _GUESSED_MINUTES = {TRAIN: 60.0, ATTACK: 10.0}
 """How long a stage is taken to last where it has no time budget, for the share of the work that is told."""

@@ -14,8 +14,8 @@ from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
 from voxward.data.splits import load_split
 from voxward.phantoms.write import PHANTOMS, write_phantoms
-from voxward.report.suite.definition import DATA, Suite, SuiteSystem
 from voxward.robustness.protocol import Protocol, load_protocol
+from voxward.suites.definition import DATA, Suite, SuiteSystem
 from voxward.training.begin import checked_recipe
 from voxward.training.defence import DEFENCES
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.report.suite.made import plan
+from tests.suites.made import plan
 from voxward.core.choices import Compute
 from voxward.core.errors import UserError
 from voxward.core.progress import silent
-from voxward.report.suite import costs
-from voxward.report.suite.costs import AttackCost, cases_within, costs_of, limit_of
-from voxward.report.suite.plan import Unit
+from voxward.report.suite.costs import costs_table
+from voxward.suites import costs
+from voxward.suites.costs import AttackCost, cases_within, costs_of, limit_of
+from voxward.suites.plan import Unit
 
 
 def test_as_many_cases_as_fit_and_at_least_one():
@@ -55,7 +56,7 @@ def test_the_sum_counts_each_cell_and_says_what_is_not_known(tmp_path, monkeypat
     assert asked == [(task, system) for task in ("liver", "organ") for system in ("rog", "there")]
     # Trainings: rog 6 on two tasks. Attacks on the liver: 5 in the budget, and 10 each of the two others.
     assert result.hours == pytest.approx((6 + 6 + 5 + 10 + 10) / 60)
-    table = result.table()
+    table = costs_table(result)
     assert table.warnings[0] == ("not counted, because epochs decide: the trainings of liver, hard; organ, hard")
     assert sum("no such model" in text for text in table.warnings) == 3
     assert table.rows[0].cells == ("liver", "rog", "6.0", "5.0", "10 of 20")

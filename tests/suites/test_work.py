@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.report.suite.made import SYSTEMS, begun, damaged, plan
+from tests.suites.made import SYSTEMS, begun, damaged, plan
 from voxward.core.errors import UserError
 from voxward.core.interrupt import Interrupted
 from voxward.core.progress import silent
 from voxward.engine.engine import InProcess
 from voxward.engine.settings import settle
-from voxward.report.suite.notes import Notes
-from voxward.report.suite.plan import SUITE, SuitePlan, Unit
 from voxward.report.suite.source import read_suite
-from voxward.report.suite.work import SuiteWork, done
+from voxward.suites.notes import Notes
+from voxward.suites.plan import SUITE, SuitePlan, Unit
+from voxward.suites.work import SuiteWork, done
 
 
 class Doing:

@@ -11,10 +11,10 @@ from tests.robustness.books import clean, record
 from voxward.core.document import with_checksum
 from voxward.core.structure import from_data
 from voxward.engine.settings import settle
-from voxward.report.suite.definition import Suite
-from voxward.report.suite.notes import DONE, FAILED, Note, Notes
-from voxward.report.suite.plan import SUITE, SuitePlan, Unit
 from voxward.robustness.record import Record
+from voxward.suites.definition import Suite
+from voxward.suites.notes import DONE, FAILED, Note, Notes
+from voxward.suites.plan import SUITE, SuitePlan, Unit
 
 SYSTEMS: Mapping[str, Any] = {"rog": {"recipe": "rog", "minutes": 1.0}, "rog-free": {"harden": "rog", "minutes": 2.0}}
 
