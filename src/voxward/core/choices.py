@@ -304,6 +304,7 @@ class Cases:
             but its test cases; `test` for the labelled test cases; `all` for all labelled cases.
         include_seen: True scores the cases that a run was trained on as well, and says which ones they are. The default
             leaves them out.
+        ids: The ids of the cases that may be among them, in the order in which the first ones are taken; empty: any.
 
     Raises:
         UserError: `split` is none of these.
@@ -316,10 +317,12 @@ class Cases:
     dataset: Path | str | None = None
     split: str = "validation"
     include_seen: bool = False
+    ids: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.split not in SCORED_SPLITS:
             raise UserError(f"split must be one of {', '.join(SCORED_SPLITS)}, got {self.split!r}")
+        object.__setattr__(self, "ids", tuple(self.ids))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from voxward.training.budget import check_minutes
 
 DATA = "data"
 """The folder of a task's phantoms, beside those of the systems; no system may be called so."""
+METHOD, EPS = "free", 8 / 255
+"""The defence of a hardened system of which the suite says nothing else."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}")
 _NAMED = "a name of letters, digits and . + - _, of at most 64"
 
@@ -82,8 +84,8 @@ class SuiteSystem:
         harden: The system of the suite that is hardened.
         path: A run, a `system.yaml`, or another tool's model, such as `models/{task}`, in which {task} is the name of
             the task; one that is not absolute lies beside the suite's file.
-        method: The defence of a hardened system.
-        eps: The radius of that defence, a share of the intensity range.
+        method: The defence of a hardened system; None: `free`.
+        eps: The radius of that defence, a share of the intensity range; None: 8/255.
         minutes: The time budget of the training; None: the recipe's epochs.
         attack_minutes: The time budget of the attack on one task. Where an estimate says that all cases take longer, as
             many are attacked as fit, the first ones, and at least one. None: no budget.
@@ -94,8 +96,8 @@ class SuiteSystem:
     recipe: str | None = None
     harden: str | None = None
     path: str | None = None
-    method: str = "free"
-    eps: float = 8 / 255
+    method: str | None = None
+    eps: float | None = None
     minutes: float | None = None
     attack_minutes: float | None = None
     overrides: tuple[str, ...] = ()
@@ -116,7 +118,18 @@ class SuiteSystem:
                 found.append(f"{name}: {error}")
         if self.path is not None and self.minutes is not None:
             found.append("minutes is the time of a training, and a path is not trained: leave it out")
+        defended = [name for name in ("method", "eps") if getattr(self, name) is not None]
+        if self.harden is None and defended:
+            found.append(
+                f"{' and '.join(defended)} would not be used, because only a system with harden is hardened; what is "
+                "trained on attacked images from the start has a recipe, and overrides such as defence.method=free"
+            )
         return found
+
+    @property
+    def defence(self) -> tuple[str, float]:
+        """Return the method and the radius of a hardened system."""
+        return METHOD if self.method is None else self.method, EPS if self.eps is None else self.eps
 
 
 @dataclass(frozen=True)
