@@ -43,7 +43,7 @@ def test_a_table_of_rows(tmp_path):
     rows = read_rows(tmp_path)
     assert rows["dsn"][1] == {"0": 0.5, "1": 0.7}
     lines = list(table(rows, 0.02))
-    assert lines[2].startswith("| dsn - one | 1 | +0.0000 | - |")
+    assert lines[2].startswith("| dsn - one | 1 | -0.1000 | - |")  # over the one case that both have
     assert lines[3].startswith("| dsn - resdsn | 3 | -0.0300 | 0.0200 | ")
     assert lines[3].endswith(" | 10 |")
 
