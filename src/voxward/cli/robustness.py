@@ -176,6 +176,8 @@ def show(result: AttackReport, report: bool = True) -> int:
         _show_costs(result)
         return 0
     console.print(result.report.terminal())
+    if result.certificate is not None:
+        console.print(result.certificate.terminal())
     if result.leaderboard is not None:
         console.print(result.leaderboard.terminal())
     for verdict in result.verdicts:

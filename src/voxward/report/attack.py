@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from voxward.core.plan import load_json
 from voxward.core.structure import to_data
 from voxward.report.attack_panel import attack_panel
 from voxward.report.budgets import budgets_table
+from voxward.report.certificate import certificate_table
 from voxward.report.classes import classes_table
 from voxward.report.curves import areas_table
 from voxward.report.hardening import Hardening, hardening_table
@@ -24,8 +25,9 @@ from voxward.report.robustness_figures import curves_figure, iterations_figure
 from voxward.report.seen import seen_notes
 from voxward.report.table import Table
 from voxward.report.text import failed_note
-from voxward.robustness.asked import Aside
+from voxward.robustness.asked import Aside, without_noisy
 from voxward.robustness.bench import Bench, Worker
+from voxward.robustness.certified import CERTIFICATES, CaseCertificate, certificates_data, certify, findings_of
 from voxward.robustness.cost import Estimate
 from voxward.robustness.record import Record
 from voxward.robustness.require import Verdict, judge_requirements
@@ -41,6 +43,7 @@ from voxward.training.log import read_log
 _REPORTS = (
     "sanity.json", "robustness.md", "robustness.csv", "classes.md", "areas.md", "leaderboard.md", "leaderboard.csv",
     "curves.png", "iterations.png", "iterations.md", "requirements.json", "budgets.md", "budgets.csv",
+    CERTIFICATES, "certificate.md", "certificate.csv",
 )  # fmt: skip
 KIND = "part of a robustness report"
 
@@ -58,6 +61,8 @@ class AttackReport:
         verdicts: Whether each system meets each requirement of the protocol.
         failed: The cases that failed; no figure is over them.
         costs: The estimate that was asked for instead of the work; then there is nothing else.
+        certificates: What is certified of each case, where the protocol asks for it.
+        certificate: A row per system and noise, where something is certified.
     """
 
     records: tuple[Record, ...]
@@ -68,6 +73,8 @@ class AttackReport:
     verdicts: tuple[Verdict, ...] = ()
     failed: tuple[Failure, ...] = ()
     costs: Estimate | None = None
+    certificates: tuple[CaseCertificate, ...] = ()
+    certificate: Table | None = None
 
     @property
     def hours(self) -> float | None:
@@ -109,12 +116,13 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     bench, protocol = worker.bench, worker.bench.protocol
     volume, targets = protocol.mode == "volume", [bench.target(model) for model in bench.sources]
     groups = ensembles(protocol, max(target.classes for target in targets), bench.surrogate is not None)
-    findings = sanity(records, protocol.sanity)
+    every, certificates, records = records, certify(bench, records), without_noisy(records)
+    findings = (*sanity(records, protocol.sanity), *findings_of(certificates))
     said = partial(_saying, failed_note(worker.failures.found, worker.total))
     report = said(robustness_table(records, groups, findings, thresholds=protocol.sanity))
     skipped = skipped_notes(RecordStore(outputs.folder).skipped(), bench.cases)
     seen = seen_notes(tuple(bench.cases), bench.seen, bench.left_out)
-    aside = Aside.of(RecordStore(outputs.folder).read_all(), records, worker.failures.cases)
+    aside = Aside.of(without_noisy(RecordStore(outputs.folder).read_all()), records, worker.failures.cases)
     told = partial(_saying, failed_note(worker.failures.found, worker.total), notes=tuple(aside.notes()))
     report = replace(report, notes=(*report.notes, *skipped, *seen, *aside.notes()))
     failed = [{"id": failure.case, "reason": failure.reason} for failure in worker.failures.found]
@@ -147,8 +155,20 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     verdicts = judge_requirements(protocol.require, records, tuple(bench.sources), volume, len(failed))
     if verdicts or (outputs.folder / "requirements.json").exists():
         outputs.json("requirements.json", with_checksum({"requirements": to_data(verdicts)}))
-    left_out = tuple(worker.failures.found)
-    return AttackReport(tuple(records), findings, report, outputs.folder, board, verdicts, failed=left_out)
+    certain = _certificate(outputs, certificates, told) if certificates else None
+    return AttackReport(
+        tuple(every), findings, report, outputs.folder, board, verdicts, failed=tuple(worker.failures.found),
+        certificates=certificates, certificate=certain,
+    )  # fmt: skip
+
+
+def _certificate(outputs: Outputs, certificates: Sequence[CaseCertificate], told: Callable[[Table], Table]) -> Table:
+    """Write what is certified."""
+    table = told(certificate_table(certificates))
+    outputs.json(CERTIFICATES, with_checksum(certificates_data(certificates)))
+    outputs.text("certificate.md", table.markdown())
+    outputs.text("certificate.csv", table.csv())
+    return table
 
 
 def _known(bench: Bench) -> dict[str, list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ from voxward.core.wording import counted
 from voxward.report.benchmark import of_files
 from voxward.report.source_files import attempt, few, read_mapping, read_mapping_if_there, sentence
 from voxward.report.unfinished import Planned, planned, unfinished_text
-from voxward.robustness.asked import NOTHING_ASIDE, Aside, asked_for
+from voxward.robustness.asked import NOTHING_ASIDE, Aside, asked_for, without_noisy
+from voxward.robustness.certified import CERTIFICATES, CaseCertificate, read_certificates
 from voxward.robustness.description import PROTOCOL, SystemFiles, read_cases
 from voxward.robustness.eps import eps_texts
 from voxward.robustness.protocol import AttackEntry, Protocol
@@ -56,6 +57,7 @@ class AttackSource:
         plan: All units of work, as the protocol asks for them; None where the folder does not say enough.
         work: Which calls, data, versions and machines made the records; None where the folder does not say.
         aside: What earlier calls attacked that the last one did not ask for; it is in no figure.
+        certificates: What was certified by runs under noise.
     """
 
     folder: Path
@@ -78,6 +80,7 @@ class AttackSource:
     plan: Planned | None = None
     work: Work | None = None
     aside: Aside = NOTHING_ASIDE
+    certificates: tuple[CaseCertificate, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -138,7 +141,7 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
     case_ids = _asked(described, cases) or tuple(sorted({record.case for record in every}))
     # Records of cases that no call asked for are no earlier call's, and a problem.
     wanted = {*case_ids, *(one.case for one in every if one.case not in cases)}
-    records = asked_for(every, wanted, protocol if description else None)
+    records = without_noisy(asked_for(every, wanted, protocol if description else None))
     source = AttackSource(
         folder, records, protocol, _systems(settings), case_ids,
         findings=sanity(records, STANDARD if protocol is None else protocol.sanity),
@@ -149,13 +152,24 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
         skipped=attempt(RecordStore(folder).skipped, []) or (),
         dataset=Path(str(described.get("dataset", ""))).name, seen=_ids(checked, "seen"),
         left_out=_ids(checked, "left_out"), checked=bool(checked), work=_work(folder, problems),
-        aside=Aside.of(every, records),
+        aside=Aside.of(without_noisy(every), records),
+        certificates=_certificates(folder, protocol, wanted, problems),
     )  # fmt: skip
     source = replace(source, plan=_plan(source, settings, description))
     problems += map(sentence, _not_kept(source, description))
     missing = list(map(sentence, _missing(source)))
     problems += missing
     return _unjudged(source) if missing else source
+
+
+def _certificates(
+    folder: Path, protocol: Protocol | None, cases: Collection[str], problems: list[str]
+) -> tuple[CaseCertificate, ...]:
+    """The certificates that the last call asked for."""
+    if protocol is None or protocol.certificate is None or not (folder / CERTIFICATES).is_file():
+        return ()
+    found = attempt(partial(read_certificates, folder), problems, "What is certified is not known: ")
+    return tuple(one for one in found or () if one.case in cases)
 
 
 def _asked(described: Mapping[str, Any], cases: Mapping[str, Any] | list[Any]) -> tuple[str, ...]:
