@@ -47,7 +47,7 @@ def test_the_bound_is_never_above_the_worst_median_of_a_linear_system() -> None:
     """A system whose Dice rises with w.x: the worst change within R is -R w / |w|, and its median is known exactly."""
     rng, sigma, broken, worth = np.random.default_rng(1), 0.25, 0, 0
     frame = Frame((0.0,), (1.0,), np.zeros((1, 3, 3, 3), bool))
-    for trial in range(40):
+    for trial in range(20):
         w, x = rng.standard_normal((1, 3, 3, 3)), rng.random((1, 3, 3, 3))
         at, slope = float((w * x).sum()), float(np.linalg.norm(w))
 
@@ -61,4 +61,4 @@ def test_the_bound_is_never_above_the_worst_median_of_a_linear_system() -> None:
             broken += found > worst
             worth += found > dice(at - 2.5 * radius * sigma * slope)
     assert broken == 0
-    assert worth > 60  # of 80: not vacuous
+    assert worth > 30  # of 40: not vacuous

@@ -8,6 +8,7 @@ is enough. So a whole volume is tested from a histogram of its counts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import binom
@@ -15,14 +16,15 @@ from scipy.stats import binom
 from voxward.core.errors import UserError
 from voxward.core.registry import Registry
 
-# How far a computed p-value may be off, as a share of it: a p-value that near to its limit does not count.
-_ROUNDING = 1e-9
+# A computed p-value may be off by this share of it: one that equals its limit must not count as below.
+_ROUNDED = 1 + 1e-9
 
 Correction = Callable[[np.ndarray, np.ndarray, float], int | None]
 """From p-values of the counts 0 to n (n + 1), how many tests have each count (n + 1), and alpha to the smallest count
 that is enough; None where no count is."""
 
 
+@lru_cache(maxsize=64)
 def p_values(samples: int, tau: float) -> np.ndarray:
     """Return for every count the probability to see at least that count where the answer's probability is tau.
 
@@ -34,6 +36,7 @@ def p_values(samples: int, tau: float) -> np.ndarray:
         The exact one-sided p-values of the counts 0 to n, falling; float64 of shape (n + 1,).
     """
     found: np.ndarray = binom.sf(np.arange(samples + 1) - 1, samples, tau)
+    found.setflags(write=False)  # it is kept
     return found
 
 
@@ -45,8 +48,7 @@ def bonferroni(p: np.ndarray, tests: np.ndarray, alpha: float) -> int | None:
         tests: How many tests have each count.
         alpha: The probability that any rejected null hypothesis holds.
     """
-    limit = alpha / max(1, int(tests.sum()))
-    enough = np.flatnonzero([_below(float(value), limit) for value in p])
+    enough = np.flatnonzero(p * _ROUNDED < alpha / max(1, int(tests.sum())))
     return int(enough[0]) if enough.size else None
 
 
@@ -62,10 +64,8 @@ def holm(p: np.ndarray, tests: np.ndarray, alpha: float) -> int | None:
         alpha: The probability that any rejected null hypothesis holds.
     """
     left, enough = int(tests.sum()), None
-    for count in range(len(p) - 1, -1, -1):
-        if not tests[count]:
-            continue
-        if not _below(float(p[count]), alpha / left):
+    for count in np.flatnonzero(tests)[::-1].tolist():
+        if not p[count] * _ROUNDED < alpha / left:
             break
         enough, left = count, left - int(tests[count])
     return enough
@@ -105,7 +105,7 @@ def smallest_samples(tests: int, tau: float, alpha: float) -> int:
         alpha: The probability that any of the certain answers is wrong.
     """
     n = max(1, int(np.log(alpha / tests) / np.log(tau)))
-    while not _below(tau**n, alpha / tests):
+    while not tau**n * _ROUNDED < alpha / tests:
         n += 1
     return n
 
@@ -114,8 +114,3 @@ def check_level(alpha: float) -> None:
     """Refuse an alpha that is no probability of an error."""
     if not 0 < alpha < 1:
         raise UserError(f"alpha must be above 0 and below 1, got {alpha:g}")
-
-
-def _below(p: float, limit: float) -> bool:
-    """Whether a p-value is below a limit, which one that equals it is not."""
-    return p * (1 + _ROUNDING) < limit

@@ -98,7 +98,7 @@ class Votes:
             UserError: The file is damaged, or was written by another version of voxward.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 number, runs, counts = int(archive["format"]), int(archive["runs"]), archive["counts"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} holds no counts of noisy runs: {error}") from error

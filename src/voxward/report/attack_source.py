@@ -18,13 +18,13 @@ from voxward.core.wording import counted
 from voxward.report.benchmark import of_files
 from voxward.report.source_files import attempt, few, read_mapping, read_mapping_if_there, sentence
 from voxward.report.unfinished import Planned, planned, unfinished_text
-from voxward.robustness.asked import NOTHING_ASIDE, Aside, asked_for, without_noisy
+from voxward.robustness.asked import NOTHING_ASIDE, Aside, asked_for
 from voxward.robustness.certified import CERTIFICATES, CaseCertificate, read_certificates
 from voxward.robustness.description import PROTOCOL, SystemFiles, read_cases
 from voxward.robustness.eps import eps_texts
 from voxward.robustness.protocol import AttackEntry, Protocol
 from voxward.robustness.provenance import ATTACK
-from voxward.robustness.record import CLEAN, Record
+from voxward.robustness.record import CLEAN, Record, without_noisy
 from voxward.robustness.require import Verdict, judge_requirements
 from voxward.robustness.sanity import STANDARD, Finding, sanity
 from voxward.robustness.skipped import Skipped
@@ -141,10 +141,11 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
     case_ids = _asked(described, cases) or tuple(sorted({record.case for record in every}))
     # Records of cases that no call asked for are no earlier call's, and a problem.
     wanted = {*case_ids, *(one.case for one in every if one.case not in cases)}
-    records = without_noisy(asked_for(every, wanted, protocol if description else None))
+    found = asked_for(every, wanted, protocol if description else None)
+    records = without_noisy(found)
     source = AttackSource(
         folder, records, protocol, _systems(settings), case_ids,
-        findings=sanity(records, STANDARD if protocol is None else protocol.sanity),
+        findings=sanity(found, STANDARD if protocol is None else protocol.sanity),
         verdicts=_verdicts(protocol, records, len(failed)), failed=failed, command=str(description.get("command", "")),
         groups=_groups(description),
         digests={id: str(cases[id]) for id in case_ids if id in cases} if isinstance(cases, Mapping) else {},
@@ -155,7 +156,7 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
         aside=Aside.of(without_noisy(every), records),
         certificates=_certificates(folder, protocol, wanted, problems),
     )  # fmt: skip
-    source = replace(source, plan=_plan(source, settings, description))
+    source = replace(source, plan=_plan(replace(source, records=found), settings, description))
     problems += map(sentence, _not_kept(source, description))
     missing = list(map(sentence, _missing(source)))
     problems += missing

@@ -10,7 +10,7 @@ from voxward.certificates.changes import CHANGES
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.html.strings import say
 from voxward.report.table import Column, Row, Table, Value
-from voxward.report.text import UNDEFINED, interval_text, mean_text
+from voxward.report.text import interval_text, mean_text
 from voxward.robustness.certified import CaseCertificate
 from voxward.robustness.noisy_runs import VOXELS
 
@@ -104,8 +104,8 @@ def certificate_table(certificates: Sequence[CaseCertificate]) -> Table:
     columns = (
         *(Column(say("certificate", name), "left") for name in ("system", "noise_column")),
         *(Column(say("certificate", name)) for name in ("runs", "clean", "median")),
-        *(Column(say("certificate", "at", radius=f"{radius:g}")) for radius in radii),
-        *(Column(say("certificate", "mask_at", tau=f"{tau:g}", radius=f"{r:.2f}")) for tau, r in thresholds),
+        *(_column("at", radius=f"{radius:g}") for radius in radii),
+        *(_column("mask_at", tau=f"{tau:g}", radius=f"{r:.2f}") for tau, r in thresholds),
     )
     rows = tuple(_row(group, list(radii), [tau for tau, _ in thresholds]) for group in groups)
     data = tuple(row for one in certificates for row in _data(one))
@@ -127,15 +127,20 @@ def broken(certificates: Sequence[CaseCertificate]) -> Iterator[str]:
                 )  # fmt: skip
 
 
+def _column(name: str, **values: str) -> Column:
+    return Column(say("certificate", name, **values), short=say("certificate", f"{name}_short", **values))
+
+
 def _row(group: Certified, radii: Sequence[float], thresholds: Sequence[float]) -> Row:
-    masks = [interval_text(group.masked(tau)) if tau in group.thresholds else UNDEFINED for tau in thresholds]
-    return Row((
-        group.model, group.title, str(group.cases[0].runs),
-        mean_text(group.mean(lambda one: one.clean)), mean_text(group.mean(lambda one: one.median)),
-        *(interval_text(found) if (found := group.certified(radius)) else say("certificate", "too_few")
-          for radius in radii),
-        *masks,
-    ))  # fmt: skip
+    medians = [group.certified(radius) for radius in radii]
+    masks = [group.masked(tau) if tau in group.thresholds else None for tau in thresholds]
+    few = say("certificate", "too_few")
+    lead = (
+        group.model, group.title, str(group.cases[0].runs), mean_text(group.mean(lambda one: one.clean)),
+        mean_text(group.mean(lambda one: one.median)),
+    )  # fmt: skip
+    wide = (*(few if one is None else interval_text(one) for one in medians), *map(interval_text, masks))
+    return Row((*lead, *wide), narrow=(*lead, *map(mean_text, medians), *map(mean_text, masks)))
 
 
 def _notes(groups: Sequence[Certified]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from voxward.robustness.bench import Bench
 from voxward.robustness.description import read_cases, read_protocol
 from voxward.robustness.noisy_runs import VOXELS, NoisyRuns
 from voxward.robustness.protocol import Protocol
-from voxward.robustness.record import DOUBLED, EQUAL_NOISE, NOISE, Record
+from voxward.robustness.record import DOUBLED, EQUAL_NOISE, NOISE, Record, without_noisy
 from voxward.robustness.store import RecordStore
 from voxward.robustness.trials.attack import AttackTrial
 from voxward.robustness.trials.trial import Follows
@@ -66,11 +66,6 @@ def records_asked_for(folder: Path) -> tuple[Record, ...]:
     return without_noisy(asked_for(records, known, None if how is None else how.protocol))
 
 
-def without_noisy(records: Iterable[Record]) -> tuple[Record, ...]:
-    """Return all records but those of runs under noise, which belong to certificates and to no other figure."""
-    return tuple(one for one in records if one.noisy is None)
-
-
 def _of_plan(noisy: NoisyRuns, plan: CertificatePlan | None) -> bool:
     """Whether runs under noise are among those that a protocol asks for."""
     if plan is None:
@@ -78,7 +73,7 @@ def _of_plan(noisy: NoisyRuns, plan: CertificatePlan | None) -> bool:
     known = noisy.sigma in plan.sigma if noisy.noise == VOXELS else plan.changes.get(noisy.noise) == noisy.sigma
     if noisy.radius is not None:
         return known and noisy.radius in plan.attacked and len(noisy.dice) == plan.attack_runs
-    return known and (noisy.first, noisy.first + len(noisy.dice)) in plan.batches
+    return known and noisy.samples in plan.batches
 
 
 def _of_sizes(record: Record, sizes: Collection[float]) -> bool:

@@ -317,8 +317,7 @@ def unit_of_runs(record: Record) -> Unit:
     """Return the unit of a record of runs under noise."""
     noisy = record.noisy
     assert noisy is not None
-    samples = noisy.first, noisy.first + len(noisy.dice)
-    return Unit(record.model, record.attack, record.case, record.eps, record.seed, samples=samples)
+    return Unit(record.model, record.attack, record.case, record.eps, record.seed, samples=noisy.samples)
 
 
 def _defined(value: float | None, policy: str) -> float | None:

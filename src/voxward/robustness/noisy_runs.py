@@ -34,3 +34,8 @@ class NoisyRuns:
     voxels: int = 0
     channels: int = 1
     radius: float | None = None
+
+    @property
+    def samples(self) -> tuple[int, int]:
+        """The number of the first run, and of the first one after them."""
+        return self.first, self.first + len(self.dice)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -281,6 +281,11 @@ class Record:
                 f"{self.attack} on case {self.case!r} of {self.model!r} was not deployed: use deployed=False"
             )
         return real
+
+
+def without_noisy(records: Iterable[Record]) -> tuple[Record, ...]:
+    """Return all records but those of runs under noise, which belong to certificates and to no other figure."""
+    return tuple(one for one in records if one.noisy is None)
 
 
 def mean_dice(scores: Sequence[float | None], policy: str = "ignore") -> float:

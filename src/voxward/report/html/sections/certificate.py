@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from voxward.report.certificate import Certified, broken, certificate_table, certified
 from voxward.report.html.page import Setting
-from voxward.report.html.strings import say
+from voxward.report.html.strings import count, say
 from voxward.report.sources import AttackSource, Sources
 from voxward.report.table import Table
 from voxward.report.text import number_text
@@ -58,12 +58,12 @@ def _said(group: Certified) -> Iterator[str]:
     if not known or clean is None:
         yield say("certificate", "nothing", n=group.cases[0].runs, system=group.model)
         return
-    nearest = min(known, key=lambda radius: (abs(radius - 1), radius))
+    nearest = min(known, key=lambda radius: (not radius, abs(radius - 1)))  # one sigma where there is one
     found = group.certified(nearest)
     assert found is not None
     lead = say(
         "certificate", "lead", sure=sure, radius=f"{nearest:g}", system=group.model, dice=number_text(found.mean),
-        count=found.n, clean=number_text(clean.mean),
+        scans=count("certificate", "scans", found.n), clean=number_text(clean.mean),
     )  # fmt: skip
     means = say("certificate", "means", noise=group.title, radius=f"{nearest:g}", reading=group.reading(nearest))
     yield f"{lead} {means}."

@@ -8,8 +8,8 @@ CERTIFICATE: Mapping[str, str] = {
     "heading": "What is certain under noise?",
     "title": "Certificates by randomised smoothing: Dice of the system when noise is added to every scan it gets",
     "system": "system",
-    "noise_column": "noise",
-    "noise": "{noise}, sigma {sigma}",
+    "noise_column": "noise, sigma",
+    "noise": "{noise} {sigma}",
     "noise_voxels": "voxels",
     "noise_gain": "gain",
     "noise_offset": "offset",
@@ -19,12 +19,16 @@ CERTIFICATE: Mapping[str, str] = {
     "clean": "clean Dice",
     "median": "median",
     "at": "certified: R = {radius} sigma",
+    "at_short": "R\n{radius} sigma",
     "mask_at": "mask: tau {tau}, R = {radius} sigma",
+    "mask_at_short": "mask R\n{radius} sigma",
     "too_few": "too few runs",
     # What must stand beside the figures.
     "lead": "Whatever is changed in a scan within R = {radius} sigma, the median Dice of noisy runs of {system} stays "
-    "at or above its certified value, {dice} (mean over {count} scans, each with a confidence of {sure}; without noise "
+    "at or above its certified value, {dice} ({scans}, with a confidence of {sure} for each; without noise "
     "and change the Dice is {clean}).",
+    "scans_one": "of 1 scan",
+    "scans_many": "the mean over {n} scans",
     "nothing": "{n} noisy runs of {system} are too few to certify anything at the radii that were asked for.",
     "mask_lead": "Within R = {radius} sigma, the mask that most noisy runs of {system} agree on has a Dice of at least "
     "{dice} (mean over the scans; confidence {sure} for each).",
@@ -36,7 +40,7 @@ CERTIFICATE: Mapping[str, str] = {
     "mask_note": "mask: a lower bound of the Dice of the mask that most noisy runs agree on, within R; all certain "
     "voxels of a case hold at once with a confidence of {sure}. R is a Euclidean distance: noise in voxels and the "
     "change are measured as shares of each channel's intensity window, and voxels that are held at 0 do not change",
-    "means": "{noise}: R = {radius} sigma is {reading}",
+    "means": "noise in {noise}: R = {radius} sigma is {reading}",
     "reading": "{size} in all: 8/255 of the window in {count} voxels, or {each}/255 in each of all {voxels} voxels of "
     "a case",
     "not_linf": "A certificate in the Euclidean norm says nothing about a change of 8/255 in all voxels (l_inf)",
