@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from tests.robustness.build import a_bench
+from tests.robustness.build import a_bench, records_of
+from tests.robustness.lesion import lesion_case, lesion_predictor
 from voxward.certificates import CertificatePlan, Votes, noisy, stream
 from voxward.core.case import Case
 from voxward.core.errors import UserError
@@ -37,6 +38,7 @@ from voxward.robustness.trials import plan_trials
 from voxward.robustness.trials.certificate import frame_of
 from voxward.robustness.trials.trial import Target
 from voxward.systems.blackbox import blackbox_system
+from voxward.systems.run import RunSystem
 
 SHAPE, RANGE = (6, 5, 4), (0.0, 200.0)
 PLAN = CertificatePlan(samples=60, sigma=(0.25,), radii=(0.0, 0.5, 1.0), batch=20)
@@ -57,11 +59,7 @@ def case(tmp_path_factory):
     return Case("x", (folder / "x.nii.gz",), folder / "x_label.nii.gz")
 
 
-CALLS = []
-
-
 def bright(volume):
-    CALLS.append(1)
     return volume.array[0] > 100
 
 
@@ -134,13 +132,16 @@ def test_more_samples_later_are_what_all_at_once_would_have_been(measured, case,
     """ "Add 40 more" in the same folder does the missing units only."""
     shutil.copytree(measured[0], tmp_path / "later")
     more = with_plan(samples=100)
-    CALLS.clear()
-    later, calls = run(case, tmp_path / "later", more), len(CALLS)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "later" / "records").rglob("*.json")}
+    later = run(case, tmp_path / "later", more)
     at_once = run(case, tmp_path / "once", more)
     assert later[1] == at_once[1]
     assert later[1][0].runs == 100
     assert [one.noisy for one in later[0]] == [one.noisy for one in at_once[0]]
-    assert 40 <= calls < 55  # and a few to judge the clean case
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "later" / "records").rglob("*.json")}
+    assert len(before) == 4  # the clean case, and three units of runs
+    assert len(after) == 6
+    assert before.items() <= after.items()
 
 
 def test_fewer_samples_and_other_levels_need_no_new_runs(measured, case, tmp_path):
@@ -344,3 +345,32 @@ def test_an_attack_below_the_certificate_is_shouted():
     assert "CERTIFICATE BROKEN" not in certificate_table([sound]).markdown()
     (untested,) = findings_of([replace(sound, attacks=())])
     assert untested.passed is None
+
+
+def test_the_system_under_noise_is_attacked_within_the_radius(tmp_path):
+    """A system with a gradient: the attack stays in its ball, spends what it says, and is judged under other noise."""
+    plan = CertificatePlan(
+        samples=2, sigma=(0.1,), radii=(0.0, 2.0), batch=2, attack_steps=1, attack_draws=2, alpha=0.3, tau=(0.5,)
+    )
+    protocol = Protocol("small", attacks=(), controls=(), certificate=plan)
+    lesion = lesion_case(tmp_path)
+    worker = a_bench({"m": RunSystem(lesion_predictor())}, [lesion], protocol, volumes=tmp_path / "volumes")
+    records = records_of(worker)
+    (attacked,) = [record for record in records if record.attack == "smoothed-attack-2"]
+    assert attacked.noisy.radius == 2.0
+    assert len(attacked.noisy.dice) == 2
+    assert attacked.gradients == 2
+    assert 0 < attacked.distance <= 0.2 * (1 + 1e-6)
+    assert attacked.options == {"steps": 1, "draws": 2, "radius": 2.0}
+    (runs,) = [record for record in records if record.attack == "certificate"]
+    assert runs.noisy.radius is None
+    assert attacked.noisy.dice != runs.noisy.dice
+    (found,) = certify(worker.bench, records)
+    (left,) = found.attacks
+    assert left.radius == 2.0
+    assert left.median == sorted(dice for (dice,) in attacked.noisy.dice)[0]
+    assert left.masks == left.bounds == ()  # no mask is certified as far as this
+    # With another budget the attack is another one; the runs are not.
+    longer = replace(protocol, certificate=replace(plan, attack_steps=4))
+    trial = plan_trials(Target(longer, worker.bench.labels["m"]))["smoothed-attack-2"]
+    assert trial.follows(unit_of_runs(attacked)) == {"steps": 4, "draws": 2}

@@ -193,6 +193,7 @@ def test_everything_that_can_be_named_is_listed():
         "rog-paper",
         "resdsn-paper",
         "blackbox",
+        "certificate",
         "fast",
         "blade-300",
         "sea-300",

@@ -64,7 +64,7 @@ class CertifiedMask:
     def coarser(self) -> np.ndarray:
         """Where the answer is not known, but a region that it is in: instead of abstaining, the region is certified.
 
-        See AdaptiveCertify (Alssum et al., ICML 2024).
+        See AdaptiveCertify (Anani et al., ICML 2024).
         """
         found: np.ndarray = self.inside.any(0) & ~self.decided
         return found
