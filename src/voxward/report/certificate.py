@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from voxward.certificates.changes import CHANGES
 from voxward.metrics.summary import Summary, summarise
-from voxward.report.html.strings import say
+from voxward.report.html.strings import count, say
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import interval_text, mean_text
 from voxward.robustness.certified import CaseCertificate
@@ -158,8 +158,9 @@ def _notes(groups: Sequence[Certified]) -> Iterator[str]:
     yield say("certificate", "tolerates")
     attacks = [attack for group in groups for one in group.cases for attack in one.attacks]
     if attacks and all(attack.holds for attack in attacks):
-        least = min(attack.median - attack.certified for attack in attacks if attack.certified is not None)
-        yield say("certificate", "holds", count=len(attacks), least=f"{least:.3f}")
+        spans = [attack.median - attack.certified for attack in attacks if attack.certified is not None]
+        if spans:
+            yield count("certificate", "holds", len(attacks), least=f"{min(spans):.3f}")
     if not attacks:
         yield say("certificate", "not_attacked")
 

@@ -47,8 +47,10 @@ CERTIFICATE: Mapping[str, str] = {
     "alone": "Noise in parameters certifies one kind of change alone, and not several kinds together",
     "tolerates": "Smoothing needs a system that tolerates noise: voxward harden --method noise trains one; compare the "
     "certificate before and after",
-    "holds": "{count} attacks on the smoothed system (expectation over noise) stayed above every certified value, the "
-    "median at the nearest by {least}",
+    "holds_one": "1 attack on the smoothed system (expectation over noise) did not get below what is certified; its "
+    "median stayed above by {least}",
+    "holds_many": "{n} attacks on the smoothed system (expectation over noise) did not get below what is certified; "
+    "the nearest median stayed above by {least}",
     "not_attacked": "No attack has checked these certificates: --set certificate.attack_steps=100 adds one",
     "broken": "CERTIFICATE BROKEN: an attack of R = {radius} sigma on {system}, case {case}, leaves a median of "
     "{found}, or a mask below its bound (certified median {bound}). Something is wrong with the system, the noise or "
