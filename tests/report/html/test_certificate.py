@@ -8,10 +8,11 @@ import pytest
 
 from tests.report.html.attack_source import attack_source, sources_of
 from tests.robustness.books import book
-from voxward.certificates import CertificatePlan
+from voxward.certificates import CHANGES, CertificatePlan
 from voxward.report.certificate import certificate_table, certified
 from voxward.report.html.page import Setting, render
 from voxward.report.html.sections.certificate import certificate
+from voxward.report.html.strings import say
 from voxward.robustness.certified import Attacked, CaseCertificate, Mask, Median
 
 PLAN = CertificatePlan(samples=200)
@@ -98,3 +99,10 @@ def test_the_page_shows_it_and_keeps_its_figures():
     assert 'id="certificate"' in page
     assert "What is certain under noise?" in page
     assert '"certificates":[{' in page
+
+
+@pytest.mark.parametrize("name", ["voxels", *CHANGES])
+def test_every_noise_has_a_name_and_a_reading(name):
+    (group,) = certified([certificate_of("a", 0.8, name)])
+    assert group.title == say("certificate", "noise", noise=say("certificate", f"noise_{name}"), sigma="0.25")
+    assert group.reading(1.0)
