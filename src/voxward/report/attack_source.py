@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from voxward.report.benchmark import of_files
 from voxward.report.source_files import attempt, few, read_mapping, read_mapping_if_there, sentence
 from voxward.report.unfinished import Planned, planned, unfinished_text
 from voxward.robustness.asked import NOTHING_ASIDE, Aside, asked_for
-from voxward.robustness.certified import CERTIFICATES, CaseCertificate, read_certificates
+from voxward.robustness.certified import CaseCertificate, certificates_asked_for
 from voxward.robustness.description import PROTOCOL, SystemFiles, read_cases
 from voxward.robustness.eps import eps_texts
 from voxward.robustness.protocol import AttackEntry, Protocol
@@ -154,23 +154,13 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
         dataset=Path(str(described.get("dataset", ""))).name, seen=_ids(checked, "seen"),
         left_out=_ids(checked, "left_out"), checked=bool(checked), work=_work(folder, problems),
         aside=Aside.of(without_noisy(every), records),
-        certificates=_certificates(folder, protocol, wanted, problems),
+        certificates=attempt(partial(certificates_asked_for, folder, protocol, wanted), problems) or (),
     )  # fmt: skip
     source = replace(source, plan=_plan(replace(source, records=found), settings, description))
     problems += map(sentence, _not_kept(source, description))
     missing = list(map(sentence, _missing(source)))
     problems += missing
     return _unjudged(source) if missing else source
-
-
-def _certificates(
-    folder: Path, protocol: Protocol | None, cases: Collection[str], problems: list[str]
-) -> tuple[CaseCertificate, ...]:
-    """The certificates that the last call asked for."""
-    if protocol is None or protocol.certificate is None or not (folder / CERTIFICATES).is_file():
-        return ()
-    found = attempt(partial(read_certificates, folder), problems, "What is certified is not known: ")
-    return tuple(one for one in found or () if one.case in cases)
 
 
 def _asked(described: Mapping[str, Any], cases: Mapping[str, Any] | list[Any]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ them, in whatever order and in how many calls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from voxward.metrics.policies import POLICIES
 from voxward.robustness.bench import Bench
 from voxward.robustness.noisy_runs import VOXELS, NoisyRuns, Scores
 from voxward.robustness.parts import parts_of
+from voxward.robustness.protocol import Protocol
 from voxward.robustness.record import Record, mean_dice
 from voxward.robustness.sanity import Finding
 from voxward.robustness.subject import truth_of
@@ -157,6 +158,19 @@ def read_certificates(folder: Path) -> tuple[CaseCertificate, ...]:
     return load_json(_File, folder / CERTIFICATES).certificates
 
 
+def certificates_asked_for(
+    folder: Path, protocol: Protocol | None, cases: Collection[str]
+) -> tuple[CaseCertificate, ...]:
+    """Return the certificates that the last call asked for; none where it asked for none, or is not finished.
+
+    Raises:
+        UserError: The file is damaged, or was edited.
+    """
+    if protocol is None or protocol.certificate is None or not (folder / CERTIFICATES).is_file():
+        return ()
+    return tuple(one for one in read_certificates(folder) if one.case in cases)
+
+
 def findings_of(certificates: Sequence[CaseCertificate]) -> tuple[Finding, ...]:
     """Return the check of each system that attacks on the smoothed system stay above its certificates."""
     found = []
@@ -267,8 +281,8 @@ def _mask(certain: CertifiedMask, truths: Sequence[np.ndarray], known: np.ndarra
     )
     decided, coarser = (int(np.count_nonzero(where & known)) for where in (certain.decided, certain.coarser))
     return Mask(
-        certain.tau, radius_of(certain.tau), mean_dice(dice[:scored], policy), dice, certain.enough, decided, coarser,
-        int(np.count_nonzero(known)) - decided - coarser,
+        tau=certain.tau, radius=radius_of(certain.tau), mean=mean_dice(dice[:scored], policy), dice=dice,
+        enough=certain.enough, decided=decided, coarser=coarser, open=int(np.count_nonzero(known)) - decided - coarser,
     )  # fmt: skip
 
 

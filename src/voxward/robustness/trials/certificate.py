@@ -83,7 +83,8 @@ class CertificateTrial:
                 return noisy(values, sigma, frame, source)
             return changed(values, self.noise, sigma, frame, source)
 
-        runs = _runs(unit, stand, progress, draw, NoisyRuns(self.noise, sigma, 0, (), "", frame.free, len(values)))
+        about = NoisyRuns(self.noise, sigma, 0, (), voxels=frame.free, channels=len(values))
+        runs = _runs(unit, stand, progress, draw, about)
         found = Found(subject.volume, 0.0, forwards=len(runs.dice), seconds=time.perf_counter() - began)
         return (stand.noisy_record(unit, runs, found, {}),)
 
@@ -154,8 +155,8 @@ class SmoothedAttack:
         def draw(number: int) -> np.ndarray:
             return noisy(volume, sigma, frame, stream(unit.seed, unit.case, self.name, number))
 
-        kept = NoisyRuns(VOXELS, sigma, 0, (), "", frame.free, len(volume), self.radius)
-        runs = _runs(unit, stand, progress, draw, kept)
+        about = NoisyRuns(VOXELS, sigma, 0, (), voxels=frame.free, channels=len(volume), radius=self.radius)
+        runs = _runs(unit, stand, progress, draw, about)
         spent = result.gradients * self.draws, result.forwards * self.draws + len(runs.dice)
         found = Found(result.adversarial, float(result.distance[0]), (), *spent, time.perf_counter() - began)
         return (stand.noisy_record(unit, runs, found, {**self.follows(unit), "radius": self.radius}),)
