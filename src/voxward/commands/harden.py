@@ -48,8 +48,7 @@ def harden(
         out: The folder of the hardened run, or of the hardened results folder; or a `voxward.Output`, which also says
             who is told about every step, and whether a report is written into it.
         method: The defence: `free`, `pgd`, `trades` or `noise`, see `core.recipe.Defence`.
-        eps: The largest change of a voxel, as a share (0 to 1) of the intensity range of a case. None: 8/255 where the
-            defence bounds every voxel; `noise` does not, and its size is `defence.sigma`.
+        eps: The largest change of a voxel, a share (0 to 1) of the intensity range; None: 8/255 (`noise` has none).
         overrides: Changes to the recipe, each as `dotted.key=value`, such as `defence.steps=5`.
         minutes: The time budget of the training; None trains the epochs of the recipe.
         resume: True goes on with the run in `out`, with its own method and eps.

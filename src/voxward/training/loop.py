@@ -206,7 +206,11 @@ class TrainingSitting(Sitting):
             images, labels, draw, run.plan.patch_size, run.plan.spacing, run.plan.padding,
             training_swaps(run.recipe, run.plan.labels),
         )  # fmt: skip
-        return run.step(StepInput(images, labels, ranges, batch.step, self.state.done, generator, run.share, origin))
+        return run.step(
+            StepInput(
+                images, labels, ranges, batch.step, self.state.done, generator=generator, share=run.share, origin=origin
+            )
+        )
 
     def _origin(self, images: Images, ids: Sequence[str], draw: AugmentationDraw) -> Origin | None:
         """Where the intensities of a batch come from, as it will be augmented; None where the step does not ask."""
