@@ -72,7 +72,7 @@ _HOMES = {
 }
 
 # Rooms with a surface of their own: voxward.attacks.create("apgd-dice").
-_ROOMS = ("attacks",)
+_ROOMS = ("attacks", "certificates")
 
 __all__ = ["__version__", *_HOMES, *_ROOMS]
 

@@ -183,6 +183,10 @@ def test_what_cannot_work_is_refused_before_any_work(tmp_path):
         ({"tasks": {"o": {"phantoms": {"kind": "organ"}}}, "systems": {"x": {"recipe": "rogg"}}}, "rogg"),
         ({"systems": {**SYSTEMS, "rog-free": {"harden": "rog", "method": "fre"}}}, "systems.rog-free.method"),
         (
+            {**PHANTOMS_ONLY, "systems": {**SYSTEMS, "h": {"harden": "rog", "overrides": ["defence.steps=3"]}}},
+            "systems.h on the task o: .*defence.method=free does not use steps",
+        ),
+        (
             {**PHANTOMS_ONLY, "systems": {**SYSTEMS, "h": {"harden": "rog", "overrides": ["traning.epochs=3"]}}},
             "systems.h on the task o: .*traning",
         ),

@@ -172,10 +172,13 @@ def show(result: AttackReport, report: bool = True) -> int:
         The exit code: 1 where a check failed, so that no figure is to be trusted; 3 where a requirement is not met;
         else 0.
     """
-    if result.report is None:
+    if result.costs is not None:
         _show_costs(result)
         return 0
-    console.print(result.report.terminal())
+    if result.report is not None:
+        console.print(result.report.terminal())
+    if result.certificate is not None:
+        console.print(result.certificate.terminal())
     if result.leaderboard is not None:
         console.print(result.leaderboard.terminal())
     for verdict in result.verdicts:

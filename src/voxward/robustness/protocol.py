@@ -10,6 +10,7 @@ from typing import Any, Literal
 from voxward.attacks.budget import Budget
 from voxward.attacks.registry import ATTACKS, OWN_BUDGET
 from voxward.attacks.threat import Norm, Reference, ThreatModel, Unit
+from voxward.certificates.plan import CertificatePlan
 from voxward.core.errors import UserError
 from voxward.core.registry import unknown_name
 from voxward.core.yaml import load_yaml, packaged_names
@@ -136,6 +137,7 @@ class Protocol:
         keep: Which adversarial volumes and their segmentations are kept: `none`; `first`, those of the first case;
             `worst`, for every case and eps those of the attack that hurt most; `all`.
         require: What must hold, such as `robust_dice@8/255 >= 0.8`.
+        certificate: What is certified by runs under noise; None: nothing.
     """
 
     name: str
@@ -156,6 +158,7 @@ class Protocol:
     seeds: tuple[int, ...] = (0,)
     keep: Keep = "worst"
     require: tuple[str, ...] = ()
+    certificate: CertificatePlan | None = None
 
     @property
     def statistics(self) -> Statistics:
@@ -177,7 +180,8 @@ class Protocol:
 
     def problems(self) -> list[str]:
         """Return what is wrong, one sentence each."""
-        found = [] if self.attacks else [f"attacks must name at least one of: {', '.join(ATTACKS)}"]
+        given = bool(self.attacks) or self.certificate is not None
+        found = [] if given else [f"attacks must name at least one of: {', '.join(ATTACKS)}"]
         found += [_unknown_attack(e.attack) for e in self.entries if e.attack not in ATTACKS]
         found += [
             unknown_name("control", name, dict.fromkeys(CONTROLS)) for name in self.controls if name not in CONTROLS
@@ -195,6 +199,11 @@ class Protocol:
             found += _failure(lambda text=text: parse_requirement(text).check(self.threat.eps, self.threat.unit))
         if self.invent is not None:
             found += self._invent_problems()
+        if self.certificate is not None and (self.mode == "patch" or self.erase or self.invent):
+            found.append(
+                "a certificate is of the whole deployed system and all its classes: leave out mode 'patch', "
+                "erase and invent, or the certificate"
+            )
         return found + (self._patch_problems() if self.mode == "patch" else [])
 
     def idle(self, names: Sequence[str]) -> list[str]:

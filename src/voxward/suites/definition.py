@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.errors import UserError
+from voxward.core.recipe import Defence
 from voxward.core.registry import unknown_name
 from voxward.core.yaml import load_yaml, packaged_names
 from voxward.training.budget import check_minutes
 
 DATA = "data"
 """The folder of a task's phantoms, beside those of the systems; no system may be called so."""
-METHOD, EPS = "free", 8 / 255
+METHOD = "free"
 """The defence of a hardened system of which the suite says nothing else."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}")
 _NAMED = "a name of letters, digits and . + - _, of at most 64"
@@ -85,7 +86,8 @@ class SuiteSystem:
         path: A run, a `system.yaml`, or another tool's model, such as `models/{task}`, in which {task} is the name of
             the task; one that is not absolute lies beside the suite's file.
         method: The defence of a hardened system; None: `free`.
-        eps: The radius of that defence, a share of the intensity range; None: 8/255.
+        eps: The radius of that defence, a share of the intensity range; None: 8/255. One that bounds no voxel, such as
+            `noise`, has none.
         minutes: The time budget of the training; None: the recipe's epochs.
         attack_minutes: The time budget of the attack on one task. Where an estimate says that all cases take longer, as
             many are attacked as fit, the first ones, and at least one. None: no budget.
@@ -116,6 +118,8 @@ class SuiteSystem:
                 check_minutes(getattr(self, name))
             except UserError as error:
                 found.append(f"{name}: {error}")
+        if self.harden is not None and self.eps is not None and self.defence[1] is None:
+            found.append(f"eps: the method {self.method} does not use it: leave it out")
         if self.path is not None and self.minutes is not None:
             found.append("minutes is the time of a training, and a path is not trained: leave it out")
         defended = [name for name in ("method", "eps") if getattr(self, name) is not None]
@@ -127,9 +131,11 @@ class SuiteSystem:
         return found
 
     @property
-    def defence(self) -> tuple[str, float]:
-        """Return the method and the radius of a hardened system."""
-        return METHOD if self.method is None else self.method, EPS if self.eps is None else self.eps
+    def defence(self) -> tuple[str, float | None]:
+        """Return the method and the radius of a hardened system; None for a method that has no radius."""
+        method = METHOD if self.method is None else self.method
+        radius = Defence().eps if self.eps is None else self.eps
+        return method, None if Defence(method).unused(["eps"]) else radius
 
 
 @dataclass(frozen=True)

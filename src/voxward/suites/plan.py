@@ -20,8 +20,9 @@ from voxward.phantoms.write import PHANTOMS, write_phantoms
 from voxward.robustness.protocol import Protocol, load_protocol
 from voxward.suites.definition import DATA, Suite, SuiteSystem
 from voxward.systems.digest import digest
-from voxward.training.begin import checked_recipe
+from voxward.training.begin import checked_recipe, refuse_unused
 from voxward.training.defence import DEFENCES
+from voxward.training.harden import begun_with
 
 SUITE = "suite.json"
 """The file of a suite's folder that says what the suite is."""
@@ -233,16 +234,18 @@ class SuitePlan:
         first = self.suite.systems[before[-1]].recipe
         if first is None or not self.suite.takes_part(system, task):
             return None
-        changes = list[str]()
+        changes, own = list[str](), tuple[str, ...]()
         for name in reversed(before):
-            method, eps = self.suite.systems[name].defence
-            hardened = self.suite.systems[name].harden is not None
-            changes += [f"defence.method={method}", f"defence.eps={eps!r}"] if hardened else []
-            changes += self.overrides(Unit(task, name, TRAIN))
+            own = self.overrides(Unit(task, name, TRAIN))
+            if self.suite.systems[name].harden is not None:
+                own = (*begun_with(*self.suite.systems[name].defence), *own)
+            changes += own
         try:
-            return load_recipe(first, changes)
+            recipe = load_recipe(first, changes)
+            refuse_unused(recipe, own)
         except UserError as error:
             raise UserError(f"systems.{system} on the task {task}: {error}") from error
+        return recipe
 
     def _content(self, system: SuiteSystem) -> dict[str, Any]:
         """A system with what its recipe says, so that an edited recipe is noticed, and where files may be moved."""
