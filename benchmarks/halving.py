@@ -46,11 +46,12 @@ from voxward.architecture_search.contest_folder import begin_contest
 from voxward.architecture_search.rank import decode_best
 from voxward.architecture_search.trial import trial_folder
 from voxward.core.case import Split
-from voxward.core.choices import Compute, Fold, Reuse, Strategy
+from voxward.core.choices import Compute, Fold, Reuse
 from voxward.core.files import write_json, write_text
 from voxward.core.plan import Plan, load_plan
 from voxward.core.progress import silent
 from voxward.core.recipe import Averaging, Choice, Recipe, load_recipe
+from voxward.core.strategy import Strategy
 from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
 from voxward.data.splits import load_split, selection_split

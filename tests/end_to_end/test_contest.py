@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 import voxward
 from tests.end_to_end.test_search import SLICES
 from voxward.cli import main
-from voxward.core.choices import Compute, Fold, Output, Reuse, Strategy
+from voxward.core.choices import Compute, Fold, Output, Reuse
 from voxward.core.interrupt import Interrupted
 from voxward.core.recipe import load_recipe
+from voxward.core.strategy import Strategy
 from voxward.runs.folder import RunFolder
 
 TINY = (
