@@ -201,16 +201,21 @@ def drawn(table: Array, count: int, searches: int, rng: np.random.Generator, smo
     return mixed
 
 
-def chosen(courses: Array, rungs: Rungs, score: Score, rng: np.random.Generator) -> float:
-    """Return the mean final Dice of the winners. courses: (searches, at least the candidates of the first rung, 8)."""
-    left = courses[:, : rungs[0][0]]
+def chosen(final: Array, scored: Sequence[Array], rungs: Rungs) -> float:
+    """Return the mean final Dice of the winners.
+
+    Args:
+        final: The final Dice (searches, candidates) of at least as many candidates as begin.
+        scored: Of each place of SHARES: what ranks these candidates there.
+        rungs: The schedule.
+    """
+    left = np.broadcast_to(np.arange(rungs[0][0]), (len(final), rungs[0][0]))
     for n, (_, place) in enumerate(rungs):
         keep = rungs[n + 1][0] if n + 1 < len(rungs) else 1
-        found = score(left, place)
-        found = found + 1e-9 * rng.standard_normal(found.shape)  # equal ones by chance
-        best = np.argsort(-found, 1)[:, :keep]
-        left = np.take_along_axis(left, best[..., None], 1)
-    return float(left[:, 0, FINAL].mean())
+        found = np.take_along_axis(scored[place], left, 1)
+        best = np.argpartition(-found, keep - 1, 1)[:, :keep]
+        left = np.take_along_axis(left, best, 1)
+    return float(np.take_along_axis(final, left, 1).mean())
 
 
 def values(
@@ -228,9 +233,13 @@ def values(
     """
     rng = np.random.default_rng(seed)
     courses = drawn(table, max(rungs[0][0] for rungs in all_rungs), searches, rng, smooth)
-    scores = scores_of(fitted)
-    return {Way(rungs, name).name: chosen(courses, rungs, score, rng)
-            for rungs in all_rungs for name, score in scores.items()}  # fmt: skip
+    tie = 1e-9 * rng.standard_normal(courses.shape[:2])  # equal ones are ranked by chance
+    found = dict[str, float]()
+    for name, score in scores_of(fitted).items():
+        scored = [score(courses, place) + tie for place in range(len(SHARES))]
+        for rungs in all_rungs:
+            found[Way(rungs, name).name] = chosen(courses[..., FINAL], scored, rungs)
+    return found
 
 
 def halved(table: Array, all_rungs: Sequence[Rungs], n: int, searches: int) -> dict[str, Any]:
