@@ -1,4 +1,4 @@
-"""The simulation of rungs: what schedules cost, who wins, and that choosing is judged on networks that did not choose."""
+"""The simulation of rungs: what schedules cost, who wins, and a gain that is read on networks that did not choose."""
 
 from __future__ import annotations
 
