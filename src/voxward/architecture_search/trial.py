@@ -22,7 +22,7 @@ from voxward.core.progress import Progress, silent
 from voxward.core.recipe import Recipe, Sampling, dump_recipe
 from voxward.data.loader import PatchBatch, validation_patches
 from voxward.engine.engine import Unfit
-from voxward.runs.folder import RunFolder
+from voxward.runs.folder import RunFolder, load_weights
 from voxward.training.budget import CLOCK, Clock
 from voxward.training.defence import bare, patch_ball
 from voxward.training.loop import fit
@@ -103,9 +103,14 @@ class Trainer:
             raise Unfit(f"{self.root} or {self.cases.folder} is not here: a paused training goes on where its state is")
         run = self.opened(unit)
         fit(run, self.minutes, progress, self.clock, until=unit.until)
-        ended = unit.until == 1.0
-        patches = run.validation if self._volumes else self._flat_patches[_LOOKS_AT_THE_END if ended else _LOOKS]
-        return score(run, self.eps, patches, None if ended else self._statistics(run))
+        if unit.until == 1.0:
+            load_weights(bare(run.network), run.folder.weights("swa"))  # the mean, whose norms are measured already
+            return measured(run, self._patches(run, _LOOKS_AT_THE_END), self.eps)
+        with averaged(run, self._statistics(run)):
+            return measured(run, self._patches(run, _LOOKS), self.eps)
+
+    def _patches(self, run: TrainingRun, looks: int) -> Sequence[PatchBatch]:
+        return run.validation if self._volumes else self._flat_patches[looks]
 
     @property
     def _volumes(self) -> bool:
@@ -154,33 +159,36 @@ def selection_patches(cases: TrainingCases, plan: Plan, seed: int, looks: int) -
     return tuple(chain.from_iterable(batches))
 
 
-def score(
-    run: TrainingRun, eps: float | None = None, patches: Sequence[PatchBatch] | None = None,
-    statistics: Iterable[Tensor] | None = None,
-) -> Score:  # fmt: skip
-    """Score a training where it stands, with the exponential mean of its weights.
+def score(run: TrainingRun) -> Score:
+    """Score a training where it stands, with the exponential mean of its weights, as at the end of a whole training.
 
     Args:
-        run: The training of a candidate, with at least one step.
+        run: The training of a candidate, with at least one step. Its network is left as it was found.
+    """
+    looks = _LOOKS_AT_THE_END if run.plan.patch_size[2] == 1 else 1
+    with averaged(run):
+        return measured(run, selection_patches(run.cases, run.plan, run.seed, looks))
+
+
+def measured(run: TrainingRun, patches: Sequence[PatchBatch], eps: float | None = None) -> Score:
+    """Score the network of a training as it is.
+
+    Args:
+        run: The training. Its network is left in the mode (training or evaluation) in which it was found.
+        patches: The patches of the selection that count.
         eps: The size of the attack, see `Trainer`.
-        patches: The patches that count, from `selection_patches`; None: as many as at the end of a training.
-        statistics: The patches on which batch norms are measured; None: as many as for a checkpoint.
     """
     known = run.plan.labels
     clean, struck = torch.zeros(2, 3, len(known.scored), dtype=torch.float64)
     training = run.network.training
-    if patches is None:
-        looks = _LOOKS_AT_THE_END if run.plan.patch_size[2] == 1 else 1
-        patches = selection_patches(run.cases, run.plan, run.seed, looks)
-    with averaged(run, statistics):
-        run.network.eval()
-        for batch in patches:
-            images, labels = run.fabric.to_device((batch.images, batch.labels))
-            clean += overlap(_logits(run, images), labels, known).cpu()
-            if eps is not None:
-                found = attacked(run, images, labels, batch.ranges, eps)
-                struck += overlap(_logits(run, found), labels, known).cpu()
-        run.network.train(training)
+    run.network.eval()
+    for batch in patches:
+        images, labels = run.fabric.to_device((batch.images, batch.labels))
+        clean += overlap(_logits(run, images), labels, known).cpu()
+        if eps is not None:
+            found = attacked(run, images, labels, batch.ranges, eps)
+            struck += overlap(_logits(run, found), labels, known).cpu()
+    run.network.train(training)
     robust = None if eps is None else pooled_dice(struck)
     return Score(pooled_dice(clean), robust, run.state.step, run.state.seconds)
 
