@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -25,7 +26,7 @@ PAPER = {
 """Millions of parameters and 10^9 multiply-adds of the paper's table 1."""
 
 # The widths that come nearest to the paper's sizes, see the guide; those of MS-NAS follow from the genotype.
-_PUBLISHED = {"unet-2d": 64, "nas-unet": 140, "autodeeplab": 25}
+_WIDTHS = {"unet-2d": 64, "nas-unet": 140, "autodeeplab": 25}
 _CPU_UNET = 16
 _LEAST = {"nas-unet": 16}
 _MOST = 256
@@ -66,13 +67,13 @@ def fitted(network: str, plan: Plan, genotypes: Mapping[str, Any], full: bool) -
         cost = profile(made, len(plan.channels), plan.patch_size)
         return Sized(options, filters, cost.parameters, cost.macs)
 
-    if full and network in _PUBLISHED:
-        return of(network, _PUBLISHED[network])
-    unet = of("unet-2d", _PUBLISHED["unet-2d"] if full else _CPU_UNET)
+    if full and network in _WIDTHS:
+        return of(network, _WIDTHS[network])
+    unet = of("unet-2d", _WIDTHS["unet-2d"] if full else _CPU_UNET)
     if network == "unet-2d":
         return unet
     wanted = unet.macs * PAPER[network][1] / PAPER["unet-2d"][1]
-    return nearest(lambda filters: of(network, filters), lambda size: size.macs, wanted, _LEAST.get(network, 1))
+    return nearest(partial(of, network), _macs, wanted, _LEAST.get(network, 1))
 
 
 def published(genotypes: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, Cost]]]:
@@ -85,15 +86,10 @@ def published(genotypes: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[in
         One entry by network; for a searched network one of each search, at the width whose parameters come nearest to
         the paper's.
     """
-    found = {name: [(filters, _published_cost(name, filters))] for name, filters in _PUBLISHED.items()}
+    found = {name: [_published(name, {}, filters)] for name, filters in _WIDTHS.items()}
     for name in SEARCHED:
-        found[name] = [
-            nearest(
-                lambda filters, name=name, of=of: (filters, _published_cost(name, filters, of)),
-                lambda size: size[1].parameters, 1e6 * PAPER[name][0],
-            )
-            for of in genotypes
-        ]  # fmt: skip
+        wanted = 1e6 * PAPER[name][0]
+        found[name] = [nearest(partial(_published, name, of), _parameters, wanted) for of in genotypes]
     return found
 
 
@@ -110,6 +106,18 @@ def nearest(of: Callable[[int], T], value: Callable[[T], float], wanted: float, 
     return min(around, key=lambda one: abs(value(one) - wanted))
 
 
+def _published(name: str, genotypes: Mapping[str, Any], filters: int) -> tuple[int, Cost]:
+    return filters, _published_cost(name, filters, genotypes)
+
+
+def _parameters(of: tuple[int, Cost]) -> float:
+    return of[1].parameters
+
+
+def _macs(of: Sized) -> float:
+    return of.macs
+
+
 def recipe_network(name: str) -> str:
     """Return the name in the registry of networks."""
     return "searched" if name in SEARCHED else name
@@ -119,7 +127,7 @@ def _options(name: str, genotypes: Mapping[str, Any]) -> dict[str, Any]:
     return {"genotype": genotypes[name]} if name in SEARCHED else {}
 
 
-def _published_cost(name: str, filters: int, genotypes: Mapping[str, Any] = {}) -> Cost:
+def _published_cost(name: str, filters: int, genotypes: Mapping[str, Any]) -> Cost:
     with torch.device("meta"):
         if name == "nas-unet":  # with the stem's step and seven cells down, one more than a recipe may have
             return profile(NasUNet(_CHANNELS, _OUTPUTS, ((2, 2),) * 8, filters), _CHANNELS, _SLICE[:2])

@@ -213,8 +213,7 @@ def _emptied(study: Study, name: str) -> RunFolder:
 def prepare(study: Study, place: int) -> None:
     """Plan and prepare a dataset once for all networks, whose recipes prepare it alike; the time does not count."""
     folder, recipe = study.folder(place), study.recipe(SEARCHED[0], place)
-    alike = {study.recipe(network, place).preparation for network in NETWORKS}
-    if alike != {recipe.preparation}:
+    if any(study.recipe(network, place).preparation != recipe.preparation for network in NETWORKS):
         raise ValueError("the recipes prepare the slices in different ways")
     if not (folder / "plan.json").is_file():
         edge = study.size.slices[place]
