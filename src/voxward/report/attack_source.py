@@ -21,11 +21,12 @@ from voxward.report.unfinished import Planned, planned, unfinished_text
 from voxward.robustness.asked import NOTHING_ASIDE, Aside, asked_for
 from voxward.robustness.description import PROTOCOL, SystemFiles, read_cases
 from voxward.robustness.eps import eps_texts
+from voxward.robustness.finding import Finding
 from voxward.robustness.protocol import AttackEntry, Protocol
 from voxward.robustness.provenance import ATTACK
-from voxward.robustness.record import CLEAN, Record
+from voxward.robustness.record import CLEAN, EQUAL_NOISE, Record
 from voxward.robustness.require import Verdict, judge_requirements
-from voxward.robustness.sanity import STANDARD, Finding, sanity
+from voxward.robustness.sanity import STANDARD, sanity
 from voxward.robustness.skipped import Skipped
 from voxward.robustness.store import RecordStore
 from voxward.robustness.trials.attack import ensembles
@@ -145,8 +146,7 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
         verdicts=_verdicts(protocol, records, len(failed)), failed=failed, command=str(description.get("command", "")),
         groups=_groups(description),
         digests={id: str(cases[id]) for id in case_ids if id in cases} if isinstance(cases, Mapping) else {},
-        # What cannot be read is among the problems already.
-        skipped=attempt(RecordStore(folder).skipped, []) or (),
+        skipped=_skipped(folder, protocol),
         dataset=Path(str(described.get("dataset", ""))).name, seen=_ids(checked, "seen"),
         left_out=_ids(checked, "left_out"), checked=bool(checked), work=_work(folder, problems),
         aside=Aside.of(every, records),
@@ -162,6 +162,12 @@ def _asked(described: Mapping[str, Any], cases: Mapping[str, Any] | list[Any]) -
     """The ids of the cases that the last call asked for; folders of before name them among the settings alone."""
     found = described.get("cases")
     return tuple(map(str, found if isinstance(found, Mapping) and found else cases))
+
+
+def _skipped(folder: Path, protocol: Protocol | None) -> tuple[Skipped, ...]:
+    """What means nothing on a case; what cannot be read is among the problems already."""
+    trials = EQUAL_NOISE if protocol is None else protocol.may_be_left_out
+    return attempt(partial(RecordStore(folder).skipped, trials), []) or ()
 
 
 def _work(folder: Path, problems: list[str]) -> Work | None:

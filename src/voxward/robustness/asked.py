@@ -36,6 +36,8 @@ GROWS = {
 """The entries of settings.json to which a later call may add cases, and what is said where one has changed."""
 SIZES = "protocol.threat.eps"
 """The entry of settings.json that a later call may replace."""
+SEVERITIES = ("protocol.corruptions.severities", "protocol.corruptions.names")
+"""Further ones: which corruptions of a set are measured, and at which severities."""
 
 
 def asked_for(records: Iterable[Record], cases: Collection[str], protocol: Protocol | None) -> tuple[Record, ...]:
@@ -47,7 +49,12 @@ def asked_for(records: Iterable[Record], cases: Collection[str], protocol: Proto
         protocol: The protocol, whose sizes count; None: all sizes do.
     """
     sizes = None if protocol is None else {*protocol.threat.eps}
-    return tuple(one for one in records if one.case in cases and (sizes is None or _of_sizes(one, sizes)))
+    found = (one for one in records if one.case in cases and (sizes is None or _of_sizes(one, sizes)))
+    if protocol is None or protocol.corruptions is None:
+        return tuple(found)
+    named = {name for _, name in protocol.corruptions.chosen()}
+    severities = {0.0, *map(float, protocol.corruptions.severities)}
+    return tuple(one for one in found if one.corruption is None or (one.attack in named and one.eps in severities))
 
 
 def records_asked_for(folder: Path) -> tuple[Record, ...]:

@@ -12,10 +12,11 @@ from voxward.core.errors import UserError
 from voxward.core.structure import from_data, to_data
 from voxward.metrics.policies import POLICIES
 from voxward.metrics.score import CaseMetrics
+from voxward.robustness.corrupted import Corrupted
 from voxward.robustness.visibility import Visibility
 
 Mode = Literal["patch", "volume"]
-Kind = Literal["attack", "control"]
+Kind = Literal["attack", "control", "corruption"]
 Scores = tuple[float | None, ...]
 
 CLEAN, CLIP, NOISE = CONTROLS = ("clean", "clip", "noise")
@@ -98,7 +99,9 @@ class Record:
         gradients: The number of evaluations with a gradient.
         forwards: The number of evaluations without one.
         seconds: The time that the attack took, in seconds.
-        kind: `attack`, or `control` for CONTROLS and other checks of the set-up, which belong to no worst case.
+        kind: `attack`; `control` for CONTROLS and other checks of the set-up, which belong to no worst case; or
+            `corruption`, whose name is `attack` and whose severity is `eps`, and of which only a written file is
+            judged. No threat model bounds it: `threat` has eps 0.
         white_box: Whether the attack needs gradients; False for controls.
         options: The options of the attack.
         version: The version of voxward.
@@ -128,6 +131,7 @@ class Record:
             versions, where it is that of the computed array.
         chained: Whether the attack searched for several sizes at once, so that what it found at one size began with
             what it had found at another.
+        corruption: What was done to the scan, for records of corruptions.
 
     Raises:
         UserError: Scores do not fit `classes` or leave [0, 1], another figure is not finite, or the policy is unknown.
@@ -173,6 +177,7 @@ class Record:
     statistics: str = ""
     breaking_file: bool = False
     chained: bool = False
+    corruption: Corrupted | None = None
 
     def __post_init__(self) -> None:
         for name in ("clean", "adversarial", "deployed", "deployed_clean", "hd95_mm", "breaking_eps", "options"):

@@ -69,6 +69,7 @@ def set_up(
     bench = Bench(
         gradientless={name: str(error) for name, error in without.items()},
         masks=frozenset(name for name, error in without.items() if error.masks),
+        channels={name: tuple(system.channels) for name, system in opened.items()},
         sources=dict(zip(opened, sources, strict=True)),
         labels=labels,
         cases=readable,
@@ -98,12 +99,18 @@ def settings_of(worker: Worker) -> dict[str, object]:
     """
     bench, surrogate = worker.bench, worker.surrogate
     protocol = {name: value for name, value in to_data(bench.protocol.settled).items() if name not in _FREE}
+    corruptions, section = protocol.pop("corruptions"), bench.protocol.corruptions
+    sets = () if section is None else section.sets
+    if sets:  # folders of versions that had no corruptions say nothing about them
+        protocol["corruptions"] = {**corruptions, "set": [one.name for one in sets]}
+        del protocol["corruptions"]["reference"]
     return {
         "protocol": protocol,
         "version": bench.version,
         "systems": {name: identity_of(worker.system(name)) for name in bench.sources},
         "cases": {id: digest_of(files_of(case)) for id, case in bench.cases.items()},
         **_orders(bench),
+        **({"corruption_sets": {one.name: one.fingerprint for one in sets}} if sets else {}),
         **({"nan": "zero"} if any(case.nan_as_zero for case in bench.cases.values()) else {}),
         **({} if surrogate is None else {"surrogate": identity_of(surrogate)}),
     }

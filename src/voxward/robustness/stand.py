@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from voxward.core.machine import computes_on
 from voxward.core.outputs import Outputs
 from voxward.metrics.policies import Scoring
 from voxward.metrics.score import CaseMetrics, score_case, score_masks
+from voxward.robustness.corrupted import Corrupted
 from voxward.robustness.found import Found
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.record import CLEAN, Kind, Phantom, Record, Scores, Surface, mean_dice
@@ -87,6 +88,38 @@ class Stand:
         if stored is not None and (kind == "attack" or unit.attack == CLEAN):
             self._keep_segmentation(unit, stored)
         options = ({} if attack is None else attack.options()) | (dict(stored.notes) if stored else {})
+        record = self._record(unit, threat, found, struck, written)
+        return replace(
+            record, kind=kind, white_box=attack is not None and attack.needs_gradient, options=options,
+            written=self._written(threat, stored), visibility=self._visibility(threat, found.volume, stored),
+        )  # fmt: skip
+
+    def corrupted(self, unit: Unit, found: Found, truth: torch.Tensor, about: Corrupted) -> tuple[Record, np.ndarray]:
+        """Judge a corrupted volume as a written file, which is all that matters of it, and return its record.
+
+        Args:
+            unit: The unit.
+            found: The volume.
+            truth: The ground truth of the volume, which a corruption may have moved, in the form of the subject's.
+            about: What was done to the volume.
+
+        Returns:
+            The record, and the intensities (c, i, j, k) of the file.
+        """
+        keep = self.protocol.keep in ("first", "all") and unit.eps
+        scores, stored = self._deploy(found.volume, self.kept(unit) if keep else None, truth)
+        assert scores is not None, "there is no pipeline to deploy"
+        assert stored is not None
+        if keep:
+            self._keep_segmentation(unit, stored)
+        record = self._record(unit, self.subject.threat, found, scores, scores)
+        made = replace(record, kind="corruption", options=dict(stored.notes), corruption=about)
+        return made, stored.written
+
+    def _record(
+        self, unit: Unit, threat: ThreatModel, found: Found, struck: CaseMetrics, written: CaseMetrics | None
+    ) -> Record:
+        """What the records of all trials say."""
         whole = self.protocol.mode == "volume"
         return Record(
             model=unit.model, case=unit.case, attack=unit.attack, eps=unit.eps or 0.0, seed=unit.seed,
@@ -96,13 +129,11 @@ class Stand:
             hd95_mm=None if self._invents else struck.mean("hd95_mm"), distance=found.distance,
             breaking_eps=None, history=found.history,
             gradients=found.gradients, forwards=found.forwards, seconds=found.seconds,
-            kind=kind, white_box=attack is not None and attack.needs_gradient,
-            options=options, policy=self.protocol.policy,
+            kind="control", white_box=False, options={}, policy=self.protocol.policy,
             device=str(self.system.device), precision=self.system.precision if whole else "fp32",
-            version=self.version, torch=torch.__version__, written=self._written(threat, stored),
-            system=self.system.fingerprint(), warnings=found.warnings,
-            visibility=self._visibility(threat, found.volume, stored), surface=self._surface(written or struck),
-            clean_surface=self._surface(self._deployed or self._clean), truth_mm3=self._truth_mm3(),
+            version=self.version, torch=torch.__version__,
+            system=self.system.fingerprint(), warnings=found.warnings, surface=self._surface(written or struck),
+            clean_surface=self._surface(self._deployed or self._clean), truth_mm3=self._truth_mm3(struck),
             channels=self.system.channels, processor=computes_on(self.system.device),
             phantom=self._phantom(written or struck),
             statistics=self.statistics or self.protocol.statistics,
@@ -128,9 +159,10 @@ class Stand:
         model = self.subject.model
         return self._score(model.segment(model.logits(volume))[0].cpu().numpy())
 
-    def _score(self, mask: np.ndarray) -> CaseMetrics:
+    def _score(self, mask: np.ndarray, target: torch.Tensor | None = None) -> CaseMetrics:
         subject, scoring = self.subject, Scoring(self.protocol.policy)
-        truth, labels, unknown = subject.target[0].cpu().numpy(), subject.labels, None
+        truth = (subject.target if target is None else target)[0].cpu().numpy()
+        labels, unknown = subject.labels, None
         if (truth == UNANNOTATED).any():
             unknown = truth == UNANNOTATED
             truth = np.where(unknown, 0 if labels.regions else IGNORED, truth)
@@ -139,7 +171,9 @@ class Stand:
             return score_masks("", truth, mask, subject.spacing, labels.scored, scoring, unannotated)
         return score_case("", truth, mask, subject.spacing, labels, scoring)
 
-    def _deploy(self, volume: torch.Tensor, path: Path | None) -> tuple[CaseMetrics | None, Stored | None]:
+    def _deploy(
+        self, volume: torch.Tensor, path: Path | None, truth: torch.Tensor | None = None
+    ) -> tuple[CaseMetrics | None, Stored | None]:
         """The scores of the written file, and all else that is known of it."""
         if self.subject.deploy is None:
             return None, None
@@ -149,7 +183,7 @@ class Stand:
         else:
             with Outputs(path.parent, VOLUME, self.overwrite).write(path.name) as unfinished:
                 stored = self.subject.deploy(values, unfinished)
-        return self._score(stored.mask), stored
+        return self._score(stored.mask, truth), stored
 
     def _keep_segmentation(self, unit: Unit, stored: Stored) -> None:
         path, place = self.segmentation(unit), self.subject.place
@@ -193,11 +227,11 @@ class Stand:
         )
         return Phantom(name, before, after)
 
-    def _truth_mm3(self) -> tuple[float, ...]:
+    def _truth_mm3(self, metrics: CaseMetrics) -> tuple[float, ...]:
         if self._invents:
             return ()
         voxel = math.prod(self.subject.spacing)
-        return tuple(scores.truth_voxels * voxel for scores in self._clean.classes.values())
+        return tuple(scores.truth_voxels * voxel for scores in metrics.classes.values())
 
 
 def _dice(metrics: CaseMetrics) -> Scores:

@@ -19,8 +19,9 @@ from voxward.report.sources import AttackSource, Sources
 from voxward.report.table import Column, Row, Table
 from voxward.report.text import UNDEFINED, number_text
 from voxward.report.weights import weights_of
+from voxward.robustness.finding import Finding
 from voxward.robustness.record import CLEAN, Record
-from voxward.robustness.sanity import STANDARD, Finding, sanity
+from voxward.robustness.sanity import STANDARD, sanity
 from voxward.robustness.summary import View
 from voxward.robustness.sweep import Sweep, sweeps
 
