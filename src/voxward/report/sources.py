@@ -51,6 +51,17 @@ class Sources:
     problems: tuple[str, ...] = ()
     suites: tuple[SuiteSource, ...] = ()
 
+    @property
+    def attacked(self) -> list[AttackSource]:
+        """The folders with records, but those in which nothing is attacked, only corruptions are measured."""
+        return [source for source in self.attacks if source.records and _attacks(source)]
+
+
+def _attacks(source: AttackSource) -> bool:
+    protocol = source.protocol
+    asked = protocol is None or bool(protocol.attacks) or protocol.surrogate is not None or protocol.corruptions is None
+    return asked or any(record.kind == "attack" for record in source.records)
+
 
 @dataclass(frozen=True)
 class Kind:

@@ -48,7 +48,7 @@ class Comparison:
 
 def leaderboard(sources: Sources, setting: Setting) -> tuple[Comparison, ...] | None:
     """Return a ranking of all systems that were measured alike, then every attack of each folder; None without any."""
-    found = [one for one in sources.attacks if one.records]
+    found = sources.attacked
     groups = _groups(found)
     weights = weights_of(sources)
     boards = [board for group in groups if (board := _board(group, weights)) is not None]
