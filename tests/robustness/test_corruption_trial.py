@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -12,15 +13,20 @@ from voxward.core.case import Case
 from voxward.core.errors import UserError
 from voxward.core.structure import from_data, to_data
 from voxward.corruptions import Drawn, Scan, apply, load_corruption_set
+from voxward.data.formats import open_dataset as folder_dataset
 from voxward.data.io import read_image, write_image, write_label
 from voxward.engine.engine import InProcess
 from voxward.report.corruptions import corruption_summary, corruption_table, distance_table
+from voxward.report.html.page import Setting, render
+from voxward.report.html.sections.corruptions import corruptions
+from voxward.report.sources import read_sources
 from voxward.robustness.bench import Source
 from voxward.robustness.cost import estimate
 from voxward.robustness.measure import measure
 from voxward.robustness.protocol import load_protocol
 from voxward.robustness.record import Record
 from voxward.robustness.sanity import sanity
+from voxward.robustness.setup import set_up
 from voxward.robustness.skipped import NotApplicable
 from voxward.robustness.store import RecordStore
 from voxward.robustness.trials import plan_trials
@@ -143,6 +149,40 @@ def test_a_folder_goes_on_with_more_severities_and_refuses_another_set(measured)
     changed = replace(worker, bench=replace(worker.bench, protocol=replace(worker.bench.protocol, corruptions=other)))
     with pytest.raises(UserError, match=r"corruption_sets.rood-mri: version 2, \w+, was version 1, \w+\): use another"):
         measure(changed, folder, InProcess(folder))
+
+
+def test_the_page_has_a_section_on_corruptions_and_none_on_attacks(measured):
+    sources = read_sources([measured[0]])
+    assert not sources.attacked
+    (section,) = corruptions(sources, Setting())
+    assert section.missing == ()
+    assert "box has a mean Dice of 1.000 when nothing is changed" in section.sentences[1]
+    assert "The worst one is " in section.sentences[1]
+    assert len(section.tables) == 3
+    page = render(sources)
+    assert "What do scanners and patients do?" in page
+    assert "It was not attacked." in page
+    assert 'id="curves"' not in page
+
+
+def test_the_reference_is_a_system_of_the_call(tmp_path):
+    a_case(tmp_path)
+    system = a_box()
+
+    def found(reference):
+        folder = tmp_path / "data"
+        protocol = load_protocol("corruptions-mri", [NAMES, f"corruptions.reference={reference}"])
+        return set_up([Source(system)], folder_dataset(folder), protocol, None).bench.protocol.corruptions.reference
+
+    for name in ("images", "labels"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    (tmp_path / "x.nii.gz").rename(tmp_path / "data" / "images" / "x.nii.gz")
+    (tmp_path / "x_label.nii.gz").rename(tmp_path / "data" / "labels" / "x.nii.gz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the system does not say what it was trained on
+        assert found("box") == "box"
+        with pytest.raises(UserError, match=r"one of the systems of this call \(box\), got 'other'"):
+            found("other")
 
 
 def test_a_truth_that_is_moved_away_is_left_out_and_told(tmp_path):

@@ -73,8 +73,8 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--reference-system",
         metavar="NAME",
-        help="with corruptions: the system, by its name, whose errors the others' are compared with; short for --set "
-        "corruptions.reference=NAME",
+        help="with corruptions: the system of this call, by its name or path, whose errors the others' are compared "
+        "with; short for --set corruptions.reference=NAME",
     )
     add("--cases", type=_count, help="how many cases, the first ones; a later call may ask for more; --set cases=N")
     set_argument(parser, "change an entry of the protocol or of the systems, for example --set budget.steps=50")

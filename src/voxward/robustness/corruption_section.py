@@ -21,7 +21,8 @@ class Corruptions:
             for cases with different kinds of channels, each of which is corrupted by the set of its own kind.
         severities: The severities, of 1 to 5. Severity 0 is always tried on the first case, where nothing may change.
         names: Which corruptions of the set; `all`, or some of their names.
-        reference: The name of the system whose errors the other systems' are compared with; None: none.
+        reference: The name, or the path, of the system of a call whose errors the other systems' are compared with;
+            None: none.
     """
 
     set: str | CorruptionSet | tuple[str | CorruptionSet, ...] = "rood-mri"

@@ -20,6 +20,7 @@ from voxward.data.io import read_case, read_truth
 from voxward.data.nan import dataset_reading_nan
 from voxward.data.places import dataset_within
 from voxward.robustness.bench import Bench, Source, Worker
+from voxward.robustness.corruption_section import Corruptions
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.trials import plan_trials
 from voxward.runs.unseen import Scope
@@ -74,7 +75,7 @@ def set_up(
         labels=labels,
         cases=readable,
         ordered={name: _ordered(dataset, system, readable, reading) for name, system in opened.items()},
-        protocol=replace(protocol, surrogate=None),
+        protocol=replace(protocol, surrogate=None, corruptions=_with_reference(protocol, opened, sources)),
         version=voxward.__version__,
         volumes=volumes,
         segmentations=None if volumes is None else volumes.parent / "segmentations",
@@ -194,6 +195,21 @@ def _surrogate(protocol: Protocol, sources: Sequence[Source]) -> Source | None:
     if protocol.surrogate is None:
         return None
     return Source(protocol.surrogate, device=sources[0].device, trust=all(source.trust for source in sources))
+
+
+def _with_reference(protocol: Protocol, opened: Mapping[str, System], sources: Sequence[Source]) -> Corruptions | None:
+    """The section of corruptions with the reference system by its name; it may be given by its path."""
+    section = protocol.corruptions
+    if section is None or section.reference is None or section.reference in opened:
+        return section
+    wanted = Path(section.reference).resolve()
+    for name, source in zip(opened, sources, strict=True):
+        if isinstance(source.system, str) and Path(source.system).resolve() == wanted:
+            return replace(section, reference=name)
+    names = ", ".join(opened)
+    raise UserError(
+        f"corruptions.reference must be one of the systems of this call ({names}), got {section.reference!r}"
+    )
 
 
 def _transferred(surrogate: System | None, systems: Mapping[str, System]) -> frozenset[str]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 CORRUPTIONS: Mapping[str, str] = {
     "heading": "What do scanners and patients do?",
     "about": "These changes are simulated: other positions, other contrasts, noise, motion, thicker slices and the "
-    "like, each in up to five severities. Nobody chose them to do harm, as an attacker would. Larger severities are rare in "
-    "everyday use.",
+    "like, each in up to five severities. Nobody chose them to do harm, as an attacker would. Larger severities are "
+    "rare in everyday use.",
     "told": "On {scans}, {system} has a mean Dice of {clean} when nothing is changed, and of {corrupted}{interval} "
     "over {n} corruptions and {severities}: it loses {gap}.",
     "kept": "On {scans}, {system} has a mean Dice of {clean} when nothing is changed, and of {corrupted}{interval} "
