@@ -74,7 +74,7 @@ _HOMES = {
 }
 
 # Rooms with a surface of their own: voxward.attacks.create("apgd-dice").
-_ROOMS = ("attacks", "corruptions")
+_ROOMS = ("attacks", "certificates", "corruptions")
 
 __all__ = ["__version__", *_HOMES, *_ROOMS]
 

@@ -1,6 +1,7 @@
 """The public surface with its types: `__init__.py` imports each name when it is first used."""
 
 from voxward import attacks as attacks
+from voxward import certificates as certificates
 from voxward import corruptions as corruptions
 from voxward.attacks.threat import ThreatModel as ThreatModel
 from voxward.commands.attack import attack as attack

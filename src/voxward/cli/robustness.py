@@ -188,6 +188,8 @@ def show(result: AttackReport, report: bool = True) -> int:
         console.print(result.report.terminal())
     for table in result.corruptions[:2]:  # HD95 is in the files
         console.print(table.terminal())
+    if result.certificate is not None:
+        console.print(result.certificate.terminal())
     if result.leaderboard is not None:
         console.print(result.leaderboard.terminal())
     for verdict in result.verdicts:

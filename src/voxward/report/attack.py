@@ -14,6 +14,7 @@ from voxward.core.plan import load_json
 from voxward.core.structure import to_data
 from voxward.report.attack_panel import attack_panel
 from voxward.report.budgets import budgets_table
+from voxward.report.certificate import certificate_table
 from voxward.report.classes import classes_table
 from voxward.report.corruptions import corruption_summary, corruption_table, distance_table
 from voxward.report.curves import areas_table
@@ -27,10 +28,11 @@ from voxward.report.table import Table
 from voxward.report.text import failed_note
 from voxward.robustness.asked import Aside
 from voxward.robustness.bench import Bench, Worker
+from voxward.robustness.certified import CERTIFICATES, CaseCertificate, certificates_data, certify, findings_of
 from voxward.robustness.corruption_figures import without_corruptions
 from voxward.robustness.cost import Estimate
 from voxward.robustness.finding import Finding
-from voxward.robustness.record import Record
+from voxward.robustness.record import Record, without_noisy
 from voxward.robustness.require import Verdict, judge_requirements
 from voxward.robustness.sanity import sanity
 from voxward.robustness.skipped import skipped_notes
@@ -45,6 +47,7 @@ _REPORTS = (
     "sanity.json", "robustness.md", "robustness.csv", "classes.md", "areas.md", "leaderboard.md", "leaderboard.csv",
     "curves.png", "iterations.png", "iterations.md", "requirements.json", "budgets.md", "budgets.csv",
     "corruptions.md", "corruptions.csv", "corruption-summary.csv",
+    CERTIFICATES, "certificate.md", "certificate.csv",
 )  # fmt: skip
 KIND = "part of a robustness report"
 
@@ -63,6 +66,8 @@ class AttackReport:
         failed: The cases that failed; no figure is over them.
         costs: The estimate that was asked for instead of the work; then there is nothing else.
         corruptions: Where there are corruptions, a row per system, and Dice and HD95 by corruption and severity.
+        certificates: What is certified of each case, where the protocol asks for it.
+        certificate: A row per system and noise, where something is certified.
     """
 
     records: tuple[Record, ...]
@@ -74,6 +79,8 @@ class AttackReport:
     failed: tuple[Failure, ...] = ()
     costs: Estimate | None = None
     corruptions: tuple[Table, ...] = ()
+    certificates: tuple[CaseCertificate, ...] = ()
+    certificate: Table | None = None
 
     @property
     def hours(self) -> float | None:
@@ -113,23 +120,27 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
         UserError: A report would replace another file.
     """
     protocol, failures = worker.bench.protocol, worker.failures
-    findings = sanity(records, protocol.sanity)
-    aside = Aside.of(RecordStore(outputs.folder).read_all(), records, failures.cases)
+    certificates = certify(worker.bench, records)
+    findings = (*sanity(records, protocol.sanity), *findings_of(certificates))
+    measured = without_noisy(records)
+    attacked = without_corruptions(measured)
+    aside = Aside.of(without_noisy(RecordStore(outputs.folder).read_all()), measured, failures.cases)
     failed = [{"id": failure.case, "reason": failure.reason} for failure in failures.found]
     kept = {"findings": to_data(findings), **({"failed": failed} if failed else {}), **_known(worker.bench)}
     outputs.json("sanity.json", with_checksum(kept))
-    attacked = without_corruptions(records)
     report, board = None, None
-    if protocol.attacks or protocol.surrogate is not None or protocol.corruptions is None:
+    if protocol.asks_attacks:
         report, board = _of_attacks(outputs, worker, attacked, findings, aside)
-    corrupted = _of_corruptions(outputs, worker, records, findings, aside) if len(attacked) < len(records) else ()
+    corrupted = _of_corruptions(outputs, worker, measured, findings, aside) if len(attacked) < len(measured) else ()
+    certain = _certificate(outputs, worker, certificates, aside) if certificates else None
     volume = protocol.mode == "volume"
-    verdicts = judge_requirements(protocol.require, records, tuple(worker.bench.sources), volume, len(failed))
+    verdicts = judge_requirements(protocol.require, measured, tuple(worker.bench.sources), volume, len(failed))
     if verdicts or (outputs.folder / "requirements.json").exists():
         outputs.json("requirements.json", with_checksum({"requirements": to_data(verdicts)}))
     return AttackReport(
-        tuple(records), findings, report, outputs.folder, board, verdicts, tuple(failures.found), corruptions=corrupted
-    )
+        tuple(records), findings, report, outputs.folder, board, verdicts, tuple(failures.found), corruptions=corrupted,
+        certificates=certificates, certificate=certain,
+    )  # fmt: skip
 
 
 def _of_attacks(
@@ -188,6 +199,17 @@ def _of_corruptions(
     outputs.text("corruptions.csv", tables[1].csv())
     outputs.text("corruption-summary.csv", tables[0].csv())
     return tables
+
+
+def _certificate(outputs: Outputs, worker: Worker, certificates: Sequence[CaseCertificate], aside: Aside) -> Table:
+    """Write what is certified, and return the table."""
+    bench, failed = worker.bench, failed_note(worker.failures.found, worker.total)
+    seen = seen_notes(tuple(bench.cases), bench.seen, bench.left_out)
+    table = _saying(failed, certificate_table(certificates), (*seen, *aside.notes()))
+    outputs.json(CERTIFICATES, with_checksum(certificates_data(certificates)))
+    outputs.text("certificate.md", table.markdown())
+    outputs.text("certificate.csv", table.csv())
+    return table
 
 
 def _known(bench: Bench) -> dict[str, list[str]]:

@@ -58,8 +58,7 @@ class Sources:
 
 
 def _attacks(source: AttackSource) -> bool:
-    protocol = source.protocol
-    asked = protocol is None or bool(protocol.attacks) or protocol.surrogate is not None or protocol.corruptions is None
+    asked = source.protocol is None or source.protocol.asks_attacks
     return asked or any(record.kind == "attack" for record in source.records)
 
 

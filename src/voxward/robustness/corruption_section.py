@@ -54,6 +54,10 @@ class Corruptions:
                 if wanted == ALL or name in wanted:
                     yield one, name
 
+    def asks(self, name: str, severity: int) -> bool:
+        """Return whether a corruption of a severity is measured; severity 0 always is."""
+        return severity in (0, *self.severities) and any(name == other for _, other in self.chosen())
+
     def problems(self) -> list[str]:
         """Return what is wrong, one sentence each."""
         try:

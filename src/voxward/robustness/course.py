@@ -90,4 +90,6 @@ def running(unit: Unit, measured_in: str, channels: Sequence[str] = (), sizes: S
     """
     ends = dict.fromkeys((min(sizes), max(sizes))) if sizes else {}
     size = " to ".join(eps_text(eps, measured_in, channels) for eps in ends)
+    if unit.samples is not None:
+        size = f"sigma {unit.eps:g}"
     return SEPARATOR.join(filter(None, (unit.model, unit.case, unit.attack, size)))

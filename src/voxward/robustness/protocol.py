@@ -10,6 +10,7 @@ from typing import Any, Literal
 from voxward.attacks.budget import Budget
 from voxward.attacks.registry import ATTACKS, OWN_BUDGET
 from voxward.attacks.threat import Norm, Reference, ThreatModel, Unit
+from voxward.certificates.plan import CertificatePlan
 from voxward.core.errors import UserError
 from voxward.core.registry import unknown_name
 from voxward.core.yaml import load_yaml, packaged_names
@@ -138,6 +139,7 @@ class Protocol:
             `worst`, for every case and eps those of the attack that hurt most; `all`.
         require: What must hold, such as `robust_dice@8/255 >= 0.8`.
         corruptions: What scanners do, which is measured beside or instead of attacks; None: nothing.
+        certificate: What is certified by runs under noise; None: nothing.
     """
 
     name: str
@@ -159,6 +161,7 @@ class Protocol:
     keep: Keep = "worst"
     require: tuple[str, ...] = ()
     corruptions: Corruptions | None = None
+    certificate: CertificatePlan | None = None
 
     @property
     def statistics(self) -> Statistics:
@@ -180,15 +183,16 @@ class Protocol:
         return tuple(entry for one in given for entry in one.expanded)
 
     @property
-    def may_be_left_out(self) -> tuple[str, ...]:
-        """The names of the trials that may mean nothing on a case."""
-        corruptions = () if self.corruptions is None else self.corruptions.chosen()
-        return (*EQUAL_NOISE, *(name for _, name in corruptions))
+    def asks_attacks(self) -> bool:
+        """Whether something is attacked; where not, only corruptions or certificates are measured."""
+        return (
+            bool(self.attacks) or self.surrogate is not None or (self.certificate is None and self.corruptions is None)
+        )
 
     def problems(self) -> list[str]:
         """Return what is wrong, one sentence each."""
-        idle = not self.attacks and self.corruptions is None
-        found = [f"attacks must name at least one of: {', '.join(ATTACKS)}"] if idle else []
+        given = bool(self.attacks) or self.certificate is not None or self.corruptions is not None
+        found = [] if given else [f"attacks must name at least one of: {', '.join(ATTACKS)}"]
         found += [_unknown_attack(e.attack) for e in self.entries if e.attack not in ATTACKS]
         found += [
             unknown_name("control", name, dict.fromkeys(CONTROLS)) for name in self.controls if name not in CONTROLS
@@ -208,6 +212,11 @@ class Protocol:
             found.append("corruptions are measured in mode 'volume' and without invent: they change whole files")
         if self.invent is not None:
             found += self._invent_problems()
+        if self.certificate is not None and (self.mode == "patch" or self.erase or self.invent):
+            found.append(
+                "a certificate is of the whole deployed system and all its classes: leave out mode 'patch', "
+                "erase and invent, or the certificate"
+            )
         return found + (self._patch_problems() if self.mode == "patch" else [])
 
     def idle(self, names: Sequence[str]) -> list[str]:
@@ -261,6 +270,12 @@ def load_protocol(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Pr
     if protocol.corruptions is None:
         return protocol
     return replace(protocol, corruptions=protocol.corruptions.loaded)
+
+
+def may_be_left_out(protocol: Protocol | None) -> tuple[str, ...]:
+    """Return the names of the trials that may mean nothing on a case; without a protocol those of any."""
+    corruptions = None if protocol is None else protocol.corruptions
+    return (*EQUAL_NOISE, *(() if corruptions is None else (name for _, name in corruptions.chosen())))
 
 
 def protocol_names() -> tuple[str, ...]:

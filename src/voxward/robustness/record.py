@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,11 +13,12 @@ from voxward.core.structure import from_data, to_data
 from voxward.metrics.policies import POLICIES
 from voxward.metrics.score import CaseMetrics
 from voxward.robustness.corrupted import Corrupted
+from voxward.robustness.noisy_runs import NoisyRuns
+from voxward.robustness.noisy_runs import Scores as Scores
 from voxward.robustness.visibility import Visibility
 
 Mode = Literal["patch", "volume"]
-Kind = Literal["attack", "control", "corruption"]
-Scores = tuple[float | None, ...]
+Kind = Literal["attack", "control", "certificate", "corruption"]
 
 CLEAN, CLIP, NOISE = CONTROLS = ("clean", "clip", "noise")
 # Noise as strong as the worst attack, which may be larger than eps in single voxels.
@@ -100,8 +101,9 @@ class Record:
         forwards: The number of evaluations without one.
         seconds: The time that the attack took, in seconds.
         kind: `attack`; `control` for CONTROLS and other checks of the set-up, which belong to no worst case; or
-            `corruption`, whose name is `attack` and whose severity is `eps`, and of which only a written file is
-            judged. No threat model bounds it: `threat` has eps 0.
+            `certificate` for runs under noise, which are no attack either; or `corruption`, whose name is `attack` and
+            whose severity is `eps`, and of which only a written file is judged. No threat model bounds it: `threat` has
+            eps 0.
         white_box: Whether the attack needs gradients; False for controls.
         options: The options of the attack.
         version: The version of voxward.
@@ -132,6 +134,8 @@ class Record:
         chained: Whether the attack searched for several sizes at once, so that what it found at one size began with
             what it had found at another.
         corruption: What was done to the scan, for records of corruptions.
+        noisy: The runs under noise of a certificate, with the standard deviation as eps; None for all else.
+            `adversarial` then holds the median of each class.
 
     Raises:
         UserError: Scores do not fit `classes` or leave [0, 1], another figure is not finite, or the policy is unknown.
@@ -178,6 +182,7 @@ class Record:
     breaking_file: bool = False
     chained: bool = False
     corruption: Corrupted | None = None
+    noisy: NoisyRuns | None = None
 
     def __post_init__(self) -> None:
         for name in ("clean", "adversarial", "deployed", "deployed_clean", "hd95_mm", "breaking_eps", "options"):
@@ -281,6 +286,11 @@ class Record:
                 f"{self.attack} on case {self.case!r} of {self.model!r} was not deployed: use deployed=False"
             )
         return real
+
+
+def without_noisy(records: Iterable[Record]) -> tuple[Record, ...]:
+    """Return all records but those of runs under noise, which belong to certificates and to no other figure."""
+    return tuple(one for one in records if one.noisy is None)
 
 
 def mean_dice(scores: Sequence[float | None], policy: str = "ignore") -> float:

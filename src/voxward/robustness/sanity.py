@@ -20,7 +20,7 @@ from voxward.robustness.corruption_checks import corruption_findings
 from voxward.robustness.corruption_figures import without_corruptions
 from voxward.robustness.eps import eps_texts
 from voxward.robustness.finding import Finding
-from voxward.robustness.record import CLEAN, CLIP, CONTROLS, EQUAL_NOISE, NOISE, PROBE, Record
+from voxward.robustness.record import CLEAN, CLIP, CONTROLS, EQUAL_NOISE, NOISE, PROBE, Record, without_noisy
 from voxward.robustness.summary import View
 
 
@@ -74,9 +74,10 @@ def sanity(records: Sequence[Record], thresholds: Thresholds = STANDARD) -> tupl
     found = list[Finding]()
     for model in View(records).models:
         mine = [record for record in records if record.model == model]
-        attacked, corrupted = without_corruptions(mine), any(record.corruption is not None for record in mine)
-        # Where nothing but corruptions was asked for, only that the clean cases are sound is of use.
-        only = corrupted and not any(record.kind == "attack" for record in attacked)
+        attacked = without_noisy(without_corruptions(mine))
+        corrupted = any(record.corruption is not None for record in mine)
+        # Where nothing was attacked, and something else was asked for, only that the clean cases are sound is of use.
+        only = len(attacked) < len(mine) and not any(record.kind == "attack" for record in attacked)
         found += [check(model, attacked, thresholds) for check in (_OF_CLEAN if only else _CHECKS)]
         found += corruption_findings(model, mine, thresholds.tolerance) if corrupted else ()
     return tuple(found)

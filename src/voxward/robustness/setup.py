@@ -95,8 +95,9 @@ def set_up(
 def settings_of(worker: Worker) -> dict[str, object]:
     """Return what must not change between the calls that fill one folder, as plain data.
 
-    Requirements, thresholds of the checks and which volumes are kept may change: no record depends on them. How cases
-    may be added, and sizes of the perturbation changed, is said in `robustness.asked`.
+    Requirements, thresholds of the checks and which volumes are kept may change: no record depends on them. Nor does
+    one on what is certified, as each run under noise says which noise it had. How cases may be added, and sizes of the
+    perturbation changed, is said in `robustness.asked`.
     """
     bench, surrogate = worker.bench, worker.surrogate
     protocol = {name: value for name, value in to_data(bench.protocol.settled).items() if name not in _FREE}
@@ -127,7 +128,7 @@ def _orders(bench: Bench) -> dict[str, object]:
     return {"channels": listed} if listed else {}
 
 
-_FREE = ("name", "description", "require", "sanity", "keep", "cases", "ensembles")
+_FREE = ("name", "description", "require", "sanity", "keep", "cases", "ensembles", "certificate")
 
 
 def identity_of(system: System) -> dict[str, object]:

@@ -6,7 +6,17 @@ from collections.abc import Callable, Sequence
 
 from voxward.core.errors import UserError
 from voxward.core.registry import Registry
-from voxward.robustness.trials import attack, control, corruption, doubled, equal_noise, probe, reach, transfer
+from voxward.robustness.trials import (
+    attack,
+    certificate,
+    control,
+    corruption,
+    doubled,
+    equal_noise,
+    probe,
+    reach,
+    transfer,
+)
 from voxward.robustness.trials.trial import Target, Trial
 
 TRIALS: Registry[Callable[[Target], Sequence[Trial]]] = Registry(
@@ -20,6 +30,7 @@ TRIALS: Registry[Callable[[Target], Sequence[Trial]]] = Registry(
         "equal noise": equal_noise.trials,
         "doubled": doubled.trials,
         "corruption": corruption.trials,
+        "certificate": certificate.trials,
     },
 )
 """For every kind, what it plans for a system under a protocol."""

@@ -78,6 +78,21 @@ class Trial(Interface):
 
 
 @runtime_checkable
+class Batched(Interface):
+    """A trial that runs a system under noise, many times on each case; some runs together are one unit."""
+
+    @property
+    def batches(self) -> tuple[tuple[int, int], ...]:
+        """The numbers of the first run of each unit, and of the first one after it."""
+        ...
+
+
+def batches_of(trial: Trial) -> tuple[tuple[int, int] | None, ...]:
+    """Return the batches of a trial; one None for a trial that has none."""
+    return trial.batches if isinstance(trial, Batched) else (None,)
+
+
+@runtime_checkable
 class Follows(Interface):
     """A trial that needs to know what other units have found; where they find something else, it is done again."""
 

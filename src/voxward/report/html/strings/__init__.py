@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from voxward.report.html.strings.card import CARD
 from voxward.report.html.strings.cases import CASES, VIEWER, VIEWER_SCRIPT, VOLUMES
+from voxward.report.html.strings.certificate import CERTIFICATE
 from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
 from voxward.report.html.strings.corruptions import CORRUPTIONS
 from voxward.report.html.strings.glossary import GLOSSARY
@@ -45,6 +46,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     "charts": CHARTS,
     "visibility": VISIBILITY,
     "corruptions": CORRUPTIONS,
+    "certificate": CERTIFICATE,
     "cases": CASES,
     "volumes": VOLUMES,
     "viewer": VIEWER,
