@@ -10,8 +10,10 @@ from torch import nn
 
 from tests.attacks.toys import THREAT, Recorder, case, conv_model
 from voxward.attacks import create
+from voxward.attacks.criteria import judge
 from voxward.attacks.curve import CurveAttack
-from voxward.attacks.ladder import Fast, Strong
+from voxward.attacks.ladder import Fast, Strong, Tour, Walk
+from voxward.attacks.state import AttackState, Counted
 from voxward.attacks.threat import ThreatModel
 from voxward.core.errors import UserError
 from voxward.core.model import PatchModel, Swept
@@ -153,6 +155,37 @@ def test_strong_finds_what_a_network_that_is_sure_of_itself_hides():
              for name in ("strong", "apgd-dice", "apgd-dice-sharp")}  # fmt: skip
     assert found["apgd-dice-sharp"] < found["apgd-dice"] - 0.01  # the network is one that hides
     assert found["strong"] <= found["apgd-dice-sharp"]
+
+
+def test_a_tour_alone_begins_at_the_reference_and_only_adds_to_what_was_found():
+    model = conv_model(2)
+    volume, target = case(model, 2, batch=1)
+    recorder, told = Recorder(model), list[float]()
+    balls = [THREAT.with_eps(eps).ball(volume) for eps in (8 / 255, 64 / 255)]
+    counted = Counted(recorder)
+    begun = counted.sweep(volume)
+    rungs = [
+        AttackState(
+            counted, target, ball, torch.Generator(), begun, lambda *_, **figures: told.append(figures["dice"]), ""
+        )
+        for ball in balls
+    ]
+    walk = Walk(rungs, 1000)
+    walk.tour(Tour(4, 4, 4), 0)
+    before, asked, heard = [float(rung.best_dice) for rung in rungs], len(recorder.points), len(told)
+    assert (
+        0 < before[1] < before[0] < float(rungs[0].clean_dice)
+    )  # the case is not lost: there is something to begin at
+    walk.tour(Tour(4, 4, 4, near="ce", alone=True), 0)
+    torch.testing.assert_close(recorder.points[asked], volume, rtol=0, atol=0)
+    assert counted.gradients == len(recorder.points) > asked
+    assert all(float(rung.best_dice) <= earlier for rung, earlier in zip(rungs, before, strict=True))
+    assert max(told[heard:]) <= before[0]  # a report is of the lowest Dice of all tours
+    for rung in rungs:
+        again = model.logits(rung.best)
+        assert bool(rung.ball.holds(rung.best).all())
+        torch.testing.assert_close(judge(model, again, target), rung.best_dice)
+        assert float(rung.history[-1]) == float(rung.best_dice)
 
 
 def test_whole_number_files_are_kept_whole():

@@ -25,6 +25,7 @@ from voxward.attacks.objectives import OBJECTIVES, Loss, at, check_objective, cr
 from voxward.attacks.state import JUDGED, AttackState
 from voxward.core.errors import UserError
 from voxward.core.model import Head, Inputs
+from voxward.core.progress import Progress
 
 LOST = 0.5
 """Below this share of its clean Dice a case is mostly lost, and another objective is used."""
@@ -48,6 +49,8 @@ class Tour:
         reach: How many times as large as the largest ball the ball beyond it is.
         wide: The same for a case that has lost a fifth of its clean Dice in the largest ball already; in the ball
             beyond it is attacked with `far`. None: no case is treated differently.
+        alone: Whether it starts at the reference and knows nothing of the tours before it. Two tours that start from
+            one point end in one basin.
     """
 
     up: int
@@ -57,6 +60,7 @@ class Tour:
     far: str = "dice-sharp"
     reach: float = 1.25
     wide: float | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,10 +151,12 @@ class Strong(Ladder):
     def tours(self, sizes: int) -> Sequence[Tour]:
         """Return the tours; see `Ladder.tours`.
 
-        The last one finds what the others miss where a network is so sure of itself that soft Dice has no gradient.
+        The second one is on its own, for another basin. Softened logits find what soft Dice misses where a network is
+        so sure of itself that soft Dice has no gradient. The last tour goes on from the best of both.
         """
         n = self.steps
-        return Tour(n, n, n), Tour(n // 2, n, n, reach=1.5), Tour(n // 2, n, n, near="dice-sharp")
+        other = Tour(n // 4, n * 3 // 2, n * 3 // 4, near="dice-sharp", wide=2.0, alone=True)
+        return Tour(n, n, n), other, Tour(n // 2, n, n, near="dice-sharp")
 
     def last_steps(self) -> int:
         """Return the gradient steps of the last search; see `Ladder.last_steps`."""
@@ -213,30 +219,48 @@ class Walk:
             tour: Its objectives and steps.
             lowest: The place of the smallest ball that it comes down to.
         """
-        for n, rung in enumerate(self.rungs if tour.up else ()):
+        if tour.alone:
+            self._beside(tour, lowest)
+            return
+        self._up(self.rungs, tour)
+        self._down(self.rungs, tour, lowest)
+
+    def _beside(self, tour: Tour, lowest: int) -> None:
+        """Make a tour in states of its own, and take over what it found."""
+        if all(rung.finished for rung in self.rungs):
+            return
+        rungs = [replace(rung, progress=_no_higher(rung)) for rung in self.rungs]
+        self._up(rungs, tour)
+        self._down(rungs, tour, lowest)
+        for rung, other in zip(self.rungs, rungs, strict=True):
+            rung.keep(other)
+            rung.undefined += other.undefined
+
+    def _up(self, rungs: Rungs, tour: Tour) -> None:
+        """From ball to ball, each from what the last one found."""
+        for n, rung in enumerate(rungs if tour.up else ()):
             start = rung.ball.reference
             if n:
-                rung.adopt(self.rungs[n - 1])
-                start = carried(self.rungs[n - 1], rung)
+                rung.adopt(rungs[n - 1])
+                start = carried(rungs[n - 1], rung)
             # Near a good point the first step is a shorter one.
             self._leg(rung, tour, tour.up, start, 1.0 if n else 2.0)
-        self._down(tour, lowest)
 
-    def _down(self, tour: Tour, lowest: int) -> None:
+    def _down(self, rungs: Rungs, tour: Tour, lowest: int) -> None:
         """Beyond the largest ball, and down from there."""
-        last = self.rungs[-1]
+        last = rungs[-1]
         wide = tour.wide if bool((last.best_dice <= HOLDS * last.clean_dice).all()) else None
         above = replace(last, ball=last.ball.scaled(wide or tour.reach))
         above.adopt(last)
         if not last.finished:
             self._leg(above, tour, tour.over, carried(last, above), 1.0, tour.far if wide else None)
-        left = [*reversed(self.rungs[lowest:])]
+        left = [*reversed(rungs[lowest:])]
         for n, rung in enumerate(left):
             if not rung.finished:
                 spare = (self.total - sum(one.model.gradients for one in self.rungs)) // (len(left) - n)
                 self._leg(rung, tour, spare if self.spared else tour.down, carried(above, rung), 1.0)
             above = rung
-        for below, rung in pairwise(self.rungs):
+        for below, rung in pairwise(rungs):
             rung.adopt(below)
 
     def last(self, steps: int) -> None:
@@ -266,6 +290,16 @@ class Walk:
         # Where what a leg leaves goes to the legs after it, planned steps would be counted twice.
         self.done = sum(one.model.gradients for one in self.rungs) if self.spared else self.done + steps
         state.report(min(self.done, self.total), self.total)
+
+
+def _no_higher(state: AttackState) -> Progress:
+    """Reports of a search beside another one, with the lowest Dice of both."""
+
+    def told(stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
+        lowest = min(float(figures["dice"]), float(state.best_dice.mean()))
+        state.progress(stage, done, total, **{**figures, "dice": lowest})
+
+    return told
 
 
 def carried(source: AttackState, state: AttackState) -> Inputs:
