@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.robustness.books import clean, record
-from voxward.attacks.threat import ThreatModel
 from voxward.report.corruptions import corruption_summary, corruption_table
 from voxward.robustness.corrupted import Corrupted
 from voxward.robustness.corruption_checks import corruption_findings
@@ -22,17 +23,9 @@ def untouched(case, dice, model="m"):
 
 
 def corrupted(name, case, severity, dice, model="m", **others):
-    options = {
-        "threat": ThreatModel(0.0),
-        "deployed": (dice,),
-        "deployed_clean": (0.8,),
-        "classes": ("liver",),
-        "clean": (0.8,),
-        **others,
-    }
-    return record(
-        name, case, (dice,), float(severity), model, kind="corruption", corruption=ABOUT, mode="volume", **options
-    )
+    options = {"deployed": (dice,), "deployed_clean": (0.8,), "classes": ("liver",), "clean": (0.8,), **others}
+    made = record(name, case, (dice,), model=model, kind="corruption", corruption=ABOUT, mode="volume", **options)
+    return replace(made, eps=float(severity))
 
 
 def book(model="m", shift=0.0):

@@ -110,7 +110,8 @@ def metal(scan: Scan, parameters: Parameters) -> Scan:
         alone, lines = of_rod(pixel_mm), beam.lines(plane, pixel_mm)
         few = np.where(alone > 0, _starved(alone + lines, parameters["photons"], source), 0.0)
         # Rays through both metal and much tissue lose their soft part, and look as if there were less on their way.
-        return few - parameters["hardening"] * alone * lines
+        hardened: np.ndarray = few - parameters["hardening"] * alone * lines
+        return hardened
 
     streaked = _in_planes(replace(scan, image=part), axial, beam, errors).image
     filled = np.where(np.expand_dims(rod, axial)[None], parameters["hu"], streaked)
@@ -140,12 +141,9 @@ def _in_planes(scan: Scan, axial: int, beam: Beam, errors: Any) -> Scan:
 
 def _place(scan: Scan, radius: float, length_mm: float, random: np.random.RandomState) -> list[int]:
     """The voxel at the middle of the insert."""
-    label = (
-        np.zeros(scan.shape, bool) if scan.label is None else scan.label.reshape(-1, *scan.shape).astype(bool).any(0)
-    )
-    body = scan.image[0] > _BODY
-    rows = [axis for axis in range(3) if axis != scan.axial]
-    held = np.flatnonzero((label if label.any() else body).any(tuple(rows)))
+    label, body = scan.foreground, scan.image[0] > _BODY
+    rows = scan.in_plane
+    held = np.flatnonzero(np.sum(label if label.any() else body, axis=rows))
     if not held.size:
         raise InapplicableError("there is nothing but air that metal could be in")
     middle = int(held[random.randint(held.size)])

@@ -67,6 +67,13 @@ class Scan:
         return tuple(axis for axis, n in enumerate(self.shape) if n >= _WIDE * longest)
 
     @property
+    def foreground(self) -> np.ndarray:
+        """The voxels (i, j, k) of any class; none without a label."""
+        if self.label is None:
+            return np.zeros(self.shape, bool)
+        return np.asarray((self.label.reshape(-1, *self.shape) > 0).any(axis=0))
+
+    @property
     def in_plane(self) -> tuple[int, int]:
         """The two axes of a slice."""
         first, second = (axis for axis in range(3) if axis != self.axial)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +72,7 @@ def _draw(axis: Any, scan: Scan, asked: SheetRequest, name: str, severity: int, 
     image = _turned(found.image[asked.channel], scan.axial, number)
     axis.imshow(image, cmap="gray", vmin=span[0], vmax=span[1], aspect=height / width, interpolation="nearest")
     if found.label is not None and min(image.shape) > 1:
-        mask = _turned(_foreground(found.label, scan.shape), scan.axial, number)
+        mask = _turned(found.foreground, scan.axial, number)
         if mask.any() and not mask.all():
             axis.contour(mask, levels=[0.5], colors=_OUTLINE, linewidths=0.7)
 
@@ -83,14 +82,8 @@ def _slice(scan: Scan, drawn: Drawn, channel: int) -> int:
     place = [one["place"][scan.axial] for one in drawn.parameters if "place" in one]
     if place:
         return int(place[0])
-    others = tuple(axis for axis in range(3) if axis != scan.axial)
-    amounts = np.zeros(1) if scan.label is None else _foreground(scan.label, scan.shape).sum(others)
+    amounts = np.sum(scan.foreground, axis=scan.in_plane)
     return int(amounts.argmax()) if amounts.any() else scan.shape[scan.axial] // 2
-
-
-def _foreground(label: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    found: np.ndarray = (label.reshape(-1, *shape) > 0).any(0)
-    return found
 
 
 def _turned(values: np.ndarray, axial: int, number: int) -> np.ndarray:
