@@ -97,6 +97,20 @@ def test_fast_takes_twenty_gradients_for_each_size_and_strong_a_third_of_sea():
     assert create("blade-300").price(5)[0] == 300
 
 
+@pytest.mark.parametrize("sizes", [1, 2, 3, 5, 8])
+def test_fast_spends_all_where_something_is_left_and_comes_down_as_far_as_that_reaches(sizes):
+    """A larger ball that is lost early leaves its gradients to the smaller ones."""
+    model = conv_model(2)
+    volume, target = case(model, 2, batch=1)
+    found = along("fast", model, volume, target, sizes=[eps / 2550 for eps in range(1, sizes + 1)])
+    assert all(float(one.dice) > 0 for one in found)
+    assert sum(one.gradients for one in found) == 20 * sizes
+    assert [one.gradients for one in found[:2]] == {1: [20], 2: [9, 31], 3: [5, 21]}.get(sizes, [5, 5])
+    lost = along("fast", model, volume, target, sizes=(0.001, 0.002, 1.0))
+    assert float(lost[2].dice) == 0 < float(lost[1].dice)
+    assert lost[0].gradients > 5
+
+
 def test_fast_reports_what_it_has_spent():
     """What an early end leaves goes to later searches; to count both would say that it is over when it is not."""
     model = conv_model(2)
@@ -171,12 +185,12 @@ def test_a_tour_alone_begins_at_the_reference_and_only_adds_to_what_was_found():
         for ball in balls
     ]
     walk = Walk(rungs, 1000)
-    walk.tour(Tour(4, 4, 4), 0)
+    walk.tour(Tour(4, 4, 4))
     before, asked, heard = [float(rung.best_dice) for rung in rungs], len(recorder.points), len(told)
     assert (
         0 < before[1] < before[0] < float(rungs[0].clean_dice)
     )  # the case is not lost: there is something to begin at
-    walk.tour(Tour(4, 4, 4, near="ce", alone=True), 0)
+    walk.tour(Tour(4, 4, 4, near="ce", alone=True))
     torch.testing.assert_close(recorder.points[asked], volume, rtol=0, atol=0)
     assert counted.gradients == len(recorder.points) > asked
     assert all(float(rung.best_dice) <= earlier for rung, earlier in zip(rungs, before, strict=True))

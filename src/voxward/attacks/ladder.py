@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -89,22 +89,9 @@ class Ladder(CurveAttack):
         """Return the gradient steps of the last search in each ball."""
         return 0
 
-    def spared(self) -> bool:
-        """Return whether gradients that a leg leaves, because nothing was left to find, go to the legs after it."""
-        return False
-
-    def down_to(self, sizes: int) -> int:
-        """Return the place of the smallest ball that a tour comes down to.
-
-        Args:
-            sizes: The number of balls.
-        """
-        return 0
-
     def price(self, sizes: int) -> tuple[int, int]:
         """Return the greatest numbers of gradients and of forward passes; see `CurveAttack.price`."""
-        down = sizes - self.down_to(sizes)
-        legs = sum(tour.up * sizes + tour.over + tour.down * down for tour in self.tours(sizes))
+        legs = sum(tour.up * sizes + tour.over + tour.down * sizes for tour in self.tours(sizes))
         return legs + sizes * (self.last_steps() + (ROUNDS + 1 if self.last_steps() else 0)), JUDGED + sizes
 
     def check(self, head: Head, classes: int) -> None:
@@ -119,9 +106,9 @@ class Ladder(CurveAttack):
 
     def search(self, rungs: Rungs) -> None:
         """Make the tours, then the last searches; see `CurveAttack.search`."""
-        walk = Walk(rungs, self.price(len(rungs))[0], self.spared())
+        walk = Walk(rungs, self.price(len(rungs))[0])
         for tour in self.tours(len(rungs)):
-            walk.tour(tour, self.down_to(len(rungs)))
+            walk.tour(tour)
         walk.last(self.last_steps())
 
 
@@ -168,7 +155,9 @@ class Fast(Ladder):
     """The best that 20 gradients for each size buy, chosen by measurement: one tour over a ladder of all eps.
 
     On the way up each ball gets a quarter of its gradients. A case that withstands that is attacked in a ball a quarter
-    larger, any other in one twice as large, from which the way down finds basins that no small ball leads to.
+    larger, any other in one twice as large, from which the way down finds basins that no small ball leads to. The way
+    down ends where the gradients are spent: of five balls in the third, or further down where a case was lost early.
+    In small balls the way up is enough.
 
     Attributes:
         steps: Gradients for each size.
@@ -179,21 +168,11 @@ class Fast(Ladder):
 
     def tours(self, sizes: int) -> Sequence[Tour]:
         """Return the one tour; see `Ladder.tours`."""
-        up, over = self.steps // 4, self.steps * 3 * sizes // 11
-        legs = sizes - self.down_to(sizes)
-        return (Tour(up, over, (self.steps * sizes - up * sizes - over) // legs, wide=2.0),)
+        return (Tour(self.steps // 4, self.steps * sizes * 3 // 20, self.steps, wide=2.0),)
 
     def price(self, sizes: int) -> tuple[int, int]:
         """Return 20 gradients for each size, and the forward passes; see `CurveAttack.price`."""
         return self.steps * sizes, JUDGED + sizes
-
-    def spared(self) -> bool:
-        """Return True: what a leg leaves goes to the legs after it; see `Ladder.spared`."""
-        return True
-
-    def down_to(self, sizes: int) -> int:
-        """Return two fifths of the sizes: in small balls the way up is enough; see `Ladder.down_to`."""
-        return sizes * 2 // 5
 
 
 @dataclass(eq=False)
@@ -202,36 +181,36 @@ class Walk:
 
     Attributes:
         rungs: The states of the balls, eps ascending.
-        total: How many gradients the whole search takes at most.
-        spared: Whether gradients that a leg leaves go to the legs down after it.
-        done: How many legs' gradients were planned so far.
+        total: How many gradients the whole search takes at most; the way down ends where they are spent.
     """
 
     rungs: Rungs
     total: int
-    spared: bool = False
-    done: int = field(default=0, init=False)
 
-    def tour(self, tour: Tour, lowest: int) -> None:
+    @property
+    def spent(self) -> int:
+        """The gradients so far."""
+        return sum(rung.model.gradients for rung in self.rungs)
+
+    def tour(self, tour: Tour) -> None:
         """Make one tour.
 
         Args:
             tour: Its objectives and steps.
-            lowest: The place of the smallest ball that it comes down to.
         """
         if tour.alone:
-            self._beside(tour, lowest)
+            self._beside(tour)
             return
         self._up(self.rungs, tour)
-        self._down(self.rungs, tour, lowest)
+        self._down(self.rungs, tour)
 
-    def _beside(self, tour: Tour, lowest: int) -> None:
+    def _beside(self, tour: Tour) -> None:
         """Make a tour in states of its own, and take over what it found."""
         if all(rung.finished for rung in self.rungs):
             return
         rungs = [replace(rung, progress=_no_higher(rung)) for rung in self.rungs]
         self._up(rungs, tour)
-        self._down(rungs, tour, lowest)
+        self._down(rungs, tour)
         for rung, other in zip(self.rungs, rungs, strict=True):
             rung.keep(other)
             rung.undefined += other.undefined
@@ -246,7 +225,7 @@ class Walk:
             # Near a good point the first step is a shorter one.
             self._leg(rung, tour, tour.up, start, 1.0 if n else 2.0)
 
-    def _down(self, rungs: Rungs, tour: Tour, lowest: int) -> None:
+    def _down(self, rungs: Rungs, tour: Tour) -> None:
         """Beyond the largest ball, and down from there."""
         last = rungs[-1]
         wide = tour.wide if bool((last.best_dice <= HOLDS * last.clean_dice).all()) else None
@@ -254,11 +233,10 @@ class Walk:
         above.adopt(last)
         if not last.finished:
             self._leg(above, tour, tour.over, carried(last, above), 1.0, tour.far if wide else None)
-        left = [*reversed(rungs[lowest:])]
-        for n, rung in enumerate(left):
-            if not rung.finished:
-                spare = (self.total - sum(one.model.gradients for one in self.rungs)) // (len(left) - n)
-                self._leg(rung, tour, spare if self.spared else tour.down, carried(above, rung), 1.0)
+        for rung in reversed(rungs):
+            steps = min(tour.down, self.total - self.spent)
+            if steps > 0 and not rung.finished:
+                self._leg(rung, tour, steps, carried(above, rung), 1.0)
             above = rung
         for below, rung in pairwise(rungs):
             rung.adopt(below)
@@ -276,7 +254,7 @@ class Walk:
             descend(rung, loss, steps)
             if steps:
                 rounding.polish(rung, at(loss, 1.0), ROUNDS)
-            self._told(rung, steps)
+            rung.report(self.spent, self.total)
 
     def _leg(
         self, state: AttackState, tour: Tour, steps: int, start: Inputs, first: float, objective: str | None = None
@@ -284,12 +262,7 @@ class Walk:
         """One search in one ball."""
         lost = bool((state.best_dice <= LOST * state.clean_dice).all())
         climb(state, objective or (tour.far if lost else tour.near), steps, start, first)
-        self._told(state, steps)
-
-    def _told(self, state: AttackState, steps: int) -> None:
-        # Where what a leg leaves goes to the legs after it, planned steps would be counted twice.
-        self.done = sum(one.model.gradients for one in self.rungs) if self.spared else self.done + steps
-        state.report(min(self.done, self.total), self.total)
+        state.report(self.spent, self.total)
 
 
 def _no_higher(state: AttackState) -> Progress:
