@@ -87,8 +87,7 @@ def set_up(
         overwrite=overwrite,
         ignore=dataset.labels.ignore,
     )
-    for name, system in opened.items():
-        _check(system, bench, name)
+    _check_all(opened, bench)
     return Worker(bench, opened, helper, failures)
 
 
@@ -249,6 +248,11 @@ def _same(first: System, second: System) -> bool:
     """Whether two systems are the same networks, also where one of them is deployed otherwise."""
     one, other = ([run.root.resolve() for run in system.runs] for system in (first, second))
     return first.fingerprint() == second.fingerprint() or (bool(one) and one == other)
+
+
+def _check_all(systems: Mapping[str, System], bench: Bench) -> None:
+    for name, system in systems.items():
+        _check(system, bench, name)
 
 
 def _check(system: System, bench: Bench, name: str) -> None:
