@@ -59,11 +59,11 @@ class Certified:
 
     def certified(self, radius: float) -> Summary | None:
         """Return the mean certified median within a radius; None where there are too few runs."""
-        return self.mean(lambda one: next(m.mean for m in one.medians if m.radius == radius))
+        return self.mean(lambda one: next((m.mean for m in one.medians if m.radius == radius), None))
 
     def masked(self, tau: float) -> Summary | None:
         """Return the mean lower bound of the Dice of the certified mask."""
-        return self.mean(lambda one: next(m.mean for m in one.masks if m.tau == tau))
+        return self.mean(lambda one: next((m.mean for m in one.masks if m.tau == tau), None))
 
     def reading(self, radius: float) -> str:
         """Return what a radius in units of sigma means.
