@@ -117,7 +117,10 @@ def certificate_table(certificates: Sequence[CaseCertificate]) -> Table:
 
 
 def broken(certificates: Sequence[CaseCertificate]) -> Iterator[str]:
-    """Yield a sentence per attack that got below a certificate, which must not be."""
+    """Yield a sentence per attack that got below a certificate, which must not be, and on runs that do not belong."""
+    mixed = {one.machines: one for one in certificates if len(one.machines) > 1}
+    for machines, one in mixed.items():
+        yield say("certificate", "mixed", system=one.model, case=one.case, machines="; ".join(machines))
     for one in certificates:
         for attack in one.attacks:
             if not attack.holds:

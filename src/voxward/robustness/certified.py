@@ -119,6 +119,8 @@ class CaseCertificate:
         medians: What is certified of this median.
         masks: What is certified of the segmentation; none for noise in parameters.
         attacks: What attacks on the smoothed system left.
+        machines: What the runs were computed on. Machines round differently, so that a system on two kinds of them is
+            two functions.
     """
 
     model: str
@@ -135,6 +137,7 @@ class CaseCertificate:
     medians: tuple[Median, ...]
     masks: tuple[Mask, ...] = ()
     attacks: tuple[Attacked, ...] = ()
+    machines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -236,6 +239,7 @@ def _certificate(case: _Case) -> CaseCertificate:
         alpha=plan.alpha, voxels=runs[0].voxels, channels=runs[0].channels, parts=labels.scored,
         clean=first.clean_dice(first.deployed_clean is not None), median=lower_median(means),
         medians=tuple(_median(radius, means, scores, first.policy, plan.alpha) for radius in plan.radii),
+        machines=tuple(sorted({f"{one.processor or one.device}, PyTorch {one.torch}" for one in case.records})),
     )  # fmt: skip
     return _with_masks(found, case, labels) if runs[0].noise == VOXELS and all(one.counts for one in runs) else found
 
