@@ -10,8 +10,10 @@ from torch import nn
 
 from tests.attacks.toys import THREAT, Recorder, case, conv_model
 from voxward.attacks import create
+from voxward.attacks.criteria import judge
 from voxward.attacks.curve import CurveAttack
-from voxward.attacks.ladder import Fast, Strong
+from voxward.attacks.ladder import Fast, Strong, Tour, Walk
+from voxward.attacks.state import AttackState, Counted
 from voxward.attacks.threat import ThreatModel
 from voxward.core.errors import UserError
 from voxward.core.model import PatchModel, Swept
@@ -95,6 +97,20 @@ def test_fast_takes_twenty_gradients_for_each_size_and_strong_a_third_of_sea():
     assert create("blade-300").price(5)[0] == 300
 
 
+@pytest.mark.parametrize("sizes", [1, 2, 3, 5, 8])
+def test_fast_spends_all_where_something_is_left_and_comes_down_as_far_as_that_reaches(sizes):
+    """A larger ball that is lost early leaves its gradients to the smaller ones."""
+    model = conv_model(2)
+    volume, target = case(model, 2, batch=1)
+    found = along("fast", model, volume, target, sizes=[eps / 2550 for eps in range(1, sizes + 1)])
+    assert all(float(one.dice) > 0 for one in found)
+    assert sum(one.gradients for one in found) == 20 * sizes
+    assert [one.gradients for one in found[:2]] == {1: [20], 2: [9, 31], 3: [5, 21]}.get(sizes, [5, 5])
+    lost = along("fast", model, volume, target, sizes=(0.001, 0.002, 1.0))
+    assert float(lost[2].dice) == 0 < float(lost[1].dice)
+    assert lost[0].gradients > 5
+
+
 def test_fast_reports_what_it_has_spent():
     """What an early end leaves goes to later searches; to count both would say that it is over when it is not."""
     model = conv_model(2)
@@ -153,6 +169,37 @@ def test_strong_finds_what_a_network_that_is_sure_of_itself_hides():
              for name in ("strong", "apgd-dice", "apgd-dice-sharp")}  # fmt: skip
     assert found["apgd-dice-sharp"] < found["apgd-dice"] - 0.01  # the network is one that hides
     assert found["strong"] <= found["apgd-dice-sharp"]
+
+
+def test_a_tour_alone_begins_at_the_reference_and_only_adds_to_what_was_found():
+    model = conv_model(2)
+    volume, target = case(model, 2, batch=1)
+    recorder, told = Recorder(model), list[float]()
+    balls = [THREAT.with_eps(eps).ball(volume) for eps in (8 / 255, 64 / 255)]
+    counted = Counted(recorder)
+    begun = counted.sweep(volume)
+    rungs = [
+        AttackState(
+            counted, target, ball, torch.Generator(), begun, lambda *_, **figures: told.append(figures["dice"]), ""
+        )
+        for ball in balls
+    ]
+    walk = Walk(rungs, 1000)
+    walk.tour(Tour(4, 4, 4))
+    before, asked, heard = [float(rung.best_dice) for rung in rungs], len(recorder.points), len(told)
+    assert (
+        0 < before[1] < before[0] < float(rungs[0].clean_dice)
+    )  # the case is not lost: there is something to begin at
+    walk.tour(Tour(4, 4, 4, near="ce", alone=True))
+    torch.testing.assert_close(recorder.points[asked], volume, rtol=0, atol=0)
+    assert counted.gradients == len(recorder.points) > asked
+    assert all(float(rung.best_dice) <= earlier for rung, earlier in zip(rungs, before, strict=True))
+    assert max(told[heard:]) <= before[0]  # a report is of the lowest Dice of all tours
+    for rung in rungs:
+        again = model.logits(rung.best)
+        assert bool(rung.ball.holds(rung.best).all())
+        torch.testing.assert_close(judge(model, again, target), rung.best_dice)
+        assert float(rung.history[-1]) == float(rung.best_dice)
 
 
 def test_whole_number_files_are_kept_whole():

@@ -68,10 +68,16 @@ def test_the_log_tells_what_happened(hardened):
 
 
 @pytest.mark.parametrize(
-    "method", ["pgd", pytest.param("free", marks=pytest.mark.slow), pytest.param("trades", marks=pytest.mark.slow)]
+    "method",
+    [
+        "pgd",
+        pytest.param("free", marks=pytest.mark.slow),
+        pytest.param("trades", marks=pytest.mark.slow),
+        pytest.param("noise", marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_run_ends_like_another(trained, tmp_path, method):
-    own = "defence.replays=2" if method == "free" else "defence.steps=1"
+    own = {"free": "defence.replays=2", "noise": "defence.clean=0.25"}.get(method, "defence.steps=1")
     options = {
         "method": method,
         "change": Change(seed=3),
@@ -119,6 +125,8 @@ def test_training_can_be_defended_from_the_start(phantoms, tmp_path):
         ({"eps": 2.0}, "eps must be in"),
         ({"method": "pgd", "overrides": ("defence.objective=dicee",)}, "unknown objective"),
         ({"overrides": ("defence.objective=dice-sharp",)}, "free does not use objective"),
+        ({"method": "noise", "eps": 4 / 255}, "noise does not use eps"),
+        ({"overrides": ("defence.sigma=0.1",)}, "free does not use sigma"),
         ({"overrides": ("defence.replay=3",)}, "defence.replay"),
         ({"overrides": ("network.options.filters=[4,4,4,4,4,4]",)}, "does not fit the network"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from voxward.core.structure import to_data
 from voxward.core.wording import eps_text
 from voxward.report.html.page import render
 from voxward.report.sources import read_sources
+from voxward.robustness.noisy_runs import NoisyRuns
 from voxward.robustness.record import Record
 from voxward.robustness.store import RecordStore
+from voxward.robustness.unit import Unit
 
 PROTOCOL = {
     "name": "two", "threat": {"eps": [0.1, 0.2]}, "attacks": ["apgd-ce", "apgd-dice"],
@@ -126,3 +129,18 @@ def test_an_attack_that_meets_a_damaged_result_says_what_to_do(tmp_path: Path) -
     (folder / "records" / "model" / "00000.json").write_text("{")
     with pytest.raises(UserError, match=r"00000\.json .*delete it and give the same command again"):
         RecordStore(folder).read_all()
+
+
+def test_runs_under_noise_are_units_by_their_numbers(tmp_path: Path) -> None:
+    """Two of four batches of one case: the others are missing, and a sum of all would not tell."""
+    plan = {"samples": 20, "batch": 5, "sigma": [0.25]}
+    folder = interrupted(tmp_path, [clean(case) for case in "ab"], attacks=[], controls=[], certificate=plan)
+    for first in (0, 10):
+        noisy = NoisyRuns("voxels", 0.25, first, ((0.5, 0.5),) * 5)
+        one = replace(record("certificate", "a", (0.5, 0.5), 0.25), kind="certificate", noisy=noisy)
+        RecordStore(folder).write(Unit("m", "certificate", "a", 0.25, 0, samples=noisy.samples), [one])
+    (source,) = read_sources([folder]).attacks
+    assert source.plan is not None
+    assert (source.plan.finished, source.plan.total) == (4, 10)
+    assert [unit.samples for unit in source.plan.lacking if unit.case == "a"] == [(5, 10), (15, 20)]
+    assert all(one.noisy is None for one in source.records)

@@ -64,7 +64,8 @@ def test_controls_can_be_left_out(two_organs):
     protocol = load_protocol("quick", ["controls=[noise]"])
     names = set(plan_trials(Target(protocol, two_organs)))
     assert names == {"clean", "noise", "apgd-ce", "apgd-dice"}
-    assert {"control", "probe", "reach", "attack", "transfer", "equal noise", "doubled"} == set(TRIALS)
+    kinds = {"control", "probe", "reach", "attack", "transfer", "equal noise", "doubled", "certificate"}
+    assert kinds == set(TRIALS)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +194,7 @@ def test_everything_that_can_be_named_is_listed():
         "rog-paper",
         "resdsn-paper",
         "blackbox",
+        "certificate",
         "fast",
         "blade-300",
         "sea-300",

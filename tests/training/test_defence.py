@@ -26,9 +26,10 @@ from voxward.training.defence import (
 )
 from voxward.training.learner import Learner
 from voxward.training.schedule import create_schedule
-from voxward.training.steps import StandardStep, Step, StepInput
+from voxward.training.steps import HardeningStep, StandardStep, StepInput
 
 EPS = 8 / 255
+BALLS = ["free", "pgd", "trades"]
 SHAPE = (2, 1, 8, 8, 8)
 
 
@@ -62,7 +63,7 @@ def _weights(network):
 @pytest.mark.parametrize("name", list(DEFENCES))
 def test_every_defence_is_a_step(name):
     step = DEFENCES[name](_learner(_network()), Defence(name))
-    assert isinstance(step, Step)
+    assert isinstance(step, HardeningStep)
     before = _weights(step.learner.network)
     figures = step(_batch(number=0))
     assert len(figures) == len(step.figures)
@@ -199,7 +200,7 @@ def test_warm_up_and_clean_samples():
     assert PgdStep(_learner(_network()), Defence("pgd", EPS, warmup=0.5))(_batch(done=0.0))[2] == 0
 
 
-@pytest.mark.parametrize("name", list(DEFENCES))
+@pytest.mark.parametrize("name", BALLS)
 @pytest.mark.parametrize(("done", "expected"), [(0.2, EPS / 2), (0.4, EPS), (0.9, EPS)])
 def test_eps_grows_in_proportion_to_what_is_done_of_the_warm_up(name, done, expected):
     network, seen = _network(), []
@@ -211,7 +212,7 @@ def test_eps_grows_in_proportion_to_what_is_done_of_the_warm_up(name, done, expe
     assert float(ball.distance(seen[-1][-2:]).max()) == pytest.approx(expected, rel=1e-3)  # trades: the second half
 
 
-@pytest.mark.parametrize("name", list(DEFENCES))
+@pytest.mark.parametrize("name", BALLS)
 def test_eps_can_grow_until_the_end_of_the_run(name):
     network, seen, sizes = _network(), [], []
     step = DEFENCES[name](_learner(network), Defence(name, 2 * EPS, warmup=1.0))
@@ -263,7 +264,7 @@ def test_searches_compute_as_training_does_but_never_in_fp16(precision, cast):
     ("options", "word"),
     [({"eps": 1.5}, "eps"), ({"replays": 0}, "replays"), ({"step": 0.0}, "step"), ({"clean": -0.1}, "clean"),
      ({"beta": -1.0}, "beta"), ({"steps": 0}, "steps"), ({"robust": 2.0}, "robust"), ({"warmup": 1.1}, "warmup"),
-     ({"method": "trades", "start": "reference"}, "start must be random in trades")],
+     ({"sigma": -0.1}, "sigma"), ({"method": "trades", "start": "reference"}, "start must be random in trades")],
 )  # fmt: skip
 def test_numbers_out_of_range_are_problems(options, word):
     assert any(word in problem for problem in Defence(**options).problems())
@@ -271,8 +272,9 @@ def test_numbers_out_of_range_are_problems(options, word):
 
 @pytest.mark.parametrize(
     ("method", "unused"),
-    [("free", ["steps", "objective", "start", "beta"]), ("pgd", ["replays", "beta"]),
-     ("trades", ["replays", "objective", "start", "clean"])],
+    [("free", ["steps", "objective", "start", "beta", "sigma"]), ("pgd", ["replays", "beta", "sigma"]),
+     ("trades", ["replays", "objective", "start", "clean", "sigma"]),
+     ("noise", ["eps", "replays", "steps", "step", "objective", "start", "beta"])],
 )  # fmt: skip
 def test_a_method_names_the_settings_that_it_does_not_use(method, unused):
     names = [entry.name for entry in fields(Defence)]

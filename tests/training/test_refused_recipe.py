@@ -17,7 +17,7 @@ def dataset(tmp_path_factory):
 @pytest.mark.parametrize(
     ("override", "fault"),
     [
-        ("defence.method=fre", "unknown defence 'fre'. Did you mean 'free'.*Known: free, pgd, trades"),
+        ("defence.method=fre", "unknown defence 'fre'. Did you mean 'free'.*Known: free, noise, pgd, trades"),
         ("network.name=rogg", "unknown network 'rogg'"),
         ("network.options.colour=1", "network 'rog' has no option colour"),
         ("loss.name=dice", "unknown loss 'dice'"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +25,7 @@ from voxward.attacks.objectives import OBJECTIVES, Loss, at, check_objective, cr
 from voxward.attacks.state import JUDGED, AttackState
 from voxward.core.errors import UserError
 from voxward.core.model import Head, Inputs
+from voxward.core.progress import Progress
 
 LOST = 0.5
 """Below this share of its clean Dice a case is mostly lost, and another objective is used."""
@@ -48,6 +49,8 @@ class Tour:
         reach: How many times as large as the largest ball the ball beyond it is.
         wide: The same for a case that has lost a fifth of its clean Dice in the largest ball already; in the ball
             beyond it is attacked with `far`. None: no case is treated differently.
+        alone: Whether it starts at the reference and knows nothing of the tours before it. Two tours that start from
+            one point end in one basin.
     """
 
     up: int
@@ -57,6 +60,7 @@ class Tour:
     far: str = "dice-sharp"
     reach: float = 1.25
     wide: float | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,22 +89,9 @@ class Ladder(CurveAttack):
         """Return the gradient steps of the last search in each ball."""
         return 0
 
-    def spared(self) -> bool:
-        """Return whether gradients that a leg leaves, because nothing was left to find, go to the legs after it."""
-        return False
-
-    def down_to(self, sizes: int) -> int:
-        """Return the place of the smallest ball that a tour comes down to.
-
-        Args:
-            sizes: The number of balls.
-        """
-        return 0
-
     def price(self, sizes: int) -> tuple[int, int]:
         """Return the greatest numbers of gradients and of forward passes; see `CurveAttack.price`."""
-        down = sizes - self.down_to(sizes)
-        legs = sum(tour.up * sizes + tour.over + tour.down * down for tour in self.tours(sizes))
+        legs = sum(tour.up * sizes + tour.over + tour.down * sizes for tour in self.tours(sizes))
         return legs + sizes * (self.last_steps() + (ROUNDS + 1 if self.last_steps() else 0)), JUDGED + sizes
 
     def check(self, head: Head, classes: int) -> None:
@@ -115,9 +106,9 @@ class Ladder(CurveAttack):
 
     def search(self, rungs: Rungs) -> None:
         """Make the tours, then the last searches; see `CurveAttack.search`."""
-        walk = Walk(rungs, self.price(len(rungs))[0], self.spared())
+        walk = Walk(rungs, self.price(len(rungs))[0])
         for tour in self.tours(len(rungs)):
-            walk.tour(tour, self.down_to(len(rungs)))
+            walk.tour(tour)
         walk.last(self.last_steps())
 
 
@@ -147,10 +138,12 @@ class Strong(Ladder):
     def tours(self, sizes: int) -> Sequence[Tour]:
         """Return the tours; see `Ladder.tours`.
 
-        The last one finds what the others miss where a network is so sure of itself that soft Dice has no gradient.
+        The second one is on its own, for another basin. Softened logits find what soft Dice misses where a network is
+        so sure of itself that soft Dice has no gradient. The last tour goes on from the best of both.
         """
         n = self.steps
-        return Tour(n, n, n), Tour(n // 2, n, n, reach=1.5), Tour(n // 2, n, n, near="dice-sharp")
+        other = Tour(n // 4, n * 3 // 2, n * 3 // 4, near="dice-sharp", wide=2.0, alone=True)
+        return Tour(n, n, n), other, Tour(n // 2, n, n, near="dice-sharp")
 
     def last_steps(self) -> int:
         """Return the gradient steps of the last search; see `Ladder.last_steps`."""
@@ -162,7 +155,9 @@ class Fast(Ladder):
     """The best that 20 gradients for each size buy, chosen by measurement: one tour over a ladder of all eps.
 
     On the way up each ball gets a quarter of its gradients. A case that withstands that is attacked in a ball a quarter
-    larger, any other in one twice as large, from which the way down finds basins that no small ball leads to.
+    larger, any other in one twice as large, from which the way down finds basins that no small ball leads to. The way
+    down ends where the gradients are spent: of five balls in the third, or further down where a case was lost early.
+    In small balls the way up is enough.
 
     Attributes:
         steps: Gradients for each size.
@@ -173,21 +168,11 @@ class Fast(Ladder):
 
     def tours(self, sizes: int) -> Sequence[Tour]:
         """Return the one tour; see `Ladder.tours`."""
-        up, over = self.steps // 4, self.steps * 3 * sizes // 11
-        legs = sizes - self.down_to(sizes)
-        return (Tour(up, over, (self.steps * sizes - up * sizes - over) // legs, wide=2.0),)
+        return (Tour(self.steps // 4, self.steps * sizes * 3 // 20, self.steps, wide=2.0),)
 
     def price(self, sizes: int) -> tuple[int, int]:
         """Return 20 gradients for each size, and the forward passes; see `CurveAttack.price`."""
         return self.steps * sizes, JUDGED + sizes
-
-    def spared(self) -> bool:
-        """Return True: what a leg leaves goes to the legs after it; see `Ladder.spared`."""
-        return True
-
-    def down_to(self, sizes: int) -> int:
-        """Return two fifths of the sizes: in small balls the way up is enough; see `Ladder.down_to`."""
-        return sizes * 2 // 5
 
 
 @dataclass(eq=False)
@@ -196,47 +181,64 @@ class Walk:
 
     Attributes:
         rungs: The states of the balls, eps ascending.
-        total: How many gradients the whole search takes at most.
-        spared: Whether gradients that a leg leaves go to the legs down after it.
-        done: How many legs' gradients were planned so far.
+        total: How many gradients the whole search takes at most; the way down ends where they are spent.
     """
 
     rungs: Rungs
     total: int
-    spared: bool = False
-    done: int = field(default=0, init=False)
 
-    def tour(self, tour: Tour, lowest: int) -> None:
+    @property
+    def spent(self) -> int:
+        """The gradients so far."""
+        return sum(rung.model.gradients for rung in self.rungs)
+
+    def tour(self, tour: Tour) -> None:
         """Make one tour.
 
         Args:
             tour: Its objectives and steps.
-            lowest: The place of the smallest ball that it comes down to.
         """
-        for n, rung in enumerate(self.rungs if tour.up else ()):
+        if tour.alone:
+            self._beside(tour)
+            return
+        self._up(self.rungs, tour)
+        self._down(self.rungs, tour)
+
+    def _beside(self, tour: Tour) -> None:
+        """Make a tour in states of its own, and take over what it found."""
+        if all(rung.finished for rung in self.rungs):
+            return
+        rungs = [replace(rung, progress=_no_higher(rung)) for rung in self.rungs]
+        self._up(rungs, tour)
+        self._down(rungs, tour)
+        for rung, other in zip(self.rungs, rungs, strict=True):
+            rung.keep(other)
+            rung.undefined += other.undefined
+
+    def _up(self, rungs: Rungs, tour: Tour) -> None:
+        """From ball to ball, each from what the last one found."""
+        for n, rung in enumerate(rungs if tour.up else ()):
             start = rung.ball.reference
             if n:
-                rung.adopt(self.rungs[n - 1])
-                start = carried(self.rungs[n - 1], rung)
+                rung.adopt(rungs[n - 1])
+                start = carried(rungs[n - 1], rung)
             # Near a good point the first step is a shorter one.
             self._leg(rung, tour, tour.up, start, 1.0 if n else 2.0)
-        self._down(tour, lowest)
 
-    def _down(self, tour: Tour, lowest: int) -> None:
+    def _down(self, rungs: Rungs, tour: Tour) -> None:
         """Beyond the largest ball, and down from there."""
-        last = self.rungs[-1]
+        last = rungs[-1]
         wide = tour.wide if bool((last.best_dice <= HOLDS * last.clean_dice).all()) else None
         above = replace(last, ball=last.ball.scaled(wide or tour.reach))
         above.adopt(last)
         if not last.finished:
             self._leg(above, tour, tour.over, carried(last, above), 1.0, tour.far if wide else None)
-        left = [*reversed(self.rungs[lowest:])]
-        for n, rung in enumerate(left):
-            if not rung.finished:
-                spare = (self.total - sum(one.model.gradients for one in self.rungs)) // (len(left) - n)
-                self._leg(rung, tour, spare if self.spared else tour.down, carried(above, rung), 1.0)
+        for rung in reversed(rungs):
+            steps = min(tour.down, self.total - self.spent)
+            if steps > 0 and not rung.finished:
+                self._leg(rung, tour, steps, carried(above, rung), 1.0)
             above = rung
-        for below, rung in pairwise(self.rungs):
+        for below, rung in pairwise(rungs):
             rung.adopt(below)
 
     def last(self, steps: int) -> None:
@@ -252,7 +254,7 @@ class Walk:
             descend(rung, loss, steps)
             if steps:
                 rounding.polish(rung, at(loss, 1.0), ROUNDS)
-            self._told(rung, steps)
+            rung.report(self.spent, self.total)
 
     def _leg(
         self, state: AttackState, tour: Tour, steps: int, start: Inputs, first: float, objective: str | None = None
@@ -260,12 +262,17 @@ class Walk:
         """One search in one ball."""
         lost = bool((state.best_dice <= LOST * state.clean_dice).all())
         climb(state, objective or (tour.far if lost else tour.near), steps, start, first)
-        self._told(state, steps)
+        state.report(self.spent, self.total)
 
-    def _told(self, state: AttackState, steps: int) -> None:
-        # Where what a leg leaves goes to the legs after it, planned steps would be counted twice.
-        self.done = sum(one.model.gradients for one in self.rungs) if self.spared else self.done + steps
-        state.report(min(self.done, self.total), self.total)
+
+def _no_higher(state: AttackState) -> Progress:
+    """Reports of a search beside another one, with the lowest Dice of both."""
+
+    def told(stage: str, done: int, total: int | None, /, **figures: float | str) -> None:
+        lowest = min(float(figures["dice"]), float(state.best_dice.mean()))
+        state.progress(stage, done, total, **{**figures, "dice": lowest})
+
+    return told
 
 
 def carried(source: AttackState, state: AttackState) -> Inputs:

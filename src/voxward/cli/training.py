@@ -88,7 +88,7 @@ def harden_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dataset", help="the folder in which the dataset lies now, if it was moved; needed for an nnU-Net")
     add("--fold", type=fold_number, metavar="N|all", help="the fold of an nnU-Net to harden, if there are several")
     add("--method", default="free", choices=DEFENCES, metavar="NAME", help="%(choices)s (default free)")
-    add("--eps", type=size, default=8 / 255, help="the largest change, a share of the intensity range (default 8/255)")
+    add("--eps", type=size, help="the largest change, a share of the intensity range (default 8/255; noise has none)")
     add("--minutes", type=float, help="the time budget of the training (default: the epochs of the recipe)")
     add("--resume", action="store_true", help="go on with the run in --out, with its own method and eps")
     seed_argument(parser)

@@ -26,14 +26,14 @@ def harden(
     *,
     out: Path | str | Output,
     method: str = "free",
-    eps: float = 8 / 255,
+    eps: float | None = None,
     overrides: Sequence[str] = (),
     minutes: float | None = None,
     resume: bool = False,
     change: Change = Change(),
     compute: Compute = Compute(),
 ) -> Path:
-    """Train a run, or an nnU-Net, further on adversarial patches, into a new folder of the same kind.
+    """Train a run, or an nnU-Net, further on adversarial or noisy patches, into a new folder of the same kind.
 
     The new run begins with the weights that the first run deploys, and at half its learning rate. It has the recipe,
     the plan and the split of the first run, so that its validation cases stay unseen. Nothing is written into the
@@ -47,8 +47,8 @@ def harden(
             file.
         out: The folder of the hardened run, or of the hardened results folder; or a `voxward.Output`, which also says
             who is told about every step, and whether a report is written into it.
-        method: The defence: `free`, `pgd` or `trades`, see `core.recipe.Defence`.
-        eps: The largest change of a voxel, as a share (0 to 1) of the intensity range of a case.
+        method: The defence: `free`, `pgd`, `trades` or `noise`, see `core.recipe.Defence`.
+        eps: The largest change of a voxel, a share (0 to 1) of the intensity range; None: 8/255 (`noise` has none).
         overrides: Changes to the recipe, each as `dotted.key=value`, such as `defence.steps=5`.
         minutes: The time budget of the training; None trains the epochs of the recipe.
         resume: True goes on with the run in `out`, with its own method and eps.

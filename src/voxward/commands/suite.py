@@ -158,7 +158,7 @@ def _train(doer: CellDoer, unit: Unit, progress: Progress) -> str:
     if system.harden is not None:
         voxward.harden(
             plan.source(unit.task, system.harden), out=Output(folder, doer.overwrite, progress, report=False),
-            method=system.method, eps=system.eps, overrides=changes, minutes=system.minutes, resume=resume,
+            method=system.method, eps=system.radius, overrides=changes, minutes=system.minutes, resume=resume,
             change=Change(plan.dataset(unit.task), plan.suite.seed), compute=doer.compute,
         )  # fmt: skip
         return ""

@@ -14,7 +14,9 @@ from voxward.core.plan import load_json
 from voxward.core.structure import to_data
 from voxward.report.attack_panel import attack_panel
 from voxward.report.budgets import budgets_table
+from voxward.report.certificate import certificate_table
 from voxward.report.classes import classes_table
+from voxward.report.corruptions import corruption_summary, corruption_table, distance_table
 from voxward.report.curves import areas_table
 from voxward.report.hardening import Hardening, hardening_table
 from voxward.report.iterations import iterations_table
@@ -26,10 +28,13 @@ from voxward.report.table import Table
 from voxward.report.text import failed_note
 from voxward.robustness.asked import Aside
 from voxward.robustness.bench import Bench, Worker
+from voxward.robustness.certified import CERTIFICATES, CaseCertificate, certificates_data, certify, findings_of
+from voxward.robustness.corruption_figures import without_corruptions
 from voxward.robustness.cost import Estimate
-from voxward.robustness.record import Record
+from voxward.robustness.finding import Finding
+from voxward.robustness.record import Record, without_noisy
 from voxward.robustness.require import Verdict, judge_requirements
-from voxward.robustness.sanity import Finding, sanity
+from voxward.robustness.sanity import sanity
 from voxward.robustness.skipped import skipped_notes
 from voxward.robustness.store import RecordStore
 from voxward.robustness.sweep import sweeps
@@ -41,6 +46,8 @@ from voxward.training.log import read_log
 _REPORTS = (
     "sanity.json", "robustness.md", "robustness.csv", "classes.md", "areas.md", "leaderboard.md", "leaderboard.csv",
     "curves.png", "iterations.png", "iterations.md", "requirements.json", "budgets.md", "budgets.csv",
+    "corruptions.md", "corruptions.csv", "corruption-summary.csv",
+    CERTIFICATES, "certificate.md", "certificate.csv",
 )  # fmt: skip
 KIND = "part of a robustness report"
 
@@ -52,12 +59,15 @@ class AttackReport:
     Attributes:
         records: Every record.
         findings: The checks on them.
-        report: A row per system and attack; None where only the hours were estimated.
+        report: A row per system and attack; None where only the hours were estimated, or nothing was attacked.
         out: The folder.
         leaderboard: A row per system, where there are several.
         verdicts: Whether each system meets each requirement of the protocol.
         failed: The cases that failed; no figure is over them.
         costs: The estimate that was asked for instead of the work; then there is nothing else.
+        corruptions: Where there are corruptions, a row per system, and Dice and HD95 by corruption and severity.
+        certificates: What is certified of each case, where the protocol asks for it.
+        certificate: A row per system and noise, where something is certified.
     """
 
     records: tuple[Record, ...]
@@ -68,6 +78,9 @@ class AttackReport:
     verdicts: tuple[Verdict, ...] = ()
     failed: tuple[Failure, ...] = ()
     costs: Estimate | None = None
+    corruptions: tuple[Table, ...] = ()
+    certificates: tuple[CaseCertificate, ...] = ()
+    certificate: Table | None = None
 
     @property
     def hours(self) -> float | None:
@@ -106,20 +119,43 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     Raises:
         UserError: A report would replace another file.
     """
+    protocol, failures = worker.bench.protocol, worker.failures
+    certificates = certify(worker.bench, records)
+    findings = (*sanity(records, protocol.sanity), *findings_of(certificates))
+    measured = without_noisy(records)
+    attacked = without_corruptions(measured)
+    aside = Aside.of(without_noisy(RecordStore(outputs.folder).read_all()), measured, failures.cases)
+    failed = [{"id": failure.case, "reason": failure.reason} for failure in failures.found]
+    kept = {"findings": to_data(findings), **({"failed": failed} if failed else {}), **_known(worker.bench)}
+    outputs.json("sanity.json", with_checksum(kept))
+    report, board = None, None
+    if protocol.asks_attacks:
+        report, board = _of_attacks(outputs, worker, attacked, findings, aside)
+    corrupted = _of_corruptions(outputs, worker, measured, findings, aside) if len(attacked) < len(measured) else ()
+    certain = _certificate(outputs, worker, certificates, aside) if certificates else None
+    volume = protocol.mode == "volume"
+    verdicts = judge_requirements(protocol.require, measured, tuple(worker.bench.sources), volume, len(failed))
+    if verdicts or (outputs.folder / "requirements.json").exists():
+        outputs.json("requirements.json", with_checksum({"requirements": to_data(verdicts)}))
+    return AttackReport(
+        tuple(records), findings, report, outputs.folder, board, verdicts, tuple(failures.found), corruptions=corrupted,
+        certificates=certificates, certificate=certain,
+    )  # fmt: skip
+
+
+def _of_attacks(
+    outputs: Outputs, worker: Worker, records: Sequence[Record], findings: Sequence[Finding], aside: Aside
+) -> tuple[Table, Table | None]:
+    """Write all that is about attacks, and return the table of attacks and the leaderboard."""
     bench, protocol = worker.bench, worker.bench.protocol
     volume, targets = protocol.mode == "volume", [bench.target(model) for model in bench.sources]
     groups = ensembles(protocol, max(target.classes for target in targets), bench.surrogate is not None)
-    findings = sanity(records, protocol.sanity)
     said = partial(_saying, failed_note(worker.failures.found, worker.total))
     report = said(robustness_table(records, groups, findings, thresholds=protocol.sanity))
     skipped = skipped_notes(RecordStore(outputs.folder).skipped(), bench.cases)
     seen = seen_notes(tuple(bench.cases), bench.seen, bench.left_out)
-    aside = Aside.of(RecordStore(outputs.folder).read_all(), records, worker.failures.cases)
-    told = partial(_saying, failed_note(worker.failures.found, worker.total), notes=tuple(aside.notes()))
+    told = partial(said, notes=tuple(aside.notes()))
     report = replace(report, notes=(*report.notes, *skipped, *seen, *aside.notes()))
-    failed = [{"id": failure.case, "reason": failure.reason} for failure in worker.failures.found]
-    kept = {"findings": to_data(findings), **({"failed": failed} if failed else {}), **_known(bench)}
-    outputs.json("sanity.json", with_checksum(kept))
     outputs.text("robustness.md", report.markdown())
     outputs.text("robustness.csv", report.csv())
     outputs.text("classes.md", told(classes_table(records, volume)).markdown())
@@ -144,11 +180,36 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     outputs.text("iterations.md", told(iterations_table(records)).markdown())
     for hardening in _hardenings(worker):
         outputs.text(_hardening_file(hardening), said(hardening_table(records, hardening, volume)).markdown())
-    verdicts = judge_requirements(protocol.require, records, tuple(bench.sources), volume, len(failed))
-    if verdicts or (outputs.folder / "requirements.json").exists():
-        outputs.json("requirements.json", with_checksum({"requirements": to_data(verdicts)}))
-    left_out = tuple(worker.failures.found)
-    return AttackReport(tuple(records), findings, report, outputs.folder, board, verdicts, failed=left_out)
+    return report, board
+
+
+def _of_corruptions(
+    outputs: Outputs, worker: Worker, records: Sequence[Record], findings: Sequence[Finding], aside: Aside
+) -> tuple[Table, ...]:
+    """Write all that is about corruptions, and return the summary and the tables of Dice and HD95."""
+    bench, section = worker.bench, worker.bench.protocol.corruptions
+    assert section is not None
+    skipped = RecordStore(outputs.folder).skipped([name for _, name in section.chosen()])
+    seen = seen_notes(tuple(bench.cases), bench.seen, bench.left_out)
+    summary = corruption_summary(records, findings, section.reference)
+    summary = replace(summary, notes=(*summary.notes, *skipped_notes(skipped, bench.cases), *seen))
+    told = partial(_saying, failed_note(worker.failures.found, worker.total), notes=tuple(aside.notes()))
+    tables = told(summary), told(corruption_table(records)), told(distance_table(records))
+    outputs.text("corruptions.md", "\n\n".join(table.markdown().strip() for table in tables) + "\n")
+    outputs.text("corruptions.csv", tables[1].csv())
+    outputs.text("corruption-summary.csv", tables[0].csv())
+    return tables
+
+
+def _certificate(outputs: Outputs, worker: Worker, certificates: Sequence[CaseCertificate], aside: Aside) -> Table:
+    """Write what is certified, and return the table."""
+    bench, failed = worker.bench, failed_note(worker.failures.found, worker.total)
+    seen = seen_notes(tuple(bench.cases), bench.seen, bench.left_out)
+    table = _saying(failed, certificate_table(certificates), (*seen, *aside.notes()))
+    outputs.json(CERTIFICATES, with_checksum(certificates_data(certificates)))
+    outputs.text("certificate.md", table.markdown())
+    outputs.text("certificate.csv", table.csv())
+    return table
 
 
 def _known(bench: Bench) -> dict[str, list[str]]:

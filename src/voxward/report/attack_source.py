@@ -19,13 +19,15 @@ from voxward.report.benchmark import of_files
 from voxward.report.source_files import attempt, few, read_mapping, read_mapping_if_there, sentence
 from voxward.report.unfinished import Planned, planned, unfinished_text
 from voxward.robustness.asked import NOTHING_ASIDE, Aside, asked_for
+from voxward.robustness.certified import CaseCertificate, certificates_asked_for
 from voxward.robustness.description import PROTOCOL, SystemFiles, read_cases
 from voxward.robustness.eps import eps_texts
-from voxward.robustness.protocol import AttackEntry, Protocol
+from voxward.robustness.finding import Finding
+from voxward.robustness.protocol import AttackEntry, Protocol, may_be_left_out
 from voxward.robustness.provenance import ATTACK
-from voxward.robustness.record import CLEAN, Record
+from voxward.robustness.record import CLEAN, Record, without_noisy
 from voxward.robustness.require import Verdict, judge_requirements
-from voxward.robustness.sanity import STANDARD, Finding, sanity
+from voxward.robustness.sanity import STANDARD, sanity
 from voxward.robustness.skipped import Skipped
 from voxward.robustness.store import RecordStore
 from voxward.robustness.trials.attack import ensembles
@@ -56,6 +58,7 @@ class AttackSource:
         plan: All units of work, as the protocol asks for them; None where the folder does not say enough.
         work: Which calls, data, versions and machines made the records; None where the folder does not say.
         aside: What earlier calls attacked that the last one did not ask for; it is in no figure.
+        certificates: What was certified by runs under noise.
     """
 
     folder: Path
@@ -78,6 +81,7 @@ class AttackSource:
     plan: Planned | None = None
     work: Work | None = None
     aside: Aside = NOTHING_ASIDE
+    certificates: tuple[CaseCertificate, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -138,20 +142,22 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
     case_ids = _asked(described, cases) or tuple(sorted({record.case for record in every}))
     # Records of cases that no call asked for are no earlier call's, and a problem.
     wanted = {*case_ids, *(one.case for one in every if one.case not in cases)}
-    records = asked_for(every, wanted, protocol if description else None)
+    found = asked_for(every, wanted, protocol if description else None)
+    records = without_noisy(found)
     source = AttackSource(
         folder, records, protocol, _systems(settings), case_ids,
-        findings=sanity(records, STANDARD if protocol is None else protocol.sanity),
+        findings=sanity(found, STANDARD if protocol is None else protocol.sanity),
         verdicts=_verdicts(protocol, records, len(failed)), failed=failed, command=str(description.get("command", "")),
         groups=_groups(description),
         digests={id: str(cases[id]) for id in case_ids if id in cases} if isinstance(cases, Mapping) else {},
         # What cannot be read is among the problems already.
-        skipped=attempt(RecordStore(folder).skipped, []) or (),
+        skipped=attempt(partial(RecordStore(folder).skipped, may_be_left_out(protocol)), []) or (),
         dataset=Path(str(described.get("dataset", ""))).name, seen=_ids(checked, "seen"),
         left_out=_ids(checked, "left_out"), checked=bool(checked), work=_work(folder, problems),
-        aside=Aside.of(every, records),
+        aside=Aside.of(without_noisy(every), records),
+        certificates=attempt(partial(certificates_asked_for, folder, protocol, wanted), problems) or (),
     )  # fmt: skip
-    source = replace(source, plan=_plan(source, settings, description))
+    source = replace(source, plan=_plan(replace(source, records=found), settings, description))
     problems += map(sentence, _not_kept(source, description))
     missing = list(map(sentence, _missing(source)))
     problems += missing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from voxward.core.errors import UserError
@@ -17,7 +17,7 @@ from voxward.robustness.skipped import Skipped
 from voxward.robustness.subject import labels_under_attack
 from voxward.robustness.trials import plan_trials
 from voxward.robustness.trials.transfer import TRANSFER
-from voxward.robustness.trials.trial import Target, Trial
+from voxward.robustness.trials.trial import Target, Trial, batches_of
 from voxward.robustness.unit import Unit
 
 
@@ -61,18 +61,22 @@ def planned(
         units = [unit for name, files in systems.items() for unit in _units(protocol, name, files, cases, records)]
     except UserError:
         return None
-    sized = {(one.model, one.attack, one.case, one.eps, one.seed) for one in records}
-    done = {(model, attack, case, seed) for model, attack, case, _, seed in sized}
+    sized = {(one.model, one.attack, one.case, one.eps, one.seed, _samples(one)) for one in records}
+    done = {(model, attack, case, seed) for model, attack, case, _, seed, _ in sized}
     left_out = {(one.model, one.attack, one.case, one.eps) for one in skipped}
 
     def finished(unit: Unit) -> bool:
         own = unit.model, unit.attack, unit.case
-        there = (*own, unit.seed) in done if unit.eps is None else (*own, unit.eps, unit.seed) in sized
+        there = (*own, unit.seed) in done if unit.eps is None else (*own, unit.eps, unit.seed, unit.samples) in sized
         return there or (*own, unit.eps) in left_out
 
     lacking = tuple(unit for unit in units if not finished(unit))
     names = {(unit.model, unit.attack) for unit in units if unit.attack not in {CLEAN, *protocol.controls}}
     return Planned(len(units) - len(lacking), lacking, Counter(model for model, _ in names))
+
+
+def _samples(record: Record) -> tuple[int, int] | None:
+    return None if record.noisy is None else record.noisy.samples
 
 
 def unfinished_text(folder: Path, plan: Planned) -> str:
@@ -112,7 +116,8 @@ def _units(
         for number in range(len(cases)):
             for eps in trial.sizes(number):
                 for seed in seeds:
-                    yield Unit(model, trial.name, _place(trial, cases, number, model, records), eps, seed)
+                    unit = Unit(model, trial.name, _place(trial, cases, number, model, records), eps, seed)
+                    yield from (replace(unit, samples=samples) for samples in batches_of(trial))
 
 
 def _place(trial: Trial, cases: Sequence[str], number: int, model: str, records: Sequence[Record]) -> str:

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from voxward.attacks.fab import MinimumNorm
+from voxward.certificates.plan import CertificatePlan
 from voxward.core.errors import UserError
 from voxward.core.reading import read_json
 from voxward.core.structure import to_data
 from voxward.core.wording import counted, eps_text
 from voxward.robustness.bench import Bench
 from voxward.robustness.description import read_cases, read_protocol
+from voxward.robustness.noisy_runs import VOXELS, NoisyRuns
 from voxward.robustness.protocol import Protocol
-from voxward.robustness.record import DOUBLED, EQUAL_NOISE, NOISE, Record
+from voxward.robustness.record import DOUBLED, EQUAL_NOISE, NOISE, Record, without_noisy
 from voxward.robustness.store import RecordStore
 from voxward.robustness.trials.attack import AttackTrial
 from voxward.robustness.trials.trial import Follows
@@ -36,6 +38,8 @@ GROWS = {
 """The entries of settings.json to which a later call may add cases, and what is said where one has changed."""
 SIZES = "protocol.threat.eps"
 """The entry of settings.json that a later call may replace."""
+SEVERITIES = ("protocol.corruptions.severities", "protocol.corruptions.names")
+"""Further ones: which corruptions of a set are measured, and at which severities."""
 
 
 def asked_for(records: Iterable[Record], cases: Collection[str], protocol: Protocol | None) -> tuple[Record, ...]:
@@ -46,8 +50,16 @@ def asked_for(records: Iterable[Record], cases: Collection[str], protocol: Proto
         cases: The ids of the cases.
         protocol: The protocol, whose sizes count; None: all sizes do.
     """
-    sizes = None if protocol is None else {*protocol.threat.eps}
-    return tuple(one for one in records if one.case in cases and (sizes is None or _of_sizes(one, sizes)))
+    own = (one for one in records if one.case in cases)
+    return tuple(own) if protocol is None else tuple(one for one in own if _asked(one, protocol))
+
+
+def _asked(record: Record, protocol: Protocol) -> bool:
+    if record.noisy is not None:
+        return _of_plan(record.noisy, protocol.certificate)
+    if record.corruption is not None:
+        return protocol.corruptions is not None and protocol.corruptions.asks(record.attack, record.corruption.severity)
+    return _of_sizes(record, {*protocol.threat.eps})
 
 
 def records_asked_for(folder: Path) -> tuple[Record, ...]:
@@ -58,7 +70,17 @@ def records_asked_for(folder: Path) -> tuple[Record, ...]:
     """
     records, cases, how = RecordStore(folder).read_all(), read_cases(folder), read_protocol(folder)
     known = {one.case for one in records} if cases is None else cases.cases
-    return asked_for(records, known, None if how is None else how.protocol)
+    return without_noisy(asked_for(records, known, None if how is None else how.protocol))
+
+
+def _of_plan(noisy: NoisyRuns, plan: CertificatePlan | None) -> bool:
+    """Whether runs under noise are among those that a protocol asks for."""
+    if plan is None:
+        return False
+    known = noisy.sigma in plan.sigma if noisy.noise == VOXELS else plan.changes.get(noisy.noise) == noisy.sigma
+    if noisy.radius is not None:
+        return known and noisy.radius in plan.attacked and len(noisy.dice) == plan.attack_runs
+    return known and noisy.samples in plan.batches
 
 
 def _of_sizes(record: Record, sizes: Collection[float]) -> bool:
@@ -183,6 +205,23 @@ def _current(unit: Unit, records: Sequence[Record], sizes: Collection[float], fo
         return False
     wanted = to_data(dict(follows))
     return all(one.options.get(name) == value for one in records for name, value in wanted.items())
+
+
+def drop_uncounted(bench: Bench, store: RecordStore, units: Iterable[Unit]) -> None:
+    """Remove the results of runs under noise whose file of counts is gone; the units are then done again."""
+    for unit in units:
+        path = bench.counts_path(unit)
+        if (
+            path is not None
+            and not path.exists()
+            and store.has(unit)
+            and any(_counted(one) for one in store.of_unit(unit))
+        ):
+            store.drop(unit)
+
+
+def _counted(record: Record) -> bool:
+    return record.noisy is not None and bool(record.noisy.counts)
 
 
 def drop_lost(bench: Bench, store: RecordStore, units: Iterable[Unit], records: Sequence[Record]) -> None:

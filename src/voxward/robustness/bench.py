@@ -22,7 +22,7 @@ from voxward.robustness.stand import Stand
 from voxward.robustness.subject import Subject, erasing, inventing, labels_under_attack, patch_subject, volume_subject
 from voxward.robustness.summary import Key, View
 from voxward.robustness.trials import plan_trials
-from voxward.robustness.trials.trial import Phase, Target, Trial
+from voxward.robustness.trials.trial import Phase, Target, Trial, batches_of
 from voxward.robustness.unit import Unit, safe_name, size_name
 from voxward.robustness.worst import best_attacks, equal_noise
 from voxward.systems.open import Given, open_system
@@ -79,6 +79,7 @@ class Bench:
         ignore: The value of unannotated voxels in the cases' labels; None: as each system's labels declare.
         gradientless: For each system without a gradient, why it has none.
         masks: Those of these systems that answer with masks, and not with scores.
+        channels: The names of each system's channels.
     """
 
     sources: Mapping[str, Source]
@@ -98,6 +99,7 @@ class Bench:
     ordered: Mapping[str, Mapping[str, Case]] = field(default_factory=dict)
     gradientless: Mapping[str, str] = field(default_factory=dict)
     masks: frozenset[str] = frozenset()
+    channels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def case(self, model: str, id: str) -> Case:
         """Return a case as a system reads it."""
@@ -118,7 +120,8 @@ class Bench:
     def target(self, model: str) -> Target:
         """Return what the trials of a system are planned from."""
         labels = labels_under_attack(self.labels[model], self.protocol.erase, self.protocol.invent)
-        return Target(self.protocol, labels, model in self.transferred, self.gradientless.get(model, ""))
+        without, channels = self.gradientless.get(model, ""), self.channels.get(model, ())
+        return Target(self.protocol, labels, model in self.transferred, without, channels)
 
     def trials(self, model: str) -> dict[str, Trial]:
         """Return the trials of a system by name; raises UserError for attacks that it cannot be attacked with."""
@@ -157,7 +160,8 @@ class Bench:
                         for seed in self.protocol.seeds if trial.repeated else self.protocol.seeds[:1]:
                             size = None if eps is None else rms.get(Key(model, case, eps))
                             unit = Unit(model, trial.name, case, eps, seed, thresholds.get(model), size)
-                            yield replace(unit, doubles=best.get(model)) if trial.name == DOUBLED else unit
+                            unit = replace(unit, doubles=best.get(model)) if trial.name == DOUBLED else unit
+                            yield from (replace(unit, samples=samples) for samples in batches_of(trial))
 
     def thresholds(self, records: Sequence[Record]) -> dict[str, float]:
         """Return half of each system's mu, the mean clean Dice over the cases, where that is above 0.
@@ -183,6 +187,12 @@ class Bench:
         if self.segmentations is None or not (unit.attack == CLEAN or self._keeps(unit.case)):
             return None
         return inside(self.segmentations / self._place(unit), f"{unit.case}.nii.gz")
+
+    def counts_path(self, unit: Unit) -> Path | None:
+        """Return COUNTS/MODEL/ATTACK/CASE/..., where a unit of runs under noise counts; None where no file is kept."""
+        if self.volumes is None or unit.samples is None:
+            return None
+        return self.volumes.parent / "counts" / unit.place.with_suffix(".npz")
 
     def _keeps(self, case: str) -> bool:
         """Whether adversarial volumes of a case are kept, with `worst` until all of its attacks are done."""
@@ -267,7 +277,7 @@ class Worker:
             stand = Stand(
                 system=system, subject=subject, protocol=bench.protocol, version=bench.version,
                 random=self._random[model], surrogate=lambda: self._other(case), kept=bench.volume_path,
-                segmentation=bench.segmentation_path, overwrite=bench.overwrite,
+                segmentation=bench.segmentation_path, overwrite=bench.overwrite, counts=bench.counts_path,
                 # A function that returns masks finds the statistics itself, those of every volume that it gets.
                 statistics="live" if model in bench.masks else "",
             )  # fmt: skip

@@ -27,6 +27,7 @@ from voxward.robustness.skipped import NotApplicable
 from voxward.robustness.store import RecordStore
 from voxward.robustness.trials.attack import AttackTrial, within_budget
 from voxward.robustness.trials.reach import REACH
+from voxward.robustness.trials.trial import batches_of
 from voxward.robustness.unit import Unit
 from voxward.systems.run import RunSystem
 from voxward.systems.system import System
@@ -39,6 +40,8 @@ _CASES = 4
 # The check at eps 1 ends as soon as nothing is left, in about this share of its steps. It is tried to its end where it
 # weighs more than _HEAVY of all forward passes, as in a protocol of few cases.
 _REACH, _HEAVY = 0.35, 0.05
+# A unit of runs under noise is tried with these runs only, as each takes as long as the next.
+_FEW_RUNS = (0, 2)
 
 Group = tuple[str, str]
 """A system and a case."""
@@ -274,7 +277,8 @@ def _settled(sizes: Mapping[str, float], paces: Mapping[str, float], case: str) 
 def _unit(bench: Bench, model: str, name: str, case: str) -> Unit:
     """A unit of a trial, with the largest perturbation; noise is as strong as an attack might be."""
     eps = next(reversed(bench.trials(model)[name].sizes(0)))
-    return Unit(model, name, case, eps, bench.protocol.seeds[0], rms=None if eps is None else eps / 2)
+    samples = None if batches_of(bench.trials(model)[name])[0] is None else _FEW_RUNS
+    return Unit(model, name, case, eps, bench.protocol.seeds[0], rms=None if eps is None else eps / 2, samples=samples)
 
 
 def _units(bench: Bench, model: str) -> list[Unit]:

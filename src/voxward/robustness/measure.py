@@ -10,7 +10,16 @@ from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
 from voxward.engine.engine import Engine
 from voxward.engine.settings import settle
-from voxward.robustness.asked import GROWS, SIZES, asked_for, drop_lost, drop_outdated, refuse_other_sizes
+from voxward.robustness.asked import (
+    GROWS,
+    SEVERITIES,
+    SIZES,
+    asked_for,
+    drop_lost,
+    drop_outdated,
+    drop_uncounted,
+    refuse_other_sizes,
+)
 from voxward.robustness.bench import Bench, Worker
 from voxward.robustness.course import BenchCourse
 from voxward.robustness.description import CASES, DESCRIPTION, PROTOCOL, described_by
@@ -53,7 +62,7 @@ def measure(
     settings = settings_of(worker)
     channels = {name: tuple(worker.system(name).channels) for name in worker.bench.sources}
     refuse_other_sizes(folder / "settings.json", worker.bench, [one for names in channels.values() for one in names])
-    settle(folder / "settings.json", settings, "records", grows=GROWS, free=(SIZES,))
+    settle(folder / "settings.json", settings, "records", grows=GROWS, free=(SIZES, *SEVERITIES))
     described_by(outputs, worker.bench, channels, call)
     cases, failures = worker.bench.cases, worker.failures
     course, doer = BenchCourse(worker.bench, progress, channels), BenchDoer(worker, settings)
@@ -78,6 +87,7 @@ def _rounds(worker: Worker, engine: Engine, stored: StoredWork, course: BenchCou
     do(tuple(worker.bench.first_units()))
     units = tuple(worker.bench.units(worker.bench.thresholds(_left(worker.bench, store))))
     drop_outdated(worker.bench, store, units)
+    drop_uncounted(worker.bench, store, units)
     course.note(_left(worker.bench, store))
     touched = {stored.group(unit) for unit in units if not stored.finished(unit)}
     do(units)

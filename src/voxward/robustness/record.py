@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,11 +12,13 @@ from voxward.core.errors import UserError
 from voxward.core.structure import from_data, to_data
 from voxward.metrics.policies import POLICIES
 from voxward.metrics.score import CaseMetrics
+from voxward.robustness.corrupted import Corrupted
+from voxward.robustness.noisy_runs import NoisyRuns
+from voxward.robustness.noisy_runs import Scores as Scores
 from voxward.robustness.visibility import Visibility
 
 Mode = Literal["patch", "volume"]
-Kind = Literal["attack", "control"]
-Scores = tuple[float | None, ...]
+Kind = Literal["attack", "control", "certificate", "corruption"]
 
 CLEAN, CLIP, NOISE = CONTROLS = ("clean", "clip", "noise")
 # Noise as strong as the worst attack, which may be larger than eps in single voxels.
@@ -98,7 +100,10 @@ class Record:
         gradients: The number of evaluations with a gradient.
         forwards: The number of evaluations without one.
         seconds: The time that the attack took, in seconds.
-        kind: `attack`, or `control` for CONTROLS and other checks of the set-up, which belong to no worst case.
+        kind: `attack`; `control` for CONTROLS and other checks of the set-up, which belong to no worst case; or
+            `certificate` for runs under noise, which are no attack either; or `corruption`, whose name is `attack` and
+            whose severity is `eps`, and of which only a written file is judged. No threat model bounds it: `threat` has
+            eps 0.
         white_box: Whether the attack needs gradients; False for controls.
         options: The options of the attack.
         version: The version of voxward.
@@ -128,6 +133,9 @@ class Record:
             versions, where it is that of the computed array.
         chained: Whether the attack searched for several sizes at once, so that what it found at one size began with
             what it had found at another.
+        corruption: What was done to the scan, for records of corruptions.
+        noisy: The runs under noise of a certificate, with the standard deviation as eps; None for all else.
+            `adversarial` then holds the median of each class.
 
     Raises:
         UserError: Scores do not fit `classes` or leave [0, 1], another figure is not finite, or the policy is unknown.
@@ -173,6 +181,8 @@ class Record:
     statistics: str = ""
     breaking_file: bool = False
     chained: bool = False
+    corruption: Corrupted | None = None
+    noisy: NoisyRuns | None = None
 
     def __post_init__(self) -> None:
         for name in ("clean", "adversarial", "deployed", "deployed_clean", "hd95_mm", "breaking_eps", "options"):
@@ -276,6 +286,11 @@ class Record:
                 f"{self.attack} on case {self.case!r} of {self.model!r} was not deployed: use deployed=False"
             )
         return real
+
+
+def without_noisy(records: Iterable[Record]) -> tuple[Record, ...]:
+    """Return all records but those of runs under noise, which belong to certificates and to no other figure."""
+    return tuple(one for one in records if one.noisy is None)
 
 
 def mean_dice(scores: Sequence[float | None], policy: str = "ignore") -> float:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from voxward.attacks.base import Attack
 from voxward.attacks.threat import ThreatModel
+from voxward.certificates.median import lower_median
 from voxward.core.labels import IGNORED, UNANNOTATED
 from voxward.core.machine import computes_on
 from voxward.core.outputs import Outputs
 from voxward.metrics.policies import Scoring
-from voxward.metrics.score import CaseMetrics, score_case, score_masks
+from voxward.metrics.score import CaseMetrics, dice_scores, score_case, score_masks
+from voxward.robustness.corrupted import Corrupted
 from voxward.robustness.found import Found
+from voxward.robustness.noisy_runs import NoisyRuns, Scores
 from voxward.robustness.protocol import Protocol
-from voxward.robustness.record import CLEAN, Kind, Phantom, Record, Scores, Surface, mean_dice
+from voxward.robustness.record import CLEAN, Kind, Phantom, Record, Surface, mean_dice
 from voxward.robustness.subject import Subject
 from voxward.robustness.unit import Unit
 from voxward.robustness.visibility import Visibility, visibility
@@ -49,6 +53,7 @@ class Stand:
         segmentation: Returns where the segmentation of a unit is kept; None where it is not.
         overwrite: Whether other files there may be replaced.
         statistics: What normalises an attacked volume; empty: as the protocol says.
+        counts: Returns where a unit of runs under noise counts; None where it does not.
     """
 
     system: System
@@ -61,6 +66,7 @@ class Stand:
     segmentation: Callable[[Unit], Path | None] = _nowhere
     overwrite: bool = False
     statistics: str = ""
+    counts: Callable[[Unit], Path | None] = _nowhere
     _clean: CaseMetrics = field(init=False)
     _deployed: CaseMetrics | None = field(init=False)
 
@@ -87,26 +93,82 @@ class Stand:
         if stored is not None and (kind == "attack" or unit.attack == CLEAN):
             self._keep_segmentation(unit, stored)
         options = ({} if attack is None else attack.options()) | (dict(stored.notes) if stored else {})
-        whole = self.protocol.mode == "volume"
         return Record(
-            model=unit.model, case=unit.case, attack=unit.attack, eps=unit.eps or 0.0, seed=unit.seed,
-            mode=self.protocol.mode, threat=threat, classes=self.subject.labels.scored,
-            clean=_dice(self._clean), adversarial=_dice(struck), deployed=None if written is None else _dice(written),
-            deployed_clean=None if self._deployed is None else _dice(self._deployed),
+            **self._common(unit), threat=threat, options=options, kind=kind,
+            adversarial=_dice(struck), deployed=None if written is None else _dice(written),
             hd95_mm=None if self._invents else struck.mean("hd95_mm"), distance=found.distance,
-            breaking_eps=None, history=found.history,
-            gradients=found.gradients, forwards=found.forwards, seconds=found.seconds,
-            kind=kind, white_box=attack is not None and attack.needs_gradient,
-            options=options, policy=self.protocol.policy,
-            device=str(self.system.device), precision=self.system.precision if whole else "fp32",
-            version=self.version, torch=torch.__version__, written=self._written(threat, stored),
-            system=self.system.fingerprint(), warnings=found.warnings,
+            history=found.history, gradients=found.gradients, forwards=found.forwards, seconds=found.seconds,
+            white_box=attack is not None and attack.needs_gradient, written=self._written(threat, stored),
+            warnings=found.warnings,
             visibility=self._visibility(threat, found.volume, stored), surface=self._surface(written or struck),
-            clean_surface=self._surface(self._deployed or self._clean), truth_mm3=self._truth_mm3(),
-            channels=self.system.channels, processor=computes_on(self.system.device),
             phantom=self._phantom(written or struck),
-            statistics=self.statistics or self.protocol.statistics,
         )  # fmt: skip
+
+    def corrupted(self, unit: Unit, found: Found, truth: torch.Tensor, about: Corrupted) -> tuple[Record, np.ndarray]:
+        """Judge a corrupted volume as a written file, which is all that matters of it, and return its record.
+
+        Args:
+            unit: The unit.
+            found: The volume.
+            truth: The ground truth of the volume, which a corruption may have moved, in the form of the subject's.
+            about: What was done to the volume.
+
+        Returns:
+            The record, and the intensities (c, i, j, k) of the file.
+        """
+        keep = self.protocol.keep in ("first", "all") and unit.eps
+        scores, stored = self._deploy(found.volume, self.kept(unit) if keep else None, truth)
+        assert scores is not None, "there is no pipeline to deploy"
+        assert stored is not None
+        if keep:
+            self._keep_segmentation(unit, stored)
+        common = self._common(unit) | {"truth_mm3": self._truth_mm3(scores)}
+        record = Record(
+            **common, threat=self.subject.threat, options=dict(stored.notes), kind="corruption", corruption=about,
+            adversarial=_dice(scores), deployed=_dice(scores), hd95_mm=scores.mean("hd95_mm"), distance=0.0, history=(),
+            gradients=0, forwards=0, seconds=found.seconds, white_box=False, warnings=found.warnings,
+            surface=self._surface(scores),
+        )  # fmt: skip
+        return record, stored.written
+
+    def noisy_record(self, unit: Unit, noisy: NoisyRuns, found: Found, options: Mapping[str, Any]) -> Record:
+        """Return the record of a unit of runs under noise.
+
+        Args:
+            unit: The unit.
+            noisy: The runs, each judged with `dice_of`.
+            found: The volume that the noise was added to, and what all of it took.
+            options: What else decides the runs.
+        """
+        threat = replace(self.subject.threat, norm="l2", unit="range", reference="raw", eps=noisy.sigma)
+        return Record(
+            **self._common(unit), threat=threat, options=options, kind="certificate", noisy=noisy,
+            adversarial=tuple(_middle(values) for values in zip(*noisy.dice, strict=True)), deployed=None, hd95_mm=None,
+            distance=found.distance, history=(), gradients=found.gradients, forwards=found.forwards,
+            seconds=found.seconds, white_box=found.gradients > 0,
+        )  # fmt: skip
+
+    def dice_of(self, label: np.ndarray) -> Scores:
+        """Return the Dice of every class of a segmentation of the whole system, class indices (i, j, k)."""
+        whole = self.subject.whole
+        assert whole is not None
+        scoring = Scoring(self.protocol.policy)
+        return dice_scores(whole.truth, label, self.subject.spacing, whole.labels, scoring)
+
+    def _common(self, unit: Unit) -> dict[str, Any]:
+        """What records of a unit hold, whatever was done."""
+        whole = self.protocol.mode == "volume"
+        return {
+            "model": unit.model, "case": unit.case, "attack": unit.attack, "eps": unit.eps or 0.0, "seed": unit.seed,
+            "mode": self.protocol.mode, "classes": self.subject.labels.scored, "clean": _dice(self._clean),
+            "deployed_clean": None if self._deployed is None else _dice(self._deployed),
+            "breaking_eps": None, "policy": self.protocol.policy,
+            "device": str(self.system.device), "precision": self.system.precision if whole else "fp32",
+            "version": self.version, "torch": torch.__version__, "system": self.system.fingerprint(),
+            "clean_surface": self._surface(self._deployed or self._clean), "truth_mm3": self._truth_mm3(self._clean),
+            "channels": self.system.channels, "processor": computes_on(self.system.device),
+            "statistics": self.statistics or self.protocol.statistics,
+        }  # fmt: skip
 
     def of_file(self, volume: torch.Tensor) -> tuple[float, float]:
         """Write a volume as a file, segment it, and return its mean Dice and the norm of its perturbation.
@@ -128,9 +190,10 @@ class Stand:
         model = self.subject.model
         return self._score(model.segment(model.logits(volume))[0].cpu().numpy())
 
-    def _score(self, mask: np.ndarray) -> CaseMetrics:
+    def _score(self, mask: np.ndarray, target: torch.Tensor | None = None) -> CaseMetrics:
         subject, scoring = self.subject, Scoring(self.protocol.policy)
-        truth, labels, unknown = subject.target[0].cpu().numpy(), subject.labels, None
+        truth = (subject.target if target is None else target)[0].cpu().numpy()
+        labels, unknown = subject.labels, None
         if (truth == UNANNOTATED).any():
             unknown = truth == UNANNOTATED
             truth = np.where(unknown, 0 if labels.regions else IGNORED, truth)
@@ -139,7 +202,9 @@ class Stand:
             return score_masks("", truth, mask, subject.spacing, labels.scored, scoring, unannotated)
         return score_case("", truth, mask, subject.spacing, labels, scoring)
 
-    def _deploy(self, volume: torch.Tensor, path: Path | None) -> tuple[CaseMetrics | None, Stored | None]:
+    def _deploy(
+        self, volume: torch.Tensor, path: Path | None, truth: torch.Tensor | None = None
+    ) -> tuple[CaseMetrics | None, Stored | None]:
         """The scores of the written file, and all else that is known of it."""
         if self.subject.deploy is None:
             return None, None
@@ -149,7 +214,7 @@ class Stand:
         else:
             with Outputs(path.parent, VOLUME, self.overwrite).write(path.name) as unfinished:
                 stored = self.subject.deploy(values, unfinished)
-        return self._score(stored.mask), stored
+        return self._score(stored.mask, truth), stored
 
     def _keep_segmentation(self, unit: Unit, stored: Stored) -> None:
         path, place = self.segmentation(unit), self.subject.place
@@ -193,12 +258,18 @@ class Stand:
         )
         return Phantom(name, before, after)
 
-    def _truth_mm3(self) -> tuple[float, ...]:
+    def _truth_mm3(self, metrics: CaseMetrics) -> tuple[float, ...]:
         if self._invents:
             return ()
         voxel = math.prod(self.subject.spacing)
-        return tuple(scores.truth_voxels * voxel for scores in self._clean.classes.values())
+        return tuple(scores.truth_voxels * voxel for scores in metrics.classes.values())
 
 
 def _dice(metrics: CaseMetrics) -> Scores:
     return tuple(scores.dice for scores in metrics.classes.values())
+
+
+def _middle(values: tuple[float | None, ...]) -> float | None:
+    """The median of the runs in which a class has a Dice; None where it has none in any."""
+    found = [value for value in values if value is not None]
+    return lower_median(found) if found else None

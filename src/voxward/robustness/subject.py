@@ -49,6 +49,23 @@ class Place:
         write_label(path, self.labels.to_values(label), self.affine, self.template)
 
 
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """The deployed system on a case, from a volume in memory to a mask, without a file between.
+
+    Attributes:
+        source: The clean volume (c, i, j, k), as its file stores it.
+        truth: The class indices (i, j, k) of the truth, `core.labels.IGNORED` where nobody has annotated.
+        labels: The classes or regions, with the ignore label of the truth.
+        segment: Segments intensities (c, i, j, k) of the case; returns class indices (i, j, k).
+    """
+
+    source: Volume
+    truth: np.ndarray
+    labels: LabelSet
+    segment: Callable[[np.ndarray], np.ndarray]
+
+
 def _as_it_is(array: np.ndarray) -> np.ndarray:
     return array
 
@@ -68,6 +85,7 @@ class Subject:
             is given; its mask has the form of the target. None where there is no pipeline to deploy.
         place: How segmentations are written; None where there is no pipeline to deploy.
         as_written: Turns an adversarial volume (c, *spatial) into the intensities that its file would hold.
+        whole: The system on volumes in memory; None where there is no pipeline to deploy.
     """
 
     model: VolumeModel
@@ -79,6 +97,7 @@ class Subject:
     deploy: Callable[[np.ndarray, Path | None], Stored] | None
     place: Place | None = None
     as_written: Callable[[np.ndarray], np.ndarray] = _as_it_is
+    whole: Whole | None = None
 
 
 def volume_subject(
@@ -128,10 +147,13 @@ def volume_subject(
     def as_written(adversarial: np.ndarray) -> np.ndarray:
         return as_read(adversarial, source).array
 
+    def from_memory(values: np.ndarray) -> np.ndarray:
+        return system.segment(Volume(values, source.affine.copy())).label
+
     device, place = system.device, Place(source.affine, case.images[0], system.labels)
     shown = volume.to(device), truth.to(device), labels, bounded, source.spacing
-    spaced = Spaced(model, source.spacing)
-    return Subject(spaced, *shown, deploy, place, as_written if threat.reference == "raw" else _as_it_is)
+    spaced, whole = Spaced(model, source.spacing), Whole(source, target, labels, from_memory)
+    return Subject(spaced, *shown, deploy, place, as_written if threat.reference == "raw" else _as_it_is, whole)
 
 
 def patch_subject(system: System, case: Case, threat: ThreatModel, ignore: int | None = None) -> Subject:
@@ -259,6 +281,19 @@ def inventing(subject: Subject, name: str) -> Subject:
         labels=labels_under_attack(subject.labels, None, name),
         deploy=None if inner is None else deploy,
     )
+
+
+def truth_of(case: Case, labels: LabelSet) -> np.ndarray:
+    """Return the class indices (i, j, k) of a case's truth, `core.labels.IGNORED` where nobody has annotated.
+
+    Args:
+        case: The case, with a label.
+        labels: The classes or regions of a system, with the ignore label of the case.
+
+    Raises:
+        UserError: The label cannot be read, or does not fit.
+    """
+    return _read(case, labels)[1]
 
 
 def _read(case: Case, labels: LabelSet) -> tuple[Volume, np.ndarray]:

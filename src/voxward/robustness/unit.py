@@ -29,6 +29,7 @@ class Unit:
             attacks of the same folder, and so is no part of the unit's identity either.
         doubles: The attack that a control runs again with twice its budget. It follows from the attacks of the same
             folder, too.
+        samples: For runs under noise the number of the first one, and of the first one after them; None for all else.
     """
 
     model: str
@@ -39,12 +40,14 @@ class Unit:
     threshold: float | None = None
     rms: float | None = None
     doubles: str | None = None
+    samples: tuple[int, int] | None = None
 
     @property
     def place(self) -> Path:
-        """MODEL/ATTACK/CASE/EPS-SEED.json; different units have different places."""
+        """MODEL/ATTACK/CASE/EPS-SEED.json, with the numbers of samples; different units have different places."""
         eps = "any" if self.eps is None else repr(float(self.eps))
-        return Path(*map(safe_name, (self.model, self.attack, self.case)), f"eps{eps}-seed{self.seed}.json")
+        runs = "" if self.samples is None else "-samples{}-{}".format(*self.samples)
+        return Path(*map(safe_name, (self.model, self.attack, self.case)), f"eps{eps}-seed{self.seed}{runs}.json")
 
 
 def size_name(eps: float) -> str:

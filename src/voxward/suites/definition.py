@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.errors import UserError
+from voxward.core.recipe import Defence
 from voxward.core.registry import unknown_name
 from voxward.core.yaml import load_yaml, packaged_names
 from voxward.training.budget import check_minutes
@@ -83,7 +84,8 @@ class SuiteSystem:
         path: A run, a `system.yaml`, or another tool's model, such as `models/{task}`, in which {task} is the name of
             the task; one that is not absolute lies beside the suite's file.
         method: The defence of a hardened system.
-        eps: The radius of that defence, a share of the intensity range.
+        eps: The radius of that defence, a share of the intensity range. One that bounds no voxel, such as `noise`, has
+            none.
         minutes: The time budget of the training; None: the recipe's epochs.
         attack_minutes: The time budget of the attack on one task. Where an estimate says that all cases take longer, as
             many are attacked as fit, the first ones, and at least one. None: no budget.
@@ -101,6 +103,11 @@ class SuiteSystem:
     overrides: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
 
+    @property
+    def radius(self) -> float | None:
+        """Return the radius of the defence; None for one that has none."""
+        return None if Defence(self.method).unused(["eps"]) else self.eps
+
     def problems(self) -> list[str]:
         """Return what is wrong, one sentence each."""
         given = [name for name in ("recipe", "harden", "path") if getattr(self, name) is not None]
@@ -114,6 +121,8 @@ class SuiteSystem:
                 check_minutes(getattr(self, name))
             except UserError as error:
                 found.append(f"{name}: {error}")
+        if self.harden is not None and self.radius is None and self.eps != Defence().eps:
+            found.append(f"eps: the method {self.method} does not use it: leave it out")
         if self.path is not None and self.minutes is not None:
             found.append("minutes is the time of a training, and a path is not trained: leave it out")
         return found

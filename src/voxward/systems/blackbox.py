@@ -270,6 +270,7 @@ def blackbox_system(
     Args:
         segment: The function. It gets a `voxward.Volume`, with `array` (c, i, j, k) in the file's number type and voxel
             order, `affine` and `spacing`, and returns the label values (i, j, k) of the voxels as an integer array.
+            Runs under noise, which certificates are made of, give it floats.
         labels: The names of the classes, the background first, whose values are 0, 1, 2, ...; or names with values, or
             with lists of values for nested regions.
         channels: The names of the channels that a volume must have.

@@ -96,12 +96,20 @@ def recipe_of(request: Request, what: str = "run") -> Recipe:
     if left := (*folder.trained, *([folder.state] if folder.state.exists() else [])):
         raise UserError(f"{folder.root} holds {_listed(left)} of another {what}: choose another --out")
     recipe = load_recipe(request.recipe, request.overrides)
-    _refuse_unused(recipe, request.overrides)
+    refuse_unused(recipe, request.overrides)
     return recipe
 
 
-def _refuse_unused(recipe: Recipe, overrides: Sequence[str]) -> None:
-    """Refuse overrides of the defence that its method does not use: the run would not be what was asked for."""
+def refuse_unused(recipe: Recipe, overrides: Sequence[str]) -> None:
+    """Refuse overrides of the defence that its method does not use: the run would not be what was asked for.
+
+    Args:
+        recipe: The recipe with the overrides.
+        overrides: The overrides, each `dotted.key=value`.
+
+    Raises:
+        UserError: The method does not use one of them.
+    """
     keys = [override.split("=", 1)[0].strip() for override in overrides]
     names = [key.removeprefix("defence.") for key in keys if key.startswith("defence.")]
     if recipe.defence is not None and (unused := recipe.defence.unused(names)):

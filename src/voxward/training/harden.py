@@ -11,7 +11,7 @@ from voxward.core.case import Dataset
 from voxward.core.choices import Fold
 from voxward.core.errors import UserError
 from voxward.core.plan import load_json, load_plan
-from voxward.core.recipe import load_run_recipe
+from voxward.core.recipe import Defence, load_run_recipe
 from voxward.data.store import is_prepared
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit
 from voxward.training.begin import Request, as_planned, split_of
@@ -22,7 +22,21 @@ from voxward.training.transfer import is_own_dataset
 LEARNING_RATE = 0.5
 
 
-def hardening(before: RunFolder, asked: Request, method: str, eps: float) -> Request:
+def begun_with(method: str, eps: float | None) -> tuple[str, ...]:
+    """Return the changes of a recipe that choose a defence.
+
+    Args:
+        method: The name of the defence.
+        eps: The radius of its ball, a share (0 to 1) of the intensity range. None: 8/255 for a defence that has a ball,
+            whatever the recipe says.
+    """
+    chosen = Defence(method)
+    if eps is None and chosen.unused(["eps"]):
+        return (f"defence.method={method}",)
+    return f"defence.method={method}", f"defence.eps={chosen.eps if eps is None else eps!r}"
+
+
+def hardening(before: RunFolder, asked: Request, method: str, eps: float | None) -> Request:
     """Complete the request for a hardened run with what the first run decided.
 
     The recipe, the plan, the split and the weights are those of the first run, so that its validation cases stay
@@ -32,8 +46,7 @@ def hardening(before: RunFolder, asked: Request, method: str, eps: float) -> Req
         before: The folder of the run to begin with.
         asked: The request, with the dataset, the folder of the new run, its seed and its overrides.
         method: The name of the defence, which does not matter for a run that is resumed.
-        eps: The radius of the defence, a share (0 to 1) of the intensity range, which does not matter for a run that
-            is resumed.
+        eps: The radius of the defence, see `begun_with`, which does not matter for a run that is resumed.
 
     Returns:
         The request that `training.train.train_run` takes.
@@ -48,7 +61,7 @@ def hardening(before: RunFolder, asked: Request, method: str, eps: float) -> Req
     else:
         _check_dataset(before, asked.dataset)
         rate = f"optimizer.options.lr={_learning_rate(before)!r}"
-        begun = (f"defence.method={method}", f"defence.eps={eps!r}", rate)
+        begun = (*begun_with(method, eps), rate)
     return replace(
         asked,
         recipe=str(before.recipe),

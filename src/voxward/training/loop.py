@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from voxward.core.progress import Progress, silent
-from voxward.data.augment.pipeline import apply_augmentation, draw_augmentation
+from voxward.core.types import Images
+from voxward.data.augment.pipeline import AugmentationDraw, apply_augmentation, draw_augmentation, moved_mask
 from voxward.data.augment.spatial import active_axes
 from voxward.data.loader import PatchBatch, PatchDataset, patch_batches, step_generator
 from voxward.runs.folder import save_weights
@@ -29,6 +30,7 @@ from voxward.training.finite import LossWatch
 from voxward.training.ledger import LossLedger
 from voxward.training.log import COLUMNS, TrainingLog
 from voxward.training.mean_weights import save_average
+from voxward.training.origin import Origin
 from voxward.training.out_of_memory import TRAINING, explained
 from voxward.training.selection import Validation
 from voxward.training.setup import TrainingRun
@@ -120,7 +122,7 @@ class TrainingSitting(Sitting):
     ) -> None:
         super().__init__(run.folder.root, run.fabric.device, minutes, progress, clock)
         self.run, self.state, self.before, self.lengths = run, run.state, run.state.seconds, lengths
-        self.active = active_axes(run.plan.patch_size, run.plan.spacing)
+        self.active, self.origins = active_axes(run.plan.patch_size, run.plan.spacing), run.origins
         kept = (self.state.sums, self.state.counts) if self.state.sums else ((0.0,) * len(run.step.figures),) * 2
         # Two rows: sums of the figures since the last validation, and how many of each were measured.
         self.measured = torch.tensor(kept, dtype=torch.float64, device=run.fabric.device)
@@ -199,11 +201,25 @@ class TrainingSitting(Sitting):
         whole = draw_augmentation(run.recipe.augmentation, run.share.total, channels, self.active, generator)
         draw = whole.of(run.share.places)
         images, labels, ranges = run.fabric.to_device((batch.images, batch.labels, batch.ranges))
+        origin = self._origin(images, batch.ids, draw)
         images, labels = apply_augmentation(
             images, labels, draw, run.plan.patch_size, run.plan.spacing, run.plan.padding,
             training_swaps(run.recipe, run.plan.labels),
         )  # fmt: skip
-        return run.step(StepInput(images, labels, ranges, batch.step, self.state.done, generator, run.share))
+        return run.step(
+            StepInput(
+                images, labels, ranges, batch.step, self.state.done, generator=generator, share=run.share, origin=origin
+            )
+        )
+
+    def _origin(self, images: Images, ids: Sequence[str], draw: AugmentationDraw) -> Origin | None:
+        """Where the intensities of a batch come from, as it will be augmented; None where the step does not ask."""
+        if self.origins is None:
+            return None
+        plan, air = self.run.plan, self.origins.air(images, ids)
+        if air is not None:
+            air = moved_mask(air, draw, plan.patch_size, plan.spacing, plan.padding)
+        return self.origins.of(ids, air)
 
     def _keep_time(self, began: float, budget: float) -> None:
         """Note how long the step took, and decide the length of the run or correct it where that is due."""

@@ -44,11 +44,12 @@ from voxward.training.averaging import ExponentialMean, Restarting, WeightAverag
 from voxward.training.defence import DEFENCES
 from voxward.training.learner import Learner
 from voxward.training.optim import create_optimizer
+from voxward.training.origin import Origins
 from voxward.training.schedule import create_schedule
 from voxward.training.selection import SELECTIONS
 from voxward.training.share import Share, share_of, with_shared_norms
 from voxward.training.state import TrainingState, load_state
-from voxward.training.steps import StandardStep, Step
+from voxward.training.steps import HardeningStep, StandardStep, Step
 
 # What PyTorch warns of in every training by several processes, and which nobody can mend from outside.
 _NO_NEWS = ("Grad strides do not match bucket view strides", "torch.distributed.nn.functional.all_gather is deprecated")
@@ -108,6 +109,12 @@ class TrainingRun:
     def network(self) -> torch.nn.Module:
         """Return the network as Fabric wrapped it."""
         return self.learner.network
+
+    @property
+    def origins(self) -> Origins | None:
+        """Return where the intensities of patches come from; None where the step does not ask for it."""
+        asks = isinstance(self.step, HardeningStep) and self.step.reads_origin
+        return Origins(self.cases.folder, self.plan) if asks else None
 
     @property
     def steps_per_epoch(self) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from voxward.core.types import Images, Labels
 from voxward.training.learner import Learner
+from voxward.training.origin import Origin
 from voxward.training.share import Share
 
 
@@ -28,6 +29,8 @@ class StepInput:
         done: The share of the run that is done, from 0 to 1.
         generator: The random numbers of the batch of all processes, on the CPU.
         share: The part of that batch that this process takes; None for all of it.
+        origin: How the intensities of the patches came about from those of their files; None for a step that does not
+            ask for it, and for patches that have no file.
     """
 
     images: Images
@@ -37,6 +40,7 @@ class StepInput:
     done: float
     generator: torch.Generator
     share: Share | None = None
+    origin: Origin | None = None
 
     def rand(self) -> Float[Tensor, " b"]:
         """Draw a number in [0, 1) for each patch, which does not depend on the number of processes."""
@@ -87,6 +91,24 @@ class Step(Protocol):
 
         Args:
             state: The tensors of all processes, by name.
+        """
+        ...
+
+
+@runtime_checkable
+class HardeningStep(Step, Protocol):
+    """A training step that hardens a network against changes of its patches."""
+
+    @property
+    def reads_origin(self) -> bool:
+        """Return whether the step needs `StepInput.origin`."""
+        ...
+
+    def challenge(self, batch: StepInput) -> Images:
+        """Return a batch changed as the step hardens against, on which the robust score of a validation is measured.
+
+        Args:
+            batch: A batch of validation patches. The network is in evaluation mode.
         """
         ...
 

@@ -5,23 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from voxward.attacks.objectives import create_objective
 from voxward.core.labels import IGNORED, LabelSet
 from voxward.core.types import Images, Labels, Logits
-from voxward.data.loader import PatchBatch
-from voxward.training.defence import ascended, ascent_precision, bare, patch_ball
+from voxward.data.loader import PatchBatch, step_generator
 from voxward.training.selection import Validation
 from voxward.training.setup import TrainingRun
+from voxward.training.steps import HardeningStep, StepInput
 
-# The steps of the attack that measures the robust Dice score: enough to tell checkpoints apart, and too few to claim
-# that a network is robust.
-_STEPS = 5
+# The stream of the random numbers that change validation patches: training draws from the first one.
+_CHALLENGE = 1
 
 
 def validate(run: TrainingRun) -> Validation:
     """Measure loss and Dice of the network on the validation patches of its run.
 
-    With a defence, the patches are also attacked: on the soft Dice loss, within the eps that the defence trains for.
+    With a defence, the patches are also changed as the defence trains for: attacked on the soft Dice loss, within its
+    eps, or with noise of its standard deviation.
 
     Args:
         run: The run. Its network is left in the mode (training or evaluation) in which it was found.
@@ -31,7 +30,7 @@ def validate(run: TrainingRun) -> Validation:
     """
     training = run.network.training
     run.network.eval()
-    known, defence = run.plan.labels, run.recipe.defence
+    known, step = run.plan.labels, run.step
     clean, struck = torch.zeros(2, 3, len(known.scored), dtype=torch.float64)
     losses, struck_losses = [], []
     for batch in run.validation:
@@ -40,15 +39,15 @@ def validate(run: TrainingRun) -> Validation:
             logits = run.network(images)
             losses += [float(run.learner.loss(logits, labels))] * _counted(batch, labels, known)
         clean += overlap(logits, labels, known).cpu()
-        if defence is not None:
-            attacked = _attacked(run, images, labels, batch.ranges, defence.eps)
+        if isinstance(step, HardeningStep):
+            changed = _challenged(run, step, batch, images, labels)
             with torch.no_grad():
-                logits = run.network(attacked)
+                logits = run.network(changed)
                 struck_losses += [float(run.learner.loss(logits, labels))] * _counted(batch, labels, known)
             struck += overlap(logits, labels, known).cpu()
     run.network.train(training)
     loss, dice = _mean(losses), pooled_dice(clean)
-    if defence is None:
+    if not isinstance(step, HardeningStep):
         return Validation(loss, dice)
     return Validation(loss, dice, pooled_dice(struck), _mean(struck_losses))
 
@@ -62,12 +61,12 @@ def _mean(losses: list[float]) -> float:
     return sum(losses) / len(losses) if losses else 0.0
 
 
-def _attacked(run: TrainingRun, images: Images, labels: Labels, ranges: Tensor, eps: float) -> Images:
-    ball, loss, truth = patch_ball(images, ranges, eps), create_objective("dice"), run.plan.labels.target(labels)
-    with ascent_precision(run.fabric):
-        return ascended(
-            bare(run.network), ball, images, lambda z, progress: loss(z, truth, progress), _STEPS, 2.5 / _STEPS
-        )
+def _challenged(run: TrainingRun, step: HardeningStep, batch: PatchBatch, images: Images, labels: Labels) -> Images:
+    """The patches as the defence changes them, alike in every validation."""
+    origins, ranges = run.origins, run.fabric.to_device(batch.ranges)
+    origin = None if origins is None else origins.of(batch.ids, origins.air(images, batch.ids))
+    generator = step_generator(run.seed, batch.step, _CHALLENGE)
+    return step.challenge(StepInput(images, labels, ranges, batch.step, 1.0, generator, origin=origin))
 
 
 def pooled_dice(counts: Tensor) -> float:

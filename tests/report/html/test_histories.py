@@ -125,6 +125,17 @@ def test_what_a_run_was_hardened_from(tmp_path: Path) -> None:
     assert history.facts[-1] == HARDENED
 
 
+def test_noise_has_a_deviation_and_no_largest_change(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "second", start=str((tmp_path / "first").resolve()))
+    recipe = replace(load_recipe("dynunet"), defence=Defence("noise", sigma=0.25))
+    (folder / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    (history,) = shown(folder)
+    assert history.facts[-1] == (
+        "It was hardened from first: trained further on noisy scans, by the method noise (Gaussian noise is added to "
+        "every scan before it is learnt from). The standard deviation of the noise is 0.25 of the intensity range."
+    )
+
+
 def test_a_run_that_began_with_the_weights_of_another(tmp_path: Path) -> None:
     (history,) = shown(run_folder(tmp_path / "second", start="/runs/first"))
     assert history.facts[-1] == "It began with the weights of first."

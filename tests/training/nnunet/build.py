@@ -12,9 +12,7 @@ from voxward.core.case import Volume
 from voxward.data.io import write_image, write_label
 
 # In float32, in this process, and as short as it gets.
-SHORT = (
-    "training.epochs=2", "training.workers=0", "training.precision=fp32", "defence.steps=1", "defence.replays=2",
-)  # fmt: skip
+SHORT = ("training.epochs=2", "training.workers=0", "training.precision=fp32")
 REGIONS = {"labels": {"background": 0, "whole": [1, 2], "core": [2]}, "order": [1, 2]}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from voxward.core.case import Volume
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label, write_label
 from voxward.data.loader import validation_patches
+from voxward.data.normalization import normalization_of
 from voxward.data.store import open_case
 from voxward.systems.nnunet.geometry import geometry_of
-from voxward.systems.nnunet.plans import read_plan
+from voxward.systems.nnunet.intensities import MEASURES
+from voxward.systems.nnunet.plans import Scheme, read_plan
 from voxward.systems.nnunet.results import read_results
 from voxward.training.defence import patch_ball
 from voxward.training.nnunet.cases import fitting, prepare_as_nnunet, prepare_cases, resampled_label, training_plan
@@ -97,6 +100,16 @@ def test_a_perturbation_is_a_share_of_the_file_s_range(tmp_path, scheme):
     assert float(ball.eps) == pytest.approx(8 / 255 * width / unit, rel=1e-5)
     moved = ball.project(batch.images + 1e9)
     assert float((moved - batch.images).max()) <= float(ball.eps) * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("name", list(MEASURES))
+@pytest.mark.parametrize("masked", [False, True])
+def test_every_normalisation_of_nnunet_is_one_of_voxward(tmp_path, name, masked):
+    """Of a masked channel the zeros stay 0; only CT is clipped to the plan's range."""
+    plan = replace(plan_of(tmp_path), schemes=(Scheme(name, masked),))
+    found = normalization_of(training_plan(plan, 2).channels[0])
+    assert found.reads_plan is (name == "CTNormalization" and not masked)
+    assert (found.zero((1.0, 9.0, 4.0, 2.0)) == 0.0) is masked
 
 
 def test_a_scan_that_is_smaller_than_a_patch_is_filled_with_0(tmp_path):

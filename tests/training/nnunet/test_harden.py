@@ -131,7 +131,7 @@ def test_without_a_learning_rate_nothing_moves(source, data, tmp_path):
     assert np.array_equal(*(open_system(folder).segment(volume(seed=9)).label for folder in (source, out)))
 
 
-@pytest.mark.parametrize("method", ["free", "pgd", "trades"])
+@pytest.mark.parametrize("method", ["free", "pgd", "trades", pytest.param("noise", marks=pytest.mark.slow)])
 def test_an_interrupted_hardening_ends_like_another(source, data, tmp_path, method):
     options = {"method": method, "change": Change(dataset=data, seed=3), "overrides": (*SHORT, "training.epochs=6")}
     whole = harden(source, out=tmp_path / "whole", **options)

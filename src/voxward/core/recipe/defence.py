@@ -9,11 +9,14 @@ from typing import Literal
 from voxward.core.recipe.checks import below, not_positive, outside
 
 _METHODS = {
+    "eps": ("free", "pgd", "trades"),
+    "step": ("free", "pgd", "trades"),
+    "sigma": ("noise",),
     "replays": ("free",),
     "steps": ("pgd", "trades"),
     "objective": ("pgd",),
     "start": ("pgd",),
-    "clean": ("free", "pgd"),
+    "clean": ("free", "pgd", "noise"),
     "beta": ("trades",),
 }
 """The methods that use a setting; every method uses the others."""
@@ -21,28 +24,32 @@ _METHODS = {
 
 @dataclass(frozen=True)
 class Defence:
-    """Adversarial training in an l_inf ball around each patch.
+    """Training on perturbed patches: adversarial ones, in an l_inf ball around each patch, or noisy ones.
 
     Args:
         method: `free` (Shafahi et al. 2019) uses every batch `replays` times, and each backward pass moves both the
             weights and the perturbation. `pgd` (Madry et al. 2018) trains the weights on the patch that `steps` steps
             have found. `trades` (Zhang et al. 2019) minimises the loss on the clean patch plus
-            `beta` times the divergence of the prediction on the perturbed patch from that on the clean one.
-        eps: The radius of the ball, as a share (0 to 1) of the intensity range of each channel.
+            `beta` times the divergence of the prediction on the perturbed patch from that on the clean one. `noise`
+            (Cohen et al. 2019) trains the weights on patches with Gaussian noise, for a certificate.
+        eps: The radius of the ball, as a share (0 to 1) of the intensity range of each channel. `noise` has no ball.
         replays: The number of times that `free` uses a batch.
         steps: The number of steps of the perturbation in `pgd` and `trades`.
-        step: The length of such a step in units of eps, or None for 1 in `free` and 2.5 / steps in the others.
+        step: The length of such a step in units of eps, or None for 1 in `free` and 2.5 / steps in the others. `noise`
+            does not use it.
         objective: What the steps of `pgd` maximise, see `attacks.objectives`. `free` maximises the training loss, and
             `trades` the divergence.
         start: Where the steps of `pgd` begin: `random`, at a random point of the ball, or `reference`, at the patch
             itself. `trades` begins at a random point, because its divergence is flat at the patch itself, and `free` at
             the perturbation that the last batch left.
         clean: The share (0 to 1) of the samples that stay unperturbed. `trades` does not use it.
-        warmup: The share (0 to 1) of the run in which eps grows from 0, in proportion to the steps that are done; with
-            1 it grows until the end.
+        warmup: The share (0 to 1) of the run in which eps (or sigma) grows from 0, in proportion to the steps that are
+            done; with 1 it grows until the end.
         beta: The weight of the divergence in `trades`, at least 0.
         robust: The weight (0 to 1) of the robust Dice (or loss, see `training.best`), against the clean one, in
-            choosing the best checkpoint.
+            choosing the best checkpoint. It is that of attacked patches, and with `noise` of noisy ones.
+        sigma: The standard deviation of the noise in `noise`, as a share (0 to 1) of the intensity range of each
+            channel.
     """
 
     method: str = "free"
@@ -56,6 +63,7 @@ class Defence:
     warmup: float = 0.0
     beta: float = 6.0
     robust: float = 0.5
+    sigma: float = 0.25
 
     @property
     def length(self) -> float:
@@ -76,6 +84,7 @@ class Defence:
         """Return one sentence for each value that is out of range."""
         found = outside("eps", self.eps, 0.0, 1.0) + outside("clean", self.clean, 0.0, 1.0)
         found += outside("warmup", self.warmup, 0.0, 1.0) + outside("robust", self.robust, 0.0, 1.0)
+        found += outside("sigma", self.sigma, 0.0, 1.0)
         found += below(1, replays=self.replays, steps=self.steps)
         if (self.method, self.start) == ("trades", "reference"):
             found.append("start must be random in trades, whose divergence has no gradient at the clean patch")

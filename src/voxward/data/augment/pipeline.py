@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from jaxtyping import Integer
+from jaxtyping import Bool, Integer
 from torch import Tensor
 
 from voxward.core.errors import UserError
@@ -27,6 +27,9 @@ from voxward.data.augment.spatial import (
     draw_spatial,
 )
 from voxward.data.augment.turns import apply_turns, draw_turns
+
+# Weights that add up to 1 do so up to their rounding.
+_ALL = 1 - 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,3 +132,21 @@ def apply_augmentation(
     patches, truth = apply_turns(patches, draw.turns), apply_turns(truth, draw.turns)
     patches = apply_intensity(patches, draw.intensity)
     return patches if draw.channels is None else apply_channels(patches, draw.channels), truth
+
+
+def moved_mask(
+    mask: Bool[Tensor, "b c d h w"], draw: AugmentationDraw, patch_size: Size3, spacing: Float3, padding: Padding
+) -> Bool[Tensor, "b c pd ph pw"]:
+    """Move a mask of the source regions as `apply_augmentation` moves their images.
+
+    A voxel of a patch is inside where all voxels are that its intensity is interpolated from.
+
+    Args:
+        mask: The mask of each channel of the source regions (b, c, d, h, w).
+        draw: The random parameters.
+        patch_size: Shape of a patch in voxels.
+        spacing: Voxel size in mm.
+        padding: The plan's padding.
+    """
+    moved, _ = apply_spatial(mask.float(), mask[:, 0].to(torch.uint8), draw.spatial, patch_size, spacing, padding)
+    return apply_turns(moved, draw.turns) > _ALL

@@ -20,6 +20,7 @@ class CT(Normalization):
 
     reads_plan = True
     hounsfield = True
+    per_case = False
 
     def measure(self, channel: np.ndarray, plan: ChannelPlan) -> Numbers:
         """Return the numbers of the plan, with 1 in place of a standard deviation of 0."""

@@ -13,6 +13,7 @@ class Unchanged(Normalization):
     """Keep the intensities. Only what resampling overshoots is cut off, at the case's least and greatest intensity."""
 
     keeps_values = True
+    per_case = False
 
     def measure(self, channel: np.ndarray, plan: ChannelPlan) -> Numbers:
         """Return the least and the greatest intensity, 0 and 1."""

@@ -38,6 +38,8 @@ class Normalization(ABC):
             If not, a planner takes `scale` for such a channel.
         for_maps: Whether this is what a planner takes for masks and other maps of few values.
         hounsfield: Whether intensities are taken to be in HU; None: the recipe knows.
+        per_case: Whether mean and standard deviation are measured on each case, so that a change of a whole scan, such
+            as a gain, changes how the scan is normalised.
     """
 
     keeps_zero: ClassVar[bool] = False
@@ -45,6 +47,7 @@ class Normalization(ABC):
     keeps_values: ClassVar[bool] = False
     for_maps: ClassVar[bool] = False
     hounsfield: ClassVar[bool | None] = False
+    per_case: ClassVar[bool] = True
 
     def problems(self, preparation: Preparation) -> list[str]:
         """Return what a recipe must change before it can use this normalisation.
@@ -86,6 +89,15 @@ class Normalization(ABC):
             channel: The crop box of a channel (d, h, w), in the file's intensities.
             plan: The channel's plan.
         """
+
+    def zero(self, numbers: Numbers) -> float | None:
+        """Return what a voxel that is 0 in the file becomes where such voxels count as air, and None elsewhere.
+
+        Args:
+            numbers: What `measure` returned.
+        """
+        low, high, mean, std = numbers
+        return (min(max(0.0, low), high) - mean) / std if self.keeps_zero else None
 
     def before_resampling(self, x: Real[Tensor, "*b d h w"], numbers: LiveNumbers) -> Real[Tensor, "*b d h w"]:
         """Change intensities before they are resampled. By default nothing is changed.

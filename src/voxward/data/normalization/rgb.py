@@ -15,6 +15,7 @@ class RGB(Normalization):
     """0 to 255 become 0 to 1. Nothing is clipped but what resampling overshoots."""
 
     keeps_values = True
+    per_case = False
 
     def measure(self, channel: np.ndarray, plan: ChannelPlan) -> Numbers:
         """Return 0 and 255, or the case's least and greatest intensity where they lie outside; 0; and 255."""

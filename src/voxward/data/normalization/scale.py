@@ -16,6 +16,7 @@ class Scale(Normalization):
     reads_plan = True
     keeps_values = True
     for_maps = True
+    per_case = False
 
     def planned(
         self, channel: ChannelFingerprint, preparation: Preparation, whole: Intensities | None = None

@@ -40,6 +40,10 @@ class ZScore(Normalization):
             return low.clamp(max=0), low.clamp(min=0), 0.0, low.abs()
         return low, high, *live_moments(values)
 
+    def zero(self, numbers: Numbers) -> float | None:
+        """Return 0, which the background keeps."""
+        return 0.0
+
     def before_resampling(self, x: Tensor, numbers: LiveNumbers) -> Tensor:
         """Normalise all voxels but those that are 0.
 

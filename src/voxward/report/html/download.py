@@ -73,6 +73,7 @@ def _attack(source: AttackSource) -> dict[str, Any]:
         "requirements": to_data(source.verdicts),
         "failed": [{"id": failure.case, "reason": failure.reason} for failure in source.failed],
         "records": records_data(source.records),
+        "certificates": to_data(source.certificates),
     }  # fmt: skip
 
 

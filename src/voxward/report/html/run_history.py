@@ -153,11 +153,11 @@ def _hardening(run: RunSource, sources: Sources, chart: str) -> tuple[list[str],
     start = None if run.settings is None else run.settings.start
     defence = None if run.recipe is None else run.recipe.defence
     if start is None:
-        return ([] if defence is None else [say("histories", "defended", **_defence(run))]), []
+        return ([] if defence is None else [_defended("defended", run)]), []
     name = Path(start).name
     if defence is None:
         return [say("histories", "started", start=name)], []
-    facts = [say("histories", "hardened", start=name, **_defence(run))]
+    facts = [_defended("hardened", run, start=name)]
     place = os.path.realpath(start.replace("\0", ""))
     before = next((one for one in _runs(sources) if os.path.realpath(one.folder.root) == place), None)
     if before is None:
@@ -173,13 +173,18 @@ def _runs(sources: Sources) -> Sequence[RunSource]:
     return [*sources.runs, *(run for one in sources.validations for run in one.runs)]
 
 
-def _defence(run: RunSource) -> dict[str, str]:
+def _defended(key: str, run: RunSource, **words: str) -> str:
+    """The sentence that says against what a run was trained, and how large that was."""
     assert run.recipe is not None
-    assert run.recipe.defence is not None
-    method = run.recipe.defence.method
-    explained = STRINGS["histories"].get(method)
-    text = method if explained is None else say("histories", "method", method=method, explained=explained)
-    return {"method": text, "eps": eps_text(run.recipe.defence.eps, "range")}
+    defence = run.recipe.defence
+    assert defence is not None
+    explained = STRINGS["histories"].get(defence.method)
+    method = (
+        defence.method if explained is None else say("histories", "method", method=defence.method, explained=explained)
+    )
+    if defence.unused(["eps"]):
+        return say("histories", f"{key}_noise", method=method, sigma=f"{defence.sigma:g}", **words)
+    return say("histories", key, method=method, eps=eps_text(defence.eps, "range"), **words)
 
 
 def _compared(source: AttackSource, before: RunSource, after: RunSource, chart: str) -> Titled | str | None:

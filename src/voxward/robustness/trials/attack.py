@@ -166,7 +166,9 @@ def within_budget(protocol: Protocol, budget: Budget) -> Protocol:
     ]
     # Ladders of a fixed budget are short, and nothing else does the same.
     kept = [entry for entry in protocol.entries if not OWN_BUDGET.get(entry.attack)]
-    return replace(protocol, attacks=(*kept, *attacks), budget=budget)
+    plan = protocol.certificate
+    short = None if plan is None else replace(plan, attack_steps=min(plan.attack_steps, budget.steps))
+    return replace(protocol, attacks=(*kept, *attacks), budget=budget, certificate=short)
 
 
 def trials(target: Target) -> list[AttackTrial]:

@@ -26,12 +26,14 @@ class Target:
         labels: The system's classes or regions under attack.
         transferred: Whether the surrogate's adversarial volumes are tried on the system.
         gradientless: Why the system has no gradient, as one sentence; empty where it has one.
+        channels: The names of the system's channels; empty where they are not known.
     """
 
     protocol: Protocol
     labels: LabelSet
     transferred: bool = False
     gradientless: str = ""
+    channels: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -73,6 +75,21 @@ class Trial(Interface):
     def run(self, unit: Unit, stand: Stand, progress: Progress) -> tuple[Record, ...]:
         """Do the trial on a prepared case and return its records."""
         ...
+
+
+@runtime_checkable
+class Batched(Interface):
+    """A trial that runs a system under noise, many times on each case; some runs together are one unit."""
+
+    @property
+    def batches(self) -> tuple[tuple[int, int], ...]:
+        """The numbers of the first run of each unit, and of the first one after it."""
+        ...
+
+
+def batches_of(trial: Trial) -> tuple[tuple[int, int] | None, ...]:
+    """Return the batches of a trial; one None for a trial that has none."""
+    return trial.batches if isinstance(trial, Batched) else (None,)
 
 
 @runtime_checkable

@@ -20,8 +20,9 @@ class Hardening:
     """How the network of a fold was hardened: the content of its hardening.json.
 
     Attributes:
-        method: The defence, `free`, `pgd` or `trades`.
-        eps: The largest change of a voxel, as a share (0 to 1) of the intensity range of a case.
+        method: The name of the defence.
+        eps: The largest change of a voxel, as a share (0 to 1) of the intensity range of a case; None for a defence
+            that bounds no voxel.
         seed: The seed of all that was drawn.
         minutes: The time budget; None for a length in epochs.
         steps: The number of training steps.
@@ -35,10 +36,12 @@ class Hardening:
         trained: Ids of the cases that it was trained on.
         selection: Ids of the cases that chose the best weights.
         unseen: Ids of the cases that neither this network nor the one that it began with has seen.
+        sigma: The standard deviation of the noise, as a share (0 to 1) of the intensity range; None for a defence
+            without noise.
     """
 
     method: str
-    eps: float
+    eps: float | None
     seed: int
     minutes: float | None
     steps: int
@@ -52,6 +55,7 @@ class Hardening:
     trained: tuple[str, ...]
     selection: tuple[str, ...]
     unseen: tuple[str, ...]
+    sigma: float | None = None
 
 
 @dataclass(frozen=True)

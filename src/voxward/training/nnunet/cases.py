@@ -39,6 +39,15 @@ from voxward.systems.nnunet.plans import NnPlan, Resampling, Scheme
 from voxward.systems.nnunet.resampling import resampled
 
 _SHOWN = 4
+_NORMALIZATIONS = {
+    "ZScoreNormalization": "standard",
+    "CTNormalization": "ct",
+    "RescaleTo01Normalization": "rescale",
+    "RGBTo01Normalization": "rgb",
+    "NoNormalization": "none",
+}
+"""Which normalisation of voxward each of nnU-Net's is; that of a masked channel keeps its zeros."""
+_MASKED = "zscore"
 # A share of exactly a half must not depend on how it was added up.
 _ROUNDING = 1e-9
 
@@ -77,7 +86,8 @@ def training_plan(plan: NnPlan, batch_size: int) -> Plan:
 
 
 def _channel(name: str, scheme: Scheme) -> ChannelPlan:
-    return ChannelPlan(name, scheme.name, scheme.low, scheme.high, scheme.mean, scheme.std)
+    own = _MASKED if scheme.masked else _NORMALIZATIONS[scheme.name]
+    return ChannelPlan(name, own, scheme.low, scheme.high, scheme.mean, scheme.std)
 
 
 def fitting(dataset: Dataset, plan: NnPlan) -> Dataset:

@@ -136,7 +136,7 @@ def harden_nnunet(
     source: NnSource,
     asked: Request,
     method: str,
-    eps: float,
+    eps: float | None,
     trained: Callable[[RunFolder], object] = lambda folder: None,
     progress: Progress = silent,
 ) -> Path:
@@ -147,7 +147,7 @@ def harden_nnunet(
         asked: The request: the dataset, the results folder that is written, the overrides, the time budget, the seed.
             The recipe and the fold in it do not matter.
         method: The name of the defence, which does not matter for a training that is resumed.
-        eps: The radius of the defence, a share (0 to 1) of the intensity range, which does not matter either.
+        eps: The radius of the defence, see `training.harden.begun_with`, which does not matter either.
         trained: A function that is called with the folder of the training after its last step.
         progress: A function that is told about every step.
 
@@ -192,7 +192,7 @@ def _checked(source: NnSource, asked: Request, results: NnResults) -> _Work:
     return work
 
 
-def _recipe(work: _Work, method: str, eps: float) -> Recipe:
+def _recipe(work: _Work, method: str, eps: float | None) -> Recipe:
     asked, folder = work.asked, work.folder
     if not asked.resume:
         if folder.recipe.exists():
@@ -294,10 +294,12 @@ def _write(work: _Work, run: TrainingRun, begun: tuple[NnSettings, RunSplit]) ->
     trained = PatchNetwork(results.networks[0], results.plan)
     load_weights(trained, work.folder.weights("best"))
     content = with_weights(read_content(results.files[0]), trained.network)
-    assert run.recipe.defence is not None
+    defence = run.recipe.defence
+    assert defence is not None
     record = Hardening(
-        method=run.recipe.defence.method,
-        eps=run.recipe.defence.eps,
+        method=defence.method,
+        eps=None if defence.unused(["eps"]) else defence.eps,
+        sigma=None if defence.unused(["sigma"]) else defence.sigma,
         seed=settings.seed,
         minutes=settings.minutes,
         steps=run.state.step,

@@ -9,7 +9,8 @@ from pathlib import Path
 from voxward.core.errors import UserError
 from voxward.core.recipe import Choice, Recipe, load_recipe, load_run_recipe
 from voxward.systems.nnunet.results import NnResults
-from voxward.training.harden import LEARNING_RATE
+from voxward.training.begin import refuse_unused
+from voxward.training.harden import LEARNING_RATE, begun_with
 from voxward.training.setup import check_recipe
 
 # Its training of an nnU-Net-like network: Dice and cross-entropy, patches and augmentation as nnU-Net's.
@@ -25,7 +26,7 @@ _CLOSED = {
 }
 
 
-def hardening_recipe(results: NnResults, method: str, eps: float, overrides: Sequence[str] = ()) -> Recipe:
+def hardening_recipe(results: NnResults, method: str, eps: float | None, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a hardening that begins.
 
     Patches are mirrored along the axes that the network is mirrored along when it predicts.
@@ -33,7 +34,7 @@ def hardening_recipe(results: NnResults, method: str, eps: float, overrides: Seq
     Args:
         results: The results folder.
         method: The name of the defence.
-        eps: The radius of the defence, a share (0 to 1) of the intensity range.
+        eps: The radius of the defence, see `begun_with`.
         overrides: Changes, each as `dotted.key=value`.
 
     Raises:
@@ -42,13 +43,13 @@ def hardening_recipe(results: NnResults, method: str, eps: float, overrides: Seq
     _refuse_decided(overrides)
     rate = LEARNING_RATE * float(load_recipe(_BASE).optimizer.options["lr"])
     begun = (
-        f"defence.method={method}",
-        f"defence.eps={eps!r}",
+        *begun_with(method, eps),
         f"optimizer.options.lr={rate!r}",
         f"augmentation.mirror_axes={list(results.mirrors)}",
         "augmentation.sides=none",
     )
     recipe = load_recipe(_BASE, (*begun, *overrides))
+    refuse_unused(recipe, (*begun, *overrides))
     check_recipe(recipe, results.plan.labels)
     network = Choice("nnunet", {"configuration": results.plan.configuration, "trainer": results.trainer})
     return replace(recipe, name="nnunet", description=_DESCRIPTION, network=network)

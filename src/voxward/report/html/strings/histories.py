@@ -29,10 +29,15 @@ HISTORIES: Mapping[str, str] = {
     "attack may change every voxel by at most {eps} of the intensity range.",
     "defended": "It was trained on attacked scans from the beginning, by the method {method}, in which an attack may "
     "change every voxel by at most {eps} of the intensity range.",
+    "hardened_noise": "It was hardened from {start}: trained further on noisy scans, by the method {method}. The "
+    "standard deviation of the noise is {sigma} of the intensity range.",
+    "defended_noise": "It was trained on noisy scans from the beginning, by the method {method}. The standard "
+    "deviation of the noise is {sigma} of the intensity range.",
     "method": "{method} ({explained})",
     "free": "every step of the training also moves the change of the scan",
     "pgd": "an attack looks for the worst change before every step of the training",
     "trades": "the segmentation of the changed scan is drawn towards that of the clean one",
+    "noise": "Gaussian noise is added to every scan before it is learnt from",
     "hardened_here": "That run is on this page, too.",
     "hardening": "Before and after hardening, measured in {folder}",
     "hardening_other": "{folder} has results of systems with these names, but not of the weights and settings that lie "
@@ -64,7 +69,7 @@ HISTORIES: Mapping[str, str] = {
     "validation_loss": "validation",
     "clean_loss": "training, clean scans",
     "validation_dice": "clean scans",
-    "robust_dice": "attacked scans",
+    "robust_dice": "attacked or noisy scans",
     "learning_rate": "learning rate",
     "weight_loss": "weights",
     "architecture_loss": "architecture",

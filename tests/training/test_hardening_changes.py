@@ -1,0 +1,29 @@
+"""What a hardening changes in the recipe: the method, and the size of its ball where it has one."""
+
+import pytest
+
+from voxward.core.recipe import Defence, load_recipe
+from voxward.suites.definition import SuiteSystem
+from voxward.training.harden import begun_with
+
+
+@pytest.mark.parametrize(
+    ("method", "eps", "expected"),
+    [("pgd", None, 8 / 255), ("free", 0.02, 0.02), ("noise", None, 0.1)],
+)  # fmt: skip
+def test_without_a_size_a_ball_has_the_usual_one_whatever_the_run_had(method, eps, expected):
+    recipe = load_recipe("dynunet", ("defence.method=trades", "defence.eps=0.1", *begun_with(method, eps)))
+    assert recipe.defence.method == method
+    assert recipe.defence.eps == pytest.approx(expected)
+
+
+def test_a_size_that_changes_nothing_is_passed_on_to_be_refused():
+    assert begun_with("noise", 0.02) == ("defence.method=noise", "defence.eps=0.02")
+
+
+def test_a_suite_refuses_it_too():
+    assert SuiteSystem(harden="rog", method="noise").problems() == []
+    assert SuiteSystem(harden="rog", method="noise").radius is None
+    assert SuiteSystem(harden="rog", method="pgd").radius == Defence().eps
+    (problem,) = SuiteSystem(harden="rog", method="noise", eps=0.02).problems()
+    assert "the method noise does not use it" in problem
