@@ -63,7 +63,8 @@ def profile(net: nn.Module, channels: int, size: tuple[int, ...]) -> Cost:
 
     for module in twin.modules():
         if isinstance(module, _UNCHANGED):  # only the size counts, and their arithmetic takes longest
-            module.forward = _same
+            layer: Any = module
+            layer.forward = _same
         if not list(module.children()) and not isinstance(module, nn.Identity):
             module.register_forward_hook(count)
     with torch.no_grad():
