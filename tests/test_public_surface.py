@@ -10,7 +10,7 @@ import pytest
 
 import voxward
 from voxward.cli import COMMANDS, parser
-from voxward.core import choices, job
+from voxward.core import choices, job, strategy
 from voxward.metrics.policies import Scoring
 
 
@@ -38,7 +38,7 @@ UNUSED = {
 }
 # Short forms of `--set`, and a list that is printed instead of an attack.
 SHORT = {
-    "attack": {"eps", "attacks", "cases", "listed"},
+    "attack": {"eps", "attacks", "cases", "listed", "reference_system"},
     # `voxward.check_system`, and a name for the dataset.
     "check": {"system", "cases", "overrides", "device", "labelled"},
     # `voxward.evaluate_segmentations`, and a name for the dataset where there is no system before it.
@@ -50,7 +50,7 @@ ALIASES = {"benchmark"}
 FUNCTIONS = {"report": "write_report"}
 
 
-GROUPS = {choices.__name__, job.__name__, Scoring.__module__}
+GROUPS = {choices.__name__, job.__name__, strategy.__name__, Scoring.__module__}
 
 
 def _parameters(function):
