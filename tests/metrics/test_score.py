@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from voxward.core.labels import LabelSet
+from voxward.core.labels import IGNORED, LabelSet, Region
 from voxward.metrics.policies import POLICIES, Scoring
 from voxward.metrics.registry import METRICS
-from voxward.metrics.score import CaseMetrics, ClassMetrics, score_case
+from voxward.metrics.score import CaseMetrics, ClassMetrics, dice_scores, score_case
 from voxward.metrics.surface import surface, surface_distances
 
 ORGAN = LabelSet(("background", "organ"), (0, 1))
@@ -190,3 +191,18 @@ def test_unknown_policies_and_empty_masks_are_refused() -> None:
         POLICIES["brat"]
     with pytest.raises(ValueError, match="not empty"):
         surface_distances(EMPTY, SOME, (1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("policy", ["ignore", "one", "brats-2023"])
+def test_the_dice_alone_is_that_of_all_scores(policy: str) -> None:
+    """Classes, regions that overlap, absent classes, and voxels that nobody has annotated."""
+    regions = (Region("inner", (1,)), Region("outer", (1, 2)))
+    for labels in (TWO, replace(TWO, regions=regions), replace(TWO, ignore=9)):
+        for seed in range(4):
+            rng = np.random.default_rng(seed)
+            truth, found = (rng.integers(0, 3 - seed % 3, (6, 5, 4)).astype(np.uint8) for _ in range(2))
+            if labels.ignore is not None:
+                truth[rng.random(truth.shape) < 0.3] = IGNORED
+            whole = score_case("a", truth, found, (1.0, 2.0, 3.0), labels, Scoring(policy))
+            alone = dice_scores(truth, found, (1.0, 2.0, 3.0), labels, Scoring(policy))
+            assert alone == tuple(one.dice for one in whole.classes.values())

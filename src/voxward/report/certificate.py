@@ -59,11 +59,11 @@ class Certified:
 
     def certified(self, radius: float) -> Summary | None:
         """Return the mean certified median within a radius; None where there are too few runs."""
-        return self.mean(lambda one: next(m.mean for m in one.medians if m.radius == radius))
+        return self.mean(lambda one: next((m.mean for m in one.medians if m.radius == radius), None))
 
     def masked(self, tau: float) -> Summary | None:
         """Return the mean lower bound of the Dice of the certified mask."""
-        return self.mean(lambda one: next(m.mean for m in one.masks if m.tau == tau))
+        return self.mean(lambda one: next((m.mean for m in one.masks if m.tau == tau), None))
 
     def reading(self, radius: float) -> str:
         """Return what a radius in units of sigma means.
@@ -117,7 +117,10 @@ def certificate_table(certificates: Sequence[CaseCertificate]) -> Table:
 
 
 def broken(certificates: Sequence[CaseCertificate]) -> Iterator[str]:
-    """Yield a sentence per attack that got below a certificate, which must not be."""
+    """Yield a sentence per attack that got below a certificate, which must not be, and on runs that do not belong."""
+    mixed = {one.machines: one for one in certificates if len(one.machines) > 1}
+    for machines, one in mixed.items():
+        yield say("certificate", "mixed", system=one.model, case=one.case, machines="; ".join(machines))
     for one in certificates:
         for attack in one.attacks:
             if not attack.holds:

@@ -23,11 +23,11 @@ from voxward.core.plan import load_json
 from voxward.core.structure import to_data
 from voxward.metrics.policies import POLICIES
 from voxward.robustness.bench import Bench
+from voxward.robustness.finding import Finding
 from voxward.robustness.noisy_runs import VOXELS, NoisyRuns, Scores
 from voxward.robustness.parts import parts_of
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.record import Record, mean_dice
-from voxward.robustness.sanity import Finding
 from voxward.robustness.subject import truth_of
 from voxward.robustness.unit import Unit
 
@@ -119,6 +119,8 @@ class CaseCertificate:
         medians: What is certified of this median.
         masks: What is certified of the segmentation; none for noise in parameters.
         attacks: What attacks on the smoothed system left.
+        machines: What the runs were computed on. Machines round differently, so that a system on two kinds of them is
+            two functions.
     """
 
     model: str
@@ -135,6 +137,7 @@ class CaseCertificate:
     medians: tuple[Median, ...]
     masks: tuple[Mask, ...] = ()
     attacks: tuple[Attacked, ...] = ()
+    machines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -236,6 +239,7 @@ def _certificate(case: _Case) -> CaseCertificate:
         alpha=plan.alpha, voxels=runs[0].voxels, channels=runs[0].channels, parts=labels.scored,
         clean=first.clean_dice(first.deployed_clean is not None), median=lower_median(means),
         medians=tuple(_median(radius, means, scores, first.policy, plan.alpha) for radius in plan.radii),
+        machines=tuple(sorted({f"{one.processor or one.device}, PyTorch {one.torch}" for one in case.records})),
     )  # fmt: skip
     return _with_masks(found, case, labels) if runs[0].noise == VOXELS and all(one.counts for one in runs) else found
 
@@ -266,12 +270,12 @@ def _with_masks(found: CaseCertificate, case: _Case, labels: LabelSet) -> CaseCe
     for tau in plan.tau:
         certain = certify_mask(votes, parts, tau, plan.alpha, plan.correction, known)
         masks.append(_mask(certain, truths, known, scored, policy))
-    attacks = [_attacked(case.bench, record, found, masks) for record in case.attacks]
-    for n, (attack, record) in enumerate(zip(attacks, case.attacks, strict=True)):
-        left = _agreed(_votes(case.bench, [record]), parts[:scored], truths, known, policy)
-        attacks[n] = replace(attack, masks=(left,) * len(attack.bounds))
-    names = tuple(part.name for part in parts)
-    return replace(found, parts=names, masks=tuple(masks), attacks=tuple(sorted(attacks, key=lambda one: one.radius)))
+    found = replace(found, parts=tuple(part.name for part in parts), masks=tuple(masks))
+    attacks = [
+        _attacked(record, found, _agreed(_votes(case.bench, [record]), parts[:scored], truths, known, policy))
+        for record in case.attacks
+    ]
+    return replace(found, attacks=tuple(sorted(attacks, key=lambda one: one.radius)))
 
 
 def _mask(certain: CertifiedMask, truths: Sequence[np.ndarray], known: np.ndarray, scored: int, policy: str) -> Mask:
@@ -286,15 +290,15 @@ def _mask(certain: CertifiedMask, truths: Sequence[np.ndarray], known: np.ndarra
     )  # fmt: skip
 
 
-def _attacked(bench: Bench, record: Record, found: CaseCertificate, masks: Sequence[Mask]) -> Attacked:
+def _attacked(record: Record, found: CaseCertificate, agreed: float) -> Attacked:
+    """What an attack left, beside what is certified as far as it went; `agreed` is the Dice of the mask."""
     noisy = record.noisy
     assert noisy is not None
     assert noisy.radius is not None
     median = lower_median([mean_dice(one, record.policy) for one in noisy.dice])
     certified = next((one.mean for one in found.medians if one.radius == noisy.radius), None)
-    return Attacked(
-        noisy.radius, median, certified, bounds=tuple(one.mean for one in masks if one.radius >= noisy.radius)
-    )
+    bounds = tuple(one.mean for one in found.masks if one.radius >= noisy.radius)
+    return Attacked(noisy.radius, median, certified, (agreed,) * len(bounds), bounds)
 
 
 def _agreed(votes: Votes, parts: Sequence[Part], truths: Sequence[np.ndarray], known: np.ndarray, policy: str) -> float:

@@ -72,6 +72,14 @@ def test_a_checked_certificate_says_so_and_a_broken_one_is_shouted():
     assert "case a" in part.warnings[0]
 
 
+def test_runs_of_two_kinds_of_machines_are_no_certificate_of_one_system():
+    machines = ("AMD EPYC, PyTorch 2.7", "NVIDIA H200, PyTorch 2.7")
+    (part,) = certificate(sources_of(source_with(replace(certificate_of("a", 0.8), machines=machines))), Setting())
+    assert "different kinds of machines (AMD EPYC, PyTorch 2.7; NVIDIA H200, PyTorch 2.7)" in part.warnings[0]
+    alone = replace(certificate_of("a", 0.8), machines=machines[:1])
+    assert not certificate_table([alone]).warnings
+
+
 def test_noise_in_parameters_is_read_in_them():
     groups = certified([certificate_of("a", 0.8, "gain", 0.1), certificate_of("a", 0.7, "offset", 0.05)])
     assert [group.reading(2.0) for group in groups] == [

@@ -55,5 +55,7 @@ CERTIFICATE: Mapping[str, str] = {
     "broken": "CERTIFICATE BROKEN: an attack of R = {radius} sigma on {system}, case {case}, leaves a median of "
     "{found}, or a mask below its bound (certified median {bound}). Something is wrong with the system, the noise or "
     "voxward: believe no certificate here",
+    "mixed": "The noisy runs of {system}, case {case}, were computed on different kinds of machines ({machines}). "
+    "These round differently, so that there is not one system that the certificate is of: run them again on one kind",
     "missing": "The certificate of {folder} is not finished: give the same command again.",
 }
