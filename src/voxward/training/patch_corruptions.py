@@ -260,7 +260,7 @@ def along(matrix: np.ndarray, x: Patch, axis: int) -> Patch:
         x: The intensities (d, h, w), with n voxels along the axis.
         axis: The axis.
     """
-    found = torch.tensordot(torch.from_numpy(matrix).to(x), x, dims=([1], [axis]))
+    found: Tensor = torch.tensordot(torch.from_numpy(matrix).to(x), x, dims=([1], [axis]))
     return found.movedim(0, axis)
 
 
