@@ -64,8 +64,7 @@ def suite(
 
     OUT/tasks/TASK/SYSTEM is the run of a cell, and OUT/tasks/TASK/SYSTEM/attack its attack: every other command opens
     them. A call that was interrupted goes on where it stopped. A cell that fails costs no other one; tables and page
-    name it, and the next call tries it again. Results that were deleted are made again, and what was made from them.
-    Later calls may add tasks and systems.
+    name it, and the next call tries it again, as it makes again what was deleted. It may add tasks and systems.
 
     Args:
         suite: A packaged suite (`small`, `decathlon`), or a .yaml file.

@@ -77,8 +77,7 @@ def scope_of(
         others: What models of other tools say about their training.
 
     Returns:
-        The cases, in the order of the ids that were asked for, else of the first run's validation list where that
-        decides, else in that of the dataset.
+        The cases, in the order of the ids asked for, else of the first run's validation list, else of the dataset.
 
     Raises:
         UserError: There is no such case, or the labels are not the models'.
