@@ -19,7 +19,9 @@ from voxward.robustness.trials.trial import Target
 from voxward.systems.open import KINDS
 
 ROOT = Path(__file__).parents[1]
-DOCS = [f"docs/{name}.md" for name in ("guide", "attacks", "certificates", "report", "scaling", "suites")]
+DOCS = [
+    f"docs/{name}.md" for name in ("guide", "attacks", "certificates", "corruptions", "report", "scaling", "suites")
+]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", *DOCS)]
 
 

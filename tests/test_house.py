@@ -155,11 +155,11 @@ def _lower_bounds() -> dict[str, str]:
         *project["dependencies"],
         *(
             line
-            for extra in ("cluster", "onnx", "ranger", "report", "search", "sitk", "test")
+            for extra in ("cluster", "corruptions", "onnx", "ranger", "report", "search", "sitk", "test")
             for line in optional[extra]
         ),
     ]
-    pairs = (re.fullmatch(r"([\w.-]+)>=([\w.]+)", line) for line in asked)
+    pairs = (re.fullmatch(r"([\w.-]+)>=([\w.]+)(?:,<[\w.]+)?", line) for line in asked)
     return {pair[1].lower(): _without_zeros(pair[2]) for pair in pairs if pair is not None}
 
 

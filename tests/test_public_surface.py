@@ -38,7 +38,7 @@ UNUSED = {
 }
 # Short forms of `--set`, and a list that is printed instead of an attack.
 SHORT = {
-    "attack": {"eps", "attacks", "cases", "listed"},
+    "attack": {"eps", "attacks", "cases", "listed", "reference_system"},
     # `voxward.check_system`, and a name for the dataset.
     "check": {"system", "cases", "overrides", "device", "labelled"},
     # `voxward.evaluate_segmentations`, and a name for the dataset where there is no system before it.

@@ -28,6 +28,7 @@ _HOMES = {
     "reproduce": "voxward.commands.reproduce",
     "search": "voxward.commands.search",
     "attack": "voxward.commands.attack",
+    "corrupt": "voxward.commands.corrupt",
     "benchmark": "voxward.commands.attack",
     "compose": "voxward.commands.compose",
     "write_report": "voxward.commands.report",
@@ -41,6 +42,7 @@ _HOMES = {
     "blackbox_system": "voxward.systems.blackbox",
     "network_system": "voxward.systems.network.system",
     "load_protocol": "voxward.robustness.protocol",
+    "load_corruption_set": "voxward.corruptions.corruption_set",
     "Cases": "voxward.core.choices",
     "Compute": "voxward.core.choices",
     "Fold": "voxward.core.choices",
@@ -72,7 +74,7 @@ _HOMES = {
 }
 
 # Rooms with a surface of their own: voxward.attacks.create("apgd-dice").
-_ROOMS = ("attacks", "certificates")
+_ROOMS = ("attacks", "certificates", "corruptions")
 
 __all__ = ["__version__", *_HOMES, *_ROOMS]
 

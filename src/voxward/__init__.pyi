@@ -2,12 +2,14 @@
 
 from voxward import attacks as attacks
 from voxward import certificates as certificates
+from voxward import corruptions as corruptions
 from voxward.attacks.threat import ThreatModel as ThreatModel
 from voxward.commands.attack import attack as attack
 from voxward.commands.attack import benchmark as benchmark
 from voxward.commands.check import check as check
 from voxward.commands.check_system import check_system as check_system
 from voxward.commands.compose import compose as compose
+from voxward.commands.corrupt import corrupt as corrupt
 from voxward.commands.cv import cv as cv
 from voxward.commands.demo import demo as demo
 from voxward.commands.evaluate import evaluate as evaluate
@@ -41,6 +43,7 @@ from voxward.core.errors import CasesFailed as CasesFailed
 from voxward.core.job import Job as Job
 from voxward.core.model import PatchModel as PatchModel
 from voxward.core.recipe import load_recipe as load_recipe
+from voxward.corruptions.corruption_set import load_corruption_set as load_corruption_set
 from voxward.data.formats import open_dataset as open_dataset
 from voxward.data.io import read_image as read_image
 from voxward.data.io import read_label as read_label

@@ -24,8 +24,8 @@ from voxward.core.choices import Fold
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_image, read_label, write_label
 from voxward.robustness.description import read_protocol
+from voxward.robustness.finding import Finding
 from voxward.robustness.record import EQUAL_NOISE
-from voxward.robustness.sanity import Finding
 
 QUICK = {"attacks": ("apgd-dice", "fab-dice", "square"), "eps": (8 / 255, 16 / 255), "steps": 10, "queries": 10,
          "fab_steps": 3, "cases": 1, "precision": "fp32"}  # fmt: skip

@@ -74,6 +74,7 @@ COMMANDS = {
     "attack": Command(
         "attack systems through their whole pipeline, by a protocol", robustness.attack_arguments, robustness.attack
     ),
+    "corrupt": Command("draw what corruptions do to a case", robustness.corrupt_arguments, robustness.corrupt),
     "benchmark": Command("the former name of attack", robustness.benchmark_arguments, robustness.benchmark),
     "reproduce": Command(
         "do again what a folder holds, and compare", reproduction.reproduce_arguments, reproduction.reproduce

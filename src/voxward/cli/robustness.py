@@ -46,6 +46,8 @@ which protocol, and what it costs (a gradient takes about as long as three forwa
   sea-300        SEA as published, to compare with; 4500 gradients for each case
   tsallis-300    Tsallis-PGD as published, to compare with; 1500 gradients for each case
   blackbox       for a system without a gradient
+  corruptions-mri, corruptions-ct
+                 what scanners do, and no attack: ten corruptions, five severities; 50 predictions for each case
 The same --out again goes on where it stopped, and takes more: --cases 1, then --cases 3. See docs/attacks.md.
 """
 UNMET = 3
@@ -68,6 +70,12 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
         "short for --set threat.eps=[...]",
     )
     add("--attacks", nargs="+", metavar="NAME", help="attacks and ensembles; short for --set attacks=[...]")
+    add(
+        "--reference-system",
+        metavar="NAME",
+        help="with corruptions: the system of this call, by its name or path, whose errors the others' are compared "
+        "with; short for --set corruptions.reference=NAME",
+    )
     add("--cases", type=_count, help="how many cases, the first ones; a later call may ask for more; --set cases=N")
     set_argument(parser, "change an entry of the protocol or of the systems, for example --set budget.steps=50")
     channels_argument(parser)
@@ -144,9 +152,10 @@ def benchmark(arguments: Arguments) -> int:
 
 def _changes(values: dict[str, object]) -> list[str]:
     """Return the short arguments as changes of the protocol, and take them out of the values."""
-    eps, attacks, cases = (values.pop(name) for name in ("eps", "attacks", "cases"))
+    eps, attacks, cases, other = (values.pop(name) for name in ("eps", "attacks", "cases", "reference_system"))
     found = [] if eps is None else [f"threat.eps={list(eps)!r}"]  # type: ignore[call-overload]
     found += [] if attacks is None else [f"attacks=[{', '.join(attacks)}]"]  # type: ignore[arg-type]
+    found += [] if other is None else [f"corruptions.reference={other}"]
     return found + ([] if cases is None else [f"cases={cases}"])
 
 
@@ -177,6 +186,8 @@ def show(result: AttackReport, report: bool = True) -> int:
         return 0
     if result.report is not None:
         console.print(result.report.terminal())
+    for table in result.corruptions[:2]:  # HD95 is in the files
+        console.print(table.terminal())
     if result.certificate is not None:
         console.print(result.certificate.terminal())
     if result.leaderboard is not None:
@@ -207,6 +218,30 @@ def _show_costs(result: AttackReport) -> None:
     for count in _WORKERS if costs.workers is None else (costs.workers,):
         workers, hours = counted(count, "worker"), costs.wall_hours(count)
         console.print(f"wall time with {workers} like this process: {hours:.3g} hours, {clock_text(3600 * hours)}")
+
+
+def corrupt_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `voxward corrupt`."""
+    add = parser.add_argument
+    add("dataset", help="the folder of the dataset")
+    add("--set", default="rood-mri", help="a set of corruptions: rood-mri, ct, or a .yaml file (default rood-mri)")
+    add("--case", metavar="ID", help="the case (default: the first one)")
+    add("--out", default="corruptions.png", help="the picture: .png, .pdf or .svg (default corruptions.png)")
+    add("--names", nargs="+", default=(), metavar="NAME", help="which corruptions (default: all of the set)")
+    add("--severities", nargs="+", type=int, default=(1, 2, 3, 4, 5), metavar="N", help="of 1 to 5 (default: all)")
+    add("--channel", metavar="NAME", help="the channel that is drawn (default: the first one that the set changes)")
+    add("--seed", type=int, default=0, help="the seed of what is drawn (default 0)")
+    overwrite_argument(parser)
+
+
+def corrupt(arguments: Arguments) -> int:
+    """Run `voxward corrupt`."""
+    from voxward.commands.corrupt import corrupt
+
+    sheet = corrupt(**given(arguments))
+    rows = counted(len(sheet.corruptions), "corruption")
+    console.print(f"{rows} of {escape(sheet.case)}, channel {escape(sheet.channel)}: {escape(str(sheet.path))}")
+    return 0
 
 
 def demo_arguments(parser: argparse.ArgumentParser) -> None:

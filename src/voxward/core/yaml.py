@@ -140,7 +140,7 @@ def load_yaml(cls: type[T], name_or_path: str | Path, folder: str, overrides: Se
         UserError: The name is unknown, or something in the file is wrong; all problems are listed.
         FileNotFoundError: There is no such file.
     """
-    given, family = str(name_or_path), folder.removesuffix("s")
+    given, family = str(name_or_path), folder.removesuffix("s").replace("_", " ")
     own = given.endswith((".yaml", ".yml"))
     source = given if own else f"{family} {given}"
     found = read_yaml(read_text(given) if own else packaged(folder, given, family), source)

@@ -16,6 +16,7 @@ from voxward.report.attack_panel import attack_panel
 from voxward.report.budgets import budgets_table
 from voxward.report.certificate import certificate_table
 from voxward.report.classes import classes_table
+from voxward.report.corruptions import corruption_summary, corruption_table, distance_table
 from voxward.report.curves import areas_table
 from voxward.report.hardening import Hardening, hardening_table
 from voxward.report.iterations import iterations_table
@@ -28,10 +29,12 @@ from voxward.report.text import failed_note
 from voxward.robustness.asked import Aside
 from voxward.robustness.bench import Bench, Worker
 from voxward.robustness.certified import CERTIFICATES, CaseCertificate, certificates_data, certify, findings_of
+from voxward.robustness.corruption_figures import without_corruptions
 from voxward.robustness.cost import Estimate
+from voxward.robustness.finding import Finding
 from voxward.robustness.record import Record, without_noisy
 from voxward.robustness.require import Verdict, judge_requirements
-from voxward.robustness.sanity import Finding, sanity
+from voxward.robustness.sanity import sanity
 from voxward.robustness.skipped import skipped_notes
 from voxward.robustness.store import RecordStore
 from voxward.robustness.sweep import sweeps
@@ -43,6 +46,7 @@ from voxward.training.log import read_log
 _REPORTS = (
     "sanity.json", "robustness.md", "robustness.csv", "classes.md", "areas.md", "leaderboard.md", "leaderboard.csv",
     "curves.png", "iterations.png", "iterations.md", "requirements.json", "budgets.md", "budgets.csv",
+    "corruptions.md", "corruptions.csv", "corruption-summary.csv",
     CERTIFICATES, "certificate.md", "certificate.csv",
 )  # fmt: skip
 KIND = "part of a robustness report"
@@ -61,6 +65,7 @@ class AttackReport:
         verdicts: Whether each system meets each requirement of the protocol.
         failed: The cases that failed; no figure is over them.
         costs: The estimate that was asked for instead of the work; then there is nothing else.
+        corruptions: Where there are corruptions, a row per system, and Dice and HD95 by corruption and severity.
         certificates: What is certified of each case, where the protocol asks for it.
         certificate: A row per system and noise, where something is certified.
     """
@@ -73,6 +78,7 @@ class AttackReport:
     verdicts: tuple[Verdict, ...] = ()
     failed: tuple[Failure, ...] = ()
     costs: Estimate | None = None
+    corruptions: tuple[Table, ...] = ()
     certificates: tuple[CaseCertificate, ...] = ()
     certificate: Table | None = None
 
@@ -116,21 +122,23 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
     protocol, failures = worker.bench.protocol, worker.failures
     certificates = certify(worker.bench, records)
     findings = (*sanity(records, protocol.sanity), *findings_of(certificates))
-    attacked = without_noisy(records)
-    aside = Aside.of(without_noisy(RecordStore(outputs.folder).read_all()), attacked, failures.cases)
+    measured = without_noisy(records)
+    attacked = without_corruptions(measured)
+    aside = Aside.of(without_noisy(RecordStore(outputs.folder).read_all()), measured, failures.cases)
     failed = [{"id": failure.case, "reason": failure.reason} for failure in failures.found]
     kept = {"findings": to_data(findings), **({"failed": failed} if failed else {}), **_known(worker.bench)}
     outputs.json("sanity.json", with_checksum(kept))
     report, board = None, None
-    if protocol.attacks or protocol.surrogate is not None or protocol.certificate is None:
+    if protocol.asks_attacks:
         report, board = _of_attacks(outputs, worker, attacked, findings, aside)
+    corrupted = _of_corruptions(outputs, worker, measured, findings, aside) if len(attacked) < len(measured) else ()
     certain = _certificate(outputs, worker, certificates, aside) if certificates else None
     volume = protocol.mode == "volume"
-    verdicts = judge_requirements(protocol.require, attacked, tuple(worker.bench.sources), volume, len(failed))
+    verdicts = judge_requirements(protocol.require, measured, tuple(worker.bench.sources), volume, len(failed))
     if verdicts or (outputs.folder / "requirements.json").exists():
         outputs.json("requirements.json", with_checksum({"requirements": to_data(verdicts)}))
     return AttackReport(
-        tuple(records), findings, report, outputs.folder, board, verdicts, tuple(failures.found),
+        tuple(records), findings, report, outputs.folder, board, verdicts, tuple(failures.found), corruptions=corrupted,
         certificates=certificates, certificate=certain,
     )  # fmt: skip
 
@@ -173,6 +181,24 @@ def _of_attacks(
     for hardening in _hardenings(worker):
         outputs.text(_hardening_file(hardening), said(hardening_table(records, hardening, volume)).markdown())
     return report, board
+
+
+def _of_corruptions(
+    outputs: Outputs, worker: Worker, records: Sequence[Record], findings: Sequence[Finding], aside: Aside
+) -> tuple[Table, ...]:
+    """Write all that is about corruptions, and return the summary and the tables of Dice and HD95."""
+    bench, section = worker.bench, worker.bench.protocol.corruptions
+    assert section is not None
+    skipped = RecordStore(outputs.folder).skipped([name for _, name in section.chosen()])
+    seen = seen_notes(tuple(bench.cases), bench.seen, bench.left_out)
+    summary = corruption_summary(records, findings, section.reference)
+    summary = replace(summary, notes=(*summary.notes, *skipped_notes(skipped, bench.cases), *seen))
+    told = partial(_saying, failed_note(worker.failures.found, worker.total), notes=tuple(aside.notes()))
+    tables = told(summary), told(corruption_table(records)), told(distance_table(records))
+    outputs.text("corruptions.md", "\n\n".join(table.markdown().strip() for table in tables) + "\n")
+    outputs.text("corruptions.csv", tables[1].csv())
+    outputs.text("corruption-summary.csv", tables[0].csv())
+    return tables
 
 
 def _certificate(outputs: Outputs, worker: Worker, certificates: Sequence[CaseCertificate], aside: Aside) -> Table:

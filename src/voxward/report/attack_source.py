@@ -22,11 +22,12 @@ from voxward.robustness.asked import NOTHING_ASIDE, Aside, asked_for
 from voxward.robustness.certified import CaseCertificate, certificates_asked_for
 from voxward.robustness.description import PROTOCOL, SystemFiles, read_cases
 from voxward.robustness.eps import eps_texts
-from voxward.robustness.protocol import AttackEntry, Protocol
+from voxward.robustness.finding import Finding
+from voxward.robustness.protocol import AttackEntry, Protocol, may_be_left_out
 from voxward.robustness.provenance import ATTACK
 from voxward.robustness.record import CLEAN, Record, without_noisy
 from voxward.robustness.require import Verdict, judge_requirements
-from voxward.robustness.sanity import STANDARD, Finding, sanity
+from voxward.robustness.sanity import STANDARD, sanity
 from voxward.robustness.skipped import Skipped
 from voxward.robustness.store import RecordStore
 from voxward.robustness.trials.attack import ensembles
@@ -150,7 +151,7 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
         groups=_groups(description),
         digests={id: str(cases[id]) for id in case_ids if id in cases} if isinstance(cases, Mapping) else {},
         # What cannot be read is among the problems already.
-        skipped=attempt(RecordStore(folder).skipped, []) or (),
+        skipped=attempt(partial(RecordStore(folder).skipped, may_be_left_out(protocol)), []) or (),
         dataset=Path(str(described.get("dataset", ""))).name, seen=_ids(checked, "seen"),
         left_out=_ids(checked, "left_out"), checked=bool(checked), work=_work(folder, problems),
         aside=Aside.of(without_noisy(every), records),

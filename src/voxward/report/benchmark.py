@@ -9,8 +9,9 @@ from voxward.core.errors import UserError
 from voxward.core.wording import counted, in_hounsfield
 from voxward.report.table import Row, Table, Value
 from voxward.robustness.eps import eps_texts
+from voxward.robustness.finding import Finding
 from voxward.robustness.record import CONTROLS, EQUAL_NOISE, Record
-from voxward.robustness.sanity import GRADIENTLESS, STANDARD, Finding, Thresholds
+from voxward.robustness.sanity import GRADIENTLESS, STANDARD, Thresholds
 from voxward.robustness.summary import View
 
 

@@ -21,9 +21,10 @@ from voxward.report.benchmark import (
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text, signed_text
 from voxward.robustness.eps import eps_texts
+from voxward.robustness.finding import Finding
 from voxward.robustness.phantom import invented
 from voxward.robustness.record import Record
-from voxward.robustness.sanity import STANDARD, Finding, Thresholds, sanity
+from voxward.robustness.sanity import STANDARD, Thresholds, sanity
 from voxward.robustness.summary import Curve, View, area_under_curve, breaking_in_files
 
 _FIELDS = (

@@ -18,9 +18,9 @@ from voxward.report.benchmark import (
 )
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, number_text
+from voxward.robustness.finding import Finding
 from voxward.robustness.phantom import invented, phantoms, worst_phantoms
 from voxward.robustness.record import CONTROLS, PROBE, Record
-from voxward.robustness.sanity import Finding
 from voxward.robustness.summary import View
 
 _FIELDS = (

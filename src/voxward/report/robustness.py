@@ -23,9 +23,10 @@ from voxward.report.spent import COST, Spent, cost_text, found_and_spent, second
 from voxward.report.table import Column, Table, Value
 from voxward.report.text import UNDEFINED, interval_text, mean_text
 from voxward.robustness.converged import Convergence, convergence
+from voxward.robustness.finding import Finding
 from voxward.robustness.phantom import invented
 from voxward.robustness.record import CONTROLS, DOUBLED, PROBE, Record
-from voxward.robustness.sanity import STANDARD, Finding, Thresholds, sanity
+from voxward.robustness.sanity import STANDARD, Thresholds, sanity
 from voxward.robustness.summary import View
 
 Ensembles = Mapping[str, tuple[str, ...]]

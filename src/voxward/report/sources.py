@@ -51,6 +51,16 @@ class Sources:
     problems: tuple[str, ...] = ()
     suites: tuple[SuiteSource, ...] = ()
 
+    @property
+    def attacked(self) -> list[AttackSource]:
+        """The folders with records, but those in which nothing is attacked, only corruptions are measured."""
+        return [source for source in self.attacks if source.records and _attacks(source)]
+
+
+def _attacks(source: AttackSource) -> bool:
+    asked = source.protocol is None or source.protocol.asks_attacks
+    return asked or any(record.kind == "attack" for record in source.records)
+
 
 @dataclass(frozen=True)
 class Kind:

@@ -38,6 +38,8 @@ GROWS = {
 """The entries of settings.json to which a later call may add cases, and what is said where one has changed."""
 SIZES = "protocol.threat.eps"
 """The entry of settings.json that a later call may replace."""
+SEVERITIES = ("protocol.corruptions.severities", "protocol.corruptions.names")
+"""Further ones: which corruptions of a set are measured, and at which severities."""
 
 
 def asked_for(records: Iterable[Record], cases: Collection[str], protocol: Protocol | None) -> tuple[Record, ...]:
@@ -49,10 +51,15 @@ def asked_for(records: Iterable[Record], cases: Collection[str], protocol: Proto
         protocol: The protocol, whose sizes count; None: all sizes do.
     """
     own = (one for one in records if one.case in cases)
-    if protocol is None:
-        return tuple(own)
-    sizes, plan = {*protocol.threat.eps}, protocol.certificate
-    return tuple(one for one in own if (_of_sizes(one, sizes) if one.noisy is None else _of_plan(one.noisy, plan)))
+    return tuple(own) if protocol is None else tuple(one for one in own if _asked(one, protocol))
+
+
+def _asked(record: Record, protocol: Protocol) -> bool:
+    if record.noisy is not None:
+        return _of_plan(record.noisy, protocol.certificate)
+    if record.corruption is not None:
+        return protocol.corruptions is not None and protocol.corruptions.asks(record.attack, record.corruption.severity)
+    return _of_sizes(record, {*protocol.threat.eps})
 
 
 def records_asked_for(folder: Path) -> tuple[Record, ...]:

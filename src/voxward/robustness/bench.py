@@ -79,6 +79,7 @@ class Bench:
         ignore: The value of unannotated voxels in the cases' labels; None: as each system's labels declare.
         gradientless: For each system without a gradient, why it has none.
         masks: Those of these systems that answer with masks, and not with scores.
+        channels: The names of each system's channels.
     """
 
     sources: Mapping[str, Source]
@@ -98,6 +99,7 @@ class Bench:
     ordered: Mapping[str, Mapping[str, Case]] = field(default_factory=dict)
     gradientless: Mapping[str, str] = field(default_factory=dict)
     masks: frozenset[str] = frozenset()
+    channels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def case(self, model: str, id: str) -> Case:
         """Return a case as a system reads it."""
@@ -118,7 +120,8 @@ class Bench:
     def target(self, model: str) -> Target:
         """Return what the trials of a system are planned from."""
         labels = labels_under_attack(self.labels[model], self.protocol.erase, self.protocol.invent)
-        return Target(self.protocol, labels, model in self.transferred, self.gradientless.get(model, ""))
+        without, channels = self.gradientless.get(model, ""), self.channels.get(model, ())
+        return Target(self.protocol, labels, model in self.transferred, without, channels)
 
     def trials(self, model: str) -> dict[str, Trial]:
         """Return the trials of a system by name; raises UserError for attacks that it cannot be attacked with."""

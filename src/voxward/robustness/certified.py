@@ -23,11 +23,11 @@ from voxward.core.plan import load_json
 from voxward.core.structure import to_data
 from voxward.metrics.policies import POLICIES
 from voxward.robustness.bench import Bench
+from voxward.robustness.finding import Finding
 from voxward.robustness.noisy_runs import VOXELS, NoisyRuns, Scores
 from voxward.robustness.parts import parts_of
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.record import Record, mean_dice
-from voxward.robustness.sanity import Finding
 from voxward.robustness.subject import truth_of
 from voxward.robustness.unit import Unit
 

@@ -13,6 +13,7 @@ from voxward.robustness.bench import Bench
 from voxward.robustness.estimate import passes_of, weight_of
 from voxward.robustness.record import Record
 from voxward.robustness.trials.attack import AttackTrial
+from voxward.robustness.trials.corruption import CorruptionTrial
 from voxward.robustness.trials.doubled import Doubled
 from voxward.robustness.unit import Unit
 
@@ -36,10 +37,9 @@ class BenchCourse(Course[Unit]):
         self, bench: Bench, progress: Progress, channels: Mapping[str, Sequence[str]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        unit, names = bench.protocol.threat.unit, channels or {}
+        names = channels or {}
         super().__init__(
-            STAGE, progress, lambda each: running(each, unit, names.get(each.model, ()), searched(each, bench)),
-            weight_of(bench),
+            STAGE, progress, lambda each: _running(each, bench, names.get(each.model, ())), weight_of(bench),
             kind=lambda each: (each.model, each.attack, each.eps), clock=clock,
         )  # fmt: skip
 
@@ -62,6 +62,13 @@ class BenchCourse(Course[Unit]):
         dice = [record.dice() for record in records if record.kind == "attack" and record.phantom is None]
         if dice:
             self.figures[LOWEST] = min(*dice, float(self.figures.get(LOWEST, 1.0)))
+
+
+def _running(unit: Unit, bench: Bench, channels: Sequence[str]) -> str:
+    """What a unit is about."""
+    if unit.eps is not None and isinstance(bench.trials(unit.model)[unit.attack], CorruptionTrial):
+        return SEPARATOR.join((unit.model, unit.case, unit.attack, f"severity {unit.eps:.0f}"))
+    return running(unit, bench.protocol.threat.unit, channels, searched(unit, bench))
 
 
 def searched(unit: Unit, bench: Bench) -> tuple[float, ...]:

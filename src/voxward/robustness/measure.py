@@ -12,6 +12,7 @@ from voxward.engine.engine import Engine
 from voxward.engine.settings import settle
 from voxward.robustness.asked import (
     GROWS,
+    SEVERITIES,
     SIZES,
     asked_for,
     drop_lost,
@@ -61,7 +62,7 @@ def measure(
     settings = settings_of(worker)
     channels = {name: tuple(worker.system(name).channels) for name in worker.bench.sources}
     refuse_other_sizes(folder / "settings.json", worker.bench, [one for names in channels.values() for one in names])
-    settle(folder / "settings.json", settings, "records", grows=GROWS, free=(SIZES,))
+    settle(folder / "settings.json", settings, "records", grows=GROWS, free=(SIZES, *SEVERITIES))
     described_by(outputs, worker.bench, channels, call)
     cases, failures = worker.bench.cases, worker.failures
     course, doer = BenchCourse(worker.bench, progress, channels), BenchDoer(worker, settings)

@@ -17,7 +17,8 @@ from voxward.core.yaml import load_yaml, packaged_names
 from voxward.metrics.policies import POLICIES
 from voxward.pipeline.member import Statistics
 from voxward.pipeline.model import Gradient
-from voxward.robustness.record import Mode
+from voxward.robustness.corruption_section import Corruptions
+from voxward.robustness.record import EQUAL_NOISE, Mode
 from voxward.robustness.require import parse_requirement
 from voxward.robustness.sanity import Thresholds
 from voxward.robustness.unit import size_name
@@ -117,7 +118,7 @@ class Protocol:
         name: The protocol's name.
         description: What it is for, in one line.
         threat: What a perturbation may do.
-        attacks: The attacks and ensembles.
+        attacks: The attacks and ensembles; there may be none where there are corruptions.
         budget: What each attack may spend on a case and an eps.
         ensembles: Further groups of attacks, by name, whose worst case is reported.
         controls: The checks of the set-up: `clip`, `noise`, `probe` (is the model random, does a gradient arrive) and
@@ -137,6 +138,7 @@ class Protocol:
         keep: Which adversarial volumes and their segmentations are kept: `none`; `first`, those of the first case;
             `worst`, for every case and eps those of the attack that hurt most; `all`.
         require: What must hold, such as `robust_dice@8/255 >= 0.8`.
+        corruptions: What scanners do, which is measured beside or instead of attacks; None: nothing.
         certificate: What is certified by runs under noise; None: nothing.
     """
 
@@ -158,6 +160,7 @@ class Protocol:
     seeds: tuple[int, ...] = (0,)
     keep: Keep = "worst"
     require: tuple[str, ...] = ()
+    corruptions: Corruptions | None = None
     certificate: CertificatePlan | None = None
 
     @property
@@ -169,8 +172,9 @@ class Protocol:
 
     @property
     def settled(self) -> Protocol:
-        """The same protocol with what `auto` stands for, as it is written down."""
-        return replace(self, threat=replace(self.threat, statistics=self.statistics))
+        """The same protocol with what `auto` and the names of sets stand for, as it is written down."""
+        corruptions = None if self.corruptions is None else self.corruptions.loaded
+        return replace(self, threat=replace(self.threat, statistics=self.statistics), corruptions=corruptions)
 
     @property
     def entries(self) -> tuple[AttackEntry, ...]:
@@ -178,9 +182,16 @@ class Protocol:
         given = (AttackEntry(one) if isinstance(one, str) else one for one in self.attacks)
         return tuple(entry for one in given for entry in one.expanded)
 
+    @property
+    def asks_attacks(self) -> bool:
+        """Whether something is attacked; where not, only corruptions or certificates are measured."""
+        return (
+            bool(self.attacks) or self.surrogate is not None or (self.certificate is None and self.corruptions is None)
+        )
+
     def problems(self) -> list[str]:
         """Return what is wrong, one sentence each."""
-        given = bool(self.attacks) or self.certificate is not None
+        given = bool(self.attacks) or self.certificate is not None or self.corruptions is not None
         found = [] if given else [f"attacks must name at least one of: {', '.join(ATTACKS)}"]
         found += [_unknown_attack(e.attack) for e in self.entries if e.attack not in ATTACKS]
         found += [
@@ -197,6 +208,8 @@ class Protocol:
             found.append("seeds must hold at least one seed")
         for text in self.require:
             found += _failure(lambda text=text: parse_requirement(text).check(self.threat.eps, self.threat.unit))
+        if self.corruptions is not None and (self.mode == "patch" or self.invent is not None):
+            found.append("corruptions are measured in mode 'volume' and without invent: they change whole files")
         if self.invent is not None:
             found += self._invent_problems()
         if self.certificate is not None and (self.mode == "patch" or self.erase or self.invent):
@@ -254,7 +267,15 @@ def load_protocol(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Pr
     keys = {change.partition("=")[0].strip() for change in overrides}
     if idle := protocol.idle([name for name in _STEPS if f"budget.{name}" in keys]):
         raise UserError(f"{name_or_path}: {idle[0]}")
-    return protocol
+    if protocol.corruptions is None:
+        return protocol
+    return replace(protocol, corruptions=protocol.corruptions.loaded)
+
+
+def may_be_left_out(protocol: Protocol | None) -> tuple[str, ...]:
+    """Return the names of the trials that may mean nothing on a case; without a protocol those of any."""
+    corruptions = None if protocol is None else protocol.corruptions
+    return (*EQUAL_NOISE, *(() if corruptions is None else (name for _, name in corruptions.chosen())))
 
 
 def protocol_names() -> tuple[str, ...]:

@@ -12,12 +12,13 @@ from voxward.core.errors import UserError
 from voxward.core.structure import from_data, to_data
 from voxward.metrics.policies import POLICIES
 from voxward.metrics.score import CaseMetrics
+from voxward.robustness.corrupted import Corrupted
 from voxward.robustness.noisy_runs import NoisyRuns
 from voxward.robustness.noisy_runs import Scores as Scores
 from voxward.robustness.visibility import Visibility
 
 Mode = Literal["patch", "volume"]
-Kind = Literal["attack", "control", "certificate"]
+Kind = Literal["attack", "control", "certificate", "corruption"]
 
 CLEAN, CLIP, NOISE = CONTROLS = ("clean", "clip", "noise")
 # Noise as strong as the worst attack, which may be larger than eps in single voxels.
@@ -100,7 +101,9 @@ class Record:
         forwards: The number of evaluations without one.
         seconds: The time that the attack took, in seconds.
         kind: `attack`; `control` for CONTROLS and other checks of the set-up, which belong to no worst case; or
-            `certificate` for runs under noise, which are no attack either.
+            `certificate` for runs under noise, which are no attack either; or `corruption`, whose name is `attack` and
+            whose severity is `eps`, and of which only a written file is judged. No threat model bounds it: `threat` has
+            eps 0.
         white_box: Whether the attack needs gradients; False for controls.
         options: The options of the attack.
         version: The version of voxward.
@@ -130,6 +133,7 @@ class Record:
             versions, where it is that of the computed array.
         chained: Whether the attack searched for several sizes at once, so that what it found at one size began with
             what it had found at another.
+        corruption: What was done to the scan, for records of corruptions.
         noisy: The runs under noise of a certificate, with the standard deviation as eps; None for all else.
             `adversarial` then holds the median of each class.
 
@@ -177,6 +181,7 @@ class Record:
     statistics: str = ""
     breaking_file: bool = False
     chained: bool = False
+    corruption: Corrupted | None = None
     noisy: NoisyRuns | None = None
 
     def __post_init__(self) -> None:

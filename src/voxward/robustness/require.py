@@ -12,6 +12,7 @@ from voxward.core.errors import UserError
 from voxward.core.registry import Registry
 from voxward.core.wording import eps_text
 from voxward.metrics.summary import Summary, summarise
+from voxward.robustness.corruption_figures import CorruptionView
 from voxward.robustness.eps import SAME_EPS
 from voxward.robustness.record import EQUAL_NOISE, NOISE, Record
 from voxward.robustness.summary import View
@@ -34,6 +35,11 @@ def _accuracy(view: View, model: str, eps: float) -> Summary | None:
     return view.robust_accuracy(model, eps)
 
 
+def _corrupted(view: View, model: str, eps: float) -> Summary | None:
+    found = CorruptionView(view.records)
+    return summarise([*found.corrupted(model).values()]) if model in found.models else None
+
+
 def _control(name: str) -> Callable[[View, str, float], Summary | None]:
     """The mean Dice under a kind of noise."""
 
@@ -52,6 +58,7 @@ FIGURES: Registry[Callable[[View, str, float], Summary | None]] = Registry(
         "robust_accuracy": _accuracy,
         "noise_dice": _control(NOISE),
         "gaussian_dice": _control(EQUAL_NOISE[0]),
+        "corrupted_dice": _corrupted,
     },
 )
 """What a requirement may ask for; with `_low` behind the name the lower end of the 95 % interval."""

@@ -16,7 +16,10 @@ from voxward.attacks.base import NOT_WRITABLE
 from voxward.core.errors import UserError
 from voxward.core.wording import counted
 from voxward.robustness.converged import convergence
+from voxward.robustness.corruption_checks import corruption_findings
+from voxward.robustness.corruption_figures import without_corruptions
 from voxward.robustness.eps import eps_texts
+from voxward.robustness.finding import Finding
 from voxward.robustness.record import CLEAN, CLIP, CONTROLS, EQUAL_NOISE, NOISE, PROBE, Record, without_noisy
 from voxward.robustness.summary import View
 
@@ -58,21 +61,6 @@ _DISTANCE = 1e-5
 """The share of eps that rounding may add to the size of a perturbation."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The outcome of one check of one model.
-
-    Attributes:
-        name: Name of the check.
-        passed: Whether it passed; None where the records cannot tell.
-        text: One sentence: what was found, or what holds.
-    """
-
-    name: str
-    passed: bool | None
-    text: str
-
-
 def sanity(records: Sequence[Record], thresholds: Thresholds = STANDARD) -> tuple[Finding, ...]:
     """Check whether the records of a benchmark can be trusted.
 
@@ -86,10 +74,12 @@ def sanity(records: Sequence[Record], thresholds: Thresholds = STANDARD) -> tupl
     found = list[Finding]()
     for model in View(records).models:
         mine = [record for record in records if record.model == model]
-        attacked, certified = without_noisy(mine), any(record.noisy is not None for record in mine)
-        # Where nothing but certificates was asked for, only that the clean cases are sound is of use.
-        only = certified and not any(record.kind == "attack" for record in attacked)
+        attacked = without_noisy(without_corruptions(mine))
+        corrupted = any(record.corruption is not None for record in mine)
+        # Where nothing was attacked, and something else was asked for, only that the clean cases are sound is of use.
+        only = len(attacked) < len(mine) and not any(record.kind == "attack" for record in attacked)
         found += [check(model, attacked, thresholds) for check in (_OF_CLEAN if only else _CHECKS)]
+        found += corruption_findings(model, mine, thresholds.tolerance) if corrupted else ()
     return tuple(found)
 
 

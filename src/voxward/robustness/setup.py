@@ -20,6 +20,7 @@ from voxward.data.io import read_case, read_truth
 from voxward.data.nan import dataset_reading_nan
 from voxward.data.places import dataset_within
 from voxward.robustness.bench import Bench, Source, Worker
+from voxward.robustness.corruption_section import Corruptions
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.trials import plan_trials
 from voxward.runs.unseen import Scope
@@ -69,11 +70,12 @@ def set_up(
     bench = Bench(
         gradientless={name: str(error) for name, error in without.items()},
         masks=frozenset(name for name, error in without.items() if error.masks),
+        channels={name: tuple(system.channels) for name, system in opened.items()},
         sources=dict(zip(opened, sources, strict=True)),
         labels=labels,
         cases=readable,
         ordered={name: _ordered(dataset, system, readable, reading) for name, system in opened.items()},
-        protocol=replace(protocol, surrogate=None),
+        protocol=replace(protocol, surrogate=None, corruptions=_with_reference(protocol, opened, sources)),
         version=voxward.__version__,
         volumes=volumes,
         segmentations=None if volumes is None else volumes.parent / "segmentations",
@@ -85,8 +87,7 @@ def set_up(
         overwrite=overwrite,
         ignore=dataset.labels.ignore,
     )
-    for name, system in opened.items():
-        _check(system, bench, name)
+    _check_all(opened, bench)
     return Worker(bench, opened, helper, failures)
 
 
@@ -99,12 +100,18 @@ def settings_of(worker: Worker) -> dict[str, object]:
     """
     bench, surrogate = worker.bench, worker.surrogate
     protocol = {name: value for name, value in to_data(bench.protocol.settled).items() if name not in _FREE}
+    corruptions, section = protocol.pop("corruptions"), bench.protocol.corruptions
+    sets = () if section is None else section.sets
+    if sets:  # folders of versions that had no corruptions say nothing about them
+        protocol["corruptions"] = {**corruptions, "set": [one.name for one in sets]}
+        del protocol["corruptions"]["reference"]
     return {
         "protocol": protocol,
         "version": bench.version,
         "systems": {name: identity_of(worker.system(name)) for name in bench.sources},
         "cases": {id: digest_of(files_of(case)) for id, case in bench.cases.items()},
         **_orders(bench),
+        **({"corruption_sets": {one.name: one.fingerprint for one in sets}} if sets else {}),
         **({"nan": "zero"} if any(case.nan_as_zero for case in bench.cases.values()) else {}),
         **({} if surrogate is None else {"surrogate": identity_of(surrogate)}),
     }
@@ -190,6 +197,21 @@ def _surrogate(protocol: Protocol, sources: Sequence[Source]) -> Source | None:
     return Source(protocol.surrogate, device=sources[0].device, trust=all(source.trust for source in sources))
 
 
+def _with_reference(protocol: Protocol, opened: Mapping[str, System], sources: Sequence[Source]) -> Corruptions | None:
+    """The section of corruptions with the reference system by its name; it may be given by its path."""
+    section = protocol.corruptions
+    if section is None or section.reference is None or section.reference in opened:
+        return section
+    wanted = Path(section.reference).resolve()
+    for name, source in zip(opened, sources, strict=True):
+        if isinstance(source.system, str) and Path(source.system).resolve() == wanted:
+            return replace(section, reference=name)
+    names = ", ".join(opened)
+    raise UserError(
+        f"corruptions.reference must be one of the systems of this call ({names}), got {section.reference!r}"
+    )
+
+
 def _transferred(surrogate: System | None, systems: Mapping[str, System]) -> frozenset[str]:
     """The systems that are not the surrogate itself, which learn nothing new from it."""
     if surrogate is None:
@@ -226,6 +248,11 @@ def _same(first: System, second: System) -> bool:
     """Whether two systems are the same networks, also where one of them is deployed otherwise."""
     one, other = ([run.root.resolve() for run in system.runs] for system in (first, second))
     return first.fingerprint() == second.fingerprint() or (bool(one) and one == other)
+
+
+def _check_all(systems: Mapping[str, System], bench: Bench) -> None:
+    for name, system in systems.items():
+        _check(system, bench, name)
 
 
 def _check(system: System, bench: Bench, name: str) -> None:

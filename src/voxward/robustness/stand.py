@@ -19,6 +19,7 @@ from voxward.core.machine import computes_on
 from voxward.core.outputs import Outputs
 from voxward.metrics.policies import Scoring
 from voxward.metrics.score import CaseMetrics, dice_scores, score_case, score_masks
+from voxward.robustness.corrupted import Corrupted
 from voxward.robustness.found import Found
 from voxward.robustness.noisy_runs import NoisyRuns, Scores
 from voxward.robustness.protocol import Protocol
@@ -103,6 +104,33 @@ class Stand:
             phantom=self._phantom(written or struck),
         )  # fmt: skip
 
+    def corrupted(self, unit: Unit, found: Found, truth: torch.Tensor, about: Corrupted) -> tuple[Record, np.ndarray]:
+        """Judge a corrupted volume as a written file, which is all that matters of it, and return its record.
+
+        Args:
+            unit: The unit.
+            found: The volume.
+            truth: The ground truth of the volume, which a corruption may have moved, in the form of the subject's.
+            about: What was done to the volume.
+
+        Returns:
+            The record, and the intensities (c, i, j, k) of the file.
+        """
+        keep = self.protocol.keep in ("first", "all") and unit.eps
+        scores, stored = self._deploy(found.volume, self.kept(unit) if keep else None, truth)
+        assert scores is not None, "there is no pipeline to deploy"
+        assert stored is not None
+        if keep:
+            self._keep_segmentation(unit, stored)
+        common = self._common(unit) | {"truth_mm3": self._truth_mm3(scores)}
+        record = Record(
+            **common, threat=self.subject.threat, options=dict(stored.notes), kind="corruption", corruption=about,
+            adversarial=_dice(scores), deployed=_dice(scores), hd95_mm=scores.mean("hd95_mm"), distance=0.0, history=(),
+            gradients=0, forwards=0, seconds=found.seconds, white_box=False, warnings=found.warnings,
+            surface=self._surface(scores),
+        )  # fmt: skip
+        return record, stored.written
+
     def noisy_record(self, unit: Unit, noisy: NoisyRuns, found: Found, options: Mapping[str, Any]) -> Record:
         """Return the record of a unit of runs under noise.
 
@@ -137,7 +165,7 @@ class Stand:
             "breaking_eps": None, "policy": self.protocol.policy,
             "device": str(self.system.device), "precision": self.system.precision if whole else "fp32",
             "version": self.version, "torch": torch.__version__, "system": self.system.fingerprint(),
-            "clean_surface": self._surface(self._deployed or self._clean), "truth_mm3": self._truth_mm3(),
+            "clean_surface": self._surface(self._deployed or self._clean), "truth_mm3": self._truth_mm3(self._clean),
             "channels": self.system.channels, "processor": computes_on(self.system.device),
             "statistics": self.statistics or self.protocol.statistics,
         }  # fmt: skip
@@ -162,9 +190,10 @@ class Stand:
         model = self.subject.model
         return self._score(model.segment(model.logits(volume))[0].cpu().numpy())
 
-    def _score(self, mask: np.ndarray) -> CaseMetrics:
+    def _score(self, mask: np.ndarray, target: torch.Tensor | None = None) -> CaseMetrics:
         subject, scoring = self.subject, Scoring(self.protocol.policy)
-        truth, labels, unknown = subject.target[0].cpu().numpy(), subject.labels, None
+        truth = (subject.target if target is None else target)[0].cpu().numpy()
+        labels, unknown = subject.labels, None
         if (truth == UNANNOTATED).any():
             unknown = truth == UNANNOTATED
             truth = np.where(unknown, 0 if labels.regions else IGNORED, truth)
@@ -173,7 +202,9 @@ class Stand:
             return score_masks("", truth, mask, subject.spacing, labels.scored, scoring, unannotated)
         return score_case("", truth, mask, subject.spacing, labels, scoring)
 
-    def _deploy(self, volume: torch.Tensor, path: Path | None) -> tuple[CaseMetrics | None, Stored | None]:
+    def _deploy(
+        self, volume: torch.Tensor, path: Path | None, truth: torch.Tensor | None = None
+    ) -> tuple[CaseMetrics | None, Stored | None]:
         """The scores of the written file, and all else that is known of it."""
         if self.subject.deploy is None:
             return None, None
@@ -183,7 +214,7 @@ class Stand:
         else:
             with Outputs(path.parent, VOLUME, self.overwrite).write(path.name) as unfinished:
                 stored = self.subject.deploy(values, unfinished)
-        return self._score(stored.mask), stored
+        return self._score(stored.mask, truth), stored
 
     def _keep_segmentation(self, unit: Unit, stored: Stored) -> None:
         path, place = self.segmentation(unit), self.subject.place
@@ -227,11 +258,11 @@ class Stand:
         )
         return Phantom(name, before, after)
 
-    def _truth_mm3(self) -> tuple[float, ...]:
+    def _truth_mm3(self, metrics: CaseMetrics) -> tuple[float, ...]:
         if self._invents:
             return ()
         voxel = math.prod(self.subject.spacing)
-        return tuple(scores.truth_voxels * voxel for scores in self._clean.classes.values())
+        return tuple(scores.truth_voxels * voxel for scores in metrics.classes.values())
 
 
 def _dice(metrics: CaseMetrics) -> Scores:

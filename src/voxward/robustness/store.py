@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,14 +61,17 @@ class RecordStore:
         skipped = Skipped(unit.model, unit.case, unit.attack, unit.eps, reason)
         write_json(self.path(unit), with_checksum({"records": [], "skipped": to_data(skipped)}))
 
-    def skipped(self) -> tuple[Skipped, ...]:
-        """Return which noise as strong as the worst attack was left out, ordered like the records.
+    def skipped(self, trials: Collection[str] = EQUAL_NOISE) -> tuple[Skipped, ...]:
+        """Return which units were left out, because they mean nothing on their case, ordered like the records.
+
+        Args:
+            trials: The trials that may be left out on a case. A folder may hold thousands of files of others.
 
         Raises:
             UserError: A file is damaged; the message names it.
         """
-        # No other trial is ever left out, and a folder may hold thousands of files.
-        places = [path for name in EQUAL_NOISE for path in (self.folder / "records").glob(f"*/{name}/*/*.json")]
+        names = map(safe_name, trials)
+        places = [path for name in names for path in (self.folder / "records").glob(f"*/{name}/*/*.json")]
         found = [(p, _content(p).get("skipped")) for p in sorted(places) if not p.name.startswith(".")]
         read = [from_data(Skipped, entry, str(path)) for path, entry in found if entry is not None]
         return tuple(sorted(read, key=lambda s: (s.model, s.attack, s.case, s.eps or 0.0)))

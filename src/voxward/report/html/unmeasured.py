@@ -72,7 +72,8 @@ def _changes(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:
     if not (threat.unit == "range" and threat.norm == "linf" and max(record.eps for record in rows) >= 1):
         yield _gap("larger", size=size_text(rows[0], max(record.eps for record in rows)))
     yield _gap(f"norm_{threat.norm}")
-    yield _gap("corruptions")
+    if not any(record.corruption is not None for record in source.records):
+        yield _gap("corruptions")
     if not any(record.attack in NOISES for record in source.records):
         yield _gap("noise")
     if (erase := source.protocol.erase if source.protocol else None) is not None:

@@ -1,4 +1,4 @@
-"""What can be done to a system on a case: controls, probes, attacks. One file and one line here for each kind."""
+"""What can be done to a system on a case: controls, probes, attacks, corruptions. One file and one line for each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ from collections.abc import Callable, Sequence
 
 from voxward.core.errors import UserError
 from voxward.core.registry import Registry
-from voxward.robustness.trials import attack, certificate, control, doubled, equal_noise, probe, reach, transfer
+from voxward.robustness.trials import (
+    attack,
+    certificate,
+    control,
+    corruption,
+    doubled,
+    equal_noise,
+    probe,
+    reach,
+    transfer,
+)
 from voxward.robustness.trials.trial import Target, Trial
 
 TRIALS: Registry[Callable[[Target], Sequence[Trial]]] = Registry(
@@ -19,6 +29,7 @@ TRIALS: Registry[Callable[[Target], Sequence[Trial]]] = Registry(
         "transfer": transfer.trials,
         "equal noise": equal_noise.trials,
         "doubled": doubled.trials,
+        "corruption": corruption.trials,
         "certificate": certificate.trials,
     },
 )

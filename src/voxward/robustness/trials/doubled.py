@@ -71,7 +71,8 @@ def trials(target: Target) -> list[Doubled]:
     if DOUBLED not in target.protocol.controls or target.protocol.invent is not None:
         return []
     found: dict[str, Trial] = {trial.name: trial.doubled() for trial in attack.trials(target)}
-    return [Doubled(found | {trial.name: trial.doubled() for trial in transfer.trials(target)})]
+    found |= {trial.name: trial.doubled() for trial in transfer.trials(target)}
+    return [Doubled(found)] if found else []
 
 
 def _part(progress: Progress, number: int, count: int) -> Progress:

@@ -145,6 +145,8 @@ _DRAWS: dict[str, Draw] = {GAUSSIAN: gaussian, RICIAN: rician}
 
 def trials(target: Target) -> list[EqualNoise]:
     """Plan the kinds of noise that a protocol names."""
+    if not target.protocol.entries and not target.transferred:
+        return []
     eps = tuple(sorted(set(target.protocol.threat.eps)))
     return [EqualNoise(name, draw, eps) for name, draw in _DRAWS.items() if name in target.protocol.controls]
 

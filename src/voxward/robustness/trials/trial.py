@@ -26,12 +26,14 @@ class Target:
         labels: The system's classes or regions under attack.
         transferred: Whether the surrogate's adversarial volumes are tried on the system.
         gradientless: Why the system has no gradient, as one sentence; empty where it has one.
+        channels: The names of the system's channels; empty where they are not known.
     """
 
     protocol: Protocol
     labels: LabelSet
     transferred: bool = False
     gradientless: str = ""
+    channels: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:

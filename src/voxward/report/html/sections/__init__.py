@@ -5,6 +5,7 @@ from __future__ import annotations
 from voxward.report.html.page import Section
 from voxward.report.html.sections.cases import cases
 from voxward.report.html.sections.certificate import certificate
+from voxward.report.html.sections.corruptions import corruptions
 from voxward.report.html.sections.curves import curves
 from voxward.report.html.sections.histories import histories
 from voxward.report.html.sections.leaderboard import leaderboard
@@ -19,6 +20,7 @@ SECTIONS = (
     Section("leaderboard", leaderboard),
     Section("curves", curves),
     Section("visibility", visibility),
+    Section("corruptions", corruptions),
     Section("certificate", certificate),
     Section("cases", cases),
     Section("histories", histories),

@@ -31,7 +31,7 @@ class Curves:
 
 def curves(sources: Sources, setting: Setting) -> tuple[Curves, ...] | None:
     """Return the charts of each attack folder; None where there is none with records."""
-    found = [source for source in sources.attacks if source.records]
+    found = sources.attacked
     return tuple(curves_of(source, number, setting.look.eps) for number, source in enumerate(found, 1)) or None
 
 

@@ -19,8 +19,9 @@ from voxward.report.sources import AttackSource, Sources
 from voxward.report.table import Column, Row, Table
 from voxward.report.text import UNDEFINED, number_text
 from voxward.report.weights import weights_of
+from voxward.robustness.finding import Finding
 from voxward.robustness.record import CLEAN, Record
-from voxward.robustness.sanity import STANDARD, Finding, sanity
+from voxward.robustness.sanity import STANDARD, sanity
 from voxward.robustness.summary import View
 from voxward.robustness.sweep import Sweep, sweeps
 
@@ -47,7 +48,7 @@ class Comparison:
 
 def leaderboard(sources: Sources, setting: Setting) -> tuple[Comparison, ...] | None:
     """Return a ranking of all systems that were measured alike, then every attack of each folder; None without any."""
-    found = [one for one in sources.attacks if one.records]
+    found = sources.attacked
     groups = _groups(found)
     weights = weights_of(sources)
     boards = [board for group in groups if (board := _board(group, weights)) is not None]

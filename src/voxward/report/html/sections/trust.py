@@ -19,8 +19,8 @@ from voxward.report.measured import Measured, measured
 from voxward.report.sources import AttackSource, Sources
 from voxward.report.table import Column, Row, Table
 from voxward.report.text import UNDEFINED, number_text
+from voxward.robustness.finding import Finding
 from voxward.robustness.record import CONTROLS, EQUAL_NOISE, Record
-from voxward.robustness.sanity import Finding
 
 _CONTROLS = (*CONTROLS, *EQUAL_NOISE)
 

@@ -35,6 +35,7 @@ from voxward.report.sources import AttackSource, Sources
 from voxward.report.table import Column, Row, Table
 from voxward.report.text import UNDEFINED, interval_text, number_text
 from voxward.robustness.converged import unconverged
+from voxward.robustness.corruption_figures import CorruptionView
 from voxward.robustness.record import NOISE
 from voxward.robustness.require import Requirement, Verdict, parse_requirement
 from voxward.robustness.sanity import STANDARD, Thresholds
@@ -208,9 +209,17 @@ def _sentences(source: AttackSource, one: Measured) -> tuple[str, ...]:
     scans, classes = scans_text(source, one.clean.n), classes_text(one.classes)
     first = say("verdict", key, scans=scans, system=one.model, classes=classes, dice=number_text(one.clean.mean))
     if not one.sizes:
-        return first, say("verdict", "no_attack")
+        return first, _not_attacked(source, one.model)
     last = one.sizes[-1]
     return f"{first} {_attacked(source, one, last)}", noise_text(one.sizes, _limits(source))
+
+
+def _not_attacked(source: AttackSource, model: str) -> str:
+    view = CorruptionView(source.records)
+    worst = view.worst(model) if model in view.models else None
+    if worst is None:
+        return say("verdict", "no_attack")
+    return say("verdict", "no_attack_corrupted", name=worst[0], dice=number_text(worst[1].mean))
 
 
 def _attacked(source: AttackSource, one: Measured, last: AtSize) -> str:

@@ -42,7 +42,7 @@ class Visibility:
 
 def visibility(sources: Sources, setting: Setting) -> tuple[Visibility, ...] | None:
     """Return how visible the changes are in each attack folder; None where there is none with records."""
-    found = [source for source in sources.attacks if source.records]
+    found = sources.attacked
     return tuple(visibility_of(source, number) for number, source in enumerate(found, 1)) or None
 
 

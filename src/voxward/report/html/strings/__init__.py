@@ -11,6 +11,7 @@ from voxward.report.html.strings.card import CARD
 from voxward.report.html.strings.cases import CASES, VIEWER, VIEWER_SCRIPT, VOLUMES
 from voxward.report.html.strings.certificate import CERTIFICATE
 from voxward.report.html.strings.charts import CHART_SCRIPT, CHARTS, CURVES
+from voxward.report.html.strings.corruptions import CORRUPTIONS
 from voxward.report.html.strings.glossary import GLOSSARY
 from voxward.report.html.strings.histories import HISTORIES
 from voxward.report.html.strings.leaderboard import LEADERBOARD
@@ -44,6 +45,7 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
     "curves": CURVES,
     "charts": CHARTS,
     "visibility": VISIBILITY,
+    "corruptions": CORRUPTIONS,
     "certificate": CERTIFICATE,
     "cases": CASES,
     "volumes": VOLUMES,

@@ -136,6 +136,13 @@ CHECKS = {
     "is run again with twice its budget on two scans.",
     "clean_title": "The system finds something",
     "clean_why": "Where nothing is found, nothing can be attacked.",
+    "severity 0_title": "Corruptions of severity 0 change nothing",
+    "severity 0_why": "Where a scan that is not changed has another Dice, the others were not changed as they should.",
+    "severity_title": "More severe corruptions harm more",
+    "severity_why": "If most corruptions do not, they do not reach the system, or the scans are too few.",
+    "severity 0_means": "A scan that was not changed has another file or another Dice. The figures of corruptions are "
+    "not those of corruptions alone.",
+    "severity_means": "The Dice rises with the severity of too many corruptions. They may not reach the system.",
     "complete_means": "Means over different scans cannot be compared. Let the attack finish before you use a figure.",
     "noise control_means": "Random noise, which no attack chose, already changes the Dice. So a fall under attack is "
     "partly that of plain noise.",

@@ -60,6 +60,8 @@ VERDICT = {
     "fewer_many": "At {size} {n} of these scans were attacked, which have a mean Dice of {clean} when nothing is "
     "changed.",
     "no_attack": "No attack has finished on this system, so nothing can be said about how robust it is.",
+    "no_attack_corrupted": "It was not attacked. What corruptions do to it stands further below, and the worst one is "
+    "{name}, with a mean Dice of {dice}.",
     "gradientless": "None of these attacks knew the inside of the system. Such attacks are weak: assume that a "
     "stronger one lowers the Dice further.",
     "erase": "Only {name} counts here. The attacks tried to make it vanish; other classes were not looked at.",
@@ -158,6 +160,7 @@ VERDICT = {
     "figure_robust_accuracy": "share of scans that keep at least half of the system's mean Dice at {size}",
     "figure_noise_dice": "mean Dice under random noise of size {size}",
     "figure_gaussian_dice": "mean Dice under Gaussian noise as strong in all as the worst attack at {size}",
+    "figure_corrupted_dice": "mean Dice over all corruptions and severities",
     "figure_low": "lower end of the 95 % interval of the {figure}",
     "sign_>=": "{figure} at least {limit}",
     "sign_>": "{figure} above {limit}",
