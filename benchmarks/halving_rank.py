@@ -31,7 +31,6 @@ import voxward
 from benchmarks.msnas import OVERRIDES, RECIPE, Setting, score
 from voxward.architecture_search import trial
 from voxward.architecture_search.candidates import DECAY
-from voxward.architecture_search.rungs import SHARES
 from voxward.core.choices import Compute
 from voxward.core.files import write_json, write_text
 from voxward.core.recipe import Averaging, Choice, Recipe, load_recipe
@@ -45,6 +44,7 @@ from voxward.training.validate import validate
 REGISTERED = Path(__file__).parents[1] / "results" / "msnas" / "registered" / "results.json"
 RATE = "optimizer.options.lr=0.01"
 RESAMPLES = 2000
+SHARES = (1 / 9, 1 / 3, 1.0)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import voxward
 from voxward.cli import COMMANDS, parser
-from voxward.core import choices, job
+from voxward.core import choices, job, strategy
 from voxward.metrics.policies import Scoring
 
 
@@ -50,7 +50,7 @@ ALIASES = {"benchmark"}
 FUNCTIONS = {"report": "write_report"}
 
 
-GROUPS = {choices.__name__, job.__name__, Scoring.__module__}
+GROUPS = {choices.__name__, job.__name__, strategy.__name__, Scoring.__module__}
 
 
 def _parameters(function):

@@ -52,7 +52,7 @@ _HOMES = {
     "Output": "voxward.core.choices",
     "Reading": "voxward.core.choices",
     "Reuse": "voxward.core.choices",
-    "Strategy": "voxward.core.choices",
+    "Strategy": "voxward.core.strategy",
     "Trusted": "voxward.core.choices",
     "CasesFailed": "voxward.core.errors",
     "Scoring": "voxward.metrics.policies",

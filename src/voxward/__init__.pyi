@@ -37,12 +37,12 @@ from voxward.core.choices import Look as Look
 from voxward.core.choices import Output as Output
 from voxward.core.choices import Reading as Reading
 from voxward.core.choices import Reuse as Reuse
-from voxward.core.choices import Strategy as Strategy
 from voxward.core.choices import Trusted as Trusted
 from voxward.core.errors import CasesFailed as CasesFailed
 from voxward.core.job import Job as Job
 from voxward.core.model import PatchModel as PatchModel
 from voxward.core.recipe import load_recipe as load_recipe
+from voxward.core.strategy import Strategy as Strategy
 from voxward.corruptions.corruption_set import load_corruption_set as load_corruption_set
 from voxward.data.formats import open_dataset as open_dataset
 from voxward.data.io import read_image as read_image

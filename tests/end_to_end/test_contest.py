@@ -7,22 +7,28 @@ import shutil
 import signal
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import voxward
 from tests.end_to_end.test_search import SLICES
 from voxward.cli import main
-from voxward.core.choices import Compute, Fold, Output, Reuse, Strategy
+from voxward.core.choices import Compute, Fold, Output, Reuse
 from voxward.core.interrupt import Interrupted
-from voxward.core.recipe import load_recipe
-from voxward.runs.folder import RunFolder
+from voxward.core.plan import load_json, load_plan
+from voxward.core.recipe import load_recipe, load_run_recipe
+from voxward.core.strategy import Strategy
+from voxward.data.loader import validation_patches
+from voxward.nets.registry import network_for_plan
+from voxward.runs.folder import RunFolder, RunSplit, load_weights
+from voxward.training.validate import overlap, pooled_dice
 
 TINY = (
     "training.workers=0", "training.precision=fp32", "preparation.batch_size=2", "network.options.filters=2",
     "search.layers=2", "search.scales=2", "search.blocks=2", "search.part=2", "search.steps_per_epoch=1",
     "search.warmup_epochs=0", "search.cell_epochs=1", "search.network_epochs=1", "training.epochs=2", *SLICES,
 )  # fmt: skip
-HALVING = Strategy("halving", candidates=3)
+HALVING = Strategy("halving", rungs=("3:1/9", "1:1/3", "1:1"))
 
 
 def _search(phantoms, out, strategy=HALVING, prepared=None, **options):
@@ -71,6 +77,19 @@ def test_the_winner_is_the_training_of_its_recipe_that_never_paused(found, phant
         assert all(bool((ours[name] == theirs[name]).all()) for name in ours), checkpoint
     scored = voxward.evaluate(found.run, out=tmp_path / "scores")
     assert {case.id for case in scored.cases} == set(json.loads((found.out / "splits.json").read_text())["validation"])
+
+
+def test_the_last_score_is_of_the_weights_that_are_deployed(found, prepared):
+    folder = RunFolder(found.run)
+    recipe, plan = load_run_recipe(folder.recipe), load_plan(folder.plan)
+    network = network_for_plan(recipe.network.name, plan, recipe.network.options).eval()
+    load_weights(network, folder.weights("swa"))
+    selection, counts = load_json(RunSplit, folder.splits).selection, 0
+    for look in range(8):
+        for batch in validation_patches(prepared, selection, plan, 1 + look):
+            with torch.no_grad():
+                counts = counts + overlap(network(batch.images), batch.labels, plan.labels)
+    assert pooled_dice(counts) == pytest.approx(found.candidates[0].scores[-1].dice, abs=1e-12)
 
 
 class _StopAfter:

@@ -74,6 +74,7 @@ def test_the_log_tells_what_happened(hardened):
         pytest.param("free", marks=pytest.mark.slow),
         pytest.param("trades", marks=pytest.mark.slow),
         pytest.param("noise", marks=pytest.mark.slow),
+        pytest.param("mixed", marks=pytest.mark.slow),
     ],
 )
 def test_an_interrupted_run_ends_like_another(trained, tmp_path, method):

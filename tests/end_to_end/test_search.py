@@ -10,11 +10,12 @@ import torch
 
 import voxward
 from voxward.core.alone import alone
-from voxward.core.choices import Compute, Fold, Output, Reuse, Strategy
+from voxward.core.choices import Compute, Fold, Output, Reuse
 from voxward.core.genotype import load_genotype
 from voxward.core.interrupt import Interrupted
 from voxward.core.progress import silent
 from voxward.core.recipe import load_recipe
+from voxward.core.strategy import Strategy
 from voxward.core.structure import to_data
 from voxward.runs.folder import RunFolder, load_run
 from voxward.training.log import read_log

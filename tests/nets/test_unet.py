@@ -23,6 +23,17 @@ def test_slices_are_independent_and_fewer_strides_keep_the_finest_levels_flat():
     torch.testing.assert_close(net(volumes[..., 1:]), logits[..., 1:])
 
 
+def test_fewer_filters_are_a_narrower_network():
+    """All but what reads the image, biases and norms has a sixteenth of the parameters at a quarter of the filters."""
+    weights = [
+        sum(p.numel() for name, p in UNet(1, 1, filters=filters).named_parameters() if p.ndim == 4 and p.shape[1] > 1)
+        for filters in (16, 64)
+    ]
+    assert weights[1] - 64 == 16 * (weights[0] - 16)  # without the head
+    with pytest.raises(ValueError, match="filters must be at least 1, got 0"):
+        unet_2d(1, 2, filters=0)
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="divisible by"):
         UNet(1, 2)(torch.randn(1, 1, 20, 16))

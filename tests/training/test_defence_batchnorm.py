@@ -9,7 +9,7 @@ from voxward.core.recipe import Defence
 from voxward.training.defence import DEFENCES
 
 
-@pytest.mark.parametrize(("name", "forwards"), [("free", 3), ("pgd", 1), ("trades", 1), ("noise", 1)])
+@pytest.mark.parametrize(("name", "forwards"), [("free", 3), ("pgd", 1), ("trades", 1), ("noise", 1), ("mixed", 1)])
 @pytest.mark.parametrize("number", [0, 1])  # the clean loss is measured on batch 0 only
 def test_only_training_forwards_move_the_running_statistics(name, forwards, number):
     torch.manual_seed(0)

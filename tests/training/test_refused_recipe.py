@@ -17,7 +17,9 @@ def dataset(tmp_path_factory):
 @pytest.mark.parametrize(
     ("override", "fault"),
     [
-        ("defence.method=fre", "unknown defence 'fre'. Did you mean 'free'.*Known: free, noise, pgd, trades"),
+        ("defence.method=fre", "unknown defence 'fre'. Did you mean 'free'.*Known: free, mixed, noise, pgd, trades"),
+        ("defence.corruptions=[blur]", "defence.corruptions: unknown corruption 'blur'"),
+        ("defence.corruptions=[motion]", "motion moves voxels of the whole scan.*those that can: .*smoothing"),
         ("network.name=rogg", "unknown network 'rogg'"),
         ("network.options.colour=1", "network 'rog' has no option colour"),
         ("loss.name=dice", "unknown loss 'dice'"),

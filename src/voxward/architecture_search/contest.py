@@ -13,7 +13,7 @@ import voxward
 from voxward.architecture_search.begin import run_search
 from voxward.architecture_search.book import JOURNAL, Book, open_book
 from voxward.architecture_search.candidates import CandidateSpace, candidate_space, screened
-from voxward.architecture_search.rungs import RANKINGS, SUPER_NET, Score, Scored, minutes_of_one, sizes
+from voxward.architecture_search.rungs import RANKINGS, SUPER_NET, Score, Scored, minutes_of_one, older_rungs
 from voxward.architecture_search.supernet import SuperNet
 from voxward.architecture_search.trial import Rung, Trainer
 from voxward.core.choices import FoldNumber
@@ -22,6 +22,7 @@ from voxward.core.plan import Plan
 from voxward.core.progress import Progress
 from voxward.core.reading import read_json
 from voxward.core.recipe import Recipe, Search
+from voxward.core.strategy import Rungs
 from voxward.engine.course import Course
 from voxward.engine.engine import Engine
 from voxward.runs.folder import RunFolder
@@ -48,6 +49,8 @@ class ContestSettings:
         fold: The fold that is held out.
         seed: The seed of everything that is drawn.
         version: The version of voxward.
+        rungs: How many candidates are trained to which share, rung by rung; empty in a search that was begun when
+            they were no setting.
         minutes: The time budget of the whole search, or None for trainings of the recipe's epochs.
     """
 
@@ -58,7 +61,13 @@ class ContestSettings:
     fold: FoldNumber
     seed: int
     version: str = voxward.__version__
+    rungs: Rungs = ()
     minutes: float | None = None
+
+    @property
+    def settled_rungs(self) -> Rungs:
+        """Return how many candidates are trained to which share, rung by rung."""
+        return self.rungs or older_rungs(self.strategy, self.candidates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +108,7 @@ class Contest:
         settings = self.settings
         minutes = settings.minutes
         if minutes is not None:
-            minutes = minutes_of_one(settings.strategy, settings.candidates, minutes)
+            minutes = minutes_of_one(settings.strategy, self.rungs, minutes)
         eps = None
         if settings.objective == "robust":
             eps = (self.recipe.search or Search()).adversarial_eps or _EPS
@@ -110,9 +119,9 @@ class Contest:
         )  # fmt: skip
 
     @property
-    def rungs(self) -> tuple[tuple[int, float], ...]:
+    def rungs(self) -> Rungs:
         """Return how many candidates are trained to which share, rung by rung."""
-        return sizes(self.settings.strategy, self.settings.candidates)
+        return self.settings.settled_rungs
 
     def key(self, unit: Rung) -> str:
         """Return a text that stands for this rung of this candidate."""

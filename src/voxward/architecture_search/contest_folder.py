@@ -8,11 +8,11 @@ from voxward.architecture_search.candidates import candidate_space
 from voxward.architecture_search.contest import Contest, ContestSettings
 from voxward.architecture_search.trial import trial_folder
 from voxward.core.case import Dataset
-from voxward.core.choices import Strategy
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter
 from voxward.core.provenance import read_provenance
 from voxward.core.recipe import Recipe
+from voxward.core.strategy import Strategy
 from voxward.data.splits import selection_split
 from voxward.data.store import prepare_dataset
 from voxward.pipeline.precision import resolve_device
@@ -77,6 +77,7 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, strategy: Strateg
         strategy=strategy.strategy,
         objective=strategy.objective,
         candidates=strategy.count,
+        rungs=strategy.settled_rungs,
         fold=fold.fold,
         seed=fold.seed,
         version=voxward.__version__,

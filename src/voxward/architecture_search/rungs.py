@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from voxward.core.registry import Registry
+from voxward.core.strategy import Rungs
 
-SHARES = (1 / 9, 1 / 3, 1.0)
-"""The share of a whole training that is done at the end of each rung."""
-_KEPT = 3
 SUPER_NET = 1 / 8
 """The share of a time budget that the super-net gets, which proposes a third of the candidates of `halving`."""
 
@@ -84,8 +82,8 @@ RANKINGS = Registry("objective", {"dice": _by_dice, "robust": _by_robust, "paret
 """Functions that sort candidates, the best one first."""
 
 
-def sizes(strategy: str, candidates: int) -> tuple[tuple[int, float], ...]:
-    """Return how many candidates are trained to which share, rung by rung.
+def older_rungs(strategy: str, candidates: int) -> Rungs:
+    """Return the rungs of a search that was begun when they were no setting: thirds, at 1/9, 1/3 and the end.
 
     Args:
         strategy: `halving`, or `random`, whose candidates are all trained to the end.
@@ -93,25 +91,22 @@ def sizes(strategy: str, candidates: int) -> tuple[tuple[int, float], ...]:
     """
     if strategy == "random":
         return ((candidates, 1.0),)
-    return tuple((math.ceil(candidates / _KEPT**n), share) for n, share in enumerate(SHARES))
+    return tuple((math.ceil(candidates / 3**n), share) for n, share in enumerate((1 / 9, 1 / 3, 1.0)))
 
 
-def whole_trainings(strategy: str, candidates: int) -> float:
-    """Return how many whole trainings all rungs are worth; 27 candidates of `halving` are worth 7."""
-    total, before = 0.0, 0.0
-    for count, share in sizes(strategy, candidates):
-        total += count * (share - before)
-        before = share
-    return total
+def whole_trainings(rungs: Rungs) -> float:
+    """Return how many whole trainings all rungs are worth; 27 candidates to 1/9, 9 to 1/3, 3 to the end are worth 7."""
+    begun = (0.0, *(share for _, share in rungs))
+    return sum(count * (share - before) for (count, share), before in zip(rungs, begun, strict=False))
 
 
-def minutes_of_one(strategy: str, candidates: int, minutes: float) -> float:
+def minutes_of_one(strategy: str, rungs: Rungs, minutes: float) -> float:
     """Return the time budget of one whole training.
 
     Args:
         strategy: `halving` or `random`.
-        candidates: The number of candidates.
+        rungs: How many candidates are trained to which share.
         minutes: The time budget of the search, of which the super-net of `halving` has its share.
     """
     share = 1.0 - SUPER_NET if strategy == "halving" else 1.0
-    return share * minutes / whole_trainings(strategy, candidates)
+    return share * minutes / whole_trainings(rungs)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -16,20 +19,22 @@ from voxward.core.files import atomic_write
 from voxward.core.model import PatchModel
 from voxward.core.plan import Plan
 from voxward.core.progress import Progress, silent
-from voxward.core.recipe import Recipe, dump_recipe
-from voxward.data.loader import validation_patches
+from voxward.core.recipe import Recipe, Sampling, dump_recipe
+from voxward.data.loader import PatchBatch, validation_patches
 from voxward.engine.engine import Unfit
-from voxward.runs.folder import RunFolder
+from voxward.runs.folder import RunFolder, load_weights
 from voxward.training.budget import CLOCK, Clock
 from voxward.training.defence import bare, patch_ball
 from voxward.training.loop import fit
-from voxward.training.mean_weights import averaged
+from voxward.training.mean_weights import averaged, statistics_patches
 from voxward.training.setup import TrainingCases, TrainingRun, set_up, start_fabric
 from voxward.training.validate import overlap, pooled_dice
 
 TRIALS = "trials"
-# A slice of a case says little about it: flat patches are looked at so many times, others once.
-_LOOKS = 8
+# A slice of a case says little about it: flat patches are looked at so many times, at the end more often; others once.
+_LOOKS, _LOOKS_AT_THE_END = 3, 8
+# Before the end, batch norms are measured on so many patches: their voxels are many, and so are the candidates.
+_STATISTICS = 32
 # Fewer steps leave Auto-PGD without its rule for the length of a step.
 _STEPS = 10
 
@@ -98,7 +103,37 @@ class Trainer:
             raise Unfit(f"{self.root} or {self.cases.folder} is not here: a paused training goes on where its state is")
         run = self.opened(unit)
         fit(run, self.minutes, progress, self.clock, until=unit.until)
-        return score(run, self.eps)
+        if unit.until == 1.0:
+            load_weights(bare(run.network), run.folder.weights("swa"))  # the mean, whose norms are measured already
+            return measured(run, self._patches(run, _LOOKS_AT_THE_END), self.eps)
+        with averaged(run, self._statistics(run)):
+            return measured(run, self._patches(run, _LOOKS), self.eps)
+
+    def _patches(self, run: TrainingRun, looks: int) -> Sequence[PatchBatch]:
+        return run.validation if self._volumes else self._flat_patches[looks]
+
+    @property
+    def _volumes(self) -> bool:
+        """Whether patches are so large that none are kept from one candidate to the next."""
+        return self.plan.patch_size[2] > 1
+
+    @cached_property
+    def _flat_patches(self) -> dict[int, tuple[PatchBatch, ...]]:
+        """By the number of looks: the patches of the selection, read once in each process for all candidates."""
+        return {looks: selection_patches(self.cases, self.plan, self.seed, looks)
+                for looks in (_LOOKS, _LOOKS_AT_THE_END)}  # fmt: skip
+
+    @cached_property
+    def _fed(self) -> dict[Sampling, tuple[Tensor, ...]]:
+        """By the sampling of their recipes: what candidates measure their batch norms on."""
+        return {}
+
+    def _statistics(self, run: TrainingRun) -> Iterable[Tensor]:
+        if self._volumes:
+            return statistics_patches(run, _STATISTICS)
+        if run.recipe.sampling not in self._fed:
+            self._fed[run.recipe.sampling] = tuple(statistics_patches(run, _STATISTICS))
+        return self._fed[run.recipe.sampling]
 
     def opened(self, unit: Rung) -> TrainingRun:
         """Return the training of a candidate, at its beginning or where it paused."""
@@ -110,28 +145,50 @@ class Trainer:
         return set_up(folder, unit.recipe, self.plan, self.cases, self.seed, fabric)
 
 
-def score(run: TrainingRun, eps: float | None = None) -> Score:
-    """Score a training where it stands, with the exponential mean of its weights.
+def selection_patches(cases: TrainingCases, plan: Plan, seed: int, looks: int) -> tuple[PatchBatch, ...]:
+    """Read patches of the selection cases.
 
     Args:
-        run: The training of a candidate, with at least one step.
+        cases: The prepared cases.
+        plan: The plan.
+        seed: The seed of the search. The first patch of each case is that of the validations of its trainings.
+        looks: The number of patches of each case.
+    """
+    selection = cases.selection or cases.fit[:1]
+    batches = (validation_patches(cases.folder, selection, plan, seed + look) for look in range(looks))
+    return tuple(chain.from_iterable(batches))
+
+
+def score(run: TrainingRun) -> Score:
+    """Score a training where it stands, with the exponential mean of its weights, as at the end of a whole training.
+
+    Args:
+        run: The training of a candidate, with at least one step. Its network is left as it was found.
+    """
+    looks = _LOOKS_AT_THE_END if run.plan.patch_size[2] == 1 else 1
+    with averaged(run):
+        return measured(run, selection_patches(run.cases, run.plan, run.seed, looks))
+
+
+def measured(run: TrainingRun, patches: Sequence[PatchBatch], eps: float | None = None) -> Score:
+    """Score the network of a training as it is.
+
+    Args:
+        run: The training. Its network is left in the mode (training or evaluation) in which it was found.
+        patches: The patches of the selection that count.
         eps: The size of the attack, see `Trainer`.
     """
     known = run.plan.labels
     clean, struck = torch.zeros(2, 3, len(known.scored), dtype=torch.float64)
-    selection = run.cases.selection or run.cases.fit[:1]
-    looks = _LOOKS if run.plan.patch_size[2] == 1 else 1
     training = run.network.training
-    with averaged(run):
-        run.network.eval()
-        for look in range(looks):
-            for batch in validation_patches(run.cases.folder, selection, run.plan, run.seed + look):
-                images, labels = run.fabric.to_device((batch.images, batch.labels))
-                clean += overlap(_logits(run, images), labels, known).cpu()
-                if eps is not None:
-                    found = attacked(run, images, labels, batch.ranges, eps)
-                    struck += overlap(_logits(run, found), labels, known).cpu()
-        run.network.train(training)
+    run.network.eval()
+    for batch in patches:
+        images, labels = run.fabric.to_device((batch.images, batch.labels))
+        clean += overlap(_logits(run, images), labels, known).cpu()
+        if eps is not None:
+            found = attacked(run, images, labels, batch.ranges, eps)
+            struck += overlap(_logits(run, found), labels, known).cpu()
+    run.network.train(training)
     robust = None if eps is None else pooled_dice(struck)
     return Score(pooled_dice(clean), robust, run.state.step, run.state.seconds)
 

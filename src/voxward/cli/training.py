@@ -33,7 +33,8 @@ from voxward.cli.arguments import (
     told,
     workers_argument,
 )
-from voxward.core.choices import OBJECTIVES, STRATEGIES, Change, Compute, Fold, Reuse, Strategy
+from voxward.core.choices import Change, Compute, Fold, Reuse
+from voxward.core.strategy import OBJECTIVES, RUNGS, STRATEGIES, Strategy, rung_text
 from voxward.core.wording import counted
 from voxward.report.progress import ShowProgress
 
@@ -136,7 +137,16 @@ def search_arguments(parser: argparse.ArgumentParser) -> None:
         help="of halving and random, what decides who goes on: Dice, robust Dice, or the Pareto front of Dice against "
         "multiply-adds (default dice)",
     )  # fmt: skip
-    add("--candidates", type=int, help="of halving and random: how many begin (default 27, or 8 for random)")
+    add(
+        "--rungs", nargs="+", metavar="COUNT:SHARE",
+        help="of halving: how many candidates are trained to which share of a whole training, rung by rung, such as "
+        f"27:1/9 9:1/3 3:1 (default {' '.join(rung_text(*rung) for rung in RUNGS)})",
+    )  # fmt: skip
+    add(
+        "--candidates", type=int,
+        help=f"of halving and random: how many begin (default {RUNGS[0][0]}, or 8 for random); all rungs of halving "
+        "change in proportion",
+    )  # fmt: skip
     add("--minutes", type=float, help="the time budget of the search (default: steps and epochs of the recipe)")
     add("--resume", action="store_true", help="go on with the search in --out exactly where it stopped")
     add("--plan", help="a plan.json, which may have been edited, in place of the planner's decisions")

@@ -33,7 +33,7 @@ def harden(
     change: Change = Change(),
     compute: Compute = Compute(),
 ) -> Path:
-    """Train a run, or an nnU-Net, further on adversarial or noisy patches, into a new folder of the same kind.
+    """Train a run, or an nnU-Net, further on attacked, noisy or corrupted patches, into a new folder of the same kind.
 
     The new run begins with the weights that the first run deploys, and at half its learning rate. It has the recipe,
     the plan and the split of the first run, so that its validation cases stay unseen. Nothing is written into the
@@ -47,7 +47,7 @@ def harden(
             file.
         out: The folder of the hardened run, or of the hardened results folder; or a `voxward.Output`, which also says
             who is told about every step, and whether a report is written into it.
-        method: The defence: `free`, `pgd`, `trades` or `noise`, see `core.recipe.Defence`.
+        method: The defence: `free`, `pgd`, `trades`, `noise` or `mixed`, see `core.recipe.Defence`.
         eps: The largest change of a voxel, a share (0 to 1) of the intensity range; None: 8/255 (`noise` has none).
         overrides: Changes to the recipe, each as `dotted.key=value`, such as `defence.steps=5`.
         minutes: The time budget of the training; None trains the epochs of the recipe.

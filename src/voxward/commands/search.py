@@ -14,13 +14,14 @@ from voxward.architecture_search.cost import profile
 from voxward.architecture_search.rank import decode_best
 from voxward.architecture_search.run import SearchRun, super_net
 from voxward.core.alone import alone
-from voxward.core.choices import Compute, Fold, Output, Reuse, Strategy
+from voxward.core.choices import Compute, Fold, Output, Reuse
 from voxward.core.document import with_checksum
 from voxward.core.genotype import Genotype
 from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress
 from voxward.core.recipe import Choice, Recipe, dump_recipe
+from voxward.core.strategy import Strategy
 from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
 from voxward.engine.choose import engine_for

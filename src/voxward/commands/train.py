@@ -39,8 +39,8 @@ def train(
         out: The folder of the run, which must not hold another one.
         recipe: The name of a packaged recipe, or the path of a `.yaml` file.
         overrides: Changes to the recipe, each as `dotted.key=value`, such as `training.epochs=100`. Adversarial
-            or noisy training is switched on by `defence.method=free` (or `pgd`, `trades`, `noise`), and its numbers are
-            set likewise.
+            or noisy training is switched on by `defence.method=free` (or `pgd`, `trades`, `noise`, `mixed`), and its
+            numbers are set likewise.
         minutes: The time budget of the training itself; None trains the epochs of the recipe.
         resume: True goes on with the run in `out` exactly as it would have gone on. Its recipe, plan, split and length
             are its own; `recipe`, `minutes`, `fold` and `reuse.plan` are ignored, and `overrides` that contradict its

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,10 +14,6 @@ from voxward.core.wording import eps_number
 
 SCORED_SPLITS = ("validation", "test", "all")
 """The parts of a dataset that can be scored or attacked."""
-STRATEGIES = ("bilevel", "halving", "random")
-"""The ways to search an architecture."""
-OBJECTIVES = ("dice", "robust", "pareto")
-"""What a search by trainings may look for; `architecture_search.rungs.RANKINGS` says how."""
 Nan = Literal["refuse", "zero"]
 """What is done about NaN in an image: it is refused, or read as 0."""
 Embed = Literal["auto", "all", "none"]
@@ -151,55 +147,6 @@ class Reuse:
     plan: Path | str | None = None
     prepared: Path | str | None = None
     start: Path | str | None = None
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """How an architecture is searched, and what counts.
-
-    Args:
-        strategy: `bilevel` is the search of MS-NAS with a super-net. `halving` trains many candidates for a short time
-            and the best of them to the end. `random` trains a few random candidates to the end.
-        paths: For `bilevel`: the number of paths of each network that is decoded.
-        objective: For the other two, what decides who goes on: `dice` on the selection cases, `robust` Dice under a
-            short attack, or the Pareto front of Dice against multiply-adds (`pareto`).
-        candidates: The number of candidates at the beginning. None takes 27 for `halving`, which are worth 7 whole
-            trainings, and 8 for `random`.
-
-    Raises:
-        UserError: A value is none of these, or there are too few candidates.
-
-    Example:
-        >>> Strategy("halving", objective="robust").count
-        27
-    """
-
-    strategy: str = "bilevel"
-    paths: Sequence[int] = (3, 4, 5)
-    objective: str = "dice"
-    candidates: int | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "paths", tuple(self.paths))
-        for name, legal in (("strategy", STRATEGIES), ("objective", OBJECTIVES)):
-            if getattr(self, name) not in legal:
-                raise UserError(f"{name} must be one of {', '.join(legal)}, got {getattr(self, name)!r}")
-        least = 3 if self.strategy == "halving" else 1
-        if self.candidates is not None and self.candidates < least:
-            raise UserError(f"candidates must be at least {least} for {self.strategy}, got {self.candidates}")
-        unused = {"candidates": self.candidates is not None, "objective": self.objective != "dice"}
-        if self.strategy == "bilevel" and (given := [name for name, used in unused.items() if used]):
-            raise UserError(f"the strategy bilevel does not use {' and '.join(given)}: choose halving or random")
-
-    @classmethod
-    def of(cls, strategy: str | Strategy) -> Strategy:
-        """Return what was given as `strategy`, which may be the name alone."""
-        return strategy if isinstance(strategy, Strategy) else cls(strategy)
-
-    @property
-    def count(self) -> int:
-        """The number of candidates at the beginning."""
-        return self.candidates or (27 if self.strategy == "halving" else 8)
 
 
 @dataclass(frozen=True)

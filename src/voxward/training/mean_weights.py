@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from voxward.data.loader import PatchDataset, patch_batches
@@ -32,18 +32,20 @@ def save_average(run: TrainingRun) -> None:
 
 
 @contextmanager
-def averaged(run: TrainingRun) -> Iterator[None]:
+def averaged(run: TrainingRun, patches: Iterable[Tensor] | None = None) -> Iterator[None]:
     """Give the network of a run the mean of its weights inside a `with` block, with norms that belong to the mean.
 
     All processes have to enter it. After the block the network is as it was found.
 
     Args:
         run: A run whose recipe averages the weights, with at least one snapshot.
+        patches: The patches that the norms are measured on, from `statistics_patches`; None: as many as a checkpoint
+            is measured on.
     """
     assert run.learner.average is not None
     buffers = {name: value.clone() for name, value in run.network.named_buffers()}
     with run.learner.average.applied():
-        _renew_statistics(run)
+        _renew_statistics(run, statistics_patches(run) if patches is None else patches)
         yield
     with torch.no_grad():
         for name, value in run.network.named_buffers():
@@ -51,7 +53,7 @@ def averaged(run: TrainingRun) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _renew_statistics(run: TrainingRun) -> None:
+def _renew_statistics(run: TrainingRun, patches: Iterable[Tensor]) -> None:
     """Measure the running statistics of the batch norms as means over patches that are not augmented.
 
     The patches are of the training cases; the method is that of `torch.optim.swa_utils.update_bn`.
@@ -64,23 +66,33 @@ def _renew_statistics(run: TrainingRun) -> None:
         norm.reset_running_stats()
         norm.momentum = None
     run.network.train()
-    _feed(run)
+    network: nn.Module = getattr(run.network, "module", run.network)
+    for images in patches:
+        with run.fabric.autocast():
+            network(run.fabric.to_device(images))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     for part, training in modes.items():
         part.training = training
 
 
-def _feed(run: TrainingRun) -> None:
+def statistics_patches(run: TrainingRun, most: int = _PATCHES) -> Iterator[Tensor]:
+    """Read the patches of training cases that the running statistics of batch norms are measured on, not augmented.
+
+    Args:
+        run: The run.
+        most: The largest number of patches; there is at least one batch.
+
+    Returns:
+        An iterator over batches of images (b, c, d, h, w).
+    """
     size, plan = run.plan.batch_size, run.plan
-    steps = max(1, min(_PATCHES, len(run.cases.fit)) // size)
-    network: nn.Module = getattr(run.network, "module", run.network)
+    steps = max(1, min(most, len(run.cases.fit)) // size)
     batches = patch_batches(
         PatchDataset(run.cases.folder, run.cases.fit, plan, run.recipe.sampling, run.seed), batch_size=size,
         first_step=0, last_step=steps, workers=0,
     )  # fmt: skip
+    offset = [(outer - inner) // 2 for outer, inner in zip(plan.source_size, plan.patch_size, strict=True)]
+    inside = tuple(slice(start, start + n) for start, n in zip(offset, plan.patch_size, strict=True))
     for batch in batches:
-        offset = [(outer - inner) // 2 for outer, inner in zip(plan.source_size, plan.patch_size, strict=True)]
-        inside = tuple(slice(start, start + n) for start, n in zip(offset, plan.patch_size, strict=True))
-        with run.fabric.autocast():
-            network(run.fabric.to_device(batch.images[(slice(None), slice(None), *inside)]))
+        yield batch.images[(slice(None), slice(None), *inside)]

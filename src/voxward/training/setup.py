@@ -45,6 +45,7 @@ from voxward.training.defence import DEFENCES
 from voxward.training.learner import Learner
 from voxward.training.optim import create_optimizer
 from voxward.training.origin import Origins
+from voxward.training.patch_corruptions import PatchCorruptions
 from voxward.training.schedule import create_schedule
 from voxward.training.selection import SELECTIONS
 from voxward.training.share import Share, share_of, with_shared_norms
@@ -219,6 +220,8 @@ def check_recipe(recipe: Recipe, labels: LabelSet) -> None:
         raise UserError("inference.checkpoint 'swa' needs the recipe's part averaging: set it, or deploy 'best'")
     if recipe.defence is not None:
         DEFENCES[recipe.defence.method]
+        if not recipe.defence.unused(["corruptions"]):
+            PatchCorruptions.chosen(recipe.defence.corruptions)
         check_objective(create_objective(recipe.defence.objective), labels.head, labels.outputs)
     check_network(recipe.network.name, recipe.network.options)
 

@@ -27,7 +27,7 @@ from voxward.commands.attack import attack
 from voxward.commands.evaluate import evaluate
 from voxward.commands.search import search
 from voxward.commands.train import train
-from voxward.core.choices import Reuse, Strategy
+from voxward.core.choices import Reuse
 from voxward.core.document import with_checksum
 from voxward.core.errors import UserError
 from voxward.core.files import write_json, write_text
@@ -36,6 +36,7 @@ from voxward.core.log_file import read_rows
 from voxward.core.plan import load_json, load_plan
 from voxward.core.provenance import read_provenance
 from voxward.core.recipe import Choice, dump_recipe, load_recipe, load_run_recipe
+from voxward.core.strategy import Strategy
 from voxward.core.structure import to_data
 from voxward.data.preparation_digest import preparation_digest
 from voxward.data.store import is_current, open_case, prepare_dataset

@@ -17,7 +17,7 @@ from tests.faults.damage.conftest import TINY
 from voxward.architecture_search.loop import SearchSitting
 from voxward.commands.search import search
 from voxward.commands.train import train
-from voxward.core.choices import Strategy
+from voxward.core.strategy import Strategy
 from voxward.data.loader import PatchBatch
 from voxward.runs.folder import RunFolder, read_state
 from voxward.training import loop

@@ -9,40 +9,44 @@ from typing import Literal
 from voxward.core.recipe.checks import below, not_positive, outside
 
 _METHODS = {
-    "eps": ("free", "pgd", "trades"),
-    "step": ("free", "pgd", "trades"),
+    "eps": ("free", "pgd", "trades", "mixed"),
+    "step": ("free", "pgd", "trades", "mixed"),
     "sigma": ("noise",),
     "replays": ("free",),
-    "steps": ("pgd", "trades"),
-    "objective": ("pgd",),
-    "start": ("pgd",),
+    "steps": ("pgd", "trades", "mixed"),
+    "objective": ("pgd", "mixed"),
+    "start": ("pgd", "mixed"),
     "clean": ("free", "pgd", "noise"),
     "beta": ("trades",),
+    "consistency": ("mixed",),
+    "corruptions": ("mixed",),
 }
 """The methods that use a setting; every method uses the others."""
 
 
 @dataclass(frozen=True)
 class Defence:
-    """Training on perturbed patches: adversarial ones, in an l_inf ball around each patch, or noisy ones.
+    """Training on patches that are attacked in an l_inf ball, noisy or corrupted.
 
     Args:
         method: `free` (Shafahi et al. 2019) uses every batch `replays` times, and each backward pass moves both the
             weights and the perturbation. `pgd` (Madry et al. 2018) trains the weights on the patch that `steps` steps
             have found. `trades` (Zhang et al. 2019) minimises the loss on the clean patch plus
             `beta` times the divergence of the prediction on the perturbed patch from that on the clean one. `noise`
-            (Cohen et al. 2019) trains the weights on patches with Gaussian noise, for a certificate.
+            (Cohen et al. 2019) trains the weights on patches with Gaussian noise, for a certificate. `mixed` leaves
+            half of the patches clean, perturbs a quarter as `pgd` does, corrupts a quarter as scanners do, and adds
+            the divergence of the prediction on each changed patch from that on the clean one.
         eps: The radius of the ball, as a share (0 to 1) of the intensity range of each channel. `noise` has no ball.
         replays: The number of times that `free` uses a batch.
-        steps: The number of steps of the perturbation in `pgd` and `trades`.
+        steps: The number of steps of the perturbation in `pgd`, `trades` and `mixed`.
         step: The length of such a step in units of eps, or None for 1 in `free` and 2.5 / steps in the others. `noise`
             does not use it.
-        objective: What the steps of `pgd` maximise, see `attacks.objectives`. `free` maximises the training loss, and
-            `trades` the divergence.
-        start: Where the steps of `pgd` begin: `random`, at a random point of the ball, or `reference`, at the patch
-            itself. `trades` begins at a random point, because its divergence is flat at the patch itself, and `free` at
-            the perturbation that the last batch left.
-        clean: The share (0 to 1) of the samples that stay unperturbed. `trades` does not use it.
+        objective: What the steps of `pgd` and `mixed` maximise, see `attacks.objectives`. `free` maximises the training
+            loss, and `trades` the divergence.
+        start: Where the steps of `pgd` and `mixed` begin: `random`, at a random point of the ball, or `reference`, at
+            the patch itself. `trades` begins at a random point, because its divergence is flat at the patch itself,
+            and `free` at the perturbation that the last batch left.
+        clean: The share (0 to 1) of the samples that stay unperturbed. `trades` and `mixed` do not use it.
         warmup: The share (0 to 1) of the run in which eps (or sigma) grows from 0, in proportion to the steps that are
             done; with 1 it grows until the end.
         beta: The weight of the divergence in `trades`, at least 0.
@@ -50,6 +54,9 @@ class Defence:
             choosing the best checkpoint. It is that of attacked patches, and with `noise` of noisy ones.
         sigma: The standard deviation of the noise in `noise`, as a share (0 to 1) of the intensity range of each
             channel.
+        consistency: The weight of the divergence in `mixed`, at least 0.
+        corruptions: The names of the corruptions of `mixed`, from the set `rood-mri`; empty for all that can be applied
+            to a patch.
     """
 
     method: str = "free"
@@ -64,6 +71,8 @@ class Defence:
     beta: float = 6.0
     robust: float = 0.5
     sigma: float = 0.25
+    consistency: float = 1.0
+    corruptions: tuple[str, ...] = ()
 
     @property
     def length(self) -> float:
@@ -88,4 +97,4 @@ class Defence:
         found += below(1, replays=self.replays, steps=self.steps)
         if (self.method, self.start) == ("trades", "reference"):
             found.append("start must be random in trades, whose divergence has no gradient at the clean patch")
-        return found + not_positive(step=self.step) + below(0, beta=self.beta)
+        return found + not_positive(step=self.step) + below(0, beta=self.beta, consistency=self.consistency)

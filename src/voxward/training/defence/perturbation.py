@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
@@ -84,7 +84,17 @@ def random_start(ball: Ball, batch: StepInput) -> Images:
         ball: The perturbations that are allowed.
         batch: The batch.
     """
-    rows = (ball.rows(torch.tensor([n])).random(own) for n, own in enumerate(batch.generators()))
+    return random_points(ball, batch.generators())
+
+
+def random_points(ball: Ball, generators: Sequence[torch.Generator]) -> Images:
+    """Return a random legal patch for each generator.
+
+    Args:
+        ball: The perturbations that are allowed.
+        generators: The source of the random numbers of each patch.
+    """
+    rows = (ball.rows(torch.tensor([n])).random(own) for n, own in enumerate(generators))
     return torch.cat(list(rows))
 
 

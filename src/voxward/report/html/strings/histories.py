@@ -38,6 +38,8 @@ HISTORIES: Mapping[str, str] = {
     "pgd": "an attack looks for the worst change before every step of the training",
     "trades": "the segmentation of the changed scan is drawn towards that of the clean one",
     "noise": "Gaussian noise is added to every scan before it is learnt from",
+    "mixed": "half of the scans are clean, a quarter is attacked, and a quarter is corrupted as by a scanner; the "
+    "segmentation of a changed scan is drawn towards that of the clean one",
     "hardened_here": "That run is on this page, too.",
     "hardening": "Before and after hardening, measured in {folder}",
     "hardening_other": "{folder} has results of systems with these names, but not of the weights and settings that lie "
