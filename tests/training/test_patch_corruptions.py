@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
-from voxward.corruptions.corruption_set import CorruptionSet, load_corruption_set
 
 from tests.training.test_noise import _origin
+from voxward.corruptions.corruption_set import CorruptionSet, load_corruption_set
 from voxward.training.patch_corruptions import (
     PATCH_CORRUPTIONS,
     SET,
