@@ -168,7 +168,9 @@ class Fast(Ladder):
 
     def tours(self, sizes: int) -> Sequence[Tour]:
         """Return the one tour; see `Ladder.tours`."""
-        return (Tour(self.steps // 4, self.steps * sizes * 3 // 20, self.steps, wide=2.0),)
+        total, up = self.steps * sizes, self.steps // 4
+        over, legs = total * 3 // 11, sizes - sizes * 2 // 5
+        return (Tour(up, over, (total - up * sizes - over) // legs, wide=2.0),)
 
     def price(self, sizes: int) -> tuple[int, int]:
         """Return 20 gradients for each size, and the forward passes; see `CurveAttack.price`."""

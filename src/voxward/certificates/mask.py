@@ -101,16 +101,16 @@ def certify_mask(
         UserError: A number is not legal.
     """
     runs, where = votes.runs, np.ones(votes.counts.shape[1:], bool) if known is None else known
-    said = [votes.of(part.classes) for part in parts]
     tests = np.zeros(runs + 1, np.int64)
-    for counts in said:
-        found = np.bincount(counts[where], minlength=runs + 1)
+    for part in parts:  # the counts of a part are added up twice: those of all parts together may not fit the memory
+        found = np.bincount(votes.of(part.classes)[where], minlength=runs + 1)
         tests += found + found[::-1]  # the class, and everything else
     enough = smallest_count(tests, tau, alpha, correction)
     shape = (len(parts), *where.shape)
     inside, outside = np.zeros(shape, bool), np.zeros(shape, bool)
     if enough is not None:
-        for n, counts in enumerate(said):
+        for n, part in enumerate(parts):
+            counts = votes.of(part.classes)
             inside[n], outside[n] = (counts >= enough) & where, (counts <= runs - enough) & where
     return CertifiedMask(tau, enough, runs, inside, outside)
 

@@ -10,7 +10,7 @@ from voxward.certificates.changes import CHANGES
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.html.strings import count, say
 from voxward.report.table import Column, Row, Table, Value
-from voxward.report.text import interval_text, mean_text
+from voxward.report.text import UNDEFINED, interval_text, mean_text
 from voxward.robustness.certified import CaseCertificate
 from voxward.robustness.noisy_runs import VOXELS
 
@@ -62,8 +62,8 @@ class Certified:
         return self.mean(lambda one: next((m.mean for m in one.medians if m.radius == radius), None))
 
     def masked(self, tau: float) -> Summary | None:
-        """Return the mean lower bound of the Dice of the certified mask."""
-        return self.mean(lambda one: next((m.mean for m in one.masks if m.tau == tau), None))
+        """Return the mean lower bound of the Dice of the certified mask; None where there are too few runs for it."""
+        return self.mean(lambda one: next((m.mean for m in one.masks if m.tau == tau and m.enough is not None), None))
 
     def reading(self, radius: float) -> str:
         """Return what a radius in units of sigma means.
@@ -136,13 +136,15 @@ def _column(name: str, **values: str) -> Column:
 
 def _row(group: Certified, radii: Sequence[float], thresholds: Sequence[float]) -> Row:
     medians = [group.certified(radius) for radius in radii]
-    masks = [group.masked(tau) if tau in group.thresholds else None for tau in thresholds]
+    masks = [group.masked(tau) for tau in thresholds]
     few = say("certificate", "too_few")
+    asked = [few if tau in group.thresholds else UNDEFINED for tau in thresholds]
     lead = (
         group.model, group.title, str(group.cases[0].runs), mean_text(group.mean(lambda one: one.clean)),
         mean_text(group.mean(lambda one: one.median)),
     )  # fmt: skip
-    wide = (*(few if one is None else interval_text(one) for one in medians), *map(interval_text, masks))
+    wide = [few if one is None else interval_text(one) for one in medians]
+    wide += [text if one is None else interval_text(one) for one, text in zip(masks, asked, strict=True)]
     return Row((*lead, *wide), narrow=(*lead, *map(mean_text, medians), *map(mean_text, masks)))
 
 

@@ -47,6 +47,14 @@ def test_the_figures_are_means_over_the_cases_and_one_without_a_bound_has_none()
     assert found["a", "voxels decided", 0.674, None] == 90
 
 
+def test_a_mask_that_no_number_of_agreeing_runs_could_certify_says_so():
+    one = certificate_of("a", 0.8)
+    few = replace(one, masks=(replace(one.masks[0], enough=None, mean=0.0),))
+    assert certificate_table([few]).rows[0].cells[7] == "too few runs"
+    (part,) = certificate(sources_of(source_with(few)), Setting())
+    assert not any("the mask" in sentence for sentence in part.sentences)
+
+
 def test_what_must_be_said_stands_beside_the_figures():
     (part,) = certificate(sources_of(source_with(certificate_of("a", 0.8))), Setting())
     text = " ".join([*part.sentences, *part.table.notes])
