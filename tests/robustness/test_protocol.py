@@ -64,8 +64,8 @@ def test_controls_can_be_left_out(two_organs):
     protocol = load_protocol("quick", ["controls=[noise]"])
     names = set(plan_trials(Target(protocol, two_organs)))
     assert names == {"clean", "noise", "apgd-ce", "apgd-dice"}
-    kinds = {"control", "probe", "reach", "attack", "transfer", "equal noise", "doubled", "certificate"}
-    assert kinds == set(TRIALS)
+    usual = {"control", "probe", "reach", "attack", "transfer", "equal noise", "doubled"}
+    assert usual | {"certificate", "corruption"} == set(TRIALS)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +195,8 @@ def test_everything_that_can_be_named_is_listed():
         "resdsn-paper",
         "blackbox",
         "certificate",
+        "corruptions-ct",
+        "corruptions-mri",
         "fast",
         "blade-300",
         "sea-300",
