@@ -5,7 +5,7 @@ types: the mean difference over the seeds, its standard deviation from seed to s
 many seeds would show, and how many seeds would show 0.02. "Show" is: with a probability of 0.8, a paired t-test of the
 seeds' means, two-sided, is below 0.05. It takes the differences as normal, and their deviation as what these seeds
 have; from three seeds that deviation itself is known within a factor of about 0.5 to 6 only, so the number is a size,
-no promise.
+no promise. A difference of a seed is over the cases that both types have; where one has more, that is said.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from scipy import stats
 from voxward.core.errors import UserError
 
 ALPHA, POWER, MOST = 0.05, 0.8, 100_000
-Means = dict[str, dict[int, float]]
-"""The mean Dice over the cases, by type and seed."""
+Rows = dict[str, dict[int, dict[str, float]]]
+"""The Dice by type, seed and case; a case without any has none."""
 
 
-def read_means(folder: Path) -> Means:
+def read_rows(folder: Path) -> Rows:
     """Read the rows of a table.
 
     Raises:
         UserError: There are none, or their names are not those of types and seeds.
     """
-    found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    found: Rows = defaultdict(lambda: defaultdict(dict))
     for path in sorted(folder.glob("*/*.json")):
         row = json.loads(path.read_text())
         name, between, seed = str(row["row"]).rpartition(" seed ")
@@ -42,10 +42,10 @@ def read_means(folder: Path) -> Means:
                 f"{path}: the row {row['row']!r} does not end in 'seed' and a number: it is of no such table"
             )
         if row["dice"] is not None:
-            found[name][int(seed)].append(float(row["dice"]))
+            found[name][int(seed)][str(row["case"])] = float(row["dice"])
     if not found:
         raise UserError(f"{folder} holds no rows of table 5 or 7 of benchmarks/resdsn.py")
-    return {name: {seed: float(np.mean(dice)) for seed, dice in seeds.items()} for name, seeds in found.items()}
+    return found
 
 
 def power(difference: float, deviation: float, seeds: int) -> float:
@@ -85,12 +85,14 @@ def shown_by(deviation: float, seeds: int) -> float:
     return high
 
 
-def table(means: Means, difference: float) -> Iterator[str]:
-    """Yield a line per pair of types, over the seeds that both have."""
+def table(rows: Rows, difference: float) -> Iterator[str]:
+    """Yield a line per pair of types, over the seeds that both have, and a sentence where cases are left out."""
     yield f"| pair | seeds | difference | from seed to seed | these seeds show | seeds for {difference:g} |"
     yield "|---" + "|---:" * 5 + "|"
-    for first, second in combinations(means, 2):
-        gaps = _gaps(means[first], means[second])
+    left_out = list[str]()
+    for first, second in combinations(rows, 2):
+        gaps, lacking = _gaps(rows[first], rows[second])
+        left_out += [f"{first} - {second}, seed {seed}: {count}" for seed, count in lacking.items() if count]
         head = (
             f"| {first} - {second} | {len(gaps)} | {np.mean(gaps):+.4f} |"
             if gaps
@@ -103,10 +105,21 @@ def table(means: Means, difference: float) -> Iterator[str]:
         needed = seeds_for(difference, deviation)
         many = f"more than {MOST}" if needed is None else str(needed)
         yield f"{head} {deviation:.4f} | {shown_by(deviation, len(gaps)):.4f} | {many} |"
+    if left_out:
+        yield f"\nCases that only one of the two has, and that are left out: {'; '.join(left_out)}"
 
 
-def _gaps(first: Mapping[int, float], second: Mapping[int, float]) -> Sequence[float]:
-    return [first[seed] - second[seed] for seed in sorted(first) if seed in second]
+def _gaps(
+    first: Mapping[int, Mapping[str, float]], second: Mapping[int, Mapping[str, float]]
+) -> tuple[Sequence[float], Mapping[int, int]]:
+    """The mean difference of each seed over the cases that both have, and how many cases only one of them has."""
+    gaps, lacking = list[float](), dict[int, int]()
+    for seed in sorted({*first} & {*second}):
+        both = {*first[seed]} & {*second[seed]}
+        lacking[seed] = len({*first[seed]} ^ {*second[seed]})
+        if both:
+            gaps.append(float(np.mean([first[seed][case] - second[seed][case] for case in sorted(both)])))
+    return gaps, lacking
 
 
 def main() -> None:
@@ -117,7 +130,7 @@ def main() -> None:
     if given.difference <= 0:
         parser.error(f"--difference must be above 0, got {given.difference:g}")
     for folder in given.tables:
-        print(folder, *table(read_means(folder), given.difference), sep="\n")
+        print(folder, *table(read_rows(folder), given.difference), sep="\n")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ UNUSED = {
     "search": {"start", "devices", "nodes"},
     "suite": {"devices", "nodes"},
     "cv": {"fold", "devices", "nodes", "exclude", "nsd_tolerance_mm", "nsd"},
-    "evaluate": {"devices", "nodes", *CLUSTER},
+    # Single cases are named by a suite, or a script.
+    "attack": {"ids"},
+    "evaluate": {"devices", "nodes", "ids", *CLUSTER},
     "check": {"channels"},
     "prepare": {"channels"},
 }

@@ -59,6 +59,9 @@ def test_precision_recall_and_places():
     losses = {"a": 0.1, "b": 0.12, "c": 0.9, "d": 0.11, "e": 0.13, "f": 0.1}
     lines = list(ledger_table({case: {0: 5.0, 1: loss} for case, loss in losses.items()}, planted, last=1))
     assert lines[1] == "| mad 3 | 1 | 1 | 1.00 | 0.50 |"
+    # As many as were planted: the highest two losses, whatever the number of cases.
+    assert lines[4] == "| quantile 0.666667 | 2 | 1 | 0.50 | 0.50 |"
+    assert "the last one knows how many cases were planted" in lines[5]
     assert lines[-2:] == ["| c | shifted | 1 |", "| d | missing | 4 |"]
 
 

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from benchmarks.seeds import power, read_means, seeds_for, shown_by, table
+from benchmarks.seeds import power, read_rows, seeds_for, shown_by, table
 from scipy import stats
 
 from voxward.core.errors import UserError
@@ -40,17 +40,29 @@ def test_a_table_of_rows(tmp_path):
         _rows(tmp_path, {f"dsn seed {seed}": (0.5, 0.7, None), f"resdsn seed {seed}": (0.5 + gap, 0.7 + gap)})
     _rows(tmp_path, {"dsn seed 3": (0.9,)})  # its partner is not measured yet
     _rows(tmp_path, {"one seed 0": (0.6,)})
-    means = read_means(tmp_path)
-    assert means["dsn"] == pytest.approx({0: 0.6, 1: 0.6, 2: 0.6, 3: 0.9})
-    lines = list(table(means, 0.02))
-    assert lines[2].startswith("| dsn - one | 1 | +0.0000 | - |")
+    rows = read_rows(tmp_path)
+    assert rows["dsn"][1] == {"0": 0.5, "1": 0.7}
+    lines = list(table(rows, 0.02))
+    assert lines[2].startswith("| dsn - one | 1 | -0.1000 | - |")  # over the one case that both have
     assert lines[3].startswith("| dsn - resdsn | 3 | -0.0300 | 0.0200 | ")
     assert lines[3].endswith(" | 10 |")
 
 
+def test_a_seed_that_is_not_finished_is_compared_over_the_cases_that_both_have(tmp_path):
+    """Case 1 is easy: with it on one side only, a difference of 0.02 would be one of -0.13."""
+    for seed, gap in enumerate((0.01, 0.03)):
+        _rows(tmp_path, {f"dsn seed {seed}": (0.5, 0.8), f"resdsn seed {seed}": (0.5 + gap, 0.8 + gap)})
+    (tmp_path / "resdsn_seed_1" / "1.json").unlink()
+    lines = list(table(read_rows(tmp_path), 0.02))
+    assert lines[2].startswith("| dsn - resdsn | 2 | -0.0200 | 0.0141 | ")
+    assert lines[-1].endswith("left out: dsn - resdsn, seed 1: 1")
+    (tmp_path / "resdsn_seed_1" / "0.json").unlink()
+    assert "| dsn - resdsn | 1 | -0.0100 | - |" in list(table(read_rows(tmp_path), 0.02))[2]
+
+
 def test_what_is_no_such_table_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no rows"):
-        read_means(tmp_path)
+        read_rows(tmp_path)
     _rows(tmp_path, {"coarse": (0.6,)})
     with pytest.raises(UserError, match="'coarse' does not end in 'seed' and a number"):
-        read_means(tmp_path)
+        read_rows(tmp_path)

@@ -126,6 +126,18 @@ def test_channels_are_corrupted_by_the_set_of_their_own_kind():
     np.testing.assert_array_equal(moved.image[0], moved.image[2])
 
 
+@pytest.mark.parametrize(
+    ("channels", "changed"),
+    [
+        (("MR T1w (N4, fat-normalised)", "CT", "PET SUV x100"), (0,)),
+        (("T2 early", "CT arterial", "channel 3"), (0, 2)),
+        (("FLAIR", "US", "mri_late"), (0, 2)),
+    ],
+)
+def test_long_names_of_channels_say_their_kind(channels, changed):
+    assert SETS["rood-mri"].changes(channels) == changed
+
+
 def test_several_channels_of_one_kind_have_noise_of_their_own():
     one = a_scan()
     scan = Scan(np.concatenate([one.image] * 2), one.spacing, ("T1w", "T2w"))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.robustness.books import clean, record
+from voxward.report.corruption_chart import dice_over_severity
 from voxward.report.corruptions import corruption_summary, corruption_table
 from voxward.robustness.corrupted import Corrupted
 from voxward.robustness.corruption_checks import corruption_findings
@@ -87,6 +88,15 @@ def test_figures_of_several_seeds_are_means_over_cases_and_not_over_seeds():
     records += [corrupted("blur", "a", 1, value, seed=n) for n, value in enumerate((0.1, 0.3))]
     assert CorruptionView(records).dice("m", "blur", 1) == pytest.approx({"a": 0.2, "b": 0.9})
     assert corruption_table(records).data[0][4] == pytest.approx(0.55)
+
+
+def test_the_chart_begins_with_the_clean_cases():
+    chart = dice_over_severity([*book(), *book("n", 0.1)])
+    assert [panel.name for panel in chart.panels] == ["m", "n"]
+    assert [line.name for line in chart.panels[0].lines] == ["blur", "move"]
+    points = chart.panels[0].lines[0].points
+    assert [point.x for point in points] == [0, 1, 2]
+    assert [point.y for point in points] == pytest.approx([0.7, 0.6, 0.4])
 
 
 def test_hd95_counts_only_where_it_is_defined():

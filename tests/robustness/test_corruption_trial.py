@@ -159,6 +159,7 @@ def test_the_page_has_a_section_on_corruptions_and_none_on_attacks(measured):
     assert "box has a mean Dice of 1.000 when nothing is changed" in section.sentences[1]
     assert "The worst one is " in section.sentences[1]
     assert len(section.tables) == 3
+    assert len(section.chart.panels[0].lines) == 3
     page = render(sources)
     assert "What do scanners and patients do?" in page
     assert "It was not attacked." in page

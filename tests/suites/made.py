@@ -54,11 +54,22 @@ def records(dice: Mapping[str, Sequence[float]], case: str = "a", clean_dice: fl
 
 def finish(found: SuitePlan, task: str, system: str, dice: Mapping[str, float | None], held: Sequence[Record]) -> None:
     """Write what a finished cell leaves."""
+    write_json(found.folder(task, system) / "recipe.yaml", {})
     write_json(found.folder(task, system) / "metrics.json", metrics_data(dice))
     attack_folder(found.attack_folder(task, system), held)
     for unit in found.units:
         if unit.cell == (task, system):
             Notes(found.root).write(unit, Note(DONE, 1.0))
+
+
+def results(found: SuitePlan, unit: Unit) -> Path:
+    """Write what a stage leaves, as far as it is looked for, and return its place."""
+    folder = found.folder(*unit.cell)
+    path = {"train": folder / "recipe.yaml", "score": folder / "metrics.json"}.get(unit.stage)
+    if path is not None:
+        return write_json(path, {})
+    (folder / "attack" / "records").mkdir(parents=True, exist_ok=True)
+    return folder / "attack"
 
 
 def fail(found: SuitePlan, task: str, system: str, stage: str, reason: str) -> None:

@@ -47,6 +47,8 @@ def test_the_small_suite_keeps_its_three_hours():
         ({"systems": {"a": {}}}, "got none"),
         ({"systems": {"a": {"path": "x", "minutes": 3.0}}}, "a path is not trained"),
         ({"systems": {"a": {"recipe": "rog", "minutes": 0.0}}}, "minutes must be positive"),
+        ({"systems": {"a": {"recipe": "rog", "method": "free", "eps": 0.1}}}, "method and eps would not be used"),
+        ({"systems": {"a": {"path": "x", "eps": 0.1}}}, "eps would not be used"),
         ({"systems": {"a": {"harden": "b"}, "rog": {"recipe": "rog"}}}, "systems.a.harden"),
         ({"systems": {"a": {"harden": "b"}, "b": {"harden": "a"}}}, "leads back to itself"),
         ({"systems": {"a": {"recipe": "rog", "tasks": ["spleen"]}}}, "systems.a.tasks"),

@@ -21,6 +21,13 @@ def test_a_size_that_changes_nothing_is_passed_on_to_be_refused():
     assert begun_with("noise", 0.02) == ("defence.method=noise", "defence.eps=0.02")
 
 
+def test_of_a_method_that_is_none_only_the_method_is_wrong():
+    """Not its settings, which a message about them would tell the user to leave out."""
+    assert Defence("fre").unused(["eps", "steps", "sigma"]) == []
+    assert begun_with("fre", None) == ("defence.method=fre", f"defence.eps={8 / 255!r}")
+    assert SuiteSystem(harden="rog", method="fre", eps=0.02).problems() == []
+
+
 def test_a_suite_refuses_it_too():
     assert SuiteSystem(harden="rog", method="noise").problems() == []
     assert SuiteSystem(harden="rog", method="noise").radius is None

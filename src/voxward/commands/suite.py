@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import voxward
 from voxward.core.alone import alone
-from voxward.core.choices import Cases, Change, Compute, Fold, Output
+from voxward.core.choices import Change, Compute, Fold, Output
 from voxward.core.errors import CasesFailed, UserError
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress
+from voxward.data.formats import open_dataset
 from voxward.engine.choose import engine_for
 from voxward.engine.engine import Unfit
 from voxward.engine.settings import settle
@@ -25,6 +27,8 @@ from voxward.suites.definition import load_suite
 from voxward.suites.notes import Note
 from voxward.suites.plan import ATTACK, SCORE, SUITE, TRAIN, SuitePlan, Unit
 from voxward.suites.work import SuiteWork, done
+from voxward.systems.open import open_system
+from voxward.systems.unseen import scope_for
 from voxward.training.budget import check_minutes
 
 ENVIRONMENT = "VOXWARD_DATA"
@@ -60,7 +64,7 @@ def suite(
 
     OUT/tasks/TASK/SYSTEM is the run of a cell, and OUT/tasks/TASK/SYSTEM/attack its attack: every other command opens
     them. A call that was interrupted goes on where it stopped. A cell that fails costs no other one; tables and page
-    name it, and the next call tries it again. Later calls may add tasks and systems.
+    name it, and the next call tries it again, as it makes again what was deleted. It may add tasks and systems.
 
     Args:
         suite: A packaged suite (`small`, `decathlon`), or a .yaml file.
@@ -84,7 +88,7 @@ def suite(
     """
     output = Output.of(out)
     used = load_suite(suite, overrides).only(tasks)
-    plan = SuitePlan(used, output.root.absolute(), _data(data, suite))
+    plan = SuitePlan(used, output.root.absolute(), _data(data, suite), _home(suite))
     plan.check()
     settings = plan.settings
     if estimate:
@@ -93,13 +97,16 @@ def suite(
     outputs.check(TABLES)
     check_page(output)
     with alone(plan.root, "a suite"):
-        changed = "{} of the suite has changed since"
-        settle(plan.root / SUITE, settings, "a suite", grows={"entries": changed})
+        changed = "{} of the suite, or its dataset or recipe, has changed since"
+        settle(plan.root / SUITE, settings, "a suite", grows={"entries": changed}, free=("description",))
         plan.write_phantoms()
         doer = CellDoer(plan, replace(compute, cluster=None), output.overwrite)
         with engine_for(plan.root, compute.cluster, output.overwrite) as engine:
             SuiteWork(plan, doer).run(engine, output.progress)
-        source = read_suite(plan.root, [])
+        problems = list[str]()
+        source = read_suite(plan.root, problems)
+        for text in problems:
+            warnings.warn(text, stacklevel=2)
         write_tables(source, outputs)
         page_of(output)
     return SuiteResult(output.root, source)
@@ -113,8 +120,12 @@ def _data(given: Path | str | None, suite: Path | str) -> Path:
         return Path(given).absolute()
     if found := os.environ.get(ENVIRONMENT):
         return Path(found).absolute()
-    own = str(suite).endswith((".yaml", ".yml"))
-    return Path(suite).absolute().parent if own else Path.cwd()
+    return _home(suite) or Path.cwd()
+
+
+def _home(suite: Path | str) -> Path | None:
+    """The folder of the suite's file; None for a packaged one."""
+    return Path(suite).absolute().parent if str(suite).endswith((".yaml", ".yml")) else None
 
 
 @dataclass(frozen=True)
@@ -140,59 +151,69 @@ class CellDoer:
         if folder.absolute() != self.plan.root:
             raise Unfit(f"the folder of the suite, {self.plan.root}, is not here: a suite needs workers that see it")
         began = time.monotonic()
-        try:
-            remark = _STAGES[unit.stage](self, unit, progress)
-        except CasesFailed as failed:
-            if not failed.result:
-                raise
-            remark = " ".join(str(failed).split())
-        return done(time.monotonic() - began, remark)
+        remarks = [text for text in _STAGES[unit.stage](self, unit, progress) if text]
+        return done(time.monotonic() - began, "; ".join(remarks))
 
 
-def _train(doer: CellDoer, unit: Unit, progress: Progress) -> str:
+def _train(doer: CellDoer, unit: Unit, progress: Progress) -> Sequence[str]:
     plan, system = doer.plan, doer.plan.system(unit)
-    folder, changes = plan.folder(*unit.cell), plan.overrides(unit)
-    # A results folder of nnU-Net that was hardened keeps the recipe in the folder of its fold.
-    resume = folder.is_dir() and any(folder.rglob("recipe.yaml"))
+    folder, changes, resume = plan.folder(*unit.cell), plan.overrides(unit), plan.begun(*unit.cell)
     check_minutes(system.minutes)
     if system.harden is not None:
+        method, eps = system.defence
         voxward.harden(
             plan.source(unit.task, system.harden), out=Output(folder, doer.overwrite, progress, report=False),
-            method=system.method, eps=system.radius, overrides=changes, minutes=system.minutes, resume=resume,
+            method=method, eps=eps, overrides=changes, minutes=system.minutes, resume=resume,
             change=Change(plan.dataset(unit.task), plan.suite.seed), compute=doer.compute,
         )  # fmt: skip
-        return ""
+        return ()
     assert system.recipe is not None
     fold = Fold(plan.suite.fold, plan.suite.folds, plan.suite.seed)
     voxward.train(
         plan.dataset(unit.task), out=folder, recipe=system.recipe, overrides=changes, minutes=system.minutes,
         resume=resume, fold=fold, compute=doer.compute, progress=progress,
     )  # fmt: skip
-    return ""
+    return ()
 
 
-def _score(doer: CellDoer, unit: Unit, progress: Progress) -> str:
-    plan = doer.plan
+def _score(doer: CellDoer, unit: Unit, progress: Progress) -> Sequence[str]:
+    plan, cases = doer.plan, doer.plan.cases(unit.task)
     changes = plan.system(unit).overrides if plan.system(unit).path is not None else ()
-    voxward.evaluate(
-        plan.source(*unit.cell), plan.dataset(unit.task), out=plan.folder(*unit.cell), overrides=changes,
+    failed = _unless_all_fail(lambda: voxward.evaluate(
+        plan.source(*unit.cell), cases, out=plan.folder(*unit.cell), overrides=changes,
         compute=doer.compute, resume=True, overwrite=doer.overwrite, progress=progress,
-    )  # fmt: skip
-    return ""
+    ))  # fmt: skip
+    if plan.system(unit).path is None:
+        return (failed,)
+    # What is known of the training of a model that was not trained here; its warning is gone with the terminal.
+    opened = open_system(plan.source(*unit.cell), changes, doer.compute.device)
+    return (failed, *scope_for([opened], open_dataset(plan.dataset(unit.task)), cases).notes)
 
 
-def _attack(doer: CellDoer, unit: Unit, progress: Progress) -> str:
+def _attack(doer: CellDoer, unit: Unit, progress: Progress) -> Sequence[str]:
     plan = doer.plan
     count, remark = cases_within(plan, unit, doer.compute.device)
     changes = plan.system(unit).overrides if plan.system(unit).path is not None else ()
-    voxward.attack(
-        [str(plan.source(*unit.cell))], Cases(plan.dataset(unit.task)),
+    failed = _unless_all_fail(lambda: voxward.attack(
+        [str(plan.source(*unit.cell))], plan.cases(unit.task),
         out=Output(plan.attack_folder(*unit.cell), doer.overwrite, progress, report=False),
         protocol=plan.suite.protocol, device=doer.compute.device,
         overrides=[*plan.suite.overrides, *changes, *([] if count is None else [f"cases={count}"])],
-    )  # fmt: skip
-    return remark
+    ))  # fmt: skip
+    return (failed, remark)
 
 
-_STAGES: Mapping[str, Callable[[CellDoer, Unit, Progress], str]] = {TRAIN: _train, SCORE: _score, ATTACK: _attack}
-"""What each stage does. It returns what must be known of the figures; empty: nothing."""
+def _unless_all_fail(work: Callable[[], object]) -> str:
+    """Work on cases, and return which of them failed, in words; where all failed, there is nothing to go on with."""
+    try:
+        work()
+    except CasesFailed as failed:
+        if not failed.result:
+            raise
+        return " ".join(str(failed).split())
+    return ""
+
+
+_Stage = Callable[[CellDoer, Unit, Progress], Sequence[str]]
+_STAGES: Mapping[str, _Stage] = {TRAIN: _train, SCORE: _score, ATTACK: _attack}
+"""What each stage does. It returns what must be known of the figures, a sentence each."""

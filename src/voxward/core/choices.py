@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -251,6 +251,7 @@ class Cases:
             but its test cases; `test` for the labelled test cases; `all` for all labelled cases.
         include_seen: True scores the cases that a run was trained on as well, and says which ones they are. The default
             leaves them out.
+        ids: The ids of the cases that may be among them, in the order in which the first ones are taken; empty: any.
 
     Raises:
         UserError: `split` is none of these.
@@ -263,10 +264,12 @@ class Cases:
     dataset: Path | str | None = None
     split: str = "validation"
     include_seen: bool = False
+    ids: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.split not in SCORED_SPLITS:
             raise UserError(f"split must be one of {', '.join(SCORED_SPLITS)}, got {self.split!r}")
+        object.__setattr__(self, "ids", tuple(self.ids))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,7 +139,7 @@ class CorruptionSet:
         return tuple(n for n, name in enumerate(channels) if self._covers(name, alone))
 
     def _covers(self, channel: str, alone: bool) -> bool:
-        kind = kind_of(channel)
+        kind = _kind(channel)
         if not self.channels or kind in self.channels:
             return True
         if "MR" in self.channels and kind in MR:
@@ -149,6 +150,13 @@ class CorruptionSet:
         if name not in self.corruptions:
             raise UserError(unknown_name(f"corruption of the set {self.name}", name, self.corruptions))
         return self.corruptions[name]
+
+
+def _kind(channel: str) -> str:
+    """The kind of a channel; of a longer name, such as `PET SUV x100`, that of the first word that means one."""
+    words = [word for word in re.split(r"[\W_]+", channel) if len(word) > 1]
+    known = [kind for kind in map(kind_of, (channel, *words)) if kind in SYNONYMS]
+    return known[0] if known else kind_of(channel)
 
 
 def load_corruption_set(name_or_path: str | Path) -> CorruptionSet:

@@ -1,15 +1,17 @@
 """C2FNAS, a searched 3D network that ROG is compared with.
 
 Source: Yu, Yang, Roth, Bai, Zhang, Yuille, Xu: C2FNAS: Coarse-to-Fine Neural Architecture Search for 3D Medical Image
-Segmentation, CVPR 2020. Its authors published no code. Twelve cells on four resolutions, each with one of three
-operations, are the paper's search space. Which cell lies where and has which operation is taken from a reading of the
-paper's figure in a public implementation by others, which is all that could be found; so are the two convolutions of
-1x1x1 in a cell, the second inputs, the stem and the head. No code was taken over.
+Segmentation, CVPR 2020. No code of its authors was found. Twelve cells on four resolutions, each with one of three
+operations, are the paper's search space. Which cell lies where and has which operation is taken from how others read
+the paper's figure, in the one public implementation that was found; so are the two convolutions of 1x1x1 in a cell,
+the second inputs, the stem and the head. No code was taken over. The figure itself was not at hand to compare.
 
-What cannot be established: the paper's network has 17.02 M parameters and 150.78 G operations at 96 x 96 x 96. This
-one, with one channel and three classes, has 15.31 M and 157.55 G multiply-adds. Other usual stems, heads, second
-inputs, down- and up-samplings were counted through; none has both of the paper's figures. What is measured with this
-network says something about a network like C2FNAS.
+What cannot be established: the paper's network has 17.02 M parameters and 150.78 G operations at 96 x 96 x 96; for how
+many channels and classes, and whether an operation is a multiply-add, is not known here. This one, with one channel and
+three classes, has 15.31 M and 157.55 G multiply-adds: fewer weights and more work, so that no single missing or surplus
+layer explains both. Other usual stems, heads, second inputs, down- and up-samplings were counted through; none has both
+of the paper's figures. What is measured with this network says something about a network like C2FNAS, and is no
+figure of C2FNAS.
 """
 
 from __future__ import annotations

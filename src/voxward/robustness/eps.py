@@ -12,7 +12,9 @@ SAME_EPS = 1e-9
 
 
 def record_eps_text(record: Record, alone: bool = False) -> str:
-    """Return the size of a record's perturbation as text; see `eps_text`."""
+    """Return the size of a record's perturbation as text, see `eps_text`, or the severity of its corruption."""
+    if record.corruption is not None:
+        return f"severity {record.corruption.severity}"
     return eps_text(record.eps, record.threat.unit, record.channels, alone)
 
 

@@ -77,13 +77,13 @@ def scope_of(
         others: What models of other tools say about their training.
 
     Returns:
-        The cases, in the order of the first run's validation list where that decides, else in that of the dataset.
+        The cases, in the order of the ids asked for, else of the first run's validation list, else of the dataset.
 
     Raises:
         UserError: There is no such case, or the labels are not the models'.
     """
     known, beside = [_Known(run, dataset) for run in runs], [Beside(model, dataset) for model in others]
-    candidates = _candidates(known, beside, dataset, cases)
+    candidates = _among(_candidates(known, beside, dataset, cases), cases.ids, dataset)
     found, left_out = list[str](), list[str]()
     seen = dict[str, str]()
     for id, by in _looked_up(known, beside, candidates, count, workers, progress):
@@ -248,6 +248,21 @@ def _candidates(known: Sequence[_Known], beside: Sequence[Beside], dataset: Data
             "with the same --fold and --seed, give another dataset, or score all cases with --include-seen"
         )
     return [dataset.case(id) for id in common]
+
+
+def _among(candidates: Sequence[Case], ids: Sequence[str], dataset: Dataset) -> list[Case]:
+    """Those cases that were asked for by their ids, in that order; without any ids, all."""
+    if not ids:
+        return list(candidates)
+    if unknown := sorted({*ids} - {case.id for case in (*dataset.cases, *dataset.test)}):
+        raise UserError(f"{dataset.root} has no labelled case {listed(unknown)}")
+    there = {case.id: case for case in candidates}
+    if not (found := [there[id] for id in ids if id in there]):
+        raise UserError(
+            f"none of the {counted(len(ids), 'case')} of {dataset.root} that were asked for ({listed(ids)}) was held "
+            "out of the training: give other cases, or score these with --include-seen, which flatters"
+        )
+    return found
 
 
 def _looked_up(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from voxward.core.choices import Cases, Compute, Fold, Reading
+from voxward.core.choices import Compute, Fold, Reading
 from voxward.core.errors import UserError
 from voxward.core.progress import Progress
 from voxward.core.wording import counted
@@ -20,7 +20,7 @@ from voxward.robustness.bench import Source
 from voxward.robustness.cost import estimate
 from voxward.robustness.description import read_protocol
 from voxward.robustness.setup import set_up
-from voxward.suites.notes import Notes
+from voxward.suites.notes import finished
 from voxward.suites.plan import ATTACK, TRAIN, SuitePlan, Unit
 
 _TRIAL_MINUTES = 0.02
@@ -106,7 +106,7 @@ def attack_cost(plan: SuitePlan, unit: Unit, system: Path, dataset: Path, device
     protocol = replace(plan.protocol, cases=limit_of(plan, unit))
     source, opened = Source.of(str(system), changes, device), open_dataset(dataset)
     with tempfile.TemporaryDirectory() as place:
-        worker = set_up([source], opened, protocol, Path(place), False, Cases(dataset), Reading())
+        worker = set_up([source], opened, protocol, Path(place), False, plan.cases(unit.task, dataset), Reading())
         count = len(worker.bench.cases)
         return AttackCost(60 * estimate(worker, early_ends=False).hours, count, count)
 
@@ -158,15 +158,15 @@ def costs_of(plan: SuitePlan, compute: Compute, progress: Progress, train: Calla
         progress: Told how far the trials are.
         train: Trains a recipe, as `voxward.train` does.
     """
-    notes, known, found = Notes(plan.root), dict[tuple[str, str], AttackCost | str](), list[CellCost]()
+    known, found = dict[tuple[str, str], AttackCost | str](), list[CellCost]()
     for number, cell in enumerate(plan.cells, 1):
         training, attack = Unit(*cell, TRAIN), Unit(*cell, ATTACK)
         system = plan.system(attack)
         root = _root_of(plan, cell[1])
         if (cell[0], root) not in known:
             known[cell[0], root] = _tried(plan, Unit(cell[0], root, ATTACK), compute, train)
-        cost, trained = known[cell[0], root], system.path is not None or notes.done(training)
-        if not notes.done(attack):
+        cost, trained = known[cell[0], root], system.path is not None or finished(plan, training)
+        if not finished(plan, attack):
             minutes = 0.0 if trained else system.minutes
             if isinstance(cost, str):
                 found.append(CellCost(*cell, minutes, None, cost))
@@ -193,7 +193,7 @@ def _tried(plan: SuitePlan, unit: Unit, compute: Compute, train: Callable[..., A
             if made is not None and not dataset.is_dir():
                 dataset = Path(place) / "phantoms"
                 write_phantoms(dataset, made.cases, made.seed, made.kind, **made.every_option)
-            if plan.system(unit).path is None and not Notes(plan.root).done(Unit(*unit.cell, TRAIN)):
+            if plan.system(unit).path is None and not finished(plan, Unit(*unit.cell, TRAIN)):
                 source = Path(place) / "run"
                 train(
                     dataset, out=source, recipe=plan.system(unit).recipe, overrides=plan.overrides(unit),

@@ -16,6 +16,8 @@ from voxward.training.budget import check_minutes
 
 DATA = "data"
 """The folder of a task's phantoms, beside those of the systems; no system may be called so."""
+METHOD = "free"
+"""The defence of a hardened system of which the suite says nothing else."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}")
 _NAMED = "a name of letters, digits and . + - _, of at most 64"
 
@@ -83,9 +85,9 @@ class SuiteSystem:
         harden: The system of the suite that is hardened.
         path: A run, a `system.yaml`, or another tool's model, such as `models/{task}`, in which {task} is the name of
             the task; one that is not absolute lies beside the suite's file.
-        method: The defence of a hardened system.
-        eps: The radius of that defence, a share of the intensity range. One that bounds no voxel, such as `noise`, has
-            none.
+        method: The defence of a hardened system; None: `free`.
+        eps: The radius of that defence, a share of the intensity range; None: 8/255. One that bounds no voxel, such as
+            `noise`, has none.
         minutes: The time budget of the training; None: the recipe's epochs.
         attack_minutes: The time budget of the attack on one task. Where an estimate says that all cases take longer, as
             many are attacked as fit, the first ones, and at least one. None: no budget.
@@ -96,17 +98,12 @@ class SuiteSystem:
     recipe: str | None = None
     harden: str | None = None
     path: str | None = None
-    method: str = "free"
-    eps: float = 8 / 255
+    method: str | None = None
+    eps: float | None = None
     minutes: float | None = None
     attack_minutes: float | None = None
     overrides: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
-
-    @property
-    def radius(self) -> float | None:
-        """Return the radius of the defence; None for one that has none."""
-        return None if Defence(self.method).unused(["eps"]) else self.eps
 
     def problems(self) -> list[str]:
         """Return what is wrong, one sentence each."""
@@ -121,11 +118,24 @@ class SuiteSystem:
                 check_minutes(getattr(self, name))
             except UserError as error:
                 found.append(f"{name}: {error}")
-        if self.harden is not None and self.radius is None and self.eps != Defence().eps:
+        if self.harden is not None and self.eps is not None and self.defence[1] is None:
             found.append(f"eps: the method {self.method} does not use it: leave it out")
         if self.path is not None and self.minutes is not None:
             found.append("minutes is the time of a training, and a path is not trained: leave it out")
+        defended = [name for name in ("method", "eps") if getattr(self, name) is not None]
+        if self.harden is None and defended:
+            found.append(
+                f"{' and '.join(defended)} would not be used, because only a system with harden is hardened; what is "
+                "trained on attacked images from the start has a recipe, and overrides such as defence.method=free"
+            )
         return found
+
+    @property
+    def defence(self) -> tuple[str, float | None]:
+        """Return the method and the radius of a hardened system; None for a method that has no radius."""
+        method = METHOD if self.method is None else self.method
+        radius = Defence().eps if self.eps is None else self.eps
+        return method, None if Defence(method).unused(["eps"]) else radius
 
 
 @dataclass(frozen=True)

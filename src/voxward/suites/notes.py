@@ -9,7 +9,7 @@ from voxward.core.document import with_checksum
 from voxward.core.files import write_json
 from voxward.core.plan import load_json
 from voxward.core.structure import to_data
-from voxward.suites.plan import Unit
+from voxward.suites.plan import SuitePlan, Unit
 
 DONE, FAILED = "done", "failed"
 
@@ -62,3 +62,19 @@ class Notes:
     def write(self, unit: Unit, note: Note) -> None:
         """Write how a unit ended."""
         write_json(self.path(unit), with_checksum(to_data(note)))
+
+    def forget(self, unit: Unit) -> None:
+        """Take a unit for one that has not ended, because what it was made from has been made again."""
+        self.path(unit).unlink(missing_ok=True)
+
+
+def finished(plan: SuitePlan, unit: Unit) -> bool:
+    """Return whether a unit and all that it needs are done, and their results are still there.
+
+    A user who wants a result made again deletes it, and does not know of the notes.
+
+    Args:
+        plan: The suite.
+        unit: The unit.
+    """
+    return Notes(plan.root).done(unit) and plan.there(unit) and all(finished(plan, one) for one in plan.needs(unit))

@@ -12,7 +12,7 @@ from voxward.core.interrupt import Interrupted
 from voxward.core.progress import Progress
 from voxward.engine.course import Course
 from voxward.engine.engine import Doer, Engine, Unfit
-from voxward.suites.notes import DONE, FAILED, Note, Notes
+from voxward.suites.notes import DONE, FAILED, Note, Notes, finished
 from voxward.suites.plan import ATTACK, TRAIN, SuitePlan, Unit
 
 _GUESSED_MINUTES = {TRAIN: 60.0, ATTACK: 10.0}
@@ -61,10 +61,12 @@ class SuiteWork:
 
     def finished(self, unit: Unit) -> bool:
         """Return whether a unit is done, or has failed in this call."""
-        return unit in self.failed_now or self.notes.done(unit)
+        return unit in self.failed_now or finished(self.plan, unit)
 
     def accept(self, unit: Unit, result: Note) -> None:
-        """Write that a unit is done."""
+        """Write that a unit is done. Where it was done again, what was made from its earlier result is done no more."""
+        for later in self.plan.from_it(unit):
+            self.notes.forget(later)
         self.notes.write(unit, result)
 
     def failed(self, unit: Unit, error: Exception) -> None:
@@ -80,8 +82,8 @@ class SuiteWork:
     def _possible(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
         """Those units whose results of earlier rounds are there; the others have failed."""
         for unit in units:
-            lacking = [one for one in self.plan.needs(unit) if not self.notes.done(one)]
-            if lacking and not self.notes.done(unit):
+            lacking = [one for one in self.plan.needs(unit) if not finished(self.plan, one)]
+            if lacking:
                 why = self.failed_now.get(lacking[0], "it was not done")
                 cause = why if lacking[0].system == unit.system else f"{lacking[0].system}, which it hardens: {why}"
                 self._fail(unit, cause, tell=False)

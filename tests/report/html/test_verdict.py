@@ -185,7 +185,7 @@ def test_a_system_that_finds_nothing_is_not_called_stable() -> None:
 
 def test_every_figure_that_can_be_required_has_words() -> None:
     for figure in FIGURES:
-        at = "" if figure == "clean_dice" else "@0.1"
+        at = "" if figure in ("clean_dice", "corrupted_dice") else "@0.1"
         (line,) = folder_of(attack_source(book(), require=(f"{figure}{at} >= 0.1",))).judged
         assert figure not in line.sentence
         assert "share of scans" in line.sentence or "Dice" in line.sentence

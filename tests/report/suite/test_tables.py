@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from statistics import mean, stdev
 
 import pytest
 
+from tests.report.folders import metrics_data, write_json
 from tests.suites.made import begun, fail, finish, records
+from voxward.core.document import with_format
 from voxward.core.outputs import Outputs
 from voxward.report.html.page import render
 from voxward.report.sources import read_sources
@@ -15,6 +18,9 @@ from voxward.report.suite.averages import Averaged, under
 from voxward.report.suite.charts import attacks_chart, robustness_chart, task_charts
 from voxward.report.suite.source import read_suite
 from voxward.report.suite.tables import TABLES, areas_table, attacks_table, dice_table, suite_tables, write_tables
+from voxward.robustness.record import Phantom
+from voxward.suites.notes import Note, Notes
+from voxward.suites.plan import Unit
 
 # The row of ROG in Table 2 of the paper, which says 0.69 and 0.18.
 PAPER = (0.56, 0.91, 0.75, 0.89, 0.79, 0.36, 0.66, 0.62, 0.88, 0.46)
@@ -113,6 +119,109 @@ def test_failed_and_unfinished_cells_are_named_and_their_means_do_not_compare(tm
     assert read_suite(begun(tmp_path / "new").root, []).warnings[0].startswith("not finished: liver, rog; ")
 
 
+def test_means_over_as_many_but_other_tasks_do_not_compare(tmp_path):
+    found = begun(tmp_path)
+    finish(found, "liver", "rog", {"a": 0.9}, records(LIVER))
+    finish(found, "organ", "rog-free", {"x": 0.7}, records(HARDENED, "x"))
+    source = read_suite(tmp_path, [])
+    for table in (dice_table(source), attacks_table(source)):
+        assert [text for text in table.warnings if "rog: liver; rog-free: organ" in text]
+
+
+def test_clean_dice_is_over_the_cases_that_all_systems_were_scored_on(whole):
+    finish(whole, "liver", "rog-free", {"a": 0.6, "c": 0.4, "d": 0.0}, records(HARDENED))
+    source = read_suite(whole.root, [])
+    assert [row(dice_table(source), name)["liver"] for name in ("rog", "rog-free")] == ["0.850", "0.500"]
+    tasks = suite_tables(source)["tasks"]
+    assert row(tasks, "liver")["scored"] == "2"
+    assert "liver: clean Dice on the 2 cases that all systems were scored on, of 3 to 3" not in tasks.warnings
+    assert any("on the 2 cases that all systems were scored on" in text for text in tasks.notes)
+    finish(whole, "liver", "rog-free", {"d": 0.6}, records(HARDENED))
+    source = read_suite(whole.root, [])
+    assert "liver" not in [column.heading for column in dice_table(source).columns]
+    assert any("rog, rog-free were scored on different cases" in text for text in dice_table(source).warnings)
+
+
+def test_a_clean_dice_of_other_classes_is_told(whole):
+    data = metrics_data({"x": 0.9, "y": 0.9})
+    data["cases"] = [{**case, "classes": {"whole": case["classes"]["liver"]}} for case in data["cases"]]
+    write_json(whole.folder("organ", "rog-free") / "metrics.json", data)
+    assert any(
+        "organ: the systems are scored on different classes, and do not compare: rog: liver; rog-free: whole" in text
+        for text in dice_table(read_suite(whole.root, [])).warnings
+    )
+
+
+def test_what_is_not_known_of_a_training_stands_above_the_clean_dice(whole):
+    unit = Unit("liver", "rog", "score")
+    Notes(whole.root).write(unit, Note("done", remark="nothing is known about which images rog was trained on"))
+    source = read_suite(whole.root, [])
+    for table in (dice_table(source), suite_tables(source)["tasks"]):
+        assert [text for text in table.warnings if text.startswith("liver, rog: nothing is known about which images")]
+
+
+def test_an_attack_that_some_tasks_lack_is_averaged_over_the_others_and_says_so(whole):
+    """As apgd-margin of two classes and apgd-dlr of more: 0.2 and 0.1 on the organ, whose clean Dice is 0.8."""
+    finish(whole, "organ", "rog", {"x": 1.0, "y": 0.9}, records({**ORGAN, "apgd-dlr": (0.2, 0.1)}, "x", 0.6))
+    source = read_suite(whole.root, [])
+    table = attacks_table(source)
+    first = row(table, "rog", "25.5/255")
+    assert (first["apgd-dlr"], first["apgd-ce"], first["tasks"]) == ("0.200 (1)", "0.500", "2")
+    assert any("in brackets: over so many tasks only" in text for text in table.notes)
+    areas = areas_table(source)
+    # The curve begins at the clean Dice of the same task, 0.6, and not at that of both.
+    assert row(areas, "rog")["apgd-dlr"] == f"{(0.6 / 2 + 0.2 + 0.1 / 2) / 2:.3f} (1)"
+    assert any("in brackets" in text for text in areas.notes)
+    (line,) = [one for one in attacks_chart(source).panels[0].lines if one.name == "apgd-dlr"]
+    assert [(point.y, point.n) for point in line.points] == [(0.6, 1), (0.2, 1), (0.1, 1)]
+    whole_table = attacks_table(read_suite(whole.root, []))
+    assert not any("(" in cell for cell in row(whole_table, "rog-free", "25.5/255").values())
+
+
+def test_the_worst_case_is_over_the_attacks_that_the_attack_itself_names(whole):
+    """A network of regions has apgd-margin, whatever the number of its regions."""
+    ours = ("apgd-ce", "apgd-margin")
+    for system, dice in (("rog", (0.5, 0.4)), ("rog-free", (0.6, 0.5))):
+        held = records({"apgd-ce": (0.7, 0.7), "apgd-margin": dice, "square": (0.0, 0.0)}, "x")
+        finish(whole, "organ", system, {"x": 0.9}, held)
+        protocol = {"name": "p", "attacks": ["autoattack"], "threat": {"eps": [0.1, 0.2]}}
+        described = {"ensembles": {"autoattack": list(ours)}, "protocol": protocol}
+        write_json(whole.attack_folder("organ", system) / "protocol.json", with_format(described))
+    source = read_suite(whole.root, [])
+    assert [task.attacks for task in source.tasks] == [None, ours]
+    assert source.tasks[1].worst.robust_dice("rog", 0.1).mean == pytest.approx(0.5)
+
+
+def test_a_task_with_an_invented_class_is_in_no_mean_and_is_named(whole):
+    for system in ("rog", "rog-free"):
+        held = [replace(one, phantom=Phantom("cyst", 1.0, 3.0)) for one in records(HARDENED, "x")]
+        finish(whole, "organ", system, {"x": 0.9}, held)
+    source = read_suite(whole.root, [])
+    assert row(attacks_table(source), "rog", "25.5/255")["tasks"] == "1"
+    assert any("organ is in no mean: cyst is invented here" in text for text in attacks_table(source).warnings)
+
+
+def test_figures_of_windows_say_so(whole):
+    notes = attacks_table(read_suite(whole.root, [])).notes
+    assert "Dice in one window of each case, and not of the whole volume as in the table of clean Dice" in notes
+
+
+def test_results_that_are_gone_or_damaged_are_told_in_the_tables(whole):
+    (whole.folder("organ", "rog") / "metrics.json").unlink()
+    shutil.rmtree(whole.attack_folder("liver", "rog"))
+    problems = []
+    source = read_suite(whole.root, problems)
+    assert source.missing == ("liver, rog", "organ, rog")
+    assert not problems
+    (record, *_) = sorted((whole.attack_folder("organ", "rog-free") / "records").rglob("*.json"))
+    record.write_text("{")
+    (whole.folder("liver", "rog-free") / "metrics.json").write_text("{")
+    source = read_suite(whole.root, problems)
+    assert any("organ, rog-free: " in text and "cannot be read" in text for text in attacks_table(source).warnings)
+    assert any("liver, rog-free: in no figure of clean Dice" in text for text in suite_tables(source)["tasks"].warnings)
+    assert problems
+
+
 def test_a_system_with_other_classes_costs_no_other_one(whole):
     others = [replace(one, classes=("liver", "cyst")) for one in records(HARDENED)]
     finish(whole, "liver", "rog-free", {"a": 0.6}, others)
@@ -133,6 +242,9 @@ def test_files_and_page(whole):
     source = read_suite(whole.root, [])
     write_tables(source, Outputs(whole.root, "part of a suite"))
     assert all((whole.root / name).stat().st_size > 100 for name in TABLES)
+    write_tables(read_suite(begun(whole.root.parent / "new").root, []), Outputs(whole.root, "part of a suite"))
+    assert sorted(path.name for path in whole.root.glob("*.*") if path.name in TABLES) == ["tasks.csv", "tasks.md"]
+    write_tables(source, Outputs(whole.root, "part of a suite"))
     sources = read_sources([whole.root])
     assert not sources.problems
     page = render(sources)

@@ -49,6 +49,16 @@ def test_in_its_own_dataset_only_what_every_fold_held_out_is_unseen(model, data,
     assert "trained on their images" in found.notes[0]
 
 
+def test_of_the_cases_that_are_asked_for_only_the_unseen_ones_are_taken_in_their_order(model, data):
+    found = scope(model, data, [0], ids=["e", "b", "a"])
+    assert (found.ids, found.left_out) == (("b", "a"), ("e",))
+    assert scope(model, data, [0, 2], ids=["a", "b"]).ids == ("b",)
+    with pytest.raises(UserError, match="there is no unseen case"):
+        scope(model, data, [0], ids=["e"])
+    with pytest.raises(UserError, match="has no labelled case f, g"):
+        scope(model, data, [0], ids=["g", "a", "f"])
+
+
 def test_a_dataset_without_unseen_cases_is_refused_with_the_way_out(model, data):
     with pytest.raises(UserError, match=r"--set folds=\[0\] or folds=\[1\]\), give another dataset"):
         scope(model, data, [0, 1])

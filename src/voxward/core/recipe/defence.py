@@ -22,6 +22,7 @@ _METHODS = {
     "corruptions": ("mixed",),
 }
 """The methods that use a setting; every method uses the others."""
+_KNOWN = {method for methods in _METHODS.values() for method in methods}
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,12 @@ class Defence:
 
         Args:
             names: The names of the settings to look at.
+
+        Returns:
+            Their names; none for a method that is not known here, which its registry refuses or takes.
         """
+        if self.method not in _KNOWN:
+            return []
         return [name for name in names if self.method not in _METHODS.get(name, (self.method,))]
 
     def problems(self) -> list[str]:

@@ -19,6 +19,7 @@ from voxward.report.chart_figure import chart_figure
 from voxward.report.html.kept import Kept, NotShown, read_kept
 from voxward.report.html.page import Setting
 from voxward.report.html.run_history import History
+from voxward.report.html.sections.corruptions import corruptions
 from voxward.report.html.sections.curves import curves
 from voxward.report.html.sections.histories import histories
 from voxward.report.html.sections.visibility import visibility
@@ -137,6 +138,9 @@ def _charts(sources: Sources, setting: Setting) -> Iterator[tuple[str, Chart]]:
     for seen in visibility(sources, setting) or ():
         if seen.chart is not None:
             yield seen.name, seen.chart
+    for corrupted in corruptions(sources, setting) or ():
+        if corrupted.chart is not None:
+            yield corrupted.name, corrupted.chart
     folders = [one.name for group in (sources.runs, sources.searches, sources.validations) for one in group]
     parts: tuple[History, ...] = histories(sources, setting) or ()
     for folder, history in zip(folders, parts, strict=True):

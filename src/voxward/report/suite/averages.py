@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.spent import found_and_spent
 from voxward.report.suite.source import SuiteSource, TaskResults
 from voxward.robustness.eps import SAME_EPS, eps_texts
-from voxward.robustness.phantom import invented
+from voxward.robustness.phantom import dice_warnings
 from voxward.robustness.summary import View
 
 Reading = Callable[[View, str, float], float | None]
@@ -30,7 +30,7 @@ class Averaged:
     def tasks(self) -> tuple[TaskResults, ...]:
         """The tasks with results of attacks whose Dice counts."""
         return tuple(
-            task for task in self.source.tasks if task.view is not None and invented(task.view.records) is None
+            task for task in self.source.tasks if task.view is not None and not dice_warnings(task.view.records)
         )
 
     @property
@@ -64,7 +64,7 @@ class Averaged:
         )
 
     def attacks(self, extra: bool = False) -> tuple[str, ...]:
-        """Return the names of the attacks in the order of the first records; further budgets only where asked for."""
+        """Return the names of the attacks, sorted; further budgets only where asked for."""
         names = dict.fromkeys(
             record.attack
             for task in self.tasks if task.view is not None
@@ -88,12 +88,59 @@ class Averaged:
         ]
         return summarise([value for value in values if value is not None])
 
+    def course(self, system: str, reading: Reading, worst: bool = False) -> dict[float, Summary | None]:
+        """Return the means of a system at every size, from the clean Dice at 0 on, all of them over the same tasks.
+
+        Not every attack is run on every task: some know only two classes, others only more than two. So these are the
+        tasks that have a figure at every size.
+
+        Args:
+            system: The system.
+            reading: Reads the figure of one task.
+            worst: Whether it is read of worst cases over the protocol's attacks.
+        """
+        rows = list[list[float]]()
+        for task in self.tasks:
+            view = task.worst if worst else task.view
+            if view is not None and system in task.attacked:
+                found = [clean(view, system, 0.0), *(reading(view, system, eps) for eps in self.eps)]
+                known = [value for value in found if value is not None]
+                rows += [known] if len(known) == len(found) else []
+        columns = list(zip(*rows, strict=True)) if rows else [()] * (1 + len(self.eps))
+        return {eps: summarise(column) for eps, column in zip((0.0, *self.eps), columns, strict=True)}
+
     def unequal(self) -> Iterator[str]:
-        """Yield a sentence where the means of systems are over different tasks, so that they do not compare."""
-        counts = {name: [task.name for task in self.tasks if name in task.attacked] for name in self.systems}
-        if len({tuple(names) for names in counts.values()}) > 1:
-            told = "; ".join(f"{name}: {', '.join(names)}" for name, names in counts.items())
-            yield f"the means of the systems are over different tasks, and do not compare: {told}"
+        """Yield a sentence where means are not over all tasks, or over different ones, so that they do not compare."""
+        yield from (f"{task.name} is in no mean: {text}" for task in self.source.tasks for text in _invented(task))
+        yield from different_tasks({
+            name: [task.name for task in self.tasks if name in task.attacked] for name in self.systems
+        })  # fmt: skip
+
+
+def different_tasks(tasks: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield a sentence where the means of systems are over different tasks.
+
+    Args:
+        tasks: The names of the tasks of each system that has a mean.
+    """
+    if len({tuple(names) for names in tasks.values()}) > 1:
+        told = "; ".join(f"{name}: {', '.join(names)}" for name, names in tasks.items())
+        yield f"the means of the systems are over different tasks, and do not compare: {told}"
+
+
+def figures_notes(averaged: Averaged) -> Iterator[str]:
+    """Yield what figures of attacks are of, which the table of clean Dice is not.
+
+    Args:
+        averaged: The means over tasks.
+    """
+    if any(record.mode == "patch" for task in averaged.tasks if task.view is not None for record in task.view.records):
+        yield "Dice in one window of each case, and not of the whole volume as in the table of clean Dice"
+    yield "a case in which no class is defined counts 1, and is left out of the table of clean Dice"
+
+
+def _invented(task: TaskResults) -> tuple[str, ...]:
+    return () if task.view is None else dice_warnings(task.view.records)
 
 
 def clean(view: View, system: str, eps: float) -> float | None:

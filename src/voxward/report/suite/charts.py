@@ -11,7 +11,7 @@ from voxward.report.chart import Axis, Chart, Line, Panel, Point
 from voxward.report.html.strings import STRINGS
 from voxward.report.palette import LINES
 from voxward.report.robustness_charts import dice_over_eps
-from voxward.report.suite.averages import Averaged, clean, under, worst_case
+from voxward.report.suite.averages import Averaged, figures_notes, under, worst_case
 from voxward.report.suite.source import SuiteSource, TaskResults
 from voxward.report.text import number_text
 from voxward.robustness.summary import area_under_curve
@@ -32,11 +32,10 @@ def robustness_chart(source: SuiteSource, name: str = "suite-dice-over-eps") -> 
         return None
     words = STRINGS["suites"]
     lines = tuple(
-        _line(system, number, {0.0: averaged.mean(system, 0.0, clean)}
-              | {eps: averaged.mean(system, eps, worst_case, worst=True) for eps in averaged.eps})
+        _line(system, number, averaged.course(system, worst_case, worst=True))
         for number, system in enumerate(averaged.systems)
-    )  # fmt: skip
-    notes = (words["over_tasks"], words["spread"], *averaged.unequal())
+    )
+    notes = (words["over_tasks"], words["spread"], *figures_notes(averaged), *averaged.unequal())
     return Chart(name, words["robustness"], _eps_axis(averaged), _DICE, (Panel(words["all_tasks"], lines),),
                  notes=notes)  # fmt: skip
 
@@ -56,13 +55,12 @@ def attacks_chart(source: SuiteSource, name: str = "suite-attacks") -> Chart | N
     words, attacks = STRINGS["suites"], averaged.attacks()
     panels = tuple(
         Panel(system, tuple(
-            _line(attack, number, {0.0: averaged.mean(system, 0.0, clean)}
-                  | {eps: averaged.mean(system, eps, under(attack)) for eps in averaged.eps}, area=True)
+            _line(attack, number, averaged.course(system, under(attack)), area=True)
             for number, attack in enumerate(attacks)
         ))
         for system in averaged.systems
     )  # fmt: skip
-    notes = (words["over_tasks"], *averaged.unequal())
+    notes = (words["over_tasks"], words["some_tasks"], *figures_notes(averaged), *averaged.unequal())
     return Chart(name, words["attacks"], _eps_axis(averaged), _DICE, panels, words["system"], notes=notes)
 
 
@@ -105,8 +103,7 @@ def _line(name: str, number: int, found: Mapping[float, Summary | None], area: b
     points = tuple(Point(eps, None if one is None else one.mean, n=None if one is None else one.n)
                    for eps, one in found.items())  # fmt: skip
     known = [(eps, one.mean) for eps, one in found.items() if one is not None]
-    whole = area and len(known) == len(found) and len({one.n for one in found.values() if one is not None}) == 1
-    told = STRINGS["charts"]["auc"].format(value=number_text(area_under_curve(known))) if whole else ""
+    told = STRINGS["charts"]["auc"].format(value=number_text(area_under_curve(known))) if area and known else ""
     return Line(name, points, number % len(LINES), 0 if number < len(LINES) else _SECOND_DASH, figure=told)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from voxward.core.errors import Failure, UserError
 from voxward.core.structure import from_data
 from voxward.core.wording import counted
-from voxward.metrics.summary import Summary
-from voxward.report.attack_source import AttackSource, is_attack_folder, read_attack
+from voxward.metrics.registry import PRIMARY
+from voxward.metrics.summary import Summary, summarise
+from voxward.report.attack_source import AttackSource, read_attack
 from voxward.report.benchmark import comparable
 from voxward.report.seen import seen_notes
 from voxward.report.source_files import attempt, read_mapping
@@ -20,7 +21,6 @@ from voxward.robustness.protocol import Protocol
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.summary import View
 from voxward.robustness.sweep import Sweep, sweeps
-from voxward.robustness.trials.attack import ensembles
 from voxward.suites.definition import Suite
 from voxward.suites.notes import FAILED, Note, Notes
 from voxward.suites.plan import ATTACK, SCORE, SUITE, SuitePlan, Unit
@@ -34,13 +34,15 @@ class TaskResults:
     Attributes:
         name: The name of the task.
         what: Its dataset or phantoms, in words.
-        dice: The clean Dice of each system over all held-out cases, by its name.
+        dice: The clean Dice of each system over the held-out cases that all systems were scored on, by its name.
         view: The records of all systems whose attack is finished, over the cases that they have in common; None where
             there is none.
-        attacks: The attacks over which worst cases are taken: the protocol's last group, else all; None: all.
+        attacks: The attacks over which worst cases are taken: the last group of attacks of each system; None: all.
         swept: The attacks that were run with several budgets.
         notes: What must be known of the figures, a sentence each.
-        doubts: The checks that failed: a reason not to believe the figures of an attack, a sentence each.
+        scored: What must be known before the clean Dice is believed, a sentence each.
+        doubts: What must be known before the figures of an attack are believed, such as the checks that failed, a
+            sentence each.
     """
 
     name: str
@@ -50,6 +52,7 @@ class TaskResults:
     attacks: tuple[str, ...] | None = None
     swept: tuple[Sweep, ...] = ()
     notes: tuple[str, ...] = ()
+    scored: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
     @property
@@ -103,6 +106,11 @@ class SuiteSource:
         return (*failed, *([f"not finished: {'; '.join(self.missing)}"] if self.missing else []))
 
     @property
+    def scored(self) -> tuple[str, ...]:
+        """The warnings, and what must be known before a clean Dice is believed."""
+        return (*self.warnings, *(text for task in self.tasks for text in task.scored))
+
+    @property
     def doubts(self) -> tuple[str, ...]:
         """The warnings, and the checks that failed, before any figure of an attack is believed."""
         return (*self.warnings, *(text for task in self.tasks for text in task.doubts))
@@ -125,9 +133,9 @@ def read_suite(folder: Path, problems: list[str]) -> SuiteSource:
     if plan is None or settings is None:
         return SuiteSource(folder)
     protocol = attempt(lambda: from_data(Protocol, settings.get("protocol"), str(folder / SUITE)), problems)
-    notes, cells = Notes(folder), _Cells()
+    cells = _Cells()
     for cell in plan.cells:
-        _read_state(plan, notes, cell, cells, problems)
+        _read_state(plan, cell, cells, problems)
     tasks = tuple(_task(plan, protocol, name, cells, problems) for name in plan.suite.tasks)
     absent = tuple(
         (task, system) for task in plan.suite.tasks for system in plan.suite.systems
@@ -170,10 +178,16 @@ def _taking_part(system: Mapping[str, Any], tasks: Mapping[str, Any]) -> Mapping
     return None if system.get("tasks") and not named else {**system, "tasks": named}
 
 
-def _read_state(plan: SuitePlan, notes: Notes, cell: tuple[str, str], cells: _Cells, problems: list[str]) -> None:
-    """Note how the stages of a cell ended: the first one that failed is the reason for the others."""
-    units = [unit for unit in plan.units if unit.cell == cell]
-    found: dict[Unit, Note | None] = {unit: attempt(partial(notes.read, unit), problems) for unit in units}
+def _read_state(plan: SuitePlan, cell: tuple[str, str], cells: _Cells, problems: list[str]) -> None:
+    """Note how the stages of a cell ended: the first one that failed is the reason for the others.
+
+    One that is done and whose results are gone is not finished.
+    """
+    units, notes = [unit for unit in plan.units if unit.cell == cell], Notes(plan.root)
+    read: dict[Unit, Note | None] = {unit: attempt(partial(notes.read, unit), problems) for unit in units}
+    found = {
+        unit: note if note is None or note.state == FAILED or plan.there(unit) else None for unit, note in read.items()
+    }
     cells.done |= {unit for unit, note in found.items() if note is not None and note.state != FAILED}
     cells.remarks |= {unit: note.remark for unit, note in found.items() if note is not None and note.remark}
     reasons = [f"{unit.stage}: {note.reason}" for unit, note in found.items() if note and note.state == FAILED]
@@ -187,41 +201,75 @@ def _task(
     plan: SuitePlan, protocol: Protocol | None, task: str, cells: _Cells, problems: list[str]
 ) -> TaskResults:  # fmt: skip
     systems = [system for name, system in plan.cells if name == task]
-    dice = {
-        system: found
-        for system in systems
-        if Unit(task, system, SCORE) in cells.done
-        and (found := _dice(plan.folder(task, system) / "metrics.json", problems)) is not None
-    }
-    attacked = {
-        system: read_attack(plan.attack_folder(task, system), problems)
-        for system in systems
-        if Unit(task, system, ATTACK) in cells.done and is_attack_folder(plan.attack_folder(task, system))
-    }
-    notes = [f"{task}, {unit.system}: {text}" for unit, text in cells.remarks.items() if unit.task == task]
+    dice, scored, notes = _clean(plan, task, systems, cells, problems)
+    attacked, doubts = _attacks(plan, task, systems, cells, problems)
+    told = {unit: text for unit, text in cells.remarks.items() if unit.task == task and unit.stage != SCORE}
+    notes += [f"{task}, {unit.system}: {text}" for unit, text in told.items()]
     notes += [f"{task}, {system}: {text}" for system, source in attacked.items() for text in _remarks(source)]
-    doubts = tuple(f"{task}, {system}: {text}" for system, source in attacked.items() for text in _doubts(source))
     alike, unlike = _alike({system: source.records for system, source in attacked.items() if source.records})
-    doubts += tuple(f"{task}, {text}" for text in unlike)
-    records, dropped = _common(alike)
+    records, dropped, different = _common(alike)
+    doubts += [f"{task}, {text}" for text in unlike] + [f"{task}: {text}" for text in different]
     notes += [f"{task}: {text}" for text in dropped]
-    what = _what(plan, task)
     view = attempt(lambda: comparable(records), problems) if records else None
-    if view is None or protocol is None:
-        return TaskResults(task, what, dice, view, notes=tuple(notes), doubts=doubts)
-    classes = max(len(record.classes) for record in records) + 1
-    groups = ensembles(protocol, classes, any(record.attack == "transfer" for record in records))
-    last = list(groups.values())[-1] if groups else None
+    swept = tuple[Sweep, ...]()
+    if view is not None and protocol is not None:
+        swept = sweeps(protocol, max(len(record.classes) for record in records) + 1)
+    # Each attack says itself which groups it had: a network of regions has others than one of as many classes.
+    last = [[*source.ensembles.values()][-1] for name, source in attacked.items() if name in alike and source.ensembles]
+    group = tuple(dict.fromkeys(name for names in last for name in names)) or None
     return TaskResults(
-        task, what, dice, view, attacks=last, swept=sweeps(protocol, classes), notes=tuple(notes), doubts=doubts
-    )
+        task, _what(plan, task), dice, view, attacks=group, swept=swept, notes=tuple(notes), scored=tuple(scored),
+        doubts=tuple(doubts),
+    )  # fmt: skip
 
 
-def _dice(path: Path, problems: list[str]) -> Summary | None:
-    """The clean Dice over the held-out cases."""
+def _clean(
+    plan: SuitePlan, task: str, systems: Sequence[str], cells: _Cells, problems: list[str]
+) -> tuple[dict[str, Summary], list[str], list[str]]:
+    """The clean Dice of each system over the held-out cases that all were scored on, and what must be known of it."""
+    found, said = dict[str, Evaluation](), list[str]()
+    for system in systems:
+        unit, lost = Unit(task, system, SCORE), list[str]()
+        if unit not in cells.done:
+            continue
+        scores = _evaluation(plan.folder(task, system) / "metrics.json", lost)
+        problems += lost
+        said += [f"{task}, {system}: in no figure of clean Dice: {text}" for text in lost]
+        said += [f"{task}, {system}: {cells.remarks[unit]}"] if unit in cells.remarks else []
+        if scores is not None:
+            found[system] = scores
+    if len({tuple(one.classes) for one in found.values()}) > 1:
+        told = "; ".join(f"{name}: {', '.join(one.classes)}" for name, one in found.items())
+        said.append(f"{task}: the systems are scored on different classes, and do not compare: {told}")
+    cases = {name: {case.id for case in one.cases} for name, one in found.items()}
+    common, fewer = _in_common(cases, "scored")
+    if not common and len(cases) > 1:
+        return {}, [*said, f"{task}: {', '.join(cases)} were scored on different cases, and are not compared"], []
+    notes = [f"{task}: clean Dice on {text}" for text in fewer]
+    means = {
+        name: summarise([case.mean(PRIMARY) for case in one.cases if case.id in common]) for name, one in found.items()
+    }
+    return {name: one for name, one in means.items() if one is not None}, said, notes
+
+
+def _attacks(
+    plan: SuitePlan, task: str, systems: Sequence[str], cells: _Cells, problems: list[str]
+) -> tuple[dict[str, AttackSource], list[str]]:
+    """The attacks that are finished, and why they must not be believed."""
+    found, doubts = dict[str, AttackSource](), list[str]()
+    for system in systems:
+        if Unit(task, system, ATTACK) not in cells.done:
+            continue
+        lost = list[str]()
+        found[system] = read_attack(plan.attack_folder(task, system), lost)
+        problems += lost
+        doubts += [f"{task}, {system}: {text}" for text in (*lost, *_doubts(found[system]))]
+    return found, doubts
+
+
+def _evaluation(path: Path, problems: list[str]) -> Evaluation | None:
     found = read_mapping(path, problems)
-    scores = None if found is None else attempt(lambda: Evaluation.from_data(found, str(path)), problems)
-    return None if scores is None else scores.foreground
+    return None if found is None else attempt(lambda: Evaluation.from_data(found, str(path)), problems)
 
 
 def _alike(by_system: Mapping[str, Sequence[Record]]) -> tuple[dict[str, Sequence[Record]], list[str]]:
@@ -237,19 +285,28 @@ def _alike(by_system: Mapping[str, Sequence[Record]]) -> tuple[dict[str, Sequenc
     return found, unlike
 
 
-def _common(by_system: Mapping[str, Sequence[Record]]) -> tuple[tuple[Record, ...], list[str]]:
-    """The records of the cases that every system was attacked on, so that means are over the same cases."""
+def _common(by_system: Mapping[str, Sequence[Record]]) -> tuple[tuple[Record, ...], list[str], list[str]]:
+    """The records of the cases that every system was attacked on, so that means are over the same cases.
+
+    Returns:
+        The records; what is said where there are fewer cases than some system has; and where there are none.
+    """
     cases = {name: {record.case for record in own if record.attack == CLEAN} for name, own in by_system.items()}
-    common = set.intersection(*cases.values()) if cases else set[str]()
+    common, fewer = _in_common(cases, "attacked")
     if not common and len(cases) > 1:
-        return (), [f"{', '.join(cases)} were attacked on different cases, and are not compared"]
-    fewest = min((len(own) for own in cases.values()), default=0)
-    most = max((len(own) for own in cases.values()), default=0)
-    said = [f"compared on the {counted(len(common), 'case')} that all systems were attacked on, of {fewest} to {most}"]
+        return (), [], [f"{', '.join(cases)} were attacked on different cases, and are not compared"]
     records = tuple(
         replace(record, model=name) for name, own in by_system.items() for record in own if record.case in common
     )
-    return records, said if len(common) < most else []
+    return records, [f"compared on {text}" for text in fewer], []
+
+
+def _in_common(cases: Mapping[str, set[str]], how: str) -> tuple[set[str], list[str]]:
+    """The cases that all systems have; and what is said where some have more."""
+    common = set.intersection(*cases.values()) if cases else set[str]()
+    fewest, most = (least(map(len, cases.values()), default=0) for least in (min, max))
+    told = f"the {counted(len(common), 'case')} that all systems were {how} on, of {fewest} to {most}"
+    return common, [told] if len(common) < most else []
 
 
 def _doubts(source: AttackSource) -> list[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from voxward.core.outputs import Outputs
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.budgets import budget_text
-from voxward.report.chart import Chart
 from voxward.report.chart_figure import write_chart
-from voxward.report.suite.averages import Averaged, clean, under, worst_case
+from voxward.report.suite.averages import Averaged, clean, different_tasks, figures_notes, under, worst_case
 from voxward.report.suite.charts import attacks_chart, robustness_chart
 from voxward.report.suite.source import SuiteSource
 from voxward.report.table import Column, Row, Table, Value
@@ -19,6 +18,10 @@ from voxward.robustness.sweep import Sweep
 
 WORST = "worst case"
 _OVER_TASKS = "mean over tasks; each task counts once, whatever the number of its cases"
+_SOME_TASKS = (
+    "in brackets: over so many tasks only, because an attack knows two classes only, or only more, as apgd-margin and "
+    "apgd-dlr; such a mean does not compare with others of its row"
+)
 
 
 def suite_tables(source: SuiteSource) -> dict[str, Table]:
@@ -48,11 +51,12 @@ def tasks_table(source: SuiteSource) -> Table:
         rows.append(Row((task.name, task.what, *cells)))
         data.append((task.name, task.what, scored[0] if scored else None, task.cases, len(task.attacked)))
     notes = (
-        "scored: held-out cases that the clean Dice is over; attacked: cases that all systems were attacked on; "
+        "scored: held-out cases that all systems were scored on; attacked: cases that all systems were attacked on; "
         "systems: those whose attack is finished",
         *(note for task in source.tasks for note in task.notes),
     )
-    return Table(columns, tuple(rows), "The tasks of the suite", notes=notes, warnings=source.doubts,
+    warned = tuple(dict.fromkeys((*source.doubts, *source.scored)))
+    return Table(columns, tuple(rows), "The tasks of the suite", notes=notes, warnings=warned,
                  fields=("task", "dataset", "scored", "attacked", "systems"), data=tuple(data))  # fmt: skip
 
 
@@ -61,12 +65,13 @@ def dice_table(source: SuiteSource) -> Table | None:
     tasks = [task for task in source.tasks if task.dice]
     if not tasks:
         return None
-    rows, data = list[Row](), list[tuple[Value, ...]]()
+    rows, data, taken = list[Row](), list[tuple[Value, ...]](), dict[str, list[str]]()
     for system in source.systems:
         found = {task.name: task.dice.get(system) for task in tasks}
         known = [one.mean for one in found.values() if one is not None]
         if not known:
             continue
+        taken[system] = [name for name, one in found.items() if one is not None]
         over = summarise(known)
         spread = number_text(over.std) if over is not None and over.n > 1 else UNDEFINED
         rows.append(Row((system, *map(mean_text, found.values()), mean_text(over), spread, str(len(known)))))
@@ -75,15 +80,15 @@ def dice_table(source: SuiteSource) -> Table | None:
             for name, one in found.items()
             if one is not None
         ]
-    uneven = len({row.cells[-1] for row in rows}) > 1
-    warned = ("the means of the systems are over different tasks, and do not compare",) if uneven else ()
     columns = (Column("system", "left"), *(Column(task.name) for task in tasks), *map(Column, ("mean", "std", "tasks")))
     notes = (
-        "mean foreground Dice over all held-out cases of each task; mean and standard deviation (n - 1) over tasks",
+        "mean foreground Dice over the held-out cases of each task in which a class is defined; mean and standard "
+        "deviation (n - 1) over tasks",
+        "the paper's table is of the Decathlon's own test cases, whose truth is not published",
     )
     return Table(
         columns, tuple(rows), "Clean Dice per task (as Table 2 of the ROG paper)", notes=notes,
-        warnings=(*source.warnings, *warned), data=tuple(data),
+        warnings=(*source.scored, *different_tasks(taken)), data=tuple(data),
         fields=("system", "task", "cases", "dice", "std", "dice_low", "dice_high"),
     )  # fmt: skip
 
@@ -102,11 +107,14 @@ def attacks_table(source: SuiteSource) -> Table | None:
                 WORST: averaged.mean(system, eps, worst_case, worst=True),
             }
             count = max((one.n for one in found.values() if one is not None), default=0)
-            cells = (system, averaged.eps_text(eps), *map(mean_text, found.values()), str(count))
+            cells = (system, averaged.eps_text(eps), *(_over(one, count) for one in found.values()), str(count))
             rows.append(Row(cells, section=place == 0 and bool(rows)))
             data += [_figures(system, name, eps, one) for name, one in found.items() if one is not None]
     columns = (Column("system", "left"), Column("eps"), *map(Column, ("clean", *names, WORST, "tasks")))
-    notes = (_OVER_TASKS, "clean is over the cases that were attacked", _worst_note(averaged))
+    notes = (
+        _OVER_TASKS, *_bracket_note(rows), "clean is over the cases that were attacked", *figures_notes(averaged),
+        _worst_note(averaged),
+    )  # fmt: skip
     return Table(
         columns, tuple(rows), "Dice under each attack (as Table 1 of the ROG paper)", notes=notes,
         warnings=(*source.doubts, *averaged.unequal()),
@@ -123,22 +131,25 @@ def areas_table(source: SuiteSource) -> Table | None:
     rows, data = list[Row](), list[tuple[Value, ...]]()
     for system in averaged.systems:
         found = {name: area_of(averaged, system, name) for name in names}
-        rows.append(Row((system, *map(number_text, found.values()))))
-        data += [(system, name, area) for name, area in found.items() if area is not None]
+        count = max((number for _, number in found.values()), default=0)
+        rows.append(Row((system, *(_counted(number_text(area), own, count) for area, own in found.values()))))
+        data += [(system, name, area, own) for name, (area, own) in found.items() if area is not None]
     last = averaged.eps_text(averaged.eps[-1])
     notes = (
         f"area under the mean Dice over tasks, from eps 0 to {last}, divided by that span; lower: a stronger attack",
+        *_bracket_note(rows),
+        *figures_notes(averaged),
         _worst_note(averaged),
     )
     return Table(
         (Column("system", "left"), *map(Column, names)), tuple(rows),
         "Area under Dice over eps (as in Fig. 3 of the ROG paper)", notes=notes,
-        warnings=(*source.doubts, *averaged.unequal()), fields=("system", "attack", "area"), data=tuple(data),
+        warnings=(*source.doubts, *averaged.unequal()), fields=("system", "attack", "area", "tasks"), data=tuple(data),
     )  # fmt: skip
 
 
-def area_of(averaged: Averaged, system: str, attack: str) -> float | None:
-    """Return the area under the Dice over eps of one attack, averaged over tasks; None where a size is missing.
+def area_of(averaged: Averaged, system: str, attack: str) -> tuple[float | None, int]:
+    """Return the area under the Dice over eps of one attack, averaged over the tasks that have all of it, and how many.
 
     Args:
         averaged: The means over tasks.
@@ -146,11 +157,10 @@ def area_of(averaged: Averaged, system: str, attack: str) -> float | None:
         attack: The attack, or the worst case over all.
     """
     reading = worst_case if attack == WORST else under(attack)
-    points = [(0.0, averaged.mean(system, 0.0, clean))]
-    points += [(eps, averaged.mean(system, eps, reading, worst=attack == WORST)) for eps in averaged.eps]
-    known = [(eps, found.mean) for eps, found in points if found is not None]
-    counts = {found.n for _, found in points if found is not None}
-    return area_under_curve(known) if len(known) == len(points) and len(counts) == 1 else None
+    course = averaged.course(system, reading, worst=attack == WORST)
+    known = [(eps, found.mean) for eps, found in course.items() if found is not None]
+    number = max((found.n for found in course.values() if found is not None), default=0)
+    return (area_under_curve(known) if known else None), number
 
 
 def suite_budgets_table(source: SuiteSource) -> Table | None:
@@ -168,7 +178,7 @@ def suite_budgets_table(source: SuiteSource) -> Table | None:
             if not any(found):
                 continue
             count = max(one.n for one in found if one is not None)
-            rows.append(Row((system, sweep.attack, budget, *map(mean_text, found), str(count))))
+            rows.append(Row((system, sweep.attack, budget, *(_over(one, count) for one in found), str(count))))
             data += [
                 (system, sweep.attack, budget, name, eps, one.n, one.mean, one.std)
                 for eps, one in zip(averaged.eps, found, strict=True) if one is not None
@@ -179,10 +189,26 @@ def suite_budgets_table(source: SuiteSource) -> Table | None:
     sizes = tuple(Column(averaged.eps_text(eps)) for eps in averaged.eps)
     return Table(
         (*head, *sizes, Column("tasks")), tuple(rows), "Dice over the budget (as in the supplement of the ROG paper)",
-        notes=(_OVER_TASKS, "where more steps still lower the Dice, the figures are not converged"),
+        notes=(
+            _OVER_TASKS, *_bracket_note(rows), *figures_notes(averaged),
+            "where more steps still lower the Dice, the figures are not converged",
+        ),
         warnings=(*source.doubts, *averaged.unequal()),
         fields=("system", "attack", "budget", "name", "eps", "tasks", "dice", "std"), data=tuple(data),
     )  # fmt: skip
+
+
+def _over(found: Summary | None, count: int) -> str:
+    """A mean over tasks, with their number where others of its row are over more."""
+    return _counted(mean_text(found), 0 if found is None else found.n, count)
+
+
+def _counted(text: str, number: int, count: int) -> str:
+    return f"{text} ({number})" if 0 < number < count else text
+
+
+def _bracket_note(rows: Sequence[Row]) -> list[str]:
+    return [_SOME_TASKS] if any(cell.endswith(")") for row in rows for cell in row.cells[1:]) else []
 
 
 def _figures(system: str, name: str, eps: float, found: Summary) -> tuple[Value, ...]:
@@ -202,7 +228,7 @@ TABLES = (*(f"{name}{suffix}" for name in _NAMES for suffix in (".md", ".csv")),
 
 
 def write_tables(source: SuiteSource, outputs: Outputs) -> None:
-    """Write all tables as Markdown and CSV, and the figures over all tasks.
+    """Write all tables as Markdown and CSV, and the figures over all tasks; those of before that are none now go.
 
     Args:
         source: The suite.
@@ -211,15 +237,16 @@ def write_tables(source: SuiteSource, outputs: Outputs) -> None:
     Raises:
         UserError: A file must not be replaced.
     """
+    written = set[str]()
     for name, table in suite_tables(source).items():
         outputs.text(f"{name}.md", table.markdown())
         outputs.text(f"{name}.csv", table.csv())
-    for file, chart in _drawn(source):
-        with outputs.write(file) as path:
-            write_chart(chart, path)
-
-
-def _drawn(source: SuiteSource) -> Iterator[tuple[str, Chart]]:
+        written |= {f"{name}.md", f"{name}.csv"}
     for file, make in _FIGURES.items():
         if (chart := make(source)) is not None:
-            yield file, chart
+            with outputs.write(file) as path:
+                write_chart(chart, path)
+            written.add(file)
+    for name in TABLES:
+        if name not in written:
+            outputs.remove(name)

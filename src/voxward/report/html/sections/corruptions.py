@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from voxward.core.errors import UserError
 from voxward.metrics.summary import summarise
+from voxward.report.chart import Chart
+from voxward.report.corruption_chart import dice_over_severity
 from voxward.report.corruptions import corruption_summary, corruption_table, distance_table
 from voxward.report.html.page import Setting
 from voxward.report.html.scope import scans_text
@@ -28,12 +30,14 @@ class Corrupted:
     Attributes:
         name: The name of the folder.
         sentences: What was found, a paragraph per system.
+        chart: Dice over the severity; None where there are no figures.
         tables: A row per system; Dice and HD95 by corruption and severity.
         missing: What was not measured, a sentence each.
     """
 
     name: str
     sentences: tuple[str, ...]
+    chart: Chart | None
     tables: tuple[Table, ...]
     missing: tuple[str, ...]
 
@@ -41,14 +45,15 @@ class Corrupted:
 def corruptions(sources: Sources, setting: Setting) -> tuple[Corrupted, ...] | None:
     """Return what corruptions did in each folder; None where none were measured."""
     found = [source for source in sources.attacks if CorruptionView(source.records).corruptions]
-    return tuple(map(corruptions_of, found)) or None
+    return tuple(corruptions_of(source, number) for number, source in enumerate(found, 1)) or None
 
 
-def corruptions_of(source: AttackSource) -> Corrupted:
+def corruptions_of(source: AttackSource, number: int = 1) -> Corrupted:
     """Return what the section shows of one folder.
 
     Args:
         source: The folder and its records.
+        number: The number of the folder on the page, from 1, which makes the name of its chart unique.
     """
     view = CorruptionView(source.records)
     section = None if source.protocol is None else source.protocol.corruptions
@@ -60,9 +65,10 @@ def corruptions_of(source: AttackSource) -> Corrupted:
         summary = corruption_summary(source.records, source.findings, None if section is None else section.reference)
         tables = summary, corruption_table(source.records), distance_table(source.records)
     except UserError as error:
-        return Corrupted(source.name, (), (), (str(error), *missing))
+        return Corrupted(source.name, (), None, (), (str(error), *missing))
+    chart = dice_over_severity(source.records, f"dice-over-severity-{number}")
     sentences = [say("corruptions", "about"), *(" ".join(_told(source, view, model)) for model in view.models)]
-    return Corrupted(source.name, tuple(sentences), tables, tuple(missing))
+    return Corrupted(source.name, tuple(sentences), chart, tables, tuple(missing))
 
 
 def _told(source: AttackSource, view: CorruptionView, model: str) -> Iterator[str]:

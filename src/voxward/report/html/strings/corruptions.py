@@ -23,5 +23,8 @@ CORRUPTIONS: Mapping[str, str] = {
     "unfinished": "The measurement has not ended: what is missing may do more harm.",
     "left_out_one": "1 result is missing, because the corruption means nothing on its scan: {reason}.",
     "left_out_many": "{n} results are missing, because the corruption means nothing on their scans, such as: {reason}.",
-    "no_clean": "There are no figures of {system}: its untouched scans were not measured.",
+    "chart": "Dice over the severity of each corruption",
+    "axis": "severity",
+    "system": "System",
+    "chart_note": "Severity 0 is the unchanged scan.",
 }

@@ -14,5 +14,6 @@ SUITE: Mapping[str, str] = {
     "system": "System",
     "protocol_attacks": "the protocol's attacks",
     "over_tasks": "Means over tasks; each task counts once, whatever the number of its scans.",
+    "some_tasks": "An attack that not every task has is averaged over the tasks that have it.",
     "spread": "The worst case over the protocol's attacks on each scan.",
 }
