@@ -140,7 +140,10 @@ def test_the_reports_say_what_such_figures_are_worth(attacked):
     assert findings["white-box"].passed is findings["gradients"].passed is findings["black-box"].passed is None
 
 
-@pytest.mark.parametrize("name", sorted({*protocol_names()} - {"blackbox", "certificate", "rog-paper"}))
+WITHOUT_GRADIENTS = {"blackbox", "certificate", "corruptions-ct", "corruptions-mri"}
+
+
+@pytest.mark.parametrize("name", sorted({*protocol_names()} - WITHOUT_GRADIENTS - {"rog-paper"}))
 def test_a_protocol_with_gradients_is_refused_whole(two_organs, name):
     with pytest.raises(NotDifferentiable, match=r"No mask moves; a gradient .*--protocol blackbox") as error:
         plan_trials(Target(load_protocol(name), two_organs, gradientless="No mask moves"))
