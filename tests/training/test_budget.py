@@ -106,10 +106,15 @@ LOADS = {
     "now and then": lambda step, elapsed: 10 if math.sin(elapsed / 7) > 0.5 else 1,
     "every fifth step": lambda step, elapsed: 20 if step % 5 == 0 else 1,
 }
+SHARPEST = "ten times slower near the end"
+FREE = ("defence.method=free",)
 
 
-@pytest.mark.parametrize("load", LOADS)
-@pytest.mark.parametrize("defence", [(), ("defence.method=free",)])
+@pytest.mark.parametrize(
+    ("load", "defence"),
+    [(load, ()) for load in LOADS]
+    + [pytest.param(load, FREE, marks=[] if load == SHARPEST else pytest.mark.slow) for load in LOADS],
+)
 def test_a_finished_run_has_used_its_budget_whatever_the_load(begun, tmp_path, instant, load, defence):
     clock, seen = Clock(), []
     instant(clock, LOADS[load])
