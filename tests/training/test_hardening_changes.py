@@ -30,7 +30,7 @@ def test_of_a_method_that_is_none_only_the_method_is_wrong():
 
 def test_a_suite_refuses_it_too():
     assert SuiteSystem(harden="rog", method="noise").problems() == []
-    assert SuiteSystem(harden="rog", method="noise").radius is None
-    assert SuiteSystem(harden="rog", method="pgd").radius == Defence().eps
+    assert SuiteSystem(harden="rog", method="noise").defence == ("noise", None)
+    assert SuiteSystem(harden="rog", method="pgd").defence == ("pgd", Defence().eps)
     (problem,) = SuiteSystem(harden="rog", method="noise", eps=0.02).problems()
     assert "the method noise does not use it" in problem

@@ -18,8 +18,11 @@ def dataset(tmp_path_factory):
     ("override", "fault"),
     [
         ("defence.method=fre", "unknown defence 'fre'. Did you mean 'free'.*Known: free, mixed, noise, pgd, trades"),
-        ("defence.corruptions=[blur]", "defence.corruptions: unknown corruption 'blur'"),
-        ("defence.corruptions=[motion]", "motion moves voxels of the whole scan.*those that can: .*smoothing"),
+        ("defence.method=mixed defence.corruptions=[blur]", "defence.corruptions: unknown corruption 'blur'"),
+        (
+            "defence.method=mixed defence.corruptions=[motion]",
+            "motion moves voxels of the whole scan.*those that can: .*smoothing",
+        ),
         ("network.name=rogg", "unknown network 'rogg'"),
         ("network.options.colour=1", "network 'rog' has no option colour"),
         ("loss.name=dice", "unknown loss 'dice'"),
@@ -31,5 +34,5 @@ def dataset(tmp_path_factory):
 )
 def test_nothing_is_written(dataset, tmp_path, override, fault):
     with pytest.raises(UserError, match=fault):
-        voxward.train(dataset, out=tmp_path / "run", overrides=[override])
+        voxward.train(dataset, out=tmp_path / "run", overrides=override.split(" "))
     assert list(tmp_path.iterdir()) == []

@@ -255,7 +255,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(source, data, tmp_p
     refused(source, out, "training.auxiliary cannot be set", change=here, overrides=("training.auxiliary=[0.5]",))
     refused(source, out, "augmentation.sides cannot be set", change=here, overrides=("augmentation.sides=auto",))
     refused(source, out, "eps must be in", change=here, eps=2.0)
-    refused(source, out, "unknown objective", change=here, overrides=("defence.objective=dicee",))
+    refused(source, out, "unknown objective", change=here, method="pgd", overrides=("defence.objective=dicee",))
     refused(source, out, "by one process, got devices 2", change=here, compute=Compute(devices=2))
     refused(source, out, "holds no training to resume", FileNotFoundError, change=here, resume=True)
     refused(source, out, "minutes must be positive", change=here, minutes=0.0)
