@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from voxward.core.errors import MissingPackageError
@@ -16,7 +15,11 @@ def torchio() -> Any:
     Raises:
         MissingPackageError: It is not installed.
     """
-    return _package("torchio", "TorchIO")
+    try:
+        import torchio as package
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(_HOW.format(name="TorchIO")) from error
+    return package
 
 
 def skimage_transform() -> Any:
@@ -25,7 +28,11 @@ def skimage_transform() -> Any:
     Raises:
         MissingPackageError: The package is not installed.
     """
-    return _package("skimage.transform", "scikit-image")
+    try:
+        import skimage.transform as package
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(_HOW.format(name="scikit-image")) from error
+    return package
 
 
 def refuse_missing() -> None:
@@ -36,10 +43,3 @@ def refuse_missing() -> None:
     """
     torchio()
     skimage_transform()
-
-
-def _package(module: str, name: str) -> Any:
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(_HOW.format(name=name)) from error
