@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from tests.training.test_noise import _origin
+from voxward.core.errors import UserError
+from voxward.core.recipe import Defence
 from voxward.corruptions.corruption_set import CorruptionSet, load_corruption_set
 from voxward.training.patch_corruptions import (
     PATCH_CORRUPTIONS,
@@ -26,6 +29,7 @@ from voxward.training.patch_corruptions import (
     foreground_deviation,
     gamma,
     ghosting,
+    refuse_other_channels,
     rician,
     smoothing,
 )
@@ -273,3 +277,26 @@ def test_a_whole_scan_s_bias_field_is_that_of_the_package_that_measures():
     listed = [float(drawn["coefficients"][term]) for term in terms]
     expected = torchio.BiasField(listed, 3)(torchio.ScalarImage(tensor=x[None])).data[0]
     torch.testing.assert_close(bias_field(x, drawn), expected.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_thin_patch_of_a_deep_scan_still_has_axes_to_encode_along():
+    """The thin axis, which a long scan stretches beyond all others, is none."""
+    place = Place((64, 64, 1), (1.0, 1.0, 1.0), (1.0, 1.0, 1 / 200), (64.0, 64.0, 200.0), 1.0)
+    assert place.wide_axes == (0, 1)
+
+
+def test_only_channels_of_the_set_s_kind_are_corrupted():
+    images = torch.rand(1, 2, 8, 8, 8, generator=_source(1))
+    ranges = torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])
+    origin = replace(_origin(images), channels=("CT", "T1"))
+    found = PatchCorruptions.chosen(("rician-noise",)).corrupted(images, ranges, origin, _source(2))
+    assert torch.equal(found[:, 0], images[:, 0])
+    assert not torch.equal(found[:, 1], images[:, 1])
+
+
+def test_data_of_which_no_channel_can_be_corrupted_is_refused():
+    refuse_other_channels(Defence("mixed"), ("CT", "T1"))
+    refuse_other_channels(Defence("pgd"), ("CT",))
+    refuse_other_channels(None, ("CT",))
+    with pytest.raises(UserError, match=r"mixed trains on the corruptions of rood-mri.*the channels are CT"):
+        refuse_other_channels(Defence("mixed"), ("CT",))

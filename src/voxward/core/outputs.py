@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.errors import UserError
-from voxward.core.files import atomic_write, inside
+from voxward.core.files import atomic_write, inside, sha256_of
 
 MARKER = ".voxward"
 """The file in a folder that lists what voxward wrote there: a line of SHA-256, kind and name for every file."""
@@ -82,7 +82,7 @@ class Outputs:
         with atomic_write(inside(self.folder, name)) as unfinished:
             yield unfinished
             # Noted before the file is renamed: a process that is killed in between leaves no unknown file.
-            digest = _digest(unfinished)
+            digest = sha256_of(unfinished)
             self._note(name, digest)
             if how:
                 replace(self, kind=f"{self.kind} {how}")._note(name, digest)
@@ -143,7 +143,7 @@ class Outputs:
         return [path for path in paths if path.exists() and not (self.overwrite or self._own(path, known))]
 
     def _own(self, path: Path, known: frozenset[str]) -> bool:
-        return path.is_file() and self._line(path.name, _digest(path)) in known
+        return path.is_file() and self._line(path.name, sha256_of(path)) in known
 
     def _line(self, name: str, digest: str) -> str:
         return f"{digest} {self.kind} {json.dumps(name)}"
@@ -199,8 +199,3 @@ def adopt(folder: Path, files: Mapping[str, bytes], overwrite: bool = False) -> 
         for kind, digest in others:
             if digest == found:  # a line of an earlier content says how that one was made
                 Outputs(folder, kind)._note(name, found)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

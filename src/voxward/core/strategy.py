@@ -122,7 +122,9 @@ def rung_text(count: int, share: float) -> str:
 def _rung(given: tuple[int, float] | str) -> tuple[int, float]:
     try:
         count, share = given.split(":") if isinstance(given, str) else given
-        return int(count), float(Fraction(share))
+        if Fraction(count).denominator != 1:
+            raise ValueError("no part of a candidate is trained")
+        return int(Fraction(count)), float(Fraction(share))
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
         raise UserError(
             f"a rung must be a number of candidates and a share of a whole training, such as 27:1/9, got {given!r}"

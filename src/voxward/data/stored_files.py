@@ -5,7 +5,6 @@ Whatever else such a file may describe (code, other files, addresses) is refused
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import os
 import threading
@@ -22,7 +21,7 @@ import numpy as np
 
 from voxward.core.archive import opened_archive
 from voxward.core.errors import UserError
-from voxward.core.files import telling_of_a_full_disk
+from voxward.core.files import sha256_of, telling_of_a_full_disk
 from voxward.core.labels import IGNORED
 from voxward.core.types import Size3
 
@@ -48,7 +47,7 @@ def seals(folder: Path) -> Seals:
     Args:
         folder: The folder.
     """
-    return {path.name: (path.stat().st_size, _digest(path)) for path in sorted(folder.iterdir())}
+    return {path.name: (path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir())}
 
 
 def intact(folder: Path, needed: Iterable[str], files: Seals, whole: bool) -> bool:
@@ -75,12 +74,7 @@ def intact(folder: Path, needed: Iterable[str], files: Seals, whole: bool) -> bo
 
 @lru_cache(maxsize=16384)
 def _known(path: str, version: int, size: int) -> str:
-    return _digest(Path(path))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(Path(path))
 
 
 def write_array(path: Path, array: np.ndarray, patch_size: Size3) -> None:

@@ -141,6 +141,7 @@ class RunSettings:
         minutes: The time budget; None for the recipe's number of epochs.
         version: The version of voxward.
         start: The run whose deployed weights this one began with; None for random ones.
+        start_weights: The SHA-256 of the file of those weights; empty in runs that do not say it.
         folds: The number of folds, if the dataset has no list of its own.
         new_layers: The names of the network's tensors that did not begin with the weights of `start`, because they
             belong to classes that it does not know.
@@ -159,6 +160,7 @@ class RunSettings:
     new_layers: tuple[str, ...] = ()
     patches: int | None = None
     lengths: tuple[tuple[int, int, int], ...] = ()
+    start_weights: str = ""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from voxward.nets.registry import self_contained
 from voxward.runs.cases import cases_of_run, refuse_other_images
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit
 from voxward.training.ledger import read_cases
+from voxward.training.patch_corruptions import refuse_other_channels
 from voxward.training.setup import check_recipe
 from voxward.training.sides import settled_sides, sides_notice
 
@@ -166,6 +167,7 @@ def checked_recipe(recipe: Recipe, dataset: Dataset) -> Recipe:
     used = replace(recipe, network=self_contained(recipe.network))
     labels = with_regions(dataset, used).labels
     check_recipe(used, labels)
+    refuse_other_channels(used.defence, dataset.channels)
     return settled_sides(used, labels)
 
 

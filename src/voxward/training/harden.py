@@ -10,6 +10,7 @@ import torch
 from voxward.core.case import Dataset
 from voxward.core.choices import Fold
 from voxward.core.errors import UserError
+from voxward.core.files import sha256_of
 from voxward.core.plan import load_json, load_plan
 from voxward.core.recipe import Defence, load_run_recipe
 from voxward.data.store import is_prepared
@@ -106,4 +107,10 @@ def _check_resumed(out: RunFolder, before: RunFolder) -> None:
     if load_plan(out.plan) != load_plan(before.plan):
         raise UserError(
             f"{out.root} does not go on from {before.root}, whose plan is another one: give the run that it began with"
+        )
+    known = load_json(RunSettings, out.settings).start_weights
+    if known and known != sha256_of(before.weights("auto")):
+        raise UserError(
+            f"{out.root} was hardened from other weights than {before.root} has now: use another out, or, to "
+            f"go on from the earlier ones, `voxward train DATASET --out {out.root} --resume`"
         )

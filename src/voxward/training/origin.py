@@ -39,6 +39,7 @@ class Origin:
         covered: The share (0 to 1) of the prepared case that a patch covers along each axis (b, 3).
         extent: The size (b, 3) of the volumes in their files, in mm along the axes of the patches.
         spacing: The voxel size of the patches in mm.
+        channels: The names of the channels; empty where nobody knows them.
     """
 
     zero: Float[Tensor, "b c"]
@@ -48,6 +49,7 @@ class Origin:
     covered: Float[Tensor, "b 3"]
     extent: Float[Tensor, "b 3"]
     spacing: Float3
+    channels: tuple[str, ...] = ()
 
     def rows(self, index: Tensor) -> Origin:
         """Return the origin of some patches of the batch.
@@ -73,12 +75,7 @@ class Origin:
         """
         x = changed
         if any(self.clipped):
-            low, high = (ranges[..., n].to(images)[..., None, None, None] for n in (0, 1))
-            axes = (2, 3, 4)
-            low, high = (
-                torch.minimum(low, images.amin(axes, keepdim=True)),
-                torch.maximum(high, images.amax(axes, keepdim=True)),
-            )
+            low, high, _ = legal_range(images, ranges)
             x = torch.where(_channels(self.clipped, images), torch.minimum(torch.maximum(x, low), high), x)
         if any(self.per_case):
             x = torch.where(_channels(self.per_case, images), self._normalised_again(x, images), x)
@@ -103,6 +100,22 @@ class Origin:
         count = body.sum(axes, keepdim=True).clamp_min(1)
         mean = (x * body).sum(axes, keepdim=True) / count
         return mean, (((x - mean) * body).square().sum(axes, keepdim=True) / count).sqrt()
+
+
+def legal_range(images: Images, ranges: Float[Tensor, "b c 2"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return which intensities changed patches may have, and the width of the intensity range.
+
+    Args:
+        images: The patches (b, c, d, h, w).
+        ranges: The intensity range (b, c, 2) of each channel of each case.
+
+    Returns:
+        The lowest and the highest intensity of case and patch, and the width of the case's range, each (b, c, 1, 1, 1).
+    """
+    low, high = (ranges[..., n].to(images)[..., None, None, None] for n in (0, 1))
+    axes = (2, 3, 4)
+    least, most = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
+    return torch.minimum(low, least), torch.maximum(high, most), high - low
 
 
 def _channels(chosen: Sequence[bool], like: Tensor) -> Tensor:
@@ -163,6 +176,7 @@ class Origins:
             covered=(patch / torch.tensor([frame.shape for frame in frames])).clamp_max(1.0),
             extent=torch.tensor([extent(frame) for frame in frames]),
             spacing=self.plan.spacing,
+            channels=tuple(channel.name for channel in self.plan.channels),
         )
 
     def _frames(self, ids: Sequence[str]) -> list[Frame]:

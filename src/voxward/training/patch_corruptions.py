@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from voxward.core.errors import UserError
+from voxward.core.recipe import Defence
 from voxward.core.registry import Registry, unknown_name
 from voxward.core.types import Float3, Images
 from voxward.corruptions.corruption_set import CorruptionSet, load_corruption_set
@@ -62,8 +63,10 @@ class Place:
     @property
     def wide_axes(self) -> tuple[int, ...]:
         """Return the axes along which a scanner might have encoded the scan: not those across a slab."""
-        lengths = [n / share for n, share in zip(self.shape, self.covered, strict=True)]
-        return tuple(axis for axis, n in enumerate(lengths) if n >= _WIDE * max(lengths) and self.shape[axis] > 1)
+        lengths = {
+            axis: n / share for axis, (n, share) in enumerate(zip(self.shape, self.covered, strict=True)) if n > 1
+        }
+        return tuple(axis for axis, n in lengths.items() if n >= _WIDE * max(lengths.values()))
 
 
 Draw = Callable[[Levels, Place, torch.Generator], Parameters]
@@ -127,8 +130,8 @@ def bias_field(x: Patch, parameters: Parameters) -> Patch:
     """
     powers = []
     for n, centre, half in zip(x.shape, parameters["centre"], parameters["half"], strict=True):
-        along = torch.linspace(-1, 1, n, dtype=torch.float64) if n > 1 else torch.zeros(1, dtype=torch.float64)
-        powers.append((centre + half * along) ** torch.arange(_ORDER + 1)[:, None])
+        places = torch.linspace(-1, 1, n, dtype=torch.float64) if n > 1 else torch.zeros(1, dtype=torch.float64)
+        powers.append((centre + half * places) ** torch.arange(_ORDER + 1)[:, None])
     inputs = [each.to(x) for each in (parameters["coefficients"], *powers)]
     return x * torch.einsum("abc,ai,bj,ck->ijk", *inputs).exp()
 
@@ -317,6 +320,8 @@ class PatchCorruptions:
     ) -> Images:
         """Draw a corruption and a severity for a patch, and apply it to each channel with parameters of its own.
 
+        A channel that is not of a kind that the set is made for, such as the CT beside an MR, stays as it is.
+
         Args:
             images: The patch (1, c, d, h, w), normalised.
             ranges: The intensity range of each channel.
@@ -329,12 +334,33 @@ class PatchCorruptions:
         name = _one_of(self.names, generator)
         levels = self.whole.levels(name, _one_of(SEVERITIES, generator))
         kind = PATCH_CORRUPTIONS[self.whole.corruptions[name].kind or name]
-        found = []
-        for channel in range(images.shape[1]):
+        found, names = list(images[0]), () if origin is None else origin.channels
+        for channel in self.whole.changes(names) if names else range(len(found)):
             x, base, place = above_zero(images, ranges, origin, channel)
-            found.append(base + kind.apply(x, kind.draw(levels, place, generator)))
+            found[channel] = base + kind.apply(x, kind.draw(levels, place, generator))
         changed = torch.stack(found)[None]
         return changed if origin is None else origin.prepared(changed, images, ranges)
+
+
+def refuse_other_channels(defence: Defence | None, channels: Sequence[str]) -> None:
+    """Refuse a defence that trains on corrupted patches where its set changes no channel of the data.
+
+    Args:
+        defence: The recipe's part on the defence.
+        channels: The names of the channels.
+
+    Raises:
+        UserError: No channel is of a kind that the set is made for.
+    """
+    if defence is None or defence.unused(["corruptions"]):
+        return
+    whole = load_corruption_set(SET)
+    if not whole.changes(tuple(channels)):
+        raise UserError(
+            f"defence.method={defence.method} trains on the corruptions of {SET}, which are of "
+            f"{', '.join(whole.channels)}, and the channels are {', '.join(channels)}: choose another "
+            "method, such as pgd"
+        )
 
 
 def above_zero(

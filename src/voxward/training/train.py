@@ -12,6 +12,7 @@ import voxward
 from voxward.core.alone import alone
 from voxward.core.case import Dataset
 from voxward.core.errors import UserError
+from voxward.core.files import sha256_of
 from voxward.core.launcher import refuse_launcher
 from voxward.core.plan import Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
@@ -136,6 +137,7 @@ def _begin(request: Request, dataset: Dataset, recipe: Recipe, progress: Progres
         folds=fold.folds,
         new_layers=new,
         patches=decided.batch_size * request.compute.processes,
+        start_weights="" if start is None else sha256_of(start.weights("auto")),
     )
     write_decisions(request, decided, split, settings, recipe)
 

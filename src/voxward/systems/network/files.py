@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from voxward.core.errors import UserError
+from voxward.core.files import sha256_of
 from voxward.nets.exported import read_exported
 from voxward.nets.onnx.network import read_onnx
 from voxward.nets.onnx.runtime import blackbox_onnx
@@ -81,7 +81,7 @@ def load_network(entry: NetworkEntry, base: Path, trust: bool, device: torch.dev
         raise FileNotFoundError(f"there is no network {path}: give {_LEGAL}")
     if path.suffix == ".onnx":
         return _onnx(entry, path, device)
-    identity = _digest(path)
+    identity = sha256_of(path)
     if is_torchscript(path):
         return Loaded(_torchscript(path, trust, device), identity)
     if path.suffix == ".pt2":
@@ -113,11 +113,6 @@ def is_torchscript(path: Path) -> bool:
 
 def _hint(path: Path) -> str:
     return "; this one may hold weights without a network, which can be exported" if path.suffix != ".pt2" else ""
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _torchscript(path: Path, trust: bool, device: torch.device) -> nn.Module:

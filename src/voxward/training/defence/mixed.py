@@ -79,7 +79,7 @@ class MixedStep(InBall, Stateless):
         rows = (kinds == ATTACKED).nonzero().flatten()
         if len(rows):
             where = rows.to(x.device)
-            ball = patch_ball(batch.images, batch.ranges, eps_now(self.defence, batch.done)).rows(where)
+            ball = patch_ball(batch.images[where], batch.ranges[where], eps_now(self.defence, batch.done))
             at_random = self.defence.start == "random"
             start = random_points(ball, [generators[n] for n in rows.tolist()]) if at_random else ball.reference
             x[where] = attacked(self.learner, self.defence, ball, start, batch.labels[where])

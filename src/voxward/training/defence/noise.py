@@ -11,7 +11,7 @@ from torch import Tensor
 
 from voxward.core.recipe import Defence
 from voxward.core.types import Images
-from voxward.training.defence.perturbation import clean_loss, drawn_perturbed, gradient_norm, grown, patch_ball
+from voxward.training.defence.perturbation import clean_loss, drawn_perturbed, gradient_norm, grown
 from voxward.training.learner import Learner
 from voxward.training.steps import Stateless, StepInput
 
@@ -28,7 +28,8 @@ def with_noise(batch: StepInput, sigma: float) -> Images:
     """
     images = batch.images
     drawn = torch.stack([torch.randn(images.shape[1:], generator=own) for own in batch.generators()]).to(images)
-    noisy = images + patch_ball(images, batch.ranges, sigma).eps * drawn
+    width = (batch.ranges[..., 1] - batch.ranges[..., 0]).to(images)[..., None, None, None]
+    noisy = images + sigma * width * drawn
     return noisy if batch.origin is None else batch.origin.prepared(noisy, images, batch.ranges)
 
 

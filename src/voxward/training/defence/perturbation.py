@@ -19,6 +19,7 @@ from voxward.core.recipe import Defence
 from voxward.core.types import Images
 from voxward.losses.whole import whole_batch
 from voxward.training.learner import Learner
+from voxward.training.origin import legal_range
 from voxward.training.share import total_over
 from voxward.training.steps import StepInput
 
@@ -47,11 +48,8 @@ def patch_ball(images: Images, ranges: Float[Tensor, "b c 2"], eps: float) -> Ba
     Returns:
         The ball of that radius around the patches, within the intensity range of case and patch.
     """
-    low, high = (ranges[..., n].to(images)[..., None, None, None] for n in (0, 1))
-    unit = high - low
-    axes = (2, 3, 4)
-    least, most = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
-    return Ball("linf", images, eps * unit, torch.minimum(low, least), torch.maximum(high, most), unit)
+    low, high, width = legal_range(images, ranges)
+    return Ball("linf", images, eps * width, low, high, width)
 
 
 def ascended(network: nn.Module, ball: Ball, start: Images, value: Ascent, steps: int, length: float) -> Images:

@@ -11,6 +11,7 @@ from voxward.core.recipe import Choice, Recipe, load_recipe, load_run_recipe
 from voxward.systems.nnunet.results import NnResults
 from voxward.training.begin import refuse_unused
 from voxward.training.harden import LEARNING_RATE, begun_with
+from voxward.training.patch_corruptions import refuse_other_channels
 from voxward.training.setup import check_recipe
 
 # Its training of an nnU-Net-like network: Dice and cross-entropy, patches and augmentation as nnU-Net's.
@@ -51,6 +52,7 @@ def hardening_recipe(results: NnResults, method: str, eps: float | None, overrid
     recipe = load_recipe(_BASE, (*begun, *overrides))
     refuse_unused(recipe, (*begun, *overrides))
     check_recipe(recipe, results.plan.labels)
+    refuse_other_channels(recipe.defence, results.plan.channels)
     network = Choice("nnunet", {"configuration": results.plan.configuration, "trainer": results.trainer})
     return replace(recipe, name="nnunet", description=_DESCRIPTION, network=network)
 
