@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from voxward.certificates import Frame, certified_median, noisy, order_statistic, stream
-from voxward.certificates.median import lower_median
 from voxward.core.errors import UserError
 
 
@@ -37,10 +36,6 @@ def test_a_radius_that_is_none_is_refused(radius: float) -> None:
 def test_values_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(UserError, match="finite"):
         certified_median([0.5, float("nan")], 0.0)
-
-
-def test_the_lower_of_two_values_in_the_middle_is_the_median() -> None:
-    assert lower_median([0.4, 0.1, 0.3, 0.2]) == 0.2
 
 
 def test_the_bound_is_never_above_the_worst_median_of_a_linear_system() -> None:

@@ -20,6 +20,7 @@ from voxward.corruptions.corruption_set import CorruptionSet, corruption_set_nam
 from voxward.corruptions.k_space import ghosting, motion
 from voxward.corruptions.noise import ct_noise, foreground_deviation, rician
 from voxward.corruptions.packages import refuse_missing
+from voxward.corruptions.projections import Beam
 from voxward.corruptions.registry import CORRUPTIONS
 from voxward.corruptions.scan import axial_axis
 from voxward.corruptions.sharpness import downsampling, kernel, sharpening, thickness
@@ -374,3 +375,11 @@ def test_without_torchio_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchio", None)
     with pytest.raises(MissingPackageError, match=r"corruptions need TorchIO: pip install 'voxward\[corruptions\]'"):
         refuse_missing()
+
+
+@pytest.mark.parametrize("shape", [(16, 13), (13, 16), (15, 12), (12, 15), (16, 14), (15, 13)])
+def test_what_is_projected_comes_back_to_its_place(shape):
+    beam, plane = Beam(16, 60, 0.02), np.full(shape, -1000.0)
+    plane[5, 8] = 1000.0
+    back = beam.hounsfield(beam.lines(plane, 1.0), 1.0, shape)
+    assert np.unravel_index(back.argmax(), shape) == (5, 8)

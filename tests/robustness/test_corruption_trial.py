@@ -278,6 +278,17 @@ def test_a_wrong_protocol_is_refused_at_the_door(changes, message):
         load_protocol("corruptions-mri", changes)
 
 
+def test_all_may_stand_in_a_list_too(two_organs):
+    protocol = load_protocol("corruptions-mri", ["corruptions.names=[all]"])
+    assert len(plan_trials(Target(protocol, two_organs, channels=("T1",)))) == 1 + 10
+
+
+def test_a_move_is_of_every_kind_of_scan(two_organs):
+    """Only what changes intensities is of one kind."""
+    protocol = load_protocol("corruptions-mri", ["corruptions.names=[affine]"])
+    assert len(plan_trials(Target(protocol, two_organs, channels=("CT",)))) == 1 + 1
+
+
 def test_attacks_and_corruptions_can_be_measured_together(tmp_path):
     changes = ["corruptions.set=rood-mri", "corruptions.names=[smoothing]", "corruptions.severities=[3]",
                "threat.eps=[0.1]", "budget.queries=5", "controls=[clean]"]  # fmt: skip

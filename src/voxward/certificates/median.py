@@ -72,9 +72,3 @@ def certified_median(values: Sequence[float], radius: float, alpha: float = 0.00
         raise UserError("a certificate needs finite values, got NaN or infinity")
     k = order_statistic(len(values), radius, alpha)
     return None if k is None else float(np.sort(np.asarray(values, np.float64))[k - 1])
-
-
-def lower_median(values: Sequence[float]) -> float:
-    """Return the median of some values; of an even number the lower of the two in the middle."""
-    ordered = sorted(values)
-    return float(ordered[(len(ordered) - 1) // 2])

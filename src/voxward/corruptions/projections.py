@@ -61,7 +61,7 @@ class Beam:
         """Return what errors of the attenuation do to a slice, in HU."""
         side = max(shape)
         back = skimage_transform().iradon(errors, theta=self.theta, circle=False, output_size=side)
-        first = [(side - n) // 2 for n in shape]
+        first = [side // 2 - n // 2 for n in shape]  # the axis of rotation is pixel n // 2 of either
         part = back[first[0] : first[0] + shape[0], first[1] : first[1] + shape[1]]
         return cast(np.ndarray, part * -_AIR / (self.water * pixel_mm))
 
@@ -100,7 +100,7 @@ def metal(scan: Scan, parameters: Parameters) -> Scan:
     slices = _slices(scan, axial, parameters["place"][axial], parameters["length_mm"])
     part = scan.image[(slice(None),) * (1 + axial) + (slices,)]
     rod = _disc(scan, parameters["place"], parameters["diameter_mm"] / 2, axial)
-    extra = np.where(rod, parameters["hu"] - _AIR, 0.0) + _AIR  # alone in air
+    extra = np.where(rod, parameters["hu"], _AIR)  # alone in air
 
     @cache
     def of_rod(pixel_mm: float) -> np.ndarray:

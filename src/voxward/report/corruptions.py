@@ -183,8 +183,9 @@ def _told(view: CorruptionView) -> Iterator[str]:
     for model in view.models:
         gone = [record for record, _ in rows if record.model == model and record.warnings]
         if gone:
-            told = ", ".join(sorted({f"{record.attack} of {record.case}" for record in gone})[:3])
-            yield f"{model}: a class was moved out of the scan in {counted(len(gone), 'result')} ({told}, ...)"
+            names = sorted({f"{record.attack} of {record.case}" for record in gone})
+            told = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            yield f"{model}: a class was moved out of the scan in {counted(len(gone), 'result')} ({told})"
         part = [r for r, about in rows if r.model == model and any(s is not None and s < 0.5 for s in about.left)]
         if part:
             told = counted(len(part), "result")

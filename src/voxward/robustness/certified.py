@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 import numpy as np
 
 from voxward.certificates.counts import Votes
 from voxward.certificates.mask import CertifiedMask, Part, certify_mask, dice_bound, radius_of
-from voxward.certificates.median import certified_median, lower_median
+from voxward.certificates.median import certified_median
 from voxward.certificates.plan import CertificatePlan
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
@@ -237,7 +238,7 @@ def _certificate(case: _Case) -> CaseCertificate:
     found = CaseCertificate(
         model=first.model, case=first.case, noise=runs[0].noise, sigma=runs[0].sigma, runs=len(scores),
         alpha=plan.alpha, voxels=runs[0].voxels, channels=runs[0].channels, parts=labels.scored,
-        clean=first.clean_dice(first.deployed_clean is not None), median=lower_median(means),
+        clean=first.clean_dice(first.deployed_clean is not None), median=median_low(means),
         medians=tuple(_median(radius, means, scores, first.policy, plan.alpha) for radius in plan.radii),
         machines=tuple(sorted({f"{one.processor or one.device}, PyTorch {one.torch}" for one in case.records})),
     )  # fmt: skip
@@ -295,7 +296,7 @@ def _attacked(record: Record, found: CaseCertificate, agreed: float) -> Attacked
     noisy = record.noisy
     assert noisy is not None
     assert noisy.radius is not None
-    median = lower_median([mean_dice(one, record.policy) for one in noisy.dice])
+    median = median_low([mean_dice(one, record.policy) for one in noisy.dice])
     certified = next((one.mean for one in found.medians if one.radius == noisy.radius), None)
     bounds = tuple(one.mean for one in found.masks if one.radius >= noisy.radius)
     return Attacked(noisy.radius, median, certified, (agreed,) * len(bounds), bounds)

@@ -79,10 +79,6 @@ class CorruptionView:
         """Return the Dice of each untouched case, of its file."""
         return self._clean[model]
 
-    def of(self, model: str, corruption: str, severity: int) -> Sequence[Record]:
-        """Return the records of a corruption of one severity."""
-        return [one for rows in self._by_unit.get((model, corruption, severity), {}).values() for one in rows]
-
     def dice(self, model: str, corruption: str, severity: int) -> PerCase:
         """Return the Dice of each case; of several seeds their mean."""
         rows = self._by_unit.get((model, corruption, severity), {})

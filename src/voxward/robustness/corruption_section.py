@@ -48,11 +48,14 @@ class Corruptions:
 
     def chosen(self) -> Iterator[tuple[CorruptionSet, str]]:
         """Yield each corruption that is measured, with its set."""
-        wanted = (self.names,) if isinstance(self.names, str) and self.names != ALL else self.names
         for one in self.sets:
             for name in one.corruptions:
-                if wanted == ALL or name in wanted:
+                if ALL in self._wanted or name in self._wanted:
                     yield one, name
+
+    @property
+    def _wanted(self) -> tuple[str, ...]:
+        return (self.names,) if isinstance(self.names, str) else self.names
 
     def asks(self, name: str, severity: int) -> bool:
         """Return whether a corruption of a severity is measured; severity 0 always is."""
@@ -68,8 +71,7 @@ class Corruptions:
         found = [] if sets else ["set must name at least one set of corruptions"]
         names = [name for one in sets for name in one.corruptions]
         found += [f"two sets have a corruption {name!r}" for name in sorted({*names}) if names.count(name) > 1][:1]
-        wanted = (self.names,) if isinstance(self.names, str) else self.names
-        if not wanted:
+        if not self._wanted:
             found.append("names must hold at least one corruption, or be all")
-        found += [unknown_name("corruption", w, dict.fromkeys(names)) for w in wanted if w not in (*names, ALL)]
+        found += [unknown_name("corruption", w, dict.fromkeys(names)) for w in self._wanted if w not in (*names, ALL)]
         return found

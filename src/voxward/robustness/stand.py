@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ import torch
 
 from voxward.attacks.base import Attack
 from voxward.attacks.threat import ThreatModel
-from voxward.certificates.median import lower_median
 from voxward.core.labels import IGNORED, UNANNOTATED
 from voxward.core.machine import computes_on
 from voxward.core.outputs import Outputs
@@ -272,4 +272,4 @@ def _dice(metrics: CaseMetrics) -> Scores:
 def _middle(values: tuple[float | None, ...]) -> float | None:
     """The median of the runs in which a class has a Dice; None where it has none in any."""
     found = [value for value in values if value is not None]
-    return lower_median(found) if found else None
+    return median_low(found) if found else None

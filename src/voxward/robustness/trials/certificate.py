@@ -199,14 +199,15 @@ def _runs(unit: Unit, stand: Stand, progress: Progress, draw: Draw, about: Noisy
     assert whole is not None
     assert unit.samples is not None
     first, end = unit.samples
-    votes = Votes.none(whole.labels.count, whole.source.shape)
+    votes = Votes.none(whole.labels.count, whole.source.shape) if about.noise == VOXELS else None
     kind = stand.subject.volume.cpu().numpy().dtype  # float32 where that holds every intensity of the file
     for number in range(first, end):
         label = whole.segment(draw(number).astype(kind))
-        votes.add(label)
+        if votes is not None:  # of noise in parameters nobody reads the counts
+            votes.add(label)
         dice.append(stand.dice_of(label))
         progress("runs under noise", number - first + 1, end - first)
-    counts = _kept(votes, stand.counts(unit), stand.overwrite) if about.noise == VOXELS else ""
+    counts = "" if votes is None else _kept(votes, stand.counts(unit), stand.overwrite)
     return replace(about, first=first, dice=tuple(dice), counts=counts)
 
 

@@ -5,7 +5,6 @@ Only the file is judged, by the ordinary deployed system: a corruption is no sea
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -92,20 +91,20 @@ def trials(target: Target) -> list[CorruptionTrial]:
     """Plan the corruptions of a protocol.
 
     Raises:
-        UserError: No channel of the system is of a kind that the sets change, or, with several sets, one is of an
-            unknown kind.
+        UserError: No channel of the system is of a kind that a corruption changes.
         MissingPackageError: A package that corruptions need is not installed.
     """
     section = target.protocol.corruptions
     if section is None:
         return []
-    chosen = [*section.chosen()]
-    sets = list({one.name: one for one, _ in chosen}.values())
+    alone = len(section.sets) == 1
+    found = [CorruptionTrial(name, one, section.severities, alone) for one, name in section.chosen()]
     if target.channels:
-        _check_channels(sets, target.channels)
+        for trial in found:
+            if not trial.chosen.corruption(trial.name).spatial and not trial.chosen.changes(target.channels, alone):
+                raise UserError(f"corruptions: {no_channel(trial.chosen, target.channels)}")
         refuse_missing()
-    alone = len(sets) == 1
-    return [CorruptionTrial(name, one, section.severities, alone) for one, name in chosen]
+    return found
 
 
 def scan_of(subject: Subject, channels: Sequence[str]) -> Scan:
@@ -141,14 +140,6 @@ def as_steps(image: np.ndarray, clean: np.ndarray, subject: Subject) -> tuple[np
     return image, clipped
 
 
-def _check_channels(sets: Sequence[CorruptionSet], channels: Sequence[str]) -> None:
-    alone = len(sets) == 1
-    changed = {name: one.changes(channels, alone) for one in sets for name in [one.name]}
-    for one in sets:
-        if not changed[one.name] and any(not one.corruption(name).spatial for name in one.corruptions):
-            raise UserError(f"corruptions: {no_channel(one, channels)}")
-
-
 def _target(label: np.ndarray | None, subject: Subject) -> torch.Tensor:
     assert label is not None
     return torch.from_numpy(np.ascontiguousarray(label))[None].to(subject.target)
@@ -180,8 +171,3 @@ def _moved_out(left: Sequence[float | None], classes: Sequence[str], severity: i
     if gone and len(gone) == len(there):
         raise NotApplicable(f"severity {severity} moves all of the truth out of the scan")
     return tuple(f"{name} was moved out of the scan" for name in gone)
-
-
-def is_small(scale: Sequence[float]) -> bool:
-    """Return whether lengths were made smaller on a scan."""
-    return any(not math.isclose(one, 1.0) for one in scale)
