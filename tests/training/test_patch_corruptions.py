@@ -14,6 +14,7 @@ from tests.training.test_noise import _origin
 from voxward.core.errors import UserError
 from voxward.core.recipe import Defence
 from voxward.corruptions.corruption_set import CorruptionSet, load_corruption_set
+from voxward.training.begin import refuse_other_channels
 from voxward.training.patch_corruptions import (
     PATCH_CORRUPTIONS,
     SET,
@@ -29,7 +30,6 @@ from voxward.training.patch_corruptions import (
     foreground_deviation,
     gamma,
     ghosting,
-    refuse_other_channels,
     rician,
     smoothing,
 )

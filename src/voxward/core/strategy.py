@@ -122,9 +122,7 @@ def rung_text(count: int, share: float) -> str:
 def _rung(given: tuple[int, float] | str) -> tuple[int, float]:
     try:
         count, share = given.split(":") if isinstance(given, str) else given
-        if Fraction(count).denominator != 1:
-            raise ValueError("no part of a candidate is trained")
-        return int(Fraction(count)), float(Fraction(share))
+        return int(str(count)), float(Fraction(share))  # no part of a candidate, such as 9.7, is trained
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
         raise UserError(
             f"a rung must be a number of candidates and a share of a whole training, such as 27:1/9, got {given!r}"

@@ -17,8 +17,9 @@ from voxward.core.labels import LabelSet
 from voxward.core.outputs import Outputs
 from voxward.core.plan import Fingerprint, Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter, silent
-from voxward.core.recipe import Recipe, dump_recipe, load_recipe, load_run_recipe
+from voxward.core.recipe import Defence, Recipe, dump_recipe, load_recipe, load_run_recipe
 from voxward.core.structure import to_data
+from voxward.corruptions.corruption_set import load_corruption_set
 from voxward.data.channels import in_order_of
 from voxward.data.check_intensities import warn_of_intensities
 from voxward.data.fingerprint import fingerprint
@@ -33,7 +34,7 @@ from voxward.nets.registry import self_contained
 from voxward.runs.cases import cases_of_run, refuse_other_images
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit
 from voxward.training.ledger import read_cases
-from voxward.training.patch_corruptions import refuse_other_channels
+from voxward.training.patch_corruptions import SET
 from voxward.training.setup import check_recipe
 from voxward.training.sides import settled_sides, sides_notice
 
@@ -117,6 +118,27 @@ def refuse_unused(recipe: Recipe, overrides: Sequence[str]) -> None:
         raise UserError(
             f"defence.method={recipe.defence.method} does not use {', '.join(unused)}: leave out "
             f"{' and '.join(f'defence.{name}' for name in unused)}, or choose another method"
+        )
+
+
+def refuse_other_channels(defence: Defence | None, channels: Sequence[str]) -> None:
+    """Refuse a defence that trains on corrupted patches where its set changes no channel of the data.
+
+    Args:
+        defence: The recipe's part on the defence.
+        channels: The names of the channels.
+
+    Raises:
+        UserError: No channel is of a kind that the set is made for.
+    """
+    if defence is None or defence.unused(["corruptions"]):
+        return
+    whole = load_corruption_set(SET)
+    if not whole.changes(tuple(channels)):
+        raise UserError(
+            f"defence.method={defence.method} trains on the corruptions of {SET}, which are of "
+            f"{', '.join(whole.channels)}, and the channels are {', '.join(channels)}: choose another "
+            "method, such as pgd"
         )
 
 

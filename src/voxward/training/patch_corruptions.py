@@ -18,7 +18,6 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from voxward.core.errors import UserError
-from voxward.core.recipe import Defence
 from voxward.core.registry import Registry, unknown_name
 from voxward.core.types import Float3, Images
 from voxward.corruptions.corruption_set import CorruptionSet, load_corruption_set
@@ -340,27 +339,6 @@ class PatchCorruptions:
             found[channel] = base + kind.apply(x, kind.draw(levels, place, generator))
         changed = torch.stack(found)[None]
         return changed if origin is None else origin.prepared(changed, images, ranges)
-
-
-def refuse_other_channels(defence: Defence | None, channels: Sequence[str]) -> None:
-    """Refuse a defence that trains on corrupted patches where its set changes no channel of the data.
-
-    Args:
-        defence: The recipe's part on the defence.
-        channels: The names of the channels.
-
-    Raises:
-        UserError: No channel is of a kind that the set is made for.
-    """
-    if defence is None or defence.unused(["corruptions"]):
-        return
-    whole = load_corruption_set(SET)
-    if not whole.changes(tuple(channels)):
-        raise UserError(
-            f"defence.method={defence.method} trains on the corruptions of {SET}, which are of "
-            f"{', '.join(whole.channels)}, and the channels are {', '.join(channels)}: choose another "
-            "method, such as pgd"
-        )
 
 
 def above_zero(

@@ -9,9 +9,8 @@ from pathlib import Path
 from voxward.core.errors import UserError
 from voxward.core.recipe import Choice, Recipe, load_recipe, load_run_recipe
 from voxward.systems.nnunet.results import NnResults
-from voxward.training.begin import refuse_unused
+from voxward.training.begin import refuse_other_channels, refuse_unused
 from voxward.training.harden import LEARNING_RATE, begun_with
-from voxward.training.patch_corruptions import refuse_other_channels
 from voxward.training.setup import check_recipe
 
 # Its training of an nnU-Net-like network: Dice and cross-entropy, patches and augmentation as nnU-Net's.
