@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.end_to_end.build import changes
 from tests.end_to_end.conftest import TINY
@@ -22,6 +22,7 @@ from voxward.commands.harden import harden
 from voxward.commands.train import train
 from voxward.core.choices import Change, Output
 from voxward.core.document import without_format
+from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.interrupt import Interrupted
 from voxward.core.plan import load_json
@@ -55,6 +56,23 @@ def test_it_begins_with_the_run_s_weights(trained, phantoms, tmp_path):
     run = harden(trained, out=tmp_path / "run", overrides=still)
     before, after = (load_file(RunFolder(folder).weights("best")) for folder in (trained, run))
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_it_does_not_go_on_from_other_weights_than_it_began_with(hardened, trained, tmp_path):
+    """A run that was trained again in its place would else be taken for what this one was hardened from."""
+    copy = tmp_path / "run"
+    shutil.copytree(hardened, copy)
+    harden(trained, out=copy, resume=True)
+    settings = RunFolder(copy).settings
+    began = json.loads(settings.read_text())["start_weights"]
+    assert len(began) == 64
+    again = tmp_path / "again"
+    shutil.copytree(trained, again)
+    weights = RunFolder(again).weights("auto")
+    tensors = {name: value + 1 if value.is_floating_point() else value for name, value in load_file(weights).items()}
+    save_file(tensors, weights)
+    with pytest.raises(UserError, match=r"was hardened from other weights than .*again has now"):
+        harden(again, out=copy, resume=True)
 
 
 def test_the_log_tells_what_happened(hardened):
