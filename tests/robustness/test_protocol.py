@@ -10,7 +10,7 @@ from voxward.attacks.budget import Budget
 from voxward.attacks.registry import ATTACKS
 from voxward.core.errors import UserError
 from voxward.robustness.listing import listing
-from voxward.robustness.protocol import AttackEntry, load_protocol, protocol_names
+from voxward.robustness.protocol import AttackEntry, Protocol, load_protocol, protocol_names
 from voxward.robustness.trials import TRIALS, plan_trials
 from voxward.robustness.trials.attack import ensembles, within_budget
 from voxward.robustness.trials.trial import Target, Trial
@@ -142,6 +142,13 @@ def test_short_trials_of_attacks_with_a_budget_of_their_own_are_short(two_organs
     names = ("sea-masked-ce", "sea-balanced-ce", "sea-jsd", "tsallis-300", "apgd-dice")
     assert found[0] == {"clean": 0, **dict.fromkeys(names, 300), "apgd-dice": 20}
     assert found[1] == {"clean": 0, **dict.fromkeys(names, 3)}
+
+
+def test_short_trials_of_a_sweep_have_the_names_of_its_members(two_organs):
+    protocol = Protocol("swept", attacks=(AttackEntry("apgd-ce", sweep={"steps": (10, 20)}),), controls=())
+    short = within_budget(protocol, Budget(steps=3))
+    plans = [list(plan_trials(Target(one, two_organs))) for one in (protocol, short)]
+    assert plans == [["clean", "apgd-ce-10", "apgd-ce-20"]] * 2
 
 
 def test_an_own_file(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -58,12 +59,14 @@ class Task:
         data: The folder of the dataset; one that is not absolute lies in the folder of the datasets.
         phantoms: Phantoms in place of a dataset.
         attacked: How many of the held-out cases are attacked at most, the first ones; None: all.
+        time: What every time budget of a system is multiplied by on this task: large patches learn more slowly.
         overrides: Changes of every recipe for this task, each `dotted.key=value`.
     """
 
     data: str | None = None
     phantoms: PhantomSet | None = None
     attacked: int | None = None
+    time: float = 1.0
     overrides: tuple[str, ...] = ()
 
     def problems(self) -> list[str]:
@@ -73,6 +76,8 @@ class Task:
         )
         if self.attacked is not None and self.attacked < 1:
             found.append(f"attacked must be at least 1, got {self.attacked}")
+        if not 0 < self.time < math.inf:
+            found.append(f"time must be above 0, such as 2 for twice the minutes, got {self.time:g}")
         return found
 
 
@@ -129,6 +134,11 @@ class SuiteSystem:
                 "trained on attacked images from the start has a recipe, and overrides such as defence.method=free"
             )
         return found
+
+    def within(self, task: Task) -> SuiteSystem:
+        """Return the system with the time budgets that it has on a task."""
+        training, attack = (None if one is None else one * task.time for one in (self.minutes, self.attack_minutes))
+        return replace(self, minutes=training, attack_minutes=attack)
 
     @property
     def defence(self) -> tuple[str, float | None]:

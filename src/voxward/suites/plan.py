@@ -140,8 +140,8 @@ class SuitePlan:
         return Cases(place, ids=split.validation)
 
     def system(self, unit: Unit) -> SuiteSystem:
-        """Return the system of a unit."""
-        return self.suite.systems[unit.system]
+        """Return the system of a unit, with the time budgets that it has on the unit's task."""
+        return self.suite.systems[unit.system].within(self.suite.tasks[unit.task])
 
     def dataset(self, task: str) -> Path:
         """Return the folder of a task's dataset."""
