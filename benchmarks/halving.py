@@ -38,9 +38,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 import voxward
+from benchmarks.counts import case_counts
 from voxward.architecture_search.begin import run_search, search_recipe
 from voxward.architecture_search.book import optuna
 from voxward.architecture_search.candidates import DECAY
@@ -61,7 +61,6 @@ from voxward.core.strategy import RUNGS, Strategy
 from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
 from voxward.data.splits import load_split, selection_split
-from voxward.data.store import open_case
 from voxward.engine.engine import InProcess
 from voxward.losses.registry import create_loss
 from voxward.nets.registry import create_network, network_for_plan
@@ -69,7 +68,7 @@ from voxward.runs.folder import RunFolder, load_weights
 from voxward.training.begin import Request
 from voxward.training.loop import fit
 from voxward.training.setup import TrainingCases, set_up, start_fabric
-from voxward.training.validate import overlap, pooled_dice
+from voxward.training.validate import pooled_dice
 
 POOL, PATHS = 12, 3
 RESAMPLES = 2000
@@ -272,19 +271,7 @@ def _counts(job: Job, recipe: Recipe, plan: Plan, prepared: Path, folder: RunFol
     """What `overlap` counts for every validation case, (cases, 3, classes), with the weights that are deployed."""
     network = network_for_plan(recipe.network.name, plan, recipe.network.options).eval()
     load_weights(network, folder.weights(recipe.inference.checkpoint))
-    return [_case_counts(network, plan, prepared, id) for id in job.split.validation]
-
-
-def _case_counts(network: torch.nn.Module, plan: Plan, prepared: Path, id: str) -> list[list[float]]:
-    case = open_case(prepared / id, id).load()
-    assert case.label is not None
-    margins = [margin for n, step in zip(reversed(case.image.shape), reversed(plan.total_stride), strict=False)
-               for margin in (0, -n % step)]  # fmt: skip
-    with torch.no_grad():
-        logits = network(F.pad(case.image[None], margins, mode="replicate"))
-    d, h, w = case.label.shape
-    found: list[list[float]] = overlap(logits[..., :d, :h, :w], case.label[None], plan.labels).tolist()
-    return found
+    return [case_counts(network, plan, prepared, id).tolist() for id in job.split.validation]
 
 
 def report(results: Sequence[dict[str, Any]]) -> str:

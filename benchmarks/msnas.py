@@ -38,9 +38,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 import voxward
+from benchmarks.counts import case_counts
 from voxward.architecture_search.cost import profile
 from voxward.architecture_search.loop import search_architecture
 from voxward.architecture_search.paths import edge_weights, sample_path, uniform_path_scores
@@ -56,14 +56,13 @@ from voxward.core.recipe import Choice, Recipe, load_recipe
 from voxward.core.structure import from_data, to_data
 from voxward.data.formats import open_dataset
 from voxward.data.splits import load_split, selection_split
-from voxward.data.store import open_case
 from voxward.engine.engine import InProcess
 from voxward.metrics.summary import summarise
 from voxward.nets.registry import network_for_plan
 from voxward.runs.folder import RunFolder, load_weights
 from voxward.training.loop import fit
 from voxward.training.setup import TrainingCases, set_up, start_fabric
-from voxward.training.validate import overlap, pooled_dice
+from voxward.training.validate import pooled_dice
 
 RECIPE = "msnas-2d"
 PATHS = 3
@@ -306,18 +305,8 @@ def _train(setting: Setting, job: Job) -> dict[str, Any]:
 
 
 def score(setting: Setting, network: torch.nn.Module, ids: Iterable[str]) -> float:
-    labels, stride = setting.plan.labels, setting.plan.total_stride
-    counts = torch.zeros(3, len(labels.scored), dtype=torch.float64)
-    for id in ids:
-        case = open_case(setting.prepared / id, id).load()
-        assert case.label is not None
-        margins = [margin for n, step in zip(reversed(case.image.shape), reversed(stride), strict=False)
-                   for margin in (0, -n % step)]  # fmt: skip
-        with torch.no_grad():
-            logits = network(F.pad(case.image[None], margins, mode="replicate"))
-        d, h, w = case.label.shape
-        counts += overlap(logits[..., :d, :h, :w], case.label[None], labels)
-    return pooled_dice(counts)
+    counts = [case_counts(network, setting.plan, setting.prepared, id) for id in ids]
+    return pooled_dice(torch.stack(counts).sum(0))
 
 
 def report(found: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]]) -> str:

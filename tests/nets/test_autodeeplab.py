@@ -32,6 +32,17 @@ def test_no_width_has_the_parameters_and_the_operations_that_ms_nas_prints(filte
     assert found == (pytest.approx(millions, abs=0.006), pytest.approx(billions, abs=0.006))
 
 
+def test_pyramid_and_decoder_follow_the_stem():
+    """Four times the stem, and three quarters of it, as published for 64."""
+    wide, narrow = (AutoDeepLab(1, 2, filters=2, stem=stem) for stem in (64, 8))
+    sizes = [(net.pyramid.merge[0].out_channels, net.low[0].out_channels, net.stem[1][1].out_channels)
+             for net in (wide, narrow)]  # fmt: skip
+    assert sizes == [(256, 48, 128), (32, 6, 16)]
+    assert narrow.eval()(torch.randn(1, 1, 32, 32)).shape == (1, 2, 32, 32)
+    with pytest.raises(ValueError, match="stem must be a multiple of 4 from 4 up, got 6"):
+        autodeeplab(1, 2, stem=6)
+
+
 def test_every_cell_is_at_the_published_scale():
     net = AutoDeepLab(1, 2, filters=2).eval()
     seen = []

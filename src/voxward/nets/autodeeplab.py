@@ -40,7 +40,7 @@ _CELL = (
 )
 _PATH = (0, 0, 0, 1, 2, 1, 2, 2, 3, 3, 2, 1)  # the level of each cell's output, each half as fine as the one before
 _LOW = 2  # the cell whose output the decoder reads as well
-_STEM, _PYRAMID, _PROJECTED = (64, 64, 128), 256, 48  # channels
+_STEM = 64  # channels; those of the other layers outside of the cells follow from it
 _STEM_STEPS, _STEPS = 2, 5
 RATES = (6, 12, 18)
 
@@ -54,6 +54,7 @@ class AutoDeepLab(nn.Module):
         steps: Strides along the slice's two axes: two of the stem, then one from each level to the next coarser one.
         filters: Channels of a block at the finest level, doubled at each coarser one.
         rates: Dilations of the pyramid's atrous convolutions.
+        stem: Channels of the stem; the pyramid has 4 times as many, and the decoder's projection 3/4.
     """
 
     def __init__(
@@ -63,18 +64,19 @@ class AutoDeepLab(nn.Module):
         steps: Sequence[Step] = ((2, 2),) * _STEPS,
         filters: int = 20,
         rates: Sequence[int] = RATES,
+        stem: int = _STEM,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.total_stride = tuple(math.prod(step) for step in zip(*steps, strict=True))
-        first, second, third = _STEM
+        pyramid, projected = 4 * stem, 3 * stem // 4
         self.stem = nn.ModuleList(
             (
-                nn.Sequential(*_conv_norm(in_channels, first, 3, steps[0]), nn.ReLU(), *_conv_norm(first, second, 3)),
-                nn.Sequential(nn.ReLU(), *_conv_norm(second, third, 3, steps[1])),
+                nn.Sequential(*_conv_norm(in_channels, stem, 3, steps[0]), nn.ReLU(), *_conv_norm(stem, stem, 3)),
+                nn.Sequential(nn.ReLU(), *_conv_norm(stem, 2 * stem, 3, steps[1])),
             )
         )
-        cells, widths, last = [], [second, third], 0
+        cells, widths, last = [], [stem, 2 * stem], 0
         for level in _PATH:
             step = steps[_STEM_STEPS + last] if level > last else None
             up = steps[_STEM_STEPS + level] if level < last else (1, 1)
@@ -82,12 +84,12 @@ class AutoDeepLab(nn.Module):
             widths.append(len(_CELL) * (filters << level))
             last = level
         self.cells = nn.ModuleList(cells)
-        self.pyramid = _Pyramid(widths[-1], _PYRAMID, rates)
-        self.low = nn.Sequential(*_conv_norm(len(_CELL) * filters, _PROJECTED, 1), nn.ReLU())
+        self.pyramid = _Pyramid(widths[-1], pyramid, rates)
+        self.low = nn.Sequential(*_conv_norm(len(_CELL) * filters, projected, 1), nn.ReLU())
         self.decoder = nn.Sequential(
-            *_conv_norm(_PYRAMID + _PROJECTED, _PYRAMID, 3), nn.ReLU(),
-            *_conv_norm(_PYRAMID, _PYRAMID, 3), nn.ReLU(),
-            nn.Conv2d(_PYRAMID, out_channels, 1),
+            *_conv_norm(pyramid + projected, pyramid, 3), nn.ReLU(),
+            *_conv_norm(pyramid, pyramid, 3), nn.ReLU(),
+            nn.Conv2d(pyramid, out_channels, 1),
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
@@ -207,6 +209,7 @@ def autodeeplab(
     strides: Sequence[Sequence[int]] = ((2, 2, 1),) * _STEPS,
     filters: int = 20,
     rates: Sequence[int] = RATES,
+    stem: int = _STEM,
 ) -> nn.Module:
     """Create AutoDeepLab for volumes, which it takes slice by slice across the last axis.
 
@@ -217,6 +220,8 @@ def autodeeplab(
             levels. If there are fewer, strides of 1 are put in front. The third number of each is 1.
         filters: Channels of a block at the finest level (published: 20, 32, 48).
         rates: Dilations of the pyramid's atrous convolutions, in pixels of the second level.
+        stem: Channels of the stem, a multiple of 4 (published: 64); pyramid and decoder have 4 times as many. A network
+            much narrower than the published ones needs a narrower stem, too.
 
     Returns:
         A network from (b, in_channels, d, h, w) to logits (b, out_channels, d, h, w).
@@ -230,5 +235,7 @@ def autodeeplab(
         raise UserError(f"filters must be at least 1, got {filters}")
     if not rates or min(rates) < 1:
         raise UserError(f"rates must be whole numbers from 1 up, and at least one of them, got {rates}")
+    if stem < 4 or stem % 4:
+        raise UserError(f"stem must be a multiple of 4 from 4 up, got {stem}")
     steps = ((1, 1),) * (_STEPS - len(strides)) + tuple((step[0], step[1]) for step in strides)
-    return Slicewise(AutoDeepLab(in_channels, out_channels, steps, filters, rates))
+    return Slicewise(AutoDeepLab(in_channels, out_channels, steps, filters, rates, stem))
