@@ -223,10 +223,24 @@ def test_fixed_plans_the_recipes_patch_and_three_halvings(patch, strides) -> Non
 
 def test_unknown_planner_and_empty_fingerprint_are_refused() -> None:
     found = make_fingerprint((20, 20, 20))
-    with pytest.raises(ValueError, match="fixed, nnunet, rog"):
+    with pytest.raises(ValueError, match="fixed, isotropic, nnunet, rog"):
         make_plan(found, Preparation(planner="nope"))
     with pytest.raises(ValueError, match="no cases"):
         make_plan(Fingerprint(**{**vars(found), "cases": ()}), Preparation())
+
+
+def test_equal_voxels_and_a_cube_for_networks_that_turn_volumes():
+    fingerprint = make_fingerprint((100, 60, 20), (2.0, 1.0, 5.0), cases=4)
+    plan = make_plan(fingerprint, Preparation(planner="isotropic"))
+    # 75th percentiles: 200 mm of 200, 60 and 100, and 100 voxels of 100, 60 and 20.
+    assert plan.spacing == pytest.approx((2.0,) * 3)
+    assert plan.patch_size == plan.window_size == (112, 112, 112)  # 100 voxels
+    assert plan.strides == ((2, 2, 2),) * 4
+    assert plan.problems() == []
+    small = make_plan(fingerprint, Preparation(planner="isotropic", memory_gib=1.0)).patch_size
+    assert len({*small}) == 1
+    assert small[0] % 16 == 0
+    assert small < plan.patch_size
 
 
 def test_slices_are_whole_and_never_mixed():

@@ -25,6 +25,7 @@ NEEDED = {
         "filters": 4,
     },
     "c2fnas": {"filters": 2},
+    "mpunet": {"filters": 2},
     "unet-plus-plus": {"filters": (4, 4, 8, 8, 8, 4)},
 }  # fmt: skip
 

@@ -26,6 +26,8 @@ _SUSPICIOUS_PERCENTILE = 5.0
 # Halving stops here. On less, PyTorch's (2.13) bfloat16 weight gradients of 3D convolutions are not reliable on a CPU:
 # with 2 x 2 x 2 voxels and 16 channels some are read from memory that nobody wrote.
 _SMALLEST_EDGE = 4
+# The size of most volumes, by which MPUNet chooses its planes, and what four halvings divide.
+_LARGE_PERCENTILE, _CUBE_STEP = 75.0, 16
 # Turning by 15 degrees and zooming by 1.15 needs about a fifth more than the patch.
 AUGMENTATION_MARGIN = 1.2
 
@@ -183,6 +185,36 @@ def slices_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
     return replace(plan, spline_order=(3, 3, 0))
 
 
+def isotropic_plan(fingerprint: Fingerprint, preparation: Preparation) -> Plan:
+    """Plan for a network that turns volumes, as MPUNet does: equal voxels, and a cube as the patch.
+
+    The edge of a voxel is the 75th percentile of all extents in mm, over all axes and cases, divided by that of all
+    extents in voxels. The cube holds so many voxels per axis where the memory does, a multiple of 16.
+
+    Args:
+        fingerprint: The measured training cases.
+        preparation: The recipe's part on preparation.
+    """
+    extent = float(np.percentile([_extent(case) for case in fingerprint.cases], _LARGE_PERCENTILE))
+    spacing = (extent / float(np.percentile([case.shape for case in fingerprint.cases], _LARGE_PERCENTILE)),) * 3
+    shapes = _shapes_at(fingerprint, spacing)
+    large = float(np.percentile(shapes, _LARGE_PERCENTILE))
+    voxels = math.prod(_median(shapes)) * len(shapes)
+    sizes = nnunet_sizes((large,) * 3, spacing, voxels, fingerprint.labels.count, preparation.memory_gib)
+    cube = (max(1, math.ceil(min(sizes.patch) / _CUBE_STEP)) * _CUBE_STEP,) * 3
+    return _assemble(
+        fingerprint,
+        preparation,
+        spacing=spacing,
+        patch=cube,
+        window=cube,
+        source=_source(cube, shapes),
+        strides=((2, 2, 2),) * 4,
+        kernels=((3, 3, 3),) * 5,
+        batch_size=sizes.batch_size,
+    )
+
+
 def _assemble(
     fingerprint: Fingerprint,
     preparation: Preparation,
@@ -269,5 +301,12 @@ def _size3(values: list[int]) -> Size3:
 
 
 PLANNERS: Registry[Callable[[Fingerprint, Preparation], Plan]] = Registry(
-    "planner", {"rog": rog_plan, "nnunet": nnunet_plan, "fixed": fixed_plan, "slices": slices_plan}
+    "planner",
+    {
+        "rog": rog_plan,
+        "nnunet": nnunet_plan,
+        "fixed": fixed_plan,
+        "slices": slices_plan,
+        "isotropic": isotropic_plan,
+    },
 )

@@ -17,6 +17,7 @@ from voxward.nets.autodeeplab import autodeeplab
 from voxward.nets.brats_unet import BratsUNet
 from voxward.nets.c2fnas import C2FNAS
 from voxward.nets.lattice import Lattice
+from voxward.nets.mpunet import MPUNet
 from voxward.nets.nas_unet import nas_unet
 from voxward.nets.resdsn import PRESETS, preset
 from voxward.nets.searched import embed_genotype, searched
@@ -79,6 +80,10 @@ def _nas_unet_options(plan: Plan) -> dict[str, Any]:
     return {"strides": plan.strides[:7]}
 
 
+def _no_options(plan: Plan) -> dict[str, Any]:
+    return {}
+
+
 NETWORKS: Registry[NetworkEntry] = Registry(
     "network",
     {
@@ -93,6 +98,7 @@ NETWORKS: Registry[NetworkEntry] = Registry(
         "nas-unet": NetworkEntry(nas_unet, _nas_unet_options),
         "autodeeplab": NetworkEntry(autodeeplab, _autodeeplab_options),
         "c2fnas": NetworkEntry(C2FNAS, _five_level_options),
+        "mpunet": NetworkEntry(MPUNet, _no_options),
     }
     | {name: NetworkEntry(preset(name), _four_level_options) for name in PRESETS},
 )
