@@ -96,7 +96,14 @@ def job(setting: Setting, network: dict[str, Any]) -> dict[str, Any]:
     run = _opened(setting, recipe, folder)
     for share in SHARES:
         fit(run, until=share)
-        rungs.append({"share": share, "step": run.state.step, "ema": trial.score(run).dice, "last": validate(run).dice})
+        rungs.append(
+            {
+                "share": share,
+                "step": run.state.step,
+                "ema": trial.score(run).dice,
+                "last": validate(run, run.validation).dice,
+            }
+        )
     final = network_for_plan("searched", setting.plan, options).eval()
     load_weights(final, folder.weights("swa"))
     dice = score(setting, final, setting.split.validation)

@@ -62,15 +62,16 @@ def _set_up(begun, out, *overrides):
 def instant(monkeypatch):
     """Steps and validations that only move a clock: `speed(step, elapsed)` says how many times slower than STEP."""
 
-    def prepare(clock, speed, start=1024.0):
+    def prepare(clock, speed, start=1024.0, cost=VALIDATION):
         def step(sitting, batch):
             state = sitting.state
             clock.now += STEP * speed(state.step, clock.now - start)
             sitting.run.learner.case_losses = torch.zeros(1)
             return torch.tensor([0.5])
 
-        def validation(run):
-            clock.now += VALIDATION * speed(run.state.step, clock.now - start)
+        def validation(run, batches):
+            for _ in batches:
+                clock.now += cost * speed(run.state.step, clock.now - start)
             return Validation(0.5, 0.5) if run.recipe.defence is None else Validation(0.5, 0.5, 0.5, 0.5)
 
         def batches(sitting):
@@ -167,6 +168,41 @@ def test_too_few_steps_are_warned_of_at_the_end(begun, tmp_path, instant):
         fit(run, SECONDS / 60, clock=clock)
 
 
+def test_a_short_run_judges_as_many_patches_as_it_has_the_time_for(begun, tmp_path, instant):
+    """Seven per cent of 128 seconds are over before the fourth batch of 4 seconds."""
+    clock, judged = Clock(), []
+    instant(clock, LOADS["none"], cost=4.0)
+    real = loop.validate
+
+    def counted(batches):
+        for batch in batches:
+            judged[-1] += 1
+            yield batch
+
+    def counting(run, batches):
+        judged.append(0)
+        return real(run, counted(batches))
+
+    loop.validate = counting  # instant puts the real one back
+    run = _set_up(begun, tmp_path)
+    run = replace(run, validation=run.validation * 10)
+    with pytest.warns(UserWarning, match="too short for all validation patches: 3 of 10 batches of them are judged"):
+        fit(run, SECONDS / 60, clock=clock)
+    assert run.state.judged == 3
+    assert judged == [3, 3]
+    assert _set_up(begun, tmp_path).state.judged == 3  # a resumed run judges the same ones
+    assert (clock.now - 1024.0) / SECONDS == pytest.approx(1, abs=0.05)
+
+
+def test_two_batches_are_judged_in_any_case(begun, tmp_path, instant):
+    clock = Clock()
+    instant(clock, LOADS["none"], cost=40.0)
+    run = _set_up(begun, tmp_path)
+    run = replace(run, validation=run.validation * 10)
+    with pytest.warns(UserWarning, match="2 of 10 batches"):
+        fit(run, SECONDS / 60, clock=clock)
+
+
 def test_steps_longer_than_the_budget_end_at_once(begun, tmp_path, instant):
     clock = Clock()
     instant(clock, lambda step, elapsed: 3000)
@@ -246,7 +282,7 @@ def test_a_state_of_a_run_whose_length_was_told_once_is_read(begun, tmp_path):
     run.state.step, run.state.total_steps, run.state.validate_every = 7, 20, 3
     loop.save_state(run.folder.state, run.state, run.learner, run.step)
     content = torch.load(run.folder.state, weights_only=True)
-    for name in ("since", "validated", "snapshots", "recent", "validation_costs", "correct_at"):
+    for name in ("since", "validated", "judged", "snapshots", "recent", "validation_costs", "correct_at"):
         del content["state"][name]
     torch.save(content, run.folder.state)
     state = _set_up(begun, tmp_path).state

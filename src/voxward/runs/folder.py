@@ -148,6 +148,7 @@ class RunSettings:
         patches: The number of patches in a step, over all processes; None in runs that do not say it.
         lengths: Of a run that follows another one with a time budget, each correction of its length: the step at which
             it comes, how many steps are left from there, and the number of steps between two validations.
+        judged: Of such a run, how many batches of patches its validations are of; None: all.
     """
 
     dataset: str
@@ -161,6 +162,7 @@ class RunSettings:
     patches: int | None = None
     lengths: tuple[tuple[int, int, int], ...] = ()
     start_weights: str = ""
+    judged: int | None = None
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,13 @@ def begin_again(before: RunFolder, out: RunFolder, dataset: Path) -> None:
     start = settings.start
     if start is not None and not RunFolder(Path(start)).weights("auto").is_file():
         raise UserError(f"{before.root} began with the weights of {start}, which are not there: put that run back")
-    lengths = settings.lengths or (_lengths(before) if settings.minutes is not None else ())
+    lengths, judged = settings.lengths, settings.judged
+    if settings.minutes is not None and not lengths:
+        lengths, judged = _corrections(before)
     if out.recipe.exists():
         _refuse_another(before, out)
         return
-    again = replace(settings, dataset=str(dataset.resolve()), minutes=None, lengths=lengths)
+    again = replace(settings, dataset=str(dataset.resolve()), minutes=None, lengths=lengths, judged=judged)
     outputs = Outputs(out.root, "part of a run")
     Outputs(out.root, "a plan").json(out.plan.name, with_checksum(to_data(load_plan(before.plan))))
     outputs.json(out.splits.name, with_checksum(to_data(load_json(RunSplit, before.splits))))
@@ -61,10 +63,11 @@ def _refuse_another(before: RunFolder, out: RunFolder) -> None:
         raise UserError(f"{out.root} already holds another run: choose another --out")
 
 
-def _lengths(before: RunFolder) -> tuple[tuple[int, int, int], ...]:
-    """Each correction of the number of steps of a run with a time budget, from its state."""
-    if before.state.is_file() and (kept := read_state(before.state)["state"].get("lengths")):
-        return tuple((int(step), int(left), int(every)) for step, left, every in kept)
+def _corrections(before: RunFolder) -> tuple[tuple[tuple[int, int, int], ...], int | None]:
+    """Each correction of the number of steps of a run with a time budget, and what it judged, from its state."""
+    state = read_state(before.state)["state"] if before.state.is_file() else {}
+    if kept := state.get("lengths"):
+        return tuple((int(step), int(left), int(every)) for step, left, every in kept), state.get("judged")
     raise UserError(
         f"{before.root} was trained with a time budget, and how its number of steps was corrected is not known: "
         f"{before.state} is gone, or an older version wrote it. Train it again with voxward train"

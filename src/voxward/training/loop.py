@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -42,6 +43,8 @@ from voxward.training.validate import validate
 
 # A validation as often as once an epoch, but in a short run at least this often, and for at most this share of time.
 VALIDATIONS, VALIDATION_SHARE = 25, 0.07
+# A validation that takes a larger share is of fewer patches, but of so many batches at least.
+FEWEST_JUDGED = 2
 _NO_END = 10**9
 # A share that is done to this part is done.
 _ROUNDING = 1e-9
@@ -228,7 +231,7 @@ class TrainingSitting(Sitting):
         if state.total_steps is None:
             if self.anyone(may_plan(state.step, self.seconds(), budget)):
                 started = self.clock()
-                validate(self.run)
+                validate(self.run, self._in_time(budget))
                 self._note_validation(started)
                 self._correct(budget)
                 self._warn(state.total_steps or 0, ended=False)
@@ -249,6 +252,22 @@ class TrainingSitting(Sitting):
         steps, every = run.fabric.broadcast((steps, every))
         self._set_length(steps, every)
         state.correct_at = next_correction(state.step, steps)
+
+    def _in_time(self, budget: float) -> Iterator[PatchBatch]:
+        """Those validation patches for which a short run has the time; from then on only these are judged."""
+        batches, started = self.run.validation, self.clock()
+        for number, batch in enumerate(batches):
+            late = self.clock() - started > VALIDATION_SHARE * budget
+            if self.anyone(late and number >= FEWEST_JUDGED):
+                self.state.judged = number
+                if self.run.fabric.is_global_zero:
+                    warnings.warn(
+                        f"this time budget is too short for all validation patches: {number} of {len(batches)} batches "
+                        "of them are judged, and choose the best weights; give it more minutes",
+                        stacklevel=2,
+                    )
+                return
+            yield batch
 
     def _set_length(self, left: int, every: int) -> None:
         state = self.state
@@ -287,7 +306,7 @@ class TrainingSitting(Sitting):
         self.watch.check(run.network)
         measured = self._measured_by_all()
         means = (measured[0] / measured[1]).tolist()
-        result = validate(run)
+        result = validate(run, run.validation[: state.judged])
         run.learner.schedule.observe(state.done, result.loss)
         self.figures = {"loss": means[0], "validation_loss": result.loss, "dice": result.dice}
         if result.robust is not None:

@@ -24,6 +24,7 @@ class TrainingState(RunLength):
     Attributes:
         validate_every: The number of steps between two validations.
         validated: The step of the last validation.
+        judged: The number of batches of patches that a validation is of; None: all.
         best_score: The best score of all validations so far.
         sums: The sum of every figure of the steps since the last validation.
         counts: The number of steps in which each of these figures was measured.
@@ -38,6 +39,7 @@ class TrainingState(RunLength):
 
     validate_every: int | None = None
     validated: int = 0
+    judged: int | None = None
     best_score: float = -math.inf
     sums: tuple[float, ...] = ()
     counts: tuple[int, ...] = ()

@@ -97,6 +97,7 @@ def train_run(request: Request, trained: Callable[[RunFolder], object], progress
         refuse_unshared(request.out.recipe, "the run folder")
         run = _set_up(request, dataset, recipe, fabric)
         settings = load_json(RunSettings, request.out.settings)
+        run.state.judged = run.state.judged or settings.judged
         here = noted(
             request, TRAIN, dataset, settings.seed, device=fabric.device, done=lambda: run.state.step
         )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -16,14 +18,15 @@ from voxward.training.steps import HardeningStep, StepInput
 _CHALLENGE = 1
 
 
-def validate(run: TrainingRun) -> Validation:
-    """Measure loss and Dice of the network on the validation patches of its run.
+def validate(run: TrainingRun, batches: Iterable[PatchBatch]) -> Validation:
+    """Measure loss and Dice of the network on validation patches of its run.
 
     With a defence, the patches are also changed as the defence trains for: attacked on the soft Dice loss, within its
     eps, or with noise of its standard deviation.
 
     Args:
         run: The run. Its network is left in the mode (training or evaluation) in which it was found.
+        batches: Which of its validation patches are judged.
 
     Returns:
         Loss and Dice, of clean and of perturbed patches.
@@ -33,7 +36,7 @@ def validate(run: TrainingRun) -> Validation:
     known, step = run.plan.labels, run.step
     clean, struck = torch.zeros(2, 3, len(known.scored), dtype=torch.float64)
     losses, struck_losses = [], []
-    for batch in run.validation:
+    for batch in batches:
         images, labels = run.fabric.to_device((batch.images, batch.labels))
         with torch.no_grad():
             logits = run.network(images)
