@@ -360,7 +360,7 @@ def _missing(source: AttackSource) -> Iterator[str]:
 
 def _not_run(source: AttackSource) -> Iterator[str]:
     """Say which attacks and sizes of the protocol there is no record of."""
-    if source.protocol is None:
+    if source.protocol is None or not source.protocol.asks_attacks:
         return
     attacks = [record for record in source.records if record.kind == "attack"]
     run, sizes = {record.attack for record in attacks}, {record.eps for record in attacks}

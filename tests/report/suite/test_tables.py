@@ -241,7 +241,8 @@ def test_an_attack_that_is_not_finished_is_in_no_figure(whole):
 def test_files_and_page(whole):
     source = read_suite(whole.root, [])
     write_tables(source, Outputs(whole.root, "part of a suite"))
-    assert all((whole.root / name).stat().st_size > 100 for name in TABLES)
+    written = [name for name in TABLES if not name.startswith(("corruptions", "certificates"))]
+    assert all((whole.root / name).stat().st_size > 100 for name in written)
     write_tables(read_suite(begun(whole.root.parent / "new").root, []), Outputs(whole.root, "part of a suite"))
     assert sorted(path.name for path in whole.root.glob("*.*") if path.name in TABLES) == ["tasks.csv", "tasks.md"]
     write_tables(source, Outputs(whole.root, "part of a suite"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from voxward.report.attack_source import AttackSource, read_attack
 from voxward.report.benchmark import comparable
 from voxward.report.seen import seen_notes
 from voxward.report.source_files import attempt, read_mapping
+from voxward.robustness.certified import CaseCertificate
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.summary import View
@@ -39,6 +40,7 @@ class TaskResults:
             there is none.
         attacks: The attacks over which worst cases are taken: the last group of attacks of each system; None: all.
         swept: The attacks that were run with several budgets.
+        certificates: What was certified of the systems in `view`, on its cases.
         notes: What must be known of the figures, a sentence each.
         scored: What must be known before the clean Dice is believed, a sentence each.
         doubts: What must be known before the figures of an attack are believed, such as the checks that failed, a
@@ -51,6 +53,7 @@ class TaskResults:
     view: View | None = None
     attacks: tuple[str, ...] | None = None
     swept: tuple[Sweep, ...] = ()
+    certificates: tuple[CaseCertificate, ...] = ()
     notes: tuple[str, ...] = ()
     scored: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
@@ -218,8 +221,9 @@ def _task(
     last = [[*source.ensembles.values()][-1] for name, source in attacked.items() if name in alike and source.ensembles]
     group = tuple(dict.fromkeys(name for names in last for name in names)) or None
     return TaskResults(
-        task, _what(plan, task), dice, view, attacks=group, swept=swept, notes=tuple(notes), scored=tuple(scored),
-        doubts=tuple(doubts),
+        task, _what(plan, task), dice, view, attacks=group, swept=swept,
+        certificates=_certificates({name: attacked[name] for name in alike}, {record.case for record in records}),
+        notes=tuple(notes), scored=tuple(scored), doubts=tuple(doubts),
     )  # fmt: skip
 
 
@@ -299,6 +303,14 @@ def _common(by_system: Mapping[str, Sequence[Record]]) -> tuple[tuple[Record, ..
         replace(record, model=name) for name, own in by_system.items() for record in own if record.case in common
     )
     return records, [f"compared on {text}" for text in fewer], []
+
+
+def _certificates(by_system: Mapping[str, AttackSource], cases: Container[str]) -> tuple[CaseCertificate, ...]:
+    """The certificates of the cases in common, under the names of the suite's systems."""
+    return tuple(
+        replace(one, model=name) for name, source in by_system.items() for one in source.certificates
+        if one.case in cases
+    )  # fmt: skip
 
 
 def _in_common(cases: Mapping[str, set[str]], how: str) -> tuple[set[str], list[str]]:

@@ -9,7 +9,9 @@ from voxward.metrics.summary import Summary, summarise
 from voxward.report.budgets import budget_text
 from voxward.report.chart_figure import write_chart
 from voxward.report.suite.averages import Averaged, clean, different_tasks, figures_notes, under, worst_case
+from voxward.report.suite.certificates import suite_certificates_table
 from voxward.report.suite.charts import attacks_chart, robustness_chart
+from voxward.report.suite.corruptions import suite_corruptions_table
 from voxward.report.suite.source import SuiteSource
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, mean_text, number_text
@@ -32,7 +34,8 @@ def suite_tables(source: SuiteSource) -> dict[str, Table]:
     """
     makers: Mapping[str, Callable[[SuiteSource], Table | None]] = {
         "tasks": tasks_table, "dice": dice_table, "attacks": attacks_table, "areas": areas_table,
-        "budgets": suite_budgets_table,
+        "budgets": suite_budgets_table, "corruptions": suite_corruptions_table,
+        "certificates": suite_certificates_table,
     }  # fmt: skip
     made = {name: make(source) for name, make in makers.items()}
     return {name: table for name, table in made.items() if table is not None}
@@ -221,7 +224,7 @@ def _worst_note(averaged: Averaged) -> str:
     return f"{WORST}: on each case the lowest Dice of {' or '.join(told)}, and clean"
 
 
-_NAMES = ("tasks", "dice", "attacks", "areas", "budgets")
+_NAMES = ("tasks", "dice", "attacks", "areas", "budgets", "corruptions", "certificates")
 _FIGURES = {"dice-over-eps.png": robustness_chart, "attacks.png": attacks_chart}
 TABLES = (*(f"{name}{suffix}" for name in _NAMES for suffix in (".md", ".csv")), *_FIGURES)
 """The files of a suite's tables and figures in its folder."""
