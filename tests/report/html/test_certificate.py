@@ -12,7 +12,9 @@ from voxward.certificates import CHANGES, CertificatePlan
 from voxward.report.certificate import certificate_table, certified
 from voxward.report.html.page import Setting, render
 from voxward.report.html.sections.certificate import certificate
+from voxward.report.html.sections.verdict import verdict
 from voxward.report.html.strings import say
+from voxward.report.html.unmeasured import gaps
 from voxward.robustness.certified import Attacked, CaseCertificate, Mask, Median
 
 PLAN = CertificatePlan(samples=200)
@@ -122,3 +124,15 @@ def test_every_noise_has_a_name_and_a_reading(name):
     (group,) = certified([certificate_of("a", 0.8, name)])
     assert group.title == say("certificate", "noise", noise=say("certificate", f"noise_{name}"), sigma="0.25")
     assert group.reading(1.0)
+
+
+def test_a_folder_of_certificates_alone_does_not_say_that_an_attack_is_still_to_come():
+    untouched = [replace(record, model="m") for record in book() if record.attack == "clean"]
+    source = replace(
+        attack_source(untouched, attacks=(), certificate=PLAN), certificates=(certificate_of("a", 0.8),)
+    )  # fmt: skip
+    (folder,) = verdict(sources_of(source), Setting())
+    assert folder.systems[0].sentences[1] == say("verdict", "no_attack_certified")
+    titles = [one.title for one in gaps(source)]
+    assert "Any attack: the protocol asks for none" in titles
+    assert "Any attack: none has finished" not in titles

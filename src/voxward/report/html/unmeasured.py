@@ -66,7 +66,8 @@ def _cases(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:
 
 def _changes(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:
     if not rows:
-        yield _gap("no_attack")
+        asked = source.protocol is None or source.protocol.asks_attacks
+        yield _gap("no_attack" if asked else "no_attack_asked")
         return
     threat = rows[0].threat
     if not (threat.unit == "range" and threat.norm == "linf" and max(record.eps for record in rows) >= 1):

@@ -217,8 +217,9 @@ def _sentences(source: AttackSource, one: Measured) -> tuple[str, ...]:
 def _not_attacked(source: AttackSource, model: str) -> str:
     view = CorruptionView(source.records)
     worst = view.worst(model) if model in view.models else None
+    certified = any(one.model == model for one in source.certificates)
     if worst is None:
-        return say("verdict", "no_attack")
+        return say("verdict", "no_attack_certified" if certified else "no_attack")
     return say("verdict", "no_attack_corrupted", name=worst[0], dice=number_text(worst[1].mean))
 
 

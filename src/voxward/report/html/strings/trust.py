@@ -189,6 +189,9 @@ GAPS = {
     "few_why_many": "With fewer than 20 scans the mean is unsure, and the 95 % interval is often too narrow.",
     "no_attack": "Any attack: none has finished",
     "no_attack_why": "Nothing can be said about robustness yet.",
+    "no_attack_asked": "Any attack: the protocol asks for none",
+    "no_attack_asked_why": "What chance does to scans, and what is proven of small changes, does not say what someone "
+    "could do who chooses the change.",
     "larger": "Changes larger than {size}",
     "larger_why": "The Dice can fall further as larger changes are allowed.",
     "norm_linf": "Changes that are large in a few voxels (norms other than the largest change of a voxel, linf)",

@@ -60,6 +60,7 @@ VERDICT = {
     "fewer_many": "At {size} {n} of these scans were attacked, which have a mean Dice of {clean} when nothing is "
     "changed.",
     "no_attack": "No attack has finished on this system, so nothing can be said about how robust it is.",
+    "no_attack_certified": "It was not attacked. What can be proven of it under noise stands further below.",
     "no_attack_corrupted": "It was not attacked. What corruptions do to it stands further below, and the worst one is "
     "{name}, with a mean Dice of {dice}.",
     "gradientless": "None of these attacks knew the inside of the system. Such attacks are weak: assume that a "
