@@ -33,6 +33,7 @@ _HOMES = {
     "compose": "voxward.commands.compose",
     "write_report": "voxward.commands.report",
     "serve": "voxward.commands.serve",
+    "doctor": "voxward.commands.doctor",
     "worker": "voxward.commands.worker",
     "slurm": "voxward.commands.slurm",
     "demo": "voxward.commands.demo",

@@ -12,6 +12,7 @@ from voxward.commands.compose import compose as compose
 from voxward.commands.corrupt import corrupt as corrupt
 from voxward.commands.cv import cv as cv
 from voxward.commands.demo import demo as demo
+from voxward.commands.doctor import doctor as doctor
 from voxward.commands.evaluate import evaluate as evaluate
 from voxward.commands.evaluate_segmentations import evaluate_segmentations as evaluate_segmentations
 from voxward.commands.harden import harden as harden

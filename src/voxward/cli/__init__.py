@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from rich.markup import escape
 
 from voxward import __version__
-from voxward.cli import cluster, data, report, reproduction, robustness, suite, systems, training
+from voxward.cli import cluster, data, doctor, report, reproduction, robustness, suite, systems, training
 from voxward.cli.arguments import Arguments, errors, take_negative_fractions
 from voxward.core.errors import CasesFailed, MissingPackageError, ProcessLost, UserError
 from voxward.core.interrupt import Interrupted, like_ctrl_c
@@ -81,6 +81,7 @@ COMMANDS = {
     ),
     "report": Command("write one page on what was measured", report.report_arguments, report.report),
     "serve": Command("show a report in a browser, with its volumes", report.serve_arguments, report.serve),
+    "doctor": Command("look at this machine, for a bug report", doctor.doctor_arguments, doctor.doctor),
     "worker": Command("do work for a cluster, in this process", cluster.worker_arguments, cluster.worker),
     "slurm": Command("print a batch script for SLURM", cluster.slurm_arguments, cluster.slurm),
     "demo": Command("train, evaluate and attack in a few minutes", robustness.demo_arguments, robustness.demo),
@@ -243,7 +244,8 @@ def _out_of_memory(error: Exception) -> bool:
 def _report_bug(words: Sequence[str]) -> None:
     command = escape(shlex.join(["voxward", *words]))
     errors.print(
-        f"[red]this is a bug in voxward {__version__}:[/red] please report the lines below, and the command: {command}",
+        f"[red]this is a bug in voxward {__version__}:[/red] please report the lines below, the "
+        f"command ({command}), and what voxward doctor prints",
         soft_wrap=True,
     )
     traceback.print_exc()
