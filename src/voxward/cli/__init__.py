@@ -244,8 +244,8 @@ def _out_of_memory(error: Exception) -> bool:
 def _report_bug(words: Sequence[str]) -> None:
     command = escape(shlex.join(["voxward", *words]))
     errors.print(
-        f"[red]this is a bug in voxward {__version__}:[/red] please report the lines below, the "
-        f"command ({command}), and what voxward doctor prints",
+        f"[red]this is a bug in voxward {__version__}:[/red] please report what voxward doctor prints, the "
+        f"lines below, and the command: {command}",
         soft_wrap=True,
     )
     traceback.print_exc()
