@@ -16,6 +16,7 @@ from rich.markup import escape
 from voxward import __version__
 from voxward.cli import cluster, data, doctor, report, reproduction, robustness, suite, systems, training
 from voxward.cli.arguments import Arguments, errors, take_negative_fractions
+from voxward.cli.completion import SHELLS, PrintCompletion
 from voxward.core.errors import CasesFailed, MissingPackageError, ProcessLost, UserError
 from voxward.core.interrupt import Interrupted, like_ctrl_c
 from voxward.core.invocation import typed
@@ -97,6 +98,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"voxward {__version__}")
+    top.add_argument(
+        "--print-completion", action=PrintCompletion, choices=SHELLS, help="print what makes a shell complete arguments"
+    )
     _debug_argument(top, False)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
