@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 import voxward
 from tests.end_to_end.conftest import TINY
 from voxward.cli import main
 from voxward.core.choices import Output
+from voxward.core.files import sha256_of
 from voxward.core.interrupt import Interrupted
+from voxward.core.plan import load_json
 from voxward.data.formats import open_dataset
 from voxward.robustness.store import RecordStore
+from voxward.runs.folder import RunFolder, RunSettings
 
 PHANTOMS = {"kind": "organ", "cases": 6, "size": 24}
 TRAINED = [*TINY, "postprocessing.kind=none"]
@@ -69,6 +74,14 @@ def test_a_suite_is_interrupted_goes_on_and_names_what_failed(file, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (out / "tasks").rglob("*") if path.is_file()}
     assert main(["suite", str(file), "--out", str(out)]) == 1
     assert {path: path.stat().st_mtime_ns for path in (out / "tasks").rglob("*") if path.is_file()} == before
+    # Where the weights that a run was hardened from are others now, it is hardened again, and not refused.
+    weights = RunFolder(out / "tasks" / "mr" / "plain").weights("auto")
+    save_file({name: 1.01 * value for name, value in load_file(weights).items()}, weights)
+    shutil.rmtree(out / "cells" / "mr" / "hard")
+    again = voxward.suite(file, out=out).source
+    assert [one.case for one in again.failed] == ["mr, gone"]
+    hardened = load_json(RunSettings, RunFolder(out / "tasks" / "mr" / "hard").settings)
+    assert hardened.start_weights == sha256_of(weights)
 
 
 def _check_cell(cell, data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from voxward.engine.settings import settle
 from voxward.report.html.write import check_page, page_of
 from voxward.report.suite.source import SuiteSource, read_suite
 from voxward.report.suite.tables import TABLES, write_tables
+from voxward.runs.folder import RunFolder
 from voxward.suites.costs import SuiteCosts, cases_within, costs_of
 from voxward.suites.definition import load_suite
 from voxward.suites.notes import Note
@@ -30,6 +32,7 @@ from voxward.suites.work import SuiteWork, done
 from voxward.systems.open import open_system
 from voxward.systems.unseen import scope_for
 from voxward.training.budget import check_minutes
+from voxward.training.harden import begun_with_others
 
 ENVIRONMENT = "VOXWARD_DATA"
 """The environment variable with the folder of the datasets."""
@@ -161,8 +164,12 @@ def _train(doer: CellDoer, unit: Unit, progress: Progress) -> Sequence[str]:
     check_minutes(system.minutes)
     if system.harden is not None:
         method, eps = system.defence
+        source = plan.source(unit.task, system.harden)
+        if resume and begun_with_others(RunFolder(folder), RunFolder(source)):
+            shutil.rmtree(folder)  # what it was made from was made again since
+            resume = False
         voxward.harden(
-            plan.source(unit.task, system.harden), out=Output(folder, doer.overwrite, progress, report=False),
+            source, out=Output(folder, doer.overwrite, progress, report=False),
             method=method, eps=eps, overrides=changes, minutes=system.minutes, resume=resume,
             change=Change(plan.dataset(unit.task), plan.suite.seed), compute=doer.compute,
         )  # fmt: skip

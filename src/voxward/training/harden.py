@@ -98,6 +98,20 @@ def _learning_rate(before: RunFolder) -> float:
     return LEARNING_RATE * float(optimizer.defaults["lr"])
 
 
+def begun_with_others(out: RunFolder, before: RunFolder) -> bool:
+    """Return whether a hardened run was begun from a plan or from weights that the run before it has no more.
+
+    Args:
+        out: The folder of the hardened run; one without settings was begun from nothing.
+        before: The folder of the run before it.
+    """
+    if not out.settings.is_file():
+        return False
+    known = load_json(RunSettings, out.settings).start_weights
+    other = bool(known) and known != sha256_of(before.weights("auto"))
+    return other or load_plan(out.plan) != load_plan(before.plan)
+
+
 def _check_resumed(out: RunFolder, before: RunFolder) -> None:
     """Refuse to go on with a clean training as a hardening, or on cases that were prepared by another plan."""
     if not out.recipe.is_file():
