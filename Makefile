@@ -12,7 +12,7 @@ PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Tracing doubles the time of most tests, so that the coverage is measured with the long tests alone.
 COVERAGE := --cov --cov-report=term --cov-fail-under=95
 
-.PHONY: demo test test-all test-isa test-oldest suite browser screenshots bench lint audit clean
+.PHONY: demo docs test test-all test-isa test-oldest suite browser screenshots bench lint audit clean
 
 demo: $(STAMP)
 	$(BIN)/voxward demo $(if $(DATA),--data $(DATA))
@@ -52,6 +52,11 @@ screenshots: $(STAMP)
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.speed --out results/speed $(BENCH)
 
+# The site of the documentation, into build/site: it opens from disk.
+docs: $(VENV)/.docs
+	$(BIN)/python docs/build_site.py build/docs
+	$(BIN)/zensical build --clean --strict
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -76,6 +81,10 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 $(AUDIT)/.installed:
 	$(PYTHON) -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.9"
+	touch $@
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	touch $@
 
 $(VENV)/.bench: $(STAMP)

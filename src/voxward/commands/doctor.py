@@ -24,7 +24,7 @@ from voxward.pipeline.precision import resolve_device, resolve_precision
 _CHANNELS, _SIZE, _RUNS = 32, (32, 48, 32), 5
 _LITTLE_MEMORY_GB, _LITTLE_DISK_GB, _SLOWER = 4.0, 5.0, 0.9
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+).*extra\s*==\s*['\"]([\w.-]+)['\"]")
-_DEVELOPMENT = ("dev", "test", "bench")
+_DEVELOPMENT = ("dev", "test", "bench", "docs")
 
 
 @dataclass(frozen=True)
