@@ -60,7 +60,7 @@ def test_the_cases_of_the_search_are_in_no_fold(tmp_path):
     for name in ("first", "second"):
         voxward.write_phantoms(tmp_path / name, 15, 0, "organ", size=16)
     names = (str(tmp_path / "first"), str(tmp_path / "second"))
-    first, second = Experiment(tmp_path, names, (64, 64), 16, 1.0, 1.0, "cpu", 0).tasks
+    first, second = Experiment(tmp_path, names, (64, 64), 16, 1.0, 1.0, "cpu", 1, 0).tasks
     apart, folds = first.cases
     assert (len(apart), len(folds)) == (2, FOLDS)
     assert sorted((*apart, *(id for ids in folds for id in ids))) == [f"phantom_{n:03d}" for n in range(15)]
