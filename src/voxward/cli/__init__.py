@@ -99,7 +99,11 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"voxward {__version__}")
     top.add_argument(
-        "--print-completion", action=PrintCompletion, choices=SHELLS, help="print what makes a shell complete arguments"
+        "--print-completion",
+        action=PrintCompletion,
+        choices=SHELLS,
+        default=argparse.SUPPRESS,
+        help="print what makes a shell complete arguments",
     )
     _debug_argument(top, False)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

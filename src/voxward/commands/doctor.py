@@ -130,10 +130,12 @@ def doctor(*, folder: Path | str = ".", device: str = "auto") -> Diagnosis:
         raise UserError(f"{folder} is no folder: name one on the disk that results are to be written to")
     on = resolve_device(device)
     gpus = tuple(torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count()))
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     return Diagnosis(
-        this_software(), this_machine(on), on.type, gpus, resolve_precision("auto", on),
-        {name: _speed(on, dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))},
-        _free_memory(), Path(folder).absolute(), round(shutil.disk_usage(folder).free / 1e9, 1), _extras(),
+        software=this_software(), machine=this_machine(on), device=on.type, gpus=gpus,
+        precision=resolve_precision("auto", on), speed={name: _speed(on, dtype) for name, dtype in dtypes.items()},
+        memory_gb=_free_memory(), folder=Path(folder).absolute(),
+        disk_gb=round(shutil.disk_usage(folder).free / 1e9, 1), extras=_extras(),
     )  # fmt: skip
 
 
