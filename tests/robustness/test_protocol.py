@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import pytest
 
@@ -149,6 +150,12 @@ def test_short_trials_of_a_sweep_have_the_names_of_its_members(two_organs):
     short = within_budget(protocol, Budget(steps=3))
     plans = [list(plan_trials(Target(one, two_organs))) for one in (protocol, short)]
     assert plans == [["clean", "apgd-ce-10", "apgd-ce-20"]] * 2
+
+
+def test_a_member_of_a_sweep_stays_what_it_is():
+    swept = Protocol("swept", attacks=(AttackEntry("apgd-ce", sweep={"steps": (10, 20)}),))
+    assert [entry.name for entry in swept.entries] == ["apgd-ce-10", "apgd-ce-20"]
+    assert replace(swept, attacks=swept.entries).entries == swept.entries
 
 
 def test_an_own_file(tmp_path):

@@ -100,7 +100,9 @@ class AttackEntry:
 
     @property
     def expanded(self) -> tuple[AttackEntry, ...]:
-        """An entry for each value of `sweep`; without one the entry itself."""
+        """An entry for each value of `sweep`; without one, and for one of these, the entry itself."""
+        if any(option in self.options for option in self.sweep):
+            return (self,)  # once more, and it had another name
         return tuple(
             AttackEntry(
                 self.attack, f"{self.name or self.attack}-{value}", {**self.options, option: value}, {option: (value,)}

@@ -164,9 +164,8 @@ def within_budget(protocol: Protocol, budget: Budget) -> Protocol:
         for entry in protocol.entries
         for member, attack in OWN_BUDGET.get(entry.attack, {}).items()
     ]
-    # Ladders of a fixed budget are short, and nothing else does the same. A sweep is expanded already: once more, and
-    # its members had other names.
-    kept = [replace(entry, sweep={}) for entry in protocol.entries if not OWN_BUDGET.get(entry.attack)]
+    # Ladders of a fixed budget are short, and nothing else does the same.
+    kept = [entry for entry in protocol.entries if not OWN_BUDGET.get(entry.attack)]
     plan = protocol.certificate
     short = None if plan is None else replace(plan, attack_steps=min(plan.attack_steps, budget.steps))
     return replace(protocol, attacks=(*kept, *attacks), budget=budget, certificate=short)
