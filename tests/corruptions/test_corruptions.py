@@ -304,7 +304,7 @@ def test_ghosts_lie_along_the_phase_only():
     away = np.ones((30, 30), bool)
     away[:, 13:17] = False
     assert np.abs(found[away]).max() < 1e-3
-    assert np.abs(found[3:7, 13:17]).max() > 20  # a third of the field away
+    assert np.abs(found[3:7, 13:17]).max() > 15  # a third of the field away it is 20 of 100
 
 
 def test_motion_reads_out_along_its_own_axis():
