@@ -41,6 +41,7 @@ import torch
 
 import voxward
 from benchmarks.counts import case_counts
+from benchmarks.kept import keep_settings
 from voxward.architecture_search.begin import run_search, search_recipe
 from voxward.architecture_search.book import optuna
 from voxward.architecture_search.candidates import DECAY
@@ -142,7 +143,7 @@ def main() -> None:
     setting, out = SETTINGS[given.setting], given.out / given.setting
     if given.seconds is not None:
         setting = replace(setting, seconds=given.seconds)
-    _keep_settings(out, {"dataset": str(Path(given.dataset).resolve()), "setting": to_data(setting)})
+    keep_settings(out, {"dataset": str(Path(given.dataset).resolve()), "setting": to_data(setting)})
     results = []
     for seed in range(given.seed, given.seed + given.seeds):
         budget = None
@@ -174,14 +175,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=900, help="the first (default 900)")
     parser.add_argument("--seconds", type=float, help="of a whole training, in place of the setting's: only to try it")
     return parser.parse_args()
-
-
-def _keep_settings(out: Path, now: dict[str, Any]) -> None:
-    path, now = out / "settings.json", json.loads(json.dumps(now))
-    if not path.is_file():
-        write_json(path, now)
-    elif json.loads(path.read_text()) != now:
-        raise ValueError(f"{out} holds results of other settings, see {path}: choose another --out")
 
 
 def _done(job: Job, budget: float | None) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.kept import keep_settings
 from voxward.core.files import write_json, write_text
 
 Array = NDArray[np.float64]
@@ -66,7 +67,7 @@ def main() -> None:
     given = _options()
     table, all_rungs = read(given.results), affordable(given.overhead)
     settings = {"results": str(given.results.resolve()), "overhead": given.overhead, "draws": given.draws}
-    _keep_settings(given.out, settings)
+    keep_settings(given.out, settings)
     halves = [
         _job(given.out, f"half-{n}", partial(halved, table, all_rungs, n, given.draws)) for n in range(given.halves)
     ]
@@ -93,14 +94,6 @@ def _options() -> argparse.Namespace:
     add("--draws", type=int, default=500, help="searches that a figure is the mean of (default 500)")
     add("--overhead", type=float, default=OVERHEAD, help=f"of a pause, in whole trainings (default {OVERHEAD})")
     return parser.parse_args()
-
-
-def _keep_settings(out: Path, now: Mapping[str, Any]) -> None:
-    path = out / "settings.json"
-    if not path.is_file():
-        write_json(path, now)
-    elif json.loads(path.read_text()) != now:
-        raise ValueError(f"{out} holds results of other settings, see {path}: choose another --out")
 
 
 def _job(out: Path, name: str, do: Callable[[], dict[str, float]]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ import torch
 
 import voxward
 from benchmarks.counts import case_counts
+from benchmarks.kept import keep_settings
 from voxward.architecture_search.cost import profile
 from voxward.architecture_search.loop import search_architecture
 from voxward.architecture_search.paths import edge_weights, sample_path, uniform_path_scores
@@ -154,14 +155,9 @@ def _options() -> argparse.Namespace:
 
 def _keep_settings(setting: Setting, given: argparse.Namespace) -> None:
     """Raise ValueError where the folder's results are of other settings than these."""
-    path = given.out / "settings.json"
     now = {name: getattr(given, name) for name in ("searches", "trainings", "random", "seed")}
     now |= {"dataset": str(open_dataset(given.dataset).root.resolve()), "recipe": to_data(setting.recipe)}
-    now = json.loads(json.dumps(now))  # tuples as the lists that a file gives back
-    if not path.is_file():
-        write_json(path, now)
-    elif json.loads(path.read_text()) != now:
-        raise ValueError(f"{given.out} holds results of other settings, see {path}: choose another --out")
+    keep_settings(given.out, now)
 
 
 def _shown(results: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:

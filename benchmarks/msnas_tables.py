@@ -7,8 +7,8 @@ aside for that, and is in none of the five folds; on the same cases each network
 of a third of the time (MS-NAS with 3 paths stands for all three). The time of the search is told and does not count, as
 in the paper.
 
-The super-net has 6 layers and 4 scales, 10 and 5 with --full, and works at half the size of a slice, because a step of
-it takes as long as some 40 of a network.
+The super-net has 6 layers and 4 scales, 10 and 5 with --full, and works at half the size of a slice, because its steps
+are slow: with 10, 5 and whole slices there was one in 23 CPU seconds.
 
 Widths: UNet has --filters channels, and every other network the width at which its multiply-adds are to UNet's as in
 the paper, 31.01 G to 28.43, 33.06 and 21.33. MS-NAS with 4 and 5 paths has the width of 3. The same rule at 256 x 256
@@ -30,7 +30,6 @@ import json
 import os
 import shutil
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -44,14 +43,16 @@ import torch
 
 import voxward
 from benchmarks.counts import case_counts
-from voxward.architecture_search.cost import Cost, profile
+from benchmarks.kept import keep_settings
+from benchmarks.msnas_report import report
+from benchmarks.msnas_widths import PAPER, PATHS, WIDTHS, Sized, sizes_of
 from voxward.architecture_search.loop import search_architecture
 from voxward.architecture_search.run import set_up_search
 from voxward.core.choices import Compute
 from voxward.core.files import write_json, write_text
 from voxward.core.genotype import Genotype
 from voxward.core.plan import Plan, load_plan
-from voxward.core.recipe import Choice, Recipe, load_recipe
+from voxward.core.recipe import Recipe, load_recipe
 from voxward.core.structure import from_data, to_data
 from voxward.data.formats import open_dataset
 from voxward.data.splits import selection_split
@@ -63,20 +64,6 @@ from voxward.training.validate import pooled_dice
 
 RECIPE, FOLDS, APART = "msnas-2d", 5, 7
 RATES = (0.001, 0.003, 0.01)
-PATHS = {"msnas-3": 3, "msnas-4": 4, "msnas-5": 5}
-LAST = "msnas-5"
-PAPER = {
-    # parameters (M), multiply-adds (G), and mIoU and DSC on Sliver07 and Promise12 (table 1)
-    "unet-2d": (13.39, 31.01, (95.3, 97.6), (65.4, 79.1)),
-    "nas-unet": (12.45, 28.43, (96.0, 98.0), (65.9, 79.4)),
-    "autodeeplab": (14.45, 33.06, (95.2, 97.5), (64.2, 78.2)),
-    "msnas-3": (10.52, 21.33, (96.7, 98.3), (70.1, 82.4)),
-    "msnas-4": (10.52, 21.33, (97.1, 98.4), (70.8, 82.9)),
-    "msnas-5": (11.51, 23.31, (97.2, 98.8), (70.8, 82.9)),
-}
-WIDTHS: Mapping[str, Sequence[int]] = {
-    "nas-unet": range(16, 400), "autodeeplab": range(8, 800), "msnas-3": range(4, 200, 4),
-}  # fmt: skip
 FULL_SLICES, FULL_FILTERS = 256, 64
 SEARCH = (
     "search.checkpointing=false", "search.batch_size=4", "search.steps_per_epoch=2", "search.arch_optimizer=adam",
@@ -84,7 +71,6 @@ SEARCH = (
     "network.options.flat_stem=false",
 )  # fmt: skip
 SMALL = ("preparation.batch_size=8", "training.workers=0", "training.precision=fp32", "training.min_steps=0")
-RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -194,10 +180,10 @@ class Task:
 def main() -> None:
     experiment = _experiment()
     torch.set_num_threads(1)
-    _keep_settings(experiment)
+    keep_settings(experiment.out, {**to_data(experiment), "out": None, "device": None, "processes": None})
     genotypes = _searched(experiment)
-    sizes = {task.name: _sizes(experiment.filters, task.plan, genotypes) for task in experiment.tasks}
-    full = _sizes(FULL_FILTERS, experiment.tasks[0].full_plan, genotypes)
+    sizes = {task.name: sizes_of(experiment.filters, task.plan, genotypes) for task in experiment.tasks}
+    full = sizes_of(FULL_FILTERS, experiment.tasks[0].full_plan, genotypes)
     rates = _rates(experiment, sizes[experiment.tasks[0].name])
     rows = experiment.all_kept({
         f"{task.name}-{name}-{fold}": partial(_fold, task, sizes[task.name][name], rates, fold)
@@ -244,16 +230,6 @@ def _experiment() -> Experiment:
     )
 
 
-def _keep_settings(experiment: Experiment) -> None:
-    """Raise ValueError where the folder's results are of other settings than these."""
-    path = experiment.out / "settings.json"
-    now = json.loads(json.dumps({**to_data(experiment), "out": None, "device": None, "processes": None}))
-    if not path.is_file():
-        write_json(path, now)
-    elif json.loads(path.read_text()) != now:
-        raise ValueError(f"{experiment.out} holds results of other settings, see {path}: choose another --out")
-
-
 def _searched(experiment: Experiment) -> dict[str, Genotype]:
     """The networks that the search on the first dataset finds."""
     found = experiment.kept("search", lambda: _search(experiment.tasks[0]))["genotypes"]
@@ -280,43 +256,6 @@ def _search(task: Task) -> dict[str, Any]:
 
 def _minutes(seconds: float | None) -> float | None:
     return None if seconds is None else seconds / 60
-
-
-@dataclass(frozen=True)
-class Sized:
-    """A network of a certain width, and what it costs for one slice."""
-
-    name: str
-    choice: Choice
-    cost: Cost
-
-
-def _sizes(filters: int, plan: Plan, genotypes: Mapping[str, Genotype]) -> dict[str, Sized]:
-    """All networks, with multiply-adds that are to UNet's as in the paper."""
-    found = {"unet-2d": _sized("unet-2d", filters, plan, genotypes)}
-    for name, widths in WIDTHS.items():
-        target = found["unet-2d"].cost.macs * PAPER[name][1] / PAPER["unet-2d"][1]
-
-        def macs(width: int, name: str = name) -> int:
-            return _sized(name, width, plan, genotypes).cost.macs
-
-        after = bisect_left(widths, target, key=macs)
-        near = widths[max(0, after - 1) : after + 1]
-        found[name] = _sized(name, min(near, key=lambda one: abs(macs(one) - target)), plan, genotypes)
-    width = found["msnas-3"].choice.options["filters"]
-    return found | {name: _sized(name, width, plan, genotypes) for name in PATHS}
-
-
-def _sized(name: str, filters: int, plan: Plan, genotypes: Mapping[str, Genotype]) -> Sized:
-    choice = Choice(name, {"filters": filters})
-    if name == "autodeeplab":  # in quarters, because a whole filter more is a large step; the stem as in the smallest
-        stem = 4 * max(1, round(filters / 4 * 64 / 20 / 4))
-        choice = Choice(name, {"filters": round(filters / 4), "stem": stem})
-    elif name in PATHS:
-        choice = Choice("searched", {"filters": filters, "norm": "batch", "genotype": to_data(genotypes[name])})
-    with torch.device("meta"):
-        network = network_for_plan(choice.name, plan, choice.options)
-    return Sized(name, choice, profile(network, len(plan.channels), plan.patch_size))
 
 
 def _rates(experiment: Experiment, sizes: Mapping[str, Sized]) -> dict[str, float]:
@@ -361,83 +300,6 @@ def _trained(
     load_weights(network, folder.weights("best"))
     counts = [case_counts(network, task.plan, task.prepared, id).tolist() for id in scored]
     return {"steps": run.state.step, "counts": counts}
-
-
-def report(
-    rows: Sequence[Mapping[str, Any]], sizes: Mapping[str, Mapping[str, Sized]], full: Mapping[str, Sized],
-    rates: Mapping[str, float],
-) -> str:  # fmt: skip
-    """The costs, both tables, and the differences of the last network from the others."""
-    return "\n".join([*_costs(rows, sizes, full, rates), "", *_tables(rows), "", *_differences(rows)]) + "\n"
-
-
-def _costs(
-    rows: Sequence[Mapping[str, Any]], sizes: Mapping[str, Mapping[str, Sized]], full: Mapping[str, Sized],
-    rates: Mapping[str, float],
-) -> list[str]:  # fmt: skip
-    """What each network costs at the paper's size, beside the paper's figures, and as it was trained."""
-    tasks = [*sizes]
-    heads = ["network", "M parameters at 256", "paper", "GMACs at 256", "paper", "learning rate"]
-    heads += [f"{task}: {what}" for task in tasks for what in ("k parameters", "MMACs", "steps")]
-    lines = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
-    for name, (parameters, macs, *_) in PAPER.items():
-        cost = full[name].cost
-        cells = [name, f"{cost.parameters / 1e6:.2f}", f"{parameters}", f"{cost.macs / 1e9:.2f}", f"{macs}"]
-        cells += [f"{rates[name]:g}"]
-        for task in tasks:
-            small, of = sizes[task][name].cost, _of(rows, task, name)
-            steps = np.mean([row["steps"] for row in of])
-            cells += [f"{small.parameters / 1e3:.0f}", f"{small.macs / 1e6:.0f}", f"{steps:.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def _tables(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Tables 1 and 2: mIoU and DSC of all classes, and of each where there are several."""
-    lines = list[str]()
-    for task in dict.fromkeys(row["task"] for row in rows):
-        classes = len(_of(rows, task, LAST)[0]["counts"][0][0])
-        columns: list[int | None] = [None, *(range(classes) if classes > 1 else ())]
-        heads = [
-            f"{'mean' if one is None else f'class {one + 1}'}: {what}" for one in columns for what in ("mIoU", "DSC")
-        ]
-        lines += [f"{task}, in %:", "", f"| network | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
-        for name in PAPER:
-            cells = [_over_folds(_of(rows, task, name), one, iou) for one in columns for iou in (True, False)]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-        lines.append("")
-    return lines
-
-
-def _differences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """DSC of the last network less that of each other one, in pairs."""
-    rng, lines = np.random.default_rng(0), list[str]()
-    for task in dict.fromkeys(row["task"] for row in rows):
-        ours = _cases(_of(rows, task, LAST), None, iou=False)
-        for name in PAPER:
-            if name != LAST:
-                less = 100 * (ours - _cases(_of(rows, task, name), None, iou=False))
-                drawn = less[rng.integers(len(less), size=(RESAMPLES, len(less)))].mean(1)
-                low, high = np.percentile(drawn, [2.5, 97.5])
-                lines.append(f"- {task}: {LAST} - {name}: DSC {less.mean():+.2f} [{low:+.2f}, {high:+.2f}] %")
-    return lines
-
-
-def _of(rows: Sequence[Mapping[str, Any]], task: str, network: str) -> list[Mapping[str, Any]]:
-    return [row for row in rows if (row["task"], row["network"]) == (task, network)]
-
-
-def _over_folds(rows: Sequence[Mapping[str, Any]], one: int | None, iou: bool) -> str:
-    folds = [100 * _cases([row], one, iou).mean() for row in rows]
-    return f"{np.mean(folds):.1f} ± {np.std(folds, ddof=1):.1f}"
-
-
-def _cases(rows: Sequence[Mapping[str, Any]], one: int | None, iou: bool) -> np.ndarray[Any, Any]:
-    """DSC or IoU of each case, of one class or the mean over all; a class that is neither there nor found counts 1."""
-    both, found, true = np.moveaxis(np.array([case for row in rows for case in row["counts"]]), 1, 0)
-    whole = found + true - both if iou else (found + true) / 2
-    values = np.where(whole > 0, both / np.maximum(whole, 1e-9), 1.0)
-    return np.asarray(values.mean(1) if one is None else values[:, one])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from benchmarks.msnas_tables import FOLDS, LAST, PAPER, PATHS, Experiment, _cases, _differences, _sizes, _tables
+from benchmarks.msnas_report import _cases, _differences, _tables
+from benchmarks.msnas_tables import FOLDS, Experiment
+from benchmarks.msnas_widths import LAST, PAPER, PATHS, sizes_of
 
 import voxward
 from voxward.architecture_search.run import super_net
@@ -24,7 +26,7 @@ def plan(tmp_path_factory):
 def test_widths_cost_as_much_of_unet_as_in_the_paper(plan):
     recipe = load_recipe("msnas-2d", ("search.layers=4", "search.scales=3", "network.options.filters=4"))
     genotypes = {name: super_net(recipe, plan, 0).decode(paths) for name, paths in PATHS.items()}
-    sizes = _sizes(16, plan, genotypes)
+    sizes = sizes_of(16, plan, genotypes)
     assert list(sizes) == list(PAPER)
     for name in ("nas-unet", "autodeeplab", "msnas-3"):
         ratio, wanted = sizes[name].cost.macs / sizes["unet-2d"].cost.macs, PAPER[name][1] / PAPER["unet-2d"][1]
