@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import affine_transform
 
+from tests.data.volumes import make_plan
+from voxward.core.labels import LabelSet, Region
 from voxward.core.recipe import load_recipe
 from voxward.nets.mpunet import MPUNet, _places, _sampled, view_turns
-from voxward.nets.registry import create_network
+from voxward.nets.registry import create_network, network_for_plan
 
 
 def test_the_published_size():
@@ -75,17 +77,23 @@ def test_probabilities_are_weighted_by_axis_and_class():
     torch.testing.assert_close(network(volume)[middle], (wanted + network.bias.view(1, 2, 1, 1, 1))[middle])
 
 
-def test_in_training_one_axis_is_drawn_and_the_seed_decides():
-    network = MPUNet(1, 2, filters=2)
+def test_in_training_one_axis_comes_after_the_other_and_a_resumed_run_goes_on():
+    network, volume = MPUNet(1, 2, filters=2), torch.randn(1, 1, 16, 16, 16)
     network.unet.eval()
-    volume = torch.randn(1, 1, 16, 16, 16)
+    first = [network(volume) for _ in range(8)]
+    assert len({float(one.detach().sum()) for one in first[:6]}) == 6
+    assert torch.equal(first[0], first[6])
+    other = MPUNet(1, 2, filters=2)
+    other.load_state_dict(network.state_dict())
+    other.unet.eval()
+    assert torch.equal(other(volume), first[2])
 
-    def drawn(seed):
-        torch.manual_seed(seed)
-        return network(volume)
 
-    assert torch.equal(drawn(0), drawn(0))
-    assert len({float(drawn(seed).detach().sum()) for seed in range(20)}) == 6
+def test_regions_are_refused():
+    labels = LabelSet(("background", "core", "oedema"), (0, 1, 2), (Region("TC", (1,)), Region("WT", (1, 2))))
+    plan = make_plan(labels=labels)
+    with pytest.raises(ValueError, match="classes that exclude each other"):
+        network_for_plan("mpunet", plan, {"filters": 2})
 
 
 def test_only_the_fusion_is_trained_where_that_is_asked_and_it_begins_with_the_trained_unet():

@@ -32,7 +32,7 @@ _POOLINGS = 4
 class MPUNet(nn.Module):
     """The multi-planar U-Net for volumes of equal voxels.
 
-    In training it looks along one axis, drawn anew for every batch. Otherwise it looks along all of them and fuses what
+    In training it looks along one axis at a time, each in turn. Otherwise it looks along all of them and fuses what
     they find. With `fuse` only the fusion is trained, along all axes, and the U-Net stays as it is.
 
     Args:
@@ -54,6 +54,7 @@ class MPUNet(nn.Module):
     """
 
     turns: Tensor
+    looks: Tensor
     weights: Tensor
     bias: Tensor
 
@@ -72,6 +73,7 @@ class MPUNet(nn.Module):
         self.fuse = fuse
         self.unet = _UNet(in_channels, out_channels, filters).requires_grad_(not fuse)
         self.register_buffer("turns", view_turns(views, seed))
+        self.register_buffer("looks", torch.zeros((), dtype=torch.long))  # in training: a resumed run goes on from here
         weights, bias = torch.ones(views, out_channels), torch.zeros(out_channels)
         if fuse:
             self.weights, self.bias = nn.Parameter(weights), nn.Parameter(bias)
@@ -100,16 +102,14 @@ class MPUNet(nn.Module):
         """
         check_input(images, self.in_channels, (1, 1, 1))
         if self.training and not self.fuse:
-            return self._seen(images, self.turns[int(torch.randint(len(self.turns), ()))])[0]
-        total: Tensor | float = 0.0
-        covering: Tensor | float = 0.0
-        anyhow: Tensor | float = 0.0
+            turn = self.turns[self.looks % len(self.turns)]
+            self.looks += 1
+            return self._seen(images, turn)[0]
+        total, covering, anyhow = (images.new_zeros(()) for _ in range(3))
         for turn, weights in zip(self.turns, self.weights, strict=True):
             logits, inside = self._seen(images, turn)
             found = weights.view(1, -1, 1, 1, 1) * logits.softmax(1)
             total, covering, anyhow = total + inside * found, covering + inside, anyhow + found
-        assert isinstance(total, Tensor)
-        assert isinstance(covering, Tensor)
         # Where no axis's cube reaches, what each sees at its border counts.
         fused = torch.where(covering > 0, len(self.turns) * total / covering.clamp_min(1), anyhow)
         return fused + self.bias.view(1, -1, 1, 1, 1)

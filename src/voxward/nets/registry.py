@@ -80,7 +80,9 @@ def _nas_unet_options(plan: Plan) -> dict[str, Any]:
     return {"strides": plan.strides[:7]}
 
 
-def _no_options(plan: Plan) -> dict[str, Any]:
+def _mpunet_options(plan: Plan) -> dict[str, Any]:
+    if plan.labels.regions:
+        raise UserError("mpunet fuses the probabilities of classes that exclude each other: it has no regions")
     return {}
 
 
@@ -98,7 +100,7 @@ NETWORKS: Registry[NetworkEntry] = Registry(
         "nas-unet": NetworkEntry(nas_unet, _nas_unet_options),
         "autodeeplab": NetworkEntry(autodeeplab, _autodeeplab_options),
         "c2fnas": NetworkEntry(C2FNAS, _five_level_options),
-        "mpunet": NetworkEntry(MPUNet, _no_options),
+        "mpunet": NetworkEntry(MPUNet, _mpunet_options),
     }
     | {name: NetworkEntry(preset(name), _four_level_options) for name in PRESETS},
 )

@@ -105,11 +105,12 @@ def begun_with_others(out: RunFolder, before: RunFolder) -> bool:
         out: The folder of the hardened run; one without settings was begun from nothing.
         before: The folder of the run before it.
     """
-    if not out.settings.is_file():
-        return False
+    return out.settings.is_file() and (_other_weights(out, before) or load_plan(out.plan) != load_plan(before.plan))
+
+
+def _other_weights(out: RunFolder, before: RunFolder) -> bool:
     known = load_json(RunSettings, out.settings).start_weights
-    other = bool(known) and known != sha256_of(before.weights("auto"))
-    return other or load_plan(out.plan) != load_plan(before.plan)
+    return bool(known) and known != sha256_of(before.weights("auto"))
 
 
 def _check_resumed(out: RunFolder, before: RunFolder) -> None:
@@ -122,8 +123,7 @@ def _check_resumed(out: RunFolder, before: RunFolder) -> None:
         raise UserError(
             f"{out.root} does not go on from {before.root}, whose plan is another one: give the run that it began with"
         )
-    known = load_json(RunSettings, out.settings).start_weights
-    if known and known != sha256_of(before.weights("auto")):
+    if _other_weights(out, before):
         raise UserError(
             f"{out.root} was hardened from other weights than {before.root} has now: use another out, or, to "
             f"go on from the earlier ones, `voxward train DATASET --out {out.root} --resume`"

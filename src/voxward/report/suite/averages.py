@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.spent import found_and_spent
 from voxward.report.suite.source import SuiteSource, TaskResults
+from voxward.report.text import UNDEFINED, number_text
 from voxward.robustness.eps import SAME_EPS, eps_texts
 from voxward.robustness.phantom import dice_warnings
 from voxward.robustness.summary import View
@@ -115,6 +116,15 @@ class Averaged:
         yield from different_tasks({
             name: [task.name for task in self.tasks if name in task.attacked] for name in self.systems
         })  # fmt: skip
+
+
+def spread_text(over: Summary | None) -> str:
+    """Return the standard deviation over tasks as text; of fewer than two there is none.
+
+    Args:
+        over: The summary over tasks.
+    """
+    return number_text(over.std) if over is not None and over.n > 1 else UNDEFINED
 
 
 def different_tasks(tasks: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from voxward.metrics.summary import Summary, summarise
-from voxward.report.suite.averages import different_tasks
+from voxward.metrics.summary import summarise
+from voxward.report.suite.averages import different_tasks, spread_text
 from voxward.report.suite.source import SuiteSource
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, mean_text, number_text
@@ -34,7 +34,7 @@ def suite_corruptions_table(source: SuiteSource) -> Table | None:
         taken[system] = [*own]
         figures = {name: _figures_of(view, system) for name, view in own.items()}
         over = [summarise([found[one] for found in figures.values()]) for one in _FIGURES]
-        rows.append(Row((system, *map(mean_text, over), _spread(over[1]), _worst(own, system), str(len(own)))))
+        rows.append(Row((system, *map(mean_text, over), spread_text(over[1]), _worst(own, system), str(len(own)))))
         data += [(system, name, *(found[one] for one in _FIGURES)) for name, found in figures.items()]
     columns = (Column("system", "left"), *map(Column, (*_FIGURES, "std", "worst corruption", "tasks")))
     notes = (
@@ -67,10 +67,6 @@ def _worst(views: Mapping[str, CorruptionView], system: str) -> str:
         return UNDEFINED
     name = min(found, key=lambda one: fmean(found[one]))
     return f"{name} {number_text(fmean(found[name]))}"
-
-
-def _spread(found: Summary | None) -> str:
-    return number_text(found.std) if found is not None and found.n > 1 else UNDEFINED
 
 
 def _different_corruptions(views: Mapping[str, CorruptionView]) -> Sequence[str]:

@@ -8,7 +8,15 @@ from voxward.core.outputs import Outputs
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.budgets import budget_text
 from voxward.report.chart_figure import write_chart
-from voxward.report.suite.averages import Averaged, clean, different_tasks, figures_notes, under, worst_case
+from voxward.report.suite.averages import (
+    Averaged,
+    clean,
+    different_tasks,
+    figures_notes,
+    spread_text,
+    under,
+    worst_case,
+)
 from voxward.report.suite.certificates import suite_certificates_table
 from voxward.report.suite.charts import attacks_chart, robustness_chart
 from voxward.report.suite.corruptions import suite_corruptions_table
@@ -76,8 +84,7 @@ def dice_table(source: SuiteSource) -> Table | None:
             continue
         taken[system] = [name for name, one in found.items() if one is not None]
         over = summarise(known)
-        spread = number_text(over.std) if over is not None and over.n > 1 else UNDEFINED
-        rows.append(Row((system, *map(mean_text, found.values()), mean_text(over), spread, str(len(known)))))
+        rows.append(Row((system, *map(mean_text, found.values()), mean_text(over), spread_text(over), str(len(known)))))
         data += [
             (system, name, one.n, one.mean, one.std, one.low, one.high)
             for name, one in found.items()
