@@ -18,6 +18,7 @@ from pathlib import Path
 import voxward
 from voxward.cli import COMMANDS, parser
 from voxward.core.yaml import packaged_names
+from voxward.corruptions.registry import CORRUPTIONS
 
 ROOT = Path(__file__).parents[1]
 PACKAGED = {
@@ -135,6 +136,10 @@ def packaged_page(name: str) -> Iterator[str]:
     """The packaged files of one kind, as they are."""
     title, what = PACKAGED[name]
     yield f"# {title}\n\n{what}\n"
+    if name == "corruption_sets":
+        yield "| corruption | what it is |\n| --- | --- |"
+        yield from (f"| `{one}` | {_sentence(kind.summary)} |" for one, kind in CORRUPTIONS.items())
+        yield ""
     for one in packaged_names(name):
         text = (Path(voxward.__file__).parent / name / f"{one}.yaml").read_text(encoding="utf-8")
         yield f"## {one}\n\n```yaml\n{text}```\n"

@@ -110,7 +110,9 @@ class Trainer:
             return measured(run, self._patches(run, _LOOKS), self.eps)
 
     def _patches(self, run: TrainingRun, looks: int) -> Sequence[PatchBatch]:
-        return run.validation if self._volumes else self._flat_patches[looks]
+        if self._volumes:
+            return run.validation
+        return tuple(chain.from_iterable(self._flat_patches[:looks]))
 
     @property
     def _volumes(self) -> bool:
@@ -118,10 +120,9 @@ class Trainer:
         return self.plan.patch_size[2] > 1
 
     @cached_property
-    def _flat_patches(self) -> dict[int, tuple[PatchBatch, ...]]:
-        """By the number of looks: the patches of the selection, read once in each process for all candidates."""
-        return {looks: selection_patches(self.cases, self.plan, self.seed, looks)
-                for looks in (_LOOKS, _LOOKS_AT_THE_END)}  # fmt: skip
+    def _flat_patches(self) -> tuple[tuple[PatchBatch, ...], ...]:
+        """The patches of each look at the selection, read once in each process for all candidates."""
+        return selection_patches(self.cases, self.plan, self.seed, max(_LOOKS, _LOOKS_AT_THE_END))
 
     @cached_property
     def _fed(self) -> dict[Sampling, tuple[Tensor, ...]]:
@@ -145,8 +146,8 @@ class Trainer:
         return set_up(folder, unit.recipe, self.plan, self.cases, self.seed, fabric)
 
 
-def selection_patches(cases: TrainingCases, plan: Plan, seed: int, looks: int) -> tuple[PatchBatch, ...]:
-    """Read patches of the selection cases.
+def selection_patches(cases: TrainingCases, plan: Plan, seed: int, looks: int) -> tuple[tuple[PatchBatch, ...], ...]:
+    """Read patches of the selection cases: for each look one of each case.
 
     Args:
         cases: The prepared cases.
@@ -155,8 +156,7 @@ def selection_patches(cases: TrainingCases, plan: Plan, seed: int, looks: int) -
         looks: The number of patches of each case.
     """
     selection = cases.selection or cases.fit[:1]
-    batches = (validation_patches(cases.folder, selection, plan, seed + look) for look in range(looks))
-    return tuple(chain.from_iterable(batches))
+    return tuple(tuple(validation_patches(cases.folder, selection, plan, seed + look)) for look in range(looks))
 
 
 def score(run: TrainingRun) -> Score:
@@ -167,7 +167,7 @@ def score(run: TrainingRun) -> Score:
     """
     looks = _LOOKS_AT_THE_END if run.plan.patch_size[2] == 1 else 1
     with averaged(run):
-        return measured(run, selection_patches(run.cases, run.plan, run.seed, looks))
+        return measured(run, tuple(chain.from_iterable(selection_patches(run.cases, run.plan, run.seed, looks))))
 
 
 def measured(run: TrainingRun, patches: Sequence[PatchBatch], eps: float | None = None) -> Score:

@@ -11,7 +11,8 @@ from voxward.corruptions.packages import torchio
 from voxward.corruptions.scan import Scan
 from voxward.corruptions.through_torchio import transformed
 
-_ORDER = 3
+BIAS_ORDER = 3
+"""The order of the polynomial of a bias field."""
 _COEFFICIENTS = 20
 """The number of terms of a polynomial of order 3 in three variables."""
 
@@ -40,7 +41,7 @@ def bias_field(scan: Scan, parameters: Parameters) -> Scan:
     """Multiply by the exponential of a polynomial of order 3, and keep the mean; of values below 0 the lowest stays."""
     base = min(0.0, float(scan.image.min()))
     raised = replace(scan, image=scan.image.astype(np.float64) - base)
-    field = torchio().BiasField(coefficients=list(parameters["coefficients"]), order=_ORDER)
+    field = torchio().BiasField(coefficients=list(parameters["coefficients"]), order=BIAS_ORDER)
     found = transformed(raised, field).image
     # A scanner measures how bright the patient is before it takes the image, so that no field is a mere scale.
     mean = float(found.mean())

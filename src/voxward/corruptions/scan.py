@@ -11,8 +11,8 @@ from voxward.core.types import Float3
 
 # A rotation about an axis moves the ends of the longer of the other two axes out of a slab of few slices.
 _UPRIGHT = 2.0
-# Axes that are shorter than this share of the longest one, in voxels, are no direction of a phase or a read-out.
-_WIDE = 1 / 3
+WIDE = 1 / 3
+"""Axes that are shorter than this share of the longest one, in voxels, are no direction of a phase or a read-out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Scan:
     def wide_axes(self) -> tuple[int, ...]:
         """The axes with so many voxels that a scanner might have encoded them: not those across a slab."""
         longest = max(self.shape)
-        return tuple(axis for axis, n in enumerate(self.shape) if n >= _WIDE * longest)
+        return tuple(axis for axis, n in enumerate(self.shape) if n >= WIDE * longest)
 
     @property
     def foreground(self) -> np.ndarray:

@@ -12,8 +12,8 @@ from voxward.corruptions.packages import torchio
 from voxward.corruptions.scan import Scan
 from voxward.corruptions.through_torchio import transformed
 
-# A volume must keep so many samples along the axis of which it loses resolution.
-_FEWEST = 2
+FEWEST_SAMPLES = 2
+"""A volume must keep so many samples along the axis of which it loses resolution."""
 
 
 def draw_smoothing(levels: Levels, scan: Scan, random: np.random.RandomState) -> Parameters:
@@ -29,11 +29,11 @@ def smoothing(scan: Scan, parameters: Parameters) -> Scan:
 
 def draw_downsampling(levels: Levels, scan: Scan, random: np.random.RandomState) -> Parameters:
     """Draw the axis; a short one keeps two samples."""
-    axes = [axis for axis in scan.wide_axes if scan.shape[axis] > _FEWEST]
+    axes = [axis for axis in scan.wide_axes if scan.shape[axis] > FEWEST_SAMPLES]
     if not axes:
         raise InapplicableError(f"a volume of {scan.shape} voxels has no axis along which it could be coarser")
     axis = int(axes[random.randint(len(axes))])
-    return {"axis": axis, "factor": float(min(levels["factor"], scan.shape[axis] / _FEWEST))}
+    return {"axis": axis, "factor": float(min(levels["factor"], scan.shape[axis] / FEWEST_SAMPLES))}
 
 
 def downsampling(scan: Scan, parameters: Parameters) -> Scan:
@@ -53,9 +53,9 @@ def downsampling(scan: Scan, parameters: Parameters) -> Scan:
 def draw_thickness(levels: Levels, scan: Scan, random: np.random.RandomState) -> Parameters:
     """Return by what the slices are thicker; nothing is drawn."""
     slices = scan.shape[scan.axial]
-    if slices < _FEWEST:
+    if slices < FEWEST_SAMPLES:
         raise InapplicableError("a single slice cannot be made thicker")
-    return {"axis": scan.axial, "factor": float(min(levels["factor"], slices / _FEWEST))}
+    return {"axis": scan.axial, "factor": float(min(levels["factor"], slices / FEWEST_SAMPLES))}
 
 
 def thickness(scan: Scan, parameters: Parameters) -> Scan:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from voxward.certificates.binomial import smallest_samples
 from voxward.certificates.changes import CHANGES
 from voxward.metrics.summary import Summary, summarise
 from voxward.report.html.strings import count, say
@@ -160,6 +161,9 @@ def _notes(groups: Sequence[Certified]) -> Iterator[str]:
         yield say("certificate", "not_linf")
     if any(group.noise != VOXELS for group in groups):
         yield say("certificate", "alone")
+    yield from dict.fromkeys(
+        say("certificate", "needs", tau=f"{tau:g}", n=f"{runs:,}") for group in groups for tau, runs in _needed(group)
+    )
     yield say("certificate", "tolerates")
     attacks = [attack for group in groups for one in group.cases for attack in one.attacks]
     if attacks and all(attack.holds for attack in attacks):
@@ -168,6 +172,14 @@ def _notes(groups: Sequence[Certified]) -> Iterator[str]:
             yield count("certificate", "holds", len(attacks), least=f"{min(spans):.3f}")
     if not attacks:
         yield say("certificate", "not_attacked")
+
+
+def _needed(group: Certified) -> Iterator[tuple[float, int]]:
+    """For each threshold at which the runs of a case are too few: how many would be enough for all cases."""
+    for tau in group.thresholds:
+        masks = [(one, mask) for one in group.cases for mask in one.masks if mask.tau == tau]
+        if any(mask.enough is None for _, mask in masks):
+            yield tau, max(smallest_samples(mask.tests(len(one.parts)), tau, one.alpha) for one, mask in masks)
 
 
 def _data(one: CaseCertificate) -> Iterator[tuple[Value, ...]]:

@@ -75,6 +75,10 @@ class Mask:
     coarser: int
     open: int
 
+    def tests(self, parts: int) -> int:
+        """Return how many tests were made at once: for each annotated voxel and part, that it is in it and that not."""
+        return 2 * parts * (self.decided + self.coarser + self.open)
+
 
 @dataclass(frozen=True)
 class Attacked:

@@ -7,7 +7,7 @@ changed file: it normalises it by the file's own numbers again, or clips it to t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +133,7 @@ class Origins:
 
     folder: Path
     plan: Plan
+    _read: dict[str, Frame] = field(default_factory=dict, init=False, repr=False)
 
     def air(self, images: Images, ids: Sequence[str]) -> Bool[Tensor, "b c d h w"] | None:
         """Return which voxels of patches that are not augmented yet are exactly 0 in their files and count as air.
@@ -180,7 +181,10 @@ class Origins:
         )
 
     def _frames(self, ids: Sequence[str]) -> list[Frame]:
-        return [read_record(inside(self.folder, id)).frame for id in ids]
+        for id in ids:
+            if id not in self._read:
+                self._read[id] = read_record(inside(self.folder, id)).frame
+        return [self._read[id] for id in ids]
 
 
 def extent(frame: Frame) -> Float3:

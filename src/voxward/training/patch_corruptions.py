@@ -20,7 +20,10 @@ from torch import Tensor
 from voxward.core.errors import UserError
 from voxward.core.registry import Registry, unknown_name
 from voxward.core.types import Float3, Images
+from voxward.corruptions.contrast import BIAS_ORDER
 from voxward.corruptions.corruption_set import CorruptionSet, load_corruption_set
+from voxward.corruptions.scan import WIDE
+from voxward.corruptions.sharpness import FEWEST_SAMPLES
 from voxward.training.origin import Origin
 
 T = TypeVar("T")
@@ -28,13 +31,6 @@ T = TypeVar("T")
 SET = "rood-mri"
 SEVERITIES = (1, 2, 3)
 """The severities that are trained on: 4 and 5 are kept for measuring."""
-
-# The order of the polynomial of a bias field.
-_ORDER = 3
-# A volume keeps so many samples along the axis that loses resolution.
-_FEWEST = 2
-# Axes that are shorter than this share of the longest one, in voxels, are no direction of a phase or a read-out.
-_WIDE = 1 / 3
 
 Patch = Float[Tensor, "d h w"]
 Levels = Mapping[str, Any]
@@ -65,7 +61,7 @@ class Place:
         lengths = {
             axis: n / share for axis, (n, share) in enumerate(zip(self.shape, self.covered, strict=True)) if n > 1
         }
-        return tuple(axis for axis, n in lengths.items() if n >= _WIDE * max(lengths.values()))
+        return tuple(axis for axis, n in lengths.items() if n >= WIDE * max(lengths.values()))
 
 
 Draw = Callable[[Levels, Place, torch.Generator], Parameters]
@@ -107,10 +103,10 @@ def draw_bias_field(levels: Levels, place: Place, generator: torch.Generator) ->
 
     The mean of the logarithm over the scan is 0, so that the field is no mere scale.
     """
-    size = _ORDER + 1
+    size = BIAS_ORDER + 1
     powers = torch.arange(size)
     order = powers[:, None, None] + powers[:, None] + powers
-    drawn = _signed(generator, size, size, size) * float(levels["coefficient"]) * (order <= _ORDER)
+    drawn = _signed(generator, size, size, size) * float(levels["coefficient"]) * (order <= BIAS_ORDER)
     # The mean of an even power x^n over [-1, 1] is 1 / (n + 1); that of an odd one is 0.
     means = torch.where(powers % 2 == 0, 1.0 / (powers + 1), 0.0).double()
     drawn[0, 0, 0] = 0.0
@@ -130,7 +126,7 @@ def bias_field(x: Patch, parameters: Parameters) -> Patch:
     powers = []
     for n, centre, half in zip(x.shape, parameters["centre"], parameters["half"], strict=True):
         places = torch.linspace(-1, 1, n, dtype=torch.float64) if n > 1 else torch.zeros(1, dtype=torch.float64)
-        powers.append((centre + half * places) ** torch.arange(_ORDER + 1)[:, None])
+        powers.append((centre + half * places) ** torch.arange(BIAS_ORDER + 1)[:, None])
     inputs = [each.to(x) for each in (parameters["coefficients"], *powers)]
     return x * torch.einsum("abc,ai,bj,ck->ijk", *inputs).exp()
 
@@ -188,7 +184,7 @@ def smoothing(x: Patch, parameters: Parameters) -> Patch:
 def draw_downsampling(levels: Levels, place: Place, generator: torch.Generator) -> Parameters:
     """Draw the axis, and where the first sample lies; a short axis keeps two samples."""
     axis = _one_of(place.wide_axes, generator)
-    longest = place.shape[axis] / place.covered[axis] / _FEWEST
+    longest = place.shape[axis] / place.covered[axis] / FEWEST_SAMPLES
     factor = max(1.0, min(float(levels["factor"]), longest))
     return {"axis": axis, "factor": factor, "phase": float(torch.rand(1, generator=generator))}
 

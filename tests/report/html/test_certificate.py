@@ -52,7 +52,11 @@ def test_the_figures_are_means_over_the_cases_and_one_without_a_bound_has_none()
 def test_a_mask_that_no_number_of_agreeing_runs_could_certify_says_so():
     one = certificate_of("a", 0.8)
     few = replace(one, masks=(replace(one.masks[0], enough=None, mean=0.0),))
-    assert certificate_table([few]).rows[0].cells[7] == "too few runs"
+    table = certificate_table([few, one])
+    assert table.rows[0].cells[7] == "too few runs"
+    # 2 parts x 100 voxels x 2 tests: 0.75^45 < 0.001 / 400 <= 0.75^44
+    assert any("tau 0.75" in note and "at least 45 of a case" in note for note in table.notes)
+    assert not any("at least" in note and "tau" in note for note in certificate_table([one]).notes)
     (part,) = certificate(sources_of(source_with(few)), Setting())
     assert not any("the mask" in sentence for sentence in part.sentences)
 

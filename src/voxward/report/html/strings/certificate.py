@@ -23,6 +23,8 @@ CERTIFICATE: Mapping[str, str] = {
     "mask_at": "mask: tau {tau}, R = {radius} sigma",
     "mask_at_short": "mask R\n{radius} sigma",
     "too_few": "too few runs",
+    "needs": "too few runs at tau {tau}: even where all agree, a certificate needs at least {n} of a case "
+    "(--set certificate.samples)",
     # What must stand beside the figures.
     "lead": "Whatever is changed in a scan within R = {radius} sigma, the median Dice of noisy runs of {system} stays "
     "at or above its certified value, {dice} ({scans}, with a confidence of {sure} for each; without noise "
