@@ -17,6 +17,8 @@ steps), and `3d` (volumes, a whole training of 340 s: 45 minutes in all, as long
 results/msnas was trained). Figure: Dice pooled over all voxels of the validation cases, the mean of the foreground
 classes; those cases are used for nothing else. Intervals resample seeds and cases together, in pairs.
 
+`--rungs 10:1/3 4:1`, `--ways halving random` and `--seed` are for further attempts, with other rungs and other seeds.
+
 Goals, registered: halving - random at least +.015 with an interval above 0 (short) and +.005 (long); 3d: halving -
 dynunet at least +.005.
 
@@ -58,7 +60,7 @@ from voxward.core.labels import LabelSet
 from voxward.core.plan import Plan, load_plan
 from voxward.core.progress import silent
 from voxward.core.recipe import Averaging, Choice, Recipe, load_recipe
-from voxward.core.strategy import RUNGS, Strategy
+from voxward.core.strategy import RUNGS, Rungs, Strategy, read_rungs
 from voxward.core.structure import to_data
 from voxward.data.formats import open_dataset
 from voxward.data.splits import load_split, selection_split
@@ -91,6 +93,7 @@ class Setting:
     overrides: tuple[str, ...]
     beside: tuple[str, ...]
     seconds: float
+    rungs: Rungs = RUNGS
 
 
 SETTINGS = {
@@ -143,11 +146,13 @@ def main() -> None:
     setting, out = SETTINGS[given.setting], given.out / given.setting
     if given.seconds is not None:
         setting = replace(setting, seconds=given.seconds)
+    if given.rungs is not None:
+        setting = replace(setting, rungs=read_rungs(given.rungs))
     keep_settings(out, {"dataset": str(Path(given.dataset).resolve()), "setting": to_data(setting)})
     results = []
     for seed in range(given.seed, given.seed + given.seeds):
         budget = None
-        for way in WAYS:
+        for way in given.ways:
             found = _done(Job(given.dataset, out, setting, way, seed), budget)
             budget = budget or float(found["seconds"])
             results.append(found)
@@ -173,6 +178,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--setting", choices=tuple(SETTINGS), required=True)
     parser.add_argument("--seeds", type=int, default=3, help="how many (default 3)")
     parser.add_argument("--seed", type=int, default=900, help="the first (default 900)")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="halving first (default all)")
+    parser.add_argument("--rungs", nargs="+", metavar="N:SHARE", help="of halving, in place of the registered ones")
     parser.add_argument("--seconds", type=float, help="of a whole training, in place of the setting's: only to try it")
     return parser.parse_args()
 
@@ -180,7 +187,7 @@ def _options() -> argparse.Namespace:
 def _done(job: Job, budget: float | None) -> dict[str, Any]:
     if not job.result.is_file():
         shutil.rmtree(job.folder, ignore_errors=True)  # begun, not ended: its time is not known
-        base = whole_trainings(RUNGS) / (1 - SUPER_NET) * job.setting.seconds
+        base = whole_trainings(job.setting.rungs) / (1 - SUPER_NET) * job.setting.seconds
         found = _RUN[job.way](job, base if budget is None else budget)
         write_json(job.result, {"way": job.way, "seed": job.seed, "budget": budget, **found})
         shutil.rmtree(job.folder, ignore_errors=True)  # what is left of it is in the result
@@ -213,7 +220,7 @@ def _contest(job: Job, strategy: Strategy, seconds: float) -> dict[str, Any]:
 
 
 def _halving(job: Job, seconds: float) -> dict[str, Any]:
-    found = _contest(job, Strategy("halving"), seconds)
+    found = _contest(job, Strategy("halving", rungs=job.setting.rungs), seconds)
     return {**found, "found": found["found"][:1]}
 
 
@@ -270,8 +277,9 @@ def _counts(job: Job, recipe: Recipe, plan: Plan, prepared: Path, folder: RunFol
 def report(results: Sequence[dict[str, Any]]) -> str:
     """The table and the differences from halving, with intervals."""
     seeds = sorted({row["seed"] for row in results})
+    ways = tuple(dict.fromkeys(row["way"] for row in results))
     by_way = {way: [row for seed in seeds for row in results if (row["way"], row["seed"]) == (way, seed)]
-              for way in WAYS}  # fmt: skip
+              for way in ways}  # fmt: skip
     lines = [
         "| way | pooled Dice of each seed | mean | CPU s | steps of the best | best of |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
@@ -285,7 +293,7 @@ def report(results: Sequence[dict[str, Any]]) -> str:
             f"| {', '.join(str(row['of']) for row in rows)} |"
         )
     lines.append("")
-    lines += [f"- halving - {way}: {_difference(by_way['halving'], by_way[way])}" for way in WAYS[1:]]
+    lines += [f"- halving - {way}: {_difference(by_way['halving'], by_way[way])}" for way in ways if way != "halving"]
     return "\n".join(lines) + "\n"
 
 
