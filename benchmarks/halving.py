@@ -17,7 +17,7 @@ steps), and `3d` (volumes, a whole training of 340 s: 45 minutes in all, as long
 results/msnas was trained). Figure: Dice pooled over all voxels of the validation cases, the mean of the foreground
 classes; those cases are used for nothing else. Intervals resample seeds and cases together, in pairs.
 
-`--rungs 10:1/3 4:1`, `--ways halving random` and `--seed` are for further attempts, with other rungs and other seeds.
+`--rungs 12:1/3 4:1`, `--ways halving random` and `--seed` are for further attempts, with other rungs and other seeds.
 
 Goals, registered: halving - random at least +.015 with an interval above 0 (short) and +.005 (long); 3d: halving -
 dynunet at least +.005.

@@ -23,6 +23,7 @@ def plan(tmp_path_factory):
     return load_plan(root / "plan.json")
 
 
+@pytest.mark.slow
 def test_widths_cost_as_much_of_unet_as_in_the_paper(plan):
     recipe = load_recipe("msnas-2d", ("search.layers=4", "search.scales=3", "network.options.filters=4"))
     genotypes = {name: super_net(recipe, plan, 0).decode(paths) for name, paths in PATHS.items()}

@@ -355,15 +355,16 @@ def test_an_attack_needs_a_system_and_a_dataset(skilled, capsys):
 
 def test_the_former_name_says_so(skilled, phantoms, tmp_path, capsys):
     line = ["benchmark", str(skilled), "--dataset", str(phantoms), "--out", str(tmp_path / "out"), "--estimate"]
-    assert main([*line, "--cases", "1", "--attacks", "fgsm-ce"]) == 0
+    assert main([*line, "--cases", "1", "--attacks", "fgsm-ce", "--set", "controls=[clean]"]) == 0
     said = capsys.readouterr()
     assert "voxward benchmark is now voxward attack" in said.err
     assert "estimated" in said.out
     assert re.search(r"with 1 worker like this process: \S+ hours, \d\d:\d\d:\d\d\n", said.out)
     with pytest.warns(UserWarning, match="is now voxward attack"):
         voxward.benchmark(
-            skilled, phantoms, out=tmp_path / "out", overrides=["cases=1", "attacks=[fgsm-ce]"], estimate=True
-        )
+            skilled, phantoms, out=tmp_path / "out", overrides=["cases=1", "attacks=[fgsm-ce]", "controls=[clean]"],
+            estimate=True,
+        )  # fmt: skip
 
 
 def test_both_the_protocol_and_the_systems_are_changed_by_set(skilled, phantoms, tmp_path):
