@@ -155,7 +155,7 @@ def _lower_bounds() -> dict[str, str]:
         *project["dependencies"],
         *(
             line
-            for extra in ("cluster", "corruptions", "onnx", "ranger", "report", "search", "sitk", "test")
+            for extra in ("cluster", "corruptions", "dicom", "onnx", "ranger", "report", "search", "sitk", "test")
             for line in optional[extra]
         ),
     ]

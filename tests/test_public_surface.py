@@ -36,6 +36,7 @@ UNUSED = {
     "attack": {"ids"},
     "evaluate": {"devices", "nodes", "ids", *CLUSTER},
     "check": {"channels"},
+    "from-dicom": {"report"},
     "prepare": {"channels"},
 }
 # Short forms of `--set`, and a list that is printed instead of an attack.
@@ -49,7 +50,7 @@ SHORT = {
 }
 ALIASES = {"benchmark"}
 # `voxward.report` is the package of everything that is shown.
-FUNCTIONS = {"report": "write_report"}
+FUNCTIONS = {"report": "write_report", "from-dicom": "from_dicom"}
 
 
 GROUPS = {choices.__name__, job.__name__, strategy.__name__, Scoring.__module__}

@@ -14,6 +14,7 @@ _HOMES = {
     # Commands: the functions behind the command line, with the same names and arguments.
     "check": "voxward.commands.check",
     "check_system": "voxward.commands.check_system",
+    "from_dicom": "voxward.commands.from_dicom",
     "plan": "voxward.commands.plan",
     "prepare": "voxward.commands.prepare",
     "train": "voxward.commands.train",
@@ -46,6 +47,7 @@ _HOMES = {
     "load_corruption_set": "voxward.corruptions.corruption_set",
     "Cases": "voxward.core.choices",
     "Compute": "voxward.core.choices",
+    "DicomSeries": "voxward.core.choices",
     "Fold": "voxward.core.choices",
     "Job": "voxward.core.job",
     "Look": "voxward.core.choices",

@@ -15,6 +15,7 @@ from voxward.commands.demo import demo as demo
 from voxward.commands.doctor import doctor as doctor
 from voxward.commands.evaluate import evaluate as evaluate
 from voxward.commands.evaluate_segmentations import evaluate_segmentations as evaluate_segmentations
+from voxward.commands.from_dicom import from_dicom as from_dicom
 from voxward.commands.harden import harden as harden
 from voxward.commands.merge import merge as merge
 from voxward.commands.plan import plan as plan
@@ -33,6 +34,7 @@ from voxward.core.case import Volume as Volume
 from voxward.core.choices import Cases as Cases
 from voxward.core.choices import Cluster as Cluster
 from voxward.core.choices import Compute as Compute
+from voxward.core.choices import DicomSeries as DicomSeries
 from voxward.core.choices import Fold as Fold
 from voxward.core.choices import Look as Look
 from voxward.core.choices import Output as Output

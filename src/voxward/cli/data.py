@@ -15,6 +15,7 @@ from voxward.cli.arguments import (
     nan_argument,
     nan_override,
     outcome,
+    output_of,
     overwrite_argument,
     reading_arguments,
     recipe_arguments,
@@ -22,7 +23,7 @@ from voxward.cli.arguments import (
     told,
     workers_argument,
 )
-from voxward.core.choices import Fold, Reading
+from voxward.core.choices import DicomSeries, Fold, Reading
 from voxward.core.errors import UserError
 from voxward.report.progress import ShowProgress
 
@@ -92,6 +93,48 @@ def _check_dataset(arguments: Arguments) -> int:
         console.print(problems_table(report).terminal())
     console.print(summary(report))
     return 0 if report.ok else 1
+
+
+def from_dicom_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `voxward from-dicom`."""
+    parser.add_argument(
+        "inputs", nargs="+", metavar="FOLDER",
+        help="a folder of DICOM files, which is a case, or one whose folders are the cases; or a multi-frame file",
+    )  # fmt: skip
+    parser.add_argument("--out", required=True, help="the folder of the dataset, in nnU-Net's raw layout")
+    parser.add_argument(
+        "--series", action="append", metavar="NAME=TEXT", default=[],
+        help="a channel: its name, and a part of the description of its series; may be given several times (default: "
+        "the only image series, named after its modality)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--truth", metavar="TEXT", default="",
+        help="a part of the description of the segmentation (SEG) or contours (RTSTRUCT) (default: the only one)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--classes", nargs="+", metavar="NAME", default=[],
+        help="the segments or structures that become classes 1, 2, ...; later ones are written over earlier ones "
+        "(default: all, sorted by name, which must not overlap)",
+    )  # fmt: skip
+    parser.add_argument("--fail-fast", action="store_true", help="stop at the first case that fails")
+    overwrite_argument(parser)
+
+
+def from_dicom(arguments: Arguments) -> int:
+    """Run `voxward from-dicom`."""
+    from voxward.commands.from_dicom import from_dicom
+
+    values = given(arguments, wanted=DicomSeries)
+    with ShowProgress(errors) as progress:
+        out = output_of(values, progress)
+        result, failed = outcome(lambda: from_dicom(**values, out=out))
+    code = told(failed)
+    if result is not None:
+        found = f"{len(result.labelled)} labelled, {len(result.unlabelled)} without ground truth"
+        classes = f"; classes: {', '.join(result.classes)}" if result.classes else ""
+        place = result.folder if result.labelled else result.folder / "imagesTs"
+        console.print(f"dataset: {escape(str(place))} ({found}{escape(classes)})", soft_wrap=True)
+    return code
 
 
 def plan_arguments(parser: argparse.ArgumentParser) -> None:

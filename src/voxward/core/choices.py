@@ -150,6 +150,37 @@ class Reuse:
 
 
 @dataclass(frozen=True)
+class DicomSeries:
+    """Which series of a case are read.
+
+    Args:
+        series: For each channel `NAME=TEXT`, or the text alone: the one image series whose description holds the text,
+            in capital or small letters, or whose SeriesInstanceUID it is. Empty: there must be one image series, which
+            is called after its modality.
+        truth: The text for the series that holds the ground truth, a segmentation (SEG) or contours (RTSTRUCT). Empty:
+            the only one, where there is one.
+
+    Raises:
+        UserError: A channel has no text, or a name is given twice.
+    """
+
+    series: Sequence[str] = ()
+    truth: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "series", tuple(self.series))
+        names = [name for name, _ in self.channels]
+        if len(set(names)) < len(names) or not all(text.strip() for _, text in self.channels):
+            raise UserError(f"series must be NAME=TEXT, each name once, got {', '.join(self.series)}")
+
+    @property
+    def channels(self) -> tuple[tuple[str, str], ...]:
+        """The name of each channel, and the text by which its series is found."""
+        parts = (one.rpartition("=") for one in self.series)
+        return tuple((name or text, text) for name, _, text in parts)
+
+
+@dataclass(frozen=True)
 class Output:
     """The folder that a command writes into, what may be replaced there, and who is told how far the work is.
 

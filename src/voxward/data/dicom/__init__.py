@@ -1,0 +1,1 @@
+"""DICOM: series become volumes, and segmentations and contours become labels."""

@@ -1,0 +1,281 @@
+"""DICOM files become datasets, with geometry, intensities and labels that SimpleITK and highdicom confirm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+import voxward
+from tests.data.dicom.write import IDENTITY, Scan, contours, multi_frame, save, segmentation
+from voxward.core.errors import CasesFailed
+from voxward.data.formats import open_dataset
+from voxward.data.io import read_image, read_label
+from voxward.data.nifti import read as read_nifti
+
+SHAPE = (20, 16, 9)
+
+
+def affine(kind: str = "axial") -> np.ndarray:
+    found = np.diag([-0.8, -0.9, 2.5, 1.0])
+    if kind == "oblique":
+        found[:3, :3] = Rotation.from_euler("xyz", [20, -15, 35], degrees=True).as_matrix() @ found[:3, :3]
+    if kind == "tilted":  # the table moves along the body, the gantry leans to it
+        found[:3, :2] = Rotation.from_euler("x", 18, degrees=True).as_matrix() @ found[:3, :2]
+    found[:3, 3] = 101.25, -33.5, 412.125
+    return found
+
+
+def scan(kind: str = "axial", seed: int = 0, **changes) -> Scan:
+    values = np.random.default_rng(seed).integers(0, 3000, SHAPE).astype(np.int16)
+    return replace(Scan(values, affine(kind)), **changes)
+
+
+def organs(shape=SHAPE) -> dict[str, np.ndarray]:
+    liver, spleen = np.zeros(shape, bool), np.zeros(shape, bool)
+    liver[2:9, 3:12, 1:5], spleen[12:18, 5:9, 4:8] = True, True
+    return {"spleen": spleen, "liver": liver}
+
+
+@pytest.mark.parametrize("kind", ["axial", "oblique", "tilted"])
+@pytest.mark.parametrize("files", ["slices", "multi-frame"])
+def test_geometry_and_hounsfield_units_are_kept(tmp_path: Path, kind: str, files: str) -> None:
+    one = scan(kind)
+    if files == "slices":
+        one.write(tmp_path / "scans" / "case")
+    else:
+        save(multi_frame(one), tmp_path / "scans" / "case" / "whole.dcm")
+    found = voxward.from_dicom(tmp_path / "scans", out=tmp_path / "out")
+    assert found.unlabelled == ("case",)
+    volume = read_image([tmp_path / "out" / "imagesTs" / "case_0000.nii.gz"])
+    corners = np.array([(i, j, k, 1) for i in (0, 19) for j in (0, 15) for k in (0, 8)]).T
+    np.testing.assert_allclose((volume.affine @ corners)[:3], (one.affine @ corners)[:3], atol=1e-3)
+    assert volume.array.dtype == np.int16
+    np.testing.assert_array_equal(volume.array[0], one.values.astype(int) - 1024)
+
+
+@pytest.mark.parametrize("kind", ["axial", "oblique"])
+def test_it_is_what_simpleitk_reads(tmp_path: Path, kind: str) -> None:
+    itk = pytest.importorskip("SimpleITK")
+    scan(kind).write(tmp_path / "scan")
+    voxward.from_dicom(tmp_path / "scan", out=tmp_path / "out")
+    volume = read_image([tmp_path / "out" / "imagesTs" / "scan_0000.nii.gz"])
+    reader = itk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "scan")))
+    other = reader.Execute()
+    np.testing.assert_array_equal(volume.array[0], itk.GetArrayFromImage(other).T)
+    for place in ((0, 0, 0), (19, 0, 0), (0, 15, 0), (0, 0, 8), (19, 15, 8)):
+        ours = np.diag([-1, -1, 1, 1]) @ volume.affine @ [*place, 1]
+        np.testing.assert_allclose(ours[:3], other.TransformIndexToPhysicalPoint(place), atol=1e-3)
+
+
+def test_a_scale_is_kept_with_the_integers_and_one_of_each_slice_is_applied(tmp_path: Path) -> None:
+    one = scan(modality="MR", slope=0.37, intercept=0.0, description="T1")
+    one.write(tmp_path / "scans" / "mr")
+    pet = scan(modality="PT", description="PET", extra={"RescaleSlope": lambda n: str(0.5 + n)}, intercept=0.0)
+    pet.write(tmp_path / "pet" / "pet")
+    voxward.from_dicom(tmp_path / "scans", out=tmp_path / "a")
+    voxward.from_dicom(tmp_path / "pet", out=tmp_path / "b")
+    volume = read_nifti(tmp_path / "a" / "imagesTs" / "mr_0000.nii.gz")
+    assert volume.scaling is not None
+    assert volume.scaling.kind == "int16"
+    np.testing.assert_allclose(volume.array[0], one.values * 0.37, rtol=1e-6)
+    other = read_image([tmp_path / "b" / "imagesTs" / "pet_0000.nii.gz"]).array[0]
+    np.testing.assert_allclose(other, pet.values * (0.5 + np.arange(9)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["axial", "oblique", "tilted"])
+@pytest.mark.parametrize("form", ["BINARY", "FRACTIONAL", "LABELMAP"])
+def test_a_segmentation_becomes_the_label(tmp_path: Path, kind: str, form: str) -> None:
+    one, masks = scan(kind), organs()
+    one.write(tmp_path / "scans" / "case" / "ct")
+    drawn = segmentation(one, masks, form) if form != "LABELMAP" else _labelmap(one, masks)
+    save(drawn, tmp_path / "scans" / "case" / "seg.dcm")
+    found = voxward.from_dicom(tmp_path / "scans", out=tmp_path / "out")
+    assert found.classes == ("liver", "spleen")
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.labels.names == ("background", "liver", "spleen")
+    assert dataset.channels == ("CT",)
+    label = read_label(tmp_path / "out" / "labelsTr" / "case.nii.gz").array
+    np.testing.assert_array_equal(label, masks["liver"] + 2 * masks["spleen"])
+    assert voxward.check(tmp_path / "out").ok
+
+
+def _labelmap(one: Scan, masks: dict[str, np.ndarray]):
+    import highdicom
+    from pydicom.sr.codedict import codes
+
+    values = sum((n * mask.astype(np.uint8) for n, mask in enumerate(masks.values(), 1)), np.zeros(SHAPE, np.uint8))
+    described = [
+        highdicom.seg.SegmentDescription(
+            n, name, codes.SCT.Organ, codes.SCT.Liver, highdicom.seg.SegmentAlgorithmTypeValues.MANUAL
+        )
+        for n, name in enumerate(masks, 1)
+    ]
+    return highdicom.seg.Segmentation(
+        sorted(one.slices(), key=lambda s: s.InstanceNumber), values.transpose(2, 1, 0), "LABELMAP", described,
+        **IDENTITY,
+    )  # fmt: skip
+
+
+def test_contours_become_the_label_and_one_inside_another_is_a_hole(tmp_path: Path) -> None:
+    one = scan("oblique")
+    one.write(tmp_path / "case")
+    square = np.array([(2.5, 3.5), (10.5, 3.5), (10.5, 12.5), (2.5, 12.5)])
+    hole = np.array([(4.5, 5.5), (7.5, 5.5), (7.5, 8.5), (4.5, 8.5)])
+    save(contours(one, {"liver": [(2, square), (2, hole), (3, square)]}), tmp_path / "case" / "rt")
+    voxward.from_dicom(tmp_path / "case", out=tmp_path / "out")
+    label = read_label(tmp_path / "out" / "labelsTr" / "case.nii.gz").array
+    wanted = np.zeros(SHAPE, int)
+    wanted[3:11, 4:13, 2:4] = 1
+    wanted[5:8, 6:9, 2] = 0
+    np.testing.assert_array_equal(label, wanted)
+
+
+def test_classes_are_chosen_and_later_ones_lie_over_earlier_ones(tmp_path: Path) -> None:
+    one, masks = scan(), organs()
+    masks["tumour"] = np.zeros(SHAPE, bool)
+    masks["tumour"][4:6, 5:8, 2:4] = True
+    one.write(tmp_path / "case")
+    save(segmentation(one, masks), tmp_path / "case" / "seg")
+    with pytest.raises(CasesFailed, match=r"'liver' and 'tumour' share 12 voxels.*--classes"):
+        voxward.from_dicom(tmp_path / "case", out=tmp_path / "none")
+    assert not (tmp_path / "none" / "imagesTr").exists()
+    voxward.from_dicom(tmp_path / "case", out=tmp_path / "out", classes=["liver", "tumour"])
+    label = read_label(tmp_path / "out" / "labelsTr" / "case.nii.gz").array
+    np.testing.assert_array_equal(label, np.where(masks["tumour"], 2, masks["liver"]))
+    with pytest.raises(CasesFailed, match="marks none of the classes kidney; it marks liver, spleen, tumour"):
+        voxward.from_dicom(tmp_path / "case", out=tmp_path / "other", classes=["kidney"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("missing", r"slices lie 2.5 mm apart, but not between .*5 mm\): 1 slices seem to be missing"),
+        ("mixed", r"must be one image series, got 2.*abdomen.*head.*--series"),
+        ("echoes", r"9 slices lie where another one lies.*echo time \(4.6, 9.2\)"),
+        ("copies", r"9 slices lie where another one lies.*or copies of files"),
+        ("turned", r"of one series, and differ in ImageOrientationPatient"),
+        ("uneven", r"do not lie on one line at even distances.*0.3 mm"),
+        ("cut", r"is truncated, corrupt, or no DICOM file|pixels cannot be decoded"),
+        ("colours", r"has colours \(RGB\)"),
+        ("nowhere", r"ImageOrientationPatient must be 6 numbers"),
+    ],
+)
+def test_what_is_no_volume_is_refused_by_name_and_costs_no_other_case(tmp_path: Path, fault: str, message: str) -> None:
+    folder, one = tmp_path / "scans" / "bad", scan(modality="MR")
+    scan(seed=1, modality="MR").write(tmp_path / "scans" / "good")
+    extra = {
+        "turned": {
+            "ImageOrientationPatient": lambda n: (
+                ["0", "1", "0", "1", "0", "0"] if n == 3 else ["1", "0", "0", "0", "1", "0"]
+            )
+        },
+        "colours": {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"},
+        "nowhere": {"ImageOrientationPatient": None},
+        "uneven": {"ImagePositionPatient": lambda n: ["0", "0", str(2.5 * n + (0.3 if n == 4 else 0))]},
+        "echoes": {"EchoTime": "4.6"},
+    }.get(fault, {})
+    paths = replace(one, extra=extra).write(folder)
+    if fault == "missing":
+        paths[4].unlink()
+    if fault == "mixed":
+        scan(modality="MR", description="head").write(folder)
+    if fault == "echoes":
+        replace(one, extra={"EchoTime": "9.2"}).write(folder / "second")
+    if fault == "copies":
+        one.write(folder / "second")
+    if fault == "cut":
+        paths[2].write_bytes(paths[2].read_bytes()[:-200])
+    with pytest.raises(CasesFailed, match=message) as caught:
+        voxward.from_dicom(tmp_path / "scans", out=tmp_path / "out")
+    assert [failure.case for failure in caught.value.failures] == ["bad"]
+    assert sorted(path.name for path in (tmp_path / "out" / "imagesTs").glob("*.gz")) == ["good_0000.nii.gz"]
+
+
+def test_channels_are_series_that_are_named(tmp_path: Path) -> None:
+    one = scan(modality="MR", description="Ax T1 post")
+    other = replace(scan(seed=1, modality="MR", description="ax FLAIR"), frame_of_reference=one.frame_of_reference)
+    one.write(tmp_path / "case")
+    other.write(tmp_path / "case")
+    save(segmentation(one, organs()), tmp_path / "case" / "seg")
+    wanted = voxward.DicomSeries(series=["FLAIR=flair", "T1=t1"])
+    voxward.from_dicom(tmp_path / "case", out=tmp_path / "out", wanted=wanted)
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.channels == ("FLAIR", "T1")
+    values = read_image(dataset.cases[0].images).array + 1024
+    np.testing.assert_array_equal(values, np.stack([other.values, one.values]))
+    with pytest.raises(CasesFailed, match=r"got 0\. It holds"):
+        voxward.from_dicom(tmp_path / "case", out=tmp_path / "none", wanted=voxward.DicomSeries(["T1=t1", "T2=t2"]))
+
+
+def test_ground_truth_of_another_scan_is_refused(tmp_path: Path) -> None:
+    one, moved = scan(), scan("oblique")
+    for name, drawn in {
+        "frame": segmentation(scan(), organs()),
+        "grid": segmentation(replace(moved, frame_of_reference=one.frame_of_reference), organs()),
+        "rt": contours(replace(moved, frame_of_reference=one.frame_of_reference), {"a": [(2, np.eye(3, 2) * 5)]}),
+    }.items():
+        one.write(tmp_path / name)
+        save(drawn, tmp_path / name / "truth")
+    messages = {"frame": "in other coordinates", "grid": "lie between the voxels", "rt": "between slices|outside of"}
+    for name, message in messages.items():
+        with pytest.raises(CasesFailed, match=message):
+            voxward.from_dicom(tmp_path / name, out=tmp_path / "out" / name)
+
+
+def test_what_a_localizer_or_another_program_left_is_passed_over(tmp_path: Path) -> None:
+    one = scan()
+    one.write(tmp_path / "case")
+    scan(description="scout", extra={"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}).write(tmp_path / "case" / "x")
+    (tmp_path / "case" / "notes.txt").write_text("mine")
+    (tmp_path / "case" / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    assert voxward.from_dicom(tmp_path / "case", out=tmp_path / "out").unlabelled == ("case",)
+
+
+def test_nothing_about_the_patient_is_written_and_no_file_of_others_is_replaced(tmp_path: Path) -> None:
+    scan().write(tmp_path / "scans" / "case")
+    (tmp_path / "out" / "imagesTs").mkdir(parents=True)
+    mine = tmp_path / "out" / "imagesTs" / "case_0000.nii.gz"
+    mine.write_text("mine")
+    with pytest.raises(ValueError, match="not a file that voxward wrote"):
+        voxward.from_dicom(tmp_path / "scans", out=tmp_path / "out")
+    assert mine.read_text() == "mine"
+    voxward.from_dicom(tmp_path / "scans", out=voxward.Output(tmp_path / "out", overwrite=True))
+    voxward.from_dicom(tmp_path / "scans", out=tmp_path / "out")
+    assert "Some" not in (tmp_path / "out" / "dicom.json").read_text()
+
+
+def test_a_file_that_only_claims_to_be_dicom_is_named(tmp_path: Path) -> None:
+    scan().write(tmp_path / "case")
+    (tmp_path / "case" / "slice.dcm").write_bytes(b"no")
+    with pytest.raises(CasesFailed, match=r"slice\.dcm is truncated, corrupt, or no DICOM file"):
+        voxward.from_dicom(tmp_path / "case", out=tmp_path / "out")
+
+
+def test_two_folders_of_one_name_and_no_dicom_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        scan().write(tmp_path / name / "case")
+    with pytest.raises(ValueError, match="would be the same case 'case'"):
+        voxward.from_dicom([tmp_path / "a", tmp_path / "b"], out=tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no DICOM file"):
+        voxward.from_dicom(tmp_path / "empty", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from voxward.cli import main
+
+    one = scan()
+    one.write(tmp_path / "scans" / "case")
+    save(segmentation(one, organs()), tmp_path / "scans" / "case" / "seg")
+    line = ["from-dicom", str(tmp_path / "scans"), "--out", str(tmp_path / "out"), "--classes", "spleen", "liver"]
+    assert main(line) == 0
+    assert "1 labelled, 0 without ground truth; classes: spleen, liver" in capsys.readouterr().out
+    scan().write(tmp_path / "scans" / "second")
+    scan(description="more").write(tmp_path / "scans" / "second")
+    assert main([*line, "--overwrite"]) == 1
