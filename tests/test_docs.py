@@ -20,7 +20,8 @@ from voxward.systems.open import KINDS
 
 ROOT = Path(__file__).parents[1]
 DOCS = [
-    f"docs/{name}.md" for name in ("guide", "attacks", "certificates", "corruptions", "report", "scaling", "suites")
+    f"docs/{name}.md"
+    for name in ("guide", "attacks", "certificates", "corruptions", "dicom", "report", "scaling", "suites")
 ]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", *DOCS)]
 

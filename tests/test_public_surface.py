@@ -37,6 +37,7 @@ UNUSED = {
     "evaluate": {"devices", "nodes", "ids", *CLUSTER},
     "check": {"channels"},
     "from-dicom": {"report"},
+    "to-dicom": {"report"},
     "prepare": {"channels"},
 }
 # Short forms of `--set`, and a list that is printed instead of an attack.
@@ -50,7 +51,7 @@ SHORT = {
 }
 ALIASES = {"benchmark"}
 # `voxward.report` is the package of everything that is shown.
-FUNCTIONS = {"report": "write_report", "from-dicom": "from_dicom"}
+FUNCTIONS = {"report": "write_report", "from-dicom": "from_dicom", "to-dicom": "to_dicom"}
 
 
 GROUPS = {choices.__name__, job.__name__, strategy.__name__, Scoring.__module__}

@@ -15,6 +15,7 @@ _HOMES = {
     "check": "voxward.commands.check",
     "check_system": "voxward.commands.check_system",
     "from_dicom": "voxward.commands.from_dicom",
+    "to_dicom": "voxward.commands.to_dicom",
     "plan": "voxward.commands.plan",
     "prepare": "voxward.commands.prepare",
     "train": "voxward.commands.train",

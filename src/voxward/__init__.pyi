@@ -28,6 +28,7 @@ from voxward.commands.serve import serve as serve
 from voxward.commands.slurm import slurm as slurm
 from voxward.commands.suite import suite as suite
 from voxward.commands.suspects import suspects as suspects
+from voxward.commands.to_dicom import to_dicom as to_dicom
 from voxward.commands.train import train as train
 from voxward.commands.worker import worker as worker
 from voxward.core.case import Volume as Volume

@@ -61,6 +61,7 @@ class Command:
 COMMANDS = {
     "check": Command("read every case and report all problems; or test a model", data.check_arguments, data.check),
     "from-dicom": Command("make a dataset of volumes from DICOM files", data.from_dicom_arguments, data.from_dicom),
+    "to-dicom": Command("write masks or attacked volumes as DICOM files", data.to_dicom_arguments, data.to_dicom),
     "plan": Command("measure a dataset and decide patch, spacing, normalisation", data.plan_arguments, data.plan),
     "prepare": Command("resample and normalise all cases into a folder", data.prepare_arguments, data.prepare),
     "train": Command("train a recipe on a dataset", training.train_arguments, training.train),

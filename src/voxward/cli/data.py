@@ -25,6 +25,7 @@ from voxward.cli.arguments import (
 )
 from voxward.core.choices import DicomSeries, Fold, Reading
 from voxward.core.errors import UserError
+from voxward.core.wording import counted
 from voxward.report.progress import ShowProgress
 
 
@@ -134,6 +135,36 @@ def from_dicom(arguments: Arguments) -> int:
         classes = f"; classes: {', '.join(result.classes)}" if result.classes else ""
         place = result.folder if result.labelled else result.folder / "imagesTs"
         console.print(f"dataset: {escape(str(place))} ({found}{escape(classes)})", soft_wrap=True)
+    return code
+
+
+def to_dicom_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `voxward to-dicom`."""
+    parser.add_argument(
+        "inputs", nargs="+", metavar="FILE", help="masks or volumes that are called like cases, or folders of them"
+    )
+    parser.add_argument("--dataset", required=True, help="the dataset that `voxward from-dicom` made")
+    parser.add_argument("--out", required=True, help="the folder that gets CASE.dcm, or a folder CASE of slices")
+    parser.add_argument(
+        "--kind", choices=("segmentation", "image"), default="segmentation",
+        help="segmentation: a mask as DICOM SEG; image: an attacked volume as a series that says so (default "
+        "segmentation)",
+    )  # fmt: skip
+    parser.add_argument("--fail-fast", action="store_true", help="stop at the first case that fails")
+    overwrite_argument(parser)
+
+
+def to_dicom(arguments: Arguments) -> int:
+    """Run `voxward to-dicom`."""
+    from voxward.commands.to_dicom import to_dicom
+
+    values = given(arguments)
+    with ShowProgress(errors) as progress:
+        out = output_of(values, progress)
+        written, failed = outcome(lambda: to_dicom(**values, out=out))
+    code = told(failed)
+    if written:
+        console.print(f"{counted(len(written), 'case')} in {escape(str(written[0].parent))}", soft_wrap=True)
     return code
 
 

@@ -178,6 +178,7 @@ def _source(case: DicomCase) -> Mapping[str, Any]:
     every = (*case.images, *([] if case.truth is None else [case.truth]))
     return {
         "folder": str(case.folder.resolve()),
-        "series": [{"uid": one.uid, "modality": one.modality, "description": one.description, "files": len(one.paths),
+        "series": [{"uid": one.uid, "kind": one.kind, "modality": one.modality, "description": one.description,
+                    "files": len(one.paths),
                     "sha256": digest_of(one.paths)} for one in every],
     }  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Protocol
 from voxward.core.case import Case, Dataset, Split
 from voxward.core.errors import UserError
 from voxward.core.names import composed, on_disk
+from voxward.data.dicom.files import is_dicom
 from voxward.data.formats import brats, folder, msd, nnunet
 from voxward.data.formats.collisions import Refused, name_remarks, refused_entries
 from voxward.data.formats.outside import outside_entries, refuse_linked_descriptions, refuse_outside
@@ -191,6 +192,8 @@ def _open(root: Path, follow_links: bool) -> Dataset:
     hint = f" Its folders {', '.join(inner[:3])} may be datasets." if inner else ""
     if (root / "recipe.yaml").is_file():
         hint = " It is the folder of a run."
+    elif any(is_dicom(path) for path in (*root.glob("*"), *root.glob("*/*")) if path.is_file()):
+        hint = " It holds DICOM files, of which `voxward from-dicom` makes a dataset."
     elif any(layout.recognises(root.resolve().parent) for layout in LAYOUTS):
         hint = f" It is a folder inside the dataset {root.resolve().parent}."
     raise UserError(
