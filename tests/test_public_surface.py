@@ -36,6 +36,7 @@ UNUSED = {
     "attack": {"ids"},
     "evaluate": {"devices", "nodes", "ids", *CLUSTER},
     "check": {"channels"},
+    "export": {"trust"},
     "from-dicom": {"report"},
     "to-dicom": {"report"},
     "prepare": {"channels"},

@@ -33,6 +33,7 @@ _HOMES = {
     "corrupt": "voxward.commands.corrupt",
     "benchmark": "voxward.commands.attack",
     "compose": "voxward.commands.compose",
+    "export": "voxward.commands.export",
     "write_report": "voxward.commands.report",
     "serve": "voxward.commands.serve",
     "doctor": "voxward.commands.doctor",

@@ -15,6 +15,7 @@ from voxward.commands.demo import demo as demo
 from voxward.commands.doctor import doctor as doctor
 from voxward.commands.evaluate import evaluate as evaluate
 from voxward.commands.evaluate_segmentations import evaluate_segmentations as evaluate_segmentations
+from voxward.commands.export import export as export
 from voxward.commands.from_dicom import from_dicom as from_dicom
 from voxward.commands.harden import harden as harden
 from voxward.commands.merge import merge as merge

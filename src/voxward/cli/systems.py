@@ -52,6 +52,27 @@ def compose(arguments: Arguments) -> int:
     return 0
 
 
+def export_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `voxward export`."""
+    parser.add_argument("system", help="a run folder of `voxward train`, or a system.yaml of one run")
+    parser.add_argument("--out", required=True, help="the folder to write, which must not exist")
+    parser.add_argument("--to", choices=("pt2", "onnx"), default="pt2", help="torch.export or ONNX (default pt2)")
+    set_argument(parser, _ENTRIES)
+
+
+def export(arguments: Arguments) -> int:
+    """Run `voxward export`."""
+    from voxward.commands.export import export
+
+    found = export(**given(arguments))
+    beside = "" if found.description is None else f"\nnext: voxward evaluate {found.description} DATASET --out DIR"
+    console.print(
+        f"network: {escape(str(found.network))} (its logits are the run's but for {found.apart:.1g}){escape(beside)}",
+        soft_wrap=True,
+    )
+    return 0
+
+
 def predict_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward predict`."""
     parser.add_argument("system", help=_SYSTEM)

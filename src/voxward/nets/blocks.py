@@ -46,6 +46,11 @@ class _InstanceNorm(torch.autograd.Function):
         return _volume(out, x), projected.sum(0).to(weight.dtype), total.sum(0).to(weight.dtype), None
 
 
+def _plain(x: Tensor) -> bool:
+    """Whether PyTorch's own operators are used: on a GPU, and in a file for other programs, which know only these."""
+    return x.device.type != "cpu" or torch.compiler.is_exporting()
+
+
 def _matrix(x: Tensor) -> Tensor:
     """(b, c, d, h, w) -> (b, n, c); a view where x is channels-last."""
     return x.permute(0, 2, 3, 4, 1).reshape(x.shape[0], -1, x.shape[1])
@@ -72,7 +77,7 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel of each sample of a volume (b, c, d, h, w)."""
-        if x.device.type != "cpu":
+        if _plain(x):
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
         # The CPU's group norm takes bfloat16 with float32 parameters; float64 needs float64 parameters.
         out: Tensor = _InstanceNorm.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
@@ -94,7 +99,7 @@ class PointwiseConv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (b, in, d, h, w) to (b, out, ceil(d/stride), ...)."""
-        if x.device.type != "cpu":
+        if _plain(x):
             return super().forward(x)
         i, j, k = self.strides
         # Sliced with the channels last, because the gradient of a slice is laid out in the order of the dimensions.
@@ -128,7 +133,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Resample (b, c, d, h, w) to (b, c, d * factor, ...)."""
-        if x.device.type != "cpu":
+        if _plain(x):
             scale = tuple(float(f) for f in self.factor)
             return F.interpolate(x, scale_factor=scale, mode="trilinear", align_corners=True)
         x = x.permute(0, 2, 3, 4, 1)

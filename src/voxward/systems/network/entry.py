@@ -20,7 +20,8 @@ from voxward.pipeline.mean import Mean
 from voxward.systems.deployment import Deployment
 from voxward.systems.network.axes import Axes
 
-_ORDERS = {"linear": 1, "cubic": 3, "nearest": 0}
+ORDERS = {"linear": 1, "cubic": 3, "nearest": 0}
+"""The order of the spline of each interpolation."""
 # Any channel shows which figures a normalisation reads.
 _PROBE = np.linspace(-500, 900, 64, dtype=np.float32).reshape(4, 4, 4)
 
@@ -68,6 +69,11 @@ class ChannelEntry:
         return ChannelPlan(
             self.name, self.normalization, self.low or 0.0, self.high or 0.0, self.mean or 0.0, self.std or 1.0
         )
+
+    @property
+    def used(self) -> dict[str, float]:
+        """Return the figures that the normalisation uses, by name."""
+        return {name: float(getattr(self, name)) for name in _FIGURES if self._reads(name)}
 
     def _reads(self, figure: str) -> bool:
         """Whether a figure changes what a volume is normalised with."""
@@ -175,7 +181,7 @@ def plan_of(entry: NetworkEntry, labels: LabelSet, axes: Axes, window: tuple[int
         UserError: A number is out of range.
     """
     size, spacing = _size3(axes.back((*window, 1)[:3])), axes.back(entry.spacing or (1.0, 1.0, 1.0))
-    order = _ORDERS[entry.interpolation]
+    order = ORDERS[entry.interpolation]
     plan = Plan(
         dataset=source, labels=labels, channels=tuple(channel.plan for channel in entry.channels),
         spacing=(spacing[0], spacing[1], spacing[2]), spline_order=(order, order, order),

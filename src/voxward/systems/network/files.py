@@ -90,6 +90,15 @@ def load_network(entry: NetworkEntry, base: Path, trust: bool, device: torch.dev
     raise UserError(f"{path} holds no network that can be run alone: give {_LEGAL}{_hint(path)}")
 
 
+def read_network(path: Path) -> nn.Module:
+    """Read a .pt2 or .onnx file as data, with the size of windows free where the file leaves it free.
+
+    Raises:
+        UserError: The file is damaged, or uses operators that are not known.
+    """
+    return read_onnx(path, None) if path.suffix == ".onnx" else read_exported(path, None)
+
+
 def _onnx(entry: NetworkEntry, path: Path, device: torch.device) -> Loaded:
     read, name = read_onnx if entry.gradient else blackbox_onnx, None if entry.result is None else str(entry.result)
     try:

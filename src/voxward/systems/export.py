@@ -1,0 +1,236 @@
+"""A trained run as files that other programs read: its network as torch.export or ONNX, and how it is deployed."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from voxward.core.case import Volume
+from voxward.core.document import with_format
+from voxward.core.errors import MissingPackageError, UserError
+from voxward.core.labels import LabelSet
+from voxward.core.registry import Registry
+from voxward.core.structure import to_data
+from voxward.core.yaml import dump_yaml
+from voxward.pipeline.predictor import Predictor
+from voxward.runs.postprocess import PostProcess
+from voxward.systems.network.entry import ORDERS, ChannelEntry
+from voxward.systems.run import RunSystem
+from voxward.systems.system import System
+
+CLOSE = 1e-4
+"""How far logits may lie apart, as a share of the largest one or in itself, whichever is more."""
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was exported.
+
+    Attributes:
+        network: The file of the network.
+        description: The `system.yaml` beside it; None where it cannot say how the run is deployed.
+        apart: The largest difference of logits between the file and the run, on a window of noise.
+        unsaid: What a `system.yaml` cannot say of the run, one sentence each.
+    """
+
+    network: Path
+    description: Path | None
+    apart: float
+    unsaid: tuple[str, ...]
+
+
+def exportable(system: System) -> RunSystem:
+    """Return the run that a system is.
+
+    Raises:
+        UserError: It is another kind of system, which consists of several networks or is exported already.
+    """
+    if type(system) is not RunSystem:
+        raise UserError(
+            f"{system.name} is no single run of voxward: only these are exported. The runs of an ensemble or a cascade "
+            "are exported one by one"
+        )
+    return system
+
+
+def write_pt2(network: nn.Module, window: Tensor, path: Path) -> None:
+    """Write a network as a file of torch.export, for batches and windows of any size that the network takes.
+
+    Args:
+        network: From windows (b, c, d, h, w) to logits, in evaluation mode on the CPU.
+        window: An example (1, c, d, h, w).
+        path: The file.
+    """
+    program = _program(network, window)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(program, path)
+
+
+def write_onnx(network: nn.Module, window: Tensor, path: Path) -> None:
+    """Write a network as an ONNX file, for batches and windows of any size that the network takes.
+
+    Args:
+        network: From windows (b, c, d, h, w) to logits, in evaluation mode on the CPU.
+        window: An example (1, c, d, h, w).
+        path: The file.
+
+    Raises:
+        MissingPackageError: onnxscript is not installed.
+    """
+    try:
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingPackageError("to write ONNX needs onnxscript: pip install 'voxward[onnx]'") from error
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            _program(network, window), (_example(window),), dynamo=True, verbose=False, external_data=False
+        )
+    assert program is not None
+    program.save(str(path))
+
+
+WRITERS = Registry("format", {"pt2": write_pt2, "onnx": write_onnx})
+"""How a network becomes a file, by the suffix."""
+
+
+def _example(window: Tensor) -> Tensor:
+    return torch.cat([window, window])  # a batch of one would be taken for the only size
+
+
+def _program(network: nn.Module, window: Tensor) -> torch.export.ExportedProgram:
+    free = {axis: torch.export.Dim.AUTO for axis in (0, 2, 3, 4) if axis == 0 or window.shape[axis] > 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(network, (_example(window),), dynamic_shapes=(free,))
+
+
+def noise_window(predictor: Predictor) -> Tensor:
+    """Return a window (1, c, d, h, w) of noise of the size that a run predicts at once."""
+    plan, source = predictor.model.plan, torch.Generator().manual_seed(_SEED)
+    return torch.randn(1, len(plan.channels), *plan.window_size, generator=source)
+
+
+def difference(one: nn.Module, other: nn.Module, window: Tensor) -> tuple[float, float]:
+    """Return how far the logits of two networks lie apart, and how far they may.
+
+    Args:
+        one: A network.
+        other: Another one.
+        window: The window (1, c, d, h, w).
+    """
+    with torch.no_grad():
+        first, second = one(window), other(window)
+    return float((first - second).abs().max()), CLOSE * max(1.0, float(first.abs().max()))
+
+
+def description_of(system: RunSystem, network: str) -> str:
+    """Return the `system.yaml` of an exported network: how the run is deployed, as far as such a file can say it.
+
+    Args:
+        system: The run.
+        network: The name of the file beside it.
+    """
+    predictor = system.predictor
+    plan, inference = predictor.model.plan, predictor.model.inference
+    data: dict[str, Any] = {
+        "kind": "network",
+        "name": system.name,
+        "network": network,
+        "channels": [_channel(channel) for channel in plan.channels],
+        **_labels(plan.labels),
+        "window": list(plan.window_size),
+        "overlap": inference.overlap if predictor.overlap is None else predictor.overlap,
+        "blending": inference.weights,
+        "interpolation": {order: name for name, order in ORDERS.items()}.get(plan.spline_order[0], "cubic"),
+        "padding": plan.padding,
+        "mean": predictor.mean,
+        "precision": "fp32",
+    }
+    if plan.resample:
+        data["spacing"] = list(plan.spacing)
+    if plan.crop_nonzero:
+        data["crop"] = "nonzero"
+    if predictor.mirrors:
+        data |= {"tta": "mirrors", "mirror_axes": list(predictor.mirrors)}
+    return dump_yaml(with_format(data))
+
+
+def unsaid(system: RunSystem) -> Iterator[str]:
+    """Yield what a `system.yaml` of kind network cannot say of a run, one sentence each."""
+    predictor = system.predictor
+    plan, model = predictor.model.plan, predictor.model
+    inference = model.inference
+    if inference.placement != "step":
+        yield f"windows are placed by inference.placement: {inference.placement}"
+    if inference.combine != "mean":
+        yield f"windows are put together by inference.combine: {inference.combine}"
+    if predictor.augmentation == "symmetries":
+        yield "16 symmetries of every window are averaged (tta: symmetries)"
+    if predictor.mirrors and (inference.sides or inference.mirror_pairs):
+        yield "classes change sides in mirrored windows (inference.sides, inference.mirror_pairs)"
+    if model.postprocess != PostProcess():
+        kinds = ", ".join(dict.fromkeys(kind for kind in model.postprocess.kinds if kind != "none")) or "small parts"
+        yield f"the class map is post-processed ({kinds}; --set postprocessing=false leaves that out)"
+    if len(set(plan.spline_order)) > 1 or plan.spline_order[0] not in ORDERS.values():
+        yield f"images are resampled by splines of the orders {list(plan.spline_order)}, one per axis"
+
+
+def check_whole(system: RunSystem, other: System) -> None:
+    """Refuse a description whose system does not find what the run finds in a volume of noise.
+
+    Args:
+        system: The run.
+        other: The system that was opened from the description.
+
+    Raises:
+        UserError: The probabilities differ by more than CLOSE.
+    """
+    plan = system.predictor.model.plan
+    rng = np.random.default_rng(_SEED)
+    shape = tuple(int(np.ceil(1.3 * n)) if n > 1 else 1 for n in plan.window_size)
+    values = [rng.normal(channel.mean, channel.std or 1.0, shape) for channel in plan.channels]
+    image = np.abs(np.stack(values)).astype(np.float32)  # some normalisations are of images that are not below 0
+    affine = np.diag([*(1.1 * np.array(plan.spacing)), 1.0])
+    volume = Volume(image, affine)
+    exact = replace(system, predictor=replace(system.predictor, precision="fp32"))
+    found = [one.segment(volume, probabilities=True).probabilities for one in (exact, other)]
+    assert found[0] is not None
+    assert found[1] is not None
+    apart = float(np.abs(np.asarray(found[0], np.float64) - np.asarray(found[1], np.float64)).max())
+    if not apart <= 10 * CLOSE:
+        raise UserError(
+            f"the exported system finds other probabilities than {system.name} in a volume of noise, by {apart:.2g}: "
+            "nothing was written. Please report this"
+        )
+
+
+def _channel(channel: Any) -> Mapping[str, Any]:
+    entry = ChannelEntry(**to_data(channel))
+    return {"name": entry.name, "normalization": entry.normalization, **entry.used}
+
+
+def _labels(labels: LabelSet) -> Mapping[str, Any]:
+    if not labels.regions:
+        data: dict[str, Any] = dict(zip(labels.names, labels.values, strict=True))
+    else:
+        data = {labels.names[0]: 0, **{region.name: list(region.values) for region in labels.regions}}
+    found: dict[str, Any] = {"labels": data}
+    if labels.regions and labels.regions[0].written is not None:
+        found["regions_class_order"] = [region.written for region in labels.regions]
+    if labels.regions:
+        found["outputs"] = list(labels.scored)
+    if labels.ignore is not None:
+        data["ignore"] = labels.ignore
+    return found

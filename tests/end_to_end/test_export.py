@@ -1,0 +1,152 @@
+"""A run as torch.export or ONNX: the file does what the run does, in voxward and without it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import voxward
+from voxward.cli import main
+from voxward.core.plan import load_plan
+from voxward.core.recipe import load_recipe
+from voxward.core.yaml import packaged_names
+from voxward.data.io import read_label
+from voxward.nets.registry import network_for_plan
+from voxward.runs.postprocess import PostProcess
+from voxward.systems.export import CLOSE, difference, unsaid, write_onnx, write_pt2
+from voxward.systems.network.files import read_network
+
+PLAIN = ["postprocessing=false"]
+SEARCHED = {"msnas", "msnas-2d"}  # their networks are found first
+OWN_OPERATORS = {"mpunet"}  # read by PyTorch, and not by voxward's reader of graphs
+
+
+@pytest.mark.parametrize("to", ["pt2", "onnx"])
+def test_the_exported_system_predicts_what_the_run_predicts(trained, phantoms, tmp_path, to):
+    pytest.importorskip("onnxscript") if to == "onnx" else None
+    found = voxward.export(trained, out=tmp_path / "out", to=to, overrides=PLAIN)
+    assert found.network.name == f"network.{to}"
+    assert found.apart < 1e-3
+    assert found.description is not None
+    exact = [*PLAIN, "precision=fp32"]
+    ours = voxward.predict(trained, phantoms, out=tmp_path / "ours", overrides=exact)
+    theirs = voxward.predict(found.description, phantoms, out=tmp_path / "theirs")
+    assert [path.name for path in ours] == [path.name for path in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        # A voxel between two classes may fall to either by rounding.
+        assert np.mean(read_label(one).array != read_label(other).array) < 1e-4
+
+
+def test_it_is_read_without_voxward_and_for_windows_of_other_sizes(trained, tmp_path):
+    path = voxward.export(trained, out=tmp_path / "out", overrides=PLAIN).network
+    program = torch.export.load(path).module()
+    system = voxward.open_system(trained, device="cpu")
+    network, channels = system.predictor.model.network.float().eval(), len(system.channels)
+    first = system.predictor.model.plan.window_size
+    for size in (first, tuple(2 * n for n in first)):
+        window = torch.randn(1, channels, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(program(window), network(window), rtol=1e-4, atol=1e-4)
+
+
+def test_an_attack_goes_through_the_exported_file(trained, phantoms, tmp_path):
+    found = voxward.export(trained, out=tmp_path / "out", overrides=PLAIN)
+    quick = [
+        "attacks=[apgd-dice]",
+        "threat.eps=[16/255]",
+        "budget.steps=10",
+        "cases=1",
+        "controls=[]",
+        "precision=fp32",
+    ]
+    held_out = json.loads((trained / "splits.json").read_text())["validation"]
+    cases = voxward.Cases(phantoms, ids=held_out[:1])
+    ours = voxward.attack(trained, cases, out=tmp_path / "run", overrides=[*quick, *PLAIN])
+    with pytest.warns(UserWarning, match="nothing is known about which images"):
+        theirs = voxward.attack(found.description, cases, out=tmp_path / "file", overrides=quick)
+    results = [ours, theirs]
+    dice = [next(record.dice() for record in one.records if record.attack == "apgd-dice") for one in results]
+    assert dice[0] == pytest.approx(dice[1], abs=5e-3)
+
+
+def test_what_a_description_cannot_say_is_named_and_none_is_written(trained, tmp_path, monkeypatch):
+    run = voxward.open_system(trained, PLAIN, device="cpu")
+    assert not list(unsaid(run))
+    model = run.predictor.model
+    changes = {
+        "placement": replace(model, inference=replace(model.inference, placement="count")),
+        "combine": replace(model, inference=replace(model.inference, combine="vote", weights="constant")),
+        "post-processed": replace(model, postprocess=PostProcess(islands=0.2)),
+        "splines": replace(model, plan=replace(model.plan, spline_order=(3, 3, 0))),
+    }
+    for word, changed in changes.items():
+        (sentence,) = unsaid(replace(run, predictor=replace(run.predictor, model=changed)))
+        assert word in sentence
+    monkeypatch.setattr("voxward.commands.export.unsaid", lambda _: ["windows vote"])
+    with pytest.warns(UserWarning, match="without a system.yaml.*windows vote"):
+        found = voxward.export(trained, out=tmp_path / "out")
+    assert found.description is None
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["network.pt2"]
+
+
+def test_nothing_is_written_where_the_file_does_something_else(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("voxward.commands.export.difference", lambda *_: (0.5, 1e-4))
+    with pytest.raises(ValueError, match=r"differ from the run's by 0\.5"):
+        voxward.export(trained, out=tmp_path / "out", overrides=PLAIN)
+    assert not list(tmp_path.iterdir())
+
+
+def test_refusals(trained, tmp_path):
+    ensemble = voxward.compose("ensemble", [trained, trained], out=tmp_path / "both.yaml")
+    with pytest.raises(ValueError, match="is no single run of voxward"):
+        voxward.export(ensemble, out=tmp_path / "out")
+    with pytest.raises(ValueError, match="is there already"):
+        voxward.export(trained, out=tmp_path)
+    with pytest.raises(ValueError, match=r"unknown format .*Known: onnx, pt2"):
+        voxward.export(trained, out=tmp_path / "out", to="tensorrt")
+
+
+def test_the_command_line(trained, tmp_path, capsys):
+    assert main(["export", str(trained), "--out", str(tmp_path / "out"), "--set", "tta=mirrors", "--set", *PLAIN]) == 0
+    said = capsys.readouterr().out
+    assert "network.pt2" in said
+    assert "voxward evaluate" in said
+    assert "tta: mirrors" in (tmp_path / "out" / "system.yaml").read_text()
+
+
+def test_regions_are_described(tmp_path):
+    voxward.write_phantoms(tmp_path / "brains", 4, 0, "brain", size=32)
+    small = ["network.options.width=4", "preparation.patch_size=[16,16,16]", "training.epochs=1", "training.workers=0"]
+    run = voxward.train(
+        tmp_path / "brains", out=tmp_path / "run", recipe="brats-a", overrides=[*small, "inference.tta=mirrors"]
+    )
+    found = voxward.export(run, out=tmp_path / "out", overrides=["tta=none", "checkpoint=last", *PLAIN])
+    assert found.description is not None
+    other = voxward.open_system(found.description, device="cpu")
+    assert other.labels.scored == voxward.open_system(run, device="cpu").labels.scored
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["pt2", "onnx"])
+@pytest.mark.parametrize("recipe", sorted(set(packaged_names("recipes")) - SEARCHED))
+def test_every_packaged_recipe_can_be_exported(tmp_path, recipe, to):
+    kind = "brain" if recipe.startswith("brats") else "organ"
+    voxward.write_phantoms(tmp_path / "data", 3, 0, kind, size=32)
+    voxward.plan(tmp_path / "data", recipe=recipe, out=tmp_path / "plan")
+    plan, chosen = load_plan(tmp_path / "plan" / "plan.json"), load_recipe(recipe)
+    network = network_for_plan(chosen.network.name, plan, chosen.network.options).eval()
+    window = torch.randn(1, len(plan.channels), *plan.window_size)
+    path = Path(tmp_path / f"network.{to}")
+    (write_onnx if to == "onnx" else write_pt2)(network, window, path)
+    if recipe in OWN_OPERATORS:
+        with torch.no_grad():
+            other = torch.export.load(path).module()(window)
+            assert float((other - network(window)).abs().max()) <= CLOSE * max(1, float(other.abs().max()))
+        return
+    apart, limit = difference(network, read_network(path), window)
+    assert apart <= limit
