@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from voxward.core.case import Case, Dataset
+from voxward.data.formats import bids
 from voxward.data.formats.collisions import volumes_by_stem
 from voxward.data.formats.description import read_description
 
@@ -44,6 +45,8 @@ def orphans(dataset: Dataset, cases: Sequence[Case]) -> Iterator[Orphan]:
         dataset: The dataset.
         cases: All its cases, those that cannot be used included.
     """
+    if bids.recognises(dataset.root):
+        return  # whose folders hold masks, maps and images of other kinds, too
     images = {_placed(path) for case in cases for path in case.images}
     labels = {_placed(case.label) for case in cases if case.label is not None}
     used = {path.parent for path in images | labels}

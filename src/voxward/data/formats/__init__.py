@@ -12,7 +12,7 @@ from voxward.core.case import Case, Dataset, Split
 from voxward.core.errors import UserError
 from voxward.core.names import composed, on_disk
 from voxward.data.dicom.files import is_dicom
-from voxward.data.formats import brats, folder, msd, nnunet
+from voxward.data.formats import bids, brats, folder, msd, nnunet
 from voxward.data.formats.collisions import Refused, name_remarks, refused_entries
 from voxward.data.formats.outside import outside_entries, refuse_linked_descriptions, refuse_outside
 from voxward.data.splits import fold_remarks
@@ -34,7 +34,7 @@ class Layout(Protocol):
         ...
 
 
-LAYOUTS: tuple[Layout, ...] = (msd, nnunet, folder, brats)
+LAYOUTS: tuple[Layout, ...] = (msd, nnunet, folder, bids, brats)
 
 
 def open_dataset(root: Path | str, follow_links: bool = False) -> Dataset:
@@ -202,5 +202,7 @@ def _open(root: Path, follow_links: bool) -> Dataset:
         '  nnU-Net raw: dataset.json with "channel_names", "labels" and "file_ending", imagesTr/CASE_0000.nii.gz, '
         "labelsTr/CASE.nii.gz;\n"
         "  plain: images/ and labels/ with one file of the same name in each;\n"
+        "  BIDS: dataset_description.json, sub-01/anat/sub-01_T1w.nii.gz, derivatives/NAME/sub-01/anat/"
+        "sub-01_dseg.nii.gz;\n"
         "  BraTS: CASE/CASE_t1ce.nii.gz or CASE/CASE-t1c.nii.gz and the other sequences."
     )

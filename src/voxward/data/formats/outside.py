@@ -15,7 +15,7 @@ from voxward.core.failures import files_of
 from voxward.data.formats.collisions import Refused
 from voxward.data.formats.description import SPLITS_FILES
 
-_DESCRIPTIONS = ("dataset.json", "labels.json", "channels.json", *SPLITS_FILES)
+_DESCRIPTIONS = ("dataset.json", "labels.json", "channels.json", "dseg.tsv", *SPLITS_FILES)
 _SHOWN = 3
 
 
