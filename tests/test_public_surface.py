@@ -39,6 +39,7 @@ UNUSED = {
     "export": {"trust"},
     "from-dicom": {"report"},
     "to-dicom": {"report"},
+    "from-masks": {"report"},
     "prepare": {"channels"},
 }
 # Short forms of `--set`, and a list that is printed instead of an attack.
@@ -52,7 +53,7 @@ SHORT = {
 }
 ALIASES = {"benchmark"}
 # `voxward.report` is the package of everything that is shown.
-FUNCTIONS = {"report": "write_report", "from-dicom": "from_dicom", "to-dicom": "to_dicom"}
+FUNCTIONS = {"report": "write_report", "from-dicom": "from_dicom", "to-dicom": "to_dicom", "from-masks": "from_masks"}
 
 
 GROUPS = {choices.__name__, job.__name__, strategy.__name__, Scoring.__module__}

@@ -14,6 +14,7 @@ _HOMES = {
     # Commands: the functions behind the command line, with the same names and arguments.
     "check": "voxward.commands.check",
     "check_system": "voxward.commands.check_system",
+    "from_masks": "voxward.commands.from_masks",
     "from_dicom": "voxward.commands.from_dicom",
     "to_dicom": "voxward.commands.to_dicom",
     "plan": "voxward.commands.plan",

@@ -17,6 +17,7 @@ from voxward.commands.evaluate import evaluate as evaluate
 from voxward.commands.evaluate_segmentations import evaluate_segmentations as evaluate_segmentations
 from voxward.commands.export import export as export
 from voxward.commands.from_dicom import from_dicom as from_dicom
+from voxward.commands.from_masks import from_masks as from_masks
 from voxward.commands.harden import harden as harden
 from voxward.commands.merge import merge as merge
 from voxward.commands.plan import plan as plan

@@ -61,6 +61,9 @@ class Command:
 COMMANDS = {
     "check": Command("read every case and report all problems; or test a model", data.check_arguments, data.check),
     "from-dicom": Command("make a dataset of volumes from DICOM files", data.from_dicom_arguments, data.from_dicom),
+    "from-masks": Command(
+        "make a dataset from folders with a mask file for each class", data.from_masks_arguments, data.from_masks
+    ),
     "to-dicom": Command("write masks or attacked volumes as DICOM files", data.to_dicom_arguments, data.to_dicom),
     "plan": Command("measure a dataset and decide patch, spacing, normalisation", data.plan_arguments, data.plan),
     "prepare": Command("resample and normalise all cases into a folder", data.prepare_arguments, data.prepare),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
@@ -24,9 +24,12 @@ from voxward.cli.arguments import (
     workers_argument,
 )
 from voxward.core.choices import DicomSeries, Fold, Reading
-from voxward.core.errors import UserError
+from voxward.core.errors import CasesFailed, UserError
 from voxward.core.wording import counted
 from voxward.report.progress import ShowProgress
+
+if TYPE_CHECKING:
+    from voxward.data.made_dataset import MadeDataset
 
 
 def check_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,12 +115,8 @@ def from_dicom_arguments(parser: argparse.ArgumentParser) -> None:
         "--truth", metavar="TEXT", default="",
         help="a part of the description of the segmentation (SEG) or contours (RTSTRUCT) (default: the only one)",
     )  # fmt: skip
-    parser.add_argument(
-        "--classes", nargs="+", metavar="NAME", default=[],
-        help="the segments or structures that become classes 1, 2, ...; later ones are written over earlier ones "
-        "(default: all, sorted by name, which must not overlap)",
-    )  # fmt: skip
-    parser.add_argument("--fail-fast", action="store_true", help="stop at the first case that fails")
+    _classes_argument(parser, "segments or structures")
+    _fail_fast_argument(parser)
     overwrite_argument(parser)
 
 
@@ -129,6 +128,11 @@ def from_dicom(arguments: Arguments) -> int:
     with ShowProgress(errors) as progress:
         out = output_of(values, progress)
         result, failed = outcome(lambda: from_dicom(**values, out=out))
+    return _made(result, failed)
+
+
+def _made(result: MadeDataset | None, failed: CasesFailed | None) -> int:
+    """Print what was made, and return the exit code."""
     code = told(failed)
     if result is not None:
         found = f"{len(result.labelled)} labelled, {len(result.unlabelled)} without ground truth"
@@ -136,6 +140,44 @@ def from_dicom(arguments: Arguments) -> int:
         place = result.folder if result.labelled else result.folder / "imagesTs"
         console.print(f"dataset: {escape(str(place))} ({found}{escape(classes)})", soft_wrap=True)
     return code
+
+
+def from_masks_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `voxward from-masks`."""
+    parser.add_argument(
+        "folder", help="the folder of the cases, such as CASE/ct.nii.gz with CASE/segmentations/liver.nii.gz"
+    )
+    parser.add_argument("--out", required=True, help="the folder of the dataset, in nnU-Net's raw layout")
+    _classes_argument(parser, "masks")
+    parser.add_argument(
+        "--channels", nargs="+", metavar="NAME", default=[],
+        help="the images that become channels, by the names of their files (default: the only one)",
+    )  # fmt: skip
+    _fail_fast_argument(parser)
+    overwrite_argument(parser)
+
+
+def from_masks(arguments: Arguments) -> int:
+    """Run `voxward from-masks`."""
+    from voxward.commands.from_masks import from_masks
+
+    values = given(arguments)
+    with ShowProgress(errors) as progress:
+        out = output_of(values, progress)
+        result, failed = outcome(lambda: from_masks(**values, out=out))
+    return _made(result, failed)
+
+
+def _classes_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--classes", nargs="+", metavar="NAME", default=[],
+        help=f"the {what} that become classes 1, 2, ...; later ones are written over earlier ones (default: all, "
+        "sorted by name, which must not overlap)",
+    )  # fmt: skip
+
+
+def _fail_fast_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fail-fast", action="store_true", help="stop at the first case that fails")
 
 
 def to_dicom_arguments(parser: argparse.ArgumentParser) -> None:
@@ -150,7 +192,7 @@ def to_dicom_arguments(parser: argparse.ArgumentParser) -> None:
         help="segmentation: a mask as DICOM SEG; image: an attacked volume as a series that says so (default "
         "segmentation)",
     )  # fmt: skip
-    parser.add_argument("--fail-fast", action="store_true", help="stop at the first case that fails")
+    _fail_fast_argument(parser)
     overwrite_argument(parser)
 
 

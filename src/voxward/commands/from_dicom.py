@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from voxward.core.case import Case
 from voxward.core.choices import DicomSeries, Output
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.data.dicom.cases import DicomCase, case_folders, case_id, names_in, open_case
-from voxward.data.dicom.dataset import DatasetWriter, FromDicom, fitting, refuse_names
+from voxward.data.dicom.dataset import BOOK, fitting, refuse_names, write_case
+from voxward.data.made_dataset import DatasetWriter, MadeDataset
 
 
 def from_dicom(
@@ -20,7 +22,7 @@ def from_dicom(
     wanted: DicomSeries = DicomSeries(),
     classes: Sequence[str] = (),
     fail_fast: bool = False,
-) -> FromDicom:
+) -> MadeDataset:
     """Make a dataset of volumes from folders of DICOM files, which every command then reads.
 
     Slices are sorted by where they lie; a series with a missing slice, several echoes or mixed orientations is refused
@@ -59,13 +61,16 @@ def from_dicom(
     names = tuple(classes) or tuple(sorted({name for case in opened for name in names_in(case)}))
     if len({*names, "background"}) <= len(names):
         raise UserError(f"classes must be named once each, and none background, got {', '.join(names)}")
-    writer = DatasetWriter(output, names, chosen=bool(classes))
-    writer.check(opened)
+    writer, book = DatasetWriter(output, names, opened[0].channels if opened else ()), dict[str, Any]()
+    writer.check([(case.id, case.truth is not None) for case in opened])
+    writer.top.check([BOOK])
     for n, case in enumerate(opened):
         output.progress("from-dicom", n, len(opened), running=case.id)
         with failures.of(Case(case.id, (case.folder,))):
-            writer.write(case)
+            book[case.id] = write_case(writer, case, over=bool(classes))
     output.progress("from-dicom", len(opened), len(opened))
-    result = writer.finish(opened[0].channels if opened else ())
-    failures.raise_any(len(folders), result if writer.book else None)
+    result = writer.finish()
+    if book:
+        writer.top.json(BOOK, {"format": 1, "cases": book})
+    failures.raise_any(len(folders), result if result.cases else None)
     return result
