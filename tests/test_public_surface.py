@@ -37,9 +37,7 @@ UNUSED = {
     "evaluate": {"devices", "nodes", "ids", *CLUSTER},
     "check": {"channels"},
     "export": {"trust"},
-    "from-dicom": {"report"},
     "to-dicom": {"report"},
-    "from-masks": {"report"},
     "prepare": {"channels"},
 }
 # Short forms of `--set`, and a list that is printed instead of an attack.

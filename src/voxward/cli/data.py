@@ -105,7 +105,9 @@ def from_dicom_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs", nargs="+", metavar="FOLDER",
         help="a folder of DICOM files, which is a case, or one whose folders are the cases; or a multi-frame file",
     )  # fmt: skip
-    parser.add_argument("--out", required=True, help="the folder of the dataset, in nnU-Net's raw layout")
+    parser.add_argument(
+        "--out", required=True, help="the folder of the dataset, which must not exist; its layout is nnU-Net's"
+    )
     parser.add_argument(
         "--series", action="append", metavar="NAME=TEXT", default=[],
         help="a channel: its name, and a part of the description of its series; may be given several times (default: "
@@ -117,7 +119,6 @@ def from_dicom_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     _classes_argument(parser, "segments or structures")
     _fail_fast_argument(parser)
-    overwrite_argument(parser)
 
 
 def from_dicom(arguments: Arguments) -> int:
@@ -126,8 +127,7 @@ def from_dicom(arguments: Arguments) -> int:
 
     values = given(arguments, wanted=DicomSeries)
     with ShowProgress(errors) as progress:
-        out = output_of(values, progress)
-        result, failed = outcome(lambda: from_dicom(**values, out=out))
+        result, failed = outcome(lambda: from_dicom(**values, progress=progress))
     return _made(result, failed)
 
 
@@ -147,14 +147,15 @@ def from_masks_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", help="the folder of the cases, such as CASE/ct.nii.gz with CASE/segmentations/liver.nii.gz"
     )
-    parser.add_argument("--out", required=True, help="the folder of the dataset, in nnU-Net's raw layout")
+    parser.add_argument(
+        "--out", required=True, help="the folder of the dataset, which must not exist; its layout is nnU-Net's"
+    )
     _classes_argument(parser, "masks")
     parser.add_argument(
         "--channels", nargs="+", metavar="NAME", default=[],
         help="the images that become channels, by the names of their files (default: the only one)",
     )  # fmt: skip
     _fail_fast_argument(parser)
-    overwrite_argument(parser)
 
 
 def from_masks(arguments: Arguments) -> int:
@@ -163,8 +164,7 @@ def from_masks(arguments: Arguments) -> int:
 
     values = given(arguments)
     with ShowProgress(errors) as progress:
-        out = output_of(values, progress)
-        result, failed = outcome(lambda: from_masks(**values, out=out))
+        result, failed = outcome(lambda: from_masks(**values, progress=progress))
     return _made(result, failed)
 
 

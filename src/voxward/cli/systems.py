@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from voxward.cli.arguments import (
     Arguments,
+    Registered,
     cases_arguments,
     channels_argument,
     console,
@@ -56,7 +57,13 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward export`."""
     parser.add_argument("system", help="a run folder of `voxward train`, or a system.yaml of one run")
     parser.add_argument("--out", required=True, help="the folder to write, which must not exist")
-    parser.add_argument("--to", choices=("pt2", "onnx"), default="pt2", help="torch.export or ONNX (default pt2)")
+    parser.add_argument(
+        "--to",
+        choices=Registered("voxward.systems.export", "WRITERS"),
+        default="pt2",
+        metavar="FORMAT",
+        help="pt2 (torch.export) or onnx (default pt2)",
+    )
     set_argument(parser, _ENTRIES)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
-from voxward.core.errors import UserError
+from voxward.core.errors import MissingPackageError, UserError
 from voxward.core.files import atomic_write
 from voxward.core.registry import unknown_name
 from voxward.systems.export import (
@@ -65,12 +67,11 @@ def export(
         raise UserError(f"{target} is there already: choose another --out")
     run = exportable(open_system(system, overrides, "cpu"))
     lost, window = tuple(unsaid(run)), noise_window(run.predictor)
-    model = run.predictor.model.network.float().eval()
+    model = deepcopy(run.predictor.model.network).float().eval()
     name = f"network.{to}"
     with atomic_write(target) as folder, torch.random.fork_rng():
         folder.mkdir()
-        WRITERS[to](model, window, folder / name)
-        apart, limit = difference(model, read_network(folder / name), window)
+        apart, limit = _written(WRITERS[to], model, window, folder / name)
         if not apart <= limit:
             raise UserError(
                 f"the logits of the exported network differ from the run's by {apart:.2g}, more than {CLOSE:g} of the "
@@ -86,3 +87,17 @@ def export(
             stacklevel=2,
         )
     return Exported(target / name, None if lost else target / DESCRIPTION, apart, lost)
+
+
+def _written(
+    write: Callable[[nn.Module, Tensor, Path], None], network: nn.Module, window: Tensor, path: Path
+) -> tuple[float, float]:
+    """Write a network, read it again, and return how far its logits lie from the network's, and how far they may."""
+    try:
+        write(network, window, path)
+        return difference(network, read_network(path), window)
+    except (UserError, MissingPackageError):
+        raise
+    except Exception as error:
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"this network cannot be exported as {path.suffix}, nothing was written: {line}") from error

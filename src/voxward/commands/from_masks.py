@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voxward.core.case import Case
-from voxward.core.choices import AFFINE_TOLERANCE, Output
+from voxward.core.choices import AFFINE_TOLERANCE
 from voxward.core.errors import UserError
 from voxward.core.failures import Failures
-from voxward.data.made_dataset import DatasetWriter, MadeDataset
+from voxward.core.files import atomic_write
+from voxward.core.progress import Progress, silent
+from voxward.data.made_dataset import DatasetWriter, MadeDataset, refuse_classes, refuse_full, refuse_ids
 from voxward.data.mask_folders import MaskFolder, image_of, mask_folders
 from voxward.data.masks import label_of_masks
 
@@ -17,49 +19,57 @@ from voxward.data.masks import label_of_masks
 def from_masks(
     folder: Path | str,
     *,
-    out: Path | str | Output,
+    out: Path | str,
     classes: Sequence[str] = (),
     channels: Sequence[str] = (),
     fail_fast: bool = False,
+    progress: Progress = silent,
 ) -> MadeDataset:
     """Make a dataset from folders of cases with one mask file for each class, as TotalSegmentator has them.
 
     Args:
         folder: The folder of the cases: CASE/ct.nii.gz, and the masks in one folder beside it, such as
             CASE/segmentations/liver.nii.gz. A case without masks is unlabelled.
-        out: The folder of the dataset, or a `voxward.Output`. It gets imagesTr/, labelsTr/, imagesTs/ and dataset.json.
+        out: The folder of the dataset, which must not exist. It appears when all is written, and gets imagesTr/,
+            labelsTr/, imagesTs/ and dataset.json.
         classes: The masks that become classes 1, 2, ..., by the names of their files; where they overlap, later ones
             are written over earlier ones. Empty: all, sorted by name, which must not overlap.
         channels: The images that become channels, by the names of their files. Empty: the only one.
         fail_fast: Whether the first case that fails stops the others.
+        progress: Told about cases.
 
     Returns:
         What was written.
 
     Raises:
-        UserError: There is no case, the channels are not clear, or a file would be replaced; nothing is written then.
+        UserError: There is no case, the channels are not clear, or `out` is there; nothing is written then.
         CasesFailed: Cases failed; its `result` is the dataset of the others.
         FileNotFoundError: There is no such folder.
 
     Example:
         >>> voxward.from_masks("Totalsegmentator_dataset", out="dataset", classes=["liver", "spleen"])
     """
-    output, cases = Output.of(out), mask_folders(Path(folder))
+    target = Path(out)
+    refuse_full(target)
+    cases = mask_folders(Path(folder))
+    refuse_ids([case.id for case in cases])
     names = tuple(classes) or tuple(sorted({name for case in cases for name in case.masks}))
-    if len({*names, "background"}) <= len(names):
-        raise UserError(f"classes must be named once each, and none background, got {', '.join(names)}")
+    refuse_classes(names)
     if unknown := [name for name in names if not any(name in case.masks for case in cases)]:
         raise UserError(f"no case has a mask {unknown[0]!r}")
-    chosen = _channels(cases, channels)
-    writer, failures = DatasetWriter(output, names, chosen), Failures(fail_fast)
-    writer.check([(case.id, bool(case.masks)) for case in cases])
-    for n, case in enumerate(cases):
-        output.progress("from-masks", n, len(cases), running=case.id)
-        with failures.of(Case(case.id, tuple(case.images.values()))):
-            _write(writer, case, over=bool(classes))
-    output.progress("from-masks", len(cases), len(cases))
-    result = writer.finish()
-    failures.raise_any(len(cases), result if result.cases else None)
+    chosen, failures = _channels(cases, channels), Failures(fail_fast)
+    with atomic_write(target) as unfinished:
+        unfinished.mkdir()
+        writer = DatasetWriter(unfinished, target.resolve().name, names, chosen)
+        for n, case in enumerate(cases):
+            progress("from-masks", n, len(cases), running=case.id)
+            with failures.of(Case(case.id, tuple(case.images.values()))):
+                _write(writer, case, over=bool(classes))
+        progress("from-masks", len(cases), len(cases))
+        result = writer.finish(target)
+        if not result.cases:
+            failures.raise_any(len(cases))
+    failures.raise_any(len(cases), result)
     return result
 
 

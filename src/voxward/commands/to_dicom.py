@@ -39,7 +39,7 @@ def to_dicom(
             such files.
         dataset: The dataset, which `from_dicom` made; its DICOM files must still be where they were. Its dataset.json
             names the classes, and may say in "codes" what each is.
-        out: The folder that gets CASE.dcm for each mask, or a folder CASE for each image. Or a `voxward.Output`.
+        out: The folder that gets CASE.dcm for each mask, or a new folder CASE for each image. Or a `voxward.Output`.
         kind: `segmentation` or `image`. An image gets new identifiers and calls itself a derived, adversarial test
             image; the patient and the study stay those of the source. Nothing is de-identified.
         fail_fast: Whether the first case that fails stops the others.
@@ -63,10 +63,11 @@ def to_dicom(
     files = _files([inputs] if isinstance(inputs, str | Path) else inputs, book)
     described = (open_dataset(root).labels, _codes(root)) if kind == "segmentation" else None
     top, failures, written = Outputs(output.root, KIND, output.overwrite), Failures(fail_fast), list[Path]()
+    _refuse_sources(output.root, book)
     if described is not None:
         top.check([f"{case}.dcm" for case in files])
-    else:
-        _refuse_folders([output.root / case for case in files], output.overwrite)
+    elif full := [folder for case in files if (folder := output.root / case).exists()]:
+        raise UserError(f"{full[0]} is there already: choose another --out")
     for n, (case, path) in enumerate(files.items()):
         output.progress("to-dicom", n, len(files), running=case)
         with failures.of(Case(case, (path,))):
@@ -95,7 +96,7 @@ def _files(inputs: Sequence[Path | str], book: Mapping[str, Any]) -> dict[str, P
 
 
 def _codes(root: Path) -> Mapping[str, Any]:
-    return codes_of(read_description(root).get("codes"), root / "dataset.json")
+    return codes_of(read_description(root).get("codes"), root / "dataset.json", open_dataset(root).labels.names[1:])
 
 
 def _mask(
@@ -108,18 +109,20 @@ def _mask(
     return top.folder / f"{case}.dcm"
 
 
-def _refuse_folders(folders: Sequence[Path], overwrite: bool) -> None:
-    full = [folder for folder in folders if folder.exists() and (not folder.is_dir() or any(folder.iterdir()))]
-    if full and not overwrite:
-        raise UserError(f"{full[0]} is there and not empty: choose another --out, or pass --overwrite")
+def _refuse_sources(out: Path, book: Mapping[str, Any]) -> None:
+    """Refuse to write among the files that the dataset was made of."""
+    for entry in book.values():
+        source = Path(str(entry.get("folder", ""))).resolve() if isinstance(entry, Mapping) else out
+        if out.resolve() == source or source in out.resolve().parents:
+            raise UserError(f"out {out} lies among the DICOM files that the dataset was made of: choose another --out")
 
 
 def _image(top: Outputs, case: str, path: Path, book: Mapping[str, Any]) -> Path:
     volume, source = read_image([path]), source_of(case, book)
     source.refuse_elsewhere(path, volume.shape, volume.affine)
     if len(source.images) != 1 or len(volume.array) != 1:
-        raise UserError(f"{path} has {len(volume.array)} channels: only an image of one series can be written")
-    with atomic_write(top.folder / case, lambda _: top.overwrite) as folder:
+        raise UserError(f"case {case} has {len(source.images)} series: only an image of one can be written")
+    with atomic_write(top.folder / case) as folder:
         folder.mkdir()
         write_series(folder, volume, source)
     return top.folder / case

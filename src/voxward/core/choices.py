@@ -176,8 +176,8 @@ class DicomSeries:
     @property
     def channels(self) -> tuple[tuple[str, str], ...]:
         """The name of each channel, and the text by which its series is found."""
-        parts = (one.rpartition("=") for one in self.series)
-        return tuple((name or text, text) for name, _, text in parts)
+        parts = (one.partition("=") for one in self.series)
+        return tuple((name, text if between else name) for name, between, text in parts)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from voxward.core.case import Scaling
-from voxward.core.choices import Output
 from voxward.core.errors import UserError
-from voxward.core.files import name_fault
-from voxward.core.outputs import Outputs
+from voxward.core.files import name_fault, write_json
 from voxward.data.io import write_image, write_label
 
-KIND = "a volume made of other files"
 ENDING = ".nii.gz"
+_TAKEN = ("background", "ignore")
 
 
 @dataclass(frozen=True)
@@ -45,35 +44,16 @@ class DatasetWriter:
     """Writes the cases of a dataset, and at the end what describes it.
 
     Args:
-        output: The folder of the dataset.
+        folder: The folder, which is empty and takes its name when all is written.
+        name: The name of the dataset.
         classes: The names of the classes, the first one with the value 1.
         channels: The names of the channels.
     """
 
-    def __init__(self, output: Output, classes: tuple[str, ...], channels: tuple[str, ...]) -> None:
-        self.classes, self.channels, self.root = classes, channels, output.root
-        self.parts = {name: Outputs(self.root / name, KIND, output.overwrite)
-                      for name in ("imagesTr", "labelsTr", "imagesTs")}  # fmt: skip
-        self.top = Outputs(self.root, KIND, output.overwrite)
+    def __init__(self, folder: Path, name: str, classes: tuple[str, ...], channels: tuple[str, ...]) -> None:
+        self.folder, self.name, self.classes, self.channels = folder, name, classes, channels
         self.labelled: list[str] = []
         self.unlabelled: list[str] = []
-
-    def check(self, cases: Sequence[tuple[str, bool]]) -> None:
-        """Refuse ids that cannot name files, and to replace files of other origin, before anything is written.
-
-        Args:
-            cases: The id of each case, and whether it has ground truth.
-
-        Raises:
-            UserError: There is such an id or file.
-        """
-        self.top.check(["dataset.json"])
-        for id, labelled in cases:
-            if (fault := name_fault(id)) is not None:
-                raise UserError(f"{id!r} cannot name a case: {fault}")
-            self.parts["imagesTr" if labelled else "imagesTs"].check(self._names(id))
-            if labelled:
-                self.parts["labelsTr"].check([id + ENDING])
 
     def write(
         self, id: str, images: Sequence[tuple[np.ndarray, Scaling | None]], affine: np.ndarray, label: np.ndarray | None
@@ -86,25 +66,67 @@ class DatasetWriter:
             affine: (4, 4), from voxel indices to mm, RAS+.
             label: The ground truth (i, j, k); None without one.
         """
-        folder = self.parts["imagesTs" if label is None else "imagesTr"]
-        for name, (stored, scaling) in zip(self._names(id), images, strict=True):
-            with folder.write(name) as path:
-                write_image(path, stored, affine, scaling)
+        place = self.folder / ("imagesTs" if label is None else "imagesTr")
+        for n, (stored, scaling) in enumerate(images):
+            write_image(place / f"{id}_{n:04d}{ENDING}", stored, affine, scaling)
         if label is not None:
-            with self.parts["labelsTr"].write(id + ENDING) as path:
-                write_label(path, label, affine)
+            write_label(self.folder / "labelsTr" / (id + ENDING), label, affine)
         (self.unlabelled if label is None else self.labelled).append(id)
 
-    def finish(self) -> MadeDataset:
-        """Write what describes the dataset, where a case has ground truth, and return it."""
+    def finish(self, target: Path) -> MadeDataset:
+        """Write what describes the dataset, where a case has ground truth, and return it.
+
+        Args:
+            target: The name that the folder will have.
+        """
         if self.labelled:
-            self.top.json("dataset.json", {
-                "name": self.root.resolve().name, "channel_names": {str(n): one for n, one in enumerate(self.channels)},
+            write_json(self.folder / "dataset.json", {
+                "name": self.name, "channel_names": {str(n): one for n, one in enumerate(self.channels)},
                 "labels": {"background": 0, **{name: value for value, name in enumerate(self.classes, 1)}},
                 "numTraining": len(self.labelled), "file_ending": ENDING,
             })  # fmt: skip
         classes = self.classes if self.labelled else ()
-        return MadeDataset(self.root, tuple(self.labelled), tuple(self.unlabelled), classes)
+        return MadeDataset(target, tuple(self.labelled), tuple(self.unlabelled), classes)
 
-    def _names(self, id: str) -> list[str]:
-        return [f"{id}_{n:04d}{ENDING}" for n in range(len(self.channels))]
+
+def refuse_classes(names: Sequence[str]) -> None:
+    """Refuse names that cannot be the classes of a dataset.
+
+    Args:
+        names: The names.
+
+    Raises:
+        UserError: A name repeats, or means something else; or two differ in capital letters and blanks only.
+    """
+    alike: dict[str, str] = {}
+    for name in names:
+        if plain(name) in _TAKEN:
+            raise UserError(f"{name!r} cannot be a class, because the word means something else: choose others")
+        if (other := alike.setdefault(plain(name), name)) != name or list(names).count(name) > 1:
+            raise UserError(f"{other!r} and {name!r} cannot both be classes: rename one, or choose the classes")
+
+
+def plain(name: str) -> str:
+    """Return a name without what people spell in several ways: capital letters, blanks, hyphens and underscores."""
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+
+
+def refuse_full(target: Path) -> None:
+    """Refuse a folder that is there and not empty.
+
+    Raises:
+        UserError: It is.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target} is there and not empty: a dataset is made as a whole, in a folder of its own")
+
+
+def refuse_ids(ids: Sequence[str]) -> None:
+    """Refuse ids after which no file can be named.
+
+    Raises:
+        UserError: There is one.
+    """
+    for id in ids:
+        if (fault := name_fault(id)) is not None:
+            raise UserError(f"{id!r} cannot name a case: {fault}")

@@ -121,7 +121,7 @@ class MPUNet(nn.Module):
         """
         size = images.shape[2:]
         edge = max(size)
-        n = math.ceil(edge / 2**_POOLINGS) * 2**_POOLINGS  # of a slice
+        n = -(-edge // 2**_POOLINGS) * 2**_POOLINGS  # of a slice
         outwards = _places((n, n, edge), turn).to(images.dtype)
         cube = _sampled(images, outwards, size)
         b = len(images)

@@ -147,7 +147,7 @@ def test_classes_are_chosen_and_later_ones_lie_over_earlier_ones(tmp_path: Path)
     voxward.from_dicom(tmp_path / "case", out=tmp_path / "out", classes=["liver", "tumour"])
     label = read_label(tmp_path / "out" / "labelsTr" / "case.nii.gz").array
     np.testing.assert_array_equal(label, np.where(masks["tumour"], 2, masks["liver"]))
-    with pytest.raises(CasesFailed, match="marks none of the classes kidney; it marks liver, spleen, tumour"):
+    with pytest.raises(CasesFailed, match="describes none of the classes kidney; it describes liver, spleen, tumour"):
         voxward.from_dicom(tmp_path / "case", out=tmp_path / "other", classes=["kidney"])
 
 
@@ -198,7 +198,9 @@ def test_what_is_no_volume_is_refused_by_name_and_costs_no_other_case(tmp_path: 
 
 def test_channels_are_series_that_are_named(tmp_path: Path) -> None:
     one = scan(modality="MR", description="Ax T1 post")
-    other = replace(scan(seed=1, modality="MR", description="ax FLAIR"), frame_of_reference=one.frame_of_reference)
+    other = replace(
+        scan(seed=1, modality="MR", description="ax FLAIR"), frame_of_reference=one.frame_of_reference, study=one.study
+    )
     one.write(tmp_path / "case")
     other.write(tmp_path / "case")
     save(segmentation(one, organs()), tmp_path / "case" / "seg")
@@ -214,10 +216,11 @@ def test_channels_are_series_that_are_named(tmp_path: Path) -> None:
 
 def test_ground_truth_of_another_scan_is_refused(tmp_path: Path) -> None:
     one, moved = scan(), scan("oblique")
+    same = {"frame_of_reference": one.frame_of_reference, "study": one.study}
     for name, drawn in {
-        "frame": segmentation(scan(), organs()),
-        "grid": segmentation(replace(moved, frame_of_reference=one.frame_of_reference), organs()),
-        "rt": contours(replace(moved, frame_of_reference=one.frame_of_reference), {"a": [(2, np.eye(3, 2) * 5)]}),
+        "frame": segmentation(replace(scan(), study=one.study), organs()),
+        "grid": segmentation(replace(moved, **same), organs()),
+        "rt": contours(replace(moved, **same), {"a": [(2, np.eye(3, 2) * 5)]}),
     }.items():
         one.write(tmp_path / name)
         save(drawn, tmp_path / name / "truth")
@@ -238,13 +241,11 @@ def test_what_a_localizer_or_another_program_left_is_passed_over(tmp_path: Path)
 
 def test_nothing_about_the_patient_is_written_and_no_file_of_others_is_replaced(tmp_path: Path) -> None:
     scan().write(tmp_path / "scans" / "case")
-    (tmp_path / "out" / "imagesTs").mkdir(parents=True)
-    mine = tmp_path / "out" / "imagesTs" / "case_0000.nii.gz"
-    mine.write_text("mine")
-    with pytest.raises(ValueError, match="not a file that voxward wrote"):
-        voxward.from_dicom(tmp_path / "scans", out=tmp_path / "out")
-    assert mine.read_text() == "mine"
-    voxward.from_dicom(tmp_path / "scans", out=voxward.Output(tmp_path / "out", overwrite=True))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is there and not empty"):
+        voxward.from_dicom(tmp_path / "scans", out=tmp_path / "full")
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
     voxward.from_dicom(tmp_path / "scans", out=tmp_path / "out")
     assert "Some" not in (tmp_path / "out" / "dicom.json").read_text()
 
@@ -284,4 +285,128 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "1 labelled, 0 without ground truth; classes: spleen, liver" in capsys.readouterr().out
     scan().write(tmp_path / "scans" / "second")
     scan(description="more").write(tmp_path / "scans" / "second")
-    assert main([*line, "--overwrite"]) == 1
+    line[line.index(str(tmp_path / "out"))] = str(tmp_path / "again")
+    assert main(line) == 1
+
+
+def _case(root: Path, truth, one: Scan | None = None) -> Path:
+    one = scan() if one is None else one
+    one.write(root / "case" / "ct")
+    save(truth(one), root / "case" / "truth")
+    return root / "case"
+
+
+def test_a_class_that_is_spelt_in_another_way_is_not_lost(tmp_path: Path) -> None:
+    masks = organs()
+    folder = _case(tmp_path, lambda one: segmentation(one, {"Spleen ": masks["spleen"], "liver": masks["liver"]}))
+    with pytest.raises(CasesFailed, match="calls 'Spleen' what is the class 'spleen'"):
+        voxward.from_dicom(folder, out=tmp_path / "out", classes=["liver", "spleen"])
+
+
+def test_a_segment_that_is_not_described_is_refused(tmp_path: Path) -> None:
+    def truth(one):
+        found = segmentation(one, organs())
+        del found.SegmentSequence[1]
+        return found
+
+    with pytest.raises(CasesFailed, match="marks a segment 2, which it does not describe"):
+        voxward.from_dicom(_case(tmp_path, truth), out=tmp_path / "out")
+
+
+def test_frames_that_are_not_said_to_lie_anywhere_are_refused(tmp_path: Path) -> None:
+    def truth(one):
+        found = segmentation(one, organs())
+        del found.PerFrameFunctionalGroupsSequence[-1]
+        return found
+
+    with pytest.raises(CasesFailed, match="holds 8 frames, and says of 7 where they lie"):
+        voxward.from_dicom(_case(tmp_path, truth), out=tmp_path / "out")
+
+
+SQUARE = np.array([(2.5, 3.5), (10.5, 3.5), (10.5, 12.5), (2.5, 12.5)])
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message", "voxels"),
+    [
+        ([(2, SQUARE), (2, SQUARE)], "holds a contour twice", 72),
+        ([(2, SQUARE), (2, SQUARE + np.array([4, 0]))], "cross: both are marked", 72 + 36),
+        ([(2, SQUARE), (5, SQUARE)], "is not drawn in 2 of the slices", 144),
+        ([(2, SQUARE), (3, SQUARE[:2])], "encloses nothing", 72),
+    ],
+)
+def test_contours_that_are_odd_are_named_and_not_lost(tmp_path: Path, pieces, message: str, voxels: int) -> None:
+    folder = _case(tmp_path, lambda one: contours(one, {"liver": pieces}))
+    with pytest.warns(UserWarning, match=message):
+        voxward.from_dicom(folder, out=tmp_path / "out")
+    assert np.count_nonzero(read_label(tmp_path / "out" / "labelsTr" / "case.nii.gz").array) == voxels
+
+
+def test_two_contour_lists_of_one_structure_are_put_together(tmp_path: Path) -> None:
+    def truth(one):
+        found = contours(one, {"liver": [(2, SQUARE)], "other": [(3, SQUARE)]})
+        found.ROIContourSequence[1].ReferencedROINumber = 1
+        return found
+
+    voxward.from_dicom(_case(tmp_path, truth), out=tmp_path / "out", classes=["liver"])
+    assert np.count_nonzero(read_label(tmp_path / "out" / "labelsTr" / "case.nii.gz").array) == 144
+
+
+def test_ground_truth_of_another_patient_is_refused(tmp_path: Path) -> None:
+    def truth(one):
+        found = contours(one, {"liver": [(2, SQUARE)]})
+        found.PatientID = "2"
+        return found
+
+    with pytest.raises(CasesFailed, match="is of another patient"):
+        voxward.from_dicom(_case(tmp_path, truth), out=tmp_path / "out")
+
+
+def test_files_that_would_be_passed_over_are_named(tmp_path: Path) -> None:
+    paths = scan().write(tmp_path / "scans" / "a")
+    (tmp_path / "scans" / "b").mkdir()
+    (tmp_path / "scans" / "b" / "notes.txt").write_text("no")
+    with pytest.warns(UserWarning, match="the folders b hold no DICOM file"):
+        voxward.from_dicom(tmp_path / "scans", out=tmp_path / "out")
+    paths[0].write_bytes(b"")  # the last slice, whose loss no distance shows
+    with pytest.raises(ValueError, match="is empty: is it a slice that was not copied"):
+        voxward.from_dicom(tmp_path / "scans" / "a", out=tmp_path / "second")
+    paths[0].unlink()
+    (tmp_path / "scans" / "a" / "more").symlink_to(tmp_path / "scans" / "b")
+    with pytest.raises(ValueError, match="is a link to another folder"):
+        voxward.from_dicom(tmp_path / "scans" / "a", out=tmp_path / "third")
+
+
+def test_slices_that_lie_further_apart_than_they_are_thick_are_warned_of(tmp_path: Path) -> None:
+    paths = scan().write(tmp_path / "case")
+    for path in paths[1::2]:
+        path.unlink()
+    with pytest.warns(UserWarning, match=r"2\.5 mm thick or apart, and they lie 5 mm apart: are slices missing"):
+        voxward.from_dicom(tmp_path / "case", out=tmp_path / "out")
+
+
+def test_intensities_that_are_said_in_another_way_are_refused(tmp_path: Path) -> None:
+    for name, extra, message in (
+        ("palette", {"PhotometricInterpretation": "PALETTE COLOR"}, "has colours"),
+        ("mosaic", {"ImageType": ["ORIGINAL", "PRIMARY", "MOSAIC"]}, "many slices in one picture"),
+    ):
+        scan(modality="MR", extra=extra).write(tmp_path / name)
+        with pytest.raises(CasesFailed, match=message):
+            voxward.from_dicom(tmp_path / name, out=tmp_path / "out")
+
+
+def test_one_slice_needs_its_thickness(tmp_path: Path) -> None:
+    for path in scan().write(tmp_path / "a")[1:]:
+        path.unlink()
+    voxward.from_dicom(tmp_path / "a", out=tmp_path / "out")
+    assert read_image([tmp_path / "out" / "imagesTs" / "a_0000.nii.gz"]).spacing[2] == pytest.approx(2.5)
+    for path in scan(extra={"SliceThickness": None}).write(tmp_path / "b")[1:]:
+        path.unlink()
+    with pytest.raises(CasesFailed, match="does not say how thick it is"):
+        voxward.from_dicom(tmp_path / "b", out=tmp_path / "other")
+
+
+def test_one_series_is_not_two_channels(tmp_path: Path) -> None:
+    scan(modality="MR", description="t1 post").write(tmp_path / "case")
+    with pytest.raises(CasesFailed, match="two channels are the same series"):
+        voxward.from_dicom(tmp_path / "case", out=tmp_path / "out", wanted=voxward.DicomSeries(["A=post", "B=t1 post"]))

@@ -129,7 +129,7 @@ def test_an_attacked_volume_becomes_a_series_that_says_what_it_is(tmp_path: Path
     back = read_image([again / "imagesTs" / "case_0000.nii.gz"])
     np.testing.assert_array_equal(back.array, changed)
     np.testing.assert_allclose(back.affine, clean.affine, atol=1e-3)
-    with pytest.raises(ValueError, match="is there and not empty"):
+    with pytest.raises(ValueError, match="is there already"):
         voxward.to_dicom(tmp_path / "case.nii.gz", dataset=data, out=tmp_path / "out", kind="image")
 
 

@@ -79,7 +79,7 @@ class Scan:
         ds.ImageOrientationPatient = [f"{one:.10f}"[:16] for one in directions]
         position = lps @ [0, 0, n, 1]
         ds.ImagePositionPatient = [f"{one:.6f}"[:16] for one in position[:3]]
-        ds.SliceThickness = "1"
+        ds.SliceThickness = repr(round(float(abs(np.cross(directions[:3], directions[3:]) @ lps[:3, 2])), 6))
         ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
         plane = self.values[:, :, n].T
         ds.Rows, ds.Columns = plane.shape

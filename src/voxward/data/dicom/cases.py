@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from voxward.core.choices import DicomSeries
 from voxward.core.errors import UserError
 from voxward.core.names import composed
-from voxward.data.dicom.files import Series, dicom_files, read_dicom, series_in
+from voxward.data.dicom.files import Series, dicom_files, naming, read_dicom, series_in
 from voxward.data.dicom.labels import segment_names, structure_names
 
 _MODALITIES = {"CT": "CT", "PT": "PET", "MR": "MR"}
@@ -55,6 +56,10 @@ def case_folders(inputs: Sequence[Path]) -> tuple[Path, ...]:
             own = [entry] if dicom_files(entry) else []
         else:
             own = [path for path in inner if path.is_dir() and dicom_files(path)]
+            if own and (bare := [path.name for path in inner if path.is_dir() and path not in own]):
+                warnings.warn(
+                    f"{entry}: the folders {', '.join(bare[:5])} hold no DICOM file, and are no case", stacklevel=3
+                )
         if not own:
             raise UserError(f"{entry} holds no DICOM file")
         found += own
@@ -83,14 +88,30 @@ def open_case(folder: Path, wanted: DicomSeries = DicomSeries()) -> DicomCase:
     truths = [one for one in every if one.kind in ("segmentation", "contours")]
     if wanted.series:
         chosen = tuple(_the_one(folder, images, text, "image series") for _, text in wanted.channels)
+        if len({one.uid for one in chosen}) < len(chosen):
+            raise UserError(f"{folder}: two channels are the same series, {chosen[0].title}: give other texts for them")
         names = tuple(name for name, _ in wanted.channels)
     else:
+        if not images and every:
+            raise UserError(
+                f"{folder} holds no image series that says where its slices lie; it holds "
+                f"{'; '.join(one.title for one in every)}"
+            )
         chosen = (_the_one(folder, images, "", "image series"),)
         names = (_MODALITIES.get(chosen[0].modality, chosen[0].modality),)
     truth = (
         _the_one(folder, truths, wanted.truth, "segmentation or set of contours") if truths or wanted.truth else None
     )
+    if truth is not None:
+        _refuse_another_patient(chosen[0], truth)
     return DicomCase(case_id(folder), folder, names, chosen, truth)
+
+
+def _refuse_another_patient(image: Series, truth: Series) -> None:
+    if image.patient and truth.patient and image.patient != truth.patient:
+        raise UserError(f"{truth.paths[0]} is of another patient than the image (PatientID)")
+    if image.study != truth.study:
+        warnings.warn(f"{truth.paths[0]} is of another study than the image: is it of this scan?", stacklevel=4)
 
 
 def names_in(case: DicomCase) -> tuple[str, ...]:
@@ -102,12 +123,14 @@ def names_in(case: DicomCase) -> tuple[str, ...]:
     found: list[str] = []
     for path in case.truth.paths if case.truth is not None else ():
         header = read_dicom(path, pixels=False)
-        found += [*segment_names(header).values(), *structure_names(header).values()]
+        with naming(path):
+            found += [*segment_names(header).values(), *structure_names(header).values()]
     return tuple(dict.fromkeys(found))
 
 
 def _the_one(folder: Path, found: Sequence[Series], text: str, what: str) -> Series:
-    fitting = [one for one in found if not text or text.lower() in one.description.lower() or text == one.uid]
+    exact = [one for one in found if text and text.lower() in (one.description.lower(), one.uid)]
+    fitting = exact or [one for one in found if text.lower() in one.description.lower()]
     if len(fitting) == 1:
         return fitting[0]
     option = "--truth" if what.startswith("seg") else "--series"

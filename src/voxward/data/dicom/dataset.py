@@ -9,10 +9,10 @@ from typing import Any
 from voxward.core.errors import UserError
 from voxward.core.files import name_fault
 from voxward.data.content import digest_of
-from voxward.data.dicom.cases import DicomCase, case_id
+from voxward.data.dicom.cases import DicomCase, case_id, names_in
 from voxward.data.dicom.image import DicomImage, read_series
 from voxward.data.dicom.labels import read_masks
-from voxward.data.made_dataset import DatasetWriter
+from voxward.data.made_dataset import DatasetWriter, plain
 from voxward.data.masks import label_of_masks
 from voxward.data.places import apart
 
@@ -73,15 +73,24 @@ def write_case(writer: DatasetWriter, case: DicomCase, over: bool) -> Mapping[st
     grid = images[0].grid
     if case.truth is not None:
         masks = read_masks(case.truth, grid)
-        if not set(masks) & set(writer.classes):
-            held = ", ".join(sorted(masks)) or "nothing"
-            raise UserError(
-                f"{case.truth.paths[0]} marks none of the classes {', '.join(writer.classes)}; it marks {held}"
-            )
+        _refuse_other_names(case, writer.classes)
         drawn = ((name, masks[name]) for name in writer.classes if name in masks)
         label = label_of_masks(drawn, writer.classes, grid.shape, over, case.id)
     writer.write(case.id, [(image.stored, image.scaling) for image in images], grid.affine, label)
     return _source(case)
+
+
+def _refuse_other_names(case: DicomCase, classes: Sequence[str]) -> None:
+    """Refuse a case that describes none of the classes, or spells one in another way: it would be lost in silence."""
+    assert case.truth is not None
+    path, declared = case.truth.paths[0], names_in(case)
+    if not set(declared) & set(classes):
+        held = ", ".join(sorted(declared)) or "nothing"
+        raise UserError(f"{path} describes none of the classes {', '.join(classes)}; it describes {held}")
+    known = {plain(name): name for name in classes}
+    for name in declared:
+        if name not in classes and (other := known.get(plain(name))) is not None and other not in declared:
+            raise UserError(f"{path} calls {name!r} what is the class {other!r}: rename it in the file")
 
 
 def _refuse_apart(images: Sequence[DicomImage]) -> None:

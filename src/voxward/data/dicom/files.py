@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from voxward.core.errors import UserError
 from voxward.data.dicom.packages import pydicom
 
 _PREAMBLE, _MAGIC = 128, b"DICM"
+# How a file begins that lacks the preamble: with an element of the first groups.
+_BARE = (b"\x02\x00", b"\x08\x00")
 _OBJECTS = {"SEG": "segmentation", "RTSTRUCT": "contours"}
+# What may lie beside a scan, with pixels and a place, and is none.
+_BESIDE = ("RTDOSE", "RTPLAN", "RTIMAGE", "RTRECORD", "REG", "SR", "PR", "KO", "DOC", "FID")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +34,8 @@ class Series:
         modality: What the files are, such as `CT`, `MR`, `SEG` or `RTSTRUCT`.
         description: The SeriesDescription; empty without one.
         kind: `image`, `segmentation`, `contours`, or `other`, which is none of these, such as a localizer or a report.
+        patient: The PatientID, by which ground truth of somebody else is told; empty without one.
+        study: The StudyInstanceUID; empty without one.
     """
 
     uid: str
@@ -33,6 +43,8 @@ class Series:
     modality: str
     description: str
     kind: str
+    patient: str = ""
+    study: str = ""
 
     @property
     def title(self) -> str:
@@ -42,22 +54,42 @@ class Series:
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether a file begins as DICOM files do, whatever it is called."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
-    except OSError:
-        return False
+    """Return whether a file begins as DICOM files do, whatever it is called.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as stream:
+        begin = stream.read(_PREAMBLE + len(_MAGIC))
+    return begin[_PREAMBLE:] == _MAGIC or (begin[:2] in _BARE and b"\0" in begin[2:8])
 
 
 def dicom_files(folder: Path) -> tuple[Path, ...]:
-    """Return the DICOM files in a folder and in its folders, sorted; a DICOMDIR is a list of files, and none itself.
+    """Return the DICOM files in a folder and in its folders, sorted.
+
+    A DICOMDIR is a list of files, and none itself. Files that begin with a dot are other programs' notes.
 
     Args:
         folder: The folder. A single DICOM file counts, too.
+
+    Raises:
+        UserError: A folder inside is a link, whose files would not be found.
+        OSError: A file cannot be read.
     """
-    found = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
-    return tuple(path for path in found if path.name.upper() != "DICOMDIR" and _claims(path))
+    if folder.is_file():
+        return (folder,) if _claims(folder) else ()
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder):
+        if linked := [name for name in folders if (Path(place) / name).is_symlink()]:
+            raise UserError(
+                f"{Path(place) / linked[0]} is a link to another folder: copy it, or give that folder itself"
+            )
+        found += [Path(place) / name for name in files if not name.startswith(".") and name.upper() != "DICOMDIR"]
+    claimed = tuple(path for path in sorted(found) if _claims(path))
+    folders_of_slices = {path.parent for path in claimed}
+    if empty := [path for path in found if path.parent in folders_of_slices and not path.stat().st_size]:
+        raise UserError(f"{empty[0]} is empty: is it a slice that was not copied?")
+    return claimed
 
 
 def _claims(path: Path) -> bool:
@@ -104,10 +136,50 @@ def read_dicom(path: Path, pixels: bool = True) -> Any:
             found = package.dcmread(path, stop_before_pixels=not pixels)
             found.get("SeriesInstanceUID")
             return found
+    except MemoryError:
+        raise
     except Exception as error:
-        if isinstance(error, MemoryError | KeyboardInterrupt):
-            raise
         raise UserError(f"{path} is truncated, corrupt, or no DICOM file: {error}") from error
+
+
+def pixels_of(path: Path, header: Any) -> np.ndarray:
+    """Return the pixels of a file as (frames, rows, columns), in the number type that they are stored in.
+
+    Args:
+        path: The file, for messages.
+        header: What `read_dicom` returned, with pixels.
+
+    Raises:
+        UserError: There are none, or they cannot be decoded.
+    """
+    if not any(name in header for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise UserError(f"{path} holds no pixels")
+    try:
+        found = np.asarray(header.pixel_array)
+    except MemoryError:
+        raise
+    except Exception as error:
+        syntax = getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", None)
+        raise UserError(
+            f"{path}: its pixels cannot be decoded (transfer syntax {getattr(syntax, 'name', 'unknown')}): {error}. "
+            "Some compressed files need pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+        ) from error
+    return found.reshape(-1, *found.shape[-2:])
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn what a missing or senseless entry of a DICOM file raises into an error that names the file.
+
+    Raises:
+        UserError: The block found such an entry.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} lacks an entry, or holds one that makes no sense: {error}") from error
 
 
 def _series(uid: str, files: Sequence[tuple[Path, Any]]) -> Series:
@@ -115,17 +187,19 @@ def _series(uid: str, files: Sequence[tuple[Path, Any]]) -> Series:
     modality = str(first.get("Modality", "unknown"))
     description = str(first.get("SeriesDescription", "")).strip()
     return Series(
-        uid, tuple(path for path, _ in files), modality, description, _kind(modality, [one for _, one in files])
-    )
+        uid=uid, paths=tuple(path for path, _ in files), modality=modality, description=description,
+        kind=_kind(modality, [one for _, one in files]), patient=str(first.get("PatientID") or "").strip(),
+        study=str(first.get("StudyInstanceUID") or ""),
+    )  # fmt: skip
 
 
 def _kind(modality: str, headers: Sequence[Any]) -> str:
     if modality in _OBJECTS:
         return _OBJECTS[modality]
-    first = headers[0]
-    survey = any("LOCALIZER" in list(_several(header.get("ImageType"))) for header in headers)
-    placed = "ImagePositionPatient" in first or "PerFrameFunctionalGroupsSequence" in first
-    return "image" if "Rows" in first and placed and not survey else "other"
+    survey = all("LOCALIZER" in list(_several(header.get("ImageType"))) for header in headers)
+    placed = any("ImagePositionPatient" in one or "PerFrameFunctionalGroupsSequence" in one for one in headers)
+    pictures = any("Rows" in header for header in headers)
+    return "image" if pictures and placed and not survey and modality not in _BESIDE else "other"
 
 
 def _several(value: Any) -> Iterator[str]:

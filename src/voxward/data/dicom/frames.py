@@ -23,6 +23,7 @@ _DISTINCT = {
     "DiffusionBValue": "b-value",
     "AcquisitionNumber": "acquisition",
     "ImageType": "image type",
+    "StackID": "stack",
 }
 # Orientations are written with some digits only.
 _UNIT = 1e-3
@@ -41,6 +42,7 @@ class Frame:
         shape: The number of columns and of rows.
         rescale: Slope and intercept that make intensities of stored values.
         distinct: What may tell it from another slice at the same place, in words.
+        thickness: How thick the slice is in mm, or how far the next one is; None where nothing says so.
         frame_of_reference: The UID of the coordinates that the position is in; empty without one.
     """
 
@@ -52,6 +54,7 @@ class Frame:
     shape: tuple[int, int]
     rescale: tuple[float, float]
     distinct: Mapping[str, str]
+    thickness: float | None
     frame_of_reference: str
 
     @property
@@ -73,8 +76,13 @@ def frames_of(path: Path, header: Any) -> tuple[Frame, ...]:
     Raises:
         UserError: A slice does not say where it lies, or has colours; the message names the file.
     """
-    if int(header.get("SamplesPerPixel", 1)) != 1:
-        raise UserError(f"{path} has colours ({header.get('PhotometricInterpretation')}): only grey values are read")
+    seen = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
+    if str(header.get("SamplesPerPixel") or 1) != "1" or not seen.startswith("MONOCHROME"):
+        raise UserError(f"{path} has colours ({seen}): only grey values are read")
+    if "ModalityLUTSequence" in header:
+        raise UserError(f"{path} says its intensities by a table (ModalityLUTSequence), which is not read")
+    if "MOSAIC" in str(header.get("ImageType")):
+        raise UserError(f"{path} holds many slices in one picture (MOSAIC), which is not taken apart")
     shape = int(_number(path, header, "Columns")), int(_number(path, header, "Rows"))
     reference = str(header.get("FrameOfReferenceUID", ""))
     if "PerFrameFunctionalGroupsSequence" not in header:
@@ -83,6 +91,8 @@ def frames_of(path: Path, header: Any) -> tuple[Frame, ...]:
         return (_frame(path, None, [header], shape, reference),)
     shared = list(header.get("SharedFunctionalGroupsSequence") or [])[:1]
     groups = header.PerFrameFunctionalGroupsSequence
+    if (count := int(_number(path, header, "NumberOfFrames"))) != len(groups):
+        raise UserError(f"{path} holds {count} frames, and says of {len(groups)} where they lie")
     return tuple(
         _frame(
             path,
@@ -128,6 +138,7 @@ def _frame(path: Path, number: int | None, parts: Sequence[Any], shape: tuple[in
     return Frame(
         path=path, number=number, position=value("ImagePositionPatient", 3), along=along / lengths[:, None],
         spacing=(columns, rows), shape=shape, rescale=_rescale(path, parts), distinct=_words(parts),
+        thickness=_thickness(parts),
         frame_of_reference=reference,
     )  # fmt: skip
 
@@ -144,6 +155,17 @@ def _rescale(path: Path, parts: Sequence[Any]) -> tuple[float, float]:
     if not np.isfinite(found).all() or slope == 0:
         raise UserError(f"{path}: RescaleSlope must be a number other than 0, got {slope:g}, {intercept:g}")
     return slope, intercept
+
+
+def _thickness(parts: Sequence[Any]) -> float | None:
+    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+        for part in parts:
+            try:
+                if (found := float(part.get(keyword))) > 0:
+                    return found
+            except (TypeError, ValueError):
+                continue
+    return None
 
 
 def _words(parts: Sequence[Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,12 +41,11 @@ class Grid:
         return columns, rows, len(self.frames)
 
 
-def grid_of(frames: Sequence[Frame], thickness: float | None = None) -> Grid:
+def grid_of(frames: Sequence[Frame]) -> Grid:
     """Sort slices along the body, and return where they lie.
 
     Args:
         frames: The slices, at least one, of one series.
-        thickness: The distance in mm to the next slice where there is one slice only; None: not known, 1 mm is taken.
 
     Raises:
         UserError: They are no volume: orientations, sizes or coordinates differ, several lie at one place, or one is
@@ -60,10 +60,13 @@ def grid_of(frames: Sequence[Frame], thickness: float | None = None) -> Grid:
     _refuse_same_place(ordered, places)
     count = len(ordered)
     if count == 1:
-        step = normal * (thickness or 1.0)
+        if first.thickness is None:
+            raise UserError(f"{_name(first)} is the only slice, and does not say how thick it is")
+        step = normal * first.thickness
     else:
         step = (ordered[-1].position - ordered[0].position) / (count - 1)
         _refuse_uneven(ordered, places, step)
+        _warn_of_spacing(first, float(np.median(np.diff(places))))
     affine = np.eye(4)
     affine[:, [0, 1]], affine[:3, 2], affine[:3, 3] = ordered[0].plane[:, [0, 1]], step, ordered[0].position
     return Grid(tuple(ordered), LPS_TO_RAS @ affine)
@@ -125,6 +128,16 @@ def _refuse_uneven(frames: Sequence[Frame], places: np.ndarray, step: np.ndarray
         raise UserError(
             f"the slices do not lie on one line at even distances: {_name(frames[worst])} is {off[worst]:.3g} mm away "
             f"from where it would be"
+        )
+
+
+def _warn_of_spacing(frame: Frame, usual: float) -> None:
+    """Warn where every second slice may be missing, which even distances do not show."""
+    if frame.thickness is not None and usual > 1.5 * frame.thickness:
+        warnings.warn(
+            f"{_name(frame)} says that slices are {frame.thickness:.3g} mm thick or apart, and they lie {usual:.3g} mm "
+            "apart: are slices missing?",
+            stacklevel=5,
         )
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from voxward.core.case import Scaling
 from voxward.core.errors import UserError
-from voxward.data.dicom.files import Series, read_dicom
+from voxward.data.dicom.files import Series, naming, pixels_of, read_dicom
 from voxward.data.dicom.frames import Frame, frames_of
 from voxward.data.dicom.grid import Grid, grid_of
 
@@ -46,8 +45,11 @@ def grid_of_series(series: Series) -> Grid:
         UserError: A file cannot be read, or the slices are no volume; the message names the file.
     """
     headers = [(path, read_dicom(path, pixels=False)) for path in series.paths]
-    frames = [frame for path, header in headers for frame in frames_of(path, header)]
-    return grid_of(frames, _thickness(headers[0][1]))
+    frames: list[Frame] = []
+    for path, header in headers:
+        with naming(path):
+            frames += frames_of(path, header)
+    return grid_of(frames)
 
 
 def read_series(series: Series) -> DicomImage:
@@ -64,7 +66,7 @@ def read_series(series: Series) -> DicomImage:
     """
     grid = grid_of_series(series)
     scales = {frame.rescale for frame in grid.frames}
-    whole = len(scales) == 1 and all(float(one).is_integer() for scale in scales for one in scale)
+    whole = len(scales) == 1 and all(abs(slope) == 1 and float(intercept).is_integer() for slope, intercept in scales)
     found: np.ndarray | None = None
     for n, (frame, pixels) in enumerate(_pixels(grid)):
         values = _values(pixels, frame.rescale, whole, single=len(scales) == 1)
@@ -109,29 +111,7 @@ def _pixels(grid: Grid) -> list[tuple[Frame, np.ndarray]]:
 
 
 def _decoded(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    header = read_dicom(path)
-    try:
-        found = np.asarray(header.pixel_array)
-    except Exception as error:
-        if isinstance(error, MemoryError | KeyboardInterrupt):
-            raise
-        syntax = getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", None)
-        name = getattr(syntax, "name", "unknown")
-        raise UserError(
-            f"{path}: its pixels cannot be decoded (transfer syntax {name}): {error}. Some compressed files need "
-            "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
-        ) from error
-    columns, rows = shape
-    if found.shape[-2:] != (rows, columns) or found.ndim not in (2, 3):
+    found, (columns, rows) = pixels_of(path, read_dicom(path)), shape
+    if found.shape[-2:] != (rows, columns):
         raise UserError(f"{path}: {found.shape} pixels, where its header has {rows} rows and {columns} columns")
-    return found.reshape(-1, rows, columns)
-
-
-def _thickness(header: Any) -> float | None:
-    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
-        try:
-            if (found := float(header.get(keyword))) > 0:
-                return found
-        except (TypeError, ValueError):
-            continue
-    return None
+    return found

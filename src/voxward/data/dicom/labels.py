@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.path import Path as Polygon
 
 from voxward.core.errors import UserError
-from voxward.data.dicom.files import Series, read_dicom
+from voxward.data.dicom.files import Series, naming, pixels_of, read_dicom
 from voxward.data.dicom.frames import frames_of
 from voxward.data.dicom.grid import LPS_TO_RAS, Grid
 
@@ -23,7 +23,9 @@ Masks = dict[str, np.ndarray]
 _OFF_VOXEL, _OFF_SLICE = 0.02, 0.2
 # A contour of a structure may leave the image by so many voxels: it is drawn round the outermost ones.
 _BEYOND = 1.0
-_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_XOR = "CLOSEDPLANAR_XOR"
+_CLOSED = ("CLOSED_PLANAR", _XOR)
+_FEWEST_POINTS = 3
 
 
 def read_masks(series: Series, grid: Grid) -> Masks:
@@ -42,7 +44,8 @@ def read_masks(series: Series, grid: Grid) -> Masks:
     found: Masks = {}
     for path in series.paths:
         header = read_dicom(path)
-        own = _READERS[series.kind](path, header, grid)
+        with naming(path):
+            own = _READERS[series.kind](path, header, grid)
         if twice := sorted(set(found) & set(own)):
             raise UserError(f"{path}: the name {twice[0]!r} is given twice: rename one of them")
         found |= own
@@ -65,7 +68,9 @@ def _segments(path: Path, header: Any, grid: Grid) -> Masks:
     kind = str(header.get("SegmentationType", "BINARY"))
     names = segment_names(header)
     _refuse_repeated(path, names)
-    frames, pixels = frames_of(path, header), _pixels(path, header)
+    frames, pixels = frames_of(path, header), pixels_of(path, header)
+    if len(frames) != len(pixels):
+        raise UserError(f"{path} holds {len(pixels)} frames, and says of {len(frames)} where they lie")
     _refuse_elsewhere(path, {frame.frame_of_reference for frame in frames}, grid)
     masks: Masks = {}
     # A part of the largest value of a fractional segmentation that counts as inside.
@@ -73,7 +78,9 @@ def _segments(path: Path, header: Any, grid: Grid) -> Masks:
     for n, frame in enumerate(frames):
         where = _places(path, frame.plane, pixels[n].shape, grid)
         for number, marked in _marked(path, header, n, pixels[n], kind, least):
-            if number in names and marked.any():
+            if marked.any():
+                if number not in names:
+                    raise UserError(f"{path} marks a segment {number}, which it does not describe")
                 mask = masks.setdefault(names[number], np.zeros(grid.shape, bool))
                 _mark(path, mask, where, marked)
     return masks
@@ -117,16 +124,6 @@ def _mark(path: Path, mask: np.ndarray, where: np.ndarray, marked: np.ndarray) -
     mask[tuple(places)] = True
 
 
-def _pixels(path: Path, header: Any) -> np.ndarray:
-    try:
-        found = np.asarray(header.pixel_array)
-    except Exception as error:
-        if isinstance(error, MemoryError | KeyboardInterrupt):
-            raise
-        raise UserError(f"{path}: its pixels cannot be decoded: {error}") from error
-    return found if found.ndim == 3 else found[None]
-
-
 def _contours(path: Path, header: Any, grid: Grid) -> Masks:
     names = structure_names(header)
     _refuse_repeated(path, names)
@@ -136,17 +133,36 @@ def _contours(path: Path, header: Any, grid: Grid) -> Masks:
     masks: Masks = {}
     into = np.linalg.inv(grid.affine) @ LPS_TO_RAS
     for one in header.get("ROIContourSequence") or []:
-        name = names.get(int(one.ReferencedROINumber), str(one.ReferencedROINumber))
-        drawn: dict[int, list[np.ndarray]] = defaultdict(list)
+        if int(one.ReferencedROINumber) not in names:
+            raise UserError(f"{path} draws a structure {one.ReferencedROINumber}, which it does not name")
+        name = names[int(one.ReferencedROINumber)]
+        drawn: dict[int, list[tuple[np.ndarray, bool]]] = defaultdict(list)
         for contour in one.get("ContourSequence") or []:
-            if str(contour.get("ContourGeometricType")) not in _CLOSED:
-                warnings.warn(f"{path}: {name!r} holds a contour that is not closed, which marks nothing", stacklevel=4)
-                continue
+            kind = str(contour.get("ContourGeometricType"))
             number, points = _in_slice(path, name, contour, into, grid)
-            drawn[number].append(points)
+            if kind not in _CLOSED or len(points) < _FEWEST_POINTS:
+                warnings.warn(
+                    f"{path}: {name!r} holds a contour that encloses nothing ({kind}, {len(points)} points)",
+                    stacklevel=5,
+                )
+                continue
+            drawn[number].append((points, kind == _XOR))
         if drawn:
-            masks[name] = _filled(drawn, grid)
+            _warn_of_gaps(path, name, drawn)
+            mask = masks.setdefault(name, np.zeros(grid.shape, bool))
+            for number, contours in drawn.items():
+                mask[:, :, number] |= _filled(path, name, contours, grid.shape[:2])
     return masks
+
+
+def _warn_of_gaps(path: Path, name: str, drawn: Mapping[int, object]) -> None:
+    missing = sorted(set(range(min(drawn), max(drawn) + 1)) - set(drawn))
+    if missing:
+        warnings.warn(
+            f"{path}: {name!r} is not drawn in {len(missing)} of the slices between its first and its last one (slice "
+            f"{missing[0] + 1}, ...): nothing is marked there",
+            stacklevel=6,
+        )
 
 
 def _in_slice(path: Path, name: str, contour: Any, into: np.ndarray, grid: Grid) -> tuple[int, np.ndarray]:
@@ -165,19 +181,38 @@ def _in_slice(path: Path, name: str, contour: Any, into: np.ndarray, grid: Grid)
     return number, at[:, :2]
 
 
-def _filled(drawn: Mapping[int, Sequence[np.ndarray]], grid: Grid) -> np.ndarray:
-    """The voxels whose centres are inside; a contour in another one is a hole."""
-    mask = np.zeros(grid.shape, bool)
-    for number, contours in drawn.items():
-        for points in contours:
-            low = np.maximum(np.floor(points.min(0)).astype(int), 0)
-            high = np.minimum(np.ceil(points.max(0)).astype(int) + 1, grid.shape[:2])
-            if len(points) < 3 or (high <= low).any():
-                continue
-            columns, rows = np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high, strict=True)), indexing="ij")
-            inside = Polygon(points).contains_points(np.c_[columns.ravel(), rows.ravel()]).reshape(columns.shape)
-            mask[low[0] : high[0], low[1] : high[1], number] ^= inside
+def _filled(path: Path, name: str, contours: Sequence[tuple[np.ndarray, bool]], shape: tuple[int, int]) -> np.ndarray:
+    """The pixels (columns, rows) of a slice whose centres are inside; a contour inside another one is a hole.
+
+    Contours that cross are put together, with a warning; one that is there twice counts once.
+    """
+    mask = np.zeros(shape, bool)
+    areas = [(_inside(points, shape), xor) for points, xor in contours]
+    seen: list[np.ndarray] = []
+    for area, xor in sorted(areas, key=lambda one: -int(np.count_nonzero(one[0]))):
+        if any(np.array_equal(area, other) for other in seen):
+            warnings.warn(f"{path}: {name!r} holds a contour twice, which counts once", stacklevel=6)
+            continue
+        seen.append(area)
+        shared = area & mask
+        if xor or np.array_equal(shared, area):
+            mask ^= area
+        else:
+            if shared.any():
+                warnings.warn(f"{path}: contours of {name!r} cross: both are marked", stacklevel=6)
+            mask |= area
     return mask
+
+
+def _inside(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    found = np.zeros(shape, bool)
+    low = np.maximum(np.floor(points.min(0)).astype(int), 0)
+    high = np.minimum(np.ceil(points.max(0)).astype(int) + 1, shape)
+    if (high > low).all():
+        columns, rows = np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high, strict=True)), indexing="ij")
+        held = Polygon(points).contains_points(np.c_[columns.ravel(), rows.ravel()])
+        found[low[0] : high[0], low[1] : high[1]] = held.reshape(columns.shape)
+    return found
 
 
 def _refuse_repeated(path: Path, names: Mapping[int, str]) -> None:

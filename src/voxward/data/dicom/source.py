@@ -83,9 +83,12 @@ def source_of(case: str, book: Mapping[str, Any]) -> DicomSource:
     Raises:
         UserError: The case is unknown, or its files are gone or others than they were.
     """
-    if case not in book:
+    entry = book.get(case)
+    if entry is not None and not (isinstance(entry, Mapping) and {"folder", "series"} <= set(entry)):
+        raise UserError(f"{BOOK} does not say which files case {case} was made of")
+    if entry is None:
         raise UserError(f"{case} is no case of the dataset; its cases are {', '.join(list(book)[:5])}, ...")
-    folder, listed = Path(book[case]["folder"]), [one for one in book[case]["series"] if one["kind"] == "image"]
+    folder, listed = Path(entry["folder"]), [one for one in entry["series"] if one.get("kind") == "image"]
     if not folder.exists():
         raise UserError(f"{folder}, which case {case} was made of, is gone")
     held = {one.uid: one for one in series_in(folder)}

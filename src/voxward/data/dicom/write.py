@@ -14,7 +14,7 @@ import voxward
 from voxward.core.case import Volume
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
-from voxward.data.dicom.files import read_dicom
+from voxward.data.dicom.files import naming, read_dicom
 from voxward.data.dicom.packages import highdicom, pydicom
 from voxward.data.dicom.source import DicomSource
 
@@ -23,7 +23,14 @@ DESCRIPTION = "derived, adversarial test image"
 """What an attacked image calls itself, so that nobody takes it for a patient's."""
 _SEG_NUMBER, _IMAGE_NUMBER = 9100, 9200
 # An intensity that a file of whole numbers cannot hold misses one by more than rounding.
-_ROUNDING = 1e-3
+_ROUNDING, _FAR = 1e-3, 0.05
+_LONGEST = 64
+_MAY_BE_EMPTY = (
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime",
+    "AccessionNumber", "ReferringPhysicianName",
+)  # fmt: skip
+# Lists of the standard that hold parts of the body, and nothing else.
+_ANATOMY = ("cid4", "cid4030", "cid4031", "cid7140", "cid7153", "cid7154")
 
 Code = tuple[str, str, str]
 """Scheme, value and meaning, such as ("SCT", "10200004", "Liver")."""
@@ -47,10 +54,27 @@ def write_segmentation(
         UserError: The mask has a value that is no class.
         MissingPackageError: highdicom is not installed.
     """
-    package = highdicom()
     if unknown := set(np.unique(label.array).tolist()) - set(labels.values):
         raise UserError(f"the mask of {source.case} holds {sorted(unknown)}, which are no values of a class")
     named = list(zip(labels.names, labels.values, strict=True))[1:]
+    frames = source.grid.frames
+    multi = frames[0].number is not None
+    if multi and len({frame.path for frame in frames}) > 1:
+        raise UserError(
+            f"case {source.case} lies in several multi-frame files, of which no segmentation can be written"
+        )
+    slices = [_completed(read_dicom(path)) for path in dict.fromkeys(frame.path for frame in frames)]
+    # In a multi-frame file the slices have an order of their own.
+    order = np.argsort([frame.number or 0 for frame in frames]) if multi else np.arange(len(frames))
+    stack = np.stack([label.array == value for _, value in named], -1).transpose(2, 1, 0, 3)[order]
+    with warnings.catch_warnings(), naming(frames[0].path):
+        warnings.simplefilter("ignore")  # of what the source itself leaves out
+        found = _segmentation(slices, stack.astype(np.uint8), [name for name, _ in named], codes)
+        found.save_as(path)
+
+
+def _segmentation(slices: Sequence[Any], stack: np.ndarray, names: Sequence[str], codes: Mapping[str, Any]) -> Any:
+    package = highdicom()
     algorithm = package.AlgorithmIdentificationSequence(
         NAME, _code(("DCM", "123110", "Artificial Intelligence")), voxward.__version__
     )
@@ -59,27 +83,26 @@ def write_segmentation(
             number, name, *(_code(code) for code in _meaning(name, codes)),
             package.seg.SegmentAlgorithmTypeValues.AUTOMATIC, algorithm,
         )
-        for number, (name, _) in enumerate(named, 1)
+        for number, name in enumerate(names, 1)
     ]  # fmt: skip
-    frames = source.grid.frames
-    multi = frames[0].number is not None
-    slices = [read_dicom(frames[0].path)] if multi else [read_dicom(frame.path) for frame in frames]
-    # In a multi-frame file the slices have an order of their own.
-    order = np.argsort([frame.number or 0 for frame in frames]) if multi else np.arange(len(frames))
-    stack = np.stack([label.array == value for _, value in named], -1).transpose(2, 1, 0, 3)[order]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what the source itself leaves out
-        found = package.seg.Segmentation(
-            source_images=slices, pixel_array=stack.astype(np.uint8), segmentation_type="BINARY",
-            segment_descriptions=described, series_instance_uid=package.UID(), series_number=_SEG_NUMBER,
-            sop_instance_uid=package.UID(), instance_number=1, manufacturer=NAME, manufacturer_model_name=NAME,
-            software_versions=voxward.__version__, device_serial_number="none", omit_empty_frames=True,
-            series_description=f"segmentation by {NAME}", content_label="SEGMENTATION",
-        )  # fmt: skip
-        found.save_as(path)
+    return package.seg.Segmentation(
+        source_images=slices, pixel_array=stack, segmentation_type="BINARY", segment_descriptions=described,
+        series_instance_uid=package.UID(), series_number=_SEG_NUMBER, sop_instance_uid=package.UID(),
+        instance_number=1, manufacturer=NAME, manufacturer_model_name=NAME, software_versions=voxward.__version__,
+        device_serial_number="none", omit_empty_frames=True, series_description=f"segmentation by {NAME}",
+        content_label="SEGMENTATION",
+    )  # fmt: skip
 
 
-def write_series(folder: Path, volume: Volume, source: DicomSource, channel: int = 0) -> None:
+def _completed(header: Any) -> Any:
+    """A source with the entries that must be there and may be empty, which anonymised files often lack."""
+    for keyword in _MAY_BE_EMPTY:
+        if keyword not in header:
+            setattr(header, keyword, "")
+    return header
+
+
+def write_series(folder: Path, volume: Volume, source: DicomSource) -> None:
     """Write a changed image as a DICOM series: the source's slices with other pixels and new identifiers.
 
     It calls itself a derived, adversarial test image.
@@ -88,9 +111,8 @@ def write_series(folder: Path, volume: Volume, source: DicomSource, channel: int
 
     Args:
         folder: The folder, which gets a file for each slice.
-        volume: The image (c, i, j, k).
+        volume: The image (1, i, j, k).
         source: The slices.
-        channel: Which of the channels is written.
 
     Raises:
         UserError: The source is one multi-frame file, or it cannot hold an intensity.
@@ -102,10 +124,10 @@ def write_series(folder: Path, volume: Volume, source: DicomSource, channel: int
     series = package.uid.generate_uid()
     for n, frame in enumerate(frames):
         header = read_dicom(frame.path)
+        if not header.file_meta.TransferSyntaxUID.is_little_endian:
+            raise UserError(f"{frame.path} is big-endian, and cannot be written again")
         slope, intercept = frame.rescale
-        header.PixelData = _stored(
-            header, (volume.array[channel, :, :, n].T.astype(np.float64) - intercept) / slope, source
-        )
+        header.PixelData = _stored(header, (volume.array[0, :, :, n].T.astype(np.float64) - intercept) / slope, source)
         header.file_meta.TransferSyntaxUID = package.uid.ExplicitVRLittleEndian
         header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = package.uid.generate_uid()
         header.SeriesInstanceUID, header.SeriesNumber, header.InstanceNumber = series, _IMAGE_NUMBER, n + 1
@@ -123,11 +145,13 @@ def _stored(header: Any, values: np.ndarray, source: DicomSource) -> bytes:
     whole = np.rint(values)
     signed, bits = int(header.get("PixelRepresentation", 0)), int(header.BitsStored)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    if (off := float(np.abs(values - whole).max())) > _ROUNDING:
+    # Intensities were rounded to float32; what lies between two steps is far more than that.
+    rounding = min(_ROUNDING + 4 * float(np.finfo(np.float32).eps) * float(np.abs(values).max()), _FAR)
+    if not (off := float(np.abs(values - whole).max())) <= rounding:
         raise UserError(
             f"the volume of {source.case} holds an intensity between two that its files can hold ({off:.2g})"
         )
-    if whole.min() < low or whole.max() > high:
+    if not low <= whole.min() <= whole.max() <= high:
         raise UserError(
             f"the volume of {source.case} holds {whole.min():g} to {whole.max():g}, and its files store {low} to {high}"
         )
@@ -135,21 +159,27 @@ def _stored(header: Any, values: np.ndarray, source: DicomSource) -> bytes:
     return bytes(whole.astype(kind).tobytes())
 
 
-def codes_of(given: Any, path: Path) -> Mapping[str, tuple[Code, Code]]:
+def codes_of(given: Any, path: Path, classes: Sequence[str]) -> Mapping[str, tuple[Code, Code]]:
     """Return what a dataset.json says that its classes are, for programs.
 
     Args:
         given: Its entry "codes", {class: {"category": [scheme, value, meaning], "type": [scheme, value, meaning]}}; or
             None.
         path: The file, for messages.
+        classes: The names of all classes.
 
     Raises:
-        UserError: The entry has another form.
+        UserError: The entry has another form, or names no class; or a class has a name that no segment can have.
     """
+    for name in classes:
+        if len(name) > _LONGEST or "\\" in name:
+            raise UserError(f"{path}: {name!r} cannot name a segment: at most {_LONGEST} characters, and no backslash")
+    if isinstance(given, Mapping) and (unknown := sorted(set(given) - set(classes))):
+        raise UserError(f'{path}: "codes" names {unknown[0]!r}, which is no class; they are {", ".join(classes)}')
     found = {}
     for name, entry in ({} if given is None else given).items() if isinstance(given, Mapping | None) else [("", given)]:
         parts = [entry.get(part) for part in ("category", "type")] if isinstance(entry, Mapping) else [None]
-        if not all(isinstance(one, list) and len(one) == 3 and all(isinstance(t, str) for t in one) for one in parts):
+        if not all(isinstance(one, list) and len(one) == 3 and all(map(_is_text, one)) for one in parts):
             raise UserError(
                 f'{path}: "codes" must be {{class: {{"category": [scheme, value, meaning], "type": [...]}}}}, got '
                 f"{name!r}: {entry!r}"
@@ -157,6 +187,10 @@ def codes_of(given: Any, path: Path) -> Mapping[str, tuple[Code, Code]]:
         category, kind = (_as_code(one) for one in parts)
         found[str(name)] = (category, kind)
     return found
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and len(value.strip()) > 0 and len(value) <= _LONGEST
 
 
 def _as_code(given: Any) -> Code:
@@ -168,11 +202,11 @@ def _meaning(name: str, codes: Mapping[str, Any]) -> Sequence[Code]:
     """Category and type of a class: what is declared, or the SNOMED term of its name, or any tissue."""
     if name in codes:
         return tuple(codes[name])
-    terms = pydicom().sr.codedict.codes.SCT
+    terms = pydicom().sr.codedict.codes
     keyword = "".join(word[:1].upper() + word[1:] for word in re.split(r"[^A-Za-z]+", name))
-    found = getattr(terms, keyword, None) if keyword else None
-    if found is not None:
-        return ("SCT", "91723000", "Anatomical Structure"), ("SCT", found.value, found.meaning)
+    for group in _ANATOMY if keyword else ():
+        if (found := getattr(getattr(terms, group), keyword, None)) is not None:
+            return ("SCT", "91723000", "Anatomical Structure"), (found.scheme_designator, found.value, found.meaning)
     return ("SCT", "85756007", "Tissue"), ("SCT", "85756007", "Tissue")
 
 
