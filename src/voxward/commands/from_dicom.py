@@ -35,9 +35,8 @@ def from_dicom(
     Args:
         inputs: Folders. One that holds DICOM files is a case, and of any other each folder in it is one, which is named
             after it; it holds the image series, and may hold one segmentation (SEG) or one set of contours (RTSTRUCT).
-        out: The folder of the dataset, which must not exist. It appears when all is written, and gets imagesTr/,
-            labelsTr/, imagesTs/ (cases without ground truth), dataset.json, and dicom.json, which says what each case
-            was made of.
+        out: The folder of the dataset, which must not exist, and appears when all is written: imagesTr/, labelsTr/,
+            imagesTs/ (without ground truth), dataset.json, and dicom.json, which says what each case was made of.
         wanted: Which series of a case are read.
         classes: The segments or structures that become classes 1, 2, ...; where they overlap, later ones are written
             over earlier ones. Empty: all, sorted by name, which must not overlap.
