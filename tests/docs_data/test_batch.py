@@ -33,12 +33,13 @@ def takes(command: str, flag: str) -> bool:
 
 
 def names(text: str) -> set[str]:
-    return {name for name in re.findall(r"`([a-z]+)`", text) if name in COMMANDS}
+    return {name for name in re.findall(r"`([a-z-]+)`", text) if name in COMMANDS}
 
 
 def test_the_commands_that_go_on_take_fail_fast_or_have_no_use_for_it() -> None:
     said = names(BAD.partition("finish\n")[0])
-    assert said == {"check", "prepare", "predict", "evaluate", "merge", "attack", "cv"}
+    made = {"from-dicom", "from-masks", "to-dicom"}
+    assert said == {"check", "prepare", "predict", "evaluate", "merge", "attack", "cv", *made}
     assert {command for command in COMMANDS if takes(command, "--fail-fast")} == {*said - {"cv"}, "benchmark"}
 
 

@@ -36,7 +36,7 @@ def test_file_types() -> None:
 def test_layouts() -> None:
     named = [row[0] for row in rows("layout")]
     modules = {"Decathlon": "msd", "Auto3DSeg": "msd", "nnU-Net v1": "msd", "nnU-Net v2": "nnunet"}
-    modules |= {"plain": "folder", "BraTS": "brats"}
+    modules |= {"plain": "folder", "BIDS": "bids", "BraTS": "brats"}
     assert set(named) == set(modules)
     assert {modules[name] for name in named} == {vars(layout)["__name__"].rpartition(".")[2] for layout in LAYOUTS}
 

@@ -26,6 +26,8 @@ from voxward.data.volume_file import MOST_INFLATED, NIFTI_SUFFIXES, Header, affi
 _HEADER_1, _HEADER_2, _LONGEST_EXTENSIONS = 348, 540, 1 << 26
 # The longest axis that a NIfTI-1 header can state.
 _LONGEST_AXIS = np.iinfo(np.int16).max
+# A qform holds axes at right angles only; so far, in the smallest edge of a voxel, it may miss the affine.
+_SHEAR = 1e-3
 # How much scans are packed at most, and below how many bytes nobody counts.
 _TYPICAL_RATIO, _UNCOUNTED = 50, 1 << 26
 
@@ -60,7 +62,7 @@ def read(path: Path) -> Volume:
 def write(
     path: Path, array: np.ndarray, affine: np.ndarray, template: Path | None = None, scaling: Scaling | None = None
 ) -> None:
-    """Write a NIfTI file with both qform and sform set. The file appears as a whole.
+    """Write a NIfTI file with both qform and sform set; a sheared grid has no qform. The file appears as a whole.
 
     If `template` is a NIfTI file its units are kept. If it also lies in the same place, so are its qform and sform with
     their codes, so that every viewer lays the result over the template, whichever of the two it trusts. An axis that is
@@ -85,6 +87,9 @@ def write(
     if not placed:
         image.set_sform(stored, code=int(header["sform_code"]) or 1)
         image.set_qform(stored, code=int(header["qform_code"]) or 1)
+        edge = np.linalg.norm(stored[:3, :3], axis=0).min()
+        if not np.allclose(image.header.get_qform(), stored, rtol=1e-6, atol=_SHEAR * edge):
+            image.header["qform_code"] = 0  # it cannot say that axes are not at right angles, and must not say another
     if scaling is not None:
         image.header.set_slope_inter(scaling.slope, scaling.intercept)
     with atomic_write(path) as unfinished:
