@@ -10,7 +10,7 @@ from pathlib import Path
 from voxward.core.choices import DicomSeries
 from voxward.core.errors import UserError
 from voxward.core.names import composed
-from voxward.data.dicom.files import Series, dicom_files, naming, read_dicom, series_in
+from voxward.data.dicom.files import Series, holds_dicom, naming, read_dicom, series_in
 from voxward.data.dicom.labels import segment_names, structure_names
 
 _MODALITIES = {"CT": "CT", "PT": "PET", "MR": "MR"}
@@ -52,10 +52,10 @@ def case_folders(inputs: Sequence[Path]) -> tuple[Path, ...]:
         if not entry.exists():
             raise FileNotFoundError(f"no file or folder {entry}")
         inner = [] if entry.is_file() else sorted(path for path in entry.iterdir() if not path.name.startswith("."))
-        if entry.is_file() or any(path.is_file() and dicom_files(path) for path in inner):
-            own = [entry] if dicom_files(entry) else []
+        if entry.is_file() or any(path.is_file() and holds_dicom(path) for path in inner):
+            own = [entry] if holds_dicom(entry) else []
         else:
-            own = [path for path in inner if path.is_dir() and dicom_files(path)]
+            own = [path for path in inner if path.is_dir() and holds_dicom(path)]
             if own and (bare := [path.name for path in inner if path.is_dir() and path not in own]):
                 warnings.warn(
                     f"{entry}: the folders {', '.join(bare[:5])} hold no DICOM file, and are no case", stacklevel=3

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from voxward.core.errors import UserError
-from voxward.core.files import name_fault
 from voxward.data.content import digest_of
 from voxward.data.dicom.cases import DicomCase, case_id, names_in
 from voxward.data.dicom.image import DicomImage, read_series
 from voxward.data.dicom.labels import read_masks
-from voxward.data.made_dataset import DatasetWriter, plain
+from voxward.data.made_dataset import DatasetWriter, plain, refuse_ids
 from voxward.data.masks import label_of_masks
 from voxward.data.places import apart
 
@@ -32,9 +31,7 @@ def refuse_names(folders: Sequence[Path]) -> None:
         UserError: There are such folders.
     """
     ids = [case_id(folder) for folder in folders]
-    for id, folder in zip(ids, folders, strict=True):
-        if (fault := name_fault(id)) is not None:
-            raise UserError(f"{folder} cannot name a case: {fault}")
+    refuse_ids(ids)
     if twice := sorted({id for id in ids if ids.count(id) > 1}):
         alike = [str(folder) for id, folder in zip(ids, folders, strict=True) if id == twice[0]]
         raise UserError(f"{' and '.join(alike)} would be the same case {twice[0]!r}: rename one of them")
@@ -72,8 +69,8 @@ def write_case(writer: DatasetWriter, case: DicomCase, over: bool) -> Mapping[st
     _refuse_apart(images)
     grid = images[0].grid
     if case.truth is not None:
-        masks = read_masks(case.truth, grid)
         _refuse_other_names(case, writer.classes)
+        masks = read_masks(case.truth, grid)
         drawn = ((name, masks[name]) for name in writer.classes if name in masks)
         label = label_of_masks(drawn, writer.classes, grid.shape, over, case.id)
     writer.write(case.id, [(image.stored, image.scaling) for image in images], grid.affine, label)

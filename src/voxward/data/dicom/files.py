@@ -64,6 +64,22 @@ def is_dicom(path: Path) -> bool:
     return begin[_PREAMBLE:] == _MAGIC or (begin[:2] in _BARE and b"\0" in begin[2:8])
 
 
+def holds_dicom(folder: Path) -> bool:
+    """Return whether a DICOM file lies in a folder or in its folders; nothing is refused, and the first one is enough.
+
+    Args:
+        folder: The folder. A single DICOM file counts, too.
+    """
+    return any(map(_claims, [folder] if folder.is_file() else _files_in(folder)))
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """The files of a folder and its folders, which may be DICOM: no notes of other programs, and no list of files."""
+    for place, _, files in os.walk(folder):
+        names = (name for name in files if not name.startswith(".") and name.upper() != "DICOMDIR")
+        yield from (Path(place) / name for name in names)
+
+
 def dicom_files(folder: Path) -> tuple[Path, ...]:
     """Return the DICOM files in a folder and in its folders, sorted.
 
@@ -78,14 +94,13 @@ def dicom_files(folder: Path) -> tuple[Path, ...]:
     """
     if folder.is_file():
         return (folder,) if _claims(folder) else ()
-    found: list[Path] = []
-    for place, folders, files in os.walk(folder):
+    for place, folders, _ in os.walk(folder):
         if linked := [name for name in folders if (Path(place) / name).is_symlink()]:
             raise UserError(
                 f"{Path(place) / linked[0]} is a link to another folder: copy it, or give that folder itself"
             )
-        found += [Path(place) / name for name in files if not name.startswith(".") and name.upper() != "DICOMDIR"]
-    claimed = tuple(path for path in sorted(found) if _claims(path))
+    found = sorted(_files_in(folder))
+    claimed = tuple(path for path in found if _claims(path))
     folders_of_slices = {path.parent for path in claimed}
     if empty := [path for path in found if path.parent in folders_of_slices and not path.stat().st_size]:
         raise UserError(f"{empty[0]} is empty: is it a slice that was not copied?")

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from voxward.core.errors import MissingPackageError
-
-
-def highdicom() -> Any:
-    """Return the package highdicom.
-
-    Raises:
-        MissingPackageError: It is not installed.
-    """
-    try:
-        import highdicom as package
-        import highdicom.seg
-        import highdicom.sr
-    except ModuleNotFoundError as error:
-        raise MissingPackageError("DICOM segmentations need highdicom: pip install 'voxward[dicom]'") from error
-    return package
 
 
 def pydicom() -> Any:
@@ -28,10 +15,29 @@ def pydicom() -> Any:
     Raises:
         MissingPackageError: It is not installed.
     """
-    try:
+    with _needing("pydicom"):
         import pydicom as package
         import pydicom.sr.codedict
         import pydicom.uid
-    except ModuleNotFoundError as error:
-        raise MissingPackageError("DICOM needs pydicom: pip install 'voxward[dicom]'") from error
     return package
+
+
+def highdicom() -> Any:
+    """Return the package highdicom, which writes segmentations.
+
+    Raises:
+        MissingPackageError: It is not installed.
+    """
+    with _needing("highdicom"):
+        import highdicom as package
+        import highdicom.seg
+        import highdicom.sr
+    return package
+
+
+@contextmanager
+def _needing(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(f"DICOM needs {name}: pip install 'voxward[dicom]'") from error
