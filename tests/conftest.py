@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
+
+from tests import shapes
 
 # Triton compiles kernels from their source, so they are imported before the hook can wrap them; without a GPU its
 # interpreter runs them.
@@ -22,16 +23,7 @@ if find_spec("triton") is not None:
         os.environ["TRITON_INTERPRET"] = "1"
     import_module("voxward.nets.depthwise_triton")
 
-
-def _with_arrays() -> Iterator[str]:
-    """The modules that say shapes. To check all functions at run time took a third of the tests' time."""
-    source = Path(__file__).parents[1] / "src"
-    for path in source.rglob("*.py"):
-        if any(name in path.read_text(encoding="utf-8") for name in ("jaxtyping", "voxward.core.types")):
-            yield ".".join(path.relative_to(source).with_suffix("").parts)
-
-
-install_import_hook(list(_with_arrays()), "beartype.beartype")
+shapes.check()
 
 # tests/isa.sh has the arithmetic of an older processor tested, which has no fast bfloat16 either.
 if os.environ.get("ATEN_CPU_CAPABILITY") in ("default", "avx2"):
@@ -69,6 +61,11 @@ def blank_pages() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _shapes() -> None:
+    shapes.begin_test()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
