@@ -202,3 +202,28 @@ def test_standard_takes_all_voxels():
     plan = replace(plan_of("standard", (1.0, 1.0, 1.0)), crop_nonzero=False)
     found = prepare(Volume(array, np.eye(4)), None, plan).image.numpy()
     np.testing.assert_allclose(found, (array - array.mean()) / array.std(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_expression_for_other_programs_computes_the_same(kind):
+    plan = replace(plan_of(kind), resample=False, crop_nonzero=False)
+    array = apart().astype(np.float32)
+    computed = eval(
+        f"lambda c: {normalization_of(plan.channels[0]).expression(plan.channels[0])}", {"np": np, "torch": torch}
+    )
+    expected = prepare(Volume(array, np.eye(4)), None, plan).image[0]
+    torch.testing.assert_close(computed(torch.from_numpy(array[0])), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_transform_of_monai_computes_the_same(kind):
+    import monai.transforms
+
+    plan = replace(plan_of(kind), resample=False, crop_nonzero=False)
+    found = normalization_of(plan.channels[0]).monai(plan.channels[0])
+    if found is None:
+        return
+    array = apart().astype(np.float32)
+    transform = getattr(monai.transforms, found[0])(keys="image", **found[1])
+    computed = transform({"image": torch.from_numpy(array.copy())})["image"]
+    torch.testing.assert_close(computed, prepare(Volume(array, np.eye(4)), None, plan).image, rtol=1e-5, atol=1e-5)

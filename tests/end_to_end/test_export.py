@@ -19,6 +19,7 @@ from voxward.data.io import read_label
 from voxward.nets.registry import network_for_plan
 from voxward.runs.postprocess import PostProcess
 from voxward.systems.export import difference, unsaid, write_onnx, write_pt2
+from voxward.systems.export_bundle import write_bundle
 from voxward.systems.network.files import read_network
 
 PLAIN = ["postprocessing=false"]
@@ -26,25 +27,37 @@ SEARCHED = {"msnas", "msnas-2d"}  # their networks are found first
 TURNS = {"mpunet"}  # turns its slices inside the network, which no exporter follows
 
 
-@pytest.mark.parametrize("to", ["pt2", "onnx"])
-def test_the_exported_system_predicts_what_the_run_predicts(trained, phantoms, tmp_path, to):
-    pytest.importorskip("onnxscript") if to == "onnx" else None
-    found = voxward.export(trained, out=tmp_path / "out", to=to, overrides=PLAIN)
-    assert found.network.name == f"network.{to}"
-    assert found.apart < 1e-3
-    assert found.description is not None
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    return voxward.export(trained, out=tmp_path_factory.mktemp("exported") / "out", overrides=PLAIN)
+
+
+def predicts_the_same(description, trained, phantoms, folder):
     exact = [*PLAIN, "precision=fp32"]
-    ours = voxward.predict(trained, phantoms, out=tmp_path / "ours", overrides=exact)
-    theirs = voxward.predict(found.description, phantoms, out=tmp_path / "theirs")
+    ours = voxward.predict(trained, phantoms, out=folder / "ours", overrides=exact)
+    theirs = voxward.predict(description, phantoms, out=folder / "theirs")
     assert [path.name for path in ours] == [path.name for path in theirs]
-    for one, other in zip(ours, theirs, strict=True):
-        # A voxel between two classes may fall to either by rounding.
-        assert np.mean(read_label(one).array != read_label(other).array) < 1e-4
+    # A voxel between two classes may fall to either by rounding.
+    return all(np.mean(read_label(a).array != read_label(b).array) < 1e-4 for a, b in zip(ours, theirs, strict=True))
 
 
-def test_it_is_read_without_voxward_and_for_windows_of_other_sizes(trained, tmp_path):
-    path = voxward.export(trained, out=tmp_path / "out", overrides=PLAIN).network
-    program = torch.export.load(path).module()
+def test_the_exported_system_predicts_what_the_run_predicts(exported, trained, phantoms, tmp_path):
+    assert exported.network.name == "network.pt2"
+    assert exported.apart < 1e-3
+    assert exported.description is not None
+    assert predicts_the_same(exported.description, trained, phantoms, tmp_path)
+
+
+@pytest.mark.slow
+def test_onnx_predicts_what_the_run_predicts(trained, phantoms, tmp_path):
+    pytest.importorskip("onnxscript")
+    found = voxward.export(trained, out=tmp_path / "out", to="onnx", overrides=PLAIN)
+    assert found.network.name == "network.onnx"
+    assert predicts_the_same(found.description, trained, phantoms, tmp_path)
+
+
+def test_it_is_read_without_voxward_and_for_windows_of_other_sizes(exported, trained):
+    program = torch.export.load(exported.network).module()
     system = voxward.open_system(trained, device="cpu")
     network, channels = system.predictor.model.network.float().eval(), len(system.channels)
     first = system.predictor.model.plan.window_size
@@ -54,8 +67,7 @@ def test_it_is_read_without_voxward_and_for_windows_of_other_sizes(trained, tmp_
             torch.testing.assert_close(program(window), network(window), rtol=1e-4, atol=1e-4)
 
 
-def test_an_attack_goes_through_the_exported_file(trained, phantoms, tmp_path):
-    found = voxward.export(trained, out=tmp_path / "out", overrides=PLAIN)
+def test_an_attack_goes_through_the_exported_file(exported, trained, phantoms, tmp_path):
     quick = [
         "attacks=[apgd-dice]",
         "threat.eps=[16/255]",
@@ -68,7 +80,7 @@ def test_an_attack_goes_through_the_exported_file(trained, phantoms, tmp_path):
     cases = voxward.Cases(phantoms, ids=held_out[:1])
     ours = voxward.attack(trained, cases, out=tmp_path / "run", overrides=[*quick, *PLAIN])
     with pytest.warns(UserWarning, match="nothing is known about which images"):
-        theirs = voxward.attack(found.description, cases, out=tmp_path / "file", overrides=quick)
+        theirs = voxward.attack(exported.description, cases, out=tmp_path / "file", overrides=quick)
     results = [ours, theirs]
     dice = [next(record.dice() for record in one.records if record.attack == "apgd-dice") for one in results]
     assert dice[0] == pytest.approx(dice[1], abs=5e-3)
@@ -87,8 +99,8 @@ def test_what_a_description_cannot_say_is_named_and_none_is_written(trained, tmp
     for word, changed in changes.items():
         (sentence,) = unsaid(replace(run, predictor=replace(run.predictor, model=changed)))
         assert word in sentence
-    monkeypatch.setattr("voxward.commands.export.unsaid", lambda _: ["windows vote"])
-    with pytest.warns(UserWarning, match="without a system.yaml.*windows vote"):
+    monkeypatch.setattr("voxward.systems.export.unsaid", lambda _: ["windows vote"])
+    with pytest.warns(UserWarning, match="no system.yaml can say, so there is none: windows vote"):
         found = voxward.export(trained, out=tmp_path / "out")
     assert found.description is None
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["network.pt2"]
@@ -107,7 +119,7 @@ def test_refusals(trained, tmp_path):
         voxward.export(ensemble, out=tmp_path / "out")
     with pytest.raises(ValueError, match="is there already"):
         voxward.export(trained, out=tmp_path)
-    with pytest.raises(ValueError, match=r"unknown format .*Known: onnx, pt2"):
+    with pytest.raises(ValueError, match=r"unknown format .*Known: bundle, nnunet, onnx, pt2"):
         voxward.export(trained, out=tmp_path / "out", to="tensorrt")
 
 
@@ -119,6 +131,7 @@ def test_the_command_line(trained, tmp_path, capsys):
     assert "tta: mirrors" in (tmp_path / "out" / "system.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_regions_are_described(tmp_path):
     voxward.write_phantoms(tmp_path / "brains", 4, 0, "brain", size=32)
     small = ["network.options.width=4", "preparation.patch_size=[16,16,16]", "training.epochs=1", "training.workers=0"]
@@ -131,20 +144,44 @@ def test_regions_are_described(tmp_path):
     assert other.labels.scored == voxward.open_system(run, device="cpu").labels.scored
 
 
+def network_and_window(recipe, folder):
+    """The network of a packaged recipe, for a dataset that fits it, and a window of noise."""
+    kind = "brain" if recipe.startswith("brats") else "organ"
+    voxward.write_phantoms(folder / "data", 3, 0, kind, size=32)
+    voxward.plan(folder / "data", recipe=recipe, out=folder / "plan")
+    plan, chosen = load_plan(folder / "plan" / "plan.json"), load_recipe(recipe)
+    network = network_for_plan(chosen.network.name, plan, chosen.network.options).eval()
+    # Half of the network's own window, a quarter of a large one: what is compared is not the size.
+    sizes = (n // (4 if n >= 128 else 2) if n >= 64 else n for n in plan.window_size)
+    return network, torch.randn(1, len(plan.channels), *sizes)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["pt2", "onnx"])
 @pytest.mark.parametrize("recipe", sorted(set(packaged_names("recipes")) - SEARCHED - TURNS))
 def test_every_packaged_recipe_can_be_exported(tmp_path, recipe, to):
-    kind = "brain" if recipe.startswith("brats") else "organ"
-    voxward.write_phantoms(tmp_path / "data", 3, 0, kind, size=32)
-    voxward.plan(tmp_path / "data", recipe=recipe, out=tmp_path / "plan")
-    plan, chosen = load_plan(tmp_path / "plan" / "plan.json"), load_recipe(recipe)
-    network = network_for_plan(chosen.network.name, plan, chosen.network.options).eval()
-    # Half of the network's own window, a quarter of a large one: what is compared is not the size.
-    window = torch.randn(
-        1, len(plan.channels), *(n // (4 if n >= 128 else 2) if n >= 64 else n for n in plan.window_size)
-    )
+    network, window = network_and_window(recipe, tmp_path)
     path = Path(tmp_path / f"network.{to}")
     (write_onnx if to == "onnx" else write_pt2)(network, window, path)
     apart, limit = difference(network, read_network(path), window)
+    assert apart <= limit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", sorted(set(packaged_names("recipes")) - SEARCHED - TURNS))
+def test_monai_reads_the_network_of_every_packaged_recipe_from_its_bundle(trained, tmp_path, recipe):
+    from monai.bundle import ConfigParser
+
+    network, window = network_and_window(recipe, tmp_path)
+    run = voxward.open_system(trained, device="cpu")
+    (tmp_path / "bundle").mkdir()
+    write_bundle(run, network, tmp_path / "bundle", window)
+    said = ConfigParser()
+    said.read_config(tmp_path / "bundle" / "configs" / "inference.json")
+    said["bundle_root"], said["device"] = str(tmp_path / "bundle"), "cpu"
+    theirs = said.get_parsed_content("network")
+    if network_file := list((tmp_path / "bundle" / "models").glob("model.pt")):
+        theirs.load_state_dict(torch.load(network_file[0], weights_only=True))
+        theirs.eval()
+    apart, limit = difference(network, theirs, window)
     assert apart <= limit

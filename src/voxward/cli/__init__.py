@@ -69,7 +69,7 @@ COMMANDS = {
     "prepare": Command("resample and normalise all cases into a folder", data.prepare_arguments, data.prepare),
     "train": Command("train a recipe on a dataset", training.train_arguments, training.train),
     "compose": Command("combine runs into an ensemble or a cascade", systems.compose_arguments, systems.compose),
-    "export": Command("write a run as torch.export or ONNX", systems.export_arguments, systems.export),
+    "export": Command("write a run for other programs", systems.export_arguments, systems.export),
     "predict": Command("segment volumes with a run or a system", systems.predict_arguments, systems.predict),
     "merge": Command("merge two segmentations by owned classes", systems.merge_arguments, systems.merge),
     "cv": Command("cross-validate recipes, in this process or on a cluster", training.cv_arguments, training.cv),

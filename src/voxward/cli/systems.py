@@ -59,10 +59,10 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="the folder to write, which must not exist")
     parser.add_argument(
         "--to",
-        choices=Registered("voxward.systems.export", "WRITERS"),
+        choices=Registered("voxward.commands.export", "FORMATS"),
         default="pt2",
         metavar="FORMAT",
-        help="pt2 (torch.export) or onnx (default pt2)",
+        help="pt2 (torch.export), onnx, bundle (MONAI) or nnunet (nnU-Net v2) (default pt2)",
     )
     set_argument(parser, _ENTRIES)
 
@@ -72,7 +72,8 @@ def export(arguments: Arguments) -> int:
     from voxward.commands.export import export
 
     found = export(**given(arguments))
-    beside = "" if found.description is None else f"\nnext: voxward evaluate {found.description} DATASET --out DIR"
+    reads = found.description is not None and found.description.name == "system.yaml"
+    beside = f"\nnext: voxward evaluate {found.description} DATASET --out DIR" if reads else ""
     console.print(
         f"network: {escape(str(found.network))} (its logits are the run's but for {found.apart:.1g}){escape(beside)}",
         soft_wrap=True,

@@ -5,29 +5,44 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from voxward.core.errors import MissingPackageError, UserError
 from voxward.core.files import atomic_write
-from voxward.core.registry import unknown_name
+from voxward.core.registry import Registry
 from voxward.systems.export import (
     CLOSE,
-    WRITERS,
+    DESCRIPTION,
     Exported,
+    Written,
     check_whole,
-    description_of,
     difference,
     exportable,
     noise_window,
-    unsaid,
+    write_alone,
+    write_onnx,
+    write_pt2,
 )
-from voxward.systems.network.files import read_network
+from voxward.systems.export_bundle import write_bundle
+from voxward.systems.export_nnunet import write_nnunet
 from voxward.systems.open import Given, open_system
+from voxward.systems.run import RunSystem
 
-DESCRIPTION = "system.yaml"
+Writer = Callable[[RunSystem, nn.Module, Path], Written]
+FORMATS: Registry[Writer] = Registry(
+    "format",
+    {
+        "pt2": partial(write_alone, write_pt2, "pt2"),
+        "onnx": partial(write_alone, write_onnx, "onnx"),
+        "bundle": write_bundle,
+        "nnunet": write_nnunet,
+    },
+)
+"""What a run can be exported as."""
 
 
 def export(
@@ -37,67 +52,60 @@ def export(
     to: str = "pt2",
     overrides: Sequence[str] = (),
 ) -> Exported:
-    """Write the network of a trained run as a file, with a `system.yaml` that says how it is deployed.
+    """Write a trained run as files that other programs read.
 
-    The file takes batches and windows of any size that the network takes. voxward reads both again as a system, through
-    which `predict`, `evaluate` and `attack` then work; other programs read the network alone. Before anything appears,
-    the file is read again and compared with the run: on a window of noise, and through the whole pipeline.
+    `pt2` and `onnx` are the network alone, for batches and windows of any size that it takes, with a `system.yaml` that
+    says how it is deployed: voxward reads both again as a system. `bundle` is a bundle of MONAI and `nnunet` a results
+    folder of nnU-Net; what these tools do otherwise than the run is told, one sentence each. Before anything appears,
+    the network is read again and compared with the run on windows of noise, and where a `system.yaml` is written, the
+    whole pipeline, too.
 
     Args:
         system: A run folder, or a `system.yaml` of one run.
-        out: The folder, which must not exist. It gets network.pt2 or network.onnx, and system.yaml.
-        to: `pt2` (torch.export) or `onnx`.
+        out: The folder, which must not exist.
+        to: `pt2` (torch.export), `onnx`, `bundle` (MONAI) or `nnunet` (nnU-Net v2; only for the network dynunet).
         overrides: Changes of the run's entries, such as `tta=none` or `checkpoint=last`.
 
     Returns:
         The files, and how far they are from the run.
 
     Raises:
-        UserError: The system is not a single run, the folder is there, or the file does not do what the run does;
-            nothing is written then.
+        UserError: The system is not a single run, the folder is there, the tool has no such network or normalisation,
+            or the file does not do what the run does; nothing is written then.
         MissingPackageError: A package that the format needs is not installed.
 
     Example:
         >>> voxward.export("run", out="exported", to="onnx")
     """
-    if to not in WRITERS:
-        raise UserError(unknown_name("format", to, WRITERS))
-    target = Path(out)
+    write, target = FORMATS[to], Path(out)
     if target.exists():
         raise UserError(f"{target} is there already: choose another --out")
     run = exportable(open_system(system, overrides, "cpu"))
-    lost, window = tuple(unsaid(run)), noise_window(run.predictor)
-    model = deepcopy(run.predictor.model.network).float().eval()
-    name = f"network.{to}"
+    model, window = deepcopy(run.predictor.model.network).float().eval(), noise_window(run.predictor)
     with atomic_write(target) as folder, torch.random.fork_rng():
         folder.mkdir()
-        apart, limit = _written(WRITERS[to], model, window, folder / name)
+        made = _written(write, to, run, model, folder)
+        apart, limit = difference(model, made.network, window)
         if not apart <= limit:
             raise UserError(
                 f"the logits of the exported network differ from the run's by {apart:.2g}, more than {CLOSE:g} of the "
                 "largest: nothing was written. Please report this"
             )
-        if not lost:
-            (folder / DESCRIPTION).write_text(description_of(run, name), encoding="utf-8")
-            check_whole(run, open_system(folder / DESCRIPTION, device="cpu"))
-    if lost:
-        warnings.warn(
-            f"{target} holds the network alone, without a {DESCRIPTION}, which cannot say how this run is deployed: "
-            f"{'; '.join(lost)}",
-            stacklevel=2,
-        )
-    return Exported(target / name, None if lost else target / DESCRIPTION, apart, lost)
+        if made.description is not None and made.description.name == DESCRIPTION:
+            check_whole(run, open_system(made.description, device="cpu"))
+        names = [None if path is None else target / path.relative_to(folder) for path in (made.path, made.description)]
+    if made.unsaid:
+        tells = "is done otherwise there than in the run" if names[1] else f"no {DESCRIPTION} can say, so there is none"
+        warnings.warn(f"{target}: this {tells}: {'; '.join(made.unsaid)}", stacklevel=2)
+    assert names[0] is not None
+    return Exported(names[0], names[1], apart, made.unsaid)
 
 
-def _written(
-    write: Callable[[nn.Module, Tensor, Path], None], network: nn.Module, window: Tensor, path: Path
-) -> tuple[float, float]:
-    """Write a network, read it again, and return how far its logits lie from the network's, and how far they may."""
+def _written(write: Writer, to: str, run: RunSystem, network: nn.Module, folder: Path) -> Written:
     try:
-        write(network, window, path)
-        return difference(network, read_network(path), window)
+        return write(run, network, folder)
     except (UserError, MissingPackageError):
         raise
     except Exception as error:
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"this network cannot be exported as {path.suffix}, nothing was written: {line}") from error
+        raise UserError(f"this network cannot be exported as {to}, nothing was written: {line}") from error

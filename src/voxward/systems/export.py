@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,18 @@ from voxward.core.case import Volume
 from voxward.core.document import with_format
 from voxward.core.errors import MissingPackageError, UserError
 from voxward.core.labels import LabelSet
-from voxward.core.registry import Registry
 from voxward.core.structure import to_data
 from voxward.core.yaml import dump_yaml
 from voxward.pipeline.predictor import Predictor
 from voxward.runs.postprocess import PostProcess
 from voxward.systems.network.entry import ORDERS, ChannelEntry
+from voxward.systems.network.files import read_network
 from voxward.systems.run import RunSystem
 from voxward.systems.system import System
 
 CLOSE = 1e-4
 """How far logits may lie apart, as a share of the largest one or in itself, whichever is more."""
+DESCRIPTION = "system.yaml"
 _SEED = 0
 
 
@@ -37,14 +38,32 @@ class Exported:
 
     Attributes:
         network: The file of the network.
-        description: The `system.yaml` beside it; None where it cannot say how the run is deployed.
-        apart: The largest difference of logits between the file and the run, on a window of noise.
-        unsaid: What a `system.yaml` cannot say of the run, one sentence each.
+        description: What says how it is deployed: a `system.yaml`, the configuration of a bundle, or plans.json; None
+            where a `system.yaml` cannot say it.
+        apart: The largest difference of logits between the file and the run, on windows of noise.
+        unsaid: What is done otherwise than in the run, or cannot be said, one sentence each.
     """
 
     network: Path
     description: Path | None
     apart: float
+    unsaid: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What a writer made in a folder.
+
+    Attributes:
+        path: The file of the network.
+        network: The network, read again from the file, in evaluation mode.
+        description: What says how it is deployed; None where nothing can.
+        unsaid: What is done otherwise than in the run, or cannot be said, one sentence each.
+    """
+
+    path: Path
+    network: nn.Module
+    description: Path | None
     unsaid: tuple[str, ...]
 
 
@@ -104,8 +123,24 @@ def write_onnx(network: nn.Module, window: Tensor, path: Path) -> None:
     program.save(str(path))
 
 
-WRITERS = Registry("format", {"pt2": write_pt2, "onnx": write_onnx})
-"""How a network becomes a file, by the suffix."""
+def write_alone(
+    write: Callable[[nn.Module, Tensor, Path], None], suffix: str, system: RunSystem, network: nn.Module, folder: Path
+) -> Written:
+    """Write a network that stands alone, with the `system.yaml` that has voxward deploy it as the run is.
+
+    Args:
+        write: `write_pt2` or `write_onnx`.
+        suffix: How the file's name ends, without the dot.
+        system: The run.
+        network: Its network in float32, in evaluation mode on the CPU.
+        folder: The folder, which is there and empty.
+    """
+    path, said = folder / f"network.{suffix}", folder / DESCRIPTION
+    write(network, noise_window(system.predictor), path)
+    lost = tuple(unsaid(system))
+    if not lost:
+        said.write_text(description_of(system, path.name), encoding="utf-8")
+    return Written(path, read_network(path), None if lost else said, lost)
 
 
 def _example(window: Tensor) -> Tensor:
@@ -157,7 +192,7 @@ def description_of(system: RunSystem, network: str) -> str:
         "name": system.name,
         "network": network,
         "channels": [_channel(channel) for channel in plan.channels],
-        **_labels(plan.labels),
+        **labels_entry(plan.labels),
         "window": list(plan.window_size),
         "overlap": inference.overlap if predictor.overlap is None else predictor.overlap,
         "blending": inference.weights,
@@ -231,7 +266,12 @@ def _channel(channel: Any) -> Mapping[str, Any]:
     return {"name": entry.name, "normalization": entry.normalization, **entry.used}
 
 
-def _labels(labels: LabelSet) -> Mapping[str, Any]:
+def labels_entry(labels: LabelSet) -> Mapping[str, Any]:
+    """Return the entries `labels`, `regions_class_order` and `outputs` of a `system.yaml`.
+
+    Args:
+        labels: The classes or regions of the run.
+    """
     if not labels.regions:
         data: dict[str, Any] = dict(zip(labels.names, labels.values, strict=True))
     else:

@@ -8,7 +8,7 @@ from torch import Tensor
 from voxward.core.errors import UserError
 from voxward.core.plan import ChannelFingerprint, ChannelPlan, Intensities
 from voxward.core.recipe import Preparation
-from voxward.data.normalization.normalization import LiveNumbers, Normalization, Numbers
+from voxward.data.normalization.normalization import MOMENTS, LiveNumbers, Normalization, Numbers
 from voxward.data.normalization.sample import live_moments
 
 # Below this share of the intensity range a channel's deviation is rounding: dividing by it would blow it up to noise.
@@ -21,6 +21,7 @@ class Clip(Normalization):
     Mean and standard deviation are those of the case's clipped intensities.
     """
 
+    clips = True
     reads_plan = True
     hounsfield = None
     keeps_values = True
@@ -50,6 +51,10 @@ class Clip(Normalization):
         """Return what `measure` returns, up to rounding. Differentiable."""
         mean, std = live_moments(channel.clamp(plan.low, plan.high), _FLAT * (plan.high - plan.low))
         return plan.low, plan.high, mean, std
+
+    def expression(self, plan: ChannelPlan) -> str:
+        """Return the same as Python text."""
+        return f"(lambda u: (lambda m: (u - m[0]) / m[1])({MOMENTS}(u)))(c.clamp({plan.low}, {plan.high}))"
 
 
 def _clipped_moments(channel: np.ndarray, low: float, high: float) -> tuple[float, float]:

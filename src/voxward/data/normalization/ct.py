@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from torch import Tensor
 
@@ -18,6 +21,8 @@ class CT(Normalization):
     intensity where a plan has no range, because all foreground was alike.
     """
 
+    clips = True
+    nnunet = ("CTNormalization", False)
     reads_plan = True
     hounsfield = True
     per_case = False
@@ -33,3 +38,17 @@ class CT(Normalization):
         if not plan.high > plan.low:
             return live_whole_range(channel)
         return plan.low, plan.high, plan.mean, plan.std if plan.std > 0 else 1.0
+
+    def monai(self, plan: ChannelPlan) -> tuple[str, Mapping[str, Any]] | None:
+        """Return MONAI's transform."""
+        if not plan.high > plan.low:
+            return None
+        std = plan.std if plan.std > 0 else 1.0
+        ends = {"b_min": (plan.low - plan.mean) / std, "b_max": (plan.high - plan.mean) / std}
+        return "ScaleIntensityRanged", {"a_min": plan.low, "a_max": plan.high, **ends, "clip": True}
+
+    def expression(self, plan: ChannelPlan) -> str:
+        """Return the same as Python text."""
+        if not plan.high > plan.low:
+            return "(c - c.min()) / (c.max() - c.min())"
+        return f"(c.clamp({plan.low}, {plan.high}) - {plan.mean}) / {plan.std or 1.0}"

@@ -25,6 +25,7 @@ class MinMax(Normalization):
     of all voxels become 0 and 1.
     """
 
+    clips = True
     keeps_zero = True
 
     def measure(self, channel: np.ndarray, plan: ChannelPlan) -> Numbers:
@@ -42,3 +43,8 @@ class MinMax(Normalization):
             return 0.0, 0.0, 0.0, 1.0
         low, high = live_percentiles(values, _PERCENTILES)
         return (low, high, low, high - low) if high > low else live_whole_range(channel)
+
+    def expression(self, plan: ChannelPlan) -> str:
+        """Return the same as Python text."""
+        percentiles = f"np.percentile(c[c != 0], {list(_PERCENTILES)}).tolist()"
+        return f"(lambda q: (c.clamp(*q) - q[0]) / (q[1] - q[0]))({percentiles}) if (c != 0).any() else c"

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from voxward.core.plan import ChannelPlan
-from voxward.data.normalization.normalization import LiveNumbers, Normalization, Numbers
+from voxward.data.normalization.normalization import MOMENTS, LiveNumbers, Normalization, Numbers
 from voxward.data.normalization.sample import (
     live_moments,
     live_nonzero_sample,
@@ -26,6 +26,7 @@ class MR(Normalization):
     Where the percentiles coincide, the channel is scaled to 0 to 1 between its least and its greatest intensity.
     """
 
+    clips = True
     keeps_zero = True
 
     def measure(self, channel: np.ndarray, plan: ChannelPlan) -> Numbers:
@@ -48,3 +49,10 @@ class MR(Normalization):
         if not high > low:
             return live_whole_range(channel)
         return low, high, *live_moments(values.clamp(low, high))
+
+    def expression(self, plan: ChannelPlan) -> str:
+        """Return the same as Python text."""
+        moments = f"{MOMENTS}(c[c != 0].clamp(*q))"
+        percentiles = f"np.percentile(c[c != 0], {list(_PERCENTILES)}).tolist()"
+        clipped = f"(lambda q: (lambda m: (c.clamp(*q) - m[0]) / m[1])({moments}))({percentiles})"
+        return f"{clipped} if (c != 0).any() else c"

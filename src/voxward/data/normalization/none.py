@@ -12,6 +12,7 @@ from voxward.data.normalization.normalization import LiveNumbers, Normalization,
 class Unchanged(Normalization):
     """Keep the intensities. Only what resampling overshoots is cut off, at the case's least and greatest intensity."""
 
+    nnunet = ("NoNormalization", False)
     keeps_values = True
     per_case = False
 
@@ -22,3 +23,7 @@ class Unchanged(Normalization):
     def measure_live(self, channel: Tensor, plan: ChannelPlan) -> LiveNumbers:
         """Return the least and the greatest intensity, 0 and 1. Differentiable."""
         return channel.amin(), channel.amax(), 0.0, 1.0
+
+    def expression(self, plan: ChannelPlan) -> str:
+        """Return the same as Python text."""
+        return "c"

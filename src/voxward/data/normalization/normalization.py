@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +24,10 @@ LiveNumbers = tuple[float | Tensor, float | Tensor, float | Tensor, float | Tens
 """The same four numbers of a tensor; those that depend on its voxels are scalar tensors that autograd follows."""
 
 
+MOMENTS = "(lambda u: (u.mean(), u.std(correction=0)))"
+"""Python text: the mean and the standard deviation of a tensor, for `Normalization.expression`."""
+
+
 class Normalization(ABC):
     """How the intensities of one channel are normalised.
 
@@ -40,6 +45,9 @@ class Normalization(ABC):
         hounsfield: Whether intensities are taken to be in HU; None: the recipe knows.
         per_case: Whether mean and standard deviation are measured on each case, so that a change of a whole scan, such
             as a gain, changes how the scan is normalised.
+        clips: Whether intensities are cut off at [low, high], beside what resampling overshoots.
+        nnunet: The name of what nnU-Net has for it, and whether that looks at the voxels inside nnU-Net's mask of
+            non-zero ones alone; None where nnU-Net has nothing like it.
     """
 
     keeps_zero: ClassVar[bool] = False
@@ -48,6 +56,8 @@ class Normalization(ABC):
     for_maps: ClassVar[bool] = False
     hounsfield: ClassVar[bool | None] = False
     per_case: ClassVar[bool] = True
+    clips: ClassVar[bool] = False
+    nnunet: ClassVar[tuple[str, bool] | None] = None
 
     def problems(self, preparation: Preparation) -> list[str]:
         """Return what a recipe must change before it can use this normalisation.
@@ -87,6 +97,24 @@ class Normalization(ABC):
 
         Args:
             channel: The crop box of a channel (d, h, w), in the file's intensities.
+            plan: The channel's plan.
+        """
+
+    def monai(self, plan: ChannelPlan) -> tuple[str, Mapping[str, Any]] | None:
+        """Return the transform of MONAI that does the same to every channel, with its options; None where none does.
+
+        Args:
+            plan: The plan of each of the channels.
+        """
+        return None
+
+    @abstractmethod
+    def expression(self, plan: ChannelPlan) -> str:
+        """Return Python text that computes a normalised channel from `c`, a tensor (d, h, w), by `torch` and `np`.
+
+        It is for other programs, and may fail where a channel has less than two different intensities.
+
+        Args:
             plan: The channel's plan.
         """
 

@@ -14,6 +14,7 @@ _WHITE = 255.0
 class RGB(Normalization):
     """0 to 255 become 0 to 1. Nothing is clipped but what resampling overshoots."""
 
+    nnunet = ("RGBTo01Normalization", False)
     keeps_values = True
     per_case = False
 
@@ -24,3 +25,7 @@ class RGB(Normalization):
     def measure_live(self, channel: Tensor, plan: ChannelPlan) -> LiveNumbers:
         """Return what `measure` returns. Differentiable."""
         return channel.amin().clamp(max=0.0), channel.amax().clamp(min=_WHITE), 0.0, _WHITE
+
+    def expression(self, plan: ChannelPlan) -> str:
+        """Return the same as Python text."""
+        return f"c / {_WHITE}"

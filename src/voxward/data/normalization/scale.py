@@ -13,6 +13,7 @@ from voxward.data.normalization.normalization import Normalization, Numbers
 class Scale(Normalization):
     """Clip to the plan's [low, high], which become 0 and 1, the same in every case."""
 
+    clips = True
     reads_plan = True
     keeps_values = True
     for_maps = True
@@ -32,3 +33,7 @@ class Scale(Normalization):
     def measure_live(self, channel: Tensor, plan: ChannelPlan) -> Numbers:
         """Return the numbers of the plan, which do not depend on the voxels."""
         return plan.low, plan.high, plan.low, plan.high - plan.low if plan.high > plan.low else 1.0
+
+    def expression(self, plan: ChannelPlan) -> str:
+        """Return the same as Python text."""
+        return f"(c.clamp({plan.low}, {plan.high}) - {plan.low}) / {plan.high - plan.low or 1.0}"

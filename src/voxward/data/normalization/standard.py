@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from torch import Tensor
 
 from voxward.core.plan import ChannelPlan
-from voxward.data.normalization.normalization import LiveNumbers, Normalization, Numbers
+from voxward.data.normalization.normalization import MOMENTS, LiveNumbers, Normalization, Numbers
 from voxward.data.normalization.sample import live_moments
 
 
@@ -16,6 +19,7 @@ class Standard(Normalization):
     Only what resampling overshoots is cut off, at the case's least and greatest intensity.
     """
 
+    nnunet = ("ZScoreNormalization", False)
     keeps_values = True
 
     def measure(self, channel: np.ndarray, plan: ChannelPlan) -> Numbers:
@@ -29,3 +33,11 @@ class Standard(Normalization):
     def measure_live(self, channel: Tensor, plan: ChannelPlan) -> LiveNumbers:
         """Return what `measure` returns, up to rounding. Differentiable."""
         return channel.amin(), channel.amax(), *live_moments(channel)
+
+    def monai(self, plan: ChannelPlan) -> tuple[str, Mapping[str, Any]] | None:
+        """Return MONAI's transform."""
+        return "NormalizeIntensityd", {"channel_wise": True}
+
+    def expression(self, plan: ChannelPlan) -> str:
+        """Return the same as Python text."""
+        return f"(lambda m: (c - m[0]) / m[1])({MOMENTS}(c))"

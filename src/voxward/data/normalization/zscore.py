@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from voxward.core.plan import ChannelPlan
-from voxward.data.normalization.normalization import LiveNumbers, Normalization, Numbers
+from voxward.data.normalization.normalization import MOMENTS, LiveNumbers, Normalization, Numbers
 from voxward.data.normalization.sample import live_moments, live_nonzero
 
 
@@ -18,6 +21,7 @@ class ZScore(Normalization):
     all alike beside voxels that are 0, as in a mask, they become 1 (or -1).
     """
 
+    nnunet = ("ZScoreNormalization", True)
     keeps_zero = True
 
     def measure(self, channel: np.ndarray, plan: ChannelPlan) -> Numbers:
@@ -57,3 +61,13 @@ class ZScore(Normalization):
     def after_resampling(self, x: Tensor, numbers: LiveNumbers) -> Tensor:
         """Return `x`, which was normalised before resampling."""
         return x
+
+    def monai(self, plan: ChannelPlan) -> tuple[str, Mapping[str, Any]] | None:
+        """Return MONAI's transform."""
+        return "NormalizeIntensityd", {"nonzero": True, "channel_wise": True}
+
+    def expression(self, plan: ChannelPlan) -> str:
+        """Return the same as Python text."""
+        return (
+            f"(lambda m: torch.where(c != 0, (c - m[0]) / m[1], 0 * c))({MOMENTS}(c[c != 0])) if (c != 0).any() else c"
+        )
