@@ -30,7 +30,7 @@ PACKAGED = {
 """The folders of packaged YAML files: the title of their page, and what they are."""
 OLD = ("benchmark",)
 """Former names of commands, which have no page."""
-PAGE_SUFFIXES = (".md", ".png", ".svg", ".csv", ".json")
+PAGE_SUFFIXES = (".md", ".png", ".svg", ".csv", ".json", ".html")
 
 
 def main() -> None:
