@@ -24,7 +24,6 @@ from voxward.systems.network.files import read_network
 
 PLAIN = ["postprocessing=false"]
 SEARCHED = {"msnas", "msnas-2d"}  # their networks are found first
-TURNS = {"mpunet"}  # turns its slices inside the network, which no exporter follows
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +157,7 @@ def network_and_window(recipe, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["pt2", "onnx"])
-@pytest.mark.parametrize("recipe", sorted(set(packaged_names("recipes")) - SEARCHED - TURNS))
+@pytest.mark.parametrize("recipe", sorted(set(packaged_names("recipes")) - SEARCHED))
 def test_every_packaged_recipe_can_be_exported(tmp_path, recipe, to):
     network, window = network_and_window(recipe, tmp_path)
     path = Path(tmp_path / f"network.{to}")
@@ -168,7 +167,7 @@ def test_every_packaged_recipe_can_be_exported(tmp_path, recipe, to):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", sorted(set(packaged_names("recipes")) - SEARCHED - TURNS))
+@pytest.mark.parametrize("recipe", sorted(set(packaged_names("recipes")) - SEARCHED))
 def test_monai_reads_the_network_of_every_packaged_recipe_from_its_bundle(trained, tmp_path, recipe):
     from monai.bundle import ConfigParser
 

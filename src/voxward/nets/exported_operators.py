@@ -45,7 +45,8 @@ _ATEN = (
     "einsum.default", "scaled_dot_product_attention.default", "_to_copy.default", "to.dtype", "to.dtype_layout",
     "type_as.default", "detach.default", "alias.default", "lift_fresh_copy.default", "sym_size.int",
     "zeros_like.default", "ones_like.default", "full_like.default", "zeros.default", "ones.default", "full.default",
-    "new_zeros.default", "new_ones.default", "arange.default", "arange.start_step",
+    "new_zeros.default", "new_ones.default", "arange.default", "arange.start_step", "meshgrid.indexing",
+    "numpy_T.default", "grid_sampler.default", "le.Tensor", "__and__.Tensor", "bitwise_and.Tensor",
 )  # fmt: skip
 _PLAIN: dict[str, Callable[..., Any]] = {
     f"_operator.{name}": getattr(operator, name)
@@ -76,6 +77,8 @@ OPERATORS: Registry[Callable[..., Any]] = Registry(
         f"{_PREFIX}detach_.default": torch.ops.aten.detach.default,
         **_PLAIN,
         "math.trunc": math.trunc,
+        "torch.sym_max": max,
+        "torch.sym_min": min,
     },
 )
 

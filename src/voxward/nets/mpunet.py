@@ -121,14 +121,15 @@ class MPUNet(nn.Module):
         """
         size = images.shape[2:]
         edge = max(size)
-        n = -(-edge // 2**_POOLINGS) * 2**_POOLINGS  # of a slice
+        n = (edge + 2**_POOLINGS - 1) // 2**_POOLINGS * 2**_POOLINGS  # of a slice
         outwards = _places((n, n, edge), turn).to(images.dtype)
         cube = _sampled(images, outwards, size)
-        b = len(images)
+        b = images.shape[0]
         logits = self.unet(cube.movedim(-1, 1).flatten(0, 1)).unflatten(0, (b, edge)).movedim(1, -1)
         back = _places(size, turn.T).to(logits.dtype)
-        limits = back.new_tensor([(n - 1) / 2, (n - 1) / 2, (edge - 1) / 2])
-        return _sampled(logits, back, (n, n, edge)), (back.abs() <= limits).all(-1).to(logits.dtype)
+        x, y, z = back.abs().unbind(-1)
+        inside = (x <= (n - 1) / 2) & (y <= (n - 1) / 2) & (z <= (edge - 1) / 2)
+        return _sampled(logits, back, (n, n, edge)), inside.to(logits.dtype)
 
 
 def view_turns(views: int, seed: int) -> Tensor:
@@ -166,10 +167,14 @@ def _places(size: Sequence[int], turn: Tensor) -> Tensor:
 
 
 def _sampled(values: Tensor, places: Tensor, size: Sequence[int]) -> Tensor:
-    """Linear interpolation of (b, c, *size) at places in voxels from the centre; outside, the border goes on."""
-    halves = places.new_tensor([max(n - 1, 1) / 2 for n in size])
-    grid = (places / halves).flip(-1)  # grid_sample names the last axis first
-    grid = grid.expand(len(values), *grid.shape)
+    """Linear interpolation of (b, c, *size) at places in voxels from the centre; outside, the border goes on.
+
+    Sizes stay in arithmetic of numbers: a tensor made of them, or len(), would fix them where the network is exported.
+    """
+    halves = [torch.sym_max(n - 1, 1) / 2 for n in size]  # type: ignore[no-untyped-call]
+    parts = [part / half for part, half in zip(places.unbind(-1), halves, strict=True)]
+    grid = torch.stack(parts[::-1], -1)  # grid_sample names the last axis first
+    grid = grid.expand(values.shape[0], *grid.shape)
     return F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 

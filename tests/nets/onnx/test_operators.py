@@ -193,7 +193,13 @@ SHAPES = [
     Case("DepthToSpace", shape=(2, 8, 3, 4), blocksize=2, mode="CRD"),
     Case("SpaceToDepth", shape=(2, 3, 4, 6), blocksize=2),
 ]  # fmt: skip
-CASES = [*CONVOLUTIONS, *POOLS, *RESIZES, *NORMS, *ACTIVATIONS, *ARITHMETIC, *SHAPES]
+SAMPLES = [
+    Case("GridSample", _floats(2, 3, 4, 5, 3) / 2, opset=20, mode=mode, padding_mode=padding, align_corners=aligned)
+    for mode in ("linear", "nearest")
+    for padding in ("zeros", "border", "reflection")
+    for aligned in (0, 1)
+] + [Case("GridSample", _floats(2, 3, 4, 2) / 2, shape=FLAT, opset=16, mode="bilinear", padding_mode="border")]
+CASES = [*CONVOLUTIONS, *POOLS, *RESIZES, *SAMPLES, *NORMS, *ACTIVATIONS, *ARITHMETIC, *SHAPES]
 
 
 def _close(found, expected, share=2e-5):

@@ -56,6 +56,7 @@ OPERATORS: Registry[Callable[..., Callable[..., Any]]] = Registry(
         "Greater": pairwise(torch.gt),
         "GreaterOrEqual": pairwise(torch.ge),
         "GroupNormalization": arithmetic.group_normalization,
+        "GridSample": resizing.grid_sample,
         "HardSigmoid": arithmetic.hard_sigmoid,
         "HardSwish": plain(arithmetic.hard_swish),
         "Identity": plain(lambda x: x),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from voxward.nets.onnx.padding import bounded
@@ -93,6 +94,16 @@ def upsample(*, mode: str = "nearest") -> Callable[..., Tensor]:
     """Upsample, of opset 9."""
     run = resize(mode=mode, opset=10)
     return lambda x, scales: run(x, scales)
+
+
+def grid_sample(
+    *, mode: str = "linear", padding_mode: str = "zeros", align_corners: int = 0
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """GridSample, which called linear interpolation bilinear before opset 20."""
+    _one_of("mode", mode, ("linear", "bilinear", "nearest"))
+    _one_of("padding_mode", padding_mode, ("zeros", "border", "reflection"))
+    kind = "nearest" if mode == "nearest" else "bilinear"
+    return lambda x, grid: F.grid_sample(x, grid, kind, padding_mode, bool(align_corners))
 
 
 def _changes(
