@@ -114,7 +114,7 @@ def _load(path: Path) -> Any:
     header = raw_header(path) if path.is_file() else None
     if pair:
         _refuse_no_pair(path, header)
-    _refuse_extensions(path, pair)
+    _refuse_extensions(path, pair, header)
     if header is not None:
         refuse_unknown_size(header)
     try:
@@ -168,7 +168,7 @@ def _refuse_short(path: Path, image: Any) -> None:
         raise UserError(f"the header claims {claimed} bytes, and the file holds at most {held}")
 
 
-def _refuse_extensions(path: Path, pair: bool) -> None:
+def _refuse_extensions(path: Path, pair: bool, header: Any) -> None:
     """Raise ValueError where header extensions, which nibabel reads, claim other bytes than lie before the voxels."""
     with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
         start = file.read(_HEADER_2 + 4)
@@ -176,13 +176,16 @@ def _refuse_extensions(path: Path, pair: bool) -> None:
         if int.from_bytes(start[:4], "big") in (_HEADER_1, _HEADER_2):
             order = "big"
         size = int.from_bytes(start[:4], order)
+        if header is not None:  # nibabel looks at the number of axes first
+            order = "big" if header.endianness == ">" else "little"
         if size not in (_HEADER_1, _HEADER_2) or start[size : size + 1] in (b"", b"\x00"):
             return  # no header that nibabel takes, or no extension
         end = path.stat().st_size if pair else _voxels_start(start, size, order)
         if not size + 4 <= end <= _LONGEST_EXTENSIONS:
             raise UserError(f"the header's extensions claim to end at byte {end}")
         place, rest = size + 4, start[size + 4 :] + file.read(max(end - len(start), 0))
-        while end - place >= 16:
+        least = 1 if pair else 16  # of a pair, nibabel reads up to the end of the header's file
+        while end - place >= least:
             length = int.from_bytes(rest[place - size - 4 : place - size], order, signed=True)
             if not 8 <= length <= end - place:
                 raise UserError(f"a header extension claims {length} bytes of {end - place}")
