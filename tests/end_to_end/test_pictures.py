@@ -17,8 +17,8 @@ from voxward.phantoms.organ import make_organ_phantom
 
 CASES, EPS = 5, 16
 TINY = (
-    "training.workers=0", "training.precision=fp32", "network.options.filters=[4,8,8]", "preparation.batch_size=2",
-    "training.epochs=3",
+    "training.workers=0", "training.precision=fp32", "network.options.filters=[8,8,8]", "preparation.batch_size=2",
+    "training.epochs=25", "optimizer.options.lr=0.01",
 )  # fmt: skip
 
 
