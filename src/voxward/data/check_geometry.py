@@ -113,9 +113,8 @@ def _single_faults(files: Sequence[_File]) -> Iterator[tuple[Case, str, str]]:
             for kind, remark in header_remarks(file.path, file.header.shape, file.case.affine_tolerance):
                 yield file.case, kind, f"{file.path} {remark}"
         if suffix in PICTURE_SUFFIXES and file.path == file.case.images[0]:
-            kind = "pixel size"
             message = f"{file.path} says nowhere how large a pixel is: 1 mm is taken, so that 1 mm means one pixel"
-            yield file.case, kind, message
+            yield file.case, "pixel size", message
         degrees = shear_degrees(file.header.affine)
         if degrees > SHEARED_DEGREES:
             message = f"{file.path}: the grid is sheared, its axes are {degrees:.3g} degrees from right angles"
