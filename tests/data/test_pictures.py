@@ -19,6 +19,7 @@ from voxward.core.errors import UserError
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_case, read_header, read_image, read_label, write_image, write_label
 from voxward.data.volume_file import changed_suffix, volumes_among
+from voxward.systems.predict import collect_inputs
 
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 SHAPE = (7, 5)
@@ -272,6 +273,25 @@ def test_a_missing_channel_is_named(tmp_path: Path) -> None:
     root = nnunet(tmp_path, ".png", ["a", "b"])
     messages = [problem.message for problem in voxward.check(root).problems if problem.severity == "error"]
     assert messages == ["1 channels, but the dataset declares 2"] * 5
+
+
+def test_a_folder_of_colours_is_a_case_for_each_file(tmp_path: Path) -> None:
+    folder = nnunet(tmp_path, ".png", ["red", "green", "blue"], cases=2) / "imagesTr"
+    cases = collect_inputs([folder], ["red", "green", "blue"])
+    assert [(case.id, len(read_case(case).array)) for case in cases] == [("c0", 3), ("c1", 3)]
+
+
+def test_several_files_of_a_case_become_one_volume(tmp_path: Path) -> None:
+    planes = [values("uint8", (2, *SHAPE))[n] for n in range(2)]
+    for n, plane in enumerate(planes):
+        write_image(tmp_path / f"a_{n:04d}.png", plane[:, :, None], AFFINE)
+    case = Case("a", tuple(sorted(tmp_path.glob("*.png"))))
+    volume, path = read_case(case), tmp_path / f"a{changed_suffix(case)}"
+    write_image(path, volume.array, volume.affine, template=case.images[0])
+    again = read_image([path])
+    assert path.name == "a.nii.gz"
+    np.testing.assert_array_equal(again.array[..., 0], planes)
+    np.testing.assert_array_equal(again.affine, AFFINE)
 
 
 def test_pictures_beside_volumes_are_no_volumes(tmp_path: Path) -> None:
