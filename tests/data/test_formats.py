@@ -113,7 +113,7 @@ def test_nnunet_may_list_its_files(tmp_path: Path) -> None:
     [
         ({"labels": {"background": 0, "left": [1, 2], "right": [2, 3]}}, "must be nested"),
         ({"labels": {"background": 0, "whole": [1, "2"]}}, "integers"),
-        ({"file_ending": ".png"}, r"\.png.*legal: \.nii\.gz"),
+        ({"file_ending": ".bmp"}, r"\.bmp.*legal: \.nii\.gz"),
     ],
 )
 def test_nnunet_features_that_are_missing_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -267,7 +267,7 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"text\.nii\.gz"):
         read_image([tmp_path / "text.nii.gz"])
     with pytest.raises(ValueError, match=r"legal: \.nii\.gz"):
-        read_image([tmp_path / "picture.png"])
+        read_image([tmp_path / "picture.bmp"])
     with pytest.raises(FileNotFoundError, match="absent"):
         read_image([tmp_path / "absent.nii"])
     with pytest.raises(ValueError, match="at least one"):

@@ -51,13 +51,13 @@ _SOURCES.append((Path(nifti.__file__).parent / "nifti_geometry.py").read_text(en
 # What the code yields as a kind: the string before a message.
 _KINDS = {
     kind
-    for kind in ("voxel size", "sheared", "qform and sform", "no position", "form code", "place")
+    for kind in ("voxel size", "sheared", "qform and sform", "no position", "form code", "place", "pixel size")
     if any(f'"{kind}", ' in source for source in _SOURCES)
 }
 
 
 def test_every_kind_of_the_page_is_one_of_the_code() -> None:
-    assert len(_KINDS) == 6
+    assert len(_KINDS) == 7
 
 
 def test_sizes() -> None:

@@ -1,16 +1,19 @@
-"""Readers of volumes: NIfTI, NRRD and MetaImage."""
+"""Readers of volumes: NIfTI and its pairs, NRRD, MetaImage, PNG and TIFF."""
 
 from __future__ import annotations
 
 import functools
 import gzip
+import io
 import tempfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 import nibabel
 import numpy as np
+from PIL import Image
 
 from tests.hostile.mutations import bytes_changed, gzip_changed, lines_changed
 from tests.hostile.reader import Files, Link, Pipe, Reader
@@ -29,23 +32,54 @@ def _use(path: Path) -> str:
     assert volume.array.dtype.kind in "iuf"
     assert volume.array.dtype.isnative
     held = path.stat().st_size
-    assert volume.array.nbytes <= 2 * 1032 * max(held, 1000) or path.suffix == ".mhd"
+    assert volume.array.nbytes <= 2 * 1032 * max(held, 1000) or path.suffix in (".mhd", ".hdr")
     try:
         label = read_label(path)
     except UserError:
         return "an image"
     assert label.shape == volume.shape
     if np.isfinite(volume.affine).all() and path.stat().st_mtime_ns % 16 == 0:
+        name = path.with_suffix(".nii").name if path.suffix == ".hdr" else path.name
         try:
-            write_label(path.parent / f"out-{path.name}", label.array, volume.affine, path)
+            write_label(path.parent / f"out-{name}", label.array, volume.affine, path)
         except UserError:
             return "a label whose place cannot be written"
     return "a label"
 
 
+def _pairs() -> tuple[Files, ...]:
+    """NIfTI pairs of both versions, of several types, and with an extension."""
+    small = _ARRAY[:3, :3, :3]
+    images = [
+        nibabel.Nifti1Pair(small.astype("i2"), _AFFINE), nibabel.Nifti2Pair(small.astype("f4"), _AFFINE),
+        nibabel.Nifti1Pair(small.astype("i2"), _AFFINE, nibabel.nifti1.Nifti1PairHeader(endianness=">")),
+        nibabel.Nifti1Pair(small.astype("u1"), _AFFINE),
+    ]  # fmt: skip
+    images[3].header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"hello"))
+    found: list[Files] = []
+    with tempfile.TemporaryDirectory() as place:
+        for image in images:
+            nibabel.save(image, Path(place, "a.hdr"))
+            found.append({name: Path(place, name).read_bytes() for name in ("a.hdr", "a.img")})
+    return tuple(found)
+
+
+def _pair_changed(random: Random, files: Files) -> Files:
+    """A pair of which a half was changed, or is gone."""
+    found = dict(files)
+    name = random.choice(("a.hdr", "a.hdr", "a.hdr", "a.img"))
+    content = files[name]
+    assert isinstance(content, bytes)
+    if random.randrange(20) == 0:
+        del found[name]
+    else:
+        found[name] = bytes_changed(random, content, random.choice((120, 360, None)))
+    return found
+
+
 @functools.cache
 def nifti_sound() -> tuple[Files, ...]:
-    """Return NIfTI files of both versions, byte orders and many types, packed and not."""
+    """Return NIfTI files of both versions, byte orders and many types, packed and not, and pairs."""
     one, two = nibabel.Nifti1Image, nibabel.Nifti2Image
     images = [
         one(_ARRAY.astype("i2"), _AFFINE), one((_ARRAY % 4).astype("u1"), _AFFINE), one(_ARRAY.astype("f4"), _AFFINE),
@@ -59,11 +93,14 @@ def nifti_sound() -> tuple[Files, ...]:
     extended.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"hello"))
     contents = [image.to_bytes() for image in (*images, scaled, extended)]
     packed = [gzip.compress(content, 1, mtime=0) for content in contents]
-    return (*({"a.nii": content} for content in contents), *({"a.nii.gz": content} for content in packed))
+    single = (*({"a.nii": content} for content in contents), *({"a.nii.gz": content} for content in packed))
+    return (*single, *_pairs())
 
 
 def nifti_changed(random: Random, files: Files) -> Files:
-    """Return a NIfTI file whose header, extension, voxels or stream was changed."""
+    """Return a NIfTI file whose header, extension, voxels or stream was changed, or such a pair."""
+    if len(files) == 2:
+        return _pair_changed(random, files)
     ((name, content),) = files.items()
     assert isinstance(content, bytes)
 
@@ -76,8 +113,8 @@ def nifti_changed(random: Random, files: Files) -> Files:
 
 
 def use_nifti(folder: Path) -> str:
-    """Read the NIfTI file in a folder."""
-    return _use(next(path for path in folder.iterdir()))
+    """Read the NIfTI file or pair in a folder."""
+    return _use(min(folder.iterdir()))
 
 
 WORDS = tuple(
@@ -164,7 +201,54 @@ def use_itk(folder: Path) -> str:
     return said
 
 
+_PICTURES = (
+    ("a.png", "u1", {}), ("a.png", "u2", {}), ("a.tif", "u1", {}), ("a.tif", "u2", {"compression": "tiff_lzw"}),
+    ("a.tif", "f4", {"compression": "tiff_adobe_deflate"}), ("a.tif", "i4", {"compression": "packbits"}),
+    ("a.tif", "f4", {}),
+)  # fmt: skip
+
+
+@functools.cache
+def picture_sound() -> tuple[Files, ...]:
+    """Return PNG and TIFF files of grey and of colours, packed and not."""
+    plane = np.abs(_ARRAY[:, :, 0])
+    images = [(name, Image.fromarray(plane.astype(kind)), options) for name, kind, options in _PICTURES]
+    colours = Image.fromarray(np.stack([plane, plane + 1, plane + 2], -1).astype("u1"))
+    images += [("a.png", colours, {}), ("a.tif", colours, {"compression": "tiff_lzw"})]
+    found: list[Files] = []
+    for name, image, options in images:
+        made = io.BytesIO()
+        image.save(made, format="PNG" if name == "a.png" else "TIFF", **options)
+        found.append({name: made.getvalue()})
+    return tuple(found)
+
+
+def picture_changed(random: Random, files: Files) -> Files:
+    """Return a PNG or TIFF file that was changed; of a PNG file mostly with checksums that fit."""
+    ((name, content),) = files.items()
+    assert isinstance(content, bytes)
+    found = bytes_changed(random, content, random.choice((40, 200, None)))
+    return {name: found if name == "a.tif" or random.randrange(4) == 0 else _summed(found)}
+
+
+def _summed(content: bytes) -> bytes:
+    """A PNG file whose parts have the right checksums."""
+    found, place = content[:8], 8
+    while place + 12 <= len(content):
+        length = int.from_bytes(content[place : place + 4], "big")
+        part = content[place + 4 : place + 8 + length]
+        found += content[place : place + 4] + part + zlib.crc32(part).to_bytes(4, "big")
+        place += 12 + length
+    return found
+
+
+def use_picture(folder: Path) -> str:
+    """Read the PNG or TIFF file in a folder."""
+    return _use(next(path for path in folder.iterdir()))
+
+
 VOLUMES: Sequence[Reader] = (
     Reader("nifti", nifti_sound, nifti_changed, use_nifti, "a.nii"),
     Reader("itk", itk_sound, itk_changed, use_itk, "a.nrrd"),
+    Reader("picture", picture_sound, picture_changed, use_picture, "a.png"),
 )

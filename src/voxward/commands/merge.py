@@ -14,6 +14,7 @@ from voxward.core.progress import Progress, silent
 from voxward.data.io import read_label, write_label
 from voxward.data.nan import reading_nan
 from voxward.data.places import apart, within
+from voxward.data.volume_file import result_suffix, volume_stem
 from voxward.systems.merge import MergeRule, pairs_of
 from voxward.systems.merge import merge as merged
 from voxward.systems.nan import nan_for, tolerance_for
@@ -75,11 +76,11 @@ def merge(
     if target.resolve() in [folder.resolve() for folder in folders]:
         raise UserError(f"out {target} is one of the two folders: choose another")
     outputs, written = Outputs(target, "a merged segmentation", overwrite), []
-    outputs.check(one.name for one, _ in pairs.values())
+    outputs.check(_name(one) for one, _ in pairs.values())
     for n, (id, (one, other)) in enumerate(sorted(pairs.items())):
         with failures.of(Case(id, (one, other))):
             _merge_case((one, other), rule, outputs, tolerance)
-            written.append(target / one.name)
+            written.append(target / _name(one))
         progress("merge", n + 1, len(pairs))
     failures.raise_any(len(failures.found) + len(written), tuple(written))
     return tuple(written)
@@ -97,11 +98,16 @@ def _inputs(
     return within(cases, tolerance_for(opened.runs, reading)), opened
 
 
+def _name(path: Path) -> str:
+    """The name of the file that is made of one."""
+    return f"{volume_stem(path)}{result_suffix(path)}"
+
+
 def _merge_case(pair: tuple[Path, Path], rule: MergeRule, outputs: Outputs, tolerance: float) -> None:
     one, other = pair
     a, b = read_label(one), read_label(other)
     if a.shape == b.shape and (found := apart(a.affine, b.affine, a.shape)).exceeds(tolerance):
         raise UserError(f"{one} and {other} lie in different places: {found}")
     result = merged(a.array, b.array, rule)
-    with outputs.write(one.name) as path:
+    with outputs.write(_name(one)) as path:
         write_label(path, result, a.affine, one)

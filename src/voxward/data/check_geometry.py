@@ -16,7 +16,7 @@ from voxward.data.nifti_geometry import header_remarks
 from voxward.data.orphans import Severity
 from voxward.data.places import apart
 from voxward.data.remarks import collected
-from voxward.data.volume_file import NIFTI_SUFFIXES, affine_fault
+from voxward.data.volume_file import NIFTI_SUFFIXES, PAIR_SUFFIXES, PICTURE_SUFFIXES, affine_fault
 
 Fault = tuple[Severity, str, str]
 """A fault before it is known whose it is: severity, kind, message."""
@@ -108,9 +108,13 @@ def _files(case: Case) -> Iterator[_File]:
 
 def _single_faults(files: Sequence[_File]) -> Iterator[tuple[Case, str, str]]:
     for file in files:
-        if volume_suffix(file.path) in NIFTI_SUFFIXES:
+        suffix = volume_suffix(file.path)
+        if suffix in NIFTI_SUFFIXES + PAIR_SUFFIXES:
             for kind, remark in header_remarks(file.path, file.header.shape, file.case.affine_tolerance):
                 yield file.case, kind, f"{file.path} {remark}"
+        if suffix in PICTURE_SUFFIXES and file.path == file.case.images[0]:
+            message = f"{file.path} says nowhere how large a pixel is: 1 mm is taken, so that 1 mm means one pixel"
+            yield file.case, "pixel size", message
         degrees = shear_degrees(file.header.affine)
         if degrees > SHEARED_DEGREES:
             message = f"{file.path}: the grid is sheared, its axes are {degrees:.3g} degrees from right angles"

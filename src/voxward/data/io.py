@@ -1,4 +1,4 @@
-"""Volumes from and to files. NIfTI through nibabel; NRRD and MetaImage through SimpleITK where it is installed.
+"""Volumes from and to files. NIfTI through nibabel, PNG and TIFF through Pillow; NRRD and MetaImage through SimpleITK.
 
 Every function may be called from several threads at once.
 """
@@ -8,16 +8,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from voxward.core.case import Case, Scaling, Volume
 from voxward.core.choices import AFFINE_TOLERANCE
 from voxward.core.errors import UserError
-from voxward.data import itk, nifti
+from voxward.data import itk, nifti, pictures
 from voxward.data.places import apart, label_fault
 from voxward.data.volume_file import (
+    ITK_SUFFIXES,
     NIFTI_SUFFIXES,
+    PAIR_SUFFIXES,
+    PICTURE_SUFFIXES,
     SUFFIXES,
     Header,
     affine_fault,
@@ -44,6 +49,7 @@ __all__ = [
 # A value scaled by the header of its file misses its integer by rounding; interpolation misses by far more.
 _INTEGER_TOLERANCE = 1e-3
 _LABEL_TYPES = (np.uint8, np.int16, np.int32)
+_PNG_LABEL_TYPES = (np.uint8, np.uint16)
 _IMAGE_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
 
@@ -51,14 +57,15 @@ def read_header(path: Path) -> Header:
     """Read shape, channels and affine of a file, without its voxels.
 
     Args:
-        path: A NIfTI, NRRD or MetaImage file.
+        path: A NIfTI, NRRD, MetaImage, PNG or TIFF file, or either file of a NIfTI pair.
 
     Raises:
         FileNotFoundError: There is no such file.
         UserError: The file is truncated or corrupt, or its type is unknown.
         ImportError: The file type needs SimpleITK, which is not installed.
     """
-    return nifti.read_header(path) if volume_suffix(path) in NIFTI_SUFFIXES else itk.read_header(path)
+    found: Header = _module(path).read_header(path)
+    return found
 
 
 def read_image(paths: Sequence[Path | str], affine_tolerance: float = AFFINE_TOLERANCE) -> Volume:
@@ -229,8 +236,10 @@ def integer_label(array: np.ndarray) -> np.ndarray:
 def write_label(path: Path, label: np.ndarray, affine: np.ndarray, template: Path | None = None) -> None:
     """Write a label, as the smallest of uint8, int16 and int32 that holds its values. The file appears as a whole.
 
+    A PNG file has uint8 or uint16.
+
     Args:
-        path: The file, whose suffix decides the type.
+        path: The file, whose suffix decides the type. A PNG or TIFF file takes one slice.
         label: Integers (i, j, k).
         affine: (4, 4), from voxel indices to millimetres, RAS+.
         template: The image that was segmented. If it is 2D, a 2D file is written; a template of the same
@@ -242,7 +251,7 @@ def write_label(path: Path, label: np.ndarray, affine: np.ndarray, template: Pat
     """
     if label.dtype.kind not in "iub" or label.ndim != 3:
         raise UserError(f"label must be integers of shape (i, j, k), got {label.dtype} {label.shape}")
-    array = _smallest_integers(label)
+    array = _smallest_integers(label, _PNG_LABEL_TYPES if volume_suffix(path) == ".png" else _LABEL_TYPES)
     if template is not None and read_header(template).dimensions == 2:
         if label.shape[2] != 1:
             raise UserError(f"{template} is 2D, but the label has shape {label.shape}")
@@ -256,7 +265,8 @@ def write_image(
     """Write an image in its own number type; channels become the last axis. The file appears as a whole.
 
     Args:
-        path: The file, whose suffix decides the type.
+        path: The file, whose suffix decides the type. A PNG or TIFF file takes one slice in a number type that it has,
+            with pixels of 1 mm.
         array: Intensities (c, i, j, k) or (i, j, k).
         affine: (4, 4), from voxel indices to millimetres, RAS+.
         scaling: For integers in a NIfTI file, how they are read as intensities; None writes the array's own values.
@@ -277,8 +287,17 @@ def write_image(
     _write(path, channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1), affine, template, scaling)
 
 
+def _module(path: Path) -> ModuleType:
+    """The module that reads files of a type."""
+    suffix = volume_suffix(path)
+    if suffix in PICTURE_SUFFIXES:
+        return pictures
+    return itk if suffix in ITK_SUFFIXES else nifti
+
+
 def _read(path: Path) -> Volume:
-    return nifti.read(path) if volume_suffix(path) in NIFTI_SUFFIXES else itk.read(path)
+    found: Volume = _module(path).read(path)
+    return found
 
 
 def _write(
@@ -286,7 +305,12 @@ def _write(
 ) -> None:
     if (fault := affine_fault(affine)) is not None:
         raise UserError(f"cannot write {path}: {fault}")
-    if volume_suffix(path) in NIFTI_SUFFIXES:
+    suffix = volume_suffix(path)
+    if suffix in PAIR_SUFFIXES:
+        raise UserError(f"cannot write {path}: pairs of files are only read; write a {NIFTI_SUFFIXES[0]} file")
+    if suffix in PICTURE_SUFFIXES:
+        pictures.write(path, array, affine)
+    elif suffix in NIFTI_SUFFIXES:
         nifti.write(path, array, affine, template, scaling)
     else:
         itk.write(path, array, affine, template)
@@ -299,9 +323,9 @@ def _refuse_disagreement(first_path: Path, first: Volume, path: Path, volume: Vo
         raise UserError(f"{first_path} and {path} differ in affine: {found}")
 
 
-def _smallest_integers(array: np.ndarray) -> np.ndarray:
+def _smallest_integers(array: np.ndarray, kinds: Sequence[type[np.integer[Any]]] = _LABEL_TYPES) -> np.ndarray:
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-    for kind in _LABEL_TYPES:
+    for kind in kinds:
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
             return array.astype(kind)
-    raise UserError(f"label values must lie within int32, got {low:g} to {high:g}")
+    raise UserError(f"label values must lie within {np.dtype(kinds[-1])}, got {low:g} to {high:g}")

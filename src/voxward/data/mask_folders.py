@@ -16,7 +16,7 @@ from voxward.core.errors import UserError
 from voxward.core.names import composed
 from voxward.data.io import read_header, read_image, read_label
 from voxward.data.places import label_fault
-from voxward.data.volume_file import SUFFIXES, volume_stem
+from voxward.data.volume_file import volume_stem, volumes_among
 
 _CHANNELS = {"ct": "CT", "pet": "PET"}
 
@@ -94,8 +94,8 @@ def _case(folder: Path) -> MaskFolder | None:
 
 
 def _volumes(folder: Path) -> dict[str, Path]:
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name.lower().endswith(SUFFIXES)]
-    return {volume_stem(path): path for path in files if not path.name.startswith(".")}
+    files = volumes_among(path for path in folder.iterdir() if path.is_file())
+    return {volume_stem(path): path for path in files}
 
 
 def image_of(case: MaskFolder, channels: Sequence[str]) -> Volume:

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2 files, through nibabel."""
+"""NIfTI-1 and NIfTI-2 files and pairs, through nibabel."""
 
 from __future__ import annotations
 
@@ -20,10 +20,21 @@ from voxward.core.types import Size3
 from voxward.data.nifti_geometry import raw_header, refuse_unknown_size, units_per_mm
 from voxward.data.remarks import remark
 from voxward.data.units import from_mm, in_mm
-from voxward.data.volume_file import MOST_INFLATED, NIFTI_SUFFIXES, Header, affine_fault, naming_the_file
+from voxward.data.volume_file import (
+    MOST_INFLATED,
+    NIFTI_SUFFIXES,
+    PAIR_SUFFIXES,
+    Header,
+    UnreadKindError,
+    affine_fault,
+    header_path,
+    naming_the_file,
+    voxels_path,
+)
 
 # Bytes of the headers of NIfTI-1 and NIfTI-2, and of what may lie between a header and the voxels.
 _HEADER_1, _HEADER_2, _LONGEST_EXTENSIONS = 348, 540, 1 << 26
+_PAIR_MAGIC = (b"ni1", b"ni2")
 # The longest axis that a NIfTI-1 header can state.
 _LONGEST_AXIS = np.iinfo(np.int16).max
 # A qform holds axes at right angles only; so far, in the smallest edge of a voxel, it may miss the affine.
@@ -62,7 +73,7 @@ def read(path: Path) -> Volume:
 def write(
     path: Path, array: np.ndarray, affine: np.ndarray, template: Path | None = None, scaling: Scaling | None = None
 ) -> None:
-    """Write a NIfTI file with both qform and sform set; a sheared grid has no qform. The file appears as a whole.
+    """Write one NIfTI file with both qform and sform set; a sheared grid has no qform. The file appears as a whole.
 
     If `template` is a NIfTI file its units are kept. If it also lies in the same place, so are its qform and sform with
     their codes, so that every viewer lays the result over the template, whichever of the two it trusts. An axis that is
@@ -79,7 +90,7 @@ def write(
     header = kind.header_class()
     header.set_xyzt_units("mm")
     placed = False
-    if template is not None and template.name.lower().endswith(NIFTI_SUFFIXES):
+    if template is not None and template.name.lower().endswith(NIFTI_SUFFIXES + PAIR_SUFFIXES):
         placed = _take_geometry(header, template, affine)
     header.set_data_dtype(array.dtype)
     stored = from_mm(affine, units_per_mm(header))
@@ -97,19 +108,39 @@ def write(
 
 
 def _load(path: Path) -> Any:
-    _refuse_extensions(path)
-    if (header := raw_header(path)) is not None:
+    """An image of nibabel, whose voxels are not read yet; of a pair, `path` may be either file."""
+    path = header_path(path)
+    pair = path.name.lower().endswith(PAIR_SUFFIXES)
+    header = raw_header(path) if path.is_file() else None
+    if pair:
+        _refuse_no_pair(path, header)
+    _refuse_extensions(path, pair, header)
+    if header is not None:
         refuse_unknown_size(header)
     try:
         image = nibabel.load(path)
     except (ImageFileError, HeaderDataError, HeaderTypeError) as error:
         raise UserError(str(error)) from error
-    if not isinstance(image, nibabel.Nifti1Image):  # NIfTI-2 derives from NIfTI-1
+    if not isinstance(image, nibabel.Nifti1Pair):  # from which all NIfTI images derive
         raise UserError(f"not a NIfTI file but {type(image).__name__}")
     if image.get_data_dtype().kind not in "iuf":
         raise UserError(f"voxels are {image.get_data_dtype()}; legal: integers and real numbers")
     _refuse_short(path, image)
     return image
+
+
+def _refuse_no_pair(path: Path, header: Any) -> None:
+    """Raise UserError where a file is half of a pair only, or of a pair that does not say what is left."""
+    for half in (path, voxels_path(path)):
+        if not half.is_file():
+            raise UnreadKindError(f"{half.name} is not there: a .hdr and its .img are one volume, and both are needed")
+    if header is None:
+        raise UnreadKindError(f"{path.name} is not the header of a NIfTI pair")
+    if header["magic"].item() not in _PAIR_MAGIC:
+        raise UnreadKindError(
+            f"{path.name} is the header of an Analyze 7.5 file, which does not say where left and right are: convert "
+            "it to NIfTI with the program that wrote it, and look whether left is left"
+        )
 
 
 def _affine(image: Any) -> np.ndarray:
@@ -125,7 +156,9 @@ def _claimed(image: Any) -> int:
 def _refuse_short(path: Path, image: Any) -> None:
     """Raise ValueError, before memory is taken, where the file cannot hold the voxels that its header claims."""
     claimed = _claimed(image)
-    held = path.stat().st_size
+    held = voxels_path(path).stat().st_size
+    if image.dataobj.offset < 0:
+        raise UserError(f"the header claims that voxels begin at byte {image.dataobj.offset}")
     if path.name.lower().endswith(".gz"):
         # What little is packed of much, or says so of itself, is counted; the rest is what its last bytes say.
         doubtful = _noted_length(path) < claimed or claimed > max(_TYPICAL_RATIO * held, _UNCOUNTED)
@@ -135,7 +168,7 @@ def _refuse_short(path: Path, image: Any) -> None:
         raise UserError(f"the header claims {claimed} bytes, and the file holds at most {held}")
 
 
-def _refuse_extensions(path: Path) -> None:
+def _refuse_extensions(path: Path, pair: bool, header: Any) -> None:
     """Raise ValueError where header extensions, which nibabel reads, claim other bytes than lie before the voxels."""
     with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
         start = file.read(_HEADER_2 + 4)
@@ -143,13 +176,16 @@ def _refuse_extensions(path: Path) -> None:
         if int.from_bytes(start[:4], "big") in (_HEADER_1, _HEADER_2):
             order = "big"
         size = int.from_bytes(start[:4], order)
+        if header is not None:  # nibabel looks at the number of axes first
+            order = "big" if header.endianness == ">" else "little"
         if size not in (_HEADER_1, _HEADER_2) or start[size : size + 1] in (b"", b"\x00"):
             return  # no header that nibabel takes, or no extension
-        end = _voxels_start(start, size, order)
+        end = path.stat().st_size if pair else _voxels_start(start, size, order)
         if not size + 4 <= end <= _LONGEST_EXTENSIONS:
             raise UserError(f"the header's extensions claim to end at byte {end}")
         place, rest = size + 4, start[size + 4 :] + file.read(max(end - len(start), 0))
-        while end - place >= 16:
+        least = 1 if pair else 16  # of a pair, nibabel reads up to the end of the header's file
+        while end - place >= least:
             length = int.from_bytes(rest[place - size - 4 : place - size], order, signed=True)
             if not 8 <= length <= end - place:
                 raise UserError(f"a header extension claims {length} bytes of {end - place}")
@@ -204,9 +240,10 @@ def _layout(shape: tuple[int, ...]) -> tuple[Size3, int]:
 def _voxels(path: Path, image: Any) -> np.ndarray:
     if not path.name.lower().endswith(".gz"):
         # Not mapped: a mapped file that is cut short later kills the process instead of raising.
-        spare = path.stat().st_size - _claimed(image)
+        path = header_path(path)
+        spare = voxels_path(path).stat().st_size - _claimed(image)
         if spare > 0:
-            remark(path, f"has {spare} bytes after its voxels, which are not read")
+            remark(voxels_path(path), f"has {spare} bytes after its voxels, which are not read")
         return _scaled(type(image).load(path, mmap=False).dataobj)
     with gzip.open(path, "rb") as stream:
         array = _scaled(type(image).from_stream(stream).dataobj)

@@ -15,6 +15,7 @@ from voxward.core.errors import UserError
 from voxward.core.types import Size3
 from voxward.data.places import apart
 from voxward.data.units import NIFTI_PER_MM, in_mm
+from voxward.data.volume_file import header_path
 
 _HEADER_1, _HEADER_2 = 348, 540
 # Codes of the coordinate systems that the standard knows (0: the form is not to be used).
@@ -70,7 +71,7 @@ def header_remarks(path: Path, shape: Size3, tolerance: float) -> Iterator[tuple
     Yields:
         A short name of the remark, and the remark, which begins with a verb.
     """
-    header = raw_header(path)
+    header = raw_header(header_path(path))
     if header is None:
         return
     codes = {name: int(header[f"{name}_code"]) for name in ("qform", "sform")}

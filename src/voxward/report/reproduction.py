@@ -15,6 +15,7 @@ from voxward.core.document import without_format
 from voxward.core.errors import UserError
 from voxward.core.reading import read_json
 from voxward.data.io import SUFFIXES, read_image
+from voxward.data.volume_file import volumes_among
 from voxward.report.table import Column, Row, Table
 from voxward.robustness.asked import records_asked_for
 from voxward.robustness.eps import record_eps_text
@@ -112,7 +113,7 @@ def compare_evaluation(before: Path, after: Path, exact: bool) -> Iterator[Compa
 
 def compare_predictions(before: Path, after: Path, exact: bool) -> Iterator[Compared]:
     """Compare the segmentations that are in the new folder with those of the same names in the old one."""
-    names = sorted(path.name for path in after.glob("*") if path.name.lower().endswith(SUFFIXES))
+    names = [path.name for path in volumes_among(after.glob("*"))]
     shares = {name: _unlike(before / name, after / name) for name in names}
     yield _compared("share of other voxels", [dict.fromkeys(shares, 0.0), shares], 0.0 if exact else VOXELS)
 

@@ -15,7 +15,7 @@ from voxward.core.failures import Failures
 from voxward.core.files import inside
 from voxward.core.labels import LabelSet
 from voxward.core.progress import Progress, silent
-from voxward.data.io import volume_suffix
+from voxward.data.volume_file import changed_suffix
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.record import CLEAN, DOUBLED, Record
 from voxward.robustness.stand import Stand
@@ -173,14 +173,13 @@ class Bench:
         return {model: half for model, half in halves.items() if half > 0}
 
     def volume_path(self, unit: Unit) -> Path | None:
-        """Return VOLUMES/MODEL/ATTACK/EPS/CASE.ext, in the source's file type; None where the volume is not kept.
+        """Return VOLUMES/MODEL/ATTACK/EPS/CASE.ext, see `changed_suffix`; None where the volume is not kept.
 
         Of several seeds the later ones have a folder of their own below EPS.
         """
         if self.volumes is None or not self._keeps(unit.case):
             return None
-        suffix = volume_suffix(self.cases[unit.case].images[0])
-        return inside(self.volumes / self._place(unit), f"{unit.case}{suffix}")
+        return inside(self.volumes / self._place(unit), f"{unit.case}{changed_suffix(self.cases[unit.case])}")
 
     def segmentation_path(self, unit: Unit) -> Path | None:
         """Return SEGMENTATIONS/MODEL/ATTACK/EPS/CASE.nii.gz where the volume is kept, or MODEL/clean/CASE.nii.gz."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from voxward.core.errors import UserError
 from voxward.core.types import VoxelArray
-from voxward.data.io import SUFFIXES, volume_stem
+from voxward.data.volume_file import volume_stem, volumes_among
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ def pairs_of(first: Path, second: Path, leaving_out: Collection[str] = ()) -> di
 def _files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
-    volumes = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(SUFFIXES)]
-    found = {volume_stem(path): path for path in volumes if not path.name.startswith(".")}
-    twice = [path.name for path in volumes if found.get(volume_stem(path), path) != path]
+    volumes = volumes_among(folder.iterdir())
+    found = {volume_stem(path): path for path in volumes}
+    twice = [path.name for path in volumes if found[volume_stem(path)] != path]
     if twice:
         raise UserError(f"{folder} holds two segmentations of a case, e.g. {twice[0]}: keep one")
     return found

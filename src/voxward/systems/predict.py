@@ -19,7 +19,6 @@ from voxward.data.channels import files_in_order_of, in_order_of, names_beside
 from voxward.data.formats import open_dataset
 from voxward.data.formats.outside import refuse_outside
 from voxward.data.io import (
-    SUFFIXES,
     order_fault,
     read_case,
     read_header,
@@ -29,6 +28,7 @@ from voxward.data.io import (
     write_label,
 )
 from voxward.data.places import apart
+from voxward.data.volume_file import PICTURE_SUFFIXES, header_path, result_suffix, volumes_among, without_partners
 from voxward.systems.digest import case_digest, digest
 from voxward.systems.inputs import refuse_alike, refuse_one_output, warn_of_channels, warn_of_subfolders
 from voxward.systems.probability_files import begin_probabilities, probability_file
@@ -69,7 +69,7 @@ def predict_cases(
         CasesFailed: Cases failed, and `failures` is None; its result are the files of the others.
     """
     kept = Failures() if failures is None else failures
-    targets = [inside(outputs.folder, f"{case.id}{volume_suffix(case.images[0])}") for case in cases]
+    targets = [inside(outputs.folder, f"{case.id}{result_suffix(case.images[0])}") for case in cases]
     _refuse_overwriting(cases, targets)
     outputs.check(target.name for target in targets)
     if probabilities is not None:
@@ -140,6 +140,10 @@ def collect_inputs(
             files += found
         else:
             cases += in_order_of(open_dataset(entry, reading.follow_links), wanted, reading.channels).every
+    files = [
+        path if (header := header_path(path)) is path or not header.is_file() else header
+        for path in without_partners(files)
+    ]
     refuse_alike(files)
     for folder in dict.fromkeys(path.parent for path in files):
         cases += _in_folder(folder, [path for path in files if path.parent == folder], wanted, reading.channels)
@@ -154,9 +158,9 @@ def volumes_in(folder: Path) -> list[Path]:
 
     A link to a file that is gone is a volume that cannot be read, and not none at all.
     """
-    named = (path for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES))
-    files = (path for path in named if path.is_file() or (path.is_symlink() and not path.exists()))
-    return sorted(path for path in files if not path.name.startswith("."))
+    return volumes_among(
+        path for path in folder.iterdir() if path.is_file() or (path.is_symlink() and not path.exists())
+    )
 
 
 def _in_folder(folder: Path, files: Sequence[Path], wanted: Sequence[str], names: Sequence[str]) -> Sequence[Case]:
@@ -182,6 +186,8 @@ def _grouped(files: Iterable[Path], channels: int) -> list[Case]:
     for (_, base), found in groups.items():
         if sorted(found) == wanted:
             cases.append(Case(base, tuple(found[number] for number in wanted)))
+        elif [*found] == wanted[:1] and found[wanted[0]].name.lower().endswith(PICTURE_SUFFIXES):
+            cases.append(Case(base, (found[wanted[0]],)))  # nnU-Net's colour pictures hold all channels in one file
         else:
             cases += [Case(volume_stem(path), (path,)) for path in found.values()]
     return cases

@@ -10,7 +10,7 @@ from voxward.core.case import Case, Dataset
 from voxward.core.invocation import Invocation
 from voxward.core.provenance import CASES, Work, read_provenance, same_call, sitting
 from voxward.data.content import contents_of
-from voxward.data.io import volume_suffix
+from voxward.data.volume_file import result_suffix
 from voxward.systems.system import System
 
 EVALUATE, PREDICT = "evaluate", "predict"
@@ -37,7 +37,7 @@ def noted_cases(
     """
     cases = [source.case(id) for id in ids] if isinstance(source, Dataset) else source
     place = folder / "predictions" if kind == EVALUATE else folder
-    files = [place / f"{case.id}{volume_suffix(case.images[0])}" for case in cases]
+    files = [place / f"{case.id}{result_suffix(case.images[0])}" for case in cases]
 
     def begin() -> Work:
         root = str(source.root.resolve()) if isinstance(source, Dataset) else ""

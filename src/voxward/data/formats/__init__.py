@@ -16,6 +16,7 @@ from voxward.data.formats import bids, brats, folder, msd, nnunet
 from voxward.data.formats.collisions import Refused, name_remarks, refused_entries
 from voxward.data.formats.outside import outside_entries, refuse_linked_descriptions, refuse_outside
 from voxward.data.splits import fold_remarks
+from voxward.data.volume_file import header_path
 
 
 class Layout(Protocol):
@@ -172,8 +173,8 @@ def _named_in_one_form(case: Case) -> Case:
     return replace(
         case,
         id=composed(case.id),
-        images=tuple(map(on_disk, case.images)),
-        label=None if case.label is None else on_disk(case.label),
+        images=tuple(on_disk(header_path(path)) for path in case.images),
+        label=None if case.label is None else on_disk(header_path(case.label)),
     )
 
 

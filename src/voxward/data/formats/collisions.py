@@ -10,7 +10,7 @@ from pathlib import Path
 from voxward.core.case import Case, Dataset, Remark
 from voxward.core.files import name_fault
 from voxward.core.names import composed
-from voxward.data.volume_file import SUFFIXES, volume_stem
+from voxward.data.volume_file import SUFFIXES, volume_stem, volumes_among
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _shadows(
     """Name the files beside a declared one that mean the same; not those of the other role."""
     alike = [file for file in found[path.parent].get(_stem(path), ()) if file not in elsewhere]
     if len(alike) > 1 or (alike and path not in alike and path.exists()):
-        names = " and ".join(file.name for file in alike)
+        names = " and ".join(dict.fromkeys(file.name for file in (*alike, path)))
         yield Refused(
             case, f"{path.parent}: {names} mean one case: keep one of them, and move the other away", "shadow"
         )
@@ -94,9 +94,8 @@ def volumes_by_stem(folder: Path) -> dict[str, list[Path]]:
         folder: The folder; one that is not there holds none.
     """
     found: dict[str, list[Path]] = defaultdict(list)
-    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if file.name.lower().endswith(SUFFIXES) and not file.name.startswith(".") and file.is_file():
-            found[_stem(file)].append(file)
+    for file in volumes_among(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else ():
+        found[_stem(file)].append(file)
     return found
 
 

@@ -17,6 +17,7 @@ from voxward.core.labels import LabelSet
 from voxward.core.reading import read_json
 from voxward.data.formats.description import label_set, labels_file, splits_of
 from voxward.data.io import SUFFIXES, read_header, read_label, volume_stem
+from voxward.data.volume_file import volumes_among
 
 
 def recognises(root: Path) -> bool:
@@ -60,9 +61,7 @@ def read_at_once(root: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(
-        file for file in folder.iterdir() if file.name.lower().endswith(SUFFIXES) and not file.name.startswith(".")
-    )
+    return volumes_among(folder.iterdir())
 
 
 def _cases(root: Path) -> tuple[Case, ...]:

@@ -17,7 +17,7 @@ from voxward.core.names import composed, on_disk
 from voxward.data.formats.collisions import volumes_by_stem
 from voxward.data.formats.datalist import count_remarks, list_remarks
 from voxward.data.formats.description import channels_of, declared_labels, read_description, splits_of
-from voxward.data.volume_file import SUFFIXES
+from voxward.data.volume_file import PICTURE_SUFFIXES, SUFFIXES, header_path
 
 UNREAD = "unread files"
 """The kind of the remark on files that are not named as nnU-Net names them."""
@@ -45,6 +45,7 @@ def open(root: Path) -> Dataset:
     ending = str(description["file_ending"])
     if ending not in SUFFIXES:
         raise UserError(f'{path}: "file_ending" is {ending!r}; legal: {", ".join(SUFFIXES)}')
+    ending = header_path(Path(f"x{ending}")).name[1:]
     channels = channels_of(description, path)
     listed = description.get("dataset")
     cases = _listed(root, listed) if listed else _found(root, "imagesTr", "labelsTr", len(channels), ending)
@@ -91,13 +92,16 @@ def _found(root: Path, images: str, labels: str, channels: int, ending: str) -> 
     stems = [composed(file.name[: -len(ending)]) for file in files]
     ids = sorted({stem[:-5] for stem in stems if stem[-5:-4] == "_" and stem[-4:].isdigit()})
     return tuple(
-        Case(
-            id,
-            tuple(on_disk(root / images / f"{id}_{channel:04d}{ending}") for channel in range(channels)),
-            on_disk(root / labels / f"{id}{ending}"),
-        )
+        Case(id, _channel_files(root / images, id, channels, ending), on_disk(root / labels / f"{id}{ending}"))
         for id in ids
     )
+
+
+def _channel_files(folder: Path, id: str, channels: int, ending: str) -> tuple[Path, ...]:
+    """A file for each channel; a colour picture holds all channels in the first."""
+    files = tuple(on_disk(folder / f"{id}_{channel:04d}{ending}") for channel in range(channels))
+    alone = ending in PICTURE_SUFFIXES and files[0].is_file() and not any(file.is_file() for file in files[1:])
+    return files[:1] if alone else files
 
 
 def _listed(root: Path, listed: Any) -> tuple[Case, ...]:

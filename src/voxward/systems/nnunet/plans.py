@@ -21,6 +21,7 @@ Reader = Literal["as stored", "reoriented"]
 _READERS: dict[str, Reader] = {
     "SimpleITKIO": "as stored",
     "NibabelIO": "as stored",
+    "NaturalImage2DIO": "as stored",
     "NibabelIOWithReorient": "reoriented",
     "SimpleITKIOWithReorient": "reoriented",
 }
