@@ -38,9 +38,11 @@ RECORDS = {
     "NoisyRuns": "voxward.robustness.noisy_runs",
 }
 """What the records of an attack consist of: the class, and the module that holds it."""
+SOURCES = {name: name for name in PACKAGED} | {"cli": "commands", "robustness/record.py": "records"}
+"""What links to the source lead to on the site: the page of the reference, by the path in the package."""
 OLD = ("benchmark",)
 """Former names of commands, which have no page."""
-PAGE_SUFFIXES = (".md", ".png", ".svg", ".csv", ".json")
+PAGE_SUFFIXES = (".md", ".png", ".svg", ".csv", ".json", ".css", ".js")
 
 
 def main() -> None:
@@ -83,6 +85,9 @@ def mended(text: str, up: str) -> str:
         packaged = re.search(r"src/voxward/(\w+)/([\w.-]+)\.yaml$", target)
         if packaged and packaged.group(1) in PACKAGED:
             return f"]({up}reference/{packaged.group(1)}.md#{packaged.group(2)})"
+        source = re.search(r"src/voxward/(.+?)/?$", target)
+        if source and source.group(1) in SOURCES:
+            return f"]({up}reference/{SOURCES[source.group(1)]}.md)"
         if target.rstrip("/") in ("docs", "../docs"):
             return f"]({up}docs/first-figure.md)"
         if target.rstrip("/") in ("results", "../results"):
