@@ -171,7 +171,7 @@ def python_page() -> Iterator[str]:
 
 def records_page() -> Iterator[str]:
     """The entries of an attack's records, by the docstrings of what they hold."""
-    yield "# Records\n\nWhat a JSON file in `records/` of an attack's folder holds: one attack or control on one case.\n"
+    yield "# Records\n\nWhat a JSON file in `records/` of an attack's folder holds: an attack or control on one case.\n"
     for name, home in RECORDS.items():
         yield f"## {name}\n\n::: {home}.{name}\n    options:\n      show_root_heading: false\n"
 
