@@ -28,9 +28,21 @@ PACKAGED = {
     "suites": ("Suites", "Tasks, systems, and a protocol."),
 }
 """The folders of packaged YAML files: the title of their page, and what they are."""
+RECORDS = {
+    "Record": "voxward.robustness.record",
+    "ThreatModel": "voxward.attacks.threat",
+    "Surface": "voxward.robustness.record",
+    "Visibility": "voxward.robustness.visibility",
+    "Phantom": "voxward.robustness.record",
+    "Corrupted": "voxward.robustness.corrupted",
+    "NoisyRuns": "voxward.robustness.noisy_runs",
+}
+"""What the records of an attack consist of: the class, and the module that holds it."""
+SOURCES = {name: name for name in PACKAGED} | {"cli": "commands", "robustness/record.py": "records"}
+"""What links to the source lead to on the site: the page of the reference, by the path in the package."""
 OLD = ("benchmark",)
 """Former names of commands, which have no page."""
-PAGE_SUFFIXES = (".md", ".png", ".svg", ".csv", ".json", ".html")
+PAGE_SUFFIXES = (".md", ".png", ".svg", ".csv", ".json", ".css", ".js", ".html")
 
 
 def main() -> None:
@@ -73,8 +85,11 @@ def mended(text: str, up: str) -> str:
         packaged = re.search(r"src/voxward/(\w+)/([\w.-]+)\.yaml$", target)
         if packaged and packaged.group(1) in PACKAGED:
             return f"]({up}reference/{packaged.group(1)}.md#{packaged.group(2)})"
+        source = re.search(r"src/voxward/(.+?)/?$", target)
+        if source and source.group(1) in SOURCES:
+            return f"]({up}reference/{SOURCES[source.group(1)]}.md)"
         if target.rstrip("/") in ("docs", "../docs"):
-            return f"]({up}docs/guide.md)"
+            return f"]({up}docs/first-figure.md)"
         if target.rstrip("/") in ("results", "../results"):
             return f"]({up}results/README.md)"
         if target.endswith(".py") or target == "LICENSE":
@@ -87,7 +102,8 @@ def mended(text: str, up: str) -> str:
 def write_reference(folder: Path) -> None:
     """Write the pages that the code itself says."""
     folder.mkdir(parents=True)
-    pages = {"commands": "\n".join(commands_page()), "python": "\n".join(python_page())}
+    pages = {"commands": commands_page(), "python": python_page(), "records": records_page()}
+    pages = {name: "\n".join(lines) for name, lines in pages.items()}
     pages |= {name: "\n".join(packaged_page(name)) for name in PACKAGED}
     for name, text in pages.items():
         (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
@@ -151,6 +167,13 @@ def python_page() -> Iterator[str]:
     for name, home in voxward._HOMES.items():
         if name not in OLD:
             yield f"## {name}\n\n::: {home}.{name}\n    options:\n      show_root_heading: false\n"
+
+
+def records_page() -> Iterator[str]:
+    """The entries of an attack's records, by the docstrings of what they hold."""
+    yield "# Records\n\nWhat a JSON file in `records/` of an attack's folder holds: an attack or control on one case.\n"
+    for name, home in RECORDS.items():
+        yield f"## {name}\n\n::: {home}.{name}\n    options:\n      show_root_heading: false\n"
 
 
 if __name__ == "__main__":

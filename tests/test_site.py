@@ -62,6 +62,15 @@ def test_every_packaged_file_and_function_is_in_the_reference(site):
     assert all(f"::: {home}.{name}\n" in python for name, home in voxward._HOMES.items() if name not in build_site.OLD)
 
 
+def test_the_site_opens_from_disk_without_a_network(site):
+    """Styles and scripts are its own; the search's worker would else be fetched from another computer."""
+    project = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
+    (script,) = project["extra"]["polyfills"]
+    assert project["plugins"]["offline"] == {}
+    assert "iframe-worker" in script["path"]
+    assert all((site / name).is_file() for name in (script["path"], *project["extra_css"]))
+
+
 def test_the_menu_names_pages_and_leaves_out_none_of_the_docs(site):
     def pages(entry):
         if isinstance(entry, str):

@@ -36,7 +36,6 @@ TINY = (
     "preparation.batch_size=2", "training.epochs=2",
 )  # fmt: skip
 
-# The guide's blocks write whole pages, too.
 WHOLE_PAGES = ("test_cv", "test_search", "test_suite", "test_unseen")
 
 

@@ -324,7 +324,7 @@ def blackbox_entries(systems: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: Always.
     """
-    raise UserError("a blackbox is a Python function: write its system.yaml by hand, see docs/bring-your-own.md")
+    raise UserError("a blackbox is a Python function: write its system.yaml by hand, see docs/own-network.md")
 
 
 def _whole(array: np.ndarray, name: str) -> np.ndarray:

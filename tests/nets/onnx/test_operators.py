@@ -248,7 +248,7 @@ def test_every_covered_operator_is_in_the_table():
 
 
 def test_the_documentation_lists_the_covered_operators():
-    page = (Path(__file__).parents[3] / "docs" / "bring-your-own.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "own-network.md").read_text(encoding="utf-8")
     section = page.split("### ONNX\n")[1].split("\n## ")[0]
     rows = [line.split("|")[2] for line in section.splitlines() if line.startswith("|")]
     listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]

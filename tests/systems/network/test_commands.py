@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:nothing is known about which images"),
     pytest.mark.usefixtures("blank_pages"),
 ]
-DOCS = Path(__file__).parents[3] / "docs" / "bring-your-own.md"
+DOCS = Path(__file__).parents[3] / "docs" / "own-network.md"
 PIPELINE = {
     "channels": [{"name": "MR", "normalization": "rescale"}],
     "window": [16, 16, 16], "overlap": 0.25,

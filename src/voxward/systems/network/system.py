@@ -162,7 +162,7 @@ def network_system(
         name: The name in tables.
         device: `auto`, `cpu` or `cuda`; None leaves the network where it is.
         pipeline: The entries of a `system.yaml` of the kind `network`, such as `channels`, `labels` and `window`; see
-            docs/bring-your-own.md.
+            docs/own-network.md.
 
     Returns:
         The system, which was tried on one window.
@@ -267,7 +267,7 @@ def network_alone(path: Path) -> dict[str, Any] | None:
     if path.is_file() and (path.suffix in _SUFFIXES or is_torchscript(path)):
         raise UserError(
             f"{path} is a network alone: describe its channels, labels and window in a system.yaml of the kind "
-            "network, see docs/bring-your-own.md"
+            "network, see docs/own-network.md"
         )
     return None
 
