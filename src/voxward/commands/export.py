@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from voxward.core.errors import MissingPackageError, UserError
 from voxward.core.files import atomic_write
 from voxward.core.registry import unknown_name
+from voxward.report.export_card import write_export_card
 from voxward.systems.export import (
     CLOSE,
     WRITERS,
@@ -45,7 +46,8 @@ def export(
 
     Args:
         system: A run folder, or a `system.yaml` of one run.
-        out: The folder, which must not exist. It gets network.pt2 or network.onnx, and system.yaml.
+        out: The folder, which must not exist. It gets network.pt2 or network.onnx, system.yaml, and a model
+            card MODEL_CARD.md of what the folder of the run records.
         to: `pt2` (torch.export) or `onnx`.
         overrides: Changes of the run's entries, such as `tta=none` or `checkpoint=last`.
 
@@ -80,6 +82,7 @@ def export(
         if not lost:
             (folder / DESCRIPTION).write_text(description_of(run, name), encoding="utf-8")
             check_whole(run, open_system(folder / DESCRIPTION, device="cpu"))
+        write_export_card(run, folder, lost)
     if lost:
         warnings.warn(
             f"{target} holds the network alone, without a {DESCRIPTION}, which cannot say how this run is deployed: "
