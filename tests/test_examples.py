@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 # What a reader sees in the first cell of a notebook, as small as it can be.
 SMALL = {
-    "attack_your_network": {"CASES": 4, "ATTACKED": 1, "STEPS": 40, "EPS": ["4/255", "16/255"]},
+    "attack_your_network": {"CASES": 3, "ATTACKED": 1, "STEPS": 2, "EPS": ["4/255", "16/255"]},
     "harden_and_compare": {"CASES": 5, "UNSEEN": 2, "EPOCHS": 4, "HARDENING": 1, "EPS": ["8/255"]},
     "read_records": {"CASES": 6, "EPOCHS": 4, "ATTACKS": ["fgsm-dice", "apgd-ce"], "EPS": ["4/255", "8/255"]},
 }
@@ -67,6 +67,7 @@ def test_your_network_is_attacked_as_it_is_deployed(runs):
     assert found["curves"]["apgd-dice"][-1] <= found["clean"] + 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.no_cover
 def test_the_difference_is_that_of_voxwards_table(runs):
     found = runs("harden_and_compare")
