@@ -26,7 +26,7 @@ CASES = 12  # phantoms: the first ones to learn from, the last ones to attack
 ATTACKED = 3
 STEPS = 400  # updates of the weights
 WINDOW = [28, 24, 20]  # what the network sees at once, in voxels: a whole phantom
-EPS = ["1/255", "2/255", "4/255", "8/255"]  # sizes of the change, as shares of the intensity range
+EPS = ["2/255", "4/255", "8/255", "16/255"]  # sizes of the change, as shares of the intensity range
 
 # %% [markdown]
 # ## Your network and your data

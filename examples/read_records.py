@@ -81,7 +81,7 @@ by_attack.round(3)
 # These are the figures of `robustness.csv`, which has a row for each system, attack and eps:
 
 # %%
-written = pd.read_csv(folder / "robustness.csv")
+written = pd.read_csv(folder / "robustness.csv", float_precision="round_trip")
 written = written[written["kind"] == "attack"].set_index(["model", "attack", "eps"])["dice"]
 apart = (by_attack["mean"] - written).abs().max()
 print(f"largest difference from robustness.csv: {apart:.1g}")

@@ -17,7 +17,7 @@ EXAMPLES = ROOT / "examples"
 SMALL = {
     "attack_your_network": {"CASES": 3, "ATTACKED": 1, "STEPS": 2, "EPS": ["4/255", "16/255"]},
     "harden_and_compare": {"CASES": 5, "UNSEEN": 2, "EPOCHS": 4, "HARDENING": 1, "EPS": ["8/255"]},
-    "read_records": {"CASES": 6, "EPOCHS": 4, "ATTACKS": ["fgsm-dice", "apgd-ce"], "EPS": ["4/255", "8/255"]},
+    "read_records": {"CASES": 5, "EPOCHS": 1, "ATTACKS": ["fgsm-dice", "apgd-ce"], "EPS": ["4/255", "8/255"]},
 }
 WRITES = {
     "attack_your_network": ("dice-over-eps.png", "attacked/report.html"),
