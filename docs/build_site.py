@@ -1,9 +1,9 @@
 """Gathers the pages of the site: `python docs/build_site.py FOLDER`, then `zensical build` (both: `make docs`).
 
-The folder gets the pages of docs/ and results/, README.md as the first page, and the reference, which is made of what
-the code says: every command with its options from the parser, every packaged recipe, protocol, corruption set and suite
-as it is, and the Python functions by their docstrings. Links between pages are those of the repository; those to files
-that are no page lead to the reference.
+The folder gets the pages of docs/, examples/ and results/, README.md as the first page, and the reference, which is
+made of what the code says: every command with its options from the parser, every packaged recipe, protocol, corruption
+set and suite as it is, and the Python functions by their docstrings. Links between pages are those of the repository;
+those to files that are no page lead to the reference.
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ def gather(folder: Path) -> None:
     """Copy the pages, with their pictures and tables, and mend the links that lead out of the site."""
     names = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
     paths = [ROOT / name for name in names] + [
-        path for part in ("docs", "results") for path in (ROOT / part).rglob("*") if path.suffix in PAGE_SUFFIXES
+        path
+        for part in ("docs", "examples", "results")
+        for path in (ROOT / part).rglob("*")
+        if path.suffix in PAGE_SUFFIXES
     ]
     for path in paths:
         place = folder / path.relative_to(ROOT)

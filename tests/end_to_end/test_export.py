@@ -102,7 +102,10 @@ def test_what_a_description_cannot_say_is_named_and_none_is_written(trained, tmp
     with pytest.warns(UserWarning, match="no system.yaml can say, so there is none: windows vote"):
         found = voxward.export(trained, out=tmp_path / "out")
     assert found.description is None
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["network.pt2"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["MODEL_CARD.md", "network.pt2"]
+    assert "Whoever runs the network must do by other means:\n\n- windows vote" in (
+        tmp_path / "out" / "MODEL_CARD.md"
+    ).read_text(encoding="utf-8")
 
 
 def test_nothing_is_written_where_the_file_does_something_else(trained, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from torch import nn
 from voxward.core.errors import MissingPackageError, UserError
 from voxward.core.files import atomic_write
 from voxward.core.registry import Registry
+from voxward.report.export_card import write_export_card
 from voxward.systems.export import (
     CLOSE,
     DESCRIPTION,
@@ -62,7 +63,7 @@ def export(
 
     Args:
         system: A run folder, or a `system.yaml` of one run.
-        out: The folder, which must not exist.
+        out: The folder, which must not exist. It gets a model card MODEL_CARD.md, too, of what the run records.
         to: `pt2` (torch.export), `onnx`, `bundle` (MONAI) or `nnunet` (nnU-Net v2; only for the network dynunet).
         overrides: Changes of the run's entries, such as `tta=none` or `checkpoint=last`.
 
@@ -93,6 +94,7 @@ def export(
             )
         if made.description is not None and made.description.name == DESCRIPTION:
             check_whole(run, open_system(made.description, device="cpu"))
+        write_export_card(run, folder, made.unsaid)
         names = [None if path is None else target / path.relative_to(folder) for path in (made.path, made.description)]
     if made.unsaid:
         tells = "is done otherwise there than in the run" if names[1] else f"no {DESCRIPTION} can say, so there is none"

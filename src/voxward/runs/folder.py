@@ -9,6 +9,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -235,6 +236,21 @@ def load_weights(network: nn.Module, path: Path, leaving_out: Collection[str] = 
         for name, value in tensors.items():
             if name not in leaving_out:
                 own[name].copy_(value)
+
+
+def checkpoint_of(run: RunFolder, network: nn.Module) -> Path | None:
+    """Return the file of a run whose weights a network has; None where no file has them.
+
+    Args:
+        run: The run.
+        network: The network, with the weights as they were read.
+    """
+    tensors = {name: value.detach().cpu() for name, value in _own_tensors(network).items()}
+    for path in map(run._checkpoint, ("best", "last", "swa")):
+        with suppress(UserError, FileNotFoundError):
+            if _checksum(_tensors(path)) == _checksum(tensors):
+                return path
+    return None
 
 
 def read_state(path: Path, mapped: bool = False) -> dict[str, Any]:
