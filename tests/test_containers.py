@@ -22,7 +22,7 @@ def test_both_install_the_same_extras_and_these_exist():
     assert apptainer is not None
     assert docker[1] == apptainer[1]
     extras = docker[1].split(",")
-    assert set(extras) == set(PROJECT["optional-dependencies"]) - {"bench", "dev", "docs", "test"}
+    assert set(extras) == set(PROJECT["optional-dependencies"]) - {"bench", "dev", "docs", "examples", "test"}
 
 
 def test_what_they_copy_is_there_and_is_sent_to_the_builder():
