@@ -17,6 +17,7 @@ from voxward.core.case import Volume
 from voxward.core.document import with_format
 from voxward.core.errors import MissingPackageError, UserError
 from voxward.core.labels import LabelSet
+from voxward.core.plan import Plan
 from voxward.core.structure import to_data
 from voxward.core.yaml import dump_yaml
 from voxward.pipeline.predictor import Predictor
@@ -228,6 +229,12 @@ def unsaid(system: RunSystem) -> Iterator[str]:
         yield f"the class map is post-processed ({kinds}; --set postprocessing=false leaves that out)"
     if len(set(plan.spline_order)) > 1 or plan.spline_order[0] not in ORDERS.values():
         yield f"images are resampled by splines of the orders {list(plan.spline_order)}, one per axis"
+
+
+def nan_said(plan: Plan) -> Iterator[str]:
+    """Yield what another tool does about NaN, which voxward refuses or reads as 0."""
+    what = "read as 0, as in the run" if plan.nan == "zero" else "refused"
+    yield f"an image with NaN is not {what}"
 
 
 def check_whole(system: RunSystem, other: System) -> None:

@@ -20,7 +20,7 @@ from voxward.core.plan import ChannelPlan, Plan
 from voxward.data.normalization import normalization_of
 from voxward.nets.monai_networks import build_network
 from voxward.systems.bundle.weights import load_weights, read_weights
-from voxward.systems.export import Written, noise_window, unsaid, write_pt2
+from voxward.systems.export import Written, nan_said, noise_window, unsaid, write_pt2
 from voxward.systems.network.files import read_network
 from voxward.systems.run import RunSystem
 
@@ -74,6 +74,7 @@ def differences(system: RunSystem) -> Iterator[str]:
     predictor = system.predictor
     plan, inference = predictor.model.plan, predictor.model.inference
     yield from unsaid(system)
+    yield from nan_said(plan)
     if predictor.mirrors:
         yield "mirrored copies of windows are not averaged (tta: mirrors)"
     if inference.placement == "step":
@@ -81,6 +82,8 @@ def differences(system: RunSystem) -> Iterator[str]:
             "where an axis needs three windows or more, MONAI places them at a fixed step and moves the last one back, "
             "and the run spreads them evenly"
         )
+    if plan.labels.regions:
+        yield "a mask has a channel of 0 and 1 for each region, and is no map of label values"
     if inference.weights not in _BLENDINGS:
         yield f"windows are blended by a Gaussian, and not by inference.weights: {inference.weights}"
     if not plan.resample:
@@ -195,6 +198,10 @@ def _postprocessing(plan: Plan) -> list[dict[str, Any]]:
                    {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5}]  # fmt: skip
     else:
         decided = [back, {"_target_": "AsDiscreted", "keys": "pred", "argmax": True}]
+        places = list(range(len(plan.labels.values)))
+        if places != list(plan.labels.values):
+            values = {"orig_labels": places, "target_labels": list(plan.labels.values)}
+            decided.append({"_target_": "MapLabelValued", "keys": "pred", **values})
     saved = {
         "_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "seg",
         "output_ext": ".nii.gz", "separate_folder": False, "resample": False,

@@ -17,7 +17,7 @@ from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.plan import ChannelPlan, Plan
 from voxward.data.normalization import NORMALIZATIONS, normalization_of
-from voxward.systems.export import Written, labels_entry, unsaid
+from voxward.systems.export import Written, labels_entry, nan_said, unsaid
 from voxward.systems.nnunet.plans import read_plan
 from voxward.systems.nnunet.weights import network_of, read_checkpoint
 from voxward.systems.nnunet.written import write_checkpoint
@@ -64,6 +64,7 @@ def differences(system: RunSystem) -> Iterator[str]:
     plan, inference = predictor.model.plan, predictor.model.inference
     kinds = [normalization_of(channel) for channel in plan.channels]
     yield from unsaid(system)
+    yield from nan_said(plan)
     if predictor.mirrors and predictor.mean != "logits":
         yield "logits of mirrored copies are averaged, and not probabilities (inference.mean)"
     if (overlap := inference.overlap if predictor.overlap is None else predictor.overlap) != 0.5:
@@ -97,6 +98,11 @@ def _refuse(network: nn.Module, plan: Plan) -> None:
         raise UserError(
             "nnU-Net needs to know which value is written for each region, and the dataset of this run does not say: "
             "add regions_class_order to its dataset.json and train again, or use --to bundle or --to pt2"
+        )
+    if not plan.labels.regions and list(plan.labels.values) != list(range(len(plan.labels.values))):
+        raise UserError(
+            f"nnU-Net needs label values without a gap, 0 to {len(plan.labels.values) - 1}, and this run has "
+            f"{', '.join(map(str, plan.labels.values))}: use --to bundle or --to pt2"
         )
     if wrong := [channel for channel in plan.channels if normalization_of(channel).nnunet is None]:
         known = ", ".join(name for name in NORMALIZATIONS if NORMALIZATIONS[name].nnunet)
@@ -209,6 +215,7 @@ def _figures(channel: ChannelPlan) -> dict[str, float]:
 def _dataset(plan: Plan) -> Mapping[str, Any]:
     found = dict(labels_entry(plan.labels))
     found.pop("outputs", None)
+    found["labels"] = {name: value for name, value in found["labels"].items() if name != "ignore"}  # for training alone
     return {
         "name": plan.dataset,
         "channel_names": {str(n): channel.name for n, channel in enumerate(plan.channels)},
