@@ -153,8 +153,11 @@ def network_and_window(recipe, folder):
     voxward.plan(folder / "data", recipe=recipe, out=folder / "plan")
     plan, chosen = load_plan(folder / "plan" / "plan.json"), load_recipe(recipe)
     network = network_for_plan(chosen.network.name, plan, chosen.network.options).eval()
-    # Half of the network's own window, a quarter of a large one: what is compared is not the size.
-    sizes = (n // (4 if n >= 128 else 2) if n >= 64 else n for n in plan.window_size)
+    # Half of the network's own window, a quarter of a large one: what is compared is not the size. mpunet sees a window
+    # along six axes at once, which takes 16 GB at its own size.
+    sizes = (
+        (16,) * 3 if recipe == "mpunet" else [n // (4 if n >= 128 else 2) if n >= 64 else n for n in plan.window_size]
+    )
     return network, torch.randn(1, len(plan.channels), *sizes)
 
 
