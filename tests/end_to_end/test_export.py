@@ -154,9 +154,9 @@ def network_and_window(recipe, folder):
     plan, chosen = load_plan(folder / "plan" / "plan.json"), load_recipe(recipe)
     network = network_for_plan(chosen.network.name, plan, chosen.network.options).eval()
     # Half of the network's own window, a quarter of a large one: what is compared is not the size. mpunet sees a window
-    # along six axes at once, which takes 16 GB at its own size.
+    # along six axes at once, which takes 16 GB at its own size; at 16 voxels a number of 1 would be fixed.
     sizes = (
-        (16,) * 3 if recipe == "mpunet" else [n // (4 if n >= 128 else 2) if n >= 64 else n for n in plan.window_size]
+        (24,) * 3 if recipe == "mpunet" else [n // (4 if n >= 128 else 2) if n >= 64 else n for n in plan.window_size]
     )
     return network, torch.randn(1, len(plan.channels), *sizes)
 
