@@ -12,13 +12,14 @@ import torch
 
 import voxward
 from voxward.cli import main
+from voxward.core.labels import LabelSet
 from voxward.core.plan import load_plan
 from voxward.core.recipe import load_recipe
 from voxward.core.yaml import packaged_names
 from voxward.data.io import read_label
 from voxward.nets.registry import network_for_plan
 from voxward.runs.postprocess import PostProcess
-from voxward.systems.export import difference, unsaid, write_onnx, write_pt2
+from voxward.systems.export import difference, labels_entry, unsaid, write_onnx, write_pt2
 from voxward.systems.export_bundle import write_bundle
 from voxward.systems.network.files import read_network
 
@@ -92,8 +93,8 @@ def test_what_a_description_cannot_say_is_named_and_none_is_written(trained, tmp
     changes = {
         "placement": replace(model, inference=replace(model.inference, placement="count")),
         "combine": replace(model, inference=replace(model.inference, combine="vote", weights="constant")),
-        "post-processed": replace(model, postprocess=PostProcess(islands=0.2)),
-        "splines": replace(model, plan=replace(model.plan, spline_order=(3, 3, 0))),
+        "post-processes": replace(model, postprocess=PostProcess(islands=0.2)),
+        "splines": replace(model, plan=replace(model.plan, spline_order=(3, 3, 0), resample=True)),
     }
     for word, changed in changes.items():
         (sentence,) = unsaid(replace(run, predictor=replace(run.predictor, model=changed)))
@@ -190,3 +191,21 @@ def test_monai_reads_the_network_of_every_packaged_recipe_from_its_bundle(traine
         theirs.eval()
     apart, limit = difference(network, theirs, window)
     assert apart <= limit
+
+
+def test_a_network_that_finds_nan_is_not_the_run():
+    class Nothing(torch.nn.Module):
+        def forward(self, x):
+            return x * float("nan")
+
+    apart, limit = difference(torch.nn.Identity(), Nothing(), torch.randn(1, 1, 1, 8, 8))
+    assert not apart <= limit
+
+
+def test_overlapping_regions_keep_their_order():
+    plain = LabelSet(("background", "a", "b", "c"), (0, 1, 2, 3))
+    labels = plain.with_regions({"A": (1, 2), "B": (2, 3)}, (1, 3))
+    entry = labels_entry(labels)
+    again = plain.with_regions({name: tuple(entry["labels"][name]) for name in entry["labels"] if name != "background"},
+                               tuple(entry["regions_class_order"]))  # fmt: skip
+    assert again == labels

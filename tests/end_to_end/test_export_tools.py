@@ -77,6 +77,20 @@ def test_monai_predicts_with_a_bundle_what_the_run_predicts(trained, tmp_path, k
     assert len(np.unique(expected)) > 1
 
 
+@pytest.mark.filterwarnings("ignore")  # MONAI's own
+def test_a_folder_without_images_is_no_success(trained, tmp_path):
+    from monai.bundle import run as run_bundle
+
+    run, folder = run_with(trained), tmp_path / "bundle"
+    folder.mkdir()
+    write_bundle(run, network_of(run), folder)
+    (tmp_path / "empty").mkdir()
+    with chdir(folder), pytest.raises((RuntimeError, FileNotFoundError)) as raised:
+        run_bundle(config_file="configs/inference.json", dataset_dir=str(tmp_path / "empty"))
+    torch.set_grad_enabled(True)
+    assert "there are no images in" in f"{raised.value} {raised.value.__cause__}"
+
+
 @pytest.mark.slow
 def test_a_network_that_monai_has_not_is_a_graph_in_the_bundle(trained, tmp_path):
     run = run_with(trained)
@@ -139,7 +153,7 @@ def test_what_nnunet_has_not_is_refused_and_nothing_is_written(trained, tmp_path
     run = run_with(trained, "standard")
     labels = run.predictor.model.plan.labels
     gap = run_with(trained, "standard", labels=replace(labels, values=(*labels.values[:-1], 9)))
-    with pytest.raises(ValueError, match="needs label values without a gap, 0 to 3, and this run has 0, 1, 2, 9"):
+    with pytest.raises(ValueError, match="needs the label values 0 to 3 in this order, and this run has 0, 1, 2, 9"):
         write_nnunet(gap, network_of(gap), tmp_path)
     with pytest.raises(ValueError, match="nnU-Net has no such network"):
         write_nnunet(run, torch.nn.Sequential(network_of(run)), tmp_path)
@@ -151,7 +165,7 @@ def test_the_command_line_writes_a_bundle(trained, tmp_path, capsys):
     assert main(["export", str(trained), "--out", str(tmp_path / "out"), "--to", "bundle"]) == 0
     said = capsys.readouterr()
     assert "model.pt" in said.out
-    assert "this is done otherwise there than in the run: the class map is post-processed" in said.err
+    assert "this is done otherwise there than in the run: the run post-processes the class map" in said.err
     described = json.loads((tmp_path / "out" / "configs" / "metadata.json").read_text())
     outputs = described["network_data_format"]["outputs"]["pred"]["channel_def"]
     assert tuple(outputs.values()) == voxward.open_system(trained, device="cpu").labels.names

@@ -169,14 +169,19 @@ def difference(one: nn.Module, other: nn.Module, window: Tensor) -> tuple[float,
         other: Another one.
         window: The window (1, c, d, h, w).
     """
-    apart, limit = 0.0, CLOSE
+    found, limit = [], CLOSE
     # Twice as many, and twice as long: the file must take windows of other sizes, too.
-    for images in (window, torch.cat([window, window.flip(0)]).repeat(1, 1, 2, 1, 1)):
+    longer = [2 if axis == _first_long_axis(window) else 1 for axis in range(window.ndim)]
+    for images in (window, torch.cat([window, window.flip(0)]).repeat(longer)):
         with torch.no_grad():
             first, second = one(images), other(images)
-        apart = max(apart, float((first - second).abs().max()))
+        found.append((first - second).abs().max())
         limit = max(limit, CLOSE * float(first.abs().max()))
-    return apart, limit
+    return float(torch.stack(found).max()), limit  # of tensors, because Python's max would lose a NaN
+
+
+def _first_long_axis(window: Tensor) -> int:
+    return next((axis for axis in range(2, window.ndim) if window.shape[axis] > 1), 0)
 
 
 def description_of(system: RunSystem, network: str) -> str:
@@ -217,18 +222,18 @@ def unsaid(system: RunSystem) -> Iterator[str]:
     plan, model = predictor.model.plan, predictor.model
     inference = model.inference
     if inference.placement != "step":
-        yield f"windows are placed by inference.placement: {inference.placement}"
+        yield f"the run places windows by inference.placement: {inference.placement}"
     if inference.combine != "mean":
-        yield f"windows are put together by inference.combine: {inference.combine}"
+        yield f"the run puts windows together by inference.combine: {inference.combine}"
     if predictor.augmentation == "symmetries":
-        yield "16 symmetries of every window are averaged (tta: symmetries)"
-    if predictor.mirrors and (inference.sides or inference.mirror_pairs):
-        yield "classes change sides in mirrored windows (inference.sides, inference.mirror_pairs)"
+        yield "the run averages 16 symmetries of every window (tta: symmetries)"
+    if predictor.mirrors and inference.mirror_pairs:
+        yield "the run has classes change sides in mirrored windows (inference.mirror_pairs)"
     if model.postprocess != PostProcess():
         kinds = ", ".join(dict.fromkeys(kind for kind in model.postprocess.kinds if kind != "none")) or "small parts"
-        yield f"the class map is post-processed ({kinds}; --set postprocessing=false leaves that out)"
-    if len(set(plan.spline_order)) > 1 or plan.spline_order[0] not in ORDERS.values():
-        yield f"images are resampled by splines of the orders {list(plan.spline_order)}, one per axis"
+        yield f"the run post-processes the class map ({kinds}; --set postprocessing=false leaves that out)"
+    if plan.resample and (len(set(plan.spline_order)) > 1 or plan.spline_order[0] not in ORDERS.values()):
+        yield f"the run resamples images by splines of the orders {list(plan.spline_order)}, one per axis"
 
 
 def nan_said(plan: Plan) -> Iterator[str]:
@@ -247,6 +252,10 @@ def check_whole(system: RunSystem, other: System) -> None:
     Raises:
         UserError: The probabilities differ by more than CLOSE.
     """
+    if other.labels != system.labels:
+        raise UserError(
+            f"the exported system has other labels than {system.name}: nothing was written. Please report this"
+        )
     plan = system.predictor.model.plan
     rng = np.random.default_rng(_SEED)
     shape = tuple(int(np.ceil(1.3 * n)) if n > 1 else 1 for n in plan.window_size)
@@ -282,10 +291,11 @@ def labels_entry(labels: LabelSet) -> Mapping[str, Any]:
     if not labels.regions:
         data: dict[str, Any] = dict(zip(labels.names, labels.values, strict=True))
     else:
-        data = {labels.names[0]: 0, **{region.name: list(region.values) for region in labels.regions}}
+        # Here the first region that holds a voxel wins; in a file the last one is written over the others.
+        data = {labels.names[0]: 0, **{region.name: list(region.values) for region in reversed(labels.regions)}}
     found: dict[str, Any] = {"labels": data}
     if labels.regions and labels.regions[0].written is not None:
-        found["regions_class_order"] = [region.written for region in labels.regions]
+        found["regions_class_order"] = [region.written for region in reversed(labels.regions)]
     if labels.regions:
         found["outputs"] = list(labels.scored)
     if labels.ignore is not None:

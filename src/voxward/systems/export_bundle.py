@@ -26,7 +26,7 @@ from voxward.systems.run import RunSystem
 
 MODELS = "models"
 _KEY = {"keys": "image"}
-_MODES = {0: "nearest", 1: "bilinear", 3: 3}
+_MODES: dict[int, str | int] = {0: "nearest", 1: "bilinear"}
 _BLENDINGS = ("gaussian", "constant")
 _PADDINGS = {"zero": "constant", "edge": "replicate", "reflect": "reflect"}
 _MADE_OF_MONAI = "DynUNet"
@@ -34,7 +34,13 @@ _LOAD = [
     "$@network.load_state_dict(torch.load(@bundle_root + '/models/model.pt', weights_only=True))",
     "$@network.eval()",
 ]
-_RUN = ["$torch.set_grad_enabled(False)", "$list(map(@predict, @dataset))"]
+_RUN = [
+    "$None if @datalist else (_ for _ in ()).throw(FileNotFoundError("
+    "'there are no images in ' + @dataset_dir + '; they are named *.nii.gz, "
+    "with several channels *_0000.nii.gz, *_0001.nii.gz, ...'))",
+    "$torch.set_grad_enabled(False)",
+    "$list(map(@predict, @dataset))",
+]
 
 
 def write_bundle(system: RunSystem, network: nn.Module, folder: Path, window: Tensor | None = None) -> Written:
@@ -168,7 +174,7 @@ def _preprocessing(plan: Plan) -> Iterator[dict[str, Any]]:
     if not fixed:
         yield from normalised
     if plan.resample:
-        mode = _MODES[max(plan.spline_order)]
+        mode = _MODES.get(max(plan.spline_order), max(plan.spline_order))
         yield _step("Spacingd", pixdim=list(plan.spacing), mode=mode, padding_mode="border")
     if fixed:
         yield from normalised
@@ -183,7 +189,9 @@ def _normalisation(channels: Sequence[ChannelPlan]) -> Iterator[dict[str, Any]]:
         yield _step(found[0], **found[1])
         return
     parts = ", ".join(f"lambda c: {normalization_of(channel).expression(channel)}" for channel in channels)
-    yield _step("Lambdad", func=f"$lambda x: torch.stack([f(c) for f, c in zip([{parts}], x)])")
+    refused = "(_ for _ in ()).throw(ValueError('a channel without different intensities cannot be normalised'))"
+    checked = f"(lambda y: y if torch.isfinite(y).all() else {refused})"
+    yield _step("Lambdad", func=f"$lambda x: {checked}(torch.stack([f(c) for f, c in zip([{parts}], x)]))")
 
 
 def _postprocessing(plan: Plan) -> list[dict[str, Any]]:
@@ -222,7 +230,7 @@ def _metadata(system: RunSystem) -> dict[str, Any]:
         "required_packages_version": {"nibabel": version("nibabel")},
         "name": system.name,
         "task": f"Segmentation of {', '.join(names if labels.regions else names[1:])}",
-        "description": " ".join(["A run of voxward.", *(f"Unlike the run: {said}." for said in differences(system))]),
+        "description": f"A run of voxward. MONAI differs from it: {'; '.join(differences(system))}.",
         "authors": "",
         "copyright": "",
         "network_data_format": {

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.plan import ChannelPlan, Plan
+from voxward.core.sides import LEFT_RIGHT
 from voxward.data.normalization import NORMALIZATIONS, normalization_of
-from voxward.systems.export import Written, labels_entry, nan_said, unsaid
+from voxward.systems.export import Written, nan_said, unsaid
 from voxward.systems.nnunet.plans import read_plan
 from voxward.systems.nnunet.weights import network_of, read_checkpoint
 from voxward.systems.nnunet.written import write_checkpoint
@@ -51,7 +52,7 @@ def write_nnunet(system: RunSystem, network: nn.Module, folder: Path) -> Written
         "network_weights": dict(_all_names(_weights(network))),
         "optimizer_state": None, "grad_scaler_state": None, "current_epoch": 0, "trainer_name": "nnUNetTrainer",
         "init_args": {"plans": plans, "configuration": CONFIGURATION, "fold": 0, "dataset_json": dataset},
-        "inference_allowed_mirroring_axes": system.predictor.mirrors or None,
+        "inference_allowed_mirroring_axes": _mirrors(system) or None,
     })  # fmt: skip
     said = read_plan(folder, CONFIGURATION)
     again = network_of(read_checkpoint(folder / CHECKPOINT), said.architecture, len(plan.channels), plan.labels.outputs)
@@ -94,22 +95,35 @@ def _refuse(network: nn.Module, plan: Plan) -> None:
             "the levels of this network have kernels of different sizes, which MONAI and nnU-Net give to other levels "
             "of the decoder: it cannot be exported to nnunet. --to bundle and --to pt2 can"
         )
-    if plan.labels.regions and plan.labels.regions[0].written is None:
+    if plan.labels.regions:
         raise UserError(
-            "nnU-Net needs to know which value is written for each region, and the dataset of this run does not say: "
-            "add regions_class_order to its dataset.json and train again, or use --to bundle or --to pt2"
+            "runs of regions cannot be exported to nnunet, which writes one region over another in another order: use "
+            "--to bundle or --to pt2"
         )
-    if not plan.labels.regions and list(plan.labels.values) != list(range(len(plan.labels.values))):
+    if list(plan.labels.values) != list(range(len(plan.labels.values))):
         raise UserError(
-            f"nnU-Net needs label values without a gap, 0 to {len(plan.labels.values) - 1}, and this run has "
+            f"nnU-Net needs the label values 0 to {len(plan.labels.values) - 1} in this order, and this run has "
             f"{', '.join(map(str, plan.labels.values))}: use --to bundle or --to pt2"
         )
+    if flat := [channel.name for channel in plan.channels if _flat(channel)]:
+        raise UserError(f"channel {flat[0]!r} has no intensity range in the plan, which nnU-Net needs: use --to pt2")
     if wrong := [channel for channel in plan.channels if normalization_of(channel).nnunet is None]:
         known = ", ".join(name for name in NORMALIZATIONS if NORMALIZATIONS[name].nnunet)
         raise UserError(
             f"nnU-Net has no normalization {wrong[0].normalization!r} (channel {wrong[0].name!r}); it has counterparts "
             f"of {known}: train with --set preparation.normalization=NAME, or use --to bundle or --to pt2"
         )
+
+
+def _mirrors(system: RunSystem) -> tuple[int, ...]:
+    """The axes along which nnU-Net mirrors; it cannot exchange classes of the left and the right."""
+    pairs = system.predictor.model.inference.mirror_pairs
+    return tuple(axis for axis in system.predictor.mirrors if axis != LEFT_RIGHT or not pairs)
+
+
+def _flat(channel: ChannelPlan) -> bool:
+    kind = normalization_of(channel)
+    return kind.reads_plan and kind.clips and not channel.high > channel.low
 
 
 def _weights(network: Any) -> Iterator[tuple[str, Tensor]]:
@@ -213,9 +227,8 @@ def _figures(channel: ChannelPlan) -> dict[str, float]:
 
 
 def _dataset(plan: Plan) -> Mapping[str, Any]:
-    found = dict(labels_entry(plan.labels))
-    found.pop("outputs", None)
-    found["labels"] = {name: value for name, value in found["labels"].items() if name != "ignore"}  # for training alone
+    # nnU-Net wants the name `background`; the ignore label is for training alone.
+    found = {"labels": {"background": 0, **dict(zip(plan.labels.names[1:], plan.labels.values[1:], strict=True))}}
     return {
         "name": plan.dataset,
         "channel_names": {str(n): channel.name for n, channel in enumerate(plan.channels)},
