@@ -193,6 +193,9 @@ def test_a_tiff_file_that_is_not_read_says_why(tmp_path: Path) -> None:
 
     tifffile.imwrite(path, np.stack([grey, grey]), photometric="minisblack")
     refused("several pages, and nothing says how far apart")
+    for one_page in ({"imagej": True, "truncate": True}, {"truncate": True}, {"volumetric": True}):
+        tifffile.imwrite(path, np.stack([grey] * 16), photometric="minisblack", **one_page)
+        refused("several pages, and nothing says how far apart")
     tifffile.imwrite(path, grey, photometric="miniswhite")
     refused("grey in which 0 is white")
     tifffile.imwrite(path, values("uint8", (5, 7, 4)), photometric="rgb")

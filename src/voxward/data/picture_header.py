@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL.TiffImagePlugin import TiffImageFile
@@ -23,6 +25,7 @@ _PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2),
 # TIFF tags.
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _ORIENTATION = 256, 257, 258, 259, 262, 266, 274
 _SAMPLES, _EXTRA, _FORMAT = 277, 338, 339
+_DESCRIPTION, _DEPTH = 270, 32997
 # How many bytes a packed one makes at most, by compression: none, LZW, Deflate (two numbers), PackBits.
 _UNPACKED = {1: 1, 5: 4096, 8: MOST_INFLATED, 32946: MOST_INFLATED, 32773: 128}
 # By what a sample is (1: without a sign, 2: with one, 3: real) and its bits.
@@ -146,7 +149,7 @@ def tiff_picture(file: BinaryIO, image: TiffImageFile) -> Picture:
         UserError: The file is broken, claims more than it can hold, or is of a kind that is not read.
     """
     tags = image.tag_v2
-    if tags.next:
+    if tags.next or tags.get(_DEPTH, 1) != 1 or _hidden_pages(tags):
         raise UnreadKindError(
             "it has several pages, and nothing says how far apart they lie: write the volume as NIfTI, or each page as "
             "a file of its own"
@@ -172,6 +175,17 @@ def tiff_picture(file: BinaryIO, image: TiffImageFile) -> Picture:
     if image.size != (width, height):
         raise UserError(f"its header claims {width} x {height} pixels, and Pillow reads {image.size}")
     return Picture(width, height, samples, kind)
+
+
+def _hidden_pages(tags: Mapping[int, Any]) -> bool:
+    """Whether one page stands for many, as ImageJ and tifffile write them."""
+    description = str(tags.get(_DESCRIPTION, ""))
+    counted = re.search(r"^images=(\d+)", description, re.MULTILINE)
+    shaped = re.match(r'\{"shape": \[([\d, ]*)\]', description)
+    sizes = [int(size) for size in shaped[1].split(",") if size.strip()] if shaped else []
+    # tifffile writes (rows, columns), and the number of colours after them.
+    pages = sizes[: -3 if int(tags.get(_SAMPLES, 1)) > 1 else -2]
+    return (counted is not None and int(counted[1]) > 1) or math.prod(pages) > 1
 
 
 def _tiff_kind(image: TiffImageFile, samples: int) -> str:
