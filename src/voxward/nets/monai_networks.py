@@ -71,6 +71,28 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     return network
 
 
+def dynunet_arguments(network: nn.Module) -> dict[str, Any] | None:
+    """Return the arguments that build a DynUNet of MONAI again, as plain data; None for any other network.
+
+    Args:
+        network: The network, with instance norms and without deep supervision.
+    """
+    from monai.networks.nets import DynUNet
+
+    if not isinstance(network, DynUNet):
+        return None
+    return {
+        "spatial_dims": 3,
+        "in_channels": network.in_channels,
+        "out_channels": network.out_channels,
+        "kernel_size": [list(size) for size in network.kernel_size],
+        "strides": [list(step) for step in network.strides],
+        "upsample_kernel_size": [list(step) for step in network.upsample_kernel_size],
+        "filters": list(network.filters),
+        "norm_name": ["instance", {"affine": True}],
+    }
+
+
 def _counts_layers(argument: str) -> bool:
     return any(part in argument for part in ("num_res_units", "depths", "blocks", "num_layers", "num_heads"))
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from voxward.core.files import write_json
 from voxward.core.plan import ChannelPlan, Plan
 from voxward.data.normalization import normalization_of
-from voxward.nets.monai_networks import build_network
+from voxward.nets.monai_networks import build_network, dynunet_arguments
 from voxward.systems.bundle.weights import load_weights, read_weights
 from voxward.systems.export import Written, nan_said, noise_window, unsaid, write_pt2
 from voxward.systems.network.files import read_network
@@ -29,7 +29,6 @@ _KEY = {"keys": "image"}
 _MODES: dict[int, str | int] = {0: "nearest", 1: "bilinear"}
 _BLENDINGS = ("gaussian", "constant")
 _PADDINGS = {"zero": "constant", "edge": "replicate", "reflect": "reflect"}
-_MADE_OF_MONAI = "DynUNet"
 _LOAD = [
     "$@network.load_state_dict(torch.load(@bundle_root + '/models/model.pt', weights_only=True))",
     "$@network.eval()",
@@ -56,12 +55,11 @@ def write_bundle(system: RunSystem, network: nn.Module, folder: Path, window: Te
         The network as it was read again, and what MONAI does otherwise than the run.
     """
     (folder / MODELS).mkdir()
-    if type(network).__name__ == _MADE_OF_MONAI:
-        arguments = _arguments(network)
+    if (arguments := dynunet_arguments(network)) is not None:
         path = folder / MODELS / "model.pt"
         torch.save({name: value.detach().contiguous() for name, value in network.state_dict().items()}, path)
-        definition: Any = {"_target_": _MADE_OF_MONAI, **arguments}
-        again = load_weights(build_network(_MADE_OF_MONAI, arguments), read_weights(path), path).eval()
+        definition: Any = {"_target_": "DynUNet", **arguments}
+        again = load_weights(build_network("DynUNet", arguments), read_weights(path), path).eval()
         load = _LOAD
     else:
         path = folder / MODELS / "model.pt2"
@@ -105,20 +103,6 @@ def differences(system: RunSystem) -> Iterator[str]:
         yield "logits are resampled to the file's voxels by the splines of the images, and not linearly"
     if plan.labels.regions:
         yield "probabilities, and not logits, are resampled to the file's voxels"
-
-
-def _arguments(network: Any) -> dict[str, Any]:
-    """The arguments of a DynUNet of MONAI, as plain data."""
-    return {
-        "spatial_dims": 3,
-        "in_channels": network.in_channels,
-        "out_channels": network.out_channels,
-        "kernel_size": [list(size) for size in network.kernel_size],
-        "strides": [list(step) for step in network.strides],
-        "upsample_kernel_size": [list(step) for step in network.upsample_kernel_size],
-        "filters": list(network.filters),
-        "norm_name": ["instance", {"affine": True}],
-    }
 
 
 def _inference(system: RunSystem, definition: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from voxward.core.files import write_json
 from voxward.core.plan import ChannelPlan, Plan
 from voxward.core.sides import LEFT_RIGHT
 from voxward.data.normalization import NORMALIZATIONS, normalization_of
+from voxward.nets.monai_networks import dynunet_arguments
 from voxward.systems.export import Written, nan_said, unsaid
 from voxward.systems.nnunet.plans import read_plan
 from voxward.systems.nnunet.weights import network_of, read_checkpoint
@@ -85,12 +86,13 @@ def differences(system: RunSystem) -> Iterator[str]:
 
 
 def _refuse(network: nn.Module, plan: Plan) -> None:
-    if type(network).__name__ != "DynUNet":
+    arguments = dynunet_arguments(network)
+    if arguments is None:
         raise UserError(
             f"nnU-Net has no such network ({type(network).__name__}): only runs of the network dynunet can be exported "
             "to nnunet. --to bundle and --to pt2 take the others"
         )
-    if len({tuple(size) for size in network.kernel_size}) > 1:  # type: ignore[union-attr]
+    if len({tuple(size) for size in arguments["kernel_size"]}) > 1:
         raise UserError(
             "the levels of this network have kernels of different sizes, which MONAI and nnU-Net give to other levels "
             "of the decoder: it cannot be exported to nnunet. --to bundle and --to pt2 can"
