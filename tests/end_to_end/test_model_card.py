@@ -143,7 +143,9 @@ def test_a_model_without_a_folder_and_names_that_markdown_would_read(trained, tm
     regions = (Region("*in*", (3,)), Region("b|c", (2, 3)), Region("all", (1, 2, 3)))
     labels = LabelSet(("background", "a", "b|c", "*in*"), (0, 1, 2, 3), regions, ignore=9)
     steps = PostProcess(("share", "none", "lesion"), (1.0, 1.0, 2.0), filled=(False, True, False), islands=0.1)
-    changed = replace(model, plan=replace(model.plan, labels=labels), postprocess=steps)
+    (channel,) = model.plan.channels
+    pair = (channel, replace(channel, normalization="none"))
+    changed = replace(model, plan=replace(model.plan, labels=labels, channels=pair), postprocess=steps)
     card = card_of(replace(system, folder=None, predictor=replace(system.predictor, model=changed)), tmp_path / "out")
     assert r"| b\|c | 2, 3 |" in card
     assert "| 9 | voxels that nobody has annotated" in card
@@ -153,3 +155,5 @@ def test_a_model_without_a_folder_and_names_that_markdown_would_read(trained, tm
         "parts below 0.1 of the largest part of the foreground are dropped"
     )
     assert found["recipe"] == found["cases"] == found["checkpoint"] == "not recorded"
+    assert found["intensities of MRI (channel 0)"].startswith(channel.normalization)
+    assert found["intensities of MRI (channel 1)"] == "none"

@@ -71,6 +71,16 @@ def test_volumes_in_inner_folders_are_told(tmp_path: Path) -> None:
         assert set(names(tmp_path)) == {"a"}
 
 
+def test_pictures_beside_volumes_are_told(tmp_path: Path) -> None:
+    made(tmp_path, "a.nii", "b.nii")
+    for name in ("a.png", "A_2.TIF", ".note.png"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.warns(
+        UserWarning, match=r"2 PNG or TIFF files \(A_2\.TIF, a\.png\) beside volumes such as a\.nii are not"
+    ):
+        assert set(names(tmp_path)) == {"a", "b"}
+
+
 def test_files_of_more_channels_than_wanted_are_told(tmp_path: Path) -> None:
     two = [tmp_path / f"{name}_000{n}.nii" for name in "ab" for n in (0, 1)]
     with pytest.warns(UserWarning, match="like 2 cases of 2 channels"):

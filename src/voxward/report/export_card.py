@@ -215,8 +215,10 @@ def _deployment(run: RunSystem) -> Iterator[tuple[str, Any]]:
     yield "resampling", f"to {_sizes(plan.spacing)} mm by {orders}" if plan.resample else "none"
     yield "crop", "the margin of zeros" if plan.crop_nonzero else "none"
     yield "padding", plan.padding
-    for channel in plan.channels:
-        yield f"intensities of {channel.name}", _normalization(channel)
+    names = [channel.name for channel in plan.channels]
+    for n, channel in enumerate(plan.channels):
+        number = f" (channel {n})" if names.count(channel.name) > 1 else ""
+        yield f"intensities of {channel.name}{number}", _normalization(channel)
     yield from _post_processing(run)
     yield "number type of the run", run.precision
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from voxward.core.case import Case
 from voxward.core.errors import UserError
 from voxward.core.names import composed
+from voxward.core.wording import counted
 from voxward.data.formats.collisions import volumes_by_stem
-from voxward.data.volume_file import volume_stem
+from voxward.data.volume_file import PICTURE_SUFFIXES, volume_stem
 
 
 def refuse_alike(files: Sequence[Path]) -> None:
@@ -74,6 +75,22 @@ def warn_of_subfolders(folder: Path) -> None:
         more = f" and {len(named) - 5} more" if len(named) > 5 else ""
         warnings.warn(
             f"{folder}: the volumes of its folders {', '.join(named[:5])}{more} are not read; name these folders, too",
+            stacklevel=3,
+        )
+
+
+def warn_of_pictures(folder: Path, volumes: Sequence[Path]) -> None:
+    """Warn of PNG and TIFF files beside volumes: they are taken for pictures of these, and not read.
+
+    Args:
+        folder: The folder.
+        volumes: The files in it that are read.
+    """
+    named = sorted(path for path in folder.iterdir() if path.is_file() and path.name.lower().endswith(PICTURE_SUFFIXES))
+    if left := [path.name for path in named if path not in volumes and not path.name.startswith(".")]:
+        warnings.warn(
+            f"{folder}: {counted(len(left), 'PNG or TIFF file')} ({', '.join(left[:3])}{', ...' if left[3:] else ''}) "
+            f"beside volumes such as {volumes[0].name} are not read; name these files, too, if they are images",
             stacklevel=3,
         )
 

@@ -30,7 +30,13 @@ from voxward.data.io import (
 from voxward.data.places import apart
 from voxward.data.volume_file import PICTURE_SUFFIXES, header_path, result_suffix, volumes_among, without_partners
 from voxward.systems.digest import case_digest, digest
-from voxward.systems.inputs import refuse_alike, refuse_one_output, warn_of_channels, warn_of_subfolders
+from voxward.systems.inputs import (
+    refuse_alike,
+    refuse_one_output,
+    warn_of_channels,
+    warn_of_pictures,
+    warn_of_subfolders,
+)
 from voxward.systems.probability_files import begin_probabilities, probability_file
 from voxward.systems.system import System
 
@@ -137,6 +143,7 @@ def collect_inputs(
             if not reading.follow_links:
                 refuse_outside(entry, found)
             warn_of_subfolders(entry)
+            warn_of_pictures(entry, found)
             files += found
         else:
             cases += in_order_of(open_dataset(entry, reading.follow_links), wanted, reading.channels).every
