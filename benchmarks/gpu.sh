@@ -1,13 +1,10 @@
 #!/usr/bin/env bash
-# What only a GPU can measure: the GPU tests, the depthwise kernels and the lattice against PyTorch's own, and the memory
-# of an architecture search.
-#   benchmarks/gpu.sh [OUT]        writes OUT/cuda.md and OUT/cuda.json (default: results/speed)
+# What only a GPU can measure, in nine minutes at most; see benchmarks/gpu.py.
+#   benchmarks/gpu.sh DATASET [OUT]        writes OUT/gpu.md (default: results/speed); DATASET: Task04_Hippocampus
+# Without a GPU, the rehearsal:  benchmarks/gpu.sh DATASET OUT --device cpu --small
 # PYTHON: an interpreter with a CUDA build of torch and this project's requirements (default: python3).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python3}
+dataset=$1 out=${2:-results/speed}
 export PYTHONPATH="$PWD/src:$PWD"
-
-"$python" -m pytest -m gpu -p no:cacheprovider tests
-"$python" -m benchmarks.speed --only depthwise lattice dynunet --rounds 7 --out "${1:-results/speed}"
-"$python" -m benchmarks.search_memory --device cuda
+exec "${PYTHON:-python3}" -m benchmarks.gpu "$dataset" --out "$out" "${@:3}"

@@ -70,7 +70,7 @@ def _line(outcome: Outcome) -> str:
 def _table(outcomes: list[Outcome], arguments: str, threads: int) -> str:
     rounds = len(outcomes[0].ratios) if outcomes else 0
     lines = [
-        f"`python -m benchmarks.speed {arguments}`, commit {_commit()}, {_machine(threads)}.",
+        f"`python -m benchmarks.speed {arguments}`, commit {commit()}, {machine(threads)}.",
         f"Medians of {rounds} rounds, ours and the peer by turns; ratio = peer / ours (lowest to highest round),",
         "above 1 where ours is faster.",
         "",
@@ -92,7 +92,7 @@ def _checked(outcomes: list[Outcome], earlier: dict[str, float]) -> int:
     return 1 if fallen else 0
 
 
-def _machine(threads: int) -> str:
+def machine(threads: int) -> str:
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     return f"{_processor()}, {threads} threads, torch {torch.__version__}, Python {platform.python_version()}"
@@ -109,7 +109,7 @@ def _processor() -> str:
     return f"{fields.get('model name', platform.machine())} ({', '.join(flags)})"
 
 
-def _commit() -> str:
+def commit() -> str:
     found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
 

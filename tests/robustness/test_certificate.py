@@ -20,8 +20,8 @@ from voxward.data.io import read_image, write_image, write_label
 from voxward.engine.engine import InProcess
 from voxward.report.certificate import certificate_table
 from voxward.robustness.bench import Source
+from voxward.robustness.case_certificate import CaseCertificate
 from voxward.robustness.certified import (
-    CaseCertificate,
     certificates_data,
     certify,
     findings_of,
@@ -329,7 +329,7 @@ def test_its_cost_is_that_of_its_runs(case, tmp_path):
 
 
 def broken_by(attack_median: float) -> CaseCertificate:
-    from voxward.robustness.certified import Attacked, Median
+    from voxward.robustness.case_certificate import Attacked, Median
 
     return CaseCertificate(
         "m", "x", "voxels", 0.25, 60, 0.001, 100, 1, ("block",), 1.0, 0.9,

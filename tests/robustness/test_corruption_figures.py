@@ -13,7 +13,7 @@ from voxward.robustness.corrupted import Corrupted
 from voxward.robustness.corruption_checks import corruption_findings
 from voxward.robustness.corruption_figures import CorruptionView, of_corruptions, without_corruptions
 from voxward.robustness.record import Surface
-from voxward.robustness.require import judge_requirements
+from voxward.robustness.require import Measured, judge_requirements
 from voxward.robustness.summary import View
 
 ABOUT = Corrupted("mine", 3, 1, ({},), False, (1.0, 1.0, 1.0), 0.5, 0.0)
@@ -119,10 +119,14 @@ def test_corruptions_belong_to_no_worst_case_of_attacks():
 
 
 def test_a_requirement_may_ask_for_the_corrupted_dice():
-    verdicts = judge_requirements(["corrupted_dice >= 0.47", "corrupted_dice >= 0.48"], book(), ["m"], True)
+    verdicts = judge_requirements(
+        ["corrupted_dice >= 0.47", "corrupted_dice >= 0.48"], Measured(View(book(), deployed=True)), ["m"]
+    )
     assert [one.met for one in verdicts] == [True, False]
     assert verdicts[0].value == pytest.approx(0.475)
-    (unknown,) = judge_requirements(["corrupted_dice >= 0.1"], [untouched("a", 0.8)], ["m"], True)
+    (unknown,) = judge_requirements(
+        ["corrupted_dice >= 0.1"], Measured(View([untouched("a", 0.8)], deployed=True)), ["m"]
+    )
     assert (unknown.value, unknown.met) == (None, False)
 
 

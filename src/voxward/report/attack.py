@@ -28,15 +28,17 @@ from voxward.report.table import Table
 from voxward.report.text import failed_note
 from voxward.robustness.asked import Aside
 from voxward.robustness.bench import Bench, Worker
-from voxward.robustness.certified import CERTIFICATES, CaseCertificate, certificates_data, certify, findings_of
+from voxward.robustness.case_certificate import CaseCertificate
+from voxward.robustness.certified import CERTIFICATES, certificates_data, certify, findings_of
 from voxward.robustness.corruption_figures import without_corruptions
 from voxward.robustness.cost import Estimate
 from voxward.robustness.finding import Finding
 from voxward.robustness.record import Record, without_noisy
-from voxward.robustness.require import Verdict, judge_requirements
+from voxward.robustness.require import Measured, Verdict, judge_requirements
 from voxward.robustness.sanity import sanity
 from voxward.robustness.skipped import skipped_notes
 from voxward.robustness.store import RecordStore
+from voxward.robustness.summary import View
 from voxward.robustness.sweep import sweeps
 from voxward.robustness.trials.attack import ensembles
 from voxward.runs.folder import RunSettings
@@ -133,8 +135,8 @@ def write_reports(outputs: Outputs, worker: Worker, records: Sequence[Record]) -
         report, board = _of_attacks(outputs, worker, attacked, findings, aside)
     corrupted = _of_corruptions(outputs, worker, measured, findings, aside) if len(attacked) < len(measured) else ()
     certain = _certificate(outputs, worker, certificates, aside) if certificates else None
-    volume = protocol.mode == "volume"
-    verdicts = judge_requirements(protocol.require, measured, tuple(worker.bench.sources), volume, len(failed))
+    found = Measured(View(measured, deployed=protocol.mode == "volume"), certificates)
+    verdicts = judge_requirements(protocol.require, found, tuple(worker.bench.sources), len(failed))
     if verdicts or (outputs.folder / "requirements.json").exists():
         outputs.json("requirements.json", with_checksum({"requirements": to_data(verdicts)}))
     return AttackReport(

@@ -19,17 +19,19 @@ from voxward.report.benchmark import of_files
 from voxward.report.source_files import attempt, few, read_mapping, read_mapping_if_there, sentence
 from voxward.report.unfinished import Planned, planned, unfinished_text
 from voxward.robustness.asked import NOTHING_ASIDE, Aside, asked_for
-from voxward.robustness.certified import CaseCertificate, certificates_asked_for
+from voxward.robustness.case_certificate import CaseCertificate
+from voxward.robustness.certified import certificates_asked_for
 from voxward.robustness.description import PROTOCOL, SystemFiles, read_cases
 from voxward.robustness.eps import eps_texts
 from voxward.robustness.finding import Finding
 from voxward.robustness.protocol import AttackEntry, Protocol, may_be_left_out
 from voxward.robustness.provenance import ATTACK
 from voxward.robustness.record import CLEAN, Record, without_noisy
-from voxward.robustness.require import Verdict, judge_requirements
+from voxward.robustness.require import Measured, Verdict, judge_what_is_there
 from voxward.robustness.sanity import STANDARD, sanity
 from voxward.robustness.skipped import Skipped
 from voxward.robustness.store import RecordStore
+from voxward.robustness.summary import View
 from voxward.robustness.trials.attack import ensembles
 
 
@@ -147,7 +149,7 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
     source = AttackSource(
         folder, records, protocol, _systems(settings), case_ids,
         findings=sanity(found, STANDARD if protocol is None else protocol.sanity),
-        verdicts=_verdicts(protocol, records, len(failed)), failed=failed, command=str(description.get("command", "")),
+        failed=failed, command=str(description.get("command", "")),
         groups=_groups(description),
         digests={id: str(cases[id]) for id in case_ids if id in cases} if isinstance(cases, Mapping) else {},
         # What cannot be read is among the problems already.
@@ -157,7 +159,8 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
         aside=Aside.of(without_noisy(every), records),
         certificates=attempt(partial(certificates_asked_for, folder, protocol, wanted), problems) or (),
     )  # fmt: skip
-    source = replace(source, plan=_plan(replace(source, records=found), settings, description))
+    plan = _plan(replace(source, records=found), settings, description)
+    source = replace(source, plan=plan, verdicts=_verdicts(source))
     problems += map(sentence, _not_kept(source, description))
     missing = list(map(sentence, _missing(source)))
     problems += missing
@@ -296,9 +299,9 @@ def _failed(folder: Path, checked: Mapping[str, Any], problems: list[str]) -> tu
 
 
 def _list(value: Any, path: Path) -> list[Any]:
-    if not isinstance(value, list):
-        raise UserError(f"{path}: failed must be a list, got {type(value).__name__}")
-    return value
+    if isinstance(value, list):
+        return value
+    raise UserError(f"{path}: failed must be a list, got {type(value).__name__}")
 
 
 def _records(folder: Path, problems: list[str]) -> tuple[Record, ...]:
@@ -319,16 +322,10 @@ def _records(folder: Path, problems: list[str]) -> tuple[Record, ...]:
     return records
 
 
-def _verdicts(protocol: Protocol | None, records: Sequence[Record], failed: int) -> tuple[Verdict, ...]:
-    """Whether each requirement is met; what the records cannot tell, as without a clean control, is not measured."""
-    found = list[Verdict]()
-    for model in _models(records):
-        for text in () if protocol is None else protocol.require:
-            try:
-                found += judge_requirements([text], records, [model], of_files(records), failed)
-            except UserError:
-                found.append(Verdict(model, text, None, met=False, failed=failed))
-    return tuple(found)
+def _verdicts(source: AttackSource) -> tuple[Verdict, ...]:
+    measured = Measured(View(source.records, deployed=of_files(source.records)), source.certificates)
+    required = () if source.protocol is None else source.protocol.require
+    return judge_what_is_there(required, measured, _models(source.records), len(source.failed))
 
 
 def _missing(source: AttackSource) -> Iterator[str]:

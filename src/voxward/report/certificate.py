@@ -12,7 +12,7 @@ from voxward.metrics.summary import Summary, summarise
 from voxward.report.html.strings import count, say
 from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, interval_text, mean_text
-from voxward.robustness.certified import CaseCertificate
+from voxward.robustness.case_certificate import CaseCertificate
 from voxward.robustness.noisy_runs import VOXELS
 
 _FIELDS = (

@@ -19,7 +19,7 @@ from voxward.pipeline.member import Statistics
 from voxward.pipeline.model import Gradient
 from voxward.robustness.corruption_section import Corruptions
 from voxward.robustness.record import EQUAL_NOISE, Mode
-from voxward.robustness.require import parse_requirement
+from voxward.robustness.require import Asked, parse_requirement
 from voxward.robustness.sanity import Thresholds
 from voxward.robustness.unit import size_name
 
@@ -209,7 +209,8 @@ class Protocol:
         if not self.seeds:
             found.append("seeds must hold at least one seed")
         for text in self.require:
-            found += _failure(lambda text=text: parse_requirement(text).check(self.threat.eps, self.threat.unit))
+            asked = Asked(self.threat.eps, self.threat.unit, self.certificate)
+            found += _failure(lambda text=text, asked=asked: parse_requirement(text).check(asked))
         if self.corruptions is not None and (self.mode == "patch" or self.invent is not None):
             found.append("corruptions are measured in mode 'volume' and without invent: they change whole files")
         if self.invent is not None:

@@ -11,8 +11,9 @@ from voxward.report.benchmark import of_files
 from voxward.report.sources import AttackSource, Sources
 from voxward.robustness.protocol import Protocol, Threat
 from voxward.robustness.record import Record
-from voxward.robustness.require import judge_requirements
+from voxward.robustness.require import Measured, judge_requirements
 from voxward.robustness.sanity import sanity
+from voxward.robustness.summary import View
 
 
 def attack_source(
@@ -28,7 +29,9 @@ def attack_source(
     return AttackSource(
         Path(name), tuple(records), chosen, case_ids=tuple(case_ids or sorted({record.case for record in records})),
         findings=sanity(records, chosen.sanity),
-        verdicts=judge_requirements(chosen.require, records, models, of_files(records), len(failed)),
+        verdicts=judge_requirements(
+            chosen.require, Measured(View(records, deployed=of_files(records))), models, len(failed)
+        ),
         failed=tuple(failed),
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from voxward.report.html.sections.certificate import certificate
 from voxward.report.html.sections.verdict import verdict
 from voxward.report.html.strings import say
 from voxward.report.html.unmeasured import gaps
-from voxward.robustness.certified import Attacked, CaseCertificate, Mask, Median
+from voxward.robustness.case_certificate import Attacked, CaseCertificate, Mask, Median
 
 PLAN = CertificatePlan(samples=200)
 

@@ -17,7 +17,7 @@ from voxward.report.attack_source import AttackSource, read_attack
 from voxward.report.benchmark import comparable
 from voxward.report.seen import seen_notes
 from voxward.report.source_files import attempt, read_mapping
-from voxward.robustness.certified import CaseCertificate
+from voxward.robustness.case_certificate import CaseCertificate
 from voxward.robustness.protocol import Protocol
 from voxward.robustness.record import CLEAN, Record
 from voxward.robustness.summary import View

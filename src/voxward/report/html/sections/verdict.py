@@ -345,9 +345,7 @@ def _limits(source: AttackSource) -> Thresholds:
 
 def _judged(source: AttackSource, one: Verdict) -> Judged:
     requirement = parse_requirement(one.requirement)
-    written = requirement.text.partition("@")[2].partition(requirement.sign)[0].strip()
-    size = share_text(source.records, requirement.eps) if source.records else written
-    short = _required(requirement, size)
+    short = _required(requirement, _size(source, requirement))
     if len(source.models) > 1:
         sentence = short = say("verdict", "require_system", system=one.system, sentence=short)
     else:
@@ -370,9 +368,20 @@ def _judged(source: AttackSource, one: Verdict) -> Judged:
 def _absent(source: AttackSource, one: Verdict, requirement: Requirement) -> int:
     """The number of scans that a requirement is not judged on, because their results are not there yet."""
     wanted = {*source.case_ids, *(record.case for record in source.records)} - {one.case for one in source.failed}
-    kind = "attack" if requirement.eps else "control"
+    if requirement.at in ("radius", "tau"):
+        return len(wanted - {found.case for found in source.certificates if found.model == one.system})
+    kind = "attack" if requirement.size else "control"
     rows = (record for record in source.records if record.model == one.system and record.kind == kind)
     return len(wanted - {record.case for record in rows if requirement.asks(record.eps)})
+
+
+def _size(source: AttackSource, requirement: Requirement) -> str:
+    """What a requirement is about besides its figure, in words."""
+    if requirement.at == "radius":
+        return f"{requirement.size:g} sigma"
+    if requirement.at == "eps" and source.records:
+        return share_text(source.records, requirement.size)
+    return requirement.text.partition("@")[2].partition(requirement.sign)[0].strip()
 
 
 def _required(requirement: Requirement, size: str) -> str:

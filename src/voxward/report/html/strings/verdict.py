@@ -162,6 +162,8 @@ VERDICT = {
     "figure_noise_dice": "mean Dice under random noise of size {size}",
     "figure_gaussian_dice": "mean Dice under Gaussian noise as strong in all as the worst attack at {size}",
     "figure_corrupted_dice": "mean Dice over all corruptions and severities",
+    "figure_certified_dice": "certified median Dice under noise, within {size}",
+    "figure_certified_mask": "certified lower bound of the Dice of the mask, at the threshold {size}",
     "figure_low": "lower end of the 95 % interval of the {figure}",
     "sign_>=": "{figure} at least {limit}",
     "sign_>": "{figure} above {limit}",
