@@ -16,6 +16,7 @@ from voxward.core.labels import LabelSet
 from voxward.data.io import write_image, write_label
 
 ENDING = ".nii.gz"
+DESCRIPTION = "dataset.json"
 _TAKEN = ("background", "ignore")
 
 
@@ -95,7 +96,7 @@ class DatasetWriter:
             target: The name that the folder will have.
         """
         if self.labelled or self.labels is not None:
-            write_json(self.folder / "dataset.json", {
+            write_json(self.folder / DESCRIPTION, {
                 "name": self.name, "channel_names": {str(n): one for n, one in enumerate(self.channels)},
                 "labels": self.values,
                 "numTraining": len(self.labelled), "file_ending": ENDING,

@@ -37,6 +37,7 @@ def set_up(
     overwrite: bool = False,
     cases: Cases = Cases(),
     reading: Reading = Reading(),
+    systems: Sequence[System] = (),
 ) -> Worker:
     """Open systems and check that they can be measured by a protocol on a dataset.
 
@@ -48,6 +49,7 @@ def set_up(
         overwrite: Whether other files among these may be replaced.
         cases: Which part of the dataset is attacked, and whether cases that were seen in training are as well.
         reading: What the user says about the volumes.
+        systems: The systems of the sources, where they are open already.
 
     Returns:
         A worker of the bench, with all systems open. It keeps the cases that cannot be read or do not fit the systems
@@ -58,7 +60,7 @@ def set_up(
         CasesFailed: Every case fails.
         FileNotFoundError: A system is missing.
     """
-    opened = _named([source.open() for source in sources])
+    opened = _named(systems or [source.open() for source in sources])
     surrogate = _surrogate(protocol, sources)
     helper = None if surrogate is None else surrogate.open()
     runs = [run for system in opened.values() for run in system.runs]
