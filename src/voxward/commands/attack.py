@@ -129,7 +129,7 @@ def _cases(dataset: Path | str | Cases) -> Cases:
 def _volumes(
     place: Path | str | None, sources: Sequence[Source], out: Path | None, reading: Reading, progress: Progress
 ) -> Iterator[tuple[Dataset, list[System], tuple[Failure, ...]]]:
-    """The dataset; and where it is made of DICOM files, the systems, whose classes it has, and the cases that failed."""
+    """The dataset; where it is made of DICOM files, also the systems, whose classes it has, and cases that failed."""
     assert place is not None
     if not is_dicom_folder(place):
         yield open_dataset(place, reading.follow_links), [], ()

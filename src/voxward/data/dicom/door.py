@@ -77,7 +77,7 @@ class Converted:
         if not found.cases:
             folders = ", ".join(map(str, self.cases.values()))
             raise UserError(
-                f"ground truth is needed, and {folders} hold no segmentation (SEG) and no contours (RTSTRUCT)"
+                f"no segmentation (SEG) and no contours (RTSTRUCT) are in {folders}: ground truth is needed"
             )
         return found
 
@@ -123,7 +123,8 @@ def is_dicom_folder(path: Path | str) -> bool:
     volumes = volumes_among(files)
     with suppress(OSError):
         if not volumes:
-            return not (folder / "recipe.yaml").is_file() and holds_dicom(folder)
+            inner = [one for one in folder.iterdir() if not one.name.startswith(".")]
+            return not (folder / "recipe.yaml").is_file() and any(map(holds_dicom, inner))
         if any(holds_dicom(one) for one in files if one not in volumes and not one.name.startswith(".")):
             raise UserError(
                 f"{folder} holds DICOM files and volumes, such as {volumes[0].name}: move the ones away, or name the "
