@@ -58,7 +58,7 @@ def _few_words(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def attacked(data: Path, out: Path, system=None) -> list[Record]:
     output = voxward.Output(out, report=False)
     voxward.attack(organ_system() if system is None else system, data, out=output, overrides=SQUARE)
-    return sorted((replace(one, seconds=0) for one in RecordStore(out).read_all()), key=str)
+    return sorted((replace(one, seconds=0.0) for one in RecordStore(out).read_all()), key=str)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_a_bad_case_costs_no_other_and_ground_truth_is_asked_for(tmp_path: Path)
         voxward.evaluate(organ_system(), tmp_path / "scans", out=tmp_path / "scores")
     assert caught.value.result is not None
     scan().write(tmp_path / "bare" / "a")
-    with pytest.raises(ValueError, match=r"no segmentation \(SEG\) and no contours \(RTSTRUCT\) are in .*a: ground"):
+    with pytest.raises(ValueError, match=r"no segmentation \(SEG\) and no RTSTRUCT in .*a: ground truth is needed"):
         voxward.evaluate(organ_system(), tmp_path / "bare", out=tmp_path / "none")
     both = {"liver": organs()["liver"], "spleen": organs()["liver"]}
     labelled(tmp_path / "overlap" / "a", both)
