@@ -76,9 +76,7 @@ class Converted:
         found = self.dataset()
         if not found.cases:
             folders = ", ".join(map(str, self.cases.values()))
-            raise UserError(
-                f"no segmentation (SEG) and no contours (RTSTRUCT) are in {folders}: ground truth is needed"
-            )
+            raise UserError(f"there is no segmentation (SEG) and no RTSTRUCT in {folders}: ground truth is needed")
         return found
 
     def said(self, text: str) -> str:
