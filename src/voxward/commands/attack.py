@@ -26,7 +26,7 @@ from voxward.robustness.bench import Source, Worker
 from voxward.robustness.changes import sorted_changes
 from voxward.robustness.cost import estimate as estimated
 from voxward.robustness.measure import measure
-from voxward.robustness.protocol import load_protocol
+from voxward.robustness.protocol import Protocol, load_protocol
 from voxward.robustness.setup import set_up
 from voxward.systems.open import Given, path_of
 from voxward.systems.system import System
@@ -86,17 +86,12 @@ def attack(
     output = Output.of(out)
     folder = _default_folder(given) if output.folder is None else output.root
     sources = [Source.of(system, of_systems, device) for system in given]
-    cases = _cases(dataset)
-    with _volumes(cases.dataset, sources, None if estimate else folder, reading, output.progress) as found:
-        source, opened, lost = found
-        refuse_own_folder(folder, source)
-        place = folder / "volumes"
-        worker = set_up(sources, source, chosen, place, output.overwrite, cases, reading, systems=opened)
+    output = replace(output, folder=folder)
+    with _worker(sources, _cases(dataset), chosen, output, reading, estimate) as worker:
         if estimate:
             return AttackReport((), (), None, folder, costs=estimated(worker, local_workers(cluster)))
-    worker.failures.found[:0] = lost
-    with alone(folder, "an attack"):
-        return _measured(worker, replace(output, folder=folder), call, cluster)
+        with alone(folder, "an attack"):
+            return _measured(worker, output, call, cluster)
 
 
 def _measured(worker: Worker, output: Output, call: Invocation, cluster: Cluster | str | None) -> AttackReport:
@@ -123,6 +118,20 @@ def _cases(dataset: Path | str | Cases) -> Cases:
     if cases.dataset is None:
         raise UserError("dataset must be given: an attack needs volumes and their labels")
     return cases
+
+
+@contextmanager
+def _worker(
+    sources: Sequence[Source], cases: Cases, protocol: Protocol, output: Output, reading: Reading, estimate: bool
+) -> Iterator[Worker]:
+    """What does the units; the volumes of an estimate are gone after the block, where they were made of DICOM files."""
+    with _volumes(cases.dataset, sources, None if estimate else output.root, reading, output.progress) as found:
+        source, opened, lost = found
+        refuse_own_folder(output.root, source)
+        place = output.root / "volumes"
+        worker = set_up(sources, source, protocol, place, output.overwrite, cases, reading, systems=opened)
+        worker.failures.found[:0] = lost
+        yield worker
 
 
 @contextmanager

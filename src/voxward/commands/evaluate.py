@@ -52,8 +52,8 @@ def evaluate(
     Args:
         system: A run folder, model of another tool or `system.yaml`, or `voxward.Trusted` of one; or an open system.
         dataset: The run's dataset, wherever it lies and whatever it is called now, or another one, whose labelled cases
-            are scored that the system was not trained on; or `voxward.Cases`. None: the dataset of the first run. Or a
-            folder of DICOM files, whose volumes OUT/from-dicom keeps; see docs/dicom.md.
+            are scored that the system was not trained on; or `voxward.Cases`. None: that of the first run. A folder of
+            DICOM files is one, too: OUT/from-dicom keeps its volumes, see docs/dicom.md.
         out: The folder of predictions and metrics. By default, for a single run, the run folder for its validation
             cases, and for everything else a folder in it: RUN/test, RUN/all, or for another dataset RUN/on-NAME.
         overrides: Changes of the system's entries, such as `tta=mirrors`.

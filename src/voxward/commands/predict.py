@@ -74,9 +74,7 @@ def predict(
         >>> voxward.predict("run", ["case.nii.gz"], out="segmentations", overrides=["tta=mirrors"])
     """
     call, opened = invocation(predict, locals()), open_system(system, overrides, device)
-    if out is None and len(opened.runs) != 1:
-        raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
-    folder = opened.runs[0].predictions if out is None else Path(out)
+    folder = _folder(opened, out)
     if not overwrite:
         refuse_dataset_folder(folder)
     cases, made = _cases(inputs, opened, reading, folder, progress)
@@ -86,6 +84,12 @@ def predict(
     written = predict_cases(opened, cases, outputs, resume, progress, failures, probabilities=scores, around=around)
     failures.raise_any(len(cases) if made is None else made.renamed(failures, len(cases)), written)
     return written
+
+
+def _folder(system: System, out: Path | str | None) -> Path:
+    if out is None and len(system.runs) != 1:
+        raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
+    return system.runs[0].predictions if out is None else Path(out)
 
 
 def _cases(

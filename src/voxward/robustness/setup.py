@@ -52,8 +52,7 @@ def set_up(
         systems: The systems of the sources, where they are open already.
 
     Returns:
-        A worker of the bench, with all systems open. It keeps the cases that cannot be read or do not fit the systems
-        as failures.
+        A worker of the bench, with all systems open; the cases that cannot be read or do not fit are failures.
 
     Raises:
         UserError: A system, the dataset or the protocol is wrong, or they do not fit each other.
@@ -67,8 +66,8 @@ def set_up(
     dataset = dataset_within(dataset_reading_nan(dataset, nan_for(runs, reading)), tolerance_for(runs, reading))
     scope, failures = _scope(dataset, [*opened.values()], protocol.cases, cases), Failures(reading.fail_fast)
     labels = {name: system.labels.ignoring(dataset.labels.ignore) for name, system in opened.items()}
-    readable = _readable({id: dataset.case(id) for id in scope.ids}, [*opened.values()], failures, [*labels.values()])
-    without = _gradientless(opened)
+    chosen, without = {id: dataset.case(id) for id in scope.ids}, _gradientless(opened)
+    readable = _readable(chosen, [*opened.values()], failures, [*labels.values()])
     bench = Bench(
         gradientless={name: str(error) for name, error in without.items()},
         masks=frozenset(name for name, error in without.items() if error.masks),

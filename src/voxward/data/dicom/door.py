@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,13 +70,11 @@ class Converted:
         """Open the dataset, which must have ground truth.
 
         Raises:
-            UserError: No case has any.
-            CasesFailed: No case is left.
+            CasesFailed: No case with ground truth is left.
         """
         found = self.dataset()
         if not found.cases:
-            folders = ", ".join(map(str, self.cases.values()))
-            raise UserError(f"there is no segmentation (SEG) and no RTSTRUCT in {folders}: ground truth is needed")
+            raise CasesFailed(self.failures, len(self.failures) + len(self.cases))
         return found
 
     def said(self, text: str) -> str:
@@ -158,6 +156,7 @@ def converted(inputs: Sequence[Path | str], wanted: Wanted) -> Iterator[Converte
             yield _made(places, cases, Path(folder) / FROM_DICOM, None, wanted, failures)
         return
     _refuse_among(wanted.out, places)
+    _refuse_bare(cases, wanted)
     with alone(wanted.out, "a conversion of DICOM files"):
         target = wanted.out / FROM_DICOM
         found = _made(places, cases, target, Kept.read(target), wanted, failures)
@@ -175,6 +174,14 @@ def _refuse_among(out: Path, places: Sequence[Path]) -> None:
     for place in places:
         if out.resolve().is_relative_to(place.resolve()):
             raise UserError(f"out {out} lies among the DICOM files of {place}: choose another --out")
+
+
+def _refuse_bare(cases: Collection[DicomCase], wanted: Wanted) -> None:
+    """Refuse cases without ground truth where a system is measured by it, before anything is written."""
+    folders = [str(case.folder) for case in cases if wanted.truth and case.truth is None]
+    if folders and len(folders) == len(cases):
+        listed = ", ".join(folders[:3]) + (", ..." if len(folders) > 3 else "")
+        raise UserError(f"there is no segmentation (SEG) and no RTSTRUCT in {listed}: ground truth is needed")
 
 
 def _made(
