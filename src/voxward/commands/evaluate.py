@@ -88,9 +88,8 @@ def evaluate(
     refuse_own_folder(target, source)
     outputs, failures = Outputs(target, "metrics", overwrite), Failures(reading.fail_fast)
     outputs.check(METRICS_FILES)
-    output = Output(target, overwrite, progress)
     around = noted_cases(target, EVALUATE, call, source, scope.ids, system=opened, resume=resume)
-    asked = opened, source, scope.ids, output, scoring, compute.workers
+    asked = opened, source, scope.ids, Output(target, overwrite, progress), scoring, compute.workers
     scored = score_system(*asked, resume=resume, failures=failures, around=around)
     result = save_metrics(replace(scored, origin=origin), outputs)
     failures.raise_any(len(scope.ids) if made is None else made.renamed(failures, len(scope.ids)), result)

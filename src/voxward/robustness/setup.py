@@ -62,8 +62,7 @@ def set_up(
     opened = _named(systems or [source.open() for source in sources])
     surrogate = _surrogate(protocol, sources)
     helper = None if surrogate is None else surrogate.open()
-    runs = [run for system in opened.values() for run in system.runs]
-    dataset = dataset_within(dataset_reading_nan(dataset, nan_for(runs, reading)), tolerance_for(runs, reading))
+    dataset = _as_trained(dataset, opened, reading)
     scope, failures = _scope(dataset, [*opened.values()], protocol.cases, cases), Failures(reading.fail_fast)
     labels = {name: system.labels.ignoring(dataset.labels.ignore) for name, system in opened.items()}
     chosen, without = {id: dataset.case(id) for id in scope.ids}, _gradientless(opened)
@@ -90,6 +89,12 @@ def set_up(
     )
     _check_all(opened, bench)
     return Worker(bench, opened, helper, failures)
+
+
+def _as_trained(dataset: Dataset, systems: Mapping[str, System], reading: Reading) -> Dataset:
+    """The dataset with NaN and places read as the systems were trained to, where the user does not say otherwise."""
+    runs = [run for system in systems.values() for run in system.runs]
+    return dataset_within(dataset_reading_nan(dataset, nan_for(runs, reading)), tolerance_for(runs, reading))
 
 
 def settings_of(worker: Worker) -> dict[str, object]:
