@@ -12,12 +12,12 @@ from typing import Any
 from voxward.core.alone import alone
 from voxward.core.case import Dataset
 from voxward.core.choices import Cases, Cluster, Output, Reading
-from voxward.core.errors import Failure, UserError
+from voxward.core.errors import UserError
 from voxward.core.invocation import Invocation, invocation
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress
 from voxward.data.dicom.classes import common_labels
-from voxward.data.dicom.door import Wanted, converted, is_dicom_folder
+from voxward.data.dicom.door import Converted, Wanted, converted, is_dicom_folder
 from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.engine.choose import engine_for, local_workers
 from voxward.report.attack import KIND, AttackReport, check_reports, write_reports
@@ -126,28 +126,29 @@ def _worker(
 ) -> Iterator[Worker]:
     """What does the units; the volumes of an estimate are gone after the block, where they were made of DICOM files."""
     with _volumes(cases.dataset, sources, None if estimate else output.root, reading, output.progress) as found:
-        source, opened, lost = found
+        source, opened, made = found
         refuse_own_folder(output.root, source)
         place = output.root / "volumes"
         worker = set_up(sources, source, protocol, place, output.overwrite, cases, reading, systems=opened)
-        worker.failures.found[:0] = lost
+        if made is not None:
+            made.renamed(worker.failures, 0)
         yield worker
 
 
 @contextmanager
 def _volumes(
     place: Path | str | None, sources: Sequence[Source], out: Path | None, reading: Reading, progress: Progress
-) -> Iterator[tuple[Dataset, list[System], tuple[Failure, ...]]]:
-    """The dataset; where it is made of DICOM files, also the systems, whose classes it has, and cases that failed."""
+) -> Iterator[tuple[Dataset, list[System], Converted | None]]:
+    """The dataset; where it is made of DICOM files, also the systems, whose classes it has, and what was made."""
     assert place is not None
     if not is_dicom_folder(place):
-        yield open_dataset(place, reading.follow_links), [], ()
+        yield open_dataset(place, reading.follow_links), [], None
         return
     systems = [source.open() for source in sources]
     labels = common_labels([(system.name, system.labels) for system in systems])
     names = " and ".join(system.name for system in systems)
     with converted([place], Wanted(out, labels, names, reading=reading, progress=progress)) as made:
-        yield made.labelled(), systems, made.failures
+        yield made.labelled(), systems, made
 
 
 def _default_folder(systems: Sequence[Given]) -> Path:

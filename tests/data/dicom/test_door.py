@@ -224,6 +224,12 @@ def test_an_attack_refuses_changed_files_and_folders_of_others(tmp_path: Path) -
     (tmp_path / "other" / "from-dicom" / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds something else"):
         attacked(tmp_path / "scans", tmp_path / "other")
+    book = tmp_path / "other" / "from-dicom" / "dicom.json"
+    (tmp_path / "other" / "from-dicom" / "mine.txt").unlink()
+    for held in ("[]", "{}", '{"format": 1, "cases": {}}', '{"format": 1, "cases": {"a": 1}, "how": {"channels": []}}'):
+        book.write_text(held)
+        with pytest.raises(ValueError, match="holds something else"):
+            attacked(tmp_path / "scans", tmp_path / "other")
     with pytest.raises(ValueError, match="lies among the DICOM files"):
         voxward.predict(organ_system(), tmp_path / "scans", out=tmp_path / "scans" / "out")
 

@@ -129,6 +129,24 @@ def is_dicom_folder(path: Path | str) -> bool:
     return False
 
 
+def kept_images(out: Path, ids: Collection[str]) -> list[Path]:
+    """Return the volumes of some cases that a folder of results keeps, where they were made of DICOM files.
+
+    Args:
+        out: The folder of the results.
+        ids: The ids of the cases; others are left out.
+
+    Raises:
+        UserError: The volumes were edited.
+    """
+    kept = Kept.read(out / FROM_DICOM)
+    if kept is None:
+        return []
+    found = [id for id in kept.cases if id in ids]
+    kept.refuse_edited(found)
+    return [path for id in found for path in kept.files(id) if path.parent.name.startswith("images")]
+
+
 @contextmanager
 def converted(inputs: Sequence[Path | str], wanted: Wanted) -> Iterator[Converted]:
     """Make volumes of folders of DICOM files inside the block, or take those that were made of the same files.

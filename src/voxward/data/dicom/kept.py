@@ -46,14 +46,14 @@ class Kept:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return None
         book = read_json(folder / BOOK) if (folder / BOOK).is_file() else None
-        how, cases = (book.get(name) if isinstance(book, Mapping) else None for name in ("how", "cases"))
-        if not isinstance(how, Mapping) or not isinstance(cases, Mapping) or not all(map(_is_entry, cases.values())):
+        how, cases = (book.get(name) if _is_book(book) else None for name in ("how", "cases"))
+        if not isinstance(how, Mapping) or not isinstance(cases, Mapping):
             raise UserError(
                 f"{folder} is where volumes of DICOM files are kept, and holds something else: move it away, or choose "
                 "another --out"
             )
         found, description = cls(folder, how, cases), read_description(folder)
-        channels = {str(n): name for n, name in enumerate(how.get("channels", ()))}
+        channels = {str(n): name for n, name in enumerate(how["channels"])}
         if (description.get("labels"), description.get("channel_names")) != (how.get("labels"), channels):
             raise UserError(f"{folder / DESCRIPTION} was edited since voxward wrote it: {_MOVE.format(folder)}")
         return found
@@ -129,6 +129,15 @@ def made_files(folder: Path, id: str, entry: Entry) -> tuple[Path, ...]:
 
 def _identity(entry: Entry) -> list[tuple[str, ...]]:
     return [tuple(str(one[key]) for key in _OF_SERIES) for one in entry["series"]]
+
+
+def _is_book(book: Any) -> bool:
+    """Whether a file is a list of cases that were converted for a command; one of `from-dicom` itself is not."""
+    if not isinstance(book, Mapping) or book.get("format") != 1:
+        return False
+    how, cases = book.get("how"), book.get("cases")
+    named = isinstance(how, Mapping) and isinstance(how.get("channels"), list)
+    return named and isinstance(cases, Mapping) and all(map(_is_entry, cases.values()))
 
 
 def _is_entry(entry: object) -> bool:
