@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -142,6 +143,10 @@ def test_what_is_no_class_and_what_no_case_describes_is_said(tmp_path: Path) -> 
     labelled(tmp_path / "scans" / "a", {**organs(), "body": body})
     with pytest.warns(UserWarning, match="'body' count as background"):
         voxward.evaluate(organ_system(), tmp_path / "scans", out=tmp_path / "out")
+    labelled(tmp_path / "some" / "a")
+    scan(seed=1).write(tmp_path / "some" / "bare")
+    with pytest.warns(UserWarning, match=r"no RTSTRUCT in .*bare: of the 2 cases these are not measured"):
+        voxward.evaluate(organ_system(), tmp_path / "some", out=tmp_path / "third")
     labelled(tmp_path / "more" / "a", {"liver": organs()["liver"]})
     with pytest.warns(UserWarning, match="no case describes 'spleen'"):
         voxward.evaluate(organ_system(), tmp_path / "more", out=tmp_path / "second")
@@ -149,8 +154,8 @@ def test_what_is_no_class_and_what_no_case_describes_is_said(tmp_path: Path) -> 
 
 def test_a_bad_case_costs_no_other_and_ground_truth_is_asked_for(tmp_path: Path) -> None:
     labelled(tmp_path / "scans" / "good")
-    bad = scan().write(tmp_path / "scans" / "bad")
-    bad[4].unlink()
+    labelled(tmp_path / "scans" / "bad", seed=1)
+    sorted((tmp_path / "scans" / "bad" / "ct").iterdir())[4].unlink()
     with pytest.raises(CasesFailed, match="1 slices seem to be missing") as caught:
         voxward.predict(organ_system(), tmp_path / "scans", out=tmp_path / "out")
     assert [path.name for path in caught.value.result] == ["good.nii.gz"]
@@ -158,6 +163,9 @@ def test_a_bad_case_costs_no_other_and_ground_truth_is_asked_for(tmp_path: Path)
     with pytest.raises(CasesFailed, match="1 of 2 cases failed") as caught:
         voxward.evaluate(organ_system(), tmp_path / "scans", out=tmp_path / "scores")
     assert caught.value.result is not None
+    with pytest.raises(CasesFailed, match="1 of 2 cases failed:\n  bad: ") as caught:
+        attacked(tmp_path / "scans", tmp_path / "attacked")
+    assert {one.case for one in caught.value.result.records} == {"good"}
     scan().write(tmp_path / "bare" / "a")
     with pytest.raises(ValueError, match=r"no segmentation \(SEG\) and no RTSTRUCT in .*a: ground truth is needed"):
         voxward.evaluate(organ_system(), tmp_path / "bare", out=tmp_path / "none")
@@ -216,10 +224,16 @@ def test_volumes_are_used_again_and_changed_files_are_noticed(tmp_path: Path) ->
 
 def test_an_attack_refuses_changed_files_and_folders_of_others(tmp_path: Path) -> None:
     one = labelled(tmp_path / "scans" / "a")
-    attacked(tmp_path / "scans", tmp_path / "out")
+    first = attacked(tmp_path / "scans", tmp_path / "out")
+    labelled(tmp_path / "scans" / "b", seed=1)  # one more case
+    again = attacked(tmp_path / "scans", tmp_path / "out")
+    assert [one.case for one in again].count("b") == len(first)
+    assert [one for one in again if one.case == "a"] == first
     save(segmentation(one, organs()), tmp_path / "scans" / "a" / "seg.dcm")  # it has other identifiers
     with pytest.raises(ValueError, match=r"made of other files than .*a holds now: choose another --out"):
         attacked(tmp_path / "scans", tmp_path / "out")
+    with pytest.raises(ValueError, match=r"were made for another call \(truth\).*: choose another --out"):
+        voxward.predict(organ_system(), tmp_path / "scans", out=tmp_path / "out")  # records are of these volumes
     (tmp_path / "other" / "from-dicom").mkdir(parents=True)
     (tmp_path / "other" / "from-dicom" / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds something else"):
@@ -244,10 +258,26 @@ def test_links_that_lead_elsewhere_are_refused(tmp_path: Path) -> None:
     assert voxward.predict(organ_system(), tmp_path / "scans", out=tmp_path / "out", reading=reading)
 
 
+def test_a_prediction_is_reproduced_from_its_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    scan().write(tmp_path / "scan")
+    (tmp_path / "levels_of_door.py").write_text("def levels(volume):\n    return volume.array[0] > 0\n")
+    (tmp_path / "levels.yaml").write_text(
+        "format: 1\nkind: blackbox\nfunction: levels_of_door:levels\nlabels: {background: 0, organ: 1}\n"
+        "channels: [CT]\n"
+    )
+    system = voxward.Trusted(tmp_path / "levels.yaml")
+    voxward.predict(system, tmp_path / "scan", out=tmp_path / "out")
+    assert voxward.reproduce(tmp_path / "out", out=tmp_path / "again").same
+    del sys.modules["levels_of_door"]
+
+
 def test_what_is_a_folder_of_dicom_files(tmp_path: Path) -> None:
     scan().write(tmp_path / "scans" / "a" / "ct")
     assert is_dicom_folder(tmp_path / "scans")
     assert not is_dicom_folder(tmp_path / "none")
+    with pytest.raises(ValueError, match="is a DICOM file: give the folder"):
+        is_dicom_folder(next((tmp_path / "scans" / "a" / "ct").iterdir()))
     voxward.from_dicom(tmp_path / "scans", out=tmp_path / "volumes")
     assert not is_dicom_folder(tmp_path / "volumes" / "imagesTs")
     (tmp_path / "scans" / "a" / "ct" / "look.png").write_bytes(b"")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from voxward.data.volume_file import volumes_among
 
 FROM_DICOM = "from-dicom"
 """The folder of results that keeps the volumes."""
+_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +112,13 @@ def is_dicom_folder(path: Path | str) -> bool:
         path: The folder, or anything else.
 
     Raises:
-        UserError: Volumes lie among the slices of a series, so that it is not clear which are meant.
+        UserError: Volumes lie among the slices of a series, so that it is not clear which are meant; or it is a single
+            DICOM file.
     """
     folder = Path(path)
+    with suppress(OSError):
+        if folder.is_file() and not volumes_among([folder]) and holds_dicom(folder):
+            raise UserError(f"{folder} is a DICOM file: give the folder that its series lies in")
     if not folder.is_dir() or is_dataset(folder):
         return False
     files = [one for one in folder.iterdir() if one.is_file()]
@@ -195,11 +201,15 @@ def _refuse_among(out: Path, places: Sequence[Path]) -> None:
 
 
 def _refuse_bare(cases: Collection[DicomCase], wanted: Wanted) -> None:
-    """Refuse cases without ground truth where a system is measured by it, before anything is written."""
+    """Refuse cases without ground truth where a system is measured by it, and warn where only some have none."""
     folders = [str(case.folder) for case in cases if wanted.truth and case.truth is None]
-    if folders and len(folders) == len(cases):
-        listed = ", ".join(folders[:3]) + (", ..." if len(folders) > 3 else "")
-        raise UserError(f"there is no segmentation (SEG) and no RTSTRUCT in {listed}: ground truth is needed")
+    if not folders:
+        return
+    listed = ", ".join(folders[:_SHOWN]) + (f" and {len(folders) - _SHOWN} more" if folders[_SHOWN:] else "")
+    fault = f"there is no segmentation (SEG) and no RTSTRUCT in {listed}"
+    if len(folders) == len(cases):
+        raise UserError(f"{fault}: ground truth is needed")
+    warnings.warn(f"{fault}: of the {len(cases)} cases these are not measured", stacklevel=4)
 
 
 def _made(

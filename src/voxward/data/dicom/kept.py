@@ -30,11 +30,13 @@ class Kept:
         folder: The folder.
         how: What the volumes depend on beside the files: classes, channels, whether ground truth was read, the version.
         cases: What each case was made of, by its id; `volumes` is a digest of what was made.
+        fixed: Whether records are kept of them, so that nothing may be made again.
     """
 
     folder: Path
     how: Mapping[str, Any]
     cases: Mapping[str, Entry]
+    fixed: bool = False
 
     @classmethod
     def read(cls, folder: Path) -> Kept | None:
@@ -45,14 +47,14 @@ class Kept:
         """
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return None
-        book = read_json(folder / BOOK) if (folder / BOOK).is_file() else None
+        book: Any = read_json(folder / BOOK) if (folder / BOOK).is_file() else None
         how, cases = (book.get(name) if _is_book(book) else None for name in ("how", "cases"))
         if not isinstance(how, Mapping) or not isinstance(cases, Mapping):
             raise UserError(
                 f"{folder} is where volumes of DICOM files are kept, and holds something else: move it away, or choose "
                 "another --out"
             )
-        found, description = cls(folder, how, cases), read_description(folder)
+        found, description = cls(folder, how, cases, book.get("fixed") is True), read_description(folder)
         channels = {str(n): name for n, name in enumerate(how["channels"])}
         if (description.get("labels"), description.get("channel_names")) != (how.get("labels"), channels):
             raise UserError(f"{folder / DESCRIPTION} was edited since voxward wrote it: {_MOVE.format(folder)}")

@@ -42,7 +42,8 @@ class Wanted:
         labels: The classes of the system; None: those that the files describe, sorted by name.
         system: The name of the system, for messages.
         truth: Whether ground truth is read.
-        again: Whether volumes that were made of other files are made again, with a warning. Otherwise they are refused.
+        again: Whether volumes that were made of other files are made again, with a warning. Otherwise they are refused,
+            then and by later calls that would make them again, because records are kept of them.
         reading: Whether links are followed, and whether the first case that fails stops the others.
         progress: Told about cases.
     """
@@ -103,7 +104,7 @@ def volumes_of(
     if again or any(case.id not in kept.cases for case in clear):
         kept.refuse_lost(again)
         return _written(clear, request, labels, how, kept, again)
-    return _found_again(clear, kept)
+    return _found_again(clear, kept, kept.fixed or not request.wanted.again)
 
 
 def _labels(cases: Mapping[DicomCase, Sequence[str]], wanted: Wanted) -> LabelSet:
@@ -146,17 +147,17 @@ def _to_be_made(cases: Sequence[DicomCase], kept: Kept, how: Mapping[str, Any], 
 
 
 def _tell(what: str, request: Request, kept: Kept) -> None:
-    if not request.wanted.again:
+    if not request.wanted.again or kept.fixed:
         raise UserError(f"{what}: choose another --out, or move {kept.folder} and the results away")
     warnings.warn(f"{what}: they are made again", stacklevel=5)
 
 
-def _found_again(cases: Sequence[DicomCase], kept: Kept) -> Mapping[str, Entry]:
+def _found_again(cases: Sequence[DicomCase], kept: Kept, fixed: bool) -> Mapping[str, Entry]:
     """What is kept, with the folders that the same files lie in now."""
     moved = {case.id: str(case.folder.resolve()) for case in cases}
     book = {id: {**entry, "folder": moved.get(id, entry["folder"])} for id, entry in kept.cases.items()}
-    if book != kept.cases:
-        write_json(kept.folder / BOOK, {"format": 1, "how": kept.how, "cases": book})
+    if (book, fixed) != (kept.cases, kept.fixed):
+        write_json(kept.folder / BOOK, {"format": 1, "fixed": fixed, "how": kept.how, "cases": book})
     return {case.id: book[case.id] for case in cases}
 
 
@@ -182,7 +183,8 @@ def _written(
                 request.failures.raise_any(len(cases))
             book |= made
             _describe(writer, request.target, book, kept)
-            write_json(unfinished / BOOK, {"format": 1, "how": how, "cases": book})
+            fixed = not request.wanted.again or (kept is not None and kept.fixed)
+            write_json(unfinished / BOOK, {"format": 1, "fixed": fixed, "how": how, "cases": book})
     except CasesFailed:
         return {case.id: old[case.id] for case in cases if case.id in old}
     return {case.id: book[case.id] for case in cases if case.id in book}
