@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 def check_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward check`."""
     parser.add_argument(
-        "dataset", nargs="?", help="the folder of the dataset: MSD, nnU-Net raw, or images/ and labels/"
+        "dataset",
+        nargs="?",
+        help="the folder of the dataset: MSD, nnU-Net raw, or images/ and labels/; or of DICOM files: one case, or a "
+        "folder for each",
     )
     parser.add_argument("--dataset", dest="labelled", metavar="DATASET", help="the same, by name")
     parser.add_argument(
@@ -185,7 +188,7 @@ def to_dicom_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", nargs="+", metavar="FILE", help="masks or volumes that are called like cases, or folders of them"
     )
-    parser.add_argument("--dataset", required=True, help="the dataset that `voxward from-dicom` made")
+    parser.add_argument("--dataset", required=True, help="the dataset of `voxward from-dicom`, or OUT/from-dicom")
     parser.add_argument("--out", required=True, help="the folder that gets CASE.dcm, or a folder CASE of slices")
     parser.add_argument(
         "--kind", choices=("segmentation", "image"), default="segmentation",

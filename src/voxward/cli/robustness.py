@@ -59,7 +59,11 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _WHICH
     add = parser.add_argument
     add("systems", nargs="*", metavar="SYSTEM", help="run folders, models such as an nnU-Net, or system.yaml files")
-    add("--dataset", help="the dataset folder; the cases that no system was trained on are attacked")
+    add(
+        "--dataset",
+        help="the dataset folder; the cases that no system was trained on are attacked; or a folder of DICOM files "
+        "with SEG or RTSTRUCT, whose volumes OUT/from-dicom keeps",
+    )
     add("--protocol", default="autoattack", help="a packaged protocol or a .yaml file (default autoattack); see --list")
     add("--out", help="the folder of records, tables and figures (default: RUN/attack, for a single run)")
     add(
@@ -223,7 +227,7 @@ def _show_costs(result: AttackReport) -> None:
 def corrupt_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward corrupt`."""
     add = parser.add_argument
-    add("dataset", help="the folder of the dataset")
+    add("dataset", help="the folder of the dataset, or of DICOM files")
     add("--set", default="rood-mri", help="a set of corruptions: rood-mri, ct, or a .yaml file (default rood-mri)")
     add("--case", metavar="ID", help="the case (default: the first one)")
     add("--out", default="corruptions.png", help="the picture: .png, .pdf or .svg (default corruptions.png)")

@@ -84,8 +84,14 @@ def export(arguments: Arguments) -> int:
 def predict_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward predict`."""
     parser.add_argument("system", help=_SYSTEM)
-    parser.add_argument("inputs", nargs="+", help="volume files, folders of volumes, or a dataset folder")
-    parser.add_argument("--out", help="the folder of the predictions (default: RUN/predictions, for a single run)")
+    parser.add_argument(
+        "inputs", nargs="+", help="volume files, folders of volumes or of DICOM files, or a dataset folder"
+    )
+    parser.add_argument(
+        "--out",
+        help="the folder of the predictions (default: RUN/predictions, for a single run); OUT/from-dicom keeps the "
+        "volumes of DICOM files",
+    )
     parser.add_argument(
         "--save-probabilities", action="store_true",
         help="write the probability of every class or region, too, into the folder probabilities of the predictions",
@@ -108,7 +114,9 @@ def predict(arguments: Arguments) -> int:
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `voxward evaluate`."""
     parser.add_argument("system", nargs="?", help=_SYSTEM)
-    parser.add_argument("dataset", nargs="?", help="another dataset folder (default: the run's validation cases)")
+    parser.add_argument(
+        "dataset", nargs="?", help="another dataset folder, also of DICOM files (default: the run's validation cases)"
+    )
     parser.add_argument("--dataset", dest="labelled", metavar="DATASET", help="the same, by name")
     parser.add_argument(
         "--segmentations", metavar="FOLDER",
@@ -116,7 +124,9 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "system's; each is called like its case",
     )  # fmt: skip
     parser.add_argument(
-        "--out", help="the folder of predictions and metrics (default: the run folder, for a single run)"
+        "--out",
+        help="the folder of predictions and metrics (default: the run folder, for a single run); OUT/from-dicom keeps "
+        "the volumes of DICOM files",
     )
     parser.add_argument("--policy", default="ignore", help="what empty masks count: ignore, one, brats, ...")
     parser.add_argument(

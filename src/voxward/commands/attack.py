@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from voxward.core.choices import Cases, Cluster, Output, Reading
 from voxward.core.errors import UserError
 from voxward.core.invocation import Invocation, invocation
 from voxward.core.outputs import Outputs
+from voxward.core.progress import Progress
+from voxward.data.dicom.classes import common_labels
+from voxward.data.dicom.door import Converted, Wanted, converted, is_dicom_folder
 from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.engine.choose import engine_for, local_workers
 from voxward.report.attack import KIND, AttackReport, check_reports, write_reports
@@ -22,9 +26,10 @@ from voxward.robustness.bench import Source, Worker
 from voxward.robustness.changes import sorted_changes
 from voxward.robustness.cost import estimate as estimated
 from voxward.robustness.measure import measure
-from voxward.robustness.protocol import load_protocol
+from voxward.robustness.protocol import Protocol, load_protocol
 from voxward.robustness.setup import set_up
 from voxward.systems.open import Given, path_of
+from voxward.systems.system import System
 
 
 def attack(
@@ -46,7 +51,8 @@ def attack(
 
     Args:
         systems: Run folders, models of other tools, `system.yaml` files, `voxward.Trusted` of one, or open systems.
-        dataset: The dataset, whose labelled cases that no system has seen are attacked; or `voxward.Cases`.
+        dataset: The dataset, whose labelled cases that no system has seen are attacked; or `voxward.Cases`. Or a folder
+            of DICOM files, whose volumes OUT/from-dicom keeps; see docs/dicom.md.
         out: The folder of the results; by default RUN/attack, where there is one system that is a single run. It gets
             records/, robustness.md and .csv, classes.md, areas.md, iterations.md, sanity.json, figures, volumes/,
             segmentations/, cases.json, protocol.json, report.html; if they apply leaderboard.md, budgets.md,
@@ -80,13 +86,12 @@ def attack(
     output = Output.of(out)
     folder = _default_folder(given) if output.folder is None else output.root
     sources = [Source.of(system, of_systems, device) for system in given]
-    source, cases = _opened(dataset, reading.follow_links)
-    refuse_own_folder(folder, source)
-    worker = set_up(sources, source, chosen, folder / "volumes", output.overwrite, cases, reading)
-    if estimate:
-        return AttackReport((), (), None, folder, costs=estimated(worker, local_workers(cluster)))
-    with alone(folder, "an attack"):
-        return _measured(worker, replace(output, folder=folder), call, cluster)
+    output = replace(output, folder=folder)
+    with _worker(sources, _cases(dataset), chosen, output, reading, estimate) as worker:
+        if estimate:
+            return AttackReport((), (), None, folder, costs=estimated(worker, local_workers(cluster)))
+        with alone(folder, "an attack"):
+            return _measured(worker, output, call, cluster)
 
 
 def _measured(worker: Worker, output: Output, call: Invocation, cluster: Cluster | str | None) -> AttackReport:
@@ -108,11 +113,42 @@ def benchmark(systems: Sequence[Given] | Given, dataset: Path | str | Cases, **o
     return attack(systems, dataset, **options)
 
 
-def _opened(dataset: Path | str | Cases, follow_links: bool) -> tuple[Dataset, Cases]:
+def _cases(dataset: Path | str | Cases) -> Cases:
     cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
     if cases.dataset is None:
         raise UserError("dataset must be given: an attack needs volumes and their labels")
-    return open_dataset(cases.dataset, follow_links), cases
+    return cases
+
+
+@contextmanager
+def _worker(
+    sources: Sequence[Source], cases: Cases, protocol: Protocol, output: Output, reading: Reading, estimate: bool
+) -> Iterator[Worker]:
+    """What does the units; the volumes of an estimate are gone after the block, where they were made of DICOM files."""
+    with _volumes(cases.dataset, sources, None if estimate else output.root, reading, output.progress) as found:
+        source, opened, made = found
+        refuse_own_folder(output.root, source)
+        place = output.root / "volumes"
+        worker = set_up(sources, source, protocol, place, output.overwrite, cases, reading, systems=opened)
+        if made is not None:
+            made.renamed(worker.failures, 0)
+        yield worker
+
+
+@contextmanager
+def _volumes(
+    place: Path | str | None, sources: Sequence[Source], out: Path | None, reading: Reading, progress: Progress
+) -> Iterator[tuple[Dataset, list[System], Converted | None]]:
+    """The dataset; where it is made of DICOM files, also the systems, whose classes it has, and what was made."""
+    assert place is not None
+    if not is_dicom_folder(place):
+        yield open_dataset(place, reading.follow_links), [], None
+        return
+    systems = [source.open() for source in sources]
+    labels = common_labels([(system.name, system.labels) for system in systems])
+    names = " and ".join(system.name for system in systems)
+    with converted([place], Wanted(out, labels, names, reading=reading, progress=progress)) as made:
+        yield made.labelled(), systems, made
 
 
 def _default_folder(systems: Sequence[Given]) -> Path:

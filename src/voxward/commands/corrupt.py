@@ -16,6 +16,8 @@ from voxward.corruptions.corrupt import no_channel
 from voxward.corruptions.corruption_set import SEVERITIES, CorruptionSet, check_severities, load_corruption_set
 from voxward.corruptions.packages import refuse_missing
 from voxward.corruptions.scan import Scan, axial_axis
+from voxward.data.dicom.cases import case_folders, case_id
+from voxward.data.dicom.door import Wanted, converted, is_dicom_folder
 from voxward.data.formats import open_dataset
 from voxward.data.io import read_case, read_truth
 from voxward.report.corruption_sheet import SheetRequest, corruption_sheet
@@ -59,7 +61,7 @@ def corrupt(
     With the same seed, a case looks here as in `voxward attack --protocol corruptions-mri`.
 
     Args:
-        dataset: The folder of the dataset.
+        dataset: The folder of the dataset, or of DICOM files.
         out: The picture: PNG, PDF or SVG, by its suffix.
         set: A packaged set of corruptions, `rood-mri` or `ct`, or the path of a .yaml file.
         case: The id of the case; None: the first one.
@@ -90,15 +92,27 @@ def corrupt(
     refuse_missing()
     outputs = Outputs(target.parent, KIND, overwrite)
     outputs.check([target.name])
-    source = open_dataset(dataset)
-    one = _case(source, case)
-    scan = _scan(source, one)
+    one, scan = _read(dataset, case)
     number = _channel(chosen, scan, channel)
-    asked = SheetRequest(chosen, tuple(names) or tuple(chosen.corruptions), tuple(severities), number, one.id, seed)
+    asked = SheetRequest(chosen, tuple(names) or tuple(chosen.corruptions), tuple(severities), number, one, seed)
     figure = corruption_sheet(scan, asked)
     with outputs.write(target.name) as path:
         write(figure, path, target.suffix[1:].lower())
-    return ContactSheet(target, one.id, asked.names, scan.channels[number])
+    return ContactSheet(target, one, asked.names, scan.channels[number])
+
+
+def _read(place: Path | str, id: str | None) -> tuple[str, Scan]:
+    """The id of the case, and the case; where it is one of DICOM files, no other is read."""
+    if not is_dicom_folder(place):
+        source = open_dataset(place)
+        one = _case(source, id)
+        return one.id, _scan(source, one)
+    folders = {case_id(folder): folder for folder in case_folders([Path(place)])}
+    if id is not None and id not in folders:
+        raise UserError(unknown_name("case", id, folders))
+    with converted([next(iter(folders.values())) if id is None else folders[id]], Wanted()) as made:
+        source = made.dataset()
+        return source.every[0].id, _scan(source, source.every[0])
 
 
 def _case(source: Dataset, id: str | None) -> Case:

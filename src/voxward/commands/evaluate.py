@@ -16,6 +16,7 @@ from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
 from voxward.data.channels import in_order_of
+from voxward.data.dicom.door import Converted, Wanted, converted, is_dicom_folder
 from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.data.nan import dataset_reading_nan
 from voxward.data.places import dataset_within
@@ -51,7 +52,8 @@ def evaluate(
     Args:
         system: A run folder, model of another tool or `system.yaml`, or `voxward.Trusted` of one; or an open system.
         dataset: The run's dataset, wherever it lies and whatever it is called now, or another one, whose labelled cases
-            are scored that the system was not trained on; or `voxward.Cases`. None: the dataset of the first run.
+            are scored that the system was not trained on; or `voxward.Cases`. None: that of the first run. A folder of
+            DICOM files is one, too: OUT/from-dicom keeps its volumes, see docs/dicom.md.
         out: The folder of predictions and metrics. By default, for a single run, the run folder for its validation
             cases, and for everything else a folder in it: RUN/test, RUN/all, or for another dataset RUN/on-NAME.
         overrides: Changes of the system's entries, such as `tta=mirrors`.
@@ -78,7 +80,7 @@ def evaluate(
     call, cases = invocation(evaluate, locals()), _asked(dataset)
     refuse_swapped(path_of(system), cases.dataset)
     opened = _opened(system, overrides, compute.device, out)
-    source = _source(opened, cases, reading)
+    source, made = _source(opened, cases, reading, out, progress)
     scope = scope_for([opened], source, cases, workers=compute.workers, progress=progress)
     scope.warn()
     origin = origin_of(opened, source, scope, cases.split)
@@ -86,12 +88,11 @@ def evaluate(
     refuse_own_folder(target, source)
     outputs, failures = Outputs(target, "metrics", overwrite), Failures(reading.fail_fast)
     outputs.check(METRICS_FILES)
-    output = Output(target, overwrite, progress)
     around = noted_cases(target, EVALUATE, call, source, scope.ids, system=opened, resume=resume)
-    asked = opened, source, scope.ids, output, scoring, compute.workers
+    asked = opened, source, scope.ids, Output(target, overwrite, progress), scoring, compute.workers
     scored = score_system(*asked, resume=resume, failures=failures, around=around)
     result = save_metrics(replace(scored, origin=origin), outputs)
-    failures.raise_any(len(scope.ids), result)
+    failures.raise_any(len(scope.ids) if made is None else made.renamed(failures, len(scope.ids)), result)
     return result
 
 
@@ -109,12 +110,26 @@ def _opened(system: Given, overrides: Sequence[str], device: str, out: Path | st
     return opened
 
 
-def _source(system: System, cases: Cases, reading: Reading) -> Dataset:
-    """The dataset, with its channels in the system's order, and NaN read as it does."""
+def _source(
+    system: System, cases: Cases, reading: Reading, out: Path | str | None, progress: Progress
+) -> tuple[Dataset, Converted | None]:
+    """The dataset, with its channels in the system's order, and NaN read as it does; and what was made of DICOM."""
     if cases.dataset is None and not system.runs:
         raise UserError(f"dataset must be given: {system.name} is no run of voxward, whose dataset would be known")
     place = cases.dataset or load_json(RunSettings, system.runs[0].settings).dataset
-    source = open_dataset(place, reading.follow_links)
+    source, made = _read(system, place, reading, out, progress)
     source = in_order_of(source, system.channels, reading.channels)
     source = dataset_reading_nan(source, nan_for(system.runs, reading))
-    return dataset_within(source, tolerance_for(system.runs, reading))
+    return dataset_within(source, tolerance_for(system.runs, reading)), made
+
+
+def _read(
+    system: System, place: Path | str, reading: Reading, out: Path | str | None, progress: Progress
+) -> tuple[Dataset, Converted | None]:
+    if not is_dicom_folder(place):
+        return open_dataset(place, reading.follow_links), None
+    if out is None:
+        raise UserError(f"out must be given: {place} holds DICOM files, whose volumes OUT/from-dicom keeps")
+    wanted = Wanted(Path(out), system.labels, system.name, again=True, reading=reading, progress=progress)
+    with converted([place], wanted) as made:
+        return made.labelled(), made

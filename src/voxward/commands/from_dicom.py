@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from voxward.core.case import Case
 from voxward.core.choices import DicomSeries
 from voxward.core.failures import Failures
-from voxward.core.files import atomic_write, write_json
 from voxward.core.progress import Progress, silent
-from voxward.data.dicom.cases import DicomCase, case_folders, case_id, names_in, open_case
-from voxward.data.dicom.dataset import BOOK, fitting, refuse_names, write_case
-from voxward.data.made_dataset import DatasetWriter, MadeDataset, refuse_classes, refuse_full
+from voxward.data.dicom.cases import case_folders
+from voxward.data.dicom.dataset import refuse_names
+from voxward.data.dicom.make import make_dataset
+from voxward.data.made_dataset import MadeDataset, refuse_full
 
 
 def from_dicom(
@@ -59,33 +57,6 @@ def from_dicom(
     folders = case_folders([Path(one) for one in ([inputs] if isinstance(inputs, str | Path) else inputs)])
     refuse_names(folders)
     failures = Failures(fail_fast)
-    opened, found = _opened(folders, wanted, failures)
-    names = tuple(classes) or tuple(sorted(found))
-    refuse_classes(names)
-    with atomic_write(target) as unfinished:
-        unfinished.mkdir()
-        writer, book = DatasetWriter(unfinished, target.resolve().name, names, opened[0].channels), dict[str, Any]()
-        for n, case in enumerate(opened):
-            progress("from-dicom", n, len(opened), running=case.id)
-            with failures.of(Case(case.id, (case.folder,))):
-                book[case.id] = write_case(writer, case, over=bool(classes))
-        progress("from-dicom", len(opened), len(opened))
-        result = writer.finish(target)
-        if not book:
-            failures.raise_any(len(folders))
-        write_json(unfinished / BOOK, {"format": 1, "cases": book})
+    result = make_dataset(folders, target, wanted, classes, failures, progress)
     failures.raise_any(len(folders), result)
     return result
-
-
-def _opened(folders: Sequence[Path], wanted: DicomSeries, failures: Failures) -> tuple[list[DicomCase], set[str]]:
-    """The cases that can be opened, and the names of all that their ground truth describes."""
-    opened, found = list[DicomCase](), set[str]()
-    for folder in folders:
-        with failures.of(Case(case_id(folder), (folder,))):
-            case = fitting(open_case(folder, wanted), opened)
-            found |= set(names_in(case))
-            opened.append(case)
-    if not opened:
-        failures.raise_any(len(folders))
-    return opened, found

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from voxward.core.case import Case
 from voxward.core.choices import Reading
-from voxward.core.errors import UserError
+from voxward.core.errors import CasesFailed, UserError
 from voxward.core.failures import Failures
 from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
+from voxward.data.dicom.door import Converted, Wanted, converted, is_dicom_folder
 from voxward.data.formats import refuse_dataset_folder
 from voxward.data.nan import reading_nan
 from voxward.data.places import within
@@ -45,9 +46,10 @@ def predict(
 
     Args:
         system: A run folder, model of another tool or `system.yaml`, or `voxward.Trusted` of one; or an open system.
-        inputs: Volume files, folders of volume files, or a dataset folder (all its cases). For a system of n channels,
-            files CASE_0000 to CASE_(n-1) in one folder are the channels of one case.
-        out: The folder of the predictions; by default RUN/predictions, where the system is a single run.
+        inputs: Volume files, folders of volume files, a dataset folder (all its cases), or folders of DICOM files. For
+            a system of n channels, files CASE_0000 to CASE_(n-1) in one folder are the channels of one case.
+        out: The folder of the predictions; by default RUN/predictions, where the system is a single run. OUT/from-dicom
+            keeps the volumes of DICOM files, with which `to_dicom` takes predictions back; see docs/dicom.md.
         overrides: Changes of the system's entries, such as `tta=mirrors`, `overlap=0.6` or `checkpoint=last`.
         reading: What the channels of the inputs are, where they do not declare it or declare it wrongly; what is done
             about NaN; and whether the first case that fails stops the others.
@@ -72,23 +74,38 @@ def predict(
         >>> voxward.predict("run", ["case.nii.gz"], out="segmentations", overrides=["tta=mirrors"])
     """
     call, opened = invocation(predict, locals()), open_system(system, overrides, device)
-    if out is None and len(opened.runs) != 1:
-        raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
-    folder = opened.runs[0].predictions if out is None else Path(out)
+    folder = _folder(opened, out)
     if not overwrite:
         refuse_dataset_folder(folder)
-    cases = _cases(inputs, opened, reading)
+    cases, made = _cases(inputs, opened, reading, folder, progress)
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
     scores = _scores(folder / "probabilities", save_probabilities, overwrite)
     around = noted_cases(folder, PREDICT, call, cases, system=opened, resume=resume)
     written = predict_cases(opened, cases, outputs, resume, progress, failures, probabilities=scores, around=around)
-    failures.raise_any(len(cases), written)
+    failures.raise_any(len(cases) if made is None else made.renamed(failures, len(cases)), written)
     return written
 
 
-def _cases(inputs: Sequence[Path | str] | Path | str, system: System, reading: Reading) -> tuple[Case, ...]:
-    found = collect_inputs([inputs] if isinstance(inputs, str | Path) else inputs, system.channels, reading)
-    return within(reading_nan(found, nan_for(system.runs, reading)), tolerance_for(system.runs, reading))
+def _folder(system: System, out: Path | str | None) -> Path:
+    if out is None and len(system.runs) != 1:
+        raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
+    return system.runs[0].predictions if out is None else Path(out)
+
+
+def _cases(
+    inputs: Sequence[Path | str] | Path | str, system: System, reading: Reading, folder: Path, progress: Progress
+) -> tuple[tuple[Case, ...], Converted | None]:
+    """The cases, and the volumes that were made of DICOM files among them."""
+    places = [Path(one) for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    scans, made = [place for place in places if is_dicom_folder(place)], None
+    if scans:
+        wanted = Wanted(folder, system.labels, system.name, truth=False, again=True, reading=reading, progress=progress)
+        with converted(scans, wanted) as made:
+            places = [place for place in places if place not in scans] + made.images()
+        if not places:
+            raise CasesFailed(made.failures, len(made.failures))
+    found = collect_inputs(places, system.channels, reading)
+    return within(reading_nan(found, nan_for(system.runs, reading)), tolerance_for(system.runs, reading)), made
 
 
 def _scores(folder: Path, wanted: bool, overwrite: bool) -> Outputs | None:

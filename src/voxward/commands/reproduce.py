@@ -23,6 +23,7 @@ from voxward.core.provenance import FINISHED, Work, read_provenance
 from voxward.core.structure import to_data
 from voxward.core.yaml import dump_yaml
 from voxward.data.content import contents_of
+from voxward.data.dicom.door import is_dicom_folder, kept_images
 from voxward.data.formats import open_dataset
 from voxward.metrics.policies import Scoring
 from voxward.report.reproduction import (
@@ -226,6 +227,9 @@ def _predict(job: _Job) -> None:
     _refuse_other_call(job, "predict")
     arguments = _arguments(job)
     (opened,) = _check_systems(job, [arguments["system"]], arguments.get("overrides", ()))
+    if any(map(is_dicom_folder, arguments["inputs"])):  # what is predicted are the volumes that were made of them
+        volumes = kept_images(job.folder, job.work.contents)
+        arguments["inputs"] = [one for one in arguments["inputs"] if not is_dicom_folder(one)] + [*map(str, volumes)]
     _refuse_changed(job, collect_inputs(arguments["inputs"], opened.channels, arguments.get("reading", Reading())))
     fresh = {"out": job.out, "device": job.device, "resume": True, "overwrite": False, "progress": job.progress}
     voxward.predict(**{**arguments, **fresh})

@@ -37,8 +37,9 @@ def to_dicom(
     Args:
         inputs: Files that are called like cases of the dataset, such as `predict` or `attack` write them, or folders of
             such files.
-        dataset: The dataset, which `from_dicom` made; its DICOM files must still be where they were. Its dataset.json
-            names the classes, and may say in "codes" what each is.
+        dataset: The dataset, which `from_dicom` made, or OUT/from-dicom of a command that took DICOM files as they are;
+            these files must still be where they were. Its dataset.json names the classes, and may say in "codes" what
+            each is.
         out: The folder that gets CASE.dcm for each mask, or a new folder CASE for each image. Or a `voxward.Output`.
         kind: `segmentation` or `image`. An image gets new identifiers and calls itself a derived, adversarial test
             image; the patient and the study stay those of the source. Nothing is de-identified.

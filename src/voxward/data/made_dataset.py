@@ -12,9 +12,11 @@ import numpy as np
 from voxward.core.case import Scaling
 from voxward.core.errors import UserError
 from voxward.core.files import name_fault, write_json
+from voxward.core.labels import LabelSet
 from voxward.data.io import write_image, write_label
 
 ENDING = ".nii.gz"
+DESCRIPTION = "dataset.json"
 _TAKEN = ("background", "ignore")
 
 
@@ -48,10 +50,15 @@ class DatasetWriter:
         name: The name of the dataset.
         classes: The names of the classes, the first one with the value 1.
         channels: The names of the channels.
+        labels: Classes of a system, whose names and values the dataset gets, also where no case has ground truth; None:
+            values from 1 on, and no description without ground truth.
     """
 
-    def __init__(self, folder: Path, name: str, classes: tuple[str, ...], channels: tuple[str, ...]) -> None:
-        self.folder, self.name, self.classes, self.channels = folder, name, classes, channels
+    def __init__(
+        self, folder: Path, name: str, classes: tuple[str, ...], channels: tuple[str, ...],
+        labels: LabelSet | None = None,
+    ) -> None:  # fmt: skip
+        self.folder, self.name, self.classes, self.channels, self.labels = folder, name, classes, channels, labels
         self.labelled: list[str] = []
         self.unlabelled: list[str] = []
 
@@ -64,14 +71,23 @@ class DatasetWriter:
             id: Its id.
             images: For each channel the values (i, j, k) that its file stores, and how they become intensities.
             affine: (4, 4), from voxel indices to mm, RAS+.
-            label: The ground truth (i, j, k); None without one.
+            label: The ground truth (i, j, k), of which each class has the number of its place, from 1 on; None without
+                one.
         """
         place = self.folder / ("imagesTs" if label is None else "imagesTr")
         for n, (stored, scaling) in enumerate(images):
             write_image(place / f"{id}_{n:04d}{ENDING}", stored, affine, scaling)
         if label is not None:
-            write_label(self.folder / "labelsTr" / (id + ENDING), label, affine)
+            values = label if self.labels is None else np.asarray(self.labels.values, label.dtype)[label]
+            write_label(self.folder / "labelsTr" / (id + ENDING), values, affine)
         (self.unlabelled if label is None else self.labelled).append(id)
+
+    @property
+    def values(self) -> dict[str, int]:
+        """The value of each class by its name, the background first."""
+        if self.labels is not None:
+            return dict(zip(self.labels.names, self.labels.values, strict=True))
+        return {"background": 0, **{name: value for value, name in enumerate(self.classes, 1)}}
 
     def finish(self, target: Path) -> MadeDataset:
         """Write what describes the dataset, where a case has ground truth, and return it.
@@ -79,10 +95,10 @@ class DatasetWriter:
         Args:
             target: The name that the folder will have.
         """
-        if self.labelled:
-            write_json(self.folder / "dataset.json", {
+        if self.labelled or self.labels is not None:
+            write_json(self.folder / DESCRIPTION, {
                 "name": self.name, "channel_names": {str(n): one for n, one in enumerate(self.channels)},
-                "labels": {"background": 0, **{name: value for value, name in enumerate(self.classes, 1)}},
+                "labels": self.values,
                 "numTraining": len(self.labelled), "file_ending": ENDING,
             })  # fmt: skip
         classes = self.classes if self.labelled else ()

@@ -37,6 +37,7 @@ def set_up(
     overwrite: bool = False,
     cases: Cases = Cases(),
     reading: Reading = Reading(),
+    systems: Sequence[System] = (),
 ) -> Worker:
     """Open systems and check that they can be measured by a protocol on a dataset.
 
@@ -48,25 +49,24 @@ def set_up(
         overwrite: Whether other files among these may be replaced.
         cases: Which part of the dataset is attacked, and whether cases that were seen in training are as well.
         reading: What the user says about the volumes.
+        systems: The systems of the sources, where they are open already.
 
     Returns:
-        A worker of the bench, with all systems open. It keeps the cases that cannot be read or do not fit the systems
-        as failures.
+        A worker of the bench, with all systems open; the cases that cannot be read or do not fit are failures.
 
     Raises:
         UserError: A system, the dataset or the protocol is wrong, or they do not fit each other.
         CasesFailed: Every case fails.
         FileNotFoundError: A system is missing.
     """
-    opened = _named([source.open() for source in sources])
+    opened = _named(systems or [source.open() for source in sources])
     surrogate = _surrogate(protocol, sources)
     helper = None if surrogate is None else surrogate.open()
-    runs = [run for system in opened.values() for run in system.runs]
-    dataset = dataset_within(dataset_reading_nan(dataset, nan_for(runs, reading)), tolerance_for(runs, reading))
+    dataset = _as_trained(dataset, opened, reading)
     scope, failures = _scope(dataset, [*opened.values()], protocol.cases, cases), Failures(reading.fail_fast)
     labels = {name: system.labels.ignoring(dataset.labels.ignore) for name, system in opened.items()}
-    readable = _readable({id: dataset.case(id) for id in scope.ids}, [*opened.values()], failures, [*labels.values()])
-    without = _gradientless(opened)
+    chosen, without = {id: dataset.case(id) for id in scope.ids}, _gradientless(opened)
+    readable = _readable(chosen, [*opened.values()], failures, [*labels.values()])
     bench = Bench(
         gradientless={name: str(error) for name, error in without.items()},
         masks=frozenset(name for name, error in without.items() if error.masks),
@@ -89,6 +89,12 @@ def set_up(
     )
     _check_all(opened, bench)
     return Worker(bench, opened, helper, failures)
+
+
+def _as_trained(dataset: Dataset, systems: Mapping[str, System], reading: Reading) -> Dataset:
+    """The dataset with NaN and places read as the systems were trained to, where the user does not say otherwise."""
+    runs = [run for system in systems.values() for run in system.runs]
+    return dataset_within(dataset_reading_nan(dataset, nan_for(runs, reading)), tolerance_for(runs, reading))
 
 
 def settings_of(worker: Worker) -> dict[str, object]:

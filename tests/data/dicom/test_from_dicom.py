@@ -257,7 +257,7 @@ def test_nothing_about_the_patient_is_written_and_no_file_of_others_is_replaced(
 def test_who_gives_dicom_files_to_another_command_is_told_what_to_do(tmp_path: Path) -> None:
     scan().write(tmp_path / "scans" / "case")
     with pytest.raises(ValueError, match="It holds DICOM files, of which `voxward from-dicom` makes a dataset"):
-        voxward.check(tmp_path / "scans")
+        voxward.plan(tmp_path / "scans")
 
 
 def test_a_file_that_only_claims_to_be_dicom_is_named(tmp_path: Path) -> None:

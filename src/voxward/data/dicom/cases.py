@@ -72,12 +72,13 @@ def case_id(folder: Path) -> str:
     return composed(resolved.stem if folder.is_file() and resolved.suffix.lower() == ".dcm" else resolved.name)
 
 
-def open_case(folder: Path, wanted: DicomSeries = DicomSeries()) -> DicomCase:
+def open_case(folder: Path, wanted: DicomSeries = DicomSeries(), truth: bool = True) -> DicomCase:
     """Sort the files of a case into series, and choose those that are read.
 
     Args:
         folder: The folder of the case, or its only file.
         wanted: Which series are read.
+        truth: Whether the ground truth is looked for; otherwise none is, and what lies there stops nothing.
 
     Raises:
         UserError: A file cannot be read, or the series that are wanted are not there, or not the only ones; the message
@@ -85,7 +86,7 @@ def open_case(folder: Path, wanted: DicomSeries = DicomSeries()) -> DicomCase:
     """
     every = series_in(folder)
     images = [one for one in every if one.kind == "image"]
-    truths = [one for one in every if one.kind in ("segmentation", "contours")]
+    truths = [one for one in every if truth and one.kind in ("segmentation", "contours")]
     if wanted.series:
         chosen = tuple(_the_one(folder, images, text, "image series") for _, text in wanted.channels)
         if len({one.uid for one in chosen}) < len(chosen):
@@ -99,12 +100,14 @@ def open_case(folder: Path, wanted: DicomSeries = DicomSeries()) -> DicomCase:
             )
         chosen = (_the_one(folder, images, "", "image series"),)
         names = (_MODALITIES.get(chosen[0].modality, chosen[0].modality),)
-    truth = (
-        _the_one(folder, truths, wanted.truth, "segmentation or set of contours") if truths or wanted.truth else None
-    )
-    if truth is not None:
-        _refuse_another_patient(chosen[0], truth)
-    return DicomCase(case_id(folder), folder, names, chosen, truth)
+    drawn = _truth(folder, truths, wanted.truth)
+    if drawn is not None:
+        _refuse_another_patient(chosen[0], drawn)
+    return DicomCase(case_id(folder), folder, names, chosen, drawn)
+
+
+def _truth(folder: Path, found: Sequence[Series], text: str) -> Series | None:
+    return _the_one(folder, found, text, "segmentation or set of contours") if found or text else None
 
 
 def _refuse_another_patient(image: Series, truth: Series) -> None:

@@ -74,7 +74,7 @@ def write_case(writer: DatasetWriter, case: DicomCase, over: bool) -> Mapping[st
         drawn = ((name, masks[name]) for name in writer.classes if name in masks)
         label = label_of_masks(drawn, writer.classes, grid.shape, over, case.id)
     writer.write(case.id, [(image.stored, image.scaling) for image in images], grid.affine, label)
-    return _source(case)
+    return source_entry(case)
 
 
 def _refuse_other_names(case: DicomCase, classes: Sequence[str]) -> None:
@@ -101,8 +101,8 @@ def _refuse_apart(images: Sequence[DicomImage]) -> None:
             )
 
 
-def _source(case: DicomCase) -> Mapping[str, Any]:
-    """What a case was made of, without what the files say about the patient."""
+def source_entry(case: DicomCase) -> Mapping[str, Any]:
+    """Return what a case is made of, with digests of its files, and without what these say about the patient."""
     every = (*case.images, *([] if case.truth is None else [case.truth]))
     return {
         "folder": str(case.folder.resolve()),

@@ -59,6 +59,8 @@ def is_dicom(path: Path) -> bool:
     Raises:
         OSError: It cannot be read.
     """
+    if path.exists() and not path.is_file():  # a pipe would never end
+        return False
     with path.open("rb") as stream:
         begin = stream.read(_PREAMBLE + len(_MAGIC))
     return begin[_PREAMBLE:] == _MAGIC or (begin[:2] in _BARE and b"\0" in begin[2:8])

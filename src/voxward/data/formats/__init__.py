@@ -93,12 +93,13 @@ def refuse_dataset_folder(out: Path) -> None:
     """
     folder = out.resolve()
     parts = folder.name.lower().startswith(("images", "labels"))
-    root = next((root for root in (folder, *([folder.parent] if parts else [])) if _is_dataset(root)), None)
+    root = next((root for root in (folder, *([folder.parent] if parts else [])) if is_dataset(root)), None)
     if root is not None:
         raise UserError(f"out {out} is the folder of a dataset ({root}); choose another --out")
 
 
-def _is_dataset(root: Path) -> bool:
+def is_dataset(root: Path) -> bool:
+    """Return whether a folder has one of the layouts of a dataset, or a description that cannot be read."""
     try:
         return root.is_dir() and any(layout.recognises(root) for layout in LAYOUTS)
     except UserError:  # a dataset.json that cannot be read

@@ -1,0 +1,148 @@
+"""Volumes that were made of DICOM files for a command, and what they may be used for again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voxward.core.errors import UserError
+from voxward.core.files import inside
+from voxward.core.reading import read_json
+from voxward.data.content import digest_of
+from voxward.data.dicom.dataset import BOOK
+from voxward.data.dicom.make import Entry
+from voxward.data.formats.description import read_description
+from voxward.data.made_dataset import DESCRIPTION, ENDING
+
+_KEYS = {"folder": str, "series": list, "volumes": str}
+_OF_SERIES = ("uid", "kind", "sha256")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A folder of volumes that a command made of DICOM files.
+
+    Attributes:
+        folder: The folder.
+        how: What the volumes depend on beside the files: classes, channels, whether ground truth was read, the version.
+        cases: What each case was made of, by its id; `volumes` is a digest of what was made.
+        fixed: Whether records are kept of them, so that nothing may be made again.
+    """
+
+    folder: Path
+    how: Mapping[str, Any]
+    cases: Mapping[str, Entry]
+    fixed: bool = False
+
+    @classmethod
+    def read(cls, folder: Path) -> Kept | None:
+        """Read a folder; None where there is none, or an empty one.
+
+        Raises:
+            UserError: The folder holds something else, or its description was edited so that it means something else.
+        """
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return None
+        book: Any = read_json(folder / BOOK) if (folder / BOOK).is_file() else None
+        how, cases = (book.get(name) if _is_book(book) else None for name in ("how", "cases"))
+        if not isinstance(how, Mapping) or not isinstance(cases, Mapping):
+            raise UserError(
+                f"{folder} is where volumes of DICOM files are kept, and holds something else: move it away, or choose "
+                "another --out"
+            )
+        found, description = cls(folder, how, cases, book.get("fixed") is True), read_description(folder)
+        channels = {str(n): name for n, name in enumerate(how["channels"])}
+        if (description.get("labels"), description.get("channel_names")) != (how.get("labels"), channels):
+            raise UserError(f"{folder / DESCRIPTION} was edited since voxward wrote it: {_MOVE.format(folder)}")
+        return found
+
+    def same(self, id: str, entry: Entry) -> bool:
+        """Return whether a case was made of the same files as another one, wherever they lie."""
+        return id in self.cases and _identity(self.cases[id]) == _identity(entry)
+
+    def files(self, id: str) -> tuple[Path, ...]:
+        """Return the files of a case: a volume for each channel, and last the label, where there is ground truth."""
+        return made_files(self.folder, id, self.cases[id])
+
+    def refuse_edited(self, ids: Iterable[str]) -> None:
+        """Refuse cases whose volumes are others than voxward wrote.
+
+        Raises:
+            UserError: There is one.
+        """
+        for id in ids:
+            files = self.files(id)
+            if not all(file.is_file() for file in files) or digest_of(files) != self.cases[id]["volumes"]:
+                raise UserError(
+                    f"the volume of case {id} in {self.folder} was edited or removed since it was made of "
+                    f"{self.cases[id]['folder']}: {_MOVE.format(self.folder)}"
+                )
+
+    def refuse_lost(self, replaced: Iterable[str]) -> None:
+        """Refuse to replace the folder where something would be lost that voxward did not write.
+
+        Args:
+            replaced: The cases whose volumes are made again; those of the others stay as they are.
+
+        Raises:
+            UserError: There is such a file.
+        """
+        self.refuse_edited(replaced)
+        known = {file for id in self.cases for file in self.files(id)}
+        known |= {self.folder / BOOK, self.folder / DESCRIPTION}
+        for file in self.folder.rglob("*"):
+            if not file.is_dir() and file not in known and not file.name.startswith("."):
+                raise UserError(f"{file} is not a file that voxward wrote: move it away, or choose another --out")
+
+    def take_over(self, id: str, folder: Path) -> bool:
+        """Put the files of a case into another folder of volumes, too; False where the user has removed one of them."""
+        files = self.files(id)
+        if not all(file.is_file() for file in files):
+            return False
+        for file in files:
+            target = folder / file.relative_to(self.folder)
+            target.parent.mkdir(exist_ok=True)
+            try:
+                os.link(file, target)
+            except OSError:  # a file system without links
+                shutil.copyfile(file, target)
+        return True
+
+
+_MOVE = "move {} away, and they are made again, or choose another --out"
+
+
+def made_files(folder: Path, id: str, entry: Entry) -> tuple[Path, ...]:
+    """Return the files of a case in a folder of volumes, see `Kept.files`.
+
+    Raises:
+        UserError: The id is no plain name.
+    """
+    kinds = [one["kind"] for one in entry["series"]]
+    images, labelled = kinds.count("image"), any(kind != "image" for kind in kinds)
+    place = folder / ("imagesTr" if labelled else "imagesTs")
+    volumes = tuple(inside(place, f"{id}_{n:04d}{ENDING}") for n in range(images))
+    return (*volumes, inside(folder / "labelsTr", id + ENDING)) if labelled else volumes
+
+
+def _identity(entry: Entry) -> list[tuple[str, ...]]:
+    return [tuple(str(one[key]) for key in _OF_SERIES) for one in entry["series"]]
+
+
+def _is_book(book: Any) -> bool:
+    """Whether a file is a list of cases that were converted for a command; one of `from-dicom` itself is not."""
+    if not isinstance(book, Mapping) or book.get("format") != 1:
+        return False
+    how, cases = book.get("how"), book.get("cases")
+    named = isinstance(how, Mapping) and isinstance(how.get("channels"), list)
+    return named and isinstance(cases, Mapping) and all(map(_is_entry, cases.values()))
+
+
+def _is_entry(entry: object) -> bool:
+    if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), kind) for key, kind in _KEYS.items()):
+        return False
+    return all(isinstance(one, Mapping) and set(_OF_SERIES) <= set(one) for one in entry["series"])

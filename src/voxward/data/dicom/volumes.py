@@ -1,0 +1,221 @@
+"""The volumes that a command needs of cases of DICOM files: made, or taken where they were made before."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import voxward
+from voxward.core.case import Case
+from voxward.core.choices import Reading
+from voxward.core.errors import CasesFailed, UserError
+from voxward.core.failures import Failures
+from voxward.core.files import atomic_write, write_json
+from voxward.core.labels import LabelSet
+from voxward.core.progress import Progress, silent
+from voxward.core.wording import counted
+from voxward.data.content import digest_of
+from voxward.data.dicom.cases import DicomCase
+from voxward.data.dicom.classes import refuse_unclear, warn_of_others
+from voxward.data.dicom.dataset import BOOK, source_entry, write_case
+from voxward.data.dicom.kept import Kept, made_files
+from voxward.data.dicom.make import Entry, write_cases
+from voxward.data.formats.description import read_description
+from voxward.data.made_dataset import DESCRIPTION, DatasetWriter, refuse_classes
+
+_OPTIONS = ("--series", "--truth", "--classes")
+_UNKNOWN = LabelSet(("background", "unknown"), (0, 1))
+"""Classes of a dataset without ground truth, where no system says which there are."""
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a command wants of folders of DICOM files.
+
+    Attributes:
+        out: The folder of the results, which keeps the volumes in `from-dicom`; None: they are removed afterwards.
+        labels: The classes of the system; None: those that the files describe, sorted by name.
+        system: The name of the system, for messages.
+        truth: Whether ground truth is read.
+        again: Whether volumes that were made of other files are made again, with a warning. Otherwise they are refused,
+            then and by later calls that would make them again, because records are kept of them.
+        reading: Whether links are followed, and whether the first case that fails stops the others.
+        progress: Told about cases.
+    """
+
+    out: Path | None = None
+    labels: LabelSet | None = None
+    system: str = ""
+    truth: bool = True
+    again: bool = False
+    reading: Reading = Reading()
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Where volumes go.
+
+    Attributes:
+        target: The folder of the dataset.
+        name: The name of the dataset.
+        wanted: What the command wants.
+        failures: Gets the cases that fail.
+    """
+
+    target: Path
+    name: str
+    wanted: Wanted
+    failures: Failures
+
+
+def volumes_of(
+    cases: Mapping[DicomCase, Sequence[str]], request: Request, kept: Kept | None = None
+) -> Mapping[str, Entry]:
+    """Make the volumes of cases, or take those that are kept where they were made of the same files.
+
+    Args:
+        cases: The cases, each with the names that its ground truth describes.
+        request: Where the volumes go.
+        kept: What an earlier call has left there.
+
+    Returns:
+        For each case of which there are volumes, by its id, what they were made of.
+
+    Raises:
+        UserError: What is kept was made of other files, or edited, and must not be replaced.
+    """
+    labels = _labels(cases, request.wanted)
+    clear = _clear(cases, labels, request)
+    if not clear:
+        return {}
+    how = {
+        "labels": dict(zip(labels.names, labels.values, strict=True)), "channels": list(clear[0].channels),
+        "truth": request.wanted.truth, "version": voxward.__version__,
+    }  # fmt: skip
+    if kept is None:
+        return _written(clear, request, labels, how)
+    again = _to_be_made(clear, kept, how, request)
+    if again or any(case.id not in kept.cases for case in clear):
+        kept.refuse_lost(again)
+        return _written(clear, request, labels, how, kept, again)
+    return _found_again(clear, kept, kept.fixed or not request.wanted.again)
+
+
+def _labels(cases: Mapping[DicomCase, Sequence[str]], wanted: Wanted) -> LabelSet:
+    """The classes of the system, in its order; without one those of the files, in that of their names."""
+    if wanted.labels is not None:
+        return wanted.labels.classes
+    names = tuple(sorted({name for held in cases.values() for name in held}))
+    refuse_classes(names)
+    return LabelSet(("background", *names), tuple(range(len(names) + 1))) if names else _UNKNOWN
+
+
+def _clear(cases: Mapping[DicomCase, Sequence[str]], labels: LabelSet, request: Request) -> list[DicomCase]:
+    """The cases whose names are clear to the system."""
+    wanted, found = request.wanted, list[DicomCase]()
+    for case, names in cases.items():
+        with request.failures.of(Case(case.id, (case.folder,))):
+            if wanted.labels is not None:
+                refuse_unclear(case, names, labels, wanted.system)
+            found.append(case)
+    if wanted.labels is not None:
+        warn_of_others({case: cases[case] for case in found}, labels, wanted.system)
+    return found
+
+
+def _to_be_made(cases: Sequence[DicomCase], kept: Kept, how: Mapping[str, Any], request: Request) -> list[str]:
+    """The cases whose volumes are kept and cannot be used: all, where they were made in another way."""
+    if kept.how != how:
+        others = [id for id in kept.cases if id not in {case.id for case in cases}]
+        also = f"; {counted(len(others), 'other case')} will not be there any more" if others else ""
+        other = ", ".join(name for name in how if kept.how.get(name) != how[name])
+        _tell(f"the volumes in {kept.folder} were made for another call ({other}){also}", request, kept)
+        return list(kept.cases)
+    known = [case for case in cases if case.id in kept.cases]
+    changed = [case for case in known if not kept.same(case.id, source_entry(case))]
+    if changed:
+        folders = ", ".join(str(case.folder) for case in changed[:_SHOWN]) + (", ..." if changed[_SHOWN:] else "")
+        _tell(f"the volumes in {kept.folder} were made of other files than {folders} holds now", request, kept)
+    kept.refuse_edited(case.id for case in known)
+    return [case.id for case in changed]
+
+
+def _tell(what: str, request: Request, kept: Kept) -> None:
+    if not request.wanted.again or kept.fixed:
+        raise UserError(f"{what}: choose another --out, or move {kept.folder} and the results away")
+    warnings.warn(f"{what}: they are made again", stacklevel=5)
+
+
+def _found_again(cases: Sequence[DicomCase], kept: Kept, fixed: bool) -> Mapping[str, Entry]:
+    """What is kept, with the folders that the same files lie in now."""
+    moved = {case.id: str(case.folder.resolve()) for case in cases}
+    book = {id: {**entry, "folder": moved.get(id, entry["folder"])} for id, entry in kept.cases.items()}
+    if (book, fixed) != (kept.cases, kept.fixed):
+        write_json(kept.folder / BOOK, {"format": 1, "fixed": fixed, "how": kept.how, "cases": book})
+    return {case.id: book[case.id] for case in cases}
+
+
+def _written(
+    cases: Sequence[DicomCase],
+    request: Request,
+    labels: LabelSet,
+    how: Mapping[str, Any],
+    kept: Kept | None = None,
+    again: Sequence[str] = (),
+) -> Mapping[str, Entry]:
+    """The folder is written as a whole, with the cases that are kept."""
+    old = {} if kept is None else {id: entry for id, entry in kept.cases.items() if id not in again}
+    try:
+        with atomic_write(request.target, replaceable=lambda folder: kept is not None) as unfinished:
+            unfinished.mkdir()
+            writer = DatasetWriter(unfinished, request.name, labels.foreground, cases[0].channels, labels)
+            book = {id: entry for id, entry in old.items() if kept is not None and kept.take_over(id, unfinished)}
+            new = [case for case in cases if case.id not in book]
+            progress = request.wanted.progress
+            made = write_cases(new, lambda case: _with_digest(writer, case), request.failures, progress)
+            if not made:
+                request.failures.raise_any(len(cases))
+            book |= made
+            _describe(writer, request.target, book, kept)
+            fixed = not request.wanted.again or (kept is not None and kept.fixed)
+            write_json(unfinished / BOOK, {"format": 1, "fixed": fixed, "how": how, "cases": book})
+    except CasesFailed:
+        return {case.id: old[case.id] for case in cases if case.id in old}
+    return {case.id: book[case.id] for case in cases if case.id in book}
+
+
+def _with_digest(writer: DatasetWriter, case: DicomCase) -> Entry:
+    with saying_where():
+        entry = write_case(writer, case, over=False)
+    return {**entry, "volumes": digest_of(made_files(writer.folder, case.id, entry))}
+
+
+def _describe(writer: DatasetWriter, target: Path, book: Mapping[str, Entry], kept: Kept | None) -> None:
+    """Write the description, with the codes that the user has put into the one before."""
+    writer.labelled = [id for id, entry in book.items() if any(one["kind"] != "image" for one in entry["series"])]
+    writer.finish(target)
+    codes = {} if kept is None else read_description(kept.folder).get("codes")
+    if codes:
+        write_json(writer.folder / DESCRIPTION, {**read_description(writer.folder), "codes": codes})
+
+
+@contextmanager
+def saying_where() -> Iterator[None]:
+    """Say of options of `voxward from-dicom` that it has them.
+
+    Raises:
+        UserError: The block raised one; where its message names such an option, the message says so.
+    """
+    try:
+        yield
+    except UserError as error:
+        if any(option in str(error) for option in _OPTIONS):
+            where = "It is `voxward from-dicom` that has this option: make a dataset with it"
+            raise UserError(f"{error}. {where}") from error
+        raise
