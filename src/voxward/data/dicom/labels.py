@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.path import Path as Polygon
 
 from voxward.core.errors import UserError
 from voxward.data.dicom.files import Series, naming, pixels_of, read_dicom
@@ -205,6 +204,8 @@ def _filled(path: Path, name: str, contours: Sequence[tuple[np.ndarray, bool]], 
 
 
 def _inside(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    from matplotlib.path import Path as Polygon  # only contours need it, and it is slow to import
+
     found = np.zeros(shape, bool)
     low = np.maximum(np.floor(points.min(0)).astype(int), 0)
     high = np.minimum(np.ceil(points.max(0)).astype(int) + 1, shape)
