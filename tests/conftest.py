@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import pkgutil
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -51,11 +52,32 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ and "OMP_NUM_THREADS" not in os.env
 
 
 @pytest.fixture(scope="module")
-def blank_pages() -> Iterator[None]:
-    """Write empty pages at the end of commands: a whole one takes a second, and most tests look at other files."""
+def blank_pages() -> Iterator[Callable[..., None]]:
+    """Write empty pages and figures at the end of commands: they take seconds, and most tests look at other files.
+
+    Figures are put together as always, but not drawn. The value of the fixture is what draws them.
+    """
+    from matplotlib.figure import Figure
+
+    draw = Figure.savefig
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("voxward.report.html.write.render", lambda *_: "<!DOCTYPE html>\n")
-        yield
+        patch.setattr(Figure, "savefig", _save_blank)
+        yield draw
+
+
+@pytest.fixture
+def drawn_figures(blank_pages: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw figures in a test although the others of its module have blank ones."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", blank_pages)
+
+
+def _save_blank(_: object, target: Path | BinaryIO, **options: object) -> None:
+    blank = f"a blank {options['format']} file".encode()
+    if isinstance(target, Path):
+        target.write_bytes(blank)
+    else:
+        target.write(blank)
 
 
 @pytest.fixture(autouse=True)

@@ -103,3 +103,10 @@ def test_packaged_files_are_found_by_name():
 def test_tags_that_do_not_fit_and_deep_nesting_are_named(text):
     with pytest.raises(ValueError, match=r"r\.yaml is not valid YAML"):
         read_yaml(text, "r.yaml")
+
+
+def test_what_was_read_may_be_changed():
+    """The same text is parsed once, and says the same afterwards."""
+    text = "part: {list: [1, 2]}"
+    read_yaml(text, "here")["part"]["list"].append(3)
+    assert read_yaml(text, "here") == {"part": {"list": [1, 2]}}

@@ -32,6 +32,12 @@ def exported(trained, tmp_path_factory):
     return voxward.export(trained, out=tmp_path_factory.mktemp("exported") / "out", overrides=PLAIN)
 
 
+@pytest.fixture
+def traced(exported, monkeypatch):
+    """Exports of the same run save the program that `exported` holds: to trace a network takes seconds."""
+    monkeypatch.setattr("voxward.systems.export._program", lambda *_: torch.export.load(exported.network))
+
+
 def predicts_the_same(description, trained, phantoms, folder):
     exact = [*PLAIN, "precision=fp32"]
     ours = voxward.predict(trained, phantoms, out=folder / "ours", overrides=exact)
@@ -86,7 +92,7 @@ def test_an_attack_goes_through_the_exported_file(exported, trained, phantoms, t
     assert dice[0] == pytest.approx(dice[1], abs=5e-3)
 
 
-def test_what_a_description_cannot_say_is_named_and_none_is_written(trained, tmp_path, monkeypatch):
+def test_what_a_description_cannot_say_is_named_and_none_is_written(traced, trained, tmp_path, monkeypatch):
     run = voxward.open_system(trained, PLAIN, device="cpu")
     assert not list(unsaid(run))
     model = run.predictor.model
@@ -109,7 +115,7 @@ def test_what_a_description_cannot_say_is_named_and_none_is_written(trained, tmp
     ).read_text(encoding="utf-8")
 
 
-def test_nothing_is_written_where_the_file_does_something_else(trained, tmp_path, monkeypatch):
+def test_nothing_is_written_where_the_file_does_something_else(traced, trained, tmp_path, monkeypatch):
     monkeypatch.setattr("voxward.commands.export.difference", lambda *_: (0.5, 1e-4))
     with pytest.raises(ValueError, match=r"differ from the run's by 0\.5"):
         voxward.export(trained, out=tmp_path / "out", overrides=PLAIN)
@@ -126,7 +132,7 @@ def test_refusals(trained, tmp_path):
         voxward.export(trained, out=tmp_path / "out", to="tensorrt")
 
 
-def test_the_command_line(trained, tmp_path, capsys):
+def test_the_command_line(traced, trained, tmp_path, capsys):
     assert main(["export", str(trained), "--out", str(tmp_path / "out"), "--set", "tta=mirrors", "--set", *PLAIN]) == 0
     said = capsys.readouterr().out
     assert "network.pt2" in said

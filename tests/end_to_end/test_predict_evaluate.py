@@ -222,7 +222,7 @@ class TestCommandLine:
 
 
 @pytest.mark.slow
-def test_the_demo_on_the_command_line(tmp_path, capsys):
+def test_the_demo_on_the_command_line(tmp_path, capsys, drawn_figures):
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--minutes", "0.05", "--cases", "6"]) == 0
     pictures = list(out.glob("overlay-*.png"))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from fractions import Fraction
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,7 +69,7 @@ def read_yaml(text: str, source: str) -> Any:
             data.
     """
     try:
-        return _parse(text)
+        return deepcopy(_parse(text))  # a caller may change what it gets
     # A date such as 2024-13-45 is a ValueError, `!!timestamp 1` an AttributeError, and `!!bool z` a KeyError.
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise UserError(f"{source} is not valid YAML: {error}") from error
@@ -162,7 +164,9 @@ def _unchecked(data: Any, source: str) -> Any:
     return data
 
 
+@lru_cache(maxsize=32)
 def _parse(text: str) -> Any:
+    """Return what the text says. A command reads the same recipe several times, and each reading takes long."""
     loader = _Loader(text)
     try:
         return loader.get_single_data()

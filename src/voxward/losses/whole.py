@@ -59,7 +59,7 @@ def total_of_processes(values: Tensor) -> Tensor:
     """
     from torch.distributed.nn.functional import all_reduce
 
-    found: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
+    found: Tensor = all_reduce(values)
     return found
 
 

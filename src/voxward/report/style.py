@@ -101,18 +101,23 @@ def shortened(name: str, most: int) -> str:
 
 def _warn_of_boxes(figure: Any) -> None:
     """Say once which characters no font here can draw."""
-    from matplotlib.font_manager import FontProperties, fontManager, get_font
     from matplotlib.text import Text
 
-    known: set[int] = set()
-    for path in fontManager._find_fonts_by_props(FontProperties(family=["sans-serif", *_installed()])):
-        known |= set(get_font(path).get_charmap())
     shown = {letter for text in figure.findobj(Text) for letter in text.get_text() if not letter.isspace()}
-    if unknown := sorted(letter for letter in shown if ord(letter) not in known):
+    if unknown := sorted(letter for letter in shown if ord(letter) not in _drawable()):
         warnings.warn(
             f"no font on this machine has {''.join(unknown[:20])!r}, so that figures (PNG, PDF) show boxes instead. "
             "Install one, such as Noto Sans CJK; SVG files and pages are not concerned.", stacklevel=2,
         )  # fmt: skip
+
+
+@cache
+def _drawable() -> frozenset[int]:
+    """Return the characters that the fonts of figures can draw."""
+    from matplotlib.font_manager import FontProperties, fontManager, get_font
+
+    paths = fontManager._find_fonts_by_props(FontProperties(family=["sans-serif", *_installed()]))
+    return frozenset().union(*(get_font(path).get_charmap() for path in paths))
 
 
 @cache
