@@ -33,7 +33,7 @@ Done = Callable[[int, int], None]
 # windows. On a CPU, more would make the tensors so large that their memory goes back to the system and is mapped again
 # each time.
 VOXELS_PER_FORWARD = {"cpu": 100_000}
-_ON_ACCELERATORS = 400_000
+ON_ACCELERATORS = 400_000
 # At least two windows of up to this many voxels each: PyTorch has a slower convolution for a single sample of few
 # channels.
 _PAIRED = 200_000
@@ -274,7 +274,7 @@ def windows_per_pass(window: Size3, device: torch.device) -> int:
         device: Where the network computes.
     """
     voxels = int(np.prod(window))
-    return max(2 if voxels <= _PAIRED else 1, VOXELS_PER_FORWARD.get(device.type, _ON_ACCELERATORS) // voxels)
+    return max(2 if voxels <= _PAIRED else 1, VOXELS_PER_FORWARD.get(device.type, ON_ACCELERATORS) // voxels)
 
 
 def restore_argmax_of(

@@ -50,7 +50,8 @@ def on_one(device: torch.device, precision: str) -> SingleDeviceStrategy:
 
     Args:
         device: The device.
-        precision: The precision as Fabric calls it: `32-true`, `bf16-mixed` or `16-mixed`. Fabric itself would compute in that of CUDA.
+        precision: The precision as Fabric calls it: `32-true`, `bf16-mixed` or `16-mixed`. Fabric itself
+            would compute in that of CUDA.
     """
     kind = Precision() if precision == "32-true" else MixedPrecision(precision, device.type)
     return SingleDeviceStrategy(device, OneDevice(), precision=kind)
