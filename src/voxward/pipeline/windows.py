@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import product
 from typing import TypeVar
 
@@ -101,6 +101,7 @@ class Windows:
     starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
     weights: Tensor
     axis: int
+    _placed: dict[tuple[torch.device, torch.dtype], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def weights_like(self, x: Tensor) -> Tensor:
         """Return the blending weights on the device and in the number type of a tensor; do not write into them.
@@ -113,10 +114,6 @@ class Windows:
             with torch.inference_mode(False):  # a tensor of that mode cannot be used outside it
                 self._placed[place] = self.weights.to(*place)
         return self._placed[place]
-
-    @cached_property
-    def _placed(self) -> dict[tuple[torch.device, torch.dtype], Tensor]:
-        return {}
 
     @property
     def count(self) -> int:
