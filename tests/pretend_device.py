@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
@@ -127,6 +128,9 @@ class OnPretend(Tensor):
     def __array__(self, *_: Any, **__: Any) -> Any:
         return self.numpy()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.inner.__reduce_ex__(protocol)  # in a file it is a tensor, wherever it was
+
     def __repr__(self) -> str:  # type: ignore[override]
         return f"OnPretend({self.inner!r})"
 
@@ -191,6 +195,9 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any], counts: Counts, double: b
     found = func(*_changed(args, _inner), **{key: _changed(value, _inner) for key, value in options.items()})
     if name == "aten::_local_scalar_dense" or not ends_here:
         return found
+    if torch.Tag.inplace_view in func.tags:  # the tensor has another shape, which has to be said of this one, too
+        with no_dispatch():
+            func(*args, **kwargs)
     known = {id(tensor.inner): tensor for tensor in tensors if isinstance(tensor, OnPretend)}
     return _changed(found, _shown(known, double))
 
