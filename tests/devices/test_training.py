@@ -18,6 +18,7 @@ from voxward.architecture_search.bilevel import Bilevel, Budget
 from voxward.architecture_search.cost import cost_table
 from voxward.architecture_search.space import MacroSpace
 from voxward.architecture_search.supernet import SuperNet
+from voxward.commands.export import export
 from voxward.commands.search import search
 from voxward.commands.train import train
 from voxward.core.choices import Compute, Fold
@@ -31,6 +32,7 @@ from voxward.data.augment.pipeline import apply_augmentation, draw_augmentation
 from voxward.losses.registry import create_loss
 from voxward.nets.layout import Layout
 from voxward.phantoms.write import write_phantoms
+from voxward.systems.open import open_system
 from voxward.training.defence import DEFENCES
 from voxward.training.learner import Learner
 from voxward.training.schedule import create_schedule
@@ -171,3 +173,12 @@ def test_a_whole_search_is_the_same(data, both, tmp_path):
         return {path.name: path.read_text() for path in out.glob("*-1.json")}
 
     both.same(work)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_open_on_an_accelerator_is_exported(data, both, tmp_path):
+    run = train(data, out=tmp_path / "run", recipe="dynunet", overrides=TINY, compute=Compute("cpu"))
+    with both.pretend:
+        export(open_system(run, device=str(both.device)), out=tmp_path / "bundle", to="bundle")
+    weights = torch.load(tmp_path / "bundle" / "models" / "model.pt", weights_only=True)
+    assert {value.device.type for value in weights.values()} == {"cpu"}
