@@ -66,8 +66,7 @@ def test_square_finds_the_same(both):
     both.same(lambda device: attacked(PipelineModel.freeze(pair(device), CASE), device, "square", queries=2))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["both", "fine"])
+@pytest.mark.parametrize("stage", ["both", pytest.param("fine", marks=pytest.mark.slow)])
 def test_an_attack_on_a_cascade_finds_the_same(stage, both):
     def work(device):
         two = pair(device)

@@ -176,6 +176,7 @@ def test_a_whole_search_is_the_same(data, both, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*MONAI:UserWarning", "ignore:.*the run:UserWarning")
 def test_a_run_that_is_open_on_an_accelerator_is_exported(data, both, tmp_path):
     run = train(data, out=tmp_path / "run", recipe="dynunet", overrides=TINY, compute=Compute("cpu"))
     with both.pretend:
