@@ -10,12 +10,13 @@ from torch import nn
 from tests.core.test_plan import PLAN
 from tests.rounding import rounding
 from voxward.core.case import Volume
+from voxward.core.devices import resolve_device
 from voxward.core.plan import ChannelPlan
 from voxward.core.recipe import load_recipe
 from voxward.data.prepare import prepare
 from voxward.pipeline import predictor as module
 from voxward.pipeline import windows as windows_module
-from voxward.pipeline.precision import autocast, resolve_device, resolve_precision
+from voxward.pipeline.precision import autocast, resolve_precision
 from voxward.pipeline.predictor import Predictor
 from voxward.pipeline.windows import plan_windows
 from voxward.runs.folder import TrainedModel, load_run

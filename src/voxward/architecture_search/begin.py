@@ -14,6 +14,7 @@ from voxward.architecture_search.run import SearchRun, set_up_search, super_net
 from voxward.architecture_search.supernet import STARTS, SuperNet
 from voxward.core.case import Dataset, Split
 from voxward.core.choices import FoldNumber
+from voxward.core.devices import resolve_device
 from voxward.core.errors import UserError
 from voxward.core.plan import Plan, load_json, load_plan
 from voxward.core.progress import Progress, counter
@@ -23,7 +24,7 @@ from voxward.core.recipe.search import Search
 from voxward.data.splits import selection_split
 from voxward.data.store import prepare_dataset
 from voxward.losses.registry import create_loss
-from voxward.pipeline.precision import resolve_device, resolve_precision
+from voxward.pipeline.precision import resolve_precision
 from voxward.runs.folder import RunSplit
 from voxward.training.begin import (
     Request,

@@ -17,6 +17,7 @@ from voxward.architecture_search.cell import block_slice
 from voxward.architecture_search.cost import CostTable, expected_cost
 from voxward.architecture_search.paths import path_entropy
 from voxward.architecture_search.supernet import SuperNet
+from voxward.core.devices import wide_type
 from voxward.core.errors import UserError
 from voxward.core.genotype import CELL_KINDS
 from voxward.core.length import RunLength
@@ -120,7 +121,7 @@ class Bilevel:
         if optimizer is not None:
             loss = architecture_loss()
             searched = _finite(loss, "architecture")
-            _descend(optimizer, loss + self._budget_loss() + self._entropy_loss(), None)
+            _descend(optimizer, loss + self._budget_loss(loss) + self._entropy_loss(), None)
         loss = weight_loss()
         learnt = _finite(loss, "weight")
         _descend(self.weights, loss, self.settings.clip_gradient_norm)
@@ -195,10 +196,12 @@ class Bilevel:
         searched = max(done - warmup, 0.0) / (1.0 - warmup) if warmup < 1 else 0.0
         self.net.temperature = self.settings.temperature**searched
 
-    def _budget_loss(self) -> Tensor | float:
+    def _budget_loss(self, like: Tensor) -> Tensor | float:
+        """Return what a cost beyond the budget adds to a loss; costs are counted in float64 on the CPU."""
         if self.settings.budget_gmac is None:
             return 0.0
-        return self.settings.budget_weight * (self.budget.gmac(self.net) / self.settings.budget_gmac - 1).abs()
+        beyond = (self.budget.gmac(self.net) / self.settings.budget_gmac - 1).abs()
+        return self.settings.budget_weight * beyond.to(like.device, wide_type(like))
 
     def _entropy_loss(self) -> Tensor | float:
         """Return a loss that makes choices clear, the more the nearer the phase is to its end (DiNTS, section 3.4)."""

@@ -128,7 +128,7 @@ class CandidateSpace:
         """Draw a candidate whose paths and cells are drawn by the weights of a super-net, and the rest uniformly."""
         choices = {name: _one_of(values, generator) for name, values in self.values.items()}
         choices |= {"scales": net.space.scales, "blocks": net.layout.blocks}
-        weights = net.edge_weights().detach().double().cpu()
+        weights = net.edge_weights().detach().cpu().double()
         paths = different_paths(net.space, weights, int(choices["paths"]), generator)
         drawn = {kind: _genes_of(net, kind, generator) for kind in CELL_KINDS}
         cells = CellGenes(drawn["down"], drawn["same"], drawn["up"])
@@ -310,7 +310,7 @@ def _other_gene(cells: CellGenes, generator: torch.Generator) -> CellGenes:
 def _genes_of(net: SuperNet, kind: EdgeKind, generator: torch.Generator) -> tuple[Gene, ...]:
     """Genes, each drawn with the product of the weights of its input and its operation."""
     operations, inputs = net.cell_weights(kind)
-    product = (operations * inputs[:, None]).detach().double().cpu()
+    product = (operations * inputs[:, None]).detach().cpu().double()
     genes = []
     for block in range(1, net.layout.blocks + 1):
         drawn = int(torch.multinomial(product[block_slice(block)].flatten(), 1, generator=generator))

@@ -8,6 +8,7 @@ from voxward.architecture_search.candidates import candidate_space
 from voxward.architecture_search.contest import Contest, ContestSettings
 from voxward.architecture_search.trial import trial_folder
 from voxward.core.case import Dataset
+from voxward.core.devices import resolve_device
 from voxward.core.plan import load_json, load_plan
 from voxward.core.progress import Progress, counter
 from voxward.core.provenance import read_provenance
@@ -15,7 +16,6 @@ from voxward.core.recipe import Recipe
 from voxward.core.strategy import Strategy
 from voxward.data.splits import selection_split
 from voxward.data.store import prepare_dataset
-from voxward.pipeline.precision import resolve_device
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit
 from voxward.training.begin import (
     Request,

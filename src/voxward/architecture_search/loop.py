@@ -13,6 +13,7 @@ from torch import Tensor
 from voxward.architecture_search.bilevel import Phase
 from voxward.architecture_search.run import SearchRun
 from voxward.attacks.objectives import create_objective
+from voxward.core.devices import kind_of
 from voxward.core.files import atomic_write, telling_of_a_full_disk
 from voxward.core.progress import Progress, silent
 from voxward.core.recipe.search import Search
@@ -217,7 +218,7 @@ class SearchSitting(Sitting):
         return patch_batches(
             PatchDataset(run.cases.folder, ids, run.plan, run.recipe.sampling, run.seed), batch_size=run.batch_size,
             first_step=first, last_step=run.bilevel.total_steps if self.budget is None else _NO_END,
-            workers=run.recipe.training.workers,
+            workers=run.recipe.training.workers, pinned=kind_of(run.device).pinned,
         )  # fmt: skip
 
     def learnt(self, batch: PatchBatch) -> Tensor:

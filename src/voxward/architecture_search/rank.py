@@ -13,6 +13,7 @@ import torch
 from voxward.architecture_search.paths import Path, sample_path
 from voxward.architecture_search.run import SearchRun
 from voxward.architecture_search.supernet import SuperNet
+from voxward.core.devices import resolve_device
 from voxward.core.errors import UserError
 from voxward.core.genotype import Genotype
 from voxward.core.labels import LabelSet
@@ -22,7 +23,7 @@ from voxward.data.loader import PatchBatch, validation_patches
 from voxward.engine.course import Course
 from voxward.engine.engine import Engine, Unfit
 from voxward.nets.slicewise import Slicewise
-from voxward.pipeline.precision import Precision, autocast, resolve_device
+from voxward.pipeline.precision import Precision, autocast
 from voxward.training.validate import overlap, pooled_dice
 
 _ATTEMPTS = 100
@@ -37,7 +38,7 @@ class Judge:
         batches: One patch of each case that the architecture learnt on.
         labels: The classes or regions.
         precision: The precision of the search.
-        device: The kind of device, `cpu` or `cuda`.
+        device: The kind of device, such as `cpu` or `cuda`.
     """
 
     net: SuperNet
@@ -65,7 +66,7 @@ class Judge:
         for n, batch in enumerate(self.batches):
             with torch.no_grad(), autocast(self.precision, device):
                 logits = network(batch.images.to(device))
-            counts += overlap(logits, batch.labels.to(device), self.labels).cpu()
+            counts += overlap(logits, batch.labels.to(device), self.labels)
             progress("judge", n + 1, len(self.batches))
         return pooled_dice(counts)
 
@@ -132,7 +133,7 @@ def draw_candidates(net: SuperNet, paths: int, count: int, seed: int) -> tuple[G
         The networks; fewer than `count` where the distribution is so narrow that no others turn up.
     """
     generator = torch.Generator().manual_seed(seed)
-    weights, cells = net.edge_weights().detach().double().cpu(), net.best_cells()
+    weights, cells = net.edge_weights().detach().cpu().double(), net.best_cells()
     unions: dict[tuple[Path, ...], Genotype] = {}
     for _ in range(_ATTEMPTS * count):
         if len(unions) == count:

@@ -176,7 +176,7 @@ class SuperNet(nn.Module):
         Raises:
             UserError: There are fewer such paths, or the score is unknown.
         """
-        weights = edge_weights(self.space, self._edge_scores().detach().double().cpu())
+        weights = edge_weights(self.space, self._edge_scores().detach().cpu().double())
         best = k_best(self.space, weights, paths, score, diverse)
         return self.genotype_of(best, self.best_cells())
 
@@ -187,7 +187,7 @@ class SuperNet(nn.Module):
             paths: The paths, as positions in the edges of the space. Betas are normalised over what enters each node.
             cells: The cell of each kind.
         """
-        scores = self._edge_scores().detach().double().cpu()
+        scores = self._edge_scores().detach().cpu().double()
         return genotype_on(self.space, self.layout.dimensions, paths, cells, scores)
 
     def _edge_scores(self) -> Tensor:

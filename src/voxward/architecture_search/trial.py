@@ -184,10 +184,10 @@ def measured(run: TrainingRun, patches: Sequence[PatchBatch], eps: float | None 
     run.network.eval()
     for batch in patches:
         images, labels = run.fabric.to_device((batch.images, batch.labels))
-        clean += overlap(_logits(run, images), labels, known).cpu()
+        clean += overlap(_logits(run, images), labels, known)
         if eps is not None:
             found = attacked(run, images, labels, batch.ranges, eps)
-            struck += overlap(_logits(run, found), labels, known).cpu()
+            struck += overlap(_logits(run, found), labels, known)
     run.network.train(training)
     robust = None if eps is None else pooled_dice(struck)
     return Score(pooled_dice(clean), robust, run.state.step, run.state.seconds)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from voxward.core.devices import wide
 from voxward.core.model import Scores, Truth, Values, VolumeModel, annotated_part
 
 
@@ -18,19 +19,19 @@ def class_dice(mask: Truth, target: Truth, classes: int | None = None) -> Float[
         classes: The number of classes, the background included; None for regions.
 
     Returns:
-        The Dice (b, k), 0 to 1, float64, over the annotated voxels. It is NaN where a class is in neither the mask nor
-        the ground truth.
+        The Dice (b, k), 0 to 1, over the annotated voxels, float64 where the device has that
+        (see `devices.wide_type`). It is NaN where a class is in neither the mask nor the ground truth.
     """
     target, known = annotated_part(target)
     if known is not None:
         mask = mask.masked_fill(~known, 0)
     if classes is None:
         hit, size = (mask * target).flatten(2).sum(2), (mask + target).flatten(2).sum(2)
-        return 2 * hit.double() / size  # 0 / 0 is NaN
+        return 2 * wide(hit) / size  # 0 / 0 is NaN
     pairs = target.flatten(1).long() * classes + mask.flatten(1).long()
     rows = torch.arange(len(pairs), device=pairs.device)[:, None] * classes**2
     counts = torch.bincount((pairs + rows).flatten(), minlength=len(pairs) * classes**2)
-    matrix = counts.view(-1, classes, classes).double()
+    matrix = wide(counts.view(-1, classes, classes))
     if known is not None:  # they were counted as background in both, and a foreground class does not see that
         matrix[:, 0, 0] -= (~known).flatten(1).sum(1)
     hit = matrix.diagonal(dim1=1, dim2=2)

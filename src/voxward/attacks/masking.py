@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from voxward.attacks.objectives import margin
+from voxward.core.devices import wide
 from voxward.core.model import Head, Inputs, Scores, Truth, Values, annotated_part
 
 MOSTLY = 0.5
@@ -37,7 +38,7 @@ def reached(gradient: Inputs) -> Float[Tensor, " b"]:
     Args:
         gradient: The gradient of an objective (b, c, *spatial).
     """
-    return _arrives(gradient).flatten(1).double().mean(1)
+    return wide(_arrives(gradient).flatten(1)).mean(1)
 
 
 def usable(gradient: Inputs) -> Inputs:

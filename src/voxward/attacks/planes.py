@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from voxward.attacks.threat import Ball, Norm
+from voxward.core.devices import wide, wide_type
 from voxward.core.model import Inputs, Values
 
 
@@ -53,9 +54,9 @@ def least_move(
     t = torch.zeros_like(rise)
     while True:
         free = stop > t[:, None]
-        slope = (weight * v * free).sum(1, dtype=torch.float64)
-        fixed = (weight * room * ~free).sum(1, dtype=torch.float64)
-        step = ((rise.double() - fixed) / slope).to(t.dtype)  # not finite where the plane is out of reach
+        slope = (weight * v * free).sum(1, dtype=wide_type(weight))
+        fixed = (weight * room * ~free).sum(1, dtype=wide_type(weight))
+        step = ((wide(rise) - fixed) / slope).to(t.dtype)  # not finite where the plane is out of reach
         rises = (slope > 0) & (step > t)
         if not bool(rises.any()):
             return torch.minimum(torch.where(slope > 0, t, torch.inf)[:, None] * v, room).nan_to_num(0.0)

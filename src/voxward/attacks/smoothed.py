@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from voxward.attacks.random_models import Averaged
+from voxward.core.devices import wide, wide_type
 from voxward.core.model import Box, Inputs, Objective, Scores, Swept, Truth, Values, VolumeModel, Wrapped
 
 
@@ -43,8 +44,9 @@ class Smoothed(Wrapped):
         return self.sweep(volume)
 
     def _noisy(self, volume: Inputs) -> Inputs:
-        drawn = torch.randn(volume.shape, generator=self.source, dtype=torch.float64).to(volume.device)
-        return (volume.double() + self.deviation.double() * drawn).to(volume.dtype)
+        drawn = torch.randn(volume.shape, generator=self.source, dtype=torch.float64)
+        noise = wide(self.deviation) * drawn.to(volume.device, wide_type(volume))
+        return (wide(volume) + noise).to(volume.dtype)
 
 
 def smoothed(model: VolumeModel, deviation: Tensor, seed: int, draws: int) -> VolumeModel:

@@ -197,14 +197,13 @@ class AttackState:
         defined = torch.isfinite(figures[:, :2]).all(1)  # both are NaN where a logit is
         # A mask of NaN is no mask: the deployed model refuses such a volume.
         dice = torch.where(defined, judge(self.model, logits, self.target), self.clean_dice)
-        self.undefined += int((~defined).sum())
         lower = (dice < self.best_dice) & self.ball.holds(volume)
-        if bool(lower.any()) and self.ball.grid is not None:
-            lower &= self.ball.writable(volume)
-        if bool(lower.any()):
-            self.best[lower] = volume[lower]
-            self.best_dice[lower] = dice[lower]
-            self.best_figures[lower] = figures[lower].to(self.best_figures)
+        # Both in one look: a GPU is waited for each time.
+        undefined, lowered = torch.stack([~defined, lower]).tolist()
+        self.undefined += sum(undefined)
+        if any(lowered) and self.ball.grid is not None:
+            lowered = (lower & self.ball.writable(volume)).tolist()
+        self._keep(lowered, volume, dice, figures)
         self.history.append(self.best_dice.clone())
         return dice
 
@@ -214,10 +213,7 @@ class AttackState:
         Args:
             other: The state of the other attack.
         """
-        lower = other.best_dice < self.best_dice
-        self.best[lower] = other.best[lower]
-        self.best_dice[lower] = other.best_dice[lower]
-        self.best_figures[lower] = other.best_figures[lower].to(self.best_figures)
+        self._keep_lower(other)
         self.history += [torch.minimum(earlier, self.history[-1]) for earlier in other.history[1:]]
         self.warnings += other.warnings
 
@@ -227,11 +223,19 @@ class AttackState:
         Args:
             other: The state of the other attack, on the same batch around the same reference.
         """
-        lower = other.best_dice < self.best_dice
-        self.best[lower] = other.best[lower]
-        self.best_dice[lower] = other.best_dice[lower]
-        self.best_figures[lower] = other.best_figures[lower].to(self.best_figures)
+        self._keep_lower(other)
         self.history[-1] = self.best_dice.clone()
+
+    def _keep_lower(self, other: AttackState) -> None:
+        lowered = (other.best_dice < self.best_dice).tolist()
+        self._keep(lowered, other.best, other.best_dice, other.best_figures)
+
+    def _keep(self, lowered: Sequence[bool], volume: Inputs, dice: Values, figures: Tensor) -> None:
+        """Keep some cases of a batch, one after the other: a mask of them would have to be looked at each time."""
+        for case in (n for n, lower in enumerate(lowered) if lower):
+            self.best[case] = volume[case]
+            self.best_dice[case] = dice[case]
+            self.best_figures[case] = figures[case].to(self.best_figures)
 
     def row(self, number: int) -> AttackState:
         """Return the same attack on one case of the batch, whose model counts for itself.

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from voxward.attacks.grid import Grid, Span
+from voxward.core.devices import wide
 from voxward.core.errors import UserError
 from voxward.core.model import Inputs, Values
 
@@ -228,12 +229,10 @@ class Ball:
 
     def _as_many_as_fit(self, wanted: Inputs, safe: Inputs, worth: Inputs) -> Inputs:
         """The wanted voxels of greatest worth, as long as the l2 norm allows, and the safe ones elsewhere."""
-        sizes = [(((x - self.reference) / self.unit).flatten(1).double()) ** 2 for x in (wanted, safe)]
+        sizes = [wide(((x - self.reference) / self.unit).flatten(1)) ** 2 for x in (wanted, safe)]
         order = worth.flatten(1).argsort(1, descending=True)
         spent = sizes[1].sum(1, keepdim=True) + (sizes[0] - sizes[1]).gather(1, order).cumsum(1)
-        fits = torch.zeros_like(order, dtype=torch.bool).scatter(
-            1, order, spent <= self.radius.flatten(1).double() ** 2
-        )
+        fits = torch.zeros_like(order, dtype=torch.bool).scatter(1, order, spent <= wide(self.radius.flatten(1)) ** 2)
         found = torch.where(fits.view(wanted.shape), wanted, safe)
         return torch.where(self._within(found).view(-1, *(1,) * (wanted.ndim - 1)), found, safe)
 

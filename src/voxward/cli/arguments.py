@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.markup import escape
 
-from voxward.core.choices import AFFINE_TOLERANCE, Cluster, FoldNumber, Output, Trusted
+from voxward.core.choices import AFFINE_TOLERANCE, DEVICES, Cluster, FoldNumber, Output, Trusted
 from voxward.core.errors import CasesFailed, UserError
 from voxward.core.progress import Progress
 
@@ -138,8 +138,9 @@ def take_negative_fractions(parser: argparse.ArgumentParser) -> None:
 def device_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the argument for the device that a command computes on."""
     parser.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"),
-        help="the device to compute on; auto is a CUDA device if there is one (default auto)",
+        "--device", default="auto", choices=DEVICES,
+        help="the device to compute on; auto is a CUDA device if there is one, mps a GPU of Apple, xpu one of Intel "
+        "(default auto)",
     )  # fmt: skip
 
 

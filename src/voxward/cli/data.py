@@ -23,7 +23,7 @@ from voxward.cli.arguments import (
     told,
     workers_argument,
 )
-from voxward.core.choices import DicomSeries, Fold, Reading
+from voxward.core.choices import DEVICES, DicomSeries, Fold, Reading
 from voxward.core.errors import CasesFailed, UserError
 from voxward.core.wording import counted
 from voxward.report.progress import ShowProgress
@@ -48,7 +48,7 @@ def check_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--cases", type=int, help="with --system: how many cases of each fold (default 3)")
     set_argument(parser, "with --system: change an entry of the system, for example --set folds=[0]")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="with --system: the device (default auto)")
+    parser.add_argument("--device", choices=DEVICES, help="with --system: the device (default auto)")
     workers_argument(parser)
     reading_arguments(parser)
 

@@ -61,7 +61,7 @@ def attack(
         overrides: Changes of the protocol's entries, such as `threat.eps=[4/255,8/255]` or `budget.steps=50`, and of
             every system's, such as `tta=mirrors`.
         reading: What the channels are, what is done about NaN, and whether the first failed case stops the others.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda`, `mps` or `xpu`.
         estimate: Only estimate the hours.
         cluster: The cluster whose workers do the units, or its address, such as `local:4`; None: this process. That
             workers see the same systems and dataset under the same paths is checked.

@@ -38,8 +38,8 @@ def check_system(
         overrides: Changes of the system's entries, such as `folds=[0]`.
         reading: What the channels of the dataset are; what is done about NaN; and whether the first case that cannot
             be compared stops the others.
-        device: `auto`, `cpu` or `cuda`. Equality to the last bit can be expected of masks that were made on a CPU, and
-            on a CPU.
+        device: `auto`, `cpu`, `cuda`, `mps` or `xpu`. Equality to the last bit can be expected of masks that were made
+            on a CPU, and on a CPU.
         progress: Told about windows and cases.
 
     Returns:

@@ -16,10 +16,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from voxward.core import devices
 from voxward.core.errors import UserError
 from voxward.core.machine import Machine, Software, this_machine, this_software
 from voxward.core.wording import counted
-from voxward.pipeline.precision import resolve_device, resolve_precision
+from voxward.pipeline.precision import resolve_precision
 
 _CHANNELS, _SIZE, _RUNS = 32, (32, 48, 32), 5
 _LITTLE_MEMORY_GB, _LITTLE_DISK_GB, _SLOWER = 4.0, 5.0, 0.9
@@ -35,7 +36,7 @@ class Diagnosis:
         software: The versions of voxward, Python and the packages.
         machine: The processor, the memory, and the GPU that is computed on.
         device: The device that `auto` stands for.
-        gpus: The names of all CUDA devices.
+        gpus: The names of all GPUs that PyTorch can compute on.
         precision: The number type that `auto` stands for on the device.
         speed: Billions of multiply-adds per second of a 3D convolution of 32 channels, by number type.
         memory_gb: The memory that is free now, in units of 1e9 bytes; None where the system does not say.
@@ -114,7 +115,7 @@ def doctor(*, folder: Path | str = ".", device: str = "auto") -> Diagnosis:
 
     Args:
         folder: A folder on the disk that results are to be written to.
-        device: `auto`, `cpu` or `cuda`: what the convolution is timed on.
+        device: `auto`, `cpu`, `cuda`, `mps` or `xpu`: what the convolution is timed on.
 
     Returns:
         What was found, with sentences about what is wrong in `problems`.
@@ -128,11 +129,10 @@ def doctor(*, folder: Path | str = ".", device: str = "auto") -> Diagnosis:
     """
     if not Path(folder).is_dir():
         raise UserError(f"{folder} is no folder: name one on the disk that results are to be written to")
-    on = resolve_device(device)
-    gpus = tuple(torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count()))
+    on = devices.resolve_device(device)
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     return Diagnosis(
-        software=this_software(), machine=this_machine(on), device=on.type, gpus=gpus,
+        software=this_software(), machine=this_machine(on), device=on.type, gpus=devices.accelerators(),
         precision=resolve_precision("auto", on), speed={name: _speed(on, dtype) for name, dtype in dtypes.items()},
         memory_gb=_free_memory(), folder=Path(folder).absolute(),
         disk_gb=round(shutil.disk_usage(folder).free / 1e9, 1), extras=_extras(),
@@ -149,8 +149,7 @@ def _speed(device: torch.device, dtype: torch.dtype) -> float:
         for _ in range(_RUNS + 1):
             began = time.perf_counter()
             layer(images)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            devices.wait_for(device)
             took.append(time.perf_counter() - began)
     return macs / statistics.median(took[1:]) / 1e9  # the first call chooses and loads the kernel
 

@@ -82,7 +82,7 @@ def export(
     if target.exists():
         raise UserError(f"{target} is there already: choose another --out")
     run = exportable(open_system(system, overrides, "cpu"))
-    model, window = deepcopy(run.predictor.model.network).float().eval(), noise_window(run.predictor)
+    model, window = deepcopy(run.predictor.model.network).cpu().float().eval(), noise_window(run.predictor)
     with atomic_write(target) as folder, torch.random.fork_rng():
         folder.mkdir()
         made = _written(write, to, run, model, folder)

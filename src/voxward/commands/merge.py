@@ -48,7 +48,7 @@ def merge(
         owned_by_first: The label values that the first one decides on; by default necrosis and enhancing tumour of
             BraTS up to 2020, see systems.merge.MergeRule.
         owned_by_second: The label values that the second one decides on; by default oedema.
-        device: `auto`, `cpu` or `cuda`, for systems.
+        device: `auto`, `cpu`, `cuda`, `mps` or `xpu`, for systems.
         overwrite: Replace files in `out` that are no merged segmentation of voxward's, or were edited since.
         reading: What the user says about the inputs; how far the files of an input, or the two segmentations of a case,
             may lie apart (in voxels); and whether the first case that fails stops the others.

@@ -53,7 +53,7 @@ def predict(
         overrides: Changes of the system's entries, such as `tta=mirrors`, `overlap=0.6` or `checkpoint=last`.
         reading: What the channels of the inputs are, where they do not declare it or declare it wrongly; what is done
             about NaN; and whether the first case that fails stops the others.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda`, `mps` or `xpu`.
         save_probabilities: Write the probabilities of every case, too, as OUT/probabilities/CASE.nii.gz: float32 in the
             voxels of the input, a channel per class or region, before post-processing. OUT/probabilities/channels.json
             says what the channels are.

@@ -15,6 +15,7 @@ import torch
 import voxward
 from voxward.core.case import Case
 from voxward.core.choices import Cases, Compute, Fold, Output, Reading, Trusted
+from voxward.core.devices import kind_of, resolve_device
 from voxward.core.errors import UserError
 from voxward.core.machine import this_machine, this_software
 from voxward.core.plan import load_json
@@ -89,7 +90,7 @@ def reproduce(
         out: The folder of the new results; by default RUN-again, beside it.
         dataset: Where the dataset lies now, if it was moved; for `predict` the folder of the inputs.
         work: Which work is done again, where the folder holds several, such as `train` and `evaluate`; None: the first.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda`, `mps` or `xpu`.
         progress: Told about the work.
 
     Returns:
@@ -163,7 +164,7 @@ def _alike(work: Work, device: str) -> bool:
         others.append("it is not known on which machine, and with which versions, the results were made")
     for one in work.sittings:
         old, then = one.machine, one.software
-        if old.gpu or device == "cuda" or (device == "auto" and torch.cuda.is_available()):
+        if old.gpu or not kind_of(resolve_device(device)).host:
             others.append("a GPU computed or computes, which does not give the same bits each time")
         elif (old.processor, old.instructions, old.threads) != (here.processor, here.instructions, here.threads):
             others.append(f"it was {old.name} with {old.threads} threads, and is {here.name} with {here.threads}")

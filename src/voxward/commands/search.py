@@ -15,6 +15,7 @@ from voxward.architecture_search.rank import decode_best
 from voxward.architecture_search.run import SearchRun, super_net
 from voxward.core.alone import alone
 from voxward.core.choices import Compute, Fold, Output, Reuse
+from voxward.core.devices import resolve_device
 from voxward.core.document import with_checksum
 from voxward.core.genotype import Genotype
 from voxward.core.invocation import invocation
@@ -27,7 +28,6 @@ from voxward.data.formats import open_dataset
 from voxward.engine.choose import engine_for
 from voxward.engine.engine import Engine
 from voxward.nets.registry import network_for_plan
-from voxward.pipeline.precision import resolve_device
 from voxward.report.architecture_figures import draw_architecture, search_history
 from voxward.report.architectures import Architecture, architectures_table
 from voxward.report.candidates import Contender, candidates_table, contenders, importance_note, rungs_figure

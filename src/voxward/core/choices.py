@@ -12,6 +12,9 @@ from voxward.core.errors import UserError
 from voxward.core.progress import Progress, silent
 from voxward.core.wording import eps_number
 
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
+"""Where a command may compute: `auto` is a CUDA device if there is one, else the CPU; `mps` is a GPU of Apple, and
+`xpu` one of Intel."""
 SCORED_SPLITS = ("validation", "test", "all")
 """The parts of a dataset that can be scored or attacked."""
 Nan = Literal["refuse", "zero"]
@@ -77,7 +80,8 @@ class Compute:
     """Where a command computes, and with how many processes.
 
     Args:
-        device: `auto` (a CUDA device if there is one, else the CPU), `cpu` or `cuda`.
+        device: `auto` (a CUDA device if there is one, else the CPU), `cpu`, `cuda`, `mps` (a GPU of Apple) or `xpu`
+            (one of Intel).
         devices: The number of processes on each node that train one network together, at least 1.
         workers: The number of cases that are read and prepared at once, at least 1.
         cluster: The cluster whose workers do the units of `cv` (the runs), of `search` (the candidates) and of `suite`

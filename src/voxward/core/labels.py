@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from voxward.core.devices import kind_of
 from voxward.core.errors import UserError
 from voxward.core.regions import RegionMaps
 
@@ -39,7 +40,7 @@ def largest(logits: Tensor) -> Tensor:
     """
     classes = logits.unbind(-4)
     kind = torch.uint8 if len(classes) <= 256 else torch.int32
-    if logits.is_cuda:
+    if not kind_of(logits).host:
         return logits.max(-4).indices.to(kind)
     # A CPU reduces a leading axis slowly; class by class it is two to three times as fast.
     top = classes[0].clone()

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 import voxward
+from voxward.core import devices
 
 # What may change a figure, or a file: arithmetic, networks, reading and writing.
 _PACKAGES = (
@@ -37,8 +38,8 @@ class Machine:
         system: The operating system, its version, and the kind of processor.
         gpu: The name of the GPU that is computed on; empty without one.
         gpu_memory_gb: Its memory in units of 1e9 bytes.
-        cuda: The version of CUDA that torch was built with; empty without a GPU.
-        cudnn: The version of cuDNN; empty without a GPU.
+        cuda: The version of CUDA that torch was built with; empty without a CUDA device.
+        cudnn: The version of cuDNN; empty without a CUDA device.
     """
 
     processor: str
@@ -86,10 +87,8 @@ def this_machine(device: torch.device | str = "cpu") -> Machine:
     on, threads = torch.device(device), torch.get_num_threads()
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     gpu = "", 0.0, "", ""
-    if on.type == "cuda" and torch.cuda.is_available():
-        found = torch.cuda.get_device_properties(on)
-        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
-        gpu = found.name, _gb(found.total_memory), torch.version.cuda or "", "" if cudnn is None else str(cudnn)
+    if not devices.kind_of(on).host and devices.is_there(on.type):
+        gpu = devices.name_of(on), _gb(devices.memory_of(on)), *_cuda(on)
     instructions = torch.backends.cpu.get_cpu_capability()
     return Machine(_processor(), instructions, _cores(), threads, _gb(_memory()), system, *gpu)
 
@@ -137,6 +136,14 @@ def source_revision(checkout: Path) -> tuple[str, bool | None]:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):
         return "", None
+
+
+def _cuda(on: torch.device) -> tuple[str, str]:
+    """The versions of CUDA and cuDNN, where they compute."""
+    if on.type != "cuda":
+        return "", ""
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return torch.version.cuda or "", "" if cudnn is None else str(cudnn)
 
 
 def _checkout() -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from voxward.core.devices import kind_of
 from voxward.core.errors import UserError
 
 Maps = TypeVar("Maps", np.ndarray, Tensor)
@@ -95,7 +96,7 @@ class RegionMaps:
             for mask, part in zip(masks, self.parts, strict=True):
                 if label in part[1:]:
                     mask |= own
-        if not getattr(labels, "is_cuda", False):
+        if isinstance(labels, np.ndarray) or kind_of(labels).host:
             self._check_values(labels, declared)
         return _stack(masks)
 

@@ -97,6 +97,23 @@ class Band:
         blocks = tuple(self._cut(rows, columns))
         return Band(rows.stop - rows.start, columns.stop - columns.start, blocks)
 
+    def pieces(self, device: torch.device, dtype: torch.dtype) -> tuple[Block, ...]:
+        """Return the blocks with their weights on a device, in a number type; they stay there for the next call.
+
+        Args:
+            device: The device.
+            dtype: The number type.
+        """
+        if (device, dtype) not in self._pieces:
+            with torch.inference_mode(False):  # a tensor of that mode cannot be used outside it
+                placed = (Block(block.row, block.column, block.weights.to(device, dtype)) for block in self.blocks)
+                self._pieces[device, dtype] = tuple(placed)
+        return self._pieces[device, dtype]
+
+    @cached_property
+    def _pieces(self) -> dict[tuple[torch.device, torch.dtype], tuple[Block, ...]]:
+        return {}
+
     def dense(self) -> Float64[Tensor, "n_out n_in"]:
         """Return the whole matrix."""
         whole = torch.zeros(self.n_out, self.n_in, dtype=torch.float64)

@@ -114,8 +114,9 @@ def patch_batches(
     workers: int,
     rank: int = 0,
     world: int = 1,
+    pinned: bool = False,
 ) -> Iterator[PatchBatch]:
-    """Return the training batches of some steps, in pinned memory where a GPU is present.
+    """Return the training batches of some steps.
 
     Step s takes the samples of the dataset from number (s * world + rank) * batch_size on.
 
@@ -127,6 +128,7 @@ def patch_batches(
         workers: The number of background processes that read ahead, each on one thread; 0 reads in this process.
         rank: The number of this process, in [0, world).
         world: The number of processes that train one network together.
+        pinned: Whether the batches are in pinned memory, from which they get to a GPU faster.
 
     Returns:
         An iterator over the batches. It raises `LoaderDied` where one of the background processes was killed, and
@@ -143,7 +145,7 @@ def patch_batches(
         num_workers=workers,
         collate_fn=_collate if workers == 0 else _collate_careful,
         worker_init_fn=_begin_worker,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pinned,
         # Its own generator: the default would draw from the global one, and a resumed run's dropout would differ.
         generator=torch.Generator(),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -63,11 +64,18 @@ def take(x: Shaped[Tensor, "... d h w"], index: Sequence[np.ndarray]) -> Shaped[
         if np.array_equal(positions, np.arange(x.shape[axis])):
             continue
         outside = positions == OUTSIDE
-        x = x.index_select(axis, torch.from_numpy(np.where(outside, 0, positions)).to(x.device))
+        x = x.index_select(axis, _placed(np.where(outside, 0, positions).tobytes(), x.device))
         if outside.any():
             shape = [-1 if place == axis else 1 for place in (-3, -2, -1)]
             x = x.masked_fill(torch.from_numpy(outside).to(x.device).view(shape), 0)
     return x
+
+
+@lru_cache(maxsize=64)
+def _placed(positions: bytes, device: torch.device) -> Tensor:
+    """Positions (int64) on a device, which stay there for the next call: do not write into them."""
+    with torch.inference_mode(False):  # a tensor of that mode cannot be used outside it
+        return torch.frombuffer(bytearray(positions), dtype=torch.int64).to(device)
 
 
 def _run(positions: np.ndarray) -> tuple[int, int, int] | None:

@@ -171,8 +171,7 @@ def _cheapest_order(size: Size3, matrices: Matrices) -> tuple[int, ...]:
 def _along(x: Tensor, band: Band, axis: int) -> Tensor:
     """One matrix along one axis of (n, d, h, w), in slabs across another axis that it does not mix."""
     dtype = x.dtype if x.is_floating_point() else torch.float32
-    blocks = [(block.rows, block.columns, block.weights.to(x.device, dtype)) for block in band.blocks]
-    shape = list(x.shape)
+    blocks, shape = band.pieces(x.device, dtype), list(x.shape)
     shape[axis + 1] = band.n_out
     out = x.new_empty(shape, dtype=dtype)
     across = 1 if axis == 0 else 0
@@ -180,9 +179,10 @@ def _along(x: Tensor, band: Band, axis: int) -> Tensor:
     for volume, target in zip(x, out, strict=True):
         for piece, place in zip(volume.split(step, across), target.split(step, across), strict=True):
             numbers = piece.to(dtype)
-            for rows, columns, weights in blocks:
+            for block in blocks:
+                rows, columns = block.rows, block.columns
                 drawn = numbers.narrow(axis, columns.start, columns.stop - columns.start)
-                place.narrow(axis, rows.start, rows.stop - rows.start).copy_(_product(drawn, weights, axis))
+                place.narrow(axis, rows.start, rows.stop - rows.start).copy_(_product(drawn, block.weights, axis))
     return out
 
 

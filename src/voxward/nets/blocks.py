@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from voxward.core.devices import kind_of
 from voxward.core.types import Size3
 from voxward.nets.depthwise import DepthwiseConv3d
 
@@ -48,7 +49,7 @@ class _InstanceNorm(torch.autograd.Function):
 
 def _plain(x: Tensor) -> bool:
     """Whether PyTorch's own operators are used: on a GPU, and in a file for other programs, which know only these."""
-    return x.device.type != "cpu" or torch.compiler.is_exporting()
+    return not kind_of(x).host or torch.compiler.is_exporting()
 
 
 def _matrix(x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from voxward.core.devices import kind_of
 from voxward.core.errors import UserError
 from voxward.core.types import Images, Size3
 
@@ -89,7 +90,7 @@ def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: Size3,
         from voxward.nets import depthwise_triton
 
         return depthwise_triton.weight_gradient(gradient, x).to(weight.dtype)
-    if x.device.type == "cuda":
+    if not kind_of(x).host:
         return _aten_gradient(gradient, x, weight, stride, padding, 1)
     samples = [
         [_tap_gradient(g, sample, weight, stride, padding, tap) for tap in range(weight.shape[2])]

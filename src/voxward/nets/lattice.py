@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voxward.core.devices import kind_of
 from voxward.core.errors import UserError
 from voxward.core.types import Images, Logits, Size3
 from voxward.nets.blocks import InstanceNorm, PointwiseConv3d, SeparableConv3d, Upsample
@@ -116,7 +117,7 @@ class Lattice(nn.Module):
             UserError: The channels do not fit, or `total_stride` does not divide a size.
         """
         check_input(images, self.in_channels, self.total_stride)
-        if images.device.type == "cpu":
+        if kind_of(images).host:
             images = images.contiguous(memory_format=torch.channels_last_3d)
         shallow = self.stem(images)
         deep = self._lattice(self.entry(shallow))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from voxward.core.devices import release_memory
 from voxward.core.errors import UserError
 from voxward.core.memory import lacks_memory
 
@@ -76,8 +77,7 @@ def without_graphs() -> None:
 def release() -> None:
     """Give back memory that nothing uses any more."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release_memory()
 
 
 def _voxels(images: Tensor) -> int:

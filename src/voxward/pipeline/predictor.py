@@ -32,7 +32,8 @@ Done = Callable[[int, int], None]
 # The windows of one forward pass together hold about this many voxels: enough to keep the device busy on small
 # windows. On a CPU, more would make the tensors so large that their memory goes back to the system and is mapped again
 # each time.
-VOXELS_PER_FORWARD = {"cpu": 100_000, "cuda": 400_000}
+VOXELS_PER_FORWARD = {"cpu": 100_000}
+ON_ACCELERATORS = 400_000
 # At least two windows of up to this many voxels each: PyTorch has a slower convolution for a single sample of few
 # channels.
 _PAIRED = 200_000
@@ -273,7 +274,7 @@ def windows_per_pass(window: Size3, device: torch.device) -> int:
         device: Where the network computes.
     """
     voxels = int(np.prod(window))
-    return max(2 if voxels <= _PAIRED else 1, VOXELS_PER_FORWARD[device.type] // voxels)
+    return max(2 if voxels <= _PAIRED else 1, VOXELS_PER_FORWARD.get(device.type, ON_ACCELERATORS) // voxels)
 
 
 def restore_argmax_of(

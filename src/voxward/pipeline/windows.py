@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
 from typing import TypeVar
@@ -101,6 +101,19 @@ class Windows:
     starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
     weights: Tensor
     axis: int
+    _placed: dict[tuple[torch.device, torch.dtype], Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def weights_like(self, x: Tensor) -> Tensor:
+        """Return the blending weights on the device and in the number type of a tensor; do not write into them.
+
+        Args:
+            x: The tensor. The weights stay on its device for the next call.
+        """
+        place = x.device, x.dtype
+        if place not in self._placed:
+            with torch.inference_mode(False):  # a tensor of that mode cannot be used outside it
+                self._placed[place] = self.weights.to(*place)
+        return self._placed[place]
 
     @property
     def count(self) -> int:
@@ -175,7 +188,7 @@ def sweep(
     """
     axis, starts = windows.axis, windows.starts[windows.axis]
     like = image.x if isinstance(image, Padded) else image
-    weights = windows.weights.to(like)
+    weights = windows.weights_like(like)
     total: Tensor | None = None
     for n, start in enumerate(starts):
         if total is not None:
@@ -276,7 +289,7 @@ def pull_back(pull: Pull, image: Image, windows: Windows, cotangent: CaseLogits,
     Returns:
         The gradient for the image (c, d, h, w).
     """
-    weights, share = windows.weights.to(image), cotangent / _norm(windows, image)
+    weights, share = windows.weights_like(image), cotangent / _norm(windows, image)
     gradient = torch.zeros_like(image)
     for corners in chunked(windows.corners, batch):
         crops = gather(image, corners, windows.size)
@@ -305,7 +318,7 @@ def update(
     Returns:
         The blended logits (k, d, h, w) after the change.
     """
-    weights, norm = windows.weights.to(blended), _norm(windows, blended)
+    weights, norm = windows.weights_like(blended), _norm(windows, blended)
     result = blended.clone()
     for chunk in chunked(corners, batch):
         before, after = (forward(gather(image, chunk, windows.size)) for image in images)
@@ -316,7 +329,7 @@ def update(
 
 def _norm(windows: Windows, like: Tensor) -> Tensor:
     """The sum of the weights in every voxel (d, h, w)."""
-    weights, norm = windows.weights.to(like), like.new_zeros(windows.shape)
+    weights, norm = windows.weights_like(like), like.new_zeros(windows.shape)
     for corner in windows.corners:
         norm[_box(corner, windows.size)] += weights
     return norm

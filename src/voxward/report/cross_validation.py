@@ -11,6 +11,7 @@ from pathlib import Path
 
 from voxward.core.case import Dataset
 from voxward.core.choices import Compute, Fold, Output
+from voxward.core.devices import resolve_device
 from voxward.core.document import without_format
 from voxward.core.errors import Failure, UserError
 from voxward.core.failures import Failures, files_of
@@ -28,7 +29,7 @@ from voxward.data.splits import declared_folds, load_split
 from voxward.engine.course import Course
 from voxward.engine.engine import Unfit
 from voxward.metrics.policies import Scoring
-from voxward.pipeline.precision import resolve_device, resolve_precision
+from voxward.pipeline.precision import resolve_precision
 from voxward.report.metrics import METRICS_FILES, save_metrics
 from voxward.report.training import draw_curve
 from voxward.runs.folder import RunFolder, RunSplit

@@ -36,7 +36,7 @@ class Source:
     Attributes:
         system: The run folder, `system.yaml` or other path; or a system that is open already.
         overrides: Changes of its entries.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda`, `mps` or `xpu`.
         trust: Whether programs that the system consists of may run.
     """
 

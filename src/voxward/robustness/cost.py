@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from voxward.attacks.budget import Budget
+from voxward.core.devices import kind_of
 from voxward.core.errors import UserError
 from voxward.data.io import read_header
 from voxward.data.orient import orientation
@@ -131,7 +132,7 @@ def estimate(worker: Worker, workers: int | None = 1, *, early_ends: bool = True
         phases=tuple({unit: tried[unit.model].seconds(unit) for unit in units} for units in rounds),
         begins={(model, id): one.begin * one.sizes[id] for model, one in tried.items() for id in bench.cases},
         opens={model: one.opening for model, one in tried.items()},
-        gpu=any(worker.system(model).device.type == "cuda" for model in bench.sources), workers=workers,
+        gpu=any(not kind_of(worker.system(model).device).host for model in bench.sources), workers=workers,
     )  # fmt: skip
 
 

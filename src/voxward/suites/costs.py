@@ -97,7 +97,7 @@ def attack_cost(plan: SuitePlan, unit: Unit, system: Path, dataset: Path, device
         unit: The unit of the attack.
         system: What is attacked.
         dataset: The folder of the task's dataset.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda`, `mps` or `xpu`.
 
     Raises:
         UserError: The system cannot be attacked so.
@@ -123,7 +123,7 @@ def cases_within(plan: SuitePlan, unit: Unit, device: str) -> tuple[int | None, 
     Args:
         plan: The suite.
         unit: The unit of the attack.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda`, `mps` or `xpu`.
 
     Returns:
         The number, None for all; and a sentence where the budget is the reason that it is not higher.

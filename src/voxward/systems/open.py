@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, overload
 
 from voxward.core.choices import Trusted
+from voxward.core.devices import resolve_device
 from voxward.core.document import with_format, without_format
 from voxward.core.errors import UserError
 from voxward.core.reading import read_text
 from voxward.core.registry import Registry, unknown_name
 from voxward.core.structure import from_data
 from voxward.core.yaml import dump_yaml, override, read_yaml
-from voxward.pipeline.precision import resolve_device
 from voxward.runs.folder import RunFolder
 from voxward.systems.blackbox import BlackBoxEntry, blackbox_entries, open_blackbox
 from voxward.systems.bundle.system import BundleEntry, bundle_alone, bundle_entries, open_bundle
@@ -78,7 +78,7 @@ def open_system(system: Given, overrides: Sequence[str] = (), device: str = "aut
         system: A run folder of `voxward train`, a folder or file of another tool, or a YAML file that describes a
             system. A system that is open already is returned as it is.
         overrides: Changes of its entries, each `key=value` with a YAML value, such as `tta=mirrors` or `margin=5`.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda`, `mps` or `xpu`.
         trust: Whether programs that the system consists of may run: TorchScript, or a Python function that its file
             names.
 

@@ -10,6 +10,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from voxward.core.devices import kind_of
+
 # Steps between two looks at losses that a GPU or several processes computed: the training waits for each look.
 EVERY = 32
 _REMEDY = "a lower optimizer.options.lr, with training.clip_gradient_norm, or with training.precision=fp32"
@@ -48,7 +50,7 @@ class LossWatch:
         """
         self._noted.append((step, ids, loss.detach().reshape(())))
         self._last = step, ids
-        if len(self._noted) >= EVERY or (loss.device.type == "cpu" and self.fabric.world_size == 1):
+        if len(self._noted) >= EVERY or (kind_of(loss).host and self.fabric.world_size == 1):
             self.look()
 
     def look(self) -> None:

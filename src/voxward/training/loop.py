@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from voxward.core.devices import kind_of, wide, wide_type
 from voxward.core.progress import Progress, silent
 from voxward.core.types import Images
 from voxward.data.augment.pipeline import AugmentationDraw, apply_augmentation, draw_augmentation, moved_mask
@@ -128,7 +129,8 @@ class TrainingSitting(Sitting):
         self.active, self.origins = active_axes(run.plan.patch_size, run.plan.spacing), run.origins
         kept = (self.state.sums, self.state.counts) if self.state.sums else ((0.0,) * len(run.step.figures),) * 2
         # Two rows: sums of the figures since the last validation, and how many of each were measured.
-        self.measured = torch.tensor(kept, dtype=torch.float64, device=run.fabric.device)
+        device = run.fabric.device
+        self.measured = torch.tensor(kept, dtype=wide_type(device), device=device)
         self.save_seconds = 0.0
         self.figures: dict[str, float] = {}
         self.ledger = LossLedger(run.folder.ledger, run.state.step, run.cases.fit, run.fabric)
@@ -173,6 +175,7 @@ class TrainingSitting(Sitting):
             PatchDataset(run.cases.folder, run.cases.fit, run.plan, run.recipe.sampling, run.seed),
             batch_size=share.own, first_step=self.state.step, last_step=last or _NO_END,
             workers=run.recipe.training.workers, rank=share.rank, world=share.world,
+            pinned=kind_of(run.fabric.device).pinned,
         )  # fmt: skip
 
     def _learn(self, batch: PatchBatch) -> None:
@@ -181,7 +184,7 @@ class TrainingSitting(Sitting):
         plan, saved = self.run.plan, (self.run.folder.root, self.watch.saved)
         try:
             with explained(plan.batch_size, plan.patch_size, saved, TRAINING):
-                figures = self._train_on(batch).double()
+                figures = wide(self._train_on(batch))
         except FloatingPointError as error:
             raise self.watch.failure(str(error), state.step + 1, batch.ids) from error
         self.watch.note(state.step + 1, batch.ids, figures[0])
@@ -190,7 +193,7 @@ class TrainingSitting(Sitting):
         self.ledger.note(state.step + 1, state.step // self.run.steps_per_epoch, batch.ids, losses)
         known = ~figures.isnan()
         known[0] = True  # the loss always is, and must not hide that it is not finite
-        self.measured += torch.stack([figures.where(known, 0.0), known.double()])
+        self.measured += torch.stack([figures.where(known, 0.0), known.to(figures)])
         state.step += 1
 
     def _train_on(self, batch: PatchBatch) -> Tensor:

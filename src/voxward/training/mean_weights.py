@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from voxward.core.devices import kind_of
 from voxward.data.loader import PatchDataset, patch_batches
 from voxward.runs.folder import save_weights
 from voxward.training.setup import TrainingRun
@@ -90,7 +91,7 @@ def statistics_patches(run: TrainingRun, most: int = _PATCHES) -> Iterator[Tenso
     steps = max(1, min(most, len(run.cases.fit)) // size)
     batches = patch_batches(
         PatchDataset(run.cases.folder, run.cases.fit, plan, run.recipe.sampling, run.seed), batch_size=size,
-        first_step=0, last_step=steps, workers=0,
+        first_step=0, last_step=steps, workers=0, pinned=kind_of(run.fabric.device).pinned,
     )  # fmt: skip
     offset = [(outer - inner) // 2 for outer, inner in zip(plan.source_size, plan.patch_size, strict=True)]
     inside = tuple(slice(start, start + n) for start, n in zip(offset, plan.patch_size, strict=True))

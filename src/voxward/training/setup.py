@@ -26,6 +26,7 @@ from torch.optim import Optimizer
 
 from voxward.attacks.objectives import check_objective, create_objective
 from voxward.core.choices import Compute
+from voxward.core.devices import KINDS, kind_of, resolve_device
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.launcher import started_by_srun
@@ -36,13 +37,14 @@ from voxward.data.planner import check_preparation
 from voxward.losses.deep import supervised
 from voxward.losses.registry import create_loss
 from voxward.nets.registry import check_network, network_for_plan
-from voxward.pipeline.precision import resolve_device, resolve_precision
+from voxward.pipeline.precision import resolve_precision
 from voxward.pipeline.windows import check_inference
 from voxward.runs.folder import RunFolder, load_weights
 from voxward.runs.postprocess import check_postprocessing
 from voxward.training.averaging import ExponentialMean, Restarting, WeightAverage, restart_choice
 from voxward.training.defence import DEFENCES
 from voxward.training.learner import Learner
+from voxward.training.one_device import on_one
 from voxward.training.optim import create_optimizer
 from voxward.training.origin import Origins
 from voxward.training.patch_corruptions import PatchCorruptions
@@ -168,17 +170,26 @@ def start_fabric(recipe: Recipe, compute: Compute = Compute()) -> Fabric:
         A launched Fabric. From here on there may be several processes.
 
     Raises:
-        UserError: The device is not there, or cannot compute in that precision.
+        UserError: The device is not there, or cannot compute in that precision, or there may be one process only on a
+            device of its kind.
     """
-    kind = resolve_device(compute.device).type
-    precision = resolve_precision(recipe.training.precision, torch.device(kind))
+    device = resolve_device(compute.device)
+    precision = _FABRIC_PRECISION[resolve_precision(recipe.training.precision, device)]
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision on its own
-    strategy = "ddp" if compute.processes > 1 else "auto"
-    fabric = Fabric(
-        accelerator=kind, devices=compute.devices, num_nodes=compute.nodes, strategy=strategy,
-        precision=_FABRIC_PRECISION[precision], plugins=[_environment(compute)],
-    )  # fmt: skip
-    if strategy == "ddp":
+    if kind_of(device).together:
+        fabric = Fabric(
+            accelerator=device.type, devices=compute.devices, num_nodes=compute.nodes,
+            strategy="ddp" if compute.processes > 1 else "auto", precision=precision, plugins=[_environment(compute)],
+        )  # fmt: skip
+    elif compute.processes == 1:
+        fabric = Fabric(strategy=on_one(device, precision), devices=1, plugins=[_environment(compute)])
+    else:
+        several = " or ".join(name for name, kind in KINDS.items() if kind.together)
+        raise UserError(
+            f"several processes train one network together on {several}, not on device {device.type!r}: devices and "
+            f"nodes must be 1, got {compute.devices} and {compute.nodes}"
+        )
+    if compute.processes > 1:
         for message in _NO_NEWS:
             warnings.filterwarnings("ignore", message=message)
     fabric.launch()
@@ -342,7 +353,7 @@ def training_precision(recipe: Recipe, plan: Plan, device: torch.device) -> Lite
     asked = recipe.training.precision
     resolved = resolve_precision(asked, device)
     lengths = accumulate((stride[0] for stride in plan.strides), floordiv, initial=plan.patch_size[0])
-    if device.type != "cpu" or resolved != "bf16" or 2 not in lengths:
+    if not kind_of(device).host or resolved != "bf16" or 2 not in lengths:
         return resolved
     if asked == "auto":
         return "fp32"

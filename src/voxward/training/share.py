@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from voxward.core.devices import kind_of
 from voxward.core.errors import UserError
 from voxward.core.plan import Plan, load_json
 from voxward.losses.whole import Total, total_of_processes
@@ -123,7 +124,7 @@ def with_shared_norms(network: nn.Module, fabric: Fabric) -> nn.Module:
     """
     if fabric.world_size == 1 or not any(isinstance(part, _BatchNorm) for part in network.modules()):
         return network
-    if fabric.device.type == "cuda":
+    if not kind_of(fabric.device).host:
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         return converted
     if fabric.is_global_zero:

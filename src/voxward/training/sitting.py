@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from voxward.core.devices import wait_for
 from voxward.core.interrupt import Interrupted, stop_on_signal
 from voxward.core.progress import SECONDS_LEFT, Progress
 from voxward.data.loader import LoaderDied
@@ -98,6 +99,5 @@ class Sitting(ABC):
 
     def seconds_since(self, began: float) -> float:
         """Return the seconds since the clock showed `began`, after the device has done all that it was given."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # otherwise the launch would be timed, not the work
+        wait_for(self.device)  # otherwise the launch would be timed, not the work
         return self.clock() - began

@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 import voxward
 from voxward.core.alone import alone
 from voxward.core.case import Dataset
+from voxward.core.devices import resolve_device
 from voxward.core.errors import UserError
 from voxward.core.files import sha256_of
 from voxward.core.launcher import refuse_launcher
@@ -21,7 +22,7 @@ from voxward.core.recipe import Recipe
 from voxward.data.splits import selection_split
 from voxward.data.store import prepare_dataset
 from voxward.nets.registry import network_for_plan
-from voxward.pipeline.precision import resolve_device, resolve_precision
+from voxward.pipeline.precision import resolve_precision
 from voxward.runs.folder import RunFolder, RunSettings, RunSplit, load_run, load_weights
 from voxward.training.begin import (
     Request,

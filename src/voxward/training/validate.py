@@ -41,13 +41,13 @@ def validate(run: TrainingRun, batches: Iterable[PatchBatch]) -> Validation:
         with torch.no_grad():
             logits = run.network(images)
             losses += [float(run.learner.loss(logits, labels))] * _counted(batch, labels, known)
-        clean += overlap(logits, labels, known).cpu()
+        clean += overlap(logits, labels, known)
         if isinstance(step, HardeningStep):
             changed = _challenged(run, step, batch, images, labels)
             with torch.no_grad():
                 logits = run.network(changed)
                 struck_losses += [float(run.learner.loss(logits, labels))] * _counted(batch, labels, known)
-            struck += overlap(logits, labels, known).cpu()
+            struck += overlap(logits, labels, known)
     run.network.train(training)
     loss, dice = _mean(losses), pooled_dice(clean)
     if not isinstance(step, HardeningStep):
@@ -96,7 +96,7 @@ def overlap(logits: Logits, labels: Labels, known: LabelSet) -> Tensor:
         known: The labels, which say how logits are read.
 
     Returns:
-        Three rows of counts, (3, k) in float64.
+        Three rows of counts, (3, k) in float64 on the CPU.
     """
     predicted, true = known.read(logits), labels
     if known.ignore is not None:  # background in both counts nowhere below
@@ -104,7 +104,7 @@ def overlap(logits: Logits, labels: Labels, known: LabelSet) -> Tensor:
         predicted, true = predicted.masked_fill(unknown, 0), labels.masked_fill(unknown, 0)
     if known.regions:
         found, wanted = (known.region_maps.to_masks(index).transpose(0, 1).flatten(1) for index in (predicted, true))
-        return torch.stack([(found & wanted).sum(1), found.sum(1), wanted.sum(1)]).double()
+        return torch.stack([(found & wanted).sum(1), found.sum(1), wanted.sum(1)]).cpu().double()
     index, truth = predicted.flatten().long(), true.flatten().long()
     counts = [torch.bincount(x, minlength=known.count) for x in (truth[index == truth], index, truth)]
-    return torch.stack(counts).double()[:, 1:]
+    return torch.stack(counts).cpu().double()[:, 1:]

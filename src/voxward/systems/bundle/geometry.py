@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor
 
+from voxward.core.devices import wide
 from voxward.core.types import Image, Size3
 from voxward.systems.bundle.boxes import per_axis, size3
 from voxward.systems.bundle.sampling import Sampling, log_linear
@@ -262,7 +263,7 @@ def _unchanged(old: np.ndarray, new: np.ndarray, matrix: np.ndarray, before: Siz
 
 
 def _nearest(x: Tensor, shape: Size3) -> Tensor:
-    return x if tuple(x.shape[1:]) == shape else F.interpolate(x[None].double(), shape, mode="nearest")[0].to(x.dtype)
+    return x if tuple(x.shape[1:]) == shape else F.interpolate(wide(x)[None], shape, mode="nearest")[0].to(x.dtype)
 
 
 def _at(values: tuple[float, ...], axis: int) -> float:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from voxward.core.devices import wide_type
 from voxward.core.errors import UserError
 from voxward.core.types import Image
 from voxward.systems.bundle.geometry import Unmoved
@@ -245,7 +246,7 @@ def percentile(x: Shaped[Tensor, "*any"], percent: float) -> Tensor:
     flat = x.reshape(-1)
     rank = percent / 100 * (len(flat) - 1)
     low = int(rank)
-    values = [torch.kthvalue(flat, min(place, len(flat) - 1) + 1).values.double() for place in (low, low + 1)]
+    values = [torch.kthvalue(flat, min(place, len(flat) - 1) + 1).values.to(wide_type(x)) for place in (low, low + 1)]
     return (values[0] + (values[1] - values[0]) * (rank - low)).to(x.dtype)
 
 

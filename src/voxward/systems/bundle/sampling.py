@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from voxward.core.devices import wide, wide_type
 from voxward.core.types import Size3
 from voxward.data.bands import Band, linear_band
 from voxward.data.resample import apply_matrices
@@ -63,7 +64,7 @@ class Sampling:
         if bands is None:
             return self._sampled(x)
         # One after the other, so that only one of them is held in float64.
-        return torch.cat([apply_matrices(part.double()[None], bands).to(x.dtype) for part in x])
+        return torch.cat([apply_matrices(wide(part)[None], bands).to(x.dtype) for part in x])
 
     def nearest(self, x: Shaped[Tensor, "k d h w"]) -> Shaped[Tensor, "k d2 h2 w2"]:
         """Take the nearest voxel. Differentiable.
@@ -85,7 +86,8 @@ class Sampling:
             x: Logarithms (k, d, h, w) of probabilities on the old grid.
         """
         if self.positions is None:
-            return self._sampled(x.double().exp()).clamp_min(1e-300).log().to(x.dtype)
+            shares = self._sampled(wide(x).exp())
+            return shares.clamp_min(max(1e-300, torch.finfo(shares.dtype).tiny)).log().to(x.dtype)
         for axis, (place, length) in enumerate(zip(self.positions, self.before, strict=True)):
             x = log_linear(x, axis + 1, place, length)
         return x
@@ -117,8 +119,8 @@ class Sampling:
         return found.flatten().long()
 
     def _sampled(self, x: Tensor) -> Tensor:
-        grid = F.affine_grid(self._theta.to(x.device), [1, len(x), *self.after], align_corners=False)
-        found = F.grid_sample(x.double().contiguous()[None], grid, "bilinear", "border", align_corners=False)
+        grid = F.affine_grid(self._theta.to(x.device, wide_type(x)), [1, len(x), *self.after], align_corners=False)
+        found = F.grid_sample(wide(x).contiguous()[None], grid, "bilinear", "border", align_corners=False)
         return found[0].to(x.dtype)
 
 

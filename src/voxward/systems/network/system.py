@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from voxward.core.case import Volume
+from voxward.core.devices import resolve_device
 from voxward.core.errors import UserError
 from voxward.core.gradientless import Gradientless
 from voxward.core.memory import lacks_memory
 from voxward.core.model import Box, VolumeModel
 from voxward.core.recipe import Choice
 from voxward.core.structure import from_data
-from voxward.pipeline.precision import resolve_device
 from voxward.pipeline.predictor import Done, Predictor
 from voxward.pipeline.tta import averaged
 from voxward.runs.folder import TrainedModel
@@ -160,7 +160,7 @@ def network_system(
         network: From images (b, c, *spatial) to logits (b, k, *spatial): a module of PyTorch, which is put into
             evaluation mode, or any function.
         name: The name in tables.
-        device: `auto`, `cpu` or `cuda`; None leaves the network where it is.
+        device: `auto`, `cpu`, `cuda`, `mps` or `xpu`; None leaves the network where it is.
         pipeline: The entries of a `system.yaml` of the kind `network`, such as `channels`, `labels` and `window`; see
             docs/own-network.md.
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from voxward.core.devices import wide
 from voxward.core.registry import Registry
 from voxward.core.types import Float3, Size3
 from voxward.data.resample import resample
@@ -87,7 +88,7 @@ def _splines(x: Tensor, grid: Size3, apart: int | None, how: Resampling) -> Tens
 
 def _splined(x: Tensor, grid: Size3, apart: int | None, how: Resampling) -> Tensor:
     plane = _with(grid, apart, x)
-    fine = x.double()
+    fine = wide(x)
     # In the plane of a thick axis every slice has a range of its own.
     dims = tuple(axis + 1 for axis in range(3) if axis != apart)
     low, high = fine.amin(dims, keepdim=True), fine.amax(dims, keepdim=True)
@@ -125,11 +126,11 @@ def _linear(x: Tensor, grid: Size3, apart: int | None, how: Resampling) -> Tenso
     """PyTorch's own interpolation, which some planners of nnU-Net ask for; the result is float32 at least."""
     if tuple(x.shape[1:]) == grid:
         return x
-    wide = x if x.dtype == torch.float64 else x.float()
+    found = x if x.dtype == torch.float64 else x.float()
     plane = _with(grid, apart, x)
-    if plane != tuple(wide.shape[1:]):
-        wide = F.interpolate(wide[None], plane, mode="trilinear", antialias=False)[0]
-    return wide if plane == grid else F.interpolate(wide[None], grid, mode="nearest-exact")[0]
+    if plane != tuple(found.shape[1:]):
+        found = F.interpolate(found[None], plane, mode="trilinear", antialias=False)[0]
+    return found if plane == grid else F.interpolate(found[None], grid, mode="nearest-exact")[0]
 
 
 def _kept(x: Tensor, grid: Size3, apart: int | None, how: Resampling) -> Tensor:

@@ -19,6 +19,7 @@ import voxward
 from voxward.core.alone import alone
 from voxward.core.case import Dataset
 from voxward.core.choices import FoldNumber
+from voxward.core.devices import resolve_device
 from voxward.core.document import with_checksum
 from voxward.core.errors import UserError
 from voxward.core.launcher import refuse_launcher
@@ -29,7 +30,7 @@ from voxward.core.progress import Progress, counter, silent
 from voxward.core.recipe import Recipe, dump_recipe
 from voxward.core.structure import to_data
 from voxward.data.splits import selection_split
-from voxward.pipeline.precision import resolve_device, resolve_precision
+from voxward.pipeline.precision import resolve_precision
 from voxward.runs.cases import listed
 from voxward.runs.folder import RunFolder, RunSplit, load_weights
 from voxward.systems.digest import weights_digest
