@@ -69,8 +69,9 @@ from voxward.losses.registry import create_loss
 from voxward.nets.registry import create_network, network_for_plan
 from voxward.runs.folder import RunFolder, load_weights
 from voxward.training.begin import Request
+from voxward.training.fabric import start_fabric
 from voxward.training.loop import fit
-from voxward.training.setup import TrainingCases, set_up, start_fabric
+from voxward.training.setup import TrainingCases, set_up
 from voxward.training.validate import pooled_dice
 
 POOL, PATHS = 12, 3

@@ -37,8 +37,9 @@ from voxward.core.recipe import Averaging, Choice, Recipe, load_recipe
 from voxward.data.splits import selection_split
 from voxward.nets.registry import network_for_plan
 from voxward.runs.folder import RunFolder, load_weights
+from voxward.training.fabric import start_fabric
 from voxward.training.loop import fit
-from voxward.training.setup import TrainingCases, TrainingRun, set_up, start_fabric
+from voxward.training.setup import TrainingCases, TrainingRun, set_up
 from voxward.training.validate import validate
 
 REGISTERED = Path(__file__).parents[1] / "results" / "msnas" / "registered" / "results.json"

@@ -61,8 +61,9 @@ from voxward.engine.engine import InProcess
 from voxward.metrics.summary import summarise
 from voxward.nets.registry import network_for_plan
 from voxward.runs.folder import RunFolder, load_weights
+from voxward.training.fabric import start_fabric
 from voxward.training.loop import fit
-from voxward.training.setup import TrainingCases, set_up, start_fabric
+from voxward.training.setup import TrainingCases, set_up
 from voxward.training.validate import pooled_dice
 
 RECIPE = "msnas-2d"

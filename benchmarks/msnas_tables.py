@@ -58,8 +58,9 @@ from voxward.data.formats import open_dataset
 from voxward.data.splits import selection_split
 from voxward.nets.registry import network_for_plan
 from voxward.runs.folder import RunFolder, load_weights
+from voxward.training.fabric import start_fabric
 from voxward.training.loop import fit
-from voxward.training.setup import TrainingCases, set_up, start_fabric
+from voxward.training.setup import TrainingCases, set_up
 from voxward.training.validate import pooled_dice
 
 RECIPE, FOLDS, APART = "msnas-2d", 5, 7

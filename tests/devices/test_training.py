@@ -34,9 +34,9 @@ from voxward.nets.layout import Layout
 from voxward.phantoms.write import write_phantoms
 from voxward.systems.open import open_system
 from voxward.training.defence import DEFENCES
+from voxward.training.fabric import start_fabric
 from voxward.training.learner import Learner
 from voxward.training.schedule import create_schedule
-from voxward.training.setup import start_fabric
 from voxward.training.steps import StandardStep
 from voxward.training.validate import overlap
 

@@ -19,10 +19,11 @@ from voxward.data.loader import PatchBatch
 from voxward.phantoms.write import write_phantoms
 from voxward.runs.folder import RunFolder, RunSplit
 from voxward.training import loop, sitting
+from voxward.training.fabric import start_fabric
 from voxward.training.log import read_log
 from voxward.training.loop import fit
 from voxward.training.selection import Validation
-from voxward.training.setup import TrainingCases, set_up, start_fabric
+from voxward.training.setup import TrainingCases, set_up
 from voxward.training.steps import Stateless
 
 # Sums of these are exact, so that two clocks that move alike show the same to the bit.

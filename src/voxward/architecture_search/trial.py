@@ -25,9 +25,10 @@ from voxward.engine.engine import Unfit
 from voxward.runs.folder import RunFolder, load_weights
 from voxward.training.budget import CLOCK, Clock
 from voxward.training.defence import bare, patch_ball
+from voxward.training.fabric import start_fabric
 from voxward.training.loop import fit
 from voxward.training.mean_weights import averaged, statistics_patches
-from voxward.training.setup import TrainingCases, TrainingRun, set_up, start_fabric
+from voxward.training.setup import TrainingCases, TrainingRun, set_up
 from voxward.training.validate import overlap, pooled_dice
 
 TRIALS = "trials"

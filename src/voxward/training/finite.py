@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from voxward.core.devices import kind_of
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 # Steps between two looks at losses that a GPU or several processes computed: the training waits for each look.
 EVERY = 32

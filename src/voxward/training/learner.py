@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from voxward.core.labels import IGNORED, LabelSet
@@ -18,6 +18,9 @@ from voxward.losses.whole import whole_batch
 from voxward.training.averaging import WeightAverage
 from voxward.training.schedule import Schedule
 from voxward.training.share import total_over
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(eq=False)

@@ -11,11 +11,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from voxward.core.errors import UserError
@@ -23,6 +23,9 @@ from voxward.core.files import append_text, write_text
 from voxward.core.log_file import csv_line, log_heading, log_row, read_rows
 from voxward.core.reading import read_csv
 from voxward.core.registry import Registry
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 COLUMNS = ("step", "epoch", "case", "loss")
 # A normal distribution's standard deviation in median absolute deviations.

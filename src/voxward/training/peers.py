@@ -21,11 +21,13 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, wait
 from pathlib import Path
 from types import TracebackType
-
-from lightning_fabric import Fabric
+from typing import TYPE_CHECKING
 
 from voxward.core.errors import ProcessLost, UserError
 from voxward.core.interrupt import Interrupted
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 BEAT = 1.0
 """Seconds between two signs of life."""

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import floordiv
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
-from lightning_fabric.plugins.precision import Precision as FullPrecision
 from torch.optim import Optimizer
 
 from voxward.attacks.objectives import check_objective, create_objective
-from voxward.core.choices import Compute
-from voxward.core.devices import KINDS, kind_of, resolve_device
+from voxward.core.devices import kind_of
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
-from voxward.core.launcher import started_by_srun
 from voxward.core.plan import Plan
 from voxward.core.recipe import Averaging, Recipe
 from voxward.data.loader import PatchBatch, validation_patches
@@ -44,7 +32,6 @@ from voxward.runs.postprocess import check_postprocessing
 from voxward.training.averaging import ExponentialMean, Restarting, WeightAverage, restart_choice
 from voxward.training.defence import DEFENCES
 from voxward.training.learner import Learner
-from voxward.training.one_device import on_one
 from voxward.training.optim import create_optimizer
 from voxward.training.origin import Origins
 from voxward.training.patch_corruptions import PatchCorruptions
@@ -54,9 +41,8 @@ from voxward.training.share import Share, share_of, with_shared_norms
 from voxward.training.state import TrainingState, load_state
 from voxward.training.steps import HardeningStep, StandardStep, Step
 
-# What PyTorch warns of in every training by several processes, and which nobody can mend from outside.
-_NO_NEWS = ("Grad strides do not match bucket view strides", "torch.distributed.nn.functional.all_gather is deprecated")
-_FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric  # slow to import, and only trainings need it
 
 
 @dataclass(frozen=True)
@@ -159,54 +145,6 @@ class TrainingRun:
             self.state.snapshots = due
 
 
-def start_fabric(recipe: Recipe, compute: Compute = Compute()) -> Fabric:
-    """Start the processes of a training and choose its precision.
-
-    Args:
-        recipe: The recipe, which may ask for a precision.
-        compute: The device, and the number of processes that train one network together.
-
-    Returns:
-        A launched Fabric. From here on there may be several processes.
-
-    Raises:
-        UserError: The device is not there, or cannot compute in that precision, or there may be one process only on a
-            device of its kind.
-    """
-    device = resolve_device(compute.device)
-    precision = _FABRIC_PRECISION[resolve_precision(recipe.training.precision, device)]
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision on its own
-    if kind_of(device).together:
-        fabric = Fabric(
-            accelerator=device.type, devices=compute.devices, num_nodes=compute.nodes,
-            strategy="ddp" if compute.processes > 1 else "auto", precision=precision, plugins=[_environment(compute)],
-        )  # fmt: skip
-    elif compute.processes == 1:
-        fabric = Fabric(strategy=on_one(device, precision), devices=1, plugins=[_environment(compute)])
-    else:
-        several = " or ".join(name for name, kind in KINDS.items() if kind.together)
-        raise UserError(
-            f"several processes train one network together on {several}, not on device {device.type!r}: devices and "
-            f"nodes must be 1, got {compute.devices} and {compute.nodes}"
-        )
-    if compute.processes > 1:
-        for message in _NO_NEWS:
-            warnings.filterwarnings("ignore", message=message)
-    fabric.launch()
-    return fabric
-
-
-def _environment(compute: Compute) -> ClusterEnvironment:
-    """Who has started the processes. Fabric alone takes the shell of a batch script for one of several tasks."""
-    if TorchElasticEnvironment.detect():
-        return TorchElasticEnvironment()
-    if compute.processes > 1 and started_by_srun():
-        # What the job was asked for; Fabric compares it with the step, and refuses a step without it.
-        os.environ["SLURM_NTASKS_PER_NODE"] = str(compute.devices)
-        return SLURMEnvironment()
-    return LightningEnvironment()
-
-
 def check_recipe(recipe: Recipe, labels: LabelSet) -> None:
     """Refuse a recipe with names or options that are unknown or do not fit, before any work is done.
 
@@ -285,7 +223,9 @@ def set_up(
         UserError: The recipe, the plan and the weights do not fit each other.
     """
     if training_precision(recipe, plan, fabric.device) == "fp32":
-        _compute_in_fp32(fabric)
+        from voxward.training.fabric import compute_in_fp32  # it is loaded: there is a Fabric
+
+        compute_in_fp32(fabric)
     torch.manual_seed(seed)
     if network is None:
         network = network_for_plan(recipe.network.name, plan, recipe.network.options)
@@ -363,8 +303,3 @@ def training_precision(recipe: Recipe, plan: Plan, device: torch.device) -> Lite
         stacklevel=3,
     )
     return resolved
-
-
-def _compute_in_fp32(fabric: Fabric) -> None:
-    """Set a launched Fabric to fp32; the plan, which decides this, is known only after the processes have started."""
-    fabric.strategy.precision = fabric._precision = FullPrecision()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from lightning_fabric import Fabric
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -16,6 +16,9 @@ from voxward.core.plan import Plan, load_json
 from voxward.losses.whole import Total, total_of_processes
 from voxward.runs.folder import RunFolder, RunSettings
 from voxward.training.ledger import steps_of
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)

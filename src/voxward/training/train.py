@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-
-from lightning_fabric import Fabric
+from typing import TYPE_CHECKING
 
 import voxward
 from voxward.core.alone import alone
@@ -41,13 +40,17 @@ from voxward.training.begin import (
     write_decisions,
 )
 from voxward.training.budget import check_minutes
+from voxward.training.fabric import start_fabric
 from voxward.training.finish import settle_postprocess
 from voxward.training.loop import fit
 from voxward.training.peers import Peers, refuse_unshared
 from voxward.training.provenance import TRAIN, noted
-from voxward.training.setup import TrainingCases, TrainingRun, check_auxiliary, set_up, start_fabric
+from voxward.training.setup import TrainingCases, TrainingRun, check_auxiliary, set_up
 from voxward.training.share import check_processes, patches_of
 from voxward.training.transfer import is_own_dataset, transferred
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def train_run(request: Request, trained: Callable[[RunFolder], object], progress: Progress = silent) -> RunFolder:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from voxward.attacks.objectives import create_objective
@@ -22,6 +21,9 @@ from voxward.training.learner import Learner
 from voxward.training.origin import legal_range
 from voxward.training.share import total_over
 from voxward.training.steps import StepInput
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 FIGURES = ("training_loss", "clean_loss", "saturation", "gradient_norm")
 # The clean loss costs a forward pass that trains nothing: it is measured on one batch in so many.

@@ -12,8 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from lightning_fabric import Fabric
+from typing import TYPE_CHECKING
 
 import voxward
 from voxward.core.alone import alone
@@ -42,11 +41,15 @@ from voxward.systems.nnunet.weights import read_content
 from voxward.systems.nnunet.written import with_weights, write_checkpoint
 from voxward.training.begin import Request
 from voxward.training.budget import check_minutes
+from voxward.training.fabric import start_fabric
 from voxward.training.loop import fit
 from voxward.training.nnunet.cases import fitting, prepare_cases, training_plan
 from voxward.training.nnunet.network import PatchNetwork, read_fold, trainable
 from voxward.training.nnunet.recipe import hardening_recipe, resumed_recipe
-from voxward.training.setup import TrainingCases, TrainingRun, set_up, start_fabric
+from voxward.training.setup import TrainingCases, TrainingRun, set_up
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 _KIND, _TRAINING = "a hardened nnU-Net", "part of a training"
 
