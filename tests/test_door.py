@@ -85,10 +85,13 @@ def test_an_interrupt_says_where_the_same_command_goes_on(monkeypatch, capsys, c
     assert capsys.readouterr().err == ("interrupted: what was finished is kept; give the same command again to go on\n")
 
 
-def test_the_version_is_printed_quickly():
-    code = "import sys; from voxward.cli import main\ntry: main(['--version'])\nfinally: print('torch' in sys.modules)"
+def test_commands_import_no_more_than_they_need():
+    """PyTorch takes a second, and Lightning Fabric, which only trainings need, another one."""
+    code = "import sys; from voxward.cli import main\ntry: main(['--version'])\nexcept SystemExit: pass\n"
+    code += "print('torch' in sys.modules)\n"
+    code += "import voxward.commands.attack; print('torch' in sys.modules, 'lightning_fabric' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["voxward", voxward.__version__, "False"]
+    assert found.stdout.split() == ["voxward", voxward.__version__, "False", "True", "False"]
 
 
 def test_help_documents_the_exit_codes():
