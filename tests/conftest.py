@@ -15,7 +15,10 @@ from typing import BinaryIO
 import pytest
 import torch
 
-from tests import shapes
+from tests import pretend_device, shapes
+
+# PyTorch counts its devices at the first backward pass of a process: the accelerator of tests/devices must be there.
+assert pretend_device.NAME
 
 # Triton compiles kernels from their source, so they are imported before the hook can wrap them; without a GPU its
 # interpreter runs them.
@@ -60,9 +63,19 @@ def blank_pages() -> Iterator[Callable[..., None]]:
     from matplotlib.figure import Figure
 
     draw = Figure.savefig
+
+    def save(figure: Figure, target: str | Path | BinaryIO, **options: object) -> None:
+        """Write a word for the picture; figures that a test makes itself are drawn."""
+        if isinstance(target, str):
+            draw(figure, target, **options)
+        elif isinstance(target, Path):
+            target.write_bytes(b"a blank figure")
+        else:
+            target.write(b"a blank figure")
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("voxward.report.html.write.render", lambda *_: "<!DOCTYPE html>\n")
-        patch.setattr(Figure, "savefig", _save_blank)
+        patch.setattr(Figure, "savefig", save)
         yield draw
 
 
@@ -70,14 +83,6 @@ def blank_pages() -> Iterator[Callable[..., None]]:
 def drawn_figures(blank_pages: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw figures in a test although the others of its module have blank ones."""
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", blank_pages)
-
-
-def _save_blank(_: object, target: Path | BinaryIO, **options: object) -> None:
-    blank = f"a blank {options['format']} file".encode()
-    if isinstance(target, Path):
-        target.write_bytes(blank)
-    else:
-        target.write(blank)
 
 
 @pytest.fixture(autouse=True)

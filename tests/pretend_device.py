@@ -6,7 +6,8 @@ as without the accelerator, so results can be compared bit for bit. Random numbe
 dropout draws them, come from PyTorch's generator of the processor, as they would without it. A few operators round
 differently, because PyTorch splits them into others for a backend of this kind: the gradient of SiLU is one.
 
-PyTorch allows one such backend in a process, from the first import of this module on; other tests do not notice it.
+PyTorch allows one such backend in a process, and counts its devices at the first backward pass: tests/conftest.py
+imports this module, so that it is there from the start. Other tests do not notice it.
 """
 
 from __future__ import annotations

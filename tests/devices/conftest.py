@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests import pretend_device
 from voxward.core import devices
 
 CPU = torch.device("cpu")
@@ -39,16 +40,12 @@ class Both:
 
 @pytest.fixture
 def both() -> Both:
-    from tests import pretend_device  # only here: PyTorch has the backend from then on
-
     return Both(pretend_device.PretendDevice(), pretend_device.DEVICE)
 
 
 @pytest.fixture
 def no_double() -> Both:
     """An accelerator without float64, such as one of Apple."""
-    from tests import pretend_device
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(devices.KINDS, pretend_device.NAME, devices.Kind("pretend device", double=False))
         yield Both(pretend_device.PretendDevice(double=False), pretend_device.DEVICE)
