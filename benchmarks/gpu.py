@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,11 +39,12 @@ from benchmarks.speed.__main__ import commit, machine
 from voxward.core.choices import Compute
 from voxward.core.files import write_text
 from voxward.core.model import VolumeModel
+from voxward.core.plan import load_plan
 from voxward.data.io import read_image
 from voxward.nets.registry import network_for_plan
 from voxward.pipeline.model import PipelineModel
 from voxward.pipeline.predictor import Predictor
-from voxward.runs.folder import load_run
+from voxward.runs.folder import RunFolder, load_run
 
 GIB = 2**30
 WIDE = (((2, 32, 128, 128, 128), 5), ((2, 64, 64, 64, 64), 5), ((2, 256, 16, 16, 16), 5), ((2, 32, 128, 128, 128), 3))
@@ -82,7 +84,10 @@ def parts(given: Given) -> dict[str, Part]:
     own += ["--small"] * given.small
     speed = ["depthwise", *([] if given.small else ["lattice", "dynunet"])]
     return {
-        "tests": Part(45, "Tests that need CUDA", [python, "-m", "pytest", "-q", "-m", "gpu", "tests/nets"]),
+        "tests": Part(
+            45, "Tests that need CUDA",
+            [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", "tests/nets", "tests/end_to_end"],
+        ),
         "kernels": Part(
             80, "Kernels and steps, by turns with PyTorch's own and MONAI's",
             [python, "-m", "benchmarks.speed", "--only", *speed, *rounds],
@@ -148,8 +153,7 @@ def step(given: Given) -> Iterator[str]:
     for recipe in ("rog", "dynunet"):
         root = given.work / f"step-{recipe}"
         make_run(root, (64, 64, 48) if given.small else (512, 512, 300), recipe)
-        model = load_run(root, "auto", torch.device(given.device))
-        used, plan = voxward.load_recipe(recipe), model.plan
+        used, plan = voxward.load_recipe(recipe), load_plan(RunFolder(root).plan)
         network = network_for_plan(used.network.name, plan, used.network.options).to(given.device)
         batch = used.preparation.batch_size or plan.batch_size
         peak = _peak(
@@ -226,24 +230,26 @@ def _seconds(work: object, given: Given) -> float:
 OWN = {"wide": wide, "dynunet": dynunet, "step": step, "volume": volume}
 
 
-def section(part: Part) -> str:
-    """Run a part, and return its section: what it printed, and how it ended where it did not end well."""
+def section(part: Part) -> tuple[str, bool]:
+    """Run a part, and return its section and whether it ended well: what it printed, and how it ended otherwise."""
     root, began = Path(__file__).parents[1], time.perf_counter()
     path = os.pathsep.join([str(root / "src"), str(root)])
+    # A session of its own, so that the processes of a part are gone with it.
+    work = subprocess.Popen(
+        part.command, cwd=root, env={**os.environ, "PYTHONPATH": path}, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
     try:
-        done = subprocess.run(
-            part.command, cwd=root, env={**os.environ, "PYTHONPATH": path}, timeout=part.seconds, text=True,
-            capture_output=True, check=False,
-        )  # fmt: skip
-        said, end = done.stdout, "" if done.returncode == 0 else f"It ended with exit code {done.returncode}."
-        end += f"\n\n    {done.stderr.strip().splitlines()[-1]}" if end and done.stderr.strip() else ""
-    except subprocess.TimeoutExpired as error:
-        printed = error.stdout or b""
-        said = printed.decode(errors="replace") if isinstance(printed, bytes) else printed
+        said, errors = work.communicate(timeout=part.seconds)
+        end = "" if work.returncode == 0 else f"It ended with exit code {work.returncode}."
+        end += f"\n\n    {errors.strip().splitlines()[-1]}" if end and errors.strip() else ""
+    except subprocess.TimeoutExpired:
+        os.killpg(work.pid, signal.SIGKILL)
+        said, _ = work.communicate()
         end = f"It was stopped after its {part.seconds} s; what stands here was there by then."
     lines = "\n".join(line.rstrip() for line in said.strip().splitlines()[-40:])
     took = f"{time.perf_counter() - began:.0f} s of at most {part.seconds} s."
-    return "\n\n".join(text for text in (f"## {part.title}", lines, end, took) if text)
+    return "\n\n".join(text for text in (f"## {part.title}", lines, end, took) if text), not end
 
 
 def main() -> int:
@@ -272,13 +278,15 @@ def _report(given: Given, out: Path, wanted: Sequence[str] | None) -> int:
     head = (
         f"# On a GPU\n\n`{command}` with the hippocampus data, commit {commit()}, {machine(torch.get_num_threads())}."
     )
-    sections = [head]
+    sections, well = [head], True
     for name, part in parts(given).items():
         if wanted is None or name in wanted:
-            sections.append(section(replace(part, seconds=10 * part.seconds) if given.small else part))
-            print(sections[-1], flush=True)
+            text, ended = section(replace(part, seconds=10 * part.seconds) if given.small else part)
+            sections.append(text)
+            well &= ended
+            print(text, flush=True)
             write_text(out / "gpu.md", "\n\n".join(sections) + "\n")
-    return 0
+    return 0 if well else 1
 
 
 if __name__ == "__main__":

@@ -21,13 +21,15 @@ def test_all_parts_together_take_nine_minutes_at_most(tmp_path):
     ],
 )
 def test_a_section_holds_what_was_printed_and_how_it_ended(code, says):
-    text = section(Part(20, "Title", [sys.executable, "-c", code]))
+    text, well = section(Part(20, "Title", [sys.executable, "-c", code]))
+    assert well is ("SystemExit" not in code)
     assert [part for part in says if part not in text] == []
 
 
 def test_a_part_that_takes_too_long_keeps_what_it_printed():
     code = "import time; print('first', flush=True); time.sleep(60)"
-    text = section(Part(3, "Title", [sys.executable, "-S", "-c", code]))
+    text, well = section(Part(3, "Title", [sys.executable, "-S", "-c", code]))
+    assert not well
     assert "first" in text
     assert "It was stopped after its 3 s" in text
 

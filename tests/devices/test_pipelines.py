@@ -105,8 +105,9 @@ def test_a_step_sends_nothing_and_waits_seldom(padded, both):
         predictor = a_predictor(Toy(), OTHER, WIDE if padded else (8, 8, 4), axes=(0,))
         return attacked(PipelineModel.freeze([on(device, predictor)], CASE), device, steps=steps)
 
-    few, many = (both.same(lambda device, steps=steps: work(device, steps)) for steps in (1, 3))
-    assert many.sent <= few.sent
+    # The first time, what is kept for all volumes is sent, too.
+    _, few, many = (both.same(lambda device, steps=steps: work(device, steps)) for steps in (1, 1, 3))
+    assert many.sent == few.sent
     views = 2 * 8  # of which each batch of windows is looked at once, where its graph is not held
     assert many.waits - few.waits <= 2 * (6 + (0 if padded else views))
 

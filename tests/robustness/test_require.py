@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -33,9 +34,9 @@ def test_the_form():
         ("gaussian_dice >= 0.8", "needs an eps"),
         ("clean_dice@0.1 >= 0.8", "has no eps"),
         ("robust_dise@0.1 >= 0.8", "Did you mean 'robust_dice'"),
-        ("robust_dice@0.1 = 0.8", "FIGURE@EPS >= NUMBER"),
+        ("robust_dice@0.1 = 0.8", "FIGURE@SIZE >= NUMBER"),
         ("robust_dice@0.1 >= 1/0", "a number or a fraction"),
-        ("robust_dice@0.1 >= high", "FIGURE@EPS >= NUMBER"),
+        ("robust_dice@0.1 >= high", "FIGURE@SIZE >= NUMBER"),
         ("robust_dice@0 >= 0.5", "eps must be above 0"),
         ("robust_dice@-1 >= 0.5", "eps must be above 0"),
         ("certified_dice >= 0.5", "needs a radius in sigma"),
@@ -128,6 +129,12 @@ def test_certificates_are_judged(text, value, met):
     )
     assert verdict.met is met
     assert verdict.value is None if value is None else verdict.value == pytest.approx(value)
+
+
+def test_a_certificate_of_runs_on_several_machines_meets_nothing():
+    mixed = replace(certificate("a", 0.8, 0.5), machines=("a CPU, PyTorch 2.13", "a GPU, PyTorch 2.13"))
+    (verdict,) = judge("certified_dice@1 >= 0.1", records(), certificates=(mixed, certificate("b", 0.8, 0.5)))
+    assert (verdict.value, verdict.met) == (None, False)
 
 
 def test_a_case_without_a_certificate_is_waited_for():

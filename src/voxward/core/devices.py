@@ -1,4 +1,4 @@
-"""What voxward computes on: which devices there are, and what each kind can do. Only this file knows them by name."""
+"""What voxward computes on: which devices there are, and what each kind can do."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def resolve_device(device: str) -> torch.device:
     """Return the device that a word stands for; `auto` is cuda if there is one, else cpu.
 
     Args:
-        device: `auto`, or the name of a device of PyTorch, such as `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`.
+        device: `auto`, or the name of a kind of device of PyTorch, such as `cpu`, `cuda`, `mps` or `xpu`.
 
     Raises:
         UserError: PyTorch knows no such device, or there is none on this machine.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
@@ -77,24 +77,26 @@ def _control(name: str) -> _Measure:
 
 
 def _median(found: Measured, model: str, size: float) -> Summary | None:
-    return _certified(
-        next((median.mean for median in one.medians if abs(median.radius - size) < SAME_EPS), None)
-        for one in found.certificates if one.model == model
-    )  # fmt: skip
+    return _certified(found, model, lambda one: [(each.radius, each.mean) for each in one.medians], size)
 
 
 def _mask(found: Measured, model: str, size: float) -> Summary | None:
-    return _certified(
-        next((mask.mean for mask in one.masks if abs(mask.tau - size) < SAME_EPS), None)
-        for one in found.certificates if one.model == model
-    )  # fmt: skip
+    return _certified(found, model, lambda one: [(each.tau, each.mean) for each in one.masks], size)
 
 
-def _certified(values: Iterable[float | None]) -> Summary | None:
-    """The summary over cases; none where there are too few runs to certify anything of a case."""
-    every = [*values]
-    known = [value for value in every if value is not None]
-    return summarise(known) if len(known) == len(every) else None
+def _certified(
+    found: Measured, model: str, pairs: Callable[[CaseCertificate], list[tuple[float, float | None]]], size: float
+) -> Summary | None:
+    """The summary over cases of what is certified at a size.
+
+    None where of a case there are too few runs, or where they were made on several kinds of machines: these round
+    differently, so that there is not one system that the certificate is of.
+    """
+    every = [one for one in found.certificates if one.model == model]
+    values = [next((mean for at, mean in pairs(one) if abs(at - size) < SAME_EPS), None) for one in every]
+    known = [value for value in values if value is not None]
+    mixed = any(len(one.machines) > 1 for one in every)
+    return summarise(known) if len(known) == len(every) and not mixed else None
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,7 @@ def parse_requirement(text: str) -> Requirement:
     """
     found = _FORM.match(text)
     if found is None:
-        raise UserError(f"a requirement is FIGURE@EPS >= NUMBER, such as robust_dice@8/255 >= 0.8, got {text!r}")
+        raise UserError(f"a requirement is FIGURE@SIZE >= NUMBER, such as robust_dice@8/255 >= 0.8, got {text!r}")
     name, eps, sign, limit = found.groups()
     low = name.endswith("_low")
     figure = name.removesuffix("_low")
