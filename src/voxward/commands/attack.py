@@ -84,10 +84,11 @@ def attack(
     of_protocol, of_systems = sorted_changes(overrides)
     chosen = load_protocol(protocol, of_protocol)
     output = Output.of(out)
-    folder = _default_folder(given) if output.folder is None else output.root
+    cases = _cases(dataset)
+    folder = _default_folder(given, cases) if output.folder is None else output.root
     sources = [Source.of(system, of_systems, device) for system in given]
     output = replace(output, folder=folder)
-    with _worker(sources, _cases(dataset), chosen, output, reading, estimate) as worker:
+    with _worker(sources, cases, chosen, output, reading, estimate) as worker:
         if estimate:
             return AttackReport((), (), None, folder, costs=estimated(worker, local_workers(cluster)))
         with alone(folder, "an attack"):
@@ -151,7 +152,9 @@ def _volumes(
         yield made.labelled(), systems, made
 
 
-def _default_folder(systems: Sequence[Given]) -> Path:
+def _default_folder(systems: Sequence[Given], cases: Cases) -> Path:
+    if cases.dataset is not None and is_dicom_folder(cases.dataset):
+        raise UserError(f"out must be given: {cases.dataset} holds DICOM files, whose volumes OUT/from-dicom keeps")
     first = path_of(systems[0])
     if len(systems) > 1 or first is None or not first.is_dir():
         raise UserError("out must be given where several runs are attacked, or a system.yaml")

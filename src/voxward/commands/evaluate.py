@@ -89,6 +89,7 @@ def evaluate(
     outputs, failures = Outputs(target, "metrics", overwrite), Failures(reading.fail_fast)
     outputs.check(METRICS_FILES)
     around = noted_cases(target, EVALUATE, call, source, scope.ids, system=opened, resume=resume)
+    failures.found += () if made is None else made.failures
     asked = opened, source, scope.ids, Output(target, overwrite, progress), scoring, compute.workers
     scored = score_system(*asked, resume=resume, failures=failures, around=around)
     result = save_metrics(replace(scored, origin=origin), outputs)

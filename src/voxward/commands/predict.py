@@ -77,7 +77,10 @@ def predict(
     folder = _folder(opened, out)
     if not overwrite:
         refuse_dataset_folder(folder)
-    cases, made = _cases(inputs, opened, reading, folder, progress)
+    places = [Path(one) for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    if out is None and (scans := [place for place in places if is_dicom_folder(place)]):
+        raise UserError(f"out must be given: {scans[0]} holds DICOM files, whose volumes OUT/from-dicom keeps")
+    cases, made = _cases(places, opened, reading, folder, progress)
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
     scores = _scores(folder / "probabilities", save_probabilities, overwrite)
     around = noted_cases(folder, PREDICT, call, cases, system=opened, resume=resume)
@@ -93,10 +96,9 @@ def _folder(system: System, out: Path | str | None) -> Path:
 
 
 def _cases(
-    inputs: Sequence[Path | str] | Path | str, system: System, reading: Reading, folder: Path, progress: Progress
+    places: list[Path], system: System, reading: Reading, folder: Path, progress: Progress
 ) -> tuple[tuple[Case, ...], Converted | None]:
     """The cases, and the volumes that were made of DICOM files among them."""
-    places = [Path(one) for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     scans, made = [place for place in places if is_dicom_folder(place)], None
     if scans:
         wanted = Wanted(folder, system.labels, system.name, truth=False, again=True, reading=reading, progress=progress)

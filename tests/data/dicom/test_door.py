@@ -15,10 +15,10 @@ import pytest
 import voxward
 from tests.data.dicom.test_from_dicom import SHAPE, organs, scan
 from tests.data.dicom.write import Scan, multi_frame, save, segmentation
-from voxward.core.errors import CasesFailed
+from voxward.core.errors import CasesFailed, UserError
 from voxward.data.dicom.door import is_dicom_folder
-from voxward.data.io import read_image, read_label
-from voxward.report.attack import AttackReport
+from voxward.data.io import read_image, read_label, write_image
+from voxward.report.attack import AttackReport, write_reports
 from voxward.robustness.record import Record
 from voxward.robustness.store import RecordStore
 from voxward.systems.blackbox import blackbox_system
@@ -162,7 +162,10 @@ def test_a_bad_case_costs_no_other_and_ground_truth_is_asked_for(tmp_path: Path)
     assert caught.value.total == 2
     with pytest.raises(CasesFailed, match="1 of 2 cases failed") as caught:
         voxward.evaluate(organ_system(), tmp_path / "scans", out=tmp_path / "scores")
-    assert caught.value.result is not None
+    assert [one.case for one in caught.value.result.failed] == ["bad"]
+    assert [one["id"] for one in json.loads((tmp_path / "scores" / "metrics.json").read_text())["failed"]] == ["bad"]
+    with pytest.raises(UserError, match=r"out must be given: .*scans holds DICOM files"):
+        voxward.attack(organ_system(), tmp_path / "scans", overrides=SQUARE)
     with pytest.raises(CasesFailed, match="1 of 2 cases failed:\n  bad: ") as caught:
         attacked(tmp_path / "scans", tmp_path / "attacked")
     assert {one.case for one in caught.value.result.records} == {"good"}
@@ -173,6 +176,37 @@ def test_a_bad_case_costs_no_other_and_ground_truth_is_asked_for(tmp_path: Path)
     labelled(tmp_path / "overlap" / "a", both)
     with pytest.raises(CasesFailed, match=r"share \d+ voxels.*It is `voxward from-dicom` that has this option"):
         voxward.evaluate(organ_system(), tmp_path / "overlap", out=tmp_path / "none")
+
+
+def test_a_report_of_an_attack_names_the_case_that_could_not_be_converted(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("voxward.commands.attack.write_reports", write_reports)
+    labelled(tmp_path / "scans" / "good")
+    labelled(tmp_path / "scans" / "bad", seed=1)
+    sorted((tmp_path / "scans" / "bad" / "ct").iterdir())[4].unlink()
+    output = voxward.Output(tmp_path / "out", report=False)
+    with pytest.raises(CasesFailed, match="1 slices seem to be missing") as caught:
+        voxward.attack(organ_system(), tmp_path / "scans", out=output, overrides=[*SQUARE, "require=[clean_dice >= 0]"])
+    assert [one["id"] for one in json.loads((output.root / "sanity.json").read_text())["failed"]] == ["bad"]
+    assert [(one.met, one.failed) for one in caught.value.result.verdicts] == [(False, 1)]
+
+
+def test_what_an_attack_rests_on_stays_though_new_cases_fail(tmp_path: Path) -> None:
+    labelled(tmp_path / "scans" / "good")
+    voxward.evaluate(organ_system(), tmp_path / "scans", out=tmp_path / "out")
+    labelled(tmp_path / "scans" / "bad", seed=1)
+    sorted((tmp_path / "scans" / "bad" / "ct").iterdir())[4].unlink()
+    with pytest.raises(CasesFailed, match="1 slices seem to be missing"):
+        attacked(tmp_path / "scans", tmp_path / "out")
+    labelled(tmp_path / "other" / "good", seed=5)
+    with pytest.raises(UserError, match="were made of other files"):
+        voxward.evaluate(organ_system(), tmp_path / "other", out=tmp_path / "out")
+
+
+def test_scans_beside_volumes_are_told(tmp_path: Path) -> None:
+    labelled(tmp_path / "scans" / "patient1")
+    write_image(tmp_path / "scans" / "atlas.nii.gz", np.zeros((4, 4, 4), np.int16), np.eye(4))
+    with pytest.warns(UserWarning, match=r"the DICOM files of its folders patient1 are not read"):
+        assert not is_dicom_folder(tmp_path / "scans")
 
 
 def test_check_names_folders_of_dicom_files_and_writes_nothing(
@@ -232,7 +266,7 @@ def test_an_attack_refuses_changed_files_and_folders_of_others(tmp_path: Path) -
     save(segmentation(one, organs()), tmp_path / "scans" / "a" / "seg.dcm")  # it has other identifiers
     with pytest.raises(ValueError, match=r"made of other files than .*a holds now: choose another --out"):
         attacked(tmp_path / "scans", tmp_path / "out")
-    with pytest.raises(ValueError, match=r"were made for another call \(truth\).*: choose another --out"):
+    with pytest.raises(ValueError, match=r"were made by a command that reads ground truth.*: choose another --out"):
         voxward.predict(organ_system(), tmp_path / "scans", out=tmp_path / "out")  # records are of these volumes
     (tmp_path / "other" / "from-dicom").mkdir(parents=True)
     (tmp_path / "other" / "from-dicom" / "mine.txt").write_text("mine")

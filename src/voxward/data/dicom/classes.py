@@ -62,7 +62,7 @@ def refuse_unclear(case: DicomCase, described: Sequence[str], labels: LabelSet, 
         f"{path} describes {held}, which {system} has no class for, and not {_listed(lacking)}, which it has"
         f"{hint}. Is one of these a class by another name? Make a dataset with `voxward from-dicom --classes`, "
         f"naming in this order what is {_listed(own)}, and write these names into its dataset.json. If none is, "
-        "--classes with the names that both have says so"
+        "name with --classes those that both have"
     )
 
 

@@ -91,22 +91,22 @@ class Converted:
         return f"{self.cases[id]}{what}" + (f" ({file})" if self.kept else "")
 
     def renamed(self, failures: Failures, total: int) -> int:
-        """Put the cases that could not be converted before others that failed, which get the names of their folders.
+        """Put the cases that could not be converted first, and let the others be called after their DICOM folders.
 
         Args:
-            failures: The cases that failed later.
-            total: How many cases were worked on later.
+            failures: The cases that failed; those that could not be converted may be among them already.
+            total: How many cases there were volumes of.
 
         Returns:
             How many cases there are in all.
         """
-        later = [replace(one, reason=self.said(one.reason)) for one in failures.found]
+        later = [replace(one, reason=self.said(one.reason)) for one in failures.found if one not in self.failures]
         failures.found[:] = [*self.failures, *later]
         return total + len(self.failures)
 
 
 def is_dicom_folder(path: Path | str) -> bool:
-    """Return whether a folder is none of volumes, and holds DICOM files, itself or in its folders.
+    """Return whether a folder holds DICOM files, itself or in its folders, and is no dataset and no folder of volumes.
 
     Args:
         path: The folder, or anything else.
@@ -129,10 +129,23 @@ def is_dicom_folder(path: Path | str) -> bool:
             return not (folder / "recipe.yaml").is_file() and any(map(holds_dicom, inner))
         if any(holds_dicom(one) for one in files if one not in volumes and not one.name.startswith(".")):
             raise UserError(
-                f"{folder} holds DICOM files and volumes, such as {volumes[0].name}: move the ones away, or name the "
+                f"{folder} holds DICOM files and volumes, such as {volumes[0].name}: move one kind away, or name the "
                 "volumes"
             )
+        _warn_of_inner(folder, volumes[0])
     return False
+
+
+def _warn_of_inner(folder: Path, volume: Path) -> None:
+    """Warn of DICOM files in the folders of a folder of volumes: they are not read."""
+    inner = [one for one in sorted(folder.iterdir()) if one.is_dir() and not one.name.startswith(".")]
+    if found := [one.name for one in inner if holds_dicom(one)]:
+        more = f" and {len(found) - _SHOWN} more" if found[_SHOWN:] else ""
+        warnings.warn(
+            f"{folder}: the DICOM files of its folders {', '.join(found[:_SHOWN])}{more} are not read, because it "
+            f"holds volumes, such as {volume.name}; name these folders, or move the volumes away",
+            stacklevel=4,
+        )
 
 
 def kept_images(out: Path, ids: Collection[str]) -> list[Path]:
@@ -175,12 +188,12 @@ def converted(inputs: Sequence[Path | str], wanted: Wanted) -> Iterator[Converte
     failures = Failures(wanted.reading.fail_fast)
     homes = {folder: place for place, folder in pairs}
     cases = opened_cases([*homes], failures, lambda folder: _open(homes[folder], folder, wanted))
+    _refuse_bare(cases, wanted)
     if wanted.out is None:
         with tempfile.TemporaryDirectory(prefix="voxward-") as folder:
             yield _made(places, cases, Path(folder) / FROM_DICOM, None, wanted, failures)
         return
     _refuse_among(wanted.out, places)
-    _refuse_bare(cases, wanted)
     with alone(wanted.out, "a conversion of DICOM files"):
         target = wanted.out / FROM_DICOM
         found = _made(places, cases, target, Kept.read(target), wanted, failures)
@@ -202,7 +215,8 @@ def _refuse_among(out: Path, places: Sequence[Path]) -> None:
 
 def _refuse_bare(cases: Collection[DicomCase], wanted: Wanted) -> None:
     """Refuse cases without ground truth where a system is measured by it, and warn where only some have none."""
-    folders = [str(case.folder) for case in cases if wanted.truth and case.truth is None]
+    measured = wanted.truth and wanted.labels is not None
+    folders = [str(case.folder) for case in cases if measured and case.truth is None]
     if not folders:
         return
     listed = ", ".join(folders[:_SHOWN]) + (f" and {len(folders) - _SHOWN} more" if folders[_SHOWN:] else "")

@@ -30,6 +30,11 @@ from voxward.data.made_dataset import DESCRIPTION, DatasetWriter, refuse_classes
 _OPTIONS = ("--series", "--truth", "--classes")
 _UNKNOWN = LabelSet(("background", "unknown"), (0, 1))
 """Classes of a dataset without ground truth, where no system says which there are."""
+_OTHERWISE = {
+    "labels": "for other classes", "channels": "for other channels",
+    "truth": "by a command that reads ground truth where this one does not, or the other way round",
+    "version": "by another version of voxward",
+}  # fmt: skip
 _SHOWN = 3
 
 
@@ -134,8 +139,8 @@ def _to_be_made(cases: Sequence[DicomCase], kept: Kept, how: Mapping[str, Any], 
     if kept.how != how:
         others = [id for id in kept.cases if id not in {case.id for case in cases}]
         also = f"; {counted(len(others), 'other case')} will not be there any more" if others else ""
-        other = ", ".join(name for name in how if kept.how.get(name) != how[name])
-        _tell(f"the volumes in {kept.folder} were made for another call ({other}){also}", request, kept)
+        other = " and ".join(_OTHERWISE[name] for name in how if kept.how.get(name) != how[name])
+        _tell(f"the volumes in {kept.folder} were made {other}{also}", request, kept)
         return list(kept.cases)
     known = [case for case in cases if case.id in kept.cases]
     changed = [case for case in known if not kept.same(case.id, source_entry(case))]
@@ -171,8 +176,15 @@ def _written(
 ) -> Mapping[str, Entry]:
     """The folder is written as a whole, with the cases that are kept."""
     old = {} if kept is None else {id: entry for id, entry in kept.cases.items() if id not in again}
+
+    def replaceable(_: Path) -> bool:
+        """Look once more: the conversion may have taken long."""
+        if kept is not None:
+            kept.refuse_lost(again)
+        return kept is not None
+
     try:
-        with atomic_write(request.target, replaceable=lambda folder: kept is not None) as unfinished:
+        with atomic_write(request.target, replaceable=replaceable) as unfinished:
             unfinished.mkdir()
             writer = DatasetWriter(unfinished, request.name, labels.foreground, cases[0].channels, labels)
             book = {id: entry for id, entry in old.items() if kept is not None and kept.take_over(id, unfinished)}
@@ -186,7 +198,10 @@ def _written(
             fixed = not request.wanted.again or (kept is not None and kept.fixed)
             write_json(unfinished / BOOK, {"format": 1, "fixed": fixed, "how": how, "cases": book})
     except CasesFailed:
-        return {case.id: old[case.id] for case in cases if case.id in old}
+        if kept is None:
+            return {}
+        left = [case for case in cases if case.id in old]
+        return _found_again(left, kept, kept.fixed or not request.wanted.again)
     return {case.id: book[case.id] for case in cases if case.id in book}
 
 
