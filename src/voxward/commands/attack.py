@@ -84,11 +84,10 @@ def attack(
     of_protocol, of_systems = sorted_changes(overrides)
     chosen = load_protocol(protocol, of_protocol)
     output = Output.of(out)
-    cases = _cases(dataset)
-    folder = _default_folder(given, cases) if output.folder is None else output.root
+    folder = _default_folder(given, _cases(dataset)) if output.folder is None else output.root
     sources = [Source.of(system, of_systems, device) for system in given]
     output = replace(output, folder=folder)
-    with _worker(sources, cases, chosen, output, reading, estimate) as worker:
+    with _worker(sources, _cases(dataset), chosen, output, reading, estimate) as worker:
         if estimate:
             return AttackReport((), (), None, folder, costs=estimated(worker, local_workers(cluster)))
         with alone(folder, "an attack"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from voxward.core.case import Dataset
 from voxward.core.choices import Cases, Compute, Output, Reading
-from voxward.core.errors import UserError
+from voxward.core.errors import Failure, UserError
 from voxward.core.failures import Failures
 from voxward.core.files import refuse_unwritable
 from voxward.core.invocation import invocation
@@ -86,15 +86,19 @@ def evaluate(
     origin = origin_of(opened, source, scope, cases.split)
     target = folder_of(opened.runs[0], origin, scope, cases) if out is None else Path(out)
     refuse_own_folder(target, source)
-    outputs, failures = Outputs(target, "metrics", overwrite), Failures(reading.fail_fast)
+    outputs, failures = Outputs(target, "metrics", overwrite), Failures(reading.fail_fast, _unconverted(made))
     outputs.check(METRICS_FILES)
     around = noted_cases(target, EVALUATE, call, source, scope.ids, system=opened, resume=resume)
-    failures.found += () if made is None else made.failures
     asked = opened, source, scope.ids, Output(target, overwrite, progress), scoring, compute.workers
     scored = score_system(*asked, resume=resume, failures=failures, around=around)
     result = save_metrics(replace(scored, origin=origin), outputs)
     failures.raise_any(len(scope.ids) if made is None else made.renamed(failures, len(scope.ids)), result)
     return result
+
+
+def _unconverted(made: Converted | None) -> list[Failure]:
+    """The cases of DICOM files of which no volumes could be made."""
+    return [] if made is None else [*made.failures]
 
 
 def _asked(dataset: Path | str | Cases | None) -> Cases:

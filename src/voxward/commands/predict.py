@@ -74,12 +74,10 @@ def predict(
         >>> voxward.predict("run", ["case.nii.gz"], out="segmentations", overrides=["tta=mirrors"])
     """
     call, opened = invocation(predict, locals()), open_system(system, overrides, device)
-    folder = _folder(opened, out)
+    places = [Path(one) for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    folder = _folder(opened, out, places)
     if not overwrite:
         refuse_dataset_folder(folder)
-    places = [Path(one) for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    if out is None and (scans := [place for place in places if is_dicom_folder(place)]):
-        raise UserError(f"out must be given: {scans[0]} holds DICOM files, whose volumes OUT/from-dicom keeps")
     cases, made = _cases(places, opened, reading, folder, progress)
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
     scores = _scores(folder / "probabilities", save_probabilities, overwrite)
@@ -89,7 +87,9 @@ def predict(
     return written
 
 
-def _folder(system: System, out: Path | str | None) -> Path:
+def _folder(system: System, out: Path | str | None, places: Sequence[Path]) -> Path:
+    if out is None and (scans := [place for place in places if is_dicom_folder(place)]):
+        raise UserError(f"out must be given: {scans[0]} holds DICOM files, whose volumes OUT/from-dicom keeps")
     if out is None and len(system.runs) != 1:
         raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
     return system.runs[0].predictions if out is None else Path(out)

@@ -99,7 +99,7 @@ def scope_of(
         raise UserError(_nothing(dataset, left_out, list(seen.values())))
     notes = [note for run in known for note in run.notes(found, seen)]
     notes += [note for model in beside for note in model.notes()]
-    notes += _left_out_note(dataset, left_out, list(seen.values()))
+    notes += _left_out_note(dataset, left_out, list(seen.values()), len(found) + len(left_out), len(candidates))
     own = bool(known) and not cases.include_seen and cases.split == "validation" and known[0].is_own(found)
     return Scope(
         ids=tuple(found),
@@ -209,13 +209,17 @@ class _Known:
                 )
 
 
-def _left_out_note(dataset: Dataset, left_out: Sequence[str], by: Sequence[str]) -> list[str]:
+def _left_out_note(
+    dataset: Dataset, left_out: Sequence[str], by: Sequence[str], looked_at: int, every: int
+) -> list[str]:
+    """The note on cases that are left out; fewer cases than there are may have been looked at."""
     if not left_out:
         return []
     are, their = ("is", "its") if len(left_out) == 1 else ("are", "their")
+    part = "" if looked_at == every else f", of the first {looked_at}: no more were needed"
     return [
         f"{counted(len(left_out), 'case')} of {dataset.root} {are} left out, because {_names(by)} was trained on "
-        f"{their} images ({listed(left_out)}); --include-seen scores such cases, too"
+        f"{their} images ({listed(left_out)}{part}); --include-seen scores such cases, too"
     ]
 
 
