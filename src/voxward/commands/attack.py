@@ -17,7 +17,7 @@ from voxward.core.invocation import Invocation, invocation
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress
 from voxward.data.dicom.classes import common_labels
-from voxward.data.dicom.door import Converted, Wanted, converted, is_dicom_folder
+from voxward.data.dicom.door import Converted, Wanted, converted, is_dicom_folder, named_out
 from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.engine.choose import engine_for, local_workers
 from voxward.report.attack import KIND, AttackReport, check_reports, write_reports
@@ -84,13 +84,13 @@ def attack(
     of_protocol, of_systems = sorted_changes(overrides)
     chosen = load_protocol(protocol, of_protocol)
     output = Output.of(out)
-    folder = _default_folder(given) if output.folder is None else output.root
     sources = [Source.of(system, of_systems, device) for system in given]
-    output = replace(output, folder=folder)
-    with _worker(sources, _cases(dataset), chosen, output, reading, estimate) as worker:
+    cases = _cases(dataset)
+    output = replace(output, folder=_folder(given, output, cases, estimate))
+    with _worker(sources, cases, chosen, output, reading, estimate) as worker:
         if estimate:
-            return AttackReport((), (), None, folder, costs=estimated(worker, local_workers(cluster)))
-        with alone(folder, "an attack"):
+            return AttackReport((), (), None, output.root, costs=estimated(worker, local_workers(cluster)))
+        with alone(output.root, "an attack"):
             return _measured(worker, output, call, cluster)
 
 
@@ -131,7 +131,8 @@ def _worker(
         place = output.root / "volumes"
         worker = set_up(sources, source, protocol, place, output.overwrite, cases, reading, systems=opened)
         if made is not None:
-            made.renamed(worker.failures, 0)
+            worker.failures.found[:0] = made.failures
+            made.renamed(worker.failures)
         yield worker
 
 
@@ -151,7 +152,11 @@ def _volumes(
         yield made.labelled(), systems, made
 
 
-def _default_folder(systems: Sequence[Given]) -> Path:
+def _folder(systems: Sequence[Given], output: Output, cases: Cases, estimate: bool) -> Path:
+    if output.folder is not None:
+        return output.root
+    if not estimate and is_dicom_folder(place := cases.dataset or ""):
+        named_out(None, place)
     first = path_of(systems[0])
     if len(systems) > 1 or first is None or not first.is_dir():
         raise UserError("out must be given where several runs are attacked, or a system.yaml")

@@ -162,13 +162,18 @@ def test_a_bad_case_costs_no_other_and_ground_truth_is_asked_for(tmp_path: Path)
     assert caught.value.total == 2
     with pytest.raises(CasesFailed, match="1 of 2 cases failed") as caught:
         voxward.evaluate(organ_system(), tmp_path / "scans", out=tmp_path / "scores")
-    assert caught.value.result is not None
+    assert [one.case for one in caught.value.result.failed] == ["bad"]
+    stored = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert [(one["id"], "seem to be missing" in one["reason"]) for one in stored["failed"]] == [("bad", True)]
+    assert "bad" in (tmp_path / "scores" / "metrics.md").read_text()
     with pytest.raises(CasesFailed, match="1 of 2 cases failed:\n  bad: ") as caught:
         attacked(tmp_path / "scans", tmp_path / "attacked")
     assert {one.case for one in caught.value.result.records} == {"good"}
     scan().write(tmp_path / "bare" / "a")
     with pytest.raises(ValueError, match=r"no segmentation \(SEG\) and no RTSTRUCT in .*a: ground truth is needed"):
         voxward.evaluate(organ_system(), tmp_path / "bare", out=tmp_path / "none")
+    with pytest.raises(ValueError, match=r"no RTSTRUCT in .*a: ground truth is needed"):
+        voxward.attack(organ_system(), tmp_path / "bare", out=tmp_path / "none", estimate=True)
     both = {"liver": organs()["liver"], "spleen": organs()["liver"]}
     labelled(tmp_path / "overlap" / "a", both)
     with pytest.raises(CasesFailed, match=r"share \d+ voxels.*It is `voxward from-dicom` that has this option"):
@@ -281,5 +286,47 @@ def test_what_is_a_folder_of_dicom_files(tmp_path: Path) -> None:
     voxward.from_dicom(tmp_path / "scans", out=tmp_path / "volumes")
     assert not is_dicom_folder(tmp_path / "volumes" / "imagesTs")
     (tmp_path / "scans" / "a" / "ct" / "look.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"holds DICOM files and volumes, such as look\.png"):
+    with pytest.raises(ValueError, match=r"volumes, such as look\.png, and DICOM files"):
         is_dicom_folder(tmp_path / "scans" / "a" / "ct")
+    (tmp_path / "scans" / "overview.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"scans holds volumes, such as overview\.png, and DICOM files, such as a:"):
+        voxward.predict(organ_system(), tmp_path / "scans", out=tmp_path / "out")
+
+
+def test_where_identifiable_volumes_are_kept_is_named_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from voxward.cli import main
+
+    labelled(tmp_path / "scans" / "a")
+    system = organ_system()
+    with pytest.raises(ValueError, match=r"out must be given: .*scans holds DICOM files"):
+        voxward.predict(system, tmp_path / "scans")
+    monkeypatch.setattr("voxward.commands.predict.open_system", lambda *given: system)
+    assert main(["predict", "system", str(tmp_path / "scans"), "--out", str(tmp_path / "out")]) == 0
+    assert f"identifiable and stay there: {tmp_path / 'out' / 'from-dicom'}" in capsys.readouterr().out
+
+
+def test_an_attack_fixes_the_volumes_also_where_a_new_case_fails(tmp_path: Path) -> None:
+    labelled(tmp_path / "scans" / "a")
+    voxward.evaluate(organ_system(), tmp_path / "scans", out=tmp_path / "out")
+    book = tmp_path / "out" / "from-dicom" / "dicom.json"
+    assert json.loads(book.read_text())["fixed"] is False
+    labelled(tmp_path / "scans" / "b", seed=1)
+    sorted((tmp_path / "scans" / "b" / "ct").iterdir())[4].unlink()
+    with pytest.raises(CasesFailed, match="1 of 2 cases failed"):
+        attacked(tmp_path / "scans", tmp_path / "out")
+    assert json.loads(book.read_text())["fixed"] is True
+
+
+def test_check_reports_overlaps_and_names_that_are_spelt_in_two_ways(tmp_path: Path) -> None:
+    labelled(tmp_path / "scans" / "a", {**organs(), "BODY": np.ones(SHAPE, bool)})
+    labelled(tmp_path / "scans" / "b", {"Liver": organs()["liver"], "spleen": organs()["spleen"]}, seed=1)
+    report = voxward.check(tmp_path / "scans")
+    (error,) = report.errors
+    assert (error.case, report.cases) == ("b", 2)
+    assert "'Liver' cannot both be classes" in error.message
+    assert "from-dicom --classes" in error.message
+    told = [one.message for one in report.warnings if one.case == "a" and one.kind == "DICOM"]
+    assert len(told) == 2
+    assert f"holds 'liver' over 'BODY' ({organs()['liver'].sum()} voxels)" in told[0]

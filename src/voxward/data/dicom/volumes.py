@@ -20,12 +20,12 @@ from voxward.core.progress import Progress, silent
 from voxward.core.wording import counted
 from voxward.data.content import digest_of
 from voxward.data.dicom.cases import DicomCase
-from voxward.data.dicom.classes import refuse_unclear, warn_of_others
-from voxward.data.dicom.dataset import BOOK, source_entry, write_case
+from voxward.data.dicom.classes import refuse_together, refuse_unclear, warn_of_others
+from voxward.data.dicom.dataset import BOOK, Over, source_entry, write_case
 from voxward.data.dicom.kept import Kept, made_files
 from voxward.data.dicom.make import Entry, write_cases
 from voxward.data.formats.description import read_description
-from voxward.data.made_dataset import DESCRIPTION, DatasetWriter, refuse_classes
+from voxward.data.made_dataset import DESCRIPTION, DatasetWriter
 
 _OPTIONS = ("--series", "--truth", "--classes")
 _UNKNOWN = LabelSet(("background", "unknown"), (0, 1))
@@ -90,10 +90,10 @@ def volumes_of(
     Raises:
         UserError: What is kept was made of other files, or edited, and must not be replaced.
     """
-    labels = _labels(cases, request.wanted)
-    clear = _clear(cases, labels, request)
+    clear = _clear(cases, request)
     if not clear:
         return {}
+    labels = _labels([cases[case] for case in clear], request.wanted)
     how = {
         "labels": dict(zip(labels.names, labels.values, strict=True)), "channels": list(clear[0].channels),
         "truth": request.wanted.truth, "version": voxward.__version__,
@@ -107,26 +107,27 @@ def volumes_of(
     return _found_again(clear, kept, kept.fixed or not request.wanted.again)
 
 
-def _labels(cases: Mapping[DicomCase, Sequence[str]], wanted: Wanted) -> LabelSet:
+def _labels(described: Sequence[Sequence[str]], wanted: Wanted) -> LabelSet:
     """The classes of the system, in its order; without one those of the files, in that of their names."""
     if wanted.labels is not None:
         return wanted.labels.classes
-    names = tuple(sorted({name for held in cases.values() for name in held}))
-    refuse_classes(names)
+    names = tuple(sorted({name for held in described for name in held}))
     return LabelSet(("background", *names), tuple(range(len(names) + 1))) if names else _UNKNOWN
 
 
-def _clear(cases: Mapping[DicomCase, Sequence[str]], labels: LabelSet, request: Request) -> list[DicomCase]:
-    """The cases whose names are clear to the system."""
-    wanted, found = request.wanted, list[DicomCase]()
+def _clear(cases: Mapping[DicomCase, Sequence[str]], request: Request) -> list[DicomCase]:
+    """The cases whose names are clear to the system; without one, those that can be classes beside each other."""
+    wanted, found = request.wanted, dict[DicomCase, Sequence[str]]()
     for case, names in cases.items():
         with request.failures.of(Case(case.id, (case.folder,))):
             if wanted.labels is not None:
-                refuse_unclear(case, names, labels, wanted.system)
-            found.append(case)
+                refuse_unclear(case, names, wanted.labels.classes, wanted.system)
+            else:
+                refuse_together(case, names, found.values())
+            found[case] = names
     if wanted.labels is not None:
-        warn_of_others({case: cases[case] for case in found}, labels, wanted.system)
-    return found
+        warn_of_others(found, wanted.labels.classes, wanted.system)
+    return [*found]
 
 
 def _to_be_made(cases: Sequence[DicomCase], kept: Kept, how: Mapping[str, Any], request: Request) -> list[str]:
@@ -171,6 +172,7 @@ def _written(
 ) -> Mapping[str, Entry]:
     """The folder is written as a whole, with the cases that are kept."""
     old = {} if kept is None else {id: entry for id, entry in kept.cases.items() if id not in again}
+    fixed = not request.wanted.again or (kept is not None and kept.fixed)
     try:
         with atomic_write(request.target, replaceable=lambda folder: kept is not None) as unfinished:
             unfinished.mkdir()
@@ -178,21 +180,22 @@ def _written(
             book = {id: entry for id, entry in old.items() if kept is not None and kept.take_over(id, unfinished)}
             new = [case for case in cases if case.id not in book]
             progress = request.wanted.progress
-            made = write_cases(new, lambda case: _with_digest(writer, case), request.failures, progress)
+            over = Over.WARNED if request.wanted.labels is None else Over.REFUSED
+            made = write_cases(new, lambda case: _with_digest(writer, case, over), request.failures, progress)
             if not made:
                 request.failures.raise_any(len(cases))
             book |= made
             _describe(writer, request.target, book, kept)
-            fixed = not request.wanted.again or (kept is not None and kept.fixed)
             write_json(unfinished / BOOK, {"format": 1, "fixed": fixed, "how": how, "cases": book})
     except CasesFailed:
-        return {case.id: old[case.id] for case in cases if case.id in old}
+        known = [case for case in cases if case.id in old]
+        return _found_again(known, kept, fixed) if kept is not None and known else {}
     return {case.id: book[case.id] for case in cases if case.id in book}
 
 
-def _with_digest(writer: DatasetWriter, case: DicomCase) -> Entry:
+def _with_digest(writer: DatasetWriter, case: DicomCase, over: Over) -> Entry:
     with saying_where():
-        entry = write_case(writer, case, over=False)
+        entry = write_case(writer, case, over)
     return {**entry, "volumes": digest_of(made_files(writer.folder, case.id, entry))}
 
 
