@@ -87,7 +87,7 @@ def attack(
     sources = [Source.of(system, of_systems, device) for system in given]
     cases = _cases(dataset)
     output = replace(output, folder=_folder(given, output, cases, estimate))
-    with _worker(sources, cases, chosen, output, reading, estimate) as worker:
+    with _worker(sources, cases, chosen, output, reading=reading, estimate=estimate) as worker:
         if estimate:
             return AttackReport((), (), None, output.root, costs=estimated(worker, local_workers(cluster)))
         with alone(output.root, "an attack"):
@@ -122,10 +122,10 @@ def _cases(dataset: Path | str | Cases) -> Cases:
 
 @contextmanager
 def _worker(
-    sources: Sequence[Source], cases: Cases, protocol: Protocol, output: Output, reading: Reading, estimate: bool
+    sources: Sequence[Source], cases: Cases, protocol: Protocol, output: Output, *, reading: Reading, estimate: bool
 ) -> Iterator[Worker]:
     """What does the units; the volumes of an estimate are gone after the block, where they were made of DICOM files."""
-    with _volumes(cases.dataset, sources, None if estimate else output.root, reading, output.progress) as found:
+    with _volumes(cases, sources, None if estimate else output.root, reading, output.progress) as found:
         source, opened, made = found
         refuse_own_folder(output.root, source)
         place = output.root / "volumes"
@@ -138,9 +138,10 @@ def _worker(
 
 @contextmanager
 def _volumes(
-    place: Path | str | None, sources: Sequence[Source], out: Path | None, reading: Reading, progress: Progress
+    cases: Cases, sources: Sequence[Source], out: Path | None, reading: Reading, progress: Progress
 ) -> Iterator[tuple[Dataset, list[System], Converted | None]]:
     """The dataset; where it is made of DICOM files, also the systems, whose classes it has, and what was made."""
+    place = cases.dataset
     assert place is not None
     if not is_dicom_folder(place):
         yield open_dataset(place, reading.follow_links), [], None
@@ -148,7 +149,7 @@ def _volumes(
     systems = [source.open() for source in sources]
     labels = common_labels([(system.name, system.labels) for system in systems])
     names = " and ".join(system.name for system in systems)
-    with converted([place], Wanted(out, labels, names, reading=reading, progress=progress)) as made:
+    with converted([place], Wanted(out, labels, names, reading=reading, progress=progress, ids=cases.ids)) as made:
         yield made.labelled(), systems, made
 
 

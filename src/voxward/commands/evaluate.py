@@ -122,18 +122,18 @@ def _source(
     if cases.dataset is None and not system.runs:
         raise UserError(f"dataset must be given: {system.name} is no run of voxward, whose dataset would be known")
     place = cases.dataset or load_json(RunSettings, system.runs[0].settings).dataset
-    source, made = _read(system, place, reading, out, progress)
+    source, made = _read(system, cases, place, reading=reading, out=out, progress=progress)
     source = in_order_of(source, system.channels, reading.channels)
     source = dataset_reading_nan(source, nan_for(system.runs, reading))
     return dataset_within(source, tolerance_for(system.runs, reading)), made
 
 
 def _read(
-    system: System, place: Path | str, reading: Reading, out: Path | str | None, progress: Progress
+    system: System, cases: Cases, place: Path | str, *, reading: Reading, out: Path | str | None, progress: Progress
 ) -> tuple[Dataset, Converted | None]:
     if not is_dicom_folder(place):
         return open_dataset(place, reading.follow_links), None
     kept = named_out(out, place)
-    wanted = Wanted(kept, system.labels, system.name, again=True, reading=reading, progress=progress)
+    wanted = Wanted(kept, system.labels, system.name, again=True, reading=reading, progress=progress, ids=cases.ids)
     with converted([place], wanted) as made:
         return made.labelled(), made

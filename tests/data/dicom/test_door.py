@@ -18,7 +18,7 @@ from tests.data.dicom.write import Scan, multi_frame, save, segmentation
 from voxward.core.errors import CasesFailed
 from voxward.data.dicom.door import is_dicom_folder
 from voxward.data.io import read_image, read_label
-from voxward.report.attack import AttackReport
+from voxward.report.attack import AttackReport, write_reports
 from voxward.robustness.record import Record
 from voxward.robustness.store import RecordStore
 from voxward.systems.blackbox import blackbox_system
@@ -222,6 +222,16 @@ def test_volumes_are_used_again_and_changed_files_are_noticed(tmp_path: Path) ->
     with pytest.warns(UserWarning, match=r"were made of other files than .*a holds now: they are made again"):
         voxward.predict(system, tmp_path / "moved", out=out)
     np.testing.assert_array_equal(read_image([volume]).array[0], one.values[::-1].astype(int) - 1024)
+    hidden = out / "from-dicom" / ".mine"
+    hidden.write_text("mine")
+    labelled(tmp_path / "moved" / "c", seed=2)
+    with pytest.raises(ValueError, match=r"\.mine is not a file that voxward wrote"):
+        voxward.predict(system, tmp_path / "moved", out=out)
+    hidden.unlink()
+    with pytest.raises(
+        ValueError, match=r"were made without ground truth, and 1 case of them .*: choose another --out"
+    ):
+        voxward.evaluate(system, tmp_path / "moved" / "b", out=out)
     volume.write_bytes(volume.read_bytes() + b"\0")
     with pytest.raises(ValueError, match=r"the volume of case a in .* was edited or removed"):
         voxward.predict(system, tmp_path / "moved", out=out)
@@ -237,7 +247,7 @@ def test_an_attack_refuses_changed_files_and_folders_of_others(tmp_path: Path) -
     save(segmentation(one, organs()), tmp_path / "scans" / "a" / "seg.dcm")  # it has other identifiers
     with pytest.raises(ValueError, match=r"made of other files than .*a holds now: choose another --out"):
         attacked(tmp_path / "scans", tmp_path / "out")
-    with pytest.raises(ValueError, match=r"were made for another call \(truth\).*: choose another --out"):
+    with pytest.raises(ValueError, match=r"were made with ground truth: choose another --out"):
         voxward.predict(organ_system(), tmp_path / "scans", out=tmp_path / "out")  # records are of these volumes
     (tmp_path / "other" / "from-dicom").mkdir(parents=True)
     (tmp_path / "other" / "from-dicom" / "mine.txt").write_text("mine")
@@ -330,3 +340,35 @@ def test_check_reports_overlaps_and_names_that_are_spelt_in_two_ways(tmp_path: P
     told = [one.message for one in report.warnings if one.case == "a" and one.kind == "DICOM"]
     assert len(told) == 2
     assert f"holds 'liver' over 'BODY' ({organs()['liver'].sum()} voxels)" in told[0]
+
+
+def test_only_the_cases_that_are_asked_for_are_converted(tmp_path: Path, cases: Path) -> None:
+    voxward.evaluate(organ_system(), voxward.Cases(cases, ids=["case1"]), out=tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / "from-dicom" / "labelsTr").iterdir()] == ["case1.nii.gz"]
+
+
+def test_a_file_that_comes_during_a_conversion_is_not_lost(tmp_path: Path) -> None:
+    labelled(tmp_path / "scans" / "a")
+    voxward.predict(organ_system(), tmp_path / "scans", out=tmp_path / "out")
+    labelled(tmp_path / "scans" / "b", seed=1)
+    mine = tmp_path / "out" / "from-dicom" / "mine.txt"
+    with pytest.raises(ValueError, match=r"mine\.txt is not a file that voxward wrote"):
+        voxward.predict(
+            organ_system(), tmp_path / "scans", out=tmp_path / "out", progress=lambda *a, **b: mine.write_text("mine")
+        )
+    assert mine.read_text() == "mine"
+
+
+def test_a_case_that_cannot_be_converted_keeps_requirements_unmet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voxward.commands.attack.write_reports", write_reports)
+    labelled(tmp_path / "scans" / "good")
+    labelled(tmp_path / "scans" / "bad", seed=1)
+    sorted((tmp_path / "scans" / "bad" / "ct").iterdir())[4].unlink()
+    out, met = voxward.Output(tmp_path / "out", report=False), "require=[clean_dice >= 0.0]"
+    with pytest.raises(CasesFailed, match="1 of 2 cases failed") as caught:
+        voxward.attack(organ_system(), tmp_path / "scans", out=out, overrides=[*SQUARE, met])
+    assert [one["id"] for one in json.loads((tmp_path / "out" / "sanity.json").read_text())["failed"]] == ["bad"]
+    (verdict,) = caught.value.result.verdicts
+    assert (verdict.met, verdict.failed) == (False, 1)

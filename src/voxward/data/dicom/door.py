@@ -14,10 +14,10 @@ from voxward.core.case import Dataset
 from voxward.core.errors import CasesFailed, Failure, UserError
 from voxward.core.failures import Failures
 from voxward.core.files import name_fault
-from voxward.data.dicom.cases import DicomCase, case_folders, open_case
+from voxward.data.dicom.cases import DicomCase, case_folders, case_id, open_case
 from voxward.data.dicom.dataset import BOOK, refuse_names
 from voxward.data.dicom.files import dicom_files, holds_dicom
-from voxward.data.dicom.kept import Kept, made_files
+from voxward.data.dicom.kept import Kept, is_image, made_files
 from voxward.data.dicom.make import opened_cases
 from voxward.data.dicom.volumes import Request, saying_where, volumes_of
 from voxward.data.dicom.volumes import Wanted as Wanted
@@ -52,7 +52,7 @@ class Converted:
 
     def images(self) -> list[Path]:
         """Return the volumes of this call, without the labels."""
-        return [path for files in self.files.values() for path in files if path.parent.name.startswith("images")]
+        return [path for files in self.files.values() for path in files if is_image(path)]
 
     def dataset(self) -> Dataset:
         """Open the dataset, with the cases of this call alone.
@@ -87,7 +87,7 @@ class Converted:
         return text if self.kept else text.replace(str(self.root), ", ".join(map(str, self.places)))
 
     def _called(self, id: str, file: Path) -> str:
-        what = "" if file.parent.name.startswith("images") else ", ground truth"
+        what = "" if is_image(file) else ", ground truth"
         return f"{self.cases[id]}{what}" + (f" ({file})" if self.kept else "")
 
     def renamed(self, failures: Failures) -> Failures:
@@ -182,7 +182,7 @@ def kept_images(out: Path, ids: Collection[str]) -> list[Path]:
         return []
     found = [id for id in kept.cases if id in ids]
     kept.refuse_edited(found)
-    return [path for id in found for path in kept.files(id) if path.parent.name.startswith("images")]
+    return [path for id in found for path in kept.files(id) if is_image(path)]
 
 
 @contextmanager
@@ -202,7 +202,9 @@ def converted(inputs: Sequence[Path | str], wanted: Wanted) -> Iterator[Converte
         MissingPackageError: pydicom is not installed.
     """
     places = [Path(one) for one in inputs]
-    pairs = [(place, folder) for place in places for folder in case_folders([place])]
+    every = [(place, folder) for place in places for folder in case_folders([place])]
+    # Names that no case has are refused later, as those of any dataset are.
+    pairs = [pair for pair in every if not wanted.ids or case_id(pair[1]) in wanted.ids] or every
     refuse_names([folder for _, folder in pairs])
     failures = Failures(wanted.reading.fail_fast)
     homes = {folder: place for place, folder in pairs}
@@ -211,12 +213,12 @@ def converted(inputs: Sequence[Path | str], wanted: Wanted) -> Iterator[Converte
         _refuse_bare(cases, wanted)
     if wanted.out is None:
         with tempfile.TemporaryDirectory(prefix="voxward-") as folder:
-            yield _made(places, cases, Path(folder) / FROM_DICOM, None, wanted, failures)
+            yield _made(places, cases, Path(folder) / FROM_DICOM, kept=None, wanted=wanted, failures=failures)
         return
     _refuse_among(wanted.out, places)
     with alone(wanted.out, "a conversion of DICOM files"):
         target = wanted.out / FROM_DICOM
-        found = _made(places, cases, target, Kept.read(target), wanted, failures)
+        found = _made(places, cases, target, kept=Kept.read(target), wanted=wanted, failures=failures)
     yield found
 
 
@@ -249,6 +251,7 @@ def _made(
     places: Sequence[Path],
     cases: Mapping[DicomCase, Sequence[str]],
     target: Path,
+    *,
     kept: Kept | None,
     wanted: Wanted,
     failures: Failures,

@@ -46,6 +46,7 @@ class Wanted:
             then and by later calls that would make them again, because records are kept of them.
         reading: Whether links are followed, and whether the first case that fails stops the others.
         progress: Told about cases.
+        ids: The cases that are converted, by the names of their folders; empty: all.
     """
 
     out: Path | None = None
@@ -55,6 +56,7 @@ class Wanted:
     again: bool = False
     reading: Reading = Reading()
     progress: Progress = silent
+    ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +104,7 @@ def volumes_of(
         return _written(clear, request, labels, how)
     again = _to_be_made(clear, kept, how, request)
     if again or any(case.id not in kept.cases for case in clear):
-        kept.refuse_lost(again)
-        return _written(clear, request, labels, how, kept, again)
+        return _written(clear, request, labels, how, kept=kept, again=again)
     return _found_again(clear, kept, kept.fixed or not request.wanted.again)
 
 
@@ -134,9 +135,11 @@ def _to_be_made(cases: Sequence[DicomCase], kept: Kept, how: Mapping[str, Any], 
     """The cases whose volumes are kept and cannot be used: all, where they were made in another way."""
     if kept.how != how:
         others = [id for id in kept.cases if id not in {case.id for case in cases}]
-        also = f"; {counted(len(others), 'other case')} will not be there any more" if others else ""
-        other = ", ".join(name for name in how if kept.how.get(name) != how[name])
-        _tell(f"the volumes in {kept.folder} were made for another call ({other}){also}", request, kept)
+        differing = " and ".join(_made_how(name, kept.how) for name in how if kept.how.get(name) != how[name])
+        what = f"the volumes in {kept.folder} were made {differing}"
+        if others:  # they cannot be made again, because their files are not in this call
+            raise UserError(f"{what}, and {counted(len(others), 'case')} of them are not in this call: {_ELSEWHERE}")
+        _tell(what, request, kept)
         return list(kept.cases)
     known = [case for case in cases if case.id in kept.cases]
     changed = [case for case in known if not kept.same(case.id, source_entry(case))]
@@ -145,6 +148,17 @@ def _to_be_made(cases: Sequence[DicomCase], kept: Kept, how: Mapping[str, Any], 
         _tell(f"the volumes in {kept.folder} were made of other files than {folders} holds now", request, kept)
     kept.refuse_edited(case.id for case in known)
     return [case.id for case in changed]
+
+
+def _made_how(name: str, how: Mapping[str, Any]) -> str:
+    """What volumes depend on, in words, as they were made."""
+    if name == "truth":
+        return f"{'with' if how.get(name) else 'without'} ground truth"
+    return f"by voxward {how.get(name)}" if name == "version" else f"with other {_IN_WORDS[name]}"
+
+
+_IN_WORDS = {"labels": "classes", "channels": "channels"}
+_ELSEWHERE = "choose another --out"
 
 
 def _tell(what: str, request: Request, kept: Kept) -> None:
@@ -167,6 +181,7 @@ def _written(
     request: Request,
     labels: LabelSet,
     how: Mapping[str, Any],
+    *,
     kept: Kept | None = None,
     again: Sequence[str] = (),
 ) -> Mapping[str, Entry]:
@@ -174,7 +189,9 @@ def _written(
     old = {} if kept is None else {id: entry for id, entry in kept.cases.items() if id not in again}
     fixed = not request.wanted.again or (kept is not None and kept.fixed)
     try:
-        with atomic_write(request.target, replaceable=lambda folder: kept is not None) as unfinished:
+        with atomic_write(
+            request.target, replaceable=lambda folder: kept is not None and kept.replaceable(again)
+        ) as unfinished:
             unfinished.mkdir()
             writer = DatasetWriter(unfinished, request.name, labels.foreground, cases[0].channels, labels)
             book = {id: entry for id, entry in old.items() if kept is not None and kept.take_over(id, unfinished)}
