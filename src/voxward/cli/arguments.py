@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import fields, replace
 from fractions import Fraction
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -376,3 +377,17 @@ def cases_arguments(parser: argparse.ArgumentParser) -> None:
         "--include-seen", action="store_true",
         help="score also cases that the system was trained on, and say which ones they are; they flatter",
     )  # fmt: skip
+
+
+def print_kept(out: str | Path | None) -> None:
+    """Say where a command keeps volumes of DICOM files, if it does: they show the patient.
+
+    Args:
+        out: The folder of its results.
+    """
+    from voxward.data.dicom.door import keeps_volumes
+
+    if out is not None and (place := keeps_volumes(out)) is not None:
+        console.print(
+            f"volumes of the DICOM files, which are identifiable and stay there: {escape(str(place))}", soft_wrap=True
+        )

@@ -37,8 +37,8 @@ def check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "dataset",
         nargs="?",
-        help="the folder of the dataset: MSD, nnU-Net raw, or images/ and labels/; or of DICOM files: one case, or a "
-        "folder for each",
+        help="the folder of the dataset: MSD, nnU-Net raw, or images/ and labels/; or, without --system, of DICOM "
+        "files: one case, or a folder for each",
     )
     parser.add_argument("--dataset", dest="labelled", metavar="DATASET", help="the same, by name")
     parser.add_argument(

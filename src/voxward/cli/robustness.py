@@ -21,6 +21,7 @@ from voxward.cli.arguments import (
     outcome,
     output_of,
     overwrite_argument,
+    print_kept,
     reading_arguments,
     report_argument,
     set_argument,
@@ -140,6 +141,8 @@ def attack(arguments: Arguments) -> int:
         output = output_of(values, progress)
         result, failed = outcome(lambda: attack(**values, out=output))
     code = 0 if result is None else show(result, output.report)
+    if not arguments.estimate:
+        print_kept(arguments.out)
     return told(failed) or code
 
 

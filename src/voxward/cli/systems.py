@@ -18,6 +18,7 @@ from voxward.cli.arguments import (
     given,
     outcome,
     overwrite_argument,
+    print_kept,
     reading_arguments,
     set_argument,
     told,
@@ -89,8 +90,8 @@ def predict_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        help="the folder of the predictions (default: RUN/predictions, for a single run); OUT/from-dicom keeps the "
-        "volumes of DICOM files",
+        help="the folder of the predictions (default: RUN/predictions, for a single run); needed for DICOM files, "
+        "whose volumes OUT/from-dicom keeps",
     )
     parser.add_argument(
         "--save-probabilities", action="store_true",
@@ -108,6 +109,7 @@ def predict(arguments: Arguments) -> int:
         written, failed = outcome(lambda: predict(**values, progress=progress))
     if written:
         console.print(f"{counted(len(written), 'prediction')} in {escape(str(written[0].parent))}")
+    print_kept(arguments.out)
     return told(failed)
 
 
@@ -125,8 +127,8 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--out",
-        help="the folder of predictions and metrics (default: the run folder, for a single run); OUT/from-dicom keeps "
-        "the volumes of DICOM files",
+        help="the folder of predictions and metrics (default: the run folder, for a single run); needed for DICOM "
+        "files, whose volumes OUT/from-dicom keeps",
     )
     parser.add_argument("--policy", default="ignore", help="what empty masks count: ignore, one, brats, ...")
     parser.add_argument(
@@ -162,6 +164,7 @@ def evaluate(arguments: Arguments) -> int:
             )
     if result is not None:
         console.print(metrics_table(result).terminal())
+    print_kept(arguments.out)
     return told(failed)
 
 

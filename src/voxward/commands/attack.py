@@ -17,7 +17,7 @@ from voxward.core.invocation import Invocation, invocation
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress
 from voxward.data.dicom.classes import common_labels
-from voxward.data.dicom.door import Converted, Wanted, converted, is_dicom_folder
+from voxward.data.dicom.door import Converted, Wanted, converted, is_dicom_folder, named_out
 from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.engine.choose import engine_for, local_workers
 from voxward.report.attack import KIND, AttackReport, check_reports, write_reports
@@ -84,13 +84,13 @@ def attack(
     of_protocol, of_systems = sorted_changes(overrides)
     chosen = load_protocol(protocol, of_protocol)
     output = Output.of(out)
-    folder = _default_folder(given, _cases(dataset)) if output.folder is None else output.root
     sources = [Source.of(system, of_systems, device) for system in given]
-    output = replace(output, folder=folder)
-    with _worker(sources, _cases(dataset), chosen, output, reading, estimate) as worker:
+    cases = _cases(dataset)
+    output = replace(output, folder=_folder(given, output, cases, estimate))
+    with _worker(sources, cases, chosen, output, reading=reading, estimate=estimate) as worker:
         if estimate:
-            return AttackReport((), (), None, folder, costs=estimated(worker, local_workers(cluster)))
-        with alone(folder, "an attack"):
+            return AttackReport((), (), None, output.root, costs=estimated(worker, local_workers(cluster)))
+        with alone(output.root, "an attack"):
             return _measured(worker, output, call, cluster)
 
 
@@ -122,24 +122,26 @@ def _cases(dataset: Path | str | Cases) -> Cases:
 
 @contextmanager
 def _worker(
-    sources: Sequence[Source], cases: Cases, protocol: Protocol, output: Output, reading: Reading, estimate: bool
+    sources: Sequence[Source], cases: Cases, protocol: Protocol, output: Output, *, reading: Reading, estimate: bool
 ) -> Iterator[Worker]:
     """What does the units; the volumes of an estimate are gone after the block, where they were made of DICOM files."""
-    with _volumes(cases.dataset, sources, None if estimate else output.root, reading, output.progress) as found:
+    with _volumes(cases, sources, None if estimate else output.root, reading, output.progress) as found:
         source, opened, made = found
         refuse_own_folder(output.root, source)
         place = output.root / "volumes"
         worker = set_up(sources, source, protocol, place, output.overwrite, cases, reading, systems=opened)
         if made is not None:
-            made.renamed(worker.failures, 0)
+            worker.failures.found[:0] = made.failures
+            made.renamed(worker.failures)
         yield worker
 
 
 @contextmanager
 def _volumes(
-    place: Path | str | None, sources: Sequence[Source], out: Path | None, reading: Reading, progress: Progress
+    cases: Cases, sources: Sequence[Source], out: Path | None, reading: Reading, progress: Progress
 ) -> Iterator[tuple[Dataset, list[System], Converted | None]]:
     """The dataset; where it is made of DICOM files, also the systems, whose classes it has, and what was made."""
+    place = cases.dataset
     assert place is not None
     if not is_dicom_folder(place):
         yield open_dataset(place, reading.follow_links), [], None
@@ -147,13 +149,15 @@ def _volumes(
     systems = [source.open() for source in sources]
     labels = common_labels([(system.name, system.labels) for system in systems])
     names = " and ".join(system.name for system in systems)
-    with converted([place], Wanted(out, labels, names, reading=reading, progress=progress)) as made:
+    with converted([place], Wanted(out, labels, names, reading=reading, progress=progress, ids=cases.ids)) as made:
         yield made.labelled(), systems, made
 
 
-def _default_folder(systems: Sequence[Given], cases: Cases) -> Path:
-    if cases.dataset is not None and is_dicom_folder(cases.dataset):
-        raise UserError(f"out must be given: {cases.dataset} holds DICOM files, whose volumes OUT/from-dicom keeps")
+def _folder(systems: Sequence[Given], output: Output, cases: Cases, estimate: bool) -> Path:
+    if output.folder is not None:
+        return output.root
+    if not estimate and is_dicom_folder(place := cases.dataset or ""):
+        named_out(None, place)
     first = path_of(systems[0])
     if len(systems) > 1 or first is None or not first.is_dir():
         raise UserError("out must be given where several runs are attacked, or a system.yaml")

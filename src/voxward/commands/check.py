@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from voxward.core.choices import Reading
 from voxward.data.check import CheckReport, Problem, check_dataset
-from voxward.data.dicom.door import Wanted, converted, is_dicom_folder
+from voxward.data.dicom.door import Converted, Wanted, converted, is_dicom_folder
 from voxward.data.formats import declared
 from voxward.data.nan import dataset_reading_nan
 from voxward.data.places import dataset_within
+from voxward.data.remarks import collected
 from voxward.systems.nan import nan_for, tolerance_for
 
 
@@ -45,10 +47,18 @@ def check(dataset: Path | str, *, workers: int = 2, reading: Reading = Reading()
 
 def _of_dicom(folder: Path, workers: int, reading: Reading) -> CheckReport:
     """The report on volumes of DICOM files, which calls them after the folders of these files."""
-    with converted([folder], Wanted(reading=reading)) as made:
+    with ExitStack() as stack:
+        with collected() as remarks:
+            made = stack.enter_context(converted([folder], Wanted(reading=reading)))
         problems = [Problem(failure.case, "error", "DICOM", failure.reason) for failure in made.failures]
+        problems += [Problem(_case_of(one, made, folder), "warning", "DICOM", one) for one in remarks]
         if not made.cases:
             return CheckReport(tuple(problems), len(problems), folder)
         found = check(made.root, workers=workers, reading=reading)
         problems += [replace(problem, message=made.said(problem.message)) for problem in found.problems]
     return CheckReport(tuple(problems), found.cases + len(made.failures), folder)
+
+
+def _case_of(remark: str, made: Converted, folder: Path) -> str:
+    """The case whose file a remark begins with."""
+    return next((id for id, place in made.cases.items() if remark.startswith(f"{place}")), folder.name)

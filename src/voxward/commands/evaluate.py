@@ -16,7 +16,7 @@ from voxward.core.outputs import Outputs
 from voxward.core.plan import load_json
 from voxward.core.progress import Progress, silent
 from voxward.data.channels import in_order_of
-from voxward.data.dicom.door import Converted, Wanted, converted, is_dicom_folder
+from voxward.data.dicom.door import Converted, Wanted, converted, failures_before, is_dicom_folder, named_out
 from voxward.data.formats import open_dataset, refuse_own_folder
 from voxward.data.nan import dataset_reading_nan
 from voxward.data.places import dataset_within
@@ -86,19 +86,19 @@ def evaluate(
     origin = origin_of(opened, source, scope, cases.split)
     target = folder_of(opened.runs[0], origin, scope, cases) if out is None else Path(out)
     refuse_own_folder(target, source)
-    outputs, failures = Outputs(target, "metrics", overwrite), Failures(reading.fail_fast, _unconverted(made))
+    outputs, failures = Outputs(target, "metrics", overwrite), failures_before(made, reading.fail_fast)
     outputs.check(METRICS_FILES)
     around = noted_cases(target, EVALUATE, call, source, scope.ids, system=opened, resume=resume)
     asked = opened, source, scope.ids, Output(target, overwrite, progress), scoring, compute.workers
     scored = score_system(*asked, resume=resume, failures=failures, around=around)
-    result = save_metrics(replace(scored, origin=origin), outputs)
-    failures.raise_any(len(scope.ids) if made is None else made.renamed(failures, len(scope.ids)), result)
+    result = save_metrics(_named(replace(scored, origin=origin), made, failures), outputs)
+    failures.raise_any(len({*scope.ids, *failures.cases}), result)
     return result
 
 
-def _unconverted(made: Converted | None) -> list[Failure]:
-    """The cases of DICOM files of which no volumes could be made."""
-    return [] if made is None else [*made.failures]
+def _named(scored: Evaluation, made: Converted | None, failures: Failures) -> Evaluation:
+    """The scores with all cases that failed, also those that could not be converted, in the user's names."""
+    return replace(scored, failed=tuple((failures if made is None else made.renamed(failures)).found))
 
 
 def _asked(dataset: Path | str | Cases | None) -> Cases:
@@ -122,19 +122,18 @@ def _source(
     if cases.dataset is None and not system.runs:
         raise UserError(f"dataset must be given: {system.name} is no run of voxward, whose dataset would be known")
     place = cases.dataset or load_json(RunSettings, system.runs[0].settings).dataset
-    source, made = _read(system, place, reading, out, progress)
+    source, made = _read(system, cases, place, reading=reading, out=out, progress=progress)
     source = in_order_of(source, system.channels, reading.channels)
     source = dataset_reading_nan(source, nan_for(system.runs, reading))
     return dataset_within(source, tolerance_for(system.runs, reading)), made
 
 
 def _read(
-    system: System, place: Path | str, reading: Reading, out: Path | str | None, progress: Progress
+    system: System, cases: Cases, place: Path | str, *, reading: Reading, out: Path | str | None, progress: Progress
 ) -> tuple[Dataset, Converted | None]:
     if not is_dicom_folder(place):
         return open_dataset(place, reading.follow_links), None
-    if out is None:
-        raise UserError(f"out must be given: {place} holds DICOM files, whose volumes OUT/from-dicom keeps")
-    wanted = Wanted(Path(out), system.labels, system.name, again=True, reading=reading, progress=progress)
+    kept = named_out(out, place)
+    wanted = Wanted(kept, system.labels, system.name, again=True, reading=reading, progress=progress, ids=cases.ids)
     with converted([place], wanted) as made:
         return made.labelled(), made

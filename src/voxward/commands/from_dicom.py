@@ -57,6 +57,6 @@ def from_dicom(
     folders = case_folders([Path(one) for one in ([inputs] if isinstance(inputs, str | Path) else inputs)])
     refuse_names(folders)
     failures = Failures(fail_fast)
-    result = make_dataset(folders, target, wanted, classes, failures, progress)
+    result = make_dataset(folders, target, wanted, classes=classes, failures=failures, progress=progress)
     failures.raise_any(len(folders), result)
     return result

@@ -13,7 +13,7 @@ from voxward.core.failures import Failures
 from voxward.core.invocation import invocation
 from voxward.core.outputs import Outputs
 from voxward.core.progress import Progress, silent
-from voxward.data.dicom.door import Converted, Wanted, converted, is_dicom_folder
+from voxward.data.dicom.door import Converted, Wanted, converted, failures_before, is_dicom_folder, named_out
 from voxward.data.formats import refuse_dataset_folder
 from voxward.data.nan import reading_nan
 from voxward.data.places import within
@@ -74,22 +74,30 @@ def predict(
         >>> voxward.predict("run", ["case.nii.gz"], out="segmentations", overrides=["tta=mirrors"])
     """
     call, opened = invocation(predict, locals()), open_system(system, overrides, device)
-    places = [Path(one) for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    folder = _folder(opened, out, places)
+    folder = _folder(opened, out, _places(inputs))
     if not overwrite:
         refuse_dataset_folder(folder)
-    cases, made = _cases(places, opened, reading, folder, progress)
-    outputs, failures = Outputs(folder, PREDICTIONS, overwrite), Failures(reading.fail_fast)
+    cases, made = _cases(_places(inputs), opened, reading, folder, progress)
+    outputs, failures = Outputs(folder, PREDICTIONS, overwrite), failures_before(made, reading.fail_fast)
     scores = _scores(folder / "probabilities", save_probabilities, overwrite)
     around = noted_cases(folder, PREDICT, call, cases, system=opened, resume=resume)
     written = predict_cases(opened, cases, outputs, resume, progress, failures, probabilities=scores, around=around)
-    failures.raise_any(len(cases) if made is None else made.renamed(failures, len(cases)), written)
+    _named(failures, made).raise_any(len({case.id for case in cases} | failures.cases), written)
     return written
 
 
+def _named(failures: Failures, made: Converted | None) -> Failures:
+    return failures if made is None else made.renamed(failures)
+
+
+def _places(inputs: Sequence[Path | str] | Path | str) -> list[Path]:
+    return [Path(one) for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+
+
 def _folder(system: System, out: Path | str | None, places: Sequence[Path]) -> Path:
-    if out is None and (scans := [place for place in places if is_dicom_folder(place)]):
-        raise UserError(f"out must be given: {scans[0]} holds DICOM files, whose volumes OUT/from-dicom keeps")
+    for place in places if out is None else ():
+        if is_dicom_folder(place):
+            named_out(out, place)
     if out is None and len(system.runs) != 1:
         raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
     return system.runs[0].predictions if out is None else Path(out)

@@ -84,7 +84,7 @@ def predict_cases(
         with kept.of(case):
             _check(system, case)
     made_by, again = system.fingerprint(), list[str]()
-    with around if around is not None and len(kept.cases) < len(cases) else nullcontext():
+    with around if around is not None and kept.left(cases) else nullcontext():
         for n, (case, path) in enumerate(zip(cases, targets, strict=True)):
             progress("predict", n, len(cases), running=case.id)
             if case.id not in kept.cases:

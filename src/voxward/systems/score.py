@@ -55,7 +55,7 @@ def score_system(
     source = replace(dataset, labels=system.labels.ignoring(dataset.labels.ignore))
     left = [case.id for case in kept.left(cases)]
     if not left:
-        kept.raise_any(len(cases))
+        kept.raise_any(len({*ids, *kept.cases}))
     result = evaluate_folder(source, folder, left, scoring, workers, counter(output.progress, "score"), kept)
     if failures is None:
         kept.raise_any(len(cases), result)

@@ -17,7 +17,7 @@ from tests.data.dicom.test_from_dicom import SHAPE, organs, scan
 from tests.data.dicom.write import Scan, multi_frame, save, segmentation
 from voxward.core.errors import CasesFailed, UserError
 from voxward.data.dicom.door import is_dicom_folder
-from voxward.data.io import read_image, read_label, write_image
+from voxward.data.io import read_image, read_label
 from voxward.report.attack import AttackReport, write_reports
 from voxward.robustness.record import Record
 from voxward.robustness.store import RecordStore
@@ -163,15 +163,17 @@ def test_a_bad_case_costs_no_other_and_ground_truth_is_asked_for(tmp_path: Path)
     with pytest.raises(CasesFailed, match="1 of 2 cases failed") as caught:
         voxward.evaluate(organ_system(), tmp_path / "scans", out=tmp_path / "scores")
     assert [one.case for one in caught.value.result.failed] == ["bad"]
-    assert [one["id"] for one in json.loads((tmp_path / "scores" / "metrics.json").read_text())["failed"]] == ["bad"]
-    with pytest.raises(UserError, match=r"out must be given: .*scans holds DICOM files"):
-        voxward.attack(organ_system(), tmp_path / "scans", overrides=SQUARE)
+    stored = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert [(one["id"], "seem to be missing" in one["reason"]) for one in stored["failed"]] == [("bad", True)]
+    assert "bad" in (tmp_path / "scores" / "metrics.md").read_text()
     with pytest.raises(CasesFailed, match="1 of 2 cases failed:\n  bad: ") as caught:
         attacked(tmp_path / "scans", tmp_path / "attacked")
     assert {one.case for one in caught.value.result.records} == {"good"}
     scan().write(tmp_path / "bare" / "a")
     with pytest.raises(ValueError, match=r"no segmentation \(SEG\) and no RTSTRUCT in .*a: ground truth is needed"):
         voxward.evaluate(organ_system(), tmp_path / "bare", out=tmp_path / "none")
+    with pytest.raises(ValueError, match=r"no RTSTRUCT in .*a: ground truth is needed"):
+        voxward.attack(organ_system(), tmp_path / "bare", out=tmp_path / "none", estimate=True)
     both = {"liver": organs()["liver"], "spleen": organs()["liver"]}
     labelled(tmp_path / "overlap" / "a", both)
     with pytest.raises(CasesFailed, match=r"share \d+ voxels.*It is `voxward from-dicom` that has this option"):
@@ -251,6 +253,16 @@ def test_volumes_are_used_again_and_changed_files_are_noticed(tmp_path: Path) ->
     with pytest.warns(UserWarning, match=r"were made of other files than .*a holds now: they are made again"):
         voxward.predict(system, tmp_path / "moved", out=out)
     np.testing.assert_array_equal(read_image([volume]).array[0], one.values[::-1].astype(int) - 1024)
+    hidden = out / "from-dicom" / ".mine"
+    hidden.write_text("mine")
+    labelled(tmp_path / "moved" / "c", seed=2)
+    with pytest.raises(ValueError, match=r"\.mine is not a file that voxward wrote"):
+        voxward.predict(system, tmp_path / "moved", out=out)
+    hidden.unlink()
+    with pytest.raises(
+        ValueError, match=r"were made without ground truth, and 1 case of them .*: choose another --out"
+    ):
+        voxward.evaluate(system, tmp_path / "moved" / "b", out=out)
     volume.write_bytes(volume.read_bytes() + b"\0")
     with pytest.raises(ValueError, match=r"the volume of case a in .* was edited or removed"):
         voxward.predict(system, tmp_path / "moved", out=out)
@@ -266,7 +278,7 @@ def test_an_attack_refuses_changed_files_and_folders_of_others(tmp_path: Path) -
     save(segmentation(one, organs()), tmp_path / "scans" / "a" / "seg.dcm")  # it has other identifiers
     with pytest.raises(ValueError, match=r"made of other files than .*a holds now: choose another --out"):
         attacked(tmp_path / "scans", tmp_path / "out")
-    with pytest.raises(ValueError, match=r"were made by a command that reads ground truth.*: choose another --out"):
+    with pytest.raises(ValueError, match=r"were made with ground truth: choose another --out"):
         voxward.predict(organ_system(), tmp_path / "scans", out=tmp_path / "out")  # records are of these volumes
     (tmp_path / "other" / "from-dicom").mkdir(parents=True)
     (tmp_path / "other" / "from-dicom" / "mine.txt").write_text("mine")
@@ -315,5 +327,79 @@ def test_what_is_a_folder_of_dicom_files(tmp_path: Path) -> None:
     voxward.from_dicom(tmp_path / "scans", out=tmp_path / "volumes")
     assert not is_dicom_folder(tmp_path / "volumes" / "imagesTs")
     (tmp_path / "scans" / "a" / "ct" / "look.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"holds DICOM files and volumes, such as look\.png"):
+    with pytest.raises(ValueError, match=r"volumes, such as look\.png, and DICOM files"):
         is_dicom_folder(tmp_path / "scans" / "a" / "ct")
+    (tmp_path / "scans" / "overview.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"scans holds volumes, such as overview\.png, and DICOM files, such as a:"):
+        voxward.predict(organ_system(), tmp_path / "scans", out=tmp_path / "out")
+
+
+def test_where_identifiable_volumes_are_kept_is_named_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from voxward.cli import main
+
+    labelled(tmp_path / "scans" / "a")
+    system = organ_system()
+    with pytest.raises(ValueError, match=r"out must be given: .*scans holds DICOM files"):
+        voxward.predict(system, tmp_path / "scans")
+    monkeypatch.setattr("voxward.commands.predict.open_system", lambda *given: system)
+    assert main(["predict", "system", str(tmp_path / "scans"), "--out", str(tmp_path / "out")]) == 0
+    assert f"identifiable and stay there: {tmp_path / 'out' / 'from-dicom'}" in capsys.readouterr().out
+
+
+def test_an_attack_fixes_the_volumes_also_where_a_new_case_fails(tmp_path: Path) -> None:
+    labelled(tmp_path / "scans" / "a")
+    voxward.evaluate(organ_system(), tmp_path / "scans", out=tmp_path / "out")
+    book = tmp_path / "out" / "from-dicom" / "dicom.json"
+    assert json.loads(book.read_text())["fixed"] is False
+    labelled(tmp_path / "scans" / "b", seed=1)
+    sorted((tmp_path / "scans" / "b" / "ct").iterdir())[4].unlink()
+    with pytest.raises(CasesFailed, match="1 of 2 cases failed"):
+        attacked(tmp_path / "scans", tmp_path / "out")
+    assert json.loads(book.read_text())["fixed"] is True
+
+
+def test_check_reports_overlaps_and_names_that_are_spelt_in_two_ways(tmp_path: Path) -> None:
+    labelled(tmp_path / "scans" / "a", {**organs(), "BODY": np.ones(SHAPE, bool)})
+    labelled(tmp_path / "scans" / "b", {"Liver": organs()["liver"], "spleen": organs()["spleen"]}, seed=1)
+    report = voxward.check(tmp_path / "scans")
+    (error,) = report.errors
+    assert (error.case, report.cases) == ("b", 2)
+    assert "'Liver' cannot both be classes" in error.message
+    assert "from-dicom --classes" in error.message
+    told = [one.message for one in report.warnings if one.case == "a" and one.kind == "DICOM"]
+    assert len(told) == 2
+    assert f"holds 'liver' over 'BODY' ({organs()['liver'].sum()} voxels)" in told[0]
+
+
+def test_only_the_cases_that_are_asked_for_are_converted(tmp_path: Path, cases: Path) -> None:
+    voxward.evaluate(organ_system(), voxward.Cases(cases, ids=["case1"]), out=tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / "from-dicom" / "labelsTr").iterdir()] == ["case1.nii.gz"]
+
+
+def test_a_file_that_comes_during_a_conversion_is_not_lost(tmp_path: Path) -> None:
+    labelled(tmp_path / "scans" / "a")
+    voxward.predict(organ_system(), tmp_path / "scans", out=tmp_path / "out")
+    labelled(tmp_path / "scans" / "b", seed=1)
+    mine = tmp_path / "out" / "from-dicom" / "mine.txt"
+    with pytest.raises(ValueError, match=r"mine\.txt is not a file that voxward wrote"):
+        voxward.predict(
+            organ_system(), tmp_path / "scans", out=tmp_path / "out", progress=lambda *a, **b: mine.write_text("mine")
+        )
+    assert mine.read_text() == "mine"
+
+
+def test_a_case_that_cannot_be_converted_keeps_requirements_unmet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voxward.commands.attack.write_reports", write_reports)
+    labelled(tmp_path / "scans" / "good")
+    labelled(tmp_path / "scans" / "bad", seed=1)
+    sorted((tmp_path / "scans" / "bad" / "ct").iterdir())[4].unlink()
+    out, met = voxward.Output(tmp_path / "out", report=False), "require=[clean_dice >= 0.0]"
+    with pytest.raises(CasesFailed, match="1 of 2 cases failed") as caught:
+        voxward.attack(organ_system(), tmp_path / "scans", out=out, overrides=[*SQUARE, met])
+    assert [one["id"] for one in json.loads((tmp_path / "out" / "sanity.json").read_text())["failed"]] == ["bad"]
+    (verdict,) = caught.value.result.verdicts
+    assert (verdict.met, verdict.failed) == (False, 1)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.data.dicom.cases import DicomCase
-from voxward.data.made_dataset import plain
+from voxward.data.made_dataset import plain, refuse_classes
 
 _SHOWN = 5
 
@@ -61,9 +61,29 @@ def refuse_unclear(case: DicomCase, described: Sequence[str], labels: LabelSet, 
     raise UserError(
         f"{path} describes {held}, which {system} has no class for, and not {_listed(lacking)}, which it has"
         f"{hint}. Is one of these a class by another name? Make a dataset with `voxward from-dicom --classes`, "
-        f"naming in this order what is {_listed(own)}, and write these names into its dataset.json. If none is, "
-        "name with --classes those that both have"
+        f"naming in this order what is {_listed(own)}, and write these names into its dataset.json. If none is, give "
+        "--classes only the names that both have"
     )
+
+
+def refuse_together(case: DicomCase, described: Sequence[str], others: Iterable[Sequence[str]]) -> None:
+    """Refuse ground truth whose names cannot be classes beside those of other cases.
+
+    Args:
+        case: The case.
+        described: The names that its ground truth describes.
+        others: The names that each of the other cases describes.
+
+    Raises:
+        UserError: A name means something else, or is spelt in another way than before. The message says what to do.
+    """
+    if case.truth is None:
+        return
+    known = {name for names in others for name in names}
+    try:
+        refuse_classes([*sorted(known), *(name for name in described if name not in known)])
+    except UserError as error:
+        raise UserError(f"{case.truth.paths[0]}: {error} with `voxward from-dicom --classes`") from error
 
 
 def warn_of_others(cases: Mapping[DicomCase, Sequence[str]], labels: LabelSet, system: str) -> None:

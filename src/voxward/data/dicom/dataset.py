@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from voxward.core.errors import UserError
 from voxward.data.content import digest_of
@@ -14,6 +17,7 @@ from voxward.data.dicom.labels import read_masks
 from voxward.data.made_dataset import DatasetWriter, plain, refuse_ids
 from voxward.data.masks import label_of_masks
 from voxward.data.places import apart
+from voxward.data.remarks import remark
 
 BOOK = "dicom.json"
 """The file of a dataset that says which DICOM files each case was made of."""
@@ -51,13 +55,21 @@ def fitting(case: DicomCase, others: Sequence[DicomCase]) -> DicomCase:
     return case
 
 
-def write_case(writer: DatasetWriter, case: DicomCase, over: bool) -> Mapping[str, Any]:
+class Over(Enum):
+    """What is done where classes overlap: later ones are written over earlier ones, or the case is refused."""
+
+    MEANT = "meant"
+    WARNED = "warned"
+    REFUSED = "refused"
+
+
+def write_case(writer: DatasetWriter, case: DicomCase, over: Over) -> Mapping[str, Any]:
     """Read a case whole, then write it: a case that fails leaves nothing.
 
     Args:
         writer: Writes the dataset.
         case: The case.
-        over: Whether later classes are written over earlier ones.
+        over: What is done where classes overlap.
 
     Returns:
         What the case was made of, without what the files say about the patient.
@@ -71,10 +83,20 @@ def write_case(writer: DatasetWriter, case: DicomCase, over: bool) -> Mapping[st
     if case.truth is not None:
         _refuse_other_names(case, writer.classes)
         masks = read_masks(case.truth, grid)
-        drawn = ((name, masks[name]) for name in writer.classes if name in masks)
-        label = label_of_masks(drawn, writer.classes, grid.shape, over, case.id)
+        drawn = [(name, masks[name]) for name in writer.classes if name in masks]
+        if over is Over.WARNED:
+            _warn_of_overlaps(case.truth.paths[0], drawn)
+        label = label_of_masks(drawn, writer.classes, grid.shape, over is not Over.REFUSED, case.id)
     writer.write(case.id, [(image.stored, image.scaling) for image in images], grid.affine, label)
     return source_entry(case)
+
+
+def _warn_of_overlaps(path: Path, drawn: Sequence[tuple[str, np.ndarray]]) -> None:
+    """Warn of classes that overlap, once for each class that is written over others."""
+    for n, (name, mask) in enumerate(drawn):
+        shared = {other: int(np.count_nonzero(before & mask)) for other, before in drawn[:n]}
+        if listed := ", ".join(f"{other!r} ({count} voxels)" for other, count in shared.items() if count):
+            remark(path, f"holds {name!r} over {listed}: these voxels are read as {name!r}")
 
 
 def _refuse_other_names(case: DicomCase, classes: Sequence[str]) -> None:

@@ -14,10 +14,10 @@ from voxward.core.case import Dataset
 from voxward.core.errors import CasesFailed, Failure, UserError
 from voxward.core.failures import Failures
 from voxward.core.files import name_fault
-from voxward.data.dicom.cases import DicomCase, case_folders, open_case
-from voxward.data.dicom.dataset import refuse_names
+from voxward.data.dicom.cases import DicomCase, case_folders, case_id, open_case
+from voxward.data.dicom.dataset import BOOK, refuse_names
 from voxward.data.dicom.files import dicom_files, holds_dicom
-from voxward.data.dicom.kept import Kept, made_files
+from voxward.data.dicom.kept import Kept, is_image, made_files
 from voxward.data.dicom.make import opened_cases
 from voxward.data.dicom.volumes import Request, saying_where, volumes_of
 from voxward.data.dicom.volumes import Wanted as Wanted
@@ -52,7 +52,7 @@ class Converted:
 
     def images(self) -> list[Path]:
         """Return the volumes of this call, without the labels."""
-        return [path for files in self.files.values() for path in files if path.parent.name.startswith("images")]
+        return [path for files in self.files.values() for path in files if is_image(path)]
 
     def dataset(self) -> Dataset:
         """Open the dataset, with the cases of this call alone.
@@ -87,33 +87,31 @@ class Converted:
         return text if self.kept else text.replace(str(self.root), ", ".join(map(str, self.places)))
 
     def _called(self, id: str, file: Path) -> str:
-        what = "" if file.parent.name.startswith("images") else ", ground truth"
+        what = "" if is_image(file) else ", ground truth"
         return f"{self.cases[id]}{what}" + (f" ({file})" if self.kept else "")
 
-    def renamed(self, failures: Failures, total: int) -> int:
-        """Put the cases that could not be converted first, and let the others be called after their DICOM folders.
+    def renamed(self, failures: Failures) -> Failures:
+        """Call volumes after the folders that they were made of, in the reasons why cases failed.
 
         Args:
-            failures: The cases that failed; those that could not be converted may be among them already.
-            total: How many cases there were volumes of.
+            failures: The cases that failed, whose reasons are changed.
 
         Returns:
-            How many cases there are in all.
+            The same failures.
         """
-        later = [replace(one, reason=self.said(one.reason)) for one in failures.found if one not in self.failures]
-        failures.found[:] = [*self.failures, *later]
-        return total + len(self.failures)
+        failures.found[:] = [replace(one, reason=self.said(one.reason)) for one in failures.found]
+        return failures
 
 
 def is_dicom_folder(path: Path | str) -> bool:
-    """Return whether a folder holds DICOM files, itself or in its folders, and is no dataset and no folder of volumes.
+    """Return whether a folder holds DICOM files, itself or in its folders, and neither volumes nor a dataset.
 
     Args:
         path: The folder, or anything else.
 
     Raises:
-        UserError: Volumes lie among the slices of a series, so that it is not clear which are meant; or it is a single
-            DICOM file.
+        UserError: It holds volumes and DICOM files, or volumes and folders of DICOM files, so that it is not clear
+            which are meant; or it is a single DICOM file.
     """
     folder = Path(path)
     with suppress(OSError):
@@ -121,31 +119,53 @@ def is_dicom_folder(path: Path | str) -> bool:
             raise UserError(f"{folder} is a DICOM file: give the folder that its series lies in")
     if not folder.is_dir() or is_dataset(folder):
         return False
-    files = [one for one in folder.iterdir() if one.is_file()]
-    volumes = volumes_among(files)
+    volumes = volumes_among(one for one in folder.iterdir() if one.is_file())
+    inner = [one for one in sorted(folder.iterdir()) if one not in volumes and not one.name.startswith(".")]
     with suppress(OSError):
         if not volumes:
-            inner = [one for one in folder.iterdir() if not one.name.startswith(".")]
             return not (folder / "recipe.yaml").is_file() and any(map(holds_dicom, inner))
-        if any(holds_dicom(one) for one in files if one not in volumes and not one.name.startswith(".")):
+        if (other := next(filter(holds_dicom, inner), None)) is not None:
             raise UserError(
-                f"{folder} holds DICOM files and volumes, such as {volumes[0].name}: move one kind away, or name the "
-                "volumes"
+                f"{folder} holds volumes, such as {volumes[0].name}, and DICOM files, such as {other.name}: move the "
+                "volumes away, or name either the volumes or the folders of DICOM files"
             )
         _warn_of_inner(folder, volumes[0])
     return False
 
 
-def _warn_of_inner(folder: Path, volume: Path) -> None:
-    """Warn of DICOM files in the folders of a folder of volumes: they are not read."""
-    inner = [one for one in sorted(folder.iterdir()) if one.is_dir() and not one.name.startswith(".")]
-    if found := [one.name for one in inner if holds_dicom(one)]:
-        more = f" and {len(found) - _SHOWN} more" if found[_SHOWN:] else ""
-        warnings.warn(
-            f"{folder}: the DICOM files of its folders {', '.join(found[:_SHOWN])}{more} are not read, because it "
-            f"holds volumes, such as {volume.name}; name these folders, or move the volumes away",
-            stacklevel=4,
-        )
+def keeps_volumes(out: Path | str) -> Path | None:
+    """Return where a folder of results keeps volumes of DICOM files, which are identifiable; None where it keeps none.
+
+    Args:
+        out: The folder of the results.
+    """
+    place = Path(out) / FROM_DICOM
+    return place if (place / BOOK).is_file() else None
+
+
+def failures_before(made: Converted | None, fail_fast: bool) -> Failures:
+    """Return the failures that a command begins with: the cases that could not be converted.
+
+    Args:
+        made: What was made of DICOM files, if anything was.
+        fail_fast: Whether a further failure is raised instead of kept.
+    """
+    return Failures(fail_fast, [] if made is None else [*made.failures])
+
+
+def named_out(out: Path | str | None, place: Path | str) -> Path:
+    """Return the folder of results, which the user must name where it keeps volumes, because these are identifiable.
+
+    Args:
+        out: The folder of the results, as the user gave it.
+        place: A folder of DICOM files.
+
+    Raises:
+        UserError: No folder was named.
+    """
+    if out is None:
+        raise UserError(f"out must be given: {place} holds DICOM files, whose volumes OUT/{FROM_DICOM} keeps")
+    return Path(out)
 
 
 def kept_images(out: Path, ids: Collection[str]) -> list[Path]:
@@ -163,7 +183,7 @@ def kept_images(out: Path, ids: Collection[str]) -> list[Path]:
         return []
     found = [id for id in kept.cases if id in ids]
     kept.refuse_edited(found)
-    return [path for id in found for path in kept.files(id) if path.parent.name.startswith("images")]
+    return [path for id in found for path in kept.files(id) if is_image(path)]
 
 
 @contextmanager
@@ -183,20 +203,23 @@ def converted(inputs: Sequence[Path | str], wanted: Wanted) -> Iterator[Converte
         MissingPackageError: pydicom is not installed.
     """
     places = [Path(one) for one in inputs]
-    pairs = [(place, folder) for place in places for folder in case_folders([place])]
+    every = [(place, folder) for place in places for folder in case_folders([place])]
+    # Names that no case has are refused later, as those of any dataset are.
+    pairs = [pair for pair in every if not wanted.ids or case_id(pair[1]) in wanted.ids] or every
     refuse_names([folder for _, folder in pairs])
     failures = Failures(wanted.reading.fail_fast)
     homes = {folder: place for place, folder in pairs}
     cases = opened_cases([*homes], failures, lambda folder: _open(homes[folder], folder, wanted))
-    _refuse_bare(cases, wanted)
+    if wanted.labels is not None:
+        _refuse_bare(cases, wanted)
     if wanted.out is None:
         with tempfile.TemporaryDirectory(prefix="voxward-") as folder:
-            yield _made(places, cases, Path(folder) / FROM_DICOM, None, wanted, failures)
+            yield _made(places, cases, Path(folder) / FROM_DICOM, kept=None, wanted=wanted, failures=failures)
         return
     _refuse_among(wanted.out, places)
     with alone(wanted.out, "a conversion of DICOM files"):
         target = wanted.out / FROM_DICOM
-        found = _made(places, cases, target, Kept.read(target), wanted, failures)
+        found = _made(places, cases, target, kept=Kept.read(target), wanted=wanted, failures=failures)
     yield found
 
 
@@ -230,6 +253,7 @@ def _made(
     places: Sequence[Path],
     cases: Mapping[DicomCase, Sequence[str]],
     target: Path,
+    *,
     kept: Kept | None,
     wanted: Wanted,
     failures: Failures,

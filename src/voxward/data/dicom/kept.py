@@ -11,6 +11,7 @@ from typing import Any
 
 from voxward.core.errors import UserError
 from voxward.core.files import inside
+from voxward.core.leftovers import PREFIX
 from voxward.core.reading import read_json
 from voxward.data.content import digest_of
 from voxward.data.dicom.dataset import BOOK
@@ -19,6 +20,8 @@ from voxward.data.formats.description import read_description
 from voxward.data.made_dataset import DESCRIPTION, ENDING
 
 _KEYS = {"folder": str, "series": list, "volumes": str}
+# What voxward has left unfinished, and what a file browser writes.
+_HIDDEN = (PREFIX, ".DS_Store")
 _OF_SERIES = ("uid", "kind", "sha256")
 
 
@@ -95,8 +98,17 @@ class Kept:
         known = {file for id in self.cases for file in self.files(id)}
         known |= {self.folder / BOOK, self.folder / DESCRIPTION}
         for file in self.folder.rglob("*"):
-            if not file.is_dir() and file not in known and not file.name.startswith("."):
+            if not file.is_dir() and file not in known and not file.name.startswith(_HIDDEN):
                 raise UserError(f"{file} is not a file that voxward wrote: move it away, or choose another --out")
+
+    def replaceable(self, replaced: Iterable[str]) -> bool:
+        """Return whether nothing would be lost with the folder, see `refuse_lost`, which raises where something would.
+
+        Args:
+            replaced: The cases whose volumes are made again.
+        """
+        self.refuse_lost(replaced)
+        return True
 
     def take_over(self, id: str, folder: Path) -> bool:
         """Put the files of a case into another folder of volumes, too; False where the user has removed one of them."""
@@ -114,6 +126,11 @@ class Kept:
 
 
 _MOVE = "move {} away, and they are made again, or choose another --out"
+
+
+def is_image(file: Path) -> bool:
+    """Return whether a file of `made_files` is a volume, and no label."""
+    return file.parent.name.startswith("images")
 
 
 def made_files(folder: Path, id: str, entry: Entry) -> tuple[Path, ...]:

@@ -12,7 +12,7 @@ from voxward.core.failures import Failures
 from voxward.core.files import atomic_write, write_json
 from voxward.core.progress import Progress, silent
 from voxward.data.dicom.cases import DicomCase, case_id, names_in, open_case
-from voxward.data.dicom.dataset import BOOK, fitting, write_case
+from voxward.data.dicom.dataset import BOOK, Over, fitting, write_case
 from voxward.data.made_dataset import DatasetWriter, MadeDataset, refuse_classes
 
 Entry = Mapping[str, Any]
@@ -23,6 +23,7 @@ def make_dataset(
     folders: Sequence[Path],
     target: Path,
     wanted: DicomSeries,
+    *,
     classes: Sequence[str] = (),
     failures: Failures | None = None,
     progress: Progress = silent,
@@ -50,7 +51,8 @@ def make_dataset(
     with atomic_write(target) as unfinished:
         unfinished.mkdir()
         writer = DatasetWriter(unfinished, target.resolve().name, names, next(iter(opened)).channels)
-        book = write_cases([*opened], lambda case: write_case(writer, case, over=bool(classes)), kept, progress)
+        over = Over.MEANT if classes else Over.REFUSED
+        book = write_cases([*opened], lambda case: write_case(writer, case, over), kept, progress)
         result = writer.finish(target)
         if not book:
             kept.raise_any(len(folders))

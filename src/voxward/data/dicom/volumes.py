@@ -20,12 +20,12 @@ from voxward.core.progress import Progress, silent
 from voxward.core.wording import counted
 from voxward.data.content import digest_of
 from voxward.data.dicom.cases import DicomCase
-from voxward.data.dicom.classes import refuse_unclear, warn_of_others
-from voxward.data.dicom.dataset import BOOK, source_entry, write_case
+from voxward.data.dicom.classes import refuse_together, refuse_unclear, warn_of_others
+from voxward.data.dicom.dataset import BOOK, Over, source_entry, write_case
 from voxward.data.dicom.kept import Kept, made_files
 from voxward.data.dicom.make import Entry, write_cases
 from voxward.data.formats.description import read_description
-from voxward.data.made_dataset import DESCRIPTION, DatasetWriter, refuse_classes
+from voxward.data.made_dataset import DESCRIPTION, DatasetWriter
 
 _OPTIONS = ("--series", "--truth", "--classes")
 _UNKNOWN = LabelSet(("background", "unknown"), (0, 1))
@@ -51,6 +51,7 @@ class Wanted:
             then and by later calls that would make them again, because records are kept of them.
         reading: Whether links are followed, and whether the first case that fails stops the others.
         progress: Told about cases.
+        ids: The cases that are converted, by the names of their folders; empty: all.
     """
 
     out: Path | None = None
@@ -60,6 +61,7 @@ class Wanted:
     again: bool = False
     reading: Reading = Reading()
     progress: Progress = silent
+    ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +97,10 @@ def volumes_of(
     Raises:
         UserError: What is kept was made of other files, or edited, and must not be replaced.
     """
-    labels = _labels(cases, request.wanted)
-    clear = _clear(cases, labels, request)
+    clear = _clear(cases, request)
     if not clear:
         return {}
+    labels = _labels([cases[case] for case in clear], request.wanted)
     how = {
         "labels": dict(zip(labels.names, labels.values, strict=True)), "channels": list(clear[0].channels),
         "truth": request.wanted.truth, "version": voxward.__version__,
@@ -107,40 +109,42 @@ def volumes_of(
         return _written(clear, request, labels, how)
     again = _to_be_made(clear, kept, how, request)
     if again or any(case.id not in kept.cases for case in clear):
-        kept.refuse_lost(again)
-        return _written(clear, request, labels, how, kept, again)
+        return _written(clear, request, labels, how, kept=kept, again=again)
     return _found_again(clear, kept, kept.fixed or not request.wanted.again)
 
 
-def _labels(cases: Mapping[DicomCase, Sequence[str]], wanted: Wanted) -> LabelSet:
+def _labels(described: Sequence[Sequence[str]], wanted: Wanted) -> LabelSet:
     """The classes of the system, in its order; without one those of the files, in that of their names."""
     if wanted.labels is not None:
         return wanted.labels.classes
-    names = tuple(sorted({name for held in cases.values() for name in held}))
-    refuse_classes(names)
+    names = tuple(sorted({name for held in described for name in held}))
     return LabelSet(("background", *names), tuple(range(len(names) + 1))) if names else _UNKNOWN
 
 
-def _clear(cases: Mapping[DicomCase, Sequence[str]], labels: LabelSet, request: Request) -> list[DicomCase]:
-    """The cases whose names are clear to the system."""
-    wanted, found = request.wanted, list[DicomCase]()
+def _clear(cases: Mapping[DicomCase, Sequence[str]], request: Request) -> list[DicomCase]:
+    """The cases whose names are clear to the system; without one, those that can be classes beside each other."""
+    wanted, found = request.wanted, dict[DicomCase, Sequence[str]]()
     for case, names in cases.items():
         with request.failures.of(Case(case.id, (case.folder,))):
             if wanted.labels is not None:
-                refuse_unclear(case, names, labels, wanted.system)
-            found.append(case)
+                refuse_unclear(case, names, wanted.labels.classes, wanted.system)
+            else:
+                refuse_together(case, names, found.values())
+            found[case] = names
     if wanted.labels is not None:
-        warn_of_others({case: cases[case] for case in found}, labels, wanted.system)
-    return found
+        warn_of_others(found, wanted.labels.classes, wanted.system)
+    return [*found]
 
 
 def _to_be_made(cases: Sequence[DicomCase], kept: Kept, how: Mapping[str, Any], request: Request) -> list[str]:
     """The cases whose volumes are kept and cannot be used: all, where they were made in another way."""
     if kept.how != how:
         others = [id for id in kept.cases if id not in {case.id for case in cases}]
-        also = f"; {counted(len(others), 'other case')} will not be there any more" if others else ""
-        other = " and ".join(_OTHERWISE[name] for name in how if kept.how.get(name) != how[name])
-        _tell(f"the volumes in {kept.folder} were made {other}{also}", request, kept)
+        differing = " and ".join(_made_how(name, kept.how) for name in how if kept.how.get(name) != how[name])
+        what = f"the volumes in {kept.folder} were made {differing}"
+        if others:  # they cannot be made again, because their files are not in this call
+            raise UserError(f"{what}, and {counted(len(others), 'case')} of them are not in this call: {_ELSEWHERE}")
+        _tell(what, request, kept)
         return list(kept.cases)
     known = [case for case in cases if case.id in kept.cases]
     changed = [case for case in known if not kept.same(case.id, source_entry(case))]
@@ -149,6 +153,17 @@ def _to_be_made(cases: Sequence[DicomCase], kept: Kept, how: Mapping[str, Any], 
         _tell(f"the volumes in {kept.folder} were made of other files than {folders} holds now", request, kept)
     kept.refuse_edited(case.id for case in known)
     return [case.id for case in changed]
+
+
+def _made_how(name: str, how: Mapping[str, Any]) -> str:
+    """What volumes depend on, in words, as they were made."""
+    if name == "truth":
+        return f"{'with' if how.get(name) else 'without'} ground truth"
+    return f"by voxward {how.get(name)}" if name == "version" else f"with other {_IN_WORDS[name]}"
+
+
+_IN_WORDS = {"labels": "classes", "channels": "channels"}
+_ELSEWHERE = "choose another --out"
 
 
 def _tell(what: str, request: Request, kept: Kept) -> None:
@@ -171,43 +186,38 @@ def _written(
     request: Request,
     labels: LabelSet,
     how: Mapping[str, Any],
+    *,
     kept: Kept | None = None,
     again: Sequence[str] = (),
 ) -> Mapping[str, Entry]:
     """The folder is written as a whole, with the cases that are kept."""
     old = {} if kept is None else {id: entry for id, entry in kept.cases.items() if id not in again}
-
-    def replaceable(_: Path) -> bool:
-        """Look once more: the conversion may have taken long."""
-        if kept is not None:
-            kept.refuse_lost(again)
-        return kept is not None
-
+    fixed = not request.wanted.again or (kept is not None and kept.fixed)
     try:
-        with atomic_write(request.target, replaceable=replaceable) as unfinished:
+        with atomic_write(
+            request.target, replaceable=lambda folder: kept is not None and kept.replaceable(again)
+        ) as unfinished:
             unfinished.mkdir()
             writer = DatasetWriter(unfinished, request.name, labels.foreground, cases[0].channels, labels)
             book = {id: entry for id, entry in old.items() if kept is not None and kept.take_over(id, unfinished)}
             new = [case for case in cases if case.id not in book]
             progress = request.wanted.progress
-            made = write_cases(new, lambda case: _with_digest(writer, case), request.failures, progress)
+            over = Over.WARNED if request.wanted.labels is None else Over.REFUSED
+            made = write_cases(new, lambda case: _with_digest(writer, case, over), request.failures, progress)
             if not made:
                 request.failures.raise_any(len(cases))
             book |= made
             _describe(writer, request.target, book, kept)
-            fixed = not request.wanted.again or (kept is not None and kept.fixed)
             write_json(unfinished / BOOK, {"format": 1, "fixed": fixed, "how": how, "cases": book})
     except CasesFailed:
-        if kept is None:
-            return {}
-        left = [case for case in cases if case.id in old]
-        return _found_again(left, kept, kept.fixed or not request.wanted.again)
+        known = [case for case in cases if case.id in old]
+        return _found_again(known, kept, fixed) if kept is not None and known else {}
     return {case.id: book[case.id] for case in cases if case.id in book}
 
 
-def _with_digest(writer: DatasetWriter, case: DicomCase) -> Entry:
+def _with_digest(writer: DatasetWriter, case: DicomCase, over: Over) -> Entry:
     with saying_where():
-        entry = write_case(writer, case, over=False)
+        entry = write_case(writer, case, over)
     return {**entry, "volumes": digest_of(made_files(writer.folder, case.id, entry))}
 
 
