@@ -8,7 +8,7 @@ from pathlib import Path
 
 from voxward.core.case import Dataset
 from voxward.core.choices import Cases, Compute, Output, Reading
-from voxward.core.errors import Failure, UserError
+from voxward.core.errors import UserError
 from voxward.core.failures import Failures
 from voxward.core.files import refuse_unwritable
 from voxward.core.invocation import invocation

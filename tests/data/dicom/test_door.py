@@ -15,7 +15,7 @@ import pytest
 import voxward
 from tests.data.dicom.test_from_dicom import SHAPE, organs, scan
 from tests.data.dicom.write import Scan, multi_frame, save, segmentation
-from voxward.core.errors import CasesFailed, UserError
+from voxward.core.errors import CasesFailed
 from voxward.data.dicom.door import is_dicom_folder
 from voxward.data.io import read_image, read_label
 from voxward.report.attack import AttackReport, write_reports
@@ -178,37 +178,6 @@ def test_a_bad_case_costs_no_other_and_ground_truth_is_asked_for(tmp_path: Path)
     labelled(tmp_path / "overlap" / "a", both)
     with pytest.raises(CasesFailed, match=r"share \d+ voxels.*It is `voxward from-dicom` that has this option"):
         voxward.evaluate(organ_system(), tmp_path / "overlap", out=tmp_path / "none")
-
-
-def test_a_report_of_an_attack_names_the_case_that_could_not_be_converted(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("voxward.commands.attack.write_reports", write_reports)
-    labelled(tmp_path / "scans" / "good")
-    labelled(tmp_path / "scans" / "bad", seed=1)
-    sorted((tmp_path / "scans" / "bad" / "ct").iterdir())[4].unlink()
-    output = voxward.Output(tmp_path / "out", report=False)
-    with pytest.raises(CasesFailed, match="1 slices seem to be missing") as caught:
-        voxward.attack(organ_system(), tmp_path / "scans", out=output, overrides=[*SQUARE, "require=[clean_dice >= 0]"])
-    assert [one["id"] for one in json.loads((output.root / "sanity.json").read_text())["failed"]] == ["bad"]
-    assert [(one.met, one.failed) for one in caught.value.result.verdicts] == [(False, 1)]
-
-
-def test_what_an_attack_rests_on_stays_though_new_cases_fail(tmp_path: Path) -> None:
-    labelled(tmp_path / "scans" / "good")
-    voxward.evaluate(organ_system(), tmp_path / "scans", out=tmp_path / "out")
-    labelled(tmp_path / "scans" / "bad", seed=1)
-    sorted((tmp_path / "scans" / "bad" / "ct").iterdir())[4].unlink()
-    with pytest.raises(CasesFailed, match="1 slices seem to be missing"):
-        attacked(tmp_path / "scans", tmp_path / "out")
-    labelled(tmp_path / "other" / "good", seed=5)
-    with pytest.raises(UserError, match="were made of other files"):
-        voxward.evaluate(organ_system(), tmp_path / "other", out=tmp_path / "out")
-
-
-def test_scans_beside_volumes_are_told(tmp_path: Path) -> None:
-    labelled(tmp_path / "scans" / "patient1")
-    write_image(tmp_path / "scans" / "atlas.nii.gz", np.zeros((4, 4, 4), np.int16), np.eye(4))
-    with pytest.warns(UserWarning, match=r"the DICOM files of its folders patient1 are not read"):
-        assert not is_dicom_folder(tmp_path / "scans")
 
 
 def test_check_names_folders_of_dicom_files_and_writes_nothing(

@@ -129,7 +129,6 @@ def is_dicom_folder(path: Path | str) -> bool:
                 f"{folder} holds volumes, such as {volumes[0].name}, and DICOM files, such as {other.name}: move the "
                 "volumes away, or name either the volumes or the folders of DICOM files"
             )
-        _warn_of_inner(folder, volumes[0])
     return False
 
 
@@ -238,8 +237,7 @@ def _refuse_among(out: Path, places: Sequence[Path]) -> None:
 
 def _refuse_bare(cases: Collection[DicomCase], wanted: Wanted) -> None:
     """Refuse cases without ground truth where a system is measured by it, and warn where only some have none."""
-    measured = wanted.truth and wanted.labels is not None
-    folders = [str(case.folder) for case in cases if measured and case.truth is None]
+    folders = [str(case.folder) for case in cases if wanted.truth and case.truth is None]
     if not folders:
         return
     listed = ", ".join(folders[:_SHOWN]) + (f" and {len(folders) - _SHOWN} more" if folders[_SHOWN:] else "")

@@ -30,11 +30,6 @@ from voxward.data.made_dataset import DESCRIPTION, DatasetWriter
 _OPTIONS = ("--series", "--truth", "--classes")
 _UNKNOWN = LabelSet(("background", "unknown"), (0, 1))
 """Classes of a dataset without ground truth, where no system says which there are."""
-_OTHERWISE = {
-    "labels": "for other classes", "channels": "for other channels",
-    "truth": "by a command that reads ground truth where this one does not, or the other way round",
-    "version": "by another version of voxward",
-}  # fmt: skip
 _SHOWN = 3
 
 
