@@ -7,6 +7,7 @@ import os
 import pkgutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from functools import wraps
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,6 +65,7 @@ def blank_pages() -> Iterator[Callable[..., None]]:
 
     draw = Figure.savefig
 
+    @wraps(draw)  # pyplot, when it is first imported, looks at the name
     def save(figure: Figure, target: str | Path | BinaryIO, **options: object) -> None:
         """Write a word for the picture; figures that a test makes itself are drawn."""
         if isinstance(target, str):
