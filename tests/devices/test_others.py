@@ -63,4 +63,10 @@ def test_none_needs_float64(case, no_double, tmp_path):
     else:
         path, source = bundle(tmp_path / "b", bundles.CASES[case]), read_image([scan(tmp_path / "scan.nii.gz")])
     with no_double.pretend:
-        found(path, source, no_double.device)
+        mask, segmented, values, gradient = found(path, source, no_double.device)
+    expected = found(path, source, torch.device("cpu"))
+    assert np.mean(mask != expected[0]) < 0.01  # ties of two classes
+    assert (segmented.cpu() != expected[1]).double().mean() < 0.01
+    torch.testing.assert_close(values.cpu().double(), expected[2].double(), rtol=1e-4, atol=0)
+    difference = gradient.cpu().double() - expected[3].double()
+    assert difference.norm() < 1e-3 * expected[3].double().norm()
