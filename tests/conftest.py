@@ -89,7 +89,11 @@ def drawn_figures(blank_pages: Callable[..., None], monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    torch.manual_seed(0)
+    # Without an accelerator `torch.manual_seed` keeps a note, with the stack, for each kind that may still appear.
+    if torch.cuda.is_available():
+        torch.manual_seed(0)
+    else:
+        torch.default_generator.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
