@@ -28,6 +28,7 @@ from voxward.core.interrupt import Interrupted
 from voxward.core.plan import load_json
 from voxward.core.recipe import Choice, dump_recipe, load_recipe
 from voxward.runs.folder import RunFolder, RunSettings
+from voxward.runs.kept import read_kept
 from voxward.training.log import COLUMNS, read_log
 
 SHORT = ("training.epochs=4", "defence.replays=2")
@@ -51,9 +52,16 @@ def test_it_goes_on_from_the_run(hardened, trained):
 
 
 def test_it_begins_with_the_run_s_weights(trained, phantoms, tmp_path):
-    """Without a learning rate nothing moves."""
+    """Without a learning rate nothing moves, and nothing is gained, which is said."""
     still = ("optimizer.options.lr=0.0", "optimizer.options.weight_decay=0.0", *SHORT)
-    run = harden(trained, out=tmp_path / "run", overrides=still)
+    with pytest.warns(UserWarning, match="the hardening gained nothing on perturbed patches: best step"):
+        run = harden(trained, out=tmp_path / "run", overrides=still)
+    first, kept = (read_kept(RunFolder(folder).kept) for folder in (trained, run))
+    assert first.start is None
+    assert first.scores.robust_dice is None
+    assert kept.start == kept.scores
+    # The same weights on the same patches, in another process of training.
+    assert kept.scores.dice == pytest.approx(first.scores.dice, abs=1e-3)
     before, after = (load_file(RunFolder(folder).weights("best")) for folder in (trained, run))
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -83,6 +91,11 @@ def test_the_log_tells_what_happened(hardened):
     assert all(row["gradient_norm"] > 0 for row in rows)
     assert all(0 <= row["robust_dice"] <= 1 for row in rows)
     assert not math.isnan(rows[0]["clean_loss"])
+    kept = read_kept(RunFolder(hardened).kept)
+    row = next(row for row in rows if row["step"] == kept.step)
+    assert (row["validation_dice"], row["robust_dice"]) == (kept.scores.dice, kept.scores.robust_dice)
+    scores = [(row["validation_dice"] + row["robust_dice"]) / 2 for row in rows]
+    assert max(scores) == scores[rows.index(row)]
 
 
 @pytest.mark.parametrize(

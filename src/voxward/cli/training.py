@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -76,8 +77,18 @@ def train(arguments: Arguments) -> int:
         run = train(**values, progress=progress)
     # A run on all cases has none of its own to be scored on.
     after = "predict RUN VOLUMES --out DIR" if values["fold"].fold == "all" else "evaluate RUN"
-    console.print(f"trained: {escape(str(run))}\nnext: voxward {after.replace('RUN', escape(str(run)))}")
+    console.print(
+        f"trained: {escape(str(run))}\n{_kept(run)}next: voxward {after.replace('RUN', escape(str(run)))}",
+        soft_wrap=True,
+    )
     return 0
+
+
+def _kept(folder: Path) -> str:
+    """Return lines that say which steps gave the best weights, and their scores."""
+    from voxward.runs.kept import kept_of
+
+    return "".join(f"{name + ': ' if name else ''}{kept.text}\n" for name, kept in kept_of(folder).items())
 
 
 def harden_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +122,8 @@ def harden(arguments: Arguments) -> int:
         run = harden(**values, out=output)
     shown = escape(str(run))
     console.print(
-        f"hardened: {shown}\nnext: voxward attack {escape(arguments.run)} {shown} --dataset DATASET --out DIR",
+        f"hardened: {shown}\n{_kept(run)}"
+        f"next: voxward attack {escape(arguments.run)} {shown} --dataset DATASET --out DIR",
         soft_wrap=True,
     )
     return 0

@@ -90,6 +90,11 @@ class RunFolder:
         return self.root / "logs" / "training.csv"
 
     @property
+    def kept(self) -> Path:
+        """Return the path of what is known of the best weights, as JSON; version 0.2 wrote none."""
+        return self.root / "logs" / "kept.json"
+
+    @property
     def ledger(self) -> Path:
         """Return the path of the loss of every case in every epoch."""
         return self.root / "logs" / "ledger.csv"

@@ -29,6 +29,7 @@ from voxward.training.budget import (
     warn_of_few_steps,
 )
 from voxward.training.finite import LossWatch
+from voxward.training.gain import keep_best, note_start, warn_of_no_gain
 from voxward.training.ledger import LossLedger
 from voxward.training.log import COLUMNS, TrainingLog
 from voxward.training.mean_weights import save_average
@@ -144,6 +145,9 @@ class TrainingSitting(Sitting):
     def steps(self) -> Iterator[None]:
         """Train on one batch after another until the end of the run."""
         state = self.state
+        if self.run.judges_start and state.step == 0:
+            judged = self.run.validation[: state.judged]
+            note_start(self.run, judged if self.budget is None else self._in_time(self.budget))
         began = self.clock()
         for batch in self._batches():
             self._learn(batch)
@@ -158,6 +162,7 @@ class TrainingSitting(Sitting):
             if ended:
                 if self.budget is not None:
                     self._warn(state.step, ended=True)
+                warn_of_no_gain(self.run)
                 return
             spent = state.done if self.budget is None else self.seconds() / self.budget
             if self.anyone(reached(spent, self.until)):
@@ -320,7 +325,7 @@ class TrainingSitting(Sitting):
         if self.log is not None:
             self.log.add(self._row(means, result))
             if score > state.best_score:
-                save_weights(run.network, run.folder.weights("best"))
+                keep_best(run, result)
         state.best_score = max(state.best_score, score)
 
     def _row(self, means: Sequence[float], result: Validation) -> dict[str, float]:

@@ -76,6 +76,8 @@ class TrainingRun:
         validation: The patches on which every validation measures the loss and the Dice score.
         state: Where the run stands.
         share: The part of every batch that this process takes.
+        judges_start: Whether the weights that the run begins with are validated before the first step: those of a
+            trained network that is hardened.
     """
 
     folder: RunFolder
@@ -88,6 +90,7 @@ class TrainingRun:
     validation: tuple[PatchBatch, ...]
     state: TrainingState
     share: Share
+    judges_start: bool = False
 
     @property
     def fabric(self) -> Fabric:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -181,6 +182,8 @@ def _set_up(request: Request, dataset: Dataset, recipe: Recipe, fabric: Fabric) 
     weights = None if folder.state.is_file() else first
     plan = load_plan(folder.plan)
     patches = patches_of(folder, plan, int(fabric.world_size))
-    return set_up(
+    run = set_up(
         folder, recipe, plan, cases, settings.seed, fabric, weights, new_layers=settings.new_layers, patches=patches
     )
+    hardened = recipe.defence is not None and settings.start is not None and not settings.new_layers
+    return replace(run, judges_start=hardened)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -281,7 +281,7 @@ def split_of_fold(dataset: Dataset, fold: Path, selection: float, seed: int) -> 
 
 def _set_up(work: _Work, recipe: Recipe, begun: tuple[NnSettings, RunSplit], fabric: Fabric) -> TrainingRun:
     (settings, split), plan = begun, work.results.plan
-    return set_up(
+    run = set_up(
         work.folder,
         recipe,
         training_plan(plan, batch_size_of(work.results.folder, plan.configuration)),
@@ -290,6 +290,7 @@ def _set_up(work: _Work, recipe: Recipe, begun: tuple[NnSettings, RunSplit], fab
         fabric,
         network=trainable(work.results),
     )
+    return replace(run, judges_start=True)
 
 
 def _write(work: _Work, run: TrainingRun, begun: tuple[NnSettings, RunSplit]) -> None:
