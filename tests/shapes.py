@@ -17,7 +17,7 @@ import jaxtyping
 
 _SOURCE = Path(__file__).parents[1] / "src"
 _KINDS = r"(?:Bool|Float|Float64|Integer|Real|Shaped)\["
-CALLS = 20
+CALLS = 4
 _jaxtyped = jaxtyping.jaxtyped
 _calls: dict[FunctionType, int] = {}
 

@@ -6,13 +6,13 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "voxward"
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(SOURCE.rglob("*.py"))}
 
 FILE_LINES, FUNCTION_LINES, MEDIAN_LINES = 400, 60, 10
 PARAMETERS, POSITIONAL_ARGUMENTS, POSITIONAL_OF_COMMANDS = 10, 7, 2
@@ -20,12 +20,22 @@ CHOICES = {"normalization": SOURCE / "data" / "normalization"}
 """A choice by name, and the only folder whose code may compare it with names."""
 
 
+@cache
+def _trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(SOURCE.rglob("*.py"))}
+
+
+@cache
+def _all_nodes() -> list[tuple[Path, ast.AST]]:
+    return [(path, node) for path, tree in _trees().items() for node in ast.walk(tree)]
+
+
 def _place(path: Path, node: Any) -> str:
     return f"{path.relative_to(ROOT)}:{node.lineno}"
 
 
 def _nodes(*kinds: type[ast.AST]) -> Iterator[tuple[Path, Any]]:
-    return ((path, node) for path, tree in TREES.items() for node in ast.walk(tree) if isinstance(node, kinds))
+    return ((path, node) for path, node in _all_nodes() if isinstance(node, kinds))
 
 
 def _functions() -> Iterator[tuple[Path, Any]]:
@@ -52,7 +62,7 @@ def _parameters(function: Any) -> list[str]:
 
 
 def test_files_are_short():
-    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in TREES}
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in _trees()}
     assert not ([f"{path.relative_to(ROOT)}: {n} lines" for path, n in lengths.items() if n > FILE_LINES])
 
 

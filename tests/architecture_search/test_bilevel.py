@@ -1,4 +1,5 @@
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -13,14 +14,18 @@ from voxward.nets.layout import Layout
 
 SPACE = MacroSpace(2, 2)
 LAYOUT = Layout(2, ((1, 1), (2, 2)), filters=2, blocks=2)
-TABLE = cost_table(SPACE, LAYOUT, 1, 2, (8, 8))
+
+
+@cache
+def _table():
+    return cost_table(SPACE, LAYOUT, 1, 2, (8, 8))
 
 
 def _search(seed=0, steps_per_epoch=2, **settings):
     torch.manual_seed(seed)
     net = SuperNet(1, 2, SPACE, LAYOUT, part=2)
     chosen = Search(**{"warmup_epochs": 1, "cell_epochs": 2, "network_epochs": 2, "layers": 2, "scales": 2} | settings)
-    return Bilevel(net, chosen, steps_per_epoch, Budget(TABLE, 2))
+    return Bilevel(net, chosen, steps_per_epoch, Budget(_table(), 2))
 
 
 def _advance(search):

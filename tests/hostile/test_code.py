@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -58,10 +58,10 @@ ALLOWED = frozenset(
 
 def violations(source: str) -> list[str]:
     """Return what a source does that could run what a file holds, by the full names."""
-    tree = ast.parse(source)
-    names = _names(tree)
-    found = [name for node in ast.walk(tree) for name in _of_import(node)]
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(ast.parse(source)))
+    names = _names(nodes)
+    found = [name for node in nodes for name in _of_import(node)]
+    for node in nodes:
         if isinstance(node, ast.Call):
             found += _of_call(node, names)
         if isinstance(node, ast.Attribute | ast.Name):
@@ -69,10 +69,10 @@ def violations(source: str) -> list[str]:
     return found
 
 
-def _names(tree: ast.AST) -> dict[str, str]:
+def _names(nodes: Sequence[ast.AST]) -> dict[str, str]:
     """What the imports of a file call each thing."""
     found: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for each in node.names:
                 first = each.name.partition(".")[0]

@@ -53,3 +53,19 @@ def test_a_network_is_no_larger_than_the_file_of_its_weights(tmp_path: Path):
 
 def test_a_network_of_any_size_is_counted_at_once():
     assert numbers_of(lambda: nn.Linear(10**7, 10**7, bias=False)) == 10**14
+
+
+def test_a_network_of_one_key_is_counted_once_and_compared_with_every_file(tmp_path):
+    built = []
+
+    def build():
+        built.append(None)
+        return nn.Linear(9, 10)
+
+    for length in (100, 1000):
+        (tmp_path / "weights").write_bytes(bytes(length))
+        refuse_larger(build, tmp_path / "weights", "a key of this test")
+    (tmp_path / "weights").write_bytes(bytes(99))
+    with pytest.raises(UserError, match="99 bytes, and the network that stands beside it would have 100 numbers"):
+        refuse_larger(build, tmp_path / "weights", "a key of this test")
+    assert len(built) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from voxward.core.errors import UserError
 _MAKERS = frozenset((torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn))
 """What parameters and buffers are made by. Other tensors, such as a `linspace`, are small, and are looked into."""
 
+# The numbers of networks that were counted in this process.
+_COUNTED: dict[Hashable, int] = {}
+
 
 class _WithoutMemory(TorchFunctionMode):
     """New tensors of any size have a shape and no numbers."""
@@ -26,17 +29,22 @@ class _WithoutMemory(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def refuse_larger(build: Callable[[], nn.Module], weights: Path) -> None:
+def refuse_larger(build: Callable[[], nn.Module], weights: Path, key: Hashable = None) -> None:
     """Refuse a network that has more numbers than the file of its weights has bytes.
 
     Args:
         build: Makes the network.
         weights: The file.
+        key: What the network is made from, so that it is not counted again for another file; None counts it each time.
 
     Raises:
         UserError: The file is smaller than any weights of this network.
     """
-    held, claimed = weights.stat().st_size, numbers_of(build)
+    held, claimed = weights.stat().st_size, _COUNTED.get(key)
+    if claimed is None:
+        claimed = numbers_of(build)
+        if key is not None:
+            _COUNTED[key] = claimed
     if claimed > held:
         raise UserError(
             f"{weights} has {held} bytes, and the network that stands beside it would have {claimed} numbers: they do "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ _STYLE: dict[str, Any] = {
     # Text stays text: it can be searched, and edited in a drawing program.
     "svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "voxward",
 }  # fmt: skip
+# How matplotlib says that no font has a character, with its number.
+_NO_GLYPH = r"Glyph (\d+) .* missing from"
 _UNDATED: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 
 
@@ -78,11 +81,15 @@ def write(figure: Any, target: Any, form: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
-    if form != "svg":  # there the text stays text, and the reader's machine has its own fonts
-        _warn_of_boxes(figure)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.filterwarnings("always", _NO_GLYPH)
         figure.savefig(target, format=form, facecolor=figure.get_facecolor(), metadata=_UNDATED[form])
+    letters = {chr(int(glyph[1])) for one in found if (glyph := re.match(_NO_GLYPH, str(one.message)))}
+    if letters and form != "svg":  # there the text stays text, and the reader's machine has its own fonts
+        _warn_of_boxes(letters)
+    for one in found:
+        if not re.match(_NO_GLYPH, str(one.message)):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def shortened(name: str, most: int) -> str:
@@ -99,25 +106,12 @@ def shortened(name: str, most: int) -> str:
     return f"{line[: most - 1 - end]}…{line[-end:]}"
 
 
-def _warn_of_boxes(figure: Any) -> None:
+def _warn_of_boxes(letters: set[str]) -> None:
     """Say once which characters no font here can draw."""
-    from matplotlib.text import Text
-
-    shown = {letter for text in figure.findobj(Text) for letter in text.get_text() if not letter.isspace()}
-    if unknown := sorted(letter for letter in shown if ord(letter) not in _drawable()):
-        warnings.warn(
-            f"no font on this machine has {''.join(unknown[:20])!r}, so that figures (PNG, PDF) show boxes instead. "
-            "Install one, such as Noto Sans CJK; SVG files and pages are not concerned.", stacklevel=2,
-        )  # fmt: skip
-
-
-@cache
-def _drawable() -> frozenset[int]:
-    """Return the characters that the fonts of figures can draw."""
-    from matplotlib.font_manager import FontProperties, fontManager, get_font
-
-    paths = fontManager._find_fonts_by_props(FontProperties(family=["sans-serif", *_installed()]))
-    return frozenset().union(*(get_font(path).get_charmap() for path in paths))
+    warnings.warn(
+        f"no font on this machine has {''.join(sorted(letters)[:20])!r}, so that figures (PNG, PDF) show boxes "
+        "instead. Install one, such as Noto Sans CJK; SVG files and pages are not concerned.", stacklevel=2,
+    )  # fmt: skip
 
 
 @cache

@@ -391,7 +391,7 @@ def _network(run: RunFolder, chosen: Choice, plan: Plan, weights: Path) -> nn.Mo
     """Build the network of a run, which is no larger than its weights are."""
     build = partial(network_for_plan, chosen.name, plan, chosen.options)
     try:
-        refuse_larger(build, weights)
+        refuse_larger(build, weights, (chosen.name, plan, repr(chosen.options)))
         return build()
     except (UserError, RuntimeError) as error:  # torch refuses sizes that no memory can have
         raise UserError(f"{run.recipe}: the network cannot be built: {_first_line(error)}") from error
