@@ -58,6 +58,8 @@ class Task:
         """
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        if ATTACK in self.needs and not (made / ATTACK).is_dir():
+            _make_attack(made)
         for name in self.needs:
             if name == DATA:
                 (folder / name).symlink_to(made / name)
@@ -126,13 +128,16 @@ TASKS = {
 
 
 def make_needs(made: Path) -> Path:
-    """Make the dataset, the run and the attack that commands may need.
+    """Make the dataset and the run that commands may need.
 
     Args:
         made: The folder for them, which exists.
     """
     write_phantoms(made / DATA, 6, size=24)
     run(["train", DATA, *_TRAINING, "--out", RUN], made).fine()
+    return made
+
+
+def _make_attack(made: Path) -> None:
     quick = ["--protocol", "quick", "--eps", "8/255", "--attacks", "fgsm-ce", "--cases", "1", "--no-report"]
     run(["attack", RUN, "--dataset", DATA, *quick, "--out", ATTACK], made).fine(0, 1)
-    return made

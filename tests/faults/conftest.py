@@ -14,7 +14,7 @@ from tests.faults.harness import run
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the dataset, the run and the attack."""
+    """The folder with the dataset and the run, and with the attack once a command needs it."""
     return make_needs(tmp_path_factory.mktemp("made"))
 
 
