@@ -34,7 +34,7 @@ shapes.check()
 if os.environ.get("ATEN_CPU_CAPABILITY") in ("default", "avx2"):
     torch.cpu._is_avx512_bf16_supported = lambda: False
 
-# No test cuts the power, so that nothing needs to be on the disk; tests of killed commands start processes of their own.
+# No test cuts the power, so nothing needs to be on the disk; tests of killed commands start processes of their own.
 os.fsync = lambda number: None
 
 # To import all tests creates millions of objects that stay: the collector would look through them again and again, a
