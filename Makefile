@@ -6,10 +6,9 @@ STAMP  := $(VENV)/.installed
 OLDEST := .venv-oldest
 AUDIT  := .venv-audit
 
-# A process more than there are cores, because tests often wait for a disk or for a process of their own; more than four
-# would need much memory. A file of tests is always in one of them, and tests/conftest.py says which files come first.
-PROCESSES := $(shell $(PYTHON) -c "import os; print(min(4, 1 + (os.cpu_count() or 1)))")
-PARALLEL := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+# A process per core, a file of tests always in one of them; more would need much memory. tests/conftest.py says which
+# files come first.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Tracing doubles the time of most tests, so that the coverage is measured with the long tests alone.
 COVERAGE := --cov --cov-report=term --cov-fail-under=95
 
