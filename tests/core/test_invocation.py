@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from voxward.core.choices import Output, Reading
 from voxward.core.invocation import invocation, typed
@@ -41,3 +44,16 @@ def test_a_call_has_the_arguments_that_were_given():
         "reading=voxward.Reading(nan='zero'))"
     )
     assert found.python
+
+
+def test_an_object_of_the_script_is_named_and_not_written_out():
+    network = torch.nn.Sequential(torch.nn.Conv3d(1, 2, 3))
+
+    @dataclass(frozen=True, eq=False)
+    class System:
+        name: str
+        network: torch.nn.Module
+
+    assert attack([System("mine", network), network], {"a": 1}).text == (
+        "voxward.attack(systems=[<mine>, <Sequential>], dataset={'a': 1})"
+    )

@@ -5,6 +5,7 @@ VOXWARD_FUZZ sets the number of files for each reader; `python -m tests.hostile.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import resource
 import tempfile
@@ -105,6 +106,7 @@ def _odd(folder: Path) -> str:
         except MemoryError as error:
             raise UserError(f"{folder}: no memory") from error
     if kind == b"d":
+        faulthandler.disable()  # it dies on purpose, and pytest would print where
         os.kill(os.getpid(), 11)
     if kind == b"u":
         raise CasesFailed([], 1) if _given(folder)[1:] else UserError(f"{folder / 'a'} is wrong")

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 # Nothing that a call computes depends on them.
 _SILENT = ("progress",)
@@ -81,10 +84,14 @@ def _plain(value: object) -> Any:
         return str(value)
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
-    # A frozen value is what it holds; an open system, which is compared by what it is, is not.
-    if is_dataclass(value) and not isinstance(value, type) and type(value).__eq__ is not object.__eq__:
+    if _is_value(value):
         return {each.name: _plain(getattr(value, each.name)) for each in fields(value) if each.name not in _SILENT}
     return f"<{getattr(value, 'name', type(value).__name__)}>"
+
+
+def _is_value(value: object) -> TypeGuard[DataclassInstance]:
+    """Return whether an object is a frozen value, which is what it holds; an open system is compared by what it is."""
+    return is_dataclass(value) and not isinstance(value, type) and type(value).__eq__ is not object.__eq__
 
 
 def _shown(value: object) -> str:
@@ -92,13 +99,14 @@ def _shown(value: object) -> str:
         return repr(str(value))
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_shown, value))}]"
-    if is_dataclass(value) and not isinstance(value, type):
+    if _is_value(value):
         given = {each.name: getattr(value, each.name) for each in fields(value) if each.name not in _SILENT}
         told = [f"{each.name}={_shown(given[each.name])}" for each in fields(value) if _is_given(each, given)]
         return f"voxward.{type(value).__name__}({', '.join(told)})"
     text = repr(value)
-    # An object that no text stands for, such as an open system.
-    return f"<{getattr(value, 'name', type(value).__name__)}>" if text.startswith("<") else text
+    # An object that no text stands for, such as an open system, or a network, whose text is all of its layers.
+    whole = isinstance(value, str) or not ("<" in text or "\n" in text)
+    return text if whole else f"<{getattr(value, 'name', type(value).__name__)}>"
 
 
 def _is_given(one: Field[Any], values: Mapping[str, object]) -> bool:

@@ -71,6 +71,7 @@ TRUST = {
     "hours": "{n} hours",
     # How to repeat it.
     "repeat": "How to repeat it",
+    "command_objects": "{names}: made by the script that called voxward; the call needs that script.",
     "command_none": "The folder does not say which command wrote it. Run voxward attack SYSTEM DATASET with the "
     "protocol below, saved as a file, as --protocol.",
     "protocol": "The protocol",
