@@ -25,6 +25,21 @@ VERDICT = {
     "measures that.",
     "nothing": "Nothing was measured here yet, so nothing can be said.",
     "no_figures": "No verdict on {system}: {why}.",
+    # What sets systems apart.
+    "compared_one": "Compared with '{first}' on the 1 scan that both were attacked on, '{system}' {attacked}, and {clean}. "
+    "One scan has no interval, so this is an example.",
+    "compared_many": "Compared with '{first}' over the {n} scans that both were attacked on, '{system}' {attacked}, and "
+    "{clean}.",
+    "compared_attacked": "under attack at {size}",
+    "compared_clean": "without an attack",
+    "compared_gained": "gained {value}{interval} of mean Dice {where}",
+    "compared_lost": "lost {value}{interval} of mean Dice {where}",
+    "compared_interval": " [{low}, {high}]",
+    "compared_equal": "has the same mean Dice {where}",
+    "compared_unsure": "is not distinguishable from it {where} ({value} [{low}, {high}])",
+    "compared_price": "What it lost without an attack is the price of what it gained.",
+    "compared_how": "In brackets stands the 95 % interval of the mean difference over the scans. Where it holds 0, these "
+    "scans do not tell the two systems apart: not distinguishable.",
     # What the system does without an attack, and under the strongest one.
     "scans_one": "1 scan",
     "scans_many": "{n} scans",
