@@ -67,7 +67,10 @@ def leaderboard_table(
     table = Table(
         (*columns, *map(Column, ("area", "breaking eps", "vs first"))),
         tuple(_row(view, place) for place in places), threat_title(view),
-        notes=(f"worst case over {attacks} and clean", *_rank_notes(view), *_breaking_notes(view), *reading_notes(view, thresholds)),
+        notes=(
+            f"worst case over {attacks} and clean", *_rank_notes(view), *_breaking_notes(view),
+            *reading_notes(view, thresholds),
+        ),
         warnings=(*distrust, *mixed(view.records)),
         fields=_FIELDS,
         data=tuple((*row, "no" if distrust else "yes") for place in places for row in _data(place)),
@@ -107,8 +110,8 @@ def _rank_notes(view: View) -> list[str]:
     notes = ["ranked by area: the mean of the worst-case Dice over all eps, from clean to the largest; 1 is best"]
     if view.eps and len(view.models) > 1:
         notes.append(
-            f"vs first: the mean difference in worst-case Dice to the first model at eps {sizes(view)[-1]}, over common "
-            f"cases; {NOT_DISTINGUISHABLE}: its 95 % interval holds 0"
+            f"vs first: the mean difference in worst-case Dice to the first model at eps {sizes(view)[-1]}, over "
+            f"common cases; {NOT_DISTINGUISHABLE}: its 95 % interval holds 0"
         )
     return notes
 

@@ -1,4 +1,4 @@
-"""Which systems of which folders may be compared, and the sentences that compare them: what a hardening bought and cost."""
+"""Which systems may be compared, and the sentences that compare them: what a hardening bought, and what it cost."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from voxward.report.html.compared import alike, names_in, records_in
 from voxward.report.html.page import Setting
 from voxward.report.html.strings import listed, say
 from voxward.report.leaderboard import leaderboard_table
-from voxward.report.robustness import robustness_table
+from voxward.report.robustness import robustness_table, with_all_attacks
 from voxward.report.sources import AttackSource, Sources
 from voxward.report.table import Column, Row, Table
 from voxward.report.text import UNDEFINED, number_text
@@ -116,9 +116,10 @@ def _more(view: View, model: str, last: float | None, weights: Mapping[str, int]
 
 def _attacks(source: AttackSource) -> Comparison:
     limits = STANDARD if source.protocol is None else source.protocol.sanity
+    groups = with_all_attacks(source.records, source.ensembles)
     try:
         tables = (
-            robustness_table(source.records, _sets(source), source.findings, thresholds=limits),
+            robustness_table(source.records, groups, source.findings, thresholds=limits),
             budgets_table(source.records, _swept(source)),
         )
         return Comparison(source.name, folded=True, tables=tuple(table for table in tables if table is not None))
@@ -134,10 +135,3 @@ def _swept(source: AttackSource) -> tuple[Sweep, ...]:
         return sweeps(source.protocol, max((len(record.classes) for record in source.records), default=1) + 1)
     except UserError:  # an attack of another version
         return ()
-
-
-def _sets(source: AttackSource) -> dict[str, tuple[str, ...]]:
-    """The groups of attacks, and last all of them, which is what the verdict is over."""
-    run = tuple(sorted({record.attack for record in source.records if record.kind == "attack"}))
-    whole = not run or any({*run} <= {*members} for members in source.ensembles.values())
-    return source.ensembles if whole else {**source.ensembles, say("charts", "all_attacks"): run}
