@@ -25,7 +25,7 @@ def test_leaderboard_orders_by_area() -> None:
     assert first == ("1", "m", "0.750", "0.350 [0.30, 0.40]", "0.100 [0.00, 0.20]", "0.388", "n/a", "")
     # n is 0.1 everywhere; its area ((0.75 + 0.1) / 2 + 0.1) / 2; m is 0.2 and 0.0 at the largest eps.
     assert second[:3] == ("2", "n", "0.750")
-    assert second[5:] == ("0.263", "n/a", "+0.000 [-0.10, +0.10]")
+    assert second[5:] == ("0.263", "n/a", "+0.000 [-0.10, +0.10]; not distinguishable")
     assert "m" in printed(report)
     assert len(report.csv().splitlines()) == 1 + 2 * 3
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.robustness.books import book, clean, record
 from voxward.attacks.threat import ThreatModel
-from voxward.report.robustness import robustness_table
+from voxward.report.robustness import robustness_table, with_all_attacks
 from voxward.report.table import Table
 from voxward.robustness.sanity import Thresholds
 
@@ -30,6 +30,10 @@ def printed(report: Table) -> str:
     return text.getvalue()
 
 
+def kept(half: int, absolute: int) -> str:
+    return f"{half}% of cases keep mu / 2, {absolute}% keep 0.5"
+
+
 def test_rows_hold_the_hand_made_means() -> None:
     report = robustness_table(book(), ENSEMBLES)
     assert headings(report) == ("model", "attack", "25.5/255", "51/255", COST, "s / case")
@@ -39,8 +43,8 @@ def test_rows_hold_the_hand_made_means() -> None:
         ("m", "noise", "0.749", "n/a", "n/a", "2.0"),
         ("m", "x", "0.450", "0.150", "6 + 8", "2.0"),
         ("m", "y", "0.450", "0.150", "6 + 8", "2.0"),
-        ("m", "first", "0.450 [0.40, 0.50]; 100% / 50%", "0.150 [0.10, 0.20]; 0% / 0%", "6 + 8", "2.0"),
-        ("m", "strong", "0.350 [0.30, 0.40]; 50% / 0%", "0.100 [0.00, 0.20]; 0% / 0%", "12 + 16", "4.0"),
+        ("m", "first", f"0.450 [0.40, 0.50]; {kept(100, 50)}", f"0.150 [0.10, 0.20]; {kept(0, 0)}", "6 + 8", "2.0"),
+        ("m", "strong", f"0.350 [0.30, 0.40]; {kept(50, 0)}", f"0.100 [0.00, 0.20]; {kept(0, 0)}", "12 + 16", "4.0"),
     ]
     assert report.warnings == ()
 
@@ -55,7 +59,7 @@ def test_every_form_says_what_the_numbers_are() -> None:
             assert part in text, part
         assert "NOT TRUSTWORTHY" not in text
     assert max(map(len, printed(report).splitlines())) <= 80
-    for number in ("0.350", "[0.30, 0.40]", "50% / 0%"):
+    for number in ("0.350", "[0.30, 0.40]", ">=mu/2: 50%", ">=0.5: 0%"):
         assert number in printed(report)
 
 
@@ -63,7 +67,17 @@ def test_markdown_is_a_table() -> None:
     lines = [line for line in robustness_table(book(), ENSEMBLES).markdown().splitlines() if line[:1] == "|"]
     assert {line.count("|") for line in lines} == {7}
     assert lines[1] == "| --- | --- | ---: | ---: | ---: | ---: |"
-    assert lines[-1].startswith("| **m** | **strong** | **0.350 [0.30, 0.40]; 50% / 0%** |")
+    assert lines[-1].startswith(f"| **m** | **strong** | **0.350 [0.30, 0.40]; {kept(50, 0)}** |")
+
+
+def test_all_attacks_have_a_row_unless_a_group_holds_them_all() -> None:
+    alone = robustness_table(book(), with_all_attacks(book(), {"first": ("x",)}))
+    assert alone.rows[-1].cells[1:4] == (
+        "all attacks", f"0.350 [0.30, 0.40]; {kept(50, 0)}", f"0.100 [0.00, 0.20]; {kept(0, 0)}"
+    )  # fmt: skip
+    assert "all attacks" in " ".join(printed(alone).split())
+    assert with_all_attacks(book(), ENSEMBLES) == ENSEMBLES
+    assert with_all_attacks([clean("a")], {}) == {}
 
 
 def test_csv_holds_full_precision() -> None:
@@ -189,11 +203,11 @@ def test_what_is_missing_is_refused() -> None:
 
 def test_the_fixed_limit_of_the_robust_accuracy_is_a_threshold() -> None:
     report = robustness_table(book(), {"first": ("x",)}, thresholds=Thresholds(absolute=0.45))
-    assert report.rows[-1].cells[2].endswith("100% / 50%")
+    assert report.rows[-1].cells[2].endswith("100% of cases keep mu / 2, 50% keep 0.45")
     assert (
         robustness_table(book(), {"first": ("x",)}, thresholds=Thresholds(absolute=0.3))
         .rows[-1]
         .cells[2]
-        .endswith("100% / 100%")
+        .endswith("100% of cases keep mu / 2, 100% keep 0.3")
     )
     assert any("at 0.45 or above" in note for note in report.notes)

@@ -21,7 +21,7 @@ from voxward.report.curves import areas_table
 from voxward.report.hardening import Hardening, hardening_table
 from voxward.report.iterations import iterations_table
 from voxward.report.leaderboard import leaderboard_table
-from voxward.report.robustness import robustness_table
+from voxward.report.robustness import robustness_table, with_all_attacks
 from voxward.report.robustness_figures import curves_figure, iterations_figure
 from voxward.report.seen import seen_notes
 from voxward.report.table import Table
@@ -153,7 +153,7 @@ def _of_attacks(
     volume, targets = protocol.mode == "volume", [bench.target(model) for model in bench.sources]
     groups = ensembles(protocol, max(target.classes for target in targets), bench.surrogate is not None)
     said = partial(_saying, failed_note(worker.failures.found, worker.total))
-    report = said(robustness_table(records, groups, findings, thresholds=protocol.sanity))
+    report = said(robustness_table(records, with_all_attacks(records, groups), findings, thresholds=protocol.sanity))
     skipped = skipped_notes(RecordStore(outputs.folder).skipped(), bench.cases)
     seen = seen_notes(tuple(bench.cases), bench.seen, bench.left_out)
     told = partial(said, notes=tuple(aside.notes()))

@@ -91,7 +91,7 @@ def reading_notes(view: View, thresholds: Thresholds = STANDARD) -> tuple[str, .
     return (
         "; ".join(_model_note(view, model) for model in view.models),
         f"Dice of {source}; [95 % bootstrap interval over cases]; robust accuracy: share of cases "
-        f"at mu / 2 or above / at {thresholds.absolute:g} or above",
+        f"that keep a Dice of mu / 2 or above, and of {thresholds.absolute:g} or above",
         f"empty classes: {view.records[0].policy}; a case without any counts 1",
         *(f"{model}: {GRADIENTLESS}" for model in view.models if _gradientless(view, model)),
     )

@@ -127,6 +127,7 @@ def _measurements(found: Sequence[FolderVerdict], trusted: Sequence[FolderTrust]
     yield f"## {say('card', 'robustness')}"
     yield escaped(say("verdict", "dice"))
     for folder in found:
+        yield from map(escaped, folder.compared)
         for system in folder.systems:
             yield from _system(system)
         yield from _judged(folder)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
-from voxward.metrics.summary import Summary
 from voxward.report.benchmark import (
     comparable,
     folded_row,
@@ -19,7 +18,8 @@ from voxward.report.benchmark import (
     with_size_texts,
 )
 from voxward.report.table import Column, Row, Table, Value
-from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text, signed_text
+from voxward.report.text import UNDEFINED, interval_text, mean_text, number_text
+from voxward.report.versus import NOT_DISTINGUISHABLE, Versus, difference_text, versus
 from voxward.robustness.eps import eps_texts
 from voxward.robustness.finding import Finding
 from voxward.robustness.phantom import invented
@@ -67,7 +67,10 @@ def leaderboard_table(
     table = Table(
         (*columns, *map(Column, ("area", "breaking eps", "vs first"))),
         tuple(_row(view, place) for place in places), threat_title(view),
-        notes=(f"worst case over {attacks} and clean", *_breaking_notes(view), *reading_notes(view, thresholds)),
+        notes=(
+            f"worst case over {attacks} and clean", *_rank_notes(view), *_breaking_notes(view),
+            *reading_notes(view, thresholds),
+        ),
         warnings=(*distrust, *mixed(view.records)),
         fields=_FIELDS,
         data=tuple((*row, "no" if distrust else "yes") for place in places for row in _data(place)),
@@ -84,16 +87,15 @@ class _Place:
     curve: Curve
     area: float
     breaking: tuple[str, float | None]
-    difference: Summary | None
+    versus: Versus | None
 
 
 def _places(view: View) -> list[_Place]:
     curves = {model: view.curve(model) for model in view.models}
     areas = {model: _area(curve) for model, curve in curves.items()}
     order = sorted(view.models, key=lambda model: (-areas[model], model))
-    last = max(view.eps, default=0.0)
     return [
-        _Place(rank, model, curves[model], areas[model], _breaking(view, model), view.difference(model, order[0], last))
+        _Place(rank, model, curves[model], areas[model], _breaking(view, model), versus(view, model, order[0]))
         for rank, model in enumerate(order, start=1)
     ]
 
@@ -101,6 +103,17 @@ def _places(view: View) -> list[_Place]:
 def _area(curve: Curve) -> float:
     points = [(eps, summary.mean) for eps, summary in curve]
     return area_under_curve(points) if len(points) > 1 else points[0][1]
+
+
+def _rank_notes(view: View) -> list[str]:
+    """What the models are ranked by, and how far a difference between two of them can be relied on."""
+    notes = ["ranked by area: the mean of the worst-case Dice over all eps, from clean to the largest; 1 is best"]
+    if view.eps and len(view.models) > 1:
+        notes.append(
+            f"vs first: the mean difference in worst-case Dice to the first model at eps {sizes(view)[-1]}, over "
+            f"common cases; {NOT_DISTINGUISHABLE}: its 95 % interval holds 0"
+        )
+    return notes
 
 
 def _breaking_notes(view: View) -> list[str]:
@@ -126,12 +139,15 @@ def _row(view: View, place: _Place) -> Row:
     dice = dict(place.curve)
     cells = (
         str(place.rank), place.model, mean_text(dice[0.0]), *(interval_text(dice.get(eps)) for eps in view.eps),
-        number_text(place.area), place.breaking[0], signed_text(place.difference) if place.rank > 1 else "",
+        number_text(place.area), place.breaking[0],
+        difference_text(None if place.versus is None else place.versus.attacked) if place.rank > 1 else "",
     )  # fmt: skip
-    return folded_row(cells, strong=place.rank == 1)
+    row = folded_row(cells, strong=place.rank == 1)
+    # A terminal is narrow.
+    return replace(row, narrow=tuple(cell.replace("distinguishable", "distin-\nguishable") for cell in row.narrow))
 
 
 def _data(place: _Place) -> list[tuple[Value, ...]]:
-    change = None if place.difference is None else place.difference.mean
+    change = None if place.versus is None else place.versus.attacked.mean
     common = (place.area, place.breaking[1], change)
     return [(place.rank, place.model, eps, s.n, s.mean, s.low, s.high, *common) for eps, s in place.curve]

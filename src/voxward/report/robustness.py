@@ -20,7 +20,7 @@ from voxward.report.benchmark import (
 )
 from voxward.report.phantom import phantom_table
 from voxward.report.spent import COST, Spent, cost_text, found_and_spent, seconds_text
-from voxward.report.table import Column, Table, Value
+from voxward.report.table import Column, Row, Table, Value
 from voxward.report.text import UNDEFINED, interval_text, mean_text
 from voxward.robustness.converged import Convergence, convergence
 from voxward.robustness.finding import Finding
@@ -40,6 +40,21 @@ _FIELDS = (
     "model", "attack", "kind", "eps", "cases", "dice", "dice_low", "dice_high", "accuracy_half_mu",
     "accuracy_absolute", "seconds_per_case", "gradients_per_case", "forwards_per_case", "converged", "trustworthy",
 )  # fmt: skip
+
+
+ALL_ATTACKS = "all attacks"
+
+
+def with_all_attacks(records: Sequence[Record], ensembles: Ensembles) -> dict[str, tuple[str, ...]]:
+    """Return the sets of attacks, and last all attacks together, unless a set holds them all.
+
+    Args:
+        records: Records of one or several models.
+        ensembles: The sets of attacks.
+    """
+    run = tuple(sorted({record.attack for record in records if record.kind == "attack"}))
+    whole = not run or any({*run} <= {*members} for members in ensembles.values())
+    return dict(ensembles) if whole else {**ensembles, ALL_ATTACKS: run}
 
 
 def robustness_table(
@@ -73,10 +88,7 @@ def robustness_table(
     if invented(records) is not None:
         return phantom_table(records, ensembles, findings, deployed)
     lines = _lines(view, ensembles, thresholds)
-    rows = tuple(
-        folded_row((line.model, line.name, *line.cells), line.strong, bool(n) and line.model != lines[n - 1].model)
-        for n, line in enumerate(lines)
-    )
+    rows = tuple(_row(line, bool(n) and line.model != lines[n - 1].model) for n, line in enumerate(lines))
     distrust = warnings(findings)
     trusted = "no" if distrust else "yes"
     table = Table(
@@ -91,13 +103,22 @@ def robustness_table(
 
 @dataclass(frozen=True)
 class _Line:
-    """A row before it is laid out. figures: a row of data per eps at which there is a number."""
+    """A row before it is laid out.
+
+    figures: a row of data per eps at which there is a number. narrow: the cells for terminals; empty: the same cells.
+    """
 
     model: str
     name: str
     cells: tuple[str, ...]
     figures: tuple[tuple[Value, ...], ...]
     strong: bool = False
+    narrow: tuple[str, ...] = ()
+
+
+def _row(line: _Line, section: bool) -> Row:
+    row = folded_row((line.model, line.name, *line.cells), line.strong, section)
+    return replace(row, narrow=folded_row((line.model, line.name, *line.narrow)).narrow) if line.narrow else row
 
 
 def _lines(view: View, ensembles: Ensembles, thresholds: Thresholds) -> list[_Line]:
@@ -170,6 +191,7 @@ def _attack_line(view: View, model: str, attack: str, rest: _Rest) -> _Line:
 def _ensemble_line(view: View, model: str, name: str, thresholds: Thresholds, rest: _Rest) -> _Line:
     """`view` takes the worst case over the ensemble's attacks."""
     cells: list[str] = []
+    narrow: list[str] = []
     figures: list[tuple[Value, ...]] = []
     spent = [
         sum((found_and_spent(view, model, one, eps)[1] for one in view.attacks or ()), Spent()) for eps in view.eps
@@ -180,11 +202,16 @@ def _ensemble_line(view: View, model: str, name: str, thresholds: Thresholds, re
         half, absolute = (None if share is None else share.mean for share in shares)
         if dice is None or half is None or absolute is None:
             cells.append(UNDEFINED)
+            narrow.append(UNDEFINED)
             continue
-        cells.append(rest.cell(f"{interval_text(dice)}; {half:.0%} / {absolute:.0%}", eps))
+        limit = f"{thresholds.absolute:g}"
+        kept = f"{half:.0%} of cases keep mu / 2, {absolute:.0%} keep {limit}"
+        cells.append(rest.cell(f"{interval_text(dice)}; {kept}", eps))
+        narrow.append(rest.cell(f"{interval_text(dice)}; >=mu/2: {half:.0%}; >={limit}: {absolute:.0%}", eps))
         whole = dice.n, dice.mean, dice.low, dice.high, half, absolute
         figures.append(("ensemble", eps, *whole, *each.values, rest.said(eps)))
-    return _Line(model, name, (*cells, cost_text(spent), seconds_text(spent)), tuple(figures), strong=True)
+    rest_cells = (cost_text(spent), seconds_text(spent))
+    return _Line(model, name, (*cells, *rest_cells), tuple(figures), strong=True, narrow=(*narrow, *rest_cells))
 
 
 def _settled(findings: Sequence[Finding]) -> list[str]:

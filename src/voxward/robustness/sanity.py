@@ -23,6 +23,9 @@ from voxward.robustness.finding import Finding
 from voxward.robustness.record import CLEAN, CLIP, CONTROLS, EQUAL_NOISE, NOISE, PROBE, Record, without_noisy
 from voxward.robustness.summary import View
 
+# Two Dice of 0.8 and 0.79 are a little more than 0.01 apart.
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -41,6 +44,18 @@ class Thresholds:
     tolerance: float = 0.01
     absolute: float = 0.5
     gone: float = 0.05
+
+    def moved(self, change: float) -> bool:
+        """Return whether a change of the Dice is larger than the tolerance, apart from the rounding of the two Dice."""
+        return abs(change) > self.tolerance + _ROUNDING
+
+    def figure(self, change: float) -> str:
+        """Return the size of a change with so many decimals that it stands on its side of the tolerance."""
+        for digits in range(3, 9):
+            text = f"{abs(change):.{digits}f}"
+            if self.moved(float(text)) == self.moved(change):
+                return text
+        return f"{abs(change):.9f}"
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -143,9 +158,10 @@ def _control(name: str) -> _Check:
             for eps in sorted({r.eps for r in chosen}):
                 moved = [_moved(r, deployed) for r in chosen if r.eps == eps]
                 rise = math.fsum(moved) / len(moved)
-                if abs(rise) > tolerance:
+                if thresholds.moved(rise):
+                    size = f"{'-' if rise < 0 else '+'}{thresholds.figure(rise)}"
                     faults.append(
-                        f"{name} at eps {text(eps)} moves the mean Dice{what} by {rise:+.3f} without an attack, "
+                        f"{name} at eps {text(eps)} moves the mean Dice{what} by {size} without an attack, "
                         f"more than {tolerance:g}"
                     )
         return _verdict(f"{name} control", model, bool(rows), faults, f"{name} stays within {tolerance:g} of clean")
@@ -258,15 +274,33 @@ def _deployed(model: str, records: Sequence[Record], thresholds: Thresholds) -> 
 
 
 def _finds_something(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:
-    """Check that the model finds something without an attack, because otherwise nothing can be attacked."""
-    clean = _by_case(r for r in records if r.attack == CLEAN)
+    """Check that the model finds every class without an attack, because what is not found cannot be attacked."""
+    rows = [r for r in records if r.attack == CLEAN]
+    clean = _by_case(rows)
     mean, gone = math.fsum(clean.values()) / max(len(clean), 1), thresholds.gone
     if any(r.phantom is not None for r in records):
         return _verdict(
             "clean", model, tested=False, faults=(), promise="a class is invented, so nothing need be found"
         )
     faults = [f"clean Dice is {mean:.3f}: where nothing is found nothing can be attacked"] if mean < gone else []
-    return _verdict("clean", model, bool(clean), faults, f"clean Dice is at least {gone:g}")
+    if not faults and (missed := _missed(rows, gone)):
+        faults = [f"clean Dice of {', '.join(missed)} is below {gone:g}: a class that is not found cannot be attacked"]
+    return _verdict("clean", model, bool(clean), faults, f"clean Dice is at least {gone:g}, also that of every class")
+
+
+def _missed(rows: Sequence[Record], gone: float) -> list[str]:
+    """Name the classes that are as good as never found in the cases in which they occur, and their mean Dice there."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in rows:
+        # Records of older versions do not say which classes the truth holds.
+        volumes = row.truth_mm3 if len(row.truth_mm3) == len(row.classes) else (math.inf,) * len(row.classes)
+        for name, dice, volume in zip(row.classes, row.clean_scores(), volumes, strict=True):
+            if dice is not None and volume > 0:
+                found[name][row.case] = dice
+    means = {name: math.fsum(dice.values()) / len(dice) for name, dice in found.items()}
+    return [
+        f"{name} ({mean:.3f} in {counted(len(found[name]), 'case')})" for name, mean in means.items() if mean < gone
+    ]
 
 
 def _sees_the_model(model: str, records: Sequence[Record], thresholds: Thresholds) -> Finding:

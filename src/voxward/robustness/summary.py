@@ -261,6 +261,24 @@ class View:
         a, b = (self.case_dice(model, eps) for model in (first, second))
         return summarise([a[case] - b[case] for case in sorted({*a} & {*b})])
 
+    def clean_difference(self, first: str, second: str, eps: float) -> Summary | None:
+        """Return the Dice of one model minus that of another without an attack, over the cases of `difference`.
+
+        Args:
+            first: Name of the model that is subtracted from.
+            second: Name of the model that is subtracted.
+            eps: Size of the perturbations with which both were attacked on a case.
+
+        Returns:
+            The mean difference with its bootstrap interval; None where the models have no common case.
+
+        Raises:
+            UserError: A model has no clean control.
+        """
+        a, b = (self.clean_dice(model) for model in (first, second))
+        attacked = {*self.case_dice(first, eps)} & {*self.case_dice(second, eps)}
+        return summarise([a[case] - b[case] for case in sorted(attacked & {*a} & {*b})])
+
     @cached_property
     def _attacked(self) -> Mapping[tuple[str, float], Sequence[Record]]:
         """The records that worst cases are taken over, by model and eps: a folder may hold very many."""

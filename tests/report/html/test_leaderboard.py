@@ -53,7 +53,7 @@ def test_two_systems_of_a_folder_are_ranked() -> None:
 def test_the_limits_are_those_of_the_protocol() -> None:
     (attacks,) = boards_of(attack_source(book(), sanity=Thresholds(absolute=0.25)))
     (table,) = attacks.tables
-    assert any("at mu / 2 or above / at 0.25 or above" in note for note in table.notes)
+    assert any("a Dice of mu / 2 or above, and of 0.25 or above" in note for note in table.notes)
 
 
 def test_systems_on_other_scans_are_ranked_with_a_warning() -> None:

@@ -133,10 +133,10 @@ def test_an_attack_that_does_nothing_lowers_nothing() -> None:
 @pytest.mark.parametrize(
     ("noise", "sentence"),
     [
-        (0.8, "Random noise of the same size leaves 0.800: the system is stable against it. Random changes of"),
-        (0.78, "lowers the Dice a little, from 0.800 to 0.780: the system is not quite safe against random noise"),
-        (0.6, "lowers the Dice from 0.800 to 0.600: the system is not safe against random noise."),
-        (0.9, "it rises from 0.800 to 0.900: the segmentation changes with noise, but does not get worse."),
+        (0.8, "leaves 0.800 (the same; up to 0.01 counts as no change): the system is stable against it. Random changes"),
+        (0.78, "a little, from 0.800 to 0.780 (0.020 lower; more than 0.01 counts as harm): the system is not quite"),
+        (0.6, "from 0.800 to 0.600 (0.200 lower; more than 0.01 counts as harm): the system is not safe against"),
+        (0.9, "rises from 0.800 to 0.900 (0.100 higher; more than 0.01 counts as a change): the segmentation"),
     ],
 )
 def test_random_noise_is_judged(noise: float, sentence: str) -> None:
@@ -158,11 +158,23 @@ def test_attacks_that_do_less_than_noise_are_called_weak(noise: float, weak: boo
     assert "too weak" not in text_of(system_of(equal))
 
 
-def test_noise_at_the_tolerance_is_judged_as_its_check_does() -> None:
-    """0.8 - 0.79 is a little more than 0.01 as a float, and 0.8 - 0.01 no less than 0.79."""
-    system = system_of(several(3, noise=0.79))
-    assert any("noise at eps" in fault.found for fault in system.faults)
-    assert "stable" not in text_of(system)
+@pytest.mark.parametrize(
+    ("noise", "found", "said"),
+    [
+        # 0.8 - 0.79 is a little more than 0.01 as a float.
+        (0.79, "", "leaves 0.790 (0.010 lower; up to 0.01 counts as no change): the system is stable"),
+        (0.78996, "by -0.01004 without an attack, more than 0.01", "(0.01004 lower; more than 0.01 counts as harm)"),
+        (0.79004, "", "leaves 0.790 (0.010 lower; up to 0.01 counts as no change)"),
+    ],
+)
+def test_noise_at_the_tolerance_has_its_figure_on_its_side_and_is_judged_as_its_check_does(
+    noise: float, found: str, said: str
+) -> None:
+    system = system_of(several(3, noise=noise))
+    assert said in text_of(system)
+    assert [fault.found for fault in system.faults if "noise at eps" in fault.found] == (
+        [f"What was found: noise at eps 25.5/255 moves the mean Dice {found}."] if found else []
+    )
 
 
 def test_the_scans_that_were_attacked_are_compared_with_themselves() -> None:
@@ -226,7 +238,10 @@ def test_kinds_of_noise_that_all_do_nothing_are_one_sentence() -> None:
     values = {"clean": (0.8,), "classes": ("liver",), "kind": "control", "mode": "volume"}
     more = [record(name, f"c{n:02}", (0.8,), 0.1, **values) for name in ("gaussian", "rician") for n in range(3)]
     text = text_of(system_of([*several(3), *more]))
-    assert "stable against random noise: noise of the same size leaves 0.800, Gaussian noise as strong" in text
+    assert (
+        "stable against random noise, where a change of up to 0.01 counts as none: noise of the same size leaves 0.800 "
+        "(the same), Gaussian noise as strong"
+    ) in text
     assert text.count("stable") == 1
 
 

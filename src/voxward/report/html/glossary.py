@@ -5,6 +5,7 @@ from __future__ import annotations
 from voxward.attacks.registry import describe
 from voxward.report.html.strings import say
 from voxward.report.html.strings.glossary import TERMS
+from voxward.report.source_files import sentence
 from voxward.report.sources import Sources
 
 
@@ -18,5 +19,5 @@ def glossary(sources: Sources) -> dict[str, str]:
     if not run:
         return {}
     known = describe()
-    attacks = {say("glossary", "attack", name=name): f"{known[name]}." for name in sorted(run) if name in known}
+    attacks = {say("glossary", "attack", name=name): sentence(known[name]) for name in sorted(run) if name in known}
     return {**TERMS, **attacks}

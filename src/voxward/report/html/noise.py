@@ -36,10 +36,13 @@ def _at(size: AtSize, limits: Thresholds) -> str:
     kinds = {name: _kind(change, limits) for name, change in size.noise.items()}
     cases = {len(change.cases) for change in size.noise.values()}
     if len(kinds) > 1 and {*kinds.values()} == {"noise_safe"} and cases == {len(size.attack.cases)}:
-        parts = [say("verdict", f"stable_{name}", dice=_dice(change)) for name, change in size.noise.items()]
-        sentences = [say("verdict", "stable", parts=listed(parts))]
+        parts = [
+            say("verdict", f"stable_{name}", dice=_dice(change), side=_side(change, limits))
+            for name, change in size.noise.items()
+        ]
+        sentences = [say("verdict", "stable", parts=listed(parts), limit=f"{limits.tolerance:g}")]
     else:
-        sentences = [_sentence(name, size, kind) for name, kind in kinds.items()]
+        sentences = [_sentence(name, size, kind, limits) for name, kind in kinds.items()]
     calm = {*kinds.values()} <= {"noise_safe", "noise_rise"}
     if calm and size.attack.clean - size.attack.dice.mean > _MUCH * limits.tolerance:
         sentences.append(say("verdict", "noise_choice"))
@@ -70,16 +73,28 @@ def _kind(change: Change, limits: Thresholds) -> str:
     if change.clean < limits.gone:
         return "noise_nothing"
     # The same comparison as in the check of the control, so that both say the same.
-    if change.clean - dice > limits.tolerance:
+    if dice < change.clean and limits.moved(change.clean - dice):
         return "noise_little" if dice >= change.clean * _LITTLE and not change.lost else "noise_harm"
     if change.lost:
         return "noise_scans"
-    return "noise_rise" if dice - change.clean > limits.tolerance else "noise_safe"
+    return "noise_rise" if limits.moved(dice - change.clean) else "noise_safe"
 
 
-def _sentence(name: str, size: AtSize, kind: str) -> str:
+def _side(change: Change, limits: Thresholds) -> str:
+    """How far the Dice moved: "0.004 lower"."""
+    moved = change.dice.mean - change.clean
+    figure = limits.figure(moved)
+    return say(
+        "verdict", "noise_same" if not float(figure) else "noise_lower" if moved < 0 else "noise_higher", by=figure
+    )
+
+
+def _sentence(name: str, size: AtSize, kind: str, limits: Thresholds) -> str:
     change = size.noise[name]
-    values = {"noise": say("verdict", name), "dice": _dice(change), "clean": number_text(change.clean)}
+    values = {
+        "noise": say("verdict", name), "dice": _dice(change), "clean": number_text(change.clean),
+        "side": _side(change, limits), "limit": f"{limits.tolerance:g}",
+    }  # fmt: skip
     if kind == "noise_scans":
         cases = named_few([one.case for one in change.lost])
         sentence = count("verdict", kind, len(change.lost), cases=cases, **values)

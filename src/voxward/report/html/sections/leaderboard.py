@@ -5,28 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from voxward.core.errors import UserError
-from voxward.core.structure import to_data
 from voxward.report.benchmark import comparable, sizes
 from voxward.report.budgets import budgets_table
+from voxward.report.html.compared import alike, names_in, records_in
 from voxward.report.html.page import Setting
 from voxward.report.html.strings import listed, say
 from voxward.report.leaderboard import leaderboard_table
-from voxward.report.robustness import robustness_table
+from voxward.report.robustness import robustness_table, with_all_attacks
 from voxward.report.sources import AttackSource, Sources
 from voxward.report.table import Column, Row, Table
 from voxward.report.text import UNDEFINED, number_text
 from voxward.report.weights import weights_of
 from voxward.robustness.finding import Finding
-from voxward.robustness.record import CLEAN, Record
+from voxward.robustness.record import Record
 from voxward.robustness.sanity import STANDARD, sanity
 from voxward.robustness.summary import View
 from voxward.robustness.sweep import Sweep, sweeps
-
-# What may differ between the protocols of folders that are ranked together: no figure depends on it.
-_FREE = ("name", "description", "require", "keep", "cases", "ensembles", "sanity")
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Comparison:
 def leaderboard(sources: Sources, setting: Setting) -> tuple[Comparison, ...] | None:
     """Return a ranking of all systems that were measured alike, then every attack of each folder; None without any."""
     found = sources.attacked
-    groups = _groups(found)
+    groups = alike(found)
     weights = weights_of(sources)
     boards = [board for group in groups if (board := _board(group, weights)) is not None]
     apart = (
@@ -58,41 +54,12 @@ def leaderboard(sources: Sources, setting: Setting) -> tuple[Comparison, ...] | 
     return (*apart, *boards, *(_attacks(one) for one in found)) or None
 
 
-def _groups(sources: Sequence[AttackSource]) -> list[list[AttackSource]]:
-    """The folders that were measured alike: on the same scans and classes, by the same attacks."""
-    groups: list[tuple[Any, list[AttackSource]]] = []
-    for source in sources:
-        key = _measured_by(source)
-        for known, group in groups:
-            # A folder that does not say how it was measured is compared with none.
-            if source.protocol is not None and known == key:
-                group.append(source)
-                break
-        else:
-            groups.append((key, [source]))
-    return [group for _, group in groups]
-
-
-def _measured_by(source: AttackSource) -> Any:
-    protocol = {name: value for name, value in to_data(source.protocol).items() if name not in _FREE} if (
-        source.protocol is not None) else {}  # fmt: skip
-    records = source.records
-    return (
-        protocol,
-        {record.case for record in records if record.attack == CLEAN},
-        {record.classes for record in records},
-        {record.attack for record in records if record.kind == "attack"},
-        dict(source.digests),
-        source.deployed,
-    )
-
-
 def _board(group: Sequence[AttackSource], weights: Mapping[tuple[str, str], int]) -> Comparison | None:
     """The ranking of some folders; None where there is one system only."""
-    names = _names(group)
+    names = names_in(group)
     if len(names) < 2:
         return None
-    records = [replace(r, model=names[one.name, r.model]) for one in group for r in one.records]
+    records = records_in(group)
     title = listed([one.name for one in group])
     try:
         board = leaderboard_table(records, None, _findings(group, records))
@@ -101,13 +68,6 @@ def _board(group: Sequence[AttackSource], weights: Mapping[tuple[str, str], int]
         return Comparison(say("leaderboard", "ranking", names=title), (_widened(board, records, known),))
     except UserError as error:
         return Comparison(title, problem=str(error))
-
-
-def _names(group: Sequence[AttackSource]) -> dict[tuple[str, str], str]:
-    """What each system is called: by its own name, with the folder in front where two folders have one of that name."""
-    keys = [(one.name, model) for one in group for model in one.models]
-    own = [model for _, model in keys]
-    return {(folder, model): model if own.count(model) == 1 else f"{folder}/{model}" for folder, model in keys}
 
 
 def _unequal(records: Sequence[Record]) -> list[str]:
@@ -156,9 +116,10 @@ def _more(view: View, model: str, last: float | None, weights: Mapping[str, int]
 
 def _attacks(source: AttackSource) -> Comparison:
     limits = STANDARD if source.protocol is None else source.protocol.sanity
+    groups = with_all_attacks(source.records, source.ensembles)
     try:
         tables = (
-            robustness_table(source.records, _sets(source), source.findings, thresholds=limits),
+            robustness_table(source.records, groups, source.findings, thresholds=limits),
             budgets_table(source.records, _swept(source)),
         )
         return Comparison(source.name, folded=True, tables=tuple(table for table in tables if table is not None))
@@ -174,10 +135,3 @@ def _swept(source: AttackSource) -> tuple[Sweep, ...]:
         return sweeps(source.protocol, max((len(record.classes) for record in source.records), default=1) + 1)
     except UserError:  # an attack of another version
         return ()
-
-
-def _sets(source: AttackSource) -> dict[str, tuple[str, ...]]:
-    """The groups of attacks, and last all of them, which is what the verdict is over."""
-    run = tuple(sorted({record.attack for record in source.records if record.kind == "attack"}))
-    whole = not run or any({*run} <= {*members} for members in source.ensembles.values())
-    return source.ensembles if whole else {**source.ensembles, say("charts", "all_attacks"): run}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from voxward.report.html.about import about_lines
+from voxward.report.html.compared import compared_lines
 from voxward.report.html.headline import Headline, Judged, headlines
 from voxward.report.html.invented import (
     phantom_name,
@@ -95,6 +96,7 @@ class FolderVerdict:
     Attributes:
         name: The folder.
         headlines: What a reader must see first: requirements and checks, each in a line.
+        compared: What sets its systems apart, one sentence each; empty where there is one.
         left_out: Which scans no figure is over; empty where there are none.
         systems: What was found on each system.
         judged: What the protocol requires.
@@ -105,6 +107,7 @@ class FolderVerdict:
 
     name: str
     headlines: tuple[Headline, ...] = ()
+    compared: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     systems: tuple[SystemVerdict, ...] = ()
     judged: tuple[Judged, ...] = ()
@@ -115,10 +118,11 @@ class FolderVerdict:
 
 def verdict(sources: Sources, setting: Setting) -> tuple[FolderVerdict, ...]:
     """Return what was found in each attack folder; without one, the page says that no attack was measured."""
-    return tuple(_folder(one, sources) for one in sources.attacks)
+    lines = compared_lines(sources)
+    return tuple(_folder(one, sources, said) for one, said in zip(sources.attacks, lines, strict=True))
 
 
-def _folder(source: AttackSource, sources: Sources) -> FolderVerdict:
+def _folder(source: AttackSource, sources: Sources, compared: tuple[str, ...]) -> FolderVerdict:
     required = () if source.protocol is None else source.protocol.require
     # A folder without records has nothing that could be judged.
     verdicts = source.verdicts or tuple(Verdict("", text, None, met=False) for text in required)
@@ -127,6 +131,7 @@ def _folder(source: AttackSource, sources: Sources) -> FolderVerdict:
     return FolderVerdict(
         name=source.name,
         headlines=headlines(source, judged),
+        compared=compared,
         left_out=left_out_lines(source),
         systems=tuple(_system(source, one) for one in measured(source)),
         judged=judged,

@@ -135,8 +135,8 @@ CHECKS = {
     "converged_title": "More steps would not lower the figures",
     "converged_why": "An attack that is stopped early makes a system look more robust than it is. So the strongest one "
     "is run again with twice its budget on two scans.",
-    "clean_title": "The system finds something",
-    "clean_why": "Where nothing is found, nothing can be attacked.",
+    "clean_title": "The system finds every class",
+    "clean_why": "What is not found cannot be attacked. A class is judged on the scans in which it occurs.",
     "severity 0_title": "Corruptions of severity 0 change nothing",
     "severity 0_why": "Where a scan that is not changed has another Dice, the others were not changed as they should.",
     "severity_title": "More severe corruptions harm more",
@@ -164,7 +164,8 @@ CHECKS = {
     "its Dice says nothing.",
     "converged_means": "The attacks were stopped too early. With more steps they do more harm, so the system is less "
     "robust than it looks.",
-    "clean_means": "The system finds nothing even when nothing is changed. There is nothing that an attack could take.",
+    "clean_means": "The system does not find a class, or any, even when nothing is changed. There is nothing that an "
+    "attack could take, and such a class lowers every mean Dice here.",
     "other_means": "The figures may be wrong.",
 }
 

@@ -25,6 +25,21 @@ VERDICT = {
     "measures that.",
     "nothing": "Nothing was measured here yet, so nothing can be said.",
     "no_figures": "No verdict on {system}: {why}.",
+    # What sets systems apart.
+    "compared_one": "Compared with '{first}' on the 1 scan that both were attacked on, '{system}' {attacked}, and "
+    "{clean}. One scan has no interval, so this is an example.",
+    "compared_many": "Compared with '{first}' over the {n} scans that both were attacked on, '{system}' {attacked}, "
+    "and {clean}.",
+    "compared_attacked": "under attack at {size}",
+    "compared_clean": "without an attack",
+    "compared_gained": "gained {value}{interval} of mean Dice {where}",
+    "compared_lost": "lost {value}{interval} of mean Dice {where}",
+    "compared_interval": " [{low}, {high}]",
+    "compared_equal": "has the same mean Dice {where}",
+    "compared_unsure": "is not distinguishable from it {where} ({value} [{low}, {high}])",
+    "compared_price": "What it lost without an attack is the price of what it gained.",
+    "compared_how": "In brackets stands the 95 % interval of the mean difference over the scans. Where it holds 0, "
+    "these scans do not tell the two systems apart: not distinguishable.",
     # What the system does without an attack, and under the strongest one.
     "scans_one": "1 scan",
     "scans_many": "{n} scans",
@@ -92,14 +107,18 @@ VERDICT = {
     "noise": "Random noise of the same size",
     "gaussian": "Gaussian noise as strong in all as the worst attack",
     "rician": "Rician noise as strong in all as the worst attack",
-    "noise_safe": "{noise} leaves {dice}: the system is stable against it.",
-    "stable": "The system is stable against random noise: {parts}.",
-    "stable_noise": "noise of the same size leaves {dice}",
-    "stable_gaussian": "Gaussian noise as strong in all as the worst attack leaves {dice}",
-    "stable_rician": "Rician noise as strong in all as the worst attack leaves {dice}",
-    "noise_harm": "{noise} alone lowers the Dice from {clean} to {dice}: the system is not safe against random noise.",
-    "noise_little": "{noise} alone lowers the Dice a little, from {clean} to {dice}: the system is not quite safe "
-    "against random noise.",
+    "noise_safe": "{noise} leaves {dice} ({side}; up to {limit} counts as no change): the system is stable against it.",
+    "noise_lower": "{by} lower",
+    "noise_higher": "{by} higher",
+    "noise_same": "the same",
+    "stable": "The system is stable against random noise, where a change of up to {limit} counts as none: {parts}.",
+    "stable_noise": "noise of the same size leaves {dice} ({side})",
+    "stable_gaussian": "Gaussian noise as strong in all as the worst attack leaves {dice} ({side})",
+    "stable_rician": "Rician noise as strong in all as the worst attack leaves {dice} ({side})",
+    "noise_harm": "{noise} alone lowers the Dice from {clean} to {dice} ({side}; more than {limit} counts as harm): "
+    "the system is not safe against random noise.",
+    "noise_little": "{noise} alone lowers the Dice a little, from {clean} to {dice} ({side}; more than {limit} counts "
+    "as harm): the system is not quite safe against random noise.",
     "noise_part": "A part of the fall under attack is that of plain noise.",
     "noise_stronger": "Random noise of the same size does more harm than the attacks, which might have chosen it. So "
     "the attacks are too weak, and the system is less robust than they make it look.",
@@ -109,8 +128,8 @@ VERDICT = {
     "safe against random noise.",
     "noise_scans_many": "{noise} leaves {dice} on average, but {n} scans break ({cases}): the system is "
     "not safe against random noise.",
-    "noise_rise": "{noise} does not lower the Dice, it rises from {clean} to {dice}: the segmentation changes with "
-    "noise, but does not get worse.",
+    "noise_rise": "{noise} does not lower the Dice, it rises from {clean} to {dice} ({side}; more than {limit} counts "
+    "as a change): the segmentation changes with noise, but does not get worse.",
     "noise_none": "Random noise of the same size was not measured, so nothing can be said about it.",
     "poor": "Even when nothing is changed, this system outlines poorly. How robust such a system is matters little.",
     "noise_up_to": "Random noise was measured up to {size} only.",
