@@ -81,6 +81,7 @@ def evaluate(
     refuse_swapped(path_of(system), cases.dataset)
     opened = _opened(system, overrides, compute.device, out)
     source, made = _source(opened, cases, reading, out, progress)
+    cases = cases if made is None else made.asked(cases)
     scope = scope_for([opened], source, cases, workers=compute.workers, progress=progress)
     scope.warn()
     origin = origin_of(opened, source, scope, cases.split)

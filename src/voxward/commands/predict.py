@@ -74,10 +74,13 @@ def predict(
         >>> voxward.predict("run", ["case.nii.gz"], out="segmentations", overrides=["tta=mirrors"])
     """
     call, opened = invocation(predict, locals()), open_system(system, overrides, device)
-    folder = _folder(opened, out, _places(inputs))
+    places = _places(inputs)
+    scans = [place for place in places if is_dicom_folder(place)]
+    folder = _folder(opened, out, scans)
     if not overwrite:
         refuse_dataset_folder(folder)
-    cases, made = _cases(_places(inputs), opened, reading, folder, progress)
+    wanted = Wanted(folder, opened.labels, opened.name, truth=False, again=True, reading=reading, progress=progress)
+    cases, made = _cases(places, scans, opened, wanted)
     outputs, failures = Outputs(folder, PREDICTIONS, overwrite), failures_before(made, reading.fail_fast)
     scores = _scores(folder / "probabilities", save_probabilities, overwrite)
     around = noted_cases(folder, PREDICT, call, cases, system=opened, resume=resume)
@@ -94,22 +97,20 @@ def _places(inputs: Sequence[Path | str] | Path | str) -> list[Path]:
     return [Path(one) for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
 
 
-def _folder(system: System, out: Path | str | None, places: Sequence[Path]) -> Path:
-    for place in places if out is None else ():
-        if is_dicom_folder(place):
-            named_out(out, place)
+def _folder(system: System, out: Path | str | None, scans: Sequence[Path]) -> Path:
+    for place in scans:
+        named_out(out, place)
     if out is None and len(system.runs) != 1:
         raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
     return system.runs[0].predictions if out is None else Path(out)
 
 
 def _cases(
-    places: list[Path], system: System, reading: Reading, folder: Path, progress: Progress
+    places: list[Path], scans: list[Path], system: System, wanted: Wanted
 ) -> tuple[tuple[Case, ...], Converted | None]:
-    """The cases, and the volumes that were made of DICOM files among them."""
-    scans, made = [place for place in places if is_dicom_folder(place)], None
+    """The cases, and the volumes that were made of folders of DICOM files among them."""
+    made, reading = None, wanted.reading
     if scans:
-        wanted = Wanted(folder, system.labels, system.name, truth=False, again=True, reading=reading, progress=progress)
         with converted(scans, wanted) as made:
             places = [place for place in places if place not in scans] + made.images()
         if not places:
