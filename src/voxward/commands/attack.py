@@ -85,8 +85,7 @@ def attack(
     chosen = load_protocol(protocol, of_protocol)
     output = Output.of(out)
     sources = [Source.of(system, of_systems, device) for system in given]
-    cases = _cases(dataset)
-    scans = is_dicom_folder(cases.dataset or "")
+    cases, scans = _cases(dataset)
     output = replace(output, folder=_folder(given, output, cases, scans and not estimate))
     with _worker(sources, cases, chosen, output, reading=reading, scans=scans, estimate=estimate) as worker:
         if estimate:
@@ -114,11 +113,12 @@ def benchmark(systems: Sequence[Given] | Given, dataset: Path | str | Cases, **o
     return attack(systems, dataset, **options)
 
 
-def _cases(dataset: Path | str | Cases) -> Cases:
+def _cases(dataset: Path | str | Cases) -> tuple[Cases, bool]:
+    """What is attacked, and whether it is a folder of DICOM files."""
     cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
     if cases.dataset is None:
         raise UserError("dataset must be given: an attack needs volumes and their labels")
-    return cases
+    return cases, is_dicom_folder(cases.dataset)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from voxward.core.case import Case
@@ -74,15 +75,13 @@ def predict(
         >>> voxward.predict("run", ["case.nii.gz"], out="segmentations", overrides=["tta=mirrors"])
     """
     call, opened = invocation(predict, locals()), open_system(system, overrides, device)
-    places = _places(inputs)
-    scans = [place for place in places if is_dicom_folder(place)]
+    places, scans = _places(inputs)
     folder = _folder(opened, out, scans)
     if not overwrite:
         refuse_dataset_folder(folder)
-    wanted = Wanted(folder, opened.labels, opened.name, truth=False, again=True, reading=reading, progress=progress)
-    cases, made = _cases(places, scans, opened, wanted)
-    outputs, failures = Outputs(folder, PREDICTIONS, overwrite), failures_before(made, reading.fail_fast)
-    scores = _scores(folder / "probabilities", save_probabilities, overwrite)
+    wanted = Wanted(folder, truth=False, again=True, reading=reading, progress=progress)
+    (cases, made), outputs = _cases(places, scans, opened, wanted), Outputs(folder, PREDICTIONS, overwrite)
+    failures, scores = failures_before(made, reading.fail_fast), _scores(folder, save_probabilities, overwrite)
     around = noted_cases(folder, PREDICT, call, cases, system=opened, resume=resume)
     written = predict_cases(opened, cases, outputs, resume, progress, failures, probabilities=scores, around=around)
     _named(failures, made).raise_any(len({case.id for case in cases} | failures.cases), written)
@@ -93,8 +92,10 @@ def _named(failures: Failures, made: Converted | None) -> Failures:
     return failures if made is None else made.renamed(failures)
 
 
-def _places(inputs: Sequence[Path | str] | Path | str) -> list[Path]:
-    return [Path(one) for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+def _places(inputs: Sequence[Path | str] | Path | str) -> tuple[list[Path], list[Path]]:
+    """The inputs, and those of them that are folders of DICOM files."""
+    places = [Path(one) for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    return places, [place for place in places if is_dicom_folder(place)]
 
 
 def _folder(system: System, out: Path | str | None, scans: Sequence[Path]) -> Path:
@@ -111,7 +112,7 @@ def _cases(
     """The cases, and the volumes that were made of folders of DICOM files among them."""
     made, reading = None, wanted.reading
     if scans:
-        with converted(scans, wanted) as made:
+        with converted(scans, replace(wanted, labels=system.labels, system=system.name)) as made:
             places = [place for place in places if place not in scans] + made.images()
         if not places:
             raise CasesFailed(made.failures, len(made.failures))
@@ -119,8 +120,9 @@ def _cases(
     return within(reading_nan(found, nan_for(system.runs, reading)), tolerance_for(system.runs, reading)), made
 
 
-def _scores(folder: Path, wanted: bool, overwrite: bool) -> Outputs | None:
+def _scores(out: Path, wanted: bool, overwrite: bool) -> Outputs | None:
     """Where probabilities are written; without them, a warning if there are those of an earlier prediction."""
+    folder = out / "probabilities"
     if wanted:
         return Outputs(folder, "probabilities", overwrite)
     if folder.is_dir():
