@@ -109,4 +109,4 @@ def test_more_channels_than_declared_are_refused_by_the_plan(data, tmp_path, cap
 def test_probabilities_of_an_earlier_prediction_are_named(tmp_path):
     (tmp_path / "probabilities").mkdir()
     with pytest.warns(UserWarning, match="is of an earlier prediction .*--save-probabilities"):
-        assert _scores(tmp_path / "probabilities", wanted=False, overwrite=False) is None
+        assert _scores(tmp_path, wanted=False, overwrite=False) is None

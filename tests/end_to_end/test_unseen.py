@@ -11,6 +11,7 @@ import pytest
 
 from tests.end_to_end.build import composed
 from tests.end_to_end.conftest import TINY
+from tests.systems.arriving import chosen_as_they_come
 from voxward.cli import main
 from voxward.commands.attack import attack
 from voxward.commands.evaluate import evaluate
@@ -20,6 +21,8 @@ from voxward.commands.train import train
 from voxward.core.choices import Cases, Fold, Reuse
 from voxward.data.formats import open_dataset
 from voxward.phantoms.write import write_phantoms
+from voxward.systems.open import open_system
+from voxward.systems.unseen import scope_for
 
 
 @pytest.fixture
@@ -368,3 +371,21 @@ class TestResuming:
             nib.save(nib.Nifti1Image(np.asanyarray(volume.dataobj), affine), root / part / f"{id}.nii.gz")
         with pytest.raises(ValueError, match=f"{id} .1 of 6"):
             train(root, out=run, resume=True)
+
+
+def test_few_images_need_be_there_to_choose_cases(trained, phantoms, other, split, tmp_path):
+    """Of the run's own dataset, wherever it lies, the validation cases; of another site's, those that are taken."""
+    moved, systems = open_dataset(copied(phantoms, tmp_path / "moved")), [open_system(trained, device="cpu")]
+    for source, asked in (
+        (moved, Cases()),
+        (moved, Cases(ids=split["fit"][:1] + split["validation"])),
+        (moved, Cases(split="all")),
+    ):
+        for count in (1, None):
+            found, came = chosen_as_they_come(systems, source, asked, count)
+            assert found == scope_for(systems, source, asked, count)
+            if asked.split == "validation":
+                assert {*came} == {*found.ids}
+    found, came = chosen_as_they_come(systems, open_dataset(other), Cases(), 1)
+    assert found == scope_for(systems, open_dataset(other), Cases(), 1)
+    assert {*came} == {*split["validation"], *found.ids}

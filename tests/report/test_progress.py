@@ -71,9 +71,9 @@ def units(progress, clock, count, seconds, total=None, before=0):
 def test_a_line_says_all():
     """One line alone says model, case, attack, size, how much is done, whose Dice it is, and the time of the whole."""
     progress, clock, lines = in_lines()
-    progress("attack", 0, 150, running="run-a \u00b7 hippocampus_004 \u00b7 clean", share=0.0, before=0.0)
+    progress("attack", 0, 150, running="run-a \u00b7 case hippocampus_004 \u00b7 clean", share=0.0, before=0.0)
     clock.now += 1434
-    running = "run-a \u00b7 hippocampus_004 \u00b7 apgd-dice \u00b7 8/255"
+    running = "run-a \u00b7 case hippocampus_004 \u00b7 apgd-dice \u00b7 eps 8/255"
     progress("attack", 12, 150, running=running, share=0.3676923, before=0.0, lowest_dice=0.3)
     clock.now += 60
     progress("attack", 12, 150, running=running, share=0.37, before=0.0, lowest_dice=0.3, seconds_left=730.0)
@@ -82,10 +82,10 @@ def test_a_line_says_all():
     progress("apgd-dice", 6, 20, array_dice=0.4)
     lead = f"attack {running} \u00b7 12/150 units"
     assert lines() == [
-        "attack run-a \u00b7 hippocampus_004 \u00b7 clean \u00b7 0/150 units",
-        f"{lead} \u00b7 lowest Dice of all attacks so far 0.300 (array) \u00b7 00:41:06 left of 01:05:00 in all",
-        f"{lead} \u00b7 lowest Dice of all attacks so far 0.300 (array) \u00b7 00:12:10 left of 00:37:04 in all",
-        f"{lead} \u00b7 step 6/20 \u00b7 Dice 0.400 (array) \u00b7 00:12:10 left of 00:38:04 in all",
+        "attack run-a \u00b7 case hippocampus_004 \u00b7 clean \u00b7 0/150 units",
+        f"{lead} \u00b7 lowest Dice of all attacks so far, of arrays 0.300 \u00b7 00:41:06 left of 01:05:00 in all",
+        f"{lead} \u00b7 lowest Dice of all attacks so far, of arrays 0.300 \u00b7 00:12:10 left of 00:37:04 in all",
+        f"{lead} \u00b7 step 6/20 \u00b7 Dice of the array 0.400 \u00b7 00:12:10 left of 00:38:04 in all",
     ]
 
 
@@ -249,7 +249,7 @@ def test_the_table_shows_what_runs_the_lowest_dice_and_what_is_left():
         shown = "\n".join(screen())
     for text in (
         "prepare", "13/13 cases", "00:00:30 in all", "12/390 units", "00:03:00 left of 00:04:00",
-        "apgd-dice at 8/255 on a (run)", "lowest Dice of all attacks so far 0.400 (array)", "378 units", "14/50",
+        "apgd-dice at 8/255 on a (run)", "lowest Dice of all attacks so far, of arrays 0.400", "378 units", "14/50",
         "Dice 0.500",
     ):  # fmt: skip
         assert text in shown, text

@@ -19,10 +19,10 @@ from voxward.robustness.unit import Unit
 
 def test_what_runs_is_said_in_words():
     attacked, clean = Unit("run", "apgd-dice", "a", 8 / 255, 0), Unit("run", "clean", "a", None, 0)
-    assert running(attacked, "range", (), [8 / 255]) == "run \u00b7 a \u00b7 apgd-dice \u00b7 8/255"
-    assert running(attacked, "native", (), [20.0]) == "run \u00b7 a \u00b7 apgd-dice \u00b7 20"
-    assert running(attacked, "native", ["CT"], [20.0]) == "run \u00b7 a \u00b7 apgd-dice \u00b7 20 HU"
-    assert running(clean, "range") == "run \u00b7 a \u00b7 clean"
+    assert running(attacked, "range", (), [8 / 255]) == "run \u00b7 case a \u00b7 apgd-dice \u00b7 eps 8/255"
+    assert running(attacked, "native", (), [20.0]) == "run \u00b7 case a \u00b7 apgd-dice \u00b7 eps 20"
+    assert running(attacked, "native", ["CT"], [20.0]) == "run \u00b7 case a \u00b7 apgd-dice \u00b7 eps 20 HU"
+    assert running(clean, "range") == "run \u00b7 case a \u00b7 clean"
 
 
 def test_a_search_for_every_size_names_the_smallest_and_the_largest(bench):  # noqa: F811
@@ -33,7 +33,7 @@ def test_a_search_for_every_size_names_the_smallest_and_the_largest(bench):  # n
     assert sizes == bench.protocol.threat.eps
     first, last = (f"{size * 255:.3f}".rstrip("0").rstrip(".") for size in (min(sizes), max(sizes)))
     told = running(units["fab-dice"], "range", (), sizes)
-    assert told.endswith(f"fab-dice \u00b7 {first}/255 to {last}/255")
+    assert told.endswith(f"fab-dice \u00b7 eps {first}/255 to {last}/255")
 
 
 def test_units_weigh_what_they_may_cost(bench):  # noqa: F811
@@ -85,6 +85,18 @@ def test_the_dice_of_a_step_is_the_arrays(bench, tmp_path):  # noqa: F811
     course.begin(unit)
     course.told(unit, "apgd-dice", 1, 4, {"dice": 0.5})
     assert heard[-1] == ("apgd-dice", {"array_dice": 0.5})
+
+
+@pytest.mark.parametrize(("unit", "told", "said"), [("range", "8/255", "8/255"), ("native", "20", "20 HU")])
+def test_the_size_of_a_step_is_written_as_that_of_its_unit(bench, tmp_path, unit, told, said):  # noqa: F811
+    heard, threat = [], replace(bench.protocol.threat, unit=unit)
+    one = replace(bench, protocol=replace(bench.protocol, threat=threat))
+    course = BenchCourse(one, lambda stage, done, total, /, **figures: heard.append(figures), {"m": ["CT"]})
+    (first, *_) = bench.first_units()
+    course.plan([first], StoredWork(RecordStore(tmp_path), By(lambda unit: ())))
+    course.begin(first)
+    course.told(first, "strong", 1, 4, {"eps": told})
+    assert heard[-1] == {"eps": said}
 
 
 def test_the_time_left_is_told_once_an_attack_has_shown_its_pace(bench, tmp_path):  # noqa: F811

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,6 @@ from voxward.core.choices import Cases, Cluster, Output, Reading
 from voxward.core.errors import UserError
 from voxward.core.invocation import Invocation, invocation
 from voxward.core.outputs import Outputs
-from voxward.core.progress import Progress
 from voxward.data.dicom.classes import common_labels
 from voxward.data.dicom.door import Converted, Wanted, converted, is_dicom_folder, named_out
 from voxward.data.formats import open_dataset, refuse_own_folder
@@ -30,6 +29,7 @@ from voxward.robustness.protocol import Protocol, load_protocol
 from voxward.robustness.setup import set_up
 from voxward.systems.open import Given, path_of
 from voxward.systems.system import System
+from voxward.systems.unseen import needed_for
 
 
 def attack(
@@ -85,9 +85,9 @@ def attack(
     chosen = load_protocol(protocol, of_protocol)
     output = Output.of(out)
     sources = [Source.of(system, of_systems, device) for system in given]
-    cases = _cases(dataset)
-    output = replace(output, folder=_folder(given, output, cases, estimate))
-    with _worker(sources, cases, chosen, output, reading=reading, estimate=estimate) as worker:
+    cases, scans = _cases(dataset)
+    output = replace(output, folder=_folder(given, output, cases, scans and not estimate))
+    with _worker(sources, cases, chosen, output, reading=reading, scans=scans, estimate=estimate) as worker:
         if estimate:
             return AttackReport((), (), None, output.root, costs=estimated(worker, local_workers(cluster)))
         with alone(output.root, "an attack"):
@@ -113,21 +113,25 @@ def benchmark(systems: Sequence[Given] | Given, dataset: Path | str | Cases, **o
     return attack(systems, dataset, **options)
 
 
-def _cases(dataset: Path | str | Cases) -> Cases:
+def _cases(dataset: Path | str | Cases) -> tuple[Cases, bool]:
+    """What is attacked, and whether it is a folder of DICOM files."""
     cases = dataset if isinstance(dataset, Cases) else Cases(dataset)
     if cases.dataset is None:
         raise UserError("dataset must be given: an attack needs volumes and their labels")
-    return cases
+    return cases, is_dicom_folder(cases.dataset)
 
 
 @contextmanager
 def _worker(
-    sources: Sequence[Source], cases: Cases, protocol: Protocol, output: Output, *, reading: Reading, estimate: bool
-) -> Iterator[Worker]:
+    sources: Sequence[Source], cases: Cases, protocol: Protocol, output: Output, *, reading: Reading, scans: bool,
+    estimate: bool,
+) -> Iterator[Worker]:  # fmt: skip
     """What does the units; the volumes of an estimate are gone after the block, where they were made of DICOM files."""
-    with _volumes(cases, sources, None if estimate else output.root, reading, output.progress) as found:
+    wanted = Wanted(None if estimate else output.root, reading=reading, progress=output.progress)
+    with _volumes(cases, sources, wanted, scans, protocol.cases) as found:
         source, opened, made = found
         refuse_own_folder(output.root, source)
+        cases = cases if made is None else made.asked(cases)
         place = output.root / "volumes"
         worker = set_up(sources, source, protocol, place, output.overwrite, cases, reading, systems=opened)
         if made is not None:
@@ -138,26 +142,30 @@ def _worker(
 
 @contextmanager
 def _volumes(
-    cases: Cases, sources: Sequence[Source], out: Path | None, reading: Reading, progress: Progress
+    cases: Cases, sources: Sequence[Source], wanted: Wanted, scans: bool, count: int | None
 ) -> Iterator[tuple[Dataset, list[System], Converted | None]]:
     """The dataset; where it is made of DICOM files, also the systems, whose classes it has, and what was made."""
     place = cases.dataset
     assert place is not None
-    if not is_dicom_folder(place):
-        yield open_dataset(place, reading.follow_links), [], None
+    if not scans:
+        yield open_dataset(place, wanted.reading.follow_links), [], None
         return
     systems = [source.open() for source in sources]
     labels = common_labels([(system.name, system.labels) for system in systems])
     names = " and ".join(system.name for system in systems)
-    with converted([place], Wanted(out, labels, names, reading=reading, progress=progress, ids=cases.ids)) as made:
+
+    def choose(dataset: Dataset, absent: Collection[str], ids: Sequence[str]) -> list[str]:
+        return needed_for(systems, dataset, replace(cases, ids=ids), count, absent)
+
+    with converted([place], replace(wanted, labels=labels, system=names, ids=cases.ids, choose=choose)) as made:
         yield made.labelled(), systems, made
 
 
-def _folder(systems: Sequence[Given], output: Output, cases: Cases, estimate: bool) -> Path:
+def _folder(systems: Sequence[Given], output: Output, cases: Cases, keeps: bool) -> Path:
     if output.folder is not None:
         return output.root
-    if not estimate and is_dicom_folder(place := cases.dataset or ""):
-        named_out(None, place)
+    if keeps:
+        named_out(None, cases.dataset or "")
     first = path_of(systems[0])
     if len(systems) > 1 or first is None or not first.is_dir():
         raise UserError("out must be given where several runs are attacked, or a system.yaml")

@@ -40,6 +40,10 @@ def check(dataset: Path | str, *, workers: int = 2, reading: Reading = Reading()
     reading.refuse_channels()
     if is_dicom_folder(dataset):
         return _of_dicom(Path(dataset), workers, reading)
+    return _of_volumes(dataset, workers, reading)
+
+
+def _of_volumes(dataset: Path | str, workers: int, reading: Reading) -> CheckReport:
     opened, refused = declared(dataset, reading.follow_links)
     opened = dataset_within(dataset_reading_nan(opened, nan_for((), reading)), tolerance_for((), reading))
     return check_dataset(opened, workers, refused=refused, fail_fast=reading.fail_fast)
@@ -54,7 +58,7 @@ def _of_dicom(folder: Path, workers: int, reading: Reading) -> CheckReport:
         problems += [Problem(_case_of(one, made, folder), "warning", "DICOM", one) for one in remarks]
         if not made.cases:
             return CheckReport(tuple(problems), len(problems), folder)
-        found = check(made.root, workers=workers, reading=reading)
+        found = _of_volumes(made.root, workers, reading)
         problems += [replace(problem, message=made.said(problem.message)) for problem in found.problems]
     return CheckReport(tuple(problems), found.cases + len(made.failures), folder)
 

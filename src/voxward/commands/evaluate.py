@@ -80,7 +80,7 @@ def evaluate(
     call, cases = invocation(evaluate, locals()), _asked(dataset)
     refuse_swapped(path_of(system), cases.dataset)
     opened = _opened(system, overrides, compute.device, out)
-    source, made = _source(opened, cases, reading, out, progress)
+    source, cases, made = _source(opened, cases, reading, out, progress)
     scope = scope_for([opened], source, cases, workers=compute.workers, progress=progress)
     scope.warn()
     origin = origin_of(opened, source, scope, cases.split)
@@ -117,15 +117,19 @@ def _opened(system: Given, overrides: Sequence[str], device: str, out: Path | st
 
 def _source(
     system: System, cases: Cases, reading: Reading, out: Path | str | None, progress: Progress
-) -> tuple[Dataset, Converted | None]:
-    """The dataset, with its channels in the system's order, and NaN read as it does; and what was made of DICOM."""
+) -> tuple[Dataset, Cases, Converted | None]:
+    """The dataset, with its channels in the system's order, and NaN read as it does; and what was made of DICOM.
+
+    Of cases that are asked for, those are left out that could not be made.
+    """
     if cases.dataset is None and not system.runs:
         raise UserError(f"dataset must be given: {system.name} is no run of voxward, whose dataset would be known")
     place = cases.dataset or load_json(RunSettings, system.runs[0].settings).dataset
     source, made = _read(system, cases, place, reading=reading, out=out, progress=progress)
     source = in_order_of(source, system.channels, reading.channels)
     source = dataset_reading_nan(source, nan_for(system.runs, reading))
-    return dataset_within(source, tolerance_for(system.runs, reading)), made
+    asked = cases if made is None else made.asked(cases)
+    return dataset_within(source, tolerance_for(system.runs, reading)), asked, made
 
 
 def _read(

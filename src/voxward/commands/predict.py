@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from voxward.core.case import Case
@@ -74,12 +75,13 @@ def predict(
         >>> voxward.predict("run", ["case.nii.gz"], out="segmentations", overrides=["tta=mirrors"])
     """
     call, opened = invocation(predict, locals()), open_system(system, overrides, device)
-    folder = _folder(opened, out, _places(inputs))
+    places, scans = _places(inputs)
+    folder = _folder(opened, out, scans)
     if not overwrite:
         refuse_dataset_folder(folder)
-    cases, made = _cases(_places(inputs), opened, reading, folder, progress)
-    outputs, failures = Outputs(folder, PREDICTIONS, overwrite), failures_before(made, reading.fail_fast)
-    scores = _scores(folder / "probabilities", save_probabilities, overwrite)
+    wanted = Wanted(folder, truth=False, again=True, reading=reading, progress=progress)
+    (cases, made), outputs = _cases(places, scans, opened, wanted), Outputs(folder, PREDICTIONS, overwrite)
+    failures, scores = failures_before(made, reading.fail_fast), _scores(folder, save_probabilities, overwrite)
     around = noted_cases(folder, PREDICT, call, cases, system=opened, resume=resume)
     written = predict_cases(opened, cases, outputs, resume, progress, failures, probabilities=scores, around=around)
     _named(failures, made).raise_any(len({case.id for case in cases} | failures.cases), written)
@@ -90,27 +92,27 @@ def _named(failures: Failures, made: Converted | None) -> Failures:
     return failures if made is None else made.renamed(failures)
 
 
-def _places(inputs: Sequence[Path | str] | Path | str) -> list[Path]:
-    return [Path(one) for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+def _places(inputs: Sequence[Path | str] | Path | str) -> tuple[list[Path], list[Path]]:
+    """The inputs, and those of them that are folders of DICOM files."""
+    places = [Path(one) for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    return places, [place for place in places if is_dicom_folder(place)]
 
 
-def _folder(system: System, out: Path | str | None, places: Sequence[Path]) -> Path:
-    for place in places if out is None else ():
-        if is_dicom_folder(place):
-            named_out(out, place)
+def _folder(system: System, out: Path | str | None, scans: Sequence[Path]) -> Path:
+    for place in scans:
+        named_out(out, place)
     if out is None and len(system.runs) != 1:
         raise UserError("out must be given where several runs predict together: RUN/predictions are RUN's own")
     return system.runs[0].predictions if out is None else Path(out)
 
 
 def _cases(
-    places: list[Path], system: System, reading: Reading, folder: Path, progress: Progress
+    places: list[Path], scans: list[Path], system: System, wanted: Wanted
 ) -> tuple[tuple[Case, ...], Converted | None]:
-    """The cases, and the volumes that were made of DICOM files among them."""
-    scans, made = [place for place in places if is_dicom_folder(place)], None
+    """The cases, and the volumes that were made of folders of DICOM files among them."""
+    made, reading = None, wanted.reading
     if scans:
-        wanted = Wanted(folder, system.labels, system.name, truth=False, again=True, reading=reading, progress=progress)
-        with converted(scans, wanted) as made:
+        with converted(scans, replace(wanted, labels=system.labels, system=system.name)) as made:
             places = [place for place in places if place not in scans] + made.images()
         if not places:
             raise CasesFailed(made.failures, len(made.failures))
@@ -118,8 +120,9 @@ def _cases(
     return within(reading_nan(found, nan_for(system.runs, reading)), tolerance_for(system.runs, reading)), made
 
 
-def _scores(folder: Path, wanted: bool, overwrite: bool) -> Outputs | None:
+def _scores(out: Path, wanted: bool, overwrite: bool) -> Outputs | None:
     """Where probabilities are written; without them, a warning if there are those of an earlier prediction."""
+    folder = out / "probabilities"
     if wanted:
         return Outputs(folder, "probabilities", overwrite)
     if folder.is_dir():

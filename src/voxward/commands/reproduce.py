@@ -228,9 +228,9 @@ def _predict(job: _Job) -> None:
     _refuse_other_call(job, "predict")
     arguments = _arguments(job)
     (opened,) = _check_systems(job, [arguments["system"]], arguments.get("overrides", ()))
-    if any(map(is_dicom_folder, arguments["inputs"])):  # what is predicted are the volumes that were made of them
-        volumes = kept_images(job.folder, job.work.contents)
-        arguments["inputs"] = [one for one in arguments["inputs"] if not is_dicom_folder(one)] + [*map(str, volumes)]
+    others = [one for one in arguments["inputs"] if not is_dicom_folder(one)]
+    if len(others) < len(arguments["inputs"]):  # what is predicted are the volumes that were made of the folders
+        arguments["inputs"] = [*others, *map(str, kept_images(job.folder, job.work.contents))]
     _refuse_changed(job, collect_inputs(arguments["inputs"], opened.channels, arguments.get("reading", Reading())))
     fresh = {"out": job.out, "device": job.device, "resume": True, "overwrite": False, "progress": job.progress}
     voxward.predict(**{**arguments, **fresh})

@@ -77,10 +77,22 @@ class DatasetWriter:
         place = self.folder / ("imagesTs" if label is None else "imagesTr")
         for n, (stored, scaling) in enumerate(images):
             write_image(place / f"{id}_{n:04d}{ENDING}", stored, affine, scaling)
-        if label is not None:
-            values = label if self.labels is None else np.asarray(self.labels.values, label.dtype)[label]
-            write_label(self.folder / "labelsTr" / (id + ENDING), values, affine)
-        (self.unlabelled if label is None else self.labelled).append(id)
+        if label is None:
+            self.unlabelled.append(id)
+        else:
+            self.write_truth(id, affine, label)
+
+    def write_truth(self, id: str, affine: np.ndarray, label: np.ndarray) -> None:
+        """Write the ground truth of a case whose images are in imagesTr.
+
+        Args:
+            id: Its id.
+            affine: (4, 4), from voxel indices to mm, RAS+.
+            label: As in `write`.
+        """
+        values = label if self.labels is None else np.asarray(self.labels.values, label.dtype)[label]
+        write_label(self.folder / "labelsTr" / (id + ENDING), values, affine)
+        self.labelled.append(id)
 
     @property
     def values(self) -> dict[str, int]:

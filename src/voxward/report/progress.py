@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from voxward.core.progress import SEPARATOR
-from voxward.report.stages import Stage, Stages, clock_text, figure, named, time_text
+from voxward.report.stages import Stage, Stages, clock_text, named, shown, time_text
 
 LINE_EVERY = 10.0
 """The least number of seconds between two lines, of which there is at most one for each unit of work."""
@@ -164,7 +164,7 @@ def _details(stages: list[Stage], narrow: bool) -> list[Text]:
     for stage in stages[:1]:
         found |= {"running": stage.running, "left": stage.left}
         if _LOWEST in stage.figures:
-            found[named(_LOWEST)] = figure(_LOWEST, stage.figures[_LOWEST])
+            found[named(_LOWEST)] = shown(stage.figures[_LOWEST])
     found["now"] = "  ".join(word for stage in stages for word in stage.words(_LOWEST))
     width = 0 if narrow else max(map(len, found))
     return [

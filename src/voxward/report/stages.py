@@ -19,12 +19,11 @@ _COUNTED = {
     ),
     "decode": "networks", "windows": "windows",
 }  # fmt: skip
+# What an attack computes is an array; the file that is written of it may have another Dice.
 _NAMES = {
-    "dice": "Dice", "array_dice": "Dice", "robust_dice": "robust Dice",
-    "lowest_dice": "lowest Dice of all attacks so far",
+    "dice": "Dice", "array_dice": "Dice of the array", "robust_dice": "robust Dice",
+    "lowest_dice": "lowest Dice of all attacks so far, of arrays",
 }  # fmt: skip
-# Figures of what an attack computes, which the file that is written of it may not have.
-_OF_ARRAYS = ("array_dice", "lowest_dice")
 # Too little of the work says nothing about its speed.
 _TOO_LITTLE = 1e-9
 
@@ -85,13 +84,13 @@ class Stage:
         return min(1.0, max(0.0, self._share()))
 
     def words(self, *but: str) -> list[str]:
-        """Return the figures that are worth showing, such as "lowest Dice of all attacks so far 0.412 (array)".
+        """Return the figures that are worth showing, such as "Dice of the array 0.412".
 
         Args:
             but: The names of figures that are left out.
         """
         left_out = (*RESERVED, *but)
-        return [f"{named(name)} {figure(name, value)}" for name, value in self.figures.items() if name not in left_out]
+        return [f"{named(name)} {shown(value)}" for name, value in self.figures.items() if name not in left_out]
 
     def seconds_left(self, now: float) -> float | None:
         """Return how long the stage will still take; None where that cannot be told yet.
@@ -177,11 +176,6 @@ def named(figure: str) -> str:
 def shown(value: float | str) -> str:
     """Return a figure as people read it."""
     return plain(value) if isinstance(value, str) else f"{value:.3f}"
-
-
-def figure(name: str, value: float | str) -> str:
-    """Return a figure as people read it, which says where it is no figure of a file."""
-    return f"{shown(value)} (array)" if name in _OF_ARRAYS else shown(value)
 
 
 def plain(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from voxward.core.progress import SEPARATOR, Progress
-from voxward.core.wording import eps_text
+from voxward.core.wording import eps_number, eps_text
 from voxward.engine.course import Course
 from voxward.robustness.bench import Bench
 from voxward.robustness.estimate import passes_of, weight_of
@@ -38,6 +38,7 @@ class BenchCourse(Course[Unit]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         names = channels or {}
+        self._measured_in, self._channels = bench.protocol.threat.unit, names
         super().__init__(
             STAGE, progress, lambda each: _running(each, bench, names.get(each.model, ())), weight_of(bench),
             kind=lambda each: (each.model, each.attack, each.eps), clock=clock,
@@ -45,7 +46,11 @@ class BenchCourse(Course[Unit]):
 
     def told(self, unit: Unit, stage: str, done: int, total: int | None, figures: dict[str, Any]) -> None:
         """Report a step within a unit, and say of its Dice that it is the array's; see `Course.told`."""
-        super().told(unit, stage, done, total, {ARRAY_DICE if k == "dice" else k: v for k, v in figures.items()})
+        found = {ARRAY_DICE if name == "dice" else name: value for name, value in figures.items()}
+        if "eps" in found:  # a search through several sizes: in the words that say what the unit is about
+            channels = self._channels.get(unit.model, ())
+            found["eps"] = eps_text(eps_number(found["eps"]), self._measured_in, channels)
+        super().told(unit, stage, done, total, found)
 
     def found(self, unit: Unit, records: Sequence[Record]) -> None:
         """Note what a unit found, and how long it took: an attack that leaves nothing ends early.
@@ -67,7 +72,7 @@ class BenchCourse(Course[Unit]):
 def _running(unit: Unit, bench: Bench, channels: Sequence[str]) -> str:
     """What a unit is about."""
     if unit.eps is not None and isinstance(bench.trials(unit.model)[unit.attack], CorruptionTrial):
-        return SEPARATOR.join((unit.model, unit.case, unit.attack, f"severity {unit.eps:.0f}"))
+        return SEPARATOR.join((unit.model, f"case {unit.case}", unit.attack, f"severity {unit.eps:.0f}"))
     return running(unit, bench.protocol.threat.unit, channels, searched(unit, bench))
 
 
@@ -80,7 +85,7 @@ def searched(unit: Unit, bench: Bench) -> tuple[float, ...]:
 
 
 def running(unit: Unit, measured_in: str, channels: Sequence[str] = (), sizes: Sequence[float] = ()) -> str:
-    """Return what a unit is about, such as "run · hippocampus_033 · apgd-dice · 8/255".
+    """Return what a unit is about, such as "run · case hippocampus_033 · apgd-dice · eps 8/255".
 
     Args:
         unit: The unit.
@@ -89,7 +94,7 @@ def running(unit: Unit, measured_in: str, channels: Sequence[str] = (), sizes: S
         sizes: The sizes that it is about, of which the smallest and the largest are told.
     """
     ends = dict.fromkeys((min(sizes), max(sizes))) if sizes else {}
-    size = " to ".join(eps_text(eps, measured_in, channels) for eps in ends)
+    size = "eps " + " to ".join(eps_text(eps, measured_in, channels) for eps in ends) if ends else ""
     if unit.samples is not None:
         size = f"sigma {unit.eps:g}"
-    return SEPARATOR.join(filter(None, (unit.model, unit.case, unit.attack, size)))
+    return SEPARATOR.join(filter(None, (unit.model, f"case {unit.case}", unit.attack, size)))

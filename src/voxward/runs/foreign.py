@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,6 +57,19 @@ class Beside:
     def held_out(self) -> frozenset[str]:
         """Return the ids of the dataset's cases that no part of the model was trained on."""
         return frozenset(id for id, mask in self.model.held_out.items() if self._there(id, mask))
+
+    def undecided(self, absent: Container[str]) -> list[str]:
+        """Return the case that must be read next to tell whether the dataset is that of the training; empty if none.
+
+        Args:
+            absent: The ids of the cases whose files are not there.
+        """
+        for id, mask in {**self.model.held_out, **self.model.trained}.items():
+            if id in self._cases and id in absent and mask is not None:
+                return [id]
+            if self._there(id, mask):
+                break
+        return []
 
     def saw(self, case: Case) -> bool:
         """Return whether the model was trained on a case: in its own dataset, on all that it did not hold out."""

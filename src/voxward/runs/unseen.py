@@ -111,6 +111,26 @@ def scope_of(
     )
 
 
+def undecided(
+    runs: Sequence[RunFolder], dataset: Dataset, others: Sequence[Foreign], absent: Container[str]
+) -> list[str]:
+    """Return which cases must be read next before it can be said whether a dataset is the one of a model's training.
+
+    Args:
+        runs: The runs.
+        dataset: The dataset, some of whose files need not be there.
+        others: What models of other tools say about their training.
+        absent: The ids of the cases whose files are not there.
+
+    Returns:
+        The ids of cases without files; empty where all is there that tells.
+    """
+    known = [_Known(run, dataset).undecided(absent) for run in runs]
+    return list(
+        dict.fromkeys(id for ids in (*known, *(Beside(one, dataset).undecided(absent) for one in others)) for id in ids)
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class _Known:
     """What a run knows about a dataset."""
@@ -158,6 +178,17 @@ class _Known:
     @cached_property
     def validation(self) -> dict[str, Identity]:
         return {} if self.cases is None else self.cases.of("validation")
+
+    def undecided(self, absent: Container[str]) -> list[str]:
+        """The case that must be read next to tell whether the dataset is the run's own; in old runs, all."""
+        if not self.folder.cases.is_file():
+            return [case.id for case in self.dataset.every if case.id in absent]
+        for id in self.split.validation if self.whole and not self.in_place else ():
+            if id in self.validation and id in absent:
+                return [id]
+            if self.kept(id):
+                break
+        return []
 
     def kept(self, id: str) -> bool:
         """Whether a validation case has the image that it had when the run began; if that is unknown, names decide."""

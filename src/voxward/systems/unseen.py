@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ from voxward.core.case import Dataset
 from voxward.core.choices import Cases
 from voxward.core.progress import Progress, silent
 from voxward.runs.foreign import Foreign
-from voxward.runs.unseen import Scope, scope_of
+from voxward.runs.unseen import Scope, scope_of, undecided
 from voxward.systems.system import System
 
 
@@ -57,6 +57,29 @@ def scope_for(
     runs = [run for system in systems for run in system.runs]
     others = [foreign for system in systems for foreign in foreign_of(system)]
     return scope_of(runs, dataset, cases, count, workers, progress, others)
+
+
+def needed_for(
+    systems: Sequence[System], dataset: Dataset, cases: Cases, count: int | None, absent: Container[str]
+) -> list[str]:
+    """Return the cases that `scope_for` chooses; before that, those that its choice depends on.
+
+    Args:
+        systems: The systems.
+        dataset: The dataset, some of whose files need not be there.
+        cases: Which part of it, and whether cases that were seen in training count as well.
+        count: How many cases are wanted; None takes all.
+        absent: The ids of the cases whose files are not there.
+
+    Returns:
+        Their ids. Where the files of all are there, `scope_for` reads no others.
+
+    Raises:
+        UserError: There is no such case, or the labels are not the models'.
+    """
+    runs = [run for system in systems for run in system.runs]
+    others = [foreign for system in systems for foreign in foreign_of(system)]
+    return undecided(runs, dataset, others, absent) or [*scope_for(systems, dataset, cases, count).ids]
 
 
 def foreign_of(system: System) -> tuple[Foreign, ...]:

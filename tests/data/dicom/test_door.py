@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 import voxward
 from tests.data.dicom.test_from_dicom import SHAPE, organs, scan
-from tests.data.dicom.write import Scan, multi_frame, save, segmentation
+from tests.data.dicom.write import Scan, contours, multi_frame, save, segmentation
 from voxward.core.errors import CasesFailed
 from voxward.data.dicom.door import is_dicom_folder
 from voxward.data.io import read_image, read_label
@@ -191,7 +193,10 @@ def test_check_names_folders_of_dicom_files_and_writes_nothing(
     labelled(tmp_path / "scans" / "good")
     labelled(tmp_path / "scans" / "empty", {"liver": organs()["liver"], "spleen": np.zeros(SHAPE, bool)}, seed=1)
     scan(seed=2).write(tmp_path / "scans" / "bad")[4].unlink()
+    asked = list[Path]()
+    monkeypatch.setattr("voxward.commands.check.is_dicom_folder", lambda place: asked.append(place) or True)
     report = voxward.check(tmp_path / "scans")
+    assert asked == [tmp_path / "scans"]  # once, and not what is made of it
     (error,) = report.errors
     assert (error.case, report.cases) == ("bad", 3)
     assert "1 slices seem to be missing" in error.message
@@ -228,10 +233,8 @@ def test_volumes_are_used_again_and_changed_files_are_noticed(tmp_path: Path) ->
     with pytest.raises(ValueError, match=r"\.mine is not a file that voxward wrote"):
         voxward.predict(system, tmp_path / "moved", out=out)
     hidden.unlink()
-    with pytest.raises(
-        ValueError, match=r"were made without ground truth, and 1 case of them .*: choose another --out"
-    ):
-        voxward.evaluate(system, tmp_path / "moved" / "b", out=out)
+    with pytest.raises(ValueError, match=r"were made with other classes, and 1 case of them .*: choose another --out"):
+        voxward.predict(organ_system(("background", "spleen", "hepar")), tmp_path / "moved" / "b", out=out)
     volume.write_bytes(volume.read_bytes() + b"\0")
     with pytest.raises(ValueError, match=r"the volume of case a in .* was edited or removed"):
         voxward.predict(system, tmp_path / "moved", out=out)
@@ -247,8 +250,8 @@ def test_an_attack_refuses_changed_files_and_folders_of_others(tmp_path: Path) -
     save(segmentation(one, organs()), tmp_path / "scans" / "a" / "seg.dcm")  # it has other identifiers
     with pytest.raises(ValueError, match=r"made of other files than .*a holds now: choose another --out"):
         attacked(tmp_path / "scans", tmp_path / "out")
-    with pytest.raises(ValueError, match=r"were made with ground truth: choose another --out"):
-        voxward.predict(organ_system(), tmp_path / "scans", out=tmp_path / "out")  # records are of these volumes
+    with pytest.raises(ValueError, match=r"were made with other classes: choose another --out"):  # records are of them
+        voxward.predict(organ_system(("background", "spleen", "hepar")), tmp_path / "scans", out=tmp_path / "out")
     (tmp_path / "other" / "from-dicom").mkdir(parents=True)
     (tmp_path / "other" / "from-dicom" / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds something else"):
@@ -345,6 +348,82 @@ def test_check_reports_overlaps_and_names_that_are_spelt_in_two_ways(tmp_path: P
 def test_only_the_cases_that_are_asked_for_are_converted(tmp_path: Path, cases: Path) -> None:
     voxward.evaluate(organ_system(), voxward.Cases(cases, ids=["case1"]), out=tmp_path / "out")
     assert [path.name for path in (tmp_path / "out" / "from-dicom" / "labelsTr").iterdir()] == ["case1.nii.gz"]
+
+
+def test_an_attack_converts_so_many_cases_as_it_takes(tmp_path: Path, cases: Path) -> None:
+    """A bad one before them is named, and the next one takes its place; what comes after them is not looked at."""
+    for name, source in (("b", "case0"), ("c", "case1"), ("d", "case0")):
+        shutil.copytree(cases / source, tmp_path / "scans" / name)
+    labelled(tmp_path / "scans" / "a", seed=2)
+    sorted((tmp_path / "scans" / "a" / "ct").iterdir())[4].unlink()
+    scan(seed=3).write(tmp_path / "scans" / "aa")  # has no ground truth
+    save(segmentation(scan(seed=4), organs()), tmp_path / "scans" / "e" / "seg.dcm")  # has no image
+    kept, changes = tmp_path / "out" / "from-dicom", [*SQUARE, "cases=1"]
+    for ids, expected in (((), ["b"]), (("d", "b"), ["b", "d"])):
+        asked = voxward.Cases(tmp_path / "scans", ids=ids)
+        failing = pytest.raises(CasesFailed, match="1 of 2 cases failed") if not ids else nullcontext()
+        with failing as caught, warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            voxward.attack(organ_system(), asked, out=voxward.Output(kept.parent, report=False), overrides=changes)
+        if caught is not None:
+            assert [one.case for one in caught.value.failures] == ["a"]
+            assert any("of the 3 cases these are not measured" in str(one.message) for one in told)
+        assert sorted(path.name for path in (kept / "labelsTr").iterdir()) == [f"{id}.nii.gz" for id in expected]
+        changes = [*SQUARE, "cases=2"]
+    assert {one.case for one in RecordStore(kept.parent).read_all()} == {"b", "d"}
+
+
+def test_a_case_that_is_asked_for_and_cannot_be_converted_costs_no_other(tmp_path: Path, cases: Path) -> None:
+    shutil.copytree(cases, tmp_path / "scans")
+    sorted((tmp_path / "scans" / "case0" / "ct").iterdir())[4].unlink()
+    asked = voxward.Cases(tmp_path / "scans", ids=["case0", "case1"])
+    with pytest.raises(CasesFailed, match="1 of 2 cases failed"):
+        voxward.evaluate(organ_system(), asked, out=tmp_path / "out")
+    with pytest.raises(CasesFailed, match="1 of 2 cases failed"):
+        voxward.attack(organ_system(), asked, out=voxward.Output(tmp_path / "second", report=False), overrides=SQUARE)
+    with pytest.raises(CasesFailed, match="seem to be missing"):
+        voxward.attack(organ_system(), replace(asked, ids=["case0"]), out=tmp_path / "third", overrides=SQUARE)
+
+
+def test_the_images_of_a_prediction_serve_an_evaluation_and_those_of_an_evaluation_a_prediction(
+    tmp_path: Path, cases: Path
+) -> None:
+    shutil.copytree(cases / "case0", tmp_path / "scans" / "case0")
+    one = labelled(tmp_path / "scans" / "case1", seed=1)
+    kept, system = tmp_path / "out" / "from-dicom", organ_system()
+    voxward.predict(system, tmp_path / "scans", out=tmp_path / "out")
+    before = {path.name: path.stat().st_ino for path in kept.glob("images*/*")}
+    # The ground truth cannot be read: what is predicted of the case keeps its volume.
+    save(segmentation(one, dict.fromkeys(("liver", "spleen"), organs()["liver"])), tmp_path / "scans/case1/seg.dcm")
+    with pytest.raises(CasesFailed, match="1 of 2 cases failed"):
+        voxward.evaluate(system, tmp_path / "scans", out=tmp_path / "out")
+    assert {path.name: path.stat().st_ino for path in kept.glob("images*/*")} == before
+    np.testing.assert_array_equal(
+        read_label(kept / "labelsTr/case0.nii.gz").array, organs()["spleen"] + 2 * organs()["liver"]
+    )
+    assert [path.parent.name for path in sorted(kept.glob("images*/*"))] == ["imagesTr", "imagesTs"]
+    voxward.predict(system, tmp_path / "scans", out=tmp_path / "out", overwrite=True)
+    assert {path.name: path.stat().st_ino for path in kept.glob("images*/*")} == before
+    assert (kept / "labelsTr/case0.nii.gz").is_file()
+
+
+def test_contours_are_ground_truth_of_an_evaluation_and_of_a_check(tmp_path: Path) -> None:
+    one = scan()
+    one.write(tmp_path / "scans" / "a" / "ct")
+    # The edges of a box in pixels, half a pixel outside of the centres of its voxels.
+    boxes = {"spleen": (12, 18, 5, 9, range(4, 8)), "liver": (2, 9, 3, 12, range(1, 5))}
+    drawn = {
+        name: [(n, np.array([(i, k), (j, k), (j, m), (i, m)]) - 0.5) for n in slices]
+        for name, (i, j, k, m, slices) in boxes.items()
+    }
+    save(contours(one, drawn), tmp_path / "scans" / "a" / "rt.dcm")
+    assert voxward.check(tmp_path / "scans").errors == ()
+    truth = organs()["spleen"] + 2 * organs()["liver"]
+    exact = blackbox_system(lambda volume: truth, {"background": 0, "spleen": 1, "liver": 2}, ("CT",))
+    result = voxward.evaluate(exact, tmp_path / "scans", out=tmp_path / "out")
+    assert result.foreground.mean == 1.0
+    np.testing.assert_array_equal(read_label(tmp_path / "out/from-dicom/labelsTr/a.nii.gz").array, truth)
+    assert voxward.check(tmp_path / "out" / "from-dicom").cases == 1
 
 
 def test_a_file_that_comes_during_a_conversion_is_not_lost(tmp_path: Path) -> None:

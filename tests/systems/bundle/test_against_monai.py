@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.transforms import NormalizeIntensity
 
 from tests.conftest import DATA
 from tests.systems.bundle.build import (
@@ -30,6 +31,7 @@ from tests.systems.bundle.build import (
 from voxward.data.io import read_image, read_label
 from voxward.systems.bundle.config import read_config
 from voxward.systems.bundle.definition import read_definition
+from voxward.systems.bundle.intensities import Normalize
 from voxward.systems.bundle.steps import prepare
 from voxward.systems.open import open_system
 
@@ -99,6 +101,21 @@ def test_the_prepared_image_is_that_of_monai(tmp_path, case, affine):
     np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-5, atol=2e-5 * float(expected.abs().max()))
     # What the network says comes back to the file's voxels.
     assert preparation.undo(found, "linear", 0.0).shape[1:] == read_image([path]).shape
+
+
+@pytest.mark.parametrize("channel_wise", [False, True])
+@pytest.mark.parametrize("nonzero", [False, True])
+@pytest.mark.parametrize("value", [1.0, 0.1, -7.7, 1e-30, 1e30])
+def test_equal_intensities_are_normalised_as_by_monai(value, nonzero, channel_wise):
+    """A mask, one voxel, nothing, a channel beside one that varies: the deviation is 0, or nearly so."""
+    images = torch.zeros(4, 2, 11, 13, 17)
+    images[0, :, 3:8, 2:9, 5:11] = images[1, :, 1, 1, 1] = images[3, 0] = value
+    images[3, 1] = torch.linspace(-1, 2, 11 * 13 * 17).reshape(11, 13, 17)
+    ours = Normalize(nonzero=nonzero, each=channel_wise)
+    for image in images:
+        expected = NormalizeIntensity(nonzero=nonzero, channel_wise=channel_wise)(image.clone())
+        found = ours.change(image, ours.measure(image))
+        torch.testing.assert_close(found, torch.as_tensor(expected), rtol=1e-5, atol=1e-6)
 
 
 def test_a_sheared_scan_is_prepared_as_by_monai(tmp_path):

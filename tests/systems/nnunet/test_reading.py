@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import zipfile
+from contextlib import suppress
 
 import pytest
 import torch
@@ -97,6 +98,54 @@ def test_what_cannot_be_reproduced_is_refused_with_its_file(folder, changes, sai
     with pytest.raises(UserError, match=said) as error:
         read_results(changed(folder, **changes))
     assert "plans.json" in str(error.value)
+
+
+def network(**changes):
+    """A plan whose network has other options; `patch_size` is the plan's own."""
+    found = plans()
+    own = found["configurations"]["3d_fullres"]
+    own |= {key: changes.pop(key) for key in ("patch_size",) if key in changes}
+    own["architecture"]["arch_kwargs"] |= changes
+    return found
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"kernel_sizes": [[3, 3, 0], [3, 3, 3]]}, r"kernel_sizes must hold whole .* got 0 in \[\[3, 3, 0\]"),
+    ({"kernel_sizes": [[3, 3, 3.5], [3, 3, 3]]}, "kernel_sizes must hold whole numbers from 1 on, got 3.5"),
+    ({"kernel_sizes": [[3, 3], [3, 3, 3]]}, r"kernel_sizes must hold 3 numbers for each stage, got \[3, 3\]"),
+    ({"kernel_sizes": [[3, 3, 2], [3, 3, 3]]}, r"kernel_sizes \[\[3, 3, 2\], .*: kernel sizes must be odd"),
+    ({"strides": [[1, 1, 1], [2, 2, 0]]}, "strides must hold whole numbers from 1 on, got 0"),
+    ({"strides": [[1, 1, 1], [2, -2, 2]]}, "strides must hold whole numbers from 1 on, got -2"),
+    ({"strides": [[2, 2, 2], [2, 2, 2]]}, r"strides \[\[2, 2, 2\], \[2, 2, 2\]\] do not bring a window"),
+    ({"strides": [[1, 1, 1], [2, 2, 16]]}, r"patch_size a multiple of \[2, 2, 16\]"),
+    ({"strides": [[1, 1, 1], True]}, "strides must hold whole numbers from 1 on, got True"),
+    ({"patch_size": [1, 12, 8]}, r"a window of patch_size \[1, 12, 8\] back"),
+    ({"patch_size": [8, 12.5, 8]}, "patch_size must hold whole numbers from 1 on, got 12.5"),
+    ({"patch_size": [2, 2, 2]}, r"takes no patch_size of \[2, 2, 2\]: Expected more than 1 spatial element"),
+    ({"features_per_stage": [4, 0]}, "features_per_stage must hold whole numbers from 1 on, got 0"),
+    ({"n_conv_per_stage": [0, 1]}, "n_conv_per_stage must hold whole numbers from 1 on, got 0"),
+    ({"n_stages": 3}, r"features_per_stage must hold a value for each of 3 stages, got \[4, 6\]"),
+    ({"n_stages": 10**12, "features_per_stage": 4}, "n_stages must be at most 64, got 1000000000000"),
+])  # fmt: skip
+def test_a_network_that_nnunet_does_not_build_is_refused_with_the_value(folder, tmp_path, changes, said):
+    with suppress(UserError):  # weights that are those of the network, where it can be described at all
+        folder = results(tmp_path / "r", network(**changes))
+    (folder / "plans.json").write_text(json.dumps(network(**changes)))
+    with pytest.raises(UserError, match=rf"plans\.json: .*{said}") as error:
+        read_results(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("changes", [
+    {"kernel_sizes": [[1, 3, 3], [3, 3, 3]]},
+    {"kernel_sizes": [[1, 3, 3], [1, 3, 3]], "strides": [[1, 1, 1], [1, 2, 2]], "patch_size": [1, 12, 8]},
+    {"kernel_sizes": 3, "strides": [1, 2], "n_conv_per_stage": 1, "n_conv_per_stage_decoder": [1.0]},
+], ids=["2.5D", "one slice", "one number for all"])  # fmt: skip
+def test_thin_kernels_and_windows_are_those_of_nnunet(tmp_path, changes):
+    """One number is that of all axes or stages, as nnU-Net's networks take it."""
+    system = open_system(results(tmp_path / "r", network(**changes)))
+    for shape in ((11, 16, 13), (5, 16, 13)):
+        assert system.segment(volume(shape=shape)).label.shape == shape
 
 
 def test_options_of_resampling_that_are_left_out_are_those_of_the_function(folder):

@@ -9,6 +9,7 @@ import warnings
 import pytest
 
 import voxward
+from tests.systems.arriving import chosen_as_they_come
 from tests.systems.nnunet.build import dataset, results
 from tests.systems.nnunet.raw import raw, silent, validated
 from tests.systems.nnunet.test_heldout import RECORD
@@ -57,6 +58,14 @@ def test_of_the_cases_that_are_asked_for_only_the_unseen_ones_are_taken_in_their
         scope(model, data, [0], ids=["e"])
     with pytest.raises(UserError, match="has no labelled case f, g"):
         scope(model, data, [0], ids=["g", "a", "f"])
+
+
+def test_few_images_need_be_there_to_choose_cases(model, data):
+    opened, source = [open_system(model, ["folds=[0]"], "cpu")], open_dataset(data)
+    for asked, count, needed in ((Cases(data), 1, ["a"]), (Cases(data, ids=["b", "a"]), 1, ["a", "b"])):
+        found, came = chosen_as_they_come(opened, source, asked, count)
+        assert (found, came) == (scope_for(opened, source, asked, count), needed)
+    assert chosen_as_they_come(opened, source, Cases(data, include_seen=True), 2)[1] == ["a", "b"]
 
 
 def test_a_dataset_without_unseen_cases_is_refused_with_the_way_out(model, data):

@@ -12,7 +12,9 @@ import numpy as np
 from voxward.core.errors import UserError
 from voxward.data.content import digest_of
 from voxward.data.dicom.cases import DicomCase, case_id, names_in
-from voxward.data.dicom.image import DicomImage, read_series
+from voxward.data.dicom.files import Series
+from voxward.data.dicom.grid import Grid
+from voxward.data.dicom.image import DicomImage, grid_of_series, read_series
 from voxward.data.dicom.labels import read_masks
 from voxward.data.made_dataset import DatasetWriter, plain, refuse_ids
 from voxward.data.masks import label_of_masks
@@ -77,18 +79,41 @@ def write_case(writer: DatasetWriter, case: DicomCase, over: Over) -> Mapping[st
     Raises:
         UserError: A file cannot be read, the series lie on different grids, or the ground truth is of another scan.
     """
-    images, label = [read_series(series) for series in case.images], None
+    images = [read_series(series) for series in case.images]
     _refuse_apart(images)
     grid = images[0].grid
-    if case.truth is not None:
-        _refuse_other_names(case, writer.classes)
-        masks = read_masks(case.truth, grid)
-        drawn = [(name, masks[name]) for name in writer.classes if name in masks]
-        if over is Over.WARNED:
-            _warn_of_overlaps(case.truth.paths[0], drawn)
-        label = label_of_masks(drawn, writer.classes, grid.shape, over is not Over.REFUSED, case.id)
+    label = None if case.truth is None else _label(case, case.truth, grid, writer.classes, over)
     writer.write(case.id, [(image.stored, image.scaling) for image in images], grid.affine, label)
     return source_entry(case)
+
+
+def write_truth(writer: DatasetWriter, case: DicomCase, over: Over) -> Mapping[str, Any]:
+    """Read the ground truth of a case, and write it beside the case's images, which are in the dataset already.
+
+    Args:
+        writer: Writes the dataset.
+        case: The case, which has ground truth.
+        over: What is done where classes overlap.
+
+    Returns:
+        What the case was made of, without what the files say about the patient.
+
+    Raises:
+        UserError: A file cannot be read, or the ground truth is of another scan.
+    """
+    assert case.truth is not None
+    grid = grid_of_series(case.images[0])
+    writer.write_truth(case.id, grid.affine, _label(case, case.truth, grid, writer.classes, over))
+    return source_entry(case)
+
+
+def _label(case: DicomCase, truth: Series, grid: Grid, classes: Sequence[str], over: Over) -> np.ndarray:
+    _refuse_other_names(case, classes)
+    masks = read_masks(truth, grid)
+    drawn = [(name, masks[name]) for name in classes if name in masks]
+    if over is Over.WARNED:
+        _warn_of_overlaps(truth.paths[0], drawn)
+    return label_of_masks(drawn, classes, grid.shape, over is not Over.REFUSED, case.id)
 
 
 def _warn_of_overlaps(path: Path, drawn: Sequence[tuple[str, np.ndarray]]) -> None:

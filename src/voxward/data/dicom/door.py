@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxward.core.alone import alone
-from voxward.core.case import Dataset
+from voxward.core.case import Case, Dataset
+from voxward.core.choices import Cases
 from voxward.core.errors import CasesFailed, Failure, UserError
 from voxward.core.failures import Failures
 from voxward.core.files import name_fault
@@ -18,7 +19,7 @@ from voxward.data.dicom.cases import DicomCase, case_folders, case_id, open_case
 from voxward.data.dicom.dataset import BOOK, refuse_names
 from voxward.data.dicom.files import dicom_files, holds_dicom
 from voxward.data.dicom.kept import Kept, is_image, made_files
-from voxward.data.dicom.make import opened_cases
+from voxward.data.dicom.make import Entry, opened_cases
 from voxward.data.dicom.volumes import Request, saying_where, volumes_of
 from voxward.data.dicom.volumes import Wanted as Wanted
 from voxward.data.formats import is_dataset, open_dataset
@@ -28,6 +29,7 @@ from voxward.data.volume_file import volumes_among
 FROM_DICOM = "from-dicom"
 """The folder of results that keeps the volumes."""
 _SHOWN = 3
+_PLANNED = {"series": [{"kind": "image"}, {"kind": "segmentation"}]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,7 @@ class Converted:
         failures: The cases that could not be converted.
         kept: Whether the volumes stay after the command.
         places: The folders that were given.
+        absent: Further cases, which were not chosen: there may be no volumes of them.
     """
 
     root: Path
@@ -49,13 +52,14 @@ class Converted:
     failures: tuple[Failure, ...]
     kept: bool
     places: tuple[Path, ...] = ()
+    absent: tuple[Case, ...] = ()
 
     def images(self) -> list[Path]:
         """Return the volumes of this call, without the labels."""
         return [path for files in self.files.values() for path in files if is_image(path)]
 
     def dataset(self) -> Dataset:
-        """Open the dataset, with the cases of this call alone.
+        """Open the dataset, with the cases of this call alone, and those that were not chosen.
 
         Raises:
             CasesFailed: No case is left.
@@ -66,7 +70,13 @@ class Converted:
         cases, unlabelled = (
             tuple(case for case in part if case.id in self.cases) for part in (found.cases, found.unlabelled)
         )
-        return replace(found, cases=cases, unlabelled=unlabelled)
+        every = sorted((*cases, *self.absent), key=lambda case: case.id) if self.absent else cases
+        return replace(found, cases=tuple(every), unlabelled=unlabelled)
+
+    def asked(self, cases: Cases) -> Cases:
+        """Return the cases that are asked for by their ids without those that could not be converted."""
+        failed = {failure.case for failure in self.failures}
+        return replace(cases, ids=[id for id in cases.ids if id not in failed])
 
     def labelled(self) -> Dataset:
         """Open the dataset, which must have ground truth.
@@ -204,22 +214,65 @@ def converted(inputs: Sequence[Path | str], wanted: Wanted) -> Iterator[Converte
     places = [Path(one) for one in inputs]
     every = [(place, folder) for place in places for folder in case_folders([place])]
     # Names that no case has are refused later, as those of any dataset are.
-    pairs = [pair for pair in every if not wanted.ids or case_id(pair[1]) in wanted.ids] or every
+    any_case = not wanted.ids or wanted.choose is not None
+    pairs = [pair for pair in every if any_case or case_id(pair[1]) in wanted.ids] or every
     refuse_names([folder for _, folder in pairs])
-    failures = Failures(wanted.reading.fail_fast)
     homes = {folder: place for place, folder in pairs}
-    cases = opened_cases([*homes], failures, lambda folder: _open(homes[folder], folder, wanted))
-    if wanted.labels is not None:
-        _refuse_bare(cases, wanted)
     if wanted.out is None:
         with tempfile.TemporaryDirectory(prefix="voxward-") as folder:
-            yield _made(places, cases, Path(folder) / FROM_DICOM, kept=None, wanted=wanted, failures=failures)
+            yield _made(homes, Path(folder) / FROM_DICOM, wanted)
         return
     _refuse_among(wanted.out, places)
     with alone(wanted.out, "a conversion of DICOM files"):
-        target = wanted.out / FROM_DICOM
-        found = _made(places, cases, target, kept=Kept.read(target), wanted=wanted, failures=failures)
+        found = _made(homes, wanted.out / FROM_DICOM, wanted)
     yield found
+
+
+def _made(homes: Mapping[Path, Path], target: Path, wanted: Wanted) -> Converted:
+    """Convert cases, each of which lies in a folder that was given; where they are chosen, some of them at a time."""
+    places = tuple(dict.fromkeys(homes.values()))
+    name = places[0].resolve().name
+    failures = Failures(wanted.reading.fail_fast)
+    request = Request(target, name if name_fault(name) is None else FROM_DICOM, wanted, failures)
+    opened, book, left = dict[DicomCase, Sequence[str]](), dict[str, Entry](), [*homes]
+    while folders := _next(left, book, request):
+        left = [folder for folder in left if folder not in folders]
+        fresh = opened_cases(folders, failures, lambda folder: _open(homes[folder], folder, wanted), opened)
+        opened |= fresh
+        if wanted.choose is None:
+            _refuse_bare(opened, wanted)
+        # A case without ground truth is never chosen.
+        needed = {case: names for case, names in fresh.items() if wanted.choose is None or case.truth is not None}
+        book |= volumes_of(needed, request, Kept.read(target))
+    if wanted.choose is not None:
+        _refuse_bare(opened, wanted)
+    found = {case.id: case.folder for case in opened if case.id in book}
+    files = {id: made_files(target, id, book[id]) for id in found}
+    absent = tuple(_planned(target, folder) for folder in left)
+    return Converted(target, found, files, tuple(failures.found), wanted.out is not None, places, absent)
+
+
+def _next(left: Sequence[Path], book: Mapping[str, Entry], request: Request) -> Sequence[Path]:
+    """The folders that are converted next, of those that are left."""
+    wanted = request.wanted
+    if wanted.choose is None or not left:
+        return left
+    ids = [id for id in wanted.ids if id not in request.failures.cases]
+    if wanted.ids and not ids:
+        return ()
+    assert wanted.labels is not None
+    absent = {case_id(folder): folder for folder in left}
+    cases = [_planned(request.target, id) for id in book] + [_planned(request.target, folder) for folder in left]
+    every = tuple(sorted(cases, key=lambda case: case.id))
+    dataset = Dataset(request.name, request.target, (), wanted.labels.classes, every)
+    return [absent[id] for id in wanted.choose(dataset, absent.keys(), ids) if id in absent]
+
+
+def _planned(target: Path, case: Path | str) -> Case:
+    """A case with ground truth, whose files need not be there yet."""
+    id = case if isinstance(case, str) else case_id(case)
+    image, label = made_files(target, id, _PLANNED)
+    return Case(id, (image,), label)
 
 
 def _open(place: Path, folder: Path, wanted: Wanted) -> DicomCase:
@@ -238,27 +291,10 @@ def _refuse_among(out: Path, places: Sequence[Path]) -> None:
 def _refuse_bare(cases: Collection[DicomCase], wanted: Wanted) -> None:
     """Refuse cases without ground truth where a system is measured by it, and warn where only some have none."""
     folders = [str(case.folder) for case in cases if wanted.truth and case.truth is None]
-    if not folders:
+    if wanted.labels is None or not folders:
         return
     listed = ", ".join(folders[:_SHOWN]) + (f" and {len(folders) - _SHOWN} more" if folders[_SHOWN:] else "")
     fault = f"there is no segmentation (SEG) and no RTSTRUCT in {listed}"
     if len(folders) == len(cases):
         raise UserError(f"{fault}: ground truth is needed")
     warnings.warn(f"{fault}: of the {len(cases)} cases these are not measured", stacklevel=4)
-
-
-def _made(
-    places: Sequence[Path],
-    cases: Mapping[DicomCase, Sequence[str]],
-    target: Path,
-    *,
-    kept: Kept | None,
-    wanted: Wanted,
-    failures: Failures,
-) -> Converted:
-    name = places[0].resolve().name
-    request = Request(target, name if name_fault(name) is None else FROM_DICOM, wanted, failures)
-    book = volumes_of(cases, request, kept)
-    folders = {case.id: case.folder for case in cases if case.id in book}
-    files = {id: made_files(target, id, book[id]) for id in folders}
-    return Converted(target, folders, files, tuple(failures.found), wanted.out is not None, tuple(places))

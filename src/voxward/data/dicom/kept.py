@@ -23,6 +23,7 @@ _KEYS = {"folder": str, "series": list, "volumes": str}
 # What voxward has left unfinished, and what a file browser writes.
 _HIDDEN = (PREFIX, ".DS_Store")
 _OF_SERIES = ("uid", "kind", "sha256")
+_MOVE = "move {} away, and they are made again, or choose another --out"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Kept:
 
     Attributes:
         folder: The folder.
-        how: What the volumes depend on beside the files: classes, channels, whether ground truth was read, the version.
+        how: What the volumes depend on beside the files: classes, channels, the version.
         cases: What each case was made of, by its id; `volumes` is a digest of what was made.
         fixed: Whether records are kept of them, so that nothing may be made again.
     """
@@ -63,9 +64,21 @@ class Kept:
             raise UserError(f"{folder / DESCRIPTION} was edited since voxward wrote it: {_MOVE.format(folder)}")
         return found
 
-    def same(self, id: str, entry: Entry) -> bool:
-        """Return whether a case was made of the same files as another one, wherever they lie."""
-        return id in self.cases and _identity(self.cases[id]) == _identity(entry)
+    def serves(self, id: str, entry: Entry, truth: bool) -> bool:
+        """Return whether a case is what would be made of some files, wherever these lie.
+
+        Args:
+            id: Its id.
+            entry: What would be made of the files.
+            truth: Whether ground truth is needed; without that, a label may be there, too.
+        """
+        series = _identity(self.cases[id])
+        return (series if truth else _images(series)) == _identity(entry)
+
+    def lacks_truth(self, id: str, entry: Entry) -> bool:
+        """Return whether a case has the images that would be made of some files, and only the label is not there."""
+        series, wanted = _identity(self.cases[id]), _identity(entry)
+        return series == _images(series) == _images(wanted) != wanted
 
     def files(self, id: str) -> tuple[Path, ...]:
         """Return the files of a case: a volume for each channel, and last the label, where there is ground truth."""
@@ -116,16 +129,18 @@ class Kept:
         if not all(file.is_file() for file in files):
             return False
         for file in files:
-            target = folder / file.relative_to(self.folder)
-            target.parent.mkdir(exist_ok=True)
-            try:
-                os.link(file, target)
-            except OSError:  # a file system without links
-                shutil.copyfile(file, target)
+            _link(file, folder / file.relative_to(self.folder))
         return True
 
+    def take_images(self, id: str, targets: Iterable[Path]) -> None:
+        """Put the images of a case into another folder of volumes, too.
 
-_MOVE = "move {} away, and they are made again, or choose another --out"
+        Args:
+            id: The case.
+            targets: Where each of its images goes.
+        """
+        for file, target in zip(filter(is_image, self.files(id)), targets, strict=True):
+            _link(file, target)
 
 
 def is_image(file: Path) -> bool:
@@ -148,6 +163,18 @@ def made_files(folder: Path, id: str, entry: Entry) -> tuple[Path, ...]:
 
 def _identity(entry: Entry) -> list[tuple[str, ...]]:
     return [tuple(str(one[key]) for key in _OF_SERIES) for one in entry["series"]]
+
+
+def _images(series: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [one for one in series if one[_OF_SERIES.index("kind")] == "image"]
+
+
+def _link(file: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(file, target)
 
 
 def _is_book(book: Any) -> bool:

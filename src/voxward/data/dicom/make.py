@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,10 @@ def make_dataset(
 
 
 def opened_cases(
-    folders: Sequence[Path], failures: Failures, open: Callable[[Path], DicomCase]
+    folders: Sequence[Path],
+    failures: Failures,
+    open: Callable[[Path], DicomCase],
+    before: Collection[DicomCase] = (),
 ) -> dict[DicomCase, tuple[str, ...]]:
     """Return the cases that can be opened, each with the names that its ground truth describes.
 
@@ -69,11 +72,12 @@ def opened_cases(
         folders: The folder of each case.
         failures: Gets the cases that cannot be opened, or have other channels than those before them.
         open: Opens a folder.
+        before: Cases that were opened before.
     """
     opened = dict[DicomCase, tuple[str, ...]]()
     for folder in folders:
         with failures.of(Case(case_id(folder), (folder,))):
-            case = fitting(open(folder), [*opened])
+            case = fitting(open(folder), [*before, *opened])
             opened[case] = names_in(case)
     return opened
 

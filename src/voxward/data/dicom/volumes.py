@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import voxward
-from voxward.core.case import Case
+from voxward.core.case import Case, Dataset
 from voxward.core.choices import Reading
 from voxward.core.errors import CasesFailed, UserError
 from voxward.core.failures import Failures
@@ -21,8 +21,8 @@ from voxward.core.wording import counted
 from voxward.data.content import digest_of
 from voxward.data.dicom.cases import DicomCase
 from voxward.data.dicom.classes import refuse_together, refuse_unclear, warn_of_others
-from voxward.data.dicom.dataset import BOOK, Over, source_entry, write_case
-from voxward.data.dicom.kept import Kept, made_files
+from voxward.data.dicom.dataset import BOOK, Over, source_entry, write_case, write_truth
+from voxward.data.dicom.kept import Kept, is_image, made_files
 from voxward.data.dicom.make import Entry, write_cases
 from voxward.data.formats.description import read_description
 from voxward.data.made_dataset import DESCRIPTION, DatasetWriter
@@ -31,6 +31,15 @@ _OPTIONS = ("--series", "--truth", "--classes")
 _UNKNOWN = LabelSet(("background", "unknown"), (0, 1))
 """Classes of a dataset without ground truth, where no system says which there are."""
 _SHOWN = 3
+# What volumes depend on, in words.
+_IN_WORDS = {"labels": "classes", "channels": "channels"}
+_ELSEWHERE = "choose another --out"
+
+
+Choose = Callable[[Dataset, Collection[str], Sequence[str]], Sequence[str]]
+"""Chooses cases of a dataset, some of which have no volumes yet: of the dataset, the ids of those, and the ids that are
+asked for (empty: any), it returns the ids of the cases that are needed, at first those that the choice depends on. The
+choice is made where all of these have volumes. A case that cannot be converted is in the dataset no longer."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class Wanted:
         reading: Whether links are followed, and whether the first case that fails stops the others.
         progress: Told about cases.
         ids: The cases that are converted, by the names of their folders; empty: all.
+        choose: Chooses which cases with ground truth are converted, and where `labels` are given; None: all.
     """
 
     out: Path | None = None
@@ -57,6 +67,7 @@ class Wanted:
     reading: Reading = Reading()
     progress: Progress = silent
     ids: Sequence[str] = ()
+    choose: Choose | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +85,23 @@ class Request:
     name: str
     wanted: Wanted
     failures: Failures
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """Cases whose volumes are kept and are not all that is wanted.
+
+    Attributes:
+        again: The ids of those that are made again, because they were made of other files.
+        truth: The ids of those whose images serve, and whose ground truth was not read.
+    """
+
+    again: tuple[str, ...] = ()
+    truth: tuple[str, ...] = ()
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        return (*self.again, *self.truth)
 
 
 def volumes_of(
@@ -98,13 +126,13 @@ def volumes_of(
     labels = _labels([cases[case] for case in clear], request.wanted)
     how = {
         "labels": dict(zip(labels.names, labels.values, strict=True)), "channels": list(clear[0].channels),
-        "truth": request.wanted.truth, "version": voxward.__version__,
+        "version": voxward.__version__,
     }  # fmt: skip
     if kept is None:
         return _written(clear, request, labels, how)
-    again = _to_be_made(clear, kept, how, request)
-    if again or any(case.id not in kept.cases for case in clear):
-        return _written(clear, request, labels, how, kept=kept, again=again)
+    changes = _changes(clear, kept, how, request)
+    if changes.again or changes.truth or any(case.id not in kept.cases for case in clear):
+        return _written(clear, request, labels, how, kept=kept, changes=changes)
     return _found_again(clear, kept, kept.fixed or not request.wanted.again)
 
 
@@ -131,34 +159,31 @@ def _clear(cases: Mapping[DicomCase, Sequence[str]], request: Request) -> list[D
     return [*found]
 
 
-def _to_be_made(cases: Sequence[DicomCase], kept: Kept, how: Mapping[str, Any], request: Request) -> list[str]:
-    """The cases whose volumes are kept and cannot be used: all, where they were made in another way."""
-    if kept.how != how:
+def _changes(cases: Sequence[DicomCase], kept: Kept, how: Mapping[str, Any], request: Request) -> _Changes:
+    """What cannot be used of what is kept: all, where it was made in another way."""
+    if any(kept.how.get(name) != how[name] for name in how):
         others = [id for id in kept.cases if id not in {case.id for case in cases}]
         differing = " and ".join(_made_how(name, kept.how) for name in how if kept.how.get(name) != how[name])
         what = f"the volumes in {kept.folder} were made {differing}"
         if others:  # they cannot be made again, because their files are not in this call
             raise UserError(f"{what}, and {counted(len(others), 'case')} of them are not in this call: {_ELSEWHERE}")
         _tell(what, request, kept)
-        return list(kept.cases)
+        return _Changes(tuple(kept.cases))
     known = [case for case in cases if case.id in kept.cases]
-    changed = [case for case in known if not kept.same(case.id, source_entry(case))]
+    made_of = {case: source_entry(case) for case in known}
+    other = [case for case in known if not kept.serves(case.id, made_of[case], request.wanted.truth)]
+    bare = [case for case in other if kept.lacks_truth(case.id, made_of[case])]
+    changed = [case for case in other if case not in bare]
     if changed:
         folders = ", ".join(str(case.folder) for case in changed[:_SHOWN]) + (", ..." if changed[_SHOWN:] else "")
         _tell(f"the volumes in {kept.folder} were made of other files than {folders} holds now", request, kept)
     kept.refuse_edited(case.id for case in known)
-    return [case.id for case in changed]
+    return _Changes(tuple(case.id for case in changed), tuple(case.id for case in bare))
 
 
 def _made_how(name: str, how: Mapping[str, Any]) -> str:
     """What volumes depend on, in words, as they were made."""
-    if name == "truth":
-        return f"{'with' if how.get(name) else 'without'} ground truth"
     return f"by voxward {how.get(name)}" if name == "version" else f"with other {_IN_WORDS[name]}"
-
-
-_IN_WORDS = {"labels": "classes", "channels": "channels"}
-_ELSEWHERE = "choose another --out"
 
 
 def _tell(what: str, request: Request, kept: Kept) -> None:
@@ -183,14 +208,14 @@ def _written(
     how: Mapping[str, Any],
     *,
     kept: Kept | None = None,
-    again: Sequence[str] = (),
+    changes: _Changes = _Changes(),
 ) -> Mapping[str, Entry]:
     """The folder is written as a whole, with the cases that are kept."""
-    old = {} if kept is None else {id: entry for id, entry in kept.cases.items() if id not in again}
+    old = {} if kept is None else {id: entry for id, entry in kept.cases.items() if id not in changes.every}
     fixed = not request.wanted.again or (kept is not None and kept.fixed)
     try:
         with atomic_write(
-            request.target, replaceable=lambda folder: kept is not None and kept.replaceable(again)
+            request.target, replaceable=lambda folder: kept is not None and kept.replaceable(changes.every)
         ) as unfinished:
             unfinished.mkdir()
             writer = DatasetWriter(unfinished, request.name, labels.foreground, cases[0].channels, labels)
@@ -198,21 +223,35 @@ def _written(
             new = [case for case in cases if case.id not in book]
             progress = request.wanted.progress
             over = Over.WARNED if request.wanted.labels is None else Over.REFUSED
-            made = write_cases(new, lambda case: _with_digest(writer, case, over), request.failures, progress)
+            images = kept if changes.truth else None
+            made = write_cases(
+                new,
+                lambda case: _with_digest(writer, case, over, images if case.id in changes.truth else None),
+                request.failures,
+                progress,
+            )
             if not made:
                 request.failures.raise_any(len(cases))
             book |= made
+            if images is not None:  # a prediction may be of images whose ground truth cannot be read
+                lost = [id for id in changes.truth if id not in made and images.take_over(id, unfinished)]
+                book |= {id: images.cases[id] for id in lost}
             _describe(writer, request.target, book, kept)
             write_json(unfinished / BOOK, {"format": 1, "fixed": fixed, "how": how, "cases": book})
     except CasesFailed:
         known = [case for case in cases if case.id in old]
         return _found_again(known, kept, fixed) if kept is not None and known else {}
-    return {case.id: book[case.id] for case in cases if case.id in book}
+    return {case.id: book[case.id] for case in cases if case.id in old or case.id in made}
 
 
-def _with_digest(writer: DatasetWriter, case: DicomCase, over: Over) -> Entry:
+def _with_digest(writer: DatasetWriter, case: DicomCase, over: Over, images: Kept | None) -> Entry:
+    """Write a case; with its ground truth alone, where its images are kept."""
     with saying_where():
-        entry = write_case(writer, case, over)
+        if images is None:
+            entry = write_case(writer, case, over)
+        else:
+            entry = write_truth(writer, case, over)
+            images.take_images(case.id, filter(is_image, made_files(writer.folder, case.id, entry)))
     return {**entry, "volumes": digest_of(made_files(writer.folder, case.id, entry))}
 
 

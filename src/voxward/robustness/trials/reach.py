@@ -49,7 +49,7 @@ class Reach:
         """Attack the case at eps 1; see Trial."""
 
         def shown(_: str, done: int, total: int | None, /, **figures: float | str) -> None:
-            progress("check at eps 1", done, total, **figures)
+            progress(self.name, done, total, **figures)
 
         subject, threat = stand.subject, stand.subject.threat.with_eps(1.0)
         result = self.attack(subject.model, subject.volume, subject.target, threat, unit.seed, shown)

@@ -256,8 +256,8 @@ def _of(values: Tensor, measure: Callable[[Tensor], Tensor], empty: float) -> Fi
 
 def _deviation(values: Tensor) -> Tensor:
     """The standard deviation with the number of values in the denominator; a constant has no slope."""
-    variance = torch.var(values, correction=0)
-    return variance.detach() * 0 if _plain(variance) == 0 else variance.sqrt()
+    found = torch.std(values, correction=0)  # its square may be too large or too small for the number type
+    return found.detach() * 0 if _plain(found) == 0 else found
 
 
 def _plain(figure: Figure) -> float:

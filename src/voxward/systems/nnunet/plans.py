@@ -14,7 +14,8 @@ from voxward.core.errors import UserError
 from voxward.core.labels import LabelSet
 from voxward.core.types import Float3, Size3
 from voxward.data.formats.description import channels_of, labels_of, read_object
-from voxward.nets.nnunet import Architecture, Layer
+from voxward.nets.nnunet import Architecture
+from voxward.systems.nnunet.architecture import architecture_of, whole
 
 Reader = Literal["as stored", "reoriented"]
 
@@ -25,7 +26,6 @@ _READERS: dict[str, Reader] = {
     "NibabelIOWithReorient": "reoriented",
     "SimpleITKIOWithReorient": "reoriented",
 }
-_NETWORKS = {"PlainConvUNet": False, "ResidualEncoderUNet": True}
 _RESAMPLING = ("resample_data_or_seg_to_shape", "resample_torch_fornnunet", "no_resampling_hack")
 # Options of resampling that are read, or that decide nothing about images and logits.
 _OPTIONS = ("order", "order_z", "force_separate_z", "memefficient_seg_resampling", "num_threads")
@@ -163,11 +163,11 @@ def read_plan(folder: Path, configuration: str) -> NnPlan:
         reader=_reader(plans, path),
         transpose=_transpose(plans, path),
         spacing=tuple(map(float, _numbers(own, "spacing", path))),
-        patch=tuple(map(int, _numbers(own, "patch_size", path))),
+        patch=_voxels(own, "patch_size", path),
         schemes=_schemes(plans, own, len(channels), path),
         data=_resampling(own, "data", path),
         logits=_resampling(own, "probabilities", path),
-        architecture=_architecture(own, path),
+        architecture=architecture_of(own, path),
     )
 
 
@@ -238,6 +238,14 @@ def _numbers(own: Mapping[str, Any], entry: str, path: Path) -> Sequence[int | f
         raise UserError(f"{path}: {entry} must be 2 or 3 positive numbers, got {given!r}")
     assert isinstance(given, list)
     return given
+
+
+def _voxels(own: Mapping[str, Any], entry: str, path: Path) -> tuple[int, ...]:
+    values = _numbers(own, entry, path)
+    try:
+        return tuple(whole(value, entry) for value in values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _positive(value: Any) -> bool:
@@ -312,85 +320,3 @@ def _heads(labels: LabelSet, declared: Mapping[str, Any]) -> tuple[int, ...]:
         return tuple(range(labels.outputs))
     names = [name for name, value in declared.items() if name != "ignore" and value not in (0, [0])]
     return tuple(labels.scored.index(name) for name in names)
-
-
-def _architecture(own: Mapping[str, Any], path: Path) -> Architecture:
-    given = own.get("architecture")
-    try:
-        found = _former(own) if given is None else _present(given)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UserError(f"{path}: the entry architecture is not complete, or of another form: {error!r}") from error
-    axes = found.axes, len(own["spacing"]), len(own["patch_size"])
-    if len(set(axes)) > 1:
-        raise UserError(f"{path}: the network has {axes[0]} axes, spacing has {axes[1]} and patch_size {axes[2]}")
-    return found
-
-
-def _present(given: Mapping[str, Any]) -> Architecture:
-    name, options = _last(given["network_class_name"]), given["arch_kwargs"]
-    _refuse_unknown(name, options)
-    residual = _residual(name)
-    return Architecture(
-        residual=residual,
-        features=tuple(map(int, options["features_per_stage"])),
-        kernels=_sizes(options["kernel_sizes"]),
-        strides=_sizes(options["strides"]),
-        encoder=tuple(map(int, options["n_blocks_per_stage" if residual else "n_conv_per_stage"])),
-        decoder=tuple(map(int, options["n_conv_per_stage_decoder"])),
-        bias=bool(options["conv_bias"]),
-        norm=Layer(_last(options["norm_op"]), dict(options.get("norm_op_kwargs") or {})),
-        nonlinearity=Layer(_last(options["nonlin"]), dict(options.get("nonlin_kwargs") or {})),
-        nonlinearity_first=bool(options.get("nonlin_first", False)),
-        stem=options.get("stem_channels"),
-    )
-
-
-_KNOWN = {
-    "n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides", "n_blocks_per_stage", "n_conv_per_stage",
-    "n_conv_per_stage_decoder", "conv_bias", "norm_op", "norm_op_kwargs", "dropout_op", "dropout_op_kwargs", "nonlin",
-    "nonlin_kwargs", "nonlin_first", "stem_channels", "deep_supervision",
-}  # fmt: skip
-
-
-def _refuse_unknown(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse options that would change the network in a way that is not built here."""
-    unknown = {key: value for key, value in options.items() if key not in _KNOWN and value is not None}
-    if unknown:
-        raise UserError(f"network {name}: the options {unknown!r} are not supported")
-    if _last(options["conv_op"]) not in ("Conv2d", "Conv3d"):
-        raise UserError(f"network {name}: conv_op {options['conv_op']!r} is not supported; supported: Conv2d, Conv3d")
-
-
-def _former(own: Mapping[str, Any]) -> Architecture:
-    """Plans from before nnU-Net 2.3 name the network's sizes one by one."""
-    residual = _residual(str(own["UNet_class_name"]))
-    strides = _sizes(own["pool_op_kernel_sizes"])
-    base, most = int(own["UNet_base_num_features"]), int(own["unet_max_num_features"])
-    return Architecture(
-        residual=residual,
-        features=tuple(min(base * 2**n, most) for n in range(len(strides))),
-        kernels=_sizes(own["conv_kernel_sizes"]),
-        strides=strides,
-        encoder=tuple(map(int, own["n_conv_per_stage_encoder"])),
-        decoder=tuple(map(int, own["n_conv_per_stage_decoder"])),
-        bias=True,
-        norm=Layer(f"InstanceNorm{len(strides[0])}d", {"eps": 1e-5, "affine": True}),
-        nonlinearity=Layer("LeakyReLU"),
-    )
-
-
-def _residual(name: str) -> bool:
-    if name not in _NETWORKS:
-        raise UserError(f"network {name!r} is not supported; supported: {', '.join(_NETWORKS)}")
-    return _NETWORKS[name]
-
-
-def _last(path: Any) -> str:
-    """The last part of an import path, which is looked up and never imported."""
-    return str(path).rpartition(".")[2]
-
-
-def _sizes(rows: Any) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(int(value) for value in row) for row in rows)

@@ -10,6 +10,7 @@ import torch
 
 from voxward.core.errors import UserError
 from voxward.nets.nnunet import NnUNet
+from voxward.systems.nnunet.architecture import refuse_unfit
 from voxward.systems.nnunet.plans import NnPlan, read_plan
 from voxward.systems.nnunet.weights import folds_in, network_of, read_checkpoint
 
@@ -79,6 +80,7 @@ def read_results(
     plan = read_plan(folder, first.configuration)
     channels, outputs = len(plan.channels), len(plan.heads)
     networks = tuple(network_of(each, plan.architecture, channels, outputs) for each in read)
+    refuse_unfit(networks[0], channels, outputs, plan.patch, folder / "plans.json")
     if device is not None:
         networks = tuple(network.to(device) for network in networks)
     axes = plan.architecture.axes
