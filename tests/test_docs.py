@@ -29,6 +29,8 @@ PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md
 START = ROOT / "docs" / "first-figure.md"
 # The page trains for minutes, and its tests do not.
 SHORTER = {"range(150)": "range(2)", '"quick"': '"quick", overrides=["attacks=[fgsm-dice]", "cases=1"]'}
+# Their networks are trained for seconds, and these papers have end-to-end tests of their own.
+LONG = ("brats", "coarse-to-fine")
 # Commands of version 0.1.
 OLD = ("from-0.1.md",)
 
@@ -62,7 +64,14 @@ def started(tmp_path_factory):
 # The page on networks of one's own speaks of this warning.
 @pytest.mark.filterwarnings("ignore:nothing is known about which images network was trained on:UserWarning")
 @pytest.mark.no_cover
-@pytest.mark.parametrize("page", [page for page in DOCS if blocks(page) and page != START], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page.stem in LONG else [], id=page.name)
+        for page in DOCS
+        if blocks(page) and page != START
+    ],
+)
 def test_the_blocks_of_a_page_run(page, started, tmp_path, monkeypatch, request):
     """In a folder with what the first page made; each page says itself where it begins."""
     shutil.copytree(started, tmp_path, dirs_exist_ok=True)

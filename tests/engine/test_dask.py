@@ -148,6 +148,7 @@ def test_a_worker_that_is_killed_costs_the_unit_in_flight_only(two, tmp_path):
     assert len(units) <= len(begun(tmp_path)) <= len(units) + 1
 
 
+@pytest.mark.slow
 def test_a_local_worker_that_does_not_come_back_is_replaced(two, tmp_path):
     used, (name, nanny) = engine(two, tmp_path), next(iter(two.cluster.workers.items()))
     two.cluster.sync(nanny.close)

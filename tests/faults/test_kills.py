@@ -19,11 +19,12 @@ from tests.faults.harness import DieAtFile, Started, run
 from tests.faults.repeats import check_repeat
 
 FAULTS = int(os.environ.get("VOXWARD_FAULTS", "4"))
-QUICK = ("predict", *(pytest.param(name, marks=pytest.mark.slow) for name in ("prepare", "train")))
+ONCE = ("predict", "prepare", "train")
 Undisturbed = Callable[[str], dict[str, str]]
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ONCE)
 def test_killed_once(name: str, made: Path, place: Path, undisturbed: Undisturbed) -> None:
     """In the middle, at one of the moments at which a file is touched."""
     task, wanted = TASKS[name], undisturbed(name)

@@ -24,7 +24,10 @@ def test_the_published_parameters(filters, millions):
         assert _millions(AutoDeepLab(3, 19, filters=filters)) == pytest.approx(millions, abs=0.006)
 
 
-@pytest.mark.parametrize(("filters", "millions", "billions"), [(25, 14.34, 11.26), (70, 89.77, 33.4)])
+@pytest.mark.parametrize(
+    ("filters", "millions", "billions"),
+    [(25, 14.34, 11.26), pytest.param(70, 89.77, 33.4, marks=pytest.mark.slow)],
+)
 def test_no_width_has_the_parameters_and_the_operations_that_ms_nas_prints(filters, millions, billions):
     """14.45 M, 33.06 G: the widths nearest to either."""
     with torch.device("meta"):

@@ -178,7 +178,9 @@ def test_weights_in_half_precision(name, tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("onnxscript") is None, reason="torch's new exporter needs onnxscript")
-@pytest.mark.parametrize("name", ["UNet", "SegResNet", "resized by numbers"])
+@pytest.mark.parametrize(
+    "name", ["UNet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SegResNet", "resized by numbers"))]
+)
 def test_the_new_exporter(name, tmp_path):
     network = _network(NETWORKS[name])
     path = tmp_path / "network.onnx"

@@ -133,7 +133,10 @@ def test_an_attack_that_does_nothing_lowers_nothing() -> None:
 @pytest.mark.parametrize(
     ("noise", "sentence"),
     [
-        (0.8, "leaves 0.800 (the same; up to 0.01 counts as no change): the system is stable against it. Random changes"),
+        (
+            0.8,
+            "leaves 0.800 (the same; up to 0.01 counts as no change): the system is stable against it. Random changes",
+        ),
         (0.78, "a little, from 0.800 to 0.780 (0.020 lower; more than 0.01 counts as harm): the system is not quite"),
         (0.6, "from 0.800 to 0.600 (0.200 lower; more than 0.01 counts as harm): the system is not safe against"),
         (0.9, "rises from 0.800 to 0.900 (0.100 higher; more than 0.01 counts as a change): the segmentation"),

@@ -30,7 +30,7 @@ from voxward.systems.nnunet.weights import own_name
 from voxward.systems.open import open_system
 
 pytestmark = pytest.mark.usefixtures("blank_pages")
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("noise", "mixed")]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("free", "trades", "noise", "mixed")]
 PREDICT = shutil.which("nnUNetv2_predict_from_modelfolder")
 
 
@@ -132,7 +132,7 @@ def test_without_a_learning_rate_nothing_moves(source, data, tmp_path):
     assert np.array_equal(*(open_system(folder).segment(volume(seed=9)).label for folder in (source, out)))
 
 
-@pytest.mark.parametrize("method", ["free", "pgd", "trades", *SLOW])
+@pytest.mark.parametrize("method", ["pgd", *SLOW])
 def test_an_interrupted_hardening_ends_like_another(source, data, tmp_path, method):
     options = {"method": method, "change": Change(dataset=data, seed=3), "overrides": (*SHORT, "training.epochs=6")}
     whole = harden(source, out=tmp_path / "whole", **options)
