@@ -360,6 +360,7 @@ def test_the_former_name_says_so(skilled, phantoms, tmp_path, capsys):
     said = capsys.readouterr()
     assert "voxward benchmark is now voxward attack" in said.err
     assert "estimated" in said.out
+    assert said.err.count("short trials systems and cases are read") == 1
     assert re.search(r"with 1 worker like this process: \S+ hours, \d\d:\d\d:\d\d\n", said.out)
     with pytest.warns(UserWarning, match="is now voxward attack"):
         voxward.benchmark(

@@ -92,7 +92,7 @@ def test_larger_cases_count_for_more(worker, monkeypatch):
     with_times(monkeypatch, 1.0, 0.0)
     case = next(iter(worker.bench.cases.values()))
     worker.bench = replace(worker.bench, cases={"small": case, "large": case})
-    monkeypatch.setattr(cost, "_end", lambda _, unit: cost._Short(math.inf, 3.0 if unit.case == "large" else 1.0))
+    monkeypatch.setattr(cost, "_end", lambda _, unit, told: cost._Short(math.inf, 3.0 if unit.case == "large" else 1.0))
     found = {one: seconds for phase in estimate(worker).phases for one, seconds in phase.items()}
     attacks = [one for one in found if one.case == "large" and one.attack == "square"]
     assert len(attacks) == len(SIZES)
@@ -107,11 +107,16 @@ def test_cases_that_were_not_tried_count_by_their_size():
     assert cost._settled({"a": 2.0, "b": 4.0}, {}, "a") == {"a": 1.0, "b": 2.0}
 
 
-def test_short_trials_leave_nothing_behind_and_the_worker_as_it_was(worker, tmp_path, monkeypatch):
+def test_short_trials_are_told_and_leave_nothing_behind_and_the_worker_as_it_was(worker, tmp_path, monkeypatch):
+    heard = []
     monkeypatch.setattr(Source, "open", lambda self: RunSystem(lesion_predictor()))
     before = sorted(tmp_path.rglob("*"))
     worker.bench = replace(worker.bench, protocol=replace(PROTOCOL, attacks=("apgd-ce",), controls=()))
-    found = estimate(worker, 3)
+    found = estimate(worker, 3, progress=lambda *of, **figures: heard.append((*of, figures.get("running"))))
+    (case,) = worker.bench.cases
+    tried = f"m \u00b7 case {case} \u00b7 "
+    said = ["m is opened", f"{tried}clean", *[f"{tried}apgd-ce"] * (1 + len(SIZES)), None]  # once for its pace
+    assert heard == [("short trials", max(0, n - 1), 4, words) for n, words in enumerate(said)]
     assert 0 < found.wall_hours(3) <= found.hours < 1
     assert (found.workers, found.kind) == (3, "CPU-hours")
     assert all(seconds > 0 for phase in found.phases for seconds in phase.values())

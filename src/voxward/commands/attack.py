@@ -23,6 +23,7 @@ from voxward.report.attack import KIND, AttackReport, check_reports, write_repor
 from voxward.report.html.write import check_page, page_of
 from voxward.robustness.bench import Source, Worker
 from voxward.robustness.changes import sorted_changes
+from voxward.robustness.cost import STAGE as SHORT_TRIALS
 from voxward.robustness.cost import estimate as estimated
 from voxward.robustness.measure import measure
 from voxward.robustness.protocol import Protocol, load_protocol
@@ -89,9 +90,14 @@ def attack(
     output = replace(output, folder=_folder(given, output, cases, scans and not estimate))
     with _worker(sources, cases, chosen, output, reading=reading, scans=scans, estimate=estimate) as worker:
         if estimate:
-            return AttackReport((), (), None, output.root, costs=estimated(worker, local_workers(cluster)))
+            return _estimated(worker, output, cluster)
         with alone(output.root, "an attack"):
             return _measured(worker, output, call, cluster)
+
+
+def _estimated(worker: Worker, output: Output, cluster: Cluster | str | None) -> AttackReport:
+    costs = estimated(worker, local_workers(cluster), progress=output.progress)
+    return AttackReport((), (), None, output.root, costs=costs)
 
 
 def _measured(worker: Worker, output: Output, call: Invocation, cluster: Cluster | str | None) -> AttackReport:
@@ -127,6 +133,8 @@ def _worker(
     estimate: bool,
 ) -> Iterator[Worker]:  # fmt: skip
     """What does the units; the volumes of an estimate are gone after the block, where they were made of DICOM files."""
+    if estimate:
+        output.progress(SHORT_TRIALS, 0, None, running="systems and cases are read")
     wanted = Wanted(None if estimate else output.root, reading=reading, progress=output.progress)
     with _volumes(cases, sources, wanted, scans, protocol.cases) as found:
         source, opened, made = found

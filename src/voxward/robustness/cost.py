@@ -17,6 +17,7 @@ import numpy as np
 from voxward.attacks.budget import Budget
 from voxward.core.devices import kind_of
 from voxward.core.errors import UserError
+from voxward.core.progress import SEPARATOR, Progress, silent
 from voxward.data.io import read_header
 from voxward.data.orient import orientation
 from voxward.data.volume_file import affine_fault
@@ -41,6 +42,8 @@ _CASES = 4
 # The check at eps 1 ends as soon as nothing is left, in about this share of its steps. It is tried to its end where it
 # weighs more than _HEAVY of all forward passes, as in a protocol of few cases.
 _REACH, _HEAVY = 0.35, 0.05
+STAGE = "short trials"
+"""The name that progress is reported under."""
 # A unit of runs under noise is tried with these runs only, as each takes as long as the next.
 _FEW_RUNS = (0, 2)
 
@@ -108,7 +111,9 @@ class Estimate:
         return now / 3600
 
 
-def estimate(worker: Worker, workers: int | None = 1, *, early_ends: bool = True) -> Estimate:
+def estimate(
+    worker: Worker, workers: int | None = 1, *, early_ends: bool = True, progress: Progress = silent
+) -> Estimate:
     """Estimate what a benchmark costs, from one short trial of each kind per system, on a case of middle size.
 
     An attack is tried with a small budget, and the seconds that its forward passes and gradients took are those of its
@@ -121,12 +126,18 @@ def estimate(worker: Worker, workers: int | None = 1, *, early_ends: bool = True
         workers: The number of workers that are to share the units; None where it is not known.
         early_ends: Whether it is tried where attacks end early. False counts every attack with its whole budget, which
             is quicker to find out, and the only answer for a system that is not trained yet.
+        progress: Told about the short trials.
     """
     bench, tried = worker.bench, dict[str, _Tried]()
+    ends = min(len(bench.cases), _CASES + 1) if early_ends else 0
+    tries = {model: sum(len(eps) for _, eps in _kinds(bench, model)) for model in bench.sources}
+    count = sum(len(bench.trials(model)) + ends * tries[model] for model in bench.sources)
+    told = _Told(progress, count)
     for model in bench.sources:
         with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a short attack is worse than the real one, and says so
-            tried[model] = _tried(worker, model, Path(place), early_ends)
+            tried[model] = _tried(worker, model, Path(place), early_ends, told)
+    progress(STAGE, count, count)
     rounds = ([*bench.first_units()], [*bench.units()], [*bench.last_units()])
     return Estimate(
         phases=tuple({unit: tried[unit.model].seconds(unit) for unit in units} for units in rounds),
@@ -177,9 +188,23 @@ class _Spent:
     passes: float
 
 
-def _tried(worker: Worker, model: str, place: Path, early_ends: bool) -> _Tried:
+class _Told:
+    """Reports on short trials, each when it begins."""
+
+    def __init__(self, progress: Progress, count: int) -> None:
+        self.progress, self.count, self.begun = progress, count, 0
+
+    def begin(self, unit: Unit) -> None:
+        self.progress(
+            STAGE, self.begun, self.count, running=SEPARATOR.join((unit.model, f"case {unit.case}", unit.attack))
+        )
+        self.begun += 1
+
+
+def _tried(worker: Worker, model: str, place: Path, early_ends: bool, told: _Told) -> _Tried:
     bench, sizes = worker.bench, _sizes(worker, model)
     case = sorted(sizes, key=lambda id: sizes[id])[len(sizes) // 2]
+    told.progress(STAGE, told.begun, told.count, running=f"{model} is opened")
     opening = _seconds(bench.sources[model].open)
     short, brief = (
         Worker(_within(bench, place, budget), dict(worker.systems), worker.surrogate) for budget in (_SHORT, _BRIEF)
@@ -193,7 +218,7 @@ def _tried(worker: Worker, model: str, place: Path, early_ends: bool) -> _Tried:
         name: found
         for name in whole
         if (name != REACH or whole[name] > _HEAVY * total)
-        and (found := _spent(short, _unit(bench, model, name, case), place)) is not None
+        and (found := _spent(short, _unit(bench, model, name, case), place, told)) is not None
     }
     if REACH in spent:  # the work was that of the whole check
         whole[REACH] = spent[REACH].passes
@@ -203,7 +228,7 @@ def _tried(worker: Worker, model: str, place: Path, early_ends: bool) -> _Tried:
     taken = {name: spent.get(name, usual) for name in whole}
     ends, paces = dict[str, Ends](), dict[str, float]()
     if early_ends:
-        ends, paces = _ends(brief, model, [*dict.fromkeys([case, *_some(sizes)])])
+        ends, paces = _ends(brief, model, [*dict.fromkeys([case, *_some(sizes)])], told)
     if DOUBLED in whole and ends:
         ends |= {DOUBLED: _of_all_sizes(next(iter(ends.values())), whole[DOUBLED])}
     return _Tried(
@@ -219,23 +244,27 @@ def _some(sizes: Mapping[str, float]) -> list[str]:
     return [ordered[n * len(ordered) // _CASES] for n in range(_CASES)] if len(ordered) > _CASES else ordered
 
 
-def _ends(worker: Worker, model: str, cases: Sequence[str]) -> tuple[dict[str, Ends], dict[str, float]]:
+def _kinds(bench: Bench, model: str) -> list[tuple[list[str], tuple[float, ...]]]:
+    """The attacks that may end early, those with gradients and those without, each with the sizes to try."""
+    kinds = dict[bool, list[tuple[str, tuple[float, ...]]]]()
+    for name, trial in bench.trials(model).items():
+        # What looks for the smallest perturbation never ends early.
+        if isinstance(trial, AttackTrial) and not trial.alone:
+            kinds.setdefault(trial.attack().needs_gradient, []).append((name, trial.eps))
+    return [([name for name, _ in kind], kind[0][1]) for kind in kinds.values()]
+
+
+def _ends(worker: Worker, model: str, cases: Sequence[str], told: _Told) -> tuple[dict[str, Ends], dict[str, float]]:
     """Try one attack with gradients and one without; the others of either kind end where it ends.
 
     Returns:
         Where they ended, and for each case the seconds of a forward pass.
     """
-    trials = {name: one for name, one in worker.bench.trials(model).items() if isinstance(one, AttackTrial)}
-    kinds = dict[bool, list[str]]()
-    for name, trial in trials.items():
-        if not trial.alone:  # what looks for the smallest perturbation never ends early
-            kinds.setdefault(trial.attack().needs_gradient, []).append(name)
     found, paces = dict[str, Ends](), dict[str, float]()
-    for names in kinds.values():
-        eps = trials[names[0]].eps
+    for names, eps in _kinds(worker.bench, model):
         ends: dict[float, dict[str, float]] = {size: {} for size in eps}
         for case in cases:  # case by case, so that each is prepared once
-            tried = [_end(worker, Unit(model, names[0], case, size, 0)) for size in eps]
+            tried = [_end(worker, Unit(model, names[0], case, size, 0), told) for size in eps]
             for size, one in zip(eps, tried, strict=True):
                 ends[size][case] = one.end
             paces.setdefault(case, min(one.pace for one in tried))
@@ -258,8 +287,9 @@ class _Short:
     pace: float
 
 
-def _end(worker: Worker, unit: Unit) -> _Short:
+def _end(worker: Worker, unit: Unit, told: _Told) -> _Short:
     """Try a short attack."""
+    told.begin(unit)
     (record,) = worker.work(unit)
     made = passes(record.gradients, record.forwards)
     return _Short(made if record.dice() <= 0 else math.inf, record.seconds / max(made, 1.0))
@@ -298,8 +328,9 @@ def _whole(bench: Bench, model: str) -> dict[str, float]:
     return {name: passes(*trial.cost(classes)) for name, trial in bench.trials(model).items()}
 
 
-def _spent(worker: Worker, unit: Unit, place: Path) -> _Spent | None:
+def _spent(worker: Worker, unit: Unit, place: Path, told: _Told) -> _Spent | None:
     """Do a unit, and write its records; None where it means nothing on this case."""
+    told.begin(unit)
     began = time.perf_counter()
     try:
         records = worker.work(unit)
