@@ -248,6 +248,27 @@ def test_a_case_is_not_asked_for_by_its_name(capsys):
     assert "the first ones" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_warning_is_one_line_without_code(monkeypatch, capsys):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+
+    def run(arguments):
+        warnings.warn("the volume\n  is flat [0, 1]", stacklevel=1)
+        other = "/usr/lib/python3.11/site-packages/torch/nn/functional.py"
+        warnings.warn_explicit("it is deprecated", FutureWarning, other, 7)
+        return 0
+
+    monkeypatch.setitem(COMMANDS, "check", Command("warns", lambda parser: None, run))
+    with warnings.catch_warnings(record=True) as told:
+        assert main(["--debug", "check"]) == 0
+    assert (len(told), capsys.readouterr().err) == (2, "")
+    assert main(["check"]) == 0
+    said = capsys.readouterr().err
+    assert said.splitlines() == [
+        "warning: the volume is flat [0, 1]", "warning: it is deprecated (FutureWarning of torch)",
+    ]  # fmt: skip
+
+
 def test_a_warning_is_printed_once_in_a_command(monkeypatch, capsys):
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
 

@@ -17,6 +17,7 @@ from voxward import __version__
 from voxward.cli import cluster, data, doctor, report, reproduction, robustness, suite, systems, training
 from voxward.cli.arguments import Arguments, errors, take_negative_fractions
 from voxward.cli.completion import SHELLS, PrintCompletion
+from voxward.cli.warned import warner
 from voxward.core.errors import CasesFailed, MissingPackageError, ProcessLost, UserError
 from voxward.core.interrupt import Interrupted, like_ctrl_c
 from voxward.core.invocation import typed
@@ -171,7 +172,9 @@ def gone(unknown: Sequence[str]) -> str:
 
 
 def _debug_argument(parser: argparse.ArgumentParser, default: object) -> None:
-    parser.add_argument("--debug", action="store_true", default=default, help="print where in the code an error arose")
+    parser.add_argument(
+        "--debug", action="store_true", default=default, help="print where in the code an error or a warning arose"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -190,7 +193,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     top = parser()
     arguments = _read(top, words)
     debug = vars(arguments).pop("debug")
-    warnings.showwarning = _warner()  # a user has no use for the line of code that warns
+    if not debug:
+        warnings.showwarning = warner()
     try:
         with typed(["voxward", *words]), like_ctrl_c():
             return _run(arguments)
@@ -263,15 +267,3 @@ def _report_bug(words: Sequence[str]) -> None:
         soft_wrap=True,
     )
     traceback.print_exc()
-
-
-def _warner() -> Callable[..., None]:
-    """Return what prints a warning, each text once in a command: the same may be found in many places."""
-    told = set[str]()
-
-    def warn(message: Warning | str, *where: object, **others: object) -> None:
-        if (text := str(message)) not in told:
-            told.add(text)
-            errors.print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
-
-    return warn
