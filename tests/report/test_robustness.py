@@ -210,4 +210,4 @@ def test_the_fixed_limit_of_the_robust_accuracy_is_a_threshold() -> None:
         .cells[2]
         .endswith("100% of cases keep mu / 2, 100% keep 0.3")
     )
-    assert any("at 0.45 or above" in note for note in report.notes)
+    assert any("and of 0.45 or above" in note for note in report.notes)
