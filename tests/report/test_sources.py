@@ -232,6 +232,20 @@ def test_the_protocol_and_the_command_of_a_folder(tmp_path: Path) -> None:
     assert [(v.value, v.met) for v in source.verdicts] == [(pytest.approx(0.35), True), (pytest.approx(0.75), False)]
 
 
+def test_a_call_that_is_no_python_code_is_not_shown(tmp_path: Path) -> None:
+    """Versions before this one wrote what an open system holds."""
+    for text, shown in (
+        ("voxward.attack(systems=[voxward.BlackBoxSystem(function=<function>)], dataset='data')", ""),
+        ("# mine: an object\nvoxward.attack(systems=mine, dataset='data')", "# mine: an object\nvoxward.attack("),
+    ):
+        description = {"format": 1, "protocol": {"name": "mine"}, "command": text, "python": True}
+        folder = tmp_path / ("code" if shown else "dump")
+        folder.mkdir()
+        command = _with_protocol(folder, description).attacks[0].command
+        assert command.startswith(shown)
+        assert bool(command) == bool(shown)
+
+
 PROTOCOLS = {
     "newer": {"format": FORMAT + 1, "protocol": {}},
     "an unknown key": {"format": 1, "protocol": {"name": "x", "colour": "red"}},

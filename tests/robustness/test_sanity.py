@@ -143,6 +143,22 @@ def test_a_perturbation_that_rounding_took_away_is_named() -> None:
     assert "y at eps 0.255/255: the written file equals the clean one in 2 cases (a, b)" in finding.text
 
 
+def test_a_class_that_is_never_found_fails_the_check_by_its_name() -> None:
+    def finding(*rows: Record) -> tuple[bool | None, str]:
+        return next((found.passed, found.text) for found in sanity(rows) if found.name == "clean")
+
+    lost = [clean("a", dice=(0.9, 0.0)), clean("b", dice=(0.8, 0.06))]
+    passed, text = finding(*lost)
+    assert passed is False
+    assert "clean Dice of tumour (0.030 in 2 cases) is below 0.05" in text
+    assert "liver" not in text
+    # A class is judged on the cases in which it occurs: here one has no tumour, and a voxel is marked as one.
+    without = [replace(lost[0], truth_mm3=(5.0, 0.0)), replace(lost[1], truth_mm3=(5.0, 5.0))]
+    assert finding(*without)[0] is True
+    assert finding(replace(lost[0], clean=(0.9, None), adversarial=(0.9, None)), lost[1])[0] is True
+    assert finding(*[replace(one, truth_mm3=(5.0, 0.0)) for one in lost])[0] is True
+
+
 def test_thresholds_decide() -> None:
     records = [*book(), *BROKEN["noise control"][1]]
     assert verdicts(records, Thresholds(tolerance=0.2))["noise control"] is True

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import Field, dataclass, field, fields, is_dataclass
+from itertools import count
+from keyword import iskeyword
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -25,7 +28,8 @@ class Invocation:
     """A command line, or a call from Python.
 
     Attributes:
-        text: The command line with quotes where a shell needs them, or the call.
+        text: The command line with quotes where a shell needs them, or the call as Python code, in which a variable
+            stands for an object such as an open system, and a comment above says what it is.
         python: Whether it is a call from Python.
         folder: The folder that relative paths in it start from.
         function: The name of the function of voxward that was called.
@@ -73,8 +77,44 @@ def invocation(function: Callable[..., object], arguments: Mapping[str, object])
     known = {key: _plain(value) for key, value in given.items()}
     if words:
         return Invocation(shlex.join(words), False, folder, function.__name__, known)
-    listed = ", ".join(f"{key}={_shown(value)}" for key, value in given.items())
-    return Invocation(f"voxward.{function.__name__}({listed})", True, folder, function.__name__, known)
+    return Invocation(_call(function.__name__, given), True, folder, function.__name__, known)
+
+
+def _call(function: str, given: Mapping[str, object]) -> str:
+    """The call as Python code; a comment above it says what each variable is that stands for an object."""
+    objects: dict[str, object] = {}
+    listed = ", ".join(f"{key}={_shown(value, objects)}" for key, value in given.items())
+    lines = [f"# {name}: {_kind(value)}, made in Python before this call" for name, value in objects.items()]
+    return "\n".join([*lines, f"voxward.{function}({listed})"])
+
+
+def _kind(value: object) -> str:
+    """What an object is, in words."""
+    name = _own_name(value)
+    return f"an object of type {type(value).__name__}" + (f", called {name!r}" if name else "")
+
+
+def _own_name(value: object) -> str:
+    """The name of a system, function or class; empty for an object without one."""
+    found = (getattr(value, key, None) for key in ("name", "__name__"))
+    return next((name for name in found if isinstance(name, str)), "")
+
+
+def _variable(value: object, objects: dict[str, object]) -> str:
+    """The variable that stands for an object, which is kept with the others."""
+    for name, known in objects.items():
+        if known is value:
+            return name
+    own = re.sub(r"\W+", "_", _own_name(value)).strip("_")
+    stem = own if own.isidentifier() and not iskeyword(own) else type(value).__name__.lower()
+    name = next(name for n in count(1) if (name := stem if n == 1 else f"{stem}_{n}") not in objects)
+    objects[name] = value
+    return name
+
+
+def _is_frozen(value: object) -> TypeGuard[DataclassInstance]:
+    """Whether a value is what it holds; an open system, which is compared by what it is, is not."""
+    return is_dataclass(value) and not isinstance(value, type) and type(value).__eq__ is not object.__eq__
 
 
 def _plain(value: object) -> Any:
@@ -84,29 +124,22 @@ def _plain(value: object) -> Any:
         return str(value)
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
-    if _is_value(value):
+    if _is_frozen(value):
         return {each.name: _plain(getattr(value, each.name)) for each in fields(value) if each.name not in _SILENT}
     return f"<{getattr(value, 'name', type(value).__name__)}>"
 
 
-def _is_value(value: object) -> TypeGuard[DataclassInstance]:
-    """Return whether an object is a frozen value, which is what it holds; an open system is compared by what it is."""
-    return is_dataclass(value) and not isinstance(value, type) and type(value).__eq__ is not object.__eq__
-
-
-def _shown(value: object) -> str:
+def _shown(value: object, objects: dict[str, object]) -> str:
     if isinstance(value, Path):
         return repr(str(value))
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_shown, value))}]"
-    if _is_value(value):
+        return f"[{', '.join(_shown(each, objects) for each in value)}]"
+    if _is_frozen(value):
         given = {each.name: getattr(value, each.name) for each in fields(value) if each.name not in _SILENT}
-        told = [f"{each.name}={_shown(given[each.name])}" for each in fields(value) if _is_given(each, given)]
+        told = [f"{each.name}={_shown(given[each.name], objects)}" for each in fields(value) if _is_given(each, given)]
         return f"voxward.{type(value).__name__}({', '.join(told)})"
-    text = repr(value)
-    # An object that no text stands for, such as an open system, or a network, whose text is all of its layers.
-    whole = isinstance(value, str) or not ("<" in text or "\n" in text)
-    return text if whole else f"<{getattr(value, 'name', type(value).__name__)}>"
+    plain = value is None or isinstance(value, bool | int | float | str | dict)
+    return repr(value) if plain else _variable(value, objects)
 
 
 def _is_given(one: Field[Any], values: Mapping[str, object]) -> bool:

@@ -215,8 +215,8 @@ def _certificate(outputs: Outputs, worker: Worker, certificates: Sequence[CaseCe
 
 
 def _known(bench: Bench) -> dict[str, list[str]]:
-    """Which cases a system knows from its training, where there are any."""
-    found = {"seen": list(bench.seen), "left_out": list(bench.left_out)}
+    """Which cases a system knows from its training, and which systems say so, where there are any."""
+    found = {"seen": list(bench.seen), "left_out": list(bench.left_out), "known": list(bench.known)}
     return {name: ids for name, ids in found.items() if ids}
 
 

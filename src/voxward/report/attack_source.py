@@ -16,7 +16,7 @@ from voxward.core.provenance import Work, read_provenance
 from voxward.core.structure import from_data
 from voxward.core.wording import counted
 from voxward.report.benchmark import of_files
-from voxward.report.source_files import attempt, few, read_mapping, read_mapping_if_there, sentence
+from voxward.report.source_files import attempt, command_of, few, read_mapping, read_mapping_if_there, sentence
 from voxward.report.unfinished import Planned, planned, unfinished_text
 from voxward.robustness.asked import NOTHING_ASIDE, Aside, asked_for
 from voxward.robustness.case_certificate import CaseCertificate
@@ -48,12 +48,13 @@ class AttackSource:
         findings: The checks of the records.
         verdicts: Whether each system meets each requirement.
         failed: The cases that failed; no figure is over them.
-        command: The command or the call that wrote the folder; empty where it is not known.
+        command: The command or the call that wrote the folder; empty where it is not known, or cannot be given again.
         groups: The groups of attacks by name, as the folder lists them; None where it does not.
         digests: The fingerprint of each case's files, by its id, where the folder holds them.
         dataset: The name of the dataset's folder; empty where it is not known.
         seen: The ids of the cases that a system was trained on.
         left_out: The ids of cases that were left out, because a system was trained on them.
+        known: The names of the systems that say which scans of the dataset they were trained on.
         name: What the page calls it; empty: the name of the folder.
         skipped: The trials that mean nothing on a case, each with the reason.
         checked: Whether the folder says which scans a system was trained on; it does once the attack has ended.
@@ -77,6 +78,7 @@ class AttackSource:
     dataset: str = ""
     seen: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
     name: str = ""
     skipped: tuple[Skipped, ...] = ()
     checked: bool = False
@@ -149,13 +151,14 @@ def read_attack(folder: Path, problems: list[str]) -> AttackSource:
     source = AttackSource(
         folder, records, protocol, _systems(settings), case_ids,
         findings=sanity(found, STANDARD if protocol is None else protocol.sanity),
-        failed=failed, command=str(description.get("command", "")),
+        failed=failed, command=command_of(description),
         groups=_groups(description),
         digests={id: str(cases[id]) for id in case_ids if id in cases} if isinstance(cases, Mapping) else {},
         # What cannot be read is among the problems already.
         skipped=attempt(partial(RecordStore(folder).skipped, may_be_left_out(protocol)), []) or (),
         dataset=Path(str(described.get("dataset", ""))).name, seen=_ids(checked, "seen"),
-        left_out=_ids(checked, "left_out"), checked=bool(checked), work=_work(folder, problems),
+        left_out=_ids(checked, "left_out"), known=_ids(checked, "known"), checked=bool(checked),
+        work=_work(folder, problems),
         aside=Aside.of(without_noisy(every), records),
         certificates=attempt(partial(certificates_asked_for, folder, protocol, wanted), problems) or (),
     )  # fmt: skip

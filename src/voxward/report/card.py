@@ -162,8 +162,6 @@ def _repeat(one: FolderTrust) -> Iterator[str]:
     if one.command:
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", one.command)), default=0))
         yield f"{fence}\n{one.command}\n{fence}"
-        if one.objects:
-            yield escaped(one.objects)
     else:
         yield escaped(say("trust", "command_none"))
     yield _items([f"{fact.label}: {fact.value}" for fact in one.facts])

@@ -16,6 +16,7 @@ from voxward.core.wording import counted
 from voxward.core.yaml import dump_yaml
 from voxward.report.card import escaped
 from voxward.report.export_figures import figures
+from voxward.report.recipe_text import recipe_text
 from voxward.report.run_source import RunSource, read_run
 from voxward.report.source_files import attempt
 from voxward.report.sources import AttackSource, read_sources
@@ -124,7 +125,7 @@ def _table(rows: Mapping[str, Any], heading: tuple[str, str] = ("what", "value")
 def _network(known: _Known) -> Iterator[tuple[str, Any]]:
     model, source = known.run.predictor.model, known.source
     recipe = None if source is None else source.recipe
-    yield "recipe", UNKNOWN if recipe is None else f"{recipe.name}: {recipe.description}"
+    yield "recipe", UNKNOWN if recipe is None else f"{recipe.name}: {recipe_text(recipe, model.plan)}"
     if (chosen := model.architecture) is not None:
         yield "architecture", f"{chosen.name}{_listed(chosen.options, ' (', ')')}"
     yield "parameters", sum(parameter.numel() for parameter in model.network.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,6 +62,22 @@ def told(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__
+
+
+def command_of(description: Mapping[str, Any]) -> str:
+    """Return the command, or the call from Python, that a folder names; empty where nobody could give it again.
+
+    Args:
+        description: What describes the folder. Versions before this one wrote what an open system holds into a call,
+            which is no Python code then.
+    """
+    text = str(description.get("command", ""))
+    if description.get("python") is True:
+        try:
+            ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return ""
+    return text
 
 
 def sentence(text: str) -> str:

@@ -76,6 +76,7 @@ class Bench:
         overwrite: Whether other files among the volumes may be replaced.
         seen: The ids of the cases that a system was trained on.
         left_out: The ids of cases of the dataset that are left out, because a system was trained on them.
+        known: The names of the systems that say which cases of the dataset they were trained on.
         ignore: The value of unannotated voxels in the cases' labels; None: as each system's labels declare.
         gradientless: For each system without a gradient, why it has none.
         masks: Those of these systems that answer with masks, and not with scores.
@@ -95,6 +96,7 @@ class Bench:
     overwrite: bool = False
     seen: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
     ignore: int | None = None
     ordered: Mapping[str, Mapping[str, Case]] = field(default_factory=dict)
     gradientless: Mapping[str, str] = field(default_factory=dict)

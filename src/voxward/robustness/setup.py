@@ -26,7 +26,7 @@ from voxward.robustness.trials import plan_trials
 from voxward.runs.unseen import Scope
 from voxward.systems.nan import nan_for, tolerance_for
 from voxward.systems.system import NotDifferentiable, System
-from voxward.systems.unseen import scope_for
+from voxward.systems.unseen import scope_for, training_is_known
 
 
 def set_up(
@@ -82,11 +82,11 @@ def set_up(
         dataset=str(dataset.root.absolute()),
         surrogate=surrogate,
         transferred=_transferred(helper, opened),
-        seen=scope.seen,
-        left_out=scope.left_out,
+        seen=scope.seen, left_out=scope.left_out,
+        known=tuple(name for name, system in opened.items() if training_is_known(system, dataset)),
         overwrite=overwrite,
         ignore=dataset.labels.ignore,
-    )
+    )  # fmt: skip
     _check_all(opened, bench)
     return Worker(bench, opened, helper, failures)
 

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from voxward.core.case import Dataset
 from voxward.core.choices import Cases
 from voxward.core.progress import Progress, silent
-from voxward.runs.foreign import Foreign
+from voxward.runs.foreign import Beside, Foreign
 from voxward.runs.unseen import Scope, scope_of, undecided
 from voxward.systems.system import System
 
@@ -80,6 +80,16 @@ def needed_for(
     runs = [run for system in systems for run in system.runs]
     others = [foreign for system in systems for foreign in foreign_of(system)]
     return undecided(runs, dataset, others, absent) or [*scope_for(systems, dataset, cases, count).ids]
+
+
+def training_is_known(system: System, dataset: Dataset) -> bool:
+    """Return whether a system says which cases of a dataset it was trained on, so that those can be left out.
+
+    Args:
+        system: The system. A run of voxward says it by the images; a model of another tool by the ids of its cases.
+        dataset: The dataset.
+    """
+    return all(Beside(foreign, dataset).same for foreign in foreign_of(system))
 
 
 def foreign_of(system: System) -> tuple[Foreign, ...]:

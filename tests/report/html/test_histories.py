@@ -40,17 +40,27 @@ def test_nothing_is_shown_where_nothing_was_trained(tmp_path: Path) -> None:
 
 def test_a_training_in_sentences(tmp_path: Path) -> None:
     (history,) = shown(run_folder(tmp_path / "run"))
-    recipe = load_recipe("dynunet")
     assert history.title == "Training: run"
     assert history.problems == ()
     assert history.facts == (
-        f"The recipe is dynunet: {recipe.description}.",
+        "The recipe is dynunet: MONAI DynUNet with nnU-Net's planning rules, 16 to 128 channels.",
         "It was trained on the dataset Task04, without the scans of fold 0 of 5. The seed is 0.",
         "It took 0.5 minutes and 30 steps.",
         "Its time budget was 0.5 minutes.",
         "The training has ended as planned.",
         "The highest validation Dice was 0.800, at step 20.",
         "1 of 3 validations gave no number for the loss or the Dice. Such points are left out of the charts.",
+    )
+
+
+def test_the_widths_are_those_that_were_trained_and_not_those_of_the_packaged_recipe(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run")
+    recipe = load_recipe("dynunet", ["network.options.filters=[4,8,12]"])
+    # As versions before this one described it.
+    recipe = replace(recipe, description=f"{recipe.description}, 16 to 128 channels")
+    (folder / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    assert shown(folder)[0].facts[0] == (
+        "The recipe is dynunet: MONAI DynUNet with nnU-Net's planning rules, 4 to 12 channels."
     )
 
 

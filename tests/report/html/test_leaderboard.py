@@ -121,3 +121,14 @@ def test_all_attacks_have_a_row_where_no_group_holds_them_all() -> None:
     assert rows["x"].startswith("0.150")
     (whole,) = boards_of(replace(attack_source(book()), groups={"both": ("x", "y")}))
     assert "all attacks" not in [row.cells[1] for row in whole.tables[0].rows]
+
+
+def test_the_table_says_what_it_is_ranked_by_and_which_difference_is_none() -> None:
+    (table,) = boards_of(attack_source([*book(), *weaker()]))[0].tables
+    assert any(note.startswith("ranked by area: ") for note in table.notes)
+    assert any("not distinguishable: its 95 % interval holds 0" in note for note in table.notes)
+    # At 0.2 m keeps 0.2 and 0.0, and n 0.1 twice.
+    assert column(table, "vs first") == ["", "+0.000 [-0.10, +0.10]; not distinguishable"]
+    worse = [replace(one, adversarial=(0.0, 0.0)) if one.eps == 0.2 else one for one in weaker()]
+    better = [replace(one, adversarial=(0.4, 0.4)) if one.eps == 0.2 else one for one in book()]
+    assert column(boards_of(attack_source([*better, *worse]))[0].tables[0], "vs first") == ["", "-0.400 [-0.40, -0.40]"]

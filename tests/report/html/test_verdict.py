@@ -17,6 +17,7 @@ from voxward.attacks.threat import ThreatModel
 from voxward.core.errors import Failure
 from voxward.metrics.summary import bootstrap_interval
 from voxward.report.html.case_rows import case_rows
+from voxward.report.html.glossary import glossary
 from voxward.report.html.page import Setting, render
 from voxward.report.html.scope import left_out_lines
 from voxward.report.html.sections.verdict import FolderVerdict, SystemVerdict, verdict
@@ -552,17 +553,38 @@ def test_whether_the_system_knew_the_scans_is_said_only_where_it_is_known() -> N
         measured = folder_of(unsure).measured
         assert "It is not known whether 'm' was trained on any of these scans." in measured
         assert "None of these scans was used to train it." not in measured
+    told = replace(run, systems={"m": {"kind": "nnunet"}}, known=("m",))
+    assert "As its own files say, 'm' was trained on none of these scans." in folder_of(told).measured
     seen = folder_of(replace(run, seen=("a",))).measured
     assert any("trained on 1 of these scans" in line for line in seen)
     assert "None of these scans was used to train it." not in seen
 
 
-def test_every_attack_of_the_page_is_explained() -> None:
-    page = render(
-        sources_of(attack_source([replace(one, attack="apgd-ce") if one.attack == "x" else one for one in book()]))
-    )
+def test_scans_that_were_left_out_do_not_contradict_what_is_known_of_the_training() -> None:
+    """Folders of before do not say which system told what it was trained on."""
+    kinds = {"m": {"kind": "nnunet"}, "n": {"kind": "blackbox"}}
+    other = [replace(one, model="n") for one in book()]
+    alone = folder_of(replace(attack_source(book()), systems=kinds, checked=True, left_out=("q", "r")))
+    assert "As its own files say, 'm' was trained on none of these scans." in alone.measured
+    assert "2 scans of the dataset, because the system was trained on them" in [gap.title for gap in alone.gaps]
+    both = replace(attack_source([*book(), *other]), systems=kinds, checked=True, left_out=("q",))
+    assert "1 scan of the dataset, because at least one of the systems was trained on it" in [
+        gap.title for gap in folder_of(both).gaps
+    ]
+    assert "It is not known whether 'm' was trained on any of these scans." in folder_of(both).measured
+    measured = folder_of(replace(both, known=("m",))).measured
+    assert "As its own files say, 'm' was trained on none of these scans." in measured
+    assert "It is not known whether 'n' was trained on any of these scans." in measured
+
+
+def test_every_attack_and_word_of_the_page_is_explained_in_sentences_with_one_full_stop() -> None:
+    source = attack_source([replace(one, attack="apgd-ce") if one.attack == "x" else one for one in book()])
+    page = render(sources_of(source))
     assert "<dt>attack apgd-ce</dt>" in page
-    assert "<dt>Dice</dt>" in page
+    for word in ("Dice", "area", "breaking eps", "vs first", "not distinguishable", "fp32", "bf16"):
+        assert f"<dt>{word}</dt>" in page, word
+    for word, text in glossary(sources_of(source)).items():
+        assert re.search(r"[^.]\.$", text), (word, text)
     assert 'id="glossary"' not in render(Sources())
 
 

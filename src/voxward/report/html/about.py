@@ -38,5 +38,14 @@ def _system(source: AttackSource, model: str, run: RunSource | None) -> Iterator
         yield say("about", "trained", recipe=run.recipe.name, dataset=Path(run.settings.dataset).name)
     if source.seen:
         return
-    # Scans that a run was trained on are left out of an attack by their images, or are among those that were seen.
-    yield say("about", "unseen" if is_run and source.checked else "seen_unknown", system=model)
+    yield say("about", _unseen(source, model, is_run), system=model)
+
+
+def _unseen(source: AttackSource, model: str, is_run: bool) -> str:
+    """Which sentence is true of the scans that were attacked, none of which is among those that were seen."""
+    # Scans that a run was trained on are left out of an attack by their images.
+    if is_run and source.checked:
+        return "unseen"
+    # Folders of before do not say which systems told what they were trained on: what a single one left out, it told.
+    told = model in source.known or (not source.known and source.models == (model,) and bool(source.left_out))
+    return "unseen_told" if told else "seen_unknown"

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxward.core.errors import UserError
+from voxward.core.plan import load_plan
 from voxward.core.wording import eps_text
 from voxward.report.chart import Chart
 from voxward.report.hardening import Hardening, hardening_table
 from voxward.report.html.strings import STRINGS, say
 from voxward.report.metrics import metrics_table
+from voxward.report.recipe_text import recipe_text
 from voxward.report.robustness_charts import dice_over_eps
 from voxward.report.run_source import Log, RunSource
-from voxward.report.source_files import sentence, told
+from voxward.report.source_files import attempt, sentence, told
 from voxward.report.sources import AttackSource, Sources
 from voxward.report.table import Table
 from voxward.report.training_charts import training_charts
@@ -108,7 +110,9 @@ def minutes_text(seconds: float | None) -> str | None:
 def _recipe(run: RunSource) -> list[str]:
     if run.recipe is None:
         return []
-    name, description = run.recipe.name, run.recipe.description.rstrip(".")
+    # Without a plan the widths are those of all levels that the recipe knows.
+    plan = attempt(lambda: load_plan(run.folder.plan), []) if run.folder.plan.is_file() else None
+    name, description = run.recipe.name, recipe_text(run.recipe, plan)
     if not description:
         return [say("histories", "recipe_only", recipe=name)]
     return [say("histories", "recipe", recipe=name, description=description)]

@@ -58,7 +58,8 @@ def _cases(source: AttackSource, rows: Sequence[Record]) -> Iterator[Gap]:
     if missing := {*source.case_ids} - measured - failed:
         yield _counted("missing", len(missing))
     if source.left_out:
-        yield _counted("left_out", len(source.left_out))
+        by = say("gaps", "left_out_by" if len(source.models) == 1 else "left_out_by_any")
+        yield _counted("left_out", len(source.left_out), system=by)
     yield _counted("other_data", len(measured))
     if len(measured) < FEW:
         yield _counted("few", len(measured))

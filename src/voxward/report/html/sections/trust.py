@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,7 +57,6 @@ class FolderTrust:
         facts: Versions, hardware, seeds, fingerprints.
         mixed: A sentence where the results are of different kinds of machines; empty otherwise.
         command: The command that wrote the folder; empty where it is not known.
-        objects: What stands for objects in a call from Python; empty where there are none.
         partial: Which parts of the protocol are not known; empty where all are.
         protocol: The protocol as YAML; empty where it is not known.
         fingerprints: The fingerprint of each case.
@@ -74,7 +72,6 @@ class FolderTrust:
     facts: tuple[Fact, ...]
     mixed: str
     command: str
-    objects: str
     partial: str
     protocol: str
     fingerprints: tuple[Fact, ...]
@@ -99,19 +96,12 @@ def _folder(source: AttackSource) -> FolderTrust:
         facts=(*_facts(source), *(Fact(*fact) for fact in origin_facts(source.work))),
         mixed="".join(mixed(source.records)),
         command=source.command,
-        objects=_objects(source.command),
         # A folder of before has only a part of its protocol, without a name.
         partial="" if source.protocol is None or source.protocol.name else say("trust", "protocol_partial"),
         protocol=dump_yaml({"format": 1, **to_data(source.protocol)}) if source.protocol is not None else "",
         fingerprints=tuple(Fact(case, digest) for case, digest in source.digests.items()),
         gaps=gaps(source),
     )
-
-
-def _objects(command: str) -> str:
-    """Return a sentence on what stands for objects in a call from Python; empty where there are none."""
-    found = re.findall(r"<[^<>]+>", command) if command.startswith("voxward.") else []
-    return say("trust", "command_objects", names=listed(list(dict.fromkeys(found)))) if found else ""
 
 
 def _check(source: AttackSource, one: Finding) -> Check:

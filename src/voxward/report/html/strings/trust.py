@@ -71,9 +71,9 @@ TRUST = {
     "hours": "{n} hours",
     # How to repeat it.
     "repeat": "How to repeat it",
-    "command_objects": "{names}: made by the script that called voxward; the call needs that script.",
-    "command_none": "The folder does not say which command wrote it. Run voxward attack SYSTEM DATASET with the "
-    "protocol below, saved as a file, as --protocol.",
+    "command_none": "The folder holds no command that could be given again: it is of an older version, or was written "
+    "by a call from Python with objects that no text stands for. Run voxward attack SYSTEM --dataset DATASET with the "
+    "protocol below, saved as a file, as --protocol; or voxward.attack with that protocol and your own system.",
     "protocol": "The protocol",
     "protocol_partial": "An older version wrote the folder, and it does not hold the whole protocol. Its name, the "
     "number of cases and the limits of the checks are not known. What is shown for them here is voxward's default.",
@@ -178,8 +178,10 @@ GAPS = {
     "missing_many": "{n} scans without results",
     "missing_why_one": "The work stopped before it. Run the same command again to go on.",
     "missing_why_many": "The work stopped before them. Run the same command again to go on.",
-    "left_out_one": "1 scan of the dataset, because the system was trained on it",
-    "left_out_many": "{n} scans of the dataset, because the system was trained on them",
+    "left_out_one": "1 scan of the dataset, because {system} was trained on it",
+    "left_out_many": "{n} scans of the dataset, because {system} was trained on them",
+    "left_out_by": "the system",
+    "left_out_by_any": "at least one of the systems",
     "left_out_why_one": "On a scan that it knows a system looks better than it is.",
     "left_out_why_many": "On scans that it knows a system looks better than it is.",
     "other_data": "Other scans: other hospitals, scanners, protocols and patients",

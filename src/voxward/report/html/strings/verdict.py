@@ -248,5 +248,6 @@ ABOUT = {
     "kind_unknown": "The system is called '{system}'.",
     "trained": "The folder of that name among those of this page was trained with the recipe {recipe} on {dataset}.",
     "unseen": "None of these scans was used to train it.",
+    "unseen_told": "As its own files say, '{system}' was trained on none of these scans.",
     "seen_unknown": "It is not known whether '{system}' was trained on any of these scans.",
 }
