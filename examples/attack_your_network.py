@@ -153,7 +153,7 @@ print(f"{np.mean(mine != theirs):.1%} of the voxels differ")
 found = voxward.attack(
     system,
     voxward.Cases("phantoms", ids=[case.id for case in dataset.cases[-ATTACKED:]]),
-    out="attacked",
+    out=voxward.Output("attacked", progress=voxward.ShowProgress()),
     protocol="quick",
     overrides=["attacks=[apgd-dice]", f"threat.eps=[{','.join(EPS)}]", "cases=null", "controls=[clip,noise]"],
 )

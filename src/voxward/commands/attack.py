@@ -57,7 +57,7 @@ def attack(
         out: The folder of the results; by default RUN/attack, where there is one system that is a single run. It gets
             records/, robustness.md and .csv, classes.md, areas.md, iterations.md, sanity.json, figures, volumes/,
             segmentations/, cases.json, protocol.json, report.html; if they apply leaderboard.md, budgets.md,
-            hardening-NAME.md, requirements.json. Or a `voxward.Output`, with what may be replaced and who is told.
+            hardening-NAME.md, requirements.json. Or a `voxward.Output`, with `progress=voxward.ShowProgress()`.
         protocol: A packaged protocol, such as `quick`, `fast`, `autoattack` or `strong`, or the path of a .yaml file.
         overrides: Changes of the protocol's entries, such as `threat.eps=[4/255,8/255]` or `budget.steps=50`, and of
             every system's, such as `tta=mirrors`.

@@ -48,7 +48,7 @@ def train(
         fold: The part of the dataset to learn from, the seed, and a list of cases to leave out.
         reuse: An edited plan, a folder of prepared cases, and a run to begin with.
         compute: The device, the number of processes that train together, and how many cases are prepared at once.
-        progress: A function that is told about every step.
+        progress: A function that is told about every step, such as `voxward.ShowProgress()`.
 
     Returns:
         The folder of the run.

@@ -191,7 +191,7 @@ class Output:
     Args:
         folder: The folder; it need not exist. None takes the command's own default, where it has one.
         overwrite: True replaces files that voxward did not write, or that were edited since. The default refuses to.
-        progress: A function that is told about every step of the work.
+        progress: A function that is told about every step of the work, such as `voxward.ShowProgress()`.
         report: Whether a command that measures also writes its report, as one page for a browser, into the folder.
 
     Example:
