@@ -71,7 +71,8 @@ def test_one_scan_has_no_interval() -> None:
     (lines,) = compared_lines(sources_of(source(both(1))))
     assert lines[0] == (
         "Compared with 'run' on the 1 scan that both were attacked on, 'hardened' gained 0.300 of mean Dice under "
-        "attack at 51/255, and lost 0.050 of mean Dice without an attack. One scan has no interval, so this is an example."
+        "attack at 51/255, and lost 0.050 of mean Dice without an attack. One scan has no interval, so this is an "
+        "example."
     )
 
 
