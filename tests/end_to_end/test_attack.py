@@ -196,7 +196,7 @@ def test_patch_mode(skilled, phantoms, tmp_path):
     # Normalised intensities lie below 0, too, where Rician noise means nothing.
     assert {record.attack for record in result.records} & set(EQUAL_NOISE) == {"gaussian"}
     assert any(note.startswith("rician of run is not over 1 case of 1") for note in result.report.notes)
-    assert any("at mu / 2 or above / at 0.25 or above" in note for note in result.report.notes)
+    assert any("a Dice of mu / 2 or above, and of 0.25 or above" in note for note in result.report.notes)
 
 
 @pytest.mark.slow

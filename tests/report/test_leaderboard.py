@@ -27,6 +27,7 @@ def test_leaderboard_orders_by_area() -> None:
     assert second[:3] == ("2", "n", "0.750")
     assert second[5:] == ("0.263", "n/a", "+0.000 [-0.10, +0.10]; not distinguishable")
     assert "m" in printed(report)
+    assert "holds 0" in printed(report)
     assert len(report.csv().splitlines()) == 1 + 2 * 3
 
 
@@ -43,3 +44,14 @@ def test_the_notes_say_whether_files_or_arrays_were_broken() -> None:
         note = next(note for note in leaderboard_table([*book(), *found]).notes if note.startswith("breaking eps"))
         assert f"whose {said} broke the case" in note
     assert not [note for note in leaderboard_table(book()).notes if "breaking" in note]
+
+
+def test_three_sizes_fit_a_terminal_and_no_number_is_cut() -> None:
+    both = [*book(), *weaker()]
+    third = [
+        replace(one, eps=0.05, threat=replace(one.threat, eps=0.05), distance=0.05) for one in both if one.eps == 0.1
+    ]
+    text = printed(leaderboard_table([*both, *third]))
+    assert text.count("[0.30, 0.40]") == 2
+    for part in ("model", "area", "0.750", "[-0.10,", "+0.10]", "12.75/255", "25.5/255", "51/255"):
+        assert part in text, part

@@ -32,6 +32,8 @@ _FIELDS = (
     "trustworthy",
 )  # fmt: skip
 
+_LAST = Column("area"), Column("breaking eps", short="breaking\neps"), Column("vs first", short="vs\nfirst")
+
 
 def leaderboard_table(
     records: Sequence[Record],
@@ -65,7 +67,7 @@ def leaderboard_table(
     attacks = "all attacks" if ensemble is None else ", ".join(ensemble)
     columns = (Column("rank"), Column("model", "left"), *map(Column, ("clean", *sizes(view))))
     table = Table(
-        (*columns, *map(Column, ("area", "breaking eps", "vs first"))),
+        (*columns, *_LAST),
         tuple(_row(view, place) for place in places), threat_title(view),
         notes=(
             f"worst case over {attacks} and clean", *_rank_notes(view), *_breaking_notes(view),
@@ -143,8 +145,9 @@ def _row(view: View, place: _Place) -> Row:
         difference_text(None if place.versus is None else place.versus.attacked) if place.rank > 1 else "",
     )  # fmt: skip
     row = folded_row(cells, strong=place.rank == 1)
-    # A terminal is narrow.
-    return replace(row, narrow=tuple(cell.replace("distinguishable", "distin-\nguishable") for cell in row.narrow))
+    # A terminal is narrow: 80 characters hold three sizes.
+    last = row.narrow[-1].replace(NOT_DISTINGUISHABLE, "interval\nholds 0").replace(", ", ",\n")
+    return replace(row, narrow=(*row.narrow[:-1], last))
 
 
 def _data(place: _Place) -> list[tuple[Value, ...]]:
