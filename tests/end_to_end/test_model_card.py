@@ -56,7 +56,8 @@ def test_the_facts_are_those_of_the_runs_files(measured, tmp_path):
     found = cells(card_of(measured, tmp_path / "out", EXACT))
     plan, split, settings = (read(measured / name) for name in ("plan.json", "splits.json", "run.json"))
     recipe = yaml.safe_load((measured / "recipe.yaml").read_text(encoding="utf-8"))
-    assert found["recipe"] == f"{recipe['name']}: {recipe['description']}"
+    filters = recipe["network"]["options"]["filters"]
+    assert found["recipe"] == f"{recipe['name']}: {recipe['description']}, {min(filters)} to {max(filters)} channels"
     assert found["architecture"] == f"{recipe['network']['name']} (filters {recipe['network']['options']['filters']})"
     assert found["adversarial training"] == "none"
     assert (found["dataset"], found["padding"]) == (plan["dataset"], plan["padding"])

@@ -17,7 +17,7 @@ from voxward.core.choices import Cases
 from voxward.core.errors import UserError
 from voxward.data.formats import open_dataset
 from voxward.systems.open import open_system
-from voxward.systems.unseen import scope_for
+from voxward.systems.unseen import scope_for, training_is_known
 
 IDS = ("a", "b", "c", "d", "e")
 
@@ -116,6 +116,14 @@ def test_ids_of_other_images_are_another_dataset(model, tmp_path):
 
 def test_axes_in_another_order_are_the_same_image(model, tmp_path):
     assert scope(model, raw(tmp_path / "turned", IDS, shape=(16, 13, 11)), [0]).ids == ("a", "b")
+
+
+def test_whether_a_model_says_what_it_was_trained_on_is_known_for_its_own_dataset_alone(model, data, tmp_path):
+    opened, dataset = open_system(model, ["folds=[0]"], "cpu"), open_dataset(data)
+    assert training_is_known(opened, dataset)
+    assert not training_is_known(opened, open_dataset(raw(tmp_path / "other", ("x", "y"))))
+    assert not training_is_known(silent(model), dataset)
+    assert not training_is_known(open_system(results(tmp_path / "r"), ["folds=[0]"], "cpu"), dataset)
 
 
 def test_a_folder_that_says_nothing_is_warned_of(data, tmp_path):
