@@ -208,6 +208,7 @@ def test_the_attacked_image_is_the_image_and_the_change(shown):
     assert pixels(page) == picture
 
 
+@pytest.mark.slow
 def test_an_address_opens_a_scan(shown):
     page = shown()
     key = page.locator("[data-open-case]").last.get_attribute("data-open-case")
@@ -253,6 +254,7 @@ def test_the_segmentations_blink_and_stop(shown):
     assert pixels(page) != picture
 
 
+@pytest.mark.slow
 def test_nothing_blinks_for_a_reader_who_wants_no_motion(shown):
     page = opened(shown(reduced_motion="reduce", **SMALL))
     picture = pixels(page)

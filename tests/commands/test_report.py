@@ -179,6 +179,7 @@ def test_a_moved_dataset_that_is_none_is_refused_before_anything_is_written(
     assert not out.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_the_courses_are_drawn_at_the_size_that_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

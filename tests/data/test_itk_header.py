@@ -259,6 +259,7 @@ def test_a_claim_that_the_file_cannot_hold_costs_no_memory(tmp_path: Path) -> No
     assert_refused_in_little_memory(dict.fromkeys(files, "cannot hold"))
 
 
+@pytest.mark.slow
 def test_a_stream_that_holds_more_or_less_than_claimed_costs_no_memory(tmp_path: Path) -> None:
     """Half a gigabyte of packed zeros for a volume of 420 bytes; and a claim that so long a file could just reach."""
     packer = zlib.compressobj(9, wbits=31)

@@ -354,6 +354,7 @@ def test_an_attack_needs_a_system_and_a_dataset(skilled, capsys):
         assert "at least one SYSTEM, and the dataset as --dataset" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_former_name_says_so(skilled, phantoms, tmp_path, capsys):
     line = ["benchmark", str(skilled), "--dataset", str(phantoms), "--out", str(tmp_path / "out"), "--estimate"]
     assert main([*line, "--cases", "1", "--attacks", "fgsm-ce", "--set", "controls=[clean]"]) == 0

@@ -62,6 +62,7 @@ def test_its_files_and_its_dice_are_those_of_the_run(hidden, phantoms, tmp_path)
     np.testing.assert_array_equal(np.asarray(one.dataobj), np.asarray(other.dataobj))
 
 
+@pytest.mark.slow
 def test_it_is_attacked_beside_the_run(hidden, phantoms, tmp_path, capsys):
     box, real = hidden
     few = [

@@ -453,6 +453,7 @@ def a_nifti_file(shape: tuple[int, ...] = (4, 4, 4)) -> bytearray:
     return header
 
 
+@pytest.mark.slow
 def test_a_nifti_file_that_claims_too_much_costs_no_memory(tmp_path):
     """In its shape, in the length that a packed file notes, or in a header extension, which nibabel reads."""
     files = {}

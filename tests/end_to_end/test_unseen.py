@@ -334,6 +334,7 @@ class TestHeldOutCases:
         with pytest.warns(UserWarning, match=r"1 case of .* left out.* \(held0\)"):
             assert ids(evaluate(run, Cases(site, split="test"))) == {"held1"}
 
+    @pytest.mark.slow
     def test_attacks_take_the_same_choice(self, site, run, tmp_path):
         settings = ["attacks=[fgsm-dice]", "controls=[]"]
         found = attack(run, Cases(site, split="test"), out=tmp_path / "a", protocol="quick", overrides=settings)

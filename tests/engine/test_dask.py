@@ -167,6 +167,7 @@ def test_a_unit_that_kills_its_workers_fails_alone(two, tmp_path):
     assert begun(tmp_path).count("a-deadly") == 2
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_do_the_work_say_why(two, tmp_path):
     with (
         pytest.warns(UserWarning, match="a worker is given no units: process .* no such file here"),

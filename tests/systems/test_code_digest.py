@@ -99,6 +99,7 @@ def test_global_variables_count_but_not_what_belongs_to_others(monkeypatch):
     assert code_digest(uses_globals) != before
 
 
+@pytest.mark.slow
 def test_it_is_the_same_in_another_process(tmp_path):
     """Sets of texts have another order there."""
     (tmp_path / "counted.py").write_text(

@@ -147,6 +147,7 @@ def _learner(outputs: int = 2) -> Learner:
     return Learner(fabric, wrapped, optimizer, nn.MSELoss(), create_schedule(Choice("plateau")))
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_refused_by_its_name_or_read_as_it_was(small: dict[Path, Read]) -> None:
     assert len(small) == 13
     for path, read in small.items():
