@@ -530,6 +530,7 @@ def test_several_systems_and_folders_each_have_their_verdict() -> None:
     page = render(sources_of(attack_source([*book(), *other], "one"), attack_source(book(), "two")))
     assert re.findall("<h4>[mn]</h4>", page) == ["<h4>m</h4>", "<h4>n</h4>"]
     assert page.count("What was not measured</h4>") == 2
+    assert page.index("<p>Compared with &#39;one/m&#39; over the 2 scans") < page.index('class="tiles"')
 
 
 def test_what_was_not_measured_is_listed_once_and_each_line_says_why() -> None:
