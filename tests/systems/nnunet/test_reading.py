@@ -121,7 +121,7 @@ def network(**changes):
     ({"strides": [[1, 1, 1], True]}, "strides must hold whole numbers from 1 on, got True"),
     ({"patch_size": [1, 12, 8]}, r"a window of patch_size \[1, 12, 8\] back"),
     ({"patch_size": [8, 12.5, 8]}, "patch_size must hold whole numbers from 1 on, got 12.5"),
-    ({"patch_size": [2, 2, 2]}, r"takes no patch_size of \[2, 2, 2\]: Expected more than 1 spatial element"),
+    ({"patch_size": [2, 2, 2]}, r"takes no patch_size of \[2, 2, 2\]: its coarsest stage has one voxel"),
     ({"features_per_stage": [4, 0]}, "features_per_stage must hold whole numbers from 1 on, got 0"),
     ({"n_conv_per_stage": [0, 1]}, "n_conv_per_stage must hold whole numbers from 1 on, got 0"),
     ({"n_stages": 3}, r"features_per_stage must hold a value for each of 3 stages, got \[4, 6\]"),

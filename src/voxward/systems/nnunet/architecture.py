@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from voxward.core.errors import UserError
-from voxward.nets.nnunet import Architecture, Layer, NnUNet
+from voxward.nets.nnunet import Architecture, Layer
 
 _NETWORKS = {"PlainConvUNet": False, "ResidualEncoderUNet": True}
 _AXES = {"Conv2d": 2, "Conv3d": 3}
@@ -45,34 +43,56 @@ def architecture_of(own: Mapping[str, Any], path: Path) -> Architecture:
     return found
 
 
-def refuse_unfit(network: NnUNet, channels: int, outputs: int, patch: tuple[int, ...], path: Path) -> None:
-    """Refuse a network that does not give back windows of the size that it takes; nothing is computed.
+def refuse_unfit(of: Architecture, patch: tuple[int, ...], path: Path) -> None:
+    """Refuse a network that does not give back windows of the size that it takes.
 
     Args:
-        network: The network.
-        channels: The number of input channels.
-        outputs: The number of classes or regions.
+        of: The network.
         patch: The size of the windows in voxels.
         path: The file that describes the network, for messages.
 
     Raises:
-        UserError: It is such a network. The message says which sizes do not fit.
+        UserError: It is such a network, or its coarsest stage has a single voxel, which has no deviation. The message
+            says which sizes do not fit.
     """
-    of = network.of
-    window = list(patch)
-    try:
-        with torch.device("meta"), torch.no_grad():
-            size = NnUNet(of, channels, outputs).eval()(torch.empty(1, channels, *patch)).shape[2:]
-    except ValueError as error:  # an instance norm of a single voxel
-        raise UserError(f"{path}: the network takes no patch_size of {window}: {error}") from error
-    except RuntimeError:
-        size = None
-    if size != patch:
+    window, coarsest = list(patch), [_coarsest(of, axis, length) for axis, length in enumerate(patch)]
+    if None in coarsest:
         kernels, strides, total = ([*map(list, of.kernels)], [*map(list, of.strides)], list(of.total_stride))
         raise UserError(
             f"{path}: kernel_sizes {kernels} and strides {strides} do not bring a window of patch_size {window} back "
             f"to its size: kernel sizes must be odd, the first stride 1, and patch_size a multiple of {total}"
         )
+    if of.norm.name.startswith("InstanceNorm") and set(coarsest) == {1}:
+        raise UserError(
+            f"{path}: the network takes no patch_size of {window}: its coarsest stage has one voxel, which "
+            f"{of.norm.name} cannot normalise"
+        )
+
+
+def _coarsest(of: Architecture, axis: int, length: int) -> int | None:
+    """The length of a window along an axis at the coarsest stage; None where the network does not give it back."""
+    kernels, strides = [size[axis] for size in of.kernels], [size[axis] for size in of.strides]
+    now, stages = _convolved(length, kernels[0]) if of.residual else length, []
+    for count, kernel, stride in zip(of.encoder, kernels, strides, strict=True):
+        for step in (stride, *[1] * (count - 1)):
+            pooled, now = now // step, _convolved(now, kernel, step)
+            if of.residual:
+                now = _convolved(now, kernel)
+                if now != pooled:  # the skip connection around the block
+                    return None
+        stages.append(now)
+    for n, count in enumerate(of.decoder):
+        now *= strides[-1 - n]
+        if now != stages[-2 - n]:
+            return None
+        for _ in range(count):
+            now = _convolved(now, kernels[-2 - n])
+    return stages[-1] if now == length and min(stages) > 0 else None
+
+
+def _convolved(length: int, kernel: int, stride: int = 1) -> int:
+    """A length after a convolution with the padding of nnU-Net's blocks."""
+    return (length + 2 * ((kernel - 1) // 2) - kernel) // stride + 1
 
 
 def whole(value: Any, entry: str) -> int:

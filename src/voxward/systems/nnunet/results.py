@@ -78,9 +78,9 @@ def read_results(
         if len({getattr(each, what) for each in read}) > 1:
             raise UserError(f"{folder}: the folds differ in their {what}: {[getattr(each, what) for each in read]}")
     plan = read_plan(folder, first.configuration)
+    refuse_unfit(plan.architecture, plan.patch, folder / "plans.json")
     channels, outputs = len(plan.channels), len(plan.heads)
     networks = tuple(network_of(each, plan.architecture, channels, outputs) for each in read)
-    refuse_unfit(networks[0], channels, outputs, plan.patch, folder / "plans.json")
     if device is not None:
         networks = tuple(network.to(device) for network in networks)
     axes = plan.architecture.axes
