@@ -282,3 +282,27 @@ def test_a_warning_is_printed_once_in_a_command(monkeypatch, capsys):
         assert main(["check"]) == 0
         said = capsys.readouterr().err
         assert (said.count("few steps"), said.count("something else")) == (1, 1)
+
+
+def test_no_line_of_code_while_arguments_are_read_nor_where_threads_reset_how_warnings_are_shown(monkeypatch, capsys):
+    def warn(text):
+        warnings.warn_explicit(text, UserWarning, "/lib/site-packages/torch/x.py", 5, registry={})
+        return text
+
+    def run(arguments):
+        warnings.showwarning = warnings._showwarning_orig
+        warn("late")
+        return 0
+
+    def write(message):
+        sys.stderr.write(warnings._formatwarnmsg(message))
+
+    monkeypatch.setitem(COMMANDS, "check", Command("warns", lambda parser: parser.add_argument("x", type=warn), run))
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        monkeypatch.setattr(warnings, "showwarning", warnings._showwarning_orig)
+        monkeypatch.setattr(warnings, "_showwarnmsg_impl", write)
+        assert main(["check", "early"]) == 0
+        assert warnings.showwarning is warnings._showwarning_orig
+    told = "".join(f"warning: {text} (UserWarning of torch)\n" for text in ("early", "late"))
+    assert capsys.readouterr().err == told

@@ -7,8 +7,8 @@ import os
 import shlex
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from rich.markup import escape
@@ -17,7 +17,7 @@ from voxward import __version__
 from voxward.cli import cluster, data, doctor, report, reproduction, robustness, suite, systems, training
 from voxward.cli.arguments import Arguments, errors, take_negative_fractions
 from voxward.cli.completion import SHELLS, PrintCompletion
-from voxward.cli.warned import warner
+from voxward.cli.warned import warnings_in_lines
 from voxward.core.errors import CasesFailed, MissingPackageError, ProcessLost, UserError
 from voxward.core.interrupt import Interrupted, like_ctrl_c
 from voxward.core.invocation import typed
@@ -190,11 +190,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     # other one needs. Spinning less costs nothing on a quiet machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     words = list(sys.argv[1:] if argv is None else argv)
-    top = parser()
-    arguments = _read(top, words)
+    with warnings_in_lines():  # some arguments import torch
+        arguments = _read(parser(), words)
     debug = vars(arguments).pop("debug")
-    if not debug:
-        warnings.showwarning = warner()
+    with nullcontext() if debug else warnings_in_lines():
+        return _done(arguments, words, debug)
+
+
+def _done(arguments: Arguments, words: Sequence[str], debug: bool) -> int:
+    """Run the command, and say of an error what the user needs to know."""
     try:
         with typed(["voxward", *words]), like_ctrl_c():
             return _run(arguments)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.markup import escape
@@ -11,6 +13,21 @@ from voxward.cli.arguments import errors
 
 _INSTALLED = ("site-packages", "dist-packages")
 """The folders that packages are installed in."""
+
+
+@contextmanager
+def warnings_in_lines() -> Iterator[None]:
+    """Print each warning inside the block as one line.
+
+    Where threads enter and leave `warnings.catch_warnings` in turn, Python may be left with its own function that shows
+    a warning; that one still asks how a warning is written, so this is replaced as well.
+    """
+    before = warnings.showwarning, warnings.formatwarning
+    warnings.showwarning, warnings.formatwarning = warner(), _line
+    try:
+        yield
+    finally:
+        warnings.showwarning, warnings.formatwarning = before
 
 
 def warner() -> Callable[..., None]:
@@ -22,14 +39,20 @@ def warner() -> Callable[..., None]:
     told = set[str]()
 
     def warn(message: Warning | str, category: type[Warning], filename: str, *where: object, **others: object) -> None:
-        text = " ".join(str(message).split()) or category.__name__
-        if (origin := _package(filename)) is not None:
-            text += f" ({category.__name__} of {origin})"
-        if text not in told:
+        if (text := _text(message, category, filename)) not in told:
             told.add(text)
             errors.print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
 
     return warn
+
+
+def _line(message: Warning | str, category: type[Warning], filename: str, *where: object, **others: object) -> str:
+    return f"warning: {_text(message, category, filename)}\n"
+
+
+def _text(message: Warning | str, category: type[Warning], filename: str) -> str:
+    text, origin = " ".join(str(message).split()) or category.__name__, _package(filename)
+    return text if origin is None else f"{text} ({category.__name__} of {origin})"
 
 
 def _package(filename: str) -> str | None:
